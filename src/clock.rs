@@ -1,0 +1,170 @@
+//! The one source of time (C3.9): the system's clock, or one that a test moves by hand.
+
+use chrono::{DateTime, Utc};
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since the Unix epoch, as stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Timestamp(pub(crate) i64);
+
+impl Timestamp {
+    pub(crate) const MIN: Self = Self(i64::MIN);
+
+    pub(crate) fn from_datetime(time: DateTime<Utc>) -> Self {
+        Self(time.timestamp_millis())
+    }
+
+    pub(crate) fn to_datetime(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.0).unwrap_or(if self.0 < 0 {
+            DateTime::<Utc>::MIN_UTC
+        } else {
+            DateTime::<Utc>::MAX_UTC
+        })
+    }
+
+    /// The time elapsed since `earlier`; zero if `earlier` lies ahead.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        let ms = i128::from(self.0) - i128::from(earlier.0);
+        Duration::from_millis(u64::try_from(ms.max(0)).unwrap_or(u64::MAX))
+    }
+}
+
+impl std::ops::Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, d: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
+        )
+    }
+}
+
+/// Where a store reads the time from. Clones share one clock.
+///
+/// ```
+/// use cloakroom::Clock;
+/// use std::time::Duration;
+///
+/// let clock = Clock::manual("2026-01-01T00:00:00Z".parse()?);
+/// clock.advance(Duration::from_secs(90));
+/// assert_eq!(clock.now().to_rfc3339(), "2026-01-01T00:01:30+00:00");
+/// # Ok::<(), chrono::ParseError>(())
+/// ```
+#[derive(Clone)]
+pub struct Clock(Source);
+
+#[derive(Clone)]
+enum Source {
+    System,
+    Manual(Arc<Manual>),
+}
+
+struct Manual {
+    now: AtomicI64,
+    watchers: Mutex<Vec<Weak<dyn Fn() + Send + Sync>>>,
+}
+
+impl Clock {
+    /// The system's wall clock.
+    #[must_use]
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands at `start` until it is moved.
+    #[must_use]
+    pub fn manual(start: DateTime<Utc>) -> Self {
+        Self(Source::Manual(Arc::new(Manual {
+            now: AtomicI64::new(Timestamp::from_datetime(start).0),
+            watchers: Mutex::new(Vec::new()),
+        })))
+    }
+
+    /// The time, in whole milliseconds.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.timestamp().to_datetime()
+    }
+
+    /// Moves a hand-moved clock forward.
+    ///
+    /// # Panics
+    ///
+    /// If this is the system's clock.
+    pub fn advance(&self, by: Duration) {
+        self.change(|now| now + by);
+    }
+
+    /// Sets a hand-moved clock, forward or back.
+    ///
+    /// # Panics
+    ///
+    /// If this is the system's clock.
+    pub fn set(&self, to: DateTime<Utc>) {
+        self.change(|_| Timestamp::from_datetime(to));
+    }
+
+    #[allow(clippy::panic, reason = "moving the system's clock is a mistake in a test")]
+    fn change(&self, next: impl Fn(Timestamp) -> Timestamp) {
+        let Source::Manual(manual) = &self.0 else {
+            panic!("only a clock made by Clock::manual can be moved");
+        };
+        let _ = manual
+            .now
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
+                Some(next(Timestamp(now)).0)
+            });
+        let watchers: Vec<_> = {
+            let mut watchers = manual
+                .watchers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            watchers.retain(|w| w.strong_count() > 0);
+            watchers.iter().filter_map(Weak::upgrade).collect()
+        };
+        for watcher in watchers {
+            watcher();
+        }
+    }
+
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        match &self.0 {
+            Source::System => Timestamp(match SystemTime::now().duration_since(UNIX_EPOCH) {
+                Ok(d) => i64::try_from(d.as_millis()).unwrap_or(i64::MAX),
+                Err(e) => -i64::try_from(e.duration().as_millis()).unwrap_or(i64::MAX),
+            }),
+            Source::Manual(manual) => Timestamp(manual.now.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Calls `watcher` after each move by hand, for as long as it lives. The system's clock moves
+    /// by itself and calls nobody.
+    pub(crate) fn watch(&self, watcher: Weak<dyn Fn() + Send + Sync>) {
+        if let Source::Manual(manual) = &self.0 {
+            manual
+                .watchers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(watcher);
+        }
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Source::System => "Clock::system",
+            Source::Manual(_) => "Clock::manual",
+        })
+    }
+}

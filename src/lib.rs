@@ -1,0 +1,7 @@
+//! Durable, transactional, server-side web sessions in one embedded file.
+
+mod clock;
+mod error;
+
+pub use clock::Clock;
+pub use error::{Error, ErrorKind, Result};
