@@ -2,6 +2,7 @@
 
 mod clock;
 mod error;
+mod value;
 
 pub use clock::Clock;
 pub use error::{Error, ErrorKind, Result};
