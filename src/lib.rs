@@ -1,8 +1,10 @@
 //! Durable, transactional, server-side web sessions in one embedded file.
 
+mod client_id;
 mod clock;
 mod error;
 mod value;
 
+pub use client_id::{ClientId, ClientIds, ClientKey};
 pub use clock::Clock;
 pub use error::{Error, ErrorKind, Result};

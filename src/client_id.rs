@@ -1,0 +1,591 @@
+//! Client ids: made from the operating system's randomness, signed, and verified before anything is
+//! looked up (C4.1, C4.2). Knows nothing of cookies, of sessions, or of where its secrets are kept.
+
+use crate::error::{Error, ErrorKind, Result};
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::digest::Key;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use subtle::ConstantTimeEq as _;
+
+/// 144 bits, where C4.1 asks for 128: together with the name and the tag they fill whole groups of
+/// four base64 characters, so that an id has exactly one spelling.
+const RANDOM_LEN: usize = 18;
+/// What the tag signs: the random bytes and the name of the secret.
+const SIGNED_LEN: usize = RANDOM_LEN + 1;
+const TAG_LEN: usize = 32;
+const RAW_LEN: usize = SIGNED_LEN + TAG_LEN;
+const TEXT_LEN: usize = 68;
+
+/// Keeps the tags of ids apart from anything else that may ever be signed with the same secret.
+const LABEL: &[u8; 23] = b"cloakroom client id v1\0";
+
+const _: () = {
+    assert!(
+        RAW_LEN.is_multiple_of(3) && RAW_LEN / 3 * 4 == TEXT_LEN,
+        "no spare bits in the text"
+    );
+    assert!(
+        LABEL.len() + SIGNED_LEN + 9 <= 64,
+        "one block of SHA-256, its 9 bytes of padding included"
+    );
+};
+
+/// Who a visitor is: a secret that only the visitor's browser and the running request know.
+///
+/// An id is either [issued](ClientIds::issue) or [verified](ClientIds::verify); there is no other way
+/// to have one. Whoever holds it *is* the client, so it is never logged, never stored and never
+/// serialized: `Debug` prints `ClientId(..)`, and what the store keeps is its [`key`](Self::key) (C1.6).
+/// Comparison takes the same time wherever two ids differ.
+///
+/// Clones are cheap and share one state. What is kept per client in a map is best kept under the key.
+#[derive(Clone)]
+pub struct ClientId(Arc<Inner>);
+
+struct Inner {
+    text: String,
+    key: OnceLock<ClientKey>,
+    fresh: AtomicBool,
+}
+
+impl ClientId {
+    fn new(text: String, fresh: bool) -> Self {
+        Self(Arc::new(Inner {
+            text,
+            key: OnceLock::new(),
+            fresh: AtomicBool::new(fresh),
+        }))
+    }
+
+    /// The id itself: 68 characters of `A`-`Z`, `a`-`z`, `0`-`9`, `-` and `_`, safe in a cookie and in
+    /// a URL.
+    ///
+    /// This is the secret. It belongs in the visitor's cookie and nowhere else; to tell clients apart
+    /// in a log, print the [`key`](Self::key).
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0.text
+    }
+
+    /// The key under which the store knows this client: the first 16 bytes of SHA-256 of the id (C1.6).
+    /// Computed once and shared by clones.
+    #[must_use]
+    pub fn key(&self) -> ClientKey {
+        *self.0.key.get_or_init(|| ClientKey::of(&self.0.text))
+    }
+
+    /// Whether a session may be founded under this id: it was issued, not verified, and has founded
+    /// none yet (C4.8).
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.0.fresh.load(Ordering::Acquire)
+    }
+
+    /// Notes, for all clones, that a session was founded under this id.
+    pub(crate) fn spend(&self) {
+        self.0.fresh.store(false, Ordering::Release);
+    }
+}
+
+impl PartialEq for ClientId {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str()
+            .as_bytes()
+            .ct_eq(other.as_str().as_bytes())
+            .into()
+    }
+}
+
+impl Eq for ClientId {}
+
+impl Hash for ClientId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl fmt::Debug for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientId(..)")
+    }
+}
+
+/// How the store and its administration name a client: the first 16 bytes of SHA-256 of the
+/// [`ClientId`].
+///
+/// A key is no secret. It can be listed, logged and kept in a ticket, because an id cannot be had from
+/// it (C1.6): who knows a key can end the client's session where administration allows that, but can
+/// never take it over. It is written as 32 hexadecimal digits, and is read back in either case:
+///
+/// ```
+/// use cloakroom::ClientKey;
+///
+/// let key: ClientKey = "000102030405060708090a0b0c0d0e0f".parse()?;
+/// assert_eq!(key.as_bytes(), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+/// assert_eq!(key.to_string(), "000102030405060708090a0b0c0d0e0f");
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientKey([u8; 16]);
+
+impl ClientKey {
+    fn of(id: &str) -> Self {
+        let digest = Sha256::digest(id);
+        let mut key = [0; 16];
+        key.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        Self(key)
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 16 bytes, as stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ClientKey {
+    type Err = Error;
+
+    /// Reads exactly 32 hexadecimal digits.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for anything else. The text is not repeated in the
+    /// error, for it may be an id pasted by mistake.
+    fn from_str(text: &str) -> Result<Self> {
+        let value = (text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            .then(|| u128::from_str_radix(text, 16).ok())
+            .flatten()
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::InvalidInput,
+                    "a client key is exactly 32 hexadecimal digits",
+                )
+            })?;
+        Ok(Self(value.to_be_bytes()))
+    }
+}
+
+/// What ids are signed with: 32 random bytes, and the byte that names them in every id.
+///
+/// The name only saves trying secrets that cannot fit; it is no secret and need not be unique.
+#[derive(Clone)]
+pub(crate) struct Secret {
+    name: u8,
+    key: [u8; 32],
+}
+
+impl Secret {
+    /// A new secret from the operating system's randomness.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](ErrorKind::Io) if the operating system has none.
+    pub(crate) fn generate(name: u8) -> Result<Self> {
+        Ok(Self::from_key(name, random()?))
+    }
+
+    /// A secret that was stored, or that the application gave.
+    pub(crate) fn from_key(name: u8, key: [u8; 32]) -> Self {
+        Self { name, key }
+    }
+
+    pub(crate) fn name(&self) -> u8 {
+        self.name
+    }
+
+    pub(crate) fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Issues client ids and verifies them: all that a store knows about who may speak for a client.
+///
+/// The newest secret issues; older ones still verify what they issued until they are retired (C4.2).
+/// Verifying looks nothing up and takes no lock.
+///
+/// The text of an id is base64url, without padding, of 18 random bytes, one byte that names the
+/// secret, and an HMAC-SHA-256 of a label and those 19 bytes: 51 bytes, 68 characters, one spelling.
+pub struct ClientIds {
+    signers: ArcSwap<Signers>,
+}
+
+/// Never empty, by its shape.
+struct Signers {
+    issuing: Signer,
+    older: Vec<Signer>,
+}
+
+impl ClientIds {
+    /// Issues with `issuing`; verifies with it and with `older`. Where several secrets bear one name,
+    /// each of them is tried.
+    pub(crate) fn new(issuing: Secret, older: Vec<Secret>) -> Self {
+        Self {
+            signers: ArcSwap::from_pointee(Signers::new(&issuing, &older)),
+        }
+    }
+
+    /// Takes other secrets in place of all those in use: after a rotation the former issuing secret is
+    /// among `older`, after a retirement some are left out. Whatever is issued or verified from now on
+    /// goes by these.
+    pub(crate) fn replace(&self, issuing: Secret, older: Vec<Secret>) {
+        self.signers.store(Arc::new(Signers::new(&issuing, &older)));
+    }
+
+    /// A new id, never issued before, under which one session may be founded (C4.8).
+    ///
+    /// # Panics
+    ///
+    /// If the operating system has no randomness, which no supported platform does once it has booted.
+    /// No id that could be guessed is ever handed out instead.
+    #[must_use]
+    #[allow(
+        clippy::expect_used,
+        reason = "without randomness there is no id that could be handed out"
+    )]
+    pub fn issue(&self) -> ClientId {
+        let random = random::<RANDOM_LEN>().expect("the operating system has randomness");
+        let signers = self.signers.load();
+        ClientId::new(signers.issuing.sign(random), true)
+    }
+
+    /// The id that `text` spells, if one of the secrets in use signed it.
+    ///
+    /// Anything else is no id at all: forged, truncated, over-long or garbled, it gives `None` and
+    /// never panics. It costs one HMAC, and takes the same time wherever a forged tag is wrong (C4.1).
+    /// That an id verifies does not say that it has a session.
+    #[must_use]
+    pub fn verify(&self, text: &str) -> Option<ClientId> {
+        if text.len() != TEXT_LEN {
+            return None;
+        }
+        let mut raw = [0; RAW_LEN];
+        let len = URL_SAFE_NO_PAD.decode_slice(text, &mut raw).ok()?;
+        let (signed, tag) = raw.split_first_chunk::<SIGNED_LEN>()?;
+        let signed_here = len == RAW_LEN && self.signers.load().verify(signed, tag);
+        signed_here.then(|| ClientId::new(text.to_owned(), false))
+    }
+
+    /// [`verify`](Self::verify) for bytes as they come in a `Cookie` field, which need not be text.
+    #[must_use]
+    pub fn verify_bytes(&self, text: &[u8]) -> Option<ClientId> {
+        if text.len() != TEXT_LEN {
+            return None;
+        }
+        self.verify(std::str::from_utf8(text).ok()?)
+    }
+}
+
+impl fmt::Debug for ClientIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientIds").finish_non_exhaustive()
+    }
+}
+
+impl Signers {
+    fn new(issuing: &Secret, older: &[Secret]) -> Self {
+        Self {
+            issuing: Signer::new(issuing),
+            older: older.iter().map(Signer::new).collect(),
+        }
+    }
+
+    fn verify(&self, signed: &[u8; SIGNED_LEN], tag: &[u8]) -> bool {
+        let [.., name] = *signed;
+        std::iter::once(&self.issuing)
+            .chain(&self.older)
+            .filter(|signer| signer.name == name)
+            .any(|signer| signer.tag(signed).ct_eq(tag).into())
+    }
+}
+
+/// A secret, made ready: the key's own two compressions are done, which leaves two for each tag.
+struct Signer {
+    name: u8,
+    keyed: Hmac<Sha256>,
+}
+
+impl Signer {
+    fn new(secret: &Secret) -> Self {
+        // HMAC fills a short key up with zeros to one block; this is that block.
+        let mut block = Key::<Hmac<Sha256>>::default();
+        block
+            .iter_mut()
+            .zip(secret.key)
+            .for_each(|(to, from)| *to = from);
+        Self {
+            name: secret.name,
+            keyed: Hmac::new(&block),
+        }
+    }
+
+    fn tag(&self, signed: &[u8]) -> [u8; TAG_LEN] {
+        let mut hmac = self.keyed.clone();
+        hmac.update(LABEL);
+        hmac.update(signed);
+        hmac.finalize().into_bytes().into()
+    }
+
+    fn sign(&self, random: [u8; RANDOM_LEN]) -> String {
+        let mut raw = Vec::with_capacity(RAW_LEN);
+        raw.extend(random);
+        raw.push(self.name);
+        raw.extend(self.tag(&raw));
+        URL_SAFE_NO_PAD.encode(raw)
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Error::new(ErrorKind::Io, "the operating system has no randomness").with_source(error)
+    })?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::engine::general_purpose::STANDARD_NO_PAD;
+    use std::collections::HashSet;
+
+    fn ids(name: u8, fill: u8) -> ClientIds {
+        ClientIds::new(Secret::from_key(name, [fill; 32]), Vec::new())
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn an_issued_id_verifies_as_text_and_as_bytes() {
+        let ids = ids(7, 1);
+        let id = ids.issue();
+        assert_eq!(id.as_str().len(), 68);
+        assert_eq!(ids.verify(id.as_str()), Some(id.clone()));
+        assert_eq!(ids.verify_bytes(id.as_str().as_bytes()), Some(id));
+    }
+
+    #[test]
+    fn an_id_is_the_random_bytes_the_name_and_an_hmac_of_both() {
+        let id = ids(7, 1).issue();
+        let raw = URL_SAFE_NO_PAD.decode(id.as_str()).unwrap();
+        assert_eq!(raw.len(), 51);
+        assert_eq!(raw[18], 7);
+
+        let mut hmac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&[1; 32]).unwrap();
+        hmac.update(b"cloakroom client id v1\0");
+        hmac.update(&raw[..19]);
+        assert_eq!(raw[19..], hmac.finalize().into_bytes()[..]);
+    }
+
+    #[test]
+    #[allow(clippy::mutable_key_type, reason = "what changes is not hashed")]
+    fn issued_ids_differ() {
+        let ids = ids(0, 1);
+        let issued: HashSet<ClientId> = (0..1000).map(|_| ids.issue()).collect();
+        assert_eq!(issued.len(), 1000);
+    }
+
+    #[test]
+    fn any_flipped_bit_makes_an_id_no_id() {
+        let ids = ids(7, 1);
+        let id = ids.issue();
+        let raw = URL_SAFE_NO_PAD.decode(id.as_str()).unwrap();
+        for bit in 0..raw.len() * 8 {
+            let mut forged = raw.clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            assert!(
+                ids.verify(&URL_SAFE_NO_PAD.encode(forged)).is_none(),
+                "bit {bit}"
+            );
+        }
+        for bit in 0..id.as_str().len() * 8 {
+            let mut forged = id.as_str().as_bytes().to_vec();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            assert!(ids.verify_bytes(&forged).is_none(), "bit {bit} of the text");
+        }
+    }
+
+    #[test]
+    fn a_truncated_or_over_long_id_is_no_id() {
+        let ids = ids(7, 1);
+        let id = ids.issue();
+        for len in 0..id.as_str().len() {
+            assert!(ids.verify(&id.as_str()[..len]).is_none(), "{len}");
+            assert!(ids.verify(&id.as_str()[len + 1..]).is_none(), "{len}");
+        }
+        for tail in ["A", "AA", "AAAA", "=", "==", "\0", "\n", " "] {
+            assert!(ids.verify(&format!("{}{tail}", id.as_str())).is_none());
+            assert!(ids.verify(&format!("{tail}{}", id.as_str())).is_none());
+        }
+        assert!(ids.verify(&id.as_str().repeat(1000)).is_none());
+    }
+
+    #[test]
+    fn garbage_is_no_id() {
+        let ids = ids(7, 1);
+        for garbage in ["", "=", &"=".repeat(68), &"A".repeat(68), &"é".repeat(34)] {
+            assert!(ids.verify(garbage).is_none(), "{garbage}");
+        }
+        for byte in 0..=255 {
+            assert!(ids.verify_bytes(&[byte; 68]).is_none(), "{byte}");
+        }
+        let id = ids.issue();
+        for at in 0..68 {
+            for byte in [0, b' ', b'"', b'=', b'.', 0x80, 0xff] {
+                let mut text = id.as_str().as_bytes().to_vec();
+                text[at] = byte;
+                assert!(ids.verify_bytes(&text).is_none(), "{byte} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_standard_alphabet_is_no_id() {
+        let ids = ids(7, 1);
+        let id = std::iter::repeat_with(|| ids.issue())
+            .find(|id| id.as_str().contains(['-', '_']))
+            .unwrap();
+        let raw = URL_SAFE_NO_PAD.decode(id.as_str()).unwrap();
+        assert!(ids.verify(&STANDARD_NO_PAD.encode(raw)).is_none());
+    }
+
+    #[test]
+    fn another_stores_id_is_no_id() {
+        assert!(ids(7, 2).verify(ids(7, 1).issue().as_str()).is_none());
+        assert!(ids(8, 1).verify(ids(7, 1).issue().as_str()).is_none());
+    }
+
+    #[test]
+    fn ids_verify_until_their_secret_is_retired() {
+        let (old, new) = (Secret::from_key(1, [1; 32]), Secret::from_key(2, [2; 32]));
+        let ids = ClientIds::new(old.clone(), Vec::new());
+        let before = ids.issue();
+
+        ids.replace(new.clone(), vec![old]);
+        let after = ids.issue();
+        assert_eq!(URL_SAFE_NO_PAD.decode(after.as_str()).unwrap()[18], 2);
+        assert!(ids.verify(before.as_str()).is_some());
+        assert!(ids.verify(after.as_str()).is_some());
+
+        ids.replace(new, Vec::new());
+        assert!(ids.verify(before.as_str()).is_none());
+        assert!(ids.verify(after.as_str()).is_some());
+    }
+
+    #[test]
+    fn secrets_that_share_a_name_are_each_tried() {
+        let secrets: Vec<Secret> = (0..3).map(|i| Secret::from_key(9, [i; 32])).collect();
+        let all = ClientIds::new(secrets[0].clone(), secrets[1..].to_vec());
+        for secret in secrets {
+            let id = ClientIds::new(secret, Vec::new()).issue();
+            assert!(all.verify(id.as_str()).is_some());
+        }
+    }
+
+    #[test]
+    fn generated_secrets_differ() {
+        let (a, b) = (Secret::generate(3).unwrap(), Secret::generate(3).unwrap());
+        assert_eq!(a.name(), 3);
+        assert_ne!(a.key(), b.key());
+    }
+
+    #[test]
+    fn clones_share_freshness() {
+        let id = ids(7, 1).issue();
+        let clone = id.clone();
+        assert!(id.is_fresh() && clone.is_fresh());
+        clone.spend();
+        assert!(!id.is_fresh() && !clone.is_fresh());
+    }
+
+    #[test]
+    fn a_verified_id_is_never_fresh() {
+        let ids = ids(7, 1);
+        let issued = ids.issue();
+        assert!(!ids.verify(issued.as_str()).unwrap().is_fresh());
+        assert!(issued.is_fresh());
+    }
+
+    #[test]
+    fn a_key_is_the_start_of_the_sha256_of_the_id() {
+        let id = ClientId::new("abc".into(), false);
+        let digest = "ba7816bf8f01cfea414140de5dae2223";
+        assert_eq!(id.key().to_string(), digest);
+        assert_eq!(id.clone().key(), id.key());
+        assert_eq!(ClientKey::from_bytes(*id.key().as_bytes()), id.key());
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_is_written() {
+        let key = ids(7, 1).issue().key();
+        assert_eq!(key.to_string(), hex(key.as_bytes()));
+        assert_eq!(format!("{key:?}"), key.to_string());
+        assert_eq!(key.to_string().parse::<ClientKey>().unwrap(), key);
+        assert_eq!(
+            key.to_string().to_uppercase().parse::<ClientKey>().unwrap(),
+            key
+        );
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_without_repeating_it() {
+        let id = ids(7, 1).issue();
+        let signed = format!("+{}", "0".repeat(31));
+        let (short, long) = ("0".repeat(31), "0".repeat(33));
+        for text in ["", &short, &long, &signed, &"g".repeat(32), &"é".repeat(16)] {
+            let error = text.parse::<ClientKey>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
+        }
+        let error = id.as_str().parse::<ClientKey>().unwrap_err();
+        assert!(!format!("{error} {error:?}").contains(id.as_str()));
+    }
+
+    #[test]
+    fn debug_shows_no_secret_and_no_id() {
+        let secret = Secret::from_key(0xa5, [0xa5; 32]);
+        let ids = ClientIds::new(secret.clone(), vec![secret.clone()]);
+        let id = ids.issue();
+        assert_eq!(format!("{id:?} {id:#?}"), "ClientId(..) ClientId(..)");
+        assert_eq!(format!("{secret:?}"), "Secret { name: 165, .. }");
+        assert_eq!(format!("{ids:?}"), "ClientIds { .. }");
+    }
+
+    #[test]
+    fn ids_can_be_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<ClientId>();
+        shared::<ClientIds>();
+    }
+}
