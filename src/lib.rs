@@ -3,6 +3,8 @@
 mod client_id;
 mod clock;
 mod error;
+mod expiry;
+mod storage;
 mod value;
 
 pub use client_id::{ClientId, ClientIds, ClientKey};

@@ -1,0 +1,150 @@
+//! Pure decisions about time (C3): is a session expired, is a touch due. Knows no clock and no
+//! storage; callers pass in the times.
+
+use crate::clock::Timestamp;
+use std::time::Duration;
+
+/// The times that govern the sessions of one container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Policy {
+    pub(crate) timeout: Duration,
+    pub(crate) resolution: Duration,
+    pub(crate) max_lifetime: Option<Duration>,
+}
+
+/// The times of one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Times {
+    pub(crate) created: Timestamp,
+    pub(crate) last_access: Timestamp,
+    /// Its own timeout, which replaces that of the container (C3.8).
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Policy {
+    fn timeout_of(&self, times: &Times) -> Duration {
+        times.timeout.unwrap_or(self.timeout)
+    }
+
+    /// The resolution in force: never more than half the timeout in force (C3.1).
+    pub(crate) fn resolution_of(&self, times: &Times) -> Duration {
+        let timeout = self.timeout_of(times);
+        if timeout.is_zero() {
+            self.resolution
+        } else {
+            self.resolution.min(timeout / 2)
+        }
+    }
+
+    /// The recorded access time, where one that lies more than a resolution ahead counts as now (C3.5).
+    fn last_access(&self, times: &Times, now: Timestamp) -> Timestamp {
+        if times.last_access > now + self.resolution_of(times) {
+            now
+        } else {
+            times.last_access
+        }
+    }
+
+    /// Whether a session must not be served any more: idle for longer than its timeout (C3.2), or
+    /// older than the absolute lifetime (C3.8). A timeout of zero never ends it (C3.3).
+    pub(crate) fn is_expired(&self, times: &Times, now: Timestamp) -> bool {
+        let timeout = self.timeout_of(times);
+        let idle = now.since(self.last_access(times, now));
+        let age = now.since(times.created);
+        (!timeout.is_zero() && idle > timeout) || self.max_lifetime.is_some_and(|max| age > max)
+    }
+
+    /// Whether an access now must be recorded: the recorded one is older than the resolution
+    /// (C3.4), or lies so far ahead that it must be put right (C3.5).
+    pub(crate) fn is_touch_due(&self, times: &Times, now: Timestamp) -> bool {
+        if self.timeout_of(times).is_zero() {
+            return false;
+        }
+        let resolution = self.resolution_of(times);
+        times.last_access > now + resolution || now.since(times.last_access) > resolution
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy = Policy {
+        timeout: Duration::from_secs(3600),
+        resolution: Duration::from_secs(600),
+        max_lifetime: None,
+    };
+
+    fn seen_at(seconds: i64) -> Times {
+        Times {
+            created: Timestamp(0),
+            last_access: Timestamp(seconds * 1000),
+            timeout: None,
+        }
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp(seconds * 1000)
+    }
+
+    #[test]
+    fn a_session_expires_when_idle_for_longer_than_its_timeout() {
+        assert!(!POLICY.is_expired(&seen_at(0), at(3600)));
+        assert!(POLICY.is_expired(&seen_at(0), Timestamp(3_600_001)));
+    }
+
+    #[test]
+    fn a_touch_is_due_only_after_the_resolution() {
+        assert!(!POLICY.is_touch_due(&seen_at(0), at(600)));
+        assert!(POLICY.is_touch_due(&seen_at(0), Timestamp(600_001)));
+    }
+
+    #[test]
+    fn the_resolution_in_force_is_at_most_half_the_timeout() {
+        let policy = Policy {
+            timeout: Duration::from_secs(60),
+            ..POLICY
+        };
+        assert!(policy.is_touch_due(&seen_at(0), at(31)));
+        let mut own = seen_at(0);
+        own.timeout = Some(Duration::from_secs(10));
+        assert_eq!(POLICY.resolution_of(&own), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn timeout_zero_never_expires_and_is_never_touched() {
+        let policy = Policy {
+            timeout: Duration::ZERO,
+            ..POLICY
+        };
+        assert!(!policy.is_expired(&seen_at(0), at(i64::MAX / 1000)));
+        assert!(!policy.is_touch_due(&seen_at(0), at(1_000_000)));
+    }
+
+    #[test]
+    fn the_absolute_lifetime_ends_a_busy_session() {
+        let policy = Policy {
+            max_lifetime: Some(Duration::from_secs(100)),
+            ..POLICY
+        };
+        assert!(!policy.is_expired(&seen_at(100), at(100)));
+        assert!(policy.is_expired(&seen_at(100), at(101)));
+    }
+
+    #[test]
+    fn a_time_far_ahead_counts_as_now_and_is_put_right() {
+        assert!(!POLICY.is_expired(&seen_at(5000), at(1000)));
+        assert!(POLICY.is_touch_due(&seen_at(5000), at(1000)));
+        assert!(!POLICY.is_touch_due(&seen_at(1500), at(1000)));
+    }
+
+    #[test]
+    fn resolution_zero_records_every_access() {
+        let policy = Policy {
+            resolution: Duration::ZERO,
+            ..POLICY
+        };
+        assert!(policy.is_touch_due(&seen_at(0), Timestamp(1)));
+        assert!(!policy.is_touch_due(&seen_at(0), Timestamp(0)));
+    }
+}

@@ -1,0 +1,566 @@
+//! Validation and merge (C2.7 to C2.9, C2.11): holds a change set against the rows as they are now
+//! and computes the rows to write. Pure; every engine uses it, inside its own write transaction.
+
+use super::record::{PackageRow, SessionRow, package_key};
+use super::{
+    Base, ChangeSet, ClientChange, ContainerId, End, KeyChange, Keys, Limits, Observed,
+    PackageChange, Place, Seen, StaleCommute, State, Step,
+};
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The rows as the writer sees them now.
+pub(crate) trait Rows {
+    fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>>;
+    fn package(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+    ) -> Result<Option<PackageRow>>;
+    fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>>;
+    /// Counts the containers registered and unregistered so far.
+    fn registry(&self) -> u64;
+}
+
+/// The rows that a commit writes. `None` removes a row.
+#[derive(Debug, Default)]
+pub(crate) struct Writes {
+    pub(crate) sessions: Vec<SessionWrite>,
+    pub(crate) packages: Vec<PackageWrite>,
+    pub(crate) tombstones: Vec<(ContainerId, ClientKey, Timestamp)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct SessionWrite {
+    pub(crate) container: ContainerId,
+    pub(crate) client: ClientKey,
+    pub(crate) old_owner: Option<Arc<str>>,
+    pub(crate) row: Option<SessionRow>,
+}
+
+#[derive(Debug)]
+pub(crate) struct PackageWrite {
+    pub(crate) container: ContainerId,
+    pub(crate) key: Vec<u8>,
+    pub(crate) row: Option<Vec<u8>>,
+}
+
+impl Writes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.packages.is_empty() && self.tombstones.is_empty()
+    }
+}
+
+/// Why a change set cannot be applied as it stands.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    Failed(Error, Option<ClientKey>),
+    Stale(Vec<StaleCommute>),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Failed(error, None)
+    }
+}
+
+fn conflict(what: &str) -> Error {
+    Error::new(ErrorKind::Conflict, what)
+}
+
+/// Computes what committing `set` as commit number `version` writes, or why it cannot be.
+pub(crate) fn resolve(set: &ChangeSet, rows: &impl Rows, version: u64) -> Result<Writes, Refusal> {
+    let swept = |c: &ClientChange| c.end == End::Swept;
+    if rows.registry() != set.registry && !set.clients.iter().all(swept) {
+        return Err(Refusal::Failed(
+            conflict("a container was registered or unregistered meanwhile"),
+            None,
+        ));
+    }
+    let mut merge = Merge {
+        set,
+        rows,
+        version,
+        writes: Writes::default(),
+        stale: Vec::new(),
+    };
+    for client in &set.clients {
+        merge
+            .client(client)
+            .map_err(|e| Refusal::Failed(e, Some(client.client)))?;
+    }
+    if merge.stale.is_empty() {
+        Ok(merge.writes)
+    } else {
+        Err(Refusal::Stale(merge.stale))
+    }
+}
+
+struct Merge<'a, R> {
+    set: &'a ChangeSet,
+    rows: &'a R,
+    version: u64,
+    writes: Writes,
+    stale: Vec<StaleCommute>,
+}
+
+/// One client in one container while it is merged.
+struct Room<'a> {
+    seen: &'a Seen,
+    /// The row in the file, served or not.
+    stored: Option<SessionRow>,
+    /// The row as this transaction must see it: expired ones are not there.
+    row: Option<SessionRow>,
+    changed: bool,
+    /// Packages whose content was computed here.
+    packages: BTreeMap<Arc<str>, Content>,
+}
+
+type Content = BTreeMap<Arc<str>, Bytes>;
+
+impl<'a> Room<'a> {
+    fn new(seen: &'a Seen, stored: Option<SessionRow>) -> Self {
+        let row = match (seen.state, &stored) {
+            (
+                State::Expired {
+                    generation,
+                    last_access,
+                },
+                Some(now),
+            ) if now.generation == generation && now.last_access == last_access => None,
+            _ => stored.clone(),
+        };
+        Self {
+            seen,
+            stored,
+            row,
+            changed: false,
+            packages: BTreeMap::new(),
+        }
+    }
+
+    /// A session that was seen live must be the one still there, and one seen expired must not have
+    /// come back to life, or a write would join another session than the one it was meant for (C2.11).
+    fn check_same_session(&self) -> Result<()> {
+        let now = self.stored.as_ref().map(|row| row.generation);
+        let ended = match self.seen.state {
+            State::Live { generation } => now != Some(generation),
+            State::Expired { generation, .. } => now == Some(generation) && self.row.is_some(),
+            State::Absent => false,
+        };
+        if ended {
+            return Err(conflict("the session was ended or renewed meanwhile")
+                .in_container(&*self.seen.place.name));
+        }
+        Ok(())
+    }
+}
+
+impl<R: Rows> Merge<'_, R> {
+    fn client(&mut self, change: &ClientChange) -> Result<()> {
+        let mut rooms = Vec::with_capacity(change.seen.len());
+        for seen in &change.seen {
+            let stored = self.rows.session(seen.place.id, change.client)?;
+            rooms.push(Room::new(seen, stored));
+        }
+        if change.end == End::Swept {
+            return self.sweep(change.client, &rooms);
+        }
+        if change.writes() {
+            for room in &rooms {
+                room.check_same_session()?;
+            }
+        }
+        let exists = rooms.iter().any(|room| room.row.is_some());
+        if change.exists.is_some_and(|seen| seen != exists) {
+            return Err(conflict("the session came or went meanwhile"));
+        }
+        if change.forsaken {
+            if exists {
+                return Err(conflict("the session was founded meanwhile"));
+            }
+            self.check_not_ended(change.client)?;
+        }
+        for package in &change.packages {
+            self.package(change, &mut rooms, package)?;
+        }
+        if !self.stale.is_empty() {
+            return Ok(());
+        }
+        for room in &mut rooms {
+            if let Some(row) = &mut room.row {
+                room.changed |= attributes(row, change, room.seen);
+            }
+        }
+        self.finish(change, rooms)
+    }
+
+    /// An id that was rotated or destroyed lately founds nothing (C4.8).
+    fn check_not_ended(&self, client: ClientKey) -> Result<()> {
+        match self.rows.tombstone(client)? {
+            Some(until) if until > self.set.now => Err(conflict(
+                "the session of this id was rotated or destroyed",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn package(
+        &mut self,
+        change: &ClientChange,
+        rooms: &mut [Room<'_>],
+        package: &PackageChange,
+    ) -> Result<()> {
+        let named = |e: Error| {
+            e.in_container(&*package.place.name)
+                .in_package(&*package.package)
+        };
+        let client = change.client;
+        let inherited = rooms
+            .iter()
+            .find_map(|r| r.row.as_ref())
+            .map(|row| (row.timeout, row.owner.clone()));
+        let Some(room) = rooms
+            .iter_mut()
+            .find(|room| room.seen.place.id == package.place.id)
+        else {
+            return Err(named(conflict("the container is gone")));
+        };
+        let old = stored_package(self.rows, room, client, &package.package).map_err(named)?;
+        if let Some(observed) = &package.observed {
+            validate(observed, old.as_ref()).map_err(named)?;
+        }
+        if !package.writes() {
+            return Ok(());
+        }
+        let content = merge_keys(package, old.as_ref(), &mut self.stale).map_err(named)?;
+        let unchanged = match &old {
+            Some(old) => content
+                .iter()
+                .map(|(k, v)| (&**k, v.clone()))
+                .eq(old.iter()),
+            None => content.is_empty(),
+        };
+        if unchanged {
+            return Ok(());
+        }
+        if room.row.is_none() {
+            self.check_not_ended(client)?;
+            let (timeout, owner) = inherited.unwrap_or_default();
+            room.row = Some(SessionRow {
+                created: self.set.now,
+                last_access: self.set.now,
+                timeout,
+                owner,
+                generation: self.version,
+                packages: Vec::new(),
+            });
+            room.changed = true;
+        }
+        let Some(row) = &mut room.row else {
+            return Ok(());
+        };
+        room.changed |= list_package(row, &package.package, !content.is_empty());
+        if row.packages.len() > self.set.limits.packages {
+            return Err(named(too_large(
+                "the session has too many packages",
+                row.packages.len(),
+                self.set.limits.packages,
+                "",
+            )));
+        }
+        room.packages.insert(package.package.clone(), content);
+        Ok(())
+    }
+
+    /// Turns the merged rooms of a client into rows to write.
+    fn finish(&mut self, change: &ClientChange, rooms: Vec<Room<'_>>) -> Result<()> {
+        let ends = match change.end {
+            End::Moves(_) | End::Destroyed => true,
+            End::Stays | End::Swept => false,
+        };
+        for room in rooms {
+            let id = room.seen.place.id;
+            if ends {
+                if room.stored.is_some() {
+                    self.writes
+                        .tombstones
+                        .push((id, change.client, self.set.refuse_until));
+                }
+                if let (End::Moves(to), Some(_)) = (change.end, &room.row) {
+                    self.carry_over(&room, change.client, to)?;
+                }
+                self.remove(&room, change.client);
+                continue;
+            }
+            // A session founded over an expired one takes none of its rows along (C3.2).
+            let replaced = room.row.as_ref().map(|row| row.generation)
+                != room.stored.as_ref().map(|row| row.generation);
+            if replaced && room.row.is_some() && room.stored.is_some() {
+                self.remove_packages(&room, change.client);
+            }
+            for (package, content) in &room.packages {
+                self.put_package(&room.seen.place, change.client, package, content)?;
+            }
+            if room.changed {
+                self.writes.sessions.push(SessionWrite {
+                    container: id,
+                    client: change.client,
+                    old_owner: room.stored.and_then(|row| row.owner),
+                    row: room.row,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn put_package(
+        &mut self,
+        place: &Place,
+        client: ClientKey,
+        package: &Arc<str>,
+        content: &Content,
+    ) -> Result<()> {
+        let key = package_key(place.id, client, package);
+        let row = if content.is_empty() {
+            None
+        } else {
+            let entries = content.iter().map(|(k, v)| (&**k, &**v));
+            let row = PackageRow::encode(&key, self.version, entries)?;
+            check_size(&self.set.limits, place, package, row.len())?;
+            Some(row)
+        };
+        self.writes.packages.push(PackageWrite {
+            container: place.id,
+            key,
+            row,
+        });
+        Ok(())
+    }
+
+    /// Writes a live session again under another id, with all its packages.
+    fn carry_over(&mut self, room: &Room<'_>, from: ClientKey, to: ClientKey) -> Result<()> {
+        let Some(row) = &room.row else {
+            return Ok(());
+        };
+        for package in &row.packages {
+            let content = match room.packages.get(package) {
+                Some(content) => content.clone(),
+                None => stored_package(self.rows, room, from, package)?
+                    .map(|row| content_of(&row))
+                    .unwrap_or_default(),
+            };
+            self.put_package(&room.seen.place, to, package, &content)?;
+        }
+        self.writes.sessions.push(SessionWrite {
+            container: room.seen.place.id,
+            client: to,
+            old_owner: None,
+            row: Some(SessionRow {
+                generation: self.version,
+                ..row.clone()
+            }),
+        });
+        Ok(())
+    }
+
+    fn sweep(&mut self, client: ClientKey, rooms: &[Room<'_>]) -> Result<()> {
+        for room in rooms {
+            if room.row.is_none() {
+                self.remove(room, client);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what is stored of a session, whole.
+    fn remove(&mut self, room: &Room<'_>, client: ClientKey) {
+        let Some(stored) = &room.stored else { return };
+        self.remove_packages(room, client);
+        self.writes.sessions.push(SessionWrite {
+            container: room.seen.place.id,
+            client,
+            old_owner: stored.owner.clone(),
+            row: None,
+        });
+    }
+
+    fn remove_packages(&mut self, room: &Room<'_>, client: ClientKey) {
+        let container = room.seen.place.id;
+        for package in room.stored.iter().flat_map(|row| &row.packages) {
+            self.writes.packages.push(PackageWrite {
+                container,
+                key: package_key(container, client, package),
+                row: None,
+            });
+        }
+    }
+}
+
+/// The row of a package that the session lists. That a listed one is missing is damage (C5.4).
+fn stored_package(
+    rows: &impl Rows,
+    room: &Room<'_>,
+    client: ClientKey,
+    package: &str,
+) -> Result<Option<PackageRow>> {
+    let listed = match (&room.row, &room.stored) {
+        (Some(row), Some(stored)) if row.generation == stored.generation => stored.has(package),
+        _ => false,
+    };
+    if !listed {
+        return Ok(None);
+    }
+    match rows.package(room.seen.place.id, client, package)? {
+        Some(row) => Ok(Some(row)),
+        None => Err(lost_package()),
+    }
+}
+
+pub(crate) fn lost_package() -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        "the session lists a package whose row is missing",
+    )
+}
+
+fn content_of(row: &PackageRow) -> Content {
+    row.iter().map(|(k, v)| (Arc::from(k), v)).collect()
+}
+
+/// Whether every key that was read still holds what was read (C2.7).
+fn validate(observed: &Observed, current: Option<&PackageRow>) -> Result<()> {
+    match (&observed.row, current) {
+        (None, None) => return Ok(()),
+        (Some(read), Some(now)) if read.version == now.version => return Ok(()),
+        _ => {}
+    }
+    match &observed.keys {
+        Keys::All => {
+            let same = match (&observed.row, current) {
+                (Some(read), Some(now)) => read.same_values(now),
+                _ => false,
+            };
+            if !same {
+                return Err(conflict("the package was changed meanwhile"));
+            }
+        }
+        Keys::Some(keys) => {
+            let get = |row: Option<&PackageRow>, key: &str| row.and_then(|row| row.get(key));
+            for key in keys {
+                if get(observed.row.as_ref(), key) != get(current, key) {
+                    return Err(conflict("the value was changed meanwhile").at_key(&**key));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn merge_keys(
+    package: &PackageChange,
+    old: Option<&PackageRow>,
+    stale: &mut Vec<StaleCommute>,
+) -> Result<Content> {
+    let mut content = old.map(content_of).unwrap_or_default();
+    if package.clear {
+        content.clear();
+    }
+    for (key, change) in &package.keys {
+        let current = content.get(key).cloned();
+        match merge_key(change, current, stale).map_err(|e| e.at_key(&**key))? {
+            Some(value) => content.insert(key.clone(), value),
+            None => content.remove(key),
+        };
+    }
+    Ok(content)
+}
+
+/// The value of a key after its change, given the value that is current before it.
+pub(crate) fn merge_key(
+    change: &KeyChange,
+    current: Option<Bytes>,
+    stale: &mut Vec<StaleCommute>,
+) -> Result<Option<Bytes>> {
+    let mut value = match &change.base {
+        Base::Current => current,
+        Base::Put(value) => Some(value.clone()),
+        Base::Removed => None,
+    };
+    for step in &change.steps {
+        value = match step {
+            Step::Arithmetic(arithmetic) => Some(arithmetic.apply(value.as_deref())?.into()),
+            Step::Commute(commute) => {
+                if commute.input != value {
+                    stale.push(StaleCommute {
+                        index: commute.index,
+                        current: value,
+                    });
+                    return Ok(None);
+                }
+                Some(commute.output.clone())
+            }
+        };
+    }
+    Ok(value)
+}
+
+/// Applies what concerns the session itself; tells whether the row changed.
+fn attributes(row: &mut SessionRow, change: &ClientChange, seen: &Seen) -> bool {
+    let before = row.clone();
+    if let Some(timeout) = change.timeout {
+        row.timeout = timeout;
+    }
+    if let Some(owner) = &change.owner {
+        row.owner.clone_from(owner);
+    }
+    if let Some(touch) = seen.touch {
+        row.last_access = touch.merged_with(row.last_access);
+    }
+    *row != before
+}
+
+/// Enters a package in the session's list, or takes it out; tells whether the list changed.
+fn list_package(row: &mut SessionRow, package: &Arc<str>, present: bool) -> bool {
+    match (row.packages.binary_search(package), present) {
+        (Err(at), true) => {
+            row.packages.insert(at, package.clone());
+            true
+        }
+        (Ok(at), false) => {
+            row.packages.remove(at);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn too_large(what: &str, size: usize, limit: usize, unit: &str) -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        format!("{what}: {size}{unit}, of {limit}{unit} at most"),
+    )
+}
+
+/// Whether the record of a package is within its limit (C5.3).
+fn check_size(limits: &Limits, place: &Place, package: &str, size: usize) -> Result<()> {
+    if size > limits.package {
+        let error = too_large("the package is too large", size, limits.package, " bytes");
+        return Err(error.in_container(&*place.name).in_package(package));
+    }
+    Ok(())
+}
+
+/// Whether a key or a package id is within its limit (C5.3).
+pub(crate) fn check_name(what: &str, name: &str, limits: &Limits) -> Result<()> {
+    if name.len() > limits.name {
+        let what = format!("{what} is too long");
+        return Err(too_large(&what, name.len(), limits.name, " bytes"));
+    }
+    Ok(())
+}

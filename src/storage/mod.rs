@@ -1,0 +1,323 @@
+//! The seam to the engines: snapshots to read from, change sets to commit. Bytes and versions only:
+//! no serde value, no HTTP, no policy about time.
+
+pub(crate) mod merge;
+pub(crate) mod record;
+pub(crate) mod redb;
+
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::value::Arithmetic;
+use bytes::Bytes;
+use record::{ContainerRecord, PackageRow, SessionRow};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The number of a container; no file uses one twice, so what an unregistered container left
+/// behind is never seen by a later one of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ContainerId(pub(crate) u32);
+
+impl ContainerId {
+    /// The container `""`, which always exists.
+    pub(crate) const UNNAMED: Self = Self(0);
+    const IN_MEMORY: u32 = 1 << 31;
+
+    /// The number of a container that lives in memory (C1.7).
+    pub(crate) fn in_memory(number: u32) -> Self {
+        Self(number | Self::IN_MEMORY)
+    }
+
+    pub(crate) fn is_in_memory(self) -> bool {
+        self.0 & Self::IN_MEMORY != 0
+    }
+
+    /// The number without the mark of its kind.
+    pub(crate) fn number(self) -> u32 {
+        self.0 & !Self::IN_MEMORY
+    }
+}
+
+/// A container as a change set names it: by number, and by name for the errors.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) id: ContainerId,
+    pub(crate) name: Arc<str>,
+}
+
+/// A future of an engine that may have to wait; redb never does.
+pub(crate) type Loading = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+/// What a transaction reads: the store as it was at one commit.
+pub(crate) trait Snapshot: Send + Sync {
+    /// Brings the rows of a client within reach, so that the reads below do not wait. `None` where
+    /// they already are.
+    fn load(&self, client: ClientKey) -> Option<Loading>;
+    fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>>;
+    fn package(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+    ) -> Result<Option<PackageRow>>;
+    /// Until when an ended id is refused, if it was ended lately (C4.8).
+    fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>>;
+    /// The sessions of a container in the order of their keys, from the one after `after`; damaged
+    /// rows are reported in their place.
+    fn sessions(
+        &self,
+        container: ContainerId,
+        after: Option<ClientKey>,
+        limit: usize,
+    ) -> Result<Vec<(ClientKey, Result<SessionRow>)>>;
+    /// The sessions that bear `owner`.
+    fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>>;
+    /// How many package rows a container has, and how many of them cannot be read.
+    fn check_packages(&self, container: ContainerId) -> Result<(u64, Vec<Error>)>;
+}
+
+/// How a commit ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Committed,
+    /// Nothing of it was written. Where one client's session was at fault, its key.
+    Failed(Error, Option<ClientKey>),
+    /// The value that a commute started from has changed: compute it again from the bytes given
+    /// here, and commit the same change set with that.
+    Stale(ChangeSet, Vec<StaleCommute>),
+}
+
+#[derive(Debug)]
+pub(crate) struct StaleCommute {
+    pub(crate) index: usize,
+    pub(crate) current: Option<Bytes>,
+}
+
+/// Called once, on a thread of the engine, with the outcome of a commit. It must not wait.
+pub(crate) type Done = Box<dyn FnOnce(Outcome) + Send>;
+
+/// A change to the store itself.
+#[derive(Clone, Debug)]
+pub(crate) enum Settings {
+    PutContainer(ContainerRecord),
+    /// Forgets a container; what it holds is removed by `reclaim`.
+    RemoveContainer(String),
+    PutSecrets(Vec<SecretRecord>),
+}
+
+/// A secret of the client ids, as stored: the byte that names it, and the key.
+#[derive(Clone)]
+pub(crate) struct SecretRecord(pub(crate) u8, pub(crate) [u8; 32]);
+
+impl std::fmt::Debug for SecretRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecretRecord({}, ..)", self.0)
+    }
+}
+
+/// Counters since the store was opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) commits: u64,
+    pub(crate) groups: u64,
+    pub(crate) conflicts: u64,
+    pub(crate) touches: u64,
+    pub(crate) bytes_written: u64,
+    pub(crate) syncs: u64,
+    pub(crate) reopened: u64,
+}
+
+/// An engine that keeps sessions.
+pub(crate) trait Storage: Send + Sync {
+    /// The newest committed state.
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>>;
+    /// Queues a change set. Once this returned, the commit takes place whoever still waits for it.
+    fn commit(&self, set: ChangeSet, done: Done);
+    /// Records an access time; it becomes durable with the next commit or within a second (C3.4).
+    fn touch(&self, touch: Touch);
+    /// The access time that waits to be written for a session of this generation.
+    fn pending_touch(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        generation: u64,
+    ) -> Option<Timestamp>;
+    /// Changes containers or secrets, durably; waits for it.
+    fn configure(&self, settings: Settings) -> Result<()>;
+    /// Removes a bounded number of rows that unregistered containers and old tombstones left;
+    /// returns how many.
+    fn reclaim(&self, now: Timestamp) -> Result<u64>;
+    fn counters(&self) -> Counters;
+    /// Counts the containers registered and unregistered so far.
+    fn registry(&self) -> u64;
+    /// Bytes of the file, where there is one.
+    fn file_len(&self) -> Result<u64>;
+    /// Makes everything durable and lets go of the file. Later calls give `Closed`.
+    fn close(&self) -> Result<()>;
+}
+
+/// A changed access time of one session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Touch {
+    pub(crate) container: ContainerId,
+    pub(crate) client: ClientKey,
+    pub(crate) generation: u64,
+    pub(crate) at: TouchAt,
+}
+
+/// An access time, merged by maximum, except that a recorded time beyond `ceiling` gives way (C3.5).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TouchAt {
+    pub(crate) time: Timestamp,
+    pub(crate) ceiling: Timestamp,
+}
+
+impl TouchAt {
+    pub(crate) fn merged_with(self, recorded: Timestamp) -> Timestamp {
+        if recorded > self.ceiling {
+            self.time
+        } else {
+            recorded.max(self.time)
+        }
+    }
+}
+
+/// All that a transaction read and changed: plain data.
+#[derive(Clone, Debug)]
+pub(crate) struct ChangeSet {
+    pub(crate) now: Timestamp,
+    pub(crate) clients: Vec<ClientChange>,
+    /// Until when the ids that it ends are refused.
+    pub(crate) refuse_until: Timestamp,
+    pub(crate) limits: Limits,
+    /// The containers that this transaction knew of; registering or unregistering one counts on.
+    pub(crate) registry: u64,
+}
+
+/// What a session may hold (C5.3).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) name: usize,
+    pub(crate) package: usize,
+    pub(crate) packages: usize,
+}
+
+/// What a transaction saw of one client and wants changed.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientChange {
+    pub(crate) client: ClientKey,
+    /// Each container whose session row was looked at.
+    pub(crate) seen: Vec<Seen>,
+    /// Whether the session was observed to exist.
+    pub(crate) exists: Option<bool>,
+    /// The changes give this client up for a new one: it must still be without a session, and must
+    /// not have been ended lately (C4.8).
+    pub(crate) forsaken: bool,
+    pub(crate) packages: Vec<PackageChange>,
+    pub(crate) timeout: Option<Option<Duration>>,
+    pub(crate) owner: Option<Option<Arc<str>>>,
+    pub(crate) end: End,
+}
+
+impl ClientChange {
+    /// Whether anything is to be written for this client, touches aside.
+    pub(crate) fn writes(&self) -> bool {
+        !matches!(self.end, End::Stays)
+            || self.timeout.is_some()
+            || self.owner.is_some()
+            || self.packages.iter().any(PackageChange::writes)
+    }
+}
+
+/// What becomes of a client's session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Stays,
+    /// It goes on under another id; the old one is refused for a while (C4.7).
+    Moves(ClientKey),
+    /// It ends, and its id is refused for a while (C4.7).
+    Destroyed,
+    /// It had expired and is swept; if it was touched meanwhile, it stays (C3.7).
+    Swept,
+}
+
+/// A session row as a transaction saw it.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) place: Place,
+    pub(crate) state: State,
+    /// An access time that is due with this commit.
+    pub(crate) touch: Option<TouchAt>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Absent,
+    Live {
+        generation: u64,
+    },
+    Expired {
+        generation: u64,
+        last_access: Timestamp,
+    },
+}
+
+/// What a transaction saw of one package and wants changed.
+#[derive(Clone, Debug)]
+pub(crate) struct PackageChange {
+    pub(crate) place: Place,
+    pub(crate) package: Arc<str>,
+    pub(crate) observed: Option<Observed>,
+    pub(crate) clear: bool,
+    pub(crate) keys: Vec<(Arc<str>, KeyChange)>,
+}
+
+impl PackageChange {
+    pub(crate) fn writes(&self) -> bool {
+        self.clear || !self.keys.is_empty()
+    }
+}
+
+/// The keys that were read, and the row that they were read from.
+#[derive(Clone, Debug)]
+pub(crate) struct Observed {
+    pub(crate) row: Option<PackageRow>,
+    pub(crate) keys: Keys,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Keys {
+    Some(Vec<Arc<str>>),
+    All,
+}
+
+/// What becomes of one key: first `base`, then each step on the value that is then current (C2.9).
+#[derive(Clone, Debug)]
+pub(crate) struct KeyChange {
+    pub(crate) base: Base,
+    pub(crate) steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Base {
+    Current,
+    Put(Bytes),
+    Removed,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Arithmetic(Arithmetic),
+    Commute(Commute),
+}
+
+/// A closure's result, valid as long as the value it started from is current. Plain data: the
+/// closure itself stays with the transaction, at `index`.
+#[derive(Clone, Debug)]
+pub(crate) struct Commute {
+    pub(crate) index: usize,
+    pub(crate) input: Option<Bytes>,
+    pub(crate) output: Bytes,
+}

@@ -1,0 +1,389 @@
+//! What a row holds and how it is encoded: a format byte, a bincode payload, and a checksum that
+//! covers the row's key (C5.4). The only place that knows bincode; it knows no tables.
+
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::Times;
+use crate::storage::ContainerId;
+use bytes::Bytes;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+use twox_hash::XxHash3_64;
+
+/// The format that records are written in.
+const FORMAT: u8 = 1;
+const CHECKSUM: usize = size_of::<u64>();
+/// No record is larger than this; a damaged length must not make a reader allocate.
+const MAX_RECORD: usize = 1 << 30;
+
+/// What kind of row a record is, so that a record of one kind never passes for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Meta = 0,
+    Container = 1,
+    Session = 2,
+    Package = 3,
+    Tombstone = 4,
+}
+
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<MAX_RECORD>()
+}
+
+fn checksum(kind: Kind, key: &[u8], sealed: &[u8]) -> [u8; CHECKSUM] {
+    let seed = XxHash3_64::oneshot_with_seed(kind as u64, key);
+    XxHash3_64::oneshot_with_seed(seed, sealed).to_le_bytes()
+}
+
+fn corrupt(kind: Kind, why: &str) -> Error {
+    let what = match kind {
+        Kind::Meta => "store",
+        Kind::Container => "container",
+        Kind::Session => "session",
+        Kind::Package => "package",
+        Kind::Tombstone => "ended-session",
+    };
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("a {what} record is damaged: {why}"),
+    )
+}
+
+/// Encodes `payload` as the record at `key`.
+fn seal(kind: Kind, key: &[u8], payload: impl bincode::Encode) -> Result<Vec<u8>> {
+    let mut out = vec![FORMAT];
+    bincode::encode_into_std_write(payload, &mut out, config()).map_err(|e| {
+        Error::new(ErrorKind::InvalidInput, "a record cannot be encoded").with_source(e)
+    })?;
+    let sum = checksum(kind, key, &out);
+    out.extend_from_slice(&sum);
+    Ok(out)
+}
+
+/// The payload of the record at `key`, after its checksum and format were verified.
+fn open<'a>(kind: Kind, key: &[u8], record: &'a [u8]) -> Result<&'a [u8]> {
+    let Some((sealed, sum)) = record.split_last_chunk::<CHECKSUM>() else {
+        return Err(corrupt(kind, "it is too short"));
+    };
+    if checksum(kind, key, sealed) != *sum {
+        return Err(corrupt(kind, "its checksum does not match"));
+    }
+    match sealed.split_first() {
+        Some((&FORMAT, payload)) => Ok(payload),
+        Some((other, _)) => Err(corrupt(kind, &format!("unknown record format {other}"))),
+        None => Err(corrupt(kind, "it is empty")),
+    }
+}
+
+fn decode<'a, T: bincode::BorrowDecode<'a, ()>>(kind: Kind, payload: &'a [u8]) -> Result<T> {
+    match bincode::borrow_decode_from_slice(payload, config()) {
+        Ok((value, used)) if used == payload.len() => Ok(value),
+        Ok(_) => Err(corrupt(kind, "it is too long")),
+        Err(e) => Err(corrupt(kind, "it cannot be decoded").with_source(e)),
+    }
+}
+
+/// Encodes a record of one plain value, for the few rows that are no more than that.
+pub(crate) fn seal_plain(kind: Kind, key: &[u8], value: impl bincode::Encode) -> Result<Vec<u8>> {
+    seal(kind, key, value)
+}
+
+/// Decodes what [`seal_plain`] wrote.
+pub(crate) fn open_plain<T: bincode::Decode<()>>(
+    kind: Kind,
+    key: &[u8],
+    record: &[u8],
+) -> Result<T> {
+    let payload = open(kind, key, record)?;
+    match bincode::decode_from_slice(payload, config()) {
+        Ok((value, used)) if used == payload.len() => Ok(value),
+        Ok(_) => Err(corrupt(kind, "it is too long")),
+        Err(e) => Err(corrupt(kind, "it cannot be decoded").with_source(e)),
+    }
+}
+
+/// The key of a session row.
+pub(crate) fn session_key(container: ContainerId, client: ClientKey) -> [u8; 20] {
+    let mut key = [0; 20];
+    let (head, tail) = key.split_at_mut(4);
+    head.copy_from_slice(&container.0.to_be_bytes());
+    tail.copy_from_slice(client.as_bytes());
+    key
+}
+
+/// The client of a session row's key.
+pub(crate) fn client_of(key: &[u8; 20]) -> ClientKey {
+    let mut client = [0; 16];
+    for (to, from) in client.iter_mut().zip(key.iter().skip(4)) {
+        *to = *from;
+    }
+    ClientKey::from_bytes(client)
+}
+
+/// The key of a package row: that of its session, then the package id.
+pub(crate) fn package_key(container: ContainerId, client: ClientKey, package: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(20 + package.len());
+    key.extend_from_slice(&session_key(container, client));
+    key.extend_from_slice(package.as_bytes());
+    key
+}
+
+/// One client in one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SessionRow {
+    pub(crate) created: Timestamp,
+    pub(crate) last_access: Timestamp,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) owner: Option<Arc<str>>,
+    /// The number of the commit that founded it: tells it from a later session of the same client (C2.11).
+    pub(crate) generation: u64,
+    /// The packages that have a row, sorted, so that a lost one is noticed (C5.4).
+    pub(crate) packages: Vec<Arc<str>>,
+}
+
+impl SessionRow {
+    pub(crate) fn times(&self) -> Times {
+        Times {
+            created: self.created,
+            last_access: self.last_access,
+            timeout: self.timeout,
+        }
+    }
+
+    pub(crate) fn has(&self, package: &str) -> bool {
+        self.packages
+            .binary_search_by(|p| (**p).cmp(package))
+            .is_ok()
+    }
+
+    pub(crate) fn encode(&self, key: &[u8]) -> Result<Vec<u8>> {
+        let timeout = self.timeout.map(|t| millis(t));
+        seal(
+            Kind::Session,
+            key,
+            (
+                self.created.0,
+                self.last_access.0,
+                timeout,
+                self.owner.as_deref(),
+                self.generation,
+                &self.packages,
+            ),
+        )
+    }
+
+    pub(crate) fn decode(key: &[u8], record: &[u8]) -> Result<Self> {
+        type Wire = (i64, i64, Option<u64>, Option<String>, u64, Vec<Arc<str>>);
+        let (created, last_access, timeout, owner, generation, packages): Wire =
+            decode(Kind::Session, open(Kind::Session, key, record)?)?;
+        Ok(Self {
+            created: Timestamp(created),
+            last_access: Timestamp(last_access),
+            timeout: timeout.map(Duration::from_millis),
+            owner: owner.map(Arc::from),
+            generation,
+            packages,
+        })
+    }
+}
+
+/// Durations are stored in milliseconds.
+pub(crate) fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// One package of one session: the number of the commit that wrote it, and its values by key. The
+/// values are slices of the row as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct PackageRow {
+    pub(crate) version: u64,
+    bytes: Bytes,
+    entries: Arc<[Entry]>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    key: Range<usize>,
+    value: Range<usize>,
+}
+
+impl PackageRow {
+    /// The number of bytes that the record of `entries` takes; what the package limit counts (C5.3).
+    pub(crate) fn encode<'a>(
+        key: &[u8],
+        version: u64,
+        entries: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<Vec<u8>> {
+        let mut out = vec![FORMAT];
+        let mut put = |part: &mut dyn FnMut(&mut Vec<u8>) -> Result<usize, bincode::error::EncodeError>| {
+            part(&mut out).map_err(|e| {
+                Error::new(ErrorKind::InvalidInput, "a package cannot be encoded").with_source(e)
+            })
+        };
+        put(&mut |out| bincode::encode_into_std_write((version, entries.len() as u64), out, config()))?;
+        for entry in entries {
+            put(&mut |out| bincode::encode_into_std_write(entry, out, config()))?;
+        }
+        let sum = checksum(Kind::Package, key, &out);
+        out.extend_from_slice(&sum);
+        Ok(out)
+    }
+
+    pub(crate) fn decode(key: &[u8], record: Bytes) -> Result<Self> {
+        let damaged = |e| corrupt(Kind::Package, "it cannot be decoded").with_source(e);
+        let payload = open(Kind::Package, key, &record)?;
+        let ((version, count), mut at): ((u64, u64), usize) =
+            bincode::decode_from_slice(payload, config()).map_err(damaged)?;
+        let mut entries = Vec::new();
+        for _ in 0..count {
+            let mut part = || -> Result<Range<usize>> {
+                let rest = payload.get(at..).unwrap_or_default();
+                let (bytes, used): (&[u8], usize) =
+                    bincode::borrow_decode_from_slice(rest, config()).map_err(damaged)?;
+                at += used;
+                // One format byte stands before the payload.
+                Ok(at + 1 - bytes.len()..at + 1)
+            };
+            entries.push(Entry {
+                key: part()?,
+                value: part()?,
+            });
+        }
+        if at != payload.len() {
+            return Err(corrupt(Kind::Package, "it is too long"));
+        }
+        let row = Self {
+            version,
+            bytes: record,
+            entries: entries.into(),
+        };
+        if row.keys().any(|key| key.is_none()) {
+            return Err(corrupt(Kind::Package, "a key is not UTF-8"));
+        }
+        Ok(row)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = Option<&str>> {
+        self.entries
+            .iter()
+            .map(|e| std::str::from_utf8(self.bytes.get(e.key.clone())?).ok())
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Bytes> {
+        let at = self
+            .entries
+            .binary_search_by(|e| {
+                self.bytes
+                    .get(e.key.clone())
+                    .unwrap_or_default()
+                    .cmp(key.as_bytes())
+            })
+            .ok()?;
+        self.entries.get(at).map(|e| self.bytes.slice(e.value.clone()))
+    }
+
+    /// Keys and values, in the order of the keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Bytes)> {
+        self.keys()
+            .zip(self.entries.iter())
+            .map(|(key, e)| (key.unwrap_or_default(), self.bytes.slice(e.value.clone())))
+    }
+
+    /// Whether two rows hold the same values, whichever commit wrote them.
+    pub(crate) fn same_values(&self, other: &Self) -> bool {
+        self.version == other.version || self.iter().eq(other.iter())
+    }
+}
+
+/// A container's place and settings, as stored.
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub(crate) struct ContainerRecord {
+    pub(crate) name: String,
+    pub(crate) id: u32,
+    pub(crate) timeout_ms: u64,
+    pub(crate) resolution_ms: u64,
+    pub(crate) max_lifetime_ms: Option<u64>,
+}
+
+impl ContainerRecord {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
+        seal(Kind::Container, self.name.as_bytes(), self)
+    }
+
+    pub(crate) fn decode(name: &str, record: &[u8]) -> Result<Self> {
+        open_plain(Kind::Container, name.as_bytes(), record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> SessionRow {
+        SessionRow {
+            created: Timestamp(1),
+            last_access: Timestamp(-2),
+            timeout: Some(Duration::from_secs(3)),
+            owner: Some("ann".into()),
+            generation: 4,
+            packages: vec!["a".into(), "b".into()],
+        }
+    }
+
+    #[test]
+    fn a_session_row_comes_back_as_it_was() {
+        let record = row().encode(b"key").unwrap();
+        assert_eq!(SessionRow::decode(b"key", &record).unwrap(), row());
+    }
+
+    #[test]
+    fn a_package_row_finds_every_key() {
+        let entries: Vec<(String, Vec<u8>)> = (0..300)
+            .map(|i| (format!("{i:04}"), vec![i as u8; i]))
+            .collect();
+        let record = PackageRow::encode(
+            b"key",
+            7,
+            entries.iter().map(|(k, v)| (k.as_str(), v.as_slice())),
+        )
+        .unwrap();
+        let row = PackageRow::decode(b"key", record.into()).unwrap();
+        assert_eq!(row.version, 7);
+        for (key, value) in &entries {
+            assert_eq!(row.get(key).as_deref(), Some(value.as_slice()));
+        }
+        assert_eq!(row.get("none"), None);
+        assert_eq!(row.iter().count(), 300);
+    }
+
+    // C5.4
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let record = PackageRow::encode(b"key", 7, [("k", &b"value"[..])].into_iter()).unwrap();
+        for bit in 0..record.len() * 8 {
+            let mut flipped = record.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let error = PackageRow::decode(b"key", flipped.into()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+        }
+    }
+
+    // C5.4
+    #[test]
+    fn a_record_at_another_key_or_of_another_kind_is_corrupt() {
+        let record = row().encode(b"key").unwrap();
+        assert!(SessionRow::decode(b"other", &record).is_err());
+        assert!(PackageRow::decode(b"key", record.into()).is_err());
+    }
+
+    #[test]
+    fn a_truncated_record_is_corrupt() {
+        let record = row().encode(b"key").unwrap();
+        for len in 0..record.len() {
+            assert!(SessionRow::decode(b"key", &record[..len]).is_err());
+        }
+    }
+}

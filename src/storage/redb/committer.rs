@@ -1,0 +1,543 @@
+//! The writer thread: takes whatever waits, commits it as one group, and opens the file again when
+//! storage failed (C2.13).
+
+use super::failure::{self, guarded};
+use super::file::{Disk, Io};
+use super::group::{Databases, Group};
+use super::open::{self, Identity, OpenOptionsOf};
+use super::snapshot::{Readers, RedbSnapshot};
+use super::tables::Reader;
+use super::{Shared, Tally, touches};
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{ChangeSet, ContainerId, Done, Outcome, Settings};
+use redb::Database;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// No group is larger than this, so that a flood does not make one commit endless.
+const MAX_GROUP: usize = 1024;
+/// How long a touch may wait; the promise is a second (C3.4).
+const TOUCH_WAIT: Duration = Duration::from_millis(500);
+const FIRST_RETRY: Duration = Duration::from_millis(10);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+
+pub(super) fn gone() -> Error {
+    Error::new(ErrorKind::Unavailable, "the store's writer has stopped")
+}
+
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the store is closed")
+}
+
+pub(super) fn reopening() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the store is reopening its file after a failure",
+    )
+}
+
+/// A change set and whoever waits for it; answered even when it is dropped.
+pub(super) struct CommitJob {
+    set: Option<ChangeSet>,
+    done: Option<Done>,
+}
+
+impl CommitJob {
+    pub(super) fn take_set(&mut self) -> Option<ChangeSet> {
+        self.set.take()
+    }
+
+    pub(super) fn answer(mut self, outcome: Outcome) {
+        if let Some(done) = self.done.take() {
+            done(outcome);
+        }
+    }
+}
+
+impl Drop for CommitJob {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            done(Outcome::Failed(gone(), None));
+        }
+    }
+}
+
+pub(super) enum Job {
+    Commit(CommitJob),
+    Configure(Settings, SyncSender<Result<()>>),
+    Reclaim(Timestamp, SyncSender<Result<u64>>),
+}
+
+impl Job {
+    pub(super) fn commit(set: ChangeSet, done: Done) -> Self {
+        Self::Commit(CommitJob {
+            set: Some(set),
+            done: Some(done),
+        })
+    }
+
+    fn refuse(self, error: Error) {
+        match self {
+            Self::Commit(job) => job.answer(Outcome::Failed(error, None)),
+            Self::Configure(_, reply) => drop(reply.send(Err(error))),
+            Self::Reclaim(_, reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<Waiting>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    woken: bool,
+    suspect: bool,
+    closing: bool,
+    /// Nobody takes jobs any more.
+    over: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn push(&self, job: Job) {
+        let mut state = self.lock();
+        if state.closing {
+            drop(state);
+            job.refuse(closed());
+        } else if state.over {
+            drop(state);
+            job.refuse(gone());
+        } else {
+            state.jobs.push_back(job);
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        self.lock().woken = true;
+        self.wake.notify_one();
+    }
+
+    pub(super) fn suspect(&self) {
+        self.lock().suspect = true;
+        self.wake.notify_one();
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().closing = true;
+        self.wake.notify_one();
+    }
+
+    /// Waits until there is something to do, or until `deadline`; takes at most one group.
+    fn take(&self, deadline: Option<Instant>) -> Taken {
+        let mut state = self.lock();
+        while state.jobs.is_empty() && !state.woken && !state.suspect && !state.closing {
+            state = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => break,
+                Some(left) => {
+                    let waited = self.wake.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self
+                    .wake
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        let many = state.jobs.len().min(MAX_GROUP);
+        Taken {
+            jobs: state.jobs.drain(..many).collect(),
+            suspect: std::mem::take(&mut state.suspect),
+            finish: {
+                state.woken = false;
+                state.closing && state.jobs.is_empty()
+            },
+        }
+    }
+}
+
+struct Taken {
+    jobs: Vec<Job>,
+    suspect: bool,
+    finish: bool,
+}
+
+/// Answers everyone when the thread ends, however it ends.
+struct LastWord(Arc<Shared>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        let jobs = {
+            let mut state = self.0.queue.lock();
+            state.over = true;
+            std::mem::take(&mut state.jobs)
+        };
+        if let Some(last) = self.0.published.swap(None) {
+            last.expire();
+        }
+        for job in jobs {
+            job.refuse(gone());
+        }
+    }
+}
+
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    options: OpenOptionsOf,
+    file_disk: Disk,
+    memory_disk: Disk,
+    databases: Option<Databases>,
+    retired: Vec<ContainerId>,
+    number: u64,
+    superseded: VecDeque<(Weak<RedbSnapshot>, Timestamp)>,
+    touched: Option<(Instant, Timestamp)>,
+}
+
+impl Committer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        options: OpenOptionsOf,
+        (file_disk, file): (Disk, Database),
+        (memory_disk, memory): (Disk, Database),
+        identity: &Identity,
+    ) -> Result<Self> {
+        let mut committer = Self {
+            shared,
+            options: OpenOptionsOf {
+                verify: false,
+                ..options
+            },
+            file_disk,
+            memory_disk,
+            databases: Some(Databases { file, memory }),
+            retired: identity.retired.clone(),
+            // Numbers grow within a process and from one opening of the file to the next.
+            number: identity.epoch << 40,
+            superseded: VecDeque::new(),
+            touched: None,
+        };
+        committer.publish(true, true)?;
+        Ok(committer)
+    }
+
+    /// Serves until the store is closed.
+    pub(super) fn run(mut self) -> Result<()> {
+        let _last_word = LastWord(self.shared.clone());
+        loop {
+            let deadline = self.deadline();
+            let taken = self.shared.queue.take(deadline);
+            let working = self.databases.is_some();
+            if (taken.suspect || !working) && !self.reopen() {
+                for job in taken.jobs {
+                    job.refuse(reopening());
+                }
+                if taken.finish {
+                    return self.finish();
+                }
+                continue;
+            }
+            self.serve(taken.jobs);
+            if self.touches_due() {
+                self.commit(Vec::new(), true);
+            }
+            self.expire_snapshots();
+            if taken.finish {
+                return self.finish();
+            }
+        }
+    }
+
+    fn serve(&mut self, jobs: Vec<Job>) {
+        let mut group = Vec::new();
+        for job in jobs {
+            match job {
+                Job::Commit(job) => group.push(job),
+                Job::Configure(settings, reply) => {
+                    let result = self.exclusive(|group| group.configure(&settings));
+                    if let (Ok(()), Settings::PutContainer(_)) = (&result, &settings) {
+                        tracing::debug!("container settings stored");
+                    }
+                    drop(reply.send(result));
+                }
+                Job::Reclaim(now, reply) => {
+                    let result = self.exclusive(|group| group.reclaim(now));
+                    drop(reply.send(result));
+                }
+            }
+        }
+        if !group.is_empty() {
+            self.commit(group, false);
+        }
+    }
+
+    /// Commits a group and answers its members.
+    fn commit(&mut self, jobs: Vec<CommitJob>, flush: bool) {
+        let Some(databases) = &mut self.databases else {
+            return;
+        };
+        self.number += 1;
+        let mut group = Group {
+            databases,
+            shared: &self.shared,
+            retired: &mut self.retired,
+            number: self.number,
+        };
+        let mut answers = Vec::with_capacity(jobs.len());
+        let result = guarded(|| group.commit(jobs, flush, &mut answers));
+        let tally = &self.shared.counters;
+        match result {
+            Ok(written) => {
+                self.shared.touches.settle(&written.touches);
+                Tally::add(&tally.touches, written.touched);
+                let published = self.publish(written.file, written.memory);
+                if let Err(e) = published {
+                    tracing::error!(error = %e, "a commit cannot be shown; reopening the store");
+                    self.let_go();
+                }
+                self.count(&answers);
+            }
+            Err(e) => {
+                let error = self.failed(e);
+                for (_, outcome) in &mut answers {
+                    if let Outcome::Committed = outcome {
+                        *outcome = Outcome::Failed(error.clone(), None);
+                    }
+                }
+                self.let_go();
+            }
+        }
+        if self.shared.touches.len() == 0 {
+            self.touched = None;
+        }
+        for (job, outcome) in answers {
+            job.answer(outcome);
+        }
+    }
+
+    fn count(&self, answers: &[(CommitJob, Outcome)]) {
+        let tally = &self.shared.counters;
+        let committed = |(_, o): &&(CommitJob, Outcome)| matches!(o, Outcome::Committed);
+        let conflicted = |(_, o): &&(CommitJob, Outcome)| {
+            matches!(o, Outcome::Failed(e, _) if e.is_conflict())
+        };
+        let commits = answers.iter().filter(committed).count() as u64;
+        Tally::add(&tally.commits, commits);
+        Tally::add(
+            &tally.conflicts,
+            answers.iter().filter(conflicted).count() as u64,
+        );
+        if commits > 0 {
+            Tally::add(&tally.groups, 1);
+        }
+        metrics::counter!("cloakroom_commits_total").increment(commits);
+    }
+
+    /// Runs a job that has a write transaction to itself.
+    fn exclusive<T>(&mut self, work: impl FnOnce(&mut Group<'_>) -> Result<T>) -> Result<T> {
+        let Some(databases) = &mut self.databases else {
+            return Err(reopening());
+        };
+        self.number += 1;
+        let mut group = Group {
+            databases,
+            shared: &self.shared,
+            retired: &mut self.retired,
+            number: self.number,
+        };
+        let result = guarded(|| work(&mut group)).and_then(|value| {
+            self.publish(true, true)?;
+            Ok(value)
+        });
+        result.map_err(|e| match e.kind() {
+            ErrorKind::Unavailable | ErrorKind::Corrupt => {
+                let error = self.failed(e);
+                self.let_go();
+                error
+            }
+            _ => e,
+        })
+    }
+
+    /// What a storage failure means to those whose changes were in the group.
+    fn failed(&self, cause: Error) -> Error {
+        let (kind, text) = if self.shared.io.may_be_durable() {
+            (
+                ErrorKind::OutcomeUnknown,
+                "storage failed while the commit was made durable; it may or may not be kept",
+            )
+        } else {
+            (
+                ErrorKind::NotWritten,
+                "storage failed; nothing of the commit was kept",
+            )
+        };
+        tracing::error!(error = %cause, outcome = ?kind, "a commit failed; reopening the store");
+        Error::new(kind, text).with_source(cause)
+    }
+
+    /// Shows the newest commit to all that begin from now on.
+    fn publish(&mut self, file: bool, memory: bool) -> Result<()> {
+        let Some(databases) = &self.databases else {
+            return Err(reopening());
+        };
+        let old = self.shared.published.load_full();
+        if !file && !memory && old.is_some() {
+            return Ok(());
+        }
+        let kept = old.as_ref().and_then(|old| old.readers());
+        let reader = |changed: bool, kept: Option<&Arc<Reader>>, database: &Database| match kept {
+            Some(kept) if !changed => Ok(kept.clone()),
+            _ => guarded(|| Reader::open(database)).map(Arc::new),
+        };
+        let readers = Readers {
+            file: reader(file, kept.as_ref().map(|k| &k.file), &databases.file)?,
+            memory: reader(memory, kept.as_ref().map(|k| &k.memory), &databases.memory)?,
+        };
+        let snapshot = RedbSnapshot::new(readers, Arc::downgrade(&self.shared));
+        self.shared.published.store(Some(Arc::new(snapshot)));
+        if let Some(old) = old {
+            let now = self.shared.clock.timestamp();
+            self.superseded.push_back((Arc::downgrade(&old), now));
+        }
+        Ok(())
+    }
+
+    /// When there is something to do although nobody asks.
+    fn deadline(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        if self.databases.is_none() {
+            return Some(now);
+        }
+        if self.shared.touches.len() > 0 && self.touched.is_none() {
+            self.touched = Some((now, self.shared.clock.timestamp()));
+        }
+        while self
+            .superseded
+            .front()
+            .is_some_and(|(old, _)| old.strong_count() == 0)
+        {
+            self.superseded.pop_front();
+        }
+        let touches = self.touched.map(|(since, _)| since + TOUCH_WAIT);
+        let snapshots = self.superseded.front().map(|(_, since)| {
+            let age = self.shared.clock.timestamp().since(*since);
+            let left = self.shared.snapshot_max_age.saturating_sub(age);
+            now + left.clamp(Duration::from_millis(10), Duration::from_secs(3600))
+        });
+        touches.into_iter().chain(snapshots).min()
+    }
+
+    fn touches_due(&self) -> bool {
+        let waiting = self.shared.touches.len();
+        waiting >= touches::MANY
+            || (waiting > 0
+                && self.touched.is_some_and(|(since, then)| {
+                    since.elapsed() >= TOUCH_WAIT
+                        || self.shared.clock.timestamp().since(then) >= TOUCH_WAIT
+                }))
+    }
+
+    /// Takes back snapshots that were superseded too long ago (C2.14).
+    fn expire_snapshots(&mut self) {
+        let now = self.shared.clock.timestamp();
+        let max_age = self.shared.snapshot_max_age;
+        self.superseded.retain(|(old, since)| match old.upgrade() {
+            None => false,
+            Some(old) => {
+                let keep = now.since(*since) <= max_age;
+                if !keep {
+                    old.expire();
+                }
+                keep
+            }
+        });
+    }
+
+    /// Drops the databases after a failure, and every snapshot with them.
+    fn let_go(&mut self) {
+        if let Some(last) = self.shared.published.swap(None) {
+            last.expire();
+        }
+        for (old, _) in self.superseded.drain(..) {
+            if let Some(old) = old.upgrade() {
+                old.expire();
+            }
+        }
+        if let Some(databases) = self.databases.take() {
+            let closed = guarded(|| {
+                drop(databases);
+                Ok(())
+            });
+            if let Err(e) = closed {
+                tracing::warn!(error = %e, "the failed file did not close cleanly");
+            }
+        }
+    }
+
+    /// Opens the databases again, with bounded back-off; false if the store is closing instead.
+    fn reopen(&mut self) -> bool {
+        self.let_go();
+        let mut delay = FIRST_RETRY;
+        loop {
+            match self.try_reopen() {
+                Ok(()) => {
+                    Tally::add(&self.shared.counters.reopened, 1);
+                    tracing::info!("the store is open again");
+                    return true;
+                }
+                Err(e) => tracing::warn!(error = %e, "the store cannot be reopened yet"),
+            }
+            self.databases = None;
+            let until = Instant::now() + delay;
+            delay = (delay * 2).min(LAST_RETRY);
+            loop {
+                let taken = self.shared.queue.take(Some(until));
+                for job in taken.jobs {
+                    job.refuse(reopening());
+                }
+                if taken.finish {
+                    return false;
+                }
+                if Instant::now() >= until {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn try_reopen(&mut self) -> Result<()> {
+        let file = open::reopen(&self.file_disk, self.options, &self.shared.io)?;
+        let memory = open::reopen(&self.memory_disk, self.options, &Arc::<Io>::default())?;
+        self.databases = Some(Databases { file, memory });
+        self.publish(true, true)
+    }
+
+    /// The end: everything durable, nothing held.
+    fn finish(mut self) -> Result<()> {
+        if self.shared.touches.len() > 0 {
+            self.commit(Vec::new(), true);
+        }
+        self.shared.closed.store(true, Ordering::Release);
+        let databases = self.databases.take();
+        self.let_go();
+        match databases {
+            None => Err(reopening()),
+            Some(databases) => guarded(|| {
+                let _ = databases.memory.close();
+                databases.file.close().map_err(failure::database)
+            }),
+        }
+    }
+}

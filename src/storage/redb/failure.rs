@@ -1,0 +1,77 @@
+//! What redb's errors and panics mean to this crate.
+
+use crate::error::{Error, ErrorKind, Result};
+use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs a piece of redb's work; a panic inside it becomes `Corrupt` (C5.4).
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorKind::Corrupt,
+            "the file's structure is damaged",
+        ))
+    })
+}
+
+pub(crate) fn storage(error: StorageError) -> Error {
+    match error {
+        StorageError::Corrupted(_) => {
+            Error::new(ErrorKind::Corrupt, "the file's structure is damaged").with_source(error)
+        }
+        StorageError::DatabaseClosed => Error::new(
+            ErrorKind::SnapshotTooOld,
+            "the file was closed or reopened since the transaction began",
+        ),
+        _ => Error::new(ErrorKind::Unavailable, "the store cannot reach its file")
+            .with_source(error),
+    }
+}
+
+pub(crate) fn table(error: TableError) -> Error {
+    match error {
+        TableError::Storage(error) => storage(error),
+        other => {
+            Error::new(ErrorKind::Corrupt, "the file lacks a table of a store").with_source(other)
+        }
+    }
+}
+
+pub(crate) fn transaction(error: TransactionError) -> Error {
+    match error {
+        TransactionError::Storage(error) => storage(error),
+        other => Error::new(ErrorKind::Unavailable, "no transaction can begin").with_source(other),
+    }
+}
+
+pub(crate) fn commit(error: CommitError) -> Error {
+    match error {
+        CommitError::Storage(error) => storage(error),
+        other => Error::new(ErrorKind::Unavailable, "the commit failed").with_source(other),
+    }
+}
+
+pub(crate) fn database(error: DatabaseError) -> Error {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            Error::new(ErrorKind::Locked, "the store is open elsewhere")
+        }
+        DatabaseError::UpgradeRequired(_) => {
+            Error::new(ErrorKind::NotAStore, "the file is of another format").with_source(error)
+        }
+        DatabaseError::Storage(StorageError::Io(e)) => {
+            Error::new(ErrorKind::Io, "the file cannot be read").with_source(e)
+        }
+        DatabaseError::Storage(error) => storage(error),
+        other => Error::new(ErrorKind::Unavailable, "the file cannot be opened").with_source(other),
+    }
+}
+
+/// Bytes from the operating system's generator.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| {
+        Error::new(ErrorKind::Io, "the operating system gave no random bytes").with_source(e)
+    })?;
+    Ok(bytes)
+}

@@ -1,0 +1,244 @@
+//! One write transaction over both databases of a store: a group of commits, or a change to the
+//! store itself.
+
+use super::Shared;
+use super::committer::CommitJob;
+use super::failure;
+use super::open::{begin_durable, plain};
+use super::tables::{CONTAINERS, META, RETIRED, Writer, Writers};
+use super::touches::Pending;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::merge::{Refusal, resolve};
+use crate::storage::record::{ContainerRecord, Kind, seal_plain};
+use crate::storage::{ContainerId, Outcome, SecretRecord, Settings};
+use redb::{Database, ReadableTable, WriteTransaction};
+use std::sync::atomic::Ordering;
+
+/// How many rows of ended containers and old tombstones go in one step.
+const RECLAIMED: usize = 1000;
+
+/// The file, and the containers in memory.
+pub(super) struct Databases {
+    pub(super) file: Database,
+    pub(super) memory: Database,
+}
+
+pub(super) struct Group<'a> {
+    pub(super) databases: &'a mut Databases,
+    pub(super) shared: &'a Shared,
+    pub(super) retired: &'a mut Vec<ContainerId>,
+    pub(super) number: u64,
+}
+
+/// Which databases a group changed, and the touches that it took along.
+pub(super) struct Written {
+    pub(super) file: bool,
+    pub(super) memory: bool,
+    pub(super) touches: Vec<Pending>,
+    pub(super) touched: u64,
+}
+
+impl Group<'_> {
+    /// Validates and applies each job, then commits what is left of them once. Each job is computed
+    /// in full before its first write, so that one which fails leaves no trace in the others. The
+    /// jobs come back with their outcomes, also when the commit fails.
+    pub(super) fn commit(
+        &mut self,
+        jobs: Vec<CommitJob>,
+        flush: bool,
+        answers: &mut Vec<(CommitJob, Outcome)>,
+    ) -> Result<Written> {
+        self.shared.io.begin_commit();
+        // Whoever is not reached when storage fails is told so, like the others.
+        answers.extend(jobs.into_iter().map(|job| (job, Outcome::Committed)));
+        let file_txn = begin_durable(&self.databases.file)?;
+        let memory_txn = self
+            .databases
+            .memory
+            .begin_write()
+            .map_err(failure::transaction)?;
+        let written = {
+            let mut writers = Writers {
+                file: Writer::open(&file_txn)?,
+                memory: Writer::open(&memory_txn)?,
+                touches: &self.shared.touches,
+                registry: self.shared.registry.load(Ordering::Acquire),
+            };
+            for (job, outcome) in answers.iter_mut() {
+                *outcome = apply(&mut writers, job, self.number)?;
+            }
+            let touches = if flush || writers.file.dirty {
+                self.shared.touches.list()
+            } else {
+                Vec::new()
+            };
+            let (memory, file): (Vec<_>, Vec<_>) =
+                touches.iter().partition(|t| t.container.is_in_memory());
+            let touched = writers.file.touch(&file)? + writers.memory.touch(&memory)?;
+            Written {
+                file: writers.file.dirty,
+                memory: writers.memory.dirty,
+                touches,
+                touched,
+            }
+        };
+        self.seal(file_txn, memory_txn, &written)?;
+        Ok(written)
+    }
+
+    /// Makes the file durable, then changes memory, which cannot fail (C1.7).
+    fn seal(
+        &self,
+        file: WriteTransaction,
+        memory: WriteTransaction,
+        written: &Written,
+    ) -> Result<()> {
+        if written.file {
+            file.commit().map_err(failure::commit)?;
+        } else {
+            file.abort().map_err(failure::storage)?;
+        }
+        if written.memory {
+            memory.commit().map_err(failure::commit)
+        } else {
+            memory.abort().map_err(failure::storage)
+        }
+    }
+
+    /// Changes a container or the secrets.
+    pub(super) fn configure(&mut self, settings: &Settings) -> Result<()> {
+        self.shared.io.begin_commit();
+        let txn = begin_durable(&self.databases.file)?;
+        let registry = &self.shared.registry;
+        match settings {
+            Settings::PutContainer(record) => {
+                let known = put_container(&txn, record)?;
+                txn.commit().map_err(failure::commit)?;
+                if !known {
+                    registry.fetch_add(1, Ordering::AcqRel);
+                }
+            }
+            Settings::RemoveContainer(name) => {
+                let id = remove_container(&txn, name)?;
+                txn.commit().map_err(failure::commit)?;
+                registry.fetch_add(1, Ordering::AcqRel);
+                self.retired.push(id);
+            }
+            Settings::PutSecrets(secrets) => {
+                put_secrets(&txn, secrets)?;
+                txn.commit().map_err(failure::commit)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes some of what unregistered containers and old tombstones left.
+    pub(super) fn reclaim(&mut self, now: Timestamp) -> Result<u64> {
+        self.shared.io.begin_commit();
+        let file_txn = begin_durable(&self.databases.file)?;
+        let memory_txn = self
+            .databases
+            .memory
+            .begin_write()
+            .map_err(failure::transaction)?;
+        let mut emptied = None;
+        let (written, removed) = {
+            let mut file = Writer::open(&file_txn)?;
+            let mut memory = Writer::open(&memory_txn)?;
+            let mut removed = file.bury(now, RECLAIMED)? + memory.bury(now, RECLAIMED)?;
+            if let Some(&id) = self.retired.last() {
+                let place = if id.is_in_memory() {
+                    &mut memory
+                } else {
+                    &mut file
+                };
+                let rows = place.reclaim(id, RECLAIMED)?;
+                removed += rows;
+                if rows == 0 {
+                    let mut retired = file_txn.open_table(RETIRED).map_err(failure::table)?;
+                    retired.remove(id.0).map_err(failure::storage)?;
+                    file.dirty = true;
+                    emptied = Some(id);
+                }
+            }
+            let written = Written {
+                file: file.dirty,
+                memory: memory.dirty,
+                touches: Vec::new(),
+                touched: 0,
+            };
+            (written, removed)
+        };
+        self.seal(file_txn, memory_txn, &written)?;
+        if emptied.is_some() {
+            self.retired.pop();
+        }
+        Ok(removed)
+    }
+}
+
+/// Merges one job into the group; an error concerns the storage and so the whole group.
+fn apply(writers: &mut Writers<'_>, job: &mut CommitJob, number: u64) -> Result<Outcome> {
+    let Some(set) = job.take_set() else {
+        return Ok(Outcome::Committed);
+    };
+    match resolve(&set, writers, number) {
+        Ok(writes) => {
+            if !writes.is_empty() {
+                writers.file.apply(&writes, |id| !id.is_in_memory())?;
+                writers.memory.apply(&writes, ContainerId::is_in_memory)?;
+            }
+            Ok(Outcome::Committed)
+        }
+        Err(Refusal::Stale(commutes)) => Ok(Outcome::Stale(set, commutes)),
+        // The file cannot be read any more; that is nobody's own fault.
+        Err(Refusal::Failed(e, _)) if e.kind() == ErrorKind::Unavailable => Err(e),
+        Err(Refusal::Failed(e, client)) => Ok(Outcome::Failed(e, client)),
+    }
+}
+
+/// Stores a container; tells whether it was there. A new one gets the next number.
+fn put_container(txn: &WriteTransaction, record: &ContainerRecord) -> Result<bool> {
+    let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
+    let name = record.name.as_str();
+    let known = containers.get(name).map_err(failure::storage)?.is_some();
+    containers
+        .insert(name, &*record.encode()?)
+        .map_err(failure::storage)?;
+    if !known {
+        let mut meta = txn.open_table(META).map_err(failure::table)?;
+        let next = ContainerId(record.id).number() + 1;
+        let next = next.max(plain(&meta, "next-container")?);
+        let sealed = seal_plain(Kind::Meta, b"next-container", next)?;
+        meta.insert("next-container", &*sealed)
+            .map_err(failure::storage)?;
+    }
+    Ok(known)
+}
+
+fn remove_container(txn: &WriteTransaction, name: &str) -> Result<ContainerId> {
+    let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
+    let record = containers
+        .remove(name)
+        .map_err(failure::storage)?
+        .map(|record| ContainerRecord::decode(name, record.value()))
+        .transpose()?;
+    let Some(record) = record else {
+        return Err(
+            Error::new(ErrorKind::NoSuchContainer, "no such container").in_container(name)
+        );
+    };
+    let mut retired = txn.open_table(RETIRED).map_err(failure::table)?;
+    retired.insert(record.id, ()).map_err(failure::storage)?;
+    Ok(ContainerId(record.id))
+}
+
+fn put_secrets(txn: &WriteTransaction, secrets: &[SecretRecord]) -> Result<()> {
+    let list: Vec<(u8, [u8; 32])> = secrets.iter().map(|s| (s.0, s.1)).collect();
+    let mut meta = txn.open_table(META).map_err(failure::table)?;
+    let sealed = seal_plain(Kind::Meta, b"secrets", list)?;
+    meta.insert("secrets", &*sealed)
+        .map_err(failure::storage)?;
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! The file's format version, and the runner of the migrations (C7.2).
+
+#[path = "../../../migrations/0001_initial.rs"]
+mod initial;
+
+use super::failure;
+use super::open::begin_durable;
+use super::tables::META;
+use crate::error::{Error, ErrorKind, Result};
+use redb::{Database, ReadableDatabase, ReadableTable, TableError, WriteTransaction};
+
+/// Each makes of the format whose number is its place the next one; in a new file that is format 0.
+const MIGRATIONS: [fn(&WriteTransaction) -> Result<()>; 1] = [initial::migrate];
+
+/// The format that this build writes.
+const CURRENT: u32 = MIGRATIONS.len() as u32;
+
+const KEY: &str = "format";
+/// Stands before the number, and is never sealed or moved, so that every build can tell any other's file.
+const MARK: &[u8] = b"cloakroom";
+
+fn parse(value: &[u8]) -> Option<u32> {
+    let number = value.strip_prefix(MARK)?;
+    Some(u32::from_le_bytes(number.try_into().ok()?))
+}
+
+fn not_a_store() -> Error {
+    Error::new(
+        ErrorKind::NotAStore,
+        "it is a redb file, but not a store of sessions",
+    )
+}
+
+/// The format of the file; 0 if it is empty.
+fn version(database: &Database) -> Result<u32> {
+    let txn = database.begin_read().map_err(failure::transaction)?;
+    let meta = match txn.open_table(META) {
+        Ok(meta) => meta,
+        Err(TableError::TableDoesNotExist(_)) => {
+            let empty = txn.list_tables().map_err(failure::storage)?.count() == 0
+                && txn.list_multimap_tables().map_err(failure::storage)?.count() == 0;
+            return if empty { Ok(0) } else { Err(not_a_store()) };
+        }
+        Err(TableError::Storage(e)) => return Err(failure::storage(e)),
+        Err(_) => return Err(not_a_store()),
+    };
+    let value = meta.get(KEY).map_err(failure::storage)?;
+    value
+        .and_then(|value| parse(value.value()))
+        .ok_or_else(not_a_store)
+}
+
+/// Whether this build can open the file. Changes nothing.
+pub(super) fn check(database: &Database) -> Result<()> {
+    match version(database)? {
+        0 => Err(not_a_store()),
+        1..=CURRENT => Ok(()),
+        newer => Err(Error::new(
+            ErrorKind::TooNew,
+            format!("the store has format {newer}; this version reads up to {CURRENT}"),
+        )),
+    }
+}
+
+/// Brings the file to the current format in one transaction.
+pub(super) fn run(database: &Database) -> Result<()> {
+    let version = version(database)?;
+    if version == CURRENT {
+        return Ok(());
+    }
+    tracing::info!(from = version, to = CURRENT, "migrating the store");
+    let txn = begin_durable(database)?;
+    for migration in MIGRATIONS.iter().skip(version as usize) {
+        migration(&txn)?;
+    }
+    let value = [MARK, &CURRENT.to_le_bytes()].concat();
+    {
+        let mut meta = txn.open_table(META).map_err(failure::table)?;
+        meta.insert(KEY, &*value).map_err(failure::storage)?;
+    }
+    txn.commit().map_err(failure::commit)
+}

@@ -1,0 +1,242 @@
+//! The engine on redb: one file, one writer thread, group commit, shared snapshots. It knows bytes
+//! and versions, not what the values mean or when a session expires.
+
+mod committer;
+pub(crate) mod failure;
+mod file;
+mod group;
+mod migrate;
+mod open;
+mod snapshot;
+mod tables;
+mod touches;
+
+pub(crate) use open::OpenOptionsOf as OpenOptions;
+
+use super::record::ContainerRecord;
+use super::{
+    ChangeSet, ContainerId, Counters, Done, Outcome, SecretRecord, Settings, Snapshot, Storage,
+    Touch,
+};
+use crate::client_id::ClientKey;
+use crate::clock::{Clock, Timestamp};
+use crate::error::{Error, ErrorKind, Result};
+use arc_swap::ArcSwapOption;
+use committer::{Committer, Job, Queue};
+use file::Io;
+use snapshot::RedbSnapshot;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use touches::Touches;
+
+/// A redb file, or the same in memory, with its writer thread.
+pub(crate) struct Engine {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<Result<()>>>>,
+    path: Option<PathBuf>,
+    _watcher: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// What the writer thread shares with everyone.
+pub(crate) struct Shared {
+    queue: Queue,
+    published: ArcSwapOption<RedbSnapshot>,
+    closed: AtomicBool,
+    touches: Touches,
+    io: Arc<Io>,
+    registry: AtomicU64,
+    counters: Tally,
+    clock: Clock,
+    snapshot_max_age: Duration,
+}
+
+#[derive(Default)]
+struct Tally {
+    commits: AtomicU64,
+    groups: AtomicU64,
+    conflicts: AtomicU64,
+    touches: AtomicU64,
+    reopened: AtomicU64,
+}
+
+impl Tally {
+    fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// A read failed in a way that only opening the file again can cure.
+    fn suspect(&self) {
+        self.queue.suspect();
+    }
+}
+
+/// What an opened file says of itself.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) identity: [u8; 16],
+    pub(crate) secrets: Vec<SecretRecord>,
+    pub(crate) containers: Vec<ContainerRecord>,
+}
+
+impl Engine {
+    /// Opens the store at `path`, or a new one in memory.
+    pub(crate) fn open(
+        path: Option<&Path>,
+        options: OpenOptions,
+        clock: Clock,
+        snapshot_max_age: Duration,
+    ) -> Result<(Self, Contents)> {
+        let io = Arc::<Io>::default();
+        let (disk, file) = match path {
+            Some(path) => open::open_or_create(path, options, &io)?,
+            None => open::in_memory(options, &io)?,
+        };
+        let (memory_disk, memory) = open::in_memory(options, &Arc::default())?;
+        let identity = failure::guarded(|| open::enter(&file))?;
+        let shared = Arc::new(Shared {
+            queue: Queue::default(),
+            published: ArcSwapOption::empty(),
+            closed: AtomicBool::new(false),
+            touches: Touches::default(),
+            io,
+            registry: AtomicU64::new(0),
+            counters: Tally::default(),
+            clock: clock.clone(),
+            snapshot_max_age,
+        });
+        let committer = Committer::new(
+            shared.clone(),
+            options,
+            (disk, file),
+            (memory_disk, memory),
+            &identity,
+        )?;
+        let watcher: Arc<dyn Fn() + Send + Sync> = {
+            let shared = Arc::downgrade(&shared);
+            Arc::new(move || {
+                if let Some(shared) = shared.upgrade() {
+                    shared.queue.wake();
+                }
+            })
+        };
+        clock.watch(Arc::downgrade(&watcher));
+        let thread = std::thread::Builder::new()
+            .name("cloakroom-commit".into())
+            .spawn(move || committer.run())
+            .map_err(|e| Error::new(ErrorKind::Io, "no thread can be started").with_source(e))?;
+        let contents = Contents {
+            identity: identity.id,
+            secrets: identity.secrets,
+            containers: identity.containers,
+        };
+        let engine = Self {
+            shared,
+            thread: Mutex::new(Some(thread)),
+            path: path.map(Path::to_owned),
+            _watcher: watcher,
+        };
+        Ok((engine, contents))
+    }
+
+    /// Hands a job to the writer thread and waits for its answer.
+    fn ask<T>(&self, job: impl FnOnce(mpsc::SyncSender<Result<T>>) -> Job) -> Result<T> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.shared.queue.push(job(reply));
+        answer.recv().unwrap_or_else(|_| Err(committer::gone()))
+    }
+}
+
+impl Storage for Engine {
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
+        match self.shared.published.load_full() {
+            Some(snapshot) => Ok(snapshot),
+            None if self.shared.closed.load(Ordering::Acquire) => Err(committer::closed()),
+            None => Err(committer::reopening()),
+        }
+    }
+
+    fn commit(&self, set: ChangeSet, done: Done) {
+        self.shared.queue.push(Job::commit(set, done));
+    }
+
+    fn touch(&self, touch: Touch) {
+        let waiting = self.shared.touches.add(touch);
+        if waiting == 1 || waiting >= touches::MANY {
+            self.shared.queue.wake();
+        }
+    }
+
+    fn pending_touch(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        generation: u64,
+    ) -> Option<Timestamp> {
+        let touch = self.shared.touches.get(container, client, generation);
+        touch.map(|at| at.time)
+    }
+
+    fn configure(&self, settings: Settings) -> Result<()> {
+        self.ask(|reply| Job::Configure(settings, reply))
+    }
+
+    fn reclaim(&self, now: Timestamp) -> Result<u64> {
+        self.ask(|reply| Job::Reclaim(now, reply))
+    }
+
+    fn counters(&self) -> Counters {
+        let tally = &self.shared.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            commits: get(&tally.commits),
+            groups: get(&tally.groups),
+            conflicts: get(&tally.conflicts),
+            touches: get(&tally.touches),
+            reopened: get(&tally.reopened),
+            bytes_written: self.shared.io.bytes_written(),
+            syncs: self.shared.io.syncs(),
+        }
+    }
+
+    fn registry(&self) -> u64 {
+        self.shared.registry.load(Ordering::Acquire)
+    }
+
+    fn file_len(&self) -> Result<u64> {
+        match &self.path {
+            None => Ok(0),
+            Some(path) => Ok(std::fs::metadata(path)
+                .map_err(|e| {
+                    Error::new(ErrorKind::Io, "the file's size cannot be read").with_source(e)
+                })?
+                .len()),
+        }
+    }
+
+    fn close(&self) -> Result<()> {
+        self.shared.queue.close();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match thread {
+            // The last handle may be dropped by a callback on the writer thread itself.
+            Some(thread) if thread.thread().id() != std::thread::current().id() => {
+                thread.join().unwrap_or_else(|_| Err(committer::gone()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.close();
+    }
+}

@@ -1,0 +1,268 @@
+//! Making, identifying, migrating and opening a store file (C7). Nothing here knows sessions.
+
+use super::failure::{self, guarded};
+use super::file::{Counted, Disk, Io, Rehearsal};
+use super::migrate;
+use super::tables::{CONTAINERS, META, RETIRED};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::{ContainerRecord, Kind, open_plain, seal_plain};
+use crate::storage::{ContainerId, SecretRecord};
+use redb::backends::{FileBackend, InMemoryBackend};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, WriteTransaction};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+/// How a database is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenOptionsOf {
+    pub(crate) cache_size: usize,
+    pub(crate) verify: bool,
+}
+
+/// What a store file says of itself.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub(super) id: [u8; 16],
+    pub(super) secrets: Vec<SecretRecord>,
+    pub(super) containers: Vec<ContainerRecord>,
+    pub(super) retired: Vec<ContainerId>,
+    /// How often the file was opened; with the commits since, it numbers a commit.
+    pub(super) epoch: u64,
+}
+
+fn at(path: &Path, error: Error) -> Error {
+    Error::new(error.kind(), format!("{}: {error}", path.display())).with_source(error)
+}
+
+fn io_error(path: &Path, what: &str, error: io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("{}: {what}", path.display())).with_source(error)
+}
+
+fn not_a_store(path: &Path, why: &str) -> Error {
+    Error::new(
+        ErrorKind::NotAStore,
+        format!("{} is not a store: {why}", path.display()),
+    )
+}
+
+/// Opens the store at `path`, making it if there is none.
+pub(super) fn open_or_create(
+    path: &Path,
+    options: OpenOptionsOf,
+    io: &Arc<Io>,
+) -> Result<(Disk, Database)> {
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => open_existing(path, file, options, io),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            create(path, options)?;
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(path)
+                .map_err(|e| io_error(path, "the new store cannot be opened", e))?;
+            open_existing(path, file, options, io)
+        }
+        Err(e) if e.kind() == io::ErrorKind::IsADirectory => {
+            Err(not_a_store(path, "it is a folder"))
+        }
+        Err(e) => Err(io_error(path, "the store cannot be opened", e)),
+    }
+}
+
+/// Opens a database again after a failure, on the handle that it had.
+pub(super) fn reopen(disk: &Disk, options: OpenOptionsOf, io: &Arc<Io>) -> Result<Database> {
+    match disk {
+        Disk::File(file) => build(file.clone(), options, io),
+        Disk::Memory(memory) => build(memory.clone(), options, io),
+    }
+}
+
+/// A new database in memory.
+pub(super) fn in_memory(options: OpenOptionsOf, io: &Arc<Io>) -> Result<(Disk, Database)> {
+    let memory = Arc::new(InMemoryBackend::new());
+    let database = build(memory.clone(), options, io)?;
+    migrate::run(&database)?;
+    Ok((Disk::Memory(memory), database))
+}
+
+fn build<B: StorageBackend>(
+    inner: Arc<B>,
+    options: OpenOptionsOf,
+    io: &Arc<Io>,
+) -> Result<Database> {
+    let backend = Counted {
+        inner,
+        io: io.clone(),
+    };
+    guarded(|| {
+        builder(options)
+            .create_with_backend(backend)
+            .map_err(failure::database)
+    })
+}
+
+fn builder(options: OpenOptionsOf) -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(options.cache_size);
+    if options.verify {
+        builder.set_check_integrity_on_open(true);
+    }
+    builder
+}
+
+/// Identifies the file under its lock without changing it, then opens and migrates it for real.
+fn open_existing(
+    path: &Path,
+    mut file: File,
+    options: OpenOptionsOf,
+    io: &Arc<Io>,
+) -> Result<(Disk, Database)> {
+    const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
+    let about = file
+        .metadata()
+        .map_err(|e| io_error(path, "the store cannot be read", e))?;
+    if !about.is_file() {
+        return Err(not_a_store(path, "it is no regular file"));
+    }
+    let mut start = Vec::new();
+    (&mut file)
+        .take(MAGIC.len() as u64)
+        .read_to_end(&mut start)
+        .map_err(|e| io_error(path, "the store cannot be read", e))?;
+    match start.as_slice() {
+        MAGIC => {}
+        [] => return Err(not_a_store(path, "it is empty")),
+        _ => return Err(not_a_store(path, "it is of another kind")),
+    }
+    let file = Arc::new(FileBackend::new(file).map_err(failure::database)?);
+    identify(file.clone(), options).map_err(|e| match e.kind() {
+        ErrorKind::Locked | ErrorKind::NotAStore | ErrorKind::TooNew | ErrorKind::Io => at(path, e),
+        _ => at(
+            path,
+            Error::new(ErrorKind::Corrupt, "the store is damaged").with_source(e),
+        ),
+    })?;
+    let database = build(file.clone(), options, io).map_err(|e| at(path, e))?;
+    migrate::run(&database).map_err(|e| at(path, e))?;
+    Ok((Disk::File(file), database))
+}
+
+fn identify(file: Arc<FileBackend>, options: OpenOptionsOf) -> Result<()> {
+    let rehearsal = Rehearsal::new(file).map_err(|e| {
+        Error::new(ErrorKind::Io, "the store cannot be read").with_source(e)
+    })?;
+    guarded(|| {
+        let database = builder(options)
+            .create_with_backend(rehearsal)
+            .map_err(failure::database)?;
+        migrate::check(&database)
+    })
+}
+
+/// Makes a store beside `path` under a temporary name and gives it its name when it is whole (C7.3).
+fn create(path: &Path, options: OpenOptionsOf) -> Result<()> {
+    let failed = |e: io::Error| io_error(path, "the store cannot be made", e);
+    let name = path
+        .file_name()
+        .ok_or_else(|| io_error(path, "it names no file", io::ErrorKind::InvalidInput.into()))?;
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut prefix = std::ffi::OsString::from(".");
+    prefix.push(name);
+    prefix.push(".");
+    let made = tempfile::Builder::new()
+        .prefix(&prefix)
+        .suffix(".new")
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    let file = made.reopen().map_err(failed)?;
+    let file = FileBackend::new(file).map_err(failure::database)?;
+    let database = build(Arc::new(file), options, &Arc::default())?;
+    migrate::run(&database)?;
+    database.close().map_err(|e| at(path, failure::database(e)))?;
+    made.as_file().sync_all().map_err(failed)?;
+    match made.persist_noclobber(path) {
+        Ok(_) => {}
+        // Another process was quicker; what it made is opened, or found locked, like any other.
+        Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(e) => return Err(failed(e.error)),
+    }
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed)
+}
+
+/// Reads what the file says of itself and counts this opening.
+pub(super) fn enter(database: &Database) -> Result<Identity> {
+    let txn = begin_durable(database)?;
+    let identity = {
+        let mut meta = txn.open_table(META).map_err(failure::table)?;
+        let id = plain(&meta, "identity")?;
+        let secrets: Vec<(u8, [u8; 32])> = plain(&meta, "secrets")?;
+        let epoch: u64 = plain::<u64>(&meta, "epoch")? + 1;
+        let record = seal_plain(Kind::Meta, b"epoch", epoch)?;
+        meta.insert("epoch", &*record).map_err(failure::storage)?;
+        Identity {
+            id,
+            secrets: secrets
+                .into_iter()
+                .map(|(name, key)| SecretRecord(name, key))
+                .collect(),
+            containers: Vec::new(),
+            retired: Vec::new(),
+            epoch,
+        }
+    };
+    txn.commit().map_err(failure::commit)?;
+    let txn = database.begin_read().map_err(failure::transaction)?;
+    let mut containers = Vec::new();
+    for row in txn
+        .open_table(CONTAINERS)
+        .map_err(failure::table)?
+        .iter()
+        .map_err(failure::storage)?
+    {
+        let (name, record) = row.map_err(failure::storage)?;
+        containers.push(ContainerRecord::decode(name.value(), record.value())?);
+    }
+    let mut retired = Vec::new();
+    for row in txn
+        .open_table(RETIRED)
+        .map_err(failure::table)?
+        .iter()
+        .map_err(failure::storage)?
+    {
+        retired.push(ContainerId(row.map_err(failure::storage)?.0.value()));
+    }
+    Ok(Identity {
+        containers,
+        retired,
+        ..identity
+    })
+}
+
+/// A write transaction whose commit survives power loss, and that no failed sync can make half
+/// durable: two phases.
+pub(super) fn begin_durable(database: &Database) -> Result<WriteTransaction> {
+    let mut txn = database.begin_write().map_err(failure::transaction)?;
+    txn.set_two_phase_commit(true);
+    Ok(txn)
+}
+
+/// Reads a row of the store's own table.
+pub(super) fn plain<T: bincode::Decode<()>>(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    key: &str,
+) -> Result<T> {
+    match meta.get(key).map_err(failure::storage)? {
+        Some(record) => open_plain(Kind::Meta, key.as_bytes(), record.value()),
+        None => Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("the store's record {key:?} is missing"),
+        )),
+    }
+}

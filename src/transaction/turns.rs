@@ -1,0 +1,411 @@
+//! Fair lines, one per session in this process (C2.10). Whoever holds a session's turn keeps other
+//! commits to it waiting; commits without a turn pass side by side while nobody holds it. Turns
+//! serve progress, never correctness: every wait ends, and what follows is optimistic. Knows no
+//! storage; a waiter is a future and needs no thread.
+
+use crate::client_id::ClientKey;
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+#[derive(Default)]
+pub(crate) struct Turns {
+    lines: Mutex<Lines>,
+    /// Tells the keeper of a new deadline.
+    alarm: Condvar,
+}
+
+#[derive(Default)]
+struct Lines {
+    by_session: HashMap<ClientKey, Line>,
+    next: u64,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Line {
+    held: bool,
+    passing: usize,
+    waiting: VecDeque<Waiter>,
+    /// Waiters whose wait has ended and who have not noticed yet.
+    called: Vec<(u64, Called)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Called {
+    Granted,
+    TooLate,
+}
+
+struct Waiter {
+    number: u64,
+    mode: Mode,
+    deadline: Instant,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Holds the turn.
+    Hold,
+    /// Passes with a commit, beside others that do.
+    Pass,
+}
+
+impl Line {
+    fn admits(&self, mode: Mode) -> bool {
+        match mode {
+            Mode::Hold => !self.held && self.passing == 0,
+            Mode::Pass => !self.held,
+        }
+    }
+
+    fn enter(&mut self, mode: Mode) {
+        match mode {
+            Mode::Hold => self.held = true,
+            Mode::Pass => self.passing += 1,
+        }
+    }
+
+    fn leave(&mut self, mode: Mode) {
+        match mode {
+            Mode::Hold => self.held = false,
+            Mode::Pass => self.passing = self.passing.saturating_sub(1),
+        }
+    }
+
+    /// Lets in from the head of the line whoever can be, in order.
+    fn advance(&mut self, wakers: &mut Vec<Waker>) {
+        while let Some(first) = self.waiting.front() {
+            if !self.admits(first.mode) {
+                break;
+            }
+            if let Some(waiter) = self.waiting.pop_front() {
+                self.enter(waiter.mode);
+                self.called.push((waiter.number, Called::Granted));
+                wakers.extend(waiter.waker);
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.held && self.passing == 0 && self.waiting.is_empty() && self.called.is_empty()
+    }
+}
+
+/// A place at the head of a session's line; leaves it when dropped.
+pub(crate) struct Turn {
+    turns: Arc<Turns>,
+    session: ClientKey,
+    mode: Mode,
+}
+
+impl Turn {
+    pub(crate) fn session(&self) -> ClientKey {
+        self.session
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.turns
+            .change(self.session, |line| line.leave(self.mode));
+    }
+}
+
+impl Turns {
+    /// Waits for the turn of a session, for at most `wait`.
+    pub(crate) fn hold(self: &Arc<Self>, session: ClientKey, wait: Duration) -> Wait {
+        self.wait(session, Mode::Hold, wait)
+    }
+
+    /// Waits, for at most `wait`, until nobody holds the turn of a session, and registers a commit.
+    pub(crate) fn pass(self: &Arc<Self>, session: ClientKey, wait: Duration) -> Wait {
+        self.wait(session, Mode::Pass, wait)
+    }
+
+    fn wait(self: &Arc<Self>, session: ClientKey, mode: Mode, wait: Duration) -> Wait {
+        Wait {
+            turns: self.clone(),
+            session,
+            mode,
+            wait,
+            place: Place::Outside,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes a line, lets in who can be let in, and forgets the line when it is idle. Wakers are
+    /// called outside the lock: they are the application's.
+    fn change<T>(&self, session: ClientKey, change: impl FnOnce(&mut Line) -> T) -> T {
+        let mut wakers = Vec::new();
+        let result = {
+            let mut lines = self.lock();
+            let line = lines.by_session.entry(session).or_default();
+            let result = change(line);
+            line.advance(&mut wakers);
+            if line.is_idle() {
+                lines.by_session.remove(&session);
+            }
+            result
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    /// Ends the waits whose time is over, as their deadlines come, until the store closes.
+    pub(crate) fn keep_deadlines(&self) {
+        let mut lines = self.lock();
+        while !lines.closed {
+            let now = Instant::now();
+            let wakers = lines.call_late(now);
+            if !wakers.is_empty() {
+                drop(lines);
+                wakers.into_iter().for_each(Waker::wake);
+                lines = self.lock();
+                continue;
+            }
+            lines = match lines.next_deadline() {
+                Some(next) => {
+                    let left = next.saturating_duration_since(now);
+                    let waited = self.alarm.wait_timeout(lines, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self
+                    .alarm
+                    .wait(lines)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Ends `keep_deadlines` and every wait.
+    pub(crate) fn close(&self) {
+        let mut lines = self.lock();
+        lines.closed = true;
+        let far = Instant::now() + Duration::from_secs(u32::MAX.into());
+        let wakers = lines.call_late(far);
+        drop(lines);
+        self.alarm.notify_all();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Lines {
+    fn next_deadline(&self) -> Option<Instant> {
+        let waiters = self.by_session.values().flat_map(|line| &line.waiting);
+        waiters.map(|waiter| waiter.deadline).min()
+    }
+
+    /// Takes everyone out of the lines whose deadline has come.
+    fn call_late(&mut self, now: Instant) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        for line in self.by_session.values_mut() {
+            let called = &mut line.called;
+            line.waiting.retain_mut(|waiter| {
+                let late = waiter.deadline <= now;
+                if late {
+                    called.push((waiter.number, Called::TooLate));
+                    wakers.extend(waiter.waker.take());
+                }
+                !late
+            });
+            line.advance(&mut wakers);
+        }
+        wakers
+    }
+}
+
+/// The wait for a place: `Some` once it is granted, `None` if the time was over first. Dropping it
+/// leaves the line.
+pub(crate) struct Wait {
+    turns: Arc<Turns>,
+    session: ClientKey,
+    mode: Mode,
+    wait: Duration,
+    place: Place,
+}
+
+enum Place {
+    Outside,
+    InLine(u64),
+    Done,
+}
+
+impl Wait {
+    fn join(&mut self, waker: &Waker) -> Poll<Option<Turn>> {
+        let turns = self.turns.clone();
+        let deadline = Instant::now() + self.wait;
+        let mut lines = turns.lock();
+        let closed = lines.closed;
+        let number = lines.next;
+        lines.next += 1;
+        let line = lines.by_session.entry(self.session).or_default();
+        if line.waiting.is_empty() && line.admits(self.mode) {
+            line.enter(self.mode);
+            drop(lines);
+            return Poll::Ready(self.granted());
+        }
+        if closed || self.wait.is_zero() {
+            self.place = Place::Done;
+            return Poll::Ready(None);
+        }
+        line.waiting.push_back(Waiter {
+            number,
+            mode: self.mode,
+            deadline,
+            waker: Some(waker.clone()),
+        });
+        self.place = Place::InLine(number);
+        drop(lines);
+        turns.alarm.notify_all();
+        Poll::Pending
+    }
+
+    fn granted(&mut self) -> Option<Turn> {
+        self.place = Place::Done;
+        Some(Turn {
+            turns: self.turns.clone(),
+            session: self.session,
+            mode: self.mode,
+        })
+    }
+
+    fn check(&mut self, number: u64, waker: &Waker) -> Poll<Option<Turn>> {
+        let called = self.turns.change(self.session, |line| {
+            let called = line.called.iter().position(|(n, _)| *n == number);
+            match called {
+                Some(at) => Some(line.called.swap_remove(at).1),
+                None => {
+                    let waiter = line.waiting.iter_mut().find(|w| w.number == number);
+                    if let Some(waiter) = waiter {
+                        waiter.waker = Some(waker.clone());
+                    }
+                    None
+                }
+            }
+        });
+        match called {
+            None => Poll::Pending,
+            Some(Called::Granted) => Poll::Ready(self.granted()),
+            Some(Called::TooLate) => {
+                self.place = Place::Done;
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+impl Future for Wait {
+    type Output = Option<Turn>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.place {
+            Place::Outside => self.join(cx.waker()),
+            Place::InLine(number) => self.check(number, cx.waker()),
+            Place::Done => Poll::Ready(None),
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let Place::InLine(number) = self.place else {
+            return;
+        };
+        let mode = self.mode;
+        self.turns.change(self.session, |line| {
+            line.waiting.retain(|waiter| waiter.number != number);
+            if let Some(at) = line.called.iter().position(|(n, _)| *n == number)
+                && line.called.swap_remove(at).1 == Called::Granted
+            {
+                line.leave(mode);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn session(n: u8) -> ClientKey {
+        ClientKey::from_bytes([n; 16])
+    }
+
+    fn poll(wait: &mut Wait) -> Poll<Option<Turn>> {
+        Pin::new(wait).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn granted(poll: Poll<Option<Turn>>) -> Turn {
+        match poll {
+            Poll::Ready(Some(turn)) => turn,
+            _ => panic!("the turn was not granted"),
+        }
+    }
+
+    #[test]
+    fn turns_are_taken_in_the_order_of_coming() {
+        let turns = Arc::new(Turns::default());
+        let first = granted(poll(&mut turns.hold(session(1), LONG)));
+        let mut second = turns.hold(session(1), LONG);
+        let mut third = turns.hold(session(1), LONG);
+        assert!(poll(&mut second).is_pending());
+        assert!(poll(&mut third).is_pending());
+        granted(poll(&mut turns.hold(session(2), LONG)));
+        drop(first);
+        assert!(poll(&mut third).is_pending());
+        drop(granted(poll(&mut second)));
+        granted(poll(&mut third));
+    }
+
+    #[test]
+    fn commits_pass_side_by_side_and_a_turn_waits_for_them() {
+        let turns = Arc::new(Turns::default());
+        let one = granted(poll(&mut turns.pass(session(1), LONG)));
+        let two = granted(poll(&mut turns.pass(session(1), LONG)));
+        let mut hold = turns.hold(session(1), LONG);
+        assert!(poll(&mut hold).is_pending());
+        let mut late = turns.pass(session(1), LONG);
+        assert!(poll(&mut late).is_pending(), "a commit overtook the line");
+        drop((one, two));
+        drop(granted(poll(&mut hold)));
+        granted(poll(&mut late));
+    }
+
+    #[test]
+    fn dropping_a_wait_leaves_the_line() {
+        let turns = Arc::new(Turns::default());
+        let first = granted(poll(&mut turns.hold(session(1), LONG)));
+        let mut second = turns.hold(session(1), LONG);
+        let mut third = turns.hold(session(1), LONG);
+        assert!(poll(&mut second).is_pending());
+        assert!(poll(&mut third).is_pending());
+        drop(first);
+        // Granted, but nobody took it.
+        drop(second);
+        drop(granted(poll(&mut third)));
+        assert!(turns.lock().by_session.is_empty());
+    }
+
+    #[test]
+    fn a_wait_ends_when_its_time_is_over() {
+        let turns = Arc::new(Turns::default());
+        let _held = granted(poll(&mut turns.hold(session(1), LONG)));
+        let keeper = {
+            let turns = turns.clone();
+            std::thread::spawn(move || turns.keep_deadlines())
+        };
+        let late = pollster::block_on(turns.hold(session(1), Duration::from_millis(1)));
+        assert!(late.is_none());
+        turns.close();
+        keeper.join().unwrap();
+    }
+}
