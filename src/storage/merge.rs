@@ -144,6 +144,11 @@ impl<'a> Room<'a> {
         }
     }
 
+    fn came_or_went(&self) -> bool {
+        let was = matches!(self.seen.state, State::Live { .. });
+        self.seen.observed && was != self.row.is_some()
+    }
+
     /// A session that was seen live must be the one still there, and one seen expired must not have
     /// come back to life, or a write would join another session than the one it was meant for (C2.11).
     fn check_same_session(&self) -> Result<()> {
@@ -177,7 +182,8 @@ impl<R: Rows> Merge<'_, R> {
             }
         }
         let exists = rooms.iter().any(|room| room.row.is_some());
-        if change.exists.is_some_and(|seen| seen != exists) {
+        let moved = rooms.iter().any(Room::came_or_went);
+        if moved || change.exists.is_some_and(|seen| seen != exists) {
             return Err(conflict("the session came or went meanwhile"));
         }
         if change.forsaken {
@@ -519,7 +525,8 @@ fn attributes(row: &mut SessionRow, change: &ClientChange, seen: &Seen) -> bool 
     if let Some(owner) = &change.owner {
         row.owner.clone_from(owner);
     }
-    if let Some(touch) = seen.touch {
+    let same = matches!(seen.state, State::Live { generation } if generation == row.generation);
+    if let (Some(touch), true) = (seen.touch, same) {
         row.last_access = touch.merged_with(row.last_access);
     }
     *row != before

@@ -248,6 +248,8 @@ pub(crate) enum End {
 pub(crate) struct Seen {
     pub(crate) place: Place,
     pub(crate) state: State,
+    /// Whether its existence was observed.
+    pub(crate) observed: bool,
     /// An access time that is due with this commit.
     pub(crate) touch: Option<TouchAt>,
 }

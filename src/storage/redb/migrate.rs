@@ -7,7 +7,7 @@ use super::failure;
 use super::open::begin_durable;
 use super::tables::META;
 use crate::error::{Error, ErrorKind, Result};
-use redb::{Database, ReadableDatabase, ReadableTable, TableError, WriteTransaction};
+use redb::{Database, ReadableDatabase, TableError, WriteTransaction};
 
 /// Each makes of the format whose number is its place the next one; in a new file that is format 0.
 const MIGRATIONS: [fn(&WriteTransaction) -> Result<()>; 1] = [initial::migrate];

@@ -15,7 +15,7 @@ pub(crate) use open::OpenOptionsOf as OpenOptions;
 
 use super::record::ContainerRecord;
 use super::{
-    ChangeSet, ContainerId, Counters, Done, Outcome, SecretRecord, Settings, Snapshot, Storage,
+    ChangeSet, ContainerId, Counters, Done, SecretRecord, Settings, Snapshot, Storage,
     Touch,
 };
 use crate::client_id::ClientKey;
@@ -81,6 +81,7 @@ pub(crate) struct Contents {
     pub(crate) identity: [u8; 16],
     pub(crate) secrets: Vec<SecretRecord>,
     pub(crate) containers: Vec<ContainerRecord>,
+    pub(crate) next_container: u32,
 }
 
 impl Engine {
@@ -133,6 +134,7 @@ impl Engine {
             identity: identity.id,
             secrets: identity.secrets,
             containers: identity.containers,
+            next_container: identity.next_container,
         };
         let engine = Self {
             shared,

@@ -28,6 +28,8 @@ pub(super) struct Identity {
     pub(super) secrets: Vec<SecretRecord>,
     pub(super) containers: Vec<ContainerRecord>,
     pub(super) retired: Vec<ContainerId>,
+    /// The number that the next new container gets.
+    pub(super) next_container: u32,
     /// How often the file was opened; with the commits since, it numbers a commit.
     pub(super) epoch: u64,
 }
@@ -214,6 +216,7 @@ pub(super) fn enter(database: &Database) -> Result<Identity> {
                 .collect(),
             containers: Vec::new(),
             retired: Vec::new(),
+            next_container: plain(&meta, "next-container")?,
             epoch,
         }
     };

@@ -1,0 +1,465 @@
+//! Containers: where sessions live, by which settings, and how what has expired is swept.
+
+use crate::client_id::{ClientId, ClientKey};
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::Policy;
+use crate::session::SessionData;
+use crate::storage::record::{ContainerRecord, SessionRow, millis};
+use crate::storage::{
+    ChangeSet, ClientChange, ContainerId, End, Outcome, Place, Seen, Snapshot, State,
+};
+use crate::transaction::{House, Room, Txn};
+use std::fmt;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+/// How many rows are looked at in one step of a sweep or a count.
+const SCANNED: usize = 4096;
+/// How many sessions are removed in one commit.
+const REMOVED: usize = 256;
+
+/// Where the sessions of a container live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Residence {
+    /// In the store's file.
+    #[default]
+    File,
+    /// In memory, until the store is closed (C1.7).
+    Memory,
+}
+
+/// The settings of a container. They are stored with it, survive a restart, and can be changed while
+/// the store runs (C1.8).
+///
+/// ```
+/// use cloakroom::{ContainerSettings, Store};
+/// use std::time::Duration;
+///
+/// let store = Store::in_memory()?;
+/// let settings = ContainerSettings::new().timeout(Duration::from_secs(1800));
+/// let carts = store.register("shop.cart", settings)?;
+/// assert_eq!(carts.settings()?.timeout, Duration::from_secs(1800));
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerSettings {
+    /// A session idle for longer than this is over (C3.2). Zero: never. Default: one hour.
+    pub timeout: Duration,
+    /// An access is recorded only when the recorded one is older than this (C3.4); never more than
+    /// half the timeout is in force (C3.1). Default: ten minutes.
+    pub resolution: Duration,
+    /// The age at which a session ends however busy it is (C3.8). Default: none.
+    pub max_lifetime: Option<Duration>,
+    /// Where its sessions live. Cannot be changed later. Default: in the file.
+    pub residence: Residence,
+}
+
+impl Default for ContainerSettings {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(3600),
+            resolution: Duration::from_secs(600),
+            max_lifetime: None,
+            residence: Residence::File,
+        }
+    }
+}
+
+impl ContainerSettings {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`timeout`](Self::timeout).
+    #[must_use]
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// Sets [`resolution`](Self::resolution).
+    #[must_use]
+    pub fn resolution(self, resolution: Duration) -> Self {
+        Self { resolution, ..self }
+    }
+
+    /// Sets [`max_lifetime`](Self::max_lifetime).
+    #[must_use]
+    pub fn max_lifetime(self, max_lifetime: Option<Duration>) -> Self {
+        Self {
+            max_lifetime,
+            ..self
+        }
+    }
+
+    /// Lets its sessions live in memory (C1.7).
+    #[must_use]
+    pub fn in_memory(self) -> Self {
+        Self {
+            residence: Residence::Memory,
+            ..self
+        }
+    }
+
+    pub(crate) fn record(&self, name: &str, id: ContainerId) -> ContainerRecord {
+        ContainerRecord {
+            name: name.to_owned(),
+            id: id.0,
+            timeout_ms: millis(self.timeout),
+            resolution_ms: millis(self.resolution),
+            max_lifetime_ms: self.max_lifetime.map(millis),
+        }
+    }
+
+    fn of(room: &Room) -> Self {
+        Self {
+            timeout: room.policy.timeout,
+            resolution: room.policy.resolution,
+            max_lifetime: room.policy.max_lifetime,
+            residence: if room.id().is_in_memory() {
+                Residence::Memory
+            } else {
+                Residence::File
+            },
+        }
+    }
+}
+
+/// A container as transactions see it, from its record.
+pub(crate) fn room(record: &ContainerRecord) -> Room {
+    Room {
+        place: Place {
+            id: ContainerId(record.id),
+            name: Arc::from(record.name.as_str()),
+        },
+        policy: Policy {
+            timeout: Duration::from_millis(record.timeout_ms),
+            resolution: Duration::from_millis(record.resolution_ms),
+            max_lifetime: record.max_lifetime_ms.map(Duration::from_millis),
+        },
+    }
+}
+
+/// A registered container: a handle for its settings and its upkeep. It does not keep the store open.
+#[derive(Clone)]
+pub struct Container {
+    house: Arc<House>,
+    configure: Arc<dyn Configure>,
+    name: Arc<str>,
+}
+
+/// The store's part in changing a container's settings.
+pub(crate) trait Configure: Send + Sync {
+    fn configure(&self, name: &str, settings: ContainerSettings) -> Result<()>;
+}
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Swept {
+    /// Sessions looked at.
+    pub scanned: u64,
+    /// Expired sessions removed.
+    pub removed: u64,
+    /// Sessions whose record is damaged; they are left alone.
+    pub unreadable: u64,
+}
+
+/// How many sessions a container holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ContainerStatistics {
+    /// Sessions that are served.
+    pub live: u64,
+    /// Sessions that have expired and are not yet swept.
+    pub expired: u64,
+    /// Sessions whose record is damaged.
+    pub unreadable: u64,
+    /// Packages of the sessions that are served.
+    pub packages: u64,
+}
+
+impl fmt::Debug for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Container")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn no_such_container(name: &str) -> Error {
+    Error::new(
+        ErrorKind::NoSuchContainer,
+        "no container of this name is registered",
+    )
+    .in_container(name)
+}
+
+impl Container {
+    pub(crate) fn new(house: Arc<House>, configure: Arc<dyn Configure>, name: Arc<str>) -> Self {
+        Self {
+            house,
+            configure,
+            name,
+        }
+    }
+
+    /// The name it is registered under; `""` is the unnamed container.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The settings in force.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer) once it was unregistered.
+    pub fn settings(&self) -> Result<ContainerSettings> {
+        self.room().map(|room| ContainerSettings::of(&room))
+    }
+
+    /// Stores other settings; they are in force for every transaction that begins from now on (C1.8).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if the sessions would have to move between file and
+    /// memory; [`NoSuchContainer`](ErrorKind::NoSuchContainer); or a failure of the storage.
+    pub fn configure(&self, settings: ContainerSettings) -> Result<()> {
+        self.room()?;
+        self.configure.configure(&self.name, settings)
+    }
+
+    /// Removes the sessions that have expired, in bounded batches, and waits for that (C3.7).
+    ///
+    /// # Errors
+    ///
+    /// A failure of the storage; what was removed before stays removed.
+    pub fn sweep(&self) -> Result<Swept> {
+        sweep(&self.house, &*self.room()?)
+    }
+
+    /// Counts its sessions, by looking at every one of them.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the storage.
+    pub fn statistics(&self) -> Result<ContainerStatistics> {
+        let room = self.room()?;
+        let now = self.house.clock.timestamp();
+        let mut counts = ContainerStatistics::default();
+        scan(&self.house, room.id(), |_, _, row| {
+            match row {
+                Err(_) => counts.unreadable += 1,
+                Ok(row) if is_expired(&self.house, &room, row, now) => counts.expired += 1,
+                Ok(row) => {
+                    counts.live += 1;
+                    counts.packages += row.1.packages.len() as u64;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(counts)
+    }
+
+    fn room(&self) -> Result<Arc<Room>> {
+        let registry = self.house.registry.load();
+        registry
+            .get(&self.name)
+            .cloned()
+            .ok_or_else(|| no_such_container(&self.name))
+    }
+}
+
+type Row<'a> = (ClientKey, &'a SessionRow);
+
+/// Visits all sessions of a container in bounded steps, each on the newest snapshot; `visit` is told
+/// where a step ends.
+pub(crate) fn scan(
+    house: &House,
+    id: ContainerId,
+    mut visit: impl FnMut(&dyn Snapshot, StepEnd, Result<Row<'_>, (ClientKey, &Error)>) -> Result<()>,
+) -> Result<()> {
+    let mut after = None;
+    loop {
+        let snapshot = house.storage.snapshot()?;
+        let rows = snapshot.sessions(id, after, SCANNED)?;
+        let Some((last, _)) = rows.last() else {
+            return Ok(());
+        };
+        after = Some(*last);
+        for (at, (client, row)) in rows.iter().enumerate() {
+            let end = if at + 1 == rows.len() {
+                StepEnd::Yes
+            } else {
+                StepEnd::No
+            };
+            let row = row.as_ref().map(|row| (*client, row));
+            visit(&*snapshot, end, row.map_err(|e| (*client, e)))?;
+        }
+    }
+}
+
+/// Whether a row is the last of its step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StepEnd {
+    Yes,
+    No,
+}
+
+/// The later of the recorded access and one that waits to be written decides (C3.2).
+fn is_expired(house: &House, room: &Room, (client, row): Row<'_>, now: Timestamp) -> bool {
+    let mut times = row.times();
+    if !room.policy.is_expired(&times, now) {
+        return false;
+    }
+    let waiting = house
+        .storage
+        .pending_touch(room.id(), client, row.generation);
+    times.last_access = waiting.map_or(times.last_access, |at| at.max(times.last_access));
+    room.policy.is_expired(&times, now)
+}
+
+/// Removes what has expired in a container.
+pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
+    let now = house.clock.timestamp();
+    let mut swept = Swept::default();
+    let mut batch = Vec::new();
+    scan(house, room.id(), |_, end, row| {
+        swept.scanned += 1;
+        match row {
+            Err((_, error)) => {
+                swept.unreadable += 1;
+                tracing::warn!(%error, "a sweep met a damaged session");
+            }
+            Ok(row) if is_expired(house, room, row, now) => batch.push(stale(room, row)),
+            Ok(_) => {}
+        }
+        if batch.len() >= REMOVED || (end == StepEnd::Yes && !batch.is_empty()) {
+            swept.removed += remove(house, room, now, std::mem::take(&mut batch))?;
+        }
+        Ok(())
+    })?;
+    if swept.removed > 0 {
+        tracing::debug!(container = &*room.place.name, ?swept, "swept");
+        metrics::counter!("cloakroom_swept_total").increment(swept.removed);
+    }
+    Ok(swept)
+}
+
+fn stale(room: &Room, (client, row): Row<'_>) -> ClientChange {
+    ClientChange {
+        client,
+        seen: vec![Seen {
+            place: room.place.clone(),
+            state: State::Expired {
+                generation: row.generation,
+                last_access: row.last_access,
+            },
+            observed: false,
+            touch: None,
+        }],
+        exists: None,
+        forsaken: false,
+        packages: Vec::new(),
+        timeout: None,
+        owner: None,
+        end: End::Swept,
+    }
+}
+
+/// Commits a batch of a sweep; returns how many sessions are gone.
+fn remove(house: &House, room: &Room, now: Timestamp, batch: Vec<ClientChange>) -> Result<u64> {
+    let clients: Vec<ClientKey> = batch.iter().map(|change| change.client).collect();
+    let set = ChangeSet {
+        now,
+        clients: batch,
+        refuse_until: now,
+        limits: house.rules.limits,
+        registry: house.registry.load().number,
+    };
+    let (reply, answer) = mpsc::sync_channel(1);
+    house.storage.commit(
+        set,
+        Box::new(move |outcome| {
+            let _ = reply.send(match outcome {
+                Outcome::Committed => Ok(()),
+                Outcome::Failed(error, _) => Err(error),
+                Outcome::Stale(..) => Err(Error::new(
+                    ErrorKind::Conflict,
+                    "a sweep has no values to compute",
+                )),
+            });
+        }),
+    );
+    let gone = || Error::new(ErrorKind::Unavailable, "the store's writer has stopped");
+    answer.recv().map_err(|_| gone())??;
+    let newest = house.storage.snapshot()?;
+    let mut removed = 0;
+    for client in clients {
+        if newest.session(room.id(), client)?.is_none() {
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// A container inside a transaction.
+#[derive(Clone)]
+pub struct ContainerTxn {
+    txn: Txn,
+    room: Arc<Room>,
+}
+
+impl fmt::Debug for ContainerTxn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContainerTxn")
+            .field("name", &self.room.place.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Txn {
+    /// A container as this transaction sees it.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer) if none of this name was registered when the
+    /// transaction began.
+    pub fn container(&self, name: &str) -> Result<ContainerTxn> {
+        let room = self.registry().get(name).cloned();
+        Ok(ContainerTxn {
+            txn: self.clone(),
+            room: room.ok_or_else(|| no_such_container(name))?,
+        })
+    }
+}
+
+impl ContainerTxn {
+    /// The session of a client in this container.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Txn::session`].
+    pub fn session_data(&self, id: &ClientId) -> Result<SessionData> {
+        let session = self.txn.session(id)?;
+        Ok(session.in_room(self.room.clone()))
+    }
+
+    /// [`session_data`](Self::session_data) as a future.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Txn::session`].
+    pub fn session_data_async(
+        &self,
+        id: &ClientId,
+    ) -> impl Future<Output = Result<SessionData>> + Send {
+        let entering = self.txn.session_async(id);
+        let room = self.room.clone();
+        async move { Ok(entering.await?.in_room(room)) }
+    }
+}

@@ -1,0 +1,607 @@
+//! The handles that people hold: a session, its packages, their values. Knows no cookies.
+
+use crate::client_id::ClientId;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::merge::check_name;
+use crate::transaction::{Closure, Key, KeyBase, KeyStep, Room, State, SubjectId, Txn};
+use crate::value::{self, Arithmetic};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A client's session, in all containers at once (C1.9): a cheap handle on a [`Txn`].
+///
+/// Clones work on the same session of the same transaction. Once that has ended, every method gives
+/// [`Closed`](ErrorKind::Closed).
+#[derive(Clone)]
+pub struct Session {
+    txn: Txn,
+    pub(crate) subject: SubjectId,
+}
+
+/// A client's session in one container alone (C1.9).
+#[derive(Clone)]
+pub struct SessionData {
+    session: Session,
+    room: Arc<Room>,
+}
+
+/// The values of one package in a session, by key (C1.3).
+///
+/// Reading creates nothing (C1.4). Changes gather in the transaction and are stored by its commit.
+#[derive(Clone)]
+pub struct PkgData {
+    session: Session,
+    room: Arc<Room>,
+    package: Arc<str>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SessionData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionData")
+            .field("container", &self.room.place.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PkgData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PkgData")
+            .field("container", &self.room.place.name)
+            .field("package", &self.package)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Txn {
+    /// The session of a client. Nothing is created by asking; the first insert founds a session, at
+    /// commit (C1.4): under `id` if that is fresh from [`issue`](crate::ClientIds::issue), else, if it
+    /// has no live session, under a new id that [`Session::client_id`] tells (C4.8).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](ErrorKind::Closed) once the transaction has ended.
+    pub fn session(&self, id: &ClientId) -> Result<Session> {
+        pollster::block_on(self.visit(Some(id)))
+    }
+
+    /// [`session`](Self::session) as a future, for storage that has to wait.
+    ///
+    /// # Errors
+    ///
+    /// As for [`session`](Self::session).
+    pub fn session_async(&self, id: &ClientId) -> impl Future<Output = Result<Session>> + Send {
+        self.visit(Some(id))
+    }
+
+    /// The session of whoever comes: of `id`, or that of a new visitor, whose first insert founds one
+    /// under a new id.
+    ///
+    /// # Errors
+    ///
+    /// As for [`session`](Self::session).
+    pub fn visit(&self, id: Option<&ClientId>) -> impl Future<Output = Result<Session>> + Send {
+        let entering = self.enter(id);
+        let txn = self.clone();
+        async move {
+            let subject = entering.await?;
+            Ok(Session { txn, subject })
+        }
+    }
+}
+
+impl Session {
+    /// The transaction that this session belongs to.
+    #[must_use]
+    pub fn txn(&self) -> &Txn {
+        &self.txn
+    }
+
+    /// The id under which the session will be known once the transaction is committed. `None` for a
+    /// new visitor before the first insert, for an id whose session has ended, and when the
+    /// transaction has ended.
+    #[must_use]
+    pub fn client_id(&self) -> Option<ClientId> {
+        self.with(|state| state.client_id(self.subject)).ok()?
+    }
+
+    /// The values of a package. It lives in the container of its name, else in the unnamed one (C1.2).
+    #[must_use]
+    pub fn pkg(&self, id: &str) -> PkgData {
+        PkgData {
+            room: self.txn.registry().for_package(id).clone(),
+            session: self.clone(),
+            package: Arc::from(id),
+        }
+    }
+
+    pub(crate) fn in_room(&self, room: Arc<Room>) -> SessionData {
+        SessionData {
+            session: self.clone(),
+            room,
+        }
+    }
+
+    /// Whether there is a session, in any container. Counts as reading its existence (C2.7), and as an
+    /// access.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](ErrorKind::Closed), [`SnapshotTooOld`](ErrorKind::SnapshotTooOld),
+    /// [`Corrupt`](ErrorKind::Corrupt), [`Unavailable`](ErrorKind::Unavailable).
+    pub fn exists(&self) -> Result<bool> {
+        self.with(|state| state.exists(self.subject, None))
+    }
+
+    /// When the session was last accessed, to the resolution of its containers; the latest of all.
+    /// Not an observation.
+    ///
+    /// # Errors
+    ///
+    /// As for [`exists`](Self::exists).
+    pub fn last_access(&self) -> Result<Option<DateTime<Utc>>> {
+        self.with(|state| state.times(self.subject, None))
+            .map(|times| times.map(|(_, last_access)| last_access))
+    }
+
+    /// When the session was founded; the earliest of all containers. Not an observation.
+    ///
+    /// # Errors
+    ///
+    /// As for [`exists`](Self::exists).
+    pub fn created_at(&self) -> Result<Option<DateTime<Utc>>> {
+        self.with(|state| state.times(self.subject, None))
+            .map(|times| times.map(|(created, _)| created))
+    }
+
+    /// Gives the client a new id, as after a login, and carries everything over. The id is issued at
+    /// once and valid from the commit on, which also makes the old one worthless (C4.7).
+    ///
+    /// # Errors
+    ///
+    /// As for [`exists`](Self::exists).
+    pub fn rotate(&self) -> Result<ClientId> {
+        self.with(|state| state.rotate(self.subject))
+    }
+
+    /// Ends the session in all containers (C4.7). What is inserted afterwards founds a new one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`exists`](Self::exists).
+    pub fn destroy(&self) -> Result<()> {
+        self.with(|state| state.destroy(self.subject))
+    }
+
+    /// Gives the session a timeout of its own, or with `None` that of its containers again; zero never
+    /// expires (C3.8). It is kept in milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// As for [`exists`](Self::exists).
+    pub fn set_timeout(&self, t: Option<Duration>) -> Result<()> {
+        self.with(|state| {
+            state.live_anywhere(self.subject)?;
+            state.change(self.subject)?.timeout = Some(t);
+            Ok(())
+        })
+    }
+
+    /// Notes whose session it is, to find and end all sessions of one user.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](ErrorKind::TooLarge) beyond the limit of names (C5.3); else as for
+    /// [`exists`](Self::exists).
+    pub fn set_owner(&self, o: Option<&str>) -> Result<()> {
+        if let Some(owner) = o {
+            check_name("the owner", owner, self.txn.limits())?;
+        }
+        self.with(|state| {
+            state.live_anywhere(self.subject)?;
+            state.change(self.subject)?.owner = Some(o.map(Arc::from));
+            Ok(())
+        })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        self.txn.with(work)
+    }
+}
+
+impl SessionData {
+    /// The values of a package in this container, whatever containers are registered.
+    #[must_use]
+    pub fn pkg(&self, id: &str) -> PkgData {
+        PkgData {
+            room: self.room.clone(),
+            session: self.session.clone(),
+            package: Arc::from(id),
+        }
+    }
+
+    /// The session in all containers.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Whether the client has a session in this container. Counts as an access.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::exists`].
+    pub fn exists(&self) -> Result<bool> {
+        let session = &self.session;
+        session.with(|state| state.exists(session.subject, Some(&self.room)))
+    }
+
+    /// When it was last accessed in this container.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::exists`].
+    pub fn last_access(&self) -> Result<Option<DateTime<Utc>>> {
+        let session = &self.session;
+        session
+            .with(|state| state.times(session.subject, Some(&self.room)))
+            .map(|times| times.map(|(_, last_access)| last_access))
+    }
+
+    /// When it was founded in this container.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::exists`].
+    pub fn created_at(&self) -> Result<Option<DateTime<Utc>>> {
+        let session = &self.session;
+        session
+            .with(|state| state.times(session.subject, Some(&self.room)))
+            .map(|times| times.map(|(created, _)| created))
+    }
+}
+
+impl PkgData {
+    /// The package id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.package
+    }
+
+    /// The value of a key; `None` if there is none (C5.2).
+    ///
+    /// # Errors
+    ///
+    /// [`TypeMismatch`](ErrorKind::TypeMismatch) if the value is not a `T` (C5.1);
+    /// [`NotSerializable`](ErrorKind::NotSerializable) if what was inserted in this transaction
+    /// cannot be stored (C2.3); [`SnapshotTooOld`](ErrorKind::SnapshotTooOld),
+    /// [`Corrupt`](ErrorKind::Corrupt), [`Unavailable`](ErrorKind::Unavailable),
+    /// [`Closed`](ErrorKind::Closed).
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        let stored = self.read(key)?;
+        self.decode(key, stored)
+    }
+
+    /// Removes a key and gives the value that it had.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get); the key is then still there.
+    pub fn take<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        let value = self.get(key)?;
+        if value.is_some() {
+            self.remove(key)?;
+        }
+        Ok(value)
+    }
+
+    /// Sets a key. The value is serialized at once; one that refuses is kept as a refusal, which
+    /// fails the commit (C2.3) unless it is overwritten, removed or rolled back before.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](ErrorKind::TooLarge) if the key or the package id is beyond its limit (C5.3);
+    /// [`SnapshotTooOld`](ErrorKind::SnapshotTooOld), [`Unavailable`](ErrorKind::Unavailable),
+    /// [`Closed`](ErrorKind::Closed).
+    pub fn insert(&self, key: &str, value: impl Serialize) -> Result<()> {
+        let change = self.encoded(key, &value);
+        self.write(key, change)
+    }
+
+    /// Replaces the value of a key by what `f` makes of it. Counts as reading it. If another handle
+    /// changes the key meanwhile, `f` runs again on the new value.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get) and [`insert`](Self::insert).
+    pub fn update<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        mut f: impl FnMut(Option<T>) -> T,
+    ) -> Result<T> {
+        self.check(key)?;
+        loop {
+            let before = self.read(key)?;
+            let value = f(self.decode(key, before.clone())?);
+            let change = self.encoded(key, &value);
+            let written = self.with(|state| {
+                let now = state.peek(self.subject(), &self.room, &self.package, key)?;
+                if now != before {
+                    return Ok(false);
+                }
+                state.found(self.subject(), &self.room)?;
+                state.write(self.subject(), &self.room, &self.package, key, change)?;
+                Ok(true)
+            });
+            if written.map_err(|e| self.at(key, e))? {
+                return Ok(value);
+            }
+        }
+    }
+
+    /// Replaces the value of a key by what `f` makes of the value that is current at commit (C2.9).
+    /// `f` runs once now, on the value that this transaction sees, and again at commit, on a thread
+    /// of the store's, if that was changed meanwhile. Not an observation, and never a conflict.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get) and [`insert`](Self::insert).
+    pub fn commute<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        mut f: impl FnMut(Option<T>) -> T + Send + 'static,
+    ) -> Result<()> {
+        self.check(key)?;
+        let closure = Closure::new(move |stored| {
+            let value = stored.map(value::decode).transpose()?;
+            value::encode(&f(value)).map(Bytes::from)
+        });
+        loop {
+            let input = self.peek(key)?;
+            let output = match closure.call(input.as_deref()) {
+                Some(output) => output,
+                None => return Err(self.at(key, busy())),
+            };
+            let output = match output {
+                Err(e) if e.kind() == ErrorKind::NotSerializable => {
+                    return self.write(key, Key::of(KeyBase::Refused(self.at(key, e))));
+                }
+                output => output.map_err(|e| self.at(key, e))?,
+            };
+            let step = KeyStep::Commute {
+                closure: closure.clone(),
+                input: input.clone(),
+                output,
+            };
+            let written = self.with(|state| {
+                let now = state.peek(self.subject(), &self.room, &self.package, key)?;
+                if now != input {
+                    return Ok(false);
+                }
+                self.step(state, key, step)?;
+                Ok(true)
+            });
+            if written.map_err(|e| self.at(key, e))? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Adds `n` to the number that is current at commit; absent counts as 0 (C2.9). Not an
+    /// observation, and never a conflict. Overflow and what is no number fail the commit.
+    ///
+    /// # Errors
+    ///
+    /// As for [`insert`](Self::insert).
+    pub fn add(&self, key: &str, n: i64) -> Result<()> {
+        self.arithmetic(key, Arithmetic::Add(n))
+    }
+
+    /// Raises the number that is current at commit to `n`, if it is less or absent (C2.9).
+    ///
+    /// # Errors
+    ///
+    /// As for [`add`](Self::add).
+    pub fn max(&self, key: &str, n: i64) -> Result<()> {
+        self.arithmetic(key, Arithmetic::Max(n))
+    }
+
+    /// Lowers the number that is current at commit to `n`, if it is more or absent (C2.9).
+    ///
+    /// # Errors
+    ///
+    /// As for [`add`](Self::add).
+    pub fn min(&self, key: &str, n: i64) -> Result<()> {
+        self.arithmetic(key, Arithmetic::Min(n))
+    }
+
+    /// Removes a key; tells whether it was there, which counts as reading it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get), but for the type.
+    pub fn remove(&self, key: &str) -> Result<bool> {
+        let there = self.contains_key(key)?;
+        if there {
+            self.with(|state| {
+                let gone = Key::of(KeyBase::Removed);
+                state.write(self.subject(), &self.room, &self.package, key, gone)
+            })
+            .map_err(|e| self.at(key, e))?;
+        }
+        Ok(there)
+    }
+
+    /// Removes all keys. Not an observation.
+    ///
+    /// # Errors
+    ///
+    /// As for [`insert`](Self::insert).
+    pub fn clear(&self) -> Result<()> {
+        self.with(|state| {
+            state.use_room(self.subject(), &self.room)?;
+            let changes = state.change(self.subject())?;
+            let package = changes.package_mut(&self.room, &self.package);
+            package.cleared = true;
+            let keys = std::mem::take(&mut package.keys);
+            state.discard(keys);
+            Ok(())
+        })
+    }
+
+    /// Whether a key has a value.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get), but for the type.
+    pub fn contains_key(&self, key: &str) -> Result<bool> {
+        match self.read(key) {
+            Ok(value) => Ok(value.is_some()),
+            // Something was put there that cannot be stored; it can be removed.
+            Err(e) if is_of_the_value(e.kind()) => Ok(true),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// All keys, sorted. Counts as reading the whole package (C2.7).
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get), but for the type.
+    pub fn keys(&self) -> Result<Vec<String>> {
+        self.with(|state| {
+            let content = state.read_all(self.subject(), &self.room, &self.package)?;
+            Ok(content.into_keys().map(|key| key.to_string()).collect())
+        })
+    }
+
+    /// How many keys there are. Counts as reading the whole package (C2.7).
+    ///
+    /// # Errors
+    ///
+    /// As for [`keys`](Self::keys).
+    pub fn len(&self) -> Result<usize> {
+        self.with(|state| {
+            let content = state.read_all(self.subject(), &self.room, &self.package)?;
+            Ok(content.len())
+        })
+    }
+
+    /// Whether there are no keys. Counts as reading the whole package (C2.7).
+    ///
+    /// # Errors
+    ///
+    /// As for [`keys`](Self::keys).
+    pub fn is_empty(&self) -> Result<bool> {
+        self.len().map(|len| len == 0)
+    }
+
+    fn subject(&self) -> SubjectId {
+        self.session.subject
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        self.session.txn.with(work)
+    }
+
+    /// Adds to an error where it happened.
+    fn at(&self, key: &str, error: Error) -> Error {
+        match error.kind() {
+            ErrorKind::Closed | ErrorKind::SnapshotTooOld | ErrorKind::Unavailable => error,
+            _ if error.key().is_some() => error,
+            _ => error
+                .in_container(&*self.room.place.name)
+                .in_package(&*self.package)
+                .at_key(key),
+        }
+    }
+
+    fn check(&self, key: &str) -> Result<()> {
+        let limits = self.session.txn.limits();
+        check_name("the package id", &self.package, limits)
+            .and_then(|()| check_name("the key", key, limits))
+            .map_err(|e| self.at(key, e))
+    }
+
+    fn read(&self, key: &str) -> Result<Option<Bytes>> {
+        self.with(|state| state.read(self.subject(), &self.room, &self.package, key))
+            .map_err(|e| self.at(key, e))
+    }
+
+    fn peek(&self, key: &str) -> Result<Option<Bytes>> {
+        self.with(|state| state.peek(self.subject(), &self.room, &self.package, key))
+            .map_err(|e| self.at(key, e))
+    }
+
+    fn decode<T: DeserializeOwned>(&self, key: &str, stored: Option<Bytes>) -> Result<Option<T>> {
+        stored
+            .map(|bytes| value::decode(&bytes))
+            .transpose()
+            .map_err(|e| self.at(key, e))
+    }
+
+    fn encoded(&self, key: &str, value: &impl Serialize) -> Key {
+        match value::encode(value) {
+            Ok(bytes) => Key::of(KeyBase::Put(bytes.into())),
+            Err(e) => Key::of(KeyBase::Refused(self.at(key, e))),
+        }
+    }
+
+    fn write(&self, key: &str, change: Key) -> Result<()> {
+        self.check(key)?;
+        self.with(|state| {
+            state.found(self.subject(), &self.room)?;
+            state.write(self.subject(), &self.room, &self.package, key, change)
+        })
+        .map_err(|e| self.at(key, e))
+    }
+
+    fn arithmetic(&self, key: &str, arithmetic: Arithmetic) -> Result<()> {
+        self.check(key)?;
+        self.with(|state| self.step(state, key, KeyStep::Arithmetic(arithmetic)))
+            .map_err(|e| self.at(key, e))
+    }
+
+    /// Adds a step to what becomes of a key: at once where its value is this transaction's own, else
+    /// at commit.
+    fn step(&self, state: &mut State, key: &str, step: KeyStep) -> Result<()> {
+        let (id, room, package) = (self.subject(), &self.room, &self.package);
+        state.found(id, room)?;
+        let planned = state.planned(id, room, package, key);
+        let mut change = planned.unwrap_or_else(|| Key::of(KeyBase::Current));
+        if let KeyBase::Refused(_) = change.base {
+            return Ok(());
+        }
+        change.steps.push(step);
+        if !matches!(change.base, KeyBase::Current) {
+            change = match change.value(None) {
+                Ok(Some(value)) => Key::of(KeyBase::Put(value)),
+                Ok(None) => Key::of(KeyBase::Removed),
+                Err(e) => Key::of(KeyBase::Refused(self.at(key, e))),
+            };
+        }
+        state.write(id, room, package, key, change)
+    }
+}
+
+/// Whether an error is about a value that this transaction itself put there.
+fn is_of_the_value(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotSerializable | ErrorKind::Overflow | ErrorKind::TypeMismatch
+    )
+}
+
+fn busy() -> Error {
+    Error::new(ErrorKind::InvalidInput, "the closure is running already")
+}

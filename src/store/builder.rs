@@ -1,0 +1,263 @@
+//! The settings of a store, and how it is put together.
+
+use super::secrets::Secrets;
+use super::sweeper::Sweeper;
+use super::{Containers, Inner, Records, Store};
+use crate::clock::Clock;
+use crate::container::room;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::Limits;
+use crate::storage::redb::{Engine, OpenOptions};
+use crate::transaction::{House, Registry, Reruns, Rules, Turns, Worker};
+use arc_swap::ArcSwap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// The settings of a store, to change before it is opened. Made by [`Store::builder`].
+#[derive(Clone, Debug)]
+pub struct StoreBuilder {
+    clock: Clock,
+    cache_size: usize,
+    rules: Rules,
+    implicit_sweeps: bool,
+    verify_on_open: bool,
+    secrets: Given,
+}
+
+/// Secrets given by the application, the newest first; never printed.
+#[derive(Clone, Default)]
+struct Given(Vec<[u8; 32]>);
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} given", self.0.len())
+    }
+}
+
+impl Default for StoreBuilder {
+    fn default() -> Self {
+        Self {
+            clock: Clock::system(),
+            cache_size: 256 << 20,
+            rules: Rules {
+                limits: Limits {
+                    name: 255,
+                    package: 1 << 20,
+                    packages: 64,
+                },
+                attempts: 32,
+                turn_wait: Duration::from_secs(2),
+                snapshot_max_age: Duration::from_secs(30),
+                tombstone: Duration::from_secs(10),
+            },
+            implicit_sweeps: true,
+            verify_on_open: false,
+            secrets: Given::default(),
+        }
+    }
+}
+
+impl StoreBuilder {
+    /// Where the store reads the time from (C3.9). Default: the system's clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// How many bytes of the file are kept in memory, at most. Default: 256 MiB.
+    #[must_use]
+    pub fn cache_size(mut self, bytes: usize) -> Self {
+        self.cache_size = bytes;
+        self
+    }
+
+    /// How often [`Store::transact`] and the web layer run a transaction, at most, before a conflict is
+    /// final (C2.10). At least 1. Default: 32.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.rules.attempts = attempts.max(1);
+        self
+    }
+
+    /// How long a wait for a session's turn lasts at most (C2.10). Default: 2 s.
+    #[must_use]
+    pub fn turn_wait(mut self, wait: Duration) -> Self {
+        self.rules.turn_wait = wait;
+        self
+    }
+
+    /// How long a transaction can read what it has not read yet (C2.14). Default: 30 s.
+    #[must_use]
+    pub fn snapshot_max_age(mut self, age: Duration) -> Self {
+        self.rules.snapshot_max_age = age;
+        self
+    }
+
+    /// How long the id of a session that was rotated or destroyed is refused (C4.8). Default: 10 s.
+    #[must_use]
+    pub fn tombstone_lifetime(mut self, lifetime: Duration) -> Self {
+        self.rules.tombstone = lifetime;
+        self
+    }
+
+    /// How many bytes a key, a package id, an owner or a container's name may have (C5.3). At least 1,
+    /// and 4096 at most. Default: 255.
+    #[must_use]
+    pub fn max_name_len(mut self, bytes: usize) -> Self {
+        self.rules.limits.name = bytes.clamp(1, 4096);
+        self
+    }
+
+    /// How many bytes a package may have as it is stored (C5.3). 256 MiB at most. Default: 1 MiB.
+    #[must_use]
+    pub fn max_package_size(mut self, bytes: usize) -> Self {
+        self.rules.limits.package = bytes.min(256 << 20);
+        self
+    }
+
+    /// How many packages a session may have in one container (C5.3). Default: 64.
+    #[must_use]
+    pub fn max_packages(mut self, packages: usize) -> Self {
+        self.rules.limits.packages = packages;
+        self
+    }
+
+    /// Whether expired sessions are swept by the store itself, once per resolution (C3.7). If not,
+    /// [`Container::sweep`](crate::Container::sweep) does it when it is called. Default: yes.
+    #[must_use]
+    pub fn implicit_sweeps(mut self, sweeps: bool) -> Self {
+        self.implicit_sweeps = sweeps;
+        self
+    }
+
+    /// Whether the whole file is verified when it is opened, which takes time in proportion to its size
+    /// (C5.4). Default: no.
+    #[must_use]
+    pub fn verify_on_open(mut self, verify: bool) -> Self {
+        self.verify_on_open = verify;
+        self
+    }
+
+    /// Issues ids under this secret instead of one kept in the store (C4.2). Keep it as one keeps a
+    /// password: whoever has it can make ids.
+    #[must_use]
+    pub fn secret(mut self, secret: [u8; 32]) -> Self {
+        self.secrets.0.insert(0, secret);
+        self
+    }
+
+    /// Verifies ids of an earlier [`secret`](Self::secret), too.
+    #[must_use]
+    pub fn older_secret(mut self, secret: [u8; 32]) -> Self {
+        self.secrets.0.push(secret);
+        self
+    }
+
+    /// Opens the store in the file at `path`, and makes it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::open`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
+        self.build(Some(path.as_ref()))
+    }
+
+    /// A store in memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::in_memory`].
+    pub fn in_memory(self) -> Result<Store> {
+        self.build(None)
+    }
+
+    fn build(self, path: Option<&Path>) -> Result<Store> {
+        let options = OpenOptions {
+            cache_size: self.cache_size,
+            verify: self.verify_on_open,
+        };
+        let max_age = self.rules.snapshot_max_age;
+        let (engine, contents) = Engine::open(path, options, self.clock.clone(), max_age)?;
+        let registry = Registry::new(0, contents.containers.iter().map(room))?;
+        let (secrets, ids) = Secrets::new(contents.secrets, &self.secrets.0)?;
+        let house = Arc::new(House {
+            storage: Arc::new(engine),
+            clock: self.clock.clone(),
+            ids,
+            rules: self.rules,
+            registry: ArcSwap::from_pointee(registry),
+            turns: Arc::new(Turns::default()),
+            hooks: Worker::new("cloakroom-hooks"),
+            reruns: Reruns::new(),
+        });
+        let sweeper = Arc::new(Sweeper::default());
+        let containers = Arc::new(Containers {
+            house: house.clone(),
+            sweeper: sweeper.clone(),
+            records: Mutex::new(Records {
+                by_name: contents
+                    .containers
+                    .into_iter()
+                    .map(|record| (record.name.clone(), record))
+                    .collect(),
+                next: contents.next_container,
+            }),
+        });
+        let [a, b, c, d, ..] = contents.identity;
+        let inner = Inner {
+            cookie_name: format!("id-{a:02x}{b:02x}{c:02x}{d:02x}"),
+            house,
+            containers,
+            secrets,
+            sweeper,
+            threads: Mutex::default(),
+        };
+        let store = Store {
+            inner: Arc::new(inner),
+        };
+        store.start(self.implicit_sweeps)?;
+        if self.verify_on_open {
+            verify(&store)?;
+        }
+        Ok(store)
+    }
+}
+
+fn verify(store: &Store) -> Result<()> {
+    let check = store.check()?;
+    match check.errors.into_iter().next() {
+        None => Ok(()),
+        Some(first) => Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("{} records of the store are damaged", check.damaged),
+        )
+        .with_source(first)),
+    }
+}
+
+impl Store {
+    fn start(&self, sweeps: bool) -> Result<()> {
+        let inner = &self.inner;
+        let turns = inner.house.turns.clone();
+        let mut threads = vec![spawn("cloakroom-turns", move || turns.keep_deadlines())?];
+        if sweeps {
+            let (house, sweeper) = (inner.house.clone(), inner.sweeper.clone());
+            threads.push(spawn("cloakroom-sweep", move || sweeper.run(&house))?);
+            inner.sweeper.watch(&inner.house.clock);
+        }
+        if let Ok(mut there) = inner.threads.lock() {
+            there.extend(threads);
+        }
+        Ok(())
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .map_err(|e| Error::new(ErrorKind::Io, "no thread can be started").with_source(e))
+}

@@ -1,0 +1,474 @@
+//! The store: opens, wires and owns everything below it.
+
+mod builder;
+mod check;
+mod secrets;
+mod statistics;
+mod sweeper;
+
+pub use builder::StoreBuilder;
+pub use check::Check;
+pub use statistics::Statistics;
+
+use crate::client_id::{ClientIds, ClientKey};
+use crate::container::{Configure, Container, ContainerSettings, no_such_container, room};
+use crate::error::{Error, ErrorKind, Result};
+use crate::session::Session;
+use crate::storage::merge::check_name;
+use crate::storage::record::ContainerRecord;
+use crate::storage::{ContainerId, Settings};
+use crate::transaction::{Failure, House, Registry, Ticket, Transaction, Txn};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use sweeper::Sweeper;
+
+/// A store of sessions: one embedded file, or memory. Clones are handles on the same store, which is
+/// closed when the last of them is dropped and no transaction is open.
+///
+/// ```
+/// use cloakroom::Store;
+///
+/// let store = Store::in_memory()?;
+/// let id = store.client_ids().issue();
+///
+/// let txn = store.begin()?;
+/// txn.session(&id)?.pkg("greeter").insert("name", "Ann")?;
+/// txn.commit()?;
+///
+/// let txn = store.begin()?;
+/// let name: Option<String> = txn.session(&id)?.pkg("greeter").get("name")?;
+/// assert_eq!(name.as_deref(), Some("Ann"));
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    house: Arc<House>,
+    containers: Arc<Containers>,
+    secrets: secrets::Secrets,
+    sweeper: Arc<Sweeper>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    cookie_name: String,
+}
+
+/// The records of the registered containers; its lock puts registrations in line.
+pub(crate) struct Containers {
+    house: Arc<House>,
+    sweeper: Arc<Sweeper>,
+    records: Mutex<Records>,
+}
+
+struct Records {
+    by_name: BTreeMap<String, ContainerRecord>,
+    next: u32,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the store in the file at `path`, and makes it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Locked`](ErrorKind::Locked) if it is open elsewhere, [`NotAStore`](ErrorKind::NotAStore) and
+    /// [`TooNew`](ErrorKind::TooNew) (the file is then as it was, C7.2),
+    /// [`Corrupt`](ErrorKind::Corrupt), [`Io`](ErrorKind::Io).
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().open(path)
+    }
+
+    /// A store in memory, with the same guarantees but durability (C1.7).
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](ErrorKind::Io) if the system gives no threads or random bytes.
+    pub fn in_memory() -> Result<Self> {
+        Self::builder().in_memory()
+    }
+
+    /// The settings of a store, to change before it is opened.
+    #[must_use]
+    pub fn builder() -> StoreBuilder {
+        StoreBuilder::default()
+    }
+
+    /// Closes the store for all its handles: what waits is committed, and the file is let go.
+    /// Everything that is used afterwards gives [`Closed`](ErrorKind::Closed).
+    ///
+    /// # Errors
+    ///
+    /// A failure of the storage. Dropping the store closes it too, but swallows the error.
+    pub fn close(self) -> Result<()> {
+        self.inner.shut_down()
+    }
+
+    /// Begins a transaction on the store as it is now (C2.1).
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ErrorKind::Unavailable) while the store reopens itself (C2.13);
+    /// [`Closed`](ErrorKind::Closed).
+    pub fn begin(&self) -> Result<Transaction> {
+        Transaction::begin(self.inner.house.clone(), None, self.inner.clone())
+    }
+
+    /// [`begin`](Self::begin) as a future, for storage that has to wait.
+    ///
+    /// # Errors
+    ///
+    /// As for [`begin`](Self::begin).
+    pub fn begin_async(&self) -> impl Future<Output = Result<Transaction>> + Send + use<> {
+        std::future::ready(self.begin())
+    }
+
+    /// Runs `f` in a transaction and commits it; runs it again if that conflicts (C2.10). From the
+    /// second attempt on it holds its session's turn. If `f` gives an error, the transaction is aborted.
+    ///
+    /// # Errors
+    ///
+    /// What `f` gives; as for [`Transaction::commit`], where a conflict is the last of all attempts.
+    pub fn transact<T, E: From<Error>>(
+        &self,
+        mut f: impl FnMut(&Txn) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut attempts = Attempts::new(self);
+        loop {
+            let txn = pollster::block_on(attempts.begin(self))?;
+            let value = f(&txn)?;
+            match pollster::block_on(txn.commit_for(None)) {
+                Ok(_) => return Ok(value),
+                Err(failure) => attempts.failed(failure)?,
+            }
+        }
+    }
+
+    /// [`transact`](Self::transact) for closures that give futures.
+    ///
+    /// # Errors
+    ///
+    /// As for [`transact`](Self::transact).
+    pub fn transact_async<T, E, F, Fut>(
+        &self,
+        mut f: F,
+    ) -> impl Future<Output = Result<T, E>> + Send
+    where
+        F: FnMut(Txn) -> Fut + Send,
+        Fut: Future<Output = Result<T, E>> + Send,
+        T: Send,
+        E: From<Error> + Send,
+    {
+        let store = self.clone();
+        async move {
+            let mut attempts = Attempts::new(&store);
+            loop {
+                let txn = attempts.begin(&store).await?;
+                let value = f((*txn).clone()).await?;
+                match txn.commit_for(None).await {
+                    Ok(_) => return Ok(value),
+                    Err(failure) => attempts.failed(failure)?,
+                }
+            }
+        }
+    }
+
+    /// Registers a container for the packages of its name, or changes the settings of the one there
+    /// is (C1.2, C1.8). What a package has in the unnamed container stays there and expires there; a
+    /// warning tells so.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](ErrorKind::TooLarge) if the name is beyond the limit;
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if a container would have to move between file and
+    /// memory; or a failure of the storage.
+    pub fn register(&self, name: &str, settings: ContainerSettings) -> Result<Container> {
+        self.inner.containers.put(name, &settings)?;
+        self.container(name)
+    }
+
+    /// Forgets a container; its sessions are gone at once and their rows are removed by and by. Its
+    /// package lives in the unnamed container from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer); [`InvalidInput`](ErrorKind::InvalidInput) for
+    /// the unnamed container, which always exists; or a failure of the storage.
+    pub fn unregister(&self, name: &str) -> Result<()> {
+        self.inner.containers.remove(name)
+    }
+
+    /// The container registered under exactly this name.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer).
+    pub fn container(&self, name: &str) -> Result<Container> {
+        let registry = self.inner.house.registry.load();
+        let room = registry.get(name).ok_or_else(|| no_such_container(name))?;
+        Ok(self.handle(room.place.name.clone()))
+    }
+
+    /// The container that a package lives in: the one of its name, else the unnamed one (C1.2).
+    ///
+    /// # Errors
+    ///
+    /// None today; an engine over a network may have some.
+    pub fn container_for(&self, pkg_id: &str) -> Result<Container> {
+        let registry = self.inner.house.registry.load();
+        Ok(self.handle(registry.for_package(pkg_id).place.name.clone()))
+    }
+
+    fn handle(&self, name: Arc<str>) -> Container {
+        let configure: Arc<dyn Configure> = self.inner.containers.clone();
+        Container::new(self.inner.house.clone(), configure, name)
+    }
+
+    /// Issues and verifies client ids (C4).
+    #[must_use]
+    pub fn client_ids(&self) -> &ClientIds {
+        &self.inner.house.ids
+    }
+
+    /// Issues ids under a new secret from now on; those of the old ones verify until their secret is
+    /// retired (C4.2). Returns the byte that names the new secret.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](ErrorKind::Unsupported) if the secrets were given to the builder, or none of 256
+    /// names is free; or a failure of the storage.
+    pub fn rotate_secret(&self) -> Result<u8> {
+        self.inner.secrets.rotate(&self.inner.house)
+    }
+
+    /// Lets ids of an older secret verify no more.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if the secret is unknown or the one in use; as for
+    /// [`rotate_secret`](Self::rotate_secret).
+    pub fn retire_secret(&self, name: u8) -> Result<()> {
+        self.inner.secrets.retire(&self.inner.house, name)
+    }
+
+    /// The sessions that [`set_owner`](crate::Session::set_owner) gave to `owner`, expired ones left
+    /// out. Not an observation.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the storage.
+    pub fn sessions_of(&self, owner: &str) -> Result<Vec<ClientKey>> {
+        let house = &self.inner.house;
+        let snapshot = house.storage.snapshot()?;
+        let registry = house.registry.load();
+        let now = house.clock.timestamp();
+        let mut found = Vec::new();
+        for (container, client) in snapshot.owned(owner)? {
+            let Some(room) = registry.rooms().find(|room| room.id() == container) else {
+                continue;
+            };
+            let row = snapshot.session(container, client)?;
+            let live = row.is_some_and(|row| {
+                row.owner.as_deref() == Some(owner) && !room.policy.is_expired(&row.times(), now)
+            });
+            if live && !found.contains(&client) {
+                found.push(client);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn cookie_name(&self) -> &str {
+        &self.inner.cookie_name
+    }
+
+    pub(crate) fn max_attempts(&self) -> u32 {
+        self.inner.house.rules.attempts
+    }
+
+    pub(crate) fn turn_wait(&self) -> Duration {
+        self.inner.house.rules.turn_wait
+    }
+
+    /// Waits for the turn of a client's session, for at most `wait`, then begins a transaction that
+    /// holds it to its end.
+    pub(crate) fn begin_in_turn(
+        &self,
+        key: ClientKey,
+        wait: Duration,
+    ) -> impl Future<Output = Result<Transaction>> + Send + 'static + use<> {
+        let inner = self.inner.clone();
+        async move {
+            let turn = inner.house.turns.hold(key, wait).await;
+            Transaction::begin(inner.house.clone(), turn, inner)
+        }
+    }
+}
+
+impl Transaction {
+    /// Commits, and tells what the response must do with the session's cookie.
+    pub(crate) fn commit_session(
+        self,
+        session: &Session,
+    ) -> impl Future<Output = Result<Ticket>> + Send + 'static + use<> {
+        let committing = self.commit_for(Some(session.subject));
+        async move { committing.await.map_err(|failure| failure.error) }
+    }
+}
+
+/// The attempts of a `transact`.
+struct Attempts {
+    left: u32,
+    wait: Duration,
+    contended: Option<ClientKey>,
+}
+
+impl Attempts {
+    fn new(store: &Store) -> Self {
+        Self {
+            left: store.max_attempts(),
+            wait: store.turn_wait(),
+            contended: None,
+        }
+    }
+
+    /// Optimistically at first, in line after a conflict.
+    async fn begin(&mut self, store: &Store) -> Result<Transaction> {
+        self.left = self.left.saturating_sub(1);
+        match self.contended {
+            None => store.begin(),
+            Some(session) => store.begin_in_turn(session, self.wait).await,
+        }
+    }
+
+    /// Gives the failure back unless another attempt may cure it.
+    fn failed(&mut self, failure: Failure) -> Result<()> {
+        if !failure.error.is_conflict() || self.left == 0 {
+            return Err(failure.error);
+        }
+        self.contended = failure.client.or(self.contended);
+        tracing::debug!(error = %failure.error, "running a transaction again");
+        Ok(())
+    }
+}
+
+impl Containers {
+    fn lock(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, name: &str, settings: &ContainerSettings) -> Result<()> {
+        check_name("the container's name", name, &self.house.rules.limits)?;
+        let mut records = self.lock();
+        let known = records.by_name.get(name).map(|r| ContainerId(r.id));
+        let id = match (known, settings.residence) {
+            (Some(id), _) => id,
+            (None, crate::Residence::Memory) => ContainerId::in_memory(records.next),
+            (None, crate::Residence::File) => ContainerId(records.next),
+        };
+        if id.is_in_memory() != (settings.residence == crate::Residence::Memory) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "a container cannot move between file and memory",
+            )
+            .in_container(name));
+        }
+        if known.is_none() {
+            self.warn_of_data_left_behind(name)?;
+        }
+        let record = settings.record(name, id);
+        let storage = &self.house.storage;
+        storage.configure(Settings::PutContainer(record.clone()))?;
+        records.by_name.insert(name.to_owned(), record);
+        if known.is_none() {
+            records.next += 1;
+        }
+        self.publish(&records)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        if name.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the unnamed container always exists",
+            ));
+        }
+        let mut records = self.lock();
+        if !records.by_name.contains_key(name) {
+            return Err(no_such_container(name));
+        }
+        let storage = &self.house.storage;
+        storage.configure(Settings::RemoveContainer(name.to_owned()))?;
+        records.by_name.remove(name);
+        self.publish(&records)
+    }
+
+    /// Shows the containers to all transactions that begin from now on.
+    fn publish(&self, records: &Records) -> Result<()> {
+        let number = self.house.storage.registry();
+        let registry = Registry::new(number, records.by_name.values().map(room))?;
+        self.house.registry.store(Arc::new(registry));
+        self.sweeper.wake();
+        Ok(())
+    }
+
+    fn warn_of_data_left_behind(&self, package: &str) -> Result<()> {
+        let mut left = 0_u64;
+        crate::container::scan(&self.house, ContainerId::UNNAMED, |_, _, row| {
+            if row.is_ok_and(|(_, row)| row.has(package)) {
+                left += 1;
+            }
+            Ok(())
+        })?;
+        if left > 0 {
+            tracing::warn!(
+                package,
+                sessions = left,
+                "the package has data in the unnamed container, which stays and expires there"
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Configure for Containers {
+    fn configure(&self, name: &str, settings: ContainerSettings) -> Result<()> {
+        self.put(name, &settings)
+    }
+}
+
+impl Inner {
+    fn shut_down(&self) -> Result<()> {
+        self.sweeper.close();
+        self.house.turns.close();
+        let closed = self.house.storage.close();
+        let threads = {
+            let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *threads)
+        };
+        for thread in threads {
+            // The last handle may be dropped on a thread of the store itself.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+        closed
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.shut_down() {
+            tracing::error!(%error, "the store did not close cleanly");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Sweeps every container once per resolution, on a thread of its own (C3.7). A failure is logged and
+//! the next round comes all the same.
+
+use crate::clock::{Clock, Timestamp};
+use crate::container;
+use crate::error::ErrorKind;
+use crate::storage::ContainerId;
+use crate::transaction::House;
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// No container is swept more often than this, whatever its resolution.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// How long the thread sleeps at most, in case the wall clock jumps.
+const LONGEST: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(super) struct Sweeper {
+    state: Mutex<Waiting>,
+    changed: Condvar,
+    /// Wakes it when the clock is moved by hand.
+    watcher: OnceLock<Arc<dyn Fn() + Send + Sync>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    woken: bool,
+    closing: bool,
+}
+
+impl Sweeper {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks again at what is due: time was moved, or a container changed.
+    pub(super) fn wake(&self) {
+        self.lock().woken = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().closing = true;
+        self.changed.notify_all();
+    }
+
+    /// Lets a clock that is moved by hand wake the sweeper.
+    pub(super) fn watch(self: &Arc<Self>, clock: &Clock) {
+        let sweeper = Arc::downgrade(self);
+        let watcher = self.watcher.get_or_init(|| {
+            Arc::new(move || {
+                if let Some(sweeper) = sweeper.upgrade() {
+                    sweeper.wake();
+                }
+            })
+        });
+        clock.watch(Arc::downgrade(watcher));
+    }
+
+    /// Sweeps until the store is closed.
+    pub(super) fn run(&self, house: &House) {
+        let mut last = HashMap::new();
+        let mut wait = Duration::ZERO;
+        while self.sleep(wait) {
+            wait = round(house, &mut last);
+        }
+    }
+
+    /// Waits; false once the store closes.
+    fn sleep(&self, wait: Duration) -> bool {
+        let state = self.lock();
+        let waited = self
+            .changed
+            .wait_timeout_while(state, wait, |state| !state.woken && !state.closing);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.woken = false;
+        !state.closing
+    }
+}
+
+/// Sweeps what is due; returns how long nothing will be.
+fn round(house: &House, last: &mut HashMap<ContainerId, Timestamp>) -> Duration {
+    let registry = house.registry.load_full();
+    let mut wait = LONGEST;
+    let mut swept = false;
+    for room in registry.rooms() {
+        let now = house.clock.timestamp();
+        let every = room.policy.resolution.max(SHORTEST);
+        let since = now.since(*last.entry(room.id()).or_insert(now));
+        if since < every {
+            wait = wait.min(every - since);
+            continue;
+        }
+        last.insert(room.id(), now);
+        wait = wait.min(every);
+        swept = true;
+        if let Err(error) = container::sweep(house, room) {
+            report(&error, "a sweep failed");
+        }
+    }
+    if swept {
+        reclaim(house);
+    }
+    wait
+}
+
+fn reclaim(house: &House) {
+    loop {
+        match house.storage.reclaim(house.clock.timestamp()) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => return report(&error, "old rows could not be removed"),
+        }
+    }
+}
+
+fn report(error: &crate::Error, what: &str) {
+    if error.kind() != ErrorKind::Closed {
+        tracing::warn!(%error, "{what}; it will be tried again");
+    }
+}

@@ -1,0 +1,189 @@
+//! The way of a commit: through the lines of the sessions it writes to, into the storage's queue,
+//! and back with an outcome. Once queued it ends by itself, whoever still waits for it (C2.4).
+
+use super::changes::Closure;
+use super::house::House;
+use super::pack::{Packed, Ticket};
+use super::turns::Turn;
+use super::worker::Task;
+use crate::client_id::{ClientId, ClientKey};
+use crate::error::{Error, ErrorKind};
+use crate::storage::{ChangeSet, Outcome, StaleCommute};
+use futures_channel::oneshot;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a commit failed, and whose session was at fault where one was.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) client: Option<ClientKey>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            client: None,
+        }
+    }
+}
+
+/// What happens when the outcome is certain. Dropped before, the transaction was aborted.
+pub(super) struct Ending {
+    pub(super) house: Arc<House>,
+    pub(super) after_commit: Vec<Task>,
+    pub(super) after_abort: Vec<Task>,
+    pub(super) turns: Vec<Turn>,
+    pub(super) founders: Vec<ClientId>,
+}
+
+impl Ending {
+    fn committed(mut self) {
+        self.founders.iter().for_each(ClientId::spend);
+        self.after_abort.clear();
+        for hook in std::mem::take(&mut self.after_commit) {
+            self.house.hooks.run(hook);
+        }
+    }
+
+    /// A commit whose outcome nobody knows runs no hook: neither would tell the truth.
+    pub(super) fn failed(mut self, error: &Error) {
+        if error.kind() == ErrorKind::OutcomeUnknown {
+            self.after_abort.clear();
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        for hook in std::mem::take(&mut self.after_abort) {
+            self.house.hooks.run(hook);
+        }
+    }
+}
+
+/// A transaction packed and on its way; dropping it before it is queued aborts.
+pub(super) struct Departure {
+    pub(super) ending: Ending,
+    pub(super) packed: Packed,
+    /// Keeps the store open until the outcome is there.
+    pub(super) _store: Arc<dyn std::any::Any + Send + Sync>,
+}
+
+impl Departure {
+    pub(super) async fn commit(self) -> Result<Ticket, Failure> {
+        let Self {
+            mut ending,
+            packed,
+            _store,
+        } = self;
+        let house = ending.house.clone();
+        let Some(set) = packed.set else {
+            let touched = record_touches(&house, &packed.touches);
+            ending.committed();
+            return Ok(if packed.only_refresh && !touched {
+                Ticket::Keep
+            } else {
+                packed.ticket
+            });
+        };
+        let held = ending.turns.first().map(Turn::session);
+        // Who holds a turn waits for no other one, so that crossed writers cannot block each other.
+        let wait = match held {
+            Some(_) => Duration::ZERO,
+            None => house.rules.turn_wait,
+        };
+        for session in packed.contended {
+            if held != Some(session) {
+                ending.turns.extend(house.turns.pass(session, wait).await);
+            }
+        }
+        ending.founders = packed.founders;
+        let (reply, answer) = oneshot::channel();
+        let flight = Flight {
+            ending,
+            closures: packed.closures,
+            reply,
+        };
+        flight.take_off(set);
+        match answer.await {
+            Ok(Ok(())) => Ok(packed.ticket),
+            Ok(Err(failure)) => Err(failure),
+            Err(oneshot::Canceled) => Err(Failure::from(Error::new(
+                ErrorKind::Unavailable,
+                "the store's writer has stopped",
+            ))),
+        }
+    }
+}
+
+/// Records the access times of sessions that are still the ones that were loaded; tells whether
+/// there were any.
+fn record_touches(house: &House, touches: &[crate::storage::Touch]) -> bool {
+    if touches.is_empty() {
+        return false;
+    }
+    // While the store is away there is nothing to touch; the next access will.
+    let Ok(newest) = house.storage.snapshot() else {
+        return false;
+    };
+    let mut any = false;
+    for touch in touches {
+        let row = newest.session(touch.container, touch.client);
+        if row.is_ok_and(|row| row.is_some_and(|row| row.generation == touch.generation)) {
+            house.storage.touch(*touch);
+            any = true;
+        }
+    }
+    any
+}
+
+/// A queued commit.
+pub(super) struct Flight {
+    ending: Ending,
+    closures: Vec<Closure>,
+    reply: oneshot::Sender<Result<(), Failure>>,
+}
+
+impl Flight {
+    pub(super) fn take_off(self, set: ChangeSet) {
+        let storage = self.ending.house.storage.clone();
+        storage.commit(set, Box::new(move |outcome| self.land(outcome)));
+    }
+
+    /// Runs on the storage's thread: only hands on.
+    fn land(self, outcome: Outcome) {
+        match outcome {
+            Outcome::Committed => {
+                self.ending.committed();
+                let _ = self.reply.send(Ok(()));
+            }
+            Outcome::Failed(error, client) => self.fail(Failure { error, client }),
+            Outcome::Stale(set, commutes) => {
+                let house = self.ending.house.clone();
+                house.reruns.push(Rerun {
+                    set,
+                    commutes,
+                    flight: self,
+                });
+            }
+        }
+    }
+
+    pub(super) fn fail(self, failure: Failure) {
+        self.ending.failed(&failure.error);
+        let _ = self.reply.send(Err(failure));
+    }
+
+    pub(super) fn closure(&self, index: usize) -> Option<&Closure> {
+        self.closures.get(index)
+    }
+}
+
+/// A commit that must compute some of its values again.
+pub(super) struct Rerun {
+    pub(super) set: ChangeSet,
+    pub(super) commutes: Vec<StaleCommute>,
+    pub(super) flight: Flight,
+}

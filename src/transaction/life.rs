@@ -1,0 +1,89 @@
+//! The life of a client's session inside a transaction: which id it has, whether it is there, when it
+//! was used, and how it is rotated and destroyed.
+
+use super::changes::Fate;
+use super::house::Room;
+use super::state::{SessionView, State, SubjectId};
+use crate::client_id::ClientId;
+use crate::error::Result;
+use chrono::{DateTime, Utc};
+use std::sync::Arc;
+
+impl State {
+    pub(crate) fn client_id(&mut self, id: SubjectId) -> Result<Option<ClientId>> {
+        if let Some(issued) = self.changed(id).and_then(|changes| changes.id.clone()) {
+            return Ok(Some(issued));
+        }
+        if self.fate(id) == Fate::Destroyed {
+            return Ok(None);
+        }
+        let Some(borne) = self.subject(id)?.borne.clone() else {
+            return Ok(None);
+        };
+        let known = borne.is_fresh() || self.live_anywhere(id)?;
+        Ok(known.then_some(borne))
+    }
+
+    /// Whether a session is there, or will be once this transaction is committed.
+    pub(crate) fn exists(&mut self, id: SubjectId, room: Option<&Arc<Room>>) -> Result<bool> {
+        let stored = match room {
+            Some(room) => self.session(id, room)?.live,
+            None => self.live_anywhere(id)?,
+        };
+        self.observe_existence(id, room)?;
+        let inserts = self.changed(id).is_some_and(|changes| match room {
+            Some(room) => changes.inserts_into(room),
+            None => changes.inserts(),
+        });
+        Ok(inserts || (stored && self.fate(id) != Fate::Destroyed))
+    }
+
+    /// When it was founded and last accessed: the earliest and the latest of the containers.
+    pub(crate) fn times(
+        &mut self,
+        id: SubjectId,
+        room: Option<&Arc<Room>>,
+    ) -> Result<Option<(DateTime<Utc>, DateTime<Utc>)>> {
+        match room {
+            Some(room) => drop(self.session(id, room)?),
+            None => drop(self.live_anywhere(id)?),
+        }
+        if self.fate(id) == Fate::Destroyed {
+            return Ok(None);
+        }
+        let subject = self.subject(id)?;
+        let here = |view: &&SessionView| {
+            room.is_none_or(|room| room.id() == view.room.id())
+        };
+        let rows = subject.sessions.iter().filter(here);
+        let times: Vec<_> = rows.filter_map(|view| Some(view.live_row()?.times())).collect();
+        let created = times.iter().map(|t| t.created).min();
+        let last_access = times.iter().map(|t| t.last_access).max();
+        Ok(created
+            .zip(last_access)
+            .map(|(c, l)| (c.to_datetime(), l.to_datetime())))
+    }
+
+    pub(crate) fn rotate(&mut self, id: SubjectId) -> Result<ClientId> {
+        let live = self.live_anywhere(id)? && self.fate(id) != Fate::Destroyed;
+        let issued = self.house.ids.issue();
+        let changes = self.change(id)?;
+        if live {
+            changes.fate = Fate::Rotated;
+        }
+        changes.id = Some(issued.clone());
+        Ok(issued)
+    }
+
+    pub(crate) fn destroy(&mut self, id: SubjectId) -> Result<()> {
+        let live = self.live_anywhere(id)?;
+        let changes = self.change(id)?;
+        let destroyed = live || changes.fate == Fate::Destroyed;
+        let old = std::mem::take(changes);
+        if destroyed {
+            changes.fate = Fate::Destroyed;
+        }
+        self.discard(old);
+        Ok(())
+    }
+}

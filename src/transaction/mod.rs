@@ -1,0 +1,343 @@
+//! Transactions: begin, observe, buffer, commit, abort (C2). Knows neither redb nor HTTP.
+
+mod changes;
+mod commit;
+mod house;
+mod life;
+mod pack;
+mod rerun;
+mod savepoint;
+mod state;
+mod turns;
+mod worker;
+
+pub(crate) use changes::{Closure, Key, KeyBase, KeyStep};
+pub(crate) use commit::Failure;
+pub(crate) use house::{House, Registry, Room, Rules};
+pub(crate) use pack::Ticket;
+pub(crate) use rerun::Reruns;
+pub use savepoint::Savepoint;
+pub(crate) use state::{State, SubjectId};
+pub(crate) use turns::{Turn, Turns};
+pub(crate) use worker::Worker;
+
+use crate::client_id::ClientId;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::Limits;
+use commit::{Departure, Ending};
+use std::any::Any;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A transaction on a store: a snapshot of it, and the changes made since (C2.1).
+///
+/// It ends with [`commit`](Self::commit) or [`abort`](Self::abort); dropping it aborts (C2.4). It
+/// dereferences to [`Txn`], the handle that gives access to sessions.
+#[must_use = "a transaction that is dropped is aborted"]
+pub struct Transaction {
+    txn: Txn,
+    /// Keeps the store open while the transaction is.
+    store: Arc<dyn Any + Send + Sync>,
+}
+
+/// A handle on a [`Transaction`]. Clones work on the same transaction; once it has ended, all of
+/// them give [`Closed`](ErrorKind::Closed).
+#[derive(Clone)]
+pub struct Txn {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    registry: Arc<Registry>,
+    limits: Limits,
+    /// `None` once the transaction has ended.
+    state: Mutex<Option<State>>,
+}
+
+impl Transaction {
+    pub(crate) fn begin(
+        house: Arc<House>,
+        turn: Option<Turn>,
+        store: Arc<dyn Any + Send + Sync>,
+    ) -> Result<Self> {
+        let now = house.clock.timestamp();
+        let registry = house.registry.load_full();
+        let snapshot = house.storage.snapshot()?;
+        let limits = house.rules.limits;
+        let state = State::new(house, registry.clone(), snapshot, now, turn);
+        let shared = Shared {
+            registry,
+            limits,
+            state: Mutex::new(Some(state)),
+        };
+        Ok(Self {
+            txn: Txn {
+                shared: Arc::new(shared),
+            },
+            store,
+        })
+    }
+
+    /// Makes all changes durable, or none of them (C2.2).
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](ErrorKind::Conflict) if another commit changed what was read or ended a session;
+    /// [`NotSerializable`](ErrorKind::NotSerializable), [`TooLarge`](ErrorKind::TooLarge),
+    /// [`Overflow`](ErrorKind::Overflow), [`TypeMismatch`](ErrorKind::TypeMismatch) if a change
+    /// cannot be stored; [`Doomed`](ErrorKind::Doomed) after [`Txn::doom`];
+    /// [`Unavailable`](ErrorKind::Unavailable), [`NotWritten`](ErrorKind::NotWritten) and
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if storage fails (C2.13). Of these, only after
+    /// the last may something of the transaction have been kept.
+    pub fn commit(self) -> Result<()> {
+        pollster::block_on(self.commit_async())
+    }
+
+    /// [`commit`](Self::commit) as a future, for any runtime or none. Dropped before the changes are
+    /// queued, it aborts; once they are queued, the commit finishes by itself (C2.4). Handles are
+    /// closed from the moment of the call.
+    ///
+    /// # Errors
+    ///
+    /// As for [`commit`](Self::commit).
+    pub fn commit_async(self) -> impl Future<Output = Result<()>> + Send + 'static {
+        let departure = self.depart(None);
+        async move {
+            match departure?.commit().await {
+                Ok(_) => Ok(()),
+                Err(failure) => Err(failure.error),
+            }
+        }
+    }
+
+    /// Commits, and tells what a response must do with the cookie of `visitor`.
+    pub(crate) fn commit_for(
+        self,
+        visitor: Option<SubjectId>,
+    ) -> impl Future<Output = Result<Ticket, Failure>> + Send + 'static {
+        let departure = self.depart(visitor);
+        async move { departure.map_err(Failure::from)?.commit().await }
+    }
+
+    /// Gives everything up. Nothing remains, sessions it created and access times included (C2.4).
+    pub fn abort(self) {}
+
+    /// Closes the handles and packs the changes.
+    fn depart(self, visitor: Option<SubjectId>) -> Result<Departure> {
+        let mut state = self.txn.end().ok_or_else(closed)?;
+        let ending = state.ending();
+        if state.doomed {
+            return Err(Error::new(ErrorKind::Doomed, "the transaction is doomed"));
+        }
+        match state.pack(visitor) {
+            Ok(packed) => Ok(Departure {
+                ending,
+                packed,
+                _store: self.store.clone(),
+            }),
+            Err(error) => {
+                ending.failed(&error);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if let Some(mut state) = self.txn.end() {
+            drop(state.ending());
+        }
+    }
+}
+
+impl Deref for Transaction {
+    type Target = Txn;
+
+    fn deref(&self) -> &Txn {
+        &self.txn
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Txn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Txn").finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the transaction has ended")
+}
+
+impl Txn {
+    fn end(&self) -> Option<State> {
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Works on the state under its lock. Closures of the application that this discards are
+    /// dropped when the lock is free again (C6.3).
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        let mut guard = self
+            .shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let state = guard.as_mut().ok_or_else(closed)?;
+        let result = work(state);
+        let discarded = state.take_discarded();
+        drop(guard);
+        drop(discarded);
+        result
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// Sets a savepoint. Savepoints nest (C2.5).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](ErrorKind::Closed) once the transaction has ended.
+    pub fn savepoint(&self) -> Result<Savepoint> {
+        self.with(|state| Ok(state.set_savepoint()))
+    }
+
+    /// Undoes every change made since the savepoint, which stays and can be rolled back to again.
+    /// What was read since still counts as read (C2.5).
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchSavepoint`](ErrorKind::NoSuchSavepoint) if it was set after one that was rolled back
+    /// to, or in another transaction.
+    pub fn rollback_to(&self, savepoint: &Savepoint) -> Result<()> {
+        self.with(|state| state.roll_back(savepoint))
+    }
+
+    /// Makes every later commit of this transaction fail with [`Doomed`](ErrorKind::Doomed) (C2.6).
+    pub fn doom(&self) {
+        // A transaction that has ended cannot be committed anyway.
+        let _ = self.with(|state| {
+            state.doomed = true;
+            Ok(())
+        });
+    }
+
+    /// Runs `f` once when the commit is certain, on a thread of the store's for hooks (C2.6). Not
+    /// at all if the transaction has ended already.
+    pub fn after_commit(&self, f: impl FnOnce() + Send + 'static) {
+        let hook: worker::Task = Box::new(f);
+        let _ = self.with(|state| {
+            state.after_commit.push(hook);
+            Ok(())
+        });
+    }
+
+    /// Runs `f` once when it is certain that the transaction left no trace, on a thread of the
+    /// store's for hooks (C2.6). After [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) neither kind of
+    /// hook runs.
+    pub fn after_abort(&self, f: impl FnOnce() + Send + 'static) {
+        let hook: worker::Task = Box::new(f);
+        let _ = self.with(|state| {
+            state.after_abort.push(hook);
+            Ok(())
+        });
+    }
+
+    /// Whether `id` has a live session. Not an observation.
+    pub(crate) fn is_live(&self, id: &ClientId) -> Result<bool> {
+        self.with(|state| {
+            let subject = state.subject_for(Some(id));
+            state.live_anywhere(subject)
+        })
+    }
+
+    /// Brings a client's rows within reach and enters it into the transaction.
+    pub(crate) fn enter(
+        &self,
+        id: Option<&ClientId>,
+    ) -> impl Future<Output = Result<SubjectId>> + Send + use<> {
+        let txn = self.clone();
+        let id = id.cloned();
+        async move {
+            if let Some(id) = &id {
+                let loading = txn.with(|state| Ok(state.snapshot.load(id.key())))?;
+                if let Some(loading) = loading {
+                    loading.await?;
+                }
+            }
+            txn.with(|state| Ok(state.subject_for(id.as_ref())))
+        }
+    }
+}
+
+impl State {
+    fn new(
+        house: Arc<House>,
+        registry: Arc<Registry>,
+        snapshot: Arc<dyn crate::storage::Snapshot>,
+        now: crate::clock::Timestamp,
+        turn: Option<Turn>,
+    ) -> Self {
+        Self {
+            house,
+            registry,
+            snapshot,
+            now,
+            doomed: false,
+            subjects: Vec::new(),
+            changes: Arc::default(),
+            savepoints: savepoint::Savepoints::default(),
+            discarded: Vec::new(),
+            after_commit: Vec::new(),
+            after_abort: Vec::new(),
+            turn,
+        }
+    }
+
+    fn ending(&mut self) -> Ending {
+        Ending {
+            house: self.house.clone(),
+            after_commit: std::mem::take(&mut self.after_commit),
+            after_abort: std::mem::take(&mut self.after_abort),
+            turns: self.turn.take().into_iter().collect(),
+            founders: Vec::new(),
+        }
+    }
+
+    fn set_savepoint(&mut self) -> Savepoint {
+        self.savepoints.set(&self.changes)
+    }
+
+    fn roll_back(&mut self, savepoint: &Savepoint) -> Result<()> {
+        let (changes, passed) = self.savepoints.back_to(savepoint)?;
+        let undone = std::mem::replace(&mut self.changes, changes);
+        self.discard((undone, passed));
+        Ok(())
+    }
+
+    /// Keeps what may hold closures of the application, whose `Drop` must not run under the
+    /// transaction's lock, until that is free.
+    pub(crate) fn discard(&mut self, what: impl Any + Send) {
+        self.discarded.push(Box::new(what));
+    }
+
+    fn take_discarded(&mut self) -> Vec<Box<dyn Any + Send>> {
+        std::mem::take(&mut self.discarded)
+    }
+}

@@ -1,0 +1,411 @@
+//! Packs a finished transaction into the change set that is committed. Pure, but for rows that must
+//! still be compared with what they would become (C2.12).
+
+use super::changes::{Closure, Fate, Key, KeyBase, PackageChanges, SubjectChanges};
+use super::house::Room;
+use super::state::{PackageView, SessionView, State, Subject, SubjectId};
+use crate::client_id::{ClientId, ClientKey};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{
+    ChangeSet, ClientChange, ContainerId, End, Keys, Observed, PackageChange, Place, Seen, Touch,
+    TouchAt,
+};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a response must do with the session's cookie once the commit is certain (C4.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ticket {
+    Keep,
+    /// Hand out this id; a session's own timeout is also its cookie's lifetime.
+    Send {
+        id: ClientId,
+        timeout: Option<Duration>,
+    },
+    /// The session was destroyed; remove the cookie.
+    Withdraw,
+}
+
+/// A transaction that is ready to be committed.
+pub(super) struct Packed {
+    /// `None` if nothing is to be written.
+    pub(super) set: Option<ChangeSet>,
+    pub(super) closures: Vec<Closure>,
+    /// Ids that are no longer fresh once this is committed.
+    pub(super) founders: Vec<ClientId>,
+    /// Access times that are due, where nothing else is written.
+    pub(super) touches: Vec<Touch>,
+    /// The sessions, known before, that are written to: whose lines the commit passes through.
+    pub(super) contended: Vec<ClientKey>,
+    pub(super) ticket: Ticket,
+    /// The ticket depends on a touch: keep the cookie if the session has ended meanwhile.
+    pub(super) only_refresh: bool,
+}
+
+impl State {
+    /// Packs the transaction; `visitor` is the client that a response will be sent to.
+    pub(super) fn pack(mut self, visitor: Option<SubjectId>) -> Result<Packed> {
+        self.check_values()?;
+        let mut differs = false;
+        for id in 0..self.subjects.len() {
+            differs = differs || self.differs(id)?;
+        }
+        let touches = self.due_touches();
+        let (ticket, only_refresh) = match visitor {
+            Some(id) => self.ticket(id)?,
+            None => (Ticket::Keep, false),
+        };
+        let mut packed = Packed {
+            set: None,
+            closures: Vec::new(),
+            founders: Vec::new(),
+            touches,
+            contended: Vec::new(),
+            ticket,
+            only_refresh,
+        };
+        if differs {
+            self.pack_changes(&mut packed)?;
+        }
+        Ok(packed)
+    }
+
+    /// A value that cannot be stored fails the whole commit (C2.3).
+    fn check_values(&self) -> Result<()> {
+        for changes in self.changes.subjects.iter().flat_map(|s| &s.packages) {
+            for key in changes.keys.values() {
+                if let KeyBase::Refused(error) = &key.base {
+                    return Err(error.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a client's changes would make its session other than it is in the snapshot.
+    fn differs(&mut self, id: SubjectId) -> Result<bool> {
+        let Some(changes) = self.changed(id).cloned() else {
+            return Ok(false);
+        };
+        let live = |view: &&SessionView| view.live;
+        let rows = self.subject(id)?.sessions.iter();
+        let attributes = rows.filter(live).filter_map(|v| v.row.as_ref()).any(|row| {
+            changes.timeout.is_some_and(|t| t != row.timeout)
+                || changes.owner.as_ref().is_some_and(|o| *o != row.owner)
+        });
+        if changes.fate != Fate::Stays || attributes {
+            return Ok(true);
+        }
+        for package in &changes.packages {
+            match self.package_differs(id, package) {
+                Ok(false) => {}
+                Ok(true) => return Ok(true),
+                // What cannot be compared any more is committed.
+                Err(e) if e.kind() == ErrorKind::SnapshotTooOld => return Ok(true),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(false)
+    }
+
+    fn package_differs(&mut self, id: SubjectId, changes: &PackageChanges) -> Result<bool> {
+        let row = self.package(id, &changes.room, &changes.package)?;
+        if changes.cleared {
+            let old: BTreeMap<&str, Bytes> = row.into_iter().flat_map(|r| r.iter()).collect();
+            let mut new = BTreeMap::new();
+            for (key, change) in &changes.keys {
+                match change.value(None) {
+                    Ok(Some(value)) => drop(new.insert(&**key, value)),
+                    Ok(None) => {}
+                    Err(_) => return Ok(true),
+                }
+            }
+            return Ok(old != new);
+        }
+        Ok(changes.keys.iter().any(|(key, change)| {
+            let before = row.and_then(|row| row.get(key));
+            // A sum that overflows here may not do so on the value that is current at commit.
+            change.value(before.clone()).map_or(true, |v| v != before)
+        }))
+    }
+
+    fn touch_of(&self, view: &SessionView) -> Option<TouchAt> {
+        let row = view.live_row()?;
+        let times = row.times();
+        let due = view.used && view.room.policy.is_touch_due(&times, self.now);
+        due.then(|| TouchAt {
+            time: self.now,
+            ceiling: self.now + view.room.policy.resolution_of(&times),
+        })
+    }
+
+    fn due_touches(&self) -> Vec<Touch> {
+        let mut touches = Vec::new();
+        for subject in &self.subjects {
+            let Some(client) = subject.key() else {
+                continue;
+            };
+            for view in &subject.sessions {
+                if let (Some(at), Some(row)) = (self.touch_of(view), view.live_row()) {
+                    touches.push(Touch {
+                        container: view.room.id(),
+                        client,
+                        generation: row.generation,
+                        at,
+                    });
+                }
+            }
+        }
+        touches
+    }
+
+    /// The ticket of a client, and whether it is no more than a refreshed one.
+    fn ticket(&self, id: SubjectId) -> Result<(Ticket, bool)> {
+        let none = SubjectChanges::default();
+        let changes = self.changed(id).unwrap_or(&none);
+        let subject = self.subject(id)?;
+        let stored = subject
+            .sessions
+            .iter()
+            .find_map(|view| view.live_row()?.timeout);
+        let timeout = changes.timeout.unwrap_or(match changes.fate {
+            Fate::Destroyed => None,
+            Fate::Stays | Fate::Rotated => stored,
+        });
+        let send = |id: &ClientId| Ticket::Send {
+            id: id.clone(),
+            timeout,
+        };
+        let live = subject.sessions.iter().any(|view| view.live);
+        Ok(match (changes.fate, &changes.id, &subject.borne) {
+            (Fate::Rotated, Some(id), _) => (send(id), false),
+            (_, Some(id), _) if changes.inserts() => (send(id), false),
+            (Fate::Destroyed, _, _) => (Ticket::Withdraw, false),
+            (_, None, Some(borne)) if !live && changes.inserts() => (send(borne), false),
+            (_, None, Some(borne)) if subject.sessions.iter().any(|v| self.touch_of(v).is_some()) => {
+                (send(borne), true)
+            }
+            _ => (Ticket::Keep, false),
+        })
+    }
+
+    fn pack_changes(&self, packed: &mut Packed) -> Result<()> {
+        let mut clients = Vec::new();
+        for id in 0..self.subjects.len() {
+            let subject = self.subject(id)?;
+            let changes = self.changed(id).cloned().unwrap_or_default();
+            self.check_founder(subject, &changes)?;
+            self.pack_subject(subject, changes, &mut clients, packed)?;
+        }
+        let rules = &self.house.rules;
+        packed.set = Some(ChangeSet {
+            now: self.now,
+            clients,
+            refuse_until: self.now + rules.tombstone,
+            limits: rules.limits,
+            registry: self.registry.number,
+        });
+        Ok(())
+    }
+
+    /// An id that was fresh when this transaction began may have founded a session since; if that
+    /// one has ended, the id is dead (C4.8).
+    fn check_founder(&self, subject: &Subject, changes: &SubjectChanges) -> Result<()> {
+        let Some(borne) = &subject.borne else {
+            return Ok(());
+        };
+        let live = subject.sessions.iter().any(|view| view.live);
+        if live || changes.id.is_some() || !changes.inserts() || borne.is_fresh() {
+            return Ok(());
+        }
+        let newest = self.house.storage.snapshot()?;
+        for room in self.registry.rooms() {
+            if newest.session(room.id(), borne.key())?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Conflict,
+            "the session of this id was founded and ended meanwhile",
+        ))
+    }
+
+    fn pack_subject(
+        &self,
+        subject: &Subject,
+        changes: SubjectChanges,
+        clients: &mut Vec<ClientChange>,
+        packed: &mut Packed,
+    ) -> Result<()> {
+        packed.founders.extend(changes.id.clone());
+        let elsewhere = match changes.fate {
+            Fate::Rotated => None,
+            Fate::Stays | Fate::Destroyed => changes.id.clone(),
+        };
+        let end = match (changes.fate, &changes.id) {
+            (Fate::Rotated, Some(id)) => End::Moves(id.key()),
+            (Fate::Destroyed, _) => End::Destroyed,
+            _ => End::Stays,
+        };
+        let new = elsewhere.is_some() || changes.fate == Fate::Destroyed;
+        let (own, moved) = if new {
+            (SubjectChanges::default(), changes)
+        } else {
+            (changes, SubjectChanges::default())
+        };
+        if let Some(borne) = &subject.borne {
+            let inserts = own.inserts();
+            let change = ClientChange {
+                client: borne.key(),
+                seen: subject.sessions.iter().map(|v| self.seen(v)).collect(),
+                exists: subject.exists,
+                forsaken: elsewhere.is_some() && end == End::Stays && moved.inserts(),
+                packages: pack_packages(&subject.packages, own.packages, &self.registry, packed)?,
+                timeout: own.timeout,
+                owner: own.owner,
+                end,
+            };
+            if inserts {
+                packed.founders.push(borne.clone());
+            }
+            if change.writes() {
+                packed.contended.push(change.client);
+            }
+            clients.push(change);
+        }
+        if let (Some(id), true) = (&elsewhere, moved.inserts()) {
+            clients.push(founding(id.key(), moved, packed)?);
+        }
+        Ok(())
+    }
+
+    fn seen(&self, view: &SessionView) -> Seen {
+        let state = match &view.row {
+            None => crate::storage::State::Absent,
+            Some(row) if view.live => crate::storage::State::Live {
+                generation: row.generation,
+            },
+            Some(row) => crate::storage::State::Expired {
+                generation: row.generation,
+                last_access: row.last_access,
+            },
+        };
+        Seen {
+            place: view.room.place.clone(),
+            state,
+            observed: view.observed,
+            touch: self.touch_of(view),
+        }
+    }
+}
+
+/// The change of a client whose session begins with it.
+fn founding(
+    client: ClientKey,
+    changes: SubjectChanges,
+    packed: &mut Packed,
+) -> Result<ClientChange> {
+    let mut seen: Vec<Seen> = Vec::new();
+    for package in &changes.packages {
+        if seen.iter().all(|s| s.place.id != package.room.id()) {
+            seen.push(Seen {
+                place: package.room.place.clone(),
+                state: crate::storage::State::Absent,
+                observed: false,
+                touch: None,
+            });
+        }
+    }
+    let mut packages = Vec::new();
+    for package in changes.packages {
+        packages.push(pack_package(package, None, packed)?);
+    }
+    Ok(ClientChange {
+        client,
+        seen,
+        exists: None,
+        forsaken: false,
+        packages,
+        timeout: changes.timeout,
+        owner: changes.owner,
+        end: End::Stays,
+    })
+}
+
+/// Joins what was read of each package with what is to become of it.
+fn pack_packages(
+    views: &[PackageView],
+    changes: Vec<PackageChanges>,
+    registry: &super::house::Registry,
+    packed: &mut Packed,
+) -> Result<Vec<PackageChange>> {
+    let mut packages = Vec::new();
+    let changed = |view: &PackageView| {
+        let same = |c: &PackageChanges| c.room.id() == view.room && c.package == view.package;
+        changes.iter().any(same)
+    };
+    for view in views.iter().filter(|view| !changed(view)) {
+        if let Some(observed) = observed(view) {
+            packages.push(PackageChange {
+                place: place_of(registry, view.room),
+                package: view.package.clone(),
+                observed: Some(observed),
+                clear: false,
+                keys: Vec::new(),
+            });
+        }
+    }
+    for package in changes {
+        let view = views
+            .iter()
+            .find(|v| v.room == package.room.id() && v.package == package.package);
+        packages.push(pack_package(package, view.and_then(observed), packed)?);
+    }
+    Ok(packages)
+}
+
+fn place_of(registry: &super::house::Registry, id: ContainerId) -> Place {
+    let room: Option<&Arc<Room>> = registry.rooms().find(|room| room.id() == id);
+    room.map_or_else(
+        || Place {
+            id,
+            name: Arc::from(""),
+        },
+        |room| room.place.clone(),
+    )
+}
+
+fn pack_package(
+    changes: PackageChanges,
+    observed: Option<Observed>,
+    packed: &mut Packed,
+) -> Result<PackageChange> {
+    let mut keys = Vec::with_capacity(changes.keys.len());
+    for (key, change) in changes.keys {
+        let change: Key = change;
+        keys.push((key, change.pack(&mut packed.closures)?));
+    }
+    Ok(PackageChange {
+        place: changes.room.place.clone(),
+        package: changes.package,
+        observed,
+        clear: changes.cleared,
+        keys,
+    })
+}
+
+fn observed(view: &PackageView) -> Option<Observed> {
+    let keys = if view.read_all {
+        Keys::All
+    } else if view.read.is_empty() {
+        return None;
+    } else {
+        Keys::Some(view.read.iter().cloned().collect())
+    };
+    Some(Observed {
+        row: view.row.clone(),
+        keys,
+    })
+}

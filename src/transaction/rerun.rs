@@ -1,0 +1,134 @@
+//! Runs the closures of `commute` again when the value that they started from has changed (C2.9):
+//! on a thread of their own, never on the storage's. Commits that wait together are computed one
+//! on the other's result, so that they pass together.
+
+use super::commit::{Flight, Rerun};
+use super::worker::Worker;
+use crate::client_id::ClientKey;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{ChangeSet, Commute, ContainerId, KeyChange, StaleCommute, Step};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub(crate) struct Reruns {
+    worker: Worker,
+    waiting: Arc<Mutex<Vec<Rerun>>>,
+}
+
+type Spot = (ContainerId, ClientKey, Arc<str>, Arc<str>);
+type Latest = HashMap<Spot, Bytes>;
+
+impl Reruns {
+    pub(crate) fn new() -> Self {
+        Self {
+            worker: Worker::new("cloakroom-commute"),
+            waiting: Arc::default(),
+        }
+    }
+
+    pub(super) fn push(&self, rerun: Rerun) {
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(rerun);
+        let waiting = self.waiting.clone();
+        self.worker.run(Box::new(move || {
+            let batch =
+                std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            run(batch);
+        }));
+    }
+}
+
+fn run(batch: Vec<Rerun>) {
+    let mut latest = Latest::new();
+    for Rerun {
+        mut set,
+        commutes,
+        flight,
+    } in batch
+    {
+        match recompute(&mut set, &commutes, &flight, &mut latest) {
+            Ok(()) => flight.take_off(set),
+            Err(error) => flight.fail(error.into()),
+        }
+    }
+}
+
+fn recompute(
+    set: &mut ChangeSet,
+    stale: &[StaleCommute],
+    flight: &Flight,
+    latest: &mut Latest,
+) -> Result<()> {
+    for client in &mut set.clients {
+        for package in &mut client.packages {
+            for (key, change) in &mut package.keys {
+                let Some((at, current)) = find(change, stale) else {
+                    continue;
+                };
+                let spot = (
+                    package.place.id,
+                    client.client,
+                    package.package.clone(),
+                    key.clone(),
+                );
+                // The first step starts from what is stored, which the commit before may change.
+                let start = match latest.get(&spot) {
+                    Some(value) if at == 0 => Some(value.clone()),
+                    _ => current,
+                };
+                let value = rerun_from(change, at, start, flight).map_err(|e| {
+                    e.in_container(&*package.place.name)
+                        .in_package(&*package.package)
+                        .at_key(&**key)
+                })?;
+                latest.extend(value.map(|value| (spot, value)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first stale step of a key, and the value before it.
+fn find(change: &KeyChange, stale: &[StaleCommute]) -> Option<(usize, Option<Bytes>)> {
+    change.steps.iter().enumerate().find_map(|(at, step)| {
+        let Step::Commute(commute) = step else {
+            return None;
+        };
+        let found = stale.iter().find(|s| s.index == commute.index)?;
+        Some((at, found.current.clone()))
+    })
+}
+
+fn rerun_from(
+    change: &mut KeyChange,
+    at: usize,
+    start: Option<Bytes>,
+    flight: &Flight,
+) -> Result<Option<Bytes>> {
+    let mut value = start;
+    for step in change.steps.iter_mut().skip(at) {
+        value = Some(match step {
+            Step::Arithmetic(arithmetic) => arithmetic.apply(value.as_deref())?.into(),
+            Step::Commute(commute) => {
+                let output = call(flight, commute, value.as_deref())?;
+                commute.input = value;
+                commute.output = output.clone();
+                output
+            }
+        });
+    }
+    Ok(value)
+}
+
+fn call(flight: &Flight, commute: &Commute, value: Option<&[u8]>) -> Result<Bytes> {
+    let panicked = || Error::new(ErrorKind::Panicked, "the closure of a commute panicked");
+    let closure = flight.closure(commute.index).ok_or_else(panicked)?;
+    catch_unwind(AssertUnwindSafe(|| closure.call(value)))
+        .ok()
+        .flatten()
+        .unwrap_or_else(|| Err(panicked()))
+}

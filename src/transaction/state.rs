@@ -1,0 +1,438 @@
+//! The inside of a transaction: what it saw of the store, and what it wants changed. Works under
+//! the transaction's lock and runs none of the application's code.
+
+use super::changes::{Changes, Fate, Key, KeyBase, SubjectChanges};
+use super::house::{House, Registry, Room};
+use super::savepoint::Savepoints;
+use super::turns::Turn;
+use super::worker::Task;
+use crate::client_id::{ClientId, ClientKey};
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::{PackageRow, SessionRow};
+use crate::storage::{ContainerId, Snapshot, merge};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Which of the clients in a transaction.
+pub(crate) type SubjectId = usize;
+
+/// See the module. One lives in each open transaction.
+pub(crate) struct State {
+    pub(super) house: Arc<House>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) snapshot: Arc<dyn Snapshot>,
+    pub(super) now: Timestamp,
+    pub(super) doomed: bool,
+    pub(super) subjects: Vec<Subject>,
+    pub(super) changes: Arc<Changes>,
+    pub(super) savepoints: Savepoints,
+    pub(super) discarded: Vec<Box<dyn std::any::Any + Send>>,
+    pub(super) after_commit: Vec<Task>,
+    pub(super) after_abort: Vec<Task>,
+    pub(super) turn: Option<Turn>,
+}
+
+/// A client, and what was seen of its session. Rolling back forgets nothing of this (C2.5).
+#[derive(Default)]
+pub(super) struct Subject {
+    /// The id it came with; a new visitor has none.
+    pub(super) borne: Option<ClientId>,
+    pub(super) sessions: Vec<SessionView>,
+    pub(super) packages: Vec<PackageView>,
+    /// Whether its session was there when `exists` asked.
+    pub(super) exists: Option<bool>,
+}
+
+/// A session row as of the snapshot.
+pub(super) struct SessionView {
+    pub(super) room: Arc<Room>,
+    pub(super) row: Option<SessionRow>,
+    pub(super) live: bool,
+    /// Whether its packages were read or written, which counts as an access (C1.9).
+    pub(super) used: bool,
+    /// Whether its existence was read.
+    pub(super) observed: bool,
+}
+
+impl SessionView {
+    pub(crate) fn live_row(&self) -> Option<&SessionRow> {
+        self.row.as_ref().filter(|_| self.live)
+    }
+}
+
+/// A package row as of the snapshot, and what of it was read.
+pub(super) struct PackageView {
+    pub(super) room: ContainerId,
+    pub(super) package: Arc<str>,
+    pub(super) row: Option<PackageRow>,
+    pub(super) read_all: bool,
+    pub(super) read: BTreeSet<Arc<str>>,
+}
+
+impl Subject {
+    pub(crate) fn key(&self) -> Option<ClientKey> {
+        self.borne.as_ref().map(ClientId::key)
+    }
+
+    pub(crate) fn session(&self, room: ContainerId) -> Option<&SessionView> {
+        self.sessions.iter().find(|view| view.room.id() == room)
+    }
+
+    pub(crate) fn package(&self, room: ContainerId, package: &str) -> Option<&PackageView> {
+        self.packages
+            .iter()
+            .find(|view| view.room == room && *view.package == *package)
+    }
+
+    fn package_mut(&mut self, room: ContainerId, package: &str) -> Option<&mut PackageView> {
+        self.packages
+            .iter_mut()
+            .find(|view| view.room == room && *view.package == *package)
+    }
+}
+
+fn broken() -> Error {
+    Error::new(ErrorKind::InvalidInput, "no such client in this transaction")
+}
+
+impl State {
+    /// The client that bears `id`, or a new visitor.
+    pub(crate) fn subject_for(&mut self, id: Option<&ClientId>) -> SubjectId {
+        if let Some(id) = id {
+            let issued = self.changes.subjects.iter();
+            let renamed = issued
+                .map(|changes| changes.id.as_ref())
+                .position(|new| new == Some(id));
+            let known = renamed.or_else(|| {
+                self.subjects
+                    .iter()
+                    .position(|subject| subject.borne.as_ref() == Some(id))
+            });
+            if let Some(known) = known {
+                return known;
+            }
+        }
+        self.subjects.push(Subject {
+            borne: id.cloned(),
+            ..Subject::default()
+        });
+        self.subjects.len() - 1
+    }
+
+    pub(crate) fn subject(&self, id: SubjectId) -> Result<&Subject> {
+        self.subjects.get(id).ok_or_else(broken)
+    }
+
+    fn subject_mut(&mut self, id: SubjectId) -> Result<&mut Subject> {
+        self.subjects.get_mut(id).ok_or_else(broken)
+    }
+
+    pub(crate) fn changed(&self, id: SubjectId) -> Option<&SubjectChanges> {
+        self.changes.subjects.get(id)
+    }
+
+    pub(crate) fn change(&mut self, id: SubjectId) -> Result<&mut SubjectChanges> {
+        let changes = Arc::make_mut(&mut self.changes);
+        if changes.subjects.len() <= id {
+            changes.subjects.resize_with(id + 1, Default::default);
+        }
+        changes.subjects.get_mut(id).ok_or_else(broken)
+    }
+
+    pub(crate) fn fate(&self, id: SubjectId) -> Fate {
+        self.changed(id).map_or(Fate::Stays, |changes| changes.fate)
+    }
+
+    /// Whether the snapshot may still be read (C2.14).
+    fn check_age(&self) -> Result<()> {
+        let age = self.house.clock.timestamp().since(self.now);
+        if age > self.house.rules.snapshot_max_age {
+            return Err(Error::new(
+                ErrorKind::SnapshotTooOld,
+                "the transaction is older than its snapshot may become",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The session row of a client in a container, loaded at the first call.
+    pub(crate) fn session(&mut self, id: SubjectId, room: &Arc<Room>) -> Result<&SessionView> {
+        let found = self
+            .subject(id)?
+            .sessions
+            .iter()
+            .position(|view| view.room.id() == room.id());
+        let at = match found {
+            Some(at) => at,
+            None => {
+                let view = self.load_session(id, room)?;
+                let sessions = &mut self.subject_mut(id)?.sessions;
+                sessions.push(view);
+                sessions.len() - 1
+            }
+        };
+        self.subject(id)?.sessions.get(at).ok_or_else(broken)
+    }
+
+    fn load_session(&self, id: SubjectId, room: &Arc<Room>) -> Result<SessionView> {
+        let mut row = None;
+        // A fresh id has no session unless another transaction founded it.
+        if let Some(client) = self.subject(id)?.key() {
+            self.check_age()?;
+            row = self
+                .snapshot
+                .session(room.id(), client)
+                .map_err(|e| e.in_container(&*room.place.name))?;
+            if let Some(row) = &mut row
+                && room.policy.is_touch_due(&row.times(), self.now)
+                && let Some(waiting) =
+                    self.house
+                        .storage
+                        .pending_touch(room.id(), client, row.generation)
+            {
+                row.last_access = row.last_access.max(waiting);
+            }
+        }
+        let live = row
+            .as_ref()
+            .is_some_and(|row| !room.policy.is_expired(&row.times(), self.now));
+        Ok(SessionView {
+            room: room.clone(),
+            row,
+            live,
+            used: false,
+            observed: false,
+        })
+    }
+
+    /// Loads the session rows of a client in all containers; tells whether any is live.
+    pub(crate) fn live_anywhere(&mut self, id: SubjectId) -> Result<bool> {
+        let registry = self.registry.clone();
+        let mut live = false;
+        for room in registry.rooms() {
+            live |= self.session(id, room)?.live;
+        }
+        Ok(live)
+    }
+
+    /// The package as of the snapshot, loaded at the first call; nothing of a session that was
+    /// destroyed in this transaction.
+    pub(crate) fn package(
+        &mut self,
+        id: SubjectId,
+        room: &Arc<Room>,
+        package: &Arc<str>,
+    ) -> Result<Option<&PackageRow>> {
+        if self.fate(id) == Fate::Destroyed {
+            return Ok(None);
+        }
+        if self.subject(id)?.package(room.id(), package).is_none() {
+            self.session(id, room)?;
+            let row = self.load_package(id, room, package)?;
+            let subject = self.subject_mut(id)?;
+            subject.packages.push(PackageView {
+                room: room.id(),
+                package: package.clone(),
+                row,
+                read_all: false,
+                read: BTreeSet::new(),
+            });
+        }
+        let subject = self.subject(id)?;
+        let view = subject.package(room.id(), package).ok_or_else(broken)?;
+        Ok(view.row.as_ref())
+    }
+
+    fn load_package(
+        &self,
+        id: SubjectId,
+        room: &Arc<Room>,
+        package: &Arc<str>,
+    ) -> Result<Option<PackageRow>> {
+        let subject = self.subject(id)?;
+        let listed = subject
+            .session(room.id())
+            .and_then(SessionView::live_row)
+            .is_some_and(|row| row.has(package));
+        let (true, Some(client)) = (listed, subject.key()) else {
+            return Ok(None);
+        };
+        self.check_age()?;
+        let row = self.snapshot.package(room.id(), client, package);
+        row.and_then(|row| row.map_or_else(|| Err(merge::lost_package()), |row| Ok(Some(row))))
+            .map_err(|e| e.in_container(&*room.place.name).in_package(&**package))
+    }
+
+    /// Notes that a package was used, which is an access to the session in its container.
+    pub(crate) fn use_room(&mut self, id: SubjectId, room: &Arc<Room>) -> Result<()> {
+        self.session(id, room)?;
+        let sessions = &mut self.subject_mut(id)?.sessions;
+        if let Some(view) = sessions.iter_mut().find(|v| v.room.id() == room.id()) {
+            view.used = true;
+        }
+        Ok(())
+    }
+
+    /// Notes that a session's existence was read, in one container or in all; an access where it is.
+    pub(crate) fn observe_existence(
+        &mut self,
+        id: SubjectId,
+        room: Option<&Arc<Room>>,
+    ) -> Result<()> {
+        let subject = self.subject_mut(id)?;
+        let mut live = false;
+        for view in &mut subject.sessions {
+            if room.is_none_or(|room| room.id() == view.room.id()) {
+                view.used |= view.live;
+                view.observed |= room.is_some();
+                live |= view.live;
+            }
+        }
+        if room.is_none() {
+            subject.exists = Some(live);
+        }
+        Ok(())
+    }
+
+    /// The value of a key as this transaction sees it, without observing it.
+    pub(crate) fn peek(
+        &mut self,
+        id: SubjectId,
+        room: &Arc<Room>,
+        package: &Arc<str>,
+        key: &str,
+    ) -> Result<Option<Bytes>> {
+        let change = self.planned(id, room, package, key);
+        let independent = change
+            .as_ref()
+            .is_some_and(|key| !matches!(key.base, KeyBase::Current));
+        let before = if independent {
+            None
+        } else {
+            self.package(id, room, package)?
+                .and_then(|row| row.get(key))
+        };
+        match change {
+            Some(change) => change.value(before),
+            None => Ok(before),
+        }
+    }
+
+    /// The value of a key as this transaction sees it. Where that depends on what is stored, the key
+    /// counts as read (C2.7).
+    pub(crate) fn read(
+        &mut self,
+        id: SubjectId,
+        room: &Arc<Room>,
+        package: &Arc<str>,
+        key: &str,
+    ) -> Result<Option<Bytes>> {
+        let value = self.peek(id, room, package, key)?;
+        self.use_room(id, room)?;
+        let planned = self.planned(id, room, package, key);
+        let own = planned.is_some_and(|key| !matches!(key.base, KeyBase::Current));
+        if let Some(view) = self.subject_mut(id)?.package_mut(room.id(), package)
+            && !own
+            && !view.read.contains(key)
+        {
+            view.read.insert(Arc::from(key));
+        }
+        Ok(value)
+    }
+
+    /// All keys and values as this transaction sees them. The whole package counts as read.
+    pub(crate) fn read_all(
+        &mut self,
+        id: SubjectId,
+        room: &Arc<Room>,
+        package: &Arc<str>,
+    ) -> Result<BTreeMap<Arc<str>, Result<Bytes>>> {
+        let stored = self.package(id, room, package)?;
+        let mut content: BTreeMap<Arc<str>, Result<Bytes>> = stored
+            .into_iter()
+            .flat_map(PackageRow::iter)
+            .map(|(key, value)| (Arc::from(key), Ok(value)))
+            .collect();
+        self.use_room(id, room)?;
+        if let Some(view) = self.subject_mut(id)?.package_mut(room.id(), package) {
+            view.read_all = true;
+        }
+        let Some(changes) = self
+            .changed(id)
+            .and_then(|changes| changes.package(room, package))
+        else {
+            return Ok(content);
+        };
+        if changes.cleared {
+            content.clear();
+        }
+        for (key, change) in &changes.keys {
+            let before = content.remove(key).and_then(Result::ok);
+            match change.value(before) {
+                Ok(None) => {}
+                Ok(Some(value)) => {
+                    content.insert(key.clone(), Ok(value));
+                }
+                Err(e) => {
+                    content.insert(key.clone(), Err(e));
+                }
+            }
+        }
+        Ok(content)
+    }
+
+    /// Makes sure that what is inserted has a session to go to: the one there is, one under the id
+    /// that was borne if it is fresh, else one under an id issued here (C4.8).
+    pub(crate) fn found(&mut self, id: SubjectId, room: &Arc<Room>) -> Result<()> {
+        if self.changed(id).is_some_and(|changes| changes.id.is_some()) {
+            return Ok(());
+        }
+        let destroyed = self.fate(id) == Fate::Destroyed;
+        let fresh = match &self.subject(id)?.borne {
+            Some(borne) => borne.is_fresh(),
+            None => false,
+        };
+        if !destroyed && (fresh || self.session(id, room)?.live || self.live_anywhere(id)?) {
+            return Ok(());
+        }
+        let issued = self.house.ids.issue();
+        self.change(id)?.id = Some(issued);
+        Ok(())
+    }
+
+    /// What is to become of a key so far, where that is anything.
+    pub(crate) fn planned(
+        &self,
+        id: SubjectId,
+        room: &Room,
+        package: &str,
+        key: &str,
+    ) -> Option<Key> {
+        let package = self.changed(id)?.package(room, package)?;
+        let planned = package.keys.get(key).cloned();
+        planned.or_else(|| package.cleared.then(|| Key::of(KeyBase::Removed)))
+    }
+
+    /// Replaces what is to become of a key.
+    pub(crate) fn write(
+        &mut self,
+        id: SubjectId,
+        room: &Arc<Room>,
+        package: &Arc<str>,
+        key: &str,
+        change: Key,
+    ) -> Result<()> {
+        self.use_room(id, room)?;
+        let keys = &mut self.change(id)?.package_mut(room, package).keys;
+        let replaced = match keys.get_mut(key) {
+            Some(there) => Some(std::mem::replace(there, change)),
+            None => keys.insert(Arc::from(key), change),
+        };
+        if let Some(replaced) = replaced.filter(|key| !key.steps.is_empty()) {
+            self.discard(replaced);
+        }
+        Ok(())
+    }
+}
