@@ -5,6 +5,8 @@ mod clock;
 mod container;
 mod error;
 mod expiry;
+#[cfg(feature = "http")]
+pub mod http;
 mod session;
 mod storage;
 mod store;

@@ -3,6 +3,8 @@
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
+#[cfg(feature = "http")]
+pub(crate) use crate::transaction::Ticket;
 use crate::transaction::{Closure, Key, KeyBase, KeyStep, Room, State, SubjectId, Txn};
 use crate::value::{self, Arithmetic};
 use bytes::Bytes;

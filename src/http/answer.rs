@@ -1,0 +1,157 @@
+//! What the layer says on its own: the status of an error, and the headers that keep caches from
+//! giving one visitor's session to another. Pure; knows no transaction.
+
+use http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER, VARY};
+use http::{HeaderMap, Response, StatusCode};
+
+use crate::error::{Error, ErrorKind};
+
+/// The status that answers an error (C6.5).
+pub(super) fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::Conflict
+        | ErrorKind::SnapshotTooOld
+        | ErrorKind::Unavailable
+        | ErrorKind::NotWritten => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::MissingClientId => StatusCode::FORBIDDEN,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// Whether the same request is likelier to succeed a moment later. A snapshot that grew too old is
+/// the fault of a slow request, which waiting does not make faster.
+fn waiting_helps(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Conflict | ErrorKind::Unavailable | ErrorKind::NotWritten
+    )
+}
+
+/// The response to an error: no body, and the error in the extensions for an outer layer to render.
+pub(super) fn answer<R: Default>(error: Error) -> Response<R> {
+    let kind = error.kind();
+    let mut response = Response::new(R::default());
+    *response.status_mut() = status(kind);
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if waiting_helps(kind) {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response.extensions_mut().insert(error);
+    response
+}
+
+/// How a response has to do with the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bond {
+    /// The session was extracted, even if it was empty or its transaction aborted.
+    Read,
+    /// The cookie is set or removed.
+    Cookie,
+}
+
+/// Tells caches what they may do with a response that depended on the session (C4.6).
+pub(super) fn mark(headers: &mut HeaderMap, bond: Bond) {
+    if bond == Bond::Cookie {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    } else if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    }
+    if !varies_by_cookie(headers) {
+        headers.append(VARY, HeaderValue::from_static("Cookie"));
+    }
+}
+
+fn varies_by_cookie(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(VARY)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|field| field.trim_ascii().eq_ignore_ascii_case(b"cookie"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn all(headers: &HeaderMap, name: &str) -> Vec<String> {
+        let values = headers.get_all(name).iter();
+        values.map(|v| v.to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn each_kind_has_its_status() {
+        for kind in [
+            ErrorKind::Conflict,
+            ErrorKind::SnapshotTooOld,
+            ErrorKind::Unavailable,
+            ErrorKind::NotWritten,
+        ] {
+            assert_eq!(status(kind), 503, "{kind:?}");
+        }
+        assert_eq!(status(ErrorKind::MissingClientId), 403);
+        for kind in [
+            ErrorKind::NoSessionLayer,
+            ErrorKind::NotSerializable,
+            ErrorKind::OutcomeUnknown,
+            ErrorKind::Corrupt,
+            ErrorKind::Closed,
+        ] {
+            assert_eq!(status(kind), 500, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_answered_without_a_body_and_carries_itself() {
+        let response: Response<String> = answer(Error::new(ErrorKind::Conflict, "changed"));
+        assert_eq!(response.body(), "");
+        assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+        let error = response.extensions().get::<Error>().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+
+        let response: Response<String> = answer(Error::new(ErrorKind::SnapshotTooOld, "slow"));
+        assert!(!response.headers().contains_key(RETRY_AFTER));
+    }
+
+    #[test]
+    fn a_response_that_read_the_session_is_private_and_varies() {
+        let mut map = headers(&[("vary", "accept-encoding")]);
+        mark(&mut map, Bond::Read);
+        assert_eq!(all(&map, "vary"), ["accept-encoding", "Cookie"]);
+        assert_eq!(all(&map, "cache-control"), ["private, no-cache"]);
+    }
+
+    #[test]
+    fn a_handlers_cache_control_stays_where_no_cookie_is_sent() {
+        let mut map = headers(&[("cache-control", "private, max-age=60")]);
+        mark(&mut map, Bond::Read);
+        assert_eq!(all(&map, "cache-control"), ["private, max-age=60"]);
+    }
+
+    #[test]
+    fn a_response_with_our_cookie_is_never_stored() {
+        let mut map = headers(&[
+            ("cache-control", "public"),
+            ("cache-control", "max-age=600"),
+        ]);
+        mark(&mut map, Bond::Cookie);
+        assert_eq!(all(&map, "cache-control"), ["no-store"]);
+        assert_eq!(all(&map, "vary"), ["Cookie"]);
+    }
+
+    #[test]
+    fn vary_is_not_told_twice() {
+        let mut map = headers(&[("vary", "Accept, cookie")]);
+        mark(&mut map, Bond::Read);
+        assert_eq!(all(&map, "vary"), ["Accept, cookie"]);
+    }
+}

@@ -1,0 +1,358 @@
+//! The cookie that carries the client id: its settings, how it is found in a request and how it is
+//! sent. Knows no store.
+
+use ::cookie::{Cookie, CookieBuilder, time};
+use http::HeaderValue;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The longest that browsers keep a cookie (RFC 6265bis §5.6.2).
+const MAX_LIFETIME: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+/// Longer names are refused (C4.3).
+const MAX_NAME: usize = 30;
+/// Browsers ignore an attribute beyond this (RFC 6265bis §5.6).
+const MAX_ATTRIBUTE: usize = 1024;
+/// So many cookies of our name are checked in one request (C4.9).
+const MAX_CANDIDATES: usize = 8;
+
+/// How long the browser keeps the cookie. A session's own timeout takes precedence (C4.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CookieLifetime {
+    /// Until the browser is closed.
+    #[default]
+    Browser,
+    /// As long as browsers allow: 400 days from the last time it was sent.
+    Max,
+    /// This long from the last time it was sent: in whole seconds, at least one, at most 400 days.
+    For(Duration),
+}
+
+/// With which requests from other sites the browser sends the cookie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SameSite {
+    /// With none, not even a link from elsewhere: coming back from a login on another site starts anew.
+    Strict,
+    /// With links from elsewhere, but not with their forms, frames and images.
+    #[default]
+    Lax,
+    /// With all. Needs `Secure`.
+    None,
+}
+
+/// The settings of the session cookie (C4.3, C4.4).
+///
+/// Safe by default: `Secure`, `HttpOnly`, `SameSite=Lax`, `Path=/`, gone when the browser is closed,
+/// named after the store, so that two applications on one host do not collide, and with the prefix
+/// `__Host-`, which stops a neighbouring subdomain from setting it. With a domain or another path the
+/// prefix is `__Secure-`; without `Secure` there is none.
+///
+/// What a browser would drop is an error when it is set:
+///
+/// ```
+/// use cloakroom::http::{CookieSettings, SameSite};
+///
+/// let cookie = CookieSettings::new().name("sid")?.domain("example.com")?;
+/// assert!(CookieSettings::new().plain_http().same_site(SameSite::None).is_err());
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+///
+/// [`plain_http`](Self::plain_http) alone cannot fail. Called *after* a setting that needs `Secure` it
+/// leaves settings that no browser would take: every later setter that can fail refuses them, and so
+/// does the layer, whose sessions are then answered with that error. Nothing is dropped in silence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieSettings {
+    name: Option<String>,
+    lifetime: CookieLifetime,
+    domain: Option<String>,
+    path: String,
+    secure: bool,
+    http_only: bool,
+    same_site: SameSite,
+    partitioned: bool,
+}
+
+impl CookieSettings {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            name: None,
+            lifetime: CookieLifetime::Browser,
+            domain: None,
+            path: "/".to_owned(),
+            secure: true,
+            http_only: true,
+            same_site: SameSite::Lax,
+            partitioned: false,
+        }
+    }
+
+    /// The name without its prefix: 1 to 30 of ASCII letters, digits, `_` and `-`. By default `id-`
+    /// and 8 hex digits of the store's identity.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for any other name, and for one that brings a prefix
+    /// that browsers give a meaning to (`__Host-`, `__Secure-`, `__Http-`).
+    pub fn name(mut self, name: &str) -> Result<Self> {
+        check_name(name)?;
+        self.name = Some(name.to_owned());
+        self.checked()
+    }
+
+    /// How long the browser keeps the cookie.
+    #[must_use]
+    pub fn lifetime(mut self, lifetime: CookieLifetime) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// Sends the cookie to this host and everything below it. By default it goes to the very host
+    /// that set it. A leading dot means nothing and is taken off.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) where it is no host name in ASCII.
+    pub fn domain(mut self, domain: &str) -> Result<Self> {
+        let domain = domain.strip_prefix('.').unwrap_or(domain);
+        check_domain(domain)?;
+        self.domain = Some(domain.to_ascii_lowercase());
+        self.checked()
+    }
+
+    /// Sends the cookie only to this path and what lies below it. By default `/`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) where it does not begin with `/`, is longer than 1024
+    /// bytes, or has anything but visible ASCII without `;`.
+    pub fn path(mut self, path: &str) -> Result<Self> {
+        check_path(path)?;
+        self.path = path.to_owned();
+        self.checked()
+    }
+
+    /// For development without TLS: no `Secure`, and with it no prefix. Anybody on the way can read
+    /// the cookie. Not together with `SameSite=None` or `Partitioned`, see [above](Self).
+    #[must_use]
+    pub fn plain_http(mut self) -> Self {
+        self.secure = false;
+        self
+    }
+
+    /// Lets scripts read the cookie: no `HttpOnly`.
+    #[must_use]
+    pub fn script_readable(mut self) -> Self {
+        self.http_only = false;
+        self
+    }
+
+    /// With which requests from other sites the cookie is sent.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for [`SameSite::None`] without `Secure`.
+    pub fn same_site(mut self, same_site: SameSite) -> Result<Self> {
+        self.same_site = same_site;
+        self.checked()
+    }
+
+    /// Gives each embedding site a cookie of its own (`Partitioned`, CHIPS).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) without `Secure`.
+    pub fn partitioned(mut self) -> Result<Self> {
+        self.partitioned = true;
+        self.checked()
+    }
+
+    fn checked(self) -> Result<Self> {
+        self.check()?;
+        Ok(self)
+    }
+
+    /// The setters have seen to each setting by itself; this is what they may not be together.
+    pub(super) fn check(&self) -> Result<()> {
+        let needs_secure = if self.same_site == SameSite::None {
+            "SameSite=None"
+        } else if self.partitioned {
+            "Partitioned"
+        } else {
+            return Ok(());
+        };
+        if self.secure {
+            return Ok(());
+        }
+        Err(invalid(format!(
+            "a cookie that is {needs_secure} must be Secure, which plain_http() turns off"
+        )))
+    }
+
+    fn prefix(&self) -> &'static str {
+        match (self.secure, &self.domain, self.path.as_str()) {
+            (false, _, _) => "",
+            (true, None, "/") => "__Host-",
+            (true, _, _) => "__Secure-",
+        }
+    }
+}
+
+impl Default for CookieSettings {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn invalid(detail: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidInput, detail)
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let fits = (1..=MAX_NAME).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if !fits {
+        return Err(invalid(format!(
+            "a cookie's name is 1 to {MAX_NAME} ASCII letters, digits, `_` and `-`, not {name:?}"
+        )));
+    }
+    let lower = name.to_ascii_lowercase();
+    if ["__host-", "__secure-", "__http-"]
+        .iter()
+        .any(|prefix| lower.starts_with(prefix))
+    {
+        return Err(invalid(format!(
+            "the cookie's name {name:?} brings a prefix, which is for the layer to add"
+        )));
+    }
+    Ok(())
+}
+
+fn check_domain(domain: &str) -> Result<()> {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if domain.len() <= 253 && domain.split('.').all(is_label) {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "a cookie's domain is a host name in ASCII, not {domain:?}"
+    )))
+}
+
+fn check_path(path: &str) -> Result<()> {
+    let fits = path.starts_with('/')
+        && path.len() <= MAX_ATTRIBUTE
+        && path.bytes().all(|b| b.is_ascii_graphic() && b != b';');
+    if fits {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "a cookie's path begins with `/` and has only visible ASCII without `;`, not {path:?}"
+    )))
+}
+
+/// The cookie of one layer: its settings under the name that browsers see.
+pub(super) struct SessionCookie {
+    name: String,
+    settings: CookieSettings,
+}
+
+impl SessionCookie {
+    pub(super) fn new(settings: CookieSettings, default_name: &str) -> Self {
+        let name = settings.name.as_deref().unwrap_or(default_name);
+        Self {
+            name: format!("{}{name}", settings.prefix()),
+            settings,
+        }
+    }
+
+    /// The values under our name in a request's `Cookie` fields, in order, as many as are checked.
+    /// Fields are bytes: what another cookie holds is of no concern (C4.9).
+    pub(super) fn candidates<'a>(
+        &'a self,
+        fields: impl IntoIterator<Item = &'a HeaderValue>,
+    ) -> impl Iterator<Item = &'a [u8]> {
+        fields
+            .into_iter()
+            .flat_map(|field| field.as_bytes().split(|byte| *byte == b';'))
+            .filter_map(|pair| {
+                let mut halves = pair.splitn(2, |byte| *byte == b'=');
+                let name = halves.next()?.trim_ascii();
+                let value = halves.next()?.trim_ascii();
+                (name == self.name.as_bytes()).then_some(value)
+            })
+            .take(MAX_CANDIDATES)
+    }
+
+    /// The `Set-Cookie` field that hands out `id`. `timeout` is the session's own, where it has one;
+    /// zero never ends (C3.3).
+    pub(super) fn handing_out(&self, id: &str, timeout: Option<Duration>) -> Result<HeaderValue> {
+        let lifetime = match (timeout, self.settings.lifetime) {
+            (Some(Duration::ZERO), _) | (None, CookieLifetime::Max) => Some(MAX_LIFETIME),
+            (Some(own), _) => Some(own),
+            (None, CookieLifetime::For(lifetime)) => Some(lifetime),
+            (None, CookieLifetime::Browser) => None,
+        };
+        let mut cookie = self.build(id);
+        if let Some(lifetime) = lifetime {
+            cookie = cookie.max_age(max_age(lifetime));
+        }
+        field(&cookie.build())
+    }
+
+    /// The `Set-Cookie` field that removes the cookie: browsers find it by name, domain and path, and
+    /// a prefix holds the others to what they were.
+    pub(super) fn removal(&self) -> Result<HeaderValue> {
+        let cookie = self
+            .build("")
+            .max_age(time::Duration::ZERO)
+            .expires(time::OffsetDateTime::UNIX_EPOCH);
+        field(&cookie.build())
+    }
+
+    fn build<'a>(&'a self, value: &'a str) -> CookieBuilder<'a> {
+        let settings = &self.settings;
+        let mut cookie = Cookie::build((self.name.as_str(), value))
+            .path(settings.path.as_str())
+            .secure(settings.secure)
+            .http_only(settings.http_only)
+            .same_site(match settings.same_site {
+                SameSite::Strict => ::cookie::SameSite::Strict,
+                SameSite::Lax => ::cookie::SameSite::Lax,
+                SameSite::None => ::cookie::SameSite::None,
+            });
+        if settings.partitioned {
+            cookie = cookie.partitioned(true);
+        }
+        match &settings.domain {
+            Some(domain) => cookie.domain(domain.as_str()),
+            None => cookie,
+        }
+    }
+}
+
+fn max_age(lifetime: Duration) -> time::Duration {
+    let seconds = lifetime.as_secs().clamp(1, MAX_LIFETIME.as_secs());
+    time::Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+/// Marked sensitive, so that no log prints it and HPACK keeps it out of its table.
+fn field(cookie: &Cookie<'_>) -> Result<HeaderValue> {
+    let mut field = HeaderValue::try_from(cookie.to_string())
+        .map_err(|error| invalid("the session cookie is no header value").with_source(error))?;
+    field.set_sensitive(true);
+    Ok(field)
+}
+
+#[cfg(test)]
+#[path = "cookie_tests.rs"]
+mod tests;

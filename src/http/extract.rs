@@ -1,0 +1,46 @@
+//! The session as a handler's argument, and errors as responses, for axum.
+
+use axum_core::body::Body;
+use axum_core::extract::FromRequestParts;
+use axum_core::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
+
+use super::answer::answer;
+use crate::error::{Error, ErrorKind};
+use crate::session::Session;
+
+/// The session of the request's client, in the request's one transaction (C6.1). Needs a
+/// [`SessionLayer`](super::SessionLayer) around the route.
+///
+/// A visitor without a session gets an empty one; a cookie comes into being only if the handler
+/// inserts something (C1.4).
+///
+/// # Errors
+///
+/// [`NoSessionLayer`](ErrorKind::NoSessionLayer) without the layer, [`Closed`](ErrorKind::Closed)
+/// after the response was made, and what beginning a transaction or loading a session can give.
+impl<S: Send + Sync> FromRequestParts<S> for Session {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
+        super::session(&parts.extensions).await
+    }
+}
+
+/// The answers of C6.5: an empty body and the error in the response's extensions. Only a missing
+/// layer is told in the body, because there is no layer that could render it.
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let text = (self.kind() == ErrorKind::NoSessionLayer).then(|| self.to_string());
+        let mut response: Response = answer(self);
+        if let Some(text) = text {
+            *response.body_mut() = Body::from(text);
+            response.headers_mut().insert(
+                CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; charset=utf-8"),
+            );
+        }
+        response
+    }
+}

@@ -1,0 +1,165 @@
+//! The layer that people install, and its settings.
+
+use http::response;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tower_layer::Layer;
+
+use super::cookie::{CookieSettings, SessionCookie};
+use super::rerun::Rerun;
+use super::service::SessionService;
+use crate::error::Result;
+use crate::store::Store;
+
+/// So much of a request's body is kept for running it again.
+const REPLAY_LIMIT: usize = 64 * 1024;
+
+type CommitRule = dyn Fn(&response::Parts) -> bool + Send + Sync;
+
+/// Gives each request one transaction on a store, and its client a cookie (C6).
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::Router;
+/// use cloakroom::{Store, http::{CookieLifetime, CookieSettings, SessionLayer}};
+///
+/// let store = Store::in_memory()?;
+/// let app: Router = Router::new().layer(
+///     SessionLayer::new(store)
+///         .cookie(CookieSettings::new().name("basket")?.lifetime(CookieLifetime::Max))
+///         .commit_when(|response| response.status.is_success() || response.status.is_redirection()),
+/// );
+/// # }
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+///
+/// A second layer inside another one steps aside: the outer one's store, cookie and rules hold.
+///
+/// The services inside get their body as [`Replay`](super::Replay).
+#[derive(Clone)]
+pub struct SessionLayer {
+    store: Store,
+    cookie: CookieSettings,
+    rules: Rules,
+}
+
+#[derive(Clone)]
+struct Rules {
+    rerun: Rerun,
+    replay_limit: usize,
+    turn_wait: Option<Duration>,
+    commit_when: Arc<CommitRule>,
+}
+
+impl SessionLayer {
+    /// A layer with the defaults: the cookie of [`CookieSettings::new`], [`Rerun::Idempotent`], 64 KiB
+    /// of body kept, the store's own `turn_wait`, and a commit for each response below 500.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            cookie: CookieSettings::new(),
+            rules: Rules {
+                rerun: Rerun::default(),
+                replay_limit: REPLAY_LIMIT,
+                turn_wait: None,
+                commit_when: Arc::new(|response| !response.status.is_server_error()),
+            },
+        }
+    }
+
+    /// The settings of the cookie.
+    #[must_use]
+    pub fn cookie(mut self, settings: CookieSettings) -> Self {
+        self.cookie = settings;
+        self
+    }
+
+    /// Which requests run again on a conflict (C6.2). A route can say otherwise: [`Rerun`] is a layer too.
+    #[must_use]
+    pub fn rerun(mut self, rerun: Rerun) -> Self {
+        self.rules.rerun = rerun;
+        self
+    }
+
+    /// How many bytes of a body are kept for running its request again. A request with a larger body
+    /// runs once; where the size is not known beforehand it waits for its session's turn, too.
+    #[must_use]
+    pub fn replay_limit(mut self, bytes: usize) -> Self {
+        self.rules.replay_limit = bytes;
+        self
+    }
+
+    /// How long a request waits for its session's turn before it goes on without it (C2.10).
+    #[must_use]
+    pub fn turn_wait(mut self, wait: Duration) -> Self {
+        self.rules.turn_wait = Some(wait);
+        self
+    }
+
+    /// Which responses commit, in place of "all below 500". The others abort, and hand out no cookie.
+    /// Called only for requests that used their session.
+    #[must_use]
+    pub fn commit_when(
+        mut self,
+        rule: impl Fn(&response::Parts) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.rules.commit_when = Arc::new(rule);
+        self
+    }
+}
+
+impl<S> Layer<S> for SessionLayer {
+    type Service = SessionService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let settings = Settings {
+            refusal: self.cookie.check(),
+            cookie: SessionCookie::new(self.cookie.clone(), self.store.cookie_name()),
+            store: self.store.clone(),
+            rerun: self.rules.rerun,
+            replay_limit: self.rules.replay_limit,
+            turn_wait: self.rules.turn_wait,
+            commit_when: Arc::clone(&self.rules.commit_when),
+        };
+        SessionService::new(inner, Arc::new(settings))
+    }
+}
+
+impl fmt::Debug for SessionLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionLayer")
+            .field("cookie", &self.cookie)
+            .field("rerun", &self.rules.rerun)
+            .field("replay_limit", &self.rules.replay_limit)
+            .field("turn_wait", &self.rules.turn_wait)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The layer's settings as its services share them.
+pub(super) struct Settings {
+    pub(super) store: Store,
+    pub(super) cookie: SessionCookie,
+    pub(super) rerun: Rerun,
+    pub(super) replay_limit: usize,
+    turn_wait: Option<Duration>,
+    commit_when: Arc<CommitRule>,
+    /// Cookie settings that no browser would take answer each session with this.
+    refusal: Result<()>,
+}
+
+impl Settings {
+    pub(super) fn check(&self) -> Result<()> {
+        self.refusal.clone()
+    }
+
+    pub(super) fn turn_wait(&self) -> Duration {
+        self.turn_wait.unwrap_or_else(|| self.store.turn_wait())
+    }
+
+    pub(super) fn commits(&self, response: &response::Parts) -> bool {
+        (self.commit_when)(response)
+    }
+}

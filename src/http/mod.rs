@@ -1,0 +1,51 @@
+//! Sessions at the edge of a web server: a [tower](https://docs.rs/tower-layer) layer that finds the
+//! client id in a cookie, gives each request one transaction and commits it before the response is
+//! sent. It knows nothing of how a session is stored.
+//!
+//! ```
+//! # #[cfg(feature = "axum")] {
+//! use axum::{Router, routing::get};
+//! use cloakroom::{Error, Session, Store, http::SessionLayer};
+//!
+//! async fn visits(session: Session) -> Result<String, Error> {
+//!     let n = session.pkg("visits").update("count", |n: Option<u64>| n.unwrap_or(0) + 1)?;
+//!     Ok(format!("visit {n}"))
+//! }
+//!
+//! let app: Router = Router::new()
+//!     .route("/", get(visits))
+//!     .layer(SessionLayer::new(Store::in_memory()?));
+//! # }
+//! # Ok::<(), cloakroom::Error>(())
+//! ```
+//!
+//! # What a request can count on
+//!
+//! - The transaction begins when the session is first asked for, in axum by the extractor, elsewhere
+//!   by [`session`]; every further asking gives the same session. A request that never asks touches
+//!   no store (C6.4).
+//! - It commits when the response is ready and before a byte of it is sent. A response of 500 or
+//!   above, an error of the inner service, a panic or a dropped request aborts it (C6.1;
+//!   [`SessionLayer::commit_when`] changes the rule). From then on the handles give
+//!   [`Closed`](crate::ErrorKind::Closed), also in the stream of a response's body.
+//! - On a conflict the request runs again where [`Rerun`] allows it; where not, it waits for its
+//!   session's turn first and runs once (C6.2).
+//! - A commit that fails turns the response into an error with an empty body; the
+//!   [`Error`](crate::Error) lies in the response's extensions for an outer layer to render (C6.5).
+
+mod answer;
+mod cookie;
+#[cfg(feature = "axum")]
+mod extract;
+mod layer;
+mod replay;
+mod rerun;
+mod service;
+mod slot;
+
+pub use cookie::{CookieLifetime, CookieSettings, SameSite};
+pub use layer::SessionLayer;
+pub use replay::Replay;
+pub use rerun::{Rerun, RerunService};
+pub use service::SessionService;
+pub use slot::session;

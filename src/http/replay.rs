@@ -1,0 +1,242 @@
+//! A request body that can be read again: it records what the handler reads, never ahead, up to a
+//! limit, and only where the request may run again. Knows no session.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use super::rerun::Policy;
+
+/// The request body that services inside a [`SessionLayer`](super::SessionLayer) get: the body that
+/// came in, with a record of what was read of it, so that the request can run again after a conflict.
+///
+/// It reads nothing ahead and keeps no more than
+/// [`replay_limit`](super::SessionLayer::replay_limit) bytes. The second time, what was recorded
+/// arrives in one piece, and the rest from where it came.
+///
+/// axum's `Router` takes such a body. A service tied to one body type, such as hyper's `Incoming`,
+/// does not; make it generic over [`http_body::Body`].
+pub struct Replay<B> {
+    /// `None` only while being dropped.
+    source: Option<Source<B>>,
+    mode: Mode,
+    /// What an earlier attempt read and this one has not yet.
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+    home: Option<Arc<Home<B>>>,
+}
+
+/// The body, and what was read of it.
+struct Source<B> {
+    body: Pin<Box<B>>,
+    record: Record,
+}
+
+/// Frames are not kept as they came: a thousand small ones would each keep the buffer they lie in.
+#[derive(Default)]
+struct Record {
+    data: Vec<u8>,
+    trailers: Option<HeaderMap>,
+    ended: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Nothing of the source was read in this attempt; the route may still say what is allowed.
+    Untouched,
+    Recording,
+    /// Something was read that is not on record.
+    Lost,
+}
+
+/// Where an attempt leaves the body for the next one.
+pub(super) struct Home<B> {
+    parked: Mutex<Option<Source<B>>>,
+    policy: Arc<Policy>,
+    limit: usize,
+}
+
+impl<B> Home<B> {
+    pub(super) fn new(policy: Arc<Policy>, limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            parked: Mutex::new(None),
+            policy,
+            limit,
+        })
+    }
+
+    /// The body of the first attempt.
+    pub(super) fn admit(self: &Arc<Self>, body: B) -> Replay<B> {
+        let source = Source {
+            body: Box::pin(body),
+            record: Record::default(),
+        };
+        Replay::new(source, Some(Arc::clone(self)))
+    }
+
+    /// The body of the next attempt. `None` if too much of it was read, or if what read it has not
+    /// let go of it.
+    pub(super) fn again(self: &Arc<Self>) -> Option<Replay<B>> {
+        let source = self.lock().take()?;
+        Some(Replay::new(source, Some(Arc::clone(self))))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Source<B>>> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B> Replay<B> {
+    /// A body that is passed through and never read again.
+    pub(super) fn once(body: B) -> Self {
+        let source = Source {
+            body: Box::pin(body),
+            record: Record::default(),
+        };
+        Self::new(source, None)
+    }
+
+    fn new(source: Source<B>, home: Option<Arc<Home<B>>>) -> Self {
+        let data = &source.record.data;
+        Self {
+            data: (!data.is_empty()).then(|| Bytes::copy_from_slice(data)),
+            trailers: source.record.trailers.clone(),
+            mode: Mode::Untouched,
+            source: Some(source),
+            home,
+        }
+    }
+
+    /// Whether what is read now goes on record: everything before it did, and it may be of use.
+    fn records(&self) -> bool {
+        self.mode != Mode::Lost && self.home.as_ref().is_some_and(|home| home.policy.permits())
+    }
+}
+
+impl Record {
+    /// Notes what the source answered; `false` if it cannot be answered again.
+    fn note<E>(&mut self, answer: &Poll<Option<Result<Frame<Bytes>, E>>>, limit: usize) -> bool {
+        match answer {
+            Poll::Pending => true,
+            Poll::Ready(None) => {
+                self.ended = true;
+                true
+            }
+            Poll::Ready(Some(Ok(frame))) => self.take(frame, limit),
+            Poll::Ready(Some(Err(_))) => false,
+        }
+    }
+
+    /// Whether the frame fitted. Trailers end a body; what comes after them has no place here.
+    fn take(&mut self, frame: &Frame<Bytes>, limit: usize) -> bool {
+        let room = limit.saturating_sub(self.data.len());
+        if self.trailers.is_some() {
+            return false;
+        }
+        if let Some(data) = frame.data_ref() {
+            if data.len() > room {
+                return false;
+            }
+            self.data.extend_from_slice(data);
+            return true;
+        }
+        let Some(trailers) = frame.trailers_ref() else {
+            return false;
+        };
+        let fields = trailers.iter();
+        let size: usize = fields.map(|(k, v)| k.as_str().len() + v.len()).sum();
+        if size <= room {
+            self.trailers = Some(trailers.clone());
+        }
+        size <= room
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for Replay<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = &mut *self;
+        if let Some(data) = this.data.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(trailers) = this.trailers.take() {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        let records = this.records();
+        // Until the source has answered: if it panics, what it gave is on no record.
+        this.mode = Mode::Lost;
+        let Some(source) = &mut this.source else {
+            return Poll::Ready(None);
+        };
+        let answer = if source.record.ended {
+            Poll::Ready(None)
+        } else {
+            source.body.as_mut().poll_frame(cx)
+        };
+        if let Some(home) = &this.home {
+            if records && source.record.note(&answer, home.limit) {
+                this.mode = Mode::Recording;
+            } else {
+                source.record.data = Vec::new();
+                home.policy.spend();
+            }
+        }
+        answer
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none()
+            && self.trailers.is_none()
+            && self
+                .source
+                .as_ref()
+                .is_none_or(|source| source.record.ended || source.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = match &self.source {
+            Some(source) if !source.record.ended => source.body.size_hint(),
+            _ => SizeHint::with_exact(0),
+        };
+        let again = self.data.as_ref().map_or(0, |data| data.len() as u64);
+        let upper = hint.upper().and_then(|upper| upper.checked_add(again));
+        let lower = hint.lower().saturating_add(again);
+        hint = SizeHint::new();
+        hint.set_lower(lower);
+        if let Some(upper) = upper {
+            hint.set_upper(upper);
+        }
+        hint
+    }
+}
+
+impl<B> Drop for Replay<B> {
+    fn drop(&mut self) {
+        if self.mode == Mode::Lost {
+            return;
+        }
+        if let (Some(home), Some(source)) = (self.home.take(), self.source.take()) {
+            let former = home.lock().replace(source);
+            drop(former);
+        }
+    }
+}
+
+impl<B> fmt::Debug for Replay<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replay").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "replay_tests.rs"]
+mod tests;

@@ -1,0 +1,174 @@
+//! Which requests may run again after a conflict: a setting of the layer, or of one route.
+
+use http::{Method, Request, header, request};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::slot::Slot;
+
+/// Which requests run again when their commit meets a conflict (C6.2).
+///
+/// A setting of [`SessionLayer::rerun`](super::SessionLayer::rerun), and itself a layer for one route,
+/// where it replaces the layer's setting:
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::{Router, routing::post};
+/// use cloakroom::{Store, http::{Rerun, SessionLayer}};
+///
+/// let app: Router = Router::new()
+///     .route("/basket", post(|| async {}).layer(Rerun::Always))
+///     .layer(SessionLayer::new(Store::in_memory()?));
+/// # }
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+///
+/// Whatever is chosen, an upgrade never runs again, and neither does a request whose body has
+/// outgrown [`replay_limit`](super::SessionLayer::replay_limit). A request that may not run again
+/// waits for its session's turn when it extracts the session, and keeps it until its commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Rerun {
+    /// Requests whose method is idempotent (RFC 9110 §9.2.2): GET, HEAD, OPTIONS, TRACE, PUT, DELETE.
+    #[default]
+    Idempotent,
+    /// Every request. The handler must bear to run twice: what it does beside the session is done twice.
+    Always,
+    /// None.
+    Never,
+}
+
+impl<S> Layer<S> for Rerun {
+    type Service = RerunService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RerunService {
+            inner,
+            rerun: *self,
+        }
+    }
+}
+
+/// The service that [`Rerun`] makes as a layer: tells the [`SessionLayer`](super::SessionLayer)
+/// around it whether this request may run again. Without one around it, it does nothing.
+#[derive(Clone, Debug)]
+pub struct RerunService<S> {
+    inner: S,
+    rerun: Rerun,
+}
+
+impl<S, B> Service<Request<B>> for RerunService<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        if let Some(slot) = Slot::of(request.extensions()) {
+            slot.policy().set(self.rerun);
+        }
+        self.inner.call(request)
+    }
+}
+
+/// Whether one request may run again. Shared by its attempts and its body, and asked as late as
+/// possible, since a route's own setting comes after the layer's.
+pub(super) struct Policy {
+    rerun: AtomicU8,
+    idempotent: bool,
+    /// Something that cannot be had twice was used up: the connection, the body, or the response is out.
+    spent: AtomicBool,
+}
+
+impl Policy {
+    pub(super) fn new(rerun: Rerun, request: &request::Parts) -> Self {
+        Self {
+            rerun: AtomicU8::new(rerun as u8),
+            idempotent: request.method.is_idempotent(),
+            spent: AtomicBool::new(is_upgrade(request)),
+        }
+    }
+
+    pub(super) fn set(&self, rerun: Rerun) {
+        self.rerun.store(rerun as u8, Ordering::Relaxed);
+    }
+
+    /// From now on it may not run again, for good.
+    pub(super) fn spend(&self) {
+        self.spent.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn permits(&self) -> bool {
+        const ALWAYS: u8 = Rerun::Always as u8;
+        const IDEMPOTENT: u8 = Rerun::Idempotent as u8;
+        !self.spent.load(Ordering::Relaxed)
+            && match self.rerun.load(Ordering::Relaxed) {
+                ALWAYS => true,
+                IDEMPOTENT => self.idempotent,
+                _ => false,
+            }
+    }
+}
+
+/// An `Upgrade` that the server does not take up is an upgrade too: what the handler will do is not known.
+fn is_upgrade(request: &request::Parts) -> bool {
+    request.method == Method::CONNECT || request.headers.contains_key(header::UPGRADE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(rerun: Rerun, method: &str, header: Option<&str>) -> Policy {
+        let mut request = Request::builder().method(method);
+        if let Some(name) = header {
+            request = request.header(name, "websocket");
+        }
+        Policy::new(rerun, &request.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn idempotent_methods_are_those_of_rfc_9110() {
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+            assert!(
+                policy(Rerun::Idempotent, method, None).permits(),
+                "{method}"
+            );
+        }
+        for method in ["POST", "PATCH", "CONNECT", "PROPFIND"] {
+            assert!(
+                !policy(Rerun::Idempotent, method, None).permits(),
+                "{method}"
+            );
+        }
+    }
+
+    #[test]
+    fn always_and_never_do_not_ask_for_the_method() {
+        assert!(policy(Rerun::Always, "POST", None).permits());
+        assert!(!policy(Rerun::Never, "GET", None).permits());
+    }
+
+    #[test]
+    fn an_upgrade_never_runs_again() {
+        assert!(!policy(Rerun::Always, "GET", Some("upgrade")).permits());
+        assert!(!policy(Rerun::Always, "CONNECT", None).permits());
+    }
+
+    #[test]
+    fn a_route_overrides_the_layer_until_the_request_is_spent() {
+        let policy = policy(Rerun::Never, "POST", None);
+        policy.set(Rerun::Always);
+        assert!(policy.permits());
+        policy.spend();
+        policy.set(Rerun::Always);
+        assert!(!policy.permits());
+    }
+}

@@ -1,0 +1,276 @@
+//! Where an attempt at a request keeps its one transaction: begun by whoever asks for the session
+//! first, given to everyone who asks after, taken out when the response is ready.
+
+use http::{Extensions, HeaderValue, header, request};
+use http_body::SizeHint;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::layer::Settings;
+use super::rerun::Policy;
+use crate::client_id::{ClientId, ClientKey};
+use crate::error::{Error, ErrorKind, Result};
+use crate::session::Session;
+use crate::transaction::{Transaction, Txn};
+
+/// The session of the request with these extensions, in the request's one transaction: what the
+/// axum extractor calls, for services without axum.
+///
+/// The first call begins the transaction (C6.1). The future does not borrow from the request.
+///
+/// # Errors
+///
+/// [`NoSessionLayer`](ErrorKind::NoSessionLayer) where no [`SessionLayer`](super::SessionLayer) lies
+/// around this service, [`Closed`](ErrorKind::Closed) after the response was made, and what beginning
+/// a transaction or loading a session can give.
+pub fn session(
+    extensions: &Extensions,
+) -> impl Future<Output = Result<Session>> + Send + 'static + use<> {
+    let slot = Slot::of(extensions).cloned();
+    async move {
+        match slot {
+            Some(slot) => slot.session().await,
+            None => Err(Error::new(
+                ErrorKind::NoSessionLayer,
+                "this request has no session: is the session layer installed?",
+            )),
+        }
+    }
+}
+
+/// What the attempts at one request have in common.
+pub(super) struct Exchange {
+    pub(super) settings: Arc<Settings>,
+    pub(super) policy: Arc<Policy>,
+    cookies: Vec<HeaderValue>,
+    /// The body may turn out too large to run the request again.
+    risky: bool,
+}
+
+impl Exchange {
+    pub(super) fn new(settings: Arc<Settings>, request: &request::Parts, body: &SizeHint) -> Self {
+        let limit = settings.replay_limit as u64;
+        let policy = Policy::new(settings.rerun, request);
+        if body.lower() > limit {
+            policy.spend();
+        }
+        Self {
+            policy: Arc::new(policy),
+            cookies: request
+                .headers
+                .get_all(header::COOKIE)
+                .iter()
+                .cloned()
+                .collect(),
+            risky: body.upper().is_none_or(|upper| upper > limit),
+            settings,
+        }
+    }
+
+    /// Begins a transaction and finds the visitor in it.
+    async fn begin(&self, in_line: bool) -> Result<(Transaction, Session)> {
+        let settings = &self.settings;
+        settings.check()?;
+        let ids = settings.store.client_ids();
+        let known: Vec<ClientId> = settings
+            .cookie
+            .candidates(&self.cookies)
+            .filter_map(|value| ids.verify_bytes(value))
+            .collect();
+        let key = if in_line {
+            self.turn(&known).await?
+        } else {
+            None
+        };
+        let transaction = match key {
+            Some(key) => {
+                settings
+                    .store
+                    .begin_in_turn(key, settings.turn_wait())
+                    .await?
+            }
+            None => settings.store.begin_async().await?,
+        };
+        let session = transaction.visit(counting(&transaction, &known)?).await?;
+        Ok((transaction, session))
+    }
+
+    /// Whose turn to wait for. The turn comes before the transaction, and which of several ids counts
+    /// shows only inside one: another is begun to look.
+    async fn turn(&self, known: &[ClientId]) -> Result<Option<ClientKey>> {
+        if let [] | [_] = known {
+            return Ok(known.first().map(ClientId::key));
+        }
+        let look = self.settings.store.begin_async().await?;
+        Ok(counting(&look, known)?.map(ClientId::key))
+    }
+}
+
+/// Of the ids that verify, the first that is live, else the first (C4.9).
+fn counting<'a>(txn: &Txn, known: &'a [ClientId]) -> Result<Option<&'a ClientId>> {
+    if known.len() > 1 {
+        for id in known {
+            if txn.is_live(id)? {
+                return Ok(Some(id));
+            }
+        }
+    }
+    Ok(known.first())
+}
+
+/// One attempt's place in the request's extensions.
+pub(super) struct Slot {
+    exchange: Arc<Exchange>,
+    in_line: bool,
+    asked: AtomicBool,
+    state: Mutex<State>,
+}
+
+enum State {
+    Vacant,
+    /// Somebody begins the transaction; these wait for it.
+    Beginning(Vec<Waker>),
+    Open(Box<(Transaction, Session)>),
+    Closed,
+}
+
+/// Slots are found by this type alone.
+#[derive(Clone)]
+struct Handle(Arc<Slot>);
+
+enum Claim<'a> {
+    Taken(Session),
+    Yours(Beginning<'a>),
+}
+
+impl Slot {
+    /// The first attempt, which goes optimistically if there can be another.
+    pub(super) fn first(exchange: &Arc<Exchange>) -> Arc<Self> {
+        Self::new(exchange, false)
+    }
+
+    /// A further attempt, which goes in line.
+    pub(super) fn next(exchange: &Arc<Exchange>) -> Arc<Self> {
+        Self::new(exchange, true)
+    }
+
+    fn new(exchange: &Arc<Exchange>, in_line: bool) -> Arc<Self> {
+        Arc::new(Self {
+            exchange: Arc::clone(exchange),
+            in_line,
+            asked: AtomicBool::new(false),
+            state: Mutex::new(State::Vacant),
+        })
+    }
+
+    pub(super) fn of(extensions: &Extensions) -> Option<&Arc<Self>> {
+        extensions.get().map(|Handle(slot)| slot)
+    }
+
+    pub(super) fn enter(self: &Arc<Self>, extensions: &mut Extensions) {
+        extensions.insert(Handle(Arc::clone(self)));
+    }
+
+    pub(super) fn policy(&self) -> &Policy {
+        &self.exchange.policy
+    }
+
+    /// Whether anybody asked for the session, with whatever success.
+    pub(super) fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Ends the attempt for good, and gives the transaction to whom it is to commit or abort.
+    pub(super) fn close(&self) -> Option<(Transaction, Session)> {
+        let former = std::mem::replace(&mut *self.lock(), State::Closed);
+        if let State::Open(open) = former {
+            return Some(*open);
+        }
+        wake(former);
+        None
+    }
+
+    async fn session(&self) -> Result<Session> {
+        self.asked.store(true, Ordering::Relaxed);
+        match poll_fn(|cx| self.poll_claim(cx)).await? {
+            Claim::Taken(session) => Ok(session),
+            Claim::Yours(beginning) => {
+                let in_line = self.in_line || self.exchange.risky || !self.policy().permits();
+                let (transaction, session) = self.exchange.begin(in_line).await?;
+                beginning.end(transaction, session)
+            }
+        }
+    }
+
+    fn poll_claim(&self, cx: &mut Context<'_>) -> Poll<Result<Claim<'_>>> {
+        let mut state = self.lock();
+        match &mut *state {
+            State::Vacant => {
+                *state = State::Beginning(Vec::new());
+                Poll::Ready(Ok(Claim::Yours(Beginning(self))))
+            }
+            State::Beginning(waiting) => {
+                if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    waiting.push(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+            State::Open(open) => Poll::Ready(Ok(Claim::Taken(open.1.clone()))),
+            State::Closed => Poll::Ready(Err(closed())),
+        }
+    }
+
+    /// Leaves the beginning for `state`, unless the slot was closed meanwhile; tells whether it did.
+    /// Nobody is woken, and nothing dropped, under the lock.
+    fn settle(&self, state: State) -> bool {
+        let mut current = self.lock();
+        if !matches!(*current, State::Beginning(_)) {
+            drop(current);
+            return false;
+        }
+        let former = std::mem::replace(&mut *current, state);
+        drop(current);
+        wake(former);
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn closed() -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        "the response was made, and with it the request's transaction has ended",
+    )
+}
+
+/// Held by whoever begins the transaction. Dropped before its end, it leaves the beginning to the
+/// next who asks.
+struct Beginning<'a>(&'a Slot);
+
+impl Beginning<'_> {
+    fn end(self, transaction: Transaction, session: Session) -> Result<Session> {
+        let open = Box::new((transaction, session.clone()));
+        if self.0.settle(State::Open(open)) {
+            Ok(session)
+        } else {
+            Err(closed())
+        }
+    }
+}
+
+impl Drop for Beginning<'_> {
+    fn drop(&mut self) {
+        self.0.settle(State::Vacant);
+    }
+}
+
+fn wake(former: State) {
+    if let State::Beginning(waiting) = former {
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}

@@ -1,0 +1,163 @@
+//! C4.1, C4.8, C4.9, C4.10 over HTTP: which cookie counts, and what a dead one is worth.
+
+use super::*;
+use axum::http::{HeaderValue, StatusCode};
+use cloakroom::ErrorKind;
+use std::collections::BTreeSet;
+
+/// A request with these `Cookie` fields, as bytes.
+fn fields(path: &str, fields: &[&[u8]]) -> Request<Body> {
+    let mut request = request("GET", path, "");
+    for field in fields {
+        let value = HeaderValue::from_bytes(field).unwrap();
+        request.headers_mut().append(header::COOKIE, value);
+    }
+    request
+}
+
+/// C4.1
+#[tokio::test]
+async fn a_garbled_id_is_no_id() {
+    let (_, app) = usual();
+    let cookie = visitor(&app).await;
+    let (name, id) = halves(&cookie);
+    let flipped = if id.starts_with('A') { "B" } else { "A" }.to_owned() + &id[1..];
+    for garbled in [
+        "",
+        "x",
+        &id[..id.len() - 1],
+        &format!("{id}x"),
+        &"A".repeat(5000),
+        &flipped,
+    ] {
+        let response = get_page(&app, "/count", &format!("{name}={garbled}")).await;
+        assert_ne!(jar(&response), cookie);
+        assert_eq!(text(response).await, "1");
+    }
+}
+
+/// C4.8
+#[tokio::test]
+async fn a_late_request_with_a_rotated_id_reads_empty_and_writes_nothing() {
+    let (store, app) = usual();
+    let old = visitor(&app).await;
+    let new = jar(&get_page(&app, "/rotate", &old).await);
+
+    let read = get_page(&app, "/read", &old).await;
+    assert_eq!(set_cookie(&read), None);
+    assert_eq!(text(read).await, "0");
+
+    let write = send(&app, request("POST", "/count", &old)).await;
+    assert_eq!(write.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(set_cookie(&write), None);
+    let error = write.extensions().get::<Error>().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(stored(&store, &new), Some(1));
+}
+
+/// C4.8
+#[tokio::test]
+async fn a_late_request_with_a_destroyed_id_brings_nothing_back() {
+    let (_, app) = usual();
+    let cookie = visitor(&app).await;
+    get_page(&app, "/destroy", &cookie).await;
+    let write = send(&app, request("POST", "/count", &cookie)).await;
+    assert_eq!(write.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(set_cookie(&write), None);
+    assert_eq!(page(&app, "/read", &cookie).await, "0");
+}
+
+/// C4.8
+#[tokio::test]
+async fn a_session_is_founded_under_a_fresh_id_only() {
+    let (store, app) = usual();
+    let name = halves(&visitor(&app).await).0.to_owned();
+    let planted = format!("{name}={}", store.client_ids().issue().as_str());
+    let response = get_page(&app, "/count", &planted).await;
+    assert_ne!(jar(&response), planted);
+    assert_eq!(page(&app, "/read", &planted).await, "0");
+    assert_eq!(page(&app, "/read", &jar(&response)).await, "1");
+}
+
+/// C4.9
+#[tokio::test]
+async fn no_foreign_cookie_hides_ours() {
+    let (_, app) = usual();
+    let cookie = visitor(&app).await;
+    let ours = cookie.as_bytes();
+    let framed = [
+        b"a=b; c; =d;; e=\xff; ".as_slice(),
+        ours,
+        b" ; f=\"".as_slice(),
+    ]
+    .concat();
+    for cookies in [
+        vec![b"\xff\xfe=\xfd".as_slice(), ours],
+        vec![ours, b"other=1"],
+        vec![framed.as_slice()],
+    ] {
+        let response = send(&app, fields("/read", &cookies)).await;
+        assert_eq!(text(response).await, "1");
+    }
+}
+
+/// C4.9
+#[tokio::test]
+async fn names_compare_exactly() {
+    let (_, app) = usual();
+    let cookie = visitor(&app).await;
+    let (name, id) = halves(&cookie);
+    let bare = name.strip_prefix("__Host-").unwrap();
+    for other in [name.to_lowercase(), bare.to_owned(), format!("{name}x")] {
+        assert_eq!(
+            page(&app, "/read", &format!("{other}={id}")).await,
+            "0",
+            "{other}"
+        );
+    }
+}
+
+/// C4.9
+#[tokio::test]
+async fn eight_cookies_of_our_name_are_checked() {
+    let (_, app) = usual();
+    let cookie = visitor(&app).await;
+    let decoy = format!("{}=decoy; ", halves(&cookie).0);
+    assert_eq!(page(&app, "/read", &(decoy.repeat(7) + &cookie)).await, "1");
+    assert_eq!(page(&app, "/read", &(decoy.repeat(8) + &cookie)).await, "0");
+    assert_eq!(
+        page(&app, "/read", &(cookie + "; " + &decoy.repeat(19))).await,
+        "1"
+    );
+}
+
+/// C4.9
+#[tokio::test]
+async fn the_first_cookie_that_is_live_counts() {
+    let (store, app) = usual();
+    let (one, two) = (visitor(&app).await, visitor(&app).await);
+    page(&app, "/count", &two).await;
+    let dead = format!("{}={}", halves(&one).0, store.client_ids().issue().as_str());
+    for method in ["GET", "POST"] {
+        let read = |cookie: String| text_of(&app, method, cookie);
+        assert_eq!(read(format!("{dead}; {two}; {one}")).await, "2");
+        assert_eq!(read(format!("{one}; {two}")).await, "1");
+        assert_eq!(read(format!("{dead}; {dead}")).await, "0");
+    }
+}
+
+async fn text_of(app: &Router, method: &str, cookie: String) -> String {
+    text(send(app, request(method, "/read", &cookie)).await).await
+}
+
+/// C4.10
+#[tokio::test]
+async fn parallel_requests_without_an_id_are_different_visitors() {
+    let (store, app) = usual();
+    let (a, b, c) = tokio::join!(visitor(&app), visitor(&app), visitor(&app));
+    let all = BTreeSet::from([a, b, c]);
+    assert_eq!(all.len(), 3);
+    for cookie in all {
+        assert_eq!(stored(&store, &cookie), Some(1));
+    }
+}
