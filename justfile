@@ -1,0 +1,28 @@
+# What there is to run.
+default:
+    @just --list
+
+# All tests.
+test:
+    cargo test --all-features
+
+# Formatting and lints, as the checks want them.
+lint:
+    cargo fmt --all --check
+    cargo clippy --all-targets --all-features -- -D warnings
+
+# One bench, or all: `just bench session_paths --quick`.
+bench name="session_paths write_amplification" *args="":
+    for name in {{ name }}; do cargo bench --bench "$name" -- {{ args }} || exit 1; done
+
+# The example: http://127.0.0.1:3000
+example *args="":
+    cargo run --release --example counter -- {{ args }}
+
+# The documentation, warnings refused.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
+
+# All that must hold before a change goes in.
+ci:
+    .ci/run
