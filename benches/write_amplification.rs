@@ -29,7 +29,9 @@ fn main() -> Outcome {
     let mut report = Report::new("write_amplification", effort);
     let folder = scratch()?;
     for sessions in [1_000, 100_000] {
-        let house = House::fill(folder.path(), effort.sessions(sessions))?;
+        let folder = folder.path().join(sessions.to_string());
+        std::fs::create_dir(&folder)?;
+        let house = House::fill(&folder, effort.sessions(sessions))?;
         for round in 0..effort.rounds() {
             commits(&house, sessions, round, effort, &mut report)?;
         }
@@ -56,12 +58,10 @@ struct House {
 impl House {
     fn fill(folder: &Path, sessions: usize) -> Outcome<Self> {
         let clock = still_clock()?;
-        let store = open(&folder.join(format!("{sessions}.cloakroom")), &clock)?;
+        let store = open(&folder.join("store.cloakroom"), &clock)?;
         let raw_counts = Arc::new(Counts::default());
         let raw = Database::builder().create_with_backend(Counting {
-            file: FileBackend::new(std::fs::File::create_new(
-                folder.join(format!("{sessions}.redb")),
-            )?)?,
+            file: FileBackend::new(std::fs::File::create_new(folder.join("raw.redb"))?)?,
             counts: raw_counts.clone(),
         })?;
         Ok(Self {
@@ -73,9 +73,9 @@ impl House {
         })
     }
 
-    fn written(&self) -> (u64, u64) {
-        let statistics = self.store.statistics();
-        (statistics.bytes_written(), statistics.syncs())
+    fn written(&self) -> Outcome<(u64, u64)> {
+        let statistics = self.store.statistics()?;
+        Ok((statistics.bytes_written(), statistics.syncs()))
     }
 
     /// One durable, two-phase commit that rewrites a package of each of `group` sessions.
@@ -141,7 +141,7 @@ fn commits(
             report.add(&case, engine, AMPLIFICATION, bytes);
         };
 
-        let before = house.written();
+        let before = house.written()?;
         let time = timed(writers, |writer| {
             let mut dice = Dice::new((round * 1000 + writers * 100_000 + writer) as u64);
             for _ in 0..each {
@@ -149,7 +149,7 @@ fn commits(
             }
             Ok(())
         })?;
-        add("cloakroom", before, house.written(), time);
+        add("cloakroom", before, house.written()?, time);
 
         // The least that redb needs for as many changes, if they always came in full groups.
         let before = house.raw_counts.now();
@@ -190,13 +190,13 @@ fn touches(house: &House, effort: Effort, report: &mut Report) -> Outcome {
     for round in 0..effort.rounds() {
         for visitors in [1, 64] {
             let case = format!("touch/uniform/100000/w{visitors}");
-            let before = house.written();
+            let before = house.written()?;
             for client in clients.by_ref().take(visitors) {
                 load(&house.store, client)?;
             }
             settle(house, before)?;
             let at = (case.as_str(), "cloakroom");
-            add_written(report, at, (before, house.written()), visitors);
+            add_written(report, at, (before, house.written()?), visitors);
 
             let before = house.raw_counts.now();
             house.rewrite_sessions(visitors, &mut Dice::new(round as u64 + 77))?;
@@ -205,7 +205,7 @@ fn touches(house: &House, effort: Effort, report: &mut Report) -> Outcome {
         }
     }
     // Everybody else is touched now, so that the loads find nothing due.
-    let before = house.written();
+    let before = house.written()?;
     for client in clients {
         load(&house.store, client)?;
     }
@@ -216,18 +216,18 @@ fn touches(house: &House, effort: Effort, report: &mut Report) -> Outcome {
 fn settle(house: &House, before: (u64, u64)) -> Outcome {
     const STEP: Duration = Duration::from_millis(50);
     let deadline = Instant::now() + Duration::from_secs(5);
-    while house.written() == before {
+    while house.written()? == before {
         if Instant::now() > deadline {
             return Err("touches were not written within five seconds".into());
         }
         thread::park_timeout(STEP);
     }
-    let mut seen = house.written();
+    let mut seen = house.written()?;
     let mut quiet = Instant::now();
     while quiet.elapsed() < STEP * 4 {
         thread::park_timeout(STEP);
-        if house.written() != seen {
-            (seen, quiet) = (house.written(), Instant::now());
+        if house.written()? != seen {
+            (seen, quiet) = (house.written()?, Instant::now());
         }
     }
     Ok(())
@@ -239,7 +239,7 @@ fn loads(house: &House, effort: Effort, report: &mut Report) -> Outcome {
     for round in 0..effort.rounds() {
         let total = effort.scaled(1_000_000);
         let mut dice = Dice::new(round as u64 + 5);
-        let before = house.written();
+        let before = house.written()?;
         let start = Instant::now();
         for _ in 0..total {
             load(&house.store, dice.pick(&house.clients)?)?;
@@ -248,7 +248,7 @@ fn loads(house: &House, effort: Effort, report: &mut Report) -> Outcome {
         add_written(
             report,
             (case, "cloakroom"),
-            (before, house.written()),
+            (before, house.written()?),
             total,
         );
         report.add(case, "cloakroom", RATE, rate);
@@ -275,12 +275,12 @@ fn sweeps(house: &House, effort: Effort, report: &mut Report) -> Outcome {
     let container = house.store.container("")?;
     for _ in 0..effort.rounds() {
         let case = "sweep-none-stale/uniform/100000/w1";
-        let before = house.written();
+        let before = house.written()?;
         let start = Instant::now();
         let swept = container.sweep()?;
         report.add(case, "cloakroom", SECONDS, start.elapsed().as_secs_f64());
-        add_written(report, (case, "cloakroom"), (before, house.written()), 1);
-        if swept.removed() != 0 {
+        add_written(report, (case, "cloakroom"), (before, house.written()?), 1);
+        if swept.removed != 0 {
             return Err("a sweep removed a session that had not expired".into());
         }
 
@@ -296,18 +296,18 @@ fn sweeps(house: &House, effort: Effort, report: &mut Report) -> Outcome {
         }
         house.clock.advance(Duration::from_secs(61));
         let case = "sweep-tenth-stale/uniform/100000/w1";
-        let before = house.written();
+        let before = house.written()?;
         let start = Instant::now();
         let swept = container.sweep()?;
         report.add(case, "cloakroom", SECONDS, start.elapsed().as_secs_f64());
         add_written(
             report,
             (case, "cloakroom"),
-            (before, house.written()),
+            (before, house.written()?),
             stale,
         );
-        if swept.removed() != stale as u64 {
-            return Err(format!("{} of {stale} stale sessions went", swept.removed()).into());
+        if swept.removed != stale as u64 {
+            return Err(format!("{} of {stale} stale sessions went", swept.removed).into());
         }
     }
     Ok(())

@@ -173,12 +173,14 @@ impl Report {
             let (metric, unit) = (&row.metric, &row.unit);
             writeln!(
                 out,
-                "{case:<34} {engine:<18} {metric:<24} {value:>14} {unit}"
+                "{case:<38} {engine:<18} {metric:<24} {value:>14} {unit}"
             )?;
         }
         out.push('\n');
-        for target in &self.targets {
-            writeln!(out, "{target}")?;
+        if self.effort != Effort::Smoke {
+            for target in &self.targets {
+                writeln!(out, "{target}")?;
+            }
         }
         Ok(out)
     }
@@ -202,7 +204,8 @@ fn number(value: f64) -> String {
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
         0.0 => "0".to_owned(),
-        _ => format!("{value:.2}"),
+        v if v >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
     }
 }
 
@@ -292,26 +295,31 @@ pub(crate) fn fill(store: &Store, count: usize) -> Outcome<Vec<ClientId>> {
 }
 
 /// Runs `work` on `threads` threads at once, each with its number, and takes the time from the
-/// moment when all are ready to the end of the last.
+/// start of the first to the end of the last.
 pub(crate) fn timed(threads: usize, work: impl Fn(usize) -> Outcome + Sync) -> Outcome<Duration> {
-    let ready = Barrier::new(threads + 1);
+    let ready = Barrier::new(threads);
     thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
             .map(|number| {
                 let (ready, work) = (&ready, &work);
                 scope.spawn(move || {
                     ready.wait();
-                    work(number).map_err(|e| e.to_string())
+                    let start = Instant::now();
+                    work(number).map_err(|e| e.to_string())?;
+                    Ok::<_, String>((start, Instant::now()))
                 })
             })
             .collect();
-        ready.wait();
-        let start = Instant::now();
+        let mut spans = Vec::with_capacity(threads);
         for thread in running {
-            thread
+            let span = thread
                 .join()
-                .map_err(|_| "a thread of the bench panicked")??;
+                .map_err(|_| "a thread of the bench panicked")?;
+            spans.push(span?);
         }
-        Ok(start.elapsed())
+        let start = spans.iter().map(|(start, _)| *start).min();
+        let end = spans.iter().map(|(_, end)| *end).max();
+        let (start, end) = start.zip(end).ok_or("no threads to time")?;
+        Ok(end - start)
     })
 }
