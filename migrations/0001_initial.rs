@@ -33,7 +33,10 @@ pub(crate) fn migrate(txn: &WriteTransaction) -> Result<()> {
     let secrets: Vec<(u8, [u8; 32])> = vec![(0, random()?)];
     put("secrets", seal_plain(Kind::Meta, b"secrets", secrets)?)?;
     put("epoch", seal_plain(Kind::Meta, b"epoch", 0_u64)?)?;
-    put("next-container", seal_plain(Kind::Meta, b"next-container", 1_u32)?)?;
+    put(
+        "next-container",
+        seal_plain(Kind::Meta, b"next-container", 1_u32)?,
+    )?;
 
     let unnamed = ContainerRecord {
         name: String::new(),

@@ -212,10 +212,6 @@ impl Secret {
         Self { name, key }
     }
 
-    pub(crate) fn name(&self) -> u8 {
-        self.name
-    }
-
     pub(crate) fn key(&self) -> &[u8; 32] {
         &self.key
     }
@@ -517,7 +513,7 @@ mod tests {
     #[test]
     fn generated_secrets_differ() {
         let (a, b) = (Secret::generate(3).unwrap(), Secret::generate(3).unwrap());
-        assert_eq!(a.name(), 3);
+        assert_eq!(a.name, 3);
         assert_ne!(a.key(), b.key());
     }
 

@@ -11,8 +11,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(crate) struct Timestamp(pub(crate) i64);
 
 impl Timestamp {
-    pub(crate) const MIN: Self = Self(i64::MIN);
-
     pub(crate) fn from_datetime(time: DateTime<Utc>) -> Self {
         Self(time.timestamp_millis())
     }
@@ -108,7 +106,10 @@ impl Clock {
         self.change(|_| Timestamp::from_datetime(to));
     }
 
-    #[allow(clippy::panic, reason = "moving the system's clock is a mistake in a test")]
+    #[allow(
+        clippy::panic,
+        reason = "moving the system's clock is a mistake in a test"
+    )]
     fn change(&self, next: impl Fn(Timestamp) -> Timestamp) {
         let Source::Manual(manual) = &self.0 else {
             panic!("only a clock made by Clock::manual can be moved");

@@ -25,6 +25,8 @@ struct Inner {
     container: Option<String>,
     package: Option<String>,
     key: Option<String>,
+    /// Trying again at once meets the same.
+    lasting: bool,
     #[source]
     source: Option<Source>,
 }
@@ -89,6 +91,7 @@ impl Error {
             container: None,
             package: None,
             key: None,
+            lasting: false,
             source: None,
         }))
     }
@@ -109,6 +112,16 @@ impl Error {
         self.map(|inner| inner.key = Some(key.into()))
     }
 
+    /// Marks a conflict that trying again at once does not cure.
+    pub(crate) fn lasting(self) -> Self {
+        self.map(|inner| inner.lasting = true)
+    }
+
+    /// Whether running the transaction again may end otherwise.
+    pub(crate) fn is_worth_another_try(&self) -> bool {
+        self.is_conflict() && !self.0.lasting
+    }
+
     /// Errors are shared once they are out; while they are being made there is one owner.
     fn map(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         match Arc::get_mut(&mut self.0) {
@@ -120,6 +133,7 @@ impl Error {
                     container: self.0.container.clone(),
                     package: self.0.package.clone(),
                     key: self.0.key.clone(),
+                    lasting: self.0.lasting,
                     source: Some(Box::new(self.clone())),
                 };
                 change(&mut inner);

@@ -94,7 +94,8 @@ where
             Outcome::Final(response) => return Ok(response),
             Outcome::Conflict(error, response) => (error, response),
         };
-        if count >= attempts || !exchange.policy.permits() {
+        let curable = error.is_worth_another_try();
+        if !curable || count >= attempts || !exchange.policy.permits() {
             return Ok(response.unwrap_or_else(|| refuse(error)));
         }
         // It may hold the request's body.

@@ -209,9 +209,9 @@ impl<R: Rows> Merge<'_, R> {
     /// An id that was rotated or destroyed lately founds nothing (C4.8).
     fn check_not_ended(&self, client: ClientKey) -> Result<()> {
         match self.rows.tombstone(client)? {
-            Some(until) if until > self.set.now => Err(conflict(
-                "the session of this id was rotated or destroyed",
-            )),
+            Some(until) if until > self.set.now => {
+                Err(conflict("the session of this id was rotated or destroyed").lasting())
+            }
             _ => Ok(()),
         }
     }

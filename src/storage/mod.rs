@@ -62,8 +62,6 @@ pub(crate) trait Snapshot: Send + Sync {
         client: ClientKey,
         package: &str,
     ) -> Result<Option<PackageRow>>;
-    /// Until when an ended id is refused, if it was ended lately (C4.8).
-    fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>>;
     /// The sessions of a container in the order of their keys, from the one after `after`; damaged
     /// rows are reported in their place.
     fn sessions(

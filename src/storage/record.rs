@@ -160,7 +160,7 @@ impl SessionRow {
     }
 
     pub(crate) fn encode(&self, key: &[u8]) -> Result<Vec<u8>> {
-        let timeout = self.timeout.map(|t| millis(t));
+        let timeout = self.timeout.map(millis);
         seal(
             Kind::Session,
             key,
@@ -218,12 +218,16 @@ impl PackageRow {
         entries: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<Vec<u8>> {
         let mut out = vec![FORMAT];
-        let mut put = |part: &mut dyn FnMut(&mut Vec<u8>) -> Result<usize, bincode::error::EncodeError>| {
-            part(&mut out).map_err(|e| {
-                Error::new(ErrorKind::InvalidInput, "a package cannot be encoded").with_source(e)
-            })
-        };
-        put(&mut |out| bincode::encode_into_std_write((version, entries.len() as u64), out, config()))?;
+        let mut put =
+            |part: &mut dyn FnMut(&mut Vec<u8>) -> Result<usize, bincode::error::EncodeError>| {
+                part(&mut out).map_err(|e| {
+                    Error::new(ErrorKind::InvalidInput, "a package cannot be encoded")
+                        .with_source(e)
+                })
+            };
+        put(&mut |out| {
+            bincode::encode_into_std_write((version, entries.len() as u64), out, config())
+        })?;
         for entry in entries {
             put(&mut |out| bincode::encode_into_std_write(entry, out, config()))?;
         }
@@ -282,7 +286,9 @@ impl PackageRow {
                     .cmp(key.as_bytes())
             })
             .ok()?;
-        self.entries.get(at).map(|e| self.bytes.slice(e.value.clone()))
+        self.entries
+            .get(at)
+            .map(|e| self.bytes.slice(e.value.clone()))
     }
 
     /// Keys and values, in the order of the keys.

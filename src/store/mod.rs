@@ -352,7 +352,7 @@ impl Attempts {
 
     /// Gives the failure back unless another attempt may cure it.
     fn failed(&mut self, failure: Failure) -> Result<()> {
-        if !failure.error.is_conflict() || self.left == 0 {
+        if !failure.error.is_worth_another_try() || self.left == 0 {
             return Err(failure.error);
         }
         self.contended = failure.client.or(self.contended);

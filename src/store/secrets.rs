@@ -31,9 +31,8 @@ impl Secrets {
                 .skip(secrets.last().map_or(0, |s| usize::from(s.0) + 1))
                 .take(256)
                 .find(|name| secrets.iter().all(|s| s.0 != *name));
-            let name = free.ok_or_else(|| {
-                Error::new(ErrorKind::Unsupported, "all 256 secrets are in use")
-            })?;
+            let name = free
+                .ok_or_else(|| Error::new(ErrorKind::Unsupported, "all 256 secrets are in use"))?;
             let secret = Secret::generate(name)?;
             secrets.push(SecretRecord(name, *secret.key()));
             Ok(name)

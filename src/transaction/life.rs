@@ -52,11 +52,11 @@ impl State {
             return Ok(None);
         }
         let subject = self.subject(id)?;
-        let here = |view: &&SessionView| {
-            room.is_none_or(|room| room.id() == view.room.id())
-        };
+        let here = |view: &&SessionView| room.is_none_or(|room| room.id() == view.room.id());
         let rows = subject.sessions.iter().filter(here);
-        let times: Vec<_> = rows.filter_map(|view| Some(view.live_row()?.times())).collect();
+        let times: Vec<_> = rows
+            .filter_map(|view| Some(view.live_row()?.times()))
+            .collect();
         let created = times.iter().map(|t| t.created).min();
         let last_access = times.iter().map(|t| t.last_access).max();
         Ok(created

@@ -184,7 +184,9 @@ impl State {
             (_, Some(id), _) if changes.inserts() => (send(id), false),
             (Fate::Destroyed, _, _) => (Ticket::Withdraw, false),
             (_, None, Some(borne)) if !live && changes.inserts() => (send(borne), false),
-            (_, None, Some(borne)) if subject.sessions.iter().any(|v| self.touch_of(v).is_some()) => {
+            (_, None, Some(borne))
+                if subject.sessions.iter().any(|v| self.touch_of(v).is_some()) =>
+            {
                 (send(borne), true)
             }
             _ => (Ticket::Keep, false),

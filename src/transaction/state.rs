@@ -36,7 +36,7 @@ pub(crate) struct State {
 
 /// A client, and what was seen of its session. Rolling back forgets nothing of this (C2.5).
 #[derive(Default)]
-pub(super) struct Subject {
+pub(crate) struct Subject {
     /// The id it came with; a new visitor has none.
     pub(super) borne: Option<ClientId>,
     pub(super) sessions: Vec<SessionView>,
@@ -46,7 +46,7 @@ pub(super) struct Subject {
 }
 
 /// A session row as of the snapshot.
-pub(super) struct SessionView {
+pub(crate) struct SessionView {
     pub(super) room: Arc<Room>,
     pub(super) row: Option<SessionRow>,
     pub(super) live: bool,
@@ -63,7 +63,7 @@ impl SessionView {
 }
 
 /// A package row as of the snapshot, and what of it was read.
-pub(super) struct PackageView {
+pub(crate) struct PackageView {
     pub(super) room: ContainerId,
     pub(super) package: Arc<str>,
     pub(super) row: Option<PackageRow>,
@@ -94,7 +94,10 @@ impl Subject {
 }
 
 fn broken() -> Error {
-    Error::new(ErrorKind::InvalidInput, "no such client in this transaction")
+    Error::new(
+        ErrorKind::InvalidInput,
+        "no such client in this transaction",
+    )
 }
 
 impl State {

@@ -329,9 +329,8 @@ impl Committer {
     fn count(&self, answers: &[(CommitJob, Outcome)]) {
         let tally = &self.shared.counters;
         let committed = |(_, o): &&(CommitJob, Outcome)| matches!(o, Outcome::Committed);
-        let conflicted = |(_, o): &&(CommitJob, Outcome)| {
-            matches!(o, Outcome::Failed(e, _) if e.is_conflict())
-        };
+        let conflicted =
+            |(_, o): &&(CommitJob, Outcome)| matches!(o, Outcome::Failed(e, _) if e.is_conflict());
         let commits = answers.iter().filter(committed).count() as u64;
         Tally::add(&tally.commits, commits);
         Tally::add(

@@ -23,8 +23,9 @@ pub(crate) fn storage(error: StorageError) -> Error {
             ErrorKind::SnapshotTooOld,
             "the file was closed or reopened since the transaction began",
         ),
-        _ => Error::new(ErrorKind::Unavailable, "the store cannot reach its file")
-            .with_source(error),
+        _ => {
+            Error::new(ErrorKind::Unavailable, "the store cannot reach its file").with_source(error)
+        }
     }
 }
 

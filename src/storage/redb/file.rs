@@ -189,7 +189,11 @@ impl StorageBackend for Rehearsal {
             let Some(to) = out.get_mut(at..at + part) else {
                 return Err(io::ErrorKind::InvalidInput.into());
             };
-            match held.pages.get(&page).and_then(|p| p.get(inner..inner + part)) {
+            match held
+                .pages
+                .get(&page)
+                .and_then(|p| p.get(inner..inner + part))
+            {
                 Some(from) => to.copy_from_slice(from),
                 None => {
                     let page = self.page_of_file(page)?;

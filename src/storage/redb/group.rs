@@ -225,9 +225,7 @@ fn remove_container(txn: &WriteTransaction, name: &str) -> Result<ContainerId> {
         .map(|record| ContainerRecord::decode(name, record.value()))
         .transpose()?;
     let Some(record) = record else {
-        return Err(
-            Error::new(ErrorKind::NoSuchContainer, "no such container").in_container(name)
-        );
+        return Err(Error::new(ErrorKind::NoSuchContainer, "no such container").in_container(name));
     };
     let mut retired = txn.open_table(RETIRED).map_err(failure::table)?;
     retired.insert(record.id, ()).map_err(failure::storage)?;
@@ -238,7 +236,6 @@ fn put_secrets(txn: &WriteTransaction, secrets: &[SecretRecord]) -> Result<()> {
     let list: Vec<(u8, [u8; 32])> = secrets.iter().map(|s| (s.0, s.1)).collect();
     let mut meta = txn.open_table(META).map_err(failure::table)?;
     let sealed = seal_plain(Kind::Meta, b"secrets", list)?;
-    meta.insert("secrets", &*sealed)
-        .map_err(failure::storage)?;
+    meta.insert("secrets", &*sealed).map_err(failure::storage)?;
     Ok(())
 }

@@ -38,7 +38,11 @@ fn version(database: &Database) -> Result<u32> {
         Ok(meta) => meta,
         Err(TableError::TableDoesNotExist(_)) => {
             let empty = txn.list_tables().map_err(failure::storage)?.count() == 0
-                && txn.list_multimap_tables().map_err(failure::storage)?.count() == 0;
+                && txn
+                    .list_multimap_tables()
+                    .map_err(failure::storage)?
+                    .count()
+                    == 0;
             return if empty { Ok(0) } else { Err(not_a_store()) };
         }
         Err(TableError::Storage(e)) => return Err(failure::storage(e)),

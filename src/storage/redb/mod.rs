@@ -15,8 +15,7 @@ pub(crate) use open::OpenOptionsOf as OpenOptions;
 
 use super::record::ContainerRecord;
 use super::{
-    ChangeSet, ContainerId, Counters, Done, SecretRecord, Settings, Snapshot, Storage,
-    Touch,
+    ChangeSet, ContainerId, Counters, Done, SecretRecord, Settings, Snapshot, Storage, Touch,
 };
 use crate::client_id::ClientKey;
 use crate::clock::{Clock, Timestamp};

@@ -152,9 +152,8 @@ fn open_existing(
 }
 
 fn identify(file: Arc<FileBackend>, options: OpenOptionsOf) -> Result<()> {
-    let rehearsal = Rehearsal::new(file).map_err(|e| {
-        Error::new(ErrorKind::Io, "the store cannot be read").with_source(e)
-    })?;
+    let rehearsal = Rehearsal::new(file)
+        .map_err(|e| Error::new(ErrorKind::Io, "the store cannot be read").with_source(e))?;
     guarded(|| {
         let database = builder(options)
             .create_with_backend(rehearsal)
@@ -185,7 +184,9 @@ fn create(path: &Path, options: OpenOptionsOf) -> Result<()> {
     let file = FileBackend::new(file).map_err(failure::database)?;
     let database = build(Arc::new(file), options, &Arc::default())?;
     migrate::run(&database)?;
-    database.close().map_err(|e| at(path, failure::database(e)))?;
+    database
+        .close()
+        .map_err(|e| at(path, failure::database(e)))?;
     made.as_file().sync_all().map_err(failed)?;
     match made.persist_noclobber(path) {
         Ok(_) => {}

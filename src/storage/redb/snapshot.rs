@@ -4,7 +4,6 @@
 use super::Shared;
 use super::tables::Reader;
 use crate::client_id::ClientKey;
-use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{ContainerId, Loading, Snapshot};
@@ -88,13 +87,8 @@ impl Snapshot for RedbSnapshot {
         client: ClientKey,
         package: &str,
     ) -> Result<Option<PackageRow>> {
-        self.read_in(container, |reader| reader.package(container, client, package))
-    }
-
-    fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
-        self.read(|readers| {
-            let file = readers.file.tombstone(client)?;
-            Ok(file.max(readers.memory.tombstone(client)?))
+        self.read_in(container, |reader| {
+            reader.package(container, client, package)
         })
     }
 

@@ -40,7 +40,6 @@ pub(super) fn owner_key(owner: &str, session: [u8; 20]) -> [u8; 36] {
 pub(super) struct Reader {
     sessions: ReadOnlyTable<&'static [u8; 20], &'static [u8]>,
     packages: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    tombstones: ReadOnlyTable<&'static [u8; 16], &'static [u8]>,
     owners: ReadOnlyTable<&'static [u8; 36], ()>,
 }
 
@@ -50,7 +49,6 @@ impl Reader {
         Ok(Self {
             sessions: txn.open_table(SESSIONS).map_err(failure::table)?,
             packages: txn.open_table(PACKAGES).map_err(failure::table)?,
-            tombstones: txn.open_table(TOMBSTONES).map_err(failure::table)?,
             owners: txn.open_table(OWNERS).map_err(failure::table)?,
         })
     }
@@ -70,10 +68,6 @@ impl Reader {
         package: &str,
     ) -> Result<Option<PackageRow>> {
         package_row(&self.packages, container, client, package)
-    }
-
-    pub(super) fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
-        tombstone_row(&self.tombstones, client)
     }
 
     pub(super) fn sessions(
@@ -380,13 +374,15 @@ impl<'t> Writers<'t> {
 impl Rows for Writers<'_> {
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {
         let row = session_row(&self.of(container).sessions, container, client)?;
-        Ok(row.map(|row| match self.touches.get(container, client, row.generation) {
-            Some(at) => SessionRow {
-                last_access: at.merged_with(row.last_access),
-                ..row
+        Ok(row.map(
+            |row| match self.touches.get(container, client, row.generation) {
+                Some(at) => SessionRow {
+                    last_access: at.merged_with(row.last_access),
+                    ..row
+                },
+                None => row,
             },
-            None => row,
-        }))
+        ))
     }
 
     fn package(
