@@ -78,31 +78,34 @@ fn open<'a>(kind: Kind, key: &[u8], record: &'a [u8]) -> Result<&'a [u8]> {
     }
 }
 
-fn decode<'a, T: bincode::BorrowDecode<'a, ()>>(kind: Kind, payload: &'a [u8]) -> Result<T> {
-    match bincode::borrow_decode_from_slice(payload, config()) {
+/// What `decode` makes of a payload, which it must use up.
+fn whole<'a, T>(
+    kind: Kind,
+    payload: &'a [u8],
+    decode: impl FnOnce(&'a [u8]) -> Result<(T, usize), bincode::error::DecodeError>,
+) -> Result<T> {
+    match decode(payload) {
         Ok((value, used)) if used == payload.len() => Ok(value),
         Ok(_) => Err(corrupt(kind, "it is too long")),
         Err(e) => Err(corrupt(kind, "it cannot be decoded").with_source(e)),
     }
 }
 
+/// A value that a small record may consist of.
+pub(crate) trait Plain: bincode::Encode + bincode::Decode<()> {}
+
+impl<T: bincode::Encode + bincode::Decode<()>> Plain for T {}
+
 /// Encodes a record of one plain value, for the few rows that are no more than that.
-pub(crate) fn seal_plain(kind: Kind, key: &[u8], value: impl bincode::Encode) -> Result<Vec<u8>> {
+pub(crate) fn seal_plain(kind: Kind, key: &[u8], value: impl Plain) -> Result<Vec<u8>> {
     seal(kind, key, value)
 }
 
 /// Decodes what [`seal_plain`] wrote.
-pub(crate) fn open_plain<T: bincode::Decode<()>>(
-    kind: Kind,
-    key: &[u8],
-    record: &[u8],
-) -> Result<T> {
-    let payload = open(kind, key, record)?;
-    match bincode::decode_from_slice(payload, config()) {
-        Ok((value, used)) if used == payload.len() => Ok(value),
-        Ok(_) => Err(corrupt(kind, "it is too long")),
-        Err(e) => Err(corrupt(kind, "it cannot be decoded").with_source(e)),
-    }
+pub(crate) fn open_plain<T: Plain>(kind: Kind, key: &[u8], record: &[u8]) -> Result<T> {
+    whole(kind, open(kind, key, record)?, |payload| {
+        bincode::decode_from_slice(payload, config())
+    })
 }
 
 /// The key of a session row.
@@ -178,7 +181,7 @@ impl SessionRow {
     pub(crate) fn decode(key: &[u8], record: &[u8]) -> Result<Self> {
         type Wire = (i64, i64, Option<u64>, Option<String>, u64, Vec<Arc<str>>);
         let (created, last_access, timeout, owner, generation, packages): Wire =
-            decode(Kind::Session, open(Kind::Session, key, record)?)?;
+            open_plain(Kind::Session, key, record)?;
         Ok(Self {
             created: Timestamp(created),
             last_access: Timestamp(last_access),

@@ -5,7 +5,7 @@ use super::file::{Counted, Disk, Io, Rehearsal};
 use super::migrate;
 use super::tables::{CONTAINERS, META, RETIRED};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::record::{ContainerRecord, Kind, open_plain, seal_plain};
+use crate::storage::record::{ContainerRecord, Kind, Plain, open_plain, seal_plain};
 use crate::storage::{ContainerId, SecretRecord};
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, WriteTransaction};
@@ -258,7 +258,7 @@ pub(super) fn begin_durable(database: &Database) -> Result<WriteTransaction> {
 }
 
 /// Reads a row of the store's own table.
-pub(super) fn plain<T: bincode::Decode<()>>(
+pub(super) fn plain<T: Plain>(
     meta: &impl ReadableTable<&'static str, &'static [u8]>,
     key: &str,
 ) -> Result<T> {
