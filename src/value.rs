@@ -2,31 +2,35 @@
 //! arithmetic on stored numbers (C2.9). Knows nothing of containers, packages and keys; callers add
 //! these to the errors.
 //!
-//! Structs are stored as maps from field names, enums by the names of their variants, and both sides
-//! use serde's compact forms (`is_human_readable` is false). What the format does not tell apart comes
-//! back as its plainer form: `Some(None)` and `Some(())` as `None`. And a reader that asks for another
-//! type gets what serde and the format cannot tell apart:
+//! Structs are stored as maps from field names, enums by the names of their variants, integers and
+//! options by value, whatever their type; both sides use serde's compact forms (`is_human_readable` is
+//! false). What is stored is read by any type that holds the same:
 //!
-//! - an integer is read as any integer type that holds it, and as a float, rounded; a float as one of
-//!   the other width, rounded, but never as an integer;
-//! - a sequence is read as a tuple, an array or a struct of exactly its length, by position; where the
-//!   name of a field or of a variant is due, an integer is read as its position;
-//! - a 128-bit integer is stored as its 16 bytes, without a sign: `i128`, `u128` and bytes of that
-//!   length read as each other, and a negative integer as a `u128` wraps.
+//! - an integer by every integer type in whose range it is, and by a float that has exactly its value;
+//! - a float by one of either width that has exactly its value, never by an integer;
+//! - a sequence by tuples, arrays and tuple structs of its length, and as bytes; bytes as a sequence of
+//!   `u8`; a map by structs whose fields are its keys, and the other way round;
+//! - what is no nil as a `Some` of it, and a `Some` of it as itself. `None`, `()` and unit structs are
+//!   nil; `Some(None)` and `Some(())` are something else, read by nested options only. (A field that is
+//!   read with `deserialize_with` as one option, for another, must be written as one too.)
 //!
-//! Everything else is a [`TypeMismatch`](ErrorKind::TypeMismatch).
+//! Everything else is a [`TypeMismatch`](ErrorKind::TypeMismatch). What serde itself reads ahead and
+//! hands on from memory (untagged and internally tagged enums, flattened structs) follows serde's own
+//! rules, which know fields and variants by position too, round floats, and have no integers beyond 64
+//! bits.
+
+mod refusal;
+mod strict;
+mod token;
+mod writer;
 
 use crate::error::{Error, ErrorKind, Result};
-use rmp::Marker;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::type_name;
+use token::{Flaw, Token};
 
-/// How many maps and sequences may lie in each other. Reading recurses once or more for each on a
-/// stack of unknown size, so that writing a deeper value is refused.
-const MAX_DEPTH: usize = 128;
-
-/// The stored form of `value`.
+/// The stored form of `value`. Equal numbers of one kind are equal bytes.
 ///
 /// # Errors
 ///
@@ -34,27 +38,17 @@ const MAX_DEPTH: usize = 128;
 /// as the source (C2.3); if it announced other lengths than it wrote, which nobody could read back; or
 /// if the value is nested too deeply.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
-    let refuse = |why: &str| {
-        Error::new(
-            ErrorKind::NotSerializable,
-            format!(
-                "a value of type {} cannot be serialized{why}",
-                type_name::<T>()
-            ),
-        )
-    };
-    let mut bytes = Vec::new();
-    value
-        .serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())
-        .map_err(|error| refuse("").with_source(error))?;
-    match check(&bytes) {
-        Ok(()) => Ok(bytes),
-        Err(Flaw::Malformed) => Err(refuse(
-            ": its Serialize wrote more or less than it announced",
-        )),
-        Err(Flaw::TooDeep) => Err(refuse(&format!(
-            ": it is nested more than {MAX_DEPTH} levels deep"
-        ))),
+    let mut writer = writer::Writer::default();
+    match value.serialize(&mut writer) {
+        Ok(()) => Ok(writer.into_bytes()),
+        Err(refusal) => {
+            let name = type_name::<T>();
+            let detail = match &refusal {
+                writer::Refusal::Said(_) => format!("a value of type {name} cannot be serialized"),
+                why => format!("a value of type {name} cannot be serialized: {why}"),
+            };
+            Err(Error::new(ErrorKind::NotSerializable, detail).with_source(refusal))
+        }
     }
 }
 
@@ -66,186 +60,43 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
 /// deserializer's own words are left out, for they repeat the value.
 /// [`Corrupt`](ErrorKind::Corrupt) if they do not hold exactly one value.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    // Bounds, before the deserializer allocates or recurses, every length and the depth.
-    check(bytes).map_err(Flaw::into_corrupt)?;
-    rmp_serde::from_slice(bytes).map_err(|error| match error {
-        rmp_serde::decode::Error::Utf8Error(_) => Flaw::Malformed.into_corrupt(),
-        error => Error::new(
+    strict::read(bytes).or_else(|refusal| {
+        let found = describe(bytes)?;
+        Err(Error::new(
             ErrorKind::TypeMismatch,
             format!(
-                "a value of type {} was asked for, but what is stored is {}{}",
+                "a value of type {} was asked for, but what is stored is {found}{refusal}",
                 type_name::<T>(),
-                found(bytes),
-                hint(&error)
             ),
-        ),
+        ))
     })
 }
 
-/// The kind of value that `bytes` begin with, in words that do not repeat it.
-fn found(bytes: &[u8]) -> &'static str {
-    bytes
-        .first()
-        .map_or("nothing", |&first| describe(first.into()))
+/// The kind of value that `bytes` are, if they are exactly one.
+#[cold]
+fn describe(bytes: &[u8]) -> Result<&'static str> {
+    token::check(bytes)?;
+    Ok(Token::take(&mut &*bytes)?.describe())
 }
 
-fn describe(marker: Marker) -> &'static str {
-    match marker {
-        Marker::Null => "nil",
-        Marker::True | Marker::False => "a boolean",
-        Marker::FixPos(_) | Marker::U8 | Marker::U16 | Marker::U32 | Marker::U64 => "an integer",
-        Marker::FixNeg(_) | Marker::I8 | Marker::I16 | Marker::I32 | Marker::I64 => {
-            "a negative integer"
-        }
-        Marker::F32 | Marker::F64 => "a float",
-        Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => "a string",
-        Marker::Bin8 | Marker::Bin16 | Marker::Bin32 => "bytes",
-        Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => "a sequence",
-        Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => "a map",
-        Marker::FixExt1
-        | Marker::FixExt2
-        | Marker::FixExt4
-        | Marker::FixExt8
-        | Marker::FixExt16
-        | Marker::Ext8
-        | Marker::Ext16
-        | Marker::Ext32 => "an extension",
-        Marker::Reserved => "nothing known",
-    }
-}
-
-/// What of the deserializer's error can be passed on: which complaint it is, without its particulars.
-fn hint(error: &rmp_serde::decode::Error) -> &'static str {
-    use rmp_serde::decode::Error;
-
-    match error {
-        Error::LengthMismatch(_) => " (of another length)",
-        Error::OutOfRange => " (out of range)",
-        Error::Syntax(text) => [
-            ("missing field", " (a field is missing)"),
-            ("duplicate field", " (a field is there twice)"),
-            ("unknown field", " (it has an unknown field)"),
-            ("unknown variant", " (it names an unknown variant)"),
-            ("invalid length", " (of another length)"),
-            (
-                "invalid value",
-                " (with a value that the type does not allow)",
-            ),
-            ("invalid type", " (with something of another type)"),
-        ]
-        .iter()
-        .find(|(start, _)| text.starts_with(start))
-        .map_or("", |(_, hint)| hint),
-        _ => "",
-    }
-}
-
-/// Why bytes are not one readable value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Flaw {
-    Malformed,
-    TooDeep,
-}
-
-impl Flaw {
-    fn into_corrupt(self) -> Error {
-        Error::new(
+impl From<Flaw> for Error {
+    fn from(flaw: Flaw) -> Self {
+        Self::new(
             ErrorKind::Corrupt,
-            match self {
-                Self::Malformed => "what is stored is not exactly one value",
-                Self::TooDeep => "what is stored is nested too deeply to be a value",
+            match flaw {
+                Flaw::Malformed => "what is stored is not exactly one value",
+                Flaw::TooDeep => "what is stored is nested too deeply to be a value",
             },
         )
     }
-}
-
-/// What follows a marker and the length that may be part of it.
-enum Body {
-    Bytes(usize),
-    Values(usize),
-}
-
-/// Walks over `bytes`, without recursion: they are one whole value, followed by nothing.
-fn check(bytes: &[u8]) -> Result<(), Flaw> {
-    let mut rest = bytes;
-    // How many values each open map or sequence still lacks, the innermost last; never 0.
-    let mut lacking: Vec<usize> = Vec::new();
-    loop {
-        match read_head(&mut rest).ok_or(Flaw::Malformed)? {
-            Body::Bytes(n) => rest = rest.get(n..).ok_or(Flaw::Malformed)?,
-            Body::Values(n) if n > rest.len() => return Err(Flaw::Malformed),
-            Body::Values(0) => {}
-            Body::Values(_) if lacking.len() == MAX_DEPTH => return Err(Flaw::TooDeep),
-            Body::Values(n) => {
-                lacking.push(n);
-                continue;
-            }
-        }
-        // A value has ended, and with it each one whose last it was.
-        while let Some(left) = lacking.last_mut() {
-            *left -= 1;
-            if *left > 0 {
-                break;
-            }
-            lacking.pop();
-        }
-        if lacking.is_empty() {
-            return match rest {
-                [] => Ok(()),
-                _ => Err(Flaw::Malformed),
-            };
-        }
-    }
-}
-
-fn read_head(rest: &mut &[u8]) -> Option<Body> {
-    let (&first, tail) = rest.split_first()?;
-    *rest = tail;
-    Some(match Marker::from_u8(first) {
-        Marker::Null | Marker::True | Marker::False => Body::Bytes(0),
-        Marker::FixPos(_) | Marker::FixNeg(_) => Body::Bytes(0),
-        Marker::U8 | Marker::I8 => Body::Bytes(1),
-        Marker::U16 | Marker::I16 => Body::Bytes(2),
-        Marker::U32 | Marker::I32 | Marker::F32 => Body::Bytes(4),
-        Marker::U64 | Marker::I64 | Marker::F64 => Body::Bytes(8),
-        Marker::FixStr(n) => Body::Bytes(n.into()),
-        Marker::Str8 | Marker::Bin8 => Body::Bytes(read_length::<1>(rest)?),
-        Marker::Str16 | Marker::Bin16 => Body::Bytes(read_length::<2>(rest)?),
-        Marker::Str32 | Marker::Bin32 => Body::Bytes(read_length::<4>(rest)?),
-        Marker::FixArray(n) => Body::Values(n.into()),
-        Marker::Array16 => Body::Values(read_length::<2>(rest)?),
-        Marker::Array32 => Body::Values(read_length::<4>(rest)?),
-        Marker::FixMap(n) => Body::Values(2 * usize::from(n)),
-        Marker::Map16 => Body::Values(read_length::<2>(rest)?.checked_mul(2)?),
-        Marker::Map32 => Body::Values(read_length::<4>(rest)?.checked_mul(2)?),
-        // One more than the length: the extension's type.
-        Marker::FixExt1 => Body::Bytes(2),
-        Marker::FixExt2 => Body::Bytes(3),
-        Marker::FixExt4 => Body::Bytes(5),
-        Marker::FixExt8 => Body::Bytes(9),
-        Marker::FixExt16 => Body::Bytes(17),
-        Marker::Ext8 => Body::Bytes(read_length::<1>(rest)?.checked_add(1)?),
-        Marker::Ext16 => Body::Bytes(read_length::<2>(rest)?.checked_add(1)?),
-        Marker::Ext32 => Body::Bytes(read_length::<4>(rest)?.checked_add(1)?),
-        Marker::Reserved => return None,
-    })
-}
-
-/// A length of `N` bytes, the highest first.
-fn read_length<const N: usize>(rest: &mut &[u8]) -> Option<usize> {
-    let (length, tail) = rest.split_first_chunk::<N>()?;
-    *rest = tail;
-    length.iter().try_fold(0_usize, |sum, &byte| {
-        sum.checked_mul(256)?.checked_add(byte.into())
-    })
 }
 
 /// A change to a number that is made to whatever is stored when it is committed (C2.9).
 ///
 /// Integers stay integers: one that fits `i64` stays within `i64`, a larger one (only a `u64` is) within
 /// `i64::MIN..=u64::MAX`. The format knows no narrower types, so that a `u8` of 255 can become 256,
-/// which then no longer reads as a `u8`. A float stays a float of its width, computed as `f64`, with
-/// the operand rounded to it. 128-bit integers are stored as bytes and do not count as numbers.
+/// which then no longer reads as a `u8`; nor wider ones, so that an `i128` must fit 64 bits before and
+/// after. A float stays a float of its width, computed as `f64`, with the operand rounded to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Arithmetic {
     /// Adds; an absent number counts as 0.
@@ -263,8 +114,8 @@ impl Arithmetic {
     /// # Errors
     ///
     /// [`TypeMismatch`](ErrorKind::TypeMismatch) if what is stored is not a number,
-    /// [`Overflow`](ErrorKind::Overflow) if the outcome is out of range, or if the stored float is not
-    /// finite, [`Corrupt`](ErrorKind::Corrupt) if the bytes are not exactly one value.
+    /// [`Overflow`](ErrorKind::Overflow) if the outcome or the stored integer is out of range, or if the
+    /// stored float is not finite, [`Corrupt`](ErrorKind::Corrupt) if the bytes are not exactly one value.
     pub(crate) fn apply(self, current: Option<&[u8]>) -> Result<Vec<u8>> {
         let (Self::Add(operand) | Self::Max(operand) | Self::Min(operand)) = self;
         let Some(bytes) = current else {
@@ -334,31 +185,19 @@ enum Number {
 
 impl Number {
     fn read(bytes: &[u8]) -> Result<Self> {
-        check(bytes).map_err(Flaw::into_corrupt)?;
-        let (marker, data) = bytes
-            .split_first()
-            .map_or((Marker::Reserved, bytes), |(&first, data)| {
-                (first.into(), data)
-            });
-        Ok(match marker {
-            Marker::FixPos(value) => Self::Integer(value.into()),
-            Marker::FixNeg(value) => Self::Integer(value.into()),
-            Marker::U8 => Self::Integer(u8::from_be_bytes(exactly(data)?).into()),
-            Marker::U16 => Self::Integer(u16::from_be_bytes(exactly(data)?).into()),
-            Marker::U32 => Self::Integer(u32::from_be_bytes(exactly(data)?).into()),
-            Marker::U64 => Self::Integer(u64::from_be_bytes(exactly(data)?).into()),
-            Marker::I8 => Self::Integer(i8::from_be_bytes(exactly(data)?).into()),
-            Marker::I16 => Self::Integer(i16::from_be_bytes(exactly(data)?).into()),
-            Marker::I32 => Self::Integer(i32::from_be_bytes(exactly(data)?).into()),
-            Marker::I64 => Self::Integer(i64::from_be_bytes(exactly(data)?).into()),
-            Marker::F32 => Self::Single(f32::from_be_bytes(exactly(data)?)),
-            Marker::F64 => Self::Double(f64::from_be_bytes(exactly(data)?)),
+        token::check(bytes)?;
+        Ok(match Token::take(&mut &*bytes)? {
+            Token::Unsigned(value) => Self::Integer(value.into()),
+            Token::Negative(value) => Self::Integer(value.into()),
+            Token::Large(_) | Token::LargeNegative(_) => return Err(overflow()),
+            Token::Single(value) => Self::Single(value),
+            Token::Double(value) => Self::Double(value),
             other => {
                 return Err(Error::new(
                     ErrorKind::TypeMismatch,
                     format!(
                         "a number was asked for, but what is stored is {}",
-                        describe(other)
+                        other.describe()
                     ),
                 ));
             }
@@ -366,23 +205,24 @@ impl Number {
     }
 }
 
-fn exactly<const N: usize>(data: &[u8]) -> Result<[u8; N]> {
-    data.try_into().map_err(|_| Flaw::Malformed.into_corrupt())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use Arithmetic::{Add, Max, Min};
     use serde::de::{self, Visitor};
-    use serde::ser::{Error as _, SerializeSeq as _};
+    use serde::ser::{Error as _, SerializeMap as _, SerializeSeq as _};
     use serde::{Deserialize, Deserializer, Serializer};
     use std::borrow::Cow;
     use std::collections::{BTreeMap, HashMap};
     use std::error::Error as _;
+    use std::ffi::CString;
     use std::fmt;
+    use std::marker::PhantomData;
     use std::net::IpAddr;
-    use std::time::Duration;
+    use std::num::{NonZeroU16, Wrapping};
+    use std::ops::Bound;
+    use std::path::PathBuf;
+    use std::time::{Duration, SystemTime};
 
     #[track_caller]
     fn round_trips<T: Serialize + DeserializeOwned + PartialEq + fmt::Debug>(value: T) {
@@ -503,11 +343,22 @@ mod tests {
     }
 
     #[test]
-    fn nested_options_come_back_in_their_plainer_form() {
-        let bytes = encode(&Some(None::<u8>)).unwrap();
-        assert_eq!(decode::<Option<Option<u8>>>(&bytes).unwrap(), None);
-        let bytes = encode(&Some(())).unwrap();
-        assert_eq!(decode::<Option<()>>(&bytes).unwrap(), None);
+    fn nested_options_round_trip() {
+        round_trips::<[Option<Option<Option<u8>>>; 4]>([
+            None,
+            Some(None),
+            Some(Some(None)),
+            Some(Some(Some(1))),
+        ]);
+        round_trips([None, Some(())]);
+        round_trips([None, Some(None), Some(Some(()))]);
+        round_trips([None, Some(Unit)]);
+        round_trips(BTreeMap::from([
+            (Some(None::<u8>), Some(None::<u8>)),
+            (None, None),
+        ]));
+        round_trips::<Vec<Option<serde_json::Value>>>(vec![None, Some(serde_json::Value::Null)]);
+        round_trips(Some(vec![Some(vec![Some(None::<u8>)])]));
     }
 
     #[test]
@@ -570,8 +421,126 @@ mod tests {
             id: 1,
             rest: BTreeMap::from([("a".into(), -1)]),
         });
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind", content = "of")]
+        enum Adjacent {
+            A(u8, Option<Option<u8>>),
+            B,
+        }
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct ByNumber {
+            id: u32,
+            #[serde(flatten)]
+            rest: BTreeMap<u64, Option<Option<i32>>>,
+        }
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(untagged)]
+        enum Nothing {
+            Unit(Unit),
+            Flag(bool),
+        }
         round_trips(vec![Tagged::A { x: 1 }, Tagged::B]);
+        round_trips([Adjacent::A(1, Some(None)), Adjacent::B]);
+        round_trips(ByNumber {
+            id: 1,
+            rest: BTreeMap::from([(0, Some(None)), (1, Some(Some(-2))), (2, None)]),
+        });
+        round_trips([Nothing::Unit(Unit), Nothing::Flag(true)]);
         round_trips(vec![Untagged::Number(-7), Untagged::Text("t".into())]);
+    }
+
+    #[test]
+    fn json_round_trips() {
+        round_trips(serde_json::json!({
+            "null": null, "yes": true, "text": "ä", "list": [0, -1, 1.5, 1.0, [], {}],
+            "large": [u64::MAX, i64::MIN, 1e300], "nested": { "": { "1": [null] } },
+        }));
+    }
+
+    #[test]
+    fn types_of_other_crates_round_trip() {
+        round_trips(SystemTime::UNIX_EPOCH + Duration::from_nanos(1));
+        round_trips(PathBuf::from("a/b"));
+        round_trips(1..5_u8);
+        round_trips(NonZeroU16::MAX);
+        round_trips(CString::new("c").unwrap());
+        round_trips(std::net::SocketAddr::from(([0; 16], 80)));
+        round_trips(Wrapping(-1_i8));
+        round_trips(Bound::Included(1));
+        round_trips(PhantomData::<u8>);
+        round_trips([PhantomData::<u8>; 2]);
+    }
+
+    /// What a date or a UUID does: a text or bytes of its own behind a newtype.
+    #[test]
+    fn newtypes_with_their_own_form_round_trip() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone)]
+        struct Date(u16);
+        impl From<Date> for String {
+            fn from(date: Date) -> Self {
+                format!("{}-01-01", date.0)
+            }
+        }
+        impl TryFrom<String> for Date {
+            type Error = std::num::ParseIntError;
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.trim_end_matches("-01-01").parse().map(Self)
+            }
+        }
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(transparent)]
+        struct Uuid {
+            bytes: Bytes,
+        }
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Point(f32, u128, char);
+        round_trips(vec![Date(2024)]);
+        round_trips(Some(Uuid {
+            bytes: Bytes(vec![7; 16]),
+        }));
+        round_trips(BTreeMap::from([('x', Point(0.5, 1 << 100, 'ß'))]));
+        mismatch::<Date>("soon", "a string");
+    }
+
+    #[test]
+    fn what_is_written_is_what_rmp_serde_writes() {
+        let value = (
+            Cart {
+                owner: None,
+                lines: vec![Line {
+                    sku: "a-1".into(),
+                    price: 9.5,
+                }],
+                notes: (0..70_000).map(|i| (i, (-1, 'x'))).collect(),
+            },
+            [0, 31, 127, 128, 255, 256, 65_535, 65_536, u64::MAX],
+            [
+                -1,
+                -32,
+                -33,
+                -128,
+                -129,
+                -32_769,
+                i64::MIN,
+                1,
+                200,
+                i64::MAX,
+            ],
+            [0, 31, 32, 255, 256, 65_536].map(|n| ("x".repeat(n), Bytes(vec![1; n]), vec![2; n])),
+            (1.5_f32, true, Newtype(3), ()),
+            (
+                Step::Start,
+                Step::Pay(1),
+                Step::Ship(String::new(), 1),
+                Step::Done { at: 1 },
+            ),
+        );
+        assert_eq!(
+            encode(&value).unwrap(),
+            rmp_serde::to_vec_named(&value).unwrap()
+        );
     }
 
     #[test]
@@ -659,56 +628,7 @@ mod tests {
         mismatch::<Step>(["Start"], "a sequence");
         mismatch::<Step>(HashMap::<String, u8>::new(), "a map (of another length)");
         mismatch::<HashMap<u8, u8>>([1, 2], "a sequence");
-        mismatch::<i128>(Bytes(vec![0; 15]), "bytes (of another length)");
-    }
-
-    #[test]
-    fn numbers_are_read_by_any_type_that_holds_them() {
-        let bytes = encode(&5_u8).unwrap();
-        assert_eq!(decode::<i64>(&bytes).unwrap(), 5);
-        assert_eq!(decode::<u128>(&bytes).unwrap(), 5);
-        assert_eq!(decode::<f64>(&bytes).unwrap(), 5.0);
-        assert_eq!(decode::<f64>(&encode(&1.5_f32).unwrap()).unwrap(), 1.5);
-    }
-
-    #[test]
-    fn a_sequence_is_read_as_a_struct_by_position() {
-        let line: Line = decode(&encode(&("a", 1.0)).unwrap()).unwrap();
-        assert_eq!(
-            line,
-            Line {
-                sku: "a".into(),
-                price: 1.0
-            }
-        );
-    }
-
-    #[test]
-    fn an_integer_names_a_field_or_a_variant_by_its_position() {
-        assert_eq!(decode::<Step>(&encode(&0).unwrap()).unwrap(), Step::Start);
-        let bytes = encode(&BTreeMap::from([(0, 5), (1, 6)])).unwrap();
-        #[derive(Debug, PartialEq, Deserialize)]
-        struct Pair {
-            a: u8,
-            b: u8,
-        }
-        assert_eq!(decode::<Pair>(&bytes).unwrap(), Pair { a: 5, b: 6 });
-    }
-
-    #[test]
-    fn integers_of_128_bits_bear_no_sign() {
-        assert_eq!(
-            decode::<u128>(&encode(&-1_i128).unwrap()).unwrap(),
-            u128::MAX
-        );
-        assert_eq!(
-            decode::<u128>(&encode(&-1_i64).unwrap()).unwrap(),
-            u128::MAX
-        );
-        assert_eq!(
-            decode::<i128>(&encode(&Bytes(vec![0; 16])).unwrap()).unwrap(),
-            0
-        );
+        mismatch::<i128>(Bytes(vec![0; 16]), "bytes");
     }
 
     #[test]
@@ -775,13 +695,95 @@ mod tests {
     }
 
     #[test]
+    fn a_length_that_was_not_announced_is_counted() {
+        struct Uncounted(usize);
+        impl Serialize for Uncounted {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut seq = serializer.serialize_seq(None)?;
+                for i in 0..self.0 {
+                    seq.serialize_element(&[Some(i)])?;
+                }
+                seq.end()
+            }
+        }
+        for length in [0, 1, 15, 16, 65_535, 65_536] {
+            let counted: Vec<[usize; 1]> = (0..length).map(|i| [i]).collect();
+            assert_eq!(
+                encode(&Uncounted(length)).unwrap(),
+                encode(&counted).unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn a_failure_that_a_serialize_ignores_is_refused() {
+        struct Fails;
+        impl Serialize for Fails {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut seq = serializer.serialize_seq(Some(3))?;
+                seq.serialize_element(&1)?;
+                Err(S::Error::custom("half way"))
+            }
+        }
+        struct Ignores(Option<usize>);
+        impl Serialize for Ignores {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut seq = serializer.serialize_seq(self.0)?;
+                let _ = seq.serialize_element(&Fails);
+                seq.end()
+            }
+        }
+        for error in [
+            encode(&Ignores(Some(1))).unwrap_err(),
+            encode(&Ignores(None)).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::NotSerializable);
+        }
+    }
+
+    #[test]
+    fn a_map_of_other_than_keys_and_their_values_is_refused() {
+        struct Calls(&'static str);
+        impl Serialize for Calls {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut map = serializer.serialize_map(Some(1))?;
+                for call in self.0.chars() {
+                    match call {
+                        'k' => map.serialize_key(&1)?,
+                        _ => map.serialize_value(&1)?,
+                    }
+                }
+                map.end()
+            }
+        }
+        assert!(encode(&Calls("kv")).is_ok());
+        for calls in ["", "k", "v", "kk", "vv", "vk", "kvk", "kvkv"] {
+            let error = encode(&Calls(calls)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotSerializable, "{calls}");
+        }
+    }
+
+    #[test]
     fn whatever_is_not_too_deep_to_write_can_be_read() {
         fn nested(levels: usize) -> Step {
             (0..levels).fold(Step::Start, |step, _| Step::Again(Box::new(step)))
         }
-        round_trips(nested(MAX_DEPTH));
-        let error = encode(&nested(MAX_DEPTH + 1)).unwrap_err();
+        round_trips(nested(token::MAX_DEPTH));
+        let error = encode(&nested(token::MAX_DEPTH + 1)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotSerializable);
+    }
+
+    #[test]
+    fn what_lies_side_by_side_is_not_deep() {
+        fn many<T: Serialize + DeserializeOwned + PartialEq + fmt::Debug>(one: impl Fn() -> T) {
+            round_trips((0..=token::MAX_DEPTH).map(|_| one()).collect::<Vec<_>>());
+        }
+        many(|| Step::Pay(1));
+        many(|| Step::Ship("a".into(), 1));
+        many(|| Step::Done { at: 1 });
+        many(|| [1]);
+        many(|| Some(Some(None::<u8>)));
+        many(|| BTreeMap::from([(1, 1)]));
     }
 
     #[test]
@@ -936,6 +938,16 @@ mod tests {
     }
 
     #[test]
+    fn an_integer_of_128_bits_counts_if_it_fits_64() {
+        gives(Add(1), -1_i128, 0);
+        gives(Add(1), u128::from(u64::MAX) - 1, u64::MAX);
+        for arithmetic in [Add(-1), Max(1), Min(1)] {
+            fails(arithmetic, u128::from(u64::MAX) + 1, ErrorKind::Overflow);
+            fails(arithmetic, i128::from(i64::MIN) - 1, ErrorKind::Overflow);
+        }
+    }
+
+    #[test]
     fn a_float_keeps_its_width() {
         gives(Add(2), 0.5_f32, 2.5_f32);
         gives(Add(-2), 0.5_f64, -1.5_f64);
@@ -967,7 +979,7 @@ mod tests {
             fails(arithmetic, (), ErrorKind::TypeMismatch);
             fails(arithmetic, true, ErrorKind::TypeMismatch);
             fails(arithmetic, [1], ErrorKind::TypeMismatch);
-            fails(arithmetic, 1_i128, ErrorKind::TypeMismatch);
+            fails(arithmetic, Some(()), ErrorKind::TypeMismatch);
         }
         let error = Add(1).apply(Some(&encode("x").unwrap())).unwrap_err();
         assert!(error.to_string().ends_with("is a string"), "{error}");

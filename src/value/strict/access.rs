@@ -1,0 +1,116 @@
+//! What visitors read the insides of a sequence, a map and a variant with.
+
+use super::Strict;
+use crate::value::refusal::Refusal;
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess,
+    Visitor,
+};
+
+pub(super) struct Items<'a, 'de> {
+    pub(super) strict: &'a mut Strict<'de>,
+    pub(super) left: &'a mut usize,
+}
+
+impl<'de> SeqAccess<'de> for Items<'_, 'de> {
+    type Error = Refusal;
+
+    #[inline]
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Refusal> {
+        if *self.left == 0 {
+            return Ok(None);
+        }
+        let value = self.strict.inner(seed)?;
+        *self.left -= 1;
+        Ok(Some(value))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(*self.left)
+    }
+}
+
+/// What may be a key of a map.
+#[derive(Clone, Copy)]
+pub(super) enum Keys {
+    Any,
+    Names,
+}
+
+pub(super) struct Entries<'a, 'de> {
+    pub(super) strict: &'a mut Strict<'de>,
+    pub(super) left: &'a mut usize,
+    pub(super) keys: Keys,
+}
+
+impl<'de> MapAccess<'de> for Entries<'_, 'de> {
+    type Error = Refusal;
+
+    #[inline]
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Refusal> {
+        if *self.left == 0 {
+            return Ok(None);
+        }
+        let key = match self.keys {
+            Keys::Any => self.strict.inner(seed)?,
+            Keys::Names => self.strict.name(seed)?,
+        };
+        Ok(Some(key))
+    }
+
+    #[inline]
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Refusal> {
+        let value = self.strict.inner(seed)?;
+        *self.left -= 1;
+        Ok(value)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(*self.left)
+    }
+}
+
+/// A variant that holds something: the one entry of a map.
+pub(super) struct Variant<'a, 'de> {
+    pub(super) strict: &'a mut Strict<'de>,
+}
+
+impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
+    type Error = Refusal;
+    type Variant = Self;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Refusal> {
+        let name = self.strict.name(seed)?;
+        Ok((name, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
+    type Error = Refusal;
+
+    fn unit_variant(self) -> Result<(), Refusal> {
+        <()>::deserialize(self.strict)
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Refusal> {
+        self.strict.inner(seed)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Refusal> {
+        self.strict.deserialize_tuple(len, visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        self.strict.deserialize_struct("", fields, visitor)
+    }
+}
