@@ -66,13 +66,10 @@ impl State {
 
     pub(crate) fn rotate(&mut self, id: SubjectId) -> Result<ClientId> {
         let live = self.live_anywhere(id)? && self.fate(id) != Fate::Destroyed;
-        let issued = self.house.ids.issue();
-        let changes = self.change(id)?;
         if live {
-            changes.fate = Fate::Rotated;
+            self.change(id)?.fate = Fate::Rotated;
         }
-        changes.id = Some(issued.clone());
-        Ok(issued)
+        self.issue(id)
     }
 
     pub(crate) fn destroy(&mut self, id: SubjectId) -> Result<()> {

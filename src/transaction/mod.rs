@@ -301,6 +301,7 @@ impl State {
             now,
             doomed: false,
             subjects: Vec::new(),
+            by_key: std::collections::BTreeMap::new(),
             changes: Arc::default(),
             savepoints: savepoint::Savepoints::default(),
             discarded: Vec::new(),

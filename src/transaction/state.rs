@@ -26,6 +26,8 @@ pub(crate) struct State {
     pub(super) now: Timestamp,
     pub(super) doomed: bool,
     pub(super) subjects: Vec<Subject>,
+    /// Which client bears an id, or was issued it here.
+    pub(super) by_key: BTreeMap<ClientKey, SubjectId>,
     pub(super) changes: Arc<Changes>,
     pub(super) savepoints: Savepoints,
     pub(super) discarded: Vec<Box<dyn std::any::Any + Send>>,
@@ -103,17 +105,10 @@ fn broken() -> Error {
 impl State {
     /// The client that bears `id`, or a new visitor.
     pub(crate) fn subject_for(&mut self, id: Option<&ClientId>) -> SubjectId {
+        let next = self.subjects.len();
         if let Some(id) = id {
-            let issued = self.changes.subjects.iter();
-            let renamed = issued
-                .map(|changes| changes.id.as_ref())
-                .position(|new| new == Some(id));
-            let known = renamed.or_else(|| {
-                self.subjects
-                    .iter()
-                    .position(|subject| subject.borne.as_ref() == Some(id))
-            });
-            if let Some(known) = known {
+            let known = *self.by_key.entry(id.key()).or_insert(next);
+            if known != next {
                 return known;
             }
         }
@@ -121,7 +116,15 @@ impl State {
             borne: id.cloned(),
             ..Subject::default()
         });
-        self.subjects.len() - 1
+        next
+    }
+
+    /// Gives a client a new id.
+    pub(crate) fn issue(&mut self, subject: SubjectId) -> Result<ClientId> {
+        let issued = self.house.ids.issue();
+        self.by_key.insert(issued.key(), subject);
+        self.change(subject)?.id = Some(issued.clone());
+        Ok(issued)
     }
 
     pub(crate) fn subject(&self, id: SubjectId) -> Result<&Subject> {
@@ -400,8 +403,7 @@ impl State {
         if !destroyed && (fresh || self.session(id, room)?.live || self.live_anywhere(id)?) {
             return Ok(());
         }
-        let issued = self.house.ids.issue();
-        self.change(id)?.id = Some(issued);
+        self.issue(id)?;
         Ok(())
     }
 
