@@ -26,6 +26,7 @@ const RATE: (&str, &str) = ("operations_per_second", "1/s");
 const REQUESTS: (&str, &str) = ("requests_per_second", "1/s");
 const SESSIONS: usize = 100_000;
 const THREADS: [usize; 2] = [1, 2];
+const SLICES: usize = 10;
 
 fn main() -> Outcome {
     let effort = Effort::from_args();
@@ -35,10 +36,8 @@ fn main() -> Outcome {
     let clients = fill(&store, effort.sessions(SESSIONS))?;
     let raw = Database::create(folder.path().join("raw.redb"))?;
     let raw = Raw::fill(raw, clients.len())?;
-    for round in 0..effort.rounds() {
-        loads(&store, &clients, &raw, round, effort, &mut report)?;
-        ids(&store, effort, &mut report)?;
-    }
+    loads(&store, &clients, &raw, effort, &mut report)?;
+    ids(&store, effort, &mut report)?;
     in_memory(effort, &mut report)?;
     requests(&store, &clients, effort, &mut report)?;
     store.close()?;
@@ -46,17 +45,54 @@ fn main() -> Outcome {
     report.finish()
 }
 
-/// The time of one operation as one thread sees it, and how many all threads did in a second.
-fn add(
-    report: &mut Report,
-    (case, engine): (&str, &str),
-    threads: usize,
-    each: usize,
-    t: Duration,
-) {
-    let seconds = t.as_secs_f64();
-    report.add(case, engine, TIME, seconds * 1e9 / each as f64);
-    report.add(case, engine, RATE, (each * threads) as f64 / seconds);
+/// One way of doing an operation; `once` does it a single time.
+struct Contender<'a> {
+    operation: &'static str,
+    engine: &'static str,
+    once: Box<dyn Fn(&mut Dice) -> Outcome + Sync + 'a>,
+}
+
+impl<'a> Contender<'a> {
+    fn new(
+        operation: &'static str,
+        engine: &'static str,
+        once: impl Fn(&mut Dice) -> Outcome + Sync + 'a,
+    ) -> Self {
+        Self {
+            operation,
+            engine,
+            once: Box::new(once),
+        }
+    }
+}
+
+/// Lets all contenders do `each` operations a thread, on one thread and on two. They take turns in
+/// slices, so that all have the same weather.
+fn race(contenders: &[Contender], sessions: &str, each: usize, report: &mut Report) -> Outcome {
+    let slice = each.div_ceil(SLICES);
+    let runs: Vec<_> = contenders
+        .iter()
+        .flat_map(|contender| THREADS.map(|threads| (contender, threads)))
+        .collect();
+    for round in 0..report.rounds() {
+        let mut times = vec![Duration::ZERO; runs.len()];
+        for turn in 0..SLICES {
+            for ((contender, threads), time) in runs.iter().zip(&mut times) {
+                *time += timed(*threads, |thread| {
+                    let mut dice = Dice::new((round * 1000 + turn * 10 + thread) as u64);
+                    (0..slice).try_for_each(|_| (contender.once)(&mut dice))
+                })?;
+            }
+        }
+        for ((contender, threads), time) in runs.iter().zip(times) {
+            let case = format!("{}/{sessions}/w{threads}", contender.operation);
+            let (seconds, done) = (time.as_secs_f64(), (slice * SLICES) as f64);
+            report.add(&case, contender.engine, TIME, seconds * 1e9 / done);
+            let rate = done * *threads as f64 / seconds;
+            report.add(&case, contender.engine, RATE, rate);
+        }
+    }
+    Ok(())
 }
 
 /// A session and one or two of its packages, as a request finds them: all in cache.
@@ -64,48 +100,36 @@ fn loads(
     store: &Store,
     clients: &[ClientId],
     raw: &Raw,
-    round: usize,
     effort: Effort,
     report: &mut Report,
 ) -> Outcome {
-    let each = effort.scaled(200_000);
-    let dice = |thread| Dice::new((round * 10 + thread) as u64);
-    for threads in THREADS {
-        for (operation, packages) in [("load-one", 1), ("load-two", 2)] {
-            let case = format!("{operation}/uniform/{SESSIONS}/w{threads}");
-            let time = timed(threads, |thread| {
-                let mut dice = dice(thread);
-                for _ in 0..each {
-                    let txn = store.begin()?;
-                    read(&txn.session(dice.pick(clients)?)?, packages)?;
-                }
-                Ok(())
-            })?;
-            add(report, (&case, "cloakroom"), threads, each, time);
-
-            let reader = Reader::new(raw)?;
-            let time = timed(threads, |thread| {
-                let mut dice = dice(thread);
-                for _ in 0..each {
-                    black_box(reader.read(dice.pick(&raw.clients)?, packages)?);
-                }
-                Ok(())
-            })?;
-            add(report, (&case, "redb"), threads, each, time);
+    let reader = Reader::new(raw)?;
+    let load = |packages| {
+        move |dice: &mut Dice| {
+            let txn = store.begin()?;
+            read(&txn.session(dice.pick(clients)?)?, packages)
         }
-        let case = format!("load-two-commit/uniform/{SESSIONS}/w{threads}");
-        let time = timed(threads, |thread| {
-            let mut dice = dice(thread);
-            for _ in 0..each {
-                let txn = store.begin()?;
-                read(&txn.session(dice.pick(clients)?)?, 2)?;
-                txn.commit()?;
-            }
+    };
+    let raw_load = |packages| {
+        let reader = &reader;
+        move |dice: &mut Dice| {
+            black_box(reader.read(dice.pick(&raw.clients)?, packages)?);
             Ok(())
-        })?;
-        add(report, (&case, "cloakroom"), threads, each, time);
-    }
-    Ok(())
+        }
+    };
+    let contenders = [
+        Contender::new("load-one", "cloakroom", load(1)),
+        Contender::new("load-one", "redb", raw_load(1)),
+        Contender::new("load-two", "cloakroom", load(2)),
+        Contender::new("load-two", "redb", raw_load(2)),
+        Contender::new("load-two-commit", "cloakroom", |dice: &mut Dice| {
+            let txn = store.begin()?;
+            read(&txn.session(dice.pick(clients)?)?, 2)?;
+            Ok(txn.commit()?)
+        }),
+    ];
+    let sessions = format!("uniform/{SESSIONS}");
+    race(&contenders, &sessions, effort.scaled(200_000), report)
 }
 
 /// A read transaction that is kept, as a store would share it.
@@ -145,7 +169,6 @@ fn read(session: &Session, packages: usize) -> Outcome {
 
 /// Issuing and verifying, beside one HMAC-SHA-256 of an id's length.
 fn ids(store: &Store, effort: Effort, report: &mut Report) -> Outcome {
-    let each = effort.scaled(500_000);
     let ids = store.client_ids();
     let known = ids.issue();
     let mut forged = known.as_str().to_owned();
@@ -154,44 +177,36 @@ fn ids(store: &Store, effort: Effort, report: &mut Report) -> Outcome {
     let message = [7; 51];
     let secret = [9; 32];
     let keyed = Hmac::<Sha256>::new_from_slice(&secret)?;
-    for threads in THREADS {
-        let mut run = |operation: &str, engine: &str, once: &(dyn Fn() -> Outcome + Sync)| {
-            let time = timed(threads, |_| (0..each).try_for_each(|_| once()))?;
-            let case = format!("{operation}/none/0/w{threads}");
-            add(report, (&case, engine), threads, each, time);
-            Outcome::Ok(())
-        };
-        run("issue", "cloakroom", &|| {
+    let contenders = [
+        Contender::new("issue", "cloakroom", |_| {
             black_box(ids.issue());
             Ok(())
-        })?;
-        run("verify", "cloakroom", &|| {
+        }),
+        Contender::new("verify", "cloakroom", |_| {
             let id = ids.verify(black_box(known.as_str()));
             black_box(id.ok_or("an id of ours was refused")?);
             Ok(())
-        })?;
-        run("verify", "hmac-sha256", &|| {
+        }),
+        Contender::new("verify", "hmac-sha256", |_| {
             let mut mac = Hmac::<Sha256>::new_from_slice(black_box(&secret))?;
             mac.update(black_box(&message));
             black_box(mac.finalize());
             Ok(())
-        })?;
-        run("verify", "hmac-sha256-keyed", &|| {
+        }),
+        Contender::new("verify", "hmac-sha256-keyed", |_| {
             let mut mac = keyed.clone();
             mac.update(black_box(&message));
             black_box(mac.finalize());
             Ok(())
-        })?;
-        run(
-            "verify-forged",
-            "cloakroom",
-            &|| match ids.verify(black_box(&forged)) {
+        }),
+        Contender::new("verify-forged", "cloakroom", |_| {
+            match ids.verify(black_box(&forged)) {
                 Some(_) => Err("a forged id was accepted".into()),
                 None => Ok(()),
-            },
-        )?;
-    }
-    Ok(())
+            }
+        }),
+    ];
+    race(&contenders, "none/0", effort.scaled(500_000), report)
 }
 
 /// Inserting one value and committing, where no disk is involved.
@@ -201,23 +216,14 @@ fn in_memory(effort: Effort, report: &mut Report) -> Outcome {
     let store = builder.implicit_sweeps(false).in_memory()?;
     let clients = fill(&store, effort.sessions(sessions))?;
     let [package, _] = PACKAGES;
-    for round in 0..effort.rounds() {
-        for threads in THREADS {
-            let each = effort.scaled(30_000);
-            let time = timed(threads, |thread| {
-                let mut dice = Dice::new((round * 10 + thread) as u64);
-                for _ in 0..each {
-                    let txn = store.begin()?;
-                    let session = txn.session(dice.pick(&clients)?)?;
-                    session.pkg(package).insert(KEY, dice.value())?;
-                    txn.commit()?;
-                }
-                Ok(())
-            })?;
-            let case = format!("insert-commit-memory/uniform/{sessions}/w{threads}");
-            add(report, (&case, "cloakroom"), threads, each, time);
-        }
-    }
+    let contender = Contender::new("insert-commit-memory", "cloakroom", |dice: &mut Dice| {
+        let txn = store.begin()?;
+        let session = txn.session(dice.pick(&clients)?)?;
+        session.pkg(package).insert(KEY, dice.value())?;
+        Ok(txn.commit()?)
+    });
+    let sessions = format!("uniform/{sessions}");
+    race(&[contender], &sessions, effort.scaled(30_000), report)?;
     Ok(store.close()?)
 }
 
@@ -265,14 +271,13 @@ impl Server {
 }
 
 /// The same small answer without the layer, with it, and with a session that is read; over eight
-/// kept-alive connections on loopback. The three take turns in slices, so that all have the same weather.
+/// kept-alive connections on loopback; the three take turns in slices.
 fn requests(store: &Store, clients: &[ClientId], effort: Effort, report: &mut Report) -> Outcome {
-    const SLICES: usize = 10;
     let layer = || SessionLayer::new(store.clone()).cookie(CookieSettings::new().plain_http());
     let client = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let per_slice = effort.scaled(80_000) / SLICES;
+    let per_slice = effort.scaled(80_000).div_ceil(SLICES);
     for threads in THREADS {
         let bare = Router::new().route("/", get(hello));
         let reading = Router::new()
@@ -305,7 +310,7 @@ fn requests(store: &Store, clients: &[ClientId], effort: Effort, report: &mut Re
         for (_, _, server) in &engines {
             client.block_on(ask(server.address, &cookies, per_slice / 4 + 1))?;
         }
-        for _ in 0..effort.rounds() {
+        for _ in 0..report.rounds() {
             let mut times = [Duration::ZERO; 3];
             for _ in 0..SLICES {
                 for ((_, _, server), time) in engines.iter().zip(&mut times) {

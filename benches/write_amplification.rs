@@ -32,11 +32,11 @@ fn main() -> Outcome {
         let folder = folder.path().join(sessions.to_string());
         std::fs::create_dir(&folder)?;
         let house = House::fill(&folder, effort.sessions(sessions))?;
-        for round in 0..effort.rounds() {
+        for round in 0..report.rounds() {
             commits(&house, sessions, round, effort, &mut report)?;
         }
         if sessions == 100_000 {
-            touches(&house, effort, &mut report)?;
+            touches(&house, &mut report)?;
             loads(&house, effort, &mut report)?;
             sweeps(&house, effort, &mut report)?;
         }
@@ -131,7 +131,7 @@ fn commits(
 ) -> Outcome {
     for writers in WRITERS {
         let case = format!("commit/uniform/{sessions}/w{writers}");
-        let each = effort.scaled(if writers == 1 { 2000 } else { 16_000 / writers });
+        let each = effort.scaled(if writers == 1 { 1000 } else { 16_000 / writers });
         let total = each * writers;
         let mut add = |engine, before: (u64, u64), after: (u64, u64), time: Duration| {
             let at = (case.as_str(), engine);
@@ -183,11 +183,11 @@ fn load(store: &Store, client: &ClientId) -> Outcome {
 }
 
 /// Access times that are due: alone, and as many as 64 visitors leave behind.
-fn touches(house: &House, effort: Effort, report: &mut Report) -> Outcome {
+fn touches(house: &House, report: &mut Report) -> Outcome {
     // Past the resolution of 600 s and well within the timeout: each session is due once.
     house.clock.advance(Duration::from_secs(700));
     let mut clients = house.clients.iter();
-    for round in 0..effort.rounds() {
+    for round in 0..report.rounds() {
         for visitors in [1, 64] {
             let case = format!("touch/uniform/100000/w{visitors}");
             let before = house.written()?;
@@ -236,7 +236,7 @@ fn settle(house: &House, before: (u64, u64)) -> Outcome {
 /// A million loads inside the resolution window, beside writing each access.
 fn loads(house: &House, effort: Effort, report: &mut Report) -> Outcome {
     let case = "load/uniform/100000/w1";
-    for round in 0..effort.rounds() {
+    for round in 0..report.rounds() {
         let total = effort.scaled(1_000_000);
         let mut dice = Dice::new(round as u64 + 5);
         let before = house.written()?;
@@ -254,7 +254,7 @@ fn loads(house: &House, effort: Effort, report: &mut Report) -> Outcome {
         report.add(case, "cloakroom", RATE, rate);
 
         // Each load in a commit of its own, as where a session is saved at the end of each request.
-        let total = effort.scaled(2000);
+        let total = effort.scaled(500);
         let before = house.raw_counts.now();
         let start = Instant::now();
         for _ in 0..total {
@@ -273,7 +273,7 @@ fn loads(house: &House, effort: Effort, report: &mut Report) -> Outcome {
 fn sweeps(house: &House, effort: Effort, report: &mut Report) -> Outcome {
     const SECONDS: (&str, &str) = ("seconds_per_sweep", "s");
     let container = house.store.container("")?;
-    for _ in 0..effort.rounds() {
+    for _ in 0..report.rounds() {
         let case = "sweep-none-stale/uniform/100000/w1";
         let before = house.written()?;
         let start = Instant::now();

@@ -56,7 +56,7 @@ impl Effort {
         }
     }
 
-    pub(crate) fn rounds(self) -> usize {
+    fn rounds(self) -> usize {
         match self {
             Self::Full => 3,
             Self::Quick | Self::Smoke => 1,
@@ -88,6 +88,10 @@ impl Report {
             rows: Vec::new(),
             targets: Vec::new(),
         }
+    }
+
+    pub(crate) fn rounds(&self) -> usize {
+        self.effort.rounds()
     }
 
     /// One round's value of a metric; its unit stands behind it, as in `("syncs_per_commit", "syncs")`.
