@@ -48,8 +48,9 @@ impl Server {
     /// SIGTERM, and how it ended.
     pub(crate) fn terminate(&self) -> ExitStatus {
         let mut child = self.child.lock().unwrap();
-        let sent = Command::new("kill")
-            .args(["-TERM", &child.id().to_string()])
+        // The shell's own `kill`: there may be no program of that name.
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -TERM {}", child.id())])
             .status()
             .unwrap();
         assert!(sent.success());
