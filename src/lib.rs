@@ -1,4 +1,94 @@
 //! Durable, transactional, server-side web sessions in one embedded file.
+//!
+//! A [`Store`] holds sessions, one per client. A [`Session`] holds packages, one per part of an
+//! application, and a package maps keys to values:
+//!
+//! ```text
+//! container[client][package id][key] = value
+//! ```
+//!
+//! All work is done in transactions: [`Store::begin`], then [`Txn::session`], then
+//! [`commit`](Transaction::commit) or [`abort`](Transaction::abort).
+//!
+//! ```
+//! use cloakroom::{ErrorKind, Store};
+//!
+//! let store = Store::in_memory()?; // or Store::open("sessions.redb")
+//! let id = store.client_ids().issue(); // what a cookie carries: id.as_str()
+//!
+//! // Nothing exists before something is inserted and committed.
+//! let txn = store.begin()?;
+//! let session = txn.session(&id)?;
+//! assert!(!session.exists()?);
+//! session.pkg("shop.cart").insert("items", 2)?;
+//! session.pkg("app.login").insert("user", "ann")?;
+//! txn.commit()?;
+//!
+//! // A transaction that is aborted, or dropped, leaves no trace.
+//! let txn = store.begin()?;
+//! txn.session(&id)?.pkg("shop.cart").insert("items", 3)?;
+//! txn.abort();
+//!
+//! // Reading a value as another type is an error, not garbage.
+//! let txn = store.begin()?;
+//! let cart = txn.session(&id)?.pkg("shop.cart");
+//! assert_eq!(cart.get::<u32>("items")?, Some(2));
+//! let error = cart.get::<String>("items").unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::TypeMismatch);
+//! # Ok::<(), cloakroom::Error>(())
+//! ```
+//!
+//! # When two requests meet
+//!
+//! A transaction sees the store as it was when it began. At commit, every key that it read must still
+//! hold what it read; if not, it gets [`Conflict`](ErrorKind::Conflict) and nothing is written.
+//! Changes to different keys merge. [`Store::transact`] runs a closure again on a conflict, and then
+//! in line, so that any number of writers of one key get through:
+//!
+//! ```
+//! # use cloakroom::{Error, Store};
+//! # let store = Store::in_memory()?;
+//! # let id = store.client_ids().issue();
+//! std::thread::scope(|scope| {
+//!     for _ in 0..8 {
+//!         scope.spawn(|| {
+//!             store.transact(|txn| {
+//!                 let visits = txn.session(&id)?.pkg("counter");
+//!                 visits.update("visits", |n: Option<u32>| n.unwrap_or(0) + 1)
+//!             })
+//!         });
+//!     }
+//! });
+//! let txn = store.begin()?;
+//! assert_eq!(txn.session(&id)?.pkg("counter").get::<u32>("visits")?, Some(8));
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! [`add`](PkgData::add), [`max`](PkgData::max), [`min`](PkgData::min) and
+//! [`commute`](PkgData::commute) take effect on the value that is current at commit, and never conflict.
+//!
+//! # Time
+//!
+//! A session that is idle for longer than its container's timeout is over. An access is recorded only
+//! when the recorded one is older than the resolution, so that most requests write nothing. Both are
+//! [settings](ContainerSettings) of a container, stored with it. Tests move a [`Clock`] by hand.
+//!
+//! # Questions
+//!
+//! **Why not a row per session?** A session is read and written by parts of an application that do not
+//! know each other. A row per package keeps them apart: they have their own containers, limits and
+//! conflicts.
+//!
+//! **Why does reading count?** Because the lost update is the failure that sessions are known for: two
+//! requests read a counter, both add one, and one is lost. Only who says what it read can be told.
+//!
+//! **Why is a commit slower than writing to memory?** Because it is on the disk when it returns. Commits
+//! that wait at the same time share their syncs.
+//!
+//! # Features
+//!
+//! - `axum` (default): the extractor [`Session`] and `Error: IntoResponse`; implies `http`.
+//! - `http`: the layer `http::SessionLayer` for any tower service.
 
 mod client_id;
 mod clock;
@@ -22,3 +112,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use session::{PkgData, Session, SessionData};
 pub use store::{Check, Statistics, Store, StoreBuilder};
 pub use transaction::{Savepoint, Transaction, Txn};
+
+/// The README's examples are compiled and run as tests.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
