@@ -311,7 +311,12 @@ pub(crate) enum StepEnd {
 }
 
 /// The later of the recorded access and one that waits to be written decides (C3.2).
-fn is_expired(house: &House, room: &Room, (client, row): Row<'_>, now: Timestamp) -> bool {
+pub(crate) fn is_expired(
+    house: &House,
+    room: &Room,
+    (client, row): Row<'_>,
+    now: Timestamp,
+) -> bool {
     let mut times = row.times();
     if !room.policy.is_expired(&times, now) {
         return false;

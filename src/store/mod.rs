@@ -11,7 +11,9 @@ pub use check::Check;
 pub use statistics::Statistics;
 
 use crate::client_id::{ClientIds, ClientKey};
-use crate::container::{Configure, Container, ContainerSettings, no_such_container, room};
+use crate::container::{
+    Configure, Container, ContainerSettings, is_expired, no_such_container, room,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::Session;
 use crate::storage::merge::check_name;
@@ -278,7 +280,7 @@ impl Store {
             };
             let row = snapshot.session(container, client)?;
             let live = row.is_some_and(|row| {
-                row.owner.as_deref() == Some(owner) && !room.policy.is_expired(&row.times(), now)
+                row.owner.as_deref() == Some(owner) && !is_expired(house, room, (client, &row), now)
             });
             if live && !found.contains(&client) {
                 found.push(client);
