@@ -30,10 +30,14 @@ impl From<Error> for Failure {
 }
 
 /// What happens when the outcome is certain. Dropped before, the transaction was aborted.
+///
+/// All that the application gave is here, and leaves by the thread for hooks: its `Drop` is the
+/// application's code and must not run on a thread of the storage's (C2.6, C6.3).
 pub(super) struct Ending {
     pub(super) house: Arc<House>,
     pub(super) after_commit: Vec<Task>,
     pub(super) after_abort: Vec<Task>,
+    pub(super) closures: Vec<Closure>,
     pub(super) turns: Vec<Turn>,
     pub(super) founders: Vec<ClientId>,
 }
@@ -41,7 +45,8 @@ pub(super) struct Ending {
 impl Ending {
     fn committed(mut self) {
         self.founders.iter().for_each(ClientId::spend);
-        self.after_abort.clear();
+        let unused = std::mem::take(&mut self.after_abort);
+        self.discard(unused);
         for hook in std::mem::take(&mut self.after_commit) {
             self.house.hooks.run(hook);
         }
@@ -50,7 +55,15 @@ impl Ending {
     /// A commit whose outcome nobody knows runs no hook: neither would tell the truth.
     pub(super) fn failed(mut self, error: &Error) {
         if error.kind() == ErrorKind::OutcomeUnknown {
-            self.after_abort.clear();
+            let unused = std::mem::take(&mut self.after_abort);
+            self.discard(unused);
+        }
+    }
+
+    /// Drops each by itself, so that one which panics takes no other along.
+    fn discard(&self, unused: Vec<impl Send + 'static>) {
+        for one in unused {
+            self.house.hooks.run(Box::new(move || drop(one)));
         }
     }
 }
@@ -60,6 +73,10 @@ impl Drop for Ending {
         for hook in std::mem::take(&mut self.after_abort) {
             self.house.hooks.run(hook);
         }
+        let unused = std::mem::take(&mut self.after_commit);
+        self.discard(unused);
+        let closures = std::mem::take(&mut self.closures);
+        self.discard(closures);
     }
 }
 
@@ -100,12 +117,9 @@ impl Departure {
             }
         }
         ending.founders = packed.founders;
+        ending.closures = packed.closures;
         let (reply, answer) = oneshot::channel();
-        let flight = Flight {
-            ending,
-            closures: packed.closures,
-            reply,
-        };
+        let flight = Flight { ending, reply };
         flight.take_off(set);
         match answer.await {
             Ok(Ok(())) => Ok(packed.ticket),
@@ -142,7 +156,6 @@ fn record_touches(house: &House, touches: &[crate::storage::Touch]) -> bool {
 /// A queued commit.
 pub(super) struct Flight {
     ending: Ending,
-    closures: Vec<Closure>,
     reply: oneshot::Sender<Result<(), Failure>>,
 }
 
@@ -177,7 +190,7 @@ impl Flight {
     }
 
     pub(super) fn closure(&self, index: usize) -> Option<&Closure> {
-        self.closures.get(index)
+        self.ending.closures.get(index)
     }
 }
 

@@ -316,6 +316,7 @@ impl State {
             house: self.house.clone(),
             after_commit: std::mem::take(&mut self.after_commit),
             after_abort: std::mem::take(&mut self.after_abort),
+            closures: Vec::new(),
             turns: self.turn.take().into_iter().collect(),
             founders: Vec::new(),
         }
