@@ -179,16 +179,19 @@ impl SessionRow {
     }
 
     pub(crate) fn decode(key: &[u8], record: &[u8]) -> Result<Self> {
-        type Wire = (i64, i64, Option<u64>, Option<String>, u64, Vec<Arc<str>>);
-        let (created, last_access, timeout, owner, generation, packages): Wire =
-            open_plain(Kind::Session, key, record)?;
+        type Wire<'a> = (i64, i64, Option<u64>, Option<&'a str>, u64, Vec<&'a str>);
+        let payload = open(Kind::Session, key, record)?;
+        let (created, last_access, timeout, owner, generation, packages): Wire<'_> =
+            whole(Kind::Session, payload, |payload| {
+                bincode::borrow_decode_from_slice(payload, config())
+            })?;
         Ok(Self {
             created: Timestamp(created),
             last_access: Timestamp(last_access),
             timeout: timeout.map(Duration::from_millis),
             owner: owner.map(Arc::from),
             generation,
-            packages,
+            packages: packages.into_iter().map(Arc::from).collect(),
         })
     }
 }
