@@ -172,7 +172,8 @@ async fn commit<R>(
     settings: &Settings,
     mut response: Response<R>,
 ) -> Result<Response<R>> {
-    let cookie = match transaction.commit_session(&session).await? {
+    let committing = transaction.commit_for(Some(session.subject));
+    let cookie = match committing.await.map_err(|failure| failure.error)? {
         Ticket::Keep => return Ok(response),
         Ticket::Send { id, timeout } => settings.cookie.handing_out(id.as_str(), timeout)?,
         Ticket::Withdraw => settings.cookie.removal()?,

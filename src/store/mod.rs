@@ -15,11 +15,10 @@ use crate::container::{
     Configure, Container, ContainerSettings, is_expired, no_such_container, room,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::Session;
 use crate::storage::merge::check_name;
 use crate::storage::record::ContainerRecord;
 use crate::storage::{ContainerId, Settings};
-use crate::transaction::{Failure, House, Registry, Ticket, Transaction, Txn};
+use crate::transaction::{Failure, House, Registry, Transaction, Txn};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -313,17 +312,6 @@ impl Store {
             let turn = inner.house.turns.hold(key, wait).await;
             Transaction::begin(inner.house.clone(), turn, inner)
         }
-    }
-}
-
-impl Transaction {
-    /// Commits, and tells what the response must do with the session's cookie.
-    pub(crate) fn commit_session(
-        self,
-        session: &Session,
-    ) -> impl Future<Output = Result<Ticket>> + Send + 'static + use<> {
-        let committing = self.commit_for(Some(session.subject));
-        async move { committing.await.map_err(|failure| failure.error) }
     }
 }
 

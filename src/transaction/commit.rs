@@ -89,12 +89,13 @@ pub(super) struct Departure {
 }
 
 impl Departure {
-    pub(super) async fn commit(self) -> Result<Ticket, Failure> {
+    /// The future is a part of every request's; what it carries lies in a box, so that it is small.
+    pub(super) async fn commit(departure: Result<Box<Self>, Error>) -> Result<Ticket, Failure> {
         let Self {
             mut ending,
             packed,
             _store,
-        } = self;
+        } = *departure?;
         let house = ending.house.clone();
         let Some(set) = packed.set else {
             let touched = record_touches(&house, &packed.touches);

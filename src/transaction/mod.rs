@@ -102,9 +102,9 @@ impl Transaction {
     ///
     /// As for [`commit`](Self::commit).
     pub fn commit_async(self) -> impl Future<Output = Result<()>> + Send + 'static {
-        let departure = self.depart(None);
+        let committing = self.commit_for(None);
         async move {
-            match departure?.commit().await {
+            match committing.await {
                 Ok(_) => Ok(()),
                 Err(failure) => Err(failure.error),
             }
@@ -116,26 +116,25 @@ impl Transaction {
         self,
         visitor: Option<SubjectId>,
     ) -> impl Future<Output = Result<Ticket, Failure>> + Send + 'static {
-        let departure = self.depart(visitor);
-        async move { departure.map_err(Failure::from)?.commit().await }
+        Departure::commit(self.depart(visitor))
     }
 
     /// Gives everything up. Nothing remains, sessions it created and access times included (C2.4).
     pub fn abort(self) {}
 
     /// Closes the handles and packs the changes.
-    fn depart(self, visitor: Option<SubjectId>) -> Result<Departure> {
+    fn depart(self, visitor: Option<SubjectId>) -> Result<Box<Departure>> {
         let mut state = self.txn.end().ok_or_else(closed)?;
         let ending = state.ending();
         if state.doomed {
             return Err(Error::new(ErrorKind::Doomed, "the transaction is doomed"));
         }
         match state.pack(visitor) {
-            Ok(packed) => Ok(Departure {
+            Ok(packed) => Ok(Box::new(Departure {
                 ending,
                 packed,
                 _store: self.store.clone(),
-            }),
+            })),
             Err(error) => {
                 ending.failed(&error);
                 Err(error)
