@@ -112,7 +112,10 @@ impl Departure {
             Some(_) => Duration::ZERO,
             None => house.rules.turn_wait,
         };
-        for session in packed.contended {
+        // All wait in one order, so that those who pass through several lines cannot either.
+        let mut contended = packed.contended;
+        contended.sort_unstable();
+        for session in contended {
             if held != Some(session) {
                 ending.turns.extend(house.turns.pass(session, wait).await);
             }
