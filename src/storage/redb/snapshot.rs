@@ -1,13 +1,14 @@
 //! A snapshot shared by all transactions that begin between two commits. It is let go when the last
 //! of them ends, or when it is too old (C2.14).
 
-use super::Shared;
 use super::tables::Reader;
+use super::{Shared, committer};
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{ContainerId, Loading, Snapshot};
 use arc_swap::ArcSwapOption;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 /// The file's tables and those in memory, as of one commit.
@@ -39,13 +40,21 @@ impl RedbSnapshot {
         self.readers.load_full()
     }
 
+    fn why_it_is_gone(&self) -> Error {
+        let shared = self.shared.upgrade();
+        if shared.is_none_or(|shared| shared.closed.load(Ordering::Acquire)) {
+            return committer::closed();
+        }
+        Error::new(
+            ErrorKind::SnapshotTooOld,
+            "the transaction outlived its snapshot",
+        )
+    }
+
     fn read<T>(&self, read: impl FnOnce(&Readers) -> Result<T>) -> Result<T> {
         let readers = self.readers.load();
         let Some(readers) = &*readers else {
-            return Err(Error::new(
-                ErrorKind::SnapshotTooOld,
-                "the transaction outlived its snapshot",
-            ));
+            return Err(self.why_it_is_gone());
         };
         let result = read(readers);
         if let Err(e) = &result
