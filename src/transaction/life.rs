@@ -17,10 +17,13 @@ impl State {
         if self.fate(id) == Fate::Destroyed {
             return Ok(None);
         }
-        let Some(borne) = self.subject(id)?.borne.clone() else {
+        let subject = self.subject(id)?;
+        let Some(borne) = subject.borne.clone() else {
             return Ok(None);
         };
-        let known = borne.is_fresh() || self.live_anywhere(id)?;
+        // What was seen live needs no further look, which an old snapshot would refuse (C2.14).
+        let seen = subject.sessions.iter().any(|view| view.live);
+        let known = seen || borne.is_fresh() || self.live_anywhere(id)?;
         Ok(known.then_some(borne))
     }
 
