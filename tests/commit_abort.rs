@@ -1165,6 +1165,19 @@ fn what_was_read_stays_when_the_snapshot_is_too_old_and_the_commit_works() {
     }
 }
 
+// C2.14
+#[test]
+fn the_id_of_a_session_that_was_read_stays_known_when_the_snapshot_is_too_old() {
+    let (clock, store) = timed();
+    store.register("bank", ContainerSettings::new()).unwrap();
+    let id = client(&store);
+    let txn = store.begin().unwrap();
+    let session = txn.session(&id).unwrap();
+    session.pkg("shop").get::<u32>("key").unwrap();
+    clock.advance(Duration::from_secs(31));
+    assert_eq!(session.client_id().as_ref(), Some(&id));
+}
+
 // C2.14, C2.7
 #[test]
 fn an_old_transaction_still_conflicts_over_what_it_read() {
