@@ -165,16 +165,17 @@ pub(crate) struct Touch {
     pub(crate) at: TouchAt,
 }
 
-/// An access time, merged by maximum, except that a recorded time beyond `ceiling` gives way (C3.5).
-#[derive(Clone, Copy, Debug)]
+/// An access time, merged by maximum, except that a recorded time which was wrong gives way (C3.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TouchAt {
     pub(crate) time: Timestamp,
-    pub(crate) ceiling: Timestamp,
+    /// The recorded time, where a clock that was wrong had put it far ahead.
+    pub(crate) instead_of: Option<Timestamp>,
 }
 
 impl TouchAt {
     pub(crate) fn merged_with(self, recorded: Timestamp) -> Timestamp {
-        if recorded > self.ceiling {
+        if self.instead_of == Some(recorded) {
             self.time
         } else {
             recorded.max(self.time)

@@ -134,10 +134,15 @@ impl State {
     fn touch_of(&self, view: &SessionView) -> Option<TouchAt> {
         let row = view.live_row()?;
         let times = row.times();
-        let due = view.used && view.room.policy.is_touch_due(&times, self.now);
-        due.then(|| TouchAt {
-            time: self.now,
-            ceiling: self.now + view.room.policy.resolution_of(&times),
+        let policy = &view.room.policy;
+        let due = view.used && policy.is_touch_due(&times, self.now);
+        due.then(|| {
+            // By the clock as it is: the transaction's own time may lie long before another's access.
+            let right = self.house.clock.timestamp() + policy.resolution_of(&times);
+            TouchAt {
+                time: self.now,
+                instead_of: (times.last_access > right).then_some(times.last_access),
+            }
         })
     }
 

@@ -28,7 +28,7 @@ impl Touches {
             .or_insert((touch.generation, touch.at));
         if entry.0 == touch.generation {
             entry.1.time = touch.at.merged_with(entry.1.time);
-            entry.1.ceiling = entry.1.ceiling.max(touch.at.ceiling);
+            entry.1.instead_of = entry.1.instead_of.or(touch.at.instead_of);
         } else {
             *entry = (touch.generation, touch.at);
         }
@@ -76,7 +76,7 @@ impl Touches {
         list
     }
 
-    /// Forgets touches that are in the rows now, unless a later one came in between.
+    /// Forgets touches that are in the rows now, unless another one came in between.
     pub(super) fn settle(&self, written: &[Pending]) {
         if written.is_empty() {
             return;
@@ -84,10 +84,7 @@ impl Touches {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for touch in written {
             let key = (touch.container, touch.client);
-            if waiting
-                .get(&key)
-                .is_some_and(|(_, at)| at.time <= touch.at.time)
-            {
+            if waiting.get(&key) == Some(&(touch.generation, touch.at)) {
                 waiting.remove(&key);
             }
         }
