@@ -7,7 +7,9 @@ use crate::clock::Clock;
 use crate::container::room;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Limits;
-use crate::storage::redb::{Engine, OpenOptions};
+#[cfg(test)]
+use crate::storage::redb::Disk;
+use crate::storage::redb::{Contents, Engine, OpenOptions};
 use crate::transaction::{House, Registry, Reruns, Rules, Turns, Worker};
 use arc_swap::ArcSwap;
 use std::path::Path;
@@ -175,12 +177,28 @@ impl StoreBuilder {
     }
 
     fn build(self, path: Option<&Path>) -> Result<Store> {
-        let options = OpenOptions {
+        let max_age = self.rules.snapshot_max_age;
+        let (engine, contents) = Engine::open(path, self.options(), self.clock.clone(), max_age)?;
+        self.wire(engine, contents)
+    }
+
+    /// Opens the store on a disk of a test's own.
+    #[cfg(test)]
+    pub(crate) fn open_on(self, disk: Disk) -> Result<Store> {
+        let max_age = self.rules.snapshot_max_age;
+        let (engine, contents) =
+            Engine::open_on(disk, self.options(), self.clock.clone(), max_age)?;
+        self.wire(engine, contents)
+    }
+
+    fn options(&self) -> OpenOptions {
+        OpenOptions {
             cache_size: self.cache_size,
             verify: self.verify_on_open,
-        };
-        let max_age = self.rules.snapshot_max_age;
-        let (engine, contents) = Engine::open(path, options, self.clock.clone(), max_age)?;
+        }
+    }
+
+    fn wire(self, engine: Engine, contents: Contents) -> Result<Store> {
         let registry = Registry::new(0, contents.containers.iter().map(room))?;
         let (secrets, ids) = Secrets::new(contents.secrets, &self.secrets.0)?;
         let house = Arc::new(House {

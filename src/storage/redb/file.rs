@@ -2,7 +2,6 @@
 //! may have become durable (C2.13). A rehearsal keeps writes in memory, so that a file can be
 //! identified without changing a byte of it (C7.2).
 
-use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{BackendError, StorageBackend};
 use std::collections::BTreeMap;
 use std::io;
@@ -56,14 +55,17 @@ impl Io {
     }
 }
 
-/// The backend of an open store: `inner`, counted.
+/// Where a database's bytes are kept; it can be opened again after a failure.
+pub(crate) type Disk = Arc<dyn StorageBackend>;
+
+/// The backend of an open store: its disk, counted.
 #[derive(Debug)]
-pub(super) struct Counted<B> {
-    pub(super) inner: Arc<B>,
+pub(super) struct Counted {
+    pub(super) inner: Disk,
     pub(super) io: Arc<Io>,
 }
 
-impl<B: StorageBackend> StorageBackend for Counted<B> {
+impl StorageBackend for Counted {
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }
@@ -123,10 +125,10 @@ impl<B: StorageBackend> StorageBackend for Counted<B> {
 const PAGE: u64 = 4096;
 
 /// A file that is read but never written: changes stay in memory and go with it. It takes the
-/// file's lock and leaves it held, for the real open that follows on the same `FileBackend`.
+/// file's lock and leaves it held, for the real open that follows on the same disk.
 #[derive(Debug)]
 pub(super) struct Rehearsal {
-    file: Arc<FileBackend>,
+    file: Disk,
     held: Mutex<Held>,
 }
 
@@ -137,7 +139,7 @@ struct Held {
 }
 
 impl Rehearsal {
-    pub(super) fn new(file: Arc<FileBackend>) -> io::Result<Self> {
+    pub(super) fn new(file: Disk) -> io::Result<Self> {
         let len = file.len()?;
         Ok(Self {
             file,
@@ -273,16 +275,10 @@ impl StorageBackend for Rehearsal {
     }
 }
 
-/// Where a database's bytes are kept; it can be opened again after a failure.
-#[derive(Clone, Debug)]
-pub(super) enum Disk {
-    File(Arc<FileBackend>),
-    Memory(Arc<InMemoryBackend>),
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use redb::backends::FileBackend;
     use std::io::Write;
 
     #[test]

@@ -11,6 +11,7 @@ mod snapshot;
 mod tables;
 mod touches;
 
+pub(crate) use file::Disk;
 pub(crate) use open::OpenOptionsOf as OpenOptions;
 
 use super::record::ContainerRecord;
@@ -23,6 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use arc_swap::ArcSwapOption;
 use committer::{Committer, Job, Queue};
 use file::Io;
+use redb::Database;
 use snapshot::RedbSnapshot;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -92,12 +94,36 @@ impl Engine {
         snapshot_max_age: Duration,
     ) -> Result<(Self, Contents)> {
         let io = Arc::<Io>::default();
-        let (disk, file) = match path {
+        let opened = match path {
             Some(path) => open::open_or_create(path, options, &io)?,
             None => open::in_memory(options, &io)?,
         };
-        let (memory_disk, memory) = open::in_memory(options, &Arc::default())?;
-        let identity = failure::guarded(|| open::enter(&file))?;
+        Self::start(opened, io, path, options, clock, snapshot_max_age)
+    }
+
+    /// Opens the store on a disk of a test's own.
+    #[cfg(test)]
+    pub(crate) fn open_on(
+        disk: Disk,
+        options: OpenOptions,
+        clock: Clock,
+        snapshot_max_age: Duration,
+    ) -> Result<(Self, Contents)> {
+        let io = Arc::<Io>::default();
+        let opened = open::on_disk(disk, options, &io)?;
+        Self::start(opened, io, None, options, clock, snapshot_max_age)
+    }
+
+    fn start(
+        file: (Disk, Database),
+        io: Arc<Io>,
+        path: Option<&Path>,
+        options: OpenOptions,
+        clock: Clock,
+        snapshot_max_age: Duration,
+    ) -> Result<(Self, Contents)> {
+        let memory = open::in_memory(options, &Arc::default())?;
+        let identity = failure::guarded(|| open::enter(&file.1))?;
         let shared = Arc::new(Shared {
             queue: Queue::default(),
             published: ArcSwapOption::empty(),
@@ -109,13 +135,7 @@ impl Engine {
             clock: clock.clone(),
             snapshot_max_age,
         });
-        let committer = Committer::new(
-            shared.clone(),
-            options,
-            (disk, file),
-            (memory_disk, memory),
-            &identity,
-        )?;
+        let committer = Committer::new(shared.clone(), options, file, memory, &identity)?;
         let watcher: Arc<dyn Fn() + Send + Sync> = {
             let shared = Arc::downgrade(&shared);
             Arc::new(move || {

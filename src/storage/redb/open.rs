@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, Kind, Plain, open_plain, seal_plain};
 use crate::storage::{ContainerId, SecretRecord};
 use redb::backends::{FileBackend, InMemoryBackend};
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
@@ -75,25 +75,26 @@ pub(super) fn open_or_create(
 
 /// Opens a database again after a failure, on the handle that it had.
 pub(super) fn reopen(disk: &Disk, options: OpenOptionsOf, io: &Arc<Io>) -> Result<Database> {
-    match disk {
-        Disk::File(file) => build(file.clone(), options, io),
-        Disk::Memory(memory) => build(memory.clone(), options, io),
-    }
+    build(disk.clone(), options, io)
 }
 
 /// A new database in memory.
 pub(super) fn in_memory(options: OpenOptionsOf, io: &Arc<Io>) -> Result<(Disk, Database)> {
-    let memory = Arc::new(InMemoryBackend::new());
-    let database = build(memory.clone(), options, io)?;
-    migrate::run(&database)?;
-    Ok((Disk::Memory(memory), database))
+    on_disk(Arc::new(InMemoryBackend::new()), options, io)
 }
 
-fn build<B: StorageBackend>(
-    inner: Arc<B>,
+/// The database on a disk that may be new.
+pub(super) fn on_disk(
+    disk: Disk,
     options: OpenOptionsOf,
     io: &Arc<Io>,
-) -> Result<Database> {
+) -> Result<(Disk, Database)> {
+    let database = build(disk.clone(), options, io)?;
+    migrate::run(&database)?;
+    Ok((disk, database))
+}
+
+fn build(inner: Disk, options: OpenOptionsOf, io: &Arc<Io>) -> Result<Database> {
     let backend = Counted {
         inner,
         io: io.clone(),
@@ -138,7 +139,7 @@ fn open_existing(
         [] => return Err(not_a_store(path, "it is empty")),
         _ => return Err(not_a_store(path, "it is of another kind")),
     }
-    let file = Arc::new(FileBackend::new(file).map_err(failure::database)?);
+    let file: Disk = Arc::new(FileBackend::new(file).map_err(failure::database)?);
     identify(file.clone(), options).map_err(|e| match e.kind() {
         ErrorKind::Locked | ErrorKind::NotAStore | ErrorKind::TooNew | ErrorKind::Io => at(path, e),
         _ => at(
@@ -146,12 +147,10 @@ fn open_existing(
             Error::new(ErrorKind::Corrupt, "the store is damaged").with_source(e),
         ),
     })?;
-    let database = build(file.clone(), options, io).map_err(|e| at(path, e))?;
-    migrate::run(&database).map_err(|e| at(path, e))?;
-    Ok((Disk::File(file), database))
+    on_disk(file, options, io).map_err(|e| at(path, e))
 }
 
-fn identify(file: Arc<FileBackend>, options: OpenOptionsOf) -> Result<()> {
+fn identify(file: Disk, options: OpenOptionsOf) -> Result<()> {
     let rehearsal = Rehearsal::new(file)
         .map_err(|e| Error::new(ErrorKind::Io, "the store cannot be read").with_source(e))?;
     guarded(|| {
