@@ -6,18 +6,21 @@ use redb::{BackendError, StorageBackend};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// redb's header lies at the start of its file; a commit becomes the current one by a write there.
+/// redb's header lies at the start of its file. A bit in it says which of two commits is the current
+/// one; in a two-phase commit, only a write that flips it can make the commit durable.
 const HEADER: u64 = 320;
+const STATE: usize = 9;
+const CURRENT_SLOT: u8 = 1;
 
 /// What a store wrote to its file, and how far the commit under way has come.
 #[derive(Debug, Default)]
 pub(super) struct Io {
     bytes: AtomicU64,
     syncs: AtomicU64,
-    synced: AtomicBool,
+    slot: AtomicU8,
     decisive: AtomicBool,
 }
 
@@ -32,26 +35,34 @@ impl Io {
 
     /// To be called before a durable commit.
     pub(super) fn begin_commit(&self) {
-        self.synced.store(false, Ordering::Relaxed);
         self.decisive.store(false, Ordering::Relaxed);
     }
 
-    /// Whether bytes that could make the commit durable may have reached the disk: in a two-phase
-    /// commit, those are the header written after the first sync.
+    /// Whether bytes that could make the commit durable may have reached the disk.
     pub(super) fn may_be_durable(&self) -> bool {
         self.decisive.load(Ordering::Relaxed)
     }
 
-    fn note_write(&self, offset: u64, len: usize) {
-        self.bytes.fetch_add(len as u64, Ordering::Relaxed);
-        if offset < HEADER && self.synced.load(Ordering::Relaxed) {
+    fn note_write(&self, offset: u64, data: &[u8]) {
+        self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if offset >= HEADER {
+            return;
+        }
+        // Opening writes the header, so the slot before the first commit is known.
+        let flipped = match data.get(STATE) {
+            Some(state) if offset == 0 => {
+                let slot = state & CURRENT_SLOT;
+                self.slot.swap(slot, Ordering::Relaxed) != slot
+            }
+            _ => true,
+        };
+        if flipped {
             self.decisive.store(true, Ordering::Relaxed);
         }
     }
 
     fn note_sync(&self) {
         self.syncs.fetch_add(1, Ordering::Relaxed);
-        self.synced.store(true, Ordering::Relaxed);
     }
 }
 
@@ -85,7 +96,7 @@ impl StorageBackend for Counted {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.io.note_write(offset, data.len());
+        self.io.note_write(offset, data);
         self.inner.write(offset, data)
     }
 
