@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ChangeSet, ContainerId, Done, Outcome, Settings};
 use redb::Database;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -40,6 +41,22 @@ pub(super) fn reopening() -> Error {
     )
 }
 
+fn not_written(cause: Error) -> Error {
+    Error::new(
+        ErrorKind::NotWritten,
+        "storage failed; nothing of the commit was kept",
+    )
+    .with_source(cause)
+}
+
+fn outcome_unknown(cause: Error) -> Error {
+    Error::new(
+        ErrorKind::OutcomeUnknown,
+        "storage failed while the commit was made durable; it may or may not be kept",
+    )
+    .with_source(cause)
+}
+
 /// A change set and whoever waits for it; answered even when it is dropped.
 pub(super) struct CommitJob {
     set: Option<ChangeSet>,
@@ -52,17 +69,31 @@ impl CommitJob {
     }
 
     pub(super) fn answer(mut self, outcome: Outcome) {
+        self.call(outcome);
+    }
+
+    /// Whoever waits runs code of his own when he is woken; a panic in it must reach nobody else.
+    fn call(&mut self, outcome: Outcome) {
         if let Some(done) = self.done.take() {
-            done(outcome);
+            let called = catch_unwind(AssertUnwindSafe(|| done(outcome)));
+            if called.is_err() {
+                tracing::error!("a panic in answer to a commit");
+            }
         }
     }
 }
 
 impl Drop for CommitJob {
     fn drop(&mut self) {
-        if let Some(done) = self.done.take() {
-            done(Outcome::Failed(gone(), None));
-        }
+        // What was taken into a group may be on the disk.
+        let error = match self.set {
+            Some(_) => gone(),
+            None => Error::new(
+                ErrorKind::OutcomeUnknown,
+                "the store's writer stopped during the commit; it may or may not be kept",
+            ),
+        };
+        self.call(Outcome::Failed(error, None));
     }
 }
 
@@ -311,8 +342,13 @@ impl Committer {
             Err(e) => {
                 let error = self.failed(e);
                 for (_, outcome) in &mut answers {
-                    if let Outcome::Committed = outcome {
-                        *outcome = Outcome::Failed(error.clone(), None);
+                    match outcome {
+                        Outcome::Committed => *outcome = Outcome::Failed(error.clone(), None),
+                        // It may have been refused for what another member did, which never was.
+                        Outcome::Failed(..) => {
+                            *outcome = Outcome::Failed(not_written(error.clone()), None);
+                        }
+                        Outcome::Stale(..) => {}
                     }
                 }
                 self.let_go();
@@ -371,19 +407,13 @@ impl Committer {
 
     /// What a storage failure means to those whose changes were in the group.
     fn failed(&self, cause: Error) -> Error {
-        let (kind, text) = if self.shared.io.may_be_durable() {
-            (
-                ErrorKind::OutcomeUnknown,
-                "storage failed while the commit was made durable; it may or may not be kept",
-            )
+        let unknown = self.shared.io.may_be_durable();
+        tracing::error!(error = %cause, unknown, "a commit failed; reopening the store");
+        if unknown {
+            outcome_unknown(cause)
         } else {
-            (
-                ErrorKind::NotWritten,
-                "storage failed; nothing of the commit was kept",
-            )
-        };
-        tracing::error!(error = %cause, outcome = ?kind, "a commit failed; reopening the store");
-        Error::new(kind, text).with_source(cause)
+            not_written(cause)
+        }
     }
 
     /// Shows the newest commit to all that begin from now on.
