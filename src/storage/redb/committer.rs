@@ -7,6 +7,7 @@ use super::group::{Databases, Group};
 use super::open::{self, Identity, OpenOptionsOf};
 use super::snapshot::{Readers, RedbSnapshot};
 use super::tables::Reader;
+use super::unsettled::Unsettled;
 use super::{Shared, Tally, touches};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -231,6 +232,7 @@ pub(super) struct Committer {
     memory_disk: Disk,
     databases: Option<Databases>,
     retired: Vec<ContainerId>,
+    unsettled: Unsettled,
     number: u64,
     superseded: VecDeque<(Weak<RedbSnapshot>, Timestamp)>,
     touched: Option<(Instant, Timestamp)>,
@@ -254,6 +256,7 @@ impl Committer {
             memory_disk,
             databases: Some(Databases { file, memory }),
             retired: identity.retired.clone(),
+            unsettled: Unsettled::default(),
             // Numbers grow within a process and from one opening of the file to the next.
             number: identity.epoch << 40,
             superseded: VecDeque::new(),
@@ -324,6 +327,7 @@ impl Committer {
             shared: &self.shared,
             retired: &mut self.retired,
             number: self.number,
+            unsettled: &mut self.unsettled,
         };
         let mut answers = Vec::with_capacity(jobs.len());
         let result = guarded(|| group.commit(jobs, flush, &mut answers));
@@ -332,11 +336,7 @@ impl Committer {
             Ok(written) => {
                 self.shared.touches.settle(&written.touches);
                 Tally::add(&tally.touches, written.touched);
-                let published = self.publish(written.file, written.memory);
-                if let Err(e) = published {
-                    tracing::error!(error = %e, "a commit cannot be shown; reopening the store");
-                    self.let_go();
-                }
+                self.show(written.file, written.memory);
                 self.count(&answers);
             }
             Err(e) => {
@@ -390,29 +390,41 @@ impl Committer {
             shared: &self.shared,
             retired: &mut self.retired,
             number: self.number,
+            unsettled: &mut self.unsettled,
         };
-        let result = guarded(|| work(&mut group)).and_then(|value| {
-            self.publish(true, true)?;
-            Ok(value)
-        });
-        result.map_err(|e| match e.kind() {
-            ErrorKind::Unavailable | ErrorKind::Corrupt => {
+        match guarded(|| work(&mut group)) {
+            Ok(value) => {
+                self.show(true, true);
+                Ok(value)
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Corrupt) => {
                 let error = self.failed(e);
                 self.let_go();
-                error
+                Err(error)
             }
-            _ => e,
-        })
+            Err(e) => Err(e),
+        }
     }
 
     /// What a storage failure means to those whose changes were in the group.
-    fn failed(&self, cause: Error) -> Error {
+    fn failed(&mut self, cause: Error) -> Error {
         let unknown = self.shared.io.may_be_durable();
+        if !unknown {
+            self.unsettled = Unsettled::default();
+        }
         tracing::error!(error = %cause, unknown, "a commit failed; reopening the store");
         if unknown {
             outcome_unknown(cause)
         } else {
             not_written(cause)
+        }
+    }
+
+    /// Publishes what was committed. It counts also where that fails.
+    fn show(&mut self, file: bool, memory: bool) {
+        if let Err(e) = self.publish(file, memory) {
+            tracing::error!(error = %e, "a commit cannot be shown; reopening the store");
+            self.let_go();
         }
     }
 
@@ -549,7 +561,9 @@ impl Committer {
     fn try_reopen(&mut self) -> Result<()> {
         let file = open::reopen(&self.file_disk, self.options, &self.shared.io)?;
         let memory = open::reopen(&self.memory_disk, self.options, &Arc::<Io>::default())?;
-        self.databases = Some(Databases { file, memory });
+        let databases = Databases { file, memory };
+        self.unsettled.settle(&databases)?;
+        self.databases = Some(databases);
         self.publish(true, true)
     }
 

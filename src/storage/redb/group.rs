@@ -7,12 +7,13 @@ use super::failure;
 use super::open::{begin_durable, plain};
 use super::tables::{CONTAINERS, META, RETIRED, Writer, Writers};
 use super::touches::Pending;
+use super::unsettled::{Before, Half, Unsettled};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::{Refusal, resolve};
 use crate::storage::record::{ContainerRecord, Kind, seal_plain};
 use crate::storage::{ContainerId, Outcome, SecretRecord, Settings};
-use redb::{Database, ReadableTable, WriteTransaction};
+use redb::{Database, WriteTransaction};
 use std::sync::atomic::Ordering;
 
 /// How many rows of ended containers and old tombstones go in one step.
@@ -29,6 +30,7 @@ pub(super) struct Group<'a> {
     pub(super) shared: &'a Shared,
     pub(super) retired: &'a mut Vec<ContainerId>,
     pub(super) number: u64,
+    pub(super) unsettled: &'a mut Unsettled,
 }
 
 /// Which databases a group changed, and the touches that it took along.
@@ -65,8 +67,16 @@ impl Group<'_> {
                 touches: &self.shared.touches,
                 registry: self.shared.registry.load(Ordering::Acquire),
             };
+            let mut half = Half {
+                number: self.number,
+                writes: Vec::new(),
+            };
             for (job, outcome) in answers.iter_mut() {
-                *outcome = apply(&mut writers, job, self.number)?;
+                *outcome = apply(&mut writers, job, &mut half)?;
+            }
+            if writers.file.dirty && !half.writes.is_empty() {
+                half.mark(&file_txn)?;
+                self.unsettled.half = Some(half);
             }
             let touches = if flush || writers.file.dirty {
                 self.shared.touches.list()
@@ -84,6 +94,7 @@ impl Group<'_> {
             }
         };
         self.seal(file_txn, memory_txn, &written)?;
+        self.unsettled.half = None;
         Ok(written)
     }
 
@@ -110,25 +121,32 @@ impl Group<'_> {
     pub(super) fn configure(&mut self, settings: &Settings) -> Result<()> {
         self.shared.io.begin_commit();
         let txn = begin_durable(&self.databases.file)?;
-        let registry = &self.shared.registry;
+        let mut counts = true;
         match settings {
             Settings::PutContainer(record) => {
-                let known = put_container(&txn, record)?;
-                txn.commit().map_err(failure::commit)?;
-                if !known {
-                    registry.fetch_add(1, Ordering::AcqRel);
-                }
+                let row = put_container(&txn, record)?;
+                counts = row.is_none();
+                self.unsettled.before = Some(Before {
+                    name: record.name.clone(),
+                    row,
+                    id: ContainerId(record.id),
+                });
             }
             Settings::RemoveContainer(name) => {
-                let id = remove_container(&txn, name)?;
-                txn.commit().map_err(failure::commit)?;
-                registry.fetch_add(1, Ordering::AcqRel);
-                self.retired.push(id);
+                self.unsettled.before = Some(remove_container(&txn, name)?);
             }
             Settings::PutSecrets(secrets) => {
                 put_secrets(&txn, secrets)?;
-                txn.commit().map_err(failure::commit)?;
+                counts = false;
             }
+        }
+        txn.commit().map_err(failure::commit)?;
+        let before = self.unsettled.before.take();
+        if let (Settings::RemoveContainer(_), Some(before)) = (settings, before) {
+            self.retired.push(before.id);
+        }
+        if counts {
+            self.shared.registry.fetch_add(1, Ordering::AcqRel);
         }
         Ok(())
     }
@@ -179,15 +197,17 @@ impl Group<'_> {
 }
 
 /// Merges one job into the group; an error concerns the storage and so the whole group.
-fn apply(writers: &mut Writers<'_>, job: &mut CommitJob, number: u64) -> Result<Outcome> {
+fn apply(writers: &mut Writers<'_>, job: &mut CommitJob, half: &mut Half) -> Result<Outcome> {
     let Some(set) = job.take_set() else {
         return Ok(Outcome::Committed);
     };
-    match resolve(&set, writers, number) {
+    match resolve(&set, writers, half.number) {
         Ok(writes) => {
             if !writes.is_empty() {
                 writers.file.apply(&writes, |id| !id.is_in_memory())?;
-                writers.memory.apply(&writes, ContainerId::is_in_memory)?;
+                if writers.memory.apply(&writes, ContainerId::is_in_memory)? {
+                    half.writes.push(writes);
+                }
             }
             Ok(Outcome::Committed)
         }
@@ -198,15 +218,14 @@ fn apply(writers: &mut Writers<'_>, job: &mut CommitJob, number: u64) -> Result<
     }
 }
 
-/// Stores a container; tells whether it was there. A new one gets the next number.
-fn put_container(txn: &WriteTransaction, record: &ContainerRecord) -> Result<bool> {
+/// Stores a container; returns the row that it had. A new one gets the next number.
+fn put_container(txn: &WriteTransaction, record: &ContainerRecord) -> Result<Option<Vec<u8>>> {
     let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
-    let name = record.name.as_str();
-    let known = containers.get(name).map_err(failure::storage)?.is_some();
-    containers
-        .insert(name, &*record.encode()?)
-        .map_err(failure::storage)?;
-    if !known {
+    let before = containers
+        .insert(record.name.as_str(), &*record.encode()?)
+        .map_err(failure::storage)?
+        .map(|row| row.value().to_vec());
+    if before.is_none() {
         let mut meta = txn.open_table(META).map_err(failure::table)?;
         let next = ContainerId(record.id).number() + 1;
         let next = next.max(plain(&meta, "next-container")?);
@@ -214,22 +233,27 @@ fn put_container(txn: &WriteTransaction, record: &ContainerRecord) -> Result<boo
         meta.insert("next-container", &*sealed)
             .map_err(failure::storage)?;
     }
-    Ok(known)
+    Ok(before)
 }
 
-fn remove_container(txn: &WriteTransaction, name: &str) -> Result<ContainerId> {
+/// Removes a container's row, and remembers that what it holds is to be reclaimed.
+fn remove_container(txn: &WriteTransaction, name: &str) -> Result<Before> {
     let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
-    let record = containers
+    let row = containers
         .remove(name)
         .map_err(failure::storage)?
-        .map(|record| ContainerRecord::decode(name, record.value()))
-        .transpose()?;
-    let Some(record) = record else {
+        .map(|row| row.value().to_vec());
+    let Some(row) = row else {
         return Err(Error::new(ErrorKind::NoSuchContainer, "no such container").in_container(name));
     };
+    let record = ContainerRecord::decode(name, &row)?;
     let mut retired = txn.open_table(RETIRED).map_err(failure::table)?;
     retired.insert(record.id, ()).map_err(failure::storage)?;
-    Ok(ContainerId(record.id))
+    Ok(Before {
+        name: name.to_owned(),
+        row: Some(row),
+        id: ContainerId(record.id),
+    })
 }
 
 fn put_secrets(txn: &WriteTransaction, secrets: &[SecretRecord]) -> Result<()> {

@@ -10,6 +10,7 @@ mod open;
 mod snapshot;
 mod tables;
 mod touches;
+mod unsettled;
 
 pub(crate) use file::Disk;
 pub(crate) use open::OpenOptionsOf as OpenOptions;

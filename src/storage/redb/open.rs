@@ -261,11 +261,21 @@ pub(super) fn plain<T: Plain>(
     meta: &impl ReadableTable<&'static str, &'static [u8]>,
     key: &str,
 ) -> Result<T> {
-    match meta.get(key).map_err(failure::storage)? {
-        Some(record) => open_plain(Kind::Meta, key.as_bytes(), record.value()),
-        None => Err(Error::new(
+    plain_if_there(meta, key)?.ok_or_else(|| {
+        Error::new(
             ErrorKind::Corrupt,
             format!("the store's record {key:?} is missing"),
-        )),
-    }
+        )
+    })
+}
+
+/// [`plain`] for a row that not every store has.
+pub(super) fn plain_if_there<T: Plain>(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    key: &str,
+) -> Result<Option<T>> {
+    let record = meta.get(key).map_err(failure::storage)?;
+    record
+        .map(|record| open_plain(Kind::Meta, key.as_bytes(), record.value()))
+        .transpose()
 }

@@ -169,12 +169,13 @@ impl<'t> Writer<'t> {
         })
     }
 
-    /// Writes those of the rows that belong to this database.
+    /// Writes those of the rows that belong to this database; tells whether there were any.
     pub(super) fn apply(
         &mut self,
         writes: &Writes,
         here: impl Fn(ContainerId) -> bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
+        let mut any = false;
         for write in writes.packages.iter().filter(|w| here(w.container)) {
             let key = write.key.as_slice();
             match &write.row {
@@ -182,7 +183,7 @@ impl<'t> Writer<'t> {
                 None => self.packages.remove(key).map(drop),
             }
             .map_err(failure::storage)?;
-            self.dirty = true;
+            any = true;
         }
         for write in writes.sessions.iter().filter(|w| here(w.container)) {
             let key = session_key(write.container, write.client);
@@ -195,7 +196,7 @@ impl<'t> Writer<'t> {
                 None => self.sessions.remove(&key).map(drop),
             }
             .map_err(failure::storage)?;
-            self.dirty = true;
+            any = true;
         }
         for (_, client, until) in writes.tombstones.iter().filter(|(id, ..)| here(*id)) {
             let key = client.as_bytes();
@@ -203,9 +204,10 @@ impl<'t> Writer<'t> {
             self.tombstones
                 .insert(key, &*record)
                 .map_err(failure::storage)?;
-            self.dirty = true;
+            any = true;
         }
-        Ok(())
+        self.dirty |= any;
+        Ok(any)
     }
 
     fn reindex(&mut self, session: [u8; 20], old: Option<&str>, new: Option<&str>) -> Result<()> {
