@@ -575,12 +575,16 @@ impl Committer {
         self.shared.closed.store(true, Ordering::Release);
         let databases = self.databases.take();
         self.let_go();
-        match databases {
+        let closed = match databases {
             None => Err(reopening()),
             Some(databases) => guarded(|| {
                 let _ = databases.memory.close();
                 databases.file.close().map_err(failure::database)
             }),
-        }
+        };
+        let unlocked = self.file_disk.close().map_err(|e| {
+            Error::new(ErrorKind::Io, "the file's lock cannot be released").with_source(e)
+        });
+        closed.and(unlocked)
     }
 }
