@@ -462,3 +462,7 @@ impl Drop for Inner {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "faults_tests.rs"]
+mod faults_tests;

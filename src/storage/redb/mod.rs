@@ -3,6 +3,8 @@
 
 mod committer;
 pub(crate) mod failure;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod file;
 mod group;
 mod migrate;

@@ -1,0 +1,655 @@
+//! C2.13: what a commit answers when storage fails, what is on the disk then, and that the store
+//! goes on by itself.
+
+use super::*;
+use crate::clock::Clock;
+use crate::storage::redb::faulty::{Call, EIO, ENOSPC, Failure, Fault, Faulty};
+use crate::{ClientId, ContainerSettings};
+use std::pin::pin;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
+
+/// A disk that holds a store with one session, in which "a" and "b" hold the number 1.
+struct Prepared {
+    image: Vec<u8>,
+    id: String,
+}
+
+fn builder() -> StoreBuilder {
+    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    Store::builder()
+        .clock(clock)
+        .secret([7; 32])
+        .implicit_sweeps(false)
+        .cache_size(1 << 20)
+}
+
+fn open(disk: &Faulty) -> Store {
+    builder().open_on(disk.disk()).unwrap()
+}
+
+fn prepare() -> Prepared {
+    let disk = Faulty::new(Vec::new());
+    let store = open(&disk);
+    let id = store.client_ids().issue();
+    put(&store, &id, 1).unwrap();
+    store.close().unwrap();
+    Prepared {
+        image: disk.kept(),
+        id: id.as_str().to_owned(),
+    }
+}
+
+impl Prepared {
+    fn open(&self) -> (Faulty, Store, ClientId) {
+        let disk = Faulty::new(self.image.clone());
+        let store = open(&disk);
+        let id = self.id(&store);
+        (disk, store, id)
+    }
+
+    fn id(&self, store: &Store) -> ClientId {
+        store.client_ids().verify(&self.id).unwrap()
+    }
+
+    /// What a store on this image serves.
+    fn found_in(&self, image: Vec<u8>) -> u64 {
+        let store = open(&Faulty::new(image));
+        let found = get(&store, &self.id(&store)).unwrap();
+        assert!(store.check().unwrap().is_clean());
+        found
+    }
+}
+
+/// One change in two packages.
+fn put(store: &Store, id: &ClientId, n: u64) -> Result<()> {
+    writing(store, id, n)?.commit()
+}
+
+fn writing(store: &Store, id: &ClientId, n: u64) -> Result<Transaction> {
+    let txn = store.begin()?;
+    let session = txn.session(id)?;
+    session.pkg("a").insert("n", n)?;
+    session.pkg("b").insert("n", n)?;
+    Ok(txn)
+}
+
+/// The number that both packages hold.
+fn get(store: &Store, id: &ClientId) -> Result<u64> {
+    let txn = store.begin()?;
+    let session = txn.session(id)?;
+    let a: Option<u64> = session.pkg("a").get("n")?;
+    let b: Option<u64> = session.pkg("b").get("n")?;
+    assert_eq!(a, b, "half a commit");
+    Ok(a.unwrap())
+}
+
+/// Asks until the store answers.
+fn eventually<T>(mut ask: impl FnMut() -> Result<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(e) => assert!(Instant::now() < until, "{e:?}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn fault(on: fn(Call) -> bool, after: usize, times: usize, failure: Failure) -> Fault {
+    Fault {
+        on,
+        after,
+        times,
+        failure,
+    }
+}
+
+/// The first so many polls of a commit, without anyone who would be woken.
+fn queue(txn: Transaction) -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>> {
+    let mut committing: std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>> =
+        Box::pin(txn.commit_async());
+    let polled = committing
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_pending());
+    committing
+}
+
+/// Lets each call of a commit go wrong in turn. Holds every answer against what is served afterwards
+/// and what a power loss would leave; returns the answers.
+fn each_call_fails(
+    builder: fn() -> StoreBuilder,
+    fault: Fault,
+    change: fn(&Store, &ClientId) -> Result<()>,
+) -> Vec<ErrorKind> {
+    let prepared = prepare();
+    let mut answers = Vec::new();
+    for after in 0.. {
+        let disk = Faulty::new(prepared.image.clone());
+        let store = builder().open_on(disk.disk()).unwrap();
+        let id = prepared.id(&store);
+        disk.fail(Fault { after, ..fault });
+        let answer = change(&store, &id);
+        let struck = disk.heal();
+        let found = eventually(|| get(&store, &id));
+        let kept = prepared.found_in(disk.kept());
+        assert_eq!(found, kept, "call {after}: served is what is kept");
+        match answer {
+            // A page that is written early to make room may fail and be written again.
+            Ok(()) => assert_eq!(found, 2, "acknowledged"),
+            Err(e) => {
+                match e.kind() {
+                    ErrorKind::NotWritten => assert_eq!(found, 1, "call {after}"),
+                    ErrorKind::OutcomeUnknown => assert!(found == 1 || found == 2),
+                    other => panic!("call {after}: {other:?}"),
+                }
+                answers.push(e.kind());
+                assert!(store.statistics().unwrap().reopened() > 0);
+            }
+        }
+        if !struck {
+            break;
+        }
+        put(&store, &id, 3).unwrap();
+        assert_eq!(prepared.found_in(disk.kept()), 3, "call {after}");
+    }
+    answers
+}
+
+/// Nothing that could make the commit durable is written before the last header, so only that write
+/// and the sync after it leave the outcome open.
+fn assert_unknown_only_at_the_end(answers: &[ErrorKind]) {
+    let (certain, open) = answers.split_at(answers.len() - 2);
+    assert!(certain.len() > 5, "{answers:?}");
+    assert!(
+        certain.iter().all(|k| *k == ErrorKind::NotWritten),
+        "{answers:?}"
+    );
+    assert!(
+        open.iter().all(|k| *k == ErrorKind::OutcomeUnknown),
+        "{answers:?}"
+    );
+}
+
+// C2.13
+#[test]
+fn a_commit_tells_whether_it_may_have_been_written_when_a_call_fails() {
+    let change = |store: &Store, id: &ClientId| put(store, id, 2);
+    for failure in [
+        Failure::Error(EIO),
+        Failure::Half(EIO),
+        Failure::Error(ENOSPC),
+    ] {
+        for times in [1, Fault::FOR_GOOD] {
+            let fault = fault(Fault::changes, 0, times, failure);
+            assert_unknown_only_at_the_end(&each_call_fails(builder, fault, change));
+        }
+    }
+}
+
+// C2.13
+#[test]
+fn a_commit_that_makes_the_file_grow_tells_no_less() {
+    fn grow(store: &Store, id: &ClientId) -> Result<()> {
+        let txn = writing(store, id, 2)?;
+        let pages = txn.session(id)?;
+        for i in 0..2 {
+            let package = pages.pkg(&format!("large {i}"));
+            package.insert("bytes", vec![7_u8; 900_000])?;
+        }
+        txn.commit()
+    }
+    assert!(prepare().image.len() < 2 * 900_000, "nothing would grow");
+    let fault = fault(Fault::changes, 0, 1, Failure::Half(ENOSPC));
+    let answers = each_call_fails(builder, fault, grow);
+    assert_unknown_only_at_the_end(&answers);
+}
+
+// C2.13, C5.4
+#[test]
+fn a_panic_below_fails_the_commit_and_nothing_else() {
+    let change = |store: &Store, id: &ClientId| put(store, id, 2);
+    let fault = fault(Fault::changes, 0, 1, Failure::Panic);
+    assert_unknown_only_at_the_end(&each_call_fails(builder, fault, change));
+}
+
+// C2.13
+#[test]
+fn a_store_that_cannot_reopen_is_unavailable_until_it_can() {
+    let prepared = prepare();
+    let (disk, store, id) = prepared.open();
+    let older = store.begin().unwrap();
+    let reading = older.session(&id).unwrap();
+    assert_eq!(reading.pkg("a").get("n").unwrap(), Some(1_u64));
+    let begun = writing(&store, &id, 3).unwrap();
+
+    disk.fail(fault(
+        Fault::changes,
+        0,
+        Fault::FOR_GOOD,
+        Failure::Error(EIO),
+    ));
+    assert_eq!(
+        put(&store, &id, 2).unwrap_err().kind(),
+        ErrorKind::NotWritten
+    );
+
+    assert_eq!(store.begin().unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(begun.commit().unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(
+        store.rotate_secret().unwrap_err().kind(),
+        ErrorKind::Unsupported,
+        "the secrets are the application's"
+    );
+    let registered = store.register("late", ContainerSettings::new());
+    assert_eq!(registered.unwrap_err().kind(), ErrorKind::Unavailable);
+    // What was read stays; what was not cannot be read any more.
+    assert_eq!(reading.pkg("a").get("n").unwrap(), Some(1_u64));
+    let unread = reading.pkg("b").get::<u64>("n").unwrap_err();
+    assert_eq!(unread.kind(), ErrorKind::SnapshotTooOld);
+
+    disk.heal();
+    assert_eq!(eventually(|| get(&store, &id)), 1);
+    let unread = reading.pkg("b").get::<u64>("n").unwrap_err();
+    assert_eq!(unread.kind(), ErrorKind::SnapshotTooOld);
+    put(&store, &id, 4).unwrap();
+    assert_eq!(get(&store, &id).unwrap(), 4);
+}
+
+// C2.13, C2.14
+#[test]
+fn a_transaction_begun_before_the_failure_still_commits_after_it() {
+    let prepared = prepare();
+    let (disk, store, id) = prepared.open();
+    let begun = writing(&store, &id, 3).unwrap();
+    disk.fail(fault(Fault::changes, 0, 1, Failure::Error(EIO)));
+    assert_eq!(
+        put(&store, &id, 2).unwrap_err().kind(),
+        ErrorKind::NotWritten
+    );
+    eventually(|| store.begin().map(drop));
+    begun.commit().unwrap();
+    assert_eq!(get(&store, &id).unwrap(), 3);
+}
+
+// C2.13
+#[test]
+fn a_full_disk_is_survived() {
+    let prepared = prepare();
+    let (disk, store, id) = prepared.open();
+    disk.fail(fault(
+        Fault::changes,
+        3,
+        Fault::FOR_GOOD,
+        Failure::Half(ENOSPC),
+    ));
+    assert_eq!(
+        put(&store, &id, 2).unwrap_err().kind(),
+        ErrorKind::NotWritten
+    );
+    for _ in 0..3 {
+        let refused = put(&store, &id, 2).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    }
+    disk.heal();
+    eventually(|| put(&store, &id, 2));
+    assert_eq!(get(&store, &id).unwrap(), 2);
+    assert_eq!(prepared.found_in(disk.kept()), 2);
+}
+
+// C2.13
+#[test]
+fn a_failed_read_is_cured_by_reopening() {
+    let prepared = prepare();
+    let disk = Faulty::new(prepared.image.clone());
+    let store = builder().cache_size(0).open_on(disk.disk()).unwrap();
+    let id = prepared.id(&store);
+    // Root pages are kept; what lies below them is read each time.
+    let spread = |txn: &Txn| {
+        for i in 0..8 {
+            let package = txn.session(&id)?.pkg(&format!("spread {i}"));
+            package.insert("bytes", vec![7_u8; 3000])?;
+        }
+        Ok::<_, Error>(())
+    };
+    store.transact(spread).unwrap();
+    disk.fail(fault(|call| call == Call::Read, 0, 1, Failure::Error(EIO)));
+    assert_eq!(get(&store, &id).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(disk.heal());
+    assert_eq!(eventually(|| get(&store, &id)), 1);
+    put(&store, &id, 2).unwrap();
+    assert_eq!(get(&store, &id).unwrap(), 2);
+}
+
+// C2.13
+#[test]
+fn a_commit_tells_whether_it_may_have_been_written_when_a_read_fails() {
+    let answers = each_call_fails(
+        || builder().cache_size(0),
+        fault(|call| call == Call::Read, 0, 1, Failure::Error(EIO)),
+        |store, id| put(store, id, 2),
+    );
+    assert!(answers.contains(&ErrorKind::NotWritten));
+}
+
+// C2.13
+#[test]
+fn all_members_of_a_failed_group_are_told_and_none_leaves_a_trace() {
+    let prepared = prepare();
+    let (disk, store, id) = prepared.open();
+    let others: Vec<ClientId> = (0..4).map(|_| store.client_ids().issue()).collect();
+    disk.hold();
+    let first = queue(writing(&store, &id, 2).unwrap());
+    disk.wait_until_held();
+    // These wait together while the first is being synced.
+    let group: Vec<_> = others
+        .iter()
+        .map(|other| queue(writing(&store, other, 5).unwrap()))
+        .collect();
+    // The second sync of the first commit still succeeds.
+    disk.fail(fault(|call| call == Call::Sync, 2, 1, Failure::Error(EIO)));
+    disk.release();
+    pollster::block_on(first).unwrap();
+    for member in group {
+        let answer = pollster::block_on(member).unwrap_err();
+        assert_eq!(answer.kind(), ErrorKind::NotWritten);
+    }
+    assert_eq!(eventually(|| get(&store, &id)), 2);
+    let txn = store.begin().unwrap();
+    for other in &others {
+        assert!(!txn.session(other).unwrap().exists().unwrap());
+    }
+    assert_eq!(store.statistics().unwrap().reopened(), 1);
+}
+
+// C2.13
+#[test]
+fn a_member_that_fails_leaves_no_trace_in_its_group() {
+    let prepared = prepare();
+    let (disk, store, id) = prepared.open();
+    let [before, at_fault, after] = std::array::from_fn(|_| store.client_ids().issue());
+    let fill = |txn: &Txn| {
+        let session = txn.session(&at_fault)?;
+        session.pkg("counter").insert("n", u64::MAX)
+    };
+    store.transact(fill).unwrap();
+    put(&store, &at_fault, 1).unwrap();
+    let groups = store.statistics().unwrap().groups();
+    disk.hold();
+    let first = queue(writing(&store, &id, 2).unwrap());
+    disk.wait_until_held();
+    let overflow = writing(&store, &at_fault, 9).unwrap();
+    let counters = overflow.session(&at_fault).unwrap();
+    counters.pkg("counter").add("n", 1).unwrap();
+    let group = [
+        queue(writing(&store, &before, 9).unwrap()),
+        queue(overflow),
+        queue(writing(&store, &after, 9).unwrap()),
+    ];
+    disk.release();
+    pollster::block_on(first).unwrap();
+    let [a, b, c] = group.map(pollster::block_on);
+    a.unwrap();
+    assert_eq!(b.unwrap_err().kind(), ErrorKind::Overflow);
+    c.unwrap();
+    assert_eq!(store.statistics().unwrap().groups(), groups + 2);
+    assert_eq!(get(&store, &before).unwrap(), 9);
+    assert_eq!(get(&store, &at_fault).unwrap(), 1);
+    assert_eq!(get(&store, &after).unwrap(), 9);
+}
+
+// C2.13
+#[test]
+fn a_refusal_that_rests_on_a_failed_group_is_none() {
+    let prepared = prepare();
+    let (disk, store, id) = prepared.open();
+    disk.hold();
+    let first = queue(writing(&store, &id, 2).unwrap());
+    disk.wait_until_held();
+    let add = |n: i64| {
+        let txn = store.begin().unwrap();
+        let package = txn.session(&id).unwrap().pkg("counter");
+        package.add("n", n).unwrap();
+        queue(txn)
+    };
+    // The second overflows only because the first of its group is there.
+    let (full, more) = (add(i64::MAX), add(i64::MAX));
+    let (huge, most) = (add(i64::MAX), add(i64::MAX));
+    disk.fail(fault(|call| call == Call::Sync, 2, 1, Failure::Error(EIO)));
+    disk.release();
+    pollster::block_on(first).unwrap();
+    for member in [full, more, huge, most] {
+        let answer = pollster::block_on(member).unwrap_err();
+        assert_eq!(answer.kind(), ErrorKind::NotWritten);
+    }
+}
+
+// C2.13
+#[test]
+fn what_waits_is_answered_when_the_store_closes() {
+    let prepared = prepare();
+    let (disk, store, id) = prepared.open();
+    disk.hold();
+    let first = queue(writing(&store, &id, 2).unwrap());
+    disk.wait_until_held();
+    let others: Vec<ClientId> = (0..4).map(|_| store.client_ids().issue()).collect();
+    let waiting: Vec<_> = others
+        .iter()
+        .map(|other| queue(writing(&store, other, 5).unwrap()))
+        .collect();
+    let closing = std::thread::spawn({
+        let store = store.clone();
+        move || store.close()
+    });
+    disk.release();
+    pollster::block_on(first).unwrap();
+    for commit in waiting {
+        pollster::block_on(commit).unwrap();
+    }
+    closing.join().unwrap().unwrap();
+    assert_eq!(put(&store, &id, 3).unwrap_err().kind(), ErrorKind::Closed);
+    drop(store);
+    let store = open(&Faulty::new(disk.kept()));
+    for other in &others {
+        assert_eq!(get(&store, other).unwrap(), 5);
+    }
+}
+
+// C2.13
+#[test]
+fn what_waits_is_answered_when_the_store_closes_while_the_disk_fails() {
+    let prepared = prepare();
+    let (disk, store, id) = prepared.open();
+    disk.hold();
+    let first = queue(writing(&store, &id, 2).unwrap());
+    disk.wait_until_held();
+    let waiting: Vec<_> = (3..6)
+        .map(|n| queue(writing(&store, &id, n).unwrap()))
+        .collect();
+    disk.fail(fault(|_| true, 0, Fault::FOR_GOOD, Failure::Error(EIO)));
+    let closing = std::thread::spawn({
+        let store = store.clone();
+        move || store.close()
+    });
+    disk.release();
+    assert_eq!(
+        pollster::block_on(first).unwrap_err().kind(),
+        ErrorKind::NotWritten
+    );
+    for commit in waiting {
+        let answer = pollster::block_on(commit).unwrap_err();
+        assert_eq!(answer.kind(), ErrorKind::Unavailable);
+    }
+    assert!(closing.join().unwrap().is_err());
+    assert_eq!(prepared.found_in(disk.kept()), 1);
+}
+
+/// Panics when it is woken.
+struct Startled;
+
+impl Wake for Startled {
+    fn wake(self: Arc<Self>) {
+        panic!("woken");
+    }
+}
+
+// C2.13: neither its own death nor anyone's waker makes the committer forget who waits.
+#[test]
+fn a_waker_that_panics_harms_nobody_else() {
+    let prepared = prepare();
+    let (disk, store, id) = prepared.open();
+    disk.hold();
+    let startled = writing(&store, &id, 2).unwrap().commit_async();
+    let mut startled = pin!(startled);
+    let waker = Waker::from(Arc::new(Startled));
+    let polled = startled.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(matches!(polled, Poll::Pending));
+    disk.wait_until_held();
+    let other = queue(writing(&store, &id, 3).unwrap());
+    disk.release();
+    pollster::block_on(other).unwrap();
+    put(&store, &id, 4).unwrap();
+    assert_eq!(get(&store, &id).unwrap(), 4);
+    store.close().unwrap();
+}
+
+// C7.1, C2.13: another process that finds the file free would leave this store locked out.
+#[test]
+fn the_file_stays_locked_while_the_store_reopens() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let disk = Faulty::locked_as(file.reopen().unwrap());
+    let rival = || {
+        let rival = Faulty::locked_as(file.reopen().unwrap());
+        builder().open_on(rival.disk()).map(drop)
+    };
+    let store = open(&disk);
+    let id = store.client_ids().issue();
+    put(&store, &id, 1).unwrap();
+    assert_eq!(rival().unwrap_err().kind(), ErrorKind::Locked);
+    disk.fail(fault(
+        Fault::changes,
+        0,
+        Fault::FOR_GOOD,
+        Failure::Error(EIO),
+    ));
+    put(&store, &id, 2).unwrap_err();
+    assert_eq!(
+        put(&store, &id, 2).unwrap_err().kind(),
+        ErrorKind::Unavailable
+    );
+    assert_eq!(rival().unwrap_err().kind(), ErrorKind::Locked);
+    disk.heal();
+    eventually(|| put(&store, &id, 2));
+    assert_eq!(rival().unwrap_err().kind(), ErrorKind::Locked);
+    store.close().unwrap();
+    rival().unwrap();
+}
+
+/// A group over file and memory whose outcome is open when it fails.
+fn mixed(store: &Store, id: &ClientId, n: u64) -> Result<()> {
+    store.transact(|txn| {
+        let session = txn.session(id)?;
+        session.pkg("a").insert("n", n)?;
+        session.pkg("in memory").insert("n", n)
+    })
+}
+
+fn mixed_values(store: &Store, id: &ClientId) -> Result<(Option<u64>, Option<u64>)> {
+    let txn = store.begin()?;
+    let session = txn.session(id)?;
+    let file = session.pkg("a").get("n")?;
+    Ok((file, session.pkg("in memory").get("n")?))
+}
+
+// C1.7, C2.2
+#[test]
+fn a_commit_over_file_and_memory_is_in_both_or_in_neither_after_a_failure() {
+    let prepared = prepare();
+    let mut unknown = [0, 0];
+    for failure in [Failure::Error(EIO), Failure::Half(EIO)] {
+        for after in 0.. {
+            let (disk, store, id) = prepared.open();
+            store
+                .register("in memory", ContainerSettings::new().in_memory())
+                .unwrap();
+            mixed(&store, &id, 2).unwrap();
+            disk.fail(fault(Fault::changes, after, 1, failure));
+            let answer = mixed(&store, &id, 3);
+            disk.heal();
+            let (file, memory) = eventually(|| mixed_values(&store, &id));
+            assert_eq!(file, memory, "call {after}: {answer:?}");
+            match answer {
+                Ok(()) => {
+                    assert_eq!(file, Some(3));
+                    break;
+                }
+                Err(e) if e.kind() == ErrorKind::OutcomeUnknown => {
+                    unknown[usize::from(file == Some(3))] += 1;
+                }
+                Err(e) => {
+                    assert_eq!(e.kind(), ErrorKind::NotWritten);
+                    assert_eq!(file, Some(2));
+                }
+            }
+            mixed(&store, &id, 4).unwrap();
+            let both = mixed_values(&store, &id).unwrap();
+            assert_eq!(both, (Some(4), Some(4)));
+        }
+    }
+    assert!(unknown[0] > 0 && unknown[1] > 0, "{unknown:?}");
+}
+
+// C1.2, C2.13: the process and its file must agree on the containers.
+#[test]
+fn a_container_whose_removal_failed_keeps_what_is_committed_to_it() {
+    let prepared = prepare();
+    for failure in [Failure::Error(EIO), Failure::Half(EIO)] {
+        for after in 0.. {
+            let (disk, store, id) = prepared.open();
+            store.register("kept", ContainerSettings::new()).unwrap();
+            disk.fail(fault(Fault::changes, after, 1, failure));
+            let answer = store.unregister("kept");
+            disk.heal();
+            if answer.is_ok() {
+                break;
+            }
+            eventually(|| store.begin().map(drop));
+            store.container("kept").unwrap();
+            let write = |txn: &Txn| txn.session(&id)?.pkg("kept").insert("n", 5);
+            store.transact(write).unwrap();
+            store.close().unwrap();
+            let store = open(&Faulty::new(disk.kept()));
+            let container = store.container("kept");
+            assert!(container.is_ok(), "call {after}: {answer:?}");
+            let txn = store.begin().unwrap();
+            let session = txn.session(&prepared.id(&store)).unwrap();
+            assert_eq!(session.pkg("kept").get("n").unwrap(), Some(5));
+        }
+    }
+}
+
+// C1.2, C2.13
+#[test]
+fn containers_whose_registration_failed_never_share_a_number() {
+    let prepared = prepare();
+    for after in 0.. {
+        let (disk, store, id) = prepared.open();
+        disk.fail(fault(Fault::changes, after, 1, Failure::Error(EIO)));
+        let answer = store.register("first", ContainerSettings::new());
+        disk.heal();
+        if answer.is_ok() {
+            break;
+        }
+        eventually(|| store.begin().map(drop));
+        store.register("second", ContainerSettings::new()).unwrap();
+        let write = |txn: &Txn| txn.session(&id)?.pkg("second").insert("n", 5);
+        store.transact(write).unwrap();
+        store.close().unwrap();
+        let store = open(&Faulty::new(disk.kept()));
+        store.register("first", ContainerSettings::new()).unwrap();
+        let second = store.container("second").unwrap().statistics().unwrap();
+        let first = store.container("first").unwrap().statistics().unwrap();
+        assert_eq!((first.live, second.live), (0, 1), "call {after}");
+    }
+}
