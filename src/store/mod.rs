@@ -464,5 +464,6 @@ impl Drop for Inner {
 }
 
 #[cfg(test)]
-#[path = "faults_tests.rs"]
+mod crash_tests;
+#[cfg(test)]
 mod faults_tests;
