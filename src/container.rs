@@ -254,10 +254,10 @@ impl Container {
         scan(&self.house, room.id(), |_, _, row| {
             match row {
                 Err(_) => counts.unreadable += 1,
-                Ok(row) if is_expired(&self.house, &room, row, now) => counts.expired += 1,
-                Ok(row) => {
+                Ok(row) if expired(&self.house, &room, row, now)?.is_some() => counts.expired += 1,
+                Ok((_, row)) => {
                     counts.live += 1;
-                    counts.packages += row.1.packages.len() as u64;
+                    counts.packages += row.packages.len() as u64;
                 }
             }
             Ok(())
@@ -310,22 +310,21 @@ pub(crate) enum StepEnd {
     No,
 }
 
-/// The later of the recorded access and one that waits to be written decides (C3.2).
-pub(crate) fn is_expired(
+/// What a commit must find of a session that has expired, to remove it.
+fn expired(
     house: &House,
     room: &Room,
     (client, row): Row<'_>,
     now: Timestamp,
-) -> bool {
-    let mut times = row.times();
-    if !room.policy.is_expired(&times, now) {
-        return false;
-    }
-    let waiting = house
-        .storage
-        .pending_touch(room.id(), client, row.generation);
-    times.last_access = waiting.map_or(times.last_access, |at| at.max(times.last_access));
-    room.policy.is_expired(&times, now)
+) -> Result<Option<State>> {
+    let times = house.times_of(room, client, row, now)?;
+    Ok(room
+        .policy
+        .is_expired(&times, now)
+        .then_some(State::Expired {
+            generation: row.generation,
+            last_access: times.last_access,
+        }))
 }
 
 /// Removes what has expired in a container.
@@ -340,8 +339,10 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
                 swept.unreadable += 1;
                 tracing::warn!(%error, "a sweep met a damaged session");
             }
-            Ok(row) if is_expired(house, room, row, now) => batch.push(stale(room, row)),
-            Ok(_) => {}
+            Ok(row) => {
+                let state = expired(house, room, row, now)?;
+                batch.extend(state.map(|state| removal(room, row.0, state)));
+            }
         }
         if batch.len() >= REMOVED || (end == StepEnd::Yes && !batch.is_empty()) {
             swept.removed += remove(house, room, now, std::mem::take(&mut batch))?;
@@ -355,15 +356,12 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
     Ok(swept)
 }
 
-fn stale(room: &Room, (client, row): Row<'_>) -> ClientChange {
+fn removal(room: &Room, client: ClientKey, state: State) -> ClientChange {
     ClientChange {
         client,
         seen: vec![Seen {
             place: room.place.clone(),
-            state: State::Expired {
-                generation: row.generation,
-                last_access: row.last_access,
-            },
+            state,
             observed: false,
             touch: None,
         }],

@@ -135,13 +135,14 @@ pub(crate) trait Storage: Send + Sync {
     fn commit(&self, set: ChangeSet, done: Done);
     /// Records an access time; it becomes durable with the next commit or within a second (C3.4).
     fn touch(&self, touch: Touch);
-    /// The access time that waits to be written for a session of this generation.
+    /// The access time that waits to be written for a session of this generation. It waits until a
+    /// snapshot shows it.
     fn pending_touch(
         &self,
         container: ContainerId,
         client: ClientKey,
         generation: u64,
-    ) -> Option<Timestamp>;
+    ) -> Option<TouchAt>;
     /// Changes containers or secrets, durably; waits for it.
     fn configure(&self, settings: Settings) -> Result<()>;
     /// Removes a bounded number of rows that unregistered containers and old tombstones left;

@@ -11,9 +11,7 @@ pub use check::Check;
 pub use statistics::Statistics;
 
 use crate::client_id::{ClientIds, ClientKey};
-use crate::container::{
-    Configure, Container, ContainerSettings, is_expired, no_such_container, room,
-};
+use crate::container::{Configure, Container, ContainerSettings, no_such_container, room};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
 use crate::storage::record::ContainerRecord;
@@ -278,10 +276,11 @@ impl Store {
                 continue;
             };
             let row = snapshot.session(container, client)?;
-            let live = row.is_some_and(|row| {
-                row.owner.as_deref() == Some(owner) && !is_expired(house, room, (client, &row), now)
-            });
-            if live && !found.contains(&client) {
+            let Some(row) = row.filter(|row| row.owner.as_deref() == Some(owner)) else {
+                continue;
+            };
+            let times = house.times_of(room, client, &row, now)?;
+            if !room.policy.is_expired(&times, now) && !found.contains(&client) {
                 found.push(client);
             }
         }

@@ -2,10 +2,11 @@
 
 use super::turns::Turns;
 use super::worker::Worker;
-use crate::client_id::ClientIds;
-use crate::clock::Clock;
+use crate::client_id::{ClientIds, ClientKey};
+use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::expiry::Policy;
+use crate::expiry::{Policy, Times};
+use crate::storage::record::SessionRow;
 use crate::storage::{ContainerId, Limits, Place, Storage};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
@@ -21,6 +22,35 @@ pub(crate) struct House {
     pub(crate) turns: Arc<Turns>,
     pub(crate) hooks: Worker,
     pub(crate) reruns: super::rerun::Reruns,
+}
+
+impl House {
+    /// The times of a session that a snapshot shows. Where they decide something, an access that was
+    /// recorded since counts: it waits to be written, or has been written after the snapshot (C3.2).
+    pub(crate) fn times_of(
+        &self,
+        room: &Room,
+        client: ClientKey,
+        row: &SessionRow,
+        now: Timestamp,
+    ) -> Result<Times> {
+        let (policy, storage) = (&room.policy, &self.storage);
+        let mut times = row.times();
+        // The common case, a session that was touched lately, looks for nothing.
+        if !policy.is_expired(&times, now) && !policy.is_touch_due(&times, now) {
+            return Ok(times);
+        }
+        let waiting = storage.pending_touch(room.id(), client, row.generation);
+        let newest = storage
+            .snapshot()?
+            .session(room.id(), client)
+            .map_err(|e| e.in_container(&*room.place.name))?;
+        let recorded = newest
+            .filter(|newest| newest.generation == row.generation)
+            .map_or(times.last_access, |newest| newest.last_access);
+        times.last_access = waiting.map_or(recorded, |touch| touch.merged_with(recorded));
+        Ok(times)
+    }
 }
 
 /// The store's settings that transactions go by.

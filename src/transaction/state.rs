@@ -183,7 +183,7 @@ impl State {
     }
 
     fn load_session(&self, id: SubjectId, room: &Arc<Room>) -> Result<SessionView> {
-        let mut row = None;
+        let (mut row, mut live) = (None, false);
         // A fresh id has no session unless another transaction founded it.
         if let Some(client) = self.subject(id)?.key() {
             self.check_age()?;
@@ -191,19 +191,12 @@ impl State {
                 .snapshot
                 .session(room.id(), client)
                 .map_err(|e| e.in_container(&*room.place.name))?;
-            if let Some(row) = &mut row
-                && room.policy.is_touch_due(&row.times(), self.now)
-                && let Some(waiting) =
-                    self.house
-                        .storage
-                        .pending_touch(room.id(), client, row.generation)
-            {
-                row.last_access = row.last_access.max(waiting);
+            if let Some(row) = &mut row {
+                let times = self.house.times_of(room, client, row, self.now)?;
+                row.last_access = times.last_access;
+                live = !room.policy.is_expired(&times, self.now);
             }
         }
-        let live = row
-            .as_ref()
-            .is_some_and(|row| !room.policy.is_expired(&row.times(), self.now));
         Ok(SessionView {
             room: room.clone(),
             row,

@@ -331,12 +331,12 @@ impl Committer {
         };
         let mut answers = Vec::with_capacity(jobs.len());
         let result = guarded(|| group.commit(jobs, flush, &mut answers));
-        let tally = &self.shared.counters;
         match result {
             Ok(written) => {
-                self.shared.touches.settle(&written.touches);
-                Tally::add(&tally.touches, written.touched);
                 self.show(written.file, written.memory);
+                // Only now, or a session that begins in between would see neither.
+                self.shared.touches.settle(&written.touches);
+                Tally::add(&self.shared.counters.touches, written.touched);
                 self.count(&answers);
             }
             Err(e) => {

@@ -20,6 +20,7 @@ pub(crate) use open::OpenOptionsOf as OpenOptions;
 use super::record::ContainerRecord;
 use super::{
     ChangeSet, ContainerId, Counters, Done, SecretRecord, Settings, Snapshot, Storage, Touch,
+    TouchAt,
 };
 use crate::client_id::ClientKey;
 use crate::clock::{Clock, Timestamp};
@@ -200,9 +201,8 @@ impl Storage for Engine {
         container: ContainerId,
         client: ClientKey,
         generation: u64,
-    ) -> Option<Timestamp> {
-        let touch = self.shared.touches.get(container, client, generation);
-        touch.map(|at| at.time)
+    ) -> Option<TouchAt> {
+        self.shared.touches.get(container, client, generation)
     }
 
     fn configure(&self, settings: Settings) -> Result<()> {
