@@ -229,6 +229,15 @@ impl ClientChange {
             || self.owner.is_some()
             || self.packages.iter().any(PackageChange::writes)
     }
+
+    /// Whether more than access times may be written to the file.
+    pub(crate) fn writes_to_file(&self) -> bool {
+        let in_file = |p: &PackageChange| p.writes() && !p.place.id.is_in_memory();
+        !matches!(self.end, End::Stays)
+            || self.timeout.is_some()
+            || self.owner.is_some()
+            || self.packages.iter().any(in_file)
+    }
 }
 
 /// What becomes of a client's session.

@@ -8,7 +8,7 @@ use super::turns::Turn;
 use super::worker::Task;
 use crate::client_id::{ClientId, ClientKey};
 use crate::error::{Error, ErrorKind};
-use crate::storage::{ChangeSet, Outcome, StaleCommute};
+use crate::storage::{ChangeSet, Outcome, StaleCommute, Touch};
 use futures_channel::oneshot;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,11 +40,14 @@ pub(super) struct Ending {
     pub(super) closures: Vec<Closure>,
     pub(super) turns: Vec<Turn>,
     pub(super) founders: Vec<ClientId>,
+    /// Access times to record when the rest is committed.
+    pub(super) touches: Vec<Touch>,
 }
 
 impl Ending {
     fn committed(mut self) {
         self.founders.iter().for_each(ClientId::spend);
+        record_touches(&self.house, &self.touches);
         let unused = std::mem::take(&mut self.after_abort);
         self.discard(unused);
         for hook in std::mem::take(&mut self.after_commit) {
@@ -122,6 +125,7 @@ impl Departure {
         }
         ending.founders = packed.founders;
         ending.closures = packed.closures;
+        ending.touches = packed.touches;
         let (reply, answer) = oneshot::channel();
         let flight = Flight { ending, reply };
         flight.take_off(set);
@@ -138,7 +142,7 @@ impl Departure {
 
 /// Records the access times of sessions that are still the ones that were loaded; tells whether
 /// there were any.
-fn record_touches(house: &House, touches: &[crate::storage::Touch]) -> bool {
+fn record_touches(house: &House, touches: &[Touch]) -> bool {
     if touches.is_empty() {
         return false;
     }

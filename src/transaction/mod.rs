@@ -318,6 +318,7 @@ impl State {
             closures: Vec::new(),
             turns: self.turn.take().into_iter().collect(),
             founders: Vec::new(),
+            touches: Vec::new(),
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) struct Packed {
     pub(super) closures: Vec<Closure>,
     /// Ids that are no longer fresh once this is committed.
     pub(super) founders: Vec<ClientId>,
-    /// Access times that are due, where nothing else is written.
+    /// Access times that are due and not part of the set.
     pub(super) touches: Vec<Touch>,
     /// The sessions, known before, that are written to: whose lines the commit passes through.
     pub(super) contended: Vec<ClientKey>,
@@ -206,6 +206,7 @@ impl State {
             self.check_founder(subject, &changes)?;
             self.pack_subject(subject, changes, &mut clients, packed)?;
         }
+        packed.touches = touches_beside(&mut clients, std::mem::take(&mut packed.touches));
         let rules = &self.house.rules;
         packed.set = Some(ChangeSet {
             now: self.now,
@@ -306,6 +307,21 @@ impl State {
             touch: self.touch_of(view),
         }
     }
+}
+
+/// Takes the access times of sessions in the file out of a commit that otherwise changes memory only:
+/// a touch makes no request wait for the disk (C3.4). Returns what is left to record of `due`.
+fn touches_beside(clients: &mut [ClientChange], mut due: Vec<Touch>) -> Vec<Touch> {
+    if clients.iter().any(ClientChange::writes_to_file) {
+        return Vec::new();
+    }
+    for seen in clients.iter_mut().flat_map(|client| &mut client.seen) {
+        if !seen.place.id.is_in_memory() {
+            seen.touch = None;
+        }
+    }
+    due.retain(|touch| !touch.container.is_in_memory());
+    due
 }
 
 /// The change of a client whose session begins with it.
