@@ -149,6 +149,23 @@ impl<'a> Room<'a> {
         self.seen.observed && was != self.row.is_some()
     }
 
+    /// Whether what was added is within the limit, when everything is merged (C5.3).
+    fn check_count(&self, limits: &Limits) -> Result<()> {
+        let Some(row) = &self.row else { return Ok(()) };
+        let stored = |package: &str| self.stored.as_ref().is_some_and(|row| row.has(package));
+        let mut added = self.packages.keys().filter(|p| row.has(p) && !stored(p));
+        let (count, limit) = (row.packages.len(), limits.packages);
+        match added.next_back() {
+            Some(package) if count > limit => {
+                let error = too_large("the session has too many packages", count, limit, "");
+                Err(error
+                    .in_container(&*self.seen.place.name)
+                    .in_package(&**package))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A session that was seen live must be the one still there, and one seen expired must not have
     /// come back to life, or a write would join another session than the one it was meant for (C2.11).
     fn check_same_session(&self) -> Result<()> {
@@ -199,6 +216,7 @@ impl<R: Rows> Merge<'_, R> {
             return Ok(());
         }
         for room in &mut rooms {
+            room.check_count(&self.set.limits)?;
             if let Some(row) = &mut room.row {
                 room.changed |= attributes(row, change, room.seen);
             }
@@ -272,14 +290,6 @@ impl<R: Rows> Merge<'_, R> {
             return Ok(());
         };
         room.changed |= list_package(row, &package.package, !content.is_empty());
-        if row.packages.len() > self.set.limits.packages {
-            return Err(named(too_large(
-                "the session has too many packages",
-                row.packages.len(),
-                self.set.limits.packages,
-                "",
-            )));
-        }
         room.packages.insert(package.package.clone(), content);
         Ok(())
     }
