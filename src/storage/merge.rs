@@ -219,6 +219,13 @@ impl<R: Rows> Merge<'_, R> {
             room.check_count(&self.set.limits)?;
             if let Some(row) = &mut room.row {
                 room.changed |= attributes(row, change, room.seen);
+                // Whoever meant to found a session and joins one that was founded meanwhile accesses
+                // it now (C3.6); or it might have expired by then, and the changes with it.
+                let joins = room.seen.state == State::Absent && !room.packages.is_empty();
+                if joins && row.last_access < self.set.now {
+                    row.last_access = self.set.now;
+                    room.changed = true;
+                }
             }
         }
         self.finish(change, rooms)
