@@ -371,6 +371,10 @@ impl<R: Rows> Merge<'_, R> {
         let Some(row) = &room.row else {
             return Ok(());
         };
+        // The new id was told before the commit made it valid; who used it must not lose by it.
+        if self.rows.session(room.seen.place.id, to)?.is_some() {
+            return Err(conflict("the new id was used before it was valid"));
+        }
         for package in &row.packages {
             let content = match room.packages.get(package) {
                 Some(content) => content.clone(),
