@@ -87,7 +87,10 @@ fn round(house: &House, last: &mut HashMap<ContainerId, Timestamp>) -> Duration 
     for room in registry.rooms() {
         let now = house.clock.timestamp();
         let every = room.policy.resolution.max(SHORTEST);
-        let since = now.since(*last.entry(room.id()).or_insert(now));
+        let swept_at = last.entry(room.id()).or_insert(now);
+        // A clock that was set back must not put the next sweep off.
+        *swept_at = now.min(*swept_at);
+        let since = now.since(*swept_at);
         if since < every {
             wait = wait.min(every - since);
             continue;
