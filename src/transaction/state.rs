@@ -332,6 +332,8 @@ impl State {
         self.use_room(id, room)?;
         let planned = self.planned(id, room, package, key);
         let own = planned.is_some_and(|key| !matches!(key.base, KeyBase::Current));
+        // After destroying the session, its emptiness is the transaction's own, too.
+        let own = own || self.fate(id) == Fate::Destroyed;
         if let Some(view) = self.subject_mut(id)?.package_mut(room.id(), package)
             && !own
             && !view.read.contains(key)
@@ -355,7 +357,10 @@ impl State {
             .map(|(key, value)| (Arc::from(key), Ok(value)))
             .collect();
         self.use_room(id, room)?;
-        if let Some(view) = self.subject_mut(id)?.package_mut(room.id(), package) {
+        let destroyed = self.fate(id) == Fate::Destroyed;
+        if let Some(view) = self.subject_mut(id)?.package_mut(room.id(), package)
+            && !destroyed
+        {
             view.read_all = true;
         }
         let Some(changes) = self
