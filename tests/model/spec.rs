@@ -1,0 +1,819 @@
+//! What the contract says, as plainly as it can be computed: maps instead of tables, copies instead of
+//! snapshots. Touches take effect at once, for when they are written is nobody's business (C3.2, C3.4).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How long an ended id is refused (C4.8).
+const REFUSED: u64 = 10_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Room {
+    First,
+    Second,
+}
+
+impl Room {
+    pub(crate) const BOTH: [Self; 2] = [Self::First, Self::Second];
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct At {
+    pub(crate) room: Room,
+    pub(crate) package: usize,
+    pub(crate) key: usize,
+}
+
+impl At {
+    fn place(self) -> Place {
+        (self.room, self.package)
+    }
+}
+
+type Place = (Room, usize);
+type Id = usize;
+pub(crate) type Content = BTreeMap<usize, i64>;
+
+/// In milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy {
+    pub(crate) timeout: u64,
+    pub(crate) resolution: u64,
+    pub(crate) max_lifetime: Option<u64>,
+}
+
+impl Policy {
+    fn timeout_of(&self, row: &Row) -> u64 {
+        row.timeout.unwrap_or(self.timeout)
+    }
+
+    fn expired(&self, row: &Row, now: u64) -> bool {
+        let timeout = self.timeout_of(row);
+        let idle = now.saturating_sub(row.accessed);
+        let age = now.saturating_sub(row.created);
+        (timeout != 0 && idle > timeout) || self.max_lifetime.is_some_and(|max| age > max)
+    }
+
+    fn touch_due(&self, row: &Row, now: u64) -> bool {
+        let timeout = self.timeout_of(row);
+        timeout != 0 && now.saturating_sub(row.accessed) > self.resolution.min(timeout / 2)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Row {
+    /// Tells a session from a later one of the same client (C2.11).
+    born: u64,
+    pub(crate) created: u64,
+    accessed: u64,
+    timeout: Option<u64>,
+    pub(crate) packages: BTreeMap<usize, Content>,
+}
+
+#[derive(Clone, Default)]
+struct World {
+    commits: u64,
+    rows: BTreeMap<(Room, Id), Row>,
+    refused: BTreeMap<(Room, Id), u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    Add(i64),
+    Max(i64),
+    Commute(i64),
+}
+
+impl Step {
+    pub(crate) fn of(self, value: Option<i64>) -> i64 {
+        match self {
+            Self::Add(n) => value.unwrap_or(0) + n,
+            Self::Max(n) => value.map_or(n, |value| value.max(n)),
+            Self::Commute(n) => (value.unwrap_or(7) * 3 + n) % 1000,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Base {
+    Stored,
+    Own(Option<i64>),
+}
+
+/// What becomes of a key.
+#[derive(Clone, Debug)]
+struct Change {
+    base: Base,
+    steps: Vec<Step>,
+}
+
+impl Change {
+    fn own(value: Option<i64>) -> Self {
+        Self {
+            base: Base::Own(value),
+            steps: Vec::new(),
+        }
+    }
+
+    fn of(&self, stored: Option<i64>) -> Option<i64> {
+        let start = match self.base {
+            Base::Stored => stored,
+            Base::Own(value) => value,
+        };
+        self.steps
+            .iter()
+            .fold(start, |value, step| Some(step.of(value)))
+    }
+
+    fn inserts(&self) -> bool {
+        !self.steps.is_empty() || matches!(self.base, Base::Own(Some(_)))
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Package {
+    cleared: bool,
+    keys: BTreeMap<usize, Change>,
+}
+
+impl Package {
+    fn of(&self, stored: Option<&Content>) -> Content {
+        let mut content = match stored {
+            Some(content) if !self.cleared => content.clone(),
+            _ => Content::new(),
+        };
+        for (key, change) in &self.keys {
+            match change.of(content.get(key).copied()) {
+                Some(value) => content.insert(*key, value),
+                None => content.remove(key),
+            };
+        }
+        content
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Fate {
+    #[default]
+    Stays,
+    Rotated,
+    Destroyed,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+enum New {
+    #[default]
+    None,
+    /// To be issued; the store will tell.
+    Due,
+    Id(Id),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Changes {
+    fate: Fate,
+    new: New,
+    packages: BTreeMap<Place, Package>,
+    timeout: Option<Option<u64>>,
+}
+
+impl Changes {
+    fn inserts(&self, room: Option<Room>) -> bool {
+        let here = |place: &Place| room.is_none_or(|room| room == place.0);
+        self.packages
+            .iter()
+            .filter(|(place, _)| here(place))
+            .any(|(_, package)| package.keys.values().any(Change::inserts))
+    }
+
+    fn writes(&self) -> bool {
+        let package = |p: &Package| p.cleared || !p.keys.is_empty();
+        self.timeout.is_some() || self.packages.values().any(package)
+    }
+}
+
+/// A session as a transaction saw it in a container.
+#[derive(Clone, Debug)]
+struct Seen {
+    row: Option<Row>,
+    live: bool,
+    used: bool,
+    observed: bool,
+}
+
+impl Seen {
+    fn live_row(&self) -> Option<&Row> {
+        self.row.as_ref().filter(|_| self.live)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Read {
+    all: bool,
+    keys: BTreeSet<usize>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Subject {
+    seen: BTreeMap<Room, Seen>,
+    exists: Option<bool>,
+    read: BTreeMap<Place, Read>,
+}
+
+impl Subject {
+    fn live(&self) -> bool {
+        self.seen.values().any(|seen| seen.live)
+    }
+}
+
+type AllChanges = BTreeMap<Id, Changes>;
+
+struct Txn {
+    now: u64,
+    world: World,
+    subjects: BTreeMap<Id, Subject>,
+    changes: AllChanges,
+    savepoints: Vec<AllChanges>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Outcome {
+    Committed,
+    Conflict,
+}
+
+/// Nothing but its being one matters of a conflict here.
+struct Conflict;
+
+pub(crate) struct Spec {
+    policies: [Policy; 2],
+    pub(crate) now: u64,
+    world: World,
+    /// The ids under which a session may still be founded (C4.8).
+    pub(crate) fresh: BTreeSet<Id>,
+    open: BTreeMap<usize, Txn>,
+}
+
+/// The session that a client has in a container while a commit is computed.
+struct Merged {
+    /// As it is there.
+    stored: Option<Row>,
+    /// As the transaction must see it: what had expired for it is not there.
+    row: Option<Row>,
+}
+
+impl Spec {
+    pub(crate) fn new(policies: [Policy; 2]) -> Self {
+        Self {
+            policies,
+            now: 0,
+            world: World::default(),
+            fresh: BTreeSet::new(),
+            open: BTreeMap::new(),
+        }
+    }
+
+    fn policy(&self, room: Room) -> Policy {
+        self.policies[room as usize]
+    }
+
+    fn txn(&mut self, t: usize) -> &mut Txn {
+        self.open.get_mut(&t).unwrap()
+    }
+
+    fn changes(&mut self, t: usize, id: Id) -> &mut Changes {
+        self.txn(t).changes.entry(id).or_default()
+    }
+
+    fn fate(&mut self, t: usize, id: Id) -> Fate {
+        self.changes(t, id).fate
+    }
+
+    pub(crate) fn begin(&mut self, t: usize) {
+        let txn = Txn {
+            now: self.now,
+            world: self.world.clone(),
+            subjects: BTreeMap::new(),
+            changes: AllChanges::new(),
+            savepoints: Vec::new(),
+        };
+        self.open.insert(t, txn);
+    }
+
+    pub(crate) fn abort(&mut self, t: usize) {
+        self.open.remove(&t);
+    }
+
+    pub(crate) fn enter(&mut self, t: usize, id: Id) {
+        self.txn(t).subjects.entry(id).or_default();
+    }
+
+    /// Looks at a session: the snapshot's row (C2.1), with the latest access time (C3.2).
+    fn look(&mut self, t: usize, id: Id, room: Room) -> &mut Seen {
+        let policy = self.policy(room);
+        let newest = self.world.rows.get(&(room, id)).cloned();
+        let txn = self.txn(t);
+        let (now, row) = (txn.now, txn.world.rows.get(&(room, id)).cloned());
+        let subject = txn.subjects.entry(id).or_default();
+        subject.seen.entry(room).or_insert_with(|| {
+            let row = row.map(|row| match newest {
+                Some(newest)
+                    if newest.born == row.born
+                        && (policy.expired(&row, now) || policy.touch_due(&row, now)) =>
+                {
+                    Row {
+                        accessed: newest.accessed,
+                        ..row
+                    }
+                }
+                _ => row,
+            });
+            Seen {
+                live: row.as_ref().is_some_and(|row| !policy.expired(row, now)),
+                row,
+                used: false,
+                observed: false,
+            }
+        })
+    }
+
+    fn live_anywhere(&mut self, t: usize, id: Id) -> bool {
+        Room::BOTH
+            .map(|room| self.look(t, id, room).live)
+            .contains(&true)
+    }
+
+    /// A package as of the snapshot; what was destroyed in this transaction is gone.
+    fn stored(&mut self, t: usize, id: Id, place: Place) -> Option<Content> {
+        if self.fate(t, id) == Fate::Destroyed {
+            return None;
+        }
+        let row = self.look(t, id, place.0).live_row()?;
+        row.packages.get(&place.1).cloned()
+    }
+
+    fn planned(&mut self, t: usize, id: Id, at: At) -> Option<Change> {
+        let package = self.changes(t, id).packages.get(&at.place())?;
+        let cleared = package.cleared.then(|| Change::own(None));
+        package.keys.get(&at.key).cloned().or(cleared)
+    }
+
+    pub(crate) fn get(&mut self, t: usize, id: Id, at: At) -> Option<i64> {
+        let planned = self.planned(t, id, at);
+        self.look(t, id, at.room).used = true;
+        if let Some(
+            change @ Change {
+                base: Base::Own(_), ..
+            },
+        ) = planned
+        {
+            return change.of(None);
+        }
+        let stored = self.stored(t, id, at.place());
+        if self.fate(t, id) != Fate::Destroyed {
+            self.note(t, id, at.place()).keys.insert(at.key);
+        }
+        let stored = stored.and_then(|content| content.get(&at.key).copied());
+        planned.map_or(stored, |change| change.of(stored))
+    }
+
+    fn note(&mut self, t: usize, id: Id, place: Place) -> &mut Read {
+        let subject = self.txn(t).subjects.entry(id).or_default();
+        subject.read.entry(place).or_default()
+    }
+
+    pub(crate) fn content(&mut self, t: usize, id: Id, at: At) -> Content {
+        self.look(t, id, at.room).used = true;
+        let stored = self.stored(t, id, at.place());
+        if self.fate(t, id) != Fate::Destroyed {
+            self.note(t, id, at.place()).all = true;
+        }
+        match self.changes(t, id).packages.get(&at.place()) {
+            Some(package) => package.of(stored.as_ref()),
+            None => stored.unwrap_or_default(),
+        }
+    }
+
+    /// What is inserted needs a session to go to (C4.8).
+    fn found(&mut self, t: usize, id: Id, room: Room) {
+        if self.changes(t, id).new != New::None {
+            return;
+        }
+        let destroyed = self.fate(t, id) == Fate::Destroyed;
+        let there =
+            self.fresh.contains(&id) || self.look(t, id, room).live || self.live_anywhere(t, id);
+        if destroyed || !there {
+            self.changes(t, id).new = New::Due;
+        }
+    }
+
+    fn write(&mut self, t: usize, id: Id, at: At, change: Change) {
+        self.look(t, id, at.room).used = true;
+        let package = self.changes(t, id).packages.entry(at.place()).or_default();
+        package.keys.insert(at.key, change);
+    }
+
+    pub(crate) fn insert(&mut self, t: usize, id: Id, at: At, value: i64) {
+        self.found(t, id, at.room);
+        self.write(t, id, at, Change::own(Some(value)));
+    }
+
+    pub(crate) fn remove(&mut self, t: usize, id: Id, at: At) -> bool {
+        let there = self.get(t, id, at).is_some();
+        if there {
+            self.write(t, id, at, Change::own(None));
+        }
+        there
+    }
+
+    pub(crate) fn clear(&mut self, t: usize, id: Id, at: At) {
+        self.look(t, id, at.room).used = true;
+        let package = self.changes(t, id).packages.entry(at.place()).or_default();
+        *package = Package {
+            cleared: true,
+            keys: BTreeMap::new(),
+        };
+    }
+
+    pub(crate) fn step(&mut self, t: usize, id: Id, at: At, step: Step) {
+        self.found(t, id, at.room);
+        let change = match self.planned(t, id, at) {
+            Some(change) => change,
+            None => Change {
+                base: Base::Stored,
+                steps: Vec::new(),
+            },
+        };
+        let mut steps = change.steps;
+        steps.push(step);
+        let change = Change { steps, ..change };
+        self.write(t, id, at, change);
+    }
+
+    pub(crate) fn exists(&mut self, t: usize, id: Id, room: Option<Room>) -> bool {
+        let live = match room {
+            Some(room) => self.look(t, id, room).live,
+            None => self.live_anywhere(t, id),
+        };
+        let subject = self.txn(t).subjects.entry(id).or_default();
+        match room {
+            Some(room) => subject.seen.get_mut(&room).unwrap().observed = true,
+            None => subject.exists = Some(live),
+        }
+        for (here, seen) in &mut subject.seen {
+            seen.used |= seen.live && room.is_none_or(|room| room == *here);
+        }
+        let changes = self.changes(t, id);
+        changes.inserts(room) || (live && changes.fate != Fate::Destroyed)
+    }
+
+    pub(crate) fn client_id(&mut self, t: usize, id: Id) -> Option<Id> {
+        let changes = self.changes(t, id).clone();
+        let seen = self.txn(t).subjects[&id].live();
+        match (changes.new, changes.fate) {
+            (New::Id(new), _) => Some(new),
+            (New::Due, _) => unreachable!("told at once"),
+            (New::None, Fate::Destroyed) => None,
+            (New::None, _) if seen || self.fresh.contains(&id) => Some(id),
+            (New::None, _) => self.live_anywhere(t, id).then_some(id),
+        }
+    }
+
+    pub(crate) fn lacks_id(&mut self, t: usize, id: Id) -> bool {
+        self.changes(t, id).new == New::Due
+    }
+
+    pub(crate) fn issued(&mut self, t: usize, id: Id, new: Id) {
+        self.fresh.insert(new);
+        self.changes(t, id).new = New::Id(new);
+    }
+
+    pub(crate) fn rotate(&mut self, t: usize, id: Id) {
+        let live = self.live_anywhere(t, id);
+        let changes = self.changes(t, id);
+        if live && changes.fate != Fate::Destroyed {
+            changes.fate = Fate::Rotated;
+        }
+    }
+
+    pub(crate) fn destroy(&mut self, t: usize, id: Id) {
+        let live = self.live_anywhere(t, id);
+        let changes = self.changes(t, id);
+        let destroyed = live || changes.fate == Fate::Destroyed;
+        *changes = Changes {
+            fate: if destroyed {
+                Fate::Destroyed
+            } else {
+                Fate::Stays
+            },
+            ..Changes::default()
+        };
+    }
+
+    pub(crate) fn set_timeout(&mut self, t: usize, id: Id, timeout: Option<u64>) {
+        self.live_anywhere(t, id);
+        self.changes(t, id).timeout = Some(timeout);
+    }
+
+    pub(crate) fn savepoint(&mut self, t: usize) {
+        let txn = self.txn(t);
+        txn.savepoints.push(txn.changes.clone());
+    }
+
+    pub(crate) fn roll_back(&mut self, t: usize, n: usize) {
+        let txn = self.txn(t);
+        txn.savepoints.truncate(n + 1);
+        txn.changes = txn.savepoints[n].clone();
+    }
+
+    /// The id that a visitor will have if the transaction is committed, where that is a new one.
+    pub(crate) fn given(&mut self, t: usize, id: Id) -> Option<Id> {
+        let changes = self.changes(t, id);
+        match changes.new {
+            New::Id(new) if changes.fate == Fate::Rotated || changes.inserts(None) => Some(new),
+            _ => None,
+        }
+    }
+
+    /// Whether a transaction's changes would leave other than its snapshot (C2.12).
+    fn differs(&mut self, t: usize) -> bool {
+        let all: Vec<_> = self.txn(t).changes.clone().into_iter().collect();
+        all.into_iter().any(|(id, changes)| {
+            if changes.fate != Fate::Stays {
+                return true;
+            }
+            let subject = self.txn(t).subjects.entry(id).or_default();
+            let mut rows = subject.seen.values().filter_map(Seen::live_row);
+            if rows.any(|row| {
+                changes
+                    .timeout
+                    .is_some_and(|timeout| timeout != row.timeout)
+            }) {
+                return true;
+            }
+            changes.packages.iter().any(|(place, package)| {
+                let stored = self.stored(t, id, *place);
+                package.of(stored.as_ref()) != stored.unwrap_or_default()
+            })
+        })
+    }
+
+    pub(crate) fn commit(&mut self, t: usize) -> Outcome {
+        let differs = self.differs(t);
+        let txn = self.open.remove(&t).unwrap();
+        if !differs {
+            for (id, subject) in &txn.subjects {
+                for (room, seen) in &subject.seen {
+                    self.touch(&txn, *room, *id, seen);
+                }
+            }
+            return Outcome::Committed;
+        }
+        let before = self.world.clone();
+        self.world.commits += 1;
+        let mut founders = Vec::new();
+        for (id, subject) in &txn.subjects {
+            let changes = txn.changes.get(id).cloned().unwrap_or_default();
+            if self
+                .subject(&txn, *id, subject, changes, &mut founders)
+                .is_err()
+            {
+                self.world = before;
+                return Outcome::Conflict;
+            }
+        }
+        for id in founders {
+            self.fresh.remove(&id);
+        }
+        Outcome::Committed
+    }
+
+    /// The time only grows, and only that of the session that was used (C3.5).
+    fn touch(&mut self, txn: &Txn, room: Room, id: Id, seen: &Seen) {
+        let Some(row) = seen.live_row().filter(|_| seen.used) else {
+            return;
+        };
+        if !self.policy(room).touch_due(row, txn.now) {
+            return;
+        }
+        if let Some(now) = self.world.rows.get_mut(&(room, id))
+            && now.born == row.born
+        {
+            now.accessed = now.accessed.max(txn.now);
+        }
+    }
+
+    fn refused(&self, txn: &Txn, id: Id) -> bool {
+        let until = |room| self.world.refused.get(&(room, id)).copied().unwrap_or(0);
+        Room::BOTH.map(until).iter().any(|until| *until > txn.now)
+    }
+
+    fn subject(
+        &mut self,
+        txn: &Txn,
+        id: Id,
+        subject: &Subject,
+        changes: Changes,
+        founders: &mut Vec<Id>,
+    ) -> Result<(), Conflict> {
+        let new = match changes.new {
+            New::Id(new) => Some(new),
+            New::None | New::Due => None,
+        };
+        founders.extend(new);
+        let founds = new.is_none() && changes.inserts(None) && !subject.live();
+        let there = Room::BOTH
+            .iter()
+            .any(|room| self.world.rows.contains_key(&(*room, id)));
+        if founds && !self.fresh.contains(&id) && !there {
+            return Err(Conflict);
+        }
+        let (own, elsewhere) = match (changes.fate, new) {
+            (Fate::Rotated, _) | (Fate::Stays, None) => (changes.clone(), None),
+            _ => (Changes::default(), new.filter(|_| changes.inserts(None))),
+        };
+        let forsaken = elsewhere.is_some() && changes.fate == Fate::Stays;
+        let mut merged = self.validate(txn, id, subject, &own, changes.fate, forsaken)?;
+        if own.inserts(None) {
+            founders.push(id);
+        }
+        self.apply(txn, id, &own, &mut merged)?;
+        for (room, one) in merged {
+            let seen = &subject.seen[&room];
+            if changes.fate == Fate::Stays {
+                if let Some(row) = one.row {
+                    self.world.rows.insert((room, id), row);
+                    self.touch(txn, room, id, seen);
+                }
+                continue;
+            }
+            if one.stored.is_some() {
+                self.world.refused.insert((room, id), txn.now + REFUSED);
+                self.world.rows.remove(&(room, id));
+            }
+            if let (Fate::Rotated, Some(row), Some(new)) = (changes.fate, one.row, new) {
+                // Touched first, then carried over under a new name.
+                self.world.rows.insert((room, id), row);
+                self.touch(txn, room, id, seen);
+                let row = self.world.rows.remove(&(room, id)).unwrap();
+                let born = self.world.commits;
+                self.world.rows.insert((room, new), Row { born, ..row });
+            }
+        }
+        if let Some(new) = elsewhere {
+            let rooms: BTreeSet<Room> = changes.packages.keys().map(|place| place.0).collect();
+            let mut merged = rooms
+                .into_iter()
+                .map(|room| {
+                    (
+                        room,
+                        Merged {
+                            stored: None,
+                            row: None,
+                        },
+                    )
+                })
+                .collect();
+            self.apply(txn, new, &changes, &mut merged)?;
+            for (room, one) in merged {
+                self.world
+                    .rows
+                    .extend(one.row.map(|row| ((room, new), row)));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was read still holds (C2.7), and what is changed is the session that was seen (C2.11).
+    fn validate(
+        &self,
+        txn: &Txn,
+        id: Id,
+        subject: &Subject,
+        own: &Changes,
+        fate: Fate,
+        forsaken: bool,
+    ) -> Result<BTreeMap<Room, Merged>, Conflict> {
+        let mut merged = BTreeMap::new();
+        for (room, seen) in &subject.seen {
+            let stored = self.world.rows.get(&(*room, id)).cloned();
+            let same = |row: &Row| {
+                let seen = seen.row.as_ref();
+                seen.is_some_and(|seen| seen.born == row.born)
+            };
+            let as_expired = |row: &Row| {
+                let expired = seen.row.as_ref().filter(|_| !seen.live);
+                same(row) && expired.is_some_and(|seen| seen.accessed == row.accessed)
+            };
+            let row = stored.clone().filter(|row| !as_expired(row));
+            if fate != Fate::Stays || own.writes() {
+                let ended = seen.live && !stored.as_ref().is_some_and(same);
+                let renewed = !seen.live && row.as_ref().is_some_and(same);
+                if ended || renewed {
+                    return Err(Conflict);
+                }
+            }
+            if seen.observed && seen.live != row.is_some() {
+                return Err(Conflict);
+            }
+            merged.insert(*room, Merged { stored, row });
+        }
+        let exists = merged.values().any(|one| one.row.is_some());
+        if subject.exists.is_some_and(|seen| seen != exists) {
+            return Err(Conflict);
+        }
+        if forsaken && (exists || self.refused(txn, id)) {
+            return Err(Conflict);
+        }
+        for ((room, package), read) in &subject.read {
+            let then = subject.seen[room].live_row();
+            let then = then.and_then(|row| row.packages.get(package));
+            let now = merged[room]
+                .row
+                .as_ref()
+                .and_then(|row| row.packages.get(package));
+            let value = |content: Option<&Content>, key| content.and_then(|c| c.get(key)).copied();
+            let mut keys = read.keys.iter();
+            if (read.all && then != now) || keys.any(|key| value(then, key) != value(now, key)) {
+                return Err(Conflict);
+            }
+        }
+        Ok(merged)
+    }
+
+    /// Changes are made to what is current (C2.8, C2.9).
+    fn apply(
+        &self,
+        txn: &Txn,
+        id: Id,
+        own: &Changes,
+        merged: &mut BTreeMap<Room, Merged>,
+    ) -> Result<(), Conflict> {
+        for ((room, package), change) in &own.packages {
+            let elsewhere = merged.values().find_map(|one| one.row.as_ref()?.timeout);
+            let one = merged.get_mut(room).unwrap();
+            let stored = one.row.as_ref().and_then(|row| row.packages.get(package));
+            let content = change.of(stored);
+            if content == stored.cloned().unwrap_or_default() {
+                continue;
+            }
+            let founded_meanwhile = !txn.world.rows.contains_key(&(*room, id));
+            if one.row.is_none() && self.refused(txn, id) {
+                return Err(Conflict);
+            }
+            let row = one.row.get_or_insert_with(|| Row {
+                born: self.world.commits,
+                created: txn.now,
+                accessed: txn.now,
+                timeout: elsewhere,
+                packages: BTreeMap::new(),
+            });
+            if founded_meanwhile {
+                row.accessed = row.accessed.max(txn.now);
+            }
+            if content.is_empty() {
+                row.packages.remove(package);
+            } else {
+                row.packages.insert(*package, content);
+            }
+        }
+        if let Some(timeout) = own.timeout {
+            for one in merged.values_mut() {
+                if let Some(row) = &mut one.row {
+                    row.timeout = timeout;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn sweep(&mut self, room: Room) -> u64 {
+        let (policy, now) = (self.policy(room), self.now);
+        let before = self.world.rows.len();
+        self.world
+            .rows
+            .retain(|(here, _), row| *here != room || !policy.expired(row, now));
+        (before - self.world.rows.len()) as u64
+    }
+
+    /// What a restart loses: containers in memory, and the freshness of ids.
+    pub(crate) fn restart(&mut self, ram: bool) {
+        self.fresh.clear();
+        if ram {
+            self.world.rows.retain(|(room, _), _| *room != Room::Second);
+            self.world
+                .refused
+                .retain(|(room, _), _| *room != Room::Second);
+        }
+    }
+
+    pub(crate) fn served(&self, id: Id, room: Room) -> Option<&Row> {
+        let row = self.world.rows.get(&(room, id))?;
+        (!self.policy(room).expired(row, self.now)).then_some(row)
+    }
+
+    /// How many rows of sessions and of packages there are, served or not.
+    pub(crate) fn rows(&self) -> (u64, u64) {
+        let packages = self.world.rows.values().map(|row| row.packages.len());
+        (self.world.rows.len() as u64, packages.sum::<usize>() as u64)
+    }
+}
