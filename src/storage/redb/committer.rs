@@ -517,13 +517,7 @@ impl Committer {
             }
         }
         if let Some(databases) = self.databases.take() {
-            let closed = guarded(|| {
-                drop(databases);
-                Ok(())
-            });
-            if let Err(e) = closed {
-                tracing::warn!(error = %e, "the failed file did not close cleanly");
-            }
+            failure::discard(databases);
         }
     }
 
@@ -582,9 +576,7 @@ impl Committer {
                 databases.file.close().map_err(failure::database)
             }),
         };
-        let unlocked = self.file_disk.close().map_err(|e| {
-            Error::new(ErrorKind::Io, "the file's lock cannot be released").with_source(e)
-        });
+        let unlocked = self.file_disk.close().map_err(failure::unlock);
         closed.and(unlocked)
     }
 }

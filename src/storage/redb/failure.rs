@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionError};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs a piece of redb's work; a panic inside it becomes `Corrupt` (C5.4).
@@ -14,10 +15,36 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
+/// Drops something of redb's. After a panic inside redb, that may panic in turn; it must happen to
+/// nobody, and above all not while another panic is on its way.
+pub(crate) fn discard<T>(value: T) {
+    let dropped = guarded(|| {
+        drop(value);
+        Ok(())
+    });
+    if let Err(e) = dropped {
+        tracing::warn!(error = %e, "a file did not close cleanly");
+    }
+}
+
+/// [`guarded`] work on something of redb's that is not needed any more if the work fails.
+pub(crate) fn guarded_on<D, T>(database: D, work: impl FnOnce(&D) -> Result<T>) -> Result<(D, T)> {
+    match guarded(|| work(&database)) {
+        Ok(value) => Ok((database, value)),
+        Err(e) => {
+            discard(database);
+            Err(e)
+        }
+    }
+}
+
 pub(crate) fn storage(error: StorageError) -> Error {
     match error {
         StorageError::Corrupted(_) => {
             Error::new(ErrorKind::Corrupt, "the file's structure is damaged").with_source(error)
+        }
+        StorageError::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            Error::new(ErrorKind::Corrupt, "the file is cut short").with_source(e)
         }
         StorageError::DatabaseClosed => Error::new(
             ErrorKind::SnapshotTooOld,
@@ -60,12 +87,13 @@ pub(crate) fn database(error: DatabaseError) -> Error {
         DatabaseError::UpgradeRequired(_) => {
             Error::new(ErrorKind::NotAStore, "the file is of another format").with_source(error)
         }
-        DatabaseError::Storage(StorageError::Io(e)) => {
-            Error::new(ErrorKind::Io, "the file cannot be read").with_source(e)
-        }
         DatabaseError::Storage(error) => storage(error),
         other => Error::new(ErrorKind::Unavailable, "the file cannot be opened").with_source(other),
     }
+}
+
+pub(crate) fn unlock(error: io::Error) -> Error {
+    Error::new(ErrorKind::Io, "the file's lock cannot be released").with_source(error)
 }
 
 /// Bytes from the operating system's generator.

@@ -119,7 +119,7 @@ impl Engine {
     }
 
     fn start(
-        file: (Disk, Database),
+        (disk, file): (Disk, Database),
         io: Arc<Io>,
         path: Option<&Path>,
         options: OpenOptions,
@@ -127,7 +127,14 @@ impl Engine {
         snapshot_max_age: Duration,
     ) -> Result<(Self, Contents)> {
         let memory = open::in_memory(options, &Arc::default())?;
-        let identity = failure::guarded(|| open::enter(&file.1))?;
+        let entered = failure::guarded_on(file, open::enter);
+        let (file, identity) = entered.map_err(|e| {
+            let _ = disk.close();
+            match path {
+                Some(path) => open::at(path, e),
+                None => e,
+            }
+        })?;
         let shared = Arc::new(Shared {
             queue: Queue::default(),
             published: ArcSwapOption::empty(),
@@ -139,7 +146,7 @@ impl Engine {
             clock: clock.clone(),
             snapshot_max_age,
         });
-        let committer = Committer::new(shared.clone(), options, file, memory, &identity)?;
+        let committer = Committer::new(shared.clone(), options, (disk, file), memory, &identity)?;
         let watcher: Arc<dyn Fn() + Send + Sync> = {
             let shared = Arc::downgrade(&shared);
             Arc::new(move || {

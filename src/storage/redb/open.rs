@@ -34,8 +34,13 @@ pub(super) struct Identity {
     pub(super) epoch: u64,
 }
 
-fn at(path: &Path, error: Error) -> Error {
-    Error::new(error.kind(), format!("{}: {error}", path.display())).with_source(error)
+/// An error of opening the store at `path`. It is not yet one that reopens itself.
+pub(super) fn at(path: &Path, error: Error) -> Error {
+    let kind = match error.kind() {
+        ErrorKind::Unavailable => ErrorKind::Io,
+        kind => kind,
+    };
+    Error::new(kind, format!("{}: {error}", path.display())).with_source(error)
 }
 
 fn io_error(path: &Path, what: &str, error: io::Error) -> Error {
@@ -90,7 +95,7 @@ pub(super) fn on_disk(
     io: &Arc<Io>,
 ) -> Result<(Disk, Database)> {
     let database = build(disk.clone(), options, io)?;
-    migrate::run(&database)?;
+    let (database, ()) = failure::guarded_on(database, migrate::run)?;
     Ok((disk, database))
 }
 
@@ -140,52 +145,52 @@ fn open_existing(
         _ => return Err(not_a_store(path, "it is of another kind")),
     }
     let file: Disk = Arc::new(FileBackend::new(file).map_err(failure::database)?);
-    identify(file.clone(), options).map_err(|e| match e.kind() {
-        ErrorKind::Locked | ErrorKind::NotAStore | ErrorKind::TooNew | ErrorKind::Io => at(path, e),
-        _ => at(
-            path,
-            Error::new(ErrorKind::Corrupt, "the store is damaged").with_source(e),
-        ),
-    })?;
-    on_disk(file, options, io).map_err(|e| at(path, e))
+    identify(file.clone(), options)
+        .and_then(|()| on_disk(file.clone(), options, io))
+        .map_err(|e| {
+            // Not left to the end of the handle, which a process being started may share.
+            let _ = file.close();
+            at(path, e)
+        })
 }
 
 fn identify(file: Disk, options: OpenOptionsOf) -> Result<()> {
     let rehearsal = Rehearsal::new(file)
         .map_err(|e| Error::new(ErrorKind::Io, "the store cannot be read").with_source(e))?;
-    guarded(|| {
-        let database = builder(options)
+    let database = guarded(|| {
+        builder(options)
             .create_with_backend(rehearsal)
-            .map_err(failure::database)?;
-        migrate::check(&database)
-    })
+            .map_err(failure::database)
+    })?;
+    let (database, ()) = failure::guarded_on(database, migrate::check)?;
+    failure::discard(database);
+    Ok(())
 }
 
 /// Makes a store beside `path` under a temporary name and gives it its name when it is whole (C7.3).
 fn create(path: &Path, options: OpenOptionsOf) -> Result<()> {
     let failed = |e: io::Error| io_error(path, "the store cannot be made", e);
-    let name = path
-        .file_name()
-        .ok_or_else(|| io_error(path, "it names no file", io::ErrorKind::InvalidInput.into()))?;
+    if path.file_name().is_none() {
+        return Err(failed(io::ErrorKind::InvalidInput.into()));
+    }
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    let mut prefix = std::ffi::OsString::from(".");
-    prefix.push(name);
-    prefix.push(".");
+    // Not made of the store's name, which may be as long as the system allows.
     let made = tempfile::Builder::new()
-        .prefix(&prefix)
+        .prefix(".cloakroom-")
         .suffix(".new")
         .tempfile_in(folder)
         .map_err(failed)?;
     let file = made.reopen().map_err(failed)?;
     let file = FileBackend::new(file).map_err(failure::database)?;
-    let database = build(Arc::new(file), options, &Arc::default())?;
-    migrate::run(&database)?;
-    database
-        .close()
-        .map_err(|e| at(path, failure::database(e)))?;
+    on_disk(Arc::new(file), options, &Arc::default())
+        .and_then(|(disk, database)| {
+            database.close().map_err(failure::database)?;
+            disk.close().map_err(failure::unlock)
+        })
+        .map_err(|e| at(path, e))?;
     made.as_file().sync_all().map_err(failed)?;
     match made.persist_noclobber(path) {
         Ok(_) => {}
