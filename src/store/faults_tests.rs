@@ -196,7 +196,7 @@ fn a_commit_that_makes_the_file_grow_tells_no_less() {
         let pages = txn.session(id)?;
         for i in 0..2 {
             let package = pages.pkg(&format!("large {i}"));
-            package.insert("bytes", vec![7_u8; 900_000])?;
+            package.insert("text", "x".repeat(900_000))?;
         }
         txn.commit()
     }
@@ -651,5 +651,24 @@ fn containers_whose_registration_failed_never_share_a_number() {
         let second = store.container("second").unwrap().statistics().unwrap();
         let first = store.container("first").unwrap().statistics().unwrap();
         assert_eq!((first.live, second.live), (0, 1), "call {after}");
+    }
+}
+
+// C7.3
+#[test]
+fn an_opening_that_fails_loses_nothing() {
+    let prepared = prepare();
+    for failure in [Failure::Error(EIO), Failure::Half(ENOSPC), Failure::Panic] {
+        for after in 0.. {
+            let disk = Faulty::new(prepared.image.clone());
+            disk.fail(fault(Fault::changes, after, Fault::FOR_GOOD, failure));
+            let opened = builder().open_on(disk.disk()).map(drop);
+            let struck = disk.heal();
+            assert_eq!(prepared.found_in(disk.kept()), 1, "call {after}");
+            assert_eq!(prepared.found_in(disk.seen()), 1, "call {after}");
+            if opened.is_ok() && !struck {
+                break;
+            }
+        }
     }
 }
