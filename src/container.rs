@@ -324,6 +324,7 @@ fn expired(
         .then_some(State::Expired {
             generation: row.generation,
             last_access: times.last_access,
+            timeout: row.timeout,
         }))
 }
 

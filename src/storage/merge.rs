@@ -130,9 +130,15 @@ impl<'a> Room<'a> {
                 State::Expired {
                     generation,
                     last_access,
+                    timeout,
                 },
                 Some(now),
-            ) if now.generation == generation && now.last_access == last_access => None,
+            ) if now.generation == generation
+                && now.last_access == last_access
+                && now.timeout == timeout =>
+            {
+                None
+            }
             _ => stored.clone(),
         };
         Self {
@@ -187,7 +193,8 @@ impl<R: Rows> Merge<'_, R> {
     fn client(&mut self, change: &ClientChange) -> Result<()> {
         let mut rooms = Vec::with_capacity(change.seen.len());
         for seen in &change.seen {
-            let stored = self.rows.session(seen.place.id, change.client)?;
+            let stored = self.rows.session(seen.place.id, change.client);
+            let stored = stored.map_err(|e| e.in_container(&*seen.place.name))?;
             rooms.push(Room::new(seen, stored));
         }
         if change.end == End::Swept {
@@ -378,7 +385,11 @@ impl<R: Rows> Merge<'_, R> {
         for package in &row.packages {
             let content = match room.packages.get(package) {
                 Some(content) => content.clone(),
-                None => stored_package(self.rows, room, from, package)?
+                None => stored_package(self.rows, room, from, package)
+                    .map_err(|e| {
+                        e.in_container(&*room.seen.place.name)
+                            .in_package(&**package)
+                    })?
                     .map(|row| content_of(&row))
                     .unwrap_or_default(),
             };

@@ -189,7 +189,7 @@ impl TouchAt {
 pub(crate) struct ChangeSet {
     pub(crate) now: Timestamp,
     pub(crate) clients: Vec<ClientChange>,
-    /// Until when the ids that it ends are refused.
+    /// Until when the ids that it ends are refused; counts from when it is queued.
     pub(crate) refuse_until: Timestamp,
     pub(crate) limits: Limits,
     /// The containers that this transaction knew of; registering or unregistering one counts on.
@@ -272,6 +272,7 @@ pub(crate) enum State {
     Expired {
         generation: u64,
         last_access: Timestamp,
+        timeout: Option<Duration>,
     },
 }
 

@@ -103,7 +103,7 @@ impl Store {
     }
 
     /// Closes the store for all its handles: what waits is committed, and the file is let go.
-    /// Everything that is used afterwards gives [`Closed`](ErrorKind::Closed).
+    /// What needs the file afterwards gives [`Closed`](ErrorKind::Closed).
     ///
     /// # Errors
     ///

@@ -67,12 +67,16 @@ impl SubjectChanges {
 
     /// Whether anything was put into the session, so that it comes into being (C1.4).
     pub(crate) fn inserts(&self) -> bool {
-        self.packages.iter().any(PackageChanges::inserts)
+        self.inserts_in(None)
     }
 
-    pub(crate) fn inserts_into(&self, room: &Room) -> bool {
-        let mut here = self.packages.iter().filter(|p| p.room.id() == room.id());
-        here.any(PackageChanges::inserts)
+    /// The same for one container, or for all.
+    pub(crate) fn inserts_in(&self, room: Option<&Arc<Room>>) -> bool {
+        let here = |p: &&PackageChanges| room.is_none_or(|room| p.room.id() == room.id());
+        self.packages
+            .iter()
+            .filter(here)
+            .any(PackageChanges::inserts)
     }
 }
 

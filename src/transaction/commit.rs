@@ -10,6 +10,7 @@ use crate::client_id::{ClientId, ClientKey};
 use crate::error::{Error, ErrorKind};
 use crate::storage::{ChangeSet, Outcome, StaleCommute, Touch};
 use futures_channel::oneshot;
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(super) struct Ending {
     pub(super) founders: Vec<ClientId>,
     /// Access times to record when the rest is committed.
     pub(super) touches: Vec<Touch>,
+    /// Keeps the store open until the outcome is certain, whoever waits for it.
+    pub(super) store: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Ending {
@@ -80,6 +83,12 @@ impl Drop for Ending {
         self.discard(unused);
         let closures = std::mem::take(&mut self.closures);
         self.discard(closures);
+        // Closing a store waits for its threads, of which this may be one.
+        if let Some(store) = self.store.take()
+            && Arc::strong_count(&store) == 1
+        {
+            self.discard(vec![store]);
+        }
     }
 }
 
@@ -87,27 +96,19 @@ impl Drop for Ending {
 pub(super) struct Departure {
     pub(super) ending: Ending,
     pub(super) packed: Packed,
-    /// Keeps the store open until the outcome is there.
-    pub(super) _store: Arc<dyn std::any::Any + Send + Sync>,
 }
 
 impl Departure {
     /// The future is a part of every request's; what it carries lies in a box, so that it is small.
     pub(super) async fn commit(departure: Result<Box<Self>, Error>) -> Result<Ticket, Failure> {
-        let Self {
-            mut ending,
-            packed,
-            _store,
-        } = *departure?;
+        let Self { mut ending, packed } = *departure?;
         let house = ending.house.clone();
+        // Until the answer is here, so that the last of the store's handles goes with this future.
+        let _store = ending.store.clone();
+        ending.touches = packed.touches;
         let Some(set) = packed.set else {
-            let touched = record_touches(&house, &packed.touches);
             ending.committed();
-            return Ok(if packed.only_refresh && !touched {
-                Ticket::Keep
-            } else {
-                packed.ticket
-            });
+            return Ok(valid(&house, packed.ticket, &packed.refreshed_by));
         };
         let held = ending.turns.first().map(Turn::session);
         // Who holds a turn waits for no other one, so that crossed writers cannot block each other.
@@ -125,12 +126,11 @@ impl Departure {
         }
         ending.founders = packed.founders;
         ending.closures = packed.closures;
-        ending.touches = packed.touches;
         let (reply, answer) = oneshot::channel();
         let flight = Flight { ending, reply };
         flight.take_off(set);
         match answer.await {
-            Ok(Ok(())) => Ok(packed.ticket),
+            Ok(Ok(())) => Ok(valid(&house, packed.ticket, &packed.refreshed_by)),
             Ok(Err(failure)) => Err(failure),
             Err(oneshot::Canceled) => Err(Failure::from(Error::new(
                 ErrorKind::Unavailable,
@@ -140,25 +140,28 @@ impl Departure {
     }
 }
 
-/// Records the access times of sessions that are still the ones that were loaded; tells whether
-/// there were any.
-fn record_touches(house: &House, touches: &[Touch]) -> bool {
-    if touches.is_empty() {
-        return false;
+/// The ticket, unless it is for touches alone and the session has ended meanwhile: its id must not
+/// overwrite another one (C4.8).
+fn valid(house: &House, ticket: Ticket, refreshed_by: &[Touch]) -> Ticket {
+    if refreshed_by.is_empty() || refreshed_by.iter().any(|touch| is_there(house, touch)) {
+        ticket
+    } else {
+        Ticket::Keep
     }
-    // While the store is away there is nothing to touch; the next access will.
-    let Ok(newest) = house.storage.snapshot() else {
-        return false;
-    };
-    let mut any = false;
-    for touch in touches {
-        let row = newest.session(touch.container, touch.client);
-        if row.is_ok_and(|row| row.is_some_and(|row| row.generation == touch.generation)) {
-            house.storage.touch(*touch);
-            any = true;
-        }
+}
+
+/// Whether the session that is touched is still the one that was loaded. While the store is away
+/// there is none; the next access will find it.
+fn is_there(house: &House, touch: &Touch) -> bool {
+    let newest = house.storage.snapshot();
+    let row = newest.and_then(|newest| newest.session(touch.container, touch.client));
+    row.is_ok_and(|row| row.is_some_and(|row| row.generation == touch.generation))
+}
+
+fn record_touches(house: &House, touches: &[Touch]) {
+    for touch in touches.iter().filter(|touch| is_there(house, touch)) {
+        house.storage.touch(*touch);
     }
-    any
 }
 
 /// A queued commit.
@@ -168,7 +171,10 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    pub(super) fn take_off(self, set: ChangeSet) {
+    pub(super) fn take_off(self, mut set: ChangeSet) {
+        let house = &self.ending.house;
+        // However long the transaction took, an id that it ends is refused for the whole time.
+        set.refuse_until = house.clock.timestamp() + house.rules.tombstone;
         let storage = self.ending.house.storage.clone();
         storage.commit(set, Box::new(move |outcome| self.land(outcome)));
     }

@@ -34,10 +34,9 @@ impl State {
             None => self.live_anywhere(id)?,
         };
         self.observe_existence(id, room)?;
-        let inserts = self.changed(id).is_some_and(|changes| match room {
-            Some(room) => changes.inserts_into(room),
-            None => changes.inserts(),
-        });
+        let inserts = self
+            .changed(id)
+            .is_some_and(|changes| changes.inserts_in(room));
         Ok(inserts || (stored && self.fate(id) != Fate::Destroyed))
     }
 
@@ -51,17 +50,21 @@ impl State {
             Some(room) => drop(self.session(id, room)?),
             None => drop(self.live_anywhere(id)?),
         }
-        if self.fate(id) == Fate::Destroyed {
-            return Ok(None);
-        }
+        let gone = self.fate(id) == Fate::Destroyed;
         let subject = self.subject(id)?;
         let here = |view: &&SessionView| room.is_none_or(|room| room.id() == view.room.id());
         let rows = subject.sessions.iter().filter(here);
         let times: Vec<_> = rows
-            .filter_map(|view| Some(view.live_row()?.times()))
+            .filter_map(|view| Some(view.live_row().filter(|_| !gone)?.times()))
             .collect();
         let created = times.iter().map(|t| t.created).min();
         let last_access = times.iter().map(|t| t.last_access).max();
+        let founds = created.is_none() && self.changed(id).is_some_and(|c| c.inserts_in(room));
+        let (created, last_access) = if founds {
+            (Some(self.now), Some(self.now))
+        } else {
+            (created, last_access)
+        };
         Ok(created
             .zip(last_access)
             .map(|(c, l)| (c.to_datetime(), l.to_datetime())))
@@ -70,6 +73,7 @@ impl State {
     pub(crate) fn rotate(&mut self, id: SubjectId) -> Result<ClientId> {
         let live = self.live_anywhere(id)? && self.fate(id) != Fate::Destroyed;
         if live {
+            self.use_live_rooms(id)?;
             self.change(id)?.fate = Fate::Rotated;
         }
         self.issue(id)

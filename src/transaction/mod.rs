@@ -23,7 +23,7 @@ pub(crate) use worker::Worker;
 
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::Limits;
+use crate::storage::{Limits, Snapshot};
 use commit::{Departure, Ending};
 use std::any::Any;
 use std::fmt;
@@ -62,8 +62,7 @@ impl Transaction {
         store: Arc<dyn Any + Send + Sync>,
     ) -> Result<Self> {
         let now = house.clock.timestamp();
-        let registry = house.registry.load_full();
-        let snapshot = house.storage.snapshot()?;
+        let (registry, snapshot) = consistent(&house)?;
         let limits = house.rules.limits;
         let state = State::new(house, registry.clone(), snapshot, now, turn);
         let shared = Shared {
@@ -125,21 +124,31 @@ impl Transaction {
     /// Closes the handles and packs the changes.
     fn depart(self, visitor: Option<SubjectId>) -> Result<Box<Departure>> {
         let mut state = self.txn.end().ok_or_else(closed)?;
-        let ending = state.ending();
+        let mut ending = state.ending();
+        ending.store = Some(self.store.clone());
         if state.doomed {
             return Err(Error::new(ErrorKind::Doomed, "the transaction is doomed"));
         }
         match state.pack(visitor) {
-            Ok(packed) => Ok(Box::new(Departure {
-                ending,
-                packed,
-                _store: self.store.clone(),
-            })),
+            Ok(packed) => Ok(Box::new(Departure { ending, packed })),
             Err(error) => {
                 ending.failed(&error);
                 Err(error)
             }
         }
+    }
+}
+
+/// The containers as they were registered at a snapshot.
+fn consistent(house: &House) -> Result<(Arc<Registry>, Arc<dyn Snapshot>)> {
+    let mut registry = house.registry.load_full();
+    loop {
+        let snapshot = house.storage.snapshot()?;
+        let now = house.registry.load_full();
+        if now.number == registry.number {
+            return Ok((now, snapshot));
+        }
+        registry = now;
     }
 }
 
@@ -319,6 +328,7 @@ impl State {
             turns: self.turn.take().into_iter().collect(),
             founders: Vec::new(),
             touches: Vec::new(),
+            store: None,
         }
     }
 

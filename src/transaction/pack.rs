@@ -40,8 +40,9 @@ pub(super) struct Packed {
     /// The sessions, known before, that are written to: whose lines the commit passes through.
     pub(super) contended: Vec<ClientKey>,
     pub(super) ticket: Ticket,
-    /// The ticket depends on a touch: keep the cookie if the session has ended meanwhile.
-    pub(super) only_refresh: bool,
+    /// The touches that the ticket is for, where it is for no more than that: the cookie stays as it is
+    /// if the session has ended meanwhile.
+    pub(super) refreshed_by: Vec<Touch>,
 }
 
 impl State {
@@ -52,10 +53,11 @@ impl State {
         for id in 0..self.subjects.len() {
             differs = differs || self.differs(id)?;
         }
-        let touches = self.due_touches();
-        let (ticket, only_refresh) = match visitor {
+        let subjects = self.subjects.iter();
+        let touches = subjects.flat_map(|s| self.touches_of(s)).collect();
+        let (ticket, refreshed_by) = match visitor {
             Some(id) => self.ticket(id)?,
-            None => (Ticket::Keep, false),
+            None => (Ticket::Keep, Vec::new()),
         };
         let mut packed = Packed {
             set: None,
@@ -64,7 +66,7 @@ impl State {
             touches,
             contended: Vec::new(),
             ticket,
-            only_refresh,
+            refreshed_by,
         };
         if differs {
             self.pack_changes(&mut packed)?;
@@ -146,28 +148,23 @@ impl State {
         })
     }
 
-    fn due_touches(&self) -> Vec<Touch> {
-        let mut touches = Vec::new();
-        for subject in &self.subjects {
-            let Some(client) = subject.key() else {
-                continue;
-            };
-            for view in &subject.sessions {
-                if let (Some(at), Some(row)) = (self.touch_of(view), view.live_row()) {
-                    touches.push(Touch {
-                        container: view.room.id(),
-                        client,
-                        generation: row.generation,
-                        at,
-                    });
-                }
-            }
-        }
-        touches
+    fn touches_of(&self, subject: &Subject) -> Vec<Touch> {
+        let Some(client) = subject.key() else {
+            return Vec::new();
+        };
+        let due = subject.sessions.iter().filter_map(|view| {
+            Some(Touch {
+                container: view.room.id(),
+                client,
+                generation: view.live_row()?.generation,
+                at: self.touch_of(view)?,
+            })
+        });
+        due.collect()
     }
 
-    /// The ticket of a client, and whether it is no more than a refreshed one.
-    fn ticket(&self, id: SubjectId) -> Result<(Ticket, bool)> {
+    /// The ticket of a client, and the touches that a refreshed one is for.
+    fn ticket(&self, id: SubjectId) -> Result<(Ticket, Vec<Touch>)> {
         let none = SubjectChanges::default();
         let changes = self.changed(id).unwrap_or(&none);
         let subject = self.subject(id)?;
@@ -184,18 +181,21 @@ impl State {
             timeout,
         };
         let live = subject.sessions.iter().any(|view| view.live);
-        Ok(match (changes.fate, &changes.id, &subject.borne) {
-            (Fate::Rotated, Some(id), _) => (send(id), false),
-            (_, Some(id), _) if changes.inserts() => (send(id), false),
-            (Fate::Destroyed, _, _) => (Ticket::Withdraw, false),
-            (_, None, Some(borne)) if !live && changes.inserts() => (send(borne), false),
-            (_, None, Some(borne))
-                if subject.sessions.iter().any(|v| self.touch_of(v).is_some()) =>
-            {
-                (send(borne), true)
+        let ticket = match (changes.fate, &changes.id, &subject.borne) {
+            (Fate::Rotated, Some(id), _) => send(id),
+            (_, Some(id), _) if changes.inserts() => send(id),
+            (Fate::Destroyed, _, _) => Ticket::Withdraw,
+            (_, None, Some(borne)) if !live && changes.inserts() => send(borne),
+            (_, None, Some(borne)) => {
+                let touches = self.touches_of(subject);
+                if !touches.is_empty() {
+                    return Ok((send(borne), touches));
+                }
+                Ticket::Keep
             }
-            _ => (Ticket::Keep, false),
-        })
+            _ => Ticket::Keep,
+        };
+        Ok((ticket, Vec::new()))
     }
 
     fn pack_changes(&self, packed: &mut Packed) -> Result<()> {
@@ -211,7 +211,7 @@ impl State {
         packed.set = Some(ChangeSet {
             now: self.now,
             clients,
-            refuse_until: self.now + rules.tombstone,
+            refuse_until: self.now,
             limits: rules.limits,
             registry: self.registry.number,
         });
@@ -298,6 +298,7 @@ impl State {
             Some(row) => crate::storage::State::Expired {
                 generation: row.generation,
                 last_access: row.last_access,
+                timeout: row.timeout,
             },
         };
         Seen {

@@ -274,6 +274,14 @@ impl State {
         Ok(())
     }
 
+    /// Notes an access in every container where the session is live.
+    pub(crate) fn use_live_rooms(&mut self, id: SubjectId) -> Result<()> {
+        for view in &mut self.subject_mut(id)?.sessions {
+            view.used |= view.live;
+        }
+        Ok(())
+    }
+
     /// Notes that a session's existence was read, in one container or in all; an access where it is.
     pub(crate) fn observe_existence(
         &mut self,
@@ -328,7 +336,8 @@ impl State {
         package: &Arc<str>,
         key: &str,
     ) -> Result<Option<Bytes>> {
-        let value = self.peek(id, room, package, key)?;
+        // What was found counts as read also where it cannot be told, as a sum that overflows.
+        let value = self.peek(id, room, package, key);
         self.use_room(id, room)?;
         let planned = self.planned(id, room, package, key);
         let own = planned.is_some_and(|key| !matches!(key.base, KeyBase::Current));
@@ -340,7 +349,7 @@ impl State {
         {
             view.read.insert(Arc::from(key));
         }
-        Ok(value)
+        value
     }
 
     /// All keys and values as this transaction sees them. The whole package counts as read.
@@ -394,11 +403,15 @@ impl State {
             return Ok(());
         }
         let destroyed = self.fate(id) == Fate::Destroyed;
-        let fresh = match &self.subject(id)?.borne {
-            Some(borne) => borne.is_fresh(),
-            None => false,
-        };
-        if !destroyed && (fresh || self.session(id, room)?.live || self.live_anywhere(id)?) {
+        if !destroyed && (self.session(id, room)?.live || self.live_anywhere(id)?) {
+            return Ok(());
+        }
+        let fresh = self
+            .subject(id)?
+            .borne
+            .as_ref()
+            .is_some_and(ClientId::is_fresh);
+        if !destroyed && fresh {
             return Ok(());
         }
         self.issue(id)?;

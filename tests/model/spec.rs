@@ -492,6 +492,17 @@ impl Spec {
         let changes = self.changes(t, id);
         if live && changes.fate != Fate::Destroyed {
             changes.fate = Fate::Rotated;
+            // Rotating is an access, wherever the session lives.
+            for seen in self
+                .txn(t)
+                .subjects
+                .entry(id)
+                .or_default()
+                .seen
+                .values_mut()
+            {
+                seen.used |= seen.live;
+            }
         }
     }
 
@@ -647,7 +658,7 @@ impl Spec {
                 continue;
             }
             if one.stored.is_some() {
-                self.world.refused.insert((room, id), txn.now + REFUSED);
+                self.world.refused.insert((room, id), self.now + REFUSED);
                 self.world.rows.remove(&(room, id));
             }
             if let (Fate::Rotated, Some(row), Some(new)) = (changes.fate, one.row, new) {

@@ -271,16 +271,10 @@ impl Committer {
         let _last_word = LastWord(self.shared.clone());
         loop {
             let deadline = self.deadline();
-            let taken = self.shared.queue.take(deadline);
+            let mut taken = self.shared.queue.take(deadline);
             let working = self.databases.is_some();
-            if (taken.suspect || !working) && !self.reopen() {
-                for job in taken.jobs {
-                    job.refuse(reopening());
-                }
-                if taken.finish {
-                    return self.finish();
-                }
-                continue;
+            if (taken.suspect || !working) && !self.reopen(&mut taken.jobs) {
+                return self.finish();
             }
             self.serve(taken.jobs);
             if self.touches_due() {
@@ -336,6 +330,9 @@ impl Committer {
                 self.show(written.file, written.memory);
                 // Only now, or a session that begins in between would see neither.
                 self.shared.touches.settle(&written.touches);
+                if !written.touches.is_empty() {
+                    self.touched = None;
+                }
                 Tally::add(&self.shared.counters.touches, written.touched);
                 self.count(&answers);
             }
@@ -353,9 +350,6 @@ impl Committer {
                 }
                 self.let_go();
             }
-        }
-        if self.shared.touches.len() == 0 {
-            self.touched = None;
         }
         for (job, outcome) in answers {
             job.answer(outcome);
@@ -522,7 +516,8 @@ impl Committer {
     }
 
     /// Opens the databases again, with bounded back-off; false if the store is closing instead.
-    fn reopen(&mut self) -> bool {
+    /// Those who wait are told as soon as it does not succeed at once.
+    fn reopen(&mut self, waiting: &mut Vec<Job>) -> bool {
         self.let_go();
         let mut delay = FIRST_RETRY;
         loop {
@@ -538,10 +533,11 @@ impl Committer {
             let until = Instant::now() + delay;
             delay = (delay * 2).min(LAST_RETRY);
             loop {
-                let taken = self.shared.queue.take(Some(until));
-                for job in taken.jobs {
+                for job in waiting.drain(..) {
                     job.refuse(reopening());
                 }
+                let taken = self.shared.queue.take(Some(until));
+                waiting.extend(taken.jobs);
                 if taken.finish {
                     return false;
                 }

@@ -251,12 +251,9 @@ impl Storage for Engine {
 
     fn close(&self) -> Result<()> {
         self.shared.queue.close();
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match thread {
+        // Whoever closes at the same time waits here until the file is let go.
+        let mut slot = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        match slot.take() {
             // The last handle may be dropped by a callback on the writer thread itself.
             Some(thread) if thread.thread().id() != std::thread::current().id() => {
                 thread.join().unwrap_or_else(|_| Err(committer::gone()))
