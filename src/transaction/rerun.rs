@@ -3,13 +3,12 @@
 //! on the other's result, so that they pass together.
 
 use super::commit::{Flight, Rerun};
-use super::worker::Worker;
+use super::worker::{Worker, contain};
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ChangeSet, Commute, ContainerId, KeyChange, StaleCommute, Step};
 use bytes::Bytes;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) struct Reruns {
@@ -28,18 +27,34 @@ impl Reruns {
         }
     }
 
+    /// Where no thread can be started, the commits that wait for it fail.
     pub(super) fn push(&self, rerun: Rerun) {
         self.waiting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(rerun);
         let waiting = self.waiting.clone();
-        self.worker.run(Box::new(move || {
-            let batch =
-                std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            run(batch);
-        }));
+        let started = self.worker.try_run(Box::new(move || run(take(&waiting))));
+        if let Err(error) = started {
+            let error = Error::new(
+                ErrorKind::NotWritten,
+                "no thread can be started to run the closure of a commute",
+            )
+            .with_source(error);
+            for rerun in take(&self.waiting) {
+                rerun.flight.fail(error.clone().into());
+            }
+        }
     }
+
+    #[cfg(test)]
+    pub(crate) fn worker(&self) -> &Worker {
+        &self.worker
+    }
+}
+
+fn take(waiting: &Mutex<Vec<Rerun>>) -> Vec<Rerun> {
+    std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn run(batch: Vec<Rerun>) {
@@ -127,8 +142,7 @@ fn rerun_from(
 fn call(flight: &Flight, commute: &Commute, value: Option<&[u8]>) -> Result<Bytes> {
     let panicked = || Error::new(ErrorKind::Panicked, "the closure of a commute panicked");
     let closure = flight.closure(commute.index).ok_or_else(panicked)?;
-    catch_unwind(AssertUnwindSafe(|| closure.call(value)))
-        .ok()
+    contain(|| closure.call(value))
         .flatten()
         .unwrap_or_else(|| Err(panicked()))
 }
