@@ -3,6 +3,7 @@
 //! serve progress, never correctness: every wait ends, and what follows is optimistic. Knows no
 //! storage; a waiter is a future and needs no thread.
 
+use super::worker::contain;
 use crate::client_id::ClientKey;
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -154,7 +155,7 @@ impl Turns {
             }
             result
         };
-        wakers.into_iter().for_each(Waker::wake);
+        wake(wakers);
         result
     }
 
@@ -166,7 +167,7 @@ impl Turns {
             let wakers = lines.call_late(now);
             if !wakers.is_empty() {
                 drop(lines);
-                wakers.into_iter().for_each(Waker::wake);
+                wake(wakers);
                 lines = self.lock();
                 continue;
             }
@@ -192,7 +193,16 @@ impl Turns {
         let wakers = lines.call_late(far);
         drop(lines);
         self.alarm.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        wake(wakers);
+    }
+}
+
+/// Wakes everyone, and nobody in vain because another one's waker panics: it is the application's.
+fn wake(wakers: Vec<Waker>) {
+    for waker in wakers {
+        if contain(|| waker.wake()).is_none() {
+            tracing::error!("a waker of the application panicked");
+        }
     }
 }
 
@@ -407,5 +417,57 @@ mod tests {
         assert!(late.is_none());
         turns.close();
         keeper.join().unwrap();
+    }
+
+    struct Startled;
+
+    impl std::task::Wake for Startled {
+        fn wake(self: Arc<Self>) {
+            panic!("startled");
+        }
+    }
+
+    fn poll_with(wait: &mut Wait, waker: &Waker) -> Poll<Option<Turn>> {
+        Pin::new(wait).poll(&mut Context::from_waker(waker))
+    }
+
+    // C2.10
+    #[test]
+    fn a_waker_that_panics_stops_neither_the_deadlines_nor_another_waiter() {
+        let turns = Arc::new(Turns::default());
+        let held = granted(poll(&mut turns.hold(session(1), LONG)));
+        let startled = Waker::from(Arc::new(Startled));
+        let keeper = {
+            let turns = turns.clone();
+            std::thread::spawn(move || turns.keep_deadlines())
+        };
+        let short = Duration::from_millis(1);
+        let mut first = turns.pass(session(1), short);
+        assert!(poll_with(&mut first, &startled).is_pending());
+        assert!(pollster::block_on(turns.hold(session(1), short)).is_none());
+
+        let mut second = turns.pass(session(1), LONG);
+        assert!(poll_with(&mut second, &startled).is_pending());
+        let (tell, told) = std::sync::mpsc::channel();
+        let mut third = turns.pass(session(1), LONG);
+        assert!(poll_with(&mut third, &Waker::from(Arc::new(Tell(tell)))).is_pending());
+        drop(held);
+        assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(()));
+        drop((granted(poll(&mut second)), granted(poll(&mut third))));
+
+        let _held = granted(poll(&mut turns.hold(session(1), LONG)));
+        let mut last = turns.pass(session(1), LONG);
+        assert!(poll_with(&mut last, &startled).is_pending());
+        turns.close();
+        keeper.join().unwrap();
+        assert!(matches!(poll(&mut last), Poll::Ready(None)));
+    }
+
+    struct Tell(std::sync::mpsc::Sender<()>);
+
+    impl std::task::Wake for Tell {
+        fn wake(self: Arc<Self>) {
+            self.0.send(()).unwrap();
+        }
     }
 }
