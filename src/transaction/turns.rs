@@ -43,7 +43,8 @@ enum Called {
 struct Waiter {
     number: u64,
     mode: Mode,
-    deadline: Instant,
+    /// None where it lies beyond what an `Instant` can tell.
+    deadline: Option<Instant>,
     waker: Option<Waker>,
 }
 
@@ -164,7 +165,7 @@ impl Turns {
         let mut lines = self.lock();
         while !lines.closed {
             let now = Instant::now();
-            let wakers = lines.call_late(now);
+            let wakers = lines.call(|deadline| deadline.is_some_and(|at| at <= now));
             if !wakers.is_empty() {
                 drop(lines);
                 wake(wakers);
@@ -189,8 +190,7 @@ impl Turns {
     pub(crate) fn close(&self) {
         let mut lines = self.lock();
         lines.closed = true;
-        let far = Instant::now() + Duration::from_secs(u32::MAX.into());
-        let wakers = lines.call_late(far);
+        let wakers = lines.call(|_| true);
         drop(lines);
         self.alarm.notify_all();
         wake(wakers);
@@ -209,16 +209,16 @@ fn wake(wakers: Vec<Waker>) {
 impl Lines {
     fn next_deadline(&self) -> Option<Instant> {
         let waiters = self.by_session.values().flat_map(|line| &line.waiting);
-        waiters.map(|waiter| waiter.deadline).min()
+        waiters.filter_map(|waiter| waiter.deadline).min()
     }
 
-    /// Takes everyone out of the lines whose deadline has come.
-    fn call_late(&mut self, now: Instant) -> Vec<Waker> {
+    /// Takes everyone out of the lines whose deadline is over.
+    fn call(&mut self, is_over: impl Fn(Option<Instant>) -> bool) -> Vec<Waker> {
         let mut wakers = Vec::new();
         for line in self.by_session.values_mut() {
             let called = &mut line.called;
             line.waiting.retain_mut(|waiter| {
-                let late = waiter.deadline <= now;
+                let late = is_over(waiter.deadline);
                 if late {
                     called.push((waiter.number, Called::TooLate));
                     wakers.extend(waiter.waker.take());
@@ -250,7 +250,7 @@ enum Place {
 impl Wait {
     fn join(&mut self, waker: &Waker) -> Poll<Option<Turn>> {
         let turns = self.turns.clone();
-        let deadline = Instant::now() + self.wait;
+        let deadline = Instant::now().checked_add(self.wait);
         let mut lines = turns.lock();
         let closed = lines.closed;
         let number = lines.next;
@@ -469,5 +469,21 @@ mod tests {
         fn wake(self: Arc<Self>) {
             self.0.send(()).unwrap();
         }
+    }
+
+    // C2.10
+    #[test]
+    fn a_wait_may_be_as_long_as_a_duration_can_be() {
+        let turns = Arc::new(Turns::default());
+        let held = granted(poll(&mut turns.hold(session(1), Duration::MAX)));
+        let mut second = turns.hold(session(1), Duration::MAX);
+        let mut third = turns.hold(session(1), Duration::MAX);
+        assert!(poll(&mut second).is_pending());
+        assert!(poll(&mut third).is_pending());
+        drop(held);
+        let _held = granted(poll(&mut second));
+        turns.close();
+        turns.keep_deadlines();
+        assert!(matches!(poll(&mut third), Poll::Ready(None)));
     }
 }
