@@ -143,7 +143,7 @@ impl Turns {
     }
 
     /// Changes a line, lets in who can be let in, and forgets the line when it is idle. Wakers are
-    /// called outside the lock: they are the application's.
+    /// the application's: they are called outside the lock, and `change` neither clones nor drops any.
     fn change<T>(&self, session: ClientKey, change: impl FnOnce(&mut Line) -> T) -> T {
         let mut wakers = Vec::new();
         let result = {
@@ -206,6 +206,11 @@ fn wake(wakers: Vec<Waker>) {
     }
 }
 
+/// Drops a waker that is not called, outside the lock: that runs the application's code, too (C6.3).
+fn let_go<T>(unused: T) {
+    contain(|| drop(unused));
+}
+
 impl Lines {
     fn next_deadline(&self) -> Option<Instant> {
         let waiters = self.by_session.values().flat_map(|line| &line.waiting);
@@ -250,6 +255,7 @@ enum Place {
 impl Wait {
     fn join(&mut self, waker: &Waker) -> Poll<Option<Turn>> {
         let turns = self.turns.clone();
+        let waker = waker.clone();
         let deadline = Instant::now().checked_add(self.wait);
         let mut lines = turns.lock();
         let closed = lines.closed;
@@ -259,9 +265,14 @@ impl Wait {
         if line.waiting.is_empty() && line.admits(self.mode) {
             line.enter(self.mode);
             drop(lines);
-            return Poll::Ready(self.granted());
+            // From here on the place is given back whatever happens.
+            let turn = self.granted();
+            let_go(waker);
+            return Poll::Ready(turn);
         }
         if closed || self.wait.is_zero() {
+            drop(lines);
+            let_go(waker);
             self.place = Place::Done;
             return Poll::Ready(None);
         }
@@ -269,7 +280,7 @@ impl Wait {
             number,
             mode: self.mode,
             deadline,
-            waker: Some(waker.clone()),
+            waker: Some(waker),
         });
         self.place = Place::InLine(number);
         drop(lines);
@@ -287,6 +298,7 @@ impl Wait {
     }
 
     fn check(&mut self, number: u64, waker: &Waker) -> Poll<Option<Turn>> {
+        let mut spare = Some(waker.clone());
         let called = self.turns.change(self.session, |line| {
             let called = line.called.iter().position(|(n, _)| *n == number);
             match called {
@@ -294,12 +306,13 @@ impl Wait {
                 None => {
                     let waiter = line.waiting.iter_mut().find(|w| w.number == number);
                     if let Some(waiter) = waiter {
-                        waiter.waker = Some(waker.clone());
+                        std::mem::swap(&mut waiter.waker, &mut spare);
                     }
                     None
                 }
             }
         });
+        let_go(spare);
         match called {
             None => Poll::Pending,
             Some(Called::Granted) => Poll::Ready(self.granted()),
@@ -329,14 +342,17 @@ impl Drop for Wait {
             return;
         };
         let mode = self.mode;
-        self.turns.change(self.session, |line| {
-            line.waiting.retain(|waiter| waiter.number != number);
+        let waiter = self.turns.change(self.session, |line| {
+            let at = line.waiting.iter().position(|w| w.number == number);
+            let waiter = at.and_then(|at| line.waiting.remove(at));
             if let Some(at) = line.called.iter().position(|(n, _)| *n == number)
                 && line.called.swap_remove(at).1 == Called::Granted
             {
                 line.leave(mode);
             }
+            waiter
         });
+        let_go(waiter);
     }
 }
 
@@ -485,5 +501,43 @@ mod tests {
         turns.close();
         turns.keep_deadlines();
         assert!(matches!(poll(&mut third), Poll::Ready(None)));
+    }
+
+    /// Notes whether the lines were locked when it was dropped.
+    struct Dropped(Arc<Turns>, std::sync::mpsc::Sender<bool>);
+
+    impl std::task::Wake for Dropped {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.1.send(self.0.lines.try_lock().is_err()).unwrap();
+        }
+    }
+
+    // C6.3
+    #[test]
+    fn wakers_are_dropped_outside_the_lock() {
+        let turns = Arc::new(Turns::default());
+        let (tell, told) = std::sync::mpsc::channel();
+        let waker = || Waker::from(Arc::new(Dropped(turns.clone(), tell.clone())));
+        let held = granted(poll_with(&mut turns.hold(session(1), LONG), &waker()));
+        assert_eq!(told.try_recv(), Ok(false), "not needed");
+        let mut second = turns.hold(session(1), LONG);
+        assert!(poll_with(&mut second, &waker()).is_pending());
+        assert!(told.try_recv().is_err(), "it waits");
+        assert!(poll_with(&mut second, &waker()).is_pending());
+        assert_eq!(told.try_recv(), Ok(false), "replaced");
+        drop(second);
+        assert_eq!(told.try_recv(), Ok(false), "removed");
+        let mut third = turns.hold(session(1), LONG);
+        assert!(poll_with(&mut third, &waker()).is_pending());
+        drop(held);
+        assert_eq!(told.try_recv(), Ok(false), "woken");
+        let turn = granted(poll_with(&mut third, &waker()));
+        assert_eq!(told.try_recv(), Ok(false), "not needed any more");
+        drop(turn);
+        assert!(turns.lock().by_session.is_empty());
     }
 }
