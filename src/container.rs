@@ -18,6 +18,8 @@ use std::time::Duration;
 const SCANNED: usize = 4096;
 /// How many sessions are removed in one commit.
 const REMOVED: usize = 256;
+/// How many times at most the storage is asked to reclaim rows, a bounded number each.
+const RECLAIMS: usize = 10_000;
 
 /// Where the sessions of a container live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -233,13 +235,17 @@ impl Container {
         self.configure.configure(&self.name, settings)
     }
 
-    /// Removes the sessions that have expired, in bounded batches, and waits for that (C3.7).
+    /// Removes the sessions that have expired, in bounded batches, and waits for that (C3.7). Rows that
+    /// nobody can see any more go with them: those of unregistered containers, and the marks of ended
+    /// sessions that have had their time.
     ///
     /// # Errors
     ///
     /// A failure of the storage; what was removed before stays removed.
     pub fn sweep(&self) -> Result<Swept> {
-        sweep(&self.house, &*self.room()?)
+        let swept = sweep(&self.house, &*self.room()?)?;
+        reclaim(&self.house)?;
+        Ok(swept)
     }
 
     /// Counts its sessions, by looking at every one of them.
@@ -355,6 +361,16 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
         metrics::counter!("cloakroom_swept_total").increment(swept.removed);
     }
     Ok(swept)
+}
+
+/// Removes what unregistered containers and old tombstones left, in bounded batches.
+pub(crate) fn reclaim(house: &House) -> Result<()> {
+    for _ in 0..RECLAIMS {
+        if house.storage.reclaim(house.clock.timestamp())? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn removal(room: &Room, client: ClientKey, state: State) -> ClientChange {

@@ -102,24 +102,56 @@ fn round(house: &House, last: &mut HashMap<ContainerId, Timestamp>) -> Duration 
             report(&error, "a sweep failed");
         }
     }
-    if swept {
-        reclaim(house);
+    if swept && let Err(error) = container::reclaim(house) {
+        report(&error, "old rows could not be removed");
     }
     wait
-}
-
-fn reclaim(house: &House) {
-    loop {
-        match house.storage.reclaim(house.clock.timestamp()) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) => return report(&error, "old rows could not be removed"),
-        }
-    }
 }
 
 fn report(error: &crate::Error, what: &str) {
     if error.kind() != ErrorKind::Closed {
         tracing::warn!(%error, "{what}; it will be tried again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ClientId, ContainerSettings, Store};
+
+    fn store(clock: &Clock) -> Store {
+        let builder = Store::builder().clock(clock.clone());
+        builder.implicit_sweeps(false).in_memory().unwrap()
+    }
+
+    fn clock() -> Clock {
+        Clock::manual("2026-01-01T00:00:00Z".parse().unwrap())
+    }
+
+    fn put(store: &Store, package: &str) -> ClientId {
+        let id = store.client_ids().issue();
+        let txn = store.begin().unwrap();
+        let session = txn.session(&id).unwrap();
+        session.pkg(package).insert("n", 1).unwrap();
+        txn.commit().unwrap();
+        id
+    }
+
+    // C3.7
+    #[test]
+    fn a_sweep_that_is_asked_for_leaves_nothing_to_reclaim() {
+        let clock = clock();
+        let store = store(&clock);
+        store.register("cart", ContainerSettings::new()).unwrap();
+        put(&store, "cart");
+        store.unregister("cart").unwrap();
+        let id = put(&store, "app");
+        let txn = store.begin().unwrap();
+        txn.session(&id).unwrap().destroy().unwrap();
+        txn.commit().unwrap();
+        clock.advance(Duration::from_secs(100 * 86_400));
+        store.container("").unwrap().sweep().unwrap();
+        let storage = &store.inner.house.storage;
+        assert_eq!(storage.reclaim(clock.timestamp()).unwrap(), 0);
     }
 }
