@@ -1,9 +1,10 @@
-//! Sweeps every container once per resolution, on a thread of its own (C3.7). A failure is logged and
+//! Sweeps every container once per resolution in force, on a thread of its own (C3.7). A failure is logged and
 //! the next round comes all the same.
 
 use crate::clock::{Clock, Timestamp};
 use crate::container;
 use crate::error::ErrorKind;
+use crate::expiry::{Policy, Times};
 use crate::storage::ContainerId;
 use crate::transaction::House;
 use std::collections::HashMap;
@@ -86,7 +87,7 @@ fn round(house: &House, last: &mut HashMap<ContainerId, Timestamp>) -> Duration 
     let mut swept = false;
     for room in registry.rooms() {
         let now = house.clock.timestamp();
-        let every = room.policy.resolution.max(SHORTEST);
+        let every = interval(&room.policy);
         let swept_at = last.entry(room.id()).or_insert(now);
         // A clock that was set back must not put the next sweep off.
         *swept_at = now.min(*swept_at);
@@ -106,6 +107,17 @@ fn round(house: &House, last: &mut HashMap<ContainerId, Timestamp>) -> Duration 
         report(&error, "old rows could not be removed");
     }
     wait
+}
+
+/// How often a container is swept: once per resolution in force (C3.1). A session's own timeout does
+/// not count.
+fn interval(policy: &Policy) -> Duration {
+    let of_the_container = Times {
+        created: Timestamp(0),
+        last_access: Timestamp(0),
+        timeout: None,
+    };
+    policy.resolution_of(&of_the_container).max(SHORTEST)
 }
 
 fn report(error: &crate::Error, what: &str) {
@@ -135,6 +147,40 @@ mod tests {
         session.pkg(package).insert("n", 1).unwrap();
         txn.commit().unwrap();
         id
+    }
+
+    // C3.1, C3.7
+    #[test]
+    fn sweeps_come_once_per_resolution_in_force() {
+        let policy = |timeout, resolution| Policy {
+            timeout: Duration::from_secs(timeout),
+            resolution: Duration::from_secs(resolution),
+            max_lifetime: None,
+        };
+        let every = |timeout, resolution| interval(&policy(timeout, resolution)).as_secs();
+        assert_eq!(every(3600, 600), 600);
+        assert_eq!(every(60, 600), 30);
+        assert_eq!(every(0, 600), 600);
+        assert_eq!(every(1, 600), 1);
+        assert_eq!(every(3600, 0), 1);
+    }
+
+    // C3.1, C3.7
+    #[test]
+    fn a_container_with_a_short_timeout_is_swept_after_half_of_it() {
+        let clock = clock();
+        let store = store(&clock);
+        let settings = ContainerSettings::new().timeout(Duration::from_secs(60));
+        let cart = store.register("cart", settings).unwrap();
+        put(&store, "cart");
+        clock.advance(Duration::from_secs(31));
+        let mut last = HashMap::new();
+        let house = &store.inner.house;
+        assert_eq!(round(house, &mut last), Duration::from_secs(30));
+        clock.advance(Duration::from_secs(30));
+        round(house, &mut last);
+        let counts = cart.statistics().unwrap();
+        assert_eq!((counts.live, counts.expired), (0, 0));
     }
 
     // C3.7
