@@ -5,42 +5,24 @@ use super::failure::{self, guarded};
 use super::file::{Disk, Io};
 use super::group::{Databases, Group};
 use super::open::{self, Identity, OpenOptionsOf};
+use super::queue::{CommitJob, Job, gone, reopening};
 use super::snapshot::{Readers, RedbSnapshot};
 use super::tables::Reader;
 use super::unsettled::Unsettled;
 use super::{Shared, Tally, touches};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{ChangeSet, ContainerId, Done, Outcome, Settings};
+use crate::storage::{ContainerId, Outcome, Settings};
 use redb::Database;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// No group is larger than this, so that a flood does not make one commit endless.
-const MAX_GROUP: usize = 1024;
 /// How long a touch may wait; the promise is a second (C3.4).
 const TOUCH_WAIT: Duration = Duration::from_millis(500);
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 const LAST_RETRY: Duration = Duration::from_secs(1);
-
-pub(super) fn gone() -> Error {
-    Error::new(ErrorKind::Unavailable, "the store's writer has stopped")
-}
-
-pub(super) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the store is closed")
-}
-
-pub(super) fn reopening() -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        "the store is reopening its file after a failure",
-    )
-}
 
 fn not_written(cause: Error) -> Error {
     Error::new(
@@ -58,164 +40,12 @@ fn outcome_unknown(cause: Error) -> Error {
     .with_source(cause)
 }
 
-/// A change set and whoever waits for it; answered even when it is dropped.
-pub(super) struct CommitJob {
-    set: Option<ChangeSet>,
-    done: Option<Done>,
-}
-
-impl CommitJob {
-    pub(super) fn take_set(&mut self) -> Option<ChangeSet> {
-        self.set.take()
-    }
-
-    pub(super) fn answer(mut self, outcome: Outcome) {
-        self.call(outcome);
-    }
-
-    /// Whoever waits runs code of his own when he is woken; a panic in it must reach nobody else.
-    fn call(&mut self, outcome: Outcome) {
-        if let Some(done) = self.done.take() {
-            let called = catch_unwind(AssertUnwindSafe(|| done(outcome)));
-            if called.is_err() {
-                tracing::error!("a panic in answer to a commit");
-            }
-        }
-    }
-}
-
-impl Drop for CommitJob {
-    fn drop(&mut self) {
-        // What was taken into a group may be on the disk.
-        let error = match self.set {
-            Some(_) => gone(),
-            None => Error::new(
-                ErrorKind::OutcomeUnknown,
-                "the store's writer stopped during the commit; it may or may not be kept",
-            ),
-        };
-        self.call(Outcome::Failed(error, None));
-    }
-}
-
-pub(super) enum Job {
-    Commit(CommitJob),
-    Configure(Settings, SyncSender<Result<()>>),
-    Reclaim(Timestamp, SyncSender<Result<u64>>),
-}
-
-impl Job {
-    pub(super) fn commit(set: ChangeSet, done: Done) -> Self {
-        Self::Commit(CommitJob {
-            set: Some(set),
-            done: Some(done),
-        })
-    }
-
-    fn refuse(self, error: Error) {
-        match self {
-            Self::Commit(job) => job.answer(Outcome::Failed(error, None)),
-            Self::Configure(_, reply) => drop(reply.send(Err(error))),
-            Self::Reclaim(_, reply) => drop(reply.send(Err(error))),
-        }
-    }
-}
-
-#[derive(Default)]
-pub(super) struct Queue {
-    state: Mutex<Waiting>,
-    wake: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    jobs: VecDeque<Job>,
-    woken: bool,
-    suspect: bool,
-    closing: bool,
-    /// Nobody takes jobs any more.
-    over: bool,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn push(&self, job: Job) {
-        let mut state = self.lock();
-        if state.closing {
-            drop(state);
-            job.refuse(closed());
-        } else if state.over {
-            drop(state);
-            job.refuse(gone());
-        } else {
-            state.jobs.push_back(job);
-            drop(state);
-            self.wake.notify_one();
-        }
-    }
-
-    pub(super) fn wake(&self) {
-        self.lock().woken = true;
-        self.wake.notify_one();
-    }
-
-    pub(super) fn suspect(&self) {
-        self.lock().suspect = true;
-        self.wake.notify_one();
-    }
-
-    pub(super) fn close(&self) {
-        self.lock().closing = true;
-        self.wake.notify_one();
-    }
-
-    /// Waits until there is something to do, or until `deadline`; takes at most one group.
-    fn take(&self, deadline: Option<Instant>) -> Taken {
-        let mut state = self.lock();
-        while state.jobs.is_empty() && !state.woken && !state.suspect && !state.closing {
-            state = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) => break,
-                Some(left) => {
-                    let waited = self.wake.wait_timeout(state, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self
-                    .wake
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-            };
-        }
-        let many = state.jobs.len().min(MAX_GROUP);
-        Taken {
-            jobs: state.jobs.drain(..many).collect(),
-            suspect: std::mem::take(&mut state.suspect),
-            finish: {
-                state.woken = false;
-                state.closing && state.jobs.is_empty()
-            },
-        }
-    }
-}
-
-struct Taken {
-    jobs: Vec<Job>,
-    suspect: bool,
-    finish: bool,
-}
-
 /// Answers everyone when the thread ends, however it ends.
 struct LastWord(Arc<Shared>);
 
 impl Drop for LastWord {
     fn drop(&mut self) {
-        let jobs = {
-            let mut state = self.0.queue.lock();
-            state.over = true;
-            std::mem::take(&mut state.jobs)
-        };
+        let jobs = self.0.queue.end();
         if let Some(last) = self.0.published.swap(None) {
             last.expire();
         }

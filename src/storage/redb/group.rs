@@ -2,9 +2,9 @@
 //! store itself.
 
 use super::Shared;
-use super::committer::CommitJob;
 use super::failure;
 use super::open::{begin_durable, plain};
+use super::queue::CommitJob;
 use super::tables::{CONTAINERS, META, RETIRED, Writer, Writers};
 use super::touches::Pending;
 use super::unsettled::{Before, Half, Unsettled};

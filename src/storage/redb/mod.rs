@@ -9,6 +9,7 @@ mod file;
 mod group;
 mod migrate;
 mod open;
+mod queue;
 mod snapshot;
 mod tables;
 mod touches;
@@ -26,8 +27,9 @@ use crate::client_id::ClientKey;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use arc_swap::ArcSwapOption;
-use committer::{Committer, Job, Queue};
+use committer::Committer;
 use file::Io;
+use queue::{Job, Queue};
 use redb::Database;
 use snapshot::RedbSnapshot;
 use std::path::{Path, PathBuf};
@@ -179,7 +181,7 @@ impl Engine {
     fn ask<T>(&self, job: impl FnOnce(mpsc::SyncSender<Result<T>>) -> Job) -> Result<T> {
         let (reply, answer) = mpsc::sync_channel(1);
         self.shared.queue.push(job(reply));
-        answer.recv().unwrap_or_else(|_| Err(committer::gone()))
+        answer.recv().unwrap_or_else(|_| Err(queue::gone()))
     }
 }
 
@@ -187,8 +189,8 @@ impl Storage for Engine {
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
         match self.shared.published.load_full() {
             Some(snapshot) => Ok(snapshot),
-            None if self.shared.closed.load(Ordering::Acquire) => Err(committer::closed()),
-            None => Err(committer::reopening()),
+            None if self.shared.closed.load(Ordering::Acquire) => Err(queue::closed()),
+            None => Err(queue::reopening()),
         }
     }
 
@@ -256,7 +258,7 @@ impl Storage for Engine {
         match slot.take() {
             // The last handle may be dropped by a callback on the writer thread itself.
             Some(thread) if thread.thread().id() != std::thread::current().id() => {
-                thread.join().unwrap_or_else(|_| Err(committer::gone()))
+                thread.join().unwrap_or_else(|_| Err(queue::gone()))
             }
             _ => Ok(()),
         }

@@ -2,7 +2,7 @@
 //! of them ends, or when it is too old (C2.14).
 
 use super::tables::Reader;
-use super::{Shared, committer};
+use super::{Shared, queue};
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{PackageRow, SessionRow};
@@ -43,7 +43,7 @@ impl RedbSnapshot {
     fn why_it_is_gone(&self) -> Error {
         let shared = self.shared.upgrade();
         if shared.is_none_or(|shared| shared.closed.load(Ordering::Acquire)) {
-            return committer::closed();
+            return queue::closed();
         }
         Error::new(
             ErrorKind::SnapshotTooOld,
