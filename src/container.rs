@@ -5,7 +5,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Policy;
 use crate::session::SessionData;
-use crate::storage::record::{ContainerRecord, SessionRow, millis};
+use crate::storage::record::{ContainerRecord, SessionRow, millis, whole_millis};
 use crate::storage::{
     ChangeSet, ClientChange, ContainerId, End, Outcome, Place, Seen, Snapshot, State,
 };
@@ -33,7 +33,7 @@ pub enum Residence {
 }
 
 /// The settings of a container. They are stored with it, survive a restart, and can be changed while
-/// the store runs (C1.8).
+/// the store runs (C1.8). Times are kept in milliseconds, rounded up.
 ///
 /// ```
 /// use cloakroom::{ContainerSettings, Store};
@@ -79,20 +79,26 @@ impl ContainerSettings {
     /// Sets [`timeout`](Self::timeout).
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
-        Self { timeout, ..self }
+        Self {
+            timeout: whole_millis(timeout),
+            ..self
+        }
     }
 
     /// Sets [`resolution`](Self::resolution).
     #[must_use]
     pub fn resolution(self, resolution: Duration) -> Self {
-        Self { resolution, ..self }
+        Self {
+            resolution: whole_millis(resolution),
+            ..self
+        }
     }
 
     /// Sets [`max_lifetime`](Self::max_lifetime).
     #[must_use]
     pub fn max_lifetime(self, max_lifetime: Option<Duration>) -> Self {
         Self {
-            max_lifetime,
+            max_lifetime: max_lifetime.map(whole_millis),
             ..self
         }
     }

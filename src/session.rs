@@ -3,6 +3,7 @@
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
+use crate::storage::record::whole_millis;
 #[cfg(feature = "http")]
 pub(crate) use crate::transaction::Ticket;
 use crate::transaction::{Closure, Key, KeyBase, KeyStep, Room, State, SubjectId, Txn};
@@ -186,7 +187,7 @@ impl Session {
     }
 
     /// Gives the session a timeout of its own, or with `None` that of its containers again; zero never
-    /// expires (C3.8). It is kept in milliseconds.
+    /// expires (C3.8). It is kept in milliseconds, rounded up.
     ///
     /// # Errors
     ///
@@ -194,7 +195,7 @@ impl Session {
     pub fn set_timeout(&self, t: Option<Duration>) -> Result<()> {
         self.with(|state| {
             state.live_anywhere(self.subject)?;
-            state.change(self.subject)?.timeout = Some(t);
+            state.change(self.subject)?.timeout = Some(t.map(whole_millis));
             Ok(())
         })
     }

@@ -816,6 +816,46 @@ fn rotating_does_not_prolong_the_absolute_lifetime() {
     assert_eq!(click(&store, &id), None);
 }
 
+// C3.3: only zero is never.
+#[test]
+fn a_timeout_below_a_millisecond_ends_a_session() {
+    let clock = clock();
+    let store = in_memory(&clock);
+    let tiny = Duration::from_micros(500);
+    let id = visitor(&store);
+    set_timeout(&store, &id, tiny);
+    let settings = ContainerSettings::new().timeout(tiny);
+    let brief = store.register("brief", settings.clone()).unwrap();
+    assert_eq!(brief.settings().unwrap(), settings);
+    assert_eq!(settings.timeout, A_MOMENT);
+    let visitor = store.client_ids().issue();
+    put(&store, &visitor, "brief", "n", 1);
+    clock.advance(2 * A_MOMENT);
+    assert_eq!(peek(&store, &id, "app", "n"), None);
+    assert_eq!(peek(&store, &visitor, "brief", "n"), None);
+}
+
+// C2.12, C3.8
+#[test]
+fn setting_the_timeout_that_a_session_has_writes_nothing() {
+    let clock = clock();
+    let folder = tempfile::tempdir().unwrap();
+    let store = builder(&clock).open(folder.path().join("store")).unwrap();
+    let id = visitor(&store);
+    let odd = Duration::from_micros(3_600_000_500);
+    set_timeout(&store, &id, odd);
+    let before = written(&store);
+    set_timeout(&store, &id, odd);
+    assert_eq!(written(&store), before);
+}
+
+fn set_timeout(store: &Store, id: &ClientId, timeout: Duration) {
+    let txn = store.begin().unwrap();
+    let session = txn.session(id).unwrap();
+    session.set_timeout(Some(timeout)).unwrap();
+    txn.commit().unwrap();
+}
+
 // C3.8
 #[test]
 fn a_timeout_of_its_own_is_kept_over_rotation_and_reopening() {

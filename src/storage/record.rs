@@ -196,9 +196,14 @@ impl SessionRow {
     }
 }
 
-/// Durations are stored in milliseconds.
+/// Durations are stored in milliseconds, rounded up: zero means never (C3.3), and no other may become it.
 pub(crate) fn millis(d: Duration) -> u64 {
-    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(d.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+/// A duration as it comes back from a record, to set: what is set and what is stored compare equal.
+pub(crate) fn whole_millis(d: Duration) -> Duration {
+    Duration::from_millis(millis(d))
 }
 
 /// One package of one session: the number of the commit that wrote it, and its values by key. The
@@ -349,6 +354,17 @@ mod tests {
     fn a_session_row_comes_back_as_it_was() {
         let record = row().encode(b"key").unwrap();
         assert_eq!(SessionRow::decode(b"key", &record).unwrap(), row());
+    }
+
+    // C3.3
+    #[test]
+    fn durations_are_rounded_up_to_whole_milliseconds() {
+        let micros = |n| millis(Duration::from_micros(n));
+        assert_eq!([0, 1, 1000, 1001].map(micros), [0, 1, 1, 2]);
+        assert_eq!(millis(Duration::MAX), u64::MAX);
+        for d in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
+            assert_eq!(whole_millis(whole_millis(d)), whole_millis(d));
+        }
     }
 
     #[test]
