@@ -595,3 +595,49 @@ fn a_flipped_bit_anywhere_gives_no_wrong_value_and_is_found_by_verifying() {
     }
     println!("refused to open: {refused}; {sum:?}");
 }
+
+/// The image of a store with one session, that of "ann of the many sessions".
+fn owned_image(folder: &Path) -> (Vec<u8>, ClientId) {
+    let path = folder.join("image");
+    let store = builder().open(&path).unwrap();
+    let id = store.client_ids().issue();
+    let txn = store.begin().unwrap();
+    let session = txn.session(&id).unwrap();
+    session.pkg("app").insert("n", "a text of its own").unwrap();
+    session.set_owner(Some(OWNER)).unwrap();
+    txn.commit().unwrap();
+    store.close().unwrap();
+    (std::fs::read(path).unwrap(), id)
+}
+
+const OWNER: &str = "ann of the many sessions";
+
+/// Flips a bit wherever a text is.
+fn damage(image: &mut [u8], text: &str) {
+    let places = find(image, text.as_bytes());
+    assert!(!places.is_empty());
+    for at in places {
+        image[at] ^= 1;
+    }
+}
+
+// C5.4
+#[test]
+fn a_damaged_session_is_in_the_list_of_its_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut image, id) = owned_image(folder.path());
+    damage(&mut image, OWNER);
+    let path = folder.path().join("damaged");
+    std::fs::write(&path, image).unwrap();
+    let store = builder().open(&path).unwrap();
+    let other = store.client_ids().issue();
+    put(&store, &other, "app", "n", 1);
+    let txn = store.begin().unwrap();
+    txn.session(&other).unwrap().set_owner(Some(OWNER)).unwrap();
+    txn.commit().unwrap();
+    let mut found = store.sessions_of(OWNER).unwrap();
+    let mut all = [id.key(), other.key()];
+    found.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(found, all);
+}

@@ -262,6 +262,10 @@ impl Store {
     /// The sessions that [`set_owner`](crate::Session::set_owner) gave to `owner`, expired ones left
     /// out. Not an observation.
     ///
+    /// A session whose record is damaged (C5.4) is listed too, though it may have expired: whoever ends
+    /// all sessions of a user must learn of the one that cannot be ended. [`check`](Self::check) tells
+    /// what is damaged.
+    ///
     /// # Errors
     ///
     /// A failure of the storage.
@@ -275,13 +279,26 @@ impl Store {
             let Some(room) = registry.rooms().find(|room| room.id() == container) else {
                 continue;
             };
-            let row = snapshot.session(container, client)?;
-            let Some(row) = row.filter(|row| row.owner.as_deref() == Some(owner)) else {
+            if found.contains(&client) {
                 continue;
-            };
-            let times = house.times_of(room, client, &row, now)?;
-            if !room.policy.is_expired(&times, now) && !found.contains(&client) {
-                found.push(client);
+            }
+            let is_live = snapshot.session(container, client).and_then(|row| {
+                let Some(row) = row.filter(|row| row.owner.as_deref() == Some(owner)) else {
+                    return Ok(false);
+                };
+                let times = house.times_of(room, client, &row, now)?;
+                Ok(!room.policy.is_expired(&times, now))
+            });
+            match is_live {
+                Ok(true) => found.push(client),
+                Ok(false) => {}
+                // The index names it.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    let error = error.in_container(&*room.place.name);
+                    tracing::warn!(%error, "a session in the list of an owner is damaged");
+                    found.push(client);
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(found)
