@@ -641,3 +641,21 @@ fn a_damaged_session_is_in_the_list_of_its_owner() {
     all.sort_unstable();
     assert_eq!(found, all);
 }
+
+// C5.4
+#[test]
+fn a_check_finds_the_damaged_package_of_a_damaged_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut image, _) = owned_image(folder.path());
+    damage(&mut image, OWNER);
+    damage(&mut image, "a text of its own");
+    let path = folder.path().join("damaged");
+    std::fs::write(&path, image).unwrap();
+    let check = builder().open(&path).unwrap().check().unwrap();
+    assert_eq!((check.sessions, check.packages), (1, 1));
+    assert_eq!((check.damaged, check.errors.len()), (2, 2), "{check:?}");
+    for error in check.errors {
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert_eq!(error.container(), Some(""));
+    }
+}
