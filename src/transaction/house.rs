@@ -45,10 +45,11 @@ impl House {
             .snapshot()?
             .session(room.id(), client)
             .map_err(|e| e.in_container(&*room.place.name))?;
-        let recorded = newest
-            .filter(|newest| newest.generation == row.generation)
-            .map_or(times.last_access, |newest| newest.last_access);
-        times.last_access = waiting.map_or(recorded, |touch| touch.merged_with(recorded));
+        // A session that has ended since is what it was.
+        if let Some(newest) = newest.filter(|newest| newest.generation == row.generation) {
+            let recorded = newest.last_access;
+            times.last_access = waiting.map_or(recorded, |touch| touch.merged_with(recorded));
+        }
         Ok(times)
     }
 }
