@@ -250,6 +250,8 @@ pub(crate) struct Spec {
     world: World,
     /// The ids under which a session may still be founded (C4.8).
     pub(crate) fresh: BTreeSet<Id>,
+    /// Whether an access was recorded that may wait to be written.
+    pub(crate) touched: bool,
     open: BTreeMap<usize, Txn>,
 }
 
@@ -268,6 +270,7 @@ impl Spec {
             now: 0,
             world: World::default(),
             fresh: BTreeSet::new(),
+            touched: false,
             open: BTreeMap::new(),
         }
     }
@@ -610,6 +613,7 @@ impl Spec {
             && now.born == row.born
         {
             now.accessed = now.accessed.max(txn.now);
+            self.touched = true;
         }
     }
 
