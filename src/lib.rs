@@ -92,6 +92,7 @@
 
 mod client_id;
 mod clock;
+mod contain;
 mod container;
 mod error;
 mod expiry;

@@ -16,6 +16,7 @@ use std::path::Path;
 const ORDER: &[&str] = &[
     "error",
     "clock",
+    "contain",
     "value",
     "client_id",
     "expiry",

@@ -517,10 +517,10 @@ fn number_from(variable: &str) -> Option<u64> {
     Some(number.parse().expect("a number"))
 }
 
-/// The seed of a failure is printed; `CLOAKROOM_SEED` runs it again, `CLOAKROOM_CASES` runs more.
+/// The same cases in every run, so that a change is not blamed for what it did not do. `CLOAKROOM_SEED`
+/// runs others, `CLOAKROOM_CASES` runs more; a failure prints its seed.
 fn seed() -> u64 {
-    let random = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
-    number_from("CLOAKROOM_SEED").unwrap_or_else(random)
+    number_from("CLOAKROOM_SEED").unwrap_or(20_261_122)
 }
 
 // C2.1, C2.2, C2.4, C2.5, C2.7 to C2.9, C2.11, C2.12, C3.2 to C3.8, C4.7, C4.8

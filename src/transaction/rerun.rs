@@ -3,8 +3,9 @@
 //! on the other's result, so that they pass together.
 
 use super::commit::{Flight, Rerun};
-use super::worker::{Worker, contain};
+use super::worker::Worker;
 use crate::client_id::ClientKey;
+use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ChangeSet, Commute, ContainerId, KeyChange, StaleCommute, Step};
 use bytes::Bytes;

@@ -3,8 +3,8 @@
 //! serve progress, never correctness: every wait ends, and what follows is optimistic. Knows no
 //! storage; a waiter is a future and needs no thread.
 
-use super::worker::contain;
 use crate::client_id::ClientKey;
+use crate::contain::contain;
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,32 +1,12 @@
 //! A thread for the application's own code, started when it is first needed: hooks, and closures
 //! that a commit must run again. What panics there harms nobody else (C2.6).
 
-use std::any::Any;
+use crate::contain::contain;
 use std::collections::VecDeque;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 pub(crate) type Task = Box<dyn FnOnce() + Send>;
-
-/// Runs code of the application's; `None` if it panicked. Neither its panic nor what it panicked
-/// with, whose `Drop` is the application's too, gets any further.
-pub(crate) fn contain<T>(work: impl FnOnce() -> T) -> Option<T> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(value) => Some(value),
-        Err(payload) => {
-            discard(payload);
-            None
-        }
-    }
-}
-
-fn discard(payload: Box<dyn Any + Send>) {
-    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        // Dropping this one may panic again, and so on.
-        std::mem::forget(another);
-    }
-}
 
 pub(crate) struct Worker {
     name: &'static str,

@@ -177,6 +177,8 @@ impl Group<'_> {
                     let mut retired = file_txn.open_table(RETIRED).map_err(failure::table)?;
                     retired.remove(id.0).map_err(failure::storage)?;
                     file.dirty = true;
+                    // Another one may be left.
+                    removed += 1;
                     emptied = Some(id);
                 }
             }

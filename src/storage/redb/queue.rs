@@ -1,10 +1,10 @@
 //! The queue before the writer thread: what may be asked of it, and who is answered what.
 
 use crate::clock::Timestamp;
+use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ChangeSet, Done, Outcome, Settings};
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -45,8 +45,7 @@ impl CommitJob {
     /// Whoever waits runs code of his own when he is woken; a panic in it must reach nobody else.
     fn call(&mut self, outcome: Outcome) {
         if let Some(done) = self.done.take() {
-            let called = catch_unwind(AssertUnwindSafe(|| done(outcome)));
-            if called.is_err() {
+            if contain(|| done(outcome)).is_none() {
                 tracing::error!("a panic in answer to a commit");
             }
         }
