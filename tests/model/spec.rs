@@ -402,8 +402,10 @@ impl Spec {
             return;
         }
         let destroyed = self.fate(t, id) == Fate::Destroyed;
+        // Unless it is live here, the session is looked for everywhere: what it has of its own goes
+        // along into a further container.
         let there =
-            self.fresh.contains(&id) || self.look(t, id, room).live || self.live_anywhere(t, id);
+            self.look(t, id, room).live || self.live_anywhere(t, id) || self.fresh.contains(&id);
         if destroyed || !there {
             self.changes(t, id).new = New::Due;
         }
@@ -807,6 +809,8 @@ impl Spec {
         self.world
             .rows
             .retain(|(here, _), row| *here != room || !policy.expired(row, now));
+        // It takes along what has had its time.
+        self.world.refused.retain(|_, until| *until > now);
         (before - self.world.rows.len()) as u64
     }
 

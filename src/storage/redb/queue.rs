@@ -44,10 +44,10 @@ impl CommitJob {
 
     /// Whoever waits runs code of his own when he is woken; a panic in it must reach nobody else.
     fn call(&mut self, outcome: Outcome) {
-        if let Some(done) = self.done.take() {
-            if contain(|| done(outcome)).is_none() {
-                tracing::error!("a panic in answer to a commit");
-            }
+        if let Some(done) = self.done.take()
+            && contain(|| done(outcome)).is_none()
+        {
+            tracing::error!("a panic in answer to a commit");
         }
     }
 }
