@@ -257,6 +257,29 @@ fn a_store_that_cannot_reopen_is_unavailable_until_it_can() {
     assert_eq!(get(&store, &id).unwrap(), 4);
 }
 
+// C2.13
+#[test]
+fn what_waits_is_answered_although_the_store_cannot_reopen() {
+    let prepared = prepare();
+    let (disk, store, id) = prepared.open();
+    disk.hold();
+    let first = queue(writing(&store, &id, 2).unwrap());
+    disk.wait_until_held();
+    let mut second = queue(writing(&store, &id, 3).unwrap());
+    disk.fail(fault(|_| true, 0, Fault::FOR_GOOD, Failure::Error(EIO)));
+    disk.release();
+    let answer = pollster::block_on(first).unwrap_err();
+    assert_eq!(answer.kind(), ErrorKind::NotWritten);
+    let mut context = Context::from_waker(Waker::noop());
+    let answer = eventually(|| match second.as_mut().poll(&mut context) {
+        Poll::Ready(answer) => Ok(answer),
+        Poll::Pending => Err(Error::new(ErrorKind::Unavailable, "no answer yet")),
+    });
+    assert_eq!(answer.unwrap_err().kind(), ErrorKind::Unavailable);
+    disk.heal();
+    assert_eq!(eventually(|| get(&store, &id)), 1);
+}
+
 // C2.13, C2.14
 #[test]
 fn a_transaction_begun_before_the_failure_still_commits_after_it() {

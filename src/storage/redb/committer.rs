@@ -359,7 +359,7 @@ impl Committer {
                 }
                 Err(e) => tracing::warn!(error = %e, "the store cannot be reopened yet"),
             }
-            self.databases = None;
+            self.let_go();
             let until = Instant::now() + delay;
             delay = (delay * 2).min(LAST_RETRY);
             loop {
@@ -382,7 +382,8 @@ impl Committer {
         let file = open::reopen(&self.file_disk, self.options, &self.shared.io)?;
         let memory = open::reopen(&self.memory_disk, self.options, &Arc::<Io>::default())?;
         let databases = Databases { file, memory };
-        self.unsettled.settle(&databases)?;
+        let (databases, ()) =
+            failure::guarded_on(databases, |databases| self.unsettled.settle(databases))?;
         self.databases = Some(databases);
         self.publish(true, true)
     }
