@@ -114,9 +114,11 @@ impl<S> Layer<S> for SessionLayer {
     type Service = SessionService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        let [a, b, c, d, ..] = self.store.identity();
+        let name = format!("id-{a:02x}{b:02x}{c:02x}{d:02x}");
         let settings = Settings {
             refusal: self.cookie.check(),
-            cookie: SessionCookie::new(self.cookie.clone(), self.store.cookie_name()),
+            cookie: SessionCookie::new(self.cookie.clone(), &name),
             store: self.store.clone(),
             rerun: self.rules.rerun,
             replay_limit: self.rules.replay_limit,

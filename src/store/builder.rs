@@ -224,9 +224,8 @@ impl StoreBuilder {
                 next: contents.next_container,
             }),
         });
-        let [a, b, c, d, ..] = contents.identity;
         let inner = Inner {
-            cookie_name: format!("id-{a:02x}{b:02x}{c:02x}{d:02x}"),
+            identity: contents.identity,
             house,
             containers,
             secrets,

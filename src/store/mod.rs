@@ -54,7 +54,7 @@ struct Inner {
     secrets: secrets::Secrets,
     sweeper: Arc<Sweeper>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    cookie_name: String,
+    identity: [u8; 16],
 }
 
 /// The records of the registered containers; its lock puts registrations in line.
@@ -304,8 +304,11 @@ impl Store {
         Ok(found)
     }
 
-    pub(crate) fn cookie_name(&self) -> &str {
-        &self.inner.cookie_name
+    /// What tells this store from all others: random, made with it, and no secret. The default name of
+    /// its cookie begins with the first four bytes in hex (C4.3).
+    #[must_use]
+    pub fn identity(&self) -> [u8; 16] {
+        self.inner.identity
     }
 
     pub(crate) fn max_attempts(&self) -> u32 {

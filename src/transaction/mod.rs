@@ -268,6 +268,7 @@ impl Txn {
     }
 
     /// Whether `id` has a live session. Not an observation.
+    #[cfg(feature = "http")]
     pub(crate) fn is_live(&self, id: &ClientId) -> Result<bool> {
         self.with(|state| {
             let subject = state.subject_for(Some(id));
