@@ -404,8 +404,8 @@ impl Spec {
         let destroyed = self.fate(t, id) == Fate::Destroyed;
         // Unless it is live here, the session is looked for everywhere: what it has of its own goes
         // along into a further container.
-        let there =
-            self.look(t, id, room).live || self.live_anywhere(t, id) || self.fresh.contains(&id);
+        let live = !destroyed && (self.look(t, id, room).live || self.live_anywhere(t, id));
+        let there = live || self.fresh.contains(&id);
         if destroyed || !there {
             self.changes(t, id).new = New::Due;
         }
@@ -719,7 +719,8 @@ impl Spec {
             };
             let as_expired = |row: &Row| {
                 let expired = seen.row.as_ref().filter(|_| !seen.live);
-                same(row) && expired.is_some_and(|seen| seen.accessed == row.accessed)
+                let times = |row: &Row| (row.accessed, row.timeout);
+                same(row) && expired.is_some_and(|seen| times(seen) == times(row))
             };
             let row = stored.clone().filter(|row| !as_expired(row));
             if fate != Fate::Stays || own.writes() {
