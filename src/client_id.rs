@@ -234,6 +234,8 @@ impl fmt::Debug for Secret {
 /// secret, and an HMAC-SHA-256 of a label and those 19 bytes: 51 bytes, 68 characters, one spelling.
 pub struct ClientIds {
     signers: ArcSwap<Signers>,
+    #[cfg(feature = "torture")]
+    guessable: Option<std::sync::atomic::AtomicU64>,
 }
 
 /// Never empty, by its shape.
@@ -248,7 +250,34 @@ impl ClientIds {
     pub(crate) fn new(issuing: Secret, older: Vec<Secret>) -> Self {
         Self {
             signers: ArcSwap::from_pointee(Signers::new(&issuing, &older)),
+            #[cfg(feature = "torture")]
+            guessable: None,
         }
+    }
+
+    /// For the fault harness: ids that are the same in every run.
+    #[cfg(feature = "torture")]
+    pub(crate) fn guessable(self, seed: Option<u64>) -> Self {
+        Self {
+            guessable: seed.map(Into::into),
+            ..self
+        }
+    }
+
+    /// What makes an id unlike all others.
+    fn random(&self) -> Result<[u8; RANDOM_LEN]> {
+        #[cfg(feature = "torture")]
+        if let Some(count) = &self.guessable {
+            let count = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let digest = Sha256::digest(count.to_le_bytes());
+            let mut bytes = [0; RANDOM_LEN];
+            bytes
+                .iter_mut()
+                .zip(digest)
+                .for_each(|(to, from)| *to = from);
+            return Ok(bytes);
+        }
+        random()
     }
 
     /// Takes other secrets in place of all those in use: after a rotation the former issuing secret is
@@ -270,7 +299,7 @@ impl ClientIds {
         reason = "without randomness there is no id that could be handed out"
     )]
     pub fn issue(&self) -> ClientId {
-        let random = random::<RANDOM_LEN>().expect("the operating system has randomness");
+        let random = self.random().expect("the operating system has randomness");
         let signers = self.signers.load();
         ClientId::new(signers.issuing.sign(random), true)
     }

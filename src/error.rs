@@ -2,6 +2,7 @@
 //! It never carries a client id, a secret or a value.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The result of every fallible operation of this crate.
@@ -110,6 +111,14 @@ impl Error {
 
     pub(crate) fn at_key(self, key: impl Into<String>) -> Self {
         self.map(|inner| inner.key = Some(key.into()))
+    }
+
+    /// The same, said of the file at `path`, and of another kind.
+    pub(crate) fn of_file(self, path: &Path, kind: ErrorKind) -> Self {
+        self.map(|inner| {
+            inner.kind = kind;
+            inner.detail = format!("{}: {}", path.display(), inner.detail);
+        })
     }
 
     /// Marks a conflict that trying again at once does not cure.

@@ -101,6 +101,9 @@ pub mod http;
 mod session;
 mod storage;
 mod store;
+#[cfg(feature = "torture")]
+#[doc(hidden)]
+pub mod torture;
 mod transaction;
 mod value;
 

@@ -26,6 +26,7 @@ const ORDER: &[&str] = &[
     "container",
     "store",
     "http",
+    "torture",
 ];
 
 /// Dependencies that are named in few places: where a path starts with one of these.

@@ -7,8 +7,7 @@ use crate::clock::Clock;
 use crate::container::room;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Limits;
-#[cfg(test)]
-use crate::storage::redb::Disk;
+use crate::storage::redb::bugs::Bugs;
 use crate::storage::redb::{Contents, Engine, OpenOptions};
 use crate::transaction::{House, Registry, Reruns, Rules, Turns, Worker};
 use arc_swap::ArcSwap;
@@ -26,6 +25,9 @@ pub struct StoreBuilder {
     implicit_sweeps: bool,
     verify_on_open: bool,
     secrets: Given,
+    bugs: Bugs,
+    #[cfg(feature = "torture")]
+    guessable_ids: Option<u64>,
 }
 
 /// Secrets given by the application, the newest first; never printed.
@@ -57,6 +59,9 @@ impl Default for StoreBuilder {
             implicit_sweeps: true,
             verify_on_open: false,
             secrets: Given::default(),
+            bugs: Bugs::default(),
+            #[cfg(feature = "torture")]
+            guessable_ids: None,
         }
     }
 }
@@ -182,12 +187,40 @@ impl StoreBuilder {
         self.wire(engine, contents)
     }
 
-    /// Opens the store on a disk of a test's own.
-    #[cfg(test)]
-    pub(crate) fn open_on(self, disk: Disk) -> Result<Store> {
+    /// Gives the store a bug.
+    #[cfg(feature = "torture")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn bug(mut self, bug: crate::storage::redb::bugs::Bug) -> Self {
+        self.bugs.0 = Some(bug);
+        self
+    }
+
+    /// Issues ids by this seed instead of by the system's randomness: anyone can guess them.
+    #[cfg(feature = "torture")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn guessable_ids(mut self, seed: u64) -> Self {
+        self.guessable_ids = Some(seed);
+        self
+    }
+
+    /// Opens the store of this name in a folder of the harness's own.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::open`].
+    #[cfg(feature = "torture")]
+    #[doc(hidden)]
+    pub fn open_in(
+        self,
+        folder: std::sync::Arc<dyn crate::storage::redb::folder::Folder>,
+        name: &str,
+    ) -> Result<Store> {
+        let location = crate::storage::redb::Location::within(folder, name);
         let max_age = self.rules.snapshot_max_age;
         let (engine, contents) =
-            Engine::open_on(disk, self.options(), self.clock.clone(), max_age)?;
+            Engine::open_at(&location, self.options(), self.clock.clone(), max_age)?;
         self.wire(engine, contents)
     }
 
@@ -195,12 +228,15 @@ impl StoreBuilder {
         OpenOptions {
             cache_size: self.cache_size,
             verify: self.verify_on_open,
+            bugs: self.bugs,
         }
     }
 
     fn wire(self, engine: Engine, contents: Contents) -> Result<Store> {
         let registry = Registry::new(0, contents.containers.iter().map(room))?;
         let (secrets, ids) = Secrets::new(contents.secrets, &self.secrets.0)?;
+        #[cfg(feature = "torture")]
+        let ids = ids.guessable(self.guessable_ids);
         let house = Arc::new(House {
             storage: Arc::new(engine),
             clock: self.clock.clone(),

@@ -483,6 +483,4 @@ impl Drop for Inner {
 }
 
 #[cfg(test)]
-mod crash_tests;
-#[cfg(test)]
-mod faults_tests;
+mod rerun_tests;

@@ -8,3 +8,5 @@
     clippy::indexing_slicing,
     reason = "a broken assumption of the harness ends the run"
 )]
+
+pub mod disk;

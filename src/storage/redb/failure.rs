@@ -96,6 +96,10 @@ pub(crate) fn unlock(error: io::Error) -> Error {
     Error::new(ErrorKind::Io, "the file's lock cannot be released").with_source(error)
 }
 
+pub(crate) fn unsynced(error: io::Error) -> Error {
+    Error::new(ErrorKind::Io, "the file cannot be synced").with_source(error)
+}
+
 /// Bytes from the operating system's generator.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];

@@ -2,6 +2,7 @@
 //! store itself.
 
 use super::Shared;
+use super::bugs::Bugs;
 use super::failure;
 use super::open::{begin_durable, plain};
 use super::queue::CommitJob;
@@ -54,7 +55,8 @@ impl Group<'_> {
         self.shared.io.begin_commit();
         // Whoever is not reached when storage fails is told so, like the others.
         answers.extend(jobs.into_iter().map(|job| (job, Outcome::Committed)));
-        let file_txn = begin_durable(&self.databases.file)?;
+        let bugs = self.shared.bugs;
+        let file_txn = bugs.begin(&self.databases.file)?;
         let memory_txn = self
             .databases
             .memory
@@ -72,7 +74,7 @@ impl Group<'_> {
                 writes: Vec::new(),
             };
             for (job, outcome) in answers.iter_mut() {
-                *outcome = apply(&mut writers, job, &mut half)?;
+                *outcome = apply(&mut writers, job, &mut half, bugs)?;
             }
             if writers.file.dirty && !half.writes.is_empty() {
                 half.mark(&file_txn)?;
@@ -106,7 +108,8 @@ impl Group<'_> {
         written: &Written,
     ) -> Result<()> {
         if written.file {
-            file.commit().map_err(failure::commit)?;
+            let bugs = self.shared.bugs;
+            bugs.commit(file, &self.databases.file, self.shared)?;
         } else {
             file.abort().map_err(failure::storage)?;
         }
@@ -199,12 +202,19 @@ impl Group<'_> {
 }
 
 /// Merges one job into the group; an error concerns the storage and so the whole group.
-fn apply(writers: &mut Writers<'_>, job: &mut CommitJob, half: &mut Half) -> Result<Outcome> {
-    let Some(set) = job.take_set() else {
+fn apply(
+    writers: &mut Writers<'_>,
+    job: &mut CommitJob,
+    half: &mut Half,
+    bugs: Bugs,
+) -> Result<Outcome> {
+    let Some(mut set) = job.take_set() else {
         return Ok(Outcome::Committed);
     };
+    bugs.before_merging(&mut set);
     match resolve(&set, writers, half.number) {
-        Ok(writes) => {
+        Ok(mut writes) => {
+            bugs.before_writing(&mut writes);
             if !writes.is_empty() {
                 writers.file.apply(&writes, |id| !id.is_in_memory())?;
                 if writers.memory.apply(&writes, ContainerId::is_in_memory)? {

@@ -1,11 +1,11 @@
 //! The engine on redb: one file, one writer thread, group commit, shared snapshots. It knows bytes
 //! and versions, not what the values mean or when a session expires.
 
+pub(crate) mod bugs;
 mod committer;
 pub(crate) mod failure;
-#[cfg(test)]
-pub(crate) mod faulty;
 mod file;
+pub(crate) mod folder;
 mod group;
 mod migrate;
 mod open;
@@ -15,7 +15,7 @@ mod tables;
 mod touches;
 mod unsettled;
 
-pub(crate) use file::Disk;
+use file::Disk;
 pub(crate) use open::OpenOptionsOf as OpenOptions;
 
 use super::record::ContainerRecord;
@@ -27,12 +27,14 @@ use crate::client_id::ClientKey;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use arc_swap::ArcSwapOption;
+use bugs::Bugs;
 use committer::Committer;
 use file::Io;
+pub(crate) use folder::Location;
 use queue::{Job, Queue};
 use redb::Database;
 use snapshot::RedbSnapshot;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -43,7 +45,8 @@ use touches::Touches;
 pub(crate) struct Engine {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<Result<()>>>>,
-    path: Option<PathBuf>,
+    /// The file's, where there is one.
+    disk: Option<Disk>,
     _watcher: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -58,6 +61,7 @@ pub(crate) struct Shared {
     counters: Tally,
     clock: Clock,
     snapshot_max_age: Duration,
+    bugs: Bugs,
 }
 
 #[derive(Default)]
@@ -99,31 +103,32 @@ impl Engine {
         clock: Clock,
         snapshot_max_age: Duration,
     ) -> Result<(Self, Contents)> {
-        let io = Arc::<Io>::default();
-        let opened = match path {
-            Some(path) => open::open_or_create(path, options, &io)?,
-            None => open::in_memory(options, &io)?,
-        };
-        Self::start(opened, io, path, options, clock, snapshot_max_age)
+        match path {
+            Some(path) => Self::open_at(&open::location(path)?, options, clock, snapshot_max_age),
+            None => {
+                let io = Arc::<Io>::default();
+                let opened = open::in_memory(options, &io)?;
+                Self::start(opened, None, io, options, clock, snapshot_max_age)
+            }
+        }
     }
 
-    /// Opens the store on a disk of a test's own.
-    #[cfg(test)]
-    pub(crate) fn open_on(
-        disk: Disk,
+    /// Opens the store at a location.
+    pub(crate) fn open_at(
+        location: &Location,
         options: OpenOptions,
         clock: Clock,
         snapshot_max_age: Duration,
     ) -> Result<(Self, Contents)> {
         let io = Arc::<Io>::default();
-        let opened = open::on_disk(disk, options, &io)?;
-        Self::start(opened, io, None, options, clock, snapshot_max_age)
+        let opened = open::open_or_create(location, options, &io)?;
+        Self::start(opened, Some(location), io, options, clock, snapshot_max_age)
     }
 
     fn start(
         (disk, file): (Disk, Database),
+        location: Option<&Location>,
         io: Arc<Io>,
-        path: Option<&Path>,
         options: OpenOptions,
         clock: Clock,
         snapshot_max_age: Duration,
@@ -132,11 +137,12 @@ impl Engine {
         let entered = failure::guarded_on(file, open::enter);
         let (file, identity) = entered.map_err(|e| {
             let _ = disk.close();
-            match path {
-                Some(path) => open::at(path, e),
+            match location {
+                Some(location) => open::at(&location.path, e),
                 None => e,
             }
         })?;
+        let file_disk = location.map(|_| disk.clone());
         let shared = Arc::new(Shared {
             queue: Queue::default(),
             published: ArcSwapOption::empty(),
@@ -147,6 +153,7 @@ impl Engine {
             counters: Tally::default(),
             clock: clock.clone(),
             snapshot_max_age,
+            bugs: options.bugs,
         });
         let committer = Committer::new(shared.clone(), options, (disk, file), memory, &identity)?;
         let watcher: Arc<dyn Fn() + Send + Sync> = {
@@ -171,7 +178,7 @@ impl Engine {
         let engine = Self {
             shared,
             thread: Mutex::new(Some(thread)),
-            path: path.map(Path::to_owned),
+            disk: file_disk,
             _watcher: watcher,
         };
         Ok((engine, contents))
@@ -241,14 +248,8 @@ impl Storage for Engine {
     }
 
     fn file_len(&self) -> Result<u64> {
-        match &self.path {
-            None => Ok(0),
-            Some(path) => Ok(std::fs::metadata(path)
-                .map_err(|e| {
-                    Error::new(ErrorKind::Io, "the file's size cannot be read").with_source(e)
-                })?
-                .len()),
-        }
+        let len = self.disk.as_ref().map_or(Ok(0), |disk| disk.len());
+        len.map_err(|e| Error::new(ErrorKind::Io, "the file's size cannot be read").with_source(e))
     }
 
     fn close(&self) -> Result<()> {

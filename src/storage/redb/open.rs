@@ -1,16 +1,17 @@
 //! Making, identifying, migrating and opening a store file (C7). Nothing here knows sessions.
 
+use super::bugs::Bugs;
 use super::failure::{self, guarded};
 use super::file::{Counted, Disk, Io, Rehearsal};
+use super::folder::Location;
 use super::migrate;
 use super::tables::{CONTAINERS, META, RETIRED};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, Kind, Plain, open_plain, seal_plain};
 use crate::storage::{ContainerId, SecretRecord};
-use redb::backends::{FileBackend, InMemoryBackend};
+use redb::backends::InMemoryBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use std::sync::Arc;
 pub(crate) struct OpenOptionsOf {
     pub(crate) cache_size: usize,
     pub(crate) verify: bool,
+    pub(crate) bugs: Bugs,
 }
 
 /// What a store file says of itself.
@@ -40,7 +42,7 @@ pub(super) fn at(path: &Path, error: Error) -> Error {
         ErrorKind::Unavailable => ErrorKind::Io,
         kind => kind,
     };
-    Error::new(kind, format!("{}: {error}", path.display())).with_source(error)
+    error.of_file(path, kind)
 }
 
 fn io_error(path: &Path, what: &str, error: io::Error) -> Error {
@@ -54,28 +56,43 @@ fn not_a_store(path: &Path, why: &str) -> Error {
     )
 }
 
-/// Opens the store at `path`, making it if there is none.
+/// Opens the store at a location, making it if there is none.
 pub(super) fn open_or_create(
-    path: &Path,
+    location: &Location,
     options: OpenOptionsOf,
     io: &Arc<Io>,
 ) -> Result<(Disk, Database)> {
-    match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(file) => open_existing(path, file, options, io),
+    let path = &location.path;
+    let found = match location.folder.open(&location.name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            create(path, options)?;
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(path)
-                .map_err(|e| io_error(path, "the new store cannot be opened", e))?;
-            open_existing(path, file, options, io)
+            create(location, options)?;
+            location
+                .folder
+                .open(&location.name)
+                .map_err(|e| io_error(path, "the new store cannot be opened", e))?
         }
-        Err(e) if e.kind() == io::ErrorKind::IsADirectory => {
-            Err(not_a_store(path, "it is a folder"))
+        found => found.map_err(|e| match e.kind() {
+            io::ErrorKind::IsADirectory => not_a_store(path, "it is a folder"),
+            io::ErrorKind::InvalidInput => not_a_store(path, "it is no regular file"),
+            _ => io_error(path, "the store cannot be opened", e),
+        })?,
+    };
+    open_existing(path, &found, options, io).inspect_err(|_| {
+        // Not left to the end of the handle, which a process being started may share.
+        let _ = found.close();
+    })
+}
+
+/// The location of a path.
+pub(super) fn location(path: &Path) -> Result<Location> {
+    Location::of(path).ok_or_else(|| {
+        if path.is_dir() {
+            not_a_store(path, "it is a folder")
+        } else {
+            let error = io::ErrorKind::InvalidInput.into();
+            io_error(path, "the path names no file", error)
         }
-        Err(e) => Err(io_error(path, "the store cannot be opened", e)),
-    }
+    })
 }
 
 /// Opens a database again after a failure, on the handle that it had.
@@ -123,35 +140,26 @@ fn builder(options: OpenOptionsOf) -> redb::Builder {
 /// Identifies the file under its lock without changing it, then opens and migrates it for real.
 fn open_existing(
     path: &Path,
-    mut file: File,
+    file: &Disk,
     options: OpenOptionsOf,
     io: &Arc<Io>,
 ) -> Result<(Disk, Database)> {
-    const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
-    let about = file
-        .metadata()
-        .map_err(|e| io_error(path, "the store cannot be read", e))?;
-    if !about.is_file() {
-        return Err(not_a_store(path, "it is no regular file"));
+    const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
+    let unreadable = |e| io_error(path, "the store cannot be read", e);
+    let len = file.len().map_err(unreadable)?;
+    if len == 0 {
+        return Err(not_a_store(path, "it is empty"));
     }
-    let mut start = Vec::new();
-    (&mut file)
-        .take(MAGIC.len() as u64)
-        .read_to_end(&mut start)
-        .map_err(|e| io_error(path, "the store cannot be read", e))?;
-    match start.as_slice() {
-        MAGIC => {}
-        [] => return Err(not_a_store(path, "it is empty")),
-        _ => return Err(not_a_store(path, "it is of another kind")),
+    let mut start = [0; MAGIC.len()];
+    if len >= MAGIC.len() as u64 {
+        file.read(0, &mut start).map_err(unreadable)?;
     }
-    let file: Disk = Arc::new(FileBackend::new(file).map_err(failure::database)?);
+    if start != MAGIC {
+        return Err(not_a_store(path, "it is of another kind"));
+    }
     identify(file.clone(), options)
         .and_then(|()| on_disk(file.clone(), options, io))
-        .map_err(|e| {
-            // Not left to the end of the handle, which a process being started may share.
-            let _ = file.close();
-            at(path, e)
-        })
+        .map_err(|e| at(path, e))
 }
 
 fn identify(file: Disk, options: OpenOptionsOf) -> Result<()> {
@@ -167,40 +175,26 @@ fn identify(file: Disk, options: OpenOptionsOf) -> Result<()> {
     Ok(())
 }
 
-/// Makes a store beside `path` under a temporary name and gives it its name when it is whole (C7.3).
-fn create(path: &Path, options: OpenOptionsOf) -> Result<()> {
+/// Makes a store under a temporary name and gives it its own when it is whole (C7.3).
+fn create(location: &Location, options: OpenOptionsOf) -> Result<()> {
+    let Location { folder, name, path } = location;
     let failed = |e: io::Error| io_error(path, "the store cannot be made", e);
-    if path.file_name().is_none() {
-        return Err(failed(io::ErrorKind::InvalidInput.into()));
+    let (temporary, disk) = folder.make().map_err(failed)?;
+    let made = on_disk(disk, options, &Arc::default()).and_then(|(disk, database)| {
+        database.close().map_err(failure::database)?;
+        disk.sync_data().map_err(failure::unsynced)?;
+        disk.close().map_err(failure::unlock)
+    });
+    if let Err(e) = made {
+        let _ = folder.remove(&temporary);
+        return Err(at(path, e));
     }
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    // Not made of the store's name, which may be as long as the system allows.
-    let made = tempfile::Builder::new()
-        .prefix(".cloakroom-")
-        .suffix(".new")
-        .tempfile_in(folder)
-        .map_err(failed)?;
-    let file = made.reopen().map_err(failed)?;
-    let file = FileBackend::new(file).map_err(failure::database)?;
-    on_disk(Arc::new(file), options, &Arc::default())
-        .and_then(|(disk, database)| {
-            database.close().map_err(failure::database)?;
-            disk.close().map_err(failure::unlock)
-        })
-        .map_err(|e| at(path, e))?;
-    made.as_file().sync_all().map_err(failed)?;
-    match made.persist_noclobber(path) {
-        Ok(_) => {}
+    match folder.publish(&temporary, name) {
+        Ok(()) => folder.sync().map_err(failed),
         // Another process was quicker; what it made is opened, or found locked, like any other.
-        Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(e) => return Err(failed(e.error)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(failed(e)),
     }
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed)
 }
 
 /// Reads what the file says of itself and counts this opening.

@@ -1,19 +1,25 @@
 //! C2.2, C7.3: what a power loss leaves at any moment. The images that it can leave are rebuilt from
 //! the calls that reached the disk.
 
-use super::*;
-use crate::ClientId;
-use crate::clock::Clock;
-use crate::storage::redb::faulty::{Change, Faulty, apply};
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
-fn open(disk: &Faulty) -> Store {
+use cloakroom::{ClientId, Clock, Error, Store, Txn};
+use cloakroom_torture::disk::{Call, Change, Disk, EIO, Failure, Fault, apply};
+
+fn open(disk: &Disk) -> Store {
     let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
     Store::builder()
         .clock(clock)
         .secret([7; 32])
         .implicit_sweeps(false)
         .cache_size(1 << 20)
-        .open_on(disk.disk())
+        .open_in(disk.folder(), "store")
         .unwrap()
 }
 
@@ -101,28 +107,28 @@ fn images(mut image: Vec<u8>, log: &[Change], mut see: impl FnMut(Vec<u8>, u64, 
 // C2.2, C7.3
 #[test]
 fn a_power_loss_at_any_moment_leaves_every_acknowledged_commit_whole() {
-    let disk = Faulty::new(Vec::new());
+    let disk = Disk::default();
     let store = open(&disk);
     let ids = std::array::from_fn(|_| store.client_ids().issue());
     put(&store, &ids, 0);
     store.close().unwrap();
-    let start = disk.kept();
-    drop(disk.take_log());
+    let start = disk.kept("store");
+    drop(disk.take_log("store"));
 
     let store = open(&disk);
     for n in 1..4 {
         put(&store, &ids, n);
-        disk.mark(n);
+        disk.mark("store", n);
     }
     store.close().unwrap();
     let store = open(&disk);
     put(&store, &ids, 4);
-    disk.mark(4);
+    disk.mark("store", 4);
     drop(store);
 
     let mut seen = 0;
-    images(start, &disk.take_log(), |image, told, under_way| {
-        let disk = Faulty::new(image);
+    images(start, &disk.take_log("store"), |image, told, under_way| {
+        let disk = Disk::holding("store", image);
         let store = open(&disk);
         let ids = ids
             .each_ref()
@@ -139,15 +145,14 @@ fn a_power_loss_at_any_moment_leaves_every_acknowledged_commit_whole() {
 // C2.2, C2.13: what a failed sync lost stays lost, although it can still be read.
 #[test]
 fn a_power_loss_after_a_failed_sync_leaves_every_acknowledged_commit_whole() {
-    use crate::storage::redb::faulty::{Call, EIO, Failure, Fault};
-    let disk = Faulty::new(Vec::new());
+    let disk = Disk::default();
     let store = open(&disk);
     let ids = std::array::from_fn(|_| store.client_ids().issue());
     put(&store, &ids, 0);
     store.close().unwrap();
-    let start = disk.kept();
+    let start = disk.kept("store");
     for after in 0..2 {
-        let disk = Faulty::new(start.clone());
+        let disk = Disk::holding("store", start.clone());
         let store = open(&disk);
         let ids = ids
             .each_ref()
@@ -166,7 +171,7 @@ fn a_power_loss_after_a_failed_sync_leaves_every_acknowledged_commit_whole() {
         }
         for n in 1..4 {
             put(&store, &ids, n);
-            let store = open(&Faulty::new(disk.kept()));
+            let store = open(&Disk::holding("store", disk.kept("store")));
             let ids = ids
                 .each_ref()
                 .map(|id| store.client_ids().verify(id.as_str()).unwrap());

@@ -1,13 +1,24 @@
 //! C2.13: what a commit answers when storage fails, what is on the disk then, and that the store
 //! goes on by itself.
 
-use super::*;
-use crate::clock::Clock;
-use crate::storage::redb::faulty::{Call, EIO, ENOSPC, Failure, Fault, Faulty};
-use crate::{ClientId, ContainerSettings};
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+use cloakroom::{
+    ClientId, Clock, ContainerSettings, Error, ErrorKind, Result, Store, StoreBuilder, Transaction,
+    Txn,
+};
+use cloakroom_torture::disk::{Call, Disk, EIO, ENOSPC, Failure, Fault};
+use std::fmt::Debug;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A disk that holds a store with one session, in which "a" and "b" hold the number 1.
 struct Prepared {
@@ -24,25 +35,25 @@ fn builder() -> StoreBuilder {
         .cache_size(1 << 20)
 }
 
-fn open(disk: &Faulty) -> Store {
-    builder().open_on(disk.disk()).unwrap()
+fn open(disk: &Disk) -> Store {
+    builder().open_in(disk.folder(), "store").unwrap()
 }
 
 fn prepare() -> Prepared {
-    let disk = Faulty::new(Vec::new());
+    let disk = Disk::default();
     let store = open(&disk);
     let id = store.client_ids().issue();
     put(&store, &id, 1).unwrap();
     store.close().unwrap();
     Prepared {
-        image: disk.kept(),
+        image: disk.kept("store"),
         id: id.as_str().to_owned(),
     }
 }
 
 impl Prepared {
-    fn open(&self) -> (Faulty, Store, ClientId) {
-        let disk = Faulty::new(self.image.clone());
+    fn open(&self) -> (Disk, Store, ClientId) {
+        let disk = Disk::holding("store", self.image.clone());
         let store = open(&disk);
         let id = self.id(&store);
         (disk, store, id)
@@ -54,7 +65,7 @@ impl Prepared {
 
     /// What a store on this image serves.
     fn found_in(&self, image: Vec<u8>) -> u64 {
-        let store = open(&Faulty::new(image));
+        let store = open(&Disk::holding("store", image));
         let found = get(&store, &self.id(&store)).unwrap();
         assert!(store.check().unwrap().is_clean());
         found
@@ -85,7 +96,7 @@ fn get(store: &Store, id: &ClientId) -> Result<u64> {
 }
 
 /// Asks until the store answers.
-fn eventually<T>(mut ask: impl FnMut() -> Result<T>) -> T {
+fn eventually<T, E: Debug>(mut ask: impl FnMut() -> Result<T, E>) -> T {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         match ask() {
@@ -126,14 +137,14 @@ fn each_call_fails(
     let prepared = prepare();
     let mut answers = Vec::new();
     for after in 0.. {
-        let disk = Faulty::new(prepared.image.clone());
-        let store = builder().open_on(disk.disk()).unwrap();
+        let disk = Disk::holding("store", prepared.image.clone());
+        let store = builder().open_in(disk.folder(), "store").unwrap();
         let id = prepared.id(&store);
         disk.fail(Fault { after, ..fault });
         let answer = change(&store, &id);
         let struck = disk.heal();
         let found = eventually(|| get(&store, &id));
-        let kept = prepared.found_in(disk.kept());
+        let kept = prepared.found_in(disk.kept("store"));
         assert_eq!(found, kept, "call {after}: served is what is kept");
         match answer {
             // A page that is written early to make room may fail and be written again.
@@ -152,7 +163,7 @@ fn each_call_fails(
             break;
         }
         put(&store, &id, 3).unwrap();
-        assert_eq!(prepared.found_in(disk.kept()), 3, "call {after}");
+        assert_eq!(prepared.found_in(disk.kept("store")), 3, "call {after}");
     }
     answers
 }
@@ -182,7 +193,7 @@ fn a_commit_tells_whether_it_may_have_been_written_when_a_call_fails() {
         Failure::Error(ENOSPC),
     ] {
         for times in [1, Fault::FOR_GOOD] {
-            let fault = fault(Fault::changes, 0, times, failure);
+            let fault = fault(Call::changes, 0, times, failure);
             assert_unknown_only_at_the_end(&each_call_fails(builder, fault, change));
         }
     }
@@ -201,7 +212,7 @@ fn a_commit_that_makes_the_file_grow_tells_no_less() {
         txn.commit()
     }
     assert!(prepare().image.len() < 2 * 900_000, "nothing would grow");
-    let fault = fault(Fault::changes, 0, 1, Failure::Half(ENOSPC));
+    let fault = fault(Call::changes, 0, 1, Failure::Half(ENOSPC));
     let answers = each_call_fails(builder, fault, grow);
     assert_unknown_only_at_the_end(&answers);
 }
@@ -210,7 +221,7 @@ fn a_commit_that_makes_the_file_grow_tells_no_less() {
 #[test]
 fn a_panic_below_fails_the_commit_and_nothing_else() {
     let change = |store: &Store, id: &ClientId| put(store, id, 2);
-    let fault = fault(Fault::changes, 0, 1, Failure::Panic);
+    let fault = fault(Call::changes, 0, 1, Failure::Panic);
     assert_unknown_only_at_the_end(&each_call_fails(builder, fault, change));
 }
 
@@ -225,7 +236,7 @@ fn a_store_that_cannot_reopen_is_unavailable_until_it_can() {
     let begun = writing(&store, &id, 3).unwrap();
 
     disk.fail(fault(
-        Fault::changes,
+        Call::changes,
         0,
         Fault::FOR_GOOD,
         Failure::Error(EIO),
@@ -273,7 +284,7 @@ fn what_waits_is_answered_although_the_store_cannot_reopen() {
     let mut context = Context::from_waker(Waker::noop());
     let answer = eventually(|| match second.as_mut().poll(&mut context) {
         Poll::Ready(answer) => Ok(answer),
-        Poll::Pending => Err(Error::new(ErrorKind::Unavailable, "no answer yet")),
+        Poll::Pending => Err("no answer yet"),
     });
     assert_eq!(answer.unwrap_err().kind(), ErrorKind::Unavailable);
     disk.heal();
@@ -286,7 +297,7 @@ fn a_transaction_begun_before_the_failure_still_commits_after_it() {
     let prepared = prepare();
     let (disk, store, id) = prepared.open();
     let begun = writing(&store, &id, 3).unwrap();
-    disk.fail(fault(Fault::changes, 0, 1, Failure::Error(EIO)));
+    disk.fail(fault(Call::changes, 0, 1, Failure::Error(EIO)));
     assert_eq!(
         put(&store, &id, 2).unwrap_err().kind(),
         ErrorKind::NotWritten
@@ -302,7 +313,7 @@ fn a_full_disk_is_survived() {
     let prepared = prepare();
     let (disk, store, id) = prepared.open();
     disk.fail(fault(
-        Fault::changes,
+        Call::changes,
         3,
         Fault::FOR_GOOD,
         Failure::Half(ENOSPC),
@@ -318,15 +329,18 @@ fn a_full_disk_is_survived() {
     disk.heal();
     eventually(|| put(&store, &id, 2));
     assert_eq!(get(&store, &id).unwrap(), 2);
-    assert_eq!(prepared.found_in(disk.kept()), 2);
+    assert_eq!(prepared.found_in(disk.kept("store")), 2);
 }
 
 // C2.13
 #[test]
 fn a_failed_read_is_cured_by_reopening() {
     let prepared = prepare();
-    let disk = Faulty::new(prepared.image.clone());
-    let store = builder().cache_size(0).open_on(disk.disk()).unwrap();
+    let disk = Disk::holding("store", prepared.image.clone());
+    let store = builder()
+        .cache_size(0)
+        .open_in(disk.folder(), "store")
+        .unwrap();
     let id = prepared.id(&store);
     // Root pages are kept; what lies below them is read each time.
     let spread = |txn: &Txn| {
@@ -473,7 +487,7 @@ fn what_waits_is_answered_when_the_store_closes() {
     closing.join().unwrap().unwrap();
     assert_eq!(put(&store, &id, 3).unwrap_err().kind(), ErrorKind::Closed);
     drop(store);
-    let store = open(&Faulty::new(disk.kept()));
+    let store = open(&Disk::holding("store", disk.kept("store")));
     for other in &others {
         assert_eq!(get(&store, other).unwrap(), 5);
     }
@@ -505,7 +519,7 @@ fn what_waits_is_answered_when_the_store_closes_while_the_disk_fails() {
         assert_eq!(answer.kind(), ErrorKind::Unavailable);
     }
     assert!(closing.join().unwrap().is_err());
-    assert_eq!(prepared.found_in(disk.kept()), 1);
+    assert_eq!(prepared.found_in(disk.kept("store")), 1);
 }
 
 /// Panics when it is woken.
@@ -540,18 +554,14 @@ fn a_waker_that_panics_harms_nobody_else() {
 // C7.1, C2.13: another process that finds the file free would leave this store locked out.
 #[test]
 fn the_file_stays_locked_while_the_store_reopens() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let disk = Faulty::locked_as(file.reopen().unwrap());
-    let rival = || {
-        let rival = Faulty::locked_as(file.reopen().unwrap());
-        builder().open_on(rival.disk()).map(drop)
-    };
+    let disk = Disk::default();
+    let rival = || builder().open_in(disk.folder(), "store").map(drop);
     let store = open(&disk);
     let id = store.client_ids().issue();
     put(&store, &id, 1).unwrap();
     assert_eq!(rival().unwrap_err().kind(), ErrorKind::Locked);
     disk.fail(fault(
-        Fault::changes,
+        Call::changes,
         0,
         Fault::FOR_GOOD,
         Failure::Error(EIO),
@@ -597,7 +607,7 @@ fn a_commit_over_file_and_memory_is_in_both_or_in_neither_after_a_failure() {
                 .register("in memory", ContainerSettings::new().in_memory())
                 .unwrap();
             mixed(&store, &id, 2).unwrap();
-            disk.fail(fault(Fault::changes, after, 1, failure));
+            disk.fail(fault(Call::changes, after, 1, failure));
             let answer = mixed(&store, &id, 3);
             disk.heal();
             let (file, memory) = eventually(|| mixed_values(&store, &id));
@@ -631,7 +641,7 @@ fn a_container_whose_removal_failed_keeps_what_is_committed_to_it() {
         for after in 0.. {
             let (disk, store, id) = prepared.open();
             store.register("kept", ContainerSettings::new()).unwrap();
-            disk.fail(fault(Fault::changes, after, 1, failure));
+            disk.fail(fault(Call::changes, after, 1, failure));
             let answer = store.unregister("kept");
             disk.heal();
             if answer.is_ok() {
@@ -642,7 +652,7 @@ fn a_container_whose_removal_failed_keeps_what_is_committed_to_it() {
             let write = |txn: &Txn| txn.session(&id)?.pkg("kept").insert("n", 5);
             store.transact(write).unwrap();
             store.close().unwrap();
-            let store = open(&Faulty::new(disk.kept()));
+            let store = open(&Disk::holding("store", disk.kept("store")));
             let container = store.container("kept");
             assert!(container.is_ok(), "call {after}: {answer:?}");
             let txn = store.begin().unwrap();
@@ -658,7 +668,7 @@ fn containers_whose_registration_failed_never_share_a_number() {
     let prepared = prepare();
     for after in 0.. {
         let (disk, store, id) = prepared.open();
-        disk.fail(fault(Fault::changes, after, 1, Failure::Error(EIO)));
+        disk.fail(fault(Call::changes, after, 1, Failure::Error(EIO)));
         let answer = store.register("first", ContainerSettings::new());
         disk.heal();
         if answer.is_ok() {
@@ -669,7 +679,7 @@ fn containers_whose_registration_failed_never_share_a_number() {
         let write = |txn: &Txn| txn.session(&id)?.pkg("second").insert("n", 5);
         store.transact(write).unwrap();
         store.close().unwrap();
-        let store = open(&Faulty::new(disk.kept()));
+        let store = open(&Disk::holding("store", disk.kept("store")));
         store.register("first", ContainerSettings::new()).unwrap();
         let second = store.container("second").unwrap().statistics().unwrap();
         let first = store.container("first").unwrap().statistics().unwrap();
@@ -683,74 +693,15 @@ fn an_opening_that_fails_loses_nothing() {
     let prepared = prepare();
     for failure in [Failure::Error(EIO), Failure::Half(ENOSPC), Failure::Panic] {
         for after in 0.. {
-            let disk = Faulty::new(prepared.image.clone());
-            disk.fail(fault(Fault::changes, after, Fault::FOR_GOOD, failure));
-            let opened = builder().open_on(disk.disk()).map(drop);
+            let disk = Disk::holding("store", prepared.image.clone());
+            disk.fail(fault(Call::changes, after, Fault::FOR_GOOD, failure));
+            let opened = builder().open_in(disk.folder(), "store").map(drop);
             let struck = disk.heal();
-            assert_eq!(prepared.found_in(disk.kept()), 1, "call {after}");
-            assert_eq!(prepared.found_in(disk.seen()), 1, "call {after}");
+            assert_eq!(prepared.found_in(disk.kept("store")), 1, "call {after}");
+            assert_eq!(prepared.found_in(disk.seen("store")), 1, "call {after}");
             if opened.is_ok() && !struck {
                 break;
             }
         }
     }
-}
-
-/// Commits an addition by closure to a number that changed since; returns the commit's answer.
-fn add_by_closure(
-    store: &Store,
-    id: &ClientId,
-    closure: impl FnMut(Option<u64>) -> u64 + Send + 'static,
-) -> Result<()> {
-    let txn = store.begin().unwrap();
-    let package = txn.session(id).unwrap().pkg("a");
-    package.commute("n", closure).unwrap();
-    put(store, id, number(store, id) + 1).unwrap();
-    txn.commit()
-}
-
-fn number(store: &Store, id: &ClientId) -> u64 {
-    let txn = store.begin().unwrap();
-    let package = txn.session(id).unwrap().pkg("a");
-    package.get("n").unwrap().unwrap()
-}
-
-// C2.9
-#[test]
-fn a_commute_that_no_thread_can_run_again_fails_and_writes_nothing() {
-    let store = open(&Faulty::new(Vec::new()));
-    let id = store.client_ids().issue();
-    put(&store, &id, 1).unwrap();
-    let no_threads = &store.inner.house.reruns.worker().no_threads;
-    no_threads.store(true, std::sync::atomic::Ordering::SeqCst);
-    let error = add_by_closure(&store, &id, |n| n.unwrap() + 10).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotWritten);
-    assert_eq!(number(&store, &id), 2);
-    no_threads.store(false, std::sync::atomic::Ordering::SeqCst);
-    add_by_closure(&store, &id, |n| n.unwrap() + 10).unwrap();
-    assert_eq!(number(&store, &id), 13);
-}
-
-// C2.6, C2.9
-#[test]
-fn a_closure_whose_panic_panics_when_dropped_fails_its_own_commit_only() {
-    struct Payload;
-    impl Drop for Payload {
-        fn drop(&mut self) {
-            panic!("dropped");
-        }
-    }
-    let store = open(&Faulty::new(Vec::new()));
-    let id = store.client_ids().issue();
-    put(&store, &id, 1).unwrap();
-    let mut again = false;
-    let error = add_by_closure(&store, &id, move |n| {
-        if std::mem::replace(&mut again, true) {
-            std::panic::panic_any(Payload);
-        }
-        n.unwrap() + 10
-    });
-    assert_eq!(error.unwrap_err().kind(), ErrorKind::Panicked);
-    add_by_closure(&store, &id, |n| n.unwrap() + 10).unwrap();
-    assert_eq!(number(&store, &id), 13);
 }
