@@ -1,6 +1,7 @@
 //! cloakroom's fault harness: it breaks what a store stands on and holds what is left against the
 //! contract. Figures and findings are in `docs/reliability.md`.
 
+#![allow(missing_docs, reason = "nobody else builds on it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,3 +11,6 @@
 )]
 
 pub mod disk;
+pub mod model;
+pub mod run;
+pub mod simulation;

@@ -1,14 +1,18 @@
 //! `cargo run --release -p cloakroom-torture -- --help`
 
 use clap::{Parser, Subcommand};
+use cloakroom_torture::run;
 use std::process::ExitCode;
 
-/// Breaks what a store stands on, and holds what is left against the contract.
+/// Breaks what a store stands on, and holds what is left against the contract. Without a command: the
+/// simulation of crashes and failing disks.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    simulation: run::Arguments,
 }
 
 #[derive(Subcommand)]
@@ -17,7 +21,7 @@ enum Command {}
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
-        None => ExitCode::SUCCESS,
+        None => run::run(&arguments.simulation),
         Some(command) => match command {},
     }
 }

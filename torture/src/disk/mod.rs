@@ -286,6 +286,11 @@ impl Disk {
         self.lock().left = Some(n);
     }
 
+    /// Crashes now.
+    pub fn crash(&self) {
+        self.lock().crashed = true;
+    }
+
     /// Whether it has crashed.
     pub fn has_crashed(&self) -> bool {
         self.lock().crashed
@@ -381,6 +386,11 @@ impl Disk {
     /// Lets the next sync wait.
     pub fn hold(&self) {
         self.lock().held = true;
+    }
+
+    /// Whether a sync waits.
+    pub fn is_held(&self) -> bool {
+        self.lock().waiting > 0
     }
 
     /// Returns when a sync waits.

@@ -7,20 +7,28 @@ use std::collections::{BTreeMap, BTreeSet};
 const REFUSED: u64 = 10_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Room {
+pub enum Room {
     First,
     Second,
 }
 
 impl Room {
-    pub(crate) const BOTH: [Self; 2] = [Self::First, Self::Second];
+    pub(super) const BOTH: [Self; 2] = [Self::First, Self::Second];
+
+    /// The name of the container.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::First => "",
+            Self::Second => "other",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct At {
-    pub(crate) room: Room,
-    pub(crate) package: usize,
-    pub(crate) key: usize,
+pub struct At {
+    pub(super) room: Room,
+    pub(super) package: usize,
+    pub(super) key: usize,
 }
 
 impl At {
@@ -31,14 +39,14 @@ impl At {
 
 type Place = (Room, usize);
 type Id = usize;
-pub(crate) type Content = BTreeMap<usize, i64>;
+pub(super) type Content = BTreeMap<usize, i64>;
 
 /// In milliseconds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Policy {
-    pub(crate) timeout: u64,
-    pub(crate) resolution: u64,
-    pub(crate) max_lifetime: Option<u64>,
+pub struct Policy {
+    pub(super) timeout: u64,
+    pub(super) resolution: u64,
+    pub(super) max_lifetime: Option<u64>,
 }
 
 impl Policy {
@@ -60,13 +68,15 @@ impl Policy {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Row {
+pub(super) struct Row {
     /// Tells a session from a later one of the same client (C2.11).
     born: u64,
-    pub(crate) created: u64,
-    accessed: u64,
+    pub(super) created: u64,
+    pub(super) accessed: u64,
+    /// What of that is certainly on the disk.
+    kept: u64,
     timeout: Option<u64>,
-    pub(crate) packages: BTreeMap<usize, Content>,
+    pub(super) packages: BTreeMap<usize, Content>,
 }
 
 #[derive(Clone, Default)]
@@ -77,14 +87,14 @@ struct World {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
+pub(super) enum Step {
     Add(i64),
     Max(i64),
     Commute(i64),
 }
 
 impl Step {
-    pub(crate) fn of(self, value: Option<i64>) -> i64 {
+    pub(super) fn of(self, value: Option<i64>) -> i64 {
         match self {
             Self::Add(n) => value.unwrap_or(0) + n,
             Self::Max(n) => value.map_or(n, |value| value.max(n)),
@@ -152,7 +162,7 @@ impl Package {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) enum Fate {
+pub(super) enum Fate {
     #[default]
     Stays,
     Rotated,
@@ -227,6 +237,7 @@ impl Subject {
 
 type AllChanges = BTreeMap<Id, Changes>;
 
+#[derive(Clone)]
 struct Txn {
     now: u64,
     world: World,
@@ -236,7 +247,7 @@ struct Txn {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Outcome {
+pub(super) enum Outcome {
     Committed,
     Conflict,
 }
@@ -244,14 +255,15 @@ pub(crate) enum Outcome {
 /// Nothing but its being one matters of a conflict here.
 struct Conflict;
 
-pub(crate) struct Spec {
+#[derive(Clone)]
+pub(super) struct Spec {
     policies: [Policy; 2],
-    pub(crate) now: u64,
+    pub(super) now: u64,
     world: World,
     /// The ids under which a session may still be founded (C4.8).
-    pub(crate) fresh: BTreeSet<Id>,
+    pub(super) fresh: BTreeSet<Id>,
     /// Whether an access was recorded that may wait to be written.
-    pub(crate) touched: bool,
+    pub(super) touched: bool,
     open: BTreeMap<usize, Txn>,
 }
 
@@ -264,7 +276,7 @@ struct Merged {
 }
 
 impl Spec {
-    pub(crate) fn new(policies: [Policy; 2]) -> Self {
+    pub(super) fn new(policies: [Policy; 2]) -> Self {
         Self {
             policies,
             now: 0,
@@ -275,7 +287,7 @@ impl Spec {
         }
     }
 
-    fn policy(&self, room: Room) -> Policy {
+    pub(super) fn policy(&self, room: Room) -> Policy {
         self.policies[room as usize]
     }
 
@@ -291,7 +303,7 @@ impl Spec {
         self.changes(t, id).fate
     }
 
-    pub(crate) fn begin(&mut self, t: usize) {
+    pub(super) fn begin(&mut self, t: usize) {
         let txn = Txn {
             now: self.now,
             world: self.world.clone(),
@@ -302,11 +314,11 @@ impl Spec {
         self.open.insert(t, txn);
     }
 
-    pub(crate) fn abort(&mut self, t: usize) {
+    pub(super) fn abort(&mut self, t: usize) {
         self.open.remove(&t);
     }
 
-    pub(crate) fn enter(&mut self, t: usize, id: Id) {
+    pub(super) fn enter(&mut self, t: usize, id: Id) {
         self.txn(t).subjects.entry(id).or_default();
     }
 
@@ -360,7 +372,7 @@ impl Spec {
         package.keys.get(&at.key).cloned().or(cleared)
     }
 
-    pub(crate) fn get(&mut self, t: usize, id: Id, at: At) -> Option<i64> {
+    pub(super) fn get(&mut self, t: usize, id: Id, at: At) -> Option<i64> {
         let planned = self.planned(t, id, at);
         self.look(t, id, at.room).used = true;
         if let Some(
@@ -384,7 +396,7 @@ impl Spec {
         subject.read.entry(place).or_default()
     }
 
-    pub(crate) fn content(&mut self, t: usize, id: Id, at: At) -> Content {
+    pub(super) fn content(&mut self, t: usize, id: Id, at: At) -> Content {
         self.look(t, id, at.room).used = true;
         let stored = self.stored(t, id, at.place());
         if self.fate(t, id) != Fate::Destroyed {
@@ -417,12 +429,12 @@ impl Spec {
         package.keys.insert(at.key, change);
     }
 
-    pub(crate) fn insert(&mut self, t: usize, id: Id, at: At, value: i64) {
+    pub(super) fn insert(&mut self, t: usize, id: Id, at: At, value: i64) {
         self.found(t, id, at.room);
         self.write(t, id, at, Change::own(Some(value)));
     }
 
-    pub(crate) fn remove(&mut self, t: usize, id: Id, at: At) -> bool {
+    pub(super) fn remove(&mut self, t: usize, id: Id, at: At) -> bool {
         let there = self.get(t, id, at).is_some();
         if there {
             self.write(t, id, at, Change::own(None));
@@ -430,7 +442,7 @@ impl Spec {
         there
     }
 
-    pub(crate) fn clear(&mut self, t: usize, id: Id, at: At) {
+    pub(super) fn clear(&mut self, t: usize, id: Id, at: At) {
         self.look(t, id, at.room).used = true;
         let package = self.changes(t, id).packages.entry(at.place()).or_default();
         *package = Package {
@@ -439,7 +451,7 @@ impl Spec {
         };
     }
 
-    pub(crate) fn step(&mut self, t: usize, id: Id, at: At, step: Step) {
+    pub(super) fn step(&mut self, t: usize, id: Id, at: At, step: Step) {
         self.found(t, id, at.room);
         let change = match self.planned(t, id, at) {
             Some(change) => change,
@@ -454,7 +466,7 @@ impl Spec {
         self.write(t, id, at, change);
     }
 
-    pub(crate) fn exists(&mut self, t: usize, id: Id, room: Option<Room>) -> bool {
+    pub(super) fn exists(&mut self, t: usize, id: Id, room: Option<Room>) -> bool {
         let live = match room {
             Some(room) => self.look(t, id, room).live,
             None => self.live_anywhere(t, id),
@@ -471,7 +483,7 @@ impl Spec {
         changes.inserts(room) || (live && changes.fate != Fate::Destroyed)
     }
 
-    pub(crate) fn client_id(&mut self, t: usize, id: Id) -> Option<Id> {
+    pub(super) fn client_id(&mut self, t: usize, id: Id) -> Option<Id> {
         let changes = self.changes(t, id).clone();
         let seen = self.txn(t).subjects[&id].live();
         match (changes.new, changes.fate) {
@@ -483,16 +495,16 @@ impl Spec {
         }
     }
 
-    pub(crate) fn lacks_id(&mut self, t: usize, id: Id) -> bool {
+    pub(super) fn lacks_id(&mut self, t: usize, id: Id) -> bool {
         self.changes(t, id).new == New::Due
     }
 
-    pub(crate) fn issued(&mut self, t: usize, id: Id, new: Id) {
+    pub(super) fn issued(&mut self, t: usize, id: Id, new: Id) {
         self.fresh.insert(new);
         self.changes(t, id).new = New::Id(new);
     }
 
-    pub(crate) fn rotate(&mut self, t: usize, id: Id) {
+    pub(super) fn rotate(&mut self, t: usize, id: Id) {
         let live = self.live_anywhere(t, id);
         let changes = self.changes(t, id);
         if live && changes.fate != Fate::Destroyed {
@@ -511,7 +523,7 @@ impl Spec {
         }
     }
 
-    pub(crate) fn destroy(&mut self, t: usize, id: Id) {
+    pub(super) fn destroy(&mut self, t: usize, id: Id) {
         let live = self.live_anywhere(t, id);
         let changes = self.changes(t, id);
         let destroyed = live || changes.fate == Fate::Destroyed;
@@ -525,24 +537,24 @@ impl Spec {
         };
     }
 
-    pub(crate) fn set_timeout(&mut self, t: usize, id: Id, timeout: Option<u64>) {
+    pub(super) fn set_timeout(&mut self, t: usize, id: Id, timeout: Option<u64>) {
         self.live_anywhere(t, id);
         self.changes(t, id).timeout = Some(timeout);
     }
 
-    pub(crate) fn savepoint(&mut self, t: usize) {
+    pub(super) fn savepoint(&mut self, t: usize) {
         let txn = self.txn(t);
         txn.savepoints.push(txn.changes.clone());
     }
 
-    pub(crate) fn roll_back(&mut self, t: usize, n: usize) {
+    pub(super) fn roll_back(&mut self, t: usize, n: usize) {
         let txn = self.txn(t);
         txn.savepoints.truncate(n + 1);
         txn.changes = txn.savepoints[n].clone();
     }
 
     /// The id that a visitor will have if the transaction is committed, where that is a new one.
-    pub(crate) fn given(&mut self, t: usize, id: Id) -> Option<Id> {
+    pub(super) fn given(&mut self, t: usize, id: Id) -> Option<Id> {
         let changes = self.changes(t, id);
         match changes.new {
             New::Id(new) if changes.fate == Fate::Rotated || changes.inserts(None) => Some(new),
@@ -573,7 +585,7 @@ impl Spec {
         })
     }
 
-    pub(crate) fn commit(&mut self, t: usize) -> Outcome {
+    pub(super) fn commit(&mut self, t: usize) -> Outcome {
         let differs = self.differs(t);
         let txn = self.open.remove(&t).unwrap();
         if !differs {
@@ -782,6 +794,7 @@ impl Spec {
                 born: self.world.commits,
                 created: txn.now,
                 accessed: txn.now,
+                kept: txn.now,
                 timeout: elsewhere,
                 packages: BTreeMap::new(),
             });
@@ -804,7 +817,7 @@ impl Spec {
         Ok(())
     }
 
-    pub(crate) fn sweep(&mut self, room: Room) -> u64 {
+    pub(super) fn sweep(&mut self, room: Room) -> u64 {
         let (policy, now) = (self.policy(room), self.now);
         let before = self.world.rows.len();
         self.world
@@ -815,8 +828,49 @@ impl Spec {
         (before - self.world.rows.len()) as u64
     }
 
+    /// Other settings of a container.
+    pub(super) fn configure(&mut self, room: Room, policy: Policy) {
+        self.policies[room as usize] = policy;
+    }
+
+    /// All that is recorded is on the disk.
+    pub(super) fn flushed(&mut self) {
+        for row in self.world.rows.values_mut() {
+            row.kept = row.accessed;
+        }
+    }
+
+    /// An access time as a crash left it: that of the last flush, or a later one.
+    pub(super) fn recovered(&mut self, id: Id, room: Room, accessed: u64) {
+        let row = self.world.rows.get_mut(&(room, id)).unwrap();
+        let (kept, latest) = (row.kept, row.accessed);
+        assert!(
+            kept <= accessed && accessed <= latest,
+            "accessed at {accessed}, which is not between {kept} and {latest}"
+        );
+        row.accessed = accessed;
+        row.kept = accessed;
+    }
+
+    /// All transactions end.
+    pub(super) fn abort_all(&mut self) {
+        self.open.clear();
+    }
+
+    /// Whether a transaction has closures to run at its commit.
+    pub(super) fn commutes(&self, t: usize) -> bool {
+        let Some(txn) = self.open.get(&t) else {
+            return false;
+        };
+        let mut packages = txn.changes.values().flat_map(|c| c.packages.values());
+        packages.any(|package| {
+            let mut steps = package.keys.values().flat_map(|change| &change.steps);
+            steps.any(|step| matches!(step, Step::Commute(_)))
+        })
+    }
+
     /// What a restart loses: containers in memory, and the freshness of ids.
-    pub(crate) fn restart(&mut self, ram: bool) {
+    pub(super) fn restart(&mut self, ram: bool) {
         self.fresh.clear();
         if ram {
             self.world.rows.retain(|(room, _), _| *room != Room::Second);
@@ -826,13 +880,18 @@ impl Spec {
         }
     }
 
-    pub(crate) fn served(&self, id: Id, room: Room) -> Option<&Row> {
+    /// Whether there is no telling, from what is served, in which of two ways a commit ended.
+    pub(super) fn differs_from(&self, other: &Self) -> bool {
+        self.world.rows != other.world.rows || self.world.refused != other.world.refused
+    }
+
+    pub(super) fn served(&self, id: Id, room: Room) -> Option<&Row> {
         let row = self.world.rows.get(&(room, id))?;
         (!self.policy(room).expired(row, self.now)).then_some(row)
     }
 
     /// How many rows of sessions and of packages there are, served or not.
-    pub(crate) fn rows(&self) -> (u64, u64) {
+    pub(super) fn rows(&self) -> (u64, u64) {
         let packages = self.world.rows.values().map(|row| row.packages.len());
         (self.world.rows.len() as u64, packages.sum::<usize>() as u64)
     }

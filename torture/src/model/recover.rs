@@ -1,0 +1,268 @@
+//! After a failure: which of the ways that the specification allows the store took, if any.
+
+use super::ops::{KEYS, PACKAGES};
+use super::play::Play;
+use super::spec::{Room, Row, Spec};
+use crate::disk::Disk;
+use cloakroom::{Result, Store};
+use std::time::{Duration, Instant};
+
+/// The milliseconds at which the clock of a play begins.
+const START: i64 = 1_767_225_600_000;
+
+/// Something that the store serves otherwise than foretold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mismatch {
+    id: usize,
+    room: Room,
+    /// Package and key; without them, when the session was created.
+    key: Option<(usize, usize)>,
+    /// What is served.
+    pub found: Option<i64>,
+    /// What is foretold.
+    pub foretold: Option<i64>,
+}
+
+/// What a mismatch after a failure amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Something acknowledged is not there.
+    Lost,
+    /// A commit is there in part.
+    Torn,
+    /// Something is there that nobody committed, or that had ended.
+    Phantom,
+}
+
+/// How the play goes on after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovered {
+    /// As the specification says.
+    Whole,
+    /// As the specification says, but there is no telling which of two ways a commit ended.
+    Either,
+    /// Not as it says.
+    Not(Verdict),
+}
+
+impl Play {
+    /// Everything that the store serves under these ids otherwise than a specification says.
+    pub(super) fn mismatches(
+        &self,
+        spec: &Spec,
+        ids: impl IntoIterator<Item = usize>,
+    ) -> Result<Vec<Mismatch>> {
+        let mut found = Vec::new();
+        let txn = self.store().begin()?;
+        for id in ids {
+            for room in Room::BOTH {
+                let container = txn.container(room.name())?;
+                let data = container.session_data(&self.ids[id])?;
+                let row = spec.served(id, room);
+                let mut hold = |key, found_here: Option<i64>, foretold: Option<i64>| {
+                    if found_here != foretold {
+                        found.push(Mismatch {
+                            id,
+                            room,
+                            key,
+                            found: found_here,
+                            foretold,
+                        });
+                    }
+                };
+                let created = data.created_at()?.map(|time| time.timestamp_millis());
+                hold(None, created, row.map(|row| row.created as i64 + START));
+                for (package, name) in PACKAGES.iter().enumerate() {
+                    let pkg = data.pkg(name);
+                    for (key, name) in KEYS.iter().enumerate() {
+                        let foretold = row.and_then(|row| value(row, package, key));
+                        hold(Some((package, key)), pkg.get(name)?, foretold);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Holds what is served against the specification.
+    pub(super) fn expect(&self, ids: impl IntoIterator<Item = usize>) -> Result<()> {
+        let found = self.mismatches(&self.spec, ids)?;
+        assert!(found.is_empty(), "{found:?}");
+        Ok(())
+    }
+
+    /// Holds all that is served against the specification, and counts the rows.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the storage.
+    ///
+    /// # Panics
+    ///
+    /// If the store is otherwise than the specification says.
+    pub fn expect_all(&self) -> Result<()> {
+        self.expect(0..self.ids.len())?;
+        let check = self.store().check()?;
+        assert!(check.is_clean(), "{check:?}");
+        let (sessions, packages) = self.spec.rows();
+        for (found, foretold) in [(check.sessions, sessions), (check.packages, packages)] {
+            let (least, most) = self.flushed;
+            assert!(
+                foretold + least <= found && found <= foretold + most,
+                "{found} rows instead of {foretold}, besides {least} to {most}"
+            );
+        }
+        Ok(())
+    }
+
+    /// Ends the process, as far as the play knows one: nothing more reaches the disk.
+    pub fn end(&mut self) {
+        self.disk.crash();
+        self.open = [const { None }; 3];
+        self.store = None;
+        let ram = self.scene.ram;
+        for spec in self.all_specs() {
+            spec.abort_all();
+            spec.restart(ram);
+            spec.touched = false;
+        }
+    }
+
+    fn all_specs(&mut self) -> impl Iterator<Item = &mut Spec> {
+        std::iter::once(&mut self.spec).chain(&mut self.instead)
+    }
+
+    /// After [`end`](Self::end), once the store is open again: which way it took.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the storage; it can be tried again.
+    pub fn recover(&mut self) -> Result<Recovered> {
+        let recovered = self.choose()?;
+        if recovered != Recovered::Whole {
+            return Ok(recovered);
+        }
+        self.sweep_all()?;
+        let txn = self.store().begin()?;
+        let mut accessed = Vec::new();
+        for id in 0..self.ids.len() {
+            for room in Room::BOTH {
+                if self.spec.served(id, room).is_some() {
+                    let container = txn.container(room.name())?;
+                    let data = container.session_data(&self.ids[id])?;
+                    let last = data.last_access()?.unwrap();
+                    accessed.push((id, room, (last.timestamp_millis() - START) as u64));
+                }
+            }
+        }
+        txn.abort();
+        for (id, room, at) in accessed {
+            self.spec.recovered(id, room, at);
+        }
+        self.expect_all()?;
+        Ok(recovered)
+    }
+
+    /// After a failure that the store outlived, once the disk works again: which way it took.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the storage.
+    ///
+    /// # Panics
+    ///
+    /// If the store does not go on by itself within a minute (C2.13).
+    pub fn go_on(&mut self) -> Result<Recovered> {
+        for t in 0..self.open.len() {
+            self.abort(t);
+        }
+        self.all_specs().for_each(Spec::abort_all);
+        await_store(self.store(), &self.disk)?;
+        // A setting whose change failed may be in the file all the same.
+        for room in Room::BOTH {
+            let settings = self.settings(room, self.spec.policy(room));
+            self.store().register(room.name(), settings)?;
+        }
+        let recovered = self.choose()?;
+        if recovered == Recovered::Whole {
+            self.sweep_all()?;
+            self.expect_all()?;
+        }
+        Ok(recovered)
+    }
+
+    /// What is swept is gone, whether or not a sweep was under way.
+    fn sweep_all(&mut self) -> Result<()> {
+        for room in Room::BOTH {
+            self.store().container(room.name())?.sweep()?;
+            self.spec.sweep(room);
+        }
+        Ok(())
+    }
+
+    /// Takes the specification that the store went by.
+    fn choose(&mut self) -> Result<Recovered> {
+        let mut fits = Vec::new();
+        let mut misfits = Vec::new();
+        for spec in std::iter::once(&self.spec).chain(&self.instead) {
+            let found = self.mismatches(spec, 0..self.ids.len())?;
+            if found.is_empty() {
+                fits.push(spec.clone());
+            } else {
+                misfits.push(found);
+            }
+        }
+        let Some(chosen) = fits.first().cloned() else {
+            let verdict = verdict(&misfits);
+            eprintln!("{verdict:?}: {misfits:?}");
+            return Ok(Recovered::Not(verdict));
+        };
+        let open = fits.iter().any(|other| other.differs_from(&chosen));
+        self.spec = chosen;
+        self.instead.clear();
+        Ok(if open {
+            Recovered::Either
+        } else {
+            Recovered::Whole
+        })
+    }
+}
+
+fn value(row: &Row, package: usize, key: usize) -> Option<i64> {
+    row.packages.get(&package)?.get(&key).copied()
+}
+
+/// Waits until the store has opened itself again, unless its disk crashes meanwhile.
+fn await_store(store: &Store, disk: &Disk) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        match store.begin() {
+            Ok(_) => return Ok(()),
+            Err(error) if disk.has_crashed() => return Err(error),
+            Err(error) => assert!(Instant::now() < until, "the store does not go on: {error}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Each list holds what is found against one way that the specification allows.
+fn verdict(misfits: &[Vec<Mismatch>]) -> Verdict {
+    let allowed_somewhere = |found: &Mismatch| {
+        let same = |other: &&Mismatch| {
+            (other.id, other.room, other.key) == (found.id, found.room, found.key)
+        };
+        misfits
+            .iter()
+            .any(|list| !list.iter().any(|other| same(&other)))
+    };
+    let all = || misfits.iter().flatten();
+    if misfits.len() > 1 && all().all(allowed_somewhere) {
+        return Verdict::Torn;
+    }
+    let nowhere = |found: &&Mismatch| !allowed_somewhere(found);
+    if all().filter(nowhere).any(|found| found.foretold.is_some()) {
+        Verdict::Lost
+    } else {
+        Verdict::Phantom
+    }
+}
