@@ -9,18 +9,20 @@
     reason = "tests"
 )]
 
-use cloakroom::{ClientId, Clock, Error, Store, Txn};
+use cloakroom::{ClientId, Clock, Error, Store, StoreBuilder, Txn};
 use cloakroom_torture::disk::{Call, Change, Disk, EIO, Failure, Fault, apply};
 
-fn open(disk: &Disk) -> Store {
+fn builder() -> StoreBuilder {
     let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
     Store::builder()
         .clock(clock)
         .secret([7; 32])
         .implicit_sweeps(false)
         .cache_size(1 << 20)
-        .open_in(disk.folder(), "store")
-        .unwrap()
+}
+
+fn open(disk: &Disk) -> Store {
+    builder().open_in(disk.folder(), "store").unwrap()
 }
 
 /// One change in two packages and two sessions, and a package that comes and goes.
@@ -178,4 +180,36 @@ fn a_power_loss_after_a_failed_sync_leaves_every_acknowledged_commit_whole() {
             assert_eq!(found(&store, &ids), n, "sync {after}");
         }
     }
+}
+
+// C2.2, C7.3: the name of a store is kept, too, although whoever made it never came to make it last.
+#[test]
+fn a_store_whose_maker_was_killed_keeps_its_name_through_a_power_loss() {
+    let mut kept = 0;
+    for n in 1.. {
+        let disk = Disk::default();
+        disk.crash_at(n);
+        let maker = builder().open_in(disk.folder(), "store");
+        let finished = maker.is_ok();
+        drop(maker);
+        disk.crash();
+        let disk = disk.after_kill();
+        let store = open(&disk);
+        let ids = std::array::from_fn(|_| store.client_ids().issue());
+        put(&store, &ids, 1);
+        for seed in 0..8 {
+            let disk = disk.after_power_loss(&mut fastrand::Rng::with_seed(seed));
+            assert!(disk.names().contains(&"store".into()), "operation {n}");
+            let store = open(&disk);
+            let ids = ids
+                .each_ref()
+                .map(|id| store.client_ids().verify(id.as_str()).unwrap());
+            assert_eq!(found(&store, &ids), 1, "operation {n}");
+            kept += 1;
+        }
+        if finished {
+            break;
+        }
+    }
+    assert!(kept > 100, "{kept} images");
 }

@@ -77,7 +77,17 @@ pub(super) fn open_or_create(
             _ => io_error(path, "the store cannot be opened", e),
         })?,
     };
-    open_existing(path, &found, options, io).inspect_err(|_| {
+    let lasts = |_: &Database| {
+        // Whoever made it may have been killed before its name was sure to last.
+        let synced = location.folder.sync();
+        synced.map_err(|e| io_error(path, "the store's folder cannot be synced", e))
+    };
+    let opened =
+        guarded(|| open_existing(path, &found, options, io)).and_then(|(disk, database)| {
+            let (database, ()) = failure::guarded_on(database, lasts)?;
+            Ok((disk, database))
+        });
+    opened.inspect_err(|_| {
         // Not left to the end of the handle, which a process being started may share.
         let _ = found.close();
     })
@@ -180,7 +190,8 @@ fn create(location: &Location, options: OpenOptionsOf) -> Result<()> {
     let Location { folder, name, path } = location;
     let failed = |e: io::Error| io_error(path, "the store cannot be made", e);
     let (temporary, disk) = folder.make().map_err(failed)?;
-    let made = on_disk(disk, options, &Arc::default()).and_then(|(disk, database)| {
+    let made = guarded(|| {
+        let (disk, database) = on_disk(disk, options, &Arc::default())?;
         database.close().map_err(failure::database)?;
         disk.sync_data().map_err(failure::unsynced)?;
         disk.close().map_err(failure::unlock)
@@ -190,7 +201,7 @@ fn create(location: &Location, options: OpenOptionsOf) -> Result<()> {
         return Err(at(path, e));
     }
     match folder.publish(&temporary, name) {
-        Ok(()) => folder.sync().map_err(failed),
+        Ok(()) => Ok(()),
         // Another process was quicker; what it made is opened, or found locked, like any other.
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(failed(e)),
