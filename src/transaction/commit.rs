@@ -58,9 +58,11 @@ impl Ending {
         }
     }
 
-    /// A commit whose outcome nobody knows runs no hook: neither would tell the truth.
+    /// A commit whose outcome nobody knows runs no hook: neither would tell the truth. It may have founded
+    /// sessions, so no other is founded under their ids (C4.8).
     pub(super) fn failed(mut self, error: &Error) {
         if error.kind() == ErrorKind::OutcomeUnknown {
+            self.founders.iter().for_each(ClientId::spend);
             let unused = std::mem::take(&mut self.after_abort);
             self.discard(unused);
         }
@@ -143,24 +145,30 @@ impl Departure {
 /// The ticket, unless it is for touches alone and the session has ended meanwhile: its id must not
 /// overwrite another one (C4.8).
 fn valid(house: &House, ticket: Ticket, refreshed_by: &[Touch]) -> Ticket {
-    if refreshed_by.is_empty() || refreshed_by.iter().any(|touch| is_there(house, touch)) {
+    if refreshed_by.is_empty()
+        || refreshed_by
+            .iter()
+            .any(|touch| is_there(house, touch).unwrap_or(false))
+    {
         ticket
     } else {
         Ticket::Keep
     }
 }
 
-/// Whether the session that is touched is still the one that was loaded. While the store is away
-/// there is none; the next access will find it.
-fn is_there(house: &House, touch: &Touch) -> bool {
-    let newest = house.storage.snapshot();
-    let row = newest.and_then(|newest| newest.session(touch.container, touch.client));
-    row.is_ok_and(|row| row.is_some_and(|row| row.generation == touch.generation))
+/// Whether the session that is touched is still the one that was loaded.
+fn is_there(house: &House, touch: &Touch) -> Result<bool, Error> {
+    let newest = house.storage.snapshot()?;
+    let row = newest.session(touch.container, touch.client)?;
+    Ok(row.is_some_and(|row| row.generation == touch.generation))
 }
 
 fn record_touches(house: &House, touches: &[Touch]) {
-    for touch in touches.iter().filter(|touch| is_there(house, touch)) {
-        house.storage.touch(*touch);
+    for touch in touches {
+        // While the store is away it is recorded; it finds its session again, or none.
+        if is_there(house, touch).unwrap_or(true) {
+            house.storage.touch(*touch);
+        }
     }
 }
 

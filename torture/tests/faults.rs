@@ -705,3 +705,63 @@ fn an_opening_that_fails_loses_nothing() {
         }
     }
 }
+
+// C4.8, C2.13: nobody knows whether the first commit founded a session.
+#[test]
+fn an_id_founds_no_second_session_after_a_commit_whose_outcome_is_unknown() {
+    let prepared = prepare();
+    for after in 0.. {
+        let (disk, store, _) = prepared.open();
+        let id = store.client_ids().issue();
+        disk.fail(fault(Call::changes, after, 1, Failure::Half(EIO)));
+        let answer = put(&store, &id, 2).map_err(|e| e.kind());
+        disk.heal();
+        eventually(|| store.begin().map(drop));
+        let found = |store: &Store| {
+            let txn = store.begin().unwrap();
+            txn.session(&id).unwrap().exists().unwrap()
+        };
+        if found(&store) {
+            let destroy = |txn: &Txn| txn.session(&id)?.destroy();
+            store.transact(destroy).unwrap();
+        }
+        let again = store.begin().unwrap();
+        let session = again.session(&id).unwrap();
+        session.pkg("a").insert("n", 3).unwrap();
+        let is_new = session.client_id().unwrap() != id;
+        match answer {
+            Ok(()) => {
+                assert!(is_new, "a session was founded under it");
+                break;
+            }
+            Err(ErrorKind::OutcomeUnknown) => assert!(is_new, "call {after}"),
+            Err(_) => assert!(!is_new, "call {after}: nothing was written"),
+        }
+    }
+}
+
+// C3.4, C2.13: who reads while the file is away was there all the same.
+#[test]
+fn an_access_while_the_store_reopens_is_recorded() {
+    let disk = Disk::default();
+    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let store = builder().clock(clock.clone());
+    let store = store.open_in(disk.folder(), "store").unwrap();
+    let id = store.client_ids().issue();
+    put(&store, &id, 1).unwrap();
+    clock.advance(Duration::from_secs(1000));
+    let reading = store.begin().unwrap();
+    let n: Option<u64> = reading.session(&id).unwrap().pkg("a").get("n").unwrap();
+    assert_eq!(n, Some(1));
+    disk.fail(fault(
+        Call::changes,
+        0,
+        Fault::FOR_GOOD,
+        Failure::Error(EIO),
+    ));
+    put(&store, &store.client_ids().issue(), 1).unwrap_err();
+    reading.commit().unwrap();
+    disk.heal();
+    let accessed = eventually(|| store.begin()?.session(&id)?.last_access());
+    assert_eq!(accessed.unwrap(), clock.now());
+}

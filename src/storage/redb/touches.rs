@@ -29,7 +29,8 @@ impl Touches {
         if entry.0 == touch.generation {
             entry.1.time = touch.at.merged_with(entry.1.time);
             entry.1.instead_of = entry.1.instead_of.or(touch.at.instead_of);
-        } else {
+        } else if entry.0 < touch.generation {
+            // The earlier session is over.
             *entry = (touch.generation, touch.at);
         }
         self.count.store(waiting.len(), Ordering::Release);
