@@ -72,7 +72,7 @@ fn quiet() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let file = panic.location().map_or("", |location| location.file());
-        if file.contains("torture/src") && !file.contains("torture/src/disk") {
+        if !file.contains("torture/src/disk") && !file.contains("/redb-") {
             usual(panic);
         }
     }));

@@ -87,6 +87,8 @@ struct Life {
     tally: Tally,
     /// What goes wrong besides crashes.
     faults: bool,
+    /// Whether each step is printed: where the environment has `CLOAKROOM_TRACE`.
+    traced: bool,
 }
 
 impl Life {
@@ -98,6 +100,7 @@ impl Life {
             faults: chance.bool(),
             chance,
             tally: Tally::default(),
+            traced: std::env::var_os("CLOAKROOM_TRACE").is_some(),
         }
     }
 
@@ -117,6 +120,9 @@ impl Life {
                 self.play.disk.fail(fault);
             }
             let done = self.play.run(*op);
+            if self.traced {
+                eprintln!("{op:?}: {done:?}");
+            }
             if done.is_err() && !self.stopped() {
                 return false;
             }
@@ -176,6 +182,9 @@ impl Life {
     }
 
     fn judge(&mut self, recovered: Recovered) -> bool {
+        if self.traced {
+            eprintln!("recovered: {recovered:?}");
+        }
         match recovered {
             Recovered::Whole => true,
             // A new store is as good.
@@ -192,6 +201,9 @@ impl Life {
     fn crash(&mut self) -> bool {
         loop {
             self.tally.crashes += 1;
+            if self.traced {
+                eprintln!("crash");
+            }
             self.play.end();
             self.tally.faults += self.play.disk.counts().faults;
             self.play.disk = if self.chance.u8(..5) == 0 {

@@ -186,6 +186,10 @@ impl State {
         match fault.failure {
             Failure::Error(code) => Err(io::Error::from_raw_os_error(code)),
             Failure::Half(code) => Ok(Turn::Half(code)),
+            // Only what stands on a file can be told to panic.
+            Failure::Panic if matches!(call, Call::Name | Call::SyncNames) => {
+                Err(io::Error::from_raw_os_error(EIO))
+            }
             Failure::Panic => panic!("the disk was told to panic"),
         }
     }
@@ -261,6 +265,11 @@ impl Disk {
     /// Lets calls fail from now on.
     pub fn fail(&self, fault: Fault) {
         self.lock().fault = Some(fault);
+    }
+
+    /// Whether a call was made to fail.
+    pub fn has_failed(&self) -> bool {
+        self.lock().struck
     }
 
     /// From now on nothing fails. Tells whether anything did.

@@ -138,6 +138,7 @@ impl Play {
     ///
     /// A failure of the storage; it can be tried again.
     pub fn recover(&mut self) -> Result<Recovered> {
+        self.let_end_what_may()?;
         let recovered = self.choose()?;
         if recovered != Recovered::Whole {
             return Ok(recovered);
@@ -189,6 +190,35 @@ impl Play {
             self.expect_all()?;
         }
         Ok(recovered)
+    }
+
+    /// An access that was not yet on the disk is lost in a crash, and the session may be over for it.
+    fn let_end_what_may(&mut self) -> Result<()> {
+        let ids = 0..self.ids.len();
+        let places: Vec<_> = ids
+            .flat_map(|id| Room::BOTH.map(|room| (id, room)))
+            .collect();
+        let txn = self.store().begin()?;
+        let mut over = Vec::new();
+        for (id, room) in places {
+            let container = txn.container(room.name())?;
+            if container
+                .session_data(&self.ids[id])?
+                .created_at()?
+                .is_none()
+            {
+                over.push((id, room));
+            }
+        }
+        txn.abort();
+        for spec in self.all_specs() {
+            for (id, room) in &over {
+                if spec.may_be_over(*id, *room) {
+                    spec.is_over(*id, *room);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What is swept is gone, whether or not a sweep was under way.

@@ -852,6 +852,24 @@ impl Spec {
         row.kept = accessed;
     }
 
+    /// Whether a crash may have ended a session: without the accesses that are not certainly on the disk
+    /// it is over.
+    pub(super) fn may_be_over(&self, id: Id, room: Room) -> bool {
+        self.world.rows.get(&(room, id)).is_some_and(|row| {
+            let accessed = row.kept;
+            let row = Row {
+                accessed,
+                ..row.clone()
+            };
+            self.policy(room).expired(&row, self.now)
+        })
+    }
+
+    /// A session is over.
+    pub(super) fn is_over(&mut self, id: Id, room: Room) {
+        self.world.rows.remove(&(room, id));
+    }
+
     /// All transactions end.
     pub(super) fn abort_all(&mut self) {
         self.open.clear();

@@ -4,6 +4,7 @@ use super::ops::{Cookies, T};
 use super::play::Play;
 use super::spec::{Outcome, Spec};
 use cloakroom::{Error, ErrorKind, Result};
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -100,10 +101,17 @@ impl Play {
     pub(super) fn all_answered(&mut self, answers: Vec<(T, Result<()>)>) -> Result<()> {
         let mut ways = vec![self.spec.clone()];
         let mut failed: Option<Error> = None;
+        // Whether or not a commit founded them, no later session is founded under these ids.
+        let mut spent = BTreeSet::new();
         for (t, answer) in answers {
             let mut next = Vec::new();
             for way in &ways {
-                next.extend(ways_of(way, t, &answer));
+                if matches!(&answer, Err(e) if e.kind() == ErrorKind::OutcomeUnknown) {
+                    let mut after = way.clone();
+                    after.commit(t);
+                    spent.extend(way.fresh.difference(&after.fresh).copied());
+                }
+                next.extend(ways_of(way, t, &answer, self.disk.has_failed()));
             }
             assert!(
                 !next.is_empty(),
@@ -116,6 +124,9 @@ impl Play {
                 Err(error) => drop(failed.get_or_insert(error)),
             }
         }
+        for way in &mut ways {
+            way.fresh.retain(|id| !spent.contains(id));
+        }
         self.spec = ways.remove(0);
         self.instead = ways;
         failed.map_or(Ok(()), Err)
@@ -123,7 +134,7 @@ impl Play {
 }
 
 /// The specifications after a commit that was answered so.
-fn ways_of(before: &Spec, t: T, answer: &Result<()>) -> Vec<Spec> {
+fn ways_of(before: &Spec, t: T, answer: &Result<()>, struck: bool) -> Vec<Spec> {
     let mut after = before.clone();
     let foretold = after.commit(t);
     let mut without = before.clone();
@@ -134,6 +145,8 @@ fn ways_of(before: &Spec, t: T, answer: &Result<()>) -> Vec<Spec> {
         Err(error) => match error.kind() {
             ErrorKind::OutcomeUnknown => vec![after, without],
             ErrorKind::NotWritten | ErrorKind::Unavailable => vec![without],
+            // A panic below looks like a damaged file.
+            ErrorKind::Corrupt if struck => vec![without],
             _ => Vec::new(),
         },
         Ok(()) => Vec::new(),
