@@ -2,3 +2,82 @@
 
 pub use crate::storage::redb::bugs::Bug;
 pub use crate::storage::redb::folder::Folder;
+
+use crate::storage::record::{
+    ContainerRecord, Kind, PackageRow, Plain, SessionRow, open_plain, seal_raw,
+};
+use crate::value::{self, Arithmetic};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+const KEY: &[u8] = b"key";
+
+/// Decodes bytes as every kind of record: as they are, and as a payload whose checksum is right.
+///
+/// # Panics
+///
+/// If a record is not what it was once it is written again.
+pub fn decode_records(data: &[u8]) {
+    let sealed = |kind| seal_raw(kind, KEY, data);
+    for record in [data.to_vec(), sealed(Kind::Session)] {
+        if let Ok(row) = SessionRow::decode(KEY, &record) {
+            let again = row
+                .encode(KEY)
+                .and_then(|record| SessionRow::decode(KEY, &record));
+            assert_eq!(format!("{:?}", again.ok()), format!("{:?}", Some(row)));
+        }
+    }
+    for record in [data.to_vec(), sealed(Kind::Package)] {
+        if let Ok(row) = PackageRow::decode(KEY, Bytes::from(record)) {
+            let pairs: Vec<_> = row.iter().collect();
+            let entries = pairs.iter().map(|(key, value)| (*key, &**value));
+            let again = PackageRow::encode(KEY, 1, entries)
+                .and_then(|record| PackageRow::decode(KEY, Bytes::from(record)));
+            assert!(again.is_ok_and(|again| again.iter().eq(row.iter())));
+            for (key, _) in &pairs {
+                let _ = row.get(key);
+            }
+        }
+    }
+    for record in [data.to_vec(), sealed(Kind::Container)] {
+        let _ = ContainerRecord::decode("key", &record);
+    }
+    decode_plain::<u64>(data);
+    decode_plain::<[u8; 16]>(data);
+    decode_plain::<Vec<(u8, [u8; 32])>>(data);
+}
+
+fn decode_plain<T: Plain>(data: &[u8]) {
+    let record = seal_raw(Kind::Meta, KEY, data);
+    let _ = open_plain::<T>(Kind::Meta, KEY, data);
+    let _ = open_plain::<T>(Kind::Meta, KEY, &record);
+}
+
+/// Reads bytes as a `T`; what can be read can be written, and is then read as the same.
+///
+/// # Panics
+///
+/// If it is not.
+pub fn decode_value<T: Serialize + DeserializeOwned>(data: &[u8]) {
+    if let Ok(value) = value::decode::<T>(data) {
+        let once = value::encode(&value).ok();
+        let read = once
+            .as_deref()
+            .and_then(|bytes| value::decode::<T>(bytes).ok());
+        let twice = read.and_then(|value| value::encode(&value).ok());
+        assert!(
+            once.is_some() && once == twice,
+            "a value does not come back"
+        );
+    }
+}
+
+/// Adds to what the bytes hold.
+pub fn add_to_value(data: &[u8], n: i64) {
+    for arithmetic in [Arithmetic::Add(n), Arithmetic::Max(n), Arithmetic::Min(n)] {
+        if let Ok(sum) = arithmetic.apply(Some(data)) {
+            decode_value::<i128>(&sum);
+        }
+    }
+}

@@ -11,6 +11,7 @@
 )]
 
 pub mod disk;
+pub mod fuzz;
 pub mod model;
 pub mod run;
 pub mod simulation;
