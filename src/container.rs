@@ -408,7 +408,7 @@ fn remove(house: &House, room: &Room, now: Timestamp, batch: Vec<ClientChange>) 
         registry: house.registry.load().number,
     };
     let (reply, answer) = mpsc::sync_channel(1);
-    house.storage.commit(
+    let _outside = house.storage.commit(
         set,
         Box::new(move |outcome| {
             let _ = reply.send(match outcome {

@@ -4,6 +4,7 @@
 pub(crate) mod merge;
 pub(crate) mod record;
 pub(crate) mod redb;
+mod weight;
 
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -11,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::value::Arithmetic;
 use bytes::Bytes;
 use record::{ContainerRecord, PackageRow, SessionRow};
+use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,8 +86,15 @@ pub(crate) enum Outcome {
     Failed(Error, Option<ClientKey>),
     /// The value that a commute started from has changed: compute it again from the bytes given
     /// here, and commit the same change set with that.
-    Stale(ChangeSet, Vec<StaleCommute>),
+    Stale(ChangeSet, Vec<StaleCommute>, Option<Seat>),
 }
+
+/// The room that a change set takes among those that wait, given back when it is dropped. One that
+/// must be computed again keeps it, and so never waits for those that wait for it.
+pub(crate) type Seat = Box<dyn Any + Send>;
+
+/// A change set that waits to be queued until there is room; dropping this takes it back.
+pub(crate) type Outside = Box<dyn Any + Send>;
 
 #[derive(Debug)]
 pub(crate) struct StaleCommute {
@@ -125,14 +134,29 @@ pub(crate) struct Counters {
     pub(crate) bytes_written: u64,
     pub(crate) syncs: u64,
     pub(crate) reopened: u64,
+    /// Access times that were not recorded because too many waited.
+    pub(crate) lost_touches: u64,
+    /// Change sets that are queued or being committed, and about how many bytes they take.
+    pub(crate) waiting: usize,
+    pub(crate) waiting_bytes: usize,
+    /// Change sets that wait for room.
+    pub(crate) outside: usize,
+    /// Snapshots held by transactions although newer ones are there, and for how long the oldest of
+    /// them has not been the newest.
+    pub(crate) held: usize,
+    pub(crate) oldest_held: Option<Duration>,
 }
 
 /// An engine that keeps sessions.
 pub(crate) trait Storage: Send + Sync {
     /// The newest committed state.
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>>;
-    /// Queues a change set. Once this returned, the commit takes place whoever still waits for it.
-    fn commit(&self, set: ChangeSet, done: Done);
+    /// Queues a change set. Once it is queued, the commit takes place whoever still waits for it. Where
+    /// there is no room yet it waits, in the order of coming, for as long as what is returned is kept.
+    #[must_use = "dropping it takes the change set back"]
+    fn commit(&self, set: ChangeSet, done: Done) -> Option<Outside>;
+    /// Queues a change set that was computed again, by whoever keeps its seat.
+    fn commit_again(&self, set: ChangeSet, done: Done);
     /// Records an access time; it becomes durable with the next commit or within a second (C3.4).
     fn touch(&self, touch: Touch);
     /// The access time that waits to be written for a session of this generation. It waits until a

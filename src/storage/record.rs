@@ -311,6 +311,11 @@ impl PackageRow {
             .map(|e| self.bytes.slice(e.value.clone()))
     }
 
+    /// About how many bytes of memory it takes.
+    pub(crate) fn weight(&self) -> usize {
+        self.bytes.len() + size_of_val(&*self.entries)
+    }
+
     /// Keys and values, in the order of the keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Bytes)> {
         self.keys()

@@ -8,7 +8,7 @@ use crate::container::room;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Limits;
 use crate::storage::redb::bugs::Bugs;
-use crate::storage::redb::{Contents, Engine, OpenOptions};
+use crate::storage::redb::{Bounds, Contents, Engine, EngineRules, OpenOptions};
 use crate::transaction::{House, Registry, Reruns, Rules, Turns, Worker};
 use arc_swap::ArcSwap;
 use std::path::Path;
@@ -22,6 +22,7 @@ pub struct StoreBuilder {
     clock: Clock,
     cache_size: usize,
     rules: Rules,
+    room: Bounds,
     implicit_sweeps: bool,
     verify_on_open: bool,
     secrets: Given,
@@ -55,6 +56,10 @@ impl Default for StoreBuilder {
                 turn_wait: Duration::from_secs(2),
                 snapshot_max_age: Duration::from_secs(30),
                 tombstone: Duration::from_secs(10),
+            },
+            room: Bounds {
+                commits: 8192,
+                bytes: 64 << 20,
             },
             implicit_sweeps: true,
             verify_on_open: false,
@@ -132,6 +137,26 @@ impl StoreBuilder {
         self
     }
 
+    /// How many commits may wait at once, those that are being written included. At least 1. Default: 8192.
+    ///
+    /// Beyond that a commit waits until there is room, in the order of coming:
+    /// [`commit`](crate::Transaction::commit) blocks, the future of
+    /// [`commit_async`](crate::Transaction::commit_async) is pending, and dropping it then aborts (C2.4).
+    #[must_use]
+    pub fn max_waiting_commits(mut self, commits: usize) -> Self {
+        self.room.commits = commits.max(1);
+        self
+    }
+
+    /// How many bytes the commits that wait may take at once, in memory and counted roughly: what they
+    /// write and what they read. Beyond, they wait as for [`max_waiting_commits`](Self::max_waiting_commits);
+    /// one that is larger by itself is let through alone. Default: 64 MiB.
+    #[must_use]
+    pub fn max_waiting_bytes(mut self, bytes: usize) -> Self {
+        self.room.bytes = bytes;
+        self
+    }
+
     /// Whether expired sessions are swept by the store itself, once per resolution (C3.7). If not,
     /// [`Container::sweep`](crate::Container::sweep) does it when it is called. Default: yes.
     #[must_use]
@@ -182,8 +207,12 @@ impl StoreBuilder {
     }
 
     fn build(self, path: Option<&Path>) -> Result<Store> {
-        let max_age = self.rules.snapshot_max_age;
-        let (engine, contents) = Engine::open(path, self.options(), self.clock.clone(), max_age)?;
+        let (engine, contents) = Engine::open(
+            path,
+            self.options(),
+            self.clock.clone(),
+            self.engine_rules(),
+        )?;
         self.wire(engine, contents)
     }
 
@@ -218,9 +247,9 @@ impl StoreBuilder {
         name: &str,
     ) -> Result<Store> {
         let location = crate::storage::redb::Location::within(folder, name);
-        let max_age = self.rules.snapshot_max_age;
+        let rules = self.engine_rules();
         let (engine, contents) =
-            Engine::open_at(&location, self.options(), self.clock.clone(), max_age)?;
+            Engine::open_at(&location, self.options(), self.clock.clone(), rules)?;
         self.wire(engine, contents)
     }
 
@@ -229,6 +258,13 @@ impl StoreBuilder {
             cache_size: self.cache_size,
             verify: self.verify_on_open,
             bugs: self.bugs,
+        }
+    }
+
+    fn engine_rules(&self) -> EngineRules {
+        EngineRules {
+            snapshot_max_age: self.rules.snapshot_max_age,
+            room: self.room,
         }
     }
 

@@ -483,4 +483,6 @@ impl Drop for Inner {
 }
 
 #[cfg(test)]
+mod limits_tests;
+#[cfg(test)]
 mod rerun_tests;

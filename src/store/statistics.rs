@@ -1,10 +1,11 @@
-//! Counters of a store.
+//! Counters of a store, and what waits in it.
 
 use super::Store;
 use crate::error::Result;
 use crate::storage::Counters;
+use std::time::Duration;
 
-/// What a store has done since it was opened.
+/// What a store has done since it was opened, and what waits in it now.
 #[derive(Clone, Copy, Debug)]
 pub struct Statistics {
     counters: Counters,
@@ -67,6 +68,46 @@ impl Statistics {
     #[must_use]
     pub fn reopened(&self) -> u64 {
         self.counters.reopened
+    }
+
+    /// Commits that wait to be written now, those that are being written included.
+    #[must_use]
+    pub fn waiting_commits(&self) -> usize {
+        self.counters.waiting
+    }
+
+    /// Bytes of memory that those commits take, roughly.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.counters.waiting_bytes
+    }
+
+    /// Commits that wait until they may be queued, because of
+    /// [`max_waiting_commits`](crate::StoreBuilder::max_waiting_commits) or
+    /// [`max_waiting_bytes`](crate::StoreBuilder::max_waiting_bytes).
+    #[must_use]
+    pub fn commits_held_back(&self) -> usize {
+        self.counters.outside
+    }
+
+    /// Access times that were not recorded because 65,536 waited to be written: the disk does not keep
+    /// up. Such a session may end earlier, unless it is used again (C3.4).
+    #[must_use]
+    pub fn lost_touches(&self) -> u64 {
+        self.counters.lost_touches
+    }
+
+    /// Snapshots that transactions hold although newer ones are there. What is written meanwhile makes
+    /// the file grow, for [`snapshot_max_age`](crate::StoreBuilder::snapshot_max_age) at most (C2.14).
+    #[must_use]
+    pub fn held_snapshots(&self) -> usize {
+        self.counters.held
+    }
+
+    /// How long ago the oldest of those snapshots was superseded.
+    #[must_use]
+    pub fn oldest_held_snapshot(&self) -> Option<Duration> {
+        self.counters.oldest_held
     }
 
     /// Bytes of the file; 0 for a store in memory.

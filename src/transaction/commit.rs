@@ -4,11 +4,12 @@
 use super::changes::Closure;
 use super::house::House;
 use super::pack::{Packed, Ticket};
+use super::rerun;
 use super::turns::Turn;
 use super::worker::Task;
 use crate::client_id::{ClientId, ClientKey};
 use crate::error::{Error, ErrorKind};
-use crate::storage::{ChangeSet, Outcome, StaleCommute, Touch};
+use crate::storage::{ChangeSet, Outcome, Outside, Seat, StaleCommute, Touch};
 use futures_channel::oneshot;
 use std::any::Any;
 use std::sync::Arc;
@@ -129,8 +130,13 @@ impl Departure {
         ending.founders = packed.founders;
         ending.closures = packed.closures;
         let (reply, answer) = oneshot::channel();
-        let flight = Flight { ending, reply };
-        flight.take_off(set);
+        let flight = Flight {
+            ending,
+            reply,
+            seat: None,
+        };
+        // Dropped with this future: what has not been queued by then is taken back (C2.4).
+        let _outside = flight.take_off(set);
         match answer.await {
             Ok(Ok(())) => Ok(valid(&house, packed.ticket, &packed.refreshed_by)),
             Ok(Err(failure)) => Err(failure),
@@ -176,26 +182,45 @@ fn record_touches(house: &House, touches: &[Touch]) {
 pub(super) struct Flight {
     ending: Ending,
     reply: oneshot::Sender<Result<(), Failure>>,
+    /// Kept while it is computed again.
+    seat: Option<Seat>,
 }
 
 impl Flight {
-    pub(super) fn take_off(self, mut set: ChangeSet) {
-        let house = &self.ending.house;
-        // However long the transaction took, an id that it ends is refused for the whole time.
-        set.refuse_until = house.clock.timestamp() + house.rules.tombstone;
+    fn take_off(self, mut set: ChangeSet) -> Option<Outside> {
+        if rerun::is_running() {
+            // Those that have all the room may wait for the closure that this is called from.
+            self.take_off_again(set);
+            return None;
+        }
+        self.refuse_ended(&mut set);
         let storage = self.ending.house.storage.clone();
-        storage.commit(set, Box::new(move |outcome| self.land(outcome)));
+        storage.commit(set, Box::new(move |outcome| self.land(outcome)))
+    }
+
+    pub(super) fn take_off_again(self, mut set: ChangeSet) {
+        self.refuse_ended(&mut set);
+        let storage = self.ending.house.storage.clone();
+        storage.commit_again(set, Box::new(move |outcome| self.land(outcome)));
+    }
+
+    /// However long the transaction took, an id that it ends is refused for the whole time.
+    fn refuse_ended(&self, set: &mut ChangeSet) {
+        let house = &self.ending.house;
+        set.refuse_until = house.clock.timestamp() + house.rules.tombstone;
     }
 
     /// Runs on the storage's thread: only hands on.
-    fn land(self, outcome: Outcome) {
+    fn land(mut self, outcome: Outcome) {
         match outcome {
             Outcome::Committed => {
+                drop(self.seat);
                 self.ending.committed();
                 let _ = self.reply.send(Ok(()));
             }
             Outcome::Failed(error, client) => self.fail(Failure { error, client }),
-            Outcome::Stale(set, commutes) => {
+            Outcome::Stale(set, commutes, seat) => {
+                self.seat = seat.or(self.seat);
                 let house = self.ending.house.clone();
                 house.reruns.push(Rerun {
                     set,
@@ -207,6 +232,7 @@ impl Flight {
     }
 
     pub(super) fn fail(self, failure: Failure) {
+        drop(self.seat);
         self.ending.failed(&failure.error);
         let _ = self.reply.send(Err(failure));
     }

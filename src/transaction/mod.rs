@@ -89,6 +89,8 @@ impl Transaction {
     /// [`Unavailable`](ErrorKind::Unavailable), [`NotWritten`](ErrorKind::NotWritten) and
     /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if storage fails (C2.13). Of these, only after
     /// the last may something of the transaction have been kept.
+    ///
+    /// Where [too much waits](crate::StoreBuilder::max_waiting_commits), it waits for room first.
     pub fn commit(self) -> Result<()> {
         pollster::block_on(self.commit_async())
     }

@@ -9,12 +9,22 @@ use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ChangeSet, Commute, ContainerId, KeyChange, StaleCommute, Step};
 use bytes::Bytes;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) struct Reruns {
     worker: Worker,
     waiting: Arc<Mutex<Vec<Rerun>>>,
+}
+
+thread_local! {
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this is the thread on which a closure runs again now.
+pub(super) fn is_running() -> bool {
+    RUNNING.get()
 }
 
 type Spot = (ContainerId, ClientKey, Arc<str>, Arc<str>);
@@ -67,7 +77,7 @@ fn run(batch: Vec<Rerun>) {
     } in batch
     {
         match recompute(&mut set, &commutes, &flight, &mut latest) {
-            Ok(()) => flight.take_off(set),
+            Ok(()) => flight.take_off_again(set),
             Err(error) => flight.fail(error.into()),
         }
     }
@@ -143,7 +153,8 @@ fn rerun_from(
 fn call(flight: &Flight, commute: &Commute, value: Option<&[u8]>) -> Result<Bytes> {
     let panicked = || Error::new(ErrorKind::Panicked, "the closure of a commute panicked");
     let closure = flight.closure(commute.index).ok_or_else(panicked)?;
-    contain(|| closure.call(value))
-        .flatten()
-        .unwrap_or_else(|| Err(panicked()))
+    RUNNING.set(true);
+    let result = contain(|| closure.call(value));
+    RUNNING.set(false);
+    result.flatten().unwrap_or_else(|| Err(panicked()))
 }

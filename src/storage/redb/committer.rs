@@ -14,9 +14,8 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ContainerId, Outcome, Settings};
 use redb::Database;
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a touch may wait; the promise is a second (C3.4).
@@ -64,7 +63,6 @@ pub(super) struct Committer {
     retired: Vec<ContainerId>,
     unsettled: Unsettled,
     number: u64,
-    superseded: VecDeque<(Weak<RedbSnapshot>, Timestamp)>,
     touched: Option<(Instant, Timestamp)>,
 }
 
@@ -89,7 +87,6 @@ impl Committer {
             unsettled: Unsettled::default(),
             // Numbers grow within a process and from one opening of the file to the next.
             number: identity.epoch << 40,
-            superseded: VecDeque::new(),
             touched: None,
         };
         committer.publish(true, true)?;
@@ -274,7 +271,7 @@ impl Committer {
         self.shared.published.store(Some(Arc::new(snapshot)));
         if let Some(old) = old {
             let now = self.shared.clock.timestamp();
-            self.superseded.push_back((Arc::downgrade(&old), now));
+            self.shared.superseded.add(&old, now);
         }
         Ok(())
     }
@@ -288,16 +285,9 @@ impl Committer {
         if self.shared.touches.len() > 0 && self.touched.is_none() {
             self.touched = Some((now, self.shared.clock.timestamp()));
         }
-        while self
-            .superseded
-            .front()
-            .is_some_and(|(old, _)| old.strong_count() == 0)
-        {
-            self.superseded.pop_front();
-        }
         let touches = self.touched.map(|(since, _)| since + TOUCH_WAIT);
-        let snapshots = self.superseded.front().map(|(_, since)| {
-            let age = self.shared.clock.timestamp().since(*since);
+        let snapshots = self.shared.superseded.first().map(|since| {
+            let age = self.shared.clock.timestamp().since(since);
             let left = self.shared.snapshot_max_age.saturating_sub(age);
             now + left.clamp(Duration::from_millis(10), Duration::from_secs(3600))
         });
@@ -318,16 +308,7 @@ impl Committer {
     fn expire_snapshots(&mut self) {
         let now = self.shared.clock.timestamp();
         let max_age = self.shared.snapshot_max_age;
-        self.superseded.retain(|(old, since)| match old.upgrade() {
-            None => false,
-            Some(old) => {
-                let keep = now.since(*since) <= max_age;
-                if !keep {
-                    old.expire();
-                }
-                keep
-            }
-        });
+        self.shared.superseded.expire(now, max_age);
     }
 
     /// Drops the databases after a failure, and every snapshot with them.
@@ -335,11 +316,7 @@ impl Committer {
         if let Some(last) = self.shared.published.swap(None) {
             last.expire();
         }
-        for (old, _) in self.superseded.drain(..) {
-            if let Some(old) = old.upgrade() {
-                old.expire();
-            }
-        }
+        self.shared.superseded.expire_all();
         if let Some(databases) = self.databases.take() {
             failure::discard(databases);
         }

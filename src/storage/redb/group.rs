@@ -223,7 +223,7 @@ fn apply(
             }
             Ok(Outcome::Committed)
         }
-        Err(Refusal::Stale(commutes)) => Ok(Outcome::Stale(set, commutes)),
+        Err(Refusal::Stale(commutes)) => Ok(Outcome::Stale(set, commutes, None)),
         // The file cannot be read any more; that is nobody's own fault.
         Err(Refusal::Failed(e, _)) if e.kind() == ErrorKind::Unavailable => Err(e),
         Err(Refusal::Failed(e, client)) => Ok(Outcome::Failed(e, client)),

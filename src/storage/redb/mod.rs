@@ -10,18 +10,21 @@ mod group;
 mod migrate;
 mod open;
 mod queue;
+mod room;
 mod snapshot;
+mod superseded;
 mod tables;
 mod touches;
 mod unsettled;
 
 use file::Disk;
 pub(crate) use open::OpenOptionsOf as OpenOptions;
+pub(crate) use room::Bounds;
 
 use super::record::ContainerRecord;
 use super::{
-    ChangeSet, ContainerId, Counters, Done, SecretRecord, Settings, Snapshot, Storage, Touch,
-    TouchAt,
+    ChangeSet, ContainerId, Counters, Done, Outside, SecretRecord, Settings, Snapshot, Storage,
+    Touch, TouchAt,
 };
 use crate::client_id::ClientKey;
 use crate::clock::{Clock, Timestamp};
@@ -39,6 +42,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use superseded::Superseded;
 use touches::Touches;
 
 /// A redb file, or the same in memory, with its writer thread.
@@ -52,9 +56,10 @@ pub(crate) struct Engine {
 
 /// What the writer thread shares with everyone.
 pub(crate) struct Shared {
-    queue: Queue,
+    queue: Arc<Queue>,
     published: ArcSwapOption<RedbSnapshot>,
     closed: AtomicBool,
+    superseded: Superseded,
     touches: Touches,
     io: Arc<Io>,
     registry: AtomicU64,
@@ -95,20 +100,28 @@ pub(crate) struct Contents {
     pub(crate) next_container: u32,
 }
 
+/// The store's settings that the engine goes by.
+#[derive(Clone, Debug)]
+pub(crate) struct EngineRules {
+    pub(crate) snapshot_max_age: Duration,
+    /// How much may wait to be committed.
+    pub(crate) room: Bounds,
+}
+
 impl Engine {
     /// Opens the store at `path`, or a new one in memory.
     pub(crate) fn open(
         path: Option<&Path>,
         options: OpenOptions,
         clock: Clock,
-        snapshot_max_age: Duration,
+        rules: EngineRules,
     ) -> Result<(Self, Contents)> {
         match path {
-            Some(path) => Self::open_at(&open::location(path)?, options, clock, snapshot_max_age),
+            Some(path) => Self::open_at(&open::location(path)?, options, clock, rules),
             None => {
                 let io = Arc::<Io>::default();
                 let opened = open::in_memory(options, &io)?;
-                Self::start(opened, None, io, options, clock, snapshot_max_age)
+                Self::start(opened, None, io, options, clock, rules)
             }
         }
     }
@@ -118,11 +131,11 @@ impl Engine {
         location: &Location,
         options: OpenOptions,
         clock: Clock,
-        snapshot_max_age: Duration,
+        rules: EngineRules,
     ) -> Result<(Self, Contents)> {
         let io = Arc::<Io>::default();
         let opened = open::open_or_create(location, options, &io)?;
-        Self::start(opened, Some(location), io, options, clock, snapshot_max_age)
+        Self::start(opened, Some(location), io, options, clock, rules)
     }
 
     fn start(
@@ -131,7 +144,7 @@ impl Engine {
         io: Arc<Io>,
         options: OpenOptions,
         clock: Clock,
-        snapshot_max_age: Duration,
+        rules: EngineRules,
     ) -> Result<(Self, Contents)> {
         let memory = open::in_memory(options, &Arc::default())?;
         let entered = failure::guarded_on(file, open::enter);
@@ -144,15 +157,16 @@ impl Engine {
         })?;
         let file_disk = location.map(|_| disk.clone());
         let shared = Arc::new(Shared {
-            queue: Queue::default(),
+            queue: Arc::new(Queue::new(rules.room)),
             published: ArcSwapOption::empty(),
             closed: AtomicBool::new(false),
+            superseded: Superseded::default(),
             touches: Touches::default(),
             io,
             registry: AtomicU64::new(0),
             counters: Tally::default(),
             clock: clock.clone(),
-            snapshot_max_age,
+            snapshot_max_age: rules.snapshot_max_age,
             bugs: options.bugs,
         });
         let committer = Committer::new(shared.clone(), options, (disk, file), memory, &identity)?;
@@ -201,8 +215,12 @@ impl Storage for Engine {
         }
     }
 
-    fn commit(&self, set: ChangeSet, done: Done) {
-        self.shared.queue.push(Job::commit(set, done));
+    fn commit(&self, set: ChangeSet, done: Done) -> Option<Outside> {
+        self.shared.queue.commit(set, done)
+    }
+
+    fn commit_again(&self, set: ChangeSet, done: Done) {
+        self.shared.queue.commit_again(set, done);
     }
 
     fn touch(&self, touch: Touch) {
@@ -232,6 +250,8 @@ impl Storage for Engine {
     fn counters(&self) -> Counters {
         let tally = &self.shared.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let load = self.shared.queue.load();
+        let (held, oldest_held) = self.shared.superseded.held(self.shared.clock.timestamp());
         Counters {
             commits: get(&tally.commits),
             groups: get(&tally.groups),
@@ -240,6 +260,12 @@ impl Storage for Engine {
             reopened: get(&tally.reopened),
             bytes_written: self.shared.io.bytes_written(),
             syncs: self.shared.io.syncs(),
+            lost_touches: self.shared.touches.lost(),
+            waiting: load.commits,
+            waiting_bytes: load.bytes,
+            outside: load.outside,
+            held,
+            oldest_held,
         }
     }
 

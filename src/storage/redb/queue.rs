@@ -1,16 +1,20 @@
-//! The queue before the writer thread: what may be asked of it, and who is answered what.
+//! The queue before the writer thread: what may be asked of it, how much may wait, and who is answered
+//! what.
 
+use super::room::{Bounds, Room};
 use crate::clock::Timestamp;
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{ChangeSet, Done, Outcome, Settings};
+use crate::storage::{ChangeSet, Done, Outcome, Outside, Settings};
 use std::collections::VecDeque;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// No group is larger than this, so that a flood does not make one commit endless.
 const MAX_GROUP: usize = 1024;
+/// Nor larger than this in bytes, unless it is one change set.
+const MAX_GROUP_BYTES: usize = 16 << 20;
 
 pub(super) fn gone() -> Error {
     Error::new(ErrorKind::Unavailable, "the store's writer has stopped")
@@ -30,10 +34,21 @@ pub(super) fn reopening() -> Error {
 /// A change set and whoever waits for it; answered even when it is dropped.
 pub(super) struct CommitJob {
     set: Option<ChangeSet>,
+    bytes: usize,
     done: Option<Done>,
+    seat: Option<Seat>,
 }
 
 impl CommitJob {
+    fn new(set: ChangeSet, done: Done) -> Self {
+        Self {
+            bytes: set.weight(),
+            set: Some(set),
+            done: Some(done),
+            seat: None,
+        }
+    }
+
     pub(super) fn take_set(&mut self) -> Option<ChangeSet> {
         self.set.take()
     }
@@ -43,7 +58,12 @@ impl CommitJob {
     }
 
     /// Whoever waits runs code of his own when he is woken; a panic in it must reach nobody else.
-    fn call(&mut self, outcome: Outcome) {
+    fn call(&mut self, mut outcome: Outcome) {
+        let seat = self.seat.take();
+        match &mut outcome {
+            Outcome::Stale(_, _, kept) => *kept = seat.map(|seat| Box::new(seat) as _),
+            Outcome::Committed | Outcome::Failed(..) => drop(seat),
+        }
         if let Some(done) = self.done.take()
             && contain(|| done(outcome)).is_none()
         {
@@ -73,11 +93,11 @@ pub(super) enum Job {
 }
 
 impl Job {
-    pub(super) fn commit(set: ChangeSet, done: Done) -> Self {
-        Self::Commit(CommitJob {
-            set: Some(set),
-            done: Some(done),
-        })
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Commit(job) => job.bytes,
+            Self::Configure(..) | Self::Reclaim(..) => 0,
+        }
     }
 
     pub(super) fn refuse(self, error: Error) {
@@ -89,15 +109,18 @@ impl Job {
     }
 }
 
-#[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<Waiting>,
     wake: Condvar,
 }
 
-#[derive(Default)]
 struct Waiting {
     jobs: VecDeque<Job>,
+    /// The commits that are in `jobs`, in a group, or away to be computed again.
+    room: Room,
+    /// The commits that wait for room, by ascending number.
+    outside: VecDeque<(u64, CommitJob)>,
+    next: u64,
     woken: bool,
     suspect: bool,
     closing: bool,
@@ -105,23 +128,152 @@ struct Waiting {
     over: bool,
 }
 
+impl Waiting {
+    /// Why nothing is taken any more.
+    fn refusal(&self) -> Option<Error> {
+        if self.closing {
+            Some(closed())
+        } else {
+            self.over.then(gone)
+        }
+    }
+}
+
+/// Room that a commit takes, until its outcome is certain.
+struct Seat {
+    queue: Arc<Queue>,
+    bytes: usize,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        state.room.leave(self.bytes);
+        self.queue.admit(state);
+    }
+}
+
+/// Takes a commit back that still waits for room.
+struct Withdrawal {
+    queue: Arc<Queue>,
+    number: u64,
+}
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        let found = state
+            .outside
+            .binary_search_by_key(&self.number, |(number, _)| *number);
+        let Ok(at) = found else { return };
+        let withdrawn = state.outside.remove(at);
+        // Those behind it may be smaller.
+        self.queue.admit(state);
+        drop(withdrawn);
+    }
+}
+
+/// What waits, for the statistics.
+pub(super) struct Load {
+    pub(super) commits: usize,
+    pub(super) bytes: usize,
+    pub(super) outside: usize,
+}
+
 impl Queue {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            state: Mutex::new(Waiting {
+                jobs: VecDeque::new(),
+                room: Room::new(bounds),
+                outside: VecDeque::new(),
+                next: 0,
+                woken: false,
+                suspect: false,
+                closing: false,
+                over: false,
+            }),
+            wake: Condvar::new(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Queues what takes no room: a change to the store, or a commit that kept its seat.
     pub(super) fn push(&self, job: Job) {
         let mut state = self.lock();
-        if state.closing {
+        if let Some(error) = state.refusal() {
             drop(state);
-            job.refuse(closed());
-        } else if state.over {
-            drop(state);
-            job.refuse(gone());
+            job.refuse(error);
         } else {
             state.jobs.push_back(job);
             drop(state);
             self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn commit_again(&self, set: ChangeSet, done: Done) {
+        self.push(Job::Commit(CommitJob::new(set, done)));
+    }
+
+    /// Queues a commit, or lets it wait for room behind those that do.
+    pub(super) fn commit(self: &Arc<Self>, set: ChangeSet, done: Done) -> Option<Outside> {
+        let mut job = CommitJob::new(set, done);
+        let mut state = self.lock();
+        if let Some(error) = state.refusal() {
+            drop(state);
+            job.answer(Outcome::Failed(error, None));
+            return None;
+        }
+        if state.outside.is_empty() && state.room.enter(job.bytes) {
+            job.seat = Some(self.seat(job.bytes));
+            state.jobs.push_back(Job::Commit(job));
+            drop(state);
+            self.wake.notify_one();
+            return None;
+        }
+        let number = state.next;
+        state.next += 1;
+        state.outside.push_back((number, job));
+        drop(state);
+        Some(Box::new(Withdrawal {
+            queue: self.clone(),
+            number,
+        }))
+    }
+
+    fn seat(self: &Arc<Self>, bytes: usize) -> Seat {
+        Seat {
+            queue: self.clone(),
+            bytes,
+        }
+    }
+
+    /// Queues those that wait for room, in order, as far as there is some.
+    fn admit(self: &Arc<Self>, mut state: MutexGuard<'_, Waiting>) {
+        let mut any = false;
+        while let Some(bytes) = state.outside.front().map(|(_, job)| job.bytes)
+            && state.room.enter(bytes)
+            && let Some((_, mut job)) = state.outside.pop_front()
+        {
+            job.seat = Some(self.seat(bytes));
+            state.jobs.push_back(Job::Commit(job));
+            any = true;
+        }
+        drop(state);
+        if any {
+            self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn load(&self) -> Load {
+        let state = self.lock();
+        Load {
+            commits: state.room.commits,
+            bytes: state.room.bytes,
+            outside: state.outside.len(),
         }
     }
 
@@ -139,12 +291,22 @@ impl Queue {
     pub(super) fn end(&self) -> VecDeque<Job> {
         let mut state = self.lock();
         state.over = true;
-        std::mem::take(&mut state.jobs)
+        let outside = std::mem::take(&mut state.outside);
+        let mut left = std::mem::take(&mut state.jobs);
+        left.extend(outside.into_iter().map(|(_, job)| Job::Commit(job)));
+        left
     }
 
+    /// Those that wait for room are refused; what is queued is still committed.
     pub(super) fn close(&self) {
-        self.lock().closing = true;
+        let mut state = self.lock();
+        state.closing = true;
+        let outside = std::mem::take(&mut state.outside);
+        drop(state);
         self.wake.notify_one();
+        for (_, job) in outside {
+            job.answer(Outcome::Failed(closed(), None));
+        }
     }
 
     /// Waits until there is something to do, or until `deadline`; takes at most one group.
@@ -163,7 +325,7 @@ impl Queue {
                     .unwrap_or_else(PoisonError::into_inner),
             };
         }
-        let many = state.jobs.len().min(MAX_GROUP);
+        let many = group(state.jobs.iter().map(Job::bytes));
         Taken {
             jobs: state.jobs.drain(..many).collect(),
             suspect: std::mem::take(&mut state.suspect),
@@ -175,8 +337,82 @@ impl Queue {
     }
 }
 
+/// How many of those that wait make a group: the first, and more while it stays within bounds.
+fn group(bytes: impl Iterator<Item = usize>) -> usize {
+    let sums = bytes.scan(0_usize, |sum, bytes| {
+        *sum = sum.saturating_add(bytes);
+        Some(*sum)
+    });
+    let mut first = true;
+    sums.take(MAX_GROUP)
+        .take_while(|sum| std::mem::take(&mut first) || *sum <= MAX_GROUP_BYTES)
+        .count()
+}
+
 pub(super) struct Taken {
     pub(super) jobs: Vec<Job>,
     pub(super) suspect: bool,
     pub(super) finish: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::storage::Limits;
+    use std::sync::mpsc;
+
+    fn set() -> ChangeSet {
+        ChangeSet {
+            now: Timestamp(0),
+            clients: Vec::new(),
+            refuse_until: Timestamp(0),
+            limits: Limits {
+                name: 0,
+                package: 0,
+                packages: 0,
+            },
+            registry: 0,
+        }
+    }
+
+    // C2.13
+    #[test]
+    fn the_end_of_the_writer_answers_those_that_wait_for_room_too() {
+        let bounds = Bounds {
+            commits: 1,
+            bytes: usize::MAX,
+        };
+        let queue = Arc::new(Queue::new(bounds));
+        let (tell, told) = mpsc::channel();
+        let commit = || {
+            let tell = tell.clone();
+            let answer = move |outcome| match outcome {
+                Outcome::Failed(error, _) => tell.send(error.kind()).unwrap(),
+                _ => panic!("nothing was committed"),
+            };
+            queue.commit(set(), Box::new(answer))
+        };
+        let (queued, outside) = (commit(), commit());
+        assert!(queued.is_none() && outside.is_some());
+        let left = queue.end();
+        let late = commit();
+        assert!(late.is_none());
+        left.into_iter().for_each(|job| job.refuse(gone()));
+        let answers: Vec<_> = told.try_iter().collect();
+        assert_eq!(answers, [ErrorKind::Unavailable; 3]);
+        assert_eq!(queue.load().commits, 0);
+        drop(outside);
+    }
+
+    #[test]
+    fn a_group_is_bounded_by_number_and_by_bytes_and_never_empty() {
+        let group = |sizes: &[usize]| group(sizes.iter().copied());
+        assert_eq!(group(&[]), 0);
+        assert_eq!(group(&[1; 2000]), MAX_GROUP);
+        assert_eq!(group(&[MAX_GROUP_BYTES + 1, 0, 1]), 1);
+        assert_eq!(group(&[1, MAX_GROUP_BYTES, 1]), 1);
+        assert_eq!(group(&[1, MAX_GROUP_BYTES - 1, 0, 1]), 3);
+        assert_eq!(group(&[usize::MAX, usize::MAX]), 1);
+    }
 }

@@ -4,7 +4,7 @@
 use crate::client_id::ClientKey;
 use crate::storage::{ContainerId, Touch, TouchAt};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 pub(super) type Pending = Touch;
@@ -12,20 +12,28 @@ pub(super) type Pending = Touch;
 /// Beyond this many the writer is woken at once.
 pub(super) const MANY: usize = 8192;
 
+/// Beyond this many none is recorded: the disk is stuck. A session that is used on finds its touch due
+/// again.
+const MOST: usize = 65_536;
+
 #[derive(Default)]
 pub(super) struct Touches {
     waiting: Mutex<HashMap<(ContainerId, ClientKey), (u64, TouchAt)>>,
     /// How many wait, so that the common case - none - takes no lock.
     count: AtomicUsize,
+    lost: AtomicU64,
 }
 
 impl Touches {
     /// Records a touch; returns how many wait now.
     pub(super) fn add(&self, touch: Touch) -> usize {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = waiting
-            .entry((touch.container, touch.client))
-            .or_insert((touch.generation, touch.at));
+        let key = (touch.container, touch.client);
+        if waiting.len() >= MOST && !waiting.contains_key(&key) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return waiting.len();
+        }
+        let entry = waiting.entry(key).or_insert((touch.generation, touch.at));
         if entry.0 == touch.generation {
             entry.1.time = touch.at.merged_with(entry.1.time);
             entry.1.instead_of = entry.1.instead_of.or(touch.at.instead_of);
@@ -51,6 +59,11 @@ impl Touches {
             .get(&(container, client))
             .filter(|(waiting, _)| *waiting == generation)
             .map(|(_, at)| *at)
+    }
+
+    /// How many were not recorded.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -90,5 +103,46 @@ impl Touches {
             }
         }
         self.count.store(waiting.len(), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    fn touch(client: u32, time: i64) -> Touch {
+        let mut key = [0; 16];
+        key[..4].copy_from_slice(&client.to_be_bytes());
+        Touch {
+            container: ContainerId::UNNAMED,
+            client: ClientKey::from_bytes(key),
+            generation: 1,
+            at: TouchAt {
+                time: Timestamp(time),
+                instead_of: None,
+            },
+        }
+    }
+
+    // C3.4
+    #[test]
+    fn beyond_a_bound_no_other_session_is_touched_and_the_loss_is_counted() {
+        let touches = Touches::default();
+        let most = u32::try_from(MOST).unwrap();
+        for client in 0..most {
+            touches.add(touch(client, 1));
+        }
+        assert_eq!(touches.lost(), 0);
+        assert_eq!(touches.add(touch(most, 1)), MOST);
+        assert_eq!((touches.len(), touches.lost()), (MOST, 1));
+        // One that waits already is still merged.
+        let known = touch(0, 2);
+        touches.add(known);
+        let found = touches.get(known.container, known.client, 1).unwrap();
+        assert_eq!((found.time, touches.lost()), (Timestamp(2), 1));
+        touches.settle(&[known]);
+        touches.add(touch(most, 1));
+        assert_eq!((touches.len(), touches.lost()), (MOST, 1));
     }
 }

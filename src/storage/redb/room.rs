@@ -1,0 +1,89 @@
+//! How much may wait to be committed: so many change sets, and so many bytes of them. Pure; knows no
+//! queue and no one who waits.
+
+/// What may wait at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) commits: usize,
+    pub(crate) bytes: usize,
+}
+
+/// What waits.
+#[derive(Debug)]
+pub(super) struct Room {
+    bounds: Bounds,
+    pub(super) commits: usize,
+    pub(super) bytes: usize,
+}
+
+impl Room {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            commits: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Takes in a change set if there is room. One that is too large by itself gets in when nothing
+    /// else is there, so that every one does in the end.
+    pub(super) fn enter(&mut self, bytes: usize) -> bool {
+        let sum = self.bytes.saturating_add(bytes);
+        let fits = self.commits < self.bounds.commits && sum <= self.bounds.bytes;
+        if self.commits > 0 && !fits {
+            return false;
+        }
+        self.commits += 1;
+        self.bytes = sum;
+        true
+    }
+
+    pub(super) fn leave(&mut self, bytes: usize) {
+        debug_assert!(self.commits > 0 && self.bytes >= bytes, "left twice");
+        self.commits = self.commits.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(commits: usize, bytes: usize) -> Room {
+        Room::new(Bounds { commits, bytes })
+    }
+
+    #[test]
+    fn there_is_room_up_to_either_bound() {
+        let mut room = room(3, 100);
+        assert!(room.enter(40));
+        assert!(room.enter(60));
+        assert!(!room.enter(1), "bytes");
+        room.leave(60);
+        assert!(room.enter(1));
+        assert!(room.enter(1));
+        assert!(!room.enter(0), "commits");
+        assert_eq!((room.commits, room.bytes), (3, 42));
+    }
+
+    #[test]
+    fn what_is_too_large_for_any_room_gets_in_alone() {
+        let mut room = room(3, 100);
+        assert!(room.enter(1));
+        assert!(!room.enter(101));
+        room.leave(1);
+        assert!(room.enter(101));
+        assert!(!room.enter(0));
+        room.leave(101);
+        assert_eq!((room.commits, room.bytes), (0, 0));
+    }
+
+    #[test]
+    fn bounds_of_zero_let_one_in_at_a_time() {
+        let mut room = room(0, 0);
+        assert!(room.enter(7));
+        assert!(!room.enter(0));
+        room.leave(7);
+        assert!(room.enter(7));
+    }
+}

@@ -1,0 +1,61 @@
+//! About how many bytes of memory a change set takes while it waits.
+
+use super::record::PackageRow;
+use super::{Base, ChangeSet, ClientChange, KeyChange, Keys, Observed, PackageChange, Seen, Step};
+use bytes::Bytes;
+use std::mem::size_of;
+
+impl ChangeSet {
+    /// Approximate: what an allocator adds is left out, and what is shared counts for each.
+    pub(crate) fn weight(&self) -> usize {
+        let clients = self.clients.iter().map(client);
+        size_of::<Self>() + clients.sum::<usize>()
+    }
+}
+
+fn client(change: &ClientChange) -> usize {
+    let packages = change.packages.iter().map(package);
+    size_of::<ClientChange>()
+        + change.seen.len() * size_of::<Seen>()
+        + change
+            .owner
+            .iter()
+            .flatten()
+            .map(|o| o.len())
+            .sum::<usize>()
+        + packages.sum::<usize>()
+}
+
+fn package(change: &PackageChange) -> usize {
+    let keys = change
+        .keys
+        .iter()
+        .map(|(name, key)| name.len() + value(key));
+    size_of::<PackageChange>()
+        + change.package.len()
+        + change.observed.as_ref().map_or(0, observed)
+        + keys.sum::<usize>()
+}
+
+fn observed(observed: &Observed) -> usize {
+    let keys = match &observed.keys {
+        Keys::All => 0,
+        Keys::Some(keys) => keys.iter().map(|key| key.len()).sum(),
+    };
+    keys + observed.row.as_ref().map_or(0, PackageRow::weight)
+}
+
+fn value(change: &KeyChange) -> usize {
+    let base = match &change.base {
+        Base::Put(value) => value.len(),
+        Base::Current | Base::Removed => 0,
+    };
+    let step = |step: &Step| match step {
+        Step::Arithmetic(_) => 0,
+        Step::Commute(commute) => {
+            commute.input.as_ref().map_or(0, Bytes::len) + commute.output.len()
+        }
+    };
+    let steps = change.steps.iter().map(|s| size_of::<Step>() + step(s));
+    size_of::<KeyChange>() + base + steps.sum::<usize>()
+}
