@@ -54,7 +54,8 @@ pub enum ErrorKind {
     NoSuchSavepoint,
     /// The transaction outlived its snapshot (C2.14).
     SnapshotTooOld,
-    /// The store is reopening itself after a failure of its storage (C2.13).
+    /// The store is reopening itself after a failure of its storage (C2.13), or a limit on what it takes
+    /// at a time is reached, as that of new sessions.
     Unavailable,
     /// Storage failed before anything of the commit could have become durable (C2.13).
     NotWritten,

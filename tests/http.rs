@@ -20,6 +20,8 @@ mod crowd;
 mod errors;
 #[path = "http/ids.rs"]
 mod ids;
+#[path = "http/limits.rs"]
+mod limits;
 #[path = "http/rerun.rs"]
 mod rerun;
 

@@ -33,6 +33,8 @@ pub(crate) struct Writes {
     pub(crate) sessions: Vec<SessionWrite>,
     pub(crate) packages: Vec<PackageWrite>,
     pub(crate) tombstones: Vec<(ContainerId, ClientKey, Timestamp)>,
+    /// How many clients begin a session with it (C4.8).
+    pub(crate) founded: u64,
 }
 
 #[derive(Debug)]
@@ -221,6 +223,9 @@ impl<R: Rows> Merge<'_, R> {
         }
         if !self.stale.is_empty() {
             return Ok(());
+        }
+        if !exists && rooms.iter().any(|room| room.row.is_some()) {
+            self.writes.founded += 1;
         }
         for room in &mut rooms {
             room.check_count(&self.set.limits)?;

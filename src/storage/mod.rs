@@ -2,6 +2,7 @@
 //! no serde value, no HTTP, no policy about time.
 
 pub(crate) mod merge;
+pub(crate) mod quota;
 pub(crate) mod record;
 pub(crate) mod redb;
 mod weight;
@@ -134,6 +135,8 @@ pub(crate) struct Counters {
     pub(crate) bytes_written: u64,
     pub(crate) syncs: u64,
     pub(crate) reopened: u64,
+    /// Commits refused because too many sessions were founded.
+    pub(crate) refused: u64,
     /// Access times that were not recorded because too many waited.
     pub(crate) lost_touches: u64,
     /// Change sets that are queued or being committed, and about how many bytes they take.

@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::container::room;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Limits;
+use crate::storage::quota::Quota;
 use crate::storage::redb::bugs::Bugs;
 use crate::storage::redb::{Bounds, Contents, Engine, EngineRules, OpenOptions};
 use crate::transaction::{House, Registry, Reruns, Rules, Turns, Worker};
@@ -23,6 +24,7 @@ pub struct StoreBuilder {
     cache_size: usize,
     rules: Rules,
     room: Bounds,
+    new_sessions: Option<(u64, Duration)>,
     implicit_sweeps: bool,
     verify_on_open: bool,
     secrets: Given,
@@ -61,6 +63,7 @@ impl Default for StoreBuilder {
                 commits: 8192,
                 bytes: 64 << 20,
             },
+            new_sessions: None,
             implicit_sweeps: true,
             verify_on_open: false,
             secrets: Given::default(),
@@ -154,6 +157,23 @@ impl StoreBuilder {
     #[must_use]
     pub fn max_waiting_bytes(mut self, bytes: usize) -> Self {
         self.room.bytes = bytes;
+        self
+    }
+
+    /// At most `count` new sessions in any interval of length `per`, by the store's clock: a bound for
+    /// what visitors who keep no cookie can do to the disk. Default: no limit, because how many visitors
+    /// are too many only the application knows.
+    ///
+    /// Beyond it a commit that founds a session (C4.8) fails with
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) and writes nothing; sessions that exist go on. A
+    /// session counts once, in however many containers it begins; `rotate` counts none, and founding a
+    /// session over an expired one counts. What was counted counts for `per`, and up to a sixteenth
+    /// longer; a commit that is not written does not count. A commit that founds more than `count`
+    /// sessions at once never succeeds. A `per` below 16 ms counts as 16. The count begins anew when the
+    /// store is opened.
+    #[must_use]
+    pub fn max_new_sessions(mut self, count: u64, per: Duration) -> Self {
+        self.new_sessions = Some((count, per));
         self
     }
 
@@ -265,6 +285,7 @@ impl StoreBuilder {
         EngineRules {
             snapshot_max_age: self.rules.snapshot_max_age,
             room: self.room,
+            new_sessions: self.new_sessions.map(|(count, per)| Quota::new(count, per)),
         }
     }
 

@@ -1,4 +1,5 @@
-//! C2.4, C2.13: how much may wait to be committed, and what becomes of those that wait for room. On a disk that can be held still.
+//! C2.4, C2.13: how much may wait to be committed, and what becomes of those that wait for room; what
+//! a limit of new sessions counts when storage fails. On a disk that can be held still.
 
 use super::*;
 use crate::ClientId;
@@ -241,4 +242,28 @@ fn those_that_wait_for_room_are_told_while_the_store_reopens() {
     until(|| get(&store, &id).is_ok());
     putting(&store, &id, 5).commit().unwrap();
     assert_eq!(get(&store, &id).unwrap(), 5);
+}
+
+fn founding(store: &Store) -> Result<()> {
+    putting(store, &store.client_ids().issue(), 1).commit()
+}
+
+// C2.13, C4.8
+#[test]
+fn a_session_that_was_not_written_does_not_count_as_founded() {
+    let day = Duration::from_secs(86_400);
+    let (disk, store, _) = open(builder().max_new_sessions(2, day));
+    disk.fail(Fault {
+        on: Fault::changes,
+        after: 0,
+        times: 1,
+        failure: Failure::Error(EIO),
+    });
+    let error = founding(&store).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotWritten);
+    assert!(disk.heal());
+    until(|| store.begin().is_ok());
+    founding(&store).unwrap();
+    let error = founding(&store).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
 }

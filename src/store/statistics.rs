@@ -70,6 +70,13 @@ impl Statistics {
         self.counters.reopened
     }
 
+    /// Commits refused because of
+    /// [`max_new_sessions`](crate::StoreBuilder::max_new_sessions).
+    #[must_use]
+    pub fn refused_sessions(&self) -> u64 {
+        self.counters.refused
+    }
+
     /// Commits that wait to be written now, those that are being written included.
     #[must_use]
     pub fn waiting_commits(&self) -> usize {

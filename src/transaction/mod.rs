@@ -88,7 +88,8 @@ impl Transaction {
     /// cannot be stored; [`Doomed`](ErrorKind::Doomed) after [`Txn::doom`];
     /// [`Unavailable`](ErrorKind::Unavailable), [`NotWritten`](ErrorKind::NotWritten) and
     /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if storage fails (C2.13). Of these, only after
-    /// the last may something of the transaction have been kept.
+    /// the last may something of the transaction have been kept. `Unavailable` also tells that a limit is
+    /// reached: of new sessions ([`max_new_sessions`](crate::StoreBuilder::max_new_sessions)).
     ///
     /// Where [too much waits](crate::StoreBuilder::max_waiting_commits), it waits for room first.
     pub fn commit(self) -> Result<()> {

@@ -12,6 +12,7 @@ use super::unsettled::Unsettled;
 use super::{Shared, Tally, touches};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::quota::Quota;
 use crate::storage::{ContainerId, Outcome, Settings};
 use redb::Database;
 use std::sync::Arc;
@@ -63,6 +64,7 @@ pub(super) struct Committer {
     retired: Vec<ContainerId>,
     unsettled: Unsettled,
     number: u64,
+    quota: Option<Quota>,
     touched: Option<(Instant, Timestamp)>,
 }
 
@@ -73,6 +75,7 @@ impl Committer {
         (file_disk, file): (Disk, Database),
         (memory_disk, memory): (Disk, Database),
         identity: &Identity,
+        quota: Option<Quota>,
     ) -> Result<Self> {
         let mut committer = Self {
             shared,
@@ -87,6 +90,7 @@ impl Committer {
             unsettled: Unsettled::default(),
             // Numbers grow within a process and from one opening of the file to the next.
             number: identity.epoch << 40,
+            quota,
             touched: None,
         };
         committer.publish(true, true)?;
@@ -143,12 +147,14 @@ impl Committer {
             return;
         };
         self.number += 1;
+        let before = self.quota.clone();
         let mut group = Group {
             databases,
             shared: &self.shared,
             retired: &mut self.retired,
             number: self.number,
             unsettled: &mut self.unsettled,
+            quota: self.quota.as_mut(),
         };
         let mut answers = Vec::with_capacity(jobs.len());
         let result = guarded(|| group.commit(jobs, flush, &mut answers));
@@ -165,6 +171,9 @@ impl Committer {
             }
             Err(e) => {
                 let error = self.failed(e);
+                if error.kind() == ErrorKind::NotWritten {
+                    self.quota = before;
+                }
                 for (_, outcome) in &mut answers {
                     match outcome {
                         Outcome::Committed => *outcome = Outcome::Failed(error.clone(), None),
@@ -212,6 +221,7 @@ impl Committer {
             retired: &mut self.retired,
             number: self.number,
             unsettled: &mut self.unsettled,
+            quota: None,
         };
         match guarded(|| work(&mut group)) {
             Ok(value) => {

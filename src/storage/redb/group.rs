@@ -1,7 +1,6 @@
 //! One write transaction over both databases of a store: a group of commits, or a change to the
 //! store itself.
 
-use super::Shared;
 use super::bugs::Bugs;
 use super::failure;
 use super::open::{begin_durable, plain};
@@ -9,9 +8,11 @@ use super::queue::CommitJob;
 use super::tables::{CONTAINERS, META, RETIRED, Writer, Writers};
 use super::touches::Pending;
 use super::unsettled::{Before, Half, Unsettled};
+use super::{Shared, Tally};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::{Refusal, resolve};
+use crate::storage::quota::Quota;
 use crate::storage::record::{ContainerRecord, Kind, seal_plain};
 use crate::storage::{ContainerId, Outcome, SecretRecord, Settings};
 use redb::{Database, WriteTransaction};
@@ -32,6 +33,8 @@ pub(super) struct Group<'a> {
     pub(super) retired: &'a mut Vec<ContainerId>,
     pub(super) number: u64,
     pub(super) unsettled: &'a mut Unsettled,
+    /// How many sessions may be founded, where that is limited.
+    pub(super) quota: Option<&'a mut Quota>,
 }
 
 /// Which databases a group changed, and the touches that it took along.
@@ -74,7 +77,8 @@ impl Group<'_> {
                 writes: Vec::new(),
             };
             for (job, outcome) in answers.iter_mut() {
-                *outcome = apply(&mut writers, job, &mut half, bugs)?;
+                let may_found = |founded| self.may_found(founded);
+                *outcome = apply(&mut writers, job, &mut half, may_found, bugs)?;
             }
             if writers.file.dirty && !half.writes.is_empty() {
                 half.mark(&file_txn)?;
@@ -98,6 +102,18 @@ impl Group<'_> {
         self.seal(file_txn, memory_txn, &written)?;
         self.unsettled.half = None;
         Ok(written)
+    }
+
+    /// Counts sessions that are founded, if they may be.
+    fn may_found(&mut self, founded: u64) -> bool {
+        let Some(quota) = self.quota.as_mut().filter(|_| founded > 0) else {
+            return true;
+        };
+        let may = quota.take(founded, self.shared.clock.timestamp());
+        if !may {
+            Tally::add(&self.shared.counters.refused, 1);
+        }
+        may
     }
 
     /// Makes the file durable, then changes memory, which cannot fail (C1.7).
@@ -201,11 +217,19 @@ impl Group<'_> {
     }
 }
 
+fn too_many_sessions() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "too many new sessions: the store's limit for an interval (max_new_sessions) is reached",
+    )
+}
+
 /// Merges one job into the group; an error concerns the storage and so the whole group.
 fn apply(
     writers: &mut Writers<'_>,
     job: &mut CommitJob,
     half: &mut Half,
+    may_found: impl FnOnce(u64) -> bool,
     bugs: Bugs,
 ) -> Result<Outcome> {
     let Some(mut set) = job.take_set() else {
@@ -213,6 +237,7 @@ fn apply(
     };
     bugs.before_merging(&mut set);
     match resolve(&set, writers, half.number) {
+        Ok(writes) if !may_found(writes.founded) => Ok(Outcome::Failed(too_many_sessions(), None)),
         Ok(mut writes) => {
             bugs.before_writing(&mut writes);
             if !writes.is_empty() {

@@ -21,6 +21,7 @@ use file::Disk;
 pub(crate) use open::OpenOptionsOf as OpenOptions;
 pub(crate) use room::Bounds;
 
+use super::quota::Quota;
 use super::record::ContainerRecord;
 use super::{
     ChangeSet, ContainerId, Counters, Done, Outside, SecretRecord, Settings, Snapshot, Storage,
@@ -76,6 +77,7 @@ struct Tally {
     conflicts: AtomicU64,
     touches: AtomicU64,
     reopened: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Tally {
@@ -106,6 +108,8 @@ pub(crate) struct EngineRules {
     pub(crate) snapshot_max_age: Duration,
     /// How much may wait to be committed.
     pub(crate) room: Bounds,
+    /// How many sessions may be founded, where that is limited.
+    pub(crate) new_sessions: Option<Quota>,
 }
 
 impl Engine {
@@ -169,7 +173,14 @@ impl Engine {
             snapshot_max_age: rules.snapshot_max_age,
             bugs: options.bugs,
         });
-        let committer = Committer::new(shared.clone(), options, (disk, file), memory, &identity)?;
+        let committer = Committer::new(
+            shared.clone(),
+            options,
+            (disk, file),
+            memory,
+            &identity,
+            rules.new_sessions,
+        )?;
         let watcher: Arc<dyn Fn() + Send + Sync> = {
             let shared = Arc::downgrade(&shared);
             Arc::new(move || {
@@ -260,6 +271,7 @@ impl Storage for Engine {
             reopened: get(&tally.reopened),
             bytes_written: self.shared.io.bytes_written(),
             syncs: self.shared.io.syncs(),
+            refused: get(&tally.refused),
             lost_touches: self.shared.touches.lost(),
             waiting: load.commits,
             waiting_bytes: load.bytes,

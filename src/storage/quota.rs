@@ -1,0 +1,109 @@
+//! How many sessions may be founded in an interval. Pure, and of one size however many there are.
+
+use crate::clock::Timestamp;
+use std::time::Duration;
+
+/// The parts that an interval is counted in.
+const PARTS: usize = 16;
+
+/// At most `count` in any interval of length `per`. What was counted counts for at least that long, and
+/// for a sixteenth longer at most.
+#[derive(Clone, Debug)]
+pub(crate) struct Quota {
+    count: u64,
+    /// Milliseconds of a part.
+    part: i64,
+    /// The part that the newest count is of.
+    newest: i64,
+    /// Counts of the newest part, and of as many before it as may reach into the interval.
+    counted: [u64; PARTS + 1],
+}
+
+impl Quota {
+    pub(crate) fn new(count: u64, per: Duration) -> Self {
+        let part = per.as_millis().div_ceil(PARTS as u128).max(1);
+        Self {
+            count,
+            part: i64::try_from(part).unwrap_or(i64::MAX),
+            newest: i64::MIN,
+            counted: [0; PARTS + 1],
+        }
+    }
+
+    /// Counts `n` more, if that many may still be.
+    pub(crate) fn take(&mut self, n: u64, now: Timestamp) -> bool {
+        self.move_to(now.0.div_euclid(self.part));
+        let so_far: u64 = self.counted.iter().sum();
+        let sum = so_far.checked_add(n);
+        let fits = sum.is_some_and(|sum| sum <= self.count);
+        if let ([newest, ..], true) = (&mut self.counted, fits) {
+            *newest += n;
+        }
+        fits
+    }
+
+    /// A clock that was set back takes the counts along, so that they neither vanish nor stay for good.
+    fn move_to(&mut self, part: i64) {
+        let passed = usize::try_from(part.saturating_sub(self.newest)).unwrap_or(0);
+        self.newest = part;
+        let passed = passed.min(self.counted.len());
+        self.counted.rotate_right(passed);
+        self.counted.iter_mut().take(passed).for_each(|n| *n = 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp(1_767_225_600_000 + millis)
+    }
+
+    #[test]
+    fn no_interval_holds_more_and_each_count_ends() {
+        // Wherever in a part it begins.
+        for start in [0, 1, 1_874, 3_749, 3_750, 59_999] {
+            let mut quota = Quota::new(3, MINUTE);
+            assert!(quota.take(2, at(start)));
+            assert!(quota.take(1, at(start + 30_000)));
+            for later in [30_000, 59_999, 60_000] {
+                assert!(!quota.take(1, at(start + later)), "{start} {later}");
+            }
+            assert!(quota.take(2, at(start + 63_750)), "{start}");
+            assert!(!quota.take(1, at(start + 63_750)), "{start}");
+            assert!(quota.take(1, at(start + 93_750)), "{start}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_whole_is_not_counted() {
+        let mut quota = Quota::new(3, MINUTE);
+        assert!(!quota.take(4, at(0)));
+        assert!(quota.take(3, at(0)));
+        assert!(!Quota::new(0, MINUTE).take(1, at(0)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_neither_frees_nor_blocks_for_good() {
+        let mut quota = Quota::new(2, MINUTE);
+        assert!(quota.take(2, at(3_600_000)));
+        assert!(!quota.take(1, at(0)));
+        assert!(!quota.take(1, at(59_999)));
+        assert!(quota.take(2, at(63_750)));
+    }
+
+    #[test]
+    fn any_interval_and_any_time_can_be_asked_about() {
+        for per in [Duration::ZERO, Duration::MAX] {
+            for millis in [i64::MIN, 0, i64::MAX] {
+                let mut quota = Quota::new(u64::MAX, per);
+                assert!(quota.take(1, Timestamp(millis)));
+                assert!(quota.take(1, Timestamp(0)));
+                assert!(!quota.take(u64::MAX, Timestamp(0)));
+            }
+        }
+    }
+}
