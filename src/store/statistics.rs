@@ -9,6 +9,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub struct Statistics {
     counters: Counters,
+    hooks: usize,
     file_len: u64,
 }
 
@@ -22,6 +23,7 @@ impl Store {
         let storage = &self.inner.house.storage;
         Ok(Statistics {
             counters: storage.counters(),
+            hooks: self.inner.house.hooks.waiting(),
             file_len: storage.file_len()?,
         })
     }
@@ -95,6 +97,12 @@ impl Statistics {
     #[must_use]
     pub fn commits_held_back(&self) -> usize {
         self.counters.outside
+    }
+
+    /// Hooks and closures of the application that wait for the thread that runs and drops them (C2.6).
+    #[must_use]
+    pub fn waiting_hooks(&self) -> usize {
+        self.hooks
     }
 
     /// Access times that were not recorded because 65,536 waited to be written: the disk does not keep

@@ -8,6 +8,7 @@ use super::rerun;
 use super::turns::Turn;
 use super::worker::Task;
 use crate::client_id::{ClientId, ClientKey};
+use crate::contain::contain;
 use crate::error::{Error, ErrorKind};
 use crate::storage::{ChangeSet, Outcome, Outside, Seat, StaleCommute, Touch};
 use futures_channel::oneshot;
@@ -69,6 +70,22 @@ impl Ending {
         }
     }
 
+    fn has_hooks(&self) -> bool {
+        !(self.after_commit.is_empty() && self.after_abort.is_empty())
+    }
+
+    /// Where the hooks of earlier commits do not run fast enough, their number stays bounded. Still on
+    /// the thread of the application, so what it gave is dropped here.
+    fn turned_away(&mut self) -> Error {
+        for unused in std::mem::take(&mut self.after_commit) {
+            contain(|| drop(unused));
+        }
+        Error::new(
+            ErrorKind::Unavailable,
+            "too many hooks and closures of earlier commits still wait to be run",
+        )
+    }
+
     /// Drops each by itself, so that one which panics takes no other along.
     fn discard(&self, unused: Vec<impl Send + 'static>) {
         for one in unused {
@@ -108,6 +125,10 @@ impl Departure {
         let house = ending.house.clone();
         // Until the answer is here, so that the last of the store's handles goes with this future.
         let _store = ending.store.clone();
+        let leaves_tasks = ending.has_hooks() || !packed.closures.is_empty();
+        if leaves_tasks && house.hooks.is_behind() {
+            return Err(ending.turned_away().into());
+        }
         ending.touches = packed.touches;
         let Some(set) = packed.set else {
             ending.committed();

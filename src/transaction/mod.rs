@@ -89,7 +89,8 @@ impl Transaction {
     /// [`Unavailable`](ErrorKind::Unavailable), [`NotWritten`](ErrorKind::NotWritten) and
     /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if storage fails (C2.13). Of these, only after
     /// the last may something of the transaction have been kept. `Unavailable` also tells that a limit is
-    /// reached: of new sessions ([`max_new_sessions`](crate::StoreBuilder::max_new_sessions)).
+    /// reached: of new sessions ([`max_new_sessions`](crate::StoreBuilder::max_new_sessions)), or of
+    /// 65,536 hooks and closures that wait to be run.
     ///
     /// Where [too much waits](crate::StoreBuilder::max_waiting_commits), it waits for room first.
     pub fn commit(self) -> Result<()> {

@@ -8,6 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 pub(crate) type Task = Box<dyn FnOnce() + Send>;
 
+/// Once so many tasks wait, no commit is taken that would add to them.
+const MANY: usize = 65_536;
+
 pub(crate) struct Worker {
     name: &'static str,
     line: Arc<Line>,
@@ -51,6 +54,16 @@ impl Worker {
         if let Err(error) = started {
             tracing::error!(%error, thread = self.name, "no thread can be started; tasks wait");
         }
+    }
+
+    /// How many tasks wait for their turn.
+    pub(crate) fn waiting(&self) -> usize {
+        self.line.lock().tasks.len()
+    }
+
+    /// Whether more tasks wait than can be good.
+    pub(super) fn is_behind(&self) -> bool {
+        self.waiting() >= MANY
     }
 
     /// As [`run`](Self::run), but drops the task where no thread can be started.
