@@ -171,6 +171,24 @@ fn bytes_are_bounded_too_and_what_is_larger_than_the_bound_gets_through_alone() 
     assert_eq!(store.statistics().unwrap().groups(), 4);
 }
 
+// C2.4
+#[test]
+fn a_large_commit_that_is_dropped_while_it_waits_lets_those_behind_it_in() {
+    let (disk, store, id) = open(builder().max_waiting_bytes(20_000));
+    let first = start_held(&disk, putting(&store, &id, 1));
+    let large = store.begin().unwrap();
+    let package = large.session(&id).unwrap().pkg("large");
+    package.insert("text", "x".repeat(500_000)).unwrap();
+    let large = start(large);
+    let behind = start(putting(&store, &id, 2));
+    assert_eq!(waiting(&store), (1, 2));
+    drop(large);
+    assert_eq!(waiting(&store), (2, 0));
+    disk.release();
+    pollster::block_on(first).unwrap();
+    pollster::block_on(behind).unwrap();
+}
+
 // C2.2
 #[test]
 fn what_was_read_counts_among_the_bytes() {
