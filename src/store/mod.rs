@@ -483,6 +483,4 @@ impl Drop for Inner {
 }
 
 #[cfg(test)]
-mod limits_tests;
-#[cfg(test)]
 mod rerun_tests;

@@ -1,14 +1,20 @@
 //! C2.4, C2.13: how much may wait to be committed, and what becomes of those that wait for room; what
 //! a limit of new sessions counts when storage fails. On a disk that can be held still.
 
-use super::*;
-use crate::ClientId;
-use crate::clock::Clock;
-use crate::storage::redb::faulty::{EIO, Failure, Fault, Faulty};
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+use cloakroom::{ClientId, Clock, ErrorKind, Result, Store, StoreBuilder, Transaction};
+use cloakroom_torture::disk::{Call, Disk, EIO, Failure, Fault};
 use std::pin::Pin;
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 type Committing = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
@@ -19,9 +25,9 @@ fn builder() -> StoreBuilder {
 }
 
 /// A store with one session, `n` = 0.
-fn open(builder: StoreBuilder) -> (Faulty, Store, ClientId) {
-    let disk = Faulty::new(Vec::new());
-    let store = builder.open_on(disk.disk()).unwrap();
+fn open(builder: StoreBuilder) -> (Disk, Store, ClientId) {
+    let disk = Disk::default();
+    let store = builder.open_in(disk.folder(), "store").unwrap();
     let id = store.client_ids().issue();
     putting(&store, &id, 0).commit().unwrap();
     (disk, store, id)
@@ -52,7 +58,7 @@ fn start(txn: Transaction) -> Committing {
 }
 
 /// A commit that is being made durable and stays so until the disk is released.
-fn start_held(disk: &Faulty, txn: Transaction) -> Committing {
+fn start_held(disk: &Disk, txn: Transaction) -> Committing {
     disk.hold();
     let committing = start(txn);
     disk.wait_until_held();
@@ -231,7 +237,7 @@ fn closing_answers_those_that_wait_for_room_and_commits_those_that_are_queued() 
     pollster::block_on(queued).unwrap();
     closing.join().unwrap().unwrap();
     drop(store);
-    let store = builder().open_on(disk.disk()).unwrap();
+    let store = builder().open_in(disk.folder(), "store").unwrap();
     let id = store.client_ids().verify(id.as_str()).unwrap();
     assert_eq!(get(&store, &id).unwrap(), 2);
 }
@@ -243,7 +249,7 @@ fn those_that_wait_for_room_are_told_while_the_store_reopens() {
     let first = start_held(&disk, putting(&store, &id, 1));
     let outside = [2, 3, 4].map(|n| start(putting(&store, &id, n)));
     disk.fail(Fault {
-        on: Fault::changes,
+        on: Call::changes,
         after: 0,
         times: Fault::FOR_GOOD,
         failure: Failure::Error(EIO),
@@ -272,7 +278,7 @@ fn a_session_that_was_not_written_does_not_count_as_founded() {
     let day = Duration::from_secs(86_400);
     let (disk, store, _) = open(builder().max_new_sessions(2, day));
     disk.fail(Fault {
-        on: Fault::changes,
+        on: Call::changes,
         after: 0,
         times: 1,
         failure: Failure::Error(EIO),
