@@ -1,0 +1,399 @@
+//! C2.1, C2.7: the anomalies of the Hermitage suite (<https://github.com/ept/hermitage>), each of
+//! them impossible, on a file and in memory, within one package and across everything there is.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
+
+use cloakroom::{ClientId, ContainerSettings, ErrorKind, PkgData, Result, Store, Transaction, Txn};
+
+/// Where a row of Hermitage's table is kept.
+struct Place {
+    client: ClientId,
+    package: &'static str,
+    key: &'static str,
+}
+
+/// Hermitage's table: a first row that holds 10, and a second that holds 20.
+struct Table {
+    store: Store,
+    rows: [Place; 2],
+    /// For the message of a failure.
+    what: String,
+}
+
+impl Table {
+    fn begin(&self) -> Transaction {
+        self.store.begin().unwrap()
+    }
+
+    fn pkg(&self, txn: &Txn, row: usize) -> PkgData {
+        let place = &self.rows[row];
+        txn.session(&place.client).unwrap().pkg(place.package)
+    }
+
+    fn get(&self, txn: &Txn, row: usize) -> Option<i64> {
+        self.pkg(txn, row).get(self.rows[row].key).unwrap()
+    }
+
+    fn set(&self, txn: &Txn, row: usize, value: i64) {
+        self.pkg(txn, row)
+            .insert(self.rows[row].key, value)
+            .unwrap();
+    }
+
+    fn both(&self, txn: &Txn) -> [Option<i64>; 2] {
+        [0, 1].map(|row| self.get(txn, row))
+    }
+
+    fn now(&self) -> [Option<i64>; 2] {
+        self.both(&self.begin())
+    }
+
+    /// Both rows are what they were; for a table that was not committed to.
+    fn is_untouched(&self) {
+        assert_eq!(self.now(), [Some(10), Some(20)], "{}", self.what);
+    }
+
+    fn conflicts(&self, outcome: Result<()>) {
+        let error = outcome.expect_err(&self.what);
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{}", self.what);
+    }
+}
+
+/// The two rows in one package, across packages, across containers (of which the second lives in
+/// memory), across clients.
+const LAYOUTS: [(&str, [usize; 2], [&str; 2], [&str; 2]); 5] = [
+    ("one package", [0, 0], ["shop", "shop"], ["one", "two"]),
+    ("two packages", [0, 0], ["shop", "cart"], ["one", "one"]),
+    ("two containers", [0, 0], ["shop", "bank"], ["one", "one"]),
+    ("file and memory", [0, 0], ["bank", "cache"], ["one", "one"]),
+    ("two clients", [0, 1], ["shop", "shop"], ["one", "one"]),
+];
+
+fn everywhere(test: impl Fn(&Table)) {
+    for on_file in [false, true] {
+        for (layout, clients, packages, keys) in LAYOUTS {
+            let folder = tempfile::tempdir().unwrap();
+            let store = if on_file {
+                Store::open(folder.path().join("store")).unwrap()
+            } else {
+                Store::in_memory().unwrap()
+            };
+            store.register("bank", ContainerSettings::new()).unwrap();
+            let in_memory = ContainerSettings::new().in_memory();
+            store.register("cache", in_memory).unwrap();
+            let ids = [(); 2].map(|()| store.client_ids().issue());
+            let rows = [0, 1].map(|row| Place {
+                client: ids[clients[row]].clone(),
+                package: packages[row],
+                key: keys[row],
+            });
+            let place = if on_file { "a file" } else { "memory" };
+            let what = format!("{layout}, in {place}");
+            let table = Table { store, rows, what };
+            let txn = table.begin();
+            table.set(&txn, 0, 10);
+            table.set(&txn, 1, 20);
+            txn.commit().unwrap();
+            test(&table);
+        }
+    }
+}
+
+// G0, write cycles. C2.2, C2.8: of two blind writers the later commit wins, in every row.
+#[test]
+fn blind_writers_of_two_rows_never_leave_one_of_each() {
+    everywhere(|table| {
+        for one_is_first in [true, false] {
+            let (one, two) = (table.begin(), table.begin());
+            table.set(&one, 0, 11);
+            table.set(&two, 0, 12);
+            table.set(&two, 1, 22);
+            table.set(&one, 1, 21);
+            let ((first, last), expected) = if one_is_first {
+                ((one, two), [Some(12), Some(22)])
+            } else {
+                ((two, one), [Some(11), Some(21)])
+            };
+            first.commit().unwrap();
+            last.commit().unwrap();
+            assert_eq!(table.now(), expected, "{}", table.what);
+        }
+    });
+}
+
+// G1a, aborted reads. C2.4, C2.7: what is aborted, dropped, doomed or refused was never there.
+#[test]
+fn a_change_that_is_not_committed_is_never_read() {
+    let endings: [fn(&Table, Transaction); 4] = [
+        |_, txn| txn.abort(),
+        |_, txn| drop(txn),
+        |_, txn| {
+            txn.doom();
+            txn.commit().unwrap_err();
+        },
+        |table, txn| {
+            // What it has read is changed, and put back once it has been refused.
+            table.get(&txn, 1);
+            let change = |value| {
+                let other = table.begin();
+                table.set(&other, 1, value);
+                other.commit().unwrap();
+            };
+            change(21);
+            table.conflicts(txn.commit());
+            change(20);
+        },
+    ];
+    everywhere(|table| {
+        for ending in endings {
+            let (writer, reader) = (table.begin(), table.begin());
+            table.set(&writer, 0, 101);
+            assert_eq!(table.get(&reader, 0), Some(10), "{}", table.what);
+            ending(table, writer);
+            assert_eq!(table.get(&reader, 0), Some(10), "{}", table.what);
+            reader.commit().unwrap();
+            table.is_untouched();
+        }
+    });
+}
+
+// G1b, intermediate reads. C2.1, C2.5: only the last value of a transaction is ever seen.
+#[test]
+fn a_value_that_was_overwritten_before_its_commit_is_never_read() {
+    everywhere(|table| {
+        let (writer, reader) = (table.begin(), table.begin());
+        table.set(&writer, 0, 101);
+        assert_eq!(table.get(&reader, 0), Some(10), "{}", table.what);
+        table.set(&writer, 0, 11);
+        let savepoint = writer.savepoint().unwrap();
+        table.set(&writer, 0, 102);
+        table.set(&writer, 1, 102);
+        writer.rollback_to(&savepoint).unwrap();
+        writer.commit().unwrap();
+        assert_eq!(table.get(&reader, 0), Some(10), "{}", table.what);
+        reader.commit().unwrap();
+        assert_eq!(table.now(), [Some(11), Some(20)], "{}", table.what);
+    });
+}
+
+// G1c, circular information flow. C2.7: two that miss each other's write cannot both commit.
+#[test]
+fn two_that_read_what_the_other_writes_never_both_commit() {
+    everywhere(|table| {
+        let (one, two) = (table.begin(), table.begin());
+        table.set(&one, 0, 11);
+        table.set(&two, 1, 22);
+        assert_eq!(table.get(&one, 1), Some(20), "{}", table.what);
+        assert_eq!(table.get(&two, 0), Some(10), "{}", table.what);
+        one.commit().unwrap();
+        table.conflicts(two.commit());
+        assert_eq!(table.now(), [Some(11), Some(20)], "{}", table.what);
+    });
+}
+
+// OTV, observed transaction vanishes. C2.1, C2.2: who has seen a commit sees it whole, to the end.
+#[test]
+fn a_transaction_once_observed_never_vanishes() {
+    everywhere(|table| {
+        let (one, two) = (table.begin(), table.begin());
+        table.set(&one, 0, 11);
+        table.set(&one, 1, 19);
+        table.set(&two, 0, 12);
+        one.commit().unwrap();
+        let reader = table.begin();
+        assert_eq!(table.get(&reader, 0), Some(11), "{}", table.what);
+        table.set(&two, 1, 18);
+        assert_eq!(table.get(&reader, 1), Some(19), "{}", table.what);
+        two.commit().unwrap();
+        let seen = table.both(&reader);
+        assert_eq!(seen, [Some(11), Some(19)], "{}", table.what);
+        reader.commit().unwrap();
+        assert_eq!(table.now(), [Some(12), Some(18)], "{}", table.what);
+    });
+}
+
+/// Asks a question of the first row's package, or of its session; the answer is in words.
+type Question = fn(&Table, &Txn) -> String;
+
+const QUESTIONS: [Question; 3] = [
+    |table, txn| format!("{:?}", table.pkg(txn, 0).keys()),
+    |table, txn| format!("{:?}", table.pkg(txn, 0).len()),
+    |table, txn| format!("{:?}", table.pkg(txn, 0).is_empty()),
+];
+
+/// Ways to change what a listing of the first row's package tells.
+const CHANGES: [fn(&Table, &Txn); 3] = [
+    |table, txn| table.pkg(txn, 0).insert("three", 30).unwrap(),
+    |table, txn| table.pkg(txn, 0).clear().unwrap(),
+    |table, txn| {
+        table.pkg(txn, 0).remove(table.rows[0].key).unwrap();
+    },
+];
+
+// PMP, predicate-many-preceders. C2.1: asked again, a listing tells the same.
+#[test]
+fn a_listing_tells_the_same_until_the_transaction_ends() {
+    for question in QUESTIONS {
+        for change in CHANGES {
+            everywhere(|table| {
+                let reader = table.begin();
+                let before = question(table, &reader);
+                let writer = table.begin();
+                change(table, &writer);
+                writer.commit().unwrap();
+                assert_eq!(question(table, &reader), before, "{}", table.what);
+                reader.commit().unwrap();
+            });
+        }
+    }
+}
+
+// PMP with a write predicate. C2.7: whoever writes by what a listing told conflicts if it changed.
+#[test]
+fn who_writes_by_a_listing_that_changed_conflicts() {
+    for question in QUESTIONS {
+        for change in CHANGES {
+            everywhere(|table| {
+                let (one, two) = (table.begin(), table.begin());
+                question(table, &one);
+                table.pkg(&one, 1).insert("mark", 1).unwrap();
+                change(table, &two);
+                two.commit().unwrap();
+                table.conflicts(one.commit());
+                let after = table.begin();
+                let marked = table.pkg(&after, 1).contains_key("mark").unwrap();
+                assert!(!marked, "{}", table.what);
+            });
+        }
+    }
+}
+
+// PMP over the existence of sessions. C2.7: `exists` reads it; it came, or it went.
+#[test]
+fn who_writes_by_an_existence_that_changed_conflicts() {
+    everywhere(|table| {
+        let visitor = table.store.client_ids().issue();
+        for comes in [true, false] {
+            let (one, two) = (table.begin(), table.begin());
+            let session = one.session(&visitor).unwrap();
+            assert_eq!(session.exists().unwrap(), !comes, "{}", table.what);
+            table.set(&one, 1, 21);
+            let theirs = two.session(&visitor).unwrap();
+            if comes {
+                theirs.pkg(table.rows[0].package).insert("one", 1).unwrap();
+            } else {
+                theirs.destroy().unwrap();
+            }
+            two.commit().unwrap();
+            assert_eq!(session.exists().unwrap(), !comes, "{}", table.what);
+            table.conflicts(one.commit());
+            table.is_untouched();
+        }
+    });
+}
+
+// P4, lost update. C2.7: of two that read a row and write it, one conflicts.
+#[test]
+fn no_update_is_lost() {
+    everywhere(|table| {
+        let (one, two) = (table.begin(), table.begin());
+        for txn in [&one, &two] {
+            assert_eq!(table.get(txn, 0), Some(10), "{}", table.what);
+        }
+        table.set(&one, 0, 11);
+        table.set(&two, 0, 12);
+        one.commit().unwrap();
+        table.conflicts(two.commit());
+        assert_eq!(table.now(), [Some(11), Some(20)], "{}", table.what);
+    });
+}
+
+// G-single, read skew. C2.1: the rows of a transaction are of one moment.
+#[test]
+fn a_reader_never_sees_half_of_a_commit() {
+    everywhere(|table| {
+        let (reader, writer) = (table.begin(), table.begin());
+        assert_eq!(table.get(&reader, 0), Some(10), "{}", table.what);
+        let seen = table.both(&writer);
+        assert_eq!(seen, [Some(10), Some(20)], "{}", table.what);
+        table.set(&writer, 0, 12);
+        table.set(&writer, 1, 18);
+        writer.commit().unwrap();
+        assert_eq!(table.get(&reader, 1), Some(20), "{}", table.what);
+        reader.commit().unwrap();
+    });
+}
+
+// G-single with a write. C2.7: a row that was read and has changed is a conflict, wherever is written.
+#[test]
+fn who_read_before_a_commit_never_writes_after_it() {
+    everywhere(|table| {
+        let (one, two) = (table.begin(), table.begin());
+        assert_eq!(table.get(&one, 0), Some(10), "{}", table.what);
+        table.set(&two, 0, 12);
+        table.set(&two, 1, 18);
+        two.commit().unwrap();
+        table.set(&one, 1, 21);
+        table.conflicts(one.commit());
+        assert_eq!(table.now(), [Some(12), Some(18)], "{}", table.what);
+    });
+}
+
+// G2-item, write skew. C2.7: two that read both rows and write one each cannot both commit.
+#[test]
+fn there_is_no_write_skew_on_rows() {
+    everywhere(|table| {
+        let (one, two) = (table.begin(), table.begin());
+        for txn in [&one, &two] {
+            let seen = table.both(txn);
+            assert_eq!(seen, [Some(10), Some(20)], "{}", table.what);
+        }
+        table.set(&one, 0, 11);
+        table.set(&two, 1, 21);
+        one.commit().unwrap();
+        table.conflicts(two.commit());
+        assert_eq!(table.now(), [Some(11), Some(20)], "{}", table.what);
+    });
+}
+
+// G2, anti-dependency cycles over predicates. C2.7: listing reads what is not there, too.
+#[test]
+fn there_is_no_write_skew_on_listings() {
+    everywhere(|table| {
+        let (one, two) = (table.begin(), table.begin());
+        for txn in [&one, &two] {
+            for row in [0, 1] {
+                assert!(!table.pkg(txn, row).keys().unwrap().contains(&"new".into()));
+            }
+        }
+        table.pkg(&one, 0).insert("new one", 30).unwrap();
+        table.pkg(&two, 1).insert("new two", 42).unwrap();
+        one.commit().unwrap();
+        table.conflicts(two.commit());
+    });
+}
+
+// G2 with a reader (Fekete's). C2.7: a reader between two commits fixes their order.
+#[test]
+fn a_reader_between_two_writers_fixes_their_order() {
+    everywhere(|table| {
+        let slow = table.begin();
+        let seen = table.both(&slow);
+        assert_eq!(seen, [Some(10), Some(20)], "{}", table.what);
+        let quick = table.begin();
+        table.set(&quick, 1, 25);
+        quick.commit().unwrap();
+        let reader = table.begin();
+        let seen = table.both(&reader);
+        assert_eq!(seen, [Some(10), Some(25)], "{}", table.what);
+        reader.commit().unwrap();
+        table.set(&slow, 0, 0);
+        table.conflicts(slow.commit());
+        assert_eq!(table.now(), [Some(10), Some(25)], "{}", table.what);
+    });
+}
