@@ -9,6 +9,7 @@
 )]
 
 use cloakroom::{ClientId, ContainerSettings, ErrorKind, PkgData, Result, Store, Transaction, Txn};
+use std::time::Duration;
 
 /// Where a row of Hermitage's table is kept.
 struct Place {
@@ -78,10 +79,12 @@ fn everywhere(test: impl Fn(&Table)) {
     for on_file in [false, true] {
         for (layout, clients, packages, keys) in LAYOUTS {
             let folder = tempfile::tempdir().unwrap();
+            // Without tombstones nothing but the generation keeps an ended session from coming back.
+            let builder = Store::builder().tombstone_lifetime(Duration::ZERO);
             let store = if on_file {
-                Store::open(folder.path().join("store")).unwrap()
+                builder.open(folder.path().join("store")).unwrap()
             } else {
-                Store::in_memory().unwrap()
+                builder.in_memory().unwrap()
             };
             store.register("bank", ContainerSettings::new()).unwrap();
             let in_memory = ContainerSettings::new().in_memory();
@@ -310,6 +313,79 @@ fn no_update_is_lost() {
         one.commit().unwrap();
         table.conflicts(two.commit());
         assert_eq!(table.now(), [Some(11), Some(20)], "{}", table.what);
+    });
+}
+
+// P4 on a row that is not there yet. C2.7: a row that was absent must still be absent.
+#[test]
+fn of_two_that_found_a_row_absent_and_made_it_one_conflicts() {
+    everywhere(|table| {
+        let (one, two) = (table.begin(), table.begin());
+        for (txn, value) in [(&one, 1), (&two, 2)] {
+            let rows = table.pkg(txn, 1);
+            assert_eq!(rows.get::<i64>("new").unwrap(), None, "{}", table.what);
+            rows.insert("new", value).unwrap();
+        }
+        one.commit().unwrap();
+        table.conflicts(two.commit());
+        let new = table.pkg(&table.begin(), 1).get::<i64>("new").unwrap();
+        assert_eq!(new, Some(1), "{}", table.what);
+    });
+}
+
+// P4 of neighbours. C2.8: what touched different rows is merged, and neither row is lost.
+#[test]
+fn no_update_of_another_row_is_lost() {
+    everywhere(|table| {
+        let (one, two) = (table.begin(), table.begin());
+        for (row, txn) in [&one, &two].into_iter().enumerate() {
+            let value = table.get(txn, row).unwrap();
+            table.set(txn, row, value + 1);
+        }
+        one.commit().unwrap();
+        two.commit().unwrap();
+        assert_eq!(table.now(), [Some(11), Some(21)], "{}", table.what);
+    });
+}
+
+// P4 without reading. C2.9: `add` and `commute` work on the value that is current at commit.
+#[test]
+fn no_update_that_read_nothing_is_lost() {
+    everywhere(|table| {
+        let both = [table.begin(), table.begin()];
+        for txn in &both {
+            table.pkg(txn, 0).add(table.rows[0].key, 1).unwrap();
+            let twice = |n: Option<i64>| n.unwrap() * 2;
+            table.pkg(txn, 1).commute(table.rows[1].key, twice).unwrap();
+        }
+        for txn in both {
+            txn.commit().unwrap();
+        }
+        assert_eq!(table.now(), [Some(12), Some(80)], "{}", table.what);
+    });
+}
+
+// P4 of a whole session. C2.11: a blind write never undoes that the session was ended.
+#[test]
+fn an_end_of_a_session_is_not_lost() {
+    everywhere(|table| {
+        for row in [0, 1] {
+            let id = table.store.client_ids().issue();
+            let package = table.rows[row].package;
+            let founding = table.begin();
+            let session = founding.session(&id).unwrap();
+            session.pkg(package).insert("one", 1).unwrap();
+            founding.commit().unwrap();
+            let (one, two) = (table.begin(), table.begin());
+            let session = one.session(&id).unwrap();
+            session.pkg(package).insert("two", 2).unwrap();
+            two.session(&id).unwrap().destroy().unwrap();
+            two.commit().unwrap();
+            table.conflicts(one.commit());
+            let after = table.begin();
+            let there = after.session(&id).unwrap().exists().unwrap();
+            assert!(!there, "{}", table.what);
+        }
     });
 }
 
