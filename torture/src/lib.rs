@@ -12,6 +12,7 @@
 
 pub mod disk;
 pub mod fuzz;
+pub mod history;
 pub mod model;
 pub mod run;
 pub mod simulation;
