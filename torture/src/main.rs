@@ -1,7 +1,7 @@
 //! `cargo run --release -p cloakroom-torture -- --help`
 
 use clap::{Parser, Subcommand};
-use cloakroom_torture::run;
+use cloakroom_torture::{history, run};
 use std::process::ExitCode;
 
 /// Breaks what a store stands on, and holds what is left against the contract. Without a command: the
@@ -16,12 +16,15 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    /// Concurrent transactions, held against strict serializability.
+    History(history::Arguments),
+}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         None => run::run(&arguments.simulation),
-        Some(command) => match command {},
+        Some(Command::History(arguments)) => history::run(&arguments),
     }
 }

@@ -285,7 +285,7 @@ impl Check<'_> {
     fn flags(&mut self) {
         let names: Vec<Name> = self.sources.flag_names().cloned().collect();
         for name in &names {
-            let (flag, _) = self.sources.flag(name);
+            let flag = self.sources.flag(name);
             if flag.lowered_by.len() > 1 {
                 let story = format!("each of T{:?} found {name} and removed it", flag.lowered_by);
                 self.found("lost update", story);
@@ -300,12 +300,13 @@ impl Check<'_> {
                     self.flag(reader, name, *up, Because::ReadWrite);
                 }
             }
-            for (prefix, listed) in &facts.lists {
-                let prefixed = |name: &&Name| name.starts_with(&**prefix);
-                for name in names.iter().filter(prefixed) {
-                    if !facts.changes.contains_key(name) {
-                        self.flag(reader, name, listed.contains(name), Because::Predicate);
-                    }
+            for listing in &facts.lists {
+                let of_others = |name: &&Name| {
+                    name.starts_with(&*listing.prefix) && !listing.own.contains(name)
+                };
+                for name in names.iter().filter(of_others) {
+                    let up = listing.up.contains(name);
+                    self.flag(reader, name, up, Because::Predicate);
                 }
             }
         }
@@ -313,14 +314,16 @@ impl Check<'_> {
 
     /// What follows from that a reader found a flag up, or down.
     fn flag(&mut self, reader: usize, name: &Name, up: bool, anti: Because) {
-        let (flag, aborted) = self.sources.flag(name);
+        let flag = self.sources.flag(name);
         let after = |check: &mut Self, writers: &[usize]| {
             for writer in writers {
                 check.graph.add(reader, *writer, anti, name);
             }
         };
         if up {
-            match (&flag.raised_by[..], aborted) {
+            match (&flag.raised_by[..], flag.in_vain) {
+                // Which of several put it up first is not known.
+                _ if flag.perhaps_raised => {}
                 ([], Some(by)) => {
                     let story = format!("T{reader} found {name}, which T{by} put there, in vain");
                     self.found("G1a", story);
@@ -330,13 +333,13 @@ impl Check<'_> {
                     self.found("garbage", story);
                 }
                 ([by], _) => self.graph.add(*by, reader, Because::WriteRead, name),
-                // Which of several put it up first is not known.
                 _ => {}
             }
             after(self, &flag.lowered_by);
             return;
         }
         match (&flag.raised_by[..], &flag.lowered_by[..]) {
+            _ if flag.perhaps_lowered => {}
             (raised_by, []) => after(self, raised_by),
             ([up], [down]) => {
                 // Before it went up, or after it came down: real time tells, if anything does.

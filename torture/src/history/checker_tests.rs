@@ -169,6 +169,25 @@ fn a_rolled_back_change_is_not_seen_afterwards() {
 }
 
 #[test]
+fn a_listing_tells_nothing_of_what_the_transaction_took_back_later() {
+    good(&together(vec![
+        (Committed, vec![raise("p/f"), append("l", 1)]),
+        (
+            Committed,
+            vec![
+                list("l", &[1]),
+                Op::Savepoint,
+                seen("p/f", true),
+                lower("p/f"),
+                listed("p/", &[]),
+                Op::RollBack(0),
+                listed("p/", &["p/f"]),
+            ],
+        ),
+    ]));
+}
+
+#[test]
 fn an_unknown_outcome_is_what_others_saw() {
     let unknown = at(0, 1, Unknown, vec![append("l", 1), add("c", 1), raise("f")]);
     let with = vec![list("l", &[1]), sum("c", 1), seen("f", true)];

@@ -35,7 +35,8 @@ pub enum Outcome {
     Unknown,
 }
 
-/// One thing a transaction did. No value is ever written twice to one object.
+/// One thing a transaction did. Of those who write a value to an object, at most one is committed, and
+/// the outcome of the others is known.
 #[derive(Clone, Debug)]
 pub enum Op {
     /// Read a list, to which elements are only ever appended.

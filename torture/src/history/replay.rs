@@ -22,11 +22,20 @@ pub(super) enum Change {
     Raised(bool),
 }
 
+/// What a listing told of flags that others put up.
+#[derive(Clone, Debug)]
+pub(super) struct Listing {
+    pub(super) prefix: Name,
+    pub(super) up: Vec<Name>,
+    /// Of these it tells nothing but the transaction's own changes at that time.
+    pub(super) own: Vec<Name>,
+}
+
 /// A transaction as others could see it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
     pub(super) reads: BTreeMap<Name, Value>,
-    pub(super) lists: Vec<(Name, Vec<Name>)>,
+    pub(super) lists: Vec<Listing>,
     pub(super) changes: BTreeMap<Name, Change>,
     /// Registers and the value that each held where it was read before it was written.
     pub(super) replaced: BTreeMap<Name, Option<u64>>,
@@ -136,10 +145,11 @@ impl Facts {
             .filter(|(name, _)| name.starts_with(&**prefix))
             .map(|(name, change)| (name.clone(), *change == Change::Raised(true)))
             .collect();
-        for (name, up) in own {
-            let listed = names.contains(&name);
-            self.agree(&name, listed == up, "a listing that misses its own change");
-            others.retain(|other| *other != name);
+        for (name, up) in &own {
+            let (name, up) = (name, *up);
+            let listed = names.contains(name);
+            self.agree(name, listed == up, "a listing that misses its own change");
+            others.retain(|other| other != name);
         }
         for name in &others {
             self.external(name, Value::Flag(true));
@@ -156,7 +166,11 @@ impl Facts {
         for name in gone {
             self.agree(&name, false, "a listing without it, having seen it before");
         }
-        self.lists.push((prefix.clone(), others));
+        self.lists.push(Listing {
+            prefix: prefix.clone(),
+            up: others,
+            own: own.into_iter().map(|(name, _)| name).collect(),
+        });
     }
 
     /// Notes what was read of others; a second time it must be the same.

@@ -1,7 +1,7 @@
 //! Who wrote what, and which of the unknown were committed. Knows no order.
 
 use super::model::{Name, Outcome, Transaction};
-use super::replay::{Change, Facts, Value};
+use super::replay::{Change, Facts, Listing, Value};
 use std::collections::BTreeMap;
 
 /// Where a value that was read comes from.
@@ -22,15 +22,28 @@ pub(super) enum Source {
 pub(super) struct Sources {
     /// Whether each transaction's changes are part of the history.
     pub(super) committed: Vec<bool>,
+    unknown: Vec<bool>,
     writers: BTreeMap<(Name, u64), Vec<(usize, bool)>>,
     flags: BTreeMap<Name, Flag>,
 }
 
 /// Who put a flag up and took it down, committed or not.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Flag {
+struct Flag {
+    raised_by: Vec<usize>,
+    lowered_by: Vec<usize>,
+}
+
+/// What is certain of a flag, and what is not.
+#[derive(Debug)]
+pub(super) struct Touched {
     pub(super) raised_by: Vec<usize>,
     pub(super) lowered_by: Vec<usize>,
+    /// Somebody unknown may have put it up, too.
+    pub(super) perhaps_raised: bool,
+    pub(super) perhaps_lowered: bool,
+    /// Somebody put it up and was not committed.
+    pub(super) in_vain: Option<usize>,
 }
 
 impl Sources {
@@ -61,8 +74,10 @@ impl Sources {
             }
         }
         let committed = transactions.iter().map(|t| t.outcome == Outcome::Committed);
+        let unknown = transactions.iter().map(|t| t.outcome == Outcome::Unknown);
         let mut sources = Self {
             committed: committed.collect(),
+            unknown: unknown.collect(),
             writers,
             flags,
         };
@@ -72,7 +87,6 @@ impl Sources {
 
     /// Who is unknown was committed if anybody saw what it wrote, and nobody else wrote that.
     fn resolve_unknown(&mut self, transactions: &[Transaction], facts: &[Facts]) {
-        let unknown = |n: &usize| transactions[*n].outcome == Outcome::Unknown;
         let mut seen = Vec::new();
         for (reader, facts) in facts.iter().enumerate() {
             for (name, value) in &facts.reads {
@@ -81,26 +95,49 @@ impl Sources {
                         seen.push(writer);
                     }
                 }
-                let Some(flag) = self.flags.get(name) else {
-                    continue;
-                };
-                let decided = |by: &[usize]| by.iter().any(|n| self.committed[*n]);
-                let raised_before = flag.raised_by.iter().any(|n| {
-                    self.committed[*n] && transactions[*n].end < transactions[reader].begin
-                });
-                if *value == Value::Flag(true) && !decided(&flag.raised_by) {
-                    seen.extend(&flag.raised_by);
-                } else if *value == Value::Flag(false)
-                    && raised_before
-                    && !decided(&flag.lowered_by)
-                {
-                    seen.extend(&flag.lowered_by);
-                }
+            }
+            seen.extend(self.seen_by_flags(transactions, &transactions[reader], facts));
+        }
+        for writer in seen {
+            self.committed[writer] |= self.unknown[writer];
+        }
+    }
+
+    /// Who must have been committed, as it alone can have made a flag what a reader found.
+    fn seen_by_flags(
+        &self,
+        transactions: &[Transaction],
+        reader: &Transaction,
+        facts: &Facts,
+    ) -> Vec<usize> {
+        let mut seen = Vec::new();
+        for (name, flag) in &self.flags {
+            let listed = |listing: &&Listing| {
+                name.starts_with(&*listing.prefix) && !listing.own.contains(name)
+            };
+            let up = match facts.reads.get(name) {
+                Some(value) => *value == Value::Flag(true),
+                None => match facts.lists.iter().find(listed) {
+                    Some(listing) => listing.up.contains(name),
+                    None => continue,
+                },
+            };
+            let decided = |by: &[usize]| by.iter().any(|n| self.committed[*n]);
+            let raised_before =
+                |n: &usize| self.committed[*n] && transactions[*n].end < reader.begin;
+            let by = if up {
+                &flag.raised_by
+            } else if flag.raised_by.iter().any(raised_before) {
+                &flag.lowered_by
+            } else {
+                continue;
+            };
+            let mut possible = by.iter().filter(|n| self.unknown[**n]);
+            if let (false, Some(only), None) = (decided(by), possible.next(), possible.next()) {
+                seen.push(*only);
             }
         }
-        for writer in seen.iter().filter(|n| unknown(n)) {
-            self.committed[*writer] = true;
-        }
+        seen
     }
 
     /// Where the value of an object comes from.
@@ -117,16 +154,20 @@ impl Sources {
         }
     }
 
-    /// A flag as the committed transactions left it, and whether anybody else touched it.
-    pub(super) fn flag(&self, name: &Name) -> (Flag, Option<usize>) {
+    /// Who of the committed touched a flag.
+    pub(super) fn flag(&self, name: &Name) -> Touched {
         let flag = self.flags.get(name).cloned().unwrap_or_default();
-        let aborted = flag.raised_by.iter().copied().find(|n| !self.committed[*n]);
-        let committed = |by: Vec<usize>| by.into_iter().filter(|n| self.committed[*n]).collect();
-        let flag = Flag {
-            raised_by: committed(flag.raised_by),
-            lowered_by: committed(flag.lowered_by),
+        let committed = |by: &[usize]| -> Vec<usize> {
+            by.iter().copied().filter(|n| self.committed[*n]).collect()
         };
-        (flag, aborted)
+        let in_doubt = |by: &[usize]| by.iter().any(|n| self.unknown[*n] && !self.committed[*n]);
+        Touched {
+            raised_by: committed(&flag.raised_by),
+            lowered_by: committed(&flag.lowered_by),
+            perhaps_raised: in_doubt(&flag.raised_by),
+            perhaps_lowered: in_doubt(&flag.lowered_by),
+            in_vain: flag.raised_by.into_iter().find(|n| !self.committed[*n]),
+        }
     }
 
     pub(super) fn flag_names(&self) -> impl Iterator<Item = &Name> {

@@ -1,0 +1,440 @@
+//! Random operations of one transaction, carried out and written down. Knows no threads.
+
+use super::model::{Name, Op, Tick};
+use cloakroom::{ClientId, PkgData, Result, Savepoint, Session, Store, Txn};
+use fastrand::Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Packages, in containers of their own but for the first; "cache" lives in memory.
+pub(super) const PACKAGES: [&str; 3] = ["shop", "bank", "cache"];
+const KEYS: [&str; 2] = ["one", "two"];
+/// A counter is out of bits after that many additions.
+const BITS: u32 = 62;
+
+/// Whose session it is, and by what name the history knows it.
+pub(super) struct Client {
+    pub(super) name: String,
+    pub(super) id: ClientId,
+}
+
+/// What the threads of one run share.
+pub(super) struct World {
+    pub(super) store: Store,
+    /// Sessions that stay.
+    pub(super) residents: Vec<Client>,
+    /// Sessions that are not there at first.
+    pub(super) visitors: Vec<Client>,
+    /// Sessions that somebody ends.
+    pub(super) mortals: Vec<Client>,
+    ticks: AtomicU64,
+    values: AtomicU64,
+    bits: Mutex<BTreeMap<Name, u32>>,
+    /// Flags that were up at some time: whose, in what package, what key.
+    flags: Mutex<Vec<(usize, &'static str, String)>>,
+}
+
+impl World {
+    pub(super) fn new(store: Store, counts: [usize; 3]) -> Self {
+        let [residents, visitors, mortals] = counts;
+        let fresh = |kind: &str, count: usize| -> Vec<Client> {
+            let name = |n| format!("{kind}{n}");
+            let id = || store.client_ids().issue();
+            (0..count)
+                .map(|n| Client {
+                    name: name(n),
+                    id: id(),
+                })
+                .collect()
+        };
+        let residents = fresh("resident", residents);
+        let visitors = fresh("visitor", visitors);
+        let mortals = fresh("mortal", mortals);
+        Self {
+            residents,
+            visitors,
+            mortals,
+            store,
+            ticks: AtomicU64::new(0),
+            values: AtomicU64::new(1),
+            bits: Mutex::default(),
+            flags: Mutex::default(),
+        }
+    }
+
+    /// After that a mortal's id is known from a cookie only, so that nothing is founded under it again.
+    pub(super) fn forget_that_ids_are_fresh(&mut self) {
+        for mortal in &mut self.mortals {
+            let known = self.store.client_ids().verify(mortal.id.as_str());
+            mortal.id = known.unwrap();
+        }
+    }
+
+    pub(super) fn tick(&self) -> Tick {
+        self.ticks.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// A value that nobody else writes.
+    fn value(&self) -> u64 {
+        self.values.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// A power of two that nobody else adds to this counter, while there are any.
+    fn bit(&self, name: &Name) -> Option<u64> {
+        let mut bits = self.bits.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = bits.entry(name.clone()).or_insert(0);
+        let bit = (*next < BITS).then(|| 1 << *next);
+        *next += 1;
+        bit
+    }
+
+    /// Lets others take these flags down.
+    pub(super) fn offer(&self, raised: Vec<(usize, &'static str, String)>) {
+        let mut flags = self.flags.lock().unwrap_or_else(PoisonError::into_inner);
+        flags.extend(raised);
+    }
+}
+
+/// Whether a client's session is there, as a flag.
+pub(super) fn existence(client: &Client) -> Name {
+    format!("{}/exists", client.name).into()
+}
+
+/// One transaction while it runs.
+pub(super) struct Attempt<'a> {
+    world: &'a World,
+    txn: &'a Txn,
+    pub(super) ops: Vec<Op>,
+    pub(super) raised: Vec<(usize, &'static str, String)>,
+    /// Whether it wrote what another may have written, too, and must know its outcome therefore.
+    pub(super) counted: bool,
+    savepoints: Vec<Savepoint>,
+    ended: BTreeSet<usize>,
+}
+
+/// A package of a resident's that is drawn at random.
+struct Place {
+    resident: usize,
+    package: &'static str,
+    data: PkgData,
+}
+
+impl Place {
+    fn name(&self, world: &World, key: &str) -> Name {
+        let client = &world.residents[self.resident].name;
+        format!("{client}/{}/{key}", self.package).into()
+    }
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(world: &'a World, txn: &'a Txn) -> Self {
+        Self {
+            world,
+            txn,
+            ops: Vec::new(),
+            raised: Vec::new(),
+            counted: false,
+            savepoints: Vec::new(),
+            ended: BTreeSet::new(),
+        }
+    }
+
+    fn session(&self, client: &Client) -> Result<Session> {
+        self.txn.session(&client.id)
+    }
+
+    fn place(&self, rng: &mut Rng, kind: &str) -> Result<(Place, String)> {
+        let resident = rng.usize(..self.world.residents.len());
+        let package = PACKAGES[rng.usize(..PACKAGES.len())];
+        let key = KEYS[rng.usize(..KEYS.len())];
+        let data = self.session(&self.world.residents[resident])?.pkg(package);
+        let place = Place {
+            resident,
+            package,
+            data,
+        };
+        let stored = format!("{kind} {key}");
+        Ok((place, stored))
+    }
+
+    /// One operation.
+    pub(super) fn step(&mut self, rng: &mut Rng) -> Result<()> {
+        match rng.u32(..100) {
+            0..12 => self.read_list(rng),
+            12..34 => self.append(rng),
+            34..40 => self.read_register(rng, false),
+            40..48 => self.read_register(rng, true),
+            48..54 => self.sum(rng),
+            54..62 => self.add(rng),
+            62..74 => self.flag(rng),
+            74..80 => self.log(rng),
+            80..86 => self.visit(rng),
+            86..92 => self.haunt(rng),
+            _ => self.savepoint(rng),
+        }
+    }
+
+    fn read_list(&mut self, rng: &mut Rng) -> Result<()> {
+        let (place, key) = self.place(rng, "list")?;
+        let list: Vec<u64> = place.data.get(&key)?.unwrap_or_default();
+        self.ops
+            .push(Op::ReadList(place.name(self.world, &key), list));
+        Ok(())
+    }
+
+    fn append(&mut self, rng: &mut Rng) -> Result<()> {
+        let (place, key) = self.place(rng, "list")?;
+        let name = place.name(self.world, &key);
+        let element = self.world.value();
+        let mut read = None;
+        match rng.u32(..3) {
+            0 => {
+                let mut list: Vec<u64> = place.data.get(&key)?.unwrap_or_default();
+                read = Some(list.clone());
+                list.push(element);
+                place.data.insert(&key, list)?;
+            }
+            1 => {
+                place.data.update(&key, |list: Option<Vec<u64>>| {
+                    let mut list = list.unwrap_or_default();
+                    read = Some(list.clone());
+                    list.push(element);
+                    list
+                })?;
+            }
+            _ => place.data.commute(&key, move |list: Option<Vec<u64>>| {
+                let mut list = list.unwrap_or_default();
+                list.push(element);
+                list
+            })?,
+        }
+        if let Some(list) = read {
+            self.ops.push(Op::ReadList(name.clone(), list));
+        }
+        self.ops.push(Op::Append(name, element));
+        Ok(())
+    }
+
+    fn read_register(&mut self, rng: &mut Rng, writes: bool) -> Result<()> {
+        let (place, key) = self.place(rng, "register")?;
+        let name = place.name(self.world, &key);
+        let value = place.data.get(&key)?;
+        self.ops.push(Op::Read(name.clone(), value));
+        if writes {
+            let value = self.world.value();
+            place.data.insert(&key, value)?;
+            self.ops.push(Op::Write(name, value));
+        }
+        Ok(())
+    }
+
+    fn sum(&mut self, rng: &mut Rng) -> Result<()> {
+        let (place, key) = self.place(rng, "sum")?;
+        let sum = place.data.get(&key)?.unwrap_or(0);
+        self.ops.push(Op::Sum(place.name(self.world, &key), sum));
+        Ok(())
+    }
+
+    fn add(&mut self, rng: &mut Rng) -> Result<()> {
+        let (place, key) = self.place(rng, "sum")?;
+        let name = place.name(self.world, &key);
+        if let Some(bit) = self.world.bit(&name) {
+            place.data.add(&key, i64::try_from(bit).unwrap())?;
+            self.ops.push(Op::Add(name, bit));
+        }
+        Ok(())
+    }
+
+    /// Keys that come and go, in packages that hold nothing else.
+    fn flag(&mut self, rng: &mut Rng) -> Result<()> {
+        let resident = rng.usize(..self.world.residents.len());
+        let package = if rng.bool() { "left" } else { "right" };
+        match rng.u32(..4) {
+            0 => {
+                let key = format!("{}", self.world.value());
+                let (data, name) = self.flag_at(resident, package, &key)?;
+                data.insert(&key, true)?;
+                self.ops.push(Op::Raise(name));
+                self.raised.push((resident, package, key));
+            }
+            1 => {
+                let (data, _) = self.flag_at(resident, package, "")?;
+                let client = &self.world.residents[resident].name;
+                let prefix = format!("{client}/{package}/");
+                let keys = data.keys()?;
+                let names = keys.iter().map(|key| format!("{prefix}{key}").into());
+                self.ops
+                    .push(Op::Listed(prefix.as_str().into(), names.collect()));
+            }
+            choice => {
+                let Some((resident, package, key)) = self.any_flag(rng) else {
+                    return Ok(());
+                };
+                let (data, name) = self.flag_at(resident, package, &key)?;
+                if choice == 2 {
+                    self.ops.push(Op::Seen(name, data.contains_key(&key)?));
+                    return Ok(());
+                }
+                let there = data.remove(&key)?;
+                self.ops.push(Op::Seen(name.clone(), there));
+                if there {
+                    self.ops.push(Op::Lower(name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn any_flag(&self, rng: &mut Rng) -> Option<(usize, &'static str, String)> {
+        let flags = &self.world.flags;
+        let flags = flags.lock().unwrap_or_else(PoisonError::into_inner);
+        rng.choice(flags.iter()).cloned()
+    }
+
+    fn flag_at(&self, resident: usize, package: &str, key: &str) -> Result<(PkgData, Name)> {
+        let client = &self.world.residents[resident];
+        let name = format!("{}/{package}/{key}", client.name);
+        Ok((self.session(client)?.pkg(package), name.into()))
+    }
+
+    /// A package whose keys are numbered: who adds one has counted them.
+    fn log(&mut self, rng: &mut Rng) -> Result<()> {
+        let client = rng.choice(&self.world.residents).unwrap();
+        let data = self.session(client)?.pkg("log");
+        let name: Name = format!("{}/log", client.name).into();
+        let count = data.len()? as u64;
+        let read = (count > 0).then_some(count);
+        self.ops.push(Op::Read(name.clone(), read));
+        if rng.bool() {
+            data.insert(&format!("{count}"), true)?;
+            self.ops.push(Op::Write(name, count + 1));
+            self.counted = true;
+        }
+        Ok(())
+    }
+
+    /// Sessions that come into being.
+    fn visit(&mut self, rng: &mut Rng) -> Result<()> {
+        let Some(client) = rng.choice(&self.world.visitors) else {
+            return Ok(());
+        };
+        let session = self.session(client)?;
+        if rng.bool() {
+            let there = session.exists()?;
+            self.ops.push(Op::Seen(existence(client), there));
+        } else {
+            let package = session.pkg(PACKAGES[rng.usize(..PACKAGES.len())]);
+            package.insert(&format!("{}", self.world.value()), true)?;
+            self.ops.push(Op::Raise(existence(client)));
+        }
+        Ok(())
+    }
+
+    /// Sessions that end.
+    fn haunt(&mut self, rng: &mut Rng) -> Result<()> {
+        let mortals = &self.world.mortals;
+        let Some(which) = (!mortals.is_empty()).then(|| rng.usize(..mortals.len())) else {
+            return Ok(());
+        };
+        let client = &mortals[which];
+        let session = self.session(client)?;
+        let what = rng.u32(..5);
+        // After it was rotated here, the old id stands for the new session until the commit.
+        if self.ended.contains(&which) {
+            return Ok(());
+        }
+        if what < 2 {
+            let there = session.exists()?;
+            self.ops.push(Op::Seen(existence(client), there));
+            return Ok(());
+        }
+        // A write that is rolled back is none, and says nothing of the session any more.
+        let live = session.client_id().as_ref().map(ClientId::as_str) == Some(client.id.as_str());
+        if !live || !self.savepoints.is_empty() {
+            return Ok(());
+        }
+        self.ops.push(Op::Seen(existence(client), true));
+        match what {
+            2 | 3 => {
+                let package = session.pkg(PACKAGES[rng.usize(..PACKAGES.len())]);
+                package.insert(&format!("{}", self.world.value()), true)?;
+            }
+            _ => {
+                if rng.bool() {
+                    session.destroy()?;
+                } else {
+                    session.rotate()?;
+                }
+                self.ops.push(Op::Lower(existence(client)));
+                self.ended.insert(which);
+            }
+        }
+        Ok(())
+    }
+
+    fn savepoint(&mut self, rng: &mut Rng) -> Result<()> {
+        if self.savepoints.is_empty() || rng.bool() {
+            self.savepoints.push(self.txn.savepoint()?);
+            self.ops.push(Op::Savepoint);
+            return Ok(());
+        }
+        let place = rng.usize(..self.savepoints.len());
+        self.savepoints.truncate(place + 1);
+        self.txn.rollback_to(&self.savepoints[place])?;
+        self.ops.push(Op::RollBack(place));
+        Ok(())
+    }
+
+    /// Founds the sessions that are there from the start.
+    pub(super) fn found(&mut self) -> Result<()> {
+        for client in &self.world.residents {
+            let session = self.session(client)?;
+            session.pkg("shop").insert("founded", true)?;
+        }
+        for client in &self.world.mortals {
+            let session = self.session(client)?;
+            for package in PACKAGES {
+                session.pkg(package).insert("founded", true)?;
+            }
+            self.ops.push(Op::Raise(existence(client)));
+        }
+        Ok(())
+    }
+
+    /// Reads everything there is.
+    pub(super) fn read_all(&mut self) -> Result<()> {
+        for client in &self.world.residents {
+            let session = self.session(client)?;
+            for package in PACKAGES {
+                let data = session.pkg(package);
+                for key in KEYS {
+                    let name = |kind| format!("{}/{package}/{kind} {key}", client.name).into();
+                    let list: Option<Vec<u64>> = data.get(&format!("list {key}"))?;
+                    self.ops
+                        .push(Op::ReadList(name("list"), list.unwrap_or_default()));
+                    let value = data.get(&format!("register {key}"))?;
+                    self.ops.push(Op::Read(name("register"), value));
+                    let sum: Option<u64> = data.get(&format!("sum {key}"))?;
+                    self.ops.push(Op::Sum(name("sum"), sum.unwrap_or(0)));
+                }
+            }
+            for package in ["left", "right"] {
+                let prefix = format!("{}/{package}/", client.name);
+                let keys = session.pkg(package).keys()?;
+                let names = keys.iter().map(|key| format!("{prefix}{key}").into());
+                self.ops
+                    .push(Op::Listed(prefix.as_str().into(), names.collect()));
+            }
+            let count = session.pkg("log").len()? as u64;
+            let read = (count > 0).then_some(count);
+            self.ops
+                .push(Op::Read(format!("{}/log", client.name).into(), read));
+        }
+        for client in self.world.visitors.iter().chain(&self.world.mortals) {
+            let there = self.session(client)?.exists()?;
+            self.ops.push(Op::Seen(existence(client), there));
+        }
+        Ok(())
+    }
+}
