@@ -65,9 +65,17 @@ impl Table {
     }
 }
 
+/// What it is called; of either row the client, the package and the key.
+type Layout = (
+    &'static str,
+    [usize; 2],
+    [&'static str; 2],
+    [&'static str; 2],
+);
+
 /// The two rows in one package, across packages, across containers (of which the second lives in
 /// memory), across clients.
-const LAYOUTS: [(&str, [usize; 2], [&str; 2], [&str; 2]); 5] = [
+const LAYOUTS: [Layout; 5] = [
     ("one package", [0, 0], ["shop", "shop"], ["one", "two"]),
     ("two packages", [0, 0], ["shop", "cart"], ["one", "one"]),
     ("two containers", [0, 0], ["shop", "bank"], ["one", "one"]),
