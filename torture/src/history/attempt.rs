@@ -1,112 +1,19 @@
 //! Random operations of one transaction, carried out and written down. Knows no threads.
 
-use super::model::{Name, Op, Tick};
-use cloakroom::{ClientId, PkgData, Result, Savepoint, Session, Store, Txn};
+use super::model::{Name, Op};
+use super::world::{Client, FlagKey, PACKAGES, World, existence};
+use cloakroom::{ClientId, PkgData, Result, Savepoint, Session, Txn};
 use fastrand::Rng;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeSet;
 
-/// Packages, in containers of their own but for the first; "cache" lives in memory.
-pub(super) const PACKAGES: [&str; 3] = ["shop", "bank", "cache"];
 const KEYS: [&str; 2] = ["one", "two"];
-/// A counter is out of bits after that many additions.
-const BITS: u32 = 62;
-
-/// Whose session it is, and by what name the history knows it.
-pub(super) struct Client {
-    pub(super) name: String,
-    pub(super) id: ClientId,
-}
-
-/// What the threads of one run share.
-pub(super) struct World {
-    pub(super) store: Store,
-    /// Sessions that stay.
-    pub(super) residents: Vec<Client>,
-    /// Sessions that are not there at first.
-    pub(super) visitors: Vec<Client>,
-    /// Sessions that somebody ends.
-    pub(super) mortals: Vec<Client>,
-    ticks: AtomicU64,
-    values: AtomicU64,
-    bits: Mutex<BTreeMap<Name, u32>>,
-    /// Flags that were up at some time: whose, in what package, what key.
-    flags: Mutex<Vec<(usize, &'static str, String)>>,
-}
-
-impl World {
-    pub(super) fn new(store: Store, counts: [usize; 3]) -> Self {
-        let [residents, visitors, mortals] = counts;
-        let fresh = |kind: &str, count: usize| -> Vec<Client> {
-            let name = |n| format!("{kind}{n}");
-            let id = || store.client_ids().issue();
-            (0..count)
-                .map(|n| Client {
-                    name: name(n),
-                    id: id(),
-                })
-                .collect()
-        };
-        let residents = fresh("resident", residents);
-        let visitors = fresh("visitor", visitors);
-        let mortals = fresh("mortal", mortals);
-        Self {
-            residents,
-            visitors,
-            mortals,
-            store,
-            ticks: AtomicU64::new(0),
-            values: AtomicU64::new(1),
-            bits: Mutex::default(),
-            flags: Mutex::default(),
-        }
-    }
-
-    /// After that a mortal's id is known from a cookie only, so that nothing is founded under it again.
-    pub(super) fn forget_that_ids_are_fresh(&mut self) {
-        for mortal in &mut self.mortals {
-            let known = self.store.client_ids().verify(mortal.id.as_str());
-            mortal.id = known.unwrap();
-        }
-    }
-
-    pub(super) fn tick(&self) -> Tick {
-        self.ticks.fetch_add(1, Ordering::SeqCst)
-    }
-
-    /// A value that nobody else writes.
-    fn value(&self) -> u64 {
-        self.values.fetch_add(1, Ordering::SeqCst)
-    }
-
-    /// A power of two that nobody else adds to this counter, while there are any.
-    fn bit(&self, name: &Name) -> Option<u64> {
-        let mut bits = self.bits.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = bits.entry(name.clone()).or_insert(0);
-        let bit = (*next < BITS).then(|| 1 << *next);
-        *next += 1;
-        bit
-    }
-
-    /// Lets others take these flags down.
-    pub(super) fn offer(&self, raised: Vec<(usize, &'static str, String)>) {
-        let mut flags = self.flags.lock().unwrap_or_else(PoisonError::into_inner);
-        flags.extend(raised);
-    }
-}
-
-/// Whether a client's session is there, as a flag.
-pub(super) fn existence(client: &Client) -> Name {
-    format!("{}/exists", client.name).into()
-}
 
 /// One transaction while it runs.
 pub(super) struct Attempt<'a> {
     world: &'a World,
     txn: &'a Txn,
     pub(super) ops: Vec<Op>,
-    pub(super) raised: Vec<(usize, &'static str, String)>,
+    pub(super) raised: Vec<FlagKey>,
     /// Whether it wrote what another may have written, too, and must know its outcome therefore.
     pub(super) counted: bool,
     savepoints: Vec<Savepoint>,
@@ -286,10 +193,8 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
-    fn any_flag(&self, rng: &mut Rng) -> Option<(usize, &'static str, String)> {
-        let flags = &self.world.flags;
-        let flags = flags.lock().unwrap_or_else(PoisonError::into_inner);
-        rng.choice(flags.iter()).cloned()
+    fn any_flag(&self, rng: &mut Rng) -> Option<FlagKey> {
+        self.world.any_flag(rng)
     }
 
     fn flag_at(&self, resident: usize, package: &str, key: &str) -> Result<(PkgData, Name)> {

@@ -10,6 +10,7 @@ mod model;
 mod record;
 mod replay;
 mod sources;
+mod world;
 
 pub use checker::check;
 pub use model::{Anomaly, Name, Op, Outcome, Tick, Transaction};

@@ -1,7 +1,8 @@
 //! Runs random transactions from real threads on one store, and records the history.
 
-use super::attempt::{Attempt, World};
+use super::attempt::Attempt;
 use super::model::{Anomaly, Op, Outcome, Tick, Transaction};
+use super::world::World;
 use cloakroom::{ContainerSettings, Error, ErrorKind, StoreBuilder};
 use fastrand::Rng;
 use std::sync::Barrier;
