@@ -10,9 +10,14 @@
     reason = "a broken assumption of the harness ends the run"
 )]
 
+pub mod child;
 pub mod disk;
 pub mod fuzz;
+mod guest;
 pub mod history;
+pub mod kill;
+mod ledger;
 pub mod model;
+mod process;
 pub mod run;
 pub mod simulation;

@@ -1,7 +1,7 @@
 //! `cargo run --release -p cloakroom-torture -- --help`
 
 use clap::{Parser, Subcommand};
-use cloakroom_torture::{history, run};
+use cloakroom_torture::{child, history, kill, run};
 use std::process::ExitCode;
 
 /// Breaks what a store stands on, and holds what is left against the contract. Without a command: the
@@ -17,14 +17,20 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Concurrent transactions, held against strict serializability.
     History(history::Arguments),
+    Kill(kill::Arguments),
+    #[command(hide = true)]
+    Child(child::Arguments),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         None => run::run(&arguments.simulation),
-        Some(Command::History(arguments)) => history::run(&arguments),
+        Some(command) => match command {
+            Command::History(arguments) => history::run(&arguments),
+            Command::Kill(arguments) => kill::run(arguments),
+            Command::Child(arguments) => child::run(arguments),
+        },
     }
 }
