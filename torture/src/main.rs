@@ -1,7 +1,7 @@
 //! `cargo run --release -p cloakroom-torture -- --help`
 
 use clap::{Parser, Subcommand};
-use cloakroom_torture::{child, history, kill, run};
+use cloakroom_torture::{child, history, kill, run, serve, soak};
 use std::process::ExitCode;
 
 /// Breaks what a store stands on, and holds what is left against the contract. Without a command: the
@@ -19,8 +19,11 @@ struct Arguments {
 enum Command {
     History(history::Arguments),
     Kill(kill::Arguments),
+    Soak(soak::Arguments),
     #[command(hide = true)]
     Child(child::Arguments),
+    #[command(hide = true)]
+    Serve(serve::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -30,7 +33,9 @@ fn main() -> ExitCode {
         Some(command) => match command {
             Command::History(arguments) => history::run(&arguments),
             Command::Kill(arguments) => kill::run(arguments),
+            Command::Soak(arguments) => soak::run(arguments),
             Command::Child(arguments) => child::run(arguments),
+            Command::Serve(arguments) => serve::run(arguments),
         },
     }
 }
