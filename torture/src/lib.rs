@@ -11,16 +11,22 @@
 )]
 
 pub mod child;
+pub mod descriptors;
 pub mod disk;
+pub mod full;
 pub mod fuzz;
 mod guest;
 pub mod history;
 mod judge;
 pub mod kill;
 mod ledger;
+pub mod making;
 pub mod model;
+pub mod owners;
 mod process;
 pub mod run;
 pub mod serve;
 pub mod simulation;
 pub mod soak;
+mod space;
+pub mod sweeping;

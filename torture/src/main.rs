@@ -1,7 +1,9 @@
 //! `cargo run --release -p cloakroom-torture -- --help`
 
 use clap::{Parser, Subcommand};
-use cloakroom_torture::{child, history, kill, run, serve, soak};
+use cloakroom_torture::{
+    child, descriptors, full, history, kill, making, owners, run, serve, soak, sweeping,
+};
 use std::process::ExitCode;
 
 /// Breaks what a store stands on, and holds what is left against the contract. Without a command: the
@@ -17,13 +19,20 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Full(full::Arguments),
+    Descriptors(descriptors::Arguments),
     History(history::Arguments),
     Kill(kill::Arguments),
+    Making(making::Arguments),
+    Owners(owners::Arguments),
     Soak(soak::Arguments),
+    Sweeping(sweeping::Arguments),
     #[command(hide = true)]
     Child(child::Arguments),
     #[command(hide = true)]
     Serve(serve::Arguments),
+    #[command(hide = true)]
+    Sweep(sweeping::Sweep),
 }
 
 fn main() -> ExitCode {
@@ -31,11 +40,17 @@ fn main() -> ExitCode {
     match arguments.command {
         None => run::run(&arguments.simulation),
         Some(command) => match command {
+            Command::Full(arguments) => full::run(arguments),
+            Command::Descriptors(arguments) => descriptors::run(arguments),
             Command::History(arguments) => history::run(&arguments),
             Command::Kill(arguments) => kill::run(arguments),
+            Command::Making(arguments) => making::run(arguments),
+            Command::Owners(arguments) => owners::run(arguments),
             Command::Soak(arguments) => soak::run(arguments),
+            Command::Sweeping(arguments) => sweeping::run(arguments),
             Command::Child(arguments) => child::run(arguments),
             Command::Serve(arguments) => serve::run(arguments),
+            Command::Sweep(arguments) => sweeping::sweep(arguments),
         },
     }
 }
