@@ -193,13 +193,7 @@ impl Writer {
                 }
                 Found::Whole(_) | Found::Torn => findings.torn += 1,
             },
-            // Below it is looked for among the guests or among the gone, and must be as it was.
-            Some((_, Attempt::Dismiss(id))) => {
-                if guest::find_text(store, &id)? == Found::Absent {
-                    self.guests.remove(&id);
-                    self.gone.push_back(id);
-                }
-            }
+            Some((_, Attempt::Dismiss(id))) => self.settle_dismissal(store, id)?,
             Some((_, Attempt::Rotate(old, new))) => self.settle_rotation(store, old, new)?,
             Some((_, Attempt::Abort(id))) => self.gone.push_back(id),
             None => {}
@@ -230,6 +224,15 @@ impl Writer {
         }
         let beyond = self.gone.len().saturating_sub(REMEMBERED);
         self.gone.drain(..beyond);
+        Ok(())
+    }
+
+    /// If it is still there, it is among the guests and must be as it was.
+    fn settle_dismissal(&mut self, store: &Store, id: String) -> Result<(), Error> {
+        if guest::find_text(store, &id)? == Found::Absent {
+            self.guests.remove(&id);
+            self.gone.push_back(id);
+        }
         Ok(())
     }
 

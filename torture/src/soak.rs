@@ -241,12 +241,9 @@ fn trouble(answers: &Answers, samples: &[Sample]) -> Vec<String> {
     if samples.iter().any(|sample| sample.figures.reopened > 0) {
         wrong.push("the store had to reopen itself".to_owned());
     }
-    let series: [(&str, fn(&Sample) -> u64); 2] = [
-        ("memory", |sample| sample.resident),
-        ("file", |sample| sample.figures.file),
-    ];
-    for (name, value) in series {
-        let values: Vec<u64> = samples.iter().map(value).collect();
+    let memory: Vec<u64> = samples.iter().map(|sample| sample.resident).collect();
+    let file: Vec<u64> = samples.iter().map(|sample| sample.figures.file).collect();
+    for (name, values) in [("memory", memory), ("file", file)] {
         if let Err((before, after)) = judge::levels_off(&values) {
             wrong.push(format!(
                 "{name} does not level off: at most {before} bytes in the first half, {after} later"
