@@ -140,14 +140,23 @@ fn nothing_can_be_made(space: &Space) {
 /// All sessions are of one size, so that only the number of them fills the disk.
 const SIZE_OF_ALL: u64 = 1;
 
-fn write(store: &Store) -> (ClientId, Result<(), Error>) {
+type Written = (ClientId, Result<(), Error>);
+
+fn write(store: &Store) -> Written {
     let id = store.client_ids().issue();
-    let commit = || {
+    let prepare = || {
         let txn = store.begin()?;
         guest::write(&txn.session(&id)?, SIZE_OF_ALL)?;
-        txn.commit()
+        Ok::<_, Error>(txn)
     };
-    let ended = commit();
+    let ended = loop {
+        match prepare() {
+            Ok(txn) => break txn.commit(),
+            // The store reopened itself since the transaction began; only what reads learns of it.
+            Err(error) if error.kind() == ErrorKind::SnapshotTooOld => {}
+            Err(error) => break Err(error),
+        }
+    };
     (id, ended)
 }
 
@@ -161,7 +170,7 @@ struct Book {
 }
 
 impl Book {
-    fn note(&mut self, (id, ended): (ClientId, Result<(), Error>)) {
+    fn note(&mut self, (id, ended): Written) {
         match ended.map_err(|error| (error.kind(), error)) {
             Ok(()) => self.acknowledged.push(id),
             Err((ErrorKind::NotWritten | ErrorKind::Unavailable, _)) => self.refused.push(id),
@@ -199,7 +208,7 @@ fn fill(store: &Store, writers: usize, book: &mut Book) {
     assert!(!book.acknowledged.is_empty());
 }
 
-fn fill_alone(store: &Store, begun: Instant) -> Vec<(ClientId, Result<(), Error>)> {
+fn fill_alone(store: &Store, begun: Instant) -> Vec<Written> {
     let mut written = Vec::new();
     let mut failed = 0;
     while failed < FULL {
