@@ -105,6 +105,9 @@ impl StoreBuilder {
     }
 
     /// How long a transaction can read what it has not read yet (C2.14). Default: 30 s.
+    ///
+    /// Until then the file cannot use again what was overwritten since the transaction began: one that
+    /// is left open lets the file grow by what is written in that time, some 20 kB a commit.
     #[must_use]
     pub fn snapshot_max_age(mut self, age: Duration) -> Self {
         self.rules.snapshot_max_age = age;
