@@ -1229,6 +1229,7 @@ fn a_forgotten_transaction_does_not_make_the_file_grow() {
     write(2);
     clock.advance(MINUTE);
     let start = write(4);
-    assert_eq!(write(24), start);
+    let end = write(24);
+    assert!(end <= start, "grown from {start} to {end} bytes");
     drop(forgotten);
 }
