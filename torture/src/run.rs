@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 /// How long, and from which seed.
 #[derive(Args)]
+#[group(id = "simulation")]
 pub struct Arguments {
     /// How long it runs.
     #[arg(long, default_value_t = 1.0)]

@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tempfile::TempPath;
+use tempfile::NamedTempFile;
 
 /// A folder, with all that a store does in it. A change to its names survives a power loss once
 /// [`sync`](Self::sync) returned.
@@ -23,26 +23,12 @@ pub trait Folder: fmt::Debug + Send + Sync {
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) where it is no regular file.
     fn open(&self, name: &OsStr) -> io::Result<Disk>;
 
-    /// A new, empty file under a name that nothing else bears, and that name.
+    /// A new, empty file without its lasting name.
     ///
     /// # Errors
     ///
     /// Those of the file system.
-    fn make(&self) -> io::Result<(OsString, Disk)>;
-
-    /// Gives a file that was made here its lasting name. What does not succeed removes it.
-    ///
-    /// # Errors
-    ///
-    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists), where something bears that name.
-    fn publish(&self, made: &OsStr, name: &OsStr) -> io::Result<()>;
-
-    /// Removes a file.
-    ///
-    /// # Errors
-    ///
-    /// Those of the file system.
-    fn remove(&self, name: &OsStr) -> io::Result<()>;
+    fn make(&self) -> io::Result<Box<dyn Made>>;
 
     /// Makes what was done to the names in it last.
     ///
@@ -50,6 +36,24 @@ pub trait Folder: fmt::Debug + Send + Sync {
     ///
     /// Those of the file system.
     fn sync(&self) -> io::Result<()>;
+}
+
+/// A file that is being made; dropped, it is gone.
+#[allow(unreachable_pub, reason = "public for the fault harness alone")]
+pub trait Made {
+    /// The file.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    fn disk(&self) -> io::Result<Disk>;
+
+    /// Gives it its lasting name.
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists), where something bears that name.
+    fn publish(self: Box<Self>, name: &OsStr) -> io::Result<()>;
 }
 
 /// A name in a folder.
@@ -106,25 +110,17 @@ impl Folder for Directory {
         backend(file)
     }
 
-    fn make(&self) -> io::Result<(OsString, Disk)> {
+    fn make(&self) -> io::Result<Box<dyn Made>> {
+        #[cfg(target_os = "linux")]
+        if let Some(made) = nameless::make(&self.0) {
+            return Ok(Box::new(made));
+        }
         // Not made of the store's name, which may be as long as the system allows.
         let made = tempfile::Builder::new()
             .prefix(".cloakroom-")
             .suffix(".new")
             .tempfile_in(&self.0)?;
-        let disk = backend(made.reopen()?)?;
-        let path = made.into_temp_path().keep()?;
-        let name = path.file_name().unwrap_or_default().to_owned();
-        Ok((name, disk))
-    }
-
-    fn publish(&self, made: &OsStr, name: &OsStr) -> io::Result<()> {
-        let made = TempPath::try_from_path(self.0.join(made))?;
-        Ok(made.persist_noclobber(self.0.join(name))?)
-    }
-
-    fn remove(&self, name: &OsStr) -> io::Result<()> {
-        std::fs::remove_file(self.0.join(name))
+        Ok(Box::new(Named(made, self.0.clone())))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -133,5 +129,70 @@ impl Folder for Directory {
             File::open(&self.0)?.sync_all()?;
         }
         Ok(())
+    }
+}
+
+/// A file under a temporary name, which a maker that is killed leaves behind.
+struct Named(NamedTempFile, PathBuf);
+
+impl Made for Named {
+    fn disk(&self) -> io::Result<Disk> {
+        backend(self.0.reopen()?)
+    }
+
+    fn publish(self: Box<Self>, name: &OsStr) -> io::Result<()> {
+        let Self(file, folder) = *self;
+        file.persist_noclobber(folder.join(name))?;
+        Ok(())
+    }
+}
+
+/// Files without a name, which go with their maker.
+#[cfg(target_os = "linux")]
+mod nameless {
+    use super::{Disk, Made, backend};
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
+    use std::ffi::OsStr;
+    use std::fs::{File, OpenOptions};
+    use std::io;
+    use std::os::fd::AsRawFd;
+    use std::path::{Path, PathBuf};
+
+    struct Nameless(File, PathBuf);
+
+    impl Nameless {
+        /// Where the system shows it as long as it is open.
+        fn path(&self) -> PathBuf {
+            format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+        }
+    }
+
+    /// `None` where the file system or the system cannot.
+    pub(super) fn make(folder: &Path) -> Option<impl Made + 'static> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = openat(CWD, folder, flags, Mode::RUSR | Mode::WUSR).ok()?;
+        let made = Nameless(file.into(), folder.to_owned());
+        made.path().exists().then_some(made)
+    }
+
+    impl Made for Nameless {
+        fn disk(&self) -> io::Result<Disk> {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(self.path())?;
+            backend(file)
+        }
+
+        fn publish(self: Box<Self>, name: &OsStr) -> io::Result<()> {
+            let name = self.1.join(name);
+            Ok(linkat(
+                CWD,
+                self.path(),
+                CWD,
+                name,
+                AtFlags::SYMLINK_FOLLOW,
+            )?)
+        }
     }
 }

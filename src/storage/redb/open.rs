@@ -185,26 +185,23 @@ fn identify(file: Disk, options: OpenOptionsOf) -> Result<()> {
     Ok(())
 }
 
-/// Makes a store under a temporary name and gives it its own when it is whole (C7.3).
+/// Makes a store and gives it its name when it is whole (C7.3).
 fn create(location: &Location, options: OpenOptionsOf) -> Result<()> {
     let Location { folder, name, path } = location;
     let failed = |e: io::Error| io_error(path, "the store cannot be made", e);
-    let (temporary, disk) = folder.make().map_err(failed)?;
-    let made = guarded(|| {
+    let made = folder.make().map_err(failed)?;
+    let disk = made.disk().map_err(failed)?;
+    let whole = guarded(|| {
         let (disk, database) = on_disk(disk, options, &Arc::default())?;
         database.close().map_err(failure::database)?;
         disk.sync_data().map_err(failure::unsynced)?;
         disk.close().map_err(failure::unlock)
     });
-    if let Err(e) = made {
-        let _ = folder.remove(&temporary);
-        return Err(at(path, e));
-    }
-    match folder.publish(&temporary, name) {
-        Ok(()) => Ok(()),
+    whole.map_err(|e| at(path, e))?;
+    match made.publish(name) {
         // Another process was quicker; what it made is opened, or found locked, like any other.
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(failed(e)),
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(failed(e)),
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ mod loss;
 
 pub use file::{Change, apply};
 
-use cloakroom::torture::Folder;
+use cloakroom::torture::{Folder, Made};
 use fastrand::Rng;
 use file::{File, Handle};
 use redb::StorageBackend;
@@ -27,7 +27,7 @@ pub enum Call {
     SetLen,
     /// Making what was written to a file last.
     Sync,
-    /// Making, naming or removing a file.
+    /// Making or naming a file.
     Name,
     /// Making the names last.
     SyncNames,
@@ -88,7 +88,7 @@ pub struct Counts {
     pub extensions: u64,
     /// Syncs, those of the folder included.
     pub syncs: u64,
-    /// Files made, named or removed.
+    /// Files made or named.
     pub names: u64,
     /// Calls that were made to fail.
     pub faults: u64,
@@ -111,28 +111,14 @@ impl Counts {
     }
 }
 
-/// A change to the names of the folder.
-#[derive(Clone, Debug)]
-enum Naming {
-    Is(OsString, usize),
-    IsNot(OsString),
-}
-
 type Names = BTreeMap<OsString, usize>;
-
-fn rename(names: &mut Names, naming: &Naming) {
-    match naming {
-        Naming::Is(name, file) => drop(names.insert(name.clone(), *file)),
-        Naming::IsNot(name) => drop(names.remove(name)),
-    }
-}
 
 #[derive(Default)]
 struct State {
     files: Vec<File>,
     names: Names,
     kept_names: Names,
-    unsynced_names: Vec<Naming>,
+    unsynced_names: Vec<(OsString, usize)>,
     handles: usize,
     counts: Counts,
     fault: Option<Fault>,
@@ -194,9 +180,9 @@ impl State {
         }
     }
 
-    fn name(&mut self, naming: Naming) {
-        rename(&mut self.names, &naming);
-        self.unsynced_names.push(naming);
+    fn name(&mut self, name: &OsStr, file: usize) {
+        self.names.insert(name.to_owned(), file);
+        self.unsynced_names.push((name.to_owned(), file));
     }
 
     fn file(&self, name: &OsStr) -> Option<&File> {
@@ -310,9 +296,11 @@ impl Disk {
     pub fn after_power_loss(&self, chance: &mut Rng) -> Self {
         let state = self.lock();
         let mut names = state.kept_names.clone();
-        for naming in loss::some_of(&state.unsynced_names, chance) {
-            rename(&mut names, naming);
-        }
+        names.extend(
+            loss::some_of(&state.unsynced_names, chance)
+                .into_iter()
+                .cloned(),
+        );
         let files = state.files.iter();
         let left = State {
             files: files
@@ -464,38 +452,15 @@ impl Folder for Disk {
         Ok(self.handle(&mut state, file))
     }
 
-    fn make(&self) -> io::Result<(OsString, Arc<dyn StorageBackend>)> {
+    fn make(&self) -> io::Result<Box<dyn Made>> {
         let mut made = 0;
         self.naming(|state| {
             made = state.files.len();
             state.files.push(File::new(Vec::new()));
-            state.name(Naming::Is(temporary(made), made));
             Ok(())
         })?;
-        let handle = self.handle(&mut self.lock(), made);
-        Ok((temporary(made), handle))
-    }
-
-    fn publish(&self, made: &OsStr, name: &OsStr) -> io::Result<()> {
-        self.naming(|state| {
-            let file = *state.names.get(made).ok_or_else(not_found)?;
-            state.name(Naming::IsNot(made.to_owned()));
-            if state.names.contains_key(name) {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            state.name(Naming::Is(name.to_owned(), file));
-            Ok(())
-        })
-    }
-
-    fn remove(&self, name: &OsStr) -> io::Result<()> {
-        self.naming(|state| {
-            if !state.names.contains_key(name) {
-                return Err(not_found());
-            }
-            state.name(Naming::IsNot(name.to_owned()));
-            Ok(())
-        })
+        let disk = self.clone();
+        Ok(Box::new(Nameless { disk, file: made }))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -511,6 +476,25 @@ impl Folder for Disk {
     }
 }
 
-fn temporary(number: usize) -> OsString {
-    format!(".made-{number}").into()
+/// A file without a name.
+struct Nameless {
+    disk: Disk,
+    file: usize,
+}
+
+impl Made for Nameless {
+    fn disk(&self) -> io::Result<Arc<dyn StorageBackend>> {
+        Ok(self.disk.handle(&mut self.disk.lock(), self.file))
+    }
+
+    fn publish(self: Box<Self>, name: &OsStr) -> io::Result<()> {
+        let file = self.file;
+        self.disk.naming(|state| {
+            if state.names.contains_key(name) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            state.name(name, file);
+            Ok(())
+        })
+    }
 }
