@@ -114,6 +114,7 @@ pub use container::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use session::{PkgData, Session, SessionData};
+pub use storage::Damage;
 pub use store::{Check, Statistics, Store, StoreBuilder};
 pub use transaction::{Savepoint, Transaction, Txn};
 

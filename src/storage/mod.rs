@@ -75,8 +75,36 @@ pub(crate) trait Snapshot: Send + Sync {
     ) -> Result<Vec<(ClientKey, Result<SessionRow>)>>;
     /// The sessions that bear `owner`.
     fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>>;
-    /// How many package rows a container has, and how many of them cannot be read.
-    fn check_packages(&self, container: ContainerId) -> Result<(u64, Vec<Error>)>;
+}
+
+/// One thing that is damaged, and whose it is (C5.4).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Damage {
+    /// The container, where it is known. The unnamed container is `Some("")`.
+    pub container: Option<String>,
+    /// The client whose session is hit, where it is known.
+    pub client: Option<ClientKey>,
+    /// The package, where it is one.
+    pub package: Option<String>,
+    /// What is wrong.
+    pub error: Error,
+}
+
+/// What an engine found in its storage.
+#[derive(Clone, Debug)]
+pub(crate) enum Found {
+    /// A record that is damaged, lost, or not where it belongs.
+    Record(Damage),
+    /// A part of the structure that holds the records.
+    Structure(Damage),
+}
+
+/// How much was looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Checked {
+    pub(crate) sessions: u64,
+    pub(crate) packages: u64,
 }
 
 /// How a commit ended.
@@ -175,6 +203,8 @@ pub(crate) trait Storage: Send + Sync {
     /// Removes a bounded number of rows that unregistered containers and old tombstones left;
     /// returns how many.
     fn reclaim(&self, now: Timestamp) -> Result<u64>;
+    /// Looks at all that is stored as of one commit, while commits go on, and reports what is damaged.
+    fn check(&self, found: &mut dyn FnMut(Found)) -> Result<Checked>;
     fn counters(&self) -> Counters;
     /// Counts the containers registered and unregistered so far.
     fn registry(&self) -> u64;

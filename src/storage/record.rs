@@ -87,6 +87,11 @@ fn open<'a>(kind: Kind, key: &[u8], record: &'a [u8]) -> Result<&'a [u8]> {
     }
 }
 
+/// Whether the record at `key` is what was written there, whatever it holds.
+pub(crate) fn verify(kind: Kind, key: &[u8], record: &[u8]) -> Result<()> {
+    open(kind, key, record).map(drop)
+}
+
 /// What `decode` makes of a payload, which it must use up.
 fn whole<'a, T>(
     kind: Kind,

@@ -1,15 +1,16 @@
 //! The settings of a store, and how it is put together.
 
+use super::check::Check;
 use super::secrets::Secrets;
 use super::sweeper::Sweeper;
 use super::{Containers, Inner, Records, Store};
 use crate::clock::Clock;
 use crate::container::room;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::Limits;
 use crate::storage::quota::Quota;
 use crate::storage::redb::bugs::Bugs;
 use crate::storage::redb::{Bounds, Contents, Engine, EngineRules, OpenOptions};
+use crate::storage::{Found, Limits};
 use crate::transaction::{House, Registry, Reruns, Rules, Turns, Worker};
 use arc_swap::ArcSwap;
 use std::path::Path;
@@ -188,8 +189,10 @@ impl StoreBuilder {
         self
     }
 
-    /// Whether the whole file is verified when it is opened, which takes time in proportion to its size
-    /// (C5.4). Default: no.
+    /// Whether the whole file is verified before it is opened, which takes time in proportion to its size
+    /// (C5.4). What [`Store::check`] would find makes opening fail with
+    /// [`Corrupt`](ErrorKind::Corrupt), which names the first of the sessions hit; the file is then as it
+    /// was. Default: no.
     #[must_use]
     pub fn verify_on_open(mut self, verify: bool) -> Self {
         self.verify_on_open = verify;
@@ -230,12 +233,37 @@ impl StoreBuilder {
     }
 
     fn build(self, path: Option<&Path>) -> Result<Store> {
-        let (engine, contents) = Engine::open(
-            path,
+        self.opened(path, |options, clock, rules, found| {
+            Engine::open(path, options, clock, rules, found)
+        })
+    }
+
+    /// Opens the engine. What verifying the file finds is the error.
+    fn opened(
+        self,
+        path: Option<&Path>,
+        open: impl FnOnce(
+            OpenOptions,
+            Clock,
+            EngineRules,
+            &mut dyn FnMut(Found),
+        ) -> Result<(Engine, Contents)>,
+    ) -> Result<Store> {
+        let mut check = Check::default();
+        let opened = open(
             self.options(),
             self.clock.clone(),
             self.engine_rules(),
-        )?;
+            &mut |found| check.note(found),
+        );
+        check.into_result().map_err(|e| match path {
+            Some(path) => {
+                let kind = e.kind();
+                e.of_file(path, kind)
+            }
+            None => e,
+        })?;
+        let (engine, contents) = opened?;
         self.wire(engine, contents)
     }
 
@@ -270,13 +298,12 @@ impl StoreBuilder {
         name: &str,
     ) -> Result<Store> {
         let location = crate::storage::redb::Location::within(folder, name);
-        let rules = self.engine_rules();
-        let (engine, contents) =
-            Engine::open_at(&location, self.options(), self.clock.clone(), rules)?;
-        self.wire(engine, contents)
+        self.opened(Some(Path::new(name)), |options, clock, rules, found| {
+            Engine::open_at(&location, options, clock, rules, found)
+        })
     }
 
-    fn options(&self) -> OpenOptions {
+    pub(super) fn options(&self) -> OpenOptions {
         OpenOptions {
             cache_size: self.cache_size,
             verify: self.verify_on_open,
@@ -332,22 +359,7 @@ impl StoreBuilder {
             inner: Arc::new(inner),
         };
         store.start(self.implicit_sweeps)?;
-        if self.verify_on_open {
-            verify(&store)?;
-        }
         Ok(store)
-    }
-}
-
-fn verify(store: &Store) -> Result<()> {
-    let check = store.check()?;
-    match check.errors.into_iter().next() {
-        None => Ok(()),
-        Some(first) => Err(Error::new(
-            ErrorKind::Corrupt,
-            format!("{} records of the store are damaged", check.damaged),
-        )
-        .with_source(first)),
     }
 }
 

@@ -4,6 +4,7 @@
 use super::failure::{self, guarded};
 use super::file::{Disk, Io};
 use super::group::{Databases, Group};
+use super::inspect::{Frozen, Side};
 use super::open::{self, Identity, OpenOptionsOf};
 use super::queue::{CommitJob, Job, gone, reopening};
 use super::snapshot::{Readers, RedbSnapshot};
@@ -134,6 +135,7 @@ impl Committer {
                     let result = self.exclusive(|group| group.reclaim(now));
                     drop(reply.send(result));
                 }
+                Job::Freeze(reply) => drop(reply.send(self.freeze())),
             }
         }
         if !group.is_empty() {
@@ -190,6 +192,21 @@ impl Committer {
         for (job, outcome) in answers {
             job.answer(outcome);
         }
+    }
+
+    /// What is stored as of the newest commit, to look at while commits go on.
+    fn freeze(&self) -> Result<Frozen> {
+        let Some(databases) = &self.databases else {
+            return Err(reopening());
+        };
+        let side = |disk: &Disk, database: &Database| Side::new(disk.clone(), database);
+        guarded(|| {
+            Ok(Frozen {
+                file: side(&self.file_disk, &databases.file)?,
+                memory: side(&self.memory_disk, &databases.memory)?,
+                reopened: self.shared.counters.reopened.load(Ordering::Relaxed),
+            })
+        })
     }
 
     fn count(&self, answers: &[(CommitJob, Outcome)]) {

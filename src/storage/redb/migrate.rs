@@ -13,13 +13,13 @@ use redb::{Database, ReadableDatabase, TableError, WriteTransaction};
 const MIGRATIONS: [fn(&WriteTransaction) -> Result<()>; 1] = [initial::migrate];
 
 /// The format that this build writes.
-const CURRENT: u32 = MIGRATIONS.len() as u32;
+pub(super) const CURRENT: u32 = MIGRATIONS.len() as u32;
 
-const KEY: &str = "format";
+pub(super) const KEY: &str = "format";
 /// Stands before the number, and is never sealed or moved, so that every build can tell any other's file.
 const MARK: &[u8] = b"cloakroom";
 
-fn parse(value: &[u8]) -> Option<u32> {
+pub(super) fn parse(value: &[u8]) -> Option<u32> {
     let number = value.strip_prefix(MARK)?;
     Some(u32::from_le_bytes(number.try_into().ok()?))
 }

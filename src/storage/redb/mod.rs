@@ -7,8 +7,10 @@ pub(crate) mod failure;
 mod file;
 pub(crate) mod folder;
 mod group;
+mod inspect;
 mod migrate;
 mod open;
+mod pages;
 mod queue;
 mod room;
 mod snapshot;
@@ -24,8 +26,8 @@ pub(crate) use room::Bounds;
 use super::quota::Quota;
 use super::record::ContainerRecord;
 use super::{
-    ChangeSet, ContainerId, Counters, Done, Outside, SecretRecord, Settings, Snapshot, Storage,
-    Touch, TouchAt,
+    ChangeSet, Checked, ContainerId, Counters, Done, Found, Outside, SecretRecord, Settings,
+    Snapshot, Storage, Touch, TouchAt,
 };
 use crate::client_id::ClientKey;
 use crate::clock::{Clock, Timestamp};
@@ -113,15 +115,17 @@ pub(crate) struct EngineRules {
 }
 
 impl Engine {
-    /// Opens the store at `path`, or a new one in memory.
+    /// Opens the store at `path`, or a new one in memory. What verifying the file finds is reported,
+    /// and the store is then not opened.
     pub(crate) fn open(
         path: Option<&Path>,
         options: OpenOptions,
         clock: Clock,
         rules: EngineRules,
+        found: &mut dyn FnMut(Found),
     ) -> Result<(Self, Contents)> {
         match path {
-            Some(path) => Self::open_at(&open::location(path)?, options, clock, rules),
+            Some(path) => Self::open_at(&open::location(path)?, options, clock, rules, found),
             None => {
                 let io = Arc::<Io>::default();
                 let opened = open::in_memory(options, &io)?;
@@ -136,9 +140,10 @@ impl Engine {
         options: OpenOptions,
         clock: Clock,
         rules: EngineRules,
+        found: &mut dyn FnMut(Found),
     ) -> Result<(Self, Contents)> {
         let io = Arc::<Io>::default();
-        let opened = open::open_or_create(location, options, &io)?;
+        let opened = open::open_or_create(location, options, &io, found)?;
         Self::start(opened, Some(location), io, options, clock, rules)
     }
 
@@ -256,6 +261,18 @@ impl Storage for Engine {
 
     fn reclaim(&self, now: Timestamp) -> Result<u64> {
         self.ask(|reply| Job::Reclaim(now, reply))
+    }
+
+    fn check(&self, found: &mut dyn FnMut(Found)) -> Result<Checked> {
+        let frozen = self.ask(Job::Freeze)?;
+        let reopened = frozen.reopened;
+        let checked = frozen.inspect(found);
+        // Whoever opens the file again knows nothing of our hold on its pages.
+        self.snapshot()?;
+        if reopened != self.shared.counters.reopened.load(Ordering::Relaxed) {
+            return Err(queue::reopening());
+        }
+        checked
     }
 
     fn counters(&self) -> Counters {

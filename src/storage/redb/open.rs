@@ -4,11 +4,12 @@ use super::bugs::Bugs;
 use super::failure::{self, guarded};
 use super::file::{Counted, Disk, Io, Rehearsal};
 use super::folder::Location;
+use super::inspect::{examine, inspect_file};
 use super::migrate;
 use super::tables::{CONTAINERS, META, RETIRED};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, Kind, Plain, open_plain, seal_plain};
-use crate::storage::{ContainerId, SecretRecord};
+use crate::storage::{ContainerId, Found, SecretRecord};
 use redb::backends::InMemoryBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 use std::io;
@@ -45,11 +46,11 @@ pub(super) fn at(path: &Path, error: Error) -> Error {
     error.of_file(path, kind)
 }
 
-fn io_error(path: &Path, what: &str, error: io::Error) -> Error {
+pub(super) fn io_error(path: &Path, what: &str, error: io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("{}: {what}", path.display())).with_source(error)
 }
 
-fn not_a_store(path: &Path, why: &str) -> Error {
+pub(super) fn not_a_store(path: &Path, why: &str) -> Error {
     Error::new(
         ErrorKind::NotAStore,
         format!("{} is not a store: {why}", path.display()),
@@ -61,9 +62,10 @@ pub(super) fn open_or_create(
     location: &Location,
     options: OpenOptionsOf,
     io: &Arc<Io>,
+    found: &mut dyn FnMut(Found),
 ) -> Result<(Disk, Database)> {
     let path = &location.path;
-    let found = match location.folder.open(&location.name) {
+    let file = match location.folder.open(&location.name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             create(location, options)?;
             location
@@ -71,7 +73,7 @@ pub(super) fn open_or_create(
                 .open(&location.name)
                 .map_err(|e| io_error(path, "the new store cannot be opened", e))?
         }
-        found => found.map_err(|e| match e.kind() {
+        opened => opened.map_err(|e| match e.kind() {
             io::ErrorKind::IsADirectory => not_a_store(path, "it is a folder"),
             io::ErrorKind::InvalidInput => not_a_store(path, "it is no regular file"),
             _ => io_error(path, "the store cannot be opened", e),
@@ -83,13 +85,13 @@ pub(super) fn open_or_create(
         synced.map_err(|e| io_error(path, "the store's folder cannot be synced", e))
     };
     let opened =
-        guarded(|| open_existing(path, &found, options, io)).and_then(|(disk, database)| {
+        guarded(|| open_existing(path, &file, options, io, found)).and_then(|(disk, database)| {
             let (database, ()) = failure::guarded_on(database, lasts)?;
             Ok((disk, database))
         });
     opened.inspect_err(|_| {
         // Not left to the end of the handle, which a process being started may share.
-        let _ = found.close();
+        let _ = file.close();
     })
 }
 
@@ -141,9 +143,6 @@ fn build(inner: Disk, options: OpenOptionsOf, io: &Arc<Io>) -> Result<Database> 
 fn builder(options: OpenOptionsOf) -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(options.cache_size);
-    if options.verify {
-        builder.set_check_integrity_on_open(true);
-    }
     builder
 }
 
@@ -153,6 +152,7 @@ fn open_existing(
     file: &Disk,
     options: OpenOptionsOf,
     io: &Arc<Io>,
+    found: &mut dyn FnMut(Found),
 ) -> Result<(Disk, Database)> {
     const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
     let unreadable = |e| io_error(path, "the store cannot be read", e);
@@ -167,12 +167,37 @@ fn open_existing(
     if start != MAGIC {
         return Err(not_a_store(path, "it is of another kind"));
     }
-    identify(file.clone(), options)
+    identify(file.clone(), options, found)
         .and_then(|()| on_disk(file.clone(), options, io))
         .map_err(|e| at(path, e))
 }
 
-fn identify(file: Disk, options: OpenOptionsOf) -> Result<()> {
+/// Whether this build can open the file, and may: what is damaged is found out before redb, which
+/// trusts what it reads, changes a byte.
+fn identify(file: Disk, options: OpenOptionsOf, found: &mut dyn FnMut(Found)) -> Result<()> {
+    let identified = rehearse(file.clone(), options);
+    // Another error tells that it is no store of ours to look at. Whatever it tells, the lock is held.
+    if identified
+        .as_ref()
+        .is_err_and(|e| e.kind() != ErrorKind::Corrupt)
+    {
+        return identified;
+    }
+    if options.verify {
+        let mut any = false;
+        inspect_file(&file, &mut |what| {
+            any = true;
+            found(what);
+        })?;
+        if any {
+            return Err(Error::new(ErrorKind::Corrupt, "the store is damaged"));
+        }
+    }
+    identified?;
+    examine(&file)
+}
+
+fn rehearse(file: Disk, options: OpenOptionsOf) -> Result<()> {
     let rehearsal = Rehearsal::new(file)
         .map_err(|e| Error::new(ErrorKind::Io, "the store cannot be read").with_source(e))?;
     let database = guarded(|| {

@@ -1,6 +1,7 @@
 //! The queue before the writer thread: what may be asked of it, how much may wait, and who is answered
 //! what.
 
+use super::inspect::Frozen;
 use super::room::{Bounds, Room};
 use crate::clock::Timestamp;
 use crate::contain::contain;
@@ -90,13 +91,14 @@ pub(super) enum Job {
     Commit(CommitJob),
     Configure(Settings, SyncSender<Result<()>>),
     Reclaim(Timestamp, SyncSender<Result<u64>>),
+    Freeze(SyncSender<Result<Frozen>>),
 }
 
 impl Job {
     fn bytes(&self) -> usize {
         match self {
             Self::Commit(job) => job.bytes,
-            Self::Configure(..) | Self::Reclaim(..) => 0,
+            Self::Configure(..) | Self::Reclaim(..) | Self::Freeze(_) => 0,
         }
     }
 
@@ -105,6 +107,7 @@ impl Job {
             Self::Commit(job) => job.answer(Outcome::Failed(error, None)),
             Self::Configure(_, reply) => drop(reply.send(Err(error))),
             Self::Reclaim(_, reply) => drop(reply.send(Err(error))),
+            Self::Freeze(reply) => drop(reply.send(Err(error))),
         }
     }
 }

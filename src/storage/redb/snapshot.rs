@@ -117,8 +117,4 @@ impl Snapshot for RedbSnapshot {
             Ok(found)
         })
     }
-
-    fn check_packages(&self, container: ContainerId) -> Result<(u64, Vec<Error>)> {
-        self.read_in(container, |reader| reader.check_packages(container))
-    }
 }

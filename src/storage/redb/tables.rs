@@ -113,34 +113,9 @@ impl Reader {
             Ok(found)
         })
     }
-
-    /// Counts the package rows of a container, and the errors of those that cannot be read.
-    pub(super) fn check_packages(
-        &self,
-        container: ContainerId,
-    ) -> Result<(u64, Vec<crate::error::Error>)> {
-        let from = container.0.to_be_bytes();
-        let to = container.0.saturating_add(1).to_be_bytes();
-        guarded(|| {
-            let rows = self
-                .packages
-                .range::<&[u8]>(from.as_slice()..to.as_slice())
-                .map_err(failure::storage)?;
-            let (mut count, mut errors) = (0, Vec::new());
-            for row in rows {
-                let (key, record) = row.map_err(failure::storage)?;
-                count += 1;
-                let record = Bytes::copy_from_slice(record.value());
-                if let Err(e) = PackageRow::decode(key.value(), record) {
-                    errors.push(e);
-                }
-            }
-            Ok((count, errors))
-        })
-    }
 }
 
-fn session_of(owner_key: &[u8; 36]) -> Option<(ContainerId, ClientKey)> {
+pub(super) fn session_of(owner_key: &[u8; 36]) -> Option<(ContainerId, ClientKey)> {
     let session: &[u8; 20] = owner_key.last_chunk()?;
     let container: &[u8; 4] = session.first_chunk()?;
     Some((

@@ -1,0 +1,542 @@
+//! Looks at every page and every row of a store, and holds what they say of each other against each
+//! other (C5.4). It changes nothing and needs no working database.
+
+use super::file::Disk;
+use super::pages::{BadPage, Mend, Met, Pages, Table, check_header, header_of};
+use super::tables::{owner_key, session_of};
+use super::{failure, migrate};
+use crate::client_id::ClientKey;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::merge::lost_package;
+use crate::storage::record::{
+    self, ContainerRecord, Kind, PackageRow, SessionRow, client_of, open_plain, package_key,
+};
+use crate::storage::{Checked, ContainerId, Damage, Found};
+use bytes::Bytes;
+use redb::{Database, ReadTransaction, ReadableDatabase};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A store as of one commit; commits go on meanwhile.
+pub(super) struct Frozen {
+    pub(super) file: Side,
+    pub(super) memory: Side,
+    /// How often the store had been reopened by then.
+    pub(super) reopened: u64,
+}
+
+/// One database of it.
+pub(super) struct Side {
+    pages: Pages,
+    system: Vec<BadPage>,
+    /// Keeps the pages of the rows from being used again. Those of redb's own tables are not kept
+    /// by it, but they are few.
+    _hold: ReadTransaction,
+}
+
+impl Side {
+    /// To be made while nobody writes.
+    pub(super) fn new(disk: Disk, database: &Database) -> Result<Self> {
+        let hold = database.begin_read().map_err(failure::transaction)?;
+        let mut pages = Pages::new(disk, Mend::Nothing)?;
+        let mut system = Vec::new();
+        pages.check_system(|_, page| system.push(page))?;
+        Ok(Self {
+            pages,
+            system,
+            _hold: hold,
+        })
+    }
+}
+
+impl Frozen {
+    pub(super) fn inspect(mut self, found: &mut dyn FnMut(Found)) -> Result<Checked> {
+        let mut inspection = Inspection::new(found);
+        let system = self.file.system.iter().chain(&self.memory.system);
+        system.for_each(|page| inspection.page("system", page));
+        inspection.store(&mut self.file.pages)?;
+        let tables = inspection.tables(&mut self.memory.pages)?;
+        inspection.rows(&mut self.memory.pages, &tables)?;
+        Ok(inspection.checked)
+    }
+}
+
+/// Looks at what redb does not verify and yet trusts, whatever a store is opened for: the header, and
+/// which pages are in use.
+pub(super) fn examine(disk: &Disk) -> Result<()> {
+    check_header(&header_of(disk)?)?;
+    let mut bad = 0_u64;
+    Pages::new(disk.clone(), Mend::Nothing)?.check_system(|_, _| bad += 1)?;
+    match bad {
+        0 => Ok(()),
+        _ => Err(corrupt("the file's own bookkeeping is damaged")),
+    }
+}
+
+/// Looks at everything in a file that nobody has open.
+pub(super) fn inspect_file(disk: &Disk, found: &mut dyn FnMut(Found)) -> Result<Checked> {
+    let mut inspection = Inspection::new(found);
+    if let Err(error) = check_header(&header_of(disk)?) {
+        inspection.structure(error);
+    }
+    let mut pages = match Pages::new(disk.clone(), Mend::Nothing) {
+        Ok(pages) => pages,
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            inspection.structure(error);
+            return Ok(inspection.checked);
+        }
+        Err(error) => return Err(error),
+    };
+    let mut system = Vec::new();
+    pages.check_system(|_, page| system.push(page))?;
+    system
+        .iter()
+        .for_each(|page| inspection.page("system", page));
+    inspection.store(&mut pages)?;
+    Ok(inspection.checked)
+}
+
+fn corrupt(why: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Corrupt, why)
+}
+
+/// A damaged page, and the keys that belong in it or below it. Of no key more is told than its session's.
+pub(super) fn bad_page(table: &str, page: &BadPage) -> Damage {
+    let hex = |key: &Option<Vec<u8>>| match key {
+        None => "the end".to_owned(),
+        Some(key) => key.iter().take(36).map(|b| format!("{b:02x}")).collect(),
+    };
+    let error = corrupt(format!(
+        "a page of the table {table:?} is damaged: {}; it leads to the keys after {} up to {}",
+        page.why,
+        hex(&page.after),
+        hex(&page.up_to),
+    ));
+    Damage {
+        container: None,
+        client: None,
+        package: None,
+        error,
+    }
+}
+
+type Tables = BTreeMap<String, Table>;
+
+/// Where a row is, as far as its key tells.
+#[derive(Clone, Copy)]
+pub(super) struct Whose<'a> {
+    pub(super) container: ContainerId,
+    pub(super) client: ClientKey,
+    pub(super) package: Option<&'a str>,
+}
+
+/// What a look-up of a session finds.
+enum Looked {
+    Row(SessionRow),
+    Damaged,
+    Absent,
+}
+
+struct Inspection<'a> {
+    found: &'a mut dyn FnMut(Found),
+    names: BTreeMap<ContainerId, String>,
+    retired: BTreeSet<u32>,
+    checked: Checked,
+}
+
+impl<'a> Inspection<'a> {
+    fn new(found: &'a mut dyn FnMut(Found)) -> Self {
+        Self {
+            found,
+            names: BTreeMap::new(),
+            retired: BTreeSet::new(),
+            checked: Checked::default(),
+        }
+    }
+
+    fn structure(&mut self, error: Error) {
+        (self.found)(Found::Structure(Damage {
+            container: None,
+            client: None,
+            package: None,
+            error,
+        }));
+    }
+
+    fn page(&mut self, table: &str, page: &BadPage) {
+        (self.found)(Found::Structure(bad_page(table, page)));
+    }
+
+    /// A row of the store's own.
+    fn own(&mut self, error: Error) {
+        (self.found)(Found::Record(Damage {
+            container: error.container().map(str::to_owned),
+            client: None,
+            package: None,
+            error,
+        }));
+    }
+
+    fn row(&mut self, whose: &Whose<'_>, error: Error) {
+        let name = self.names.get(&whose.container);
+        let error = match name {
+            Some(name) => error.in_container(name.as_str()),
+            None => error,
+        };
+        let error = match whose.package {
+            Some(package) => error.in_package(package),
+            None => error,
+        };
+        (self.found)(Found::Record(Damage {
+            container: name.cloned(),
+            client: Some(whose.client),
+            package: whose.package.map(str::to_owned),
+            error,
+        }));
+    }
+
+    /// The file: what it says of itself, then its rows.
+    fn store(&mut self, pages: &mut Pages) -> Result<()> {
+        let tables = self.tables(pages)?;
+        self.meta(pages, &tables)?;
+        self.containers(pages, &tables)?;
+        self.rows(pages, &tables)
+    }
+
+    fn tables(&mut self, pages: &mut Pages) -> Result<Tables> {
+        let mut bad = Vec::new();
+        let tables = pages.tables(|_, page| bad.push(page))?;
+        bad.iter().for_each(|page| self.page("tables", page));
+        const OURS: [&str; 7] = [
+            "meta",
+            "containers",
+            "retired",
+            "sessions",
+            "packages",
+            "tombstones",
+            "owners",
+        ];
+        for name in OURS {
+            if !tables.contains_key(name) {
+                self.own(corrupt(format!("the table {name:?} is lost")));
+            }
+        }
+        Ok(tables)
+    }
+
+    /// Visits the rows of a table, reports its damaged pages, and how many rows are lost.
+    fn each(
+        &mut self,
+        pages: &mut Pages,
+        tables: &Tables,
+        name: &str,
+        mut visit: impl FnMut(&mut Self, &[u8], &[u8], bool) -> Result<()>,
+    ) -> Result<()> {
+        let Some(table) = tables.get(name) else {
+            return Ok(());
+        };
+        let mut count = 0_u64;
+        let mut last: Option<Vec<u8>> = None;
+        let mut disorder = 0_u64;
+        pages.walk(table, |met| {
+            match met {
+                Met::Row { key, value, sound } => {
+                    count += 1;
+                    // Numbers are in an order of their own.
+                    if name != "retired" && last.as_deref().is_some_and(|last| last >= key) {
+                        disorder += 1;
+                    }
+                    let last = last.get_or_insert_default();
+                    last.clear();
+                    last.extend_from_slice(key);
+                    visit(self, key, value, sound)?;
+                }
+                Met::Bad(page) => self.page(name, &page),
+            }
+            Ok(())
+        })?;
+        if disorder > 0 {
+            self.own(corrupt(format!(
+                "{disorder} rows of the table {name:?} are out of order"
+            )));
+        }
+        if count != table.length {
+            self.own(corrupt(format!(
+                "the table {name:?} has {count} rows that can be reached, of {}",
+                table.length
+            )));
+        }
+        Ok(())
+    }
+
+    fn meta(&mut self, pages: &mut Pages, tables: &Tables) -> Result<()> {
+        let mut missing =
+            BTreeSet::from(["format", "identity", "secrets", "epoch", "next-container"]);
+        self.each(pages, tables, "meta", |this, key, value, _| {
+            let name = String::from_utf8_lossy(key);
+            missing.remove(&*name);
+            let sound = match &*name {
+                migrate::KEY => migrate::parse(value)
+                    .map(drop)
+                    .ok_or_else(|| corrupt("damaged")),
+                _ => record::verify(Kind::Meta, key, value),
+            };
+            if let Err(error) = sound {
+                let why = format!("the store's record {name:?} is damaged");
+                this.own(corrupt(why).with_source(error));
+            }
+            Ok(())
+        })?;
+        for name in missing {
+            self.own(corrupt(format!("the store's record {name:?} is missing")));
+        }
+        Ok(())
+    }
+
+    fn containers(&mut self, pages: &mut Pages, tables: &Tables) -> Result<()> {
+        self.each(pages, tables, "containers", |this, key, value, _| {
+            let name = String::from_utf8_lossy(key);
+            match ContainerRecord::decode(&name, value) {
+                Ok(record) => drop(this.names.insert(ContainerId(record.id), record.name)),
+                Err(error) => {
+                    // Its number is known although its record is not.
+                    if name.is_empty() {
+                        this.names.insert(ContainerId::UNNAMED, String::new());
+                    }
+                    this.own(error.in_container(name));
+                }
+            }
+            Ok(())
+        })?;
+        if !self.names.contains_key(&ContainerId::UNNAMED) {
+            self.own(corrupt("the unnamed container's record is missing").in_container(""));
+            self.names.insert(ContainerId::UNNAMED, String::new());
+        }
+        self.each(pages, tables, "retired", |this, key, _, _| {
+            if let Ok(id) = <[u8; 4]>::try_from(key) {
+                this.retired.insert(u32::from_le_bytes(id));
+            }
+            Ok(())
+        })
+    }
+
+    /// The rows of sessions in one database, and what they say of each other.
+    fn rows(&mut self, pages: &mut Pages, tables: &Tables) -> Result<()> {
+        let mut look = Look {
+            pages: pages.twin(),
+            tables,
+        };
+        self.sessions(pages, &mut look)?;
+        self.packages(pages, &mut look)?;
+        self.owners(pages, &mut look)?;
+        self.tombstones(pages, &mut look)
+    }
+
+    /// Whether the rows of this container count; those of an ended one are being removed.
+    fn counts(&mut self, whose: &Whose<'_>) -> bool {
+        if self.retired.contains(&whose.container.0) {
+            return false;
+        }
+        if !self.names.contains_key(&whose.container) {
+            self.row(whose, corrupt("its container is not registered"));
+            return false;
+        }
+        true
+    }
+
+    fn sessions(&mut self, pages: &mut Pages, look: &mut Look<'_>) -> Result<()> {
+        self.each(pages, look.tables, "sessions", |this, key, value, sound| {
+            let Some(whose) = whose(key) else {
+                this.own(corrupt("a session's key is damaged"));
+                return Ok(());
+            };
+            if !this.counts(&whose) {
+                return Ok(());
+            }
+            this.checked.sessions += 1;
+            let row = match SessionRow::decode(key, value) {
+                Ok(row) => row,
+                Err(error) => {
+                    this.row(&whose, error);
+                    return Ok(());
+                }
+            };
+            if !sound && !look.finds("sessions", key, value)? {
+                this.row(&whose, corrupt("the session is there, but is not found"));
+            }
+            this.packages_of(&whose, &row, look)?;
+            if let Some(owner) = &row.owner
+                && let Some(session) = key.first_chunk()
+                && !look.finds("owners", &owner_key(owner, *session), &[])?
+            {
+                this.row(
+                    &whose,
+                    corrupt("the session is not in the list of its owner"),
+                );
+            }
+            Ok(())
+        })
+    }
+
+    fn packages_of(
+        &mut self,
+        whose: &Whose<'_>,
+        row: &SessionRow,
+        look: &mut Look<'_>,
+    ) -> Result<()> {
+        for package in &row.packages {
+            let key = package_key(whose.container, whose.client, package);
+            let error = match look.get("packages", &key) {
+                Ok(Some(record)) => PackageRow::decode(&key, Bytes::from(record)).err(),
+                Ok(None) => Some(lost_package()),
+                Err(error) if error.kind() == ErrorKind::Corrupt => Some(error),
+                Err(error) => return Err(error),
+            };
+            if let Some(error) = error {
+                let whose = Whose {
+                    package: Some(package),
+                    ..*whose
+                };
+                self.row(&whose, error);
+            }
+        }
+        Ok(())
+    }
+
+    fn packages(&mut self, pages: &mut Pages, look: &mut Look<'_>) -> Result<()> {
+        let mut of: Option<(Vec<u8>, Looked)> = None;
+        self.each(pages, look.tables, "packages", |this, key, value, _| {
+            let Some((session, whose)) = key.split_at_checked(20).zip(whose(key)) else {
+                this.own(corrupt("a package's key is damaged"));
+                return Ok(());
+            };
+            let session = session.0;
+            if !this.counts(&whose) {
+                return Ok(());
+            }
+            this.checked.packages += 1;
+            if of.as_ref().is_none_or(|(known, _)| known != session) {
+                of = Some((session.to_vec(), look.session(session)?));
+            }
+            let error = match of.as_ref().map(|(_, looked)| looked) {
+                // It was looked at with its session.
+                Some(Looked::Row(row)) if row.has(whose.package.unwrap_or_default()) => None,
+                Some(Looked::Row(_)) => Some(corrupt("its session does not list the package")),
+                Some(Looked::Damaged) => {
+                    PackageRow::decode(key, Bytes::copy_from_slice(value)).err()
+                }
+                Some(Looked::Absent) | None => Some(corrupt("the package's session is lost")),
+            };
+            if let Some(error) = error {
+                this.row(&whose, error);
+            }
+            Ok(())
+        })
+    }
+
+    fn owners(&mut self, pages: &mut Pages, look: &mut Look<'_>) -> Result<()> {
+        self.each(pages, look.tables, "owners", |this, key, _, sound| {
+            let session = <&[u8; 36]>::try_from(key)
+                .ok()
+                .map(|key| (key, session_of(key)));
+            let Some((key, Some((container, client)))) = session else {
+                this.own(corrupt("a key in the list of owners is damaged"));
+                return Ok(());
+            };
+            let whose = Whose {
+                container,
+                client,
+                package: None,
+            };
+            if !this.counts(&whose) {
+                return Ok(());
+            }
+            let session = key.last_chunk::<20>().copied().unwrap_or([0; 20]);
+            let wrong = match look.session(&session)? {
+                Looked::Row(row) => row.owner.is_none_or(|o| owner_key(&o, session) != *key),
+                Looked::Damaged => false,
+                Looked::Absent => true,
+            };
+            if wrong {
+                let why = "the list of an owner names the session, which is lost or another's";
+                this.row(&whose, corrupt(why));
+            } else if !sound && !look.finds("owners", key, &[])? {
+                this.row(&whose, corrupt("the list of its owner is damaged"));
+            }
+            Ok(())
+        })
+    }
+
+    fn tombstones(&mut self, pages: &mut Pages, look: &mut Look<'_>) -> Result<()> {
+        self.each(
+            pages,
+            look.tables,
+            "tombstones",
+            |this, key, value, sound| {
+                let Ok(client) = <[u8; 16]>::try_from(key) else {
+                    this.own(corrupt("the key of an ended session is damaged"));
+                    return Ok(());
+                };
+                let error = match open_plain::<i64>(Kind::Tombstone, key, value) {
+                    Err(error) => Some(error),
+                    Ok(_) if sound || look.finds("tombstones", key, value)? => None,
+                    Ok(_) => Some(corrupt("an ended session is not found")),
+                };
+                if let Some(error) = error {
+                    (this.found)(Found::Record(Damage {
+                        container: None,
+                        client: Some(ClientKey::from_bytes(client)),
+                        package: None,
+                        error,
+                    }));
+                }
+                Ok(())
+            },
+        )
+    }
+}
+
+/// The key of a session or of a package, taken apart.
+pub(super) fn whose(key: &[u8]) -> Option<Whose<'_>> {
+    let (session, package) = key.split_first_chunk::<20>()?;
+    let container = session.first_chunk::<4>()?;
+    Some(Whose {
+        container: ContainerId(u32::from_be_bytes(*container)),
+        client: client_of(session),
+        package: str::from_utf8(package).ok().filter(|p| !p.is_empty()),
+    })
+}
+
+/// Looks rows up as redb would.
+struct Look<'a> {
+    pages: Pages,
+    tables: &'a Tables,
+}
+
+impl Look<'_> {
+    fn get(&mut self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        match self.tables.get(table) {
+            Some(table) => self.pages.get(table, key),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a look-up of `key` gives `value`.
+    fn finds(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<bool> {
+        match self.get(table, key) {
+            Ok(found) => Ok(found.as_deref() == Some(value)),
+            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn session(&mut self, key: &[u8]) -> Result<Looked> {
+        Ok(match self.get("sessions", key) {
+            Ok(Some(record)) => {
+                SessionRow::decode(key, &record).map_or(Looked::Damaged, Looked::Row)
+            }
+            Ok(None) => Looked::Absent,
+            Err(error) if error.kind() == ErrorKind::Corrupt => Looked::Damaged,
+            Err(error) => return Err(error),
+        })
+    }
+}
