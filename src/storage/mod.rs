@@ -100,6 +100,16 @@ pub(crate) enum Found {
     Structure(Damage),
 }
 
+/// What of a damaged store is in a new one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Salvaged {
+    pub(crate) sessions: u64,
+    pub(crate) packages: u64,
+    pub(crate) mended: u64,
+    pub(crate) new_identity: bool,
+    pub(crate) new_secrets: bool,
+}
+
 /// How much was looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Checked {

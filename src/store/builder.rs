@@ -319,6 +319,10 @@ impl StoreBuilder {
         }
     }
 
+    pub(super) fn gives_secrets(&self) -> bool {
+        !self.secrets.0.is_empty()
+    }
+
     fn wire(self, engine: Engine, contents: Contents) -> Result<Store> {
         let registry = Registry::new(0, contents.containers.iter().map(room))?;
         let (secrets, ids) = Secrets::new(contents.secrets, &self.secrets.0)?;

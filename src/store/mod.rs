@@ -2,12 +2,14 @@
 
 mod builder;
 mod check;
+mod salvage;
 mod secrets;
 mod statistics;
 mod sweeper;
 
 pub use builder::StoreBuilder;
 pub use check::Check;
+pub use salvage::Salvage;
 pub use statistics::Statistics;
 
 use crate::client_id::{ClientIds, ClientKey};

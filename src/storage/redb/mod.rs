@@ -13,6 +13,7 @@ mod open;
 mod pages;
 mod queue;
 mod room;
+mod salvage;
 mod snapshot;
 mod superseded;
 mod tables;
@@ -22,6 +23,7 @@ mod unsettled;
 use file::Disk;
 pub(crate) use open::OpenOptionsOf as OpenOptions;
 pub(crate) use room::Bounds;
+pub(crate) use salvage::{OwnSecrets, salvage};
 
 use super::quota::Quota;
 use super::record::ContainerRecord;
