@@ -13,6 +13,7 @@
 pub mod child;
 pub mod descriptors;
 pub mod disk;
+pub mod flips;
 pub mod full;
 pub mod fuzz;
 mod guest;

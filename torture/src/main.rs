@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use cloakroom_torture::{
-    child, descriptors, full, history, kill, making, owners, run, serve, soak, sweeping,
+    child, descriptors, flips, full, history, kill, making, owners, run, serve, soak, sweeping,
 };
 use std::process::ExitCode;
 
@@ -19,6 +19,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Flips(flips::Arguments),
     Full(full::Arguments),
     Descriptors(descriptors::Arguments),
     History(history::Arguments),
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     match arguments.command {
         None => run::run(&arguments.simulation),
         Some(command) => match command {
+            Command::Flips(arguments) => flips::run(arguments),
             Command::Full(arguments) => full::run(arguments),
             Command::Descriptors(arguments) => descriptors::run(arguments),
             Command::History(arguments) => history::run(&arguments),

@@ -121,6 +121,9 @@ pub(super) fn bad_page(table: &str, page: &BadPage) -> Damage {
 
 type Tables = BTreeMap<String, Table>;
 
+/// So many sessions that cannot be read are kept in mind, not to report one twice.
+const REMEMBERED: usize = 100_000;
+
 /// Where a row is, as far as its key tells.
 #[derive(Clone, Copy)]
 pub(super) struct Whose<'a> {
@@ -140,6 +143,8 @@ struct Inspection<'a> {
     found: &'a mut dyn FnMut(Found),
     names: BTreeMap<ContainerId, String>,
     retired: BTreeSet<u32>,
+    /// Sessions that cannot be read and were reported; no more are remembered than [`REMEMBERED`].
+    reported: BTreeSet<(ContainerId, ClientKey)>,
     checked: Checked,
 }
 
@@ -149,6 +154,7 @@ impl<'a> Inspection<'a> {
             found,
             names: BTreeMap::new(),
             retired: BTreeSet::new(),
+            reported: BTreeSet::new(),
             checked: Checked::default(),
         }
     }
@@ -192,6 +198,21 @@ impl<'a> Inspection<'a> {
             package: whose.package.map(str::to_owned),
             error,
         }));
+    }
+
+    /// A session that cannot be read, reported once.
+    fn unreadable(&mut self, whose: &Whose<'_>, error: Error) {
+        let session = (whose.container, whose.client);
+        if !self.reported.contains(&session) {
+            if self.reported.len() < REMEMBERED {
+                self.reported.insert(session);
+            }
+            let whose = Whose {
+                package: None,
+                ..*whose
+            };
+            self.row(&whose, error);
+        }
     }
 
     /// The file: what it says of itself, then its rows.
@@ -356,12 +377,12 @@ impl<'a> Inspection<'a> {
             let row = match SessionRow::decode(key, value) {
                 Ok(row) => row,
                 Err(error) => {
-                    this.row(&whose, error);
+                    this.unreadable(&whose, error);
                     return Ok(());
                 }
             };
             if !sound && !look.finds("sessions", key, value)? {
-                this.row(&whose, corrupt("the session is there, but is not found"));
+                this.unreadable(&whose, corrupt("the session is there, but is not found"));
             }
             this.packages_of(&whose, &row, look)?;
             if let Some(owner) = &row.owner
@@ -422,6 +443,7 @@ impl<'a> Inspection<'a> {
                 Some(Looked::Row(row)) if row.has(whose.package.unwrap_or_default()) => None,
                 Some(Looked::Row(_)) => Some(corrupt("its session does not list the package")),
                 Some(Looked::Damaged) => {
+                    this.unreadable(&whose, corrupt("the session cannot be read"));
                     PackageRow::decode(key, Bytes::copy_from_slice(value)).err()
                 }
                 Some(Looked::Absent) | None => Some(corrupt("the package's session is lost")),
@@ -453,7 +475,10 @@ impl<'a> Inspection<'a> {
             let session = key.last_chunk::<20>().copied().unwrap_or([0; 20]);
             let wrong = match look.session(&session)? {
                 Looked::Row(row) => row.owner.is_none_or(|o| owner_key(&o, session) != *key),
-                Looked::Damaged => false,
+                Looked::Damaged => {
+                    this.unreadable(&whose, corrupt("the session cannot be read"));
+                    false
+                }
                 Looked::Absent => true,
             };
             if wrong {

@@ -21,9 +21,9 @@ const MAX_ORDER: u64 = 20;
 /// No tree is deeper; each level at least doubles it.
 const MAX_DEPTH: usize = 64;
 /// Up to this size, a page with one flipped bit is mended by trying them all.
-const MENDABLE: usize = 16 << 10;
-/// How many pages are tried: each takes some hundredths of a second.
-const MENDED: u32 = 1000;
+const MENDABLE: usize = 64 << 10;
+/// How many bytes are hashed in trying, which takes a minute or two. A page of 4 KiB takes 128 MiB.
+const TRIED: u64 = 512 << 30;
 /// How many bytes of pages are kept for look-ups.
 const CACHE: usize = 4 << 20;
 
@@ -109,7 +109,7 @@ pub(super) struct Pages {
     header: Header,
     len: u64,
     mend: Mend,
-    tried: u32,
+    tried: u64,
     cache: BTreeMap<u64, Arc<[u8]>>,
     cached: usize,
 }
@@ -213,16 +213,47 @@ impl Pages {
     pub(super) fn new(disk: Disk, mend: Mend) -> Result<Self> {
         let bytes = header_of(&disk)?;
         let len = disk.len().map_err(unreadable)?;
-        let header = Header::read(&bytes, mend)?;
-        Ok(Self {
+        let mut pages = Self {
             disk,
-            header,
+            header: Header::read(&bytes, mend)?,
             len,
             mend,
             tried: 0,
             cache: BTreeMap::new(),
             cached: 0,
-        })
+        };
+        if mend == Mend::Bits {
+            pages.mend_regions()?;
+        }
+        Ok(pages)
+    }
+
+    /// No checksum covers how the file is divided into regions; but with one bit of it wrong, the first
+    /// page of the tree is not found.
+    fn mend_regions(&mut self) -> Result<()> {
+        let Some(root) = self.header.data else {
+            return Ok(());
+        };
+        let read = self.header;
+        let flipped = (0..32).flat_map(|bit| {
+            let bit = PAGE << bit;
+            [
+                (read.region ^ bit, read.region_header),
+                (read.region, read.region_header ^ bit),
+            ]
+        });
+        for (region, region_header) in
+            std::iter::once((read.region, read.region_header)).chain(flipped)
+        {
+            self.header.region = region;
+            self.header.region_header = region_header;
+            let page = self.page(root.page)?;
+            if page.is_some_and(|page| is_whole(&page, Widths::default(), root.checksum)) {
+                return Ok(());
+            }
+        }
+        self.header = read;
+        Ok(())
     }
 
     /// The same pages again, to look things up in the middle of a walk.
@@ -444,8 +475,8 @@ impl Pages {
             return Ok((page, Ok(())));
         }
         let mut fixed = false;
-        if self.mend == Mend::Bits && page.len() <= MENDABLE && self.tried < MENDED {
-            self.tried += 1;
+        if self.mend == Mend::Bits && page.len() <= MENDABLE && self.tried < TRIED {
+            self.tried += 8 * (page.len() as u64).pow(2);
             fixed = mend(&mut page, |page| is_whole(page, widths, at.checksum));
         }
         Ok((page, Err(("its checksum does not match", fixed))))
@@ -488,9 +519,6 @@ impl Header {
         };
         let region_header = pages(16)?;
         let region = pages(20)?;
-        if pages(12)? != PAGE * PAGE || region == 0 {
-            return Err(damaged());
-        }
         Ok(Self {
             data: slot.data,
             system: slot.system,
