@@ -4,7 +4,7 @@
 //! must save what is readable and name the rest.
 
 use cloakroom::{
-    Check, ClientKey, Clock, ContainerSettings, ErrorKind, Salvage, Store, StoreBuilder,
+    Check, ClientId, ClientKey, Clock, ContainerSettings, ErrorKind, Salvage, Store, StoreBuilder,
 };
 use fastrand::Rng;
 use indicatif::{ProgressBar, ProgressDrawTarget};
@@ -77,6 +77,8 @@ pub struct Tally {
     pub salvage: u64,
     /// Damages that had the store allocate beyond the bound.
     pub allocations: u64,
+    /// Damages that made the store unavailable for everyone.
+    pub unavailable: u64,
     /// Damages that plain opening refused.
     pub refused: u64,
     /// Damages that some look-up met, of those not refused.
@@ -111,7 +113,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
     println!(
         "other damages {}, refused {}, met by look-ups {}, harmless {}, salvaged whole {}, \
-         stale after a swap {}, panics contained {}, salvage failures {}, allocations beyond {} MiB {}",
+         stale after a swap {}, panics contained {}, salvage failures {}, unavailable {}, allocations beyond {} MiB {}",
         tally.others,
         tally.refused,
         tally.met,
@@ -120,6 +122,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         tally.stale,
         tally.contained,
         tally.salvage,
+        tally.unavailable,
         ALLOCATED >> 20,
         tally.allocations,
     );
@@ -252,13 +255,6 @@ struct Session {
     values: BTreeMap<(&'static str, String), String>,
 }
 
-impl Session {
-    /// The containers that it is in.
-    fn containers(&self) -> BTreeSet<&'static str> {
-        self.values.keys().map(|(p, _)| container_of(p)).collect()
-    }
-}
-
 fn container_of(package: &'static str) -> &'static str {
     match package {
         "shop" | "login" => package,
@@ -338,7 +334,7 @@ impl Base {
         let killed = fs::read(&path).unwrap();
         store.close().unwrap();
         let closed = fs::read(&path).unwrap();
-        let live = live_pages(&closed, &folder.join("probe"), seed);
+        let live = live_pages(&closed, &folder.join("probe"));
         Self {
             closed,
             killed,
@@ -393,7 +389,7 @@ impl Base {
 }
 
 /// The pages that redb's own integrity check misses when they are zeros.
-fn live_pages(image: &[u8], probe: &Path, _seed: u64) -> Vec<(usize, Page)> {
+fn live_pages(image: &[u8], probe: &Path) -> Vec<(usize, Page)> {
     let mut live = Vec::new();
     for at in (PAGE..image.len()).step_by(PAGE) {
         let page = &image[at..(at + PAGE).min(image.len())];
@@ -544,6 +540,18 @@ impl Damage {
     }
 }
 
+/// The value of a package, read in its own container alone.
+fn alone(store: &Store, id: &ClientId, package: &'static str, key: &str) -> Option<String> {
+    let txn = store.begin().ok()?;
+    let container = txn.container(container_of(package)).ok()?;
+    container
+        .session_data(id)
+        .ok()?
+        .pkg(package)
+        .get(key)
+        .ok()?
+}
+
 /// What look-ups gave.
 #[derive(Default)]
 struct Given {
@@ -551,6 +559,11 @@ struct Given {
     wrong: Vec<String>,
     /// The sessions, by container, of which something was not as it was written.
     hit: BTreeSet<(&'static str, ClientKey)>,
+    /// Values that could not be read only because the client's place in another container, where it has no
+    /// session, lies in a damaged page: nothing there names it but the page's range of keys.
+    beside: u64,
+    /// How often no transaction could begin: damage to some must not keep everyone out.
+    unavailable: u64,
 }
 
 struct Trial<'a> {
@@ -622,6 +635,10 @@ impl Trial<'_> {
             self.tally.wrong += wrong;
             self.fail(&format!("wrong values: {:?}", given.wrong));
         }
+        if given.unavailable > 0 {
+            self.tally.unavailable += 1;
+            self.fail(&format!("unavailable {} times", given.unavailable));
+        }
         match store.check() {
             Ok(check) => self.held_against(&check, &given),
             Err(error) => {
@@ -643,7 +660,7 @@ impl Trial<'_> {
     }
 
     fn held_against(&mut self, check: &Check, given: &Given) {
-        if given.hit.is_empty() && given.wrong.is_empty() {
+        if given.hit.is_empty() && given.wrong.is_empty() && given.beside == 0 {
             return;
         }
         let named: BTreeSet<_> = check
@@ -669,17 +686,17 @@ impl Trial<'_> {
                 given.wrong.push("an id does not verify".into());
                 continue;
             };
-            let txn = store.begin().unwrap();
-            let Ok(all) = txn.session(&id) else {
-                let containers = session.containers();
-                given
-                    .hit
-                    .extend(containers.iter().map(|c| (*c, session.key)));
+            let Ok(txn) = store.begin() else {
+                given.unavailable += 1;
                 continue;
             };
+            let all = txn.session(&id);
             for ((package, key), value) in &session.values {
                 let container = container_of(package);
-                match all.pkg(package).get::<String>(key) {
+                let found = all
+                    .clone()
+                    .and_then(|all| all.pkg(package).get::<String>(key));
+                match found {
                     Ok(Some(found)) if found == *value => given.right += 1,
                     Ok(Some(_)) => given.wrong.push(format!("{package} {key}")),
                     Ok(None) => {
@@ -692,13 +709,19 @@ impl Trial<'_> {
                         }
                         given.hit.insert((container, session.key));
                     }
+                    Err(_) if alone(store, &id, package, key).as_ref() == Some(value) => {
+                        given.beside += 1;
+                    }
                     Err(_) => drop(given.hit.insert((container, session.key))),
                 }
             }
         }
         for id in &self.base.ended {
             let id = store.client_ids().verify(id);
-            let txn = store.begin().unwrap();
+            let Ok(txn) = store.begin() else {
+                given.unavailable += 1;
+                continue;
+            };
             if let Some(Ok(session)) = id.map(|id| txn.session(&id))
                 && let Ok(true) = session.exists()
             {

@@ -81,8 +81,17 @@ impl StorageBackend for Counted {
         self.inner.len()
     }
 
+    /// What a damaged page names beyond the end of the file reads as zeros, which redb refuses for that
+    /// page alone. As an error it would count as a failure of the disk: everyone would wait for the store
+    /// to reopen itself, which does not cure it.
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.inner.read(offset, out)
+        match self.inner.read(offset, out) {
+            Err(_) if offset.saturating_add(out.len() as u64) > self.inner.len()? => {
+                out.fill(0);
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -293,6 +302,22 @@ mod tests {
     use super::*;
     use redb::backends::FileBackend;
     use std::io::Write;
+
+    // C5.4
+    #[test]
+    fn what_lies_beyond_the_end_reads_as_zeros() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 5000]).unwrap();
+        let backend = Counted {
+            inner: Arc::new(FileBackend::new(file).unwrap()),
+            io: Arc::default(),
+        };
+        for offset in [4096, 1 << 20, 1 << 62] {
+            let mut page = [9; 4096];
+            backend.read(offset, &mut page).unwrap();
+            assert_eq!(page, [0; 4096]);
+        }
+    }
 
     #[test]
     fn a_rehearsal_reads_its_own_writes_and_leaves_the_file_alone() {

@@ -1,0 +1,421 @@
+//! C5.4: damage anywhere in a file is found and named before and while it is served, and what is
+//! readable of it can be had in a new store.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+use cloakroom::{
+    ClientId, ClientKey, Clock, ContainerSettings, ErrorKind, Salvage, Store, StoreBuilder,
+};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const PAGE: usize = 4096;
+const SESSIONS: usize = 200;
+
+fn clock() -> Clock {
+    Clock::manual("2026-01-01T00:00:00Z".parse().unwrap())
+}
+
+fn builder() -> StoreBuilder {
+    Store::builder()
+        .clock(clock())
+        .implicit_sweeps(false)
+        .cache_size(1 << 20)
+}
+
+/// A store that was closed in order, and the ids of its sessions.
+struct House {
+    folder: tempfile::TempDir,
+    image: Vec<u8>,
+    ids: Vec<String>,
+    ended: String,
+}
+
+fn value(n: usize) -> String {
+    format!("the value of session {n}, and of no other;")
+}
+
+impl House {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("base");
+        let store = builder().open(&path).unwrap();
+        let minute = Duration::from_secs(60);
+        let settings = ContainerSettings::new().timeout(minute);
+        store.register("short", settings).unwrap();
+        store.rotate_secret().unwrap();
+        let txn = store.begin().unwrap();
+        let mut ids: Vec<ClientId> = Vec::new();
+        for n in 0..SESSIONS {
+            let id = store.client_ids().issue();
+            let session = txn.session(&id).unwrap();
+            session.pkg("app").insert("value", value(n)).unwrap();
+            session.pkg("short").insert("n", n as u64).unwrap();
+            if n.is_multiple_of(2) {
+                session.set_owner(Some("ann")).unwrap();
+            }
+            ids.push(id);
+        }
+        txn.commit().unwrap();
+        let ended = ids.pop().unwrap();
+        let txn = store.begin().unwrap();
+        txn.session(&ended).unwrap().destroy().unwrap();
+        txn.commit().unwrap();
+        store.close().unwrap();
+        Self {
+            image: std::fs::read(&path).unwrap(),
+            ids: ids.iter().map(|id| id.as_str().to_owned()).collect(),
+            ended: ended.as_str().to_owned(),
+            folder,
+        }
+    }
+
+    fn place(&self, name: &str, image: &[u8]) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, image).unwrap();
+        path
+    }
+
+    fn to(&self) -> PathBuf {
+        self.folder.path().join("to")
+    }
+
+    /// The image, with something done to every page of it that `is` one. Older versions of the page may
+    /// lie about.
+    fn with(&self, is: impl Fn(&[u8]) -> bool, change: impl Fn(&mut [u8])) -> Vec<u8> {
+        let mut image = self.image.clone();
+        let mut any = false;
+        for page in image.chunks_mut(PAGE).skip(1).filter(|page| is(page)) {
+            change(page);
+            any = true;
+        }
+        assert!(any);
+        image
+    }
+
+    fn salvage(&self, image: &[u8]) -> Salvage {
+        let from = self.place("from", image);
+        let report = builder().salvage(&from, self.to()).unwrap();
+        assert_eq!(std::fs::read(&from).unwrap(), image);
+        report
+    }
+
+    /// The sessions that have their value; the others read empty.
+    fn read(&self, store: &Store) -> BTreeSet<usize> {
+        let mut there = BTreeSet::new();
+        for (n, id) in self.ids.iter().enumerate() {
+            let id = store.client_ids().verify(id).unwrap();
+            let txn = store.begin().unwrap();
+            let session = txn.session(&id).unwrap();
+            match session.pkg("app").get::<String>("value").unwrap() {
+                Some(found) if found == value(n) => drop(there.insert(n)),
+                Some(_) => panic!("another value"),
+                None => {}
+            }
+        }
+        there
+    }
+
+    fn key(&self, n: usize) -> ClientKey {
+        key_of(&self.folder.path().join("base"), &self.ids[n])
+    }
+}
+
+fn key_of(path: &Path, id: &str) -> ClientKey {
+    let store = builder().open(path).unwrap();
+    store.client_ids().verify(id).unwrap().key()
+}
+
+fn contains(page: &[u8], text: &[u8]) -> bool {
+    page.windows(text.len()).any(|part| part == text)
+}
+
+fn open_salvaged(house: &House) -> Store {
+    builder().verify_on_open(true).open(house.to()).unwrap()
+}
+
+#[test]
+fn a_healthy_store_is_salvaged_whole() {
+    let house = House::new();
+    let report = house.salvage(&house.image);
+    assert!(report.is_whole(), "{report:?}");
+    assert_eq!(report.sessions, 2 * (SESSIONS as u64 - 1));
+    assert_eq!(report.packages, 2 * (SESSIONS as u64 - 1));
+    assert_eq!(report.mended_pages, 0);
+    let old = builder().open(house.place("old", &house.image)).unwrap();
+    let new = open_salvaged(&house);
+    assert_eq!(new.identity(), old.identity());
+    assert_eq!(house.read(&new).len(), SESSIONS - 1);
+    let settings = |store: &Store| store.container("short").unwrap().settings().unwrap();
+    assert_eq!(settings(&new), settings(&old));
+    let owned = |store: &Store| {
+        let mut keys = store.sessions_of("ann").unwrap();
+        keys.sort_unstable();
+        keys
+    };
+    assert_eq!(owned(&new), owned(&old));
+    assert_eq!(owned(&new).len(), SESSIONS / 2);
+    // The tombstone: a late request under the ended id writes nothing.
+    let id = new.client_ids().verify(&house.ended).unwrap();
+    let txn = new.begin().unwrap();
+    txn.session(&id).unwrap().pkg("app").insert("n", 1).unwrap();
+    assert_eq!(txn.commit().unwrap_err().kind(), ErrorKind::Conflict);
+    // Later commits have later numbers.
+    let id = new.client_ids().verify(&house.ids[0]).unwrap();
+    let put = |txn: &cloakroom::Txn| txn.session(&id)?.pkg("app").insert("n", 1);
+    new.transact(put).unwrap();
+    assert!(new.check().unwrap().is_clean());
+}
+
+#[test]
+fn one_flipped_bit_in_a_page_is_mended() {
+    let house = House::new();
+    let text = value(7);
+    let image = house.with(|page| contains(page, text.as_bytes()), |page| page[4] ^= 1);
+    let report = house.salvage(&image);
+    assert!(report.is_whole(), "{report:?}");
+    assert_eq!(report.mended_pages, 1);
+    assert_eq!(house.read(&open_salvaged(&house)).len(), SESSIONS - 1);
+}
+
+#[test]
+fn a_lost_page_takes_its_rows_along_and_each_is_named() {
+    let house = House::new();
+    let text = value(7);
+    let image = house.with(|page| contains(page, text.as_bytes()), |page| page.fill(0));
+    let report = house.salvage(&image);
+    assert_eq!(report.damaged_pages, 1, "{report:?}");
+    let store = open_salvaged(&house);
+    let there = house.read(&store);
+    assert!(!there.contains(&7) && there.len() > SESSIONS / 2);
+    for n in (0..SESSIONS - 1).filter(|n| !there.contains(n)) {
+        let key = store.client_ids().verify(&house.ids[n]).unwrap().key();
+        let named = |d: &cloakroom::Damage| {
+            (d.client, d.container.as_deref(), d.package.as_deref())
+                == (Some(key), Some(""), Some("app"))
+        };
+        assert!(report.losses.iter().any(named), "{report:?}");
+        // Its other package is there.
+        let id = store.client_ids().verify(&house.ids[n]).unwrap();
+        let txn = store.begin().unwrap();
+        let short = txn.session(&id).unwrap().pkg("short");
+        assert_eq!(short.get::<usize>("n").unwrap(), Some(n));
+    }
+}
+
+#[test]
+fn an_existing_target_is_left_alone() {
+    let house = House::new();
+    let from = house.place("from", &house.image);
+    std::fs::write(house.to(), b"something").unwrap();
+    let error = builder().salvage(&from, house.to()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(std::fs::read(house.to()).unwrap(), b"something");
+}
+
+// C7.1
+#[test]
+fn an_open_store_is_not_salvaged() {
+    let house = House::new();
+    let from = house.place("from", &house.image);
+    let store = builder().open(&from).unwrap();
+    let error = builder().salvage(&from, house.to()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    assert!(!house.to().exists());
+    store.close().unwrap();
+    builder().salvage(&from, house.to()).unwrap();
+}
+
+#[test]
+fn what_is_no_store_is_not_salvaged() {
+    let house = House::new();
+    let other = house.folder.path().join("other");
+    drop(redb::Database::create(&other).unwrap());
+    for from in [other, house.place("text", &[b'x'; 100_000])] {
+        let error = builder().salvage(&from, house.to()).unwrap_err();
+        let kind = error.kind();
+        assert!(
+            matches!(kind, ErrorKind::NotAStore | ErrorKind::Corrupt),
+            "{error}"
+        );
+        assert!(!house.to().exists());
+    }
+}
+
+// C4.2
+#[test]
+fn a_store_without_its_secrets_is_salvaged_only_under_a_given_one() {
+    let house = House::new();
+    let image = house.with(
+        |page| contains(page, b"next-container") && page[0] == 1,
+        |page| page.fill(0),
+    );
+    let from = house.place("from", &image);
+    let error = builder().salvage(&from, house.to()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(!house.to().exists());
+    let report = builder()
+        .secret([5; 32])
+        .salvage(&from, house.to())
+        .unwrap();
+    assert!(report.new_identity && report.new_secrets);
+    assert_eq!(report.sessions, 2 * (SESSIONS as u64 - 1));
+    let store = builder().secret([5; 32]).open(house.to()).unwrap();
+    assert!(store.check().unwrap().is_clean());
+    assert!(store.client_ids().verify(&house.ids[0]).is_none());
+    let id = store.client_ids().issue();
+    store
+        .transact(|txn| txn.session(&id)?.pkg("app").insert("n", 1))
+        .unwrap();
+}
+
+#[test]
+fn verifying_refuses_names_the_session_and_changes_nothing() {
+    let house = House::new();
+    let text = value(7);
+    let image = house.with(
+        |page| contains(page, text.as_bytes()),
+        |page| {
+            let at = (0..PAGE)
+                .find(|at| page[*at..].starts_with(text.as_bytes()))
+                .unwrap();
+            page[at] ^= 1;
+        },
+    );
+    let path = house.place("damaged", &image);
+    let error = builder().verify_on_open(true).open(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    let key = house.key(7).to_string();
+    assert!(error.to_string().contains(&key), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), image);
+    let check = builder().open(&path).unwrap().check().unwrap();
+    assert_eq!((check.damaged, check.damaged_pages), (1, 1), "{check:?}");
+    let named = |d: &cloakroom::Damage| d.client.is_some_and(|c| c.to_string() == key);
+    assert!(check.findings.iter().any(named));
+}
+
+/// redb would serve the older commit, or fall back to it, without a word.
+#[test]
+fn a_header_that_names_an_older_commit_is_refused() {
+    let house = House::new();
+    // The current commit; two phases.
+    for bit in [0, 2] {
+        let mut image = house.image.clone();
+        image[9] ^= 1 << bit;
+        let path = house.place("damaged", &image);
+        let error = builder().open(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "bit {bit}: {error}");
+        assert_eq!(std::fs::read(&path).unwrap(), image);
+        let report = builder()
+            .salvage(&path, house.folder.path().join(format!("to {bit}")))
+            .unwrap();
+        assert!(report.is_whole(), "bit {bit}: {report:?}");
+    }
+}
+
+#[test]
+fn a_session_whose_row_is_lost_is_named_by_what_is_left() {
+    let house = House::new();
+    let key = house.key(7);
+    let row = [&[0, 0, 0, 0], &key.as_bytes()[..]].concat();
+    // Session keys stand one after the other, without the packages' ids between them.
+    let is_row = |page: &[u8]| {
+        page[0] == 1 && contains(page, &row) && !contains(page, b"the value of session") && {
+            let at = (0..PAGE - 20)
+                .find(|at| page[*at..].starts_with(&row))
+                .unwrap();
+            page[at + 20..at + 24] == [0, 0, 0, 0] || page[at - 20..at - 16] == [0, 0, 0, 0]
+        }
+    };
+    let image = house.with(is_row, |page| page.fill(0));
+    let path = house.place("damaged", &image);
+    // Where redb is built for debugging, it refuses such a file when it is opened.
+    if let Ok(store) = builder().open(&path) {
+        let check = store.check().unwrap();
+        let named =
+            |d: &cloakroom::Damage| (d.client, d.container.as_deref()) == (Some(key), Some(""));
+        assert!(check.findings.iter().any(named), "{check:?}");
+    }
+    let report = builder().salvage(&path, house.to()).unwrap();
+    let named = |d: &cloakroom::Damage| (d.client, d.container.as_deref()) == (Some(key), Some(""));
+    assert!(report.losses.iter().any(named), "{report:?}");
+    assert!(!house.read(&open_salvaged(&house)).contains(&7));
+}
+
+#[test]
+fn a_check_of_a_busy_store_finds_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let store = builder()
+        .clock(clock.clone())
+        .open(folder.path().join("busy"))
+        .unwrap();
+    let minute = ContainerSettings::new().timeout(Duration::from_secs(60));
+    let memory = ContainerSettings::new().in_memory();
+    let over = AtomicBool::new(false);
+    let going = || !over.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        for worker in 0..2_u64 {
+            let (store, going) = (&store, &going);
+            scope.spawn(move || {
+                let mut ids: Vec<ClientId> = Vec::new();
+                let mut n = worker;
+                while going() {
+                    n += 1;
+                    let id = store.client_ids().issue();
+                    let put = |txn: &cloakroom::Txn| {
+                        let session = txn.session(&id)?;
+                        session.set_owner(Some(&format!("owner {}", n % 5)))?;
+                        session.pkg("memory").insert("n", n)?;
+                        session.pkg("short").insert("n", n)?;
+                        session
+                            .pkg("app")
+                            .insert("text", "x".repeat(n as usize % 6000))
+                    };
+                    // The containers come and go.
+                    if store.transact(put).is_ok() {
+                        ids.push(id);
+                    }
+                    if n.is_multiple_of(3) && !ids.is_empty() {
+                        let id = ids.swap_remove(n as usize % ids.len());
+                        let end = |txn: &cloakroom::Txn| match n % 2 {
+                            0 => txn.session(&id)?.destroy(),
+                            _ => txn.session(&id)?.rotate().map(drop),
+                        };
+                        drop(store.transact(end));
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            while going() {
+                store.register("short", minute.clone()).unwrap();
+                store.register("memory", memory.clone()).unwrap();
+                clock.advance(Duration::from_secs(40));
+                store.container("").unwrap().sweep().unwrap();
+                store.container("short").unwrap().sweep().unwrap();
+                store.unregister("short").unwrap();
+                store.unregister("memory").unwrap();
+            }
+        });
+        let mut most = 0;
+        for _ in 0..60 {
+            let check = store.check();
+            if !check.as_ref().is_ok_and(cloakroom::Check::is_clean) {
+                over.store(true, Ordering::Relaxed);
+            }
+            let check = check.unwrap();
+            assert!(check.is_clean(), "{check:?}");
+            most = most.max(check.sessions);
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(most > 0);
+    });
+}

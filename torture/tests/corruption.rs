@@ -1,0 +1,21 @@
+//! The short form of `flips`: some hundred damages to a small store.
+
+use cloakroom_torture::flips::{Arguments, quietly};
+
+// C5.4
+#[test]
+fn no_damage_gives_a_wrong_value_and_none_is_missed() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let arguments = Arguments {
+        count: 120,
+        seed: Some(seed),
+        sessions: 200,
+        only: None,
+        keep: None,
+        deadline: 120,
+    };
+    let tally = quietly(&arguments, seed);
+    assert!(tally.is_clean(), "seed {seed}: {:#?}", tally.failures);
+    assert!(tally.met > 0 && tally.refused > 0, "seed {seed}: {tally:?}");
+}
