@@ -67,7 +67,8 @@ pub(super) fn open_or_create(
     let path = &location.path;
     let file = match location.folder.open(&location.name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            create(location, options)?;
+            // Where another process was quicker, what it made is opened, or found locked, like any other.
+            make(location, options, |_| Ok(()))?;
             location
                 .folder
                 .open(&location.name)
@@ -210,23 +211,33 @@ fn rehearse(file: Disk, options: OpenOptionsOf) -> Result<()> {
     Ok(())
 }
 
-/// Makes a store and gives it its name when it is whole (C7.3).
-fn create(location: &Location, options: OpenOptionsOf) -> Result<()> {
+/// Makes a store, has it filled, and gives it its name when it is whole (C7.3). `None` where something
+/// bears that name by then.
+pub(super) fn make<T>(
+    location: &Location,
+    options: OpenOptionsOf,
+    fill: impl FnOnce(&Database) -> Result<T>,
+) -> Result<Option<T>> {
     let Location { folder, name, path } = location;
     let failed = |e: io::Error| io_error(path, "the store cannot be made", e);
     let made = folder.make().map_err(failed)?;
     let disk = made.disk().map_err(failed)?;
-    let whole = guarded(|| {
+    let filled = guarded(|| {
         let (disk, database) = on_disk(disk, options, &Arc::default())?;
+        let (database, filled) = failure::guarded_on(database, fill)?;
         database.close().map_err(failure::database)?;
         disk.sync_data().map_err(failure::unsynced)?;
-        disk.close().map_err(failure::unlock)
+        disk.close().map_err(failure::unlock)?;
+        Ok(filled)
     });
-    whole.map_err(|e| at(path, e))?;
+    let filled = filled.map_err(|e| at(path, e))?;
     match made.publish(name) {
-        // Another process was quicker; what it made is opened, or found locked, like any other.
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(failed(e)),
-        _ => Ok(()),
+        Ok(()) => {
+            folder.sync().map_err(failed)?;
+            Ok(Some(filled))
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(e) => Err(failed(e)),
     }
 }
 

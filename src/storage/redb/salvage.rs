@@ -97,35 +97,12 @@ fn read_and_write(
     };
     work.directory().map_err(|e| open::at(from, e))?;
     let own = work.own(secrets).map_err(|e| open::at(from, e))?;
-    let folder = match to.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let failed = |e: io::Error| open::io_error(to, "the new store cannot be made", e);
-    let made = tempfile::Builder::new()
-        .prefix(".cloakroom-")
-        .suffix(".new")
-        .tempfile_in(folder)
-        .map_err(failed)?;
-    let file = FileBackend::new(made.reopen().map_err(failed)?).map_err(failure::database)?;
-    let new: Disk = Arc::new(file);
-    open::on_disk(new.clone(), options, &Arc::default())
-        .and_then(|(_, database)| {
-            let filled = failure::guarded_on(database, |database| work.fill(database, &own))?;
-            filled.0.close().map_err(failure::database)?;
-            new.close().map_err(failure::unlock)
-        })
-        .map_err(|e| open::at(to, e))?;
-    made.as_file().sync_all().map_err(failed)?;
-    match made.persist_noclobber(to) {
-        Ok(_) => {}
-        Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => return Err(exists()),
-        Err(e) => return Err(failed(e.error)),
+    match open::make(&open::location(to)?, options, |database| {
+        work.fill(database, &own)
+    })? {
+        Some(()) => Ok(work.salvaged),
+        None => Err(exists()),
     }
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed)?;
-    Ok(work.salvaged)
 }
 
 fn corrupt(why: impl Into<String>) -> Error {
