@@ -45,8 +45,7 @@ pub struct Arguments {
     /// Only this damage, by its number.
     #[arg(long)]
     pub only: Option<u64>,
-    /// A folder that keeps the images in which something went amiss; ids are random, so a seed alone
-    /// does not bring one back.
+    /// A folder that keeps the images in which something went amiss.
     #[arg(long)]
     pub keep: Option<PathBuf>,
     /// How long one damage may take, in seconds.
@@ -152,11 +151,12 @@ pub fn quietly(arguments: &Arguments, seed: u64) -> Tally {
 
 fn torture(arguments: &Arguments, seed: u64, bar: &ProgressBar) -> Tally {
     static CONTAINED: AtomicU64 = AtomicU64::new(0);
-    let loud = arguments.only.is_some();
+    let log = arguments.keep.as_ref().map(|keep| keep.join("panics.log"));
     std::panic::set_hook(Box::new(move |panic| {
         CONTAINED.fetch_add(1, Ordering::Relaxed);
-        if loud {
-            eprintln!("{panic}");
+        if let Some(log) = &log {
+            let trace = std::backtrace::Backtrace::force_capture();
+            drop(fs::write(log, format!("{panic}\n{trace}\n")));
         }
     }));
     let shared_memory = Path::new("/dev/shm");
@@ -175,10 +175,16 @@ fn torture(arguments: &Arguments, seed: u64, bar: &ProgressBar) -> Tally {
         let damage = Damage::random(&base, &mut Rng::with_seed(seed ^ (number << 32)), number);
         let name = format!("damage {number}: {damage:?}");
         watch.begin(&name);
+        let image = damage.image(&base);
+        if let Some(keep) = &arguments.keep {
+            // What an abort leaves to look at.
+            fs::write(keep.join("current.redb"), &image).unwrap();
+            fs::write(keep.join("current"), &name).unwrap();
+        }
         let mut trial = Trial {
             base: &base,
             folder: folder.path(),
-            image: damage.image(&base),
+            image,
             damage: &damage,
             tally: &mut tally,
             name: &name,
@@ -285,6 +291,7 @@ fn builder(clock: &Clock) -> StoreBuilder {
     Store::builder()
         .clock(clock.clone())
         .implicit_sweeps(false)
+        .guessable_ids(1)
         .cache_size(CACHE)
 }
 
@@ -670,7 +677,9 @@ impl Trial<'_> {
             .collect();
         let unnamed = given.hit.iter().filter(|hit| !named.contains(*hit)).count();
         let all = check.findings.len() as u64 == check.damaged + check.damaged_pages;
-        if check.is_clean() || (unnamed > 0 && all) {
+        // Two pages may be all that told of a session; one never is.
+        let two = matches!(self.damage.what, What::Swap { .. } | What::Zeros { .. });
+        if check.is_clean() || (unnamed > 0 && all && !two) {
             self.tally.missed_by_check += 1;
             self.fail(&format!(
                 "hit {}, of which a check does not name {unnamed}",

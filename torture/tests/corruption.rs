@@ -5,7 +5,7 @@ use cloakroom_torture::flips::{Arguments, quietly};
 // C5.4
 #[test]
 fn no_damage_gives_a_wrong_value_and_none_is_missed() {
-    let seed = fastrand::u64(..);
+    let seed = std::env::var("CLOAKROOM_SEED").map_or(20_261_124, |seed| seed.parse().unwrap());
     println!("seed {seed}");
     let arguments = Arguments {
         count: 120,
