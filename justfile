@@ -9,11 +9,15 @@ test:
 # Formatting and lints, as the checks want them.
 lint:
     cargo fmt --all --check
-    cargo clippy --all-targets --all-features -- -D warnings
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
 
 # One bench, or all: `just bench session_paths --quick`.
 bench name="session_paths write_amplification" *args="":
     for name in {{ name }}; do cargo bench --bench "$name" -- {{ args }} || exit 1; done
+
+# The fault harness, for a while: `just torture --minutes 10`, `just torture kill --help`.
+torture *args="":
+    cargo run --release -p cloakroom-torture -- {{ args }}
 
 # The example: http://127.0.0.1:3000
 example *args="":
@@ -21,7 +25,7 @@ example *args="":
 
 # The documentation, warnings refused.
 doc:
-    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
+    RUSTDOCFLAGS="-D warnings" cargo doc -p cloakroom --no-deps --all-features
 
 # All that must hold before a change goes in.
 ci:

@@ -17,6 +17,24 @@ fn seed() -> u64 {
     seed.map_or(20_261_124, |seed| seed.parse().expect("a number"))
 }
 
+#[test]
+fn the_same_seed_asks_the_same_of_the_disk() {
+    for seed in seed()..seed() + 4 {
+        assert_eq!(simulation::operations(seed), simulation::operations(seed));
+    }
+}
+
+/// Each of these found something once; what, is in `docs/reliability.md`, and a test of its own is in
+/// `faults.rs` or `power_loss.rs`.
+// C2.2, C3.4, C4.8
+#[test]
+fn what_was_found_once_is_not_found_again() {
+    for seed in [2366, 2767, 2983, 3903, 4337, 4623, 4766, 5461] {
+        let found = simulation::lives(seed, None);
+        assert!(found.is_clean(), "seed {seed}: {found}");
+    }
+}
+
 // C2.2, C7.3
 #[test]
 fn a_short_life_may_crash_at_every_single_operation() {

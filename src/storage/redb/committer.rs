@@ -1,7 +1,7 @@
 //! The writer thread: takes whatever waits, commits it as one group, and opens the file again when
 //! storage failed (C2.13).
 
-use super::failure::{self, guarded};
+use super::failure::{self, Moment, guarded};
 use super::file::{Disk, Io};
 use super::group::{Databases, Group};
 use super::inspect::{Frozen, Side};
@@ -86,7 +86,11 @@ impl Committer {
             },
             file_disk,
             memory_disk,
-            databases: Some(Databases { file, memory }),
+            databases: Some(Databases {
+                file,
+                memory,
+                opened: Moment::now(),
+            }),
             retired: identity.retired.clone(),
             unsettled: Unsettled::default(),
             // Numbers grow within a process and from one opening of the file to the next.
@@ -345,7 +349,8 @@ impl Committer {
         }
         self.shared.superseded.expire_all();
         if let Some(databases) = self.databases.take() {
-            failure::discard(databases);
+            let opened = databases.opened;
+            failure::discard(databases, opened);
         }
     }
 
@@ -383,9 +388,14 @@ impl Committer {
     }
 
     fn try_reopen(&mut self) -> Result<()> {
+        let opened = Moment::now();
         let file = open::reopen(&self.file_disk, self.options, &self.shared.io)?;
         let memory = open::reopen(&self.memory_disk, self.options, &Arc::<Io>::default())?;
-        let databases = Databases { file, memory };
+        let databases = Databases {
+            file,
+            memory,
+            opened,
+        };
         let (databases, ()) =
             failure::guarded_on(databases, |databases| self.unsettled.settle(databases))?;
         self.databases = Some(databases);

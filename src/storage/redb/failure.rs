@@ -3,11 +3,30 @@
 use crate::error::{Error, ErrorKind, Result};
 use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionError};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many panics of redb's were caught in this process.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// A moment, to tell later whether redb panicked since.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Self(PANICS.load(Ordering::Acquire))
+    }
+
+    fn was_calm(self) -> bool {
+        Self::now().0 == self.0
+    }
+}
 
 /// Runs a piece of redb's work; a panic inside it becomes `Corrupt` (C5.4).
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        PANICS.fetch_add(1, Ordering::AcqRel);
         Err(Error::new(
             ErrorKind::Corrupt,
             "the file's structure is damaged",
@@ -15,24 +34,33 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// Drops something of redb's. After a panic inside redb, that may panic in turn; it must happen to
-/// nobody, and above all not while another panic is on its way.
-pub(crate) fn discard<T>(value: T) {
-    let dropped = guarded(|| {
-        drop(value);
-        Ok(())
-    });
-    if let Err(e) = dropped {
-        tracing::warn!(error = %e, "a file did not close cleanly");
+/// Drops something of redb's, in use since `opened`, that is not to be used again.
+///
+/// A database that is closed makes a last commit. On a damaged file that may panic, and panic again on
+/// its way out, which would end the process; while a panic is under way it does not try. After a panic
+/// of its own it leaves its file alone, but its locks are poisoned: then it must not be dropped on the
+/// way of another.
+pub(crate) fn discard<T>(value: T, opened: Moment) {
+    let calm = opened.was_calm();
+    let dropped = catch_unwind(AssertUnwindSafe(move || {
+        let dropped_on_the_way = value;
+        if calm {
+            resume_unwind(Box::new(()));
+        }
+        drop(dropped_on_the_way);
+    }));
+    if dropped.is_err() && !calm {
+        tracing::warn!("a file did not close cleanly");
     }
 }
 
 /// [`guarded`] work on something of redb's that is not needed any more if the work fails.
 pub(crate) fn guarded_on<D, T>(database: D, work: impl FnOnce(&D) -> Result<T>) -> Result<(D, T)> {
+    let before = Moment::now();
     match guarded(|| work(&database)) {
         Ok(value) => Ok((database, value)),
         Err(e) => {
-            discard(database);
+            discard(database, before);
             Err(e)
         }
     }

@@ -2,7 +2,7 @@
 //! store itself.
 
 use super::bugs::Bugs;
-use super::failure;
+use super::failure::{self, Moment};
 use super::open::{begin_durable, plain};
 use super::queue::CommitJob;
 use super::tables::{CONTAINERS, META, RETIRED, Writer, Writers};
@@ -25,6 +25,7 @@ const RECLAIMED: usize = 1000;
 pub(super) struct Databases {
     pub(super) file: Database,
     pub(super) memory: Database,
+    pub(super) opened: Moment,
 }
 
 pub(super) struct Group<'a> {

@@ -206,8 +206,9 @@ fn rehearse(file: Disk, options: OpenOptionsOf) -> Result<()> {
             .create_with_backend(rehearsal)
             .map_err(failure::database)
     })?;
+    let opened = failure::Moment::now();
     let (database, ()) = failure::guarded_on(database, migrate::check)?;
-    failure::discard(database);
+    failure::discard(database, opened);
     Ok(())
 }
 

@@ -28,7 +28,6 @@ const TRIED: u64 = 512 << 30;
 const CACHE: usize = 4 << 20;
 
 const PRIMARY: u8 = 1;
-const UNCLEAN: u8 = 2;
 const TWO_PHASE: u8 = 4;
 
 /// Where a tree begins: its root page and that page's checksum.
@@ -140,7 +139,6 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<usize> {
 struct Slot {
     data: Option<Root>,
     system: Option<Root>,
-    transaction: u64,
 }
 
 impl Slot {
@@ -157,15 +155,13 @@ impl Slot {
         Some(Self {
             data: root(1, 8)?,
             system: root(2, 8 + Root::LEN)?,
-            transaction: u64_at(body, 8 + 3 * Root::LEN)?,
         })
     }
 }
 
 /// What redb does not notice of a damaged header: a store always commits in two phases, so the bit
-/// that says so is set, and after an orderly end the current commit is the newer one. If not, redb
-/// would quietly serve an older commit. A file that was killed may rightly hold a newer commit that
-/// nobody was told of.
+/// that says so is set, and the current commit is there. That the other one is newer is no damage: so
+/// a crash leaves it between the phases, and after an orderly end both hold the same rows.
 pub(super) fn check_header(bytes: &[u8]) -> Result<()> {
     let state = bytes.get(MAGIC.len()).copied().unwrap_or_default();
     if state & TWO_PHASE == 0 {
@@ -173,27 +169,17 @@ pub(super) fn check_header(bytes: &[u8]) -> Result<()> {
             "the file's header is damaged: its commits have one phase",
         ));
     }
-    let [current, other] = slots(bytes, state).map(|slot| slot.and_then(Slot::read));
-    let Some(current) = current else {
+    if current_slot(bytes, state).and_then(Slot::read).is_none() {
         return Err(corrupt("the file's header is damaged: the current commit"));
-    };
-    let newer = other.is_some_and(|other| other.transaction > current.transaction);
-    if state & UNCLEAN == 0 && newer {
-        return Err(corrupt(
-            "the file's header is damaged: it names an older commit as the current one",
-        ));
     }
     Ok(())
 }
 
-/// The bytes of the current commit and of the other one.
-fn slots(bytes: &[u8], state: u8) -> [Option<&[u8]>; 2] {
-    let [first, second] = SLOTS.map(|at| bytes.get(at..at + SLOT));
-    if state & PRIMARY == 0 {
-        [first, second]
-    } else {
-        [second, first]
-    }
+/// The bytes of the current commit.
+fn current_slot(bytes: &[u8], state: u8) -> Option<&[u8]> {
+    let [first, second] = SLOTS;
+    let at = if state & PRIMARY == 0 { first } else { second };
+    bytes.get(at..at + SLOT)
 }
 
 /// The first bytes of a file, which may be shorter.
@@ -496,22 +482,11 @@ impl Header {
     fn read(bytes: &[u8], mend_bits: Mend) -> Result<Self> {
         let damaged = || corrupt("the file's header is damaged");
         let state = bytes.get(MAGIC.len()).copied().ok_or_else(damaged)?;
-        let [current, other] = slots(bytes, state);
-        let read = |slot: Option<&[u8]>| {
-            let mut slot = slot?.to_vec();
-            if mend_bits == Mend::Bits && Slot::read(&slot).is_none() {
-                mend(&mut slot, |slot| Slot::read(slot).is_some());
-            }
-            Slot::read(&slot)
-        };
-        let mut slot = read(current).ok_or_else(damaged)?;
-        // After an orderly end the newer commit is the current one.
-        if state & UNCLEAN == 0
-            && let Some(other) = read(other)
-            && other.transaction > slot.transaction
-        {
-            slot = other;
+        let mut slot = current_slot(bytes, state).ok_or_else(damaged)?.to_vec();
+        if mend_bits == Mend::Bits && Slot::read(&slot).is_none() {
+            mend(&mut slot, |slot| Slot::read(slot).is_some());
         }
+        let slot = Slot::read(&slot).ok_or_else(damaged)?;
         let pages = |at| {
             u32_at(bytes, at)
                 .map(|n| n as u64 * PAGE)
