@@ -14,6 +14,8 @@ type Committing = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 struct Member {
     t: T,
     state: Waiting,
+    /// Whether it was not answered at once.
+    waited: bool,
 }
 
 enum Waiting {
@@ -63,11 +65,13 @@ impl Play {
             };
             let commit = Box::pin(open.txn.commit_async());
             let state = Waiting::For(commit);
-            members.push(Member { t, state });
-            if self.waits(&mut members) {
-                continue;
+            let waited = false;
+            members.push(Member { t, state, waited });
+            let waits = self.waits(&mut members);
+            match members.last_mut() {
+                Some(member) if waits => member.waited = true,
+                _ => drop(seen.commit(t)),
             }
-            seen.commit(t);
         }
         if !self.disk.has_crashed() && members.iter_mut().any(Member::poll) {
             // Where that cannot be read, a fault has struck.
@@ -75,6 +79,12 @@ impl Play {
             assert!(found.is_empty(), "seen before it is on the disk: {found:?}");
         }
         self.disk.release();
+        // The first that waits was computed before the others came; the rest is computed when it is on
+        // the disk, after those that did not have to wait.
+        let first = members.iter().position(|member| member.waited);
+        if let Some((_, rest)) = first.and_then(|first| members.split_at_mut_checked(first + 1)) {
+            rest.sort_by_key(|member| member.waited);
+        }
         let answers = members.into_iter().map(Member::answer).collect();
         self.all_answered(answers)?;
         self.expect(self.jars)
