@@ -1,6 +1,8 @@
 //! The short form of `flips`: some hundred damages to a small store.
 
-use cloakroom::{Store, Txn};
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
+
+use cloakroom::{ErrorKind, Store, Txn};
 use cloakroom_torture::disk::Disk;
 use cloakroom_torture::flips::{Arguments, quietly};
 
@@ -63,4 +65,91 @@ fn bits_that_flip_on_the_disk_give_no_wrong_value() {
         }
     }
     assert!(right > 0 && refused > 0, "{right} right, {refused} refused");
+}
+
+const PAGE: usize = 4096;
+
+/// Where the numbers of other pages are: the first, the last and one more child of each branch page, and
+/// the roots of the tables.
+fn page_numbers(image: &[u8]) -> Vec<usize> {
+    let mut found = Vec::new();
+    for at in (PAGE..image.len()).step_by(PAGE) {
+        let page = &image[at..at + PAGE];
+        match page[0] {
+            2 => {
+                let keys = usize::from(u16::from_le_bytes([page[2], page[3]]));
+                let first = at + 8 + 16 * (keys + 1);
+                found.extend([0, keys / 2, keys].map(|n| first + 8 * n));
+            }
+            1 if page.windows(10).any(|part| part == b"tombstones") => {
+                let is_root = |n: &usize| page[*n] == 3 && page[n + 9] == 1;
+                found.extend((4..PAGE - 18).filter(is_root).map(|n| at + n + 10));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+// C5.4: a page is allocated as large as its number says before anything of it is read.
+#[test]
+fn no_flipped_bit_makes_a_page_larger_than_the_file() {
+    let builder = || Store::builder().implicit_sweeps(false).cache_size(1 << 20);
+    let disk = Disk::default();
+    let store = builder().open_in(disk.folder(), "store").unwrap();
+    let ids: Vec<_> = (0..800).map(|_| store.client_ids().issue()).collect();
+    let numbered: Vec<_> = (0_u64..).zip(&ids).collect();
+    for some in numbered.chunks(100) {
+        let put = |txn: &Txn| {
+            let mut some = some.iter();
+            some.try_for_each(|(n, id)| txn.session(id)?.pkg("p").insert("n", vec![*n; 20]))
+        };
+        store.transact(put).unwrap();
+    }
+    let killed = disk.seen("store");
+    store.close().unwrap();
+    let closed = disk.seen("store");
+    let (mut right, mut met, mut refused) = (0, 0, 0);
+    for (image, whose) in [(&closed, "closed"), (&killed, "killed")] {
+        for at in page_numbers(image) {
+            // The highest bits of the page's place in its region, and those of its size.
+            for bit in [19, 39, 59, 61, 63] {
+                let mut image = image.clone();
+                image[at + bit / 8] ^= 1 << (bit % 8);
+                let disk = Disk::holding("store", image);
+                match builder().open_in(disk.folder(), "store") {
+                    Err(_) => refused += 1,
+                    Ok(store) => {
+                        for (n, id) in numbered.iter().step_by(3) {
+                            let id = store.client_ids().verify(id.as_str()).unwrap();
+                            let read = || -> cloakroom::Result<Option<Vec<u64>>> {
+                                store.begin()?.session(&id)?.pkg("p").get("n")
+                            };
+                            match read() {
+                                Ok(Some(value)) => {
+                                    assert_eq!(value, vec![*n; 20]);
+                                    right += 1;
+                                }
+                                Ok(None) => met += 1,
+                                Err(e) => {
+                                    assert_eq!(e.kind(), ErrorKind::Corrupt, "{e}");
+                                    met += 1;
+                                }
+                            }
+                        }
+                    }
+                }
+                let (largest, len) = (disk.counts().largest_read, disk.seen("store").len());
+                assert!(
+                    largest <= len as u64,
+                    "{whose}: bit {bit} at {at}: {largest} bytes of {len}"
+                );
+            }
+        }
+    }
+    // With its debug assertions, redb walks all that is in use when it opens a file, and refuses it.
+    assert!(
+        right > 0 && met + refused > 0,
+        "{right} right, {met} met, {refused} refused"
+    );
 }

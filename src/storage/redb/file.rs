@@ -1,7 +1,8 @@
 //! The file under redb: forwards locks, counts what is written, and knows whether a failed commit
 //! may have become durable (C2.13). A rehearsal keeps writes in memory, so that a file can be
-//! identified without changing a byte of it (C7.2).
+//! identified without changing a byte of it (C7.2). Of what is read, `reach` looks at page numbers.
 
+use super::reach::Reach;
 use redb::{BackendError, StorageBackend};
 use std::collections::BTreeMap;
 use std::io;
@@ -72,8 +73,19 @@ pub(crate) type Disk = Arc<dyn StorageBackend>;
 /// The backend of an open store: its disk, counted.
 #[derive(Debug)]
 pub(super) struct Counted {
-    pub(super) inner: Disk,
-    pub(super) io: Arc<Io>,
+    inner: Disk,
+    io: Arc<Io>,
+    reach: Reach,
+}
+
+impl Counted {
+    pub(super) fn new(inner: Disk, io: Arc<Io>) -> Self {
+        Self {
+            inner,
+            io,
+            reach: Reach::default(),
+        }
+    }
 }
 
 impl StorageBackend for Counted {
@@ -90,11 +102,13 @@ impl StorageBackend for Counted {
                 out.fill(0);
                 Ok(())
             }
-            result => result,
+            Err(error) => Err(error),
+            Ok(()) => self.reach.after_read(offset, out, || self.inner.len()),
         }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.reach.before_set_len(len);
         self.inner.set_len(len)
     }
 
@@ -106,6 +120,7 @@ impl StorageBackend for Counted {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.io.note_write(offset, data);
+        self.reach.before_write(offset, data);
         self.inner.write(offset, data)
     }
 
@@ -152,6 +167,7 @@ const PAGE: u64 = 4096;
 pub(super) struct Rehearsal {
     file: Disk,
     held: Mutex<Held>,
+    reach: Reach,
 }
 
 #[derive(Debug)]
@@ -169,6 +185,7 @@ impl Rehearsal {
                 len,
                 pages: BTreeMap::new(),
             }),
+            reach: Reach::default(),
         })
     }
 
@@ -206,6 +223,7 @@ impl StorageBackend for Rehearsal {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let len = held.len;
         if offset.saturating_add(out.len() as u64) > held.len {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -225,10 +243,11 @@ impl StorageBackend for Rehearsal {
                 }
             }
         }
-        Ok(())
+        self.reach.after_read(offset, out, || Ok(len))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.reach.before_set_len(len);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if len < held.len {
             // What is cut off must read as zeros if the length grows again.
@@ -252,6 +271,7 @@ impl StorageBackend for Rehearsal {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.reach.before_write(offset, data);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, inner, at, part) in by_page(offset, data.len()) {
             let mut page = match held.pages.remove(&index) {
@@ -308,10 +328,7 @@ mod tests {
     fn what_lies_beyond_the_end_reads_as_zeros() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 5000]).unwrap();
-        let backend = Counted {
-            inner: Arc::new(FileBackend::new(file).unwrap()),
-            io: Arc::default(),
-        };
+        let backend = Counted::new(Arc::new(FileBackend::new(file).unwrap()), Arc::default());
         for offset in [4096, 1 << 20, 1 << 62] {
             let mut page = [9; 4096];
             backend.read(offset, &mut page).unwrap();

@@ -12,6 +12,7 @@ mod migrate;
 mod open;
 mod pages;
 mod queue;
+mod reach;
 mod room;
 mod salvage;
 mod snapshot;

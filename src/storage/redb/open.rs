@@ -130,10 +130,7 @@ pub(super) fn on_disk(
 }
 
 fn build(inner: Disk, options: OpenOptionsOf, io: &Arc<Io>) -> Result<Database> {
-    let backend = Counted {
-        inner,
-        io: io.clone(),
-    };
+    let backend = Counted::new(inner, io.clone());
     guarded(|| {
         builder(options)
             .create_with_backend(backend)

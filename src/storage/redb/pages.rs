@@ -7,16 +7,19 @@ use super::failure;
 use super::file::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use twox_hash::XxHash3_128;
 
 const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
-const HEADER: usize = 320;
+pub(super) const HEADER: usize = 320;
 const SLOTS: [usize; 2] = [64, 192];
 const SLOT: usize = 128;
 const CHECKSUM: usize = 16;
 const FORMAT: u8 = 3;
 const PAGE: u64 = 4096;
+/// A page's size is a power of two; its exponent is the highest five bits of the page's number.
+const ORDER_AT: u32 = 59;
 const MAX_ORDER: u64 = 20;
 /// No tree is deeper; each level at least doubles it.
 const MAX_DEPTH: usize = 64;
@@ -65,13 +68,43 @@ pub(super) struct Table {
     widths: Widths,
 }
 
+/// How a file is divided into regions, which is as it was made and covered by no checksum.
+#[derive(Clone, Copy, Debug)]
+struct Geometry {
+    region: u64,
+    region_header: u64,
+}
+
+impl Geometry {
+    fn read(header: &[u8]) -> Option<Self> {
+        let pages = |at| u32_at(header, at).map(|n| n as u64 * PAGE);
+        Some(Self {
+            region_header: pages(16)?,
+            region: pages(20)?,
+        })
+    }
+
+    /// Where a page begins and how long it is; `None` if there can be no such page.
+    fn span(self, number: u64) -> Option<(u64, u64)> {
+        let order = number >> ORDER_AT;
+        if order > MAX_ORDER {
+            return None;
+        }
+        let index = number & (0xF_FFFF >> order);
+        let region = (number >> 20) & 0xF_FFFF;
+        let len = PAGE << order;
+        let regional = self.region_header.saturating_add(index.saturating_mul(len));
+        let base = region.saturating_mul(self.region_header.saturating_add(self.region));
+        Some((PAGE.saturating_add(base).saturating_add(regional), len))
+    }
+}
+
 /// What the file's header says of the commit that is current.
 #[derive(Clone, Copy, Debug)]
 struct Header {
     data: Option<Root>,
     system: Option<Root>,
-    region: u64,
-    region_header: u64,
+    geometry: Geometry,
 }
 
 /// A damaged page of a tree, and the keys that belong below it.
@@ -190,7 +223,7 @@ pub(super) fn header_of(disk: &Disk) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn unreadable(error: std::io::Error) -> Error {
+fn unreadable(error: io::Error) -> Error {
     failure::storage(redb::StorageError::Io(error))
 }
 
@@ -220,25 +253,26 @@ impl Pages {
         let Some(root) = self.header.data else {
             return Ok(());
         };
-        let read = self.header;
+        let read = self.header.geometry;
         let flipped = (0..32).flat_map(|bit| {
             let bit = PAGE << bit;
+            let (region, region_header) = (read.region ^ bit, read.region_header ^ bit);
             [
-                (read.region ^ bit, read.region_header),
-                (read.region, read.region_header ^ bit),
+                Geometry { region, ..read },
+                Geometry {
+                    region_header,
+                    ..read
+                },
             ]
         });
-        for (region, region_header) in
-            std::iter::once((read.region, read.region_header)).chain(flipped)
-        {
-            self.header.region = region;
-            self.header.region_header = region_header;
+        for geometry in std::iter::once(read).chain(flipped) {
+            self.header.geometry = geometry;
             let page = self.page(root.page)?;
             if page.is_some_and(|page| is_whole(&page, Widths::default(), root.checksum)) {
                 return Ok(());
             }
         }
-        self.header = read;
+        self.header.geometry = read;
         Ok(())
     }
 
@@ -424,19 +458,9 @@ impl Pages {
 
     /// A page's bytes; `None` if there is no such page.
     fn page(&self, number: u64) -> Result<Option<Vec<u8>>> {
-        let order = number >> 59;
-        if order > MAX_ORDER {
+        let Some((start, len)) = self.header.geometry.span(number) else {
             return Ok(None);
-        }
-        let index = number & (0xF_FFFF >> order);
-        let region = (number >> 20) & 0xF_FFFF;
-        let len = PAGE << order;
-        let regional = self
-            .header
-            .region_header
-            .saturating_add(index.saturating_mul(len));
-        let base = region.saturating_mul(self.header.region_header + self.header.region);
-        let start = PAGE.saturating_add(base).saturating_add(regional);
+        };
         if start.saturating_add(len) > self.len {
             return Ok(None);
         }
@@ -469,6 +493,73 @@ impl Pages {
     }
 }
 
+/// What a file's header tells of where its pages are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    geometry: Geometry,
+    /// The two pages that list the tables of the current commit. Those of the other one may be in use
+    /// for something else.
+    directories: [Option<(u64, u64)>; 2],
+}
+
+impl Layout {
+    pub(super) fn read(header: &[u8]) -> Option<Self> {
+        let geometry = Geometry::read(header)?;
+        let state = header.get(MAGIC.len()).copied()?;
+        let slot = current_slot(header, state).and_then(Slot::read);
+        let place = |root: Option<Root>| geometry.span(root?.page);
+        Some(Self {
+            geometry,
+            directories: [
+                place(slot.and_then(|slot| slot.data)),
+                place(slot.and_then(|slot| slot.system)),
+            ],
+        })
+    }
+
+    /// Finds the numbers of other pages in a page that redb reads. Those that lead beyond what `reaches`
+    /// accepts become numbers of a size that redb knows not to exist: it says so of that page, and reads
+    /// and allocates nothing.
+    pub(super) fn refuse(
+        &self,
+        start: u64,
+        page: &mut [u8],
+        mut reaches: impl FnMut(u64) -> io::Result<bool>,
+    ) -> io::Result<()> {
+        for at in self.numbers(start, page) {
+            let Some((number, place)) = u64_at(page, at).zip(page.get_mut(at..at + 8)) else {
+                continue;
+            };
+            let Some((start, len)) = self.geometry.span(number) else {
+                continue;
+            };
+            if !reaches(start.saturating_add(len))? {
+                place.copy_from_slice(&(number | u64::MAX << ORDER_AT).to_le_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the numbers of other pages are in a page.
+    fn numbers(&self, start: u64, page: &[u8]) -> Vec<usize> {
+        let span = Some((start, page.len() as u64));
+        match Node::of(page, Widths::default()) {
+            Some(Node::Branch(branch)) => {
+                let first = branch.numbers();
+                (0..=branch.keys).map(|n| first + 8 * n).collect()
+            }
+            Some(Node::Leaf(leaf)) if self.directories.contains(&span) => {
+                let root = |n| {
+                    Table::read(leaf.row(n)?.1)?.root?;
+                    leaf.value_start(n)?.checked_add(Table::ROOT + 1)
+                };
+                (0..leaf.pairs).filter_map(root).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// A page to visit.
 struct Below {
     page: u64,
@@ -487,31 +578,26 @@ impl Header {
             mend(&mut slot, |slot| Slot::read(slot).is_some());
         }
         let slot = Slot::read(&slot).ok_or_else(damaged)?;
-        let pages = |at| {
-            u32_at(bytes, at)
-                .map(|n| n as u64 * PAGE)
-                .ok_or_else(damaged)
-        };
-        let region_header = pages(16)?;
-        let region = pages(20)?;
         Ok(Self {
             data: slot.data,
             system: slot.system,
-            region,
-            region_header,
+            geometry: Geometry::read(bytes).ok_or_else(damaged)?,
         })
     }
 }
 
 impl Table {
+    /// Where a definition says whether there is a root; the root follows.
+    const ROOT: usize = 9;
+
     fn read(definition: &[u8]) -> Option<Self> {
         const NORMAL: u8 = 3;
         if definition.first() != Some(&NORMAL) {
             return None;
         }
-        let root = match definition.get(9)? {
+        let root = match definition.get(Self::ROOT)? {
             0 => None,
-            _ => Some(Root::read(definition.get(10..)?)?),
+            _ => Some(Root::read(definition.get(Self::ROOT + 1..)?)?),
         };
         let width = |flag: usize| match definition.get(flag)? {
             0 => Some(None),
@@ -607,12 +693,16 @@ impl<'a> Leaf<'a> {
         self.page.get(start..self.key_end(n)?)
     }
 
+    fn value_start(&self, n: usize) -> Option<usize> {
+        match n.checked_sub(1) {
+            None => self.key_end(self.pairs.checked_sub(1)?),
+            Some(before) => self.value_end(before),
+        }
+    }
+
     fn row(&self, n: usize) -> Option<(&'a [u8], &'a [u8])> {
-        let start = match n.checked_sub(1) {
-            None => self.key_end(self.pairs.checked_sub(1)?)?,
-            Some(before) => self.value_end(before)?,
-        };
-        Some((self.key(n)?, self.page.get(start..self.value_end(n)?)?))
+        let value = self.value_start(n)?..self.value_end(n)?;
+        Some((self.key(n)?, self.page.get(value)?))
     }
 }
 
@@ -646,13 +736,17 @@ impl<'a> Branch<'a> {
         self.page.get(start..self.key_end(n)?)
     }
 
+    /// Where the number of the first child is; those of the others follow.
+    fn numbers(&self) -> usize {
+        8 + CHECKSUM * (self.keys + 1)
+    }
+
     fn child(&self, n: usize) -> Option<(u64, u128)> {
         if n > self.keys {
             return None;
         }
-        let pages = 8 + CHECKSUM * (self.keys + 1);
         let checksum = u128_at(self.page, 8 + CHECKSUM * n)?;
-        Some((u64_at(self.page, pages + 8 * n)?, checksum))
+        Some((u64_at(self.page, self.numbers() + 8 * n)?, checksum))
     }
 }
 

@@ -152,6 +152,7 @@ impl StorageBackend for Handle {
         if let Turn::Half(code) = state.turn(Call::Read)? {
             return Err(failed(code));
         }
+        state.counts.largest_read = state.counts.largest_read.max(out.len() as u64);
         let at = offset as usize;
         let seen = &state.files[self.file].seen;
         match at.checked_add(out.len()).and_then(|end| seen.get(at..end)) {

@@ -80,6 +80,8 @@ impl Fault {
 pub struct Counts {
     /// Reads.
     pub reads: u64,
+    /// Bytes of the largest of those, as it was asked for.
+    pub largest_read: u64,
     /// Writes.
     pub writes: u64,
     /// Bytes of those.

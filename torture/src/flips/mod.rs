@@ -7,6 +7,7 @@ mod base;
 mod damage;
 mod trial;
 
+use crate::disk::Disk;
 use base::*;
 use cloakroom::{
     Check, ClientId, ClientKey, Clock, ContainerSettings, ErrorKind, Salvage, Store, StoreBuilder,
@@ -83,6 +84,8 @@ pub struct Tally {
     pub salvage: u64,
     /// Damages that had the store allocate beyond the bound.
     pub allocations: u64,
+    /// Damages that had redb read a page larger than the file.
+    pub pages: u64,
     /// Damages that made the store unavailable for everyone.
     pub unavailable: u64,
     /// Damages that plain opening refused.
@@ -119,7 +122,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
     println!(
         "other damages {}, refused {}, met by look-ups {}, harmless {}, salvaged whole {}, \
-         stale after a swap {}, panics contained {}, salvage failures {}, unavailable {}, allocations beyond {} MiB {}",
+         stale after a swap {}, panics contained {}, salvage failures {}, unavailable {}, allocations beyond {} MiB {}, \
+         pages larger than the file {}",
         tally.others,
         tally.refused,
         tally.met,
@@ -131,6 +135,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         tally.unavailable,
         ALLOCATED >> 20,
         tally.allocations,
+        tally.pages,
     );
     println!(
         "flips {}, truncations {}, wrong values {}, missed by check {}, missed by verify_on_open {}, \

@@ -82,8 +82,19 @@ impl Trial<'_> {
 
     /// Opens it, reads everything, checks it, and writes.
     pub(super) fn plain(&mut self) -> Option<Given> {
-        let path = self.place("plain");
-        let store = match builder(&self.base.clock).open(&path) {
+        let disk = Disk::holding("plain", self.image.clone());
+        let given = self.plain_on(&disk);
+        let (largest, len) = (disk.counts().largest_read, disk.seen("plain").len());
+        let len = len.max(self.image.len()) as u64;
+        if largest > len {
+            self.tally.pages += 1;
+            self.fail(&format!("a page of {largest} bytes in a file of {len}"));
+        }
+        given
+    }
+
+    fn plain_on(&mut self, disk: &Disk) -> Option<Given> {
+        let store = match builder(&self.base.clock).open_in(disk.folder(), "plain") {
             Ok(store) => store,
             Err(error) => {
                 self.tally.refused += 1;
