@@ -210,6 +210,29 @@ fn a_lost_page_takes_its_rows_along_and_each_is_named() {
     }
 }
 
+/// Nothing but its record tells a container's name, so what was in it is named without.
+#[test]
+fn without_the_list_of_containers_each_session_of_theirs_is_named() {
+    let house = House::new();
+    let lists = |page: &[u8]| page[0] == 1 && page[2..4] == [2, 0] && contains(page, b"short");
+    let image = house.with(lists, |page| page.fill(0));
+    let report = house.salvage(&image);
+    let named: BTreeSet<ClientKey> = report
+        .losses
+        .iter()
+        .filter(|loss| loss.container.is_none() && loss.package.as_deref() == Some("short"))
+        .filter_map(|loss| loss.client)
+        .collect();
+    let sessions = house.ids.len();
+    let verified = open_salvaged(&house);
+    let keys = house.ids.iter().map(|id| {
+        let id = verified.client_ids().verify(id).unwrap();
+        id.key()
+    });
+    assert_eq!(named, keys.collect());
+    assert_eq!(house.read(&verified).len(), sessions);
+}
+
 #[test]
 fn an_existing_target_is_left_alone() {
     let house = House::new();
