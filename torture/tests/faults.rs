@@ -225,6 +225,41 @@ fn a_panic_below_fails_the_commit_and_nothing_else() {
     assert_unknown_only_at_the_end(&each_call_fails(builder, fault, change));
 }
 
+// C2.13, C5.4: redb panics over what it reads with its locks held and its tables open.
+#[test]
+fn a_panic_in_any_read_of_a_commit_ends_there() {
+    let prepared = prepare();
+    let mut failed = 0;
+    for after in 0.. {
+        let disk = Disk::holding("store", prepared.image.clone());
+        // So that each page is read again each time.
+        let store = builder().cache_size(0).open_in(disk.folder(), "store");
+        let store = store.unwrap();
+        let id = prepared.id(&store);
+        disk.fail(fault(|call| call == Call::Read, after, 1, Failure::Panic));
+        let answer = put(&store, &id, 2);
+        let struck = disk.heal();
+        let found = eventually(|| get(&store, &id));
+        match answer.map_err(|e| e.kind()) {
+            Ok(()) => assert_eq!(found, 2, "read {after}"),
+            // The commit's own reads, and those of the transaction.
+            Err(ErrorKind::NotWritten) => {
+                failed += 1;
+                assert_eq!(found, 1, "read {after}");
+            }
+            Err(ErrorKind::Corrupt) => assert_eq!(found, 1, "read {after}"),
+            Err(ErrorKind::OutcomeUnknown) => assert!(found == 1 || found == 2),
+            Err(other) => panic!("read {after}: {other:?}"),
+        }
+        put(&store, &id, 3).unwrap();
+        assert_eq!(prepared.found_in(disk.kept("store")), 3, "read {after}");
+        if !struck {
+            break;
+        }
+    }
+    assert!(failed > 5, "{failed}");
+}
+
 // C2.13
 #[test]
 fn a_store_that_cannot_reopen_is_unavailable_until_it_can() {

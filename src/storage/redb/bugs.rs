@@ -1,6 +1,7 @@
 //! Bugs on purpose, so that the fault harness can show that it finds them. Without the feature `torture`
 //! there are none, and no way to ask for any.
 
+use super::failure::{Contained, Writing};
 use super::open::begin_durable;
 use super::snapshot::{Readers, RedbSnapshot};
 use super::tables::Reader;
@@ -8,7 +9,7 @@ use super::{Shared, failure};
 use crate::error::Result;
 use crate::storage::ChangeSet;
 use crate::storage::merge::Writes;
-use redb::{Database, Durability, WriteTransaction};
+use redb::{Database, Durability};
 use std::sync::{Arc, Weak};
 
 /// A bug that the fault harness must find.
@@ -42,9 +43,10 @@ impl Bugs {
     }
 
     /// Begins the transaction of a group.
-    pub(super) fn begin(self, database: &Database) -> Result<WriteTransaction> {
+    pub(super) fn begin(self, database: &Database) -> Result<Writing> {
         if self.has(Bug::OnePhase) {
-            return database.begin_write().map_err(failure::transaction);
+            let txn = database.begin_write().map_err(failure::transaction)?;
+            return Ok(Contained::new(txn));
         }
         begin_durable(database)
     }
@@ -76,7 +78,7 @@ impl Bugs {
     /// Commits what goes to the file.
     pub(super) fn commit(
         self,
-        mut txn: WriteTransaction,
+        mut txn: Writing,
         database: &Database,
         shared: &Shared,
     ) -> Result<()> {

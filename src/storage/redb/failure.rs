@@ -1,8 +1,12 @@
 //! What redb's errors and panics mean to this crate.
 
 use crate::error::{Error, ErrorKind, Result};
-use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionError};
+use redb::{
+    CommitError, DatabaseError, Key, StorageError, Table, TableDefinition, TableError,
+    TransactionError, Value, WriteTransaction,
+};
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -43,7 +47,7 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 pub(crate) fn discard<T>(value: T, opened: Moment) {
     let calm = opened.was_calm();
     let dropped = catch_unwind(AssertUnwindSafe(move || {
-        let dropped_on_the_way = value;
+        let dropped_on_the_way = Contained::new(value);
         if calm {
             resume_unwind(Box::new(()));
         }
@@ -63,6 +67,81 @@ pub(crate) fn guarded_on<D, T>(database: D, work: impl FnOnce(&D) -> Result<T>) 
             discard(database, before);
             Err(e)
         }
+    }
+}
+
+/// Something of redb's that can be dropped on the way of a panic, its own or another.
+///
+/// redb's tables and transactions lock what they share when they are dropped. A panic of redb's own
+/// poisons that; the next one to be dropped on its way panics as well, which would end the process.
+/// Here the second panic ends where it began. What it leaves undone goes with the database, which is
+/// not used again after a panic.
+#[derive(Debug)]
+pub(crate) struct Contained<T>(Option<T>);
+
+/// A write transaction whose tables are contained as well.
+pub(crate) type Writing = Contained<WriteTransaction>;
+
+impl<T> Contained<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "nothing but this and Drop takes the value"
+    )]
+    fn into_inner(mut self) -> T {
+        self.0.take().expect("a value until it is dropped")
+    }
+}
+
+impl<T> Deref for Contained<T> {
+    type Target = T;
+
+    #[expect(
+        clippy::expect_used,
+        reason = "nothing but the end of self takes the value"
+    )]
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("a value until it is dropped")
+    }
+}
+
+impl<T> DerefMut for Contained<T> {
+    #[expect(
+        clippy::expect_used,
+        reason = "nothing but the end of self takes the value"
+    )]
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("a value until it is dropped")
+    }
+}
+
+impl<T> Drop for Contained<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        if std::thread::panicking() {
+            // `guarded` counts the panic that is under way.
+            drop(catch_unwind(AssertUnwindSafe(move || drop(value))));
+        }
+    }
+}
+
+impl Writing {
+    pub(crate) fn open_table<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> std::result::Result<Contained<Table<'_, K, V>>, TableError> {
+        WriteTransaction::open_table(self, definition).map(Contained::new)
+    }
+
+    pub(crate) fn commit(self) -> std::result::Result<(), CommitError> {
+        self.into_inner().commit()
+    }
+
+    pub(crate) fn abort(self) -> std::result::Result<(), StorageError> {
+        self.into_inner().abort()
     }
 }
 
@@ -135,4 +214,47 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
         Error::new(ErrorKind::Io, "the operating system gave no random bytes").with_source(e)
     })?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As redb's tables are: dropped, it locks what the panic that drops it has poisoned.
+    struct Shaky<'a>(&'a AtomicU64);
+
+    impl Drop for Shaky<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            assert!(!std::thread::panicking(), "the lock is poisoned");
+        }
+    }
+
+    // C5.4: without it, this ends the process.
+    #[test]
+    fn what_panics_on_the_way_of_a_panic_ends_there() {
+        let dropped = AtomicU64::new(0);
+        let result: Result<()> = guarded(|| {
+            let _table = Contained::new(Shaky(&dropped));
+            let _other = Contained::new(Shaky(&dropped));
+            panic!("redb panics")
+        });
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(dropped.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_panic_of_what_is_dropped_in_order_is_heard_of() {
+        struct Broken;
+        impl Drop for Broken {
+            fn drop(&mut self) {
+                panic!("redb panics");
+            }
+        }
+        let result = guarded(|| {
+            drop(Contained::new(Broken));
+            Ok(())
+        });
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Corrupt);
+    }
 }

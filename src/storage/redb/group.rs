@@ -2,7 +2,7 @@
 //! store itself.
 
 use super::bugs::Bugs;
-use super::failure::{self, Moment};
+use super::failure::{self, Contained, Moment, Writing};
 use super::open::{begin_durable, plain};
 use super::queue::CommitJob;
 use super::tables::{CONTAINERS, META, RETIRED, Writer, Writers};
@@ -15,7 +15,7 @@ use crate::storage::merge::{Refusal, resolve};
 use crate::storage::quota::Quota;
 use crate::storage::record::{ContainerRecord, Kind, seal_plain};
 use crate::storage::{ContainerId, Outcome, SecretRecord, Settings};
-use redb::{Database, WriteTransaction};
+use redb::Database;
 use std::sync::atomic::Ordering;
 
 /// How many rows of ended containers and old tombstones go in one step.
@@ -65,6 +65,7 @@ impl Group<'_> {
             .databases
             .memory
             .begin_write()
+            .map(Contained::new)
             .map_err(failure::transaction)?;
         let written = {
             let mut writers = Writers {
@@ -118,12 +119,7 @@ impl Group<'_> {
     }
 
     /// Makes the file durable, then changes memory, which cannot fail (C1.7).
-    fn seal(
-        &self,
-        file: WriteTransaction,
-        memory: WriteTransaction,
-        written: &Written,
-    ) -> Result<()> {
+    fn seal(&self, file: Writing, memory: Writing, written: &Written) -> Result<()> {
         if written.file {
             let bugs = self.shared.bugs;
             bugs.commit(file, &self.databases.file, self.shared)?;
@@ -179,6 +175,7 @@ impl Group<'_> {
             .databases
             .memory
             .begin_write()
+            .map(Contained::new)
             .map_err(failure::transaction)?;
         let mut emptied = None;
         let (written, removed) = {
@@ -257,7 +254,7 @@ fn apply(
 }
 
 /// Stores a container; returns the row that it had. A new one gets the next number.
-fn put_container(txn: &WriteTransaction, record: &ContainerRecord) -> Result<Option<Vec<u8>>> {
+fn put_container(txn: &Writing, record: &ContainerRecord) -> Result<Option<Vec<u8>>> {
     let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
     let before = containers
         .insert(record.name.as_str(), &*record.encode()?)
@@ -266,7 +263,7 @@ fn put_container(txn: &WriteTransaction, record: &ContainerRecord) -> Result<Opt
     if before.is_none() {
         let mut meta = txn.open_table(META).map_err(failure::table)?;
         let next = ContainerId(record.id).number() + 1;
-        let next = next.max(plain(&meta, "next-container")?);
+        let next = next.max(plain(&*meta, "next-container")?);
         let sealed = seal_plain(Kind::Meta, b"next-container", next)?;
         meta.insert("next-container", &*sealed)
             .map_err(failure::storage)?;
@@ -275,7 +272,7 @@ fn put_container(txn: &WriteTransaction, record: &ContainerRecord) -> Result<Opt
 }
 
 /// Removes a container's row, and remembers that what it holds is to be reclaimed.
-fn remove_container(txn: &WriteTransaction, name: &str) -> Result<Before> {
+fn remove_container(txn: &Writing, name: &str) -> Result<Before> {
     let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
     let row = containers
         .remove(name)
@@ -294,7 +291,7 @@ fn remove_container(txn: &WriteTransaction, name: &str) -> Result<Before> {
     })
 }
 
-fn put_secrets(txn: &WriteTransaction, secrets: &[SecretRecord]) -> Result<()> {
+fn put_secrets(txn: &Writing, secrets: &[SecretRecord]) -> Result<()> {
     let list: Vec<(u8, [u8; 32])> = secrets.iter().map(|s| (s.0, s.1)).collect();
     let mut meta = txn.open_table(META).map_err(failure::table)?;
     let sealed = seal_plain(Kind::Meta, b"secrets", list)?;

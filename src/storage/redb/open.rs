@@ -1,7 +1,7 @@
 //! Making, identifying, migrating and opening a store file (C7). Nothing here knows sessions.
 
 use super::bugs::Bugs;
-use super::failure::{self, guarded};
+use super::failure::{self, Contained, Writing, guarded};
 use super::file::{Counted, Disk, Io, Rehearsal};
 use super::folder::Location;
 use super::inspect::{examine, inspect_file};
@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, Kind, Plain, open_plain, seal_plain};
 use crate::storage::{ContainerId, Found, SecretRecord};
 use redb::backends::InMemoryBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -244,9 +244,9 @@ pub(super) fn enter(database: &Database) -> Result<Identity> {
     let txn = begin_durable(database)?;
     let identity = {
         let mut meta = txn.open_table(META).map_err(failure::table)?;
-        let id = plain(&meta, "identity")?;
-        let secrets: Vec<(u8, [u8; 32])> = plain(&meta, "secrets")?;
-        let epoch: u64 = plain::<u64>(&meta, "epoch")? + 1;
+        let id = plain(&*meta, "identity")?;
+        let secrets: Vec<(u8, [u8; 32])> = plain(&*meta, "secrets")?;
+        let epoch: u64 = plain::<u64>(&*meta, "epoch")? + 1;
         let record = seal_plain(Kind::Meta, b"epoch", epoch)?;
         meta.insert("epoch", &*record).map_err(failure::storage)?;
         Identity {
@@ -257,7 +257,7 @@ pub(super) fn enter(database: &Database) -> Result<Identity> {
                 .collect(),
             containers: Vec::new(),
             retired: Vec::new(),
-            next_container: plain(&meta, "next-container")?,
+            next_container: plain(&*meta, "next-container")?,
             epoch,
         }
     };
@@ -291,10 +291,10 @@ pub(super) fn enter(database: &Database) -> Result<Identity> {
 
 /// A write transaction whose commit survives power loss, and that no failed sync can make half
 /// durable: two phases.
-pub(super) fn begin_durable(database: &Database) -> Result<WriteTransaction> {
+pub(super) fn begin_durable(database: &Database) -> Result<Writing> {
     let mut txn = database.begin_write().map_err(failure::transaction)?;
     txn.set_two_phase_commit(true);
-    Ok(txn)
+    Ok(Contained::new(txn))
 }
 
 /// Reads a row of the store's own table.

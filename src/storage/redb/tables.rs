@@ -1,6 +1,6 @@
 //! The tables of a store file, opened for reading and for writing, and the rows in them.
 
-use super::failure::{self, guarded};
+use super::failure::{self, Contained, Writing, guarded};
 use super::touches::Touches;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -11,10 +11,7 @@ use crate::storage::record::{
     Kind, PackageRow, SessionRow, client_of, open_plain, package_key, seal_plain, session_key,
 };
 use bytes::Bytes;
-use redb::{
-    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition,
-    WriteTransaction,
-};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use sha2::{Digest, Sha256};
 
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -38,18 +35,19 @@ pub(super) fn owner_key(owner: &str, session: [u8; 20]) -> [u8; 36] {
 
 /// The tables of one database as of one commit.
 pub(super) struct Reader {
-    sessions: ReadOnlyTable<&'static [u8; 20], &'static [u8]>,
-    packages: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    owners: ReadOnlyTable<&'static [u8; 36], ()>,
+    sessions: Contained<ReadOnlyTable<&'static [u8; 20], &'static [u8]>>,
+    packages: Contained<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    owners: Contained<ReadOnlyTable<&'static [u8; 36], ()>>,
 }
 
 impl Reader {
     pub(super) fn open(database: &Database) -> Result<Self> {
-        let txn = database.begin_read().map_err(failure::transaction)?;
+        let txn = database.begin_read().map(Contained::new);
+        let txn = txn.map_err(failure::transaction)?;
         Ok(Self {
-            sessions: txn.open_table(SESSIONS).map_err(failure::table)?,
-            packages: txn.open_table(PACKAGES).map_err(failure::table)?,
-            owners: txn.open_table(OWNERS).map_err(failure::table)?,
+            sessions: Contained::new(txn.open_table(SESSIONS).map_err(failure::table)?),
+            packages: Contained::new(txn.open_table(PACKAGES).map_err(failure::table)?),
+            owners: Contained::new(txn.open_table(OWNERS).map_err(failure::table)?),
         })
     }
 
@@ -58,7 +56,7 @@ impl Reader {
         container: ContainerId,
         client: ClientKey,
     ) -> Result<Option<SessionRow>> {
-        session_row(&self.sessions, container, client)
+        session_row(&*self.sessions, container, client)
     }
 
     pub(super) fn package(
@@ -67,7 +65,7 @@ impl Reader {
         client: ClientKey,
         package: &str,
     ) -> Result<Option<PackageRow>> {
-        package_row(&self.packages, container, client, package)
+        package_row(&*self.packages, container, client, package)
     }
 
     pub(super) fn sessions(
@@ -126,15 +124,15 @@ pub(super) fn session_of(owner_key: &[u8; 36]) -> Option<(ContainerId, ClientKey
 
 /// The tables of one database inside a write transaction.
 pub(super) struct Writer<'t> {
-    sessions: Table<'t, &'static [u8; 20], &'static [u8]>,
-    packages: Table<'t, &'static [u8], &'static [u8]>,
-    tombstones: Table<'t, &'static [u8; 16], &'static [u8]>,
-    owners: Table<'t, &'static [u8; 36], ()>,
+    sessions: Contained<Table<'t, &'static [u8; 20], &'static [u8]>>,
+    packages: Contained<Table<'t, &'static [u8], &'static [u8]>>,
+    tombstones: Contained<Table<'t, &'static [u8; 16], &'static [u8]>>,
+    owners: Contained<Table<'t, &'static [u8; 36], ()>>,
     pub(super) dirty: bool,
 }
 
 impl<'t> Writer<'t> {
-    pub(super) fn open(txn: &'t WriteTransaction) -> Result<Self> {
+    pub(super) fn open(txn: &'t Writing) -> Result<Self> {
         Ok(Self {
             sessions: txn.open_table(SESSIONS).map_err(failure::table)?,
             packages: txn.open_table(PACKAGES).map_err(failure::table)?,
@@ -205,7 +203,7 @@ impl<'t> Writer<'t> {
         for touch in touches {
             let key = session_key(touch.container, touch.client);
             // A damaged row is reported to whoever reads it; it must not fail everyone's commit.
-            let Ok(Some(row)) = session_row(&self.sessions, touch.container, touch.client) else {
+            let Ok(Some(row)) = session_row(&*self.sessions, touch.container, touch.client) else {
                 continue;
             };
             let last_access = touch.at.merged_with(row.last_access);
@@ -350,7 +348,7 @@ impl<'t> Writers<'t> {
 
 impl Rows for Writers<'_> {
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {
-        let row = session_row(&self.of(container).sessions, container, client)?;
+        let row = session_row(&*self.of(container).sessions, container, client)?;
         Ok(row.map(
             |row| match self.touches.get(container, client, row.generation) {
                 Some(at) => SessionRow {
@@ -368,12 +366,12 @@ impl Rows for Writers<'_> {
         client: ClientKey,
         package: &str,
     ) -> Result<Option<PackageRow>> {
-        package_row(&self.of(container).packages, container, client, package)
+        package_row(&*self.of(container).packages, container, client, package)
     }
 
     fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
-        let file = tombstone_row(&self.file.tombstones, client)?;
-        Ok(file.max(tombstone_row(&self.memory.tombstones, client)?))
+        let file = tombstone_row(&*self.file.tombstones, client)?;
+        Ok(file.max(tombstone_row(&*self.memory.tombstones, client)?))
     }
 
     fn registry(&self) -> u64 {

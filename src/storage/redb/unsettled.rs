@@ -1,7 +1,7 @@
 //! What a failure left open, until the file is open again and tells (C2.13). Until then only this
 //! process knows what belongs together.
 
-use super::failure::{self, guarded};
+use super::failure::{self, Contained, Writing, guarded};
 use super::group::Databases;
 use super::open::{begin_durable, plain_if_there};
 use super::tables::{CONTAINERS, META, RETIRED, Writer};
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::storage::ContainerId;
 use crate::storage::merge::Writes;
 use crate::storage::record::{Kind, seal_plain};
-use redb::{Database, ReadableDatabase, WriteTransaction};
+use redb::{Database, ReadableDatabase};
 
 const MIXED: &str = "mixed";
 
@@ -51,7 +51,7 @@ impl Unsettled {
 
 impl Half {
     /// Notes in the file's half which group it is.
-    pub(super) fn mark(&self, file: &WriteTransaction) -> Result<()> {
+    pub(super) fn mark(&self, file: &Writing) -> Result<()> {
         let mut meta = file.open_table(META).map_err(failure::table)?;
         let record = seal_plain(Kind::Meta, MIXED.as_bytes(), self.number)?;
         meta.insert(MIXED, &*record).map_err(failure::storage)?;
@@ -64,7 +64,7 @@ impl Half {
         if plain_if_there(&meta, MIXED)? != Some(self.number) {
             return Ok(());
         }
-        let memory = databases.memory.begin_write();
+        let memory = databases.memory.begin_write().map(Contained::new);
         let memory = memory.map_err(failure::transaction)?;
         {
             let mut writer = Writer::open(&memory)?;

@@ -58,7 +58,8 @@ impl Damage {
                 } else {
                     Page::Own
                 };
-                let byte = page(rng, Some(kind)) + rng.usize(..PAGE);
+                let at = page(rng, Some(kind));
+                let byte = at + rng.usize(..used(&base.closed[at..at + PAGE]));
                 flip(rng, byte)
             }
             7..=9 => {
@@ -114,4 +115,12 @@ impl Damage {
     pub(super) fn is_swap(&self) -> bool {
         matches!(self.what, What::Swap { .. })
     }
+}
+
+/// How much of a leaf is in use: most of the one that lists the tables is not.
+fn used(leaf: &[u8]) -> usize {
+    let pairs = usize::from(u16::from_le_bytes([leaf[2], leaf[3]]));
+    let last = 4 + 4 * (2 * pairs - 1);
+    let end = u32::from_le_bytes(leaf[last..last + 4].try_into().unwrap());
+    end as usize
 }
