@@ -1,0 +1,44 @@
+//! The engines, one a file.
+
+mod cloakroom;
+mod fjall;
+mod group;
+mod lmdb;
+mod log;
+mod redb;
+mod sqlite;
+
+use crate::engine::Peer;
+use anyhow::{Result, bail};
+
+/// Bytes that an embedded engine may keep in memory: cloakroom's default.
+const CACHE: usize = 256 << 20;
+
+/// In the order of the tables.
+static ALL: [&dyn Peer; 7] = [
+    &log::Log,
+    &cloakroom::Cloakroom,
+    &redb::Redb,
+    &redb::RedbTwoPhase,
+    &sqlite::Sqlite,
+    &lmdb::Lmdb,
+    &fjall::Fjall,
+];
+
+/// Those that only run when they are named.
+const ON_DEMAND: [&str; 1] = ["redb-two-phase"];
+
+/// The engines of these names; all, if none is named.
+pub(crate) fn named(names: &[String]) -> Result<Vec<&'static dyn Peer>> {
+    for name in names {
+        if !ALL.iter().any(|peer| peer.name() == name) {
+            let known: Vec<_> = ALL.iter().map(|peer| peer.name()).collect();
+            bail!("no engine {name}: there are {}", known.join(", "));
+        }
+    }
+    let wanted = |name: &str| match names {
+        [] => !ON_DEMAND.contains(&name),
+        names => names.iter().any(|n| n == name),
+    };
+    Ok(ALL.into_iter().filter(|p| wanted(p.name())).collect())
+}

@@ -1,0 +1,114 @@
+//! What is stored, and who is picked: the same for all engines and in each run.
+
+pub(crate) const PACKAGES: [&str; 2] = ["cart", "profile"];
+pub(crate) const KEY: &str = "data";
+pub(crate) const VALUE_LEN: usize = 300;
+/// How many sessions are in use where the load is hot.
+const HOT: usize = 1000;
+
+/// Numbers that look random and are the same in each run.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    /// The number of a session.
+    pub(crate) fn pick(&mut self, pick: Pick, sessions: usize) -> usize {
+        let among = match pick {
+            Pick::Uniform => sessions,
+            Pick::Hot => sessions.min(HOT),
+        };
+        (self.roll() % among.max(1) as u64) as usize
+    }
+}
+
+/// Which sessions are changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pick {
+    Uniform,
+    Hot,
+}
+
+impl Pick {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Uniform => "uniform",
+            Self::Hot => "hot",
+        }
+    }
+}
+
+/// A value of `VALUE_LEN` bytes that bears a number.
+pub(crate) fn value(number: u64) -> String {
+    format!("{number:0width$x}", width = VALUE_LEN)
+}
+
+/// The value that a session's package holds before anything is changed.
+pub(crate) fn first_value(session: usize, package: &str) -> String {
+    value(Dice::new(session as u64 ^ ((package.len() as u64) << 40)).roll() >> 1)
+}
+
+/// Four bytes of container and sixteen of client.
+pub(crate) fn client(session: usize) -> [u8; 20] {
+    let mut client = [0; 20];
+    let mut dice = Dice::new(session as u64 ^ 0x5eed_0000_0000);
+    let (_, random) = client.split_at_mut(4);
+    for bytes in random.chunks_mut(8) {
+        bytes.copy_from_slice(&dice.roll().to_le_bytes());
+    }
+    client
+}
+
+/// Where a plain engine keeps a package of a session; the session's own row has no package.
+pub(crate) fn key(session: usize, package: &str) -> Vec<u8> {
+    [client(session).as_slice(), package.as_bytes()].concat()
+}
+
+/// A package's row in a plain engine: 337 bytes with the key of a `cart`.
+pub(crate) fn row(value: &str) -> Vec<u8> {
+    let mut row = Vec::with_capacity(VALUE_LEN + KEY.len() + 9);
+    row.extend_from_slice(value.as_bytes());
+    row.extend_from_slice(KEY.as_bytes());
+    row.extend_from_slice(&[7; 9]);
+    row
+}
+
+/// One row to be written.
+pub(crate) struct Change {
+    pub(crate) key: Vec<u8>,
+    pub(crate) row: Vec<u8>,
+}
+
+/// A session as a plain engine keeps it: its own row, and one for each package.
+pub(crate) fn rows(session: usize) -> impl Iterator<Item = Change> {
+    let own = Change {
+        key: key(session, ""),
+        row: vec![7; 90],
+    };
+    let packages = PACKAGES.into_iter().map(move |package| Change {
+        key: key(session, package),
+        row: row(&first_value(session, package)),
+    });
+    std::iter::once(own).chain(packages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_has_337_bytes() {
+        let [package, _] = PACKAGES;
+        assert_eq!(key(5, package).len() + row(&value(9)).len(), 337);
+    }
+}
