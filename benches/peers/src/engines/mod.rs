@@ -1,21 +1,27 @@
 //! The engines, one a file.
 
+mod actix_session;
 mod cloakroom;
 mod fjall;
 mod group;
 mod lmdb;
 mod log;
 mod redb;
+mod redis;
+mod redis_server;
 mod sqlite;
+mod tower_sessions;
+mod zodb;
 
-use crate::engine::Peer;
+use crate::engine::{Peer, Site};
 use anyhow::{Result, bail};
+use std::path::PathBuf;
 
 /// Bytes that an embedded engine may keep in memory: cloakroom's default.
 const CACHE: usize = 256 << 20;
 
 /// In the order of the tables.
-static ALL: [&dyn Peer; 7] = [
+static ALL: [&dyn Peer; 11] = [
     &log::Log,
     &cloakroom::Cloakroom,
     &redb::Redb,
@@ -23,6 +29,10 @@ static ALL: [&dyn Peer; 7] = [
     &sqlite::Sqlite,
     &lmdb::Lmdb,
     &fjall::Fjall,
+    &redis::Redis,
+    &zodb::Zodb,
+    &tower_sessions::TowerSessionsSqlite,
+    &actix_session::ActixSessionRedis,
 ];
 
 /// Those that only run when they are named.
@@ -41,4 +51,9 @@ pub(crate) fn named(names: &[String]) -> Result<Vec<&'static dyn Peer>> {
         names => names.iter().any(|n| n == name),
     };
     Ok(ALL.into_iter().filter(|p| wanted(p.name())).collect())
+}
+
+/// Where the process that serves an engine is noted, if it is not this one, so that it can be killed.
+pub(crate) fn server_pid(site: &Site) -> PathBuf {
+    site.folder.join("server.pid")
 }
