@@ -4,12 +4,17 @@ mod durable_commits;
 mod engine;
 mod engines;
 mod house;
+mod http;
 mod io;
 mod payload;
 mod reads;
 mod report;
+mod restart;
 mod run;
+mod scale;
 mod settings;
+mod sweep;
+mod wrk;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -31,6 +36,17 @@ enum What {
     Bytes(Settings),
     /// Loads of two packages by one thread and by two.
     Reads(Settings),
+    /// How long opening takes after a kill amid commits.
+    Restart(Settings),
+    /// Removing a tenth of the sessions.
+    Sweep(Settings),
+    /// Requests per second of an axum handler, under wrk.
+    Http(Settings),
+    /// What things cost at 1,000 to 10,000,000 sessions.
+    Scale(scale::Scale),
+    /// What `restart` kills.
+    #[command(hide = true)]
+    Victim(restart::Victim),
 }
 
 fn main() -> Result<()> {
@@ -38,5 +54,10 @@ fn main() -> Result<()> {
         What::DurableCommits(settings) => durable_commits::main(&settings),
         What::Bytes(settings) => durable_commits::bytes(&settings),
         What::Reads(settings) => reads::main(&settings),
+        What::Restart(settings) => restart::main(&settings),
+        What::Sweep(settings) => sweep::main(&settings),
+        What::Http(settings) => http::main(&settings),
+        What::Scale(settings) => scale::main(&settings),
+        What::Victim(victim) => restart::victim(&victim),
     }
 }

@@ -53,6 +53,12 @@ pub(crate) fn value(number: u64) -> String {
     format!("{number:0width$x}", width = VALUE_LEN)
 }
 
+/// The number that a value bears, from its bytes or from a row's.
+pub(crate) fn number(bytes: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(bytes.get(..VALUE_LEN)?).ok()?;
+    u64::from_str_radix(text, 16).ok()
+}
+
 /// The value that a session's package holds before anything is changed.
 pub(crate) fn first_value(session: usize, package: &str) -> String {
     value(Dice::new(session as u64 ^ ((package.len() as u64) << 40)).roll() >> 1)
@@ -110,5 +116,13 @@ mod tests {
     fn a_change_has_337_bytes() {
         let [package, _] = PACKAGES;
         assert_eq!(key(5, package).len() + row(&value(9)).len(), 337);
+    }
+
+    #[test]
+    fn a_value_bears_its_number() {
+        let value = value(0xfeed);
+        assert_eq!(value.len(), VALUE_LEN);
+        assert_eq!(number(value.as_bytes()), Some(0xfeed));
+        assert_eq!(number(&row(&value)), Some(0xfeed));
     }
 }

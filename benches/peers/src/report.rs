@@ -19,6 +19,8 @@ pub(crate) const DEVICE: Metric = ("device_bytes_per_commit", "B");
 pub(crate) const P50: Metric = ("p50_us", "us");
 pub(crate) const P99: Metric = ("p99_us", "us");
 pub(crate) const LOADS: Metric = ("loads_per_second", "1/s");
+pub(crate) const OPEN: Metric = ("open_ms", "ms");
+pub(crate) const REQUESTS: Metric = ("requests_per_second", "1/s");
 pub(crate) const FILE: Metric = ("file_bytes", "B");
 
 /// The engine that all others are measured against.
@@ -46,6 +48,11 @@ impl Report {
             notes: Vec::new(),
             limit: LIMIT,
         }
+    }
+
+    /// Another engine to measure against.
+    pub(crate) fn against(self, limit: &'static str) -> Self {
+        Self { limit, ..self }
     }
 
     /// One round's value.

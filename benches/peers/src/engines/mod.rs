@@ -1,7 +1,7 @@
 //! The engines, one a file.
 
 mod actix_session;
-mod cloakroom;
+pub(crate) mod cloakroom;
 mod fjall;
 mod group;
 mod lmdb;
@@ -10,8 +10,8 @@ mod redb;
 mod redis;
 mod redis_server;
 mod sqlite;
-mod tower_sessions;
-mod zodb;
+pub(crate) mod tower_sessions;
+pub(crate) mod zodb;
 
 use crate::engine::{Peer, Site};
 use anyhow::{Result, bail};

@@ -51,6 +51,15 @@ impl Peer for Zodb {
     }
 }
 
+/// Sweeps a tenth of the sessions: in seconds, and how many went.
+pub(crate) fn sweep(site: &Site) -> Result<(f64, u64)> {
+    let mut script = Script::start(site)?;
+    let answer = script.ask(&json!({"do": "sweep", "sessions": site.sessions}))?;
+    script.stop()?;
+    let removed = answer.get("removed").and_then(Value::as_u64);
+    Ok((field(&answer, "seconds")?, removed.context("no count")?))
+}
+
 /// The Python of a virtual environment with what the script needs, made once.
 fn environment() -> Result<PathBuf> {
     let folder = bench_dir()?.join("peers-python");
