@@ -1,5 +1,7 @@
 //! What is stored, and who is picked: the same for all engines and in each run.
 
+use std::sync::LazyLock;
+
 pub(crate) const PACKAGES: [&str; 2] = ["cart", "profile"];
 pub(crate) const KEY: &str = "data";
 pub(crate) const VALUE_LEN: usize = 300;
@@ -48,21 +50,34 @@ impl Pick {
     }
 }
 
-/// A value of `VALUE_LEN` bytes that bears a number.
+/// Digits that no engine can compress much.
+static DIGITS: LazyLock<String> = LazyLock::new(|| {
+    let mut dice = Dice::new(0xd161);
+    (0..4096).map(|_| format!("{:016x}", dice.roll())).collect()
+});
+
+/// A value of `VALUE_LEN` bytes that begins with a number.
 pub(crate) fn value(number: u64) -> String {
-    format!("{number:0width$x}", width = VALUE_LEN)
+    let rest = VALUE_LEN - 16;
+    let at = (Dice::new(number).roll() % (DIGITS.len() - rest) as u64) as usize;
+    let rest = DIGITS.get(at..at + rest).unwrap_or_default();
+    format!("{number:016x}{rest}")
 }
 
-/// The number that a value bears, from its bytes or from a row's.
+/// The number that a value begins with, from its bytes or from a row's.
 pub(crate) fn number(bytes: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(bytes.get(..VALUE_LEN)?).ok()?;
+    let text = std::str::from_utf8(bytes.get(..16)?).ok()?;
     u64::from_str_radix(text, 16).ok()
 }
 
 /// The value that a session's package holds before anything is changed.
 pub(crate) fn first_value(session: usize, package: &str) -> String {
-    value(Dice::new(session as u64 ^ ((package.len() as u64) << 40)).roll() >> 1)
+    let seed = session as u64 ^ ((package.len() as u64) << 40);
+    value(FIRST | Dice::new(seed).roll() >> 2)
 }
+
+/// Numbers from here on are those of values before anything is changed.
+pub(crate) const FIRST: u64 = 1 << 62;
 
 /// Four bytes of container and sixteen of client.
 pub(crate) fn client(session: usize) -> [u8; 20] {
@@ -119,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_bears_its_number() {
+    fn a_value_begins_with_its_number() {
         let value = value(0xfeed);
         assert_eq!(value.len(), VALUE_LEN);
         assert_eq!(number(value.as_bytes()), Some(0xfeed));

@@ -4,7 +4,7 @@
 use crate::engine::{Engine, Peer, Site};
 use crate::engines;
 use crate::house::{House, Lodger, progress};
-use crate::payload::{first_value, number, value};
+use crate::payload::{Dice, FIRST, PACKAGES, first_value, number, value};
 use crate::report::{Metric, OPEN, Report};
 use crate::run::Span;
 use crate::settings::Settings;
@@ -180,14 +180,13 @@ fn verify(engine: &dyn Engine, lodger: &Lodger, ledger: &Ledger) -> Result<()> {
         let least = ledger.get(&session).copied();
         match least {
             Some(least) => ensure!(
-                // The values of the beginning are larger than all that are numbered.
-                *found >= least && *found < 1 << 48,
+                *found >= least && *found < FIRST,
                 "session {session} holds {found:x}, and {least:x} was acknowledged"
             ),
             None => {
-                let first = number(first_value(session, crate::payload::PACKAGES[0]).as_bytes());
+                let first = number(first_value(session, PACKAGES[0]).as_bytes());
                 ensure!(
-                    Some(*found) == first || *found < 1 << 48,
+                    Some(*found) == first || *found < FIRST,
                     "session {session} holds {found:x}, which nobody wrote"
                 );
             }
@@ -221,7 +220,7 @@ pub(crate) fn victim(victim: &Victim) -> Result<()> {
                 let (engine, say) = (&engine, &say);
                 scope.spawn(move || -> Result<()> {
                     let mut commit = engine.writer()?;
-                    let mut dice = crate::payload::Dice::new(victim.first ^ writer as u64);
+                    let mut dice = Dice::new(victim.first ^ writer as u64);
                     let share = victim.sessions / WRITERS;
                     for count in victim.first.. {
                         let pick = dice.roll() as usize % share.max(1);

@@ -2,7 +2,7 @@
 
 use crate::engine::Site;
 use crate::io;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use redis::{Client, Connection};
 use std::fs;
 use std::net::TcpListener;
@@ -88,12 +88,13 @@ impl Server {
     /// Runs commands, 1,000 at a time, without syncing each, and makes them durable together.
     pub(crate) fn fill(&self, commands: impl Iterator<Item = redis::Cmd>) -> Result<()> {
         let mut connection = self.connect()?;
-        let set = |value: &str, connection: &mut Connection| {
+        let set = |name: &str, value: &str, connection: &mut Connection| {
             redis::cmd("CONFIG")
-                .arg(&["SET", "appendfsync", value])
+                .arg(&["SET", name, value])
                 .exec(connection)
         };
-        set("no", &mut connection)?;
+        set("appendfsync", "no", &mut connection)?;
+        set("auto-aof-rewrite-percentage", "0", &mut connection)?;
         let mut pipe = redis::pipe();
         for command in commands {
             pipe.add_command(command);
@@ -103,7 +104,8 @@ impl Server {
             }
         }
         pipe.exec(&mut connection)?;
-        Ok(set("always", &mut connection)?)
+        set("appendfsync", "always", &mut connection)?;
+        rewrite(&mut connection)
     }
 
     /// Bytes written since it was started.
@@ -125,8 +127,25 @@ impl Server {
         // It hangs up instead of answering.
         let _ = redis::cmd("SHUTDOWN").exec(&mut connection);
         let status = self.child.wait()?;
-        anyhow::ensure!(status.success(), "redis-server ended with {status}");
+        ensure!(status.success(), "redis-server ended with {status}");
         Ok(written)
+    }
+}
+
+/// Writes the append-only file anew, as the server does once it has doubled: what was filled in is not
+/// left to be rewritten amid a measurement.
+fn rewrite(connection: &mut Connection) -> Result<()> {
+    let _: String = redis::cmd("BGREWRITEAOF").query(connection)?;
+    let deadline = Instant::now() + Duration::from_secs(600);
+    loop {
+        let said: String = redis::cmd("INFO").arg("persistence").query(connection)?;
+        let has = |what| said.lines().any(|line| line.trim() == what);
+        if has("aof_rewrite_in_progress:0") && has("aof_rewrite_scheduled:0") {
+            ensure!(has("aof_last_bgrewrite_status:ok"), "the rewrite failed");
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "the rewrite does not end");
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -36,12 +36,21 @@ class Dice:
         return x ^ (x >> 31)
 
 
+def digits():
+    dice = Dice(0xD161)
+    return "".join("%016x" % dice.roll() for _ in range(4096))
+
+
+DIGITS = digits()
+
+
 def value(number):
-    return "%0300x" % number
+    at = Dice(number).roll() % (len(DIGITS) - 284)
+    return "%016x" % number + DIGITS[at : at + 284]
 
 
 def first_value(session, package):
-    return value(Dice(session ^ (len(package) << 40)).roll() >> 1)
+    return value(1 << 62 | Dice(session ^ (len(package) << 40)).roll() >> 2)
 
 
 def client(session):

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 pub(crate) struct Zodb;
@@ -60,8 +60,12 @@ pub(crate) fn sweep(site: &Site) -> Result<(f64, u64)> {
     Ok((field(&answer, "seconds")?, removed.context("no count")?))
 }
 
-/// The Python of a virtual environment with what the script needs, made once.
+/// The Python of a virtual environment with what the script needs, made and looked at once.
 fn environment() -> Result<PathBuf> {
+    static READY: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(python) = READY.get() {
+        return Ok(python.clone());
+    }
     let folder = bench_dir()?.join("peers-python");
     let python = folder.join("bin/python");
     if run(Command::new(&python).args(["-c", "import ZODB, zope.session"])).is_err() {
@@ -69,7 +73,7 @@ fn environment() -> Result<PathBuf> {
         let pip = ["-m", "pip", "install", "--quiet", "zope.session", "ZODB"];
         run(Command::new(&python).args(pip))?;
     }
-    Ok(python)
+    Ok(READY.get_or_init(|| python).clone())
 }
 
 fn run(command: &mut Command) -> Result<()> {
