@@ -7,6 +7,7 @@ mod house;
 mod http;
 mod io;
 mod payload;
+mod pictures;
 mod reads;
 mod report;
 mod restart;
@@ -44,6 +45,8 @@ enum What {
     Http(Settings),
     /// What things cost at 1,000 to 10,000,000 sessions.
     Scale(scale::Scale),
+    /// Draws docs/pictures of what was measured.
+    Pictures,
     /// What `restart` kills.
     #[command(hide = true)]
     Victim(restart::Victim),
@@ -58,6 +61,7 @@ fn main() -> Result<()> {
         What::Sweep(settings) => sweep::main(&settings),
         What::Http(settings) => http::main(&settings),
         What::Scale(settings) => scale::main(&settings),
+        What::Pictures => pictures::main(),
         What::Victim(victim) => restart::victim(&victim),
     }
 }
