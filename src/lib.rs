@@ -82,8 +82,13 @@
 //! **Why does reading count?** Because the lost update is the failure that sessions are known for: two
 //! requests read a counter, both add one, and one is lost. Only who says what it read can be told.
 //!
-//! **Why is a commit slower than writing to memory?** Because it is on the disk when it returns. Commits
-//! that wait at the same time share their syncs.
+//! **Why is a commit slower than writing to memory?** Because it is on the disk when it returns: appended
+//! to a journal, and synced. Commits that wait at the same time share their sync.
+//!
+//! **Which files belong to a store?** One, while it is closed: copy and move that. While it is open, two files
+//! `NAME.journal-1` and `-2`, or `-3` and `-4`, lie beside it and hold what was committed lately; after a
+//! crash they belong to it, and the next opening brings them in. A file `NAME.journal-N.aside-M` was found there
+//! and belongs to another state of the store, as when an older copy of it was put back: it is never read again.
 //!
 //! # Features
 //!

@@ -9,6 +9,7 @@
 
 use cloakroom::{ClientId, Clock, Error, ErrorKind, Store, StoreBuilder};
 use redb::{Database, ReadableDatabase, TableDefinition};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
@@ -65,16 +66,38 @@ fn make(path: &Path) -> String {
     id.as_str().to_owned()
 }
 
-/// What is in the file after the process was killed in the middle of its work, and an id under which
-/// it holds the number 2.
+/// All files of a folder, by their names.
+type Image = BTreeMap<String, Vec<u8>>;
+
+fn image(folder: &Path) -> Image {
+    let names = names(folder).into_iter();
+    names
+        .map(|name| (name.clone(), fs::read(folder.join(&name)).unwrap()))
+        .collect()
+}
+
+/// Leaves nothing but the image in a folder.
+fn restore(folder: &Path, image: &Image) {
+    for name in names(folder) {
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    for (name, content) in image {
+        fs::write(folder.join(name), content).unwrap();
+    }
+}
+
+/// What is in the files after the process was killed in the middle of its work, and an id under which
+/// they hold the number 2.
 fn make_killed(path: &Path) -> String {
-    let (_folder, alive) = place();
+    let (folder, alive) = place();
     let store = open(&alive).unwrap();
     let id = store.client_ids().issue();
     put(&store, &id, 1);
     put(&store, &id, 2);
     // Nothing is under way, so this is what the kernel keeps of a process killed now.
-    fs::copy(&alive, path).unwrap();
+    let left = image(folder.path());
+    assert_eq!(left.len(), 3, "a store and its journal");
+    restore(path.parent().unwrap(), &left);
     id.as_str().to_owned()
 }
 
@@ -105,10 +128,9 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Refuses the file with this kind, names it, and leaves it as it was, byte for byte.
+/// Refuses the file with this kind, names it, and leaves it and all beside it as they were, byte for byte.
 fn assert_refused_untouched(path: &Path, kind: ErrorKind) {
-    let before = fs::read(path).unwrap();
-    let around = names(path.parent().unwrap());
+    let before = image(path.parent().unwrap());
     for verify in [false, true] {
         let error = builder().verify_on_open(verify).open(path);
         let error = error.map(drop).unwrap_err();
@@ -117,8 +139,10 @@ fn assert_refused_untouched(path: &Path, kind: ErrorKind) {
             error.to_string().contains(path.to_str().unwrap()),
             "{error}"
         );
-        assert!(fs::read(path).unwrap() == before, "the file was changed");
-        assert_eq!(names(path.parent().unwrap()), around);
+        assert!(
+            image(path.parent().unwrap()) == before,
+            "a file was changed"
+        );
     }
 }
 
@@ -374,13 +398,15 @@ fn lengths(len: usize) -> impl Iterator<Item = usize> {
 // C7.2
 #[test]
 fn a_file_cut_short_is_refused_untouched() {
-    let (_folder, path) = place();
+    let (folder, path) = place();
     for make in [make, make_killed] {
-        let _ = fs::remove_file(&path);
+        restore(folder.path(), &Image::new());
         make(&path);
-        let whole = fs::read(&path).unwrap();
-        for len in lengths(whole.len()) {
-            fs::write(&path, &whole[..len]).unwrap();
+        let whole = image(folder.path());
+        for len in lengths(whole["sessions.redb"].len()) {
+            let mut cut = whole.clone();
+            cut.get_mut("sessions.redb").unwrap().truncate(len);
+            restore(folder.path(), &cut);
             match open(&path) {
                 // redb cuts and grows its files itself, so a killed one may have any of those lengths.
                 // What was cut off there was free.
@@ -392,7 +418,7 @@ fn a_file_cut_short_is_refused_untouched() {
                     let kinds = [ErrorKind::Corrupt, ErrorKind::NotAStore];
                     assert!(kinds.contains(&kind), "cut at {len}: {error:?}");
                     assert!(error.to_string().contains(path.to_str().unwrap()));
-                    assert!(fs::read(&path).unwrap() == whole[..len], "cut at {len}");
+                    assert!(image(folder.path()) == cut, "cut at {len}");
                 }
             }
         }
@@ -593,5 +619,5 @@ fn a_store_of_this_format_says_so() {
     let txn = database.begin_read().unwrap();
     let meta = txn.open_table(META).unwrap();
     let format = meta.get("format").unwrap().unwrap();
-    assert_eq!(format.value(), b"cloakroom\x01\0\0\0");
+    assert_eq!(format.value(), b"cloakroom\x02\0\0\0");
 }

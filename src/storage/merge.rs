@@ -52,12 +52,6 @@ pub(crate) struct PackageWrite {
     pub(crate) row: Option<Vec<u8>>,
 }
 
-impl Writes {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sessions.is_empty() && self.packages.is_empty() && self.tombstones.is_empty()
-    }
-}
-
 /// Why a change set cannot be applied as it stands.
 #[derive(Debug)]
 pub(crate) enum Refusal {
@@ -301,7 +295,7 @@ impl<R: Rows> Merge<'_, R> {
                 timeout,
                 owner,
                 generation: self.version,
-                packages: Vec::new(),
+                packages: Arc::default(),
             });
             room.changed = true;
         }
@@ -387,7 +381,7 @@ impl<R: Rows> Merge<'_, R> {
         if self.rows.session(room.seen.place.id, to)?.is_some() {
             return Err(conflict("the new id was used before it was valid"));
         }
-        for package in &row.packages {
+        for package in row.packages.iter() {
             let content = match room.packages.get(package) {
                 Some(content) => content.clone(),
                 None => stored_package(self.rows, room, from, package)
@@ -435,7 +429,7 @@ impl<R: Rows> Merge<'_, R> {
 
     fn remove_packages(&mut self, room: &Room<'_>, client: ClientKey) {
         let container = room.seen.place.id;
-        for package in room.stored.iter().flat_map(|row| &row.packages) {
+        for package in room.stored.iter().flat_map(|row| row.packages.iter()) {
             self.writes.packages.push(PackageWrite {
                 container,
                 key: package_key(container, client, package),
@@ -571,17 +565,14 @@ fn attributes(row: &mut SessionRow, change: &ClientChange, seen: &Seen) -> bool 
 
 /// Enters a package in the session's list, or takes it out; tells whether the list changed.
 fn list_package(row: &mut SessionRow, package: &Arc<str>, present: bool) -> bool {
-    match (row.packages.binary_search(package), present) {
-        (Err(at), true) => {
-            row.packages.insert(at, package.clone());
-            true
-        }
-        (Ok(at), false) => {
-            row.packages.remove(at);
-            true
-        }
-        _ => false,
+    let mut packages = row.packages.to_vec();
+    match (packages.binary_search(package), present) {
+        (Err(at), true) => packages.insert(at, package.clone()),
+        (Ok(at), false) => drop(packages.remove(at)),
+        _ => return false,
     }
+    row.packages = packages.into();
+    true
 }
 
 fn too_large(what: &str, size: usize, limit: usize, unit: &str) -> Error {

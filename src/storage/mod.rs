@@ -177,6 +177,9 @@ pub(crate) struct Counters {
     pub(crate) refused: u64,
     /// Access times that were not recorded because too many waited.
     pub(crate) lost_touches: u64,
+    pub(crate) checkpoints: u64,
+    /// Bytes of the journal's files.
+    pub(crate) journal_len: u64,
     /// Change sets that are queued or being committed, and about how many bytes they take.
     pub(crate) waiting: usize,
     pub(crate) waiting_bytes: usize,
@@ -215,6 +218,8 @@ pub(crate) trait Storage: Send + Sync {
     fn reclaim(&self, now: Timestamp) -> Result<u64>;
     /// Looks at all that is stored as of one commit, while commits go on, and reports what is damaged.
     fn check(&self, found: &mut dyn FnMut(Found)) -> Result<Checked>;
+    /// Brings all commits so far to where an engine keeps them for good; they are durable before.
+    fn checkpoint(&self) -> Result<()>;
     fn counters(&self) -> Counters;
     /// Counts the containers registered and unregistered so far.
     fn registry(&self) -> u64;

@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Session = 2,
     Package = 3,
     Tombstone = 4,
+    Frame = 5,
+    Journal = 6,
 }
 
 fn config() -> impl bincode::config::Config {
@@ -45,6 +47,8 @@ fn corrupt(kind: Kind, why: &str) -> Error {
         Kind::Session => "session",
         Kind::Package => "package",
         Kind::Tombstone => "ended-session",
+        Kind::Frame => "journal",
+        Kind::Journal => "journal's own",
     };
     Error::new(
         ErrorKind::Corrupt,
@@ -122,6 +126,35 @@ pub(crate) fn open_plain<T: Plain>(kind: Kind, key: &[u8], record: &[u8]) -> Res
     })
 }
 
+/// The rows of one group of commits: each with its key, and without a value if it is removed.
+pub(crate) type FrameRows<'a> = Vec<(&'a [u8], Option<&'a [u8]>)>;
+
+/// Appends the record of a group of commits to `out`.
+pub(crate) fn seal_frame<'a>(
+    out: &mut Vec<u8>,
+    key: &[u8],
+    rows: impl ExactSizeIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+) -> Result<()> {
+    let start = out.len();
+    let failed =
+        |e| Error::new(ErrorKind::InvalidInput, "a commit cannot be encoded").with_source(e);
+    out.push(FORMAT);
+    bincode::encode_into_std_write(rows.len() as u64, out, config()).map_err(failed)?;
+    for row in rows {
+        bincode::encode_into_std_write(row, out, config()).map_err(failed)?;
+    }
+    let sum = checksum(Kind::Frame, key, out.get(start..).unwrap_or_default());
+    out.extend_from_slice(&sum);
+    Ok(())
+}
+
+/// Decodes what [`seal_frame`] wrote.
+pub(crate) fn open_frame<'a>(key: &[u8], record: &'a [u8]) -> Result<FrameRows<'a>> {
+    whole(Kind::Frame, open(Kind::Frame, key, record)?, |payload| {
+        bincode::borrow_decode_from_slice(payload, config())
+    })
+}
+
 /// The key of a session row.
 pub(crate) fn session_key(container: ContainerId, client: ClientKey) -> [u8; 20] {
     let mut key = [0; 20];
@@ -158,7 +191,7 @@ pub(crate) struct SessionRow {
     /// The number of the commit that founded it: tells it from a later session of the same client (C2.11).
     pub(crate) generation: u64,
     /// The packages that have a row, sorted, so that a lost one is noticed (C5.4).
-    pub(crate) packages: Vec<Arc<str>>,
+    pub(crate) packages: Arc<[Arc<str>]>,
 }
 
 impl SessionRow {
@@ -187,7 +220,7 @@ impl SessionRow {
                 timeout,
                 self.owner.as_deref(),
                 self.generation,
-                &self.packages,
+                &*self.packages,
             ),
         )
     }
@@ -365,7 +398,7 @@ mod tests {
             timeout: Some(Duration::from_secs(3)),
             owner: Some("ann".into()),
             generation: 4,
-            packages: vec!["a".into(), "b".into()],
+            packages: ["a".into(), "b".into()].into(),
         }
     }
 

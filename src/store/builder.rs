@@ -9,7 +9,7 @@ use crate::container::room;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::quota::Quota;
 use crate::storage::redb::bugs::Bugs;
-use crate::storage::redb::{Bounds, Contents, Engine, EngineRules, OpenOptions};
+use crate::storage::redb::{Bounds, Contents, Engine, EngineRules, JournalRules, OpenOptions};
 use crate::storage::{Found, Limits};
 use crate::transaction::{House, Registry, Reruns, Rules, Turns, Worker};
 use arc_swap::ArcSwap;
@@ -25,6 +25,7 @@ pub struct StoreBuilder {
     cache_size: usize,
     rules: Rules,
     room: Bounds,
+    journal: JournalRules,
     new_sessions: Option<(u64, Duration)>,
     implicit_sweeps: bool,
     verify_on_open: bool,
@@ -63,6 +64,12 @@ impl Default for StoreBuilder {
             room: Bounds {
                 commits: 8192,
                 bytes: 64 << 20,
+            },
+            journal: JournalRules {
+                size: 128 << 20,
+                memory: 128 << 20,
+                interval: Duration::from_secs(60),
+                in_the_foreground: false,
             },
             new_sessions: None,
             implicit_sweeps: true,
@@ -161,6 +168,40 @@ impl StoreBuilder {
     #[must_use]
     pub fn max_waiting_bytes(mut self, bytes: usize) -> Self {
         self.room.bytes = bytes;
+        self
+    }
+
+    /// How many bytes the journal may take on the disk, in two files beside the store that are there while
+    /// it is open. At least 256 KiB. Default: 128 MiB.
+    ///
+    /// A commit is durable once it is in the journal. When one file is full the other one is written, and a
+    /// checkpoint brings what the first holds into the store's file. The larger they are, the fewer bytes
+    /// a commit costs in all, because what was changed several times is brought over once, and the longer
+    /// takes opening a store that was killed. They begin small and grow as they are needed; a commit that
+    /// is larger than a file makes it as large as that.
+    #[must_use]
+    pub fn journal_size(mut self, bytes: u64) -> Self {
+        self.journal.size = bytes.max(256 << 10);
+        self
+    }
+
+    /// How many bytes of memory the rows in the journal may take until they are in the store's file,
+    /// roughly. At least 256 KiB. Default: 128 MiB.
+    ///
+    /// Beyond half of it, a checkpoint begins; beyond three quarters, while that is not done, commits are
+    /// slowed down; beyond all of it, they wait. Old snapshots that transactions hold (C2.14) may keep
+    /// rows longer.
+    #[must_use]
+    pub fn unmerged_memory(mut self, bytes: usize) -> Self {
+        self.journal.memory = bytes.max(256 << 10);
+        self
+    }
+
+    /// How long a commit stays in the journal at most before a checkpoint brings it into the store's file,
+    /// while there is room. It is durable all the time. Default: one minute.
+    #[must_use]
+    pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
+        self.journal.interval = interval;
         self
     }
 
@@ -285,6 +326,18 @@ impl StoreBuilder {
         self
     }
 
+    /// Makes checkpoints as soon as the rows in the journal take so many bytes of memory, and between
+    /// commits instead of beside them, so that what is asked of the disk comes in one order.
+    #[cfg(feature = "torture")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn checkpoints_in_the_foreground(mut self, bytes: usize) -> Self {
+        self.journal.memory = 2 * bytes;
+        self.journal.interval = Duration::from_secs(1 << 30);
+        self.journal.in_the_foreground = true;
+        self
+    }
+
     /// Opens the store of this name in a folder of the harness's own.
     ///
     /// # Errors
@@ -316,6 +369,7 @@ impl StoreBuilder {
             snapshot_max_age: self.rules.snapshot_max_age,
             room: self.room,
             new_sessions: self.new_sessions.map(|(count, per)| Quota::new(count, per)),
+            journal: self.journal,
         }
     }
 

@@ -62,9 +62,14 @@ impl StoreBuilder {
     /// their packages and owners, and what is kept of ended sessions. A package that is lost is taken off its
     /// session, which keeps the others; a session that is lost takes its packages along.
     ///
+    /// A store that was not closed is salvaged with its journal, whose files lie beside it: what lies there
+    /// counts as the newer. Where a part of the journal is lost, its file is named, and what the commits in
+    /// that part changed is as it was before them.
+    ///
     /// `from` is locked against stores and never written to. The new store gets its name when it is whole and
-    /// on the disk. Only what the current commit of `from` reaches is copied: nothing that was destroyed comes
-    /// back. A healthy store is copied whole. Its progress goes to [`tracing`], every 100,000 rows.
+    /// on the disk. Only what the last commit reaches is copied: nothing that was
+    /// destroyed comes back, unless the part of the journal that says so is lost. A healthy store is copied
+    /// whole. Its progress goes to [`tracing`], every 100,000 rows.
     ///
     /// Where the identity or the secrets are lost, this fails unless a [`secret`](Self::secret) is given: an old
     /// one, or a new one under which no id in the hands of a visitor verifies. Of the other settings,
@@ -73,9 +78,8 @@ impl StoreBuilder {
     /// # Errors
     ///
     /// [`Locked`](crate::ErrorKind::Locked) if `from` is open; [`NotAStore`](crate::ErrorKind::NotAStore);
-    /// [`TooNew`](crate::ErrorKind::TooNew); [`Unsupported`](crate::ErrorKind::Unsupported) if it is of an
-    /// older format; [`Corrupt`](crate::ErrorKind::Corrupt) if nothing can be reached, or what was said
-    /// of secrets; [`Io`](crate::ErrorKind::Io), also if `to` exists.
+    /// [`TooNew`](crate::ErrorKind::TooNew); [`Corrupt`](crate::ErrorKind::Corrupt) if nothing can be reached,
+    /// or what was said of secrets; [`Io`](crate::ErrorKind::Io), also if `to` exists.
     pub fn salvage(self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvage> {
         let secrets = if self.gives_secrets() {
             OwnSecrets::Dispensable

@@ -54,13 +54,13 @@ impl Statistics {
         self.counters.touches
     }
 
-    /// Bytes written to the file, including those of redb's own bookkeeping.
+    /// Bytes written to the file and its journal, including those of redb's own bookkeeping.
     #[must_use]
     pub fn bytes_written(&self) -> u64 {
         self.counters.bytes_written
     }
 
-    /// Times the file was synced to the disk.
+    /// Times the file or its journal was synced to the disk.
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.counters.syncs
@@ -123,6 +123,18 @@ impl Statistics {
     #[must_use]
     pub fn oldest_held_snapshot(&self) -> Option<Duration> {
         self.counters.oldest_held
+    }
+
+    /// Checkpoints made, which bring commits from the journal into the store's file.
+    #[must_use]
+    pub fn checkpoints(&self) -> u64 {
+        self.counters.checkpoints
+    }
+
+    /// Bytes of the journal's files; 0 for a store in memory.
+    #[must_use]
+    pub fn journal_len(&self) -> u64 {
+        self.counters.journal_len
     }
 
     /// Bytes of the file; 0 for a store in memory.

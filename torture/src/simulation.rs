@@ -129,7 +129,10 @@ impl Life {
             if self.play.disk.has_crashed() {
                 return true;
             }
-            self.play.disk.heal();
+            // A checkpoint may have failed: nothing to whoever commits, but the store was opened again for it.
+            if self.play.disk.heal() && !self.play.is_closed() && !self.go_on() {
+                return false;
+            }
         }
         true
     }
@@ -174,7 +177,11 @@ impl Life {
             play.disk = play.disk.after_kill();
             return self.come_back();
         }
-        match play.go_on() {
+        self.go_on()
+    }
+
+    fn go_on(&mut self) -> bool {
+        match self.play.go_on() {
             Ok(recovered) => self.judge(recovered),
             Err(_) if self.play.disk.has_crashed() => true,
             Err(error) => panic!("nothing fails any more: {error:?}"),

@@ -12,9 +12,9 @@ use std::process::{Command, ExitCode};
 use tempfile::TempDir;
 
 /// So much a small disk holds.
-const SIZE: u64 = 12 << 20;
+const SIZE: u64 = 24 << 20;
 /// So much of it the ballast takes.
-const BALLAST: u64 = 6 << 20;
+const BALLAST: u64 = 18 << 20;
 
 pub(crate) enum Space {
     Mounted {

@@ -1,5 +1,4 @@
-//! C2.2, C7.3: what a power loss leaves at any moment. The images that it can leave are rebuilt from
-//! the calls that reached the disk.
+//! C2.2, C7.3: what a power loss leaves at any moment.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,7 +9,7 @@
 )]
 
 use cloakroom::{ClientId, Clock, Error, Store, StoreBuilder, Txn};
-use cloakroom_torture::disk::{Call, Change, Disk, EIO, Failure, Fault, apply};
+use cloakroom_torture::disk::{Call, Disk, EIO, Failure, Fault};
 
 fn builder() -> StoreBuilder {
     let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
@@ -25,8 +24,18 @@ fn open(disk: &Disk) -> Store {
     builder().open_in(disk.folder(), "store").unwrap()
 }
 
-/// One change in two packages and two sessions, and a package that comes and goes.
+/// The same ids, as this store knows them.
+fn known(store: &Store, ids: &[ClientId; 2]) -> [ClientId; 2] {
+    ids.each_ref()
+        .map(|id| store.client_ids().verify(id.as_str()).unwrap())
+}
+
 fn put(store: &Store, ids: &[ClientId; 2], n: u64) {
+    change(store, ids, n).unwrap();
+}
+
+/// One change in two packages and two sessions, and a package that comes and goes.
+fn change(store: &Store, ids: &[ClientId; 2], n: u64) -> cloakroom::Result<()> {
     let change = |txn: &Txn| {
         for id in ids {
             let session = txn.session(id)?;
@@ -41,7 +50,7 @@ fn put(store: &Store, ids: &[ClientId; 2], n: u64) {
         }
         Ok::<_, Error>(())
     };
-    store.transact(change).unwrap();
+    store.transact(change)
 }
 
 /// The number of the change that is there as a whole.
@@ -61,49 +70,25 @@ fn found(store: &Store, ids: &[ClientId; 2]) -> u64 {
     numbers[0]
 }
 
-/// What a power loss can leave when these changes were not synced: any beginning of them, any single
-/// one, all but any single one, and the first half of a write.
-fn losses(unsynced: &[Change]) -> Vec<Vec<Change>> {
-    let mut losses = Vec::new();
-    for i in 0..unsynced.len() {
-        let (before, after) = (&unsynced[..i], &unsynced[i + 1..]);
-        losses.push(before.to_vec());
-        losses.push(vec![unsynced[i].clone()]);
-        losses.push([before, after].concat());
-        if let Change::Write { offset, data } = &unsynced[i] {
-            let torn = Change::Write {
-                offset: *offset,
-                data: data[..data.len() / 2].to_vec(),
-            };
-            losses.push([before, &[torn]].concat());
-        }
-    }
-    losses.push(unsynced.to_vec());
-    losses
-}
-
-/// The files that a power loss at any moment of the log can leave, each with the last number told
-/// before that moment, and the one then under way.
-fn images(mut image: Vec<u8>, log: &[Change], mut see: impl FnMut(Vec<u8>, u64, u64)) {
+/// Changes, a checkpoint, a clean end and a new beginning; tells how many changes were acknowledged, until
+/// the disk crashes.
+fn live(disk: &Disk, ids: &[ClientId; 2]) -> u64 {
     let mut told = 0;
-    let mut unsynced = Vec::new();
-    for change in log {
-        if let Change::Write { .. } | Change::SetLen(_) = change {
-            unsynced.push(change.clone());
-            continue;
-        }
-        for loss in losses(&unsynced) {
-            let mut left = image.clone();
-            loss.iter().for_each(|change| apply(&mut left, change));
-            see(left, told, told + 1);
-        }
-        match change {
-            Change::Mark(number) => told = *number,
-            _ => unsynced
-                .drain(..)
-                .for_each(|change| apply(&mut image, &change)),
-        }
-    }
+    let mut part =
+        |changes: std::ops::RangeInclusive<u64>, closes: bool| -> cloakroom::Result<()> {
+            let store = builder().open_in(disk.folder(), "store")?;
+            let ids = known(&store, ids);
+            for n in changes {
+                change(&store, &ids, n)?;
+                told = n;
+                if n.is_multiple_of(2) {
+                    store.checkpoint()?;
+                }
+            }
+            if closes { store.close() } else { Ok(()) }
+        };
+    let _ = part(1..=3, true).and_then(|()| part(4..=5, false));
+    told
 }
 
 // C2.2, C7.3
@@ -115,33 +100,30 @@ fn a_power_loss_at_any_moment_leaves_every_acknowledged_commit_whole() {
     put(&store, &ids, 0);
     store.close().unwrap();
     let start = disk.kept("store");
-    drop(disk.take_log("store"));
-
-    let store = open(&disk);
-    for n in 1..4 {
-        put(&store, &ids, n);
-        disk.mark("store", n);
-    }
-    store.close().unwrap();
-    let store = open(&disk);
-    put(&store, &ids, 4);
-    disk.mark("store", 4);
-    drop(store);
-
     let mut seen = 0;
-    images(start, &disk.take_log("store"), |image, told, under_way| {
-        let disk = Disk::holding("store", image);
-        let store = open(&disk);
-        let ids = ids
-            .each_ref()
-            .map(|id| store.client_ids().verify(id.as_str()).unwrap());
-        let n = found(&store, &ids);
-        assert!(n == told || n == under_way, "{n} of {told}, image {seen}");
-        put(&store, &ids, n + 1);
-        assert_eq!(found(&store, &ids), n + 1);
-        seen += 1;
-    });
-    assert!(seen > 200, "{seen} images");
+    for n in 1.. {
+        let disk = Disk::holding("store", start.clone());
+        disk.crash_at(n);
+        let told = live(&disk, &ids);
+        for seed in 0..6 {
+            let disk = disk.after_power_loss(&mut fastrand::Rng::with_seed(n << 8 | seed));
+            let store = open(&disk);
+            let ids = known(&store, &ids);
+            let served = found(&store, &ids);
+            assert!(
+                served == told || served == told + 1,
+                "{served} of {told}, operation {n}, seed {seed}"
+            );
+            put(&store, &ids, served + 1);
+            assert_eq!(found(&store, &ids), served + 1);
+            seen += 1;
+        }
+        if !disk.has_crashed() {
+            assert_eq!(told, 5);
+            break;
+        }
+    }
+    assert!(seen > 300, "{seen} images");
 }
 
 // C2.2, C2.13: what a failed sync lost stays lost, although it can still be read.
@@ -153,12 +135,10 @@ fn a_power_loss_after_a_failed_sync_leaves_every_acknowledged_commit_whole() {
     put(&store, &ids, 0);
     store.close().unwrap();
     let start = disk.kept("store");
-    for after in 0..2 {
+    for after in 0.. {
         let disk = Disk::holding("store", start.clone());
         let store = open(&disk);
-        let ids = ids
-            .each_ref()
-            .map(|id| store.client_ids().verify(id.as_str()).unwrap());
+        let ids = known(&store, &ids);
         disk.fail(Fault {
             on: |call| call == Call::Sync,
             after,
@@ -166,18 +146,21 @@ fn a_power_loss_after_a_failed_sync_leaves_every_acknowledged_commit_whole() {
             failure: Failure::Half(EIO),
         });
         let change = |txn: &Txn| txn.session(&ids[0])?.pkg("lost").insert("n", 1);
-        store.transact(change).unwrap_err();
-        assert!(disk.heal());
+        let answer = store.transact(change).and_then(|()| store.checkpoint());
+        let struck = disk.heal();
         while store.begin().is_err() {
             std::thread::yield_now();
         }
         for n in 1..4 {
             put(&store, &ids, n);
-            let store = open(&Disk::holding("store", disk.kept("store")));
-            let ids = ids
-                .each_ref()
-                .map(|id| store.client_ids().verify(id.as_str()).unwrap());
+            let store = open(&disk.all_kept());
+            let ids = known(&store, &ids);
             assert_eq!(found(&store, &ids), n, "sync {after}");
+        }
+        if !struck {
+            answer.unwrap();
+            assert!(after > 3, "{after} syncs");
+            break;
         }
     }
 }
@@ -201,9 +184,7 @@ fn a_store_whose_maker_was_killed_keeps_its_name_through_a_power_loss() {
             let disk = disk.after_power_loss(&mut fastrand::Rng::with_seed(seed));
             assert!(disk.names().contains(&"store".into()), "operation {n}");
             let store = open(&disk);
-            let ids = ids
-                .each_ref()
-                .map(|id| store.client_ids().verify(id.as_str()).unwrap());
+            let ids = known(&store, &ids);
             assert_eq!(found(&store, &ids), 1, "operation {n}");
             kept += 1;
         }

@@ -256,7 +256,7 @@ fn those_that_wait_for_room_are_told_while_the_store_reopens() {
     });
     disk.release();
     let error = pollster::block_on(first).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotWritten);
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
     for committing in outside {
         let error = pollster::block_on(committing).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -283,10 +283,14 @@ fn a_session_that_was_not_written_does_not_count_as_founded() {
         times: 1,
         failure: Failure::Error(EIO),
     });
-    let error = founding(&store).unwrap_err();
+    // The journal cannot grow for it.
+    let id = store.client_ids().issue();
+    let large = putting(&store, &id, 1);
+    let package = large.session(&id).unwrap().pkg("a");
+    package.insert("text", "x".repeat(200_000)).unwrap();
+    let error = large.commit().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotWritten);
     assert!(disk.heal());
-    until(|| store.begin().is_ok());
     founding(&store).unwrap();
     let error = founding(&store).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);

@@ -1,16 +1,12 @@
 //! Bugs on purpose, so that the fault harness can show that it finds them. Without the feature `torture`
 //! there are none, and no way to ask for any.
 
-use super::failure::{Contained, Writing};
+use super::failure::{self, Contained, Writing};
 use super::open::begin_durable;
-use super::snapshot::{Readers, RedbSnapshot};
-use super::tables::Reader;
-use super::{Shared, failure};
 use crate::error::Result;
 use crate::storage::ChangeSet;
 use crate::storage::merge::Writes;
-use redb::{Database, Durability};
-use std::sync::{Arc, Weak};
+use redb::Database;
 
 /// A bug that the fault harness must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +38,18 @@ impl Bugs {
         }
     }
 
-    /// Begins the transaction of a group.
+    /// Begins the transaction of a checkpoint.
     pub(super) fn begin(self, database: &Database) -> Result<Writing> {
         if self.has(Bug::OnePhase) {
             let txn = database.begin_write().map_err(failure::transaction)?;
             return Ok(Contained::new(txn));
         }
         begin_durable(database)
+    }
+
+    /// Whether a commit is shown before it is durable.
+    pub(super) fn shows_early(self) -> bool {
+        self.has(Bug::PublishedBeforeTheSync)
     }
 
     /// What is left of the observations before they are validated.
@@ -73,29 +74,5 @@ impl Bugs {
         if self.has(Bug::APackageIsForgotten) && writes.packages.len() > 1 {
             writes.packages.pop();
         }
-    }
-
-    /// Commits what goes to the file.
-    pub(super) fn commit(
-        self,
-        mut txn: Writing,
-        database: &Database,
-        shared: &Shared,
-    ) -> Result<()> {
-        if !self.has(Bug::PublishedBeforeTheSync) {
-            return txn.commit().map_err(failure::commit);
-        }
-        let _ = txn.set_durability(Durability::None);
-        txn.commit().map_err(failure::commit)?;
-        if let Some(readers) = shared.published.load_full().and_then(|old| old.readers()) {
-            let readers = Readers {
-                file: Arc::new(Reader::open(database)?),
-                memory: readers.memory.clone(),
-            };
-            let early = RedbSnapshot::new(readers, Weak::new());
-            shared.published.store(Some(Arc::new(early)));
-        }
-        let synced = begin_durable(database)?;
-        synced.commit().map_err(failure::commit)
     }
 }

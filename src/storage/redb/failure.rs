@@ -8,29 +8,10 @@ use redb::{
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// How many panics of redb's were caught in this process.
-static PANICS: AtomicU64 = AtomicU64::new(0);
-
-/// A moment, to tell later whether redb panicked since.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment(u64);
-
-impl Moment {
-    pub(crate) fn now() -> Self {
-        Self(PANICS.load(Ordering::Acquire))
-    }
-
-    fn was_calm(self) -> bool {
-        Self::now().0 == self.0
-    }
-}
 
 /// Runs a piece of redb's work; a panic inside it becomes `Corrupt` (C5.4).
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        PANICS.fetch_add(1, Ordering::AcqRel);
         Err(Error::new(
             ErrorKind::Corrupt,
             "the file's structure is damaged",
@@ -38,33 +19,26 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// Drops something of redb's, in use since `opened`, that is not to be used again.
+/// Drops something of redb's that is not to be used again.
 ///
 /// A database that is closed makes a last commit. On a damaged file that may panic, and panic again on
-/// its way out, which would end the process; while a panic is under way it does not try. After a panic
-/// of its own it leaves its file alone, but its locks are poisoned: then it must not be dropped on the
-/// way of another.
-pub(crate) fn discard<T>(value: T, opened: Moment) {
-    let calm = opened.was_calm();
+/// its way out, which would end the process. After a panic it may be a commit in one phase, on which redb
+/// would have to look at all of the file to open it again, and refuse it for any damage. While a panic is
+/// under way, it makes none.
+pub(crate) fn discard<T>(value: T) {
     let dropped = catch_unwind(AssertUnwindSafe(move || {
-        let dropped_on_the_way = Contained::new(value);
-        if calm {
-            resume_unwind(Box::new(()));
-        }
-        drop(dropped_on_the_way);
+        let _dropped_on_the_way = Contained::new(value);
+        resume_unwind(Box::new(()));
     }));
-    if dropped.is_err() && !calm {
-        tracing::warn!("a file did not close cleanly");
-    }
+    debug_assert!(dropped.is_err());
 }
 
 /// [`guarded`] work on something of redb's that is not needed any more if the work fails.
 pub(crate) fn guarded_on<D, T>(database: D, work: impl FnOnce(&D) -> Result<T>) -> Result<(D, T)> {
-    let before = Moment::now();
     match guarded(|| work(&database)) {
         Ok(value) => Ok((database, value)),
         Err(e) => {
-            discard(database, before);
+            discard(database);
             Err(e)
         }
     }
@@ -122,7 +96,6 @@ impl<T> Drop for Contained<T> {
     fn drop(&mut self) {
         let value = self.0.take();
         if std::thread::panicking() {
-            // `guarded` counts the panic that is under way.
             drop(catch_unwind(AssertUnwindSafe(move || drop(value))));
         }
     }
@@ -207,6 +180,13 @@ pub(crate) fn unsynced(error: io::Error) -> Error {
     Error::new(ErrorKind::Io, "the file cannot be synced").with_source(error)
 }
 
+pub(crate) fn too_long() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "a file is longer than memory can hold",
+    )
+}
+
 /// Bytes from the operating system's generator.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
@@ -219,6 +199,7 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     /// As redb's tables are: dropped, it locks what the panic that drops it has poisoned.
     struct Shaky<'a>(&'a AtomicU64);

@@ -44,8 +44,17 @@ impl Io {
         self.decisive.load(Ordering::Relaxed)
     }
 
+    /// Counts what is written beside redb.
+    pub(super) fn count_write(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_sync(&self) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn note_write(&self, offset: u64, data: &[u8]) {
-        self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.count_write(data.len());
         if offset >= HEADER {
             return;
         }
@@ -60,10 +69,6 @@ impl Io {
         if flipped {
             self.decisive.store(true, Ordering::Relaxed);
         }
-    }
-
-    fn note_sync(&self) {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -114,7 +119,7 @@ impl StorageBackend for Counted {
 
     fn sync_data(&self) -> io::Result<()> {
         self.inner.sync_data()?;
-        self.io.note_sync();
+        self.io.count_sync();
         Ok(())
     }
 

@@ -30,6 +30,21 @@ pub trait Folder: fmt::Debug + Send + Sync {
     /// Those of the file system.
     fn make(&self) -> io::Result<Box<dyn Made>>;
 
+    /// Takes a file's name away, and the file with it.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](io::ErrorKind::NotFound), and others of the file system.
+    fn remove(&self, name: &OsStr) -> io::Result<()>;
+
+    /// Gives a file another name, which no other one bears.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](io::ErrorKind::NotFound), [`AlreadyExists`](io::ErrorKind::AlreadyExists), and others
+    /// of the file system.
+    fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()>;
+
     /// Makes what was done to the names in it last.
     ///
     /// # Errors
@@ -79,6 +94,15 @@ impl Location {
         })
     }
 
+    /// A file beside this one.
+    pub(super) fn beside(&self, name: OsString) -> Self {
+        Self {
+            folder: self.folder.clone(),
+            path: self.path.with_file_name(&name),
+            name,
+        }
+    }
+
     #[cfg(feature = "torture")]
     pub(crate) fn within(folder: Arc<dyn Folder>, name: &str) -> Self {
         Self {
@@ -121,6 +145,18 @@ impl Folder for Directory {
             .suffix(".new")
             .tempfile_in(&self.0)?;
         Ok(Box::new(Named(made, self.0.clone())))
+    }
+
+    fn remove(&self, name: &OsStr) -> io::Result<()> {
+        std::fs::remove_file(self.0.join(name))
+    }
+
+    fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        let to = self.0.join(to);
+        if to.symlink_metadata().is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        std::fs::rename(self.0.join(from), to)
     }
 
     fn sync(&self) -> io::Result<()> {

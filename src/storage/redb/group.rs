@@ -1,109 +1,156 @@
-//! One write transaction over both databases of a store: a group of commits, or a change to the
-//! store itself.
+//! One group of commits: holds each change set against the newest rows, and gathers what is to be written.
 
-use super::bugs::Bugs;
-use super::failure::{self, Contained, Moment, Writing};
-use super::open::{begin_durable, plain};
+use super::Tally;
+use super::generation::{Generation, Home, Row, RowKey, Tree};
+use super::journal::LARGEST;
+use super::layers::Layers;
 use super::queue::CommitJob;
-use super::tables::{CONTAINERS, META, RETIRED, Writer, Writers};
-use super::touches::Pending;
-use super::unsettled::{Before, Half, Unsettled};
-use super::{Shared, Tally};
+use super::tables::owner_key;
+use super::touches::{Pending, Touches};
+use super::{Shared, bugs::Bugs};
+use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::merge::{Refusal, resolve};
+use crate::storage::merge::{self, Refusal, Writes, resolve};
 use crate::storage::quota::Quota;
-use crate::storage::record::{ContainerRecord, Kind, seal_plain};
-use crate::storage::{ContainerId, Outcome, SecretRecord, Settings};
-use redb::Database;
+use crate::storage::record::{Kind, PackageRow, SessionRow, seal_plain, session_key};
+use crate::storage::{ContainerId, Outcome};
+use bytes::Bytes;
 use std::sync::atomic::Ordering;
 
-/// How many rows of ended containers and old tombstones go in one step.
-const RECLAIMED: usize = 1000;
-
-/// The file, and the containers in memory.
-pub(super) struct Databases {
-    pub(super) file: Database,
-    pub(super) memory: Database,
-    pub(super) opened: Moment,
-}
-
+/// A group while it is put together.
 pub(super) struct Group<'a> {
-    pub(super) databases: &'a mut Databases,
     pub(super) shared: &'a Shared,
-    pub(super) retired: &'a mut Vec<ContainerId>,
-    pub(super) number: u64,
-    pub(super) unsettled: &'a mut Unsettled,
+    /// The newest state, what the group itself did so far included.
+    pub(super) layers: &'a Layers,
     /// How many sessions may be founded, where that is limited.
     pub(super) quota: Option<&'a mut Quota>,
+    /// Containers that were unregistered, whose rows are being removed.
+    pub(super) retired: &'a [(ContainerId, u64)],
+    /// How much it writes so far.
+    pub(super) bytes: usize,
+    pub(super) written: Written,
 }
 
-/// Which databases a group changed, and the touches that it took along.
+/// What a group writes, and the touches that it took along.
+#[derive(Default)]
 pub(super) struct Written {
-    pub(super) file: bool,
-    pub(super) memory: bool,
+    /// For the journal.
+    pub(super) file: Vec<Row>,
+    /// For the containers in memory.
+    pub(super) memory: Vec<Row>,
+    writes_to_file: bool,
     pub(super) touches: Vec<Pending>,
     pub(super) touched: u64,
+    pub(super) buried: u64,
+}
+
+/// What a group does besides its jobs.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Besides {
+    /// Writes the touches that wait, also where nothing else is written.
+    pub(super) flush: bool,
+    /// Removes tombstones that have had their time by then, of those that are not in redb yet.
+    pub(super) bury: Option<Timestamp>,
+}
+
+/// So many tombstones at once.
+const BURIED: usize = 1000;
+
+impl Written {
+    pub(super) fn is_empty(&self) -> bool {
+        self.file.is_empty() && self.memory.is_empty()
+    }
+
+    /// Puts the rows where all see them who read as of this commit.
+    pub(super) fn apply(self, active: &Generation, number: u64, oldest: u64) {
+        for row in self.file.into_iter().chain(self.memory) {
+            active.put(row, number, oldest);
+        }
+    }
 }
 
 impl Group<'_> {
-    /// Validates and applies each job, then commits what is left of them once. Each job is computed
-    /// in full before its first write, so that one which fails leaves no trace in the others. The
-    /// jobs come back with their outcomes, also when the commit fails.
-    pub(super) fn commit(
+    /// Validates and applies each job, then the touches that wait. Each job is computed in full before its
+    /// first row is put in, so that one which fails leaves no trace in the others. The jobs stand in
+    /// `answers` with their outcomes, also when this fails; those that there is no room for in one frame are
+    /// given back.
+    pub(super) fn gather(
         &mut self,
         jobs: Vec<CommitJob>,
-        flush: bool,
+        besides: &Besides,
         answers: &mut Vec<(CommitJob, Outcome)>,
-    ) -> Result<Written> {
-        self.shared.io.begin_commit();
+    ) -> Result<Vec<CommitJob>> {
         // Whoever is not reached when storage fails is told so, like the others.
         answers.extend(jobs.into_iter().map(|job| (job, Outcome::Committed)));
-        let bugs = self.shared.bugs;
-        let file_txn = bugs.begin(&self.databases.file)?;
-        let memory_txn = self
-            .databases
-            .memory
-            .begin_write()
-            .map(Contained::new)
-            .map_err(failure::transaction)?;
-        let written = {
-            let mut writers = Writers {
-                file: Writer::open(&file_txn)?,
-                memory: Writer::open(&memory_txn)?,
-                touches: &self.shared.touches,
-                registry: self.shared.registry.load(Ordering::Acquire),
+        let mut taken = 0;
+        for (job, outcome) in answers.iter_mut() {
+            let Some(own) = self.apply(job)? else {
+                break;
             };
-            let mut half = Half {
-                number: self.number,
-                writes: Vec::new(),
-            };
-            for (job, outcome) in answers.iter_mut() {
-                let may_found = |founded| self.may_found(founded);
-                *outcome = apply(&mut writers, job, &mut half, may_found, bugs)?;
+            *outcome = own;
+            taken += 1;
+        }
+        let left = answers.split_off(taken).into_iter().map(|(job, _)| job);
+        if let Some(now) = besides.bury {
+            let old = self.layers.old_tombstones(now, BURIED);
+            self.written.buried = old.len() as u64;
+            old.into_iter()
+                .for_each(|key| self.put(Row { key, value: None }));
+        }
+        if besides.flush || self.written.writes_to_file {
+            self.written.touches = self.shared.touches.list();
+            for touch in self.written.touches.clone() {
+                self.touch(&touch)?;
             }
-            if writers.file.dirty && !half.writes.is_empty() {
-                half.mark(&file_txn)?;
-                self.unsettled.half = Some(half);
-            }
-            let touches = if flush || writers.file.dirty {
-                self.shared.touches.list()
-            } else {
-                Vec::new()
-            };
-            let (memory, file): (Vec<_>, Vec<_>) =
-                touches.iter().partition(|t| t.container.is_in_memory());
-            let touched = writers.file.touch(&file)? + writers.memory.touch(&memory)?;
-            Written {
-                file: writers.file.dirty,
-                memory: writers.memory.dirty,
-                touches,
-                touched,
-            }
+        }
+        // One row for each key, however many members changed it.
+        let pending = self.layers.pending.iter();
+        let rows = pending.flat_map(|pending| pending.rows(self.layers.number));
+        let (file, memory) = rows.partition(|row| row.key.home() == Home::File);
+        (self.written.file, self.written.memory) = (file, memory);
+        Ok(left.collect())
+    }
+
+    /// Merges one job into the group; none if there is no room for it. An error concerns the storage and so
+    /// the whole group.
+    fn apply(&mut self, job: &mut CommitJob) -> Result<Option<Outcome>> {
+        let Some(mut set) = job.take_set() else {
+            return Ok(Some(Outcome::Committed));
         };
-        self.seal(file_txn, memory_txn, &written)?;
-        self.unsettled.half = None;
-        Ok(written)
+        let bugs: Bugs = self.shared.bugs;
+        bugs.before_merging(&mut set);
+        let rows = Current {
+            layers: self.layers,
+            touches: &self.shared.touches,
+            registry: self.shared.registry.load(Ordering::Acquire),
+        };
+        let mut writes = match resolve(&set, &rows, self.layers.number) {
+            Ok(writes) => writes,
+            Err(Refusal::Stale(commutes)) => {
+                return Ok(Some(Outcome::Stale(set, commutes, None)));
+            }
+            // The file cannot be read any more; that is nobody's own fault.
+            Err(Refusal::Failed(e, _)) if e.kind() == ErrorKind::Unavailable => return Err(e),
+            Err(Refusal::Failed(e, client)) => return Ok(Some(Outcome::Failed(e, client))),
+        };
+        bugs.before_writing(&mut writes);
+        let founded = writes.founded;
+        let rows = rows_of(writes)?;
+        let bytes = rows.iter().map(Row::len).sum::<usize>();
+        if self.bytes + bytes > LARGEST {
+            if self.bytes == 0 {
+                return Ok(Some(Outcome::Failed(too_large(), None)));
+            }
+            job.give_back(set);
+            return Ok(None);
+        }
+        if !self.may_found(founded) {
+            return Ok(Some(Outcome::Failed(too_many_sessions(), None)));
+        }
+        self.bytes += bytes;
+        rows.into_iter().for_each(|row| self.put(row));
+        Ok(Some(Outcome::Committed))
     }
 
     /// Counts sessions that are founded, if they may be.
@@ -118,100 +165,36 @@ impl Group<'_> {
         may
     }
 
-    /// Makes the file durable, then changes memory, which cannot fail (C1.7).
-    fn seal(&self, file: Writing, memory: Writing, written: &Written) -> Result<()> {
-        if written.file {
-            let bugs = self.shared.bugs;
-            bugs.commit(file, &self.databases.file, self.shared)?;
-        } else {
-            file.abort().map_err(failure::storage)?;
-        }
-        if written.memory {
-            memory.commit().map_err(failure::commit)
-        } else {
-            memory.abort().map_err(failure::storage)
+    fn put(&mut self, row: Row) {
+        self.written.writes_to_file |= row.key.home() == Home::File;
+        if let Some(pending) = &self.layers.pending {
+            pending.put(row, self.layers.number, self.layers.number);
         }
     }
 
-    /// Changes a container or the secrets.
-    pub(super) fn configure(&mut self, settings: &Settings) -> Result<()> {
-        self.shared.io.begin_commit();
-        let txn = begin_durable(&self.databases.file)?;
-        let mut counts = true;
-        match settings {
-            Settings::PutContainer(record) => {
-                let row = put_container(&txn, record)?;
-                counts = row.is_none();
-                self.unsettled.before = Some(Before {
-                    name: record.name.clone(),
-                    row,
-                    id: ContainerId(record.id),
-                });
-            }
-            Settings::RemoveContainer(name) => {
-                self.unsettled.before = Some(remove_container(&txn, name)?);
-            }
-            Settings::PutSecrets(secrets) => {
-                put_secrets(&txn, secrets)?;
-                counts = false;
-            }
+    /// Writes an access time into the row of the session that was touched, if it is still that.
+    fn touch(&mut self, touch: &Pending) -> Result<()> {
+        if self.retired.iter().any(|(id, _)| *id == touch.container) {
+            return Ok(());
         }
-        txn.commit().map_err(failure::commit)?;
-        let before = self.unsettled.before.take();
-        if let (Settings::RemoveContainer(_), Some(before)) = (settings, before) {
-            self.retired.push(before.id);
-        }
-        if counts {
-            self.shared.registry.fetch_add(1, Ordering::AcqRel);
-        }
-        Ok(())
-    }
-
-    /// Removes some of what unregistered containers and old tombstones left.
-    pub(super) fn reclaim(&mut self, now: Timestamp) -> Result<u64> {
-        self.shared.io.begin_commit();
-        let file_txn = begin_durable(&self.databases.file)?;
-        let memory_txn = self
-            .databases
-            .memory
-            .begin_write()
-            .map(Contained::new)
-            .map_err(failure::transaction)?;
-        let mut emptied = None;
-        let (written, removed) = {
-            let mut file = Writer::open(&file_txn)?;
-            let mut memory = Writer::open(&memory_txn)?;
-            let mut removed = file.bury(now, RECLAIMED)? + memory.bury(now, RECLAIMED)?;
-            if let Some(&id) = self.retired.last() {
-                let place = if id.is_in_memory() {
-                    &mut memory
-                } else {
-                    &mut file
-                };
-                let rows = place.reclaim(id, RECLAIMED)?;
-                removed += rows;
-                if rows == 0 {
-                    let mut retired = file_txn.open_table(RETIRED).map_err(failure::table)?;
-                    retired.remove(id.0).map_err(failure::storage)?;
-                    file.dirty = true;
-                    // Another one may be left.
-                    removed += 1;
-                    emptied = Some(id);
-                }
-            }
-            let written = Written {
-                file: file.dirty,
-                memory: memory.dirty,
-                touches: Vec::new(),
-                touched: 0,
-            };
-            (written, removed)
+        // A damaged row is reported to whoever reads it; it must not fail everyone's commit.
+        let row = match self.layers.session(touch.container, touch.client) {
+            Ok(Some(row)) => row,
+            Err(e) if e.kind() == ErrorKind::Unavailable => return Err(e),
+            _ => return Ok(()),
         };
-        self.seal(file_txn, memory_txn, &written)?;
-        if emptied.is_some() {
-            self.retired.pop();
+        let last_access = touch.at.merged_with(row.last_access);
+        if row.generation != touch.generation || last_access == row.last_access {
+            return Ok(());
         }
-        Ok(removed)
+        let row = SessionRow { last_access, ..row };
+        let key = session_key(touch.container, touch.client);
+        self.put(Row {
+            key: RowKey::new(Home::of(touch.container), Tree::Sessions, &key),
+            value: Some(row.encode(&key)?.into()),
+        });
+        self.written.touched += 1;
+        Ok(())
     }
 }
 
@@ -222,79 +205,87 @@ fn too_many_sessions() -> Error {
     )
 }
 
-/// Merges one job into the group; an error concerns the storage and so the whole group.
-fn apply(
-    writers: &mut Writers<'_>,
-    job: &mut CommitJob,
-    half: &mut Half,
-    may_found: impl FnOnce(u64) -> bool,
-    bugs: Bugs,
-) -> Result<Outcome> {
-    let Some(mut set) = job.take_set() else {
-        return Ok(Outcome::Committed);
+fn too_large() -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        format!("the commit is too large: {LARGEST} bytes at most"),
+    )
+}
+
+/// The rows as the group sees them.
+struct Current<'a> {
+    layers: &'a Layers,
+    touches: &'a Touches,
+    registry: u64,
+}
+
+impl merge::Rows for Current<'_> {
+    fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {
+        let row = self.layers.session(container, client)?;
+        Ok(row.map(
+            |row| match self.touches.get(container, client, row.generation) {
+                Some(at) => SessionRow {
+                    last_access: at.merged_with(row.last_access),
+                    ..row
+                },
+                None => row,
+            },
+        ))
+    }
+
+    fn package(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+    ) -> Result<Option<PackageRow>> {
+        self.layers.package(container, client, package)
+    }
+
+    fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
+        self.layers.tombstone(client)
+    }
+
+    fn registry(&self) -> u64 {
+        self.registry
+    }
+}
+
+/// What a commit writes, row by row: the index of owners follows the sessions.
+fn rows_of(writes: Writes) -> Result<Vec<Row>> {
+    let mut rows = Vec::with_capacity(writes.packages.len() + writes.sessions.len());
+    let mut put = |container, tree, key: &[u8], value: Option<Bytes>| {
+        let key = RowKey::new(Home::of(container), tree, key);
+        rows.push(Row { key, value });
     };
-    bugs.before_merging(&mut set);
-    match resolve(&set, writers, half.number) {
-        Ok(writes) if !may_found(writes.founded) => Ok(Outcome::Failed(too_many_sessions(), None)),
-        Ok(mut writes) => {
-            bugs.before_writing(&mut writes);
-            if !writes.is_empty() {
-                writers.file.apply(&writes, |id| !id.is_in_memory())?;
-                if writers.memory.apply(&writes, ContainerId::is_in_memory)? {
-                    half.writes.push(writes);
-                }
+    for write in writes.packages {
+        let value = write.row.map(Bytes::from);
+        put(write.container, Tree::Packages, &write.key, value);
+    }
+    for write in writes.sessions {
+        let key = session_key(write.container, write.client);
+        let owner = write.row.as_ref().and_then(|row| row.owner.as_ref());
+        if owner != write.old_owner.as_ref() {
+            if let Some(old) = &write.old_owner {
+                put(write.container, Tree::Owners, &owner_key(old, key), None);
             }
-            Ok(Outcome::Committed)
+            if let Some(new) = owner {
+                let entry = owner_key(new, key);
+                put(write.container, Tree::Owners, &entry, Some(Bytes::new()));
+            }
         }
-        Err(Refusal::Stale(commutes)) => Ok(Outcome::Stale(set, commutes, None)),
-        // The file cannot be read any more; that is nobody's own fault.
-        Err(Refusal::Failed(e, _)) if e.kind() == ErrorKind::Unavailable => Err(e),
-        Err(Refusal::Failed(e, client)) => Ok(Outcome::Failed(e, client)),
+        let value = write.row.map(|row| row.encode(&key)).transpose()?;
+        put(
+            write.container,
+            Tree::Sessions,
+            &key,
+            value.map(Bytes::from),
+        );
     }
-}
-
-/// Stores a container; returns the row that it had. A new one gets the next number.
-fn put_container(txn: &Writing, record: &ContainerRecord) -> Result<Option<Vec<u8>>> {
-    let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
-    let before = containers
-        .insert(record.name.as_str(), &*record.encode()?)
-        .map_err(failure::storage)?
-        .map(|row| row.value().to_vec());
-    if before.is_none() {
-        let mut meta = txn.open_table(META).map_err(failure::table)?;
-        let next = ContainerId(record.id).number() + 1;
-        let next = next.max(plain(&*meta, "next-container")?);
-        let sealed = seal_plain(Kind::Meta, b"next-container", next)?;
-        meta.insert("next-container", &*sealed)
-            .map_err(failure::storage)?;
+    for (container, client, until) in writes.tombstones {
+        let key = client.as_bytes();
+        let record = seal_plain(Kind::Tombstone, key, until.0)?;
+        put(container, Tree::Tombstones, key, Some(record.into()));
     }
-    Ok(before)
-}
-
-/// Removes a container's row, and remembers that what it holds is to be reclaimed.
-fn remove_container(txn: &Writing, name: &str) -> Result<Before> {
-    let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
-    let row = containers
-        .remove(name)
-        .map_err(failure::storage)?
-        .map(|row| row.value().to_vec());
-    let Some(row) = row else {
-        return Err(Error::new(ErrorKind::NoSuchContainer, "no such container").in_container(name));
-    };
-    let record = ContainerRecord::decode(name, &row)?;
-    let mut retired = txn.open_table(RETIRED).map_err(failure::table)?;
-    retired.insert(record.id, ()).map_err(failure::storage)?;
-    Ok(Before {
-        name: name.to_owned(),
-        row: Some(row),
-        id: ContainerId(record.id),
-    })
-}
-
-fn put_secrets(txn: &Writing, secrets: &[SecretRecord]) -> Result<()> {
-    let list: Vec<(u8, [u8; 32])> = secrets.iter().map(|s| (s.0, s.1)).collect();
-    let mut meta = txn.open_table(META).map_err(failure::table)?;
-    let sealed = seal_plain(Kind::Meta, b"secrets", list)?;
-    meta.insert("secrets", &*sealed).map_err(failure::storage)?;
-    Ok(())
+    Ok(rows)
 }

@@ -290,15 +290,26 @@ impl<'a> Inspection<'a> {
     }
 
     fn meta(&mut self, pages: &mut Pages, tables: &Tables) -> Result<()> {
-        let mut missing =
-            BTreeSet::from(["format", "identity", "secrets", "epoch", "next-container"]);
+        let mut missing = BTreeSet::from([
+            "format",
+            "identity",
+            "secrets",
+            "epoch",
+            "next-container",
+            "journal",
+            "covered",
+        ]);
         self.each(pages, tables, "meta", |this, key, value, _| {
             let name = String::from_utf8_lossy(key);
             missing.remove(&*name);
             let sound = match &*name {
-                migrate::KEY => migrate::parse(value)
-                    .map(drop)
-                    .ok_or_else(|| corrupt("damaged")),
+                migrate::KEY => match migrate::parse(value) {
+                    Some(format) => {
+                        missing.retain(|name| !migrate::came_later(name, format));
+                        Ok(())
+                    }
+                    None => Err(corrupt("damaged")),
+                },
                 _ => record::verify(Kind::Meta, key, value),
             };
             if let Err(error) = sound {
@@ -404,7 +415,7 @@ impl<'a> Inspection<'a> {
         row: &SessionRow,
         look: &mut Look<'_>,
     ) -> Result<()> {
-        for package in &row.packages {
+        for package in row.packages.iter() {
             let key = package_key(whose.container, whose.client, package);
             let error = match look.get("packages", &key) {
                 Ok(Some(record)) => PackageRow::decode(&key, Bytes::from(record)).err(),

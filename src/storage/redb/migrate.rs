@@ -2,7 +2,10 @@
 
 #[path = "../../../migrations/0001_initial.rs"]
 mod initial;
+#[path = "../../../migrations/0002_journal.rs"]
+mod journal;
 
+use super::checkpoint::{COVERED, JOURNAL};
 use super::failure;
 use super::open::begin_durable;
 use super::tables::META;
@@ -10,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use redb::{Database, ReadableDatabase, TableError, WriteTransaction};
 
 /// Each makes of the format whose number is its place the next one; in a new file that is format 0.
-const MIGRATIONS: [fn(&WriteTransaction) -> Result<()>; 1] = [initial::migrate];
+const MIGRATIONS: [fn(&WriteTransaction) -> Result<()>; 2] = [initial::migrate, journal::migrate];
 
 /// The format that this build writes.
 pub(super) const CURRENT: u32 = MIGRATIONS.len() as u32;
@@ -22,6 +25,11 @@ const MARK: &[u8] = b"cloakroom";
 pub(super) fn parse(value: &[u8]) -> Option<u32> {
     let number = value.strip_prefix(MARK)?;
     Some(u32::from_le_bytes(number.try_into().ok()?))
+}
+
+/// Whether a record of the store's own is not in files of this format yet.
+pub(super) fn came_later(record: &str, format: u32) -> bool {
+    format < 2 && [JOURNAL, COVERED].contains(&record)
 }
 
 fn not_a_store() -> Error {
@@ -54,11 +62,12 @@ fn version(database: &Database) -> Result<u32> {
         .ok_or_else(not_a_store)
 }
 
-/// Whether this build can open the file. Changes nothing.
-pub(super) fn check(database: &Database) -> Result<()> {
+/// Whether a file that this build can open is of the current format. Changes nothing.
+pub(super) fn check(database: &Database) -> Result<bool> {
     match version(database)? {
         0 => Err(not_a_store()),
-        1..=CURRENT => Ok(()),
+        CURRENT => Ok(true),
+        1..CURRENT => Ok(false),
         newer => Err(Error::new(
             ErrorKind::TooNew,
             format!("the store has format {newer}; this version reads up to {CURRENT}"),

@@ -2,12 +2,17 @@
 //! and versions, not what the values mean or when a session expires.
 
 pub(crate) mod bugs;
+mod checkpoint;
 mod committer;
 pub(crate) mod failure;
 mod file;
 pub(crate) mod folder;
+mod generation;
 mod group;
 mod inspect;
+mod journal;
+mod keeper;
+mod layers;
 mod migrate;
 mod open;
 mod pages;
@@ -19,7 +24,6 @@ mod snapshot;
 mod superseded;
 mod tables;
 mod touches;
-mod unsettled;
 
 use file::Disk;
 pub(crate) use open::OpenOptionsOf as OpenOptions;
@@ -37,9 +41,10 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use arc_swap::ArcSwapOption;
 use bugs::Bugs;
-use committer::Committer;
+use committer::{Committer, Places};
 use file::Io;
 pub(crate) use folder::Location;
+use open::Foreseen;
 use queue::{Job, Queue};
 use redb::Database;
 use snapshot::RedbSnapshot;
@@ -83,6 +88,8 @@ struct Tally {
     touches: AtomicU64,
     reopened: AtomicU64,
     refused: AtomicU64,
+    checkpoints: AtomicU64,
+    journal_len: AtomicU64,
 }
 
 impl Tally {
@@ -115,6 +122,26 @@ pub(crate) struct EngineRules {
     pub(crate) room: Bounds,
     /// How many sessions may be founded, where that is limited.
     pub(crate) new_sessions: Option<Quota>,
+    pub(crate) journal: JournalRules,
+}
+
+/// What bounds the rows that are not in redb yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JournalRules {
+    /// Bytes of the journal's two files together.
+    pub(crate) size: u64,
+    /// Bytes of memory that the rows in it take, about.
+    pub(crate) memory: usize,
+    /// How long they stay there at most, while nothing else brings them into redb.
+    pub(crate) interval: Duration,
+    /// Checkpoints are made between commits, not beside them.
+    pub(crate) in_the_foreground: bool,
+}
+
+impl JournalRules {
+    fn largest_file(&self) -> u64 {
+        self.size / 2
+    }
 }
 
 impl Engine {
@@ -131,8 +158,8 @@ impl Engine {
             Some(path) => Self::open_at(&open::location(path)?, options, clock, rules, found),
             None => {
                 let io = Arc::<Io>::default();
-                let opened = open::in_memory(options, &io)?;
-                Self::start(opened, None, io, options, clock, rules)
+                let (disk, file) = open::in_memory(options, &io)?;
+                Self::start((disk, file, None), None, io, options, clock, rules)
             }
         }
     }
@@ -151,7 +178,7 @@ impl Engine {
     }
 
     fn start(
-        (disk, file): (Disk, Database),
+        (disk, file, foreseen): (Disk, Database, Option<Foreseen>),
         location: Option<&Location>,
         io: Arc<Io>,
         options: OpenOptions,
@@ -159,14 +186,24 @@ impl Engine {
         rules: EngineRules,
     ) -> Result<(Self, Contents)> {
         let memory = open::in_memory(options, &Arc::default())?;
-        let entered = failure::guarded_on(file, open::enter);
-        let (file, identity) = entered.map_err(|e| {
+        let largest = rules.journal.largest_file();
+        let entered = failure::guarded_on(file, |file| {
+            open::enter(location, largest, file, &io, foreseen)
+        });
+        let (file, entered) = entered.map_err(|e| {
             let _ = disk.close();
             match location {
                 Some(location) => open::at(&location.path, e),
                 None => e,
             }
         })?;
+        let (memory_disk, memory) = memory;
+        let contents = Contents {
+            identity: entered.identity.id,
+            secrets: entered.identity.secrets.clone(),
+            containers: entered.identity.containers.clone(),
+            next_container: entered.identity.next_container,
+        };
         let file_disk = location.map(|_| disk.clone());
         let shared = Arc::new(Shared {
             queue: Arc::new(Queue::new(rules.room)),
@@ -181,12 +218,18 @@ impl Engine {
             snapshot_max_age: rules.snapshot_max_age,
             bugs: options.bugs,
         });
+        let places = Places {
+            location: location.cloned(),
+            file: disk,
+            memory: memory_disk,
+        };
         let committer = Committer::new(
             shared.clone(),
             options,
-            (disk, file),
-            memory,
-            &identity,
+            rules.journal,
+            places,
+            (file, memory),
+            entered,
             rules.new_sessions,
         )?;
         let watcher: Arc<dyn Fn() + Send + Sync> = {
@@ -202,12 +245,6 @@ impl Engine {
             .name("cloakroom-commit".into())
             .spawn(move || committer.run())
             .map_err(|e| Error::new(ErrorKind::Io, "no thread can be started").with_source(e))?;
-        let contents = Contents {
-            identity: identity.id,
-            secrets: identity.secrets,
-            containers: identity.containers,
-            next_container: identity.next_container,
-        };
         let engine = Self {
             shared,
             thread: Mutex::new(Some(thread)),
@@ -278,6 +315,10 @@ impl Storage for Engine {
         checked
     }
 
+    fn checkpoint(&self) -> Result<()> {
+        self.ask(Job::Checkpoint)
+    }
+
     fn counters(&self) -> Counters {
         let tally = &self.shared.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -293,6 +334,8 @@ impl Storage for Engine {
             syncs: self.shared.io.syncs(),
             refused: get(&tally.refused),
             lost_touches: self.shared.touches.lost(),
+            checkpoints: get(&tally.checkpoints),
+            journal_len: get(&tally.journal_len),
             waiting: load.commits,
             waiting_bytes: load.bytes,
             outside: load.outside,

@@ -1,17 +1,19 @@
 //! Making, identifying, migrating and opening a store file (C7). Nothing here knows sessions.
 
 use super::bugs::Bugs;
+use super::checkpoint::{COVERED, JOURNAL, name_journal};
 use super::failure::{self, Contained, Writing, guarded};
 use super::file::{Counted, Disk, Io, Rehearsal};
 use super::folder::Location;
 use super::inspect::{examine, inspect_file};
+use super::journal::{self, Journal, Named, Recovered};
 use super::migrate;
 use super::tables::{CONTAINERS, META, RETIRED};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, Kind, Plain, open_plain, seal_plain};
 use crate::storage::{ContainerId, Found, SecretRecord};
 use redb::backends::InMemoryBackend;
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -63,7 +65,7 @@ pub(super) fn open_or_create(
     options: OpenOptionsOf,
     io: &Arc<Io>,
     found: &mut dyn FnMut(Found),
-) -> Result<(Disk, Database)> {
+) -> Result<(Disk, Database, Option<Foreseen>)> {
     let path = &location.path;
     let file = match location.folder.open(&location.name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -85,11 +87,12 @@ pub(super) fn open_or_create(
         let synced = location.folder.sync();
         synced.map_err(|e| io_error(path, "the store's folder cannot be synced", e))
     };
-    let opened =
-        guarded(|| open_existing(path, &file, options, io, found)).and_then(|(disk, database)| {
+    let opened = guarded(|| open_existing(location, &file, options, io, found)).and_then(
+        |(disk, database, foreseen)| {
             let (database, ()) = failure::guarded_on(database, lasts)?;
-            Ok((disk, database))
-        });
+            Ok((disk, database, foreseen))
+        },
+    );
     opened.inspect_err(|_| {
         // Not left to the end of the handle, which a process being started may share.
         let _ = file.close();
@@ -146,13 +149,14 @@ fn builder(options: OpenOptionsOf) -> redb::Builder {
 
 /// Identifies the file under its lock without changing it, then opens and migrates it for real.
 fn open_existing(
-    path: &Path,
+    location: &Location,
     file: &Disk,
     options: OpenOptionsOf,
     io: &Arc<Io>,
     found: &mut dyn FnMut(Found),
-) -> Result<(Disk, Database)> {
+) -> Result<(Disk, Database, Option<Foreseen>)> {
     const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
+    let path = &location.path;
     let unreadable = |e| io_error(path, "the store cannot be read", e);
     let len = file.len().map_err(unreadable)?;
     if len == 0 {
@@ -165,15 +169,30 @@ fn open_existing(
     if start != MAGIC {
         return Err(not_a_store(path, "it is of another kind"));
     }
-    identify(file.clone(), options, found)
-        .and_then(|()| on_disk(file.clone(), options, io))
+    identify(location, file, options, found)
+        .and_then(|foreseen| {
+            let (disk, database) = on_disk(file.clone(), options, io)?;
+            Ok((disk, database, foreseen))
+        })
         .map_err(|e| at(path, e))
 }
 
-/// Whether this build can open the file, and may: what is damaged is found out before redb, which
-/// trusts what it reads, changes a byte.
-fn identify(file: Disk, options: OpenOptionsOf, found: &mut dyn FnMut(Found)) -> Result<()> {
-    let identified = rehearse(file.clone(), options);
+/// What an opening will go on with, read before a byte is changed.
+pub(super) struct Foreseen {
+    named: Named,
+    covered: u64,
+    recovered: Recovered,
+}
+
+/// Whether this build can open the file and its journal, and may: what is damaged is found out before
+/// redb, which trusts what it reads, changes a byte.
+fn identify(
+    store: &Location,
+    file: &Disk,
+    options: OpenOptionsOf,
+    found: &mut dyn FnMut(Found),
+) -> Result<Option<Foreseen>> {
+    let identified = rehearse(store, file.clone(), options);
     // Another error tells that it is no store of ours to look at. Whatever it tells, the lock is held.
     if identified
         .as_ref()
@@ -183,7 +202,7 @@ fn identify(file: Disk, options: OpenOptionsOf, found: &mut dyn FnMut(Found)) ->
     }
     if options.verify {
         let mut any = false;
-        inspect_file(&file, &mut |what| {
+        inspect_file(file, &mut |what| {
             any = true;
             found(what);
         })?;
@@ -191,11 +210,12 @@ fn identify(file: Disk, options: OpenOptionsOf, found: &mut dyn FnMut(Found)) ->
             return Err(Error::new(ErrorKind::Corrupt, "the store is damaged"));
         }
     }
-    identified?;
-    examine(&file)
+    let foreseen = identified?;
+    examine(file)?;
+    Ok(foreseen)
 }
 
-fn rehearse(file: Disk, options: OpenOptionsOf) -> Result<()> {
+fn rehearse(store: &Location, file: Disk, options: OpenOptionsOf) -> Result<Option<Foreseen>> {
     let rehearsal = Rehearsal::new(file)
         .map_err(|e| Error::new(ErrorKind::Io, "the store cannot be read").with_source(e))?;
     let database = guarded(|| {
@@ -203,10 +223,29 @@ fn rehearse(file: Disk, options: OpenOptionsOf) -> Result<()> {
             .create_with_backend(rehearsal)
             .map_err(failure::database)
     })?;
-    let opened = failure::Moment::now();
-    let (database, ()) = failure::guarded_on(database, migrate::check)?;
-    failure::discard(database, opened);
-    Ok(())
+    let (database, foreseen) = failure::guarded_on(database, |database| {
+        migrate::check(database)?
+            .then(|| foresee(store, database))
+            .transpose()
+    })?;
+    failure::discard(database);
+    Ok(foreseen)
+}
+
+/// Reads all that [`enter`] will read, in a file of the current format.
+fn foresee(store: &Location, database: &Database) -> Result<Foreseen> {
+    let (id, named, covered) = journal_of(database)?;
+    let txn = reading(database)?;
+    own(&*Contained::new(
+        txn.open_table(META).map_err(failure::table)?,
+    ))?;
+    containers(database)?;
+    let recovered = journal::read(store, id, &named, covered)?;
+    Ok(Foreseen {
+        named,
+        covered,
+        recovered,
+    })
 }
 
 /// Makes a store, has it filled, and gives it its name when it is whole (C7.3). `None` where something
@@ -239,49 +278,81 @@ pub(super) fn make<T>(
     }
 }
 
-/// Reads what the file says of itself and counts this opening.
-pub(super) fn enter(database: &Database) -> Result<Identity> {
+/// What was found at an opening.
+pub(super) struct Entered {
+    pub(super) identity: Identity,
+    /// Where the store has a file.
+    pub(super) journal: Option<(Journal, Named)>,
+    /// What was committed and is not in redb.
+    pub(super) recovered: Recovered,
+}
+
+/// Reads what the file says of itself and what its journal holds beyond it, makes a new journal with that,
+/// and counts this opening.
+pub(super) fn enter(
+    store: Option<&Location>,
+    largest: u64,
+    database: &Database,
+    io: &Arc<Io>,
+    foreseen: Option<Foreseen>,
+) -> Result<Entered> {
+    let (id, named, covered) = journal_of(database)?;
+    let Some(store) = store else {
+        let identity = count_opening(database, None)?;
+        return Ok(Entered {
+            identity,
+            journal: None,
+            recovered: Recovered::default(),
+        });
+    };
+    let recovered = match foreseen {
+        Some(foreseen) if (foreseen.named, foreseen.covered) == (named, covered) => {
+            foreseen.recovered
+        }
+        _ => journal::read(store, id, &named, covered)?,
+    };
+    journal::left_over(store, id, &named, recovered.last, named.other_pair())?;
+    let (journal, newly_named) = Journal::make(store, id, &recovered, largest, io, &named)?;
+    let identity = count_opening(database, Some(newly_named))?;
+    // Those that cannot be removed now are next time.
+    if let Err(error) = journal::left_over(store, id, &newly_named, recovered.last, named.pair) {
+        tracing::warn!(%error, "the files of the journal before are left");
+    }
+    Ok(Entered {
+        identity,
+        journal: Some((journal, newly_named)),
+        recovered,
+    })
+}
+
+/// The store's identity, the journal that belongs to the file, and the last frame that it covers.
+fn journal_of(database: &Database) -> Result<([u8; 16], Named, u64)> {
+    let txn = reading(database)?;
+    let meta = Contained::new(txn.open_table(META).map_err(failure::table)?);
+    let named = Named::from_wire(plain(&*meta, JOURNAL)?);
+    Ok((plain(&*meta, "identity")?, named, plain(&*meta, COVERED)?))
+}
+
+fn reading(database: &Database) -> Result<Contained<ReadTransaction>> {
+    let txn = database.begin_read().map(Contained::new);
+    txn.map_err(failure::transaction)
+}
+
+fn count_opening(database: &Database, journal: Option<Named>) -> Result<Identity> {
     let txn = begin_durable(database)?;
+    if let Some(named) = journal {
+        name_journal(&txn, named)?;
+    }
     let identity = {
         let mut meta = txn.open_table(META).map_err(failure::table)?;
-        let id = plain(&*meta, "identity")?;
-        let secrets: Vec<(u8, [u8; 32])> = plain(&*meta, "secrets")?;
-        let epoch: u64 = plain::<u64>(&*meta, "epoch")? + 1;
+        let identity = own(&*meta)?;
+        let epoch = identity.epoch + 1;
         let record = seal_plain(Kind::Meta, b"epoch", epoch)?;
         meta.insert("epoch", &*record).map_err(failure::storage)?;
-        Identity {
-            id,
-            secrets: secrets
-                .into_iter()
-                .map(|(name, key)| SecretRecord(name, key))
-                .collect(),
-            containers: Vec::new(),
-            retired: Vec::new(),
-            next_container: plain(&*meta, "next-container")?,
-            epoch,
-        }
+        Identity { epoch, ..identity }
     };
     txn.commit().map_err(failure::commit)?;
-    let txn = database.begin_read().map_err(failure::transaction)?;
-    let mut containers = Vec::new();
-    for row in txn
-        .open_table(CONTAINERS)
-        .map_err(failure::table)?
-        .iter()
-        .map_err(failure::storage)?
-    {
-        let (name, record) = row.map_err(failure::storage)?;
-        containers.push(ContainerRecord::decode(name.value(), record.value())?);
-    }
-    let mut retired = Vec::new();
-    for row in txn
-        .open_table(RETIRED)
-        .map_err(failure::table)?
-        .iter()
-        .map_err(failure::storage)?
-    {
-        retired.push(ContainerId(row.map_err(failure::storage)?.0.value()));
-    }
+    let (containers, retired) = containers(database)?;
     Ok(Identity {
         containers,
         retired,
@@ -289,11 +360,45 @@ pub(super) fn enter(database: &Database) -> Result<Identity> {
     })
 }
 
+/// The store's own records, without its containers.
+fn own(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Identity> {
+    let secrets: Vec<(u8, [u8; 32])> = plain(meta, "secrets")?;
+    Ok(Identity {
+        id: plain(meta, "identity")?,
+        secrets: secrets
+            .into_iter()
+            .map(|(name, key)| SecretRecord(name, key))
+            .collect(),
+        containers: Vec::new(),
+        retired: Vec::new(),
+        next_container: plain(meta, "next-container")?,
+        epoch: plain(meta, "epoch")?,
+    })
+}
+
+/// The containers, and those that were ended.
+fn containers(database: &Database) -> Result<(Vec<ContainerRecord>, Vec<ContainerId>)> {
+    let txn = reading(database)?;
+    let table = Contained::new(txn.open_table(CONTAINERS).map_err(failure::table)?);
+    let mut containers = Vec::new();
+    for row in table.iter().map_err(failure::storage)? {
+        let (name, record) = row.map_err(failure::storage)?;
+        containers.push(ContainerRecord::decode(name.value(), record.value())?);
+    }
+    let table = Contained::new(txn.open_table(RETIRED).map_err(failure::table)?);
+    let mut retired = Vec::new();
+    for row in table.iter().map_err(failure::storage)? {
+        retired.push(ContainerId(row.map_err(failure::storage)?.0.value()));
+    }
+    Ok((containers, retired))
+}
+
 /// A write transaction whose commit survives power loss, and that no failed sync can make half
-/// durable: two phases.
+/// durable: two phases. It leaves the file so that opening it needs no look at all of it.
 pub(super) fn begin_durable(database: &Database) -> Result<Writing> {
     let mut txn = database.begin_write().map_err(failure::transaction)?;
     txn.set_two_phase_commit(true);
+    txn.set_quick_repair(true);
     Ok(Contained::new(txn))
 }
 

@@ -54,6 +54,11 @@ impl CommitJob {
         self.set.take()
     }
 
+    /// It was not committed after all, and is to be committed later.
+    pub(super) fn give_back(&mut self, set: ChangeSet) {
+        self.set = Some(set);
+    }
+
     pub(super) fn answer(mut self, outcome: Outcome) {
         self.call(outcome);
     }
@@ -92,13 +97,14 @@ pub(super) enum Job {
     Configure(Settings, SyncSender<Result<()>>),
     Reclaim(Timestamp, SyncSender<Result<u64>>),
     Freeze(SyncSender<Result<Frozen>>),
+    Checkpoint(SyncSender<Result<()>>),
 }
 
 impl Job {
     fn bytes(&self) -> usize {
         match self {
             Self::Commit(job) => job.bytes,
-            Self::Configure(..) | Self::Reclaim(..) | Self::Freeze(_) => 0,
+            Self::Configure(..) | Self::Reclaim(..) | Self::Freeze(_) | Self::Checkpoint(_) => 0,
         }
     }
 
@@ -108,6 +114,7 @@ impl Job {
             Self::Configure(_, reply) => drop(reply.send(Err(error))),
             Self::Reclaim(_, reply) => drop(reply.send(Err(error))),
             Self::Freeze(reply) => drop(reply.send(Err(error))),
+            Self::Checkpoint(reply) => drop(reply.send(Err(error))),
         }
     }
 }

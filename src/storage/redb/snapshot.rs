@@ -1,43 +1,39 @@
 //! A snapshot shared by all transactions that begin between two commits. It is let go when the last
 //! of them ends, or when it is too old (C2.14).
 
-use super::tables::Reader;
+use super::layers::Layers;
 use super::{Shared, queue};
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{ContainerId, Loading, Snapshot};
 use arc_swap::ArcSwapOption;
+use std::sync::Weak;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
-
-/// The file's tables and those in memory, as of one commit.
-pub(super) struct Readers {
-    pub(super) file: Arc<Reader>,
-    pub(super) memory: Arc<Reader>,
-}
 
 pub(super) struct RedbSnapshot {
-    readers: ArcSwapOption<Readers>,
+    number: u64,
+    layers: ArcSwapOption<Layers>,
     shared: Weak<Shared>,
 }
 
 impl RedbSnapshot {
-    pub(super) fn new(readers: Readers, shared: Weak<Shared>) -> Self {
+    pub(super) fn new(layers: Layers, shared: Weak<Shared>) -> Self {
         Self {
-            readers: ArcSwapOption::from_pointee(readers),
+            number: layers.number,
+            layers: ArcSwapOption::from_pointee(layers),
             shared,
         }
     }
 
-    /// Lets go of the pages it holds. What was read from it stays with its reader.
-    pub(super) fn expire(&self) {
-        self.readers.store(None);
+    /// The number of the commit that it shows.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
-    /// The readers, to take over the half that a commit did not change.
-    pub(super) fn readers(&self) -> Option<Arc<Readers>> {
-        self.readers.load_full()
+    /// Lets go of the pages and the rows that it holds. What was read from it stays with its reader.
+    pub(super) fn expire(&self) {
+        self.layers.store(None);
     }
 
     fn why_it_is_gone(&self) -> Error {
@@ -51,12 +47,17 @@ impl RedbSnapshot {
         )
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Readers) -> Result<T>) -> Result<T> {
-        let readers = self.readers.load();
-        let Some(readers) = &*readers else {
+    fn read<T>(&self, read: impl FnOnce(&Layers) -> Result<T>) -> Result<T> {
+        let layers = self.layers.load();
+        let Some(layers) = &*layers else {
             return Err(self.why_it_is_gone());
         };
-        let result = read(readers);
+        let result = read(layers);
+        // It may have been taken back meanwhile, and versions of rows that it alone kept with it: then what
+        // was read may be older than the snapshot.
+        if self.layers.load().is_none() {
+            return Err(self.why_it_is_gone());
+        }
         if let Err(e) = &result
             && e.kind() == ErrorKind::Unavailable
             && let Some(shared) = self.shared.upgrade()
@@ -64,20 +65,6 @@ impl RedbSnapshot {
             shared.suspect();
         }
         result
-    }
-
-    fn read_in<T>(
-        &self,
-        container: ContainerId,
-        read: impl FnOnce(&Reader) -> Result<T>,
-    ) -> Result<T> {
-        self.read(|readers| {
-            read(if container.is_in_memory() {
-                &readers.memory
-            } else {
-                &readers.file
-            })
-        })
     }
 }
 
@@ -87,7 +74,7 @@ impl Snapshot for RedbSnapshot {
     }
 
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {
-        self.read_in(container, |reader| reader.session(container, client))
+        self.read(|layers| layers.session(container, client))
     }
 
     fn package(
@@ -96,9 +83,7 @@ impl Snapshot for RedbSnapshot {
         client: ClientKey,
         package: &str,
     ) -> Result<Option<PackageRow>> {
-        self.read_in(container, |reader| {
-            reader.package(container, client, package)
-        })
+        self.read(|layers| layers.package(container, client, package))
     }
 
     fn sessions(
@@ -107,14 +92,62 @@ impl Snapshot for RedbSnapshot {
         after: Option<ClientKey>,
         limit: usize,
     ) -> Result<Vec<(ClientKey, Result<SessionRow>)>> {
-        self.read_in(container, |reader| reader.sessions(container, after, limit))
+        self.read(|layers| layers.sessions(container, after, limit))
     }
 
     fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>> {
-        self.read(|readers| {
-            let mut found = readers.file.owned(owner)?;
-            found.extend(readers.memory.owned(owner)?);
-            Ok(found)
-        })
+        self.read(|layers| layers.owned(owner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::redb::generation::{Generation, Home, Row, RowKey, Tree};
+    use crate::storage::redb::layers::Readers;
+    use crate::storage::redb::open::{OpenOptionsOf, in_memory};
+    use crate::storage::redb::tables::Reader;
+    use bytes::Bytes;
+    use std::sync::Arc;
+
+    fn row(value: Option<Bytes>) -> Row {
+        Row {
+            key: RowKey::new(Home::File, Tree::Tombstones, &[7; 16]),
+            value,
+        }
+    }
+
+    // C2.14
+    #[test]
+    fn a_read_that_the_end_of_the_snapshot_overtakes_gives_nothing() {
+        let options = OpenOptionsOf {
+            cache_size: 1 << 20,
+            verify: false,
+            bugs: super::super::bugs::Bugs::default(),
+        };
+        let (_, database) = in_memory(options, &Arc::default()).unwrap();
+        let reader = Arc::new(Reader::open(&database).unwrap());
+        let active = Arc::new(Generation::default());
+        active.put(row(None), 1, 1);
+        let layers = Layers {
+            number: 1,
+            pending: None,
+            active: active.clone(),
+            frozen: None,
+            readers: Readers {
+                file: reader.clone(),
+                memory: reader,
+            },
+        };
+        let snapshot = RedbSnapshot::new(layers, Weak::new());
+        let read = snapshot.read(|layers| {
+            snapshot.expire();
+            for number in 2..4 {
+                active.put(row(None), number, number);
+            }
+            let key = row(None).key;
+            Ok(layers.active.get(key.as_bytes(), layers.number))
+        });
+        assert!(read.is_err(), "the row was removed, but it read {read:?}");
     }
 }

@@ -40,6 +40,15 @@ impl Superseded {
         old.front().map(|old| old.since)
     }
 
+    /// The oldest commit that one of those shows, of those from `first` on.
+    pub(super) fn oldest_since(&self, first: u64) -> Option<u64> {
+        let old = self.lock();
+        let numbers = old
+            .iter()
+            .filter_map(|old| Some(old.snapshot.upgrade()?.number()));
+        numbers.filter(|number| *number >= first).min()
+    }
+
     /// How many are held, and for how long the oldest of them has not been the newest.
     pub(super) fn held(&self, now: Timestamp) -> (usize, Option<Duration>) {
         let old = self.lock();

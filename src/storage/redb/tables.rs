@@ -1,18 +1,16 @@
 //! The tables of a store file, opened for reading and for writing, and the rows in them.
 
 use super::failure::{self, Contained, Writing, guarded};
-use super::touches::Touches;
+use super::generation::{Row, Tree};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::ContainerId;
-use crate::storage::merge::{Rows, Writes};
-use crate::storage::record::{
-    Kind, PackageRow, SessionRow, client_of, open_plain, package_key, seal_plain, session_key,
-};
+use crate::storage::record::{Kind, PackageRow, SessionRow, client_of, open_plain, session_key};
 use bytes::Bytes;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use sha2::{Digest, Sha256};
+use std::ops::Bound;
 
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new("containers");
@@ -37,6 +35,7 @@ pub(super) fn owner_key(owner: &str, session: [u8; 20]) -> [u8; 36] {
 pub(super) struct Reader {
     sessions: Contained<ReadOnlyTable<&'static [u8; 20], &'static [u8]>>,
     packages: Contained<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    tombstones: Contained<ReadOnlyTable<&'static [u8; 16], &'static [u8]>>,
     owners: Contained<ReadOnlyTable<&'static [u8; 36], ()>>,
 }
 
@@ -47,6 +46,7 @@ impl Reader {
         Ok(Self {
             sessions: Contained::new(txn.open_table(SESSIONS).map_err(failure::table)?),
             packages: Contained::new(txn.open_table(PACKAGES).map_err(failure::table)?),
+            tombstones: Contained::new(txn.open_table(TOMBSTONES).map_err(failure::table)?),
             owners: Contained::new(txn.open_table(OWNERS).map_err(failure::table)?),
         })
     }
@@ -59,57 +59,39 @@ impl Reader {
         session_row(&*self.sessions, container, client)
     }
 
-    pub(super) fn package(
-        &self,
-        container: ContainerId,
-        client: ClientKey,
-        package: &str,
-    ) -> Result<Option<PackageRow>> {
-        package_row(&*self.packages, container, client, package)
+    pub(super) fn package(&self, key: &[u8]) -> Result<Option<PackageRow>> {
+        package_row(&*self.packages, key)
     }
 
+    pub(super) fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
+        tombstone_row(&*self.tombstones, client)
+    }
+
+    /// The sessions of a range of keys.
     pub(super) fn sessions(
         &self,
-        container: ContainerId,
-        after: Option<ClientKey>,
-        limit: usize,
-    ) -> Result<Vec<(ClientKey, Result<SessionRow>)>> {
-        use std::ops::Bound::{Excluded, Included};
-        let lowest = session_key(container, ClientKey::from_bytes([0; 16]));
-        let highest = session_key(container, ClientKey::from_bytes([u8::MAX; 16]));
-        let from = after.map(|client| session_key(container, client));
-        let from = from.as_ref().map_or(Included(&lowest), Excluded);
-        guarded(|| {
-            let rows = self
-                .sessions
-                .range::<&[u8; 20]>((from, Included(&highest)))
-                .map_err(failure::storage)?;
-            rows.take(limit)
-                .map(|row| {
-                    let (key, record) = row.map_err(failure::storage)?;
-                    let key = key.value();
-                    Ok((client_of(key), SessionRow::decode(key, record.value())))
-                })
-                .collect()
-        })
+        from: Bound<[u8; 20]>,
+        to: [u8; 20],
+    ) -> Result<impl Iterator<Item = Result<([u8; 20], Option<Bytes>)>>> {
+        let range = (from.as_ref(), Bound::Included(&to));
+        let rows = self.sessions.range::<&[u8; 20]>(range);
+        Ok(rows.map_err(failure::storage)?.map(|row| {
+            let (key, record) = row.map_err(failure::storage)?;
+            Ok((*key.value(), Some(Bytes::copy_from_slice(record.value()))))
+        }))
     }
 
-    pub(super) fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>> {
-        let (from, to) = (owner_key(owner, [0; 20]), owner_key(owner, [u8::MAX; 20]));
-        guarded(|| {
-            let rows = self
-                .owners
-                .range::<&[u8; 36]>(&from..=&to)
-                .map_err(failure::storage)?;
-            let mut found = Vec::new();
-            for row in rows {
-                let (key, ()) = row.map(|(k, v)| (k, v.value())).map_err(failure::storage)?;
-                if let Some((container, client)) = session_of(key.value()) {
-                    found.push((container, client));
-                }
-            }
-            Ok(found)
-        })
+    /// The entries of a range in the index of owners.
+    pub(super) fn owners(
+        &self,
+        from: [u8; 36],
+        to: [u8; 36],
+    ) -> Result<impl Iterator<Item = Result<([u8; 36], Option<Bytes>)>>> {
+        let rows = self.owners.range::<&[u8; 36]>(&from..=&to);
+        Ok(rows.map_err(failure::storage)?.map(|row| {
+            let (key, _) = row.map_err(failure::storage)?;
+            Ok((*key.value(), Some(Bytes::new())))
+        }))
     }
 }
 
@@ -142,82 +124,24 @@ impl<'t> Writer<'t> {
         })
     }
 
-    /// Writes those of the rows that belong to this database; tells whether there were any.
-    pub(super) fn apply(
-        &mut self,
-        writes: &Writes,
-        here: impl Fn(ContainerId) -> bool,
-    ) -> Result<bool> {
-        let mut any = false;
-        for write in writes.packages.iter().filter(|w| here(w.container)) {
-            let key = write.key.as_slice();
-            match &write.row {
-                Some(row) => self.packages.insert(key, row.as_slice()).map(drop),
-                None => self.packages.remove(key).map(drop),
-            }
-            .map_err(failure::storage)?;
-            any = true;
+    /// Writes a row, or removes it.
+    pub(super) fn put(&mut self, row: &Row) -> Result<()> {
+        let Some((tree, key)) = row.key.split() else {
+            return Err(not_a_key());
+        };
+        match (tree, row.value.as_deref()) {
+            (Tree::Sessions, Some(value)) => self.sessions.insert(sized(key)?, value).map(drop),
+            (Tree::Sessions, None) => self.sessions.remove(sized(key)?).map(drop),
+            (Tree::Packages, Some(value)) => self.packages.insert(key, value).map(drop),
+            (Tree::Packages, None) => self.packages.remove(key).map(drop),
+            (Tree::Tombstones, Some(value)) => self.tombstones.insert(sized(key)?, value).map(drop),
+            (Tree::Tombstones, None) => self.tombstones.remove(sized(key)?).map(drop),
+            (Tree::Owners, Some(_)) => self.owners.insert(sized(key)?, ()).map(drop),
+            (Tree::Owners, None) => self.owners.remove(sized(key)?).map(drop),
         }
-        for write in writes.sessions.iter().filter(|w| here(w.container)) {
-            let key = session_key(write.container, write.client);
-            let owner = write.row.as_ref().and_then(|row| row.owner.as_ref());
-            if owner != write.old_owner.as_ref() {
-                self.reindex(key, write.old_owner.as_deref(), owner.map(|o| &**o))?;
-            }
-            match &write.row {
-                Some(row) => self.sessions.insert(&key, &*row.encode(&key)?).map(drop),
-                None => self.sessions.remove(&key).map(drop),
-            }
-            .map_err(failure::storage)?;
-            any = true;
-        }
-        for (_, client, until) in writes.tombstones.iter().filter(|(id, ..)| here(*id)) {
-            let key = client.as_bytes();
-            let record = seal_plain(Kind::Tombstone, key, until.0)?;
-            self.tombstones
-                .insert(key, &*record)
-                .map_err(failure::storage)?;
-            any = true;
-        }
-        self.dirty |= any;
-        Ok(any)
-    }
-
-    fn reindex(&mut self, session: [u8; 20], old: Option<&str>, new: Option<&str>) -> Result<()> {
-        if let Some(old) = old {
-            self.owners
-                .remove(&owner_key(old, session))
-                .map_err(failure::storage)?;
-        }
-        if let Some(new) = new {
-            self.owners
-                .insert(&owner_key(new, session), ())
-                .map_err(failure::storage)?;
-        }
+        .map_err(failure::storage)?;
+        self.dirty = true;
         Ok(())
-    }
-
-    /// Writes access times into the rows of the sessions that are still the ones touched.
-    pub(super) fn touch(&mut self, touches: &[super::touches::Pending]) -> Result<u64> {
-        let mut written = 0;
-        for touch in touches {
-            let key = session_key(touch.container, touch.client);
-            // A damaged row is reported to whoever reads it; it must not fail everyone's commit.
-            let Ok(Some(row)) = session_row(&*self.sessions, touch.container, touch.client) else {
-                continue;
-            };
-            let last_access = touch.at.merged_with(row.last_access);
-            if row.generation != touch.generation || last_access == row.last_access {
-                continue;
-            }
-            let row = SessionRow { last_access, ..row };
-            self.sessions
-                .insert(&key, &*row.encode(&key)?)
-                .map_err(failure::storage)?;
-            self.dirty = true;
-            written += 1;
-        }
-        Ok(written)
     }
 
     /// Removes at most `limit` rows of an unregistered container; returns how many there were.
@@ -255,7 +179,10 @@ impl<'t> Writer<'t> {
         }
         for (key, owner) in &sessions {
             self.sessions.remove(key).map_err(failure::storage)?;
-            self.reindex(*key, owner.as_deref(), None)?;
+            if let Some(owner) = owner {
+                let entry = owner_key(owner, *key);
+                self.owners.remove(&entry).map_err(failure::storage)?;
+            }
         }
         let removed = (packages.len() + sessions.len()) as u64;
         self.dirty |= removed > 0;
@@ -300,16 +227,13 @@ fn session_row(
 
 fn package_row(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    container: ContainerId,
-    client: ClientKey,
-    package: &str,
+    key: &[u8],
 ) -> Result<Option<PackageRow>> {
-    let key = package_key(container, client, package);
     guarded(|| {
         table
-            .get(key.as_slice())
+            .get(key)
             .map_err(failure::storage)?
-            .map(|record| PackageRow::decode(&key, Bytes::copy_from_slice(record.value())))
+            .map(|record| PackageRow::decode(key, Bytes::copy_from_slice(record.value())))
             .transpose()
     })
 }
@@ -328,53 +252,10 @@ fn tombstone_row(
     })
 }
 
-/// Both databases of a store inside one group commit.
-pub(super) struct Writers<'t> {
-    pub(super) file: Writer<'t>,
-    pub(super) memory: Writer<'t>,
-    pub(super) touches: &'t Touches,
-    pub(super) registry: u64,
+fn not_a_key() -> Error {
+    Error::new(ErrorKind::Corrupt, "a row's key is damaged")
 }
 
-impl<'t> Writers<'t> {
-    fn of(&self, container: ContainerId) -> &Writer<'t> {
-        if container.is_in_memory() {
-            &self.memory
-        } else {
-            &self.file
-        }
-    }
-}
-
-impl Rows for Writers<'_> {
-    fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {
-        let row = session_row(&*self.of(container).sessions, container, client)?;
-        Ok(row.map(
-            |row| match self.touches.get(container, client, row.generation) {
-                Some(at) => SessionRow {
-                    last_access: at.merged_with(row.last_access),
-                    ..row
-                },
-                None => row,
-            },
-        ))
-    }
-
-    fn package(
-        &self,
-        container: ContainerId,
-        client: ClientKey,
-        package: &str,
-    ) -> Result<Option<PackageRow>> {
-        package_row(&*self.of(container).packages, container, client, package)
-    }
-
-    fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
-        let file = tombstone_row(&*self.file.tombstones, client)?;
-        Ok(file.max(tombstone_row(&*self.memory.tombstones, client)?))
-    }
-
-    fn registry(&self) -> u64 {
-        self.registry
-    }
+fn sized<const N: usize>(key: &[u8]) -> Result<&[u8; N]> {
+    key.try_into().map_err(|_| not_a_key())
 }

@@ -27,7 +27,7 @@ pub enum Call {
     SetLen,
     /// Making what was written to a file last.
     Sync,
-    /// Making or naming a file.
+    /// Making, naming or removing a file.
     Name,
     /// Making the names last.
     SyncNames,
@@ -120,7 +120,8 @@ struct State {
     files: Vec<File>,
     names: Names,
     kept_names: Names,
-    unsynced_names: Vec<(OsString, usize)>,
+    /// Names given, or taken away.
+    unsynced_names: Vec<(OsString, Option<usize>)>,
     handles: usize,
     counts: Counts,
     fault: Option<Fault>,
@@ -184,7 +185,13 @@ impl State {
 
     fn name(&mut self, name: &OsStr, file: usize) {
         self.names.insert(name.to_owned(), file);
-        self.unsynced_names.push((name.to_owned(), file));
+        self.unsynced_names.push((name.to_owned(), Some(file)));
+    }
+
+    fn unname(&mut self, name: &OsStr) -> io::Result<usize> {
+        let file = self.names.remove(name).ok_or_else(not_found)?;
+        self.unsynced_names.push((name.to_owned(), None));
+        Ok(file)
     }
 
     fn file(&self, name: &OsStr) -> Option<&File> {
@@ -230,6 +237,20 @@ impl Disk {
         };
         state.files.push(File::new(image));
         state.names.insert(name.into(), 0);
+        state.kept_names = state.names.clone();
+        Self::of(state)
+    }
+
+    /// A disk that holds for certain the files of a store, by what follows its name in theirs.
+    pub fn holding_all(name: &str, files: &BTreeMap<&'static str, Vec<u8>>) -> Self {
+        let mut state = State {
+            chance: Rng::with_seed(0),
+            ..State::default()
+        };
+        for (number, (suffix, image)) in files.iter().enumerate() {
+            state.files.push(File::new(image.clone()));
+            state.names.insert(format!("{name}{suffix}").into(), number);
+        }
         state.kept_names = state.names.clone();
         Self::of(state)
     }
@@ -298,11 +319,12 @@ impl Disk {
     pub fn after_power_loss(&self, chance: &mut Rng) -> Self {
         let state = self.lock();
         let mut names = state.kept_names.clone();
-        names.extend(
-            loss::some_of(&state.unsynced_names, chance)
-                .into_iter()
-                .cloned(),
-        );
+        for (name, file) in loss::some_of(&state.unsynced_names, chance) {
+            match file {
+                Some(file) => names.insert(name.clone(), *file),
+                None => names.remove(name),
+            };
+        }
         let files = state.files.iter();
         let left = State {
             files: files
@@ -328,6 +350,18 @@ impl Disk {
             ..State::default()
         };
         Self::of(left)
+    }
+
+    /// What a power loss now leaves of all files, at the least.
+    pub fn all_kept(&self) -> Self {
+        let state = self.lock();
+        let files = state.files.iter();
+        Self::of(State {
+            files: files.map(|file| File::new(file.kept.clone())).collect(),
+            kept_names: state.kept_names.clone(),
+            names: state.kept_names.clone(),
+            ..State::default()
+        })
     }
 
     /// The names on it, in order.
@@ -463,6 +497,21 @@ impl Folder for Disk {
         })?;
         let disk = self.clone();
         Ok(Box::new(Nameless { disk, file: made }))
+    }
+
+    fn remove(&self, name: &OsStr) -> io::Result<()> {
+        self.naming(|state| state.unname(name).map(drop))
+    }
+
+    fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.naming(|state| {
+            if state.names.contains_key(to) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            let file = state.unname(from)?;
+            state.name(to, file);
+            Ok(())
+        })
     }
 
     fn sync(&self) -> io::Result<()> {

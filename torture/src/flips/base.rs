@@ -2,7 +2,11 @@
 
 use super::*;
 
+/// The files of a store, by what follows its name in theirs.
+pub(super) type Files = BTreeMap<&'static str, Vec<u8>>;
+
 /// One session as it was written, its values by package and key.
+#[derive(Clone)]
 pub(super) struct Session {
     pub(super) id: String,
     pub(super) key: ClientKey,
@@ -17,14 +21,56 @@ pub(super) fn container_of(package: &'static str) -> &'static str {
     }
 }
 
-/// The file that is damaged, as an orderly end left it and as a kill did, and what it holds.
-pub(super) struct Base {
-    pub(super) closed: Vec<u8>,
-    pub(super) killed: Vec<u8>,
+/// What a store holds.
+#[derive(Clone, Default)]
+pub(super) struct State {
     pub(super) sessions: Vec<Session>,
     pub(super) ended: Vec<String>,
-    /// The pages that are in use and what they are, by redb's own verification.
+}
+
+/// What a group of commits did.
+pub(super) enum Deed {
+    Founded(Session),
+    /// To the session of this key.
+    Changed(ClientKey, (&'static str, String), String),
+    Ended(ClientKey),
+}
+
+impl State {
+    pub(super) fn apply(&mut self, deed: &Deed) {
+        let at = |key: &ClientKey| {
+            let mut keys = self.sessions.iter().map(|session| session.key);
+            keys.position(|other| other == *key).unwrap()
+        };
+        match deed {
+            Deed::Founded(session) => self.sessions.push(session.clone()),
+            Deed::Changed(session, key, value) => {
+                let at = at(session);
+                let values = &mut self.sessions[at].values;
+                values.insert(key.clone(), value.clone());
+            }
+            Deed::Ended(session) => {
+                let ended = self.sessions.swap_remove(at(session));
+                self.ended.push(ended.id);
+            }
+        }
+    }
+}
+
+/// The files that are damaged, as an orderly end left them and as a kill did, and what they hold.
+pub(super) struct Base {
+    pub(super) closed: Files,
+    pub(super) killed: Files,
+    /// What both hold.
+    pub(super) newest: State,
+    /// What the file of the killed one holds without its journal.
+    pub(super) merged: State,
+    /// What each group did that is in the journal alone.
+    pub(super) groups: Vec<Vec<Deed>>,
+    /// The pages that are in use and what they are, by redb's own verification: in the closed one.
     pub(super) live: Vec<(usize, Page)>,
+    /// And in the killed one.
+    pub(super) live_killed: Vec<(usize, Page)>,
     pub(super) clock: Clock,
 }
 
@@ -70,35 +116,67 @@ impl Base {
             txn.commit().unwrap();
         }
         // Older versions of pages and values lie about in the file.
-        for _ in 0..20 {
-            let txn = store.begin().unwrap();
-            for _ in 0..5 {
-                let at = rng.usize(..sessions.len());
-                Self::change(&store, &txn, &mut rng, &mut sessions[at]);
+        let mut newest = State {
+            sessions,
+            ended: Vec::new(),
+        };
+        for round in 0..10 {
+            for deed in Self::changes(&store, &mut rng, &newest) {
+                newest.apply(&deed);
             }
-            txn.commit().unwrap();
+            if round == 4 {
+                store.checkpoint().unwrap();
+            }
         }
-        let mut ended = Vec::new();
-        for session in sessions.split_off(count - count / 20) {
+        store.checkpoint().unwrap();
+        let merged = newest.clone();
+        let mut groups = Vec::new();
+        for _ in 0..10 {
+            groups.push(Self::changes(&store, &mut rng, &merged));
+        }
+        for n in count..count + count / 50 {
+            let txn = store.begin().unwrap();
+            let session = Self::found(&store, &txn, &mut rng, n);
+            txn.commit().unwrap();
+            groups.push(vec![Deed::Founded(session)]);
+        }
+        for session in &merged.sessions[count - count / 20..count] {
             let id = store.client_ids().verify(&session.id).unwrap();
             let txn = store.begin().unwrap();
             txn.session(&id).unwrap().destroy().unwrap();
             txn.commit().unwrap();
-            ended.push(session.id);
+            groups.push(vec![Deed::Ended(session.key)]);
         }
+        groups.iter().flatten().for_each(|deed| newest.apply(deed));
         // Nothing is under way, so this is what the kernel keeps of a process killed now.
-        let killed = fs::read(&path).unwrap();
+        let killed = files(&path);
+        assert_eq!(killed.len(), 3, "a store and its journal");
         store.close().unwrap();
-        let closed = fs::read(&path).unwrap();
-        let live = live_pages(&closed, &folder.join("probe"));
+        let closed = files(&path);
+        assert_eq!(closed.len(), 1);
+        let probe = folder.join("probe");
         Self {
+            live: live_pages(&closed[""], &probe),
+            live_killed: live_pages(&killed[""], &probe),
             closed,
             killed,
-            sessions,
-            ended,
-            live,
+            newest,
+            merged,
+            groups,
             clock,
         }
+    }
+
+    /// A group that changes some sessions.
+    fn changes(store: &Store, rng: &mut Rng, state: &State) -> Vec<Deed> {
+        let txn = store.begin().unwrap();
+        let change = |_| {
+            let session = &state.sessions[rng.usize(..state.sessions.len())];
+            Self::change(store, &txn, rng, session)
+        };
+        let deeds = (0..5).map(change).collect();
+        txn.commit().unwrap();
+        deeds
     }
 
     pub(super) fn found(store: &Store, txn: &cloakroom::Txn, rng: &mut Rng, n: usize) -> Session {
@@ -135,17 +213,39 @@ impl Base {
         }
     }
 
-    pub(super) fn change(
-        store: &Store,
-        txn: &cloakroom::Txn,
-        rng: &mut Rng,
-        session: &mut Session,
-    ) {
+    fn change(store: &Store, txn: &cloakroom::Txn, rng: &mut Rng, session: &Session) -> Deed {
         let id = store.client_ids().verify(&session.id).unwrap();
         let value = text(rng, 40);
         let cart = txn.session(&id).unwrap().pkg("cart");
         cart.insert("item 0", &value).unwrap();
-        session.values.insert(("cart", "item 0".into()), value);
+        Deed::Changed(session.key, ("cart", "item 0".into()), value)
+    }
+}
+
+/// What may follow a store's name in those of its files.
+pub(super) const SUFFIXES: [&str; 5] = ["", ".journal-1", ".journal-2", ".journal-3", ".journal-4"];
+
+/// A path with something after it.
+pub(super) fn with(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The file of a store, and those of its journal.
+pub(super) fn files(path: &Path) -> Files {
+    let read = |suffix| Some((suffix, fs::read(with(path, suffix)).ok()?));
+    SUFFIXES.into_iter().filter_map(read).collect()
+}
+
+/// Leaves these files at a path, and no others.
+pub(super) fn place(path: &Path, files: &Files) {
+    for suffix in SUFFIXES {
+        let path = with(path, suffix);
+        match files.get(suffix) {
+            Some(content) => fs::write(path, content).unwrap(),
+            None => drop(fs::remove_file(path)),
+        }
     }
 }
 

@@ -1,10 +1,11 @@
-//! Damages the image of a store in one place at a time: flipped bits, lost ends, runs of zeros, swapped
-//! pages. Of each, every value is read, and must be what was written, an error, or hidden with its whole
+//! Damages the files of a store in one place at a time: flipped bits, lost ends, runs of zeros, swapped
+//! pages and sectors. Of each, every value is read, and must be what was written, an error, or hidden with its whole
 //! session (C5.4); `check` and `verify_on_open` must find what goes amiss and say whose it is; `salvage`
 //! must save what is readable and name the rest.
 
 mod base;
 mod damage;
+mod journal;
 mod trial;
 
 use crate::disk::Disk;
@@ -15,6 +16,7 @@ use cloakroom::{
 use damage::*;
 use fastrand::Rng;
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use journal::*;
 use peak_alloc::PeakAlloc;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -190,18 +192,22 @@ fn torture(arguments: &Arguments, seed: u64, bar: &ProgressBar) -> Tally {
         let image = damage.image(&base);
         if let Some(keep) = &arguments.keep {
             // What an abort leaves to look at.
-            fs::write(keep.join("current.redb"), &image).unwrap();
+            place(&keep.join("current.redb"), &image);
             fs::write(keep.join("current"), &name).unwrap();
         }
         let mut trial = Trial {
             base: &base,
             folder: folder.path(),
+            expected: &base.newest,
             image,
             damage: &damage,
             tally: &mut tally,
             name: &name,
         };
-        let done = catch_unwind(AssertUnwindSafe(|| trial.run()));
+        let done = catch_unwind(AssertUnwindSafe(|| match damage.file {
+            "" => trial.run(),
+            _ => trial.run_journal(),
+        }));
         if let Err(panic) = done {
             tally.panics += 1;
             let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -212,7 +218,7 @@ fn torture(arguments: &Arguments, seed: u64, bar: &ProgressBar) -> Tally {
         if let Some(keep) = &arguments.keep
             && tally.failures.last().is_some_and(|f| f.starts_with(&name))
         {
-            fs::write(keep.join(format!("{number}.redb")), damage.image(&base)).unwrap();
+            place(&keep.join(format!("{number}.redb")), &damage.image(&base));
         }
         watch.end();
         bar.inc(1);

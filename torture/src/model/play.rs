@@ -12,6 +12,8 @@ use std::time::Duration;
 /// The name of the store's file.
 pub(super) const FILE: &str = "store";
 const SECRET: [u8; 32] = [7; 32];
+/// So little that there is a checkpoint every few commits.
+const CHECKPOINT: usize = 3000;
 
 /// The same beside each other: the store and its specification.
 pub struct Play {
@@ -75,6 +77,7 @@ impl Play {
             .guessable_ids(self.openings << 32)
             .cache_size(1 << 20)
             .implicit_sweeps(false)
+            .checkpoints_in_the_foreground(CHECKPOINT)
             .snapshot_max_age(Duration::from_secs(1 << 40));
         let builder = match self.bug {
             Some(bug) => builder.bug(bug),

@@ -3,8 +3,7 @@
 use super::ops::{KEYS, PACKAGES};
 use super::play::Play;
 use super::spec::{Room, Row, Spec};
-use crate::disk::Disk;
-use cloakroom::{Result, Store};
+use cloakroom::Result;
 use std::time::{Duration, Instant};
 
 /// The milliseconds at which the clock of a play begins.
@@ -178,7 +177,7 @@ impl Play {
             self.abort(t);
         }
         self.all_specs().for_each(Spec::abort_all);
-        await_store(self.store(), &self.disk)?;
+        self.await_store()?;
         // A setting whose change failed may be in the file all the same.
         for room in Room::BOTH {
             let settings = self.settings(room, self.spec.policy(room));
@@ -190,6 +189,28 @@ impl Play {
             self.expect_all()?;
         }
         Ok(recovered)
+    }
+
+    /// Waits until the store has opened itself again.
+    ///
+    /// # Errors
+    ///
+    /// If its disk crashes meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// If it does not within a minute (C2.13).
+    pub fn await_store(&self) -> Result<()> {
+        let until = Instant::now() + Duration::from_secs(60);
+        while let Some(store) = &self.store {
+            match store.begin() {
+                Ok(_) => break,
+                Err(error) if self.disk.has_crashed() => return Err(error),
+                Err(error) => assert!(Instant::now() < until, "the store does not go on: {error}"),
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     /// An access that was not yet on the disk is lost in a crash, and the session may be over for it.
@@ -260,19 +281,6 @@ impl Play {
 
 fn value(row: &Row, package: usize, key: usize) -> Option<i64> {
     row.packages.get(&package)?.get(&key).copied()
-}
-
-/// Waits until the store has opened itself again, unless its disk crashes meanwhile.
-fn await_store(store: &Store, disk: &Disk) -> Result<()> {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        match store.begin() {
-            Ok(_) => return Ok(()),
-            Err(error) if disk.has_crashed() => return Err(error),
-            Err(error) => assert!(Instant::now() < until, "the store does not go on: {error}"),
-        }
-        std::thread::yield_now();
-    }
 }
 
 /// Each list holds what is found against one way that the specification allows.

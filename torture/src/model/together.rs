@@ -114,6 +114,9 @@ impl Play {
         // Whether or not a commit founded them, no later session is founded under these ids.
         let mut spent = BTreeSet::new();
         for (t, answer) in answers {
+            if std::env::var_os("CLOAKROOM_TRACE").is_some() {
+                eprintln!("  answered: {t} {answer:?}");
+            }
             let mut next = Vec::new();
             for way in &ways {
                 if matches!(&answer, Err(e) if e.kind() == ErrorKind::OutcomeUnknown) {

@@ -1,0 +1,239 @@
+//! Everything that is written to redb: checkpoints, which bring the rows of a generation into it, and
+//! changes to the store itself. All of it on one database at a time, none of it on the way of a commit.
+
+use super::bugs::Bugs;
+use super::failure::{self, Contained, Writing};
+use super::file::Io;
+use super::generation::{Generation, Home};
+use super::journal::{File, Named};
+use super::layers::Readers;
+use super::open::{begin_durable, plain};
+use super::tables::{CONTAINERS, META, RETIRED, Reader, Writer};
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::{ContainerRecord, Kind, seal_plain};
+use crate::storage::{ContainerId, SecretRecord, Settings};
+use redb::Database;
+use std::sync::Arc;
+
+/// How many rows of ended containers and old tombstones go in one step.
+const RECLAIMED: usize = 1000;
+/// The number of the last frame whose rows redb holds.
+pub(super) const COVERED: &str = "covered";
+/// The journal that belongs to the file.
+pub(super) const JOURNAL: &str = "journal";
+
+/// The file, and the containers in memory.
+pub(super) struct Databases {
+    pub(super) file: Database,
+    pub(super) memory: Database,
+}
+
+/// A container's row before it was changed. The process goes on with that, so the file must, too: its
+/// number must not be given away twice, nor what it holds be reclaimed.
+pub(super) struct Before {
+    pub(super) name: String,
+    pub(super) row: Option<Vec<u8>>,
+    pub(super) id: ContainerId,
+}
+
+/// What a checkpoint brings into redb.
+pub(super) struct Checkpoint {
+    /// Rows up to this commit, which nobody adds to any more.
+    pub(super) generation: Arc<Generation>,
+    pub(super) number: u64,
+    /// The number of the last frame that holds any of them.
+    pub(super) covered: u64,
+    /// The journal file that they are in, to be used again.
+    pub(super) file: Option<File>,
+    /// The journal that the store is closed with: it is not needed any more.
+    pub(super) closes: Option<Named>,
+}
+
+impl Databases {
+    /// What there is to read now.
+    pub(super) fn readers(&self) -> Result<Readers> {
+        Ok(Readers {
+            file: Arc::new(Reader::open(&self.file)?),
+            memory: Arc::new(Reader::open(&self.memory)?),
+        })
+    }
+
+    /// Makes the rows durable in redb. If that fails, it can be done again.
+    pub(super) fn checkpoint(&self, checkpoint: &Checkpoint, io: &Io, bugs: Bugs) -> Result<()> {
+        io.begin_commit();
+        let file = bugs.begin(&self.file)?;
+        let memory = self.begin_in_memory()?;
+        let in_memory = {
+            let mut to_file = Writer::open(&file)?;
+            let mut to_memory = Writer::open(&memory)?;
+            for row in checkpoint.generation.rows(checkpoint.number) {
+                match row.key.home() {
+                    Home::File => to_file.put(&row)?,
+                    Home::Memory => to_memory.put(&row)?,
+                }
+            }
+            to_memory.dirty
+        };
+        put_plain(&file, COVERED, checkpoint.covered)?;
+        if let Some(named) = checkpoint.closes {
+            name_journal(
+                &file,
+                Named {
+                    is_open: false,
+                    ..named
+                },
+            )?;
+        }
+        file.commit().map_err(failure::commit)?;
+        seal(memory, in_memory)
+    }
+
+    fn begin_in_memory(&self) -> Result<Writing> {
+        let txn = self.memory.begin_write().map(Contained::new);
+        txn.map_err(failure::transaction)
+    }
+
+    /// Changes a container or the secrets; `before` says what it was, where a failure may leave that open.
+    pub(super) fn configure(
+        &self,
+        settings: &Settings,
+        io: &Io,
+        before: &mut Option<Before>,
+    ) -> Result<()> {
+        io.begin_commit();
+        let txn = begin_durable(&self.file)?;
+        match settings {
+            Settings::PutContainer(record) => {
+                *before = Some(Before {
+                    row: put_container(&txn, record)?,
+                    name: record.name.clone(),
+                    id: ContainerId(record.id),
+                });
+            }
+            Settings::RemoveContainer(name) => *before = Some(remove_container(&txn, name)?),
+            Settings::PutSecrets(secrets) => put_secrets(&txn, secrets)?,
+        }
+        txn.commit().map_err(failure::commit)
+    }
+
+    /// Removes some of what an unregistered container and old tombstones left; tells how many rows, and
+    /// whether that container is empty now.
+    pub(super) fn reclaim(
+        &self,
+        now: Timestamp,
+        retired: Option<ContainerId>,
+        io: &Io,
+    ) -> Result<(u64, bool)> {
+        io.begin_commit();
+        let file_txn = begin_durable(&self.file)?;
+        let memory_txn = self.begin_in_memory()?;
+        let mut is_empty = false;
+        let (in_file, in_memory, removed) = {
+            let mut file = Writer::open(&file_txn)?;
+            let mut memory = Writer::open(&memory_txn)?;
+            let mut removed = file.bury(now, RECLAIMED)? + memory.bury(now, RECLAIMED)?;
+            if let Some(id) = retired {
+                let home = match Home::of(id) {
+                    Home::File => &mut file,
+                    Home::Memory => &mut memory,
+                };
+                let rows = home.reclaim(id, RECLAIMED)?;
+                removed += rows;
+                if rows == 0 {
+                    let mut retired = file_txn.open_table(RETIRED).map_err(failure::table)?;
+                    retired.remove(id.0).map_err(failure::storage)?;
+                    file.dirty = true;
+                    // Another one may be left.
+                    removed += 1;
+                    is_empty = true;
+                }
+            }
+            (file.dirty, memory.dirty, removed)
+        };
+        seal(file_txn, in_file)?;
+        seal(memory_txn, in_memory)?;
+        Ok((removed, is_empty))
+    }
+}
+
+fn seal(txn: Writing, is_dirty: bool) -> Result<()> {
+    if is_dirty {
+        txn.commit().map_err(failure::commit)
+    } else {
+        txn.abort().map_err(failure::storage)
+    }
+}
+
+/// Says in the file which journal belongs to it.
+pub(super) fn name_journal(txn: &Writing, named: Named) -> Result<()> {
+    put_plain(txn, JOURNAL, named.to_wire())
+}
+
+fn put_plain(txn: &Writing, key: &str, value: impl crate::storage::record::Plain) -> Result<()> {
+    let mut meta = txn.open_table(META).map_err(failure::table)?;
+    let record = seal_plain(Kind::Meta, key.as_bytes(), value)?;
+    meta.insert(key, &*record).map_err(failure::storage)?;
+    Ok(())
+}
+
+/// Stores a container; returns the row that it had. A new one gets the next number.
+fn put_container(txn: &Writing, record: &ContainerRecord) -> Result<Option<Vec<u8>>> {
+    let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
+    let before = containers
+        .insert(record.name.as_str(), &*record.encode()?)
+        .map_err(failure::storage)?
+        .map(|row| row.value().to_vec());
+    if before.is_none() {
+        let meta = txn.open_table(META).map_err(failure::table)?;
+        let next = ContainerId(record.id).number() + 1;
+        let next = next.max(plain(&*meta, "next-container")?);
+        drop(meta);
+        put_plain(txn, "next-container", next)?;
+    }
+    Ok(before)
+}
+
+/// Removes a container's row, and remembers that what it holds is to be reclaimed.
+fn remove_container(txn: &Writing, name: &str) -> Result<Before> {
+    let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
+    let row = containers
+        .remove(name)
+        .map_err(failure::storage)?
+        .map(|row| row.value().to_vec());
+    let Some(row) = row else {
+        return Err(Error::new(ErrorKind::NoSuchContainer, "no such container").in_container(name));
+    };
+    let record = ContainerRecord::decode(name, &row)?;
+    let mut retired = txn.open_table(RETIRED).map_err(failure::table)?;
+    retired.insert(record.id, ()).map_err(failure::storage)?;
+    Ok(Before {
+        name: name.to_owned(),
+        row: Some(row),
+        id: ContainerId(record.id),
+    })
+}
+
+fn put_secrets(txn: &Writing, secrets: &[SecretRecord]) -> Result<()> {
+    let list: Vec<(u8, [u8; 32])> = secrets.iter().map(|s| (s.0, s.1)).collect();
+    put_plain(txn, "secrets", list)
+}
+
+impl Before {
+    /// Brings the file in line with the process.
+    pub(super) fn restore(&self, file: &Database) -> Result<()> {
+        let txn = begin_durable(file)?;
+        {
+            let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
+            let name = self.name.as_str();
+            match &self.row {
+                Some(row) => containers.insert(name, row.as_slice()).map(drop),
+                None => containers.remove(name).map(drop),
+            }
+            .map_err(failure::storage)?;
+            let mut retired = txn.open_table(RETIRED).map_err(failure::table)?;
+            retired.remove(self.id.0).map_err(failure::storage)?;
+        }
+        txn.commit().map_err(failure::commit)
+    }
+}

@@ -1,0 +1,576 @@
+//! The writer thread: takes whatever waits, makes it durable as one group, has checkpoints made, and opens
+//! the files again when storage failed (C2.13).
+
+mod recovery;
+mod tasks;
+
+use super::checkpoint::{Before, Checkpoint, Databases};
+use super::failure::{self, guarded};
+use super::file::Disk;
+use super::folder::Location;
+use super::generation::{Generation, Row, RowKey};
+use super::group::{Besides, Group, Written};
+use super::journal::{Failed, Journal, Named, Recovered};
+use super::keeper::{Keeper, Task};
+use super::layers::{Layers, Readers};
+use super::open::{Entered, OpenOptionsOf};
+use super::queue::{CommitJob, Job, gone, reopening};
+use super::snapshot::RedbSnapshot;
+use super::{JournalRules, Shared, Tally, touches};
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::quota::Quota;
+use crate::storage::{ContainerId, Outcome};
+use redb::Database;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long a touch may wait; the promise is a second (C3.4).
+const TOUCH_WAIT: Duration = Duration::from_millis(500);
+const FIRST_RETRY: Duration = Duration::from_millis(10);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+/// The same for a checkpoint that meets a damage: trying it again seldom helps, and everyone has to wait
+/// while the file is opened again after that.
+const LAST_RETRY_IN_VAIN: Duration = Duration::from_secs(60);
+/// How long a group is held up at most while a checkpoint falls behind, before it has to wait for that.
+const SLOWEST: Duration = Duration::from_millis(4);
+
+fn not_written(cause: Error) -> Error {
+    Error::new(
+        ErrorKind::NotWritten,
+        "storage failed; nothing of the commit was kept",
+    )
+    .with_source(cause)
+}
+
+fn outcome_unknown(cause: Error) -> Error {
+    Error::new(
+        ErrorKind::OutcomeUnknown,
+        "storage failed while the commit was made durable; it may or may not be kept",
+    )
+    .with_source(cause)
+}
+
+fn no_room() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the journal is full, and what is in it cannot be brought into the store's file",
+    )
+}
+
+fn refuse(jobs: Vec<CommitJob>, error: &Error) {
+    for job in jobs {
+        Job::Commit(job).refuse(error.clone());
+    }
+}
+
+/// What failed while a group was committed.
+enum Trouble {
+    /// The journal's file cannot grow.
+    NoRoom(Error),
+    /// A row could not be read.
+    Redb(Error),
+    /// The frame could not be written, or not be synced.
+    Unknown(Error),
+}
+
+impl From<Failed> for Trouble {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::NoRoom(cause) => Self::NoRoom(cause),
+            Failed::Unknown(cause) => Self::Unknown(cause),
+        }
+    }
+}
+
+/// Answers everyone when the thread ends, however it ends.
+struct LastWord(Arc<Shared>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        let jobs = self.0.queue.end();
+        if let Some(last) = self.0.published.swap(None) {
+            last.expire();
+        }
+        for job in jobs {
+            job.refuse(gone());
+        }
+    }
+}
+
+/// The memory half of a group that changed both file and memory, and whose outcome is unknown: it counts
+/// if the journal holds the other half (C1.7).
+struct Half {
+    frame: u64,
+    rows: Vec<Row>,
+}
+
+/// Where the databases of a store are kept.
+pub(super) struct Places {
+    pub(super) location: Option<Location>,
+    pub(super) file: Disk,
+    pub(super) memory: Disk,
+}
+
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    options: OpenOptionsOf,
+    rules: JournalRules,
+    places: Places,
+    keeper: Keeper,
+    /// What the keeper is to do, and the commit that must be in redb before it does.
+    tasks: VecDeque<(Task, u64)>,
+    /// A checkpoint was made since the last of them.
+    is_tasks_turn: bool,
+    /// None while they are lent to the keeper, or not open.
+    databases: Option<Databases>,
+    is_lent: bool,
+    /// The newest state; none where it has to be read from the journal again.
+    newest: Option<Layers>,
+    /// Whether the databases have to be opened again.
+    is_broken: bool,
+    /// None where there is no file, or after a failure of its own.
+    journal: Option<(Journal, Named)>,
+    /// A checkpoint that failed, and when to try it again.
+    unfinished: Option<(Checkpoint, Instant)>,
+    retry: Duration,
+    /// All commits up to this one are in redb.
+    drained: u64,
+    /// Since when the active generation has rows.
+    begun: Option<Instant>,
+    /// The commit that was the newest when it began.
+    active_from: u64,
+    /// Rows that only this process has, kept while the files are opened again.
+    kept: Vec<Row>,
+    half: Option<Half>,
+    before: Option<Before>,
+    /// Unregistered containers whose rows are being removed, and the commit after which there are no new
+    /// ones.
+    retired: Vec<(ContainerId, u64)>,
+    number: u64,
+    quota: Option<Quota>,
+    touched: Option<(Instant, Timestamp)>,
+}
+
+impl Committer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        options: OpenOptionsOf,
+        rules: JournalRules,
+        places: Places,
+        (file, memory): (Database, Database),
+        entered: Entered,
+        quota: Option<Quota>,
+    ) -> Result<Self> {
+        let identity = &entered.identity;
+        // Numbers grow within a process and from one opening of the file to the next.
+        let number = identity.epoch << 40;
+        let mut committer = Self {
+            keeper: Keeper::start(Arc::downgrade(&shared))?,
+            shared,
+            options: OpenOptionsOf {
+                verify: false,
+                ..options
+            },
+            rules,
+            places,
+            tasks: VecDeque::new(),
+            is_tasks_turn: false,
+            databases: None,
+            is_lent: false,
+            newest: None,
+            is_broken: false,
+            journal: None,
+            unfinished: None,
+            retry: FIRST_RETRY,
+            drained: 0,
+            begun: None,
+            active_from: 0,
+            kept: Vec::new(),
+            half: None,
+            before: None,
+            retired: identity.retired.iter().map(|id| (*id, number)).collect(),
+            number,
+            quota,
+            touched: None,
+        };
+        let databases = Databases { file, memory };
+        let (databases, readers) = failure::guarded_on(databases, Databases::readers)?;
+        committer.begin(databases, readers, entered.journal, &entered.recovered)?;
+        Ok(committer)
+    }
+
+    /// Goes on with what was recovered.
+    fn begin(
+        &mut self,
+        databases: Databases,
+        readers: Readers,
+        journal: Option<(Journal, Named)>,
+        recovered: &Recovered,
+    ) -> Result<()> {
+        let active = Generation::default();
+        let number = self.number;
+        let put = |row: Row| active.put(row, number, number);
+        for (key, value) in recovered.frames.iter().flat_map(|(_, rows)| rows) {
+            let key = RowKey::parse(key)
+                .ok_or_else(|| Error::new(ErrorKind::Corrupt, "a row of the journal is damaged"))?;
+            let value = value.clone();
+            put(Row { key, value });
+        }
+        std::mem::take(&mut self.kept).into_iter().for_each(put);
+        if let Some(half) = self.half.take()
+            && half.frame <= recovered.last
+        {
+            half.rows.into_iter().for_each(put);
+        }
+        self.begun = (!active.is_empty()).then(Instant::now);
+        self.active_from = number;
+        self.databases = Some(databases);
+        self.journal = journal;
+        self.tell_journal();
+        self.show(Layers {
+            number,
+            pending: None,
+            active: Arc::new(active),
+            frozen: None,
+            readers,
+        });
+        Ok(())
+    }
+
+    /// Serves until the store is closed.
+    pub(super) fn run(mut self) -> Result<()> {
+        let _last_word = LastWord(self.shared.clone());
+        loop {
+            let deadline = self.deadline();
+            let mut taken = self.shared.queue.take(deadline);
+            self.collect();
+            if (taken.suspect || self.is_broken) && !self.reopen(&mut taken.jobs) {
+                return self.finish();
+            }
+            self.serve(taken.jobs);
+            if self.touches_due() {
+                self.flush();
+            }
+            // In the foreground, checkpoints come with the commits that they are due with.
+            if !self.rules.in_the_foreground || !self.tasks.is_empty() {
+                self.give_tasks();
+            }
+            self.expire_snapshots();
+            if taken.finish {
+                return self.finish();
+            }
+        }
+    }
+
+    fn serve(&mut self, jobs: Vec<Job>) {
+        let mut group = Vec::new();
+        for job in jobs {
+            let (task, after) = match job {
+                Job::Commit(job) => {
+                    group.push(job);
+                    continue;
+                }
+                Job::Configure(settings, reply) => (Task::Configure(settings, reply), 0),
+                Job::Reclaim(now, reply) => {
+                    let bury = Besides {
+                        bury: Some(now),
+                        ..Besides::default()
+                    };
+                    let task = Task::Reclaim {
+                        now,
+                        retired: None,
+                        buried: self.commit(Vec::new(), bury),
+                        reply,
+                    };
+                    (task, 0)
+                }
+                Job::Freeze(reply) => {
+                    let disks = [self.places.file.clone(), self.places.memory.clone()];
+                    // What keeps a checkpoint from being made is what there is to be found.
+                    let is_vain = self.unfinished.is_some();
+                    let after = if is_vain { 0 } else { self.number };
+                    (Task::Freeze { disks, reply }, after)
+                }
+                Job::Checkpoint(reply) => (Task::Nothing(reply), self.number),
+            };
+            self.tasks.push_back((task, after));
+        }
+        if !group.is_empty() {
+            self.commit(group, Besides::default());
+        }
+    }
+
+    /// Writes the touches that wait.
+    fn flush(&mut self) {
+        let flush = Besides {
+            flush: true,
+            ..Besides::default()
+        };
+        self.commit(Vec::new(), flush);
+        if self.shared.touches.len() > 0 {
+            // New ones, or there was no room: later.
+            self.touched = Some((Instant::now(), self.shared.clock.timestamp()));
+        }
+    }
+
+    /// Commits a group and answers its members. Tells how many tombstones it buried.
+    fn commit(&mut self, jobs: Vec<CommitJob>, besides: Besides) -> u64 {
+        self.slow_down();
+        let newest = match &self.newest {
+            Some(newest) if !self.is_broken => newest,
+            _ => {
+                refuse(jobs, &reopening());
+                return 0;
+            }
+        };
+        if self.filled() >= 1.0 && newest.frozen.is_some() {
+            refuse(jobs, &no_room());
+            return 0;
+        }
+        self.number += 1;
+        let before = newest.number;
+        let mut layers = Layers {
+            number: self.number,
+            pending: Some(Arc::default()),
+            ..newest.clone()
+        };
+        let quota_before = self.quota.clone();
+        let mut group = Group {
+            shared: &self.shared,
+            layers: &layers,
+            quota: self.quota.as_mut(),
+            retired: &self.retired,
+            bytes: 0,
+            written: Written::default(),
+        };
+        let mut answers = Vec::with_capacity(jobs.len());
+        let gathered = guarded(|| group.gather(jobs, &besides, &mut answers));
+        let mut written = group.written;
+        let (left, result) = match gathered {
+            Ok(left) => {
+                let result = self.make_durable(&written, &layers);
+                (left, result.map_err(Trouble::from))
+            }
+            Err(e) => (Vec::new(), Err(Trouble::Redb(e))),
+        };
+        let wrote = !written.file.is_empty();
+        let mut buried = 0;
+        match result {
+            Ok(()) => {
+                let touches = std::mem::take(&mut written.touches);
+                let touched = written.touched;
+                buried = written.buried;
+                if !written.is_empty() {
+                    self.begun.get_or_insert_with(Instant::now);
+                    // Snapshots from before this generation began do not read it.
+                    let oldest = self.shared.superseded.oldest_since(self.active_from);
+                    let oldest = oldest.unwrap_or(before);
+                    layers.pending = None;
+                    written.apply(&layers.active, layers.number, oldest.min(before));
+                    self.show(layers);
+                }
+                // Only now, or a session that begins in between would see neither.
+                self.shared.touches.settle(&touches);
+                if !touches.is_empty() {
+                    self.touched = None;
+                }
+                Tally::add(&self.shared.counters.touches, touched);
+                self.count(&answers);
+            }
+            Err(trouble) => {
+                let error = self.fail(trouble, written, quota_before);
+                for (_, outcome) in &mut answers {
+                    match outcome {
+                        Outcome::Committed => *outcome = Outcome::Failed(error.clone(), None),
+                        // It may have been refused for what another member did, which never was.
+                        Outcome::Failed(..) => {
+                            *outcome = Outcome::Failed(not_written(error.clone()), None);
+                        }
+                        Outcome::Stale(..) => {}
+                    }
+                }
+            }
+        }
+        if self.rules.in_the_foreground && wrote {
+            self.give_tasks();
+        }
+        for (job, outcome) in answers {
+            job.answer(outcome);
+        }
+        if !left.is_empty() {
+            self.commit(left, Besides::default());
+        }
+        buried
+    }
+
+    /// Lets go of what failed, and says what that means to those whose changes were in the group.
+    fn fail(&mut self, trouble: Trouble, written: Written, quota: Option<Quota>) -> Error {
+        let error = match trouble {
+            Trouble::NoRoom(cause) => {
+                self.quota = quota;
+                let error = not_written(cause);
+                tracing::error!(%error, "the journal cannot grow");
+                return error;
+            }
+            Trouble::Redb(cause) => {
+                self.quota = quota;
+                self.lose_databases();
+                not_written(cause)
+            }
+            Trouble::Unknown(cause) => {
+                self.half = self.journal.as_ref().map(|(journal, _)| Half {
+                    frame: journal.last() + 1,
+                    rows: written.memory,
+                });
+                self.lose_journal();
+                outcome_unknown(cause)
+            }
+        };
+        tracing::error!(%error, "a commit failed; reopening the store");
+        error
+    }
+
+    fn make_durable(&mut self, written: &Written, layers: &Layers) -> Result<(), Failed> {
+        if written.file.is_empty() {
+            return Ok(());
+        }
+        if self.shared.bugs.shows_early() {
+            self.show(layers.clone());
+        }
+        let Some((journal, _)) = &mut self.journal else {
+            return match self.places.location {
+                Some(_) => Err(Failed::NoRoom(reopening())),
+                None => Ok(()),
+            };
+        };
+        journal.append(&written.file)?;
+        self.tell_journal();
+        Ok(())
+    }
+
+    /// How much of the bounds of a generation is used: 1 is all of it.
+    fn filled(&self) -> f64 {
+        let Some(newest) = &self.newest else {
+            return 0.0;
+        };
+        let journal = self.journal.as_ref();
+        let journal = journal.map_or(0.0, |(journal, _)| journal.filled());
+        let memory = newest.active.weight() as f64 / (self.rules.memory / 2).max(1) as f64;
+        journal.max(memory)
+    }
+
+    /// Holds a group up while checkpoints do not keep pace: from three quarters of the bound on for the
+    /// longer the more is used, and at the bound until there is room.
+    fn slow_down(&mut self) {
+        let both =
+            |active: f64, is_frozen: bool| if is_frozen { (1.0 + active) / 2.0 } else { 0.0 };
+        let is_frozen = |this: &Self| {
+            let newest = this.newest.as_ref();
+            newest.is_some_and(|newest| newest.frozen.is_some())
+        };
+        let used = both(self.filled(), is_frozen(self));
+        if used > 0.75 && used < 1.0 {
+            std::thread::sleep(SLOWEST.mul_f64((used - 0.75) * 4.0));
+            self.collect();
+        }
+        while self.filled() >= 1.0 && self.is_lent {
+            self.await_keeper();
+        }
+        if self.filled() >= 1.0 {
+            self.give_tasks();
+        }
+    }
+
+    fn count(&self, answers: &[(CommitJob, Outcome)]) {
+        let tally = &self.shared.counters;
+        let committed = |(_, o): &&(CommitJob, Outcome)| matches!(o, Outcome::Committed);
+        let conflicted =
+            |(_, o): &&(CommitJob, Outcome)| matches!(o, Outcome::Failed(e, _) if e.is_conflict());
+        let commits = answers.iter().filter(committed).count() as u64;
+        Tally::add(&tally.commits, commits);
+        Tally::add(
+            &tally.conflicts,
+            answers.iter().filter(conflicted).count() as u64,
+        );
+        if commits > 0 {
+            Tally::add(&tally.groups, 1);
+        }
+        metrics::counter!("cloakroom_commits_total").increment(commits);
+    }
+
+    /// Shows a state to all that begin from now on.
+    fn show(&mut self, layers: Layers) {
+        let snapshot = RedbSnapshot::new(layers.clone(), Arc::downgrade(&self.shared));
+        self.newest = Some(layers);
+        let old = self.shared.published.swap(Some(Arc::new(snapshot)));
+        if let Some(old) = old {
+            let now = self.shared.clock.timestamp();
+            self.shared.superseded.add(&old, now);
+        }
+    }
+
+    /// The same state, from newer tables.
+    fn show_readers(&mut self, readers: Readers) {
+        if let Some(newest) = self.newest.as_ref().filter(|_| !self.is_broken) {
+            self.show(Layers {
+                readers,
+                ..newest.clone()
+            });
+        }
+    }
+
+    fn tell_journal(&self) {
+        let len = self
+            .journal
+            .as_ref()
+            .map_or(0, |(journal, _)| journal.len());
+        self.shared
+            .counters
+            .journal_len
+            .store(len, Ordering::Relaxed);
+    }
+
+    /// When there is something to do although nobody asks.
+    fn deadline(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        if self.is_broken {
+            return Some(now);
+        }
+        if self.shared.touches.len() > 0 && self.touched.is_none() {
+            self.touched = Some((now, self.shared.clock.timestamp()));
+        }
+        let touches = self.touched.map(|(since, _)| since + TOUCH_WAIT);
+        let snapshots = self.shared.superseded.first().map(|since| {
+            let age = self.shared.clock.timestamp().since(since);
+            let left = self.shared.snapshot_max_age.saturating_sub(age);
+            now + left.clamp(Duration::from_millis(10), Duration::from_secs(3600))
+        });
+        // While the databases are lent, their return is what wakes this thread.
+        let begun = self.begun.filter(|_| !self.is_lent);
+        let checkpoint = match &self.unfinished {
+            Some((_, at)) => Some(*at).filter(|_| !self.is_lent),
+            None => begun.and_then(|begun| begun.checked_add(self.rules.interval)),
+        };
+        touches.into_iter().chain(snapshots).chain(checkpoint).min()
+    }
+
+    fn touches_due(&self) -> bool {
+        let waiting = self.shared.touches.len();
+        waiting >= touches::MANY
+            || (waiting > 0
+                && self.touched.is_some_and(|(since, then)| {
+                    since.elapsed() >= TOUCH_WAIT
+                        || self.shared.clock.timestamp().since(then) >= TOUCH_WAIT
+                }))
+    }
+
+    /// Takes back snapshots that were superseded too long ago (C2.14).
+    fn expire_snapshots(&mut self) {
+        let now = self.shared.clock.timestamp();
+        let max_age = self.shared.snapshot_max_age;
+        self.shared.superseded.expire(now, max_age);
+    }
+}

@@ -1,0 +1,170 @@
+//! What the writer thread lets go of after a failure, how it opens the files again, and how it ends.
+
+use super::{Committer, FIRST_RETRY, LAST_RETRY};
+use crate::error::Result;
+use crate::storage::redb::checkpoint::{Checkpoint, Databases};
+use crate::storage::redb::failure::{self, guarded};
+use crate::storage::redb::file::Io;
+use crate::storage::redb::generation::Home;
+use crate::storage::redb::queue::{Job, reopening};
+use crate::storage::redb::{Tally, journal, open};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+impl Committer {
+    /// Drops the databases after a failure, and every snapshot with them. What is in the journal stays
+    /// there, and in memory.
+    pub(super) fn lose_databases(&mut self) {
+        self.is_broken = true;
+        if let Some(last) = self.shared.published.swap(None) {
+            last.expire();
+        }
+        self.shared.superseded.expire_all();
+        while self.is_lent {
+            match self.keeper.wait() {
+                // If that failed, too, it makes no difference any more.
+                Ok(returned) => drop(self.settle(returned)),
+                Err(_) => self.is_lent = false,
+            }
+        }
+        for (task, _) in self.tasks.drain(..) {
+            task.refuse(reopening());
+        }
+        if let Some(databases) = self.databases.take() {
+            failure::discard(databases);
+        }
+    }
+
+    /// Drops the journal after a failure of its own, and the rows that are in it, to read them again. Those
+    /// that are in no file are kept.
+    pub(super) fn lose_journal(&mut self) {
+        self.lose_databases();
+        if let Some(newest) = self.newest.take() {
+            let generations = newest.frozen.iter().chain([&newest.active]);
+            let rows = generations.flat_map(|generation| generation.rows(newest.number));
+            let in_memory = rows.filter(|row| row.key.home() == Home::Memory);
+            self.kept.extend(in_memory);
+        }
+        self.begun = None;
+        self.unfinished = None;
+        self.journal = None;
+    }
+
+    /// Opens the files again, with bounded back-off; false if the store is closing instead.
+    /// Those who wait are told as soon as it does not succeed at once.
+    pub(super) fn reopen(&mut self, waiting: &mut Vec<Job>) -> bool {
+        self.lose_databases();
+        let mut delay = FIRST_RETRY;
+        loop {
+            match self.try_reopen() {
+                Ok(()) => {
+                    Tally::add(&self.shared.counters.reopened, 1);
+                    tracing::info!("the store is open again");
+                    return true;
+                }
+                Err(e) => tracing::warn!(error = %e, "the store cannot be reopened yet"),
+            }
+            self.lose_databases();
+            let until = Instant::now() + delay;
+            delay = (delay * 2).min(LAST_RETRY);
+            loop {
+                for job in waiting.drain(..) {
+                    job.refuse(reopening());
+                }
+                let taken = self.shared.queue.take(Some(until));
+                waiting.extend(taken.jobs);
+                if taken.finish {
+                    return false;
+                }
+                if Instant::now() >= until {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn try_reopen(&mut self) -> Result<()> {
+        let places = &self.places;
+        let file = open::reopen(&places.file, self.options, &self.shared.io)?;
+        let memory = open::reopen(&places.memory, self.options, &Arc::<Io>::default())?;
+        let databases = Databases { file, memory };
+        let largest = self.rules.largest_file();
+        let recovers = self.newest.is_none();
+        let (databases, (entered, readers)) = failure::guarded_on(databases, |databases| {
+            if let Some(before) = self.before.as_ref() {
+                before.restore(&databases.file)?;
+            }
+            let location = places.location.as_ref();
+            let io = &self.shared.io;
+            let enter = || open::enter(location, largest, &databases.file, io, None);
+            let entered = recovers.then(enter).transpose()?;
+            Ok((entered, databases.readers()?))
+        })?;
+        self.before = None;
+        self.is_broken = false;
+        if let Some(entered) = entered {
+            return self.begin(databases, readers, entered.journal, &entered.recovered);
+        }
+        self.databases = Some(databases);
+        self.show_readers(readers);
+        Ok(())
+    }
+
+    /// The end: everything durable and in one file, nothing held.
+    pub(super) fn finish(mut self) -> Result<()> {
+        if self.shared.touches.len() > 0 {
+            self.flush();
+        }
+        self.give_tasks();
+        while self.is_lent {
+            self.await_keeper();
+            self.give_tasks();
+        }
+        self.shared.closed.store(true, Ordering::Release);
+        let closing = self.last_checkpoints();
+        let databases = self.databases.take();
+        let named = self.journal.take().map(|(_, named)| named);
+        self.lose_databases();
+        let closed = match (databases, closing) {
+            (Some(databases), Some(checkpoints)) => {
+                let last = |databases: &Databases| {
+                    checkpoints.iter().try_for_each(|checkpoint| {
+                        databases.checkpoint(checkpoint, &self.shared.io, self.shared.bugs)
+                    })
+                };
+                failure::guarded_on(databases, last).and_then(|(databases, ())| {
+                    guarded(|| {
+                        let _ = databases.memory.close();
+                        databases.file.close().map_err(failure::database)
+                    })
+                })
+            }
+            _ => Err(reopening()),
+        };
+        if let (Ok(()), Some(store), Some(named)) = (&closed, &self.places.location, named)
+            && let Err(error) = journal::remove(store, named.pair)
+        {
+            tracing::warn!(%error, "the files of the journal are left");
+        }
+        let unlocked = self.places.file.close().map_err(failure::unlock);
+        closed.and(unlocked)
+    }
+
+    /// What brings the rest into redb, in order; none if the files are not open.
+    fn last_checkpoints(&mut self) -> Option<Vec<Checkpoint>> {
+        let newest = self.newest.as_ref().filter(|_| !self.is_broken)?;
+        let Some((journal, named)) = &self.journal else {
+            return Some(Vec::new());
+        };
+        let last = Checkpoint {
+            generation: newest.active.clone(),
+            number: newest.number,
+            covered: journal.last(),
+            file: None,
+            closes: Some(*named),
+        };
+        let unfinished = self.unfinished.take().map(|(checkpoint, _)| checkpoint);
+        Some(unfinished.into_iter().chain([last]).collect())
+    }
+}

@@ -1,0 +1,248 @@
+//! What the writer thread has the keeper do, in which order, and what it makes of what comes of it.
+
+use super::{Committer, FIRST_RETRY, LAST_RETRY, LAST_RETRY_IN_VAIN, not_written, outcome_unknown};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::Settings;
+use crate::storage::redb::Tally;
+use crate::storage::redb::checkpoint::Checkpoint;
+use crate::storage::redb::keeper::{Checkpointed, Report, Returned, Task, perform};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+impl Committer {
+    /// Lends the databases to the keeper for what is next: a checkpoint where one is due, or asked for by
+    /// what waits, else that.
+    pub(super) fn give_tasks(&mut self) {
+        self.collect();
+        while let Some(task) = self.next_task() {
+            let Some(databases) = self.databases.take() else {
+                return;
+            };
+            if self.rules.in_the_foreground {
+                let returned = perform(databases, task, &self.shared);
+                self.take_back(returned);
+                continue;
+            }
+            match self.keeper.lend(databases, task) {
+                Ok(()) => {
+                    self.is_lent = true;
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "checkpoints are made no more");
+                    return self.lose_databases();
+                }
+            }
+        }
+    }
+
+    fn next_task(&mut self) -> Option<Task> {
+        self.databases.as_ref()?;
+        if self.is_broken {
+            return None;
+        }
+        if let Some((checkpoint, at)) = self.unfinished.take() {
+            if at <= Instant::now() {
+                return Some(Task::Checkpoint(checkpoint));
+            }
+            self.unfinished = Some((checkpoint, at));
+            // What waits for a checkpoint waits for this one.
+            return self.pop_task(|after| after == 0);
+        }
+        let newest = self.newest.as_ref()?;
+        if newest.active.is_empty() {
+            self.drained = newest.number;
+        }
+        let asked_for = self.tasks.front().map_or(0, |task| self.after(task));
+        // One task between two checkpoints, however much is committed.
+        if std::mem::take(&mut self.is_tasks_turn)
+            && asked_for <= self.drained
+            && let Some(task) = self.pop_task(|_| true)
+        {
+            return Some(task);
+        }
+        let newest = self.newest.as_ref()?;
+        let is_old = |begun: Instant| begun.elapsed() >= self.rules.interval;
+        let is_due = self.filled() >= 1.0 || self.begun.is_some_and(is_old);
+        let is_asked_for = asked_for > self.drained && !newest.active.is_empty();
+        if is_due || is_asked_for {
+            return self.freeze().map(Task::Checkpoint);
+        }
+        self.pop_task(|_| true)
+    }
+
+    /// The commit that must be in redb before a task is done. What an ended container has must all be there,
+    /// to be found.
+    fn after(&self, (task, after): &(Task, u64)) -> u64 {
+        match task {
+            Task::Reclaim { .. } => self.retired.last().map_or(0, |(_, last)| *last),
+            _ => *after,
+        }
+    }
+
+    fn pop_task(&mut self, may: impl Fn(u64) -> bool) -> Option<Task> {
+        self.tasks.front().filter(|task| may(self.after(task)))?;
+        let (task, _) = self.tasks.pop_front()?;
+        Some(match task {
+            Task::Reclaim {
+                now, buried, reply, ..
+            } => Task::Reclaim {
+                now,
+                retired: self.retired.last().map(|(id, _)| *id),
+                buried,
+                reply,
+            },
+            task => task,
+        })
+    }
+
+    /// Begins a new generation, and a new journal file with it; what there was is for a checkpoint.
+    fn freeze(&mut self) -> Option<Checkpoint> {
+        let newest = self.newest.as_mut()?;
+        let (file, covered) = match &mut self.journal {
+            Some((journal, _)) => (Some(journal.turn()?), journal.last()),
+            None => (None, 0),
+        };
+        let generation = std::mem::take(&mut newest.active);
+        newest.frozen = Some(generation.clone());
+        self.begun = None;
+        self.active_from = newest.number;
+        Some(Checkpoint {
+            generation,
+            number: newest.number,
+            covered,
+            file,
+            closes: None,
+        })
+    }
+
+    /// Takes back what the keeper is done with.
+    pub(super) fn collect(&mut self) {
+        while let Some(returned) = self.keeper.returned() {
+            self.take_back(returned);
+        }
+    }
+
+    pub(super) fn await_keeper(&mut self) {
+        match self.keeper.wait() {
+            Ok(returned) => self.take_back(returned),
+            Err(error) => {
+                tracing::error!(%error, "checkpoints are made no more");
+                self.is_lent = false;
+                self.lose_databases();
+            }
+        }
+    }
+
+    pub(super) fn take_back(&mut self, returned: Returned) {
+        if let Err(error) = self.settle(returned) {
+            tracing::error!(%error, "the store's file cannot be written; reopening it");
+            self.lose_databases();
+        }
+    }
+
+    /// Goes on with what came of a task; an error means that the files must be opened again.
+    pub(super) fn settle(&mut self, returned: Returned) -> Result<()> {
+        self.databases = Some(returned.databases);
+        self.is_lent = false;
+        match returned.report {
+            Report::Nothing => Ok(()),
+            Report::Checkpoint(Checkpointed::Done {
+                number,
+                file,
+                readers,
+            }) => {
+                self.drained = number;
+                self.is_tasks_turn = true;
+                if let (Some((journal, _)), Some(file)) = (&mut self.journal, file) {
+                    journal.give_back(file);
+                }
+                self.tell_journal();
+                self.retry = FIRST_RETRY;
+                Tally::add(&self.shared.counters.checkpoints, 1);
+                if let Some(newest) = &mut self.newest
+                    && let Some(frozen) = newest.frozen.take()
+                {
+                    self.keeper.bury(frozen);
+                }
+                self.show_readers(readers);
+                Ok(())
+            }
+            Report::Checkpoint(Checkpointed::Failed(error, checkpoint)) => {
+                let wait = if self.rules.in_the_foreground {
+                    Duration::ZERO
+                } else {
+                    self.retry
+                };
+                self.unfinished = Some((checkpoint, Instant::now() + wait));
+                let most = match error.kind() {
+                    ErrorKind::Corrupt => LAST_RETRY_IN_VAIN,
+                    _ => LAST_RETRY,
+                };
+                self.retry = (self.retry * 2).min(most);
+                Err(error)
+            }
+            Report::Checkpoint(Checkpointed::Spoilt(error)) => {
+                self.lose_journal();
+                Err(error)
+            }
+            Report::Configure {
+                settings,
+                result,
+                before,
+                reply,
+            } => {
+                let counts = !matches!(settings, Settings::PutSecrets(_));
+                let is_new = before.as_ref().is_none_or(|before| before.row.is_none());
+                let answer = self.answer_to(result);
+                if answer.as_ref().is_err_and(is_unknown) {
+                    self.before = before;
+                } else if answer.is_ok() {
+                    if let (Settings::RemoveContainer(_), Some(before)) = (&settings, &before) {
+                        self.retired.push((before.id, self.number));
+                    }
+                    let removes = matches!(settings, Settings::RemoveContainer(_));
+                    if counts && (removes || is_new) {
+                        self.shared.registry.fetch_add(1, Ordering::AcqRel);
+                    }
+                }
+                drop(reply.send(answer.map(|readers| self.show_readers(readers))));
+                Ok(())
+            }
+            Report::Reclaim { result, reply } => {
+                let answer = self.answer_to(result).map(|(removed, is_empty, readers)| {
+                    if is_empty {
+                        self.retired.pop();
+                    }
+                    self.show_readers(readers);
+                    removed
+                });
+                drop(reply.send(answer));
+                Ok(())
+            }
+        }
+    }
+
+    /// The answer to whoever asked for a change. After a failure of the storage it is given once the
+    /// databases are let go, so that nobody who has it still finds them.
+    fn answer_to<T>(&mut self, result: Result<T>) -> Result<T> {
+        match result {
+            Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Corrupt) => {
+                let is_unknown = self.shared.io.may_be_durable();
+                let error = if is_unknown {
+                    outcome_unknown(e)
+                } else {
+                    not_written(e)
+                };
+                tracing::error!(%error, "the store's file cannot be written; reopening it");
+                self.lose_databases();
+                Err(error)
+            }
+            other => other,
+        }
+    }
+}
+
+fn is_unknown(error: &Error) -> bool {
+    error.kind() == ErrorKind::OutcomeUnknown
+}

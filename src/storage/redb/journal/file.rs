@@ -1,0 +1,220 @@
+//! One file of the journal: made whole before it is named, filled with zeros ahead of what is written, so
+//! that a sync has nothing but bytes to sync.
+
+use super::frame::{self, HEADERS, Header, START, aligned};
+use super::recovery::Recovered;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::redb::failure::{self, guarded, random};
+use crate::storage::redb::file::{Disk, Io};
+use crate::storage::redb::folder::{Location, Made};
+use crate::storage::redb::generation::Row;
+use crate::storage::redb::open::io_error;
+use std::io;
+use std::sync::Arc;
+
+/// How large a file is at first, and the least that it grows by.
+const LEAST: u64 = 64 << 10;
+/// The most that it grows by at once.
+const MOST: u64 = 8 << 20;
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Why a frame was not appended.
+#[derive(Debug)]
+pub(in crate::storage::redb) enum Failed {
+    /// Nothing of it was written, as there is no room; the file is as good as before.
+    NoRoom(Error),
+    /// All its bytes may have reached the disk; the file is not to be written again.
+    Unknown(Error),
+}
+
+/// What the files of one opening say of themselves.
+#[derive(Clone, Copy)]
+pub(super) struct Whose {
+    pub(super) store: [u8; 16],
+    pub(super) opening: [u8; 16],
+}
+
+/// A journal file that is written.
+pub(in crate::storage::redb) struct File {
+    disk: Disk,
+    io: Arc<Io>,
+    whose: Whose,
+    salt: u64,
+    /// Where the next frame begins.
+    end: u64,
+    /// Up to where it is filled with zeros or frames.
+    allocated: u64,
+    /// How large it shall become.
+    largest: u64,
+}
+
+fn failed(error: io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, "the journal cannot be written").with_source(error)
+}
+
+impl File {
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.io.count_write(bytes.len());
+        self.disk.write(offset, bytes).map_err(failed)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.disk.sync_data().map_err(failed)?;
+        self.io.count_sync();
+        Ok(())
+    }
+
+    /// Fills the file with zeros, so that frames up to `end` have their place.
+    fn allocate(&mut self, end: u64) -> Result<()> {
+        while self.allocated < end {
+            let step = self.allocated.clamp(LEAST, MOST);
+            let target = (self.allocated + step).max(end.next_multiple_of(LEAST));
+            // Not far beyond the bound, where that is enough.
+            let target = target.min(
+                self.largest
+                    .next_multiple_of(LEAST)
+                    .max(end.next_multiple_of(LEAST)),
+            );
+            while self.allocated < target {
+                let part = (target - self.allocated).min(ZEROS.len() as u64);
+                self.write(
+                    self.allocated,
+                    ZEROS.get(..part as usize).unwrap_or_default(),
+                )?;
+                self.allocated += part;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a frame and syncs it.
+    pub(super) fn append(&mut self, number: u64, rows: &[Row]) -> Result<(), Failed> {
+        let rows = rows.iter().map(Row::as_parts);
+        let frame = frame::encode(self.salt, number, rows).map_err(Failed::NoRoom)?;
+        let end = self.end + frame.len() as u64;
+        guarded(|| self.allocate(end)).map_err(Failed::NoRoom)?;
+        guarded(|| {
+            self.write(self.end, &frame)?;
+            self.sync()
+        })
+        .map_err(Failed::Unknown)?;
+        self.end = aligned(end);
+        Ok(())
+    }
+
+    fn write_header(&self, copied: u64, between: impl Fn(&Self) -> Result<()>) -> Result<()> {
+        let header = Header {
+            store: self.whose.store,
+            opening: self.whose.opening,
+            salt: self.salt,
+            copied,
+        };
+        let sector = header.encode()?;
+        for at in HEADERS {
+            self.write(at, &sector)?;
+            between(self)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the file ready to be filled anew: what is in it is durable elsewhere.
+    pub(in crate::storage::redb) fn reset(mut self) -> Result<Self> {
+        if self.allocated > self.largest.next_multiple_of(LEAST) {
+            self.allocated = self.largest.next_multiple_of(LEAST);
+            self.disk.set_len(self.allocated).map_err(failed)?;
+        }
+        self.salt = u64::from_le_bytes(random()?);
+        self.write_header(0, Self::sync)?;
+        self.end = START;
+        Ok(self)
+    }
+
+    pub(super) fn filled(&self) -> f64 {
+        (self.end - START) as f64 / self.largest.max(1) as f64
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.allocated
+    }
+}
+
+/// A journal file that is being made.
+pub(super) struct Making<'a> {
+    made: Box<dyn Made>,
+    location: &'a Location,
+    file: File,
+    copied: u64,
+}
+
+impl<'a> Making<'a> {
+    pub(super) fn new(
+        location: &'a Location,
+        whose: Whose,
+        largest: u64,
+        io: &Arc<Io>,
+    ) -> Result<Self> {
+        let cannot = |e| io_error(&location.path, "the journal cannot be made", e);
+        let made = location.folder.make().map_err(cannot)?;
+        let disk = made.disk().map_err(cannot)?;
+        let mut file = File {
+            disk,
+            io: io.clone(),
+            whose,
+            salt: u64::from_le_bytes(random()?),
+            end: START,
+            allocated: 0,
+            largest,
+        };
+        file.allocate(LEAST)?;
+        Ok(Self {
+            made,
+            location,
+            file,
+            copied: 0,
+        })
+    }
+
+    /// Puts in what was recovered.
+    pub(super) fn copy(&mut self, recovered: &Recovered) -> Result<()> {
+        for (number, rows) in &recovered.frames {
+            let parts = rows.iter().map(|(k, v)| (&**k, v.as_deref()));
+            let frame = frame::encode(self.file.salt, *number, parts)?;
+            let end = self.file.end + frame.len() as u64;
+            self.file.allocate(end)?;
+            self.file.write(self.file.end, &frame)?;
+            self.file.end = aligned(end);
+            self.copied = *number;
+        }
+        Ok(())
+    }
+
+    pub(super) fn publish(self) -> Result<File> {
+        self.file.write_header(self.copied, |_| Ok(()))?;
+        self.file.sync()?;
+        let published = self.made.publish(&self.location.name);
+        published.map_err(|e| io_error(&self.location.path, "the journal cannot be named", e))?;
+        Ok(self.file)
+    }
+}
+
+impl Location {
+    pub(super) fn sync_folder(&self) -> Result<()> {
+        let synced = self.folder.sync();
+        synced.map_err(|e| io_error(&self.path, "the store's folder cannot be synced", e))
+    }
+}
+
+/// The first bytes of a file, so many at most.
+pub(super) fn start_of(disk: &Disk, most: u64) -> Result<Vec<u8>> {
+    let unreadable =
+        |e| Error::new(ErrorKind::Unavailable, "the journal cannot be read").with_source(e);
+    let len = disk.len().map_err(unreadable)?.min(most);
+    let len = usize::try_from(len).map_err(|_| failure::too_long())?;
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(len)
+        .map_err(|_| failure::too_long())?;
+    bytes.resize(len, 0);
+    disk.read(0, &mut bytes).map_err(unreadable)?;
+    Ok(bytes)
+}

@@ -1,0 +1,353 @@
+//! What lies in a journal file: a header, twice, and frames, one for each group of commits.
+//!
+//! A frame begins at a sector, so that a write torn by a power loss takes no frame before it along. It
+//! bears the salt of the file's present use: what is left of an earlier use is none of this one's.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::{self, Kind};
+use bytes::Bytes;
+use std::ops::Range;
+
+/// What a disk writes whole.
+const SECTOR: usize = 512;
+/// Where the two copies of the header are.
+pub(super) const HEADERS: [u64; 2] = [0, 2048];
+/// Where the first frame begins.
+pub(super) const START: u64 = 4096;
+const MAGIC: [u8; 4] = *b"CLOK";
+/// Magic, length of the record, salt, number.
+const PREFIX: usize = 24;
+/// How many bytes of rows a group may write at most: with its touches, well below what a record may take.
+pub(crate) const LARGEST: usize = 512 << 20;
+
+/// What a journal file says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    /// The store that it belongs to.
+    pub(super) store: [u8; 16],
+    /// The opening of that store which it was made for.
+    pub(super) opening: [u8; 16],
+    /// Tells this use of the file from all others.
+    pub(super) salt: u64,
+    /// Frames up to this number were copied from the journal before.
+    pub(super) copied: u64,
+}
+
+type Wire = ([u8; 16], [u8; 16], u64, u64);
+
+impl Header {
+    const KEY: &'static [u8] = b"header";
+
+    /// One copy: a sector.
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+        let wire: Wire = (self.store, self.opening, self.salt, self.copied);
+        let record = record::seal_plain(Kind::Journal, Self::KEY, wire)?;
+        let len = u16::try_from(record.len()).unwrap_or(u16::MAX);
+        let mut sector = [&MAGIC[..], &len.to_le_bytes(), &record].concat();
+        sector.resize(SECTOR, 0);
+        Ok(sector)
+    }
+
+    fn decode(sector: &[u8]) -> Result<Self> {
+        let damaged = || Error::new(ErrorKind::Corrupt, "the header of a journal is damaged");
+        let rest = sector.strip_prefix(&MAGIC).ok_or_else(damaged)?;
+        let (len, rest) = rest.split_first_chunk::<2>().ok_or_else(damaged)?;
+        let len = usize::from(u16::from_le_bytes(*len));
+        let record = rest.get(..len).ok_or_else(damaged)?;
+        let (store, opening, salt, copied): Wire =
+            record::open_plain(Kind::Journal, Self::KEY, record)?;
+        Ok(Self {
+            store,
+            opening,
+            salt,
+            copied,
+        })
+    }
+
+    /// The header of a file. The first copy is written and synced before the second, so that one of them
+    /// is whole at any moment; if both are, the first is the newer.
+    pub(super) fn of(file: &[u8]) -> Result<Self> {
+        let copy = |at: u64| {
+            let at = usize::try_from(at).unwrap_or(usize::MAX);
+            let sector = file.get(at..at.saturating_add(SECTOR));
+            Self::decode(sector.unwrap_or_default())
+        };
+        copy(HEADERS[0]).or_else(|_| copy(HEADERS[1]))
+    }
+}
+
+/// The next place that a frame may begin at.
+pub(super) fn aligned(offset: u64) -> u64 {
+    offset.next_multiple_of(SECTOR as u64)
+}
+
+/// What a frame's checksum covers besides its rows.
+fn key(salt: u64, number: u64) -> [u8; 16] {
+    let mut key = [0; 16];
+    let (first, last) = key.split_at_mut(8);
+    first.copy_from_slice(&salt.to_le_bytes());
+    last.copy_from_slice(&number.to_le_bytes());
+    key
+}
+
+/// Encodes frame `number`.
+pub(super) fn encode<'a>(
+    salt: u64,
+    number: u64,
+    rows: impl ExactSizeIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+) -> Result<Vec<u8>> {
+    let mut frame = Vec::with_capacity(SECTOR);
+    frame.extend_from_slice(&MAGIC);
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(&key(salt, number));
+    record::seal_frame(&mut frame, &key(salt, number), rows)?;
+    let len = u32::try_from(frame.len() - PREFIX)
+        .map_err(|_| Error::new(ErrorKind::TooLarge, "a commit is too large for the journal"))?;
+    if let Some(place) = frame.get_mut(4..8) {
+        place.copy_from_slice(&len.to_le_bytes());
+    }
+    Ok(frame)
+}
+
+/// A frame in a file.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    pub(super) number: u64,
+    /// Where its record is.
+    record: Range<usize>,
+    salt: u64,
+}
+
+impl Frame {
+    /// The rows in it.
+    pub(super) fn rows(&self, file: &Bytes) -> Result<Vec<(Bytes, Option<Bytes>)>> {
+        let record = file.get(self.record.clone()).unwrap_or_default();
+        let rows = record::open_frame(&key(self.salt, self.number), record)?;
+        let whole = |part: &[u8]| file.slice_ref(part);
+        Ok(rows
+            .into_iter()
+            .map(|(key, value)| (whole(key), value.map(whole)))
+            .collect())
+    }
+
+    /// Whether it is the first in its file.
+    pub(super) fn is_first(&self) -> bool {
+        self.record.start as u64 == START + PREFIX as u64
+    }
+
+    /// A whole frame at an offset: of this salt, or of any.
+    fn at(file: &[u8], offset: usize, salt: Option<u64>) -> Option<Self> {
+        let frame = file.get(offset..)?;
+        let (len, rest) = frame.strip_prefix(&MAGIC)?.split_first_chunk::<4>()?;
+        let (its_salt, rest) = rest.split_first_chunk::<8>()?;
+        let (number, _) = rest.split_first_chunk::<8>()?;
+        let its_salt = u64::from_le_bytes(*its_salt);
+        let salt = salt.unwrap_or(its_salt);
+        if its_salt != salt {
+            return None;
+        }
+        let number = u64::from_le_bytes(*number);
+        let start = offset + PREFIX;
+        let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+        let record = start..start.checked_add(len)?;
+        record::verify(Kind::Frame, &key(salt, number), file.get(record.clone())?).ok()?;
+        Some(Self {
+            number,
+            record,
+            salt,
+        })
+    }
+}
+
+/// What a file holds: the frames up to the first that is not whole, and whether any follows after that. A
+/// frame is written only after the one before it was synced, so a power loss leaves none behind a torn one.
+pub(super) struct Scanned {
+    pub(super) frames: Vec<Frame>,
+    /// Frames behind a damaged one, to be salvaged.
+    pub(super) behind: Vec<Frame>,
+    /// Whether after the last one there is something that may have been one more.
+    pub(super) torn: bool,
+}
+
+pub(super) fn scan(file: &[u8], header: &Header) -> Scanned {
+    let mut scanned = scan_for(file, Some(header.salt));
+    let last = scanned.behind.last().or(scanned.frames.last());
+    let end = last.map_or(START, |frame| aligned(frame.record.end as u64));
+    scanned.torn = usize::try_from(end).is_ok_and(|end| resembles(file, end, header.salt));
+    scanned
+}
+
+/// Whether something at an offset begins as a frame of this salt does, but for some bits. Of others, half
+/// the bits differ.
+fn resembles(file: &[u8], offset: usize, salt: u64) -> bool {
+    let Some(start) = file.get(offset..offset.saturating_add(16)) else {
+        return false;
+    };
+    let mut expected = [0; 16];
+    let (magic, rest) = expected.split_at_mut(MAGIC.len());
+    magic.copy_from_slice(&MAGIC);
+    let (len, its_salt) = rest.split_at_mut(4);
+    len.copy_from_slice(start.get(4..8).unwrap_or_default());
+    its_salt.copy_from_slice(&salt.to_le_bytes());
+    let differ = |(a, b): (&u8, &u8)| (a ^ b).count_ones();
+    start.iter().zip(&expected).map(differ).sum::<u32>() <= 8
+}
+
+/// All whole frames, of whatever use of the file: for one whose header is lost.
+pub(super) fn scan_for_any(file: &[u8]) -> Vec<Frame> {
+    let scanned = scan_for(file, None);
+    let frames = scanned.frames.into_iter();
+    frames.chain(scanned.behind).collect()
+}
+
+fn scan_for(file: &[u8], salt: Option<u64>) -> Scanned {
+    let mut scanned = Scanned {
+        frames: Vec::new(),
+        behind: Vec::new(),
+        torn: false,
+    };
+    let mut at = START;
+    // The first may have any number, if it comes first.
+    let mut next = None;
+    let mut whole = true;
+    while let Ok(offset) = usize::try_from(at)
+        && offset < file.len()
+    {
+        match Frame::at(file, offset, salt) {
+            Some(frame) => {
+                whole &= next.is_none_or(|next| next == frame.number);
+                next = frame.number.checked_add(1);
+                at = aligned(frame.record.end as u64);
+                if whole {
+                    scanned.frames.push(frame);
+                } else {
+                    scanned.behind.push(frame);
+                }
+            }
+            None => {
+                whole = false;
+                at += SECTOR as u64;
+            }
+        }
+    }
+    scanned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            store: [1; 16],
+            opening: [2; 16],
+            salt: 0x5a17,
+            copied: 0,
+        }
+    }
+
+    fn file(frames: &[(u64, usize)]) -> Vec<u8> {
+        let sector = header().encode().unwrap();
+        let mut file = vec![0; START as usize];
+        for at in HEADERS {
+            file[at as usize..][..SECTOR].copy_from_slice(&sector);
+        }
+        for (number, size) in frames {
+            let value = vec![*number as u8; *size];
+            let rows = [(&b"key"[..], Some(&value[..])), (b"gone", None)];
+            file.extend(encode(header().salt, *number, rows.into_iter()).unwrap());
+            file.resize(file.len().next_multiple_of(SECTOR), 0);
+        }
+        file.resize(file.len() + 8192, 0);
+        file
+    }
+
+    fn numbers(file: &[u8]) -> (Vec<u64>, Vec<u64>) {
+        let scanned = scan(file, &Header::of(file).unwrap());
+        let numbers = |frames: &[Frame]| frames.iter().map(|frame| frame.number).collect();
+        (numbers(&scanned.frames), numbers(&scanned.behind))
+    }
+
+    #[test]
+    fn frames_come_back_in_order_with_their_rows() {
+        let file = Bytes::from(file(&[(7, 10), (8, 600), (9, 0)]));
+        let scanned = scan(&file, &Header::of(&file).unwrap());
+        assert_eq!(numbers(&file), (vec![7, 8, 9], vec![]));
+        let rows = scanned.frames[1].rows(&file).unwrap();
+        assert_eq!(rows[0].0, &b"key"[..]);
+        assert_eq!(rows[0].1.as_deref(), Some(&[8; 600][..]));
+        assert_eq!(rows[1], (Bytes::from("gone"), None));
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_and_a_hole_is_seen() {
+        let whole = file(&[(7, 10), (8, 600), (9, 0)]);
+        let mut torn = whole.clone();
+        torn[4096 + 512 + 1024 + 5] ^= 1;
+        assert_eq!(numbers(&torn), (vec![7, 8], vec![]));
+        let mut hole = whole.clone();
+        hole[4096 + 512 + 30] ^= 1;
+        assert_eq!(numbers(&hole), (vec![7], vec![9]));
+        assert_eq!(numbers(&file(&[(7, 1), (9, 1)])), (vec![7], vec![9]));
+        let mut first = whole.clone();
+        first[4096] ^= 1;
+        assert_eq!(numbers(&first), (vec![], vec![8, 9]));
+    }
+
+    #[test]
+    fn a_last_frame_that_is_damaged_anywhere_is_noticed() {
+        let whole = file(&[(7, 10), (8, 20)]);
+        let torn = |file: &[u8]| scan(file, &header()).torn;
+        assert!(!torn(&whole));
+        for bit in 0..8 * 60 {
+            let mut flipped = whole.clone();
+            flipped[4096 + 512 + bit / 8] ^= 1 << (bit % 8);
+            assert!(torn(&flipped), "bit {bit}");
+        }
+        // What an earlier use left behind the end.
+        let mut other = header();
+        other.salt ^= 0x0123_4567_89ab_cdef;
+        assert!(!scan(&whole, &other).torn);
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_frame_is_found() {
+        let whole = file(&[(7, 20)]);
+        let len = encode(
+            0,
+            0,
+            [(&b"key"[..], Some(&[7; 20][..])), (b"gone", None)].into_iter(),
+        )
+        .unwrap()
+        .len();
+        for bit in 0..len * 8 {
+            let mut flipped = whole.clone();
+            flipped[4096 + bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(numbers(&flipped), (vec![], vec![]), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn either_copy_of_the_header_will_do() {
+        let whole = file(&[]);
+        for at in HEADERS {
+            let mut half = whole.clone();
+            half[at as usize + 9] ^= 1;
+            assert_eq!(Header::of(&half).unwrap(), header());
+        }
+        let mut none = whole.clone();
+        none[9] ^= 1;
+        none[2057] ^= 1;
+        assert_eq!(Header::of(&none).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert!(Header::of(&[]).is_err());
+    }
+
+    #[test]
+    fn what_an_earlier_use_left_is_none_of_this_one() {
+        let mut reused = file(&[(7, 10), (8, 10)]);
+        let mut next = header();
+        next.salt += 1;
+        reused[..SECTOR].copy_from_slice(&next.encode().unwrap());
+        assert_eq!(numbers(&reused), (vec![], vec![]));
+    }
+}

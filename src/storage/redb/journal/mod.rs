@@ -1,0 +1,167 @@
+//! The journal: commits become durable by one append and one sync a group. Two files take turns; while one
+//! is written, what the other holds is brought into redb. It knows frames of rows, not what they mean.
+
+mod file;
+mod frame;
+mod recovery;
+mod salvage;
+
+pub(super) use file::{Failed, File};
+pub(super) use frame::LARGEST;
+pub(super) use recovery::{FrameRows, Recovered, left_over, read, remove};
+pub(super) use salvage::{Known, salvage};
+
+use super::failure::random;
+use super::file::Io;
+use super::folder::Location;
+use super::generation::{Home, Row};
+use crate::error::Result;
+use std::ffi::OsString;
+use std::hash::Hasher;
+use std::sync::Arc;
+use twox_hash::XxHash3_64;
+
+/// What redb says of the journal that belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    /// The opening that its files were made for.
+    pub(super) opening: [u8; 16],
+    /// The opening before: all that its files held is in those of this one.
+    pub(super) previous: [u8; 16],
+    /// Which two of the four names they bear.
+    pub(super) pair: u8,
+    /// Whether they are needed: the store was not closed.
+    pub(super) is_open: bool,
+}
+
+/// How [`Named`] is stored.
+type Wire = ([u8; 16], [u8; 16], u8, bool);
+
+impl Named {
+    pub(super) fn from_wire((opening, previous, pair, is_open): Wire) -> Self {
+        Self {
+            opening,
+            previous,
+            pair,
+            is_open,
+        }
+    }
+
+    pub(super) fn to_wire(self) -> Wire {
+        (self.opening, self.previous, self.pair, self.is_open)
+    }
+
+    /// The names that this journal does not bear.
+    pub(super) fn other_pair(&self) -> u8 {
+        1 - (self.pair & 1)
+    }
+}
+
+/// A name longer than this gets no suffix: a file system takes 255 bytes at most.
+const LONGEST_NAME: usize = 200;
+
+/// The names of a pair of journal files. The next opening uses the other pair, so that the one before is
+/// whole until redb names the new one.
+fn names(store: &Location, pair: u8) -> [Location; 2] {
+    [1, 2].map(|n| {
+        let number = 2 * (pair & 1) + n;
+        let name = if store.name.len() <= LONGEST_NAME {
+            let mut name = store.name.clone();
+            name.push(format!(".journal-{number}"));
+            name
+        } else {
+            let mut hasher = XxHash3_64::with_seed(0);
+            hasher.write(store.name.as_encoded_bytes());
+            OsString::from(format!(
+                ".cloakroom-{:016x}.journal-{number}",
+                hasher.finish()
+            ))
+        };
+        store.beside(name)
+    })
+}
+
+/// The journal of an open store.
+pub(super) struct Journal {
+    active: File,
+    /// There is none while a checkpoint brings what it holds into redb.
+    spare: Option<File>,
+    /// How large that is meanwhile.
+    away: u64,
+    /// The number of the next frame.
+    next: u64,
+}
+
+impl Journal {
+    /// Makes the two files of an opening, the first with all that was recovered, and names them. They
+    /// count once redb names them.
+    pub(super) fn make(
+        store: &Location,
+        identity: [u8; 16],
+        recovered: &Recovered,
+        largest: u64,
+        io: &Arc<Io>,
+        before: &Named,
+    ) -> Result<(Self, Named)> {
+        let opening = random()?;
+        let pair = before.other_pair();
+        let [first, second] = names(store, pair);
+        let whose = file::Whose {
+            store: identity,
+            opening,
+        };
+        let mut active = file::Making::new(&first, whose, largest, io)?;
+        active.copy(recovered)?;
+        let active = active.publish()?;
+        let spare = file::Making::new(&second, whose, largest, io)?.publish()?;
+        first.sync_folder()?;
+        let journal = Self {
+            active,
+            spare: Some(spare),
+            away: 0,
+            next: recovered.last + 1,
+        };
+        let named = Named {
+            opening,
+            previous: before.opening,
+            pair,
+            is_open: true,
+        };
+        Ok((journal, named))
+    }
+
+    /// Appends a group's rows, and syncs them: they are durable, or it failed.
+    pub(super) fn append(&mut self, rows: &[Row]) -> Result<(), Failed> {
+        debug_assert!(rows.iter().all(|row| row.key.home() == Home::File));
+        self.active.append(self.next, rows)?;
+        self.next += 1;
+        Ok(())
+    }
+
+    /// The number of the last frame.
+    pub(super) fn last(&self) -> u64 {
+        self.next - 1
+    }
+
+    /// How much of the file that is written is used, of its bound.
+    pub(super) fn filled(&self) -> f64 {
+        self.active.filled()
+    }
+
+    /// Bytes of the files on the disk.
+    pub(super) fn len(&self) -> u64 {
+        self.active.len() + self.spare.as_ref().map_or(self.away, File::len)
+    }
+
+    /// Goes on in the other file, if that is free; gives the one that was written.
+    pub(super) fn turn(&mut self) -> Option<File> {
+        let spare = self.spare.take()?;
+        self.away = self.active.len();
+        Some(std::mem::replace(&mut self.active, spare))
+    }
+
+    /// Takes back a file whose frames are in redb.
+    pub(super) fn give_back(&mut self, file: File) {
+        self.spare = Some(file);
+    }
+}

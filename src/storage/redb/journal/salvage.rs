@@ -1,0 +1,170 @@
+//! What can be read of a damaged journal, or of one whose store is damaged. It reads alone.
+
+use super::frame::{Frame, Header, scan, scan_for_any};
+use super::recovery::{FrameRows, corrupt};
+use super::{Named, names};
+use crate::error::{Error, Result};
+use crate::storage::redb::folder::Location;
+use crate::storage::redb::open::io_error;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+
+/// What the store's file says of its journal, as far as that can be read.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::storage::redb) struct Known {
+    pub(in crate::storage::redb) store: Option<[u8; 16]>,
+    pub(in crate::storage::redb) named: Option<Named>,
+    pub(in crate::storage::redb) covered: Option<u64>,
+}
+
+/// The rows of all whole frames that the file does not hold yet, in the order in which they were written.
+/// What is lost is reported. If the file does not say which frames it holds, all of them are taken: a row
+/// is changed by later frames alone.
+pub(in crate::storage::redb) fn salvage(
+    store: &Location,
+    known: Known,
+    lost: &mut dyn FnMut(Error),
+) -> Result<Vec<FrameRows>> {
+    let pairs: &[u8] = match known.named {
+        Some(named) if !named.is_open => return Ok(Vec::new()),
+        Some(named) => &[named.pair],
+        None => &[0, 1],
+    };
+    let mut whose = known.store;
+    let mut files = Vec::new();
+    for location in pairs.iter().flat_map(|pair| names(store, *pair)) {
+        match read(&location)? {
+            Some(bytes) => files.extend(Salvaged::new(location, bytes, &known, &mut whose, lost)),
+            None if known.named.is_some() => lost(corrupt(&location, "this journal is missing")),
+            None => {}
+        }
+    }
+    let mut frames: BTreeMap<u64, (&Salvaged, &Frame)> = BTreeMap::new();
+    for file in &files {
+        for frame in &file.frames {
+            if known.covered.is_none_or(|covered| frame.number > covered) {
+                frames.insert(frame.number, (file, frame));
+            }
+        }
+    }
+    report_gaps(&frames, known.covered, lost);
+    report_torn(&files, &frames, lost);
+    let mut rows = Vec::new();
+    for (file, frame) in frames.values() {
+        match frame.rows(&file.bytes) {
+            Ok(frame) => rows.push(frame),
+            Err(error) => lost(corrupt(&file.location, error)),
+        }
+    }
+    Ok(rows)
+}
+
+/// A file of the journal, and the whole frames in it.
+struct Salvaged {
+    location: Location,
+    bytes: Bytes,
+    frames: Vec<Frame>,
+    torn: bool,
+}
+
+impl Salvaged {
+    /// `None` where it does not belong to the store. Where nothing of the store's own says which one that
+    /// is, the first file does.
+    fn new(
+        location: Location,
+        bytes: Bytes,
+        known: &Known,
+        whose: &mut Option<[u8; 16]>,
+        lost: &mut dyn FnMut(Error),
+    ) -> Option<Self> {
+        let Ok(header) = Header::of(&bytes) else {
+            lost(corrupt(
+                &location,
+                "both headers of the journal are damaged",
+            ));
+            // Its name tells whose it is, and the numbers of its frames which of them count.
+            known.named.zip(known.covered)?;
+            return Some(Self {
+                frames: scan_for_any(&bytes),
+                location,
+                bytes,
+                torn: false,
+            });
+        };
+        let is_named = known
+            .named
+            .is_none_or(|named| named.opening == header.opening);
+        if !is_named || *whose.get_or_insert(header.store) != header.store {
+            lost(corrupt(
+                &location,
+                "this journal belongs to another store or another state of it, and is left out",
+            ));
+            return None;
+        }
+        let scanned = scan(&bytes, &header);
+        let frames = scanned.frames.into_iter();
+        Some(Self {
+            frames: frames.chain(scanned.behind).collect(),
+            location,
+            bytes,
+            torn: scanned.torn,
+        })
+    }
+}
+
+fn read(location: &Location) -> Result<Option<Bytes>> {
+    let failed = |e| io_error(&location.path, "the journal cannot be read", e);
+    let mut file = match File::open(&location.path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(failed)?,
+    };
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(failed(io::ErrorKind::InvalidInput.into()));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Some(bytes.into()))
+}
+
+/// Frames between others, or after those that the store's file holds, that are not there.
+fn report_gaps(
+    frames: &BTreeMap<u64, (&Salvaged, &Frame)>,
+    covered: Option<u64>,
+    lost: &mut dyn FnMut(Error),
+) {
+    let mut last = covered;
+    let mut before: Option<&Salvaged> = None;
+    for (number, (file, frame)) in frames {
+        if let Some(last) = last
+            && last + 1 < *number
+        {
+            // Where this one is the first in its file, they were in the one before, if that is there.
+            let at_fault = before.filter(|_| frame.is_first()).unwrap_or(file);
+            let (first, last) = (last + 1, number - 1);
+            let why = format!("the groups of commits {first} to {last} are lost");
+            lost(corrupt(&at_fault.location, why));
+        }
+        last = Some(*number);
+        before = Some(file);
+    }
+}
+
+/// What may have been the last frame. Where others follow, it is a gap.
+fn report_torn(
+    files: &[Salvaged],
+    frames: &BTreeMap<u64, (&Salvaged, &Frame)>,
+    lost: &mut dyn FnMut(Error),
+) {
+    let newest = frames.last_key_value().map(|(number, _)| *number);
+    for file in files {
+        let last = file.frames.last().map(|frame| frame.number);
+        if file.torn && (last.is_none() || last >= newest) {
+            lost(corrupt(
+                &file.location,
+                "its last group of commits is not whole: one that was not durable yet, or that is lost",
+            ));
+        }
+    }
+}

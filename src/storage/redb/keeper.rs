@@ -1,0 +1,249 @@
+//! The thread that writes to redb while commits go on. It is lent the databases with each task, and gives
+//! them back with what came of it. It decides nothing.
+
+use super::Shared;
+use super::checkpoint::{Before, Checkpoint, Databases};
+use super::failure::guarded;
+use super::file::Disk;
+use super::generation::Generation;
+use super::inspect::{Frozen, Side};
+use super::journal::File;
+use super::layers::Readers;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{ContainerId, Settings};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What there is to do with redb.
+pub(super) enum Task {
+    Checkpoint(Checkpoint),
+    Configure(Settings, SyncSender<Result<()>>),
+    Reclaim {
+        now: Timestamp,
+        retired: Option<ContainerId>,
+        /// Tombstones that are gone already.
+        buried: u64,
+        reply: SyncSender<Result<u64>>,
+    },
+    Freeze {
+        disks: [Disk; 2],
+        reply: SyncSender<Result<Frozen>>,
+    },
+    /// Nothing: it was asked for a checkpoint, which comes first.
+    Nothing(SyncSender<Result<()>>),
+}
+
+impl Task {
+    /// It will not be done.
+    pub(super) fn refuse(self, error: Error) {
+        match self {
+            Self::Checkpoint(_) => {}
+            Self::Configure(_, reply) | Self::Nothing(reply) => drop(reply.send(Err(error))),
+            Self::Reclaim { reply, .. } => drop(reply.send(Err(error))),
+            Self::Freeze { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// What came of it.
+pub(super) enum Report {
+    Checkpoint(Checkpointed),
+    Configure {
+        settings: Settings,
+        result: Result<Readers>,
+        before: Option<Before>,
+        reply: SyncSender<Result<()>>,
+    },
+    Reclaim {
+        result: Result<(u64, bool, Readers)>,
+        reply: SyncSender<Result<u64>>,
+    },
+    Nothing,
+}
+
+pub(super) enum Checkpointed {
+    Done {
+        /// The last commit that it brought into redb.
+        number: u64,
+        file: Option<File>,
+        readers: Readers,
+    },
+    /// It is to be tried again once the databases are open again.
+    Failed(Error, Checkpoint),
+    /// All is in redb, but the journal's file is not to be used any more.
+    Spoilt(Error),
+}
+
+pub(super) struct Returned {
+    pub(super) databases: Databases,
+    pub(super) report: Report,
+}
+
+/// Does a task at once.
+pub(super) fn perform(databases: Databases, task: Task, shared: &Shared) -> Returned {
+    let io = &shared.io;
+    let report = match task {
+        Task::Checkpoint(checkpoint) => {
+            let number = checkpoint.number;
+            let done = guarded(|| {
+                databases.checkpoint(&checkpoint, io, shared.bugs)?;
+                databases.readers()
+            });
+            Report::Checkpoint(match done {
+                Err(error) => Checkpointed::Failed(error, checkpoint),
+                Ok(readers) => match guarded(|| checkpoint.file.map(File::reset).transpose()) {
+                    Ok(file) => Checkpointed::Done {
+                        number,
+                        file,
+                        readers,
+                    },
+                    Err(error) => Checkpointed::Spoilt(error),
+                },
+            })
+        }
+        Task::Configure(settings, reply) => {
+            let mut before = None;
+            let result = guarded(|| {
+                databases.configure(&settings, io, &mut before)?;
+                databases.readers()
+            });
+            Report::Configure {
+                settings,
+                result,
+                before,
+                reply,
+            }
+        }
+        Task::Reclaim {
+            now,
+            retired,
+            buried,
+            reply,
+        } => {
+            let result = guarded(|| {
+                let (removed, is_empty) = databases.reclaim(now, retired, io)?;
+                Ok((removed + buried, is_empty, databases.readers()?))
+            });
+            Report::Reclaim { result, reply }
+        }
+        Task::Freeze { disks, reply } => {
+            let [file, memory] = disks;
+            let frozen = guarded(|| {
+                Ok(Frozen {
+                    file: Side::new(file, &databases.file)?,
+                    memory: Side::new(memory, &databases.memory)?,
+                    reopened: shared.counters.reopened.load(Ordering::Relaxed),
+                })
+            });
+            drop(reply.send(frozen));
+            Report::Nothing
+        }
+        Task::Nothing(reply) => {
+            drop(reply.send(Ok(())));
+            Report::Nothing
+        }
+    };
+    Returned { databases, report }
+}
+
+/// How often it is looked whether somebody still reads what is in redb by now.
+const LOOK: Duration = Duration::from_millis(200);
+const NEVER: Duration = Duration::from_secs(86_400);
+
+enum Job {
+    Task(Databases, Task),
+    /// Rows that are in redb, to be let go when nobody reads them any more: that takes a while.
+    Bury(Arc<Generation>),
+}
+
+/// The thread's handle.
+pub(super) struct Keeper {
+    jobs: Option<Sender<Job>>,
+    reports: Receiver<Returned>,
+    thread: Option<JoinHandle<()>>,
+}
+
+fn stopped() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the thread of checkpoints has stopped",
+    )
+}
+
+impl Keeper {
+    pub(super) fn start(shared: Weak<Shared>) -> Result<Self> {
+        let (jobs, queue) = mpsc::channel();
+        let (report, reports) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("cloakroom-checkpoint".into())
+            .spawn(move || run(&queue, &report, &shared))
+            .map_err(|e| Error::new(ErrorKind::Io, "no thread can be started").with_source(e))?;
+        Ok(Self {
+            jobs: Some(jobs),
+            reports,
+            thread: Some(thread),
+        })
+    }
+
+    /// Lends it the databases for a task. If it has ended, both go.
+    pub(super) fn lend(&self, databases: Databases, task: Task) -> Result<()> {
+        let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
+        jobs.send(Job::Task(databases, task)).map_err(|_| stopped())
+    }
+
+    pub(super) fn bury(&self, generation: Arc<Generation>) {
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(Job::Bury(generation));
+        }
+    }
+
+    /// What has come of the task, if it is done.
+    pub(super) fn returned(&self) -> Option<Returned> {
+        self.reports.try_recv().ok()
+    }
+
+    /// Waits for the task to be done.
+    pub(super) fn wait(&self) -> Result<Returned> {
+        self.reports.recv().map_err(|_| stopped())
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(queue: &Receiver<Job>, report: &Sender<Returned>, shared: &Weak<Shared>) {
+    let mut graves: Vec<Arc<Generation>> = Vec::new();
+    loop {
+        let wait = if graves.is_empty() { NEVER } else { LOOK };
+        let job = queue.recv_timeout(wait);
+        graves.retain(|generation| Arc::strong_count(generation) > 1);
+        let job = match job {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        match job {
+            Job::Bury(generation) => graves.push(generation),
+            Job::Task(databases, task) => {
+                let Some(shared) = shared.upgrade() else {
+                    return;
+                };
+                let done = report.send(perform(databases, task, &shared));
+                shared.queue.wake();
+                if done.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

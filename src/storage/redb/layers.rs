@@ -1,0 +1,236 @@
+//! The state as of one commit: the two generations of rows in memory over those in redb. What is newer
+//! hides what is older.
+
+use super::failure::guarded;
+use super::generation::{Generation, Home, RowKey, Tree};
+use super::tables::{Reader, owner_key, session_of};
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::storage::ContainerId;
+use crate::storage::record::{Kind, PackageRow, SessionRow, client_of, open_plain, session_key};
+use bytes::Bytes;
+use std::iter::Peekable;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// What there is to read as of a commit.
+#[derive(Clone)]
+pub(super) struct Layers {
+    pub(super) number: u64,
+    /// For a group of commits alone: what it did so far, which nobody else sees.
+    pub(super) pending: Option<Arc<Generation>>,
+    /// The rows of the commits since the last checkpoint began.
+    pub(super) active: Arc<Generation>,
+    /// Those that a checkpoint is writing to redb.
+    pub(super) frozen: Option<Arc<Generation>>,
+    pub(super) readers: Readers,
+}
+
+/// The tables of redb, in the file and in memory.
+#[derive(Clone)]
+pub(super) struct Readers {
+    pub(super) file: Arc<Reader>,
+    pub(super) memory: Arc<Reader>,
+}
+
+fn in_its_tree(key: &[u8]) -> &[u8] {
+    key.get(1..).unwrap_or_default()
+}
+
+impl Readers {
+    fn of(&self, home: Home) -> &Reader {
+        match home {
+            Home::File => &self.file,
+            Home::Memory => &self.memory,
+        }
+    }
+}
+
+/// Rows of one layer by ascending key; without a value, the layers below hold nothing either.
+type Rows<'a, const N: usize> = Box<dyn Iterator<Item = Result<([u8; N], Option<Bytes>)>> + 'a>;
+
+impl Layers {
+    /// Newest first.
+    fn generations(&self) -> impl Iterator<Item = &Generation> {
+        let pending = self.pending.iter();
+        pending
+            .chain([&self.active])
+            .chain(&self.frozen)
+            .map(|generation| &**generation)
+            .filter(|generation| !generation.is_empty())
+    }
+
+    /// What the generations say of a row; `None` where it is as redb has it.
+    fn over_redb(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        let mut generations = self.generations();
+        generations.find_map(|generation| generation.get(key, self.number))
+    }
+
+    pub(super) fn session(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+    ) -> Result<Option<SessionRow>> {
+        let key = RowKey::of_session(container, client);
+        if let Some(record) = self.over_redb(&key) {
+            let decode = |record: Bytes| SessionRow::decode(in_its_tree(&key), &record);
+            return record.map(decode).transpose();
+        }
+        let reader = self.readers.of(Home::of(container));
+        reader.session(container, client)
+    }
+
+    pub(super) fn package(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+    ) -> Result<Option<PackageRow>> {
+        let key = RowKey::of_package(container, client, package);
+        let key = key.as_bytes();
+        if let Some(record) = self.over_redb(key) {
+            let decode = |record| PackageRow::decode(in_its_tree(key), record);
+            return record.map(decode).transpose();
+        }
+        let reader = self.readers.of(Home::of(container));
+        reader.package(in_its_tree(key))
+    }
+
+    /// Until when the id of an ended session is refused.
+    pub(super) fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
+        let file = self.tombstone_in(Home::File, client)?;
+        Ok(file.max(self.tombstone_in(Home::Memory, client)?))
+    }
+
+    fn tombstone_in(&self, home: Home, client: ClientKey) -> Result<Option<Timestamp>> {
+        let key = client.as_bytes();
+        match self.over_redb(RowKey::new(home, Tree::Tombstones, key).as_bytes()) {
+            Some(record) => record
+                .map(|record| open_plain(Kind::Tombstone, key, &record).map(Timestamp))
+                .transpose(),
+            None => self.readers.of(home).tombstone(client),
+        }
+    }
+
+    /// The tombstones in memory, at most so many, that have had their time.
+    pub(super) fn old_tombstones(&self, now: Timestamp, limit: usize) -> Vec<RowKey> {
+        let mut old = Vec::new();
+        for home in [Home::File, Home::Memory] {
+            let from = Bound::Included([0; 16]);
+            let none = Box::new(std::iter::empty());
+            let tombstones = self.range(home, Tree::Tombstones, from, [u8::MAX; 16], none);
+            for (key, record) in tombstones.flatten() {
+                let until: i64 = open_plain(Kind::Tombstone, &key, &record).unwrap_or(0);
+                if until <= now.0 && old.len() < limit {
+                    old.push(RowKey::new(home, Tree::Tombstones, &key));
+                }
+            }
+        }
+        old
+    }
+
+    /// The sessions of a container in the order of their keys, from the one after `after`.
+    pub(super) fn sessions(
+        &self,
+        container: ContainerId,
+        after: Option<ClientKey>,
+        limit: usize,
+    ) -> Result<Vec<(ClientKey, Result<SessionRow>)>> {
+        let lowest = session_key(container, ClientKey::from_bytes([0; 16]));
+        let highest = session_key(container, ClientKey::from_bytes([u8::MAX; 16]));
+        let from = after.map(|client| session_key(container, client));
+        let from = from.map_or(Bound::Included(lowest), Bound::Excluded);
+        let home = Home::of(container);
+        guarded(|| {
+            let below = self.readers.of(home).sessions(from, highest)?;
+            self.range(home, Tree::Sessions, from, highest, Box::new(below))
+                .take(limit)
+                .map(|row| {
+                    let (key, record) = row?;
+                    Ok((client_of(&key), SessionRow::decode(&key, &record)))
+                })
+                .collect()
+        })
+    }
+
+    /// The sessions that bear `owner`.
+    pub(super) fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>> {
+        let (from, to) = (owner_key(owner, [0; 20]), owner_key(owner, [u8::MAX; 20]));
+        let mut found = Vec::new();
+        for home in [Home::File, Home::Memory] {
+            guarded(|| {
+                let below = self.readers.of(home).owners(from, to)?;
+                for row in self.range(
+                    home,
+                    Tree::Owners,
+                    Bound::Included(from),
+                    to,
+                    Box::new(below),
+                ) {
+                    found.extend(session_of(&row?.0));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// The rows of a tree that are there, from all layers.
+    fn range<'a, const N: usize>(
+        &'a self,
+        home: Home,
+        tree: Tree,
+        from: Bound<[u8; N]>,
+        to: [u8; N],
+        below: Rows<'a, N>,
+    ) -> Merged<'a, N> {
+        let start = from.as_ref().map(|key| RowKey::new(home, tree, key));
+        let end = RowKey::new(home, tree, &to);
+        let mut layers = Vec::new();
+        for generation in self.generations() {
+            let range = (
+                start.clone().map(RowKey::into_bytes),
+                Bound::Included(end.clone().into_bytes()),
+            );
+            let rows = generation.range(range, self.number);
+            let rows = rows.filter_map(|(key, value)| Some(Ok((*key.last_chunk()?, value))));
+            layers.push((Box::new(rows) as Rows<'a, N>).peekable());
+        }
+        layers.push(below.peekable());
+        Merged(layers)
+    }
+}
+
+/// Layers of rows, the newest first, as one.
+struct Merged<'a, const N: usize>(Vec<Peekable<Rows<'a, N>>>);
+
+impl<const N: usize> Iterator for Merged<'_, N> {
+    type Item = Result<([u8; N], Bytes)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let mut least: Option<[u8; N]> = None;
+            for layer in &mut self.0 {
+                match layer.peek() {
+                    Some(Ok((key, _))) => least = Some(least.map_or(*key, |least| least.min(*key))),
+                    Some(Err(_)) => {
+                        return layer.next().map(|error| {
+                            error.map(|(key, value)| (key, value.unwrap_or_default()))
+                        });
+                    }
+                    None => {}
+                }
+            }
+            let least = least?;
+            let mut newest = None;
+            for layer in &mut self.0 {
+                let row = layer.next_if(|row| matches!(row, Ok((key, _)) if *key == least));
+                newest = newest.or(row);
+            }
+            if let Some(Ok((key, Some(value)))) = newest {
+                return Some(Ok((key, value)));
+            }
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! Copies what can be read of a damaged store into a new one (C5.4). The damaged file and its journal are
+//! only read, past redb; the new one is written through it. Only what the current commit reaches is copied,
+//! and what the journal holds beyond it, so nothing that was destroyed comes back, unless what destroyed it
+//! is lost.
+
+mod copy;
+mod newer;
+
+use super::checkpoint::{COVERED, JOURNAL};
+use super::failure;
+use super::file::Disk;
+use super::folder::Location;
+use super::generation::Tree;
+use super::journal::{self, Named};
+use super::open::{self, OpenOptionsOf};
+use super::pages::{BadPage, Mend, Met, Pages, Table};
+use super::{inspect, migrate};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::{ContainerRecord, Kind, Plain, open_plain};
+use crate::storage::{ContainerId, Damage, Found, Salvaged};
+use inspect::{Whose, whose};
+use newer::Newer;
+use redb::backends::FileBackend;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::ops::Bound::Unbounded;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Whether the application gave secrets, so that the store's own may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnSecrets {
+    Needed,
+    Dispensable,
+}
+
+/// Writes all that can be read of the store at `from` into a new store at `to`.
+pub(crate) fn salvage(
+    from: &Path,
+    to: &Path,
+    options: OpenOptionsOf,
+    secrets: OwnSecrets,
+    found: &mut dyn FnMut(Found),
+) -> Result<Salvaged> {
+    let disk = lock(from)?;
+    let result = read_and_write(&disk, from, to, options, secrets, found);
+    let _ = disk.close();
+    result
+}
+
+fn lock(from: &Path) -> Result<Disk> {
+    let failed = |e| open::io_error(from, "the damaged store cannot be read", e);
+    let file = File::open(from).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(open::not_a_store(from, "it is no regular file"));
+    }
+    let disk: Disk = Arc::new(FileBackend::new(file).map_err(failure::database)?);
+    match disk.try_lock_shared_range(Unbounded, Unbounded) {
+        Ok(true) => Ok(disk),
+        Ok(false) => Err(open::at(
+            from,
+            Error::new(ErrorKind::Locked, "the store is open elsewhere"),
+        )),
+        Err(e) => Err(open::at(
+            from,
+            Error::new(ErrorKind::Io, "the file cannot be locked").with_source(e),
+        )),
+    }
+}
+
+fn read_and_write(
+    disk: &Disk,
+    from: &Path,
+    to: &Path,
+    options: OpenOptionsOf,
+    secrets: OwnSecrets,
+    found: &mut dyn FnMut(Found),
+) -> Result<Salvaged> {
+    let exists = || open::io_error(to, "it exists already", io::ErrorKind::AlreadyExists.into());
+    if to.symlink_metadata().is_ok() {
+        return Err(exists());
+    }
+    let mut work = Work {
+        pages: Pages::new(disk.clone(), Mend::Bits).map_err(|e| open::at(from, e))?,
+        tables: BTreeMap::new(),
+        found,
+        salvaged: Salvaged::default(),
+        names: BTreeMap::new(),
+        retired: BTreeSet::new(),
+        epoch: 0,
+        next_container: 1,
+        format: None,
+        newer: Rc::default(),
+    };
+    work.directory().map_err(|e| open::at(from, e))?;
+    let own = work
+        .own(secrets, &open::location(from)?)
+        .map_err(|e| open::at(from, e))?;
+    match open::make(&open::location(to)?, options, |database| {
+        work.fill(database, &own)
+    })? {
+        Some(()) => Ok(work.salvaged),
+        None => Err(exists()),
+    }
+}
+
+fn corrupt(why: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Corrupt, why)
+}
+
+/// What the store says of itself; `None` where that is lost.
+struct Own {
+    identity: Option<[u8; 16]>,
+    secrets: Option<Vec<(u8, [u8; 32])>>,
+    containers: Vec<ContainerRecord>,
+}
+
+struct Work<'a> {
+    pages: Pages,
+    tables: BTreeMap<String, Table>,
+    found: &'a mut dyn FnMut(Found),
+    salvaged: Salvaged,
+    names: BTreeMap<ContainerId, String>,
+    retired: BTreeSet<u32>,
+    epoch: u64,
+    next_container: u32,
+    /// None where that is lost.
+    format: Option<u32>,
+    /// What the journal holds beyond the file.
+    newer: Rc<Newer>,
+}
+
+impl Work<'_> {
+    fn lost(&mut self, whose: Option<&Whose<'_>>, container: Option<&str>, error: Error) {
+        let name = whose.and_then(|w| self.names.get(&w.container).map(String::as_str));
+        let container = name.or(container).map(str::to_owned);
+        let package = whose.and_then(|w| w.package);
+        let error = match &container {
+            Some(name) => error.in_container(name.as_str()),
+            None => error,
+        };
+        let error = match package {
+            Some(package) => error.in_package(package),
+            None => error,
+        };
+        (self.found)(Found::Record(Damage {
+            container,
+            client: whose.map(|w| w.client),
+            package: package.map(str::to_owned),
+            error,
+        }));
+    }
+
+    fn bad(&mut self, table: &str, page: &BadPage) {
+        if page.mended {
+            self.salvaged.mended += 1;
+        } else {
+            (self.found)(Found::Structure(inspect::bad_page(table, page)));
+        }
+    }
+
+    /// Finds the tables, and out whether they are those of a store that this build can read.
+    fn directory(&mut self) -> Result<()> {
+        let mut bad = Vec::new();
+        self.tables = self.pages.tables(|_, page| bad.push(page))?;
+        bad.iter().for_each(|page| self.bad("tables", page));
+        let mut format = None;
+        self.each("meta", |_, key, value| {
+            if key == migrate::KEY.as_bytes() {
+                format = migrate::parse(value);
+            }
+            Ok(())
+        })?;
+        match format {
+            Some(format) if format > migrate::CURRENT => Err(Error::new(
+                ErrorKind::TooNew,
+                format!("the store has format {format}"),
+            )),
+            Some(number) => {
+                self.format = Some(number);
+                Ok(())
+            }
+            None if ["sessions", "packages", "containers"]
+                .iter()
+                .all(|name| self.tables.contains_key(*name)) =>
+            {
+                Ok(())
+            }
+            None => Err(Error::new(
+                ErrorKind::NotAStore,
+                "it is no store, or nothing is left of one",
+            )),
+        }
+    }
+
+    /// Visits the rows of a table that can be reached.
+    fn each(
+        &mut self,
+        name: &str,
+        mut visit: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let Some(table) = self.tables.get(name).copied() else {
+            return Ok(());
+        };
+        let mut pages = self.pages.twin();
+        pages.walk(&table, |met| {
+            match met {
+                Met::Row { key, value, .. } => visit(self, key, value)?,
+                Met::Bad(page) => self.bad(name, &page),
+            }
+            Ok(())
+        })
+    }
+
+    /// [`each`](Self::each), for tables whose rows are copied: reports how many cannot be reached.
+    fn each_counted(
+        &mut self,
+        name: &str,
+        mut visit: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let Some(table) = self.tables.get(name).copied() else {
+            self.lost(None, None, corrupt(format!("the table {name:?} is lost")));
+            return Ok(());
+        };
+        let mut count = 0_u64;
+        self.each(name, |this, key, value| {
+            count += 1;
+            if count.is_multiple_of(100_000) {
+                tracing::info!(table = name, rows = count, of = table.length, "salvaging");
+            }
+            visit(this, key, value)
+        })?;
+        if count != table.length {
+            let why = format!(
+                "the table {name:?} has {count} rows that can be reached, of {}",
+                table.length
+            );
+            self.lost(None, None, corrupt(why));
+        }
+        Ok(())
+    }
+
+    /// [`each_counted`](Self::each_counted), as the journal has the rows where it has them.
+    fn each_newest(
+        &mut self,
+        name: &str,
+        tree: Tree,
+        mut visit: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let newer = self.newer.clone();
+        self.each_counted(name, |this, key, value| match newer.get(tree, key) {
+            Some(_) => Ok(()),
+            None => visit(this, key, value),
+        })?;
+        for (key, value) in newer.rows(tree) {
+            visit(self, key, value)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what the store says of itself.
+    fn own(&mut self, secrets: OwnSecrets, store: &Location) -> Result<Own> {
+        let mut meta: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        self.each_counted("meta", |_, key, value| {
+            meta.insert(key.to_vec(), value.to_vec());
+            Ok(())
+        })?;
+        let mut own = Own {
+            identity: self.record(&meta, "identity"),
+            secrets: self.record(&meta, "secrets"),
+            containers: Vec::new(),
+        };
+        if own.secrets.as_ref().is_some_and(Vec::is_empty) {
+            own.secrets = None;
+        }
+        if (own.identity.is_none() || own.secrets.is_none()) && secrets == OwnSecrets::Needed {
+            return Err(corrupt(
+                "the store's identity or its secrets cannot be read; give the builder a secret, \
+                 and the new store gets an identity of its own",
+            ));
+        }
+        self.salvaged.new_identity = own.identity.is_none();
+        self.salvaged.new_secrets = own.secrets.is_none();
+        self.epoch = self.record(&meta, "epoch").unwrap_or(0);
+        self.next_container = self.record(&meta, "next-container").unwrap_or(1);
+        self.journal(&meta, own.identity, store)?;
+        self.each("retired", |this, key, _| {
+            if let Ok(id) = <[u8; 4]>::try_from(key) {
+                this.retired.insert(u32::from_le_bytes(id));
+            }
+            Ok(())
+        })?;
+        own.containers = self.containers()?;
+        Ok(own)
+    }
+
+    fn record<T: Plain>(&mut self, meta: &BTreeMap<Vec<u8>, Vec<u8>>, key: &str) -> Option<T> {
+        let read = meta
+            .get(key.as_bytes())
+            .map(|record| open_plain(Kind::Meta, key.as_bytes(), record));
+        match read {
+            Some(Ok(value)) => Some(value),
+            _ => {
+                let why = format!("the store's record {key:?} is lost");
+                self.lost(None, None, corrupt(why));
+                None
+            }
+        }
+    }
+
+    /// Takes in what the journal holds beyond the file.
+    fn journal(
+        &mut self,
+        meta: &BTreeMap<Vec<u8>, Vec<u8>>,
+        identity: Option<[u8; 16]>,
+        store: &Location,
+    ) -> Result<()> {
+        if self.format.is_some_and(|f| migrate::came_later(JOURNAL, f)) {
+            return Ok(());
+        }
+        let known = journal::Known {
+            store: identity,
+            named: self.record(meta, JOURNAL).map(Named::from_wire),
+            covered: self.record(meta, COVERED),
+        };
+        let mut lost = Vec::new();
+        let frames = journal::salvage(store, known, &mut |error| lost.push(error))?;
+        let newer = Newer::new(frames, &mut |error| lost.push(error));
+        lost.into_iter()
+            .for_each(|error| self.lost(None, None, error));
+        self.newer = Rc::new(newer);
+        Ok(())
+    }
+
+    /// The containers. One whose record is damaged gets the default settings where its number is
+    /// certain: the unnamed one, or the only one lost with the only number left.
+    fn containers(&mut self) -> Result<Vec<ContainerRecord>> {
+        let mut containers = Vec::new();
+        let mut nameless = Vec::new();
+        self.each_counted("containers", |this, key, value| {
+            let name = String::from_utf8_lossy(key).into_owned();
+            match ContainerRecord::decode(&name, value) {
+                Ok(record) => containers.push(record),
+                Err(error) => {
+                    this.lost(None, Some(&name), error);
+                    nameless.push(name);
+                }
+            }
+            Ok(())
+        })?;
+        if containers.iter().all(|c| c.id != 0) {
+            nameless.retain(|name| !name.is_empty());
+            containers.push(defaults(String::new(), 0));
+        }
+        let known: BTreeSet<u32> = containers.iter().map(|c| c.id).collect();
+        let unknown = match nameless[..] {
+            [_] => self.unknown_containers(&known)?,
+            _ => BTreeSet::new(),
+        };
+        if let ([name], Some(id), 1) = (&nameless[..], unknown.first(), unknown.len()) {
+            containers.push(defaults(name.clone(), *id));
+        }
+        for container in &containers {
+            let id = ContainerId(container.id);
+            self.names.insert(id, container.name.clone());
+            self.next_container = self.next_container.max(id.number() + 1);
+        }
+        for id in &self.retired {
+            let number = ContainerId(*id).number();
+            self.next_container = self.next_container.max(number.saturating_add(1));
+        }
+        Ok(containers)
+    }
+
+    /// The numbers, two at most, of containers that sessions are in and that no record names.
+    fn unknown_containers(&self, known: &BTreeSet<u32>) -> Result<BTreeSet<u32>> {
+        let mut unknown = BTreeSet::new();
+        let Some(table) = self.tables.get("sessions") else {
+            return Ok(unknown);
+        };
+        let mut look = |key: &[u8]| {
+            if let Some(whose) = whose(key)
+                && !known.contains(&whose.container.0)
+                && !self.retired.contains(&whose.container.0)
+                && unknown.len() < 2
+            {
+                unknown.insert(whose.container.0);
+            }
+        };
+        // Damaged pages are reported when the rows are copied.
+        self.pages.twin().walk(table, |met| {
+            if let Met::Row { key, .. } = met {
+                look(key);
+            }
+            Ok(())
+        })?;
+        self.newer
+            .rows(Tree::Sessions)
+            .for_each(|(key, _)| look(key));
+        Ok(unknown)
+    }
+}
+
+/// The record of a container whose own is lost.
+fn defaults(name: String, id: u32) -> ContainerRecord {
+    ContainerRecord {
+        name,
+        id,
+        timeout_ms: 3_600_000,
+        resolution_ms: 600_000,
+        max_lifetime_ms: None,
+    }
+}

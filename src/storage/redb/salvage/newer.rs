@@ -1,0 +1,42 @@
+//! The rows that a journal holds beyond its store's file, each as the last group that changed it left it.
+
+use super::corrupt;
+use crate::error::Error;
+use crate::storage::redb::generation::{Home, RowKey, Tree};
+use crate::storage::redb::journal::FrameRows;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// By tree, then by key; without a value where the row was removed.
+#[derive(Default)]
+pub(super) struct Newer(BTreeMap<u8, BTreeMap<Vec<u8>, Option<Bytes>>>);
+
+impl Newer {
+    /// Of frames in the order of their numbers.
+    pub(super) fn new(frames: Vec<FrameRows>, lost: &mut dyn FnMut(Error)) -> Self {
+        let mut newer = Self::default();
+        for (key, value) in frames.into_iter().flatten() {
+            let parsed = RowKey::parse(&key).filter(|key| key.home() == Home::File);
+            match parsed.as_ref().and_then(RowKey::split) {
+                Some((tree, key)) => {
+                    let rows = newer.0.entry(tree as u8).or_default();
+                    rows.insert(key.to_vec(), value);
+                }
+                None => lost(corrupt("the key of a row in the journal is damaged")),
+            }
+        }
+        newer
+    }
+
+    /// What the journal says of a row; `None` where it is as the file has it.
+    pub(super) fn get(&self, tree: Tree, key: &[u8]) -> Option<Option<&[u8]>> {
+        let value = self.0.get(&(tree as u8))?.get(key)?;
+        Some(value.as_deref())
+    }
+
+    /// The rows of a tree that are there.
+    pub(super) fn rows(&self, tree: Tree) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let rows = self.0.get(&(tree as u8)).into_iter().flatten();
+        rows.filter_map(|(key, value)| Some((key.as_slice(), value.as_deref()?)))
+    }
+}
