@@ -21,6 +21,7 @@ use support::{
 const BYTES: (&str, &str) = ("bytes_per_commit", "B");
 const SYNCS: (&str, &str) = ("syncs_per_commit", "syncs");
 const RATE: (&str, &str) = ("commits_per_second", "1/s");
+const SECONDS: (&str, &str) = ("seconds_per_checkpoint", "s");
 const AMPLIFICATION: (&str, &str) = ("amplification", "x");
 const WRITERS: [usize; 3] = [1, 16, 64];
 
@@ -159,6 +160,18 @@ fn commits(
             house.rewrite_packages(writers, &mut dice)?;
         }
         add("redb", before, house.raw_counts.now(), start.elapsed());
+
+        // The second half of what they cost, and the less of it the more commits share a checkpoint.
+        let (before, start) = (house.written()?, Instant::now());
+        house.store.checkpoint()?;
+        let drain = format!("checkpoint-of-{total}/uniform/{sessions}/w{writers}");
+        add_written(
+            report,
+            (&drain, "cloakroom"),
+            (before, house.written()?),
+            total,
+        );
+        report.add(&drain, "cloakroom", SECONDS, start.elapsed().as_secs_f64());
     }
     Ok(())
 }
@@ -235,6 +248,7 @@ fn settle(house: &House, before: (u64, u64)) -> Outcome {
 
 /// A million loads inside the resolution window, beside writing each access.
 fn loads(house: &House, effort: Effort, report: &mut Report) -> Outcome {
+    house.store.checkpoint()?;
     let case = "load/uniform/100000/w1";
     for round in 0..report.rounds() {
         let total = effort.scaled(1_000_000);

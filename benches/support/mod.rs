@@ -276,6 +276,8 @@ pub(crate) fn still_clock() -> Outcome<Clock> {
 /// A store of ours in `path`, in which nothing happens by itself.
 pub(crate) fn open(path: &Path, clock: &Clock) -> Outcome<Store> {
     let builder = Store::builder().clock(clock.clone());
+    // What comes by itself would fall into one case or another.
+    let builder = builder.checkpoint_interval(Duration::from_secs(3600));
     Ok(builder.implicit_sweeps(false).open(path)?)
 }
 
