@@ -584,7 +584,8 @@ fn commits_go_on_during_checkpoints() {
         over.store(true, Ordering::Relaxed);
         writers.into_iter().map(|w| w.join().unwrap()).collect()
     });
-    assert!(store.statistics().unwrap().checkpoints() >= 30);
+    // Now and then there is nothing new.
+    assert!(store.statistics().unwrap().checkpoints() >= 15);
     let check = |store: &Store| {
         for (own, n) in ids.chunks(2).zip(&counts) {
             assert_eq!(get(store, &own[0]), Some(*n));
@@ -760,9 +761,10 @@ fn a_snapshot_reads_its_state_across_checkpoints() {
         .unwrap();
     let held = store.begin().unwrap();
     for n in 2..4 {
-        put(&store, &ids[0], n);
-        put(&store, &ids[1], n);
-        put(&store, &ids[2], n);
+        // More than once, so that a row has versions that nobody reads.
+        for value in [n + 20, n + 10, n] {
+            ids[..3].iter().for_each(|id| put(&store, id, value));
+        }
         store.checkpoint().unwrap();
     }
     store.transact(|txn| own(None)(txn, &ids[0])).unwrap();
