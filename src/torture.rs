@@ -6,6 +6,7 @@ pub use crate::storage::redb::folder::{Folder, Made};
 use crate::storage::record::{
     ContainerRecord, Kind, PackageRow, Plain, SessionRow, open_plain, seal_raw,
 };
+use crate::storage::redb::journal::torture;
 use crate::value::{self, Arithmetic};
 use bytes::Bytes;
 use serde::Serialize;
@@ -46,6 +47,22 @@ pub fn decode_records(data: &[u8]) {
     decode_plain::<u64>(data);
     decode_plain::<[u8; 16]>(data);
     decode_plain::<Vec<(u8, [u8; 32])>>(data);
+}
+
+/// Reads bytes as a journal file: as they are, as what stands in a header whose checksum is right, as the
+/// rows of frames whose checksums are, divided by line feeds, and as changes to a file that is whole.
+///
+/// # Panics
+///
+/// If a frame is found that was never written, or does not come back when it is written again.
+pub fn decode_journal(data: &[u8]) {
+    torture::decode_journal(data);
+}
+
+/// A journal file with one more frame, of any rows at all; `None` where they are none.
+#[must_use]
+pub fn with_frame(file: &[u8], rows: &[u8]) -> Option<Vec<u8>> {
+    torture::with_frame(file, rows)
 }
 
 fn decode_plain<T: Plain>(data: &[u8]) {

@@ -15,12 +15,13 @@ use tower::{Layer, ServiceExt, service_fn};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("client_id", client_id),
     ("cookies", cookies),
     ("records", records),
     ("values", values),
     ("damaged_file", damaged_file),
+    ("frames", frames),
 ];
 
 const SECRET: [u8; 32] = [7; 32];
@@ -226,4 +227,74 @@ pub fn damaged_file(data: &[u8]) {
     let put = |txn: &cloakroom::Txn| txn.session(&id)?.pkg("number").insert("n", 1);
     let _ = store.transact(put);
     let _ = store.check();
+}
+
+/// What a kill left: a store with its journal, and the ids of its sessions.
+struct Killed {
+    files: BTreeMap<&'static str, Vec<u8>>,
+    active: &'static str,
+    ids: Vec<String>,
+}
+
+fn killed() -> &'static Killed {
+    static KILLED: OnceLock<Killed> = OnceLock::new();
+    KILLED.get_or_init(|| {
+        let disk = Disk::default();
+        let store = builder().open_in(disk.folder(), FILE).unwrap();
+        let ids: Vec<_> = (0..8).map(|_| store.client_ids().issue()).collect();
+        for (n, id) in (0_u64..).zip(&ids) {
+            let put = |txn: &cloakroom::Txn| txn.session(id)?.pkg("number").insert("n", n);
+            store.transact(put).unwrap();
+            if n == 3 {
+                store.checkpoint().unwrap();
+            }
+        }
+        let names = disk.names();
+        let names = names.iter().map(|name| name.to_str().unwrap());
+        let mut files = BTreeMap::new();
+        for name in names {
+            let suffix: &'static str = name.strip_prefix(FILE).unwrap().to_owned().leak();
+            files.insert(suffix, disk.seen(name));
+        }
+        // The other one has no frame that one could follow.
+        let extends = |suffix: &&&str| torture::with_frame(&files[**suffix], &[0]).is_some();
+        let mut journals = files.keys().filter(|suffix| !suffix.is_empty());
+        let active = journals.find(extends).unwrap();
+        Killed {
+            active,
+            ids: ids.iter().map(|id| id.as_str().to_owned()).collect(),
+            files: files.clone(),
+        }
+    })
+}
+
+/// A journal of any bytes gives no frame that was never written; and whatever rows its last frame holds, a
+/// store that opens with it serves each session right, as an error, or not at all (C5.4).
+pub fn frames(data: &[u8]) {
+    torture::decode_journal(data);
+    let killed = killed();
+    let Some(journal) = torture::with_frame(&killed.files[killed.active], data) else {
+        return;
+    };
+    let mut files = killed.files.clone();
+    files.insert(killed.active, journal);
+    let disk = Disk::holding_all(FILE, &files);
+    let Ok(store) = builder().open_in(disk.folder(), FILE) else {
+        return;
+    };
+    for (n, id) in (0..).zip(&killed.ids) {
+        let id = store.client_ids().verify(id).unwrap();
+        let read = || -> cloakroom::Result<Option<u64>> {
+            store.begin()?.session(&id)?.pkg("number").get("n")
+        };
+        if let Ok(Some(number)) = read() {
+            assert_eq!(number, n);
+        }
+    }
+    let id = store.client_ids().issue();
+    let put = |txn: &cloakroom::Txn| txn.session(&id)?.pkg("number").insert("n", 1);
+    let _ = store.transact(put);
+    let _ = store.checkpoint();
+    let _ = store.check();
+    let _ = store.close();
 }

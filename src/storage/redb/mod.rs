@@ -10,7 +10,7 @@ pub(crate) mod folder;
 mod generation;
 mod group;
 mod inspect;
-mod journal;
+pub(crate) mod journal;
 mod keeper;
 mod layers;
 mod migrate;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use std::ops::Range;
 
 /// What a disk writes whole.
-const SECTOR: usize = 512;
+pub(super) const SECTOR: usize = 512;
 /// Where the two copies of the header are.
 pub(super) const HEADERS: [u64; 2] = [0, 2048];
 /// Where the first frame begins.
@@ -36,7 +36,7 @@ pub(super) struct Header {
 type Wire = ([u8; 16], [u8; 16], u64, u64);
 
 impl Header {
-    const KEY: &'static [u8] = b"header";
+    pub(super) const KEY: &'static [u8] = b"header";
 
     /// One copy: a sector.
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
@@ -48,7 +48,7 @@ impl Header {
         Ok(sector)
     }
 
-    fn decode(sector: &[u8]) -> Result<Self> {
+    pub(super) fn decode(sector: &[u8]) -> Result<Self> {
         let damaged = || Error::new(ErrorKind::Corrupt, "the header of a journal is damaged");
         let rest = sector.strip_prefix(&MAGIC).ok_or_else(damaged)?;
         let (len, rest) = rest.split_first_chunk::<2>().ok_or_else(damaged)?;
@@ -90,17 +90,24 @@ fn key(salt: u64, number: u64) -> [u8; 16] {
     key
 }
 
+/// What a frame begins with, but for its length; and what its checksum covers besides its rows.
+pub(super) fn prefix(salt: u64, number: u64) -> (Vec<u8>, [u8; 16]) {
+    let key = key(salt, number);
+    let mut frame = Vec::with_capacity(SECTOR);
+    frame.extend_from_slice(&MAGIC);
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(&key);
+    (frame, key)
+}
+
 /// Encodes frame `number`.
 pub(super) fn encode<'a>(
     salt: u64,
     number: u64,
     rows: impl ExactSizeIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
 ) -> Result<Vec<u8>> {
-    let mut frame = Vec::with_capacity(SECTOR);
-    frame.extend_from_slice(&MAGIC);
-    frame.extend_from_slice(&[0; 4]);
-    frame.extend_from_slice(&key(salt, number));
-    record::seal_frame(&mut frame, &key(salt, number), rows)?;
+    let (mut frame, key) = prefix(salt, number);
+    record::seal_frame(&mut frame, &key, rows)?;
     let len = u32::try_from(frame.len() - PREFIX)
         .map_err(|_| Error::new(ErrorKind::TooLarge, "a commit is too large for the journal"))?;
     if let Some(place) = frame.get_mut(4..8) {
@@ -128,6 +135,11 @@ impl Frame {
             .into_iter()
             .map(|(key, value)| (whole(key), value.map(whole)))
             .collect())
+    }
+
+    /// Where the next one may begin.
+    pub(super) fn end(&self) -> u64 {
+        aligned(self.record.end as u64)
     }
 
     /// Whether it is the first in its file.
@@ -172,7 +184,7 @@ pub(super) struct Scanned {
 pub(super) fn scan(file: &[u8], header: &Header) -> Scanned {
     let mut scanned = scan_for(file, Some(header.salt));
     let last = scanned.behind.last().or(scanned.frames.last());
-    let end = last.map_or(START, |frame| aligned(frame.record.end as u64));
+    let end = last.map_or(START, |frame| frame.end());
     scanned.torn = usize::try_from(end).is_ok_and(|end| resembles(file, end, header.salt));
     scanned
 }
@@ -217,7 +229,7 @@ fn scan_for(file: &[u8], salt: Option<u64>) -> Scanned {
             Some(frame) => {
                 whole &= next.is_none_or(|next| next == frame.number);
                 next = frame.number.checked_add(1);
-                at = aligned(frame.record.end as u64);
+                at = frame.end();
                 if whole {
                     scanned.frames.push(frame);
                 } else {

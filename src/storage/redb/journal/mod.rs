@@ -5,6 +5,8 @@ mod file;
 mod frame;
 mod recovery;
 mod salvage;
+#[cfg(feature = "torture")]
+pub(crate) mod torture;
 
 pub(super) use file::{Failed, File};
 pub(super) use frame::LARGEST;
