@@ -1,15 +1,16 @@
-//! The making of a store, ended by a signal at any moment of it: there is a store or there is none
-//! (C7.3). The only migration there is yet, of an empty database to format 1, is a part of it.
+//! The making of a store, or the migration of one, ended by a signal at any moment of it: there is a store or
+//! there is none (C7.3), and what was in it is there (C7.2).
 
 use crate::process::Process;
 use clap::Args;
 use cloakroom::Store;
 use indicatif::ProgressBar;
 use rustix::process::Signal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// Ends processes that make a store.
 #[derive(Args)]
@@ -20,6 +21,21 @@ pub struct Arguments {
     /// Decides the moments; chosen at random if it is not given.
     #[arg(long)]
     seed: Option<u64>,
+    /// They open a store of format 1 instead, and migrate it.
+    #[arg(long)]
+    migrating: bool,
+}
+
+const OLD: &[u8] = include_bytes!("../../tests/fixtures/format-1.redb");
+
+/// A folder in which there is a store of format 1, if it is to be migrated.
+fn folder(migrating: bool) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.redb");
+    if migrating {
+        std::fs::write(&path, OLD).unwrap();
+    }
+    (folder, path)
 }
 
 /// Runs the rounds.
@@ -28,12 +44,14 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
     eprintln!("seed {seed}");
     let mut chance = fastrand::Rng::with_seed(seed);
-    let takes = time_of_making();
+    let takes = time_of_making(arguments.migrating);
+    // What is in the store before anything is added to it.
+    let content = rows(&folder(arguments.migrating).1).unwrap();
+    assert_eq!(content.0 > 0, arguments.migrating);
     let progress = ProgressBar::new(arguments.rounds);
     let (mut whole, mut left, mut broken) = (0, 0, 0);
     for _ in 0..arguments.rounds {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("sessions.redb");
+        let (folder, path) = folder(arguments.migrating);
         let process = start(&path);
         let most = takes.as_micros() as u64 * 5 / 4;
         thread::sleep(Duration::from_micros(chance.u64(..most)));
@@ -46,7 +64,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         drop(process.end());
         whole += u64::from(path.exists());
         left += unfinished(folder.path());
-        broken += u64::from(!opens(&path));
+        broken += u64::from(!opens(&path, content));
         progress.inc(1);
     }
     progress.finish_and_clear();
@@ -65,12 +83,12 @@ fn start(path: &Path) -> Process {
 }
 
 /// From the start of a process to an open store, the slowest of three.
-fn time_of_making() -> Duration {
+fn time_of_making(migrating: bool) -> Duration {
     let mut takes = Duration::ZERO;
     for _ in 0..3 {
-        let folder = tempfile::tempdir().unwrap();
+        let (_folder, path) = folder(migrating);
         let begun = Instant::now();
-        let process = start(&folder.path().join("sessions.redb"));
+        let process = start(&path);
         assert_eq!(process.hear().as_deref(), Some("ready"));
         takes = takes.max(begun.elapsed());
         drop(process.end());
@@ -86,11 +104,18 @@ pub(crate) fn unfinished(folder: &Path) -> u64 {
         .count() as u64
 }
 
-/// Whatever is there or not there, the next one to come has a store that works.
-fn opens(path: &Path) -> bool {
+/// How many sessions and packages there are in a store, which may be new.
+fn rows(path: &Path) -> cloakroom::Result<(u64, u64)> {
+    let check = Store::open(path)?.check()?;
+    Ok((check.sessions, check.packages))
+}
+
+/// Whatever is there or not there, the next one to come has a store that works, with so much in it.
+fn opens(path: &Path, content: (u64, u64)) -> bool {
     let works = || {
         let store = Store::open(path)?;
-        let clean = store.check()?.is_clean();
+        let check = store.check()?;
+        let clean = check.is_clean() && (check.sessions, check.packages) == content;
         let id = store.client_ids().issue();
         let txn = store.begin()?;
         txn.session(&id)?.pkg("p").insert("k", 1)?;

@@ -32,6 +32,13 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
     assert!(figure(&line, "commits") > 0, "{line}");
 }
 
+// C7.2
+#[test]
+fn a_store_whose_migration_was_ended_has_all_that_was_in_it() {
+    let line = torture(&["making", "--migrating", "--rounds", "15"]);
+    assert!(line.contains("broken 0"), "{line}");
+}
+
 // C7.3
 #[test]
 fn a_store_whose_making_was_ended_is_whole_or_not_there() {
