@@ -155,6 +155,9 @@ fn ways_of(before: &Spec, t: T, answer: &Result<()>, struck: bool) -> Vec<Spec> 
     match answer {
         Ok(()) if foretold == Outcome::Committed => vec![after],
         Err(error) if error.is_conflict() && foretold == Outcome::Conflict => vec![without],
+        // Where a checkpoint failed between two members, their snapshots went with it: what cannot be compared
+        // with its snapshot any more counts as a change.
+        Err(error) if error.is_conflict() && struck => vec![without],
         Err(error) => match error.kind() {
             ErrorKind::OutcomeUnknown => vec![after, without],
             ErrorKind::NotWritten | ErrorKind::Unavailable => vec![without],
