@@ -95,6 +95,7 @@
 //! - `axum` (default): the extractor [`Session`] and `Error: IntoResponse`; implies `http`.
 //! - `http`: the layer `http::SessionLayer` for any tower service.
 
+mod block_on;
 mod client_id;
 mod clock;
 mod contain;

@@ -1,5 +1,6 @@
 //! The handles that people hold: a session, its packages, their values. Knows no cookies.
 
+use crate::block_on::block_on;
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
@@ -75,7 +76,7 @@ impl Txn {
     ///
     /// [`Closed`](ErrorKind::Closed) once the transaction has ended.
     pub fn session(&self, id: &ClientId) -> Result<Session> {
-        pollster::block_on(self.visit(Some(id)))
+        block_on(self.visit(Some(id)))
     }
 
     /// [`session`](Self::session) as a future, for storage that has to wait.

@@ -17,6 +17,7 @@ const ORDER: &[&str] = &[
     "error",
     "clock",
     "contain",
+    "block_on",
     "value",
     "client_id",
     "expiry",

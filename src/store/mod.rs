@@ -12,6 +12,7 @@ pub use check::Check;
 pub use salvage::Salvage;
 pub use statistics::Statistics;
 
+use crate::block_on::block_on;
 use crate::client_id::{ClientIds, ClientKey};
 use crate::container::{Configure, Container, ContainerSettings, no_such_container, room};
 use crate::error::{Error, ErrorKind, Result};
@@ -155,9 +156,9 @@ impl Store {
     ) -> Result<T, E> {
         let mut attempts = Attempts::new(self);
         loop {
-            let txn = pollster::block_on(attempts.begin(self))?;
+            let txn = block_on(attempts.begin(self))?;
             let value = f(&txn)?;
-            match pollster::block_on(txn.commit_for(None)) {
+            match block_on(txn.commit_for(None)) {
                 Ok(_) => return Ok(value),
                 Err(failure) => attempts.failed(failure)?,
             }

@@ -21,6 +21,7 @@ pub(crate) use state::{State, SubjectId};
 pub(crate) use turns::{Turn, Turns};
 pub(crate) use worker::Worker;
 
+use crate::block_on::block_on;
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{Limits, Snapshot};
@@ -94,7 +95,7 @@ impl Transaction {
     ///
     /// Where [too much waits](crate::StoreBuilder::max_waiting_commits), it waits for room first.
     pub fn commit(self) -> Result<()> {
-        pollster::block_on(self.commit_async())
+        block_on(self.commit_async())
     }
 
     /// [`commit`](Self::commit) as a future, for any runtime or none. Dropped before the changes are

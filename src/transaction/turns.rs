@@ -359,6 +359,7 @@ impl Drop for Wait {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block_on::block_on;
 
     const LONG: Duration = Duration::from_secs(3600);
 
@@ -429,7 +430,7 @@ mod tests {
             let turns = turns.clone();
             std::thread::spawn(move || turns.keep_deadlines())
         };
-        let late = pollster::block_on(turns.hold(session(1), Duration::from_millis(1)));
+        let late = block_on(turns.hold(session(1), Duration::from_millis(1)));
         assert!(late.is_none());
         turns.close();
         keeper.join().unwrap();
@@ -460,7 +461,7 @@ mod tests {
         let short = Duration::from_millis(1);
         let mut first = turns.pass(session(1), short);
         assert!(poll_with(&mut first, &startled).is_pending());
-        assert!(pollster::block_on(turns.hold(session(1), short)).is_none());
+        assert!(block_on(turns.hold(session(1), short)).is_none());
 
         let mut second = turns.pass(session(1), LONG);
         assert!(poll_with(&mut second, &startled).is_pending());

@@ -1,16 +1,18 @@
-//! Rows that are durable in the journal but not yet in redb: in memory, in the order of their keys, each
-//! in as many versions as somebody may still read. One thread writes; nobody who reads waits for it.
+//! Rows that are durable in the journal but not yet in redb: in memory, each in as many versions as
+//! somebody may still read. One thread writes; who reads waits for it only while it puts in a row of
+//! those that share a lock with theirs.
 
 use crate::client_id::ClientKey;
 use crate::storage::ContainerId;
 use crate::storage::record::session_key;
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use crossbeam_skiplist::SkipMap;
+use crossbeam_skiplist::SkipSet;
 use dashmap::DashMap;
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What an entry takes besides its key and its value, about.
 const OVERHEAD: usize = 160;
@@ -61,8 +63,14 @@ impl Home {
 }
 
 /// Where a row is: a byte that names its database and its tree, then its key there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RowKey(Box<[u8]>);
+
+impl Borrow<[u8]> for RowKey {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 impl RowKey {
     /// The key of a session's row in [`Tree::Sessions`].
@@ -147,46 +155,56 @@ impl Row {
     }
 }
 
-/// What one commit made of a row, and what was there before it, for those who still read that.
-#[derive(Debug)]
+/// What one commit made of a row.
+#[derive(Clone, Debug)]
 struct Version {
     number: u64,
     value: Option<Bytes>,
-    earlier: Option<Arc<Version>>,
 }
 
 impl Version {
     fn weight(&self) -> usize {
         size_of::<Self>() + self.value.as_ref().map_or(0, Bytes::len)
     }
-
-    fn weight_of(mut version: Option<&Arc<Self>>) -> usize {
-        let mut sum = 0;
-        while let Some(this) = version {
-            sum += this.weight();
-            version = this.earlier.as_ref();
-        }
-        sum
-    }
 }
 
-impl Drop for Version {
-    /// One by one: a row that was changed often while somebody reads an old version has a long tail.
-    fn drop(&mut self) {
-        let mut earlier = self.earlier.take();
-        while let Some(mut version) = earlier.and_then(Arc::into_inner) {
-            earlier = version.earlier.take();
+/// What became of a row, and what it was before, for those who still read that.
+#[derive(Debug)]
+struct Versions {
+    newest: Version,
+    /// By ascending number.
+    earlier: Vec<Version>,
+}
+
+impl Versions {
+    /// Puts another version on top; tells what all weigh more, and what less.
+    fn push(&mut self, version: Version, oldest: u64) -> (usize, usize) {
+        let more = version.weight();
+        let before = std::mem::replace(&mut self.newest, version);
+        if before.number == self.newest.number {
+            return (more, before.weight());
         }
+        let mut less = 0;
+        if before.number <= oldest {
+            less = self.earlier.drain(..).map(|version| version.weight()).sum();
+        }
+        self.earlier.push(before);
+        (more, less)
+    }
+
+    fn as_of(&self, number: u64) -> Option<Option<Bytes>> {
+        let newest_first = std::iter::once(&self.newest).chain(self.earlier.iter().rev());
+        let mut visible = newest_first.skip_while(|version| version.number > number);
+        visible.next().map(|version| version.value.clone())
     }
 }
 
 /// The rows of the commits between two checkpoints.
 #[derive(Default)]
 pub(super) struct Generation {
-    /// Those that are looked for in their order, too.
-    ordered: SkipMap<Box<[u8]>, ArcSwap<Version>>,
-    /// Those of packages: most of all, and only looked up.
-    packages: DashMap<Box<[u8]>, ArcSwap<Version>>,
+    rows: DashMap<Box<[u8]>, Versions>,
+    /// The keys of those that are looked for in their order, too: all but the packages, which are most.
+    ordered: SkipSet<Box<[u8]>>,
     weight: AtomicUsize,
 }
 
@@ -195,59 +213,31 @@ impl Generation {
     /// the row's last version, so that what was before that can go. For the writer alone.
     pub(super) fn put(&self, row: Row, number: u64, oldest: u64) {
         let Row { key, value } = row;
-        let version = |earlier| Version {
-            number,
-            value: value.clone(),
-            earlier,
-        };
-        let is_package = matches!(key.split(), Some((Tree::Packages, _)));
-        let change = |versions: &ArcSwap<Version>| {
-            let newest = versions.load_full();
-            let (earlier, gone) = if newest.number == number {
-                (newest.earlier.clone(), newest.weight())
-            } else if newest.number > oldest || newest.earlier.is_none() {
-                (Some(newest), 0)
-            } else {
-                let gone = Version::weight_of(newest.earlier.as_ref());
-                let kept = Version {
-                    number: newest.number,
-                    value: newest.value.clone(),
-                    earlier: None,
-                };
-                (Some(Arc::new(kept)), gone)
-            };
-            let version = version(earlier);
-            self.weight.fetch_add(version.weight(), Ordering::Relaxed);
-            self.weight.fetch_sub(gone, Ordering::Relaxed);
-            versions.store(Arc::new(version));
-        };
-        let found = if is_package {
-            let versions = self.packages.get(key.as_bytes());
-            versions.map(|versions| change(&versions))
+        let version = Version { number, value };
+        let (more, less) = if let Some(mut versions) = self.rows.get_mut(key.as_bytes()) {
+            versions.push(version, oldest)
         } else {
-            let entry = self.ordered.get(key.as_bytes());
-            entry.map(|entry| change(entry.value()))
-        };
-        if found.is_none() {
-            let version = version(None);
             let weight = OVERHEAD + key.as_bytes().len() + version.weight();
-            self.weight.fetch_add(weight, Ordering::Relaxed);
-            let versions = ArcSwap::from_pointee(version);
-            if is_package {
-                self.packages.insert(key.0, versions);
-            } else {
-                self.ordered.insert(key.0, versions);
+            let versions = Versions {
+                newest: version,
+                earlier: Vec::new(),
+            };
+            let is_package = matches!(key.split(), Some((Tree::Packages, _)));
+            // Whoever finds the key in its order looks for the row next.
+            let in_order = (!is_package).then(|| key.0.clone());
+            self.rows.insert(key.0, versions);
+            if let Some(key) = in_order {
+                self.ordered.insert(key);
             }
-        }
+            (weight, 0)
+        };
+        self.weight.fetch_add(more, Ordering::Relaxed);
+        self.weight.fetch_sub(less, Ordering::Relaxed);
     }
 
     /// The row as of a commit: `None` where this generation does not say, `Some(None)` where it was removed.
     pub(super) fn get(&self, key: &[u8], number: u64) -> Option<Option<Bytes>> {
-        if let Some(versions) = self.packages.get(key) {
-            return as_of(&versions, number);
-        }
-        let entry = self.ordered.get(key)?;
-        as_of(entry.value(), number)
+        self.rows.get(key)?.as_of(number)
     }
 
     /// The rows of a range as of a commit, in order, removed ones too; none of packages.
@@ -256,32 +246,30 @@ impl Generation {
         range: KeyRange,
         number: u64,
     ) -> impl Iterator<Item = (Box<[u8]>, Option<Bytes>)> {
-        self.ordered.range(range).filter_map(move |entry| {
-            let value = as_of(entry.value(), number)?;
-            Some((entry.key().clone(), value))
+        self.ordered.range(range).filter_map(move |key| {
+            let value = self.get(key.value(), number)?;
+            Some((key.value().clone(), value))
         })
     }
 
     /// All rows as of a commit, tree by tree in the order of their keys.
-    pub(super) fn rows(&self, number: u64) -> impl Iterator<Item = Row> + '_ {
-        let row = move |key: &[u8], versions: &ArcSwap<Version>| {
+    pub(super) fn rows(&self, number: u64) -> Vec<Row> {
+        let row = |key: &[u8], versions: &Versions| {
             Some(Row {
                 key: RowKey(key.into()),
-                value: as_of(versions, number)?,
+                value: versions.as_of(number)?,
             })
         };
-        let packages = self.packages.iter();
-        let mut packages: Vec<Row> = packages
+        let rows = self.rows.iter();
+        let mut rows: Vec<Row> = rows
             .filter_map(|entry| row(entry.key(), entry.value()))
             .collect();
-        packages.sort_unstable_by(|a, b| a.key.0.cmp(&b.key.0));
-        let ordered = self.ordered.iter();
-        let ordered = ordered.filter_map(move |entry| row(entry.key(), entry.value()));
-        ordered.chain(packages)
+        rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        rows
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.ordered.is_empty() && self.packages.is_empty()
+        self.weight() == 0
     }
 
     /// About how many bytes of memory it takes.
@@ -290,16 +278,43 @@ impl Generation {
     }
 }
 
-fn as_of(versions: &ArcSwap<Version>, number: u64) -> Option<Option<Bytes>> {
-    let newest = versions.load();
-    let mut version = Some(&**newest);
-    while let Some(this) = version {
-        if this.number <= number {
-            return Some(this.value.clone());
-        }
-        version = this.earlier.as_deref();
+/// What a group of commits did so far, which nobody else sees.
+#[derive(Default)]
+pub(super) struct Pending(Mutex<BTreeMap<RowKey, Option<Bytes>>>);
+
+impl Pending {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RowKey, Option<Bytes>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    None
+
+    pub(super) fn put(&self, row: Row) {
+        self.lock().insert(row.key, row.value);
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        self.lock().get(key).cloned()
+    }
+
+    /// As [`Generation::range`].
+    pub(super) fn range(&self, range: KeyRange) -> Vec<(Box<[u8]>, Option<Bytes>)> {
+        let rows = self.lock();
+        let rows = rows.range::<[u8], _>((
+            range.0.as_ref().map(|key| &**key),
+            range.1.as_ref().map(|key| &**key),
+        ));
+        rows.map(|(key, value)| (key.0.clone(), value.clone()))
+            .collect()
+    }
+
+    /// One row for each key, by ascending key, however many members of the group changed it.
+    pub(super) fn rows(&self) -> Vec<Row> {
+        let rows = self.lock();
+        let row = |(key, value): (&RowKey, &Option<Bytes>)| Row {
+            key: key.clone(),
+            value: value.clone(),
+        };
+        rows.iter().map(row).collect()
+    }
 }
 
 #[cfg(test)]
@@ -383,11 +398,9 @@ mod tests {
             let key = RowKey::new(Home::File, tree, &[n as u8]);
             generation.put(Row { key, value: None }, 1, 0);
         }
-        let trees: Vec<_> = generation
-            .rows(1)
-            .map(|row| row.key.split().unwrap().0)
-            .collect();
-        assert_eq!(trees, [Tree::Sessions, Tree::Owners, Tree::Packages]);
+        let rows = generation.rows(1);
+        let trees: Vec<_> = rows.iter().map(|row| row.key.split().unwrap().0).collect();
+        assert_eq!(trees, [Tree::Sessions, Tree::Packages, Tree::Owners]);
         assert_eq!(RowKey::parse(&[0x84]), None);
         assert_eq!(RowKey::parse(&[]), None);
     }

@@ -104,9 +104,8 @@ impl Group<'_> {
                 self.touch(&touch)?;
             }
         }
-        // One row for each key, however many members changed it.
         let pending = self.layers.pending.iter();
-        let rows = pending.flat_map(|pending| pending.rows(self.layers.number));
+        let rows = pending.flat_map(|pending| pending.rows());
         let (file, memory) = rows.partition(|row| row.key.home() == Home::File);
         (self.written.file, self.written.memory) = (file, memory);
         Ok(left.collect())
@@ -168,7 +167,7 @@ impl Group<'_> {
     fn put(&mut self, row: Row) {
         self.written.writes_to_file |= row.key.home() == Home::File;
         if let Some(pending) = &self.layers.pending {
-            pending.put(row, self.layers.number, self.layers.number);
+            pending.put(row);
         }
     }
 

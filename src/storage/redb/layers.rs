@@ -2,7 +2,7 @@
 //! hides what is older.
 
 use super::failure::guarded;
-use super::generation::{Generation, Home, RowKey, Tree};
+use super::generation::{Generation, Home, Pending, RowKey, Tree};
 use super::tables::{Reader, owner_key, session_of};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -18,8 +18,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(super) struct Layers {
     pub(super) number: u64,
-    /// For a group of commits alone: what it did so far, which nobody else sees.
-    pub(super) pending: Option<Arc<Generation>>,
+    /// For a group of commits alone.
+    pub(super) pending: Option<Arc<Pending>>,
     /// The rows of the commits since the last checkpoint began.
     pub(super) active: Arc<Generation>,
     /// Those that a checkpoint is writing to redb.
@@ -53,18 +53,19 @@ type Rows<'a, const N: usize> = Box<dyn Iterator<Item = Result<([u8; N], Option<
 impl Layers {
     /// Newest first.
     fn generations(&self) -> impl Iterator<Item = &Generation> {
-        let pending = self.pending.iter();
-        pending
-            .chain([&self.active])
-            .chain(&self.frozen)
+        let generations = std::iter::once(&self.active).chain(&self.frozen);
+        generations
             .map(|generation| &**generation)
             .filter(|generation| !generation.is_empty())
     }
 
     /// What the generations say of a row; `None` where it is as redb has it.
     fn over_redb(&self, key: &[u8]) -> Option<Option<Bytes>> {
-        let mut generations = self.generations();
-        generations.find_map(|generation| generation.get(key, self.number))
+        let pending = self.pending.as_ref();
+        pending.and_then(|pending| pending.get(key)).or_else(|| {
+            let mut generations = self.generations();
+            generations.find_map(|generation| generation.get(key, self.number))
+        })
     }
 
     pub(super) fn session(
@@ -187,14 +188,18 @@ impl Layers {
     ) -> Merged<'a, N> {
         let start = from.as_ref().map(|key| RowKey::new(home, tree, key));
         let end = RowKey::new(home, tree, &to);
+        let range = || {
+            let start = start.clone().map(RowKey::into_bytes);
+            (start, Bound::Included(end.clone().into_bytes()))
+        };
+        let row = |(key, value): (Box<[u8]>, _)| Some(Ok((*key.last_chunk()?, value)));
         let mut layers = Vec::new();
+        if let Some(pending) = &self.pending {
+            let rows = pending.range(range()).into_iter().filter_map(row);
+            layers.push((Box::new(rows) as Rows<'a, N>).peekable());
+        }
         for generation in self.generations() {
-            let range = (
-                start.clone().map(RowKey::into_bytes),
-                Bound::Included(end.clone().into_bytes()),
-            );
-            let rows = generation.range(range, self.number);
-            let rows = rows.filter_map(|(key, value)| Some(Ok((*key.last_chunk()?, value))));
+            let rows = generation.range(range(), self.number).filter_map(row);
             layers.push((Box::new(rows) as Rows<'a, N>).peekable());
         }
         layers.push(below.peekable());

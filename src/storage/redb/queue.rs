@@ -63,6 +63,17 @@ impl CommitJob {
         self.call(outcome);
     }
 
+    /// Answers all of a group; the room that they took is free before the first is told.
+    pub(super) fn answer_all(mut answers: Vec<(Self, Outcome)>) {
+        let stays = |outcome: &Outcome| matches!(outcome, Outcome::Stale(..));
+        let leaving = answers.iter_mut().filter(|(_, outcome)| !stays(outcome));
+        let seats = leaving.filter_map(|(job, _)| job.seat.take());
+        drop(seats.reduce(Seat::with));
+        for (job, outcome) in answers {
+            job.answer(outcome);
+        }
+    }
+
     /// Whoever waits runs code of his own when he is woken; a panic in it must reach nobody else.
     fn call(&mut self, mut outcome: Outcome) {
         let seat = self.seat.take();
@@ -149,17 +160,29 @@ impl Waiting {
     }
 }
 
-/// Room that a commit takes, until its outcome is certain.
+/// Room that commits take, until their outcome is certain.
 struct Seat {
     queue: Arc<Queue>,
+    commits: usize,
     bytes: usize,
+}
+
+impl Seat {
+    /// Both as one.
+    fn with(mut self, mut other: Self) -> Self {
+        self.commits += std::mem::take(&mut other.commits);
+        self.bytes += std::mem::take(&mut other.bytes);
+        self
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut state = self.queue.lock();
-        state.room.leave(self.bytes);
-        self.queue.admit(state);
+        if self.commits > 0 {
+            let mut state = self.queue.lock();
+            state.room.leave(self.commits, self.bytes);
+            self.queue.admit(state);
+        }
     }
 }
 
@@ -257,6 +280,7 @@ impl Queue {
     fn seat(self: &Arc<Self>, bytes: usize) -> Seat {
         Seat {
             queue: self.clone(),
+            commits: 1,
             bytes,
         }
     }

@@ -38,9 +38,10 @@ impl Room {
         true
     }
 
-    pub(super) fn leave(&mut self, bytes: usize) {
-        debug_assert!(self.commits > 0 && self.bytes >= bytes, "left twice");
-        self.commits = self.commits.saturating_sub(1);
+    pub(super) fn leave(&mut self, commits: usize, bytes: usize) {
+        let is_theirs = self.commits >= commits && self.bytes >= bytes;
+        debug_assert!(is_theirs, "left twice");
+        self.commits = self.commits.saturating_sub(commits);
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
@@ -59,7 +60,7 @@ mod tests {
         assert!(room.enter(40));
         assert!(room.enter(60));
         assert!(!room.enter(1), "bytes");
-        room.leave(60);
+        room.leave(1, 60);
         assert!(room.enter(1));
         assert!(room.enter(1));
         assert!(!room.enter(0), "commits");
@@ -71,10 +72,10 @@ mod tests {
         let mut room = room(3, 100);
         assert!(room.enter(1));
         assert!(!room.enter(101));
-        room.leave(1);
+        room.leave(1, 1);
         assert!(room.enter(101));
         assert!(!room.enter(0));
-        room.leave(101);
+        room.leave(1, 101);
         assert_eq!((room.commits, room.bytes), (0, 0));
     }
 
@@ -83,7 +84,7 @@ mod tests {
         let mut room = room(0, 0);
         assert!(room.enter(7));
         assert!(!room.enter(0));
-        room.leave(7);
+        room.leave(1, 7);
         assert!(room.enter(7));
     }
 }

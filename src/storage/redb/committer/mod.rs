@@ -397,9 +397,7 @@ impl Committer {
         if self.rules.in_the_foreground && wrote {
             self.give_tasks();
         }
-        for (job, outcome) in answers {
-            job.answer(outcome);
-        }
+        CommitJob::answer_all(answers);
         if !left.is_empty() {
             self.commit(left, Besides::default());
         }
