@@ -306,14 +306,10 @@ impl Pending {
             .collect()
     }
 
-    /// One row for each key, by ascending key, however many members of the group changed it.
-    pub(super) fn rows(&self) -> Vec<Row> {
-        let rows = self.lock();
-        let row = |(key, value): (&RowKey, &Option<Bytes>)| Row {
-            key: key.clone(),
-            value: value.clone(),
-        };
-        rows.iter().map(row).collect()
+    /// Takes out one row for each key, by ascending key, however many members of the group changed it.
+    pub(super) fn take(&self) -> impl Iterator<Item = Row> + use<> {
+        let rows = std::mem::take(&mut *self.lock());
+        rows.into_iter().map(|(key, value)| Row { key, value })
     }
 }
 

@@ -105,7 +105,7 @@ impl Group<'_> {
             }
         }
         let pending = self.layers.pending.iter();
-        let rows = pending.flat_map(|pending| pending.rows());
+        let rows = pending.flat_map(|pending| pending.take());
         let (file, memory) = rows.partition(|row| row.key.home() == Home::File);
         (self.written.file, self.written.memory) = (file, memory);
         Ok(left.collect())

@@ -436,6 +436,9 @@ impl Committer {
             return Ok(());
         }
         if self.shared.bugs.shows_early() {
+            let rows = written.file.iter().chain(&written.memory);
+            let pending = layers.pending.iter();
+            pending.for_each(|pending| rows.clone().for_each(|row| pending.put(row.clone())));
             self.show(layers.clone());
         }
         let Some((journal, _)) = &mut self.journal else {

@@ -16,6 +16,8 @@ use std::sync::Arc;
 const LEAST: u64 = 64 << 10;
 /// The most that it grows by at once.
 const MOST: u64 = 8 << 20;
+/// How much memory for a frame is kept for the next one at most.
+const KEPT: usize = 1 << 20;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Why a frame was not appended.
@@ -46,6 +48,8 @@ pub(in crate::storage::redb) struct File {
     allocated: u64,
     /// How large it shall become.
     largest: u64,
+    /// The last frame; its memory is used again.
+    frame: Vec<u8>,
 }
 
 fn failed(error: io::Error) -> Error {
@@ -90,15 +94,17 @@ impl File {
     /// Writes a frame and syncs it.
     pub(super) fn append(&mut self, number: u64, rows: &[Row]) -> Result<(), Failed> {
         let rows = rows.iter().map(Row::as_parts);
-        let frame = frame::encode(self.salt, number, rows).map_err(Failed::NoRoom)?;
-        let end = self.end + frame.len() as u64;
+        frame::encode_into(&mut self.frame, self.salt, number, rows).map_err(Failed::NoRoom)?;
+        let end = self.end + self.frame.len() as u64;
         guarded(|| self.allocate(end)).map_err(Failed::NoRoom)?;
         guarded(|| {
-            self.write(self.end, &frame)?;
+            self.write(self.end, &self.frame)?;
             self.sync()
         })
         .map_err(Failed::Unknown)?;
         self.end = aligned(end);
+        self.frame.truncate(KEPT);
+        self.frame.shrink_to(KEPT);
         Ok(())
     }
 
@@ -164,6 +170,7 @@ impl<'a> Making<'a> {
             end: START,
             allocated: 0,
             largest,
+            frame: Vec::new(),
         };
         file.allocate(LEAST)?;
         Ok(Self {
@@ -178,10 +185,10 @@ impl<'a> Making<'a> {
     pub(super) fn copy(&mut self, recovered: &Recovered) -> Result<()> {
         for (number, rows) in &recovered.frames {
             let parts = rows.iter().map(|(k, v)| (&**k, v.as_deref()));
-            let frame = frame::encode(self.file.salt, *number, parts)?;
-            let end = self.file.end + frame.len() as u64;
+            frame::encode_into(&mut self.file.frame, self.file.salt, *number, parts)?;
+            let end = self.file.end + self.file.frame.len() as u64;
             self.file.allocate(end)?;
-            self.file.write(self.file.end, &frame)?;
+            self.file.write(self.file.end, &self.file.frame)?;
             self.file.end = aligned(end);
             self.copied = *number;
         }

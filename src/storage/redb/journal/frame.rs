@@ -91,29 +91,42 @@ fn key(salt: u64, number: u64) -> [u8; 16] {
 }
 
 /// What a frame begins with, but for its length; and what its checksum covers besides its rows.
-pub(super) fn prefix(salt: u64, number: u64) -> (Vec<u8>, [u8; 16]) {
+pub(super) fn prefix(frame: &mut Vec<u8>, salt: u64, number: u64) -> [u8; 16] {
     let key = key(salt, number);
-    let mut frame = Vec::with_capacity(SECTOR);
     frame.extend_from_slice(&MAGIC);
     frame.extend_from_slice(&[0; 4]);
     frame.extend_from_slice(&key);
-    (frame, key)
+    key
 }
 
 /// Encodes frame `number`.
+#[cfg(any(test, feature = "torture"))]
 pub(super) fn encode<'a>(
     salt: u64,
     number: u64,
     rows: impl ExactSizeIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
 ) -> Result<Vec<u8>> {
-    let (mut frame, key) = prefix(salt, number);
-    record::seal_frame(&mut frame, &key, rows)?;
+    let mut frame = Vec::new();
+    encode_into(&mut frame, salt, number, rows)?;
+    Ok(frame)
+}
+
+/// Encodes frame `number` in the place of what `frame` holds.
+pub(super) fn encode_into<'a>(
+    frame: &mut Vec<u8>,
+    salt: u64,
+    number: u64,
+    rows: impl ExactSizeIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+) -> Result<()> {
+    frame.clear();
+    let key = prefix(frame, salt, number);
+    record::seal_frame(frame, &key, rows)?;
     let len = u32::try_from(frame.len() - PREFIX)
         .map_err(|_| Error::new(ErrorKind::TooLarge, "a commit is too large for the journal"))?;
     if let Some(place) = frame.get_mut(4..8) {
         place.copy_from_slice(&len.to_le_bytes());
     }
-    Ok(frame)
+    Ok(())
 }
 
 /// A frame in a file.

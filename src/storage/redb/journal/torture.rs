@@ -124,7 +124,8 @@ fn changed(data: &[u8]) {
 
 /// The frame of any rows at all, or of what are none.
 fn frame(header: &Header, number: u64, rows: &[u8]) -> Vec<u8> {
-    let (mut frame, key) = prefix(header.salt, number);
+    let mut frame = Vec::new();
+    let key = prefix(&mut frame, header.salt, number);
     let record = seal_raw(Kind::Frame, &key, rows);
     let len = u32::try_from(record.len()).unwrap_or_default();
     put(&mut frame, 4, &len.to_le_bytes());
