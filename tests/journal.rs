@@ -906,3 +906,66 @@ fn a_damaged_page_that_keeps_a_checkpoint_from_being_made_keeps_nobody_from_the_
     drop(store.close());
     assert_eq!(read(&place.open()), values);
 }
+
+// C5.3
+#[cfg(feature = "torture")]
+#[test]
+fn a_commit_too_large_for_a_frame_is_refused_and_leaves_no_trace() {
+    let place = Place::new();
+    let store = builder().groups_of_at_most(64 << 10);
+    let store = store.open(place.path()).unwrap();
+    let id = store.client_ids().issue();
+    put(&store, &id, 1);
+    let txn = store.begin().unwrap();
+    let session = txn.session(&id).unwrap();
+    session.pkg("p").insert("n", 2).unwrap();
+    let half = "x".repeat(40 << 10);
+    for package in ["a", "b"] {
+        session.pkg(package).insert("half", &half).unwrap();
+    }
+    let error = txn.commit().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+    assert_eq!(get(&store, &id), Some(1));
+    put(&store, &id, 3);
+    assert_eq!(get(&store, &id), Some(3));
+    let image = place.image();
+    drop(store);
+    place.restore(&image);
+    assert_eq!(get(&place.open(), &id), Some(3));
+}
+
+// C2.2
+#[cfg(feature = "torture")]
+#[test]
+fn commits_that_do_not_fit_in_one_frame_go_into_the_next() {
+    const MANY: u64 = 40;
+    let place = Place::new();
+    let store = builder().groups_of_at_most(64 << 10);
+    let store = store.open(place.path()).unwrap();
+    let ids: Vec<_> = (0..MANY).map(|_| store.client_ids().issue()).collect();
+    let commits = ids.iter().zip(0_u64..).map(|(id, n)| {
+        let txn = store.begin().unwrap();
+        let package = txn.session(id).unwrap().pkg("p");
+        package.insert("n", n).unwrap();
+        package.insert("text", "x".repeat(20 << 10)).unwrap();
+        txn
+    });
+    let commits: Vec<_> = commits.collect();
+    std::thread::scope(|scope| {
+        for txn in commits {
+            scope.spawn(|| txn.commit().unwrap());
+        }
+    });
+    let file = &place.image()[&active(&place.image())];
+    for at in frames(file) {
+        let len = u32::from_le_bytes(file[at + 4..at + 8].try_into().unwrap());
+        assert!(len < 65 << 10, "a frame of {len} bytes");
+    }
+    let image = place.image();
+    drop(store);
+    place.restore(&image);
+    let store = place.open();
+    for (id, n) in ids.iter().zip(0..) {
+        assert_eq!(get(&store, id), Some(n));
+    }
+}

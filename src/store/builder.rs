@@ -70,6 +70,7 @@ impl Default for StoreBuilder {
                 memory: 128 << 20,
                 interval: Duration::from_secs(60),
                 in_the_foreground: false,
+                largest_group: 512 << 20,
             },
             new_sessions: None,
             implicit_sweeps: true,
@@ -335,6 +336,15 @@ impl StoreBuilder {
         self.journal.memory = 2 * bytes;
         self.journal.interval = Duration::from_secs(1 << 30);
         self.journal.in_the_foreground = true;
+        self
+    }
+
+    /// Lets a group of commits write so many bytes of rows at most.
+    #[cfg(feature = "torture")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn groups_of_at_most(mut self, bytes: usize) -> Self {
+        self.journal.largest_group = bytes;
         self
     }
 

@@ -2,7 +2,6 @@
 
 use super::Tally;
 use super::generation::{Generation, Home, Row, RowKey, Tree};
-use super::journal::LARGEST;
 use super::layers::Layers;
 use super::queue::CommitJob;
 use super::tables::owner_key;
@@ -27,8 +26,9 @@ pub(super) struct Group<'a> {
     pub(super) quota: Option<&'a mut Quota>,
     /// Containers that were unregistered, whose rows are being removed.
     pub(super) retired: &'a [(ContainerId, u64)],
-    /// How much it writes so far.
+    /// How much it writes so far, and may write at most.
     pub(super) bytes: usize,
+    pub(super) most_bytes: usize,
     pub(super) written: Written,
 }
 
@@ -137,9 +137,10 @@ impl Group<'_> {
         let founded = writes.founded;
         let rows = rows_of(writes)?;
         let bytes = rows.iter().map(Row::len).sum::<usize>();
-        if self.bytes + bytes > LARGEST {
+        if self.bytes + bytes > self.most_bytes {
             if self.bytes == 0 {
-                return Ok(Some(Outcome::Failed(too_large(), None)));
+                let error = too_large(bytes, self.most_bytes);
+                return Ok(Some(Outcome::Failed(error, None)));
             }
             job.give_back(set);
             return Ok(None);
@@ -204,10 +205,10 @@ fn too_many_sessions() -> Error {
     )
 }
 
-fn too_large() -> Error {
+fn too_large(bytes: usize, most: usize) -> Error {
     Error::new(
         ErrorKind::TooLarge,
-        format!("the commit is too large: {LARGEST} bytes at most"),
+        format!("the commit is too large: {bytes} bytes, of {most} bytes at most"),
     )
 }
 

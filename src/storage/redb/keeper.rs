@@ -155,7 +155,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const NEVER: Duration = Duration::from_secs(86_400);
 
 enum Job {
-    Task(Databases, Task),
+    Task(Box<(Databases, Task)>),
     /// Rows that are in redb, to be let go when nobody reads them any more: that takes a while.
     Bury(Arc<Generation>),
 }
@@ -192,7 +192,8 @@ impl Keeper {
     /// Lends it the databases for a task. If it has ended, both go.
     pub(super) fn lend(&self, databases: Databases, task: Task) -> Result<()> {
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
-        jobs.send(Job::Task(databases, task)).map_err(|_| stopped())
+        let job = Job::Task(Box::new((databases, task)));
+        jobs.send(job).map_err(|_| stopped())
     }
 
     pub(super) fn bury(&self, generation: Arc<Generation>) {
@@ -234,7 +235,8 @@ fn run(queue: &Receiver<Job>, report: &Sender<Returned>, shared: &Weak<Shared>) 
         };
         match job {
             Job::Bury(generation) => graves.push(generation),
-            Job::Task(databases, task) => {
+            Job::Task(lent) => {
+                let (databases, task) = *lent;
                 let Some(shared) = shared.upgrade() else {
                     return;
                 };
@@ -245,5 +247,32 @@ fn run(queue: &Receiver<Job>, report: &Sender<Returned>, shared: &Weak<Shared>) 
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread::sleep;
+    use std::time::Instant;
+
+    #[test]
+    fn what_nobody_reads_is_let_go_although_more_keeps_coming() {
+        let keeper = Keeper::start(Weak::new()).unwrap();
+        let read = Arc::new(Generation::default());
+        let held = Arc::downgrade(&read);
+        keeper.bury(read.clone());
+        let flood = |time: Duration, is_over: &dyn Fn() -> bool| {
+            let end = Instant::now() + time;
+            while !is_over() && Instant::now() < end {
+                keeper.bury(Arc::default());
+                sleep(Duration::from_millis(5));
+            }
+        };
+        flood(2 * LOOK, &|| held.strong_count() < 2);
+        assert_eq!(held.strong_count(), 2, "somebody reads it");
+        drop(read);
+        flood(Duration::from_secs(30), &|| held.strong_count() == 0);
+        assert_eq!(held.strong_count(), 0);
     }
 }

@@ -136,6 +136,8 @@ pub(crate) struct JournalRules {
     pub(crate) interval: Duration,
     /// Checkpoints are made between commits, not beside them.
     pub(crate) in_the_foreground: bool,
+    /// Bytes of rows that a group writes at most, with its touches well below what a record may take.
+    pub(crate) largest_group: usize,
 }
 
 impl JournalRules {

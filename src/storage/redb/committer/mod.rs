@@ -344,6 +344,7 @@ impl Committer {
             quota: self.quota.as_mut(),
             retired: &self.retired,
             bytes: 0,
+            most_bytes: self.rules.largest_group,
             written: Written::default(),
         };
         let mut answers = Vec::with_capacity(jobs.len());

@@ -17,8 +17,6 @@ pub(super) const START: u64 = 4096;
 const MAGIC: [u8; 4] = *b"CLOK";
 /// Magic, length of the record, salt, number.
 const PREFIX: usize = 24;
-/// How many bytes of rows a group may write at most: with its touches, well below what a record may take.
-pub(crate) const LARGEST: usize = 512 << 20;
 
 /// What a journal file says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,6 @@ mod salvage;
 pub(crate) mod torture;
 
 pub(super) use file::{Failed, File};
-pub(super) use frame::LARGEST;
 pub(super) use recovery::{FrameRows, Recovered, left_over, read, remove};
 pub(super) use salvage::{Known, salvage};
 
