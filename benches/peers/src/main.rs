@@ -1,5 +1,7 @@
 //! cloakroom beside what else one could keep sessions in, all in one run.
 
+mod beside;
+mod checkpoint;
 mod durable_commits;
 mod engine;
 mod engines;
@@ -39,6 +41,8 @@ enum What {
     Reads(Settings),
     /// How long opening takes after a kill amid commits.
     Restart(Settings),
+    /// What writers feel of a checkpoint.
+    Checkpoint(Settings),
     /// Removing a tenth of the sessions.
     Sweep(Settings),
     /// Requests per second of an axum handler, under wrk.
@@ -58,6 +62,7 @@ fn main() -> Result<()> {
         What::Bytes(settings) => durable_commits::bytes(&settings),
         What::Reads(settings) => reads::main(&settings),
         What::Restart(settings) => restart::main(&settings),
+        What::Checkpoint(settings) => checkpoint::main(&settings),
         What::Sweep(settings) => sweep::main(&settings),
         What::Http(settings) => http::main(&settings),
         What::Scale(settings) => scale::main(&settings),

@@ -163,7 +163,7 @@ fn one_thread(
 }
 
 /// In microseconds.
-fn percentile(tenths: &mut [u32], percent: usize) -> f64 {
+pub(crate) fn percentile(tenths: &mut [u32], percent: usize) -> f64 {
     if tenths.is_empty() {
         return f64::NAN;
     }
