@@ -81,7 +81,13 @@ pub(super) struct Counted {
     inner: Disk,
     io: Arc<Io>,
     reach: Reach,
+    /// Bytes written since the last sync.
+    unsynced: AtomicU64,
 }
+
+/// A checkpoint syncs whenever it has written so much. All of it at once would keep the syncs of the
+/// journal waiting, and those who commit with them.
+const SYNCED_AT_ONCE: u64 = 256 << 10;
 
 impl Counted {
     pub(super) fn new(inner: Disk, io: Arc<Io>) -> Self {
@@ -89,6 +95,7 @@ impl Counted {
             inner,
             io,
             reach: Reach::default(),
+            unsynced: AtomicU64::new(0),
         }
     }
 }
@@ -118,6 +125,7 @@ impl StorageBackend for Counted {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.unsynced.store(0, Ordering::Relaxed);
         self.inner.sync_data()?;
         self.io.count_sync();
         Ok(())
@@ -126,7 +134,12 @@ impl StorageBackend for Counted {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.io.note_write(offset, data);
         self.reach.before_write(offset, data);
-        self.inner.write(offset, data)
+        self.inner.write(offset, data)?;
+        let bytes = data.len() as u64;
+        if self.unsynced.fetch_add(bytes, Ordering::Relaxed) + bytes < SYNCED_AT_ONCE {
+            return Ok(());
+        }
+        self.sync_data()
     }
 
     /// The lock outlives the database, so that nobody takes the file while it is being reopened
@@ -339,6 +352,24 @@ mod tests {
             backend.read(offset, &mut page).unwrap();
             assert_eq!(page, [0; 4096]);
         }
+    }
+
+    // C2.2: what waits for the journal waits for no more than this.
+    #[test]
+    fn so_much_is_written_at_most_before_it_is_synced() {
+        let file = FileBackend::new(tempfile::tempfile().unwrap()).unwrap();
+        let io = Arc::<Io>::default();
+        let backend = Counted::new(Arc::new(file), io.clone());
+        let page = [7; 4096];
+        let pages = SYNCED_AT_ONCE / 4096;
+        let write = |at: u64| backend.write(at * 4096, &page).unwrap();
+        (0..pages - 1).for_each(write);
+        assert_eq!(io.syncs(), 0);
+        (pages - 1..2 * pages - 1).for_each(write);
+        assert_eq!(io.syncs(), 1);
+        backend.sync_data().unwrap();
+        (0..pages - 1).for_each(write);
+        assert_eq!(io.syncs(), 2);
     }
 
     #[test]
