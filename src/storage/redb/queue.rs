@@ -147,9 +147,16 @@ struct Waiting {
     closing: bool,
     /// Nobody takes jobs any more.
     over: bool,
+    /// Whoever takes jobs is asleep, and has not been woken.
+    is_asleep: bool,
 }
 
 impl Waiting {
+    /// Whether there is nothing to do for whoever takes jobs.
+    fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && !self.woken && !self.suspect && !self.closing
+    }
+
     /// Why nothing is taken any more.
     fn refusal(&self) -> Option<Error> {
         if self.closing {
@@ -225,6 +232,7 @@ impl Queue {
                 suspect: false,
                 closing: false,
                 over: false,
+                is_asleep: false,
             }),
             wake: Condvar::new(),
         }
@@ -232,6 +240,15 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of the lock, and wakes whoever takes jobs: one call to the system, where it is needed.
+    fn rouse(&self, mut state: MutexGuard<'_, Waiting>) {
+        let is_asleep = std::mem::take(&mut state.is_asleep);
+        drop(state);
+        if is_asleep {
+            self.wake.notify_one();
+        }
     }
 
     /// Queues what takes no room: a change to the store, or a commit that kept its seat.
@@ -242,8 +259,7 @@ impl Queue {
             job.refuse(error);
         } else {
             state.jobs.push_back(job);
-            drop(state);
-            self.wake.notify_one();
+            self.rouse(state);
         }
     }
 
@@ -263,8 +279,7 @@ impl Queue {
         if state.outside.is_empty() && state.room.enter(job.bytes) {
             job.seat = Some(self.seat(job.bytes));
             state.jobs.push_back(Job::Commit(job));
-            drop(state);
-            self.wake.notify_one();
+            self.rouse(state);
             return None;
         }
         let number = state.next;
@@ -296,9 +311,8 @@ impl Queue {
             state.jobs.push_back(Job::Commit(job));
             any = true;
         }
-        drop(state);
         if any {
-            self.wake.notify_one();
+            self.rouse(state);
         }
     }
 
@@ -312,13 +326,15 @@ impl Queue {
     }
 
     pub(super) fn wake(&self) {
-        self.lock().woken = true;
-        self.wake.notify_one();
+        let mut state = self.lock();
+        state.woken = true;
+        self.rouse(state);
     }
 
     pub(super) fn suspect(&self) {
-        self.lock().suspect = true;
-        self.wake.notify_one();
+        let mut state = self.lock();
+        state.suspect = true;
+        self.rouse(state);
     }
 
     /// Takes no more jobs; gives those that are left.
@@ -336,8 +352,7 @@ impl Queue {
         let mut state = self.lock();
         state.closing = true;
         let outside = std::mem::take(&mut state.outside);
-        drop(state);
-        self.wake.notify_one();
+        self.rouse(state);
         for (_, job) in outside {
             job.answer(Outcome::Failed(closed(), None));
         }
@@ -346,19 +361,22 @@ impl Queue {
     /// Waits until there is something to do, or until `deadline`; takes at most one group.
     pub(super) fn take(&self, deadline: Option<Instant>) -> Taken {
         let mut state = self.lock();
-        while state.jobs.is_empty() && !state.woken && !state.suspect && !state.closing {
-            state = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
+        while state.is_idle() {
+            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            state.is_asleep = true;
+            state = match left {
                 Some(Duration::ZERO) => break,
                 Some(left) => {
                     let waited = self.wake.wait_timeout(state, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
-                None => self
-                    .wake
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
+                None => {
+                    let waited = self.wake.wait(state);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
             };
         }
+        state.is_asleep = false;
         let many = group(state.jobs.iter().map(Job::bytes));
         Taken {
             jobs: state.jobs.drain(..many).collect(),

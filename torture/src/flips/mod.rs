@@ -165,6 +165,9 @@ pub fn quietly(arguments: &Arguments, seed: u64) -> Tally {
 
 fn torture(arguments: &Arguments, seed: u64, bar: &ProgressBar) -> Tally {
     static CONTAINED: AtomicU64 = AtomicU64::new(0);
+    if let Some(keep) = &arguments.keep {
+        fs::create_dir_all(keep).unwrap();
+    }
     let log = arguments.keep.as_ref().map(|keep| keep.join("panics.log"));
     std::panic::set_hook(Box::new(move |panic| {
         CONTAINED.fetch_add(1, Ordering::Relaxed);
