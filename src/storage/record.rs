@@ -109,6 +109,71 @@ fn whole<'a, T>(
     }
 }
 
+/// A payload that is decoded piece by piece, into no more memory than what comes of it takes.
+struct Parts<'a> {
+    kind: Kind,
+    payload: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Parts<'a> {
+    fn new(kind: Kind, payload: &'a [u8]) -> Self {
+        Self {
+            kind,
+            payload,
+            at: 0,
+        }
+    }
+
+    fn next<T: bincode::BorrowDecode<'a, ()>>(&mut self) -> Result<T> {
+        let rest = self.payload.get(self.at..).unwrap_or_default();
+        let (part, used) = bincode::borrow_decode_from_slice(rest, config())
+            .map_err(|e| corrupt(self.kind, "it cannot be decoded").with_source(e))?;
+        self.at += used;
+        Ok(part)
+    }
+
+    /// Where in the record the next bytes are, if the payload begins at `start` there.
+    fn next_bytes(&mut self, start: usize) -> Result<Range<usize>> {
+        let bytes: &[u8] = self.next()?;
+        let end = start + self.at;
+        Ok(end - bytes.len()..end)
+    }
+
+    /// How many parts follow; each takes a byte at least, so that a damaged number of them reserves no
+    /// more than a record's worth.
+    fn count(&mut self) -> Result<usize> {
+        let count: u64 = self.next()?;
+        let fits = |count: &usize| *count <= self.payload.len() - self.at;
+        let count = usize::try_from(count).ok().filter(fits);
+        count.ok_or_else(|| corrupt(self.kind, "it is too short"))
+    }
+
+    fn end(self) -> Result<()> {
+        if self.at == self.payload.len() {
+            Ok(())
+        } else {
+            Err(corrupt(self.kind, "it is too long"))
+        }
+    }
+}
+
+/// `count` parts in one allocation, or the first error.
+fn gather<T: Default>(count: usize, mut part: impl FnMut() -> Result<T>) -> Result<Arc<[T]>> {
+    let mut failure = None;
+    let parts = (0..count).map(|_| {
+        if failure.is_some() {
+            return T::default();
+        }
+        part().unwrap_or_else(|e| {
+            failure = Some(e);
+            T::default()
+        })
+    });
+    let parts = parts.collect();
+    failure.map_or(Ok(parts), Err)
+}
+
 /// A value that a small record may consist of.
 pub(crate) trait Plain: bincode::Encode + bincode::Decode<()> {}
 
@@ -226,19 +291,20 @@ impl SessionRow {
     }
 
     pub(crate) fn decode(key: &[u8], record: &[u8]) -> Result<Self> {
-        type Wire<'a> = (i64, i64, Option<u64>, Option<&'a str>, u64, Vec<&'a str>);
+        type Head<'a> = (i64, i64, Option<u64>, Option<&'a str>, u64);
         let payload = open(Kind::Session, key, record)?;
-        let (created, last_access, timeout, owner, generation, packages): Wire<'_> =
-            whole(Kind::Session, payload, |payload| {
-                bincode::borrow_decode_from_slice(payload, config())
-            })?;
+        let mut parts = Parts::new(Kind::Session, payload);
+        let (created, last_access, timeout, owner, generation): Head<'_> = parts.next()?;
+        let count = parts.count()?;
+        let packages = gather(count, || parts.next().map(<&str>::into))?;
+        parts.end()?;
         Ok(Self {
             created: Timestamp(created),
             last_access: Timestamp(last_access),
             timeout: timeout.map(Duration::from_millis),
             owner: owner.map(Arc::from),
             generation,
-            packages: packages.into_iter().map(Arc::from).collect(),
+            packages,
         })
     }
 }
@@ -262,7 +328,7 @@ pub(crate) struct PackageRow {
     entries: Arc<[Entry]>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Entry {
     key: Range<usize>,
     value: Range<usize>,
@@ -295,32 +361,22 @@ impl PackageRow {
     }
 
     pub(crate) fn decode(key: &[u8], record: Bytes) -> Result<Self> {
-        let damaged = |e| corrupt(Kind::Package, "it cannot be decoded").with_source(e);
         let payload = open(Kind::Package, key, &record)?;
-        let ((version, count), mut at): ((u64, u64), usize) =
-            bincode::decode_from_slice(payload, config()).map_err(damaged)?;
-        let mut entries = Vec::new();
-        for _ in 0..count {
-            let mut part = || -> Result<Range<usize>> {
-                let rest = payload.get(at..).unwrap_or_default();
-                let (bytes, used): (&[u8], usize) =
-                    bincode::borrow_decode_from_slice(rest, config()).map_err(damaged)?;
-                at += used;
-                // One format byte stands before the payload.
-                Ok(at + 1 - bytes.len()..at + 1)
-            };
-            entries.push(Entry {
-                key: part()?,
-                value: part()?,
-            });
-        }
-        if at != payload.len() {
-            return Err(corrupt(Kind::Package, "it is too long"));
-        }
+        let mut parts = Parts::new(Kind::Package, payload);
+        let version = parts.next()?;
+        let count = parts.count()?;
+        // One format byte stands before the payload.
+        let entries = gather(count, || {
+            Ok(Entry {
+                key: parts.next_bytes(1)?,
+                value: parts.next_bytes(1)?,
+            })
+        })?;
+        parts.end()?;
         let row = Self {
             version,
             bytes: record,
-            entries: entries.into(),
+            entries,
         };
         if row.keys().any(|key| key.is_none()) {
             return Err(corrupt(Kind::Package, "a key is not UTF-8"));
