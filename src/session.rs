@@ -76,7 +76,14 @@ impl Txn {
     ///
     /// [`Closed`](ErrorKind::Closed) once the transaction has ended.
     pub fn session(&self, id: &ClientId) -> Result<Session> {
-        block_on(self.visit(Some(id)))
+        let (subject, loading) = self.enter(Some(id))?;
+        if let Some(loading) = loading {
+            block_on(loading)?;
+        }
+        Ok(Session {
+            txn: self.clone(),
+            subject,
+        })
     }
 
     /// [`session`](Self::session) as a future, for storage that has to wait.
@@ -95,10 +102,13 @@ impl Txn {
     ///
     /// As for [`session`](Self::session).
     pub fn visit(&self, id: Option<&ClientId>) -> impl Future<Output = Result<Session>> + Send {
-        let entering = self.enter(id);
+        let entered = self.enter(id);
         let txn = self.clone();
         async move {
-            let subject = entering.await?;
+            let (subject, loading) = entered?;
+            if let Some(loading) = loading {
+                loading.await?;
+            }
             Ok(Session { txn, subject })
         }
     }

@@ -24,7 +24,7 @@ pub(crate) use worker::Worker;
 use crate::block_on::block_on;
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{Limits, Snapshot};
+use crate::storage::{Limits, Loading, Snapshot};
 use commit::{Departure, Ending};
 use std::any::Any;
 use std::fmt;
@@ -120,22 +120,33 @@ impl Transaction {
         self,
         visitor: Option<SubjectId>,
     ) -> impl Future<Output = Result<Ticket, Failure>> + Send + 'static {
-        Departure::commit(self.depart(visitor))
+        let departure = self.depart(visitor);
+        async move {
+            match departure? {
+                // In a box, so that this future, a part of every request's, is small.
+                Some(departure) => Box::pin(Departure::commit(Ok(departure))).await,
+                None => Ok(Ticket::Keep),
+            }
+        }
     }
 
     /// Gives everything up. Nothing remains, sessions it created and access times included (C2.4).
     pub fn abort(self) {}
 
-    /// Closes the handles and packs the changes.
-    fn depart(self, visitor: Option<SubjectId>) -> Result<Box<Departure>> {
+    /// Closes the handles and packs the changes; `None` where nothing is to be done, as after most
+    /// requests.
+    fn depart(self, visitor: Option<SubjectId>) -> Result<Option<Box<Departure>>> {
         let mut state = self.txn.end().ok_or_else(closed)?;
+        if state.only_read() {
+            return Ok(None);
+        }
         let mut ending = state.ending();
         ending.store = Some(self.store.clone());
         if state.doomed {
             return Err(Error::new(ErrorKind::Doomed, "the transaction is doomed"));
         }
         match state.pack(visitor) {
-            Ok(packed) => Ok(Box::new(Departure { ending, packed })),
+            Ok(packed) => Ok(Some(Box::new(Departure { ending, packed }))),
             Err(error) => {
                 ending.failed(&error);
                 Err(error)
@@ -146,20 +157,22 @@ impl Transaction {
 
 /// The containers as they were registered at a snapshot.
 fn consistent(house: &House) -> Result<(Arc<Registry>, Arc<dyn Snapshot>)> {
-    let mut registry = house.registry.load_full();
+    let mut number = house.registry.load().number;
     loop {
         let snapshot = house.storage.snapshot()?;
-        let now = house.registry.load_full();
-        if now.number == registry.number {
-            return Ok((now, snapshot));
+        let registry = house.registry.load_full();
+        if registry.number == number {
+            return Ok((registry, snapshot));
         }
-        registry = now;
+        number = registry.number;
     }
 }
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        if let Some(mut state) = self.txn.end() {
+        if let Some(mut state) = self.txn.end()
+            && state.has_hooks()
+        {
             drop(state.ending());
         }
     }
@@ -281,22 +294,13 @@ impl Txn {
         })
     }
 
-    /// Brings a client's rows within reach and enters it into the transaction.
-    pub(crate) fn enter(
-        &self,
-        id: Option<&ClientId>,
-    ) -> impl Future<Output = Result<SubjectId>> + Send + use<> {
-        let txn = self.clone();
-        let id = id.cloned();
-        async move {
-            if let Some(id) = &id {
-                let loading = txn.with(|state| Ok(state.snapshot.load(id.key())))?;
-                if let Some(loading) = loading {
-                    loading.await?;
-                }
-            }
-            txn.with(|state| Ok(state.subject_for(id.as_ref())))
-        }
+    /// Enters a client into the transaction. Where its rows are not within reach yet, wait for what
+    /// is returned before anything is read.
+    pub(crate) fn enter(&self, id: Option<&ClientId>) -> Result<(SubjectId, Option<Loading>)> {
+        self.with(|state| {
+            let loading = id.and_then(|id| state.snapshot.load(id.key()));
+            Ok((state.subject_for(id), loading))
+        })
     }
 }
 
@@ -304,7 +308,7 @@ impl State {
     fn new(
         house: Arc<House>,
         registry: Arc<Registry>,
-        snapshot: Arc<dyn crate::storage::Snapshot>,
+        snapshot: Arc<dyn Snapshot>,
         now: crate::clock::Timestamp,
         turn: Option<Turn>,
     ) -> Self {
@@ -316,13 +320,17 @@ impl State {
             doomed: false,
             subjects: Vec::new(),
             by_key: std::collections::BTreeMap::new(),
-            changes: Arc::default(),
+            changes: None,
             savepoints: savepoint::Savepoints::default(),
             discarded: Vec::new(),
             after_commit: Vec::new(),
             after_abort: Vec::new(),
             turn,
         }
+    }
+
+    fn has_hooks(&self) -> bool {
+        !(self.after_commit.is_empty() && self.after_abort.is_empty())
     }
 
     fn ending(&mut self) -> Ending {
@@ -339,7 +347,7 @@ impl State {
     }
 
     fn set_savepoint(&mut self) -> Savepoint {
-        self.savepoints.set(&self.changes)
+        self.savepoints.set(self.changes.as_ref())
     }
 
     fn roll_back(&mut self, savepoint: &Savepoint) -> Result<()> {

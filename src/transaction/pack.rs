@@ -46,6 +46,18 @@ pub(super) struct Packed {
 }
 
 impl State {
+    /// Whether nothing was changed, no access is due, and nobody waits for the end: then the
+    /// transaction is over.
+    pub(super) fn only_read(&self) -> bool {
+        let views = self.subjects.iter().flat_map(|s| &s.sessions);
+        self.changes.is_none()
+            && !self.doomed
+            && !self.has_hooks()
+            && views
+                .map(|view| self.touch_of(view))
+                .all(|touch| touch.is_none())
+    }
+
     /// Packs the transaction; `visitor` is the client that a response will be sent to.
     pub(super) fn pack(mut self, visitor: Option<SubjectId>) -> Result<Packed> {
         self.check_values()?;
@@ -76,7 +88,8 @@ impl State {
 
     /// A value that cannot be stored fails the whole commit (C2.3).
     fn check_values(&self) -> Result<()> {
-        for changes in self.changes.subjects.iter().flat_map(|s| &s.packages) {
+        let subjects = self.changes.iter().flat_map(|changes| &changes.subjects);
+        for changes in subjects.flat_map(|s| &s.packages) {
             for key in changes.keys.values() {
                 if let KeyBase::Refused(error) = &key.base {
                     return Err(error.clone());
@@ -426,7 +439,7 @@ fn observed(view: &PackageView) -> Option<Observed> {
     } else if view.read.is_empty() {
         return None;
     } else {
-        Keys::Some(view.read.iter().cloned().collect())
+        Keys::Some(view.read.clone())
     };
     Some(Observed {
         row: view.row.clone(),

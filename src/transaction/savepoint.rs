@@ -9,24 +9,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Savepoint(u64);
 
+/// The changes at some point; `None` where there were none.
+type Then = Option<Arc<Changes>>;
+
 #[derive(Default)]
-pub(super) struct Savepoints(Vec<(u64, Arc<Changes>)>);
+pub(super) struct Savepoints(Vec<(u64, Then)>);
 
 impl Savepoints {
-    pub(super) fn set(&mut self, changes: &Arc<Changes>) -> Savepoint {
+    pub(super) fn set(&mut self, changes: Option<&Arc<Changes>>) -> Savepoint {
         // Unique in the process, so that one of another transaction is never taken for ours.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        self.0.push((number, changes.clone()));
+        self.0.push((number, changes.cloned()));
         Savepoint(number)
     }
 
     /// The changes as they were, and those of the savepoints set since, which are gone; this one
     /// stays.
-    pub(super) fn back_to(
-        &mut self,
-        savepoint: &Savepoint,
-    ) -> Result<(Arc<Changes>, Vec<Arc<Changes>>)> {
+    pub(super) fn back_to(&mut self, savepoint: &Savepoint) -> Result<(Then, Vec<Then>)> {
         let found = self.0.iter().position(|(n, _)| *n == savepoint.0);
         let Some(at) = found else {
             return Err(Error::new(
@@ -35,7 +35,7 @@ impl Savepoints {
             ));
         };
         let passed = self.0.drain(at + 1..).map(|(_, changes)| changes).collect();
-        let changes = self.0.last().map(|(_, changes)| changes.clone());
-        Ok((changes.unwrap_or_default(), passed))
+        let changes = self.0.last().and_then(|(_, changes)| changes.clone());
+        Ok((changes, passed))
     }
 }

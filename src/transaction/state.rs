@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{ContainerId, Snapshot, merge};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Which of the clients in a transaction.
@@ -26,9 +26,11 @@ pub(crate) struct State {
     pub(super) now: Timestamp,
     pub(super) doomed: bool,
     pub(super) subjects: Vec<Subject>,
-    /// Which client bears an id, or was issued it here.
+    /// Which client bears an id, or was issued it here; without the id of the first client, which is
+    /// the only one in most transactions.
     pub(super) by_key: BTreeMap<ClientKey, SubjectId>,
-    pub(super) changes: Arc<Changes>,
+    /// `None` before the first.
+    pub(super) changes: Option<Arc<Changes>>,
     pub(super) savepoints: Savepoints,
     pub(super) discarded: Vec<Box<dyn std::any::Any + Send>>,
     pub(super) after_commit: Vec<Task>,
@@ -70,7 +72,16 @@ pub(crate) struct PackageView {
     pub(super) package: Arc<str>,
     pub(super) row: Option<PackageRow>,
     pub(super) read_all: bool,
-    pub(super) read: BTreeSet<Arc<str>>,
+    /// Keys, sorted.
+    pub(super) read: Vec<Arc<str>>,
+}
+
+impl PackageView {
+    fn note(&mut self, key: &str) {
+        if let Err(at) = self.read.binary_search_by(|read| (**read).cmp(key)) {
+            self.read.insert(at, Arc::from(key));
+        }
+    }
 }
 
 impl Subject {
@@ -106,7 +117,10 @@ impl State {
     /// The client that bears `id`, or a new visitor.
     pub(crate) fn subject_for(&mut self, id: Option<&ClientId>) -> SubjectId {
         let next = self.subjects.len();
-        if let Some(id) = id {
+        if let (Some(id), Some(first)) = (id, self.subjects.first()) {
+            if first.key() == Some(id.key()) {
+                return 0;
+            }
             let known = *self.by_key.entry(id.key()).or_insert(next);
             if known != next {
                 return known;
@@ -136,11 +150,11 @@ impl State {
     }
 
     pub(crate) fn changed(&self, id: SubjectId) -> Option<&SubjectChanges> {
-        self.changes.subjects.get(id)
+        self.changes.as_ref()?.subjects.get(id)
     }
 
     pub(crate) fn change(&mut self, id: SubjectId) -> Result<&mut SubjectChanges> {
-        let changes = Arc::make_mut(&mut self.changes);
+        let changes = Arc::make_mut(self.changes.get_or_insert_default());
         if changes.subjects.len() <= id {
             changes.subjects.resize_with(id + 1, Default::default);
         }
@@ -236,7 +250,7 @@ impl State {
                 package: package.clone(),
                 row,
                 read_all: false,
-                read: BTreeSet::new(),
+                read: Vec::new(),
             });
         }
         let subject = self.subject(id)?;
@@ -345,9 +359,8 @@ impl State {
         let own = own || self.fate(id) == Fate::Destroyed;
         if let Some(view) = self.subject_mut(id)?.package_mut(room.id(), package)
             && !own
-            && !view.read.contains(key)
         {
-            view.read.insert(Arc::from(key));
+            view.note(key);
         }
         value
     }
