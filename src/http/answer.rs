@@ -1,7 +1,7 @@
 //! What the layer says on its own: the status of an error, and the headers that keep caches from
 //! giving one visitor's session to another. Pure; knows no transaction.
 
-use http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER, VARY};
+use http::header::{CACHE_CONTROL, Entry, HeaderValue, RETRY_AFTER, VARY};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::error::{Error, ErrorKind};
@@ -54,8 +54,8 @@ pub(super) enum Bond {
 pub(super) fn mark(headers: &mut HeaderMap, bond: Bond) {
     if bond == Bond::Cookie {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    } else if !headers.contains_key(CACHE_CONTROL) {
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    } else if let Entry::Vacant(entry) = headers.entry(CACHE_CONTROL) {
+        entry.insert(HeaderValue::from_static("private, no-cache"));
     }
     if !varies_by_cookie(headers) {
         headers.append(VARY, HeaderValue::from_static("Cookie"));

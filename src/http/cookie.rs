@@ -285,10 +285,9 @@ impl SessionCookie {
             .into_iter()
             .flat_map(|field| field.as_bytes().split(|byte| *byte == b';'))
             .filter_map(|pair| {
-                let mut halves = pair.splitn(2, |byte| *byte == b'=');
-                let name = halves.next()?.trim_ascii();
-                let value = halves.next()?.trim_ascii();
-                (name == self.name.as_bytes()).then_some(value)
+                let rest = pair.trim_ascii_start().strip_prefix(self.name.as_bytes())?;
+                let value = rest.trim_ascii_start().strip_prefix(b"=")?;
+                Some(value.trim_ascii())
             })
             .take(MAX_CANDIDATES)
     }

@@ -20,7 +20,10 @@ use super::rerun::Policy;
 ///
 /// axum's `Router` takes such a body. A service tied to one body type, such as hyper's `Incoming`,
 /// does not; make it generic over [`http_body::Body`].
-pub struct Replay<B> {
+pub struct Replay<B>(Option<Box<Reading<B>>>);
+
+/// A body in the hands of one attempt, in a box: requests are moved a lot.
+struct Reading<B> {
     /// `None` only while being dropped.
     source: Option<Source<B>>,
     mode: Mode,
@@ -53,6 +56,34 @@ enum Mode {
     Lost,
 }
 
+/// The body of one request, attempt by attempt.
+pub(super) enum Bodies<B> {
+    /// There is nothing in it, as in most requests, and nothing to keep.
+    Empty,
+    Kept(Arc<Home<B>>),
+}
+
+impl<B: Body> Bodies<B> {
+    /// Of a request with this body.
+    pub(super) fn of(body: B, policy: &Arc<Policy>, limit: usize) -> (Self, Replay<B>) {
+        if body.is_end_stream() {
+            return (Self::Empty, Replay::empty());
+        }
+        let home = Home::new(Arc::clone(policy), limit);
+        let first = home.admit(body);
+        (Self::Kept(home), first)
+    }
+
+    /// The body of the next attempt. `None` if too much of it was read, or if what read it has not
+    /// let go of it.
+    pub(super) fn again(&self) -> Option<Replay<B>> {
+        match self {
+            Self::Empty => Some(Replay::empty()),
+            Self::Kept(home) => home.again(),
+        }
+    }
+}
+
 /// Where an attempt leaves the body for the next one.
 pub(super) struct Home<B> {
     parked: Mutex<Option<Source<B>>>,
@@ -61,7 +92,7 @@ pub(super) struct Home<B> {
 }
 
 impl<B> Home<B> {
-    pub(super) fn new(policy: Arc<Policy>, limit: usize) -> Arc<Self> {
+    fn new(policy: Arc<Policy>, limit: usize) -> Arc<Self> {
         Arc::new(Self {
             parked: Mutex::new(None),
             policy,
@@ -70,19 +101,17 @@ impl<B> Home<B> {
     }
 
     /// The body of the first attempt.
-    pub(super) fn admit(self: &Arc<Self>, body: B) -> Replay<B> {
+    fn admit(self: &Arc<Self>, body: B) -> Replay<B> {
         let source = Source {
             body: Box::pin(body),
             record: Record::default(),
         };
-        Replay::new(source, Some(Arc::clone(self)))
+        Replay::of(source, Some(Arc::clone(self)))
     }
 
-    /// The body of the next attempt. `None` if too much of it was read, or if what read it has not
-    /// let go of it.
-    pub(super) fn again(self: &Arc<Self>) -> Option<Replay<B>> {
+    fn again(self: &Arc<Self>) -> Option<Replay<B>> {
         let source = self.lock().take()?;
-        Some(Replay::new(source, Some(Arc::clone(self))))
+        Some(Replay::of(source, Some(Arc::clone(self))))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Source<B>>> {
@@ -97,20 +126,27 @@ impl<B> Replay<B> {
             body: Box::pin(body),
             record: Record::default(),
         };
-        Self::new(source, None)
+        Self::of(source, None)
     }
 
-    fn new(source: Source<B>, home: Option<Arc<Home<B>>>) -> Self {
+    /// The body of a request that has none, which is as good the next time.
+    fn empty() -> Self {
+        Self(None)
+    }
+
+    fn of(source: Source<B>, home: Option<Arc<Home<B>>>) -> Self {
         let data = &source.record.data;
-        Self {
+        Self(Some(Box::new(Reading {
             data: (!data.is_empty()).then(|| Bytes::copy_from_slice(data)),
             trailers: source.record.trailers.clone(),
             mode: Mode::Untouched,
             source: Some(source),
             home,
-        }
+        })))
     }
+}
 
+impl<B> Reading<B> {
     /// Whether what is read now goes on record: everything before it did, and it may be of use.
     fn records(&self) -> bool {
         self.mode != Mode::Lost && self.home.as_ref().is_some_and(|home| home.policy.permits())
@@ -156,25 +192,18 @@ impl Record {
     }
 }
 
-impl<B: Body<Data = Bytes>> Body for Replay<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = &mut *self;
-        if let Some(data) = this.data.take() {
+impl<B: Body<Data = Bytes>> Reading<B> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if let Some(data) = self.data.take() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
-        if let Some(trailers) = this.trailers.take() {
+        if let Some(trailers) = self.trailers.take() {
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
-        let records = this.records();
+        let records = self.records();
         // Until the source has answered: if it panics, what it gave is on no record.
-        this.mode = Mode::Lost;
-        let Some(source) = &mut this.source else {
+        self.mode = Mode::Lost;
+        let Some(source) = &mut self.source else {
             return Poll::Ready(None);
         };
         let answer = if source.record.ended {
@@ -182,9 +211,9 @@ impl<B: Body<Data = Bytes>> Body for Replay<B> {
         } else {
             source.body.as_mut().poll_frame(cx)
         };
-        if let Some(home) = &this.home {
+        if let Some(home) = &self.home {
             if records && source.record.note(&answer, home.limit) {
-                this.mode = Mode::Recording;
+                self.mode = Mode::Recording;
             } else {
                 source.record.data = Vec::new();
                 home.policy.spend();
@@ -219,7 +248,35 @@ impl<B: Body<Data = Bytes>> Body for Replay<B> {
     }
 }
 
-impl<B> Drop for Replay<B> {
+impl<B: Body<Data = Bytes>> Body for Replay<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match &mut self.0 {
+            Some(reading) => reading.poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_none_or(|reading| reading.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Some(reading) => reading.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl<B> Drop for Reading<B> {
     fn drop(&mut self) {
         if self.mode == Mode::Lost {
             return;

@@ -216,3 +216,22 @@ fn recorded_trailers_are_not_the_end() {
     assert!(!body.is_end_stream());
     assert_eq!(rest(&mut body), ["42"]);
 }
+
+#[test]
+fn a_request_without_a_body_has_none_again_and_nothing_is_asked() {
+    let (parts, ()) = http::Request::new(()).into_parts();
+    let policy = Arc::new(Policy::new(Rerun::Always, &parts));
+    let asked = Arc::<Mutex<usize>>::default();
+    let script = Script {
+        frames: VecDeque::new(),
+        asked: Arc::clone(&asked),
+    };
+    let (bodies, first) = Bodies::of(script, &policy, 99);
+    for mut body in [first, bodies.again().unwrap()] {
+        assert!(body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(0));
+        assert_eq!(read(&mut body), None);
+    }
+    assert_eq!(*asked.lock().unwrap(), 0);
+    assert!(policy.permits());
+}

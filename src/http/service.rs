@@ -14,10 +14,9 @@ use tower_service::Service;
 
 use super::answer::{Bond, answer, mark};
 use super::layer::Settings;
-use super::replay::{Home, Replay};
-use super::rerun::Policy;
+use super::replay::{Bodies, Replay};
 use super::slot::{Exchange, Slot};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::session::{Session, Ticket};
 use crate::transaction::Transaction;
 
@@ -52,8 +51,13 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         // The one that was found ready takes the request; the clone has to be asked anew.
         let clone = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, clone);
-        Box::pin(run(ready, request, Arc::clone(&self.settings)))
+        let mut ready = std::mem::replace(&mut self.inner, clone);
+        if Slot::of(request.extensions()).is_some() {
+            return Box::pin(ready.call(request.map(Replay::once)));
+        }
+        let (parts, body) = request.into_parts();
+        let exchange = Exchange::new(Arc::clone(&self.settings), parts, &body.size_hint());
+        Box::pin(run(ready, exchange, body))
     }
 }
 
@@ -65,42 +69,43 @@ impl<S: fmt::Debug> fmt::Debug for SessionService<S> {
     }
 }
 
+/// What this future keeps across an await is little: it is a part of every request's, and is moved.
 async fn run<S, B, R>(
     mut service: S,
-    request: Request<B>,
-    settings: Arc<Settings>,
+    exchange: Arc<Exchange>,
+    body: B,
 ) -> Result<Response<R>, S::Error>
 where
     S: Service<Request<Replay<B>>, Response = Response<R>>,
     B: Body<Data = Bytes>,
     R: Default,
 {
-    if Slot::of(request.extensions()).is_some() {
-        return service.call(request.map(Replay::once)).await;
-    }
-    let (parts, body) = request.into_parts();
-    let attempts = settings.store.max_attempts();
-    let exchange = Arc::new(Exchange::new(settings, &parts, &body.size_hint()));
-    let home = Home::new(Arc::clone(&exchange.policy), exchange.settings.replay_limit);
-    let _answered = Answered(Arc::clone(&exchange.policy));
-    let mut body = home.admit(body);
+    let limit = exchange.settings.replay_limit;
+    let (bodies, mut body) = Bodies::of(body, &exchange.policy, limit);
+    let _answered = Answered(Arc::clone(&exchange));
     let mut attempt = Attempt(Slot::first(&exchange));
     let mut count = 1;
     loop {
-        let mut request = Request::from_parts(parts.clone(), body);
-        attempt.0.enter(request.extensions_mut());
-        let response = service.call(request).await?;
-        let (error, response) = match settle(&attempt.0, &exchange.settings, response).await {
-            Outcome::Final(response) => return Ok(response),
-            Outcome::Conflict(error, response) => (error, response),
+        let response = service.call(attempt.0.request(body)).await?;
+        let (error, response) = match end(&attempt.0, &exchange.settings, response) {
+            End::Final(response) => return Ok(response),
+            End::Conflict(error, response) => (error, Some(response)),
+            End::Commit(transaction, session, response) => {
+                match transaction.commit_for(Some(session.subject)).await {
+                    Ok(ticket) => return Ok(hand(ticket, &exchange.settings, response)),
+                    Err(failure) if failure.error.is_conflict() => (failure.error, None),
+                    Err(failure) => return Ok(refuse(failure.error)),
+                }
+            }
         };
         let curable = error.is_worth_another_try();
-        if !curable || count >= attempts || !exchange.policy.permits() {
+        if !curable || count >= exchange.settings.store.max_attempts() || !exchange.policy.permits()
+        {
             return Ok(response.unwrap_or_else(|| refuse(error)));
         }
         // It may hold the request's body.
         drop(response);
-        body = match home.again() {
+        body = match bodies.again() {
             Some(body) => body,
             None => return Ok(refuse(error)),
         };
@@ -123,25 +128,27 @@ impl Drop for Attempt {
 
 /// When the request is done with, the rest of its body, which a response may still be reading, need
 /// not be kept.
-struct Answered(Arc<Policy>);
+struct Answered(Arc<Exchange>);
 
 impl Drop for Answered {
     fn drop(&mut self) {
-        self.0.spend();
+        self.0.policy.spend();
     }
 }
 
-enum Outcome<R> {
+/// What is left to do when the inner service has answered.
+enum End<R> {
     Final(Response<R>),
-    /// The attempt met a conflict; with the handler's own response, if it is that which says so.
-    Conflict(Error, Option<Response<R>>),
+    /// The handler's own response says that it met a conflict.
+    Conflict(Error, Response<R>),
+    Commit(Transaction, Session, Response<R>),
 }
 
-/// Ends the attempt's transaction as the response wants it.
-async fn settle<R: Default>(slot: &Slot, settings: &Settings, response: Response<R>) -> Outcome<R> {
+/// Ends an attempt, and tells what its response wants of the transaction.
+fn end<R>(slot: &Slot, settings: &Settings, response: Response<R>) -> End<R> {
     if !slot.was_asked() {
         drop(slot.close());
-        return Outcome::Final(response);
+        return End::Final(response);
     }
     let (mut parts, body) = response.into_parts();
     let commits = settings.commits(&parts);
@@ -152,35 +159,31 @@ async fn settle<R: Default>(slot: &Slot, settings: &Settings, response: Response
         drop(open);
         let error = response.extensions().get::<Error>().cloned();
         return match error.filter(Error::is_conflict) {
-            Some(error) => Outcome::Conflict(error, Some(response)),
-            None => Outcome::Final(response),
+            Some(error) => End::Conflict(error, response),
+            None => End::Final(response),
         };
     }
-    let Some((transaction, session)) = open else {
-        return Outcome::Final(response);
-    };
-    match commit(transaction, session, settings, response).await {
-        Ok(response) => Outcome::Final(response),
-        Err(error) if error.is_conflict() => Outcome::Conflict(error, None),
-        Err(error) => Outcome::Final(refuse(error)),
+    match open {
+        Some((transaction, session)) => End::Commit(transaction, session, response),
+        None => End::Final(response),
     }
 }
 
-async fn commit<R>(
-    transaction: Transaction,
-    session: Session,
-    settings: &Settings,
-    mut response: Response<R>,
-) -> Result<Response<R>> {
-    let committing = transaction.commit_for(Some(session.subject));
-    let cookie = match committing.await.map_err(|failure| failure.error)? {
-        Ticket::Keep => return Ok(response),
-        Ticket::Send { id, timeout } => settings.cookie.handing_out(id.as_str(), timeout)?,
-        Ticket::Withdraw => settings.cookie.removal()?,
+/// The response to a request whose transaction is committed.
+fn hand<R: Default>(ticket: Ticket, settings: &Settings, mut response: Response<R>) -> Response<R> {
+    let cookie = match ticket {
+        Ticket::Keep => return response,
+        Ticket::Send { id, timeout } => settings.cookie.handing_out(id.as_str(), timeout),
+        Ticket::Withdraw => settings.cookie.removal(),
     };
-    response.headers_mut().append(SET_COOKIE, cookie);
-    mark(response.headers_mut(), Bond::Cookie);
-    Ok(response)
+    match cookie {
+        Ok(cookie) => {
+            response.headers_mut().append(SET_COOKIE, cookie);
+            mark(response.headers_mut(), Bond::Cookie);
+            response
+        }
+        Err(error) => refuse(error),
+    }
 }
 
 /// The response in place of one whose commit failed: the client is never told that something was

@@ -1,7 +1,7 @@
 //! Where an attempt at a request keeps its one transaction: begun by whoever asks for the session
 //! first, given to everyone who asks after, taken out when the response is ready.
 
-use http::{Extensions, HeaderValue, header, request};
+use http::{Extensions, Request, header, request};
 use http_body::SizeHint;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,29 +44,29 @@ pub fn session(
 pub(super) struct Exchange {
     pub(super) settings: Arc<Settings>,
     pub(super) policy: Arc<Policy>,
-    cookies: Vec<HeaderValue>,
+    /// The request as it came.
+    request: request::Parts,
     /// The body may turn out too large to run the request again.
     risky: bool,
 }
 
 impl Exchange {
-    pub(super) fn new(settings: Arc<Settings>, request: &request::Parts, body: &SizeHint) -> Self {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        request: request::Parts,
+        body: &SizeHint,
+    ) -> Arc<Self> {
         let limit = settings.replay_limit as u64;
-        let policy = Policy::new(settings.rerun, request);
+        let policy = Policy::new(settings.rerun, &request);
         if body.lower() > limit {
             policy.spend();
         }
-        Self {
+        Arc::new(Self {
             policy: Arc::new(policy),
-            cookies: request
-                .headers
-                .get_all(header::COOKIE)
-                .iter()
-                .cloned()
-                .collect(),
+            request,
             risky: body.upper().is_none_or(|upper| upper > limit),
             settings,
-        }
+        })
     }
 
     /// Begins a transaction and finds the visitor in it.
@@ -76,7 +76,7 @@ impl Exchange {
         let ids = settings.store.client_ids();
         let known: Vec<ClientId> = settings
             .cookie
-            .candidates(&self.cookies)
+            .candidates(self.request.headers.get_all(header::COOKIE))
             .filter_map(|value| ids.verify_bytes(value))
             .collect();
         let key = if in_line {
@@ -132,7 +132,7 @@ enum State {
     Vacant,
     /// Somebody begins the transaction; these wait for it.
     Beginning(Vec<Waker>),
-    Open(Box<(Transaction, Session)>),
+    Open(Transaction, Session),
     Closed,
 }
 
@@ -169,8 +169,12 @@ impl Slot {
         extensions.get().map(|Handle(slot)| slot)
     }
 
-    pub(super) fn enter(self: &Arc<Self>, extensions: &mut Extensions) {
-        extensions.insert(Handle(Arc::clone(self)));
+    /// The request as it came, with this attempt in its extensions.
+    pub(super) fn request<B>(self: &Arc<Self>, body: B) -> Request<B> {
+        let parts = self.exchange.request.clone();
+        let mut request = Request::from_parts(parts, body);
+        request.extensions_mut().insert(Handle(Arc::clone(self)));
+        request
     }
 
     pub(super) fn policy(&self) -> &Policy {
@@ -185,8 +189,8 @@ impl Slot {
     /// Ends the attempt for good, and gives the transaction to whom it is to commit or abort.
     pub(super) fn close(&self) -> Option<(Transaction, Session)> {
         let former = std::mem::replace(&mut *self.lock(), State::Closed);
-        if let State::Open(open) = former {
-            return Some(*open);
+        if let State::Open(transaction, session) = former {
+            return Some((transaction, session));
         }
         wake(former);
         None
@@ -217,7 +221,7 @@ impl Slot {
                 }
                 Poll::Pending
             }
-            State::Open(open) => Poll::Ready(Ok(Claim::Taken(open.1.clone()))),
+            State::Open(_, session) => Poll::Ready(Ok(Claim::Taken(session.clone()))),
             State::Closed => Poll::Ready(Err(closed())),
         }
     }
@@ -254,8 +258,7 @@ struct Beginning<'a>(&'a Slot);
 
 impl Beginning<'_> {
     fn end(self, transaction: Transaction, session: Session) -> Result<Session> {
-        let open = Box::new((transaction, session.clone()));
-        if self.0.settle(State::Open(open)) {
+        if self.0.settle(State::Open(transaction, session.clone())) {
             Ok(session)
         } else {
             Err(closed())
