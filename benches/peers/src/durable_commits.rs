@@ -11,8 +11,6 @@ use crate::settings::Settings;
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
 
-const WRITERS: [usize; 3] = [1, 16, 64];
-
 pub(crate) fn main(settings: &Settings) -> Result<()> {
     let mut report = Report::new("durable_commits");
     let house = House::of(settings, &mut report)?;
@@ -68,7 +66,7 @@ fn each(
     let picks = [Pick::Uniform, Pick::Hot];
     let cases: Vec<_> = picks
         .iter()
-        .flat_map(|pick| WRITERS.map(|writers| (*pick, writers)))
+        .flat_map(|pick| settings.writers().into_iter().map(|n| (*pick, n)))
         .collect();
     let steps = settings.rounds() * cases.len() * house.lodgers.len();
     let bar = progress(steps as u64);

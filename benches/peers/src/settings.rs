@@ -18,6 +18,9 @@ pub(crate) struct Settings {
     /// How often all is measured. Default: 3.
     #[arg(long)]
     rounds: Option<usize>,
+    /// How many writers commit at a time, one after another. Default: 1, 16, 64.
+    #[arg(long, value_delimiter = ',')]
+    writers: Vec<usize>,
     /// Only these engines.
     #[arg(long, value_delimiter = ',')]
     pub(crate) engines: Vec<String>,
@@ -33,6 +36,13 @@ impl Settings {
 
     pub(crate) fn sessions_or(&self, default: usize) -> usize {
         self.sessions.unwrap_or(default)
+    }
+
+    pub(crate) fn writers(&self) -> Vec<usize> {
+        match &*self.writers {
+            [] => vec![1, 16, 64],
+            named => named.to_vec(),
+        }
     }
 
     pub(crate) fn rounds(&self) -> usize {
