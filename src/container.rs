@@ -17,7 +17,7 @@ use std::time::Duration;
 /// How many rows are looked at in one step of a sweep or a count.
 const SCANNED: usize = 4096;
 /// How many sessions are removed in one commit.
-const REMOVED: usize = 256;
+const REMOVED: usize = 64;
 /// How many times at most the storage is asked to reclaim rows, a bounded number each.
 const RECLAIMS: usize = 10_000;
 

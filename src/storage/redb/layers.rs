@@ -114,6 +114,12 @@ impl Layers {
         }
     }
 
+    /// Whether there are tombstones in redb, of whatever age.
+    pub(super) fn has_tombstones_in_redb(&self) -> Result<bool> {
+        let Readers { file, memory } = &self.readers;
+        guarded(|| Ok(file.has_tombstones()? || memory.has_tombstones()?))
+    }
+
     /// The tombstones in memory, at most so many, that have had their time.
     pub(super) fn old_tombstones(&self, now: Timestamp, limit: usize) -> Vec<RowKey> {
         let mut old = Vec::new();

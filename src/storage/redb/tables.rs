@@ -8,7 +8,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::ContainerId;
 use crate::storage::record::{Kind, PackageRow, SessionRow, client_of, open_plain, session_key};
 use bytes::Bytes;
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{
+    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
+    TableDefinition,
+};
 use sha2::{Digest, Sha256};
 use std::ops::Bound;
 
@@ -65,6 +68,10 @@ impl Reader {
 
     pub(super) fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
         tombstone_row(&*self.tombstones, client)
+    }
+
+    pub(super) fn has_tombstones(&self) -> Result<bool> {
+        Ok(!self.tombstones.is_empty().map_err(failure::storage)?)
     }
 
     /// The sessions of a range of keys.

@@ -279,10 +279,15 @@ impl Committer {
                         bury: Some(now),
                         ..Besides::default()
                     };
+                    let buried = self.commit(Vec::new(), bury);
+                    if self.has_nothing_to_reclaim() {
+                        drop(reply.send(Ok(buried)));
+                        continue;
+                    }
                     let task = Task::Reclaim {
                         now,
                         retired: None,
-                        buried: self.commit(Vec::new(), bury),
+                        buried,
                         reply,
                     };
                     (task, 0)
@@ -301,6 +306,14 @@ impl Committer {
         if !group.is_empty() {
             self.commit(group, Besides::default());
         }
+    }
+
+    /// Whether redb is certain to hold nothing to be reclaimed, and there is no need to wait for a
+    /// checkpoint that is being made. Tombstones that are not in redb are buried by a commit.
+    fn has_nothing_to_reclaim(&self) -> bool {
+        let newest = self.newest.as_ref().filter(|_| !self.is_broken);
+        let has_tombstones = |newest: &Layers| newest.has_tombstones_in_redb().unwrap_or(true);
+        self.retired.is_empty() && newest.is_some_and(|newest| !has_tombstones(newest))
     }
 
     /// Writes the touches that wait.
