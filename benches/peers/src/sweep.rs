@@ -138,6 +138,8 @@ impl Swept for Ours {
             }
             txn.commit()?;
         }
+        // The work of adding them is no part of removing them.
+        self.store.checkpoint()?;
         self.clock.advance(Duration::from_secs(BRIEF + 1));
         let container = self.store.container("")?;
         let [package, _] = PACKAGES;
