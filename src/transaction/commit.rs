@@ -120,8 +120,8 @@ pub(super) struct Departure {
 
 impl Departure {
     /// The future is a part of every request's; what it carries lies in a box, so that it is small.
-    pub(super) async fn commit(departure: Result<Box<Self>, Error>) -> Result<Ticket, Failure> {
-        let Self { mut ending, packed } = *departure?;
+    pub(super) async fn commit(self: Box<Self>) -> Result<Ticket, Failure> {
+        let Self { mut ending, packed } = *self;
         let house = ending.house.clone();
         // Until the answer is here, so that the last of the store's handles goes with this future.
         let _store = ending.store.clone();

@@ -124,7 +124,7 @@ impl Transaction {
         async move {
             match departure? {
                 // In a box, so that this future, a part of every request's, is small.
-                Some(departure) => Box::pin(Departure::commit(Ok(departure))).await,
+                Some(departure) => Box::pin(departure.commit()).await,
                 None => Ok(Ticket::Keep),
             }
         }
