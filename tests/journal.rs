@@ -537,6 +537,39 @@ fn a_checkpoint_brings_what_was_committed_into_the_file() {
 }
 
 // C2.8
+/// How many bytes a checkpoint of so many sessions writes.
+fn checkpoint_with(cache: usize, sessions: usize) -> u64 {
+    let place = Place::new();
+    let store = builder().cache_size(cache).open(place.path()).unwrap();
+    let ids: Vec<_> = (0..sessions).map(|_| store.client_ids().issue()).collect();
+    let put = |value: &str| {
+        let txn = store.begin().unwrap();
+        for id in &ids {
+            let package = txn.session(id).unwrap().pkg("p");
+            package.insert("k", value.repeat(1000)).unwrap();
+        }
+        txn.commit().unwrap();
+    };
+    put("a");
+    store.checkpoint().unwrap();
+    put("b");
+    let before = store.statistics().unwrap().bytes_written();
+    store.checkpoint().unwrap();
+    store.statistics().unwrap().bytes_written() - before
+}
+
+#[test]
+fn a_checkpoint_that_is_larger_than_the_cache_writes_its_pages_once() {
+    let (roomy, tight) = (
+        checkpoint_with(64 << 20, 4000),
+        checkpoint_with(4 << 20, 4000),
+    );
+    assert!(
+        tight < roomy * 3 / 2,
+        "{tight} bytes, {roomy} with more room"
+    );
+}
+
 #[test]
 fn commits_go_on_during_checkpoints() {
     const WRITERS: usize = 3;
@@ -817,7 +850,8 @@ const PAGE: usize = 4096;
 /// A store of many sessions, closed; and then one page of theirs is damaged, so that all of it but its
 /// first row can be read, and none of it be written.
 fn with_a_damaged_page(place: &Place) -> Vec<ClientId> {
-    let store = place.open();
+    // All in one commit of redb, which leaves no other page of theirs in the file.
+    let store = builder().cache_size(16 << 20).open(place.path()).unwrap();
     let ids: Vec<_> = (0..300).map(|_| store.client_ids().issue()).collect();
     let txn = store.begin().unwrap();
     for id in &ids {

@@ -4,7 +4,7 @@
 use super::bugs::Bugs;
 use super::failure::{self, Contained, Writing};
 use super::file::Io;
-use super::generation::{Generation, Home};
+use super::generation::{Generation, Home, Row};
 use super::journal::{File, Named};
 use super::layers::Readers;
 use super::open::{begin_durable, plain};
@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// How many rows of ended containers and old tombstones go in one step.
 const RECLAIMED: usize = 1000;
+/// redb's page. A row changes one at least.
+const PAGE: usize = 4096;
 /// The number of the last frame whose rows redb holds.
 pub(super) const COVERED: &str = "covered";
 /// The journal that belongs to the file.
@@ -27,6 +29,8 @@ pub(super) const JOURNAL: &str = "journal";
 pub(super) struct Databases {
     pub(super) file: Database,
     pub(super) memory: Database,
+    /// About how many bytes of pages a transaction may change.
+    pub(super) step: usize,
 }
 
 /// A container's row before it was changed. The process goes on with that, so the file must, too: its
@@ -60,20 +64,24 @@ impl Databases {
     }
 
     /// Makes the rows durable in redb. If that fails, it can be done again.
+    ///
+    /// redb reads and writes a page twice if what a transaction changes does not fit into its cache. So the
+    /// rows come in several, by ascending key; only the last one says that the journal need not be read
+    /// any more, and until then whoever opens the file puts all of them in again.
     pub(super) fn checkpoint(&self, checkpoint: &Checkpoint, io: &Io, bugs: Bugs) -> Result<()> {
         io.begin_commit();
-        let file = bugs.begin(&self.file)?;
-        let memory = self.begin_in_memory()?;
-        let in_memory = {
-            let mut to_file = Writer::open(&file)?;
-            let mut to_memory = Writer::open(&memory)?;
-            for row in checkpoint.generation.rows(checkpoint.number) {
-                match row.key.home() {
-                    Home::File => to_file.put(&row)?,
-                    Home::Memory => to_memory.put(&row)?,
-                }
+        let rows = checkpoint.generation.rows(checkpoint.number);
+        let (in_memory, in_file): (Vec<_>, Vec<_>) = rows
+            .into_iter()
+            .partition(|row| row.key.home() == Home::Memory);
+        let mut steps = in_steps(&in_file, self.step).peekable();
+        let file = loop {
+            let txn = bugs.begin(&self.file)?;
+            put_all(&txn, steps.next().unwrap_or_default())?;
+            if steps.peek().is_none() {
+                break txn;
             }
-            to_memory.dirty
+            txn.commit().map_err(failure::commit)?;
         };
         put_plain(&file, COVERED, checkpoint.covered)?;
         if let Some(named) = checkpoint.closes {
@@ -85,8 +93,10 @@ impl Databases {
                 },
             )?;
         }
+        let memory = self.begin_in_memory()?;
+        put_all(&memory, &in_memory)?;
         file.commit().map_err(failure::commit)?;
-        seal(memory, in_memory)
+        seal(memory, !in_memory.is_empty())
     }
 
     fn begin_in_memory(&self) -> Result<Writing> {
@@ -155,6 +165,27 @@ impl Databases {
         seal(memory_txn, in_memory)?;
         Ok((removed, is_empty))
     }
+}
+
+fn put_all(txn: &Writing, rows: &[Row]) -> Result<()> {
+    let mut writer = Writer::open(txn)?;
+    rows.iter().try_for_each(|row| writer.put(row))
+}
+
+/// Rows cut into parts that change at most about `bytes` of pages each, but one row at least.
+fn in_steps(rows: &[Row], bytes: usize) -> impl Iterator<Item = &[Row]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let mut changed = 0;
+        let step = rest.iter().take_while(|row| {
+            let fits = changed < bytes;
+            changed += PAGE + row.len();
+            fits
+        });
+        let (step, later) = rest.split_at_checked(step.count())?;
+        rest = later;
+        Some(step).filter(|step| !step.is_empty())
+    })
 }
 
 fn seal(txn: Writing, is_dirty: bool) -> Result<()> {

@@ -26,6 +26,14 @@ pub(crate) struct OpenOptionsOf {
     pub(crate) bugs: Bugs,
 }
 
+impl OpenOptionsOf {
+    /// How many bytes of pages a transaction may change, about: redb's cache keeps half of its room for
+    /// them, and branches come on top.
+    pub(super) fn step(&self) -> usize {
+        self.cache_size / 4
+    }
+}
+
 /// What a store file says of itself.
 #[derive(Debug)]
 pub(super) struct Identity {

@@ -146,9 +146,7 @@ impl<'t> Writer<'t> {
             (Tree::Owners, Some(_)) => self.owners.insert(sized(key)?, ()).map(drop),
             (Tree::Owners, None) => self.owners.remove(sized(key)?).map(drop),
         }
-        .map_err(failure::storage)?;
-        self.dirty = true;
-        Ok(())
+        .map_err(failure::storage)
     }
 
     /// Removes at most `limit` rows of an unregistered container; returns how many there were.

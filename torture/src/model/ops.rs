@@ -55,6 +55,8 @@ pub struct Scene {
     pub(super) file: bool,
     /// Whether the second container lives in memory.
     pub(super) ram: bool,
+    /// Bytes of redb's cache. Where there are few, a checkpoint takes several commits of redb.
+    pub(super) cache: usize,
     pub(super) policies: [Policy; 2],
 }
 
@@ -144,9 +146,12 @@ pub fn scene_on_disk() -> impl Strategy<Value = Scene> {
 }
 
 fn scene_on(file: impl Strategy<Value = bool>) -> impl Strategy<Value = Scene> {
-    (file, any::<bool>(), policy(), policy()).prop_map(|(file, ram, first, second)| Scene {
+    let cache = prop_oneof![Just(1 << 20), Just(1 << 15)];
+    let scene = (file, any::<bool>(), cache, policy(), policy());
+    scene.prop_map(|(file, ram, cache, first, second)| Scene {
         file,
         ram,
+        cache,
         policies: [first, second],
     })
 }

@@ -75,7 +75,7 @@ impl Play {
             .clock(self.clock.clone())
             .secret(SECRET)
             .guessable_ids(self.openings << 32)
-            .cache_size(1 << 20)
+            .cache_size(self.scene.cache)
             .implicit_sweeps(false)
             .checkpoints_in_the_foreground(CHECKPOINT)
             .snapshot_max_age(Duration::from_secs(1 << 40));

@@ -196,7 +196,11 @@ impl Committer {
             quota,
             touched: None,
         };
-        let databases = Databases { file, memory };
+        let databases = Databases {
+            file,
+            memory,
+            step: options.step(),
+        };
         let (databases, readers) = failure::guarded_on(databases, Databases::readers)?;
         committer.begin(databases, readers, entered.journal, &entered.recovered)?;
         Ok(committer)

@@ -88,7 +88,11 @@ impl Committer {
         let places = &self.places;
         let file = open::reopen(&places.file, self.options, &self.shared.io)?;
         let memory = open::reopen(&places.memory, self.options, &Arc::<Io>::default())?;
-        let databases = Databases { file, memory };
+        let databases = Databases {
+            file,
+            memory,
+            step: self.options.step(),
+        };
         let largest = self.rules.largest_file();
         let recovers = self.newest.is_none();
         let (databases, (entered, readers)) = failure::guarded_on(databases, |databases| {
