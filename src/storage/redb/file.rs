@@ -3,6 +3,7 @@
 //! identified without changing a byte of it (C7.2). Of what is read, `reach` looks at page numbers.
 
 use super::reach::Reach;
+use super::unsynced::{Parts, Unsynced, runs};
 use redb::{BackendError, StorageBackend};
 use std::collections::BTreeMap;
 use std::io;
@@ -81,13 +82,12 @@ pub(super) struct Counted {
     inner: Disk,
     io: Arc<Io>,
     reach: Reach,
-    /// Bytes written since the last sync.
-    unsynced: AtomicU64,
+    unsynced: Unsynced,
 }
 
-/// A checkpoint syncs whenever it has written so much. All of it at once would keep the syncs of the
-/// journal waiting, and those who commit with them.
-const SYNCED_AT_ONCE: u64 = 256 << 10;
+/// So much is written at most before it is synced. All that a checkpoint writes at once would keep the
+/// syncs of the journal waiting, and those who commit with them.
+const SYNCED_AT_ONCE: usize = 256 << 10;
 
 impl Counted {
     pub(super) fn new(inner: Disk, io: Arc<Io>) -> Self {
@@ -95,8 +95,28 @@ impl Counted {
             inner,
             io,
             reach: Reach::default(),
-            unsynced: AtomicU64::new(0),
+            unsynced: Unsynced::default(),
         }
+    }
+
+    /// Writes what was kept back.
+    fn write_out(&self, parts: Parts) -> io::Result<()> {
+        let mut bytes = 0;
+        for (offset, run) in runs(parts, SYNCED_AT_ONCE) {
+            if bytes > 0 && bytes + run.len() > SYNCED_AT_ONCE {
+                self.sync()?;
+                bytes = 0;
+            }
+            self.inner.write(offset, &run)?;
+            bytes += run.len();
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.inner.sync_data()?;
+        self.io.count_sync();
+        Ok(())
     }
 }
 
@@ -109,6 +129,9 @@ impl StorageBackend for Counted {
     /// page alone. As an error it would count as a failure of the disk: everyone would wait for the store
     /// to reopen itself, which does not cure it.
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if self.unsynced.holds(offset, out.len()) {
+            self.write_out(self.unsynced.take())?;
+        }
         match self.inner.read(offset, out) {
             Err(_) if offset.saturating_add(out.len() as u64) > self.inner.len()? => {
                 out.fill(0);
@@ -121,25 +144,22 @@ impl StorageBackend for Counted {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.reach.before_set_len(len);
+        self.write_out(self.unsynced.take())?;
         self.inner.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.unsynced.store(0, Ordering::Relaxed);
-        self.inner.sync_data()?;
-        self.io.count_sync();
-        Ok(())
+        self.write_out(self.unsynced.take())?;
+        self.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.io.note_write(offset, data);
         self.reach.before_write(offset, data);
-        self.inner.write(offset, data)?;
-        let bytes = data.len() as u64;
-        if self.unsynced.fetch_add(bytes, Ordering::Relaxed) + bytes < SYNCED_AT_ONCE {
-            return Ok(());
+        match self.unsynced.keep(offset, data) {
+            Some(before) => self.write_out(before),
+            None => Ok(()),
         }
-        self.sync_data()
     }
 
     /// The lock outlives the database, so that nobody takes the file while it is being reopened
@@ -338,7 +358,7 @@ impl StorageBackend for Rehearsal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use redb::backends::FileBackend;
+    use redb::backends::{FileBackend, InMemoryBackend};
     use std::io::Write;
 
     // C5.4
@@ -354,22 +374,129 @@ mod tests {
         }
     }
 
+    /// A disk that notes what is asked of it.
+    #[derive(Debug, Default)]
+    struct Noted(Mutex<Vec<(u64, usize)>>, InMemoryBackend);
+
+    /// A sync.
+    const SYNC: (u64, usize) = (u64::MAX, 0);
+
+    impl StorageBackend for Noted {
+        fn len(&self) -> io::Result<u64> {
+            self.1.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.1.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.1.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.0.lock().unwrap().push(SYNC);
+            Ok(())
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.0.lock().unwrap().push((offset, data.len()));
+            self.1.write(offset, data)
+        }
+    }
+
+    fn noted() -> (Arc<Noted>, Counted) {
+        let disk = Arc::<Noted>::default();
+        disk.set_len(1 << 20).unwrap();
+        let backend = Counted::new(disk.clone(), Arc::default());
+        (disk, backend)
+    }
+
+    impl Noted {
+        fn asked(&self) -> Vec<(u64, usize)> {
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
     // C2.2: what waits for the journal waits for no more than this.
     #[test]
     fn so_much_is_written_at_most_before_it_is_synced() {
-        let file = FileBackend::new(tempfile::tempfile().unwrap()).unwrap();
-        let io = Arc::<Io>::default();
-        let backend = Counted::new(Arc::new(file), io.clone());
-        let page = [7; 4096];
-        let pages = SYNCED_AT_ONCE / 4096;
-        let write = |at: u64| backend.write(at * 4096, &page).unwrap();
-        (0..pages - 1).for_each(write);
-        assert_eq!(io.syncs(), 0);
-        (pages - 1..2 * pages - 1).for_each(write);
-        assert_eq!(io.syncs(), 1);
+        let (disk, backend) = noted();
+        let pages = 2 * SYNCED_AT_ONCE as u64 / PAGE + 1;
+        for page in 0..pages {
+            backend.write(page * PAGE, &[7; PAGE as usize]).unwrap();
+        }
         backend.sync_data().unwrap();
-        (0..pages - 1).for_each(write);
-        assert_eq!(io.syncs(), 2);
+        let most = SYNCED_AT_ONCE;
+        let asked = [
+            (0, most),
+            SYNC,
+            (most as u64, most),
+            SYNC,
+            (2 * most as u64, PAGE as usize),
+            SYNC,
+        ];
+        assert_eq!(disk.asked(), asked);
+        for page in (0..pages).step_by(2) {
+            backend.write(page * PAGE, &[7; PAGE as usize]).unwrap();
+        }
+        backend.sync_data().unwrap();
+        let asked = disk.asked();
+        let parts = asked.split(|asked| *asked == SYNC);
+        let largest = parts.map(<[_]>::len).max().unwrap() * PAGE as usize;
+        assert_eq!(largest, SYNCED_AT_ONCE);
+    }
+
+    #[test]
+    fn what_redb_writes_between_two_syncs_is_written_in_the_order_of_the_file() {
+        let (disk, backend) = noted();
+        for page in [5, 1, 4, 9, 0] {
+            backend
+                .write(page * PAGE, &[page as u8; PAGE as usize])
+                .unwrap();
+        }
+        assert_eq!(disk.asked(), []);
+        backend.sync_data().unwrap();
+        let page = PAGE as usize;
+        let asked = [(0, 2 * page), (4 * PAGE, 2 * page), (9 * PAGE, page), SYNC];
+        assert_eq!(disk.asked(), asked);
+        for number in [0, 1, 4, 5, 9] {
+            let mut out = [99; PAGE as usize];
+            backend.read(number * PAGE, &mut out).unwrap();
+            assert_eq!(out, [number as u8; PAGE as usize]);
+        }
+    }
+
+    #[test]
+    fn the_last_write_counts_wherever_it_lies() {
+        let (disk, backend) = noted();
+        let mut expected = vec![0; 64];
+        let mut state = 7_u32;
+        for round in 1..=2000 {
+            let mut roll = |below: u32| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 16) % below
+            };
+            let from = roll(60) as usize;
+            let to = from + 1 + roll(4) as usize;
+            expected[from..to].fill(round as u8);
+            backend.write(from as u64, &expected[from..to]).unwrap();
+            let mut out = vec![0; to - from + 2];
+            let at = from.saturating_sub(1).min(62 - (to - from));
+            match roll(8) {
+                0 => backend.sync_data().unwrap(),
+                1 => backend.set_len(1 << 20).unwrap(),
+                2 => {
+                    backend.read(at as u64, &mut out).unwrap();
+                    assert_eq!(out, expected[at..at + out.len()]);
+                }
+                _ => {}
+            }
+        }
+        backend.sync_data().unwrap();
+        let mut out = vec![0; 64];
+        disk.read(0, &mut out).unwrap();
+        assert_eq!(out, expected);
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod snapshot;
 mod superseded;
 mod tables;
 mod touches;
+mod unsynced;
 
 use file::Disk;
 pub(crate) use open::OpenOptionsOf as OpenOptions;

@@ -9,6 +9,7 @@ use super::inspect::{examine, inspect_file};
 use super::journal::{self, Journal, Named, Recovered};
 use super::migrate;
 use super::tables::{CONTAINERS, META, RETIRED};
+use super::unsynced::MOST;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, Kind, Plain, open_plain, seal_plain};
 use crate::storage::{ContainerId, Found, SecretRecord};
@@ -28,9 +29,9 @@ pub(crate) struct OpenOptionsOf {
 
 impl OpenOptionsOf {
     /// How many bytes of pages a transaction may change, about: redb's cache keeps half of its room for
-    /// them, and branches come on top.
+    /// them, and branches come on top. No more than are written in the order of the file.
     pub(super) fn step(&self) -> usize {
-        self.cache_size / 4
+        (self.cache_size / 4).min(MOST / 2)
     }
 }
 
