@@ -178,7 +178,7 @@ fn in_steps(rows: &[Row], bytes: usize) -> impl Iterator<Item = &[Row]> {
     std::iter::from_fn(move || {
         let mut changed = 0;
         let step = rest.iter().take_while(|row| {
-            let fits = changed < bytes;
+            let fits = changed < bytes.max(1);
             changed += PAGE + row.len();
             fits
         });
@@ -266,5 +266,29 @@ impl Before {
             retired.remove(self.id.0).map_err(failure::storage)?;
         }
         txn.commit().map_err(failure::commit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::redb::generation::{RowKey, Tree};
+
+    #[test]
+    fn every_row_is_in_one_step_however_little_one_may_change() {
+        let row = |n: u8| Row {
+            key: RowKey::new(Home::File, Tree::Packages, &[n]),
+            value: None,
+        };
+        let rows: Vec<_> = (0..9).map(row).collect();
+        for (bytes, largest) in [(0, 1), (1, 1), (PAGE, 1), (PAGE + 3, 2), (usize::MAX, 9)] {
+            let steps: Vec<_> = in_steps(&rows, bytes).collect();
+            assert_eq!(steps.iter().map(|step| step.len()).max(), Some(largest));
+            let keys = steps
+                .iter()
+                .flat_map(|step| step.iter().map(|row| &row.key));
+            assert!(keys.eq(rows.iter().map(|row| &row.key)), "{bytes}");
+        }
+        assert_eq!(in_steps(&[], 100).count(), 0);
     }
 }
