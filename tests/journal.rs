@@ -536,7 +536,6 @@ fn a_checkpoint_brings_what_was_committed_into_the_file() {
     assert_eq!(store.statistics().unwrap().checkpoints(), made);
 }
 
-// C2.8
 /// How many bytes a checkpoint of so many sessions writes.
 fn checkpoint_with(cache: usize, sessions: usize) -> u64 {
     let place = Place::new();
@@ -570,6 +569,7 @@ fn a_checkpoint_that_is_larger_than_the_cache_writes_its_pages_once() {
     );
 }
 
+// C2.8
 #[test]
 fn commits_go_on_during_checkpoints() {
     const WRITERS: usize = 3;
