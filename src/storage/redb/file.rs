@@ -83,6 +83,8 @@ pub(super) struct Counted {
     io: Arc<Io>,
     reach: Reach,
     unsynced: Unsynced,
+    /// What was kept back is lost, or may be: nothing is synced any more.
+    is_spoilt: AtomicBool,
 }
 
 /// So much is written at most before it is synced. All that a checkpoint writes at once would keep the
@@ -96,11 +98,21 @@ impl Counted {
             io,
             reach: Reach::default(),
             unsynced: Unsynced::default(),
+            is_spoilt: AtomicBool::new(false),
         }
     }
 
-    /// Writes what was kept back.
+    /// Writes what was kept back. redb does not take every failure of a write for one of the file, but what
+    /// fails here may be another write than the one that it asked for.
     fn write_out(&self, parts: Parts) -> io::Result<()> {
+        let written = self.try_write_out(parts);
+        if written.is_err() {
+            self.is_spoilt.store(true, Ordering::Release);
+        }
+        written
+    }
+
+    fn try_write_out(&self, parts: Parts) -> io::Result<()> {
         let mut bytes = 0;
         for (offset, run) in runs(parts, SYNCED_AT_ONCE) {
             if bytes > 0 && bytes + run.len() > SYNCED_AT_ONCE {
@@ -150,6 +162,9 @@ impl StorageBackend for Counted {
 
     fn sync_data(&self) -> io::Result<()> {
         self.write_out(self.unsynced.take())?;
+        if self.is_spoilt.load(Ordering::Acquire) {
+            return Err(io::Error::other("an earlier write has failed"));
+        }
         self.sync()
     }
 
@@ -376,7 +391,7 @@ mod tests {
 
     /// A disk that notes what is asked of it.
     #[derive(Debug, Default)]
-    struct Noted(Mutex<Vec<(u64, usize)>>, InMemoryBackend);
+    struct Noted(Mutex<Vec<(u64, usize)>>, InMemoryBackend, AtomicBool);
 
     /// A sync.
     const SYNC: (u64, usize) = (u64::MAX, 0);
@@ -400,6 +415,9 @@ mod tests {
         }
 
         fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            if self.2.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             self.0.lock().unwrap().push((offset, data.len()));
             self.1.write(offset, data)
         }
@@ -465,6 +483,21 @@ mod tests {
             backend.read(number * PAGE, &mut out).unwrap();
             assert_eq!(out, [number as u8; PAGE as usize]);
         }
+    }
+
+    // C2.13: redb goes on after some failed writes, but what was kept back is gone.
+    #[test]
+    fn nothing_is_synced_after_what_was_kept_back_could_not_be_written() {
+        let (disk, backend) = noted();
+        backend.write(0, &[1; 8]).unwrap();
+        disk.2.store(true, Ordering::Relaxed);
+        let across = backend.write(4, &[2; 8]).unwrap_err();
+        assert_eq!(across.kind(), io::ErrorKind::StorageFull);
+        disk.2.store(false, Ordering::Relaxed);
+        backend.write(4, &[2; 8]).unwrap();
+        assert!(backend.sync_data().is_err());
+        assert!(backend.sync_data().is_err());
+        assert!(!disk.asked().contains(&SYNC));
     }
 
     #[test]
