@@ -71,10 +71,10 @@ impl Databases {
     pub(super) fn checkpoint(&self, checkpoint: &Checkpoint, io: &Io, bugs: Bugs) -> Result<()> {
         io.begin_commit();
         let rows = checkpoint.generation.rows(checkpoint.number);
-        let (in_memory, in_file): (Vec<_>, Vec<_>) = rows
-            .into_iter()
-            .partition(|row| row.key.home() == Home::Memory);
-        let mut steps = in_steps(&in_file, self.step).peekable();
+        // Those of the file come first.
+        let in_file = rows.partition_point(|row| row.key.home() == Home::File);
+        let (in_file, in_memory) = rows.split_at(in_file);
+        let mut steps = in_steps(in_file, self.step).peekable();
         let file = loop {
             let txn = bugs.begin(&self.file)?;
             put_all(&txn, steps.next().unwrap_or_default())?;
@@ -94,7 +94,7 @@ impl Databases {
             )?;
         }
         let memory = self.begin_in_memory()?;
-        put_all(&memory, &in_memory)?;
+        put_all(&memory, in_memory)?;
         file.commit().map_err(failure::commit)?;
         seal(memory, !in_memory.is_empty())
     }
