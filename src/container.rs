@@ -7,17 +7,19 @@ use crate::expiry::Policy;
 use crate::session::SessionData;
 use crate::storage::record::{ContainerRecord, SessionRow, millis, whole_millis};
 use crate::storage::{
-    ChangeSet, ClientChange, ContainerId, End, Outcome, Place, Seen, Snapshot, State,
+    ChangeSet, ClientChange, ContainerId, End, Outcome, Outside, Place, Seen, State,
 };
 use crate::transaction::{House, Room, Txn};
 use std::fmt;
 use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
-/// How many rows are looked at in one step of a sweep or a count.
-const SCANNED: usize = 4096;
+/// How many rows are looked at in one step of a sweep or a count. Whoever commits meanwhile on the same
+/// core waits as long as a step takes.
+const SCANNED: usize = 256;
 /// How many sessions are removed in one commit.
-const REMOVED: usize = 64;
+const REMOVED: usize = 32;
 /// How many times at most the storage is asked to reclaim rows, a bounded number each.
 const RECLAIMS: usize = 10_000;
 
@@ -263,7 +265,7 @@ impl Container {
         let room = self.room()?;
         let now = self.house.clock.timestamp();
         let mut counts = ContainerStatistics::default();
-        scan(&self.house, room.id(), |_, _, row| {
+        scan(&self.house, room.id(), |row| {
             match row {
                 Err(_) => counts.unreadable += 1,
                 Ok(row) if expired(&self.house, &room, row, now)?.is_some() => counts.expired += 1,
@@ -288,38 +290,26 @@ impl Container {
 
 type Row<'a> = (ClientKey, &'a SessionRow);
 
-/// Visits all sessions of a container in bounded steps, each on the newest snapshot; `visit` is told
-/// where a step ends.
+/// Visits all sessions of a container in bounded steps, each on the newest snapshot.
 pub(crate) fn scan(
     house: &House,
     id: ContainerId,
-    mut visit: impl FnMut(&dyn Snapshot, StepEnd, Result<Row<'_>, (ClientKey, &Error)>) -> Result<()>,
+    mut visit: impl FnMut(Result<Row<'_>, (ClientKey, &Error)>) -> Result<()>,
 ) -> Result<()> {
     let mut after = None;
     loop {
-        let snapshot = house.storage.snapshot()?;
-        let rows = snapshot.sessions(id, after, SCANNED)?;
+        let rows = house.storage.snapshot()?.sessions(id, after, SCANNED)?;
         let Some((last, _)) = rows.last() else {
             return Ok(());
         };
         after = Some(*last);
-        for (at, (client, row)) in rows.iter().enumerate() {
-            let end = if at + 1 == rows.len() {
-                StepEnd::Yes
-            } else {
-                StepEnd::No
-            };
+        for (client, row) in &rows {
             let row = row.as_ref().map(|row| (*client, row));
-            visit(&*snapshot, end, row.map_err(|e| (*client, e)))?;
+            visit(row.map_err(|e| (*client, e)))?;
         }
+        // Nobody waits for this thread; somebody may wait for its core.
+        thread::yield_now();
     }
-}
-
-/// Whether a row is the last of its step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StepEnd {
-    Yes,
-    No,
 }
 
 /// What a commit must find of a session that has expired, to remove it.
@@ -340,12 +330,14 @@ fn expired(
         }))
 }
 
-/// Removes what has expired in a container.
+/// Removes what has expired in a container. While a batch is committed, the next one is looked for.
 pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
     let now = house.clock.timestamp();
     let mut swept = Swept::default();
     let mut batch = Vec::new();
-    scan(house, room.id(), |_, end, row| {
+    let mut flying: Option<Removal> = None;
+    let end = |flying: Option<Removal>| flying.map_or(Ok(0), |it| it.end(house, room));
+    scan(house, room.id(), |row| {
         swept.scanned += 1;
         match row {
             Err((_, error)) => {
@@ -357,11 +349,16 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
                 batch.extend(state.map(|state| removal(room, row.0, state)));
             }
         }
-        if batch.len() >= REMOVED || (end == StepEnd::Yes && !batch.is_empty()) {
-            swept.removed += remove(house, room, now, std::mem::take(&mut batch))?;
+        if batch.len() >= REMOVED {
+            swept.removed += end(flying.take())?;
+            flying = Some(Removal::begin(house, now, std::mem::take(&mut batch)));
         }
         Ok(())
     })?;
+    swept.removed += end(flying)?;
+    if !batch.is_empty() {
+        swept.removed += Removal::begin(house, now, batch).end(house, room)?;
+    }
     if swept.removed > 0 {
         tracing::debug!(container = &*room.place.name, ?swept, "swept");
         metrics::counter!("cloakroom_swept_total").increment(swept.removed);
@@ -397,40 +394,58 @@ fn removal(room: &Room, client: ClientKey, state: State) -> ClientChange {
     }
 }
 
-/// Commits a batch of a sweep; returns how many sessions are gone.
-fn remove(house: &House, room: &Room, now: Timestamp, batch: Vec<ClientChange>) -> Result<u64> {
-    let clients: Vec<ClientKey> = batch.iter().map(|change| change.client).collect();
-    let set = ChangeSet {
-        now,
-        clients: batch,
-        refuse_until: now,
-        limits: house.rules.limits,
-        registry: house.registry.load().number,
-    };
-    let (reply, answer) = mpsc::sync_channel(1);
-    let _outside = house.storage.commit(
-        set,
-        Box::new(move |outcome| {
-            let _ = reply.send(match outcome {
-                Outcome::Committed => Ok(()),
-                Outcome::Failed(error, _) => Err(error),
-                Outcome::Stale(..) => Err(Error::new(
-                    ErrorKind::Conflict,
-                    "a sweep has no values to compute",
-                )),
-            });
-        }),
-    );
-    let gone = || Error::new(ErrorKind::Unavailable, "the store's writer has stopped");
-    answer.recv().map_err(|_| gone())??;
-    let newest = house.storage.snapshot()?;
-    let mut removed = 0;
-    for client in clients {
-        if newest.session(room.id(), client)?.is_none() {
-            removed += 1;
+/// Sessions that are being removed.
+struct Removal {
+    clients: Vec<ClientKey>,
+    answer: mpsc::Receiver<Result<()>>,
+    _outside: Option<Outside>,
+}
+
+impl Removal {
+    /// Has a batch of a sweep committed.
+    fn begin(house: &House, now: Timestamp, batch: Vec<ClientChange>) -> Self {
+        let clients = batch.iter().map(|change| change.client).collect();
+        let set = ChangeSet {
+            now,
+            clients: batch,
+            refuse_until: now,
+            limits: house.rules.limits,
+            registry: house.registry.load().number,
+        };
+        let (reply, answer) = mpsc::sync_channel(1);
+        let outside = house.storage.commit(
+            set,
+            Box::new(move |outcome| {
+                let _ = reply.send(match outcome {
+                    Outcome::Committed => Ok(()),
+                    Outcome::Failed(error, _) => Err(error),
+                    Outcome::Stale(..) => Err(Error::new(
+                        ErrorKind::Conflict,
+                        "a sweep has no values to compute",
+                    )),
+                });
+            }),
+        );
+        Self {
+            clients,
+            answer,
+            _outside: outside,
         }
     }
-    Ok(removed)
+
+    /// Waits until it is committed; returns how many sessions are gone.
+    fn end(self, house: &House, room: &Room) -> Result<u64> {
+        let gone = || Error::new(ErrorKind::Unavailable, "the store's writer has stopped");
+        self.answer.recv().map_err(|_| gone())??;
+        let newest = house.storage.snapshot()?;
+        let mut removed = 0;
+        for client in self.clients {
+            if newest.session(room.id(), client)?.is_none() {
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
 }
 
 /// A container inside a transaction.
