@@ -8,6 +8,7 @@ use crate::storage::record::session_key;
 use bytes::Bytes;
 use crossbeam_skiplist::SkipSet;
 use dashmap::DashMap;
+use rapidhash::fast::RandomState;
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -199,16 +200,44 @@ impl Versions {
     }
 }
 
+/// How many parts the rows are in. A part is made larger at once, while its rows wait and with them the
+/// commit that needed the room, so there are many, and small ones.
+const PARTS: usize = 512;
+
 /// The rows of the commits between two checkpoints.
-#[derive(Default)]
 pub(super) struct Generation {
-    rows: DashMap<Box<[u8]>, Versions>,
+    rows: DashMap<Box<[u8]>, Versions, RandomState>,
     /// The keys of those that are looked for in their order, too: all but the packages, which are most.
     ordered: SkipSet<Box<[u8]>>,
     weight: AtomicUsize,
 }
 
+impl Default for Generation {
+    fn default() -> Self {
+        Self::with_room_for(0)
+    }
+}
+
 impl Generation {
+    /// An empty one in which so many rows have room from the first.
+    fn with_room_for(rows: usize) -> Self {
+        Self {
+            rows: DashMap::with_capacity_and_hasher_and_shard_amount(
+                rows,
+                RandomState::default(),
+                PARTS,
+            ),
+            ordered: SkipSet::default(),
+            weight: AtomicUsize::default(),
+        }
+    }
+
+    /// The one that comes after it: likely as large, and none of its parts much larger than the others.
+    pub(super) fn successor(&self) -> Self {
+        let rows = self.rows.len();
+        Self::with_room_for(rows + rows / 8)
+    }
+
     /// Puts in what commit `number` makes of a row. Nobody reads as of a commit before `oldest` but after
     /// the row's last version, so that what was before that can go. For the writer alone.
     pub(super) fn put(&self, row: Row, number: u64, oldest: u64) {

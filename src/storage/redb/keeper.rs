@@ -222,7 +222,17 @@ impl Drop for Keeper {
     }
 }
 
+/// Lets the threads that commit go first where there are fewer processors than threads. Elsewhere than on
+/// Linux this would concern the whole process.
+fn stand_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(5) {
+        tracing::debug!(%error, "checkpoints have the same priority as commits");
+    }
+}
+
 fn run(queue: &Receiver<Job>, report: &Sender<Returned>, shared: &Weak<Shared>) {
+    stand_back();
     let mut graves: Vec<Arc<Generation>> = Vec::new();
     loop {
         let wait = if graves.is_empty() { NEVER } else { LOOK };

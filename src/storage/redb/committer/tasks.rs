@@ -6,6 +6,7 @@ use crate::storage::Settings;
 use crate::storage::redb::Tally;
 use crate::storage::redb::checkpoint::Checkpoint;
 use crate::storage::redb::keeper::{Checkpointed, Report, Returned, Task, perform};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -103,7 +104,8 @@ impl Committer {
             Some((journal, _)) => (Some(journal.turn()?), journal.last()),
             None => (None, 0),
         };
-        let generation = std::mem::take(&mut newest.active);
+        let next = Arc::new(newest.active.successor());
+        let generation = std::mem::replace(&mut newest.active, next);
         newest.frozen = Some(generation.clone());
         self.begun = None;
         self.active_from = newest.number;
