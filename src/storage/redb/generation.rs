@@ -414,6 +414,18 @@ mod tests {
     }
 
     #[test]
+    fn the_next_generation_is_empty_and_has_room_for_as_many_rows() {
+        let generation = Generation::default();
+        for n in 0..10_000_u32 {
+            generation.put(row(&n.to_be_bytes(), None), 1, 1);
+        }
+        let next = generation.successor();
+        assert!(next.is_empty());
+        assert!(next.rows.capacity() >= 10_000);
+        assert_eq!(Generation::default().successor().rows.capacity(), 0);
+    }
+
+    #[test]
     fn rows_come_tree_by_tree() {
         let generation = Generation::default();
         for (n, tree) in [Tree::Owners, Tree::Sessions, Tree::Packages]
