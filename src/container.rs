@@ -20,6 +20,8 @@ use std::time::Duration;
 const SCANNED: usize = 256;
 /// How many sessions are removed in one commit.
 const REMOVED: usize = 32;
+/// How long a sweep waits before it looks again whether the storage has room for more.
+const PAUSE: Duration = Duration::from_millis(5);
 /// How many times at most the storage is asked to reclaim rows, a bounded number each.
 const RECLAIMS: usize = 10_000;
 
@@ -351,6 +353,9 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
         }
         if batch.len() >= REMOVED {
             swept.removed += end(flying.take())?;
+            while house.storage.is_pressed() {
+                thread::sleep(PAUSE);
+            }
             flying = Some(Removal::begin(house, now, std::mem::take(&mut batch)));
         }
         Ok(())

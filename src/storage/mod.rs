@@ -220,6 +220,9 @@ pub(crate) trait Storage: Send + Sync {
     fn check(&self, found: &mut dyn FnMut(Found)) -> Result<Checked>;
     /// Brings all commits so far to where an engine keeps them for good; they are durable before.
     fn checkpoint(&self) -> Result<()>;
+    /// Whether commits are about to be held up until those before them are where an engine keeps them for
+    /// good. Whoever is in no hurry waits for that; it ends.
+    fn is_pressed(&self) -> bool;
     fn counters(&self) -> Counters;
     /// Counts the containers registered and unregistered so far.
     fn registry(&self) -> u64;

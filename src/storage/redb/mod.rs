@@ -71,6 +71,8 @@ pub(crate) struct Shared {
     queue: Arc<Queue>,
     published: ArcSwapOption<RedbSnapshot>,
     closed: AtomicBool,
+    /// Commits are about to be held up until a checkpoint is made.
+    is_pressed: AtomicBool,
     superseded: Superseded,
     touches: Touches,
     io: Arc<Io>,
@@ -212,6 +214,7 @@ impl Engine {
             queue: Arc::new(Queue::new(rules.room)),
             published: ArcSwapOption::empty(),
             closed: AtomicBool::new(false),
+            is_pressed: AtomicBool::new(false),
             superseded: Superseded::default(),
             touches: Touches::default(),
             io,
@@ -320,6 +323,10 @@ impl Storage for Engine {
 
     fn checkpoint(&self) -> Result<()> {
         self.ask(Job::Checkpoint)
+    }
+
+    fn is_pressed(&self) -> bool {
+        self.shared.is_pressed.load(Ordering::Relaxed)
     }
 
     fn counters(&self) -> Counters {

@@ -34,6 +34,10 @@ const LAST_RETRY: Duration = Duration::from_secs(1);
 /// The same for a checkpoint that meets a damage: trying it again seldom helps, and everyone has to wait
 /// while the file is opened again after that.
 const LAST_RETRY_IN_VAIN: Duration = Duration::from_secs(60);
+/// From this much of the bounds on, groups are held up.
+const SLOWED: f64 = 0.75;
+/// And before, whoever is in no hurry.
+const PRESSED: f64 = 0.7;
 /// How long a group is held up at most while a checkpoint falls behind, before it has to wait for that.
 const SLOWEST: Duration = Duration::from_millis(4);
 
@@ -91,6 +95,7 @@ struct LastWord(Arc<Shared>);
 impl Drop for LastWord {
     fn drop(&mut self) {
         let jobs = self.0.queue.end();
+        self.0.is_pressed.store(false, Ordering::Relaxed);
         if let Some(last) = self.0.published.swap(None) {
             last.expire();
         }
@@ -262,6 +267,7 @@ impl Committer {
             if !self.rules.in_the_foreground || !self.tasks.is_empty() {
                 self.give_tasks();
             }
+            self.tell_pressure();
             self.expire_snapshots();
             if taken.finish {
                 return self.finish();
@@ -481,18 +487,22 @@ impl Committer {
         journal.max(memory)
     }
 
+    /// How much of the bounds of both generations is used while a checkpoint is being made, else 0.
+    fn used(&self) -> f64 {
+        let newest = self.newest.as_ref();
+        match newest.and_then(|newest| newest.frozen.as_ref()) {
+            Some(_) => (1.0 + self.filled()) / 2.0,
+            None => 0.0,
+        }
+    }
+
     /// Holds a group up while checkpoints do not keep pace: from three quarters of the bound on for the
     /// longer the more is used, and at the bound until there is room.
     fn slow_down(&mut self) {
-        let both =
-            |active: f64, is_frozen: bool| if is_frozen { (1.0 + active) / 2.0 } else { 0.0 };
-        let is_frozen = |this: &Self| {
-            let newest = this.newest.as_ref();
-            newest.is_some_and(|newest| newest.frozen.is_some())
-        };
-        let used = both(self.filled(), is_frozen(self));
-        if used > 0.75 && used < 1.0 {
-            std::thread::sleep(SLOWEST.mul_f64((used - 0.75) * 4.0));
+        let used = self.used();
+        if used > SLOWED && used < 1.0 {
+            let over = (used - SLOWED) / (1.0 - SLOWED);
+            std::thread::sleep(SLOWEST.mul_f64(over));
             self.collect();
         }
         while self.filled() >= 1.0 && self.is_lent {
@@ -501,6 +511,13 @@ impl Committer {
         if self.filled() >= 1.0 {
             self.give_tasks();
         }
+    }
+
+    /// Tells whoever is in no hurry to wait, before groups are held up. A checkpoint that failed is nothing to
+    /// wait for.
+    fn tell_pressure(&self) {
+        let is_pressed = self.is_lent && self.used() > PRESSED;
+        self.shared.is_pressed.store(is_pressed, Ordering::Relaxed);
     }
 
     fn count(&self, answers: &[(CommitJob, Outcome)]) {
