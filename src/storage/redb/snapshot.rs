@@ -9,11 +9,13 @@ use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{ContainerId, Loading, Snapshot};
 use arc_swap::ArcSwapOption;
 use std::sync::Weak;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) struct RedbSnapshot {
     number: u64,
     layers: ArcSwapOption<Layers>,
+    /// Set before the layers are let go of.
+    expired: AtomicBool,
     shared: Weak<Shared>,
 }
 
@@ -22,6 +24,7 @@ impl RedbSnapshot {
         Self {
             number: layers.number,
             layers: ArcSwapOption::from_pointee(layers),
+            expired: AtomicBool::new(false),
             shared,
         }
     }
@@ -33,6 +36,7 @@ impl RedbSnapshot {
 
     /// Lets go of the pages and the rows that it holds. What was read from it stays with its reader.
     pub(super) fn expire(&self) {
+        self.expired.store(true, Ordering::Release);
         self.layers.store(None);
     }
 
@@ -54,8 +58,8 @@ impl RedbSnapshot {
         };
         let result = read(layers);
         // It may have been taken back meanwhile, and versions of rows that it alone kept with it: then what
-        // was read may be older than the snapshot.
-        if self.layers.load().is_none() {
+        // was read may be older than the snapshot. They go after that is noted here.
+        if self.expired.load(Ordering::Acquire) {
             return Err(self.why_it_is_gone());
         }
         if let Err(e) = &result
