@@ -9,7 +9,7 @@ use crate::storage::record::{ContainerRecord, SessionRow, millis, whole_millis};
 use crate::storage::{
     ChangeSet, ClientChange, ContainerId, End, Outcome, Outside, Place, Seen, State,
 };
-use crate::transaction::{House, Room, Txn};
+use crate::transaction::{House, Room, RoomAt, Txn};
 use std::fmt;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -457,13 +457,13 @@ impl Removal {
 #[derive(Clone)]
 pub struct ContainerTxn {
     txn: Txn,
-    room: Arc<Room>,
+    room: RoomAt,
 }
 
 impl fmt::Debug for ContainerTxn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ContainerTxn")
-            .field("name", &self.room.place.name)
+            .field("name", &self.txn.registry().room(self.room).place.name)
             .finish_non_exhaustive()
     }
 }
@@ -476,7 +476,7 @@ impl Txn {
     /// [`NoSuchContainer`](ErrorKind::NoSuchContainer) if none of this name was registered when the
     /// transaction began.
     pub fn container(&self, name: &str) -> Result<ContainerTxn> {
-        let room = self.registry().get(name).cloned();
+        let room = self.registry().find(name);
         Ok(ContainerTxn {
             txn: self.clone(),
             room: room.ok_or_else(|| no_such_container(name))?,
@@ -492,7 +492,7 @@ impl ContainerTxn {
     /// As for [`Txn::session`].
     pub fn session_data(&self, id: &ClientId) -> Result<SessionData> {
         let session = self.txn.session(id)?;
-        Ok(session.in_room(self.room.clone()))
+        Ok(session.in_room(self.room))
     }
 
     /// [`session_data`](Self::session_data) as a future.
@@ -505,7 +505,7 @@ impl ContainerTxn {
         id: &ClientId,
     ) -> impl Future<Output = Result<SessionData>> + Send {
         let entering = self.txn.session_async(id);
-        let room = self.room.clone();
+        let room = self.room;
         async move { Ok(entering.await?.in_room(room)) }
     }
 }

@@ -7,7 +7,7 @@ use crate::storage::merge::check_name;
 use crate::storage::record::whole_millis;
 #[cfg(feature = "http")]
 pub(crate) use crate::transaction::Ticket;
-use crate::transaction::{Closure, Key, KeyBase, KeyStep, Room, State, SubjectId, Txn};
+use crate::transaction::{Closure, Key, KeyBase, KeyStep, RoomAt, State, SubjectId, Txn};
 use crate::value::{self, Arithmetic};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -31,7 +31,7 @@ pub struct Session {
 #[derive(Clone)]
 pub struct SessionData {
     session: Session,
-    room: Arc<Room>,
+    room: RoomAt,
 }
 
 /// The values of one package in a session, by key (C1.3).
@@ -40,7 +40,7 @@ pub struct SessionData {
 #[derive(Clone)]
 pub struct PkgData {
     session: Session,
-    room: Arc<Room>,
+    room: RoomAt,
     package: Arc<str>,
 }
 
@@ -53,7 +53,7 @@ impl fmt::Debug for Session {
 impl fmt::Debug for SessionData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionData")
-            .field("container", &self.room.place.name)
+            .field("container", self.session.name_of(self.room))
             .finish_non_exhaustive()
     }
 }
@@ -61,7 +61,7 @@ impl fmt::Debug for SessionData {
 impl fmt::Debug for PkgData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PkgData")
-            .field("container", &self.room.place.name)
+            .field("container", self.session.name_of(self.room))
             .field("package", &self.package)
             .finish_non_exhaustive()
     }
@@ -133,13 +133,17 @@ impl Session {
     #[must_use]
     pub fn pkg(&self, id: &str) -> PkgData {
         PkgData {
-            room: self.txn.registry().for_package(id).clone(),
+            room: self.txn.registry().for_package(id),
             session: self.clone(),
             package: Arc::from(id),
         }
     }
 
-    pub(crate) fn in_room(&self, room: Arc<Room>) -> SessionData {
+    fn name_of(&self, room: RoomAt) -> &Arc<str> {
+        &self.txn.registry().room(room).place.name
+    }
+
+    pub(crate) fn in_room(&self, room: RoomAt) -> SessionData {
         SessionData {
             session: self.clone(),
             room,
@@ -238,7 +242,7 @@ impl SessionData {
     #[must_use]
     pub fn pkg(&self, id: &str) -> PkgData {
         PkgData {
-            room: self.room.clone(),
+            room: self.room,
             session: self.session.clone(),
             package: Arc::from(id),
         }
@@ -257,7 +261,7 @@ impl SessionData {
     /// As for [`Session::exists`].
     pub fn exists(&self) -> Result<bool> {
         let session = &self.session;
-        session.with(|state| state.exists(session.subject, Some(&self.room)))
+        session.with(|state| state.exists(session.subject, Some(self.room)))
     }
 
     /// When it was last accessed in this container.
@@ -268,7 +272,7 @@ impl SessionData {
     pub fn last_access(&self) -> Result<Option<DateTime<Utc>>> {
         let session = &self.session;
         session
-            .with(|state| state.times(session.subject, Some(&self.room)))
+            .with(|state| state.times(session.subject, Some(self.room)))
             .map(|times| times.map(|(_, last_access)| last_access))
     }
 
@@ -280,7 +284,7 @@ impl SessionData {
     pub fn created_at(&self) -> Result<Option<DateTime<Utc>>> {
         let session = &self.session;
         session
-            .with(|state| state.times(session.subject, Some(&self.room)))
+            .with(|state| state.times(session.subject, Some(self.room)))
             .map(|times| times.map(|(created, _)| created))
     }
 }
@@ -349,12 +353,12 @@ impl PkgData {
             let value = f(self.decode(key, before.clone())?);
             let change = self.encoded(key, &value);
             let written = self.with(|state| {
-                let now = state.peek(self.subject(), &self.room, &self.package, key)?;
+                let now = state.peek(self.subject(), self.room, &self.package, key)?;
                 if now != before {
                     return Ok(false);
                 }
-                state.found(self.subject(), &self.room)?;
-                state.write(self.subject(), &self.room, &self.package, key, change)?;
+                state.found(self.subject(), self.room)?;
+                state.write(self.subject(), self.room, &self.package, key, change)?;
                 Ok(true)
             });
             if written.map_err(|e| self.at(key, e))? {
@@ -399,7 +403,7 @@ impl PkgData {
                 output,
             };
             let written = self.with(|state| {
-                let now = state.peek(self.subject(), &self.room, &self.package, key)?;
+                let now = state.peek(self.subject(), self.room, &self.package, key)?;
                 if now != input {
                     return Ok(false);
                 }
@@ -450,7 +454,7 @@ impl PkgData {
         if there {
             self.with(|state| {
                 let gone = Key::of(KeyBase::Removed);
-                state.write(self.subject(), &self.room, &self.package, key, gone)
+                state.write(self.subject(), self.room, &self.package, key, gone)
             })
             .map_err(|e| self.at(key, e))?;
         }
@@ -464,9 +468,9 @@ impl PkgData {
     /// As for [`insert`](Self::insert).
     pub fn clear(&self) -> Result<()> {
         self.with(|state| {
-            state.use_room(self.subject(), &self.room)?;
+            state.use_room(self.subject(), self.room)?;
             let changes = state.change(self.subject())?;
-            let package = changes.package_mut(&self.room, &self.package);
+            let package = changes.package_mut(self.room, &self.package);
             package.cleared = true;
             let keys = std::mem::take(&mut package.keys);
             state.discard(keys);
@@ -495,7 +499,7 @@ impl PkgData {
     /// As for [`get`](Self::get), but for the type.
     pub fn keys(&self) -> Result<Vec<String>> {
         self.with(|state| {
-            let content = state.read_all(self.subject(), &self.room, &self.package)?;
+            let content = state.read_all(self.subject(), self.room, &self.package)?;
             Ok(content.into_keys().map(|key| key.to_string()).collect())
         })
     }
@@ -507,7 +511,7 @@ impl PkgData {
     /// As for [`keys`](Self::keys).
     pub fn len(&self) -> Result<usize> {
         self.with(|state| {
-            let content = state.read_all(self.subject(), &self.room, &self.package)?;
+            let content = state.read_all(self.subject(), self.room, &self.package)?;
             Ok(content.len())
         })
     }
@@ -535,7 +539,7 @@ impl PkgData {
             ErrorKind::Closed | ErrorKind::SnapshotTooOld | ErrorKind::Unavailable => error,
             _ if error.key().is_some() => error,
             _ => error
-                .in_container(&*self.room.place.name)
+                .in_container(&**self.session.name_of(self.room))
                 .in_package(&*self.package)
                 .at_key(key),
         }
@@ -549,12 +553,12 @@ impl PkgData {
     }
 
     fn read(&self, key: &str) -> Result<Option<Bytes>> {
-        self.with(|state| state.read(self.subject(), &self.room, &self.package, key))
+        self.with(|state| state.read(self.subject(), self.room, &self.package, key))
             .map_err(|e| self.at(key, e))
     }
 
     fn peek(&self, key: &str) -> Result<Option<Bytes>> {
-        self.with(|state| state.peek(self.subject(), &self.room, &self.package, key))
+        self.with(|state| state.peek(self.subject(), self.room, &self.package, key))
             .map_err(|e| self.at(key, e))
     }
 
@@ -575,8 +579,8 @@ impl PkgData {
     fn write(&self, key: &str, change: Key) -> Result<()> {
         self.check(key)?;
         self.with(|state| {
-            state.found(self.subject(), &self.room)?;
-            state.write(self.subject(), &self.room, &self.package, key, change)
+            state.found(self.subject(), self.room)?;
+            state.write(self.subject(), self.room, &self.package, key, change)
         })
         .map_err(|e| self.at(key, e))
     }
@@ -590,7 +594,7 @@ impl PkgData {
     /// Adds a step to what becomes of a key: at once where its value is this transaction's own, else
     /// at commit.
     fn step(&self, state: &mut State, key: &str, step: KeyStep) -> Result<()> {
-        let (id, room, package) = (self.subject(), &self.room, &self.package);
+        let (id, room, package) = (self.subject(), self.room, &self.package);
         state.found(id, room)?;
         let planned = state.planned(id, room, package, key);
         let mut change = planned.unwrap_or_else(|| Key::of(KeyBase::Current));

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
 use crate::storage::record::ContainerRecord;
 use crate::storage::{ContainerId, Settings};
-use crate::transaction::{Failure, House, Registry, Transaction, Txn};
+use crate::transaction::{Failure, House, Premises, Registry, Transaction, Txn};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -132,7 +132,7 @@ impl Store {
     /// [`Unavailable`](ErrorKind::Unavailable) while the store reopens itself (C2.13);
     /// [`Closed`](ErrorKind::Closed).
     pub fn begin(&self) -> Result<Transaction> {
-        Transaction::begin(self.inner.house.clone(), None, self.inner.clone())
+        Transaction::begin(self.inner.clone(), None)
     }
 
     /// [`begin`](Self::begin) as a future, for storage that has to wait.
@@ -237,7 +237,8 @@ impl Store {
     /// None today; an engine over a network may have some.
     pub fn container_for(&self, pkg_id: &str) -> Result<Container> {
         let registry = self.inner.house.registry.load();
-        Ok(self.handle(registry.for_package(pkg_id).place.name.clone()))
+        let room = registry.room(registry.for_package(pkg_id));
+        Ok(self.handle(room.place.name.clone()))
     }
 
     fn handle(&self, name: Arc<str>) -> Container {
@@ -289,7 +290,7 @@ impl Store {
         let now = house.clock.timestamp();
         let mut found = Vec::new();
         for (container, client) in snapshot.owned(owner)? {
-            let Some(room) = registry.rooms().find(|room| room.id() == container) else {
+            let Some(room) = registry.rooms().iter().find(|room| room.id() == container) else {
                 continue;
             };
             if found.contains(&client) {
@@ -342,7 +343,7 @@ impl Store {
         let inner = self.inner.clone();
         async move {
             let turn = inner.house.turns.hold(key, wait).await;
-            Transaction::begin(inner.house.clone(), turn, inner)
+            Transaction::begin(inner, turn)
         }
     }
 }
@@ -465,6 +466,12 @@ impl Containers {
 impl Configure for Containers {
     fn configure(&self, name: &str, settings: ContainerSettings) -> Result<()> {
         self.put(name, &settings)
+    }
+}
+
+impl Premises for Inner {
+    fn house(&self) -> &Arc<House> {
+        &self.house
     }
 }
 

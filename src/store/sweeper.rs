@@ -85,7 +85,7 @@ fn round(house: &House, last: &mut HashMap<ContainerId, Timestamp>) -> Duration 
     let registry = house.registry.load_full();
     let mut wait = LONGEST;
     let mut swept = false;
-    last.retain(|id, _| registry.rooms().any(|room| room.id() == *id));
+    last.retain(|id, _| registry.rooms().iter().any(|room| room.id() == *id));
     for room in registry.rooms() {
         let now = house.clock.timestamp();
         let every = interval(&room.policy);

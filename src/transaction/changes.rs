@@ -1,6 +1,6 @@
 //! What a transaction wants changed: a value that can be copied for a savepoint. Knows no storage.
 
-use super::house::Room;
+use super::house::RoomAt;
 use crate::client_id::ClientId;
 use crate::error::{Error, Result};
 use crate::storage::{Base, Commute, KeyChange, Step};
@@ -37,24 +37,20 @@ pub(crate) struct SubjectChanges {
 }
 
 impl SubjectChanges {
-    pub(crate) fn package(&self, room: &Room, package: &str) -> Option<&PackageChanges> {
+    pub(crate) fn package(&self, room: RoomAt, package: &str) -> Option<&PackageChanges> {
         self.packages
             .iter()
-            .find(|p| p.room.id() == room.id() && *p.package == *package)
+            .find(|p| p.room == room && *p.package == *package)
     }
 
-    pub(crate) fn package_mut(
-        &mut self,
-        room: &Arc<Room>,
-        package: &Arc<str>,
-    ) -> &mut PackageChanges {
+    pub(crate) fn package_mut(&mut self, room: RoomAt, package: &Arc<str>) -> &mut PackageChanges {
         let found = self
             .packages
             .iter()
-            .position(|p| p.room.id() == room.id() && p.package == *package);
+            .position(|p| p.room == room && p.package == *package);
         let at = found.unwrap_or_else(|| {
             self.packages.push(PackageChanges {
-                room: room.clone(),
+                room,
                 package: package.clone(),
                 cleared: false,
                 keys: BTreeMap::new(),
@@ -71,8 +67,8 @@ impl SubjectChanges {
     }
 
     /// The same for one container, or for all.
-    pub(crate) fn inserts_in(&self, room: Option<&Arc<Room>>) -> bool {
-        let here = |p: &&PackageChanges| room.is_none_or(|room| p.room.id() == room.id());
+    pub(crate) fn inserts_in(&self, room: Option<RoomAt>) -> bool {
+        let here = |p: &&PackageChanges| room.is_none_or(|room| p.room == room);
         self.packages
             .iter()
             .filter(here)
@@ -82,7 +78,7 @@ impl SubjectChanges {
 
 #[derive(Clone)]
 pub(crate) struct PackageChanges {
-    pub(crate) room: Arc<Room>,
+    pub(crate) room: RoomAt,
     pub(crate) package: Arc<str>,
     pub(crate) cleared: bool,
     pub(crate) keys: BTreeMap<Arc<str>, Key>,

@@ -2,7 +2,7 @@
 //! and back with an outcome. Once queued it ends by itself, whoever still waits for it (C2.4).
 
 use super::changes::Closure;
-use super::house::House;
+use super::house::{House, Premises};
 use super::pack::{Packed, Ticket};
 use super::rerun;
 use super::turns::Turn;
@@ -12,7 +12,6 @@ use crate::contain::contain;
 use crate::error::{Error, ErrorKind};
 use crate::storage::{ChangeSet, Outcome, Outside, Seat, StaleCommute, Touch};
 use futures_channel::oneshot;
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +45,7 @@ pub(super) struct Ending {
     /// Access times to record when the rest is committed.
     pub(super) touches: Vec<Touch>,
     /// Keeps the store open until the outcome is certain, whoever waits for it.
-    pub(super) store: Option<Arc<dyn Any + Send + Sync>>,
+    pub(super) store: Option<Arc<dyn Premises>>,
 }
 
 impl Ending {

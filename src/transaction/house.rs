@@ -13,6 +13,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A store that stays open while a transaction has it.
+pub(crate) trait Premises: Send + Sync {
+    fn house(&self) -> &Arc<House>;
+}
+
 pub(crate) struct House {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Clock,
@@ -78,46 +83,71 @@ impl Room {
     }
 }
 
-/// The containers that are registered. A transaction keeps the registry that it began with.
+/// Where in its registry a container is. A transaction, which keeps the registry that it began with,
+/// knows its containers by this: threads that counted references to one would slow each other down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RoomAt(usize);
+
+/// The containers that are registered.
 #[derive(Debug)]
 pub(crate) struct Registry {
     /// Counts registrations, as the storage does.
     pub(crate) number: u64,
-    unnamed: Arc<Room>,
-    named: HashMap<Arc<str>, Arc<Room>>,
+    /// The unnamed one first.
+    rooms: Vec<Arc<Room>>,
+    /// All others.
+    named: HashMap<Arc<str>, RoomAt>,
 }
 
 impl Registry {
     /// `rooms` holds the unnamed container.
     pub(crate) fn new(number: u64, rooms: impl IntoIterator<Item = Room>) -> Result<Self> {
-        let mut named: HashMap<_, _> = rooms
-            .into_iter()
-            .map(|room| (room.place.name.clone(), Arc::new(room)))
-            .collect();
-        let unnamed = named.remove("").ok_or_else(|| {
-            Error::new(ErrorKind::Corrupt, "the store lacks its unnamed container")
-        })?;
+        let mut rooms: Vec<_> = rooms.into_iter().map(Arc::new).collect();
+        rooms.sort_by(|a, b| a.place.name.cmp(&b.place.name));
+        if rooms.first().is_none_or(|room| !room.place.name.is_empty()) {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "the store lacks its unnamed container",
+            ));
+        }
+        let named = rooms.iter().enumerate().skip(1);
+        let named = named.map(|(at, room)| (room.place.name.clone(), RoomAt(at)));
         Ok(Self {
             number,
-            unnamed,
-            named,
+            named: named.collect(),
+            rooms,
         })
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<Room>> {
+        self.find(name).map(|at| self.room(at))
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<RoomAt> {
         if name.is_empty() {
-            Some(&self.unnamed)
+            Some(RoomAt(0))
         } else {
-            self.named.get(name)
+            self.named.get(name).copied()
         }
     }
 
     /// The container of a package: the one of its name, else the unnamed one (C1.2).
-    pub(crate) fn for_package(&self, package: &str) -> &Arc<Room> {
-        self.named.get(package).unwrap_or(&self.unnamed)
+    pub(crate) fn for_package(&self, package: &str) -> RoomAt {
+        self.named.get(package).copied().unwrap_or(RoomAt(0))
     }
 
-    pub(crate) fn rooms(&self) -> impl Iterator<Item = &Arc<Room>> {
-        std::iter::once(&self.unnamed).chain(self.named.values())
+    /// A container of this registry.
+    #[allow(clippy::indexing_slicing, reason = "this registry gave its place")]
+    pub(crate) fn room(&self, at: RoomAt) -> &Arc<Room> {
+        &self.rooms[at.0]
+    }
+
+    pub(crate) fn rooms(&self) -> &[Arc<Room>] {
+        &self.rooms
+    }
+
+    /// The places of all containers.
+    pub(crate) fn places(&self) -> impl Iterator<Item = RoomAt> + use<> {
+        (0..self.rooms.len()).map(RoomAt)
     }
 }

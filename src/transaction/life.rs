@@ -2,12 +2,11 @@
 //! was used, and how it is rotated and destroyed.
 
 use super::changes::Fate;
-use super::house::Room;
+use super::house::RoomAt;
 use super::state::{SessionView, State, SubjectId};
 use crate::client_id::ClientId;
 use crate::error::Result;
 use chrono::{DateTime, Utc};
-use std::sync::Arc;
 
 impl State {
     pub(crate) fn client_id(&mut self, id: SubjectId) -> Result<Option<ClientId>> {
@@ -28,7 +27,7 @@ impl State {
     }
 
     /// Whether a session is there, or will be once this transaction is committed.
-    pub(crate) fn exists(&mut self, id: SubjectId, room: Option<&Arc<Room>>) -> Result<bool> {
+    pub(crate) fn exists(&mut self, id: SubjectId, room: Option<RoomAt>) -> Result<bool> {
         let stored = match room {
             Some(room) => self.session(id, room)?.live,
             None => self.live_anywhere(id)?,
@@ -44,7 +43,7 @@ impl State {
     pub(crate) fn times(
         &mut self,
         id: SubjectId,
-        room: Option<&Arc<Room>>,
+        room: Option<RoomAt>,
     ) -> Result<Option<(DateTime<Utc>, DateTime<Utc>)>> {
         match room {
             Some(room) => drop(self.session(id, room)?),
@@ -52,7 +51,7 @@ impl State {
         }
         let gone = self.fate(id) == Fate::Destroyed;
         let subject = self.subject(id)?;
-        let here = |view: &&SessionView| room.is_none_or(|room| room.id() == view.room.id());
+        let here = |view: &&SessionView| room.is_none_or(|room| room == view.room);
         let rows = subject.sessions.iter().filter(here);
         let times: Vec<_> = rows
             .filter_map(|view| Some(view.live_row().filter(|_| !gone)?.times()))

@@ -13,7 +13,7 @@ mod worker;
 
 pub(crate) use changes::{Closure, Key, KeyBase, KeyStep};
 pub(crate) use commit::Failure;
-pub(crate) use house::{House, Registry, Room, Rules};
+pub(crate) use house::{House, Premises, Registry, Room, RoomAt, Rules};
 pub(crate) use pack::Ticket;
 pub(crate) use rerun::Reruns;
 pub use savepoint::Savepoint;
@@ -38,8 +38,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[must_use = "a transaction that is dropped is aborted"]
 pub struct Transaction {
     txn: Txn,
-    /// Keeps the store open while the transaction is.
-    store: Arc<dyn Any + Send + Sync>,
 }
 
 /// A handle on a [`Transaction`]. Clones work on the same transaction; once it has ended, all of
@@ -57,15 +55,12 @@ struct Shared {
 }
 
 impl Transaction {
-    pub(crate) fn begin(
-        house: Arc<House>,
-        turn: Option<Turn>,
-        store: Arc<dyn Any + Send + Sync>,
-    ) -> Result<Self> {
+    pub(crate) fn begin(store: Arc<dyn Premises>, turn: Option<Turn>) -> Result<Self> {
+        let house = store.house();
         let now = house.clock.timestamp();
-        let (registry, snapshot) = consistent(&house)?;
+        let (registry, snapshot) = consistent(house)?;
         let limits = house.rules.limits;
-        let state = State::new(house, registry.clone(), snapshot, now, turn);
+        let state = State::new(store, registry.clone(), snapshot, now, turn);
         let shared = Shared {
             registry,
             limits,
@@ -75,7 +70,6 @@ impl Transaction {
             txn: Txn {
                 shared: Arc::new(shared),
             },
-            store,
         })
     }
 
@@ -141,13 +135,15 @@ impl Transaction {
             return Ok(None);
         }
         let mut ending = state.ending();
-        ending.store = Some(self.store.clone());
+        ending.store = Some(state.store.clone());
         if state.doomed {
             return Err(Error::new(ErrorKind::Doomed, "the transaction is doomed"));
         }
         match state.pack(visitor) {
             Ok(packed) => Ok(Some(Box::new(Departure { ending, packed }))),
             Err(error) => {
+                // So that it is not the ending that closes the store.
+                let _store = ending.store.clone();
                 ending.failed(&error);
                 Err(error)
             }
@@ -306,14 +302,14 @@ impl Txn {
 
 impl State {
     fn new(
-        house: Arc<House>,
+        store: Arc<dyn Premises>,
         registry: Arc<Registry>,
         snapshot: Arc<dyn Snapshot>,
         now: crate::clock::Timestamp,
         turn: Option<Turn>,
     ) -> Self {
         Self {
-            house,
+            store,
             registry,
             snapshot,
             now,
@@ -335,7 +331,7 @@ impl State {
 
     fn ending(&mut self) -> Ending {
         Ending {
-            house: self.house.clone(),
+            house: self.house().clone(),
             after_commit: std::mem::take(&mut self.after_commit),
             after_abort: std::mem::take(&mut self.after_abort),
             closures: Vec::new(),

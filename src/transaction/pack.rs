@@ -2,17 +2,15 @@
 //! still be compared with what they would become (C2.12).
 
 use super::changes::{Closure, Fate, Key, KeyBase, PackageChanges, SubjectChanges};
-use super::house::Room;
+use super::house::Registry;
 use super::state::{PackageView, SessionView, State, Subject, SubjectId};
 use crate::client_id::{ClientId, ClientKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{
-    ChangeSet, ClientChange, ContainerId, End, Keys, Observed, PackageChange, Place, Seen, Touch,
-    TouchAt,
+    ChangeSet, ClientChange, End, Keys, Observed, PackageChange, Seen, Touch, TouchAt,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What a response must do with the session's cookie once the commit is certain (C4.3).
@@ -126,7 +124,7 @@ impl State {
     }
 
     fn package_differs(&mut self, id: SubjectId, changes: &PackageChanges) -> Result<bool> {
-        let row = self.package(id, &changes.room, &changes.package)?;
+        let row = self.package(id, changes.room, &changes.package)?;
         if changes.cleared {
             let old: BTreeMap<&str, Bytes> = row.into_iter().flat_map(|r| r.iter()).collect();
             let mut new = BTreeMap::new();
@@ -149,11 +147,11 @@ impl State {
     fn touch_of(&self, view: &SessionView) -> Option<TouchAt> {
         let row = view.live_row()?;
         let times = row.times();
-        let policy = &view.room.policy;
+        let policy = &self.registry.room(view.room).policy;
         let due = view.used && policy.is_touch_due(&times, self.now);
         due.then(|| {
             // By the clock as it is: the transaction's own time may lie long before another's access.
-            let right = self.house.clock.timestamp() + policy.resolution_of(&times);
+            let right = self.house().clock.timestamp() + policy.resolution_of(&times);
             TouchAt {
                 time: self.now,
                 instead_of: (times.last_access > right).then_some(times.last_access),
@@ -167,7 +165,7 @@ impl State {
         };
         let due = subject.sessions.iter().filter_map(|view| {
             Some(Touch {
-                container: view.room.id(),
+                container: self.registry.room(view.room).id(),
                 client,
                 generation: view.live_row()?.generation,
                 at: self.touch_of(view)?,
@@ -220,7 +218,7 @@ impl State {
             self.pack_subject(subject, changes, &mut clients, packed)?;
         }
         packed.touches = touches_beside(&mut clients, std::mem::take(&mut packed.touches));
-        let rules = &self.house.rules;
+        let rules = &self.house().rules;
         packed.set = Some(ChangeSet {
             now: self.now,
             clients,
@@ -241,7 +239,7 @@ impl State {
         if live || changes.id.is_some() || !changes.inserts() || borne.is_fresh() {
             return Ok(());
         }
-        let newest = self.house.storage.snapshot()?;
+        let newest = self.house().storage.snapshot()?;
         for room in self.registry.rooms() {
             if newest.session(room.id(), borne.key())?.is_some() {
                 return Ok(());
@@ -297,7 +295,7 @@ impl State {
             clients.push(change);
         }
         if let (Some(id), true) = (&elsewhere, moved.inserts()) {
-            clients.push(founding(id.key(), moved, packed)?);
+            clients.push(founding(id.key(), moved, &self.registry, packed)?);
         }
         Ok(())
     }
@@ -315,7 +313,7 @@ impl State {
             },
         };
         Seen {
-            place: view.room.place.clone(),
+            place: self.registry.room(view.room).place.clone(),
             state,
             observed: view.observed,
             touch: self.touch_of(view),
@@ -342,13 +340,15 @@ fn touches_beside(clients: &mut [ClientChange], mut due: Vec<Touch>) -> Vec<Touc
 fn founding(
     client: ClientKey,
     changes: SubjectChanges,
+    registry: &Registry,
     packed: &mut Packed,
 ) -> Result<ClientChange> {
     let mut seen: Vec<Seen> = Vec::new();
     for package in &changes.packages {
-        if seen.iter().all(|s| s.place.id != package.room.id()) {
+        let place = &registry.room(package.room).place;
+        if seen.iter().all(|s| s.place.id != place.id) {
             seen.push(Seen {
-                place: package.room.place.clone(),
+                place: place.clone(),
                 state: crate::storage::State::Absent,
                 observed: false,
                 touch: None,
@@ -357,7 +357,7 @@ fn founding(
     }
     let mut packages = Vec::new();
     for package in changes.packages {
-        packages.push(pack_package(package, None, packed)?);
+        packages.push(pack_package(package, None, registry, packed)?);
     }
     Ok(ClientChange {
         client,
@@ -375,18 +375,18 @@ fn founding(
 fn pack_packages(
     views: &[PackageView],
     changes: Vec<PackageChanges>,
-    registry: &super::house::Registry,
+    registry: &Registry,
     packed: &mut Packed,
 ) -> Result<Vec<PackageChange>> {
     let mut packages = Vec::new();
     let changed = |view: &PackageView| {
-        let same = |c: &PackageChanges| c.room.id() == view.room && c.package == view.package;
+        let same = |c: &PackageChanges| c.room == view.room && c.package == view.package;
         changes.iter().any(same)
     };
     for view in views.iter().filter(|view| !changed(view)) {
         if let Some(observed) = observed(view) {
             packages.push(PackageChange {
-                place: place_of(registry, view.room),
+                place: registry.room(view.room).place.clone(),
                 package: view.package.clone(),
                 observed: Some(observed),
                 clear: false,
@@ -397,26 +397,17 @@ fn pack_packages(
     for package in changes {
         let view = views
             .iter()
-            .find(|v| v.room == package.room.id() && v.package == package.package);
-        packages.push(pack_package(package, view.and_then(observed), packed)?);
+            .find(|v| v.room == package.room && v.package == package.package);
+        let observed = view.and_then(observed);
+        packages.push(pack_package(package, observed, registry, packed)?);
     }
     Ok(packages)
-}
-
-fn place_of(registry: &super::house::Registry, id: ContainerId) -> Place {
-    let room: Option<&Arc<Room>> = registry.rooms().find(|room| room.id() == id);
-    room.map_or_else(
-        || Place {
-            id,
-            name: Arc::from(""),
-        },
-        |room| room.place.clone(),
-    )
 }
 
 fn pack_package(
     changes: PackageChanges,
     observed: Option<Observed>,
+    registry: &Registry,
     packed: &mut Packed,
 ) -> Result<PackageChange> {
     let mut keys = Vec::with_capacity(changes.keys.len());
@@ -425,7 +416,7 @@ fn pack_package(
         keys.push((key, change.pack(&mut packed.closures)?));
     }
     Ok(PackageChange {
-        place: changes.room.place.clone(),
+        place: registry.room(changes.room).place.clone(),
         package: changes.package,
         observed,
         clear: changes.cleared,

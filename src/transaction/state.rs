@@ -2,7 +2,7 @@
 //! the transaction's lock and runs none of the application's code.
 
 use super::changes::{Changes, Fate, Key, KeyBase, SubjectChanges};
-use super::house::{House, Registry, Room};
+use super::house::{House, Premises, Registry, RoomAt};
 use super::savepoint::Savepoints;
 use super::turns::Turn;
 use super::worker::Task;
@@ -10,7 +10,7 @@ use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{PackageRow, SessionRow};
-use crate::storage::{ContainerId, Snapshot, merge};
+use crate::storage::{Snapshot, merge};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ pub(crate) type SubjectId = usize;
 
 /// See the module. One lives in each open transaction.
 pub(crate) struct State {
-    pub(super) house: Arc<House>,
+    /// Keeps the store open while the transaction is.
+    pub(super) store: Arc<dyn Premises>,
     pub(super) registry: Arc<Registry>,
     pub(super) snapshot: Arc<dyn Snapshot>,
     pub(super) now: Timestamp,
@@ -51,7 +52,7 @@ pub(crate) struct Subject {
 
 /// A session row as of the snapshot.
 pub(crate) struct SessionView {
-    pub(super) room: Arc<Room>,
+    pub(super) room: RoomAt,
     pub(super) row: Option<SessionRow>,
     pub(super) live: bool,
     /// Whether its packages were read or written, which counts as an access (C1.9).
@@ -68,7 +69,7 @@ impl SessionView {
 
 /// A package row as of the snapshot, and what of it was read.
 pub(crate) struct PackageView {
-    pub(super) room: ContainerId,
+    pub(super) room: RoomAt,
     pub(super) package: Arc<str>,
     pub(super) row: Option<PackageRow>,
     pub(super) read_all: bool,
@@ -89,17 +90,17 @@ impl Subject {
         self.borne.as_ref().map(ClientId::key)
     }
 
-    pub(crate) fn session(&self, room: ContainerId) -> Option<&SessionView> {
-        self.sessions.iter().find(|view| view.room.id() == room)
+    pub(crate) fn session(&self, room: RoomAt) -> Option<&SessionView> {
+        self.sessions.iter().find(|view| view.room == room)
     }
 
-    pub(crate) fn package(&self, room: ContainerId, package: &str) -> Option<&PackageView> {
+    pub(crate) fn package(&self, room: RoomAt, package: &str) -> Option<&PackageView> {
         self.packages
             .iter()
             .find(|view| view.room == room && *view.package == *package)
     }
 
-    fn package_mut(&mut self, room: ContainerId, package: &str) -> Option<&mut PackageView> {
+    fn package_mut(&mut self, room: RoomAt, package: &str) -> Option<&mut PackageView> {
         self.packages
             .iter_mut()
             .find(|view| view.room == room && *view.package == *package)
@@ -114,6 +115,10 @@ fn broken() -> Error {
 }
 
 impl State {
+    pub(super) fn house(&self) -> &Arc<House> {
+        self.store.house()
+    }
+
     /// The client that bears `id`, or a new visitor.
     pub(crate) fn subject_for(&mut self, id: Option<&ClientId>) -> SubjectId {
         let next = self.subjects.len();
@@ -135,7 +140,7 @@ impl State {
 
     /// Gives a client a new id.
     pub(crate) fn issue(&mut self, subject: SubjectId) -> Result<ClientId> {
-        let issued = self.house.ids.issue();
+        let issued = self.house().ids.issue();
         self.by_key.insert(issued.key(), subject);
         self.change(subject)?.id = Some(issued.clone());
         Ok(issued)
@@ -167,8 +172,8 @@ impl State {
 
     /// Whether the snapshot may still be read (C2.14).
     fn check_age(&self) -> Result<()> {
-        let age = self.house.clock.timestamp().since(self.now);
-        if age > self.house.rules.snapshot_max_age {
+        let age = self.house().clock.timestamp().since(self.now);
+        if age > self.house().rules.snapshot_max_age {
             return Err(Error::new(
                 ErrorKind::SnapshotTooOld,
                 "the transaction is older than its snapshot may become",
@@ -178,12 +183,12 @@ impl State {
     }
 
     /// The session row of a client in a container, loaded at the first call.
-    pub(crate) fn session(&mut self, id: SubjectId, room: &Arc<Room>) -> Result<&SessionView> {
+    pub(crate) fn session(&mut self, id: SubjectId, room: RoomAt) -> Result<&SessionView> {
         let found = self
             .subject(id)?
             .sessions
             .iter()
-            .position(|view| view.room.id() == room.id());
+            .position(|view| view.room == room);
         let at = match found {
             Some(at) => at,
             None => {
@@ -196,8 +201,10 @@ impl State {
         self.subject(id)?.sessions.get(at).ok_or_else(broken)
     }
 
-    fn load_session(&self, id: SubjectId, room: &Arc<Room>) -> Result<SessionView> {
+    fn load_session(&self, id: SubjectId, room: RoomAt) -> Result<SessionView> {
         let (mut row, mut live) = (None, false);
+        let at = room;
+        let room = self.registry.room(at);
         // A fresh id has no session unless another transaction founded it.
         if let Some(client) = self.subject(id)?.key() {
             self.check_age()?;
@@ -206,13 +213,13 @@ impl State {
                 .session(room.id(), client)
                 .map_err(|e| e.in_container(&*room.place.name))?;
             if let Some(row) = &mut row {
-                let times = self.house.times_of(room, client, row, self.now)?;
+                let times = self.house().times_of(room, client, row, self.now)?;
                 row.last_access = times.last_access;
                 live = !room.policy.is_expired(&times, self.now);
             }
         }
         Ok(SessionView {
-            room: room.clone(),
+            room: at,
             row,
             live,
             used: false,
@@ -222,9 +229,8 @@ impl State {
 
     /// Loads the session rows of a client in all containers; tells whether any is live.
     pub(crate) fn live_anywhere(&mut self, id: SubjectId) -> Result<bool> {
-        let registry = self.registry.clone();
         let mut live = false;
-        for room in registry.rooms() {
+        for room in self.registry.places() {
             live |= self.session(id, room)?.live;
         }
         Ok(live)
@@ -235,18 +241,18 @@ impl State {
     pub(crate) fn package(
         &mut self,
         id: SubjectId,
-        room: &Arc<Room>,
+        room: RoomAt,
         package: &Arc<str>,
     ) -> Result<Option<&PackageRow>> {
         if self.fate(id) == Fate::Destroyed {
             return Ok(None);
         }
-        if self.subject(id)?.package(room.id(), package).is_none() {
+        if self.subject(id)?.package(room, package).is_none() {
             self.session(id, room)?;
             let row = self.load_package(id, room, package)?;
             let subject = self.subject_mut(id)?;
             subject.packages.push(PackageView {
-                room: room.id(),
+                room,
                 package: package.clone(),
                 row,
                 read_all: false,
@@ -254,35 +260,36 @@ impl State {
             });
         }
         let subject = self.subject(id)?;
-        let view = subject.package(room.id(), package).ok_or_else(broken)?;
+        let view = subject.package(room, package).ok_or_else(broken)?;
         Ok(view.row.as_ref())
     }
 
     fn load_package(
         &self,
         id: SubjectId,
-        room: &Arc<Room>,
+        room: RoomAt,
         package: &Arc<str>,
     ) -> Result<Option<PackageRow>> {
         let subject = self.subject(id)?;
         let listed = subject
-            .session(room.id())
+            .session(room)
             .and_then(SessionView::live_row)
             .is_some_and(|row| row.has(package));
         let (true, Some(client)) = (listed, subject.key()) else {
             return Ok(None);
         };
         self.check_age()?;
+        let room = self.registry.room(room);
         let row = self.snapshot.package(room.id(), client, package);
         row.and_then(|row| row.map_or_else(|| Err(merge::lost_package()), |row| Ok(Some(row))))
             .map_err(|e| e.in_container(&*room.place.name).in_package(&**package))
     }
 
     /// Notes that a package was used, which is an access to the session in its container.
-    pub(crate) fn use_room(&mut self, id: SubjectId, room: &Arc<Room>) -> Result<()> {
+    pub(crate) fn use_room(&mut self, id: SubjectId, room: RoomAt) -> Result<()> {
         self.session(id, room)?;
         let sessions = &mut self.subject_mut(id)?.sessions;
-        if let Some(view) = sessions.iter_mut().find(|v| v.room.id() == room.id()) {
+        if let Some(view) = sessions.iter_mut().find(|v| v.room == room) {
             view.used = true;
         }
         Ok(())
@@ -297,15 +304,11 @@ impl State {
     }
 
     /// Notes that a session's existence was read, in one container or in all; an access where it is.
-    pub(crate) fn observe_existence(
-        &mut self,
-        id: SubjectId,
-        room: Option<&Arc<Room>>,
-    ) -> Result<()> {
+    pub(crate) fn observe_existence(&mut self, id: SubjectId, room: Option<RoomAt>) -> Result<()> {
         let subject = self.subject_mut(id)?;
         let mut live = false;
         for view in &mut subject.sessions {
-            if room.is_none_or(|room| room.id() == view.room.id()) {
+            if room.is_none_or(|room| room == view.room) {
                 view.used |= view.live;
                 view.observed |= room.is_some();
                 live |= view.live;
@@ -321,7 +324,7 @@ impl State {
     pub(crate) fn peek(
         &mut self,
         id: SubjectId,
-        room: &Arc<Room>,
+        room: RoomAt,
         package: &Arc<str>,
         key: &str,
     ) -> Result<Option<Bytes>> {
@@ -346,7 +349,7 @@ impl State {
     pub(crate) fn read(
         &mut self,
         id: SubjectId,
-        room: &Arc<Room>,
+        room: RoomAt,
         package: &Arc<str>,
         key: &str,
     ) -> Result<Option<Bytes>> {
@@ -357,7 +360,7 @@ impl State {
         let own = planned.is_some_and(|key| !matches!(key.base, KeyBase::Current));
         // After destroying the session, its emptiness is the transaction's own, too.
         let own = own || self.fate(id) == Fate::Destroyed;
-        if let Some(view) = self.subject_mut(id)?.package_mut(room.id(), package)
+        if let Some(view) = self.subject_mut(id)?.package_mut(room, package)
             && !own
         {
             view.note(key);
@@ -369,7 +372,7 @@ impl State {
     pub(crate) fn read_all(
         &mut self,
         id: SubjectId,
-        room: &Arc<Room>,
+        room: RoomAt,
         package: &Arc<str>,
     ) -> Result<BTreeMap<Arc<str>, Result<Bytes>>> {
         let stored = self.package(id, room, package)?;
@@ -380,7 +383,7 @@ impl State {
             .collect();
         self.use_room(id, room)?;
         let destroyed = self.fate(id) == Fate::Destroyed;
-        if let Some(view) = self.subject_mut(id)?.package_mut(room.id(), package)
+        if let Some(view) = self.subject_mut(id)?.package_mut(room, package)
             && !destroyed
         {
             view.read_all = true;
@@ -411,7 +414,7 @@ impl State {
 
     /// Makes sure that what is inserted has a session to go to: the one there is, one under the id
     /// that was borne if it is fresh, else one under an id issued here (C4.8).
-    pub(crate) fn found(&mut self, id: SubjectId, room: &Arc<Room>) -> Result<()> {
+    pub(crate) fn found(&mut self, id: SubjectId, room: RoomAt) -> Result<()> {
         if self.changed(id).is_some_and(|changes| changes.id.is_some()) {
             return Ok(());
         }
@@ -435,7 +438,7 @@ impl State {
     pub(crate) fn planned(
         &self,
         id: SubjectId,
-        room: &Room,
+        room: RoomAt,
         package: &str,
         key: &str,
     ) -> Option<Key> {
@@ -448,7 +451,7 @@ impl State {
     pub(crate) fn write(
         &mut self,
         id: SubjectId,
-        room: &Arc<Room>,
+        room: RoomAt,
         package: &Arc<str>,
         key: &str,
         change: Key,
