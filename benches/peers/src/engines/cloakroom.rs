@@ -61,8 +61,12 @@ pub(crate) fn still_clock() -> Result<Clock> {
 /// A store in which nothing happens by itself but its own upkeep.
 pub(crate) fn open_store(site: &Site, clock: &Clock) -> Result<Store> {
     let builder = Store::builder().clock(clock.clone());
-    let path = site.folder.join("sessions.redb");
-    Ok(builder.implicit_sweeps(false).open(path)?)
+    Ok(builder.implicit_sweeps(false).open(path(site))?)
+}
+
+/// The store's file.
+pub(crate) fn path(site: &Site) -> PathBuf {
+    site.folder.join("sessions.redb")
 }
 
 /// The ids of the sessions that were looked at last, so that verifying them all does not count as opening.

@@ -9,6 +9,7 @@ mod log;
 mod redb;
 mod redis;
 mod redis_server;
+mod same_rows;
 mod sqlite;
 pub(crate) mod tower_sessions;
 pub(crate) mod zodb;
@@ -21,11 +22,12 @@ use std::path::PathBuf;
 const CACHE: usize = 256 << 20;
 
 /// In the order of the tables.
-static ALL: [&dyn Peer; 11] = [
+static ALL: [&dyn Peer; 12] = [
     &log::Log,
     &cloakroom::Cloakroom,
     &redb::Redb,
     &redb::RedbTwoPhase,
+    &same_rows::RedbSameRows,
     &sqlite::Sqlite,
     &lmdb::Lmdb,
     &fjall::Fjall,
@@ -36,7 +38,7 @@ static ALL: [&dyn Peer; 11] = [
 ];
 
 /// Those that only run when they are named.
-const ON_DEMAND: [&str; 1] = ["redb-two-phase"];
+const ON_DEMAND: [&str; 2] = ["redb-two-phase", "redb-same-rows"];
 
 /// The engines of these names; all, if none is named.
 pub(crate) fn named(names: &[String]) -> Result<Vec<&'static dyn Peer>> {
