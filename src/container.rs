@@ -422,7 +422,7 @@ impl Removal {
             set,
             Box::new(move |outcome| {
                 let _ = reply.send(match outcome {
-                    Outcome::Committed => Ok(()),
+                    Outcome::Committed(_) => Ok(()),
                     Outcome::Failed(error, _) => Err(error),
                     Outcome::Stale(..) => Err(Error::new(
                         ErrorKind::Conflict,

@@ -120,7 +120,9 @@ pub(crate) struct Checked {
 /// How a commit ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Committed,
+    /// With the change set, to be let go of where it was made: an allocator has that cheaper than on
+    /// another thread.
+    Committed(Option<ChangeSet>),
     /// Nothing of it was written. Where one client's session was at fault, its key.
     Failed(Error, Option<ClientKey>),
     /// The value that a commute started from has changed: compute it again from the bytes given

@@ -158,7 +158,7 @@ impl Departure {
         // Dropped with this future: what has not been queued by then is taken back (C2.4).
         let _outside = flight.take_off(set);
         match answer.await {
-            Ok(Ok(())) => Ok(valid(&house, packed.ticket, &packed.refreshed_by)),
+            Ok(Ok(_)) => Ok(valid(&house, packed.ticket, &packed.refreshed_by)),
             Ok(Err(failure)) => Err(failure),
             Err(oneshot::Canceled) => Err(Failure::from(Error::new(
                 ErrorKind::Unavailable,
@@ -201,7 +201,7 @@ fn record_touches(house: &House, touches: &[Touch]) {
 /// A queued commit.
 pub(super) struct Flight {
     ending: Ending,
-    reply: oneshot::Sender<Result<(), Failure>>,
+    reply: oneshot::Sender<Result<Option<ChangeSet>, Failure>>,
     /// Kept while it is computed again.
     seat: Option<Seat>,
 }
@@ -233,10 +233,10 @@ impl Flight {
     /// Runs on the storage's thread: only hands on.
     fn land(mut self, outcome: Outcome) {
         match outcome {
-            Outcome::Committed => {
+            Outcome::Committed(set) => {
                 drop(self.seat);
                 self.ending.committed();
-                let _ = self.reply.send(Ok(()));
+                let _ = self.reply.send(Ok(set));
             }
             Outcome::Failed(error, client) => self.fail(Failure { error, client }),
             Outcome::Stale(set, commutes, seat) => {

@@ -82,7 +82,7 @@ impl Group<'_> {
         answers: &mut Vec<(CommitJob, Outcome)>,
     ) -> Result<Vec<CommitJob>> {
         // Whoever is not reached when storage fails is told so, like the others.
-        answers.extend(jobs.into_iter().map(|job| (job, Outcome::Committed)));
+        answers.extend(jobs.into_iter().map(|job| (job, Outcome::Committed(None))));
         let mut taken = 0;
         for (job, outcome) in answers.iter_mut() {
             let Some(own) = self.apply(job)? else {
@@ -115,7 +115,7 @@ impl Group<'_> {
     /// the whole group.
     fn apply(&mut self, job: &mut CommitJob) -> Result<Option<Outcome>> {
         let Some(mut set) = job.take_set() else {
-            return Ok(Some(Outcome::Committed));
+            return Ok(Some(Outcome::Committed(None)));
         };
         let bugs: Bugs = self.shared.bugs;
         bugs.before_merging(&mut set);
@@ -150,7 +150,7 @@ impl Group<'_> {
         }
         self.bytes += bytes;
         rows.into_iter().for_each(|row| self.put(row));
-        Ok(Some(Outcome::Committed))
+        Ok(Some(Outcome::Committed(Some(set))))
     }
 
     /// Counts sessions that are founded, if they may be.

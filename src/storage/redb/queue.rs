@@ -79,7 +79,7 @@ impl CommitJob {
         let seat = self.seat.take();
         match &mut outcome {
             Outcome::Stale(_, _, kept) => *kept = seat.map(|seat| Box::new(seat) as _),
-            Outcome::Committed | Outcome::Failed(..) => drop(seat),
+            Outcome::Committed(_) | Outcome::Failed(..) => drop(seat),
         }
         if let Some(done) = self.done.take()
             && contain(|| done(outcome)).is_none()

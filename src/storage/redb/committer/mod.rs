@@ -408,7 +408,7 @@ impl Committer {
                 let error = self.fail(trouble, written, quota_before);
                 for (_, outcome) in &mut answers {
                     match outcome {
-                        Outcome::Committed => *outcome = Outcome::Failed(error.clone(), None),
+                        Outcome::Committed(_) => *outcome = Outcome::Failed(error.clone(), None),
                         // It may have been refused for what another member did, which never was.
                         Outcome::Failed(..) => {
                             *outcome = Outcome::Failed(not_written(error.clone()), None);
@@ -522,7 +522,7 @@ impl Committer {
 
     fn count(&self, answers: &[(CommitJob, Outcome)]) {
         let tally = &self.shared.counters;
-        let committed = |(_, o): &&(CommitJob, Outcome)| matches!(o, Outcome::Committed);
+        let committed = |(_, o): &&(CommitJob, Outcome)| matches!(o, Outcome::Committed(_));
         let conflicted =
             |(_, o): &&(CommitJob, Outcome)| matches!(o, Outcome::Failed(e, _) if e.is_conflict());
         let commits = answers.iter().filter(committed).count() as u64;
