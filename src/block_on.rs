@@ -20,6 +20,11 @@ impl Wake for Unpark {
 /// Runs a future to its end on this thread, which sleeps while there is nothing to do. Waking it takes no
 /// lock: whoever answers a group of commits wakes a whole crowd.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    block_on_helping(future, || false)
+}
+
+/// The same; before it sleeps, the thread asks `help` whether it has done something for what it waits for.
+pub(crate) fn block_on_helping<F: Future>(future: F, help: impl Fn() -> bool) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
@@ -27,6 +32,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
         match future.as_mut().poll(&mut context) {
             Poll::Ready(output) => return output,
             // It may return for no reason, or for another's; then the future is asked again.
+            Poll::Pending if help() => {}
             Poll::Pending => thread::park(),
         }
     }

@@ -7,7 +7,7 @@ use crate::expiry::Policy;
 use crate::session::SessionData;
 use crate::storage::record::{ContainerRecord, SessionRow, millis, whole_millis};
 use crate::storage::{
-    ChangeSet, ClientChange, ContainerId, End, Outcome, Outside, Place, Seen, State,
+    ChangeSet, ClientChange, ContainerId, End, Outcome, Outside, Place, Seen, State, Waiter,
 };
 use crate::transaction::{House, Room, RoomAt, Txn};
 use std::fmt;
@@ -430,6 +430,8 @@ impl Removal {
                     )),
                 });
             }),
+            // It looks for more sessions first.
+            Waiter::Task,
         );
         Self {
             clients,

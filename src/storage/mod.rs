@@ -146,6 +146,13 @@ pub(crate) struct StaleCommute {
 /// Called once, on a thread of the engine, with the outcome of a commit. It must not wait.
 pub(crate) type Done = Box<dyn FnOnce(Outcome) + Send>;
 
+/// Who waits for a commit: a thread that does nothing else meanwhile, or a task among others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiter {
+    Thread,
+    Task,
+}
+
 /// A change to the store itself.
 #[derive(Clone, Debug)]
 pub(crate) enum Settings {
@@ -199,8 +206,12 @@ pub(crate) trait Storage: Send + Sync {
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>>;
     /// Queues a change set. Once it is queued, the commit takes place whoever still waits for it. Where
     /// there is no room yet it waits, in the order of coming, for as long as what is returned is kept.
+    /// A thread that waits calls [`help`](Self::help) next.
     #[must_use = "dropping it takes the change set back"]
-    fn commit(&self, set: ChangeSet, done: Done) -> Option<Outside>;
+    fn commit(&self, set: ChangeSet, done: Done, waiter: Waiter) -> Option<Outside>;
+    /// Commits on this thread what is queued, where the engine's own need not be woken for it; tells whether
+    /// it did. To be asked again whenever a thread that waits for a commit would sleep.
+    fn help(&self) -> bool;
     /// Queues a change set that was computed again, by whoever keeps its seat.
     fn commit_again(&self, set: ChangeSet, done: Done);
     /// Records an access time; it becomes durable with the next commit or within a second (C3.4).

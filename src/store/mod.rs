@@ -158,8 +158,8 @@ impl Store {
         loop {
             let txn = block_on(attempts.begin(self))?;
             let value = f(&txn)?;
-            match block_on(txn.commit_for(None)) {
-                Ok(_) => return Ok(value),
+            match txn.commit_here() {
+                Ok(()) => return Ok(value),
                 Err(failure) => attempts.failed(failure)?,
             }
         }

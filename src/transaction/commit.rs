@@ -10,7 +10,7 @@ use super::worker::Task;
 use crate::client_id::{ClientId, ClientKey};
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind};
-use crate::storage::{ChangeSet, Outcome, Outside, Seat, StaleCommute, Touch};
+use crate::storage::{ChangeSet, Outcome, Outside, Seat, StaleCommute, Touch, Waiter};
 use futures_channel::oneshot;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,7 +119,7 @@ pub(super) struct Departure {
 
 impl Departure {
     /// The future is a part of every request's; what it carries lies in a box, so that it is small.
-    pub(super) async fn commit(self: Box<Self>) -> Result<Ticket, Failure> {
+    pub(super) async fn commit(self: Box<Self>, waiter: Waiter) -> Result<Ticket, Failure> {
         let Self { mut ending, packed } = *self;
         let house = ending.house.clone();
         // Until the answer is here, so that the last of the store's handles goes with this future.
@@ -156,7 +156,7 @@ impl Departure {
             seat: None,
         };
         // Dropped with this future: what has not been queued by then is taken back (C2.4).
-        let _outside = flight.take_off(set);
+        let _outside = flight.take_off(set, waiter);
         match answer.await {
             Ok(Ok(_)) => Ok(valid(&house, packed.ticket, &packed.refreshed_by)),
             Ok(Err(failure)) => Err(failure),
@@ -207,7 +207,7 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    fn take_off(self, mut set: ChangeSet) -> Option<Outside> {
+    fn take_off(self, mut set: ChangeSet, waiter: Waiter) -> Option<Outside> {
         if rerun::is_running() {
             // Those that have all the room may wait for the closure that this is called from.
             self.take_off_again(set);
@@ -215,7 +215,7 @@ impl Flight {
         }
         self.refuse_ended(&mut set);
         let storage = self.ending.house.storage.clone();
-        storage.commit(set, Box::new(move |outcome| self.land(outcome)))
+        storage.commit(set, Box::new(move |outcome| self.land(outcome)), waiter)
     }
 
     pub(super) fn take_off_again(self, mut set: ChangeSet) {

@@ -21,10 +21,10 @@ pub(crate) use state::{State, SubjectId};
 pub(crate) use turns::{Turn, Turns};
 pub(crate) use worker::Worker;
 
-use crate::block_on::block_on;
+use crate::block_on::block_on_helping;
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{Limits, Loading, Snapshot};
+use crate::storage::{Limits, Loading, Snapshot, Waiter};
 use commit::{Departure, Ending};
 use std::any::Any;
 use std::fmt;
@@ -87,9 +87,22 @@ impl Transaction {
     /// reached: of new sessions ([`max_new_sessions`](crate::StoreBuilder::max_new_sessions)), or of
     /// 65,536 hooks and closures that wait to be run.
     ///
-    /// Where [too much waits](crate::StoreBuilder::max_waiting_commits), it waits for room first.
+    /// Where [too much waits](crate::StoreBuilder::max_waiting_commits), it waits for room first. On a quiet
+    /// store this thread makes the commit itself, with those of others that were queued before.
     pub fn commit(self) -> Result<()> {
-        block_on(self.commit_async())
+        self.commit_here().map_err(|failure| failure.error)
+    }
+
+    /// Commits with this thread's help.
+    pub(crate) fn commit_here(self) -> Result<(), Failure> {
+        match self.depart(None)? {
+            Some(departure) => {
+                let house = departure.ending.house.clone();
+                let commit = departure.commit(Waiter::Thread);
+                block_on_helping(commit, || house.storage.help()).map(drop)
+            }
+            None => Ok(()),
+        }
     }
 
     /// [`commit`](Self::commit) as a future, for any runtime or none. Dropped before the changes are
@@ -118,7 +131,7 @@ impl Transaction {
         async move {
             match departure? {
                 // In a box, so that this future, a part of every request's, is small.
-                Some(departure) => Box::pin(departure.commit()).await,
+                Some(departure) => Box::pin(departure.commit(Waiter::Task)).await,
                 None => Ok(Ticket::Keep),
             }
         }

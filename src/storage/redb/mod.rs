@@ -35,14 +35,14 @@ use super::quota::Quota;
 use super::record::ContainerRecord;
 use super::{
     ChangeSet, Checked, ContainerId, Counters, Done, Found, Outside, SecretRecord, Settings,
-    Snapshot, Storage, Touch, TouchAt,
+    Snapshot, Storage, Touch, TouchAt, Waiter,
 };
 use crate::client_id::ClientKey;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use arc_swap::ArcSwapOption;
 use bugs::Bugs;
-use committer::{Committer, Places};
+use committer::{Committer, Desk, Places};
 use file::Io;
 pub(crate) use folder::Location;
 use open::Foreseen;
@@ -61,6 +61,7 @@ use touches::Touches;
 pub(crate) struct Engine {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<Result<()>>>>,
+    desk: Arc<Desk>,
     /// The file's, where there is one.
     disk: Option<Disk>,
     _watcher: Arc<dyn Fn() + Send + Sync>,
@@ -247,13 +248,18 @@ impl Engine {
             })
         };
         clock.watch(Arc::downgrade(&watcher));
+        let desk = Arc::new(Desk::new(shared.clone(), committer));
         let thread = std::thread::Builder::new()
             .name("cloakroom-commit".into())
-            .spawn(move || committer.run())
+            .spawn({
+                let desk = desk.clone();
+                move || desk.run()
+            })
             .map_err(|e| Error::new(ErrorKind::Io, "no thread can be started").with_source(e))?;
         let engine = Self {
             shared,
             thread: Mutex::new(Some(thread)),
+            desk,
             disk: file_disk,
             _watcher: watcher,
         };
@@ -277,8 +283,13 @@ impl Storage for Engine {
         }
     }
 
-    fn commit(&self, set: ChangeSet, done: Done) -> Option<Outside> {
-        self.shared.queue.commit(set, done)
+    fn commit(&self, set: ChangeSet, done: Done, waiter: Waiter) -> Option<Outside> {
+        let helps = waiter == Waiter::Thread;
+        self.shared.queue.commit(set, done, helps)
+    }
+
+    fn help(&self) -> bool {
+        self.desk.help()
     }
 
     fn commit_again(&self, set: ChangeSet, done: Done) {

@@ -149,12 +149,27 @@ struct Waiting {
     over: bool,
     /// Whoever takes jobs is asleep, and has not been woken.
     is_asleep: bool,
+    /// Until when, at most.
+    sleeps_until: Option<Instant>,
+    /// Whether others may take jobs meanwhile.
+    may_be_led: bool,
+    /// Somebody else has taken jobs while that one is asleep.
+    is_led: bool,
 }
 
 impl Waiting {
     /// Whether there is nothing to do for whoever takes jobs.
     fn is_idle(&self) -> bool {
         self.jobs.is_empty() && !self.woken && !self.suspect && !self.closing
+    }
+
+    fn can_be_led(&self) -> bool {
+        self.is_asleep && self.may_be_led && !self.is_led
+    }
+
+    fn take_group(&mut self) -> Vec<Job> {
+        let many = group(self.jobs.iter().map(Job::bytes));
+        self.jobs.drain(..many).collect()
     }
 
     /// Why nothing is taken any more.
@@ -233,6 +248,9 @@ impl Queue {
                 closing: false,
                 over: false,
                 is_asleep: false,
+                sleeps_until: None,
+                may_be_led: false,
+                is_led: false,
             }),
             wake: Condvar::new(),
         }
@@ -267,8 +285,14 @@ impl Queue {
         self.push(Job::Commit(CommitJob::new(set, done)));
     }
 
-    /// Queues a commit, or lets it wait for room behind those that do.
-    pub(super) fn commit(self: &Arc<Self>, set: ChangeSet, done: Done) -> Option<Outside> {
+    /// Queues a commit, or lets it wait for room behind those that do. Whoever `helps` calls
+    /// [`lead`](Self::lead) next, so that whoever takes jobs may sleep on.
+    pub(super) fn commit(
+        self: &Arc<Self>,
+        set: ChangeSet,
+        done: Done,
+        helps: bool,
+    ) -> Option<Outside> {
         let mut job = CommitJob::new(set, done);
         let mut state = self.lock();
         if let Some(error) = state.refusal() {
@@ -279,7 +303,11 @@ impl Queue {
         if state.outside.is_empty() && state.room.enter(job.bytes) {
             job.seat = Some(self.seat(job.bytes));
             state.jobs.push_back(Job::Commit(job));
-            self.rouse(state);
+            // Who leads looks for more at the end.
+            let others_see_to_it = state.is_led || helps && state.can_be_led();
+            if !others_see_to_it {
+                self.rouse(state);
+            }
             return None;
         }
         let number = state.next;
@@ -358,12 +386,47 @@ impl Queue {
         }
     }
 
-    /// Waits until there is something to do, or until `deadline`; takes at most one group.
-    pub(super) fn take(&self, deadline: Option<Instant>) -> Taken {
+    /// Takes a group in the place of whoever takes jobs, if that one sleeps and need not be woken. Then
+    /// [`led`](Self::led) must be called.
+    pub(super) fn lead(&self) -> Option<Vec<Job>> {
+        let mut state = self.lock();
+        let has_more = state.woken || state.suspect || state.closing;
+        if !state.can_be_led() || has_more || state.jobs.is_empty() {
+            return None;
+        }
+        state.is_led = true;
+        Some(state.take_group())
+    }
+
+    /// What was taken by [`lead`](Self::lead) is done. Wakes whoever takes jobs if there are more, or if that
+    /// one would sleep beyond `wake_at`.
+    pub(super) fn led(&self, wake_at: Option<Instant>) {
+        let mut state = self.lock();
+        state.is_led = false;
+        let until = state.sleeps_until;
+        state.woken |= wake_at.is_some_and(|at| until.is_none_or(|until| at < until));
+        if !state.is_idle() {
+            self.rouse(state);
+        }
+    }
+
+    /// Puts jobs back that were taken but not served.
+    pub(super) fn give_back(&self, jobs: Vec<Job>) {
+        let mut state = self.lock();
+        for job in jobs.into_iter().rev() {
+            state.jobs.push_front(job);
+        }
+    }
+
+    /// Waits until there is something to do, or until `deadline`; takes at most one group. Meanwhile others
+    /// may, or may not, take jobs themselves.
+    pub(super) fn take(&self, deadline: Option<Instant>, may_be_led: bool) -> Taken {
         let mut state = self.lock();
         while state.is_idle() {
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
             state.is_asleep = true;
+            state.sleeps_until = deadline;
+            state.may_be_led = may_be_led;
             state = match left {
                 Some(Duration::ZERO) => break,
                 Some(left) => {
@@ -377,9 +440,8 @@ impl Queue {
             };
         }
         state.is_asleep = false;
-        let many = group(state.jobs.iter().map(Job::bytes));
         Taken {
-            jobs: state.jobs.drain(..many).collect(),
+            jobs: state.take_group(),
             suspect: std::mem::take(&mut state.suspect),
             finish: {
                 state.woken = false;
@@ -413,6 +475,7 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::storage::Limits;
     use std::sync::mpsc;
+    use std::thread::JoinHandle;
 
     fn set() -> ChangeSet {
         ChangeSet {
@@ -443,7 +506,7 @@ mod tests {
                 Outcome::Failed(error, _) => tell.send(error.kind()).unwrap(),
                 _ => panic!("nothing was committed"),
             };
-            queue.commit(set(), Box::new(answer))
+            queue.commit(set(), Box::new(answer), false)
         };
         let (queued, outside) = (commit(), commit());
         assert!(queued.is_none() && outside.is_some());
@@ -455,6 +518,89 @@ mod tests {
         assert_eq!(answers, [ErrorKind::Unavailable; 3]);
         assert_eq!(queue.load().commits, 0);
         drop(outside);
+    }
+
+    fn roomy() -> Arc<Queue> {
+        Arc::new(Queue::new(Bounds {
+            commits: 9,
+            bytes: usize::MAX,
+        }))
+    }
+
+    /// Someone who takes jobs, asleep; gives how many were taken.
+    fn asleep(queue: &Arc<Queue>, until: Option<Instant>, may_be_led: bool) -> JoinHandle<usize> {
+        let taker = std::thread::spawn({
+            let queue = queue.clone();
+            move || {
+                let taken = queue.take(until, may_be_led);
+                let many = taken.jobs.len();
+                taken.jobs.into_iter().for_each(|job| job.refuse(gone()));
+                many
+            }
+        });
+        while !queue.lock().is_asleep {
+            std::thread::yield_now();
+        }
+        taker
+    }
+
+    fn commit(queue: &Arc<Queue>, helps: bool) {
+        let outside = queue.commit(set(), Box::new(drop), helps);
+        assert!(outside.is_none());
+    }
+
+    fn refuse(jobs: Vec<Job>) {
+        jobs.into_iter().for_each(|job| job.refuse(gone()));
+    }
+
+    #[test]
+    fn who_helps_takes_a_group_and_lets_the_other_sleep_unless_more_comes() {
+        let queue = roomy();
+        let taker = asleep(&queue, None, true);
+        for _ in 0..3 {
+            commit(&queue, true);
+            let jobs = queue.lead().unwrap();
+            assert_eq!(jobs.len(), 1);
+            refuse(jobs);
+            queue.led(None);
+            assert!(queue.lock().is_asleep && queue.lead().is_none());
+        }
+        commit(&queue, true);
+        let jobs = queue.lead().unwrap();
+        commit(&queue, false);
+        commit(&queue, true);
+        assert!(queue.lock().is_asleep && queue.lead().is_none());
+        refuse(jobs);
+        queue.led(None);
+        assert_eq!(taker.join().unwrap(), 2);
+    }
+
+    #[test]
+    fn who_helped_wakes_the_other_before_its_time_if_need_be() {
+        let queue = roomy();
+        let hour = Duration::from_secs(3600);
+        let until = Instant::now() + hour;
+        let taker = asleep(&queue, Some(until), true);
+        for wake_at in [None, Some(until), Some(until + hour), Some(Instant::now())] {
+            commit(&queue, true);
+            refuse(queue.lead().unwrap());
+            assert!(queue.lock().is_asleep);
+            queue.led(wake_at);
+        }
+        assert_eq!(taker.join().unwrap(), 0);
+    }
+
+    #[test]
+    fn nobody_helps_one_that_must_not_be_helped_or_is_called() {
+        let queue = roomy();
+        let taker = asleep(&queue, None, false);
+        commit(&queue, true);
+        assert!(queue.lead().is_none());
+        assert_eq!(taker.join().unwrap(), 1);
+        let taker = asleep(&queue, None, true);
+        queue.wake();
+        assert!(queue.lead().is_none());
+        assert_eq!(taker.join().unwrap(), 0);
     }
 
     #[test]

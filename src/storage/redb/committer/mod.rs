@@ -1,8 +1,11 @@
-//! The writer thread: takes whatever waits, makes it durable as one group, has checkpoints made, and opens
-//! the files again when storage failed (C2.13).
+//! The committer: takes whatever waits, makes it durable as one group, has checkpoints made, and opens the
+//! files again when storage failed (C2.13).
 
+mod desk;
 mod recovery;
 mod tasks;
+
+pub(super) use desk::Desk;
 
 use super::checkpoint::{Before, Checkpoint, Databases};
 use super::failure::{self, guarded};
@@ -64,11 +67,8 @@ fn no_room() -> Error {
     )
 }
 
-fn refuse(jobs: Vec<CommitJob>, error: &Error) {
-    for job in jobs {
-        Job::Commit(job).refuse(error.clone());
-    }
-}
+/// Commits with their outcomes, to be told when nothing is locked: whoever waits runs code of his own.
+type Answers = Vec<(CommitJob, Outcome)>;
 
 /// What failed while a group was committed.
 enum Trouble {
@@ -157,6 +157,7 @@ pub(super) struct Committer {
     number: u64,
     quota: Option<Quota>,
     touched: Option<(Instant, Timestamp)>,
+    answers: Answers,
 }
 
 impl Committer {
@@ -200,6 +201,7 @@ impl Committer {
             number,
             quota,
             touched: None,
+            answers: Answers::new(),
         };
         let databases = Databases {
             file,
@@ -249,30 +251,31 @@ impl Committer {
         Ok(())
     }
 
-    /// Serves until the store is closed.
-    pub(super) fn run(mut self) -> Result<()> {
-        let _last_word = LastWord(self.shared.clone());
-        loop {
-            let deadline = self.deadline();
-            let mut taken = self.shared.queue.take(deadline);
-            self.collect();
-            if (taken.suspect || self.is_broken) && !self.reopen(&mut taken.jobs) {
-                return self.finish();
-            }
-            self.serve(taken.jobs);
-            if self.touches_due() {
-                self.flush();
-            }
-            // In the foreground, checkpoints come with the commits that they are due with.
-            if !self.rules.in_the_foreground || !self.tasks.is_empty() {
-                self.give_tasks();
-            }
-            self.tell_pressure();
-            self.expire_snapshots();
-            if taken.finish {
-                return self.finish();
-            }
+    /// What there is to do between groups.
+    fn upkeep(&mut self) {
+        if self.touches_due() {
+            self.flush();
         }
+        // In the foreground, checkpoints come with the commits that they are due with.
+        if !self.rules.in_the_foreground || !self.tasks.is_empty() {
+            self.give_tasks();
+        }
+        self.tell_pressure();
+        self.expire_snapshots();
+    }
+
+    /// Whether any of that cannot wait for the deadline.
+    fn needs_upkeep(&self) -> bool {
+        self.touches_due() || (self.filled() >= 1.0 && !self.is_lent)
+    }
+
+    fn take_answers(&mut self) -> Answers {
+        std::mem::take(&mut self.answers)
+    }
+
+    fn refuse(&mut self, jobs: Vec<CommitJob>, error: &Error) {
+        let refused = |job| (job, Outcome::Failed(error.clone(), None));
+        self.answers.extend(jobs.into_iter().map(refused));
     }
 
     fn serve(&mut self, jobs: Vec<Job>) {
@@ -339,18 +342,18 @@ impl Committer {
         }
     }
 
-    /// Commits a group and answers its members. Tells how many tombstones it buried.
+    /// Commits a group; its members are to be answered. Tells how many tombstones it buried.
     fn commit(&mut self, jobs: Vec<CommitJob>, besides: Besides) -> u64 {
         self.slow_down();
         let newest = match &self.newest {
             Some(newest) if !self.is_broken => newest,
             _ => {
-                refuse(jobs, &reopening());
+                self.refuse(jobs, &reopening());
                 return 0;
             }
         };
         if self.filled() >= 1.0 && newest.frozen.is_some() {
-            refuse(jobs, &no_room());
+            self.refuse(jobs, &no_room());
             return 0;
         }
         self.number += 1;
@@ -421,7 +424,7 @@ impl Committer {
         if self.rules.in_the_foreground && wrote {
             self.give_tasks();
         }
-        CommitJob::answer_all(answers);
+        self.answers.append(&mut answers);
         if !left.is_empty() {
             self.commit(left, Besides::default());
         }

@@ -72,7 +72,7 @@ impl Committer {
                 for job in waiting.drain(..) {
                     job.refuse(reopening());
                 }
-                let taken = self.shared.queue.take(Some(until));
+                let taken = self.shared.queue.take(Some(until), false);
                 waiting.extend(taken.jobs);
                 if taken.finish {
                     return false;
