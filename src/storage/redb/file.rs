@@ -24,6 +24,7 @@ pub(super) struct Io {
     syncs: AtomicU64,
     slot: AtomicU8,
     decisive: AtomicBool,
+    is_pressed: AtomicBool,
 }
 
 impl Io {
@@ -43,6 +44,15 @@ impl Io {
     /// Whether bytes that could make the commit durable may have reached the disk.
     pub(super) fn may_be_durable(&self) -> bool {
         self.decisive.load(Ordering::Relaxed)
+    }
+
+    /// Whether commits are about to be held up, or the store's end is, until what is written is in the file.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.is_pressed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn press(&self, is_pressed: bool) {
+        self.is_pressed.store(is_pressed, Ordering::Relaxed);
     }
 
     /// Counts what is written beside redb.
@@ -89,7 +99,9 @@ pub(super) struct Counted {
 
 /// So much is written at most before it is synced. All that a checkpoint writes at once would keep the
 /// syncs of the journal waiting, and those who commit with them.
-const SYNCED_AT_ONCE: usize = 256 << 10;
+const SYNCED_AT_ONCE: usize = 64 << 10;
+/// The same when they would wait for the checkpoint.
+const SYNCED_AT_ONCE_PRESSED: usize = 256 << 10;
 
 impl Counted {
     pub(super) fn new(inner: Disk, io: Arc<Io>) -> Self {
@@ -115,7 +127,12 @@ impl Counted {
     fn try_write_out(&self, parts: Parts) -> io::Result<()> {
         let mut bytes = 0;
         for (offset, run) in runs(parts, SYNCED_AT_ONCE) {
-            if bytes > 0 && bytes + run.len() > SYNCED_AT_ONCE {
+            let most = if self.io.is_pressed() {
+                SYNCED_AT_ONCE_PRESSED
+            } else {
+                SYNCED_AT_ONCE
+            };
+            if bytes > 0 && bytes + run.len() > most {
                 self.sync()?;
                 bytes = 0;
             }
@@ -459,10 +476,20 @@ mod tests {
             backend.write(page * PAGE, &[7; PAGE as usize]).unwrap();
         }
         backend.sync_data().unwrap();
-        let asked = disk.asked();
+        assert_eq!(largest_of(&disk.asked()), SYNCED_AT_ONCE);
+        backend.io.press(true);
+        for page in 0..4 * pages {
+            backend.write(page * PAGE, &[7; PAGE as usize]).unwrap();
+        }
+        backend.sync_data().unwrap();
+        assert_eq!(largest_of(&disk.asked()), SYNCED_AT_ONCE_PRESSED);
+    }
+
+    /// The most bytes between two syncs.
+    fn largest_of(asked: &[(u64, usize)]) -> usize {
         let parts = asked.split(|asked| *asked == SYNC);
-        let largest = parts.map(<[_]>::len).max().unwrap() * PAGE as usize;
-        assert_eq!(largest, SYNCED_AT_ONCE);
+        let bytes = parts.map(|part| part.iter().map(|(_, len)| len).sum());
+        bytes.max().unwrap()
     }
 
     #[test]

@@ -226,7 +226,7 @@ impl Drop for Keeper {
 /// Linux this would concern the whole process.
 fn stand_back() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(5) {
+    if let Err(error) = rustix::process::nice(10) {
         tracing::debug!(%error, "checkpoints have the same priority as commits");
     }
 }

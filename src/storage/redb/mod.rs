@@ -72,8 +72,6 @@ pub(crate) struct Shared {
     queue: Arc<Queue>,
     published: ArcSwapOption<RedbSnapshot>,
     closed: AtomicBool,
-    /// Commits are about to be held up until a checkpoint is made.
-    is_pressed: AtomicBool,
     superseded: Superseded,
     touches: Touches,
     io: Arc<Io>,
@@ -215,7 +213,6 @@ impl Engine {
             queue: Arc::new(Queue::new(rules.room)),
             published: ArcSwapOption::empty(),
             closed: AtomicBool::new(false),
-            is_pressed: AtomicBool::new(false),
             superseded: Superseded::default(),
             touches: Touches::default(),
             io,
@@ -337,7 +334,7 @@ impl Storage for Engine {
     }
 
     fn is_pressed(&self) -> bool {
-        self.shared.is_pressed.load(Ordering::Relaxed)
+        self.shared.io.is_pressed()
     }
 
     fn counters(&self) -> Counters {

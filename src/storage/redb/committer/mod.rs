@@ -95,7 +95,7 @@ struct LastWord(Arc<Shared>);
 impl Drop for LastWord {
     fn drop(&mut self) {
         let jobs = self.0.queue.end();
-        self.0.is_pressed.store(false, Ordering::Relaxed);
+        self.0.io.press(false);
         if let Some(last) = self.0.published.swap(None) {
             last.expire();
         }
@@ -520,7 +520,7 @@ impl Committer {
     /// wait for.
     fn tell_pressure(&self) {
         let is_pressed = self.is_lent && self.used() > PRESSED;
-        self.shared.is_pressed.store(is_pressed, Ordering::Relaxed);
+        self.shared.io.press(is_pressed);
     }
 
     fn count(&self, answers: &[(CommitJob, Outcome)]) {

@@ -126,6 +126,7 @@ impl Committer {
             self.give_tasks();
         }
         self.shared.closed.store(true, Ordering::Release);
+        self.shared.io.press(true);
         let closing = self.last_checkpoints();
         let databases = self.databases.take();
         let named = self.journal.take().map(|(_, named)| named);
