@@ -160,7 +160,12 @@ struct Waiting {
 impl Waiting {
     /// Whether there is nothing to do for whoever takes jobs.
     fn is_idle(&self) -> bool {
-        self.jobs.is_empty() && !self.woken && !self.suspect && !self.closing
+        self.jobs.is_empty() && !self.woken && !self.suspect && !self.is_over()
+    }
+
+    /// Whether there will be nothing more. What somebody else has taken comes before that.
+    fn is_over(&self) -> bool {
+        self.closing && self.jobs.is_empty() && !self.is_led
     }
 
     fn can_be_led(&self) -> bool {
@@ -445,7 +450,7 @@ impl Queue {
             suspect: std::mem::take(&mut state.suspect),
             finish: {
                 state.woken = false;
-                state.closing && state.jobs.is_empty()
+                state.is_over()
             },
         }
     }
@@ -587,6 +592,23 @@ mod tests {
             assert!(queue.lock().is_asleep);
             queue.led(wake_at);
         }
+        assert_eq!(taker.join().unwrap(), 0);
+    }
+
+    #[test]
+    fn what_who_helps_has_taken_comes_before_the_end() {
+        let queue = roomy();
+        let taker = asleep(&queue, None, true);
+        commit(&queue, true);
+        let jobs = queue.lead().unwrap();
+        queue.close();
+        // It is woken, and sleeps on.
+        while !queue.lock().is_asleep {
+            std::thread::yield_now();
+        }
+        assert!(!taker.is_finished());
+        refuse(jobs);
+        queue.led(None);
         assert_eq!(taker.join().unwrap(), 0);
     }
 
