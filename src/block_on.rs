@@ -1,39 +1,200 @@
 //! Waiting for a future on a thread that has nothing else to do.
 
+use std::cell::RefCell;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 
-struct Unpark(Thread);
+/// What threads that sleep are woken by: all of those that wait for the same at once, by one call to the
+/// system.
+#[derive(Default)]
+pub(crate) struct Bell {
+    rung: AtomicU64,
+    sleepers: Mutex<usize>,
+    wake: Condvar,
+}
 
-impl Wake for Unpark {
+thread_local! {
+    static OWN: Arc<Bell> = Arc::default();
+    /// The bells to be rung when this thread is done with what it does, while it does that.
+    static LATER: RefCell<Option<Vec<Arc<Bell>>>> = const { RefCell::new(None) };
+}
+
+impl Bell {
+    /// Does what may ring bells, each any number of times, and rings each once after that.
+    pub(crate) fn once<T>(work: impl FnOnce() -> T) -> T {
+        struct Ring;
+        impl Drop for Ring {
+            fn drop(&mut self) {
+                let bells = LATER.try_with(|later| later.take()).ok().flatten();
+                bells.iter().flatten().for_each(|bell| bell.ring());
+            }
+        }
+        let is_first = LATER.try_with(|later| {
+            let is_first = later.borrow().is_none();
+            is_first.then(|| later.replace(Some(Vec::new()))).is_some()
+        });
+        let _ring = is_first.unwrap_or(false).then_some(Ring);
+        work()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self) {
+        let sleepers = self.lock();
+        self.rung.fetch_add(1, Ordering::Release);
+        let any = *sleepers > 0;
+        drop(sleepers);
+        if any {
+            self.wake.notify_all();
+        }
+    }
+
+    /// Sleeps until it is rung for the time after `heard`.
+    fn wait(&self, heard: u64) {
+        let mut sleepers = self.lock();
+        *sleepers += 1;
+        while self.rung.load(Ordering::Relaxed) == heard {
+            let woken = self.wake.wait(sleepers);
+            sleepers = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        *sleepers -= 1;
+    }
+}
+
+impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
+        let is_later = LATER.try_with(|later| {
+            let mut later = later.borrow_mut();
+            let Some(bells) = &mut *later else {
+                return false;
+            };
+            if !bells.iter().any(|bell| Arc::ptr_eq(bell, self)) {
+                bells.push(self.clone());
+            }
+            true
+        });
+        if !is_later.unwrap_or(false) {
+            self.ring();
+        }
     }
 }
 
-/// Runs a future to its end on this thread, which sleeps while there is nothing to do. Waking it takes no
-/// lock: whoever answers a group of commits wakes a whole crowd.
+/// Runs a future to its end on this thread, which sleeps while there is nothing to do.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    block_on_helping(future, || false)
+    // A thread that ends has none any more.
+    let bell = OWN.try_with(Arc::clone).unwrap_or_default();
+    block_on_helping(future, &bell, || false)
 }
 
-/// The same; before it sleeps, the thread asks `help` whether it has done something for what it waits for.
-pub(crate) fn block_on_helping<F: Future>(future: F, help: impl Fn() -> bool) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+/// The same; the thread is woken by this bell and, before it sleeps, asks `help` whether it has done something
+/// for what it waits for.
+pub(crate) fn block_on_helping<F: Future>(
+    future: F,
+    bell: &Arc<Bell>,
+    help: impl Fn() -> bool,
+) -> F::Output {
+    let waker = Waker::from(bell.clone());
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
+        let heard = bell.rung.load(Ordering::Acquire);
         match future.as_mut().poll(&mut context) {
             Poll::Ready(output) => return output,
-            // It may return for no reason, or for another's; then the future is asked again.
+            // It may be rung for others; then the future is asked again.
             Poll::Pending if help() => {}
-            Poll::Pending => thread::park(),
+            Poll::Pending => bell.wait(heard),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_channel::oneshot;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::thread;
+
+    fn rung(bell: &Arc<Bell>) -> u64 {
+        bell.rung.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn all_who_wait_for_one_bell_go_on_when_it_is_rung_once() {
+        let bell = Arc::new(Bell::default());
+        let (replies, answers): (Vec<_>, Vec<_>) = (0..8).map(|_| oneshot::channel()).unzip();
+        let waiting = answers.into_iter().map(|answer| {
+            let bell = bell.clone();
+            thread::spawn(move || block_on_helping(answer, &bell, || false))
+        });
+        let waiting: Vec<_> = waiting.collect();
+        while *bell.lock() < 8 {
+            thread::yield_now();
+        }
+        Bell::once(|| {
+            for (n, reply) in replies.into_iter().enumerate() {
+                reply.send(n).unwrap();
+            }
+            assert_eq!(rung(&bell), 0);
+        });
+        for (n, thread) in waiting.into_iter().enumerate() {
+            assert_eq!(thread.join().unwrap(), Ok(n));
+        }
+        assert_eq!(rung(&bell), 1);
+        assert_eq!(*bell.lock(), 0);
+    }
+
+    #[test]
+    fn who_is_called_while_it_helps_does_not_sleep() {
+        let (reply, answer) = oneshot::channel();
+        let reply = RefCell::new(Some(reply));
+        let answered = block_on_helping(answer, &Arc::default(), || {
+            reply.take().map(|reply| reply.send(7));
+            false
+        });
+        assert_eq!(answered, Ok(7));
+    }
+
+    #[test]
+    fn what_a_bell_is_not_rung_for_goes_on_waiting() {
+        let bell = Arc::new(Bell::default());
+        let (reply, answer) = oneshot::channel();
+        let waiting = {
+            let bell = bell.clone();
+            thread::spawn(move || block_on_helping(answer, &bell, || false))
+        };
+        for _ in 0..100 {
+            while *bell.lock() == 0 {
+                thread::yield_now();
+            }
+            bell.wake_by_ref();
+        }
+        assert!(!waiting.is_finished());
+        reply.send(7).unwrap();
+        assert_eq!(waiting.join().unwrap(), Ok(7));
+    }
+
+    #[test]
+    fn bells_are_rung_by_the_outermost_and_after_a_panic_too() {
+        let (one, other) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            Bell::once(|| {
+                one.wake_by_ref();
+                Bell::once(|| other.wake_by_ref());
+                assert_eq!((rung(&one), rung(&other)), (0, 0));
+                panic!("a panic");
+            })
+        }));
+        assert!(panicked.is_err());
+        assert_eq!((rung(&one), rung(&other)), (1, 1));
+        one.wake_by_ref();
+        assert_eq!(rung(&one), 2);
     }
 }

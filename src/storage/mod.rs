@@ -7,6 +7,7 @@ pub(crate) mod record;
 pub(crate) mod redb;
 mod weight;
 
+use crate::block_on::Bell;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -212,6 +213,8 @@ pub(crate) trait Storage: Send + Sync {
     /// Commits on this thread what is queued, where the engine's own need not be woken for it; tells whether
     /// it did. To be asked again whenever a thread that waits for a commit would sleep.
     fn help(&self) -> bool;
+    /// By which a thread that waits for the commit which it queues next is best woken.
+    fn bell(&self) -> &Arc<Bell>;
     /// Queues a change set that was computed again, by whoever keeps its seat.
     fn commit_again(&self, set: ChangeSet, done: Done);
     /// Records an access time; it becomes durable with the next commit or within a second (C3.4).

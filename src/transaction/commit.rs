@@ -118,6 +118,30 @@ pub(super) struct Departure {
 }
 
 impl Departure {
+    /// Waits behind those that hold the turn of a session which this writes to. To be done before
+    /// [`commit`](Self::commit).
+    pub(super) async fn wait_in_line(&mut self) {
+        if self.packed.set.is_none() {
+            return;
+        }
+        let ending = &mut self.ending;
+        let house = ending.house.clone();
+        let held = ending.turns.first().map(Turn::session);
+        // Who holds a turn waits for no other one, so that crossed writers cannot block each other.
+        let wait = match held {
+            Some(_) => Duration::ZERO,
+            None => house.rules.turn_wait,
+        };
+        // All wait in one order, so that those who pass through several lines cannot either.
+        let mut contended = std::mem::take(&mut self.packed.contended);
+        contended.sort_unstable();
+        for session in contended {
+            if held != Some(session) {
+                ending.turns.extend(house.turns.pass(session, wait).await);
+            }
+        }
+    }
+
     /// The future is a part of every request's; what it carries lies in a box, so that it is small.
     pub(super) async fn commit(self: Box<Self>, waiter: Waiter) -> Result<Ticket, Failure> {
         let Self { mut ending, packed } = *self;
@@ -133,20 +157,6 @@ impl Departure {
             ending.committed();
             return Ok(valid(&house, packed.ticket, &packed.refreshed_by));
         };
-        let held = ending.turns.first().map(Turn::session);
-        // Who holds a turn waits for no other one, so that crossed writers cannot block each other.
-        let wait = match held {
-            Some(_) => Duration::ZERO,
-            None => house.rules.turn_wait,
-        };
-        // All wait in one order, so that those who pass through several lines cannot either.
-        let mut contended = packed.contended;
-        contended.sort_unstable();
-        for session in contended {
-            if held != Some(session) {
-                ending.turns.extend(house.turns.pass(session, wait).await);
-            }
-        }
         ending.founders = packed.founders;
         ending.closures = packed.closures;
         let (reply, answer) = oneshot::channel();

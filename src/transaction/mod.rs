@@ -21,7 +21,7 @@ pub(crate) use state::{State, SubjectId};
 pub(crate) use turns::{Turn, Turns};
 pub(crate) use worker::Worker;
 
-use crate::block_on::block_on_helping;
+use crate::block_on::{block_on, block_on_helping};
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{Limits, Loading, Snapshot, Waiter};
@@ -96,10 +96,12 @@ impl Transaction {
     /// Commits with this thread's help.
     pub(crate) fn commit_here(self) -> Result<(), Failure> {
         match self.depart(None)? {
-            Some(departure) => {
+            Some(mut departure) => {
                 let house = departure.ending.house.clone();
+                block_on(departure.wait_in_line());
                 let commit = departure.commit(Waiter::Thread);
-                block_on_helping(commit, || house.storage.help()).map(drop)
+                let (bell, help) = (house.storage.bell(), || house.storage.help());
+                block_on_helping(commit, bell, help).map(drop)
             }
             None => Ok(()),
         }
@@ -131,7 +133,13 @@ impl Transaction {
         async move {
             match departure? {
                 // In a box, so that this future, a part of every request's, is small.
-                Some(departure) => Box::pin(departure.commit(Waiter::Task)).await,
+                Some(mut departure) => {
+                    Box::pin(async move {
+                        departure.wait_in_line().await;
+                        departure.commit(Waiter::Task).await
+                    })
+                    .await
+                }
                 None => Ok(Ticket::Keep),
             }
         }

@@ -37,6 +37,7 @@ use super::{
     ChangeSet, Checked, ContainerId, Counters, Done, Found, Outside, SecretRecord, Settings,
     Snapshot, Storage, Touch, TouchAt, Waiter,
 };
+use crate::block_on::Bell;
 use crate::client_id::ClientKey;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
@@ -283,6 +284,10 @@ impl Storage for Engine {
     fn commit(&self, set: ChangeSet, done: Done, waiter: Waiter) -> Option<Outside> {
         let helps = waiter == Waiter::Thread;
         self.shared.queue.commit(set, done, helps)
+    }
+
+    fn bell(&self) -> &Arc<Bell> {
+        self.shared.queue.bell()
     }
 
     fn help(&self) -> bool {

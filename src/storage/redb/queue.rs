@@ -3,11 +3,13 @@
 
 use super::inspect::Frozen;
 use super::room::{Bounds, Room};
+use crate::block_on::Bell;
 use crate::clock::Timestamp;
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ChangeSet, Done, Outcome, Outside, Settings};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -69,9 +71,11 @@ impl CommitJob {
         let leaving = answers.iter_mut().filter(|(_, outcome)| !stays(outcome));
         let seats = leaving.filter_map(|(job, _)| job.seat.take());
         drop(seats.reduce(Seat::with));
-        for (job, outcome) in answers {
-            job.answer(outcome);
-        }
+        Bell::once(|| {
+            for (job, outcome) in answers {
+                job.answer(outcome);
+            }
+        });
     }
 
     /// Whoever waits runs code of his own when he is woken; a panic in it must reach nobody else.
@@ -133,7 +137,14 @@ impl Job {
 pub(super) struct Queue {
     state: Mutex<Waiting>,
     wake: Condvar,
+    /// How many groups were taken.
+    groups: AtomicUsize,
+    bells: [Arc<Bell>; BELLS],
 }
+
+/// The groups that have bells of their own: one is committed, and one is queued. The others are for those who
+/// came to be in another group than they asked for.
+const BELLS: usize = 4;
 
 struct Waiting {
     jobs: VecDeque<Job>,
@@ -258,7 +269,21 @@ impl Queue {
                 is_led: false,
             }),
             wake: Condvar::new(),
+            groups: AtomicUsize::default(),
+            bells: std::array::from_fn(|_| Arc::default()),
         }
+    }
+
+    /// The bell of the group that takes what is queued now. It wakes whoever waits by it, in whatever group.
+    pub(super) fn bell(&self) -> &Arc<Bell> {
+        let [first, ..] = &self.bells;
+        let next = self.groups.load(Ordering::Relaxed) % BELLS;
+        self.bells.get(next).unwrap_or(first)
+    }
+
+    fn take_group(&self, state: &mut Waiting) -> Vec<Job> {
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        state.take_group()
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -400,7 +425,7 @@ impl Queue {
             return None;
         }
         state.is_led = true;
-        Some(state.take_group())
+        Some(self.take_group(&mut state))
     }
 
     /// What was taken by [`lead`](Self::lead) is done. Wakes whoever takes jobs if there are more, or if that
@@ -446,7 +471,7 @@ impl Queue {
         }
         state.is_asleep = false;
         Taken {
-            jobs: state.take_group(),
+            jobs: self.take_group(&mut state),
             suspect: std::mem::take(&mut state.suspect),
             finish: {
                 state.woken = false;
