@@ -79,7 +79,13 @@ impl Layers {
             return record.map(decode).transpose();
         }
         let reader = self.readers.of(Home::of(container));
-        reader.session(container, client)
+        let row = reader.session(container, client)?;
+        if let (Some(pending), Some(row)) = (&self.pending, &row)
+            && pending.is_curious()
+        {
+            pending.tell((key, row.encode(in_its_tree(&key))?.into()));
+        }
+        Ok(row)
     }
 
     pub(super) fn package(

@@ -11,7 +11,7 @@ use super::checkpoint::{Before, Checkpoint, Databases};
 use super::failure::{self, guarded};
 use super::file::Disk;
 use super::folder::Location;
-use super::generation::{Generation, Row, RowKey};
+use super::generation::{Generation, Pending, Row, RowKey};
 use super::group::{Besides, Group, Written};
 use super::journal::{Failed, Journal, Named, Recovered};
 use super::keeper::{Keeper, Task};
@@ -358,9 +358,9 @@ impl Committer {
         }
         self.number += 1;
         let before = newest.number;
-        let mut layers = Layers {
+        let layers = Layers {
             number: self.number,
-            pending: Some(Arc::default()),
+            pending: Some(Arc::new(Pending::over(&newest.active))),
             ..newest.clone()
         };
         let quota_before = self.quota.clone();
@@ -391,13 +391,7 @@ impl Committer {
                 let touched = written.touched;
                 buried = written.buried;
                 if !written.is_empty() {
-                    self.begun.get_or_insert_with(Instant::now);
-                    // Snapshots from before this generation began do not read it.
-                    let oldest = self.shared.superseded.oldest_since(self.active_from);
-                    let oldest = oldest.unwrap_or(before);
-                    layers.pending = None;
-                    written.apply(&layers.active, layers.number, oldest.min(before));
-                    self.show(layers);
+                    self.show_written(written, layers, before);
                 }
                 // Only now, or a session that begins in between would see neither.
                 self.shared.touches.settle(&touches);
@@ -549,6 +543,20 @@ impl Committer {
             let now = self.shared.clock.timestamp();
             self.shared.superseded.add(&old, now);
         }
+    }
+
+    /// Shows what a group wrote on the state of the commit `before` it.
+    fn show_written(&mut self, written: Written, mut layers: Layers, before: u64) {
+        self.begun.get_or_insert_with(Instant::now);
+        // Snapshots from before this generation began do not read it.
+        let oldest = self.shared.superseded.oldest_since(self.active_from);
+        let oldest = oldest.map_or(before, |oldest| oldest.min(before));
+        let pending = layers.pending.take();
+        written.apply(&layers.active, layers.number, oldest);
+        for (key, record) in pending.iter().flat_map(|pending| pending.found()) {
+            layers.active.put_copy(&key, record);
+        }
+        self.show(layers);
     }
 
     /// The same state, from newer tables.
