@@ -1,6 +1,7 @@
 //! The settings of a store, and how it is put together.
 
 use super::check::Check;
+use super::memory::default_cache_size;
 use super::secrets::Secrets;
 use super::sweeper::Sweeper;
 use super::{Containers, Inner, Records, Store};
@@ -22,7 +23,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct StoreBuilder {
     clock: Clock,
-    cache_size: usize,
+    /// None: as much as the machine allows.
+    cache_size: Option<usize>,
     rules: Rules,
     room: Bounds,
     journal: JournalRules,
@@ -49,7 +51,7 @@ impl Default for StoreBuilder {
     fn default() -> Self {
         Self {
             clock: Clock::system(),
-            cache_size: 256 << 20,
+            cache_size: None,
             rules: Rules {
                 limits: Limits {
                     name: 255,
@@ -91,10 +93,12 @@ impl StoreBuilder {
         self
     }
 
-    /// How many bytes of the file are kept in memory, at most. Default: 256 MiB.
+    /// How many bytes of the file are kept in memory, at most. Default: a quarter of the machine's memory or,
+    /// if that is less, of what its container may use, but at least 64 MiB and at most 1 GiB; 256 MiB elsewhere
+    /// than on Linux.
     #[must_use]
     pub fn cache_size(mut self, bytes: usize) -> Self {
-        self.cache_size = bytes;
+        self.cache_size = Some(bytes);
         self
     }
 
@@ -368,7 +372,7 @@ impl StoreBuilder {
 
     pub(super) fn options(&self) -> OpenOptions {
         OpenOptions {
-            cache_size: self.cache_size,
+            cache_size: self.cache_size.unwrap_or_else(default_cache_size),
             verify: self.verify_on_open,
             bugs: self.bugs,
         }

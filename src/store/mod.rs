@@ -2,6 +2,7 @@
 
 mod builder;
 mod check;
+mod memory;
 mod salvage;
 mod secrets;
 mod statistics;

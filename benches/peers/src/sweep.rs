@@ -3,7 +3,7 @@
 use crate::beside::{Beside, beside};
 use crate::engine::Site;
 use crate::engines::cloakroom::{clients, open_store, still_clock};
-use crate::engines::{named, zodb};
+use crate::engines::{CACHE, named, zodb};
 use crate::house::{House, progress};
 use crate::payload::{Dice, KEY, PACKAGES, Pick, client, first_value, row, value};
 use crate::report::{Metric, Report};
@@ -210,7 +210,7 @@ fn connect(site: &Site) -> Result<Connection> {
     let connection = Connection::open(site.folder.join("sweep.sqlite"))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "cache_size", -(256 << 10))?;
+    connection.pragma_update(None, "cache_size", -((CACHE >> 10) as i64))?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.busy_timeout(Duration::from_secs(600))?;
     Ok(connection)

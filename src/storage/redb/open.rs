@@ -19,6 +19,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+/// The most of a database in memory that is in redb's cache as well.
+const MOST_TWICE_IN_MEMORY: usize = 256 << 20;
+
 /// How a database is opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OpenOptionsOf {
@@ -28,6 +31,14 @@ pub(crate) struct OpenOptionsOf {
 }
 
 impl OpenOptionsOf {
+    /// For a database in memory, of which redb's cache holds as much once more.
+    pub(super) fn in_memory(self) -> Self {
+        Self {
+            cache_size: self.cache_size.min(MOST_TWICE_IN_MEMORY),
+            ..self
+        }
+    }
+
     /// How many bytes of pages a transaction may change, about: redb's cache keeps half of its room for
     /// them, and branches come on top. No more than are written in the order of the file.
     pub(super) fn step(&self) -> usize {
@@ -127,7 +138,7 @@ pub(super) fn reopen(disk: &Disk, options: OpenOptionsOf, io: &Arc<Io>) -> Resul
 
 /// A new database in memory.
 pub(super) fn in_memory(options: OpenOptionsOf, io: &Arc<Io>) -> Result<(Disk, Database)> {
-    on_disk(Arc::new(InMemoryBackend::new()), options, io)
+    on_disk(Arc::new(InMemoryBackend::new()), options.in_memory(), io)
 }
 
 /// The database on a disk that may be new.

@@ -18,8 +18,8 @@ use crate::engine::{Peer, Site};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
-/// Bytes that an embedded engine may keep in memory: cloakroom's default.
-const CACHE: usize = 256 << 20;
+/// Bytes that an embedded engine may keep in memory: cloakroom's default on a machine with 4 GiB or more.
+pub(crate) const CACHE: usize = 1 << 30;
 
 /// In the order of the tables.
 static ALL: [&dyn Peer; 12] = [

@@ -87,7 +87,11 @@ impl Committer {
     fn try_reopen(&mut self) -> Result<()> {
         let places = &self.places;
         let file = open::reopen(&places.file, self.options, &self.shared.io)?;
-        let memory = open::reopen(&places.memory, self.options, &Arc::<Io>::default())?;
+        let memory = open::reopen(
+            &places.memory,
+            self.options.in_memory(),
+            &Arc::<Io>::default(),
+        )?;
         let databases = Databases {
             file,
             memory,
