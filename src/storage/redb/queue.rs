@@ -123,7 +123,16 @@ impl Job {
         }
     }
 
-    pub(super) fn refuse(self, error: Error) {
+    /// Refuses all for the same reason.
+    pub(super) fn refuse_all(jobs: impl IntoIterator<Item = Self>, error: &Error) {
+        Bell::once(|| {
+            for job in jobs {
+                job.refuse(error.clone());
+            }
+        });
+    }
+
+    fn refuse(self, error: Error) {
         match self {
             Self::Commit(job) => job.answer(Outcome::Failed(error, None)),
             Self::Configure(_, reply) => drop(reply.send(Err(error))),
@@ -411,9 +420,10 @@ impl Queue {
         state.closing = true;
         let outside = std::mem::take(&mut state.outside);
         self.rouse(state);
-        for (_, job) in outside {
-            job.answer(Outcome::Failed(closed(), None));
-        }
+        Job::refuse_all(
+            outside.into_iter().map(|(_, job)| Job::Commit(job)),
+            &closed(),
+        );
     }
 
     /// Takes a group in the place of whoever takes jobs, if that one sleeps and need not be woken. Then
@@ -543,7 +553,7 @@ mod tests {
         let left = queue.end();
         let late = commit();
         assert!(late.is_none());
-        left.into_iter().for_each(|job| job.refuse(gone()));
+        Job::refuse_all(left, &gone());
         let answers: Vec<_> = told.try_iter().collect();
         assert_eq!(answers, [ErrorKind::Unavailable; 3]);
         assert_eq!(queue.load().commits, 0);
@@ -564,7 +574,7 @@ mod tests {
             move || {
                 let taken = queue.take(until, may_be_led);
                 let many = taken.jobs.len();
-                taken.jobs.into_iter().for_each(|job| job.refuse(gone()));
+                Job::refuse_all(taken.jobs, &gone());
                 many
             }
         });
@@ -580,7 +590,7 @@ mod tests {
     }
 
     fn refuse(jobs: Vec<Job>) {
-        jobs.into_iter().for_each(|job| job.refuse(gone()));
+        Job::refuse_all(jobs, &gone());
     }
 
     #[test]

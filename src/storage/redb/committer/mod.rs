@@ -99,9 +99,7 @@ impl Drop for LastWord {
         if let Some(last) = self.0.published.swap(None) {
             last.expire();
         }
-        for job in jobs {
-            job.refuse(gone());
-        }
+        Job::refuse_all(jobs, &gone());
     }
 }
 

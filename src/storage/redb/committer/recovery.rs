@@ -69,9 +69,7 @@ impl Committer {
             let until = Instant::now() + delay;
             delay = (delay * 2).min(LAST_RETRY);
             loop {
-                for job in waiting.drain(..) {
-                    job.refuse(reopening());
-                }
+                Job::refuse_all(waiting.drain(..), &reopening());
                 let taken = self.shared.queue.take(Some(until), false);
                 waiting.extend(taken.jobs);
                 if taken.finish {
