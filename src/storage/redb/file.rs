@@ -25,6 +25,7 @@ pub(super) struct Io {
     slot: AtomicU8,
     decisive: AtomicBool,
     is_pressed: AtomicBool,
+    is_last: AtomicBool,
 }
 
 impl Io {
@@ -46,13 +47,29 @@ impl Io {
         self.decisive.load(Ordering::Relaxed)
     }
 
-    /// Whether commits are about to be held up, or the store's end is, until what is written is in the file.
+    /// Whether commits are about to be held up until what is written is in the file.
     pub(super) fn is_pressed(&self) -> bool {
         self.is_pressed.load(Ordering::Relaxed)
     }
 
     pub(super) fn press(&self, is_pressed: bool) {
         self.is_pressed.store(is_pressed, Ordering::Relaxed);
+    }
+
+    /// No commit waits for a sync of the journal any more.
+    pub(super) fn last(&self) {
+        self.is_last.store(true, Ordering::Relaxed);
+    }
+
+    /// How much is to be written at most before it is synced.
+    fn synced_at_once(&self) -> usize {
+        if self.is_last.load(Ordering::Relaxed) {
+            usize::MAX
+        } else if self.is_pressed() {
+            SYNCED_AT_ONCE_PRESSED
+        } else {
+            SYNCED_AT_ONCE
+        }
     }
 
     /// Counts what is written beside redb.
@@ -127,12 +144,7 @@ impl Counted {
     fn try_write_out(&self, parts: Parts) -> io::Result<()> {
         let mut bytes = 0;
         for (offset, run) in runs(parts, SYNCED_AT_ONCE) {
-            let most = if self.io.is_pressed() {
-                SYNCED_AT_ONCE_PRESSED
-            } else {
-                SYNCED_AT_ONCE
-            };
-            if bytes > 0 && bytes + run.len() > most {
+            if bytes > 0 && bytes + run.len() > self.io.synced_at_once() {
                 self.sync()?;
                 bytes = 0;
             }
@@ -483,6 +495,12 @@ mod tests {
         }
         backend.sync_data().unwrap();
         assert_eq!(largest_of(&disk.asked()), SYNCED_AT_ONCE_PRESSED);
+        backend.io.last();
+        for page in 0..4 * pages {
+            backend.write(page * PAGE, &[7; PAGE as usize]).unwrap();
+        }
+        backend.sync_data().unwrap();
+        assert_eq!(largest_of(&disk.asked()), 4 * (pages * PAGE) as usize);
     }
 
     /// The most bytes between two syncs.

@@ -122,13 +122,13 @@ impl Committer {
         if self.shared.touches.len() > 0 {
             self.flush();
         }
+        self.shared.io.last();
         self.give_tasks();
         while self.is_lent {
             self.await_keeper();
             self.give_tasks();
         }
         self.shared.closed.store(true, Ordering::Release);
-        self.shared.io.press(true);
         let closing = self.last_checkpoints();
         let databases = self.databases.take();
         let named = self.journal.take().map(|(_, named)| named);
