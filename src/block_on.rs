@@ -53,6 +53,12 @@ impl Bell {
         }
     }
 
+    /// How often it was rung.
+    #[cfg(test)]
+    pub(crate) fn times(&self) -> u64 {
+        self.rung.load(Ordering::Relaxed)
+    }
+
     /// Sleeps until it is rung for the time after `heard`.
     fn wait(&self, heard: u64) {
         let mut sleepers = self.lock();
@@ -122,10 +128,6 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::thread;
 
-    fn rung(bell: &Arc<Bell>) -> u64 {
-        bell.rung.load(Ordering::Relaxed)
-    }
-
     #[test]
     fn all_who_wait_for_one_bell_go_on_when_it_is_rung_once() {
         let bell = Arc::new(Bell::default());
@@ -142,12 +144,12 @@ mod tests {
             for (n, reply) in replies.into_iter().enumerate() {
                 reply.send(n).unwrap();
             }
-            assert_eq!(rung(&bell), 0);
+            assert_eq!(bell.times(), 0);
         });
         for (n, thread) in waiting.into_iter().enumerate() {
             assert_eq!(thread.join().unwrap(), Ok(n));
         }
-        assert_eq!(rung(&bell), 1);
+        assert_eq!(bell.times(), 1);
         assert_eq!(*bell.lock(), 0);
     }
 
@@ -188,13 +190,13 @@ mod tests {
             Bell::once(|| {
                 one.wake_by_ref();
                 Bell::once(|| other.wake_by_ref());
-                assert_eq!((rung(&one), rung(&other)), (0, 0));
+                assert_eq!((one.times(), other.times()), (0, 0));
                 panic!("a panic");
             })
         }));
         assert!(panicked.is_err());
-        assert_eq!((rung(&one), rung(&other)), (1, 1));
+        assert_eq!((one.times(), other.times()), (1, 1));
         one.wake_by_ref();
-        assert_eq!(rung(&one), 2);
+        assert_eq!(one.times(), 2);
     }
 }

@@ -515,6 +515,7 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::storage::Limits;
     use std::sync::mpsc;
+    use std::task::Waker;
     use std::thread::JoinHandle;
 
     fn set() -> ChangeSet {
@@ -529,6 +530,26 @@ mod tests {
             },
             registry: 0,
         }
+    }
+
+    #[test]
+    fn a_crowd_that_is_refused_is_woken_once() {
+        let bounds = Bounds {
+            commits: 1,
+            bytes: usize::MAX,
+        };
+        let queue = Arc::new(Queue::new(bounds));
+        let bell = queue.bell().clone();
+        let commits = (0..5).map(|_| {
+            let bell = Waker::from(bell.clone());
+            queue.commit(set(), Box::new(move |_| bell.wake()), false)
+        });
+        let outside: Vec<_> = commits.collect();
+        queue.close();
+        assert_eq!(bell.times(), 1, "four waited for room");
+        Job::refuse_all(queue.end(), &gone());
+        assert_eq!(bell.times(), 2);
+        drop(outside);
     }
 
     // C2.13
