@@ -267,7 +267,7 @@ impl Container {
         let room = self.room()?;
         let now = self.house.clock.timestamp();
         let mut counts = ContainerStatistics::default();
-        scan(&self.house, room.id(), |row| {
+        scan(&self.house, room.id(), |_, row| {
             match row {
                 Err(_) => counts.unreadable += 1,
                 Ok(row) if expired(&self.house, &room, row, now)?.is_some() => counts.expired += 1,
@@ -292,22 +292,23 @@ impl Container {
 
 type Row<'a> = (ClientKey, &'a SessionRow);
 
-/// Visits all sessions of a container in bounded steps, each on the newest snapshot.
+/// Visits all sessions of a container in bounded steps, each on the newest snapshot, whose number it tells.
 pub(crate) fn scan(
     house: &House,
     id: ContainerId,
-    mut visit: impl FnMut(Result<Row<'_>, (ClientKey, &Error)>) -> Result<()>,
+    mut visit: impl FnMut(u64, Result<Row<'_>, (ClientKey, &Error)>) -> Result<()>,
 ) -> Result<()> {
     let mut after = None;
     loop {
-        let rows = house.storage.snapshot()?.sessions(id, after, SCANNED)?;
+        let snapshot = house.storage.snapshot()?;
+        let rows = snapshot.sessions(id, after, SCANNED)?;
         let Some((last, _)) = rows.last() else {
             return Ok(());
         };
         after = Some(*last);
         for (client, row) in &rows {
             let row = row.as_ref().map(|row| (*client, row));
-            visit(row.map_err(|e| (*client, e)))?;
+            visit(snapshot.number(), row.map_err(|e| (*client, e)))?;
         }
         // Nobody waits for this thread; somebody may wait for its core.
         thread::yield_now();
@@ -335,11 +336,20 @@ fn expired(
 /// Removes what has expired in a container. While a batch is committed, the next one is looked for.
 pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
     let now = house.clock.timestamp();
+    let registry = house.registry.load().number;
     let mut swept = Swept::default();
-    let mut batch = Vec::new();
+    let begin = |as_of| ChangeSet {
+        now,
+        as_of,
+        clients: Vec::new(),
+        refuse_until: now,
+        limits: house.rules.limits,
+        registry,
+    };
+    let mut batch = begin(0);
     let mut flying: Option<Removal> = None;
     let end = |flying: Option<Removal>| flying.map_or(Ok(0), |it| it.end(house, room));
-    scan(house, room.id(), |row| {
+    scan(house, room.id(), |as_of, row| {
         swept.scanned += 1;
         match row {
             Err((_, error)) => {
@@ -347,22 +357,27 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
                 tracing::warn!(%error, "a sweep met a damaged session");
             }
             Ok(row) => {
-                let state = expired(house, room, row, now)?;
-                batch.extend(state.map(|state| removal(room, row.0, state)));
+                if let Some(state) = expired(house, room, row, now)? {
+                    if batch.clients.is_empty() {
+                        batch = begin(as_of);
+                    }
+                    batch.clients.push(removal(room, row, state));
+                }
             }
         }
-        if batch.len() >= REMOVED {
+        if batch.clients.len() >= REMOVED {
             swept.removed += end(flying.take())?;
             while house.storage.is_pressed() {
                 thread::sleep(PAUSE);
             }
-            flying = Some(Removal::begin(house, now, std::mem::take(&mut batch)));
+            let full = std::mem::replace(&mut batch, begin(0));
+            flying = Some(Removal::begin(house, full));
         }
         Ok(())
     })?;
     swept.removed += end(flying)?;
-    if !batch.is_empty() {
-        swept.removed += Removal::begin(house, now, batch).end(house, room)?;
+    if !batch.clients.is_empty() {
+        swept.removed += Removal::begin(house, batch).end(house, room)?;
     }
     if swept.removed > 0 {
         tracing::debug!(container = &*room.place.name, ?swept, "swept");
@@ -381,11 +396,12 @@ pub(crate) fn reclaim(house: &House) -> Result<()> {
     Ok(())
 }
 
-fn removal(room: &Room, client: ClientKey, state: State) -> ClientChange {
+fn removal(room: &Room, (client, row): Row<'_>, state: State) -> ClientChange {
     ClientChange {
         client,
         seen: vec![Seen {
             place: room.place.clone(),
+            row: Some(row.clone()),
             state,
             observed: false,
             touch: None,
@@ -408,15 +424,8 @@ struct Removal {
 
 impl Removal {
     /// Has a batch of a sweep committed.
-    fn begin(house: &House, now: Timestamp, batch: Vec<ClientChange>) -> Self {
-        let clients = batch.iter().map(|change| change.client).collect();
-        let set = ChangeSet {
-            now,
-            clients: batch,
-            refuse_until: now,
-            limits: house.rules.limits,
-            registry: house.registry.load().number,
-        };
+    fn begin(house: &House, set: ChangeSet) -> Self {
+        let clients = set.clients.iter().map(|change| change.client).collect();
         let (reply, answer) = mpsc::sync_channel(1);
         let outside = house.storage.commit(
             set,

@@ -54,17 +54,38 @@ fn shop(txn: &Txn, id: &ClientId) -> PkgData {
 }
 
 /// One transaction does `ours` and writes something that nobody else does; before it commits,
-/// another does `theirs`. Gives what becomes of it.
+/// another does `theirs`. Gives what becomes of it, which is the same wherever the rows are by then.
 fn meet(
     ours: impl Fn(&Session) -> Result<()>,
     theirs: impl Fn(&Session) -> Result<()>,
 ) -> Result<()> {
+    let met = [[false, false], [true, false], [true, true]]
+        .map(|checkpoints| meet_with(checkpoints, &ours, &theirs));
+    let [first, rest @ ..] = &met;
+    for other in rest {
+        assert_eq!(format!("{first:?}"), format!("{other:?}"));
+    }
+    met.into_iter().next().unwrap()
+}
+
+/// The same with a checkpoint before, and after what the other does.
+fn meet_with(
+    [before, after]: [bool; 2],
+    ours: impl Fn(&Session) -> Result<()>,
+    theirs: impl Fn(&Session) -> Result<()>,
+) -> Result<()> {
     let (store, id) = usual();
+    if before {
+        store.checkpoint().unwrap();
+    }
     let txn = store.begin().unwrap();
     let session = txn.session(&id).unwrap();
     ours(&session).unwrap();
     session.pkg("mine").insert("mark", 1).unwrap();
     with(&store, &id, theirs);
+    if after {
+        store.checkpoint().unwrap();
+    }
     let before = store.statistics().unwrap().commits();
     let outcome = txn.commit();
     let written = store.statistics().unwrap().commits() > before;

@@ -22,6 +22,8 @@ struct Place {
 struct Table {
     store: Store,
     rows: [Place; 2],
+    /// Whether there is a checkpoint after each commit, so that what the next is held against is in redb.
+    checkpoints: bool,
     /// For the message of a failure.
     what: String,
 }
@@ -29,6 +31,14 @@ struct Table {
 impl Table {
     fn begin(&self) -> Transaction {
         self.store.begin().unwrap()
+    }
+
+    fn commit(&self, txn: Transaction) -> Result<()> {
+        let outcome = txn.commit();
+        if self.checkpoints {
+            self.store.checkpoint().unwrap();
+        }
+        outcome
     }
 
     fn pkg(&self, txn: &Txn, row: usize) -> PkgData {
@@ -84,7 +94,8 @@ const LAYOUTS: [Layout; 5] = [
 ];
 
 fn everywhere(test: impl Fn(&Table)) {
-    for on_file in [false, true] {
+    let places = [(false, false), (false, true), (true, false), (true, true)];
+    for (on_file, checkpoints) in places {
         for (layout, clients, packages, keys) in LAYOUTS {
             let folder = tempfile::tempdir().unwrap();
             // Without tombstones nothing but the generation keeps an ended session from coming back.
@@ -104,12 +115,18 @@ fn everywhere(test: impl Fn(&Table)) {
                 key: keys[row],
             });
             let place = if on_file { "a file" } else { "memory" };
-            let what = format!("{layout}, in {place}");
-            let table = Table { store, rows, what };
+            let between = if checkpoints { "with" } else { "without" };
+            let what = format!("{layout}, in {place}, {between} checkpoints");
+            let table = Table {
+                store,
+                rows,
+                checkpoints,
+                what,
+            };
             let txn = table.begin();
             table.set(&txn, 0, 10);
             table.set(&txn, 1, 20);
-            txn.commit().unwrap();
+            table.commit(txn).unwrap();
             test(&table);
         }
     }
@@ -130,8 +147,8 @@ fn blind_writers_of_two_rows_never_leave_one_of_each() {
             } else {
                 ((two, one), [Some(11), Some(21)])
             };
-            first.commit().unwrap();
-            last.commit().unwrap();
+            table.commit(first).unwrap();
+            table.commit(last).unwrap();
             assert_eq!(table.now(), expected, "{}", table.what);
         }
     });
@@ -143,9 +160,9 @@ fn a_change_that_is_not_committed_is_never_read() {
     let endings: [fn(&Table, Transaction); 4] = [
         |_, txn| txn.abort(),
         |_, txn| drop(txn),
-        |_, txn| {
+        |table, txn| {
             txn.doom();
-            txn.commit().unwrap_err();
+            table.commit(txn).unwrap_err();
         },
         |table, txn| {
             // What it has read is changed, and put back once it has been refused.
@@ -153,10 +170,10 @@ fn a_change_that_is_not_committed_is_never_read() {
             let change = |value| {
                 let other = table.begin();
                 table.set(&other, 1, value);
-                other.commit().unwrap();
+                table.commit(other).unwrap();
             };
             change(21);
-            table.conflicts(txn.commit());
+            table.conflicts(table.commit(txn));
             change(20);
         },
     ];
@@ -167,7 +184,7 @@ fn a_change_that_is_not_committed_is_never_read() {
             assert_eq!(table.get(&reader, 0), Some(10), "{}", table.what);
             ending(table, writer);
             assert_eq!(table.get(&reader, 0), Some(10), "{}", table.what);
-            reader.commit().unwrap();
+            table.commit(reader).unwrap();
             table.is_untouched();
         }
     });
@@ -185,9 +202,9 @@ fn a_value_that_was_overwritten_before_its_commit_is_never_read() {
         table.set(&writer, 0, 102);
         table.set(&writer, 1, 102);
         writer.rollback_to(&savepoint).unwrap();
-        writer.commit().unwrap();
+        table.commit(writer).unwrap();
         assert_eq!(table.get(&reader, 0), Some(10), "{}", table.what);
-        reader.commit().unwrap();
+        table.commit(reader).unwrap();
         assert_eq!(table.now(), [Some(11), Some(20)], "{}", table.what);
     });
 }
@@ -201,8 +218,8 @@ fn two_that_read_what_the_other_writes_never_both_commit() {
         table.set(&two, 1, 22);
         assert_eq!(table.get(&one, 1), Some(20), "{}", table.what);
         assert_eq!(table.get(&two, 0), Some(10), "{}", table.what);
-        one.commit().unwrap();
-        table.conflicts(two.commit());
+        table.commit(one).unwrap();
+        table.conflicts(table.commit(two));
         assert_eq!(table.now(), [Some(11), Some(20)], "{}", table.what);
     });
 }
@@ -215,15 +232,15 @@ fn a_transaction_once_observed_never_vanishes() {
         table.set(&one, 0, 11);
         table.set(&one, 1, 19);
         table.set(&two, 0, 12);
-        one.commit().unwrap();
+        table.commit(one).unwrap();
         let reader = table.begin();
         assert_eq!(table.get(&reader, 0), Some(11), "{}", table.what);
         table.set(&two, 1, 18);
         assert_eq!(table.get(&reader, 1), Some(19), "{}", table.what);
-        two.commit().unwrap();
+        table.commit(two).unwrap();
         let seen = table.both(&reader);
         assert_eq!(seen, [Some(11), Some(19)], "{}", table.what);
-        reader.commit().unwrap();
+        table.commit(reader).unwrap();
         assert_eq!(table.now(), [Some(12), Some(18)], "{}", table.what);
     });
 }
@@ -256,9 +273,9 @@ fn a_listing_tells_the_same_until_the_transaction_ends() {
                 let before = question(table, &reader);
                 let writer = table.begin();
                 change(table, &writer);
-                writer.commit().unwrap();
+                table.commit(writer).unwrap();
                 assert_eq!(question(table, &reader), before, "{}", table.what);
-                reader.commit().unwrap();
+                table.commit(reader).unwrap();
             });
         }
     }
@@ -274,8 +291,8 @@ fn who_writes_by_a_listing_that_changed_conflicts() {
                 question(table, &one);
                 table.pkg(&one, 1).insert("mark", 1).unwrap();
                 change(table, &two);
-                two.commit().unwrap();
-                table.conflicts(one.commit());
+                table.commit(two).unwrap();
+                table.conflicts(table.commit(one));
                 let after = table.begin();
                 let marked = table.pkg(&after, 1).contains_key("mark").unwrap();
                 assert!(!marked, "{}", table.what);
@@ -300,9 +317,9 @@ fn who_writes_by_an_existence_that_changed_conflicts() {
             } else {
                 theirs.destroy().unwrap();
             }
-            two.commit().unwrap();
+            table.commit(two).unwrap();
             assert_eq!(session.exists().unwrap(), !comes, "{}", table.what);
-            table.conflicts(one.commit());
+            table.conflicts(table.commit(one));
             table.is_untouched();
         }
     });
@@ -318,8 +335,8 @@ fn no_update_is_lost() {
         }
         table.set(&one, 0, 11);
         table.set(&two, 0, 12);
-        one.commit().unwrap();
-        table.conflicts(two.commit());
+        table.commit(one).unwrap();
+        table.conflicts(table.commit(two));
         assert_eq!(table.now(), [Some(11), Some(20)], "{}", table.what);
     });
 }
@@ -334,8 +351,8 @@ fn of_two_that_found_a_row_absent_and_made_it_one_conflicts() {
             assert_eq!(rows.get::<i64>("new").unwrap(), None, "{}", table.what);
             rows.insert("new", value).unwrap();
         }
-        one.commit().unwrap();
-        table.conflicts(two.commit());
+        table.commit(one).unwrap();
+        table.conflicts(table.commit(two));
         let new = table.pkg(&table.begin(), 1).get::<i64>("new").unwrap();
         assert_eq!(new, Some(1), "{}", table.what);
     });
@@ -350,8 +367,8 @@ fn no_update_of_another_row_is_lost() {
             let value = table.get(txn, row).unwrap();
             table.set(txn, row, value + 1);
         }
-        one.commit().unwrap();
-        two.commit().unwrap();
+        table.commit(one).unwrap();
+        table.commit(two).unwrap();
         assert_eq!(table.now(), [Some(11), Some(21)], "{}", table.what);
     });
 }
@@ -367,7 +384,7 @@ fn no_update_that_read_nothing_is_lost() {
             table.pkg(txn, 1).commute(table.rows[1].key, twice).unwrap();
         }
         for txn in both {
-            txn.commit().unwrap();
+            table.commit(txn).unwrap();
         }
         assert_eq!(table.now(), [Some(12), Some(80)], "{}", table.what);
     });
@@ -383,13 +400,13 @@ fn an_end_of_a_session_is_not_lost() {
             let founding = table.begin();
             let session = founding.session(&id).unwrap();
             session.pkg(package).insert("one", 1).unwrap();
-            founding.commit().unwrap();
+            table.commit(founding).unwrap();
             let (one, two) = (table.begin(), table.begin());
             let session = one.session(&id).unwrap();
             session.pkg(package).insert("two", 2).unwrap();
             two.session(&id).unwrap().destroy().unwrap();
-            two.commit().unwrap();
-            table.conflicts(one.commit());
+            table.commit(two).unwrap();
+            table.conflicts(table.commit(one));
             let after = table.begin();
             let there = after.session(&id).unwrap().exists().unwrap();
             assert!(!there, "{}", table.what);
@@ -407,9 +424,9 @@ fn a_reader_never_sees_half_of_a_commit() {
         assert_eq!(seen, [Some(10), Some(20)], "{}", table.what);
         table.set(&writer, 0, 12);
         table.set(&writer, 1, 18);
-        writer.commit().unwrap();
+        table.commit(writer).unwrap();
         assert_eq!(table.get(&reader, 1), Some(20), "{}", table.what);
-        reader.commit().unwrap();
+        table.commit(reader).unwrap();
     });
 }
 
@@ -421,9 +438,9 @@ fn who_read_before_a_commit_never_writes_after_it() {
         assert_eq!(table.get(&one, 0), Some(10), "{}", table.what);
         table.set(&two, 0, 12);
         table.set(&two, 1, 18);
-        two.commit().unwrap();
+        table.commit(two).unwrap();
         table.set(&one, 1, 21);
-        table.conflicts(one.commit());
+        table.conflicts(table.commit(one));
         assert_eq!(table.now(), [Some(12), Some(18)], "{}", table.what);
     });
 }
@@ -439,8 +456,8 @@ fn there_is_no_write_skew_on_rows() {
         }
         table.set(&one, 0, 11);
         table.set(&two, 1, 21);
-        one.commit().unwrap();
-        table.conflicts(two.commit());
+        table.commit(one).unwrap();
+        table.conflicts(table.commit(two));
         assert_eq!(table.now(), [Some(11), Some(20)], "{}", table.what);
     });
 }
@@ -457,8 +474,8 @@ fn there_is_no_write_skew_on_listings() {
         }
         table.pkg(&one, 0).insert("new one", 30).unwrap();
         table.pkg(&two, 1).insert("new two", 42).unwrap();
-        one.commit().unwrap();
-        table.conflicts(two.commit());
+        table.commit(one).unwrap();
+        table.conflicts(table.commit(two));
     });
 }
 
@@ -471,13 +488,13 @@ fn a_reader_between_two_writers_fixes_their_order() {
         assert_eq!(seen, [Some(10), Some(20)], "{}", table.what);
         let quick = table.begin();
         table.set(&quick, 1, 25);
-        quick.commit().unwrap();
+        table.commit(quick).unwrap();
         let reader = table.begin();
         let seen = table.both(&reader);
         assert_eq!(seen, [Some(10), Some(25)], "{}", table.what);
-        reader.commit().unwrap();
+        table.commit(reader).unwrap();
         table.set(&slow, 0, 0);
-        table.conflicts(slow.commit());
+        table.conflicts(table.commit(slow));
         assert_eq!(table.now(), [Some(10), Some(25)], "{}", table.what);
     });
 }

@@ -13,14 +13,22 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The rows as the writer sees them now.
+/// The rows as the writer sees them now. Each is told what was read as of [`ChangeSet::as_of`], so that it need
+/// not be looked for where it cannot have changed since.
 pub(crate) trait Rows {
-    fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>>;
+    fn session(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        read: Option<&SessionRow>,
+    ) -> Result<Option<SessionRow>>;
+    /// Without `read`, it was not read.
     fn package(
         &self,
         container: ContainerId,
         client: ClientKey,
         package: &str,
+        read: Option<&PackageRow>,
     ) -> Result<Option<PackageRow>>;
     fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>>;
     /// Counts the containers registered and unregistered so far.
@@ -189,7 +197,9 @@ impl<R: Rows> Merge<'_, R> {
     fn client(&mut self, change: &ClientChange) -> Result<()> {
         let mut rooms = Vec::with_capacity(change.seen.len());
         for seen in &change.seen {
-            let stored = self.rows.session(seen.place.id, change.client);
+            let stored = self
+                .rows
+                .session(seen.place.id, change.client, seen.row.as_ref());
             let stored = stored.map_err(|e| e.in_container(&*seen.place.name))?;
             rooms.push(Room::new(seen, stored));
         }
@@ -268,10 +278,9 @@ impl<R: Rows> Merge<'_, R> {
         else {
             return Err(named(conflict("the container is gone")));
         };
-        let old = stored_package(self.rows, room, client, &package.package).map_err(named)?;
-        if let Some(observed) = &package.observed {
-            validate(observed, old.as_ref()).map_err(named)?;
-        }
+        let (name, read) = (&package.package, package.observed.row.as_ref());
+        let old = stored_package(self.rows, room, client, name, read).map_err(named)?;
+        validate(&package.observed, old.as_ref()).map_err(named)?;
         if !package.writes() {
             return Ok(());
         }
@@ -378,13 +387,13 @@ impl<R: Rows> Merge<'_, R> {
             return Ok(());
         };
         // The new id was told before the commit made it valid; who used it must not lose by it.
-        if self.rows.session(room.seen.place.id, to)?.is_some() {
+        if self.rows.session(room.seen.place.id, to, None)?.is_some() {
             return Err(conflict("the new id was used before it was valid"));
         }
         for package in row.packages.iter() {
             let content = match room.packages.get(package) {
                 Some(content) => content.clone(),
-                None => stored_package(self.rows, room, from, package)
+                None => stored_package(self.rows, room, from, package, None)
                     .map_err(|e| {
                         e.in_container(&*room.seen.place.name)
                             .in_package(&**package)
@@ -445,6 +454,7 @@ fn stored_package(
     room: &Room<'_>,
     client: ClientKey,
     package: &str,
+    read: Option<&PackageRow>,
 ) -> Result<Option<PackageRow>> {
     let listed = match (&room.row, &room.stored) {
         (Some(row), Some(stored)) if row.generation == stored.generation => stored.has(package),
@@ -453,7 +463,7 @@ fn stored_package(
     if !listed {
         return Ok(None);
     }
-    match rows.package(room.seen.place.id, client, package)? {
+    match rows.package(room.seen.place.id, client, package, read)? {
         Some(row) => Ok(Some(row)),
         None => Err(lost_package()),
     }

@@ -59,6 +59,10 @@ pub(crate) trait Snapshot: Send + Sync {
     /// Brings the rows of a client within reach, so that the reads below do not wait. `None` where
     /// they already are.
     fn load(&self, client: ClientKey) -> Option<Loading>;
+    /// The number of that commit.
+    fn number(&self) -> u64;
+    /// The last commit whose rows take a while to find; those of later ones are at hand.
+    fn base(&self) -> u64;
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>>;
     fn package(
         &self,
@@ -279,6 +283,8 @@ impl TouchAt {
 #[derive(Clone, Debug)]
 pub(crate) struct ChangeSet {
     pub(crate) now: Timestamp,
+    /// The commit as of which its rows were read, or an earlier one.
+    pub(crate) as_of: u64,
     pub(crate) clients: Vec<ClientChange>,
     /// Until when the ids that it ends are refused; counts from when it is queued.
     pub(crate) refuse_until: Timestamp,
@@ -347,6 +353,8 @@ pub(crate) enum End {
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) place: Place,
+    /// The row as it was read. There is none under an id that is new.
+    pub(crate) row: Option<SessionRow>,
     pub(crate) state: State,
     /// Whether its existence was observed.
     pub(crate) observed: bool,
@@ -372,7 +380,7 @@ pub(crate) enum State {
 pub(crate) struct PackageChange {
     pub(crate) place: Place,
     pub(crate) package: Arc<str>,
-    pub(crate) observed: Option<Observed>,
+    pub(crate) observed: Observed,
     pub(crate) clear: bool,
     pub(crate) keys: Vec<(Arc<str>, KeyChange)>,
 }
@@ -383,8 +391,8 @@ impl PackageChange {
     }
 }
 
-/// The keys that were read, and the row that they were read from.
-#[derive(Clone, Debug)]
+/// The row of a package as it was read, where it was, and the keys whose values count as read.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Observed {
     pub(crate) row: Option<PackageRow>,
     pub(crate) keys: Keys,
@@ -394,6 +402,18 @@ pub(crate) struct Observed {
 pub(crate) enum Keys {
     Some(Vec<Arc<str>>),
     All,
+}
+
+impl Keys {
+    pub(crate) fn are_none(&self) -> bool {
+        matches!(self, Self::Some(keys) if keys.is_empty())
+    }
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self::Some(Vec::new())
+    }
 }
 
 /// What becomes of one key: first `base`, then each step on the value that is then current (C2.9).

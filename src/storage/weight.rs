@@ -33,7 +33,7 @@ fn package(change: &PackageChange) -> usize {
         .map(|(name, key)| name.len() + value(key));
     size_of::<PackageChange>()
         + change.package.len()
-        + change.observed.as_ref().map_or(0, observed)
+        + observed(&change.observed)
         + keys.sum::<usize>()
 }
 

@@ -447,7 +447,7 @@ impl Containers {
 
     fn warn_of_data_left_behind(&self, package: &str) -> Result<()> {
         let mut left = 0_u64;
-        crate::container::scan(&self.house, ContainerId::UNNAMED, |row| {
+        crate::container::scan(&self.house, ContainerId::UNNAMED, |_, row| {
             if row.is_ok_and(|(_, row)| row.has(package)) {
                 left += 1;
             }

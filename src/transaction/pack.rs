@@ -6,6 +6,7 @@ use super::house::Registry;
 use super::state::{PackageView, SessionView, State, Subject, SubjectId};
 use crate::client_id::{ClientId, ClientKey};
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{
     ChangeSet, ClientChange, End, Keys, Observed, PackageChange, Seen, Touch, TouchAt,
 };
@@ -221,6 +222,7 @@ impl State {
         let rules = &self.house().rules;
         packed.set = Some(ChangeSet {
             now: self.now,
+            as_of: self.snapshot.number(),
             clients,
             refuse_until: self.now,
             limits: rules.limits,
@@ -281,7 +283,13 @@ impl State {
                 seen: subject.sessions.iter().map(|v| self.seen(v)).collect(),
                 exists: subject.exists,
                 forsaken: elsewhere.is_some() && end == End::Stays && moved.inserts(),
-                packages: pack_packages(&subject.packages, own.packages, &self.registry, packed)?,
+                packages: pack_packages(
+                    &subject.packages,
+                    own.packages,
+                    &self.registry,
+                    self.snapshot.base(),
+                    packed,
+                )?,
                 timeout: own.timeout,
                 owner: own.owner,
                 end,
@@ -312,8 +320,13 @@ impl State {
                 timeout: row.timeout,
             },
         };
+        let as_read = |row: &SessionRow| SessionRow {
+            last_access: view.recorded.unwrap_or(row.last_access),
+            ..row.clone()
+        };
         Seen {
             place: self.registry.room(view.room).place.clone(),
+            row: view.row.as_ref().map(as_read),
             state,
             observed: view.observed,
             touch: self.touch_of(view),
@@ -349,6 +362,7 @@ fn founding(
         if seen.iter().all(|s| s.place.id != place.id) {
             seen.push(Seen {
                 place: place.clone(),
+                row: None,
                 state: crate::storage::State::Absent,
                 observed: false,
                 touch: None,
@@ -357,7 +371,12 @@ fn founding(
     }
     let mut packages = Vec::new();
     for package in changes.packages {
-        packages.push(pack_package(package, None, registry, packed)?);
+        packages.push(pack_package(
+            package,
+            Observed::default(),
+            registry,
+            packed,
+        )?);
     }
     Ok(ClientChange {
         client,
@@ -376,6 +395,7 @@ fn pack_packages(
     views: &[PackageView],
     changes: Vec<PackageChanges>,
     registry: &Registry,
+    base: u64,
     packed: &mut Packed,
 ) -> Result<Vec<PackageChange>> {
     let mut packages = Vec::new();
@@ -384,11 +404,12 @@ fn pack_packages(
         changes.iter().any(same)
     };
     for view in views.iter().filter(|view| !changed(view)) {
-        if let Some(observed) = observed(view) {
+        let observed = observed(view, base);
+        if !observed.keys.are_none() {
             packages.push(PackageChange {
                 place: registry.room(view.room).place.clone(),
                 package: view.package.clone(),
-                observed: Some(observed),
+                observed,
                 clear: false,
                 keys: Vec::new(),
             });
@@ -398,7 +419,7 @@ fn pack_packages(
         let view = views
             .iter()
             .find(|v| v.room == package.room && v.package == package.package);
-        let observed = view.and_then(observed);
+        let observed = view.map(|view| observed(view, base)).unwrap_or_default();
         packages.push(pack_package(package, observed, registry, packed)?);
     }
     Ok(packages)
@@ -406,7 +427,7 @@ fn pack_packages(
 
 fn pack_package(
     changes: PackageChanges,
-    observed: Option<Observed>,
+    observed: Observed,
     registry: &Registry,
     packed: &mut Packed,
 ) -> Result<PackageChange> {
@@ -424,16 +445,16 @@ fn pack_package(
     })
 }
 
-fn observed(view: &PackageView) -> Option<Observed> {
+/// What was read of a package, and its row where whoever commits would have to look for it.
+fn observed(view: &PackageView, base: u64) -> Observed {
     let keys = if view.read_all {
         Keys::All
-    } else if view.read.is_empty() {
-        return None;
     } else {
         Keys::Some(view.read.clone())
     };
-    Some(Observed {
-        row: view.row.clone(),
+    let is_of_use = |row: &&PackageRow| !keys.are_none() || row.version <= base;
+    Observed {
+        row: view.row.as_ref().filter(is_of_use).cloned(),
         keys,
-    })
+    }
 }

@@ -54,6 +54,8 @@ pub(crate) struct Subject {
 pub(crate) struct SessionView {
     pub(super) room: RoomAt,
     pub(super) row: Option<SessionRow>,
+    /// The access time that the row records, where a newer one counts.
+    pub(super) recorded: Option<Timestamp>,
     pub(super) live: bool,
     /// Whether its packages were read or written, which counts as an access (C1.9).
     pub(super) used: bool,
@@ -202,7 +204,7 @@ impl State {
     }
 
     fn load_session(&self, id: SubjectId, room: RoomAt) -> Result<SessionView> {
-        let (mut row, mut live) = (None, false);
+        let (mut row, mut recorded, mut live) = (None, None, false);
         let at = room;
         let room = self.registry.room(at);
         // A fresh id has no session unless another transaction founded it.
@@ -214,13 +216,14 @@ impl State {
                 .map_err(|e| e.in_container(&*room.place.name))?;
             if let Some(row) = &mut row {
                 let times = self.house().times_of(room, client, row, self.now)?;
-                row.last_access = times.last_access;
+                recorded = Some(std::mem::replace(&mut row.last_access, times.last_access));
                 live = !room.policy.is_expired(&times, self.now);
             }
         }
         Ok(SessionView {
             room: at,
             row,
+            recorded,
             live,
             used: false,
             observed: false,

@@ -456,23 +456,45 @@ fn a_failed_read_is_cured_by_reopening() {
     assert_eq!(get(&store, &id).unwrap(), 2);
 }
 
+/// A transaction that writes 2, and has read all that it is held against.
+fn having_read(store: &Store, id: &ClientId) -> Transaction {
+    let txn = writing(store, id, 2).unwrap();
+    let session = txn.session(id).unwrap();
+    for package in ["a", "b"] {
+        assert_eq!(session.pkg(package).get("n").unwrap(), Some(2_u64));
+        assert_eq!(session.pkg(package).len().unwrap(), 1);
+    }
+    txn
+}
+
 // C2.13
 #[test]
 fn a_commit_that_cannot_read_what_it_is_held_against_is_not_written() {
     let prepared = prepare();
     let (disk, store, id) = spread(&prepared);
-    let txn = writing(&store, &id, 2).unwrap();
-    let session = txn.session(&id).unwrap();
-    for package in ["a", "b"] {
-        assert_eq!(session.pkg(package).get("n").unwrap(), Some(2_u64));
-        assert_eq!(session.pkg(package).len().unwrap(), 1);
-    }
+    let txn = having_read(&store, &id);
+    // What it has read may have been changed since.
+    put(&store, &store.client_ids().issue(), 1).unwrap();
+    store.checkpoint().unwrap();
     disk.fail(fault(|call| call == Call::Read, 0, 1, Failure::Error(EIO)));
     assert_eq!(txn.commit().unwrap_err().kind(), ErrorKind::NotWritten);
     assert!(disk.heal());
     assert_eq!(eventually(|| get(&store, &id)), 1);
     put(&store, &id, 3).unwrap();
     assert_eq!(prepared.found_in(&disk.all_kept()), 3);
+}
+
+// C2.7
+#[test]
+fn what_was_read_since_the_last_checkpoint_is_not_read_again_to_be_held_against() {
+    let prepared = prepare();
+    let (disk, store, id) = spread(&prepared);
+    let txn = having_read(&store, &id);
+    disk.fail(fault(|call| call == Call::Read, 0, 1, Failure::Error(EIO)));
+    txn.commit().unwrap();
+    assert!(!disk.heal(), "it read");
+    assert_eq!(get(&store, &id).unwrap(), 2);
+    assert_eq!(prepared.found_in(&disk.all_kept()), 2);
 }
 
 // C2.13

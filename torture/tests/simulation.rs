@@ -78,6 +78,7 @@ fn found_after(bug: Bug, most: u64, run: impl Fn(u64) -> Tally) -> u64 {
 fn bugs_on_purpose_are_found() {
     for bug in [
         Bug::ReadsAreNotValidated,
+        Bug::ReadsAreTakenForCurrent,
         Bug::PublishedBeforeTheSync,
         Bug::APackageIsForgotten,
         Bug::OnePhase,

@@ -4,8 +4,8 @@
 use super::failure::{self, Contained, Writing};
 use super::open::begin_durable;
 use crate::error::Result;
-use crate::storage::ChangeSet;
 use crate::storage::merge::Writes;
+use crate::storage::{ChangeSet, Keys};
 use redb::Database;
 
 /// A bug that the fault harness must find.
@@ -14,6 +14,8 @@ use redb::Database;
 pub enum Bug {
     /// What a transaction read is not validated at its commit.
     ReadsAreNotValidated,
+    /// What a transaction read is taken for what redb has, whatever has been brought there since.
+    ReadsAreTakenForCurrent,
     /// A commit is shown before it is synced.
     PublishedBeforeTheSync,
     /// Of a commit's packages, the last is not written.
@@ -47,6 +49,11 @@ impl Bugs {
         begin_durable(database)
     }
 
+    /// Whether what was read is taken for current however old it is.
+    pub(super) fn trusts_old_reads(self) -> bool {
+        self.has(Bug::ReadsAreTakenForCurrent)
+    }
+
     /// Whether a commit is shown before it is durable.
     pub(super) fn shows_early(self) -> bool {
         self.has(Bug::PublishedBeforeTheSync)
@@ -64,7 +71,7 @@ impl Bugs {
                 client
                     .packages
                     .iter_mut()
-                    .for_each(|package| package.observed = None);
+                    .for_each(|package| package.observed.keys = Keys::default());
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::{self, Refusal, Writes, resolve};
 use crate::storage::quota::Quota;
 use crate::storage::record::{Kind, PackageRow, SessionRow, seal_plain, session_key};
-use crate::storage::{ContainerId, Outcome};
+use crate::storage::{ChangeSet, ContainerId, Outcome};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 
@@ -119,10 +119,12 @@ impl Group<'_> {
         };
         let bugs: Bugs = self.shared.bugs;
         bugs.before_merging(&mut set);
+        let registry = self.shared.registry.load(Ordering::Acquire);
         let rows = Current {
             layers: self.layers,
             touches: &self.shared.touches,
-            registry: self.shared.registry.load(Ordering::Acquire),
+            registry,
+            is_read_current: self.is_read_current(&set, registry),
         };
         let mut writes = match resolve(&set, &rows, self.layers.number) {
             Ok(writes) => writes,
@@ -151,6 +153,13 @@ impl Group<'_> {
         self.bytes += bytes;
         rows.into_iter().for_each(|row| self.put(row));
         Ok(Some(Outcome::Committed(Some(set))))
+    }
+
+    /// Whether a row that the change set's transaction read is in redb as it was read, unless a generation has it:
+    /// commits since then are in the generations, and no container was removed meanwhile.
+    fn is_read_current(&self, set: &ChangeSet, registry: u64) -> bool {
+        let is_covered = set.as_of >= self.layers.base || self.shared.bugs.trusts_old_reads();
+        is_covered && set.registry == registry
     }
 
     /// Counts sessions that are founded, if they may be.
@@ -217,11 +226,22 @@ struct Current<'a> {
     layers: &'a Layers,
     touches: &'a Touches,
     registry: u64,
+    is_read_current: bool,
 }
 
 impl merge::Rows for Current<'_> {
-    fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {
-        let row = self.layers.session(container, client)?;
+    fn session(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        read: Option<&SessionRow>,
+    ) -> Result<Option<SessionRow>> {
+        let row = if self.is_read_current {
+            let row = self.layers.session_over_redb(container, client);
+            row.unwrap_or_else(|| Ok(read.cloned()))?
+        } else {
+            self.layers.session(container, client)?
+        };
         Ok(row.map(
             |row| match self.touches.get(container, client, row.generation) {
                 Some(at) => SessionRow {
@@ -238,8 +258,15 @@ impl merge::Rows for Current<'_> {
         container: ContainerId,
         client: ClientKey,
         package: &str,
+        read: Option<&PackageRow>,
     ) -> Result<Option<PackageRow>> {
-        self.layers.package(container, client, package)
+        match read.filter(|_| self.is_read_current) {
+            Some(read) => {
+                let row = self.layers.package_over_redb(container, client, package);
+                row.unwrap_or_else(|| Ok(Some(read.clone())))
+            }
+            None => self.layers.package(container, client, package),
+        }
     }
 
     fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {

@@ -18,6 +18,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(super) struct Layers {
     pub(super) number: u64,
+    /// The last commit that is in redb.
+    pub(super) base: u64,
     /// For a group of commits alone.
     pub(super) pending: Option<Arc<Pending>>,
     /// The rows of the commits since the last checkpoint began.
@@ -68,24 +70,42 @@ impl Layers {
         })
     }
 
+    /// What the generations say of a session's row; `None` where it is as redb has it.
+    pub(super) fn session_over_redb(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+    ) -> Option<Result<Option<SessionRow>>> {
+        let key = RowKey::of_session(container, client);
+        let record = self.over_redb(&key)?;
+        let decode = |record: Bytes| SessionRow::decode(in_its_tree(&key), &record);
+        Some(record.map(decode).transpose())
+    }
+
+    /// The same for a package's.
+    pub(super) fn package_over_redb(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+    ) -> Option<Result<Option<PackageRow>>> {
+        let key = RowKey::of_package(container, client, package);
+        let key = key.as_bytes();
+        let record = self.over_redb(key)?;
+        let decode = |record| PackageRow::decode(in_its_tree(key), record);
+        Some(record.map(decode).transpose())
+    }
+
     pub(super) fn session(
         &self,
         container: ContainerId,
         client: ClientKey,
     ) -> Result<Option<SessionRow>> {
-        let key = RowKey::of_session(container, client);
-        if let Some(record) = self.over_redb(&key) {
-            let decode = |record: Bytes| SessionRow::decode(in_its_tree(&key), &record);
-            return record.map(decode).transpose();
+        if let Some(row) = self.session_over_redb(container, client) {
+            return row;
         }
         let reader = self.readers.of(Home::of(container));
-        let row = reader.session(container, client)?;
-        if let (Some(pending), Some(row)) = (&self.pending, &row)
-            && pending.is_curious()
-        {
-            pending.tell((key, row.encode(in_its_tree(&key))?.into()));
-        }
-        Ok(row)
+        reader.session(container, client)
     }
 
     pub(super) fn package(
@@ -94,14 +114,12 @@ impl Layers {
         client: ClientKey,
         package: &str,
     ) -> Result<Option<PackageRow>> {
-        let key = RowKey::of_package(container, client, package);
-        let key = key.as_bytes();
-        if let Some(record) = self.over_redb(key) {
-            let decode = |record| PackageRow::decode(in_its_tree(key), record);
-            return record.map(decode).transpose();
+        if let Some(row) = self.package_over_redb(container, client, package) {
+            return row;
         }
+        let key = RowKey::of_package(container, client, package);
         let reader = self.readers.of(Home::of(container));
-        reader.package(in_its_tree(key))
+        reader.package(in_its_tree(key.as_bytes()))
     }
 
     /// Until when the id of an ended session is refused.

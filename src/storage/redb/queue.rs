@@ -521,6 +521,7 @@ mod tests {
     fn set() -> ChangeSet {
         ChangeSet {
             now: Timestamp(0),
+            as_of: 0,
             clients: Vec::new(),
             refuse_until: Timestamp(0),
             limits: Limits {

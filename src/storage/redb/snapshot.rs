@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) struct RedbSnapshot {
     number: u64,
+    base: u64,
     layers: ArcSwapOption<Layers>,
     /// Set before the layers are let go of.
     expired: AtomicBool,
@@ -23,15 +24,11 @@ impl RedbSnapshot {
     pub(super) fn new(layers: Layers, shared: Weak<Shared>) -> Self {
         Self {
             number: layers.number,
+            base: layers.base,
             layers: ArcSwapOption::from_pointee(layers),
             expired: AtomicBool::new(false),
             shared,
         }
-    }
-
-    /// The number of the commit that it shows.
-    pub(super) fn number(&self) -> u64 {
-        self.number
     }
 
     /// Lets go of the pages and the rows that it holds. What was read from it stays with its reader.
@@ -75,6 +72,14 @@ impl RedbSnapshot {
 impl Snapshot for RedbSnapshot {
     fn load(&self, _client: ClientKey) -> Option<Loading> {
         None
+    }
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn base(&self) -> u64 {
+        self.base
     }
 
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {
@@ -135,6 +140,7 @@ mod tests {
         active.put(row(None), 1, 1);
         let layers = Layers {
             number: 1,
+            base: 0,
             pending: None,
             active: active.clone(),
             frozen: None,

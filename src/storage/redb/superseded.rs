@@ -3,6 +3,7 @@
 
 use super::snapshot::RedbSnapshot;
 use crate::clock::Timestamp;
+use crate::storage::Snapshot;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;

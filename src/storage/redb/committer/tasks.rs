@@ -166,6 +166,7 @@ impl Committer {
                     && let Some(frozen) = newest.frozen.take()
                 {
                     self.keeper.bury(frozen);
+                    newest.base = number;
                 }
                 self.show_readers(readers);
                 Ok(())
