@@ -300,15 +300,17 @@ pub(crate) fn scan(
 ) -> Result<()> {
     let mut after = None;
     loop {
+        // It is let go before the visits, which may take a while.
         let snapshot = house.storage.snapshot()?;
-        let rows = snapshot.sessions(id, after, SCANNED)?;
+        let (number, rows) = (snapshot.number(), snapshot.sessions(id, after, SCANNED)?);
+        drop(snapshot);
         let Some((last, _)) = rows.last() else {
             return Ok(());
         };
         after = Some(*last);
         for (client, row) in &rows {
             let row = row.as_ref().map(|row| (*client, row));
-            visit(snapshot.number(), row.map_err(|e| (*client, e)))?;
+            visit(number, row.map_err(|e| (*client, e)))?;
         }
         // Nobody waits for this thread; somebody may wait for its core.
         thread::yield_now();
@@ -338,15 +340,15 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
     let now = house.clock.timestamp();
     let registry = house.registry.load().number;
     let mut swept = Swept::default();
-    let begin = |as_of| ChangeSet {
+    let empty = || ChangeSet {
         now,
-        as_of,
+        as_of: 0,
         clients: Vec::new(),
         refuse_until: now,
         limits: house.rules.limits,
         registry,
     };
-    let mut batch = begin(0);
+    let mut batch = empty();
     let mut flying: Option<Removal> = None;
     let end = |flying: Option<Removal>| flying.map_or(Ok(0), |it| it.end(house, room));
     scan(house, room.id(), |as_of, row| {
@@ -359,7 +361,7 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
             Ok(row) => {
                 if let Some(state) = expired(house, room, row, now)? {
                     if batch.clients.is_empty() {
-                        batch = begin(as_of);
+                        batch.as_of = as_of;
                     }
                     batch.clients.push(removal(room, row, state));
                 }
@@ -370,7 +372,7 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
             while house.storage.is_pressed() {
                 thread::sleep(PAUSE);
             }
-            let full = std::mem::replace(&mut batch, begin(0));
+            let full = std::mem::replace(&mut batch, empty());
             flying = Some(Removal::begin(house, full));
         }
         Ok(())

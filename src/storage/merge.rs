@@ -13,16 +13,17 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The rows as the writer sees them now. Each is told what was read as of [`ChangeSet::as_of`], so that it need
-/// not be looked for where it cannot have changed since.
+/// The rows as the writer sees them now. It is told what was read as of [`ChangeSet::as_of`], so that it need not
+/// look where nothing can have changed since.
 pub(crate) trait Rows {
+    /// Without `read`, there was none.
     fn session(
         &self,
         container: ContainerId,
         client: ClientKey,
         read: Option<&SessionRow>,
     ) -> Result<Option<SessionRow>>;
-    /// Without `read`, it was not read.
+    /// Without `read`, it may not have been read.
     fn package(
         &self,
         container: ContainerId,

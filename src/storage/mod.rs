@@ -61,7 +61,7 @@ pub(crate) trait Snapshot: Send + Sync {
     fn load(&self, client: ClientKey) -> Option<Loading>;
     /// The number of that commit.
     fn number(&self) -> u64;
-    /// The last commit whose rows take a while to find; those of later ones are at hand.
+    /// Rows of later commits than this one are in memory, where whoever commits finds them at once.
     fn base(&self) -> u64;
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>>;
     fn package(
@@ -283,7 +283,7 @@ impl TouchAt {
 #[derive(Clone, Debug)]
 pub(crate) struct ChangeSet {
     pub(crate) now: Timestamp,
-    /// The commit as of which its rows were read, or an earlier one.
+    /// The commit as of which its rows were read; where it was more than one, the first.
     pub(crate) as_of: u64,
     pub(crate) clients: Vec<ClientChange>,
     /// Until when the ids that it ends are refused; counts from when it is queued.
@@ -353,7 +353,8 @@ pub(crate) enum End {
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) place: Place,
-    /// The row as it was read. There is none under an id that is new.
+    /// The row as it was read; none where there was none. There was none under an id that was made later than
+    /// what was read: whoever has put one there since has done so in a later commit.
     pub(crate) row: Option<SessionRow>,
     pub(crate) state: State,
     /// Whether its existence was observed.

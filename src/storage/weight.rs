@@ -3,7 +3,7 @@
 use super::record::PackageRow;
 use super::{Base, ChangeSet, ClientChange, KeyChange, Keys, Observed, PackageChange, Seen, Step};
 use bytes::Bytes;
-use std::mem::size_of;
+use std::mem::{size_of, size_of_val};
 
 impl ChangeSet {
     /// Approximate: what an allocator adds is left out, and what is shared counts for each.
@@ -16,7 +16,7 @@ impl ChangeSet {
 fn client(change: &ClientChange) -> usize {
     let packages = change.packages.iter().map(package);
     size_of::<ClientChange>()
-        + change.seen.len() * size_of::<Seen>()
+        + change.seen.iter().map(seen).sum::<usize>()
         + change
             .owner
             .iter()
@@ -24,6 +24,17 @@ fn client(change: &ClientChange) -> usize {
             .map(|o| o.len())
             .sum::<usize>()
         + packages.sum::<usize>()
+}
+
+fn seen(seen: &Seen) -> usize {
+    let row = seen.row.as_ref();
+    let owner = row.and_then(|row| row.owner.as_ref());
+    let packages = row.iter().flat_map(|row| row.packages.iter());
+    size_of::<Seen>()
+        + owner.map_or(0, |owner| owner.len())
+        + packages
+            .map(|name| size_of_val(name) + name.len())
+            .sum::<usize>()
 }
 
 fn package(change: &PackageChange) -> usize {

@@ -54,7 +54,7 @@ impl State {
         let here = |view: &&SessionView| room.is_none_or(|room| room == view.room);
         let rows = subject.sessions.iter().filter(here);
         let times: Vec<_> = rows
-            .filter_map(|view| Some(view.live_row().filter(|_| !gone)?.times()))
+            .filter_map(|view| view.live_times().filter(|_| !gone))
             .collect();
         let created = times.iter().map(|t| t.created).min();
         let last_access = times.iter().map(|t| t.last_access).max();

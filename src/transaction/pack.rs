@@ -6,7 +6,7 @@ use super::house::Registry;
 use super::state::{PackageView, SessionView, State, Subject, SubjectId};
 use crate::client_id::{ClientId, ClientKey};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::record::{PackageRow, SessionRow};
+use crate::storage::record::PackageRow;
 use crate::storage::{
     ChangeSet, ClientChange, End, Keys, Observed, PackageChange, Seen, Touch, TouchAt,
 };
@@ -146,8 +146,7 @@ impl State {
     }
 
     fn touch_of(&self, view: &SessionView) -> Option<TouchAt> {
-        let row = view.live_row()?;
-        let times = row.times();
+        let times = view.live_times()?;
         let policy = &self.registry.room(view.room).policy;
         let due = view.used && policy.is_touch_due(&times, self.now);
         due.then(|| {
@@ -309,24 +308,20 @@ impl State {
     }
 
     fn seen(&self, view: &SessionView) -> Seen {
-        let state = match &view.row {
-            None => crate::storage::State::Absent,
-            Some(row) if view.live => crate::storage::State::Live {
+        let state = match (&view.row, view.times) {
+            (Some(row), _) if view.live => crate::storage::State::Live {
                 generation: row.generation,
             },
-            Some(row) => crate::storage::State::Expired {
+            (Some(row), Some(times)) => crate::storage::State::Expired {
                 generation: row.generation,
-                last_access: row.last_access,
-                timeout: row.timeout,
+                last_access: times.last_access,
+                timeout: times.timeout,
             },
-        };
-        let as_read = |row: &SessionRow| SessionRow {
-            last_access: view.recorded.unwrap_or(row.last_access),
-            ..row.clone()
+            _ => crate::storage::State::Absent,
         };
         Seen {
             place: self.registry.room(view.room).place.clone(),
-            row: view.row.as_ref().map(as_read),
+            row: view.row.clone(),
             state,
             observed: view.observed,
             touch: self.touch_of(view),

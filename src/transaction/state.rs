@@ -9,6 +9,7 @@ use super::worker::Task;
 use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::Times;
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{Snapshot, merge};
 use bytes::Bytes;
@@ -54,8 +55,8 @@ pub(crate) struct Subject {
 pub(crate) struct SessionView {
     pub(super) room: RoomAt,
     pub(super) row: Option<SessionRow>,
-    /// The access time that the row records, where a newer one counts.
-    pub(super) recorded: Option<Timestamp>,
+    /// Its times, with accesses that it does not record yet.
+    pub(super) times: Option<Times>,
     pub(super) live: bool,
     /// Whether its packages were read or written, which counts as an access (C1.9).
     pub(super) used: bool,
@@ -66,6 +67,10 @@ pub(crate) struct SessionView {
 impl SessionView {
     pub(crate) fn live_row(&self) -> Option<&SessionRow> {
         self.row.as_ref().filter(|_| self.live)
+    }
+
+    pub(crate) fn live_times(&self) -> Option<Times> {
+        self.times.filter(|_| self.live)
     }
 }
 
@@ -204,7 +209,7 @@ impl State {
     }
 
     fn load_session(&self, id: SubjectId, room: RoomAt) -> Result<SessionView> {
-        let (mut row, mut recorded, mut live) = (None, None, false);
+        let (mut row, mut times) = (None, None);
         let at = room;
         let room = self.registry.room(at);
         // A fresh id has no session unless another transaction founded it.
@@ -214,17 +219,14 @@ impl State {
                 .snapshot
                 .session(room.id(), client)
                 .map_err(|e| e.in_container(&*room.place.name))?;
-            if let Some(row) = &mut row {
-                let times = self.house().times_of(room, client, row, self.now)?;
-                recorded = Some(std::mem::replace(&mut row.last_access, times.last_access));
-                live = !room.policy.is_expired(&times, self.now);
-            }
+            let known = |row| self.house().times_of(room, client, row, self.now);
+            times = row.as_ref().map(known).transpose()?;
         }
         Ok(SessionView {
             room: at,
             row,
-            recorded,
-            live,
+            times,
+            live: times.is_some_and(|times| !room.policy.is_expired(&times, self.now)),
             used: false,
             observed: false,
         })

@@ -4,7 +4,7 @@ use super::Tally;
 use super::generation::{Generation, Home, Row, RowKey, Tree};
 use super::layers::Layers;
 use super::queue::CommitJob;
-use super::tables::owner_key;
+use super::tables::{Reader, owner_key};
 use super::touches::{Pending, Touches};
 use super::{Shared, bugs::Bugs};
 use crate::client_id::ClientKey;
@@ -155,8 +155,8 @@ impl Group<'_> {
         Ok(Some(Outcome::Committed(Some(set))))
     }
 
-    /// Whether a row that the change set's transaction read is in redb as it was read, unless a generation has it:
-    /// commits since then are in the generations, and no container was removed meanwhile.
+    /// Whether a row that no generation has is as the change set's transaction read it: later commits are all in
+    /// generations, and redb may have let go of rows only of containers that the set knows to be gone.
     fn is_read_current(&self, set: &ChangeSet, registry: u64) -> bool {
         let is_covered = set.as_of >= self.layers.base || self.shared.bugs.trusts_old_reads();
         is_covered && set.registry == registry
@@ -236,12 +236,13 @@ impl merge::Rows for Current<'_> {
         client: ClientKey,
         read: Option<&SessionRow>,
     ) -> Result<Option<SessionRow>> {
-        let row = if self.is_read_current {
-            let row = self.layers.session_over_redb(container, client);
-            row.unwrap_or_else(|| Ok(read.cloned()))?
-        } else {
-            self.layers.session(container, client)?
-        };
+        let row = self.layers.session_or(container, client, |redb| {
+            if self.is_read_current {
+                Ok(read.cloned())
+            } else {
+                redb.session(container, client)
+            }
+        })?;
         Ok(row.map(
             |row| match self.touches.get(container, client, row.generation) {
                 Some(at) => SessionRow {
@@ -260,13 +261,10 @@ impl merge::Rows for Current<'_> {
         package: &str,
         read: Option<&PackageRow>,
     ) -> Result<Option<PackageRow>> {
-        match read.filter(|_| self.is_read_current) {
-            Some(read) => {
-                let row = self.layers.package_over_redb(container, client, package);
-                row.unwrap_or_else(|| Ok(Some(read.clone())))
-            }
-            None => self.layers.package(container, client, package),
-        }
+        let read = read.filter(|_| self.is_read_current).cloned();
+        let below =
+            |redb: &Reader, key: &[u8]| read.map_or_else(|| redb.package(key), |row| Ok(Some(row)));
+        self.layers.package_or(container, client, package, below)
     }
 
     fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {

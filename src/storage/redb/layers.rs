@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(super) struct Layers {
     pub(super) number: u64,
-    /// The last commit that is in redb.
+    /// What no generation has was changed by no commit after this one.
     pub(super) base: u64,
     /// For a group of commits alone.
     pub(super) pending: Option<Arc<Pending>>,
@@ -70,42 +70,28 @@ impl Layers {
         })
     }
 
-    /// What the generations say of a session's row; `None` where it is as redb has it.
-    pub(super) fn session_over_redb(
-        &self,
-        container: ContainerId,
-        client: ClientKey,
-    ) -> Option<Result<Option<SessionRow>>> {
-        let key = RowKey::of_session(container, client);
-        let record = self.over_redb(&key)?;
-        let decode = |record: Bytes| SessionRow::decode(in_its_tree(&key), &record);
-        Some(record.map(decode).transpose())
-    }
-
-    /// The same for a package's.
-    pub(super) fn package_over_redb(
-        &self,
-        container: ContainerId,
-        client: ClientKey,
-        package: &str,
-    ) -> Option<Result<Option<PackageRow>>> {
-        let key = RowKey::of_package(container, client, package);
-        let key = key.as_bytes();
-        let record = self.over_redb(key)?;
-        let decode = |record| PackageRow::decode(in_its_tree(key), record);
-        Some(record.map(decode).transpose())
-    }
-
     pub(super) fn session(
         &self,
         container: ContainerId,
         client: ClientKey,
     ) -> Result<Option<SessionRow>> {
-        if let Some(row) = self.session_over_redb(container, client) {
-            return row;
+        self.session_or(container, client, |redb| redb.session(container, client))
+    }
+
+    /// The row of a session; where no generation has it, what is `below`.
+    pub(super) fn session_or(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        below: impl FnOnce(&Reader) -> Result<Option<SessionRow>>,
+    ) -> Result<Option<SessionRow>> {
+        let key = RowKey::of_session(container, client);
+        match self.over_redb(&key) {
+            Some(record) => record
+                .map(|record| SessionRow::decode(in_its_tree(&key), &record))
+                .transpose(),
+            None => below(self.readers.of(Home::of(container))),
         }
-        let reader = self.readers.of(Home::of(container));
-        reader.session(container, client)
     }
 
     pub(super) fn package(
@@ -114,12 +100,25 @@ impl Layers {
         client: ClientKey,
         package: &str,
     ) -> Result<Option<PackageRow>> {
-        if let Some(row) = self.package_over_redb(container, client, package) {
-            return row;
-        }
+        self.package_or(container, client, package, Reader::package)
+    }
+
+    /// The row of a package; where no generation has it, what is `below` under its key.
+    pub(super) fn package_or(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+        below: impl FnOnce(&Reader, &[u8]) -> Result<Option<PackageRow>>,
+    ) -> Result<Option<PackageRow>> {
         let key = RowKey::of_package(container, client, package);
-        let reader = self.readers.of(Home::of(container));
-        reader.package(in_its_tree(key.as_bytes()))
+        let key = key.as_bytes();
+        match self.over_redb(key) {
+            Some(record) => record
+                .map(|record| PackageRow::decode(in_its_tree(key), record))
+                .transpose(),
+            None => below(self.readers.of(Home::of(container)), in_its_tree(key)),
+        }
     }
 
     /// Until when the id of an ended session is refused.

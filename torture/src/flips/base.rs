@@ -101,7 +101,8 @@ impl Base {
         let mut rng = Rng::with_seed(seed);
         let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
         let path = folder.join("base");
-        let store = builder(&clock).open(&path).unwrap();
+        // None of its ids is issued again by who opens it.
+        let store = builder(&clock).guessable_ids(1 << 32).open(&path).unwrap();
         let settings = || ContainerSettings::new().timeout(Duration::from_secs(86_400));
         for name in CONTAINERS {
             store.register(name, settings()).unwrap();
