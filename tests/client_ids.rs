@@ -423,16 +423,21 @@ fn of_two_rotations_of_one_session_one_conflicts() {
 // C4.7: whoever uses the new id before it is valid founds a session there.
 #[test]
 fn a_rotation_does_not_overwrite_a_session_under_its_new_id() {
-    let (store, _) = in_memory();
-    let id = visitor(&store);
-    let rotating = store.begin().unwrap();
-    let new = rotating.session(&id).unwrap().rotate().unwrap();
-    let txn = store.begin().unwrap();
-    put(&txn, &new, 2);
-    txn.commit().unwrap();
-    assert_eq!(rotating.commit().unwrap_err().kind(), ErrorKind::Conflict);
-    assert_eq!(n(&store, &new), Some(2));
-    assert_eq!(n(&store, &id), Some(1));
+    for checkpoint in [false, true] {
+        let (store, _) = in_memory();
+        let id = visitor(&store);
+        let rotating = store.begin().unwrap();
+        let new = rotating.session(&id).unwrap().rotate().unwrap();
+        let txn = store.begin().unwrap();
+        put(&txn, &new, 2);
+        txn.commit().unwrap();
+        if checkpoint {
+            store.checkpoint().unwrap();
+        }
+        assert_eq!(rotating.commit().unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(n(&store, &new), Some(2));
+        assert_eq!(n(&store, &id), Some(1));
+    }
 }
 
 // C4.8

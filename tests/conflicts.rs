@@ -827,14 +827,19 @@ fn a_session_founded_and_ended_meanwhile_is_not_resurrected() {
 // C2.11
 #[test]
 fn of_two_that_end_one_session_the_second_conflicts() {
-    let (store, id) = usual();
-    let (one, two) = (store.begin().unwrap(), store.begin().unwrap());
-    let first = one.session(&id).unwrap().rotate().unwrap();
-    let second = two.session(&id).unwrap().rotate().unwrap();
-    one.commit().unwrap();
-    assert!(two.commit().unwrap_err().is_conflict());
-    assert_eq!(stored(&store, &first, "key"), Some(1));
-    assert!(!with(&store, &second, Session::exists));
+    for checkpoint in [false, true] {
+        let (store, id) = usual();
+        let (one, two) = (store.begin().unwrap(), store.begin().unwrap());
+        let first = one.session(&id).unwrap().rotate().unwrap();
+        let second = two.session(&id).unwrap().rotate().unwrap();
+        one.commit().unwrap();
+        if checkpoint {
+            store.checkpoint().unwrap();
+        }
+        assert!(two.commit().unwrap_err().is_conflict());
+        assert_eq!(stored(&store, &first, "key"), Some(1));
+        assert!(!with(&store, &second, Session::exists));
+    }
 }
 
 // C2.11

@@ -156,6 +156,13 @@ impl Row {
     }
 }
 
+/// The number of what was so before the first commit of a generation.
+const BEFORE: u64 = 0;
+
+/// Bytes of memory that a generation has for copies. They are for sessions that are written to again and
+/// again; where there are more than a processor's cache holds, their rows are found in redb as soon.
+const COPIES: usize = 1 << 20;
+
 /// What one commit made of a row.
 #[derive(Clone, Debug)]
 struct Version {
@@ -200,6 +207,11 @@ impl Versions {
         (more, less)
     }
 
+    /// Whether it is a copy that no commit has changed.
+    fn is_copy(&self) -> bool {
+        self.newest.number == BEFORE
+    }
+
     fn as_of(&self, number: u64) -> Option<Option<Bytes>> {
         let newest_first = std::iter::once(&self.newest).chain(self.earlier.iter().rev());
         let mut visible = newest_first.skip_while(|version| version.number > number);
@@ -217,6 +229,8 @@ pub(super) struct Generation {
     /// The keys of those that are looked for in their order, too: all but the packages, which are most.
     ordered: SkipSet<Box<[u8]>>,
     weight: AtomicUsize,
+    /// How much of that is for copies.
+    copies: AtomicUsize,
 }
 
 impl Default for Generation {
@@ -236,6 +250,7 @@ impl Generation {
             ),
             ordered: SkipSet::default(),
             weight: AtomicUsize::default(),
+            copies: AtomicUsize::default(),
         }
     }
 
@@ -251,7 +266,14 @@ impl Generation {
         let Row { key, value } = row;
         let version = Version { number, value };
         let (more, less) = if let Some(mut versions) = self.rows.get_mut(key.as_bytes()) {
-            versions.push(version, oldest)
+            // Copies are of sessions alone.
+            let was_copy = versions.is_copy();
+            let weights = versions.push(version, oldest);
+            drop(versions);
+            if was_copy {
+                self.ordered.insert(key.0);
+            }
+            weights
         } else {
             let weight = OVERHEAD + key.as_bytes().len() + version.weight();
             let is_package = matches!(key.split(), Some((Tree::Packages, _)));
@@ -265,6 +287,26 @@ impl Generation {
         };
         self.weight.fetch_add(more, Ordering::Relaxed);
         self.weight.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    /// Puts in a row as redb has it, so that it is found without redb until there is a commit that changes it;
+    /// nothing where there is no room left for copies. For the writer alone.
+    pub(super) fn put_copy(&self, key: &[u8], value: Bytes) {
+        if !self.takes_copies() || self.rows.contains_key(key) {
+            return;
+        }
+        let copy = Version {
+            number: BEFORE,
+            value: Some(value),
+        };
+        let weight = OVERHEAD + key.len() + copy.weight();
+        self.rows.insert(key.into(), Versions::new(copy));
+        self.copies.fetch_add(weight, Ordering::Relaxed);
+        self.weight.fetch_add(weight, Ordering::Relaxed);
+    }
+
+    pub(super) fn takes_copies(&self) -> bool {
+        self.copies.load(Ordering::Relaxed) < COPIES
     }
 
     /// The row as of a commit: `None` where this generation does not say, `Some(None)` where it was removed.
@@ -294,6 +336,7 @@ impl Generation {
         };
         let rows = self.rows.iter();
         let mut rows: Vec<Row> = rows
+            .filter(|entry| !entry.is_copy())
             .filter_map(|entry| row(entry.key(), entry.value()))
             .collect();
         rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
@@ -311,12 +354,46 @@ impl Generation {
 }
 
 /// What a group of commits did so far, which nobody else sees.
-#[derive(Default)]
-pub(super) struct Pending(Mutex<BTreeMap<RowKey, Option<Bytes>>>);
+pub(super) struct Pending {
+    rows: Mutex<BTreeMap<RowKey, Option<Bytes>>>,
+    found: Option<Mutex<Vec<FoundRow>>>,
+}
+
+/// A row of a session as redb has it.
+pub(super) type FoundRow = ([u8; 21], Bytes);
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Pending {
+    /// For a group of commits whose rows go into this generation.
+    pub(super) fn over(generation: &Generation) -> Self {
+        Self {
+            rows: Mutex::default(),
+            found: generation.takes_copies().then(Mutex::default),
+        }
+    }
+
+    /// Whether it is to be told what is found in redb.
+    pub(super) fn is_curious(&self) -> bool {
+        self.found.is_some()
+    }
+
+    pub(super) fn tell(&self, row: FoundRow) {
+        if let Some(found) = &self.found {
+            locked(found).push(row);
+        }
+    }
+
+    /// Takes out what it was told of.
+    pub(super) fn found(&self) -> Vec<FoundRow> {
+        let found = self.found.as_ref();
+        found.map_or_else(Vec::new, |found| std::mem::take(&mut *locked(found)))
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<RowKey, Option<Bytes>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.rows)
     }
 
     pub(super) fn put(&self, row: Row) {
@@ -426,6 +503,68 @@ mod tests {
         assert!(next.is_empty());
         assert!(next.rows.capacity() >= 10_000);
         assert_eq!(Generation::default().successor().rows.capacity(), 0);
+    }
+
+    fn session_key(n: u32) -> RowKey {
+        let mut key = [0; 20];
+        key[..4].copy_from_slice(&n.to_be_bytes());
+        RowKey::new(Home::File, Tree::Sessions, &key)
+    }
+
+    fn session(n: u32, value: &'static str) -> Row {
+        let value = Some(Bytes::from(value));
+        let key = session_key(n);
+        Row { key, value }
+    }
+
+    fn sessions(generation: &Generation, number: u64) -> Vec<Option<Bytes>> {
+        let range = (Bound::Unbounded, Bound::Unbounded);
+        generation.range(range, number).map(|row| row.1).collect()
+    }
+
+    #[test]
+    fn a_copy_is_read_as_of_any_commit_and_is_no_change() {
+        let generation = Generation::default();
+        let key = session_key(1);
+        generation.put_copy(key.as_bytes(), Bytes::from("copy"));
+        for number in [1, 9] {
+            let read = generation.get(key.as_bytes(), number);
+            assert_eq!(read, Some(Some(Bytes::from("copy"))));
+        }
+        assert_eq!(generation.rows(9).len(), 0, "nothing for a checkpoint");
+        assert_eq!(sessions(&generation, 9), [], "redb has it in its order");
+    }
+
+    #[test]
+    fn a_change_takes_the_place_of_a_copy_but_for_those_who_read_as_of_before() {
+        let generation = Generation::default();
+        let key = session_key(1);
+        generation.put_copy(key.as_bytes(), Bytes::from("copy"));
+        generation.put(session(1, "changed"), 5, 4);
+        let get = |number| generation.get(key.as_bytes(), number).unwrap().unwrap();
+        assert_eq!((get(4), get(5)), ("copy".into(), "changed".into()));
+        assert_eq!(sessions(&generation, 5), [Some(Bytes::from("changed"))]);
+        let rows = generation.rows(5);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].value, Some(Bytes::from("changed")));
+        generation.put_copy(key.as_bytes(), Bytes::from("copy"));
+        assert_eq!(get(5), "changed", "what a commit made stays");
+    }
+
+    #[test]
+    fn copies_take_no_more_memory_than_there_is_for_them() {
+        let generation = Generation::default();
+        let mut copied = 0;
+        while Pending::over(&generation).is_curious() {
+            generation.put_copy(session_key(copied).as_bytes(), Bytes::from("copy"));
+            copied += 1;
+        }
+        let full = generation.weight();
+        assert!((COPIES..COPIES + 1000).contains(&full), "{full}");
+        generation.put_copy(session_key(copied).as_bytes(), Bytes::from("copy"));
+        assert_eq!(generation.weight(), full);
+        generation.put(session(copied, "changed"), 1, 0);
+        assert!(generation.weight() > full, "commits go on");
     }
 
     #[test]

@@ -90,7 +90,15 @@ impl Layers {
             Some(record) => record
                 .map(|record| SessionRow::decode(in_its_tree(&key), &record))
                 .transpose(),
-            None => below(self.readers.of(Home::of(container))),
+            None => {
+                let row = below(self.readers.of(Home::of(container)))?;
+                if let (Some(pending), Some(row)) = (&self.pending, &row)
+                    && pending.is_curious()
+                {
+                    pending.tell((key, row.encode(in_its_tree(&key))?.into()));
+                }
+                Ok(row)
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use super::checkpoint::{Before, Checkpoint, Databases};
 use super::failure::{self, guarded};
 use super::file::Disk;
 use super::folder::Location;
-use super::generation::{Generation, Row, RowKey};
+use super::generation::{Generation, Pending, Row, RowKey};
 use super::group::{Besides, Group, Written};
 use super::journal::{Failed, Journal, Named, Recovered};
 use super::keeper::{Keeper, Task};
@@ -359,7 +359,7 @@ impl Committer {
         let before = newest.number;
         let layers = Layers {
             number: self.number,
-            pending: Some(Arc::default()),
+            pending: Some(Arc::new(Pending::over(&newest.active))),
             ..newest.clone()
         };
         let quota_before = self.quota.clone();
@@ -550,8 +550,11 @@ impl Committer {
         // Snapshots from before this generation began do not read it.
         let oldest = self.shared.superseded.oldest_since(self.active_from);
         let oldest = oldest.map_or(before, |oldest| oldest.min(before));
-        layers.pending = None;
+        let pending = layers.pending.take();
         written.apply(&layers.active, layers.number, oldest);
+        for (key, record) in pending.iter().flat_map(|pending| pending.found()) {
+            layers.active.put_copy(&key, record);
+        }
         self.show(layers);
     }
 
