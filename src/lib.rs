@@ -92,8 +92,9 @@
 //!
 //! # Features
 //!
-//! - `axum` (default): the extractor [`Session`] and `Error: IntoResponse`; implies `http`.
-//! - `http`: the layer `http::SessionLayer` for any tower service.
+//! - `axum` (default): the extractor [`Session`], `http::SessionLayer` as a layer over axum's `Body`, and
+//!   `Error: IntoResponse`; implies `http`.
+//! - `http`: `http::SessionLayer::generic`, a layer for any tower service.
 
 mod block_on;
 mod client_id;

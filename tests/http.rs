@@ -24,6 +24,8 @@ mod ids;
 mod limits;
 #[path = "http/rerun.rs"]
 mod rerun;
+#[path = "http/stack.rs"]
+mod stack;
 
 use axum::Router;
 use axum::body::Body;

@@ -8,7 +8,7 @@ use tower_layer::Layer;
 
 use super::cookie::{CookieSettings, SessionCookie};
 use super::rerun::Rerun;
-use super::service::SessionService;
+use super::service::GenericSessionService;
 use crate::error::Result;
 use crate::store::Store;
 
@@ -36,7 +36,9 @@ type CommitRule = dyn Fn(&response::Parts) -> bool + Send + Sync;
 ///
 /// A second layer inside another one steps aside: the outer one's store, cookie and rules hold.
 ///
-/// The services inside get their body as [`Replay`](super::Replay).
+/// With the feature `axum` it is a [`tower_layer::Layer`], and what lies inside gets axum's `Body`: routers, handlers,
+/// `middleware::from_fn`, and any other service of `Request<Body>`, in `Router::layer`, `Router::route_layer` and
+/// `ServiceBuilder` alike. [`generic`](Self::generic) makes a layer for services without axum.
 #[derive(Clone)]
 pub struct SessionLayer {
     store: Store,
@@ -98,6 +100,13 @@ impl SessionLayer {
         self
     }
 
+    /// A layer with these settings for services without axum, which get their body as
+    /// [`Replay`](super::Replay).
+    #[must_use]
+    pub fn generic(self) -> GenericSessionLayer {
+        GenericSessionLayer(self)
+    }
+
     /// Which responses commit, in place of "all below 500". The others abort, and hand out no cookie.
     /// Called only for requests that used their session.
     #[must_use]
@@ -110,13 +119,12 @@ impl SessionLayer {
     }
 }
 
-impl<S> Layer<S> for SessionLayer {
-    type Service = SessionService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
+impl SessionLayer {
+    /// The settings for the services that this layer makes.
+    pub(super) fn settings(&self) -> Arc<Settings> {
         let [a, b, c, d, ..] = self.store.identity();
         let name = format!("id-{a:02x}{b:02x}{c:02x}{d:02x}");
-        let settings = Settings {
+        Arc::new(Settings {
             refusal: self.cookie.check(),
             cookie: SessionCookie::new(self.cookie.clone(), &name),
             store: self.store.clone(),
@@ -124,8 +132,7 @@ impl<S> Layer<S> for SessionLayer {
             replay_limit: self.rules.replay_limit,
             turn_wait: self.rules.turn_wait,
             commit_when: Arc::clone(&self.rules.commit_when),
-        };
-        SessionService::new(inner, Arc::new(settings))
+        })
     }
 }
 
@@ -137,6 +144,35 @@ impl fmt::Debug for SessionLayer {
             .field("replay_limit", &self.rules.replay_limit)
             .field("turn_wait", &self.rules.turn_wait)
             .finish_non_exhaustive()
+    }
+}
+
+/// A [`SessionLayer`] for services without axum: whatever the body of the requests, what lies inside gets it as
+/// [`Replay`](super::Replay), and may answer with any body that has a default, which is the empty one.
+///
+/// ```
+/// use cloakroom::http::{Replay, SessionLayer, session};
+/// use cloakroom::{Error, Store};
+/// use http::{Request, Response};
+/// use tower::{Layer as _, service_fn};
+///
+/// let pages = service_fn(|request: Request<Replay<String>>| async move {
+///     let session = session(request.extensions()).await?;
+///     let n = session.pkg("visits").update("count", |n: Option<u64>| n.unwrap_or(0) + 1)?;
+///     Ok::<_, Error>(Response::new(format!("visit {n}")))
+/// });
+/// let service = SessionLayer::new(Store::in_memory()?).generic().layer(pages);
+/// # drop(service);
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct GenericSessionLayer(SessionLayer);
+
+impl<S> Layer<S> for GenericSessionLayer {
+    type Service = GenericSessionService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        GenericSessionService::new(inner, self.0.settings())
     }
 }
 

@@ -34,6 +34,8 @@
 //!   [`Error`](crate::Error) lies in the response's extensions for an outer layer to render (C6.5).
 
 mod answer;
+#[cfg(feature = "axum")]
+mod axum;
 mod cookie;
 #[cfg(feature = "axum")]
 mod extract;
@@ -43,9 +45,11 @@ mod rerun;
 mod service;
 mod slot;
 
+#[cfg(feature = "axum")]
+pub use axum::SessionService;
 pub use cookie::{CookieLifetime, CookieSettings, SameSite};
-pub use layer::SessionLayer;
+pub use layer::{GenericSessionLayer, SessionLayer};
 pub use replay::Replay;
 pub use rerun::{Rerun, RerunService};
-pub use service::SessionService;
+pub use service::GenericSessionService;
 pub use slot::session;

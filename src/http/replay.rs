@@ -11,15 +11,15 @@ use std::task::{Context, Poll};
 
 use super::rerun::Policy;
 
-/// The request body that services inside a [`SessionLayer`](super::SessionLayer) get: the body that
+/// The request body that services inside a [`GenericSessionLayer`](super::GenericSessionLayer) get: the body that
 /// came in, with a record of what was read of it, so that the request can run again after a conflict.
 ///
 /// It reads nothing ahead and keeps no more than
 /// [`replay_limit`](super::SessionLayer::replay_limit) bytes. The second time, what was recorded
 /// arrives in one piece, and the rest from where it came.
 ///
-/// axum's `Router` takes such a body. A service tied to one body type, such as hyper's `Incoming`,
-/// does not; make it generic over [`http_body::Body`].
+/// Inside a [`SessionLayer`](super::SessionLayer) it lies within axum's `Body`. A service tied to another body type, such as
+/// hyper's `Incoming`, does not take it; make it generic over [`http_body::Body`].
 pub struct Replay<B>(Option<Box<Reading<B>>>);
 
 /// A body in the hands of one attempt, in a box: requests are moved a lot.
@@ -132,6 +132,12 @@ impl<B> Replay<B> {
     /// The body of a request that has none, which is as good the next time.
     fn empty() -> Self {
         Self(None)
+    }
+
+    /// Whether the request has no body.
+    #[cfg(feature = "axum")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     fn of(source: Source<B>, home: Option<Arc<Home<B>>>) -> Self {

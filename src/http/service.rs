@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::header::SET_COOKIE;
 use http::{Request, Response};
 use http_body::Body;
+use std::convert::identity;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -20,20 +21,21 @@ use crate::error::Error;
 use crate::session::{Session, Ticket};
 use crate::transaction::Transaction;
 
-/// The service that [`SessionLayer`](super::SessionLayer) makes.
+/// The service that [`GenericSessionLayer`](super::GenericSessionLayer) makes: what lies inside gets its
+/// body as [`Replay`].
 #[derive(Clone)]
-pub struct SessionService<S> {
+pub struct GenericSessionService<S> {
     inner: S,
     settings: Arc<Settings>,
 }
 
-impl<S> SessionService<S> {
+impl<S> GenericSessionService<S> {
     pub(super) fn new(inner: S, settings: Arc<Settings>) -> Self {
         Self { inner, settings }
     }
 }
 
-impl<S, B, R> Service<Request<B>> for SessionService<S>
+impl<S, B, R> Service<Request<B>> for GenericSessionService<S>
 where
     S: Service<Request<Replay<B>>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
@@ -49,34 +51,42 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The one that was found ready takes the request; the clone has to be asked anew.
-        let clone = self.inner.clone();
-        let mut ready = std::mem::replace(&mut self.inner, clone);
+        let mut ready = take_ready(&mut self.inner);
         if Slot::of(request.extensions()).is_some() {
             return Box::pin(ready.call(request.map(Replay::once)));
         }
         let (parts, body) = request.into_parts();
         let exchange = Exchange::new(Arc::clone(&self.settings), parts, &body.size_hint());
-        Box::pin(run(ready, exchange, body))
+        Box::pin(run(ready, exchange, body, identity, identity))
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for SessionService<S> {
+impl<S: fmt::Debug> fmt::Debug for GenericSessionService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionService")
+        f.debug_struct("GenericSessionService")
             .field("inner", &self.inner)
             .finish_non_exhaustive()
     }
 }
 
+/// The one that was found ready takes the request; the clone has to be asked anew.
+pub(super) fn take_ready<S: Clone>(inner: &mut S) -> S {
+    let clone = inner.clone();
+    std::mem::replace(inner, clone)
+}
+
+/// Answers a request. `inward` makes the body that `service` gets, `outward` the response of what it answers.
+///
 /// What this future keeps across an await is little: it is a part of every request's, and is moved.
-async fn run<S, B, R>(
+pub(super) async fn run<S, B, I, R>(
     mut service: S,
     exchange: Arc<Exchange>,
     body: B,
+    inward: impl Fn(Replay<B>) -> I,
+    outward: impl Fn(S::Response) -> Response<R>,
 ) -> Result<Response<R>, S::Error>
 where
-    S: Service<Request<Replay<B>>, Response = Response<R>>,
+    S: Service<Request<I>>,
     B: Body<Data = Bytes>,
     R: Default,
 {
@@ -86,7 +96,7 @@ where
     let mut attempt = Attempt(Slot::first(&exchange));
     let mut count = 1;
     loop {
-        let response = service.call(attempt.0.request(body)).await?;
+        let response = outward(service.call(attempt.0.request(inward(body))).await?);
         let (error, response) = match end(&attempt.0, &exchange.settings, response) {
             End::Final(response) => return Ok(response),
             End::Conflict(error, response) => (error, Some(response)),

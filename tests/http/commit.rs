@@ -128,7 +128,8 @@ async fn an_error_of_the_inner_service_aborts_and_passes_through() {
         count(&session).unwrap();
         Err::<Response<Body>, _>("the inner service's own")
     });
-    let service = SessionLayer::new(store.clone()).layer(inner);
+    let layer = SessionLayer::new(store.clone()).generic();
+    let service = layer.layer(inner);
     let error = service
         .oneshot(request("GET", "/", &cookie))
         .await
@@ -146,7 +147,7 @@ async fn a_service_without_axum_asks_for_its_session() {
         let n = count(&session).unwrap();
         Ok::<_, Infallible>(Response::new(Body::from(n.to_string())))
     });
-    let service = SessionLayer::new(store).layer(inner);
+    let service = SessionLayer::new(store).generic().layer(inner);
     let first = service
         .clone()
         .oneshot(request("GET", "/", ""))

@@ -70,7 +70,7 @@ pub fn client_id(data: &[u8]) {
 pub fn cookies(data: &[u8]) {
     let (store, id) = known();
     let settings = CookieSettings::new().name("sid").unwrap().plain_http();
-    let layer = SessionLayer::new(store.clone()).cookie(settings);
+    let layer = SessionLayer::new(store.clone()).cookie(settings).generic();
     let service = layer.layer(service_fn(|request: Request<_>| async move {
         let (parts, _): (_, cloakroom::http::Replay<String>) = request.into_parts();
         let session = cloakroom::http::session(&parts.extensions).await;

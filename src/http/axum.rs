@@ -1,0 +1,94 @@
+//! The layer for axum: what lies inside gets axum's body and may answer with whatever axum makes a response of.
+
+use axum_core::body::Body;
+use axum_core::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::Request;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::layer::{SessionLayer, Settings};
+use super::replay::Replay;
+use super::service::{run, take_ready};
+use super::slot::{Exchange, Slot};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl<S> Layer<S> for SessionLayer {
+    type Service = SessionService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        SessionService {
+            inner,
+            settings: self.settings(),
+        }
+    }
+}
+
+/// The service that [`SessionLayer`] makes: what lies inside gets axum's `Body`.
+#[derive(Clone)]
+pub struct SessionService<S> {
+    inner: S,
+    settings: Arc<Settings>,
+}
+
+impl<S, B> Service<Request<B>> for SessionService<S>
+where
+    S: Service<Request<Body>> + Clone + Send + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let mut ready = take_ready(&mut self.inner);
+        if Slot::of(request.extensions()).is_some() {
+            let answer = ready.call(request.map(Body::new));
+            return Box::pin(async { answer.await.map(IntoResponse::into_response) });
+        }
+        let (parts, body) = request.into_parts();
+        let exchange = Exchange::new(
+            Arc::clone(&self.settings),
+            parts,
+            &http_body::Body::size_hint(&body),
+        );
+        Box::pin(run(
+            ready,
+            exchange,
+            body,
+            inward,
+            IntoResponse::into_response,
+        ))
+    }
+}
+
+/// A body in a box; the one of most requests is empty and needs none.
+fn inward<B>(body: Replay<B>) -> Body
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    if body.is_empty() {
+        Body::empty()
+    } else {
+        Body::new(body)
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for SessionService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionService")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
