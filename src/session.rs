@@ -324,7 +324,11 @@ impl PkgData {
     }
 
     /// Sets a key. The value is serialized at once; one that refuses is kept as a refusal, which
-    /// fails the commit (C2.3) unless it is overwritten, removed or rolled back before.
+    /// fails the commit unless it is overwritten, removed or rolled back before.
+    ///
+    /// Values are stored in serde's human-readable forms: an `IpAddr` or a `Uuid` is text. What serde
+    /// buffers when it reads (internally tagged and untagged enums, flattened structs) holds no integers
+    /// beyond 64 bits; such a value can be stored there, but not be read back.
     ///
     /// # Errors
     ///

@@ -3,8 +3,9 @@
 //! these to the errors.
 //!
 //! Structs are stored as maps from field names, enums by the names of their variants, integers and
-//! options by value, whatever their type; both sides use serde's compact forms (`is_human_readable` is
-//! false). What is stored is read by any type that holds the same:
+//! options by value, whatever their type. Both sides use serde's forms for people (`is_human_readable` is
+//! true): addresses and UUIDs are text. serde always says so of what it reads ahead, which else could not be
+//! read back (C5.6). What is stored is read by any type that holds the same:
 //!
 //! - an integer by every integer type in whose range it is, and by a float that has exactly its value;
 //! - a float by one of either width that has exactly its value, never by an integer;

@@ -192,8 +192,9 @@ macro_rules! integers {
 impl<'de> Deserializer<'de> for &mut Strict<'de> {
     type Error = Refusal;
 
+    /// What serde itself buffers always says so.
     fn is_human_readable(&self) -> bool {
-        false
+        true
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {

@@ -188,8 +188,9 @@ impl<'a> ser::Serializer for &'a mut Writer {
     type SerializeStruct = Open<'a>;
     type SerializeStructVariant = Open<'a>;
 
+    /// What serde itself buffers always says so.
     fn is_human_readable(&self) -> bool {
-        false
+        true
     }
 
     fn serialize_bool(self, value: bool) -> Result<(), Refusal> {
