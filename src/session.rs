@@ -371,10 +371,12 @@ impl PkgData {
         }
     }
 
-    /// Replaces the value of a key by what `f` makes of the value that is current at commit (C2.9).
+    /// Replaces the value of a key by what `f` makes of the value that is current at commit.
     /// `f` runs once now, on the value that this transaction sees, and again at commit, on a thread
     /// of the store's, if that was changed meanwhile. Not an observation, and never a conflict. `f`
-    /// should be quick, and must not commit to the store: the commits of others wait for it there.
+    /// should be quick, and must not commit to the store: the commits of others wait for it there. If it
+    /// commits another `commute` there, which would have to run again itself, that commit gives
+    /// [`Unsupported`](ErrorKind::Unsupported).
     ///
     /// # Errors
     ///

@@ -323,6 +323,29 @@ fn a_closure_that_commits_while_it_runs_again_does_not_wait_for_its_own_room() {
     assert_eq!(get(&store, &id), Some(12));
 }
 
+// C2.9
+#[test]
+fn a_closure_that_commits_a_commute_which_would_run_again_gets_an_error() {
+    let store = Store::in_memory().unwrap();
+    let (id, other) = (visitor(&store).unwrap(), visitor(&store).unwrap());
+    let (tell, told) = mpsc::channel();
+    let (inner, inner_id) = (store.clone(), other.clone());
+    let txn = stale(&store, &id, move || {
+        let txn = stale(&inner, &inner_id, || panic!("nobody is there to run it"));
+        tell.send(txn.commit().unwrap_err().kind()).unwrap();
+    });
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || done.send(txn.commit()).unwrap());
+    ended.recv_timeout(MINUTE).unwrap().unwrap();
+    assert_eq!(told.recv(), Ok(ErrorKind::Unsupported));
+    assert_eq!((get(&store, &id), get(&store, &other)), (Some(12), Some(2)));
+
+    // Closures of others still run again.
+    let again = stale(&store, &other, || ());
+    again.commit().unwrap();
+    assert_eq!(get(&store, &other), Some(12));
+}
+
 // C2.6
 #[test]
 fn hooks_that_do_not_keep_up_turn_commits_away_that_would_add_to_them() {

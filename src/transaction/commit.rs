@@ -164,6 +164,7 @@ impl Departure {
             ending,
             reply,
             seat: None,
+            is_inside: rerun::is_running(),
         };
         // Dropped with this future: what has not been queued by then is taken back (C2.4).
         let _outside = flight.take_off(set, waiter);
@@ -214,11 +215,13 @@ pub(super) struct Flight {
     reply: oneshot::Sender<Result<Option<ChangeSet>, Failure>>,
     /// Kept while it is computed again.
     seat: Option<Seat>,
+    /// Whether a closure that runs again makes this commit, and waits for it.
+    is_inside: bool,
 }
 
 impl Flight {
     fn take_off(self, mut set: ChangeSet, waiter: Waiter) -> Option<Outside> {
-        if rerun::is_running() {
+        if self.is_inside {
             // Those that have all the room may wait for the closure that this is called from.
             self.take_off_again(set);
             return None;
@@ -249,6 +252,8 @@ impl Flight {
                 let _ = self.reply.send(Ok(set));
             }
             Outcome::Failed(error, client) => self.fail(Failure { error, client }),
+            // The one thread that runs closures again waits for this one.
+            Outcome::Stale(..) if self.is_inside => self.fail(inside().into()),
             Outcome::Stale(set, commutes, seat) => {
                 self.seat = seat.or(self.seat);
                 let house = self.ending.house.clone();
@@ -270,6 +275,13 @@ impl Flight {
     pub(super) fn closure(&self, index: usize) -> Option<&Closure> {
         self.ending.closures.get(index)
     }
+}
+
+fn inside() -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "the closure of a commute committed another commute, which would have to run again before it ends",
+    )
 }
 
 /// A commit that must compute some of its values again.
