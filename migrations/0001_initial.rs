@@ -44,6 +44,7 @@ pub(crate) fn migrate(txn: &WriteTransaction) -> Result<()> {
         timeout_ms: 3_600_000,
         resolution_ms: 600_000,
         max_lifetime_ms: None,
+        implicit_sweeps: true,
     };
     let mut containers = txn.open_table(CONTAINERS).map_err(open)?;
     containers

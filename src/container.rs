@@ -58,6 +58,10 @@ pub struct ContainerSettings {
     pub resolution: Duration,
     /// The age at which a session ends however busy it is (C3.8). Default: none.
     pub max_lifetime: Option<Duration>,
+    /// Whether it is swept by itself, once per resolution. If not, its expired sessions keep their rows until
+    /// [`Container::sweep`] is called; they are not served either way. Has no effect in a store that was opened with
+    /// [`StoreBuilder::implicit_sweeps(false)`](crate::StoreBuilder::implicit_sweeps). Default: yes.
+    pub implicit_sweeps: bool,
     /// Where its sessions live. Cannot be changed later. Default: in the file.
     pub residence: Residence,
 }
@@ -68,6 +72,7 @@ impl Default for ContainerSettings {
             timeout: Duration::from_secs(3600),
             resolution: Duration::from_secs(600),
             max_lifetime: None,
+            implicit_sweeps: true,
             residence: Residence::File,
         }
     }
@@ -107,6 +112,28 @@ impl ContainerSettings {
         }
     }
 
+    /// Sets [`implicit_sweeps`](Self::implicit_sweeps).
+    ///
+    /// ```
+    /// use cloakroom::{ContainerSettings, Store};
+    ///
+    /// let store = Store::in_memory()?;
+    /// let quiet = ContainerSettings::new().implicit_sweeps(false);
+    /// let carts = store.register("shop.cart", quiet.clone())?;
+    /// // At night, by a job of one's own:
+    /// carts.sweep()?;
+    /// // In force at once:
+    /// carts.configure(quiet.implicit_sweeps(true))?;
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    #[must_use]
+    pub fn implicit_sweeps(self, implicit_sweeps: bool) -> Self {
+        Self {
+            implicit_sweeps,
+            ..self
+        }
+    }
+
     /// Lets its sessions live in memory (C1.7).
     #[must_use]
     pub fn in_memory(self) -> Self {
@@ -123,6 +150,7 @@ impl ContainerSettings {
             timeout_ms: millis(self.timeout),
             resolution_ms: millis(self.resolution),
             max_lifetime_ms: self.max_lifetime.map(millis),
+            implicit_sweeps: self.implicit_sweeps,
         }
     }
 
@@ -131,6 +159,7 @@ impl ContainerSettings {
             timeout: room.policy.timeout,
             resolution: room.policy.resolution,
             max_lifetime: room.policy.max_lifetime,
+            implicit_sweeps: room.implicit_sweeps,
             residence: if room.id().is_in_memory() {
                 Residence::Memory
             } else {
@@ -152,6 +181,7 @@ pub(crate) fn room(record: &ContainerRecord) -> Room {
             resolution: Duration::from_millis(record.resolution_ms),
             max_lifetime: record.max_lifetime_ms.map(Duration::from_millis),
         },
+        implicit_sweeps: record.implicit_sweeps,
     }
 }
 

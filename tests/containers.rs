@@ -619,7 +619,8 @@ fn settings_survive_reopening() {
     let shop = ContainerSettings::new()
         .timeout(30 * MINUTE)
         .resolution(5 * MINUTE)
-        .max_lifetime(Some(HOUR));
+        .max_lifetime(Some(HOUR))
+        .implicit_sweeps(false);
     let unnamed = ContainerSettings::new().timeout(Duration::ZERO);
     store.register("shop", shop.clone()).unwrap();
     store.register("scratch", in_ram()).unwrap();

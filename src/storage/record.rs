@@ -149,8 +149,12 @@ impl<'a> Parts<'a> {
         count.ok_or_else(|| corrupt(self.kind, "it is too short"))
     }
 
+    fn is_at_end(&self) -> bool {
+        self.at == self.payload.len()
+    }
+
     fn end(self) -> Result<()> {
-        if self.at == self.payload.len() {
+        if self.is_at_end() {
             Ok(())
         } else {
             Err(corrupt(self.kind, "it is too long"))
@@ -424,22 +428,48 @@ impl PackageRow {
 }
 
 /// A container's place and settings, as stored.
-#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ContainerRecord {
     pub(crate) name: String,
     pub(crate) id: u32,
     pub(crate) timeout_ms: u64,
     pub(crate) resolution_ms: u64,
     pub(crate) max_lifetime_ms: Option<u64>,
+    /// Stored where it is not set only: the first records end before it.
+    pub(crate) implicit_sweeps: bool,
 }
 
 impl ContainerRecord {
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
-        seal(Kind::Container, self.name.as_bytes(), self)
+        let head = (
+            &self.name,
+            self.id,
+            self.timeout_ms,
+            self.resolution_ms,
+            self.max_lifetime_ms,
+        );
+        let key = self.name.as_bytes();
+        if self.implicit_sweeps {
+            seal(Kind::Container, key, head)
+        } else {
+            seal(Kind::Container, key, (head, self.implicit_sweeps))
+        }
     }
 
     pub(crate) fn decode(name: &str, record: &[u8]) -> Result<Self> {
-        open_plain(Kind::Container, name.as_bytes(), record)
+        let payload = open(Kind::Container, name.as_bytes(), record)?;
+        let mut parts = Parts::new(Kind::Container, payload);
+        let (name, id, timeout_ms, resolution_ms, max_lifetime_ms) = parts.next()?;
+        let implicit_sweeps = parts.is_at_end() || parts.next()?;
+        parts.end()?;
+        Ok(Self {
+            name,
+            id,
+            timeout_ms,
+            resolution_ms,
+            max_lifetime_ms,
+            implicit_sweeps,
+        })
     }
 }
 
@@ -462,6 +492,23 @@ mod tests {
     fn a_session_row_comes_back_as_it_was() {
         let record = row().encode(b"key").unwrap();
         assert_eq!(SessionRow::decode(b"key", &record).unwrap(), row());
+    }
+
+    // C1.8
+    #[test]
+    fn a_container_record_comes_back_as_it_was() {
+        for implicit_sweeps in [true, false] {
+            let record = ContainerRecord {
+                name: "shop".into(),
+                id: 3,
+                timeout_ms: 1,
+                resolution_ms: 300,
+                max_lifetime_ms: Some(7),
+                implicit_sweeps,
+            };
+            let bytes = record.encode().unwrap();
+            assert_eq!(ContainerRecord::decode("shop", &bytes).unwrap(), record);
+        }
     }
 
     // C3.3

@@ -227,8 +227,9 @@ impl StoreBuilder {
         self
     }
 
-    /// Whether expired sessions are swept by the store itself, once per resolution (C3.7). If not,
-    /// [`Container::sweep`](crate::Container::sweep) does it when it is called. Default: yes.
+    /// Whether expired sessions are swept by the store itself, once per resolution. If not,
+    /// [`Container::sweep`](crate::Container::sweep) does it when it is called. Default: yes. A container
+    /// [can do without](crate::ContainerSettings::implicit_sweeps), too.
     #[must_use]
     pub fn implicit_sweeps(mut self, sweeps: bool) -> Self {
         self.implicit_sweeps = sweeps;

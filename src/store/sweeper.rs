@@ -86,7 +86,7 @@ fn round(house: &House, last: &mut HashMap<ContainerId, Timestamp>) -> Duration 
     let mut wait = LONGEST;
     let mut swept = false;
     last.retain(|id, _| registry.rooms().iter().any(|room| room.id() == *id));
-    for room in registry.rooms() {
+    for room in registry.rooms().iter().filter(|room| room.implicit_sweeps) {
         let now = house.clock.timestamp();
         let every = interval(&room.policy);
         let swept_at = last.entry(room.id()).or_insert(now);
@@ -182,6 +182,33 @@ mod tests {
         round(house, &mut last);
         let counts = cart.statistics().unwrap();
         assert_eq!((counts.live, counts.expired), (0, 0));
+    }
+
+    // C1.8, C3.7
+    #[test]
+    fn a_container_without_implicit_sweeps_is_swept_when_asked_or_once_it_has_them_again() {
+        let clock = clock();
+        let store = store(&clock);
+        let quiet = ContainerSettings::new().implicit_sweeps(false);
+        let cart = store.register("cart", quiet.clone()).unwrap();
+        put(&store, "cart");
+        put(&store, "app");
+        let mut last = HashMap::new();
+        let house = &store.inner.house;
+        round(house, &mut last);
+        clock.advance(Duration::from_secs(3601));
+        round(house, &mut last);
+        assert_eq!(cart.statistics().unwrap().expired, 1);
+        let others = store.container("").unwrap();
+        assert_eq!(others.statistics().unwrap().expired, 0);
+        assert_eq!(cart.sweep().unwrap().removed, 1);
+
+        put(&store, "cart");
+        cart.configure(quiet.implicit_sweeps(true)).unwrap();
+        round(house, &mut last);
+        clock.advance(Duration::from_secs(3601));
+        round(house, &mut last);
+        assert_eq!(cart.statistics().unwrap().expired, 0);
     }
 
     // C3.7

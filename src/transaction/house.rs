@@ -75,6 +75,8 @@ pub(crate) struct Rules {
 pub(crate) struct Room {
     pub(crate) place: Place,
     pub(crate) policy: Policy,
+    /// Whether it is swept without being asked for, where the store's containers are.
+    pub(crate) implicit_sweeps: bool,
 }
 
 impl Room {

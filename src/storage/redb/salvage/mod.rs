@@ -411,5 +411,6 @@ fn defaults(name: String, id: u32) -> ContainerRecord {
         timeout_ms: 3_600_000,
         resolution_ms: 600_000,
         max_lifetime_ms: None,
+        implicit_sweeps: true,
     }
 }
