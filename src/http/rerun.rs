@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use super::slot::Slot;
 
-/// Which requests run again when their commit meets a conflict (C6.2).
+/// Which requests run again when their commit meets a conflict.
 ///
 /// A setting of [`SessionLayer::rerun`](super::SessionLayer::rerun), and itself a layer for one route,
 /// where it replaces the layer's setting:
@@ -25,7 +25,7 @@ use super::slot::Slot;
 /// # Ok::<(), cloakroom::Error>(())
 /// ```
 ///
-/// Whatever is chosen, an upgrade never runs again, and neither does a request whose body has
+/// Whatever is chosen, an upgrade (`CONNECT`, WebSocket) never runs again, and neither does a request whose body has
 /// outgrown [`replay_limit`](super::SessionLayer::replay_limit). A request that may not run again
 /// waits for its session's turn when it extracts the session, and keeps it until its commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -117,19 +117,37 @@ impl Policy {
     }
 }
 
-/// An `Upgrade` that the server does not take up is an upgrade too: what the handler will do is not known.
+/// Whether the handler may take the connection over: what it does then is not known. An `Upgrade` that the server
+/// does not take up counts, too.
 fn is_upgrade(request: &request::Parts) -> bool {
-    request.method == Method::CONNECT || request.headers.contains_key(header::UPGRADE)
+    request.method == Method::CONNECT
+        || request
+            .headers
+            .get_all(header::UPGRADE)
+            .iter()
+            .flat_map(|field| field.as_bytes().split(|byte| *byte == b','))
+            .any(is_for_a_handler)
+}
+
+/// Whether a protocol that an `Upgrade` offers is one for a handler. Others lie below HTTP's messages and are the
+/// server's business; some clients offer `h2c` with every request (RFC 9110 §7.8).
+fn is_for_a_handler(protocol: &[u8]) -> bool {
+    let name = protocol.split(|byte| *byte == b'/').next();
+    let name = name.unwrap_or_default().trim_ascii();
+    !name.is_empty()
+        && !["h2c", "http", "tls"]
+            .iter()
+            .any(|servers| name.eq_ignore_ascii_case(servers.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn policy(rerun: Rerun, method: &str, header: Option<&str>) -> Policy {
+    fn policy(rerun: Rerun, method: &str, upgrade: Option<&str>) -> Policy {
         let mut request = Request::builder().method(method);
-        if let Some(name) = header {
-            request = request.header(name, "websocket");
+        if let Some(protocols) = upgrade {
+            request = request.header("upgrade", protocols);
         }
         Policy::new(rerun, &request.body(()).unwrap().into_parts().0)
     }
@@ -158,8 +176,19 @@ mod tests {
 
     #[test]
     fn an_upgrade_never_runs_again() {
-        assert!(!policy(Rerun::Always, "GET", Some("upgrade")).permits());
+        for protocols in ["websocket", "WebSocket", "h2c, websocket", "foo/2"] {
+            let policy = policy(Rerun::Always, "GET", Some(protocols));
+            assert!(!policy.permits(), "{protocols}");
+        }
         assert!(!policy(Rerun::Always, "CONNECT", None).permits());
+    }
+
+    #[test]
+    fn what_only_the_server_could_take_up_is_no_upgrade() {
+        for protocols in ["h2c", "H2C", " h2c ,", "TLS/1.2, HTTP/2.0", ""] {
+            let policy = policy(Rerun::Idempotent, "GET", Some(protocols));
+            assert!(policy.permits(), "{protocols}");
+        }
     }
 
     #[test]
