@@ -276,7 +276,8 @@ impl SessionCookie {
     }
 
     /// The values under our name in a request's `Cookie` fields, in order, as many as are checked.
-    /// Fields are bytes: what another cookie holds is of no concern (C4.9).
+    /// Fields are bytes: what another cookie holds is of no concern (C4.9). Quotes around a value are no part of
+    /// it (RFC 6265 §4.1.1).
     pub(super) fn candidates<'a>(
         &'a self,
         fields: impl IntoIterator<Item = &'a HeaderValue>,
@@ -287,7 +288,7 @@ impl SessionCookie {
             .filter_map(|pair| {
                 let rest = pair.trim_ascii_start().strip_prefix(self.name.as_bytes())?;
                 let value = rest.trim_ascii_start().strip_prefix(b"=")?;
-                Some(value.trim_ascii())
+                Some(unquoted(value.trim_ascii()))
             })
             .take(MAX_CANDIDATES)
     }
@@ -336,6 +337,13 @@ impl SessionCookie {
             Some(domain) => cookie.domain(domain.as_str()),
             None => cookie,
         }
+    }
+}
+
+fn unquoted(value: &[u8]) -> &[u8] {
+    match value {
+        [b'"', inner @ .., b'"'] => inner,
+        _ => value,
     }
 }
 

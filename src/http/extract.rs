@@ -1,7 +1,7 @@
 //! The session as a handler's argument, and errors as responses, for axum.
 
 use axum_core::body::Body;
-use axum_core::extract::FromRequestParts;
+use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
@@ -10,11 +10,11 @@ use super::answer::answer;
 use crate::error::{Error, ErrorKind};
 use crate::session::Session;
 
-/// The session of the request's client, in the request's one transaction (C6.1). Needs a
+/// The session of the request's client, in the request's one transaction. Needs a
 /// [`SessionLayer`](super::SessionLayer) around the route.
 ///
 /// A visitor without a session gets an empty one; a cookie comes into being only if the handler
-/// inserts something (C1.4).
+/// inserts something.
 ///
 /// # Errors
 ///
@@ -28,7 +28,28 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
     }
 }
 
-/// The answers of C6.5: an empty body and the error in the response's extensions. Only a missing
+/// The session, or `None` where no [`SessionLayer`](super::SessionLayer) lies around the route: for handlers and
+/// extractors that serve routes with and without one.
+///
+/// It is not `None` for a visitor without a session, who gets an empty one; ask
+/// [`Session::exists`] for that.
+///
+/// # Errors
+///
+/// Those of `Session` as an argument, but for the missing layer: a session that cannot be loaded is an error and not
+/// `None`.
+impl<S: Send + Sync> OptionalFromRequestParts<S> for Session {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, Error> {
+        match super::session(&parts.extensions).await {
+            Err(error) if error.kind() == ErrorKind::NoSessionLayer => Ok(None),
+            session => session.map(Some),
+        }
+    }
+}
+
+/// As the session layer answers an error: with an empty body and the error in the response's extensions. Only a missing
 /// layer is told in the body, because there is no layer that could render it.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {

@@ -18,6 +18,29 @@ async fn a_missing_layer_is_named() {
     assert!(body.contains("is the session layer installed?"), "{body}");
 }
 
+/// C6.3
+#[tokio::test]
+async fn an_optional_session_is_none_without_the_layer_and_an_error_where_one_fails() {
+    async fn perhaps(session: Option<Session>) -> Result<String, Error> {
+        match session {
+            Some(session) => count(&session).map(|n| n.to_string()),
+            None => Ok("no layer".to_owned()),
+        }
+    }
+    let store = Store::in_memory().unwrap();
+    let app = Router::new()
+        .route("/with", get(perhaps))
+        .layer(SessionLayer::new(store.clone()))
+        .route("/without", get(perhaps));
+    assert_eq!(page(&app, "/without", "").await, "no layer");
+    let cookie = jar(&get_page(&app, "/with", "").await);
+    assert_eq!(page(&app, "/with", &cookie).await, "2");
+    store.close().unwrap();
+    let refused = get_page(&app, "/with", &cookie).await;
+    let error = refused.extensions().get::<Error>().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+}
+
 /// C6.5
 #[tokio::test]
 async fn an_error_as_a_response_is_empty_and_carries_itself() {

@@ -36,6 +36,22 @@ async fn a_garbled_id_is_no_id() {
     }
 }
 
+/// C4.9: RFC 6265 §4.1.1 lets a value stand in quotes, which are no part of it.
+#[tokio::test]
+async fn a_quoted_value_is_read() {
+    let (_, app) = usual();
+    let cookie = visitor(&app).await;
+    let (name, id) = halves(&cookie);
+    assert_eq!(page(&app, "/read", &format!("{name}=\"{id}\"")).await, "1");
+    for broken in [
+        format!("\"{id}"),
+        format!("{id}\""),
+        format!("\"\"{id}\"\""),
+    ] {
+        assert_eq!(page(&app, "/read", &format!("{name}={broken}")).await, "0");
+    }
+}
+
 /// C4.8
 #[tokio::test]
 async fn a_late_request_with_a_rotated_id_reads_empty_and_writes_nothing() {
