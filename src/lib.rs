@@ -129,3 +129,8 @@ pub use transaction::{Savepoint, Transaction, Txn};
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// And so are those of the guide.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../docs/guide/layers.md")]
+struct Layers;

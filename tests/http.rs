@@ -8,6 +8,8 @@
     reason = "helpers of tests are tests"
 )]
 
+#[path = "http/around.rs"]
+mod around;
 #[path = "http/commit.rs"]
 mod commit;
 #[path = "http/conflicts.rs"]

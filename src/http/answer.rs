@@ -14,6 +14,7 @@ pub(super) fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::Unavailable
         | ErrorKind::NotWritten => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::MissingClientId => StatusCode::FORBIDDEN,
+        ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -98,6 +99,7 @@ mod tests {
             assert_eq!(status(kind), 503, "{kind:?}");
         }
         assert_eq!(status(ErrorKind::MissingClientId), 403);
+        assert_eq!(status(ErrorKind::TooLarge), 413);
         for kind in [
             ErrorKind::NoSessionLayer,
             ErrorKind::NotSerializable,

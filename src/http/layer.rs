@@ -1,6 +1,6 @@
 //! The layer that people install, and its settings.
 
-use http::response;
+use http::{StatusCode, response};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tower_layer::Layer;
 use super::cookie::{CookieSettings, SessionCookie};
 use super::rerun::Rerun;
 use super::service::GenericSessionService;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::Store;
 
 /// So much of a request's body is kept for running it again.
@@ -17,7 +17,7 @@ const REPLAY_LIMIT: usize = 64 * 1024;
 
 type CommitRule = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
-/// Gives each request one transaction on a store, and its client a cookie (C6).
+/// Gives each request one transaction on a store, and its client a cookie.
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
@@ -33,6 +33,9 @@ type CommitRule = dyn Fn(&response::Parts) -> bool + Send + Sync;
 /// # }
 /// # Ok::<(), cloakroom::Error>(())
 /// ```
+///
+/// Timeouts belong inside it, panic-catching, compression, CORS, tracing and body limits outside: see
+/// [beside other layers](super#beside-other-layers).
 ///
 /// A second layer inside another one steps aside: the outer one's store, cookie and rules hold.
 ///
@@ -56,7 +59,8 @@ struct Rules {
 
 impl SessionLayer {
     /// A layer with the defaults: the cookie of [`CookieSettings::new`], [`Rerun::Idempotent`], 64 KiB
-    /// of body kept, the store's own `turn_wait`, and a commit for each response below 500.
+    /// of body kept, the store's own `turn_wait`, and a commit for each response that
+    /// [`commit_when`](Self::commit_when) calls whole.
     #[must_use]
     pub fn new(store: Store) -> Self {
         Self {
@@ -66,7 +70,7 @@ impl SessionLayer {
                 rerun: Rerun::default(),
                 replay_limit: REPLAY_LIMIT,
                 turn_wait: None,
-                commit_when: Arc::new(|response| !response.status.is_server_error()),
+                commit_when: Arc::new(is_whole),
             },
         }
     }
@@ -78,7 +82,7 @@ impl SessionLayer {
         self
     }
 
-    /// Which requests run again on a conflict (C6.2). A route can say otherwise: [`Rerun`] is a layer too.
+    /// Which requests run again on a conflict. A route can say otherwise: [`Rerun`] is a layer too.
     #[must_use]
     pub fn rerun(mut self, rerun: Rerun) -> Self {
         self.rules.rerun = rerun;
@@ -93,7 +97,7 @@ impl SessionLayer {
         self
     }
 
-    /// How long a request waits for its session's turn before it goes on without it (C2.10).
+    /// How long a request waits for its session's turn before it goes on without it.
     #[must_use]
     pub fn turn_wait(mut self, wait: Duration) -> Self {
         self.rules.turn_wait = Some(wait);
@@ -107,8 +111,11 @@ impl SessionLayer {
         GenericSessionLayer(self)
     }
 
-    /// Which responses commit, in place of "all below 500". The others abort, and hand out no cookie.
-    /// Called only for requests that used their session.
+    /// Which responses commit. The others abort, and hand out no cookie. Called only for requests that used their
+    /// session.
+    ///
+    /// By default all do but those of a handler that was broken off: a status of 500 or above, 408, which a timeout
+    /// inside the layer answers with, and a response made of an [`Error`], whatever its status.
     #[must_use]
     pub fn commit_when(
         mut self,
@@ -117,6 +124,13 @@ impl SessionLayer {
         self.rules.commit_when = Arc::new(rule);
         self
     }
+}
+
+/// Whether the handler came to its end, as far as its response tells.
+fn is_whole(response: &response::Parts) -> bool {
+    !response.status.is_server_error()
+        && response.status != StatusCode::REQUEST_TIMEOUT
+        && response.extensions.get::<Error>().is_none()
 }
 
 impl SessionLayer {

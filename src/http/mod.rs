@@ -23,15 +23,22 @@
 //!
 //! - The transaction begins when the session is first asked for, in axum by the extractor, elsewhere
 //!   by [`session`]; every further asking gives the same session. A request that never asks touches
-//!   no store (C6.4).
+//!   no store.
 //! - It commits when the response is ready and before a byte of it is sent. A response of 500 or
-//!   above, an error of the inner service, a panic or a dropped request aborts it (C6.1;
-//!   [`SessionLayer::commit_when`] changes the rule). From then on the handles give
+//!   above or 408, one made of an [`Error`](crate::Error), an error of the inner service, a panic or a dropped
+//!   request aborts it ([`SessionLayer::commit_when`] changes the rule). From then on the handles give
 //!   [`Closed`](crate::ErrorKind::Closed), also in the stream of a response's body.
 //! - On a conflict the request runs again where [`Rerun`] allows it; where not, it waits for its
-//!   session's turn first and runs once (C6.2).
+//!   session's turn first and runs once.
 //! - A commit that fails turns the response into an error with an empty body; the
-//!   [`Error`](crate::Error) lies in the response's extensions for an outer layer to render (C6.5).
+//!   [`Error`](crate::Error) lies in the response's extensions for an outer layer to render.
+//!
+//! # Beside other layers
+//!
+//! Timeouts belong inside the layer, so that a handler that was broken off commits nothing; catching panics,
+//! compression, CORS, tracing and limits of bodies, concurrency and rate outside; what uses the session, such as
+//! login and CSRF, inside. In `Router::layer` the last layer is the outermost, in `ServiceBuilder` the first.
+//! The reasons, and all of them in one stack, are in the guide, `docs/guide/layers.md`.
 
 mod answer;
 #[cfg(feature = "axum")]
