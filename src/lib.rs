@@ -106,6 +106,7 @@ mod expiry;
 #[cfg(feature = "http")]
 pub mod http;
 mod session;
+mod steps;
 mod storage;
 mod store;
 #[cfg(feature = "torture")]

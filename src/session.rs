@@ -473,15 +473,7 @@ impl PkgData {
     ///
     /// As for [`insert`](Self::insert).
     pub fn clear(&self) -> Result<()> {
-        self.with(|state| {
-            state.use_room(self.subject(), self.room)?;
-            let changes = state.change(self.subject())?;
-            let package = changes.package_mut(self.room, &self.package);
-            package.cleared = true;
-            let keys = std::mem::take(&mut package.keys);
-            state.discard(keys);
-            Ok(())
-        })
+        self.with(|state| state.clear(self.subject(), self.room, &self.package))
     }
 
     /// Whether a key has a value.
@@ -602,20 +594,17 @@ impl PkgData {
     fn step(&self, state: &mut State, key: &str, step: KeyStep) -> Result<()> {
         let (id, room, package) = (self.subject(), self.room, &self.package);
         state.found(id, room)?;
-        let planned = state.planned(id, room, package, key);
-        let mut change = planned.unwrap_or_else(|| Key::of(KeyBase::Current));
-        if let KeyBase::Refused(_) = change.base {
-            return Ok(());
-        }
-        change.steps.push(step);
-        if !matches!(change.base, KeyBase::Current) {
-            change = match change.value(None) {
-                Ok(Some(value)) => Key::of(KeyBase::Put(value)),
-                Ok(None) => Key::of(KeyBase::Removed),
-                Err(e) => Key::of(KeyBase::Refused(self.at(key, e))),
-            };
-        }
-        state.write(id, room, package, key, change)
+        let value = match state.own(id, room, package, key) {
+            None => return state.step(id, room, package, key, step),
+            Some(KeyBase::Refused(_)) => return Ok(()),
+            Some(KeyBase::Put(value)) => step.after(Some(value)),
+            Some(KeyBase::Current | KeyBase::Removed) => step.after(None),
+        };
+        let change = match value {
+            Ok(value) => KeyBase::Put(value),
+            Err(e) => KeyBase::Refused(self.at(key, e)),
+        };
+        state.write(id, room, package, key, Key::of(change))
     }
 }
 

@@ -174,6 +174,38 @@ fn every_way_to_change_a_key_is_seen_by_its_readers() {
     conflict(read("key"), |s| s.rotate().map(drop));
 }
 
+// C2.7, C5.5
+#[test]
+fn very_many_keys_that_are_not_there_can_be_read_in_any_order() {
+    let store = Store::in_memory().unwrap();
+    let id = store.client_ids().issue();
+    let put = |key: &str| {
+        let txn = store.begin().unwrap();
+        let package = txn.session(&id).unwrap().pkg("p");
+        package.insert(key, 1).unwrap();
+        txn.commit()
+    };
+    put("there").unwrap();
+    for (key, is_read) in [("k000077", true), ("unread", false)] {
+        let txn = store.begin().unwrap();
+        let package = txn.session(&id).unwrap().pkg("p");
+        for n in (0..200_000).rev() {
+            let read = package.get::<u32>(&format!("k{n:06}")).unwrap();
+            assert_eq!(read.is_some(), n == 77 && !is_read);
+        }
+        package.insert("mine", 1).unwrap();
+        put(key).unwrap();
+        let result = txn.commit();
+        if is_read {
+            let error = result.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+            assert_eq!(error.key(), Some(key));
+        } else {
+            result.unwrap();
+        }
+    }
+}
+
 // C2.7
 #[test]
 fn an_absent_key_that_appears_is_a_conflict() {

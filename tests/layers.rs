@@ -14,6 +14,7 @@ use std::path::Path;
 
 /// Bottom to top. A module may use itself and those before it.
 const ORDER: &[&str] = &[
+    "steps",
     "error",
     "clock",
     "contain",

@@ -1,19 +1,23 @@
-//! What a transaction wants changed: a value that can be copied for a savepoint. Knows no storage.
+//! What a transaction wants changed, and how each change is undone (C2.5). Knows no storage.
 
 use super::house::RoomAt;
+use super::listed::{Listed, Placed};
+use super::state::SubjectId;
 use crate::client_id::ClientId;
 use crate::error::{Error, Result};
 use crate::storage::{Base, Commute, KeyChange, Step};
 use crate::value::Arithmetic;
 use bytes::Bytes;
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The changes of a whole transaction, by subject.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Changes {
-    pub(crate) subjects: Vec<SubjectChanges>,
+    pub(super) subjects: Vec<SubjectChanges>,
 }
 
 /// What becomes of the session that a client came with.
@@ -25,40 +29,34 @@ pub(crate) enum Fate {
     Destroyed,
 }
 
-/// The changes to one client's session.
+/// What becomes of one client's session as a whole.
 #[derive(Clone, Default)]
-pub(crate) struct SubjectChanges {
+pub(crate) struct Attributes {
     pub(crate) fate: Fate,
     /// The id issued in this transaction: for a session founded, or a rotated one.
     pub(crate) id: Option<ClientId>,
-    pub(crate) packages: Vec<PackageChanges>,
     pub(crate) timeout: Option<Option<Duration>>,
     pub(crate) owner: Option<Option<Arc<str>>>,
 }
 
+/// The changes to one client's session.
+#[derive(Default)]
+pub(crate) struct SubjectChanges {
+    pub(super) attributes: Attributes,
+    pub(super) packages: Listed<PackageChanges>,
+}
+
+impl Deref for SubjectChanges {
+    type Target = Attributes;
+
+    fn deref(&self) -> &Attributes {
+        &self.attributes
+    }
+}
+
 impl SubjectChanges {
     pub(crate) fn package(&self, room: RoomAt, package: &str) -> Option<&PackageChanges> {
-        self.packages
-            .iter()
-            .find(|p| p.room == room && *p.package == *package)
-    }
-
-    pub(crate) fn package_mut(&mut self, room: RoomAt, package: &Arc<str>) -> &mut PackageChanges {
-        let found = self
-            .packages
-            .iter()
-            .position(|p| p.room == room && p.package == *package);
-        let at = found.unwrap_or_else(|| {
-            self.packages.push(PackageChanges {
-                room,
-                package: package.clone(),
-                cleared: false,
-                keys: BTreeMap::new(),
-            });
-            self.packages.len() - 1
-        });
-        #[allow(clippy::indexing_slicing, reason = "found or pushed just above")]
-        &mut self.packages[at]
+        self.packages.find(room, package)
     }
 
     /// Whether anything was put into the session, so that it comes into being (C1.4).
@@ -76,28 +74,273 @@ impl SubjectChanges {
     }
 }
 
-#[derive(Clone)]
 pub(crate) struct PackageChanges {
-    pub(crate) room: RoomAt,
-    pub(crate) package: Arc<str>,
-    pub(crate) cleared: bool,
-    pub(crate) keys: BTreeMap<Arc<str>, Key>,
+    pub(super) room: RoomAt,
+    pub(super) package: Arc<str>,
+    pub(super) cleared: bool,
+    pub(super) keys: BTreeMap<Arc<str>, Key>,
+    /// How many of the keys are put there.
+    inserting: usize,
+}
+
+impl Placed for PackageChanges {
+    fn room(&self) -> RoomAt {
+        self.room
+    }
+
+    fn package(&self) -> &str {
+        &self.package
+    }
 }
 
 impl PackageChanges {
+    fn new(room: RoomAt, package: Arc<str>) -> Self {
+        Self {
+            room,
+            package,
+            cleared: false,
+            keys: BTreeMap::new(),
+            inserting: 0,
+        }
+    }
+
     fn inserts(&self) -> bool {
-        self.keys.values().any(Key::inserts)
+        self.inserting > 0
+    }
+
+    /// Replaces what is to become of a key; `None` leaves it as it is.
+    fn set(&mut self, key: &Arc<str>, change: Option<Key>) -> Option<Key> {
+        self.inserting += usize::from(change.as_ref().is_some_and(Key::inserts));
+        let before = match change {
+            Some(change) => match self.keys.get_mut(key) {
+                Some(there) => Some(std::mem::replace(there, change)),
+                None => self.keys.insert(key.clone(), change),
+            },
+            None => self.keys.remove(key),
+        };
+        self.inserting -= usize::from(before.as_ref().is_some_and(Key::inserts));
+        before
+    }
+
+    fn keep(&mut self, cleared: bool, keys: BTreeMap<Arc<str>, Key>) -> BTreeMap<Arc<str>, Key> {
+        self.cleared = cleared;
+        self.inserting = keys.values().filter(|key| key.inserts()).count();
+        std::mem::replace(&mut self.keys, keys)
+    }
+
+    /// What a key certainly becomes, whatever is stored.
+    pub(super) fn own(&self, key: &str) -> Option<&KeyBase> {
+        match self.keys.get(key) {
+            Some(change) => Some(&change.base).filter(|base| !matches!(base, KeyBase::Current)),
+            None => self.cleared.then_some(&KeyBase::Removed),
+        }
+    }
+}
+
+/// What is no longer wanted. It may hold closures of the application, whose `Drop` must not run under the
+/// transaction's lock.
+pub(super) type Discarded = Box<dyn Any + Send>;
+
+/// One change, and how it was before.
+pub(super) enum Undo {
+    /// There was none at all.
+    First,
+    Attributes(SubjectId, Attributes),
+    /// All changes of a client were given up.
+    Subject(SubjectId, SubjectChanges),
+    /// A package is changed from now on.
+    Package(SubjectId),
+    Cleared(Spot, bool, BTreeMap<Arc<str>, Key>),
+    Key(Spot, Arc<str>, Option<Key>),
+    /// A step was added to those of a key.
+    Step(Spot, Arc<str>),
+}
+
+/// A client, and which of its packages.
+pub(super) type Spot = (SubjectId, usize);
+
+/// The changes made since the first savepoint, the newest last; nothing before one is set.
+#[derive(Default)]
+pub(super) struct Log {
+    pub(super) is_kept: bool,
+    pub(super) undo: Vec<Undo>,
+}
+
+impl Log {
+    pub(super) fn note(&mut self, undo: impl FnOnce() -> Undo) {
+        if self.is_kept {
+            crate::steps::count(1);
+            self.undo.push(undo());
+        }
+    }
+}
+
+impl Changes {
+    /// The changes of a client, to be changed.
+    fn subject(&mut self, id: SubjectId) -> Option<&mut SubjectChanges> {
+        if self.subjects.len() <= id {
+            self.subjects.resize_with(id + 1, Default::default);
+        }
+        self.subjects.get_mut(id)
+    }
+
+    pub(super) fn attributes(&mut self, id: SubjectId, log: &mut Log) -> Option<&mut Attributes> {
+        let subject = self.subject(id)?;
+        log.note(|| Undo::Attributes(id, subject.attributes.clone()));
+        Some(&mut subject.attributes)
+    }
+
+    /// Gives up all changes of a client.
+    pub(super) fn forget(&mut self, id: SubjectId, log: &mut Log) -> Option<SubjectChanges> {
+        let old = std::mem::take(self.subject(id)?);
+        if log.is_kept {
+            log.note(|| Undo::Subject(id, old));
+            return None;
+        }
+        Some(old)
+    }
+
+    fn package(
+        &mut self,
+        id: SubjectId,
+        room: RoomAt,
+        package: &Arc<str>,
+        log: &mut Log,
+    ) -> Option<(usize, &mut PackageChanges)> {
+        let packages = &mut self.subject(id)?.packages;
+        let at = packages.position(room, package).unwrap_or_else(|| {
+            log.note(|| Undo::Package(id));
+            packages.push(PackageChanges::new(room, package.clone()))
+        });
+        Some((at, packages.get_mut(at)?))
+    }
+
+    /// Removes all keys of a package.
+    pub(super) fn clear(
+        &mut self,
+        id: SubjectId,
+        room: RoomAt,
+        package: &Arc<str>,
+        log: &mut Log,
+    ) -> Option<BTreeMap<Arc<str>, Key>> {
+        let (at, changes) = self.package(id, room, package, log)?;
+        let was = changes.cleared;
+        let keys = changes.keep(true, BTreeMap::new());
+        if log.is_kept {
+            log.note(|| Undo::Cleared((id, at), was, keys));
+            return None;
+        }
+        Some(keys)
+    }
+
+    /// Replaces what is to become of a key; returns what was, where nobody may want it again.
+    pub(super) fn write(
+        &mut self,
+        id: SubjectId,
+        (room, package): (RoomAt, &Arc<str>),
+        key: &str,
+        change: Key,
+        log: &mut Log,
+    ) -> Option<Key> {
+        let (at, changes) = self.package(id, room, package, log)?;
+        if !log.is_kept
+            && let Some(there) = changes.keys.get_mut(key)
+        {
+            changes.inserting += usize::from(change.inserts());
+            changes.inserting -= usize::from(there.inserts());
+            return Some(std::mem::replace(there, change));
+        }
+        let key = Arc::from(key);
+        let before = changes.set(&key, Some(change));
+        if log.is_kept {
+            log.note(|| Undo::Key((id, at), key, before));
+            return None;
+        }
+        before
+    }
+
+    /// Adds a step to what is to become of a key, whose value depends on what is stored.
+    pub(super) fn step(
+        &mut self,
+        id: SubjectId,
+        (room, package): (RoomAt, &Arc<str>),
+        key: &str,
+        step: KeyStep,
+        log: &mut Log,
+    ) {
+        let Some((at, changes)) = self.package(id, room, package, log) else {
+            return;
+        };
+        let Some((name, there)) = changes.keys.get_key_value(key) else {
+            let mut change = Key::of(KeyBase::Current);
+            change.steps.push(step);
+            self.write(id, (room, package), key, change, log);
+            return;
+        };
+        let added = usize::from(!there.inserts());
+        log.note(|| Undo::Step((id, at), name.clone()));
+        if let Some(there) = changes.keys.get_mut(key) {
+            there.steps.push(step);
+        }
+        changes.inserting += added;
+    }
+
+    /// Takes one change back, the newest of those that are there. What that replaces is to be dropped later.
+    pub(super) fn undo(&mut self, undo: Undo) -> Option<Discarded> {
+        crate::steps::count(1);
+        fn kept(discarded: impl Any + Send) -> Option<Discarded> {
+            Some(Box::new(discarded))
+        }
+        match undo {
+            Undo::First => kept(std::mem::take(&mut self.subjects)),
+            Undo::Attributes(id, attributes) => {
+                self.subject(id)?.attributes = attributes;
+                None
+            }
+            Undo::Subject(id, changes) => {
+                let subject = self.subject(id)?;
+                kept(std::mem::replace(subject, changes))
+            }
+            Undo::Package(id) => kept(self.subject(id)?.packages.pop()),
+            Undo::Cleared((id, at), cleared, keys) => {
+                let package = self.subject(id)?.packages.get_mut(at)?;
+                kept(package.keep(cleared, keys))
+            }
+            Undo::Key((id, at), key, before) => {
+                let package = self.subject(id)?.packages.get_mut(at)?;
+                let undone = package.set(&key, before)?;
+                if undone.steps.is_empty() {
+                    return None;
+                }
+                kept(undone)
+            }
+            Undo::Step((id, at), key) => {
+                let package = self.subject(id)?.packages.get_mut(at)?;
+                let change = package.keys.get_mut(&key)?;
+                let step = change.steps.pop();
+                if change
+                    .known
+                    .as_ref()
+                    .is_some_and(|(n, _)| *n > change.steps.len())
+                {
+                    change.known = None;
+                }
+                package.inserting -= usize::from(!change.inserts());
+                kept(step)
+            }
+        }
     }
 }
 
 /// What becomes of one key.
-#[derive(Clone)]
 pub(crate) struct Key {
-    pub(crate) base: KeyBase,
-    pub(crate) steps: Vec<KeyStep>,
+    pub(super) base: KeyBase,
+    pub(super) steps: Vec<KeyStep>,
+    /// The value after so many of the steps, where it was asked for. What they start from is fixed within a
+    /// transaction.
+    known: Option<(usize, Option<Bytes>)>,
 }
 
-#[derive(Clone)]
 pub(crate) enum KeyBase {
     Current,
     Put(Bytes),
@@ -106,7 +349,6 @@ pub(crate) enum KeyBase {
     Refused(Error),
 }
 
-#[derive(Clone)]
 pub(crate) enum KeyStep {
     Arithmetic(Arithmetic),
     Commute {
@@ -114,6 +356,17 @@ pub(crate) enum KeyStep {
         input: Option<Bytes>,
         output: Bytes,
     },
+}
+
+impl KeyStep {
+    /// The value after this step.
+    pub(crate) fn after(&self, value: Option<&[u8]>) -> Result<Bytes> {
+        match self {
+            Self::Arithmetic(arithmetic) => Ok(arithmetic.apply(value)?.into()),
+            // What it started from is fixed within a transaction.
+            Self::Commute { output, .. } => Ok(output.clone()),
+        }
+    }
 }
 
 type Function = Box<dyn FnMut(Option<&[u8]>) -> Result<Bytes> + Send>;
@@ -143,6 +396,7 @@ impl Key {
         Self {
             base,
             steps: Vec::new(),
+            known: None,
         }
     }
 
@@ -155,19 +409,24 @@ impl Key {
 
     /// The value after this change, given the value before it.
     pub(crate) fn value(&self, before: Option<Bytes>) -> Result<Option<Bytes>> {
-        let mut value = match &self.base {
-            KeyBase::Current => before,
-            KeyBase::Put(value) => Some(value.clone()),
-            KeyBase::Removed => None,
-            KeyBase::Refused(error) => return Err(error.clone()),
+        let (done, mut value) = match (&self.known, &self.base) {
+            (Some((done, value)), _) => (*done, value.clone()),
+            (None, KeyBase::Current) => (0, before),
+            (None, KeyBase::Put(value)) => (0, Some(value.clone())),
+            (None, KeyBase::Removed) => (0, None),
+            (None, KeyBase::Refused(error)) => return Err(error.clone()),
         };
-        for step in &self.steps {
-            value = Some(match step {
-                KeyStep::Arithmetic(arithmetic) => arithmetic.apply(value.as_deref())?.into(),
-                // What it started from is fixed within a transaction.
-                KeyStep::Commute { output, .. } => output.clone(),
-            });
+        for step in self.steps.iter().skip(done) {
+            crate::steps::count(1);
+            value = Some(step.after(value.as_deref())?);
         }
+        Ok(value)
+    }
+
+    /// The same; it need not be computed again as more steps follow.
+    pub(super) fn value_to_keep(&mut self, before: Option<Bytes>) -> Result<Option<Bytes>> {
+        let value = self.value(before)?;
+        self.known = Some((self.steps.len(), value.clone()));
         Ok(value)
     }
 

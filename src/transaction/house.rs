@@ -87,8 +87,15 @@ impl Room {
 
 /// Where in its registry a container is. A transaction, which keeps the registry that it began with,
 /// knows its containers by this: threads that counted references to one would slow each other down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RoomAt(usize);
+
+#[cfg(test)]
+impl RoomAt {
+    pub(crate) fn nth(n: usize) -> Self {
+        Self(n)
+    }
+}
 
 /// The containers that are registered.
 #[derive(Debug)]

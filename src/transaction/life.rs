@@ -80,13 +80,11 @@ impl State {
 
     pub(crate) fn destroy(&mut self, id: SubjectId) -> Result<()> {
         let live = self.live_anywhere(id)?;
-        let changes = self.change(id)?;
-        let destroyed = live || changes.fate == Fate::Destroyed;
-        let old = std::mem::take(changes);
+        let destroyed = live || self.fate(id) == Fate::Destroyed;
+        self.forget_changes(id);
         if destroyed {
-            changes.fate = Fate::Destroyed;
+            self.change(id)?.fate = Fate::Destroyed;
         }
-        self.discard(old);
         Ok(())
     }
 }

@@ -2,8 +2,11 @@
 
 mod changes;
 mod commit;
+#[cfg(test)]
+mod growth_tests;
 mod house;
 mod life;
+mod listed;
 mod pack;
 mod rerun;
 mod savepoint;
@@ -25,6 +28,7 @@ use crate::block_on::{block_on, block_on_helping};
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{Limits, Loading, Snapshot, Waiter};
+use changes::Undo;
 use commit::{Departure, Ending};
 use std::any::Any;
 use std::fmt;
@@ -364,13 +368,18 @@ impl State {
     }
 
     fn set_savepoint(&mut self) -> Savepoint {
-        self.savepoints.set(self.changes.as_ref())
+        self.savepoints.set()
     }
 
     fn roll_back(&mut self, savepoint: &Savepoint) -> Result<()> {
-        let (changes, passed) = self.savepoints.back_to(savepoint)?;
-        let undone = std::mem::replace(&mut self.changes, changes);
-        self.discard((undone, passed));
+        for undo in self.savepoints.back_to(savepoint)?.into_iter().rev() {
+            let is_first = matches!(undo, Undo::First);
+            let undone = self.changes.as_mut().and_then(|changes| changes.undo(undo));
+            self.discarded.extend(undone);
+            if is_first {
+                self.changes = None;
+            }
+        }
         Ok(())
     }
 

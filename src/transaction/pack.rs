@@ -2,7 +2,8 @@
 //! still be compared with what they would become (C2.12).
 
 use super::changes::{Closure, Fate, Key, KeyBase, PackageChanges, SubjectChanges};
-use super::house::Registry;
+use super::house::{Registry, RoomAt};
+use super::listed::Listed;
 use super::state::{PackageView, SessionView, State, Subject, SubjectId};
 use crate::client_id::{ClientId, ClientKey};
 use crate::error::{Error, ErrorKind, Result};
@@ -11,7 +12,7 @@ use crate::storage::{
     ChangeSet, ClientChange, End, Keys, Observed, PackageChange, Seen, Touch, TouchAt,
 };
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What a response must do with the session's cookie once the commit is certain (C4.3).
@@ -48,7 +49,7 @@ impl State {
     /// Whether nothing was changed, no access is due, and nobody waits for the end: then the
     /// transaction is over.
     pub(super) fn only_read(&self) -> bool {
-        let views = self.subjects.iter().flat_map(|s| &s.sessions);
+        let views = self.subjects.iter().flat_map(|s| s.sessions.iter());
         self.changes.is_none()
             && !self.doomed
             && !self.has_hooks()
@@ -88,7 +89,7 @@ impl State {
     /// A value that cannot be stored fails the whole commit (C2.3).
     fn check_values(&self) -> Result<()> {
         let subjects = self.changes.iter().flat_map(|changes| &changes.subjects);
-        for changes in subjects.flat_map(|s| &s.packages) {
+        for changes in subjects.flat_map(|s| s.packages.iter()) {
             for key in changes.keys.values() {
                 if let KeyBase::Refused(error) = &key.base {
                     return Err(error.clone());
@@ -100,9 +101,26 @@ impl State {
 
     /// Whether a client's changes would make its session other than it is in the snapshot.
     fn differs(&mut self, id: SubjectId) -> Result<bool> {
-        let Some(changes) = self.changed(id).cloned() else {
+        let Some(changes) = self.take_changes(id) else {
             return Ok(false);
         };
+        let differs = self.differs_by(id, &changes);
+        if let Some(subject) = self.changes.as_mut().and_then(|c| c.subjects.get_mut(id)) {
+            *subject = changes;
+        }
+        differs
+    }
+
+    /// Takes a client's changes out, so that its packages can be looked at meanwhile.
+    fn take_changes(&mut self, id: SubjectId) -> Option<SubjectChanges> {
+        self.changes
+            .as_mut()?
+            .subjects
+            .get_mut(id)
+            .map(std::mem::take)
+    }
+
+    fn differs_by(&mut self, id: SubjectId, changes: &SubjectChanges) -> Result<bool> {
         let live = |view: &&SessionView| view.live;
         let rows = self.subject(id)?.sessions.iter();
         let attributes = rows.filter(live).filter_map(|v| v.row.as_ref()).any(|row| {
@@ -112,7 +130,7 @@ impl State {
         if changes.fate != Fate::Stays || attributes {
             return Ok(true);
         }
-        for package in &changes.packages {
+        for package in changes.packages.iter() {
             match self.package_differs(id, package) {
                 Ok(false) => {}
                 Ok(true) => return Ok(true),
@@ -209,11 +227,11 @@ impl State {
         Ok((ticket, Vec::new()))
     }
 
-    fn pack_changes(&self, packed: &mut Packed) -> Result<()> {
+    fn pack_changes(&mut self, packed: &mut Packed) -> Result<()> {
         let mut clients = Vec::new();
         for id in 0..self.subjects.len() {
+            let changes = self.take_changes(id).unwrap_or_default();
             let subject = self.subject(id)?;
-            let changes = self.changed(id).cloned().unwrap_or_default();
             self.check_founder(subject, &changes)?;
             self.pack_subject(subject, changes, &mut clients, packed)?;
         }
@@ -277,6 +295,10 @@ impl State {
         };
         if let Some(borne) = &subject.borne {
             let inserts = own.inserts();
+            let SubjectChanges {
+                attributes,
+                packages,
+            } = own;
             let change = ClientChange {
                 client: borne.key(),
                 seen: subject.sessions.iter().map(|v| self.seen(v)).collect(),
@@ -284,13 +306,13 @@ impl State {
                 forsaken: elsewhere.is_some() && end == End::Stays && moved.inserts(),
                 packages: pack_packages(
                     &subject.packages,
-                    own.packages,
+                    packages,
                     &self.registry,
                     self.snapshot.base(),
                     packed,
                 )?,
-                timeout: own.timeout,
-                owner: own.owner,
+                timeout: attributes.timeout,
+                owner: attributes.owner,
                 end,
             };
             if inserts {
@@ -351,21 +373,21 @@ fn founding(
     registry: &Registry,
     packed: &mut Packed,
 ) -> Result<ClientChange> {
-    let mut seen: Vec<Seen> = Vec::new();
-    for package in &changes.packages {
-        let place = &registry.room(package.room).place;
-        if seen.iter().all(|s| s.place.id != place.id) {
-            seen.push(Seen {
-                place: place.clone(),
-                row: None,
-                state: crate::storage::State::Absent,
-                observed: false,
-                touch: None,
-            });
-        }
-    }
-    let mut packages = Vec::new();
-    for package in changes.packages {
+    let SubjectChanges {
+        attributes,
+        packages: changes,
+    } = changes;
+    let rooms: BTreeSet<RoomAt> = changes.iter().map(|package| package.room).collect();
+    let seen = rooms.into_iter().map(|room| Seen {
+        place: registry.room(room).place.clone(),
+        row: None,
+        state: crate::storage::State::Absent,
+        observed: false,
+        touch: None,
+    });
+    let seen = seen.collect();
+    let mut packages = Vec::with_capacity(changes.len());
+    for package in changes {
         packages.push(pack_package(
             package,
             Observed::default(),
@@ -379,25 +401,22 @@ fn founding(
         exists: None,
         forsaken: false,
         packages,
-        timeout: changes.timeout,
-        owner: changes.owner,
+        timeout: attributes.timeout,
+        owner: attributes.owner,
         end: End::Stays,
     })
 }
 
 /// Joins what was read of each package with what is to become of it.
 fn pack_packages(
-    views: &[PackageView],
-    changes: Vec<PackageChanges>,
+    views: &Listed<PackageView>,
+    changes: Listed<PackageChanges>,
     registry: &Registry,
     base: u64,
     packed: &mut Packed,
 ) -> Result<Vec<PackageChange>> {
     let mut packages = Vec::new();
-    let changed = |view: &PackageView| {
-        let same = |c: &PackageChanges| c.room == view.room && c.package == view.package;
-        changes.iter().any(same)
-    };
+    let changed = |view: &PackageView| changes.position(view.room, &view.package).is_some();
     for view in views.iter().filter(|view| !changed(view)) {
         let observed = observed(view, base);
         if !observed.keys.are_none() {
@@ -411,9 +430,7 @@ fn pack_packages(
         }
     }
     for package in changes {
-        let view = views
-            .iter()
-            .find(|v| v.room == package.room && v.package == package.package);
+        let view = views.find(package.room, &package.package);
         let observed = view.map(|view| observed(view, base)).unwrap_or_default();
         packages.push(pack_package(package, observed, registry, packed)?);
     }
@@ -445,7 +462,7 @@ fn observed(view: &PackageView, base: u64) -> Observed {
     let keys = if view.read_all {
         Keys::All
     } else {
-        Keys::Some(view.read.clone())
+        Keys::Some(view.read.iter().cloned().collect())
     };
     let is_of_use = |row: &&PackageRow| !keys.are_none() || row.version <= base;
     Observed {

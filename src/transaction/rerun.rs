@@ -89,10 +89,11 @@ fn recompute(
     flight: &Flight,
     latest: &mut Latest,
 ) -> Result<()> {
+    let stale = stale.iter().map(|s| (s.index, &s.current)).collect();
     for client in &mut set.clients {
         for package in &mut client.packages {
             for (key, change) in &mut package.keys {
-                let Some((at, current)) = find(change, stale) else {
+                let Some((at, current)) = find(change, &stale) else {
                     continue;
                 };
                 let spot = (
@@ -119,13 +120,16 @@ fn recompute(
 }
 
 /// The first stale step of a key, and the value before it.
-fn find(change: &KeyChange, stale: &[StaleCommute]) -> Option<(usize, Option<Bytes>)> {
+fn find(
+    change: &KeyChange,
+    stale: &HashMap<usize, &Option<Bytes>>,
+) -> Option<(usize, Option<Bytes>)> {
     change.steps.iter().enumerate().find_map(|(at, step)| {
         let Step::Commute(commute) = step else {
             return None;
         };
-        let found = stale.iter().find(|s| s.index == commute.index)?;
-        Some((at, found.current.clone()))
+        let current = stale.get(&commute.index)?;
+        Some((at, (*current).clone()))
     })
 }
 

@@ -1,8 +1,9 @@
 //! The inside of a transaction: what it saw of the store, and what it wants changed. Works under
 //! the transaction's lock and runs none of the application's code.
 
-use super::changes::{Changes, Fate, Key, KeyBase, SubjectChanges};
+use super::changes::{Attributes, Changes, Fate, Key, KeyBase, KeyStep, Log, SubjectChanges, Undo};
 use super::house::{House, Premises, Registry, RoomAt};
+use super::listed::{Listed, Placed};
 use super::savepoint::Savepoints;
 use super::turns::Turn;
 use super::worker::Task;
@@ -13,7 +14,7 @@ use crate::expiry::Times;
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{Snapshot, merge};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Which of the clients in a transaction.
@@ -32,7 +33,7 @@ pub(crate) struct State {
     /// the only one in most transactions.
     pub(super) by_key: BTreeMap<ClientKey, SubjectId>,
     /// `None` before the first.
-    pub(super) changes: Option<Arc<Changes>>,
+    pub(super) changes: Option<Changes>,
     pub(super) savepoints: Savepoints,
     pub(super) discarded: Vec<Box<dyn std::any::Any + Send>>,
     pub(super) after_commit: Vec<Task>,
@@ -45,8 +46,10 @@ pub(crate) struct State {
 pub(crate) struct Subject {
     /// The id it came with; a new visitor has none.
     pub(super) borne: Option<ClientId>,
-    pub(super) sessions: Vec<SessionView>,
-    pub(super) packages: Vec<PackageView>,
+    pub(super) sessions: Listed<SessionView>,
+    pub(super) packages: Listed<PackageView>,
+    /// Whether its session is live in any container, once all were looked at.
+    live: Option<bool>,
     /// Whether its session was there when `exists` asked.
     pub(super) exists: Option<bool>,
 }
@@ -80,14 +83,33 @@ pub(crate) struct PackageView {
     pub(super) package: Arc<str>,
     pub(super) row: Option<PackageRow>,
     pub(super) read_all: bool,
-    /// Keys, sorted.
-    pub(super) read: Vec<Arc<str>>,
+    pub(super) read: BTreeSet<Arc<str>>,
+}
+
+impl Placed for SessionView {
+    fn room(&self) -> RoomAt {
+        self.room
+    }
+
+    fn package(&self) -> &str {
+        ""
+    }
+}
+
+impl Placed for PackageView {
+    fn room(&self) -> RoomAt {
+        self.room
+    }
+
+    fn package(&self) -> &str {
+        &self.package
+    }
 }
 
 impl PackageView {
     fn note(&mut self, key: &str) {
-        if let Err(at) = self.read.binary_search_by(|read| (**read).cmp(key)) {
-            self.read.insert(at, Arc::from(key));
+        if !self.read.contains(key) {
+            self.read.insert(Arc::from(key));
         }
     }
 }
@@ -98,19 +120,15 @@ impl Subject {
     }
 
     pub(crate) fn session(&self, room: RoomAt) -> Option<&SessionView> {
-        self.sessions.iter().find(|view| view.room == room)
+        self.sessions.find(room, "")
     }
 
     pub(crate) fn package(&self, room: RoomAt, package: &str) -> Option<&PackageView> {
-        self.packages
-            .iter()
-            .find(|view| view.room == room && *view.package == *package)
+        self.packages.find(room, package)
     }
 
     fn package_mut(&mut self, room: RoomAt, package: &str) -> Option<&mut PackageView> {
-        self.packages
-            .iter_mut()
-            .find(|view| view.room == room && *view.package == *package)
+        self.packages.find_mut(room, package)
     }
 }
 
@@ -165,12 +183,28 @@ impl State {
         self.changes.as_ref()?.subjects.get(id)
     }
 
-    pub(crate) fn change(&mut self, id: SubjectId) -> Result<&mut SubjectChanges> {
-        let changes = Arc::make_mut(self.changes.get_or_insert_default());
-        if changes.subjects.len() <= id {
-            changes.subjects.resize_with(id + 1, Default::default);
-        }
-        changes.subjects.get_mut(id).ok_or_else(broken)
+    /// The changes, to be changed, and the log of that.
+    fn changes(&mut self) -> (&mut Changes, &mut Log) {
+        let log = &mut self.savepoints.log;
+        let changes = self.changes.get_or_insert_with(|| {
+            log.note(|| Undo::First);
+            Changes::default()
+        });
+        (changes, log)
+    }
+
+    /// What becomes of a client's session as a whole, to be changed.
+    pub(crate) fn change(&mut self, id: SubjectId) -> Result<&mut Attributes> {
+        let (changes, log) = self.changes();
+        changes.attributes(id, log).ok_or_else(broken)
+    }
+
+    /// Gives up all that a client was to have changed.
+    pub(super) fn forget_changes(&mut self, id: SubjectId) {
+        let (changes, log) = self.changes();
+        let forgotten = changes.forget(id, log);
+        self.discarded
+            .extend(forgotten.map(|old| Box::new(old) as _));
     }
 
     pub(crate) fn fate(&self, id: SubjectId) -> Fate {
@@ -191,18 +225,12 @@ impl State {
 
     /// The session row of a client in a container, loaded at the first call.
     pub(crate) fn session(&mut self, id: SubjectId, room: RoomAt) -> Result<&SessionView> {
-        let found = self
-            .subject(id)?
-            .sessions
-            .iter()
-            .position(|view| view.room == room);
+        let found = self.subject(id)?.sessions.position(room, "");
         let at = match found {
             Some(at) => at,
             None => {
                 let view = self.load_session(id, room)?;
-                let sessions = &mut self.subject_mut(id)?.sessions;
-                sessions.push(view);
-                sessions.len() - 1
+                self.subject_mut(id)?.sessions.push(view)
             }
         };
         self.subject(id)?.sessions.get(at).ok_or_else(broken)
@@ -234,10 +262,14 @@ impl State {
 
     /// Loads the session rows of a client in all containers; tells whether any is live.
     pub(crate) fn live_anywhere(&mut self, id: SubjectId) -> Result<bool> {
+        if let Some(live) = self.subject(id)?.live {
+            return Ok(live);
+        }
         let mut live = false;
         for room in self.registry.places() {
             live |= self.session(id, room)?.live;
         }
+        self.subject_mut(id)?.live = Some(live);
         Ok(live)
     }
 
@@ -261,7 +293,7 @@ impl State {
                 package: package.clone(),
                 row,
                 read_all: false,
-                read: Vec::new(),
+                read: BTreeSet::new(),
             });
         }
         let subject = self.subject(id)?;
@@ -294,7 +326,7 @@ impl State {
     pub(crate) fn use_room(&mut self, id: SubjectId, room: RoomAt) -> Result<()> {
         self.session(id, room)?;
         let sessions = &mut self.subject_mut(id)?.sessions;
-        if let Some(view) = sessions.iter_mut().find(|v| v.room == room) {
+        if let Some(view) = sessions.find_mut(room, "") {
             view.used = true;
         }
         Ok(())
@@ -302,7 +334,7 @@ impl State {
 
     /// Notes an access in every container where the session is live.
     pub(crate) fn use_live_rooms(&mut self, id: SubjectId) -> Result<()> {
-        for view in &mut self.subject_mut(id)?.sessions {
+        for view in self.subject_mut(id)?.sessions.iter_mut() {
             view.used |= view.live;
         }
         Ok(())
@@ -312,7 +344,7 @@ impl State {
     pub(crate) fn observe_existence(&mut self, id: SubjectId, room: Option<RoomAt>) -> Result<()> {
         let subject = self.subject_mut(id)?;
         let mut live = false;
-        for view in &mut subject.sessions {
+        for view in subject.sessions.iter_mut() {
             if room.is_none_or(|room| room == view.room) {
                 view.used |= view.live;
                 view.observed |= room.is_some();
@@ -333,18 +365,19 @@ impl State {
         package: &Arc<str>,
         key: &str,
     ) -> Result<Option<Bytes>> {
-        let change = self.planned(id, room, package, key);
-        let independent = change
-            .as_ref()
-            .is_some_and(|key| !matches!(key.base, KeyBase::Current));
-        let before = if independent {
-            None
-        } else {
-            self.package(id, room, package)?
-                .and_then(|row| row.get(key))
-        };
-        match change {
-            Some(change) => change.value(before),
+        match self.own(id, room, package, key) {
+            Some(KeyBase::Put(value)) => return Ok(Some(value.clone())),
+            Some(KeyBase::Refused(error)) => return Err(error.clone()),
+            Some(KeyBase::Removed) => return Ok(None),
+            Some(KeyBase::Current) | None => {}
+        }
+        let stored = self.package(id, room, package)?;
+        let before = stored.and_then(|row| row.get(key));
+        let changes = self.changes.as_mut();
+        let subject = changes.and_then(|changes| changes.subjects.get_mut(id));
+        let package = subject.and_then(|subject| subject.packages.find_mut(room, package));
+        match package.and_then(|package| package.keys.get_mut(key)) {
+            Some(change) => change.value_to_keep(before),
             None => Ok(before),
         }
     }
@@ -361,8 +394,7 @@ impl State {
         // What was found counts as read also where it cannot be told, as a sum that overflows.
         let value = self.peek(id, room, package, key);
         self.use_room(id, room)?;
-        let planned = self.planned(id, room, package, key);
-        let own = planned.is_some_and(|key| !matches!(key.base, KeyBase::Current));
+        let own = self.own(id, room, package, key).is_some();
         // After destroying the session, its emptiness is the transaction's own, too.
         let own = own || self.fate(id) == Fate::Destroyed;
         if let Some(view) = self.subject_mut(id)?.package_mut(room, package)
@@ -439,17 +471,40 @@ impl State {
         Ok(())
     }
 
-    /// What is to become of a key so far, where that is anything.
-    pub(crate) fn planned(
+    /// What a key certainly becomes, whatever is stored, where this transaction says so.
+    pub(crate) fn own(
         &self,
         id: SubjectId,
         room: RoomAt,
         package: &str,
         key: &str,
-    ) -> Option<Key> {
-        let package = self.changed(id)?.package(room, package)?;
-        let planned = package.keys.get(key).cloned();
-        planned.or_else(|| package.cleared.then(|| Key::of(KeyBase::Removed)))
+    ) -> Option<&KeyBase> {
+        self.changed(id)?.package(room, package)?.own(key)
+    }
+
+    /// Adds a step to what is to become of a key that is not the transaction's own.
+    pub(crate) fn step(
+        &mut self,
+        id: SubjectId,
+        room: RoomAt,
+        package: &Arc<str>,
+        key: &str,
+        step: KeyStep,
+    ) -> Result<()> {
+        self.use_room(id, room)?;
+        let (changes, log) = self.changes();
+        changes.step(id, (room, package), key, step, log);
+        Ok(())
+    }
+
+    /// Removes all keys of a package.
+    pub(crate) fn clear(&mut self, id: SubjectId, room: RoomAt, package: &Arc<str>) -> Result<()> {
+        self.use_room(id, room)?;
+        let (changes, log) = self.changes();
+        let cleared = changes.clear(id, room, package, log);
+        self.discarded
+            .extend(cleared.map(|keys| Box::new(keys) as _));
+        Ok(())
     }
 
     /// Replaces what is to become of a key.
@@ -462,11 +517,8 @@ impl State {
         change: Key,
     ) -> Result<()> {
         self.use_room(id, room)?;
-        let keys = &mut self.change(id)?.package_mut(room, package).keys;
-        let replaced = match keys.get_mut(key) {
-            Some(there) => Some(std::mem::replace(there, change)),
-            None => keys.insert(Arc::from(key), change),
-        };
+        let (changes, log) = self.changes();
+        let replaced = changes.write(id, (room, package), key, change, log);
         if let Some(replaced) = replaced.filter(|key| !key.steps.is_empty()) {
             self.discard(replaced);
         }

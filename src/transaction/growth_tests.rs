@@ -1,0 +1,118 @@
+//! What a transaction does costs in proportion to what it touches (C5.5): twice as much takes no more than about
+//! twice the steps.
+
+use crate::{ClientId, ContainerSettings, Session, Store, Transaction};
+
+fn store() -> Store {
+    Store::builder().implicit_sweeps(false).in_memory().unwrap()
+}
+
+/// A transaction on a session that is there, with one value.
+fn begin(store: &Store) -> (Transaction, Session) {
+    let id = visitor(store);
+    let txn = store.begin().unwrap();
+    let session = txn.session(&id).unwrap();
+    (txn, session)
+}
+
+fn visitor(store: &Store) -> ClientId {
+    let id = store.client_ids().issue();
+    let txn = store.begin().unwrap();
+    txn.session(&id).unwrap().pkg("p").insert("k", 1).unwrap();
+    txn.commit().unwrap();
+    id
+}
+
+/// `work` takes the size, and is counted as a whole.
+fn assert_grows_with_what_is_touched(work: impl Fn(usize)) {
+    let steps = |n| crate::steps::of(|| work(n));
+    let (small, large) = (steps(250), steps(1000));
+    assert!(small > 0, "nothing was counted");
+    assert!(large <= 6 * small, "{small} steps, for four times {large}");
+}
+
+#[test]
+fn a_chain_of_steps_on_one_key() {
+    assert_grows_with_what_is_touched(|n| {
+        let store = store();
+        let (txn, session) = begin(&store);
+        let package = session.pkg("p");
+        for _ in 0..n {
+            package.add("k", 1).unwrap();
+            package.max("k", 1).unwrap();
+            package
+                .commute("k", |n: Option<u64>| n.unwrap_or(0) + 1)
+                .unwrap();
+        }
+        assert_eq!(package.get::<usize>("k").unwrap(), Some(2 * n + 1));
+        txn.commit().unwrap();
+    });
+}
+
+// C2.5
+#[test]
+fn a_savepoint_before_each_change_and_back_to_each() {
+    assert_grows_with_what_is_touched(|n| {
+        let store = store();
+        let (txn, session) = begin(&store);
+        let package = session.pkg("p");
+        let mut savepoints = Vec::new();
+        for i in 0..n {
+            savepoints.push(txn.savepoint().unwrap());
+            package.insert(&format!("{i:05}"), i).unwrap();
+            package.add("k", 1).unwrap();
+        }
+        for (i, savepoint) in savepoints.iter().enumerate().rev() {
+            txn.rollback_to(savepoint).unwrap();
+            assert!(!package.contains_key(&format!("{i:05}")).unwrap());
+        }
+    });
+}
+
+#[test]
+fn packages_that_are_read_and_written() {
+    assert_grows_with_what_is_touched(|n| {
+        let store = Store::builder().max_packages(n + 1).in_memory().unwrap();
+        let (txn, session) = begin(&store);
+        for i in 0..n {
+            let package = session.pkg(&format!("{i:05}"));
+            assert_eq!(package.get::<usize>("k").unwrap(), None);
+            package.insert("k", i).unwrap();
+        }
+        txn.commit().unwrap();
+    });
+}
+
+#[test]
+fn sessions_of_one_transaction() {
+    assert_grows_with_what_is_touched(|n| {
+        let store = store();
+        let txn = store.begin().unwrap();
+        for _ in 0..n {
+            let id = store.client_ids().issue();
+            txn.session(&id).unwrap().pkg("p").insert("k", 1).unwrap();
+        }
+        txn.commit().unwrap();
+    });
+}
+
+#[test]
+fn inserts_into_a_new_session_beside_many_containers() {
+    let steps = |containers: usize| {
+        let store = store();
+        for n in 0..containers {
+            let name = format!("c{n}");
+            let ram = ContainerSettings::new().in_memory();
+            store.register(&name, ram).unwrap();
+        }
+        let txn = store.begin().unwrap();
+        let session = txn.session(&store.client_ids().issue()).unwrap();
+        crate::steps::of(|| {
+            for n in 0..1000 {
+                session.pkg("p").insert(&n.to_string(), n).unwrap();
+            }
+        })
+    };
+    let (few, many) = (steps(10), steps(40));
+    assert!(many <= 2 * few, "{few} steps, with four times {many}");
+}
