@@ -506,7 +506,7 @@ fn files(path: &Path) -> Files {
 
 /// Where the frames of a journal file begin: behind its header, at sectors.
 fn frames(file: &[u8]) -> Vec<usize> {
-    let sectors = (4096..file.len()).step_by(512);
+    let sectors = (8192..file.len()).step_by(512);
     sectors
         .filter(|at| file[*at..].starts_with(b"CLOK"))
         .collect()
@@ -631,7 +631,7 @@ fn a_missing_journal_is_named_and_the_rest_is_salvaged() {
 fn a_journal_without_its_headers_is_salvaged_by_its_name() {
     let mut killed = Killed::new();
     let active = killed.active();
-    killed.files.get_mut(&active).unwrap()[..4096].fill(0);
+    killed.files.get_mut(&active).unwrap()[..8192].fill(0);
     let (report, store) = killed.salvage();
     assert_eq!(report.lost, 1, "{report:?}");
     assert!(killed.says(&report, &active, "headers"));

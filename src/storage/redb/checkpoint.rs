@@ -22,6 +22,8 @@ const RECLAIMED: usize = 1000;
 const PAGE: usize = 4096;
 /// The number of the last frame whose rows redb holds.
 pub(super) const COVERED: &str = "covered";
+/// The number of the last frame that was durable when the file was last brought up to date.
+pub(super) const REACHED: &str = "reached";
 /// The journal that belongs to the file.
 pub(super) const JOURNAL: &str = "journal";
 
@@ -84,6 +86,7 @@ impl Databases {
             txn.commit().map_err(failure::commit)?;
         };
         put_plain(&file, COVERED, checkpoint.covered)?;
+        put_reached(&file, io.last_frame())?;
         if let Some(named) = checkpoint.closes {
             name_journal(
                 &file,
@@ -199,6 +202,11 @@ fn seal(txn: Writing, is_dirty: bool) -> Result<()> {
 /// Says in the file which journal belongs to it.
 pub(super) fn name_journal(txn: &Writing, named: Named) -> Result<()> {
     put_plain(txn, JOURNAL, named.to_wire())
+}
+
+/// Says in the file how far the journal reaches at least.
+pub(super) fn put_reached(txn: &Writing, frame: u64) -> Result<()> {
+    put_plain(txn, REACHED, frame)
 }
 
 fn put_plain(txn: &Writing, key: &str, value: impl crate::storage::record::Plain) -> Result<()> {

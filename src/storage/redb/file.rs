@@ -26,6 +26,8 @@ pub(super) struct Io {
     decisive: AtomicBool,
     is_pressed: AtomicBool,
     is_last: AtomicBool,
+    /// The number of the journal's last frame that is durable.
+    frame: AtomicU64,
 }
 
 impl Io {
@@ -75,6 +77,15 @@ impl Io {
     /// Counts what is written beside redb.
     pub(super) fn count_write(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The journal reaches this frame, durably.
+    pub(super) fn note_frame(&self, number: u64) {
+        self.frame.store(number, Ordering::Release);
+    }
+
+    pub(super) fn last_frame(&self) -> u64 {
+        self.frame.load(Ordering::Acquire)
     }
 
     pub(super) fn count_sync(&self) {

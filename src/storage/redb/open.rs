@@ -1,12 +1,12 @@
 //! Making, identifying, migrating and opening a store file (C7). Nothing here knows sessions.
 
 use super::bugs::Bugs;
-use super::checkpoint::{COVERED, JOURNAL, name_journal};
+use super::checkpoint::{COVERED, JOURNAL, REACHED, name_journal, put_reached};
 use super::failure::{self, Contained, Writing, guarded};
 use super::file::{Counted, Disk, Io, Rehearsal};
 use super::folder::Location;
 use super::inspect::{examine, inspect_file};
-use super::journal::{self, Journal, Named, Recovered};
+use super::journal::{self, Extent, Journal, Named, Recovered};
 use super::migrate;
 use super::tables::{CONTAINERS, META, RETIRED};
 use super::unsynced::MOST;
@@ -200,7 +200,7 @@ fn open_existing(
 /// What an opening will go on with, read before a byte is changed.
 pub(super) struct Foreseen {
     named: Named,
-    covered: u64,
+    extent: Extent,
     recovered: Recovered,
 }
 
@@ -254,16 +254,16 @@ fn rehearse(store: &Location, file: Disk, options: OpenOptionsOf) -> Result<Opti
 
 /// Reads all that [`enter`] will read, in a file of the current format.
 fn foresee(store: &Location, database: &Database) -> Result<Foreseen> {
-    let (id, named, covered) = journal_of(database)?;
+    let (id, named, extent) = journal_of(database)?;
     let txn = reading(database)?;
     own(&*Contained::new(
         txn.open_table(META).map_err(failure::table)?,
     ))?;
     containers(database)?;
-    let recovered = journal::read(store, id, &named, covered)?;
+    let recovered = journal::read(store, id, &named, extent)?;
     Ok(Foreseen {
         named,
-        covered,
+        extent,
         recovered,
     })
 }
@@ -316,7 +316,7 @@ pub(super) fn enter(
     io: &Arc<Io>,
     foreseen: Option<Foreseen>,
 ) -> Result<Entered> {
-    let (id, named, covered) = journal_of(database)?;
+    let (id, named, extent) = journal_of(database)?;
     let Some(store) = store else {
         let identity = count_opening(database, None)?;
         return Ok(Entered {
@@ -326,14 +326,14 @@ pub(super) fn enter(
         });
     };
     let recovered = match foreseen {
-        Some(foreseen) if (foreseen.named, foreseen.covered) == (named, covered) => {
+        Some(foreseen) if (foreseen.named, foreseen.extent) == (named, extent) => {
             foreseen.recovered
         }
-        _ => journal::read(store, id, &named, covered)?,
+        _ => journal::read(store, id, &named, extent)?,
     };
     journal::left_over(store, id, &named, recovered.last, named.other_pair())?;
     let (journal, newly_named) = Journal::make(store, id, &recovered, largest, io, &named)?;
-    let identity = count_opening(database, Some(newly_named))?;
+    let identity = count_opening(database, Some((newly_named, recovered.last)))?;
     // Those that cannot be removed now are next time.
     if let Err(error) = journal::left_over(store, id, &newly_named, recovered.last, named.pair) {
         tracing::warn!(%error, "the files of the journal before are left");
@@ -345,12 +345,16 @@ pub(super) fn enter(
     })
 }
 
-/// The store's identity, the journal that belongs to the file, and the last frame that it covers.
-fn journal_of(database: &Database) -> Result<([u8; 16], Named, u64)> {
+/// The store's identity, the journal that belongs to the file, and what that has of it.
+fn journal_of(database: &Database) -> Result<([u8; 16], Named, Extent)> {
     let txn = reading(database)?;
     let meta = Contained::new(txn.open_table(META).map_err(failure::table)?);
     let named = Named::from_wire(plain(&*meta, JOURNAL)?);
-    Ok((plain(&*meta, "identity")?, named, plain(&*meta, COVERED)?))
+    let extent = Extent {
+        covered: plain(&*meta, COVERED)?,
+        reached: plain_if_there(&*meta, REACHED)?.unwrap_or_default(),
+    };
+    Ok((plain(&*meta, "identity")?, named, extent))
 }
 
 fn reading(database: &Database) -> Result<Contained<ReadTransaction>> {
@@ -358,10 +362,12 @@ fn reading(database: &Database) -> Result<Contained<ReadTransaction>> {
     txn.map_err(failure::transaction)
 }
 
-fn count_opening(database: &Database, journal: Option<Named>) -> Result<Identity> {
+/// Counts this opening, whose journal reaches a frame.
+fn count_opening(database: &Database, journal: Option<(Named, u64)>) -> Result<Identity> {
     let txn = begin_durable(database)?;
-    if let Some(named) = journal {
+    if let Some((named, last)) = journal {
         name_journal(&txn, named)?;
+        put_reached(&txn, last)?;
     }
     let identity = {
         let mut meta = txn.open_table(META).map_err(failure::table)?;

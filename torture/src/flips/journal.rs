@@ -1,12 +1,12 @@
 //! What is expected of a journal that was damaged. A group is lost if anything of its frame is; where
-//! others follow it, the store is refused; at the end it is cut off.
+//! others follow it, or the store's file knows of it, the store is refused; at the end it is cut off.
 
 use super::*;
 use std::ops::Range;
 
 pub(super) const SECTOR: usize = 512;
-pub(super) const SECOND_HEADER: usize = 2048;
-pub(super) const FIRST_FRAME: usize = 4096;
+pub(super) const SECOND_HEADER: usize = 4096;
+pub(super) const FIRST_FRAME: usize = 8192;
 /// Magic, length, salt, number.
 const PREFIX: usize = 24;
 
@@ -17,6 +17,8 @@ pub(super) struct Log {
     pub(super) spare: &'static str,
     /// Where in the first the frames are, one for each group.
     pub(super) frames: Vec<Range<usize>>,
+    /// And before them the one that it begins with since a checkpoint, of which the store's file knows.
+    begin: Range<usize>,
 }
 
 impl Log {
@@ -26,13 +28,15 @@ impl Log {
             .map(|file| (frames(&base.killed[file]), file))
             .collect();
         // What lies in the other one is of an earlier use of it.
-        found.sort_by_key(|(frames, _)| frames.len() != base.groups.len());
-        let [(frames, active), (_, spare)] = <[_; 2]>::try_from(found).unwrap();
+        found.sort_by_key(|(frames, _)| frames.len() != base.groups.len() + 1);
+        let [(mut frames, active), (_, spare)] = <[_; 2]>::try_from(found).unwrap();
+        let begin = frames.remove(0);
         assert_eq!(frames.len(), base.groups.len(), "a frame for each group");
         Self {
             active,
             spare,
             frames,
+            begin,
         }
     }
 }
@@ -56,6 +60,9 @@ struct Left {
     whole: Vec<bool>,
     /// Whether one of the headers is.
     header: bool,
+    /// Whether the file is as long as it was, and begins with the frame that it began with.
+    length: bool,
+    begin: bool,
     /// Whether something tells of a group lost at the end.
     torn: bool,
 }
@@ -87,6 +94,8 @@ impl Left {
                 .is_some_and(|(a, b)| a + b <= 8)
         });
         Self {
+            begin: is_whole(&log.begin),
+            length: file.len() >= before.len(),
             whole,
             header,
             torn,
@@ -99,9 +108,11 @@ impl Left {
         lost.unwrap_or(self.whole.len())
     }
 
-    /// Whether any is whole behind one that is lost.
-    fn has_gap(&self) -> bool {
-        self.whole[self.up_to()..].contains(&true)
+    /// Whether it can be told that something is lost: the headers, an end, what stood before a group that is
+    /// there, or what the store's file knows of.
+    fn is_lost(&self) -> bool {
+        let has_gap = self.whole[self.up_to()..].contains(&true);
+        !self.header || !self.length || !self.begin || has_gap
     }
 }
 
@@ -128,7 +139,7 @@ impl Trial<'_> {
         let left = Left::of(&log, self.base, self.damage, file);
         self.opened(&left);
         self.salvaged_journal(&left);
-        if left.header && !left.whole.contains(&false) {
+        if !left.is_lost() && !left.whole.contains(&false) {
             self.tally.harmless += 1;
         }
     }
@@ -137,7 +148,7 @@ impl Trial<'_> {
     fn opened(&mut self, left: &Left) {
         let path = self.folder.join("journal");
         place(&path, &self.image);
-        let is_lost = !left.header || left.has_gap();
+        let is_lost = left.is_lost();
         // A frame that was moved may be found where it is now, and then it is a gap.
         let may_be_lost = is_lost || (self.damage.is_swap() && left.whole.contains(&false));
         let expected = state(self.base, |n| n < left.up_to());
@@ -192,7 +203,7 @@ impl Trial<'_> {
         match report {
             Err(error) => amiss.push(format!("none: {error}")),
             Ok(report) => {
-                let is_lost = !left.header || left.has_gap() || left.torn;
+                let is_lost = left.is_lost() || left.torn;
                 let is_moved = self.damage.is_swap() && left.whole.contains(&false);
                 let name = with(&from, self.damage.file);
                 let named = report

@@ -99,11 +99,22 @@ impl Committer {
 
     /// Begins a new generation, and a new journal file with it; what there was is for a checkpoint.
     fn freeze(&mut self) -> Option<Checkpoint> {
-        let newest = self.newest.as_mut()?;
         let (file, covered) = match &mut self.journal {
-            Some((journal, _)) => (Some(journal.turn()?), journal.last()),
+            Some((journal, _)) => {
+                let covered = journal.last();
+                match journal.turn() {
+                    Ok(file) => (Some(file?), covered),
+                    Err(failed) => {
+                        let error = failed.into_error();
+                        tracing::error!(%error, "the journal cannot be written; reopening the store");
+                        self.lose_journal();
+                        return None;
+                    }
+                }
+            }
             None => (None, 0),
         };
+        let newest = self.newest.as_mut()?;
         let next = Arc::new(newest.active.successor());
         let generation = std::mem::replace(&mut newest.active, next);
         newest.frozen = Some(generation.clone());

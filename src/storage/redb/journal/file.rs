@@ -29,6 +29,14 @@ pub(in crate::storage::redb) enum Failed {
     Unknown(Error),
 }
 
+impl Failed {
+    pub(in crate::storage::redb) fn into_error(self) -> Error {
+        match self {
+            Self::NoRoom(error) | Self::Unknown(error) => error,
+        }
+    }
+}
+
 /// What the files of one opening say of themselves.
 #[derive(Clone, Copy)]
 pub(super) struct Whose {
@@ -46,6 +54,11 @@ pub(in crate::storage::redb) struct File {
     end: u64,
     /// Up to where it is filled with zeros or frames.
     allocated: u64,
+    /// How much of that is durable, and how much of it the header tells.
+    synced: u64,
+    told: u64,
+    /// Frames up to this number were copied from the journal before.
+    copied: u64,
     /// How large it shall become.
     largest: u64,
     /// The last frame; its memory is used again.
@@ -98,39 +111,57 @@ impl File {
         let end = self.end + self.frame.len() as u64;
         guarded(|| self.allocate(end)).map_err(Failed::NoRoom)?;
         guarded(|| {
+            if self.told < self.synced {
+                // The other copy stays as it is, so that one of them is whole at any moment.
+                self.write(HEADERS[0], &self.header(self.synced).encode()?)?;
+            }
             self.write(self.end, &self.frame)?;
             self.sync()
         })
         .map_err(Failed::Unknown)?;
+        self.io.note_frame(number);
+        self.told = self.synced;
+        self.synced = self.allocated;
         self.end = aligned(end);
         self.frame.truncate(KEPT);
         self.frame.shrink_to(KEPT);
         Ok(())
     }
 
-    fn write_header(&self, copied: u64, between: impl Fn(&Self) -> Result<()>) -> Result<()> {
-        let header = Header {
+    fn header(&self, len: u64) -> Header {
+        Header {
             store: self.whose.store,
             opening: self.whose.opening,
             salt: self.salt,
-            copied,
-        };
-        let sector = header.encode()?;
+            copied: self.copied,
+            len,
+            start: START,
+        }
+    }
+
+    /// Writes both copies of the header. The file is never shorter than what they tell.
+    fn write_header(&mut self, between: impl Fn(&Self) -> Result<()>) -> Result<()> {
+        let sector = self.header(self.allocated).encode()?;
         for at in HEADERS {
             self.write(at, &sector)?;
             between(self)?;
         }
+        self.synced = self.allocated;
+        self.told = self.allocated;
         Ok(())
     }
 
     /// Makes the file ready to be filled anew: what is in it is durable elsewhere.
     pub(in crate::storage::redb) fn reset(mut self) -> Result<Self> {
-        if self.allocated > self.largest.next_multiple_of(LEAST) {
-            self.allocated = self.largest.next_multiple_of(LEAST);
+        let before = self.allocated;
+        self.allocated = before.min(self.largest.next_multiple_of(LEAST));
+        self.salt = u64::from_le_bytes(random()?);
+        self.copied = 0;
+        self.write_header(Self::sync)?;
+        // Only now, as no header may tell of more than there is.
+        if self.allocated < before {
             self.disk.set_len(self.allocated).map_err(failed)?;
         }
-        self.salt = u64::from_le_bytes(random()?);
-        self.write_header(0, Self::sync)?;
         self.end = START;
         Ok(self)
     }
@@ -149,7 +180,6 @@ pub(super) struct Making<'a> {
     made: Box<dyn Made>,
     location: &'a Location,
     file: File,
-    copied: u64,
 }
 
 impl<'a> Making<'a> {
@@ -169,6 +199,9 @@ impl<'a> Making<'a> {
             salt: u64::from_le_bytes(random()?),
             end: START,
             allocated: 0,
+            synced: 0,
+            told: 0,
+            copied: 0,
             largest,
             frame: Vec::new(),
         };
@@ -177,7 +210,6 @@ impl<'a> Making<'a> {
             made,
             location,
             file,
-            copied: 0,
         })
     }
 
@@ -190,13 +222,13 @@ impl<'a> Making<'a> {
             self.file.allocate(end)?;
             self.file.write(self.file.end, &self.file.frame)?;
             self.file.end = aligned(end);
-            self.copied = *number;
+            self.file.copied = *number;
         }
         Ok(())
     }
 
-    pub(super) fn publish(self) -> Result<File> {
-        self.file.write_header(self.copied, |_| Ok(()))?;
+    pub(super) fn publish(mut self) -> Result<File> {
+        self.file.write_header(|_| Ok(()))?;
         self.file.sync()?;
         let published = self.made.publish(&self.location.name);
         published.map_err(|e| io_error(&self.location.path, "the journal cannot be named", e))?;

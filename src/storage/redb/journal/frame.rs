@@ -10,10 +10,12 @@ use std::ops::Range;
 
 /// What a disk writes whole.
 pub(super) const SECTOR: usize = 512;
-/// Where the two copies of the header are.
-pub(super) const HEADERS: [u64; 2] = [0, 2048];
+/// Where the two copies of the header are: not in one page of a disk or of the system.
+pub(super) const HEADERS: [u64; 2] = [0, 4096];
 /// Where the first frame begins.
-pub(super) const START: u64 = 4096;
+pub(super) const START: u64 = 8192;
+/// Where it begins in files of an earlier form, of whose header the first copy is read.
+const EARLIER_START: u64 = 4096;
 const MAGIC: [u8; 4] = *b"CLOK";
 /// Magic, length of the record, salt, number.
 const PREFIX: usize = 24;
@@ -29,16 +31,22 @@ pub(super) struct Header {
     pub(super) salt: u64,
     /// Frames up to this number were copied from the journal before.
     pub(super) copied: u64,
+    /// The file was at least so long when this was written: a shorter one was cut.
+    pub(super) len: u64,
+    /// Where the first frame begins.
+    pub(super) start: u64,
 }
 
-type Wire = ([u8; 16], [u8; 16], u64, u64);
+type Wire = ([u8; 16], [u8; 16], u64, u64, u64);
+/// Of the earlier form.
+type EarlierWire = ([u8; 16], [u8; 16], u64, u64);
 
 impl Header {
     pub(super) const KEY: &'static [u8] = b"header";
 
     /// One copy: a sector.
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
-        let wire: Wire = (self.store, self.opening, self.salt, self.copied);
+        let wire: Wire = (self.store, self.opening, self.salt, self.copied, self.len);
         let record = record::seal_plain(Kind::Journal, Self::KEY, wire)?;
         let len = u16::try_from(record.len()).unwrap_or(u16::MAX);
         let mut sector = [&MAGIC[..], &len.to_le_bytes(), &record].concat();
@@ -52,13 +60,22 @@ impl Header {
         let (len, rest) = rest.split_first_chunk::<2>().ok_or_else(damaged)?;
         let len = usize::from(u16::from_le_bytes(*len));
         let record = rest.get(..len).ok_or_else(damaged)?;
-        let (store, opening, salt, copied): Wire =
-            record::open_plain(Kind::Journal, Self::KEY, record)?;
+        let read = record::open_plain(Kind::Journal, Self::KEY, record);
+        let ((store, opening, salt, copied, len), start): (Wire, u64) = match read {
+            Ok(wire) => (wire, START),
+            Err(error) => {
+                let earlier = record::open_plain(Kind::Journal, Self::KEY, record);
+                let (store, opening, salt, copied): EarlierWire = earlier.map_err(|_| error)?;
+                ((store, opening, salt, copied, 0), EARLIER_START)
+            }
+        };
         Ok(Self {
             store,
             opening,
             salt,
             copied,
+            len,
+            start,
         })
     }
 
@@ -131,6 +148,8 @@ pub(super) fn encode_into<'a>(
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
     pub(super) number: u64,
+    /// Whether it is where the first in its file is.
+    pub(super) is_first: bool,
     /// Where its record is.
     record: Range<usize>,
     salt: u64,
@@ -153,11 +172,6 @@ impl Frame {
         aligned(self.record.end as u64)
     }
 
-    /// Whether it is the first in its file.
-    pub(super) fn is_first(&self) -> bool {
-        self.record.start as u64 == START + PREFIX as u64
-    }
-
     /// A whole frame at an offset: of this salt, or of any.
     fn at(file: &[u8], offset: usize, salt: Option<u64>) -> Option<Self> {
         let frame = file.get(offset..)?;
@@ -176,6 +190,7 @@ impl Frame {
         record::verify(Kind::Frame, &key(salt, number), file.get(record.clone())?).ok()?;
         Some(Self {
             number,
+            is_first: false,
             record,
             salt,
         })
@@ -193,9 +208,9 @@ pub(super) struct Scanned {
 }
 
 pub(super) fn scan(file: &[u8], header: &Header) -> Scanned {
-    let mut scanned = scan_for(file, Some(header.salt));
+    let mut scanned = scan_for(file, header.start, Some(header.salt));
     let last = scanned.behind.last().or(scanned.frames.last());
-    let end = last.map_or(START, |frame| frame.end());
+    let end = last.map_or(header.start, |frame| frame.end());
     scanned.torn = usize::try_from(end).is_ok_and(|end| resembles(file, end, header.salt));
     scanned
 }
@@ -218,18 +233,18 @@ fn resembles(file: &[u8], offset: usize, salt: u64) -> bool {
 
 /// All whole frames, of whatever use of the file: for one whose header is lost.
 pub(super) fn scan_for_any(file: &[u8]) -> Vec<Frame> {
-    let scanned = scan_for(file, None);
+    let scanned = scan_for(file, EARLIER_START, None);
     let frames = scanned.frames.into_iter();
     frames.chain(scanned.behind).collect()
 }
 
-fn scan_for(file: &[u8], salt: Option<u64>) -> Scanned {
+fn scan_for(file: &[u8], start: u64, salt: Option<u64>) -> Scanned {
     let mut scanned = Scanned {
         frames: Vec::new(),
         behind: Vec::new(),
         torn: false,
     };
-    let mut at = START;
+    let mut at = start;
     // The first may have any number, if it comes first.
     let mut next = None;
     let mut whole = true;
@@ -238,6 +253,10 @@ fn scan_for(file: &[u8], salt: Option<u64>) -> Scanned {
     {
         match Frame::at(file, offset, salt) {
             Some(frame) => {
+                let frame = Frame {
+                    is_first: at == start || (salt.is_none() && at == START),
+                    ..frame
+                };
                 whole &= next.is_none_or(|next| next == frame.number);
                 next = frame.number.checked_add(1);
                 at = frame.end();
@@ -260,12 +279,16 @@ fn scan_for(file: &[u8], salt: Option<u64>) -> Scanned {
 mod tests {
     use super::*;
 
+    const FIRST: usize = START as usize;
+
     fn header() -> Header {
         Header {
             store: [1; 16],
             opening: [2; 16],
             salt: 0x5a17,
             copied: 0,
+            len: 0,
+            start: START,
         }
     }
 
@@ -306,14 +329,14 @@ mod tests {
     fn a_torn_tail_is_cut_and_a_hole_is_seen() {
         let whole = file(&[(7, 10), (8, 600), (9, 0)]);
         let mut torn = whole.clone();
-        torn[4096 + 512 + 1024 + 5] ^= 1;
+        torn[FIRST + 512 + 1024 + 5] ^= 1;
         assert_eq!(numbers(&torn), (vec![7, 8], vec![]));
         let mut hole = whole.clone();
-        hole[4096 + 512 + 30] ^= 1;
+        hole[FIRST + 512 + 30] ^= 1;
         assert_eq!(numbers(&hole), (vec![7], vec![9]));
         assert_eq!(numbers(&file(&[(7, 1), (9, 1)])), (vec![7], vec![9]));
         let mut first = whole.clone();
-        first[4096] ^= 1;
+        first[FIRST] ^= 1;
         assert_eq!(numbers(&first), (vec![], vec![8, 9]));
     }
 
@@ -324,7 +347,7 @@ mod tests {
         assert!(!torn(&whole));
         for bit in 0..8 * 60 {
             let mut flipped = whole.clone();
-            flipped[4096 + 512 + bit / 8] ^= 1 << (bit % 8);
+            flipped[FIRST + 512 + bit / 8] ^= 1 << (bit % 8);
             assert!(torn(&flipped), "bit {bit}");
         }
         // What an earlier use left behind the end.
@@ -345,7 +368,7 @@ mod tests {
         .len();
         for bit in 0..len * 8 {
             let mut flipped = whole.clone();
-            flipped[4096 + bit / 8] ^= 1 << (bit % 8);
+            flipped[FIRST + bit / 8] ^= 1 << (bit % 8);
             assert_eq!(numbers(&flipped), (vec![], vec![]), "bit {bit}");
         }
     }
@@ -360,9 +383,25 @@ mod tests {
         }
         let mut none = whole.clone();
         none[9] ^= 1;
-        none[2057] ^= 1;
+        none[4105] ^= 1;
         assert_eq!(Header::of(&none).unwrap_err().kind(), ErrorKind::Corrupt);
         assert!(Header::of(&[]).is_err());
+    }
+
+    /// The store of version 2 that was killed by an earlier form of it has such headers.
+    #[test]
+    fn a_header_of_the_earlier_form_says_where_its_frames_begin() {
+        let wire: EarlierWire = ([1; 16], [2; 16], 0x5a17, 7);
+        let record = record::seal_plain(Kind::Journal, Header::KEY, wire).unwrap();
+        let len = (record.len() as u16).to_le_bytes();
+        let mut sector = [&MAGIC[..], &len, &record].concat();
+        sector.resize(SECTOR, 0);
+        let expected = Header {
+            copied: 7,
+            start: 4096,
+            ..header()
+        };
+        assert_eq!(Header::decode(&sector).unwrap(), expected);
     }
 
     #[test]

@@ -58,6 +58,16 @@ impl Named {
     }
 }
 
+/// What redb says of the frames of the journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// The last frame whose rows redb holds.
+    pub(super) covered: u64,
+    /// The last one that was durable when that was written: a journal that ends before it is none of this
+    /// moment. In stores of an earlier form it is 0.
+    pub(super) reached: u64,
+}
+
 /// A name longer than this gets no suffix: a file system takes 255 bytes at most.
 const LONGEST_NAME: usize = 200;
 
@@ -122,6 +132,7 @@ impl Journal {
             away: 0,
             next: recovered.last + 1,
         };
+        io.note_frame(recovered.last);
         let named = Named {
             opening,
             previous: before.opening,
@@ -154,11 +165,19 @@ impl Journal {
         self.active.len() + self.spare.as_ref().map_or(self.away, File::len)
     }
 
-    /// Goes on in the other file, if that is free; gives the one that was written.
-    pub(super) fn turn(&mut self) -> Option<File> {
-        let spare = self.spare.take()?;
+    /// Goes on in the other file, if that is free; gives the one that was written. After a failure, neither is
+    /// to be written again.
+    ///
+    /// The other file begins with a frame without rows. So whatever redb is told of the file that was written,
+    /// there is one frame more than that, without which a journal is of an earlier moment.
+    pub(super) fn turn(&mut self) -> Result<Option<File>, Failed> {
+        let Some(mut spare) = self.spare.take() else {
+            return Ok(None);
+        };
+        spare.append(self.next, &[])?;
+        self.next += 1;
         self.away = self.active.len();
-        Some(std::mem::replace(&mut self.active, spare))
+        Ok(Some(std::mem::replace(&mut self.active, spare)))
     }
 
     /// Takes back a file whose frames are in redb.

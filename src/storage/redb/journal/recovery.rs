@@ -3,7 +3,7 @@
 
 use super::file::start_of;
 use super::frame::{Frame, Header, START, scan};
-use super::{Named, names};
+use super::{Extent, Named, names};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::file::Disk;
 use crate::storage::redb::folder::Location;
@@ -76,12 +76,12 @@ pub(super) fn corrupt(location: &Location, why: impl std::fmt::Display) -> Error
     Error::new(ErrorKind::Corrupt, why)
 }
 
-/// Reads what the journal holds beyond frame `covered`, the last that redb holds.
+/// Reads what the journal holds beyond redb.
 pub(in crate::storage::redb) fn read(
     store: &Location,
     identity: [u8; 16],
     named: &Named,
-    covered: u64,
+    Extent { covered, reached }: Extent,
 ) -> Result<Recovered> {
     let mut recovered = Recovered {
         frames: Vec::new(),
@@ -99,6 +99,10 @@ pub(in crate::storage::redb) fn read(
             let why = "this journal belongs to another store or another state of it, and the one that \
                        belongs here is missing";
             return Err(corrupt(&location, why));
+        }
+        let len = read.bytes.len() as u64;
+        if len < read.header.len {
+            return Err(corrupt(&location, cut_short(len, read.header.len)));
         }
         if !read.behind.is_empty() {
             return Err(corrupt(&location, "a part of the journal is damaged"));
@@ -123,7 +127,22 @@ pub(in crate::storage::redb) fn read(
             recovered.last = frame.number;
         }
     }
+    if recovered.last < reached
+        && let [(other, _), (location, _)] = &files[..]
+    {
+        let why = format!(
+            "the journal ends with group {}, and went on to group {reached} when the store's file was \
+             written: this file and {} are of an earlier moment, or were cut off",
+            recovered.last,
+            other.path.display()
+        );
+        return Err(corrupt(location, why));
+    }
     Ok(recovered)
+}
+
+pub(super) fn cut_short(len: u64, before: u64) -> String {
+    format!("the journal was cut short: it has {len} bytes, and had {before}")
 }
 
 /// Takes files that redb does not name out of the way of `pair`: those of which all is in the store, up to

@@ -1,7 +1,7 @@
 //! What can be read of a damaged journal, or of one whose store is damaged. It reads alone.
 
 use super::frame::{Frame, Header, scan, scan_for_any};
-use super::recovery::{FrameRows, corrupt};
+use super::recovery::{FrameRows, corrupt, cut_short};
 use super::{Named, names};
 use crate::error::{Error, Result};
 use crate::storage::redb::folder::Location;
@@ -17,6 +17,7 @@ pub(in crate::storage::redb) struct Known {
     pub(in crate::storage::redb) store: Option<[u8; 16]>,
     pub(in crate::storage::redb) named: Option<Named>,
     pub(in crate::storage::redb) covered: Option<u64>,
+    pub(in crate::storage::redb) reached: Option<u64>,
 }
 
 /// The rows of all whole frames that the file does not hold yet, in the order in which they were written.
@@ -50,6 +51,7 @@ pub(in crate::storage::redb) fn salvage(
         }
     }
     report_gaps(&frames, known.covered, lost);
+    report_end(&files, &frames, &known, lost);
     report_torn(&files, &frames, lost);
     let mut rows = Vec::new();
     for (file, frame) in frames.values() {
@@ -103,6 +105,10 @@ impl Salvaged {
             ));
             return None;
         }
+        let len = bytes.len() as u64;
+        if len < header.len {
+            lost(corrupt(&location, cut_short(len, header.len)));
+        }
         let scanned = scan(&bytes, &header);
         let frames = scanned.frames.into_iter();
         Some(Self {
@@ -141,13 +147,35 @@ fn report_gaps(
             && last + 1 < *number
         {
             // Where this one is the first in its file, they were in the one before, if that is there.
-            let at_fault = before.filter(|_| frame.is_first()).unwrap_or(file);
+            let at_fault = before.filter(|_| frame.is_first).unwrap_or(file);
             let (first, last) = (last + 1, number - 1);
             let why = format!("the groups of commits {first} to {last} are lost");
             lost(corrupt(&at_fault.location, why));
         }
         last = Some(*number);
         before = Some(file);
+    }
+}
+
+/// Frames at the end that were there when the store's file was written.
+fn report_end(
+    files: &[Salvaged],
+    frames: &BTreeMap<u64, (&Salvaged, &Frame)>,
+    known: &Known,
+    lost: &mut dyn FnMut(Error),
+) {
+    let newest = frames.last_key_value().map(|(number, _)| *number);
+    let last = newest.or(known.covered).unwrap_or_default();
+    // One that is missing, or left out, is told of already.
+    if let [other, file] = files
+        && let Some(reached) = known.reached.filter(|reached| *reached > last)
+    {
+        let why = format!(
+            "the groups of commits {} to {reached} are lost, which were in this file or in {}",
+            last + 1,
+            other.location.path.display()
+        );
+        lost(corrupt(&file.location, why));
     }
 }
 

@@ -10,6 +10,8 @@ const HEADER: Header = Header {
     opening: [2; 16],
     salt: 0x0123_4567_89ab_cdef,
     copied: 0,
+    len: 0,
+    start: START,
 };
 
 /// Reads bytes as a journal file: as they are, as what stands in a header whose checksum is right, as the
@@ -26,6 +28,11 @@ pub(crate) fn decode_journal(data: &[u8]) {
         let start = [&b"CLOK"[..], &len.to_le_bytes(), &record].concat();
         put(&mut sealed, 0, &start);
         if let Ok(header) = Header::of(&sealed) {
+            // An earlier form is written no more.
+            let header = Header {
+                start: START,
+                ..header
+            };
             let again = header.encode().ok();
             assert_eq!(
                 again.and_then(|sector| Header::decode(&sector).ok()),

@@ -6,7 +6,7 @@
 mod copy;
 mod newer;
 
-use super::checkpoint::{COVERED, JOURNAL};
+use super::checkpoint::{COVERED, JOURNAL, REACHED};
 use super::failure;
 use super::file::Disk;
 use super::folder::Location;
@@ -324,6 +324,11 @@ impl Work<'_> {
             store: identity,
             named: self.record(meta, JOURNAL).map(Named::from_wire),
             covered: self.record(meta, COVERED),
+            // Stores of an earlier form have none.
+            reached: meta
+                .contains_key(REACHED.as_bytes())
+                .then(|| self.record(meta, REACHED))
+                .flatten(),
         };
         let mut lost = Vec::new();
         let frames = journal::salvage(store, known, &mut |error| lost.push(error))?;
