@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The result of every fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -13,7 +14,13 @@ type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
 /// What went wrong: a [kind](ErrorKind), the container, package and key it concerns where there are
 /// any, a sentence for the log, and the cause as [`source`](std::error::Error::source).
 ///
-/// Clones share one allocation. Client ids, secrets and values never appear in it (C1.6).
+/// Client ids, secrets and values never appear in it, with one exception: the cause of
+/// [`NotSerializable`](ErrorKind::NotSerializable) is what a type's own `Serialize` said, and a type may put its value into
+/// that. So that cause is in [`source`](std::error::Error::source) only, and neither `Display` nor `Debug` prints it. Whoever
+/// prints chains of sources prints it.
+///
+/// Names are quoted with 64 characters at most, and escaped: a visitor may have chosen them. Clones share one
+/// allocation.
 #[derive(Clone, thiserror::Error)]
 #[error(transparent)]
 pub struct Error(Arc<Inner>);
@@ -26,8 +33,8 @@ struct Inner {
     container: Option<String>,
     package: Option<String>,
     key: Option<String>,
-    /// Trying again at once meets the same.
-    lasting: bool,
+    /// Trying again sooner meets the same.
+    lasts: Option<Duration>,
     #[source]
     source: Option<Source>,
 }
@@ -36,50 +43,50 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Another transaction changed what this one read, or ended its session. Run it again (C2.7, C2.11).
+    /// Another transaction changed what this one read, or ended its session. Run it again.
     Conflict,
-    /// A value inserted into the transaction cannot be serialized; nothing was written (C2.3).
+    /// A value inserted into the transaction cannot be serialized; nothing was written.
     NotSerializable,
-    /// A stored value is not of the type asked for (C5.1).
+    /// A stored value is not of the type asked for.
     TypeMismatch,
-    /// A number would leave the range of its type (C2.9).
+    /// A number would leave the range of its type.
     Overflow,
-    /// A key, a package or a session is beyond its limit (C5.3).
+    /// A key, a package or a session is beyond its limit.
     TooLarge,
-    /// The transaction was committed or aborted, or the store was closed (C2.4).
+    /// The transaction was committed or aborted, or the store was closed.
     Closed,
-    /// The transaction was doomed (C2.6).
+    /// The transaction was doomed.
     Doomed,
-    /// The savepoint was rolled past, or belongs to another transaction (C2.5).
+    /// The savepoint was rolled past, or belongs to another transaction.
     NoSuchSavepoint,
-    /// The transaction outlived its snapshot (C2.14).
+    /// The transaction outlived its snapshot.
     SnapshotTooOld,
-    /// The store is reopening itself after a failure of its storage (C2.13), or a limit on what it takes
+    /// The store is reopening itself after a failure of its storage, or a limit on what it takes
     /// at a time is reached, as that of new sessions.
     Unavailable,
-    /// Storage failed before anything of the commit could have become durable (C2.13).
+    /// Storage failed before anything of the commit could have become durable.
     NotWritten,
-    /// Storage failed when the commit may have become durable (C2.13).
+    /// Storage failed when the commit may have become durable.
     OutcomeUnknown,
-    /// A stored record does not match its checksum, or the file's structure is damaged (C5.4).
+    /// A stored record does not match its checksum, or the file's structure is damaged.
     Corrupt,
-    /// Another process, or another store of this process, owns the file (C7.1).
+    /// Another process, or another store of this process, owns the file.
     Locked,
-    /// The file was written by a newer version of this crate (C7.2).
+    /// The file was written by a newer version of this crate.
     TooNew,
-    /// The file is not a store (C7.2).
+    /// The file is not a store.
     NotAStore,
-    /// No container of this name is registered (C1.2).
+    /// No container of this name is registered.
     NoSuchContainer,
     /// A setting, a name or an argument is not allowed.
     InvalidInput,
-    /// A closure of the application panicked while a commit ran it (C2.9).
+    /// A closure of the application panicked while a commit ran it.
     Panicked,
     /// What was asked for cannot be done here.
     Unsupported,
-    /// This request may not hand out a client id (C4.5).
+    /// This request may not hand out a client id.
     MissingClientId,
-    /// The session layer is not installed, or not around this route (C6.5).
+    /// The session layer is not installed, or not around this route.
     NoSessionLayer,
     /// The operating system refused: no such folder, no permission, no space at opening, ….
     Io,
@@ -93,7 +100,7 @@ impl Error {
             container: None,
             package: None,
             key: None,
-            lasting: false,
+            lasts: None,
             source: None,
         }))
     }
@@ -102,16 +109,16 @@ impl Error {
         self.map(|inner| inner.source = Some(source.into()))
     }
 
-    pub(crate) fn in_container(self, name: impl Into<String>) -> Self {
-        self.map(|inner| inner.container = Some(name.into()))
+    pub(crate) fn in_container(self, name: impl AsRef<str>) -> Self {
+        self.map(|inner| inner.container = Some(kept(name.as_ref())))
     }
 
-    pub(crate) fn in_package(self, package: impl Into<String>) -> Self {
-        self.map(|inner| inner.package = Some(package.into()))
+    pub(crate) fn in_package(self, package: impl AsRef<str>) -> Self {
+        self.map(|inner| inner.package = Some(kept(package.as_ref())))
     }
 
-    pub(crate) fn at_key(self, key: impl Into<String>) -> Self {
-        self.map(|inner| inner.key = Some(key.into()))
+    pub(crate) fn at_key(self, key: impl AsRef<str>) -> Self {
+        self.map(|inner| inner.key = Some(kept(key.as_ref())))
     }
 
     /// The same, said of the file at `path`, and of another kind.
@@ -122,14 +129,14 @@ impl Error {
         })
     }
 
-    /// Marks a conflict that trying again at once does not cure.
-    pub(crate) fn lasting(self) -> Self {
-        self.map(|inner| inner.lasting = true)
+    /// Notes that trying again sooner than after `time` meets the same.
+    pub(crate) fn lasting(self, time: Duration) -> Self {
+        self.map(|inner| inner.lasts = Some(time))
     }
 
     /// Whether running the transaction again may end otherwise.
     pub(crate) fn is_worth_another_try(&self) -> bool {
-        self.is_conflict() && !self.0.lasting
+        self.is_conflict() && self.0.lasts.is_none()
     }
 
     /// Errors are shared once they are out; while they are being made there is one owner.
@@ -143,7 +150,7 @@ impl Error {
                     container: self.0.container.clone(),
                     package: self.0.package.clone(),
                     key: self.0.key.clone(),
-                    lasting: self.0.lasting,
+                    lasts: self.0.lasts,
                     source: Some(Box::new(self.clone())),
                 };
                 change(&mut inner);
@@ -159,7 +166,25 @@ impl Error {
         self.0.kind
     }
 
-    /// The container it concerns. The unnamed container is `Some("")`.
+    /// After how long the same may succeed: for a client that comes again, as `Retry-After`. `None` where waiting does not
+    /// help.
+    ///
+    /// It is a second for conflicts and failures of storage. For a write under an id that was rotated or destroyed it is what is
+    /// left of the time during which such ids are refused: whoever has the new cookie meanwhile need not wait, and
+    /// whoever has not gets a new session afterwards. For a limit on new sessions it is the time until there is room.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let waiting_helps = matches!(
+            self.0.kind,
+            ErrorKind::Conflict | ErrorKind::Unavailable | ErrorKind::NotWritten
+        );
+        let shortest = Duration::from_secs(1);
+        let lasts = self.0.lasts.unwrap_or(shortest).max(shortest);
+        (waiting_helps && lasts < Duration::MAX).then_some(lasts)
+    }
+
+    /// The container it concerns. The unnamed container is `Some("")`. A name of more than 1,024 bytes is cut, here and
+    /// below.
     #[must_use]
     pub fn container(&self) -> Option<&str> {
         self.0.container.as_deref()
@@ -199,7 +224,7 @@ impl Inner {
         let mut out = self.detail.clone();
         for (i, (name, place)) in self.places().enumerate() {
             let lead = if i == 0 { " (" } else { ", " };
-            out.push_str(&format!("{lead}{name} {place:?}"));
+            out.push_str(&format!("{lead}{name} {}", Quoted(place)));
         }
         if self.places().next().is_some() {
             out.push(')');
@@ -213,17 +238,117 @@ impl fmt::Debug for Inner {
         let mut out = f.debug_struct("Error");
         out.field("kind", &self.kind).field("detail", &self.detail);
         for (name, place) in self.places() {
-            out.field(name, &place);
+            out.field(name, &format_args!("{}", Quoted(place)));
         }
-        if let Some(source) = &self.source {
-            out.field("source", source);
+        match &self.source {
+            Some(_) if self.kind == ErrorKind::NotSerializable => {
+                out.field(
+                    "source",
+                    &format_args!("(not shown: it may tell the value)"),
+                );
+            }
+            Some(source) => {
+                out.field("source", source);
+            }
+            None => {}
         }
         out.finish()
+    }
+}
+
+/// So much of a name is kept, which is more than any name within the default limits has.
+const KEPT: usize = 1024;
+/// So many characters of a name are quoted.
+const QUOTED: usize = 64;
+
+fn kept(name: &str) -> String {
+    let mut end = name.len().min(KEPT);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.split_at(end).0.to_owned()
+}
+
+/// A name as messages quote it: escaped, and not much of it, for it may be a visitor's.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(name) = *self;
+        match name.char_indices().nth(QUOTED) {
+            Some((end, _)) => write!(f, "{:?}…", name.split_at(end).0),
+            None => write!(f, "{name:?}"),
+        }
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_key(key: &str) -> Error {
+        Error::new(ErrorKind::TooLarge, "too large").at_key(key)
+    }
+
+    #[test]
+    fn a_name_is_quoted_with_64_characters_at_most() {
+        assert_eq!(of_key(&"k".repeat(64)).key().unwrap().len(), 64);
+        let whole = of_key(&"é".repeat(64)).to_string();
+        assert_eq!(whole, format!("too large (key \"{}\")", "é".repeat(64)));
+        let cut = of_key(&"é".repeat(65)).to_string();
+        assert_eq!(cut, format!("too large (key \"{}\"…)", "é".repeat(64)));
+        assert_eq!(
+            of_key("a\n\u{202e}").to_string(),
+            r#"too large (key "a\n\u{202e}")"#
+        );
+    }
+
+    #[test]
+    fn a_name_of_megabytes_makes_a_small_error() {
+        for name in [
+            "k".repeat(5_000_000),
+            "\u{1}".repeat(5_000_000),
+            "é".repeat(2_000_000),
+        ] {
+            let error = of_key(&name).in_container(&name).in_package(&name);
+            assert!(error.to_string().len() < 2000);
+            assert!(format!("{error:?}").len() < 2000);
+            assert!(error.key().unwrap().len() <= KEPT);
+            assert!(name.starts_with(error.package().unwrap()));
+        }
+    }
+
+    #[test]
+    fn what_a_serializer_said_is_printed_by_none_but_who_asks_for_it() {
+        let error =
+            Error::new(ErrorKind::NotSerializable, "no").with_source("the value is hunter2");
+        assert!(!format!("{error} {error:?} {error:#?}").contains("hunter2"));
+        let source = std::error::Error::source(&error).unwrap();
+        assert!(source.to_string().contains("hunter2"));
+        let io = Error::new(ErrorKind::Io, "no").with_source("no space");
+        assert!(format!("{io:?}").contains("no space"));
+    }
+
+    #[test]
+    fn waiting_is_told_of_where_it_helps() {
+        let second = Duration::from_secs(1);
+        for (kind, waiting) in [
+            (ErrorKind::Conflict, Some(second)),
+            (ErrorKind::Unavailable, Some(second)),
+            (ErrorKind::NotWritten, Some(second)),
+            (ErrorKind::SnapshotTooOld, None),
+            (ErrorKind::TooLarge, None),
+        ] {
+            assert_eq!(Error::new(kind, "").retry_after(), waiting, "{kind:?}");
+        }
+        let ended = Error::new(ErrorKind::Conflict, "").lasting(10 * second);
+        assert_eq!(ended.retry_after(), Some(10 * second));
+        assert!(!ended.is_worth_another_try());
     }
 }

@@ -3,6 +3,7 @@
 
 use http::header::{CACHE_CONTROL, Entry, HeaderValue, RETRY_AFTER, VARY};
 use http::{HeaderMap, Response, StatusCode};
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 
@@ -19,13 +20,10 @@ pub(super) fn status(kind: ErrorKind) -> StatusCode {
     }
 }
 
-/// Whether the same request is likelier to succeed a moment later. A snapshot that grew too old is
-/// the fault of a slow request, which waiting does not make faster.
-fn waiting_helps(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::Conflict | ErrorKind::Unavailable | ErrorKind::NotWritten
-    )
+/// The value of `Retry-After`: whole seconds, rounded up.
+fn seconds(wait: Duration) -> HeaderValue {
+    let begun = u64::from(wait.subsec_nanos() > 0);
+    HeaderValue::from(wait.as_secs().saturating_add(begun))
 }
 
 /// The response to an error: no body, and the error in the extensions for an outer layer to render.
@@ -35,8 +33,8 @@ pub(super) fn answer<R: Default>(error: Error) -> Response<R> {
     *response.status_mut() = status(kind);
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if waiting_helps(kind) {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some(wait) = error.retry_after().map(seconds) {
+        headers.insert(RETRY_AFTER, wait);
     }
     response.extensions_mut().insert(error);
     response
@@ -119,6 +117,10 @@ mod tests {
         assert_eq!(response.headers()[RETRY_AFTER], "1");
         let error = response.extensions().get::<Error>().unwrap();
         assert_eq!(error.kind(), ErrorKind::Conflict);
+
+        let ended = Error::new(ErrorKind::Conflict, "ended").lasting(Duration::from_millis(9001));
+        let response: Response<String> = answer(ended);
+        assert_eq!(response.headers()[RETRY_AFTER], "10");
 
         let response: Response<String> = answer(Error::new(ErrorKind::SnapshotTooOld, "slow"));
         assert!(!response.headers().contains_key(RETRY_AFTER));

@@ -5,7 +5,7 @@ use ::cookie::{Cookie, CookieBuilder, time};
 use http::HeaderValue;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Quoted, Result};
 
 /// The longest that browsers keep a cookie (RFC 6265bis §5.6.2).
 const MAX_LIFETIME: Duration = Duration::from_secs(400 * 24 * 60 * 60);
@@ -216,7 +216,8 @@ fn check_name(name: &str) -> Result<()> {
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if !fits {
         return Err(invalid(format!(
-            "a cookie's name is 1 to {MAX_NAME} ASCII letters, digits, `_` and `-`, not {name:?}"
+            "a cookie's name is 1 to {MAX_NAME} ASCII letters, digits, `_` and `-`, not {}",
+            Quoted(name)
         )));
     }
     let lower = name.to_ascii_lowercase();
@@ -225,7 +226,8 @@ fn check_name(name: &str) -> Result<()> {
         .any(|prefix| lower.starts_with(prefix))
     {
         return Err(invalid(format!(
-            "the cookie's name {name:?} brings a prefix, which is for the layer to add"
+            "the cookie's name {} brings a prefix, which is for the layer to add",
+            Quoted(name)
         )));
     }
     Ok(())
@@ -244,7 +246,8 @@ fn check_domain(domain: &str) -> Result<()> {
         return Ok(());
     }
     Err(invalid(format!(
-        "a cookie's domain is a host name in ASCII, not {domain:?}"
+        "a cookie's domain is a host name in ASCII, not {}",
+        Quoted(domain)
     )))
 }
 
@@ -256,7 +259,8 @@ fn check_path(path: &str) -> Result<()> {
         return Ok(());
     }
     Err(invalid(format!(
-        "a cookie's path begins with `/` and has only visible ASCII without `;`, not {path:?}"
+        "a cookie's path begins with `/` and has only visible ASCII without `;`, not {}",
+        Quoted(path)
     )))
 }
 

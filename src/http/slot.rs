@@ -1,7 +1,8 @@
 //! Where an attempt at a request keeps its one transaction: begun by whoever asks for the session
 //! first, given to everyone who asks after, taken out when the response is ready.
 
-use http::{Extensions, Request, header, request};
+use http::header::Entry;
+use http::{Extensions, HeaderMap, Request, header, request};
 use http_body::SizeHint;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,9 +54,10 @@ pub(super) struct Exchange {
 impl Exchange {
     pub(super) fn new(
         settings: Arc<Settings>,
-        request: request::Parts,
+        mut request: request::Parts,
         body: &SizeHint,
     ) -> Arc<Self> {
+        hide_ids(&mut request.headers);
         let limit = settings.replay_limit as u64;
         let policy = Policy::new(settings.rerun, &request);
         if body.lower() > limit {
@@ -105,6 +107,18 @@ impl Exchange {
         }
         let look = self.settings.store.begin_async().await?;
         Ok(counting(&look, known)?.map(ClientId::key))
+    }
+}
+
+/// What lies inside may print a request's headers: `Debug` of a value that is marked shows nothing of it, and an id is in
+/// there (C1.6).
+fn hide_ids(headers: &mut HeaderMap) {
+    if headers.contains_key(header::COOKIE)
+        && let Entry::Occupied(mut cookies) = headers.entry(header::COOKIE)
+    {
+        cookies
+            .iter_mut()
+            .for_each(|cookie| cookie.set_sensitive(true));
     }
 }
 

@@ -252,7 +252,8 @@ impl<R: Rows> Merge<'_, R> {
     fn check_not_ended(&self, client: ClientKey) -> Result<()> {
         match self.rows.tombstone(client)? {
             Some(until) if until > self.set.now => {
-                Err(conflict("the session of this id was rotated or destroyed").lasting())
+                let ended = conflict("the session of this id was rotated or destroyed");
+                Err(ended.lasting(until.since(self.set.now)))
             }
             _ => Ok(()),
         }

@@ -42,6 +42,24 @@ impl Quota {
         fits
     }
 
+    /// How long it takes until `n` more may be: for ever where there are never so many. As of the last
+    /// [`take`](Self::take).
+    pub(crate) fn wait(&self, n: u64, now: Timestamp) -> Duration {
+        let counted: u64 = self.counted.iter().sum();
+        let mut over = counted.saturating_add(n).saturating_sub(self.count);
+        let mut part = self.newest;
+        // The oldest count is no longer one of the interval in the next part, the one after it in the part after that.
+        for count in self.counted.iter().rev() {
+            over = over.saturating_sub(*count);
+            part = part.saturating_add(1);
+            if over == 0 {
+                let until = part.saturating_mul(self.part);
+                return Timestamp(until).since(now);
+            }
+        }
+        Duration::MAX
+    }
+
     /// A clock that was set back takes the counts along, so that they neither vanish nor stay for good.
     fn move_to(&mut self, part: i64) {
         let passed = usize::try_from(part.saturating_sub(self.newest)).unwrap_or(0);
@@ -75,6 +93,24 @@ mod tests {
             assert!(quota.take(2, at(start + 63_750)), "{start}");
             assert!(!quota.take(1, at(start + 63_750)), "{start}");
             assert!(quota.take(1, at(start + 93_750)), "{start}");
+        }
+    }
+
+    #[test]
+    fn whoever_waits_as_long_as_told_gets_through() {
+        for start in [0, 1, 1_874, 3_749, 3_750, 59_999] {
+            let mut quota = Quota::new(3, MINUTE);
+            assert!(quota.take(1, at(start)));
+            assert!(quota.take(2, at(start + 20_000)));
+            let now = start + 30_000;
+            for n in 1..=3 {
+                assert!(!quota.take(n, at(now)));
+                let wait = i64::try_from(quota.wait(n, at(now)).as_millis()).unwrap();
+                assert!(!quota.clone().take(n, at(now + wait - 1)), "{start} {n}");
+                assert!(quota.clone().take(n, at(now + wait)), "{start} {n}");
+            }
+            assert!(!quota.take(4, at(now)));
+            assert_eq!(quota.wait(4, at(now)), Duration::MAX);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Looks at every row and every page of a store (C5.4).
 
 use super::Store;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Quoted, Result};
 use crate::storage::{Checked, Damage, Found};
 use std::collections::BTreeSet;
 
@@ -79,7 +79,7 @@ impl Check {
             detail.push_str(if n == 0 { "; sessions hit: " } else { ", " });
             detail.push_str(&client.to_string());
             match container {
-                Some(name) => detail.push_str(&format!(" in container {name:?}")),
+                Some(name) => detail.push_str(&format!(" in container {}", Quoted(name))),
                 None => detail.push_str(" in a container that is not known"),
             }
         }

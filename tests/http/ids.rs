@@ -1,9 +1,10 @@
 //! C4.1, C4.8, C4.9, C4.10 over HTTP: which cookie counts, and what a dead one is worth.
 
 use super::*;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use cloakroom::ErrorKind;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// A request with these `Cookie` fields, as bytes.
 fn fields(path: &str, fields: &[&[u8]]) -> Request<Body> {
@@ -175,5 +176,43 @@ async fn parallel_requests_without_an_id_are_different_visitors() {
     assert_eq!(all.len(), 3);
     for cookie in all {
         assert_eq!(stored(&store, &cookie), Some(1));
+    }
+}
+
+/// C1.6
+#[tokio::test]
+async fn the_requests_headers_print_no_id_inside_the_layer() {
+    let store = Store::in_memory().unwrap();
+    let print = |headers: HeaderMap| async move {
+        assert_eq!(headers.get_all(header::COOKIE).iter().count(), 2);
+        format!("{headers:?}")
+    };
+    let app = Router::new()
+        .route("/print", get(print))
+        .route("/count", get(counter))
+        .layer(SessionLayer::new(store));
+    let cookie = visitor(&app).await;
+    let asked = fields("/print", &[b"other=1", cookie.as_bytes()]);
+    let printed = text(send(&app, asked).await).await;
+    assert!(!printed.contains(halves(&cookie).1), "{printed}");
+    assert!(printed.contains("cookie"), "{printed}");
+}
+
+/// C4.8, C6.5: an id is refused for as long as its tombstone stands, and afterwards its bearer is a new visitor.
+#[tokio::test]
+async fn a_write_under_an_ended_id_is_told_how_long_to_wait() {
+    let (clock, store, app) = timed();
+    for end in ["/rotate", "/destroy"] {
+        let old = visitor(&app).await;
+        get_page(&app, end, &old).await;
+        clock.advance(Duration::from_millis(2500));
+        let refused = get_page(&app, "/count", &old).await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(values(&refused, header::RETRY_AFTER), ["8"], "{end}");
+        let error = refused.extensions().get::<Error>().unwrap();
+        assert_eq!(error.retry_after(), Some(Duration::from_millis(7500)));
+        clock.advance(Duration::from_secs(8));
+        let again = get_page(&app, "/count", &old).await;
+        assert_ne!(id_of(&store, &jar(&again)), id_of(&store, &old));
     }
 }

@@ -16,6 +16,7 @@ use crate::storage::record::{Kind, PackageRow, SessionRow, seal_plain, session_k
 use crate::storage::{ChangeSet, ContainerId, Outcome};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// A group while it is put together.
 pub(super) struct Group<'a> {
@@ -147,8 +148,8 @@ impl Group<'_> {
             job.give_back(set);
             return Ok(None);
         }
-        if !self.may_found(founded) {
-            return Ok(Some(Outcome::Failed(too_many_sessions(), None)));
+        if let Err(refusal) = self.may_found(founded) {
+            return Ok(Some(Outcome::Failed(refusal, None)));
         }
         self.bytes += bytes;
         rows.into_iter().for_each(|row| self.put(row));
@@ -163,15 +164,16 @@ impl Group<'_> {
     }
 
     /// Counts sessions that are founded, if they may be.
-    fn may_found(&mut self, founded: u64) -> bool {
+    fn may_found(&mut self, founded: u64) -> Result<()> {
         let Some(quota) = self.quota.as_mut().filter(|_| founded > 0) else {
-            return true;
+            return Ok(());
         };
-        let may = quota.take(founded, self.shared.clock.timestamp());
-        if !may {
-            Tally::add(&self.shared.counters.refused, 1);
+        let now = self.shared.clock.timestamp();
+        if quota.take(founded, now) {
+            return Ok(());
         }
-        may
+        Tally::add(&self.shared.counters.refused, 1);
+        Err(too_many_sessions(quota.wait(founded, now)))
     }
 
     fn put(&mut self, row: Row) {
@@ -207,11 +209,12 @@ impl Group<'_> {
     }
 }
 
-fn too_many_sessions() -> Error {
+fn too_many_sessions(wait: Duration) -> Error {
     Error::new(
         ErrorKind::Unavailable,
         "too many new sessions: the store's limit for an interval (max_new_sessions) is reached",
     )
+    .lasting(wait)
 }
 
 fn too_large(bytes: usize, most: usize) -> Error {
