@@ -440,6 +440,7 @@ fn removal(room: &Room, (client, row): Row<'_>, state: State) -> ClientChange {
         }],
         exists: None,
         forsaken: false,
+        founder: None,
         packages: Vec::new(),
         timeout: None,
         owner: None,

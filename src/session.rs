@@ -183,7 +183,8 @@ impl Session {
     }
 
     /// Gives the client a new id, as after a login, and carries everything over. The id is issued at
-    /// once and valid from the commit on, which also makes the old one worthless (C4.7).
+    /// once and valid from the commit on, which also makes the old one worthless. Where there is no session,
+    /// that there is none counts as read.
     ///
     /// # Errors
     ///
@@ -192,7 +193,8 @@ impl Session {
         self.with(|state| state.rotate(self.subject))
     }
 
-    /// Ends the session in all containers (C4.7). What is inserted afterwards founds a new one.
+    /// Ends the session in all containers, also where it has expired. What is inserted afterwards founds a new
+    /// one. Where there is none, that there is none counts as read.
     ///
     /// # Errors
     ///

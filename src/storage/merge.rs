@@ -179,11 +179,14 @@ impl<'a> Room<'a> {
 
     /// A session that was seen live must be the one still there, and one seen expired must not have
     /// come back to life, or a write would join another session than the one it was meant for (C2.11).
-    fn check_same_session(&self) -> Result<()> {
+    /// One that is destroyed may have come back: it ends all the same.
+    fn check_same_session(&self, end: End) -> Result<()> {
         let now = self.stored.as_ref().map(|row| row.generation);
         let ended = match self.seen.state {
             State::Live { generation } => now != Some(generation),
-            State::Expired { generation, .. } => now == Some(generation) && self.row.is_some(),
+            State::Expired { generation, .. } => {
+                now == Some(generation) && self.row.is_some() && end != End::Destroyed
+            }
             State::Absent => false,
         };
         if ended {
@@ -209,7 +212,7 @@ impl<R: Rows> Merge<'_, R> {
         }
         if change.writes() {
             for room in &rooms {
-                room.check_same_session()?;
+                room.check_same_session(change.end)?;
             }
         }
         let exists = rooms.iter().any(|room| room.row.is_some());
@@ -221,7 +224,7 @@ impl<R: Rows> Merge<'_, R> {
             if exists {
                 return Err(conflict("the session was founded meanwhile"));
             }
-            self.check_not_ended(change.client)?;
+            self.check_not_refused(change.client)?;
         }
         for package in &change.packages {
             self.package(change, &mut rooms, package)?;
@@ -248,8 +251,18 @@ impl<R: Rows> Merge<'_, R> {
         self.finish(change, rooms)
     }
 
+    /// Whether a session may begin under an id that has none now: it has had none so far (C4.8).
+    fn check_founder(&self, change: &ClientChange) -> Result<()> {
+        if change.founder.as_ref().is_some_and(|id| !id.is_fresh()) {
+            return Err(conflict(
+                "the session of this id was founded and ended meanwhile",
+            ));
+        }
+        self.check_not_refused(change.client)
+    }
+
     /// An id that was rotated or destroyed lately founds nothing (C4.8).
-    fn check_not_ended(&self, client: ClientKey) -> Result<()> {
+    fn check_not_refused(&self, client: ClientKey) -> Result<()> {
         match self.rows.tombstone(client)? {
             Some(until) if until > self.set.now => {
                 let ended = conflict("the session of this id was rotated or destroyed");
@@ -298,7 +311,9 @@ impl<R: Rows> Merge<'_, R> {
             return Ok(());
         }
         if room.row.is_none() {
-            self.check_not_ended(client)?;
+            if inherited.is_none() {
+                self.check_founder(change)?;
+            }
             let (timeout, owner) = inherited.unwrap_or_default();
             room.row = Some(SessionRow {
                 created: self.set.now,
@@ -333,7 +348,7 @@ impl<R: Rows> Merge<'_, R> {
                         .push((id, change.client, self.set.refuse_until));
                 }
                 if let (End::Moves(to), Some(_)) = (change.end, &room.row) {
-                    self.carry_over(&room, change.client, to)?;
+                    self.carry_over(&room, change, to)?;
                 }
                 self.remove(&room, change.client);
                 continue;
@@ -384,12 +399,14 @@ impl<R: Rows> Merge<'_, R> {
     }
 
     /// Writes a live session again under another id, with all its packages.
-    fn carry_over(&mut self, room: &Room<'_>, from: ClientKey, to: ClientKey) -> Result<()> {
+    fn carry_over(&mut self, room: &Room<'_>, change: &ClientChange, to: ClientKey) -> Result<()> {
         let Some(row) = &room.row else {
             return Ok(());
         };
+        let from = change.client;
         // The new id was told before the commit made it valid; who used it must not lose by it.
-        if self.rows.session(room.seen.place.id, to, None)?.is_some() {
+        let is_used = change.founder.as_ref().is_some_and(|id| !id.is_fresh());
+        if is_used || self.rows.session(room.seen.place.id, to, None)?.is_some() {
             return Err(conflict("the new id was used before it was valid"));
         }
         for package in row.packages.iter() {

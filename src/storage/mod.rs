@@ -8,7 +8,7 @@ pub(crate) mod redb;
 mod weight;
 
 use crate::block_on::Bell;
-use crate::client_id::ClientKey;
+use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::value::Arithmetic;
@@ -312,6 +312,9 @@ pub(crate) struct ClientChange {
     /// The changes give this client up for a new one: it must still be without a session, and must
     /// not have been ended lately (C4.8).
     pub(crate) forsaken: bool,
+    /// The id under which a session may begin with this: its own, or the one that it moves to. Another commit
+    /// may have used it up meanwhile (C4.8).
+    pub(crate) founder: Option<ClientId>,
     pub(crate) packages: Vec<PackageChange>,
     pub(crate) timeout: Option<Option<Duration>>,
     pub(crate) owner: Option<Option<Arc<str>>>,

@@ -70,19 +70,27 @@ impl State {
     }
 
     pub(crate) fn rotate(&mut self, id: SubjectId) -> Result<ClientId> {
-        let live = self.live_anywhere(id)? && self.fate(id) != Fate::Destroyed;
-        if live {
-            self.use_live_rooms(id)?;
-            self.change(id)?.fate = Fate::Rotated;
+        if self.fate(id) != Fate::Destroyed {
+            if self.live_anywhere(id)? {
+                self.use_live_rooms(id)?;
+                self.change(id)?.fate = Fate::Rotated;
+            } else {
+                self.observe_existence(id, None)?;
+            }
         }
         self.issue(id)
     }
 
+    /// Ends what is stored of the session, whether it is live or has expired: an access that came before it
+    /// expired may be on its way, and must not bring it back (C2.11).
     pub(crate) fn destroy(&mut self, id: SubjectId) -> Result<()> {
-        let live = self.live_anywhere(id)?;
-        let destroyed = live || self.fate(id) == Fate::Destroyed;
+        self.live_anywhere(id)?;
+        let stored = self.subject(id)?.sessions.iter().any(|v| v.row.is_some());
+        if !stored {
+            self.observe_existence(id, None)?;
+        }
         self.forget_changes(id);
-        if destroyed {
+        if stored {
             self.change(id)?.fate = Fate::Destroyed;
         }
         Ok(())

@@ -6,7 +6,7 @@ use super::house::{Registry, RoomAt};
 use super::listed::Listed;
 use super::state::{PackageView, SessionView, State, Subject, SubjectId};
 use crate::client_id::{ClientId, ClientKey};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::storage::record::PackageRow;
 use crate::storage::{
     ChangeSet, ClientChange, End, Keys, Observed, PackageChange, Seen, Touch, TouchAt,
@@ -232,7 +232,6 @@ impl State {
         for id in 0..self.subjects.len() {
             let changes = self.take_changes(id).unwrap_or_default();
             let subject = self.subject(id)?;
-            self.check_founder(subject, &changes)?;
             self.pack_subject(subject, changes, &mut clients, packed)?;
         }
         packed.touches = touches_beside(&mut clients, std::mem::take(&mut packed.touches));
@@ -248,28 +247,6 @@ impl State {
         Ok(())
     }
 
-    /// An id that was fresh when this transaction began may have founded a session since; if that
-    /// one has ended, the id is dead (C4.8).
-    fn check_founder(&self, subject: &Subject, changes: &SubjectChanges) -> Result<()> {
-        let Some(borne) = &subject.borne else {
-            return Ok(());
-        };
-        let live = subject.sessions.iter().any(|view| view.live);
-        if live || changes.id.is_some() || !changes.inserts() || borne.is_fresh() {
-            return Ok(());
-        }
-        let newest = self.house().storage.snapshot()?;
-        for room in self.registry.rooms() {
-            if newest.session(room.id(), borne.key())?.is_some() {
-                return Ok(());
-            }
-        }
-        Err(Error::new(
-            ErrorKind::Conflict,
-            "the session of this id was founded and ended meanwhile",
-        ))
-    }
-
     fn pack_subject(
         &self,
         subject: &Subject,
@@ -282,6 +259,7 @@ impl State {
             Fate::Rotated => None,
             Fate::Stays | Fate::Destroyed => changes.id.clone(),
         };
+        let rotated = changes.id.clone();
         let end = match (changes.fate, &changes.id) {
             (Fate::Rotated, Some(id)) => End::Moves(id.key()),
             (Fate::Destroyed, _) => End::Destroyed,
@@ -304,6 +282,10 @@ impl State {
                 seen: subject.sessions.iter().map(|v| self.seen(v)).collect(),
                 exists: subject.exists,
                 forsaken: elsewhere.is_some() && end == End::Stays && moved.inserts(),
+                founder: match end {
+                    End::Moves(_) => rotated,
+                    _ => Some(borne.clone()),
+                },
                 packages: pack_packages(
                     &subject.packages,
                     packages,
@@ -324,7 +306,7 @@ impl State {
             clients.push(change);
         }
         if let (Some(id), true) = (&elsewhere, moved.inserts()) {
-            clients.push(founding(id.key(), moved, &self.registry, packed)?);
+            clients.push(founding(id, moved, &self.registry, packed)?);
         }
         Ok(())
     }
@@ -368,7 +350,7 @@ fn touches_beside(clients: &mut [ClientChange], mut due: Vec<Touch>) -> Vec<Touc
 
 /// The change of a client whose session begins with it.
 fn founding(
-    client: ClientKey,
+    id: &ClientId,
     changes: SubjectChanges,
     registry: &Registry,
     packed: &mut Packed,
@@ -396,10 +378,11 @@ fn founding(
         )?);
     }
     Ok(ClientChange {
-        client,
+        client: id.key(),
         seen,
         exists: None,
         forsaken: false,
+        founder: Some(id.clone()),
         packages,
         timeout: attributes.timeout,
         owner: attributes.owner,

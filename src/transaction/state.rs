@@ -467,6 +467,10 @@ impl State {
         if !destroyed && fresh {
             return Ok(());
         }
+        if !destroyed {
+            // It is founded elsewhere because there is none here (C2.7).
+            self.observe_existence(id, None)?;
+        }
         self.issue(id)?;
         Ok(())
     }

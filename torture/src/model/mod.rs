@@ -6,7 +6,8 @@
 //!   them where there is none yet. Its existence is that of the snapshot, its access time the latest.
 //! - A key that the transaction itself put or removed is its own and not read; a sum of its own on top of
 //!   what is stored is read. Listing reads all of a package, own or not.
-//! - Destroying or rotating what is not there changes nothing and observes nothing.
+//! - Destroying or rotating what is not there, and founding a session elsewhere because of that, observes that
+//!   it is not there. Destroying what has expired ends it.
 //! - A transaction that changes a session conflicts if that ended in any container that it looked at,
 //!   also by a sweep.
 

@@ -419,8 +419,17 @@ impl Spec {
         let live = !destroyed && (self.look(t, id, room).live || self.live_anywhere(t, id));
         let there = live || self.fresh.contains(&id);
         if destroyed || !there {
+            if !destroyed {
+                self.acts_on_absence(t, id);
+            }
             self.changes(t, id).new = New::Due;
         }
+    }
+
+    /// What is acted on as absent counts as read (C2.7).
+    fn acts_on_absence(&mut self, t: usize, id: Id) {
+        let subject = self.txn(t).subjects.entry(id).or_default();
+        subject.exists = Some(false);
     }
 
     fn write(&mut self, t: usize, id: Id, at: At, change: Change) {
@@ -505,34 +514,32 @@ impl Spec {
     }
 
     pub(super) fn rotate(&mut self, t: usize, id: Id) {
-        let live = self.live_anywhere(t, id);
-        let changes = self.changes(t, id);
-        if live && changes.fate != Fate::Destroyed {
-            changes.fate = Fate::Rotated;
-            // Rotating is an access, wherever the session lives.
-            for seen in self
-                .txn(t)
-                .subjects
-                .entry(id)
-                .or_default()
-                .seen
-                .values_mut()
-            {
-                seen.used |= seen.live;
-            }
+        if self.fate(t, id) == Fate::Destroyed {
+            return;
+        }
+        if !self.live_anywhere(t, id) {
+            self.acts_on_absence(t, id);
+            return;
+        }
+        self.changes(t, id).fate = Fate::Rotated;
+        // Rotating is an access, wherever the session lives.
+        let subject = self.txn(t).subjects.entry(id).or_default();
+        for seen in subject.seen.values_mut() {
+            seen.used |= seen.live;
         }
     }
 
+    /// Ends what is stored, also if it has expired.
     pub(super) fn destroy(&mut self, t: usize, id: Id) {
-        let live = self.live_anywhere(t, id);
-        let changes = self.changes(t, id);
-        let destroyed = live || changes.fate == Fate::Destroyed;
-        *changes = Changes {
-            fate: if destroyed {
-                Fate::Destroyed
-            } else {
-                Fate::Stays
-            },
+        self.live_anywhere(t, id);
+        let subject = self.txn(t).subjects.entry(id).or_default();
+        let stored = subject.seen.values().any(|seen| seen.row.is_some());
+        if !stored {
+            self.acts_on_absence(t, id);
+        }
+        let fate = if stored { Fate::Destroyed } else { Fate::Stays };
+        *self.changes(t, id) = Changes {
+            fate,
             ..Changes::default()
         };
     }
@@ -649,13 +656,6 @@ impl Spec {
             New::None | New::Due => None,
         };
         founders.extend(new);
-        let founds = new.is_none() && changes.inserts(None) && !subject.live();
-        let there = Room::BOTH
-            .iter()
-            .any(|room| self.world.rows.contains_key(&(*room, id)));
-        if founds && !self.fresh.contains(&id) && !there {
-            return Err(Conflict);
-        }
         let (own, elsewhere) = match (changes.fate, new) {
             (Fate::Rotated, _) | (Fate::Stays, None) => (changes.clone(), None),
             _ => (Changes::default(), new.filter(|_| changes.inserts(None))),
@@ -737,7 +737,9 @@ impl Spec {
             let row = stored.clone().filter(|row| !as_expired(row));
             if fate != Fate::Stays || own.writes() {
                 let ended = seen.live && !stored.as_ref().is_some_and(same);
-                let renewed = !seen.live && row.as_ref().is_some_and(same);
+                // What is destroyed may have been touched meanwhile: it ends all the same.
+                let destroyed = fate == Fate::Destroyed;
+                let renewed = !seen.live && !destroyed && row.as_ref().is_some_and(same);
                 if ended || renewed {
                     return Err(Conflict);
                 }
@@ -780,6 +782,7 @@ impl Spec {
     ) -> Result<(), Conflict> {
         for ((room, package), change) in &own.packages {
             let elsewhere = merged.values().find_map(|one| one.row.as_ref()?.timeout);
+            let alive = merged.values().any(|one| one.row.is_some());
             let one = merged.get_mut(room).unwrap();
             let stored = one.row.as_ref().and_then(|row| row.packages.get(package));
             let content = change.of(stored);
@@ -787,7 +790,8 @@ impl Spec {
                 continue;
             }
             let founded_meanwhile = !txn.world.rows.contains_key(&(*room, id));
-            if one.row.is_none() && self.refused(txn, id) {
+            let used_up = !alive && !self.fresh.contains(&id);
+            if one.row.is_none() && (used_up || self.refused(txn, id)) {
                 return Err(Conflict);
             }
             let row = one.row.get_or_insert_with(|| Row {

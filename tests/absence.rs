@@ -1,0 +1,220 @@
+//! C2.7, C2.11, C4.8: what a transaction acts on as absent counts as read, and what has ended stays ended.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
+
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "support/writer.rs"]
+mod writer;
+
+use cloakroom::{ClientId, Clock, ErrorKind, Result, Session, Store};
+use std::future::Future as _;
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+use writer::HeldWriter;
+
+fn clock() -> Clock {
+    Clock::manual("2026-01-01T00:00:00Z".parse().unwrap())
+}
+
+fn timed() -> (Clock, Store) {
+    let clock = clock();
+    let builder = Store::builder().clock(clock.clone());
+    let store = builder.implicit_sweeps(false).in_memory().unwrap();
+    (clock, store)
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Does something in a transaction of its own.
+fn with<T>(store: &Store, id: &ClientId, f: impl Fn(&Session) -> Result<T>) -> T {
+    let txn = store.begin().unwrap();
+    let value = f(&txn.session(id).unwrap()).unwrap();
+    txn.commit().unwrap();
+    value
+}
+
+fn put(store: &Store, id: &ClientId, key: &str, value: u32) {
+    with(store, id, |s| s.pkg("app").insert(key, value));
+}
+
+fn get(store: &Store, id: &ClientId, key: &str) -> Option<u32> {
+    with(store, id, |s| s.pkg("app").get(key))
+}
+
+/// The id as it comes back in a cookie: nothing is founded under it.
+fn again(store: &Store, id: &ClientId) -> ClientId {
+    store.client_ids().verify(id.as_str()).unwrap()
+}
+
+/// What one does to a session that is not there.
+type Act = (&'static str, fn(&Session) -> Result<()>);
+
+const ACTS: [Act; 4] = [
+    ("destroy", Session::destroy),
+    ("rotate", |s| s.rotate().map(drop)),
+    ("destroy and insert", |s| {
+        s.destroy()?;
+        s.pkg("app").insert("own", 1)
+    }),
+    ("destroy, after a change", |s| {
+        s.pkg("app").insert("own", 1)?;
+        s.destroy()
+    }),
+];
+
+/// `one` acts on a session that is not there and writes y; `two`, which is committed first, founds the
+/// session and writes y. No serial order of both leaves the session beside the y of `one`.
+fn meets_one_that_came(store: &Store, borne: &ClientId, act: &Act, found: impl Fn()) {
+    let (name, act) = act;
+    let y = store.client_ids().issue();
+    put(store, &y, "k", 0);
+    let one = store.begin().unwrap();
+    act(&one.session(borne).unwrap()).unwrap();
+    let of_y = one.session(&y).unwrap();
+    of_y.pkg("app").insert("k", 1).unwrap();
+    found();
+    put(store, &y, "k", 2);
+    let error = one.commit().expect_err(name);
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{name}");
+    assert_eq!(get(store, &y, "k"), Some(2), "{name}");
+}
+
+// C2.7
+#[test]
+fn what_was_acted_on_as_absent_counts_as_read() {
+    for act in &ACTS {
+        let store = Store::in_memory().unwrap();
+        let x = store.client_ids().issue();
+        meets_one_that_came(&store, &x, act, || put(&store, &x, "k", 2));
+        assert_eq!(get(&store, &x, "k"), Some(2));
+    }
+}
+
+// C2.7: an id that founds nothing itself, inserted under and given up again.
+#[test]
+fn what_was_inserted_elsewhere_and_taken_back_counts_as_read() {
+    let inserts_and_clears: Act = ("insert and clear", |s| {
+        s.pkg("app").insert("own", 1)?;
+        s.pkg("app").clear()
+    });
+    for act in ACTS.iter().chain([&inserts_and_clears]) {
+        let store = Store::in_memory().unwrap();
+        let x = store.client_ids().issue();
+        let borne = again(&store, &x);
+        meets_one_that_came(&store, &borne, act, || put(&store, &x, "k", 2));
+        assert_eq!(get(&store, &x, "k"), Some(2));
+    }
+}
+
+// C2.7: two that act on one absent session merge with whoever leaves it absent.
+#[test]
+fn what_is_absent_still_is_no_conflict() {
+    for (name, act) in &ACTS {
+        let store = Store::in_memory().unwrap();
+        let (x, y) = (store.client_ids().issue(), store.client_ids().issue());
+        let x = again(&store, &x);
+        let one = store.begin().unwrap();
+        act(&one.session(&x).unwrap()).unwrap();
+        let of_y = one.session(&y).unwrap();
+        of_y.pkg("app").insert("k", 1).unwrap();
+        with(&store, &x, Session::destroy);
+        one.commit().expect(name);
+    }
+}
+
+// C2.11, C3.2: the session is over by the clock, and its row is still there.
+#[test]
+fn ending_an_expired_session_ends_it() {
+    let (clock, store) = timed();
+    let id = store.client_ids().issue();
+    put(&store, &id, "k", 1);
+    clock.advance(secs(3599));
+    let slow = store.begin().unwrap();
+    let of_slow = slow.session(&id).unwrap();
+    assert_eq!(of_slow.pkg("app").get::<u32>("k").unwrap(), Some(1));
+    clock.advance(secs(2));
+    with(&store, &id, Session::destroy);
+    // Its touch finds nothing to revive.
+    slow.commit().unwrap();
+    assert_eq!(get(&store, &id, "k"), None);
+    // And the id is refused like any other that was ended.
+    let late = store.begin().unwrap();
+    let of_late = late.session(&again(&store, &id)).unwrap();
+    of_late.pkg("app").insert("k", 2).unwrap();
+    assert!(late.commit().unwrap_err().is_conflict());
+    assert_eq!(store.check().unwrap().sessions, 0);
+}
+
+// C2.11: whoever wrote to it meanwhile has lost it.
+#[test]
+fn who_writes_to_a_session_that_expired_and_was_ended_conflicts() {
+    let (clock, store) = timed();
+    let id = store.client_ids().issue();
+    put(&store, &id, "k", 1);
+    clock.advance(secs(3599));
+    let slow = store.begin().unwrap();
+    let of_slow = slow.session(&id).unwrap();
+    of_slow.pkg("app").insert("k", 2).unwrap();
+    clock.advance(secs(2));
+    with(&store, &id, Session::destroy);
+    assert!(slow.commit().unwrap_err().is_conflict());
+    assert_eq!(get(&store, &id, "k"), None);
+}
+
+// C2.11: a touch that came between the look and the commit does not keep what is ended.
+#[test]
+fn an_expired_session_is_ended_although_it_was_touched_meanwhile() {
+    let (clock, store) = timed();
+    let id = store.client_ids().issue();
+    put(&store, &id, "k", 1);
+    clock.advance(secs(3599));
+    let slow = store.begin().unwrap();
+    slow.session(&id).unwrap().exists().unwrap();
+    clock.advance(secs(2));
+    let ending = store.begin().unwrap();
+    ending.session(&id).unwrap().destroy().unwrap();
+    slow.commit().unwrap();
+    ending.commit().unwrap();
+    assert_eq!(get(&store, &id, "k"), None);
+}
+
+/// Founds under `id` in a commit that waits in the queue while the id founds another session, which is
+/// ended. A dead id is refused for no time at all, so that nothing else hides the fault.
+fn queued(found: impl Fn(&Session) -> Result<()>) {
+    let builder = Store::builder().clock(clock());
+    let store = builder
+        .tombstone_lifetime(Duration::ZERO)
+        .in_memory()
+        .unwrap();
+    let id = store.client_ids().issue();
+    let one = store.begin().unwrap();
+    found(&one.session(&id).unwrap()).unwrap();
+    put(&store, &id, "k", 2);
+    let ending = store.begin().unwrap();
+    ending.session(&id).unwrap().destroy().unwrap();
+    let held = HeldWriter::of(&store);
+    let mut ending = pin!(ending.commit_async());
+    let mut one = pin!(one.commit_async());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(ending.as_mut().poll(&mut context).is_pending());
+    assert!(one.as_mut().poll(&mut context).is_pending());
+    drop(held);
+    pollster::block_on(ending).unwrap();
+    let error = pollster::block_on(one).unwrap_err();
+    assert!(error.is_conflict());
+    assert_eq!(get(&store, &id, "k"), None);
+}
+
+// C4.8
+#[test]
+fn a_dead_id_is_not_found_again_by_a_commit_that_waited() {
+    queued(|session| session.pkg("app").insert("k", 1));
+}
