@@ -1,7 +1,8 @@
-//! Waiting for a future on a thread that has nothing else to do.
+//! Waiting for a future on a thread that has nothing else to do, and telling one that has.
 
-use std::cell::RefCell;
-use std::pin::pin;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -19,6 +20,28 @@ thread_local! {
     static OWN: Arc<Bell> = Arc::default();
     /// The bells to be rung when this thread is done with what it does, while it does that.
     static LATER: RefCell<Option<Vec<Arc<Bell>>>> = const { RefCell::new(None) };
+    /// How many futures in each other this thread polls now.
+    static POLLED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The same future; code of the application's that it runs is known to run in a task.
+pub(crate) fn polled<F: Future>(mut future: Pin<&mut F>) -> impl Future<Output = F::Output> {
+    struct Polling;
+    impl Drop for Polling {
+        fn drop(&mut self) {
+            POLLED.set(POLLED.get().saturating_sub(1));
+        }
+    }
+    poll_fn(move |cx| {
+        POLLED.set(POLLED.get() + 1);
+        let _polling = Polling;
+        future.as_mut().poll(cx)
+    })
+}
+
+/// Whether this thread is known to run a task, and others that it has to go on with.
+pub(crate) fn is_task() -> bool {
+    POLLED.get() > 0
 }
 
 impl Bell {

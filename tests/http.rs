@@ -28,6 +28,8 @@ mod limits;
 mod rerun;
 #[path = "http/stack.rs"]
 mod stack;
+#[path = "http/turns.rs"]
+mod turns;
 
 use axum::Router;
 use axum::body::Body;

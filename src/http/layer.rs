@@ -11,6 +11,7 @@ use super::rerun::Rerun;
 use super::service::GenericSessionService;
 use crate::error::{Error, Result};
 use crate::store::Store;
+use crate::transaction::Patience;
 
 /// So much of a request's body is kept for running it again.
 const REPLAY_LIMIT: usize = 64 * 1024;
@@ -97,7 +98,8 @@ impl SessionLayer {
         self
     }
 
-    /// How long a request waits for its session's turn before it goes on without it.
+    /// How long a request waits for turns before it goes on without: in all, when it asks for its session, when it
+    /// commits, and when it is run again.
     #[must_use]
     pub fn turn_wait(mut self, wait: Duration) -> Self {
         self.rules.turn_wait = Some(wait);
@@ -207,8 +209,10 @@ impl Settings {
         self.refusal.clone()
     }
 
-    pub(super) fn turn_wait(&self) -> Duration {
-        self.turn_wait.unwrap_or_else(|| self.store.turn_wait())
+    /// For how long a request waits for turns.
+    pub(super) fn patience(&self) -> Patience {
+        let store = || self.store.patience();
+        self.turn_wait.map_or_else(store, Patience::new)
     }
 
     pub(super) fn commits(&self, response: &response::Parts) -> bool {

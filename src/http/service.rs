@@ -8,7 +8,7 @@ use http_body::Body;
 use std::convert::identity;
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tower_service::Service;
@@ -17,6 +17,7 @@ use super::answer::{Bond, answer, mark};
 use super::layer::Settings;
 use super::replay::{Bodies, Replay};
 use super::slot::{Exchange, Slot};
+use crate::block_on::polled;
 use crate::error::Error;
 use crate::session::{Session, Ticket};
 use crate::transaction::Transaction;
@@ -96,12 +97,19 @@ where
     let mut attempt = Attempt(Slot::first(&exchange));
     let mut count = 1;
     loop {
-        let response = outward(service.call(attempt.0.request(inward(body))).await?);
+        let request = attempt.0.request(inward(body));
+        let response = outward(polled(pin!(service.call(request))).await?);
         let (error, response) = match end(&attempt.0, &exchange.settings, response) {
             End::Final(response) => return Ok(response),
             End::Conflict(error, response) => (error, Some(response)),
             End::Commit(transaction, session, response) => {
-                match transaction.commit_for(Some(session.subject)).await {
+                let patience = Some(exchange.patience());
+                let (committed, left) = transaction
+                    .commit_for(Some(session.subject), patience)
+                    .await;
+                left.into_iter()
+                    .for_each(|left| exchange.set_patience(left));
+                match committed {
                     Ok(ticket) => return Ok(hand(ticket, &exchange.settings, response)),
                     Err(failure) if failure.error.is_conflict() => (failure.error, None),
                     Err(failure) => return Ok(refuse(failure.error)),

@@ -14,7 +14,7 @@ use super::rerun::Policy;
 use crate::client_id::{ClientId, ClientKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::Session;
-use crate::transaction::{Transaction, Txn};
+use crate::transaction::{Patience, Transaction, Txn};
 
 /// The session of the request with these extensions, in the request's one transaction: what the
 /// axum extractor calls, for services without axum.
@@ -49,6 +49,8 @@ pub(super) struct Exchange {
     request: request::Parts,
     /// The body may turn out too large to run the request again.
     risky: bool,
+    /// For how long its attempts may still wait for turns.
+    patience: Mutex<Patience>,
 }
 
 impl Exchange {
@@ -67,6 +69,7 @@ impl Exchange {
             policy: Arc::new(policy),
             request,
             risky: body.upper().is_none_or(|upper| upper > limit),
+            patience: Mutex::new(settings.patience()),
             settings,
         })
     }
@@ -88,15 +91,24 @@ impl Exchange {
         };
         let transaction = match key {
             Some(key) => {
-                settings
-                    .store
-                    .begin_in_turn(key, settings.turn_wait())
-                    .await?
+                let mut patience = self.patience();
+                let begun = settings.store.begin_in_turn(key, &mut patience).await;
+                self.set_patience(patience);
+                begun?
             }
             None => settings.store.begin_async().await?,
         };
         let session = transaction.visit(counting(&transaction, &known)?).await?;
         Ok((transaction, session))
+    }
+
+    /// For how long this request may still wait for turns.
+    pub(super) fn patience(&self) -> Patience {
+        *self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_patience(&self, left: Patience) {
+        *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = left;
     }
 
     /// Whose turn to wait for. The turn comes before the transaction, and which of several ids counts

@@ -15,6 +15,7 @@ use crate::storage::{Found, Limits};
 use crate::transaction::{House, Registry, Reruns, Rules, Turns, Worker};
 use arc_swap::ArcSwap;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -406,6 +407,7 @@ impl StoreBuilder {
             turns: Arc::new(Turns::default()),
             hooks: Worker::new("cloakroom-hooks"),
             reruns: Reruns::new(),
+            warned_of_blocking: AtomicBool::new(false),
         });
         let sweeper = Arc::new(Sweeper::default());
         let containers = Arc::new(Containers {

@@ -13,20 +13,20 @@ pub use check::Check;
 pub use salvage::Salvage;
 pub use statistics::Statistics;
 
-use crate::block_on::block_on;
+use crate::block_on::{block_on, is_task, polled};
 use crate::client_id::{ClientIds, ClientKey};
 use crate::container::{Configure, Container, ContainerSettings, no_such_container, room};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
 use crate::storage::record::ContainerRecord;
 use crate::storage::{ContainerId, Settings};
-use crate::transaction::{Failure, House, Premises, Registry, Transaction, Txn};
+use crate::transaction::{Failure, House, Patience, Premises, Registry, Transaction, Txn};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 use sweeper::Sweeper;
 
 /// A store of sessions: one embedded file, or memory. Clones are handles on the same store, which is
@@ -148,6 +148,14 @@ impl Store {
     /// Runs `f` in a transaction and commits it; runs it again if that conflicts (C2.10). From the
     /// second attempt on it holds its session's turn. If `f` gives an error, the transaction is aborted.
     ///
+    /// This blocks the thread: while the commit is brought to the disk, and for up to
+    /// [`turn_wait`](StoreBuilder::turn_wait) an attempt while others write to the same session. On a thread that runs
+    /// tasks, as that of a request's handler, none of them goes on meanwhile. A runtime of one thread then serves
+    /// nobody for that long, not even the request that is waited for. Use
+    /// [`transact_async`](Self::transact_async) there, or a thread for what blocks. The store logs a warning, once, if
+    /// this is called by a handler inside its layer or by a closure of `transact_async`. (It cannot tell when that
+    /// thread was set free for blocking, as by tokio's `block_in_place`, which is fine.)
+    ///
     /// # Errors
     ///
     /// What `f` gives; as for [`Transaction::commit`], where a conflict is the last of all attempts.
@@ -155,11 +163,14 @@ impl Store {
         &self,
         mut f: impl FnMut(&Txn) -> Result<T, E>,
     ) -> Result<T, E> {
+        if is_task() {
+            self.inner.house.warn_of_blocking();
+        }
         let mut attempts = Attempts::new(self);
         loop {
-            let txn = block_on(attempts.begin(self))?;
+            let (txn, patience) = block_on(attempts.begin(self))?;
             let value = f(&txn)?;
-            match txn.commit_here() {
+            match txn.commit_here(Some(patience)) {
                 Ok(()) => return Ok(value),
                 Err(failure) => attempts.failed(failure)?,
             }
@@ -185,9 +196,9 @@ impl Store {
         async move {
             let mut attempts = Attempts::new(&store);
             loop {
-                let txn = attempts.begin(&store).await?;
-                let value = f((*txn).clone()).await?;
-                match txn.commit_for(None).await {
+                let (txn, patience) = attempts.begin(&store).await?;
+                let value = polled(pin!(f((*txn).clone()))).await?;
+                match txn.commit_for(None, Some(patience)).await.0 {
                     Ok(_) => return Ok(value),
                     Err(failure) => attempts.failed(failure)?,
                 }
@@ -330,29 +341,26 @@ impl Store {
         self.inner.house.rules.attempts
     }
 
-    pub(crate) fn turn_wait(&self) -> Duration {
-        self.inner.house.rules.turn_wait
+    pub(crate) fn patience(&self) -> Patience {
+        self.inner.house.patience()
     }
 
-    /// Waits for the turn of a client's session, for at most `wait`, then begins a transaction that
+    /// Waits for the turn of a client's session, as long as there is patience, then begins a transaction that
     /// holds it to its end.
-    pub(crate) fn begin_in_turn(
+    pub(crate) async fn begin_in_turn(
         &self,
         key: ClientKey,
-        wait: Duration,
-    ) -> impl Future<Output = Result<Transaction>> + Send + 'static + use<> {
-        let inner = self.inner.clone();
-        async move {
-            let turn = inner.house.turns.hold(key, wait).await;
-            Transaction::begin(inner, turn)
-        }
+        patience: &mut Patience,
+    ) -> Result<Transaction> {
+        let turns = &self.inner.house.turns;
+        let turn = patience.spend(|left| turns.hold(key, left)).await;
+        Transaction::begin(self.inner.clone(), turn)
     }
 }
 
 /// The attempts of a `transact`.
 struct Attempts {
     left: u32,
-    wait: Duration,
     contended: Option<ClientKey>,
 }
 
@@ -360,18 +368,20 @@ impl Attempts {
     fn new(store: &Store) -> Self {
         Self {
             left: store.max_attempts(),
-            wait: store.turn_wait(),
             contended: None,
         }
     }
 
-    /// Optimistically at first, in line after a conflict.
-    async fn begin(&mut self, store: &Store) -> Result<Transaction> {
+    /// Optimistically at first, in line after a conflict. Each attempt waits anew, its beginning and its commit together
+    /// no longer than the store allows.
+    async fn begin(&mut self, store: &Store) -> Result<(Transaction, Patience)> {
         self.left = self.left.saturating_sub(1);
-        match self.contended {
-            None => store.begin(),
-            Some(session) => store.begin_in_turn(session, self.wait).await,
-        }
+        let mut patience = store.patience();
+        let txn = match self.contended {
+            None => store.begin()?,
+            Some(session) => store.begin_in_turn(session, &mut patience).await?,
+        };
+        Ok((txn, patience))
     }
 
     /// Gives the failure back unless another attempt may cure it.

@@ -5,7 +5,7 @@ use super::changes::Closure;
 use super::house::{House, Premises};
 use super::pack::{Packed, Ticket};
 use super::rerun;
-use super::turns::Turn;
+use super::turns::{Patience, Turn};
 use super::worker::Task;
 use crate::client_id::{ClientId, ClientKey};
 use crate::contain::contain;
@@ -120,7 +120,7 @@ pub(super) struct Departure {
 impl Departure {
     /// Waits behind those that hold the turn of a session which this writes to. To be done before
     /// [`commit`](Self::commit).
-    pub(super) async fn wait_in_line(&mut self) {
+    pub(super) async fn wait_in_line(&mut self, patience: &mut Patience) {
         if self.packed.set.is_none() {
             return;
         }
@@ -128,16 +128,15 @@ impl Departure {
         let house = ending.house.clone();
         let held = ending.turns.first().map(Turn::session);
         // Who holds a turn waits for no other one, so that crossed writers cannot block each other.
-        let wait = match held {
-            Some(_) => Duration::ZERO,
-            None => house.rules.turn_wait,
-        };
+        let mut none = Patience::new(Duration::ZERO);
+        let patience = if held.is_some() { &mut none } else { patience };
         // All wait in one order, so that those who pass through several lines cannot either.
         let mut contended = std::mem::take(&mut self.packed.contended);
         contended.sort_unstable();
         for session in contended {
             if held != Some(session) {
-                ending.turns.extend(house.turns.pass(session, wait).await);
+                let pass = |left| house.turns.pass(session, left);
+                ending.turns.extend(patience.spend(pass).await);
             }
         }
     }

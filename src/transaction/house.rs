@@ -1,6 +1,6 @@
 //! What all transactions of one store share.
 
-use super::turns::Turns;
+use super::turns::{Patience, Turns};
 use super::worker::Worker;
 use crate::client_id::{ClientIds, ClientKey};
 use crate::clock::{Clock, Timestamp};
@@ -11,6 +11,7 @@ use crate::storage::{ContainerId, Limits, Place, Storage};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A store that stays open while a transaction has it.
@@ -27,9 +28,25 @@ pub(crate) struct House {
     pub(crate) turns: Arc<Turns>,
     pub(crate) hooks: Worker,
     pub(crate) reruns: super::rerun::Reruns,
+    pub(crate) warned_of_blocking: AtomicBool,
 }
 
 impl House {
+    /// Says once that a thread which runs tasks is blocked.
+    pub(crate) fn warn_of_blocking(&self) {
+        if !self.warned_of_blocking.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "transact blocks a thread that serves requests: nothing else runs on it while a commit or a session's \
+                 turn is waited for; use transact_async there"
+            );
+        }
+    }
+
+    /// For how long one waits for turns.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience::new(self.rules.turn_wait)
+    }
+
     /// The times of a session that a snapshot shows. Where they decide something, an access that was
     /// recorded since counts: it waits to be written, or has been written after the snapshot (C3.2).
     pub(crate) fn times_of(

@@ -21,7 +21,7 @@ pub(crate) use pack::Ticket;
 pub(crate) use rerun::Reruns;
 pub use savepoint::Savepoint;
 pub(crate) use state::{State, SubjectId};
-pub(crate) use turns::{Turn, Turns};
+pub(crate) use turns::{Patience, Turn, Turns};
 pub(crate) use worker::Worker;
 
 use crate::block_on::{block_on, block_on_helping};
@@ -94,15 +94,16 @@ impl Transaction {
     /// Where [too much waits](crate::StoreBuilder::max_waiting_commits), it waits for room first. On a quiet
     /// store this thread makes the commit itself, with those of others that were queued before.
     pub fn commit(self) -> Result<()> {
-        self.commit_here().map_err(|failure| failure.error)
+        self.commit_here(None).map_err(|failure| failure.error)
     }
 
-    /// Commits with this thread's help.
-    pub(crate) fn commit_here(self) -> Result<(), Failure> {
+    /// Commits with this thread's help, after it waited no longer for turns than is left, or than the store allows.
+    pub(crate) fn commit_here(self, patience: Option<Patience>) -> Result<(), Failure> {
         match self.depart(None)? {
             Some(mut departure) => {
                 let house = departure.ending.house.clone();
-                block_on(departure.wait_in_line());
+                let mut patience = patience.unwrap_or_else(|| house.patience());
+                block_on(departure.wait_in_line(&mut patience));
                 let commit = departure.commit(Waiter::Thread);
                 let (bell, help) = (house.storage.bell(), || house.storage.help());
                 block_on_helping(commit, bell, help).map(drop)
@@ -119,32 +120,37 @@ impl Transaction {
     ///
     /// As for [`commit`](Self::commit).
     pub fn commit_async(self) -> impl Future<Output = Result<()>> + Send + 'static {
-        let committing = self.commit_for(None);
+        let committing = self.commit_for(None, None);
         async move {
-            match committing.await {
+            match committing.await.0 {
                 Ok(_) => Ok(()),
                 Err(failure) => Err(failure.error),
             }
         }
     }
 
-    /// Commits, and tells what a response must do with the cookie of `visitor`.
+    /// Commits, and tells what a response must do with the cookie of `visitor`. Waits no longer for turns than is
+    /// left of `patience`, or than the store allows; returns what is left then.
     pub(crate) fn commit_for(
         self,
         visitor: Option<SubjectId>,
-    ) -> impl Future<Output = Result<Ticket, Failure>> + Send + 'static {
+        patience: Option<Patience>,
+    ) -> impl Future<Output = (Result<Ticket, Failure>, Option<Patience>)> + Send + 'static {
         let departure = self.depart(visitor);
         async move {
-            match departure? {
+            match departure {
                 // In a box, so that this future, a part of every request's, is small.
-                Some(mut departure) => {
+                Ok(Some(mut departure)) => {
                     Box::pin(async move {
-                        departure.wait_in_line().await;
-                        departure.commit(Waiter::Task).await
+                        let allowed = || departure.ending.house.patience();
+                        let mut patience = patience.unwrap_or_else(allowed);
+                        departure.wait_in_line(&mut patience).await;
+                        (departure.commit(Waiter::Task).await, Some(patience))
                     })
                     .await
                 }
-                None => Ok(Ticket::Keep),
+                Ok(None) => (Ok(Ticket::Keep), patience),
+                Err(error) => (Err(error.into()), patience),
             }
         }
     }

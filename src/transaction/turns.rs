@@ -134,6 +134,7 @@ impl Turns {
             session,
             mode,
             wait,
+            since: None,
             place: Place::Outside,
         }
     }
@@ -236,6 +237,25 @@ impl Lines {
     }
 }
 
+/// For how long one may still wait for turns; all waits come out of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Patience(Duration);
+
+impl Patience {
+    pub(crate) fn new(wait: Duration) -> Self {
+        Self(wait)
+    }
+
+    /// Waits for a place in a line, if there is time left.
+    pub(crate) async fn spend(&mut self, line: impl FnOnce(Duration) -> Wait) -> Option<Turn> {
+        let mut wait = line(self.0);
+        let turn = (&mut wait).await;
+        let waited = wait.since.map(|since| since.elapsed());
+        self.0 = self.0.saturating_sub(waited.unwrap_or_default());
+        turn
+    }
+}
+
 /// The wait for a place: `Some` once it is granted, `None` if the time was over first. Dropping it
 /// leaves the line.
 pub(crate) struct Wait {
@@ -243,6 +263,8 @@ pub(crate) struct Wait {
     session: ClientKey,
     mode: Mode,
     wait: Duration,
+    /// When it began, if there was anything to wait for.
+    since: Option<Instant>,
     place: Place,
 }
 
@@ -256,7 +278,7 @@ impl Wait {
     fn join(&mut self, waker: &Waker) -> Poll<Option<Turn>> {
         let turns = self.turns.clone();
         let waker = waker.clone();
-        let deadline = Instant::now().checked_add(self.wait);
+        let now = Instant::now();
         let mut lines = turns.lock();
         let closed = lines.closed;
         let number = lines.next;
@@ -276,10 +298,11 @@ impl Wait {
             self.place = Place::Done;
             return Poll::Ready(None);
         }
+        self.since = Some(now);
         line.waiting.push_back(Waiter {
             number,
             mode: self.mode,
-            deadline,
+            deadline: now.checked_add(self.wait),
             waker: Some(waker),
         });
         self.place = Place::InLine(number);
@@ -432,6 +455,33 @@ mod tests {
         };
         let late = block_on(turns.hold(session(1), Duration::from_millis(1)));
         assert!(late.is_none());
+        turns.close();
+        keeper.join().unwrap();
+    }
+
+    // C6.2
+    #[test]
+    fn waits_share_what_time_there_is() {
+        let turns = Arc::new(Turns::default());
+        let mut patience = Patience::new(LONG);
+        let free = block_on(patience.spend(|left| turns.hold(session(1), left)));
+        assert_eq!(
+            patience,
+            Patience::new(LONG),
+            "there was nothing to wait for"
+        );
+        let keeper = {
+            let turns = turns.clone();
+            std::thread::spawn(move || turns.keep_deadlines())
+        };
+        patience = Patience::new(Duration::from_millis(1));
+        assert!(block_on(patience.spend(|left| turns.hold(session(1), left))).is_none());
+        assert_eq!(patience, Patience::new(Duration::ZERO));
+        // Nothing is left to wait with.
+        let mut again = Box::pin(patience.spend(|left| turns.pass(session(1), left)));
+        let nobody = &mut Context::from_waker(Waker::noop());
+        assert!(matches!(again.as_mut().poll(nobody), Poll::Ready(None)));
+        drop(free);
         turns.close();
         keeper.join().unwrap();
     }

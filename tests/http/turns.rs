@@ -1,0 +1,126 @@
+//! C2.10, C6.2: how long a request waits for turns, and who is told that waiting blocks a thread.
+
+use super::*;
+use axum::http::StatusCode;
+use axum::routing::any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Longer than any test.
+const LONG: Duration = Duration::from_secs(3600);
+
+fn patient() -> Store {
+    Store::builder().turn_wait(LONG).in_memory().unwrap()
+}
+
+/// C6.2
+#[tokio::test]
+async fn a_request_waits_once_and_no_longer_than_its_layer_says() {
+    let store = patient();
+    let app = site(SessionLayer::new(store.clone()));
+    let cookie = visitor(&app).await;
+    let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (enter, leave) = (Arc::clone(&entered), Arc::clone(&go));
+    let slow = move |_: Session| async move {
+        enter.notify_one();
+        leave.notified().await;
+    };
+    let slow = Router::new().route("/slow", any(slow));
+    let slow = slow.layer(SessionLayer::new(store.clone()));
+    let first = tokio::spawn(slow.oneshot(request("POST", "/slow", &cookie)));
+    entered.notified().await;
+    let hasty = SessionLayer::new(store).turn_wait(Duration::from_millis(1));
+    let hasty = site(hasty);
+    // At extraction and at commit; at commit only; at commit, and when it is run again.
+    for (method, found) in [("POST", "2"), ("GET", "3"), ("PUT", "4")] {
+        let counted = send(&hasty, request(method, "/count", &cookie));
+        let counted = tokio::time::timeout(Duration::from_secs(60), counted).await;
+        assert_eq!(text(counted.expect("it waits on")).await, found);
+    }
+    assert!(!first.is_finished());
+    go.notify_one();
+    assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::OK);
+}
+
+fn insert(store: &Store) -> Result<(), Error> {
+    let id = store.client_ids().issue();
+    store.transact(|txn| txn.session(&id)?.pkg(PACKAGE).insert("count", 1))
+}
+
+/// C2.10
+#[tokio::test]
+async fn a_handler_that_blocks_the_thread_of_the_runtime_is_warned_of_once() {
+    let warnings = Warnings::default();
+    let _logged = tracing::subscriber::set_default(warnings.clone());
+    let store = Store::in_memory().unwrap();
+    insert(&store).unwrap();
+    let elsewhere = store.clone();
+    let on_a_thread = move || async move {
+        let blocking = tokio::task::spawn_blocking(move || insert(&elsewhere));
+        blocking.await.unwrap()
+    };
+    let inside = store.clone();
+    let app = Router::new()
+        .route("/thread", any(on_a_thread))
+        .route("/block", any(move || async move { insert(&inside) }))
+        .layer(SessionLayer::new(store.clone()));
+    for (path, warned) in [("/thread", 0), ("/block", 1), ("/block", 1)] {
+        let response = send(&app, request("GET", path, "")).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(warnings.count(), warned, "{path}");
+    }
+}
+
+/// C2.10
+#[tokio::test]
+async fn a_closure_of_transact_async_that_blocks_is_warned_of() {
+    let warnings = Warnings::default();
+    let _logged = tracing::subscriber::set_default(warnings.clone());
+    let store = Store::in_memory().unwrap();
+    let nested = async |_| insert(&store);
+    store
+        .transact_async(|_| async { Ok::<_, Error>(()) })
+        .await
+        .unwrap();
+    assert_eq!(warnings.count(), 0);
+    store.transact_async(nested).await.unwrap();
+    assert_eq!(warnings.count(), 1);
+    // What comes after is no task any more.
+    let other = Store::in_memory().unwrap();
+    insert(&other).unwrap();
+    assert_eq!(warnings.count(), 1);
+}
+
+/// Counts warnings of the thread that it is set for.
+#[derive(Clone, Default)]
+struct Warnings(Arc<AtomicUsize>);
+
+impl Warnings {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
