@@ -119,9 +119,17 @@ pub(super) fn open_or_create(
     })
 }
 
-/// The location of a path.
+/// Where a path leads now.
 pub(super) fn location(path: &Path) -> Result<Location> {
-    Location::of(path).ok_or_else(|| {
+    let location = Location::of(path).map_err(|e| {
+        let what = if path.is_symlink() {
+            "this link leads to no file"
+        } else {
+            "the store's folder cannot be opened"
+        };
+        io_error(path, what, e)
+    })?;
+    location.ok_or_else(|| {
         if path.is_dir() {
             not_a_store(path, "it is a folder")
         } else {

@@ -1,0 +1,153 @@
+//! Where the files of a store are opened, made and named: a folder of the file system, or one of a
+//! harness's own. Knows nothing of what is in the files.
+
+#[cfg(not(unix))]
+#[path = "elsewhere.rs"]
+mod directory;
+#[cfg(unix)]
+#[path = "unix.rs"]
+mod directory;
+
+use super::file::Disk;
+use directory::Directory;
+use redb::backends::FileBackend;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A folder, with all that a store does in it. A change to its names survives a power loss once
+/// [`sync`](Self::sync) returned.
+#[allow(unreachable_pub, reason = "public for the fault harness alone")]
+pub trait Folder: fmt::Debug + Send + Sync {
+    /// A file that is there, for reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](io::ErrorKind::NotFound); [`IsADirectory`](io::ErrorKind::IsADirectory);
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) where it is no regular file.
+    fn open(&self, name: &OsStr) -> io::Result<Disk>;
+
+    /// A new, empty file without its lasting name.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    fn make(&self) -> io::Result<Box<dyn Made>>;
+
+    /// Takes a file's name away, and the file with it.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](io::ErrorKind::NotFound), and others of the file system.
+    fn remove(&self, name: &OsStr) -> io::Result<()>;
+
+    /// Gives a file another name, which no other one bears.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](io::ErrorKind::NotFound), [`AlreadyExists`](io::ErrorKind::AlreadyExists), and others
+    /// of the file system.
+    fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()>;
+
+    /// Makes what was done to the names in it last.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Whether a file bears other names as well, here or elsewhere, as far as the system tells.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    fn has_other_names(&self, name: &OsStr) -> io::Result<bool> {
+        let _ = name;
+        Ok(false)
+    }
+}
+
+/// A file that is being made; dropped, it is gone.
+#[allow(unreachable_pub, reason = "public for the fault harness alone")]
+pub trait Made {
+    /// The file.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    fn disk(&self) -> io::Result<Disk>;
+
+    /// Gives it its lasting name.
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists), where something bears that name.
+    fn publish(self: Box<Self>, name: &OsStr) -> io::Result<()>;
+}
+
+/// A name in a folder, which is found again whatever becomes of its path (C7.4).
+#[derive(Clone, Debug)]
+pub(crate) struct Location {
+    pub(super) folder: Arc<dyn Folder>,
+    pub(super) name: OsString,
+    /// Where it was when the path was resolved. For the errors.
+    pub(super) path: PathBuf,
+}
+
+impl Location {
+    /// Where a path leads now, links followed; the file itself need not be there. `None` where it names no
+    /// file.
+    pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
+        let resolved = match path.canonicalize() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err() => {
+                let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+                    return Ok(None);
+                };
+                let folder = match folder {
+                    folder if folder == Path::new("") => Path::new("."),
+                    folder => folder,
+                };
+                folder.canonicalize()?.join(name)
+            }
+            resolved => resolved?,
+        };
+        let (Some(folder), Some(name)) = (resolved.parent(), resolved.file_name()) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            folder: Arc::new(Directory::open(folder)?),
+            name: name.to_owned(),
+            path: resolved,
+        }))
+    }
+
+    /// A file beside this one.
+    pub(super) fn beside(&self, name: OsString) -> Self {
+        Self {
+            folder: self.folder.clone(),
+            path: self.path.with_file_name(&name),
+            name,
+        }
+    }
+
+    #[cfg(feature = "torture")]
+    pub(crate) fn within(folder: Arc<dyn Folder>, name: &str) -> Self {
+        Self {
+            folder,
+            name: name.into(),
+            path: name.into(),
+        }
+    }
+}
+
+/// A file that was opened.
+fn backend(file: File) -> io::Result<Disk> {
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let backend = FileBackend::new(file).map_err(io::Error::other)?;
+    Ok(Arc::new(backend))
+}

@@ -1,0 +1,215 @@
+//! A folder that is held open, so that it stays the same one when its path leads elsewhere: the process
+//! changed its working folder, the folder was moved, a link was switched.
+
+use super::{Disk, Folder, Made, backend};
+use crate::storage::redb::failure::random;
+use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, renameat, statat, unlinkat};
+use rustix::io::{Errno, retry_on_intr};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// For reading and writing, and not where a link leads: the path was resolved when the store was opened.
+const READ_WRITE: OFlags = OFlags::RDWR.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+#[derive(Debug)]
+pub(super) struct Directory(Arc<File>);
+
+impl Directory {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
+        Ok(Self(Arc::new(folder.into())))
+    }
+
+    fn is_there(&self, name: &OsStr) -> bool {
+        statat(&*self.0, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+}
+
+impl Folder for Directory {
+    fn open(&self, name: &OsStr) -> io::Result<Disk> {
+        let file = retry_on_intr(|| openat(&*self.0, name, READ_WRITE, Mode::empty()))?;
+        backend(file.into())
+    }
+
+    fn make(&self) -> io::Result<Box<dyn Made>> {
+        #[cfg(target_os = "linux")]
+        if let Some(made) = nameless::make(&self.0) {
+            return Ok(Box::new(made));
+        }
+        Ok(Box::new(Named::make(&self.0)?))
+    }
+
+    fn remove(&self, name: &OsStr) -> io::Result<()> {
+        Ok(unlinkat(&*self.0, name, AtFlags::empty())?)
+    }
+
+    fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        match rustix::fs::renameat_with(
+            &*self.0,
+            from,
+            &*self.0,
+            to,
+            rustix::fs::RenameFlags::NOREPLACE,
+        ) {
+            // Not on every file system.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+            renamed => return Ok(renamed?),
+        }
+        if self.is_there(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        Ok(renameat(&*self.0, from, &*self.0, to)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    fn has_other_names(&self, name: &OsStr) -> io::Result<bool> {
+        let stat = statat(&*self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(stat.st_nlink > 1)
+    }
+}
+
+/// A file under a temporary name, which a maker that is killed leaves behind.
+struct Named {
+    folder: Arc<File>,
+    name: OsString,
+}
+
+impl Named {
+    fn make(folder: &Arc<File>) -> io::Result<Self> {
+        // Not made of the store's name, which may be as long as the system allows.
+        let number = random().map_err(io::Error::other)?;
+        let name = format!(".cloakroom-{:016x}.new", u64::from_le_bytes(number));
+        let flags = READ_WRITE | OFlags::CREATE | OFlags::EXCL;
+        let mode = Mode::RUSR | Mode::WUSR;
+        retry_on_intr(|| openat(&**folder, &name, flags, mode))?;
+        Ok(Self {
+            folder: folder.clone(),
+            name: name.into(),
+        })
+    }
+}
+
+impl Made for Named {
+    fn disk(&self) -> io::Result<Disk> {
+        Directory(self.folder.clone()).open(&self.name)
+    }
+
+    fn publish(self: Box<Self>, name: &OsStr) -> io::Result<()> {
+        let folder = &*self.folder;
+        match linkat(folder, &self.name, folder, name, AtFlags::empty()) {
+            // Not every file system has links.
+            Err(error) if error != Errno::EXIST => {
+                Directory(self.folder.clone()).rename(&self.name, name)
+            }
+            linked => Ok(linked?),
+        }
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let _ = unlinkat(&*self.folder, &self.name, AtFlags::empty());
+    }
+}
+
+/// Files without a name, which go with their maker.
+#[cfg(target_os = "linux")]
+mod nameless {
+    use super::{Disk, Made, backend};
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
+    use std::ffi::OsStr;
+    use std::fs::{File, OpenOptions};
+    use std::io;
+    use std::os::fd::AsRawFd;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    struct Nameless(File, Arc<File>);
+
+    impl Nameless {
+        /// Where the system shows it as long as it is open.
+        fn path(&self) -> PathBuf {
+            format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+        }
+    }
+
+    /// `None` where the file system or the system cannot.
+    pub(super) fn make(folder: &Arc<File>) -> Option<impl Made + 'static> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = openat(&**folder, c".", flags, Mode::RUSR | Mode::WUSR).ok()?;
+        let made = Nameless(file.into(), folder.clone());
+        made.path().exists().then_some(made)
+    }
+
+    impl Made for Nameless {
+        fn disk(&self) -> io::Result<Disk> {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(self.path())?;
+            backend(file)
+        }
+
+        fn publish(self: Box<Self>, name: &OsStr) -> io::Result<()> {
+            let flags = AtFlags::SYMLINK_FOLLOW;
+            Ok(linkat(CWD, self.path(), &*self.1, name, flags)?)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    // C7.3: where the system gives no files without a name.
+    #[test]
+    fn a_file_under_a_temporary_name_takes_its_own_or_leaves_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Directory::open(place.path()).unwrap();
+        let names = || {
+            let entries = fs::read_dir(place.path()).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name());
+            names.collect::<Vec<_>>()
+        };
+        let make = |content: &[u8]| {
+            let made = Named::make(&directory.0).unwrap();
+            made.disk().unwrap().write(0, content).unwrap();
+            Box::new(made)
+        };
+        drop(make(b"dropped"));
+        assert!(names().is_empty());
+        make(b"first").publish("x".as_ref()).unwrap();
+        let error = make(b"second").publish("x".as_ref()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(names(), ["x"]);
+        assert_eq!(fs::read(place.path().join("x")).unwrap(), b"first");
+    }
+
+    // C7.4
+    #[test]
+    fn a_folder_that_was_moved_is_still_the_one_that_was_opened() {
+        let place = tempfile::tempdir().unwrap();
+        let [one, other] = ["one", "other"].map(|name| place.path().join(name));
+        fs::create_dir(&one).unwrap();
+        let directory = Directory::open(&one).unwrap();
+        fs::rename(&one, &other).unwrap();
+        fs::create_dir(&one).unwrap();
+        directory.make().unwrap().publish("x".as_ref()).unwrap();
+        directory.rename("x".as_ref(), "y".as_ref()).unwrap();
+        directory.sync().unwrap();
+        assert!(other.join("y").exists());
+        assert!(fs::read_dir(&one).unwrap().next().is_none());
+        directory.open("y".as_ref()).unwrap();
+        directory.remove("y".as_ref()).unwrap();
+        assert!(!other.join("y").exists());
+    }
+}
