@@ -86,9 +86,15 @@
 //! to a journal, and synced. Commits that wait at the same time share their sync.
 //!
 //! **Which files belong to a store?** One, while it is closed: copy and move that. While it is open, two files
-//! `NAME.journal-1` and `-2`, or `-3` and `-4`, lie beside it and hold what was committed lately; after a
-//! crash they belong to it, and the next opening brings them in. A file `NAME.journal-N.aside-M` was found there
-//! and belongs to another state of the store, as when an older copy of it was put back: it is never read again.
+//! `NAME.journal-1` and `-2`, or others with higher numbers, lie beside it and hold what was committed lately; after
+//! a crash they belong to it, and the next opening brings them in. Where the path is a symbolic link, `NAME` is that
+//! of the file which it leads to. An open store holds its folder and its files, whatever becomes of the path.
+//!
+//! **What is a file `NAME.journal-N.aside-M`?** One that was found there and belongs to another state of the store, as
+//! when an older copy of it was put back. It is never read again; where that other state comes back, the error says
+//! how to put its journal back. There are at most 20 for each `N`: beyond, the oldest is removed. Journals of other
+//! stores, whose file was moved away or removed, stay as they are, and a new store takes other names; remove them if
+//! their store is gone for good. After 2,000 pairs of them, no store opens there until some are removed.
 //!
 //! # Features
 //!

@@ -9,7 +9,7 @@
     reason = "tests"
 )]
 
-use cloakroom::{ClientId, Clock, Error, Store, StoreBuilder, Txn};
+use cloakroom::{ClientId, Clock, Error, ErrorKind, Store, StoreBuilder, Txn};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -237,5 +237,264 @@ fn a_store_killed_under_a_link_opens_by_its_own_path() {
     fs::remove_file(&link).unwrap();
     fs::remove_dir(&links).unwrap();
     let (killed, ids) = commit_twice(&store, place.path());
+    assert_whole(&killed, &ids);
+}
+
+/// The paths of the journals in a folder.
+fn journals(folder: &Path) -> Vec<PathBuf> {
+    let names = names(folder).into_iter();
+    let journals = names.filter(|name| name.contains(".journal-"));
+    journals.map(|name| folder.join(name)).collect()
+}
+
+/// Says so of one of these files.
+fn assert_names_one_of(error: &Error, files: &[PathBuf]) {
+    let text = error.to_string();
+    let named = |file: &PathBuf| text.contains(file.to_str().unwrap());
+    assert!(files.iter().any(named), "{text}");
+}
+
+// C7.4: the file alone is removed; its journals lie where the new store's would.
+#[test]
+fn a_journal_that_is_in_use_is_left_alone_and_gives_locked() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join(NAME);
+    let one = open(&path);
+    let (_, ids) = commit_twice(&one, place.path());
+    let removed = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let files = journals(place.path());
+    for _ in 0..2 {
+        let before = image(place.path());
+        let error = refused(&path);
+        assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+        assert_names_one_of(&error, &files);
+        assert!(image(place.path()) == before);
+        // A store that is there, and of which all this is none.
+        let other = place.path().join("other");
+        open(&other).close().unwrap();
+        fs::rename(&other, &path).unwrap();
+    }
+    // Nor is a copy of it another state of it.
+    fs::write(&path, removed).unwrap();
+    let error = refused(&path);
+    assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+    put(&one, &ids[0], 1);
+    let killed = image(place.path());
+    one.close().unwrap();
+    assert_eq!(names(place.path()), [NAME]);
+    assert_whole(&killed, &ids);
+}
+
+// C7.4: a new store makes its journals beside those of one whose file is gone, and that one may come back.
+#[test]
+fn journals_of_another_store_stay_where_they_are() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join(NAME);
+    let one = open(&path);
+    let (killed, ids) = commit_twice(&one, place.path());
+    drop(one);
+    let mut orphans = killed.clone();
+    orphans.remove(NAME);
+    let folder = restored(&orphans);
+    let path = folder.path().join(NAME);
+    for _ in 0..3 {
+        let other = open(&path);
+        let (killed, ids) = commit_twice(&other, folder.path());
+        assert_whole(&killed, &ids);
+        let all = image(folder.path());
+        assert!(orphans.iter().all(|(name, content)| all[name] == *content));
+        other.close().unwrap();
+        let mut left = image(folder.path());
+        left.remove(NAME);
+        assert!(left == orphans);
+    }
+    fs::write(&path, &killed[NAME]).unwrap();
+    let one = open(&path);
+    assert_eq!(get(&one, &ids[1]), Some(2));
+    one.close().unwrap();
+    assert_eq!(names(folder.path()), [NAME]);
+}
+
+// C7.4: what is no journal of this store's is not replaced.
+#[test]
+fn a_file_that_bears_the_name_of_a_journal_stays() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join(NAME);
+    for n in [1, 3, 4] {
+        let name = format!("{NAME}.journal-{n}");
+        fs::write(place.path().join(name), "notes").unwrap();
+    }
+    let mut before = image(place.path());
+    let store = open(&path);
+    let (killed, ids) = commit_twice(&store, place.path());
+    store.close().unwrap();
+    assert_whole(&killed, &ids);
+    let mut after = image(place.path());
+    after.remove(NAME);
+    before.remove(NAME);
+    assert!(after == before);
+}
+
+// C7.4
+#[test]
+fn a_store_has_no_name_that_a_journal_may_have() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("x");
+    for name in ["x.journal-3", "x.journal-3.aside-1"] {
+        let taken = place.path().join(name);
+        let error = refused(&taken);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert_names_one_of(&error, std::slice::from_ref(&taken));
+        // Of an earlier version.
+        open(&path).close().unwrap();
+        fs::rename(&path, &taken).unwrap();
+        assert_eq!(refused(&taken).kind(), ErrorKind::InvalidInput);
+        open(&path).close().unwrap();
+        assert_eq!(names(place.path()), ["x", name]);
+        fs::rename(&taken, &path).unwrap();
+        open(&path).close().unwrap();
+        let error = Store::builder().salvage(&path, &taken).map(drop);
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+}
+
+// C7.4: killed under one name and opened by the other, which has no journal beside it.
+#[test]
+fn a_store_that_was_killed_under_one_of_its_names_opens_by_that_one_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let [one, two] = ["1", "2"].map(|name| place.path().join(name));
+    fs::create_dir(&one).unwrap();
+    fs::create_dir(&two).unwrap();
+    for other in [two.join(NAME), one.join("other.redb")] {
+        let store = open(&one.join(NAME));
+        let (killed, ids) = commit_twice(&store, &one);
+        drop(store);
+        for (name, content) in &killed {
+            fs::write(one.join(name), content).unwrap();
+        }
+        fs::hard_link(one.join(NAME), &other).unwrap();
+        let before = (image(&one), image(&two));
+        let error = refused(&other);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert_names_one_of(&error, &[one.join(NAME)]);
+        assert!(before == (image(&one), image(&two)), "a file was changed");
+        let store = open(&one.join(NAME));
+        assert_eq!(get(&store, &ids[1]), Some(2));
+        assert_eq!(refused(&other).kind(), ErrorKind::Locked);
+        store.close().unwrap();
+        // Closed, it opens by each.
+        assert_eq!(get(&open(&other), &ids[1]), Some(2));
+        fs::remove_file(&other).unwrap();
+    }
+}
+
+// C7.4: without its journal it is damaged wherever it lies, but who reads that is told where it was.
+#[test]
+fn a_copy_without_its_journal_says_where_the_journal_lies() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join(NAME);
+    let store = open(&path);
+    let (killed, _) = commit_twice(&store, place.path());
+    let copy = place.path().join("copy");
+    fs::write(&copy, &killed[NAME]).unwrap();
+    let error = refused(&copy);
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert_names_one_of(&error, &[path]);
+}
+
+/// Does what the text of an error says is to be done.
+fn follow(error: &Error) {
+    let text = error.to_string();
+    for step in text.split(": ").flat_map(|part| part.split(", ")) {
+        if let Some(rest) = step.strip_prefix("rename ") {
+            let (from, to) = rest.split_once(" to ").unwrap();
+            assert!(!Path::new(to).exists(), "{text}");
+            fs::rename(from, to).unwrap();
+        } else if let Some(rest) = step.strip_prefix("move ") {
+            let path = rest.strip_suffix(" elsewhere").unwrap();
+            let elsewhere = tempfile::tempdir().unwrap().keep();
+            fs::rename(path, elsewhere.join("moved")).unwrap();
+        }
+    }
+}
+
+// C7.4: an older copy of a store is put in its place, and then the store itself again.
+#[test]
+fn a_store_whose_journals_were_set_aside_is_restored_as_its_error_says() {
+    for is_killed in [false, true] {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(NAME);
+        open(&path).close().unwrap();
+        let older = fs::read(&path).unwrap();
+        let store = open(&path);
+        let (killed, ids) = commit_twice(&store, place.path());
+        drop(store);
+        let folder = restored(&killed);
+        let path = folder.path().join(NAME);
+        fs::write(&path, older).unwrap();
+        let store = open(&path);
+        put(&store, &store.client_ids().issue(), 1);
+        // Its own journals lie there then.
+        let left = image(folder.path());
+        store.close().unwrap();
+        if is_killed {
+            for (name, content) in &left {
+                fs::write(folder.path().join(name), content).unwrap();
+            }
+        }
+        fs::write(&path, &killed[NAME]).unwrap();
+        let error = refused(&path);
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        follow(&error);
+        let store = open(&path);
+        let found = ids.each_ref().map(|id| get(&store, id));
+        assert_eq!(found, [Some(1), Some(2)]);
+    }
+}
+
+// C7.4: copies that are put back again and again leave no more files than so many, and the store opens.
+#[test]
+fn no_more_than_so_many_files_are_set_aside() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join(NAME);
+    let store = open(&path);
+    let id = store.client_ids().issue();
+    store.close().unwrap();
+    let older = fs::read(&path).unwrap();
+    let mut newest = Vec::new();
+    for n in 0..30 {
+        let store = open(&path);
+        put(&store, &id, n);
+        let killed = image(place.path());
+        store.close().unwrap();
+        newest = killed[&format!("{NAME}.journal-1")].clone();
+        for (name, content) in killed.iter().filter(|(name, _)| name.contains(".journal-")) {
+            fs::write(place.path().join(name), content).unwrap();
+        }
+        fs::write(&path, &older).unwrap();
+    }
+    open(&path).close().unwrap();
+    let left = image(place.path());
+    let asides: Vec<_> = left.keys().filter(|name| name.contains("aside")).collect();
+    assert!(asides.len() <= 40, "{asides:?}");
+    let last = left.get(&format!("{NAME}.journal-1.aside-20"));
+    assert!(last == Some(&newest), "the newest is kept");
+}
+
+// C7.4: each is killed and removed without its journals.
+#[test]
+fn a_file_may_be_removed_and_made_anew_very_often() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join(NAME);
+    for n in 1..=1005_u32 {
+        for file in [2 * n - 1, 2 * n] {
+            let name = format!("{NAME}.journal-{file}");
+            fs::write(place.path().join(name), "left by another store").unwrap();
+        }
+    }
+    let store = open(&path);
+    let (killed, ids) = commit_twice(&store, place.path());
+    store.close().unwrap();
     assert_whole(&killed, &ids);
 }

@@ -896,3 +896,30 @@ fn an_access_while_the_store_reopens_is_recorded() {
     let accessed = eventually(|| store.begin()?.session(&id)?.last_access());
     assert_eq!(accessed.unwrap(), clock.now());
 }
+
+// C7.4: what the journal holds is read where it is, whatever bears its names by then.
+#[test]
+fn a_store_whose_journals_were_replaced_comes_back_after_a_failed_sync() {
+    let prepared = prepare();
+    for leaves_others in [false, true] {
+        let (disk, store, id) = prepared.open();
+        put(&store, &id, 2).unwrap();
+        let folder = disk.folder();
+        for n in 1..=4 {
+            let name = format!("store.journal-{n}");
+            let renamed = folder.rename(name.as_ref(), format!("away-{n}").as_ref());
+            if renamed.is_ok() && leaves_others {
+                folder.make().unwrap().publish(name.as_ref()).unwrap();
+            }
+        }
+        disk.fail(fault(|call| call == Call::Sync, 0, 1, Failure::Error(EIO)));
+        let error = put(&store, &id, 3).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error:?}");
+        assert!(disk.heal());
+        let found = eventually(|| get(&store, &id));
+        assert!([2, 3].contains(&found), "{found}");
+        put(&store, &id, 4).unwrap();
+        store.close().unwrap();
+        assert_eq!(prepared.found_in(&disk), 4);
+    }
+}

@@ -26,6 +26,8 @@ pub(super) const COVERED: &str = "covered";
 pub(super) const REACHED: &str = "reached";
 /// The journal that belongs to the file.
 pub(super) const JOURNAL: &str = "journal";
+/// The path that the store was last opened by.
+pub(super) const OPENED_AS: &str = "opened-as";
 
 /// The file, and the containers in memory.
 pub(super) struct Databases {
@@ -207,6 +209,10 @@ pub(super) fn name_journal(txn: &Writing, named: Named) -> Result<()> {
 /// Says in the file how far the journal reaches at least.
 pub(super) fn put_reached(txn: &Writing, frame: u64) -> Result<()> {
     put_plain(txn, REACHED, frame)
+}
+
+pub(super) fn name_store(txn: &Writing, path: &str) -> Result<()> {
+    put_plain(txn, OPENED_AS, path.to_owned())
 }
 
 fn put_plain(txn: &Writing, key: &str, value: impl crate::storage::record::Plain) -> Result<()> {

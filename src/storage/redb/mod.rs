@@ -193,7 +193,11 @@ impl Engine {
         let memory = open::in_memory(options, &Arc::default())?;
         let largest = rules.journal.largest_file();
         let entered = failure::guarded_on(file, |file| {
-            open::enter(location, largest, file, &io, foreseen)
+            let mut known = open::Known {
+                foreseen,
+                held: None,
+            };
+            open::enter(location, largest, file, &io, &mut known)
         });
         let (file, entered) = entered.map_err(|e| {
             let _ = disk.close();

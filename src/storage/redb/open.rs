@@ -1,12 +1,14 @@
 //! Making, identifying, migrating and opening a store file (C7). Nothing here knows sessions.
 
 use super::bugs::Bugs;
-use super::checkpoint::{COVERED, JOURNAL, REACHED, name_journal, put_reached};
+use super::checkpoint::{
+    COVERED, JOURNAL, OPENED_AS, REACHED, name_journal, name_store, put_reached,
+};
 use super::failure::{self, Contained, Writing, guarded};
 use super::file::{Counted, Disk, Io, Rehearsal};
 use super::folder::Location;
 use super::inspect::{examine, inspect_file};
-use super::journal::{self, Extent, Journal, Named, Recovered};
+use super::journal::{self, Expected, Extent, Held, Journal, Named, Recovered};
 use super::migrate;
 use super::tables::{CONTAINERS, META, RETIRED};
 use super::unsynced::MOST;
@@ -87,8 +89,10 @@ pub(super) fn open_or_create(
     found: &mut dyn FnMut(Found),
 ) -> Result<(Disk, Database, Option<Foreseen>)> {
     let path = &location.path;
+    refuse_names_of_journals(location)?;
     let file = match location.folder.open(&location.name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            journal::none_in_use(location, 0).map_err(|e| at(path, e))?;
             // Where another process was quicker, what it made is opened, or found locked, like any other.
             make(location, options, |_| Ok(()))?;
             location
@@ -117,6 +121,19 @@ pub(super) fn open_or_create(
         // Not left to the end of the handle, which a process being started may share.
         let _ = file.close();
     })
+}
+
+/// A store of such a name would be in the way of another one's journal (C7.4).
+fn refuse_names_of_journals(location: &Location) -> Result<()> {
+    if journal::is_name_of_a_journal(&location.name) {
+        let why = "a store's file cannot have a name that ends as that of a journal does";
+        let path = location.path.display();
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("{path}: {why}"),
+        ));
+    }
+    Ok(())
 }
 
 /// Where a path leads now.
@@ -207,8 +224,7 @@ fn open_existing(
 
 /// What an opening will go on with, read before a byte is changed.
 pub(super) struct Foreseen {
-    named: Named,
-    extent: Extent,
+    expected: Expected,
     recovered: Recovered,
 }
 
@@ -240,6 +256,8 @@ fn identify(
     }
     let foreseen = identified?;
     examine(file)?;
+    let named = foreseen.as_ref().map_or(0, |f| f.expected.named.pair);
+    journal::none_in_use(store, named)?;
     Ok(foreseen)
 }
 
@@ -262,16 +280,15 @@ fn rehearse(store: &Location, file: Disk, options: OpenOptionsOf) -> Result<Opti
 
 /// Reads all that [`enter`] will read, in a file of the current format.
 fn foresee(store: &Location, database: &Database) -> Result<Foreseen> {
-    let (id, named, extent) = journal_of(database)?;
+    let expected = journal_of(database)?;
     let txn = reading(database)?;
     own(&*Contained::new(
         txn.open_table(META).map_err(failure::table)?,
     ))?;
     containers(database)?;
-    let recovered = journal::read(store, id, &named, extent)?;
+    let recovered = journal::read(store, &expected, None)?;
     Ok(Foreseen {
-        named,
-        extent,
+        expected,
         recovered,
     })
 }
@@ -283,6 +300,7 @@ pub(super) fn make<T>(
     options: OpenOptionsOf,
     fill: impl FnOnce(&Database) -> Result<T>,
 ) -> Result<Option<T>> {
+    refuse_names_of_journals(location)?;
     let Location { folder, name, path } = location;
     let failed = |e: io::Error| io_error(path, "the store cannot be made", e);
     let made = folder.make().map_err(failed)?;
@@ -315,6 +333,15 @@ pub(super) struct Entered {
     pub(super) recovered: Recovered,
 }
 
+/// Where [`enter`] finds what the journal holds.
+#[derive(Default)]
+pub(super) struct Known {
+    /// What was read before.
+    pub(super) foreseen: Option<Foreseen>,
+    /// The files of the journal of an opening, after a failure of this process.
+    pub(super) held: Option<(Named, [Held; 2])>,
+}
+
 /// Reads what the file says of itself and what its journal holds beyond it, makes a new journal with that,
 /// and counts this opening.
 pub(super) fn enter(
@@ -322,9 +349,9 @@ pub(super) fn enter(
     largest: u64,
     database: &Database,
     io: &Arc<Io>,
-    foreseen: Option<Foreseen>,
+    known: &mut Known,
 ) -> Result<Entered> {
-    let (id, named, extent) = journal_of(database)?;
+    let mut expected = journal_of(database)?;
     let Some(store) = store else {
         let identity = count_opening(database, None)?;
         return Ok(Entered {
@@ -333,36 +360,42 @@ pub(super) fn enter(
             recovered: Recovered::default(),
         });
     };
-    let recovered = match foreseen {
-        Some(foreseen) if (foreseen.named, foreseen.extent) == (named, extent) => {
-            foreseen.recovered
-        }
-        _ => journal::read(store, id, &named, extent)?,
+    // A commit of unknown outcome may have named the next one, which holds all that this one does.
+    known.held.take_if(|(named, _)| *named != expected.named);
+    let recovered = match known.foreseen.take() {
+        Some(foreseen) if foreseen.expected == expected => foreseen.recovered,
+        _ => journal::read(store, &expected, known.held.as_ref().map(|(_, held)| held))?,
     };
-    journal::left_over(store, id, &named, recovered.last, named.other_pair())?;
-    let (journal, newly_named) = Journal::make(store, id, &recovered, largest, io, &named)?;
-    let identity = count_opening(database, Some((newly_named, recovered.last)))?;
-    // Those that cannot be removed now are next time.
-    if let Err(error) = journal::left_over(store, id, &newly_named, recovered.last, named.pair) {
+    let last = recovered.last;
+    let pair = journal::make_room(store, &expected, last)?;
+    let (journal, named) = Journal::make(store, &expected, &recovered, largest, io, pair)?;
+    let identity = count_opening(database, Some((named, last, store)))?;
+    // Not needed any more. Those that cannot be removed now are next time.
+    known.held = None;
+    let before = std::mem::replace(&mut expected.named, named);
+    if let Err(error) = journal::clear(store, &expected, last, before.pair) {
         tracing::warn!(%error, "the files of the journal before are left");
     }
     Ok(Entered {
         identity,
-        journal: Some((journal, newly_named)),
+        journal: Some((journal, named)),
         recovered,
     })
 }
 
-/// The store's identity, the journal that belongs to the file, and what that has of it.
-fn journal_of(database: &Database) -> Result<([u8; 16], Named, Extent)> {
+/// The store's identity, and what the file says of the journal that belongs to it.
+fn journal_of(database: &Database) -> Result<Expected> {
     let txn = reading(database)?;
     let meta = Contained::new(txn.open_table(META).map_err(failure::table)?);
-    let named = Named::from_wire(plain(&*meta, JOURNAL)?);
-    let extent = Extent {
-        covered: plain(&*meta, COVERED)?,
-        reached: plain_if_there(&*meta, REACHED)?.unwrap_or_default(),
-    };
-    Ok((plain(&*meta, "identity")?, named, extent))
+    Ok(Expected {
+        store: plain(&*meta, "identity")?,
+        named: Named::from_wire(plain(&*meta, JOURNAL)?),
+        extent: Extent {
+            covered: plain(&*meta, COVERED)?,
+            reached: plain_if_there(&*meta, REACHED)?.unwrap_or_default(),
+        },
+        opened_as: plain_if_there(&*meta, OPENED_AS)?,
+    })
 }
 
 fn reading(database: &Database) -> Result<Contained<ReadTransaction>> {
@@ -370,12 +403,16 @@ fn reading(database: &Database) -> Result<Contained<ReadTransaction>> {
     txn.map_err(failure::transaction)
 }
 
-/// Counts this opening, whose journal reaches a frame.
-fn count_opening(database: &Database, journal: Option<(Named, u64)>) -> Result<Identity> {
+/// Counts this opening of the store at a location, whose journal reaches a frame.
+fn count_opening(
+    database: &Database,
+    journal: Option<(Named, u64, &Location)>,
+) -> Result<Identity> {
     let txn = begin_durable(database)?;
-    if let Some((named, last)) = journal {
+    if let Some((named, last, store)) = journal {
         name_journal(&txn, named)?;
         put_reached(&txn, last)?;
+        name_store(&txn, &store.path.to_string_lossy())?;
     }
     let identity = {
         let mut meta = txn.open_table(META).map_err(failure::table)?;

@@ -16,7 +16,7 @@ use super::group::{Besides, Group, Written};
 use super::journal::{Failed, Journal, Named, Recovered};
 use super::keeper::{Keeper, Task};
 use super::layers::{Layers, Readers};
-use super::open::{Entered, OpenOptionsOf};
+use super::open::{Entered, Known, OpenOptionsOf};
 use super::queue::{CommitJob, Job, gone, reopening};
 use super::snapshot::RedbSnapshot;
 use super::{JournalRules, Shared, Tally, touches};
@@ -136,6 +136,8 @@ pub(super) struct Committer {
     is_broken: bool,
     /// None where there is no file, or after a failure of its own.
     journal: Option<(Journal, Named)>,
+    /// What is left of it then.
+    known: Known,
     /// A checkpoint that failed, and when to try it again.
     unfinished: Option<(Checkpoint, Instant)>,
     retry: Duration,
@@ -187,6 +189,7 @@ impl Committer {
             newest: None,
             is_broken: false,
             journal: None,
+            known: Known::default(),
             unfinished: None,
             retry: FIRST_RETRY,
             drained: 0,

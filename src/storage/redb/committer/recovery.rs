@@ -48,7 +48,9 @@ impl Committer {
         }
         self.begun = None;
         self.unfinished = None;
-        self.journal = None;
+        if let Some((journal, named)) = self.journal.take() {
+            self.known.held = Some((named, journal.into_held()));
+        }
     }
 
     /// Opens the files again, with bounded back-off; false if the store is closing instead.
@@ -83,7 +85,7 @@ impl Committer {
     }
 
     fn try_reopen(&mut self) -> Result<()> {
-        let places = &self.places;
+        let (places, known) = (&self.places, &mut self.known);
         let file = open::reopen(&places.file, self.options, &self.shared.io)?;
         let memory = open::reopen(
             &places.memory,
@@ -103,7 +105,7 @@ impl Committer {
             }
             let location = places.location.as_ref();
             let io = &self.shared.io;
-            let enter = || open::enter(location, largest, &databases.file, io, None);
+            let enter = || open::enter(location, largest, &databases.file, io, known);
             let entered = recovers.then(enter).transpose()?;
             Ok((entered, databases.readers()?))
         })?;
@@ -131,7 +133,7 @@ impl Committer {
         self.shared.closed.store(true, Ordering::Release);
         let closing = self.last_checkpoints();
         let databases = self.databases.take();
-        let named = self.journal.take().map(|(_, named)| named);
+        let journal = self.journal.take();
         self.lose_databases();
         let closed = match (databases, closing) {
             (Some(databases), Some(checkpoints)) => {
@@ -149,8 +151,11 @@ impl Committer {
             }
             _ => Err(reopening()),
         };
+        // Let go before the store is, so that the next opening finds them free, and to be removed.
+        self.known.held = None;
+        let named = journal.map(|(_, named)| named);
         if let (Ok(()), Some(store), Some(named)) = (&closed, &self.places.location, named)
-            && let Err(error) = journal::remove(store, named.pair)
+            && let Err(error) = journal::remove(store, &named)
         {
             tracing::warn!(%error, "the files of the journal are left");
         }

@@ -2,6 +2,7 @@
 //! that a sync has nothing but bytes to sync.
 
 use super::frame::{self, HEADERS, Header, START, aligned};
+use super::held::Held;
 use super::recovery::Recovered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::failure::{self, guarded, random};
@@ -179,6 +180,7 @@ impl File {
 pub(super) struct Making<'a> {
     made: Box<dyn Made>,
     location: &'a Location,
+    held: Held,
     file: File,
 }
 
@@ -191,9 +193,9 @@ impl<'a> Making<'a> {
     ) -> Result<Self> {
         let cannot = |e| io_error(&location.path, "the journal cannot be made", e);
         let made = location.folder.make().map_err(cannot)?;
-        let disk = made.disk().map_err(cannot)?;
+        let held = Held::lock(location, made.disk().map_err(cannot)?)?;
         let mut file = File {
-            disk,
+            disk: held.disk().clone(),
             io: io.clone(),
             whose,
             salt: u64::from_le_bytes(random()?),
@@ -209,6 +211,7 @@ impl<'a> Making<'a> {
         Ok(Self {
             made,
             location,
+            held,
             file,
         })
     }
@@ -227,12 +230,12 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    pub(super) fn publish(mut self) -> Result<File> {
+    pub(super) fn publish(mut self) -> Result<(File, Held)> {
         self.file.write_header(|_| Ok(()))?;
         self.file.sync()?;
         let published = self.made.publish(&self.location.name);
         published.map_err(|e| io_error(&self.location.path, "the journal cannot be named", e))?;
-        Ok(self.file)
+        Ok((self.file, self.held))
     }
 }
 

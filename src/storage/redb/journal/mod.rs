@@ -3,13 +3,17 @@
 
 mod file;
 mod frame;
+mod held;
+mod leftover;
 mod recovery;
 mod salvage;
 #[cfg(feature = "torture")]
 pub(crate) mod torture;
 
 pub(super) use file::{Failed, File};
-pub(super) use recovery::{FrameRows, Recovered, left_over, read, remove};
+pub(super) use held::Held;
+pub(super) use leftover::{clear, make_room, none_in_use, remove};
+pub(super) use recovery::{Expected, FrameRows, Recovered, read};
 pub(super) use salvage::{Known, salvage};
 
 use super::failure::random;
@@ -17,7 +21,7 @@ use super::file::Io;
 use super::folder::Location;
 use super::generation::{Home, Row};
 use crate::error::Result;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::hash::Hasher;
 use std::sync::Arc;
 use twox_hash::XxHash3_64;
@@ -29,14 +33,14 @@ pub(super) struct Named {
     pub(super) opening: [u8; 16],
     /// The opening before: all that its files held is in those of this one.
     pub(super) previous: [u8; 16],
-    /// Which two of the four names they bear.
-    pub(super) pair: u8,
+    /// Which two names they bear: the lowest that were free.
+    pub(super) pair: u16,
     /// Whether they are needed: the store was not closed.
     pub(super) is_open: bool,
 }
 
 /// How [`Named`] is stored.
-type Wire = ([u8; 16], [u8; 16], u8, bool);
+type Wire = ([u8; 16], [u8; 16], u16, bool);
 
 impl Named {
     pub(super) fn from_wire((opening, previous, pair, is_open): Wire) -> Self {
@@ -50,11 +54,6 @@ impl Named {
 
     pub(super) fn to_wire(self) -> Wire {
         (self.opening, self.previous, self.pair, self.is_open)
-    }
-
-    /// The names that this journal does not bear.
-    pub(super) fn other_pair(&self) -> u8 {
-        1 - (self.pair & 1)
     }
 }
 
@@ -71,20 +70,40 @@ pub(super) struct Extent {
 /// A name longer than this gets no suffix: a file system takes 255 bytes at most.
 const LONGEST_NAME: usize = 200;
 
-/// The names of a pair of journal files. The next opening uses the other pair, so that the one before is
+/// So many pairs of names there are for the journal of one store, should those of others bear the first ones.
+const MOST_PAIRS: u16 = 2000;
+/// What every name of a journal has before its number.
+const INFIX: &str = ".journal-";
+/// What the name of one that was set aside has behind that, before a number of its own.
+const ASIDE: &str = ".aside-";
+
+/// Whether a file of this name may be taken for a journal of another store.
+pub(super) fn is_name_of_a_journal(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else {
+        // A lossy one has the same end.
+        return is_name_of_a_journal(OsStr::new(&*name.to_string_lossy()));
+    };
+    let is_number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
+    name.rsplit_once(INFIX).is_some_and(|(_, rest)| {
+        let (number, aside) = rest.split_once(ASIDE).unwrap_or((rest, "1"));
+        is_number(number) && is_number(aside)
+    })
+}
+
+/// The names of a pair of journal files. The next opening uses another pair, so that the one before is
 /// whole until redb names the new one.
-fn names(store: &Location, pair: u8) -> [Location; 2] {
+fn names(store: &Location, pair: u16) -> [Location; 2] {
     [1, 2].map(|n| {
-        let number = 2 * (pair & 1) + n;
+        let number = 2 * u32::from(pair) + n;
         let name = if store.name.len() <= LONGEST_NAME {
             let mut name = store.name.clone();
-            name.push(format!(".journal-{number}"));
+            name.push(format!("{INFIX}{number}"));
             name
         } else {
             let mut hasher = XxHash3_64::with_seed(0);
             hasher.write(store.name.as_encoded_bytes());
             OsString::from(format!(
-                ".cloakroom-{:016x}.journal-{number}",
+                ".cloakroom-{:016x}{INFIX}{number}",
                 hasher.finish()
             ))
         };
@@ -101,45 +120,52 @@ pub(super) struct Journal {
     away: u64,
     /// The number of the next frame.
     next: u64,
+    /// Both, wherever they are.
+    held: [Held; 2],
 }
 
 impl Journal {
-    /// Makes the two files of an opening, the first with all that was recovered, and names them. They
-    /// count once redb names them.
+    /// Makes the two files of an opening, the first with all that was recovered, and gives them a pair of names
+    /// that are free. They count once redb names them.
     pub(super) fn make(
         store: &Location,
-        identity: [u8; 16],
+        expected: &Expected,
         recovered: &Recovered,
         largest: u64,
         io: &Arc<Io>,
-        before: &Named,
+        pair: u16,
     ) -> Result<(Self, Named)> {
         let opening = random()?;
-        let pair = before.other_pair();
         let [first, second] = names(store, pair);
         let whose = file::Whose {
-            store: identity,
+            store: expected.store,
             opening,
         };
-        let mut active = file::Making::new(&first, whose, largest, io)?;
-        active.copy(recovered)?;
-        let active = active.publish()?;
-        let spare = file::Making::new(&second, whose, largest, io)?.publish()?;
+        let mut making = file::Making::new(&first, whose, largest, io)?;
+        making.copy(recovered)?;
+        let (active, one) = making.publish()?;
+        let (spare, other) = file::Making::new(&second, whose, largest, io)?.publish()?;
         first.sync_folder()?;
         let journal = Self {
             active,
             spare: Some(spare),
             away: 0,
             next: recovered.last + 1,
+            held: [one, other],
         };
         io.note_frame(recovered.last);
         let named = Named {
             opening,
-            previous: before.opening,
+            previous: expected.named.opening,
             pair,
             is_open: true,
         };
         Ok((journal, named))
+    }
+
+    /// Its files, to be read again after a failure: by now others may bear their names.
+    pub(super) fn into_held(self) -> [Held; 2] {
+        self.held
     }
 
     /// Appends a group's rows, and syncs them: they are durable, or it failed.
@@ -183,5 +209,38 @@ impl Journal {
     /// Takes back a file whose frames are in redb.
     pub(super) fn give_back(&mut self, file: File) {
         self.spare = Some(file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // C7.4
+    #[test]
+    fn the_names_of_journals_are_known() {
+        let is = |name: &str| is_name_of_a_journal(OsStr::new(name));
+        for name in [
+            "x.journal-1",
+            "x.journal-3999",
+            ".journal-1",
+            "x.journal-1.journal-2",
+            "x.journal-1.aside-16",
+        ] {
+            assert!(is(name), "{name}");
+        }
+        for name in [
+            "x",
+            "x.journal",
+            "x.journal-",
+            "x.journal-1x",
+            "x.journal-one",
+            "journal-1",
+            "x.journal-1.redb",
+            "x.journal-1.aside-",
+            "x.journal-1.aside-y",
+        ] {
+            assert!(!is(name), "{name}");
+        }
     }
 }

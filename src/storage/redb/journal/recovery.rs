@@ -1,16 +1,13 @@
-//! What the journal of a store that was not closed holds beyond redb, and what to do with files beside a
-//! store that redb does not name.
+//! What the journal of a store that was not closed holds beyond redb, and what is said where it is missing.
 
 use super::file::start_of;
 use super::frame::{Frame, Header, START, scan};
+use super::held::Held;
+use super::leftover::asides;
 use super::{Extent, Named, names};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::redb::file::Disk;
 use crate::storage::redb::folder::Location;
-use crate::storage::redb::open::io_error;
 use bytes::Bytes;
-use std::ffi::OsString;
-use std::io;
 
 /// The rows of a frame as they lie in it.
 pub(in crate::storage::redb) type FrameRows = Vec<(Bytes, Option<Bytes>)>;
@@ -24,48 +21,43 @@ pub(in crate::storage::redb) struct Recovered {
     pub(in crate::storage::redb) last: u64,
 }
 
-/// So many files that were set aside may lie beside a store.
-const MOST_ASIDE: usize = 1000;
+/// What the store's file says of the journal that belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::storage::redb) struct Expected {
+    /// The store's identity.
+    pub(in crate::storage::redb) store: [u8; 16],
+    pub(in crate::storage::redb) named: Named,
+    pub(in crate::storage::redb) extent: Extent,
+    /// The path that the store was last opened by, where it says.
+    pub(in crate::storage::redb) opened_as: Option<String>,
+}
 
-struct Read {
-    header: Header,
+pub(super) struct Read {
     bytes: Bytes,
-    frames: Vec<Frame>,
-    behind: Vec<Frame>,
+    /// How long it was at least when its header was written.
+    len: u64,
+    pub(super) frames: Vec<Frame>,
+    pub(super) behind: Vec<Frame>,
 }
 
-/// Opens a file and reads its header; `None` where there is none.
-fn open_file(location: &Location) -> Result<Option<(Disk, Result<Header>)>> {
-    let disk = match location.folder.open(&location.name) {
-        Ok(disk) => disk,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(io_error(&location.path, "the journal cannot be opened", e)),
-    };
-    let header = Header::of(&start_of(&disk, START)?);
-    let header = header.map_err(|e| e.of_file(&location.path, ErrorKind::Corrupt));
-    Ok(Some((disk, header)))
-}
-
-/// Reads a file; `None` where there is none.
-fn read_file(location: &Location) -> Result<Option<Read>> {
-    let Some((disk, header)) = open_file(location)? else {
-        return Ok(None);
-    };
-    Ok(Some(read_rest(location, &disk, header?)?))
+/// Reads the header of a file.
+pub(super) fn header_of(held: &Held) -> Result<Header> {
+    let header = Header::of(&start_of(held.disk(), START)?);
+    header.map_err(|e| e.of_file(&held.location().path, ErrorKind::Corrupt))
 }
 
 /// Reads the frames of a file.
-fn read_rest(location: &Location, disk: &Disk, header: Header) -> Result<Read> {
-    let bytes = Bytes::from(start_of(disk, u64::MAX)?);
-    let scanned = scan(&bytes, &header);
+pub(super) fn read_rest(held: &Held, header: &Header) -> Result<Read> {
+    let bytes = Bytes::from(start_of(held.disk(), u64::MAX)?);
+    let scanned = scan(&bytes, header);
     if scanned.torn && scanned.behind.is_empty() {
         // Of a power loss, as a rule; nobody was told that it is durable then.
-        let journal = location.path.display();
+        let journal = held.location().path.display();
         tracing::warn!(%journal, "the journal ends in a group that is not whole, which is cut off");
     }
     Ok(Read {
-        header,
         bytes,
+        len: header.len,
         frames: scanned.frames,
         behind: scanned.behind,
     })
@@ -76,38 +68,38 @@ pub(super) fn corrupt(location: &Location, why: impl std::fmt::Display) -> Error
     Error::new(ErrorKind::Corrupt, why)
 }
 
-/// Reads what the journal holds beyond redb.
+/// Reads what the journal holds beyond what redb holds: from the files that are held, or those that bear its
+/// names.
 pub(in crate::storage::redb) fn read(
     store: &Location,
-    identity: [u8; 16],
-    named: &Named,
-    Extent { covered, reached }: Extent,
+    expected: &Expected,
+    held: Option<&[Held; 2]>,
 ) -> Result<Recovered> {
+    let Extent { covered, reached } = expected.extent;
     let mut recovered = Recovered {
         frames: Vec::new(),
         last: covered,
     };
-    if !named.is_open {
+    if !expected.named.is_open {
         return Ok(recovered);
     }
     let mut files = Vec::new();
-    for location in names(store, named.pair) {
-        let missing = "this journal of the store is missing; it may hold commits that the store's file \
-                       does not hold yet";
-        let read = read_file(&location)?.ok_or_else(|| corrupt(&location, missing))?;
-        if (read.header.store, read.header.opening) != (identity, named.opening) {
-            let why = "this journal belongs to another store or another state of it, and the one that \
-                       belongs here is missing";
-            return Err(corrupt(&location, why));
+    match held {
+        Some(held) => {
+            for held in held {
+                files.push((held.location().clone(), read_rest(held, &header_of(held)?)?));
+            }
         }
+        None => files.extend(read_named(store, expected)?),
+    }
+    for (location, read) in &files {
         let len = read.bytes.len() as u64;
-        if len < read.header.len {
-            return Err(corrupt(&location, cut_short(len, read.header.len)));
+        if len < read.len {
+            return Err(corrupt(location, cut_short(len, read.len)));
         }
         if !read.behind.is_empty() {
-            return Err(corrupt(&location, "a part of the journal is damaged"));
+            return Err(corrupt(location, "a part of the journal is damaged"));
         }
-        files.push((location, read));
     }
     // The first frame of a file that was begun later has the higher number.
     files.sort_by_key(|(_, read)| read.frames.first().map(|frame| frame.number));
@@ -145,71 +137,89 @@ pub(super) fn cut_short(len: u64, before: u64) -> String {
     format!("the journal was cut short: it has {len} bytes, and had {before}")
 }
 
-/// Takes files that redb does not name out of the way of `pair`: those of which all is in the store, up to
-/// frame `last`, are removed, others get another name.
-pub(in crate::storage::redb) fn left_over(
-    store: &Location,
-    identity: [u8; 16],
-    named: &Named,
-    last: u64,
-    pair: u8,
-) -> Result<()> {
-    for location in names(store, pair) {
-        let Some((disk, header)) = open_file(&location)? else {
+/// Reads the files that bear the journal's names.
+fn read_named(store: &Location, expected: &Expected) -> Result<Vec<(Location, Read)>> {
+    let mut files = Vec::new();
+    let mut lacking = Vec::new();
+    for location in names(store, expected.named.pair) {
+        let Some(held) = Held::open(&location)? else {
+            lacking.push((location, Lacking::Missing));
             continue;
         };
-        let is_useless = match header {
-            Ok(header) if header.store != identity => false,
-            Ok(header) if header.opening == named.previous => true,
-            Ok(header) if header.opening == named.opening && !named.is_open => true,
-            Ok(header) => {
-                // Made, but never named: what is in it was copied from what is still there.
-                let in_store = header.copied.min(last);
-                let read = read_rest(&location, &disk, header)?;
-                let mut frames = read.frames.iter().chain(&read.behind);
-                frames.all(|frame| frame.number <= in_store)
-            }
-            Err(_) => false,
-        };
-        if is_useless {
-            remove_file(&location)?;
+        let header = header_of(&held)?;
+        if (header.store, header.opening) == (expected.store, expected.named.opening) {
+            files.push((location, read_rest(&held, &header)?));
         } else {
-            set_aside(&location)?;
+            lacking.push((location, Lacking::Replaced));
         }
     }
-    Ok(())
-}
-
-fn remove_file(location: &Location) -> Result<()> {
-    match location.folder.remove(&location.name) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(
-            &location.path,
-            "the old journal cannot be removed",
-            e,
-        )),
-        _ => Ok(()),
+    match lacking.first() {
+        Some((location, how)) => Err(lacks(store, expected, location, *how, &lacking)),
+        None => Ok(files),
     }
 }
 
-fn set_aside(location: &Location) -> Result<()> {
-    let cannot = |e| io_error(&location.path, "the journal cannot be set aside", e);
-    for n in 1..=MOST_ASIDE {
-        let mut name: OsString = location.name.clone();
-        name.push(format!(".aside-{n}"));
-        match location.folder.rename(&location.name, &name) {
-            Ok(()) => {
-                let (journal, name) = (location.path.display(), name.display());
-                tracing::warn!(%journal, %name, "a journal that does not belong to the store was set aside");
-                return Ok(());
-            }
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(cannot(e)),
+/// What is in the place of a file of the journal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lacking {
+    Missing,
+    Replaced,
+}
+
+/// Says what is missing, and what is known of where it may be.
+fn lacks(
+    store: &Location,
+    expected: &Expected,
+    first: &Location,
+    how: Lacking,
+    all: &[(Location, Lacking)],
+) -> Error {
+    let opened_as = expected.opened_as.as_deref();
+    let opened_as = opened_as.filter(|path| *path != store.path.to_string_lossy());
+    let mut why = match how {
+        Lacking::Missing => {
+            "this journal of the store is missing; it may hold commits that the store's file does not hold yet"
+        }
+        Lacking::Replaced => {
+            "this journal belongs to another store or another state of it, and the one that belongs here is missing"
         }
     }
-    Err(cannot(io::ErrorKind::AlreadyExists.into()))
+    .to_owned();
+    let put_back = put_back(expected, all);
+    if !put_back.is_empty() {
+        why += &format!(". It was set aside: {put_back}, and open the store again");
+    } else if let Some(path) = opened_as {
+        why += &format!(
+            ". The store was last opened as {path} and not closed: its journal lies there, beside that name"
+        );
+        if store.folder.has_other_names(&store.name).unwrap_or(false) {
+            // Nothing is lost: it lies beside the other name.
+            why += ". The file bears that name as well; open it by that one";
+            return Error::new(ErrorKind::InvalidInput, why)
+                .of_file(&first.path, ErrorKind::InvalidInput);
+        }
+    }
+    corrupt(first, why)
 }
 
-/// Removes the files of a pair that is not needed any more.
-pub(in crate::storage::redb) fn remove(store: &Location, pair: u8) -> Result<()> {
-    names(store, pair).iter().try_for_each(remove_file)
+/// How the files that were set aside get their names back.
+fn put_back(expected: &Expected, lacking: &[(Location, Lacking)]) -> String {
+    let belongs = |location: &Location| {
+        let held = Held::open(location).ok().flatten()?;
+        let header = header_of(&held).ok()?;
+        let its = (header.store, header.opening);
+        (its == (expected.store, expected.named.opening)).then_some(())
+    };
+    let mut steps = Vec::new();
+    for (location, how) in lacking {
+        let Some(aside) = asides(location).find(|aside| belongs(aside).is_some()) else {
+            continue;
+        };
+        let (from, to) = (aside.path.display(), location.path.display());
+        if *how == Lacking::Replaced {
+            steps.push(format!("move {to} elsewhere"));
+        }
+        steps.push(format!("rename {from} to {to}"));
+    }
+    steps.join(", ")
 }

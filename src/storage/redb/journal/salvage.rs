@@ -2,7 +2,7 @@
 
 use super::frame::{Frame, Header, scan, scan_for_any};
 use super::recovery::{FrameRows, corrupt, cut_short};
-use super::{Named, names};
+use super::{MOST_PAIRS, Named, names};
 use crate::error::{Error, Result};
 use crate::storage::redb::folder::Location;
 use crate::storage::redb::open::io_error;
@@ -28,14 +28,20 @@ pub(in crate::storage::redb) fn salvage(
     known: Known,
     lost: &mut dyn FnMut(Error),
 ) -> Result<Vec<FrameRows>> {
-    let pairs: &[u8] = match known.named {
+    let pairs = match known.named {
         Some(named) if !named.is_open => return Ok(Vec::new()),
-        Some(named) => &[named.pair],
-        None => &[0, 1],
+        Some(named) => named.pair..named.pair + 1,
+        None => 0..MOST_PAIRS,
     };
+    let is_there = |pair: u16| {
+        names(store, pair)
+            .iter()
+            .any(|journal| journal.path.exists())
+    };
+    let pairs = pairs.take_while(|pair| known.named.is_some() || *pair < 2 || is_there(*pair));
     let mut whose = known.store;
     let mut files = Vec::new();
-    for location in pairs.iter().flat_map(|pair| names(store, *pair)) {
+    for location in pairs.flat_map(|pair| names(store, pair)) {
         match read(&location)? {
             Some(bytes) => files.extend(Salvaged::new(location, bytes, &known, &mut whose, lost)),
             None if known.named.is_some() => lost(corrupt(&location, "this journal is missing")),

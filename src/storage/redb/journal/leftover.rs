@@ -1,0 +1,270 @@
+//! What to do with journals beside a store that redb does not name. What is none of this store's, or is in
+//! use, stays as it is (C7.4).
+
+use super::frame::Header;
+use super::held::Held;
+use super::recovery::{Expected, header_of, read_rest};
+use super::{ASIDE, MOST_PAIRS, Named, names};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::redb::folder::Location;
+use crate::storage::redb::open::io_error;
+use std::ffi::OsString;
+use std::io;
+
+/// So many files that were set aside lie beside a store at most, for each name of a journal. Beyond, the oldest
+/// goes.
+const MOST_ASIDE: usize = 20;
+
+/// What a file is to a store that does not name it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// All that is in it is in the store.
+    Useless,
+    /// Of another state of the store.
+    Missed,
+    /// Of another store, or its header cannot be read.
+    Foreign,
+}
+
+/// Refuses to go on where a journal that the store may meet is in use.
+pub(in crate::storage::redb) fn none_in_use(store: &Location, named: u16) -> Result<()> {
+    each_pair(store, named, |_, files| {
+        let mut any = false;
+        for location in files {
+            any |= Held::is_free(&location)?;
+        }
+        Ok(any)
+    })
+}
+
+/// Visits the pairs of names up to the first behind `named` that nothing bears.
+fn each_pair(
+    store: &Location,
+    named: u16,
+    mut visit: impl FnMut(u16, [Location; 2]) -> Result<bool>,
+) -> Result<()> {
+    for pair in 0..MOST_PAIRS {
+        let any = visit(pair, names(store, pair))?;
+        if !any && pair > named {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Finds a pair of names for the files of an opening. What bears such a name and is this store's, although redb
+/// does not name it, goes out of the way: those of which all is in the store, up to frame `last`, are removed,
+/// others get another name.
+pub(in crate::storage::redb) fn make_room(
+    store: &Location,
+    expected: &Expected,
+    last: u64,
+) -> Result<u16> {
+    let named = &expected.named;
+    let mut free = None;
+    let mut foreign = Vec::new();
+    each_pair(store, named.pair, |pair, files| {
+        if named.is_open && pair == named.pair {
+            return Ok(true);
+        }
+        let mut is_free = pair != named.pair;
+        let left = left_of(files, expected, last)?;
+        for (location, left, _) in &left {
+            match left {
+                Left::Useless => remove_file(location)?,
+                Left::Missed => set_aside(location, expected.store)?,
+                Left::Foreign => {
+                    is_free = false;
+                    foreign.push(location.path.clone());
+                }
+            }
+        }
+        if is_free {
+            free.get_or_insert(pair);
+        }
+        Ok(!left.is_empty())
+    })?;
+    if let Some(first) = foreign.first() {
+        let (journal, others) = (first.display(), foreign.len() - 1);
+        tracing::warn!(
+            %journal,
+            others,
+            "journals of other stores lie here, which are left as they are; remove those whose store is gone"
+        );
+    }
+    free.ok_or_else(|| {
+        let first = foreign.first().unwrap_or(&store.path);
+        let why = format!(
+            "journals of other stores bear all {} names that this store's may have; remove those whose store \
+             is gone",
+            2 * MOST_PAIRS
+        );
+        io_error(first, &why, io::ErrorKind::AlreadyExists.into())
+    })
+}
+
+/// Removes the files of the journal that was named before, of which all was copied.
+pub(in crate::storage::redb) fn clear(
+    store: &Location,
+    expected: &Expected,
+    last: u64,
+    pair: u16,
+) -> Result<()> {
+    for (location, left, _) in &left_of(names(store, pair), expected, last)? {
+        if *left == Left::Useless {
+            remove_file(location)?;
+        }
+    }
+    Ok(())
+}
+
+/// What bears a pair of names, locked. The two files of one opening are of use together only.
+fn left_of(
+    files: [Location; 2],
+    expected: &Expected,
+    last: u64,
+) -> Result<Vec<(Location, Left, Held)>> {
+    let mut all = Vec::new();
+    let mut missed = Vec::new();
+    for location in files {
+        let Some(held) = Held::open(&location)? else {
+            continue;
+        };
+        let header = match header_of(&held) {
+            Err(e) if e.kind() == ErrorKind::Corrupt => None,
+            header => Some(header?),
+        };
+        let left = match &header {
+            Some(header) if header.store == expected.store => left(&held, header, expected, last)?,
+            _ => Left::Foreign,
+        };
+        let opening = header.map(|header| header.opening);
+        if left == Left::Missed {
+            missed.extend(opening);
+        }
+        all.push((location, left, held, opening));
+    }
+    let all = all.into_iter().map(|(location, left, held, opening)| {
+        let is_missed = left != Left::Foreign && opening.is_some_and(|o| missed.contains(&o));
+        let left = if is_missed { Left::Missed } else { left };
+        (location, left, held)
+    });
+    Ok(all.collect())
+}
+
+/// What a file of this store's is to it.
+fn left(held: &Held, header: &Header, expected: &Expected, last: u64) -> Result<Left> {
+    let named = &expected.named;
+    let is_useless = if header.opening == named.opening {
+        !named.is_open
+    } else {
+        // Made, but never named: what is in it was copied from what is still there.
+        header.opening == named.previous || all_is_in_store(held, header, last)?
+    };
+    Ok(if is_useless {
+        Left::Useless
+    } else {
+        Left::Missed
+    })
+}
+
+fn all_is_in_store(held: &Held, header: &Header, last: u64) -> Result<bool> {
+    let in_store = header.copied.min(last);
+    let read = read_rest(held, header)?;
+    let mut frames = read.frames.iter().chain(&read.behind);
+    Ok(frames.all(|frame| frame.number <= in_store))
+}
+
+/// Removes a file whose lock is held.
+fn remove_file(location: &Location) -> Result<()> {
+    match location.folder.remove(&location.name) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(
+            &location.path,
+            "the old journal cannot be removed",
+            e,
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The names that a journal which is set aside may get.
+pub(super) fn asides(location: &Location) -> impl Iterator<Item = Location> {
+    (1..=MOST_ASIDE).map(|n| {
+        let mut name: OsString = location.name.clone();
+        name.push(format!("{ASIDE}{n}"));
+        location.beside(name)
+    })
+}
+
+/// Gives a file whose lock is held another name.
+fn set_aside(location: &Location, store: [u8; 16]) -> Result<()> {
+    if rename_to_any(location, asides(location))? {
+        return Ok(());
+    }
+    // All names are taken: the oldest of this store's files goes, and the others take a place each.
+    let mut own = Vec::new();
+    for aside in asides(location) {
+        if let Some(held) = Held::open(&aside)?
+            && header_of(&held).is_ok_and(|header| header.store == store)
+        {
+            own.push(aside);
+        }
+    }
+    if let Some(oldest) = own.first() {
+        let journal = oldest.path.display();
+        tracing::warn!(%journal, "too many journals were set aside here; the oldest is removed");
+        remove_file(oldest)?;
+    }
+    for places in own.windows(2) {
+        if let [to, from] = places {
+            rename_to_any(from, [to.clone()])?;
+        }
+    }
+    if rename_to_any(location, own.into_iter().last())? {
+        return Ok(());
+    }
+    let why = format!(
+        "the journal cannot be set aside: {MOST_ASIDE} files bear the names for that; remove those that no store needs"
+    );
+    Err(io_error(
+        &location.path,
+        &why,
+        io::ErrorKind::AlreadyExists.into(),
+    ))
+}
+
+/// Tells whether one of the names was free.
+fn rename_to_any(location: &Location, to: impl IntoIterator<Item = Location>) -> Result<bool> {
+    for to in to {
+        match location.folder.rename(&location.name, &to.name) {
+            Ok(()) => {
+                let (journal, name) = (location.path.display(), to.name.display());
+                tracing::warn!(%journal, %name, "a journal that the store does not name was set aside");
+                return Ok(true);
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => {
+                let what = "the journal cannot be set aside";
+                return Err(io_error(&location.path, what, e));
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Removes the files of a journal that is not needed any more. What bears their names by now and is something
+/// else stays.
+pub(in crate::storage::redb) fn remove(store: &Location, named: &Named) -> Result<()> {
+    for location in names(store, named.pair) {
+        let Some(held) = Held::open(&location)? else {
+            continue;
+        };
+        if header_of(&held)?.opening != named.opening {
+            let why = "another one bears the name of this store's journal by now";
+            let why = format!("{}: {why}", location.path.display());
+            return Err(Error::new(ErrorKind::Io, why));
+        }
+        remove_file(&location)?;
+    }
+    Ok(())
+}
