@@ -361,6 +361,108 @@ fn sixty_four_packages_are_allowed_and_one_more_is_not() {
     txn.commit().unwrap();
 }
 
+/// A package of keys `0` to `keys - 1` in a store in `folder` that allows as many.
+fn with_keys(folder: &Path, keys: usize) -> ClientId {
+    let store = Store::builder().max_keys(keys).open(folder.join("store"));
+    let store = store.unwrap();
+    let id = store.client_ids().issue();
+    let txn = store.begin().unwrap();
+    let app = pkg(&txn, &id, "app");
+    for n in 0..keys {
+        app.insert(&n.to_string(), n).unwrap();
+    }
+    txn.commit().unwrap();
+    store.close().unwrap();
+    id
+}
+
+// C5.3
+#[test]
+fn a_thousand_and_twenty_four_keys_are_allowed_and_one_more_is_not() {
+    let store = in_memory();
+    let id = store.client_ids().issue();
+    let fill = |from: usize, to: usize| {
+        let txn = store.begin().unwrap();
+        for n in from..to {
+            pkg(&txn, &id, "app").insert(&n.to_string(), n).unwrap();
+        }
+        txn.commit()
+    };
+    let error = fill(0, 1025).unwrap_err();
+    assert_eq!(sizes(&error), (1025, 1024));
+    fill(0, 1024).unwrap();
+    let error = fill(1024, 1026).unwrap_err();
+    assert_eq!(sizes(&error), (1026, 1024));
+    assert_eq!(error.package(), Some("app"));
+    assert_eq!(error.container(), Some(""));
+    let error = fill(1, 1026).unwrap_err();
+    assert_eq!(sizes(&error), (1026, 1024));
+    // In place of another one it may come.
+    let txn = store.begin().unwrap();
+    assert!(pkg(&txn, &id, "app").remove("7").unwrap());
+    pkg(&txn, &id, "app").add("one-more", 1).unwrap();
+    txn.commit().unwrap();
+}
+
+// C5.3
+#[test]
+fn keys_that_become_too_many_by_merging_are_refused() {
+    let store = Store::builder().max_keys(2).in_memory().unwrap();
+    let id = stored(&store, 0);
+    let [one, two] = [store.begin().unwrap(), store.begin().unwrap()];
+    pkg(&one, &id, "app").insert("one", 1).unwrap();
+    pkg(&two, &id, "app").insert("two", 2).unwrap();
+    one.commit().unwrap();
+    assert_eq!(sizes(&two.commit().unwrap_err()), (3, 2));
+    assert_eq!(get::<i64>(&store, &id, "app", "two").unwrap(), None);
+}
+
+// C5.3
+#[test]
+fn a_package_with_more_keys_than_allowed_now_may_change_and_shrink_but_not_grow() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let id = with_keys(folder.path(), 9);
+    let store = Store::builder()
+        .max_keys(4)
+        .open(folder.path().join("store"));
+    let store = store.unwrap();
+    assert_eq!(get(&store, &id, "app", "8").unwrap(), Some(8));
+    let change = |change: &dyn Fn(&PkgData)| {
+        let txn = store.begin().unwrap();
+        change(&pkg(&txn, &id, "app"));
+        txn.commit()
+    };
+    let all = |app: &PkgData| {
+        for n in 0..9 {
+            app.insert(&n.to_string(), n + 1).unwrap();
+        }
+    };
+    let more = |app: &PkgData| app.insert("more", 1).unwrap();
+    let fewer = |app: &PkgData| assert!(app.remove("0").unwrap());
+    change(&all).unwrap();
+    assert_eq!(sizes(&change(&more).unwrap_err()), (10, 4));
+    let one_for_two = |app: &PkgData| {
+        app.remove("1").unwrap();
+        app.remove("2").unwrap();
+        app.insert("more", 1).unwrap();
+    };
+    change(&one_for_two).unwrap();
+    change(&fewer).unwrap();
+    let error = change(&|app| app.insert("0", 0).unwrap()).unwrap_err();
+    assert_eq!(sizes(&error), (8, 4));
+    // A login carries it over.
+    let txn = store.begin().unwrap();
+    let new = txn.session(&id).unwrap().rotate().unwrap();
+    txn.commit().unwrap();
+    let txn = store.begin().unwrap();
+    assert_eq!(pkg(&txn, &new, "app").len().unwrap(), 7);
+    pkg(&txn, &new, "app").clear().unwrap();
+    for n in 0..4 {
+        pkg(&txn, &new, "app").insert(&n.to_string(), n).unwrap();
+    }
+    txn.commit().unwrap();
+}
+
 // C5.3: the order in which a transaction made its changes does not matter.
 #[test]
 fn packages_are_counted_after_all_changes() {

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The rows as the writer sees them now. It is told what was read as of [`ChangeSet::as_of`], so that it need not
 /// look where nothing can have changed since.
@@ -126,7 +127,26 @@ struct Room<'a> {
     packages: BTreeMap<Arc<str>, Content>,
 }
 
-type Content = BTreeMap<Arc<str>, Bytes>;
+/// What a package holds after the merge.
+struct Content {
+    /// The row that stays but for what is written; none of a package that is new or was cleared.
+    old: Option<PackageRow>,
+    /// The keys that change, sorted.
+    writes: Vec<(Arc<str>, Option<Bytes>)>,
+    /// How many keys there are now, and how many there were.
+    len: usize,
+    was: usize,
+}
+
+impl Content {
+    /// Whether what was added is within the limit, when everything is merged (C5.3).
+    fn check_count(&self, limits: &Limits) -> Result<()> {
+        if self.len > limits.keys && self.len > self.was {
+            return Err(too_many_keys(self.len, limits));
+        }
+        Ok(())
+    }
+}
 
 impl<'a> Room<'a> {
     fn new(seen: &'a Seen, stored: Option<SessionRow>) -> Self {
@@ -153,6 +173,22 @@ impl<'a> Room<'a> {
             changed: false,
             packages: BTreeMap::new(),
         }
+    }
+
+    /// Enters the packages in the session's list that were computed here, or takes them out of it.
+    fn list_packages(&mut self) {
+        let Some(row) = &mut self.row else { return };
+        let mut computed = self.packages.iter();
+        if computed.all(|(package, content)| row.has(package) == (content.len > 0)) {
+            return;
+        }
+        let others = row.packages.iter();
+        let others = others.filter(|package| !self.packages.contains_key(*package));
+        let there = self.packages.iter().filter(|(_, content)| content.len > 0);
+        let mut packages: Vec<_> = others.chain(there.map(|(name, _)| name)).cloned().collect();
+        packages.sort_unstable();
+        row.packages = packages.into();
+        self.changed = true;
     }
 
     fn came_or_went(&self) -> bool {
@@ -207,6 +243,8 @@ impl<R: Rows> Merge<'_, R> {
             let stored = stored.map_err(|e| e.in_container(&*seen.place.name))?;
             rooms.push(Room::new(seen, stored));
         }
+        // So that the room of each package is found among many.
+        rooms.sort_by_key(|room| room.seen.place.id);
         if change.end == End::Swept {
             return self.sweep(change.client, &rooms);
         }
@@ -226,8 +264,13 @@ impl<R: Rows> Merge<'_, R> {
             }
             self.check_not_refused(change.client)?;
         }
+        let inherited = rooms.iter().find_map(|r| r.row.as_ref());
+        let mut inherited = inherited.map(|row| (row.timeout, row.owner.clone()));
         for package in &change.packages {
-            self.package(change, &mut rooms, package)?;
+            self.package(change, &mut rooms, package, &mut inherited)?;
+        }
+        for room in &mut rooms {
+            room.list_packages();
         }
         if !self.stale.is_empty() {
             return Ok(());
@@ -277,44 +320,32 @@ impl<R: Rows> Merge<'_, R> {
         change: &ClientChange,
         rooms: &mut [Room<'_>],
         package: &PackageChange,
+        inherited: &mut Option<(Option<Duration>, Option<Arc<str>>)>,
     ) -> Result<()> {
         let named = |e: Error| {
             e.in_container(&*package.place.name)
                 .in_package(&*package.package)
         };
-        let client = change.client;
-        let inherited = rooms
-            .iter()
-            .find_map(|r| r.row.as_ref())
-            .map(|row| (row.timeout, row.owner.clone()));
-        let Some(room) = rooms
-            .iter_mut()
-            .find(|room| room.seen.place.id == package.place.id)
-        else {
+        let at = rooms.binary_search_by_key(&package.place.id, |room| room.seen.place.id);
+        let Some(room) = at.ok().and_then(|at| rooms.get_mut(at)) else {
             return Err(named(conflict("the container is gone")));
         };
         let (name, read) = (&package.package, package.observed.row.as_ref());
-        let old = stored_package(self.rows, room, client, name, read).map_err(named)?;
+        let old = stored_package(self.rows, room, change.client, name, read).map_err(named)?;
         validate(&package.observed, old.as_ref()).map_err(named)?;
         if !package.writes() {
             return Ok(());
         }
-        let content = merge_keys(package, old.as_ref(), &mut self.stale).map_err(named)?;
-        let unchanged = match &old {
-            Some(old) => content
-                .iter()
-                .map(|(k, v)| (&**k, v.clone()))
-                .eq(old.iter()),
-            None => content.is_empty(),
-        };
-        if unchanged {
+        let content = merge_keys(package, old, &mut self.stale).map_err(named)?;
+        let Some(content) = content else {
             return Ok(());
-        }
+        };
+        content.check_count(&self.set.limits).map_err(named)?;
         if room.row.is_none() {
             if inherited.is_none() {
                 self.check_founder(change)?;
             }
-            let (timeout, owner) = inherited.unwrap_or_default();
+            let (timeout, owner) = inherited.get_or_insert_default().clone();
             room.row = Some(SessionRow {
                 created: self.set.now,
                 last_access: self.set.now,
@@ -325,10 +356,6 @@ impl<R: Rows> Merge<'_, R> {
             });
             room.changed = true;
         }
-        let Some(row) = &mut room.row else {
-            return Ok(());
-        };
-        room.changed |= list_package(row, &package.package, !content.is_empty());
         room.packages.insert(package.package.clone(), content);
         Ok(())
     }
@@ -382,11 +409,11 @@ impl<R: Rows> Merge<'_, R> {
         content: &Content,
     ) -> Result<()> {
         let key = package_key(place.id, client, package);
-        let row = if content.is_empty() {
+        let row = if content.len == 0 {
             None
         } else {
-            let entries = content.iter().map(|(k, v)| (&**k, &**v));
-            let row = PackageRow::encode(&key, self.version, entries)?;
+            let written = (content.len, &*content.writes);
+            let row = PackageRow::rebuild(content.old.as_ref(), &key, self.version, written)?;
             check_size(&self.set.limits, place, package, row.len())?;
             Some(row)
         };
@@ -410,17 +437,21 @@ impl<R: Rows> Merge<'_, R> {
             return Err(conflict("the new id was used before it was valid"));
         }
         for package in row.packages.iter() {
-            let content = match room.packages.get(package) {
-                Some(content) => content.clone(),
-                None => stored_package(self.rows, room, from, package, None)
-                    .map_err(|e| {
-                        e.in_container(&*room.seen.place.name)
-                            .in_package(&**package)
-                    })?
-                    .map(|row| content_of(&row))
-                    .unwrap_or_default(),
-            };
-            self.put_package(&room.seen.place, to, package, &content)?;
+            let place = &room.seen.place;
+            if let Some(content) = room.packages.get(package) {
+                self.put_package(place, to, package, content)?;
+                continue;
+            }
+            let named = |e: Error| e.in_container(&*place.name).in_package(&**package);
+            let old = stored_package(self.rows, room, from, package, None).map_err(named)?;
+            let old = old.ok_or_else(|| named(lost_package()))?;
+            let key = package_key(place.id, to, package);
+            let record = PackageRow::rebuild(Some(&old), &key, self.version, (old.len(), &[]))?;
+            self.writes.packages.push(PackageWrite {
+                container: place.id,
+                key,
+                row: Some(record),
+            });
         }
         self.writes.sessions.push(SessionWrite {
             container: room.seen.place.id,
@@ -495,10 +526,6 @@ pub(crate) fn lost_package() -> Error {
     )
 }
 
-fn content_of(row: &PackageRow) -> Content {
-    row.iter().map(|(k, v)| (Arc::from(k), v)).collect()
-}
-
 /// Whether every key that was read still holds what was read (C2.7).
 fn validate(observed: &Observed, current: Option<&PackageRow>) -> Result<()> {
     match (&observed.row, current) {
@@ -517,34 +544,64 @@ fn validate(observed: &Observed, current: Option<&PackageRow>) -> Result<()> {
             }
         }
         Keys::Some(keys) => {
-            let get = |row: Option<&PackageRow>, key: &str| row.and_then(|row| row.get(key));
-            for key in keys {
-                if get(observed.row.as_ref(), key) != get(current, key) {
-                    return Err(conflict("the value was changed meanwhile").at_key(&**key));
-                }
+            if let Some(key) = changed_key(observed.row.as_ref(), current, keys) {
+                return Err(conflict("the value was changed meanwhile").at_key(key));
             }
         }
     }
     Ok(())
 }
 
+/// The first of some keys, which are sorted, whose values in two rows differ. Looks at the keys or at the rows,
+/// whichever are fewer: who reads very many keys that are not there does not hold others up.
+fn changed_key<'a>(
+    one: Option<&'a PackageRow>,
+    other: Option<&'a PackageRow>,
+    keys: &'a [Arc<str>],
+) -> Option<&'a str> {
+    let len = |row: Option<&PackageRow>| row.map_or(0, PackageRow::len);
+    if keys.len() > len(one) + len(other) {
+        let is_read = |key: &str| keys.binary_search_by(|read| (**read).cmp(key)).is_ok();
+        return PackageRow::first_difference(one, other, is_read);
+    }
+    let get = |row: Option<&PackageRow>, key: &str| row.and_then(|row| row.get(key));
+    let mut keys = keys.iter().map(|key| &**key);
+    keys.find(|key| {
+        crate::steps::count(1);
+        get(one, key) != get(other, key)
+    })
+}
+
+/// What a package holds with its changes; none if that is what it held before.
 fn merge_keys(
     package: &PackageChange,
-    old: Option<&PackageRow>,
+    old: Option<PackageRow>,
     stale: &mut Vec<StaleCommute>,
-) -> Result<Content> {
-    let mut content = old.map(content_of).unwrap_or_default();
-    if package.clear {
-        content.clear();
-    }
+) -> Result<Option<Content>> {
+    let was = old.as_ref().map_or(0, PackageRow::len);
+    let stays = old.as_ref().filter(|_| !package.clear);
+    let mut len = if package.clear { 0 } else { was };
+    let mut writes = Vec::with_capacity(package.keys.len());
     for (key, change) in &package.keys {
-        let current = content.get(key).cloned();
-        match merge_key(change, current, stale).map_err(|e| e.at_key(&**key))? {
-            Some(value) => content.insert(key.clone(), value),
-            None => content.remove(key),
-        };
+        let before = stays.and_then(|row| row.get(key));
+        let after = merge_key(change, before.clone(), stale).map_err(|e| e.at_key(&**key))?;
+        if before != after {
+            len = len + usize::from(after.is_some()) - usize::from(before.is_some());
+            writes.push((key.clone(), after));
+        }
     }
-    Ok(content)
+    let is_changed = match &old {
+        Some(old) if package.clear => {
+            len != was || writes.iter().any(|(key, value)| old.get(key) != *value)
+        }
+        _ => !writes.is_empty(),
+    };
+    Ok(is_changed.then(|| Content {
+        old: old.filter(|_| !package.clear),
+        writes,
+        len,
+        was,
+    }))
 }
 
 /// The value of a key after its change, given the value that is current before it.
@@ -592,23 +649,15 @@ fn attributes(row: &mut SessionRow, change: &ClientChange, seen: &Seen) -> bool 
     *row != before
 }
 
-/// Enters a package in the session's list, or takes it out; tells whether the list changed.
-fn list_package(row: &mut SessionRow, package: &Arc<str>, present: bool) -> bool {
-    let mut packages = row.packages.to_vec();
-    match (packages.binary_search(package), present) {
-        (Err(at), true) => packages.insert(at, package.clone()),
-        (Ok(at), false) => drop(packages.remove(at)),
-        _ => return false,
-    }
-    row.packages = packages.into();
-    true
-}
-
 fn too_large(what: &str, size: usize, limit: usize, unit: &str) -> Error {
     Error::new(
         ErrorKind::TooLarge,
         format!("{what}: {size}{unit}, of {limit}{unit} at most"),
     )
+}
+
+pub(crate) fn too_many_keys(keys: usize, limits: &Limits) -> Error {
+    too_large("the package has too many keys", keys, limits.keys, "")
 }
 
 /// Whether the record of a package is within its limit (C5.3).

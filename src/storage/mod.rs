@@ -61,8 +61,6 @@ pub(crate) trait Snapshot: Send + Sync {
     fn load(&self, client: ClientKey) -> Option<Loading>;
     /// The number of that commit.
     fn number(&self) -> u64;
-    /// Rows of later commits than this one are in memory, where whoever commits finds them at once.
-    fn base(&self) -> u64;
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>>;
     fn package(
         &self,
@@ -299,6 +297,8 @@ pub(crate) struct Limits {
     pub(crate) name: usize,
     pub(crate) package: usize,
     pub(crate) packages: usize,
+    /// Of one package.
+    pub(crate) keys: usize,
 }
 
 /// What a transaction saw of one client and wants changed.

@@ -134,10 +134,15 @@ impl<'a> Parts<'a> {
     }
 
     /// Where in the record the next bytes are, if the payload begins at `start` there.
-    fn next_bytes(&mut self, start: usize) -> Result<Range<usize>> {
-        let bytes: &[u8] = self.next()?;
-        let end = start + self.at;
-        Ok(end - bytes.len()..end)
+    fn next_bytes(&mut self, start: usize) -> Result<Range<u32>> {
+        let rest = self.payload.get(self.at..).unwrap_or_default();
+        let too_short = || corrupt(self.kind, "it is too short");
+        let (len, used) = length(rest).ok_or_else(too_short)?;
+        let end = used.checked_add(len).filter(|end| *end <= rest.len());
+        let end = self.at + end.ok_or_else(too_short)?;
+        self.at = end;
+        let place = |at: usize| u32::try_from(start + at).map_err(|_| too_long(self.kind));
+        Ok(place(end - len)?..place(end)?)
     }
 
     /// How many parts follow; each takes a byte at least, so that a damaged number of them reserves no
@@ -157,9 +162,26 @@ impl<'a> Parts<'a> {
         if self.is_at_end() {
             Ok(())
         } else {
-            Err(corrupt(self.kind, "it is too long"))
+            Err(too_long(self.kind))
         }
     }
+}
+
+fn too_long(kind: Kind) -> Error {
+    corrupt(kind, "it is too long")
+}
+
+/// A length as bincode writes it, and how many bytes that takes: packages consist of many.
+fn length(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (first, rest) = bytes.split_first()?;
+    let (len, used) = match first {
+        0..=250 => (u64::from(*first), 0),
+        251 => (u16::from_le_bytes(*rest.first_chunk()?).into(), 2),
+        252 => (u32::from_le_bytes(*rest.first_chunk()?).into(), 4),
+        253 => (u64::from_le_bytes(*rest.first_chunk()?), 8),
+        254.. => return None,
+    };
+    Some((usize::try_from(len).ok()?, 1 + used))
 }
 
 /// `count` parts in one allocation, or the first error.
@@ -329,39 +351,78 @@ pub(crate) fn whole_millis(d: Duration) -> Duration {
 pub(crate) struct PackageRow {
     pub(crate) version: u64,
     bytes: Bytes,
+    /// Where in the record the first entry begins.
+    start: usize,
     entries: Arc<[Entry]>,
 }
 
+/// Where in the record a key and its value are.
 #[derive(Clone, Debug, Default)]
 struct Entry {
-    key: Range<usize>,
-    value: Range<usize>,
+    key: Range<u32>,
+    value: Range<u32>,
 }
+
+/// What becomes of some keys of a package, sorted; `None` removes one.
+pub(crate) type KeyWrites = [(Arc<str>, Option<Bytes>)];
 
 impl PackageRow {
     /// The number of bytes that the record of `entries` takes; what the package limit counts (C5.3).
+    #[cfg(any(test, feature = "torture"))]
     pub(crate) fn encode<'a>(
         key: &[u8],
         version: u64,
         entries: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<Vec<u8>> {
         let mut out = vec![FORMAT];
-        let mut put =
-            |part: &mut dyn FnMut(&mut Vec<u8>) -> Result<usize, bincode::error::EncodeError>| {
-                part(&mut out).map_err(|e| {
-                    Error::new(ErrorKind::InvalidInput, "a package cannot be encoded")
-                        .with_source(e)
-                })
-            };
-        put(&mut |out| {
-            bincode::encode_into_std_write((version, entries.len() as u64), out, config())
-        })?;
+        put(&mut out, (version, entries.len() as u64))?;
         for entry in entries {
-            put(&mut |out| bincode::encode_into_std_write(entry, out, config()))?;
+            put(&mut out, entry)?;
         }
         let sum = checksum(Kind::Package, key, &out);
         out.extend_from_slice(&sum);
         Ok(out)
+    }
+
+    /// The record at `key` of what `old` holds, but for the keys that are written, and how many bytes it takes: what
+    /// the package limit counts (C5.3). What lies between those keys is copied as it is.
+    pub(crate) fn rebuild(
+        old: Option<&Self>,
+        key: &[u8],
+        version: u64,
+        (count, writes): (usize, &KeyWrites),
+    ) -> Result<Vec<u8>> {
+        let value_len = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+        let written = writes
+            .iter()
+            .map(|(key, value)| key.len() + value_len(value) + 10);
+        let more = written.sum::<usize>() + 32;
+        let mut out = Vec::with_capacity(old.map_or(0, |old| old.bytes.len()) + more);
+        out.push(FORMAT);
+        put(&mut out, (version, count as u64))?;
+        let mut rest = old.map(Self::whole).unwrap_or_default();
+        for (name, value) in writes {
+            crate::steps::count(1);
+            let before = rest.take_before(name);
+            out.extend_from_slice(before);
+            if let Some(value) = value {
+                put(&mut out, (&**name, &**value))?;
+            }
+        }
+        out.extend_from_slice(rest.bytes());
+        let sum = checksum(Kind::Package, key, &out);
+        out.extend_from_slice(&sum);
+        Ok(out)
+    }
+
+    fn whole(&self) -> Rest<'_> {
+        let last = self.entries.last();
+        Rest {
+            row: Some(self),
+            at: 0,
+            from: self.start,
+            to: last.map_or(self.start, |entry| entry.value.end as usize),
+        }
     }
 
     pub(crate) fn decode(key: &[u8], record: Bytes) -> Result<Self> {
@@ -369,44 +430,53 @@ impl PackageRow {
         let mut parts = Parts::new(Kind::Package, payload);
         let version = parts.next()?;
         let count = parts.count()?;
+        crate::steps::count(count);
         // One format byte stands before the payload.
+        let start = 1 + parts.at;
         let entries = gather(count, || {
-            Ok(Entry {
+            let entry = Entry {
                 key: parts.next_bytes(1)?,
                 value: parts.next_bytes(1)?,
-            })
+            };
+            let key = record.get(entry.key.start as usize..entry.key.end as usize);
+            match std::str::from_utf8(key.unwrap_or_default()) {
+                Ok(_) => Ok(entry),
+                Err(_) => Err(corrupt(Kind::Package, "a key is not UTF-8")),
+            }
         })?;
         parts.end()?;
-        let row = Self {
+        Ok(Self {
             version,
             bytes: record,
+            start,
             entries,
-        };
-        if row.keys().any(|key| key.is_none()) {
-            return Err(corrupt(Kind::Package, "a key is not UTF-8"));
-        }
-        Ok(row)
+        })
     }
 
-    fn keys(&self) -> impl Iterator<Item = Option<&str>> {
-        self.entries
-            .iter()
-            .map(|e| std::str::from_utf8(self.bytes.get(e.key.clone())?).ok())
+    /// Whether this is what `record` holds: the very bytes, in the same place.
+    pub(crate) fn is_of(&self, record: &Bytes) -> bool {
+        self.bytes.as_ptr() == record.as_ptr() && self.bytes.len() == record.len()
+    }
+
+    fn key_of(&self, entry: &Entry) -> &[u8] {
+        let key = entry.key.start as usize..entry.key.end as usize;
+        self.bytes.get(key).unwrap_or_default()
+    }
+
+    fn value_of(&self, entry: &Entry) -> Bytes {
+        self.bytes
+            .slice(entry.value.start as usize..entry.value.end as usize)
+    }
+
+    /// How many keys there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Bytes> {
-        let at = self
-            .entries
-            .binary_search_by(|e| {
-                self.bytes
-                    .get(e.key.clone())
-                    .unwrap_or_default()
-                    .cmp(key.as_bytes())
-            })
-            .ok()?;
-        self.entries
-            .get(at)
-            .map(|e| self.bytes.slice(e.value.clone()))
+        let found = |e: &Entry| self.key_of(e).cmp(key.as_bytes());
+        let at = self.entries.binary_search_by(found).ok()?;
+        self.entries.get(at).map(|e| self.value_of(e))
     }
 
     /// About how many bytes of memory it takes.
@@ -416,14 +486,85 @@ impl PackageRow {
 
     /// Keys and values, in the order of the keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Bytes)> {
-        self.keys()
-            .zip(self.entries.iter())
-            .map(|(key, e)| (key.unwrap_or_default(), self.bytes.slice(e.value.clone())))
+        self.entries.iter().map(|e| {
+            let key = std::str::from_utf8(self.key_of(e)).unwrap_or_default();
+            (key, self.value_of(e))
+        })
     }
 
     /// Whether two rows hold the same values, whichever commit wrote them.
     pub(crate) fn same_values(&self, other: &Self) -> bool {
         self.version == other.version || self.iter().eq(other.iter())
+    }
+
+    /// The first key for which two rows differ, of those that are `of_interest`.
+    pub(crate) fn first_difference<'a>(
+        one: Option<&'a Self>,
+        other: Option<&'a Self>,
+        of_interest: impl Fn(&str) -> bool,
+    ) -> Option<&'a str> {
+        let mut one = one.into_iter().flat_map(Self::iter).peekable();
+        let mut other = other.into_iter().flat_map(Self::iter).peekable();
+        loop {
+            crate::steps::count(1);
+            let key = match (one.peek(), other.peek()) {
+                (Some((a, _)), Some((b, _))) => a.min(b),
+                (Some((key, _)), None) | (None, Some((key, _))) => key,
+                (None, None) => return None,
+            };
+            let key: &'a str = key;
+            let is_here = |(k, _): &(&str, Bytes)| *k == key;
+            let values = (one.next_if(is_here), other.next_if(is_here));
+            if values.0 != values.1 && of_interest(key) {
+                return Some(key);
+            }
+        }
+    }
+}
+
+/// Appends what bincode makes of a value.
+fn put(out: &mut Vec<u8>, value: impl bincode::Encode) -> Result<()> {
+    match bincode::encode_into_std_write(value, out, config()) {
+        Ok(_) => Ok(()),
+        Err(e) => {
+            Err(Error::new(ErrorKind::InvalidInput, "a package cannot be encoded").with_source(e))
+        }
+    }
+}
+
+/// The entries of a row that are not copied yet, and where they begin and end in its record.
+#[derive(Default)]
+struct Rest<'a> {
+    row: Option<&'a PackageRow>,
+    at: usize,
+    from: usize,
+    to: usize,
+}
+
+impl<'a> Rest<'a> {
+    /// Takes what stands before `key`; goes on after it.
+    fn take_before(&mut self, key: &str) -> &'a [u8] {
+        let Some(row) = self.row else { return &[] };
+        let entries = row.entries.get(self.at..).unwrap_or_default();
+        let found = entries.binary_search_by(|e| row.key_of(e).cmp(key.as_bytes()));
+        let (Ok(before) | Err(before)) = found;
+        let end_of = |at: usize| at.checked_sub(1).and_then(|at| row.entries.get(at));
+        let start = self.from;
+        let end = match end_of(self.at + before) {
+            Some(entry) => (entry.value.end as usize).max(start),
+            None => start,
+        };
+        self.at += before + usize::from(found.is_ok());
+        self.from = match end_of(self.at) {
+            Some(entry) => entry.value.end as usize,
+            None => start,
+        };
+        row.bytes.get(start..end).unwrap_or_default()
+    }
+
+    fn bytes(&self) -> &'a [u8] {
+        let bytes = self.row.map_or(&[][..], |row| &row.bytes);
+        bytes.get(self.from..self.to).unwrap_or_default()
     }
 }
 
@@ -540,6 +681,81 @@ mod tests {
         }
         assert_eq!(row.get("none"), None);
         assert_eq!(row.iter().count(), 300);
+    }
+
+    fn encode(content: &std::collections::BTreeMap<String, Vec<u8>>) -> Vec<u8> {
+        let entries = content.iter().map(|(k, v)| (k.as_str(), v.as_slice()));
+        PackageRow::encode(b"key", 8, entries).unwrap()
+    }
+
+    #[test]
+    fn a_row_is_rebuilt_byte_by_byte_as_if_it_were_encoded_anew() {
+        let value = |n: usize| vec![n as u8; [0, 1, 250, 251, 70_000][n % 5]];
+        for seed in 0..300_usize {
+            let mut content: std::collections::BTreeMap<_, _> = (0..seed % 7)
+                .map(|n| (format!("{:02}", n * 3), value(seed + n)))
+                .collect();
+            let record = encode(&content);
+            let old = PackageRow::decode(b"key", record.into()).unwrap();
+            let mut writes: Vec<(Arc<str>, Option<Bytes>)> = Vec::new();
+            for n in 0..20 {
+                if (seed * 31 + n * 17) % 5 == 0 {
+                    let key = format!("{n:02}");
+                    let is_put = (seed + n) % 3 > 0;
+                    let value = is_put.then(|| Bytes::from(value(seed + 3 * n)));
+                    match &value {
+                        Some(value) => content.insert(key.clone(), value.to_vec()),
+                        None => content.remove(&key),
+                    };
+                    writes.push((key.into(), value));
+                }
+            }
+            let written = (content.len(), &*writes);
+            let rebuilt = PackageRow::rebuild(Some(&old), b"key", 8, written).unwrap();
+            assert_eq!(rebuilt, encode(&content), "{seed}");
+            writes.retain(|(_, value)| value.is_some());
+            let written = (writes.len(), &*writes);
+            let anew = PackageRow::rebuild(None, b"key", 8, written).unwrap();
+            content.retain(|key, _| writes.iter().any(|(k, _)| **k == **key));
+            assert_eq!(anew, encode(&content), "{seed}");
+        }
+    }
+
+    // C5.5
+    #[test]
+    fn rebuilding_a_row_takes_steps_for_the_keys_that_change_alone() {
+        let steps = |keys: usize| {
+            let content = (0..keys).map(|n| (format!("{n:05}"), vec![7; 9])).collect();
+            let old = PackageRow::decode(b"key", encode(&content).into()).unwrap();
+            let writes = [("00003".into(), Some(Bytes::from_static(b"new")))];
+            crate::steps::of(|| {
+                PackageRow::rebuild(Some(&old), b"key", 8, (keys, &writes)).unwrap();
+            })
+        };
+        assert_eq!(steps(10_000), steps(10));
+    }
+
+    #[test]
+    fn the_first_difference_of_two_rows_is_found() {
+        let row = |keys: &[&str]| {
+            let entries = keys.iter().map(|key| (&key[..1], key.as_bytes()));
+            let record = PackageRow::encode(b"key", 7, entries.collect::<Vec<_>>().into_iter());
+            PackageRow::decode(b"key", record.unwrap().into()).unwrap()
+        };
+        let first = |one: &[&str], other: &[&str]| {
+            let (one, other) = (row(one), row(other));
+            let of_interest = |key: &str| key != "x";
+            let found = PackageRow::first_difference(Some(&one), Some(&other), of_interest);
+            found.map(str::to_owned)
+        };
+        assert_eq!(first(&["a", "b"], &["a", "b"]), None);
+        assert_eq!(first(&["a", "b", "d"], &["a", "b2", "c"]).unwrap(), "b");
+        assert_eq!(
+            first(&["a", "x", "z"], &["a", "x2", "y", "z"]).unwrap(),
+            "y"
+        );
+        assert_eq!(first(&["a"], &["a", "x"]), None);
+        assert_eq!(first(&["a", "b"], &[]).unwrap(), "a");
     }
 
     // C5.4

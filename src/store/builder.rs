@@ -58,6 +58,7 @@ impl Default for StoreBuilder {
                     name: 255,
                     package: 1 << 20,
                     packages: 64,
+                    keys: 1024,
                 },
                 attempts: 32,
                 turn_wait: Duration::from_secs(2),
@@ -154,6 +155,31 @@ impl StoreBuilder {
     #[must_use]
     pub fn max_packages(mut self, packages: usize) -> Self {
         self.rules.limits.packages = packages;
+        self
+    }
+
+    /// How many keys a package may have. Default: 1024.
+    ///
+    /// Each commit that changes a package writes it whole, so values that are many belong into several packages,
+    /// or into one value. Beyond the limit a commit fails with [`TooLarge`](ErrorKind::TooLarge), which names the
+    /// package and both numbers. A package that has more, because the limit was higher once, can still be read, and
+    /// its keys can be changed and removed; it cannot get more of them.
+    ///
+    /// ```
+    /// use cloakroom::{ErrorKind, Store};
+    ///
+    /// let store = Store::builder().max_keys(2).in_memory()?;
+    /// let txn = store.begin()?;
+    /// let package = txn.session(&store.client_ids().issue())?.pkg("cart");
+    /// for item in ["apple", "pear", "plum"] {
+    ///     package.insert(item, 1)?;
+    /// }
+    /// assert_eq!(txn.commit().unwrap_err().kind(), ErrorKind::TooLarge);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    #[must_use]
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.rules.limits.keys = keys;
         self
     }
 

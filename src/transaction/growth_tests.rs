@@ -84,6 +84,29 @@ fn packages_that_are_read_and_written() {
 }
 
 #[test]
+fn the_commit_of_a_small_change_to_a_package_of_many_keys() {
+    let steps = |keys: usize| {
+        let store = Store::builder().max_keys(keys).in_memory().unwrap();
+        let id = visitor(&store);
+        let begin = || {
+            let txn = store.begin().unwrap();
+            let package = txn.session(&id).unwrap().pkg("p");
+            (txn, package)
+        };
+        let (txn, package) = begin();
+        for n in 1..keys {
+            package.insert(&n.to_string(), n).unwrap();
+        }
+        txn.commit().unwrap();
+        let (txn, package) = begin();
+        package.insert("k", 2).unwrap();
+        assert_eq!(package.get::<usize>("1").unwrap(), Some(1));
+        crate::steps::of(|| txn.commit().unwrap())
+    };
+    assert!(steps(4000) <= steps(40), "{} steps", steps(4000));
+}
+
+#[test]
 fn sessions_of_one_transaction() {
     assert_grows_with_what_is_touched(|n| {
         let store = store();

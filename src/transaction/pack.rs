@@ -7,9 +7,10 @@ use super::listed::Listed;
 use super::state::{PackageView, SessionView, State, Subject, SubjectId};
 use crate::client_id::{ClientId, ClientKey};
 use crate::error::{ErrorKind, Result};
+use crate::storage::merge::too_many_keys;
 use crate::storage::record::PackageRow;
 use crate::storage::{
-    ChangeSet, ClientChange, End, Keys, Observed, PackageChange, Seen, Touch, TouchAt,
+    ChangeSet, ClientChange, End, Keys, Limits, Observed, PackageChange, Seen, Touch, TouchAt,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -289,8 +290,7 @@ impl State {
                 packages: pack_packages(
                     &subject.packages,
                     packages,
-                    &self.registry,
-                    self.snapshot.base(),
+                    (&self.registry, &self.house().rules.limits),
                     packed,
                 )?,
                 timeout: attributes.timeout,
@@ -306,7 +306,8 @@ impl State {
             clients.push(change);
         }
         if let (Some(id), true) = (&elsewhere, moved.inserts()) {
-            clients.push(founding(id, moved, &self.registry, packed)?);
+            let rules = (&*self.registry, &self.house().rules.limits);
+            clients.push(founding(id, moved, rules, packed)?);
         }
         Ok(())
     }
@@ -352,7 +353,7 @@ fn touches_beside(clients: &mut [ClientChange], mut due: Vec<Touch>) -> Vec<Touc
 fn founding(
     id: &ClientId,
     changes: SubjectChanges,
-    registry: &Registry,
+    (registry, limits): (&Registry, &Limits),
     packed: &mut Packed,
 ) -> Result<ClientChange> {
     let SubjectChanges {
@@ -370,6 +371,7 @@ fn founding(
     let seen = seen.collect();
     let mut packages = Vec::with_capacity(changes.len());
     for package in changes {
+        check_count(&package, None, registry, limits)?;
         packages.push(pack_package(
             package,
             Observed::default(),
@@ -394,14 +396,13 @@ fn founding(
 fn pack_packages(
     views: &Listed<PackageView>,
     changes: Listed<PackageChanges>,
-    registry: &Registry,
-    base: u64,
+    (registry, limits): (&Registry, &Limits),
     packed: &mut Packed,
 ) -> Result<Vec<PackageChange>> {
     let mut packages = Vec::new();
     let changed = |view: &PackageView| changes.position(view.room, &view.package).is_some();
     for view in views.iter().filter(|view| !changed(view)) {
-        let observed = observed(view, base);
+        let observed = observed(view);
         if !observed.keys.are_none() {
             packages.push(PackageChange {
                 place: registry.room(view.room).place.clone(),
@@ -414,10 +415,35 @@ fn pack_packages(
     }
     for package in changes {
         let view = views.find(package.room, &package.package);
-        let observed = view.map(|view| observed(view, base)).unwrap_or_default();
+        if let Some(view) = view {
+            check_count(&package, view.row.as_ref(), registry, limits)?;
+        }
+        let observed = view.map(observed).unwrap_or_default();
         packages.push(pack_package(package, observed, registry, packed)?);
     }
     Ok(packages)
+}
+
+/// Refuses what is certain to have too many keys, before others wait for it: a package that has fewer now
+/// does not get more than the limit from anyone.
+fn check_count(
+    changes: &PackageChanges,
+    stored: Option<&PackageRow>,
+    registry: &Registry,
+    limits: &Limits,
+) -> Result<()> {
+    let is_put = |key: &&Key| matches!(key.base, KeyBase::Put(_));
+    let put = changes.keys.values().filter(is_put).count();
+    if put <= limits.keys.max(stored.map_or(0, PackageRow::len)) {
+        return Ok(());
+    }
+    let stay = stored.filter(|_| !changes.cleared).into_iter();
+    let stay = stay.flat_map(|row| row.iter());
+    let stay = stay.filter(|(key, _)| !changes.keys.contains_key(*key));
+    let name = &registry.room(changes.room).place.name;
+    Err(too_many_keys(put + stay.count(), limits)
+        .in_container(&**name)
+        .in_package(&*changes.package))
 }
 
 fn pack_package(
@@ -440,16 +466,15 @@ fn pack_package(
     })
 }
 
-/// What was read of a package, and its row where whoever commits would have to look for it.
-fn observed(view: &PackageView, base: u64) -> Observed {
+/// What was read of a package, and its row, so that whoever commits need not look for it or decode it again.
+fn observed(view: &PackageView) -> Observed {
     let keys = if view.read_all {
         Keys::All
     } else {
         Keys::Some(view.read.iter().cloned().collect())
     };
-    let is_of_use = |row: &&PackageRow| !keys.are_none() || row.version <= base;
     Observed {
-        row: view.row.as_ref().filter(is_of_use).cloned(),
+        row: view.row.clone(),
         keys,
     }
 }

@@ -264,10 +264,13 @@ impl merge::Rows for Current<'_> {
         package: &str,
         read: Option<&PackageRow>,
     ) -> Result<Option<PackageRow>> {
-        let read = read.filter(|_| self.is_read_current).cloned();
-        let below =
-            |redb: &Reader, key: &[u8]| read.map_or_else(|| redb.package(key), |row| Ok(Some(row)));
-        self.layers.package_or(container, client, package, below)
+        let current = read.filter(|_| self.is_read_current);
+        let below = |redb: &Reader, key: &[u8]| match current {
+            Some(row) => Ok(Some(row.clone())),
+            None => redb.package(key),
+        };
+        self.layers
+            .package_or(container, client, package, read, below)
     }
 
     fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {

@@ -108,23 +108,27 @@ impl Layers {
         client: ClientKey,
         package: &str,
     ) -> Result<Option<PackageRow>> {
-        self.package_or(container, client, package, Reader::package)
+        self.package_or(container, client, package, None, Reader::package)
     }
 
-    /// The row of a package; where no generation has it, what is `below` under its key.
+    /// The row of a package; where no generation has it, what is `below` under its key. What was `read` before is
+    /// not decoded again.
     pub(super) fn package_or(
         &self,
         container: ContainerId,
         client: ClientKey,
         package: &str,
+        read: Option<&PackageRow>,
         below: impl FnOnce(&Reader, &[u8]) -> Result<Option<PackageRow>>,
     ) -> Result<Option<PackageRow>> {
         let key = RowKey::of_package(container, client, package);
         let key = key.as_bytes();
         match self.over_redb(key) {
-            Some(record) => record
-                .map(|record| PackageRow::decode(in_its_tree(key), record))
-                .transpose(),
+            Some(None) => Ok(None),
+            Some(Some(record)) => match read.filter(|read| read.is_of(&record)) {
+                Some(read) => Ok(Some(read.clone())),
+                None => PackageRow::decode(in_its_tree(key), record).map(Some),
+            },
             None => below(self.readers.of(Home::of(container)), in_its_tree(key)),
         }
     }

@@ -528,6 +528,7 @@ mod tests {
                 name: 0,
                 package: 0,
                 packages: 0,
+                keys: 0,
             },
             registry: 0,
         }

@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) struct RedbSnapshot {
     number: u64,
-    base: u64,
     layers: ArcSwapOption<Layers>,
     /// Set before the layers are let go of.
     expired: AtomicBool,
@@ -24,7 +23,6 @@ impl RedbSnapshot {
     pub(super) fn new(layers: Layers, shared: Weak<Shared>) -> Self {
         Self {
             number: layers.number,
-            base: layers.base,
             layers: ArcSwapOption::from_pointee(layers),
             expired: AtomicBool::new(false),
             shared,
@@ -76,10 +74,6 @@ impl Snapshot for RedbSnapshot {
 
     fn number(&self) -> u64 {
         self.number
-    }
-
-    fn base(&self) -> u64 {
-        self.base
     }
 
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {
