@@ -238,6 +238,28 @@ pub struct ClientIds {
     guessable: Option<std::sync::atomic::AtomicU64>,
 }
 
+/// Why a text is no id, for the metrics: whoever brought it is not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    /// It has not the shape of an id.
+    Garbled,
+    /// It names a secret that is not in use, as ids of retired secrets do.
+    Retired,
+    /// The secret that it names did not sign it.
+    Forged,
+}
+
+impl Refused {
+    fn count(self) {
+        let reason = match self {
+            Self::Garbled => "garbled",
+            Self::Retired => "retired",
+            Self::Forged => "forged",
+        };
+        metrics::counter!("cloakroom_refused_ids_total", "reason" => reason).increment(1);
+    }
+}
+
 /// Never empty, by its shape.
 struct Signers {
     issuing: Signer,
@@ -308,26 +330,43 @@ impl ClientIds {
     ///
     /// Anything else is no id at all: forged, truncated, over-long or garbled, it gives `None` and
     /// never panics. It costs one HMAC, and takes the same time wherever a forged tag is wrong (C4.1).
-    /// That an id verifies does not say that it has a session.
+    /// That an id verifies does not say that it has a session. What does not verify is counted, by the metric
+    /// `cloakroom_refused_ids_total`.
     #[must_use]
     pub fn verify(&self, text: &str) -> Option<ClientId> {
+        let refused = match self.check(text) {
+            Ok(()) => return Some(ClientId::new(text.to_owned(), false)),
+            Err(refused) => refused,
+        };
+        refused.count();
+        None
+    }
+
+    fn check(&self, text: &str) -> Result<(), Refused> {
         if text.len() != TEXT_LEN {
-            return None;
+            return Err(Refused::Garbled);
         }
         let mut raw = [0; RAW_LEN];
-        let len = URL_SAFE_NO_PAD.decode_slice(text, &mut raw).ok()?;
-        let (signed, tag) = raw.split_first_chunk::<SIGNED_LEN>()?;
-        let signed_here = len == RAW_LEN && self.signers.load().verify(signed, tag);
-        signed_here.then(|| ClientId::new(text.to_owned(), false))
+        match URL_SAFE_NO_PAD.decode_slice(text, &mut raw) {
+            Ok(RAW_LEN) => {}
+            _ => return Err(Refused::Garbled),
+        }
+        let (signed, tag) = raw
+            .split_first_chunk::<SIGNED_LEN>()
+            .ok_or(Refused::Garbled)?;
+        self.signers.load().verify(signed, tag)
     }
 
     /// [`verify`](Self::verify) for bytes as they come in a `Cookie` field, which need not be text.
     #[must_use]
     pub fn verify_bytes(&self, text: &[u8]) -> Option<ClientId> {
-        if text.len() != TEXT_LEN {
-            return None;
+        match std::str::from_utf8(text) {
+            Ok(text) => self.verify(text),
+            Err(_) => {
+                Refused::Garbled.count();
+                None
+            }
         }
-        self.verify(std::str::from_utf8(text).ok()?)
     }
 }
 
@@ -345,12 +384,19 @@ impl Signers {
         }
     }
 
-    fn verify(&self, signed: &[u8; SIGNED_LEN], tag: &[u8]) -> bool {
+    fn verify(&self, signed: &[u8; SIGNED_LEN], tag: &[u8]) -> Result<(), Refused> {
         let [.., name] = *signed;
-        std::iter::once(&self.issuing)
-            .chain(&self.older)
-            .filter(|signer| signer.name == name)
-            .any(|signer| signer.tag(signed).ct_eq(tag).into())
+        let mut refused = Refused::Retired;
+        for signer in std::iter::once(&self.issuing).chain(&self.older) {
+            if signer.name != name {
+                continue;
+            }
+            if signer.tag(signed).ct_eq(tag).into() {
+                return Ok(());
+            }
+            refused = Refused::Forged;
+        }
+        Err(refused)
     }
 }
 

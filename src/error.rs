@@ -86,6 +86,8 @@ pub enum ErrorKind {
     Unsupported,
     /// This request may not hand out a client id.
     MissingClientId,
+    /// The application lets no new session be founded by this request (`SessionLayer::admit_new`).
+    NotAdmitted,
     /// The session layer is not installed, or not around this route.
     NoSessionLayer,
     /// The operating system refused: no such folder, no permission, no space at opening, ….
@@ -158,6 +160,12 @@ impl Error {
             }
         }
         self
+    }
+
+    /// What it is, without the places that it concerns.
+    #[cfg(feature = "http")]
+    pub(crate) fn detail(&self) -> &str {
+        &self.0.detail
     }
 
     /// What kind of error it is.

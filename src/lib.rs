@@ -96,6 +96,13 @@
 //! stores, whose file was moved away or removed, stay as they are, and a new store takes other names; remove them if
 //! their store is gone for good. After 2,000 pairs of them, no store opens there until some are removed.
 //!
+//! # Metrics and log
+//!
+//! Counters of the crate `metrics`: `cloakroom_commits_total`, `cloakroom_swept_total`, and
+//! `cloakroom_refused_ids_total` with the label `reason`: `garbled`, `forged`, `retired` (it names a secret that is not in
+//! use) or `dead` (it verifies and has no session). Log lines go to `tracing`. Neither they nor errors carry an id or a
+//! value. What is told at which level, and what else concerns an operator, is in the guide, `docs/guide/security.md`.
+//!
 //! # Features
 //!
 //! - `axum` (default): the extractor [`Session`], `http::SessionLayer` as a layer over axum's `Body`, and
@@ -115,6 +122,7 @@ mod session;
 mod steps;
 mod storage;
 mod store;
+mod throttle;
 #[cfg(feature = "torture")]
 #[doc(hidden)]
 pub mod torture;

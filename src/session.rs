@@ -129,6 +129,20 @@ impl Session {
         self.with(|state| state.client_id(self.subject)).ok()?
     }
 
+    /// Whether the commit founds a session for a client that has none.
+    #[cfg(feature = "http")]
+    pub(crate) fn founds(&self) -> bool {
+        let founds = self.with(|state| Ok(state.founds(self.subject)));
+        founds.unwrap_or(false)
+    }
+
+    /// Whether the client came with an id that has no session, as far as the transaction looked.
+    #[cfg(feature = "http")]
+    pub(crate) fn bears_dead_id(&self) -> bool {
+        let is_dead = self.with(|state| Ok(state.bears_dead_id(self.subject)));
+        is_dead.unwrap_or(false)
+    }
+
     /// The values of a package. It lives in the container of its name, else in the unnamed one (C1.2).
     #[must_use]
     pub fn pkg(&self, id: &str) -> PkgData {

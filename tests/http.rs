@@ -24,6 +24,10 @@ mod errors;
 mod ids;
 #[path = "http/limits.rs"]
 mod limits;
+#[path = "http/logs.rs"]
+mod logs;
+#[path = "http/metrics.rs"]
+mod metrics;
 #[path = "http/rerun.rs"]
 mod rerun;
 #[path = "http/stack.rs"]

@@ -18,6 +18,7 @@ const ORDER: &[&str] = &[
     "error",
     "clock",
     "contain",
+    "throttle",
     "block_on",
     "value",
     "client_id",

@@ -1,10 +1,11 @@
 //! What the layer says on its own: the status of an error, and the headers that keep caches from
-//! giving one visitor's session to another. Pure; knows no transaction.
+//! giving one visitor's session to another. Knows no transaction.
 
 use http::header::{CACHE_CONTROL, Entry, HeaderValue, RETRY_AFTER, VARY};
 use http::{HeaderMap, Response, StatusCode};
 use std::time::Duration;
 
+use super::report::report;
 use crate::error::{Error, ErrorKind};
 
 /// The status that answers an error (C6.5).
@@ -16,6 +17,7 @@ pub(super) fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::NotWritten => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::MissingClientId => StatusCode::FORBIDDEN,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::NotAdmitted => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -26,8 +28,10 @@ fn seconds(wait: Duration) -> HeaderValue {
     HeaderValue::from(wait.as_secs().saturating_add(begun))
 }
 
-/// The response to an error: no body, and the error in the extensions for an outer layer to render.
+/// The response to an error, which the log tells of: no body, and the error in the extensions for an outer layer to
+/// render.
 pub(super) fn answer<R: Default>(error: Error) -> Response<R> {
+    report(&error);
     let kind = error.kind();
     let mut response = Response::new(R::default());
     *response.status_mut() = status(kind);
@@ -98,6 +102,7 @@ mod tests {
         }
         assert_eq!(status(ErrorKind::MissingClientId), 403);
         assert_eq!(status(ErrorKind::TooLarge), 413);
+        assert_eq!(status(ErrorKind::NotAdmitted), 429);
         for kind in [
             ErrorKind::NoSessionLayer,
             ErrorKind::NotSerializable,

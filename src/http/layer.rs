@@ -1,6 +1,6 @@
 //! The layer that people install, and its settings.
 
-use http::{StatusCode, response};
+use http::{StatusCode, request, response};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::transaction::Patience;
 const REPLAY_LIMIT: usize = 64 * 1024;
 
 type CommitRule = dyn Fn(&response::Parts) -> bool + Send + Sync;
+type AdmitRule = dyn Fn(&request::Parts) -> bool + Send + Sync;
 
 /// Gives each request one transaction on a store, and its client a cookie.
 ///
@@ -56,6 +57,7 @@ struct Rules {
     replay_limit: usize,
     turn_wait: Option<Duration>,
     commit_when: Arc<CommitRule>,
+    admit_new: Option<Arc<AdmitRule>>,
 }
 
 impl SessionLayer {
@@ -72,6 +74,7 @@ impl SessionLayer {
                 replay_limit: REPLAY_LIMIT,
                 turn_wait: None,
                 commit_when: Arc::new(is_whole),
+                admit_new: None,
             },
         }
     }
@@ -103,6 +106,35 @@ impl SessionLayer {
     #[must_use]
     pub fn turn_wait(mut self, wait: Duration) -> Self {
         self.rules.turn_wait = Some(wait);
+        self
+    }
+
+    /// Which requests may found a session: for the application's own limiter, by address, by network, or by whatever tells
+    /// its visitors from bots. By default all may.
+    ///
+    /// It is asked once a request, when the request's commit is about to found a session: not for those that have a live
+    /// session, and not for those that only read. Where it says no, nothing is written, and the answer is 429 with
+    /// [`NotAdmitted`](crate::ErrorKind::NotAdmitted) in the response's extensions, in place of the handler's response.
+    /// It must not block. What it needs to know of the request, such as the visitor's address, lies in the request's
+    /// extensions or headers:
+    ///
+    /// ```
+    /// use cloakroom::{Store, http::SessionLayer};
+    ///
+    /// let layer = SessionLayer::new(Store::in_memory()?)
+    ///     .admit_new(|request| request.headers.contains_key("user-agent"));
+    /// # drop(layer);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// [`StoreBuilder::max_new_sessions`](crate::StoreBuilder::max_new_sessions) is the bound for the whole store, which
+    /// turns honest visitors away together with bots.
+    #[must_use]
+    pub fn admit_new(
+        mut self,
+        rule: impl Fn(&request::Parts) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.rules.admit_new = Some(Arc::new(rule));
         self
     }
 
@@ -148,6 +180,7 @@ impl SessionLayer {
             replay_limit: self.rules.replay_limit,
             turn_wait: self.rules.turn_wait,
             commit_when: Arc::clone(&self.rules.commit_when),
+            admit_new: self.rules.admit_new.clone(),
         })
     }
 }
@@ -200,6 +233,7 @@ pub(super) struct Settings {
     pub(super) replay_limit: usize,
     turn_wait: Option<Duration>,
     commit_when: Arc<CommitRule>,
+    admit_new: Option<Arc<AdmitRule>>,
     /// Cookie settings that no browser would take answer each session with this.
     refusal: Result<()>,
 }
@@ -213,6 +247,10 @@ impl Settings {
     pub(super) fn patience(&self) -> Patience {
         let store = || self.store.patience();
         self.turn_wait.map_or_else(store, Patience::new)
+    }
+
+    pub(super) fn admits(&self, request: &request::Parts) -> bool {
+        self.admit_new.as_ref().is_none_or(|rule| rule(request))
     }
 
     pub(super) fn commits(&self, response: &response::Parts) -> bool {

@@ -48,6 +48,7 @@ mod cookie;
 mod extract;
 mod layer;
 mod replay;
+mod report;
 mod rerun;
 mod service;
 mod slot;

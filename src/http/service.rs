@@ -18,7 +18,7 @@ use super::layer::Settings;
 use super::replay::{Bodies, Replay};
 use super::slot::{Exchange, Slot};
 use crate::block_on::polled;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::session::{Session, Ticket};
 use crate::transaction::Transaction;
 
@@ -102,6 +102,9 @@ where
         let (error, response) = match end(&attempt.0, &exchange.settings, response) {
             End::Final(response) => return Ok(response),
             End::Conflict(error, response) => (error, Some(response)),
+            End::Commit(_, session, _) if session.founds() && !exchange.admits() => {
+                return Ok(refuse(not_admitted()));
+            }
             End::Commit(transaction, session, response) => {
                 let patience = Some(exchange.patience());
                 let (committed, left) = transaction
@@ -173,6 +176,11 @@ fn end<R>(slot: &Slot, settings: &Settings, response: Response<R>) -> End<R> {
     mark(&mut parts.headers, Bond::Read);
     let response = Response::from_parts(parts, body);
     let open = slot.close();
+    if let Some((_, session)) = &open
+        && session.bears_dead_id()
+    {
+        metrics::counter!("cloakroom_refused_ids_total", "reason" => "dead").increment(1);
+    }
     if !commits {
         drop(open);
         let error = response.extensions().get::<Error>().cloned();
@@ -204,10 +212,16 @@ fn hand<R: Default>(ticket: Ticket, settings: &Settings, mut response: Response<
     }
 }
 
+fn not_admitted() -> Error {
+    Error::new(
+        ErrorKind::NotAdmitted,
+        "the application admits no new session (admit_new)",
+    )
+}
+
 /// The response in place of one whose commit failed: the client is never told that something was
 /// saved when it was not.
 fn refuse<R: Default>(error: Error) -> Response<R> {
-    tracing::warn!(%error, "the commit of a request's session failed");
     let mut response = answer(error);
     mark(response.headers_mut(), Bond::Read);
     response

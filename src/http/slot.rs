@@ -6,7 +6,7 @@ use http::{Extensions, HeaderMap, Request, header, request};
 use http_body::SizeHint;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::layer::Settings;
@@ -47,6 +47,8 @@ pub(super) struct Exchange {
     pub(super) policy: Arc<Policy>,
     /// The request as it came.
     request: request::Parts,
+    /// What `admit_new` said, which is asked once a request.
+    admitted: OnceLock<bool>,
     /// The body may turn out too large to run the request again.
     risky: bool,
     /// For how long its attempts may still wait for turns.
@@ -68,10 +70,18 @@ impl Exchange {
         Arc::new(Self {
             policy: Arc::new(policy),
             request,
+            admitted: OnceLock::new(),
             risky: body.upper().is_none_or(|upper| upper > limit),
             patience: Mutex::new(settings.patience()),
             settings,
         })
+    }
+
+    /// Whether the application lets this request found a session.
+    pub(super) fn admits(&self) -> bool {
+        *self
+            .admitted
+            .get_or_init(|| self.settings.admits(&self.request))
     }
 
     /// Begins a transaction and finds the visitor in it.

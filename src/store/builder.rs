@@ -241,8 +241,12 @@ impl StoreBuilder {
     /// what visitors who keep no cookie can do to the disk. Default: no limit, because how many visitors
     /// are too many only the application knows.
     ///
-    /// Beyond it a commit that founds a session (C4.8) fails with
-    /// [`Unavailable`](crate::ErrorKind::Unavailable) and writes nothing; sessions that exist go on. A
+    /// It cannot tell honest visitors from bots: beyond it all who have no session yet are turned away alike. Set it to what
+    /// the disk bears, and use `http::SessionLayer::admit_new` for a limit by address or whatever else tells them apart.
+    ///
+    /// Beyond it a commit that founds a session fails with
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) and writes nothing; sessions that exist go on. The error's
+    /// [`retry_after`](crate::Error::retry_after) is the time until there is room. A
     /// session counts once, in however many containers it begins; `rotate` counts none, and founding a
     /// session over an expired one counts. What was counted counts for `per`, and up to a sixteenth
     /// longer; a commit that is not written does not count. A commit that founds more than `count`

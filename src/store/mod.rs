@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
 use crate::storage::record::ContainerRecord;
 use crate::storage::{ContainerId, Settings};
+use crate::throttle::Throttle;
 use crate::transaction::{Failure, House, Patience, Premises, Registry, Transaction, Txn};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -321,7 +322,10 @@ impl Store {
                 // The index names it.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     let error = error.in_container(&*room.place.name);
-                    tracing::warn!(%error, "a session in the list of an owner is damaged");
+                    static DAMAGED: Throttle = Throttle::new(1);
+                    if let Some(left_out) = DAMAGED.pass() {
+                        tracing::warn!(%error, left_out, "a session in the list of an owner is damaged");
+                    }
                     found.push(client);
                 }
                 Err(error) => return Err(error),

@@ -26,6 +26,24 @@ impl State {
         Ok(known.then_some(borne))
     }
 
+    /// Whether the commit founds a session for a client that has none.
+    #[cfg(feature = "http")]
+    pub(crate) fn founds(&self, id: SubjectId) -> bool {
+        let was_live = self.subject(id).is_ok_and(|subject| subject.is_live());
+        !was_live && self.changed(id).is_some_and(|changes| changes.inserts())
+    }
+
+    /// Whether a client came with an id that has no session. Nothing is loaded for one of whose session nothing was
+    /// asked.
+    #[cfg(feature = "http")]
+    pub(crate) fn bears_dead_id(&mut self, id: SubjectId) -> bool {
+        let is_suspect = self.subject(id).is_ok_and(|subject| {
+            let is_known = subject.borne.as_ref().is_some_and(|id| !id.is_fresh());
+            is_known && !subject.sessions.is_empty() && !subject.is_live()
+        });
+        is_suspect && matches!(self.live_anywhere(id), Ok(false))
+    }
+
     /// Whether a session is there, or will be once this transaction is committed.
     pub(crate) fn exists(&mut self, id: SubjectId, room: Option<RoomAt>) -> Result<bool> {
         let stored = match room {

@@ -119,6 +119,12 @@ impl Subject {
         self.borne.as_ref().map(ClientId::key)
     }
 
+    /// Whether a live session was seen.
+    #[cfg(feature = "http")]
+    pub(super) fn is_live(&self) -> bool {
+        self.sessions.iter().any(|view| view.live)
+    }
+
     pub(crate) fn session(&self, room: RoomAt) -> Option<&SessionView> {
         self.sessions.find(room, "")
     }

@@ -5,6 +5,7 @@
 
 use crate::client_id::ClientKey;
 use crate::contain::contain;
+use crate::throttle::Throttle;
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -202,7 +203,10 @@ impl Turns {
 fn wake(wakers: Vec<Waker>) {
     for waker in wakers {
         if contain(|| waker.wake()).is_none() {
-            tracing::error!("a waker of the application panicked");
+            static PANICS: Throttle = Throttle::new(1);
+            if let Some(left_out) = PANICS.pass() {
+                tracing::error!(left_out, "a waker of the application panicked");
+            }
         }
     }
 }

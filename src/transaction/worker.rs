@@ -2,6 +2,7 @@
 //! that a commit must run again. What panics there harms nobody else (C2.6).
 
 use crate::contain::contain;
+use crate::throttle::Throttle;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -127,7 +128,10 @@ impl Line {
     fn work(&self) {
         while let Some(task) = self.next() {
             if contain(task).is_none() {
-                tracing::error!("a hook or closure of the application panicked");
+                static PANICS: Throttle = Throttle::new(1);
+                if let Some(left_out) = PANICS.pass() {
+                    tracing::error!(left_out, "a hook or closure of the application panicked");
+                }
             }
         }
     }

@@ -3,6 +3,8 @@
 use super::*;
 use axum::http::StatusCode;
 use cloakroom::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// C6.5, C4.8
@@ -31,4 +33,78 @@ async fn a_visitor_beyond_the_limit_of_new_sessions_is_asked_to_come_again() {
     assert_eq!(page(&app, "/count", &known).await, "2");
     clock.advance(hour / 2 + hour / 16);
     visitor(&app).await;
+}
+
+/// C6.5: the hook is asked where a request is about to found a session, and only there.
+#[tokio::test]
+async fn the_application_may_refuse_new_sessions() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let store = Store::in_memory().unwrap();
+    let layer = SessionLayer::new(store.clone()).admit_new(move |request| {
+        count.fetch_add(1, Ordering::Relaxed);
+        !request.headers.contains_key("x-bot")
+    });
+    let app = site(layer);
+    let bot = |path, cookie: &str| {
+        let mut request = request("GET", path, cookie);
+        let yes = header::HeaderValue::from_static("yes");
+        request.headers_mut().insert("x-bot", yes);
+        request
+    };
+
+    let refused = send(&app, bot("/count", "")).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(set_cookie(&refused), None);
+    let error = refused.extensions().get::<Error>().unwrap();
+    assert_eq!(error.kind(), ErrorKind::NotAdmitted);
+    assert_eq!(text(refused).await, "");
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+
+    let known = visitor(&app).await;
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    for (path, expected) in [("/count", "2"), ("/read", "2"), ("/count", "3")] {
+        assert_eq!(text(send(&app, bot(path, &known)).await).await, expected);
+    }
+    assert_eq!(text(send(&app, bot("/read", "")).await).await, "0");
+    assert_eq!(send(&app, bot("/plain", "")).await.status(), StatusCode::OK);
+    let rotated = jar(&send(&app, bot("/rotate", &known)).await);
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "nobody else founds one");
+
+    // Whoever has ended founds anew.
+    send(&app, bot("/destroy", &rotated)).await;
+    assert_eq!(stored(&store, &known), None);
+    let refused = send(&app, bot("/count", &known)).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+}
+
+/// C6.2, C6.5: a request that runs again is one request to the hook.
+#[tokio::test]
+async fn the_application_is_asked_once_for_a_request_that_runs_again() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let (runs, counted) = (Arc::new(AtomicU32::new(0)), Arc::clone(&asked));
+    let store = Store::in_memory().unwrap();
+    let shared = store.client_ids().issue();
+    let other = store.clone();
+    let disturbed = move |session: Session| {
+        let first = runs.fetch_add(1, Ordering::Relaxed) == 0;
+        let (other, shared) = (other.clone(), shared.clone());
+        async move {
+            // Another session of the same transaction, which somebody else changes meanwhile.
+            super::count(&session.txn().session(&shared)?)?;
+            if first {
+                interfere(&other, &shared, 100);
+            }
+            super::count(&session).map(|n| n.to_string())
+        }
+    };
+    let layer = SessionLayer::new(store.clone()).admit_new(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        true
+    });
+    let app = Router::new().route("/", get(disturbed)).layer(layer);
+    let response = get_page(&app, "/", "").await;
+    assert_eq!(stored(&store, &jar(&response)), Some(1));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
 }

@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ChangeSet, Done, Outcome, Outside, Settings};
+use crate::throttle::Throttle;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -88,7 +89,10 @@ impl CommitJob {
         if let Some(done) = self.done.take()
             && contain(|| done(outcome)).is_none()
         {
-            tracing::error!("a panic in answer to a commit");
+            static PANICS: Throttle = Throttle::new(1);
+            if let Some(left_out) = PANICS.pass() {
+                tracing::error!(left_out, "a panic in answer to a commit");
+            }
         }
     }
 }

@@ -1,0 +1,89 @@
+//! The line in the log for an error that becomes a response: one each, few a second, and never an id or a value.
+
+use tracing::Level;
+use tracing::field::display;
+
+use crate::error::{Error, ErrorKind, Quoted};
+use crate::throttle::Throttle;
+
+/// More than there are kinds of errors.
+const KINDS: usize = 64;
+
+/// Whose fault an error is, which decides how loudly it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Visitors bring it about at will: it is told for whoever looks for it.
+    Visitor,
+    /// The store cannot serve at the moment.
+    Storage,
+    /// The application or the store is broken, and stays so.
+    Ours,
+}
+
+impl Fault {
+    const fn of(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Conflict
+            | ErrorKind::TooLarge
+            | ErrorKind::MissingClientId
+            | ErrorKind::NotAdmitted => Self::Visitor,
+            ErrorKind::Unavailable | ErrorKind::NotWritten | ErrorKind::SnapshotTooOld => {
+                Self::Storage
+            }
+            _ => Self::Ours,
+        }
+    }
+
+    fn is_wanted(self) -> bool {
+        match self {
+            Self::Visitor => tracing::enabled!(Level::DEBUG),
+            Self::Storage => tracing::enabled!(Level::WARN),
+            Self::Ours => tracing::enabled!(Level::ERROR),
+        }
+    }
+
+    fn throttle(self, kind: ErrorKind) -> Option<&'static Throttle> {
+        static REFUSALS: [Throttle; KINDS] = [const { Throttle::new(1) }; KINDS];
+        static FAILURES: [Throttle; KINDS] = [const { Throttle::new(10) }; KINDS];
+        let of_kinds = match self {
+            Self::Visitor | Self::Storage => &REFUSALS,
+            Self::Ours => &FAILURES,
+        };
+        of_kinds.get(kind as usize)
+    }
+}
+
+/// Tells of an error that is answered: refusals of one kind once a second, failures ten times.
+pub(super) fn report(error: &Error) {
+    let kind = error.kind();
+    let fault = Fault::of(kind);
+    if !fault.is_wanted() {
+        return;
+    }
+    let Some(left_out) = fault.throttle(kind).map_or(Some(0), Throttle::pass) else {
+        return;
+    };
+    let left_out = (left_out > 0).then_some(left_out);
+    let name = |name| display(Quoted(name));
+    let container = error.container().map(name);
+    let package = error.package().map(name);
+    let key = error.key().map(name);
+    let why = error.detail();
+    macro_rules! tell {
+        ($level:ident) => {
+            tracing::$level!(
+                ?kind,
+                container,
+                package,
+                key,
+                left_out,
+                "a request was answered with an error: {why}"
+            )
+        };
+    }
+    match fault {
+        Fault::Visitor => tell!(debug),
+        Fault::Storage => tell!(warn),
+        Fault::Ours => tell!(error),
+    }
+}

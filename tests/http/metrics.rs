@@ -1,0 +1,106 @@
+//! C4.1, C4.8: ids that are refused are counted, by why.
+
+use super::*;
+use ::metrics::{
+    Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    with_local_recorder,
+};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+type Counts = Arc<Mutex<BTreeMap<String, u64>>>;
+
+#[derive(Default)]
+struct Refusals(Counts);
+
+struct One(Counts, String);
+
+impl CounterFn for One {
+    fn increment(&self, value: u64) {
+        *self.0.lock().unwrap().entry(self.1.clone()).or_default() += value;
+    }
+
+    fn absolute(&self, _: u64) {
+        unreachable!("counters are counted up");
+    }
+}
+
+impl Recorder for Refusals {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        if key.name() != "cloakroom_refused_ids_total" {
+            return Counter::noop();
+        }
+        let reason = key.labels().find(|label| label.key() == "reason").unwrap();
+        let one = One(Arc::clone(&self.0), reason.value().to_owned());
+        Counter::from_arc(Arc::new(one))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+/// What these requests add to the counters.
+fn refused(app: &Router, path: &str, cookies: &[&str]) -> Vec<(String, u64)> {
+    let recorder = Refusals::default();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    with_local_recorder(&recorder, || {
+        for cookie in cookies {
+            runtime.block_on(get_page(app, path, cookie));
+        }
+    });
+    let counts = std::mem::take(&mut *recorder.0.lock().unwrap());
+    counts.into_iter().collect()
+}
+
+fn block<T>(future: impl Future<Output = T>) -> T {
+    pollster::block_on(future)
+}
+
+/// C4.1, C4.2
+#[test]
+fn ids_that_do_not_verify_are_counted_by_why() {
+    let (store, app) = usual();
+    let cookie = block(visitor(&app));
+    let (name, id) = halves(&cookie);
+    let flipped = if id.starts_with('A') { "B" } else { "A" }.to_owned() + &id[1..];
+    let count = |value: &str| refused(&app, "/read", &[&format!("{name}={value}")]);
+    assert_eq!(count(id), []);
+    assert_eq!(count("short"), [("garbled".to_owned(), 1)]);
+    assert_eq!(count(&"*".repeat(68)), [("garbled".to_owned(), 1)]);
+    assert_eq!(count(&flipped), [("forged".to_owned(), 1)]);
+
+    store.rotate_secret().unwrap();
+    assert_eq!(count(id), []);
+    store.retire_secret(0).unwrap();
+    assert_eq!(count(id), [("retired".to_owned(), 1)]);
+    assert_eq!(refused(&app, "/read", &[""]), []);
+}
+
+/// C4.8
+#[test]
+fn ids_without_a_session_are_counted_once_a_request() {
+    let (clock, _, app) = timed();
+    let (ended, expired) = (block(visitor(&app)), block(visitor(&app)));
+    block(get_page(&app, "/destroy", &ended));
+    assert_eq!(refused(&app, "/read", &[&expired, ""]), []);
+    assert_eq!(refused(&app, "/count", &[""]), [], "a new visitor");
+    let dead = |n| [("dead".to_owned(), n)];
+    assert_eq!(refused(&app, "/read", &[&ended]), dead(1));
+    assert_eq!(refused(&app, "/count", &[&ended]), dead(1));
+    assert_eq!(refused(&app, "/plain", &[&ended]), []);
+    clock.advance(std::time::Duration::from_secs(7200));
+    assert_eq!(refused(&app, "/count", &[&expired, &expired]), dead(2));
+}
