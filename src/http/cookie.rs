@@ -113,11 +113,15 @@ impl CookieSettings {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) where it is no host name in ASCII.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) where it is no host name in ASCII, and for what browsers drop cookies of:
+    /// a single label, such as `com` and `localhost`, and an address. With the feature `public-suffixes` also for
+    /// domains under which others register, such as `co.uk` and `github.io`. Without a domain, single labels and addresses
+    /// work.
     pub fn domain(mut self, domain: &str) -> Result<Self> {
         let domain = domain.strip_prefix('.').unwrap_or(domain);
-        check_domain(domain)?;
-        self.domain = Some(domain.to_ascii_lowercase());
+        let domain = domain.to_ascii_lowercase();
+        check_domain(&domain)?;
+        self.domain = Some(domain);
         self.checked()
     }
 
@@ -242,13 +246,37 @@ fn check_domain(domain: &str) -> Result<()> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    if domain.len() <= 253 && domain.split('.').all(is_label) {
-        return Ok(());
+    let refused = |why: &str| Err(invalid(format!("{why}: {}", Quoted(domain))));
+    if domain.len() > 253 || !domain.split('.').all(is_label) {
+        return refused("a cookie's domain is a host name in ASCII, and this is none");
     }
-    Err(invalid(format!(
-        "a cookie's domain is a host name in ASCII, not {}",
-        Quoted(domain)
-    )))
+    let Some((_, last)) = domain.rsplit_once('.') else {
+        return refused(
+            "browsers drop a cookie whose domain is a single label; leave the domain out",
+        );
+    };
+    // A name whose last label is a number is read as an IPv4 address (WHATWG URL, "ends in a number").
+    let hex = last.strip_prefix("0x");
+    if last.bytes().all(|b| b.is_ascii_digit())
+        || hex.is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
+    {
+        return refused("browsers drop a cookie whose domain is an address; leave the domain out");
+    }
+    if is_public_suffix(domain) {
+        return refused("browsers drop a cookie whose domain is one that others register under");
+    }
+    Ok(())
+}
+
+#[cfg(feature = "public-suffixes")]
+fn is_public_suffix(domain: &str) -> bool {
+    psl::suffix(domain.as_bytes())
+        .is_some_and(|suffix| suffix.is_known() && suffix == domain.as_bytes())
+}
+
+#[cfg(not(feature = "public-suffixes"))]
+fn is_public_suffix(_: &str) -> bool {
+    false
 }
 
 fn check_path(path: &str) -> Result<()> {

@@ -107,6 +107,46 @@ fn our_cookie_never_shows_in_a_log() {
 }
 
 #[test]
+fn a_domain_that_browsers_drop_is_refused() {
+    for domain in [
+        "com",
+        ".com",
+        "1",
+        "localhost",
+        "10.0.0.1",
+        "1.2",
+        "a.0x7f",
+        "::1",
+        "[::1]",
+        "example.com.",
+    ] {
+        refused(CookieSettings::new().domain(domain));
+    }
+    for domain in [
+        "example.com",
+        "sub.example.co.uk",
+        "1.example.com",
+        "0xy.a0",
+        "corp.internal",
+    ] {
+        assert!(CookieSettings::new().domain(domain).is_ok(), "{domain}");
+    }
+    let long = CookieSettings::new().domain(&"a".repeat(9999)).unwrap_err();
+    assert!(long.to_string().len() < 200, "{long}");
+}
+
+#[cfg(feature = "public-suffixes")]
+#[test]
+fn a_domain_that_others_register_under_is_refused() {
+    for domain in ["co.uk", "CO.UK", "github.io", ".herokuapp.com"] {
+        refused(CookieSettings::new().domain(domain));
+    }
+    for domain in ["example.co.uk", "me.github.io", "corp.internal"] {
+        assert!(CookieSettings::new().domain(domain).is_ok(), "{domain}");
+    }
+}
+
+#[test]
 fn what_browsers_would_drop_is_refused() {
     for name in ["", "a b", "a=b", "a;b", "ü", &"x".repeat(31)] {
         refused(CookieSettings::new().name(name));
