@@ -81,7 +81,6 @@ pub(super) fn run(database: &Database) -> Result<()> {
     if version == CURRENT {
         return Ok(());
     }
-    tracing::info!(from = version, to = CURRENT, "migrating the store");
     let txn = begin_durable(database)?;
     for migration in MIGRATIONS.iter().skip(version as usize) {
         migration(&txn)?;
@@ -91,5 +90,9 @@ pub(super) fn run(database: &Database) -> Result<()> {
         let mut meta = txn.open_table(META).map_err(failure::table)?;
         meta.insert(KEY, &*value).map_err(failure::storage)?;
     }
-    txn.commit().map_err(failure::commit)
+    txn.commit().map_err(failure::commit)?;
+    if version > 0 {
+        tracing::info!(from = version, to = CURRENT, "the store was migrated");
+    }
+    Ok(())
 }

@@ -94,7 +94,9 @@ pub(super) fn open_or_create(
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             journal::none_in_use(location, 0).map_err(|e| at(path, e))?;
             // Where another process was quicker, what it made is opened, or found locked, like any other.
-            make(location, options, |_| Ok(()))?;
+            if make(location, options, |_| Ok(()))?.is_some() {
+                tracing::info!(path = %path.display(), "a new store was made");
+            }
             location
                 .folder
                 .open(&location.name)
