@@ -2,17 +2,22 @@
 //! It never carries a client id, a secret or a value.
 
 use std::fmt;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The result of every fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
+type AnyError = dyn std::error::Error + Send + Sync + 'static;
 
 /// What went wrong: a [kind](ErrorKind), the container, package and key it concerns where there are
-/// any, a sentence for the log, and the cause as [`source`](std::error::Error::source).
+/// any, and a line for the log.
+///
+/// `Display` prints the whole line, once: the file, what failed, where, and the cause down to what the operating system
+/// said. So [`source`](std::error::Error::source) gives none of that again, and printing the chain of sources says nothing
+/// twice. What the operating system said is [`io_error`](Self::io_error).
 ///
 /// Client ids, secrets and values never appear in it, with one exception: the cause of
 /// [`NotSerializable`](ErrorKind::NotSerializable) is what a type's own `Serialize` said, and a type may put its value into
@@ -21,22 +26,20 @@ type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
 ///
 /// Names are quoted with 64 characters at most, and escaped: a visitor may have chosen them. Clones share one
 /// allocation.
-#[derive(Clone, thiserror::Error)]
-#[error(transparent)]
+#[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
-#[derive(thiserror::Error)]
-#[error("{}", self.describe())]
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
+    file: Option<PathBuf>,
     detail: String,
     container: Option<String>,
     package: Option<String>,
     key: Option<String>,
     /// Trying again sooner meets the same.
     lasts: Option<Duration>,
-    #[source]
-    source: Option<Source>,
+    source: Option<Arc<AnyError>>,
 }
 
 /// The kinds of [`Error`], for code that reacts to them.
@@ -98,6 +101,7 @@ impl Error {
     pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self(Arc::new(Inner {
             kind,
+            file: None,
             detail: detail.into(),
             container: None,
             package: None,
@@ -107,8 +111,8 @@ impl Error {
         }))
     }
 
-    pub(crate) fn with_source(self, source: impl Into<Source>) -> Self {
-        self.map(|inner| inner.source = Some(source.into()))
+    pub(crate) fn with_source(self, source: impl Into<Box<AnyError>>) -> Self {
+        self.map(|inner| inner.source = Some(source.into().into()))
     }
 
     pub(crate) fn in_container(self, name: impl AsRef<str>) -> Self {
@@ -123,11 +127,11 @@ impl Error {
         self.map(|inner| inner.key = Some(kept(key.as_ref())))
     }
 
-    /// The same, said of the file at `path`, and of another kind.
+    /// The same, of another kind, and said of the file at `path` unless it is said of one already.
     pub(crate) fn of_file(self, path: &Path, kind: ErrorKind) -> Self {
         self.map(|inner| {
             inner.kind = kind;
-            inner.detail = format!("{}: {}", path.display(), inner.detail);
+            inner.file.get_or_insert_with(|| path.to_owned());
         })
     }
 
@@ -143,22 +147,7 @@ impl Error {
 
     /// Errors are shared once they are out; while they are being made there is one owner.
     fn map(mut self, change: impl FnOnce(&mut Inner)) -> Self {
-        match Arc::get_mut(&mut self.0) {
-            Some(inner) => change(inner),
-            None => {
-                let mut inner = Inner {
-                    kind: self.0.kind,
-                    detail: self.0.detail.clone(),
-                    container: self.0.container.clone(),
-                    package: self.0.package.clone(),
-                    key: self.0.key.clone(),
-                    lasts: self.0.lasts,
-                    source: Some(Box::new(self.clone())),
-                };
-                change(&mut inner);
-                self.0 = Arc::new(inner);
-            }
-        }
+        change(Arc::make_mut(&mut self.0));
         self
     }
 
@@ -215,9 +204,50 @@ impl Error {
     pub fn is_conflict(&self) -> bool {
         self.0.kind == ErrorKind::Conflict
     }
+
+    /// What the operating system said, where it is the cause: whether there is no such folder, no permission or no room.
+    ///
+    /// ```
+    /// use cloakroom::{ErrorKind, Store};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let error = Store::open(folder.path().join("missing/sessions.redb")).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Io);
+    /// assert_eq!(error.io_error().unwrap().kind(), std::io::ErrorKind::NotFound);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn io_error(&self) -> Option<&io::Error> {
+        let source = self.0.source.as_deref()?;
+        let io = source.downcast_ref();
+        io.or_else(|| source.downcast_ref::<Self>()?.io_error())
+    }
+}
+
+impl std::error::Error for Error {
+    /// What the line does not tell.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source = self.0.source.as_deref()?;
+        if self.0.tells_cause() {
+            source.source()
+        } else {
+            Some(source)
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.describe())
+    }
 }
 
 impl Inner {
+    /// What a type's own `Serialize` said may tell a value.
+    fn tells_cause(&self) -> bool {
+        self.kind != ErrorKind::NotSerializable
+    }
+
     fn places(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [
             ("container", &self.container),
@@ -229,13 +259,21 @@ impl Inner {
     }
 
     fn describe(&self) -> String {
-        let mut out = self.detail.clone();
+        let mut out = match &self.file {
+            Some(file) if file.as_os_str().is_empty() => "\"\": ".to_owned(),
+            Some(file) => format!("{}: ", file.display()),
+            None => String::new(),
+        };
+        out.push_str(&self.detail);
         for (i, (name, place)) in self.places().enumerate() {
             let lead = if i == 0 { " (" } else { ", " };
             out.push_str(&format!("{lead}{name} {}", Quoted(place)));
         }
         if self.places().next().is_some() {
             out.push(')');
+        }
+        if let Some(source) = self.source.as_ref().filter(|_| self.tells_cause()) {
+            out.push_str(&format!(": {source}"));
         }
         out
     }
@@ -244,12 +282,16 @@ impl Inner {
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");
-        out.field("kind", &self.kind).field("detail", &self.detail);
+        out.field("kind", &self.kind);
+        if let Some(file) = &self.file {
+            out.field("file", file);
+        }
+        out.field("detail", &self.detail);
         for (name, place) in self.places() {
             out.field(name, &format_args!("{}", Quoted(place)));
         }
         match &self.source {
-            Some(_) if self.kind == ErrorKind::NotSerializable => {
+            Some(_) if !self.tells_cause() => {
                 out.field(
                     "source",
                     &format_args!("(not shown: it may tell the value)"),
@@ -341,6 +383,26 @@ mod tests {
         assert!(source.to_string().contains("hunter2"));
         let io = Error::new(ErrorKind::Io, "no").with_source("no space");
         assert!(format!("{io:?}").contains("no space"));
+    }
+
+    // C7: an error that others hold too is told of a file like any.
+    #[test]
+    fn a_line_tells_the_file_and_the_cause_once() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let inner = Error::new(ErrorKind::Unavailable, "the journal cannot be made")
+            .with_source(full())
+            .of_file(Path::new("/x/store.journal-1"), ErrorKind::Io);
+        let shared = inner.clone().of_file(Path::new("/x/store"), ErrorKind::Io);
+        let expected = "/x/store.journal-1: the journal cannot be made: no storage space";
+        assert_eq!(shared.to_string(), expected);
+        let outer = Error::new(ErrorKind::NotWritten, "storage failed").with_source(inner);
+        assert_eq!(outer.to_string(), format!("storage failed: {expected}"));
+        for error in [&shared, &outer] {
+            assert!(std::error::Error::source(error).is_none());
+            let kind = error.io_error().map(io::Error::kind);
+            assert_eq!(kind, Some(io::ErrorKind::StorageFull));
+            assert_eq!(format!("{error:?}").matches("StorageFull").count(), 1);
+        }
     }
 
     #[test]

@@ -473,7 +473,7 @@ fn a_path_where_no_store_can_be_made_is_refused() {
             error.to_string().contains(path.to_str().unwrap()),
             "{error}"
         );
-        assert!(std::error::Error::source(&error).is_some());
+        assert!(error.io_error().is_some());
     }
     assert_eq!(refused(Path::new("")).kind(), ErrorKind::Io);
     assert_eq!(names(folder.path()), before);

@@ -124,12 +124,15 @@ pub(crate) fn storage(error: StorageError) -> Error {
             Error::new(ErrorKind::Corrupt, "the file's structure is damaged").with_source(error)
         }
         StorageError::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-            Error::new(ErrorKind::Corrupt, "the file is cut short").with_source(e)
+            Error::new(ErrorKind::Corrupt, "the file is cut short")
         }
         StorageError::DatabaseClosed => Error::new(
             ErrorKind::SnapshotTooOld,
             "the file was closed or reopened since the transaction began",
         ),
+        StorageError::Io(e) => {
+            Error::new(ErrorKind::Unavailable, "the store cannot reach its file").with_source(e)
+        }
         _ => {
             Error::new(ErrorKind::Unavailable, "the store cannot reach its file").with_source(error)
         }

@@ -71,14 +71,13 @@ pub(super) fn at(path: &Path, error: Error) -> Error {
 }
 
 pub(super) fn io_error(path: &Path, what: &str, error: io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("{}: {what}", path.display())).with_source(error)
+    let failed = Error::new(ErrorKind::Io, what).with_source(error);
+    failed.of_file(path, ErrorKind::Io)
 }
 
 pub(super) fn not_a_store(path: &Path, why: &str) -> Error {
-    Error::new(
-        ErrorKind::NotAStore,
-        format!("{} is not a store: {why}", path.display()),
-    )
+    let refused = Error::new(ErrorKind::NotAStore, format!("this is not a store: {why}"));
+    refused.of_file(path, ErrorKind::NotAStore)
 }
 
 /// Opens the store at a location, making it if there is none.

@@ -64,8 +64,8 @@ pub(super) fn read_rest(held: &Held, header: &Header) -> Result<Read> {
 }
 
 pub(super) fn corrupt(location: &Location, why: impl std::fmt::Display) -> Error {
-    let why = format!("{}: {why}", location.path.display());
-    Error::new(ErrorKind::Corrupt, why)
+    let corrupt = Error::new(ErrorKind::Corrupt, why.to_string());
+    corrupt.of_file(&location.path, ErrorKind::Corrupt)
 }
 
 /// Reads what the journal holds beyond what redb holds: from the files that are held, or those that bear its
