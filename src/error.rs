@@ -135,6 +135,19 @@ impl Error {
         })
     }
 
+    /// The file that it is said of.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.0.file.as_deref()
+    }
+
+    /// The same, with more to it.
+    pub(crate) fn and_says(self, more: &str) -> Self {
+        self.map(|inner| {
+            inner.detail.push_str(", ");
+            inner.detail.push_str(more);
+        })
+    }
+
     /// Notes that trying again sooner than after `time` meets the same.
     pub(crate) fn lasting(self, time: Duration) -> Self {
         self.map(|inner| inner.lasts = Some(time))

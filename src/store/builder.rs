@@ -32,6 +32,7 @@ pub struct StoreBuilder {
     new_sessions: Option<(u64, Duration)>,
     implicit_sweeps: bool,
     verify_on_open: bool,
+    wait_for_lock: Duration,
     secrets: Given,
     bugs: Bugs,
     #[cfg(feature = "torture")]
@@ -79,6 +80,7 @@ impl Default for StoreBuilder {
             new_sessions: None,
             implicit_sweeps: true,
             verify_on_open: false,
+            wait_for_lock: Duration::ZERO,
             secrets: Given::default(),
             bugs: Bugs::default(),
             #[cfg(feature = "torture")]
@@ -277,6 +279,29 @@ impl StoreBuilder {
         self
     }
 
+    /// How long [`open`](Self::open) waits for another process, or another store of this one, to let go of the store's
+    /// files, before it gives [`Locked`](ErrorKind::Locked). For deployments in which the new process is started before
+    /// the old one has ended. Default: not at all.
+    ///
+    /// It looks again every tenth of a second, and **blocks the thread** that opens meanwhile: a task calls it on a thread
+    /// for such work. The path is resolved anew each time.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("sessions.redb");
+    /// use std::time::Duration;
+    ///
+    /// let builder = cloakroom::Store::builder().wait_for_lock(Duration::from_secs(30));
+    /// let store = builder.open(path)?;
+    /// # store.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn wait_for_lock(mut self, wait: Duration) -> Self {
+        self.wait_for_lock = wait;
+        self
+    }
+
     /// Issues ids under this secret instead of one kept in the store (C4.2). Keep it as one keeps a
     /// password: whoever has it can make ids.
     #[must_use]
@@ -406,6 +431,7 @@ impl StoreBuilder {
         OpenOptions {
             cache_size: self.cache_size.unwrap_or_else(default_cache_size),
             verify: self.verify_on_open,
+            wait: self.wait_for_lock,
             bugs: self.bugs,
         }
     }

@@ -165,7 +165,7 @@ pub(crate) fn commit(error: CommitError) -> Error {
 pub(crate) fn database(error: DatabaseError) -> Error {
     match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            Error::new(ErrorKind::Locked, "the store is open elsewhere")
+            Error::new(ErrorKind::Locked, "the store is open already")
         }
         DatabaseError::UpgradeRequired(_) => {
             Error::new(ErrorKind::NotAStore, "the file is of another format").with_source(error)

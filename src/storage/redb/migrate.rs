@@ -35,7 +35,7 @@ pub(super) fn came_later(record: &str, format: u32) -> bool {
 fn not_a_store() -> Error {
     Error::new(
         ErrorKind::NotAStore,
-        "it is a redb file, but not a store of sessions",
+        "this is not a store: it is a redb file of another application",
     )
 }
 

@@ -13,6 +13,7 @@ mod inspect;
 pub(crate) mod journal;
 mod keeper;
 mod layers;
+mod locks;
 mod migrate;
 mod open;
 mod pages;
@@ -160,7 +161,10 @@ impl Engine {
         found: &mut dyn FnMut(Found),
     ) -> Result<(Self, Contents)> {
         match path {
-            Some(path) => Self::open_at(&open::location(path)?, options, clock, rules, found),
+            Some(path) => locks::waiting(options.wait, || {
+                let location = open::location(path)?;
+                Self::open_once(&location, options, clock.clone(), rules.clone(), found)
+            }),
             None => {
                 let io = Arc::<Io>::default();
                 let (disk, file) = open::in_memory(options, &io)?;
@@ -170,7 +174,20 @@ impl Engine {
     }
 
     /// Opens the store at a location.
+    #[cfg(feature = "torture")]
     pub(crate) fn open_at(
+        location: &Location,
+        options: OpenOptions,
+        clock: Clock,
+        rules: EngineRules,
+        found: &mut dyn FnMut(Found),
+    ) -> Result<(Self, Contents)> {
+        locks::waiting(options.wait, || {
+            Self::open_once(location, options, clock.clone(), rules.clone(), found)
+        })
+    }
+
+    fn open_once(
         location: &Location,
         options: OpenOptions,
         clock: Clock,

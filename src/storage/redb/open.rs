@@ -20,6 +20,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The most of a database in memory that is in redb's cache as well.
 const MOST_TWICE_IN_MEMORY: usize = 256 << 20;
@@ -29,6 +30,8 @@ const MOST_TWICE_IN_MEMORY: usize = 256 << 20;
 pub(crate) struct OpenOptionsOf {
     pub(crate) cache_size: usize,
     pub(crate) verify: bool,
+    /// How long it is waited for the locks of the files.
+    pub(crate) wait: Duration,
     pub(crate) bugs: Bugs,
 }
 
@@ -75,9 +78,14 @@ pub(super) fn io_error(path: &Path, what: &str, error: io::Error) -> Error {
     failed.of_file(path, ErrorKind::Io)
 }
 
+/// An error of a file for which the operating system is not to blame.
+pub(super) fn refused(kind: ErrorKind, path: &Path, why: impl Into<String>) -> Error {
+    Error::new(kind, why).of_file(path, kind)
+}
+
 pub(super) fn not_a_store(path: &Path, why: &str) -> Error {
-    let refused = Error::new(ErrorKind::NotAStore, format!("this is not a store: {why}"));
-    refused.of_file(path, ErrorKind::NotAStore)
+    let why = format!("this is not a store: {why}");
+    refused(ErrorKind::NotAStore, path, why)
 }
 
 /// Opens the store at a location, making it if there is none.
@@ -128,11 +136,7 @@ pub(super) fn open_or_create(
 fn refuse_names_of_journals(location: &Location) -> Result<()> {
     if journal::is_name_of_a_journal(&location.name) {
         let why = "a store's file cannot have a name that ends as that of a journal does";
-        let path = location.path.display();
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("{path}: {why}"),
-        ));
+        return Err(refused(ErrorKind::InvalidInput, &location.path, why));
     }
     Ok(())
 }
@@ -140,8 +144,11 @@ fn refuse_names_of_journals(location: &Location) -> Result<()> {
 /// Where a path leads now.
 pub(super) fn location(path: &Path) -> Result<Location> {
     let location = Location::of(path).map_err(|e| {
+        let is_folder = |folder: &Path| folder.as_os_str().is_empty() || folder.is_dir();
         let what = if path.is_symlink() {
             "this link leads to no file"
+        } else if path.parent().is_some_and(is_folder) {
+            "the store cannot be opened"
         } else {
             "the store's folder cannot be opened"
         };
@@ -151,8 +158,7 @@ pub(super) fn location(path: &Path) -> Result<Location> {
         if path.is_dir() {
             not_a_store(path, "it is a folder")
         } else {
-            let error = io::ErrorKind::InvalidInput.into();
-            io_error(path, "the path names no file", error)
+            refused(ErrorKind::Io, path, "the path names no file")
         }
     })
 }
@@ -213,7 +219,7 @@ fn open_existing(
         file.read(0, &mut start).map_err(unreadable)?;
     }
     if start != MAGIC {
-        return Err(not_a_store(path, "it is of another kind"));
+        return Err(not_a_store(path, "it is a file of another kind"));
     }
     identify(location, file, options, found)
         .and_then(|foreseen| {

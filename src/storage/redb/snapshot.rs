@@ -126,6 +126,7 @@ mod tests {
         let options = OpenOptionsOf {
             cache_size: 1 << 20,
             verify: false,
+            wait: std::time::Duration::ZERO,
             bugs: super::super::bugs::Bugs::default(),
         };
         let (_, database) = in_memory(options, &Arc::default()).unwrap();

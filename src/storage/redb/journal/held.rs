@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::file::Disk;
 use crate::storage::redb::folder::Location;
-use crate::storage::redb::open::io_error;
+use crate::storage::redb::open::{io_error, refused};
 use std::io;
 use std::ops::Bound::Unbounded;
 
@@ -16,12 +16,9 @@ fn open(location: &Location) -> Result<Option<Disk>> {
 }
 
 fn in_use(location: &Location) -> Error {
-    let journal = location.path.display();
-    let why = format!(
-        "{journal}: this journal is in use: its store, whose file was moved or removed from here, or copied, is \
-         still open in another process or in this one"
-    );
-    Error::new(ErrorKind::Locked, why)
+    let why = "this journal is in use: its store, whose file was moved or removed from here, or copied, is \
+               still open in another process or in this one";
+    refused(ErrorKind::Locked, &location.path, why)
 }
 
 /// Dropped, it lets the file go.

@@ -5,9 +5,9 @@ use super::frame::Header;
 use super::held::Held;
 use super::recovery::{Expected, header_of, read_rest};
 use super::{ASIDE, MOST_PAIRS, Named, names};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::storage::redb::folder::Location;
-use crate::storage::redb::open::io_error;
+use crate::storage::redb::open::{io_error, refused};
 use std::ffi::OsString;
 use std::io;
 
@@ -99,7 +99,7 @@ pub(in crate::storage::redb) fn make_room(
              is gone",
             2 * MOST_PAIRS
         );
-        io_error(first, &why, io::ErrorKind::AlreadyExists.into())
+        refused(ErrorKind::Io, first, why)
     })
 }
 
@@ -226,11 +226,7 @@ fn set_aside(location: &Location, store: [u8; 16]) -> Result<()> {
     let why = format!(
         "the journal cannot be set aside: {MOST_ASIDE} files bear the names for that; remove those that no store needs"
     );
-    Err(io_error(
-        &location.path,
-        &why,
-        io::ErrorKind::AlreadyExists.into(),
-    ))
+    Err(refused(ErrorKind::Io, &location.path, why))
 }
 
 /// Tells whether one of the names was free.
@@ -261,8 +257,7 @@ pub(in crate::storage::redb) fn remove(store: &Location, named: &Named) -> Resul
         };
         if header_of(&held)?.opening != named.opening {
             let why = "another one bears the name of this store's journal by now";
-            let why = format!("{}: {why}", location.path.display());
-            return Err(Error::new(ErrorKind::Io, why));
+            return Err(refused(ErrorKind::Io, &location.path, why));
         }
         remove_file(&location)?;
     }

@@ -7,6 +7,7 @@ use super::leftover::asides;
 use super::{Extent, Named, names};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::folder::Location;
+use crate::storage::redb::open::refused;
 use bytes::Bytes;
 
 /// The rows of a frame as they lie in it.
@@ -64,8 +65,7 @@ pub(super) fn read_rest(held: &Held, header: &Header) -> Result<Read> {
 }
 
 pub(super) fn corrupt(location: &Location, why: impl std::fmt::Display) -> Error {
-    let corrupt = Error::new(ErrorKind::Corrupt, why.to_string());
-    corrupt.of_file(&location.path, ErrorKind::Corrupt)
+    refused(ErrorKind::Corrupt, &location.path, why.to_string())
 }
 
 /// Reads what the journal holds beyond what redb holds: from the files that are held, or those that bear its

@@ -12,6 +12,7 @@ use super::file::Disk;
 use super::folder::Location;
 use super::generation::Tree;
 use super::journal::{self, Named};
+use super::locks::name_holder;
 use super::open::{self, OpenOptionsOf};
 use super::pages::{BadPage, Mend, Met, Pages, Table};
 use super::{inspect, migrate};
@@ -59,10 +60,10 @@ fn lock(from: &Path) -> Result<Disk> {
     let disk: Disk = Arc::new(FileBackend::new(file).map_err(failure::database)?);
     match disk.try_lock_shared_range(Unbounded, Unbounded) {
         Ok(true) => Ok(disk),
-        Ok(false) => Err(open::at(
-            from,
-            Error::new(ErrorKind::Locked, "the store is open elsewhere"),
-        )),
+        Ok(false) => {
+            let why = "the store is open already";
+            Err(name_holder(open::refused(ErrorKind::Locked, from, why)))
+        }
         Err(e) => Err(open::at(
             from,
             Error::new(ErrorKind::Io, "the file cannot be locked").with_source(e),
