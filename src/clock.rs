@@ -1,10 +1,11 @@
-//! The one source of time (C3.9): the system's clock, or one that a test moves by hand.
+//! The one source of time (C3.9): the system's clocks, or one that a test moves by hand. The wall clock tells when
+//! something was; the monotonic one, how long it lasted (C2.14).
 
 use chrono::{DateTime, Utc};
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since the Unix epoch, as stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +42,32 @@ impl std::ops::Add<Duration> for Timestamp {
     }
 }
 
+/// A reading of the monotonic clock, which is never set back: for spans inside the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(Duration);
+
+impl Moment {
+    /// The time elapsed since `earlier`; zero if `earlier` lies ahead.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The time elapsed since the clock began.
+    pub(crate) fn since_start(self) -> Duration {
+        self.0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn after(elapsed: Duration) -> Self {
+        Self(elapsed)
+    }
+}
+
 /// Where a store reads the time from. Clones share one clock.
+///
+/// When sessions were founded and used is told by the wall clock. How old a snapshot is, how often is swept, and
+/// other spans inside the process are measured by the monotonic clock, so that it does no harm if the wall clock
+/// is set. One moved by hand is both: forward it moves both, and set back only the wall clock.
 ///
 /// ```
 /// use cloakroom::Clock;
@@ -63,11 +89,13 @@ enum Source {
 
 struct Manual {
     now: AtomicI64,
+    /// Milliseconds that it was moved forward in all.
+    elapsed: AtomicU64,
     watchers: Mutex<Vec<Weak<dyn Fn() + Send + Sync>>>,
 }
 
 impl Clock {
-    /// The system's wall clock.
+    /// The system's clocks.
     #[must_use]
     pub fn system() -> Self {
         Self(Source::System)
@@ -78,6 +106,7 @@ impl Clock {
     pub fn manual(start: DateTime<Utc>) -> Self {
         Self(Source::Manual(Arc::new(Manual {
             now: AtomicI64::new(Timestamp::from_datetime(start).0),
+            elapsed: AtomicU64::new(0),
             watchers: Mutex::new(Vec::new()),
         })))
     }
@@ -97,7 +126,8 @@ impl Clock {
         self.change(|now| now + by);
     }
 
-    /// Sets a hand-moved clock, forward or back.
+    /// Sets a hand-moved clock, forward or back. Set back, it is a wall clock that was corrected: no span is
+    /// shorter by that.
     ///
     /// # Panics
     ///
@@ -114,11 +144,16 @@ impl Clock {
         let Source::Manual(manual) = &self.0 else {
             panic!("only a clock made by Clock::manual can be moved");
         };
-        let _ = manual
+        let moved = manual
             .now
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
                 Some(next(Timestamp(now)).0)
             });
+        if let Ok(before) = moved {
+            let by = next(Timestamp(before)).0.saturating_sub(before);
+            let by = u64::try_from(by).unwrap_or(0);
+            manual.elapsed.fetch_add(by, Ordering::SeqCst);
+        }
         let watchers: Vec<_> = {
             let mut watchers = manual
                 .watchers
@@ -140,6 +175,15 @@ impl Clock {
             }),
             Source::Manual(manual) => Timestamp(manual.now.load(Ordering::SeqCst)),
         }
+    }
+
+    /// How far the monotonic clock is.
+    pub(crate) fn moment(&self) -> Moment {
+        static START: OnceLock<Instant> = OnceLock::new();
+        Moment(match &self.0 {
+            Source::System => START.get_or_init(Instant::now).elapsed(),
+            Source::Manual(manual) => Duration::from_millis(manual.elapsed.load(Ordering::SeqCst)),
+        })
     }
 
     /// Calls `watcher` after each move by hand, for as long as it lives. The system's clock moves
@@ -167,5 +211,38 @@ impl fmt::Debug for Clock {
             Source::System => "Clock::system",
             Source::Manual(_) => "Clock::manual",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // C2.14, C3.9
+    #[test]
+    fn a_clock_that_is_set_back_goes_on_measuring_spans() {
+        let start: DateTime<Utc> = "2026-01-01T00:00:00Z".parse().unwrap();
+        let clock = Clock::manual(start);
+        let begun = clock.moment();
+        let span = || clock.moment().since(begun).as_secs();
+        clock.advance(Duration::from_secs(5));
+        assert_eq!((clock.now() - start).num_seconds(), 5);
+        assert_eq!(span(), 5);
+        clock.set(start - Duration::from_secs(3600));
+        assert_eq!((clock.now() - start).num_seconds(), -3600);
+        assert_eq!(span(), 5);
+        clock.set(start);
+        assert_eq!(span(), 3605);
+        assert_eq!(begun.since(clock.moment()), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_systems_monotonic_clock_moves_by_itself() {
+        let clock = Clock::system();
+        let begun = clock.moment();
+        while clock.moment() == begun {
+            std::hint::spin_loop();
+        }
+        assert!(clock.moment() > begun);
     }
 }

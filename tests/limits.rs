@@ -138,6 +138,19 @@ fn room_for_new_sessions_comes_back_with_time() {
     assert_full(visitor(&store));
 }
 
+// C4.8, C2.14
+#[test]
+fn a_clock_that_is_set_back_neither_frees_new_sessions_nor_keeps_them_off() {
+    let (clock, store) = limited(1);
+    visitor(&store).unwrap();
+    clock.set(clock.now() - chrono::TimeDelta::days(1));
+    assert_full(visitor(&store));
+    clock.advance(HOUR);
+    assert_full(visitor(&store));
+    clock.advance(HOUR / 16 + Duration::from_millis(1));
+    visitor(&store).unwrap();
+}
+
 // C4.8
 #[test]
 fn a_session_that_begins_in_several_containers_counts_once() {

@@ -549,6 +549,27 @@ fn a_clock_put_right_again_finds_its_sessions() {
     assert_eq!(click(&store, &id), Some(1));
 }
 
+// C2.14
+#[test]
+fn a_clock_that_is_set_back_keeps_no_snapshot() {
+    let clock = clock();
+    let store = builder(&clock).snapshot_max_age(secs(30));
+    let store = store.in_memory().unwrap();
+    let id = visitor(&store);
+    let held = store.begin().unwrap();
+    let package = held.session(&id).unwrap().pkg("app");
+    click(&store, &id);
+    visitor(&store);
+    clock.set(clock.now() - TimeDelta::hours(1));
+    clock.advance(secs(30) + A_MOMENT);
+    let error = package.get::<u32>("n").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SnapshotTooOld);
+    until("the snapshot is taken back", || {
+        store.statistics().unwrap().held_snapshots() == 0
+    });
+    drop(held);
+}
+
 // C3.2
 #[test]
 fn a_touch_that_waits_keeps_the_session_alive_for_loads() {

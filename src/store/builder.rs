@@ -239,7 +239,7 @@ impl StoreBuilder {
         self
     }
 
-    /// At most `count` new sessions in any interval of length `per`, by the store's clock: a bound for
+    /// At most `count` new sessions in any interval of length `per`, however the wall clock is set: a bound for
     /// what visitors who keep no cookie can do to the disk. Default: no limit, because how many visitors
     /// are too many only the application knows.
     ///

@@ -1,7 +1,7 @@
 //! Sweeps every container once per resolution in force, on a thread of its own (C3.7). A failure is logged and
 //! the next round comes all the same.
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Moment, Timestamp};
 use crate::container;
 use crate::error::ErrorKind;
 use crate::expiry::{Policy, Times};
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// No container is swept more often than this, whatever its resolution.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// How long the thread sleeps at most, in case the wall clock jumps.
+/// How long the thread sleeps at most.
 const LONGEST: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
@@ -81,18 +81,15 @@ impl Sweeper {
 }
 
 /// Sweeps what is due; returns how long nothing will be.
-fn round(house: &House, last: &mut HashMap<ContainerId, Timestamp>) -> Duration {
+fn round(house: &House, last: &mut HashMap<ContainerId, Moment>) -> Duration {
     let registry = house.registry.load_full();
     let mut wait = LONGEST;
     let mut swept = false;
     last.retain(|id, _| registry.rooms().iter().any(|room| room.id() == *id));
     for room in registry.rooms().iter().filter(|room| room.implicit_sweeps) {
-        let now = house.clock.timestamp();
+        let now = house.clock.moment();
         let every = interval(&room.policy);
-        let swept_at = last.entry(room.id()).or_insert(now);
-        // A clock that was set back must not put the next sweep off.
-        *swept_at = now.min(*swept_at);
-        let since = now.since(*swept_at);
+        let since = now.since(*last.entry(room.id()).or_insert(now));
         if since < every {
             wait = wait.min(every - since);
             continue;

@@ -61,10 +61,10 @@ struct Shared {
 impl Transaction {
     pub(crate) fn begin(store: Arc<dyn Premises>, turn: Option<Turn>) -> Result<Self> {
         let house = store.house();
-        let now = house.clock.timestamp();
+        let times = (house.clock.timestamp(), house.clock.moment());
         let (registry, snapshot) = consistent(house)?;
         let limits = house.rules.limits;
-        let state = State::new(store, registry.clone(), snapshot, now, turn);
+        let state = State::new(store, registry.clone(), snapshot, times, turn);
         let shared = Shared {
             registry,
             limits,
@@ -336,7 +336,7 @@ impl State {
         store: Arc<dyn Premises>,
         registry: Arc<Registry>,
         snapshot: Arc<dyn Snapshot>,
-        now: crate::clock::Timestamp,
+        (now, begun): (crate::clock::Timestamp, crate::clock::Moment),
         turn: Option<Turn>,
     ) -> Self {
         Self {
@@ -344,6 +344,7 @@ impl State {
             registry,
             snapshot,
             now,
+            begun,
             doomed: false,
             subjects: Vec::new(),
             by_key: std::collections::BTreeMap::new(),

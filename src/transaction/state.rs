@@ -8,7 +8,7 @@ use super::savepoint::Savepoints;
 use super::turns::Turn;
 use super::worker::Task;
 use crate::client_id::{ClientId, ClientKey};
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Times;
 use crate::storage::record::{PackageRow, SessionRow};
@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub(super) registry: Arc<Registry>,
     pub(super) snapshot: Arc<dyn Snapshot>,
     pub(super) now: Timestamp,
+    /// When its snapshot was taken, by the clock that is never set back.
+    pub(super) begun: Moment,
     pub(super) doomed: bool,
     pub(super) subjects: Vec<Subject>,
     /// Which client bears an id, or was issued it here; without the id of the first client, which is
@@ -219,7 +221,7 @@ impl State {
 
     /// Whether the snapshot may still be read (C2.14).
     fn check_age(&self) -> Result<()> {
-        let age = self.house().clock.timestamp().since(self.now);
+        let age = self.house().clock.moment().since(self.begun);
         if age > self.house().rules.snapshot_max_age {
             return Err(Error::new(
                 ErrorKind::SnapshotTooOld,

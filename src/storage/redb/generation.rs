@@ -213,9 +213,17 @@ impl Versions {
     }
 
     fn as_of(&self, number: u64) -> Option<Option<Bytes>> {
-        let newest_first = std::iter::once(&self.newest).chain(self.earlier.iter().rev());
-        let mut visible = newest_first.skip_while(|version| version.number > number);
-        visible.next().map(|version| version.value.clone())
+        if self.newest.number <= number {
+            return Some(self.newest.value.clone());
+        }
+        let is_visible = |version: &Version| {
+            crate::steps::count(1);
+            version.number <= number
+        };
+        let visible = self.earlier.partition_point(is_visible).checked_sub(1)?;
+        self.earlier
+            .get(visible)
+            .map(|version| version.value.clone())
     }
 }
 
@@ -482,6 +490,17 @@ mod tests {
         generation.put(row(b"k", None), 2, 0);
         assert_eq!(get(&generation, 1), Some(Some(Bytes::from("one"))));
         assert_eq!(get(&generation, 2), Some(None));
+    }
+
+    // C5.5
+    #[test]
+    fn an_early_version_of_many_is_found_in_a_few_steps() {
+        let generation = Generation::default();
+        for number in 1..10_001 {
+            generation.put(row(b"k", Some("value")), number, 0);
+        }
+        let steps = crate::steps::of(|| assert!(get(&generation, 7).is_some()));
+        assert!(steps < 20, "{steps} steps");
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Group<'_> {
         let Some(quota) = self.quota.as_mut().filter(|_| founded > 0) else {
             return Ok(());
         };
-        let now = self.shared.clock.timestamp();
+        let now = self.shared.clock.moment();
         if quota.take(founded, now) {
             return Ok(());
         }

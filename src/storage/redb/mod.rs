@@ -367,7 +367,7 @@ impl Storage for Engine {
         let tally = &self.shared.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let load = self.shared.queue.load();
-        let (held, oldest_held) = self.shared.superseded.held(self.shared.clock.timestamp());
+        let (held, oldest_held) = self.shared.superseded.held(self.shared.clock.moment());
         Counters {
             commits: get(&tally.commits),
             groups: get(&tally.groups),

@@ -103,6 +103,23 @@ impl Snapshot for RedbSnapshot {
     }
 }
 
+/// Snapshots of an empty store, as if of these commits.
+#[cfg(test)]
+pub(super) fn snapshots(
+    numbers: std::ops::Range<u64>,
+) -> impl Iterator<Item = std::sync::Arc<RedbSnapshot>> {
+    thread_local! {
+        static EMPTY: Layers = tests::layers();
+    }
+    numbers.map(|number| {
+        let layers = EMPTY.with(|empty| Layers {
+            number,
+            ..empty.clone()
+        });
+        std::sync::Arc::new(RedbSnapshot::new(layers, Weak::new()))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,9 +137,7 @@ mod tests {
         }
     }
 
-    // C2.14
-    #[test]
-    fn a_read_that_the_end_of_the_snapshot_overtakes_gives_nothing() {
+    pub(super) fn layers() -> Layers {
         let options = OpenOptionsOf {
             cache_size: 1 << 20,
             verify: false,
@@ -131,19 +146,25 @@ mod tests {
         };
         let (_, database) = in_memory(options, &Arc::default()).unwrap();
         let reader = Arc::new(Reader::open(&database).unwrap());
-        let active = Arc::new(Generation::default());
-        active.put(row(None), 1, 1);
-        let layers = Layers {
+        Layers {
             number: 1,
             base: 0,
             pending: None,
-            active: active.clone(),
+            active: Arc::new(Generation::default()),
             frozen: None,
             readers: Readers {
                 file: reader.clone(),
                 memory: reader,
             },
-        };
+        }
+    }
+
+    // C2.14
+    #[test]
+    fn a_read_that_the_end_of_the_snapshot_overtakes_gives_nothing() {
+        let layers = layers();
+        let active = layers.active.clone();
+        active.put(row(None), 1, 1);
         let snapshot = RedbSnapshot::new(layers, Weak::new());
         let read = snapshot.read(|layers| {
             snapshot.expire();

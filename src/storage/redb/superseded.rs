@@ -2,82 +2,187 @@
 //! (C2.14) and counted.
 
 use super::snapshot::RedbSnapshot;
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::storage::Snapshot;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 #[derive(Default)]
-pub(super) struct Superseded(Mutex<VecDeque<Old>>);
+pub(super) struct Superseded(Mutex<Line>);
+
+/// The commit that a snapshot shows, and how many were superseded before it: in this order they come, and grow
+/// old.
+type Place = (u64, u64);
+
+#[derive(Default)]
+struct Line {
+    old: BTreeMap<Place, Old>,
+    /// How many were superseded.
+    count: u64,
+    /// The last one that was looked at in turn.
+    looked_at: Place,
+}
 
 struct Old {
     snapshot: Weak<RedbSnapshot>,
-    since: Timestamp,
+    since: Moment,
 }
 
 impl Old {
     fn is_held(&self) -> bool {
+        crate::steps::count(1);
         self.snapshot.strong_count() > 0
     }
 }
 
+impl Line {
+    /// Looks at the next two in turn, so that those which nobody holds any more do not gather behind one that
+    /// somebody does: each that is added goes at last, however many are held.
+    fn look_on(&mut self) {
+        for _ in 0..2 {
+            let rest = (Bound::Excluded(self.looked_at), Bound::Unbounded);
+            let Some((place, old)) = self.old.range(rest).next() else {
+                self.looked_at = Place::default();
+                return;
+            };
+            self.looked_at = *place;
+            if !old.is_held() {
+                self.old.remove(&self.looked_at);
+            }
+        }
+    }
+
+    /// The first that is held, of those that show a commit from `first` on.
+    fn first_held(&mut self, first: u64) -> Option<(Place, Moment)> {
+        loop {
+            let (place, old) = self.old.range((first, 0)..).next()?;
+            if old.is_held() {
+                return Some((*place, old.since));
+            }
+            let place = *place;
+            self.old.remove(&place);
+        }
+    }
+}
+
 impl Superseded {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Old>> {
+    fn lock(&self) -> MutexGuard<'_, Line> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add(&self, snapshot: &Arc<RedbSnapshot>, since: Timestamp) {
+    pub(super) fn add(&self, snapshot: &Arc<RedbSnapshot>, since: Moment) {
+        let number = snapshot.number();
         let snapshot = Arc::downgrade(snapshot);
-        self.lock().push_back(Old { snapshot, since });
+        let mut line = self.lock();
+        line.count += 1;
+        let place = (number, line.count);
+        line.old.insert(place, Old { snapshot, since });
+        line.look_on();
     }
 
     /// Since when the first of those that are held has not been the newest.
-    pub(super) fn first(&self) -> Option<Timestamp> {
-        let mut old = self.lock();
-        while old.front().is_some_and(|old| !old.is_held()) {
-            old.pop_front();
-        }
-        old.front().map(|old| old.since)
+    pub(super) fn first(&self) -> Option<Moment> {
+        self.lock().first_held(0).map(|(_, since)| since)
     }
 
     /// The oldest commit that one of those shows, of those from `first` on.
     pub(super) fn oldest_since(&self, first: u64) -> Option<u64> {
-        let old = self.lock();
-        let numbers = old
-            .iter()
-            .filter_map(|old| Some(old.snapshot.upgrade()?.number()));
-        numbers.filter(|number| *number >= first).min()
+        let first = self.lock().first_held(first);
+        first.map(|((number, _), _)| number)
     }
 
     /// How many are held, and for how long the oldest of them has not been the newest.
-    pub(super) fn held(&self, now: Timestamp) -> (usize, Option<Duration>) {
-        let old = self.lock();
-        let held = old.iter().filter(|old| old.is_held());
+    pub(super) fn held(&self, now: Moment) -> (usize, Option<Duration>) {
+        let line = self.lock();
+        let held = line.old.values().filter(|old| old.is_held());
         let ages = held.clone().map(|old| now.since(old.since));
         (held.count(), ages.max())
     }
 
     /// Takes back those that were superseded longer than `max_age` ago.
-    pub(super) fn expire(&self, now: Timestamp, max_age: Duration) {
-        self.expire_if(|old| now.since(old.since) > max_age);
+    pub(super) fn expire(&self, now: Moment, max_age: Duration) {
+        self.expire_while(|since| now.since(since) > max_age);
     }
 
     pub(super) fn expire_all(&self) {
-        self.expire_if(|_| true);
+        self.expire_while(|_| true);
     }
 
-    fn expire_if(&self, is_due: impl Fn(&Old) -> bool) {
+    fn expire_while(&self, is_due: impl Fn(Moment) -> bool) {
         let mut due = Vec::new();
-        self.lock().retain(|old| {
-            let is_due = is_due(old);
-            if is_due {
-                due.extend(old.snapshot.upgrade());
-            }
-            !is_due && old.is_held()
-        });
+        let mut line = self.lock();
+        while let Some((place, since)) = line.first_held(0)
+            && is_due(since)
+        {
+            let old = line.old.remove(&place);
+            due.extend(old.and_then(|old| old.snapshot.upgrade()));
+        }
+        drop(line);
         for snapshot in due {
             snapshot.expire();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::snapshot::snapshots;
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::after(Duration::from_secs(seconds))
+    }
+
+    // C2.14
+    #[test]
+    fn those_that_are_held_are_found_in_order_and_taken_back_in_time() {
+        let superseded = Superseded::default();
+        let mut held: Vec<_> = snapshots(1..7).collect();
+        for (n, snapshot) in held.iter().enumerate() {
+            superseded.add(snapshot, at(n as u64));
+        }
+        for gone in [3, 2, 0] {
+            held.remove(gone);
+        }
+        assert_eq!(superseded.first(), Some(at(1)));
+        for (first, oldest) in [(0, 2), (2, 2), (3, 5), (5, 5), (6, 6)] {
+            assert_eq!(superseded.oldest_since(first), Some(oldest));
+        }
+        assert_eq!(superseded.oldest_since(7), None);
+        let seconds = Duration::from_secs;
+        assert_eq!(superseded.held(at(9)), (3, Some(seconds(8))));
+        superseded.expire(at(9), seconds(8));
+        assert_eq!(superseded.first(), Some(at(1)), "not longer than that");
+        superseded.expire(at(9), seconds(4));
+        assert_eq!(superseded.held(at(9)), (1, Some(seconds(4))));
+        superseded.expire_all();
+        assert_eq!(superseded.held(at(9)), (0, None));
+        assert_eq!(superseded.first(), None);
+    }
+
+    // C5.5
+    #[test]
+    fn however_many_are_held_a_commit_looks_at_a_few() {
+        let superseded = Superseded::default();
+        let held: Vec<_> = snapshots(1..1001).collect();
+        for snapshot in &held {
+            superseded.add(snapshot, at(0));
+        }
+        let steps = crate::steps::of(|| {
+            for number in 1001..11_001 {
+                snapshots(number..number + 1).for_each(|one| superseded.add(&one, at(1)));
+                superseded.first();
+                assert_eq!(superseded.oldest_since(500), Some(500));
+                superseded.expire(at(1), Duration::from_secs(9));
+            }
+        });
+        assert!(steps < 10 * 10_000, "{steps} steps for 10,000 commits");
+        let left = superseded.lock().old.len();
+        assert!(left < 4 * 1000, "{left} are remembered");
+        drop(held);
+        assert_eq!(superseded.first(), None);
+        assert_eq!(superseded.lock().old.len(), 0);
     }
 }

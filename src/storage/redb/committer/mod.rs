@@ -20,7 +20,7 @@ use super::open::{Entered, Known, OpenOptionsOf};
 use super::queue::{CommitJob, Job, gone, reopening};
 use super::snapshot::RedbSnapshot;
 use super::{JournalRules, Shared, Tally, touches};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::quota::Quota;
 use crate::storage::{ContainerId, Outcome};
@@ -156,7 +156,7 @@ pub(super) struct Committer {
     retired: Vec<(ContainerId, u64)>,
     number: u64,
     quota: Option<Quota>,
-    touched: Option<(Instant, Timestamp)>,
+    touched: Option<(Instant, Moment)>,
     answers: Answers,
 }
 
@@ -340,7 +340,7 @@ impl Committer {
         self.commit(Vec::new(), flush);
         if self.shared.touches.len() > 0 {
             // New ones, or there was no room: later.
-            self.touched = Some((Instant::now(), self.shared.clock.timestamp()));
+            self.touched = Some((Instant::now(), self.shared.clock.moment()));
         }
     }
 
@@ -542,7 +542,7 @@ impl Committer {
         self.newest = Some(layers);
         let old = self.shared.published.swap(Some(Arc::new(snapshot)));
         if let Some(old) = old {
-            let now = self.shared.clock.timestamp();
+            let now = self.shared.clock.moment();
             self.shared.superseded.add(&old, now);
         }
     }
@@ -589,11 +589,11 @@ impl Committer {
             return Some(now);
         }
         if self.shared.touches.len() > 0 && self.touched.is_none() {
-            self.touched = Some((now, self.shared.clock.timestamp()));
+            self.touched = Some((now, self.shared.clock.moment()));
         }
         let touches = self.touched.map(|(since, _)| since + TOUCH_WAIT);
         let snapshots = self.shared.superseded.first().map(|since| {
-            let age = self.shared.clock.timestamp().since(since);
+            let age = self.shared.clock.moment().since(since);
             let left = self.shared.snapshot_max_age.saturating_sub(age);
             now + left.clamp(Duration::from_millis(10), Duration::from_secs(3600))
         });
@@ -612,13 +612,13 @@ impl Committer {
             || (waiting > 0
                 && self.touched.is_some_and(|(since, then)| {
                     since.elapsed() >= TOUCH_WAIT
-                        || self.shared.clock.timestamp().since(then) >= TOUCH_WAIT
+                        || self.shared.clock.moment().since(then) >= TOUCH_WAIT
                 }))
     }
 
     /// Takes back snapshots that were superseded too long ago (C2.14).
     fn expire_snapshots(&mut self) {
-        let now = self.shared.clock.timestamp();
+        let now = self.shared.clock.moment();
         let max_age = self.shared.snapshot_max_age;
         self.shared.superseded.expire(now, max_age);
     }
