@@ -442,6 +442,7 @@ fn removal(room: &Room, (client, row): Row<'_>, state: State) -> ClientChange {
         forsaken: false,
         founder: None,
         packages: Vec::new(),
+        home: None,
         timeout: None,
         owner: None,
         end: End::Swept,

@@ -121,9 +121,9 @@ impl Session {
         &self.txn
     }
 
-    /// The id under which the session will be known once the transaction is committed. `None` for a
-    /// new visitor before the first insert, for an id whose session has ended, and when the
-    /// transaction has ended.
+    /// The id under which the session will be known once the transaction is committed: `Some` exactly if the
+    /// commit, as things stand, leaves a session. `None` for whoever has none before something is inserted or an
+    /// owner or a timeout is set, and when the transaction has ended. Not an observation.
     #[must_use]
     pub fn client_id(&self) -> Option<ClientId> {
         self.with(|state| state.client_id(self.subject)).ok()?
@@ -198,7 +198,8 @@ impl Session {
 
     /// Gives the client a new id, as after a login, and carries everything over. The id is issued at
     /// once and valid from the commit on, which also makes the old one worthless. Where there is no session,
-    /// that there is none counts as read.
+    /// that there is none counts as read, and none is founded: the id is that of the session that an insert, an
+    /// owner or a timeout founds in the same transaction.
     ///
     /// # Errors
     ///
@@ -218,32 +219,35 @@ impl Session {
     }
 
     /// Gives the session a timeout of its own, or with `None` that of its containers again; zero never
-    /// expires (C3.8). It is kept in milliseconds, rounded up.
+    /// expires. It is kept in milliseconds, rounded up. The cookie is sent with the next response, and lasts as
+    /// long: 400 days for zero, which are as many as browsers allow.
+    ///
+    /// Where there is no session, `Some` founds one, as an insert does, and `None` changes nothing. It begins in a
+    /// container whose packages this transaction used, else in the unnamed one.
     ///
     /// # Errors
     ///
     /// As for [`exists`](Self::exists).
     pub fn set_timeout(&self, t: Option<Duration>) -> Result<()> {
         self.with(|state| {
-            state.live_anywhere(self.subject)?;
-            state.change(self.subject)?.timeout = Some(t.map(whole_millis));
+            state.give(self.subject, t.is_some())?.timeout = Some(t.map(whole_millis));
             Ok(())
         })
     }
 
-    /// Notes whose session it is, to find and end all sessions of one user.
+    /// Notes whose session it is, to find and end all sessions of one user. Where there is no session, an owner
+    /// founds one, [as a timeout does](Self::set_timeout).
     ///
     /// # Errors
     ///
-    /// [`TooLarge`](ErrorKind::TooLarge) beyond the limit of names (C5.3); else as for
+    /// [`TooLarge`](ErrorKind::TooLarge) beyond the limit of names; else as for
     /// [`exists`](Self::exists).
     pub fn set_owner(&self, o: Option<&str>) -> Result<()> {
         if let Some(owner) = o {
             check_name("the owner", owner, self.txn.limits())?;
         }
         self.with(|state| {
-            state.live_anywhere(self.subject)?;
-            state.change(self.subject)?.owner = Some(o.map(Arc::from));
+            state.give(self.subject, o.is_some())?.owner = Some(o.map(Arc::from));
             Ok(())
         })
     }

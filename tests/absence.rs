@@ -218,3 +218,9 @@ fn queued(found: impl Fn(&Session) -> Result<()>) {
 fn a_dead_id_is_not_found_again_by_a_commit_that_waited() {
     queued(|session| session.pkg("app").insert("k", 1));
 }
+
+// C4.8, C8.1
+#[test]
+fn an_owner_founds_no_session_under_a_dead_id() {
+    queued(|session| session.set_owner(Some("ann")));
+}

@@ -275,6 +275,7 @@ impl<R: Rows> Merge<'_, R> {
         if !self.stale.is_empty() {
             return Ok(());
         }
+        self.found_alone(change, &mut rooms)?;
         if !exists && rooms.iter().any(|room| room.row.is_some()) {
             self.writes.founded += 1;
         }
@@ -284,7 +285,8 @@ impl<R: Rows> Merge<'_, R> {
                 room.changed |= attributes(row, change, room.seen);
                 // Whoever meant to found a session and joins one that was founded meanwhile accesses
                 // it now (C3.6); or it might have expired by then, and the changes with it.
-                let joins = room.seen.state == State::Absent && !room.packages.is_empty();
+                let founds = change.home.is_some() || !room.packages.is_empty();
+                let joins = room.seen.state == State::Absent && founds;
                 if joins && row.last_access < self.set.now {
                     row.last_access = self.set.now;
                     room.changed = true;
@@ -346,18 +348,37 @@ impl<R: Rows> Merge<'_, R> {
                 self.check_founder(change)?;
             }
             let (timeout, owner) = inherited.get_or_insert_default().clone();
-            room.row = Some(SessionRow {
-                created: self.set.now,
-                last_access: self.set.now,
-                timeout,
-                owner,
-                generation: self.version,
-                packages: Arc::default(),
-            });
-            room.changed = true;
+            self.found(room, timeout, owner);
         }
         room.packages.insert(package.package.clone(), content);
         Ok(())
+    }
+
+    /// Founds a session for its timeout or its owner, where no package has (C8.1).
+    fn found_alone(&self, change: &ClientChange, rooms: &mut [Room<'_>]) -> Result<()> {
+        let Some(home) = change.home else {
+            return Ok(());
+        };
+        if rooms.iter().any(|room| room.row.is_some()) {
+            return Ok(());
+        }
+        self.check_founder(change)?;
+        if let Some(room) = rooms.iter_mut().find(|room| room.seen.place.id == home) {
+            self.found(room, None, None);
+        }
+        Ok(())
+    }
+
+    fn found(&self, room: &mut Room<'_>, timeout: Option<Duration>, owner: Option<Arc<str>>) {
+        room.row = Some(SessionRow {
+            created: self.set.now,
+            last_access: self.set.now,
+            timeout,
+            owner,
+            generation: self.version,
+            packages: Arc::default(),
+        });
+        room.changed = true;
     }
 
     /// Turns the merged rooms of a client into rows to write.

@@ -316,6 +316,8 @@ pub(crate) struct ClientChange {
     /// may have used it up meanwhile (C4.8).
     pub(crate) founder: Option<ClientId>,
     pub(crate) packages: Vec<PackageChange>,
+    /// Where the session begins if its timeout or its owner found it and no package does (C8.1).
+    pub(crate) home: Option<ContainerId>,
     pub(crate) timeout: Option<Option<Duration>>,
     pub(crate) owner: Option<Option<Arc<str>>>,
     pub(crate) end: End,

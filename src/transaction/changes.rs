@@ -54,17 +54,25 @@ impl Deref for SubjectChanges {
     }
 }
 
+impl Attributes {
+    /// Whether they make a session of what is none. Taking one back does not.
+    pub(crate) fn is_founding(&self) -> bool {
+        matches!(self.timeout, Some(Some(_))) || matches!(self.owner, Some(Some(_)))
+    }
+}
+
 impl SubjectChanges {
     pub(crate) fn package(&self, room: RoomAt, package: &str) -> Option<&PackageChanges> {
         self.packages.find(room, package)
     }
 
-    /// Whether anything was put into the session, so that it comes into being (C1.4).
-    pub(crate) fn inserts(&self) -> bool {
-        self.inserts_in(None)
+    /// Whether anything was put into the session, or it was given an owner or a timeout, so that it comes into
+    /// being (C1.4, C8.1).
+    pub(crate) fn founds(&self) -> bool {
+        self.attributes.is_founding() || self.inserts_in(None)
     }
 
-    /// The same for one container, or for all.
+    /// Whether anything was put into a package, of one container or of any.
     pub(crate) fn inserts_in(&self, room: Option<RoomAt>) -> bool {
         let here = |p: &&PackageChanges| room.is_none_or(|room| p.room == room);
         self.packages

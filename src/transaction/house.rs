@@ -107,6 +107,11 @@ impl Room {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RoomAt(usize);
 
+impl RoomAt {
+    /// The container `""`.
+    pub(crate) const UNNAMED: Self = Self(0);
+}
+
 #[cfg(test)]
 impl RoomAt {
     pub(crate) fn nth(n: usize) -> Self {

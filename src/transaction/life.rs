@@ -1,28 +1,34 @@
 //! The life of a client's session inside a transaction: which id it has, whether it is there, when it
 //! was used, and how it is rotated and destroyed.
 
-use super::changes::Fate;
+use super::changes::{Attributes, Fate};
 use super::house::RoomAt;
-use super::state::{SessionView, State, SubjectId};
+use super::state::{SessionView, State, Subject, SubjectId};
 use crate::client_id::ClientId;
 use crate::error::Result;
 use chrono::{DateTime, Utc};
 
 impl State {
+    /// The id under which the commit leaves a session, if it leaves one (C8.1).
     pub(crate) fn client_id(&mut self, id: SubjectId) -> Result<Option<ClientId>> {
-        if let Some(issued) = self.changed(id).and_then(|changes| changes.id.clone()) {
-            return Ok(Some(issued));
-        }
-        if self.fate(id) == Fate::Destroyed {
-            return Ok(None);
-        }
         let subject = self.subject(id)?;
-        let Some(borne) = subject.borne.clone() else {
-            return Ok(None);
-        };
         // What was seen live needs no further look, which an old snapshot would refuse (C2.14).
         let seen = subject.sessions.iter().any(|view| view.live);
-        let known = seen || borne.is_fresh() || self.live_anywhere(id)?;
+        let borne = subject.borne.clone();
+        if let Some(changes) = self.changed(id) {
+            let founds = changes.founds();
+            match (changes.fate, changes.id.clone()) {
+                (Fate::Rotated, issued) => return Ok(issued),
+                (_, Some(issued)) => return Ok(founds.then_some(issued)),
+                (Fate::Destroyed, None) => return Ok(None),
+                (Fate::Stays, None) if founds => return Ok(borne),
+                (Fate::Stays, None) => {}
+            }
+        }
+        let Some(borne) = borne else {
+            return Ok(None);
+        };
+        let known = seen || self.live_anywhere(id)?;
         Ok(known.then_some(borne))
     }
 
@@ -30,7 +36,7 @@ impl State {
     #[cfg(feature = "http")]
     pub(crate) fn founds(&self, id: SubjectId) -> bool {
         let was_live = self.subject(id).is_ok_and(|subject| subject.is_live());
-        !was_live && self.changed(id).is_some_and(|changes| changes.inserts())
+        !was_live && self.changed(id).is_some_and(|changes| changes.founds())
     }
 
     /// Whether a client came with an id that has no session. Nothing is loaded for one of whose session nothing was
@@ -44,6 +50,32 @@ impl State {
         is_suspect && matches!(self.live_anywhere(id), Ok(false))
     }
 
+    /// The container in which a session begins that is founded by its attributes alone: one that this
+    /// transaction has used, the unnamed one first, or else that.
+    pub(super) fn home(&self, subject: &Subject) -> RoomAt {
+        let unnamed = subject.session(RoomAt::UNNAMED);
+        if unnamed.is_some_and(|view| view.used) {
+            return RoomAt::UNNAMED;
+        }
+        let used = subject.sessions.iter().find(|view| view.used);
+        used.map_or(RoomAt::UNNAMED, |view| view.room)
+    }
+
+    /// Whether this transaction founds a session, in one container or in any.
+    fn founds_in(&self, id: SubjectId, room: Option<RoomAt>) -> Result<bool> {
+        let Some(changes) = self.changed(id) else {
+            return Ok(false);
+        };
+        if changes.inserts_in(room) {
+            return Ok(true);
+        }
+        let subject = self.subject(id)?;
+        let live = subject.sessions.iter().any(|view| view.live);
+        let lives_on = live && changes.fate != Fate::Destroyed;
+        let alone = changes.attributes.is_founding() && !changes.inserts_in(None) && !lives_on;
+        Ok(alone && room.is_none_or(|room| room == self.home(subject)))
+    }
+
     /// Whether a session is there, or will be once this transaction is committed.
     pub(crate) fn exists(&mut self, id: SubjectId, room: Option<RoomAt>) -> Result<bool> {
         let stored = match room {
@@ -51,10 +83,8 @@ impl State {
             None => self.live_anywhere(id)?,
         };
         self.observe_existence(id, room)?;
-        let inserts = self
-            .changed(id)
-            .is_some_and(|changes| changes.inserts_in(room));
-        Ok(inserts || (stored && self.fate(id) != Fate::Destroyed))
+        let founds = self.founds_in(id, room)?;
+        Ok(founds || (stored && self.fate(id) != Fate::Destroyed))
     }
 
     /// When it was founded and last accessed: the earliest and the latest of the containers.
@@ -76,7 +106,7 @@ impl State {
             .collect();
         let created = times.iter().map(|t| t.created).min();
         let last_access = times.iter().map(|t| t.last_access).max();
-        let founds = created.is_none() && self.changed(id).is_some_and(|c| c.inserts_in(room));
+        let founds = created.is_none() && self.founds_in(id, room)?;
         let (created, last_access) = if founds {
             (Some(self.now), Some(self.now))
         } else {
@@ -85,6 +115,16 @@ impl State {
         Ok(created
             .zip(last_access)
             .map(|(c, l)| (c.to_datetime(), l.to_datetime())))
+    }
+
+    /// What becomes of the session as a whole, to be given a timeout or an owner; where there is no session, that
+    /// founds one (C8.1). Taking one back does not.
+    pub(crate) fn give(&mut self, id: SubjectId, founds: bool) -> Result<&mut Attributes> {
+        self.live_anywhere(id)?;
+        if founds {
+            self.found(id, RoomAt::UNNAMED)?;
+        }
+        self.change(id)
     }
 
     pub(crate) fn rotate(&mut self, id: SubjectId) -> Result<ClientId> {

@@ -10,7 +10,8 @@ use crate::error::{ErrorKind, Result};
 use crate::storage::merge::too_many_keys;
 use crate::storage::record::PackageRow;
 use crate::storage::{
-    ChangeSet, ClientChange, End, Keys, Limits, Observed, PackageChange, Seen, Touch, TouchAt,
+    ChangeSet, ClientChange, ContainerId, End, Keys, Limits, Observed, PackageChange, Seen, Touch,
+    TouchAt,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,7 +129,9 @@ impl State {
             changes.timeout.is_some_and(|t| t != row.timeout)
                 || changes.owner.as_ref().is_some_and(|o| *o != row.owner)
         });
-        if changes.fate != Fate::Stays || attributes {
+        let live = self.subject(id)?.sessions.iter().any(|view| view.live);
+        let founds = !live && changes.attributes.is_founding();
+        if changes.fate != Fate::Stays || attributes || founds {
             return Ok(true);
         }
         for package in changes.packages.iter() {
@@ -213,9 +216,9 @@ impl State {
         let live = subject.sessions.iter().any(|view| view.live);
         let ticket = match (changes.fate, &changes.id, &subject.borne) {
             (Fate::Rotated, Some(id), _) => send(id),
-            (_, Some(id), _) if changes.inserts() => send(id),
+            (_, Some(id), _) if changes.founds() => send(id),
             (Fate::Destroyed, _, _) => Ticket::Withdraw,
-            (_, None, Some(borne)) if !live && changes.inserts() => send(borne),
+            (_, None, Some(borne)) if !live && changes.founds() => send(borne),
             (_, None, Some(borne)) => {
                 let touches = self.touches_of(subject);
                 if !touches.is_empty() {
@@ -273,7 +276,7 @@ impl State {
             (changes, SubjectChanges::default())
         };
         if let Some(borne) = &subject.borne {
-            let inserts = own.inserts();
+            let founds = own.founds();
             let SubjectChanges {
                 attributes,
                 packages,
@@ -282,7 +285,7 @@ impl State {
                 client: borne.key(),
                 seen: subject.sessions.iter().map(|v| self.seen(v)).collect(),
                 exists: subject.exists,
-                forsaken: elsewhere.is_some() && end == End::Stays && moved.inserts(),
+                forsaken: elsewhere.is_some() && end == End::Stays && moved.founds(),
                 founder: match end {
                     End::Moves(_) => rotated,
                     _ => Some(borne.clone()),
@@ -293,11 +296,12 @@ impl State {
                     (&self.registry, &self.house().rules.limits),
                     packed,
                 )?,
+                home: attributes.is_founding().then(|| self.home_of(subject)),
                 timeout: attributes.timeout,
                 owner: attributes.owner,
                 end,
             };
-            if inserts {
+            if founds {
                 packed.founders.push(borne.clone());
             }
             if change.writes() {
@@ -305,11 +309,16 @@ impl State {
             }
             clients.push(change);
         }
-        if let (Some(id), true) = (&elsewhere, moved.inserts()) {
+        if let (Some(id), true) = (&elsewhere, moved.founds()) {
+            let home = self.home(subject);
             let rules = (&*self.registry, &self.house().rules.limits);
-            clients.push(founding(id, moved, rules, packed)?);
+            clients.push(founding(id, moved, home, rules, packed)?);
         }
         Ok(())
+    }
+
+    fn home_of(&self, subject: &Subject) -> ContainerId {
+        self.registry.room(self.home(subject)).id()
     }
 
     fn seen(&self, view: &SessionView) -> Seen {
@@ -353,6 +362,7 @@ fn touches_beside(clients: &mut [ClientChange], mut due: Vec<Touch>) -> Vec<Touc
 fn founding(
     id: &ClientId,
     changes: SubjectChanges,
+    home: RoomAt,
     (registry, limits): (&Registry, &Limits),
     packed: &mut Packed,
 ) -> Result<ClientChange> {
@@ -360,7 +370,10 @@ fn founding(
         attributes,
         packages: changes,
     } = changes;
-    let rooms: BTreeSet<RoomAt> = changes.iter().map(|package| package.room).collect();
+    let mut rooms: BTreeSet<RoomAt> = changes.iter().map(|package| package.room).collect();
+    if attributes.is_founding() {
+        rooms.insert(home);
+    }
     let seen = rooms.into_iter().map(|room| Seen {
         place: registry.room(room).place.clone(),
         row: None,
@@ -386,6 +399,7 @@ fn founding(
         forsaken: false,
         founder: Some(id.clone()),
         packages,
+        home: attributes.is_founding().then(|| registry.room(home).id()),
         timeout: attributes.timeout,
         owner: attributes.owner,
         end: End::Stays,

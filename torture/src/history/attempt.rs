@@ -228,6 +228,13 @@ impl<'a> Attempt<'a> {
         if rng.bool() {
             let there = session.exists()?;
             self.ops.push(Op::Seen(existence(client), there));
+        } else if rng.u32(..3) == 0 && session.client_id().is_none() {
+            // What is ended although it is not there was seen not to be there.
+            session.destroy()?;
+            self.ops.push(Op::Seen(existence(client), false));
+        } else if rng.u32(..3) == 0 {
+            session.set_owner(Some("visitor"))?;
+            self.ops.push(Op::Raise(existence(client)));
         } else {
             let package = session.pkg(PACKAGES[rng.usize(..PACKAGES.len())]);
             package.insert(&format!("{}", self.world.value()), true)?;

@@ -348,6 +348,7 @@ impl Play {
                 let (session, id) = self.session(t, c)?;
                 session.set_timeout(timeout.map(Duration::from_millis))?;
                 self.spec.set_timeout(t, id, timeout);
+                self.issued(t, id, &session);
             }
             other => unreachable!("{other:?} is no step on a session"),
         }

@@ -195,6 +195,11 @@ impl Changes {
             .any(|(_, package)| package.keys.values().any(Change::inserts))
     }
 
+    /// Whether a session comes into being with them (C1.4, C8.1).
+    fn founds(&self) -> bool {
+        matches!(self.timeout, Some(Some(_))) || self.inserts(None)
+    }
+
     fn writes(&self) -> bool {
         let package = |p: &Package| p.cleared || !p.keys.is_empty();
         self.timeout.is_some() || self.packages.values().any(package)
@@ -232,6 +237,12 @@ struct Subject {
 impl Subject {
     fn live(&self) -> bool {
         self.seen.values().any(|seen| seen.live)
+    }
+
+    /// Where a session begins that nothing was inserted into.
+    fn home(&self) -> Room {
+        let used = self.seen.iter().find(|(_, seen)| seen.used);
+        used.map_or(Room::First, |(room, _)| *room)
     }
 }
 
@@ -488,18 +499,30 @@ impl Spec {
         for (here, seen) in &mut subject.seen {
             seen.used |= seen.live && room.is_none_or(|room| room == *here);
         }
-        let changes = self.changes(t, id);
-        changes.inserts(room) || (live && changes.fate != Fate::Destroyed)
+        let alive = live && self.fate(t, id) != Fate::Destroyed;
+        alive || self.founds_in(t, id, room)
+    }
+
+    /// Whether a transaction founds a session, in one container or in any.
+    fn founds_in(&mut self, t: usize, id: Id, room: Option<Room>) -> bool {
+        let changes = self.changes(t, id).clone();
+        let subject = self.txn(t).subjects.entry(id).or_default();
+        let lives_on = subject.live() && changes.fate != Fate::Destroyed;
+        let alone = changes.founds() && !changes.inserts(None) && !lives_on;
+        let home = subject.home();
+        changes.inserts(room) || (alone && room.is_none_or(|room| room == home))
     }
 
     pub(super) fn client_id(&mut self, t: usize, id: Id) -> Option<Id> {
         let changes = self.changes(t, id).clone();
         let seen = self.txn(t).subjects[&id].live();
+        let founds = changes.founds();
         match (changes.new, changes.fate) {
-            (New::Id(new), _) => Some(new),
+            (New::Id(new), Fate::Rotated) => Some(new),
+            (New::Id(new), _) => founds.then_some(new),
             (New::Due, _) => unreachable!("told at once"),
             (New::None, Fate::Destroyed) => None,
-            (New::None, _) if seen || self.fresh.contains(&id) => Some(id),
+            (New::None, _) if seen || founds => Some(id),
             (New::None, _) => self.live_anywhere(t, id).then_some(id),
         }
     }
@@ -546,6 +569,9 @@ impl Spec {
 
     pub(super) fn set_timeout(&mut self, t: usize, id: Id, timeout: Option<u64>) {
         self.live_anywhere(t, id);
+        if timeout.is_some() {
+            self.found(t, id, Room::First);
+        }
         self.changes(t, id).timeout = Some(timeout);
     }
 
@@ -564,7 +590,7 @@ impl Spec {
     pub(super) fn given(&mut self, t: usize, id: Id) -> Option<Id> {
         let changes = self.changes(t, id);
         match changes.new {
-            New::Id(new) if changes.fate == Fate::Rotated || changes.inserts(None) => Some(new),
+            New::Id(new) if changes.fate == Fate::Rotated || changes.founds() => Some(new),
             _ => None,
         }
     }
@@ -577,6 +603,9 @@ impl Spec {
                 return true;
             }
             let subject = self.txn(t).subjects.entry(id).or_default();
+            if !subject.live() && changes.founds() && !changes.inserts(None) {
+                return true;
+            }
             let mut rows = subject.seen.values().filter_map(Seen::live_row);
             if rows.any(|row| {
                 changes
@@ -658,14 +687,15 @@ impl Spec {
         founders.extend(new);
         let (own, elsewhere) = match (changes.fate, new) {
             (Fate::Rotated, _) | (Fate::Stays, None) => (changes.clone(), None),
-            _ => (Changes::default(), new.filter(|_| changes.inserts(None))),
+            _ => (Changes::default(), new.filter(|_| changes.founds())),
         };
         let forsaken = elsewhere.is_some() && changes.fate == Fate::Stays;
         let mut merged = self.validate(txn, id, subject, &own, changes.fate, forsaken)?;
-        if own.inserts(None) {
+        if own.founds() {
             founders.push(id);
         }
-        self.apply(txn, id, &own, &mut merged)?;
+        let home = subject.home();
+        self.apply(txn, id, &own, home, &mut merged)?;
         for (room, one) in merged {
             let seen = &subject.seen[&room];
             if changes.fate == Fate::Stays {
@@ -689,7 +719,10 @@ impl Spec {
             }
         }
         if let Some(new) = elsewhere {
-            let rooms: BTreeSet<Room> = changes.packages.keys().map(|place| place.0).collect();
+            let mut rooms: BTreeSet<Room> = changes.packages.keys().map(|place| place.0).collect();
+            if changes.timeout.is_some_and(|timeout| timeout.is_some()) {
+                rooms.insert(home);
+            }
             let mut merged = rooms
                 .into_iter()
                 .map(|room| {
@@ -702,7 +735,7 @@ impl Spec {
                     )
                 })
                 .collect();
-            self.apply(txn, new, &changes, &mut merged)?;
+            self.apply(txn, new, &changes, home, &mut merged)?;
             for (room, one) in merged {
                 self.world
                     .rows
@@ -778,8 +811,18 @@ impl Spec {
         txn: &Txn,
         id: Id,
         own: &Changes,
+        home: Room,
         merged: &mut BTreeMap<Room, Merged>,
     ) -> Result<(), Conflict> {
+        let founds_alone = own.timeout.is_some_and(|timeout| timeout.is_some());
+        let joins: Vec<Room> = merged
+            .iter()
+            .filter(|(room, one)| {
+                let then = txn.world.rows.contains_key(&(**room, id));
+                founds_alone && !then && one.row.is_some()
+            })
+            .map(|(room, _)| *room)
+            .collect();
         for ((room, package), change) in &own.packages {
             let elsewhere = merged.values().find_map(|one| one.row.as_ref()?.timeout);
             let alive = merged.values().any(|one| one.row.is_some());
@@ -809,6 +852,25 @@ impl Spec {
                 row.packages.remove(package);
             } else {
                 row.packages.insert(*package, content);
+            }
+        }
+        if founds_alone && merged.values().all(|one| one.row.is_none()) {
+            if !self.fresh.contains(&id) || self.refused(txn, id) {
+                return Err(Conflict);
+            }
+            merged.get_mut(&home).unwrap().row = Some(Row {
+                born: self.world.commits,
+                created: txn.now,
+                accessed: txn.now,
+                kept: txn.now,
+                timeout: None,
+                packages: BTreeMap::new(),
+            });
+        }
+        // To join a session that was founded meanwhile is an access.
+        for room in joins {
+            if let Some(row) = merged.get_mut(&room).and_then(|one| one.row.as_mut()) {
+                row.accessed = row.accessed.max(txn.now);
             }
         }
         if let Some(timeout) = own.timeout {
