@@ -354,7 +354,7 @@ fn expired(
     (client, row): Row<'_>,
     now: Timestamp,
 ) -> Result<Option<State>> {
-    let times = house.times_of(room, client, row, now)?;
+    let times = house.times_of(room, client, row, now, None)?;
     Ok(room
         .policy
         .is_expired(&times, now)

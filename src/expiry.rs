@@ -21,24 +21,43 @@ pub(crate) struct Times {
     pub(crate) timeout: Option<Duration>,
 }
 
+/// How long what a visitor keeps its id in lasts: a recorded access is when it is renewed (C4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Keeping {
+    /// Without an own timeout of the session; `None` where it needs no renewal.
+    pub(crate) usual: Option<Duration>,
+    /// The longest it can last, which stands for "never".
+    pub(crate) longest: Duration,
+}
+
+impl Keeping {
+    /// How long it lasts for a session with this timeout of its own.
+    pub(crate) fn of(&self, own: Option<Duration>) -> Option<Duration> {
+        match own {
+            Some(Duration::ZERO) => Some(self.longest),
+            Some(own) => Some(own.min(self.longest)),
+            None => self.usual,
+        }
+    }
+}
+
 impl Policy {
     fn timeout_of(&self, times: &Times) -> Duration {
         times.timeout.unwrap_or(self.timeout)
     }
 
-    /// The resolution in force: never more than half the timeout in force (C3.1).
-    pub(crate) fn resolution_of(&self, times: &Times) -> Duration {
-        let timeout = self.timeout_of(times);
-        if timeout.is_zero() {
-            self.resolution
-        } else {
-            self.resolution.min(timeout / 2)
-        }
+    /// The resolution in force: never more than half the timeout in force (C3.1), nor than half of how long a
+    /// visitor keeps the id (C4.3).
+    pub(crate) fn resolution_of(&self, times: &Times, keeping: Option<Keeping>) -> Duration {
+        let timeout = Some(self.timeout_of(times)).filter(|timeout| !timeout.is_zero());
+        let kept = keeping.and_then(|keeping| keeping.of(times.timeout));
+        let halves = timeout.into_iter().chain(kept).map(|span| span / 2);
+        halves.fold(self.resolution, Duration::min)
     }
 
     /// The recorded access time, where one that lies more than a resolution ahead counts as now (C3.5).
     fn last_access(&self, times: &Times, now: Timestamp) -> Timestamp {
-        if times.last_access > now + self.resolution_of(times) {
+        if times.last_access > now + self.resolution_of(times, None) {
             now
         } else {
             times.last_access
@@ -55,12 +74,19 @@ impl Policy {
     }
 
     /// Whether an access now must be recorded: the recorded one is older than the resolution
-    /// (C3.4), or lies so far ahead that it must be put right (C3.5).
-    pub(crate) fn is_touch_due(&self, times: &Times, now: Timestamp) -> bool {
-        if self.timeout_of(times).is_zero() {
+    /// (C3.4), or lies so far ahead that it must be put right (C3.5). Where the session never expires, only
+    /// if what its id is kept in must be renewed (C3.3).
+    pub(crate) fn is_touch_due(
+        &self,
+        times: &Times,
+        now: Timestamp,
+        keeping: Option<Keeping>,
+    ) -> bool {
+        let kept = keeping.and_then(|keeping| keeping.of(times.timeout));
+        if self.timeout_of(times).is_zero() && kept.is_none() {
             return false;
         }
-        let resolution = self.resolution_of(times);
+        let resolution = self.resolution_of(times, keeping);
         times.last_access > now + resolution || now.since(times.last_access) > resolution
     }
 }
@@ -95,8 +121,8 @@ mod tests {
 
     #[test]
     fn a_touch_is_due_only_after_the_resolution() {
-        assert!(!POLICY.is_touch_due(&seen_at(0), at(600)));
-        assert!(POLICY.is_touch_due(&seen_at(0), Timestamp(600_001)));
+        assert!(!POLICY.is_touch_due(&seen_at(0), at(600), None));
+        assert!(POLICY.is_touch_due(&seen_at(0), Timestamp(600_001), None));
     }
 
     #[test]
@@ -105,10 +131,10 @@ mod tests {
             timeout: Duration::from_secs(60),
             ..POLICY
         };
-        assert!(policy.is_touch_due(&seen_at(0), at(31)));
+        assert!(policy.is_touch_due(&seen_at(0), at(31), None));
         let mut own = seen_at(0);
         own.timeout = Some(Duration::from_secs(10));
-        assert_eq!(POLICY.resolution_of(&own), Duration::from_secs(5));
+        assert_eq!(POLICY.resolution_of(&own, None), Duration::from_secs(5));
     }
 
     #[test]
@@ -118,7 +144,7 @@ mod tests {
             ..POLICY
         };
         assert!(!policy.is_expired(&seen_at(0), at(i64::MAX / 1000)));
-        assert!(!policy.is_touch_due(&seen_at(0), at(1_000_000)));
+        assert!(!policy.is_touch_due(&seen_at(0), at(1_000_000), None));
     }
 
     #[test]
@@ -134,8 +160,8 @@ mod tests {
     #[test]
     fn a_time_far_ahead_counts_as_now_and_is_put_right() {
         assert!(!POLICY.is_expired(&seen_at(5000), at(1000)));
-        assert!(POLICY.is_touch_due(&seen_at(5000), at(1000)));
-        assert!(!POLICY.is_touch_due(&seen_at(1500), at(1000)));
+        assert!(POLICY.is_touch_due(&seen_at(5000), at(1000), None));
+        assert!(!POLICY.is_touch_due(&seen_at(1500), at(1000), None));
     }
 
     #[test]
@@ -144,7 +170,35 @@ mod tests {
             resolution: Duration::ZERO,
             ..POLICY
         };
-        assert!(policy.is_touch_due(&seen_at(0), Timestamp(1)));
-        assert!(!policy.is_touch_due(&seen_at(0), Timestamp(0)));
+        assert!(policy.is_touch_due(&seen_at(0), Timestamp(1), None));
+        assert!(!policy.is_touch_due(&seen_at(0), Timestamp(0), None));
+    }
+
+    // C4.3, C3.3
+    #[test]
+    fn what_an_id_is_kept_in_is_renewed_at_half_its_time() {
+        let keeping = |usual: Option<u64>| {
+            Some(Keeping {
+                usual: usual.map(Duration::from_secs),
+                longest: Duration::from_secs(100),
+            })
+        };
+        let of = |policy: Policy, keeping| policy.resolution_of(&seen_at(0), keeping).as_secs();
+        assert_eq!(of(POLICY, keeping(None)), 600);
+        assert_eq!(of(POLICY, keeping(Some(300))), 150);
+        assert_eq!(of(POLICY, keeping(Some(100_000))), 600);
+        let endless = Policy {
+            timeout: Duration::ZERO,
+            ..POLICY
+        };
+        assert_eq!(of(endless, keeping(Some(300))), 150);
+        assert!(!endless.is_touch_due(&seen_at(0), at(10_000), keeping(None)));
+        assert!(endless.is_touch_due(&seen_at(0), at(151), keeping(Some(300))));
+        // A timeout of its own replaces the usual time, and zero is as long as there is.
+        let mut own = seen_at(0);
+        own.timeout = Some(Duration::ZERO);
+        assert_eq!(POLICY.resolution_of(&own, keeping(None)).as_secs(), 50);
+        assert!(POLICY.is_touch_due(&own, at(51), keeping(None)));
+        assert!(!POLICY.is_touch_due(&own, at(51_000), None));
     }
 }

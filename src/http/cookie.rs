@@ -6,6 +6,7 @@ use http::HeaderValue;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Quoted, Result};
+use crate::expiry::Keeping;
 
 /// The longest that browsers keep a cookie (RFC 6265bis §5.6.2).
 const MAX_LIFETIME: Duration = Duration::from_secs(400 * 24 * 60 * 60);
@@ -16,7 +17,11 @@ const MAX_ATTRIBUTE: usize = 1024;
 /// So many cookies of our name are checked in one request (C4.9).
 const MAX_CANDIDATES: usize = 8;
 
-/// How long the browser keeps the cookie. A session's own timeout takes precedence (C4.3).
+/// How long the browser keeps the cookie. A session's own timeout takes precedence.
+///
+/// The cookie is sent when it is new, when its session's own timeout was set or taken back, and, where it has a
+/// lifetime, again when an access is recorded: once per resolution, which is then at most half of the lifetime. So
+/// no browser drops the cookie of a visitor who comes more often than that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CookieLifetime {
     /// Until the browser is closed.
@@ -328,17 +333,23 @@ impl SessionCookie {
     /// The `Set-Cookie` field that hands out `id`. `timeout` is the session's own, where it has one;
     /// zero never ends (C3.3).
     pub(super) fn handing_out(&self, id: &str, timeout: Option<Duration>) -> Result<HeaderValue> {
-        let lifetime = match (timeout, self.settings.lifetime) {
-            (Some(Duration::ZERO), _) | (None, CookieLifetime::Max) => Some(MAX_LIFETIME),
-            (Some(own), _) => Some(own),
-            (None, CookieLifetime::For(lifetime)) => Some(lifetime),
-            (None, CookieLifetime::Browser) => None,
-        };
+        let lifetime = self.keeping().of(timeout);
         let mut cookie = self.build(id);
         if let Some(lifetime) = lifetime {
             cookie = cookie.max_age(max_age(lifetime));
         }
         field(&cookie.build())
+    }
+
+    /// How long a browser keeps the cookie, as far as it must be renewed.
+    pub(super) fn keeping(&self) -> Keeping {
+        let longest = MAX_LIFETIME;
+        let usual = match self.settings.lifetime {
+            CookieLifetime::Browser => None,
+            CookieLifetime::Max => Some(longest),
+            CookieLifetime::For(lifetime) => Some(lifetime.clamp(Duration::from_secs(1), longest)),
+        };
+        Keeping { usual, longest }
     }
 
     /// The `Set-Cookie` field that removes the cookie: browsers find it by name, domain and path, and

@@ -108,7 +108,9 @@ impl Exchange {
             }
             None => settings.store.begin_async().await?,
         };
-        let session = transaction.visit(counting(&transaction, &known)?).await?;
+        let counts = counting(&transaction, &known)?;
+        let session = transaction.visit(counts).await?;
+        transaction.keeps(session.subject, settings.cookie.keeping())?;
         Ok((transaction, session))
     }
 

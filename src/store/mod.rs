@@ -313,7 +313,7 @@ impl Store {
                 let Some(row) = row.filter(|row| row.owner.as_deref() == Some(owner)) else {
                     return Ok(false);
                 };
-                let times = house.times_of(room, client, &row, now)?;
+                let times = house.times_of(room, client, &row, now, None)?;
                 Ok(!room.policy.is_expired(&times, now))
             });
             match is_live {

@@ -115,7 +115,7 @@ fn interval(policy: &Policy) -> Duration {
         last_access: Timestamp(0),
         timeout: None,
     };
-    policy.resolution_of(&of_the_container).max(SHORTEST)
+    policy.resolution_of(&of_the_container, None).max(SHORTEST)
 }
 
 fn report(error: &crate::Error, what: &str) {

@@ -74,11 +74,14 @@ impl SubjectChanges {
 
     /// Whether anything was put into a package, of one container or of any.
     pub(crate) fn inserts_in(&self, room: Option<RoomAt>) -> bool {
-        let here = |p: &&PackageChanges| room.is_none_or(|room| p.room == room);
-        self.packages
-            .iter()
-            .filter(here)
-            .any(PackageChanges::inserts)
+        let here = |at| room.is_none_or(|room| room == at);
+        self.rooms_inserted().any(here)
+    }
+
+    /// The container of each package that anything was put into.
+    pub(super) fn rooms_inserted(&self) -> impl Iterator<Item = RoomAt> {
+        let inserted = self.packages.iter().filter(|p| p.inserts());
+        inserted.map(|package| package.room)
     }
 }
 

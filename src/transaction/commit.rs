@@ -3,7 +3,7 @@
 
 use super::changes::Closure;
 use super::house::{House, Premises};
-use super::pack::{Packed, Ticket};
+use super::pack::{Life, Packed, Ticket};
 use super::rerun;
 use super::turns::{Patience, Turn};
 use super::worker::Task;
@@ -154,7 +154,7 @@ impl Departure {
         ending.touches = packed.touches;
         let Some(set) = packed.set else {
             ending.committed();
-            return Ok(valid(&house, packed.ticket, &packed.refreshed_by));
+            return Ok(valid(&house, packed.ticket, &packed.renews));
         };
         ending.founders = packed.founders;
         ending.closures = packed.closures;
@@ -168,7 +168,7 @@ impl Departure {
         // Dropped with this future: what has not been queued by then is taken back (C2.4).
         let _outside = flight.take_off(set, waiter);
         match answer.await {
-            Ok(Ok(_)) => Ok(valid(&house, packed.ticket, &packed.refreshed_by)),
+            Ok(Ok(_)) => Ok(valid(&house, packed.ticket, &packed.renews)),
             Ok(Err(failure)) => Err(failure),
             Err(oneshot::Canceled) => Err(Failure::from(Error::new(
                 ErrorKind::Unavailable,
@@ -178,31 +178,33 @@ impl Departure {
     }
 }
 
-/// The ticket, unless it is for touches alone and the session has ended meanwhile: its id must not
+/// The ticket, unless it is for a session that was there before and has ended meanwhile: its id must not
 /// overwrite another one (C4.8).
-fn valid(house: &House, ticket: Ticket, refreshed_by: &[Touch]) -> Ticket {
-    if refreshed_by.is_empty()
-        || refreshed_by
-            .iter()
-            .any(|touch| is_there(house, touch).unwrap_or(false))
-    {
+fn valid(house: &House, ticket: Ticket, renews: &[Life]) -> Ticket {
+    let stands = |life| is_there(house, life).unwrap_or(false);
+    if renews.is_empty() || renews.iter().any(stands) {
         ticket
     } else {
         Ticket::Keep
     }
 }
 
-/// Whether the session that is touched is still the one that was loaded.
-fn is_there(house: &House, touch: &Touch) -> Result<bool, Error> {
+/// Whether a session is still the one that was loaded.
+fn is_there(house: &House, life: &Life) -> Result<bool, Error> {
     let newest = house.storage.snapshot()?;
-    let row = newest.session(touch.container, touch.client)?;
-    Ok(row.is_some_and(|row| row.generation == touch.generation))
+    let row = newest.session(life.container, life.client)?;
+    Ok(row.is_some_and(|row| row.generation == life.generation))
 }
 
 fn record_touches(house: &House, touches: &[Touch]) {
     for touch in touches {
         // While the store is away it is recorded; it finds its session again, or none.
-        if is_there(house, touch).unwrap_or(true) {
+        let life = Life {
+            container: touch.container,
+            client: touch.client,
+            generation: touch.generation,
+        };
+        if is_there(house, &life).unwrap_or(true) {
             house.storage.touch(*touch);
         }
     }

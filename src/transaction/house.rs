@@ -5,7 +5,7 @@ use super::worker::Worker;
 use crate::client_id::{ClientIds, ClientKey};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::expiry::{Policy, Times};
+use crate::expiry::{Keeping, Policy, Times};
 use crate::storage::record::SessionRow;
 use crate::storage::{ContainerId, Limits, Place, Storage};
 use arc_swap::ArcSwap;
@@ -55,11 +55,12 @@ impl House {
         client: ClientKey,
         row: &SessionRow,
         now: Timestamp,
+        keeping: Option<Keeping>,
     ) -> Result<Times> {
         let (policy, storage) = (&room.policy, &self.storage);
         let mut times = row.times();
         // The common case, a session that was touched lately, looks for nothing.
-        if !policy.is_expired(&times, now) && !policy.is_touch_due(&times, now) {
+        if !policy.is_expired(&times, now) && !policy.is_touch_due(&times, now, keeping) {
             return Ok(times);
         }
         let waiting = storage.pending_touch(room.id(), client, row.generation);

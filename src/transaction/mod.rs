@@ -27,6 +27,8 @@ pub(crate) use worker::Worker;
 use crate::block_on::{block_on, block_on_helping};
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "http")]
+use crate::expiry::Keeping;
 use crate::storage::{Limits, Loading, Snapshot, Waiter};
 use changes::Undo;
 use commit::{Departure, Ending};
@@ -327,6 +329,15 @@ impl Txn {
         self.with(|state| {
             let loading = id.and_then(|id| state.snapshot.load(id.key()));
             Ok((state.subject_for(id), loading))
+        })
+    }
+
+    /// Says how long a client keeps its id. To be said before anything of it is read.
+    #[cfg(feature = "http")]
+    pub(crate) fn keeps(&self, subject: SubjectId, keeping: Keeping) -> Result<()> {
+        self.with(|state| {
+            state.subject_mut(subject)?.keeping = Some(keeping);
+            Ok(())
         })
     }
 }

@@ -42,22 +42,30 @@ pub(super) struct Packed {
     /// The sessions, known before, that are written to: whose lines the commit passes through.
     pub(super) contended: Vec<ClientKey>,
     pub(super) ticket: Ticket,
-    /// The touches that the ticket is for, where it is for no more than that: the cookie stays as it is
-    /// if the session has ended meanwhile.
-    pub(super) refreshed_by: Vec<Touch>,
+    /// The session that the ticket is for, where it was there before: the cookie stays as it is if that has
+    /// ended meanwhile.
+    pub(super) renews: Vec<Life>,
+}
+
+/// A session in one container as it was loaded.
+pub(super) struct Life {
+    pub(super) container: ContainerId,
+    pub(super) client: ClientKey,
+    pub(super) generation: u64,
 }
 
 impl State {
     /// Whether nothing was changed, no access is due, and nobody waits for the end: then the
     /// transaction is over.
     pub(super) fn only_read(&self) -> bool {
-        let views = self.subjects.iter().flat_map(|s| s.sessions.iter());
+        let is_touched = |subject: &Subject| {
+            let mut views = subject.sessions.iter();
+            views.any(|view| self.touch_of(subject, view).is_some())
+        };
         self.changes.is_none()
             && !self.doomed
             && !self.has_hooks()
-            && views
-                .map(|view| self.touch_of(view))
-                .all(|touch| touch.is_none())
+            && !self.subjects.iter().any(is_touched)
     }
 
     /// Packs the transaction; `visitor` is the client that a response will be sent to.
@@ -69,7 +77,7 @@ impl State {
         }
         let subjects = self.subjects.iter();
         let touches = subjects.flat_map(|s| self.touches_of(s)).collect();
-        let (ticket, refreshed_by) = match visitor {
+        let (ticket, renews) = match visitor {
             Some(id) => self.ticket(id)?,
             None => (Ticket::Keep, Vec::new()),
         };
@@ -80,7 +88,7 @@ impl State {
             touches,
             contended: Vec::new(),
             ticket,
-            refreshed_by,
+            renews,
         };
         if differs {
             self.pack_changes(&mut packed)?;
@@ -167,13 +175,13 @@ impl State {
         }))
     }
 
-    fn touch_of(&self, view: &SessionView) -> Option<TouchAt> {
+    fn touch_of(&self, subject: &Subject, view: &SessionView) -> Option<TouchAt> {
         let times = view.live_times()?;
         let policy = &self.registry.room(view.room).policy;
-        let due = view.used && policy.is_touch_due(&times, self.now);
+        let due = view.used && policy.is_touch_due(&times, self.now, subject.keeping);
         due.then(|| {
             // By the clock as it is: the transaction's own time may lie long before another's access.
-            let right = self.house().clock.timestamp() + policy.resolution_of(&times);
+            let right = self.house().clock.timestamp() + policy.resolution_of(&times, None);
             TouchAt {
                 time: self.now,
                 instead_of: (times.last_access > right).then_some(times.last_access),
@@ -190,14 +198,14 @@ impl State {
                 container: self.registry.room(view.room).id(),
                 client,
                 generation: view.live_row()?.generation,
-                at: self.touch_of(view)?,
+                at: self.touch_of(subject, view)?,
             })
         });
         due.collect()
     }
 
-    /// The ticket of a client, and the touches that a refreshed one is for.
-    fn ticket(&self, id: SubjectId) -> Result<(Ticket, Vec<Touch>)> {
+    /// The ticket of a client, and the session that one is for which was there before.
+    fn ticket(&self, id: SubjectId) -> Result<(Ticket, Vec<Life>)> {
         let none = SubjectChanges::default();
         let changes = self.changed(id).unwrap_or(&none);
         let subject = self.subject(id)?;
@@ -219,16 +227,46 @@ impl State {
             (_, Some(id), _) if changes.founds() => send(id),
             (Fate::Destroyed, _, _) => Ticket::Withdraw,
             (_, None, Some(borne)) if !live && changes.founds() => send(borne),
-            (_, None, Some(borne)) => {
-                let touches = self.touches_of(subject);
-                if !touches.is_empty() {
-                    return Ok((send(borne), touches));
+            (_, None, Some(borne)) if live => {
+                let is_set = changes
+                    .timeout
+                    .is_some_and(|own| own.is_some() || stored.is_some());
+                if is_set || self.is_renewed(subject, changes, timeout) {
+                    return Ok((send(borne), self.lives(subject)));
                 }
                 Ticket::Keep
             }
             _ => Ticket::Keep,
         };
         Ok((ticket, Vec::new()))
+    }
+
+    /// Whether a commit records an access of the visitor, and what the id is kept in must be renewed with it.
+    fn is_renewed(
+        &self,
+        subject: &Subject,
+        changes: &SubjectChanges,
+        timeout: Option<Duration>,
+    ) -> bool {
+        let kept = subject.keeping.and_then(|keeping| keeping.of(timeout));
+        // To go on in a further container is recorded there.
+        let begins = |room| subject.session(room).is_none_or(|view| !view.live);
+        kept.is_some()
+            && (!self.touches_of(subject).is_empty() || changes.rooms_inserted().any(begins))
+    }
+
+    fn lives(&self, subject: &Subject) -> Vec<Life> {
+        let Some(client) = subject.key() else {
+            return Vec::new();
+        };
+        let lives = subject.sessions.iter().filter_map(|view| {
+            Some(Life {
+                container: self.registry.room(view.room).id(),
+                client,
+                generation: view.live_row()?.generation,
+            })
+        });
+        lives.collect()
     }
 
     fn pack_changes(&mut self, packed: &mut Packed) -> Result<()> {
@@ -283,7 +321,11 @@ impl State {
             } = own;
             let change = ClientChange {
                 client: borne.key(),
-                seen: subject.sessions.iter().map(|v| self.seen(v)).collect(),
+                seen: subject
+                    .sessions
+                    .iter()
+                    .map(|view| self.seen(subject, view))
+                    .collect(),
                 exists: subject.exists,
                 forsaken: elsewhere.is_some() && end == End::Stays && moved.founds(),
                 founder: match end {
@@ -321,7 +363,7 @@ impl State {
         self.registry.room(self.home(subject)).id()
     }
 
-    fn seen(&self, view: &SessionView) -> Seen {
+    fn seen(&self, subject: &Subject, view: &SessionView) -> Seen {
         let state = match (&view.row, view.times) {
             (Some(row), _) if view.live => crate::storage::State::Live {
                 generation: row.generation,
@@ -338,7 +380,7 @@ impl State {
             row: view.row.clone(),
             state,
             observed: view.observed,
-            touch: self.touch_of(view),
+            touch: self.touch_of(subject, view),
         }
     }
 }

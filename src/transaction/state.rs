@@ -10,7 +10,7 @@ use super::worker::Task;
 use crate::client_id::{ClientId, ClientKey};
 use crate::clock::{Moment, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::expiry::Times;
+use crate::expiry::{Keeping, Times};
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{Snapshot, merge};
 use bytes::Bytes;
@@ -48,6 +48,8 @@ pub(crate) struct State {
 pub(crate) struct Subject {
     /// The id it came with; a new visitor has none.
     pub(super) borne: Option<ClientId>,
+    /// How long it keeps the id, where somebody hands it out.
+    pub(super) keeping: Option<Keeping>,
     pub(super) sessions: Listed<SessionView>,
     pub(super) packages: Listed<PackageView>,
     /// Whether its session is live in any container, once all were looked at.
@@ -183,7 +185,7 @@ impl State {
         self.subjects.get(id).ok_or_else(broken)
     }
 
-    fn subject_mut(&mut self, id: SubjectId) -> Result<&mut Subject> {
+    pub(super) fn subject_mut(&mut self, id: SubjectId) -> Result<&mut Subject> {
         self.subjects.get_mut(id).ok_or_else(broken)
     }
 
@@ -249,13 +251,15 @@ impl State {
         let at = room;
         let room = self.registry.room(at);
         // A fresh id has no session unless another transaction founded it.
-        if let Some(client) = self.subject(id)?.key() {
+        let subject = self.subject(id)?;
+        if let Some(client) = subject.key() {
+            let keeping = subject.keeping;
             self.check_age()?;
             row = self
                 .snapshot
                 .session(room.id(), client)
                 .map_err(|e| e.in_container(&*room.place.name))?;
-            let known = |row| self.house().times_of(room, client, row, self.now);
+            let known = |row| self.house().times_of(room, client, row, self.now, keeping);
             times = row.as_ref().map(known).transpose()?;
         }
         Ok(SessionView {

@@ -1,10 +1,10 @@
 //! C4.3, C4.4, C4.6, C4.7: when the cookie is sent, with which attributes, and what caches are told.
 
 use super::*;
-use axum::http::{HeaderName, StatusCode};
+use axum::http::{HeaderName, StatusCode, Uri};
 use axum::routing::post;
-use cloakroom::ErrorKind;
 use cloakroom::http::{CookieLifetime, CookieSettings, SameSite};
+use cloakroom::{ContainerSettings, ErrorKind};
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -38,10 +38,42 @@ async fn the_default_name_tells_two_stores_apart() {
     assert_ne!(name(&one), name(&two));
 }
 
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A site whose cookie has this lifetime, on a clock that is moved by hand. On `/remember` the session gets
+/// a timeout of its own, the seconds that the query says; without one, that of its container again.
+fn lasting(lifetime: CookieLifetime) -> (Clock, Store, Router) {
+    let (clock, store, _) = timed();
+    let remember = |session: Session, uri: Uri| async move {
+        let own = uri
+            .query()
+            .map(|own| Duration::from_secs(own.parse().unwrap()));
+        session.set_timeout(own)
+    };
+    let layer = SessionLayer::new(store.clone()).cookie(CookieSettings::new().lifetime(lifetime));
+    let routes = Router::new().route("/remember", get(remember));
+    let app = site(layer.clone()).merge(routes.layer(layer));
+    (clock, store, app)
+}
+
+/// The `Max-Age` of the cookie that a response sends, if it sends one; zero where that has none.
+fn age(response: &Response<Body>) -> Option<u64> {
+    let field = set_cookie(response)?;
+    let age = field.split("; ").find_map(|a| a.strip_prefix("Max-Age="));
+    Some(age.map_or(0, |age| age.parse().unwrap()))
+}
+
+async fn age_at(app: &Router, path: &str, cookie: &str) -> Option<u64> {
+    let response = get_page(app, path, cookie).await;
+    assert!(response.status().is_success(), "{:?}", response.status());
+    age(&response)
+}
+
 /// C4.3
 #[tokio::test]
 async fn the_cookie_is_sent_when_new_and_then_only_with_a_due_touch() {
-    let (clock, _, app) = timed();
+    let (clock, _, app) = lasting(CookieLifetime::Max);
     let cookie = visitor(&app).await;
     for path in ["/read", "/count"] {
         assert_eq!(set_cookie(&get_page(&app, path, &cookie).await), None);
@@ -51,6 +83,159 @@ async fn the_cookie_is_sent_when_new_and_then_only_with_a_due_touch() {
     let response = get_page(&app, "/read", &cookie).await;
     assert_eq!(jar(&response), cookie);
     assert_eq!(set_cookie(&get_page(&app, "/read", &cookie).await), None);
+}
+
+/// C4.3, C4.6: there is nothing in it to renew, and what caches may do is the handler's to say.
+#[tokio::test]
+async fn a_cookie_without_a_lifetime_is_sent_when_it_is_new_only() {
+    let public = |session: Session| async move {
+        session.pkg(PACKAGE).get::<u64>("count")?;
+        Ok::<_, Error>([(header::CACHE_CONTROL, "private, max-age=600")])
+    };
+    let (clock, store, app) = lasting(CookieLifetime::Browser);
+    let routes = Router::new().route("/public", get(public));
+    let app = app.merge(routes.layer(SessionLayer::new(store)));
+    let cookie = visitor(&app).await;
+    for path in ["/read", "/count", "/public"] {
+        clock.advance(11 * MINUTE);
+        let response = get_page(&app, path, &cookie).await;
+        assert_eq!(set_cookie(&response), None, "{path}");
+        if path == "/public" {
+            assert_eq!(cache(&response), lines("private, max-age=600", "Cookie"));
+        }
+    }
+    let rotated = get_page(&app, "/rotate", &cookie).await;
+    assert_eq!(age(&rotated), Some(0));
+}
+
+/// C4.3: also where no touch is due, and where the session is otherwise as it was.
+#[tokio::test]
+async fn the_cookie_is_sent_when_the_sessions_own_timeout_is_set_or_taken_back() {
+    for (lifetime, usual) in [
+        (CookieLifetime::Browser, 0),
+        (CookieLifetime::For(5 * MINUTE), 300),
+        (CookieLifetime::Max, 400 * 86_400),
+    ] {
+        let (_, _, app) = lasting(lifetime);
+        let cookie = visitor(&app).await;
+        let remember = async |query: &str| {
+            let path = format!("/remember{query}");
+            age_at(&app, &path, &cookie).await
+        };
+        assert_eq!(remember("").await, None, "there was none to take back");
+        assert_eq!(remember("?2592000").await, Some(2_592_000));
+        // Who lost the first response asks again.
+        assert_eq!(remember("?2592000").await, Some(2_592_000));
+        assert_eq!(remember("?0").await, Some(400 * 86_400));
+        assert_eq!(age_at(&app, "/read", &cookie).await, None);
+        assert_eq!(remember("").await, Some(usual));
+    }
+}
+
+/// C4.3, C8.1: for a visitor who had none.
+#[tokio::test]
+async fn the_cookie_of_a_session_that_its_timeout_founds_lasts_as_long() {
+    let (_, store, app) = lasting(CookieLifetime::Browser);
+    let response = get_page(&app, "/remember?60", "").await;
+    assert_eq!(age(&response), Some(60));
+    let id = id_of(&store, &jar(&response));
+    let txn = store.begin().unwrap();
+    assert!(txn.session(&id).unwrap().exists().unwrap());
+    // To take back what nobody has founds nothing.
+    assert_eq!(age_at(&app, "/remember", "").await, None);
+}
+
+/// A browser that clicks at each interval, and drops the cookie when that is over. Tells how often the cookie
+/// was sent again.
+async fn stays(
+    lifetime: CookieLifetime,
+    own: Option<u64>,
+    timeout: Duration,
+    interval: Duration,
+) -> usize {
+    let (clock, store, app) = lasting(lifetime);
+    let container = store.container("").unwrap();
+    let settings = container.settings().unwrap().timeout(timeout);
+    container.configure(settings).unwrap();
+    let first = get_page(&app, "/count", "").await;
+    let (cookie, mut left) = (jar(&first), age(&first).unwrap());
+    if let Some(own) = own {
+        let path = format!("/remember?{own}");
+        left = age_at(&app, &path, &cookie).await.unwrap();
+    }
+    let mut sent = 0;
+    for click in 0..500 {
+        clock.advance(interval);
+        left = left.saturating_sub(interval.as_secs());
+        assert!(
+            left > 0,
+            "the browser has dropped the cookie at click {click}"
+        );
+        let response = get_page(&app, "/read", &cookie).await;
+        if let Some(age) = age(&response) {
+            sent += 1;
+            left = age;
+        }
+        assert_eq!(text(response).await, "1", "click {click}");
+    }
+    sent
+}
+
+/// C4.3, C3.3
+#[tokio::test]
+async fn no_browser_drops_the_cookie_of_a_visitor_who_comes_often_enough() {
+    let hour = 60 * MINUTE;
+    let five = CookieLifetime::For(5 * MINUTE);
+    // Once in more than half of the lifetime.
+    assert_eq!(stays(five, None, hour, MINUTE).await, 500 / 3);
+    assert_eq!(stays(five, None, hour, 149 * SECOND).await, 250);
+    // For sessions that never expire, too.
+    let day = CookieLifetime::For(DAY);
+    assert!(stays(day, None, Duration::ZERO, 11 * 60 * MINUTE).await > 0);
+    assert!(stays(CookieLifetime::Max, None, Duration::ZERO, DAY).await > 0);
+    // A timeout of its own counts in place of the lifetime.
+    assert!(stays(CookieLifetime::Browser, Some(0), hour, DAY).await > 0);
+    assert!(stays(five, Some(0), hour, DAY).await > 0);
+    assert!(stays(CookieLifetime::Max, Some(60), hour, 29 * SECOND).await > 0);
+}
+
+/// C4.3, C1.9: what begins in another container is an access that is recorded there, and looks like a fresh one
+/// from then on.
+#[tokio::test]
+async fn the_cookie_is_renewed_where_the_session_goes_on_in_another_container() {
+    let (clock, store, app) = lasting(CookieLifetime::For(5 * MINUTE));
+    store.register("cart", ContainerSettings::new()).unwrap();
+    let add = |session: Session| async move { session.pkg("cart").insert("n", 1) };
+    let layer = SessionLayer::new(store);
+    let layer = layer.cookie(CookieSettings::new().lifetime(CookieLifetime::For(5 * MINUTE)));
+    let app = app.merge(Router::new().route("/add", get(add)).layer(layer));
+    let cookie = visitor(&app).await;
+    clock.advance(140 * SECOND);
+    assert_eq!(age_at(&app, "/add", &cookie).await, Some(300));
+    assert_eq!(age_at(&app, "/add", &cookie).await, None);
+}
+
+/// C4.3, C4.8: a cookie that would be sent again stays away where the session has ended meanwhile.
+#[tokio::test]
+async fn a_session_that_ended_meanwhile_gets_no_cookie_for_its_timeout() {
+    let (_, store, _) = lasting(CookieLifetime::Max);
+    let other = store.clone();
+    let app = Router::new().route(
+        "/again",
+        get(move |session: Session| async move {
+            session.set_timeout(Some(MINUTE))?;
+            let id = session.client_id().unwrap();
+            other.transact(|txn| txn.session(&id)?.destroy())
+        }),
+    );
+    let id = store.client_ids().issue();
+    let found = |txn: &cloakroom::Txn| txn.session(&id)?.set_timeout(Some(MINUTE));
+    store.transact(found).unwrap();
+    let layer = SessionLayer::new(store).cookie(CookieSettings::new().name("sid").unwrap());
+    let cookie = format!("__Host-sid={}", id.as_str());
+    let response = get_page(&app.layer(layer), "/again", &cookie).await;
+    assert!(response.status().is_success());
+    assert_eq!(set_cookie(&response), None);
 }
 
 /// C4.3
