@@ -42,7 +42,7 @@ const _: () = {
 ///
 /// An id is either [issued](ClientIds::issue) or [verified](ClientIds::verify); there is no other way
 /// to have one. Whoever holds it *is* the client, so it is never logged, never stored and never
-/// serialized: `Debug` prints `ClientId(..)`, and what the store keeps is its [`key`](Self::key) (C1.6).
+/// serialized: `Debug` prints `ClientId(..)`, and what the store keeps is its [`key`](Self::key).
 /// Comparison takes the same time wherever two ids differ.
 ///
 /// Clones are cheap and share one state. What is kept per client in a map is best kept under the key.
@@ -74,7 +74,7 @@ impl ClientId {
         &self.0.text
     }
 
-    /// The key under which the store knows this client: the first 16 bytes of SHA-256 of the id (C1.6).
+    /// The key under which the store knows this client: the first 16 bytes of SHA-256 of the id.
     /// Computed once and shared by clones.
     #[must_use]
     pub fn key(&self) -> ClientKey {
@@ -120,7 +120,7 @@ impl fmt::Debug for ClientId {
 /// [`ClientId`].
 ///
 /// A key is no secret. It can be listed, logged and kept in a ticket, because an id cannot be had from
-/// it (C1.6): who knows a key can end the client's session where administration allows that, but can
+/// it: who knows a key can end the client's session where administration allows that, but can
 /// never take it over. It is written as 32 hexadecimal digits, and is read back in either case:
 ///
 /// ```
@@ -227,7 +227,7 @@ impl fmt::Debug for Secret {
 
 /// Issues client ids and verifies them: all that a store knows about who may speak for a client.
 ///
-/// The newest secret issues; older ones still verify what they issued until they are retired (C4.2).
+/// The newest secret issues; older ones still verify what they issued until they are retired.
 /// Verifying looks nothing up and takes no lock.
 ///
 /// The text of an id is base64url, without padding, of 18 random bytes, one byte that names the
@@ -309,7 +309,7 @@ impl ClientIds {
         self.signers.store(Arc::new(Signers::new(&issuing, &older)));
     }
 
-    /// A new id, never issued before, under which one session may be founded (C4.8).
+    /// A new id, never issued before, under which one session may be founded.
     ///
     /// # Panics
     ///
@@ -329,7 +329,7 @@ impl ClientIds {
     /// The id that `text` spells, if one of the secrets in use signed it.
     ///
     /// Anything else is no id at all: forged, truncated, over-long or garbled, it gives `None` and
-    /// never panics. It costs one HMAC, and takes the same time wherever a forged tag is wrong (C4.1).
+    /// never panics. It costs one HMAC, and takes the same time wherever a forged tag is wrong.
     /// That an id verifies does not say that it has a session. What does not verify is counted, by the metric
     /// `cloakroom_refused_ids_total`.
     #[must_use]

@@ -463,3 +463,24 @@ fn the_file_stops_growing_although_a_transaction_is_held_open_all_the_time() {
     assert!(late < 280 * 50_000 / 4, "{late} bytes");
     drop(held);
 }
+
+/// C5.3: what a visitor sends may become a key.
+#[test]
+fn a_name_of_megabytes_makes_a_small_error() {
+    let store = Store::in_memory().unwrap();
+    let id = store.client_ids().issue();
+    let long = "\u{1}".repeat(5_000_000);
+    let txn = store.begin().unwrap();
+    let session = txn.session(&id).unwrap();
+    for error in [
+        session.pkg("p").insert(&long, 1).unwrap_err(),
+        session.pkg(&long).insert("k", 1).unwrap_err(),
+        store.register(&long, ContainerSettings::new()).unwrap_err(),
+        store.container(&long).map(drop).unwrap_err(),
+    ] {
+        assert!(error.to_string().len() < 1000, "{error:.200}");
+        assert!(format!("{error:?}").len() < 1000);
+        let names = [error.container(), error.package(), error.key()];
+        assert!(names.iter().flatten().all(|name| name.len() <= 1024));
+    }
+}

@@ -45,7 +45,7 @@ pub enum SameSite {
     None,
 }
 
-/// The settings of the session cookie (C4.3, C4.4).
+/// The settings of the session cookie.
 ///
 /// Safe by default: `Secure`, `HttpOnly`, `SameSite=Lax`, `Path=/`, gone when the browser is closed,
 /// named after the store, so that two applications on one host do not collide, and with the prefix

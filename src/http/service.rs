@@ -99,7 +99,7 @@ where
     loop {
         let request = attempt.0.request(inward(body));
         let response = outward(polled(pin!(service.call(request))).await?);
-        let (error, response) = match end(&attempt.0, &exchange.settings, response) {
+        let (error, response) = match end(&attempt.0, &exchange, response) {
             End::Final(response) => return Ok(response),
             End::Conflict(error, response) => (error, Some(response)),
             End::Commit(_, session, _) if session.founds() && !exchange.admits() => {
@@ -166,20 +166,20 @@ enum End<R> {
 }
 
 /// Ends an attempt, and tells what its response wants of the transaction.
-fn end<R>(slot: &Slot, settings: &Settings, response: Response<R>) -> End<R> {
+fn end<R>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> End<R> {
     if !slot.was_asked() {
         drop(slot.close());
         return End::Final(response);
     }
     let (mut parts, body) = response.into_parts();
-    let commits = settings.commits(&parts);
+    let commits = exchange.settings.commits(&parts);
     mark(&mut parts.headers, Bond::Read);
     let response = Response::from_parts(parts, body);
     let open = slot.close();
     if let Some((_, session)) = &open
         && session.bears_dead_id()
     {
-        metrics::counter!("cloakroom_refused_ids_total", "reason" => "dead").increment(1);
+        exchange.count_dead_id();
     }
     if !commits {
         drop(open);

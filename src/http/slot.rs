@@ -1,7 +1,6 @@
 //! Where an attempt at a request keeps its one transaction: begun by whoever asks for the session
 //! first, given to everyone who asks after, taken out when the response is ready.
 
-use http::header::Entry;
 use http::{Extensions, HeaderMap, Request, header, request};
 use http_body::SizeHint;
 use std::future::poll_fn;
@@ -19,7 +18,7 @@ use crate::transaction::{Patience, Transaction, Txn};
 /// The session of the request with these extensions, in the request's one transaction: what the
 /// axum extractor calls, for services without axum.
 ///
-/// The first call begins the transaction (C6.1). The future does not borrow from the request.
+/// The first call begins the transaction. The future does not borrow from the request.
 ///
 /// # Errors
 ///
@@ -49,6 +48,8 @@ pub(super) struct Exchange {
     request: request::Parts,
     /// What `admit_new` said, which is asked once a request.
     admitted: OnceLock<bool>,
+    /// The request's id was found to have no session, and counted.
+    is_dead: AtomicBool,
     /// The body may turn out too large to run the request again.
     risky: bool,
     /// For how long its attempts may still wait for turns.
@@ -71,6 +72,7 @@ impl Exchange {
             policy: Arc::new(policy),
             request,
             admitted: OnceLock::new(),
+            is_dead: AtomicBool::new(false),
             risky: body.upper().is_none_or(|upper| upper > limit),
             patience: Mutex::new(settings.patience()),
             settings,
@@ -82,6 +84,13 @@ impl Exchange {
         *self
             .admitted
             .get_or_init(|| self.settings.admits(&self.request))
+    }
+
+    /// Counts a request whose id has no session, however often it runs.
+    pub(super) fn count_dead_id(&self) {
+        if !self.is_dead.swap(true, Ordering::Relaxed) {
+            metrics::counter!("cloakroom_refused_ids_total", "reason" => "dead").increment(1);
+        }
     }
 
     /// Begins a transaction and finds the visitor in it.
@@ -137,13 +146,10 @@ impl Exchange {
 /// What lies inside may print a request's headers: `Debug` of a value that is marked shows nothing of it, and an id is in
 /// there (C1.6).
 fn hide_ids(headers: &mut HeaderMap) {
-    if headers.contains_key(header::COOKIE)
-        && let Entry::Occupied(mut cookies) = headers.entry(header::COOKIE)
-    {
-        cookies
-            .iter_mut()
-            .for_each(|cookie| cookie.set_sensitive(true));
-    }
+    headers
+        .iter_mut()
+        .filter(|(name, _)| **name == header::COOKIE)
+        .for_each(|(_, cookie)| cookie.set_sensitive(true));
 }
 
 /// Of the ids that verify, the first that is live, else the first (C4.9).

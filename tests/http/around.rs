@@ -34,7 +34,7 @@ fn timeout(status: StatusCode) -> TimeoutLayer {
     TimeoutLayer::with_status_code(status, SECOND)
 }
 
-/// A visitor who comes to `/` of `routes`: the answer, and what was stored of it.
+/// A known visitor and a new one come to `path`: the answer to the first, and what is stored of it.
 async fn visit(store: &Store, app: &Router, path: &str) -> (Response<Body>, Option<u64>) {
     let cookie = visitor(app).await;
     let response = get_page(app, path, &cookie).await;
