@@ -164,10 +164,10 @@ impl Error {
         self
     }
 
-    /// What it is, without the places that it concerns.
+    /// The line without container, package and key, for who tells these apart from it.
     #[cfg(feature = "http")]
-    pub(crate) fn detail(&self) -> &str {
-        &self.0.detail
+    pub(crate) fn without_places(&self) -> String {
+        self.0.what() + &self.0.cause()
     }
 
     /// What kind of error it is.
@@ -271,13 +271,21 @@ impl Inner {
         .filter_map(|(name, place)| Some((name, place.as_deref()?)))
     }
 
+    fn what(&self) -> String {
+        match &self.file {
+            Some(file) if file.as_os_str().is_empty() => format!("\"\": {}", self.detail),
+            Some(file) => format!("{}: {}", file.display(), self.detail),
+            None => self.detail.clone(),
+        }
+    }
+
+    fn cause(&self) -> String {
+        let source = self.source.as_ref().filter(|_| self.tells_cause());
+        source.map_or(String::new(), |source| format!(": {source}"))
+    }
+
     fn describe(&self) -> String {
-        let mut out = match &self.file {
-            Some(file) if file.as_os_str().is_empty() => "\"\": ".to_owned(),
-            Some(file) => format!("{}: ", file.display()),
-            None => String::new(),
-        };
-        out.push_str(&self.detail);
+        let mut out = self.what();
         for (i, (name, place)) in self.places().enumerate() {
             let lead = if i == 0 { " (" } else { ", " };
             out.push_str(&format!("{lead}{name} {}", Quoted(place)));
@@ -285,10 +293,7 @@ impl Inner {
         if self.places().next().is_some() {
             out.push(')');
         }
-        if let Some(source) = self.source.as_ref().filter(|_| self.tells_cause()) {
-            out.push_str(&format!(": {source}"));
-        }
-        out
+        out + &self.cause()
     }
 }
 

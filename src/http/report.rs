@@ -68,7 +68,7 @@ pub(super) fn report(error: &Error) {
     let container = error.container().map(name);
     let package = error.package().map(name);
     let key = error.key().map(name);
-    let why = error.detail();
+    let why = error.without_places();
     macro_rules! tell {
         ($level:ident) => {
             tracing::$level!(
