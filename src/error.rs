@@ -79,6 +79,8 @@ pub enum ErrorKind {
     TooNew,
     /// The file is not a store.
     NotAStore,
+    /// Others than the user who runs this process can get at the file, and that was to be refused.
+    NotPrivate,
     /// No container of this name is registered.
     NoSuchContainer,
     /// A setting, a name or an argument is not allowed.

@@ -33,6 +33,7 @@ pub struct StoreBuilder {
     implicit_sweeps: bool,
     verify_on_open: bool,
     wait_for_lock: Duration,
+    require_private_files: bool,
     secrets: Given,
     bugs: Bugs,
     #[cfg(feature = "torture")]
@@ -81,6 +82,7 @@ impl Default for StoreBuilder {
             implicit_sweeps: true,
             verify_on_open: false,
             wait_for_lock: Duration::ZERO,
+            require_private_files: false,
             secrets: Given::default(),
             bugs: Bugs::default(),
             #[cfg(feature = "torture")]
@@ -302,6 +304,27 @@ impl StoreBuilder {
         self
     }
 
+    /// Whether a store whose file others can get at is refused with [`NotPrivate`](ErrorKind::NotPrivate): one that its
+    /// group or everybody can read or write, or that belongs to another user than the one who runs this process. The file is
+    /// then as it was. Whoever reads it has what is in the sessions, and the secret of their ids unless a
+    /// [`secret`](Self::secret) is given. Default: no, but a warning is logged that says what to do.
+    ///
+    /// The files that a store makes, its journals too, are its user's alone (mode 0600). Elsewhere than on Unix nothing
+    /// is looked at.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("sessions.redb");
+    /// let store = cloakroom::Store::builder().require_private_files(true).open(path)?;
+    /// # store.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn require_private_files(mut self, require: bool) -> Self {
+        self.require_private_files = require;
+        self
+    }
+
     /// Issues ids under this secret instead of one kept in the store (C4.2). Keep it as one keeps a
     /// password: whoever has it can make ids.
     #[must_use]
@@ -432,6 +455,7 @@ impl StoreBuilder {
             cache_size: self.cache_size.unwrap_or_else(default_cache_size),
             verify: self.verify_on_open,
             wait: self.wait_for_lock,
+            private: self.require_private_files,
             bugs: self.bugs,
         }
     }

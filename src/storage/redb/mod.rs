@@ -17,6 +17,7 @@ mod locks;
 mod migrate;
 mod open;
 mod pages;
+mod private;
 mod queue;
 mod reach;
 mod room;

@@ -9,9 +9,9 @@ use super::file::{Counted, Disk, Io, Rehearsal};
 use super::folder::Location;
 use super::inspect::{examine, inspect_file};
 use super::journal::{self, Expected, Extent, Held, Journal, Named, Recovered};
-use super::migrate;
 use super::tables::{CONTAINERS, META, RETIRED};
 use super::unsynced::MOST;
+use super::{migrate, private};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, Kind, Plain, open_plain, seal_plain};
 use crate::storage::{ContainerId, Found, SecretRecord};
@@ -32,6 +32,8 @@ pub(crate) struct OpenOptionsOf {
     pub(crate) verify: bool,
     /// How long it is waited for the locks of the files.
     pub(crate) wait: Duration,
+    /// Whether a file that others can get at is refused.
+    pub(crate) private: bool,
     pub(crate) bugs: Bugs,
 }
 
@@ -209,6 +211,9 @@ fn open_existing(
 ) -> Result<(Disk, Database, Option<Foreseen>)> {
     const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
     let path = &location.path;
+    if options.private {
+        private::require(location)?;
+    }
     let unreadable = |e| io_error(path, "the store cannot be read", e);
     let len = file.len().map_err(unreadable)?;
     if len == 0 {
@@ -223,6 +228,9 @@ fn open_existing(
     }
     identify(location, file, options, found)
         .and_then(|foreseen| {
+            if let Some(why) = private::exposure(location)? {
+                tracing::warn!(path = %path.display(), "{why}");
+            }
             let (disk, database) = on_disk(file.clone(), options, io)?;
             Ok((disk, database, foreseen))
         })

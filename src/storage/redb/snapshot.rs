@@ -142,6 +142,7 @@ mod tests {
             cache_size: 1 << 20,
             verify: false,
             wait: std::time::Duration::ZERO,
+            private: false,
             bugs: super::super::bugs::Bugs::default(),
         };
         let (_, database) = in_memory(options, &Arc::default()).unwrap();

@@ -68,6 +68,36 @@ pub trait Folder: fmt::Debug + Send + Sync {
         let _ = name;
         Ok(false)
     }
+
+    /// Who can get at a file.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    fn access(&self, name: &OsStr) -> io::Result<Access> {
+        let _ = name;
+        Ok(Access::Own)
+    }
+}
+
+/// Who can get at a file.
+#[allow(unreachable_pub, reason = "public for the fault harness alone")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The user who runs this process, and whoever may do anything; or the system does not tell.
+    Own,
+    /// A user who is not the one that runs this process.
+    Foreign {
+        /// The number of the file's owner.
+        owner: u32,
+        /// The number of the user who runs this process.
+        user: u32,
+    },
+    /// Others than its owner.
+    Shared {
+        /// The permissions.
+        mode: u32,
+    },
 }
 
 /// A file that is being made; dropped, it is gone.

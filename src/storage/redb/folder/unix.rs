@@ -1,7 +1,7 @@
 //! A folder that is held open, so that it stays the same one when its path leads elsewhere: the process
 //! changed its working folder, the folder was moved, a link was switched.
 
-use super::{Disk, Folder, Made, backend};
+use super::{Access, Disk, Folder, Made, backend};
 use crate::storage::redb::failure::random;
 use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, renameat, statat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
@@ -73,6 +73,23 @@ impl Folder for Directory {
     fn has_other_names(&self, name: &OsStr) -> io::Result<bool> {
         let stat = statat(&*self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(stat.st_nlink > 1)
+    }
+
+    fn access(&self, name: &OsStr) -> io::Result<Access> {
+        let stat = statat(&*self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let user = rustix::process::geteuid().as_raw();
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        Ok(if stat.st_uid != user {
+            let owner = stat.st_uid;
+            Access::Foreign { owner, user }
+        } else if mode.intersects(Mode::RWXG | Mode::RWXO) {
+            let permissions = mode & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
+            #[allow(clippy::useless_conversion, reason = "of 16 bits elsewhere")]
+            let mode = permissions.bits().into();
+            Access::Shared { mode }
+        } else {
+            Access::Own
+        })
     }
 }
 
