@@ -331,7 +331,7 @@ pub(crate) fn scan(
     let mut after = None;
     loop {
         // It is let go before the visits, which may take a while.
-        let snapshot = house.storage.snapshot()?;
+        let snapshot = house.snapshot()?;
         let (number, rows) = (snapshot.number(), snapshot.sessions(id, after, SCANNED)?);
         drop(snapshot);
         let Some((last, _)) = rows.last() else {
@@ -487,7 +487,7 @@ impl Removal {
     fn end(self, house: &House, room: &Room) -> Result<u64> {
         let gone = || Error::new(ErrorKind::Unavailable, "the store's writer has stopped");
         self.answer.recv().map_err(|_| gone())??;
-        let newest = house.storage.snapshot()?;
+        let newest = house.snapshot()?;
         let mut removed = 0;
         for client in self.clients {
             if newest.session(room.id(), client)?.is_none() {

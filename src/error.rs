@@ -75,6 +75,8 @@ pub enum ErrorKind {
     Corrupt,
     /// Another process, or another store of this process, owns the file.
     Locked,
+    /// The store was opened in another process, which this one was forked from: daemonize before opening.
+    OtherProcess,
     /// The file was written by a newer version of this crate.
     TooNew,
     /// The file is not a store.

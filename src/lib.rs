@@ -96,6 +96,10 @@
 //! stores, whose file was moved away or removed, stay as they are, and a new store takes other names; remove them if
 //! their store is gone for good. After 2,000 pairs of them, no store opens there until some are removed.
 //!
+//! **What about `fork`?** A store works in the process that opened it: daemonize before opening. In a process that was
+//! forked later, beginning, committing and closing give [`OtherProcess`](ErrorKind::OtherProcess) at once, and
+//! dropping handles does nothing to the files. Starting other programs is no matter.
+//!
 //! # Metrics and log
 //!
 //! Counters of the crate `metrics`: `cloakroom_commits_total`, `cloakroom_swept_total`, and
@@ -120,6 +124,7 @@ mod error;
 mod expiry;
 #[cfg(feature = "http")]
 pub mod http;
+mod process;
 mod session;
 mod steps;
 mod storage;

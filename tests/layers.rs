@@ -16,6 +16,7 @@ use std::path::Path;
 const ORDER: &[&str] = &[
     "steps",
     "error",
+    "process",
     "clock",
     "contain",
     "throttle",

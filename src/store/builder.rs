@@ -8,6 +8,7 @@ use super::{Containers, Inner, Records, Store};
 use crate::clock::Clock;
 use crate::container::room;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
 use crate::storage::quota::Quota;
 use crate::storage::redb::bugs::Bugs;
 use crate::storage::redb::{Bounds, Contents, Engine, EngineRules, JournalRules, OpenOptions};
@@ -487,6 +488,7 @@ impl StoreBuilder {
             turns: Arc::new(Turns::default()),
             hooks: Worker::new("cloakroom-hooks"),
             reruns: Reruns::new(),
+            process: Process::this(),
             warned_of_blocking: AtomicBool::new(false),
         });
         let sweeper = Arc::new(Sweeper::default());

@@ -83,10 +83,13 @@ impl fmt::Debug for Store {
 impl Store {
     /// Opens the store in the file at `path`, and makes it if there is none.
     ///
+    /// A store works in the process that opened it: daemonize before opening. After a `fork`, the process that was
+    /// forked must open it anew, once the other one has closed it.
+    ///
     /// # Errors
     ///
     /// [`Locked`](ErrorKind::Locked) if it is open elsewhere, [`NotAStore`](ErrorKind::NotAStore) and
-    /// [`TooNew`](ErrorKind::TooNew) (the file is then as it was, C7.2),
+    /// [`TooNew`](ErrorKind::TooNew) (the file is then as it was),
     /// [`Corrupt`](ErrorKind::Corrupt), [`Io`](ErrorKind::Io).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder().open(path)
@@ -113,6 +116,8 @@ impl Store {
     /// # Errors
     ///
     /// A failure of the storage. Dropping the store closes it too, but swallows the error.
+    /// [`OtherProcess`](ErrorKind::OtherProcess) in a process that was forked from the one that opened it; neither this
+    /// nor dropping it does anything to the files there.
     pub fn close(self) -> Result<()> {
         self.inner.shut_down()
     }
@@ -127,12 +132,13 @@ impl Store {
         self.inner.house.storage.checkpoint()
     }
 
-    /// Begins a transaction on the store as it is now (C2.1).
+    /// Begins a transaction on the store as it is now.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](ErrorKind::Unavailable) while the store reopens itself (C2.13);
-    /// [`Closed`](ErrorKind::Closed).
+    /// [`Unavailable`](ErrorKind::Unavailable) while the store reopens itself;
+    /// [`Closed`](ErrorKind::Closed); [`OtherProcess`](ErrorKind::OtherProcess) in a process that was forked from the
+    /// one that opened the store.
     pub fn begin(&self) -> Result<Transaction> {
         Transaction::begin(self.inner.clone(), None)
     }
@@ -298,7 +304,7 @@ impl Store {
     /// A failure of the storage.
     pub fn sessions_of(&self, owner: &str) -> Result<Vec<ClientKey>> {
         let house = &self.inner.house;
-        let snapshot = house.storage.snapshot()?;
+        let snapshot = house.snapshot()?;
         let registry = house.registry.load();
         let now = house.clock.timestamp();
         let mut found = Vec::new();
@@ -356,6 +362,7 @@ impl Store {
         key: ClientKey,
         patience: &mut Patience,
     ) -> Result<Transaction> {
+        self.inner.house.process.check()?;
         let turns = &self.inner.house.turns;
         let turn = patience.spend(|left| turns.hold(key, left)).await;
         Transaction::begin(self.inner.clone(), turn)
@@ -492,6 +499,7 @@ impl Premises for Inner {
 
 impl Inner {
     fn shut_down(&self) -> Result<()> {
+        self.house.process.check()?;
         self.sweeper.close();
         self.house.turns.close();
         let closed = self.house.storage.close();
@@ -511,6 +519,17 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if !self.house.process.is_this() {
+            // Nothing of it is dropped here: neither its threads nor who may hold its locks are in this process.
+            let threads = self.threads.get_mut();
+            let threads = std::mem::take(threads.unwrap_or_else(PoisonError::into_inner));
+            let shared = (
+                self.house.clone(),
+                self.containers.clone(),
+                self.sweeper.clone(),
+            );
+            return std::mem::forget((threads, shared));
+        }
         if let Err(error) = self.shut_down() {
             tracing::error!(%error, "the store did not close cleanly");
         }

@@ -20,6 +20,7 @@ impl Store {
     ///
     /// [`Io`](crate::ErrorKind::Io) if the file's size cannot be read.
     pub fn statistics(&self) -> Result<Statistics> {
+        self.inner.house.process.check()?;
         let storage = &self.inner.house.storage;
         Ok(Statistics {
             counters: storage.counters(),

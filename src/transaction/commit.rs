@@ -10,9 +10,13 @@ use super::worker::Task;
 use crate::client_id::{ClientId, ClientKey};
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind};
+use crate::process::Process;
 use crate::storage::{ChangeSet, Outcome, Outside, Seat, StaleCommute, Touch, Waiter};
 use futures_channel::oneshot;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 /// Why a commit failed, and whose session was at fault where one was.
@@ -145,6 +149,13 @@ impl Departure {
     pub(super) async fn commit(self: Box<Self>, waiter: Waiter) -> Result<Ticket, Failure> {
         let Self { mut ending, packed } = *self;
         let house = ending.house.clone();
+        if waiter == Waiter::Task
+            && let Err(error) = house.process.check()
+        {
+            // A future may come into another process by itself.
+            std::mem::forget((ending, packed));
+            return Err(error.into());
+        }
         // Until the answer is here, so that the last of the store's handles goes with this future.
         let _store = ending.store.clone();
         let leaves_tasks = ending.has_hooks() || !packed.closures.is_empty();
@@ -167,7 +178,9 @@ impl Departure {
         };
         // Dropped with this future: what has not been queued by then is taken back (C2.4).
         let _outside = flight.take_off(set, waiter);
-        match answer.await {
+        // A thread that waits stays in its process.
+        let process = (waiter == Waiter::Task).then_some(house.process);
+        match in_process(process, answer).await? {
             Ok(Ok(_)) => Ok(valid(&house, packed.ticket, &packed.renews)),
             Ok(Err(failure)) => Err(failure),
             Err(oneshot::Canceled) => Err(Failure::from(Error::new(
@@ -176,6 +189,22 @@ impl Departure {
             ))),
         }
     }
+}
+
+/// Waits for an answer, which comes in the process of the store alone.
+async fn in_process<T>(
+    process: Option<Process>,
+    answer: impl Future<Output = T>,
+) -> Result<T, Error> {
+    let mut answer = pin!(answer);
+    poll_fn(|context| match answer.as_mut().poll(context) {
+        Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+        Poll::Pending => match process.map_or(Ok(()), Process::check) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        },
+    })
+    .await
 }
 
 /// The ticket, unless it is for a session that was there before and has ended meanwhile: its id must not

@@ -6,8 +6,9 @@ use crate::client_id::{ClientIds, ClientKey};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Keeping, Policy, Times};
+use crate::process::Process;
 use crate::storage::record::SessionRow;
-use crate::storage::{ContainerId, Limits, Place, Storage};
+use crate::storage::{ContainerId, Limits, Place, Snapshot, Storage};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,10 +29,18 @@ pub(crate) struct House {
     pub(crate) turns: Arc<Turns>,
     pub(crate) hooks: Worker,
     pub(crate) reruns: super::rerun::Reruns,
+    /// The one in which the store was opened.
+    pub(crate) process: Process,
     pub(crate) warned_of_blocking: AtomicBool,
 }
 
 impl House {
+    /// The newest state, for those who begin no transaction.
+    pub(crate) fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
+        self.process.check()?;
+        self.storage.snapshot()
+    }
+
     /// Says once that a thread which runs tasks is blocked.
     pub(crate) fn warn_of_blocking(&self) {
         if !self.warned_of_blocking.swap(true, Ordering::Relaxed) {

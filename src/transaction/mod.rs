@@ -29,13 +29,14 @@ use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "http")]
 use crate::expiry::Keeping;
+use crate::process::Process;
 use crate::storage::{Limits, Loading, Snapshot, Waiter};
 use changes::Undo;
 use commit::{Departure, Ending};
 use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 /// A transaction on a store: a snapshot of it, and the changes made since (C2.1).
 ///
@@ -56,20 +57,38 @@ pub struct Txn {
 struct Shared {
     registry: Arc<Registry>,
     limits: Limits,
+    process: Process,
     /// `None` once the transaction has ended.
     state: Mutex<Option<State>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let_go(self.process, state.take());
+    }
+}
+
+/// Drops the state of a transaction, but nothing of a store that was opened in another process: what this locks
+/// may have been locked by a thread that is not here (C7.5).
+fn let_go(process: Process, state: Option<State>) {
+    if state.is_some() && !process.is_this() {
+        std::mem::forget(state);
+    }
 }
 
 impl Transaction {
     pub(crate) fn begin(store: Arc<dyn Premises>, turn: Option<Turn>) -> Result<Self> {
         let house = store.house();
+        house.process.check()?;
         let times = (house.clock.timestamp(), house.clock.moment());
         let (registry, snapshot) = consistent(house)?;
-        let limits = house.rules.limits;
+        let (limits, process) = (house.rules.limits, house.process);
         let state = State::new(store, registry.clone(), snapshot, times, turn);
         let shared = Shared {
             registry,
             limits,
+            process,
             state: Mutex::new(Some(state)),
         };
         Ok(Self {
@@ -79,7 +98,7 @@ impl Transaction {
         })
     }
 
-    /// Makes all changes durable, or none of them (C2.2).
+    /// Makes all changes durable, or none of them.
     ///
     /// # Errors
     ///
@@ -88,10 +107,11 @@ impl Transaction {
     /// [`Overflow`](ErrorKind::Overflow), [`TypeMismatch`](ErrorKind::TypeMismatch) if a change
     /// cannot be stored; [`Doomed`](ErrorKind::Doomed) after [`Txn::doom`];
     /// [`Unavailable`](ErrorKind::Unavailable), [`NotWritten`](ErrorKind::NotWritten) and
-    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if storage fails (C2.13). Of these, only after
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if storage fails. Of these, only after
     /// the last may something of the transaction have been kept. `Unavailable` also tells that a limit is
     /// reached: of new sessions ([`max_new_sessions`](crate::StoreBuilder::max_new_sessions)), or of
-    /// 65,536 hooks and closures that wait to be run.
+    /// 65,536 hooks and closures that wait to be run. [`OtherProcess`](ErrorKind::OtherProcess) in a process that was
+    /// forked from the one that opened the store; nothing is committed.
     ///
     /// Where [too much waits](crate::StoreBuilder::max_waiting_commits), it waits for room first. On a quiet
     /// store this thread makes the commit itself, with those of others that were queued before.
@@ -163,6 +183,7 @@ impl Transaction {
     /// Closes the handles and packs the changes; `None` where nothing is to be done, as after most
     /// requests.
     fn depart(self, visitor: Option<SubjectId>) -> Result<Option<Box<Departure>>> {
+        self.txn.shared.process.check()?;
         let mut state = self.txn.end().ok_or_else(closed)?;
         if state.only_read() {
             return Ok(None);
@@ -199,11 +220,14 @@ fn consistent(house: &House) -> Result<(Arc<Registry>, Arc<dyn Snapshot>)> {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        if let Some(mut state) = self.txn.end()
-            && state.has_hooks()
-        {
+        let Some(mut state) = self.txn.end() else {
+            return;
+        };
+        let process = self.txn.shared.process;
+        if state.has_hooks() && process.is_this() {
             drop(state.ending());
         }
+        let_go(process, Some(state));
     }
 }
 
@@ -233,11 +257,17 @@ pub(crate) fn closed() -> Error {
 
 impl Txn {
     fn end(&self) -> Option<State> {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        let state = match self.shared.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // By a thread that is not here.
+            Err(TryLockError::WouldBlock) if !self.shared.process.is_this() => return None,
+            Err(TryLockError::WouldBlock) => {
+                let state = self.shared.state.lock();
+                state.unwrap_or_else(PoisonError::into_inner)
+            }
+        };
+        { state }.take()
     }
 
     /// Works on the state under its lock. Closures of the application that this discards are

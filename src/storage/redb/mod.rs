@@ -43,6 +43,7 @@ use crate::block_on::Bell;
 use crate::client_id::ClientKey;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
 use arc_swap::ArcSwapOption;
 use bugs::Bugs;
 use committer::{Committer, Desk, Places};
@@ -67,6 +68,7 @@ pub(crate) struct Engine {
     desk: Arc<Desk>,
     /// The file's, where there is one.
     disk: Option<Disk>,
+    process: Process,
     _watcher: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -281,6 +283,7 @@ impl Engine {
             thread: Mutex::new(Some(thread)),
             desk,
             disk: file_disk,
+            process: Process::this(),
             _watcher: watcher,
         };
         Ok((engine, contents))
@@ -288,6 +291,7 @@ impl Engine {
 
     /// Hands a job to the writer thread and waits for its answer.
     fn ask<T>(&self, job: impl FnOnce(mpsc::SyncSender<Result<T>>) -> Job) -> Result<T> {
+        self.process.check()?;
         let (reply, answer) = mpsc::sync_channel(1);
         self.shared.queue.push(job(reply));
         answer.recv().unwrap_or_else(|_| Err(queue::gone()))
@@ -399,6 +403,7 @@ impl Storage for Engine {
     }
 
     fn close(&self) -> Result<()> {
+        self.process.check()?;
         self.shared.queue.close();
         // Whoever closes at the same time waits here until the file is let go.
         let mut slot = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
