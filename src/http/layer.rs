@@ -249,8 +249,8 @@ impl Settings {
         self.turn_wait.map_or_else(store, Patience::new)
     }
 
-    pub(super) fn admits(&self, request: &request::Parts) -> bool {
-        self.admit_new.as_ref().is_none_or(|rule| rule(request))
+    pub(super) fn admit_new(&self) -> Option<&AdmitRule> {
+        self.admit_new.as_deref()
     }
 
     pub(super) fn commits(&self, response: &response::Parts) -> bool {

@@ -102,7 +102,7 @@ where
         let (error, response) = match end(&attempt.0, &exchange, response) {
             End::Final(response) => return Ok(response),
             End::Conflict(error, response) => (error, Some(response)),
-            End::Commit(_, session, _) if session.founds() && !exchange.admits() => {
+            End::Commit(_, session, _) if !exchange.admits(&session) => {
                 return Ok(refuse(not_admitted()));
             }
             End::Commit(transaction, session, response) => {

@@ -79,11 +79,12 @@ impl Exchange {
         })
     }
 
-    /// Whether the application lets this request found a session.
-    pub(super) fn admits(&self) -> bool {
-        *self
-            .admitted
-            .get_or_init(|| self.settings.admits(&self.request))
+    /// Whether the application lets this request's session be committed: all but those that it refuses to found.
+    pub(super) fn admits(&self, session: &Session) -> bool {
+        let Some(rule) = self.settings.admit_new() else {
+            return true;
+        };
+        !session.founds() || *self.admitted.get_or_init(|| rule(&self.request))
     }
 
     /// Counts a request whose id has no session, however often it runs.

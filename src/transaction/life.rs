@@ -34,9 +34,11 @@ impl State {
 
     /// Whether the commit founds a session for a client that has none.
     #[cfg(feature = "http")]
-    pub(crate) fn founds(&self, id: SubjectId) -> bool {
-        let was_live = self.subject(id).is_ok_and(|subject| subject.is_live());
-        !was_live && self.changed(id).is_some_and(|changes| changes.founds())
+    pub(crate) fn founds(&mut self, id: SubjectId) -> bool {
+        let is_founding = self.changed(id).is_some_and(|changes| changes.founds());
+        let was_seen = self.subject(id).is_ok_and(|subject| subject.is_live());
+        // A blind insert may not have looked whether there is one.
+        is_founding && !was_seen && !self.live_anywhere(id).unwrap_or(false)
     }
 
     /// Whether a client came with an id that has no session. Nothing is loaded for one of whose session nothing was

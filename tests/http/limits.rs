@@ -45,7 +45,13 @@ async fn the_application_may_refuse_new_sessions() {
         count.fetch_add(1, Ordering::Relaxed);
         !request.headers.contains_key("x-bot")
     });
-    let app = site(layer);
+    let blind = |session: Session| async move { session.pkg(PACKAGE).insert("blind", true) };
+    let owned = |session: Session| async move { session.set_owner(Some("ann")) };
+    let app = Router::new()
+        .route("/blind", get(blind))
+        .route("/owned", get(owned))
+        .layer(layer.clone())
+        .merge(site(layer));
     let bot = |path, cookie: &str| {
         let mut request = request("GET", path, cookie);
         let yes = header::HeaderValue::from_static("yes");
@@ -66,17 +72,26 @@ async fn the_application_may_refuse_new_sessions() {
     for (path, expected) in [("/count", "2"), ("/read", "2"), ("/count", "3")] {
         assert_eq!(text(send(&app, bot(path, &known)).await).await, expected);
     }
+    for path in ["/blind", "/owned"] {
+        let response = send(&app, bot(path, &known)).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+    }
     assert_eq!(text(send(&app, bot("/read", "")).await).await, "0");
     assert_eq!(send(&app, bot("/plain", "")).await.status(), StatusCode::OK);
     let rotated = jar(&send(&app, bot("/rotate", &known)).await);
     assert_eq!(asked.load(Ordering::Relaxed), 2, "nobody else founds one");
+
+    // What founds a session without an insert is asked about like one.
+    let refused = send(&app, bot("/owned", "")).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
 
     // Whoever has ended founds anew.
     send(&app, bot("/destroy", &rotated)).await;
     assert_eq!(stored(&store, &known), None);
     let refused = send(&app, bot("/count", &known)).await;
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
-    assert_eq!(asked.load(Ordering::Relaxed), 3);
+    assert_eq!(asked.load(Ordering::Relaxed), 4);
 }
 
 /// C6.2, C6.5: a request that runs again is one request to the hook.
