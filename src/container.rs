@@ -7,7 +7,8 @@ use crate::expiry::Policy;
 use crate::session::SessionData;
 use crate::storage::record::{ContainerRecord, SessionRow, millis, whole_millis};
 use crate::storage::{
-    ChangeSet, ClientChange, ContainerId, End, Outcome, Outside, Place, Seen, State, Waiter,
+    ChangeSet, ClientChange, ContainerId, End, Outcome, Outside, Place, Seen, State, TouchAt,
+    Waiter,
 };
 use crate::transaction::{House, Room, RoomAt, Txn};
 use std::fmt;
@@ -300,11 +301,13 @@ impl Container {
         scan(&self.house, room.id(), |_, row| {
             match row {
                 Err(_) => counts.unreadable += 1,
-                Ok(row) if expired(&self.house, &room, row, now)?.is_some() => counts.expired += 1,
-                Ok((_, row)) => {
-                    counts.live += 1;
-                    counts.packages += row.packages.len() as u64;
-                }
+                Ok(row) => match judge(&self.house, &room, row, now)? {
+                    Verdict::Expired(_) => counts.expired += 1,
+                    Verdict::Stands | Verdict::Ahead(..) => {
+                        counts.live += 1;
+                        counts.packages += row.1.packages.len() as u64;
+                    }
+                },
             }
             Ok(())
         })?;
@@ -347,22 +350,41 @@ pub(crate) fn scan(
     }
 }
 
-/// What a commit must find of a session that has expired, to remove it.
-fn expired(
-    house: &House,
-    room: &Room,
-    (client, row): Row<'_>,
-    now: Timestamp,
-) -> Result<Option<State>> {
+/// What a sweep makes of a session.
+enum Verdict {
+    Stands,
+    /// It has expired, and is removed if a commit still finds it so.
+    Expired(State),
+    /// A clock that was wrong has put its times far ahead (C3.5).
+    Ahead(State, TouchAt),
+}
+
+fn judge(house: &House, room: &Room, (client, row): Row<'_>, now: Timestamp) -> Result<Verdict> {
     let times = house.times_of(room, client, row, now, None)?;
-    Ok(room
-        .policy
-        .is_expired(&times, now)
-        .then_some(State::Expired {
-            generation: row.generation,
+    let (policy, generation) = (&room.policy, row.generation);
+    if policy.is_expired(&times, now) {
+        return Ok(Verdict::Expired(State::Expired {
+            generation,
             last_access: times.last_access,
             timeout: row.timeout,
-        }))
+        }));
+    }
+    if !policy.is_ahead(&times, now) {
+        return Ok(Verdict::Stands);
+    }
+    // By the clock as it is: a sweep may take long.
+    let now = house.clock.timestamp();
+    let latest = policy.latest(&times, now);
+    let at = TouchAt {
+        time: now,
+        instead_of: (times.last_access > latest).then_some(times.last_access),
+        founded: (times.created > latest).then_some((times.created, now)),
+    };
+    if at.lowers() {
+        Ok(Verdict::Ahead(State::Live { generation }, at))
+    } else {
+        Ok(Verdict::Stands)
+    }
 }
 
 /// Removes what has expired in a container. While a batch is committed, the next one is looked for.
@@ -374,7 +396,7 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
         now,
         as_of: 0,
         clients: Vec::new(),
-        refuse_until: now,
+        refusals: house.refusals(),
         limits: house.rules.limits,
         registry,
     };
@@ -389,12 +411,15 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
                 tracing::warn!(%error, "a sweep met a damaged session");
             }
             Ok(row) => {
-                if let Some(state) = expired(house, room, row, now)? {
-                    if batch.clients.is_empty() {
-                        batch.as_of = as_of;
-                    }
-                    batch.clients.push(removal(room, row, state));
+                let (state, touch) = match judge(house, room, row, now)? {
+                    Verdict::Stands => return Ok(()),
+                    Verdict::Expired(state) => (state, None),
+                    Verdict::Ahead(state, at) => (state, Some(at)),
+                };
+                if batch.clients.is_empty() {
+                    batch.as_of = as_of;
                 }
+                batch.clients.push(removal(room, row, state, touch));
             }
         }
         if batch.clients.len() >= REMOVED {
@@ -421,14 +446,19 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
 /// Removes what unregistered containers and old tombstones left, in bounded batches.
 pub(crate) fn reclaim(house: &House) -> Result<()> {
     for _ in 0..RECLAIMS {
-        if house.storage.reclaim(house.clock.timestamp())? == 0 {
+        if house.storage.reclaim(house.refusals())? == 0 {
             break;
         }
     }
     Ok(())
 }
 
-fn removal(room: &Room, (client, row): Row<'_>, state: State) -> ClientChange {
+fn removal(
+    room: &Room,
+    (client, row): Row<'_>,
+    state: State,
+    touch: Option<TouchAt>,
+) -> ClientChange {
     ClientChange {
         client,
         seen: vec![Seen {
@@ -436,7 +466,7 @@ fn removal(room: &Room, (client, row): Row<'_>, state: State) -> ClientChange {
             row: Some(row.clone()),
             state,
             observed: false,
-            touch: None,
+            touch,
         }],
         exists: None,
         forsaken: false,

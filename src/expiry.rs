@@ -55,20 +55,22 @@ impl Policy {
         halves.fold(self.resolution, Duration::min)
     }
 
-    /// The recorded access time, where one that lies more than a resolution ahead counts as now (C3.5).
-    fn last_access(&self, times: &Times, now: Timestamp) -> Timestamp {
-        if times.last_access > now + self.resolution_of(times, None) {
-            now
-        } else {
-            times.last_access
-        }
+    /// Up to where a recorded time may lie: one further ahead is that of a clock that was wrong (C3.5).
+    pub(crate) fn latest(&self, times: &Times, now: Timestamp) -> Timestamp {
+        now + self.resolution_of(times, None)
+    }
+
+    /// Whether a recorded time lies so far ahead that it must be lowered.
+    pub(crate) fn is_ahead(&self, times: &Times, now: Timestamp) -> bool {
+        times.created.max(times.last_access) > self.latest(times, now)
     }
 
     /// Whether a session must not be served any more: idle for longer than its timeout (C3.2), or
     /// older than the absolute lifetime (C3.8). A timeout of zero never ends it (C3.3).
     pub(crate) fn is_expired(&self, times: &Times, now: Timestamp) -> bool {
         let timeout = self.timeout_of(times);
-        let idle = now.since(self.last_access(times, now));
+        // What lies ahead counts as now.
+        let idle = now.since(times.last_access);
         let age = now.since(times.created);
         (!timeout.is_zero() && idle > timeout) || self.max_lifetime.is_some_and(|max| age > max)
     }
@@ -82,12 +84,14 @@ impl Policy {
         now: Timestamp,
         keeping: Option<Keeping>,
     ) -> bool {
+        if self.is_ahead(times, now) {
+            return true;
+        }
         let kept = keeping.and_then(|keeping| keeping.of(times.timeout));
         if self.timeout_of(times).is_zero() && kept.is_none() {
             return false;
         }
-        let resolution = self.resolution_of(times, keeping);
-        times.last_access > now + resolution || now.since(times.last_access) > resolution
+        now.since(times.last_access) > self.resolution_of(times, keeping)
     }
 }
 
@@ -162,6 +166,20 @@ mod tests {
         assert!(!POLICY.is_expired(&seen_at(5000), at(1000)));
         assert!(POLICY.is_touch_due(&seen_at(5000), at(1000), None));
         assert!(!POLICY.is_touch_due(&seen_at(1500), at(1000), None));
+    }
+
+    // C3.5, C3.8: also of a session that never expires by being idle.
+    #[test]
+    fn a_founding_far_ahead_is_put_right() {
+        let policy = Policy {
+            timeout: Duration::ZERO,
+            ..POLICY
+        };
+        let mut times = seen_at(1000);
+        times.created = at(1600);
+        assert!(!policy.is_touch_due(&times, at(1000), None));
+        times.created = at(1601);
+        assert!(policy.is_touch_due(&times, at(1000), None));
     }
 
     #[test]

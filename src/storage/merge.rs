@@ -393,7 +393,7 @@ impl<R: Rows> Merge<'_, R> {
                 if room.stored.is_some() {
                     self.writes
                         .tombstones
-                        .push((id, change.client, self.set.refuse_until));
+                        .push((id, change.client, self.set.refusals.until()));
                 }
                 if let (End::Moves(to), Some(_)) = (change.end, &room.row) {
                     self.carry_over(&room, change, to)?;
@@ -486,10 +486,29 @@ impl<R: Rows> Merge<'_, R> {
         Ok(())
     }
 
+    /// Removes what has expired, and lowers the times that lie too far ahead.
     fn sweep(&mut self, client: ClientKey, rooms: &[Room<'_>]) -> Result<()> {
         for room in rooms {
-            if room.row.is_none() {
+            let Some(row) = &room.row else {
                 self.remove(room, client);
+                continue;
+            };
+            let State::Live { generation } = room.seen.state else {
+                continue;
+            };
+            let mut lowered = row.clone();
+            if let Some(touch) = room.seen.touch
+                && row.generation == generation
+            {
+                touch.put_on(&mut lowered);
+            }
+            if lowered != *row {
+                self.writes.sessions.push(SessionWrite {
+                    container: room.seen.place.id,
+                    client,
+                    old_owner: row.owner.clone(),
+                    row: Some(lowered),
+                });
             }
         }
         Ok(())
@@ -665,7 +684,7 @@ fn attributes(row: &mut SessionRow, change: &ClientChange, seen: &Seen) -> bool 
     }
     let same = matches!(seen.state, State::Live { generation } if generation == row.generation);
     if let (Some(touch), true) = (seen.touch, same) {
-        row.last_access = touch.merged_with(row.last_access);
+        touch.put_on(row);
     }
     *row != before
 }

@@ -231,9 +231,9 @@ pub(crate) trait Storage: Send + Sync {
     ) -> Option<TouchAt>;
     /// Changes containers or secrets, durably; waits for it.
     fn configure(&self, settings: Settings) -> Result<()>;
-    /// Removes a bounded number of rows that unregistered containers and old tombstones left;
-    /// returns how many.
-    fn reclaim(&self, now: Timestamp) -> Result<u64>;
+    /// Removes a bounded number of rows that unregistered containers and old tombstones left, and lowers the
+    /// tombstones that lie too far ahead; returns how many.
+    fn reclaim(&self, refusals: Refusals) -> Result<u64>;
     /// Looks at all that is stored as of one commit, while commits go on, and reports what is damaged.
     fn check(&self, found: &mut dyn FnMut(Found)) -> Result<Checked>;
     /// Brings all commits so far to where an engine keeps them for good; they are durable before.
@@ -265,6 +265,8 @@ pub(crate) struct TouchAt {
     pub(crate) time: Timestamp,
     /// The recorded time, where a clock that was wrong had put it far ahead.
     pub(crate) instead_of: Option<Timestamp>,
+    /// The same of the time when the session was founded, and what it is lowered to.
+    pub(crate) founded: Option<(Timestamp, Timestamp)>,
 }
 
 impl TouchAt {
@@ -275,6 +277,50 @@ impl TouchAt {
             recorded.max(self.time)
         }
     }
+
+    /// The time of the founding, which is lowered where it was wrong.
+    pub(crate) fn founding(self, recorded: Timestamp) -> Timestamp {
+        match self.founded {
+            Some((wrong, lowered)) if wrong == recorded => lowered,
+            _ => recorded,
+        }
+    }
+
+    /// Whether it lowers a time.
+    pub(crate) fn lowers(self) -> bool {
+        self.instead_of.is_some() || self.founded.is_some()
+    }
+
+    pub(crate) fn put_on(self, row: &mut SessionRow) {
+        row.last_access = self.merged_with(row.last_access);
+        row.created = self.founding(row.created);
+    }
+}
+
+/// How long the ids of ended sessions are refused (C4.8).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusals {
+    pub(crate) now: Timestamp,
+    pub(crate) lasts: Duration,
+    /// A tombstone that lies further ahead than one made now, by more than this, is that of a clock that was
+    /// wrong, and counts as made now (C3.5).
+    pub(crate) slack: Duration,
+}
+
+impl Refusals {
+    /// Until when an id that ends now is refused.
+    pub(crate) fn until(&self) -> Timestamp {
+        self.now + self.lasts
+    }
+
+    /// What is to become of a tombstone: `None` if it stands as it is, else until when it is to last.
+    pub(crate) fn lowered(&self, until: Timestamp) -> Option<Timestamp> {
+        (until > self.until() + self.slack).then(|| self.until())
+    }
+
+    pub(crate) fn is_over(&self, until: Timestamp) -> bool {
+        until <= self.now
+    }
 }
 
 /// All that a transaction read and changed: plain data.
@@ -284,8 +330,8 @@ pub(crate) struct ChangeSet {
     /// The commit as of which its rows were read; where it was more than one, the first.
     pub(crate) as_of: u64,
     pub(crate) clients: Vec<ClientChange>,
-    /// Until when the ids that it ends are refused; counts from when it is queued.
-    pub(crate) refuse_until: Timestamp,
+    /// How long the ids that it ends are refused; counts from when it is queued.
+    pub(crate) refusals: Refusals,
     pub(crate) limits: Limits,
     /// The containers that this transaction knew of; registering or unregistering one counts on.
     pub(crate) registry: u64,

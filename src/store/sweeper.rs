@@ -223,6 +223,6 @@ mod tests {
         clock.advance(Duration::from_secs(100 * 86_400));
         store.container("").unwrap().sweep().unwrap();
         let storage = &store.inner.house.storage;
-        assert_eq!(storage.reclaim(clock.timestamp()).unwrap(), 0);
+        assert_eq!(storage.reclaim(store.inner.house.refusals()).unwrap(), 0);
     }
 }

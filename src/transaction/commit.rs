@@ -270,7 +270,7 @@ impl Flight {
     /// However long the transaction took, an id that it ends is refused for the whole time.
     fn refuse_ended(&self, set: &mut ChangeSet) {
         let house = &self.ending.house;
-        set.refuse_until = house.clock.timestamp() + house.rules.tombstone;
+        set.refusals = house.refusals();
     }
 
     /// Runs on the storage's thread: only hands on.

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Keeping, Policy, Times};
 use crate::process::Process;
 use crate::storage::record::SessionRow;
-use crate::storage::{ContainerId, Limits, Place, Snapshot, Storage};
+use crate::storage::{ContainerId, Limits, Place, Refusals, Snapshot, Storage};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,6 +39,15 @@ impl House {
     pub(crate) fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
         self.process.check()?;
         self.storage.snapshot()
+    }
+
+    /// How long an id that ends now is refused.
+    pub(crate) fn refusals(&self) -> Refusals {
+        Refusals {
+            now: self.clock.timestamp(),
+            lasts: self.rules.tombstone,
+            slack: self.registry.load().slack,
+        }
     }
 
     /// Says once that a thread which runs tasks is blocked.
@@ -78,9 +87,11 @@ impl House {
             .session(room.id(), client)
             .map_err(|e| e.in_container(&*room.place.name))?;
         // A session that has ended since is what it was.
-        if let Some(newest) = newest.filter(|newest| newest.generation == row.generation) {
-            let recorded = newest.last_access;
-            times.last_access = waiting.map_or(recorded, |touch| touch.merged_with(recorded));
+        if let Some(mut newest) = newest.filter(|newest| newest.generation == row.generation) {
+            if let Some(touch) = waiting {
+                touch.put_on(&mut newest);
+            }
+            (times.created, times.last_access) = (newest.created, newest.last_access);
         }
         Ok(times)
     }
@@ -134,6 +145,8 @@ impl RoomAt {
 pub(crate) struct Registry {
     /// Counts registrations, as the storage does.
     pub(crate) number: u64,
+    /// How far ahead the tombstones, which belong to no container, may lie: the resolution of the unnamed one.
+    slack: Duration,
     /// The unnamed one first.
     rooms: Vec<Arc<Room>>,
     /// All others.
@@ -145,16 +158,18 @@ impl Registry {
     pub(crate) fn new(number: u64, rooms: impl IntoIterator<Item = Room>) -> Result<Self> {
         let mut rooms: Vec<_> = rooms.into_iter().map(Arc::new).collect();
         rooms.sort_by(|a, b| a.place.name.cmp(&b.place.name));
-        if rooms.first().is_none_or(|room| !room.place.name.is_empty()) {
+        let unnamed = rooms.first().filter(|room| room.place.name.is_empty());
+        let Some(slack) = unnamed.map(|room| room.policy.resolution) else {
             return Err(Error::new(
                 ErrorKind::Corrupt,
                 "the store lacks its unnamed container",
             ));
-        }
+        };
         let named = rooms.iter().enumerate().skip(1);
         let named = named.map(|(at, room)| (room.place.name.clone(), RoomAt(at)));
         Ok(Self {
             number,
+            slack,
             named: named.collect(),
             rooms,
         })

@@ -179,14 +179,18 @@ impl State {
         let times = view.live_times()?;
         let policy = &self.registry.room(view.room).policy;
         let due = view.used && policy.is_touch_due(&times, self.now, subject.keeping);
-        due.then(|| {
-            // By the clock as it is: the transaction's own time may lie long before another's access.
-            let right = self.house().clock.timestamp() + policy.resolution_of(&times, None);
-            TouchAt {
-                time: self.now,
-                instead_of: (times.last_access > right).then_some(times.last_access),
-            }
-        })
+        if !due && !policy.is_ahead(&times, self.now) {
+            return None;
+        }
+        // By the clock as it is: the transaction's own time may lie long before another's access.
+        let latest = policy.latest(&times, self.house().clock.timestamp());
+        let at = TouchAt {
+            time: self.now,
+            instead_of: (times.last_access > latest).then_some(times.last_access),
+            founded: (times.created > latest).then_some((times.created, self.now)),
+        };
+        // What lies too far ahead is lowered by whoever meets it (C3.5).
+        (due || at.lowers()).then_some(at)
     }
 
     fn touches_of(&self, subject: &Subject) -> Vec<Touch> {
@@ -282,7 +286,7 @@ impl State {
             now: self.now,
             as_of: self.snapshot.number(),
             clients,
-            refuse_until: self.now,
+            refusals: self.house().refusals(),
             limits: rules.limits,
             registry: self.registry.number,
         });

@@ -9,10 +9,9 @@ use super::journal::{File, Named};
 use super::layers::Readers;
 use super::open::{begin_durable, plain};
 use super::tables::{CONTAINERS, META, RETIRED, Reader, Writer};
-use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, Kind, seal_plain};
-use crate::storage::{ContainerId, SecretRecord, Settings};
+use crate::storage::{ContainerId, Refusals, SecretRecord, Settings};
 use redb::Database;
 use std::sync::Arc;
 
@@ -136,7 +135,7 @@ impl Databases {
     /// whether that container is empty now.
     pub(super) fn reclaim(
         &self,
-        now: Timestamp,
+        refusals: Refusals,
         retired: Option<ContainerId>,
         io: &Io,
     ) -> Result<(u64, bool)> {
@@ -147,7 +146,7 @@ impl Databases {
         let (in_file, in_memory, removed) = {
             let mut file = Writer::open(&file_txn)?;
             let mut memory = Writer::open(&memory_txn)?;
-            let mut removed = file.bury(now, RECLAIMED)? + memory.bury(now, RECLAIMED)?;
+            let mut removed = file.bury(refusals, RECLAIMED)? + memory.bury(refusals, RECLAIMED)?;
             if let Some(id) = retired {
                 let home = match Home::of(id) {
                     Home::File => &mut file,

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::{self, Refusal, Writes, resolve};
 use crate::storage::quota::Quota;
 use crate::storage::record::{Kind, PackageRow, SessionRow, seal_plain, session_key};
-use crate::storage::{ChangeSet, ContainerId, Outcome};
+use crate::storage::{ChangeSet, ContainerId, Outcome, Refusals, State, Touch};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub(super) struct Besides {
     /// Writes the touches that wait, also where nothing else is written.
     pub(super) flush: bool,
     /// Removes tombstones that have had their time by then, of those that are not in redb yet.
-    pub(super) bury: Option<Timestamp>,
+    pub(super) bury: Option<Refusals>,
 }
 
 /// So many tombstones at once.
@@ -93,11 +93,10 @@ impl Group<'_> {
             taken += 1;
         }
         let left = answers.split_off(taken).into_iter().map(|(job, _)| job);
-        if let Some(now) = besides.bury {
-            let old = self.layers.old_tombstones(now, BURIED);
-            self.written.buried = old.len() as u64;
-            old.into_iter()
-                .for_each(|key| self.put(Row { key, value: None }));
+        if let Some(refusals) = besides.bury {
+            let settled = self.layers.settled_tombstones(refusals, BURIED)?;
+            self.written.buried = settled.len() as u64;
+            settled.into_iter().for_each(|row| self.put(row));
         }
         if besides.flush || self.written.writes_to_file {
             self.written.touches = self.shared.touches.list();
@@ -126,6 +125,11 @@ impl Group<'_> {
             touches: &self.shared.touches,
             registry,
             is_read_current: self.is_read_current(&set, registry),
+            // By the clock as it is: it may have waited.
+            refusals: Refusals {
+                now: self.shared.clock.timestamp(),
+                ..set.refusals
+            },
         };
         let mut writes = match resolve(&set, &rows, self.layers.number) {
             Ok(writes) => writes,
@@ -152,6 +156,7 @@ impl Group<'_> {
             return Ok(Some(Outcome::Failed(refusal, None)));
         }
         self.bytes += bytes;
+        self.lower_waiting(&set);
         rows.into_iter().for_each(|row| self.put(row));
         Ok(Some(Outcome::Committed(Some(set))))
     }
@@ -161,6 +166,24 @@ impl Group<'_> {
     fn is_read_current(&self, set: &ChangeSet, registry: u64) -> bool {
         let is_covered = set.as_of >= self.layers.base || self.shared.bugs.trusts_old_reads();
         is_covered && set.registry == registry
+    }
+
+    /// A touch that waits must not put a time back that a change set lowers.
+    fn lower_waiting(&self, set: &ChangeSet) {
+        for client in &set.clients {
+            for seen in &client.seen {
+                if let (State::Live { generation }, Some(at)) = (seen.state, seen.touch)
+                    && at.lowers()
+                {
+                    self.shared.touches.amend(Touch {
+                        container: seen.place.id,
+                        client: client.client,
+                        generation,
+                        at,
+                    });
+                }
+            }
+        }
     }
 
     /// Counts sessions that are founded, if they may be.
@@ -194,11 +217,12 @@ impl Group<'_> {
             Err(e) if e.kind() == ErrorKind::Unavailable => return Err(e),
             _ => return Ok(()),
         };
-        let last_access = touch.at.merged_with(row.last_access);
-        if row.generation != touch.generation || last_access == row.last_access {
+        let mut touched = row.clone();
+        touch.at.put_on(&mut touched);
+        if row.generation != touch.generation || touched == row {
             return Ok(());
         }
-        let row = SessionRow { last_access, ..row };
+        let row = touched;
         let key = session_key(touch.container, touch.client);
         self.put(Row {
             key: RowKey::new(Home::of(touch.container), Tree::Sessions, &key),
@@ -230,6 +254,7 @@ struct Current<'a> {
     touches: &'a Touches,
     registry: u64,
     is_read_current: bool,
+    refusals: Refusals,
 }
 
 impl merge::Rows for Current<'_> {
@@ -246,15 +271,12 @@ impl merge::Rows for Current<'_> {
                 redb.session(container, client)
             }
         })?;
-        Ok(row.map(
-            |row| match self.touches.get(container, client, row.generation) {
-                Some(at) => SessionRow {
-                    last_access: at.merged_with(row.last_access),
-                    ..row
-                },
-                None => row,
-            },
-        ))
+        Ok(row.map(|mut row| {
+            if let Some(at) = self.touches.get(container, client, row.generation) {
+                at.put_on(&mut row);
+            }
+            row
+        }))
     }
 
     fn package(
@@ -273,8 +295,17 @@ impl merge::Rows for Current<'_> {
             .package_or(container, client, package, read, below)
     }
 
+    /// One that lies too far ahead is lowered, whatever becomes of the commit that met it (C3.5).
     fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
-        self.layers.tombstone(client)
+        let until = self.layers.tombstone(client)?;
+        let Some(lowered) = until.and_then(|until| self.refusals.lowered(until)) else {
+            return Ok(until);
+        };
+        if let Some(pending) = &self.layers.pending {
+            let rows = self.layers.lowered_tombstones(self.refusals, client)?;
+            rows.into_iter().for_each(|row| pending.put(row));
+        }
+        Ok(Some(lowered))
     }
 
     fn registry(&self) -> u64 {

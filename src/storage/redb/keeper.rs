@@ -9,9 +9,8 @@ use super::generation::Generation;
 use super::inspect::{Frozen, Side};
 use super::journal::File;
 use super::layers::Readers;
-use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{ContainerId, Settings};
+use crate::storage::{ContainerId, Refusals, Settings};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Weak};
@@ -23,7 +22,7 @@ pub(super) enum Task {
     Checkpoint(Checkpoint),
     Configure(Settings, SyncSender<Result<()>>),
     Reclaim {
-        now: Timestamp,
+        refusals: Refusals,
         retired: Option<ContainerId>,
         /// Tombstones that are gone already.
         buried: u64,
@@ -119,13 +118,13 @@ pub(super) fn perform(databases: Databases, task: Task, shared: &Shared) -> Retu
             }
         }
         Task::Reclaim {
-            now,
+            refusals,
             retired,
             buried,
             reply,
         } => {
             let result = guarded(|| {
-                let (removed, is_empty) = databases.reclaim(now, retired, io)?;
+                let (removed, is_empty) = databases.reclaim(refusals, retired, io)?;
                 Ok((removed + buried, is_empty, databases.readers()?))
             });
             Report::Reclaim { result, reply }

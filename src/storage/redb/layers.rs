@@ -2,13 +2,15 @@
 //! hides what is older.
 
 use super::failure::guarded;
-use super::generation::{Generation, Home, Pending, RowKey, Tree};
-use super::tables::{Reader, owner_key, session_of};
+use super::generation::{Generation, Home, Pending, Row, RowKey, Tree};
+use super::tables::{Reader, owner_key, session_of, settle};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::Result;
-use crate::storage::ContainerId;
-use crate::storage::record::{Kind, PackageRow, SessionRow, client_of, open_plain, session_key};
+use crate::storage::record::{
+    Kind, PackageRow, SessionRow, client_of, open_plain, seal_plain, session_key,
+};
+use crate::storage::{ContainerId, Refusals};
 use bytes::Bytes;
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -155,21 +157,49 @@ impl Layers {
         guarded(|| Ok(file.has_tombstones()? || memory.has_tombstones()?))
     }
 
-    /// The tombstones in memory, at most so many, that have had their time.
-    pub(super) fn old_tombstones(&self, now: Timestamp, limit: usize) -> Vec<RowKey> {
-        let mut old = Vec::new();
+    /// The tombstones in memory that have had their time, to be removed, and those that lie too far ahead, lowered;
+    /// at most so many.
+    pub(super) fn settled_tombstones(&self, refusals: Refusals, limit: usize) -> Result<Vec<Row>> {
+        let mut settled = Vec::new();
         for home in [Home::File, Home::Memory] {
             let from = Bound::Included([0; 16]);
             let none = Box::new(std::iter::empty());
             let tombstones = self.range(home, Tree::Tombstones, from, [u8::MAX; 16], none);
             for (key, record) in tombstones.flatten() {
-                let until: i64 = open_plain(Kind::Tombstone, &key, &record).unwrap_or(0);
-                if until <= now.0 && old.len() < limit {
-                    old.push(RowKey::new(home, Tree::Tombstones, &key));
+                if settled.len() == limit {
+                    break;
+                }
+                if let Some((key, record)) = settle(refusals, key, &record)? {
+                    settled.push(Row {
+                        key: RowKey::new(home, Tree::Tombstones, &key),
+                        value: record.map(Bytes::from),
+                    });
                 }
             }
         }
-        old
+        Ok(settled)
+    }
+
+    /// The tombstones of a client that lie too far ahead, lowered.
+    pub(super) fn lowered_tombstones(
+        &self,
+        refusals: Refusals,
+        client: ClientKey,
+    ) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for home in [Home::File, Home::Memory] {
+            let until = self.tombstone_in(home, client)?;
+            let Some(lowered) = until.and_then(|until| refusals.lowered(until)) else {
+                continue;
+            };
+            let key = client.as_bytes();
+            let record = seal_plain(Kind::Tombstone, key, lowered.0)?;
+            rows.push(Row {
+                key: RowKey::new(home, Tree::Tombstones, key),
+                value: Some(record.into()),
+            });
+        }
+        Ok(rows)
     }
 
     /// The sessions of a container in the order of their keys, from the one after `after`.

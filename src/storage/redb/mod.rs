@@ -36,12 +36,12 @@ pub(crate) use salvage::{OwnSecrets, salvage};
 use super::quota::Quota;
 use super::record::ContainerRecord;
 use super::{
-    ChangeSet, Checked, ContainerId, Counters, Done, Found, Outside, SecretRecord, Settings,
-    Snapshot, Storage, Touch, TouchAt, Waiter,
+    ChangeSet, Checked, ContainerId, Counters, Done, Found, Outside, Refusals, SecretRecord,
+    Settings, Snapshot, Storage, Touch, TouchAt, Waiter,
 };
 use crate::block_on::Bell;
 use crate::client_id::ClientKey;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 use arc_swap::ArcSwapOption;
@@ -344,8 +344,8 @@ impl Storage for Engine {
         self.ask(|reply| Job::Configure(settings, reply))
     }
 
-    fn reclaim(&self, now: Timestamp) -> Result<u64> {
-        self.ask(|reply| Job::Reclaim(now, reply))
+    fn reclaim(&self, refusals: Refusals) -> Result<u64> {
+        self.ask(|reply| Job::Reclaim(refusals, reply))
     }
 
     fn check(&self, found: &mut dyn FnMut(Found)) -> Result<Checked> {

@@ -4,10 +4,9 @@
 use super::inspect::Frozen;
 use super::room::{Bounds, Room};
 use crate::block_on::Bell;
-use crate::clock::Timestamp;
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{ChangeSet, Done, Outcome, Outside, Settings};
+use crate::storage::{ChangeSet, Done, Outcome, Outside, Refusals, Settings};
 use crate::throttle::Throttle;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -114,7 +113,7 @@ impl Drop for CommitJob {
 pub(super) enum Job {
     Commit(CommitJob),
     Configure(Settings, SyncSender<Result<()>>),
-    Reclaim(Timestamp, SyncSender<Result<u64>>),
+    Reclaim(Refusals, SyncSender<Result<u64>>),
     Freeze(SyncSender<Result<Frozen>>),
     Checkpoint(SyncSender<Result<()>>),
 }
@@ -516,6 +515,7 @@ pub(super) struct Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
     use crate::error::ErrorKind;
     use crate::storage::Limits;
     use std::sync::mpsc;
@@ -527,7 +527,11 @@ mod tests {
             now: Timestamp(0),
             as_of: 0,
             clients: Vec::new(),
-            refuse_until: Timestamp(0),
+            refusals: Refusals {
+                now: Timestamp(0),
+                lasts: Duration::ZERO,
+                slack: Duration::ZERO,
+            },
             limits: Limits {
                 name: 0,
                 package: 0,

@@ -5,8 +5,10 @@ use super::generation::{Row, Tree};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::ContainerId;
-use crate::storage::record::{Kind, PackageRow, SessionRow, client_of, open_plain, session_key};
+use crate::storage::record::{
+    Kind, PackageRow, SessionRow, client_of, open_plain, seal_plain, session_key,
+};
+use crate::storage::{ContainerId, Refusals};
 use bytes::Bytes;
 use redb::{
     Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
@@ -194,25 +196,43 @@ impl<'t> Writer<'t> {
         Ok(removed)
     }
 
-    /// Removes at most `limit` tombstones that have had their time; returns how many.
-    pub(super) fn bury(&mut self, now: Timestamp, limit: usize) -> Result<u64> {
-        let mut old = Vec::new();
+    /// Removes tombstones that have had their time, and lowers those that lie too far ahead, at most so many;
+    /// returns how many.
+    pub(super) fn bury(&mut self, refusals: Refusals, limit: usize) -> Result<u64> {
+        let mut settled = Vec::new();
         for row in self.tombstones.iter().map_err(failure::storage)? {
             let (key, record) = row.map_err(failure::storage)?;
-            let until: i64 = open_plain(Kind::Tombstone, key.value(), record.value()).unwrap_or(0);
-            if until <= now.0 {
-                old.push(*key.value());
-            }
-            if old.len() == limit {
+            settled.extend(settle(refusals, *key.value(), record.value())?);
+            if settled.len() == limit {
                 break;
             }
         }
-        for key in &old {
-            self.tombstones.remove(key).map_err(failure::storage)?;
+        for (key, record) in &settled {
+            match record {
+                Some(record) => self.tombstones.insert(key, &**record).map(drop),
+                None => self.tombstones.remove(key).map(drop),
+            }
+            .map_err(failure::storage)?;
         }
-        self.dirty |= !old.is_empty();
-        Ok(old.len() as u64)
+        self.dirty |= !settled.is_empty();
+        Ok(settled.len() as u64)
     }
+}
+
+/// The key of a tombstone, and what becomes of it.
+pub(super) type Settled = ([u8; 16], Option<Vec<u8>>);
+
+/// What a tombstone becomes, if it does not stand as it is: gone, or lowered.
+pub(super) fn settle(refusals: Refusals, key: [u8; 16], record: &[u8]) -> Result<Option<Settled>> {
+    let until = open_plain(Kind::Tombstone, &key, record).unwrap_or(0);
+    if refusals.is_over(Timestamp(until)) {
+        return Ok(Some((key, None)));
+    }
+    let Some(lowered) = refusals.lowered(Timestamp(until)) else {
+        return Ok(None);
+    };
+    let record = seal_plain(Kind::Tombstone, &key, lowered.0)?;
+    Ok(Some((key, Some(record))))
 }
 
 fn session_row(

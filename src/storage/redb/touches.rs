@@ -37,12 +37,21 @@ impl Touches {
         if entry.0 == touch.generation {
             entry.1.time = touch.at.merged_with(entry.1.time);
             entry.1.instead_of = entry.1.instead_of.or(touch.at.instead_of);
+            entry.1.founded = entry.1.founded.or(touch.at.founded);
         } else if entry.0 < touch.generation {
             // The earlier session is over.
             *entry = (touch.generation, touch.at);
         }
         self.count.store(waiting.len(), Ordering::Release);
         waiting.len()
+    }
+
+    /// Merges a touch with the one that waits for its session, if one does.
+    pub(super) fn amend(&self, touch: Touch) {
+        let waits = self.get(touch.container, touch.client, touch.generation);
+        if waits.is_some() {
+            self.add(touch);
+        }
     }
 
     pub(super) fn get(
@@ -121,6 +130,7 @@ mod tests {
             at: TouchAt {
                 time: Timestamp(time),
                 instead_of: None,
+                founded: None,
             },
         }
     }

@@ -289,9 +289,9 @@ impl Committer {
                     continue;
                 }
                 Job::Configure(settings, reply) => (Task::Configure(settings, reply), 0),
-                Job::Reclaim(now, reply) => {
+                Job::Reclaim(refusals, reply) => {
                     let bury = Besides {
-                        bury: Some(now),
+                        bury: Some(refusals),
                         ..Besides::default()
                     };
                     let buried = self.commit(Vec::new(), bury);
@@ -300,7 +300,7 @@ impl Committer {
                         continue;
                     }
                     let task = Task::Reclaim {
-                        now,
+                        refusals,
                         retired: None,
                         buried,
                         reply,

@@ -86,9 +86,12 @@ impl Committer {
         let (task, _) = self.tasks.pop_front()?;
         Some(match task {
             Task::Reclaim {
-                now, buried, reply, ..
+                refusals,
+                buried,
+                reply,
+                ..
             } => Task::Reclaim {
-                now,
+                refusals,
                 retired: self.retired.last().map(|(id, _)| *id),
                 buried,
                 reply,
