@@ -70,6 +70,11 @@ fn names(folder: &Path) -> Vec<String> {
     image(folder).into_keys().collect()
 }
 
+/// How many files are in a folder.
+fn count(folder: &Path) -> usize {
+    fs::read_dir(folder).unwrap().count()
+}
+
 /// A folder that holds the image.
 fn restored(image: &Image) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -482,19 +487,29 @@ fn no_more_than_so_many_files_are_set_aside() {
     assert!(last == Some(&newest), "the newest is kept");
 }
 
-// C7.4: each is killed and removed without its journals.
+// C7.4: each is killed and removed without its journals, also by a version that set them aside.
 #[test]
-fn a_file_may_be_removed_and_made_anew_very_often() {
+fn a_file_may_be_removed_and_made_anew_very_often_and_then_it_is_said() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join(NAME);
-    for n in 1..=1005_u32 {
-        for file in [2 * n - 1, 2 * n] {
-            let name = format!("{NAME}.journal-{file}");
-            fs::write(place.path().join(name), "left by another store").unwrap();
-        }
+    let leave = |name: String| fs::write(place.path().join(name), "left by another store").unwrap();
+    for n in 1..=4 {
+        (1..=1000).for_each(|m| leave(format!("{NAME}.journal-{n}.aside-{m}")));
     }
+    (1..=2010).for_each(|n| leave(format!("{NAME}.journal-{n}")));
     let store = open(&path);
-    let (killed, ids) = commit_twice(&store, place.path());
+    let id = store.client_ids().issue();
+    put(&store, &id, 1);
     store.close().unwrap();
-    assert_whole(&killed, &ids);
+    let store = open(&path);
+    assert_eq!(get(&store, &id), Some(1));
+    store.close().unwrap();
+    (2011..=4000).for_each(|n| leave(format!("{NAME}.journal-{n}")));
+    let before = count(place.path());
+    let text = refused(&path).to_string();
+    assert!(text.contains("remove those whose store is gone"), "{text}");
+    assert_eq!(count(place.path()), before);
+    fs::remove_file(place.path().join(format!("{NAME}.journal-7"))).unwrap();
+    fs::remove_file(place.path().join(format!("{NAME}.journal-8"))).unwrap();
+    assert_eq!(get(&open(&path), &id), Some(1));
 }
