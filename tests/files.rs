@@ -310,7 +310,6 @@ fn a_file_that_is_no_database_is_refused_untouched() {
     let (_folder, path) = place();
     let magic = b"redb\x1A\x0A\xA9\x0D\x0A";
     for content in [
-        Vec::new(),
         vec![0],
         vec![0; 1 << 20],
         b"sessions = 3\n".to_vec(),
@@ -320,6 +319,82 @@ fn a_file_that_is_no_database_is_refused_untouched() {
         fs::write(&path, content).unwrap();
         assert_refused_untouched(&path, ErrorKind::NotAStore);
     }
+}
+
+// C7.2: as those have it who make their files by `NamedTempFile`.
+#[test]
+fn an_empty_file_that_nobody_holds_becomes_a_store() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let id = make(file.path());
+    assert_eq!(get(&open(file.path()).unwrap(), &id), Some(1));
+    let (folder, path) = place();
+    fs::write(&path, "").unwrap();
+    let id = make(&path);
+    assert_eq!(get(&open(&path).unwrap(), &id), Some(1));
+    assert_eq!(names(folder.path()), ["sessions.redb"]);
+}
+
+// C7.2
+#[test]
+#[cfg(unix)]
+fn an_empty_file_that_a_link_leads_to_becomes_a_store() {
+    let (folder, path) = place();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    std::os::unix::fs::symlink(&file, &path).unwrap();
+    let id = make(&path);
+    assert_eq!(get(&open(&file).unwrap(), &id), Some(1));
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+}
+
+// C7.2: as a database that another application is about to make, or by the lock of a whole file.
+#[test]
+fn an_empty_file_that_somebody_holds_is_locked() {
+    use redb::StorageBackend;
+    use redb::backends::FileBackend;
+    let (_folder, path) = place();
+    fs::write(&path, "").unwrap();
+    let file = || File::options().read(true).write(true).open(&path).unwrap();
+    let backend = FileBackend::new(file()).unwrap();
+    let whole = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+    assert!(backend.try_lock_range(whole.0, whole.1).unwrap());
+    assert_refused_untouched(&path, ErrorKind::Locked);
+    drop(backend);
+    let held = file();
+    held.lock().unwrap();
+    if cfg!(target_os = "linux") {
+        assert_refused_untouched(&path, ErrorKind::Locked);
+    }
+    drop(held);
+    make(&path);
+}
+
+// C7.2: it was a store, which somebody emptied, and what was committed last lies beside it.
+#[test]
+fn an_empty_file_beside_journals_is_refused_untouched() {
+    let (folder, path) = place();
+    make_killed(&path);
+    fs::write(&path, "").unwrap();
+    assert_refused_untouched(&path, ErrorKind::NotAStore);
+    let text = refused(&path).to_string();
+    assert!(text.contains("sessions.redb.journal-"), "{text}");
+    for name in names(folder.path())
+        .iter()
+        .filter(|name| name.contains("journal"))
+    {
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    make(&path);
+}
+
+// C7.2: by its other name, it would go on to be empty.
+#[test]
+#[cfg(unix)]
+fn an_empty_file_with_two_names_is_refused_untouched() {
+    let (folder, path) = place();
+    fs::write(&path, "").unwrap();
+    fs::hard_link(&path, folder.path().join("other")).unwrap();
+    assert_refused_untouched(&path, ErrorKind::NotAStore);
 }
 
 // C7.2
@@ -542,8 +617,11 @@ fn what_a_killed_maker_left_is_in_nobodys_way() {
 // C7.3
 #[test]
 fn a_crowd_that_makes_one_store_gets_one_store() {
-    for _ in 0..8 {
+    for round in 0..16 {
         let (folder, path) = place();
+        if round % 2 == 1 {
+            fs::write(&path, "").unwrap();
+        }
         let crowd = 8;
         let (start, done) = (Barrier::new(crowd), Barrier::new(crowd));
         let answers: Vec<Option<ErrorKind>> = std::thread::scope(|scope| {
@@ -590,8 +668,11 @@ fn processes_that_make_one_store_get_one_store() {
 // C7.3: killed at any moment of its making, there is a store or there is none.
 #[test]
 fn a_maker_that_is_killed_leaves_a_store_or_none() {
-    for _ in 0..6 {
+    for round in 0..8 {
         let (_folder, path) = place();
+        if round % 2 == 1 {
+            fs::write(&path, "").unwrap();
+        }
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--test-threads=1"])
             .env(CHILD, &path)
@@ -600,7 +681,12 @@ fn a_maker_that_is_killed_leaves_a_store_or_none() {
             .spawn()
             .unwrap();
         // As soon as anything of it can be seen.
-        while names(path.parent().unwrap()).is_empty() {
+        let is_seen = || match names(path.parent().unwrap()).as_slice() {
+            [] => false,
+            [_] if round % 2 == 1 => fs::metadata(&path).unwrap().len() > 0,
+            _ => true,
+        };
+        while !is_seen() {
             std::thread::yield_now();
         }
         process.kill().unwrap();

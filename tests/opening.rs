@@ -112,6 +112,9 @@ fn what_is_no_store_is_told_by_what_it_is() {
         fs::write(place.join(name), content).unwrap();
         is(name, "it is a file of another kind");
     }
+    fs::write(place.join("empty"), "").unwrap();
+    fs::hard_link(place.join("empty"), place.join("again")).unwrap();
+    is("empty", "it is empty, and has several names");
     let made = Command::new("mkfifo").arg(place.join("fifo")).status();
     if made.is_ok_and(|status| status.success()) {
         is("fifo", "it is no regular file");

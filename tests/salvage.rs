@@ -638,6 +638,37 @@ fn a_journal_without_its_headers_is_salvaged_by_its_name() {
     assert_eq!(killed.value(&store, 13).as_deref(), Some(CHANGED));
 }
 
+// C7.2: what the store's file knows to be there, and what the header says of the length.
+#[test]
+fn a_journal_that_lacks_its_end_is_named() {
+    let mut killed = Killed::new();
+    let again = killed.place("again");
+    let store = builder().open(&again).unwrap();
+    killed.files = files(&again);
+    drop(store);
+    let active = killed.active();
+    let whole = killed.files[&active].clone();
+    let last_two = frames(&whole)[GROUPS - 2];
+    killed.files.get_mut(&active).unwrap()[last_two..].fill(0);
+    let (report, store) = killed.salvage();
+    assert_eq!(report.lost, 1, "{report:?}");
+    // It may have been in either, and both are named.
+    let says =
+        |suffix: &String| killed.says(&report, suffix, "are lost, which were in this file or in");
+    assert!(killed.files.keys().any(says), "{report:?}");
+    assert_ne!(killed.value(&store, 13).as_deref(), Some(CHANGED));
+    store.close().unwrap();
+
+    let mut cut = Killed::new();
+    let active = cut.active();
+    let file = cut.files.get_mut(&active).unwrap();
+    file.truncate(file.len() - 1);
+    let (report, store) = cut.salvage();
+    assert_eq!(report.lost, 1, "{report:?}");
+    assert!(cut.says(&report, &active, "cut short"));
+    assert_eq!(cut.value(&store, 13).as_deref(), Some(CHANGED));
+}
+
 #[test]
 fn a_journal_of_another_store_is_named_and_left_out() {
     let mut killed = Killed::new();

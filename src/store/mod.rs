@@ -81,7 +81,8 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store in the file at `path`, and makes it if there is none.
+    /// Opens the store in the file at `path`, and makes it if there is none, or an empty file that nobody has locked: the
+    /// store then takes that file's place. A kill at any moment leaves what was before, or a store.
     ///
     /// A store works in the process that opened it: daemonize before opening. After a `fork`, the process that was
     /// forked must open it anew, once the other one has closed it.

@@ -194,3 +194,28 @@ fn a_store_whose_maker_was_killed_keeps_its_name_through_a_power_loss() {
     }
     assert!(kept > 100, "{kept} images");
 }
+
+// C7.2, C7.3: whenever the power goes, there is an empty file or a store.
+#[test]
+fn a_power_loss_while_an_empty_file_becomes_a_store_leaves_one_of_the_two() {
+    let mut seen = [0, 0];
+    for n in 1.. {
+        let disk = Disk::holding("store", Vec::new());
+        disk.crash_at(n);
+        let opened = builder().open_in(disk.folder(), "store");
+        if opened.is_ok_and(|store| store.close().is_ok()) {
+            break;
+        }
+        for seed in 0..4 {
+            let disk = disk.after_power_loss(&mut fastrand::Rng::with_seed(n << 8 | seed));
+            let is_empty = disk.kept("store").is_empty();
+            seen[usize::from(is_empty)] += 1;
+            let store = open(&disk);
+            let ids = std::array::from_fn(|_| store.client_ids().issue());
+            put(&store, &ids, 1);
+            assert_eq!(found(&store, &ids), 1);
+            store.close().unwrap();
+        }
+    }
+    assert!(seen.iter().all(|seen| *seen > 8), "{seen:?}");
+}

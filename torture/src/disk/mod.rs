@@ -514,6 +514,11 @@ impl Folder for Disk {
         })
     }
 
+    fn identity(&self, name: &OsStr) -> io::Result<Option<(u64, u64)>> {
+        let file = *self.lock().names.get(name).ok_or_else(not_found)?;
+        Ok(Some((0, file as u64)))
+    }
+
     fn sync(&self) -> io::Result<()> {
         let mut state = self.lock_to_sync();
         match state.turn(Call::SyncNames)? {
@@ -543,6 +548,17 @@ impl Made for Nameless {
         self.disk.naming(|state| {
             if state.names.contains_key(name) {
                 return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            state.name(name, file);
+            Ok(())
+        })
+    }
+
+    fn replace(self: Box<Self>, name: &OsStr) -> io::Result<()> {
+        let file = self.file;
+        self.disk.naming(|state| {
+            if !state.names.contains_key(name) {
+                return Err(not_found());
             }
             state.name(name, file);
             Ok(())

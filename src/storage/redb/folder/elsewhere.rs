@@ -62,4 +62,10 @@ impl Made for Named {
         file.persist_noclobber(folder.join(name))?;
         Ok(())
     }
+
+    fn replace(self: Box<Self>, name: &OsStr) -> io::Result<()> {
+        let Self(file, folder) = *self;
+        file.persist(folder.join(name))?;
+        Ok(())
+    }
 }

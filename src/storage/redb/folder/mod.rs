@@ -69,6 +69,16 @@ pub trait Folder: fmt::Debug + Send + Sync {
         Ok(false)
     }
 
+    /// What tells the file that bears a name now from all others, as far as the system tells.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    fn identity(&self, name: &OsStr) -> io::Result<Option<(u64, u64)>> {
+        let _ = name;
+        Ok(None)
+    }
+
     /// Who can get at a file.
     ///
     /// # Errors
@@ -116,6 +126,13 @@ pub trait Made {
     ///
     /// [`AlreadyExists`](io::ErrorKind::AlreadyExists), where something bears that name.
     fn publish(self: Box<Self>, name: &OsStr) -> io::Result<()>;
+
+    /// Gives it the name of another file, which loses it at the same moment.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    fn replace(self: Box<Self>, name: &OsStr) -> io::Result<()>;
 }
 
 /// A name in a folder, which is found again whatever becomes of its path (C7.4).

@@ -75,6 +75,14 @@ impl Folder for Directory {
         Ok(stat.st_nlink > 1)
     }
 
+    fn identity(&self, name: &OsStr) -> io::Result<Option<(u64, u64)>> {
+        use std::os::unix::fs::MetadataExt;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = retry_on_intr(|| openat(&*self.0, name, flags, Mode::empty()))?;
+        let metadata = File::from(file).metadata()?;
+        Ok(Some((metadata.dev(), metadata.ino())))
+    }
+
     fn access(&self, name: &OsStr) -> io::Result<Access> {
         let stat = statat(&*self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let user = rustix::process::geteuid().as_raw();
@@ -101,17 +109,21 @@ struct Named {
 
 impl Named {
     fn make(folder: &Arc<File>) -> io::Result<Self> {
-        // Not made of the store's name, which may be as long as the system allows.
-        let number = random().map_err(io::Error::other)?;
-        let name = format!(".cloakroom-{:016x}.new", u64::from_le_bytes(number));
+        let name = temporary_name()?;
         let flags = READ_WRITE | OFlags::CREATE | OFlags::EXCL;
         let mode = Mode::RUSR | Mode::WUSR;
         retry_on_intr(|| openat(&**folder, &name, flags, mode))?;
         Ok(Self {
             folder: folder.clone(),
-            name: name.into(),
+            name,
         })
     }
+}
+
+/// Not made of the store's name, which may be as long as the system allows.
+fn temporary_name() -> io::Result<OsString> {
+    let number = random().map_err(io::Error::other)?;
+    Ok(format!(".cloakroom-{:016x}.new", u64::from_le_bytes(number)).into())
 }
 
 impl Made for Named {
@@ -129,6 +141,10 @@ impl Made for Named {
             linked => Ok(linked?),
         }
     }
+
+    fn replace(self: Box<Self>, name: &OsStr) -> io::Result<()> {
+        Ok(renameat(&*self.folder, &self.name, &*self.folder, name)?)
+    }
 }
 
 impl Drop for Named {
@@ -140,7 +156,7 @@ impl Drop for Named {
 /// Files without a name, which go with their maker.
 #[cfg(target_os = "linux")]
 mod nameless {
-    use super::{Disk, Made, backend};
+    use super::{Disk, Made, Named, backend, temporary_name};
     use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
     use std::ffi::OsStr;
     use std::fs::{File, OpenOptions};
@@ -179,6 +195,18 @@ mod nameless {
             let flags = AtFlags::SYMLINK_FOLLOW;
             Ok(linkat(CWD, self.path(), &*self.1, name, flags)?)
         }
+
+        /// Nothing but a name takes another file's.
+        fn replace(self: Box<Self>, name: &OsStr) -> io::Result<()> {
+            let folder = self.1.clone();
+            let temporary = temporary_name()?;
+            self.publish(&temporary)?;
+            let named = Named {
+                folder,
+                name: temporary,
+            };
+            Box::new(named).replace(name)
+        }
     }
 }
 
@@ -208,6 +236,15 @@ mod tests {
         let error = make(b"second").publish("x".as_ref()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(names(), ["x"]);
+        let before = directory.identity("x".as_ref()).unwrap();
+        make(b"third").replace("x".as_ref()).unwrap();
+        assert_ne!(directory.identity("x".as_ref()).unwrap(), before);
+        assert_eq!(fs::read(place.path().join("x")).unwrap(), b"third");
+        directory.make().unwrap().replace("x".as_ref()).unwrap();
+        assert_eq!(names(), ["x"]);
+        assert_eq!(fs::read(place.path().join("x")).unwrap(), b"");
+        directory.remove("x".as_ref()).unwrap();
+        make(b"first").publish("x".as_ref()).unwrap();
         assert_eq!(fs::read(place.path().join("x")).unwrap(), b"first");
     }
 

@@ -37,6 +37,20 @@ pub(in crate::storage::redb) fn none_in_use(store: &Location, named: u16) -> Res
     })
 }
 
+/// A file beside a store that bears the name of a journal of its; an error if it is in use.
+pub(in crate::storage::redb) fn lies_beside(store: &Location) -> Result<Option<Location>> {
+    let mut found = None;
+    each_pair(store, 0, |_, files| {
+        for location in files {
+            if found.is_none() && Held::is_free(&location)? {
+                found = Some(location);
+            }
+        }
+        Ok(false)
+    })?;
+    Ok(found)
+}
+
 /// Visits the pairs of names up to the first behind `named` that nothing bears.
 fn each_pair(
     store: &Location,

@@ -12,7 +12,7 @@ pub(crate) mod torture;
 
 pub(super) use file::{Failed, File};
 pub(super) use held::Held;
-pub(super) use leftover::{clear, make_room, none_in_use, remove};
+pub(super) use leftover::{clear, lies_beside, make_room, none_in_use, remove};
 pub(super) use recovery::{Expected, FrameRows, Recovered, read};
 pub(super) use salvage::{Known, salvage};
 
