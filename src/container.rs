@@ -469,7 +469,7 @@ fn removal(
             touch,
         }],
         exists: None,
-        forsaken: false,
+        forsaken: None,
         founder: None,
         packages: Vec::new(),
         home: None,

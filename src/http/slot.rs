@@ -13,7 +13,7 @@ use super::rerun::Policy;
 use crate::client_id::{ClientId, ClientKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::Session;
-use crate::transaction::{Patience, Transaction, Txn};
+use crate::transaction::{Arrival, Patience, Transaction, Txn};
 
 /// The session of the request with these extensions, in the request's one transaction: what the
 /// axum extractor calls, for services without axum.
@@ -46,6 +46,7 @@ pub(super) struct Exchange {
     pub(super) policy: Arc<Policy>,
     /// The request as it came.
     request: request::Parts,
+    came: Arrival,
     /// What `admit_new` said, which is asked once a request.
     admitted: OnceLock<bool>,
     /// The request's id was found to have no session, and counted.
@@ -69,6 +70,7 @@ impl Exchange {
             policy.spend();
         }
         Arc::new(Self {
+            came: settings.store.arrival(),
             policy: Arc::new(policy),
             request,
             admitted: OnceLock::new(),
@@ -120,7 +122,7 @@ impl Exchange {
         };
         let counts = counting(&transaction, &known)?;
         let session = transaction.visit(counts).await?;
-        transaction.keeps(session.subject, settings.cookie.keeping())?;
+        transaction.came(session.subject, self.came, settings.cookie.keeping())?;
         Ok((transaction, session))
     }
 

@@ -33,6 +33,8 @@ pub(crate) trait Rows {
         read: Option<&PackageRow>,
     ) -> Result<Option<PackageRow>>;
     fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>>;
+    /// Whether the session of a client was ended by a later commit than this one, or may have been.
+    fn ended_since(&self, client: ClientKey, commit: u64) -> bool;
     /// Counts the containers registered and unregistered so far.
     fn registry(&self) -> u64;
 }
@@ -77,6 +79,13 @@ impl From<Error> for Refusal {
 
 fn conflict(what: &str) -> Error {
     Error::new(ErrorKind::Conflict, what)
+}
+
+/// A request came while its session was there, and acts when that has ended: it hands out no new id (C4.8). Another
+/// request would.
+pub(crate) fn ended_on_the_way() -> Error {
+    conflict("the session ended after the request that bears its id had come")
+        .lasting(Duration::from_secs(1))
 }
 
 /// Computes what committing `set` as commit number `version` writes, or why it cannot be.
@@ -258,11 +267,14 @@ impl<R: Rows> Merge<'_, R> {
         if moved || change.exists.is_some_and(|seen| seen != exists) {
             return Err(conflict("the session came or went meanwhile"));
         }
-        if change.forsaken {
+        if let Some(came) = change.forsaken {
             if exists {
                 return Err(conflict("the session was founded meanwhile"));
             }
             self.check_not_refused(change.client)?;
+            if self.rows.ended_since(change.client, came) {
+                return Err(ended_on_the_way());
+            }
         }
         let inherited = rooms.iter().find_map(|r| r.row.as_ref());
         let mut inherited = inherited.map(|row| (row.timeout, row.owner.clone()));

@@ -205,6 +205,8 @@ pub(crate) struct Counters {
 
 /// An engine that keeps sessions.
 pub(crate) trait Storage: Send + Sync {
+    /// The number of the newest commit. It touches nothing that is stored.
+    fn newest(&self) -> u64;
     /// The newest committed state.
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>>;
     /// Queues a change set. Once it is queued, the commit takes place whoever still waits for it. Where
@@ -356,8 +358,9 @@ pub(crate) struct ClientChange {
     /// Whether the session was observed to exist.
     pub(crate) exists: Option<bool>,
     /// The changes give this client up for a new one: it must still be without a session, and must
-    /// not have been ended lately (C4.8).
-    pub(crate) forsaken: bool,
+    /// not have been ended lately, nor by a later commit than this one, which was the newest when its request
+    /// came (C4.8).
+    pub(crate) forsaken: Option<u64>,
     /// The id under which a session may begin with this: its own, or the one that it moves to. Another commit
     /// may have used it up meanwhile (C4.8).
     pub(crate) founder: Option<ClientId>,

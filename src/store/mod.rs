@@ -272,6 +272,16 @@ impl Store {
         &self.inner.house.ids
     }
 
+    /// Of a request that comes now: when that is. Touches nothing that is stored (C6.4).
+    #[cfg(feature = "http")]
+    pub(crate) fn arrival(&self) -> crate::transaction::Arrival {
+        let house = &self.inner.house;
+        crate::transaction::Arrival {
+            newest: house.storage.newest(),
+            at: house.clock.timestamp(),
+        }
+    }
+
     /// Issues ids under a new secret from now on; those of the old ones verify until their secret is
     /// retired (C4.2). Returns the byte that names the new secret.
     ///

@@ -20,6 +20,8 @@ pub(crate) use house::{House, Premises, Registry, Room, RoomAt, Rules};
 pub(crate) use pack::Ticket;
 pub(crate) use rerun::Reruns;
 pub use savepoint::Savepoint;
+#[cfg(feature = "http")]
+pub(crate) use state::Arrival;
 pub(crate) use state::{State, SubjectId};
 pub(crate) use turns::{Patience, Turn, Turns};
 pub(crate) use worker::Worker;
@@ -81,7 +83,8 @@ impl Transaction {
     pub(crate) fn begin(store: Arc<dyn Premises>, turn: Option<Turn>) -> Result<Self> {
         let house = store.house();
         house.process.check()?;
-        let times = (house.clock.timestamp(), house.clock.moment());
+        let newest = house.storage.newest();
+        let times = (house.clock.timestamp(), house.clock.moment(), newest);
         let (registry, snapshot) = consistent(house)?;
         let (limits, process) = (house.rules.limits, house.process);
         let state = State::new(store, registry.clone(), snapshot, times, turn);
@@ -362,11 +365,12 @@ impl Txn {
         })
     }
 
-    /// Says how long a client keeps its id. To be said before anything of it is read.
+    /// Says when a client came, and how long it keeps its id. To be said before anything of it is read.
     #[cfg(feature = "http")]
-    pub(crate) fn keeps(&self, subject: SubjectId, keeping: Keeping) -> Result<()> {
+    pub(crate) fn came(&self, id: SubjectId, came: Arrival, keeping: Keeping) -> Result<()> {
         self.with(|state| {
-            state.subject_mut(subject)?.keeping = Some(keeping);
+            let subject = state.subject_mut(id)?;
+            (subject.came, subject.keeping) = (Some(came), Some(keeping));
             Ok(())
         })
     }
@@ -377,7 +381,7 @@ impl State {
         store: Arc<dyn Premises>,
         registry: Arc<Registry>,
         snapshot: Arc<dyn Snapshot>,
-        (now, begun): (crate::clock::Timestamp, crate::clock::Moment),
+        (now, begun, begun_at): (crate::clock::Timestamp, crate::clock::Moment, u64),
         turn: Option<Turn>,
     ) -> Self {
         Self {
@@ -386,6 +390,7 @@ impl State {
             snapshot,
             now,
             begun,
+            begun_at,
             doomed: false,
             subjects: Vec::new(),
             by_key: std::collections::BTreeMap::new(),

@@ -7,7 +7,7 @@ use super::listed::Listed;
 use super::state::{PackageView, SessionView, State, Subject, SubjectId};
 use crate::client_id::{ClientId, ClientKey};
 use crate::error::{ErrorKind, Result};
-use crate::storage::merge::too_many_keys;
+use crate::storage::merge::{ended_on_the_way, too_many_keys};
 use crate::storage::record::PackageRow;
 use crate::storage::{
     ChangeSet, ClientChange, ContainerId, End, Keys, Limits, Observed, PackageChange, Seen, Touch,
@@ -319,6 +319,12 @@ impl State {
         };
         if let Some(borne) = &subject.borne {
             let founds = own.founds();
+            let forsakes = elsewhere.is_some() && end == End::Stays && moved.founds();
+            let forsaken = if forsakes {
+                Some(self.came_after_the_end(subject)?)
+            } else {
+                None
+            };
             let SubjectChanges {
                 attributes,
                 packages,
@@ -331,7 +337,7 @@ impl State {
                     .map(|view| self.seen(subject, view))
                     .collect(),
                 exists: subject.exists,
-                forsaken: elsewhere.is_some() && end == End::Stays && moved.founds(),
+                forsaken,
                 founder: match end {
                     End::Moves(_) => rotated,
                     _ => Some(borne.clone()),
@@ -361,6 +367,24 @@ impl State {
             clients.push(founding(id, moved, home, rules, packed)?);
         }
         Ok(())
+    }
+
+    /// Which commit was the newest when a client came whose id has no session; a failure where the session
+    /// has expired since then (C4.8).
+    fn came_after_the_end(&self, subject: &Subject) -> Result<u64> {
+        let Some(came) = subject.came else {
+            return Ok(self.begun_at);
+        };
+        for view in subject.sessions.iter() {
+            let policy = &self.registry.room(view.room).policy;
+            if view
+                .times
+                .is_some_and(|times| !policy.is_expired(&times, came.at))
+            {
+                return Err(ended_on_the_way());
+            }
+        }
+        Ok(came.newest)
     }
 
     fn home_of(&self, subject: &Subject) -> ContainerId {
@@ -442,7 +466,7 @@ fn founding(
         client: id.key(),
         seen,
         exists: None,
-        forsaken: false,
+        forsaken: None,
         founder: Some(id.clone()),
         packages,
         home: attributes.is_founding().then(|| registry.room(home).id()),

@@ -29,6 +29,8 @@ pub(crate) struct State {
     pub(super) now: Timestamp,
     /// When its snapshot was taken, by the clock that is never set back.
     pub(super) begun: Moment,
+    /// The number of the commit that was the newest when it began.
+    pub(super) begun_at: u64,
     pub(super) doomed: bool,
     pub(super) subjects: Vec<Subject>,
     /// Which client bears an id, or was issued it here; without the id of the first client, which is
@@ -43,6 +45,14 @@ pub(crate) struct State {
     pub(super) turn: Option<Turn>,
 }
 
+/// When a request came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// The number of the commit that was the newest then.
+    pub(crate) newest: u64,
+    pub(crate) at: Timestamp,
+}
+
 /// A client, and what was seen of its session. Rolling back forgets nothing of this (C2.5).
 #[derive(Default)]
 pub(crate) struct Subject {
@@ -50,6 +60,8 @@ pub(crate) struct Subject {
     pub(super) borne: Option<ClientId>,
     /// How long it keeps the id, where somebody hands it out.
     pub(super) keeping: Option<Keeping>,
+    /// When it came, where that was before the transaction began.
+    pub(super) came: Option<Arrival>,
     pub(super) sessions: Listed<SessionView>,
     pub(super) packages: Listed<PackageView>,
     /// Whether its session is live in any container, once all were looked at.

@@ -2,8 +2,10 @@
 
 use super::*;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::routing::post;
 use cloakroom::ErrorKind;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A request with these `Cookie` fields, as bytes.
@@ -215,4 +217,113 @@ async fn a_write_under_an_ended_id_is_told_how_long_to_wait() {
         let again = get_page(&app, "/count", &old).await;
         assert_ne!(id_of(&store, &jar(&again)), id_of(&store, &old));
     }
+}
+
+/// What happens between a request's coming and its asking for its session.
+type Meanwhile = Arc<dyn Fn() + Send + Sync>;
+
+/// A page that counts, and asks for its session only after what happens meanwhile.
+fn late(app: &Router, store: &Store, meanwhile: impl Fn() + Send + Sync + 'static) -> Router {
+    let meanwhile: Meanwhile = Arc::new(meanwhile);
+    let counts = |meanwhile: Meanwhile| {
+        move |request: Request<Body>| async move {
+            meanwhile();
+            let session = cloakroom::http::session(request.extensions()).await?;
+            Ok::<_, Error>(count(&session)?.to_string())
+        }
+    };
+    let reads = |meanwhile: Meanwhile| {
+        move |request: Request<Body>| async move {
+            meanwhile();
+            let session = cloakroom::http::session(request.extensions()).await?;
+            let n = session.pkg(PACKAGE).get::<u64>("count")?;
+            Ok::<_, Error>(n.unwrap_or(0).to_string())
+        }
+    };
+    let routes = Router::new()
+        .route("/late", post(counts(meanwhile.clone())))
+        .route("/late/read", post(reads(meanwhile)));
+    app.clone()
+        .merge(routes.layer(SessionLayer::new(store.clone())))
+}
+
+fn lasting_refusals(lifetime: Duration) -> (Clock, Store, Router) {
+    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let builder = Store::builder().clock(clock.clone());
+    let builder = builder.tombstone_lifetime(lifetime).implicit_sweeps(false);
+    let store = builder.in_memory().unwrap();
+    let app = site(SessionLayer::new(store.clone()));
+    (clock, store, app)
+}
+
+async fn is_refused(app: &Router, path: &str, cookie: &str) {
+    let response = send(app, request("POST", path, cookie)).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
+    assert_eq!(set_cookie(&response), None, "{path}");
+    let error = response.extensions().get::<Error>().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+}
+
+/// C4.8: however long ago the id ended when the request asks for its session.
+#[tokio::test]
+async fn a_request_that_came_before_its_id_ended_hands_out_no_new_id() {
+    type End = fn(&Session) -> Result<(), Error>;
+    let ends: [End; 2] = [|s| s.rotate().map(drop), Session::destroy];
+    for refused in [Duration::from_secs(10), Duration::ZERO] {
+        for end in ends {
+            let (clock, store, app) = lasting_refusals(refused);
+            let cookie = visitor(&app).await;
+            let (other, id) = (store.clone(), id_of(&store, &cookie));
+            let passed = clock.clone();
+            let app = late(&app, &store, move || {
+                other.transact(|txn| end(&txn.session(&id)?)).unwrap();
+                passed.advance(Duration::from_secs(3600));
+                other.container("").unwrap().sweep().unwrap();
+            });
+            is_refused(&app, "/late", &cookie).await;
+            // Who comes now is given one.
+            let response = send(&app, request("POST", "/count", &cookie)).await;
+            assert_eq!(text(response).await, "1");
+            let read = send(&app, request("POST", "/late/read", &cookie)).await;
+            assert_eq!(set_cookie(&read), None);
+            assert_eq!(text(read).await, "0");
+        }
+    }
+}
+
+/// C4.8: an id that was over when the request came is replaced, whatever ends meanwhile.
+#[tokio::test]
+async fn a_request_that_came_after_its_id_had_ended_is_given_a_new_one() {
+    for sweeps in [false, true] {
+        let (clock, store, app) = lasting_refusals(Duration::ZERO);
+        let (expired, destroyed) = (visitor(&app).await, visitor(&app).await);
+        get_page(&app, "/destroy", &destroyed).await;
+        clock.advance(Duration::from_secs(3601));
+        let (other, busy) = (store.clone(), visitor(&app).await);
+        let id = id_of(&store, &busy);
+        let app = late(&app, &store, move || {
+            let end = |txn: &cloakroom::Txn| txn.session(&id)?.destroy();
+            other.transact(end).unwrap();
+            if sweeps {
+                other.container("").unwrap().sweep().unwrap();
+            }
+        });
+        for cookie in [expired, destroyed] {
+            let response = send(&app, request("POST", "/late", &cookie)).await;
+            assert_ne!(jar(&response), cookie);
+            assert_eq!(text(response).await, "1");
+        }
+    }
+}
+
+/// C4.8: to expire is to end, too.
+#[tokio::test]
+async fn a_request_whose_session_expires_on_the_way_hands_out_no_new_id() {
+    let (clock, store, app) = lasting_refusals(Duration::ZERO);
+    let cookie = visitor(&app).await;
+    clock.advance(Duration::from_secs(3600));
+    let app = late(&app, &store, move || clock.advance(Duration::from_secs(1)));
+    is_refused(&app, "/late", &cookie).await;
+    let response = send(&app, request("POST", "/late", &cookie)).await;
+    assert_eq!(text(response).await, "1");
 }

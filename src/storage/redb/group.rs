@@ -1,6 +1,7 @@
 //! One group of commits: holds each change set against the newest rows, and gathers what is to be written.
 
 use super::Tally;
+use super::ended::Ended;
 use super::generation::{Generation, Home, Row, RowKey, Tree};
 use super::layers::Layers;
 use super::queue::CommitJob;
@@ -123,6 +124,7 @@ impl Group<'_> {
         let rows = Current {
             layers: self.layers,
             touches: &self.shared.touches,
+            ended: &self.shared.ended,
             registry,
             is_read_current: self.is_read_current(&set, registry),
             // By the clock as it is: it may have waited.
@@ -141,6 +143,9 @@ impl Group<'_> {
             Err(Refusal::Failed(e, client)) => return Ok(Some(Outcome::Failed(e, client))),
         };
         bugs.before_writing(&mut writes);
+        for (_, client, _) in &writes.tombstones {
+            self.shared.ended.note(*client, self.layers.number);
+        }
         let founded = writes.founded;
         let rows = rows_of(writes)?;
         let bytes = rows.iter().map(Row::len).sum::<usize>();
@@ -252,6 +257,7 @@ fn too_large(bytes: usize, most: usize) -> Error {
 struct Current<'a> {
     layers: &'a Layers,
     touches: &'a Touches,
+    ended: &'a Ended,
     registry: u64,
     is_read_current: bool,
     refusals: Refusals,
@@ -306,6 +312,10 @@ impl merge::Rows for Current<'_> {
             rows.into_iter().for_each(|row| pending.put(row));
         }
         Ok(Some(lowered))
+    }
+
+    fn ended_since(&self, client: ClientKey, commit: u64) -> bool {
+        self.ended.since(client, commit)
     }
 
     fn registry(&self) -> u64 {

@@ -4,7 +4,8 @@
 pub(crate) mod bugs;
 mod checkpoint;
 mod committer;
-pub(crate) mod failure;
+pub(crate) mod ended;
+mod failure;
 mod file;
 pub(crate) mod folder;
 mod generation;
@@ -47,6 +48,7 @@ use crate::process::Process;
 use arc_swap::ArcSwapOption;
 use bugs::Bugs;
 use committer::{Committer, Desk, Places};
+use ended::Ended;
 use file::Io;
 pub(crate) use folder::Location;
 use open::Foreseen;
@@ -79,6 +81,9 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     superseded: Superseded,
     touches: Touches,
+    ended: Ended,
+    /// The number of the commit that is published.
+    shown: AtomicU64,
     io: Arc<Io>,
     registry: AtomicU64,
     counters: Tally,
@@ -240,6 +245,8 @@ impl Engine {
             closed: AtomicBool::new(false),
             superseded: Superseded::default(),
             touches: Touches::default(),
+            ended: Ended::default(),
+            shown: AtomicU64::new(0),
             io,
             registry: AtomicU64::new(0),
             counters: Tally::default(),
@@ -342,6 +349,10 @@ impl Storage for Engine {
 
     fn configure(&self, settings: Settings) -> Result<()> {
         self.ask(|reply| Job::Configure(settings, reply))
+    }
+
+    fn newest(&self) -> u64 {
+        self.shared.shown.load(Ordering::Acquire)
     }
 
     fn reclaim(&self, refusals: Refusals) -> Result<u64> {

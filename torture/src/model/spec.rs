@@ -84,6 +84,8 @@ struct World {
     commits: u64,
     rows: BTreeMap<(Room, Id), Row>,
     refused: BTreeMap<(Room, Id), u64>,
+    /// Which commit ended a session.
+    ended: BTreeMap<Id, u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -251,6 +253,8 @@ type AllChanges = BTreeMap<Id, Changes>;
 #[derive(Clone)]
 struct Txn {
     now: u64,
+    /// How many commits there were when it began.
+    begun: u64,
     world: World,
     subjects: BTreeMap<Id, Subject>,
     changes: AllChanges,
@@ -317,6 +321,7 @@ impl Spec {
     pub(super) fn begin(&mut self, t: usize) {
         let txn = Txn {
             now: self.now,
+            begun: self.world.commits,
             world: self.world.clone(),
             subjects: BTreeMap::new(),
             changes: AllChanges::new(),
@@ -707,6 +712,7 @@ impl Spec {
             }
             if one.stored.is_some() {
                 self.world.refused.insert((room, id), self.now + REFUSED);
+                self.world.ended.insert(id, self.world.commits);
                 self.world.rows.remove(&(room, id));
             }
             if let (Fate::Rotated, Some(row), Some(new)) = (changes.fate, one.row, new) {
@@ -786,7 +792,9 @@ impl Spec {
         if subject.exists.is_some_and(|seen| seen != exists) {
             return Err(Conflict);
         }
-        if forsaken && (exists || self.refused(txn, id)) {
+        // However long that is ago, what came before an id ended founds nothing in its stead (C4.8).
+        let ended = self.world.ended.get(&id).is_some_and(|by| *by > txn.begun);
+        if forsaken && (exists || ended || self.refused(txn, id)) {
             return Err(Conflict);
         }
         for ((room, package), read) in &subject.read {

@@ -539,8 +539,11 @@ impl Committer {
     /// Shows a state to all that begin from now on.
     fn show(&mut self, layers: Layers) {
         let snapshot = RedbSnapshot::new(layers.clone(), Arc::downgrade(&self.shared));
+        let number = layers.number;
         self.newest = Some(layers);
         let old = self.shared.published.swap(Some(Arc::new(snapshot)));
+        // Whoever comes in between counts as having come before.
+        self.shared.shown.store(number, Ordering::Release);
         if let Some(old) = old {
             let now = self.shared.clock.moment();
             self.shared.superseded.add(&old, now);
