@@ -15,6 +15,7 @@ pub(crate) mod journal;
 mod keeper;
 mod layers;
 mod locks;
+mod make;
 mod migrate;
 mod open;
 mod pages;

@@ -15,7 +15,7 @@ use super::journal::{self, Named};
 use super::locks::name_holder;
 use super::open::{self, OpenOptionsOf};
 use super::pages::{BadPage, Mend, Met, Pages, Table};
-use super::{inspect, migrate};
+use super::{inspect, make, migrate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, Kind, Plain, open_plain};
 use crate::storage::{ContainerId, Damage, Found, Salvaged};
@@ -99,7 +99,7 @@ fn read_and_write(
     let own = work
         .own(secrets, &open::location(from)?)
         .map_err(|e| open::at(from, e))?;
-    match open::make(&open::location(to)?, options, |database| {
+    match make::make(&open::location(to)?, options, |database| {
         work.fill(database, &own)
     })? {
         Some(()) => Ok(work.salvaged),

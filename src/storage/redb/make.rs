@@ -1,0 +1,156 @@
+//! Making a store's file, whole before it has its name (C7.3), where there is none or an empty one (C7.2).
+
+use super::failure::{self, guarded};
+use super::file::{Disk, Rehearsal};
+use super::folder::{Location, Made};
+use super::journal;
+use super::open::{
+    OpenOptionsOf, at, builder, io_error, not_a_store, on_disk, refused, unreadable,
+};
+use crate::error::{Error, ErrorKind, Result};
+use redb::Database;
+use std::io;
+use std::sync::Arc;
+
+/// The file at a location, which is made if there is none.
+pub(super) fn find_or_make(location: &Location, options: OpenOptionsOf) -> Result<Disk> {
+    let path = &location.path;
+    refuse_names_of_journals(location)?;
+    let found_file = find(location)?;
+    let is_empty = match &found_file {
+        Some(file) => file.len().map_err(|e| unreadable(path, e))? == 0,
+        None => false,
+    };
+    if let Some(file) = found_file.filter(|_| !is_empty) {
+        return Ok(file);
+    }
+    // Where another process was quicker, what it made is opened, or found locked, like any other.
+    let made = if is_empty {
+        in_place_of_an_empty_file(location, options)?
+    } else {
+        journal::none_in_use(location, 0).map_err(|e| at(path, e))?;
+        make(location, options, |_| Ok(()))?.is_some()
+    };
+    if made {
+        tracing::info!(path = %path.display(), "a new store was made");
+    }
+    find(location)?.ok_or_else(|| {
+        let error = io::ErrorKind::NotFound.into();
+        io_error(path, "the new store cannot be opened", error)
+    })
+}
+
+/// The file at a location, if there is one.
+fn find(Location { folder, name, path }: &Location) -> Result<Option<Disk>> {
+    match folder.open(name) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) => match e.kind() {
+            io::ErrorKind::NotFound => Ok(None),
+            io::ErrorKind::IsADirectory => Err(not_a_store(path, "it is a folder")),
+            io::ErrorKind::InvalidInput => Err(not_a_store(path, "it is no regular file")),
+            _ => Err(io_error(path, "the store cannot be opened", e)),
+        },
+    }
+}
+
+/// A store of such a name would be in the way of another one's journal (C7.4).
+fn refuse_names_of_journals(location: &Location) -> Result<()> {
+    if journal::is_name_of_a_journal(&location.name) {
+        let why = "a store's file cannot have a name that ends as that of a journal does";
+        return Err(refused(ErrorKind::InvalidInput, &location.path, why));
+    }
+    Ok(())
+}
+
+/// Makes a store, has it filled, and gives it its name when it is whole (C7.3). `None` where something
+/// bears that name by then.
+pub(super) fn make<T>(
+    location: &Location,
+    options: OpenOptionsOf,
+    fill: impl FnOnce(&Database) -> Result<T>,
+) -> Result<Option<T>> {
+    refuse_names_of_journals(location)?;
+    let (made, filled) = build_store(location, options, fill)?;
+    let failed = |e: io::Error| io_error(&location.path, "the store cannot be made", e);
+    match made.publish(&location.name) {
+        Ok(()) => {
+            location.folder.sync().map_err(failed)?;
+            Ok(Some(filled))
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+/// Makes a store in the place of an empty file that nobody holds: whole under a name of its own, which then
+/// takes the other's place at one moment (C7.3). False where the file is not there any more, or not empty.
+///
+/// All who find an empty file lock it as they would a store. So one of them replaces it at a time, and
+/// none that another has replaced already.
+fn in_place_of_an_empty_file(location: &Location, options: OpenOptionsOf) -> Result<bool> {
+    let Location { folder, name, path } = location;
+    let identity = || match folder.identity(name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        identity => identity.map_err(|e| unreadable(path, e)),
+    };
+    let before = identity()?;
+    let Some(file) = find(location)? else {
+        return Ok(false);
+    };
+    let replaced = lock(&file, options).and_then(|()| {
+        if file.len().map_err(|e| unreadable(path, e))? > 0 || identity()? != before {
+            return Ok(false);
+        }
+        if folder.has_other_names(name).map_err(|e| unreadable(path, e))? {
+            return Err(not_a_store(path, "it is empty, and has several names"));
+        }
+        if let Some(journal) = journal::lies_beside(location)? {
+            let why = format!(
+                "it is empty, but was one, as {} lies beside it. If that is not needed, remove both",
+                journal.path.display()
+            );
+            return Err(not_a_store(path, &why));
+        }
+        let failed = |e: io::Error| io_error(path, "the store cannot be made", e);
+        let (made, ()) = build_store(location, options, |_| Ok(()))?;
+        made.replace(name).map_err(failed)?;
+        folder.sync().map_err(failed)?;
+        Ok(true)
+    });
+    let _ = file.close();
+    replaced.map_err(|e| at(path, e))
+}
+
+/// Locks a file as redb does that opens it, and changes nothing.
+fn lock(file: &Disk, options: OpenOptionsOf) -> Result<()> {
+    let rehearsal = Rehearsal::new(file.clone())
+        .map_err(|e| Error::new(ErrorKind::Io, "the store cannot be read").with_source(e))?;
+    let database = guarded(|| {
+        builder(options)
+            .create_with_backend(rehearsal)
+            .map_err(failure::database)
+    })?;
+    failure::discard(database);
+    Ok(())
+}
+
+/// Makes a store that has no name yet, and has it filled.
+fn build_store<T>(
+    Location { folder, path, .. }: &Location,
+    options: OpenOptionsOf,
+    fill: impl FnOnce(&Database) -> Result<T>,
+) -> Result<(Box<dyn Made>, T)> {
+    let failed = |e: io::Error| io_error(path, "the store cannot be made", e);
+    let made = folder.make().map_err(failed)?;
+    let disk = made.disk().map_err(failed)?;
+    let filled = guarded(|| {
+        let (disk, database) = on_disk(disk, options, &Arc::default())?;
+        let (database, filled) = failure::guarded_on(database, fill)?;
+        database.close().map_err(failure::database)?;
+        disk.sync_data().map_err(failure::unsynced)?;
+        disk.close().map_err(failure::unlock)?;
+        Ok(filled)
+    });
+    let filled = filled.map_err(|e| at(path, e))?;
+    Ok((made, filled))
+}
