@@ -341,8 +341,8 @@ impl StoreBuilder {
         self
     }
 
-    /// Opens the store in the file at `path`, and makes it if there is none, or an empty file that nobody has locked: the
-    /// store then takes that file's place. A kill at any moment leaves what was before, or a store.
+    /// Opens the store in the file at `path`, and makes it if there is none. An empty file that nobody has locked becomes a
+    /// store: another file takes its place. A kill at any moment leaves what was there before, or a store.
     ///
     /// # Errors
     ///

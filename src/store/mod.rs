@@ -81,8 +81,8 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store in the file at `path`, and makes it if there is none, or an empty file that nobody has locked: the
-    /// store then takes that file's place. A kill at any moment leaves what was before, or a store.
+    /// Opens the store in the file at `path`, and makes it if there is none. An empty file that nobody has locked becomes a
+    /// store: another file takes its place. A kill at any moment leaves what was there before, or a store.
     ///
     /// A store works in the process that opened it: daemonize before opening. After a `fork`, the process that was
     /// forked must open it anew, once the other one has closed it.
@@ -91,7 +91,8 @@ impl Store {
     ///
     /// [`Locked`](ErrorKind::Locked) if it is open elsewhere, [`NotAStore`](ErrorKind::NotAStore) and
     /// [`TooNew`](ErrorKind::TooNew) (the file is then as it was),
-    /// [`Corrupt`](ErrorKind::Corrupt), [`Io`](ErrorKind::Io).
+    /// [`Corrupt`](ErrorKind::Corrupt), [`Io`](ErrorKind::Io); [`NotPrivate`](ErrorKind::NotPrivate) where that was asked
+    /// for.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder().open(path)
     }
