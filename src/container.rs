@@ -475,6 +475,7 @@ fn removal(
         home: None,
         timeout: None,
         owner: None,
+        carries: 0,
         end: End::Swept,
     }
 }

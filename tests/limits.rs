@@ -8,13 +8,17 @@
     reason = "helpers of tests are tests"
 )]
 
+#[path = "support/writer.rs"]
+mod writer;
+
 use cloakroom::{
     ClientId, Clock, ContainerSettings, Error, ErrorKind, Result, Store, StoreBuilder, Transaction,
 };
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
+use writer::HeldWriter;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -69,12 +73,8 @@ fn poll_once<F: Future>(future: F) -> std::pin::Pin<Box<F>> {
     future
 }
 
-fn until(mut done: impl FnMut() -> bool) {
-    let limit = Instant::now() + MINUTE;
-    while !done() {
-        assert!(Instant::now() < limit, "it never came");
-        std::thread::yield_now();
-    }
+fn until(done: impl FnMut() -> bool) {
+    writer::until("it never came", done);
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -401,6 +401,66 @@ fn hooks_that_do_not_keep_up_turn_commits_away_that_would_add_to_them() {
     last.after_commit(move || tell.send("committed").unwrap());
     last.commit().unwrap();
     assert_eq!(told.recv().unwrap(), "committed");
+}
+
+/// Sessions of four packages of 64 KiB each, and transactions that rotate them all at once.
+fn rotations(store: &Store, sessions: usize) -> Vec<Transaction> {
+    let text = "x".repeat(64 << 10);
+    let ids: Vec<_> = (0..sessions).map(|_| store.client_ids().issue()).collect();
+    for id in &ids {
+        let txn = store.begin().unwrap();
+        let session = txn.session(id).unwrap();
+        for package in ["a", "b", "c", "d"] {
+            session.pkg(package).insert("text", &text).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let rotating = ids.iter().map(|id| {
+        let txn = store.begin().unwrap();
+        txn.session(id).unwrap().rotate().unwrap();
+        txn
+    });
+    rotating.collect()
+}
+
+// C4.7
+#[test]
+fn a_session_that_is_rotated_takes_the_room_of_what_it_holds_while_it_waits() {
+    let store = Store::builder().max_waiting_bytes(1 << 20);
+    let store = store.in_memory().unwrap();
+    let rotating = rotations(&store, 8);
+    let held = HeldWriter::of(&store);
+    let waiting: Vec<_> = rotating
+        .into_iter()
+        .map(|txn| poll_once(txn.commit_async()))
+        .collect();
+    let statistics = store.statistics().unwrap();
+    assert!(statistics.waiting_bytes() > 3 * (256 << 10));
+    assert_eq!(statistics.commits_held_back(), 5);
+    drop(held);
+    for rotation in waiting {
+        block_on(rotation).unwrap();
+    }
+}
+
+// C4.7
+#[test]
+fn sessions_that_are_rotated_at_once_stay_within_the_bounds_of_the_journal() {
+    let folder = TempDir::new().unwrap();
+    let store = Store::builder().journal_size(2 << 20);
+    let store = store.open(folder.path().join("store")).unwrap();
+    let rotating = rotations(&store, 16);
+    let held = HeldWriter::of(&store);
+    let waiting: Vec<_> = rotating
+        .into_iter()
+        .map(|txn| poll_once(txn.commit_async()))
+        .collect();
+    drop(held);
+    for rotation in waiting {
+        block_on(rotation).unwrap();
+    }
+    let len = store.statistics().unwrap().journal_len();
+    assert!(len <= (2 << 20) + (128 << 10), "{len} bytes");
 }
 
 // C2.14

@@ -68,6 +68,13 @@ pub(crate) trait Snapshot: Send + Sync {
         client: ClientKey,
         package: &str,
     ) -> Result<Option<PackageRow>>;
+    /// How many bytes the row of a package has; 0 where there is none.
+    fn package_len(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+    ) -> Result<usize>;
     /// The sessions of a container in the order of their keys, from the one after `after`; damaged
     /// rows are reported in their place.
     fn sessions(
@@ -370,6 +377,8 @@ pub(crate) struct ClientChange {
     pub(crate) timeout: Option<Option<Duration>>,
     pub(crate) owner: Option<Option<Arc<str>>>,
     pub(crate) end: End,
+    /// About how many bytes of packages it writes again where the session moves.
+    pub(crate) carries: usize,
 }
 
 impl ClientChange {

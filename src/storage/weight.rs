@@ -16,6 +16,7 @@ impl ChangeSet {
 fn client(change: &ClientChange) -> usize {
     let packages = change.packages.iter().map(package);
     size_of::<ClientChange>()
+        + change.carries
         + change.seen.iter().map(seen).sum::<usize>()
         + change
             .owner

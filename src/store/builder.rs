@@ -200,7 +200,7 @@ impl StoreBuilder {
     }
 
     /// How many bytes the commits that wait may take at once, in memory and counted roughly: what they
-    /// write and what they read. Beyond, they wait as for [`max_waiting_commits`](Self::max_waiting_commits);
+    /// write, what they read, and what sessions that are rotated hold. Beyond, they wait as for [`max_waiting_commits`](Self::max_waiting_commits);
     /// one that is larger by itself is let through alone. Default: 64 MiB.
     #[must_use]
     pub fn max_waiting_bytes(mut self, bytes: usize) -> Self {

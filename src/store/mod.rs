@@ -22,7 +22,7 @@ use crate::storage::record::ContainerRecord;
 use crate::storage::{ContainerId, Settings};
 use crate::throttle::Throttle;
 use crate::transaction::{Failure, House, Patience, Premises, Registry, Transaction, Txn};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::pin::pin;
@@ -319,12 +319,14 @@ impl Store {
         let snapshot = house.snapshot()?;
         let registry = house.registry.load();
         let now = house.clock.timestamp();
-        let mut found = Vec::new();
+        let rooms = registry.rooms().iter().map(|room| (room.id(), room));
+        let rooms: HashMap<_, _> = rooms.collect();
+        let (mut found, mut known) = (Vec::new(), HashSet::new());
         for (container, client) in snapshot.owned(owner)? {
-            let Some(room) = registry.rooms().iter().find(|room| room.id() == container) else {
+            let Some(room) = rooms.get(&container) else {
                 continue;
             };
-            if found.contains(&client) {
+            if known.contains(&client) {
                 continue;
             }
             let is_live = snapshot.session(container, client).and_then(|row| {
@@ -335,8 +337,8 @@ impl Store {
                 Ok(!room.policy.is_expired(&times, now))
             });
             match is_live {
-                Ok(true) => found.push(client),
-                Ok(false) => {}
+                Ok(true) => {}
+                Ok(false) => continue,
                 // The index names it.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     let error = error.in_container(&*room.place.name);
@@ -344,10 +346,11 @@ impl Store {
                     if let Some(left_out) = DAMAGED.pass() {
                         tracing::warn!(%error, left_out, "a session in the list of an owner is damaged");
                     }
-                    found.push(client);
                 }
                 Err(error) => return Err(error),
             }
+            known.insert(client);
+            found.push(client);
         }
         Ok(found)
     }

@@ -352,6 +352,10 @@ impl State {
                 timeout: attributes.timeout,
                 owner: attributes.owner,
                 end,
+                carries: match end {
+                    End::Moves(_) => self.carried(subject, borne.key()),
+                    End::Stays | End::Destroyed | End::Swept => 0,
+                },
             };
             if founds {
                 packed.founders.push(borne.clone());
@@ -385,6 +389,19 @@ impl State {
             }
         }
         Ok(came.newest)
+    }
+
+    /// About how many bytes of packages a session has; where that cannot be told, how many it may have.
+    fn carried(&self, subject: &Subject, client: ClientKey) -> usize {
+        let rows = subject.sessions.iter();
+        let rows = rows.filter_map(|view| Some((view.room, view.live_row()?)));
+        let packages = rows.flat_map(|(room, row)| row.packages.iter().map(move |p| (room, p)));
+        let lens = packages.map(|(room, package)| {
+            let room = self.registry.room(room).id();
+            let len = self.snapshot.package_len(room, client, package);
+            len.unwrap_or(self.house().rules.limits.package)
+        });
+        lens.sum()
     }
 
     fn home_of(&self, subject: &Subject) -> ContainerId {
@@ -473,6 +490,7 @@ fn founding(
         timeout: attributes.timeout,
         owner: attributes.owner,
         end: End::Stays,
+        carries: 0,
     })
 }
 

@@ -28,8 +28,9 @@ pub(super) struct Group<'a> {
     pub(super) quota: Option<&'a mut Quota>,
     /// Containers that were unregistered, whose rows are being removed.
     pub(super) retired: &'a [(ContainerId, u64)],
-    /// How much it writes so far, and may write at most.
+    /// How much it writes so far, after how much it ends, and how much one job may write at most.
     pub(super) bytes: usize,
+    pub(super) enough_bytes: usize,
     pub(super) most_bytes: usize,
     pub(super) written: Written,
 }
@@ -45,15 +46,19 @@ pub(super) struct Written {
     pub(super) touches: Vec<Pending>,
     pub(super) touched: u64,
     pub(super) buried: u64,
+    /// After which tombstone the next are looked for.
+    pub(super) bury_after: Option<RowKey>,
 }
 
 /// What a group does besides its jobs.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Besides {
     /// Writes the touches that wait, also where nothing else is written.
     pub(super) flush: bool,
     /// Removes tombstones that have had their time by then, of those that are not in redb yet.
     pub(super) bury: Option<Refusals>,
+    /// Those after this key.
+    pub(super) bury_after: Option<RowKey>,
 }
 
 /// So many tombstones at once.
@@ -95,7 +100,9 @@ impl Group<'_> {
         }
         let left = answers.split_off(taken).into_iter().map(|(job, _)| job);
         if let Some(refusals) = besides.bury {
-            let settled = self.layers.settled_tombstones(refusals, BURIED)?;
+            let after = besides.bury_after.as_ref();
+            let (settled, next) = self.layers.settled_tombstones(refusals, BURIED, after)?;
+            self.written.bury_after = next;
             self.written.buried = settled.len() as u64;
             settled.into_iter().for_each(|row| self.put(row));
         }
@@ -149,11 +156,11 @@ impl Group<'_> {
         let founded = writes.founded;
         let rows = rows_of(writes)?;
         let bytes = rows.iter().map(Row::len).sum::<usize>();
-        if self.bytes + bytes > self.most_bytes {
-            if self.bytes == 0 {
-                let error = too_large(bytes, self.most_bytes);
-                return Ok(Some(Outcome::Failed(error, None)));
-            }
+        if bytes > self.most_bytes {
+            let error = too_large(bytes, self.most_bytes);
+            return Ok(Some(Outcome::Failed(error, None)));
+        }
+        if self.bytes > 0 && self.bytes + bytes > self.enough_bytes {
             job.give_back(set);
             return Ok(None);
         }

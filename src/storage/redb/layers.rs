@@ -135,6 +135,23 @@ impl Layers {
         }
     }
 
+    /// How many bytes the row of a package has.
+    pub(super) fn package_len(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+    ) -> Result<usize> {
+        let key = RowKey::of_package(container, client, package);
+        match self.over_redb(key.as_bytes()) {
+            Some(record) => Ok(record.map_or(0, |record| record.len())),
+            None => {
+                let readers = self.readers.of(Home::of(container));
+                readers.package_len(in_its_tree(key.as_bytes()))
+            }
+        }
+    }
+
     /// Until when the id of an ended session is refused.
     pub(super) fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
         let file = self.tombstone_in(Home::File, client)?;
@@ -158,26 +175,40 @@ impl Layers {
     }
 
     /// The tombstones in memory that have had their time, to be removed, and those that lie too far ahead, lowered;
-    /// at most so many.
-    pub(super) fn settled_tombstones(&self, refusals: Refusals, limit: usize) -> Result<Vec<Row>> {
+    /// at most so many, of those after a key. With them comes the key after which to look for more, where there may
+    /// be some.
+    pub(super) fn settled_tombstones(
+        &self,
+        refusals: Refusals,
+        limit: usize,
+        after: Option<&RowKey>,
+    ) -> Result<(Vec<Row>, Option<RowKey>)> {
         let mut settled = Vec::new();
+        let last = after.and_then(|after| Some((after.home(), *after.split()?.1.last_chunk()?)));
         for home in [Home::File, Home::Memory] {
-            let from = Bound::Included([0; 16]);
+            let from = match last {
+                Some((Home::Memory, _)) if home == Home::File => continue,
+                Some((of, key)) if of == home => Bound::Excluded(key),
+                _ => Bound::Included([0; 16]),
+            };
             let none = Box::new(std::iter::empty());
             let tombstones = self.range(home, Tree::Tombstones, from, [u8::MAX; 16], none);
             for (key, record) in tombstones.flatten() {
+                crate::steps::count(1);
+                let Some((key, record)) = settle(refusals, key, &record)? else {
+                    continue;
+                };
+                let key = RowKey::new(home, Tree::Tombstones, &key);
+                settled.push(Row {
+                    key: key.clone(),
+                    value: record.map(Bytes::from),
+                });
                 if settled.len() == limit {
-                    break;
-                }
-                if let Some((key, record)) = settle(refusals, key, &record)? {
-                    settled.push(Row {
-                        key: RowKey::new(home, Tree::Tombstones, &key),
-                        value: record.map(Bytes::from),
-                    });
+                    return Ok((settled, Some(key)));
                 }
             }
         }
-        Ok(settled)
+        Ok((settled, None))
     }
 
     /// The tombstones of a client that lie too far ahead, lowered.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// No group is larger than this, so that a flood does not make one commit endless.
 const MAX_GROUP: usize = 1024;
 /// Nor larger than this in bytes, unless it is one change set.
-const MAX_GROUP_BYTES: usize = 16 << 20;
+pub(super) const MAX_GROUP_BYTES: usize = 16 << 20;
 
 pub(super) fn gone() -> Error {
     Error::new(ErrorKind::Unavailable, "the store's writer has stopped")
@@ -50,6 +50,11 @@ impl CommitJob {
             done: Some(done),
             seat: None,
         }
+    }
+
+    /// About how many bytes of memory the change set takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn take_set(&mut self) -> Option<ChangeSet> {

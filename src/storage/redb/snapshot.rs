@@ -89,6 +89,15 @@ impl Snapshot for RedbSnapshot {
         self.read(|layers| layers.package(container, client, package))
     }
 
+    fn package_len(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+    ) -> Result<usize> {
+        self.read(|layers| layers.package_len(container, client, package))
+    }
+
     fn sessions(
         &self,
         container: ContainerId,

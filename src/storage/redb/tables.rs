@@ -68,6 +68,13 @@ impl Reader {
         package_row(&*self.packages, key)
     }
 
+    pub(super) fn package_len(&self, key: &[u8]) -> Result<usize> {
+        guarded(|| {
+            let row = self.packages.get(key).map_err(failure::storage)?;
+            Ok(row.map_or(0, |row| row.value().len()))
+        })
+    }
+
     pub(super) fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
         tombstone_row(&*self.tombstones, client)
     }

@@ -17,7 +17,7 @@ use super::journal::{Failed, Journal, Named, Recovered};
 use super::keeper::{Keeper, Task};
 use super::layers::{Layers, Readers};
 use super::open::{Entered, Known, OpenOptionsOf};
-use super::queue::{CommitJob, Job, gone, reopening};
+use super::queue::{CommitJob, Job, MAX_GROUP_BYTES, gone, reopening};
 use super::snapshot::RedbSnapshot;
 use super::{JournalRules, Shared, Tally, touches};
 use crate::clock::Moment;
@@ -154,6 +154,10 @@ pub(super) struct Committer {
     /// Unregistered containers whose rows are being removed, and the commit after which there are no new
     /// ones.
     retired: Vec<(ContainerId, u64)>,
+    /// After which tombstone those that have had their time are looked for next.
+    bury_after: Option<RowKey>,
+    /// What comes next does not fit into what is left of the bounds of the active generation.
+    is_crowded: bool,
     number: u64,
     quota: Option<Quota>,
     touched: Option<(Instant, Moment)>,
@@ -199,6 +203,8 @@ impl Committer {
             half: None,
             before: None,
             retired: identity.retired.iter().map(|id| (*id, number)).collect(),
+            bury_after: None,
+            is_crowded: false,
             number,
             quota,
             touched: None,
@@ -292,6 +298,7 @@ impl Committer {
                 Job::Reclaim(refusals, reply) => {
                     let bury = Besides {
                         bury: Some(refusals),
+                        bury_after: self.bury_after.take(),
                         ..Besides::default()
                     };
                     let buried = self.commit(Vec::new(), bury);
@@ -344,19 +351,52 @@ impl Committer {
         }
     }
 
-    /// Commits a group; its members are to be answered. Tells how many tombstones it buried.
+    /// Commits jobs, in as many groups as what they write makes; they are to be answered. Tells how many
+    /// tombstones were buried.
     fn commit(&mut self, jobs: Vec<CommitJob>, besides: Besides) -> u64 {
+        let (mut left, buried) = self.commit_group(jobs, besides);
+        while !left.is_empty() {
+            (left, _) = self.commit_group(left, Besides::default());
+        }
+        buried
+    }
+
+    /// How many bytes fit into what is left of the bounds of the active generation, in its file and in memory.
+    fn room(&self) -> usize {
+        let newest = self.newest.as_ref();
+        let used = newest.map_or(0, |newest| newest.active.weight());
+        let memory = (self.rules.memory / 2).saturating_sub(used);
+        let journal = self.journal.as_ref();
+        let file = journal.map_or(u64::MAX, |(journal, _)| journal.room());
+        usize::try_from(file).map_or(memory, |file| file.min(memory))
+    }
+
+    /// After how many bytes a group ends: so that it stays within the bounds, but is not too small.
+    fn enough(&self) -> usize {
+        let JournalRules { size, memory, .. } = self.rules;
+        let least = usize::try_from(size).map_or(memory, |size| size.min(memory)) / 32;
+        let most = MAX_GROUP_BYTES.min(self.rules.largest_group);
+        self.room().max(least).min(most)
+    }
+
+    /// Commits as many of the jobs as make a group; gives the others back.
+    fn commit_group(&mut self, jobs: Vec<CommitJob>, besides: Besides) -> (Vec<CommitJob>, u64) {
+        // What is larger than all the room there ever is gets in where nothing else is.
+        let first = jobs.first().map_or(0, CommitJob::bytes);
+        let is_used = |newest: &Layers| !newest.active.is_empty();
+        self.is_crowded = first > self.room() && self.newest.as_ref().is_some_and(is_used);
         self.slow_down();
+        self.is_crowded = false;
         let newest = match &self.newest {
             Some(newest) if !self.is_broken => newest,
             _ => {
                 self.refuse(jobs, &reopening());
-                return 0;
+                return (Vec::new(), 0);
             }
         };
         if self.filled() >= 1.0 && newest.frozen.is_some() {
             self.refuse(jobs, &no_room());
-            return 0;
+            return (Vec::new(), 0);
         }
         self.number += 1;
         let before = newest.number;
@@ -366,12 +406,14 @@ impl Committer {
             ..newest.clone()
         };
         let quota_before = self.quota.clone();
+        let enough_bytes = self.enough();
         let mut group = Group {
             shared: &self.shared,
             layers: &layers,
             quota: self.quota.as_mut(),
             retired: &self.retired,
             bytes: 0,
+            enough_bytes,
             most_bytes: self.rules.largest_group,
             written: Written::default(),
         };
@@ -392,6 +434,7 @@ impl Committer {
                 let touches = std::mem::take(&mut written.touches);
                 let touched = written.touched;
                 buried = written.buried;
+                self.bury_after = written.bury_after.take();
                 if !written.is_empty() {
                     self.show_written(written, layers, before);
                 }
@@ -421,10 +464,7 @@ impl Committer {
             self.give_tasks();
         }
         self.answers.append(&mut answers);
-        if !left.is_empty() {
-            self.commit(left, Besides::default());
-        }
-        buried
+        (left, buried)
     }
 
     /// Lets go of what failed, and says what that means to those whose changes were in the group.
@@ -480,6 +520,9 @@ impl Committer {
         let Some(newest) = &self.newest else {
             return 0.0;
         };
+        if self.is_crowded {
+            return 1.0;
+        }
         let journal = self.journal.as_ref();
         let journal = journal.map_or(0.0, |(journal, _)| journal.filled());
         let memory = newest.active.weight() as f64 / (self.rules.memory / 2).max(1) as f64;

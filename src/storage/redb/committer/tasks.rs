@@ -118,6 +118,7 @@ impl Committer {
             None => (None, 0),
         };
         let newest = self.newest.as_mut()?;
+        self.is_crowded = false;
         let next = Arc::new(newest.active.successor());
         let generation = std::mem::replace(&mut newest.active, next);
         newest.frozen = Some(generation.clone());

@@ -167,6 +167,11 @@ impl File {
         Ok(self)
     }
 
+    /// How many bytes fit in, of its bound.
+    pub(super) fn room(&self) -> u64 {
+        self.largest.saturating_sub(self.end - START)
+    }
+
     pub(super) fn filled(&self) -> f64 {
         (self.end - START) as f64 / self.largest.max(1) as f64
     }

@@ -186,6 +186,11 @@ impl Journal {
         self.active.filled()
     }
 
+    /// How many bytes fit into the file that is written, of its bound.
+    pub(super) fn room(&self) -> u64 {
+        self.active.room()
+    }
+
     /// Bytes of the files on the disk.
     pub(super) fn len(&self) -> u64 {
         self.active.len() + self.spare.as_ref().map_or(self.away, File::len)
