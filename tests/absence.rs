@@ -224,3 +224,41 @@ fn a_dead_id_is_not_found_again_by_a_commit_that_waited() {
 fn an_owner_founds_no_session_under_a_dead_id() {
     queued(|session| session.set_owner(Some("ann")));
 }
+
+// C3.2, C2.11: somebody was told that it is over, and left it at that.
+#[test]
+fn a_touch_does_not_revive_what_was_found_expired() {
+    for looked in [false, true] {
+        let (clock, store) = timed();
+        let id = store.client_ids().issue();
+        put(&store, &id, "k", 1);
+        clock.advance(secs(3599));
+        let slow = store.begin().unwrap();
+        assert!(slow.session(&id).unwrap().exists().unwrap());
+        clock.advance(secs(2));
+        if looked {
+            assert_eq!(get(&store, &id, "k"), None);
+        }
+        slow.commit().unwrap();
+        // Where nobody looked, its last use is that of the slow one.
+        let left = (!looked).then_some(1);
+        assert_eq!(get(&store, &id, "k"), left);
+        clock.advance(secs(3598));
+        assert_eq!(get(&store, &id, "k"), left);
+    }
+}
+
+// C3.2: a clock that was put right again has ended nothing, and accesses count again.
+#[test]
+fn what_was_found_expired_by_a_clock_that_was_ahead_is_touched_again() {
+    let (clock, store) = timed();
+    let id = store.client_ids().issue();
+    put(&store, &id, "k", 1);
+    clock.advance(secs(3601));
+    assert_eq!(get(&store, &id, "k"), None);
+    clock.set("2026-01-01T00:00:00Z".parse().unwrap());
+    for _ in 0..3 {
+        clock.advance(secs(3600));
+        assert_eq!(get(&store, &id, "k"), Some(1));
+    }
+}

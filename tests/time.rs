@@ -623,15 +623,17 @@ fn a_touch_that_waits_keeps_the_session_alive_for_commits() {
     assert_eq!(peek(&store, &id, "app", "n"), Some(2));
 }
 
-// C3.2
+// C3.2: a write begun in time revives it, as a mere access does not once somebody looked.
 #[test]
-fn a_session_that_expired_for_a_transaction_and_was_touched_by_another_conflicts() {
+fn a_session_that_expired_for_a_transaction_and_was_written_to_by_another_conflicts() {
     let clock = clock();
     let store = in_memory(&clock);
     let id = visitor(&store);
     clock.advance(secs(3600));
     let touching = store.begin().unwrap();
     assert_eq!(get(&touching, &id, "app", "n"), Some(1));
+    let session = touching.session(&id).unwrap();
+    session.pkg("app").insert("m", 1).unwrap();
     clock.advance(A_MOMENT);
     let txn = store.begin().unwrap();
     assert_eq!(get(&txn, &id, "app", "n"), None);

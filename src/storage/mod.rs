@@ -230,6 +230,12 @@ pub(crate) trait Storage: Send + Sync {
     fn commit_again(&self, set: ChangeSet, done: Done);
     /// Records an access time; it becomes durable with the next commit or within a second (C3.4).
     fn touch(&self, touch: Touch);
+    /// How often a session was found expired so far.
+    fn looks(&self) -> u64;
+    /// Notes that a session was found expired; whoever found it so looks again after this.
+    fn found_expired(&self, container: ContainerId, client: ClientKey);
+    /// Whether a session was found expired after so many looks, or may have been.
+    fn is_expired_since(&self, container: ContainerId, client: ClientKey, looks: u64) -> bool;
     /// The access time that waits to be written for a session of this generation. It waits until a
     /// snapshot shows it.
     fn pending_touch(
@@ -265,6 +271,9 @@ pub(crate) struct Touch {
     pub(crate) container: ContainerId,
     pub(crate) client: ClientKey,
     pub(crate) generation: u64,
+    /// How many sessions had been found expired when its transaction began: none of those found so since is
+    /// brought back by it.
+    pub(crate) looks: u64,
     pub(crate) at: TouchAt,
 }
 

@@ -218,10 +218,17 @@ fn valid(house: &House, ticket: Ticket, renews: &[Life]) -> Ticket {
     }
 }
 
-/// Whether a session is still the one that was loaded.
+/// Whether a session is still the one that was loaded, and nobody has found it expired since.
 fn is_there(house: &House, life: &Life) -> Result<bool, Error> {
     let newest = house.storage.snapshot()?;
     let row = newest.session(life.container, life.client)?;
+    let (container, client) = (life.container, life.client);
+    if house
+        .storage
+        .is_expired_since(container, client, life.looks)
+    {
+        return Ok(false);
+    }
     Ok(row.is_some_and(|row| row.generation == life.generation))
 }
 
@@ -232,6 +239,7 @@ fn record_touches(house: &House, touches: &[Touch]) {
             container: touch.container,
             client: touch.client,
             generation: touch.generation,
+            looks: touch.looks,
         };
         if is_there(house, &life).unwrap_or(true) {
             house.storage.touch(*touch);

@@ -83,11 +83,12 @@ impl Transaction {
     pub(crate) fn begin(store: Arc<dyn Premises>, turn: Option<Turn>) -> Result<Self> {
         let house = store.house();
         house.process.check()?;
-        let newest = house.storage.newest();
-        let times = (house.clock.timestamp(), house.clock.moment(), newest);
+        // Before the time is read: what happens in between counts as having happened since.
+        let counts = (house.storage.newest(), house.storage.looks());
+        let times = (house.clock.timestamp(), house.clock.moment());
         let (registry, snapshot) = consistent(house)?;
         let (limits, process) = (house.rules.limits, house.process);
-        let state = State::new(store, registry.clone(), snapshot, times, turn);
+        let state = State::new(store, registry.clone(), snapshot, times, counts, turn);
         let shared = Shared {
             registry,
             limits,
@@ -381,7 +382,8 @@ impl State {
         store: Arc<dyn Premises>,
         registry: Arc<Registry>,
         snapshot: Arc<dyn Snapshot>,
-        (now, begun, begun_at): (crate::clock::Timestamp, crate::clock::Moment, u64),
+        (now, begun): (crate::clock::Timestamp, crate::clock::Moment),
+        (begun_at, looks): (u64, u64),
         turn: Option<Turn>,
     ) -> Self {
         Self {
@@ -391,6 +393,7 @@ impl State {
             now,
             begun,
             begun_at,
+            looks,
             doomed: false,
             subjects: Vec::new(),
             by_key: std::collections::BTreeMap::new(),

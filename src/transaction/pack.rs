@@ -52,6 +52,8 @@ pub(super) struct Life {
     pub(super) container: ContainerId,
     pub(super) client: ClientKey,
     pub(super) generation: u64,
+    /// How many had been found expired then.
+    pub(super) looks: u64,
 }
 
 impl State {
@@ -202,6 +204,7 @@ impl State {
                 container: self.registry.room(view.room).id(),
                 client,
                 generation: view.live_row()?.generation,
+                looks: self.looks,
                 at: self.touch_of(subject, view)?,
             })
         });
@@ -268,6 +271,7 @@ impl State {
                 container: self.registry.room(view.room).id(),
                 client,
                 generation: view.live_row()?.generation,
+                looks: self.looks,
             })
         });
         lives.collect()

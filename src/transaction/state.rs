@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(super) begun: Moment,
     /// The number of the commit that was the newest when it began.
     pub(super) begun_at: u64,
+    /// How many sessions had been found expired when it began.
+    pub(super) looks: u64,
     pub(super) doomed: bool,
     pub(super) subjects: Vec<Subject>,
     /// Which client bears an id, or was issued it here; without the id of the first client, which is
@@ -262,6 +264,7 @@ impl State {
         let (mut row, mut times) = (None, None);
         let at = room;
         let room = self.registry.room(at);
+        let is_expired = |times: Times| room.policy.is_expired(&times, self.now);
         // A fresh id has no session unless another transaction founded it.
         let subject = self.subject(id)?;
         if let Some(client) = subject.key() {
@@ -273,12 +276,18 @@ impl State {
                 .map_err(|e| e.in_container(&*room.place.name))?;
             let known = |row| self.house().times_of(room, client, row, self.now, keeping);
             times = row.as_ref().map(known).transpose()?;
+            if let (Some(row), true) = (&row, times.is_some_and(is_expired)) {
+                // From now on no access brings it back that came before this look (C3.2). One that came in
+                // between is seen now.
+                self.house().storage.found_expired(room.id(), client);
+                times = Some(known(row)?);
+            }
         }
         Ok(SessionView {
             room: at,
             row,
             times,
-            live: times.is_some_and(|times| !room.policy.is_expired(&times, self.now)),
+            live: times.is_some_and(|times| !is_expired(times)),
             used: false,
             observed: false,
         })

@@ -3,49 +3,71 @@
 
 use crate::client_id::ClientKey;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// So many are remembered: some 4 MB.
 const REMEMBERED: usize = 65_536;
 
 #[derive(Default)]
-pub(super) struct Ended(Mutex<Lately>);
+pub(super) struct Ended(Mutex<Lately<ClientKey>>);
 
-#[derive(Default)]
-struct Lately {
-    /// By which commit each was ended.
-    by: HashMap<ClientKey, u64>,
-    /// The same in the order of the commits.
-    order: VecDeque<(ClientKey, u64)>,
-    /// The newest commit of which some are forgotten.
+/// What happened to whom lately, by a number that grows.
+pub(super) struct Lately<K> {
+    by: HashMap<K, u64>,
+    /// The same in the order of the numbers.
+    order: VecDeque<(K, u64)>,
+    /// The greatest number of which some are forgotten.
     forgotten: u64,
+}
+
+impl<K> Default for Lately<K> {
+    fn default() -> Self {
+        Self {
+            by: HashMap::new(),
+            order: VecDeque::new(),
+            forgotten: 0,
+        }
+    }
+}
+
+impl<K: Copy + Eq + Hash> Lately<K> {
+    pub(super) fn note(&mut self, who: K, number: u64) {
+        // A session in several containers ends in each.
+        if self.by.insert(who, number) == Some(number) {
+            return;
+        }
+        self.order.push_back((who, number));
+        if self.order.len() > REMEMBERED
+            && let Some((who, number)) = self.order.pop_front()
+        {
+            self.forgotten = self.forgotten.max(number);
+            if self.by.get(&who) == Some(&number) {
+                self.by.remove(&who);
+            }
+        }
+    }
+
+    /// Whether it happened after this number. Where that is forgotten, it may have.
+    pub(super) fn since(&self, who: K, number: u64) -> bool {
+        let by = self.by.get(&who);
+        by.is_some_and(|by| *by > number) || self.forgotten > number
+    }
 }
 
 impl Ended {
     /// Notes that a commit ends a session, before it is shown.
     pub(super) fn note(&self, client: ClientKey, commit: u64) {
-        let mut lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lately = &mut *lately;
-        // A session in several containers ends in each.
-        if lately.by.insert(client, commit) == Some(commit) {
-            return;
-        }
-        lately.order.push_back((client, commit));
-        if lately.order.len() > REMEMBERED
-            && let Some((client, commit)) = lately.order.pop_front()
-        {
-            lately.forgotten = lately.forgotten.max(commit);
-            if lately.by.get(&client) == Some(&commit) {
-                lately.by.remove(&client);
-            }
-        }
+        self.lock().note(client, commit);
     }
 
-    /// Whether a session was ended by a later commit than this one. Where that is forgotten, it may have been.
+    /// Whether a session was ended by a later commit than this one, or may have been.
     pub(super) fn since(&self, client: ClientKey, commit: u64) -> bool {
-        let lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let by = lately.by.get(&client);
-        by.is_some_and(|by| *by > commit) || lately.forgotten > commit
+        self.lock().since(client, commit)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lately<ClientKey>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

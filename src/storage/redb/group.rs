@@ -191,6 +191,7 @@ impl Group<'_> {
                         container: seen.place.id,
                         client: client.client,
                         generation,
+                        looks: u64::MAX,
                         at,
                     });
                 }

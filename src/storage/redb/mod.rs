@@ -352,6 +352,20 @@ impl Storage for Engine {
         self.ask(|reply| Job::Configure(settings, reply))
     }
 
+    fn looks(&self) -> u64 {
+        self.shared.touches.looks()
+    }
+
+    fn found_expired(&self, container: ContainerId, client: ClientKey) {
+        self.shared.touches.found_expired(container, client);
+    }
+
+    fn is_expired_since(&self, container: ContainerId, client: ClientKey, looks: u64) -> bool {
+        self.shared
+            .touches
+            .is_expired_since(container, client, looks)
+    }
+
     fn newest(&self) -> u64 {
         self.shared.shown.load(Ordering::Acquire)
     }

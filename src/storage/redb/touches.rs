@@ -1,11 +1,12 @@
 //! Access times that wait to be written (C3.4): bounded, merged by maximum, and visible to loads,
 //! commits and sweeps from the moment they are recorded.
 
+use super::ended::Lately;
 use crate::client_id::ClientKey;
 use crate::storage::{ContainerId, Touch, TouchAt};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(super) type Pending = Touch;
 
@@ -22,13 +23,47 @@ pub(super) struct Touches {
     /// How many wait, so that the common case - none - takes no lock.
     count: AtomicUsize,
     lost: AtomicU64,
+    /// Sessions that somebody found expired, by the number of that look. Changed only while `waiting` is locked.
+    expired: Mutex<Lately<(ContainerId, ClientKey)>>,
+    looks: AtomicU64,
 }
 
 impl Touches {
+    /// How often a session was found expired so far.
+    pub(super) fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Acquire)
+    }
+
+    /// Notes that a session was found expired: no touch of a transaction that began before brings it back. Whoever
+    /// found it so looks again after this.
+    pub(super) fn found_expired(&self, container: ContainerId, client: ClientKey) {
+        let _waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = self.looks.load(Ordering::Relaxed) + 1;
+        self.expired().note((container, client), look);
+        self.looks.store(look, Ordering::Release);
+    }
+
+    /// Whether a session was found expired after so many looks.
+    pub(super) fn is_expired_since(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        looks: u64,
+    ) -> bool {
+        looks < self.looks() && self.expired().since((container, client), looks)
+    }
+
+    fn expired(&self) -> MutexGuard<'_, Lately<(ContainerId, ClientKey)>> {
+        self.expired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Records a touch; returns how many wait now.
     pub(super) fn add(&self, touch: Touch) -> usize {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (touch.container, touch.client);
+        if self.is_expired_since(touch.container, touch.client, touch.looks) {
+            return waiting.len();
+        }
         if waiting.len() >= MOST && !waiting.contains_key(&key) {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return waiting.len();
@@ -91,6 +126,7 @@ impl Touches {
                 container,
                 client,
                 generation,
+                looks: u64::MAX,
                 at,
             })
             .collect();
@@ -127,6 +163,7 @@ mod tests {
             container: ContainerId::UNNAMED,
             client: ClientKey::from_bytes(key),
             generation: 1,
+            looks: 0,
             at: TouchAt {
                 time: Timestamp(time),
                 instead_of: None,

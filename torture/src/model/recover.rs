@@ -84,8 +84,10 @@ impl Play {
     }
 
     /// Holds what is served against the specification.
-    pub(super) fn expect(&self, ids: impl IntoIterator<Item = usize>) -> Result<()> {
-        let found = self.mismatches(&self.spec, ids)?;
+    pub(super) fn expect(&mut self, ids: impl IntoIterator<Item = usize>) -> Result<()> {
+        let ids: Vec<usize> = ids.into_iter().collect();
+        let found = self.mismatches(&self.spec, ids.iter().copied())?;
+        self.spec.look_over(&ids);
         assert!(found.is_empty(), "{found:?}");
         Ok(())
     }
@@ -99,7 +101,7 @@ impl Play {
     /// # Panics
     ///
     /// If the store is otherwise than the specification says.
-    pub fn expect_all(&self) -> Result<()> {
+    pub fn expect_all(&mut self) -> Result<()> {
         self.expect(0..self.ids.len())?;
         let check = self.store().check()?;
         assert!(check.is_clean(), "{check:?}");

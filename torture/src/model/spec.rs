@@ -255,6 +255,8 @@ struct Txn {
     now: u64,
     /// How many commits there were when it began.
     begun: u64,
+    /// And how many times a session had been found expired.
+    looks: u64,
     world: World,
     subjects: BTreeMap<Id, Subject>,
     changes: AllChanges,
@@ -279,6 +281,11 @@ pub(super) struct Spec {
     pub(super) fresh: BTreeSet<Id>,
     /// Whether an access was recorded that may wait to be written.
     pub(super) touched: bool,
+    /// How many times a session was found expired, and which of them each was found so last.
+    looks: u64,
+    found_expired: BTreeMap<(Room, Id), u64>,
+    /// Whether the second container lives in memory.
+    ram: bool,
     open: BTreeMap<usize, Txn>,
 }
 
@@ -291,13 +298,16 @@ struct Merged {
 }
 
 impl Spec {
-    pub(super) fn new(policies: [Policy; 2]) -> Self {
+    pub(super) fn new(policies: [Policy; 2], ram: bool) -> Self {
         Self {
             policies,
             now: 0,
             world: World::default(),
             fresh: BTreeSet::new(),
             touched: false,
+            looks: 0,
+            found_expired: BTreeMap::new(),
+            ram,
             open: BTreeMap::new(),
         }
     }
@@ -322,6 +332,7 @@ impl Spec {
         let txn = Txn {
             now: self.now,
             begun: self.world.commits,
+            looks: self.looks,
             world: self.world.clone(),
             subjects: BTreeMap::new(),
             changes: AllChanges::new(),
@@ -340,6 +351,38 @@ impl Spec {
 
     /// Looks at a session: the snapshot's row (C2.1), with the latest access time (C3.2).
     fn look(&mut self, t: usize, id: Id, room: Room) -> &mut Seen {
+        let subject = self.txn(t).subjects.entry(id).or_default();
+        let is_first = !subject.seen.contains_key(&room);
+        let seen = self.look_at(t, id, room);
+        if is_first && !seen.live && seen.row.is_some() {
+            self.finds_expired(id, room);
+        }
+        self.look_at(t, id, room)
+    }
+
+    /// No access that came before brings back what somebody found expired (C3.2).
+    fn finds_expired(&mut self, id: Id, room: Room) {
+        self.looks += 1;
+        self.found_expired.insert((room, id), self.looks);
+    }
+
+    /// Somebody looks at these sessions as they are now.
+    pub(super) fn look_over(&mut self, ids: &[Id]) {
+        for id in ids {
+            for room in Room::BOTH {
+                if self.is_expired(*id, room) {
+                    self.finds_expired(*id, room);
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_expired(&self, id: Id, room: Room) -> bool {
+        let row = self.world.rows.get(&(room, id));
+        row.is_some_and(|row| self.policy(room).expired(row, self.now))
+    }
+
+    fn look_at(&mut self, t: usize, id: Id, room: Room) -> &mut Seen {
         let policy = self.policy(room);
         let newest = self.world.rows.get(&(room, id)).cloned();
         let txn = self.txn(t);
@@ -632,7 +675,7 @@ impl Spec {
         if !differs {
             for (id, subject) in &txn.subjects {
                 for (room, seen) in &subject.seen {
-                    self.touch(&txn, *room, *id, seen);
+                    self.touch_beside(&txn, *room, *id, seen);
                 }
             }
             return Outcome::Committed;
@@ -654,6 +697,26 @@ impl Spec {
             self.fresh.remove(&id);
         }
         Outcome::Committed
+    }
+
+    /// An access that is no part of a commit.
+    fn touch_beside(&mut self, txn: &Txn, room: Room, id: Id, seen: &Seen) {
+        let found = self.found_expired.get(&(room, id));
+        if found.is_none_or(|look| *look <= txn.looks) {
+            self.touch(txn, room, id, seen);
+        }
+    }
+
+    /// Whether a commit writes to the file. If not, the accesses of sessions there are no part of it.
+    fn writes_to_file(&self, txn: &Txn) -> bool {
+        txn.changes.values().any(|changes| {
+            let mut packages = changes.packages.iter();
+            let written = |package: &Package| package.cleared || !package.keys.is_empty();
+            let in_file = |room| !(self.ram && room == Room::Second);
+            changes.fate != Fate::Stays
+                || changes.timeout.is_some()
+                || packages.any(|((room, _), package)| in_file(*room) && written(package))
+        })
     }
 
     /// The time only grows, and only that of the session that was used (C3.5).
@@ -706,7 +769,12 @@ impl Spec {
             if changes.fate == Fate::Stays {
                 if let Some(row) = one.row {
                     self.world.rows.insert((room, id), row);
-                    self.touch(txn, room, id, seen);
+                    let in_memory = self.ram && room == Room::Second;
+                    if in_memory || self.writes_to_file(txn) {
+                        self.touch(txn, room, id, seen);
+                    } else {
+                        self.touch_beside(txn, room, id, seen);
+                    }
                 }
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use super::ops::{Cookies, T};
 use super::play::Play;
-use super::spec::{Outcome, Spec};
+use super::spec::{Outcome, Room, Spec};
 use cloakroom::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -73,7 +73,10 @@ impl Play {
                 _ => drop(seen.commit(t)),
             }
         }
-        if !self.disk.has_crashed() && members.iter_mut().any(Member::poll) {
+        // To find a session expired would change what the others may do.
+        let expired = |id: usize| Room::BOTH.iter().any(|room| seen.is_expired(id, *room));
+        let may_look = !self.jars.iter().any(|id| expired(*id));
+        if may_look && !self.disk.has_crashed() && members.iter_mut().any(Member::poll) {
             // Where that cannot be read, a fault has struck.
             let found = self.mismatches(&seen, self.jars).unwrap_or_default();
             assert!(found.is_empty(), "seen before it is on the disk: {found:?}");
