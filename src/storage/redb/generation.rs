@@ -35,6 +35,16 @@ impl Tree {
         Self::Tombstones,
         Self::Owners,
     ];
+
+    /// The name of its table.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Packages => "packages",
+            Self::Tombstones => "tombstones",
+            Self::Owners => "owners",
+        }
+    }
 }
 
 /// Which of the two databases.

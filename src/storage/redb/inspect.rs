@@ -1,7 +1,15 @@
 //! Looks at every page and every row of a store, and holds what they say of each other against each
-//! other (C5.4). It changes nothing and needs no working database.
+//! other (C5.4). Rows that the journal or the memory has newer than the file count as they are there: in the
+//! middle of a checkpoint, the file alone says things that do not go together. It changes nothing and needs
+//! no working database.
 
+use super::checkpoint::{COVERED, JOURNAL, OPENED_AS, REACHED};
 use super::file::Disk;
+use super::folder::Location;
+use super::generation::{Home, Tree};
+use super::journal::{self, Expected, Extent, FrameRows, Named};
+use super::layers::Layers;
+use super::newer::Newer;
 use super::pages::{BadPage, Mend, Met, Pages, Table, check_header, header_of};
 use super::tables::{owner_key, session_of};
 use super::{failure, migrate};
@@ -9,7 +17,7 @@ use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::lost_package;
 use crate::storage::record::{
-    self, ContainerRecord, Kind, PackageRow, SessionRow, client_of, open_plain, package_key,
+    self, ContainerRecord, Kind, PackageRow, Plain, SessionRow, client_of, open_plain, package_key,
 };
 use crate::storage::{Checked, ContainerId, Damage, Found};
 use bytes::Bytes;
@@ -27,6 +35,7 @@ pub(super) struct Frozen {
 /// One database of it.
 pub(super) struct Side {
     pages: Pages,
+    newer: Newer,
     system: Vec<BadPage>,
     /// Keeps the pages of the rows from being used again. Those of redb's own tables are not kept
     /// by it, but they are few.
@@ -34,18 +43,34 @@ pub(super) struct Side {
 }
 
 impl Side {
-    /// To be made while nobody writes.
-    pub(super) fn new(disk: Disk, database: &Database) -> Result<Self> {
+    /// To be made while nobody writes to the database; `newer` are the rows over it.
+    pub(super) fn new(disk: Disk, database: &Database, newer: Newer) -> Result<Self> {
         let hold = database.begin_read().map_err(failure::transaction)?;
         let mut pages = Pages::new(disk, Mend::Nothing)?;
         let mut system = Vec::new();
         pages.check_system(|_, page| system.push(page))?;
         Ok(Self {
             pages,
+            newer,
             system,
             _hold: hold,
         })
     }
+}
+
+/// The rows in memory over those in redb, of the file and of the containers in memory. To be taken while
+/// nobody commits.
+pub(super) fn over_redb(layers: &Layers) -> [Newer; 2] {
+    let [mut file, mut memory] = [Newer::default(), Newer::default()];
+    for generation in layers.frozen.iter().chain([&layers.active]) {
+        for row in generation.rows(layers.number) {
+            match row.key.home() {
+                Home::File => file.put(row),
+                Home::Memory => memory.put(row),
+            }
+        }
+    }
+    [file, memory]
 }
 
 impl Frozen {
@@ -53,9 +78,14 @@ impl Frozen {
         let mut inspection = Inspection::new(found);
         let system = self.file.system.iter().chain(&self.memory.system);
         system.for_each(|page| inspection.page("system", page));
-        inspection.store(&mut self.file.pages)?;
-        let tables = inspection.tables(&mut self.memory.pages)?;
-        inspection.rows(&mut self.memory.pages, &tables)?;
+        let Side { pages, newer, .. } = &mut self.file;
+        let tables = inspection.tables(pages)?;
+        inspection.meta(pages, &tables)?;
+        inspection.containers(pages, &tables)?;
+        inspection.rows(pages, &tables, newer)?;
+        let Side { pages, newer, .. } = &mut self.memory;
+        let tables = inspection.tables(pages)?;
+        inspection.rows(pages, &tables, newer)?;
         Ok(inspection.checked)
     }
 }
@@ -72,8 +102,20 @@ pub(super) fn examine(disk: &Disk) -> Result<()> {
     }
 }
 
+/// The journal of a file that is inspected.
+pub(super) enum Beyond<'a> {
+    /// What it holds beyond the file has been read.
+    Read(Vec<FrameRows>),
+    /// It lies beside the store there, and is yet to be read.
+    Beside(&'a Location),
+}
+
 /// Looks at everything in a file that nobody has open.
-pub(super) fn inspect_file(disk: &Disk, found: &mut dyn FnMut(Found)) -> Result<Checked> {
+pub(super) fn inspect_file(
+    disk: &Disk,
+    beyond: Beyond<'_>,
+    found: &mut dyn FnMut(Found),
+) -> Result<Checked> {
     let mut inspection = Inspection::new(found);
     if let Err(error) = check_header(&header_of(disk)?) {
         inspection.structure(error);
@@ -91,7 +133,11 @@ pub(super) fn inspect_file(disk: &Disk, found: &mut dyn FnMut(Found)) -> Result<
     system
         .iter()
         .for_each(|page| inspection.page("system", page));
-    inspection.store(&mut pages)?;
+    let tables = inspection.tables(&mut pages)?;
+    let of_journal = inspection.meta(&mut pages, &tables)?;
+    inspection.containers(&mut pages, &tables)?;
+    let newer = inspection.newer(beyond, of_journal)?;
+    inspection.rows(&mut pages, &tables, &newer)?;
     Ok(inspection.checked)
 }
 
@@ -137,6 +183,23 @@ enum Looked {
     Row(SessionRow),
     Damaged,
     Absent,
+}
+
+/// What a file says of its journal.
+fn expected(records: &BTreeMap<String, Vec<u8>>) -> Option<Expected> {
+    fn record<T: Plain>(records: &BTreeMap<String, Vec<u8>>, name: &str) -> Option<T> {
+        let record = records.get(name)?;
+        open_plain(Kind::Meta, name.as_bytes(), record).ok()
+    }
+    Some(Expected {
+        store: record(records, "identity")?,
+        named: Named::from_wire(record(records, JOURNAL)?),
+        extent: Extent {
+            covered: record(records, COVERED)?,
+            reached: record(records, REACHED).unwrap_or_default(),
+        },
+        opened_as: record(records, OPENED_AS),
+    })
 }
 
 struct Inspection<'a> {
@@ -215,12 +278,21 @@ impl<'a> Inspection<'a> {
         }
     }
 
-    /// The file: what it says of itself, then its rows.
-    fn store(&mut self, pages: &mut Pages) -> Result<()> {
-        let tables = self.tables(pages)?;
-        self.meta(pages, &tables)?;
-        self.containers(pages, &tables)?;
-        self.rows(pages, &tables)
+    /// The rows in the journal; a journal that is damaged is reported.
+    fn newer(&mut self, beyond: Beyond<'_>, of_journal: Option<Expected>) -> Result<Newer> {
+        let frames = match (beyond, of_journal) {
+            (Beyond::Read(frames), _) => frames,
+            (Beyond::Beside(_), None) => Vec::new(),
+            (Beyond::Beside(store), Some(of)) => match journal::read(store, &of, None) {
+                Ok(recovered) => recovered.frames.into_iter().map(|frame| frame.1).collect(),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    self.own(error);
+                    Vec::new()
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        Ok(Newer::new(frames, &mut |error| self.own(error)))
     }
 
     fn tables(&mut self, pages: &mut Pages) -> Result<Tables> {
@@ -289,7 +361,30 @@ impl<'a> Inspection<'a> {
         Ok(())
     }
 
-    fn meta(&mut self, pages: &mut Pages, tables: &Tables) -> Result<()> {
+    /// [`each`](Self::each), as it is newer where it is.
+    fn each_newest(
+        &mut self,
+        pages: &mut Pages,
+        (tables, newer): (&Tables, &Newer),
+        tree: Tree,
+        mut visit: impl FnMut(&mut Self, &[u8], &[u8], bool) -> Result<()>,
+    ) -> Result<()> {
+        self.each(
+            pages,
+            tables,
+            tree.name(),
+            |this, key, value, sound| match newer.get(tree, key) {
+                Some(_) => Ok(()),
+                None => visit(this, key, value, sound),
+            },
+        )?;
+        let mut rows = newer.rows(tree);
+        rows.try_for_each(|(key, value)| visit(self, key, value, true))
+    }
+
+    /// What the store says of itself; gives what it says of its journal, if it can be read and there is one.
+    fn meta(&mut self, pages: &mut Pages, tables: &Tables) -> Result<Option<Expected>> {
+        let mut records = BTreeMap::new();
         let mut missing = BTreeSet::from([
             "format",
             "identity",
@@ -316,12 +411,13 @@ impl<'a> Inspection<'a> {
                 let why = format!("the store's record {name:?} is damaged");
                 this.own(corrupt(why).with_source(error));
             }
+            records.insert(name.into_owned(), value.to_vec());
             Ok(())
         })?;
         for name in missing {
             self.own(corrupt(format!("the store's record {name:?} is missing")));
         }
-        Ok(())
+        Ok(expected(&records))
     }
 
     fn containers(&mut self, pages: &mut Pages, tables: &Tables) -> Result<()> {
@@ -352,10 +448,11 @@ impl<'a> Inspection<'a> {
     }
 
     /// The rows of sessions in one database, and what they say of each other.
-    fn rows(&mut self, pages: &mut Pages, tables: &Tables) -> Result<()> {
+    fn rows(&mut self, pages: &mut Pages, tables: &Tables, newer: &Newer) -> Result<()> {
         let mut look = Look {
             pages: pages.twin(),
             tables,
+            newer,
         };
         self.sessions(pages, &mut look)?;
         self.packages(pages, &mut look)?;
@@ -376,37 +473,42 @@ impl<'a> Inspection<'a> {
     }
 
     fn sessions(&mut self, pages: &mut Pages, look: &mut Look<'_>) -> Result<()> {
-        self.each(pages, look.tables, "sessions", |this, key, value, sound| {
-            let Some(whose) = whose(key) else {
-                this.own(corrupt("a session's key is damaged"));
-                return Ok(());
-            };
-            if !this.counts(&whose) {
-                return Ok(());
-            }
-            this.checked.sessions += 1;
-            let row = match SessionRow::decode(key, value) {
-                Ok(row) => row,
-                Err(error) => {
-                    this.unreadable(&whose, error);
+        self.each_newest(
+            pages,
+            look.all(),
+            Tree::Sessions,
+            |this, key, value, sound| {
+                let Some(whose) = whose(key) else {
+                    this.own(corrupt("a session's key is damaged"));
+                    return Ok(());
+                };
+                if !this.counts(&whose) {
                     return Ok(());
                 }
-            };
-            if !sound && !look.finds("sessions", key, value)? {
-                this.unreadable(&whose, corrupt("the session is there, but is not found"));
-            }
-            this.packages_of(&whose, &row, look)?;
-            if let Some(owner) = &row.owner
-                && let Some(session) = key.first_chunk()
-                && !look.finds("owners", &owner_key(owner, *session), &[])?
-            {
-                this.row(
-                    &whose,
-                    corrupt("the session is not in the list of its owner"),
-                );
-            }
-            Ok(())
-        })
+                this.checked.sessions += 1;
+                let row = match SessionRow::decode(key, value) {
+                    Ok(row) => row,
+                    Err(error) => {
+                        this.unreadable(&whose, error);
+                        return Ok(());
+                    }
+                };
+                if !sound && !look.finds(Tree::Sessions, key, value)? {
+                    this.unreadable(&whose, corrupt("the session is there, but is not found"));
+                }
+                this.packages_of(&whose, &row, look)?;
+                if let Some(owner) = &row.owner
+                    && let Some(session) = key.first_chunk()
+                    && !look.finds(Tree::Owners, &owner_key(owner, *session), &[])?
+                {
+                    this.row(
+                        &whose,
+                        corrupt("the session is not in the list of its owner"),
+                    );
+                }
+                Ok(())
+            },
+        )
     }
 
     fn packages_of(
@@ -417,7 +519,7 @@ impl<'a> Inspection<'a> {
     ) -> Result<()> {
         for package in row.packages.iter() {
             let key = package_key(whose.container, whose.client, package);
-            let error = match look.get("packages", &key) {
+            let error = match look.get(Tree::Packages, &key) {
                 Ok(Some(record)) => PackageRow::decode(&key, Bytes::from(record)).err(),
                 Ok(None) => Some(lost_package()),
                 Err(error) if error.kind() == ErrorKind::Corrupt => Some(error),
@@ -436,7 +538,7 @@ impl<'a> Inspection<'a> {
 
     fn packages(&mut self, pages: &mut Pages, look: &mut Look<'_>) -> Result<()> {
         let mut of: Option<(Vec<u8>, Looked)> = None;
-        self.each(pages, look.tables, "packages", |this, key, value, _| {
+        self.each_newest(pages, look.all(), Tree::Packages, |this, key, value, _| {
             let Some((session, whose)) = key.split_at_checked(20).zip(whose(key)) else {
                 this.own(corrupt("a package's key is damaged"));
                 return Ok(());
@@ -467,7 +569,7 @@ impl<'a> Inspection<'a> {
     }
 
     fn owners(&mut self, pages: &mut Pages, look: &mut Look<'_>) -> Result<()> {
-        self.each(pages, look.tables, "owners", |this, key, _, sound| {
+        self.each_newest(pages, look.all(), Tree::Owners, |this, key, _, sound| {
             let session = <&[u8; 36]>::try_from(key)
                 .ok()
                 .map(|key| (key, session_of(key)));
@@ -495,7 +597,7 @@ impl<'a> Inspection<'a> {
             if wrong {
                 let why = "the list of an owner names the session, which is lost or another's";
                 this.row(&whose, corrupt(why));
-            } else if !sound && !look.finds("owners", key, &[])? {
+            } else if !sound && !look.finds(Tree::Owners, key, &[])? {
                 this.row(&whose, corrupt("the list of its owner is damaged"));
             }
             Ok(())
@@ -503,10 +605,10 @@ impl<'a> Inspection<'a> {
     }
 
     fn tombstones(&mut self, pages: &mut Pages, look: &mut Look<'_>) -> Result<()> {
-        self.each(
+        self.each_newest(
             pages,
-            look.tables,
-            "tombstones",
+            look.all(),
+            Tree::Tombstones,
             |this, key, value, sound| {
                 let Ok(client) = <[u8; 16]>::try_from(key) else {
                     this.own(corrupt("the key of an ended session is damaged"));
@@ -514,7 +616,7 @@ impl<'a> Inspection<'a> {
                 };
                 let error = match open_plain::<i64>(Kind::Tombstone, key, value) {
                     Err(error) => Some(error),
-                    Ok(_) if sound || look.finds("tombstones", key, value)? => None,
+                    Ok(_) if sound || look.finds(Tree::Tombstones, key, value)? => None,
                     Ok(_) => Some(corrupt("an ended session is not found")),
                 };
                 if let Some(error) = error {
@@ -542,23 +644,31 @@ pub(super) fn whose(key: &[u8]) -> Option<Whose<'_>> {
     })
 }
 
-/// Looks rows up as redb would.
+/// Looks rows up as the store would.
 struct Look<'a> {
     pages: Pages,
     tables: &'a Tables,
+    newer: &'a Newer,
 }
 
-impl Look<'_> {
-    fn get(&mut self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        match self.tables.get(table) {
+impl<'a> Look<'a> {
+    fn all(&self) -> (&'a Tables, &'a Newer) {
+        (self.tables, self.newer)
+    }
+
+    fn get(&mut self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(row) = self.newer.get(tree, key) {
+            return Ok(row.map(<[u8]>::to_vec));
+        }
+        match self.tables.get(tree.name()) {
             Some(table) => self.pages.get(table, key),
             None => Ok(None),
         }
     }
 
     /// Whether a look-up of `key` gives `value`.
-    fn finds(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<bool> {
-        match self.get(table, key) {
+    fn finds(&mut self, tree: Tree, key: &[u8], value: &[u8]) -> Result<bool> {
+        match self.get(tree, key) {
             Ok(found) => Ok(found.as_deref() == Some(value)),
             Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
             Err(error) => Err(error),
@@ -566,7 +676,7 @@ impl Look<'_> {
     }
 
     fn session(&mut self, key: &[u8]) -> Result<Looked> {
-        Ok(match self.get("sessions", key) {
+        Ok(match self.get(Tree::Sessions, key) {
             Ok(Some(record)) => {
                 SessionRow::decode(key, &record).map_or(Looked::Damaged, Looked::Row)
             }

@@ -9,6 +9,7 @@ use super::generation::Generation;
 use super::inspect::{Frozen, Side};
 use super::journal::File;
 use super::layers::Readers;
+use super::newer::Newer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ContainerId, Refusals, Settings};
 use std::sync::atomic::Ordering;
@@ -30,6 +31,8 @@ pub(super) enum Task {
     },
     Freeze {
         disks: [Disk; 2],
+        /// The rows over redb when it is done.
+        newer: [Newer; 2],
         reply: SyncSender<Result<Frozen>>,
     },
     /// Nothing: it was asked for a checkpoint, which comes first.
@@ -129,12 +132,17 @@ pub(super) fn perform(databases: Databases, task: Task, shared: &Shared) -> Retu
             });
             Report::Reclaim { result, reply }
         }
-        Task::Freeze { disks, reply } => {
+        Task::Freeze {
+            disks,
+            newer,
+            reply,
+        } => {
             let [file, memory] = disks;
+            let [over_file, over_memory] = newer;
             let frozen = guarded(|| {
                 Ok(Frozen {
-                    file: Side::new(file, &databases.file)?,
-                    memory: Side::new(memory, &databases.memory)?,
+                    file: Side::new(file, &databases.file, over_file)?,
+                    memory: Side::new(memory, &databases.memory, over_memory)?,
                     reopened: shared.counters.reopened.load(Ordering::Relaxed),
                 })
             });

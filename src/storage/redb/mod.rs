@@ -17,6 +17,7 @@ mod layers;
 mod locks;
 mod make;
 mod migrate;
+mod newer;
 mod open;
 mod pages;
 mod private;

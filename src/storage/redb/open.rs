@@ -7,7 +7,7 @@ use super::checkpoint::{
 use super::failure::{self, Contained, Writing, guarded};
 use super::file::{Counted, Disk, Io, Rehearsal};
 use super::folder::Location;
-use super::inspect::{examine, inspect_file};
+use super::inspect::{Beyond, examine, inspect_file};
 use super::journal::{self, Expected, Extent, Held, Journal, Named, Recovered};
 use super::make::find_or_make;
 use super::tables::{CONTAINERS, META, RETIRED};
@@ -239,7 +239,16 @@ fn identify(
     }
     if options.verify {
         let mut any = false;
-        inspect_file(file, &mut |what| {
+        let beyond = match &identified {
+            Ok(Some(foreseen)) => {
+                let frames = foreseen.recovered.frames.iter();
+                Beyond::Read(frames.map(|(_, rows)| rows.clone()).collect())
+            }
+            // A format without one.
+            Ok(None) => Beyond::Read(Vec::new()),
+            Err(_) => Beyond::Beside(store),
+        };
+        inspect_file(file, beyond, &mut |what| {
             any = true;
             found(what);
         })?;

@@ -78,6 +78,7 @@ impl Play {
             .cache_size(self.scene.cache)
             .implicit_sweeps(false)
             .checkpoints_in_the_foreground(CHECKPOINT)
+            .verify_on_open(self.openings.is_multiple_of(2))
             .snapshot_max_age(Duration::from_secs(1 << 40));
         let builder = match self.bug {
             Some(bug) => builder.bug(bug),

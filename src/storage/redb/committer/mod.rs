@@ -316,10 +316,15 @@ impl Committer {
                 }
                 Job::Freeze(reply) => {
                     let disks = [self.places.file.clone(), self.places.memory.clone()];
-                    // What keeps a checkpoint from being made is what there is to be found.
+                    // It need not come first: what is not in redb yet is looked at, too.
                     let is_vain = self.unfinished.is_some();
                     let after = if is_vain { 0 } else { self.number };
-                    (Task::Freeze { disks, reply }, after)
+                    let task = Task::Freeze {
+                        disks,
+                        newer: Default::default(),
+                        reply,
+                    };
+                    (task, after)
                 }
                 Job::Checkpoint(reply) => (Task::Nothing(reply), self.number),
             };

@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Settings;
 use crate::storage::redb::Tally;
 use crate::storage::redb::checkpoint::Checkpoint;
+use crate::storage::redb::inspect::over_redb;
 use crate::storage::redb::keeper::{Checkpointed, Report, Returned, Task, perform};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -94,6 +95,11 @@ impl Committer {
                 refusals,
                 retired: self.retired.last().map(|(id, _)| *id),
                 buried,
+                reply,
+            },
+            Task::Freeze { disks, reply, .. } => Task::Freeze {
+                disks,
+                newer: self.newest.as_ref().map(over_redb).unwrap_or_default(),
                 reply,
             },
             task => task,

@@ -4,7 +4,6 @@
 //! is lost.
 
 mod copy;
-mod newer;
 
 use super::checkpoint::{COVERED, JOURNAL, REACHED};
 use super::failure;
@@ -13,6 +12,7 @@ use super::folder::Location;
 use super::generation::Tree;
 use super::journal::{self, Named};
 use super::locks::name_holder;
+use super::newer::Newer;
 use super::open::{self, OpenOptionsOf};
 use super::pages::{BadPage, Mend, Met, Pages, Table};
 use super::{inspect, make, migrate};
@@ -20,7 +20,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, Kind, Plain, open_plain};
 use crate::storage::{ContainerId, Damage, Found, Salvaged};
 use inspect::{Whose, whose};
-use newer::Newer;
 use redb::backends::FileBackend;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -1,9 +1,9 @@
-//! The rows that a journal holds beyond its store's file, each as the last group that changed it left it.
+//! The rows that are newer than those in a database: in the journal of a file, or in memory. Of each the last
+//! version.
 
-use super::corrupt;
-use crate::error::Error;
-use crate::storage::redb::generation::{Home, RowKey, Tree};
-use crate::storage::redb::journal::FrameRows;
+use super::generation::{Home, Row, RowKey, Tree};
+use super::journal::FrameRows;
+use crate::error::{Error, ErrorKind};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -22,13 +22,24 @@ impl Newer {
                     let rows = newer.0.entry(tree as u8).or_default();
                     rows.insert(key.to_vec(), value);
                 }
-                None => lost(corrupt("the key of a row in the journal is damaged")),
+                None => {
+                    let why = "the key of a row in the journal is damaged";
+                    lost(Error::new(ErrorKind::Corrupt, why));
+                }
             }
         }
         newer
     }
 
-    /// What the journal says of a row; `None` where it is as the file has it.
+    /// Takes in a row, in the place of an older version.
+    pub(super) fn put(&mut self, row: Row) {
+        if let Some((tree, key)) = row.key.split() {
+            let rows = self.0.entry(tree as u8).or_default();
+            rows.insert(key.to_vec(), row.value);
+        }
+    }
+
+    /// What is newer of a row; `None` where it is as the database has it.
     pub(super) fn get(&self, tree: Tree, key: &[u8]) -> Option<Option<&[u8]>> {
         let value = self.0.get(&(tree as u8))?.get(key)?;
         Some(value.as_deref())
