@@ -208,6 +208,8 @@ pub(crate) struct Counters {
     /// them has not been the newest.
     pub(crate) held: usize,
     pub(crate) oldest_held: Option<Duration>,
+    /// Parts of the file that cannot be read.
+    pub(crate) unreadable: usize,
 }
 
 /// An engine that keeps sessions.

@@ -126,6 +126,13 @@ impl Statistics {
         self.counters.oldest_held
     }
 
+    /// Parts of the file that the disk could not read, although it could read the rest. What lies there gives
+    /// [`Corrupt`](crate::ErrorKind::Corrupt); [`Store::check`] names the sessions.
+    #[must_use]
+    pub fn unreadable_parts(&self) -> usize {
+        self.counters.unreadable
+    }
+
     /// Checkpoints made, which bring commits from the journal into the store's file.
     #[must_use]
     pub fn checkpoints(&self) -> u64 {

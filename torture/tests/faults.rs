@@ -444,11 +444,17 @@ fn spread(prepared: &Prepared) -> (Disk, Store, ClientId) {
     (disk, store, id)
 }
 
+/// Nothing can be read.
+fn no_read() -> Fault {
+    let failure = Failure::Error(EIO);
+    fault(|call| call == Call::Read, 0, Fault::FOR_GOOD, failure)
+}
+
 // C2.13
 #[test]
 fn a_failed_read_is_cured_by_reopening() {
     let (disk, store, id) = spread(&prepare());
-    disk.fail(fault(|call| call == Call::Read, 0, 1, Failure::Error(EIO)));
+    disk.fail(no_read());
     assert_eq!(get(&store, &id).unwrap_err().kind(), ErrorKind::Unavailable);
     assert!(disk.heal());
     assert_eq!(eventually(|| get(&store, &id)), 1);
@@ -476,7 +482,7 @@ fn a_commit_that_cannot_read_what_it_is_held_against_is_not_written() {
     // What it has read may have been changed since.
     put(&store, &store.client_ids().issue(), 1).unwrap();
     store.checkpoint().unwrap();
-    disk.fail(fault(|call| call == Call::Read, 0, 1, Failure::Error(EIO)));
+    disk.fail(no_read());
     assert_eq!(txn.commit().unwrap_err().kind(), ErrorKind::NotWritten);
     assert!(disk.heal());
     assert_eq!(eventually(|| get(&store, &id)), 1);
@@ -490,7 +496,7 @@ fn what_was_read_since_the_last_checkpoint_is_not_read_again_to_be_held_against(
     let prepared = prepare();
     let (disk, store, id) = spread(&prepared);
     let txn = having_read(&store, &id);
-    disk.fail(fault(|call| call == Call::Read, 0, 1, Failure::Error(EIO)));
+    disk.fail(no_read());
     txn.commit().unwrap();
     assert!(!disk.heal(), "it read");
     assert_eq!(get(&store, &id).unwrap(), 2);

@@ -3,6 +3,7 @@
 //! identified without changing a byte of it (C7.2). Of what is read, `reach` looks at page numbers.
 
 use super::reach::Reach;
+use super::unreadable::{self, Got, NO_PAGE, Unreadable};
 use super::unsynced::{Parts, Unsynced, runs};
 use redb::{BackendError, StorageBackend};
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ pub(super) struct Io {
     is_last: AtomicBool,
     /// The number of the journal's last frame that is durable.
     frame: AtomicU64,
+    unreadable: Unreadable,
 }
 
 impl Io {
@@ -72,6 +74,11 @@ impl Io {
         } else {
             SYNCED_AT_ONCE
         }
+    }
+
+    /// The parts of the file that cannot be read.
+    pub(super) fn unreadable(&self) -> &Unreadable {
+        &self.unreadable
     }
 
     /// Counts what is written beside redb.
@@ -177,20 +184,25 @@ impl StorageBackend for Counted {
         self.inner.len()
     }
 
-    /// What a damaged page names beyond the end of the file reads as zeros, which redb refuses for that
-    /// page alone. As an error it would count as a failure of the disk: everyone would wait for the store
-    /// to reopen itself, which does not cure it.
+    /// What a damaged page names beyond the end of the file, and what cannot be read although the rest can,
+    /// reads as no page, which redb refuses for that page alone. As an error it would count as a failure of
+    /// the disk: everyone would wait for the store to reopen itself, which does not cure it. Such bytes are
+    /// never written back: redb copies rows from page to page, and finds none in them.
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         if self.unsynced.holds(offset, out.len()) {
             self.write_out(self.unsynced.take())?;
         }
-        match self.inner.read(offset, out) {
-            Err(_) if offset.saturating_add(out.len() as u64) > self.inner.len()? => {
-                out.fill(0);
+        match unreadable::read(&self.inner, offset, out)? {
+            Got::All => self.reach.after_read(offset, out, || self.inner.len()),
+            Got::Beyond => {
+                out.fill(NO_PAGE);
                 Ok(())
             }
-            Err(error) => Err(error),
-            Ok(()) => self.reach.after_read(offset, out, || self.inner.len()),
+            Got::Unreadable if self.io.unreadable.note(&self.inner, offset, out.len()) => {
+                out.fill(NO_PAGE);
+                Ok(())
+            }
+            Got::Unreadable => Err(io::Error::other("a part of the file cannot be read")),
         }
     }
 
@@ -210,6 +222,7 @@ impl StorageBackend for Counted {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.io.note_write(offset, data);
+        self.io.unreadable.forget(offset);
         self.reach.before_write(offset, data);
         match self.unsynced.keep(offset, data) {
             Some(before) => self.write_out(before),
@@ -418,14 +431,14 @@ mod tests {
 
     // C5.4
     #[test]
-    fn what_lies_beyond_the_end_reads_as_zeros() {
+    fn what_lies_beyond_the_end_reads_as_no_page() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 5000]).unwrap();
         let backend = Counted::new(Arc::new(FileBackend::new(file).unwrap()), Arc::default());
         for offset in [4096, 1 << 20, 1 << 62] {
             let mut page = [9; 4096];
             backend.read(offset, &mut page).unwrap();
-            assert_eq!(page, [0; 4096]);
+            assert_eq!(page, [NO_PAGE; 4096]);
         }
     }
 

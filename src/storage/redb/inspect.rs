@@ -278,19 +278,15 @@ impl<'a> Inspection<'a> {
         }
     }
 
-    /// The rows in the journal; a journal that is damaged is reported.
+    /// The rows in the journal. Without all of them, the file is no more to be judged.
     fn newer(&mut self, beyond: Beyond<'_>, of_journal: Option<Expected>) -> Result<Newer> {
         let frames = match (beyond, of_journal) {
             (Beyond::Read(frames), _) => frames,
             (Beyond::Beside(_), None) => Vec::new(),
-            (Beyond::Beside(store), Some(of)) => match journal::read(store, &of, None) {
-                Ok(recovered) => recovered.frames.into_iter().map(|frame| frame.1).collect(),
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    self.own(error);
-                    Vec::new()
-                }
-                Err(error) => return Err(error),
-            },
+            (Beyond::Beside(store), Some(of)) => {
+                let recovered = journal::read(store, &of, None)?;
+                recovered.frames.into_iter().map(|frame| frame.1).collect()
+            }
         };
         Ok(Newer::new(frames, &mut |error| self.own(error)))
     }

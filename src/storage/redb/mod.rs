@@ -29,6 +29,7 @@ mod snapshot;
 mod superseded;
 mod tables;
 mod touches;
+mod unreadable;
 mod unsynced;
 
 use file::Disk;
@@ -113,9 +114,16 @@ impl Tally {
 }
 
 impl Shared {
-    /// A read failed in a way that only opening the file again can cure.
-    fn suspect(&self) {
-        self.queue.suspect();
+    /// A read failed, perhaps in a way that only opening the file again can cure.
+    fn met(&self, error: ErrorKind) {
+        let is_curable = match error {
+            ErrorKind::Unavailable => true,
+            ErrorKind::Corrupt => self.io.unreadable().is_cured(),
+            _ => false,
+        };
+        if is_curable {
+            self.queue.suspect();
+        }
     }
 }
 
@@ -417,6 +425,7 @@ impl Storage for Engine {
             outside: load.outside,
             held,
             oldest_held,
+            unreadable: self.shared.io.unreadable().count(),
         }
     }
 

@@ -165,12 +165,15 @@ pub(super) fn on_disk(
 }
 
 fn build(inner: Disk, options: OpenOptionsOf, io: &Arc<Io>) -> Result<Database> {
+    io.unreadable().begin();
     let backend = Counted::new(inner, io.clone());
-    guarded(|| {
+    let database = guarded(|| {
         builder(options)
             .create_with_backend(backend)
             .map_err(failure::database)
-    })
+    })?;
+    io.unreadable().tolerate();
+    Ok(database)
 }
 
 pub(super) fn builder(options: OpenOptionsOf) -> redb::Builder {

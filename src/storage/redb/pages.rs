@@ -5,6 +5,7 @@
 
 use super::failure;
 use super::file::Disk;
+use super::unreadable::{self, Got};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
 use std::io;
@@ -217,13 +218,13 @@ fn current_slot(bytes: &[u8], state: u8) -> Option<&[u8]> {
 
 /// The first bytes of a file, which may be shorter.
 pub(super) fn header_of(disk: &Disk) -> Result<Vec<u8>> {
-    let len = disk.len().map_err(unreadable)?.min(HEADER as u64);
+    let len = disk.len().map_err(failed)?.min(HEADER as u64);
     let mut bytes = vec![0; len as usize];
-    disk.read(0, &mut bytes).map_err(unreadable)?;
+    disk.read(0, &mut bytes).map_err(failed)?;
     Ok(bytes)
 }
 
-fn unreadable(error: io::Error) -> Error {
+fn failed(error: io::Error) -> Error {
     failure::storage(redb::StorageError::Io(error))
 }
 
@@ -231,7 +232,7 @@ impl Pages {
     /// The commit that the header of `disk` names. To be called while nobody writes to it.
     pub(super) fn new(disk: Disk, mend: Mend) -> Result<Self> {
         let bytes = header_of(&disk)?;
-        let len = disk.len().map_err(unreadable)?;
+        let len = disk.len().map_err(failed)?;
         let mut pages = Self {
             disk,
             header: Header::read(&bytes, mend)?,
@@ -268,7 +269,7 @@ impl Pages {
         for geometry in std::iter::once(read).chain(flipped) {
             self.header.geometry = geometry;
             let page = self.page(root.page)?;
-            if page.is_some_and(|page| is_whole(&page, Widths::default(), root.checksum)) {
+            if page.is_ok_and(|page| is_whole(&page, Widths::default(), root.checksum)) {
                 return Ok(());
             }
         }
@@ -443,7 +444,7 @@ impl Pages {
         if let Some(known) = self.cache.get(&page) {
             return Ok(Some(known.clone()));
         }
-        let Some(bytes) = self.page(page)? else {
+        let Ok(bytes) = self.page(page)? else {
             return Ok(None);
         };
         let bytes: Arc<[u8]> = bytes.into();
@@ -456,17 +457,23 @@ impl Pages {
         Ok(Some(bytes))
     }
 
-    /// A page's bytes; `None` if there is no such page.
-    fn page(&self, number: u64) -> Result<Option<Vec<u8>>> {
+    /// A page's bytes, or why there are none.
+    fn page(&self, number: u64) -> Result<Result<Vec<u8>, &'static str>> {
+        const BEYOND: &str = "it lies beyond the end of the file";
         let Some((start, len)) = self.header.geometry.span(number) else {
-            return Ok(None);
+            return Ok(Err(BEYOND));
         };
         if start.saturating_add(len) > self.len {
-            return Ok(None);
+            return Ok(Err(BEYOND));
         }
         let mut bytes = vec![0; len as usize];
-        self.disk.read(start, &mut bytes).map_err(unreadable)?;
-        Ok(Some(bytes))
+        Ok(
+            match unreadable::read(&self.disk, start, &mut bytes).map_err(failed)? {
+                Got::All => Ok(bytes),
+                Got::Beyond => Err(BEYOND),
+                Got::Unreadable => Err("the disk cannot read it"),
+            },
+        )
     }
 
     /// A page held against its checksum, mended if that can be done; else why it is damaged, and
@@ -477,9 +484,9 @@ impl Pages {
         at: &Below,
         widths: Widths,
     ) -> Result<(Vec<u8>, Result<(), (&'static str, bool)>)> {
-        let Some(mut page) = self.page(at.page)? else {
-            let why = "it lies beyond the end of the file";
-            return Ok((Vec::new(), Err((why, false))));
+        let mut page = match self.page(at.page)? {
+            Ok(page) => page,
+            Err(why) => return Ok((Vec::new(), Err((why, false)))),
         };
         if is_whole(&page, widths, at.checksum) {
             return Ok((page, Ok(())));

@@ -58,10 +58,9 @@ impl RedbSnapshot {
             return Err(self.why_it_is_gone());
         }
         if let Err(e) = &result
-            && e.kind() == ErrorKind::Unavailable
             && let Some(shared) = self.shared.upgrade()
         {
-            shared.suspect();
+            shared.met(e.kind());
         }
         result
     }

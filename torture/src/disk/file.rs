@@ -1,10 +1,10 @@
 //! A file of the simulated disk: what a reader sees, what a power loss leaves, and who holds its lock.
 
-use super::{Call, Disk, Turn, loss};
+use super::{Call, Disk, EIO, Turn, loss};
 use fastrand::Rng;
 use redb::{BackendError, StorageBackend};
 use std::io;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 /// A change to a file, as far as it took place.
 #[derive(Clone, Debug)]
@@ -153,6 +153,15 @@ impl StorageBackend for Handle {
             return Err(failed(code));
         }
         state.counts.largest_read = state.counts.largest_read.max(out.len() as u64);
+        let end = offset.saturating_add(out.len() as u64);
+        let meets = |part: &Range<u64>| part.start < end && offset < part.end;
+        if state
+            .spoilt
+            .iter()
+            .any(|(file, part)| *file == self.file && meets(part))
+        {
+            return Err(failed(EIO));
+        }
         let at = offset as usize;
         let seen = &state.files[self.file].seen;
         match at.checked_add(out.len()).and_then(|end| seen.get(at..end)) {

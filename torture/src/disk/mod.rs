@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The kinds of calls that a store makes.
@@ -126,6 +127,8 @@ struct State {
     counts: Counts,
     fault: Option<Fault>,
     struck: bool,
+    /// Parts of files that cannot be read.
+    spoilt: Vec<(usize, Range<u64>)>,
     /// Operations until the crash.
     left: Option<u64>,
     crashed: bool,
@@ -286,6 +289,22 @@ impl Disk {
         let mut state = self.lock();
         state.fault = None;
         std::mem::take(&mut state.struck)
+    }
+
+    /// From now on a part of a file cannot be read.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such file.
+    pub fn spoil(&self, name: &str, part: Range<u64>) {
+        let mut state = self.lock();
+        let file = state.names[OsStr::new(name)];
+        state.spoilt.push((file, part));
+    }
+
+    /// All can be read again.
+    pub fn mend(&self) {
+        self.lock().spoilt.clear();
     }
 
     /// What was asked of it so far.

@@ -1,0 +1,141 @@
+//! Parts of a file that cannot be read although the rest can: bad sectors of a disk. redb stops all its work
+//! at the first error of a read, which would disturb everybody over a row that nobody else wants. So such a
+//! part is given to redb as bytes that it takes for no page: what lies there is `Corrupt`, and nothing else
+//! (C5.4).
+
+use super::file::Disk;
+use super::pages::HEADER;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What stands for a page that cannot be had. As the kind of a page redb refuses it, and as a number of
+/// rows it leads out of any page. Zeros would be a leaf without rows to it where it joins neighbours, and so
+/// would make away with the rows.
+pub(super) const NO_PAGE: u8 = 0xFF;
+/// Where there are more parts than this, the disk has failed.
+const MOST: usize = 1000;
+/// How long it is not looked again whether a part can be read by now.
+const LOOKED: Duration = Duration::from_secs(10);
+/// So many parts are looked at.
+const LOOKED_AT: usize = 16;
+
+/// What came of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Got {
+    All,
+    /// It lies beyond the end of the file.
+    Beyond,
+    /// Only this part cannot be read.
+    Unreadable,
+}
+
+/// Reads a part of a file; once more, if that fails.
+///
+/// # Errors
+///
+/// Nothing of the file can be read.
+pub(super) fn read(disk: &Disk, offset: u64, out: &mut [u8]) -> io::Result<Got> {
+    let Err(first) = disk.read(offset, out) else {
+        return Ok(Got::All);
+    };
+    if offset.saturating_add(out.len() as u64) > disk.len()? {
+        return Ok(Got::Beyond);
+    }
+    if disk.read(offset, out).is_ok() {
+        return Ok(Got::All);
+    }
+    let mut start = [0; HEADER];
+    if offset < HEADER as u64 || disk.read(0, &mut start).is_err() {
+        return Err(first);
+    }
+    Ok(Got::Unreadable)
+}
+
+/// The parts that were met since the file was opened.
+#[derive(Debug, Default)]
+pub(super) struct Unreadable {
+    /// Not while the file is being opened: who opens it is told what the disk says.
+    is_tolerated: AtomicBool,
+    count: AtomicUsize,
+    parts: Mutex<Parts>,
+}
+
+#[derive(Debug, Default)]
+struct Parts {
+    /// By offset, their lengths.
+    parts: BTreeMap<u64, usize>,
+    disk: Option<Disk>,
+    looked: Option<Instant>,
+}
+
+impl Unreadable {
+    fn lock(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file is about to be opened.
+    pub(super) fn begin(&self) {
+        self.is_tolerated.store(false, Ordering::Release);
+        self.count.store(0, Ordering::Release);
+        *self.lock() = Parts::default();
+    }
+
+    /// The file is open.
+    pub(super) fn tolerate(&self) {
+        self.is_tolerated.store(true, Ordering::Release);
+    }
+
+    /// Notes a part that cannot be read; whether the rest can go on without it.
+    pub(super) fn note(&self, disk: &Disk, offset: u64, len: usize) -> bool {
+        if !self.is_tolerated.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut parts = self.lock();
+        if parts.parts.insert(offset, len).is_none() {
+            tracing::error!(offset, len, "a part of the store's file cannot be read");
+        }
+        parts.disk.get_or_insert_with(|| disk.clone());
+        self.count.store(parts.parts.len(), Ordering::Release);
+        parts.parts.len() <= MOST
+    }
+
+    /// What is written there can be read, as far as anybody knows.
+    pub(super) fn forget(&self, offset: u64) {
+        if self.count() > 0 {
+            let mut parts = self.lock();
+            parts.parts.remove(&offset);
+            self.count.store(parts.parts.len(), Ordering::Release);
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Whether one of them can be read again. Whoever meets a damage looks, but seldom: it may take long.
+    pub(super) fn is_cured(&self) -> bool {
+        if self.count() == 0 {
+            return false;
+        }
+        let mut parts = self.lock();
+        if parts.looked.is_some_and(|looked| looked.elapsed() < LOOKED) {
+            return false;
+        }
+        parts.looked = Some(Instant::now());
+        let some: Vec<_> = parts
+            .parts
+            .iter()
+            .map(|(at, len)| (*at, *len))
+            .take(LOOKED_AT)
+            .collect();
+        let disk = parts.disk.clone();
+        drop(parts);
+        disk.is_some_and(|disk| {
+            let can_be_read = |(at, len): &(u64, usize)| disk.read(*at, &mut vec![0; *len]).is_ok();
+            some.iter().any(can_be_read)
+        })
+    }
+}
