@@ -208,6 +208,8 @@ pub(crate) struct Counters {
     /// them has not been the newest.
     pub(crate) held: usize,
     pub(crate) oldest_held: Option<Duration>,
+    /// Commits are refused until the files can be written again.
+    pub(crate) is_read_only: bool,
     /// Parts of the file that cannot be read.
     pub(crate) unreadable: usize,
 }

@@ -446,6 +446,9 @@ impl Containers {
             self.warn_of_data_left_behind(name)?;
         }
         let record = settings.record(name, id);
+        if records.by_name.get(name) == Some(&record) {
+            return Ok(());
+        }
         let storage = &self.house.storage;
         storage.configure(Settings::PutContainer(record.clone()))?;
         records.by_name.insert(name.to_owned(), record);

@@ -126,6 +126,14 @@ impl Statistics {
         self.counters.oldest_held
     }
 
+    /// Whether the store cannot write to its files now: storage failed, and it has not opened them again yet.
+    /// Commits get [`Unavailable`](crate::ErrorKind::Unavailable); what can be read is served. It goes on by
+    /// itself.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.counters.is_read_only
+    }
+
     /// Parts of the file that the disk could not read, although it could read the rest. What lies there gives
     /// [`Corrupt`](crate::ErrorKind::Corrupt); [`Store::check`] names the sessions.
     #[must_use]

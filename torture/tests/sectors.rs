@@ -62,15 +62,16 @@ impl House {
         txn.session(&self.ids[n])?.pkg("app").get("text")
     }
 
-    /// One sector of the page that holds the text of session `n` cannot be read any more.
+    /// One sector of the page that holds the text of session `n` cannot be read any more, nor can what is left
+    /// of earlier versions of the page.
     fn spoil(&self, n: usize) {
         let image = self.disk.seen("store");
         let text = text(n);
-        let at = image
-            .windows(text.len())
-            .rposition(|part| part == text.as_bytes());
-        let sector = at.unwrap() as u64 / 512 * 512;
-        self.disk.spoil("store", sector..sector + 512);
+        let places = image.windows(text.len()).enumerate();
+        for (at, _) in places.filter(|(_, part)| *part == text.as_bytes()) {
+            let sector = at as u64 / 512 * 512;
+            self.disk.spoil("store", sector..sector + 512);
+        }
     }
 
     /// The sessions whose text is served, and those for which it is `Corrupt`.
@@ -190,5 +191,9 @@ fn what_can_be_read_again_is_served_again() {
     house.disk.fail(failing_read(2));
     assert_eq!(house.get(7).unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(eventually(|| house.get(7)), Some(text(7)));
-    assert_eq!(house.store.statistics().unwrap().unreadable_parts(), 0);
+    let until = Instant::now() + Duration::from_secs(60);
+    while house.store.statistics().unwrap().unreadable_parts() > 0 {
+        assert!(Instant::now() < until, "it is not opened again");
+        std::thread::yield_now();
+    }
 }

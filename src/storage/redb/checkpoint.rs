@@ -3,11 +3,12 @@
 
 use super::bugs::Bugs;
 use super::failure::{self, Contained, Writing};
-use super::file::Io;
+use super::file::{Disk, Io};
 use super::generation::{Generation, Home, Row};
 use super::journal::{File, Named};
 use super::layers::Readers;
 use super::open::{begin_durable, plain};
+use super::past::Life;
 use super::tables::{CONTAINERS, META, RETIRED, Reader, Writer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, Kind, seal_plain};
@@ -32,6 +33,9 @@ pub(super) const OPENED_AS: &str = "opened-as";
 pub(super) struct Databases {
     pub(super) file: Database,
     pub(super) memory: Database,
+    /// Where both are kept.
+    pub(super) disks: [Disk; 2],
+    pub(super) life: Arc<Life>,
     /// About how many bytes of pages a transaction may change.
     pub(super) step: usize,
 }
@@ -60,9 +64,11 @@ pub(super) struct Checkpoint {
 impl Databases {
     /// What there is to read now.
     pub(super) fn readers(&self) -> Result<Readers> {
+        let [file, memory] = &self.disks;
         Ok(Readers {
-            file: Arc::new(Reader::open(&self.file)?),
-            memory: Arc::new(Reader::open(&self.memory)?),
+            file: Arc::new(Reader::open(&self.file, file, &self.life)?),
+            memory: Arc::new(Reader::open(&self.memory, memory, &self.life)?),
+            life: self.life.clone(),
         })
     }
 

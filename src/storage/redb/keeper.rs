@@ -96,7 +96,10 @@ pub(super) fn perform(databases: Databases, task: Task, shared: &Shared) -> Retu
                 databases.readers()
             });
             Report::Checkpoint(match done {
-                Err(error) => Checkpointed::Failed(error, checkpoint),
+                Err(error) => {
+                    databases.life.end();
+                    Checkpointed::Failed(error, checkpoint)
+                }
                 Ok(readers) => match guarded(|| checkpoint.file.map(File::reset).transpose()) {
                     Ok(file) => Checkpointed::Done {
                         number,

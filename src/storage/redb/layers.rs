@@ -3,6 +3,7 @@
 
 use super::failure::guarded;
 use super::generation::{Generation, Home, Pending, Row, RowKey, Tree};
+use super::past::Life;
 use super::tables::{Reader, owner_key, session_of, settle};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -36,6 +37,8 @@ pub(super) struct Layers {
 pub(super) struct Readers {
     pub(super) file: Arc<Reader>,
     pub(super) memory: Arc<Reader>,
+    /// Of the databases.
+    pub(super) life: Arc<Life>,
 }
 
 fn in_its_tree(key: &[u8]) -> &[u8] {
@@ -170,7 +173,7 @@ impl Layers {
 
     /// Whether there are tombstones in redb, of whatever age.
     pub(super) fn has_tombstones_in_redb(&self) -> Result<bool> {
-        let Readers { file, memory } = &self.readers;
+        let Readers { file, memory, .. } = &self.readers;
         guarded(|| Ok(file.has_tombstones()? || memory.has_tombstones()?))
     }
 
@@ -247,7 +250,7 @@ impl Layers {
         let home = Home::of(container);
         guarded(|| {
             let below = self.readers.of(home).sessions(from, highest)?;
-            self.range(home, Tree::Sessions, from, highest, Box::new(below))
+            self.range(home, Tree::Sessions, from, highest, below)
                 .take(limit)
                 .map(|row| {
                     let (key, record) = row?;
@@ -264,13 +267,7 @@ impl Layers {
         for home in [Home::File, Home::Memory] {
             guarded(|| {
                 let below = self.readers.of(home).owners(from, to)?;
-                for row in self.range(
-                    home,
-                    Tree::Owners,
-                    Bound::Included(from),
-                    to,
-                    Box::new(below),
-                ) {
+                for row in self.range(home, Tree::Owners, Bound::Included(from), to, below) {
                     found.extend(session_of(&row?.0));
                 }
                 Ok(())

@@ -20,6 +20,7 @@ mod migrate;
 mod newer;
 mod open;
 mod pages;
+mod past;
 mod private;
 mod queue;
 mod reach;
@@ -105,6 +106,8 @@ struct Tally {
     refused: AtomicU64,
     checkpoints: AtomicU64,
     journal_len: AtomicU64,
+    /// Commits are refused until the files can be written again.
+    is_read_only: AtomicBool,
 }
 
 impl Tally {
@@ -115,13 +118,9 @@ impl Tally {
 
 impl Shared {
     /// A read failed, perhaps in a way that only opening the file again can cure.
-    fn met(&self, error: ErrorKind) {
-        let is_curable = match error {
-            ErrorKind::Unavailable => true,
-            ErrorKind::Corrupt => self.io.unreadable().is_cured(),
-            _ => false,
-        };
-        if is_curable {
+    fn met(&self, needs_opening: bool, error: Option<ErrorKind>) {
+        let is_cured = || error == Some(ErrorKind::Corrupt) && self.io.unreadable().is_cured();
+        if needs_opening || is_cured() {
             self.queue.suspect();
         }
     }
@@ -425,6 +424,7 @@ impl Storage for Engine {
             outside: load.outside,
             held,
             oldest_held,
+            is_read_only: tally.is_read_only.load(Ordering::Relaxed),
             unreadable: self.shared.io.unreadable().count(),
         }
     }

@@ -9,6 +9,7 @@ use super::unreadable::{self, Got};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Bound;
 use std::sync::Arc;
 use twox_hash::XxHash3_128;
 
@@ -438,6 +439,65 @@ impl Pages {
             }
         }
         Err(damaged())
+    }
+
+    /// The first rows of a range of keys, so many at most, as redb would find them.
+    pub(super) fn range(
+        &mut self,
+        table: &Table,
+        keys: (Bound<&[u8]>, &[u8]),
+        most: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut rows = Vec::new();
+        if let Some(root) = table.root {
+            self.gather(root.page, table.widths, (keys, most), 0, &mut rows)?;
+        }
+        Ok(rows)
+    }
+
+    fn gather(
+        &mut self,
+        page: u64,
+        widths: Widths,
+        (keys, most): ((Bound<&[u8]>, &[u8]), usize),
+        depth: usize,
+        rows: &mut Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<()> {
+        let damaged = || corrupt("the file's structure is damaged");
+        let page = self.cached(page)?.ok_or_else(damaged)?;
+        let (Bound::Included(from) | Bound::Excluded(from)) = keys.0 else {
+            return Err(damaged());
+        };
+        match Node::of(&page, widths) {
+            Some(Node::Leaf(leaf)) => {
+                for n in 0..leaf.pairs {
+                    let (key, value) = leaf.row(n).ok_or_else(damaged)?;
+                    let is_before = key < from || (key == from && keys.0 == Bound::Excluded(from));
+                    if key > keys.1 || rows.len() >= most {
+                        break;
+                    }
+                    if !is_before {
+                        rows.push((key.to_vec(), value.to_vec()));
+                    }
+                }
+                Ok(())
+            }
+            Some(Node::Branch(branch)) if depth < MAX_DEPTH => {
+                for n in 0..=branch.keys {
+                    let up_to = branch.key(n);
+                    if up_to.is_some_and(|up_to| up_to < from) {
+                        continue;
+                    }
+                    let (below, _) = branch.child(n).ok_or_else(damaged)?;
+                    self.gather(below, widths, (keys, most), depth + 1, rows)?;
+                    if rows.len() >= most || up_to.is_some_and(|up_to| up_to >= keys.1) {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            _ => Err(damaged()),
+        }
     }
 
     fn cached(&mut self, page: u64) -> Result<Option<Arc<[u8]>>> {

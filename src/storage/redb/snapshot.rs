@@ -46,21 +46,43 @@ impl RedbSnapshot {
         )
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Layers) -> Result<T>) -> Result<T> {
+    /// Whether it shows a state of databases that have been let go.
+    pub(super) fn is_orphan(&self) -> bool {
+        let layers = self.layers.load();
+        let layers = layers.as_ref();
+        layers.is_some_and(|layers| layers.readers.life.is_over())
+    }
+
+    fn read<T>(&self, read: impl Fn(&Layers) -> Result<T>) -> Result<T> {
         let layers = self.layers.load();
         let Some(layers) = &*layers else {
             return Err(self.why_it_is_gone());
         };
-        let result = read(layers);
+        let life = &layers.readers.life;
+        let had_failed = life.has_failed();
+        let mut result = read(layers);
+        if let Err(error) = &result
+            && !had_failed
+        {
+            // redb has stopped its work, for this error or an earlier one.
+            let stopped = [ErrorKind::Unavailable, ErrorKind::SnapshotTooOld];
+            if stopped.contains(&error.kind()) {
+                life.fail();
+            }
+            if life.has_failed() {
+                result = read(layers);
+            }
+        }
         // It may have been taken back meanwhile, and versions of rows that it alone kept with it: then what
         // was read may be older than the snapshot. They go after that is noted here.
         if self.expired.load(Ordering::Acquire) {
             return Err(self.why_it_is_gone());
         }
-        if let Err(e) = &result
+        let needs_opening = life.has_failed() && !life.is_over();
+        if (needs_opening || result.is_err())
             && let Some(shared) = self.shared.upgrade()
         {
-            shared.met(e.kind());
+            shared.met(needs_opening, result.as_ref().err().map(Error::kind));
         }
         result
     }
@@ -134,6 +156,7 @@ mod tests {
     use crate::storage::redb::generation::{Generation, Home, Row, RowKey, Tree};
     use crate::storage::redb::layers::Readers;
     use crate::storage::redb::open::{OpenOptionsOf, in_memory};
+    use crate::storage::redb::past::Life;
     use crate::storage::redb::tables::Reader;
     use bytes::Bytes;
     use std::sync::Arc;
@@ -153,8 +176,9 @@ mod tests {
             private: false,
             bugs: super::super::bugs::Bugs::default(),
         };
-        let (_, database) = in_memory(options, &Arc::default()).unwrap();
-        let reader = Arc::new(Reader::open(&database).unwrap());
+        let (disk, database) = in_memory(options, &Arc::default()).unwrap();
+        let life = Arc::<Life>::default();
+        let reader = Arc::new(Reader::open(&database, &disk, &life).unwrap());
         Layers {
             number: 1,
             base: 0,
@@ -164,6 +188,7 @@ mod tests {
             readers: Readers {
                 file: reader.clone(),
                 memory: reader,
+                life,
             },
         }
     }

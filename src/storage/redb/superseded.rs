@@ -67,6 +67,14 @@ impl Line {
     }
 }
 
+impl Line {
+    /// These come first: who begins later reads what was opened later.
+    fn is_orphan(&self, place: &Place) -> bool {
+        let snapshot = self.old.get(place).and_then(|old| old.snapshot.upgrade());
+        snapshot.is_some_and(|snapshot| snapshot.is_orphan())
+    }
+}
+
 impl Superseded {
     fn lock(&self) -> MutexGuard<'_, Line> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -103,20 +111,32 @@ impl Superseded {
 
     /// Takes back those that were superseded longer than `max_age` ago.
     pub(super) fn expire(&self, now: Moment, max_age: Duration) {
-        self.expire_while(|since| now.since(since) > max_age);
+        self.expire_while(|_, (_, since)| now.since(*since) > max_age);
+    }
+
+    /// Whether one is held that shows a state of databases that have been let go.
+    pub(super) fn has_orphans(&self) -> bool {
+        let mut line = self.lock();
+        line.first_held(0)
+            .is_some_and(|(place, _)| line.is_orphan(&place))
+    }
+
+    /// Takes back those.
+    pub(super) fn expire_orphans(&self) {
+        self.expire_while(|line, (place, _)| line.is_orphan(place));
     }
 
     pub(super) fn expire_all(&self) {
-        self.expire_while(|_| true);
+        self.expire_while(|_, _| true);
     }
 
-    fn expire_while(&self, is_due: impl Fn(Moment) -> bool) {
+    fn expire_while(&self, is_due: impl Fn(&Line, &(Place, Moment)) -> bool) {
         let mut due = Vec::new();
         let mut line = self.lock();
-        while let Some((place, since)) = line.first_held(0)
-            && is_due(since)
+        while let Some(first) = line.first_held(0)
+            && is_due(&line, &first)
         {
-            let old = line.old.remove(&place);
+            let old = line.old.remove(&first.0);
             due.extend(old.and_then(|old| old.snapshot.upgrade()));
         }
         drop(line);

@@ -1,7 +1,9 @@
 //! The tables of a store file, opened for reading and for writing, and the rows in them.
 
 use super::failure::{self, Contained, Writing, guarded};
+use super::file::Disk;
 use super::generation::{Row, Tree};
+use super::past::{Life, Past};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +18,7 @@ use redb::{
 };
 use sha2::{Digest, Sha256};
 use std::ops::Bound;
+use std::sync::Arc;
 
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new("containers");
@@ -42,10 +45,17 @@ pub(super) struct Reader {
     packages: Contained<ReadOnlyTable<&'static [u8], &'static [u8]>>,
     tombstones: Contained<ReadOnlyTable<&'static [u8; 16], &'static [u8]>>,
     owners: Contained<ReadOnlyTable<&'static [u8; 36], ()>>,
+    life: Arc<Life>,
+    /// None where it cannot be had.
+    past: Option<Past>,
 }
 
+/// Rows by ascending key.
+type Rows<'a, const N: usize> = Box<dyn Iterator<Item = Result<([u8; N], Option<Bytes>)>> + 'a>;
+
 impl Reader {
-    pub(super) fn open(database: &Database) -> Result<Self> {
+    /// To be opened while nobody writes.
+    pub(super) fn open(database: &Database, disk: &Disk, life: &Arc<Life>) -> Result<Self> {
         let txn = database.begin_read().map(Contained::new);
         let txn = txn.map_err(failure::transaction)?;
         Ok(Self {
@@ -53,7 +63,14 @@ impl Reader {
             packages: Contained::new(txn.open_table(PACKAGES).map_err(failure::table)?),
             tombstones: Contained::new(txn.open_table(TOMBSTONES).map_err(failure::table)?),
             owners: Contained::new(txn.open_table(OWNERS).map_err(failure::table)?),
+            life: life.clone(),
+            past: Past::new(disk).ok(),
         })
+    }
+
+    /// The way past redb, once that reads nothing more.
+    fn past(&self) -> Option<&Past> {
+        self.past.as_ref().filter(|_| self.life.has_failed())
     }
 
     pub(super) fn session(
@@ -61,11 +78,24 @@ impl Reader {
         container: ContainerId,
         client: ClientKey,
     ) -> Result<Option<SessionRow>> {
-        session_row(&*self.sessions, container, client)
+        let Some(past) = self.past() else {
+            return session_row(&*self.sessions, container, client);
+        };
+        let key = session_key(container, client);
+        let record = past.get(Tree::Sessions, &key)?;
+        record
+            .map(|record| SessionRow::decode(&key, &record))
+            .transpose()
     }
 
     pub(super) fn package(&self, key: &[u8]) -> Result<Option<PackageRow>> {
-        package_row(&*self.packages, key)
+        let Some(past) = self.past() else {
+            return package_row(&*self.packages, key);
+        };
+        let record = past.get(Tree::Packages, key)?;
+        record
+            .map(|record| PackageRow::decode(key, Bytes::from(record)))
+            .transpose()
     }
 
     pub(super) fn package_len(&self, key: &[u8]) -> Result<usize> {
@@ -76,38 +106,47 @@ impl Reader {
     }
 
     pub(super) fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
-        tombstone_row(&*self.tombstones, client)
+        let Some(past) = self.past() else {
+            return tombstone_row(&*self.tombstones, client);
+        };
+        let key = client.as_bytes();
+        let record = past.get(Tree::Tombstones, key)?;
+        record
+            .map(|record| open_plain(Kind::Tombstone, key, &record).map(Timestamp))
+            .transpose()
     }
 
     pub(super) fn has_tombstones(&self) -> Result<bool> {
+        if let Some(past) = self.past() {
+            return Ok(!past.is_empty(Tree::Tombstones)?);
+        }
         Ok(!self.tombstones.is_empty().map_err(failure::storage)?)
     }
 
     /// The sessions of a range of keys.
-    pub(super) fn sessions(
-        &self,
-        from: Bound<[u8; 20]>,
-        to: [u8; 20],
-    ) -> Result<impl Iterator<Item = Result<([u8; 20], Option<Bytes>)>>> {
+    pub(super) fn sessions(&self, from: Bound<[u8; 20]>, to: [u8; 20]) -> Result<Rows<'_, 20>> {
+        if let Some(past) = self.past() {
+            return Ok(Box::new(past.range(Tree::Sessions, from, to)?));
+        }
         let range = (from.as_ref(), Bound::Included(&to));
         let rows = self.sessions.range::<&[u8; 20]>(range);
-        Ok(rows.map_err(failure::storage)?.map(|row| {
+        Ok(Box::new(rows.map_err(failure::storage)?.map(|row| {
             let (key, record) = row.map_err(failure::storage)?;
             Ok((*key.value(), Some(Bytes::copy_from_slice(record.value()))))
-        }))
+        })))
     }
 
     /// The entries of a range in the index of owners.
-    pub(super) fn owners(
-        &self,
-        from: [u8; 36],
-        to: [u8; 36],
-    ) -> Result<impl Iterator<Item = Result<([u8; 36], Option<Bytes>)>>> {
+    pub(super) fn owners(&self, from: [u8; 36], to: [u8; 36]) -> Result<Rows<'_, 36>> {
+        if let Some(past) = self.past() {
+            let from = Bound::Included(from);
+            return Ok(Box::new(past.range(Tree::Owners, from, to)?));
+        }
         let rows = self.owners.range::<&[u8; 36]>(&from..=&to);
-        Ok(rows.map_err(failure::storage)?.map(|row| {
+        Ok(Box::new(rows.map_err(failure::storage)?.map(|row| {
             let (key, _) = row.map_err(failure::storage)?;
             Ok((*key.value(), Some(Bytes::new())))
-        }))
+        })))
     }
 }
 

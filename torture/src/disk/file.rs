@@ -204,6 +204,11 @@ impl StorageBackend for Handle {
             Turn::Half(_) if state.crashed => data,
             Turn::Half(_) => &data[..data.len() / 2],
         };
+        let end = offset + written.len() as u64;
+        let is_whole = |part: &Range<u64>| offset <= part.start && part.end <= end;
+        state
+            .spoilt
+            .retain(|(file, part)| *file != self.file || !is_whole(part));
         state.files[self.file].change(Change::Write {
             offset,
             data: written.to_vec(),

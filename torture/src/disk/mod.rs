@@ -291,7 +291,7 @@ impl Disk {
         std::mem::take(&mut state.struck)
     }
 
-    /// From now on a part of a file cannot be read.
+    /// From now on a part of a file cannot be read, until all of it is written.
     ///
     /// # Panics
     ///

@@ -32,6 +32,11 @@ use std::time::{Duration, Instant};
 
 /// How long a touch may wait; the promise is a second (C3.4).
 const TOUCH_WAIT: Duration = Duration::from_millis(500);
+/// How long snapshots from before redb was opened again may keep it from being written while somebody waits
+/// for that.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked whether they still do.
+const LOOKED: Duration = Duration::from_millis(20);
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 const LAST_RETRY: Duration = Duration::from_secs(1);
 /// The same for a checkpoint that meets a damage: trying it again seldom helps, and everyone has to wait
@@ -134,6 +139,8 @@ pub(super) struct Committer {
     newest: Option<Layers>,
     /// Whether the databases have to be opened again.
     is_broken: bool,
+    /// Since when there may be snapshots of databases that were let go.
+    orphaned: Option<Instant>,
     /// None where there is no file, or after a failure of its own.
     journal: Option<(Journal, Named)>,
     /// What is left of it then.
@@ -192,6 +199,7 @@ impl Committer {
             is_lent: false,
             newest: None,
             is_broken: false,
+            orphaned: None,
             journal: None,
             known: Known::default(),
             unfinished: None,
@@ -210,9 +218,12 @@ impl Committer {
             touched: None,
             answers: Answers::new(),
         };
+        let places = &committer.places;
         let databases = Databases {
             file,
             memory,
+            disks: [places.file.clone(), places.memory.clone()],
+            life: Arc::default(),
             step: options.step(),
         };
         let (databases, readers) = failure::guarded_on(databases, Databases::readers)?;
@@ -317,7 +328,7 @@ impl Committer {
                 Job::Freeze(reply) => {
                     let disks = [self.places.file.clone(), self.places.memory.clone()];
                     // It need not come first: what is not in redb yet is looked at, too.
-                    let is_vain = self.unfinished.is_some();
+                    let is_vain = self.unfinished.is_some() || self.orphaned.is_some();
                     let after = if is_vain { 0 } else { self.number };
                     let task = Task::Freeze {
                         disks,
@@ -653,6 +664,10 @@ impl Committer {
         let checkpoint = match &self.unfinished {
             Some((_, at)) => Some(*at).filter(|_| !self.is_lent),
             None => begun.and_then(|begun| begun.checked_add(self.rules.interval)),
+        };
+        let checkpoint = match self.orphaned {
+            Some(_) => Some(checkpoint.map_or(now, |at| at.max(now)) + LOOKED),
+            None => checkpoint,
         };
         touches.into_iter().chain(snapshots).chain(checkpoint).min()
     }

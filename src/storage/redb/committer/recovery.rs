@@ -1,11 +1,12 @@
 //! What the writer thread lets go of after a failure, how it opens the files again, and how it ends.
 
-use super::{Committer, FIRST_RETRY, LAST_RETRY};
+use super::{Committer, FIRST_RETRY, LAST_RETRY, PATIENCE};
 use crate::error::Result;
 use crate::storage::redb::checkpoint::{Checkpoint, Databases};
 use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::file::Io;
 use crate::storage::redb::generation::Home;
+use crate::storage::redb::keeper::Task;
 use crate::storage::redb::queue::{Job, reopening};
 use crate::storage::redb::{Tally, journal, open};
 use std::sync::Arc;
@@ -13,14 +14,14 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 impl Committer {
-    /// Drops the databases after a failure, and every snapshot with them. What is in the journal stays
-    /// there, and in memory.
+    /// Drops the databases after a failure. What is in the journal stays there, and in memory; snapshots are
+    /// read past redb from now on, until it is written again.
     pub(super) fn lose_databases(&mut self) {
         self.is_broken = true;
-        if let Some(last) = self.shared.published.swap(None) {
-            last.expire();
+        self.tell_broken();
+        if let Some(newest) = &self.newest {
+            newest.readers.life.end();
         }
-        self.shared.superseded.expire_all();
         while self.is_lent {
             match self.keeper.wait() {
                 // If that failed, too, it makes no difference any more.
@@ -32,13 +33,50 @@ impl Committer {
             task.refuse(reopening());
         }
         if let Some(databases) = self.databases.take() {
+            databases.life.end();
             failure::discard(databases);
+            self.orphaned.get_or_insert_with(Instant::now);
         }
+    }
+
+    fn tell_broken(&self) {
+        let told = &self.shared.counters.is_read_only;
+        told.store(self.is_broken, Ordering::Relaxed);
+    }
+
+    /// Takes back every snapshot.
+    fn expire_all(&mut self) {
+        if let Some(last) = self.shared.published.swap(None) {
+            last.expire();
+        }
+        self.shared.superseded.expire_all();
+        self.orphaned = None;
+    }
+
+    /// Whether redb may be written. Since it was opened again it does not know of older snapshots, and would
+    /// use their pages again: they come first, unless somebody waits for it who has waited for long enough.
+    pub(super) fn may_write(&mut self) -> bool {
+        let Some(since) = self.orphaned else {
+            return true;
+        };
+        let waits = |(task, _): &(Task, u64)| !matches!(task, Task::Freeze { .. });
+        let is_urgent = self.filled() >= 1.0 || self.tasks.iter().any(waits);
+        let has_waited = is_urgent && since.elapsed() >= PATIENCE;
+        if self.rules.in_the_foreground || has_waited {
+            self.shared.superseded.expire_orphans();
+        } else if self.shared.superseded.has_orphans() {
+            return false;
+        }
+        self.orphaned = None;
+        true
     }
 
     /// Drops the journal after a failure of its own, and the rows that are in it, to read them again. Those
     /// that are in no file are kept.
     pub(super) fn lose_journal(&mut self) {
+        // Before anybody is told, who would begin with one of them.
+        self.is_broken = true;
+        self.expire_all();
         self.lose_databases();
         if let Some(newest) = self.newest.take() {
             let generations = newest.frozen.iter().chain([&newest.active]);
@@ -85,6 +123,10 @@ impl Committer {
     }
 
     fn try_reopen(&mut self) -> Result<()> {
+        if self.before.is_some() {
+            // It is written at once.
+            self.expire_all();
+        }
         let (places, known) = (&self.places, &mut self.known);
         let file = open::reopen(&places.file, self.options, &self.shared.io)?;
         let memory = open::reopen(
@@ -95,6 +137,8 @@ impl Committer {
         let databases = Databases {
             file,
             memory,
+            disks: [places.file.clone(), places.memory.clone()],
+            life: Arc::default(),
             step: self.options.step(),
         };
         let largest = self.rules.largest_file();
@@ -112,10 +156,12 @@ impl Committer {
         self.before = None;
         self.is_broken = false;
         if let Some(entered) = entered {
-            return self.begin(databases, readers, entered.journal, &entered.recovered);
+            self.begin(databases, readers, entered.journal, &entered.recovered)?;
+        } else {
+            self.databases = Some(databases);
+            self.show_readers(readers);
         }
-        self.databases = Some(databases);
-        self.show_readers(readers);
+        self.tell_broken();
         Ok(())
     }
 
@@ -125,6 +171,7 @@ impl Committer {
             self.flush();
         }
         self.shared.io.last();
+        self.shared.superseded.expire_orphans();
         self.give_tasks();
         while self.is_lent {
             self.await_keeper();
@@ -135,6 +182,7 @@ impl Committer {
         let databases = self.databases.take();
         let journal = self.journal.take();
         self.lose_databases();
+        self.expire_all();
         let closed = match (databases, closing) {
             (Some(databases), Some(checkpoints)) => {
                 let last = |databases: &Databases| {

@@ -43,6 +43,10 @@ impl Committer {
         if self.is_broken {
             return None;
         }
+        if !self.may_write() {
+            let looks = matches!(self.tasks.front(), Some((Task::Freeze { .. }, 0)));
+            return looks.then(|| self.pop_task(|_| true)).flatten();
+        }
         if let Some((checkpoint, at)) = self.unfinished.take() {
             if at <= Instant::now() {
                 return Some(Task::Checkpoint(checkpoint));

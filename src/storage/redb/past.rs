@@ -1,0 +1,107 @@
+//! The rows of a database as of one commit, read past redb: where redb has stopped its work after a failure.
+//! Who uses it answers for it that nobody has written to the file since in a way that uses its pages again.
+
+use super::file::Disk;
+use super::generation::Tree;
+use super::pages::{Mend, Pages, Table};
+use crate::error::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How many rows are read at once.
+const ROWS: usize = 64;
+
+/// What becomes of a database that is open.
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    has_failed: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Life {
+    /// redb reads nothing more.
+    pub(super) fn fail(&self) {
+        self.has_failed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// The database is let go; who reads as of one of its commits reads past it.
+    pub(super) fn end(&self) {
+        self.fail();
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+}
+
+pub(super) struct Past {
+    pages: Pages,
+    tables: BTreeMap<String, Table>,
+}
+
+impl Past {
+    /// As of the current commit. To be made while nobody writes.
+    pub(super) fn new(disk: &Disk) -> Result<Self> {
+        let mut pages = Pages::new(disk.clone(), Mend::Nothing)?;
+        let mut is_damaged = false;
+        let tables = pages.tables(|_, _| is_damaged = true)?;
+        if is_damaged {
+            let why = "the list of tables is damaged";
+            return Err(Error::new(ErrorKind::Corrupt, why));
+        }
+        Ok(Self { pages, tables })
+    }
+
+    fn table(&self, tree: Tree) -> Result<&Table> {
+        let lost = || Error::new(ErrorKind::Corrupt, "the file lacks a table of a store");
+        self.tables.get(tree.name()).ok_or_else(lost)
+    }
+
+    pub(super) fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.pages.twin().get(self.table(tree)?, key)
+    }
+
+    /// The rows of a range of keys.
+    pub(super) fn range<const N: usize>(
+        &self,
+        tree: Tree,
+        from: Bound<[u8; N]>,
+        to: [u8; N],
+    ) -> Result<impl Iterator<Item = Result<([u8; N], Option<Bytes>)>>> {
+        let table = *self.table(tree)?;
+        let mut pages = self.pages.twin();
+        let mut from = from;
+        let mut ready = VecDeque::new();
+        let mut is_last = false;
+        Ok(std::iter::from_fn(move || {
+            if ready.is_empty() && !is_last {
+                let start = from.as_ref().map(|key| key.as_slice());
+                match pages.range(&table, (start, &to), ROWS) {
+                    Ok(rows) => {
+                        is_last = rows.len() < ROWS;
+                        ready.extend(rows);
+                    }
+                    Err(error) => {
+                        is_last = true;
+                        return Some(Err(error));
+                    }
+                }
+            }
+            let (key, value) = ready.pop_front()?;
+            let key = *key.first_chunk()?;
+            from = Bound::Excluded(key);
+            Some(Ok((key, Some(Bytes::from(value)))))
+        }))
+    }
+
+    pub(super) fn is_empty(&self, tree: Tree) -> Result<bool> {
+        Ok(self.table(tree)?.root.is_none())
+    }
+}
