@@ -119,6 +119,12 @@ impl Error {
         self.map(|inner| inner.source = Some(source.into().into()))
     }
 
+    /// What caused it, whether its line tells that or not.
+    pub(crate) fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source = self.0.source.as_deref()?;
+        Some(source)
+    }
+
     pub(crate) fn in_container(self, name: impl AsRef<str>) -> Self {
         self.map(|inner| inner.container = Some(kept(name.as_ref())))
     }

@@ -87,6 +87,10 @@ impl Store {
     /// A store works in the process that opened it: daemonize before opening. After a `fork`, the process that was
     /// forked must open it anew, once the other one has closed it.
     ///
+    /// On a full disk a store that is there is opened to be read: commits get
+    /// [`Unavailable`](ErrorKind::Unavailable) until there is room, as
+    /// [`Statistics::is_read_only`](crate::Statistics::is_read_only) tells.
+    ///
     /// # Errors
     ///
     /// [`Locked`](ErrorKind::Locked) if it is open elsewhere, [`NotAStore`](ErrorKind::NotAStore) and

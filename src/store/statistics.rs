@@ -126,7 +126,8 @@ impl Statistics {
         self.counters.oldest_held
     }
 
-    /// Whether the store cannot write to its files now: storage failed, and it has not opened them again yet.
+    /// Whether the store cannot write to its files now: storage failed, and it has not opened them again yet, or it
+    /// was opened on a full disk.
     /// Commits get [`Unavailable`](crate::ErrorKind::Unavailable); what can be read is served. It goes on by
     /// itself.
     #[must_use]

@@ -202,3 +202,69 @@ fn reading_goes_on_while_the_file_cannot_be_written() {
     house.store.checkpoint().unwrap();
     assert!(house.store.check().unwrap().is_clean());
 }
+
+/// A process was killed with commits in the journal alone, and another one opens the store on a full disk.
+fn on_a_full_disk() -> House {
+    let house = House::new();
+    house.put(2);
+    let disk = house.disk.after_kill();
+    disk.fill();
+    opened(disk, &house.ids)
+}
+
+fn opened(disk: Disk, ids: &[ClientId]) -> House {
+    let store = builder().open_in(disk.folder(), "store").unwrap();
+    let ids = ids
+        .iter()
+        .map(|id| store.client_ids().verify(id.as_str()).unwrap());
+    House {
+        ids: ids.collect(),
+        disk,
+        store,
+    }
+}
+
+// C2.13
+#[test]
+fn a_store_opened_on_a_full_disk_is_read_and_goes_on_once_there_is_room() {
+    let house = on_a_full_disk();
+    assert!(house.store.statistics().unwrap().is_read_only());
+    let older = house.begin();
+    for _ in 0..3 {
+        house.assert_reads(&house.begin(), 2);
+        assert_eq!(house.store.sessions_of("ann").unwrap().len(), SESSIONS);
+        let counts = house.store.container("").unwrap().statistics().unwrap();
+        assert_eq!(counts.live, SESSIONS as u64);
+        let refused = house.try_put(3).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+        assert!(refused.to_string().contains("full"), "{refused}");
+    }
+    // A process that is killed meanwhile has changed nothing.
+    let other = opened(house.disk.after_kill(), &house.ids);
+    other.assert_reads(&other.begin(), 2);
+    other.put(9);
+
+    house.disk.free();
+    eventually(|| house.try_put(3));
+    assert!(!house.store.statistics().unwrap().is_read_only());
+    house.assert_reads(&older, 2);
+    house.assert_reads(&house.begin(), 3);
+    drop(older);
+    house.store.checkpoint().unwrap();
+    assert!(house.store.check().unwrap().is_clean());
+    house.store.close().unwrap();
+    assert_eq!(house.disk.names(), ["store"]);
+    let again = opened(house.disk.after_kill(), &house.ids);
+    again.assert_reads(&again.begin(), 3);
+}
+
+// C2.13
+#[test]
+fn a_store_that_was_only_read_is_closed_without_a_loss() {
+    let house = on_a_full_disk();
+    house.store.clone().close().unwrap();
+    let refused = house.try_put(3).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Closed);
+    let again = opened(house.disk.after_kill(), &house.ids);
+    again.assert_reads(&again.begin(), 2);
+}

@@ -175,6 +175,26 @@ pub(crate) fn database(error: DatabaseError) -> Error {
     }
 }
 
+/// Whether something failed for want of room on the disk.
+pub(crate) fn is_full(error: &Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let mut cause = error.cause();
+    while let Some(error) = cause {
+        let io = match error.downcast_ref() {
+            Some(StorageError::Io(io)) => Some(io),
+            _ => error.downcast_ref::<io::Error>(),
+        };
+        if io.is_some_and(|io| matches!(io.kind(), StorageFull | QuotaExceeded | FileTooLarge)) {
+            return true;
+        }
+        cause = match error.downcast_ref::<Error>() {
+            Some(own) => own.cause(),
+            None => error.source(),
+        };
+    }
+    false
+}
+
 pub(crate) fn unlock(error: io::Error) -> Error {
     Error::new(ErrorKind::Io, "the file's lock cannot be released").with_source(error)
 }
@@ -211,6 +231,20 @@ mod tests {
         fn drop(&mut self) {
             self.0.fetch_add(1, Ordering::Relaxed);
             assert!(!std::thread::panicking(), "the lock is poisoned");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        for (kind, full) in [
+            (io::ErrorKind::StorageFull, true),
+            (io::ErrorKind::FileTooLarge, true),
+            (io::ErrorKind::PermissionDenied, false),
+        ] {
+            let of_redb = storage(StorageError::Io(kind.into()));
+            let own = unlock(kind.into());
+            let within = Error::new(ErrorKind::Io, "outer").with_source(unlock(kind.into()));
+            assert_eq!([&of_redb, &own, &within].map(is_full), [full; 3], "{kind}");
         }
     }
 

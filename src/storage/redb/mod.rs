@@ -233,6 +233,12 @@ impl Engine {
             };
             open::enter(location, largest, file, &io, &mut known)
         });
+        let entered = match (entered, location) {
+            (Err(error), Some(location)) if failure::is_full(&error) => {
+                open::peek(location, &disk, options, &error)
+            }
+            (entered, _) => entered,
+        };
         let (file, entered) = entered.map_err(|e| {
             let _ = disk.close();
             match location {

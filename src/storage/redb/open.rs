@@ -267,13 +267,7 @@ fn identify(
 }
 
 fn rehearse(store: &Location, file: Disk, options: OpenOptionsOf) -> Result<Option<Foreseen>> {
-    let rehearsal = Rehearsal::new(file)
-        .map_err(|e| Error::new(ErrorKind::Io, "the store cannot be read").with_source(e))?;
-    let database = guarded(|| {
-        builder(options)
-            .create_with_backend(rehearsal)
-            .map_err(failure::database)
-    })?;
+    let database = rehearsed(file, options)?;
     let (database, foreseen) = failure::guarded_on(database, |database| {
         migrate::check(database)?
             .then(|| foresee(store, database))
@@ -281,6 +275,17 @@ fn rehearse(store: &Location, file: Disk, options: OpenOptionsOf) -> Result<Opti
     })?;
     failure::discard(database);
     Ok(foreseen)
+}
+
+/// A database whose changes stay in memory.
+fn rehearsed(file: Disk, options: OpenOptionsOf) -> Result<Database> {
+    let rehearsal = Rehearsal::new(file)
+        .map_err(|e| Error::new(ErrorKind::Io, "the store cannot be read").with_source(e))?;
+    guarded(|| {
+        builder(options)
+            .create_with_backend(rehearsal)
+            .map_err(failure::database)
+    })
 }
 
 /// Reads all that [`enter`] will read, in a file of the current format.
@@ -305,6 +310,40 @@ pub(super) struct Entered {
     pub(super) journal: Option<(Journal, Named)>,
     /// What was committed and is not in redb.
     pub(super) recovered: Recovered,
+}
+
+/// What [`enter`] would find, where the disk has no room for what it makes: to be read until it has. Nothing is
+/// written.
+pub(super) fn peek(
+    store: &Location,
+    disk: &Disk,
+    options: OpenOptionsOf,
+    why: &Error,
+) -> Result<(Database, Entered)> {
+    tracing::warn!(
+        error = %why, path = %store.path.display(),
+        "the disk is full: the store is opened for reading, and for writing once there is room"
+    );
+    let database = rehearsed(disk.clone(), options)?;
+    failure::guarded_on(database, |database| {
+        let recovered = foresee(store, database)?.recovered;
+        let txn = reading(database)?;
+        let meta = Contained::new(txn.open_table(META).map_err(failure::table)?);
+        let (containers, retired) = containers(database)?;
+        let own = own(&*meta)?;
+        let identity = Identity {
+            containers,
+            retired,
+            // As it will be counted.
+            epoch: own.epoch + 1,
+            ..own
+        };
+        Ok(Entered {
+            identity,
+            journal: None,
+            recovered,
+        })
+    })
 }
 
 /// Where [`enter`] finds what the journal holds.

@@ -27,6 +27,13 @@ pub(super) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the store is closed")
 }
 
+pub(super) fn full() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the disk is full: the store serves what there is, and commits once there is room",
+    )
+}
+
 pub(super) fn reopening() -> Error {
     Error::new(
         ErrorKind::Unavailable,

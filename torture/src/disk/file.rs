@@ -173,6 +173,7 @@ impl StorageBackend for Handle {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.disk.lock();
+        state.room_for(self.file, len)?;
         match state.turn(Call::SetLen)? {
             Turn::Goes => state.files[self.file].change(Change::SetLen(len)),
             Turn::Half(code) => return Err(failed(code)),
@@ -197,6 +198,7 @@ impl StorageBackend for Handle {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.disk.lock();
+        state.room_for(self.file, offset + data.len() as u64)?;
         let turn = state.turn(Call::Write)?;
         state.counts.bytes_written += data.len() as u64;
         let written = match turn {

@@ -127,6 +127,8 @@ struct State {
     counts: Counts,
     fault: Option<Fault>,
     struck: bool,
+    /// No file can grow.
+    full: bool,
     /// Parts of files that cannot be read.
     spoilt: Vec<(usize, Range<u64>)>,
     /// Operations until the crash.
@@ -184,6 +186,13 @@ impl State {
             }
             Failure::Panic => panic!("the disk was told to panic"),
         }
+    }
+
+    fn room_for(&self, file: usize, len: u64) -> io::Result<()> {
+        if self.full && len > self.files[file].seen.len() as u64 {
+            return Err(io::Error::from_raw_os_error(ENOSPC));
+        }
+        Ok(())
     }
 
     fn name(&mut self, name: &OsStr, file: usize) {
@@ -300,6 +309,16 @@ impl Disk {
         let mut state = self.lock();
         let file = state.names[OsStr::new(name)];
         state.spoilt.push((file, part));
+    }
+
+    /// From now on no file can grow, new ones included; what is in its place can be written.
+    pub fn fill(&self) {
+        self.lock().full = true;
+    }
+
+    /// Makes room again.
+    pub fn free(&self) {
+        self.lock().full = false;
     }
 
     /// All can be read again.

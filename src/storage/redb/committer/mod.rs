@@ -139,6 +139,8 @@ pub(super) struct Committer {
     newest: Option<Layers>,
     /// Whether the databases have to be opened again.
     is_broken: bool,
+    /// There was no room to open the files for writing.
+    waits_for_room: bool,
     /// Since when there may be snapshots of databases that were let go.
     orphaned: Option<Instant>,
     /// None where there is no file, or after a failure of its own.
@@ -199,6 +201,7 @@ impl Committer {
             is_lent: false,
             newest: None,
             is_broken: false,
+            waits_for_room: false,
             orphaned: None,
             journal: None,
             known: Known::default(),
@@ -227,7 +230,11 @@ impl Committer {
             step: options.step(),
         };
         let (databases, readers) = failure::guarded_on(databases, Databases::readers)?;
+        let lacks_room = committer.places.location.is_some() && entered.journal.is_none();
         committer.begin(databases, readers, entered.journal, &entered.recovered)?;
+        if lacks_room {
+            committer.wait_for_room();
+        }
         Ok(committer)
     }
 
@@ -257,6 +264,7 @@ impl Committer {
         self.begun = (!active.is_empty()).then(Instant::now);
         self.active_from = number;
         self.databases = Some(databases);
+        self.waits_for_room = false;
         self.journal = journal;
         self.tell_journal();
         self.show(Layers {

@@ -7,7 +7,7 @@ use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::file::Io;
 use crate::storage::redb::generation::Home;
 use crate::storage::redb::keeper::Task;
-use crate::storage::redb::queue::{Job, reopening};
+use crate::storage::redb::queue::{Job, full, reopening};
 use crate::storage::redb::{Tally, journal, open};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,6 +37,14 @@ impl Committer {
             failure::discard(databases);
             self.orphaned.get_or_insert_with(Instant::now);
         }
+    }
+
+    /// The files are opened for writing as after a failure; until then what there is can be read.
+    pub(super) fn wait_for_room(&mut self) {
+        self.waits_for_room = true;
+        self.lose_databases();
+        self.newest = None;
+        self.begun = None;
     }
 
     fn tell_broken(&self) {
@@ -97,19 +105,26 @@ impl Committer {
         self.lose_databases();
         let mut delay = FIRST_RETRY;
         loop {
-            match self.try_reopen() {
+            let refusal = match self.try_reopen() {
                 Ok(()) => {
                     Tally::add(&self.shared.counters.reopened, 1);
                     tracing::info!("the store is open again");
                     return true;
                 }
-                Err(e) => tracing::warn!(error = %e, "the store cannot be reopened yet"),
-            }
+                Err(e) => {
+                    tracing::warn!(error = %e, "the store cannot be reopened yet");
+                    if failure::is_full(&e) {
+                        full()
+                    } else {
+                        reopening()
+                    }
+                }
+            };
             self.lose_databases();
             let until = Instant::now() + delay;
             delay = (delay * 2).min(LAST_RETRY);
             loop {
-                Job::refuse_all(waiting.drain(..), &reopening());
+                Job::refuse_all(waiting.drain(..), &refusal);
                 let taken = self.shared.queue.take(Some(until), false);
                 waiting.extend(taken.jobs);
                 if taken.finish {
@@ -143,7 +158,8 @@ impl Committer {
         };
         let largest = self.rules.largest_file();
         let recovers = self.newest.is_none();
-        let (databases, (entered, readers)) = failure::guarded_on(databases, |databases| {
+        self.shared.io.begin_commit();
+        let opened = failure::guarded_on(databases, |databases| {
             if let Some(before) = self.before.as_ref() {
                 before.restore(&databases.file)?;
             }
@@ -152,7 +168,12 @@ impl Committer {
             let enter = || open::enter(location, largest, &databases.file, io, known);
             let entered = recovers.then(enter).transpose()?;
             Ok((entered, databases.readers()?))
-        })?;
+        });
+        if opened.is_err() && self.shared.io.may_be_durable() {
+            // The next attempt would be the second since those snapshots, and use their pages.
+            self.expire_all();
+        }
+        let (databases, (entered, readers)) = opened?;
         self.before = None;
         self.is_broken = false;
         if let Some(entered) = entered {
@@ -197,6 +218,8 @@ impl Committer {
                     })
                 })
             }
+            // What there was is as it was.
+            _ if self.waits_for_room => Ok(()),
             _ => Err(reopening()),
         };
         // Let go before the store is, so that the next opening finds them free, and to be removed.
