@@ -134,7 +134,9 @@ impl StoreBuilder {
         self
     }
 
-    /// How long the id of a session that was rotated or destroyed is refused (C4.8). Default: 10 s.
+    /// How long the id of a session that was rotated or destroyed is refused, by requests that came after that.
+    /// Default: 10 s. Zero refuses none of them; a request that came before hands out no new id however long ago
+    /// that was, and an ended id founds no session again.
     #[must_use]
     pub fn tombstone_lifetime(mut self, lifetime: Duration) -> Self {
         self.rules.tombstone = lifetime;
