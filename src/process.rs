@@ -1,29 +1,35 @@
 //! Which process a store was opened in. One that was forked from it has all its memory, but only one of its
-//! threads: what it did to the files nobody would answer, and the other process would overwrite (C7.5).
+//! threads: what it did to the files nobody would answer, and the other process would overwrite (C7.5). A fork that does not come through the C library goes unnoticed.
 
 use crate::error::{Error, ErrorKind, Result};
 
 /// The process in which this was made.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Process(u32);
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    id: u32,
+    guard: forkguard::Guard,
+}
 
 impl Process {
     pub(crate) fn this() -> Self {
-        Self(std::process::id())
+        Self {
+            id: std::process::id(),
+            guard: forkguard::Guard::default(),
+        }
     }
 
-    /// A call to the system: once for each beginning and each end of a transaction is enough.
-    pub(crate) fn is_this(self) -> bool {
-        self.0 == std::process::id()
+    /// The comparison of a counter, which a fork raises in the new process.
+    pub(crate) fn is_this(&self) -> bool {
+        !self.guard.clone().detected_fork()
     }
 
-    pub(crate) fn check(self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.is_this() {
             return Ok(());
         }
         let why = format!(
             "the store was opened in process {}, and this is {}, forked from it: daemonize before opening",
-            self.0,
+            self.id,
             std::process::id()
         );
         Err(Error::new(ErrorKind::OtherProcess, why))

@@ -179,7 +179,7 @@ impl Departure {
         // Dropped with this future: what has not been queued by then is taken back (C2.4).
         let _outside = flight.take_off(set, waiter);
         // A thread that waits stays in its process.
-        let process = (waiter == Waiter::Task).then_some(house.process);
+        let process = (waiter == Waiter::Task).then(|| house.process.clone());
         match in_process(process, answer).await? {
             Ok(Ok(_)) => Ok(valid(&house, packed.ticket, &packed.renews)),
             Ok(Err(failure)) => Err(failure),
@@ -199,7 +199,7 @@ async fn in_process<T>(
     let mut answer = pin!(answer);
     poll_fn(|context| match answer.as_mut().poll(context) {
         Poll::Ready(answer) => Poll::Ready(Ok(answer)),
-        Poll::Pending => match process.map_or(Ok(()), Process::check) {
+        Poll::Pending => match process.as_ref().map_or(Ok(()), Process::check) {
             Ok(()) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
         },

@@ -67,13 +67,13 @@ struct Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let_go(self.process, state.take());
+        let_go(&self.process, state.take());
     }
 }
 
 /// Drops the state of a transaction, but nothing of a store that was opened in another process: what this locks
 /// may have been locked by a thread that is not here (C7.5).
-fn let_go(process: Process, state: Option<State>) {
+fn let_go(process: &Process, state: Option<State>) {
     if state.is_some() && !process.is_this() {
         std::mem::forget(state);
     }
@@ -87,7 +87,7 @@ impl Transaction {
         let counts = (house.storage.newest(), house.storage.looks());
         let times = (house.clock.timestamp(), house.clock.moment());
         let (registry, snapshot) = consistent(house)?;
-        let (limits, process) = (house.rules.limits, house.process);
+        let (limits, process) = (house.rules.limits, house.process.clone());
         let state = State::new(store, registry.clone(), snapshot, times, counts, turn);
         let shared = Shared {
             registry,
@@ -227,7 +227,7 @@ impl Drop for Transaction {
         let Some(mut state) = self.txn.end() else {
             return;
         };
-        let process = self.txn.shared.process;
+        let process = &self.txn.shared.process;
         if state.has_hooks() && process.is_this() {
             drop(state.ending());
         }
