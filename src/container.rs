@@ -10,7 +10,7 @@ use crate::storage::{
     ChangeSet, ClientChange, ContainerId, End, Outcome, Outside, Place, Seen, State, TouchAt,
     Waiter,
 };
-use crate::transaction::{House, Room, RoomAt, Txn};
+use crate::transaction::{House, Room, RoomAt, Txn, closed};
 use std::fmt;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -265,7 +265,7 @@ impl Container {
         self.room().map(|room| ContainerSettings::of(&room))
     }
 
-    /// Stores other settings; they are in force for every transaction that begins from now on (C1.8).
+    /// Stores other settings; they are in force for every transaction that has not looked at anything yet.
     ///
     /// # Errors
     ///
@@ -539,7 +539,7 @@ pub struct ContainerTxn {
 impl fmt::Debug for ContainerTxn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ContainerTxn")
-            .field("name", &self.txn.registry().room(self.room).place.name)
+            .field("name", &self.txn.name_of(self.room))
             .finish_non_exhaustive()
     }
 }
@@ -549,10 +549,11 @@ impl Txn {
     ///
     /// # Errors
     ///
-    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer) if none of this name was registered when the
-    /// transaction began.
+    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer) if none of this name is registered. The containers of a
+    /// transaction are those of when it first asked for one or for a package: if others are registered at its
+    /// first look, that gives a [`Conflict`](ErrorKind::Conflict).
     pub fn container(&self, name: &str) -> Result<ContainerTxn> {
-        let room = self.registry().find(name);
+        let room = self.registry().ok_or_else(closed)?.find(name);
         Ok(ContainerTxn {
             txn: self.clone(),
             room: room.ok_or_else(|| no_such_container(name))?,

@@ -40,7 +40,7 @@
 //!
 //! # When two requests meet
 //!
-//! A transaction sees the store as it was when it began. At commit, every key that it read must still
+//! A transaction sees the store as it was when it first looked at anything, and its own changes. At commit, every key that it read must still
 //! hold what it read; if not, it gets [`Conflict`](ErrorKind::Conflict) and nothing is written.
 //! Changes to different keys merge. [`Store::transact`] runs a closure again on a conflict, and then
 //! in line, so that any number of writers of one key get through:

@@ -1,6 +1,5 @@
 //! The handles that people hold: a session, its packages, their values. Knows no cookies.
 
-use crate::block_on::block_on;
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
@@ -53,7 +52,7 @@ impl fmt::Debug for Session {
 impl fmt::Debug for SessionData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionData")
-            .field("container", self.session.name_of(self.room))
+            .field("container", &self.session.name_of(self.room))
             .finish_non_exhaustive()
     }
 }
@@ -61,7 +60,7 @@ impl fmt::Debug for SessionData {
 impl fmt::Debug for PkgData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PkgData")
-            .field("container", self.session.name_of(self.room))
+            .field("container", &self.session.name_of(self.room))
             .field("package", &self.package)
             .finish_non_exhaustive()
     }
@@ -76,13 +75,9 @@ impl Txn {
     ///
     /// [`Closed`](ErrorKind::Closed) once the transaction has ended.
     pub fn session(&self, id: &ClientId) -> Result<Session> {
-        let (subject, loading) = self.enter(Some(id))?;
-        if let Some(loading) = loading {
-            block_on(loading)?;
-        }
         Ok(Session {
+            subject: self.enter(Some(id))?,
             txn: self.clone(),
-            subject,
         })
     }
 
@@ -104,13 +99,7 @@ impl Txn {
     pub fn visit(&self, id: Option<&ClientId>) -> impl Future<Output = Result<Session>> + Send {
         let entered = self.enter(id);
         let txn = self.clone();
-        async move {
-            let (subject, loading) = entered?;
-            if let Some(loading) = loading {
-                loading.await?;
-            }
-            Ok(Session { txn, subject })
-        }
+        std::future::ready(entered.map(|subject| Session { txn, subject }))
     }
 }
 
@@ -147,14 +136,14 @@ impl Session {
     #[must_use]
     pub fn pkg(&self, id: &str) -> PkgData {
         PkgData {
-            room: self.txn.registry().for_package(id),
+            room: self.txn.place_of(id),
             session: self.clone(),
             package: Arc::from(id),
         }
     }
 
-    fn name_of(&self, room: RoomAt) -> &Arc<str> {
-        &self.txn.registry().room(room).place.name
+    fn name_of(&self, room: RoomAt) -> &str {
+        self.txn.name_of(room)
     }
 
     pub(crate) fn in_room(&self, room: RoomAt) -> SessionData {
@@ -381,7 +370,7 @@ impl PkgData {
                 if now != before {
                     return Ok(false);
                 }
-                state.found(self.subject(), self.room)?;
+                state.found(self.subject())?;
                 state.write(self.subject(), self.room, &self.package, key, change)?;
                 Ok(true)
             });
@@ -557,7 +546,7 @@ impl PkgData {
             ErrorKind::Closed | ErrorKind::SnapshotTooOld | ErrorKind::Unavailable => error,
             _ if error.key().is_some() => error,
             _ => error
-                .in_container(&**self.session.name_of(self.room))
+                .in_container(self.session.name_of(self.room))
                 .in_package(&*self.package)
                 .at_key(key),
         }
@@ -597,7 +586,7 @@ impl PkgData {
     fn write(&self, key: &str, change: Key) -> Result<()> {
         self.check(key)?;
         self.with(|state| {
-            state.found(self.subject(), self.room)?;
+            state.found(self.subject())?;
             state.write(self.subject(), self.room, &self.package, key, change)
         })
         .map_err(|e| self.at(key, e))
@@ -613,7 +602,7 @@ impl PkgData {
     /// at commit.
     fn step(&self, state: &mut State, key: &str, step: KeyStep) -> Result<()> {
         let (id, room, package) = (self.subject(), self.room, &self.package);
-        state.found(id, room)?;
+        state.found(id)?;
         let value = match state.own(id, room, package, key) {
             None => return state.step(id, room, package, key, step),
             Some(KeyBase::Refused(_)) => return Ok(()),

@@ -98,11 +98,12 @@ fn what_was_acted_on_as_absent_counts_as_read() {
     }
 }
 
-// C2.7: an id that founds nothing itself, inserted under and given up again.
+// C2.7: an id that founds nothing itself, inserted under and given up again after a look.
 #[test]
 fn what_was_inserted_elsewhere_and_taken_back_counts_as_read() {
     let inserts_and_clears: Act = ("insert and clear", |s| {
         s.pkg("app").insert("own", 1)?;
+        s.last_access()?;
         s.pkg("app").clear()
     });
     for act in ACTS.iter().chain([&inserts_and_clears]) {
@@ -261,4 +262,20 @@ fn what_was_found_expired_by_a_clock_that_was_ahead_is_touched_again() {
         clock.advance(secs(3600));
         assert_eq!(get(&store, &id, "k"), Some(1));
     }
+}
+
+// C2.1, C2.7: what was cleared without a look is what is there at the commit.
+#[test]
+fn what_was_cleared_blindly_is_cleared_as_of_the_commit() {
+    let store = Store::in_memory().unwrap();
+    let x = store.client_ids().issue();
+    let borne = again(&store, &x);
+    let one = store.begin().unwrap();
+    let session = one.session(&borne).unwrap();
+    session.pkg("app").insert("own", 1).unwrap();
+    session.pkg("app").clear().unwrap();
+    put(&store, &x, "k", 2);
+    one.commit().unwrap();
+    assert_eq!(get(&store, &x, "k"), None);
+    assert!(with(&store, &x, Session::exists));
 }

@@ -68,11 +68,13 @@ fn poll_once<F: Future>(future: F) -> (std::pin::Pin<Box<F>>, Poll<F::Output>) {
 
 // C2.1
 #[test]
-fn a_transaction_sees_the_store_as_it_was_when_it_began() {
+fn a_transaction_sees_the_store_as_it_was_at_its_first_look() {
     let store = Store::in_memory().unwrap();
     store.register("bank", ContainerSettings::new()).unwrap();
     let (ann, bob) = (client(&store), client(&store));
     let txn = store.begin().unwrap();
+    put(&store, &ann, "early", 1);
+    assert!(txn.session(&ann).unwrap().exists().unwrap());
     put(&store, &ann, "key", 2);
     put(&store, &ann, "other", 2);
     store
@@ -82,7 +84,7 @@ fn a_transaction_sees_the_store_as_it_was_when_it_began() {
     let late = client(&store);
 
     assert_eq!(shop(&txn, &ann).get::<u32>("key").unwrap(), Some(1));
-    assert_eq!(shop(&txn, &ann).keys().unwrap(), ["key"]);
+    assert_eq!(shop(&txn, &ann).keys().unwrap(), ["early", "key"]);
     assert_eq!(shop(&txn, &bob).get::<u32>("key").unwrap(), Some(1));
     assert!(txn.session(&bob).unwrap().pkg("bank").is_empty().unwrap());
     assert!(!txn.session(&late).unwrap().exists().unwrap());
@@ -1107,6 +1109,8 @@ fn a_transaction_reads_what_it_has_not_read_for_thirty_seconds() {
     let (clock, store) = timed();
     let id = client(&store);
     let txn = store.begin().unwrap();
+    clock.advance(Duration::from_secs(60));
+    assert!(txn.session(&id).unwrap().exists().unwrap());
     put(&store, &id, "key", 2);
     clock.advance(Duration::from_secs(30));
     assert_eq!(shop(&txn, &id).get::<u32>("key").unwrap(), Some(1));
@@ -1200,6 +1204,7 @@ fn the_greatest_age_of_a_snapshot_is_a_setting() {
     let store = builder.snapshot_max_age(5 * MINUTE).in_memory().unwrap();
     let id = client(&store);
     let txn = store.begin().unwrap();
+    assert!(txn.session(&id).unwrap().exists().unwrap());
     clock.advance(5 * MINUTE);
     assert_eq!(shop(&txn, &id).get::<u32>("key").unwrap(), Some(1));
     let late = client(&store);

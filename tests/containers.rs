@@ -307,10 +307,11 @@ fn transact_puts_a_package_where_it_lives_now() {
     store
         .transact(|txn| {
             runs += 1;
+            let shop = txn.session(&id)?.pkg("shop");
             if runs == 1 {
                 store.register("shop", ContainerSettings::new())?;
             }
-            txn.session(&id)?.pkg("shop").insert("key", 7)
+            shop.insert("key", 7)
         })
         .unwrap();
     assert_eq!(runs, 2);
@@ -660,6 +661,7 @@ fn settings_change_while_the_store_runs_and_keep_the_data() {
     let id = client_with(&store, &["shop"], 7);
     clock.advance(20 * MINUTE);
     let begun_before = store.begin().unwrap();
+    assert!(begun_before.session(&id).unwrap().exists().unwrap());
     shop.configure(ContainerSettings::new().timeout(10 * MINUTE))
         .unwrap();
     let session = begun_before.session(&id).unwrap();

@@ -30,6 +30,8 @@ mod logs;
 mod metrics;
 #[path = "http/rerun.rs"]
 mod rerun;
+#[path = "http/slow.rs"]
+mod slow;
 #[path = "http/stack.rs"]
 mod stack;
 #[path = "http/turns.rs"]

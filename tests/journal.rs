@@ -898,6 +898,7 @@ fn a_snapshot_reads_its_state_across_checkpoints() {
         .transact(|txn| own(Some("ann"))(txn, &ids[0]))
         .unwrap();
     let held = store.begin().unwrap();
+    assert!(held.session(&ids[0]).unwrap().exists().unwrap());
     for n in 2..4 {
         // More than once, so that a row has versions that nobody reads.
         for value in [n + 20, n + 10, n] {

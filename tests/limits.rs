@@ -474,14 +474,23 @@ fn a_transaction_that_is_held_open_shows_until_its_snapshot_is_taken_back() {
         let oldest = statistics.oldest_held_snapshot();
         (statistics.held_snapshots(), oldest)
     };
-    let first = store.begin().unwrap();
+    let looking = |store: &Store| {
+        let txn = store.begin().unwrap();
+        assert!(txn.session(&id).unwrap().exists().unwrap());
+        txn
+    };
+    // One that has looked at nothing holds nothing.
+    let blind = store.begin().unwrap();
+    let unread = blind.session(&id).unwrap().pkg("shop");
+    unread.insert("blind", 1).unwrap();
+    let first = looking(&store);
     clock.advance(Duration::from_secs(7));
     // Nothing newer is there: it costs nothing.
     assert_eq!(held(&store), (0, None));
     put(&store, &id, "shop", 2).unwrap();
     assert_eq!(held(&store), (1, Some(Duration::ZERO)));
     clock.advance(Duration::from_secs(20));
-    let second = store.begin().unwrap();
+    let second = looking(&store);
     put(&store, &id, "shop", 3).unwrap();
     assert_eq!(held(&store), (2, Some(Duration::from_secs(20))));
     drop(second);
@@ -491,6 +500,7 @@ fn a_transaction_that_is_held_open_shows_until_its_snapshot_is_taken_back() {
     clock.advance(Duration::from_millis(1));
     until(|| held(&store) == (0, None));
     drop(first);
+    assert_eq!(unread.get::<u32>("n").unwrap(), Some(3));
 }
 
 // C2.14

@@ -181,6 +181,7 @@ fn a_transaction_reads_the_time_once() {
     let store = in_memory(&clock);
     let id = visitor(&store);
     let txn = store.begin().unwrap();
+    assert!(txn.session(&id).unwrap().exists().unwrap());
     clock.advance(secs(7200));
     assert_eq!(get(&txn, &id, "app", "n"), Some(1));
     assert_eq!(peek(&store, &id, "app", "n"), None);
@@ -557,7 +558,9 @@ fn a_clock_that_is_set_back_keeps_no_snapshot() {
     let store = store.in_memory().unwrap();
     let id = visitor(&store);
     let held = store.begin().unwrap();
-    let package = held.session(&id).unwrap().pkg("app");
+    let session = held.session(&id).unwrap();
+    assert!(session.exists().unwrap());
+    let package = session.pkg("app");
     click(&store, &id);
     visitor(&store);
     clock.set(clock.now() - TimeDelta::hours(1));
@@ -713,17 +716,22 @@ fn a_sweep_takes_a_session_whose_waiting_touch_has_expired() {
 fn founding_a_session_sets_its_access_time() {
     let clock = clock();
     let store = in_memory(&clock);
-    let txn = store.begin().unwrap();
-    let began = clock.now();
-    let id = store.client_ids().issue();
-    let session = txn.session(&id).unwrap();
-    session.pkg("app").insert("n", 1).unwrap();
-    clock.advance(secs(5));
-    txn.commit().unwrap();
-    let txn = store.begin().unwrap();
-    let session = txn.session(&id).unwrap();
-    assert_eq!(session.created_at().unwrap(), Some(began));
-    assert_eq!(session.last_access().unwrap(), Some(began));
+    for looks in [true, false] {
+        let txn = store.begin().unwrap();
+        let id = store.client_ids().issue();
+        let session = txn.session(&id).unwrap();
+        let looked = clock.now();
+        assert!(!looks || !session.exists().unwrap());
+        session.pkg("app").insert("n", 1).unwrap();
+        clock.advance(secs(5));
+        txn.commit().unwrap();
+        // The time is read with the first look, or else by the commit (C2.1).
+        let founded = if looks { looked } else { clock.now() };
+        let txn = store.begin().unwrap();
+        let session = txn.session(&id).unwrap();
+        assert_eq!(session.created_at().unwrap(), Some(founded));
+        assert_eq!(session.last_access().unwrap(), Some(founded));
+    }
 }
 
 // C3.6, C2.8: two that found one session, the slower of which began when it would have expired.

@@ -10,10 +10,10 @@ use std::task::{Context, Poll, Waker};
 
 use super::layer::Settings;
 use super::rerun::Policy;
-use crate::client_id::{ClientId, ClientKey};
+use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::Session;
-use crate::transaction::{Arrival, Patience, Transaction, Txn};
+use crate::transaction::{Arrival, Patience, Transaction};
 
 /// The session of the request with these extensions, in the request's one transaction: what the
 /// axum extractor calls, for services without axum.
@@ -106,24 +106,33 @@ impl Exchange {
             .candidates(self.request.headers.get_all(header::COOKIE))
             .filter_map(|value| ids.verify_bytes(value))
             .collect();
-        let key = if in_line {
-            self.turn(&known).await?
-        } else {
-            None
-        };
-        let transaction = match key {
-            Some(key) => {
+        let id = self.counting(&known).await?;
+        let transaction = match id.map(ClientId::key) {
+            Some(key) if in_line => {
                 let mut patience = self.patience();
                 let begun = settings.store.begin_in_turn(key, &mut patience).await;
                 self.set_patience(patience);
                 begun?
             }
-            None => settings.store.begin_async().await?,
+            _ => settings.store.begin_async().await?,
         };
-        let counts = counting(&transaction, &known)?;
-        let session = transaction.visit(counts).await?;
+        let session = transaction.visit(id).await?;
         transaction.came(session.subject, self.came, settings.cookie.keeping())?;
         Ok((transaction, session))
+    }
+
+    /// Of the ids that verify, the first that is live, else the first (C4.9). Which that is shows only inside a
+    /// transaction: another than the request's, which has not looked at anything yet (C2.1).
+    async fn counting<'a>(&self, known: &'a [ClientId]) -> Result<Option<&'a ClientId>> {
+        if known.len() > 1 {
+            let look = self.settings.store.begin_async().await?;
+            for id in known {
+                if look.is_live(id)? {
+                    return Ok(Some(id));
+                }
+            }
+        }
+        Ok(known.first())
     }
 
     /// For how long this request may still wait for turns.
@@ -134,16 +143,6 @@ impl Exchange {
     pub(super) fn set_patience(&self, left: Patience) {
         *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = left;
     }
-
-    /// Whose turn to wait for. The turn comes before the transaction, and which of several ids counts
-    /// shows only inside one: another is begun to look.
-    async fn turn(&self, known: &[ClientId]) -> Result<Option<ClientKey>> {
-        if let [] | [_] = known {
-            return Ok(known.first().map(ClientId::key));
-        }
-        let look = self.settings.store.begin_async().await?;
-        Ok(counting(&look, known)?.map(ClientId::key))
-    }
 }
 
 /// What lies inside may print a request's headers: `Debug` of a value that is marked shows nothing of it, and an id is in
@@ -153,18 +152,6 @@ fn hide_ids(headers: &mut HeaderMap) {
         .iter_mut()
         .filter(|(name, _)| **name == header::COOKIE)
         .for_each(|(_, cookie)| cookie.set_sensitive(true));
-}
-
-/// Of the ids that verify, the first that is live, else the first (C4.9).
-fn counting<'a>(txn: &Txn, known: &'a [ClientId]) -> Result<Option<&'a ClientId>> {
-    if known.len() > 1 {
-        for id in known {
-            if txn.is_live(id)? {
-                return Ok(Some(id));
-            }
-        }
-    }
-    Ok(known.first())
 }
 
 /// One attempt's place in the request's extensions.

@@ -15,7 +15,6 @@ use crate::value::Arithmetic;
 use bytes::Bytes;
 use record::{ContainerRecord, PackageRow, SessionRow};
 use std::any::Any;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,14 +50,8 @@ pub(crate) struct Place {
     pub(crate) name: Arc<str>,
 }
 
-/// A future of an engine that may have to wait; redb never does.
-pub(crate) type Loading = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
-
 /// What a transaction reads: the store as it was at one commit.
 pub(crate) trait Snapshot: Send + Sync {
-    /// Brings the rows of a client within reach, so that the reads below do not wait. `None` where
-    /// they already are.
-    fn load(&self, client: ClientKey) -> Option<Loading>;
     /// The number of that commit.
     fn number(&self) -> u64;
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>>;
@@ -218,6 +211,8 @@ pub(crate) struct Counters {
 pub(crate) trait Storage: Send + Sync {
     /// The number of the newest commit. It touches nothing that is stored.
     fn newest(&self) -> u64;
+    /// Whether it can be read and written now.
+    fn ready(&self) -> Result<()>;
     /// The newest committed state.
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>>;
     /// Queues a change set. Once it is queued, the commit takes place whoever still waits for it. Where

@@ -124,9 +124,10 @@ impl StoreBuilder {
         self
     }
 
-    /// How long a transaction can read what it has not read yet (C2.14). Default: 30 s.
+    /// How long a transaction can read what it has not read yet, from its first look at anything on. One that has
+    /// looked at nothing yet, as a request that waits for its body, is never too old. Default: 30 s.
     ///
-    /// Until then the file cannot use again what was overwritten since the transaction began: one that
+    /// Until then the file cannot use again what was overwritten since that look: a transaction that
     /// is left open lets the file grow by what is written in that time, some 20 kB a commit.
     #[must_use]
     pub fn snapshot_max_age(mut self, age: Duration) -> Self {

@@ -138,7 +138,9 @@ impl Store {
         self.inner.house.storage.checkpoint()
     }
 
-    /// Begins a transaction on the store as it is now.
+    /// Begins a transaction. It sees the store as it is when it first looks at anything: reads a value, asks whether a
+    /// session is there, rotates or destroys one. Beginning is no look, and neither is asking for a session, or a change
+    /// that depends on nothing, as an insert or a sum.
     ///
     /// # Errors
     ///

@@ -103,7 +103,9 @@ fn the_commit_of_a_small_change_to_a_package_of_many_keys() {
         assert_eq!(package.get::<usize>("1").unwrap(), Some(1));
         crate::steps::of(|| txn.commit().unwrap())
     };
-    assert!(steps(4000) <= steps(40), "{} steps", steps(4000));
+    let (many, few) = (steps(4000), steps(40));
+    // This thread takes part in the commit, or does not.
+    assert!(many <= few + 10, "{many} steps, {few} for few");
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl Room {
     }
 }
 
-/// Where in its registry a container is. A transaction, which keeps the registry that it began with,
+/// Where in its registry a container is. A transaction, which keeps the registry that its handles were made by,
 /// knows its containers by this: threads that counted references to one would slow each other down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RoomAt(usize);

@@ -11,6 +11,9 @@ use chrono::{DateTime, Utc};
 impl State {
     /// The id under which the commit leaves a session, if it leaves one (C8.1).
     pub(crate) fn client_id(&mut self, id: SubjectId) -> Result<Option<ClientId>> {
+        if self.subject(id)?.blind.is_unfounded {
+            self.look_at(id)?;
+        }
         let subject = self.subject(id)?;
         // What was seen live needs no further look, which an old snapshot would refuse (C2.14).
         let seen = subject.sessions.iter().any(|view| view.live);
@@ -122,9 +125,9 @@ impl State {
     /// What becomes of the session as a whole, to be given a timeout or an owner; where there is no session, that
     /// founds one (C8.1). Taking one back does not.
     pub(crate) fn give(&mut self, id: SubjectId, founds: bool) -> Result<&mut Attributes> {
-        self.live_anywhere(id)?;
+        self.use_attributes(id)?;
         if founds {
-            self.found(id, RoomAt::UNNAMED)?;
+            self.found(id)?;
         }
         self.change(id)
     }

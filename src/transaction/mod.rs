@@ -32,15 +32,15 @@ use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "http")]
 use crate::expiry::Keeping;
 use crate::process::Process;
-use crate::storage::{Limits, Loading, Snapshot, Waiter};
+use crate::storage::{Limits, Waiter};
 use changes::Undo;
 use commit::{Departure, Ending};
 use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 
-/// A transaction on a store: a snapshot of it, and the changes made since (C2.1).
+/// A transaction on a store: a snapshot of it as of the first look, and the changes made.
 ///
 /// It ends with [`commit`](Self::commit) or [`abort`](Self::abort); dropping it aborts (C2.4). It
 /// dereferences to [`Txn`], the handle that gives access to sessions.
@@ -57,7 +57,8 @@ pub struct Txn {
 }
 
 struct Shared {
-    registry: Arc<Registry>,
+    /// The containers by which handles are made, from the first of them on.
+    registry: OnceLock<Arc<Registry>>,
     limits: Limits,
     process: Process,
     /// `None` once the transaction has ended.
@@ -83,17 +84,15 @@ impl Transaction {
     pub(crate) fn begin(store: Arc<dyn Premises>, turn: Option<Turn>) -> Result<Self> {
         let house = store.house();
         house.process.check()?;
-        // Before the time is read: what happens in between counts as having happened since.
-        let counts = (house.storage.newest(), house.storage.looks());
-        let times = (house.clock.timestamp(), house.clock.moment());
-        let (registry, snapshot) = consistent(house)?;
+        house.storage.ready()?;
         let (limits, process) = (house.rules.limits, house.process.clone());
-        let state = State::new(store, registry.clone(), snapshot, times, counts, turn);
+        let registry = house.registry.load_full();
+        let begun_at = house.storage.newest();
         let shared = Shared {
-            registry,
+            registry: OnceLock::new(),
             limits,
             process,
-            state: Mutex::new(Some(state)),
+            state: Mutex::new(Some(State::new(store, registry, turn, begun_at))),
         };
         Ok(Self {
             txn: Txn {
@@ -209,19 +208,6 @@ impl Transaction {
     }
 }
 
-/// The containers as they were registered at a snapshot.
-fn consistent(house: &House) -> Result<(Arc<Registry>, Arc<dyn Snapshot>)> {
-    let mut number = house.registry.load().number;
-    loop {
-        let snapshot = house.storage.snapshot()?;
-        let registry = house.registry.load_full();
-        if registry.number == number {
-            return Ok((registry, snapshot));
-        }
-        number = registry.number;
-    }
-}
-
 impl Drop for Transaction {
     fn drop(&mut self) {
         let Some(mut state) = self.txn.end() else {
@@ -290,8 +276,25 @@ impl Txn {
         result
     }
 
-    pub(crate) fn registry(&self) -> &Registry {
-        &self.shared.registry
+    /// The containers by which handles know theirs; `None` if there was none yet when the transaction ended.
+    pub(crate) fn registry(&self) -> Option<&Registry> {
+        if let Some(registry) = self.shared.registry.get() {
+            return Some(registry);
+        }
+        let named = self.with(|state| Ok(state.named()));
+        let named = named.ok()?;
+        Some(self.shared.registry.get_or_init(|| named))
+    }
+
+    /// The container of a package. After the end of the transaction it does not matter.
+    pub(crate) fn place_of(&self, package: &str) -> RoomAt {
+        let place = self.registry().map(|it| it.for_package(package));
+        place.unwrap_or(RoomAt::UNNAMED)
+    }
+
+    /// The name of a container of this transaction's.
+    pub(crate) fn name_of(&self, room: RoomAt) -> &str {
+        self.registry().map_or("", |it| &it.room(room).place.name)
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -357,13 +360,9 @@ impl Txn {
         })
     }
 
-    /// Enters a client into the transaction. Where its rows are not within reach yet, wait for what
-    /// is returned before anything is read.
-    pub(crate) fn enter(&self, id: Option<&ClientId>) -> Result<(SubjectId, Option<Loading>)> {
-        self.with(|state| {
-            let loading = id.and_then(|id| state.snapshot.load(id.key()));
-            Ok((state.subject_for(id), loading))
-        })
+    /// Enters a client into the transaction, without a look at its rows.
+    pub(crate) fn enter(&self, id: Option<&ClientId>) -> Result<SubjectId> {
+        self.with(|state| Ok(state.subject_for(id)))
     }
 
     /// Says when a client came, and how long it keeps its id. To be said before anything of it is read.
@@ -381,19 +380,18 @@ impl State {
     fn new(
         store: Arc<dyn Premises>,
         registry: Arc<Registry>,
-        snapshot: Arc<dyn Snapshot>,
-        (now, begun): (crate::clock::Timestamp, crate::clock::Moment),
-        (begun_at, looks): (u64, u64),
         turn: Option<Turn>,
+        begun_at: u64,
     ) -> Self {
         Self {
             store,
             registry,
-            snapshot,
-            now,
-            begun,
             begun_at,
-            looks,
+            looks: 0,
+            is_named: false,
+            snapshot: None,
+            now: crate::clock::Timestamp::default(),
+            taken: crate::clock::Moment::default(),
             doomed: false,
             subjects: Vec::new(),
             by_key: std::collections::BTreeMap::new(),
@@ -436,6 +434,7 @@ impl State {
                 self.changes = None;
             }
         }
+        self.find_out_again();
         Ok(())
     }
 

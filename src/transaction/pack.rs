@@ -67,13 +67,21 @@ impl State {
         self.changes.is_none()
             && !self.doomed
             && !self.has_hooks()
-            && !self.subjects.iter().any(is_touched)
+            && !self
+                .subjects
+                .iter()
+                .any(|subject| !subject.blind.is_none() || is_touched(subject))
     }
 
     /// Packs the transaction; `visitor` is the client that a response will be sent to.
     pub(super) fn pack(mut self, visitor: Option<SubjectId>) -> Result<Packed> {
         self.check_values()?;
         let mut differs = false;
+        for id in 0..self.subjects.len() {
+            if self.changes.is_some() || !self.subject(id)?.blind.is_none() {
+                self.look_at(id)?;
+            }
+        }
         for id in 0..self.subjects.len() {
             differs = differs || self.differs(id)?;
         }
@@ -288,7 +296,7 @@ impl State {
         let rules = &self.house().rules;
         packed.set = Some(ChangeSet {
             now: self.now,
-            as_of: self.snapshot.number(),
+            as_of: self.snapshot()?.number(),
             clients,
             refusals: self.house().refusals(),
             limits: rules.limits,
@@ -402,7 +410,8 @@ impl State {
         let packages = rows.flat_map(|(room, row)| row.packages.iter().map(move |p| (room, p)));
         let lens = packages.map(|(room, package)| {
             let room = self.registry.room(room).id();
-            let len = self.snapshot.package_len(room, client, package);
+            let snapshot = self.snapshot();
+            let len = snapshot.and_then(|it| it.package_len(room, client, package));
             len.unwrap_or(self.house().rules.limits.package)
         });
         lens.sum()

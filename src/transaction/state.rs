@@ -25,10 +25,14 @@ pub(crate) struct State {
     /// Keeps the store open while the transaction is.
     pub(super) store: Arc<dyn Premises>,
     pub(super) registry: Arc<Registry>,
-    pub(super) snapshot: Arc<dyn Snapshot>,
+    /// Whether handles know containers by their places in this registry.
+    pub(super) is_named: bool,
+    /// `None` before anything was looked at (C2.1).
+    pub(super) snapshot: Option<Arc<dyn Snapshot>>,
+    /// The time of the snapshot.
     pub(super) now: Timestamp,
     /// When its snapshot was taken, by the clock that is never set back.
-    pub(super) begun: Moment,
+    pub(super) taken: Moment,
     /// The number of the commit that was the newest when it began.
     pub(super) begun_at: u64,
     /// How many sessions had been found expired when it began.
@@ -70,6 +74,21 @@ pub(crate) struct Subject {
     live: Option<bool>,
     /// Whether its session was there when `exists` asked.
     pub(super) exists: Option<bool>,
+    pub(super) blind: Blind,
+    /// The id of the session that is founded here because the id which it came with has none: the same one
+    /// whatever is rolled back.
+    successor: Option<ClientId>,
+}
+
+/// What is to be found out for changes that were made before anything was looked at.
+#[derive(Default)]
+pub(super) struct Blind {
+    /// The containers used.
+    rooms: Vec<RoomAt>,
+    /// Whether the client was given an owner or a timeout.
+    is_given: bool,
+    /// Whether it is open where what founds a session goes.
+    pub(super) is_unfounded: bool,
 }
 
 /// A session row as of the snapshot.
@@ -132,6 +151,12 @@ impl PackageView {
     }
 }
 
+impl Blind {
+    pub(super) fn is_none(&self) -> bool {
+        self.rooms.is_empty() && !self.is_given && !self.is_unfounded
+    }
+}
+
 impl Subject {
     pub(crate) fn key(&self) -> Option<ClientKey> {
         self.borne.as_ref().map(ClientId::key)
@@ -154,6 +179,28 @@ impl Subject {
     fn package_mut(&mut self, room: RoomAt, package: &str) -> Option<&mut PackageView> {
         self.packages.find_mut(room, package)
     }
+}
+
+/// A snapshot, and the containers as they were registered then, where they are not those known.
+type Newest = (Arc<dyn Snapshot>, Option<Arc<Registry>>);
+
+fn newest(house: &House, known: &Arc<Registry>) -> Result<Newest> {
+    let mut other = None;
+    loop {
+        let snapshot = house.storage.snapshot()?;
+        let now = house.registry.load();
+        if Arc::ptr_eq(&now, other.as_ref().unwrap_or(known)) {
+            return Ok((snapshot, other));
+        }
+        other = Some(Arc::clone(&now));
+    }
+}
+
+fn renamed() -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        "a container was registered or unregistered meanwhile",
+    )
 }
 
 fn broken() -> Error {
@@ -235,9 +282,79 @@ impl State {
         self.changed(id).map_or(Fate::Stays, |changes| changes.fate)
     }
 
+    /// The containers, for handles to know theirs by.
+    pub(super) fn named(&mut self) -> Arc<Registry> {
+        if !self.is_named && self.snapshot.is_none() {
+            let now = self.store.house().registry.load();
+            if !Arc::ptr_eq(&now, &self.registry) {
+                self.registry = Arc::clone(&now);
+            }
+        }
+        self.is_named = true;
+        self.registry.clone()
+    }
+
+    /// Takes the newest state, at the first look (C2.1), and finds out what the client's changes before it
+    /// left open.
+    pub(super) fn look_at(&mut self, id: SubjectId) -> Result<()> {
+        if self.snapshot.is_none() {
+            let house = self.store.house();
+            // Before the time is read: what happens in between counts as having happened since.
+            let looks = house.storage.looks();
+            let (now, taken) = (house.clock.timestamp(), house.clock.moment());
+            let (snapshot, other) = newest(house, &self.registry)?;
+            if let Some(other) = other {
+                if self.is_named && other.number != self.registry.number {
+                    return Err(renamed());
+                }
+                self.registry = other;
+            }
+            (self.looks, self.now, self.taken) = (looks, now, taken);
+            self.snapshot = Some(snapshot);
+        }
+        let blind = &mut self.subject_mut(id)?.blind;
+        if blind.is_none() {
+            return Ok(());
+        }
+        let blind = std::mem::take(blind);
+        let settled = self.settle(id, &blind);
+        if settled.is_err() {
+            self.subject_mut(id)?.blind = blind;
+        }
+        settled
+    }
+
+    fn settle(&mut self, id: SubjectId, blind: &Blind) -> Result<()> {
+        for room in &blind.rooms {
+            self.use_room(id, *room)?;
+        }
+        if blind.is_given {
+            self.live_anywhere(id)?;
+        }
+        if blind.is_unfounded && self.changed(id).is_some_and(SubjectChanges::founds) {
+            self.found(id)?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that all of a client's rows are known that its owner and its timeout concern, once something is
+    /// looked at.
+    pub(super) fn use_attributes(&mut self, id: SubjectId) -> Result<()> {
+        if self.snapshot.is_none() {
+            self.subject_mut(id)?.blind.is_given = true;
+            return Ok(());
+        }
+        self.live_anywhere(id).map(drop)
+    }
+
+    /// The snapshot, once something was looked at.
+    pub(super) fn snapshot(&self) -> Result<&dyn Snapshot> {
+        self.snapshot.as_deref().ok_or_else(broken)
+    }
+
     /// Whether the snapshot may still be read (C2.14).
     fn check_age(&self) -> Result<()> {
-        let age = self.house().clock.moment().since(self.begun);
+        let age = self.house().clock.moment().since(self.taken);
         if age > self.house().rules.snapshot_max_age {
             return Err(Error::new(
                 ErrorKind::SnapshotTooOld,
@@ -249,6 +366,7 @@ impl State {
 
     /// The session row of a client in a container, loaded at the first call.
     pub(crate) fn session(&mut self, id: SubjectId, room: RoomAt) -> Result<&SessionView> {
+        self.look_at(id)?;
         let found = self.subject(id)?.sessions.position(room, "");
         let at = match found {
             Some(at) => at,
@@ -271,7 +389,7 @@ impl State {
             let keeping = subject.keeping;
             self.check_age()?;
             row = self
-                .snapshot
+                .snapshot()?
                 .session(room.id(), client)
                 .map_err(|e| e.in_container(&*room.place.name))?;
             let known = |row| self.house().times_of(room, client, row, self.now, keeping);
@@ -298,6 +416,7 @@ impl State {
         if let Some(live) = self.subject(id)?.live {
             return Ok(live);
         }
+        self.look_at(id)?;
         let mut live = false;
         for room in self.registry.places() {
             live |= self.session(id, room)?.live;
@@ -314,6 +433,7 @@ impl State {
         room: RoomAt,
         package: &Arc<str>,
     ) -> Result<Option<&PackageRow>> {
+        self.look_at(id)?;
         if self.fate(id) == Fate::Destroyed {
             return Ok(None);
         }
@@ -350,13 +470,21 @@ impl State {
         };
         self.check_age()?;
         let room = self.registry.room(room);
-        let row = self.snapshot.package(room.id(), client, package);
+        let row = self.snapshot()?.package(room.id(), client, package);
         row.and_then(|row| row.map_or_else(|| Err(merge::lost_package()), |row| Ok(Some(row))))
             .map_err(|e| e.in_container(&*room.place.name).in_package(&**package))
     }
 
-    /// Notes that a package was used, which is an access to the session in its container.
+    /// Notes that a package was used, which is an access to the session in its container. Looks at nothing yet
+    /// where nothing was looked at before.
     pub(crate) fn use_room(&mut self, id: SubjectId, room: RoomAt) -> Result<()> {
+        if self.snapshot.is_none() {
+            let rooms = &mut self.subject_mut(id)?.blind.rooms;
+            if !rooms.contains(&room) {
+                rooms.push(room);
+            }
+            return Ok(());
+        }
         self.session(id, room)?;
         let sessions = &mut self.subject_mut(id)?.sessions;
         if let Some(view) = sessions.find_mut(room, "") {
@@ -483,29 +611,46 @@ impl State {
     }
 
     /// Makes sure that what is inserted has a session to go to: the one there is, one under the id
-    /// that was borne if it is fresh, else one under an id issued here (C4.8).
-    pub(crate) fn found(&mut self, id: SubjectId, room: RoomAt) -> Result<()> {
+    /// that was borne if it is fresh, else one under an id issued here (C4.8). Where nothing was looked at before,
+    /// that is found out later.
+    pub(crate) fn found(&mut self, id: SubjectId) -> Result<()> {
         if self.changed(id).is_some_and(|changes| changes.id.is_some()) {
             return Ok(());
         }
-        let destroyed = self.fate(id) == Fate::Destroyed;
-        if !destroyed && (self.session(id, room)?.live || self.live_anywhere(id)?) {
+        if self.fate(id) == Fate::Destroyed {
+            self.issue(id)?;
             return Ok(());
         }
-        let fresh = self
-            .subject(id)?
-            .borne
-            .as_ref()
-            .is_some_and(ClientId::is_fresh);
-        if !destroyed && fresh {
+        let subject = self.subject(id)?;
+        let seen = subject.sessions.iter().any(|view| view.live);
+        if seen || subject.borne.as_ref().is_some_and(ClientId::is_fresh) {
             return Ok(());
         }
-        if !destroyed {
+        if subject.borne.is_some() {
+            if self.snapshot.is_none() {
+                self.subject_mut(id)?.blind.is_unfounded = true;
+                return Ok(());
+            }
+            if self.live_anywhere(id)? {
+                return Ok(());
+            }
             // It is founded elsewhere because there is none here (C2.7).
             self.observe_existence(id, None)?;
         }
-        self.issue(id)?;
+        let successor = match self.subject(id)?.successor.clone() {
+            Some(successor) => successor,
+            None => self.issue(id)?,
+        };
+        self.subject_mut(id)?.successor = Some(successor.clone());
+        self.change(id)?.id = Some(successor);
         Ok(())
+    }
+
+    /// What was found out of where inserts go may have been rolled back, and they not.
+    pub(super) fn find_out_again(&mut self) {
+        for subject in &mut self.subjects {
+            subject.blind.is_unfounded |= subject.successor.is_some();
+        }
     }
 
     /// What a key certainly becomes, whatever is stored, where this transaction says so.

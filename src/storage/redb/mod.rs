@@ -320,12 +320,29 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Why there is nothing to read.
+    fn away(&self) -> Error {
+        if self.shared.closed.load(Ordering::Acquire) {
+            queue::closed()
+        } else {
+            queue::reopening()
+        }
+    }
+}
+
 impl Storage for Engine {
+    fn ready(&self) -> Result<()> {
+        match &*self.shared.published.load() {
+            Some(_) => Ok(()),
+            None => Err(self.away()),
+        }
+    }
+
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
         match self.shared.published.load_full() {
             Some(snapshot) => Ok(snapshot),
-            None if self.shared.closed.load(Ordering::Acquire) => Err(queue::closed()),
-            None => Err(queue::reopening()),
+            None => Err(self.away()),
         }
     }
 

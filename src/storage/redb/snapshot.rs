@@ -6,7 +6,7 @@ use super::{Shared, queue};
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{PackageRow, SessionRow};
-use crate::storage::{ContainerId, Loading, Snapshot};
+use crate::storage::{ContainerId, Snapshot};
 use arc_swap::ArcSwapOption;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,10 +89,6 @@ impl RedbSnapshot {
 }
 
 impl Snapshot for RedbSnapshot {
-    fn load(&self, _client: ClientKey) -> Option<Loading> {
-        None
-    }
-
     fn number(&self) -> u64 {
         self.number
     }

@@ -161,6 +161,9 @@ impl Play {
         if self.open[t].is_none() {
             self.flush()?;
             let txn = self.store().begin()?;
+            // The snapshot is that of the first look (C2.1), at a session that nobody has.
+            let nobody = txn.session(&self.store().client_ids().issue())?;
+            nobody.last_access()?;
             self.spec.begin(t);
             self.open[t] = Some(Open {
                 txn,
