@@ -62,6 +62,8 @@ pub enum ErrorKind {
     Doomed,
     /// The savepoint was rolled past, or belongs to another transaction.
     NoSuchSavepoint,
+    /// The session of a [handle](crate::SessionHandle) was rotated or destroyed, or has expired.
+    SessionEnded,
     /// The transaction outlived its snapshot.
     SnapshotTooOld,
     /// The store is reopening itself after a failure of its storage, or a limit on what it takes

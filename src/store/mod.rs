@@ -2,6 +2,7 @@
 
 mod builder;
 mod check;
+mod handle;
 mod memory;
 mod salvage;
 mod secrets;
@@ -10,6 +11,7 @@ mod sweeper;
 
 pub use builder::StoreBuilder;
 pub use check::Check;
+pub use handle::SessionHandle;
 pub use salvage::Salvage;
 pub use statistics::Statistics;
 
@@ -22,6 +24,7 @@ use crate::storage::record::ContainerRecord;
 use crate::storage::{ContainerId, Settings};
 use crate::throttle::Throttle;
 use crate::transaction::{Failure, House, Patience, Premises, Registry, Transaction, Txn};
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
@@ -518,6 +521,10 @@ impl Configure for Containers {
 impl Premises for Inner {
     fn house(&self) -> &Arc<House> {
         &self.house
+    }
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
     }
 }
 

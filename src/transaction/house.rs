@@ -10,6 +10,7 @@ use crate::process::Process;
 use crate::storage::record::SessionRow;
 use crate::storage::{ContainerId, Limits, Place, Refusals, Snapshot, Storage};
 use arc_swap::ArcSwap;
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,8 @@ use std::time::Duration;
 /// A store that stays open while a transaction has it.
 pub(crate) trait Premises: Send + Sync {
     fn house(&self) -> &Arc<House>;
+    /// The store itself, for whoever knows what it is.
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
 pub(crate) struct House {

@@ -215,6 +215,11 @@ impl State {
         self.store.house()
     }
 
+    /// The store that the transaction keeps open.
+    pub(crate) fn premises(&self) -> Arc<dyn Premises> {
+        self.store.clone()
+    }
+
     /// The client that bears `id`, or a new visitor.
     pub(crate) fn subject_for(&mut self, id: Option<&ClientId>) -> SubjectId {
         let next = self.subjects.len();
