@@ -33,12 +33,12 @@ pub enum Residence {
     /// In the store's file.
     #[default]
     File,
-    /// In memory, until the store is closed (C1.7).
+    /// In memory, until the store is closed.
     Memory,
 }
 
 /// The settings of a container. They are stored with it, survive a restart, and can be changed while
-/// the store runs (C1.8). Times are kept in milliseconds, rounded up.
+/// the store runs. Times are kept in milliseconds, rounded up.
 ///
 /// ```
 /// use cloakroom::{ContainerSettings, Store};
@@ -52,12 +52,12 @@ pub enum Residence {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerSettings {
-    /// A session idle for longer than this is over (C3.2). Zero: never. Default: one hour.
+    /// A session idle for longer than this is over. Zero: never. Default: one hour.
     pub timeout: Duration,
-    /// An access is recorded only when the recorded one is older than this (C3.4); never more than
-    /// half the timeout is in force (C3.1). Default: ten minutes.
+    /// An access is recorded only when the recorded one is older than this; never more than
+    /// half the timeout is in force. Default: ten minutes.
     pub resolution: Duration,
-    /// The age at which a session ends however busy it is (C3.8). Default: none.
+    /// The age at which a session ends however busy it is. Default: none.
     pub max_lifetime: Option<Duration>,
     /// Whether it is swept by itself, once per resolution. If not, its expired sessions keep their rows until
     /// [`Container::sweep`] is called; they are not served either way. Has no effect in a store that was opened with
@@ -135,7 +135,7 @@ impl ContainerSettings {
         }
     }
 
-    /// Lets its sessions live in memory (C1.7).
+    /// Lets its sessions live in memory.
     #[must_use]
     pub fn in_memory(self) -> Self {
         Self {
@@ -276,7 +276,7 @@ impl Container {
         self.configure.configure(&self.name, settings)
     }
 
-    /// Removes the sessions that have expired, in bounded batches, and waits for that (C3.7). Rows that
+    /// Removes the sessions that have expired, in bounded batches, and waits for that. Rows that
     /// nobody can see any more go with them: those of unregistered containers, and the marks of ended
     /// sessions that have had their time.
     ///

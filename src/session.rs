@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A client's session, in all containers at once (C1.9): a cheap handle on a [`Txn`].
+/// A client's session, in all containers at once: a cheap handle on a [`Txn`].
 ///
 /// Clones work on the same session of the same transaction. Once that has ended, every method gives
 /// [`Closed`](ErrorKind::Closed).
@@ -26,16 +26,16 @@ pub struct Session {
     pub(crate) subject: SubjectId,
 }
 
-/// A client's session in one container alone (C1.9).
+/// A client's session in one container alone.
 #[derive(Clone)]
 pub struct SessionData {
     session: Session,
     room: RoomAt,
 }
 
-/// The values of one package in a session, by key (C1.3).
+/// The values of one package in a session, by key.
 ///
-/// Reading creates nothing (C1.4). Changes gather in the transaction and are stored by its commit.
+/// Reading creates nothing. Changes gather in the transaction and are stored by its commit.
 #[derive(Clone)]
 pub struct PkgData {
     session: Session,
@@ -68,8 +68,8 @@ impl fmt::Debug for PkgData {
 
 impl Txn {
     /// The session of a client. Nothing is created by asking; the first insert founds a session, at
-    /// commit (C1.4): under `id` if that is fresh from [`issue`](crate::ClientIds::issue), else, if it
-    /// has no live session, under a new id that [`Session::client_id`] tells (C4.8).
+    /// commit: under `id` if that is fresh from [`issue`](crate::ClientIds::issue), else, if it
+    /// has no live session, under a new id that [`Session::client_id`] tells.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl Session {
         is_dead.unwrap_or(false)
     }
 
-    /// The values of a package. It lives in the container of its name, else in the unnamed one (C1.2).
+    /// The values of a package. It lives in the container of its name, else in the unnamed one.
     #[must_use]
     pub fn pkg(&self, id: &str) -> PkgData {
         PkgData {
@@ -153,7 +153,7 @@ impl Session {
         }
     }
 
-    /// Whether there is a session, in any container. Counts as reading its existence (C2.7), and as an
+    /// Whether there is a session, in any container. Counts as reading its existence, and as an
     /// access.
     ///
     /// # Errors
@@ -305,13 +305,13 @@ impl PkgData {
         &self.package
     }
 
-    /// The value of a key; `None` if there is none (C5.2).
+    /// The value of a key; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// [`TypeMismatch`](ErrorKind::TypeMismatch) if the value is not a `T` (C5.1);
+    /// [`TypeMismatch`](ErrorKind::TypeMismatch) if the value is not a `T`;
     /// [`NotSerializable`](ErrorKind::NotSerializable) if what was inserted in this transaction
-    /// cannot be stored (C2.3); [`SnapshotTooOld`](ErrorKind::SnapshotTooOld),
+    /// cannot be stored; [`SnapshotTooOld`](ErrorKind::SnapshotTooOld),
     /// [`Corrupt`](ErrorKind::Corrupt), [`Unavailable`](ErrorKind::Unavailable),
     /// [`Closed`](ErrorKind::Closed).
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
@@ -341,7 +341,7 @@ impl PkgData {
     ///
     /// # Errors
     ///
-    /// [`TooLarge`](ErrorKind::TooLarge) if the key or the package id is beyond its limit (C5.3);
+    /// [`TooLarge`](ErrorKind::TooLarge) if the key or the package id is beyond its limit;
     /// [`SnapshotTooOld`](ErrorKind::SnapshotTooOld), [`Unavailable`](ErrorKind::Unavailable),
     /// [`Closed`](ErrorKind::Closed).
     pub fn insert(&self, key: &str, value: impl Serialize) -> Result<()> {
@@ -431,7 +431,7 @@ impl PkgData {
         }
     }
 
-    /// Adds `n` to the number that is current at commit; absent counts as 0 (C2.9). Not an
+    /// Adds `n` to the number that is current at commit; absent counts as 0. Not an
     /// observation, and never a conflict. Overflow and what is no number fail the commit.
     ///
     /// # Errors
@@ -441,7 +441,7 @@ impl PkgData {
         self.arithmetic(key, Arithmetic::Add(n))
     }
 
-    /// Raises the number that is current at commit to `n`, if it is less or absent (C2.9).
+    /// Raises the number that is current at commit to `n`, if it is less or absent.
     ///
     /// # Errors
     ///
@@ -450,7 +450,7 @@ impl PkgData {
         self.arithmetic(key, Arithmetic::Max(n))
     }
 
-    /// Lowers the number that is current at commit to `n`, if it is more or absent (C2.9).
+    /// Lowers the number that is current at commit to `n`, if it is more or absent.
     ///
     /// # Errors
     ///
@@ -499,7 +499,7 @@ impl PkgData {
         }
     }
 
-    /// All keys, sorted. Counts as reading the whole package (C2.7).
+    /// All keys, sorted. Counts as reading the whole package.
     ///
     /// # Errors
     ///
@@ -511,7 +511,7 @@ impl PkgData {
         })
     }
 
-    /// How many keys there are. Counts as reading the whole package (C2.7).
+    /// How many keys there are. Counts as reading the whole package.
     ///
     /// # Errors
     ///
@@ -523,7 +523,7 @@ impl PkgData {
         })
     }
 
-    /// Whether there are no keys. Counts as reading the whole package (C2.7).
+    /// Whether there are no keys. Counts as reading the whole package.
     ///
     /// # Errors
     ///

@@ -80,7 +80,7 @@ pub(crate) trait Snapshot: Send + Sync {
     fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>>;
 }
 
-/// One thing that is damaged, and whose it is (C5.4).
+/// One thing that is damaged, and whose it is.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Damage {

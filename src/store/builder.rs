@@ -93,7 +93,7 @@ impl Default for StoreBuilder {
 }
 
 impl StoreBuilder {
-    /// Where the store reads the time from (C3.9). Default: the system's clock.
+    /// Where the store reads the time from. Default: the system's clock.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -110,14 +110,14 @@ impl StoreBuilder {
     }
 
     /// How often [`Store::transact`] and the web layer run a transaction, at most, before a conflict is
-    /// final (C2.10). At least 1. Default: 32.
+    /// final. At least 1. Default: 32.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.rules.attempts = attempts.max(1);
         self
     }
 
-    /// How long a wait for a session's turn lasts at most (C2.10). Default: 2 s.
+    /// How long a wait for a session's turn lasts at most. Default: 2 s.
     #[must_use]
     pub fn turn_wait(mut self, wait: Duration) -> Self {
         self.rules.turn_wait = wait;
@@ -144,7 +144,7 @@ impl StoreBuilder {
         self
     }
 
-    /// How many bytes a key, a package id, an owner or a container's name may have (C5.3). At least 1,
+    /// How many bytes a key, a package id, an owner or a container's name may have. At least 1,
     /// and 4096 at most. Default: 255.
     #[must_use]
     pub fn max_name_len(mut self, bytes: usize) -> Self {
@@ -152,14 +152,14 @@ impl StoreBuilder {
         self
     }
 
-    /// How many bytes a package may have as it is stored (C5.3). 256 MiB at most. Default: 1 MiB.
+    /// How many bytes a package may have as it is stored. 256 MiB at most. Default: 1 MiB.
     #[must_use]
     pub fn max_package_size(mut self, bytes: usize) -> Self {
         self.rules.limits.package = bytes.min(256 << 20);
         self
     }
 
-    /// How many packages a session may have in one container (C5.3). Default: 64.
+    /// How many packages a session may have in one container. Default: 64.
     #[must_use]
     pub fn max_packages(mut self, packages: usize) -> Self {
         self.rules.limits.packages = packages;
@@ -195,7 +195,7 @@ impl StoreBuilder {
     ///
     /// Beyond that a commit waits until there is room, in the order of coming:
     /// [`commit`](crate::Transaction::commit) blocks, the future of
-    /// [`commit_async`](crate::Transaction::commit_async) is pending, and dropping it then aborts (C2.4).
+    /// [`commit_async`](crate::Transaction::commit_async) is pending, and dropping it then aborts.
     #[must_use]
     pub fn max_waiting_commits(mut self, commits: usize) -> Self {
         self.room.commits = commits.max(1);
@@ -229,7 +229,7 @@ impl StoreBuilder {
     /// roughly. At least 256 KiB. Default: 128 MiB.
     ///
     /// Beyond half of it, a checkpoint begins; beyond three quarters, while that is not done, commits are
-    /// slowed down; beyond all of it, they wait. Old snapshots that transactions hold (C2.14) may keep
+    /// slowed down; beyond all of it, they wait. Old snapshots that transactions hold may keep
     /// rows longer.
     #[must_use]
     pub fn unmerged_memory(mut self, bytes: usize) -> Self {
@@ -276,7 +276,7 @@ impl StoreBuilder {
     }
 
     /// Whether the whole file is verified before it is opened, which takes time in proportion to its size
-    /// (C5.4). What [`Store::check`] would find makes opening fail with
+    ///. What [`Store::check`] would find makes opening fail with
     /// [`Corrupt`](ErrorKind::Corrupt), which names the first of the sessions hit; the file is then as it
     /// was. Default: no.
     #[must_use]
@@ -329,7 +329,7 @@ impl StoreBuilder {
         self
     }
 
-    /// Issues ids under this secret instead of one kept in the store (C4.2). Keep it as one keeps a
+    /// Issues ids under this secret instead of one kept in the store. Keep it as one keeps a
     /// password: whoever has it can make ids.
     #[must_use]
     pub fn secret(mut self, secret: [u8; 32]) -> Self {

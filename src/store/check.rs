@@ -100,7 +100,7 @@ impl Check {
 
 impl Store {
     /// Looks at the whole store as of its newest commit, while commits go on, and reports what is
-    /// damaged and whose it is (C5.4). Nothing is repaired.
+    /// damaged and whose it is. Nothing is repaired.
     ///
     /// Verified are the checksum of every record and of every page that is in use; that what a session
     /// lists is there, and is found where it is looked for; that no record is left without its session;
@@ -108,7 +108,7 @@ impl Store {
     /// reached is named by whatever is left of it: its packages, or its owner's list.
     ///
     /// It reads the whole file once, in small parts. Meanwhile the pages of that commit are kept, however long
-    /// it takes (C2.14), so that a store which is written to meanwhile grows.
+    /// it takes, so that a store which is written to meanwhile grows.
     ///
     /// # Errors
     ///

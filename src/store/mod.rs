@@ -104,7 +104,7 @@ impl Store {
         Self::builder().open(path)
     }
 
-    /// A store in memory, with the same guarantees but durability (C1.7).
+    /// A store in memory, with the same guarantees but durability.
     ///
     /// # Errors
     ///
@@ -163,7 +163,7 @@ impl Store {
         std::future::ready(self.begin())
     }
 
-    /// Runs `f` in a transaction and commits it; runs it again if that conflicts (C2.10). From the
+    /// Runs `f` in a transaction and commits it; runs it again if that conflicts. From the
     /// second attempt on it holds its session's turn. If `f` gives an error, the transaction is aborted.
     ///
     /// This blocks the thread: while the commit is brought to the disk, and for up to
@@ -225,7 +225,7 @@ impl Store {
     }
 
     /// Registers a container for the packages of its name, or changes the settings of the one there
-    /// is (C1.2, C1.8). What a package has in the unnamed container stays there and expires there; a
+    /// is. What a package has in the unnamed container stays there and expires there; a
     /// warning tells so.
     ///
     /// # Errors
@@ -260,7 +260,7 @@ impl Store {
         Ok(self.handle(room.place.name.clone()))
     }
 
-    /// The container that a package lives in: the one of its name, else the unnamed one (C1.2).
+    /// The container that a package lives in: the one of its name, else the unnamed one.
     ///
     /// # Errors
     ///
@@ -293,7 +293,7 @@ impl Store {
     }
 
     /// Issues ids under a new secret from now on; those of the old ones verify until their secret is
-    /// retired (C4.2). Returns the byte that names the new secret.
+    /// retired. Returns the byte that names the new secret.
     ///
     /// # Errors
     ///
@@ -316,7 +316,7 @@ impl Store {
     /// The sessions that [`set_owner`](crate::Session::set_owner) gave to `owner`, expired ones left
     /// out. Not an observation.
     ///
-    /// A session whose record is damaged (C5.4) is listed too, though it may have expired: whoever ends
+    /// A session whose record is damaged is listed too, though it may have expired: whoever ends
     /// all sessions of a user must learn of the one that cannot be ended. [`check`](Self::check) tells
     /// what is damaged.
     ///
@@ -365,7 +365,7 @@ impl Store {
     }
 
     /// What tells this store from all others: random, made with it, and no secret. The default name of
-    /// its cookie begins with the first four bytes in hex (C4.3).
+    /// its cookie begins with the first four bytes in hex.
     #[must_use]
     pub fn identity(&self) -> [u8; 16] {
         self.inner.identity

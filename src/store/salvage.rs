@@ -58,7 +58,7 @@ impl Salvage {
 
 impl StoreBuilder {
     /// Writes all that can be read of the damaged store at `from` into a new store at `to`, and tells what
-    /// cannot (C5.4): identity, secrets, containers with their settings, sessions, expired ones included, with
+    /// cannot: identity, secrets, containers with their settings, sessions, expired ones included, with
     /// their packages and owners, and what is kept of ended sessions. A package that is lost is taken off its
     /// session, which keeps the others; a session that is lost takes its packages along.
     ///

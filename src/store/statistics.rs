@@ -67,7 +67,7 @@ impl Statistics {
         self.counters.syncs
     }
 
-    /// Times the store reopened itself after a failure of its storage (C2.13).
+    /// Times the store reopened itself after a failure of its storage.
     #[must_use]
     pub fn reopened(&self) -> u64 {
         self.counters.reopened
@@ -100,21 +100,21 @@ impl Statistics {
         self.counters.outside
     }
 
-    /// Hooks and closures of the application that wait for the thread that runs and drops them (C2.6).
+    /// Hooks and closures of the application that wait for the thread that runs and drops them.
     #[must_use]
     pub fn waiting_hooks(&self) -> usize {
         self.hooks
     }
 
     /// Access times that were not recorded because 65,536 waited to be written: the disk does not keep
-    /// up. Such a session may end earlier, unless it is used again (C3.4).
+    /// up. Such a session may end earlier, unless it is used again.
     #[must_use]
     pub fn lost_touches(&self) -> u64 {
         self.counters.lost_touches
     }
 
     /// Snapshots that transactions hold although newer ones are there. What is written meanwhile makes
-    /// the file grow, for [`snapshot_max_age`](crate::StoreBuilder::snapshot_max_age) at most (C2.14).
+    /// the file grow, for [`snapshot_max_age`](crate::StoreBuilder::snapshot_max_age) at most.
     #[must_use]
     pub fn held_snapshots(&self) -> usize {
         self.counters.held

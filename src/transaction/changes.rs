@@ -356,7 +356,7 @@ pub(crate) enum KeyBase {
     Current,
     Put(Bytes),
     Removed,
-    /// The value cannot be stored; the commit fails with this (C2.3).
+    /// The value cannot be stored; the commit fails with this.
     Refused(Error),
 }
 

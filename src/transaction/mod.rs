@@ -42,7 +42,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 
 /// A transaction on a store: a snapshot of it as of the first look, and the changes made.
 ///
-/// It ends with [`commit`](Self::commit) or [`abort`](Self::abort); dropping it aborts (C2.4). It
+/// It ends with [`commit`](Self::commit) or [`abort`](Self::abort); dropping it aborts. It
 /// dereferences to [`Txn`], the handle that gives access to sessions.
 #[must_use = "a transaction that is dropped is aborted"]
 pub struct Transaction {
@@ -138,7 +138,7 @@ impl Transaction {
     }
 
     /// [`commit`](Self::commit) as a future, for any runtime or none. Dropped before the changes are
-    /// queued, it aborts; once they are queued, the commit finishes by itself (C2.4). Handles are
+    /// queued, it aborts; once they are queued, the commit finishes by itself. Handles are
     /// closed from the moment of the call.
     ///
     /// # Errors
@@ -180,7 +180,7 @@ impl Transaction {
         }
     }
 
-    /// Gives everything up. Nothing remains, sessions it created and access times included (C2.4).
+    /// Gives everything up. Nothing remains, sessions it created and access times included.
     pub fn abort(self) {}
 
     /// Closes the handles and packs the changes; `None` where nothing is to be done, as after most
@@ -301,7 +301,7 @@ impl Txn {
         &self.shared.limits
     }
 
-    /// Sets a savepoint. Savepoints nest (C2.5).
+    /// Sets a savepoint. Savepoints nest.
     ///
     /// # Errors
     ///
@@ -311,7 +311,7 @@ impl Txn {
     }
 
     /// Undoes every change made since the savepoint, which stays and can be rolled back to again.
-    /// What was read since still counts as read (C2.5).
+    /// What was read since still counts as read.
     ///
     /// # Errors
     ///
@@ -321,7 +321,7 @@ impl Txn {
         self.with(|state| state.roll_back(savepoint))
     }
 
-    /// Makes every later commit of this transaction fail with [`Doomed`](ErrorKind::Doomed) (C2.6).
+    /// Makes every later commit of this transaction fail with [`Doomed`](ErrorKind::Doomed).
     pub fn doom(&self) {
         // A transaction that has ended cannot be committed anyway.
         let _ = self.with(|state| {
@@ -330,7 +330,7 @@ impl Txn {
         });
     }
 
-    /// Runs `f` once when the commit is certain, on a thread of the store's for hooks (C2.6). Not
+    /// Runs `f` once when the commit is certain, on a thread of the store's for hooks. Not
     /// at all if the transaction has ended already.
     pub fn after_commit(&self, f: impl FnOnce() + Send + 'static) {
         let hook: worker::Task = Box::new(f);
@@ -341,7 +341,7 @@ impl Txn {
     }
 
     /// Runs `f` once when it is certain that the transaction left no trace, on a thread of the
-    /// store's for hooks (C2.6). After [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) neither kind of
+    /// store's for hooks. After [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) neither kind of
     /// hook runs.
     pub fn after_abort(&self, f: impl FnOnce() + Send + 'static) {
         let hook: worker::Task = Box::new(f);
