@@ -52,15 +52,34 @@ pub struct ClientId(Arc<Inner>);
 struct Inner {
     text: String,
     key: OnceLock<ClientKey>,
-    fresh: AtomicBool,
+    freshness: Freshness,
+}
+
+/// Whether a session may be founded under an id: it was issued, not verified, and has founded none yet (C4.8).
+/// Clones of an id share it; it tells nothing of the id.
+#[derive(Clone, Debug)]
+pub(crate) struct Freshness(Option<Arc<AtomicBool>>);
+
+impl Freshness {
+    fn issued() -> Self {
+        Self(Some(Arc::new(AtomicBool::new(true))))
+    }
+
+    fn verified() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.0.as_ref().is_some_and(|it| it.load(Ordering::Acquire))
+    }
 }
 
 impl ClientId {
-    fn new(text: String, fresh: bool) -> Self {
+    fn new(text: String, freshness: Freshness) -> Self {
         Self(Arc::new(Inner {
             text,
             key: OnceLock::new(),
-            fresh: AtomicBool::new(fresh),
+            freshness,
         }))
     }
 
@@ -81,15 +100,20 @@ impl ClientId {
         *self.0.key.get_or_init(|| ClientKey::of(&self.0.text))
     }
 
-    /// Whether a session may be founded under this id: it was issued, not verified, and has founded
-    /// none yet (C4.8).
+    /// Whether a session may be founded under this id.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.0.fresh.load(Ordering::Acquire)
+        self.0.freshness.is_fresh()
+    }
+
+    pub(crate) fn freshness(&self) -> Freshness {
+        self.0.freshness.clone()
     }
 
     /// Notes, for all clones, that a session was founded under this id.
     pub(crate) fn spend(&self) {
-        self.0.fresh.store(false, Ordering::Release);
+        if let Some(fresh) = &self.0.freshness.0 {
+            fresh.store(false, Ordering::Release);
+        }
     }
 }
 
@@ -323,7 +347,7 @@ impl ClientIds {
     pub fn issue(&self) -> ClientId {
         let random = self.random().expect("the operating system has randomness");
         let signers = self.signers.load();
-        ClientId::new(signers.issuing.sign(random), true)
+        ClientId::new(signers.issuing.sign(random), Freshness::issued())
     }
 
     /// The id that `text` spells, if one of the secrets in use signed it.
@@ -335,7 +359,7 @@ impl ClientIds {
     #[must_use]
     pub fn verify(&self, text: &str) -> Option<ClientId> {
         let refused = match self.check(text) {
-            Ok(()) => return Some(ClientId::new(text.to_owned(), false)),
+            Ok(()) => return Some(ClientId::new(text.to_owned(), Freshness::verified())),
             Err(refused) => refused,
         };
         refused.count();

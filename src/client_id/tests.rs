@@ -163,7 +163,7 @@ fn a_verified_id_is_never_fresh() {
 
 #[test]
 fn a_key_is_the_start_of_the_sha256_of_the_id() {
-    let id = ClientId::new("abc".into(), false);
+    let id = ClientId::new("abc".into(), Freshness::verified());
     let digest = "ba7816bf8f01cfea414140de5dae2223";
     assert_eq!(id.key().to_string(), digest);
     assert_eq!(id.clone().key(), id.key());

@@ -310,7 +310,7 @@ impl<R: Rows> Merge<'_, R> {
 
     /// Whether a session may begin under an id that has none now: it has had none so far (C4.8).
     fn check_founder(&self, change: &ClientChange) -> Result<()> {
-        if change.founder.as_ref().is_some_and(|id| !id.is_fresh()) {
+        if change.founder.as_ref().is_some_and(|it| !it.is_fresh()) {
             return Err(conflict(
                 "the session of this id was founded and ended meanwhile",
             ));
@@ -465,7 +465,7 @@ impl<R: Rows> Merge<'_, R> {
         };
         let from = change.client;
         // The new id was told before the commit made it valid; who used it must not lose by it.
-        let is_used = change.founder.as_ref().is_some_and(|id| !id.is_fresh());
+        let is_used = change.founder.as_ref().is_some_and(|it| !it.is_fresh());
         if is_used || self.rows.session(room.seen.place.id, to, None)?.is_some() {
             return Err(conflict("the new id was used before it was valid"));
         }

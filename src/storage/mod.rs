@@ -8,7 +8,7 @@ pub(crate) mod redb;
 mod weight;
 
 use crate::block_on::Bell;
-use crate::client_id::{ClientId, ClientKey};
+use crate::client_id::{ClientKey, Freshness};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::value::Arithmetic;
@@ -376,9 +376,9 @@ pub(crate) struct ClientChange {
     /// not have been ended lately, nor by a later commit than this one, which was the newest when its request
     /// came (C4.8).
     pub(crate) forsaken: Option<u64>,
-    /// The id under which a session may begin with this: its own, or the one that it moves to. Another commit
+    /// Of the id under which a session may begin with this, its own or the one that it moves to. Another commit
     /// may have used it up meanwhile (C4.8).
-    pub(crate) founder: Option<ClientId>,
+    pub(crate) founder: Option<Freshness>,
     pub(crate) packages: Vec<PackageChange>,
     /// Where the session begins if its timeout or its owner found it and no package does (C8.1).
     pub(crate) home: Option<ContainerId>,

@@ -317,7 +317,7 @@ impl State {
             Fate::Rotated => None,
             Fate::Stays | Fate::Destroyed => changes.id.clone(),
         };
-        let rotated = changes.id.clone();
+        let rotated = changes.id.as_ref().map(ClientId::freshness);
         let end = match (changes.fate, &changes.id) {
             (Fate::Rotated, Some(id)) => End::Moves(id.key()),
             (Fate::Destroyed, _) => End::Destroyed,
@@ -352,7 +352,7 @@ impl State {
                 forsaken,
                 founder: match end {
                     End::Moves(_) => rotated,
-                    _ => Some(borne.clone()),
+                    _ => Some(borne.freshness()),
                 },
                 packages: pack_packages(
                     &subject.packages,
@@ -497,7 +497,7 @@ fn founding(
         seen,
         exists: None,
         forsaken: None,
-        founder: Some(id.clone()),
+        founder: Some(id.freshness()),
         packages,
         home: attributes.is_founding().then(|| registry.room(home).id()),
         timeout: attributes.timeout,
