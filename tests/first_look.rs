@@ -265,3 +265,31 @@ fn a_blind_change_is_an_access_also_if_it_is_rolled_back() {
         assert_eq!(last_access, Some(clock.now()));
     }
 }
+
+// C2.8, C4.8: two found one session, in two containers, without a look.
+#[test]
+fn who_founds_a_session_blindly_joins_one_that_another_has_founded_in_another_container() {
+    let (_, store) = timed();
+    store.register("bank", ContainerSettings::new()).unwrap();
+    let id = store.client_ids().issue();
+    let [one, two] = [(); 2].map(|()| store.begin().unwrap());
+    let put = |txn: &cloakroom::Transaction, package: &str| {
+        let session = txn.session(&id).unwrap();
+        session.pkg(package).insert("n", 1).unwrap();
+        assert_eq!(session.client_id().as_ref(), Some(&id));
+        // The commit is decided on what it finds, not on what is there when it is called.
+        txn.session(&store.client_ids().issue())
+            .unwrap()
+            .last_access()
+            .unwrap();
+    };
+    put(&one, "bank");
+    put(&two, "app");
+    one.commit().unwrap();
+    two.commit().unwrap();
+    assert_eq!(get(&store, &id, "n"), Some(1));
+    assert_eq!(
+        with(&store, &id, |s| s.pkg("bank").get::<i64>("n")),
+        Some(1)
+    );
+}

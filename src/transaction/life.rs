@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 impl State {
     /// The id under which the commit leaves a session, if it leaves one (C8.1).
     pub(crate) fn client_id(&mut self, id: SubjectId) -> Result<Option<ClientId>> {
-        if self.subject(id)?.blind.is_unfounded {
+        if self.subject(id)?.may_move() {
             self.look_at(id)?;
         }
         let subject = self.subject(id)?;
@@ -153,6 +153,8 @@ impl State {
             self.observe_existence(id, None)?;
         }
         self.forget_changes(id);
+        // What is inserted afterwards is another session.
+        self.subject_mut(id)?.successor = None;
         if stored {
             self.change(id)?.fate = Fate::Destroyed;
         }

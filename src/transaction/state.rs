@@ -76,15 +76,17 @@ pub(crate) struct Subject {
     pub(super) exists: Option<bool>,
     pub(super) blind: Blind,
     /// The id of the session that is founded here because the id which it came with has none: the same one
-    /// whatever is rolled back.
-    successor: Option<ClientId>,
+    /// as long as anything is left that founds it.
+    pub(super) successor: Option<ClientId>,
+    /// Whether it ever had one here.
+    has_moved: bool,
 }
 
 /// What is to be found out for changes that were made before anything was looked at.
 #[derive(Default)]
 pub(super) struct Blind {
     /// The containers used.
-    rooms: Vec<RoomAt>,
+    rooms: BTreeSet<RoomAt>,
     /// Whether the client was given an owner or a timeout.
     is_given: bool,
     /// Whether it is open where what founds a session goes.
@@ -158,6 +160,12 @@ impl Blind {
 }
 
 impl Subject {
+    /// Whether what founds a session may go elsewhere than to the id that it came with, which is open yet.
+    pub(super) fn may_move(&self) -> bool {
+        let is_fresh = self.borne.as_ref().is_some_and(ClientId::is_fresh);
+        self.blind.is_unfounded && !is_fresh
+    }
+
     pub(crate) fn key(&self) -> Option<ClientKey> {
         self.borne.as_ref().map(ClientId::key)
     }
@@ -316,6 +324,10 @@ impl State {
             }
             (self.looks, self.now, self.taken) = (looks, now, taken);
             self.snapshot = Some(snapshot);
+            // While ids are fresh that were so when they were inserted under. What fails is said to who asks.
+            for other in 0..self.subjects.len() {
+                let _ = self.look_at(other);
+            }
         }
         let blind = &mut self.subject_mut(id)?.blind;
         if blind.is_none() {
@@ -484,10 +496,7 @@ impl State {
     /// where nothing was looked at before.
     pub(crate) fn use_room(&mut self, id: SubjectId, room: RoomAt) -> Result<()> {
         if self.snapshot.is_none() {
-            let rooms = &mut self.subject_mut(id)?.blind.rooms;
-            if !rooms.contains(&room) {
-                rooms.push(room);
-            }
+            self.subject_mut(id)?.blind.rooms.insert(room);
             return Ok(());
         }
         self.session(id, room)?;
@@ -627,16 +636,16 @@ impl State {
             return Ok(());
         }
         let subject = self.subject(id)?;
-        let seen = subject.sessions.iter().any(|view| view.live);
-        if seen || subject.borne.as_ref().is_some_and(ClientId::is_fresh) {
+        if subject.sessions.iter().any(|view| view.live) {
             return Ok(());
         }
-        if subject.borne.is_some() {
+        if let Some(borne) = subject.borne.clone() {
             if self.snapshot.is_none() {
                 self.subject_mut(id)?.blind.is_unfounded = true;
                 return Ok(());
             }
-            if self.live_anywhere(id)? {
+            // In all containers, so that the commit finds out whether another one has founded it since.
+            if self.live_anywhere(id)? || borne.is_fresh() {
                 return Ok(());
             }
             // It is founded elsewhere because there is none here (C2.7).
@@ -646,15 +655,21 @@ impl State {
             Some(successor) => successor,
             None => self.issue(id)?,
         };
-        self.subject_mut(id)?.successor = Some(successor.clone());
+        let subject = self.subject_mut(id)?;
+        (subject.successor, subject.has_moved) = (Some(successor.clone()), true);
         self.change(id)?.id = Some(successor);
         Ok(())
     }
 
     /// What was found out of where inserts go may have been rolled back, and they not.
     pub(super) fn find_out_again(&mut self) {
-        for subject in &mut self.subjects {
-            subject.blind.is_unfounded |= subject.successor.is_some();
+        let changes = self.changes.as_ref();
+        let moved = self.subjects.iter_mut().enumerate();
+        for (id, subject) in moved.filter(|(_, subject)| subject.has_moved) {
+            let changes = changes.and_then(|changes| changes.subjects.get(id));
+            let founds = changes.is_some_and(SubjectChanges::founds);
+            subject.blind.is_unfounded = true;
+            subject.successor.take_if(|_| !founds);
         }
     }
 
