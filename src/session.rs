@@ -125,10 +125,10 @@ impl Session {
         founds.unwrap_or(false)
     }
 
-    /// Whether the client came with an id that has no session, as far as the transaction looked.
+    /// Whether the client came with an id that has no session, as far as the transaction looked, or its commit will.
     #[cfg(feature = "http")]
-    pub(crate) fn bears_dead_id(&self) -> bool {
-        let is_dead = self.with(|state| Ok(state.bears_dead_id(self.subject)));
+    pub(crate) fn bears_dead_id(&self, commits: bool) -> bool {
+        let is_dead = self.with(|state| Ok(state.bears_dead_id(self.subject, commits)));
         is_dead.unwrap_or(false)
     }
 

@@ -177,7 +177,7 @@ fn end<R>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> End<R> {
     let response = Response::from_parts(parts, body);
     let open = slot.close();
     if let Some((_, session)) = &open
-        && session.bears_dead_id()
+        && session.bears_dead_id(commits)
     {
         exchange.count_dead_id();
     }

@@ -141,3 +141,27 @@ fn inserts_into_a_new_session_beside_many_containers() {
     let (few, many) = (steps(10), steps(40));
     assert!(many <= 2 * few, "{few} steps, with four times {many}");
 }
+
+// C4.8
+#[cfg(feature = "http")]
+#[test]
+fn whether_an_id_is_dead_is_told_without_a_look() {
+    let store = store();
+    for n in 0..10 {
+        let name = format!("c{n}");
+        store.register(&name, ContainerSettings::new()).unwrap();
+    }
+    let id = visitor(&store);
+    let ended = store.client_ids().issue();
+    let ended = store.client_ids().verify(ended.as_str()).unwrap();
+    for (id, dead) in [(&id, false), (&ended, true)] {
+        let txn = store.begin().unwrap();
+        let session = txn.session(id).unwrap();
+        assert_eq!(session.pkg("c3").get::<u8>("k").unwrap(), None);
+        let steps = crate::steps::of(|| assert!(!session.bears_dead_id(true)));
+        assert_eq!(steps, 0);
+        session.exists().unwrap();
+        let steps = crate::steps::of(|| assert_eq!(session.bears_dead_id(true), dead));
+        assert_eq!(steps, 0);
+    }
+}

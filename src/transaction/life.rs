@@ -44,15 +44,23 @@ impl State {
         is_founding && !was_seen && !self.live_anywhere(id).unwrap_or(false)
     }
 
-    /// Whether a client came with an id that has no session. Nothing is loaded for one of whose session nothing was
-    /// asked.
+    /// Whether a client came with an id that has no session, as far as all containers were looked into, or are by
+    /// the commit if it `commits`. Nothing is loaded to tell this alone.
     #[cfg(feature = "http")]
-    pub(crate) fn bears_dead_id(&mut self, id: SubjectId) -> bool {
-        let is_suspect = self.subject(id).is_ok_and(|subject| {
-            let is_known = subject.borne.as_ref().is_some_and(|id| !id.is_fresh());
-            is_known && !subject.sessions.is_empty() && !subject.is_live()
-        });
-        is_suspect && matches!(self.live_anywhere(id), Ok(false))
+    pub(crate) fn bears_dead_id(&mut self, id: SubjectId, commits: bool) -> bool {
+        let Ok(subject) = self.subject(id) else {
+            return false;
+        };
+        if subject.borne.as_ref().is_none_or(ClientId::is_fresh) {
+            return false;
+        }
+        if commits && !subject.blind.is_none() {
+            // If this fails, the commit does.
+            let _ = self.look_at(id);
+        }
+        let places = self.registry.rooms().len();
+        self.subject(id)
+            .is_ok_and(|subject| subject.is_known_absent(places))
     }
 
     /// The container in which a session begins that is founded by its attributes alone: one that this

@@ -176,6 +176,12 @@ impl Subject {
         self.sessions.iter().any(|view| view.live)
     }
 
+    /// Whether all of the `places` containers were looked into, and none has a live session.
+    #[cfg(feature = "http")]
+    pub(super) fn is_known_absent(&self, places: usize) -> bool {
+        self.sessions.len() == places && !self.is_live()
+    }
+
     pub(crate) fn session(&self, room: RoomAt) -> Option<&SessionView> {
         self.sessions.find(room, "")
     }
@@ -396,6 +402,7 @@ impl State {
     }
 
     fn load_session(&self, id: SubjectId, room: RoomAt) -> Result<SessionView> {
+        crate::steps::count(1);
         let (mut row, mut times) = (None, None);
         let at = room;
         let room = self.registry.room(at);

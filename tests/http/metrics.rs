@@ -5,6 +5,7 @@ use ::metrics::{
     Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     with_local_recorder,
 };
+use cloakroom::{ContainerSettings, Txn};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -103,4 +104,40 @@ fn ids_without_a_session_are_counted_once_a_request() {
     assert_eq!(refused(&app, "/plain", &[&ended]), []);
     clock.advance(std::time::Duration::from_secs(7200));
     assert_eq!(refused(&app, "/count", &[&expired, &expired]), dead(2));
+}
+
+/// C4.8: a request that only writes, and looks at nothing.
+#[test]
+fn a_dead_id_is_counted_where_the_request_only_writes() {
+    let (store, _) = usual();
+    let blind = |session: Session| async move { session.pkg(PACKAGE).insert("blind", true) };
+    let app = site(SessionLayer::new(store.clone()));
+    let app = app.merge(
+        Router::new()
+            .route("/blind", get(blind))
+            .layer(SessionLayer::new(store)),
+    );
+    let ended = block(visitor(&app));
+    block(get_page(&app, "/destroy", &ended));
+    assert_eq!(refused(&app, "/blind", &[&ended]), [("dead".to_owned(), 1)]);
+}
+
+/// C4.8: what lives in a container that nobody asked for is not dead.
+#[test]
+fn an_id_whose_session_lives_elsewhere_is_not_counted() {
+    let (store, app) = usual();
+    let cart = ContainerSettings::new();
+    store.register("cart", cart).unwrap();
+    let id = store.client_ids().issue();
+    let insert = |txn: &Txn| txn.session(&id)?.pkg("cart").insert("n", 1);
+    store.transact(insert).unwrap();
+    let cookie = block(visitor(&app));
+    let elsewhere = format!("{}={}", halves(&cookie).0, id.as_str());
+    assert_eq!(refused(&app, "/read", &[&elsewhere]), []);
+    assert_eq!(refused(&app, "/count", &[&elsewhere]), []);
+    block(get_page(&app, "/destroy", &cookie));
+    assert_eq!(
+        refused(&app, "/count", &[&cookie]),
+        [("dead".to_owned(), 1)]
+    );
 }
