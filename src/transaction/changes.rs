@@ -119,6 +119,11 @@ impl PackageChanges {
         self.inserting > 0
     }
 
+    /// How many keys are certain to be there afterwards.
+    pub(super) fn inserted(&self) -> usize {
+        self.inserting
+    }
+
     /// Replaces what is to become of a key; `None` leaves it as it is.
     fn set(&mut self, key: &Arc<str>, change: Option<Key>) -> Option<Key> {
         self.inserting += usize::from(change.as_ref().is_some_and(Key::inserts));

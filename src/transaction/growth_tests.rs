@@ -1,7 +1,7 @@
 //! What a transaction does costs in proportion to what it touches (C5.5): twice as much takes no more than about
 //! twice the steps.
 
-use crate::{ClientId, ContainerSettings, Session, Store, Transaction};
+use crate::{ClientId, ContainerSettings, ErrorKind, PkgData, Session, Store, Transaction};
 
 fn store() -> Store {
     Store::builder().implicit_sweeps(false).in_memory().unwrap()
@@ -163,5 +163,35 @@ fn whether_an_id_is_dead_is_told_without_a_look() {
         session.exists().unwrap();
         let steps = crate::steps::of(|| assert_eq!(session.bears_dead_id(true), dead));
         assert_eq!(steps, 0);
+    }
+}
+
+// C5.3
+#[test]
+fn too_many_keys_are_refused_before_others_wait_for_them() {
+    let store = Store::builder().max_keys(3).in_memory().unwrap();
+    let changes: [fn(&PkgData, &str); 6] = [
+        |p, key| p.insert(key, 1).unwrap(),
+        |p, key| p.add(key, 1).unwrap(),
+        |p, key| p.max(key, 1).unwrap(),
+        |p, key| p.min(key, 1).unwrap(),
+        |p, key| p.commute(key, |_: Option<u8>| 1).unwrap(),
+        |p, key| {
+            p.remove(key).unwrap();
+            p.add(key, 1).unwrap();
+        },
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        for package in ["p", "q"] {
+            let (txn, session) = begin(&store);
+            // It tells alone that there is something to commit.
+            session.pkg("p").insert("k", 2).unwrap();
+            for key in ["1", "2", "3", "4"] {
+                change(&session.pkg(package), key);
+            }
+            let packed = txn.end().unwrap().pack(None);
+            let kind = packed.err().map(|error| error.kind());
+            assert_eq!(kind, Some(ErrorKind::TooLarge), "{n} in {package}");
+        }
     }
 }

@@ -85,6 +85,9 @@ impl State {
         for id in 0..self.subjects.len() {
             differs = differs || self.differs(id)?;
         }
+        if differs {
+            self.look_at_large()?;
+        }
         let subjects = self.subjects.iter();
         let touches = subjects.flat_map(|s| self.touches_of(s)).collect();
         let (ticket, renews) = match visitor {
@@ -183,6 +186,29 @@ impl State {
             // A sum that overflows here may not do so on the value that is current at commit.
             change.value(before.clone()).map_or(true, |v| v != before)
         }))
+    }
+
+    /// Loads the packages that get more keys than a package may have, so that they are refused here.
+    fn look_at_large(&mut self) -> Result<()> {
+        let limit = self.house().rules.limits.keys;
+        let subjects = self.changes.iter().flat_map(|it| it.subjects.iter());
+        let packages = subjects.enumerate().flat_map(|(id, changes)| {
+            let packages = changes.packages.iter();
+            packages.map(move |it| (id, it))
+        });
+        let large = packages.filter(|(_, it)| it.inserted() > limit);
+        let large: Vec<_> = large
+            .map(|(id, it)| (id, it.room, it.package.clone()))
+            .collect();
+        for (id, room, package) in large {
+            match self.package(id, room, &package) {
+                Ok(_) => {}
+                // What cannot be counted any more is counted where it is merged.
+                Err(e) if e.kind() == ErrorKind::SnapshotTooOld => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 
     fn touch_of(&self, subject: &Subject, view: &SessionView) -> Option<TouchAt> {
@@ -547,8 +573,7 @@ fn check_count(
     registry: &Registry,
     limits: &Limits,
 ) -> Result<()> {
-    let is_put = |key: &&Key| matches!(key.base, KeyBase::Put(_));
-    let put = changes.keys.values().filter(is_put).count();
+    let put = changes.inserted();
     if put <= limits.keys.max(stored.map_or(0, PackageRow::len)) {
         return Ok(());
     }
