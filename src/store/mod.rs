@@ -455,10 +455,11 @@ impl Containers {
             self.warn_of_data_left_behind(name)?;
         }
         let record = settings.record(name, id);
-        if records.by_name.get(name) == Some(&record) {
-            return Ok(());
-        }
         let storage = &self.house.storage;
+        if records.by_name.get(name) == Some(&record) {
+            // Nothing is to be written; a store that was closed says so all the same.
+            return storage.snapshot().map(drop);
+        }
         storage.configure(Settings::PutContainer(record.clone()))?;
         records.by_name.insert(name.to_owned(), record);
         if known.is_none() {
