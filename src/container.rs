@@ -395,6 +395,7 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
     let empty = || ChangeSet {
         now,
         as_of: 0,
+        looks: house.storage.looks(),
         clients: Vec::new(),
         refusals: house.refusals(),
         limits: house.rules.limits,

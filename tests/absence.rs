@@ -11,7 +11,7 @@
 #[path = "support/writer.rs"]
 mod writer;
 
-use cloakroom::{ClientId, Clock, ErrorKind, Result, Session, Store};
+use cloakroom::{ClientId, Clock, ContainerSettings, ErrorKind, Result, Session, Store};
 use std::future::Future as _;
 use std::pin::pin;
 use std::task::{Context, Waker};
@@ -247,6 +247,70 @@ fn a_touch_does_not_revive_what_was_found_expired() {
         clock.advance(secs(3598));
         assert_eq!(get(&store, &id, "k"), left);
     }
+}
+
+// C3.2: the access travels with what is written to another session.
+#[test]
+fn a_touch_beside_changes_does_not_revive_what_was_found_expired() {
+    for looked in [false, true] {
+        let (clock, store) = timed();
+        let (read, written) = (store.client_ids().issue(), store.client_ids().issue());
+        put(&store, &read, "k", 1);
+        clock.advance(secs(3599));
+        put(&store, &written, "k", 1);
+        let slow = store.begin().unwrap();
+        assert!(slow.session(&read).unwrap().exists().unwrap());
+        let other = slow.session(&written).unwrap();
+        other.pkg("app").insert("k", 2).unwrap();
+        clock.advance(secs(2));
+        if looked {
+            assert_eq!(get(&store, &read, "k"), None);
+        }
+        slow.commit().unwrap();
+        assert_eq!(get(&store, &read, "k"), (!looked).then_some(1));
+        assert_eq!(get(&store, &written, "k"), Some(2));
+    }
+}
+
+// C3.2, C1.9: or to the same session in another container.
+#[test]
+fn a_touch_beside_changes_in_another_container_does_not_revive_what_was_found_expired() {
+    let (clock, store) = timed();
+    let day = ContainerSettings::new().timeout(secs(86_400));
+    store.register("cart", day).unwrap();
+    let id = store.client_ids().issue();
+    with(&store, &id, |s| {
+        s.pkg("app").insert("k", 1)?;
+        s.pkg("cart").insert("k", 1)
+    });
+    clock.advance(secs(3599));
+    let slow = store.begin().unwrap();
+    let session = slow.session(&id).unwrap();
+    assert_eq!(session.pkg("app").get::<u32>("k").unwrap(), Some(1));
+    session.pkg("cart").insert("k", 2).unwrap();
+    clock.advance(secs(2));
+    assert_eq!(get(&store, &id, "k"), None);
+    slow.commit().unwrap();
+    assert_eq!(get(&store, &id, "k"), None);
+    let cart = with(&store, &id, |s| s.pkg("cart").get::<u32>("k"));
+    assert_eq!(cart, Some(2));
+}
+
+// C3.2: a write that was begun in time is one all the same, and a use.
+#[test]
+fn a_write_begun_in_time_revives_what_was_found_expired() {
+    let (clock, store) = timed();
+    let id = store.client_ids().issue();
+    put(&store, &id, "k", 1);
+    clock.advance(secs(3599));
+    let slow = store.begin().unwrap();
+    let session = slow.session(&id).unwrap();
+    assert_eq!(session.pkg("app").get::<u32>("k").unwrap(), Some(1));
+    session.pkg("app").insert("k", 2).unwrap();
+    clock.advance(secs(2));
+    assert_eq!(get(&store, &id, "k"), None);
+    slow.commit().unwrap();
+    assert_eq!(get(&store, &id, "k"), Some(2));
 }
 
 // C3.2: a clock that was put right again has ended nothing, and accesses count again.

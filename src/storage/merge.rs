@@ -685,7 +685,8 @@ pub(crate) fn merge_key(
     Ok(value)
 }
 
-/// Applies what concerns the session itself; tells whether the row changed.
+/// Applies what concerns the session itself; tells whether the row changed. Where nothing else is written, an
+/// access does not count if somebody has found the session expired since: it is recorded beside the merge.
 fn attributes(row: &mut SessionRow, change: &ClientChange, seen: &Seen) -> bool {
     let before = row.clone();
     if let Some(timeout) = change.timeout {
@@ -695,7 +696,9 @@ fn attributes(row: &mut SessionRow, change: &ClientChange, seen: &Seen) -> bool 
         row.owner.clone_from(owner);
     }
     let same = matches!(seen.state, State::Live { generation } if generation == row.generation);
-    if let (Some(touch), true) = (seen.touch, same) {
+    if let (Some(touch), true) = (seen.touch, same)
+        && change.writes_in(seen.place.id)
+    {
         touch.put_on(row);
     }
     *row != before

@@ -346,6 +346,8 @@ pub(crate) struct ChangeSet {
     pub(crate) now: Timestamp,
     /// The commit as of which its rows were read; where it was more than one, the first.
     pub(crate) as_of: u64,
+    /// How many sessions had been found expired when it began, as in [`Touch::looks`].
+    pub(crate) looks: u64,
     pub(crate) clients: Vec<ClientChange>,
     /// How long the ids that it ends are refused; counts from when it is queued.
     pub(crate) refusals: Refusals,
@@ -396,6 +398,15 @@ impl ClientChange {
             || self.timeout.is_some()
             || self.owner.is_some()
             || self.packages.iter().any(PackageChange::writes)
+    }
+
+    /// Whether anything is written to the session in a container, an access time aside.
+    pub(crate) fn writes_in(&self, container: ContainerId) -> bool {
+        let in_it = |p: &PackageChange| p.writes() && p.place.id == container;
+        !matches!(self.end, End::Stays)
+            || self.timeout.is_some()
+            || self.owner.is_some()
+            || self.packages.iter().any(in_it)
     }
 
     /// Whether more than access times may be written to the file.

@@ -323,6 +323,7 @@ impl State {
         packed.set = Some(ChangeSet {
             now: self.now,
             as_of: self.snapshot()?.number(),
+            looks: self.looks,
             clients,
             refusals: self.house().refusals(),
             limits: rules.limits,

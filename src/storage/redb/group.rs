@@ -168,7 +168,7 @@ impl Group<'_> {
             return Ok(Some(Outcome::Failed(refusal, None)));
         }
         self.bytes += bytes;
-        self.lower_waiting(&set);
+        self.record_accesses(&set);
         rows.into_iter().for_each(|row| self.put(row));
         Ok(Some(Outcome::Committed(Some(set))))
     }
@@ -180,20 +180,27 @@ impl Group<'_> {
         is_covered && set.registry == registry
     }
 
-    /// A touch that waits must not put a time back that a change set lowers.
-    fn lower_waiting(&self, set: &ChangeSet) {
+    /// Records the accesses to sessions in which the change set writes nothing, as if they came by themselves: of
+    /// one that was found expired since, none is (C3.2). Where it writes, its rows have them; a touch that waits
+    /// must not put a time back that they lower.
+    fn record_accesses(&self, set: &ChangeSet) {
         for client in &set.clients {
             for seen in &client.seen {
-                if let (State::Live { generation }, Some(at)) = (seen.state, seen.touch)
-                    && at.lowers()
-                {
-                    self.shared.touches.amend(Touch {
-                        container: seen.place.id,
-                        client: client.client,
-                        generation,
-                        looks: u64::MAX,
-                        at,
-                    });
+                let (State::Live { generation }, Some(at)) = (seen.state, seen.touch) else {
+                    continue;
+                };
+                let touch = Touch {
+                    container: seen.place.id,
+                    client: client.client,
+                    generation,
+                    looks: set.looks,
+                    at,
+                };
+                if !client.writes_in(touch.container) {
+                    self.shared.touch(touch);
+                } else if at.lowers() {
+                    let looks = u64::MAX;
+                    self.shared.touches.amend(Touch { looks, ..touch });
                 }
             }
         }

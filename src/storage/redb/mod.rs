@@ -117,6 +117,14 @@ impl Tally {
 }
 
 impl Shared {
+    /// Records an access time, and sees to it that it is written.
+    fn touch(&self, touch: Touch) {
+        let waiting = self.touches.add(touch);
+        if waiting == 1 || waiting >= touches::MANY {
+            self.queue.wake();
+        }
+    }
+
     /// A read failed, perhaps in a way that only opening the file again can cure.
     fn met(&self, needs_opening: bool, error: Option<ErrorKind>) {
         let is_cured = || error == Some(ErrorKind::Corrupt) && self.io.unreadable().is_cured();
@@ -364,10 +372,7 @@ impl Storage for Engine {
     }
 
     fn touch(&self, touch: Touch) {
-        let waiting = self.shared.touches.add(touch);
-        if waiting == 1 || waiting >= touches::MANY {
-            self.shared.queue.wake();
-        }
+        self.shared.touch(touch);
     }
 
     fn pending_touch(

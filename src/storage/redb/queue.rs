@@ -538,6 +538,7 @@ mod tests {
         ChangeSet {
             now: Timestamp(0),
             as_of: 0,
+            looks: 0,
             clients: Vec::new(),
             refusals: Refusals {
                 now: Timestamp(0),
