@@ -374,17 +374,16 @@ fn judge(house: &House, room: &Room, (client, row): Row<'_>, now: Timestamp) -> 
     }
     // By the clock as it is: a sweep may take long.
     let now = house.clock.timestamp();
+    if !policy.is_ahead(&times, now) {
+        return Ok(Verdict::Stands);
+    }
     let latest = policy.latest(&times, now);
     let at = TouchAt {
         time: now,
-        instead_of: (times.last_access > latest).then_some(times.last_access),
+        slack: policy.resolution_of(&times, None),
         founded: (times.created > latest).then_some((times.created, now)),
     };
-    if at.lowers() {
-        Ok(Verdict::Ahead(State::Live { generation }, at))
-    } else {
-        Ok(Verdict::Stands)
-    }
+    Ok(Verdict::Ahead(State::Live { generation }, at))
 }
 
 /// Removes what has expired in a container. While a batch is committed, the next one is looked for.

@@ -131,6 +131,24 @@ fn a_touch_made_ahead_does_not_come_back() {
     assert!(!lives(&store, &id));
 }
 
+// C3.5: what is recorded beneath an access that waits, and lies ahead as well, is lowered with it.
+#[test]
+fn a_visit_lowers_what_is_recorded_beneath_a_touch_that_waits() {
+    let (clock, store, id) = wrong(|store| {
+        let id = found(store);
+        store.checkpoint().unwrap();
+        id
+    });
+    clock.set("2036-01-01T00:20:00Z".parse().unwrap());
+    assert!(click(&store, &id));
+    clock.set("2026-01-01T00:00:00Z".parse().unwrap());
+    assert!(click(&store, &id));
+    clock.advance(HOUR);
+    assert!(lives(&store, &id));
+    clock.advance(MOMENT);
+    assert!(!lives(&store, &id));
+}
+
 // C3.8
 #[test]
 fn an_absolute_lifetime_runs_from_when_the_founding_is_lowered() {

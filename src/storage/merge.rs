@@ -33,6 +33,8 @@ pub(crate) trait Rows {
         read: Option<&PackageRow>,
     ) -> Result<Option<PackageRow>>;
     fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>>;
+    /// The time by the clock as it is: that of a change set may lie long back.
+    fn now(&self) -> Timestamp;
     /// Whether the session of a client was ended by a later commit than this one, or may have been.
     fn ended_since(&self, client: ClientKey, commit: u64) -> bool;
     /// Counts the containers registered and unregistered so far.
@@ -294,7 +296,7 @@ impl<R: Rows> Merge<'_, R> {
         for room in &mut rooms {
             room.check_count(&self.set.limits)?;
             if let Some(row) = &mut room.row {
-                room.changed |= attributes(row, change, room.seen);
+                room.changed |= attributes(row, change, room.seen, self.rows.now());
                 // Whoever meant to found a session and joins one that was founded meanwhile accesses
                 // it now (C3.6); or it might have expired by then, and the changes with it.
                 let founds = change.home.is_some() || !room.packages.is_empty();
@@ -512,7 +514,7 @@ impl<R: Rows> Merge<'_, R> {
             if let Some(touch) = room.seen.touch
                 && row.generation == generation
             {
-                touch.put_on(&mut lowered);
+                touch.put_on(&mut lowered, self.rows.now());
             }
             if lowered != *row {
                 self.writes.sessions.push(SessionWrite {
@@ -687,7 +689,7 @@ pub(crate) fn merge_key(
 
 /// Applies what concerns the session itself; tells whether the row changed. Where nothing else is written, an
 /// access does not count if somebody has found the session expired since: it is recorded beside the merge.
-fn attributes(row: &mut SessionRow, change: &ClientChange, seen: &Seen) -> bool {
+fn attributes(row: &mut SessionRow, change: &ClientChange, seen: &Seen, now: Timestamp) -> bool {
     let before = row.clone();
     if let Some(timeout) = change.timeout {
         row.timeout = timeout;
@@ -699,7 +701,7 @@ fn attributes(row: &mut SessionRow, change: &ClientChange, seen: &Seen) -> bool 
     if let (Some(touch), true) = (seen.touch, same)
         && change.writes_in(seen.place.id)
     {
-        touch.put_on(row);
+        touch.put_on(row, now);
     }
     *row != before
 }

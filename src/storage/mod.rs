@@ -280,15 +280,16 @@ pub(crate) struct Touch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TouchAt {
     pub(crate) time: Timestamp,
-    /// The recorded time, where a clock that was wrong had put it far ahead.
-    pub(crate) instead_of: Option<Timestamp>,
-    /// The same of the time when the session was founded, and what it is lowered to.
+    /// A recorded time that lies further ahead than this is that of a clock that was wrong, and gives way.
+    pub(crate) slack: Duration,
+    /// The time when the session was founded, where it lay too far ahead, and what it is lowered to.
     pub(crate) founded: Option<(Timestamp, Timestamp)>,
 }
 
 impl TouchAt {
-    pub(crate) fn merged_with(self, recorded: Timestamp) -> Timestamp {
-        if self.instead_of == Some(recorded) {
+    /// The recorded time after this access; `now` is by the clock as it is.
+    pub(crate) fn merged_with(self, recorded: Timestamp, now: Timestamp) -> Timestamp {
+        if recorded > now + self.slack {
             self.time
         } else {
             recorded.max(self.time)
@@ -303,13 +304,8 @@ impl TouchAt {
         }
     }
 
-    /// Whether it lowers a time.
-    pub(crate) fn lowers(self) -> bool {
-        self.instead_of.is_some() || self.founded.is_some()
-    }
-
-    pub(crate) fn put_on(self, row: &mut SessionRow) {
-        row.last_access = self.merged_with(row.last_access);
+    pub(crate) fn put_on(self, row: &mut SessionRow, now: Timestamp) {
+        row.last_access = self.merged_with(row.last_access, now);
         row.created = self.founding(row.created);
     }
 }

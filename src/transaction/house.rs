@@ -92,7 +92,8 @@ impl House {
         // A session that has ended since is what it was.
         if let Some(mut newest) = newest.filter(|newest| newest.generation == row.generation) {
             if let Some(touch) = waiting {
-                touch.put_on(&mut newest);
+                // The transaction's own time may lie long before it.
+                touch.put_on(&mut newest, self.clock.timestamp());
             }
             (times.created, times.last_access) = (newest.created, newest.last_access);
         }

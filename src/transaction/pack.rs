@@ -219,14 +219,15 @@ impl State {
             return None;
         }
         // By the clock as it is: the transaction's own time may lie long before another's access.
-        let latest = policy.latest(&times, self.house().clock.timestamp());
+        let now = self.house().clock.timestamp();
+        let latest = policy.latest(&times, now);
         let at = TouchAt {
             time: self.now,
-            instead_of: (times.last_access > latest).then_some(times.last_access),
+            slack: policy.resolution_of(&times, None),
             founded: (times.created > latest).then_some((times.created, self.now)),
         };
         // What lies too far ahead is lowered by whoever meets it (C3.5).
-        (due || at.lowers()).then_some(at)
+        (due || policy.is_ahead(&times, now)).then_some(at)
     }
 
     fn touches_of(&self, subject: &Subject) -> Vec<Touch> {

@@ -108,8 +108,9 @@ impl Group<'_> {
         }
         if besides.flush || self.written.writes_to_file {
             self.written.touches = self.shared.touches.list();
+            let now = self.shared.clock.timestamp();
             for touch in self.written.touches.clone() {
-                self.touch(&touch)?;
+                self.touch(&touch, now)?;
             }
         }
         let pending = self.layers.pending.iter();
@@ -198,9 +199,9 @@ impl Group<'_> {
                 };
                 if !client.writes_in(touch.container) {
                     self.shared.touch(touch);
-                } else if at.lowers() {
-                    let looks = u64::MAX;
-                    self.shared.touches.amend(Touch { looks, ..touch });
+                } else {
+                    let (looks, now) = (u64::MAX, self.shared.clock.timestamp());
+                    self.shared.touches.amend(Touch { looks, ..touch }, now);
                 }
             }
         }
@@ -227,7 +228,7 @@ impl Group<'_> {
     }
 
     /// Writes an access time into the row of the session that was touched, if it is still that.
-    fn touch(&mut self, touch: &Pending) -> Result<()> {
+    fn touch(&mut self, touch: &Pending, now: Timestamp) -> Result<()> {
         if self.retired.iter().any(|(id, _)| *id == touch.container) {
             return Ok(());
         }
@@ -238,7 +239,7 @@ impl Group<'_> {
             _ => return Ok(()),
         };
         let mut touched = row.clone();
-        touch.at.put_on(&mut touched);
+        touch.at.put_on(&mut touched, now);
         if row.generation != touch.generation || touched == row {
             return Ok(());
         }
@@ -294,7 +295,7 @@ impl merge::Rows for Current<'_> {
         })?;
         Ok(row.map(|mut row| {
             if let Some(at) = self.touches.get(container, client, row.generation) {
-                at.put_on(&mut row);
+                at.put_on(&mut row, self.now());
             }
             row
         }))
@@ -327,6 +328,10 @@ impl merge::Rows for Current<'_> {
             rows.into_iter().for_each(|row| pending.put(row));
         }
         Ok(Some(lowered))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.refusals.now
     }
 
     fn ended_since(&self, client: ClientKey, commit: u64) -> bool {

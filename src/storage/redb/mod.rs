@@ -119,7 +119,7 @@ impl Tally {
 impl Shared {
     /// Records an access time, and sees to it that it is written.
     fn touch(&self, touch: Touch) {
-        let waiting = self.touches.add(touch);
+        let waiting = self.touches.add(touch, self.clock.timestamp());
         if waiting == 1 || waiting >= touches::MANY {
             self.queue.wake();
         }

@@ -3,6 +3,7 @@
 
 use super::ended::Lately;
 use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
 use crate::storage::{ContainerId, Touch, TouchAt};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -58,7 +59,7 @@ impl Touches {
     }
 
     /// Records a touch; returns how many wait now.
-    pub(super) fn add(&self, touch: Touch) -> usize {
+    pub(super) fn add(&self, touch: Touch, now: Timestamp) -> usize {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (touch.container, touch.client);
         if self.is_expired_since(touch.container, touch.client, touch.looks) {
@@ -70,8 +71,8 @@ impl Touches {
         }
         let entry = waiting.entry(key).or_insert((touch.generation, touch.at));
         if entry.0 == touch.generation {
-            entry.1.time = touch.at.merged_with(entry.1.time);
-            entry.1.instead_of = entry.1.instead_of.or(touch.at.instead_of);
+            entry.1.time = touch.at.merged_with(entry.1.time, now);
+            entry.1.slack = touch.at.slack;
             entry.1.founded = entry.1.founded.or(touch.at.founded);
         } else if entry.0 < touch.generation {
             // The earlier session is over.
@@ -82,10 +83,10 @@ impl Touches {
     }
 
     /// Merges a touch with the one that waits for its session, if one does.
-    pub(super) fn amend(&self, touch: Touch) {
+    pub(super) fn amend(&self, touch: Touch, now: Timestamp) {
         let waits = self.get(touch.container, touch.client, touch.generation);
         if waits.is_some() {
-            self.add(touch);
+            self.add(touch, now);
         }
     }
 
@@ -154,7 +155,9 @@ impl Touches {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
+    use std::time::Duration;
+
+    const NOW: Timestamp = Timestamp(2);
 
     fn touch(client: u32, time: i64) -> Touch {
         let mut key = [0; 16];
@@ -166,7 +169,7 @@ mod tests {
             looks: 0,
             at: TouchAt {
                 time: Timestamp(time),
-                instead_of: None,
+                slack: Duration::ZERO,
                 founded: None,
             },
         }
@@ -178,18 +181,18 @@ mod tests {
         let touches = Touches::default();
         let most = u32::try_from(MOST).unwrap();
         for client in 0..most {
-            touches.add(touch(client, 1));
+            touches.add(touch(client, 1), NOW);
         }
         assert_eq!(touches.lost(), 0);
-        assert_eq!(touches.add(touch(most, 1)), MOST);
+        assert_eq!(touches.add(touch(most, 1), NOW), MOST);
         assert_eq!((touches.len(), touches.lost()), (MOST, 1));
         // One that waits already is still merged.
         let known = touch(0, 2);
-        touches.add(known);
+        touches.add(known, NOW);
         let found = touches.get(known.container, known.client, 1).unwrap();
         assert_eq!((found.time, touches.lost()), (Timestamp(2), 1));
         touches.settle(&[known]);
-        touches.add(touch(most, 1));
+        touches.add(touch(most, 1), NOW);
         assert_eq!((touches.len(), touches.lost()), (MOST, 1));
     }
 }
