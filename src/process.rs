@@ -10,6 +10,12 @@ pub(crate) struct Process {
     guard: forkguard::Guard,
 }
 
+impl Default for Process {
+    fn default() -> Self {
+        Self::this()
+    }
+}
+
 impl Process {
     pub(crate) fn this() -> Self {
         Self {

@@ -143,7 +143,9 @@ struct Attempt(Arc<Slot>);
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        drop(self.0.close());
+        if self.0.process().is_this() {
+            drop(self.0.close());
+        }
     }
 }
 

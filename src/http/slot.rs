@@ -12,6 +12,7 @@ use super::layer::Settings;
 use super::rerun::Policy;
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
 use crate::session::Session;
 use crate::transaction::{Arrival, Patience, Transaction};
 
@@ -243,6 +244,8 @@ impl Slot {
     }
 
     fn poll_claim(&self, cx: &mut Context<'_>) -> Poll<Result<Claim<'_>>> {
+        // Who begins may be a task of a thread that is not here.
+        self.process().check()?;
         let mut state = self.lock();
         match &mut *state {
             State::Vacant => {
@@ -274,6 +277,10 @@ impl Slot {
         true
     }
 
+    pub(super) fn process(&self) -> &Process {
+        self.exchange.settings.store.process()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -302,7 +309,9 @@ impl Beginning<'_> {
 
 impl Drop for Beginning<'_> {
     fn drop(&mut self) {
-        self.0.settle(State::Vacant);
+        if self.0.process().is_this() {
+            self.0.settle(State::Vacant);
+        }
     }
 }
 

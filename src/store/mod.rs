@@ -371,6 +371,12 @@ impl Store {
         self.inner.identity
     }
 
+    /// The process in which it was opened.
+    #[cfg(feature = "http")]
+    pub(crate) fn process(&self) -> &crate::process::Process {
+        &self.inner.house.process
+    }
+
     pub(crate) fn max_attempts(&self) -> u32 {
         self.inner.house.rules.attempts
     }

@@ -73,14 +73,34 @@ impl Ending {
         }
     }
 
-    fn has_hooks(&self) -> bool {
-        !(self.after_commit.is_empty() && self.after_abort.is_empty())
+    /// Whether it gives the thread for hooks something to do.
+    fn leaves_tasks(&self) -> bool {
+        let hooks = [&self.after_commit, &self.after_abort];
+        hooks.iter().any(|hooks| !hooks.is_empty()) || !self.closures.is_empty()
+    }
+
+    /// In a process that was forked from the store's: the outcome is the other one's, as is whatever runs hooks, and a
+    /// lock may be held by a thread that is not here (C7.5).
+    fn leak(&mut self) {
+        let hooks = [&mut self.after_commit, &mut self.after_abort].map(std::mem::take);
+        let closures = std::mem::take(&mut self.closures);
+        let turns = std::mem::take(&mut self.turns);
+        std::mem::forget((
+            hooks,
+            closures,
+            turns,
+            self.store.take(),
+            self.house.clone(),
+        ));
     }
 
     /// Where the hooks of earlier commits do not run fast enough, their number stays bounded. Still on
     /// the thread of the application, so what it gave is dropped here.
     fn turned_away(&mut self) -> Error {
         for unused in std::mem::take(&mut self.after_commit) {
+            contain(|| drop(unused));
+        }
+        for unused in std::mem::take(&mut self.closures) {
             contain(|| drop(unused));
         }
         Error::new(
@@ -99,6 +119,9 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
+        if !self.house.process.is_this() {
+            return self.leak();
+        }
         for hook in std::mem::take(&mut self.after_abort) {
             self.house.hooks.run(hook);
         }
@@ -115,7 +138,8 @@ impl Drop for Ending {
     }
 }
 
-/// A transaction packed and on its way; dropping it before it is queued aborts.
+/// A transaction packed and on its way; dropping it before it is queued aborts. What the application gave is in the
+/// ending alone.
 pub(super) struct Departure {
     pub(super) ending: Ending,
     pub(super) packed: Packed,
@@ -149,17 +173,11 @@ impl Departure {
     pub(super) async fn commit(self: Box<Self>, waiter: Waiter) -> Result<Ticket, Failure> {
         let Self { mut ending, packed } = *self;
         let house = ending.house.clone();
-        if waiter == Waiter::Task
-            && let Err(error) = house.process.check()
-        {
-            // A future may come into another process by itself.
-            std::mem::forget((ending, packed));
-            return Err(error.into());
-        }
+        // A future may come into another process, at each of its waits.
+        house.process.check()?;
         // Until the answer is here, so that the last of the store's handles goes with this future.
         let _store = ending.store.clone();
-        let leaves_tasks = ending.has_hooks() || !packed.closures.is_empty();
-        if leaves_tasks && house.hooks.is_behind() {
+        if ending.leaves_tasks() && house.hooks.is_behind() {
             return Err(ending.turned_away().into());
         }
         ending.touches = packed.touches;
@@ -168,7 +186,6 @@ impl Departure {
             return Ok(valid(&house, packed.ticket, &packed.renews));
         };
         ending.founders = packed.founders;
-        ending.closures = packed.closures;
         let (reply, answer) = oneshot::channel();
         let flight = Flight {
             ending,
@@ -178,9 +195,7 @@ impl Departure {
         };
         // Dropped with this future: what has not been queued by then is taken back (C2.4).
         let _outside = flight.take_off(set, waiter);
-        // A thread that waits stays in its process.
-        let process = (waiter == Waiter::Task).then(|| house.process.clone());
-        match in_process(process, answer).await? {
+        match in_process(&house.process, answer).await? {
             Ok(Ok(_)) => Ok(valid(&house, packed.ticket, &packed.renews)),
             Ok(Err(failure)) => Err(failure),
             Err(oneshot::Canceled) => Err(Failure::from(Error::new(
@@ -191,18 +206,13 @@ impl Departure {
     }
 }
 
-/// Waits for an answer, which comes in the process of the store alone.
-async fn in_process<T>(
-    process: Option<Process>,
-    answer: impl Future<Output = T>,
-) -> Result<T, Error> {
+/// Waits for an answer, which comes in the process of the store alone. What it has become elsewhere is not even looked
+/// at: the thread that gave it may have been halfway.
+async fn in_process<T>(process: &Process, answer: impl Future<Output = T>) -> Result<T, Error> {
     let mut answer = pin!(answer);
-    poll_fn(|context| match answer.as_mut().poll(context) {
-        Poll::Ready(answer) => Poll::Ready(Ok(answer)),
-        Poll::Pending => match process.as_ref().map_or(Ok(()), Process::check) {
-            Ok(()) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
-        },
+    poll_fn(|context| match process.check() {
+        Ok(()) => answer.as_mut().poll(context).map(Ok),
+        Err(error) => Poll::Ready(Err(error)),
     })
     .await
 }

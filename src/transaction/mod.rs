@@ -114,7 +114,8 @@ impl Transaction {
     /// the last may something of the transaction have been kept. `Unavailable` also tells that a limit is
     /// reached: of new sessions ([`max_new_sessions`](crate::StoreBuilder::max_new_sessions)), or of
     /// 65,536 hooks and closures that wait to be run. [`OtherProcess`](ErrorKind::OtherProcess) in a process that was
-    /// forked from the one that opened the store; nothing is committed.
+    /// forked from the one that opened the store; nothing is committed. (A commit that was
+    /// [on its way](Self::commit_async) at the fork goes on in the other process.)
     ///
     /// Where [too much waits](crate::StoreBuilder::max_waiting_commits), it waits for room first. On a quiet
     /// store this thread makes the commit itself, with those of others that were queued before.
@@ -197,7 +198,10 @@ impl Transaction {
             return Err(Error::new(ErrorKind::Doomed, "the transaction is doomed"));
         }
         match state.pack(visitor) {
-            Ok(packed) => Ok(Some(Box::new(Departure { ending, packed }))),
+            Ok(mut packed) => {
+                ending.closures = std::mem::take(&mut packed.closures);
+                Ok(Some(Box::new(Departure { ending, packed })))
+            }
             Err(error) => {
                 // So that it is not the ending that closes the store.
                 let _store = ending.store.clone();
@@ -263,6 +267,8 @@ impl Txn {
     /// Works on the state under its lock. Closures of the application that this discards are
     /// dropped when the lock is free again (C6.3).
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        // Its lock, and those of the storage below, may be held by threads that are not here (C7.5).
+        self.shared.process.check()?;
         let mut guard = self
             .shared
             .state

@@ -5,6 +5,7 @@
 
 use crate::client_id::ClientKey;
 use crate::contain::contain;
+use crate::process::Process;
 use crate::throttle::Throttle;
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -17,6 +18,8 @@ pub(crate) struct Turns {
     lines: Mutex<Lines>,
     /// Tells the keeper of a new deadline.
     alarm: Condvar,
+    /// In any other one, nobody leaves a line or keeps deadlines, and the lock may be held for ever (C7.5).
+    process: Process,
 }
 
 #[derive(Default)]
@@ -113,6 +116,9 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        if !self.turns.process.is_this() {
+            return std::mem::forget(self.turns.clone());
+        }
         self.turns
             .change(self.session, |line| line.leave(self.mode));
     }
@@ -260,8 +266,8 @@ impl Patience {
     }
 }
 
-/// The wait for a place: `Some` once it is granted, `None` if the time was over first. Dropping it
-/// leaves the line.
+/// The wait for a place: `Some` once it is granted, `None` if the time was over first, or in a process that was
+/// forked from the store's. Dropping it leaves the line.
 pub(crate) struct Wait {
     turns: Arc<Turns>,
     session: ClientKey,
@@ -355,6 +361,9 @@ impl Future for Wait {
     type Output = Option<Turn>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if !self.turns.process.is_this() {
+            return Poll::Ready(None);
+        }
         match self.place {
             Place::Outside => self.join(cx.waker()),
             Place::InLine(number) => self.check(number, cx.waker()),
@@ -368,6 +377,9 @@ impl Drop for Wait {
         let Place::InLine(number) = self.place else {
             return;
         };
+        if !self.turns.process.is_this() {
+            return std::mem::forget(self.turns.clone());
+        }
         let mode = self.mode;
         let waiter = self.turns.change(self.session, |line| {
             let at = line.waiting.iter().position(|w| w.number == number);

@@ -6,6 +6,7 @@ use super::room::{Bounds, Room};
 use crate::block_on::Bell;
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
 use crate::storage::{ChangeSet, Done, Outcome, Outside, Refusals, Settings};
 use crate::throttle::Throttle;
 use std::collections::VecDeque;
@@ -164,6 +165,7 @@ pub(super) struct Queue {
     /// How many groups were taken.
     groups: AtomicUsize,
     bells: [Arc<Bell>; BELLS],
+    process: Process,
 }
 
 /// The groups that have bells of their own: one is committed, and one is queued. The others are for those who
@@ -240,7 +242,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.commits > 0 {
+        if self.commits > 0 && !self.queue.is_elsewhere() {
             let mut state = self.queue.lock();
             state.room.leave(self.commits, self.bytes);
             self.queue.admit(state);
@@ -256,6 +258,9 @@ struct Withdrawal {
 
 impl Drop for Withdrawal {
     fn drop(&mut self) {
+        if self.queue.is_elsewhere() {
+            return;
+        }
         let mut state = self.queue.lock();
         let found = state
             .outside
@@ -295,6 +300,7 @@ impl Queue {
             wake: Condvar::new(),
             groups: AtomicUsize::default(),
             bells: std::array::from_fn(|_| Arc::default()),
+            process: Process::this(),
         }
     }
 
@@ -308,6 +314,16 @@ impl Queue {
     fn take_group(&self, state: &mut Waiting) -> Vec<Job> {
         self.groups.fetch_add(1, Ordering::Relaxed);
         state.take_group()
+    }
+
+    /// Whether this is a process that was forked from the store's. What waits is the other one's, and the lock may be
+    /// held by a thread that is not here (C7.5).
+    fn is_elsewhere(self: &Arc<Self>) -> bool {
+        let is_elsewhere = !self.process.is_this();
+        if is_elsewhere {
+            std::mem::forget(self.clone());
+        }
+        is_elsewhere
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
