@@ -53,7 +53,7 @@ impl Play {
             disk,
             clock: Clock::manual("2026-01-01T00:00:00Z".parse().unwrap()),
             store: None,
-            spec: Spec::new(scene.policies, scene.ram),
+            spec: Spec::new(scene.policies),
             instead: Vec::new(),
             ids: Vec::new(),
             jars: [0; 2],

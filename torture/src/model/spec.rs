@@ -284,8 +284,6 @@ pub(super) struct Spec {
     /// How many times a session was found expired, and which of them each was found so last.
     looks: u64,
     found_expired: BTreeMap<(Room, Id), u64>,
-    /// Whether the second container lives in memory.
-    ram: bool,
     open: BTreeMap<usize, Txn>,
 }
 
@@ -298,7 +296,7 @@ struct Merged {
 }
 
 impl Spec {
-    pub(super) fn new(policies: [Policy; 2], ram: bool) -> Self {
+    pub(super) fn new(policies: [Policy; 2]) -> Self {
         Self {
             policies,
             now: 0,
@@ -307,7 +305,6 @@ impl Spec {
             touched: false,
             looks: 0,
             found_expired: BTreeMap::new(),
-            ram,
             open: BTreeMap::new(),
         }
     }
@@ -707,16 +704,12 @@ impl Spec {
         }
     }
 
-    /// Whether a commit writes to the file. If not, the accesses of sessions there are no part of it.
-    fn writes_to_file(&self, txn: &Txn) -> bool {
-        txn.changes.values().any(|changes| {
-            let mut packages = changes.packages.iter();
-            let written = |package: &Package| package.cleared || !package.keys.is_empty();
-            let in_file = |room| !(self.ram && room == Room::Second);
-            changes.fate != Fate::Stays
-                || changes.timeout.is_some()
-                || packages.any(|((room, _), package)| in_file(*room) && written(package))
-        })
+    /// Whether changes write to the session in a container. If not, an access is no part of them.
+    fn writes_in(changes: &Changes, room: Room) -> bool {
+        let mut packages = changes.packages.iter();
+        let written = |package: &Package| package.cleared || !package.keys.is_empty();
+        changes.timeout.is_some()
+            || packages.any(|((place, _), package)| *place == room && written(package))
     }
 
     /// The time only grows, and only that of the session that was used (C3.5).
@@ -769,8 +762,7 @@ impl Spec {
             if changes.fate == Fate::Stays {
                 if let Some(row) = one.row {
                     self.world.rows.insert((room, id), row);
-                    let in_memory = self.ram && room == Room::Second;
-                    if in_memory || self.writes_to_file(txn) {
+                    if Self::writes_in(&own, room) {
                         self.touch(txn, room, id, seen);
                     } else {
                         self.touch_beside(txn, room, id, seen);
