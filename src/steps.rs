@@ -1,6 +1,8 @@
 //! Counts the steps that work takes, so that tests can tell how they grow (C5.5). Elsewhere than in the unit
 //! tests there is nothing of it.
 
+use std::cmp::Ordering;
+
 #[cfg(test)]
 thread_local! {
     static TAKEN: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
@@ -22,3 +24,31 @@ pub(crate) fn of(work: impl FnOnce()) -> usize {
     work();
     TAKEN.get() - before
 }
+
+/// A key whose comparisons are counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counted<T>(pub(crate) T);
+
+impl<T: Ord> Ord for Counted<T> {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        count(1);
+        self.0.cmp(&other.0)
+    }
+}
+
+impl<T: Ord> PartialOrd for Counted<T> {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T: Ord> PartialEq for Counted<T> {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<T: Ord> Eq for Counted<T> {}

@@ -6,6 +6,7 @@ mod commit;
 mod growth_tests;
 mod house;
 mod life;
+mod lines;
 mod listed;
 mod pack;
 mod rerun;

@@ -3,11 +3,11 @@
 //! serve progress, never correctness: every wait ends, and what follows is optimistic. Knows no
 //! storage; a waiter is a future and needs no thread.
 
+use super::lines::{Called, Lines, Mode, Number, Waiter};
 use crate::client_id::ClientKey;
 use crate::contain::contain;
 use crate::process::Process;
 use crate::throttle::Throttle;
-use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -20,85 +20,6 @@ pub(crate) struct Turns {
     alarm: Condvar,
     /// In any other one, nobody leaves a line or keeps deadlines, and the lock may be held for ever (C7.5).
     process: Process,
-}
-
-#[derive(Default)]
-struct Lines {
-    by_session: HashMap<ClientKey, Line>,
-    next: u64,
-    closed: bool,
-}
-
-#[derive(Default)]
-struct Line {
-    held: bool,
-    passing: usize,
-    waiting: VecDeque<Waiter>,
-    /// Waiters whose wait has ended and who have not noticed yet.
-    called: Vec<(u64, Called)>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Called {
-    Granted,
-    TooLate,
-}
-
-struct Waiter {
-    number: u64,
-    mode: Mode,
-    /// None where it lies beyond what an `Instant` can tell.
-    deadline: Option<Instant>,
-    waker: Option<Waker>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    /// Holds the turn.
-    Hold,
-    /// Passes with a commit, beside others that do.
-    Pass,
-}
-
-impl Line {
-    fn admits(&self, mode: Mode) -> bool {
-        match mode {
-            Mode::Hold => !self.held && self.passing == 0,
-            Mode::Pass => !self.held,
-        }
-    }
-
-    fn enter(&mut self, mode: Mode) {
-        match mode {
-            Mode::Hold => self.held = true,
-            Mode::Pass => self.passing += 1,
-        }
-    }
-
-    fn leave(&mut self, mode: Mode) {
-        match mode {
-            Mode::Hold => self.held = false,
-            Mode::Pass => self.passing = self.passing.saturating_sub(1),
-        }
-    }
-
-    /// Lets in from the head of the line whoever can be, in order.
-    fn advance(&mut self, wakers: &mut Vec<Waker>) {
-        while let Some(first) = self.waiting.front() {
-            if !self.admits(first.mode) {
-                break;
-            }
-            if let Some(waiter) = self.waiting.pop_front() {
-                self.enter(waiter.mode);
-                self.called.push((waiter.number, Called::Granted));
-                wakers.extend(waiter.waker);
-            }
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        !self.held && self.passing == 0 && self.waiting.is_empty() && self.called.is_empty()
-    }
 }
 
 /// A place at the head of a session's line; leaves it when dropped.
@@ -120,7 +41,7 @@ impl Drop for Turn {
             return std::mem::forget(self.turns.clone());
         }
         self.turns
-            .change(self.session, |line| line.leave(self.mode));
+            .change(|lines, wakers| lines.leave(self.session, self.mode, wakers));
     }
 }
 
@@ -150,20 +71,11 @@ impl Turns {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes a line, lets in who can be let in, and forgets the line when it is idle. Wakers are
-    /// the application's: they are called outside the lock, and `change` neither clones nor drops any.
-    fn change<T>(&self, session: ClientKey, change: impl FnOnce(&mut Line) -> T) -> T {
+    /// Changes the lines. Wakers are the application's: they are called outside the lock, and `change` neither
+    /// clones nor drops any.
+    fn change<T>(&self, change: impl FnOnce(&mut Lines, &mut Vec<Waker>) -> T) -> T {
         let mut wakers = Vec::new();
-        let result = {
-            let mut lines = self.lock();
-            let line = lines.by_session.entry(session).or_default();
-            let result = change(line);
-            line.advance(&mut wakers);
-            if line.is_idle() {
-                lines.by_session.remove(&session);
-            }
-            result
-        };
+        let result = change(&mut self.lock(), &mut wakers);
         wake(wakers);
         result
     }
@@ -173,7 +85,7 @@ impl Turns {
         let mut lines = self.lock();
         while !lines.closed {
             let now = Instant::now();
-            let wakers = lines.call(|deadline| deadline.is_some_and(|at| at <= now));
+            let wakers = lines.call_late(now);
             if !wakers.is_empty() {
                 drop(lines);
                 wake(wakers);
@@ -198,7 +110,7 @@ impl Turns {
     pub(crate) fn close(&self) {
         let mut lines = self.lock();
         lines.closed = true;
-        let wakers = lines.call(|_| true);
+        let wakers = lines.call_all();
         drop(lines);
         self.alarm.notify_all();
         wake(wakers);
@@ -220,31 +132,6 @@ fn wake(wakers: Vec<Waker>) {
 /// Drops a waker that is not called, outside the lock: that runs the application's code, too (C6.3).
 fn let_go<T>(unused: T) {
     contain(|| drop(unused));
-}
-
-impl Lines {
-    fn next_deadline(&self) -> Option<Instant> {
-        let waiters = self.by_session.values().flat_map(|line| &line.waiting);
-        waiters.filter_map(|waiter| waiter.deadline).min()
-    }
-
-    /// Takes everyone out of the lines whose deadline is over.
-    fn call(&mut self, is_over: impl Fn(Option<Instant>) -> bool) -> Vec<Waker> {
-        let mut wakers = Vec::new();
-        for line in self.by_session.values_mut() {
-            let called = &mut line.called;
-            line.waiting.retain_mut(|waiter| {
-                let late = is_over(waiter.deadline);
-                if late {
-                    called.push((waiter.number, Called::TooLate));
-                    wakers.extend(waiter.waker.take());
-                }
-                !late
-            });
-            line.advance(&mut wakers);
-        }
-        wakers
-    }
 }
 
 /// For how long one may still wait for turns; all waits come out of it.
@@ -280,7 +167,7 @@ pub(crate) struct Wait {
 
 enum Place {
     Outside,
-    InLine(u64),
+    InLine(Number),
     Done,
 }
 
@@ -290,34 +177,31 @@ impl Wait {
         let waker = waker.clone();
         let now = Instant::now();
         let mut lines = turns.lock();
-        let closed = lines.closed;
-        let number = lines.next;
-        lines.next += 1;
-        let line = lines.by_session.entry(self.session).or_default();
-        if line.waiting.is_empty() && line.admits(self.mode) {
-            line.enter(self.mode);
+        if lines.enter(self.session, self.mode) {
             drop(lines);
             // From here on the place is given back whatever happens.
             let turn = self.granted();
             let_go(waker);
             return Poll::Ready(turn);
         }
-        if closed || self.wait.is_zero() {
+        if lines.closed || self.wait.is_zero() {
             drop(lines);
             let_go(waker);
             self.place = Place::Done;
             return Poll::Ready(None);
         }
         self.since = Some(now);
-        line.waiting.push_back(Waiter {
-            number,
+        let waiter = Waiter {
             mode: self.mode,
             deadline: now.checked_add(self.wait),
             waker: Some(waker),
-        });
+        };
+        let (number, is_next) = lines.join(self.session, waiter);
         self.place = Place::InLine(number);
         drop(lines);
-        turns.alarm.notify_all();
+        if is_next {
+            turns.alarm.notify_all();
+        }
         Poll::Pending
     }
 
@@ -330,21 +214,12 @@ impl Wait {
         })
     }
 
-    fn check(&mut self, number: u64, waker: &Waker) -> Poll<Option<Turn>> {
+    fn check(&mut self, number: Number, waker: &Waker) -> Poll<Option<Turn>> {
         let mut spare = Some(waker.clone());
-        let called = self.turns.change(self.session, |line| {
-            let called = line.called.iter().position(|(n, _)| *n == number);
-            match called {
-                Some(at) => Some(line.called.swap_remove(at).1),
-                None => {
-                    let waiter = line.waiting.iter_mut().find(|w| w.number == number);
-                    if let Some(waiter) = waiter {
-                        std::mem::swap(&mut waiter.waker, &mut spare);
-                    }
-                    None
-                }
-            }
-        });
+        let session = self.session;
+        let called = self
+            .turns
+            .change(|lines, _| lines.check(session, number, &mut spare));
         let_go(spare);
         match called {
             None => Poll::Pending,
@@ -380,17 +255,9 @@ impl Drop for Wait {
         if !self.turns.process.is_this() {
             return std::mem::forget(self.turns.clone());
         }
-        let mode = self.mode;
-        let waiter = self.turns.change(self.session, |line| {
-            let at = line.waiting.iter().position(|w| w.number == number);
-            let waiter = at.and_then(|at| line.waiting.remove(at));
-            if let Some(at) = line.called.iter().position(|(n, _)| *n == number)
-                && line.called.swap_remove(at).1 == Called::Granted
-            {
-                line.leave(mode);
-            }
-            waiter
-        });
+        let waiter = self
+            .turns
+            .change(|lines, wakers| lines.give_up(self.session, number, self.mode, wakers));
         let_go(waiter);
     }
 }
@@ -401,6 +268,7 @@ mod tests {
     use crate::block_on::block_on;
 
     const LONG: Duration = Duration::from_secs(3600);
+    const SHORT: Duration = Duration::from_millis(1);
 
     fn session(n: u8) -> ClientKey {
         ClientKey::from_bytes([n; 16])
@@ -458,7 +326,42 @@ mod tests {
         // Granted, but nobody took it.
         drop(second);
         drop(granted(poll(&mut third)));
-        assert!(turns.lock().by_session.is_empty());
+        assert!(turns.lock().is_empty());
+    }
+
+    // C5.5
+    #[test]
+    fn who_waits_costs_by_the_logarithm_of_how_many_do() {
+        let work = |n: usize| {
+            let turns = Arc::new(Turns::default());
+            let (one, two) = (session(1), session(2));
+            let mut held = Some(granted(poll(&mut turns.hold(one, LONG))));
+            let _other = granted(poll(&mut turns.hold(two, LONG)));
+            let join = |session, wait| {
+                let mut wait = turns.hold(session, wait);
+                assert!(poll(&mut wait).is_pending());
+                // The keeper looks whenever a wait is the next to end.
+                assert!(turns.lock().next_deadline().is_some());
+                wait
+            };
+            let mut waits: Vec<_> = (0..n).map(|_| join(one, LONG)).collect();
+            assert!(waits.iter_mut().all(|wait| poll(wait).is_pending()));
+            drop(waits.split_off(n / 2));
+            for mut wait in waits {
+                drop(held.take());
+                held = Some(granted(poll(&mut wait)));
+            }
+            let late: Vec<_> = (0..n).map(|_| join(two, SHORT)).collect();
+            let called = turns.lock().call_late(Instant::now() + SHORT);
+            assert_eq!(called.len(), n);
+            for mut wait in late.into_iter().rev() {
+                assert!(matches!(poll(&mut wait), Poll::Ready(None)));
+            }
+        };
+        let steps = |n| crate::steps::of(|| work(n));
+        let (few, many) = (steps(250), steps(1000));
+        assert!(few > 0, "nothing was counted");
+        assert!(many <= 6 * few, "{few} steps, for four times {many}");
     }
 
     #[test]
@@ -605,6 +508,6 @@ mod tests {
         let turn = granted(poll_with(&mut third, &waker()));
         assert_eq!(told.try_recv(), Ok(false), "not needed any more");
         drop(turn);
-        assert!(turns.lock().by_session.is_empty());
+        assert!(turns.lock().is_empty());
     }
 }

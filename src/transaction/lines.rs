@@ -1,0 +1,230 @@
+//! Who waits for which session's turn, and until when. Each operation takes steps by the logarithm of how many
+//! wait (C5.5). Knows neither locks nor futures: the wakers that it is given go back to whoever holds the lock, to
+//! be called and dropped elsewhere.
+
+use crate::client_id::ClientKey;
+use crate::steps::Counted;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::task::Waker;
+use std::time::Instant;
+
+#[derive(Default)]
+pub(super) struct Lines {
+    by_session: HashMap<ClientKey, Line>,
+    /// When whose wait ends, in which line.
+    deadlines: Deadlines,
+    next: u64,
+    pub(super) closed: bool,
+}
+
+/// In the order of coming.
+pub(super) type Number = Counted<u64>;
+
+type Deadlines = BTreeMap<(Counted<Instant>, Number), ClientKey>;
+
+#[derive(Default)]
+struct Line {
+    held: bool,
+    passing: usize,
+    waiting: BTreeMap<Number, Waiter>,
+    /// Waiters whose wait has ended and who have not noticed yet.
+    called: BTreeMap<Number, Called>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Called {
+    Granted,
+    TooLate,
+}
+
+pub(super) struct Waiter {
+    pub(super) mode: Mode,
+    /// None where it lies beyond what an `Instant` can tell.
+    pub(super) deadline: Option<Instant>,
+    pub(super) waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Holds the turn.
+    Hold,
+    /// Passes with a commit, beside others that do.
+    Pass,
+}
+
+impl Line {
+    fn admits(&self, mode: Mode) -> bool {
+        match mode {
+            Mode::Hold => !self.held && self.passing == 0,
+            Mode::Pass => !self.held,
+        }
+    }
+
+    fn enter(&mut self, mode: Mode) {
+        match mode {
+            Mode::Hold => self.held = true,
+            Mode::Pass => self.passing += 1,
+        }
+    }
+
+    fn leave(&mut self, mode: Mode) {
+        match mode {
+            Mode::Hold => self.held = false,
+            Mode::Pass => self.passing = self.passing.saturating_sub(1),
+        }
+    }
+
+    /// Lets in from the head of the line whoever can be, in order.
+    fn advance(&mut self, deadlines: &mut Deadlines, wakers: &mut Vec<Waker>) {
+        while let Some((_, first)) = self.waiting.first_key_value() {
+            if !self.admits(first.mode) {
+                break;
+            }
+            if let Some((number, waiter)) = self.waiting.pop_first() {
+                self.enter(waiter.mode);
+                self.called.insert(number, Called::Granted);
+                forget(deadlines, number, &waiter);
+                wakers.extend(waiter.waker);
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.held && self.passing == 0 && self.waiting.is_empty() && self.called.is_empty()
+    }
+}
+
+fn forget(deadlines: &mut Deadlines, number: Number, waiter: &Waiter) {
+    if let Some(at) = waiter.deadline {
+        deadlines.remove(&(Counted(at), number));
+    }
+}
+
+impl Lines {
+    /// Enters a session's turn, if nobody is in the way or waits for it.
+    pub(super) fn enter(&mut self, session: ClientKey, mode: Mode) -> bool {
+        let line = self.by_session.entry(session).or_default();
+        let is_free = line.waiting.is_empty() && line.admits(mode);
+        if is_free {
+            line.enter(mode);
+        }
+        is_free
+    }
+
+    /// Leaves a turn.
+    pub(super) fn leave(&mut self, session: ClientKey, mode: Mode, wakers: &mut Vec<Waker>) {
+        if let Some(line) = self.by_session.get_mut(&session) {
+            line.leave(mode);
+        }
+        self.advance(session, wakers);
+    }
+
+    /// Waits at the end of a session's line. Tells whether this wait is the next to end.
+    pub(super) fn join(&mut self, session: ClientKey, waiter: Waiter) -> (Number, bool) {
+        let number = Counted(self.next);
+        self.next += 1;
+        let deadline = waiter.deadline;
+        let line = self.by_session.entry(session).or_default();
+        line.waiting.insert(number, waiter);
+        let Some(at) = deadline else {
+            return (number, false);
+        };
+        self.deadlines.insert((Counted(at), number), session);
+        (number, self.next_deadline() == Some(at))
+    }
+
+    /// How a wait has ended, if it has; else `waker` is exchanged for the one of before.
+    pub(super) fn check(
+        &mut self,
+        session: ClientKey,
+        number: Number,
+        waker: &mut Option<Waker>,
+    ) -> Option<Called> {
+        let line = self.by_session.get_mut(&session)?;
+        let called = line.called.remove(&number);
+        if called.is_none()
+            && let Some(waiter) = line.waiting.get_mut(&number)
+        {
+            std::mem::swap(&mut waiter.waker, waker);
+        }
+        if line.is_idle() {
+            self.by_session.remove(&session);
+        }
+        called
+    }
+
+    /// Gives up a wait. Whether it had been granted does not matter.
+    pub(super) fn give_up(
+        &mut self,
+        session: ClientKey,
+        number: Number,
+        mode: Mode,
+        wakers: &mut Vec<Waker>,
+    ) -> Option<Waiter> {
+        let line = self.by_session.get_mut(&session)?;
+        let waiter = line.waiting.remove(&number);
+        if let Some(waiter) = &waiter {
+            forget(&mut self.deadlines, number, waiter);
+        }
+        if line.called.remove(&number) == Some(Called::Granted) {
+            line.leave(mode);
+        }
+        self.advance(session, wakers);
+        waiter
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let (first, _) = self.deadlines.first_key_value()?;
+        Some(first.0.0)
+    }
+
+    /// Takes everyone out of the lines whose deadline is over.
+    pub(super) fn call_late(&mut self, now: Instant) -> Vec<Waker> {
+        let (mut wakers, mut lines) = (Vec::new(), Vec::new());
+        while self.next_deadline().is_some_and(|at| at <= now)
+            && let Some(((_, number), session)) = self.deadlines.pop_first()
+        {
+            if let Some(line) = self.by_session.get_mut(&session)
+                && let Some(waiter) = line.waiting.remove(&number)
+            {
+                line.called.insert(number, Called::TooLate);
+                wakers.extend(waiter.waker);
+                lines.push(session);
+            }
+        }
+        for session in lines {
+            self.advance(session, &mut wakers);
+        }
+        wakers
+    }
+
+    /// Takes everyone out of the lines.
+    pub(super) fn call_all(&mut self) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        self.deadlines.clear();
+        for line in self.by_session.values_mut() {
+            for (number, waiter) in std::mem::take(&mut line.waiting) {
+                line.called.insert(number, Called::TooLate);
+                wakers.extend(waiter.waker);
+            }
+        }
+        wakers
+    }
+
+    /// Lets in who can be let in, and forgets the line when it is idle.
+    fn advance(&mut self, session: ClientKey, wakers: &mut Vec<Waker>) {
+        let Entry::Occupied(mut line) = self.by_session.entry(session) else {
+            return;
+        };
+        line.get_mut().advance(&mut self.deadlines, wakers);
+        if line.get().is_idle() {
+            line.remove();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_session.is_empty() && self.deadlines.is_empty()
+    }
+}
