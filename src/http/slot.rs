@@ -110,10 +110,8 @@ impl Exchange {
         let id = self.counting(&known).await?;
         let transaction = match id.map(ClientId::key) {
             Some(key) if in_line => {
-                let mut patience = self.patience();
-                let begun = settings.store.begin_in_turn(key, &mut patience).await;
-                self.set_patience(patience);
-                begun?
+                let mut lent = Lent(self, self.patience());
+                settings.store.begin_in_turn(key, &mut lent.1).await?
             }
             _ => settings.store.begin_async().await?,
         };
@@ -143,6 +141,16 @@ impl Exchange {
 
     pub(super) fn set_patience(&self, left: Patience) {
         *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = left;
+    }
+}
+
+/// The patience of a request while it is spent. What is left goes back however that ends: an extraction may be dropped
+/// halfway, and begun again.
+struct Lent<'a>(&'a Exchange, Patience);
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.0.set_patience(self.1);
     }
 }
 

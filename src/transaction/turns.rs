@@ -143,13 +143,28 @@ impl Patience {
         Self(wait)
     }
 
-    /// Waits for a place in a line, if there is time left.
+    /// Waits for a place in a line, if there is time left. What it waited is spent also if this future is dropped
+    /// before its end.
     pub(crate) async fn spend(&mut self, line: impl FnOnce(Duration) -> Wait) -> Option<Turn> {
-        let mut wait = line(self.0);
-        let turn = (&mut wait).await;
-        let waited = wait.since.map(|since| since.elapsed());
-        self.0 = self.0.saturating_sub(waited.unwrap_or_default());
-        turn
+        let wait = line(self.0);
+        let mut spending = Spending {
+            patience: self,
+            wait,
+        };
+        (&mut spending.wait).await
+    }
+}
+
+struct Spending<'a> {
+    patience: &'a mut Patience,
+    wait: Wait,
+}
+
+impl Drop for Spending<'_> {
+    fn drop(&mut self) {
+        let waited = self.wait.since.map(|since| since.elapsed());
+        let left = &mut self.patience.0;
+        *left = left.saturating_sub(waited.unwrap_or_default());
     }
 }
 
@@ -403,6 +418,22 @@ mod tests {
         drop(free);
         turns.close();
         keeper.join().unwrap();
+    }
+
+    // C2.10
+    #[test]
+    fn a_wait_that_is_given_up_was_a_wait() {
+        let turns = Arc::new(Turns::default());
+        let _held = granted(poll(&mut turns.hold(session(1), LONG)));
+        let mut patience = Patience::new(LONG);
+        {
+            let mut spend = Box::pin(patience.spend(|left| turns.hold(session(1), left)));
+            let nobody = &mut Context::from_waker(Waker::noop());
+            assert!(spend.as_mut().poll(nobody).is_pending());
+            let joined = Instant::now();
+            while joined.elapsed().is_zero() {}
+        }
+        assert!(patience.0 < LONG, "{patience:?}");
     }
 
     struct Startled;

@@ -3,9 +3,12 @@
 use super::*;
 use axum::http::StatusCode;
 use axum::routing::any;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Longer than any test.
@@ -42,6 +45,43 @@ async fn a_request_waits_once_and_no_longer_than_its_layer_says() {
     assert!(!first.is_finished());
     go.notify_one();
     assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::OK);
+}
+
+/// C6.2: an extraction that is given up halfway, as by a `select!`, and asked for again.
+#[tokio::test]
+async fn an_extraction_that_is_asked_for_again_waits_no_longer() {
+    let store = patient();
+    let app = site(SessionLayer::new(store.clone()));
+    let cookie = visitor(&app).await;
+    let entered = Arc::new(Notify::new());
+    let enter = Arc::clone(&entered);
+    let slow = move |_: Session| async move {
+        enter.notify_one();
+        std::future::pending::<()>().await;
+    };
+    let slow = Router::new().route("/slow", any(slow));
+    let slow = slow.layer(SessionLayer::new(store.clone()));
+    let held = tokio::spawn(slow.oneshot(request("POST", "/slow", &cookie)));
+    entered.notified().await;
+    let wait = Duration::from_millis(1);
+    let each = wait / 100;
+    let ask = move |request: Request<Body>| async move {
+        for _ in 0..1000 {
+            let mut asking = pin!(cloakroom::http::session(request.extensions()));
+            let asked = poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx))).await;
+            let begun = Instant::now();
+            match asked {
+                Poll::Ready(session) => return session.map(drop).map(|()| "came"),
+                Poll::Pending => while begun.elapsed() < each {},
+            }
+        }
+        Ok("waits on")
+    };
+    let app = Router::new().route("/ask", any(ask));
+    let app = app.layer(SessionLayer::new(store).turn_wait(wait));
+    let asked = send(&app, request("POST", "/ask", &cookie)).await;
+    assert_eq!(text(asked).await, "came");
+    held.abort();
 }
 
 fn insert(store: &Store) -> Result<(), Error> {
