@@ -335,9 +335,11 @@ impl PkgData {
     /// Sets a key. The value is serialized at once; one that refuses is kept as a refusal, which
     /// fails the commit unless it is overwritten, removed or rolled back before.
     ///
-    /// Values are stored in serde's human-readable forms: an `IpAddr` or a `Uuid` is text. What serde
-    /// buffers when it reads (internally tagged and untagged enums, flattened structs) holds no integers
-    /// beyond 64 bits; such a value can be stored there, but not be read back.
+    /// Values are stored in serde's human-readable forms: an `IpAddr` or a `Uuid` is text.
+    ///
+    /// What serde buffers when it reads (internally tagged and untagged enums, flattened structs) has no 128-bit
+    /// types, whatever the value: a field that is an `i128` or a `u128`, even one of 5, is stored there and cannot be
+    /// read back by its own type. Write it as text there (`#[serde(with = …)]`), or as two integers.
     ///
     /// # Errors
     ///

@@ -17,8 +17,9 @@
 //!
 //! Everything else is a [`TypeMismatch`](ErrorKind::TypeMismatch). What serde itself reads ahead and
 //! hands on from memory (untagged and internally tagged enums, flattened structs) follows serde's own
-//! rules, which know fields and variants by position too, round floats, and have no integers beyond 64
-//! bits.
+//! rules, which know fields and variants by position too, and round floats. There are no 128-bit types there,
+//! whatever the value: what hands on from memory does not implement `deserialize_i128` and `deserialize_u128`,
+//! so that an `i128` of 5 is written and cannot be read.
 
 mod refusal;
 mod strict;
