@@ -1,7 +1,10 @@
 //! Counts the steps that work takes, so that tests can tell how they grow (C5.5). Elsewhere than in the unit
 //! tests there is nothing of it.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 #[cfg(test)]
 thread_local! {
@@ -52,3 +55,17 @@ impl<T: Ord> PartialEq for Counted<T> {
 }
 
 impl<T: Ord> Eq for Counted<T> {}
+
+impl<T: Hash> Hash for Counted<T> {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+/// To be looked for without an `Arc`; those comparisons are not counted.
+impl Borrow<str> for Counted<Arc<str>> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}

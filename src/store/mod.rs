@@ -19,6 +19,7 @@ use crate::block_on::{block_on, is_task, polled};
 use crate::client_id::{ClientIds, ClientKey};
 use crate::container::{Configure, Container, ContainerSettings, no_such_container, room};
 use crate::error::{Error, ErrorKind, Result};
+use crate::steps::Counted;
 use crate::storage::merge::check_name;
 use crate::storage::record::ContainerRecord;
 use crate::storage::{ContainerId, Settings};
@@ -332,10 +333,11 @@ impl Store {
         let rooms: HashMap<_, _> = rooms.collect();
         let (mut found, mut known) = (Vec::new(), HashSet::new());
         for (container, client) in snapshot.owned(owner)? {
+            crate::steps::count(1);
             let Some(room) = rooms.get(&container) else {
                 continue;
             };
-            if known.contains(&client) {
+            if known.contains(&Counted(client)) {
                 continue;
             }
             let is_live = snapshot.session(container, client).and_then(|row| {
@@ -358,7 +360,7 @@ impl Store {
                 }
                 Err(error) => return Err(error),
             }
-            known.insert(client);
+            known.insert(Counted(client));
             found.push(client);
         }
         Ok(found)

@@ -1,7 +1,11 @@
 //! What a transaction does costs in proportion to what it touches (C5.5): twice as much takes no more than about
 //! twice the steps.
 
+use super::house::RoomAt;
+use crate::steps::Counted;
 use crate::{ClientId, ContainerSettings, ErrorKind, PkgData, Session, Store, Transaction};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 fn store() -> Store {
     Store::builder().implicit_sweeps(false).in_memory().unwrap()
@@ -47,6 +51,54 @@ fn a_chain_of_steps_on_one_key() {
         assert_eq!(package.get::<usize>("k").unwrap(), Some(2 * n + 1));
         txn.commit().unwrap();
     });
+}
+
+/// Where each key that was read of the package "p" lies in memory, by what it is.
+fn places_of_read_keys(session: &Session) -> HashMap<*const u8, usize> {
+    let place = |key: &Counted<Arc<str>>| (key.0.as_ptr(), std::ptr::from_ref(key).addr());
+    let places = session.txn().with(|state| {
+        let view = state.subject(0)?.package(RoomAt::UNNAMED, "p").unwrap();
+        Ok(view.read.iter().map(place).collect())
+    });
+    places.unwrap()
+}
+
+/// A key that is moved in memory to make room for another one is a step, too: comparisons do not tell.
+#[test]
+fn keys_that_are_read_in_descending_order() {
+    assert_grows_with_what_is_touched(|n| {
+        let store = store();
+        let (txn, session) = begin(&store);
+        let package = session.pkg("p");
+        let mut places = HashMap::new();
+        for i in (0..n).rev() {
+            assert_eq!(package.get::<u8>(&format!("{i:05}")).unwrap(), None);
+            let before = std::mem::replace(&mut places, places_of_read_keys(&session));
+            let is_moved = |(key, place)| before.get(key).is_some_and(|was| was != place);
+            let moved = places.iter().filter(|it| is_moved(*it)).count();
+            crate::steps::count(moved);
+        }
+        assert_eq!(places.len(), n);
+        package.insert("k", 2).unwrap();
+        txn.commit().unwrap();
+    });
+}
+
+#[test]
+fn sessions_of_an_owner() {
+    let steps = |n: usize| {
+        let store = store();
+        let txn = store.begin().unwrap();
+        for _ in 0..n {
+            let session = txn.session(&store.client_ids().issue()).unwrap();
+            session.set_owner(Some("ann")).unwrap();
+        }
+        txn.commit().unwrap();
+        crate::steps::of(|| assert_eq!(store.sessions_of("ann").unwrap().len(), n))
+    };
+    let (few, many) = (steps(250), steps(1000));
+    assert!(few >= 250, "not all were counted");
+    assert!(many <= 6 * few, "{few} steps, for four times {many}");
 }
 
 // C2.5

@@ -613,7 +613,7 @@ fn observed(view: &PackageView) -> Observed {
     let keys = if view.read_all {
         Keys::All
     } else {
-        Keys::Some(view.read.iter().cloned().collect())
+        Keys::Some(view.read.iter().map(|key| key.0.clone()).collect())
     };
     Observed {
         row: view.row.clone(),

@@ -11,6 +11,7 @@ use crate::client_id::{ClientId, ClientKey};
 use crate::clock::{Moment, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Keeping, Times};
+use crate::steps::Counted;
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{Snapshot, merge};
 use bytes::Bytes;
@@ -122,7 +123,7 @@ pub(crate) struct PackageView {
     pub(super) package: Arc<str>,
     pub(super) row: Option<PackageRow>,
     pub(super) read_all: bool,
-    pub(super) read: BTreeSet<Arc<str>>,
+    pub(super) read: BTreeSet<Counted<Arc<str>>>,
 }
 
 impl Placed for SessionView {
@@ -148,7 +149,7 @@ impl Placed for PackageView {
 impl PackageView {
     fn note(&mut self, key: &str) {
         if !self.read.contains(key) {
-            self.read.insert(Arc::from(key));
+            self.read.insert(Counted(Arc::from(key)));
         }
     }
 }
