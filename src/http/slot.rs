@@ -150,7 +150,9 @@ struct Lent<'a>(&'a Exchange, Patience);
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        self.0.set_patience(self.1);
+        if self.0.settings.store.process().is_this() {
+            self.0.set_patience(self.1);
+        }
     }
 }
 
