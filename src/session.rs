@@ -384,9 +384,12 @@ impl PkgData {
 
     /// Replaces the value of a key by what `f` makes of the value that is current at commit.
     /// `f` runs once now, on the value that this transaction sees, and again at commit, on a thread
-    /// of the store's, if that was changed meanwhile. Not an observation, and never a conflict. `f`
-    /// should be quick, and must not commit to the store: the commits of others wait for it there. If it
-    /// commits another `commute` there, which would have to run again itself, that commit gives
+    /// of the store's, if that was changed meanwhile. Not an observation, and never a conflict.
+    ///
+    /// `f` should be quick, and should not wait for a commit, be it one of another thread. While it runs there, others that
+    /// have to run again wait. After a tenth of a second a spare thread of the store's goes on with them; with that
+    /// there are eight threads at most, and while eight closures wait for others there, no more run again. If `f` itself
+    /// commits another `commute` there, which would have to run again, that commit gives
     /// [`Unsupported`](ErrorKind::Unsupported).
     ///
     /// # Errors

@@ -359,6 +359,78 @@ fn a_closure_that_commits_a_commute_which_would_run_again_gets_an_error() {
     assert_eq!(get(&store, &other), Some(12));
 }
 
+// C2.9, C2.13
+#[test]
+fn a_closure_that_waits_for_a_commute_of_another_thread_keeps_no_session_waiting() {
+    let store = Store::in_memory().unwrap();
+    let visitors = [(); 4].map(|()| visitor(&store).unwrap());
+    let [slow, outer, nested, last] = &visitors;
+    let (tell, told) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let slowed = stale(&store, slow, move || {
+        tell.send(()).unwrap();
+        wait.recv().unwrap();
+    });
+    let slowed = std::thread::spawn(move || slowed.commit());
+    told.recv().unwrap();
+
+    // The threads for closures wait for each other in turn.
+    let (inner, ids) = (store.clone(), [nested.clone(), last.clone()]);
+    let waiting = stale(&store, outer, move || {
+        let (innermost, [nested, last]) = (inner.clone(), ids.clone());
+        let nested = stale(&inner, &nested, move || {
+            let last = stale(&innermost, &last, || ());
+            let committed = std::thread::spawn(move || last.commit());
+            committed.join().unwrap().unwrap();
+        });
+        let committed = std::thread::spawn(move || nested.commit());
+        committed.join().unwrap().unwrap();
+    });
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || done.send(waiting.commit()).unwrap());
+    ended.recv_timeout(MINUTE).unwrap().unwrap();
+    for id in [outer, nested, last] {
+        assert_eq!(get(&store, id), Some(12));
+    }
+    assert_eq!(get(&store, slow), Some(2));
+    go_on.send(()).unwrap();
+    slowed.join().unwrap().unwrap();
+    assert_eq!(get(&store, slow), Some(12));
+    store.close().unwrap();
+}
+
+// C2.9: of two that came together, the first waits for the second.
+#[test]
+fn a_closure_may_wait_for_one_that_waits_behind_it() {
+    let store = Store::in_memory().unwrap();
+    let visitors = [(); 3].map(|()| visitor(&store).unwrap());
+    let [slow, first, second] = &visitors;
+    let (tell, told) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let slowed = stale(&store, slow, move || {
+        tell.send(()).unwrap();
+        wait.recv().unwrap();
+    });
+    let slowed = std::thread::spawn(move || slowed.commit());
+    told.recv().unwrap();
+    let (second_is_done, second_done) = mpsc::channel();
+    let first_commit = stale(&store, first, move || second_done.recv().unwrap());
+    let second_commit = stale(&store, second, || ());
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || done.send(first_commit.commit()).unwrap());
+    std::thread::spawn(move || {
+        second_commit.commit().unwrap();
+        second_is_done.send(()).unwrap();
+    });
+    ended.recv_timeout(MINUTE).unwrap().unwrap();
+    assert_eq!(
+        (get(&store, first), get(&store, second)),
+        (Some(12), Some(12))
+    );
+    go_on.send(()).unwrap();
+    slowed.join().unwrap().unwrap();
+}
+
 // C2.6
 #[test]
 fn hooks_that_do_not_keep_up_turn_commits_away_that_would_add_to_them() {

@@ -300,7 +300,7 @@ impl Flight {
                 let _ = self.reply.send(Ok(set));
             }
             Outcome::Failed(error, client) => self.fail(Failure { error, client }),
-            // The one thread that runs closures again waits for this one.
+            // A thread that runs closures again waits for this one.
             Outcome::Stale(..) if self.is_inside => self.fail(inside().into()),
             Outcome::Stale(set, commutes, seat) => {
                 self.seat = seat.or(self.seat);

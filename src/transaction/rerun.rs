@@ -1,6 +1,7 @@
 //! Runs the closures of `commute` again when the value that they started from has changed (C2.9):
 //! on a thread of their own, never on the storage's. Commits that wait together are computed one
-//! on the other's result, so that they pass together.
+//! on the other's result, so that they pass together. While a closure takes long, as one does that waits for another
+//! commit, a spare thread goes on with those that wait.
 
 use super::commit::{Flight, Rerun};
 use super::worker::Worker;
@@ -10,12 +11,28 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ChangeSet, Commute, ContainerId, KeyChange, StaleCommute, Step};
 use bytes::Bytes;
 use std::cell::Cell;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// So many closures that wait for others do not keep those of other sessions waiting.
+const MAX_SPARE_THREADS: usize = 7;
 
 pub(crate) struct Reruns {
     worker: Worker,
-    waiting: Arc<Mutex<Vec<Rerun>>>,
+    waiting: Arc<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting(Mutex<VecDeque<Rerun>>);
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Rerun>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<Rerun> {
+        self.lock().pop_front()
+    }
 }
 
 thread_local! {
@@ -33,26 +50,23 @@ type Latest = HashMap<Spot, Bytes>;
 impl Reruns {
     pub(crate) fn new() -> Self {
         Self {
-            worker: Worker::new("cloakroom-commute"),
+            worker: Worker::with_spares("cloakroom-commute", MAX_SPARE_THREADS),
             waiting: Arc::default(),
         }
     }
 
     /// Where no thread can be started, the commits that wait for it fail.
     pub(super) fn push(&self, rerun: Rerun) {
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(rerun);
+        self.waiting.lock().push_back(rerun);
         let waiting = self.waiting.clone();
-        let started = self.worker.try_run(Box::new(move || run(take(&waiting))));
+        let started = self.worker.try_run(Box::new(move || run(&waiting)));
         if let Err(error) = started {
             let error = Error::new(
                 ErrorKind::NotWritten,
                 "no thread can be started to run the closure of a commute",
             )
             .with_source(error);
-            for rerun in take(&self.waiting) {
+            while let Some(rerun) = self.waiting.take() {
                 rerun.flight.fail(error.clone().into());
             }
         }
@@ -64,17 +78,16 @@ impl Reruns {
     }
 }
 
-fn take(waiting: &Mutex<Vec<Rerun>>) -> Vec<Rerun> {
-    std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-fn run(batch: Vec<Rerun>) {
+/// Takes no more than wait now, so that it does not build for ever on commits that may fail. Each is left waiting until
+/// its turn comes: another thread takes it if a closure before it does not end.
+fn run(waiting: &Waiting) {
     let mut latest = Latest::new();
+    let many = waiting.lock().len();
     for Rerun {
         mut set,
         commutes,
         flight,
-    } in batch
+    } in std::iter::from_fn(|| waiting.take()).take(many)
     {
         match recompute(&mut set, &commutes, &flight, &mut latest) {
             Ok(()) => flight.take_off_again(set),

@@ -1,16 +1,22 @@
 //! A thread for the application's own code, started when it is first needed: hooks, and closures
-//! that a commit must run again. What panics there harms nobody else (C2.6).
+//! that a commit must run again. What panics there harms nobody else (C2.6). Where a task may wait for a later one, spare
+//! threads take what the thread leaves waiting.
 
 use crate::contain::contain;
+use crate::process::Process;
 use crate::throttle::Throttle;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 pub(crate) type Task = Box<dyn FnOnce() + Send>;
 
 /// Once so many tasks wait, no commit is taken that would add to them.
 const MANY: usize = 65_536;
+
+/// A spare thread takes a task that has waited for so long.
+const LONG_WAIT: Duration = Duration::from_millis(100);
 
 pub(crate) struct Worker {
     name: &'static str,
@@ -24,20 +30,49 @@ pub(crate) struct Worker {
 struct Line {
     state: Mutex<State>,
     changed: Condvar,
+    /// Tells spare threads of a task that may have to wait.
+    left_waiting: Condvar,
+    /// So many spare threads there are at most.
+    max_spares: usize,
+    process: Process,
 }
 
 #[derive(Default)]
 struct State {
-    tasks: VecDeque<Task>,
+    /// With the time from which each waits.
+    tasks: VecDeque<(Instant, Task)>,
     has_thread: bool,
+    /// It does a task.
+    is_busy: bool,
+    spares: usize,
+    /// Spare threads that do nothing.
+    idle_spares: usize,
+    /// A spare thread sleeps until the first task has waited for long.
+    is_watched: bool,
+    /// One of those that do nothing is to do so.
+    call: bool,
     closing: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Regular,
+    Spare,
 }
 
 impl Worker {
     pub(crate) fn new(name: &'static str) -> Self {
+        Self::with_spares(name, 0)
+    }
+
+    /// One that takes on spare threads, at most so many, while its tasks wait for long.
+    pub(super) fn with_spares(name: &'static str, max_spares: usize) -> Self {
         Self {
             name,
-            line: Arc::default(),
+            line: Arc::new(Line {
+                max_spares,
+                ..Line::default()
+            }),
             #[cfg(test)]
             no_threads: false.into(),
         }
@@ -49,9 +84,7 @@ impl Worker {
     pub(crate) fn run(&self, task: Task) {
         let mut state = self.line.lock();
         let started = self.start(&mut state);
-        state.tasks.push_back(task);
-        drop(state);
-        self.line.changed.notify_one();
+        self.line.push(state, task);
         if let Err(error) = started {
             tracing::error!(%error, thread = self.name, "no thread can be started; tasks wait");
         }
@@ -71,9 +104,7 @@ impl Worker {
     pub(super) fn try_run(&self, task: Task) -> io::Result<()> {
         let mut state = self.line.lock();
         self.start(&mut state)?;
-        state.tasks.push_back(task);
-        drop(state);
-        self.line.changed.notify_one();
+        self.line.push(state, task);
         Ok(())
     }
 
@@ -86,13 +117,7 @@ impl Worker {
         if self.no_threads.load(std::sync::atomic::Ordering::SeqCst) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let line = self.line.clone();
-        std::thread::Builder::new()
-            .name(self.name.into())
-            .spawn(move || {
-                let presence = Presence(&line);
-                presence.0.work();
-            })?;
+        self.line.start(self.name, Role::Regular)?;
         state.has_thread = true;
         Ok(())
     }
@@ -100,6 +125,9 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        if !self.line.process.is_this() {
+            return std::mem::forget(self.line.clone());
+        }
         let mut state = self.line.lock();
         state.closing = true;
         if !state.tasks.is_empty()
@@ -114,7 +142,8 @@ impl Drop for Worker {
         };
         drop(state);
         self.line.changed.notify_one();
-        for task in lost {
+        self.line.left_waiting.notify_all();
+        for (_, task) in lost {
             contain(|| drop(task));
         }
     }
@@ -125,33 +154,127 @@ impl Line {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self) {
-        while let Some(task) = self.next() {
+    fn start(self: &Arc<Self>, name: &str, role: Role) -> io::Result<()> {
+        let line = self.clone();
+        let work = move || {
+            let presence = Presence(&line, role);
+            if !line.work(role) {
+                std::mem::forget(presence);
+            }
+        };
+        std::thread::Builder::new().name(name.into()).spawn(work)?;
+        Ok(())
+    }
+
+    fn push(self: &Arc<Self>, mut state: MutexGuard<'_, State>, task: Task) {
+        state.tasks.push_back((Instant::now(), task));
+        if state.is_busy {
+            self.watch(&mut state);
+        } else {
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Sees to it that a spare thread watches what waits while the thread is busy.
+    fn watch(self: &Arc<Self>, state: &mut State) {
+        if state.is_watched || state.tasks.is_empty() {
+            return;
+        }
+        if state.idle_spares > 0 {
+            state.idle_spares -= 1;
+            (state.call, state.is_watched) = (true, true);
+            self.left_waiting.notify_one();
+        } else if state.spares < self.max_spares
+            && self.start("cloakroom-spare", Role::Spare).is_ok()
+        {
+            state.spares += 1;
+            state.is_watched = true;
+        }
+    }
+
+    /// Does tasks until the worker is dropped; false in a process that a task forked, where the tasks that wait are not
+    /// to be done once more.
+    fn work(self: &Arc<Self>, role: Role) -> bool {
+        // A spare thread is started to watch.
+        let mut watches = true;
+        let mut next = || match role {
+            Role::Regular => self.next(),
+            Role::Spare => self.next_that_waits(std::mem::take(&mut watches)),
+        };
+        while let Some(task) = next() {
             if contain(task).is_none() {
                 static PANICS: Throttle = Throttle::new(1);
                 if let Some(left_out) = PANICS.pass() {
                     tracing::error!(left_out, "a hook or closure of the application panicked");
                 }
             }
+            if !self.process.is_this() {
+                return false;
+            }
         }
+        true
     }
 
-    fn next(&self) -> Option<Task> {
-        let state = self.lock();
+    fn next(self: &Arc<Self>) -> Option<Task> {
+        let mut state = self.lock();
+        state.is_busy = false;
         let waited = self
             .changed
             .wait_while(state, |state| state.tasks.is_empty() && !state.closing);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        state.tasks.pop_front()
+        let (_, task) = state.tasks.pop_front()?;
+        state.is_busy = true;
+        self.watch(&mut state);
+        Some(task)
+    }
+
+    /// For a spare thread, one that watches or is to wait until it is called to: the first task, once that has waited for
+    /// long.
+    fn next_that_waits(self: &Arc<Self>, mut watches: bool) -> Option<Task> {
+        let mut state = self.lock();
+        loop {
+            if !watches {
+                state.idle_spares += 1;
+                self.watch(&mut state);
+                let is_idle = |state: &mut State| !state.call && !state.closing;
+                let called = self.left_waiting.wait_while(state, is_idle);
+                state = called.unwrap_or_else(PoisonError::into_inner);
+                if !std::mem::take(&mut state.call) {
+                    state.idle_spares -= 1;
+                    return None;
+                }
+            }
+            let since = state.tasks.front().map(|(since, _)| *since);
+            watches = since.is_some();
+            let left = since.map(|since| LONG_WAIT.saturating_sub(since.elapsed()));
+            match left {
+                None => state.is_watched = false,
+                Some(Duration::ZERO) => {
+                    let task = state.tasks.pop_front();
+                    state.is_watched = false;
+                    self.watch(&mut state);
+                    return task.map(|(_, task)| task);
+                }
+                Some(left) => {
+                    let waited = self.left_waiting.wait_timeout(state, left);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
     }
 }
 
 /// That there is a thread, while it lives.
-struct Presence<'a>(&'a Line);
+struct Presence<'a>(&'a Line, Role);
 
 impl Drop for Presence<'_> {
     fn drop(&mut self) {
-        self.0.lock().has_thread = false;
+        let mut state = self.0.lock();
+        match self.1 {
+            Role::Regular => (state.has_thread, state.is_busy) = (false, false),
+            Role::Spare => state.spares -= 1,
+        }
     }
 }
 
@@ -224,6 +347,43 @@ mod tests {
             }
             worker.line.lock().closing = false;
         }
+    }
+
+    #[test]
+    fn tasks_that_wait_for_later_ones_take_on_a_bounded_number_of_spare_threads() {
+        let worker = Worker::with_spares("test", 2);
+        let together = Arc::new(std::sync::Barrier::new(3));
+        let (tell, told) = mpsc::channel();
+        let (block, blocked) = mpsc::channel::<()>();
+        let blocked = Arc::new(Mutex::new(blocked));
+        for round in 0..3 {
+            for n in 0..3 {
+                let (together, tell) = (together.clone(), tell.clone());
+                let blocked = blocked.clone();
+                worker.run(Box::new(move || {
+                    together.wait();
+                    tell.send(n).unwrap();
+                    let _ = blocked.lock().unwrap().recv_timeout(LONG);
+                }));
+            }
+            let mut got: Vec<_> = (0..3).map(|_| told.recv_timeout(LONG).unwrap()).collect();
+            got.sort_unstable();
+            assert_eq!(got, [0, 1, 2], "round {round}");
+            let tell = tell.clone();
+            worker.run(Box::new(move || tell.send(3).unwrap()));
+            assert_eq!(worker.line.lock().spares, 2);
+            assert_eq!(worker.waiting(), 1);
+            for _ in 0..3 {
+                block.send(()).unwrap();
+            }
+            assert_eq!(told.recv_timeout(LONG), Ok(3));
+        }
+        let line = worker.line.clone();
+        drop(worker);
+        while line.lock().has_thread || line.lock().spares > 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(line.lock().idle_spares, 0);
     }
 
     // C2.6

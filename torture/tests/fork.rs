@@ -360,6 +360,38 @@ fn a_commit_that_was_never_polled_leaves_its_hooks_alone_in_a_child() {
     assert_eq!(get(&store, &id), Some(2));
 }
 
+// C2.6, C7.5: the thread for hooks is the only one of a child that a hook forks.
+#[test]
+fn a_hook_that_forks_leaves_the_hooks_behind_it_to_the_process_of_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let marks: &'static Path = Box::leak(folder.path().to_owned().into_boxed_path());
+    let store = builder().in_memory().unwrap();
+    let txn = writing(&store, &store.client_ids().issue());
+    let (tell, told) = mpsc::channel();
+    txn.after_commit(move || {
+        if let Fork::Parent(child) = fork::fork().unwrap() {
+            let child = Pid::from_raw(child).unwrap();
+            tell.send(child).unwrap();
+            // Until it has ended, no hook of the parent's runs.
+            waitpid(Some(child), WaitOptions::empty()).unwrap();
+        }
+    });
+    let behind = Mark(marks, "hook");
+    let (done, ended) = mpsc::channel();
+    txn.after_commit(move || {
+        drop(behind);
+        done.send(()).unwrap();
+    });
+    txn.commit().unwrap();
+    let child = told.recv().unwrap();
+    if ended.recv_timeout(PATIENCE).is_err() {
+        kill_process(child, Signal::KILL).unwrap();
+        panic!("the child waits for hooks");
+    }
+    let expected = format!("hook in {}", std::process::id());
+    assert_eq!(image(marks).into_keys().collect::<Vec<_>>(), [expected]);
+}
+
 // C7.5: what other threads held at the moment of the fork stays locked in the child.
 #[test]
 fn commits_of_a_busy_process_are_dropped_and_awaited_in_a_child_without_a_wait() {
