@@ -513,3 +513,95 @@ fn a_file_may_be_removed_and_made_anew_very_often_and_then_it_is_said() {
     fs::remove_file(place.path().join(format!("{NAME}.journal-8"))).unwrap();
     assert_eq!(get(&open(&path), &id), Some(1));
 }
+
+/// Puts other files with these contents in the place of those of a folder, which get a folder of their own.
+fn put_in_place(copy: &Image, folder: &Path, old: &Path) {
+    let staged = tempfile::tempdir_in(folder).unwrap();
+    fs::create_dir(old).unwrap();
+    for (name, content) in copy {
+        fs::write(staged.path().join(name), content).unwrap();
+        fs::rename(folder.join(name), old.join(name)).unwrap();
+        fs::rename(staged.path().join(name), folder.join(name)).unwrap();
+    }
+}
+
+// C7.4: a copy says the same of itself as what it was copied from.
+#[test]
+fn a_store_that_is_closed_leaves_the_journals_of_its_own_copy_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let old = tempfile::tempdir().unwrap();
+    let old = old.path().join("old");
+    let path = place.path().join(NAME);
+    let store = open(&path);
+    let (copy, ids) = commit_twice(&store, place.path());
+    put_in_place(&copy, place.path(), &old);
+    put(&store, &ids[0], 3);
+    store.close().unwrap();
+    assert_whole(&image(place.path()), &ids);
+    assert_eq!(get(&open(&path), &ids[1]), Some(2));
+    // What was closed is whole where it was moved to.
+    assert_eq!(get(&open(&old.join(NAME)), &ids[0]), Some(3));
+    assert_eq!(names(&old), [NAME]);
+}
+
+// C7.4: a copy was opened, and went another way than the store itself.
+#[test]
+fn commits_that_a_journal_holds_beyond_what_was_copied_from_it_are_set_aside() {
+    let one = tempfile::tempdir().unwrap();
+    let store = open(&one.path().join(NAME));
+    let id = store.client_ids().issue();
+    put(&store, &id, 1);
+    let early = image(one.path());
+    put(&store, &id, 2);
+    let killed = image(one.path());
+    drop(store);
+    let two = restored(&early);
+    let store = open(&two.path().join(NAME));
+    put(&store, &store.client_ids().issue(), 3);
+    store.close().unwrap();
+
+    let three = restored(&killed);
+    let path = three.path().join(NAME);
+    fs::copy(two.path().join(NAME), &path).unwrap();
+    let store = open(&path);
+    assert_eq!(get(&store, &id), Some(1));
+    store.close().unwrap();
+    fs::write(&path, &killed[NAME]).unwrap();
+    let error = refused(&path);
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    follow(&error);
+    assert_eq!(get(&open(&path), &id), Some(2));
+}
+
+// C7.4: nobody knows what it is, and the store needs it not.
+#[test]
+fn what_bears_the_name_of_a_journal_and_cannot_be_opened_as_one_stays() {
+    for what in ["link", "broken link", "folder", "fifo", "empty"] {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(NAME);
+        let journal = place.path().join(format!("{NAME}.journal-1"));
+        let lay = || match what {
+            "link" => symlink("t", &journal).unwrap(),
+            "broken link" => symlink("nowhere", &journal).unwrap(),
+            "folder" => fs::create_dir(&journal).unwrap(),
+            "fifo" => {
+                let made = Command::new("mkfifo").arg(&journal).status().unwrap();
+                assert!(made.success());
+            }
+            _ => fs::write(&journal, "").unwrap(),
+        };
+        fs::write(place.path().join("t"), "x").unwrap();
+        lay();
+        let kind = fs::symlink_metadata(&journal).unwrap().file_type();
+        let id = {
+            let store = open(&path);
+            let id = store.client_ids().issue();
+            put(&store, &id, 1);
+            store.close().unwrap();
+            id
+        };
+        assert_eq!(get(&open(&path), &id), Some(1), "{what}");
+        assert_eq!(fs::symlink_metadata(&journal).unwrap().file_type(), kind);
+        assert_eq!(fs::read(place.path().join("t")).unwrap(), b"x");
+    }
+}

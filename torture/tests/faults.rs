@@ -929,3 +929,69 @@ fn a_store_whose_journals_were_replaced_comes_back_after_a_failed_sync() {
         assert_eq!(prepared.found_in(&disk), 4);
     }
 }
+
+/// The first sync that comes fails.
+fn fail_a_sync(disk: &Disk, store: &Store, id: &ClientId) {
+    disk.fail(fault(|call| call == Call::Sync, 0, 1, Failure::Error(EIO)));
+    let error = put(store, id, 3).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error:?}");
+    assert!(disk.heal());
+}
+
+// C7.4: a copy says the same of itself as what it was copied from.
+#[test]
+fn a_store_that_reopens_leaves_the_journals_of_its_own_copy_alone() {
+    let prepared = prepare();
+    let (disk, store, id) = prepared.open();
+    put(&store, &id, 2).unwrap();
+    let folder = disk.folder();
+    for name in disk.names() {
+        let name = name.to_str().unwrap();
+        let content = disk.seen(name);
+        let old = format!("old-{name}");
+        folder.rename(name.as_ref(), old.as_ref()).unwrap();
+        let made = folder.make().unwrap();
+        made.disk().unwrap().write(0, &content).unwrap();
+        made.disk().unwrap().sync_data().unwrap();
+        made.publish(name.as_ref()).unwrap();
+    }
+    for round in 0..3 {
+        fail_a_sync(&disk, &store, &id);
+        eventually(|| put(&store, &id, 10 + round));
+    }
+    store.close().unwrap();
+    assert_eq!(prepared.found_in(&disk), 2);
+    let old = Disk::holding("store", disk.seen("old-store"));
+    assert_eq!(prepared.found_in(&old), 12);
+}
+
+// C7.4, C2.13: what bears the names of its journals does not keep a store away.
+#[test]
+fn a_store_beside_the_journals_of_one_that_is_open_comes_back_after_a_failed_sync() {
+    let prepared = prepare();
+    for other_is_older in [false, true] {
+        let (disk, store, id) = prepared.open();
+        put(&store, &id, 2).unwrap();
+        let folder = disk.folder();
+        for name in disk.names() {
+            let old = format!("old-{}", name.display());
+            folder.rename(&name, old.as_ref()).unwrap();
+        }
+        let mut other = open(&disk);
+        if other_is_older {
+            other.close().unwrap();
+            other = open(&disk);
+        }
+        let other_id = other.client_ids().issue();
+        put(&other, &other_id, 7).unwrap();
+        fail_a_sync(&disk, &store, &id);
+        eventually(|| put(&store, &id, 4));
+        store.close().unwrap();
+        put(&other, &other_id, 8).unwrap();
+        let killed = open(&disk.after_kill());
+        let other_id = killed.client_ids().verify(other_id.as_str()).unwrap();
+        assert_eq!(get(&killed, &other_id).unwrap(), 8);
+        let old = Disk::holding("store", disk.seen("old-store"));
+        assert_eq!(prepared.found_in(&old), 4);
+    }
+}

@@ -11,6 +11,7 @@
 
 use cloakroom::{ClientId, Clock, Error, ErrorKind, Result, Store, StoreBuilder, Transaction, Txn};
 use cloakroom_torture::disk::{Call, Disk, EIO, ENOSPC, Failure, Fault};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 /// Without a cache: what a snapshot has not read yet is read from the disk.
@@ -256,6 +257,26 @@ fn a_store_opened_on_a_full_disk_is_read_and_goes_on_once_there_is_room() {
     assert_eq!(house.disk.names(), ["store"]);
     let again = opened(house.disk.after_kill(), &house.ids);
     again.assert_reads(&again.begin(), 3);
+}
+
+// C7.4: another process must not take them for left over.
+#[test]
+fn a_store_opened_on_a_full_disk_holds_the_journals_that_it_was_read_from() {
+    let house = on_a_full_disk();
+    let journals = || {
+        let names = house.disk.names().into_iter();
+        names.filter(|name| name.to_str().unwrap().contains(".journal-"))
+    };
+    assert_eq!(journals().count(), 2);
+    for name in journals() {
+        let journal = house.disk.folder().open(&name).unwrap();
+        let locked = journal.try_lock_range(Bound::Unbounded, Bound::Unbounded);
+        assert!(!locked.unwrap(), "{name:?} can be locked");
+    }
+    house.disk.free();
+    eventually(|| house.try_put(3));
+    house.store.close().unwrap();
+    assert_eq!(house.disk.names(), ["store"]);
 }
 
 // C2.13

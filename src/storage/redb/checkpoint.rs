@@ -24,6 +24,8 @@ const PAGE: usize = 4096;
 pub(super) const COVERED: &str = "covered";
 /// The number of the last frame that was durable when the file was last brought up to date.
 pub(super) const REACHED: &str = "reached";
+/// The number of the last frame that was copied from the journal before, or redb held then.
+pub(super) const COPIED: &str = "copied";
 /// The journal that belongs to the file.
 pub(super) const JOURNAL: &str = "journal";
 /// The path that the store was last opened by.
@@ -214,6 +216,11 @@ pub(super) fn name_journal(txn: &Writing, named: Named) -> Result<()> {
 /// Says in the file how far the journal reaches at least.
 pub(super) fn put_reached(txn: &Writing, frame: u64) -> Result<()> {
     put_plain(txn, REACHED, frame)
+}
+
+/// Says in the file how much of the journal before is in this one, or in the file.
+pub(super) fn put_copied(txn: &Writing, frame: u64) -> Result<()> {
+    put_plain(txn, COPIED, frame)
 }
 
 pub(super) fn name_store(txn: &Writing, path: &str) -> Result<()> {

@@ -3,11 +3,11 @@
 //! middle of a checkpoint, the file alone says things that do not go together. It changes nothing and needs
 //! no working database.
 
-use super::checkpoint::{COVERED, JOURNAL, OPENED_AS, REACHED};
+use super::checkpoint::{COPIED, COVERED, JOURNAL, OPENED_AS, REACHED};
 use super::file::Disk;
 use super::folder::Location;
 use super::generation::{Home, Tree};
-use super::journal::{self, Expected, Extent, FrameRows, Named};
+use super::journal::{self, Expected, Extent, FrameRows, Holdings, Named};
 use super::layers::Layers;
 use super::newer::Newer;
 use super::pages::{BadPage, Mend, Met, Pages, Table, check_header, header_of};
@@ -197,6 +197,7 @@ fn expected(records: &BTreeMap<String, Vec<u8>>) -> Option<Expected> {
         extent: Extent {
             covered: record(records, COVERED)?,
             reached: record(records, REACHED).unwrap_or_default(),
+            copied: record(records, COPIED).unwrap_or_default(),
         },
         opened_as: record(records, OPENED_AS),
     })
@@ -284,7 +285,7 @@ impl<'a> Inspection<'a> {
             (Beyond::Read(frames), _) => frames,
             (Beyond::Beside(_), None) => Vec::new(),
             (Beyond::Beside(store), Some(of)) => {
-                let recovered = journal::read(store, &of, None)?;
+                let recovered = journal::read(store, &of, &mut Holdings::default())?;
                 recovered.frames.into_iter().map(|frame| frame.1).collect()
             }
         };

@@ -3,7 +3,7 @@
 use super::failure::{self, guarded};
 use super::file::{Disk, Rehearsal};
 use super::folder::{Location, Made};
-use super::journal;
+use super::journal::{self, Holdings};
 use super::open::{
     OpenOptionsOf, at, builder, io_error, not_a_store, on_disk, refused, unreadable,
 };
@@ -28,7 +28,7 @@ pub(super) fn find_or_make(location: &Location, options: OpenOptionsOf) -> Resul
     let made = if is_empty {
         in_place_of_an_empty_file(location, options)?
     } else {
-        journal::none_in_use(location, 0).map_err(|e| at(path, e))?;
+        journal::none_in_use(location, 0, &Holdings::default()).map_err(|e| at(path, e))?;
         make(location, options, |_| Ok(()))?.is_some()
     };
     if made {

@@ -234,16 +234,13 @@ impl Engine {
     ) -> Result<(Self, Contents)> {
         let memory = open::in_memory(options, &Arc::default())?;
         let largest = rules.journal.largest_file();
+        let mut known = open::Known::of(foreseen);
         let entered = failure::guarded_on(file, |file| {
-            let mut known = open::Known {
-                foreseen,
-                held: None,
-            };
             open::enter(location, largest, file, &io, &mut known)
         });
         let entered = match (entered, location) {
             (Err(error), Some(location)) if failure::is_full(&error) => {
-                open::peek(location, &disk, options, &error)
+                open::peek(location, &disk, options, &error, &mut known)
             }
             (entered, _) => entered,
         };
@@ -288,7 +285,7 @@ impl Engine {
             rules.journal,
             places,
             (file, memory),
-            entered,
+            (entered, known),
             rules.new_sessions,
         )?;
         let watcher: Arc<dyn Fn() + Send + Sync> = {

@@ -2,13 +2,13 @@
 
 use super::bugs::Bugs;
 use super::checkpoint::{
-    COVERED, JOURNAL, OPENED_AS, REACHED, name_journal, name_store, put_reached,
+    COPIED, COVERED, JOURNAL, OPENED_AS, REACHED, name_journal, name_store, put_copied, put_reached,
 };
 use super::failure::{self, Contained, Writing, guarded};
 use super::file::{Counted, Disk, Io, Rehearsal};
 use super::folder::Location;
 use super::inspect::{Beyond, examine, inspect_file};
-use super::journal::{self, Expected, Extent, Held, Journal, Named, Recovered};
+use super::journal::{self, Expected, Extent, Holdings, Journal, Named, Recovered};
 use super::make::find_or_make;
 use super::tables::{CONTAINERS, META, RETIRED};
 use super::unsynced::MOST;
@@ -222,6 +222,8 @@ fn open_existing(
 pub(super) struct Foreseen {
     expected: Expected,
     recovered: Recovered,
+    /// The files that it was read from: they stay locked.
+    held: Holdings,
 }
 
 /// Whether this build can open the file and its journal, and may: what is damaged is found out before
@@ -261,8 +263,10 @@ fn identify(
     }
     let foreseen = identified?;
     examine(file)?;
-    let named = foreseen.as_ref().map_or(0, |f| f.expected.named.pair);
-    journal::none_in_use(store, named)?;
+    match &foreseen {
+        Some(f) => journal::none_in_use(store, f.expected.named.pair, &f.held)?,
+        None => journal::none_in_use(store, 0, &Holdings::default())?,
+    }
     Ok(foreseen)
 }
 
@@ -270,7 +274,7 @@ fn rehearse(store: &Location, file: Disk, options: OpenOptionsOf) -> Result<Opti
     let database = rehearsed(file, options)?;
     let (database, foreseen) = failure::guarded_on(database, |database| {
         migrate::check(database)?
-            .then(|| foresee(store, database))
+            .then(|| foresee(store, database, Holdings::default()))
             .transpose()
     })?;
     failure::discard(database);
@@ -289,17 +293,18 @@ fn rehearsed(file: Disk, options: OpenOptionsOf) -> Result<Database> {
 }
 
 /// Reads all that [`enter`] will read, in a file of the current format.
-fn foresee(store: &Location, database: &Database) -> Result<Foreseen> {
+fn foresee(store: &Location, database: &Database, mut held: Holdings) -> Result<Foreseen> {
     let expected = journal_of(database)?;
     let txn = reading(database)?;
     own(&*Contained::new(
         txn.open_table(META).map_err(failure::table)?,
     ))?;
     containers(database)?;
-    let recovered = journal::read(store, &expected, None)?;
+    let recovered = journal::read(store, &expected, &mut held)?;
     Ok(Foreseen {
         expected,
         recovered,
+        held,
     })
 }
 
@@ -319,6 +324,7 @@ pub(super) fn peek(
     disk: &Disk,
     options: OpenOptionsOf,
     why: &Error,
+    known: &mut Known,
 ) -> Result<(Database, Entered)> {
     tracing::warn!(
         error = %why, path = %store.path.display(),
@@ -326,7 +332,11 @@ pub(super) fn peek(
     );
     let database = rehearsed(disk.clone(), options)?;
     failure::guarded_on(database, |database| {
-        let recovered = foresee(store, database)?.recovered;
+        let held = std::mem::take(&mut known.held);
+        let Foreseen {
+            recovered, held, ..
+        } = foresee(store, database, held)?;
+        known.held = held;
         let txn = reading(database)?;
         let meta = Contained::new(txn.open_table(META).map_err(failure::table)?);
         let (containers, retired) = containers(database)?;
@@ -350,9 +360,24 @@ pub(super) fn peek(
 #[derive(Default)]
 pub(super) struct Known {
     /// What was read before.
-    pub(super) foreseen: Option<Foreseen>,
-    /// The files of the journal of an opening, after a failure of this process.
-    pub(super) held: Option<(Named, [Held; 2])>,
+    pub(super) read: Option<(Expected, Recovered)>,
+    /// The files of the store's journals.
+    pub(super) held: Holdings,
+    /// The store has been open. What bears the names of its journals and is not held may be another's.
+    pub(super) is_reopened: bool,
+}
+
+impl Known {
+    pub(super) fn of(foreseen: Option<Foreseen>) -> Self {
+        let Some(foreseen) = foreseen else {
+            return Self::default();
+        };
+        Self {
+            read: Some((foreseen.expected, foreseen.recovered)),
+            held: foreseen.held,
+            is_reopened: false,
+        }
+    }
 }
 
 /// Reads what the file says of itself and what its journal holds beyond it, makes a new journal with that,
@@ -364,7 +389,7 @@ pub(super) fn enter(
     io: &Arc<Io>,
     known: &mut Known,
 ) -> Result<Entered> {
-    let mut expected = journal_of(database)?;
+    let expected = journal_of(database)?;
     let Some(store) = store else {
         let identity = count_opening(database, None)?;
         return Ok(Entered {
@@ -373,20 +398,23 @@ pub(super) fn enter(
             recovered: Recovered::default(),
         });
     };
-    // A commit of unknown outcome may have named the next one, which holds all that this one does.
-    known.held.take_if(|(named, _)| *named != expected.named);
-    let recovered = match known.foreseen.take() {
-        Some(foreseen) if foreseen.expected == expected => foreseen.recovered,
-        _ => journal::read(store, &expected, known.held.as_ref().map(|(_, held)| held))?,
+    let recovered = match known.read.take() {
+        Some((of, recovered)) if of == expected => recovered,
+        // A commit of unknown outcome may have named the next one, which holds all that the one before does.
+        _ => journal::read(store, &expected, &mut known.held)?,
     };
+    let held = &mut known.held;
+    held.keep_only(expected.named.opening)?;
     let last = recovered.last;
-    let pair = journal::make_room(store, &expected, last)?;
-    let (journal, named) = Journal::make(store, &expected, &recovered, largest, io, pair)?;
+    let pair = if known.is_reopened {
+        journal::next_free(store, &expected.named)?
+    } else {
+        journal::make_room(store, &expected, last)?
+    };
+    let (journal, named) = Journal::make(store, &expected, &recovered, largest, io, pair, held)?;
     let identity = count_opening(database, Some((named, last, store)))?;
-    // Not needed any more. Those that cannot be removed now are next time.
-    known.held = None;
-    let before = std::mem::replace(&mut expected.named, named);
-    if let Err(error) = journal::clear(store, &expected, last, before.pair) {
+    // Not needed any more. Those that cannot be removed now are when the store is closed.
+    if let Err(error) = held.keep_only(named.opening) {
         tracing::warn!(%error, "the files of the journal before are left");
     }
     Ok(Entered {
@@ -406,6 +434,7 @@ fn journal_of(database: &Database) -> Result<Expected> {
         extent: Extent {
             covered: plain(&*meta, COVERED)?,
             reached: plain_if_there(&*meta, REACHED)?.unwrap_or_default(),
+            copied: plain_if_there(&*meta, COPIED)?.unwrap_or_default(),
         },
         opened_as: plain_if_there(&*meta, OPENED_AS)?,
     })
@@ -425,6 +454,7 @@ fn count_opening(
     if let Some((named, last, store)) = journal {
         name_journal(&txn, named)?;
         put_reached(&txn, last)?;
+        put_copied(&txn, last)?;
         name_store(&txn, &store.path.to_string_lossy())?;
     }
     let identity = {

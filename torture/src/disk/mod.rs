@@ -581,6 +581,10 @@ impl Made for Nameless {
         Ok(self.disk.handle(&mut self.disk.lock(), self.file))
     }
 
+    fn identity(&self) -> io::Result<Option<(u64, u64)>> {
+        Ok(Some((0, self.file as u64)))
+    }
+
     fn publish(self: Box<Self>, name: &OsStr) -> io::Result<()> {
         let file = self.file;
         self.disk.naming(|state| {

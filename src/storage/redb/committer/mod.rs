@@ -145,7 +145,7 @@ pub(super) struct Committer {
     orphaned: Option<Instant>,
     /// None where there is no file, or after a failure of its own.
     journal: Option<(Journal, Named)>,
-    /// What is left of it then.
+    /// Its files, and what is left of it after a failure.
     known: Known,
     /// A checkpoint that failed, and when to try it again.
     unfinished: Option<(Checkpoint, Instant)>,
@@ -180,7 +180,7 @@ impl Committer {
         rules: JournalRules,
         places: Places,
         (file, memory): (Database, Database),
-        entered: Entered,
+        (entered, known): (Entered, Known),
         quota: Option<Quota>,
     ) -> Result<Self> {
         let identity = &entered.identity;
@@ -204,7 +204,10 @@ impl Committer {
             waits_for_room: false,
             orphaned: None,
             journal: None,
-            known: Known::default(),
+            known: Known {
+                is_reopened: true,
+                ..known
+            },
             unfinished: None,
             retry: FIRST_RETRY,
             drained: 0,

@@ -8,7 +8,7 @@ use crate::storage::redb::file::Io;
 use crate::storage::redb::generation::Home;
 use crate::storage::redb::keeper::Task;
 use crate::storage::redb::queue::{Job, full, reopening};
-use crate::storage::redb::{Tally, journal, open};
+use crate::storage::redb::{Tally, open};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -94,9 +94,7 @@ impl Committer {
         }
         self.begun = None;
         self.unfinished = None;
-        if let Some((journal, named)) = self.journal.take() {
-            self.known.held = Some((named, journal.into_held()));
-        }
+        self.journal = None;
     }
 
     /// Opens the files again, with bounded back-off; false if the store is closing instead.
@@ -201,7 +199,7 @@ impl Committer {
         self.shared.closed.store(true, Ordering::Release);
         let closing = self.last_checkpoints();
         let databases = self.databases.take();
-        let journal = self.journal.take();
+        let had_journal = self.journal.take().is_some();
         self.lose_databases();
         self.expire_all();
         let closed = match (databases, closing) {
@@ -222,14 +220,15 @@ impl Committer {
             _ if self.waits_for_room => Ok(()),
             _ => Err(reopening()),
         };
-        // Let go before the store is, so that the next opening finds them free, and to be removed.
-        self.known.held = None;
-        let named = journal.map(|(_, named)| named);
-        if let (Ok(()), Some(store), Some(named)) = (&closed, &self.places.location, named)
-            && let Err(error) = journal::remove(store, &named)
+        let held = std::mem::take(&mut self.known.held);
+        if closed.is_ok()
+            && had_journal
+            && let Err(error) = held.remove()
         {
             tracing::warn!(%error, "the files of the journal are left");
         }
+        // Let go before the store is, so that the next opening finds them free.
+        drop(held);
         let unlocked = self.places.file.close().map_err(failure::unlock);
         closed.and(unlocked)
     }

@@ -120,6 +120,15 @@ pub trait Made {
     /// Those of the file system.
     fn disk(&self) -> io::Result<Disk>;
 
+    /// What tells it from all others, as far as the system tells: what [`Folder::identity`] says of its name.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    fn identity(&self) -> io::Result<Option<(u64, u64)>> {
+        Ok(None)
+    }
+
     /// Gives it its lasting name.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use rustix::io::{Errno, retry_on_intr};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -76,11 +77,9 @@ impl Folder for Directory {
     }
 
     fn identity(&self, name: &OsStr) -> io::Result<Option<(u64, u64)>> {
-        use std::os::unix::fs::MetadataExt;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = retry_on_intr(|| openat(&*self.0, name, flags, Mode::empty()))?;
-        let metadata = File::from(file).metadata()?;
-        Ok(Some((metadata.dev(), metadata.ino())))
+        identity_of(&file.into())
     }
 
     fn access(&self, name: &OsStr) -> io::Result<Access> {
@@ -101,10 +100,16 @@ impl Folder for Directory {
     }
 }
 
+fn identity_of(file: &File) -> io::Result<Option<(u64, u64)>> {
+    let metadata = file.metadata()?;
+    Ok(Some((metadata.dev(), metadata.ino())))
+}
+
 /// A file under a temporary name, which a maker that is killed leaves behind.
 struct Named {
     folder: Arc<File>,
     name: OsString,
+    file: File,
 }
 
 impl Named {
@@ -112,10 +117,11 @@ impl Named {
         let name = temporary_name()?;
         let flags = READ_WRITE | OFlags::CREATE | OFlags::EXCL;
         let mode = Mode::RUSR | Mode::WUSR;
-        retry_on_intr(|| openat(&**folder, &name, flags, mode))?;
+        let file = retry_on_intr(|| openat(&**folder, &name, flags, mode))?;
         Ok(Self {
             folder: folder.clone(),
             name,
+            file: file.into(),
         })
     }
 }
@@ -129,6 +135,10 @@ fn temporary_name() -> io::Result<OsString> {
 impl Made for Named {
     fn disk(&self) -> io::Result<Disk> {
         Directory(self.folder.clone()).open(&self.name)
+    }
+
+    fn identity(&self) -> io::Result<Option<(u64, u64)>> {
+        identity_of(&self.file)
     }
 
     fn publish(self: Box<Self>, name: &OsStr) -> io::Result<()> {
@@ -156,7 +166,7 @@ impl Drop for Named {
 /// Files without a name, which go with their maker.
 #[cfg(target_os = "linux")]
 mod nameless {
-    use super::{Disk, Made, Named, backend, temporary_name};
+    use super::{Disk, Made, Named, backend, identity_of, temporary_name};
     use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
     use std::ffi::OsStr;
     use std::fs::{File, OpenOptions};
@@ -191,6 +201,10 @@ mod nameless {
             backend(file)
         }
 
+        fn identity(&self) -> io::Result<Option<(u64, u64)>> {
+            identity_of(&self.0)
+        }
+
         fn publish(self: Box<Self>, name: &OsStr) -> io::Result<()> {
             let flags = AtFlags::SYMLINK_FOLLOW;
             Ok(linkat(CWD, self.path(), &*self.1, name, flags)?)
@@ -199,11 +213,13 @@ mod nameless {
         /// Nothing but a name takes another file's.
         fn replace(self: Box<Self>, name: &OsStr) -> io::Result<()> {
             let folder = self.1.clone();
+            let file = self.0.try_clone()?;
             let temporary = temporary_name()?;
             self.publish(&temporary)?;
             let named = Named {
                 folder,
                 name: temporary,
+                file,
             };
             Box::new(named).replace(name)
         }

@@ -2,7 +2,7 @@
 //! that a sync has nothing but bytes to sync.
 
 use super::frame::{self, HEADERS, Header, START, aligned};
-use super::held::Held;
+use super::held::{Held, Holdings};
 use super::recovery::Recovered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::failure::{self, guarded, random};
@@ -198,7 +198,8 @@ impl<'a> Making<'a> {
     ) -> Result<Self> {
         let cannot = |e| io_error(&location.path, "the journal cannot be made", e);
         let made = location.folder.make().map_err(cannot)?;
-        let held = Held::lock(location, made.disk().map_err(cannot)?)?;
+        let identity = made.identity().map_err(cannot)?;
+        let held = Held::lock(location, made.disk().map_err(cannot)?, identity)?;
         let mut file = File {
             disk: held.disk().clone(),
             io: io.clone(),
@@ -235,12 +236,14 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    pub(super) fn publish(mut self) -> Result<(File, Held)> {
+    /// Gives it its name. Whether that succeeds or not, it is held.
+    pub(super) fn publish(mut self, holdings: &mut Holdings) -> Result<File> {
         self.file.write_header(|_| Ok(()))?;
         self.file.sync()?;
+        holdings.add(self.file.whose.opening, self.held);
         let published = self.made.publish(&self.location.name);
         published.map_err(|e| io_error(&self.location.path, "the journal cannot be named", e))?;
-        Ok((self.file, self.held))
+        Ok(self.file)
     }
 }
 

@@ -21,45 +21,104 @@ fn in_use(location: &Location) -> Error {
     refused(ErrorKind::Locked, &location.path, why)
 }
 
+/// Whether something bears a name, also if it is no file that can be opened.
+pub(super) fn is_borne(location: &Location) -> bool {
+    let opened = location.folder.open(&location.name);
+    !opened.is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+}
+
 /// Dropped, it lets the file go.
 #[derive(Debug)]
 pub(in crate::storage::redb) struct Held {
     location: Location,
     disk: Disk,
+    /// What tells it from others that come to bear its name, where the system tells. It is nobody else's as long
+    /// as the file is open.
+    identity: Option<(u64, u64)>,
 }
 
 impl Held {
     /// Opens a file and locks it; `None` where there is none.
     pub(super) fn open(location: &Location) -> Result<Option<Self>> {
-        let disk = open(location)?;
-        disk.map(|disk| Self::lock(location, disk)).transpose()
+        // NotFound, and what else there is, is found by opening it.
+        let identity = || location.folder.identity(&location.name).ok().flatten();
+        let before = identity();
+        let Some(disk) = open(location)? else {
+            return Ok(None);
+        };
+        let held = Self::lock(location, disk, before)?;
+        if identity() != before {
+            let why = "another file took its place while it was opened; open the store again";
+            return Err(refused(ErrorKind::Io, &location.path, why));
+        }
+        Ok(Some(held))
     }
 
-    /// Whether there is a file; an error if it is in use.
+    /// Whether there is a file; an error if it is in use. What cannot be opened is no journal that this process
+    /// may use.
     pub(super) fn is_free(location: &Location) -> Result<bool> {
-        let Some(disk) = open(location)? else {
-            return Ok(false);
+        let disk = match location.folder.open(&location.name) {
+            Ok(disk) => disk,
+            Err(e) => return Ok(e.kind() != io::ErrorKind::NotFound),
         };
         // Whoever opens the store at the same time must not find it locked by those who only look.
         match disk.query_lock_range(Unbounded, Unbounded) {
             Ok(false) => Ok(true),
             Ok(true) => Err(in_use(location)),
-            Err(_) => Self::lock(location, disk).map(|_| true),
+            Err(_) => Self::lock(location, disk, None).map(|_| true),
         }
     }
 
     /// Locks a file that was opened.
-    pub(super) fn lock(location: &Location, disk: Disk) -> Result<Self> {
+    pub(super) fn lock(
+        location: &Location,
+        disk: Disk,
+        identity: Option<(u64, u64)>,
+    ) -> Result<Self> {
         match disk.try_lock_range(Unbounded, Unbounded) {
             Ok(true) => Ok(Self {
                 location: location.clone(),
                 disk,
+                identity,
             }),
             Ok(false) => Err(in_use(location)),
             Err(e) => {
                 let what = "the journal cannot be locked";
                 Err(io_error(&location.path, what, e.into()))
             }
+        }
+    }
+
+    /// Whether its name still leads to it, as far as can be told.
+    pub(super) fn is_at_its_name(&self) -> bool {
+        let Location { folder, name, .. } = &self.location;
+        match (self.identity, folder.identity(name)) {
+            (Some(held), Ok(Some(found))) => held == found,
+            (_, Err(_)) | (Some(_), _) => false,
+            // The system does not tell: of what bears the name the lock is taken, if it is this file.
+            (None, Ok(_)) => folder.open(name).is_ok_and(|found| {
+                let is_taken = matches!(found.try_lock_range(Unbounded, Unbounded), Ok(false));
+                let _ = found.close();
+                is_taken
+            }),
+        }
+    }
+
+    /// Takes its name away, if that still leads to it.
+    pub(super) fn remove(&self) -> Result<()> {
+        let Location { folder, name, path } = &self.location;
+        if !self.is_at_its_name() {
+            if is_borne(&self.location) {
+                let journal = path.display();
+                tracing::warn!(%journal, "another file bears the name of this store's journal by now, and is left as it is");
+            }
+            return Ok(());
+        }
+        match folder.remove(name) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(io_error(path, "the old journal cannot be removed", e))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -76,5 +135,48 @@ impl Drop for Held {
     fn drop(&mut self) {
         // Not left to the end of the handle, which a process being started may share.
         let _ = self.disk.close();
+    }
+}
+
+/// The files of this store's journals that this process has made or read, all of them locked. Their names are
+/// the only ones that it may take away while the store is open: what else bears one may be another's, also where
+/// it says the same of itself, as copies do.
+#[derive(Debug, Default)]
+pub(in crate::storage::redb) struct Holdings(Vec<([u8; 16], Held)>);
+
+impl Holdings {
+    /// Adds a file of an opening.
+    pub(super) fn add(&mut self, opening: [u8; 16], held: Held) {
+        self.0.push((opening, held));
+    }
+
+    /// The files of an opening, in the order in which they were added.
+    pub(super) fn of(&self, opening: [u8; 16]) -> impl Iterator<Item = &Held> {
+        let of_it = move |(its, _): &&([u8; 16], Held)| *its == opening;
+        self.0.iter().filter(of_it).map(|(_, held)| held)
+    }
+
+    /// Whether one was found or made at a location.
+    pub(super) fn has(&self, location: &Location) -> bool {
+        let mut names = self.0.iter().map(|(_, held)| &held.location.name);
+        names.any(|name| *name == location.name)
+    }
+
+    /// Removes the files of all openings but this one, and lets them go.
+    pub(in crate::storage::redb) fn keep_only(&mut self, opening: [u8; 16]) -> Result<()> {
+        let mut result = Ok(());
+        self.0.retain(|(its, held)| {
+            if *its == opening || result.is_err() {
+                return true;
+            }
+            result = held.remove();
+            result.is_err()
+        });
+        result
+    }
+
+    /// Removes all of them; they are let go by dropping this.
+    pub(in crate::storage::redb) fn remove(&self) -> Result<()> {
+        self.0.iter().try_for_each(|(_, held)| held.remove())
     }
 }

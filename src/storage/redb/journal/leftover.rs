@@ -2,14 +2,15 @@
 //! use, stays as it is (C7.4).
 
 use super::frame::Header;
-use super::held::Held;
+use super::held::{Held, Holdings, is_borne};
 use super::recovery::{Expected, header_of, read_rest};
 use super::{ASIDE, MOST_PAIRS, Named, names};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::folder::Location;
 use crate::storage::redb::open::{io_error, refused};
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 
 /// So many files that were set aside lie beside a store at most, for each name of a journal. Beyond, the oldest
 /// goes.
@@ -26,12 +27,16 @@ enum Left {
     Foreign,
 }
 
-/// Refuses to go on where a journal that the store may meet is in use.
-pub(in crate::storage::redb) fn none_in_use(store: &Location, named: u16) -> Result<()> {
+/// Refuses to go on where a journal that the store may meet is in use, and not held by this opening.
+pub(in crate::storage::redb) fn none_in_use(
+    store: &Location,
+    named: u16,
+    holdings: &Holdings,
+) -> Result<()> {
     each_pair(store, named, |_, files| {
         let mut any = false;
         for location in files {
-            any |= Held::is_free(&location)?;
+            any |= holdings.has(&location) || Held::is_free(&location)?;
         }
         Ok(any)
     })
@@ -66,6 +71,25 @@ fn each_pair(
     Ok(())
 }
 
+/// A pair of names that nothing bears, for a store that has been open: what bears one by now may be another's,
+/// and whether it is in use or can be opened does not matter.
+pub(in crate::storage::redb) fn next_free(store: &Location, named: &Named) -> Result<u16> {
+    let is_free = |pair: &u16| {
+        let files = names(store, *pair);
+        *pair != named.pair && !files.iter().any(is_borne)
+    };
+    let free = (0..MOST_PAIRS).find(is_free);
+    free.ok_or_else(|| none_free(&store.path))
+}
+
+fn none_free(path: &Path) -> Error {
+    let why = format!(
+        "journals of other stores bear all {} names that this store's may have; remove those whose store is gone",
+        2 * MOST_PAIRS
+    );
+    refused(ErrorKind::Io, path, why)
+}
+
 /// Finds a pair of names for the files of an opening. What bears such a name and is this store's, although redb
 /// does not name it, goes out of the way: those of which all is in the store, up to frame `last`, are removed,
 /// others get another name.
@@ -83,11 +107,11 @@ pub(in crate::storage::redb) fn make_room(
         }
         let mut is_free = pair != named.pair;
         let left = left_of(files, expected, last)?;
-        for (location, left, _) in &left {
-            match left {
-                Left::Useless => remove_file(location)?,
-                Left::Missed => set_aside(location, expected.store)?,
-                Left::Foreign => {
+        for (location, left, held) in &left {
+            match (left, held) {
+                (Left::Useless, Some(held)) => held.remove()?,
+                (Left::Missed, Some(held)) => set_aside(held, expected.store)?,
+                _ => {
                     is_free = false;
                     foreign.push(location.path.clone());
                 }
@@ -106,50 +130,31 @@ pub(in crate::storage::redb) fn make_room(
             "journals of other stores lie here, which are left as they are; remove those whose store is gone"
         );
     }
-    free.ok_or_else(|| {
-        let first = foreign.first().unwrap_or(&store.path);
-        let why = format!(
-            "journals of other stores bear all {} names that this store's may have; remove those whose store \
-             is gone",
-            2 * MOST_PAIRS
-        );
-        refused(ErrorKind::Io, first, why)
-    })
+    free.ok_or_else(|| none_free(foreign.first().unwrap_or(&store.path)))
 }
 
-/// Removes the files of the journal that was named before, of which all was copied.
-pub(in crate::storage::redb) fn clear(
-    store: &Location,
-    expected: &Expected,
-    last: u64,
-    pair: u16,
-) -> Result<()> {
-    for (location, left, _) in &left_of(names(store, pair), expected, last)? {
-        if *left == Left::Useless {
-            remove_file(location)?;
-        }
-    }
-    Ok(())
-}
-
-/// What bears a pair of names, locked. The two files of one opening are of use together only.
+/// What bears a pair of names, locked where it is a file of this store's. The two files of one opening are of use
+/// together only.
 fn left_of(
     files: [Location; 2],
     expected: &Expected,
     last: u64,
-) -> Result<Vec<(Location, Left, Held)>> {
+) -> Result<Vec<(Location, Left, Option<Held>)>> {
     let mut all = Vec::new();
     let mut missed = Vec::new();
     for location in files {
-        let Some(held) = Held::open(&location)? else {
-            continue;
+        let held = match Held::open(&location) {
+            Ok(None) => continue,
+            Ok(held) => held,
+            Err(e) if e.kind() == ErrorKind::Locked => return Err(e),
+            // A folder, a link, another user's: whatever it is, it is left as it is.
+            Err(_) => None,
         };
-        let header = match header_of(&held) {
-            Err(e) if e.kind() == ErrorKind::Corrupt => None,
-            header => Some(header?),
-        };
-        let left = match &header {
-            Some(header) if header.store == expected.store => left(&held, header, expected, last)?,
+        let header = held.as_ref().and_then(|held| header_of(held).ok());
+        let left = match (&held, &header) {
+            (Some(held), Some(header)) if header.store == expected.store => {
+                left(held, header, expected, last)?
+            }
             _ => Left::Foreign,
         };
         let opening = header.map(|header| header.opening);
@@ -168,37 +173,27 @@ fn left_of(
 
 /// What a file of this store's is to it.
 fn left(held: &Held, header: &Header, expected: &Expected, last: u64) -> Result<Left> {
-    let named = &expected.named;
-    let is_useless = if header.opening == named.opening {
-        !named.is_open
+    let Expected { named, extent, .. } = expected;
+    let in_store = if header.opening == named.opening {
+        // The store was closed with it.
+        (!named.is_open).then_some(extent.covered)
+    } else if header.opening == named.previous {
+        Some(extent.copied)
     } else {
         // Made, but never named: what is in it was copied from what is still there.
-        header.opening == named.previous || all_is_in_store(held, header, last)?
+        Some(header.copied.min(last))
     };
-    Ok(if is_useless {
-        Left::Useless
-    } else {
-        Left::Missed
+    Ok(match in_store {
+        Some(in_store) if is_all_up_to(held, header, in_store)? => Left::Useless,
+        _ => Left::Missed,
     })
 }
 
-fn all_is_in_store(held: &Held, header: &Header, last: u64) -> Result<bool> {
-    let in_store = header.copied.min(last);
+/// Whether a file holds no frame beyond this one.
+fn is_all_up_to(held: &Held, header: &Header, last: u64) -> Result<bool> {
     let read = read_rest(held, header)?;
     let mut frames = read.frames.iter().chain(&read.behind);
-    Ok(frames.all(|frame| frame.number <= in_store))
-}
-
-/// Removes a file whose lock is held.
-fn remove_file(location: &Location) -> Result<()> {
-    match location.folder.remove(&location.name) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(
-            &location.path,
-            "the old journal cannot be removed",
-            e,
-        )),
-        _ => Ok(()),
-    }
+    Ok(frames.all(|frame| frame.number <= last))
 }
 
 /// The names that a journal which is set aside may get.
@@ -211,8 +206,9 @@ pub(super) fn asides(location: &Location) -> impl Iterator<Item = Location> {
 }
 
 /// Gives a file whose lock is held another name.
-fn set_aside(location: &Location, store: [u8; 16]) -> Result<()> {
-    if rename_to_any(location, asides(location))? {
+fn set_aside(held: &Held, store: [u8; 16]) -> Result<()> {
+    let location = held.location();
+    if !held.is_at_its_name() || rename_to_any(location, asides(location))? {
         return Ok(());
     }
     // All names are taken: the oldest of this store's files goes, and the others take a place each.
@@ -221,20 +217,23 @@ fn set_aside(location: &Location, store: [u8; 16]) -> Result<()> {
         if let Some(held) = Held::open(&aside)?
             && header_of(&held).is_ok_and(|header| header.store == store)
         {
-            own.push(aside);
+            own.push((aside, held));
         }
     }
-    if let Some(oldest) = own.first() {
+    if let Some((oldest, held)) = own.first() {
         let journal = oldest.path.display();
         tracing::warn!(%journal, "too many journals were set aside here; the oldest is removed");
-        remove_file(oldest)?;
+        held.remove()?;
     }
     for places in own.windows(2) {
-        if let [to, from] = places {
+        if let [(to, _), (from, _)] = places {
             rename_to_any(from, [to.clone()])?;
         }
     }
-    if rename_to_any(location, own.into_iter().last())? {
+    if rename_to_any(
+        location,
+        own.into_iter().map(|(aside, _)| aside).next_back(),
+    )? {
         return Ok(());
     }
     let why = format!(
@@ -260,20 +259,4 @@ fn rename_to_any(location: &Location, to: impl IntoIterator<Item = Location>) ->
         }
     }
     Ok(false)
-}
-
-/// Removes the files of a journal that is not needed any more. What bears their names by now and is something
-/// else stays.
-pub(in crate::storage::redb) fn remove(store: &Location, named: &Named) -> Result<()> {
-    for location in names(store, named.pair) {
-        let Some(held) = Held::open(&location)? else {
-            continue;
-        };
-        if header_of(&held)?.opening != named.opening {
-            let why = "another one bears the name of this store's journal by now";
-            return Err(refused(ErrorKind::Io, &location.path, why));
-        }
-        remove_file(&location)?;
-    }
-    Ok(())
 }

@@ -11,8 +11,8 @@ mod salvage;
 pub(crate) mod torture;
 
 pub(super) use file::{Failed, File};
-pub(super) use held::Held;
-pub(super) use leftover::{clear, lies_beside, make_room, none_in_use, remove};
+pub(super) use held::Holdings;
+pub(super) use leftover::{lies_beside, make_room, next_free, none_in_use};
 pub(super) use recovery::{Expected, FrameRows, Recovered, read};
 pub(super) use salvage::{Known, salvage};
 
@@ -31,7 +31,7 @@ use twox_hash::XxHash3_64;
 pub(super) struct Named {
     /// The opening that its files were made for.
     pub(super) opening: [u8; 16],
-    /// The opening before: all that its files held is in those of this one.
+    /// The opening before, whose files this one read: up to [`Extent::copied`] it has all that they hold.
     pub(super) previous: [u8; 16],
     /// Which two names they bear: the lowest that were free.
     pub(super) pair: u16,
@@ -65,6 +65,9 @@ pub(super) struct Extent {
     /// The last one that was durable when that was written: a journal that ends before it is none of this
     /// moment. In stores of an earlier form it is 0.
     pub(super) reached: u64,
+    /// The last one that its opening copied from the journal before, or found in redb: what that journal holds
+    /// beyond it is not in this one. In stores of an earlier form it is 0.
+    pub(super) copied: u64,
 }
 
 /// A name longer than this gets no suffix: a file system takes 255 bytes at most.
@@ -120,8 +123,6 @@ pub(super) struct Journal {
     away: u64,
     /// The number of the next frame.
     next: u64,
-    /// Both, wherever they are.
-    held: [Held; 2],
 }
 
 impl Journal {
@@ -134,6 +135,7 @@ impl Journal {
         largest: u64,
         io: &Arc<Io>,
         pair: u16,
+        holdings: &mut Holdings,
     ) -> Result<(Self, Named)> {
         let opening = random()?;
         let [first, second] = names(store, pair);
@@ -143,15 +145,14 @@ impl Journal {
         };
         let mut making = file::Making::new(&first, whose, largest, io)?;
         making.copy(recovered)?;
-        let (active, one) = making.publish()?;
-        let (spare, other) = file::Making::new(&second, whose, largest, io)?.publish()?;
+        let active = making.publish(holdings)?;
+        let spare = file::Making::new(&second, whose, largest, io)?.publish(holdings)?;
         first.sync_folder()?;
         let journal = Self {
             active,
             spare: Some(spare),
             away: 0,
             next: recovered.last + 1,
-            held: [one, other],
         };
         io.note_frame(recovered.last);
         let named = Named {
@@ -161,11 +162,6 @@ impl Journal {
             is_open: true,
         };
         Ok((journal, named))
-    }
-
-    /// Its files, to be read again after a failure: by now others may bear their names.
-    pub(super) fn into_held(self) -> [Held; 2] {
-        self.held
     }
 
     /// Appends a group's rows, and syncs them: they are durable, or it failed.

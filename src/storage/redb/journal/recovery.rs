@@ -2,7 +2,7 @@
 
 use super::file::start_of;
 use super::frame::{Frame, Header, START, scan};
-use super::held::Held;
+use super::held::{Held, Holdings};
 use super::leftover::asides;
 use super::{Extent, Named, names};
 use crate::error::{Error, ErrorKind, Result};
@@ -68,14 +68,16 @@ pub(super) fn corrupt(location: &Location, why: impl std::fmt::Display) -> Error
     refused(ErrorKind::Corrupt, &location.path, why.to_string())
 }
 
-/// Reads what the journal holds beyond what redb holds: from the files that are held, or those that bear its
-/// names.
+/// Reads what the journal holds beyond what redb holds: from its files that are held, or from those that bear its
+/// names, which are held then.
 pub(in crate::storage::redb) fn read(
     store: &Location,
     expected: &Expected,
-    held: Option<&[Held; 2]>,
+    holdings: &mut Holdings,
 ) -> Result<Recovered> {
-    let Extent { covered, reached } = expected.extent;
+    let Extent {
+        covered, reached, ..
+    } = expected.extent;
     let mut recovered = Recovered {
         frames: Vec::new(),
         last: covered,
@@ -83,14 +85,12 @@ pub(in crate::storage::redb) fn read(
     if !expected.named.is_open {
         return Ok(recovered);
     }
+    if holdings.of(expected.named.opening).count() != 2 {
+        hold_named(store, expected, holdings)?;
+    }
     let mut files = Vec::new();
-    match held {
-        Some(held) => {
-            for held in held {
-                files.push((held.location().clone(), read_rest(held, &header_of(held)?)?));
-            }
-        }
-        None => files.extend(read_named(store, expected)?),
+    for held in holdings.of(expected.named.opening) {
+        files.push((held.location().clone(), read_rest(held, &header_of(held)?)?));
     }
     for (location, read) in &files {
         let len = read.bytes.len() as u64;
@@ -137,9 +137,10 @@ pub(super) fn cut_short(len: u64, before: u64) -> String {
     format!("the journal was cut short: it has {len} bytes, and had {before}")
 }
 
-/// Reads the files that bear the journal's names.
-fn read_named(store: &Location, expected: &Expected) -> Result<Vec<(Location, Read)>> {
-    let mut files = Vec::new();
+/// Holds the files that bear the journal's names.
+fn hold_named(store: &Location, expected: &Expected, holdings: &mut Holdings) -> Result<()> {
+    let opening = expected.named.opening;
+    let mut found = Vec::new();
     let mut lacking = Vec::new();
     for location in names(store, expected.named.pair) {
         let Some(held) = Held::open(&location)? else {
@@ -147,16 +148,21 @@ fn read_named(store: &Location, expected: &Expected) -> Result<Vec<(Location, Re
             continue;
         };
         let header = header_of(&held)?;
-        if (header.store, header.opening) == (expected.store, expected.named.opening) {
-            files.push((location, read_rest(&held, &header)?));
+        if (header.store, header.opening) == (expected.store, opening) {
+            found.push(held);
         } else {
             lacking.push((location, Lacking::Replaced));
         }
     }
-    match lacking.first() {
-        Some((location, how)) => Err(lacks(store, expected, location, *how, &lacking)),
-        None => Ok(files),
+    if let Some((location, how)) = lacking.first() {
+        // Let go, so that what is said of them can be followed.
+        drop(found);
+        return Err(lacks(store, expected, location, *how, &lacking));
     }
+    found
+        .into_iter()
+        .for_each(|held| holdings.add(opening, held));
+    Ok(())
 }
 
 /// What is in the place of a file of the journal.
