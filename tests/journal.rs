@@ -353,6 +353,55 @@ fn journals_of_an_earlier_moment_than_the_store_are_refused_both_by_name() {
     assert_eq!(get(&place.open(), &id), Some(99));
 }
 
+// C7.2: whatever changes the store's file says in it how far the journal reaches.
+#[test]
+fn journals_of_an_earlier_moment_than_a_change_of_settings_are_refused() {
+    type Change = fn(&Store);
+    let changes: [(&str, Change); 4] = [
+        ("registration", |store| {
+            store.register("x", ContainerSettings::new()).unwrap();
+        }),
+        ("settings", |store| {
+            let settings = ContainerSettings::new().timeout(Duration::from_secs(60));
+            store.register("other", settings).unwrap();
+        }),
+        ("secret", |store| {
+            store.rotate_secret().unwrap();
+        }),
+        ("removal", |store| {
+            store.unregister("other").unwrap();
+            store.container("").unwrap().sweep().unwrap();
+        }),
+    ];
+    // With secrets of its own.
+    let open = |place: &Place| {
+        let builder = Store::builder().clock(clock()).implicit_sweeps(false);
+        let builder = builder.checkpoint_interval(Duration::from_secs(1 << 30));
+        builder.open(place.path()).unwrap()
+    };
+    for (what, change) in changes {
+        let (alive, place) = (Place::new(), Place::new());
+        let store = open(&alive);
+        store.register("other", ContainerSettings::new()).unwrap();
+        let id = store.client_ids().issue();
+        put(&store, &id, 1);
+        let earlier = alive.image();
+        put(&store, &id, 2);
+        change(&store);
+        put(&store, &id, 3);
+        let late = alive.image();
+        let file = place.path();
+        let file = file.file_name().unwrap().to_str().unwrap();
+        assert!(late[file] != earlier[file], "{what}");
+        let mixed = with_journals_of(&late, &earlier);
+        for name in journals(&late) {
+            place.assert_refused(&mixed, &name);
+        }
+        place.restore(&late);
+        assert_eq!(get(&open(&place), &id), Some(3), "{what}");
+    }
+}
+
 // C7.2: an opening copies what the journal before held.
 #[test]
 fn an_opening_says_how_far_its_journal_reaches() {

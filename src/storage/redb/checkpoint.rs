@@ -92,10 +92,9 @@ impl Databases {
             if steps.peek().is_none() {
                 break txn;
             }
-            txn.commit().map_err(failure::commit)?;
+            commit(txn, io)?;
         };
         put_plain(&file, COVERED, checkpoint.covered)?;
-        put_reached(&file, io.last_frame())?;
         if let Some(named) = checkpoint.closes {
             name_journal(
                 &file,
@@ -107,7 +106,7 @@ impl Databases {
         }
         let memory = self.begin_in_memory()?;
         put_all(&memory, in_memory)?;
-        file.commit().map_err(failure::commit)?;
+        commit(file, io)?;
         seal(memory, !in_memory.is_empty())
     }
 
@@ -136,7 +135,7 @@ impl Databases {
             Settings::RemoveContainer(name) => *before = Some(remove_container(&txn, name)?),
             Settings::PutSecrets(secrets) => put_secrets(&txn, secrets)?,
         }
-        txn.commit().map_err(failure::commit)
+        commit(txn, io)
     }
 
     /// Removes some of what an unregistered container and old tombstones left; tells how many rows, and
@@ -173,7 +172,11 @@ impl Databases {
             }
             (file.dirty, memory.dirty, removed)
         };
-        seal(file_txn, in_file)?;
+        if in_file {
+            commit(file_txn, io)?;
+        } else {
+            file_txn.abort().map_err(failure::storage)?;
+        }
         seal(memory_txn, in_memory)?;
         Ok((removed, is_empty))
     }
@@ -200,6 +203,14 @@ fn in_steps(rows: &[Row], bytes: usize) -> impl Iterator<Item = &[Row]> {
     })
 }
 
+/// Commits a change to the file of an open store. It says how far the journal reaches by then, so that one of an
+/// earlier moment does not pass for that of this file.
+fn commit(txn: Writing, io: &Io) -> Result<()> {
+    put_reached(&txn, io.last_frame())?;
+    txn.commit().map_err(failure::commit)
+}
+
+/// Commits what is in memory.
 fn seal(txn: Writing, is_dirty: bool) -> Result<()> {
     if is_dirty {
         txn.commit().map_err(failure::commit)
@@ -278,7 +289,7 @@ fn put_secrets(txn: &Writing, secrets: &[SecretRecord]) -> Result<()> {
 
 impl Before {
     /// Brings the file in line with the process.
-    pub(super) fn restore(&self, file: &Database) -> Result<()> {
+    pub(super) fn restore(&self, file: &Database, io: &Io) -> Result<()> {
         let txn = begin_durable(file)?;
         {
             let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
@@ -291,7 +302,7 @@ impl Before {
             let mut retired = txn.open_table(RETIRED).map_err(failure::table)?;
             retired.remove(self.id.0).map_err(failure::storage)?;
         }
-        txn.commit().map_err(failure::commit)
+        commit(txn, io)
     }
 }
 

@@ -159,7 +159,7 @@ impl Committer {
         self.shared.io.begin_commit();
         let opened = failure::guarded_on(databases, |databases| {
             if let Some(before) = self.before.as_ref() {
-                before.restore(&databases.file)?;
+                before.restore(&databases.file, &self.shared.io)?;
             }
             let location = places.location.as_ref();
             let io = &self.shared.io;
