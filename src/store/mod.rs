@@ -466,7 +466,7 @@ impl Containers {
         let storage = &self.house.storage;
         if records.by_name.get(name) == Some(&record) {
             // Nothing is to be written; a store that was closed says so all the same.
-            return storage.snapshot().map(drop);
+            return storage.ready();
         }
         storage.configure(Settings::PutContainer(record.clone()))?;
         records.by_name.insert(name.to_owned(), record);
