@@ -54,7 +54,7 @@ pub enum ErrorKind {
     TypeMismatch,
     /// A number would leave the range of its type.
     Overflow,
-    /// A key, a package or a session is beyond its limit.
+    /// A key, a package or a session is beyond its limit, or a value is nested in more than 128 lists and maps.
     TooLarge,
     /// The transaction was committed or aborted, or the store was closed.
     Closed,

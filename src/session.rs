@@ -333,7 +333,8 @@ impl PkgData {
     }
 
     /// Sets a key. The value is serialized at once; one that refuses is kept as a refusal, which
-    /// fails the commit unless it is overwritten, removed or rolled back before.
+    /// fails the commit unless it is overwritten, removed or rolled back before. So does one that is nested in more than
+    /// 128 lists and maps, with [`TooLarge`](ErrorKind::TooLarge).
     ///
     /// Values are stored in serde's human-readable forms: an `IpAddr` or a `Uuid` is text.
     ///
@@ -626,7 +627,10 @@ impl PkgData {
 fn is_of_the_value(kind: ErrorKind) -> bool {
     matches!(
         kind,
-        ErrorKind::NotSerializable | ErrorKind::Overflow | ErrorKind::TypeMismatch
+        ErrorKind::NotSerializable
+            | ErrorKind::TooLarge
+            | ErrorKind::Overflow
+            | ErrorKind::TypeMismatch
     )
 }
 

@@ -37,14 +37,19 @@ use token::{Flaw, Token};
 /// # Errors
 ///
 /// [`NotSerializable`](ErrorKind::NotSerializable) if the value's `Serialize` says no, with that error
-/// as the source (C2.3); if it announced other lengths than it wrote, which nobody could read back; or
-/// if the value is nested too deeply.
+/// as the source (C2.3), or if it announced other lengths than it wrote, which nobody could read back.
+/// [`TooLarge`](ErrorKind::TooLarge) if the value is nested too deeply.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     let mut writer = writer::Writer::default();
+    let name = type_name::<T>();
     match value.serialize(&mut writer) {
         Ok(()) => Ok(writer.into_bytes()),
+        // A visitor can bring that about, as with a list that is too long.
+        Err(why @ writer::Refusal::TooDeep) => {
+            let detail = format!("a value of type {name} is too large: {why}");
+            Err(Error::new(ErrorKind::TooLarge, detail))
+        }
         Err(refusal) => {
-            let name = type_name::<T>();
             let detail = match &refusal {
                 writer::Refusal::Said(_) => format!("a value of type {name} cannot be serialized"),
                 why => format!("a value of type {name} cannot be serialized: {why}"),

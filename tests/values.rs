@@ -761,3 +761,31 @@ fn a_check_finds_the_damaged_package_of_a_damaged_session() {
         assert_eq!(error.container(), Some(""));
     }
 }
+
+// C5.3
+#[test]
+fn a_value_that_is_nested_too_deeply_is_too_large_until_it_is_overwritten() {
+    let nested =
+        |levels| (1..levels).fold(serde_json::json!([]), |inner, _| serde_json::json!([inner]));
+    let store = in_memory();
+    let id = store.client_ids().issue();
+    put(&store, &id, "cart", "deep", nested(128));
+
+    let txn = store.begin().unwrap();
+    let cart = pkg(&txn, &id, "cart");
+    cart.insert("deeper", nested(129)).unwrap();
+    assert!(cart.contains_key("deeper").unwrap());
+    let error = txn.commit().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    assert_eq!(
+        (error.package(), error.key()),
+        (Some("cart"), Some("deeper"))
+    );
+    assert!(error.to_string().contains("more than 128 lists"), "{error}");
+
+    let txn = store.begin().unwrap();
+    let cart = pkg(&txn, &id, "cart");
+    cart.insert("deeper", nested(129)).unwrap();
+    cart.insert("deeper", nested(1)).unwrap();
+    txn.commit().unwrap();
+}

@@ -275,8 +275,8 @@ impl StoreBuilder {
         self
     }
 
-    /// Whether the whole file is verified before it is opened, which takes time in proportion to its size
-    ///. What [`Store::check`] would find makes opening fail with
+    /// Whether the whole file is verified before it is opened, which takes time in proportion to its size.
+    /// What [`Store::check`] would find makes opening fail with
     /// [`Corrupt`](ErrorKind::Corrupt), which names the first of the sessions hit; the file is then as it
     /// was. Default: no.
     #[must_use]

@@ -563,7 +563,8 @@ fn whatever_is_not_too_deep_to_write_can_be_read() {
     }
     round_trips(nested(token::MAX_DEPTH));
     let error = encode(&nested(token::MAX_DEPTH + 1)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotSerializable);
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    assert!(error.to_string().contains("more than 128"), "{error}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(super) enum Refusal {
     Said(String),
     #[error("its Serialize wrote more or less than it announced")]
     Length,
-    #[error("it is nested too deeply")]
+    #[error("it is nested in more than {MAX_DEPTH} lists and maps, or {MAX_OPTIONS} options")]
     TooDeep,
     #[error("a part of it is longer than 2^32 - 1")]
     TooLong,

@@ -332,7 +332,7 @@ fn a_type_that_is_options_without_end_is_bounded() {
         reads(nested(levels), nested(levels));
     }
     let error = encode(&nested(17)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotSerializable);
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
     refuses::<Endless>(5);
 }
 
