@@ -302,7 +302,7 @@ impl Container {
             match row {
                 Err(_) => counts.unreadable += 1,
                 Ok(row) => match judge(&self.house, &room, row, now)? {
-                    Verdict::Expired(_) => counts.expired += 1,
+                    Verdict::Expired(..) => counts.expired += 1,
                     Verdict::Stands | Verdict::Ahead(..) => {
                         counts.live += 1;
                         counts.packages += row.1.packages.len() as u64;
@@ -354,7 +354,7 @@ pub(crate) fn scan(
 enum Verdict {
     Stands,
     /// It has expired, and is removed if a commit still finds it so.
-    Expired(State),
+    Expired(State, Timestamp),
     /// A clock that was wrong has put its times far ahead (C3.5).
     Ahead(State, TouchAt),
 }
@@ -363,11 +363,12 @@ fn judge(house: &House, room: &Room, (client, row): Row<'_>, now: Timestamp) -> 
     let times = house.times_of(room, client, row, now, None)?;
     let (policy, generation) = (&room.policy, row.generation);
     if policy.is_expired(&times, now) {
-        return Ok(Verdict::Expired(State::Expired {
+        let state = State::Expired {
             generation,
             last_access: times.last_access,
             timeout: row.timeout,
-        }));
+        };
+        return Ok(Verdict::Expired(state, policy.over_at(&times)));
     }
     if !policy.is_ahead(&times, now) {
         return Ok(Verdict::Stands);
@@ -411,15 +412,15 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
                 tracing::warn!(%error, "a sweep met a damaged session");
             }
             Ok(row) => {
-                let (state, touch) = match judge(house, room, row, now)? {
+                let (state, over, touch) = match judge(house, room, row, now)? {
                     Verdict::Stands => return Ok(()),
-                    Verdict::Expired(state) => (state, None),
-                    Verdict::Ahead(state, at) => (state, Some(at)),
+                    Verdict::Expired(state, over) => (state, over, None),
+                    Verdict::Ahead(state, at) => (state, now, Some(at)),
                 };
                 if batch.clients.is_empty() {
                     batch.as_of = as_of;
                 }
-                batch.clients.push(removal(room, row, state, touch));
+                batch.clients.push(removal(room, row, (state, over), touch));
             }
         }
         if batch.clients.len() >= REMOVED {
@@ -456,7 +457,7 @@ pub(crate) fn reclaim(house: &House) -> Result<()> {
 fn removal(
     room: &Room,
     (client, row): Row<'_>,
-    state: State,
+    (state, over): (State, Timestamp),
     touch: Option<TouchAt>,
 ) -> ClientChange {
     ClientChange {
@@ -476,7 +477,7 @@ fn removal(
         timeout: None,
         owner: None,
         carries: 0,
-        end: End::Swept,
+        end: End::Swept(over),
     }
 }
 

@@ -75,6 +75,15 @@ impl Policy {
         (!timeout.is_zero() && idle > timeout) || self.max_lifetime.is_some_and(|max| age > max)
     }
 
+    /// From when on a session is over if nothing is recorded of it any more.
+    pub(crate) fn over_at(&self, times: &Times) -> Timestamp {
+        let timeout = Some(self.timeout_of(times)).filter(|timeout| !timeout.is_zero());
+        let idle = timeout.map(|timeout| times.last_access + timeout);
+        let age = self.max_lifetime.map(|max| times.created + max);
+        let last = idle.into_iter().chain(age).min();
+        last.map_or(Timestamp(i64::MAX), |last| last + Duration::from_millis(1))
+    }
+
     /// Whether an access now must be recorded: the recorded one is older than the resolution
     /// (C3.4), or lies so far ahead that it must be put right (C3.5). Where the session never expires, only
     /// if what its id is kept in must be renewed (C3.3).
@@ -159,6 +168,19 @@ mod tests {
         };
         assert!(!policy.is_expired(&seen_at(100), at(100)));
         assert!(policy.is_expired(&seen_at(100), at(101)));
+    }
+
+    #[test]
+    fn a_session_is_over_from_when_on_it_is_expired() {
+        let lasting = Policy {
+            max_lifetime: Some(Duration::from_secs(100)),
+            ..POLICY
+        };
+        for policy in [POLICY, lasting] {
+            let over = policy.over_at(&seen_at(50));
+            assert!(policy.is_expired(&seen_at(50), over));
+            assert!(!policy.is_expired(&seen_at(50), Timestamp(over.0 - 1)));
+        }
     }
 
     #[test]

@@ -226,6 +226,29 @@ fn an_owner_founds_no_session_under_a_dead_id() {
     queued(|session| session.set_owner(Some("ann")));
 }
 
+// C4.8: an id is refused until its tombstone ends, however long ago the transaction began.
+#[test]
+fn the_refusal_of_an_ended_id_counts_from_the_commit() {
+    for (wait, left) in [(8, Some(2)), (10, None), (60, None)] {
+        let (clock, store) = timed();
+        let id = store.client_ids().issue();
+        put(&store, &id, "k", 1);
+        with(&store, &id, Session::destroy);
+        let slow = store.begin().unwrap();
+        let session = slow.session(&again(&store, &id)).unwrap();
+        session.pkg("app").insert("k", 2).unwrap();
+        assert_eq!(session.pkg("app").get::<u32>("other").unwrap(), None);
+        clock.advance(secs(wait));
+        let refusal = slow.commit().err();
+        let told = refusal.map(|e| (e.kind(), e.retry_after().unwrap()));
+        assert_eq!(
+            told,
+            left.map(|left| (ErrorKind::Conflict, secs(left))),
+            "{wait}"
+        );
+    }
+}
+
 // C3.2, C2.11: somebody was told that it is over, and left it at that.
 #[test]
 fn a_touch_does_not_revive_what_was_found_expired() {

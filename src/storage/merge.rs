@@ -37,6 +37,8 @@ pub(crate) trait Rows {
     fn now(&self) -> Timestamp;
     /// Whether the session of a client was ended by a later commit than this one, or may have been.
     fn ended_since(&self, client: ClientKey, commit: u64) -> bool;
+    /// Whether the session of a client that has been swept was over after this time only, or may have been.
+    fn expired_since(&self, client: ClientKey, time: Timestamp) -> bool;
     /// Counts the containers registered and unregistered so far.
     fn registry(&self) -> u64;
 }
@@ -47,6 +49,8 @@ pub(crate) struct Writes {
     pub(crate) sessions: Vec<SessionWrite>,
     pub(crate) packages: Vec<PackageWrite>,
     pub(crate) tombstones: Vec<(ContainerId, ClientKey, Timestamp)>,
+    /// Sessions that are swept, and from when on each was over.
+    pub(crate) swept: Vec<(ClientKey, Timestamp)>,
     /// How many clients begin a session with it (C4.8).
     pub(crate) founded: u64,
 }
@@ -92,7 +96,7 @@ pub(crate) fn ended_on_the_way() -> Error {
 
 /// Computes what committing `set` as commit number `version` writes, or why it cannot be.
 pub(crate) fn resolve(set: &ChangeSet, rows: &impl Rows, version: u64) -> Result<Writes, Refusal> {
-    let swept = |c: &ClientChange| c.end == End::Swept;
+    let swept = |c: &ClientChange| matches!(c.end, End::Swept(_));
     if rows.registry() != set.registry && !set.clients.iter().all(swept) {
         return Err(Refusal::Failed(
             conflict("a container was registered or unregistered meanwhile"),
@@ -256,8 +260,8 @@ impl<R: Rows> Merge<'_, R> {
         }
         // So that the room of each package is found among many.
         rooms.sort_by_key(|room| room.seen.place.id);
-        if change.end == End::Swept {
-            return self.sweep(change.client, &rooms);
+        if let End::Swept(over) = change.end {
+            return self.sweep(change.client, &rooms, over);
         }
         if change.writes() {
             for room in &rooms {
@@ -270,11 +274,13 @@ impl<R: Rows> Merge<'_, R> {
             return Err(conflict("the session came or went meanwhile"));
         }
         if let Some(came) = change.forsaken {
-            if exists {
+            if exists && change.end != End::Destroyed {
                 return Err(conflict("the session was founded meanwhile"));
             }
             self.check_not_refused(change.client)?;
-            if self.rows.ended_since(change.client, came) {
+            if self.rows.ended_since(change.client, came.newest)
+                || self.rows.expired_since(change.client, came.at)
+            {
                 return Err(ended_on_the_way());
             }
         }
@@ -322,10 +328,11 @@ impl<R: Rows> Merge<'_, R> {
 
     /// An id that was rotated or destroyed lately founds nothing (C4.8).
     fn check_not_refused(&self, client: ClientKey) -> Result<()> {
+        let now = self.rows.now();
         match self.rows.tombstone(client)? {
-            Some(until) if until > self.set.now => {
+            Some(until) if until > now => {
                 let ended = conflict("the session of this id was rotated or destroyed");
-                Err(ended.lasting(until.since(self.set.now)))
+                Err(ended.lasting(until.since(now)))
             }
             _ => Ok(()),
         }
@@ -399,7 +406,7 @@ impl<R: Rows> Merge<'_, R> {
     fn finish(&mut self, change: &ClientChange, rooms: Vec<Room<'_>>) -> Result<()> {
         let ends = match change.end {
             End::Moves(_) | End::Destroyed => true,
-            End::Stays | End::Swept => false,
+            End::Stays | End::Swept(_) => false,
         };
         for room in rooms {
             let id = room.seen.place.id;
@@ -501,10 +508,11 @@ impl<R: Rows> Merge<'_, R> {
     }
 
     /// Removes what has expired, and lowers the times that lie too far ahead.
-    fn sweep(&mut self, client: ClientKey, rooms: &[Room<'_>]) -> Result<()> {
+    fn sweep(&mut self, client: ClientKey, rooms: &[Room<'_>], over: Timestamp) -> Result<()> {
         for room in rooms {
             let Some(row) = &room.row else {
                 self.remove(room, client);
+                self.writes.swept.push((client, over));
                 continue;
             };
             let State::Live { generation } = room.seen.state else {

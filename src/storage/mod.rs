@@ -362,6 +362,14 @@ pub(crate) struct Limits {
     pub(crate) keys: usize,
 }
 
+/// When a request came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// The number of the commit that was the newest then.
+    pub(crate) newest: u64,
+    pub(crate) at: Timestamp,
+}
+
 /// What a transaction saw of one client and wants changed.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientChange {
@@ -370,10 +378,9 @@ pub(crate) struct ClientChange {
     pub(crate) seen: Vec<Seen>,
     /// Whether the session was observed to exist.
     pub(crate) exists: Option<bool>,
-    /// The changes give this client up for a new one: it must still be without a session, and must
-    /// not have been ended lately, nor by a later commit than this one, which was the newest when its request
-    /// came (C4.8).
-    pub(crate) forsaken: Option<u64>,
+    /// The changes give this client up for a new one: it must still be without a session, or be
+    /// ended with it, and must not have been ended lately, nor since its request came (C4.8).
+    pub(crate) forsaken: Option<Arrival>,
     /// Of the id under which a session may begin with this, its own or the one that it moves to. Another commit
     /// may have used it up meanwhile (C4.8).
     pub(crate) founder: Option<Freshness>,
@@ -423,8 +430,8 @@ pub(crate) enum End {
     Moves(ClientKey),
     /// It ends, and its id is refused for a while (C4.7).
     Destroyed,
-    /// It had expired and is swept; if it was touched meanwhile, it stays (C3.7).
-    Swept,
+    /// It was over at this time, and is swept; if it was touched meanwhile, it stays (C3.7).
+    Swept(Timestamp),
 }
 
 /// A session row as a transaction saw it.

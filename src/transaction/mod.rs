@@ -15,14 +15,14 @@ mod state;
 mod turns;
 mod worker;
 
+#[cfg(feature = "http")]
+pub(crate) use crate::storage::Arrival;
 pub(crate) use changes::{Closure, Key, KeyBase, KeyStep};
 pub(crate) use commit::Failure;
 pub(crate) use house::{House, Premises, Registry, Room, RoomAt, Rules};
 pub(crate) use pack::Ticket;
 pub(crate) use rerun::Reruns;
 pub use savepoint::Savepoint;
-#[cfg(feature = "http")]
-pub(crate) use state::Arrival;
 pub(crate) use state::{State, SubjectId};
 pub(crate) use turns::{Patience, Turn, Turns};
 pub(crate) use worker::Worker;

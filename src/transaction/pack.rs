@@ -6,12 +6,13 @@ use super::house::{Registry, RoomAt};
 use super::listed::Listed;
 use super::state::{PackageView, SessionView, State, Subject, SubjectId};
 use crate::client_id::{ClientId, ClientKey};
+use crate::clock::Timestamp;
 use crate::error::{ErrorKind, Result};
 use crate::storage::merge::{ended_on_the_way, too_many_keys};
 use crate::storage::record::PackageRow;
 use crate::storage::{
-    ChangeSet, ClientChange, ContainerId, End, Keys, Limits, Observed, PackageChange, Seen, Touch,
-    TouchAt,
+    Arrival, ChangeSet, ClientChange, ContainerId, End, Keys, Limits, Observed, PackageChange,
+    Seen, Touch, TouchAt,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -359,7 +360,9 @@ impl State {
         };
         if let Some(borne) = &subject.borne {
             let founds = own.founds();
-            let forsakes = elsewhere.is_some() && end == End::Stays && moved.founds();
+            // One that is there is replaced; what is over was so before the request came, or it is too late.
+            let replaces = end == End::Destroyed && subject.sessions.iter().any(|view| view.live);
+            let forsakes = elsewhere.is_some() && !replaces && moved.founds();
             let forsaken = if forsakes {
                 Some(self.came_after_the_end(subject)?)
             } else {
@@ -394,7 +397,7 @@ impl State {
                 end,
                 carries: match end {
                     End::Moves(_) => self.carried(subject, borne.key()),
-                    End::Stays | End::Destroyed | End::Swept => 0,
+                    End::Stays | End::Destroyed | End::Swept(_) => 0,
                 },
             };
             if founds {
@@ -413,11 +416,14 @@ impl State {
         Ok(())
     }
 
-    /// Which commit was the newest when a client came whose id has no session; a failure where the session
-    /// has expired since then (C4.8).
-    fn came_after_the_end(&self, subject: &Subject) -> Result<u64> {
+    /// When a client came whose id has no session; a failure where the session has expired since then (C4.8).
+    fn came_after_the_end(&self, subject: &Subject) -> Result<Arrival> {
         let Some(came) = subject.came else {
-            return Ok(self.begun_at);
+            return Ok(Arrival {
+                newest: self.begun_at,
+                // It came with no request: what it finds expired, or swept, was over for it.
+                at: Timestamp(i64::MAX),
+            });
         };
         for view in subject.sessions.iter() {
             let policy = &self.registry.room(view.room).policy;
@@ -428,7 +434,7 @@ impl State {
                 return Err(ended_on_the_way());
             }
         }
-        Ok(came.newest)
+        Ok(came)
     }
 
     /// About how many bytes of packages a session has; where that cannot be told, how many it may have.

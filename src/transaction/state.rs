@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Keeping, Times};
 use crate::steps::Counted;
 use crate::storage::record::{PackageRow, SessionRow};
-use crate::storage::{Snapshot, merge};
+use crate::storage::{Arrival, Snapshot, merge};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -50,14 +50,6 @@ pub(crate) struct State {
     pub(super) after_commit: Vec<Task>,
     pub(super) after_abort: Vec<Task>,
     pub(super) turn: Option<Turn>,
-}
-
-/// When a request came.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrival {
-    /// The number of the commit that was the newest then.
-    pub(crate) newest: u64,
-    pub(crate) at: Timestamp,
 }
 
 /// A client, and what was seen of its session. Rolling back forgets nothing of this (C2.5).

@@ -316,6 +316,61 @@ async fn a_request_that_came_after_its_id_had_ended_is_given_a_new_one() {
     }
 }
 
+/// C4.8: a sweep on the way makes no difference.
+#[tokio::test]
+async fn a_request_whose_session_expires_and_is_swept_on_the_way_hands_out_no_new_id() {
+    let (clock, store, app) = lasting_refusals(Duration::ZERO);
+    let cookie = visitor(&app).await;
+    clock.advance(Duration::from_secs(3600));
+    let other = store.clone();
+    let app = late(&app, &store, move || {
+        clock.advance(Duration::from_secs(20));
+        other.container("").unwrap().sweep().unwrap();
+    });
+    is_refused(&app, "/late", &cookie).await;
+    let response = send(&app, request("POST", "/late", &cookie)).await;
+    assert_eq!(text(response).await, "1");
+}
+
+/// C4.8: nor does it that the handler destroys what it does not find, and begins anew.
+#[tokio::test]
+async fn what_ended_on_the_way_is_not_destroyed_and_replaced() {
+    type End = fn(&Clock, &Store, &cloakroom::ClientId);
+    let ends: [End; 3] = [
+        |clock, _, _| clock.advance(Duration::from_secs(3601)),
+        |clock, store, _| {
+            clock.advance(Duration::from_secs(3601));
+            store.container("").unwrap().sweep().unwrap();
+        },
+        |_, store, id| store.transact(|txn| txn.session(id)?.destroy()).unwrap(),
+    ];
+    for end in ends {
+        let (clock, store, app) = lasting_refusals(Duration::ZERO);
+        let cookie = visitor(&app).await;
+        let (other, id) = (store.clone(), id_of(&store, &cookie));
+        let replaces = move |request: Request<Body>| {
+            let (clock, store, id) = (clock.clone(), other.clone(), id.clone());
+            async move {
+                if request.uri().path() == "/late" {
+                    end(&clock, &store, &id);
+                }
+                let session = cloakroom::http::session(request.extensions()).await?;
+                session.destroy()?;
+                Ok::<_, Error>(count(&session)?.to_string())
+            }
+        };
+        let app = Router::new()
+            .route("/late", post(replaces.clone()))
+            .route("/login", post(replaces))
+            .layer(SessionLayer::new(store));
+        is_refused(&app, "/late", &cookie).await;
+        // Who comes now is given one.
+        let response = send(&app, request("POST", "/login", &cookie)).await;
+        assert_ne!(jar(&response), cookie);
+        assert_eq!(text(response).await, "1");
+    }
+}
+
 /// C4.8: to expire is to end, too.
 #[tokio::test]
 async fn a_request_whose_session_expires_on_the_way_hands_out_no_new_id() {

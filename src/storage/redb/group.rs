@@ -154,6 +154,7 @@ impl Group<'_> {
         for (_, client, _) in &writes.tombstones {
             self.shared.ended.note(*client, self.layers.number);
         }
+        self.shared.ended.note_swept(&writes.swept);
         let founded = writes.founded;
         let rows = rows_of(writes)?;
         let bytes = rows.iter().map(Row::len).sum::<usize>();
@@ -336,6 +337,10 @@ impl merge::Rows for Current<'_> {
 
     fn ended_since(&self, client: ClientKey, commit: u64) -> bool {
         self.ended.since(client, commit)
+    }
+
+    fn expired_since(&self, client: ClientKey, time: Timestamp) -> bool {
+        self.ended.expired_since(client, time, self.now())
     }
 
     fn registry(&self) -> u64 {

@@ -25,7 +25,7 @@ pub(super) struct Touches {
     count: AtomicUsize,
     lost: AtomicU64,
     /// Sessions that somebody found expired, by the number of that look. Changed only while `waiting` is locked.
-    expired: Mutex<Lately<(ContainerId, ClientKey)>>,
+    expired: Mutex<Lately<(ContainerId, ClientKey), u64>>,
     looks: AtomicU64,
 }
 
@@ -54,7 +54,7 @@ impl Touches {
         looks < self.looks() && self.expired().since((container, client), looks)
     }
 
-    fn expired(&self) -> MutexGuard<'_, Lately<(ContainerId, ClientKey)>> {
+    fn expired(&self) -> MutexGuard<'_, Lately<(ContainerId, ClientKey), u64>> {
         self.expired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -173,6 +173,18 @@ mod tests {
                 founded: None,
             },
         }
+    }
+
+    // C3.2, C3.4
+    #[test]
+    fn looks_at_one_expired_session_lose_no_touches_of_others() {
+        let touches = Touches::default();
+        let dead = touch(0, 1);
+        for _ in 0..=MOST {
+            touches.found_expired(dead.container, dead.client);
+        }
+        assert_eq!(touches.add(dead, NOW), 0);
+        assert_eq!(touches.add(touch(1, 1), NOW), 1);
     }
 
     // C3.4

@@ -728,9 +728,9 @@ impl Spec {
         }
     }
 
-    fn refused(&self, txn: &Txn, id: Id) -> bool {
+    fn refused(&self, id: Id) -> bool {
         let until = |room| self.world.refused.get(&(room, id)).copied().unwrap_or(0);
-        Room::BOTH.map(until).iter().any(|until| *until > txn.now)
+        Room::BOTH.map(until).iter().any(|until| *until > self.now)
     }
 
     fn subject(
@@ -750,7 +750,9 @@ impl Spec {
             (Fate::Rotated, _) | (Fate::Stays, None) => (changes.clone(), None),
             _ => (Changes::default(), new.filter(|_| changes.founds())),
         };
-        let forsaken = elsewhere.is_some() && changes.fate == Fate::Stays;
+        let replaces =
+            changes.fate == Fate::Destroyed && subject.seen.values().any(|seen| seen.live);
+        let forsaken = elsewhere.is_some() && !replaces;
         let mut merged = self.validate(txn, id, subject, &own, changes.fate, forsaken)?;
         if own.founds() {
             founders.push(id);
@@ -854,7 +856,8 @@ impl Spec {
         }
         // However long that is ago, what came before an id ended founds nothing in its stead (C4.8).
         let ended = self.world.ended.get(&id).is_some_and(|by| *by > txn.begun);
-        if forsaken && (exists || ended || self.refused(txn, id)) {
+        let founded = exists && fate != Fate::Destroyed;
+        if forsaken && (founded || ended || self.refused(id)) {
             return Err(Conflict);
         }
         for ((room, package), read) in &subject.read {
@@ -902,7 +905,7 @@ impl Spec {
             }
             let founded_meanwhile = !txn.world.rows.contains_key(&(*room, id));
             let used_up = !alive && !self.fresh.contains(&id);
-            if one.row.is_none() && (used_up || self.refused(txn, id)) {
+            if one.row.is_none() && (used_up || self.refused(id)) {
                 return Err(Conflict);
             }
             let row = one.row.get_or_insert_with(|| Row {
@@ -923,7 +926,7 @@ impl Spec {
             }
         }
         if founds_alone && merged.values().all(|one| one.row.is_none()) {
-            if !self.fresh.contains(&id) || self.refused(txn, id) {
+            if !self.fresh.contains(&id) || self.refused(id) {
                 return Err(Conflict);
             }
             merged.get_mut(&home).unwrap().row = Some(Row {
