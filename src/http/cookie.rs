@@ -22,6 +22,12 @@ const MAX_CANDIDATES: usize = 8;
 /// The cookie is sent when it is new, when its session's own timeout was set or taken back, and, where it has a
 /// lifetime, again when an access is recorded: once per resolution, which is then at most half of the lifetime. So
 /// no browser drops the cookie of a visitor who comes more often than that.
+///
+/// An access that no response answers, through a [`SessionHandle`](crate::SessionHandle) or in a transaction of a task,
+/// is recorded like any other and puts off the renewal: the cookie is sent again only by a request that comes more than a
+/// resolution after the last recorded access, whatever that was. Where a task uses the session more often than that, the
+/// cookie may run out while the visitor goes on clicking, with [`Max`](Self::Max) on day 400. There, let the lifetime, or
+/// a session's own timeout, be as long as a login is to last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CookieLifetime {
     /// Until the browser is closed.

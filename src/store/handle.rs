@@ -14,6 +14,10 @@ use std::fmt;
 /// [`SessionEnded`](ErrorKind::SessionEnded), where a late *request* under the same id would read an empty session.
 /// Clones are handles on the same session. They keep the store open.
 ///
+/// A use is an access: it keeps the session from expiring, and is recorded once per resolution. No response carries the
+/// cookie then, so where the cookie has a lifetime (`CookieLifetime`, or the session's own timeout), a use puts off its
+/// renewal by the visitor's requests: one that comes within a resolution of a recorded use does not renew it.
+///
 /// ```
 /// use cloakroom::{ErrorKind, Store};
 ///
