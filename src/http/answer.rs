@@ -114,6 +114,60 @@ mod tests {
         }
     }
 
+    /// All there are.
+    const KINDS: [ErrorKind; 27] = [
+        ErrorKind::Conflict,
+        ErrorKind::NotSerializable,
+        ErrorKind::TypeMismatch,
+        ErrorKind::Overflow,
+        ErrorKind::TooLarge,
+        ErrorKind::Closed,
+        ErrorKind::Doomed,
+        ErrorKind::NoSuchSavepoint,
+        ErrorKind::SessionEnded,
+        ErrorKind::SnapshotTooOld,
+        ErrorKind::Unavailable,
+        ErrorKind::NotWritten,
+        ErrorKind::OutcomeUnknown,
+        ErrorKind::Corrupt,
+        ErrorKind::Locked,
+        ErrorKind::OtherProcess,
+        ErrorKind::TooNew,
+        ErrorKind::NotAStore,
+        ErrorKind::NotPrivate,
+        ErrorKind::NoSuchContainer,
+        ErrorKind::InvalidInput,
+        ErrorKind::Panicked,
+        ErrorKind::Unsupported,
+        ErrorKind::MissingClientId,
+        ErrorKind::NotAdmitted,
+        ErrorKind::NoSessionLayer,
+        ErrorKind::Io,
+    ];
+
+    // C6.5
+    #[test]
+    fn the_docs_tell_the_status_of_each_kind() {
+        let source = include_str!("../error.rs");
+        let (_, source) = source.split_once("pub enum ErrorKind {").unwrap();
+        let (source, _) = source.split_once("\n}").unwrap();
+        let kinds = source
+            .lines()
+            .filter_map(|line| line.trim().strip_suffix(','));
+        let kinds: Vec<_> = kinds.filter(|line| !line.starts_with("//")).collect();
+        assert_eq!(kinds, KINDS.map(|kind| format!("{kind:?}")));
+
+        let docs = include_str!("mod.rs");
+        let rows = docs.lines().filter_map(|line| line.strip_prefix("//! | "));
+        let rows: Vec<Vec<&str>> = rows.map(|row| row.split(" | ").collect()).collect();
+        for kind in KINDS {
+            let name = format!("`{kind:?}`");
+            let told = rows.iter().filter(|row| row[1].contains(&name));
+            let told: Vec<_> = told.map(|row| row[0]).collect();
+            assert_eq!(told, [status(kind).as_str()], "{kind:?}");
+        }
+    }
+
     #[test]
     fn an_error_is_answered_without_a_body_and_carries_itself() {
         let response: Response<String> = answer(Error::new(ErrorKind::Conflict, "changed"));

@@ -33,6 +33,20 @@
 //! - A commit that fails turns the response into an error with an empty body; the
 //!   [`Error`](crate::Error) lies in the response's extensions for an outer layer to render.
 //!
+//! # Errors as responses
+//!
+//! The status of a response that is made of an [`Error`](crate::Error), by this layer or by a handler that returns it.
+//!
+//! | Status | [`ErrorKind`](crate::ErrorKind) | What to do |
+//! |---|---|---|
+//! | 403 | `MissingClientId` | Nothing: a request that may not hand out an id wrote to a session that is not there. |
+//! | 413 | `TooLarge` | Store less. A visitor can cause it: a name or value was beyond its limit. |
+//! | 429 | `NotAdmitted` | Come back later: your rule lets this visitor found no session now. |
+//! | 503 | `Conflict`, `SnapshotTooOld`, `Unavailable`, `NotWritten` | Send the request again; nothing was kept. `Retry-After` says when, where that is known. |
+//! | 500 | `OutcomeUnknown` | Look whether it was kept before sending it again. |
+//! | 500 | `NotSerializable`, `TypeMismatch`, `Overflow`, `Closed`, `Doomed`, `NoSuchSavepoint`, `SessionEnded`, `NoSuchContainer`, `InvalidInput`, `Panicked`, `Unsupported`, `NoSessionLayer` | Mend the application, or answer otherwise where it expects them. |
+//! | 500 | `Corrupt`, `Locked`, `OtherProcess`, `TooNew`, `NotAStore`, `NotPrivate`, `Io` | Look at the store and its files. |
+//!
 //! # Beside other layers
 //!
 //! Timeouts belong inside the layer, so that a handler that was broken off commits nothing; catching panics,
