@@ -89,7 +89,9 @@ impl Store {
     /// store: another file takes its place. A kill at any moment leaves what was there before, or a store.
     ///
     /// A store works in the process that opened it: daemonize before opening. After a `fork`, the process that was
-    /// forked must open it anew, once the other one has closed it.
+    /// forked must open it anew, once the other one has closed it. If the other one ends without closing it, the process that
+    /// was forked has inherited the lock, and nobody can open the store until it ends, too:
+    /// [`Locked`](ErrorKind::Locked) then names it.
     ///
     /// On a full disk a store that is there is opened to be read: commits get
     /// [`Unavailable`](ErrorKind::Unavailable) until there is room, as

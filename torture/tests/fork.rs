@@ -491,6 +491,66 @@ fn commits_that_wait_for_room_give_an_error_in_a_child_and_are_dropped_there() {
     assert_eq!(get(&store, &id), Some(11));
 }
 
+// C7.1, C7.5: opened before daemonizing, and not closed by the process that opened it.
+#[cfg(target_os = "linux")]
+#[test]
+fn who_inherited_a_lock_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    let (mut end, mut ended) = std::io::pipe().map(|(r, w)| (r, Some(w))).unwrap();
+    let first = match fork::fork().unwrap() {
+        Fork::Child => {
+            drop(ended);
+            let store = builder().open(&path).unwrap();
+            if let Fork::Parent(_) = fork::fork().unwrap() {
+                // As one that daemonizes: nothing is dropped.
+                std::process::exit(0);
+            }
+            // Until that one is gone.
+            end.read_exact(&mut [0]).unwrap();
+            let said = kind(store.begin());
+            drop(store);
+            let again = builder().open(&path).unwrap_err();
+            let said = format!("{}\n{said:?}\n{again}", std::process::id());
+            writer.write_all(said.as_bytes()).unwrap();
+            drop(writer);
+            // Until the test is done.
+            let _ = end.read(&mut [0]);
+            std::process::exit(0);
+        }
+        Fork::Parent(child) => Pid::from_raw(child).unwrap(),
+    };
+    drop((writer, end));
+    waitpid(Some(first), WaitOptions::empty()).unwrap();
+    ended.as_mut().unwrap().write_all(&[0]).unwrap();
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    let outside = builder().open(&path).unwrap_err();
+    drop(ended.take());
+
+    let lines: Vec<_> = said.lines().collect();
+    let [second, begin, again] = lines[..] else {
+        panic!("{said}");
+    };
+    assert_eq!(begin, "Some(OtherProcess)");
+    let first = first.as_raw_nonzero();
+    assert!(again.contains("by this process itself"), "{again}");
+    assert_eq!(outside.kind(), ErrorKind::Locked);
+    let outside = outside.to_string();
+    assert!(
+        outside.contains(&format!("by process {second} (")),
+        "{outside}"
+    );
+    // Where the system shows processes that have ended.
+    let origin = format!("forked from process {first}, which took the lock");
+    let is_shown = outside.contains("forked");
+    assert!(!is_shown || outside.contains(&origin), "{outside}");
+    // Once nobody has it, it opens.
+    let waiting = builder().wait_for_lock(PATIENCE);
+    waiting.open(&path).unwrap().close().unwrap();
+}
+
 // C7.5: what is opened after the fork works.
 #[test]
 fn a_child_may_open_a_store_of_its_own() {

@@ -46,6 +46,7 @@ use linux::holder;
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fs;
+    use std::io::ErrorKind;
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
@@ -57,13 +58,69 @@ mod linux {
         let (major, minor) = (rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
         let id = format!("{major:02x}:{minor:02x}:{}", file.ino());
         let locks = fs::read_to_string("/proc/locks").ok()?;
-        let process = match owner_of(&locks, &id) {
-            Owner::Process(process) => process,
-            // A lock of an open file, which several processes may share.
-            Owner::OpenFile => process_with(file.ino(), &id)?,
-            Owner::None => return None,
+        let lock = Lock {
+            inode: format!("ino:\t{}\n", file.ino()),
+            id: &id,
         };
-        Some(describe(process))
+        match owner_of(&locks, &id) {
+            Owner::Process(process) if lock.is_held_by(process).unwrap_or(true) => {
+                Some(describe(process))
+            }
+            // Who took it has closed the file, or has ended; one that was forked from it has the file open still.
+            Owner::Process(former) => {
+                let heir = describe(lock.find_holder()?);
+                Some(format!(
+                    "{heir}, forked from process {former}, which took the lock"
+                ))
+            }
+            // The lock of an open file, which several processes may share; or of a process that has ended, and is not shown.
+            Owner::OpenFile | Owner::None => Some(describe(lock.find_holder()?)),
+        }
+    }
+
+    /// A lock, as files that are open under it tell of it.
+    struct Lock<'a> {
+        inode: String,
+        id: &'a str,
+    }
+
+    impl Lock<'_> {
+        /// Whether a process has the file open under the lock; `None` if its files are not to be seen from here.
+        fn is_held_by(&self, process: u32) -> Option<bool> {
+            match fs::read_dir(format!("/proc/{process}/fdinfo")) {
+                Ok(files) => Some(files.flatten().any(|file| self.tells_of(&file))),
+                Err(error) if error.kind() == ErrorKind::NotFound => Some(false),
+                Err(_) => None,
+            }
+        }
+
+        fn tells_of(&self, file: &fs::DirEntry) -> bool {
+            let info = fs::read_to_string(file.path()).unwrap_or_default();
+            info.contains(&self.inode) && info.contains("lock:") && info.contains(self.id)
+        }
+
+        fn find_holder(&self) -> Option<u32> {
+            let mut looked_at = 0;
+            for process in fs::read_dir("/proc").ok()?.flatten() {
+                let name = process.file_name();
+                let Some(number) = name.to_str().and_then(|name| name.parse().ok()) else {
+                    continue;
+                };
+                let Ok(files) = fs::read_dir(process.path().join("fdinfo")) else {
+                    continue;
+                };
+                for file in files.flatten() {
+                    looked_at += 1;
+                    if looked_at > MOST_LOOKED_AT {
+                        return None;
+                    }
+                    if self.tells_of(&file) {
+                        return Some(number);
+                    }
+                }
+            }
+            None
+        }
     }
 
     #[derive(Debug, PartialEq, Eq)]
@@ -90,32 +147,6 @@ mod linux {
             }
         }
         owner
-    }
-
-    /// A process that has a file open under a lock.
-    fn process_with(inode: u64, id: &str) -> Option<u32> {
-        let inode = format!("ino:\t{inode}\n");
-        let mut looked_at = 0;
-        for process in fs::read_dir("/proc").ok()?.flatten() {
-            let name = process.file_name();
-            let Some(number) = name.to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            let Ok(files) = fs::read_dir(process.path().join("fdinfo")) else {
-                continue;
-            };
-            for file in files.flatten() {
-                looked_at += 1;
-                if looked_at > MOST_LOOKED_AT {
-                    return None;
-                }
-                let info = fs::read_to_string(file.path()).unwrap_or_default();
-                if info.contains(&inode) && info.contains("lock:") && info.contains(id) {
-                    return Some(number);
-                }
-            }
-        }
-        None
     }
 
     fn describe(process: u32) -> String {
