@@ -6,6 +6,7 @@ mod support;
 
 use cloakroom::{ClientId, ContainerSettings, PkgData, Store, StoreBuilder, Transaction};
 use std::hint::black_box;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 use support::{Effort, Outcome, Report, ratio, scratch, still_clock};
 
@@ -18,7 +19,7 @@ const TOLERATED: f64 = 3.0;
 type Operation = fn(usize) -> Outcome<(Duration, usize)>;
 
 /// With how many things each begins, in a full run.
-const OPERATIONS: [(&str, usize, Operation); 14] = [
+const OPERATIONS: [(&str, usize, Operation); 15] = [
     ("read-absent-keys-descending", 40_000, read_absent),
     ("add-on-one-key", 10_000, add),
     ("commute-on-one-key", 10_000, commute),
@@ -33,6 +34,7 @@ const OPERATIONS: [(&str, usize, Operation); 14] = [
     ("end-sessions-and-reclaim", 4_000, end),
     ("change-one-of-many-keys", 10_000, change),
     ("commits-beside-held-snapshots", 1_000, beside_held),
+    ("commits-that-wait-for-a-turn", 4_000, in_line),
 ];
 
 fn main() -> Outcome {
@@ -350,4 +352,44 @@ fn beside_held(n: usize) -> Outcome<(Duration, usize)> {
         commit(k)?;
     }
     timed(COMMITS, || (0..COMMITS).try_for_each(commit))
+}
+
+/// Commits to a session whose turn another transaction holds: they come, are polled once more, and go again.
+fn in_line(n: usize) -> Outcome<(Duration, usize)> {
+    let store = builder()?
+        .turn_wait(Duration::from_secs(3600))
+        .in_memory()?;
+    let id = visitor(&store)?;
+    let change = |k: usize| -> cloakroom::Result<Transaction> {
+        let txn = store.begin()?;
+        txn.session(&id)?.pkg("package").insert("key", k)?;
+        Ok(txn)
+    };
+    let (mut attempts, mut time) = (0, Err("the turn was not held".into()));
+    store.transact(|txn| {
+        txn.session(&id)?.pkg("package").get::<usize>("key")?;
+        attempts += 1;
+        if attempts == 1 {
+            // It meets a conflict, and holds the turn when it runs again.
+            change(1)?.commit()?;
+            return txn.session(&id)?.pkg("package").insert("key", 2);
+        }
+        let commits = (2..n + 2).map(&change).collect::<Result<Vec<_>, _>>()?;
+        time = timed(n, || {
+            let mut commits: Vec<_> = commits
+                .into_iter()
+                .map(|it| Box::pin(it.commit_async()))
+                .collect();
+            let nobody = &mut Context::from_waker(Waker::noop());
+            for _ in 0..2 {
+                let are_waiting = commits
+                    .iter_mut()
+                    .all(|it| it.as_mut().poll(nobody).is_pending());
+                are_waiting.then_some(()).ok_or("a commit did not wait")?;
+            }
+            Ok(())
+        });
+        Ok(())
+    })?;
+    time
 }
