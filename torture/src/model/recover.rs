@@ -208,6 +208,8 @@ impl Play {
             match store.begin() {
                 // It reads before it can write again.
                 Ok(_) if !store.statistics()?.is_read_only() => break,
+                // Reading goes on then.
+                Ok(_) if self.disk.has_crashed() => store.checkpoint()?,
                 Ok(_) => assert!(Instant::now() < until, "the store does not go on"),
                 Err(error) if self.disk.has_crashed() => return Err(error),
                 Err(error) => assert!(Instant::now() < until, "the store does not go on: {error}"),
