@@ -405,7 +405,58 @@ fn a_copy_without_its_journal_says_where_the_journal_lies() {
     fs::write(&copy, &killed[NAME]).unwrap();
     let error = refused(&copy);
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert_names_one_of(&error, std::slice::from_ref(&path));
+    // A second name of the copy is none of the store.
+    fs::hard_link(&copy, place.path().join("second")).unwrap();
+    let error = refused(&copy);
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     assert_names_one_of(&error, &[path]);
+}
+
+// C7.4: an earlier version laid journals beside the link by which a store was opened.
+#[test]
+fn journals_beside_a_link_are_named_with_what_to_do() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let place = tempfile::tempdir().unwrap();
+    let [shared, current] = ["shared", "current"].map(|name| place.path().join(name));
+    fs::create_dir(&shared).unwrap();
+    fs::create_dir(&current).unwrap();
+    let killed = fixtures.join("format-2-killed.redb");
+    fs::copy(killed, shared.join(NAME)).unwrap();
+    for n in [3, 4] {
+        let journal = fixtures.join(format!("format-2-killed.redb.journal-{n}"));
+        fs::copy(journal, current.join(format!("{NAME}.journal-{n}"))).unwrap();
+    }
+    let link = current.join(NAME);
+    symlink(shared.join(NAME), &link).unwrap();
+    let open = || {
+        Store::builder()
+            .clock(Clock::manual("2026-01-01T00:00:05Z".parse().unwrap()))
+            .open(&link)
+    };
+    let error = open().map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    follow(&error);
+    open().unwrap().close().unwrap();
+    assert_eq!(names(&shared), [NAME]);
+}
+
+// C7.4: an earlier version set aside up to a thousand.
+#[test]
+fn a_journal_that_was_set_aside_is_named_whatever_its_number() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join(NAME);
+    let store = open(&path);
+    let (killed, ids) = commit_twice(&store, place.path());
+    drop(store);
+    let folder = restored(&killed);
+    for journal in journals(folder.path()) {
+        let aside = format!("{}.aside-777", journal.display());
+        fs::rename(journal, aside).unwrap();
+    }
+    let path = folder.path().join(NAME);
+    follow(&refused(&path));
+    assert_eq!(get(&open(&path), &ids[1]), Some(2));
 }
 
 /// Does what the text of an error says is to be done.

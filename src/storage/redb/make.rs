@@ -41,7 +41,11 @@ pub(super) fn find_or_make(location: &Location, options: OpenOptionsOf) -> Resul
 }
 
 /// The file at a location, if there is one.
-fn find(Location { folder, name, path }: &Location) -> Result<Option<Disk>> {
+fn find(
+    Location {
+        folder, name, path, ..
+    }: &Location,
+) -> Result<Option<Disk>> {
     match folder.open(name) {
         Ok(file) => Ok(Some(file)),
         Err(e) => match e.kind() {
@@ -88,7 +92,9 @@ pub(super) fn make<T>(
 /// All who find an empty file lock it as they would a store. So one of them replaces it at a time, and
 /// none that another has replaced already.
 fn in_place_of_an_empty_file(location: &Location, options: OpenOptionsOf) -> Result<bool> {
-    let Location { folder, name, path } = location;
+    let Location {
+        folder, name, path, ..
+    } = location;
     let identity = || match folder.identity(name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         identity => identity.map_err(|e| unreadable(path, e)),

@@ -8,7 +8,9 @@ use std::path::Path;
 
 /// What others can do with the file at a location, and what to do about it; none if nothing.
 pub(super) fn exposure(location: &Location) -> Result<Option<String>> {
-    let Location { folder, name, path } = location;
+    let Location {
+        folder, name, path, ..
+    } = location;
     let unknown = |e| io_error(path, "the permissions of the store cannot be read", e);
     let access = folder.access(name).map_err(unknown)?;
     Ok(describe(access, path))

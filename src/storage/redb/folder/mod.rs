@@ -151,6 +151,8 @@ pub(crate) struct Location {
     pub(super) name: OsString,
     /// Where it was when the path was resolved. For the errors.
     pub(super) path: PathBuf,
+    /// The path that was resolved, where that is a link to it.
+    link: Option<PathBuf>,
 }
 
 impl Location {
@@ -176,8 +178,22 @@ impl Location {
         Ok(Some(Self {
             folder: Arc::new(Directory::open(folder)?),
             name: name.to_owned(),
+            link: path.is_symlink().then(|| path.to_owned()),
             path: resolved,
         }))
+    }
+
+    /// The link by which it was found, if that is one: a name in its own folder.
+    pub(super) fn link(&self) -> Option<Self> {
+        let link = std::path::absolute(self.link.as_ref()?).ok()?;
+        let folder = link.parent()?.canonicalize().ok()?;
+        let name = link.file_name()?.to_owned();
+        Some(Self {
+            folder: Arc::new(Directory::open(&folder).ok()?),
+            path: folder.join(&name),
+            name,
+            link: None,
+        })
     }
 
     /// A file beside this one.
@@ -186,6 +202,7 @@ impl Location {
             folder: self.folder.clone(),
             path: self.path.with_file_name(&name),
             name,
+            link: None,
         }
     }
 
@@ -195,6 +212,7 @@ impl Location {
             folder,
             name: name.into(),
             path: name.into(),
+            link: None,
         }
     }
 }

@@ -106,7 +106,9 @@ impl Held {
 
     /// Takes its name away, if that still leads to it.
     pub(super) fn remove(&self) -> Result<()> {
-        let Location { folder, name, path } = &self.location;
+        let Location {
+            folder, name, path, ..
+        } = &self.location;
         if !self.is_at_its_name() {
             if is_borne(&self.location) {
                 let journal = path.display();

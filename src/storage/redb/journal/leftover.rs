@@ -15,6 +15,8 @@ use std::path::Path;
 /// So many files that were set aside lie beside a store at most, for each name of a journal. Beyond, the oldest
 /// goes.
 const MOST_ASIDE: usize = 20;
+/// An earlier version kept so many.
+pub(super) const EVER_ASIDE: usize = 1000;
 
 /// What a file is to a store that does not name it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -197,8 +199,13 @@ fn is_all_up_to(held: &Held, header: &Header, last: u64) -> Result<bool> {
 }
 
 /// The names that a journal which is set aside may get.
-pub(super) fn asides(location: &Location) -> impl Iterator<Item = Location> {
-    (1..=MOST_ASIDE).map(|n| {
+fn asides(location: &Location) -> impl Iterator<Item = Location> {
+    all_asides(location).take(MOST_ASIDE)
+}
+
+/// The names that a journal which was set aside may have.
+pub(super) fn all_asides(location: &Location) -> impl Iterator<Item = Location> {
+    (1..=EVER_ASIDE).map(|n| {
         let mut name: OsString = location.name.clone();
         name.push(format!("{ASIDE}{n}"));
         location.beside(name)

@@ -86,10 +86,13 @@ pub(super) fn is_name_of_a_journal(name: &OsStr) -> bool {
         // A lossy one has the same end.
         return is_name_of_a_journal(OsStr::new(&*name.to_string_lossy()));
     };
-    let is_number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
+    let is_up_to = |most: usize, text: &str| {
+        let number = text.parse().unwrap_or(0);
+        (1..=most).contains(&number) && number.to_string() == text
+    };
     name.rsplit_once(INFIX).is_some_and(|(_, rest)| {
         let (number, aside) = rest.split_once(ASIDE).unwrap_or((rest, "1"));
-        is_number(number) && is_number(aside)
+        is_up_to(2 * usize::from(MOST_PAIRS), number) && is_up_to(leftover::EVER_ASIDE, aside)
     })
 }
 
@@ -227,6 +230,8 @@ mod tests {
             ".journal-1",
             "x.journal-1.journal-2",
             "x.journal-1.aside-16",
+            "x.journal-4000",
+            "x.journal-1.aside-1000",
         ] {
             assert!(is(name), "{name}");
         }
@@ -240,6 +245,11 @@ mod tests {
             "x.journal-1.redb",
             "x.journal-1.aside-",
             "x.journal-1.aside-y",
+            "audit.journal-20240101",
+            "x.journal-0",
+            "x.journal-4001",
+            "x.journal-01",
+            "x.journal-1.aside-1001",
         ] {
             assert!(!is(name), "{name}");
         }

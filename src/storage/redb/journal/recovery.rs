@@ -3,12 +3,13 @@
 use super::file::start_of;
 use super::frame::{Frame, Header, START, scan};
 use super::held::{Held, Holdings};
-use super::leftover::asides;
-use super::{Extent, Named, names};
+use super::leftover::all_asides;
+use super::{Extent, INFIX, Named, names};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::folder::Location;
 use crate::storage::redb::open::refused;
 use bytes::Bytes;
+use std::path::Path;
 
 /// The rows of a frame as they lie in it.
 pub(in crate::storage::redb) type FrameRows = Vec<(Bytes, Option<Bytes>)>;
@@ -165,6 +166,15 @@ fn hold_named(store: &Location, expected: &Expected, holdings: &mut Holdings) ->
     Ok(())
 }
 
+/// Whether two names of journals have the same number.
+fn is_same_half(one: &Location, other: &Location) -> bool {
+    let number = |location: &Location| {
+        let name = location.name.to_string_lossy();
+        name.rsplit_once(INFIX).map(|(_, number)| number.to_owned())
+    };
+    number(one) == number(other)
+}
+
 /// What is in the place of a file of the journal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lacking {
@@ -191,14 +201,14 @@ fn lacks(
         }
     }
     .to_owned();
-    let put_back = put_back(expected, all);
+    let put_back = put_back(store, expected, all);
     if !put_back.is_empty() {
-        why += &format!(". It was set aside: {put_back}, and open the store again");
+        why += &format!(". It is there under another name: {put_back}, and open the store again");
     } else if let Some(path) = opened_as {
         why += &format!(
             ". The store was last opened as {path} and not closed: its journal lies there, beside that name"
         );
-        if store.folder.has_other_names(&store.name).unwrap_or(false) {
+        if is_same_file(store, Path::new(path)) {
             // Nothing is lost: it lies beside the other name.
             why += ". The file bears that name as well; open it by that one";
             return Error::new(ErrorKind::InvalidInput, why)
@@ -208,17 +218,33 @@ fn lacks(
     corrupt(first, why)
 }
 
-/// How the files that were set aside get their names back.
-fn put_back(expected: &Expected, lacking: &[(Location, Lacking)]) -> String {
+/// Whether a path leads to the store's file as well.
+fn is_same_file(store: &Location, path: &Path) -> bool {
+    let identity = |location: &Location| location.folder.identity(&location.name).ok().flatten();
+    let other = Location::of(path).ok().flatten();
+    let other = other.and_then(|other| identity(&other));
+    other.is_some() && other == identity(store)
+}
+
+/// How files that were set aside, or that an earlier version laid beside a link to the store, get their names back.
+fn put_back(store: &Location, expected: &Expected, lacking: &[(Location, Lacking)]) -> String {
     let belongs = |location: &Location| {
         let held = Held::open(location).ok().flatten()?;
         let header = header_of(&held).ok()?;
         let its = (header.store, header.opening);
         (its == (expected.store, expected.named.opening)).then_some(())
     };
+    let link = store.link();
+    let beside_link = link.map(|link| names(&link, expected.named.pair));
+    let beside_link: Vec<_> = beside_link.into_iter().flatten().collect();
     let mut steps = Vec::new();
     for (location, how) in lacking {
-        let Some(aside) = asides(location).find(|aside| belongs(aside).is_some()) else {
+        // A file of the pair has the place in it that its number tells.
+        let of_link = beside_link
+            .iter()
+            .filter(|other| is_same_half(other, location));
+        let mut others = of_link.cloned().chain(all_asides(location));
+        let Some(aside) = others.find(|other| belongs(other).is_some()) else {
             continue;
         };
         let (from, to) = (aside.path.display(), location.path.display());
