@@ -86,7 +86,9 @@ impl fmt::Debug for Store {
 
 impl Store {
     /// Opens the store in the file at `path`, and makes it if there is none. An empty file that nobody has locked becomes a
-    /// store: another file takes its place. A kill at any moment leaves what was there before, or a store.
+    /// store: another file takes its place, which belongs to the user of this process and has the permissions 0600. An empty
+    /// file that is a mount point (a bind mount of the file alone) cannot be replaced: mount its folder. A kill at any moment
+    /// leaves what was there before, or a store.
     ///
     /// A store works in the process that opened it: daemonize before opening. After a `fork`, the process that was
     /// forked must open it anew, once the other one has closed it. If the other one ends without closing it, the process that
