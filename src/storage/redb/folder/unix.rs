@@ -32,7 +32,12 @@ impl Directory {
 
 impl Folder for Directory {
     fn open(&self, name: &OsStr) -> io::Result<Disk> {
-        let file = retry_on_intr(|| openat(&*self.0, name, READ_WRITE, Mode::empty()))?;
+        let file = retry_on_intr(|| openat(&*self.0, name, READ_WRITE, Mode::empty()));
+        let file = file.map_err(|error| match error {
+            // A link, or a socket.
+            Errno::LOOP | Errno::NXIO => io::ErrorKind::InvalidInput.into(),
+            error => io::Error::from(error),
+        })?;
         backend(file.into())
     }
 

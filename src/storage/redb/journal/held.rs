@@ -11,7 +11,7 @@ fn open(location: &Location) -> Result<Option<Disk>> {
     match location.folder.open(&location.name) {
         Ok(disk) => Ok(Some(disk)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(io_error(&location.path, "the journal cannot be opened", e)),
+        Err(e) => Err(cannot_open(location, e)),
     }
 }
 
@@ -22,9 +22,31 @@ fn in_use(location: &Location) -> Error {
 }
 
 /// Whether something bears a name, also if it is no file that can be opened.
-pub(super) fn is_borne(location: &Location) -> bool {
-    let opened = location.folder.open(&location.name);
-    !opened.is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+pub(super) fn is_borne(location: &Location) -> Result<bool> {
+    match location.folder.open(&location.name) {
+        Ok(_) => Ok(true),
+        Err(e) => is_borne_by_another(location, e),
+    }
+}
+
+/// The same, of a name that could not be opened.
+fn is_borne_by_another(location: &Location, error: io::Error) -> Result<bool> {
+    match error.kind() {
+        io::ErrorKind::NotFound => Ok(false),
+        _ if is_no_journal(&error) => Ok(true),
+        _ => Err(cannot_open(location, error)),
+    }
+}
+
+/// Whether a file cannot be opened for what it is: a folder, a link, another user's. Else it is the fault of this
+/// process, as without descriptors, or of the disk.
+fn is_no_journal(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, IsADirectory, PermissionDenied};
+    matches!(error.kind(), InvalidInput | IsADirectory | PermissionDenied)
+}
+
+fn cannot_open(location: &Location, error: io::Error) -> Error {
+    io_error(&location.path, "the journal cannot be opened", error)
 }
 
 /// Dropped, it lets the file go.
@@ -54,12 +76,20 @@ impl Held {
         Ok(Some(held))
     }
 
+    /// [`open`](Self::open), where what is no journal of anybody's counts as a name that is borne.
+    pub(super) fn open_if_journal(location: &Location) -> Result<Option<Option<Self>>> {
+        match Self::open(location) {
+            Err(e) if e.io_error().is_some_and(is_no_journal) => Ok(Some(None)),
+            held => held.map(|held| held.map(Some)),
+        }
+    }
+
     /// Whether there is a file; an error if it is in use. What cannot be opened is no journal that this process
     /// may use.
     pub(super) fn is_free(location: &Location) -> Result<bool> {
         let disk = match location.folder.open(&location.name) {
             Ok(disk) => disk,
-            Err(e) => return Ok(e.kind() != io::ErrorKind::NotFound),
+            Err(e) => return is_borne_by_another(location, e),
         };
         // Whoever opens the store at the same time must not find it locked by those who only look.
         match disk.query_lock_range(Unbounded, Unbounded) {
@@ -110,7 +140,7 @@ impl Held {
             folder, name, path, ..
         } = &self.location;
         if !self.is_at_its_name() {
-            if is_borne(&self.location) {
+            if matches!(is_borne(&self.location), Ok(true)) {
                 let journal = path.display();
                 tracing::warn!(%journal, "another file bears the name of this store's journal by now, and is left as it is");
             }

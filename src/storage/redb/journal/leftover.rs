@@ -76,12 +76,13 @@ fn each_pair(
 /// A pair of names that nothing bears, for a store that has been open: what bears one by now may be another's,
 /// and whether it is in use or can be opened does not matter.
 pub(in crate::storage::redb) fn next_free(store: &Location, named: &Named) -> Result<u16> {
-    let is_free = |pair: &u16| {
-        let files = names(store, *pair);
-        *pair != named.pair && !files.iter().any(is_borne)
-    };
-    let free = (0..MOST_PAIRS).find(is_free);
-    free.ok_or_else(|| none_free(&store.path))
+    for pair in (0..MOST_PAIRS).filter(|pair| *pair != named.pair) {
+        let [first, second] = names(store, pair);
+        if !is_borne(&first)? && !is_borne(&second)? {
+            return Ok(pair);
+        }
+    }
+    Err(none_free(&store.path))
 }
 
 fn none_free(path: &Path) -> Error {
@@ -145,12 +146,8 @@ fn left_of(
     let mut all = Vec::new();
     let mut missed = Vec::new();
     for location in files {
-        let held = match Held::open(&location) {
-            Ok(None) => continue,
-            Ok(held) => held,
-            Err(e) if e.kind() == ErrorKind::Locked => return Err(e),
-            // A folder, a link, another user's: whatever it is, it is left as it is.
-            Err(_) => None,
+        let Some(held) = Held::open_if_journal(&location)? else {
+            continue;
         };
         let header = held.as_ref().and_then(|held| header_of(held).ok());
         let left = match (&held, &header) {
