@@ -4,6 +4,7 @@
 use super::bugs::Bugs;
 use super::failure::{self, Contained, Writing};
 use super::file::{Disk, Io};
+use super::format;
 use super::generation::{Generation, Home, Row};
 use super::journal::{File, Named};
 use super::layers::Readers;
@@ -18,8 +19,8 @@ use std::sync::Arc;
 
 /// How many rows of ended containers and old tombstones go in one step.
 const RECLAIMED: usize = 1000;
-/// redb's page. A row changes one at least.
-const PAGE: usize = 4096;
+/// A row changes one page at least.
+const PAGE: usize = format::PAGE as usize;
 /// The number of the last frame whose rows redb holds.
 pub(super) const COVERED: &str = "covered";
 /// The number of the last frame that was durable when the file was last brought up to date.

@@ -2,8 +2,9 @@
 //! may have become durable (C2.13). A rehearsal keeps writes in memory, so that a file can be
 //! identified without changing a byte of it (C7.2). Of what is read, `reach` looks at page numbers.
 
+use super::format::{self, HEADER, NO_PAGE, PAGE};
 use super::reach::Reach;
-use super::unreadable::{self, Got, NO_PAGE, Unreadable};
+use super::unreadable::{self, Got, Unreadable};
 use super::unsynced::{Parts, Unsynced, runs};
 use redb::{BackendError, StorageBackend};
 use std::collections::BTreeMap;
@@ -11,12 +12,6 @@ use std::io;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// redb's header lies at the start of its file. A bit in it says which of two commits is the current
-/// one; in a two-phase commit, only a write that flips it can make the commit durable.
-const HEADER: u64 = 320;
-const STATE: usize = 9;
-const CURRENT_SLOT: u8 = 1;
 
 /// What a store wrote to its file, and how far the commit under way has come.
 #[derive(Debug, Default)]
@@ -99,17 +94,16 @@ impl Io {
         self.syncs.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// In a two-phase commit, only a write that changes which of the two commits is the current one can make the
+    /// commit durable.
     fn note_write(&self, offset: u64, data: &[u8]) {
         self.count_write(data.len());
-        if offset >= HEADER {
+        if offset >= HEADER as u64 {
             return;
         }
         // Opening writes the header, so the slot before the first commit is known.
-        let flipped = match data.get(STATE) {
-            Some(state) if offset == 0 => {
-                let slot = state & CURRENT_SLOT;
-                self.slot.swap(slot, Ordering::Relaxed) != slot
-            }
+        let flipped = match format::current(data) {
+            Some(slot) if offset == 0 => self.slot.swap(slot, Ordering::Relaxed) != slot,
             _ => true,
         };
         if flipped {
@@ -264,8 +258,6 @@ impl StorageBackend for Counted {
         self.inner.query_lock_range(start, end)
     }
 }
-
-const PAGE: u64 = 4096;
 
 /// A file that is read but never written: changes stay in memory and go with it. It takes the
 /// file's lock and leaves it held, for the real open that follows on the same disk.

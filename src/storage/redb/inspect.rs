@@ -6,11 +6,12 @@
 use super::checkpoint::{COPIED, COVERED, JOURNAL, OPENED_AS, REACHED};
 use super::file::Disk;
 use super::folder::Location;
+use super::format::{Mend, Table, check_header};
 use super::generation::{Home, Tree};
 use super::journal::{self, Expected, Extent, FrameRows, Holdings, Named};
 use super::layers::Layers;
 use super::newer::Newer;
-use super::pages::{BadPage, Mend, Met, Pages, Table, check_header, header_of};
+use super::pages::{BadPage, Met, Pages, header_of};
 use super::tables::{owner_key, session_of};
 use super::{failure, migrate};
 use crate::client_id::ClientKey;

@@ -8,6 +8,7 @@ pub(crate) mod ended;
 mod failure;
 mod file;
 pub(crate) mod folder;
+mod format;
 mod generation;
 mod group;
 mod inspect;

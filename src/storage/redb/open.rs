@@ -7,6 +7,7 @@ use super::checkpoint::{
 use super::failure::{self, Contained, Writing, guarded};
 use super::file::{Counted, Disk, Io, Rehearsal};
 use super::folder::Location;
+use super::format::MAGIC;
 use super::inspect::{Beyond, examine, inspect_file};
 use super::journal::{self, Expected, Extent, Holdings, Journal, Named, Recovered};
 use super::make::find_or_make;
@@ -190,7 +191,6 @@ fn open_existing(
     io: &Arc<Io>,
     found: &mut dyn FnMut(Found),
 ) -> Result<(Disk, Database, Option<Foreseen>)> {
-    const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
     let path = &location.path;
     if options.private {
         private::require(location)?;

@@ -2,8 +2,9 @@
 //! Who uses it answers for it that nobody has written to the file since in a way that uses its pages again.
 
 use super::file::Disk;
+use super::format::{Mend, Table};
 use super::generation::Tree;
-use super::pages::{Mend, Pages, Table};
+use super::pages::Pages;
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};

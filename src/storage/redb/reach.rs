@@ -6,7 +6,7 @@
 //!
 //! The numbers in the header are under a checksum that redb does verify.
 
-use super::pages::{HEADER, Layout};
+use super::format::{HEADER, Layout};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};

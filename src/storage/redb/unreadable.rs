@@ -4,17 +4,13 @@
 //! (C5.4).
 
 use super::file::Disk;
-use super::pages::HEADER;
+use super::format::HEADER;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What stands for a page that cannot be had. As the kind of a page redb refuses it, and as a number of
-/// rows it leads out of any page. Zeros would be a leaf without rows to it where it joins neighbours, and so
-/// would make away with the rows.
-pub(super) const NO_PAGE: u8 = 0xFF;
 /// Where there are more parts than this, the disk has failed.
 const MOST: usize = 1000;
 /// How long it is not looked again whether a part can be read by now.

@@ -1,0 +1,38 @@
+//! Bytes held against their checksum, and a flipped bit found by it. redb's checksum of a page or of a commit is XXH3 of
+//! 128 bits, without a seed.
+
+use twox_hash::XxHash3_128;
+
+/// How long a checksum is.
+pub(super) const CHECKSUM: usize = 16;
+
+pub(super) fn checksum(bytes: &[u8]) -> u128 {
+    XxHash3_128::oneshot(bytes)
+}
+
+/// Whether flipped bits are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::storage::redb) enum Mend {
+    Bits,
+    Nothing,
+}
+
+/// Looks for the one bit whose flip makes it whole. 128 bits of checksum leave no doubt.
+pub(in crate::storage::redb) fn mend(bytes: &mut [u8], is_whole: impl Fn(&[u8]) -> bool) -> bool {
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            flip(bytes, at, bit);
+            if is_whole(bytes) {
+                return true;
+            }
+            flip(bytes, at, bit);
+        }
+    }
+    false
+}
+
+fn flip(bytes: &mut [u8], at: usize, bit: u8) {
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte ^= 1 << bit;
+    }
+}

@@ -1,0 +1,176 @@
+//! The header of a file: the two commits, which of them is the current one, and what it leads to.
+
+use super::bytes::u64_at;
+use super::checksum::{CHECKSUM, Mend, checksum, mend};
+use super::layout::{Geometry, ORDER_AT, Root, Table};
+use super::node::{NUMBER, Node, Widths};
+use crate::error::{Error, ErrorKind, Result};
+use std::io;
+
+/// What a file of redb's begins with.
+pub(in crate::storage::redb) const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
+/// How long the header is.
+pub(in crate::storage::redb) const HEADER: usize = 320;
+/// Where the header's flags are.
+const STATE_AT: usize = MAGIC.len();
+/// The flag that says which commit is the current one, and the one that says that it was made in two phases.
+const PRIMARY: u8 = 1;
+const TWO_PHASE: u8 = 4;
+/// Where the two commits are, and how long one is. Its checksum comes last.
+const SLOTS: [usize; 2] = [64, 192];
+const SLOT: usize = 128;
+/// The version of redb's file format, the first byte of a commit.
+const FORMAT: u8 = 3;
+/// Where a commit says whether it has a tree of tables, and one of redb's own, and where their roots are.
+const HAS_DATA_AT: usize = 1;
+const HAS_SYSTEM_AT: usize = 2;
+const DATA_AT: usize = 8;
+const SYSTEM_AT: usize = DATA_AT + Root::LEN;
+
+fn corrupt(why: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, why)
+}
+
+/// What the file's header says of the commit that is current.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::storage::redb) struct Header {
+    pub(in crate::storage::redb) data: Option<Root>,
+    pub(in crate::storage::redb) system: Option<Root>,
+    pub(in crate::storage::redb) geometry: Geometry,
+}
+
+impl Header {
+    pub(in crate::storage::redb) fn read(bytes: &[u8], mend_bits: Mend) -> Result<Self> {
+        let damaged = || corrupt("the file's header is damaged");
+        let state = bytes.get(STATE_AT).copied().ok_or_else(damaged)?;
+        let mut slot = current_slot(bytes, state).ok_or_else(damaged)?.to_vec();
+        if mend_bits == Mend::Bits && Slot::read(&slot).is_none() {
+            mend(&mut slot, |slot| Slot::read(slot).is_some());
+        }
+        let slot = Slot::read(&slot).ok_or_else(damaged)?;
+        Ok(Self {
+            data: slot.data,
+            system: slot.system,
+            geometry: Geometry::read(bytes).ok_or_else(damaged)?,
+        })
+    }
+}
+
+/// One of the header's two commits.
+#[derive(Clone, Copy)]
+struct Slot {
+    data: Option<Root>,
+    system: Option<Root>,
+}
+
+impl Slot {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (body, sum) = bytes.split_last_chunk::<CHECKSUM>()?;
+        if checksum(body) != u128::from_le_bytes(*sum) || body.first() != Some(&FORMAT) {
+            return None;
+        }
+        let root = |flag: usize, at: usize| match body.get(flag)? {
+            0 => Some(None),
+            _ => Root::read(body.get(at..at + Root::LEN)?).map(Some),
+        };
+        Some(Self {
+            data: root(HAS_DATA_AT, DATA_AT)?,
+            system: root(HAS_SYSTEM_AT, SYSTEM_AT)?,
+        })
+    }
+}
+
+/// What redb does not notice of a damaged header: a store always commits in two phases, so the bit
+/// that says so is set, and the current commit is there. That the other one is newer is no damage: so
+/// a crash leaves it between the phases, and after an orderly end both hold the same rows.
+pub(in crate::storage::redb) fn check_header(bytes: &[u8]) -> Result<()> {
+    let state = bytes.get(STATE_AT).copied().unwrap_or_default();
+    if state & TWO_PHASE == 0 {
+        return Err(corrupt(
+            "the file's header is damaged: its commits have one phase",
+        ));
+    }
+    if current_slot(bytes, state).and_then(Slot::read).is_none() {
+        return Err(corrupt("the file's header is damaged: the current commit"));
+    }
+    Ok(())
+}
+
+/// Which of the two commits is the current one, as far as `header` reaches.
+pub(in crate::storage::redb) fn current(header: &[u8]) -> Option<u8> {
+    Some(header.get(STATE_AT)? & PRIMARY)
+}
+
+/// The bytes of the current commit.
+fn current_slot(bytes: &[u8], state: u8) -> Option<&[u8]> {
+    let [first, second] = SLOTS;
+    let at = if state & PRIMARY == 0 { first } else { second };
+    bytes.get(at..at + SLOT)
+}
+
+/// What a file's header tells of where its pages are.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::storage::redb) struct Layout {
+    geometry: Geometry,
+    /// The two pages that list the tables of the current commit. Those of the other one may be in use
+    /// for something else.
+    directories: [Option<(u64, u64)>; 2],
+}
+
+impl Layout {
+    pub(in crate::storage::redb) fn read(header: &[u8]) -> Option<Self> {
+        let geometry = Geometry::read(header)?;
+        let state = header.get(STATE_AT).copied()?;
+        let slot = current_slot(header, state).and_then(Slot::read);
+        let place = |root: Option<Root>| geometry.span(root?.page);
+        Some(Self {
+            geometry,
+            directories: [
+                place(slot.and_then(|slot| slot.data)),
+                place(slot.and_then(|slot| slot.system)),
+            ],
+        })
+    }
+
+    /// Finds the numbers of other pages in a page that redb reads. Those that lead beyond what `reaches`
+    /// accepts become numbers of a size that redb knows not to exist: it says so of that page, and reads
+    /// and allocates nothing.
+    pub(in crate::storage::redb) fn refuse(
+        &self,
+        start: u64,
+        page: &mut [u8],
+        mut reaches: impl FnMut(u64) -> io::Result<bool>,
+    ) -> io::Result<()> {
+        for at in self.numbers(start, page) {
+            let Some((number, place)) = u64_at(page, at).zip(page.get_mut(at..at + NUMBER)) else {
+                continue;
+            };
+            let Some((start, len)) = self.geometry.span(number) else {
+                continue;
+            };
+            if !reaches(start.saturating_add(len))? {
+                place.copy_from_slice(&(number | u64::MAX << ORDER_AT).to_le_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the numbers of other pages are in a page.
+    fn numbers(&self, start: u64, page: &[u8]) -> Vec<usize> {
+        let span = Some((start, page.len() as u64));
+        match Node::of(page, Widths::default()) {
+            Some(Node::Branch(branch)) => {
+                let first = branch.numbers();
+                (0..=branch.keys).map(|n| first + NUMBER * n).collect()
+            }
+            Some(Node::Leaf(leaf)) if self.directories.contains(&span) => {
+                let root = |n| {
+                    Table::read(leaf.row(n)?.1)?.root?;
+                    leaf.value_start(n)?.checked_add(Table::ROOT + 1)
+                };
+                (0..leaf.pairs).filter_map(root).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Where pages and trees are: page numbers, the roots of trees, and the rows that say where a table begins.
+
+use super::bytes::{u32_at, u64_at, u128_at};
+use super::checksum::CHECKSUM;
+use super::node::{NUMBER, Widths};
+
+/// redb's smallest page, and the unit of its others.
+pub(in crate::storage::redb) const PAGE: u64 = 4096;
+/// A page's size is a power of two; its exponent is the highest five bits of the page's number.
+pub(super) const ORDER_AT: u32 = 59;
+const MAX_ORDER: u64 = 20;
+/// Below the exponent: the number of the region, then that of the page in it, so many bits each.
+const INDEX_BITS: u32 = 20;
+const INDEX: u64 = (1 << INDEX_BITS) - 1;
+/// Where the header says how many pages the head of a region has, and how many its other part.
+const REGION_HEADER_AT: usize = 16;
+const REGION_AT: usize = 20;
+
+/// Where a tree begins: its root page and that page's checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::storage::redb) struct Root {
+    pub(in crate::storage::redb) page: u64,
+    pub(in crate::storage::redb) checksum: u128,
+    pub(super) length: u64,
+}
+
+impl Root {
+    pub(super) const LEN: usize = NUMBER + CHECKSUM + 8;
+
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            page: u64_at(bytes, 0)?,
+            checksum: u128_at(bytes, NUMBER)?,
+            length: u64_at(bytes, NUMBER + CHECKSUM)?,
+        })
+    }
+}
+
+/// What the list of tables says of one.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::storage::redb) struct Table {
+    pub(in crate::storage::redb) root: Option<Root>,
+    /// How many rows it says that it has.
+    pub(in crate::storage::redb) length: u64,
+    pub(in crate::storage::redb) widths: Widths,
+}
+
+impl Table {
+    /// The kind of a table that has one value for each key.
+    const NORMAL: u8 = 3;
+    const LENGTH: usize = 1;
+    /// Where a definition says whether there is a root; the root follows.
+    pub(super) const ROOT: usize = 9;
+    /// Where it says whether keys have a fixed width; the width follows, and the same of values.
+    const WIDTHS: usize = Self::ROOT + 1 + Root::LEN;
+
+    pub(in crate::storage::redb) fn read(definition: &[u8]) -> Option<Self> {
+        if definition.first() != Some(&Self::NORMAL) {
+            return None;
+        }
+        let root = match definition.get(Self::ROOT)? {
+            0 => None,
+            _ => Some(Root::read(definition.get(Self::ROOT + 1..)?)?),
+        };
+        let width = |flag: usize| match definition.get(flag)? {
+            0 => Some(None),
+            _ => u32_at(definition, flag + 1).map(Some),
+        };
+        Some(Self {
+            root,
+            length: u64_at(definition, Self::LENGTH)?,
+            widths: Widths {
+                key: width(Self::WIDTHS)?,
+                value: width(Self::WIDTHS + 5)?,
+            },
+        })
+    }
+}
+
+/// How a file is divided into regions, which is as it was made and covered by no checksum.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::storage::redb) struct Geometry {
+    region: u64,
+    region_header: u64,
+}
+
+impl Geometry {
+    pub(super) fn read(header: &[u8]) -> Option<Self> {
+        let pages = |at| u32_at(header, at).map(|n| n as u64 * PAGE);
+        Some(Self {
+            region_header: pages(REGION_HEADER_AT)?,
+            region: pages(REGION_AT)?,
+        })
+    }
+
+    /// Each that differs from this one by a bit.
+    pub(in crate::storage::redb) fn flipped(self) -> impl Iterator<Item = Self> {
+        (0..32).flat_map(move |bit| {
+            let bit = PAGE << bit;
+            let (region, region_header) = (self.region ^ bit, self.region_header ^ bit);
+            [
+                Self { region, ..self },
+                Self {
+                    region_header,
+                    ..self
+                },
+            ]
+        })
+    }
+
+    /// Where a page begins and how long it is; `None` if there can be no such page.
+    pub(in crate::storage::redb) fn span(self, number: u64) -> Option<(u64, u64)> {
+        let order = number >> ORDER_AT;
+        if order > MAX_ORDER {
+            return None;
+        }
+        let index = number & (INDEX >> order);
+        let region = (number >> INDEX_BITS) & INDEX;
+        let len = PAGE << order;
+        let regional = self.region_header.saturating_add(index.saturating_mul(len));
+        let base = region.saturating_mul(self.region_header.saturating_add(self.region));
+        Some((PAGE.saturating_add(base).saturating_add(regional), len))
+    }
+}

@@ -1,0 +1,13 @@
+//! redb's file format, as far as this crate reads it itself: version 3. Bytes in, what they say out. It reads no file,
+//! and knows no rows.
+
+mod bytes;
+mod checksum;
+mod header;
+mod layout;
+mod node;
+
+pub(super) use checksum::{Mend, mend};
+pub(super) use header::{HEADER, Header, Layout, MAGIC, check_header, current};
+pub(super) use layout::{PAGE, Root, Table};
+pub(super) use node::{NO_PAGE, Node, Widths, is_whole, search};
