@@ -1,5 +1,5 @@
-//! The process that gets killed: it commits as fast as it can, and says what it tries and what was
-//! acknowledged. Knows nothing of who listens.
+//! The process that is killed. It commits as fast as it can, and prints each attempt and each acknowledgement. It does
+//! not know its reader.
 
 use crate::guest;
 use clap::Args;

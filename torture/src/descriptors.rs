@@ -1,5 +1,5 @@
-//! A process that has no file descriptors left: an open store goes on, opening one fails readably and
-//! leaves nothing half made.
+//! A process without free file descriptors: an open store continues to work; opening one fails with a clear error and
+//! leaves nothing incomplete.
 
 use crate::guest::{self, Found};
 use crate::making::unfinished;
@@ -10,7 +10,7 @@ use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Takes away all file descriptors, and gives them back one by one.
+/// Uses up all file descriptors, and frees them one by one.
 #[derive(Args)]
 pub struct Arguments {
     /// Commits of the open store meanwhile.

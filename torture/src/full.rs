@@ -1,5 +1,5 @@
-//! A disk that is really full: nothing acknowledged is lost, reading goes on, and the store goes on by
-//! itself once there is room (C2.13).
+//! A disk that is really full: no acknowledged commit is lost, reads continue, and the store continues by itself once
+//! there is space (C2.13).
 
 use crate::guest::{self, Found};
 use crate::making::unfinished;
@@ -11,10 +11,10 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Fills a disk under a store, and makes room again.
+/// Fills a disk under a store, and frees space again.
 #[derive(Args)]
 pub struct Arguments {
-    /// What is full; a small file system where mounting is permitted, if it is not given.
+    /// How to fill the disk. Default: a small file system where mounting is permitted.
     #[arg(long)]
     by: Option<By>,
     /// Threads that commit.

@@ -1,5 +1,4 @@
-//! What the fuzzers feed with bytes. Each panics when it finds something; the corpus is replayed in the
-//! tests.
+//! The entry points of the fuzzers. Each takes bytes and panics if it finds a fault. The tests replay the corpus.
 
 use crate::disk::Disk;
 use cloakroom::http::{CookieSettings, SessionLayer};

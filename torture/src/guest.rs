@@ -1,4 +1,4 @@
-//! What a session of the harness holds: two packages that say the same, so that half a commit shows.
+//! The data of a session of the harness: two packages with equal content, so that half a commit is visible.
 
 use cloakroom::{ClientId, Result, Session, Store};
 

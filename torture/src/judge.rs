@@ -1,4 +1,4 @@
-//! What a soak must show, as plain calculation.
+//! The pass criteria of a soak, as pure calculation.
 
 use std::collections::BTreeMap;
 

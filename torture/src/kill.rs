@@ -1,5 +1,5 @@
-//! A process that commits as fast as it can, killed at random moments; the same store goes on from
-//! round to round (C2.2, C2.4, C7.3).
+//! Kills a process that commits as fast as it can, at random moments. All rounds use the same store (C2.2, C2.4,
+//! C7.3).
 
 use crate::ledger::{Findings, Ledger};
 use crate::process::Process;
@@ -12,13 +12,13 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Kills a process that commits, and holds what it was promised against what is there.
+/// Kills a process that commits, and compares the acknowledgements with the store.
 #[derive(Args)]
 pub struct Arguments {
     /// How many times.
     #[arg(long, default_value_t = 300)]
     rounds: u64,
-    /// Decides the moments; chosen at random if it is not given.
+    /// The seed of the moments. Default: random.
     #[arg(long)]
     seed: Option<u64>,
     /// Threads that commit.

@@ -1,5 +1,5 @@
-//! What a killed process said it tried and was promised, held against what its store then has.
-//! Knows no processes: lines in, findings out.
+//! Compares the attempts and acknowledgements that a killed process printed with the store. Knows no processes: lines
+//! in, findings out.
 
 use crate::child::{COUNTERS, NEVER};
 use crate::guest::{self, Found};

@@ -1,5 +1,5 @@
-//! cloakroom's fault harness: it breaks what a store stands on and holds what is left against the
-//! contract. Figures and findings are in `docs/reliability.md`.
+//! cloakroom's fault harness: it injects faults below a store and checks the result against the contract. Figures and
+//! findings are in `docs/reliability.md`.
 
 #![allow(missing_docs, reason = "nobody else builds on it")]
 #![allow(

@@ -6,8 +6,8 @@ use cloakroom_torture::{
 };
 use std::process::ExitCode;
 
-/// Breaks what a store stands on, and holds what is left against the contract. Without a command: the
-/// simulation of crashes and failing disks.
+/// Injects faults below a store and checks the result against the contract. Without a command: the simulation of
+/// crashes and failing disks.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {

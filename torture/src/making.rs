@@ -1,5 +1,5 @@
-//! The making of a store, or the migration of one, ended by a signal at any moment of it: there is a store or
-//! there is none (C7.3), and what was in it is there (C7.2).
+//! Ends the creation or the migration of a store by a signal at a random moment. There is a complete store or none
+//! (C7.3), and a migrated one has its data (C7.2).
 
 use crate::process::Process;
 use clap::Args;
@@ -12,16 +12,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Ends processes that make a store.
+/// Ends processes that create a store.
 #[derive(Args)]
 pub struct Arguments {
     /// How many.
     #[arg(long, default_value_t = 200)]
     rounds: u64,
-    /// Decides the moments; chosen at random if it is not given.
+    /// The seed of the moments. Default: random.
     #[arg(long)]
     seed: Option<u64>,
-    /// They open a store of format 1 instead, and migrate it.
+    /// Opens a store of format 1 instead, which migrates it.
     #[arg(long)]
     migrating: bool,
 }

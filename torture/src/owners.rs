@@ -1,4 +1,4 @@
-//! Processes that want one file: one of them has it, the others are told at once (C7.1).
+//! Processes that compete for one file: one gets it, the others get an error at once (C7.1).
 
 use crate::making::unfinished;
 use crate::process::Process;
@@ -16,7 +16,7 @@ pub struct Arguments {
     /// How often.
     #[arg(long, default_value_t = 50)]
     rounds: u64,
-    /// Processes that race to make one store.
+    /// Processes that race to create one store.
     #[arg(long, default_value_t = 8)]
     processes: usize,
 }

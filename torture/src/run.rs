@@ -15,11 +15,10 @@ pub struct Arguments {
     /// How long it runs.
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
-    /// How many stores live and crash at most. Each has a seed of its own: the first this one, the next
-    /// the one after it.
+    /// The largest number of stores that live and crash. Each has its own seed: the given one, then its successors.
     #[arg(long, default_value_t = u64::MAX)]
     stores: u64,
-    /// Where chance begins. The same seed does the same.
+    /// The first seed. The same seed repeats the same run.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

@@ -1,5 +1,4 @@
-//! The server that the soak loads: long-lived sessions, visitors who never come back, and a
-//! transaction that nobody ends.
+//! The server for the soak: long-lived sessions, visitors who never come back, and a transaction that stays open.
 
 use axum::Router;
 use axum::extract::State;

@@ -1,5 +1,5 @@
-//! Lives of a store under one seed: visitors do what visitors do, the disk fails now and then, the power
-//! goes at some operation, and the store is opened again. What it then serves is held against the model.
+//! Lives of a store under one seed. Visitors use it, the disk fails at times, the power fails at some operation, and
+//! the store is opened again. Everything that it then serves is compared with the model.
 
 use crate::disk::{Call, Disk, EIO, ENOSPC, Failure, Fault};
 use crate::model::{Cookies, Op, Play, Recovered, Scene, Verdict, op, scene_on_disk};

@@ -1,5 +1,5 @@
-//! A server under load for minutes: does it level off, and is every acknowledged write there at the
-//! end? The load is made by `wrk`, against the loopback only.
+//! A server under load for minutes: do its memory and file level off, and is every acknowledged write there at the
+//! end? `wrk` makes the load, over the loopback only.
 
 use crate::judge::{self, Answers};
 use crate::process::Process;
@@ -18,7 +18,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Loads a server for minutes, and looks whether memory and file level off.
+/// Loads a server for minutes, and checks that memory and file level off.
 #[derive(Args)]
 pub struct Arguments {
     /// How long.

@@ -1,5 +1,5 @@
-//! A disk that can be filled and freed: a small file system of its own where mounting is permitted,
-//! else a limit on the size of files.
+//! A disk that can be filled and freed: a small file system where mounting is permitted, otherwise a limit on the size
+//! of files.
 
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};

@@ -1,5 +1,5 @@
-//! A sweep, ended by a signal in the middle: no live session goes with it, no expired one comes back,
-//! and a later sweep finishes it (C3.2, C3.7).
+//! A sweep that a signal ends in the middle: no live session is lost, no expired one comes back, and a later sweep
+//! finishes the work (C3.2, C3.7).
 
 use crate::guest::{self, Found};
 use crate::process::Process;
@@ -19,7 +19,7 @@ pub struct Arguments {
     /// How many.
     #[arg(long, default_value_t = 100)]
     rounds: u64,
-    /// Decides the moments; chosen at random if it is not given.
+    /// The seed of the moments. Default: random.
     #[arg(long)]
     seed: Option<u64>,
     /// Sessions that have expired when the sweep begins, and as many that have not.
