@@ -1,5 +1,5 @@
-//! How the cost of operations grows: each at n, 2n, 4n and 8n. The processor's time is divided by what is touched, so
-//! that a figure which stays the same is growth in proportion.
+//! How the cost of operations grows. Each runs at n, 2n, 4n and 8n. The processor time is divided by the number of
+//! touched items, so a constant figure means proportional growth.
 
 #[allow(dead_code, reason = "what the other benches use")]
 mod support;

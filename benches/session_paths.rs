@@ -1,4 +1,4 @@
-//! What a request costs: loading, committing in memory, client ids, and the layer over real HTTP.
+//! The cost of a request: loads, commits in memory, client ids, and the layer over real HTTP.
 
 mod support;
 

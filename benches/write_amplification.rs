@@ -1,4 +1,4 @@
-//! What reaches the disk: bytes and syncs per commit, per touch, per load and per sweep.
+//! Bytes and syncs per commit, touch, load and sweep, counted at the file.
 
 #[path = "support/counting.rs"]
 mod counting;

@@ -1,4 +1,4 @@
-//! The smallest web application: it counts each visitor's visits and remembers a favourite colour.
+//! A small web application that counts each visitor's visits and remembers a favourite colour.
 //!
 //! `cargo run --release --example counter -- --listen 127.0.0.1:3000 --store counter.redb`
 

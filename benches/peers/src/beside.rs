@@ -1,4 +1,4 @@
-//! Writers who commit all the time, while something else goes on for a part of it.
+//! Writers that commit all the time, while another operation runs for a part of it.
 
 use crate::payload::Dice;
 use crate::report::{Metric, P99, Report};

@@ -1,4 +1,4 @@
-//! What a checkpoint of cloakroom's costs those who commit meanwhile.
+//! The effect of a checkpoint of cloakroom on concurrent commits.
 
 use crate::beside::beside;
 use crate::engine::Site;

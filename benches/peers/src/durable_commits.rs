@@ -1,6 +1,6 @@
-//! Durable commits of one changed package by 1, 16 and 64 writers: how many, how long, how many bytes.
+//! Durable commits of one changed package by 1, 16 and 64 writers: rate, latency and bytes.
 //!
-//! The clock stops when the engine is closed, so that what it put off is paid for.
+//! The clock stops when the engine is closed, so that deferred work counts.
 
 use crate::house::{House, Lodger, progress};
 use crate::io;

@@ -1,4 +1,4 @@
-//! What a peer is to the benches: a thing that makes a store of sessions, opens it, writes and reads.
+//! The interface of an engine to the benches: create a store of sessions, open it, write and read.
 
 use crate::run::{Load, Run};
 use anyhow::Result;

@@ -1,4 +1,4 @@
-//! What the system says was written.
+//! Bytes written, as the operating system counts them.
 
 use anyhow::{Context, Result};
 use std::os::unix::fs::MetadataExt;

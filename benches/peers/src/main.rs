@@ -1,4 +1,4 @@
-//! cloakroom beside what else one could keep sessions in, all in one run.
+//! Benchmarks of cloakroom beside other engines and session stores, in one run.
 
 mod beside;
 mod checkpoint;

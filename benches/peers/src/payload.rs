@@ -1,4 +1,4 @@
-//! What is stored, and who is picked: the same for all engines and in each run.
+//! The stored values and the picked sessions: the same for all engines and in each run.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,5 @@
-//! Kills a process amid commits, takes the time until its store is open again, and looks whether all
-//! that was acknowledged is there.
+//! Kills a process during commits, measures the time until its store is open again, and checks that every
+//! acknowledged commit is there.
 
 use crate::engine::{Engine, Peer, Site};
 use crate::engines;

@@ -1,4 +1,4 @@
-//! Lets writers or readers work for a while, and takes the time.
+//! Runs writers or readers for some time, and measures it.
 
 use crate::engine::{Engine, Reader, Writer};
 use crate::payload::{Dice, Pick, value};

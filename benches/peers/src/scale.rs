@@ -1,4 +1,4 @@
-//! What things cost as the store grows.
+//! The cost of operations as the store grows.
 
 use crate::durable_commits::cost;
 use crate::engine::Site;

@@ -1,4 +1,4 @@
-//! How much to do.
+//! The size of a run.
 
 use crate::run::Span;
 use clap::Args;

@@ -1,4 +1,4 @@
-//! Removing a tenth of the sessions that has expired, while one writer goes on committing.
+//! Sweeps the tenth of the sessions that has expired, while one writer commits.
 
 use crate::beside::{Beside, beside};
 use crate::engine::Site;

@@ -1,4 +1,4 @@
-//! Runs wrk and reads what it says.
+//! Runs wrk and parses its output.
 
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
