@@ -742,3 +742,6 @@ pub(crate) fn check_name(what: &str, name: &str, limits: &Limits) -> Result<()> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

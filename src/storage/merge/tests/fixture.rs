@@ -1,0 +1,574 @@
+//! What the tables are written in: rows as text, and a client's change, step by step.
+//!
+//! The text of some rows is a list of words:
+//!
+//! - `a#3`, or `s:a#3`: the session of client `a`, founded by commit 3, in the unnamed container or in that of the
+//!   package `s`. After it may stand `@50` (its last access), `^40` (when it was founded), `~30` (its timeout) and
+//!   `=ann` (its owner). Times are milliseconds, and 0 where they are not told.
+//! - `p/2{j=1,k=x}`: the package `p` of that session, as commit 2 wrote it. `p?` is listed, but has no row.
+//! - `a!50`: the id of client `a` is refused until 50.
+//! - `now=50`: the time by the clock as it is, 100 where it is not told.
+//! - `registered`, `ended`, `expired`: a container was registered, the session of any client was ended, or found
+//!   over, since the transaction began.
+
+use super::super::{Refusal, Rows, Writes, resolve};
+use crate::client_id::{ClientIds, ClientKey, Freshness, Secret};
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::storage::record::{PackageRow, SessionRow, client_of, package_key};
+use crate::storage::{
+    Arrival, Base, ChangeSet, ClientChange, Commute, ContainerId, End, KeyChange, Keys, Limits,
+    Observed, PackageChange, Place, Refusals, Seen, StaleCommute, State, Step, TouchAt,
+};
+use crate::value::{self, Arithmetic};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The number of the commit that the tables try.
+const COMMIT: u64 = 9;
+/// When its transaction began.
+const NOW: Timestamp = Timestamp(100);
+
+pub(super) fn client(name: &str) -> ClientKey {
+    ClientKey::from_bytes([name.as_bytes()[0]; 16])
+}
+
+fn client_name(client: ClientKey) -> char {
+    char::from(client.as_bytes()[0])
+}
+
+/// The container of a package: one that begins with `s` has its own.
+fn place(package: &str) -> Place {
+    let (id, name) = match package.starts_with('s') {
+        true => (ContainerId(1), "s"),
+        false => (ContainerId::UNNAMED, ""),
+    };
+    let name = name.into();
+    Place { id, name }
+}
+
+fn span(millis: &str) -> Duration {
+    Duration::from_millis(millis.parse().unwrap())
+}
+
+fn time(millis: &str) -> Timestamp {
+    Timestamp(millis.parse().unwrap())
+}
+
+fn stored(text: &str) -> Bytes {
+    let bytes = match text.parse::<i64>() {
+        Ok(number) => value::encode(&number),
+        Err(_) => value::encode(text),
+    };
+    bytes.unwrap().into()
+}
+
+fn shown(bytes: &[u8]) -> String {
+    match value::decode::<i64>(bytes) {
+        Ok(number) => number.to_string(),
+        Err(_) => value::decode(bytes).unwrap(),
+    }
+}
+
+type SessionAt = (ContainerId, ClientKey);
+
+/// All rows that there are.
+#[derive(Clone, Default)]
+pub(super) struct World {
+    sessions: BTreeMap<SessionAt, SessionRow>,
+    packages: BTreeMap<(ContainerId, ClientKey, String), PackageRow>,
+    tombstones: BTreeMap<ClientKey, Timestamp>,
+    now: Option<Timestamp>,
+    registered: bool,
+    ended: bool,
+    expired: bool,
+}
+
+impl World {
+    pub(super) fn of(text: &str) -> Self {
+        let mut world = Self::default();
+        let mut at = None;
+        for word in text.split_whitespace() {
+            if let Some((client, until)) = word.split_once('!') {
+                world.tombstones.insert(self::client(client), time(until));
+            } else if word.contains('#') {
+                at = Some(world.put_session(word));
+            } else if let Some(now) = word.strip_prefix("now=") {
+                world.now = Some(time(now));
+            } else if let Some(flag) = world.flag(word) {
+                *flag = true;
+            } else {
+                world.put_package(at.expect("a session"), word);
+            }
+        }
+        world
+    }
+
+    fn flag(&mut self, word: &str) -> Option<&mut bool> {
+        match word {
+            "registered" => Some(&mut self.registered),
+            "ended" => Some(&mut self.ended),
+            "expired" => Some(&mut self.expired),
+            _ => None,
+        }
+    }
+
+    fn put_session(&mut self, word: &str) -> SessionAt {
+        let (container, word) = match word.strip_prefix("s:") {
+            Some(word) => ("s", word),
+            None => ("", word),
+        };
+        let (name, rest) = word.split_once('#').unwrap();
+        // What stands after a mark, up to the next one.
+        let after = |mark| {
+            let (_, rest) = rest.split_once(mark)?;
+            rest.split(['@', '^', '~', '=']).next()
+        };
+        let generation = rest.split(['@', '^', '~', '=']).next().unwrap();
+        let row = SessionRow {
+            created: after('^').map(time).unwrap_or_default(),
+            last_access: after('@').map(time).unwrap_or_default(),
+            timeout: after('~').map(span),
+            owner: after('=').map(Arc::from),
+            generation: generation.parse().unwrap(),
+            packages: Arc::default(),
+        };
+        let at = (place(container).id, client(name));
+        self.sessions.insert(at, row);
+        at
+    }
+
+    fn put_package(&mut self, at: SessionAt, word: &str) {
+        let name = word.split(['/', '?']).next().unwrap();
+        let row = self.sessions.get_mut(&at).unwrap();
+        let packages = row.packages.iter().cloned().chain([name.into()]);
+        row.packages = packages.collect();
+        assert!(row.packages.is_sorted());
+        let Some((_, rest)) = word.split_once('/') else {
+            return;
+        };
+        let (version, keys) = rest.split_once('{').unwrap();
+        let keys = keys.strip_suffix('}').unwrap().split(',');
+        let entries = keys.map(|entry| entry.split_once('=').unwrap());
+        let entries: Vec<_> = entries.map(|(key, text)| (key, stored(text))).collect();
+        let key = package_key(at.0, at.1, name);
+        let entries = entries.iter().map(|(key, value)| (*key, &**value));
+        let record = PackageRow::encode(&key, version.parse().unwrap(), entries).unwrap();
+        let row = PackageRow::decode(&key, record.into()).unwrap();
+        self.packages.insert((at.0, at.1, name.to_owned()), row);
+    }
+
+    fn text(&self) -> String {
+        let mut words = Vec::new();
+        for ((container, client), row) in &self.sessions {
+            let mark = if container.0 == 0 { "" } else { "s:" };
+            let mut word = format!("{mark}{}#{}", client_name(*client), row.generation);
+            let mut add = |mark, time: Timestamp| {
+                if time != Timestamp::default() {
+                    word.push_str(&format!("{mark}{}", time.0));
+                }
+            };
+            add('@', row.last_access);
+            add('^', row.created);
+            if let Some(timeout) = row.timeout {
+                word.push_str(&format!("~{}", timeout.as_millis()));
+            }
+            if let Some(owner) = &row.owner {
+                word.push_str(&format!("={owner}"));
+            }
+            words.push(word);
+            for package in row.packages.iter() {
+                let row = self
+                    .packages
+                    .get(&(*container, *client, package.to_string()));
+                words.push(row.map_or_else(
+                    || format!("{package}?"),
+                    |row| {
+                        let keys = row.iter().map(|(k, v)| format!("{k}={}", shown(&v)));
+                        let keys: Vec<_> = keys.collect();
+                        format!("{package}/{}{{{}}}", row.version, keys.join(","))
+                    },
+                ));
+            }
+        }
+        let refused = self.tombstones.iter();
+        words
+            .extend(refused.map(|(client, until)| format!("{}!{}", client_name(*client), until.0)));
+        words.join(" ")
+    }
+
+    /// The rows after these were written, and what else the writes tell.
+    fn after(mut self, writes: Writes) -> String {
+        for write in writes.sessions {
+            let at = (write.container, write.client);
+            let owner = self.sessions.get(&at).and_then(|row| row.owner.clone());
+            assert_eq!(write.old_owner, owner, "the old owner");
+            match write.row {
+                Some(row) => self.sessions.insert(at, row),
+                None => self.sessions.remove(&at),
+            };
+        }
+        for write in writes.packages {
+            let session: [u8; 20] = write.key[..20].try_into().unwrap();
+            let name = String::from_utf8(write.key[20..].to_vec()).unwrap();
+            let at = (write.container, client_of(&session), name);
+            match write.row {
+                Some(row) => {
+                    let row = PackageRow::decode(&write.key, row.into()).unwrap();
+                    self.packages.insert(at, row)
+                }
+                None => self.packages.remove(&at),
+            };
+        }
+        for (_, client, until) in writes.tombstones {
+            self.tombstones.insert(client, until);
+        }
+        for (container, client, name) in self.packages.keys() {
+            let row = self.sessions.get(&(*container, *client));
+            assert!(row.is_some_and(|row| row.has(name)), "unlisted: {name}");
+        }
+        let mut text = self.text();
+        for (client, over) in writes.swept {
+            text.push_str(&format!(" swept:{}@{}", client_name(client), over.0));
+        }
+        if writes.founded > 0 {
+            text.push_str(&format!(" founded:{}", writes.founded));
+        }
+        text.trim().to_owned()
+    }
+}
+
+impl Rows for World {
+    fn session(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        _: Option<&SessionRow>,
+    ) -> Result<Option<SessionRow>> {
+        Ok(self.sessions.get(&(container, client)).cloned())
+    }
+
+    fn package(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+        _: Option<&PackageRow>,
+    ) -> Result<Option<PackageRow>> {
+        let at = (container, client, package.to_owned());
+        Ok(self.packages.get(&at).cloned())
+    }
+
+    fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
+        Ok(self.tombstones.get(&client).copied())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.now.unwrap_or(NOW)
+    }
+
+    fn ended_since(&self, _: ClientKey, _: u64) -> bool {
+        self.ended
+    }
+
+    fn expired_since(&self, _: ClientKey, _: Timestamp) -> bool {
+        self.expired
+    }
+
+    fn registry(&self) -> u64 {
+        u64::from(self.registered)
+    }
+}
+
+/// What a transaction saw of one client in some rows, and wants changed.
+pub(super) struct Edit {
+    rows: World,
+    change: ClientChange,
+}
+
+impl Edit {
+    /// It has looked at the sessions of both containers.
+    pub(super) fn new(rows: &World, name: &str) -> Self {
+        let client = client(name);
+        let seen = ["", "s"].map(place).map(|place| {
+            let row = rows.sessions.get(&(place.id, client)).cloned();
+            let state = row.as_ref().map_or(State::Absent, |row| State::Live {
+                generation: row.generation,
+            });
+            Seen {
+                place,
+                row,
+                state,
+                observed: false,
+                touch: None,
+            }
+        });
+        let change = ClientChange {
+            client,
+            seen: seen.into(),
+            exists: None,
+            forsaken: None,
+            founder: None,
+            packages: Vec::new(),
+            home: None,
+            timeout: None,
+            owner: None,
+            end: End::Stays,
+            carries: 0,
+        };
+        let rows = rows.clone();
+        Self { rows, change }
+    }
+
+    fn package(&mut self, name: &str) -> &mut PackageChange {
+        let there = self
+            .change
+            .packages
+            .iter()
+            .position(|p| &*p.package == name);
+        let at = there.unwrap_or_else(|| {
+            let place = place(name);
+            let row = (place.id, self.change.client, name.to_owned());
+            self.change.packages.push(PackageChange {
+                observed: Observed {
+                    row: self.rows.packages.get(&row).cloned(),
+                    keys: Keys::default(),
+                },
+                place,
+                package: name.into(),
+                clear: false,
+                keys: Vec::new(),
+            });
+            self.change.packages.len() - 1
+        });
+        &mut self.change.packages[at]
+    }
+
+    fn key(&mut self, package: &str, key: &str) -> &mut KeyChange {
+        let keys = &mut self.package(package).keys;
+        let at = keys.binary_search_by(|(k, _)| (**k).cmp(key));
+        let at = at.unwrap_or_else(|at| {
+            let change = KeyChange {
+                base: Base::Current,
+                steps: Vec::new(),
+            };
+            keys.insert(at, (key.into(), change));
+            at
+        });
+        &mut keys[at].1
+    }
+
+    /// The value of a key counts as read.
+    pub(super) fn read(&mut self, package: &str, key: &str) -> &mut Self {
+        if let Keys::Some(keys) = &mut self.package(package).observed.keys {
+            keys.push(key.into());
+            keys.sort_unstable();
+        }
+        self
+    }
+
+    /// All of a package counts as read.
+    pub(super) fn list(&mut self, package: &str) -> &mut Self {
+        self.package(package).observed.keys = Keys::All;
+        self
+    }
+
+    pub(super) fn put(&mut self, package: &str, key: &str, text: &str) -> &mut Self {
+        self.key(package, key).base = Base::Put(stored(text));
+        self
+    }
+
+    pub(super) fn remove(&mut self, package: &str, key: &str) -> &mut Self {
+        self.key(package, key).base = Base::Removed;
+        self
+    }
+
+    pub(super) fn clear(&mut self, package: &str) -> &mut Self {
+        self.package(package).clear = true;
+        self
+    }
+
+    pub(super) fn count(&mut self, package: &str, key: &str, step: Arithmetic) -> &mut Self {
+        let steps = &mut self.key(package, key).steps;
+        steps.push(Step::Arithmetic(step));
+        self
+    }
+
+    /// A closure that made one value of another, or of none. Closures are numbered by their outcome.
+    pub(super) fn commute(&mut self, package: &str, key: &str, values: (&str, i64)) -> &mut Self {
+        let (input, output) = values;
+        let commute = Commute {
+            index: output as usize,
+            input: (!input.is_empty()).then(|| stored(input)),
+            output: stored(&output.to_string()),
+        };
+        self.key(package, key).steps.push(Step::Commute(commute));
+        self
+    }
+
+    pub(super) fn timeout(&mut self, timeout: Option<u64>) -> &mut Self {
+        self.change.timeout = Some(timeout.map(Duration::from_millis));
+        self
+    }
+
+    pub(super) fn owner(&mut self, owner: Option<&str>) -> &mut Self {
+        self.change.owner = Some(owner.map(Arc::from));
+        self
+    }
+
+    /// Its timeout or its owner found it, in the unnamed container.
+    pub(super) fn home(&mut self) -> &mut Self {
+        self.change.home = Some(ContainerId::UNNAMED);
+        self
+    }
+
+    /// The client was observed to have a session, or none.
+    pub(super) fn exists(&mut self, exists: bool) -> &mut Self {
+        self.change.exists = Some(exists);
+        self
+    }
+
+    /// The session in the unnamed container was observed, or that there is none.
+    pub(super) fn observe(&mut self) -> &mut Self {
+        self.change.seen[0].observed = true;
+        self
+    }
+
+    /// What is in the unnamed container had expired.
+    pub(super) fn expired(&mut self) -> &mut Self {
+        let seen = &mut self.change.seen[0];
+        let row = seen.row.as_ref().unwrap();
+        seen.state = State::Expired {
+            generation: row.generation,
+            last_access: row.last_access,
+            timeout: row.timeout,
+        };
+        self
+    }
+
+    /// An access of the session in the unnamed container is due with it, recorded times further ahead than 10 are wrong.
+    pub(super) fn touch(&mut self, time: i64, founded: Option<(i64, i64)>) -> &mut Self {
+        self.change.seen[0].touch = Some(TouchAt {
+            time: Timestamp(time),
+            slack: Duration::from_millis(10),
+            founded: founded.map(|(wrong, lowered)| (Timestamp(wrong), Timestamp(lowered))),
+        });
+        self
+    }
+
+    /// It has not looked at the container of the packages that begin with `s`.
+    pub(super) fn without_s(&mut self) -> &mut Self {
+        self.change.seen.truncate(1);
+        self
+    }
+
+    pub(super) fn ends(&mut self, end: End) -> &mut Self {
+        self.change.end = end;
+        self
+    }
+
+    /// The client is given up for another one.
+    pub(super) fn forsaken(&mut self) -> &mut Self {
+        self.change.forsaken = Some(Arrival {
+            newest: COMMIT - 1,
+            at: NOW,
+        });
+        self
+    }
+
+    /// Whether the id that founds has founded no session meanwhile.
+    pub(super) fn founder(&mut self, founder: Freshness) -> &mut Self {
+        self.change.founder = Some(founder);
+        self
+    }
+}
+
+pub(super) fn fresh() -> Freshness {
+    let ids = ClientIds::new(Secret::from_key(1, [7; 32]), Vec::new());
+    ids.issue().freshness()
+}
+
+pub(super) fn used() -> Freshness {
+    let ids = ClientIds::new(Secret::from_key(1, [7; 32]), Vec::new());
+    let id = ids.issue();
+    id.spend();
+    id.freshness()
+}
+
+fn set(clients: Vec<ClientChange>) -> ChangeSet {
+    let millis = Duration::from_millis;
+    ChangeSet {
+        now: NOW,
+        as_of: COMMIT - 1,
+        looks: 0,
+        clients,
+        refusals: Refusals {
+            now: NOW,
+            lasts: millis(10),
+            slack: millis(0),
+        },
+        limits: Limits {
+            name: 255,
+            package: 100,
+            packages: 2,
+            keys: 3,
+        },
+        registry: 0,
+    }
+}
+
+/// What some edits come to: the writes, or why there are none.
+pub(super) fn merge(rows: &World, edits: Vec<Edit>) -> Result<Writes, Refusal> {
+    let clients = edits.into_iter().map(|edit| edit.change).collect();
+    resolve(&set(clients), rows, COMMIT)
+}
+
+/// What some edits come to, as text: the rows after them, or `Conflict p.k` and the like, or the closures that have to
+/// run again, each with what it is to start from.
+pub(super) fn outcome(rows: &World, edits: Vec<Edit>) -> String {
+    match merge(rows, edits) {
+        Ok(writes) => rows.clone().after(writes),
+        Err(Refusal::Failed(error, _)) => failed(&error),
+        Err(Refusal::Stale(stale)) => {
+            let again = |it: &StaleCommute| {
+                let current = it.current.as_deref().map(shown);
+                format!("again {} from {}", it.index, current.unwrap_or_default())
+            };
+            let again: Vec<_> = stale.iter().map(again).collect();
+            again.join(", ").trim().to_owned()
+        }
+    }
+}
+
+fn failed(error: &Error) -> String {
+    let mut text = format!("{:?}", error.kind());
+    for (mark, name) in [(" ", error.package()), (".", error.key())] {
+        if let Some(name) = name {
+            text.push_str(&format!("{mark}{name}"));
+        }
+    }
+    text
+}
+
+/// One row of a table: what it shows, the rows that the transaction read, those that are there when it commits, what it
+/// wants changed of client `a`, and what comes of it.
+pub(super) type Case = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&mut Edit) -> &mut Edit,
+    &'static str,
+);
+
+/// Tries each row of a table.
+#[track_caller]
+pub(super) fn check(table: &[Case]) {
+    for (what, read, current, change, expected) in table {
+        let mut edit = Edit::new(&World::of(read), "a");
+        change(&mut edit);
+        let found = outcome(&World::of(current), vec![edit]);
+        assert_eq!(&found, expected, "{what}: {read:?}, then {current:?}");
+    }
+}

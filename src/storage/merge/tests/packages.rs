@@ -1,0 +1,514 @@
+//! What becomes of packages and their keys.
+
+use super::fixture::{Edit, check};
+use crate::storage::End;
+use crate::value::Arithmetic::{Add, Max, Min};
+
+// C2.7
+#[test]
+fn what_was_read_must_still_hold_its_bytes() {
+    const ONE: &str = "a#1 p/1{j=1,k=1}";
+    check(&[
+        (
+            "nothing changed",
+            ONE,
+            ONE,
+            |e| e.read("p", "k").put("p", "k", "2"),
+            "a#1 p/9{j=1,k=2}",
+        ),
+        (
+            "another key changed",
+            ONE,
+            "a#1 p/2{j=5,k=1}",
+            |e| e.read("p", "k").put("p", "k", "2"),
+            "a#1 p/9{j=5,k=2}",
+        ),
+        (
+            "the key changed",
+            ONE,
+            "a#1 p/2{j=1,k=7}",
+            |e| e.read("p", "k").put("p", "l", "2"),
+            "Conflict p.k",
+        ),
+        (
+            "the key was written with what it held",
+            ONE,
+            "a#1 p/3{j=2,k=1}",
+            |e| e.read("p", "k").put("p", "k", "2"),
+            "a#1 p/9{j=2,k=2}",
+        ),
+        (
+            "the key was removed",
+            ONE,
+            "a#1 p/2{j=1}",
+            |e| e.read("p", "k").put("p", "l", "2"),
+            "Conflict p.k",
+        ),
+        (
+            "the package was removed",
+            ONE,
+            "a#1",
+            |e| e.read("p", "k").put("p", "l", "2"),
+            "Conflict p.k",
+        ),
+        (
+            "the key was not there and is",
+            ONE,
+            "a#1 p/2{j=1,k=1,l=1}",
+            |e| e.read("p", "l").put("p", "l", "2"),
+            "Conflict p.l",
+        ),
+        (
+            "neither the package nor the key was there",
+            "a#1",
+            "a#1 p/2{j=1}",
+            |e| e.read("p", "k").put("p", "k", "2"),
+            "a#1 p/9{j=1,k=2}",
+        ),
+        (
+            "the package was not there, and the key is",
+            "a#1",
+            "a#1 p/2{k=1}",
+            |e| e.read("p", "k").put("p", "k", "2"),
+            "Conflict p.k",
+        ),
+        (
+            "of several keys the first in their order is named",
+            ONE,
+            "a#1 p/2{j=5,k=5}",
+            |e| e.read("p", "k").read("p", "j").put("p", "l", "2"),
+            "Conflict p.j",
+        ),
+        (
+            "many absent keys were read, none of them is there",
+            "a#1 p/1{k=1}",
+            "a#1 p/2{k=2}",
+            |e| {
+                "abcd"
+                    .chars()
+                    .fold(e, |e, k| e.read("p", &k.to_string()))
+                    .put("p", "k", "3")
+            },
+            "a#1 p/9{k=3}",
+        ),
+        (
+            "many absent keys were read, one of them is there",
+            "a#1 p/1{k=1}",
+            "a#1 p/2{c=1,k=1}",
+            |e| {
+                "abcd"
+                    .chars()
+                    .fold(e, |e, k| e.read("p", &k.to_string()))
+                    .put("p", "k", "3")
+            },
+            "Conflict p.c",
+        ),
+        (
+            "a package that is read only",
+            "a#1 p/1{k=1} q/1{k=1}",
+            "a#1 p/2{k=2} q/1{k=1}",
+            |e| e.read("p", "k").put("q", "k", "3"),
+            "Conflict p.k",
+        ),
+        (
+            "a package in another container",
+            "a#1 p/1{k=1} s:a#1 s/1{k=1}",
+            "a#1 p/1{k=1} s:a#1 s/2{k=2}",
+            |e| e.read("s", "k").put("p", "k", "3"),
+            "Conflict s.k",
+        ),
+    ]);
+}
+
+// C2.7
+#[test]
+fn listing_a_package_reads_all_of_it() {
+    const ONE: &str = "a#1 p/1{j=1,k=1}";
+    let list: fn(&mut Edit) -> &mut Edit = |e| e.list("p").put("p", "k", "2");
+    check(&[
+        ("nothing changed", ONE, ONE, list, "a#1 p/9{j=1,k=2}"),
+        (
+            "it was written with what it held",
+            ONE,
+            "a#1 p/4{j=1,k=1}",
+            list,
+            "a#1 p/9{j=1,k=2}",
+        ),
+        ("a key changed", ONE, "a#1 p/2{j=1,k=2}", list, "Conflict p"),
+        (
+            "a key came",
+            ONE,
+            "a#1 p/2{i=1,j=1,k=1}",
+            list,
+            "Conflict p",
+        ),
+        ("a key went", ONE, "a#1 p/2{j=1}", list, "Conflict p"),
+        ("it went", ONE, "a#1", list, "Conflict p"),
+        ("it came", "a#1", ONE, list, "Conflict p"),
+        ("it is absent still", "a#1", "a#1", list, "a#1 p/9{k=2}"),
+    ]);
+}
+
+// C2.8
+#[test]
+fn what_was_not_read_merges() {
+    const ONE: &str = "a#1 p/1{j=1,k=1}";
+    check(&[
+        (
+            "a blind write wins",
+            ONE,
+            "a#1 p/2{j=2,k=2}",
+            |e| e.put("p", "k", "3"),
+            "a#1 p/9{j=2,k=3}",
+        ),
+        (
+            "a blind write beside one that came",
+            "a#1",
+            ONE,
+            |e| e.put("p", "l", "x"),
+            "a#1 p/9{j=1,k=1,l=x}",
+        ),
+        (
+            "a blind write into what was removed",
+            ONE,
+            "a#1",
+            |e| e.put("p", "k", "3"),
+            "a#1 p/9{k=3}",
+        ),
+        (
+            "a package beside one that came",
+            "a#1",
+            "a#1 q/2{k=1}",
+            |e| e.put("p", "k", "3"),
+            "a#1 p/9{k=3} q/2{k=1}",
+        ),
+        (
+            "the value that is there already writes nothing",
+            ONE,
+            "a#1 p/2{j=1,k=3}",
+            |e| e.put("p", "k", "3"),
+            "a#1 p/2{j=1,k=3}",
+        ),
+        (
+            "a key is removed",
+            ONE,
+            "a#1 p/2{j=2,k=2}",
+            |e| e.remove("p", "k"),
+            "a#1 p/9{j=2}",
+        ),
+        (
+            "a key that is gone is removed",
+            ONE,
+            "a#1 p/2{j=2}",
+            |e| e.remove("p", "k"),
+            "a#1 p/2{j=2}",
+        ),
+        (
+            "the last key is removed, and the package with it",
+            ONE,
+            "a#1 p/2{k=2} q/1{k=1}",
+            |e| e.remove("p", "k"),
+            "a#1 q/1{k=1}",
+        ),
+        (
+            "a package is cleared of what came, too",
+            ONE,
+            "a#1 p/2{j=1,k=1,l=1}",
+            |e| e.clear("p"),
+            "a#1",
+        ),
+        (
+            "a package that is gone is cleared",
+            ONE,
+            "a#1",
+            |e| e.clear("p"),
+            "a#1",
+        ),
+        (
+            "a package is cleared and written",
+            ONE,
+            "a#1 p/2{j=1,l=1}",
+            |e| e.clear("p").put("p", "k", "3"),
+            "a#1 p/9{k=3}",
+        ),
+        (
+            "a package is cleared and written as it was",
+            ONE,
+            "a#1 p/2{k=3}",
+            |e| e.clear("p").put("p", "k", "3"),
+            "a#1 p/2{k=3}",
+        ),
+    ]);
+}
+
+// C2.9
+#[test]
+fn counters_count_on_what_is_there() {
+    const ONE: &str = "a#1 p/1{k=5}";
+    check(&[
+        (
+            "add",
+            ONE,
+            "a#1 p/2{k=7}",
+            |e| e.count("p", "k", Add(3)),
+            "a#1 p/9{k=10}",
+        ),
+        (
+            "add where there is none",
+            ONE,
+            "a#1",
+            |e| e.count("p", "k", Add(3)),
+            "a#1 p/9{k=3}",
+        ),
+        (
+            "add nothing",
+            ONE,
+            "a#1 p/2{k=7}",
+            |e| e.count("p", "k", Add(0)),
+            "a#1 p/2{k=7}",
+        ),
+        (
+            "a greater one",
+            ONE,
+            "a#1 p/2{k=7}",
+            |e| e.count("p", "k", Max(8)),
+            "a#1 p/9{k=8}",
+        ),
+        (
+            "none greater than what came",
+            ONE,
+            "a#1 p/2{k=9}",
+            |e| e.count("p", "k", Max(8)),
+            "a#1 p/2{k=9}",
+        ),
+        (
+            "a lesser one",
+            ONE,
+            "a#1 p/2{k=7}",
+            |e| e.count("p", "k", Min(-2)),
+            "a#1 p/9{k=-2}",
+        ),
+        (
+            "steps in their order",
+            ONE,
+            "a#1 p/2{k=7}",
+            |e| {
+                e.count("p", "k", Add(3))
+                    .count("p", "k", Min(8))
+                    .count("p", "k", Add(1))
+            },
+            "a#1 p/9{k=9}",
+        ),
+        (
+            "on what the transaction put",
+            ONE,
+            "a#1 p/2{k=7}",
+            |e| e.put("p", "k", "1").count("p", "k", Add(3)),
+            "a#1 p/9{k=4}",
+        ),
+        (
+            "on what the transaction removed",
+            ONE,
+            "a#1 p/2{k=7}",
+            |e| e.remove("p", "k").count("p", "k", Add(3)),
+            "a#1 p/9{k=3}",
+        ),
+        (
+            "on a package that the transaction cleared",
+            ONE,
+            "a#1 p/2{k=7}",
+            |e| e.clear("p").count("p", "k", Add(3)),
+            "a#1 p/9{k=3}",
+        ),
+        (
+            "on a text that came",
+            ONE,
+            "a#1 p/2{k=x}",
+            |e| e.count("p", "k", Add(3)),
+            "TypeMismatch p.k",
+        ),
+        (
+            "beyond what there is",
+            ONE,
+            "a#1 p/2{k=9223372036854775807}",
+            |e| {
+                e.count("p", "k", Add(i64::MAX))
+                    .count("p", "k", Add(i64::MAX))
+            },
+            "Overflow p.k",
+        ),
+    ]);
+}
+
+// C2.9
+#[test]
+fn a_closure_runs_again_where_its_value_changed() {
+    const ONE: &str = "a#1 p/1{j=1,k=1}";
+    check(&[
+        (
+            "its value is what it was",
+            ONE,
+            "a#1 p/2{j=5,k=1}",
+            |e| e.commute("p", "k", ("1", 2)),
+            "a#1 p/9{j=5,k=2}",
+        ),
+        (
+            "its value changed",
+            ONE,
+            "a#1 p/2{j=1,k=5}",
+            |e| e.commute("p", "k", ("1", 2)),
+            "again 2 from 5",
+        ),
+        (
+            "its value is gone",
+            ONE,
+            "a#1",
+            |e| e.commute("p", "k", ("1", 2)),
+            "again 2 from",
+        ),
+        (
+            "there was no value, and is none",
+            "a#1",
+            "a#1",
+            |e| e.commute("p", "k", ("", 2)),
+            "a#1 p/9{k=2}",
+        ),
+        (
+            "there was no value, and is one",
+            "a#1",
+            ONE,
+            |e| e.commute("p", "k", ("", 2)),
+            "again 2 from 1",
+        ),
+        (
+            "one closure after the other",
+            ONE,
+            ONE,
+            |e| e.commute("p", "k", ("1", 2)).commute("p", "k", ("2", 3)),
+            "a#1 p/9{j=1,k=3}",
+        ),
+        (
+            "the first of them is run again first",
+            ONE,
+            "a#1 p/2{k=4}",
+            |e| e.commute("p", "k", ("1", 2)).commute("p", "k", ("2", 3)),
+            "again 2 from 4",
+        ),
+        (
+            "a counter before it counts on what is there",
+            ONE,
+            "a#1 p/2{k=4}",
+            |e| e.count("p", "k", Add(1)).commute("p", "k", ("2", 3)),
+            "again 3 from 5",
+        ),
+        (
+            "all that are to run again are told at once",
+            "a#1 p/1{j=1,k=1} q/1{k=1}",
+            "a#1 p/2{j=5,k=6} q/2{k=7}",
+            |e| {
+                e.commute("p", "j", ("1", 2)).commute("p", "k", ("1", 3));
+                e.commute("q", "k", ("1", 4))
+            },
+            "again 2 from 5, again 3 from 6, again 4 from 7",
+        ),
+        (
+            "what was read conflicts first",
+            ONE,
+            "a#1 p/2{j=5,k=6}",
+            |e| e.read("p", "j").commute("p", "k", ("1", 2)),
+            "Conflict p.j",
+        ),
+    ]);
+}
+
+// C5.3
+#[test]
+fn limits_hold_after_merging() {
+    const FULL: &str = "a#1 p/1{j=1,k=1,l=1}";
+    check(&[
+        (
+            "a key too many",
+            "a#1 p/1{j=1,k=1}",
+            FULL,
+            |e| e.put("p", "m", "1"),
+            "TooLarge p",
+        ),
+        (
+            "a key for a key",
+            FULL,
+            FULL,
+            |e| e.put("p", "m", "1").remove("p", "j"),
+            "a#1 p/9{k=1,l=1,m=1}",
+        ),
+        (
+            "of more than there may be, a key changes",
+            "a#1 p/1{i=1,j=1,k=1,l=1}",
+            "a#1 p/1{i=1,j=1,k=1,l=1}",
+            |e| e.put("p", "i", "2"),
+            "a#1 p/9{i=2,j=1,k=1,l=1}",
+        ),
+        (
+            "a package too many",
+            "a#1",
+            "a#1 p/1{k=1} q/1{k=1}",
+            |e| e.put("r", "k", "1"),
+            "TooLarge r",
+        ),
+        (
+            "a package for a package",
+            "a#1",
+            "a#1 p/1{k=1} q/1{k=1}",
+            |e| e.put("r", "k", "1").clear("q"),
+            "a#1 p/1{k=1} r/9{k=1}",
+        ),
+        (
+            "of more than there may be, a package changes",
+            "a#1 p/1{k=1} q/1{k=1} r/1{k=1}",
+            "a#1 p/1{k=1} q/1{k=1} r/1{k=1}",
+            |e| e.put("r", "k", "2"),
+            "a#1 p/1{k=1} q/1{k=1} r/9{k=2}",
+        ),
+        (
+            "a package of too many bytes",
+            "a#1",
+            "a#1",
+            |e| e.put("p", "k", &"x".repeat(100)),
+            "TooLarge p",
+        ),
+    ]);
+}
+
+// C5.4
+#[test]
+fn a_listed_package_without_its_row_is_damage() {
+    check(&[
+        (
+            "it is written",
+            "a#1 p?",
+            "a#1 p?",
+            |e| e.put("p", "k", "1"),
+            "Corrupt p",
+        ),
+        (
+            "it is read",
+            "a#1 p? q/1{k=1}",
+            "a#1 p? q/1{k=1}",
+            |e| e.read("p", "k").put("q", "k", "2"),
+            "Corrupt p",
+        ),
+        (
+            "another is written",
+            "a#1 p? q/1{k=1}",
+            "a#1 p? q/1{k=1}",
+            |e| e.put("q", "k", "2"),
+            "a#1 p? q/9{k=2}",
+        ),
+        (
+            "the session is destroyed",
+            "a#1 p?",
+            "a#1 p?",
+            |e| e.ends(End::Destroyed),
+            "a!110",
+        ),
+    ]);
+}
