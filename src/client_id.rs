@@ -38,14 +38,13 @@ const _: () = {
     );
 };
 
-/// Who a visitor is: a secret that only the visitor's browser and the running request know.
+/// The identity of a visitor: a secret that only the visitor's browser and the running request know.
 ///
-/// An id is either [issued](ClientIds::issue) or [verified](ClientIds::verify); there is no other way
-/// to have one. Whoever holds it *is* the client, so it is never logged, never stored and never
-/// serialized: `Debug` prints `ClientId(..)`, and what the store keeps is its [`key`](Self::key).
-/// Comparison takes the same time wherever two ids differ.
+/// An id is either [issued](ClientIds::issue) or [verified](ClientIds::verify); it cannot be made in another way. Its
+/// holder *is* the client. So an id is never logged, stored or serialized. `Debug` prints `ClientId(..)`, and the
+/// store keeps only its [`key`](Self::key). Comparing two ids takes the same time wherever they differ.
 ///
-/// Clones are cheap and share one state. What is kept per client in a map is best kept under the key.
+/// Clones are cheap and share one state. To keep data per client in a map, use the key.
 #[derive(Clone)]
 pub struct ClientId(Arc<Inner>);
 
@@ -83,18 +82,17 @@ impl ClientId {
         }))
     }
 
-    /// The id itself: 68 characters of `A`-`Z`, `a`-`z`, `0`-`9`, `-` and `_`, safe in a cookie and in
-    /// a URL.
+    /// Returns the id: 68 characters of `A`-`Z`, `a`-`z`, `0`-`9`, `-` and `_`, safe in a cookie and in a URL.
     ///
-    /// This is the secret. It belongs in the visitor's cookie and nowhere else; to tell clients apart
-    /// in a log, print the [`key`](Self::key).
+    /// This is the secret. Put it only into the visitor's cookie. To tell clients apart in a log, print the
+    /// [`key`](Self::key).
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0.text
     }
 
-    /// The key under which the store knows this client: the first 16 bytes of SHA-256 of the id.
-    /// Computed once and shared by clones.
+    /// Returns the key under which the store knows this client: the first 16 bytes of SHA-256 of the id. It is
+    /// computed once and shared by clones.
     #[must_use]
     pub fn key(&self) -> ClientKey {
         *self.0.key.get_or_init(|| ClientKey::of(&self.0.text))
@@ -140,12 +138,11 @@ impl fmt::Debug for ClientId {
     }
 }
 
-/// How the store and its administration name a client: the first 16 bytes of SHA-256 of the
-/// [`ClientId`].
+/// The name of a client in the store and its administration: the first 16 bytes of SHA-256 of the [`ClientId`].
 ///
-/// A key is no secret. It can be listed, logged and kept in a ticket, because an id cannot be had from
-/// it: who knows a key can end the client's session where administration allows that, but can
-/// never take it over. It is written as 32 hexadecimal digits, and is read back in either case:
+/// A key is not secret. It can be listed, logged and written into a ticket, because the id cannot be computed from
+/// it. With a key, an administrator can end the client's session, but nobody can take it over. It is written as 32
+/// hexadecimal digits, and read in either case:
 ///
 /// ```
 /// use cloakroom::ClientKey;
@@ -196,8 +193,8 @@ impl FromStr for ClientKey {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for anything else. The text is not repeated in the
-    /// error, for it may be an id pasted by mistake.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for anything else. The error does not repeat the text, because it
+    /// may be an id pasted by mistake.
     fn from_str(text: &str) -> Result<Self> {
         let value = (text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
             .then(|| u128::from_str_radix(text, 16).ok())
@@ -249,13 +246,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Issues client ids and verifies them: all that a store knows about who may speak for a client.
+/// Issues and verifies client ids.
 ///
-/// The newest secret issues; older ones still verify what they issued until they are retired.
-/// Verifying looks nothing up and takes no lock.
+/// The newest secret signs new ids. Older secrets verify their ids until they are retired. Verification makes no
+/// look-up and takes no lock.
 ///
-/// The text of an id is base64url, without padding, of 18 random bytes, one byte that names the
-/// secret, and an HMAC-SHA-256 of a label and those 19 bytes: 51 bytes, 68 characters, one spelling.
+/// The text of an id is base64url without padding, of 51 bytes: 18 random bytes, one byte that names the secret, and
+/// an HMAC-SHA-256 of a label and those 19 bytes. It has 68 characters and only one valid spelling.
 pub struct ClientIds {
     signers: ArcSwap<Signers>,
     #[cfg(feature = "torture")]
@@ -333,12 +330,12 @@ impl ClientIds {
         self.signers.store(Arc::new(Signers::new(&issuing, &older)));
     }
 
-    /// A new id, never issued before, under which one session may be founded.
+    /// Returns a new id, under which one session may be created.
     ///
     /// # Panics
     ///
-    /// If the operating system has no randomness, which no supported platform does once it has booted.
-    /// No id that could be guessed is ever handed out instead.
+    /// If the operating system provides no random bytes, which cannot happen on supported platforms after boot. A
+    /// guessable id is never returned.
     #[must_use]
     #[allow(
         clippy::expect_used,
@@ -350,12 +347,11 @@ impl ClientIds {
         ClientId::new(signers.issuing.sign(random), Freshness::issued())
     }
 
-    /// The id that `text` spells, if one of the secrets in use signed it.
+    /// Returns the id that `text` spells, if a secret in use signed it.
     ///
-    /// Anything else is no id at all: forged, truncated, over-long or garbled, it gives `None` and
-    /// never panics. It costs one HMAC, and takes the same time wherever a forged tag is wrong.
-    /// That an id verifies does not say that it has a session. What does not verify is counted, by the metric
-    /// `cloakroom_refused_ids_total`.
+    /// Any other text, forged, truncated, over-long or garbled, gives `None` and never panics. The cost is one HMAC;
+    /// the time does not depend on where a forged tag is wrong. An id that verifies does not necessarily have a
+    /// session. Failures are counted by the metric `cloakroom_refused_ids_total`.
     #[must_use]
     pub fn verify(&self, text: &str) -> Option<ClientId> {
         let refused = match self.check(text) {
@@ -381,7 +377,7 @@ impl ClientIds {
         self.signers.load().verify(signed, tag)
     }
 
-    /// [`verify`](Self::verify) for bytes as they come in a `Cookie` field, which need not be text.
+    /// [`verify`](Self::verify) for the bytes of a `Cookie` field, which need not be text.
     #[must_use]
     pub fn verify_bytes(&self, text: &[u8]) -> Option<ClientId> {
         match std::str::from_utf8(text) {
