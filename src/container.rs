@@ -37,8 +37,8 @@ pub enum Residence {
     Memory,
 }
 
-/// The settings of a container. They are stored with it, survive a restart, and can be changed while
-/// the store runs. Times are kept in milliseconds, rounded up.
+/// The settings of a container. They are stored with the container, survive a restart, and can change while the store
+/// runs. Times are kept in milliseconds, rounded up.
 ///
 /// ```
 /// use cloakroom::{ContainerSettings, Store};
@@ -52,18 +52,18 @@ pub enum Residence {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerSettings {
-    /// A session idle for longer than this is over. Zero: never. Default: one hour.
+    /// A session that is idle for longer than this expires. Zero: never. Default: one hour.
     pub timeout: Duration,
-    /// An access is recorded only when the recorded one is older than this; never more than
-    /// half the timeout is in force. Default: ten minutes.
+    /// An access is recorded only if the recorded one is older than this. The resolution in force is at most half the
+    /// timeout. Default: ten minutes.
     pub resolution: Duration,
-    /// The age at which a session ends however busy it is. Default: none.
+    /// The age at which a session ends, even if it is in use. Default: none.
     pub max_lifetime: Option<Duration>,
-    /// Whether it is swept by itself, once per resolution. If not, its expired sessions keep their rows until
+    /// Whether the store sweeps it once per resolution. If not, expired sessions keep their rows until
     /// [`Container::sweep`] is called; they are not served either way. Has no effect in a store that was opened with
     /// [`StoreBuilder::implicit_sweeps(false)`](crate::StoreBuilder::implicit_sweeps). Default: yes.
     pub implicit_sweeps: bool,
-    /// Where its sessions live. Cannot be changed later. Default: in the file.
+    /// Where the sessions live. Cannot change later. Default: in the file.
     pub residence: Residence,
 }
 
@@ -135,7 +135,7 @@ impl ContainerSettings {
         }
     }
 
-    /// Lets its sessions live in memory.
+    /// Keeps the sessions in memory.
     #[must_use]
     pub fn in_memory(self) -> Self {
         Self {
@@ -186,7 +186,7 @@ pub(crate) fn room(record: &ContainerRecord) -> Room {
     }
 }
 
-/// A registered container: a handle for its settings and its upkeep. It does not keep the store open.
+/// A registered container: a handle for its settings and maintenance. It does not keep the store open.
 #[derive(Clone)]
 pub struct Container {
     house: Arc<House>,
@@ -199,29 +199,29 @@ pub(crate) trait Configure: Send + Sync {
     fn configure(&self, name: &str, settings: ContainerSettings) -> Result<()>;
 }
 
-/// What a sweep did.
+/// The result of a sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Swept {
-    /// Sessions looked at.
+    /// Sessions examined.
     pub scanned: u64,
     /// Expired sessions removed.
     pub removed: u64,
-    /// Sessions whose record is damaged; they are left alone.
+    /// Sessions with a damaged record, which a sweep does not remove.
     pub unreadable: u64,
 }
 
-/// How many sessions a container holds.
+/// The number of sessions in a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ContainerStatistics {
-    /// Sessions that are served.
+    /// Sessions that have not expired.
     pub live: u64,
-    /// Sessions that have expired and are not yet swept.
+    /// Sessions that have expired and are not swept yet.
     pub expired: u64,
-    /// Sessions whose record is damaged.
+    /// Sessions with a damaged record.
     pub unreadable: u64,
-    /// Packages of the sessions that are served.
+    /// Packages of the live sessions.
     pub packages: u64,
 }
 
@@ -250,46 +250,45 @@ impl Container {
         }
     }
 
-    /// The name it is registered under; `""` is the unnamed container.
+    /// Returns the name that it is registered under; `""` is the unnamed container.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The settings in force.
+    /// Returns the settings in force.
     ///
     /// # Errors
     ///
-    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer) once it was unregistered.
+    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer) after it was unregistered.
     pub fn settings(&self) -> Result<ContainerSettings> {
         self.room().map(|room| ContainerSettings::of(&room))
     }
 
-    /// Stores other settings; they are in force for every transaction that has not looked at anything yet.
+    /// Stores new settings. They apply to every transaction that has not read anything yet.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) if the sessions would have to move between file and
-    /// memory; [`NoSuchContainer`](ErrorKind::NoSuchContainer); or a failure of the storage.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if the sessions would move between file and memory;
+    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer); or a failure of the storage.
     pub fn configure(&self, settings: ContainerSettings) -> Result<()> {
         self.room()?;
         self.configure.configure(&self.name, settings)
     }
 
-    /// Removes the sessions that have expired, in bounded batches, and waits for that. Rows that
-    /// nobody can see any more go with them: those of unregistered containers, and the marks of ended
-    /// sessions that have had their time.
+    /// Removes expired sessions in bounded batches, and waits for that. It also removes unreachable rows: those of
+    /// unregistered containers, and outdated tombstones of ended sessions.
     ///
     /// # Errors
     ///
-    /// A failure of the storage; what was removed before stays removed.
+    /// A failure of the storage. Sessions that were removed before it stay removed.
     pub fn sweep(&self) -> Result<Swept> {
         let swept = sweep(&self.house, &*self.room()?)?;
         reclaim(&self.house)?;
         Ok(swept)
     }
 
-    /// Counts its sessions, by looking at every one of them.
+    /// Counts the sessions. It examines every one of them.
     ///
     /// # Errors
     ///
@@ -546,13 +545,13 @@ impl fmt::Debug for ContainerTxn {
 }
 
 impl Txn {
-    /// A container as this transaction sees it.
+    /// Returns a container as this transaction sees it.
     ///
     /// # Errors
     ///
-    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer) if none of this name is registered. The containers of a
-    /// transaction are those of when it first asked for one or for a package: if others are registered at its
-    /// first look, that gives a [`Conflict`](ErrorKind::Conflict).
+    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer) if no container has this name. A transaction uses the
+    /// containers that are registered when it first asks for a container or a package. If they have changed at its
+    /// first read, that read gives a [`Conflict`](ErrorKind::Conflict).
     pub fn container(&self, name: &str) -> Result<ContainerTxn> {
         let room = self.registry().ok_or_else(closed)?.find(name);
         Ok(ContainerTxn {
@@ -563,7 +562,7 @@ impl Txn {
 }
 
 impl ContainerTxn {
-    /// The session of a client in this container.
+    /// Returns the session of a client in this container.
     ///
     /// # Errors
     ///
