@@ -12,19 +12,18 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type AnyError = dyn std::error::Error + Send + Sync + 'static;
 
-/// What went wrong: a [kind](ErrorKind), the container, package and key it concerns where there are
-/// any, and a line for the log.
+/// An error: a [kind](ErrorKind), a line for the log, and, if known, the container, package and key that it concerns.
 ///
-/// `Display` prints the whole line, once: the file, what failed, where, and the cause down to what the operating system
-/// said. So [`source`](std::error::Error::source) gives none of that again, and printing the chain of sources says nothing
-/// twice. What the operating system said is [`io_error`](Self::io_error).
+/// `Display` prints the complete line: the file, the operation that failed, the place, and the causes down to the
+/// message of the operating system. [`source`](std::error::Error::source) omits the causes that the line contains, so
+/// printing the chain of sources repeats nothing. [`io_error`](Self::io_error) gives the operating system's error.
 ///
-/// Client ids, secrets and values never appear in it, with one exception: the cause of
-/// [`NotSerializable`](ErrorKind::NotSerializable) is what a type's own `Serialize` said, and a type may put its value into
-/// that. So that cause is in [`source`](std::error::Error::source) only, and neither `Display` nor `Debug` prints it. Whoever
-/// prints chains of sources prints it.
+/// Client ids, secrets and values never appear in an error, with one exception. The cause of
+/// [`NotSerializable`](ErrorKind::NotSerializable) is the message of a type's own `Serialize`, which may contain the
+/// value. It is available only from [`source`](std::error::Error::source); neither `Display` nor `Debug` prints it.
+/// Code that prints the chain of sources prints it too.
 ///
-/// Names are quoted with 64 characters at most, and escaped: a visitor may have chosen them. Clones share one
+/// Names are escaped and quoted with at most 64 characters, because a visitor may have chosen them. Clones share one
 /// allocation.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
@@ -42,7 +41,7 @@ struct Inner {
     source: Option<Arc<AnyError>>,
 }
 
-/// The kinds of [`Error`], for code that reacts to them.
+/// The kinds of [`Error`], to match on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -50,11 +49,11 @@ pub enum ErrorKind {
     Conflict,
     /// A value inserted into the transaction cannot be serialized; nothing was written.
     NotSerializable,
-    /// A stored value is not of the type asked for.
+    /// A stored value does not have the requested type.
     TypeMismatch,
     /// A number would leave the range of its type.
     Overflow,
-    /// A key, a package or a session is beyond its limit, or a value is nested in more than 128 lists and maps.
+    /// A key, a package or a session exceeds its limit, or a value is nested in more than 128 lists and maps.
     TooLarge,
     /// The transaction was committed or aborted, or the store was closed.
     Closed,
@@ -64,26 +63,26 @@ pub enum ErrorKind {
     NoSuchSavepoint,
     /// The session of a [handle](crate::SessionHandle) was rotated or destroyed, or has expired.
     SessionEnded,
-    /// The transaction outlived its snapshot.
+    /// The transaction is older than the maximum age of its snapshot.
     SnapshotTooOld,
-    /// The store is reopening itself after a failure of its storage, or a limit on what it takes
-    /// at a time is reached, as that of new sessions.
+    /// The store is reopening after a storage failure, or a limit is reached, for example that of new sessions.
     Unavailable,
-    /// Storage failed before anything of the commit could have become durable.
+    /// Storage failed before any part of the commit could become durable.
     NotWritten,
-    /// Storage failed when the commit may have become durable.
+    /// Storage failed after the commit might have become durable.
     OutcomeUnknown,
     /// A stored record does not match its checksum, or the file's structure is damaged.
     Corrupt,
     /// Another process, or another store of this process, owns the file.
     Locked,
-    /// The store was opened in another process, which this one was forked from: daemonize before opening.
+    /// The store was opened in another process, from which this one was forked. Daemonize before opening.
     OtherProcess,
     /// The file was written by a newer version of this crate.
     TooNew,
     /// The file is not a store.
     NotAStore,
-    /// Others than the user who runs this process can get at the file, and that was to be refused.
+    /// Users other than the one who runs this process can access the file, and the store was opened with
+    /// `require_private_files`.
     NotPrivate,
     /// No container of this name is registered.
     NoSuchContainer,
@@ -91,15 +90,16 @@ pub enum ErrorKind {
     InvalidInput,
     /// A closure of the application panicked while a commit ran it.
     Panicked,
-    /// What was asked for cannot be done here.
+    /// The operation is not supported here.
     Unsupported,
     /// This request may not hand out a client id.
     MissingClientId,
-    /// The application lets no new session be founded by this request (`SessionLayer::admit_new`).
+    /// The application does not allow this request to create a session (`SessionLayer::admit_new`).
     NotAdmitted,
     /// The session layer is not installed, or not around this route.
     NoSessionLayer,
-    /// The operating system refused: no such folder, no permission, no space at opening, ….
+    /// The operating system reported an error, such as a missing folder, a missing permission, or no space at
+    /// opening.
     Io,
 }
 
@@ -182,18 +182,18 @@ impl Error {
         self.0.what() + &self.0.cause()
     }
 
-    /// What kind of error it is.
+    /// The kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// After how long the same may succeed: for a client that comes again, as `Retry-After`. `None` where waiting does not
-    /// help.
+    /// The time after which the same operation may succeed, for `Retry-After`. `None` if waiting does not help.
     ///
-    /// It is a second for conflicts and failures of storage. For a write under an id that was rotated or destroyed it is what is
-    /// left of the time during which such ids are refused: whoever has the new cookie meanwhile need not wait, and
-    /// whoever has not gets a new session afterwards. For a limit on new sessions it is the time until there is room.
+    /// It is one second for conflicts and storage failures. For a write under an id that was rotated or destroyed, it
+    /// is the rest of the time during which such ids are refused. A client with the new cookie need not wait; a
+    /// client without it gets a new session afterwards. For a limit on new sessions, it is the time until new
+    /// sessions are admitted.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let waiting_helps = matches!(
@@ -205,32 +205,33 @@ impl Error {
         (waiting_helps && lasts < Duration::MAX).then_some(lasts)
     }
 
-    /// The container it concerns. The unnamed container is `Some("")`. A name of more than 1,024 bytes is cut, here and
-    /// below.
+    /// The container that the error concerns. The unnamed container is `Some("")`. Here and below, a name of more
+    /// than 1,024 bytes is cut.
     #[must_use]
     pub fn container(&self) -> Option<&str> {
         self.0.container.as_deref()
     }
 
-    /// The package id it concerns.
+    /// The package id that the error concerns.
     #[must_use]
     pub fn package(&self) -> Option<&str> {
         self.0.package.as_deref()
     }
 
-    /// The key it concerns.
+    /// The key that the error concerns.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.0.key.as_deref()
     }
 
-    /// Whether it is a [`Conflict`](ErrorKind::Conflict), which running the transaction again may cure.
+    /// Whether this is a [`Conflict`](ErrorKind::Conflict). Running the transaction again may succeed.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         self.0.kind == ErrorKind::Conflict
     }
 
-    /// What the operating system said, where it is the cause: whether there is no such folder, no permission or no room.
+    /// The operating system's error, if it is the cause: for example a missing folder, a missing permission, or a
+    /// full disk.
     ///
     /// ```
     /// use cloakroom::{ErrorKind, Store};
@@ -250,7 +251,7 @@ impl Error {
 }
 
 impl std::error::Error for Error {
-    /// What the line does not tell.
+    /// The cause that the line does not contain.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         let source = self.0.source.as_deref()?;
         if self.0.tells_cause() {
