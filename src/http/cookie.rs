@@ -19,46 +19,47 @@ const MAX_CANDIDATES: usize = 8;
 
 /// How long the browser keeps the cookie. A session's own timeout takes precedence.
 ///
-/// The cookie is sent when it is new, when its session's own timeout was set or taken back, and, where it has a
-/// lifetime, again when an access is recorded: once per resolution, which is then at most half of the lifetime. So
-/// no browser drops the cookie of a visitor who comes more often than that.
+/// The cookie is sent when it is new, and when its session's own timeout was set or removed. A cookie with a lifetime
+/// is sent again when an access is recorded: once per resolution, which is then at most half of the lifetime. So a
+/// browser does not drop the cookie of a visitor who comes more often than that.
 ///
-/// An access that no response answers, through a [`SessionHandle`](crate::SessionHandle) or in a transaction of a task,
-/// is recorded like any other and puts off the renewal: the cookie is sent again only by a request that comes more than a
-/// resolution after the last recorded access, whatever that was. Where a task uses the session more often than that, the
-/// cookie may run out while the visitor goes on clicking, with [`Max`](Self::Max) on day 400. There, let the lifetime, or
-/// a session's own timeout, be as long as a login is to last.
+/// An access without a response, through a [`SessionHandle`](crate::SessionHandle) or in a transaction of a task, is
+/// recorded like any other and delays the renewal. Only a request that comes more than one resolution after the last
+/// recorded access sends the cookie again. If a task uses the session more often than that, the cookie may expire
+/// although the visitor is active, with [`Max`](Self::Max) on day 400. In this case choose a lifetime, or a session's
+/// own timeout, as long as a login may last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CookieLifetime {
     /// Until the browser is closed.
     #[default]
     Browser,
-    /// As long as browsers allow: 400 days from the last time it was sent.
+    /// 400 days from the last time it was sent, the maximum that browsers allow.
     Max,
-    /// This long from the last time it was sent: in whole seconds, at least one, at most 400 days.
+    /// This time from the last time it was sent, in whole seconds: at least one second, at most 400 days.
     For(Duration),
 }
 
-/// With which requests from other sites the browser sends the cookie.
+/// Which requests from other sites carry the cookie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SameSite {
-    /// With none, not even a link from elsewhere: coming back from a login on another site starts anew.
+    /// None, not even after a link from another site. A visitor who comes back from a login on another site has no
+    /// session.
     Strict,
-    /// With links from elsewhere, but not with their forms, frames and images.
+    /// Requests after a link from another site, but not its forms, frames and images.
     #[default]
     Lax,
-    /// With all. Needs `Secure`.
+    /// All. Requires `Secure`.
     None,
 }
 
 /// The settings of the session cookie.
 ///
-/// Safe by default: `Secure`, `HttpOnly`, `SameSite=Lax`, `Path=/`, gone when the browser is closed,
-/// named after the store, so that two applications on one host do not collide, and with the prefix
-/// `__Host-`, which stops a neighbouring subdomain from setting it. With a domain or another path the
-/// prefix is `__Secure-`; without `Secure` there is none.
+/// The default is safe: `Secure`, `HttpOnly`, `SameSite=Lax`, `Path=/`, and removed when the browser is closed. The
+/// name is derived from the store's identity, so that two applications on one host do not collide. It has the prefix
+/// `__Host-`, which stops a neighbouring subdomain from setting the cookie. With a domain or another path, the prefix
+/// is `__Secure-`; without `Secure` there is none.
 ///
-/// What a browser would drop is an error when it is set:
+/// A setting that browsers would reject is an error:
 ///
 /// ```
 /// use cloakroom::http::{CookieSettings, SameSite};
@@ -68,9 +69,9 @@ pub enum SameSite {
 /// # Ok::<(), cloakroom::Error>(())
 /// ```
 ///
-/// [`plain_http`](Self::plain_http) alone cannot fail. Called *after* a setting that needs `Secure` it
-/// leaves settings that no browser would take: every later setter that can fail refuses them, and so
-/// does the layer, whose sessions are then answered with that error. Nothing is dropped in silence.
+/// Only [`plain_http`](Self::plain_http) cannot fail. If it is called *after* a setting that requires `Secure`, the
+/// settings are invalid. Every later setter that can fail then returns an error, and the layer answers each request
+/// for a session with that error. No setting is dropped silently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieSettings {
     name: Option<String>,
@@ -99,35 +100,35 @@ impl CookieSettings {
         }
     }
 
-    /// The name without its prefix: 1 to 30 of ASCII letters, digits, `_` and `-`. By default `id-`
-    /// and 8 hex digits of the store's identity.
+    /// Sets the name without its prefix: 1 to 30 of ASCII letters, digits, `_` and `-`. Default: `id-` and 8 hex
+    /// digits of the store's identity.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for any other name, and for one that brings a prefix
-    /// that browsers give a meaning to (`__Host-`, `__Secure-`, `__Http-`).
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for any other name, and for a name with a prefix that browsers
+    /// interpret (`__Host-`, `__Secure-`, `__Http-`).
     pub fn name(mut self, name: &str) -> Result<Self> {
         check_name(name)?;
         self.name = Some(name.to_owned());
         self.checked()
     }
 
-    /// How long the browser keeps the cookie.
+    /// Sets how long the browser keeps the cookie.
     #[must_use]
     pub fn lifetime(mut self, lifetime: CookieLifetime) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// Sends the cookie to this host and everything below it. By default it goes to the very host
-    /// that set it. A leading dot means nothing and is taken off.
+    /// Sends the cookie to this host and all hosts below it. By default only the host that set the cookie gets it. A
+    /// leading dot is ignored.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) where it is no host name in ASCII, and for what browsers drop cookies of:
-    /// a single label, such as `com` and `localhost`, and an address. With the feature `public-suffixes` also for
-    /// domains under which others register, such as `co.uk` and `github.io`. Without a domain, single labels and addresses
-    /// work.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if it is not an ASCII host name, and for domains whose cookies
+    /// browsers reject: a single label, such as `com` or `localhost`, and an IP address. With the feature
+    /// `public-suffixes` also for domains under which others register, such as `co.uk` and `github.io`. Without a
+    /// domain, cookies work on single labels and IP addresses.
     pub fn domain(mut self, domain: &str) -> Result<Self> {
         let domain = domain.strip_prefix('.').unwrap_or(domain);
         let domain = domain.to_ascii_lowercase();
@@ -136,20 +137,20 @@ impl CookieSettings {
         self.checked()
     }
 
-    /// Sends the cookie only to this path and what lies below it. By default `/`.
+    /// Sends the cookie only to this path and paths below it. Default: `/`.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) where it does not begin with `/`, is longer than 1024
-    /// bytes, or has anything but visible ASCII without `;`.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if it does not begin with `/`, is longer than 1024 bytes, or
+    /// contains a `;` or a character other than visible ASCII.
     pub fn path(mut self, path: &str) -> Result<Self> {
         check_path(path)?;
         self.path = path.to_owned();
         self.checked()
     }
 
-    /// For development without TLS: no `Secure`, and with it no prefix. Anybody on the way can read
-    /// the cookie. Not together with `SameSite=None` or `Partitioned`, see [above](Self).
+    /// For development without TLS: no `Secure`, and therefore no prefix. Anyone on the network path can read the
+    /// cookie. Not together with `SameSite=None` or `Partitioned`, see [above](Self).
     #[must_use]
     pub fn plain_http(mut self) -> Self {
         self.secure = false;
@@ -163,7 +164,7 @@ impl CookieSettings {
         self
     }
 
-    /// With which requests from other sites the cookie is sent.
+    /// Sets which requests from other sites carry the cookie.
     ///
     /// # Errors
     ///
@@ -173,7 +174,7 @@ impl CookieSettings {
         self.checked()
     }
 
-    /// Gives each embedding site a cookie of its own (`Partitioned`, CHIPS).
+    /// Gives each embedding site its own cookie (`Partitioned`, CHIPS).
     ///
     /// # Errors
     ///
