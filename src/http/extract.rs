@@ -10,16 +10,15 @@ use super::answer::answer;
 use crate::error::{Error, ErrorKind};
 use crate::session::Session;
 
-/// The session of the request's client, in the request's one transaction. Needs a
+/// The session of the request's client, in the request's one transaction. Requires a
 /// [`SessionLayer`](super::SessionLayer) around the route.
 ///
-/// A visitor without a session gets an empty one; a cookie comes into being only if the handler
-/// inserts something.
+/// A visitor without a session gets an empty one. A cookie is set only if the handler inserts something.
 ///
 /// # Errors
 ///
-/// [`NoSessionLayer`](ErrorKind::NoSessionLayer) without the layer, [`Closed`](ErrorKind::Closed)
-/// after the response was made, and what beginning a transaction or loading a session can give.
+/// [`NoSessionLayer`](ErrorKind::NoSessionLayer) without the layer, [`Closed`](ErrorKind::Closed) after the response
+/// was made, and the errors of beginning a transaction or loading a session.
 impl<S: Send + Sync> FromRequestParts<S> for Session {
     type Rejection = Error;
 
@@ -28,15 +27,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
     }
 }
 
-/// The session, or `None` where no [`SessionLayer`](super::SessionLayer) lies around the route: for handlers and
+/// The session, or `None` if there is no [`SessionLayer`](super::SessionLayer) around the route: for handlers and
 /// extractors that serve routes with and without one.
 ///
-/// It is not `None` for a visitor without a session, who gets an empty one; ask
-/// [`Session::exists`] for that.
+/// A visitor without a session does not get `None` but an empty session; [`Session::exists`] tells.
 ///
 /// # Errors
 ///
-/// Those of `Session` as an argument, but for the missing layer: a session that cannot be loaded is an error and not
+/// As for `Session` as an argument, except for the missing layer. A session that cannot be loaded is an error, not
 /// `None`.
 impl<S: Send + Sync> OptionalFromRequestParts<S> for Session {
     type Rejection = Error;
@@ -49,8 +47,8 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Session {
     }
 }
 
-/// As the session layer answers an error: with an empty body and the error in the response's extensions. Only a missing
-/// layer is told in the body, because there is no layer that could render it.
+/// The same response that the session layer makes from an error: an empty body, and the error in the extensions. Only
+/// a missing layer is described in the body, because no layer could render it.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let text = (self.kind() == ErrorKind::NoSessionLayer).then(|| self.to_string());
