@@ -1,4 +1,4 @@
-//! The layer that people install, and its settings.
+//! The session layer and its settings.
 
 use http::{StatusCode, request, response};
 use std::fmt;
@@ -19,7 +19,7 @@ const REPLAY_LIMIT: usize = 64 * 1024;
 type CommitRule = dyn Fn(&response::Parts) -> bool + Send + Sync;
 type AdmitRule = dyn Fn(&request::Parts) -> bool + Send + Sync;
 
-/// Gives each request one transaction on a store, and its client a cookie.
+/// A layer that gives each request one transaction on a store, and its client a cookie.
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
@@ -36,14 +36,14 @@ type AdmitRule = dyn Fn(&request::Parts) -> bool + Send + Sync;
 /// # Ok::<(), cloakroom::Error>(())
 /// ```
 ///
-/// Timeouts belong inside it, panic-catching, compression, CORS, tracing and body limits outside: see
+/// Put timeouts inside this layer, and catching panics, compression, CORS, tracing and body limits outside: see
 /// [beside other layers](super#beside-other-layers).
 ///
-/// A second layer inside another one steps aside: the outer one's store, cookie and rules hold.
+/// A second session layer inside another one does nothing: the store, cookie and rules of the outer one apply.
 ///
-/// With the feature `axum` it is a [`tower_layer::Layer`], and what lies inside gets axum's `Body`: routers, handlers,
-/// `middleware::from_fn`, and any other service of `Request<Body>`, in `Router::layer`, `Router::route_layer` and
-/// `ServiceBuilder` alike. [`generic`](Self::generic) makes a layer for services without axum.
+/// With the feature `axum` this is a [`tower_layer::Layer`], and the inner service gets axum's `Body`. It works with
+/// routers, handlers, `middleware::from_fn`, and any other service of `Request<Body>`, in `Router::layer`,
+/// `Router::route_layer` and `ServiceBuilder`. [`generic`](Self::generic) makes a layer for services without axum.
 #[derive(Clone)]
 pub struct SessionLayer {
     store: Store,
@@ -61,9 +61,8 @@ struct Rules {
 }
 
 impl SessionLayer {
-    /// A layer with the defaults: the cookie of [`CookieSettings::new`], [`Rerun::Idempotent`], 64 KiB
-    /// of body kept, the store's own `turn_wait`, and a commit for each response that
-    /// [`commit_when`](Self::commit_when) calls whole.
+    /// Returns a layer with the defaults: the cookie of [`CookieSettings::new`], [`Rerun::Idempotent`], 64 KiB of
+    /// body kept, the store's own `turn_wait`, and the default rule of [`commit_when`](Self::commit_when).
     #[must_use]
     pub fn new(store: Store) -> Self {
         Self {
@@ -79,44 +78,44 @@ impl SessionLayer {
         }
     }
 
-    /// The settings of the cookie.
+    /// Sets the cookie's settings.
     #[must_use]
     pub fn cookie(mut self, settings: CookieSettings) -> Self {
         self.cookie = settings;
         self
     }
 
-    /// Which requests run again on a conflict. A route can say otherwise: [`Rerun`] is a layer too.
+    /// Sets which requests run again after a conflict. A route can override this: [`Rerun`] is also a layer.
     #[must_use]
     pub fn rerun(mut self, rerun: Rerun) -> Self {
         self.rules.rerun = rerun;
         self
     }
 
-    /// How many bytes of a body are kept for running its request again. A request with a larger body
-    /// runs once; where the size is not known beforehand it waits for its session's turn, too.
+    /// Sets how many bytes of a body are kept to run its request again. A request with a larger body runs once. If
+    /// its size is not known beforehand, it also waits for its session's turn.
     #[must_use]
     pub fn replay_limit(mut self, bytes: usize) -> Self {
         self.rules.replay_limit = bytes;
         self
     }
 
-    /// How long a request waits for turns before it goes on without: in all, when it asks for its session, when it
-    /// commits, and when it is run again.
+    /// Sets how long a request waits for turns in total: when it asks for its session, when it commits, and when it
+    /// runs again. Then it continues without the turn.
     #[must_use]
     pub fn turn_wait(mut self, wait: Duration) -> Self {
         self.rules.turn_wait = Some(wait);
         self
     }
 
-    /// Which requests may found a session: for the application's own limiter, by address, by network, or by whatever tells
-    /// its visitors from bots. By default all may.
+    /// Sets the rule for requests that may create a session, for the application's own limiter: by address, by
+    /// network, or by another criterion. Default: all may.
     ///
-    /// It is asked once a request, when the request's commit is about to found a session: not for those that have a live
-    /// session, and not for those that only read. Where it says no, nothing is written, and the answer is 429 with
-    /// [`NotAdmitted`](crate::ErrorKind::NotAdmitted) in the response's extensions, in place of the handler's response.
-    /// It must not block. What it needs to know of the request, such as the visitor's address, lies in the request's
-    /// extensions or headers:
+    /// The rule is called at most once per request, when the request's commit is about to create a session. It is not
+    /// called for visitors with a live session, or for requests that only read. If it returns `false`, nothing is
+    /// written. The response is then 429, with [`NotAdmitted`](crate::ErrorKind::NotAdmitted) in its extensions, in
+    /// place of the handler's response. The rule must not block. It finds data about the request, such as the
+    /// visitor's address, in the request's extensions or headers:
     ///
     /// ```
     /// use cloakroom::{Store, http::SessionLayer};
@@ -127,8 +126,8 @@ impl SessionLayer {
     /// # Ok::<(), cloakroom::Error>(())
     /// ```
     ///
-    /// [`StoreBuilder::max_new_sessions`](crate::StoreBuilder::max_new_sessions) is the bound for the whole store, which
-    /// turns honest visitors away together with bots.
+    /// [`StoreBuilder::max_new_sessions`](crate::StoreBuilder::max_new_sessions) is the limit of the whole store,
+    /// which refuses honest visitors and bots alike.
     #[must_use]
     pub fn admit_new(
         mut self,
@@ -138,18 +137,18 @@ impl SessionLayer {
         self
     }
 
-    /// A layer with these settings for services without axum, which get their body as
+    /// Returns a layer with these settings for services without axum. They get their body as
     /// [`Replay`](super::Replay).
     #[must_use]
     pub fn generic(self) -> GenericSessionLayer {
         GenericSessionLayer(self)
     }
 
-    /// Which responses commit. The others abort, and hand out no cookie. Called only for requests that used their
-    /// session.
+    /// Sets the rule for responses that commit. Other responses abort, and hand out no cookie. The rule is called
+    /// only for requests that used their session.
     ///
-    /// By default all do but those of a handler that was broken off: a status of 500 or above, 408, which a timeout
-    /// inside the layer answers with, and a response made of an [`Error`], whatever its status.
+    /// By default a response commits unless its handler failed: it has the status 408, as a timeout inside the layer
+    /// gives, or 500 or above, or it was made from an [`Error`], whatever its status.
     #[must_use]
     pub fn commit_when(
         mut self,
@@ -196,8 +195,8 @@ impl fmt::Debug for SessionLayer {
     }
 }
 
-/// A [`SessionLayer`] for services without axum: whatever the body of the requests, what lies inside gets it as
-/// [`Replay`](super::Replay), and may answer with any body that has a default, which is the empty one.
+/// A [`SessionLayer`] for services without axum. The inner service gets the request's body, of any type, as
+/// [`Replay`](super::Replay). It may answer with any body type that has a default, which must be the empty body.
 ///
 /// ```
 /// use cloakroom::http::{Replay, SessionLayer, session};
