@@ -1,6 +1,5 @@
-//! Sessions at the edge of a web server: a [tower](https://docs.rs/tower-layer) layer that finds the
-//! client id in a cookie, gives each request one transaction and commits it before the response is
-//! sent. It knows nothing of how a session is stored.
+//! A [tower](https://docs.rs/tower-layer) layer for sessions. It finds the client id in a cookie, gives each request
+//! one transaction, and commits it before the response is sent. It does not know how a session is stored.
 //!
 //! ```
 //! # #[cfg(feature = "axum")] {
@@ -19,40 +18,41 @@
 //! # Ok::<(), cloakroom::Error>(())
 //! ```
 //!
-//! # What a request can count on
+//! # Guarantees for a request
 //!
-//! - The transaction begins when the session is first asked for, in axum by the extractor, elsewhere
-//!   by [`session`]; every further asking gives the same session. A request that never asks touches
-//!   no store.
-//! - It commits when the response is ready and before a byte of it is sent. A response of 500 or
-//!   above or 408, one made of an [`Error`](crate::Error), an error of the inner service, a panic or a dropped
-//!   request aborts it ([`SessionLayer::commit_when`] changes the rule). From then on the handles give
-//!   [`Closed`](crate::ErrorKind::Closed), also in the stream of a response's body.
-//! - On a conflict the request runs again where [`Rerun`] allows it; where not, it waits for its
+//! - The transaction begins when the session is first requested: by the extractor in axum, otherwise by [`session`].
+//!   Later requests for it return the same session. An HTTP request that does not use its session does not touch the
+//!   store.
+//! - The transaction commits when the response is ready, before the first byte is sent. It aborts after a response
+//!   with the status 408 or 500 or above, a response made from an [`Error`](crate::Error), an error of the inner
+//!   service, a panic, or a dropped request. [`SessionLayer::commit_when`] changes this rule. From then on the
+//!   handles return [`Closed`](crate::ErrorKind::Closed), also in the stream of a response's body.
+//! - After a conflict, the request runs again if [`Rerun`] allows it. A request that may not run again waits for its
 //!   session's turn first and runs once.
-//! - A commit that fails turns the response into an error with an empty body; the
-//!   [`Error`](crate::Error) lies in the response's extensions for an outer layer to render.
+//! - A failed commit replaces the response by an error with an empty body. The [`Error`](crate::Error) is in the
+//!   response's extensions, so that an outer layer can render it.
 //!
 //! # Errors as responses
 //!
-//! The status of a response that is made of an [`Error`](crate::Error), by this layer or by a handler that returns it.
+//! The status of a response that this layer makes from an [`Error`](crate::Error), or that a handler makes by
+//! returning one:
 //!
 //! | Status | [`ErrorKind`](crate::ErrorKind) | What to do |
 //! |---|---|---|
-//! | 403 | `MissingClientId` | Nothing: a request that may not hand out an id wrote to a session that is not there. |
-//! | 413 | `TooLarge` | Store less. A visitor can cause it: a name or value was beyond its limit. |
-//! | 429 | `NotAdmitted` | Come back later: your rule lets this visitor found no session now. |
-//! | 503 | `Conflict`, `SnapshotTooOld`, `Unavailable`, `NotWritten` | Send the request again; nothing was kept. `Retry-After` says when, where that is known. |
-//! | 500 | `OutcomeUnknown` | Look whether it was kept before sending it again. |
-//! | 500 | `NotSerializable`, `TypeMismatch`, `Overflow`, `Closed`, `Doomed`, `NoSuchSavepoint`, `SessionEnded`, `NoSuchContainer`, `InvalidInput`, `Panicked`, `Unsupported`, `NoSessionLayer` | Mend the application, or answer otherwise where it expects them. |
-//! | 500 | `Corrupt`, `Locked`, `OtherProcess`, `TooNew`, `NotAStore`, `NotPrivate`, `Io` | Look at the store and its files. |
+//! | 403 | `MissingClientId` | Nothing: a request that may not hand out an id wrote to a session that does not exist. |
+//! | 413 | `TooLarge` | Store less. A visitor can cause this: a name or a value exceeded its limit. |
+//! | 429 | `NotAdmitted` | Come back later: your rule does not let this visitor create a session now. |
+//! | 503 | `Conflict`, `SnapshotTooOld`, `Unavailable`, `NotWritten` | Send the request again; nothing was stored. `Retry-After` says when, if that is known. |
+//! | 500 | `OutcomeUnknown` | Check whether the change was stored before you send the request again. |
+//! | 500 | `NotSerializable`, `TypeMismatch`, `Overflow`, `Closed`, `Doomed`, `NoSuchSavepoint`, `SessionEnded`, `NoSuchContainer`, `InvalidInput`, `Panicked`, `Unsupported`, `NoSessionLayer` | Correct the application, or handle the error where it is expected. |
+//! | 500 | `Corrupt`, `Locked`, `OtherProcess`, `TooNew`, `NotAStore`, `NotPrivate`, `Io` | Examine the store and its files. |
 //!
 //! # Beside other layers
 //!
-//! Timeouts belong inside the layer, so that a handler that was broken off commits nothing; catching panics,
-//! compression, CORS, tracing and limits of bodies, concurrency and rate outside; what uses the session, such as
-//! login and CSRF, inside. In `Router::layer` the last layer is the outermost, in `ServiceBuilder` the first.
-//! The reasons, and all of them in one stack, are in the guide, `docs/guide/layers.md`.
+//! Put timeouts inside the layer, so that an interrupted handler commits nothing. Put everything that uses the
+//! session inside too, such as login and CSRF. Put these outside: catching panics, compression, CORS, tracing, and
+//! limits of bodies, concurrency and rate. In `Router::layer` the last layer is the outermost, in `ServiceBuilder`
+//! the first. The guide `docs/guide/layers.md` gives the reasons and a complete stack.
 
 mod answer;
 #[cfg(feature = "axum")]
