@@ -11,15 +11,14 @@ use std::task::{Context, Poll};
 
 use super::rerun::Policy;
 
-/// The request body that services inside a [`GenericSessionLayer`](super::GenericSessionLayer) get: the body that
-/// came in, with a record of what was read of it, so that the request can run again after a conflict.
+/// The request body for services inside a [`GenericSessionLayer`](super::GenericSessionLayer). It records the
+/// original body as it is read, so that the request can run again after a conflict.
 ///
-/// It reads nothing ahead and keeps no more than
-/// [`replay_limit`](super::SessionLayer::replay_limit) bytes. The second time, what was recorded
-/// arrives in one piece, and the rest from where it came.
+/// It reads nothing ahead and keeps at most [`replay_limit`](super::SessionLayer::replay_limit) bytes. When the
+/// request runs again, the recorded part arrives in one piece, and the rest from the original body.
 ///
-/// Inside a [`SessionLayer`](super::SessionLayer) it lies within axum's `Body`. A service tied to another body type, such as
-/// hyper's `Incoming`, does not take it; make it generic over [`http_body::Body`].
+/// Inside a [`SessionLayer`](super::SessionLayer) it is wrapped in axum's `Body`. A service tied to another body
+/// type, such as hyper's `Incoming`, does not accept it; make the service generic over [`http_body::Body`].
 pub struct Replay<B>(Option<Box<Reading<B>>>);
 
 /// A body in the hands of one attempt, in a box: requests are moved a lot.
