@@ -8,10 +8,10 @@ use tower_service::Service;
 
 use super::slot::Slot;
 
-/// Which requests run again when their commit meets a conflict.
+/// Which requests run again after a conflict at commit.
 ///
-/// A setting of [`SessionLayer::rerun`](super::SessionLayer::rerun), and itself a layer for one route,
-/// where it replaces the layer's setting:
+/// A setting of [`SessionLayer::rerun`](super::SessionLayer::rerun). It is also a layer for one route, where it
+/// overrides that setting:
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
@@ -25,15 +25,15 @@ use super::slot::Slot;
 /// # Ok::<(), cloakroom::Error>(())
 /// ```
 ///
-/// Whatever is chosen, an upgrade (`CONNECT`, WebSocket) never runs again, and neither does a request whose body has
-/// outgrown [`replay_limit`](super::SessionLayer::replay_limit). A request that may not run again
-/// waits for its session's turn when it extracts the session, and keeps it until its commit.
+/// In any case, an upgrade (`CONNECT`, WebSocket) never runs again, and neither does a request whose body exceeds
+/// [`replay_limit`](super::SessionLayer::replay_limit). A request that may not run again waits for its session's turn
+/// when it extracts the session, and keeps the turn until its commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Rerun {
     /// Requests whose method is idempotent (RFC 9110 §9.2.2): GET, HEAD, OPTIONS, TRACE, PUT, DELETE.
     #[default]
     Idempotent,
-    /// Every request. The handler must bear to run twice: what it does beside the session is done twice.
+    /// Every request. The handler must tolerate running twice: its effects outside the session happen twice.
     Always,
     /// None.
     Never,
@@ -50,8 +50,8 @@ impl<S> Layer<S> for Rerun {
     }
 }
 
-/// The service that [`Rerun`] makes as a layer: tells the [`SessionLayer`](super::SessionLayer)
-/// around it whether this request may run again. Without one around it, it does nothing.
+/// The service that [`Rerun`] makes as a layer. It tells the [`SessionLayer`](super::SessionLayer) around it whether
+/// this request may run again. Without such a layer it does nothing.
 #[derive(Clone, Debug)]
 pub struct RerunService<S> {
     inner: S,
