@@ -16,16 +16,16 @@ use crate::process::Process;
 use crate::session::Session;
 use crate::transaction::{Arrival, Patience, Transaction};
 
-/// The session of the request with these extensions, in the request's one transaction: what the
-/// axum extractor calls, for services without axum.
+/// Returns the session of the request with these extensions, in the request's one transaction. The axum extractor
+/// calls this; other services call it directly.
 ///
 /// The first call begins the transaction. The future does not borrow from the request.
 ///
 /// # Errors
 ///
-/// [`NoSessionLayer`](ErrorKind::NoSessionLayer) where no [`SessionLayer`](super::SessionLayer) lies
-/// around this service, [`Closed`](ErrorKind::Closed) after the response was made, and what beginning
-/// a transaction or loading a session can give.
+/// [`NoSessionLayer`](ErrorKind::NoSessionLayer) if there is no [`SessionLayer`](super::SessionLayer) around this
+/// service, [`Closed`](ErrorKind::Closed) after the response was made, and the errors of beginning a transaction or
+/// loading a session.
 pub fn session(
     extensions: &Extensions,
 ) -> impl Future<Output = Result<Session>> + Send + 'static + use<> {
