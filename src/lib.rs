@@ -1,14 +1,14 @@
 //! Durable, transactional, server-side web sessions in one embedded file.
 //!
-//! A [`Store`] holds sessions, one per client. A [`Session`] holds packages, one per part of an
-//! application, and a package maps keys to values:
+//! A [`Store`] holds one [`Session`] per client. A session holds packages, one for each part of an application. A
+//! package maps keys to values:
 //!
 //! ```text
 //! container[client][package id][key] = value
 //! ```
 //!
-//! All work is done in transactions: [`Store::begin`], then [`Txn::session`], then
-//! [`commit`](Transaction::commit) or [`abort`](Transaction::abort).
+//! All work is done in transactions. [`Store::begin`] begins one, [`Txn::session`] gives access to a session, and
+//! [`commit`](Transaction::commit) or [`abort`](Transaction::abort) ends the transaction.
 //!
 //! ```
 //! use cloakroom::{ErrorKind, Store};
@@ -38,12 +38,12 @@
 //! # Ok::<(), cloakroom::Error>(())
 //! ```
 //!
-//! # When two requests meet
+//! # Conflicts
 //!
-//! A transaction sees the store as it was when it first looked at anything, and its own changes. At commit, every key that it read must still
-//! hold what it read; if not, it gets [`Conflict`](ErrorKind::Conflict) and nothing is written.
-//! Changes to different keys merge. [`Store::transact`] runs a closure again on a conflict, and then
-//! in line, so that any number of writers of one key get through:
+//! A transaction sees the store as of its first read, plus its own changes. At commit, every key that it read must
+//! still hold the same value. Otherwise the commit returns [`Conflict`](ErrorKind::Conflict) and nothing is written.
+//! Changes to different keys merge. [`Store::transact`] runs a closure again after a conflict. From the second
+//! attempt on it queues for its session, so that any number of writers of one key make progress:
 //!
 //! ```
 //! # use cloakroom::{Error, Store};
@@ -64,56 +64,58 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! [`add`](PkgData::add), [`max`](PkgData::max), [`min`](PkgData::min) and
-//! [`commute`](PkgData::commute) take effect on the value that is current at commit, and never conflict.
+//! [`add`](PkgData::add), [`max`](PkgData::max), [`min`](PkgData::min) and [`commute`](PkgData::commute) apply to the
+//! value that is current at commit. They never conflict.
 //!
 //! # Time
 //!
-//! A session that is idle for longer than its container's timeout is over. An access is recorded only
-//! when the recorded one is older than the resolution, so that most requests write nothing. Both are
-//! [settings](ContainerSettings) of a container, stored with it. Tests move a [`Clock`] by hand.
+//! A session expires when it is idle for longer than its container's timeout. An access is recorded only if the
+//! recorded one is older than the resolution, so most requests write nothing. Timeout and resolution are
+//! [settings](ContainerSettings) of a container and are stored with it. Tests can move a [`Clock`] by hand.
 //!
 //! # Questions
 //!
-//! **Why not a row per session?** A session is read and written by parts of an application that do not
-//! know each other. A row per package keeps them apart: they have their own containers, limits and
-//! conflicts.
+//! **Why not one row per session?** Independent parts of an application read and write the same session. With one row
+//! per package, each part has its own container, limits and conflicts.
 //!
-//! **Why does reading count?** Because the lost update is the failure that sessions are known for: two
-//! requests read a counter, both add one, and one is lost. Only who says what it read can be told.
+//! **Why does a read count for conflicts?** Because sessions are known for lost updates: two requests read a counter,
+//! both add one, and one addition is lost. The store can detect this only if it knows what a transaction read.
 //!
-//! **Why is a commit slower than writing to memory?** Because it is on the disk when it returns: appended
-//! to a journal, and synced. Commits that wait at the same time share their sync.
+//! **Why is a commit slower than writing to memory?** Because it is on the disk when it returns: it is appended to a
+//! journal, and the journal is synced. Commits that wait at the same time share one sync.
 //!
-//! **Which files belong to a store?** One, while it is closed: copy and move that. While it is open, two files
-//! `NAME.journal-1` and `-2`, or others with higher numbers, lie beside it and hold what was committed lately; after
-//! a crash they belong to it, and the next opening brings them in. Where the path is a symbolic link, `NAME` is that
-//! of the file which it leads to. An open store holds its folder and its files, whatever becomes of the path.
+//! **Which files belong to a store?** A closed store is one file, which can be copied and moved. An open store also
+//! has two files `NAME.journal-1` and `NAME.journal-2`, or others with higher numbers, beside its file. They hold the
+//! latest commits. After a crash they belong to the store, and the next opening applies them. If the path is a
+//! symbolic link, `NAME` is the name of the file that the link leads to. An open store holds its folder and its files
+//! open, so it is not affected if the path changes.
 //!
-//! **What is a file `NAME.journal-N.aside-M`?** One that was found there and belongs to another state of the store, as
-//! when an older copy of it was put back. It is never read again; where that other state comes back, the error says
-//! how to put its journal back. There are at most 20 for each `N`: beyond, the oldest is removed. Journals of other
-//! stores, whose file was moved away or removed, stay as they are, and a new store takes other names; remove them if
-//! their store is gone for good. After 2,000 pairs of them, no store opens there until some are removed.
+//! **What is a file `NAME.journal-N.aside-M`?** A journal that was found at opening and belongs to another state of
+//! the store, for example because an older copy of the store was put back. It is never read again. If that other
+//! state comes back, the error says how to restore its journal. There are at most 20 such files for each `N`; then
+//! the oldest is removed. Journals of other stores, whose file was moved or removed, stay unchanged, and a new store
+//! uses other names. Remove them if their store is gone. After 2,000 pairs of them, no store opens there until some
+//! are removed.
 //!
-//! **What about `fork`?** A store works in the process that opened it: daemonize before opening. In a process that was
-//! forked later, beginning, committing and closing give [`OtherProcess`](ErrorKind::OtherProcess) at once, and
-//! dropping handles does nothing to the files. Starting other programs is no matter.
+//! **What about `fork`?** A store works only in the process that opened it, so daemonize before opening. In a process
+//! that was forked later, beginning, committing and closing give [`OtherProcess`](ErrorKind::OtherProcess) at once.
+//! Dropping handles there does nothing to the files. Starting other programs is not affected.
 //!
 //! # Metrics and log
 //!
-//! Counters of the crate `metrics`: `cloakroom_commits_total`, `cloakroom_swept_total`, and
-//! `cloakroom_refused_ids_total` with the label `reason`: `garbled`, `forged`, `retired` (it names a secret that is not in
-//! use) or `dead` (it verifies and has no session). Log lines go to `tracing`. Neither they nor errors carry an id or a
-//! value. What is told at which level, and what else concerns an operator, is in the guide, `docs/guide/security.md`.
+//! The crate `metrics` gets these counters: `cloakroom_commits_total`, `cloakroom_swept_total`, and
+//! `cloakroom_refused_ids_total` with the label `reason`. The reasons are `garbled`, `forged`, `retired` (the id
+//! names a secret that is not in use) and `dead` (the id verifies but has no session). Log lines go to `tracing`.
+//! Neither log lines nor errors contain an id or a value. The guide `docs/guide/security.md` lists the log levels and
+//! gives advice for operators.
 //!
 //! # Features
 //!
 //! - `axum` (default): the extractor [`Session`], `http::SessionLayer` as a layer over axum's `Body`, and
 //!   `Error: IntoResponse`; implies `http`.
 //! - `http`: `http::SessionLayer::generic`, a layer for any tower service.
-//! - `public-suffixes`: `http::CookieSettings::domain` refuses the domains under which others register, such as `co.uk`
-//!   and `github.io`, as browsers do. It brings the list of them along, 0.8 MB.
+//! - `public-suffixes`: `http::CookieSettings::domain` refuses domains under which others register, such as `co.uk`
+//!   and `github.io`, as browsers do. The list of these domains adds 0.8 MB.
 
 mod block_on;
 mod client_id;
