@@ -16,9 +16,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A client's session, in all containers at once: a cheap handle on a [`Txn`].
+/// A client's session in all containers: a cheap handle on a [`Txn`].
 ///
-/// Clones work on the same session of the same transaction. Once that has ended, every method gives
+/// Clones refer to the same session of the same transaction. After the transaction has ended, every method returns
 /// [`Closed`](ErrorKind::Closed).
 #[derive(Clone)]
 pub struct Session {
@@ -26,7 +26,7 @@ pub struct Session {
     pub(crate) subject: SubjectId,
 }
 
-/// A client's session in one container alone.
+/// A client's session in one container only.
 #[derive(Clone)]
 pub struct SessionData {
     session: Session,
@@ -35,7 +35,7 @@ pub struct SessionData {
 
 /// The values of one package in a session, by key.
 ///
-/// Reading creates nothing. Changes gather in the transaction and are stored by its commit.
+/// Reading creates nothing. Changes are buffered in the transaction, and its commit stores them.
 #[derive(Clone)]
 pub struct PkgData {
     session: Session,
@@ -67,9 +67,9 @@ impl fmt::Debug for PkgData {
 }
 
 impl Txn {
-    /// The session of a client. Nothing is created by asking; the first insert founds a session, at
-    /// commit: under `id` if that is fresh from [`issue`](crate::ClientIds::issue), else, if it
-    /// has no live session, under a new id that [`Session::client_id`] tells.
+    /// Returns the session of a client. This creates nothing. The first insert creates a session at commit. It has
+    /// the id `id` if that is fresh from [`issue`](crate::ClientIds::issue). If `id` is not fresh and has no live
+    /// session, the session gets a new id, which [`Session::client_id`] returns.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl Txn {
         })
     }
 
-    /// [`session`](Self::session) as a future, for storage that has to wait.
+    /// [`session`](Self::session) as a future, for storage that must wait.
     ///
     /// # Errors
     ///
@@ -90,8 +90,8 @@ impl Txn {
         self.visit(Some(id))
     }
 
-    /// The session of whoever comes: of `id`, or that of a new visitor, whose first insert founds one
-    /// under a new id.
+    /// Returns the session of a visitor: the session of `id`, or, without an id, that of a new visitor, whose first
+    /// insert creates a session under a new id.
     ///
     /// # Errors
     ///
@@ -104,15 +104,15 @@ impl Txn {
 }
 
 impl Session {
-    /// The transaction that this session belongs to.
+    /// Returns the transaction that this session belongs to.
     #[must_use]
     pub fn txn(&self) -> &Txn {
         &self.txn
     }
 
-    /// The id under which the session will be known once the transaction is committed: `Some` exactly if the
-    /// commit, as things stand, leaves a session. `None` for whoever has none before something is inserted or an
-    /// owner or a timeout is set, and when the transaction has ended. Not an observation.
+    /// Returns the id that the session will have after the commit. It is `Some` exactly if the commit, as things
+    /// stand, leaves a session. It is `None` for a visitor without a session until something is inserted or an owner
+    /// or a timeout is set, and after the transaction has ended. Does not count as a read.
     #[must_use]
     pub fn client_id(&self) -> Option<ClientId> {
         self.with(|state| state.client_id(self.subject)).ok()?
@@ -132,7 +132,7 @@ impl Session {
         is_dead.unwrap_or(false)
     }
 
-    /// The values of a package. It lives in the container of its name, else in the unnamed one.
+    /// Returns the handle of a package. The package lives in the container of its name, or else in the unnamed one.
     #[must_use]
     pub fn pkg(&self, id: &str) -> PkgData {
         PkgData {
@@ -153,8 +153,7 @@ impl Session {
         }
     }
 
-    /// Whether there is a session, in any container. Counts as reading its existence, and as an
-    /// access.
+    /// Whether a session exists in any container. Counts as reading its existence, and as an access.
     ///
     /// # Errors
     ///
@@ -164,8 +163,8 @@ impl Session {
         self.with(|state| state.exists(self.subject, None))
     }
 
-    /// When the session was last accessed, to the resolution of its containers; the latest of all.
-    /// Not an observation.
+    /// The time of the last access in any container, to the resolution of the container. `None` if there is no
+    /// session. Does not count as a read.
     ///
     /// # Errors
     ///
@@ -175,7 +174,7 @@ impl Session {
             .map(|times| times.map(|(_, last_access)| last_access))
     }
 
-    /// When the session was founded; the earliest of all containers. Not an observation.
+    /// The earliest creation time in any container. `None` if there is no session. Does not count as a read.
     ///
     /// # Errors
     ///
@@ -185,10 +184,10 @@ impl Session {
             .map(|times| times.map(|(created, _)| created))
     }
 
-    /// Gives the client a new id, as after a login, and carries everything over. The id is issued at
-    /// once and valid from the commit on, which also makes the old one worthless. Where there is no session,
-    /// that there is none counts as read, and none is founded: the id is that of the session that an insert, an
-    /// owner or a timeout founds in the same transaction.
+    /// Gives the client a new id, for example after a login, and moves all data to it. The new id is returned at once
+    /// and is valid from the commit on; the old one is invalid from then on. If there is no session, this counts as
+    /// reading that, and creates none. An insert, an owner or a timeout in the same transaction then creates the
+    /// session under the new id.
     ///
     /// # Errors
     ///
@@ -197,8 +196,8 @@ impl Session {
         self.with(|state| state.rotate(self.subject))
     }
 
-    /// Ends the session in all containers, also where it has expired. What is inserted afterwards founds a new
-    /// one. Where there is none, that there is none counts as read.
+    /// Ends the session in all containers, including those where it has expired. A later insert creates a new
+    /// session. If there is no session, this counts as reading that.
     ///
     /// # Errors
     ///
@@ -207,12 +206,12 @@ impl Session {
         self.with(|state| state.destroy(self.subject))
     }
 
-    /// Gives the session a timeout of its own, or with `None` that of its containers again; zero never
-    /// expires. It is kept in milliseconds, rounded up. The cookie is sent with the next response, and lasts as
-    /// long: 400 days for zero, which are as many as browsers allow.
+    /// Sets the session's own timeout; `None` restores the timeout of its containers. Zero means that it never
+    /// expires. It is kept in milliseconds, rounded up. The next response sends the cookie, whose lifetime is the
+    /// timeout. For zero it is 400 days, the maximum that browsers allow.
     ///
-    /// Where there is no session, `Some` founds one, as an insert does, and `None` changes nothing. It begins in a
-    /// container whose packages this transaction used, else in the unnamed one.
+    /// If there is no session, `Some` creates one, as an insert does, and `None` changes nothing. The session begins
+    /// in a container whose packages this transaction used, or else in the unnamed one.
     ///
     /// # Errors
     ///
@@ -224,12 +223,12 @@ impl Session {
         })
     }
 
-    /// Notes whose session it is, to find and end all sessions of one user. Where there is no session, an owner
-    /// founds one, [as a timeout does](Self::set_timeout).
+    /// Sets the owner of the session, so that all sessions of one user can be found and ended. If there is no
+    /// session, an owner creates one, [as a timeout does](Self::set_timeout).
     ///
     /// # Errors
     ///
-    /// [`TooLarge`](ErrorKind::TooLarge) beyond the limit of names; else as for
+    /// [`TooLarge`](ErrorKind::TooLarge) if the owner exceeds the limit of names; otherwise as for
     /// [`exists`](Self::exists).
     pub fn set_owner(&self, o: Option<&str>) -> Result<()> {
         if let Some(owner) = o {
@@ -247,7 +246,7 @@ impl Session {
 }
 
 impl SessionData {
-    /// The values of a package in this container, whatever containers are registered.
+    /// Returns the handle of a package in this container, whatever containers are registered.
     #[must_use]
     pub fn pkg(&self, id: &str) -> PkgData {
         PkgData {
@@ -257,7 +256,7 @@ impl SessionData {
         }
     }
 
-    /// The session in all containers.
+    /// Returns the session in all containers.
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
@@ -273,7 +272,7 @@ impl SessionData {
         session.with(|state| state.exists(session.subject, Some(self.room)))
     }
 
-    /// When it was last accessed in this container.
+    /// The time of the last access in this container.
     ///
     /// # Errors
     ///
@@ -285,7 +284,7 @@ impl SessionData {
             .map(|times| times.map(|(_, last_access)| last_access))
     }
 
-    /// When it was founded in this container.
+    /// The creation time in this container.
     ///
     /// # Errors
     ///
@@ -305,25 +304,24 @@ impl PkgData {
         &self.package
     }
 
-    /// The value of a key; `None` if there is none.
+    /// Returns the value of a key; `None` if there is none.
     ///
     /// # Errors
     ///
     /// [`TypeMismatch`](ErrorKind::TypeMismatch) if the value is not a `T`;
-    /// [`NotSerializable`](ErrorKind::NotSerializable) if what was inserted in this transaction
-    /// cannot be stored; [`SnapshotTooOld`](ErrorKind::SnapshotTooOld),
-    /// [`Corrupt`](ErrorKind::Corrupt), [`Unavailable`](ErrorKind::Unavailable),
-    /// [`Closed`](ErrorKind::Closed).
+    /// [`NotSerializable`](ErrorKind::NotSerializable) if this transaction inserted a value that cannot be stored;
+    /// [`SnapshotTooOld`](ErrorKind::SnapshotTooOld), [`Corrupt`](ErrorKind::Corrupt),
+    /// [`Unavailable`](ErrorKind::Unavailable), [`Closed`](ErrorKind::Closed).
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let stored = self.read(key)?;
         self.decode(key, stored)
     }
 
-    /// Removes a key and gives the value that it had.
+    /// Removes a key and returns its value.
     ///
     /// # Errors
     ///
-    /// As for [`get`](Self::get); the key is then still there.
+    /// As for [`get`](Self::get). The key is then not removed.
     pub fn take<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let value = self.get(key)?;
         if value.is_some() {
@@ -332,19 +330,20 @@ impl PkgData {
         Ok(value)
     }
 
-    /// Sets a key. The value is serialized at once; one that refuses is kept as a refusal, which
-    /// fails the commit unless it is overwritten, removed or rolled back before. So does one that is nested in more than
-    /// 128 lists and maps, with [`TooLarge`](ErrorKind::TooLarge).
+    /// Sets the value of a key. The value is serialized at once. A value that cannot be serialized makes the commit
+    /// fail with [`NotSerializable`](ErrorKind::NotSerializable), unless it is overwritten, removed or rolled back
+    /// before. A value that is nested in more than 128 lists and maps makes it fail with
+    /// [`TooLarge`](ErrorKind::TooLarge).
     ///
     /// Values are stored in serde's human-readable forms: an `IpAddr` or a `Uuid` is text.
     ///
-    /// What serde buffers when it reads (internally tagged and untagged enums, flattened structs) has no 128-bit
-    /// types, whatever the value: a field that is an `i128` or a `u128`, even one of 5, is stored there and cannot be
-    /// read back by its own type. Write it as text there (`#[serde(with = …)]`), or as two integers.
+    /// serde buffers internally tagged and untagged enums and flattened structs when it reads them, and its buffer
+    /// has no 128-bit types. A field of type `i128` or `u128` in them is stored, but cannot be read back as its own
+    /// type, even if its value is 5. Write such a field as text (`#[serde(with = …)]`), or as two integers.
     ///
     /// # Errors
     ///
-    /// [`TooLarge`](ErrorKind::TooLarge) if the key or the package id is beyond its limit;
+    /// [`TooLarge`](ErrorKind::TooLarge) if the key or the package id exceeds its limit;
     /// [`SnapshotTooOld`](ErrorKind::SnapshotTooOld), [`Unavailable`](ErrorKind::Unavailable),
     /// [`Closed`](ErrorKind::Closed).
     pub fn insert(&self, key: &str, value: impl Serialize) -> Result<()> {
@@ -352,7 +351,7 @@ impl PkgData {
         self.write(key, change)
     }
 
-    /// Replaces the value of a key by what `f` makes of it. Counts as reading it. If another handle
+    /// Replaces the value of a key by the result of `f`, and returns it. Counts as reading the key. If another handle
     /// changes the key meanwhile, `f` runs again on the new value.
     ///
     /// # Errors
@@ -383,15 +382,14 @@ impl PkgData {
         }
     }
 
-    /// Replaces the value of a key by what `f` makes of the value that is current at commit.
-    /// `f` runs once now, on the value that this transaction sees, and again at commit, on a thread
-    /// of the store's, if that was changed meanwhile. Not an observation, and never a conflict.
+    /// Replaces the value of a key by the result of `f` on the value that is current at commit. `f` runs once now, on
+    /// the value that this transaction sees. If that value has changed by the commit, `f` runs again then, on a
+    /// thread of the store. Does not count as a read, and never conflicts.
     ///
-    /// `f` should be quick, and should not wait for a commit, be it one of another thread. While it runs there, others that
-    /// have to run again wait. After a tenth of a second a spare thread of the store's goes on with them; with that
-    /// there are eight threads at most, and while eight closures wait for others there, no more run again. If `f` itself
-    /// commits another `commute` there, which would have to run again, that commit gives
-    /// [`Unsupported`](ErrorKind::Unsupported).
+    /// `f` should be quick, and should not wait for a commit, not even one of another thread. While it runs at
+    /// commit, other closures wait. After a tenth of a second, a spare thread of the store runs them. There are at
+    /// most eight threads, and while eight closures block, no other closure runs again. If `f` itself commits another
+    /// `commute` there that would have to run again, that commit returns [`Unsupported`](ErrorKind::Unsupported).
     ///
     /// # Errors
     ///
@@ -437,8 +435,8 @@ impl PkgData {
         }
     }
 
-    /// Adds `n` to the number that is current at commit; absent counts as 0. Not an
-    /// observation, and never a conflict. Overflow and what is no number fail the commit.
+    /// Adds `n` to the number that is current at commit. An absent key counts as 0. Does not count as a read, and
+    /// never conflicts. Overflow and a value that is not a number make the commit fail.
     ///
     /// # Errors
     ///
@@ -447,7 +445,7 @@ impl PkgData {
         self.arithmetic(key, Arithmetic::Add(n))
     }
 
-    /// Raises the number that is current at commit to `n`, if it is less or absent.
+    /// Sets the number that is current at commit to `n` if it is less than `n` or absent.
     ///
     /// # Errors
     ///
@@ -456,7 +454,7 @@ impl PkgData {
         self.arithmetic(key, Arithmetic::Max(n))
     }
 
-    /// Lowers the number that is current at commit to `n`, if it is more or absent.
+    /// Sets the number that is current at commit to `n` if it is greater than `n` or absent.
     ///
     /// # Errors
     ///
@@ -465,11 +463,11 @@ impl PkgData {
         self.arithmetic(key, Arithmetic::Min(n))
     }
 
-    /// Removes a key; tells whether it was there, which counts as reading it.
+    /// Removes a key. Returns whether it was there, which counts as reading it.
     ///
     /// # Errors
     ///
-    /// As for [`get`](Self::get), but for the type.
+    /// As for [`get`](Self::get), except for errors of the type.
     pub fn remove(&self, key: &str) -> Result<bool> {
         let there = self.contains_key(key)?;
         if there {
@@ -482,7 +480,7 @@ impl PkgData {
         Ok(there)
     }
 
-    /// Removes all keys. Not an observation.
+    /// Removes all keys. Does not count as a read.
     ///
     /// # Errors
     ///
@@ -495,7 +493,7 @@ impl PkgData {
     ///
     /// # Errors
     ///
-    /// As for [`get`](Self::get), but for the type.
+    /// As for [`get`](Self::get), except for errors of the type.
     pub fn contains_key(&self, key: &str) -> Result<bool> {
         match self.read(key) {
             Ok(value) => Ok(value.is_some()),
@@ -505,11 +503,11 @@ impl PkgData {
         }
     }
 
-    /// All keys, sorted. Counts as reading the whole package.
+    /// Returns all keys, sorted. Counts as reading the whole package.
     ///
     /// # Errors
     ///
-    /// As for [`get`](Self::get), but for the type.
+    /// As for [`get`](Self::get), except for errors of the type.
     pub fn keys(&self) -> Result<Vec<String>> {
         self.with(|state| {
             let content = state.read_all(self.subject(), self.room, &self.package)?;
@@ -517,7 +515,7 @@ impl PkgData {
         })
     }
 
-    /// How many keys there are. Counts as reading the whole package.
+    /// Returns the number of keys. Counts as reading the whole package.
     ///
     /// # Errors
     ///
