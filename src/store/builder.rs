@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The settings of a store, to change before it is opened. Made by [`Store::builder`].
+/// The settings of a store, to change before it is opened. [`Store::builder`] makes one.
 #[derive(Clone, Debug)]
 pub struct StoreBuilder {
     clock: Clock,
@@ -93,85 +93,85 @@ impl Default for StoreBuilder {
 }
 
 impl StoreBuilder {
-    /// Where the store reads the time from. Default: the system's clock.
+    /// The clock of the store. Default: the system's clock.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// How many bytes of the file are kept in memory, at most. Default: a quarter of the machine's memory or,
-    /// if that is less, of what its container may use, but at least 64 MiB and at most 1 GiB; 256 MiB elsewhere
-    /// than on Linux.
+    /// The maximum number of bytes of the file that are cached in memory. Default: a quarter of the machine's memory,
+    /// or of the memory limit of its container if that is less, but at least 64 MiB and at most 1 GiB. On systems
+    /// other than Linux: 256 MiB.
     #[must_use]
     pub fn cache_size(mut self, bytes: usize) -> Self {
         self.cache_size = Some(bytes);
         self
     }
 
-    /// How often [`Store::transact`] and the web layer run a transaction, at most, before a conflict is
-    /// final. At least 1. Default: 32.
+    /// The maximum number of times that [`Store::transact`] and the web layer run a transaction before they return a
+    /// conflict. At least 1. Default: 32.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.rules.attempts = attempts.max(1);
         self
     }
 
-    /// How long a wait for a session's turn lasts at most. Default: 2 s.
+    /// The maximum time that a transaction waits for a session's turn. Default: 2 s.
     #[must_use]
     pub fn turn_wait(mut self, wait: Duration) -> Self {
         self.rules.turn_wait = wait;
         self
     }
 
-    /// How long a transaction can read what it has not read yet, from its first look at anything on. One that has
-    /// looked at nothing yet, as a request that waits for its body, is never too old. Default: 30 s.
+    /// The time from a transaction's first read until it can read nothing new. A transaction that has read nothing
+    /// yet, such as that of a request that waits for its body, is never too old. Default: 30 s.
     ///
-    /// Until then the file cannot use again what was overwritten since that look: a transaction that
-    /// is left open lets the file grow by what is written in that time, some 20 kB a commit.
+    /// Until then the file cannot reuse the space that was overwritten since that first read. A transaction that
+    /// stays open makes the file grow by the data written in this time, some 20 kB per commit.
     #[must_use]
     pub fn snapshot_max_age(mut self, age: Duration) -> Self {
         self.rules.snapshot_max_age = age;
         self
     }
 
-    /// How long the id of a session that was rotated or destroyed is refused, by requests that came after that.
-    /// Default: 10 s. Zero refuses none of them; a request that came before hands out no new id however long ago
-    /// that was, and an ended id founds no session again.
+    /// The time for which the id of a rotated or destroyed session is refused, for requests that arrived after it
+    /// ended. Default: 10 s. With zero, none of them is refused. A request that arrived before hands out no new id,
+    /// however long ago the session ended, and an ended id never creates a session again.
     #[must_use]
     pub fn tombstone_lifetime(mut self, lifetime: Duration) -> Self {
         self.rules.tombstone = lifetime;
         self
     }
 
-    /// How many bytes a key, a package id, an owner or a container's name may have. At least 1,
-    /// and 4096 at most. Default: 255.
+    /// The maximum length of a key, a package id, an owner or a container's name, in bytes. From 1 to 4096. Default:
+    /// 255.
     #[must_use]
     pub fn max_name_len(mut self, bytes: usize) -> Self {
         self.rules.limits.name = bytes.clamp(1, 4096);
         self
     }
 
-    /// How many bytes a package may have as it is stored. 256 MiB at most. Default: 1 MiB.
+    /// The maximum stored size of a package, in bytes. At most 256 MiB. Default: 1 MiB.
     #[must_use]
     pub fn max_package_size(mut self, bytes: usize) -> Self {
         self.rules.limits.package = bytes.min(256 << 20);
         self
     }
 
-    /// How many packages a session may have in one container. Default: 64.
+    /// The maximum number of packages of a session in one container. Default: 64.
     #[must_use]
     pub fn max_packages(mut self, packages: usize) -> Self {
         self.rules.limits.packages = packages;
         self
     }
 
-    /// How many keys a package may have. Default: 1024.
+    /// The maximum number of keys of a package. Default: 1024.
     ///
-    /// Each commit that changes a package writes it whole, so values that are many belong into several packages,
-    /// or into one value. Beyond the limit a commit fails with [`TooLarge`](ErrorKind::TooLarge), which names the
-    /// package and both numbers. A package that has more, because the limit was higher once, can still be read, and
-    /// its keys can be changed and removed; it cannot get more of them.
+    /// Each commit that changes a package writes the whole package. So put many values into several packages, or into
+    /// one value. Beyond the limit, a commit fails with [`TooLarge`](ErrorKind::TooLarge), which names the package
+    /// and both numbers. A package may have more keys because the limit was higher before. It can still be read, and
+    /// its keys can be changed and removed, but it cannot get more.
     ///
     /// ```
     /// use cloakroom::{ErrorKind, Store};
@@ -191,106 +191,108 @@ impl StoreBuilder {
         self
     }
 
-    /// How many commits may wait at once, those that are being written included. At least 1. Default: 8192.
+    /// The maximum number of commits that wait, including those that are being written. At least 1. Default: 8192.
     ///
-    /// Beyond that a commit waits until there is room, in the order of coming:
-    /// [`commit`](crate::Transaction::commit) blocks, the future of
-    /// [`commit_async`](crate::Transaction::commit_async) is pending, and dropping it then aborts.
+    /// Beyond that, commits wait for admission in order of arrival: [`commit`](crate::Transaction::commit) blocks,
+    /// and the future of [`commit_async`](crate::Transaction::commit_async) is pending. Dropping that future then
+    /// aborts the transaction.
     #[must_use]
     pub fn max_waiting_commits(mut self, commits: usize) -> Self {
         self.room.commits = commits.max(1);
         self
     }
 
-    /// How many bytes the commits that wait may take at once, in memory and counted roughly: what they
-    /// write, what they read, and what sessions that are rotated hold. Beyond, they wait as for [`max_waiting_commits`](Self::max_waiting_commits);
-    /// one that is larger by itself is let through alone. Default: 64 MiB.
+    /// The maximum memory of the commits that wait, in bytes, estimated: the data that they write and read, and the
+    /// data of sessions that they rotate. Beyond that, commits wait as for
+    /// [`max_waiting_commits`](Self::max_waiting_commits). A single commit that is larger is admitted alone. Default:
+    /// 64 MiB.
     #[must_use]
     pub fn max_waiting_bytes(mut self, bytes: usize) -> Self {
         self.room.bytes = bytes;
         self
     }
 
-    /// How many bytes the journal may take on the disk, in two files beside the store that are there while
-    /// it is open. At least 256 KiB. Default: 128 MiB.
+    /// The maximum size of the journal on the disk, in bytes. The journal consists of two files beside the store,
+    /// which exist while it is open. At least 256 KiB. Default: 128 MiB.
     ///
-    /// A commit is durable once it is in the journal. When one file is full the other one is written, and a
-    /// checkpoint brings what the first holds into the store's file. The larger they are, the fewer bytes
-    /// a commit costs in all, because what was changed several times is brought over once, and the longer
-    /// takes opening a store that was killed. They begin small and grow as they are needed; a commit that
-    /// is larger than a file makes it as large as that.
+    /// A commit is durable once it is in the journal. When one file is full, commits continue in the other, and a
+    /// checkpoint writes the rows of the first to the store's file. A larger journal means fewer bytes per commit in
+    /// total, because a row that changed several times is written only once. It also means that a store that was
+    /// killed takes longer to open. The files start small and grow as needed. A commit larger than a file makes the
+    /// file as large as the commit.
     #[must_use]
     pub fn journal_size(mut self, bytes: u64) -> Self {
         self.journal.size = bytes.max(256 << 10);
         self
     }
 
-    /// How many bytes of memory the rows in the journal may take until they are in the store's file,
-    /// roughly. At least 256 KiB. Default: 128 MiB.
+    /// The memory, in bytes, for rows that are in the journal but not yet in the store's file, estimated. At least
+    /// 256 KiB. Default: 128 MiB.
     ///
-    /// Beyond half of it, a checkpoint begins; beyond three quarters, while that is not done, commits are
-    /// slowed down; beyond all of it, they wait. Old snapshots that transactions hold may keep
-    /// rows longer.
+    /// At half of it, a checkpoint begins. At three quarters, commits are slowed down until the checkpoint is done.
+    /// At the limit, they wait. Old snapshots that transactions hold may keep rows longer.
     #[must_use]
     pub fn unmerged_memory(mut self, bytes: usize) -> Self {
         self.journal.memory = bytes.max(256 << 10);
         self
     }
 
-    /// How long a commit stays in the journal at most before a checkpoint brings it into the store's file,
-    /// while there is room. It is durable all the time. Default: one minute.
+    /// The maximum time that a commit stays in the journal before a checkpoint writes it to the store's file,
+    /// provided there is space. The commit is durable all the time. Default: one minute.
     #[must_use]
     pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
         self.journal.interval = interval;
         self
     }
 
-    /// At most `count` new sessions in any interval of length `per`, however the wall clock is set: a bound for
-    /// what visitors who keep no cookie can do to the disk. Default: no limit, because how many visitors
-    /// are too many only the application knows.
+    /// Allows at most `count` new sessions in any interval of length `per`, measured by the monotonic clock. This
+    /// bounds what visitors who keep no cookie can do to the disk. Default: no limit, because only the application
+    /// knows how many visitors are too many.
     ///
-    /// It cannot tell honest visitors from bots: beyond it all who have no session yet are turned away alike. Set it to what
-    /// the disk bears, and use `http::SessionLayer::admit_new` for a limit by address or whatever else tells them apart.
+    /// The limit cannot tell honest visitors from bots: beyond it, all visitors without a session are refused. Set it
+    /// to the rate that the disk can take. For a limit by address or another criterion, use
+    /// `http::SessionLayer::admit_new`.
     ///
-    /// Beyond it a commit that founds a session fails with
-    /// [`Unavailable`](crate::ErrorKind::Unavailable) and writes nothing; sessions that exist go on. The error's
-    /// [`retry_after`](crate::Error::retry_after) is the time until there is room. A
-    /// session counts once, in however many containers it begins; `rotate` counts none, and founding a
-    /// session over an expired one counts. What was counted counts for `per`, and up to a sixteenth
-    /// longer; a commit that is not written does not count. A commit that founds more than `count`
-    /// sessions at once never succeeds. A `per` below 16 ms counts as 16. The count begins anew when the
-    /// store is opened.
+    /// Beyond the limit, a commit that creates a session fails with [`Unavailable`](crate::ErrorKind::Unavailable)
+    /// and writes nothing. Existing sessions are not affected. The error's [`retry_after`](crate::Error::retry_after)
+    /// is the time until new sessions are admitted.
+    ///
+    /// - A session counts once, even if it begins in several containers.
+    /// - `rotate` does not count. Creating a session over an expired one counts.
+    /// - A session counts for `per`, and up to a sixteenth longer. A commit that is not written does not count.
+    /// - A commit that creates more than `count` sessions at once never succeeds.
+    /// - A `per` below 16 ms counts as 16 ms.
+    /// - The count starts again when the store is opened.
     #[must_use]
     pub fn max_new_sessions(mut self, count: u64, per: Duration) -> Self {
         self.new_sessions = Some((count, per));
         self
     }
 
-    /// Whether expired sessions are swept by the store itself, once per resolution. If not,
-    /// [`Container::sweep`](crate::Container::sweep) does it when it is called. Default: yes. A container
-    /// [can do without](crate::ContainerSettings::implicit_sweeps), too.
+    /// Whether the store sweeps expired sessions by itself, once per resolution. If not, call
+    /// [`Container::sweep`](crate::Container::sweep). Default: yes. A single container can [opt
+    /// out](crate::ContainerSettings::implicit_sweeps).
     #[must_use]
     pub fn implicit_sweeps(mut self, sweeps: bool) -> Self {
         self.implicit_sweeps = sweeps;
         self
     }
 
-    /// Whether the whole file is verified before it is opened, which takes time in proportion to its size.
-    /// What [`Store::check`] would find makes opening fail with
-    /// [`Corrupt`](ErrorKind::Corrupt), which names the first of the sessions hit; the file is then as it
-    /// was. Default: no.
+    /// Whether opening first verifies the whole file, which takes time proportional to its size. If there is anything
+    /// that [`Store::check`] would report, opening fails with [`Corrupt`](ErrorKind::Corrupt), which names the first
+    /// damaged session, and the file is unchanged. Default: no.
     #[must_use]
     pub fn verify_on_open(mut self, verify: bool) -> Self {
         self.verify_on_open = verify;
         self
     }
 
-    /// How long [`open`](Self::open) waits for another process, or another store of this one, to let go of the store's
-    /// files, before it gives [`Locked`](ErrorKind::Locked). For deployments in which the new process is started before
-    /// the old one has ended. Default: not at all.
+    /// The time that [`open`](Self::open) waits for another process, or another store of this process, to release the
+    /// store's files, before it returns [`Locked`](ErrorKind::Locked). Use it for deployments that start the new
+    /// process before the old one has ended. Default: zero.
     ///
-    /// It looks again every tenth of a second, and **blocks the thread** that opens meanwhile: a task calls it on a thread
-    /// for such work. The path is resolved anew each time.
+    /// It retries every tenth of a second and **blocks the thread** meanwhile. Async code must call it on a thread
+    /// for blocking work. The path is resolved again each time.
     ///
     /// ```
     /// # let folder = tempfile::tempdir()?;
@@ -308,13 +310,13 @@ impl StoreBuilder {
         self
     }
 
-    /// Whether a store whose file others can get at is refused with [`NotPrivate`](ErrorKind::NotPrivate): one that its
-    /// group or everybody can read or write, or that belongs to another user than the one who runs this process. The file is
-    /// then as it was. Whoever reads it has what is in the sessions, and the secret of their ids unless a
-    /// [`secret`](Self::secret) is given. Default: no, but a warning is logged that says what to do.
+    /// Whether a store whose file others can access is refused with [`NotPrivate`](ErrorKind::NotPrivate): a file
+    /// that its group or everybody can read or write, or that belongs to a user other than the one who runs this
+    /// process. A refused file is unchanged. A reader of the file has the data of all sessions, and the secret of
+    /// their ids unless a [`secret`](Self::secret) is given. Default: no, but a warning with advice is logged.
     ///
-    /// The files that a store makes, its journals too, are its user's alone (mode 0600). Elsewhere than on Unix nothing
-    /// is looked at.
+    /// Files that a store creates, its journals included, are accessible only to its user (mode 0600). On systems
+    /// other than Unix, nothing is checked.
     ///
     /// ```
     /// # let folder = tempfile::tempdir()?;
@@ -329,25 +331,23 @@ impl StoreBuilder {
         self
     }
 
-    /// Issues ids under this secret instead of one kept in the store. Keep it as one keeps a
-    /// password: whoever has it can make ids.
+    /// Signs ids with this secret instead of one that is kept in the store. Protect it like a password: a reader of
+    /// the secret can make ids.
     #[must_use]
     pub fn secret(mut self, secret: [u8; 32]) -> Self {
         self.secrets.0.insert(0, secret);
         self
     }
 
-    /// Verifies ids of an earlier [`secret`](Self::secret), too.
+    /// Also verifies ids of an earlier [`secret`](Self::secret).
     #[must_use]
     pub fn older_secret(mut self, secret: [u8; 32]) -> Self {
         self.secrets.0.push(secret);
         self
     }
 
-    /// Opens the store in the file at `path`, and makes it if there is none. An empty file that nobody has locked becomes a
-    /// store: another file takes its place, which belongs to the user of this process and has the permissions 0600. An empty
-    /// file that is a mount point (a bind mount of the file alone) cannot be replaced: mount its folder. A kill at any moment
-    /// leaves what was there before, or a store.
+    /// Opens the store in the file at `path`, and creates it if there is no file. [`Store::open`] describes the
+    /// details.
     ///
     /// # Errors
     ///
@@ -356,7 +356,7 @@ impl StoreBuilder {
         self.build(Some(path.as_ref()))
     }
 
-    /// A store in memory.
+    /// Opens a store in memory.
     ///
     /// # Errors
     ///
