@@ -10,27 +10,27 @@ pub(super) const KEPT: usize = 1000;
 /// An error names no more sessions than this.
 const NAMED: usize = 5;
 
-/// What [`Store::check`] found.
+/// The result of [`Store::check`].
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Check {
-    /// Sessions looked at.
+    /// Sessions examined.
     pub sessions: u64,
-    /// Packages looked at.
+    /// Packages examined.
     pub packages: u64,
-    /// How many records are damaged, missing, or not found where they are looked for.
+    /// The number of records that are damaged, missing, or not found by their key.
     pub damaged: u64,
     /// The first thousand of those, with the container, and the package where it is known.
     pub errors: Vec<Error>,
-    /// How many parts of the structure that holds the records are damaged, the file's own bookkeeping
-    /// included. Records may be none the worse for it.
+    /// The number of damaged parts of the structure that holds the records, including the file's own bookkeeping. The
+    /// records may be undamaged.
     pub damaged_pages: u64,
-    /// The first thousand of both, with the client whose session is hit, where it is known.
+    /// The first thousand of both, with the client whose session is damaged, if known.
     pub findings: Vec<Damage>,
 }
 
 impl Check {
-    /// Whether nothing was found.
+    /// Whether no damage was found.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.damaged == 0 && self.damaged_pages == 0
@@ -99,21 +99,24 @@ impl Check {
 }
 
 impl Store {
-    /// Looks at the whole store as of its newest commit, while commits go on, and reports what is
-    /// damaged and whose it is. Nothing is repaired.
+    /// Examines the whole store as of its newest commit, and reports the damage and the sessions concerned. Commits
+    /// continue meanwhile. Nothing is repaired.
     ///
-    /// Verified are the checksum of every record and of every page that is in use; that what a session
-    /// lists is there, and is found where it is looked for; that no record is left without its session;
-    /// and that the lists of owners and the sessions say the same. A session that can no longer be
-    /// reached is named by whatever is left of it: its packages, or its owner's list.
+    /// It verifies the checksum of every record and of every page in use, and that:
     ///
-    /// It reads the whole file once, in small parts. Meanwhile the pages of that commit are kept, however long
-    /// it takes, so that a store which is written to meanwhile grows.
+    /// - everything that a session lists is there and is found by its key,
+    /// - every record belongs to a session,
+    /// - the lists of owners agree with the sessions.
+    ///
+    /// A session that cannot be reached is named by its packages or its owner's list, if they can be read.
+    ///
+    /// It reads the whole file once, in small parts. The pages of that commit are kept until it ends, so a store that
+    /// is written to meanwhile grows.
     ///
     /// # Errors
     ///
-    /// A failure of the storage, such as [`Unavailable`](ErrorKind::Unavailable) and
-    /// [`Closed`](ErrorKind::Closed), which tells nothing of the rows.
+    /// A failure of the storage, such as [`Unavailable`](ErrorKind::Unavailable) or [`Closed`](ErrorKind::Closed).
+    /// Damage is not an error but part of the result.
     pub fn check(&self) -> Result<Check> {
         let mut check = Check::default();
         let checked = self
