@@ -1,4 +1,4 @@
-//! A session beyond the transaction in which it was found: for what outlives a request.
+//! A session for longer than the transaction in which it was found.
 
 use super::Store;
 use crate::client_id::ClientId;
@@ -7,16 +7,16 @@ use crate::session::Session;
 use crate::transaction::Txn;
 use std::fmt;
 
-/// A session for longer than one transaction: for a WebSocket, a stream or a task that goes on after the response.
+/// A session for longer than one transaction: for a WebSocket, a stream, or a task that continues after the response.
 ///
-/// A [`Session`] belongs to its transaction and is [`Closed`](ErrorKind::Closed) with it. This begins a transaction of
-/// its own for each use. Once the session was rotated or destroyed, or has expired, every use gives
-/// [`SessionEnded`](ErrorKind::SessionEnded), where a late *request* under the same id would read an empty session.
-/// Clones are handles on the same session. They keep the store open.
+/// A [`Session`] belongs to its transaction and is [`Closed`](ErrorKind::Closed) with it. A handle begins its own
+/// transaction for each use. Once the session was rotated or destroyed, or has expired, every use gives
+/// [`SessionEnded`](ErrorKind::SessionEnded). (A late *request* under the same id would read an empty session.)
+/// Clones refer to the same session. They keep the store open.
 ///
-/// A use is an access: it keeps the session from expiring, and is recorded once per resolution. No response carries the
-/// cookie then, so where the cookie has a lifetime (`CookieLifetime`, or the session's own timeout), a use puts off its
-/// renewal by the visitor's requests: one that comes within a resolution of a recorded use does not renew it.
+/// Each use is an access: it keeps the session from expiring, and is recorded once per resolution. It sends no
+/// cookie. If the cookie has a lifetime (`CookieLifetime`, or the session's own timeout), a recorded use delays its
+/// renewal: a request within one resolution of that use does not renew the cookie.
 ///
 /// ```
 /// use cloakroom::{ErrorKind, Store};
@@ -45,12 +45,12 @@ pub struct SessionHandle {
 }
 
 impl Session {
-    /// A handle on this session that outlives the transaction. If the session comes into being with this
-    /// transaction, the handle finds it once that is committed.
+    /// Returns a handle on this session that outlives the transaction. If this transaction creates the session, the
+    /// handle finds it after the commit.
     ///
     /// # Errors
     ///
-    /// [`SessionEnded`](ErrorKind::SessionEnded) if the commit would leave no session, as things stand; else as for
+    /// [`SessionEnded`](ErrorKind::SessionEnded) if the commit, as things stand, leaves no session; otherwise as for
     /// [`exists`](Self::exists).
     pub fn handle(&self) -> Result<SessionHandle> {
         let found = self.txn().with(|state| {
@@ -69,19 +69,20 @@ impl Session {
 }
 
 impl SessionHandle {
-    /// The id of the session. Compare it with nothing that a visitor sends: [verify](crate::ClientIds::verify) that.
+    /// Returns the id of the session. To check an id that a visitor sent, do not compare it with this one;
+    /// [verify](crate::ClientIds::verify) it.
     #[must_use]
     pub fn client_id(&self) -> &ClientId {
         &self.id
     }
 
-    /// Runs `f` on the session in a transaction and commits it; runs it again if that conflicts, as
-    /// [`Store::transact`] does, and blocks like that. Counts as an access to the session.
+    /// Runs `f` on the session in a transaction and commits it. Runs `f` again after a conflict, and blocks, as
+    /// [`Store::transact`] does. Counts as an access to the session.
     ///
     /// # Errors
     ///
-    /// [`SessionEnded`](ErrorKind::SessionEnded) if the session has ended, also while `f` runs; what `f` gives; else as
-    /// for [`Store::transact`].
+    /// [`SessionEnded`](ErrorKind::SessionEnded) if the session has ended or ends while `f` runs; the error of `f`;
+    /// otherwise as for [`Store::transact`].
     pub fn transact<T, E: From<Error>>(
         &self,
         mut f: impl FnMut(&Session) -> Result<T, E>,
@@ -89,7 +90,7 @@ impl SessionHandle {
         self.store.transact(|txn| f(&self.enter(txn)?))
     }
 
-    /// [`transact`](Self::transact) for closures that give futures.
+    /// [`transact`](Self::transact) for closures that return futures.
     ///
     /// # Errors
     ///
