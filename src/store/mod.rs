@@ -34,8 +34,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use sweeper::Sweeper;
 
-/// A store of sessions: one embedded file, or memory. Clones are handles on the same store, which is
-/// closed when the last of them is dropped and no transaction is open.
+/// A store of sessions, in one embedded file or in memory. Clones are handles on the same store. The store is closed
+/// when the last handle is dropped and no transaction is open.
 ///
 /// ```
 /// use cloakroom::Store;
@@ -85,59 +85,59 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store in the file at `path`, and makes it if there is none. An empty file that nobody has locked becomes a
-    /// store: another file takes its place, which belongs to the user of this process and has the permissions 0600. An empty
-    /// file that is a mount point (a bind mount of the file alone) cannot be replaced: mount its folder. A kill at any moment
-    /// leaves what was there before, or a store.
+    /// Opens the store in the file at `path`, and creates it if there is no file. If the process is killed at any
+    /// moment, the earlier state or a complete store remains.
     ///
-    /// A store works in the process that opened it: daemonize before opening. After a `fork`, the process that was
-    /// forked must open it anew, once the other one has closed it. If the other one ends without closing it, the process that
-    /// was forked has inherited the lock, and nobody can open the store until it ends, too:
-    /// [`Locked`](ErrorKind::Locked) then names it.
+    /// An empty file that nobody has locked becomes a store. It is replaced by a new file, which belongs to the user
+    /// of this process and has the permissions 0600. An empty file that is itself a mount point (a bind mount of the
+    /// file alone) cannot be replaced: mount its folder instead.
     ///
-    /// On a full disk a store that is there is opened to be read: commits get
-    /// [`Unavailable`](ErrorKind::Unavailable) until there is room, as
-    /// [`Statistics::is_read_only`](crate::Statistics::is_read_only) tells.
+    /// A store works only in the process that opened it: daemonize before opening. A forked process must open the
+    /// store itself, after the first process has closed it. If the first process ends without closing the store, the
+    /// forked process has inherited the lock. Nobody can open the store until that process ends too;
+    /// [`Locked`](ErrorKind::Locked) names it.
+    ///
+    /// On a full disk, an existing store can be opened and read. Commits get [`Unavailable`](ErrorKind::Unavailable)
+    /// until there is space, and [`Statistics::is_read_only`](crate::Statistics::is_read_only) is true.
     ///
     /// # Errors
     ///
-    /// [`Locked`](ErrorKind::Locked) if it is open elsewhere, [`NotAStore`](ErrorKind::NotAStore) and
-    /// [`TooNew`](ErrorKind::TooNew) (the file is then as it was),
-    /// [`Corrupt`](ErrorKind::Corrupt), [`Io`](ErrorKind::Io); [`NotPrivate`](ErrorKind::NotPrivate) where that was asked
-    /// for.
+    /// [`Locked`](ErrorKind::Locked) if the store is open elsewhere; [`NotAStore`](ErrorKind::NotAStore) or
+    /// [`TooNew`](ErrorKind::TooNew), in which case the file is unchanged; [`Corrupt`](ErrorKind::Corrupt);
+    /// [`Io`](ErrorKind::Io); [`NotPrivate`](ErrorKind::NotPrivate) if the builder requires private files.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder().open(path)
     }
 
-    /// A store in memory, with the same guarantees but durability.
+    /// Opens a store in memory, with the same guarantees except durability.
     ///
     /// # Errors
     ///
-    /// [`Io`](ErrorKind::Io) if the system gives no threads or random bytes.
+    /// [`Io`](ErrorKind::Io) if the system provides no threads or no random bytes.
     pub fn in_memory() -> Result<Self> {
         Self::builder().in_memory()
     }
 
-    /// The settings of a store, to change before it is opened.
+    /// Returns a builder, to change settings before the store is opened.
     #[must_use]
     pub fn builder() -> StoreBuilder {
         StoreBuilder::default()
     }
 
-    /// Closes the store for all its handles: what waits is committed, and the file is let go.
-    /// What needs the file afterwards gives [`Closed`](ErrorKind::Closed).
+    /// Closes the store for all its handles. Commits that wait are completed, and the file is released. Later
+    /// operations that need the file give [`Closed`](ErrorKind::Closed).
     ///
     /// # Errors
     ///
-    /// A failure of the storage. Dropping the store closes it too, but swallows the error.
-    /// [`OtherProcess`](ErrorKind::OtherProcess) in a process that was forked from the one that opened it; neither this
-    /// nor dropping it does anything to the files there.
+    /// A failure of the storage. Dropping the store closes it too, but only logs the error.
+    /// [`OtherProcess`](ErrorKind::OtherProcess) in a process that was forked from the one that opened the store.
+    /// There, neither closing nor dropping does anything to the files.
     pub fn close(self) -> Result<()> {
         self.inner.shut_down()
     }
 
-    /// Brings all that was committed so far from the journal into the store's file, and waits for that.
-    /// Commits go on meanwhile. It is durable before and after; this makes opening after a crash quicker.
+    /// Writes all earlier commits from the journal to the store's file, and waits for that. Other commits continue
+    /// meanwhile. The commits are durable before and after. A checkpoint makes opening after a crash faster.
     ///
     /// # Errors
     ///
@@ -146,9 +146,9 @@ impl Store {
         self.inner.house.storage.checkpoint()
     }
 
-    /// Begins a transaction. It sees the store as it is when it first looks at anything: reads a value, asks whether a
-    /// session is there, rotates or destroys one. Beginning is no look, and neither is asking for a session, or a change
-    /// that depends on nothing, as an insert or a sum.
+    /// Begins a transaction. It sees the store as of its first read: reading a value, asking whether a session
+    /// exists, rotating or destroying a session. Beginning a transaction and asking for a session are not reads.
+    /// Neither are changes that depend on no value, such as inserts and sums.
     ///
     /// # Errors
     ///
@@ -159,7 +159,7 @@ impl Store {
         Transaction::begin(self.inner.clone(), None)
     }
 
-    /// [`begin`](Self::begin) as a future, for storage that has to wait.
+    /// [`begin`](Self::begin) as a future, for storage that must wait.
     ///
     /// # Errors
     ///
@@ -168,20 +168,20 @@ impl Store {
         std::future::ready(self.begin())
     }
 
-    /// Runs `f` in a transaction and commits it; runs it again if that conflicts. From the
-    /// second attempt on it holds its session's turn. If `f` gives an error, the transaction is aborted.
+    /// Runs `f` in a transaction and commits it. After a conflict, runs `f` again. From the second attempt on, the
+    /// transaction holds its session's turn. If `f` returns an error, the transaction is aborted.
     ///
-    /// This blocks the thread: while the commit is brought to the disk, and for up to
-    /// [`turn_wait`](StoreBuilder::turn_wait) an attempt while others write to the same session. On a thread that runs
-    /// tasks, as that of a request's handler, none of them goes on meanwhile. A runtime of one thread then serves
-    /// nobody for that long, not even the request that is waited for. Use
-    /// [`transact_async`](Self::transact_async) there, or a thread for what blocks. The store logs a warning, once, if
-    /// this is called by a handler inside its layer or by a closure of `transact_async`. (It cannot tell when that
-    /// thread was set free for blocking, as by tokio's `block_in_place`, which is fine.)
+    /// This blocks the thread while the commit is written to the disk. While others write to the same session, it
+    /// also blocks for up to [`turn_wait`](StoreBuilder::turn_wait) per attempt. Do not call it on a thread that runs
+    /// async tasks, for example in a request handler. It stops all tasks of that thread, and with a runtime of one
+    /// thread possibly the very request that it waits for. Use [`transact_async`](Self::transact_async) there, or a
+    /// thread for blocking work. The store logs a warning, once, if a handler inside its layer or a closure of
+    /// `transact_async` calls this. (It cannot see whether the thread was released for blocking, for example by
+    /// tokio's `block_in_place`, which is fine.)
     ///
     /// # Errors
     ///
-    /// What `f` gives; as for [`Transaction::commit`], where a conflict is the last of all attempts.
+    /// The error of `f`; otherwise as for [`Transaction::commit`]. A conflict is that of the last attempt.
     pub fn transact<T, E: From<Error>>(
         &self,
         mut f: impl FnMut(&Txn) -> Result<T, E>,
@@ -200,7 +200,7 @@ impl Store {
         }
     }
 
-    /// [`transact`](Self::transact) for closures that give futures.
+    /// [`transact`](Self::transact) for closures that return futures.
     ///
     /// # Errors
     ///
@@ -229,22 +229,20 @@ impl Store {
         }
     }
 
-    /// Registers a container for the packages of its name, or changes the settings of the one there
-    /// is. What a package has in the unnamed container stays there and expires there; a
-    /// warning tells so.
+    /// Registers a container for the packages of its name, or changes the settings of an existing one. Data that the
+    /// package already has in the unnamed container stays there and expires there; a warning is logged.
     ///
     /// # Errors
     ///
-    /// [`TooLarge`](ErrorKind::TooLarge) if the name is beyond the limit;
-    /// [`InvalidInput`](ErrorKind::InvalidInput) if a container would have to move between file and
-    /// memory; or a failure of the storage.
+    /// [`TooLarge`](ErrorKind::TooLarge) if the name exceeds the limit; [`InvalidInput`](ErrorKind::InvalidInput) if
+    /// an existing container would move between file and memory; or a failure of the storage.
     pub fn register(&self, name: &str, settings: ContainerSettings) -> Result<Container> {
         self.inner.containers.put(name, &settings)?;
         self.container(name)
     }
 
-    /// Forgets a container; its sessions are gone at once and their rows are removed by and by. Its
-    /// package lives in the unnamed container from now on.
+    /// Removes a container. Its sessions are gone at once; later sweeps remove their rows. From now on its package
+    /// lives in the unnamed container.
     ///
     /// # Errors
     ///
@@ -254,7 +252,7 @@ impl Store {
         self.inner.containers.remove(name)
     }
 
-    /// The container registered under exactly this name.
+    /// Returns the container registered under exactly this name.
     ///
     /// # Errors
     ///
@@ -265,11 +263,11 @@ impl Store {
         Ok(self.handle(room.place.name.clone()))
     }
 
-    /// The container that a package lives in: the one of its name, else the unnamed one.
+    /// Returns the container that a package lives in: the one with its name, or else the unnamed one.
     ///
     /// # Errors
     ///
-    /// None today; an engine over a network may have some.
+    /// None at present. Other engines may give some.
     pub fn container_for(&self, pkg_id: &str) -> Result<Container> {
         let registry = self.inner.house.registry.load();
         let room = registry.room(registry.for_package(pkg_id));
@@ -281,7 +279,7 @@ impl Store {
         Container::new(self.inner.house.clone(), configure, name)
     }
 
-    /// Issues and verifies client ids (C4).
+    /// Returns the issuer and verifier of client ids.
     #[must_use]
     pub fn client_ids(&self) -> &ClientIds {
         &self.inner.house.ids
@@ -297,33 +295,32 @@ impl Store {
         }
     }
 
-    /// Issues ids under a new secret from now on; those of the old ones verify until their secret is
-    /// retired. Returns the byte that names the new secret.
+    /// Creates a new secret and signs new ids with it. Ids of older secrets verify until their secret is retired.
+    /// Returns the byte that names the new secret.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](ErrorKind::Unsupported) if the secrets were given to the builder, or none of 256
-    /// names is free; or a failure of the storage.
+    /// [`Unsupported`](ErrorKind::Unsupported) if the builder was given the secrets, or if all 256 names are in use;
+    /// or a failure of the storage.
     pub fn rotate_secret(&self) -> Result<u8> {
         self.inner.secrets.rotate(&self.inner.house)
     }
 
-    /// Lets ids of an older secret verify no more.
+    /// Retires an older secret. Its ids do not verify any more.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) if the secret is unknown or the one in use; as for
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if the secret is unknown or is the current one; otherwise as for
     /// [`rotate_secret`](Self::rotate_secret).
     pub fn retire_secret(&self, name: u8) -> Result<()> {
         self.inner.secrets.retire(&self.inner.house, name)
     }
 
-    /// The sessions that [`set_owner`](crate::Session::set_owner) gave to `owner`, expired ones left
-    /// out. Not an observation.
+    /// Returns the live sessions whose owner was set to `owner` by [`set_owner`](crate::Session::set_owner). Does not
+    /// count as a read.
     ///
-    /// A session whose record is damaged is listed too, though it may have expired: whoever ends
-    /// all sessions of a user must learn of the one that cannot be ended. [`check`](Self::check) tells
-    /// what is damaged.
+    /// A session with a damaged record is listed too, although it may have expired. Code that ends all sessions of a
+    /// user must learn of sessions that it cannot end. [`check`](Self::check) reports the damage.
     ///
     /// # Errors
     ///
@@ -370,8 +367,8 @@ impl Store {
         Ok(found)
     }
 
-    /// What tells this store from all others: random, made with it, and no secret. The default name of
-    /// its cookie begins with the first four bytes in hex.
+    /// Returns the random identity of the store, made when the store was created. It is not secret. The default name
+    /// of the cookie contains its first four bytes in hex.
     #[must_use]
     pub fn identity(&self) -> [u8; 16] {
         self.inner.identity
