@@ -7,28 +7,28 @@ use crate::storage::redb::{OwnSecrets, salvage};
 use crate::storage::{Damage, Found};
 use std::path::Path;
 
-/// What [`StoreBuilder::salvage`] copied, and what it could not.
+/// The result of [`StoreBuilder::salvage`]: what it copied and what is lost.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Salvage {
-    /// Sessions copied, each container's counted for itself.
+    /// Sessions copied, counted once per container.
     pub sessions: u64,
     /// Packages copied.
     pub packages: u64,
-    /// How many losses there are: a session, a package, a record of the store's own, or a sentence that
-    /// tells how many rows of a table cannot be reached.
+    /// The number of losses: a session, a package, a record of the store's own, or a line that gives the number of
+    /// unreachable rows of a table.
     pub lost: u64,
-    /// Pages in which one flipped bit was found and put right, so that nothing of them is lost.
+    /// Pages in which one flipped bit was found and corrected. Nothing in them is lost.
     pub mended_pages: u64,
-    /// Pages that stayed damaged; what else was in them is in the new store all the same.
+    /// Pages that are still damaged. Their readable rows are in the new store.
     pub damaged_pages: u64,
-    /// The first thousand losses and damaged pages: whose they are as far as that is known, and of a page
-    /// the range of keys that it held.
+    /// The first thousand losses and damaged pages, with the session concerned, if known. For a page, it gives the
+    /// range of keys.
     pub losses: Vec<Damage>,
-    /// The store's identity could not be read: the new one has another, and so another default name of its
-    /// cookie.
+    /// The store's identity could not be read. The new store has another one, and therefore another default name of
+    /// its cookie.
     pub new_identity: bool,
-    /// The secrets that the store kept could not be read: ids verify only under those given to the builder.
+    /// The secrets that the store kept could not be read. Ids verify only under the secrets given to the builder.
     pub new_secrets: bool,
 }
 
@@ -57,23 +57,22 @@ impl Salvage {
 }
 
 impl StoreBuilder {
-    /// Writes all that can be read of the damaged store at `from` into a new store at `to`, and tells what
-    /// cannot: identity, secrets, containers with their settings, sessions, expired ones included, with
-    /// their packages and owners, and what is kept of ended sessions. A package that is lost is taken off its
-    /// session, which keeps the others; a session that is lost takes its packages along.
+    /// Copies everything that can be read from the damaged store at `from` into a new store at `to`, and reports the
+    /// losses. It copies the identity, secrets, containers with their settings, sessions, expired ones included, with
+    /// their packages and owners, and the tombstones of ended sessions. If a package is lost, its session keeps the
+    /// others. If a session is lost, its packages are lost too.
     ///
-    /// A store that was not closed is salvaged with its journal, whose files lie beside it: what lies there
-    /// counts as the newer. Where a part of the journal is lost, its file is named, and what the commits in
-    /// that part changed is as it was before them.
+    /// A store that was not closed is salvaged with its journal files, whose rows are newer. If a part of the journal
+    /// is lost, the report names its file, and data that the commits in that part changed has its earlier state.
     ///
-    /// `from` is locked against stores and never written to. The new store gets its name when it is whole and
-    /// on the disk. Only what the last commit reaches is copied: nothing that was
-    /// destroyed comes back, unless the part of the journal that says so is lost. A healthy store is copied
-    /// whole. Its progress goes to [`tracing`], every 100,000 rows.
+    /// `from` is locked against stores and never written to. The new store gets its name when it is complete and on
+    /// the disk. Only data that the last commit reaches is copied, so destroyed data does not come back, unless the
+    /// part of the journal that records its end is lost. A healthy store is copied completely. Progress is logged to
+    /// [`tracing`], every 100,000 rows.
     ///
-    /// Where the identity or the secrets are lost, this fails unless a [`secret`](Self::secret) is given: an old
-    /// one, or a new one under which no id in the hands of a visitor verifies. Of the other settings,
-    /// [`cache_size`](Self::cache_size) counts.
+    /// If the identity or the secrets are lost, this fails unless a [`secret`](Self::secret) is given: an old one, or
+    /// a new one, under which the ids that visitors have do not verify. Of the other settings, only
+    /// [`cache_size`](Self::cache_size) has an effect.
     ///
     /// # Errors
     ///
