@@ -1,11 +1,11 @@
-//! Counters of a store, and what waits in it.
+//! Counters of a store, and the work that waits in it.
 
 use super::Store;
 use crate::error::Result;
 use crate::storage::Counters;
 use std::time::Duration;
 
-/// What a store has done since it was opened, and what waits in it now.
+/// The counters of a store since it was opened, and the work that waits in it now.
 #[derive(Clone, Copy, Debug)]
 pub struct Statistics {
     counters: Counters,
@@ -14,7 +14,7 @@ pub struct Statistics {
 }
 
 impl Store {
-    /// What the store has done since it was opened.
+    /// Returns the counters of the store since it was opened.
     ///
     /// # Errors
     ///
@@ -37,13 +37,13 @@ impl Statistics {
         self.counters.commits
     }
 
-    /// Groups that those commits were made durable in.
+    /// Groups in which those commits were made durable.
     #[must_use]
     pub fn groups(&self) -> u64 {
         self.counters.groups
     }
 
-    /// Commits refused because something was changed meanwhile.
+    /// Commits that were refused with a conflict.
     #[must_use]
     pub fn conflicts(&self) -> u64 {
         self.counters.conflicts
@@ -61,13 +61,13 @@ impl Statistics {
         self.counters.bytes_written
     }
 
-    /// Times the file or its journal was synced to the disk.
+    /// Number of times that the file or its journal was synced to the disk.
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.counters.syncs
     }
 
-    /// Times the store reopened itself after a failure of its storage.
+    /// Number of times that the store reopened itself after a storage failure.
     #[must_use]
     pub fn reopened(&self) -> u64 {
         self.counters.reopened
@@ -80,19 +80,19 @@ impl Statistics {
         self.counters.refused
     }
 
-    /// Commits that wait to be written now, those that are being written included.
+    /// Commits that wait to be written, including those that are being written.
     #[must_use]
     pub fn waiting_commits(&self) -> usize {
         self.counters.waiting
     }
 
-    /// Bytes of memory that those commits take, roughly.
+    /// Memory of those commits in bytes, estimated.
     #[must_use]
     pub fn waiting_bytes(&self) -> usize {
         self.counters.waiting_bytes
     }
 
-    /// Commits that wait until they may be queued, because of
+    /// Commits that wait to be admitted to the queue, because of
     /// [`max_waiting_commits`](crate::StoreBuilder::max_waiting_commits) or
     /// [`max_waiting_bytes`](crate::StoreBuilder::max_waiting_bytes).
     #[must_use]
@@ -100,61 +100,60 @@ impl Statistics {
         self.counters.outside
     }
 
-    /// Hooks and closures of the application that wait for the thread that runs and drops them.
+    /// Hooks and closures of the application that wait to be run or dropped.
     #[must_use]
     pub fn waiting_hooks(&self) -> usize {
         self.hooks
     }
 
-    /// Access times that were not recorded because 65,536 waited to be written: the disk does not keep
-    /// up. Such a session may end earlier, unless it is used again.
+    /// Access times that were not recorded because 65,536 others waited to be written. The disk does not keep up.
+    /// Such a session may end earlier, unless it is used again.
     #[must_use]
     pub fn lost_touches(&self) -> u64 {
         self.counters.lost_touches
     }
 
-    /// Snapshots that transactions hold although newer ones are there. What is written meanwhile makes
-    /// the file grow, for [`snapshot_max_age`](crate::StoreBuilder::snapshot_max_age) at most.
+    /// Superseded snapshots that transactions hold. Data that is written meanwhile makes the file grow, for at most
+    /// [`snapshot_max_age`](crate::StoreBuilder::snapshot_max_age).
     #[must_use]
     pub fn held_snapshots(&self) -> usize {
         self.counters.held
     }
 
-    /// How long ago the oldest of those snapshots was superseded.
+    /// The time since the oldest of those snapshots was superseded.
     #[must_use]
     pub fn oldest_held_snapshot(&self) -> Option<Duration> {
         self.counters.oldest_held
     }
 
-    /// Whether the store cannot write to its files now: storage failed, and it has not opened them again yet, or it
-    /// was opened on a full disk.
-    /// Commits get [`Unavailable`](crate::ErrorKind::Unavailable); what can be read is served. It goes on by
-    /// itself.
+    /// Whether the store cannot write to its files now, because storage failed and they are not reopened yet, or
+    /// because the store was opened on a full disk. Commits get [`Unavailable`](crate::ErrorKind::Unavailable); reads
+    /// are served where possible. The store recovers by itself.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.counters.is_read_only
     }
 
-    /// Parts of the file that the disk could not read, although it could read the rest. What lies there gives
+    /// Parts of the file that the disk could not read, although it could read the rest. Data in them gives
     /// [`Corrupt`](crate::ErrorKind::Corrupt); [`Store::check`] names the sessions.
     #[must_use]
     pub fn unreadable_parts(&self) -> usize {
         self.counters.unreadable
     }
 
-    /// Checkpoints made, which bring commits from the journal into the store's file.
+    /// Checkpoints, which write commits from the journal to the store's file.
     #[must_use]
     pub fn checkpoints(&self) -> u64 {
         self.counters.checkpoints
     }
 
-    /// Bytes of the journal's files; 0 for a store in memory.
+    /// Size of the journal's files in bytes; 0 for a store in memory.
     #[must_use]
     pub fn journal_len(&self) -> u64 {
         self.counters.journal_len
     }
 
-    /// Bytes of the file; 0 for a store in memory.
+    /// Size of the file in bytes; 0 for a store in memory.
     #[must_use]
     pub fn file_len(&self) -> u64 {
         self.file_len
