@@ -41,17 +41,17 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 
-/// A transaction on a store: a snapshot of it as of the first look, and the changes made.
+/// A transaction on a store: a snapshot as of the first read, and buffered changes.
 ///
-/// It ends with [`commit`](Self::commit) or [`abort`](Self::abort); dropping it aborts. It
-/// dereferences to [`Txn`], the handle that gives access to sessions.
+/// [`commit`](Self::commit) or [`abort`](Self::abort) ends it; dropping it aborts. It dereferences to [`Txn`], the
+/// handle that gives access to sessions.
 #[must_use = "a transaction that is dropped is aborted"]
 pub struct Transaction {
     txn: Txn,
 }
 
-/// A handle on a [`Transaction`]. Clones work on the same transaction; once it has ended, all of
-/// them give [`Closed`](ErrorKind::Closed).
+/// A handle on a [`Transaction`]. Clones refer to the same transaction. After the transaction has ended, all of them
+/// return [`Closed`](ErrorKind::Closed).
 #[derive(Clone)]
 pub struct Txn {
     shared: Arc<Shared>,
@@ -104,22 +104,24 @@ impl Transaction {
 
     /// Makes all changes durable, or none of them.
     ///
+    /// If [too many commits wait](crate::StoreBuilder::max_waiting_commits), this waits for admission first. On a
+    /// quiet store, this thread processes the commit itself, together with other commits that were queued before.
+    ///
     /// # Errors
     ///
-    /// [`Conflict`](ErrorKind::Conflict) if another commit changed what was read or ended a session;
-    /// [`NotSerializable`](ErrorKind::NotSerializable), [`TooLarge`](ErrorKind::TooLarge),
-    /// [`Overflow`](ErrorKind::Overflow), [`TypeMismatch`](ErrorKind::TypeMismatch) if a change
-    /// cannot be stored; [`Doomed`](ErrorKind::Doomed) after [`Txn::doom`];
-    /// [`Unavailable`](ErrorKind::Unavailable), [`NotWritten`](ErrorKind::NotWritten) and
-    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if storage fails. Of these, only after
-    /// the last may something of the transaction have been kept. `Unavailable` also tells that a limit is
-    /// reached: of new sessions ([`max_new_sessions`](crate::StoreBuilder::max_new_sessions)), or of
-    /// 65,536 hooks and closures that wait to be run. [`OtherProcess`](ErrorKind::OtherProcess) in a process that was
-    /// forked from the one that opened the store; nothing is committed. (A commit that was
-    /// [on its way](Self::commit_async) at the fork goes on in the other process.)
-    ///
-    /// Where [too much waits](crate::StoreBuilder::max_waiting_commits), it waits for room first. On a quiet
-    /// store this thread makes the commit itself, with those of others that were queued before.
+    /// - [`Conflict`](ErrorKind::Conflict) if another commit changed a value that was read, or ended a session.
+    /// - [`NotSerializable`](ErrorKind::NotSerializable), [`TooLarge`](ErrorKind::TooLarge),
+    ///   [`Overflow`](ErrorKind::Overflow), [`TypeMismatch`](ErrorKind::TypeMismatch) if a change cannot be stored.
+    /// - [`Doomed`](ErrorKind::Doomed) after [`Txn::doom`].
+    /// - [`Unavailable`](ErrorKind::Unavailable), [`NotWritten`](ErrorKind::NotWritten) or
+    ///   [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if storage fails. Only after `OutcomeUnknown` may the
+    ///   transaction have been stored.
+    /// - [`Unavailable`](ErrorKind::Unavailable) also if a limit is reached: that of new sessions
+    ///   ([`max_new_sessions`](crate::StoreBuilder::max_new_sessions)), or that of 65,536 hooks and closures that
+    ///   wait to be run.
+    /// - [`OtherProcess`](ErrorKind::OtherProcess) in a process that was forked from the one that opened the store.
+    ///   Nothing is committed there. A commit that was [in progress](Self::commit_async) at the fork continues in the
+    ///   other process.
     pub fn commit(self) -> Result<()> {
         self.commit_here(None).map_err(|failure| failure.error)
     }
@@ -139,9 +141,9 @@ impl Transaction {
         }
     }
 
-    /// [`commit`](Self::commit) as a future, for any runtime or none. Dropped before the changes are
-    /// queued, it aborts; once they are queued, the commit finishes by itself. Handles are
-    /// closed from the moment of the call.
+    /// [`commit`](Self::commit) as a future, for any runtime or none. If it is dropped before the changes are queued,
+    /// the transaction is aborted. Once they are queued, the commit completes even if the future is dropped. Handles
+    /// are closed from the call on.
     ///
     /// # Errors
     ///
@@ -182,7 +184,8 @@ impl Transaction {
         }
     }
 
-    /// Gives everything up. Nothing remains, sessions it created and access times included.
+    /// Discards all changes. Sessions that the transaction would create and access times that it would record are
+    /// discarded too.
     pub fn abort(self) {}
 
     /// Closes the handles and packs the changes; `None` where nothing is to be done, as after most
@@ -317,13 +320,13 @@ impl Txn {
         self.with(|state| Ok(state.set_savepoint()))
     }
 
-    /// Undoes every change made since the savepoint, which stays and can be rolled back to again.
-    /// What was read since still counts as read.
+    /// Undoes every change made since the savepoint. The savepoint stays and can be used again. Values read since
+    /// then still count as read.
     ///
     /// # Errors
     ///
-    /// [`NoSuchSavepoint`](ErrorKind::NoSuchSavepoint) if it was set after one that was rolled back
-    /// to, or in another transaction.
+    /// [`NoSuchSavepoint`](ErrorKind::NoSuchSavepoint) if the transaction was rolled back to an earlier savepoint
+    /// since, or if the savepoint belongs to another transaction.
     pub fn rollback_to(&self, savepoint: &Savepoint) -> Result<()> {
         self.with(|state| state.roll_back(savepoint))
     }
@@ -337,8 +340,8 @@ impl Txn {
         });
     }
 
-    /// Runs `f` once when the commit is certain, on a thread of the store's for hooks. Not
-    /// at all if the transaction has ended already.
+    /// Runs `f` once after the commit is durable, on a thread of the store for hooks. If the transaction has ended
+    /// already, `f` never runs.
     pub fn after_commit(&self, f: impl FnOnce() + Send + 'static) {
         let hook: worker::Task = Box::new(f);
         let _ = self.with(|state| {
@@ -347,9 +350,8 @@ impl Txn {
         });
     }
 
-    /// Runs `f` once when it is certain that the transaction left no trace, on a thread of the
-    /// store's for hooks. After [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) neither kind of
-    /// hook runs.
+    /// Runs `f` once after it is certain that the transaction left no trace, on a thread of the store for hooks.
+    /// After [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), neither kind of hook runs.
     pub fn after_abort(&self, f: impl FnOnce() + Send + 'static) {
         let hook: worker::Task = Box::new(f);
         let _ = self.with(|state| {
