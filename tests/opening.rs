@@ -96,6 +96,16 @@ fn what_is_no_place_for_a_store_is_told_with_the_systems_reason_once() {
         refused(Path::new("")).to_string(),
         "\"\": the path names no file"
     );
+    // Also where nothing is yet: what was made would not be found under that path again.
+    for end in ["/", "/.", "//"] {
+        let path = format!("{}{end}", place.join("new").display());
+        assert_says(Path::new(&path), ErrorKind::Io, "the path names no file");
+        let salvaged = Store::builder().salvage(place.join("file"), &path);
+        assert!(salvaged.is_err());
+    }
+    assert!(!place.join("new").exists());
+    let behind = "the store cannot be opened: Not a directory (os error 20)";
+    assert_says(&place.join("file/"), ErrorKind::Io, behind);
 }
 
 #[test]

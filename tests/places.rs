@@ -518,6 +518,8 @@ fn no_more_than_so_many_files_are_set_aside() {
     let id = store.client_ids().issue();
     store.close().unwrap();
     let older = fs::read(&path).unwrap();
+    // Not one that was set aside.
+    symlink(NAME, place.path().join(format!("{NAME}.journal-1.aside-7"))).unwrap();
     let mut newest = Vec::new();
     for n in 0..30 {
         let store = open(&path);

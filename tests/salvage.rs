@@ -272,6 +272,43 @@ fn what_is_no_store_is_not_salvaged() {
     }
 }
 
+// C7.2: nothing waits for the other end of a pipe.
+#[test]
+#[cfg(unix)]
+fn what_is_no_regular_file_is_not_salvaged() {
+    let house = House::new();
+    let fifo = house.folder.path().join("fifo");
+    make_fifo(&fifo);
+    let socket = house.folder.path().join("socket");
+    let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let folder = house.folder.path().to_owned();
+    for from in [fifo, socket, folder, PathBuf::from("/dev/null")] {
+        let to = house.to();
+        let error = at_once(move || builder().salvage(&from, to)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotAStore, "{error}");
+        assert!(
+            error.to_string().ends_with("it is no regular file"),
+            "{error}"
+        );
+        assert!(!house.to().exists());
+    }
+}
+
+#[cfg(unix)]
+fn make_fifo(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.unwrap().success());
+}
+
+/// Without an end to this test, it would hang.
+#[cfg(unix)]
+fn at_once<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(work()));
+    let long = std::time::Duration::from_secs(60);
+    told.recv_timeout(long).expect("it hangs")
+}
+
 // C4.2
 #[test]
 fn a_store_without_its_secrets_is_salvaged_only_under_a_given_one() {
@@ -625,6 +662,29 @@ fn a_missing_journal_is_named_and_the_rest_is_salvaged() {
         assert!(killed.says(&report, &suffix, "missing"), "{report:?}");
     }
     assert_eq!(killed.house.read(&store).len(), SESSIONS - 1);
+}
+
+// C5.4
+#[test]
+#[cfg(unix)]
+fn a_journal_that_cannot_be_read_is_named_and_the_rest_is_salvaged() {
+    let killed = Killed::new();
+    let house = &killed.house;
+    let from = house.folder.path().join("from");
+    for (suffix, content) in &killed.files {
+        let path = with(&from, suffix);
+        if *suffix == killed.active() {
+            make_fifo(&path);
+        } else {
+            std::fs::write(path, content).unwrap();
+        }
+    }
+    let to = house.to();
+    let report = at_once(move || builder().salvage(&from, to)).unwrap();
+    let why = "the journal cannot be read: it is no regular file";
+    assert!(killed.says(&report, &killed.active(), why), "{report:?}");
+    assert!(!killed.says(&report, &killed.active(), "missing"));
+    assert_eq!(killed.value(&open_salvaged(house), 8), Some(value(8)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::failure::{self, guarded};
 use super::file::{Disk, Rehearsal};
-use super::folder::{Location, Made};
+use super::folder::{Location, Made, is_no_regular_file};
 use super::journal::{self, Holdings};
 use super::open::{
     OpenOptionsOf, at, builder, io_error, not_a_store, on_disk, refused, unreadable,
@@ -51,7 +51,7 @@ fn find(
         Err(e) => match e.kind() {
             io::ErrorKind::NotFound => Ok(None),
             io::ErrorKind::IsADirectory => Err(not_a_store(path, "it is a folder")),
-            io::ErrorKind::InvalidInput => Err(not_a_store(path, "it is no regular file")),
+            _ if is_no_regular_file(&e) => Err(not_a_store(path, "it is no regular file")),
             _ => Err(io_error(path, "the store cannot be opened", e)),
         },
     }

@@ -2,10 +2,15 @@
 
 use super::{Disk, Folder, Made, backend};
 use std::ffi::OsStr;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
+
+/// A file, or what else there is, for reading.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
 
 #[derive(Debug)]
 pub(super) struct Directory(PathBuf);
@@ -41,6 +46,11 @@ impl Folder for Directory {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         std::fs::rename(self.0.join(from), to)
+    }
+
+    fn identity(&self, name: &OsStr) -> io::Result<Option<(u64, u64)>> {
+        self.0.join(name).symlink_metadata()?;
+        Ok(None)
     }
 
     /// A folder cannot be opened here, and its names need no sync of their own.

@@ -27,7 +27,7 @@ pub trait Folder: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// [`NotFound`](io::ErrorKind::NotFound); [`IsADirectory`](io::ErrorKind::IsADirectory);
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) where it is no regular file.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), and not of the system, where it is no regular file.
     fn open(&self, name: &OsStr) -> io::Result<Disk>;
 
     /// A new, empty file without its lasting name.
@@ -69,15 +69,13 @@ pub trait Folder: fmt::Debug + Send + Sync {
         Ok(false)
     }
 
-    /// What tells the file that bears a name now from all others, as far as the system tells.
+    /// What tells that which bears a name now, a file or not, from all others, as far as the system tells. To be
+    /// had without a file descriptor, and whoever's it is.
     ///
     /// # Errors
     ///
-    /// Those of the file system.
-    fn identity(&self, name: &OsStr) -> io::Result<Option<(u64, u64)>> {
-        let _ = name;
-        Ok(None)
-    }
+    /// [`NotFound`](io::ErrorKind::NotFound) where nothing bears the name, and others of the file system.
+    fn identity(&self, name: &OsStr) -> io::Result<Option<(u64, u64)>>;
 
     /// Who can get at a file.
     ///
@@ -93,6 +91,7 @@ pub trait Folder: fmt::Debug + Send + Sync {
 /// Who can get at a file.
 #[allow(unreachable_pub, reason = "public for the fault harness alone")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(unix), allow(dead_code, reason = "the system does not tell"))]
 pub enum Access {
     /// The user who runs this process, and whoever may do anything; or the system does not tell.
     Own,
@@ -164,6 +163,9 @@ impl Location {
                 let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
                     return Ok(None);
                 };
+                if names_a_folder(path) {
+                    return Ok(None);
+                }
                 let folder = match folder {
                     folder if folder == Path::new("") => Path::new("."),
                     folder => folder,
@@ -217,10 +219,44 @@ impl Location {
     }
 }
 
+/// Whether a path ends with a separator, or in the folder itself: the system takes such a one for a file's no more once
+/// the file is there.
+fn names_a_folder(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let last = bytes
+        .rsplit(|byte| std::path::is_separator(char::from(*byte)))
+        .next();
+    matches!(last, Some(b"" | b"."))
+}
+
+/// A regular file, for reading alone. Unlike an open of the standard library's it does not wait for the other
+/// end of a pipe.
+///
+/// # Errors
+///
+/// As [`Folder::open`].
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    let file = directory::open_to_read(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(no_regular_file());
+    }
+    Ok(file)
+}
+
+fn no_regular_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")
+}
+
+/// Whether a file was not opened because it is no regular one. The system says `InvalidInput` of names that it does
+/// not take.
+pub(super) fn is_no_regular_file(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none()
+}
+
 /// A file that was opened.
 fn backend(file: File) -> io::Result<Disk> {
     if !file.metadata()?.is_file() {
-        return Err(io::ErrorKind::InvalidInput.into());
+        return Err(no_regular_file());
     }
     let backend = FileBackend::new(file).map_err(io::Error::other)?;
     Ok(Arc::new(backend))

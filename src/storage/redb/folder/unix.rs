@@ -1,7 +1,7 @@
 //! A folder that is held open, so that it stays the same one when its path leads elsewhere: the process
 //! changed its working folder, the folder was moved, a link was switched.
 
-use super::{Access, Disk, Folder, Made, backend};
+use super::{Access, Disk, Folder, Made, backend, no_regular_file};
 use crate::storage::redb::failure::random;
 use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, renameat, statat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
@@ -14,6 +14,15 @@ use std::sync::Arc;
 
 /// For reading and writing, and not where a link leads: the path was resolved when the store was opened.
 const READ_WRITE: OFlags = OFlags::RDWR.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+/// A file, or what else there is, for reading.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())) {
+        Err(Errno::NXIO) => Err(no_regular_file()),
+        opened => Ok(opened?.into()),
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Directory(Arc<File>);
@@ -35,7 +44,7 @@ impl Folder for Directory {
         let file = retry_on_intr(|| openat(&*self.0, name, READ_WRITE, Mode::empty()));
         let file = file.map_err(|error| match error {
             // A link, or a socket.
-            Errno::LOOP | Errno::NXIO => io::ErrorKind::InvalidInput.into(),
+            Errno::LOOP | Errno::NXIO => no_regular_file(),
             error => io::Error::from(error),
         })?;
         backend(file.into())
@@ -82,9 +91,13 @@ impl Folder for Directory {
     }
 
     fn identity(&self, name: &OsStr) -> io::Result<Option<(u64, u64)>> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = retry_on_intr(|| openat(&*self.0, name, flags, Mode::empty()))?;
-        identity_of(&file.into())
+        let stat = statat(&*self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        #[allow(
+            clippy::unnecessary_cast,
+            clippy::cast_sign_loss,
+            reason = "of other types elsewhere; the standard library casts them so"
+        )]
+        Ok(Some((stat.st_dev as u64, stat.st_ino as u64)))
     }
 
     fn access(&self, name: &OsStr) -> io::Result<Access> {

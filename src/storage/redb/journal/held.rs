@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::file::Disk;
-use crate::storage::redb::folder::Location;
+use crate::storage::redb::folder::{Location, is_no_regular_file};
 use crate::storage::redb::open::{io_error, refused};
 use std::io;
 use std::ops::Bound::Unbounded;
@@ -23,10 +23,16 @@ fn in_use(location: &Location) -> Error {
 
 /// Whether something bears a name, also if it is no file that can be opened.
 pub(super) fn is_borne(location: &Location) -> Result<bool> {
-    match location.folder.open(&location.name) {
+    match location.folder.identity(&location.name) {
         Ok(_) => Ok(true),
-        Err(e) => is_borne_by_another(location, e),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(cannot_find(location, e)),
     }
+}
+
+fn cannot_find(location: &Location, error: io::Error) -> Error {
+    let what = "it is not known whether the journal is there";
+    io_error(&location.path, what, error)
 }
 
 /// The same, of a name that could not be opened.
@@ -41,8 +47,8 @@ fn is_borne_by_another(location: &Location, error: io::Error) -> Result<bool> {
 /// Whether a file cannot be opened for what it is: a folder, a link, another user's. Else it is the fault of this
 /// process, as without descriptors, or of the disk.
 fn is_no_journal(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidInput, IsADirectory, PermissionDenied};
-    matches!(error.kind(), InvalidInput | IsADirectory | PermissionDenied)
+    use io::ErrorKind::{IsADirectory, PermissionDenied};
+    is_no_regular_file(error) || matches!(error.kind(), IsADirectory | PermissionDenied)
 }
 
 fn cannot_open(location: &Location, error: io::Error) -> Error {
@@ -119,18 +125,19 @@ impl Held {
         }
     }
 
-    /// Whether its name still leads to it, as far as can be told.
-    pub(super) fn is_at_its_name(&self) -> bool {
+    /// Whether its name still leads to it, as far as the system tells.
+    pub(super) fn is_at_its_name(&self) -> Result<bool> {
         let Location { folder, name, .. } = &self.location;
         match (self.identity, folder.identity(name)) {
-            (Some(held), Ok(Some(found))) => held == found,
-            (_, Err(_)) | (Some(_), _) => false,
+            (_, Err(e)) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            (_, Err(e)) => Err(cannot_find(&self.location, e)),
+            (Some(held), Ok(found)) => Ok(found == Some(held)),
             // The system does not tell: of what bears the name the lock is taken, if it is this file.
-            (None, Ok(_)) => folder.open(name).is_ok_and(|found| {
+            (None, Ok(_)) => Ok(folder.open(name).is_ok_and(|found| {
                 let is_taken = matches!(found.try_lock_range(Unbounded, Unbounded), Ok(false));
                 let _ = found.close();
                 is_taken
-            }),
+            })),
         }
     }
 
@@ -139,7 +146,7 @@ impl Held {
         let Location {
             folder, name, path, ..
         } = &self.location;
-        if !self.is_at_its_name() {
+        if !self.is_at_its_name()? {
             if matches!(is_borne(&self.location), Ok(true)) {
                 let journal = path.display();
                 tracing::warn!(%journal, "another file bears the name of this store's journal by now, and is left as it is");
@@ -210,5 +217,70 @@ impl Holdings {
     /// Removes all of them; they are let go by dropping this.
     pub(in crate::storage::redb) fn remove(&self) -> Result<()> {
         self.0.iter().try_for_each(|(_, held)| held.remove())
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::storage::redb::folder::{Folder, Made};
+    use std::ffi::OsStr;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A folder that may not be looked into for a while.
+    #[derive(Debug)]
+    struct Shut(Arc<dyn Folder>, AtomicBool);
+
+    impl Folder for Shut {
+        fn open(&self, name: &OsStr) -> io::Result<Disk> {
+            self.0.open(name)
+        }
+
+        fn make(&self) -> io::Result<Box<dyn Made>> {
+            self.0.make()
+        }
+
+        fn remove(&self, name: &OsStr) -> io::Result<()> {
+            self.0.remove(name)
+        }
+
+        fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+            self.0.rename(from, to)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.0.sync()
+        }
+
+        fn identity(&self, name: &OsStr) -> io::Result<Option<(u64, u64)>> {
+            if self.1.load(Ordering::SeqCst) {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            self.0.identity(name)
+        }
+    }
+
+    // C7.4
+    #[test]
+    fn a_journal_whose_name_cannot_be_looked_up_is_not_taken_for_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let mut location = Location::of(&place.path().join("journal"))
+            .unwrap()
+            .unwrap();
+        let folder = Arc::new(Shut(location.folder.clone(), true.into()));
+        location.folder = folder.clone();
+        std::fs::write(&location.path, "x").unwrap();
+        folder.1.store(false, Ordering::SeqCst);
+        let mut holdings = Holdings::default();
+        holdings.add([1; 16], Held::open(&location).unwrap().unwrap());
+        folder.1.store(true, Ordering::SeqCst);
+        assert_eq!(holdings.remove().unwrap_err().kind(), ErrorKind::Io);
+        assert!(holdings.keep_only([2; 16]).is_err());
+        assert!(is_borne(&location).is_err());
+        folder.1.store(false, Ordering::SeqCst);
+        holdings.keep_only([2; 16]).unwrap();
+        assert!(!location.path.exists());
+        assert!(!is_borne(&location).unwrap());
     }
 }

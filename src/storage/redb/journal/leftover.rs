@@ -212,13 +212,13 @@ pub(super) fn all_asides(location: &Location) -> impl Iterator<Item = Location> 
 /// Gives a file whose lock is held another name.
 fn set_aside(held: &Held, store: [u8; 16]) -> Result<()> {
     let location = held.location();
-    if !held.is_at_its_name() || rename_to_any(location, asides(location))? {
+    if !held.is_at_its_name()? || rename_to_any(location, asides(location))? {
         return Ok(());
     }
     // All names are taken: the oldest of this store's files goes, and the others take a place each.
     let mut own = Vec::new();
     for aside in asides(location) {
-        if let Some(held) = Held::open(&aside)?
+        if let Some(Some(held)) = Held::open_if_journal(&aside)?
             && header_of(&held).is_ok_and(|header| header.store == store)
         {
             own.push((aside, held));

@@ -4,12 +4,11 @@ use super::frame::{Frame, Header, scan, scan_for_any};
 use super::recovery::{FrameRows, corrupt, cut_short};
 use super::{MOST_PAIRS, Named, names};
 use crate::error::{Error, Result};
-use crate::storage::redb::folder::Location;
+use crate::storage::redb::folder::{Location, open_to_read};
 use crate::storage::redb::open::io_error;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 
 /// What the store's file says of its journal, as far as that can be read.
 #[derive(Clone, Copy, Debug)]
@@ -42,10 +41,15 @@ pub(in crate::storage::redb) fn salvage(
     let mut whose = known.store;
     let mut files = Vec::new();
     for location in pairs.flat_map(|pair| names(store, pair)) {
-        match read(&location)? {
-            Some(bytes) => files.extend(Salvaged::new(location, bytes, &known, &mut whose, lost)),
-            None if known.named.is_some() => lost(corrupt(&location, "this journal is missing")),
-            None => {}
+        match read(&location, lost) {
+            Ok(Some(bytes)) => {
+                files.extend(Salvaged::new(location, bytes, &known, &mut whose, lost));
+            }
+            Ok(None) if known.named.is_some() => {
+                lost(corrupt(&location, "this journal is missing"));
+            }
+            Ok(None) => {}
+            Err(error) => lost(error),
         }
     }
     let mut frames: BTreeMap<u64, (&Salvaged, &Frame)> = BTreeMap::new();
@@ -126,18 +130,38 @@ impl Salvaged {
     }
 }
 
-fn read(location: &Location) -> Result<Option<Bytes>> {
+fn read(location: &Location, lost: &mut dyn FnMut(Error)) -> Result<Option<Bytes>> {
     let failed = |e| io_error(&location.path, "the journal cannot be read", e);
-    let mut file = match File::open(&location.path) {
+    let mut file = match open_to_read(&location.path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(failed)?,
     };
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(failed(io::ErrorKind::InvalidInput.into()));
+    let len = file.metadata().map_err(failed)?.len();
+    let (bytes, error) = readable(&mut file, len).map_err(failed)?;
+    if let Some(error) = error {
+        let what = "a part of the journal cannot be read";
+        lost(io_error(&location.path, what, error));
     }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(failed)?;
     Ok(Some(bytes.into()))
+}
+
+/// What a disk reads at least.
+const PAGE: u64 = 4096;
+
+/// All of a file that can be read, zeros for the rest, and what was said of that first.
+fn readable(mut file: impl Read + Seek, len: u64) -> io::Result<(Vec<u8>, Option<io::Error>)> {
+    let mut bytes = Vec::new();
+    let mut first = None;
+    while let Err(error) = file.read_to_end(&mut bytes) {
+        first.get_or_insert(error);
+        let next = (bytes.len() as u64 / PAGE + 1) * PAGE;
+        if next >= len {
+            break;
+        }
+        bytes.resize(usize::try_from(next).map_err(io::Error::other)?, 0);
+        file.seek(SeekFrom::Start(next))?;
+    }
+    Ok((bytes, first))
 }
 
 /// Frames between others, or after those that the store's file holds, that are not there.
@@ -199,6 +223,57 @@ fn report_torn(
                 &file.location,
                 "its last group of commits is not whole: one that was not durable yet, or that is lost",
             ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    /// A file some of whose pages cannot be read.
+    struct Bad(Cursor<Vec<u8>>, &'static [u64]);
+
+    impl Read for Bad {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let Self(file, bad) = self;
+            let page = file.position() / PAGE;
+            if bad.contains(&page) {
+                return Err(io::Error::other("bad sector"));
+            }
+            let left = ((page + 1) * PAGE - file.position()) as usize;
+            let most = out.len().min(left);
+            file.read(&mut out[..most])
+        }
+    }
+
+    impl Seek for Bad {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.0.seek(to)
+        }
+    }
+
+    // C5.4: also the first page, the last one, and several in a row.
+    #[test]
+    fn what_cannot_be_read_of_a_journal_takes_nothing_else_along() {
+        let pages = 5;
+        let content: Vec<u8> = (0..pages)
+            .flat_map(|n| vec![n + 1; PAGE as usize])
+            .collect();
+        for bad in [&[][..], &[0], &[2], &[1, 2], &[4], &[0, 1, 2, 3, 4]] {
+            let file = Bad(Cursor::new(content.clone()), bad);
+            let (bytes, error) = readable(file, content.len() as u64).unwrap();
+            assert_eq!(error.is_some(), !bad.is_empty());
+            for page in 0..u64::from(pages) {
+                let start = (page * PAGE) as usize;
+                let read = bytes.get(start..start + PAGE as usize);
+                if !bad.contains(&page) {
+                    assert_eq!(read, Some(&[page as u8 + 1; PAGE as usize][..]));
+                } else if let Some(read) = read {
+                    assert!(read.iter().all(|byte| *byte == 0));
+                }
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ mod copy;
 use super::checkpoint::{COVERED, JOURNAL, REACHED};
 use super::failure;
 use super::file::Disk;
-use super::folder::Location;
+use super::folder::{Location, is_no_regular_file, open_to_read};
 use super::format::{Mend, Table};
 use super::generation::Tree;
 use super::journal::{self, Named};
@@ -23,7 +23,6 @@ use crate::storage::{ContainerId, Damage, Found, Salvaged};
 use inspect::{Whose, whose};
 use redb::backends::FileBackend;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::ops::Bound::Unbounded;
 use std::path::Path;
@@ -52,11 +51,13 @@ pub(crate) fn salvage(
 }
 
 fn lock(from: &Path) -> Result<Disk> {
-    let failed = |e| open::io_error(from, "the damaged store cannot be read", e);
-    let file = File::open(from).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(open::not_a_store(from, "it is no regular file"));
-    }
+    let file = open_to_read(from).map_err(|e| {
+        if is_no_regular_file(&e) {
+            open::not_a_store(from, "it is no regular file")
+        } else {
+            open::io_error(from, "the damaged store cannot be read", e)
+        }
+    })?;
     let disk: Disk = Arc::new(FileBackend::new(file).map_err(failure::database)?);
     match disk.try_lock_shared_range(Unbounded, Unbounded) {
         Ok(true) => Ok(disk),
