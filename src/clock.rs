@@ -63,11 +63,12 @@ impl Moment {
     }
 }
 
-/// Where a store reads the time from. Clones share one clock.
+/// The clock of a store. Clones share one clock.
 ///
-/// When sessions were founded and used is told by the wall clock. How old a snapshot is, how often is swept, and
-/// other spans inside the process are measured by the monotonic clock, so that it does no harm if the wall clock
-/// is set. One moved by hand is both: forward it moves both, and set back only the wall clock.
+/// The wall clock gives the times at which sessions were created and used. The monotonic clock measures durations
+/// inside the process, such as the age of a snapshot and the interval between sweeps. So setting the wall clock does
+/// no harm. A manual clock serves as both: moving it forward moves both, and setting it back changes only the wall
+/// clock.
 ///
 /// ```
 /// use cloakroom::Clock;
@@ -95,13 +96,13 @@ struct Manual {
 }
 
 impl Clock {
-    /// The system's clocks.
+    /// Returns the system's clocks.
     #[must_use]
     pub fn system() -> Self {
         Self(Source::System)
     }
 
-    /// A clock that stands at `start` until it is moved.
+    /// Returns a manual clock, which stays at `start` until it is moved.
     #[must_use]
     pub fn manual(start: DateTime<Utc>) -> Self {
         Self(Source::Manual(Arc::new(Manual {
@@ -111,13 +112,13 @@ impl Clock {
         })))
     }
 
-    /// The time, in whole milliseconds.
+    /// Returns the time, in whole milliseconds.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         self.timestamp().to_datetime()
     }
 
-    /// Moves a hand-moved clock forward.
+    /// Moves a manual clock forward.
     ///
     /// # Panics
     ///
@@ -126,8 +127,8 @@ impl Clock {
         self.change(|now| now + by);
     }
 
-    /// Sets a hand-moved clock, forward or back. Set back, it is a wall clock that was corrected: no span is
-    /// shorter by that.
+    /// Sets a manual clock, forward or back. Setting it back is like correcting a wall clock: no duration becomes
+    /// shorter.
     ///
     /// # Panics
     ///
