@@ -29,7 +29,7 @@ impl<S> Layer<S> for SessionLayer {
     }
 }
 
-/// The service that [`SessionLayer`] makes: what lies inside gets axum's `Body`.
+/// The service that [`SessionLayer`] makes. The inner service gets axum's `Body`.
 #[derive(Clone)]
 pub struct SessionService<S> {
     inner: S,
