@@ -80,17 +80,17 @@ pub(crate) trait Snapshot: Send + Sync {
     fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>>;
 }
 
-/// One thing that is damaged, and whose it is.
+/// A damaged item, and the session concerned.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Damage {
-    /// The container, where it is known. The unnamed container is `Some("")`.
+    /// The container, if known. The unnamed container is `Some("")`.
     pub container: Option<String>,
-    /// The client whose session is hit, where it is known.
+    /// The client whose session is damaged, if known.
     pub client: Option<ClientKey>,
-    /// The package, where it is one.
+    /// The package, if the item is one.
     pub package: Option<String>,
-    /// What is wrong.
+    /// The damage.
     pub error: Error,
 }
 
