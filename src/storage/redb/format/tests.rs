@@ -1,0 +1,693 @@
+//! Pages by hand and pages that redb made: what is read of them, and what is not where they are damaged.
+
+use super::checksum::checksum;
+use super::layout::Geometry;
+use super::*;
+use redb::backends::FileBackend;
+use redb::{Builder, Key, ReadableDatabase, ReadableTable, TableDefinition, Value};
+use std::fs;
+
+const BYTES: Widths = Widths {
+    key: None,
+    value: None,
+};
+
+fn widths(key: usize, value: usize) -> Widths {
+    let fixed = |width| (width > 0).then_some(width);
+    Widths {
+        key: fixed(key),
+        value: fixed(value),
+    }
+}
+
+/// A leaf of two rows that lists these ends, and then these bytes.
+fn leaf(ends: &[u32], bytes: &[u8]) -> Vec<u8> {
+    let ends = ends.iter().flat_map(|end| end.to_le_bytes());
+    let head = [1, 0, 2, 0];
+    head.into_iter().chain(ends).chain(bytes.to_vec()).collect()
+}
+
+/// A branch with two keys and three children, numbered from 7 on, whose checksums are from 70 on.
+fn branch(ends: &[u32], bytes: &[u8]) -> Vec<u8> {
+    let checksums = (70..73_u128).flat_map(u128::to_le_bytes);
+    let numbers = (7..10_u64).flat_map(u64::to_le_bytes);
+    let ends = ends.iter().flat_map(|end| end.to_le_bytes());
+    let head = [2, 0, 2, 0, 0, 0, 0, 0].into_iter().chain(checksums);
+    let head = head.chain(numbers).chain(ends);
+    head.chain(bytes.to_vec()).collect()
+}
+
+/// What can be had of each row of a leaf, or of each key of a branch, and of one beyond: as text.
+fn rows(page: &[u8], widths: Widths) -> Vec<String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match Node::of(page, widths) {
+        Some(Node::Leaf(leaf)) => {
+            let row = |n| {
+                leaf.row(n)
+                    .map(|(key, value)| text(key) + "=" + &text(value))
+            };
+            let rows = (0..leaf.pairs).map(|n| row(n).unwrap_or_default());
+            rows.collect()
+        }
+        Some(Node::Branch(branch)) => {
+            let keys = (0..=branch.keys).map(|n| branch.key(n).map(text));
+            keys.map(Option::unwrap_or_default).collect()
+        }
+        None => vec!["no page".to_owned()],
+    }
+}
+
+/// Stands for bytes of the page that are neither a key nor a value, and that nothing tells from one.
+const ANY: &str = "any";
+
+fn agree(found: &[String], expected: &[&str]) -> bool {
+    let same = |(found, expected): (&String, &&str)| found == expected || *expected == ANY;
+    found.len() == expected.len() && found.iter().zip(expected).all(same)
+}
+
+// C5.4
+#[test]
+fn a_leaf_gives_the_rows_that_its_ends_lead_to() {
+    const KEYS: &[u8] = b"abbVWW";
+    let page = |ends: &[u32]| leaf(ends, KEYS);
+    let table: &[(&str, Widths, Vec<u8>, [&str; 2])] = &[
+        ("as it is", BYTES, page(&[21, 23, 24, 26]), ["a=V", "bb=WW"]),
+        (
+            "empty keys and values",
+            BYTES,
+            page(&[20, 20, 20, 20]),
+            ["=", "="],
+        ),
+        (
+            "shuffled keys",
+            BYTES,
+            page(&[23, 21, 24, 26]),
+            ["abb=bbV", ""],
+        ),
+        (
+            "shuffled values",
+            BYTES,
+            page(&[21, 23, 26, 24]),
+            ["a=VWW", ""],
+        ),
+        (
+            "keys that end before they begin",
+            BYTES,
+            page(&[3, 23, 24, 26]),
+            ["", ANY],
+        ),
+        (
+            "an overlap of keys and values",
+            BYTES,
+            page(&[21, 26, 24, 26]),
+            ["", "bbVWW=WW"],
+        ),
+        (
+            "values before the keys",
+            BYTES,
+            page(&[21, 23, 5, 26]),
+            ["", ANY],
+        ),
+        (
+            "an end beyond the page",
+            BYTES,
+            page(&[21, 23, 24, 27]),
+            ["a=V", ""],
+        ),
+        (
+            "an end far beyond it",
+            BYTES,
+            page(&[u32::MAX, 23, 24, 26]),
+            ["", ""],
+        ),
+        (
+            "the last key far beyond it",
+            BYTES,
+            page(&[21, u32::MAX, 24, 26]),
+            ["", ""],
+        ),
+        ("no page at all", BYTES, Vec::new(), ["", ""]),
+        (
+            "fixed widths",
+            widths(1, 2),
+            leaf(&[], b"abVVWW"),
+            ["a=VV", "b=WW"],
+        ),
+        (
+            "fixed keys",
+            widths(2, 0),
+            leaf(&[17, 18], b"aabbVW"),
+            ["aa=V", "bb=W"],
+        ),
+        (
+            "fixed values",
+            widths(0, 1),
+            leaf(&[13, 15], b"abbVW"),
+            ["a=V", "bb=W"],
+        ),
+        (
+            "too wide keys",
+            widths(usize::MAX, 1),
+            leaf(&[], b"abVW"),
+            ["", ""],
+        ),
+        (
+            "too wide values",
+            widths(1, usize::MAX),
+            leaf(&[], b"abVW"),
+            ["", ""],
+        ),
+        (
+            "wider keys than it has",
+            widths(4, 1),
+            leaf(&[], b"abVW"),
+            ["", ""],
+        ),
+        (
+            "wider values than it has",
+            widths(1, 3),
+            leaf(&[], b"abVWXY"),
+            ["a=VWX", ""],
+        ),
+    ];
+    for (what, widths, page, expected) in table {
+        let found = rows(page, *widths);
+        let expected: &[&str] = if page.is_empty() {
+            &["no page"]
+        } else {
+            expected
+        };
+        assert!(agree(&found, expected), "{what}: {found:?}");
+    }
+}
+
+// C5.4
+#[test]
+fn a_branch_gives_the_keys_that_its_ends_lead_to() {
+    let page = |ends: &[u32]| branch(ends, b"abb");
+    let table: &[(&str, Widths, Vec<u8>, [&str; 2])] = &[
+        ("as it is", BYTES, page(&[89, 91]), ["a", "bb"]),
+        ("empty keys", BYTES, page(&[88, 88]), ["", ""]),
+        ("shuffled", BYTES, page(&[91, 89]), ["abb", ""]),
+        (
+            "overlapping what comes before",
+            BYTES,
+            page(&[80, 91]),
+            ["", ANY],
+        ),
+        ("beyond the page", BYTES, page(&[89, 92]), ["a", ""]),
+        ("far beyond it", BYTES, page(&[u32::MAX, 91]), ["", ""]),
+        ("fixed width", widths(1, 0), branch(&[], b"abb"), ["a", "b"]),
+        (
+            "too wide",
+            widths(usize::MAX, 0),
+            branch(&[], b"abb"),
+            ["", ""],
+        ),
+        (
+            "wider than it has",
+            widths(2, 0),
+            branch(&[], b"abb"),
+            ["ab", ""],
+        ),
+    ];
+    for (what, widths, page, [first, second]) in table {
+        // There is a child after the last key, and no key.
+        let (found, expected) = (rows(page, *widths), [*first, second, ""]);
+        assert!(agree(&found, &expected), "{what}: {found:?}");
+    }
+    let page = page(&[89, 91]);
+    let Some(Node::Branch(branch)) = Node::of(&page, BYTES) else {
+        panic!("no branch");
+    };
+    let children: Vec<_> = (0..5).map(|n| branch.child(n)).collect();
+    let (first, second, third) = ((7, 70), (8, 71), (9, 72));
+    assert_eq!(
+        children,
+        [Some(first), Some(second), Some(third), None, None]
+    );
+}
+
+// C5.4
+#[test]
+fn what_is_neither_a_leaf_nor_a_branch_is_no_page() {
+    for kind in [0, 3, 4, NO_PAGE] {
+        assert!(Node::of(&[kind, 0, 2, 0, 0, 0, 0, 0], BYTES).is_none());
+    }
+    for len in 0..4 {
+        assert!(Node::of(&[1, 0, 0, 0][..len], BYTES).is_none());
+    }
+    // More rows than a page can have lead out of it.
+    let page = [1, 0, 0xFF, 0xFF, 0, 0, 0, 0];
+    assert!(rows(&page, BYTES).iter().all(String::is_empty));
+    assert!(rows(&page, widths(8, 8)).iter().all(String::is_empty));
+}
+
+/// Looks at all of a page that there is to look at.
+fn look(page: &[u8], widths: Widths) {
+    match Node::of(page, widths) {
+        Some(Node::Leaf(leaf)) => {
+            for n in (0..leaf.pairs.min(40)).chain([leaf.pairs, usize::from(u16::MAX)]) {
+                let _ = (leaf.key(n), leaf.row(n), leaf.value_start(n));
+            }
+            let _ = search(leaf.pairs, b"key", |n| leaf.key(n));
+        }
+        Some(Node::Branch(branch)) => {
+            for n in (0..branch.keys.min(40)).chain([branch.keys, usize::from(u16::MAX)]) {
+                let _ = (branch.key(n), branch.child(n), branch.numbers());
+            }
+            let _ = search(branch.keys, b"key", |n| branch.key(n));
+        }
+        None => {}
+    }
+    assert!(!is_whole(page, widths, 0));
+}
+
+// C5.4
+#[test]
+fn no_page_of_any_bytes_panics() {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for n in 0..3000_usize {
+        let len = random() as usize % 300;
+        let mut page: Vec<u8> = (0..len).map(|_| random() as u8).collect();
+        // Most are leaves and branches of few rows, whose ends are small.
+        if let [kind, _, low, high, rest @ ..] = &mut page[..] {
+            *kind = 1 + (n % 2) as u8;
+            if n % 5 > 0 {
+                (*low, *high) = (*low % 16, 0);
+                for end in rest.chunks_exact_mut(4) {
+                    end[1..].fill(0);
+                }
+            }
+        }
+        for key in [0, 1, 8, usize::MAX / 2, usize::MAX] {
+            for value in [0, 1, 8, usize::MAX / 2, usize::MAX] {
+                look(&page, widths(key, value));
+            }
+        }
+    }
+}
+
+const TEXTS: TableDefinition<&str, &str> = TableDefinition::new("texts");
+const NUMBERS: TableDefinition<u64, u64> = TableDefinition::new("numbers");
+const BY_NUMBER: TableDefinition<u64, &str> = TableDefinition::new("by_number");
+const BY_TEXT: TableDefinition<&str, u64> = TableDefinition::new("by_text");
+
+/// Rows as redb gives them, in the order of their keys.
+type Content = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn content<K: Key + 'static, V: Value + 'static>(
+    txn: &redb::ReadTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Content {
+    let table = txn.open_table(table).unwrap();
+    let rows = table.iter().unwrap().map(|row| {
+        let (key, value) = row.unwrap();
+        let key = K::as_bytes(&key.value()).as_ref().to_vec();
+        (key, V::as_bytes(&value.value()).as_ref().to_vec())
+    });
+    let mut rows: Content = rows.collect();
+    // The order of the bytes, which is not redb's for numbers.
+    rows.sort();
+    rows
+}
+
+/// A file with tables of each kind, as redb made it, and what is in them by their names.
+fn made() -> (Vec<u8>, [(&'static str, Content); 4]) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let backend = FileBackend::new(file.reopen().unwrap()).unwrap();
+    let database = Builder::new().create_with_backend(backend).unwrap();
+    let mut txn = database.begin_write().unwrap();
+    txn.set_two_phase_commit(true);
+    for n in 0..900 {
+        let text = format!("{n:04}").repeat(1 + n as usize % 7);
+        txn.open_table(TEXTS)
+            .unwrap()
+            .insert(&*text, &*text.repeat(3))
+            .unwrap();
+        txn.open_table(NUMBERS).unwrap().insert(n, n * n).unwrap();
+        txn.open_table(BY_NUMBER)
+            .unwrap()
+            .insert(n, &*text)
+            .unwrap();
+        txn.open_table(BY_TEXT).unwrap().insert(&*text, n).unwrap();
+    }
+    // A page that is larger than the others.
+    let long = "x".repeat(20_000);
+    txn.open_table(TEXTS)
+        .unwrap()
+        .insert("long", &*long)
+        .unwrap();
+    txn.commit().unwrap();
+    let txn = database.begin_read().unwrap();
+    let tables = [
+        ("texts", content(&txn, TEXTS)),
+        ("numbers", content(&txn, NUMBERS)),
+        ("by_number", content(&txn, BY_NUMBER)),
+        ("by_text", content(&txn, BY_TEXT)),
+    ];
+    drop(txn);
+    database.close().unwrap();
+    (fs::read(file.path()).unwrap(), tables)
+}
+
+/// A page of a file, how its rows are laid out, and its checksum as the one above it says.
+type Page<'a> = (&'a [u8], Widths, u128);
+
+/// Gathers the pages and the rows of a tree.
+fn gather<'a>(
+    (file, geometry): (&'a [u8], Geometry),
+    (number, wanted, widths): (u64, u128, Widths),
+    (pages, rows): (&mut Vec<Page<'a>>, &mut Content),
+) {
+    let (start, len) = geometry.span(number).unwrap();
+    let page = &file[start as usize..(start + len) as usize];
+    pages.push((page, widths, wanted));
+    match Node::of(page, widths).unwrap() {
+        Node::Leaf(leaf) => rows.extend((0..leaf.pairs).map(|n| {
+            let (key, value) = leaf.row(n).unwrap();
+            (key.to_vec(), value.to_vec())
+        })),
+        Node::Branch(branch) => {
+            for n in 0..=branch.keys {
+                let (number, wanted) = branch.child(n).unwrap();
+                let child = (number, wanted, widths);
+                gather((file, geometry), child, (pages, rows));
+            }
+        }
+    }
+}
+
+/// Every page of the trees of a file, and its tables with their rows.
+fn read(file: &[u8]) -> (Vec<Page<'_>>, Vec<(String, Table, Content)>) {
+    let header = Header::read(file, Mend::Nothing).unwrap();
+    let from = (file, header.geometry);
+    let (mut pages, mut directory, mut tables) = (Vec::new(), Vec::new(), Vec::new());
+    let root = header.data.unwrap();
+    let top = (root.page, root.checksum, BYTES);
+    gather(from, top, (&mut pages, &mut directory));
+    for (name, definition) in directory {
+        let table = Table::read(&definition).unwrap();
+        let root = table.root.unwrap();
+        let top = (root.page, root.checksum, table.widths);
+        let mut rows = Vec::new();
+        gather(from, top, (&mut pages, &mut rows));
+        tables.push((String::from_utf8(name).unwrap(), table, rows));
+    }
+    (pages, tables)
+}
+
+// C5.4
+#[test]
+fn what_redb_wrote_is_read_as_redb_reads_it() {
+    let (file, expected) = made();
+    check_header(&file[..HEADER]).unwrap();
+    assert!(file.starts_with(&MAGIC));
+    let (pages, tables) = read(&file);
+    assert_eq!(tables.len(), expected.len());
+    for (name, table, mut rows) in tables {
+        let (_, content) = expected.iter().find(|(n, _)| *n == name).unwrap();
+        assert_eq!(table.length, content.len() as u64, "{name}");
+        rows.sort();
+        assert!(rows == *content, "{name}");
+    }
+    for kind in [1, 2] {
+        for (key, value) in [(0, 0), (8, 8), (8, 0), (0, 8)] {
+            let is_one = |page: &Page<'_>| page.0[0] == kind && page.1 == widths(key, value);
+            assert!(
+                pages.iter().any(is_one),
+                "a leaf and a branch of each layout"
+            );
+        }
+    }
+    for (page, widths, wanted) in &pages {
+        assert!(is_whole(page, *widths, *wanted));
+        assert!(!is_whole(page, *widths, *wanted ^ 1));
+    }
+}
+
+// C5.4
+#[test]
+fn a_key_is_found_where_redb_put_it() {
+    let (file, _) = made();
+    for (page, widths, _) in read(&file).0 {
+        // Numbers are in another order than their bytes.
+        if let (Some(Node::Leaf(leaf)), None) = (Node::of(page, widths), widths.key) {
+            for n in 0..leaf.pairs {
+                let key = leaf.key(n).unwrap();
+                let find = |key: &[u8]| search(leaf.pairs, key, |n| leaf.key(n)).unwrap();
+                assert_eq!(find(key), Ok(n));
+                assert_eq!(find(&[key, b"\0"].concat()), Err(n + 1));
+            }
+            // A page whose keys cannot be read says so.
+            assert_eq!(search(leaf.pairs, b"k", |_| None), None);
+        }
+    }
+}
+
+/// What can be had of a page: each row or key, and each child.
+fn parts(page: &[u8], widths: Widths) -> Vec<Option<Vec<u8>>> {
+    match Node::of(page, widths) {
+        Some(Node::Leaf(leaf)) => {
+            let row = |n| leaf.row(n).map(|(key, value)| [key, b"=", value].concat());
+            (0..leaf.pairs).map(row).collect()
+        }
+        Some(Node::Branch(branch)) => {
+            let keys = (0..branch.keys).map(|n| branch.key(n).map(<[u8]>::to_vec));
+            let children = (0..=branch.keys).map(|n| {
+                let (number, checksum) = branch.child(n)?;
+                Some([&number.to_le_bytes()[..], &checksum.to_le_bytes()].concat())
+            });
+            keys.chain(children).collect()
+        }
+        None => Vec::new(),
+    }
+}
+
+// C5.4
+#[test]
+fn of_a_page_cut_short_there_is_what_lies_before_the_cut() {
+    let (file, _) = made();
+    let (pages, _) = read(&file);
+    let mut lost = 0;
+    // Two pages of each kind and each layout are enough.
+    let mut seen = Vec::new();
+    for (page, widths, wanted) in pages {
+        seen.push((page[0], widths));
+        let such = seen.iter().filter(|one| **one == (page[0], widths));
+        if such.count() > 2 {
+            continue;
+        }
+        let whole = parts(page, widths);
+        assert!(whole.iter().all(Option::is_some));
+        for len in (0..page.len().min(4096)).step_by(5) {
+            let cut = parts(&page[..len], widths);
+            assert!(cut.is_empty() || cut.len() == whole.len());
+            for (cut, whole) in cut.iter().zip(&whole) {
+                assert!(cut.is_none() || cut == whole);
+                lost += usize::from(cut.is_none());
+            }
+            // What is left out may be room that no row takes.
+            let covers = is_whole(&page[..len], widths, wanted);
+            assert!(!covers || cut.iter().all(Option::is_some));
+        }
+    }
+    assert!(lost > 1000);
+}
+
+// C5.4
+#[test]
+fn a_flipped_bit_is_found_where_the_checksum_covers_it() {
+    let (file, _) = made();
+    let (pages, _) = read(&file);
+    // The smallest, for each bit of each byte is tried for each.
+    let covered = |(page, widths, wanted): &Page<'_>| {
+        let fits = |len: &usize| is_whole(&page[..*len], *widths, *wanted);
+        (0..page.len()).find(fits).unwrap_or(page.len())
+    };
+    let smallest = pages.iter().min_by_key(|page| covered(page)).unwrap();
+    let (page, widths, wanted) = *smallest;
+    let end = covered(smallest);
+    assert_eq!(checksum(&page[..end]), wanted);
+    for at in (0..end).step_by(7).chain([end - 1]) {
+        let bit = at % 8;
+        let mut flipped = page[..end].to_vec();
+        flipped[at] ^= 1 << bit;
+        assert!(!is_whole(&flipped, widths, wanted), "bit {bit} of {at}");
+        look(&flipped, widths);
+    }
+    let mut flipped = page[..end].to_vec();
+    flipped[end / 2] ^= 16;
+    assert!(mend(&mut flipped, |page| is_whole(page, widths, wanted)));
+    assert_eq!(flipped, page[..end]);
+    flipped[0] ^= 1;
+    flipped[end / 2] ^= 16;
+    let two = flipped.clone();
+    assert!(!mend(&mut flipped, |page| is_whole(page, widths, wanted)));
+    assert_eq!(flipped, two, "what cannot be mended stays");
+    // Beyond its rows a page may hold anything.
+    if end < page.len() {
+        let mut more = page.to_vec();
+        more[end] ^= 1;
+        assert!(is_whole(&more, widths, wanted));
+    }
+}
+
+// C5.4
+#[test]
+fn a_definition_of_a_table_is_read_whole_or_not() {
+    let (file, _) = made();
+    let header = Header::read(&file, Mend::Nothing).unwrap();
+    let root = header.data.unwrap();
+    let mut directory = Vec::new();
+    let top = (root.page, root.checksum, BYTES);
+    gather(
+        (&file, header.geometry),
+        top,
+        (&mut Vec::new(), &mut directory),
+    );
+    let found = |name: &str| {
+        let definition = directory.iter().find(|(key, _)| key == name.as_bytes());
+        Table::read(&definition.unwrap().1).unwrap().widths
+    };
+    assert_eq!(found("texts"), BYTES);
+    assert_eq!(found("numbers"), widths(8, 8));
+    assert_eq!(found("by_number"), widths(8, 0));
+    assert_eq!(found("by_text"), widths(0, 8));
+    for (_, definition) in &directory {
+        // Behind the widths stand alignments and the names of types, which do not matter here.
+        for len in 0..Table::ROOT + 1 + Root::LEN + 6 {
+            assert!(Table::read(&definition[..len]).is_none(), "{len}");
+        }
+        let mut other = definition.clone();
+        other[0] = 4;
+        assert!(Table::read(&other).is_none(), "a table of another kind");
+        let mut empty = definition.clone();
+        empty[Table::ROOT] = 0;
+        assert!(Table::read(&empty).unwrap().root.is_none());
+    }
+}
+
+// C5.4
+#[test]
+fn a_page_is_where_its_number_says() {
+    const ORDER: u64 = 1 << 59;
+    const REGION: u64 = 1 << 20;
+    let mut header = vec![0; HEADER];
+    header[16..20].copy_from_slice(&2_u32.to_le_bytes());
+    header[20..24].copy_from_slice(&100_u32.to_le_bytes());
+    let geometry = Geometry::read(&header).unwrap();
+    let pages = |n: u64| n * PAGE;
+    let table = [
+        ("the first page", 0, Some((pages(3), PAGE))),
+        ("the next one", 1, Some((pages(4), PAGE))),
+        ("one of two pages", ORDER + 1, Some((pages(5), 2 * PAGE))),
+        (
+            "one of the next region",
+            REGION,
+            Some((pages(3 + 102), PAGE)),
+        ),
+        ("the largest", 20 * ORDER, Some((pages(3), pages(1 << 20)))),
+        ("one larger than any", 21 * ORDER, None),
+        (
+            "a bit that no such index has",
+            ORDER + (1 << 19),
+            Some((pages(3), 2 * PAGE)),
+        ),
+        ("what stands for none", u64::MAX, None),
+    ];
+    for (what, number, span) in table {
+        assert_eq!(geometry.span(number), span, "{what}");
+    }
+    for len in 0..24 {
+        assert!(Geometry::read(&header[..len]).is_none());
+    }
+    // Whatever a header says, no number overflows.
+    header[16..24].fill(0xFF);
+    let geometry = Geometry::read(&header).unwrap();
+    for order in 0..=20 {
+        assert!(geometry.span(order * ORDER + (ORDER - 1)).is_some());
+    }
+}
+
+// C5.4
+#[test]
+fn a_header_is_read_whole_or_not() {
+    let (file, _) = made();
+    let header = &file[..HEADER];
+    let data = Header::read(header, Mend::Nothing).unwrap().data;
+    let active = current(header).unwrap();
+    // The end of the commit that is the current one.
+    let (start, end) = if active == 0 { (64, 192) } else { (192, 320) };
+    for len in 0..end {
+        assert!(Header::read(&header[..len], Mend::Bits).is_err(), "{len}");
+        assert!(check_header(&header[..len]).is_err(), "{len}");
+        let _ = Layout::read(&header[..len]);
+    }
+    for bit in (0..128 * 8).step_by(5) {
+        let mut flipped = header.to_vec();
+        flipped[start + bit / 8] ^= 1 << (bit % 8);
+        assert!(check_header(&flipped).is_err());
+        assert!(Header::read(&flipped, Mend::Nothing).is_err());
+        let mended = Header::read(&flipped, Mend::Bits).unwrap();
+        assert_eq!(mended.data, data);
+    }
+}
+
+/// The page numbers in a page: those of a branch's children, or of the roots that a list of tables tells.
+fn numbers(page: &[u8], widths: Widths, is_list: bool) -> Vec<u64> {
+    match Node::of(page, widths) {
+        Some(Node::Branch(branch)) => {
+            let children = (0..=branch.keys).map(|n| branch.child(n).unwrap().0);
+            children.collect()
+        }
+        Some(Node::Leaf(leaf)) if is_list => {
+            let tables = (0..leaf.pairs).map(|n| Table::read(leaf.row(n).unwrap().1));
+            tables
+                .map(|table| table.unwrap().root.unwrap().page)
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+// C5.4
+#[test]
+fn numbers_that_lead_beyond_the_file_are_refused() {
+    let (file, _) = made();
+    let layout = Layout::read(&file).unwrap();
+    let geometry = Header::read(&file, Mend::Nothing).unwrap().geometry;
+    let mut refused = 0;
+    // The first page is the list of tables.
+    for (at, (page, widths, _)) in read(&file).0.into_iter().enumerate() {
+        let start = page.as_ptr() as u64 - file.as_ptr() as u64;
+        let numbers_of = |page: &[u8]| numbers(page, widths, at == 0);
+        let spans = numbers_of(page)
+            .into_iter()
+            .map(|n| geometry.span(n).unwrap());
+        let ends: Vec<_> = spans.map(|(start, len)| start + len).collect();
+
+        let (mut kept, mut asked) = (page.to_vec(), Vec::new());
+        let reaches = |end| {
+            asked.push(end);
+            Ok(true)
+        };
+        layout.refuse(start, &mut kept, reaches).unwrap();
+        assert!(kept == page, "what leads to pages of the file stays");
+        assert_eq!(asked, ends, "where the pages end");
+
+        let mut without = page.to_vec();
+        layout.refuse(start, &mut without, |_| Ok(false)).unwrap();
+        let numbers = numbers_of(&without);
+        assert_eq!(numbers.len(), ends.len());
+        assert!(numbers.iter().all(|n| geometry.span(*n).is_none()));
+        refused += numbers.len();
+    }
+    assert!(refused > 20);
+}
