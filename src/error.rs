@@ -77,7 +77,7 @@ pub enum ErrorKind {
     Locked,
     /// The store was opened in another process, from which this one was forked. Daemonize before opening.
     OtherProcess,
-    /// The file was written by a newer version of this crate.
+    /// The file was written by a newer version of this crate, or is of a newer version of redb's file format.
     TooNew,
     /// The file is not a store.
     NotAStore,

@@ -167,8 +167,9 @@ pub(crate) fn database(error: DatabaseError) -> Error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             Error::new(ErrorKind::Locked, "the store is open already")
         }
+        // Of one commit: files of other versions are told before.
         DatabaseError::UpgradeRequired(_) => {
-            Error::new(ErrorKind::NotAStore, "the file is of another format").with_source(error)
+            Error::new(ErrorKind::Corrupt, "the file's header is damaged").with_source(error)
         }
         DatabaseError::Storage(error) => storage(error),
         other => Error::new(ErrorKind::Unavailable, "the file cannot be opened").with_source(other),

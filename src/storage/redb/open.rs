@@ -7,10 +7,11 @@ use super::checkpoint::{
 use super::failure::{self, Contained, Writing, guarded};
 use super::file::{Counted, Disk, Io, Rehearsal};
 use super::folder::Location;
-use super::format::MAGIC;
+use super::format::{self, MAGIC};
 use super::inspect::{Beyond, examine, inspect_file};
 use super::journal::{self, Expected, Extent, Holdings, Journal, Named, Recovered};
 use super::make::find_or_make;
+use super::pages::header_of;
 use super::tables::{CONTAINERS, META, RETIRED};
 use super::unsynced::MOST;
 use super::{migrate, private};
@@ -234,7 +235,13 @@ fn identify(
     options: OpenOptionsOf,
     found: &mut dyn FnMut(Found),
 ) -> Result<Option<Foreseen>> {
-    let identified = rehearse(store, file.clone(), options);
+    let mut identified = rehearse(store, file.clone(), options);
+    if identified
+        .as_ref()
+        .is_err_and(|e| e.kind() != ErrorKind::Locked)
+    {
+        identified = format::check_version(&header_of(file)?).and(identified);
+    }
     // Another error tells that it is no store of ours to look at. Whatever it tells, the lock is held.
     if identified
         .as_ref()

@@ -19,7 +19,7 @@ const TWO_PHASE: u8 = 4;
 /// Where the two commits are, and how long one is. Its checksum comes last.
 const SLOTS: [usize; 2] = [64, 192];
 const SLOT: usize = 128;
-/// The version of redb's file format, the first byte of a commit.
+/// The version of redb's file format, the first byte of a commit. redb has had 1 and 2 before.
 const FORMAT: u8 = 3;
 /// Where a commit says whether it has a tree of tables, and one of redb's own, and where their roots are.
 const HAS_DATA_AT: usize = 1;
@@ -41,6 +41,7 @@ pub(in crate::storage::redb) struct Header {
 
 impl Header {
     pub(in crate::storage::redb) fn read(bytes: &[u8], mend_bits: Mend) -> Result<Self> {
+        check_version(bytes)?;
         let damaged = || corrupt("the file's header is damaged");
         let state = bytes.get(STATE_AT).copied().ok_or_else(damaged)?;
         let mut slot = current_slot(bytes, state).ok_or_else(damaged)?.to_vec();
@@ -78,6 +79,54 @@ impl Slot {
             system: root(HAS_SYSTEM_AT, SYSTEM_AT)?,
         })
     }
+}
+
+/// Whether a file is of the version of redb's format that is known here. redb takes a newer one for damage.
+///
+/// # Errors
+///
+/// `TooNew`, or `NotAStore` for an earlier one, which no store has ever had. A damaged header is no error here: both
+/// commits bear another version, or one that does has the checksum for it, which no flipped bit brings about.
+pub(in crate::storage::redb) fn check_version(header: &[u8]) -> Result<()> {
+    if !header.starts_with(&MAGIC) {
+        return Ok(());
+    }
+    let others = SLOTS.map(|at| other_version(header.get(at..at + SLOT)?));
+    let version = match others {
+        [Some(first), Some(second)] => first.max(second),
+        [Some(other), None] | [None, Some(other)] if other.is_sealed => other,
+        _ => return Ok(()),
+    };
+    let OtherVersion { number, .. } = version;
+    match number {
+        0 => Ok(()),
+        1..FORMAT => Err(Error::new(
+            ErrorKind::NotAStore,
+            format!("this is not a store: it is of version {number} of redb's file format"),
+        )),
+        _ => Err(Error::new(
+            ErrorKind::TooNew,
+            format!(
+                "the file is of version {number} of redb's format; this version reads {FORMAT}"
+            ),
+        )),
+    }
+}
+
+/// A version of redb's format that is not the known one, and whether the commit that bears it has the checksum for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct OtherVersion {
+    number: u8,
+    is_sealed: bool,
+}
+
+fn other_version(slot: &[u8]) -> Option<OtherVersion> {
+    let (body, sum) = slot.split_last_chunk::<CHECKSUM>()?;
+    let number = *body.first().filter(|version| **version != FORMAT)?;
+    Some(OtherVersion {
+        number,
+        is_sealed: checksum(body) == u128::from_le_bytes(*sum),
+    })
 }
 
 /// What redb does not notice of a damaged header: a store always commits in two phases, so the bit
