@@ -316,6 +316,34 @@ async fn a_request_that_came_after_its_id_had_ended_is_given_a_new_one() {
     }
 }
 
+/// C4.8: nor does a commit on the way that was to end it once more, and was refused.
+#[tokio::test]
+async fn a_commit_that_is_refused_ends_nothing() {
+    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let builder = Store::builder().clock(clock.clone());
+    let builder = builder
+        .tombstone_lifetime(Duration::ZERO)
+        .implicit_sweeps(false);
+    let builder = builder.max_new_sessions(2, Duration::from_secs(100_000));
+    let store = builder.in_memory().unwrap();
+    let app = site(SessionLayer::new(store.clone()));
+    let cookie = visitor(&app).await;
+    clock.advance(Duration::from_secs(3601));
+    let (other, id) = (store.clone(), id_of(&store, &cookie));
+    let app = late(&app, &store, move || {
+        let refused = other.transact(|txn| {
+            txn.session(&id)?.destroy()?;
+            let fresh = [other.client_ids().issue(), other.client_ids().issue()];
+            let found = |id| txn.session(id)?.pkg(PACKAGE).insert("count", 1);
+            fresh.iter().try_for_each(found)
+        });
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable);
+    });
+    let response = send(&app, request("POST", "/late", &cookie)).await;
+    assert_ne!(jar(&response), cookie);
+    assert_eq!(text(response).await, "1");
+}
+
 /// C4.8: a sweep on the way makes no difference.
 #[tokio::test]
 async fn a_request_whose_session_expires_and_is_swept_on_the_way_hands_out_no_new_id() {

@@ -151,10 +151,8 @@ impl Group<'_> {
             Err(Refusal::Failed(e, client)) => return Ok(Some(Outcome::Failed(e, client))),
         };
         bugs.before_writing(&mut writes);
-        for (_, client, _) in &writes.tombstones {
-            self.shared.ended.note(*client, self.layers.number);
-        }
-        self.shared.ended.note_swept(&writes.swept);
+        let ended: Vec<_> = writes.tombstones.iter().map(|(_, it, _)| *it).collect();
+        let swept = std::mem::take(&mut writes.swept);
         let founded = writes.founded;
         let rows = rows_of(writes)?;
         let bytes = rows.iter().map(Row::len).sum::<usize>();
@@ -169,6 +167,11 @@ impl Group<'_> {
         if let Err(refusal) = self.may_found(founded) {
             return Ok(Some(Outcome::Failed(refusal, None)));
         }
+        // Only now, as what is refused ends nothing.
+        for client in ended {
+            self.shared.ended.note(client, self.layers.number);
+        }
+        self.shared.ended.note_swept(&swept);
         self.bytes += bytes;
         self.record_accesses(&set);
         rows.into_iter().for_each(|row| self.put(row));
