@@ -26,7 +26,8 @@ impl Fault {
             ErrorKind::Conflict
             | ErrorKind::TooLarge
             | ErrorKind::MissingClientId
-            | ErrorKind::NotAdmitted => Self::Visitor,
+            | ErrorKind::NotAdmitted
+            | ErrorKind::SessionEnded => Self::Visitor,
             ErrorKind::Unavailable | ErrorKind::NotWritten | ErrorKind::SnapshotTooOld => {
                 Self::Storage
             }

@@ -168,6 +168,29 @@ async fn what_visitors_cause_is_no_warning() {
     assert!(line.len() < 500, "{line}");
 }
 
+/// So is a logout in another window.
+#[tokio::test]
+async fn that_a_session_has_ended_is_no_failure() {
+    let store = Store::in_memory().unwrap();
+    let ends = |session: Session| async move {
+        session.pkg(PACKAGE).insert("n", 1)?;
+        let handle = session.handle()?;
+        handle
+            .transact(|session| session.pkg(PACKAGE).len())
+            .map(|n| n.to_string())
+    };
+    let app = Router::new()
+        .route("/", get(ends))
+        .layer(SessionLayer::new(store));
+    let (log, _guard) = Log::start();
+    assert_eq!(get_page(&app, "/", "").await.status(), 500);
+    let lines = log.answers();
+    assert!(
+        matches!(&lines[..], [(Level::DEBUG, line)] if line.contains("SessionEnded")),
+        "{lines:?}"
+    );
+}
+
 /// Also where no layer lies around the route.
 #[tokio::test]
 async fn a_missing_layer_is_logged() {
