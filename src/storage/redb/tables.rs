@@ -99,6 +99,10 @@ impl Reader {
     }
 
     pub(super) fn package_len(&self, key: &[u8]) -> Result<usize> {
+        if let Some(past) = self.past() {
+            let record = past.get(Tree::Packages, key)?;
+            return Ok(record.map_or(0, |record| record.len()));
+        }
         guarded(|| {
             let row = self.packages.get(key).map_err(failure::storage)?;
             Ok(row.map_or(0, |row| row.value().len()))
@@ -329,4 +333,76 @@ fn not_a_key() -> Error {
 
 fn sized<const N: usize>(key: &[u8]) -> Result<&[u8; N]> {
     key.try_into().map_err(|_| not_a_key())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bugs::Bugs;
+    use super::super::generation::{Home, RowKey};
+    use super::super::open::{OpenOptionsOf, begin_durable, on_disk};
+    use super::*;
+    use redb::StorageBackend;
+    use redb::backends::InMemoryBackend;
+    use std::io;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A disk that fails while it is told to.
+    #[derive(Debug, Default)]
+    struct Failing(InMemoryBackend, AtomicBool);
+
+    impl StorageBackend for Failing {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            if self.1.load(Ordering::SeqCst) {
+                return Err(io::Error::other("the disk fails"));
+            }
+            self.0.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.0.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.0.write(offset, data)
+        }
+    }
+
+    // C2.13
+    #[test]
+    fn the_length_of_a_package_is_read_past_redb_once_that_has_stopped() {
+        let options = OpenOptionsOf {
+            cache_size: 0,
+            verify: false,
+            wait: std::time::Duration::ZERO,
+            private: false,
+            bugs: Bugs::default(),
+        };
+        let failing = Arc::<Failing>::default();
+        let (disk, database) = on_disk(failing.clone(), options, &Arc::default()).unwrap();
+        let txn = begin_durable(&database).unwrap();
+        let row = Row {
+            key: RowKey::new(Home::File, Tree::Packages, b"key"),
+            value: Some(Bytes::from_static(b"value")),
+        };
+        Writer::open(&txn).unwrap().put(&row).unwrap();
+        txn.commit().unwrap();
+        let life = Arc::<Life>::default();
+        let reader = Reader::open(&database, &disk, &life).unwrap();
+        assert_eq!(reader.package_len(b"key").unwrap(), 5);
+        life.fail();
+        failing.1.store(true, Ordering::SeqCst);
+        // redb has it in its cache.
+        assert!(reader.package_len(b"key").is_err());
+        failing.1.store(false, Ordering::SeqCst);
+        assert_eq!(reader.package_len(b"key").unwrap(), 5);
+        assert_eq!(reader.package_len(b"none").unwrap(), 0);
+    }
 }
