@@ -516,8 +516,7 @@ impl Removal {
 
     /// Waits until it is committed; returns how many sessions are gone.
     fn end(self, house: &House, room: &Room) -> Result<u64> {
-        let gone = || Error::new(ErrorKind::Unavailable, "the store's writer has stopped");
-        self.answer.recv().map_err(|_| gone())??;
+        self.answer.recv().map_err(|_| Error::stopped())??;
         let newest = house.snapshot()?;
         let mut removed = 0;
         for client in self.clients {

@@ -117,6 +117,12 @@ impl Error {
         }))
     }
 
+    /// The thread that commits has ended, and no other takes its place: waiting does not help.
+    pub(crate) fn stopped() -> Self {
+        let why = "the store's writer has stopped; open the store again";
+        Self::new(ErrorKind::Unavailable, why).lasting(Duration::MAX)
+    }
+
     pub(crate) fn with_source(self, source: impl Into<Box<AnyError>>) -> Self {
         self.map(|inner| inner.source = Some(source.into().into()))
     }
@@ -451,5 +457,6 @@ mod tests {
         let ended = Error::new(ErrorKind::Conflict, "").lasting(10 * second);
         assert_eq!(ended.retry_after(), Some(10 * second));
         assert!(!ended.is_worth_another_try());
+        assert_eq!(Error::stopped().retry_after(), None);
     }
 }

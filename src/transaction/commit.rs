@@ -198,10 +198,7 @@ impl Departure {
         match in_process(&house.process, answer).await? {
             Ok(Ok(_)) => Ok(valid(&house, packed.ticket, &packed.renews)),
             Ok(Err(failure)) => Err(failure),
-            Err(oneshot::Canceled) => Err(Failure::from(Error::new(
-                ErrorKind::Unavailable,
-                "the store's writer has stopped",
-            ))),
+            Err(oneshot::Canceled) => Err(Error::stopped().into()),
         }
     }
 }

@@ -330,10 +330,9 @@ impl Engine {
     /// Why there is nothing to read.
     fn away(&self) -> Error {
         if self.shared.closed.load(Ordering::Acquire) {
-            queue::closed()
-        } else {
-            queue::reopening()
+            return queue::closed();
         }
+        self.shared.queue.refusal().unwrap_or_else(queue::reopening)
     }
 }
 
@@ -482,5 +481,51 @@ impl Storage for Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         let _ = self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // C2.13: also what is asked of it after that. Waiting does not help, so nobody is told to.
+    #[test]
+    fn after_the_death_of_the_committer_nobody_is_told_that_the_store_reopens() {
+        let options = OpenOptions {
+            cache_size: 1 << 20,
+            verify: false,
+            wait: Duration::ZERO,
+            private: false,
+            bugs: Bugs::default(),
+        };
+        let rules = EngineRules {
+            snapshot_max_age: Duration::from_secs(30),
+            room: Bounds {
+                commits: 10,
+                bytes: 1 << 20,
+            },
+            new_sessions: None,
+            journal: JournalRules {
+                size: 1 << 20,
+                memory: 1 << 20,
+                interval: Duration::from_secs(60),
+                in_the_foreground: false,
+                largest_group: 1 << 20,
+            },
+        };
+        let (engine, _) = Engine::open(None, options, Clock::system(), rules, &mut |_| {}).unwrap();
+        engine.ready().unwrap();
+        engine.desk.kill();
+        engine.shared.queue.wake();
+        let thread = engine.thread.lock().unwrap().take().unwrap();
+        assert!(thread.join().unwrap().is_err());
+        for error in [
+            engine.ready().unwrap_err(),
+            engine.snapshot().err().unwrap(),
+            engine.checkpoint().unwrap_err(),
+        ] {
+            assert_eq!(error.to_string(), Error::stopped().to_string());
+            assert_eq!(error.retry_after(), None);
+        }
     }
 }

@@ -21,7 +21,7 @@ const MAX_GROUP: usize = 1024;
 pub(super) const MAX_GROUP_BYTES: usize = 16 << 20;
 
 pub(super) fn gone() -> Error {
-    Error::new(ErrorKind::Unavailable, "the store's writer has stopped")
+    Error::stopped()
 }
 
 pub(super) fn closed() -> Error {
@@ -214,7 +214,7 @@ impl Waiting {
         self.jobs.drain(..many).collect()
     }
 
-    /// Why nothing is taken any more.
+    /// Why nothing is taken any more, where that is so.
     fn refusal(&self) -> Option<Error> {
         if self.closing {
             Some(closed())
@@ -412,6 +412,11 @@ impl Queue {
         if any {
             self.rouse(state);
         }
+    }
+
+    /// Why nothing is taken any more, where that is so.
+    pub(super) fn refusal(&self) -> Option<Error> {
+        self.lock().refusal()
     }
 
     pub(super) fn load(&self) -> Load {

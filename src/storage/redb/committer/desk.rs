@@ -79,6 +79,16 @@ impl Desk {
         self.committer.lock().map_err(|_| gone())
     }
 
+    /// As a panic of the committer's does.
+    #[cfg(test)]
+    pub(crate) fn kill(&self) {
+        let killed = catch_unwind(AssertUnwindSafe(|| {
+            let _committer = self.committer.lock();
+            std::panic::resume_unwind(Box::new("killed"));
+        }));
+        assert!(killed.is_err() && self.committer.is_poisoned());
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Committer) -> Result<T>) -> Result<T> {
         work(self.lock()?.as_mut().ok_or_else(gone)?)
     }
