@@ -7,39 +7,17 @@
     reason = "helpers of tests are tests"
 )]
 
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "support/writer.rs"]
-mod writer;
+mod support;
 
-use cloakroom::{ClientId, Clock, ContainerSettings, ErrorKind, Result, Session, Store};
+use cloakroom::{ClientId, ContainerSettings, ErrorKind, Result, Session, Store};
 use std::future::Future as _;
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
-use writer::HeldWriter;
-
-fn clock() -> Clock {
-    Clock::manual("2026-01-01T00:00:00Z".parse().unwrap())
-}
-
-fn timed() -> (Clock, Store) {
-    let clock = clock();
-    let builder = Store::builder().clock(clock.clone());
-    let store = builder.implicit_sweeps(false).in_memory().unwrap();
-    (clock, store)
-}
-
-fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
-/// Does something in a transaction of its own.
-fn with<T>(store: &Store, id: &ClientId, f: impl Fn(&Session) -> Result<T>) -> T {
-    let txn = store.begin().unwrap();
-    let value = f(&txn.session(id).unwrap()).unwrap();
-    txn.commit().unwrap();
-    value
-}
+use support::clock::{clock, secs};
+use support::store::timed;
+use support::visitors::{again, with};
+use support::writer::HeldWriter;
 
 fn put(store: &Store, id: &ClientId, key: &str, value: u32) {
     with(store, id, |s| s.pkg("app").insert(key, value));
@@ -47,11 +25,6 @@ fn put(store: &Store, id: &ClientId, key: &str, value: u32) {
 
 fn get(store: &Store, id: &ClientId, key: &str) -> Option<u32> {
     with(store, id, |s| s.pkg("app").get(key))
-}
-
-/// The id as it comes back in a cookie: nothing is founded under it.
-fn again(store: &Store, id: &ClientId) -> ClientId {
-    store.client_ids().verify(id.as_str()).unwrap()
 }
 
 /// What one does to a session that is not there.

@@ -9,47 +9,23 @@
     reason = "tests"
 )]
 
-use cloakroom::{
-    ClientId, Clock, ContainerSettings, ErrorKind, Session, Store, StoreBuilder, Transaction,
-};
-use std::path::PathBuf;
+mod support;
+
+use cloakroom::{ClientId, Clock, ContainerSettings, ErrorKind, Session, Store, Transaction};
 use std::time::Duration;
-
-fn clock() -> Clock {
-    Clock::manual("2026-01-01T00:00:00Z".parse().unwrap())
-}
-
-fn builder(clock: &Clock) -> StoreBuilder {
-    Store::builder().clock(clock.clone()).implicit_sweeps(false)
-}
+use support::clock::{clock, secs};
+use support::store::{builder, place};
+use support::visitors::{again, visitor};
 
 fn in_memory() -> (Store, Clock) {
     let clock = clock();
     (builder(&clock).in_memory().unwrap(), clock)
 }
 
-fn file() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
-    (folder, path)
-}
-
-fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
 fn put(txn: &Transaction, id: &ClientId, n: i64) -> Session {
     let session = txn.session(id).unwrap();
     session.pkg("app").insert("n", n).unwrap();
     session
-}
-
-fn visitor(store: &Store) -> ClientId {
-    let id = store.client_ids().issue();
-    let txn = store.begin().unwrap();
-    put(&txn, &id, 1);
-    txn.commit().unwrap();
-    id
 }
 
 fn n(store: &Store, id: &ClientId) -> Option<i64> {
@@ -68,11 +44,6 @@ fn destroy(store: &Store, id: &ClientId) {
     let txn = store.begin().unwrap();
     txn.session(id).unwrap().destroy().unwrap();
     txn.commit().unwrap();
-}
-
-/// The id as a browser brings it back.
-fn again(store: &Store, id: &ClientId) -> ClientId {
-    store.client_ids().verify(id.as_str()).unwrap()
 }
 
 // C4.1
@@ -148,7 +119,7 @@ fn garbage_of_the_right_length_is_no_id() {
 // C4.2
 #[test]
 fn ids_outlive_a_restart() {
-    let (_folder, path) = file();
+    let (_folder, path) = place();
     let store = builder(&clock()).open(&path).unwrap();
     let id = visitor(&store);
     store.close().unwrap();
@@ -160,7 +131,7 @@ fn ids_outlive_a_restart() {
 // C4.2
 #[test]
 fn after_rotating_the_secret_old_ids_verify_until_it_is_retired() {
-    let (_folder, path) = file();
+    let (_folder, path) = place();
     let store = builder(&clock()).open(&path).unwrap();
     let old = visitor(&store);
     let name = store.rotate_secret().unwrap();
@@ -195,7 +166,7 @@ fn the_secret_in_use_and_an_unknown_one_cannot_be_retired() {
 // C4.2
 #[test]
 fn a_given_secret_is_used_instead_of_the_stores_own() {
-    let (_folder, path) = file();
+    let (_folder, path) = place();
     let open = |secret: [u8; 32]| builder(&clock()).secret(secret).open(&path).unwrap();
     let store = open([1; 32]);
     let id = visitor(&store);
@@ -221,7 +192,7 @@ fn a_given_secret_is_used_instead_of_the_stores_own() {
 // C4.2
 #[test]
 fn an_older_given_secret_verifies_and_does_not_issue() {
-    let (_folder, path) = file();
+    let (_folder, path) = place();
     let store = builder(&clock()).secret([1; 32]).open(&path).unwrap();
     let old = visitor(&store);
     store.close().unwrap();
@@ -238,7 +209,7 @@ fn an_older_given_secret_verifies_and_does_not_issue() {
 // C1.6
 #[test]
 fn the_file_never_holds_an_id() {
-    let (_folder, path) = file();
+    let (_folder, path) = place();
     let clock = clock();
     let store = builder(&clock).open(&path).unwrap();
     let mut ids = vec![visitor(&store), visitor(&store), visitor(&store)];
@@ -475,7 +446,7 @@ fn a_late_request_with_a_destroyed_id_conflicts_when_it_writes() {
 // C4.8
 #[test]
 fn a_refused_id_is_refused_after_reopening() {
-    let (_folder, path) = file();
+    let (_folder, path) = place();
     let store = builder(&clock()).open(&path).unwrap();
     let id = visitor(&store);
     destroy(&store, &id);

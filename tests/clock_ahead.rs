@@ -7,13 +7,15 @@
     reason = "helpers of tests are tests"
 )]
 
+mod support;
+
 use cloakroom::{ClientId, Clock, ContainerSettings, Session, Store, StoreBuilder};
 use std::time::Duration;
+use support::clock::{HOUR, MOMENT};
+use support::store::builder;
+use support::visitors::visitor;
 
-const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
-const MOMENT: Duration = Duration::from_millis(1);
-
 /// A store whose clock was ten years ahead while `then` was done, and is right now.
 fn wrong(then: impl Fn(&Store) -> ClientId) -> (Clock, Store, ClientId) {
     wrong_with(ContainerSettings::new(), |builder| builder, then)
@@ -21,26 +23,16 @@ fn wrong(then: impl Fn(&Store) -> ClientId) -> (Clock, Store, ClientId) {
 
 fn wrong_with(
     settings: ContainerSettings,
-    builder: impl Fn(StoreBuilder) -> StoreBuilder,
+    with: impl Fn(StoreBuilder) -> StoreBuilder,
     then: impl Fn(&Store) -> ClientId,
 ) -> (Clock, Store, ClientId) {
     let right = "2026-01-01T00:00:00Z".parse().unwrap();
     let clock = Clock::manual("2036-01-01T00:00:00Z".parse().unwrap());
-    let first = Store::builder().clock(clock.clone()).implicit_sweeps(false);
-    let store = builder(first).in_memory().unwrap();
+    let store = with(builder(&clock)).in_memory().unwrap();
     store.container("").unwrap().configure(settings).unwrap();
     let id = then(&store);
     clock.set(right);
     (clock, store, id)
-}
-
-fn found(store: &Store) -> ClientId {
-    let id = store.client_ids().issue();
-    let txn = store.begin().unwrap();
-    let session = txn.session(&id).unwrap();
-    session.pkg("app").insert("n", 1).unwrap();
-    txn.commit().unwrap();
-    id
 }
 
 /// A click, as a request makes it.
@@ -70,7 +62,7 @@ fn commits(store: &Store) -> u64 {
 // C3.5
 #[test]
 fn a_sweep_lowers_an_idle_sessions_times_once() {
-    let (clock, store, id) = wrong(found);
+    let (clock, store, id) = wrong(visitor);
     let before = commits(&store);
     assert_eq!(sweep(&store), 0);
     assert_eq!(commits(&store), before + 1);
@@ -86,7 +78,7 @@ fn a_sweep_lowers_an_idle_sessions_times_once() {
 // C3.5
 #[test]
 fn a_visit_lowers_a_sessions_times() {
-    let (clock, store, id) = wrong(found);
+    let (clock, store, id) = wrong(visitor);
     assert!(click(&store, &id));
     clock.advance(HOUR);
     assert!(lives(&store, &id));
@@ -102,7 +94,7 @@ fn whoever_meets_a_session_lowers_its_times() {
         |session| session.set_owner(Some("ann")).unwrap(),
     ];
     for look in looks {
-        let (clock, store, id) = wrong(found);
+        let (clock, store, id) = wrong(visitor);
         let txn = store.begin().unwrap();
         look(&txn.session(&id).unwrap());
         txn.commit().unwrap();
@@ -115,7 +107,7 @@ fn whoever_meets_a_session_lowers_its_times() {
 #[test]
 fn a_touch_made_ahead_does_not_come_back() {
     let (clock, store, id) = wrong(|store| {
-        let id = found(store);
+        let id = visitor(store);
         store.checkpoint().unwrap();
         id
     });
@@ -135,7 +127,7 @@ fn a_touch_made_ahead_does_not_come_back() {
 #[test]
 fn a_visit_lowers_what_is_recorded_beneath_a_touch_that_waits() {
     let (clock, store, id) = wrong(|store| {
-        let id = found(store);
+        let id = visitor(store);
         store.checkpoint().unwrap();
         id
     });
@@ -157,7 +149,7 @@ fn an_absolute_lifetime_runs_from_when_the_founding_is_lowered() {
             let settings = ContainerSettings::new()
                 .max_lifetime(Some(DAY))
                 .timeout(timeout);
-            let (clock, store, id) = wrong_with(settings, |builder| builder, found);
+            let (clock, store, id) = wrong_with(settings, |builder| builder, visitor);
             if sweeps {
                 sweep(&store);
             }
@@ -176,7 +168,7 @@ fn an_absolute_lifetime_runs_from_when_the_founding_is_lowered() {
 #[test]
 fn a_rotation_carries_lowered_times_over() {
     let settings = ContainerSettings::new().max_lifetime(Some(DAY));
-    let (clock, store, id) = wrong_with(settings, |builder| builder, found);
+    let (clock, store, id) = wrong_with(settings, |builder| builder, visitor);
     let txn = store.begin().unwrap();
     let new = txn.session(&id).unwrap().rotate().unwrap();
     txn.commit().unwrap();
@@ -191,7 +183,7 @@ fn a_rotation_carries_lowered_times_over() {
 // C3.5: only what lies more than a resolution ahead.
 #[test]
 fn a_time_within_the_resolution_stays() {
-    let (clock, store, id) = wrong(found);
+    let (clock, store, id) = wrong(visitor);
     clock.set("2035-12-31T23:50:00Z".parse().unwrap());
     let before = commits(&store);
     assert_eq!(sweep(&store), 0);
@@ -204,7 +196,7 @@ fn a_time_within_the_resolution_stays() {
 }
 
 fn ended(store: &Store) -> ClientId {
-    let id = found(store);
+    let id = visitor(store);
     let txn = store.begin().unwrap();
     txn.session(&id).unwrap().destroy().unwrap();
     txn.commit().unwrap();

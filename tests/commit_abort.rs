@@ -7,9 +7,10 @@
     reason = "helpers of tests are tests"
 )]
 
+mod support;
+
 use cloakroom::{
-    ClientId, Clock, ContainerSettings, Error, ErrorKind, PkgData, Result, Session, Store,
-    Transaction,
+    ClientId, ContainerSettings, Error, ErrorKind, PkgData, Result, Session, Store, Transaction,
 };
 use serde::{Serialize, Serializer};
 use std::cell::RefCell;
@@ -17,29 +18,20 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread::ThreadId;
 use std::time::{Duration, SystemTime};
+use support::clock::{MINUTE, clock};
+use support::store::{builder, place, timed};
+use support::visitors::visitor_with;
 use tempfile::TempDir;
-
-const MINUTE: Duration = Duration::from_secs(60);
-
-fn timed() -> (Clock, Store) {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-    let builder = Store::builder().clock(clock.clone());
-    (clock, builder.implicit_sweeps(false).in_memory().unwrap())
-}
 
 /// A store in a file, on a clock that stands still: no sweep and no touch writes behind the tests.
 fn in_file() -> (TempDir, Store) {
-    let folder = TempDir::new().unwrap();
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-    let builder = Store::builder().clock(clock).implicit_sweeps(false);
-    let store = builder.open(folder.path().join("store.redb")).unwrap();
+    let (folder, path) = place();
+    let store = builder(&clock()).open(path).unwrap();
     (folder, store)
 }
 
 fn client(store: &Store) -> ClientId {
-    let id = store.client_ids().issue();
-    put(store, &id, "key", 1);
-    id
+    visitor_with(store, "shop", "key", 1)
 }
 
 /// Another transaction's write.
@@ -421,7 +413,7 @@ fn borrowed_values_can_be_inserted() {
 /// What is left of a transaction that `end` has ended without a commit: nothing.
 fn leaves_no_trace(end: impl Fn(Transaction)) {
     let folder = TempDir::new().unwrap();
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let clock = clock();
     let builder = Store::builder().clock(clock.clone());
     let store = builder
         .implicit_sweeps(false)
@@ -1199,7 +1191,7 @@ fn an_old_transaction_still_conflicts_over_what_it_read() {
 // C2.14
 #[test]
 fn the_greatest_age_of_a_snapshot_is_a_setting() {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let clock = clock();
     let builder = Store::builder().clock(clock.clone());
     let store = builder.snapshot_max_age(5 * MINUTE).in_memory().unwrap();
     let id = client(&store);
@@ -1217,7 +1209,7 @@ fn the_greatest_age_of_a_snapshot_is_a_setting() {
 #[test]
 fn a_forgotten_transaction_does_not_make_the_file_grow() {
     let folder = TempDir::new().unwrap();
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let clock = clock();
     let builder = Store::builder().clock(clock.clone());
     let store = builder.open(folder.path().join("store.redb")).unwrap();
     let id = client(&store);

@@ -7,6 +7,8 @@
     reason = "helpers of tests are tests"
 )]
 
+mod support;
+
 use cloakroom::{
     ClientId, ContainerSettings, Error, ErrorKind, PkgData, Result, Session, Store, Transaction,
     Txn,
@@ -15,6 +17,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use support::visitors::with;
 
 /// Longer than any test: a wait that should end by a turn never ends by the clock.
 const LONG: Duration = Duration::from_secs(3600);
@@ -31,14 +34,6 @@ fn usual() -> (Store, ClientId) {
         session.pkg("shop").insert("key", 1)
     });
     (store, id)
-}
-
-/// Does something in a transaction of its own.
-fn with<T>(store: &Store, id: &ClientId, f: impl Fn(&Session) -> Result<T>) -> T {
-    let txn = store.begin().unwrap();
-    let value = f(&txn.session(id).unwrap()).unwrap();
-    txn.commit().unwrap();
-    value
 }
 
 fn put(store: &Store, id: &ClientId, key: &str, value: u32) {

@@ -7,32 +7,18 @@
     reason = "helpers of tests are tests"
 )]
 
+mod support;
+
 use chrono::{DateTime, Utc};
-use cloakroom::{
-    ClientId, Clock, ContainerSettings, ErrorKind, Residence, Result, Session, Store, Txn,
-};
+use cloakroom::{ClientId, Clock, ContainerSettings, ErrorKind, Residence, Session, Store, Txn};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use support::clock::{HOUR, MINUTE};
+use support::store::timed;
+use support::visitors::with;
 use tempfile::TempDir;
-
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-
-fn clock() -> Clock {
-    Clock::manual("2026-01-01T00:00:00Z".parse().unwrap())
-}
-
-fn timed() -> (Clock, Store) {
-    let clock = clock();
-    let store = Store::builder()
-        .clock(clock.clone())
-        .implicit_sweeps(false)
-        .in_memory()
-        .unwrap();
-    (clock, store)
-}
 
 fn in_folder() -> (TempDir, Store) {
     let folder = TempDir::new().unwrap();
@@ -73,11 +59,6 @@ fn key_in(store: &Store, container: &str, id: &ClientId, package: &str) -> Optio
             data.pkg(package).get("key")
         })
         .unwrap()
-}
-
-/// Does something to a session and commits it.
-fn with<T>(store: &Store, id: &ClientId, f: impl Fn(&Session) -> Result<T>) -> T {
-    store.transact(|txn| f(&txn.session(id)?)).unwrap()
 }
 
 fn live_sessions(store: &Store, container: &str) -> u64 {

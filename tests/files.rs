@@ -7,14 +7,18 @@
     reason = "tests"
 )]
 
-use cloakroom::{ClientId, Clock, Error, ErrorKind, Store, StoreBuilder};
+mod support;
+
+use cloakroom::{Error, ErrorKind, Store};
 use redb::{Database, ReadableDatabase, TableDefinition};
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Barrier;
+use support::files::{Image, image, names, restore};
+use support::store::file_builder;
+use support::visitors::put;
 use tempfile::TempDir;
 
 /// Set for a copy of this test binary that only opens the store there.
@@ -22,16 +26,8 @@ const CHILD: &str = "CLOAKROOM_TEST_OPEN";
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
-fn builder() -> StoreBuilder {
-    Store::builder()
-        .clock(Clock::manual("2026-01-01T00:00:00Z".parse().unwrap()))
-        .secret([7; 32])
-        .implicit_sweeps(false)
-        .cache_size(1 << 20)
-}
-
 fn open(path: &Path) -> Result<Store, Error> {
-    builder().open(path)
+    file_builder().open(path)
 }
 
 fn refused(path: &Path) -> Error {
@@ -43,11 +39,6 @@ fn place() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sessions.redb");
     (folder, path)
-}
-
-fn put(store: &Store, id: &ClientId, n: u64) {
-    let put = |txn: &cloakroom::Txn| txn.session(id)?.pkg("p").insert("n", n);
-    store.transact(put).unwrap();
 }
 
 fn get(store: &Store, id: &str) -> Option<u64> {
@@ -64,26 +55,6 @@ fn make(path: &Path) -> String {
     put(&store, &id, 1);
     store.close().unwrap();
     id.as_str().to_owned()
-}
-
-/// All files of a folder, by their names.
-type Image = BTreeMap<String, Vec<u8>>;
-
-fn image(folder: &Path) -> Image {
-    let names = names(folder).into_iter();
-    names
-        .map(|name| (name.clone(), fs::read(folder.join(&name)).unwrap()))
-        .collect()
-}
-
-/// Leaves nothing but the image in a folder.
-fn restore(folder: &Path, image: &Image) {
-    for name in names(folder) {
-        fs::remove_file(folder.join(name)).unwrap();
-    }
-    for (name, content) in image {
-        fs::write(folder.join(name), content).unwrap();
-    }
 }
 
 /// What is in the files after the process was killed in the middle of its work, and an id under which
@@ -118,21 +89,11 @@ fn age(path: &Path, killed: bool) {
     }
 }
 
-/// The names in a folder, so that nothing is left behind unnoticed.
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
-
 /// Refuses the file with this kind, names it, and leaves it and all beside it as they were, byte for byte.
 fn assert_refused_untouched(path: &Path, kind: ErrorKind) {
     let before = image(path.parent().unwrap());
     for verify in [false, true] {
-        let error = builder().verify_on_open(verify).open(path);
+        let error = file_builder().verify_on_open(verify).open(path);
         let error = error.map(drop).unwrap_err();
         assert_eq!(error.kind(), kind, "{error:?}");
         assert!(

@@ -8,36 +8,23 @@
     reason = "helpers of tests are tests"
 )]
 
+mod support;
+
 use cloakroom::{ClientId, Clock, ContainerSettings, ErrorKind, Result, Session, Store};
 use std::time::Duration;
+use support::store::timed;
+use support::visitors::{visitor, with};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Older than any snapshot may become, and no session expires meanwhile.
 const LONG: Duration = Duration::from_secs(31);
 
-fn timed() -> (Clock, Store) {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-    let builder = Store::builder().clock(clock.clone());
-    (clock, builder.implicit_sweeps(false).in_memory().unwrap())
-}
-
 fn put(store: &Store, id: &ClientId, key: &str, value: i64) {
     with(store, id, |s| s.pkg("app").insert(key, value));
 }
 
-fn with<T>(store: &Store, id: &ClientId, f: impl Fn(&Session) -> Result<T>) -> T {
-    store.transact(|txn| f(&txn.session(id)?)).unwrap()
-}
-
 fn get(store: &Store, id: &ClientId, key: &str) -> Option<i64> {
     with(store, id, |s| s.pkg("app").get(key))
-}
-
-/// A session with `app`/`n` = 1.
-fn visitor(store: &Store) -> ClientId {
-    let id = store.client_ids().issue();
-    put(store, &id, "n", 1);
-    id
 }
 
 type Change = (&'static str, fn(&Session) -> Result<()>, Option<i64>);

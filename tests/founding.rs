@@ -7,8 +7,11 @@
     reason = "helpers of tests are tests"
 )]
 
-use cloakroom::{ClientId, Clock, ContainerSettings, Result, Session, Store};
+mod support;
+
+use cloakroom::{ClientId, ContainerSettings, Result, Session, Store};
 use std::time::Duration;
+use support::clock::clock;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -185,7 +188,7 @@ fn two_that_found_one_session_merge() {
 // C8.1, C3.8
 #[test]
 fn a_session_founded_by_its_timeout_lives_as_long() {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let clock = clock();
     let builder = Store::builder().clock(clock.clone());
     let store = builder.implicit_sweeps(false).in_memory().unwrap();
     let id = comes(&store, None, |s| s.set_timeout(Some(DAY))).unwrap();

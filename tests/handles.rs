@@ -6,17 +6,15 @@
     reason = "helpers of tests are tests"
 )]
 
+mod support;
+
 use cloakroom::{
-    ClientId, Clock, ContainerSettings, Error, ErrorKind, Result, Session, SessionHandle, Store,
+    ClientId, ContainerSettings, Error, ErrorKind, Result, Session, SessionHandle, Store,
 };
 use pollster::block_on;
 use std::time::Duration;
-
-fn timed() -> (Clock, Store) {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-    let builder = Store::builder().clock(clock.clone());
-    (clock, builder.implicit_sweeps(false).in_memory().unwrap())
-}
+use support::store::timed;
+use support::visitors::with;
 
 /// A session with `app`/`n` = 1, and a handle that was made when it was founded.
 fn founded(store: &Store) -> (ClientId, SessionHandle) {
@@ -28,10 +26,6 @@ fn founded(store: &Store) -> (ClientId, SessionHandle) {
     txn.commit().unwrap();
     assert_eq!(*handle.client_id(), id);
     (id, handle)
-}
-
-fn with<T>(store: &Store, id: &ClientId, f: impl Fn(&Session) -> Result<T>) -> T {
-    store.transact(|txn| f(&txn.session(id)?)).unwrap()
 }
 
 fn read(handle: &SessionHandle) -> Result<Option<u32>> {

@@ -8,14 +8,19 @@
     reason = "tests"
 )]
 
+mod support;
+
 use cloakroom::{
     ClientId, ClientKey, Clock, ContainerSettings, ErrorKind, Store, StoreBuilder, Txn,
 };
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use support::clock::clock;
+use support::files::{self, Image};
+use support::store::file_builder;
+use support::visitors::{get, put};
+use support::wait::until;
 use tempfile::TempDir;
 
 const FRAMES: usize = 8192;
@@ -23,21 +28,9 @@ const SECTOR: usize = 512;
 const HEADERS: [usize; 2] = [0, 4096];
 const NEVER: Duration = Duration::from_secs(1 << 30);
 
-fn clock() -> Clock {
-    Clock::manual("2026-01-01T00:00:00Z".parse().unwrap())
-}
-
 fn builder() -> StoreBuilder {
-    Store::builder()
-        .clock(clock())
-        .secret([7; 32])
-        .implicit_sweeps(false)
-        .cache_size(1 << 20)
-        .checkpoint_interval(NEVER)
+    file_builder().checkpoint_interval(NEVER)
 }
-
-/// All files of a folder, by their names.
-type Image = BTreeMap<String, Vec<u8>>;
 
 /// A folder for a store.
 struct Place(TempDir);
@@ -56,29 +49,18 @@ impl Place {
     }
 
     fn names(&self) -> Vec<String> {
-        self.image().into_keys().collect()
+        files::names(self.0.path())
     }
 
     /// What is in the folder. Of an open store where nothing is under way, it is what the kernel keeps of a
     /// process that is killed now.
     fn image(&self) -> Image {
-        let entries = fs::read_dir(self.0.path()).unwrap().map(Result::unwrap);
-        entries
-            .map(|entry| {
-                let name = entry.file_name().into_string().unwrap();
-                (name, fs::read(entry.path()).unwrap())
-            })
-            .collect()
+        files::image(self.0.path())
     }
 
     /// Leaves nothing but the image.
     fn restore(&self, image: &Image) {
-        for name in self.names() {
-            fs::remove_file(self.0.path().join(name)).unwrap();
-        }
-        for (name, content) in image {
-            fs::write(self.0.path().join(name), content).unwrap();
-        }
+        files::restore(self.0.path(), image);
     }
 
     /// Refuses the image as damaged, names the file at fault, and leaves all as it was.
@@ -94,27 +76,6 @@ impl Place {
             assert!(self.image() == *image, "a refusal changed something");
         }
     }
-}
-
-/// Waits until `there` holds; the bound is there for a store in which it never will.
-#[track_caller]
-fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let bound = Instant::now() + Duration::from_secs(60);
-    while !there() {
-        assert!(Instant::now() < bound, "in vain: {what}");
-        std::thread::yield_now();
-    }
-}
-
-fn put(store: &Store, id: &ClientId, n: u64) {
-    let put = |txn: &Txn| txn.session(id)?.pkg("p").insert("n", n);
-    store.transact(put).unwrap();
-}
-
-fn get(store: &Store, id: &ClientId) -> Option<u64> {
-    let id = store.client_ids().verify(id.as_str()).unwrap();
-    let txn = store.begin().unwrap();
-    txn.session(&id).unwrap().pkg("p").get("n").unwrap()
 }
 
 /// The file of the journal that is written, in what a kill left.

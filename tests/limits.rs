@@ -8,29 +8,17 @@
     reason = "helpers of tests are tests"
 )]
 
-#[path = "support/writer.rs"]
-mod writer;
+mod support;
 
-use cloakroom::{
-    ClientId, Clock, ContainerSettings, Error, ErrorKind, Result, Store, StoreBuilder, Transaction,
-};
+use cloakroom::{ClientId, Clock, ContainerSettings, Error, ErrorKind, Result, Store, Transaction};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
 use std::time::Duration;
+use support::clock::{HOUR, MINUTE, clock};
+use support::store::builder;
+use support::wait;
+use support::writer::HeldWriter;
 use tempfile::TempDir;
-use writer::HeldWriter;
-
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-
-fn clock() -> Clock {
-    Clock::manual("2026-01-01T00:00:00Z".parse().unwrap())
-}
-
-fn builder(clock: &Clock) -> StoreBuilder {
-    let builder = Store::builder().clock(clock.clone());
-    builder.implicit_sweeps(false)
-}
 
 /// At most `count` new sessions an hour.
 fn limited(count: u64) -> (Clock, Store) {
@@ -74,7 +62,7 @@ fn poll_once<F: Future>(future: F) -> std::pin::Pin<Box<F>> {
 }
 
 fn until(done: impl FnMut() -> bool) {
-    writer::until("it never came", done);
+    wait::until("it never came", done);
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -8,12 +8,16 @@
     reason = "tests"
 )]
 
+mod support;
+
 use cloakroom::{ClientId, Clock, ContainerSettings, ErrorKind, Session, Store, Txn};
 use redb::{Database, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use support::clock::{HOUR, clock};
+use support::store::builder;
 use tempfile::TempDir;
 
 /// The ids under which a file holds its sessions: what `write_the_fixture` printed.
@@ -64,8 +68,6 @@ static FIXTURES: [(&str, u32, Ids); 3] = [
 ];
 
 const OWNER: &str = "ann@example.org";
-const HOUR: Duration = Duration::from_secs(3600);
-
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Item {
     name: String,
@@ -94,17 +96,8 @@ fn shop() -> ContainerSettings {
         .max_lifetime(Some(720 * HOUR))
 }
 
-fn clock() -> Clock {
-    Clock::manual("2026-01-01T00:00:00Z".parse().unwrap())
-}
-
 fn open(path: &Path, clock: &Clock) -> Store {
-    Store::builder()
-        .clock(clock.clone())
-        .implicit_sweeps(false)
-        .verify_on_open(true)
-        .open(path)
-        .unwrap()
+    builder(clock).verify_on_open(true).open(path).unwrap()
 }
 
 /// A copy of a file, opened a while after it was written.

@@ -9,13 +9,17 @@
     reason = "tests"
 )]
 
-use cloakroom::{ClientId, Clock, Error, ErrorKind, Store, StoreBuilder, Txn};
-use std::collections::BTreeMap;
+mod support;
+
+use cloakroom::{ClientId, Clock, Error, ErrorKind, Store, StoreBuilder};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use support::files::{Image, image, names, restore};
+use support::store::file_builder;
+use support::visitors::{get, put};
 use tempfile::TempDir;
 
 /// Set for a copy of this test binary that opens a store by a relative path and then changes its folder.
@@ -24,12 +28,7 @@ const CHILD: &str = "CLOAKROOM_TEST_RELATIVE";
 const NAME: &str = "sessions.redb";
 
 fn builder() -> StoreBuilder {
-    Store::builder()
-        .clock(Clock::manual("2026-01-01T00:00:00Z".parse().unwrap()))
-        .secret([7; 32])
-        .implicit_sweeps(false)
-        .cache_size(1 << 20)
-        .checkpoint_interval(Duration::from_secs(1 << 30))
+    file_builder().checkpoint_interval(Duration::from_secs(1 << 30))
 }
 
 fn open(path: &Path) -> Store {
@@ -40,36 +39,6 @@ fn refused(path: &Path) -> Error {
     builder().open(path).map(drop).unwrap_err()
 }
 
-fn put(store: &Store, id: &ClientId, n: u64) {
-    let put = |txn: &Txn| txn.session(id)?.pkg("p").insert("n", n);
-    store.transact(put).unwrap();
-}
-
-fn get(store: &Store, id: &ClientId) -> Option<u64> {
-    let id = store.client_ids().verify(id.as_str()).unwrap();
-    let txn = store.begin().unwrap();
-    txn.session(&id).unwrap().pkg("p").get("n").unwrap()
-}
-
-/// All files of a folder, by their names.
-type Image = BTreeMap<String, Vec<u8>>;
-
-/// What is in a folder. Of an open store where nothing is under way, it is what the kernel keeps of a process
-/// that is killed now.
-fn image(folder: &Path) -> Image {
-    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
-    entries
-        .map(|entry| {
-            let name = entry.file_name().into_string().unwrap();
-            (name, fs::read(entry.path()).unwrap())
-        })
-        .collect()
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    image(folder).into_keys().collect()
-}
-
 /// How many files are in a folder.
 fn count(folder: &Path) -> usize {
     fs::read_dir(folder).unwrap().count()
@@ -78,9 +47,7 @@ fn count(folder: &Path) -> usize {
 /// A folder that holds the image.
 fn restored(image: &Image) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for (name, content) in image {
-        fs::write(folder.path().join(name), content).unwrap();
-    }
+    restore(folder.path(), image);
     folder
 }
 

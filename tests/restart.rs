@@ -9,14 +9,13 @@
     reason = "tests"
 )]
 
-#[path = "support/server.rs"]
-mod server;
+mod support;
 
-use server::{Browser, Server, counter};
 use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
+use support::server::{Browser, Server, counter};
 
 /// A visitor who knows which visits were acknowledged.
 #[derive(Default)]

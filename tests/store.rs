@@ -7,15 +7,17 @@
     reason = "helpers of tests are tests"
 )]
 
+mod support;
+
 use cloakroom::{
     ClientId, Clock, Container, ContainerSettings, Error, ErrorKind, Result, Store, Txn,
 };
 use std::path::PathBuf;
 use std::task::{Context, Waker};
-use std::time::Duration;
+use support::clock::{MINUTE, clock};
+use support::store::builder;
+use support::visitors::visitor_with;
 use tempfile::TempDir;
-
-const MINUTE: Duration = Duration::from_secs(60);
 
 struct Place {
     _folder: TempDir,
@@ -29,13 +31,12 @@ impl Place {
         Self {
             file: folder.path().join("store.redb"),
             _folder: folder,
-            clock: Clock::manual("2026-01-01T00:00:00Z".parse().unwrap()),
+            clock: clock(),
         }
     }
 
     fn try_open(&self) -> Result<Store> {
-        let builder = Store::builder().clock(self.clock.clone());
-        builder.implicit_sweeps(false).open(&self.file)
+        builder(&self.clock).open(&self.file)
     }
 
     fn open(&self) -> Store {
@@ -54,9 +55,7 @@ impl Place {
 }
 
 fn client(store: &Store) -> ClientId {
-    let id = store.client_ids().issue();
-    put(store, &id, 1);
-    id
+    visitor_with(store, "shop", "key", 1)
 }
 
 fn put(store: &Store, id: &ClientId, value: u32) {

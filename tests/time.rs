@@ -9,37 +9,33 @@
     reason = "tests"
 )]
 
-#[path = "support/writer.rs"]
-mod writer;
+mod support;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use cloakroom::{
     ClientId, Clock, Container, ContainerSettings, ErrorKind, Store, StoreBuilder, Transaction,
 };
 use std::time::Duration;
-use writer::{HeldWriter, until};
-
-fn clock() -> Clock {
-    Clock::manual("2026-01-01T00:00:00Z".parse().unwrap())
-}
+use support::clock::{MOMENT, clock, secs};
+use support::store::{self, place};
+use support::visitors::visitor;
+use support::wait::until;
+use support::writer::HeldWriter;
+use tempfile::TempDir;
 
 /// No sweeps but those that a test asks for, and snapshots that outlive its leaps in time.
 fn builder(clock: &Clock) -> StoreBuilder {
-    Store::builder()
-        .clock(clock.clone())
-        .implicit_sweeps(false)
-        .snapshot_max_age(secs(1 << 30))
+    store::builder(clock).snapshot_max_age(secs(1 << 30))
 }
 
 fn in_memory(clock: &Clock) -> Store {
     builder(clock).in_memory().unwrap()
 }
 
-fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
+fn in_file(clock: &Clock) -> (TempDir, Store) {
+    let (folder, path) = place();
+    (folder, builder(clock).open(path).unwrap())
 }
-
-const A_MOMENT: Duration = Duration::from_millis(1);
 
 fn settings(timeout: u64, resolution: u64) -> ContainerSettings {
     ContainerSettings::new()
@@ -55,13 +51,6 @@ fn put(store: &Store, id: &ClientId, pkg: &str, key: &str, value: i64) {
         .insert(key, value)
         .unwrap();
     txn.commit().unwrap();
-}
-
-/// A session with one value, `app`/`n` = 1.
-fn visitor(store: &Store) -> ClientId {
-    let id = store.client_ids().issue();
-    put(store, &id, "app", "n", 1);
-    id
 }
 
 fn get(txn: &Transaction, id: &ClientId, pkg: &str, key: &str) -> Option<i64> {
@@ -113,7 +102,7 @@ fn a_session_is_served_for_an_hour_and_not_a_moment_longer() {
     let id = visitor(&store);
     clock.advance(secs(3600));
     assert_eq!(peek(&store, &id, "app", "n"), Some(1));
-    clock.advance(A_MOMENT);
+    clock.advance(MOMENT);
     assert_eq!(peek(&store, &id, "app", "n"), None);
     let txn = store.begin().unwrap();
     let session = txn.session(&id).unwrap();
@@ -126,12 +115,11 @@ fn a_session_is_served_for_an_hour_and_not_a_moment_longer() {
 #[test]
 fn what_has_expired_is_not_served_after_reopening_nor_after_a_sweep() {
     let clock = clock();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
+    let (_folder, path) = place();
     let store = builder(&clock).open(&path).unwrap();
     let id = visitor(&store);
     store.close().unwrap();
-    clock.advance(secs(3600) + A_MOMENT);
+    clock.advance(secs(3600) + MOMENT);
     let store = builder(&clock).open(&path).unwrap();
     assert_eq!(peek(&store, &id, "app", "n"), None);
     assert_eq!(
@@ -156,7 +144,7 @@ fn a_session_last_used_within_the_resolution_ends_50_minutes_later() {
     assert_eq!(click(&store, &id), Some(1));
     clock.advance(secs(3000));
     assert_eq!(peek(&store, &id, "app", "n"), Some(1));
-    clock.advance(A_MOMENT);
+    clock.advance(MOMENT);
     assert_eq!(peek(&store, &id, "app", "n"), None);
 }
 
@@ -166,11 +154,11 @@ fn a_session_last_used_after_the_resolution_ends_60_minutes_later() {
     let clock = clock();
     let store = in_memory(&clock);
     let id = visitor(&store);
-    clock.advance(secs(600) + A_MOMENT);
+    clock.advance(secs(600) + MOMENT);
     assert_eq!(click(&store, &id), Some(1));
     clock.advance(secs(3600));
     assert_eq!(peek(&store, &id, "app", "n"), Some(1));
-    clock.advance(A_MOMENT);
+    clock.advance(MOMENT);
     assert_eq!(peek(&store, &id, "app", "n"), None);
 }
 
@@ -216,7 +204,7 @@ fn a_visitor_with_a_short_timeout_of_its_own_stays_while_clicking() {
         clock.advance(secs(5));
         assert_eq!(click(&store, &id), Some(1));
     }
-    clock.advance(secs(10) + A_MOMENT);
+    clock.advance(secs(10) + MOMENT);
     assert_eq!(click(&store, &id), None);
 }
 
@@ -224,8 +212,7 @@ fn a_visitor_with_a_short_timeout_of_its_own_stays_while_clicking() {
 #[test]
 fn loads_within_the_resolution_write_nothing() {
     let clock = clock();
-    let folder = tempfile::tempdir().unwrap();
-    let store = builder(&clock).open(folder.path().join("store")).unwrap();
+    let (_folder, store) = in_file(&clock);
     let id = visitor(&store);
     let before = written(&store);
     for _ in 0..6 {
@@ -241,8 +228,7 @@ fn loads_within_the_resolution_write_nothing() {
 #[test]
 fn a_due_touch_becomes_durable_by_itself() {
     let clock = clock();
-    let folder = tempfile::tempdir().unwrap();
-    let store = builder(&clock).open(folder.path().join("store")).unwrap();
+    let (_folder, store) = in_file(&clock);
     let id = visitor(&store);
     clock.advance(secs(601));
     let syncs = store.statistics().unwrap().syncs();
@@ -256,8 +242,7 @@ fn a_due_touch_becomes_durable_by_itself() {
 #[test]
 fn a_touch_survives_reopening() {
     let clock = clock();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
+    let (_folder, path) = place();
     let store = builder(&clock).open(&path).unwrap();
     let id = visitor(&store);
     clock.advance(secs(601));
@@ -289,8 +274,7 @@ fn a_due_touch_does_not_wait_for_the_writer() {
 #[test]
 fn a_due_touch_goes_along_with_the_next_commit() {
     let clock = clock();
-    let folder = tempfile::tempdir().unwrap();
-    let store = builder(&clock).open(folder.path().join("store")).unwrap();
+    let (_folder, store) = in_file(&clock);
     let id = visitor(&store);
     clock.advance(secs(601));
     let held = HeldWriter::of(&store);
@@ -311,8 +295,7 @@ fn a_due_touch_goes_along_with_the_next_commit() {
 #[test]
 fn a_due_touch_does_not_take_a_commit_in_memory_to_the_disk() {
     let clock = clock();
-    let folder = tempfile::tempdir().unwrap();
-    let store = builder(&clock).open(folder.path().join("store")).unwrap();
+    let (_folder, store) = in_file(&clock);
     store
         .register("ram", ContainerSettings::new().in_memory())
         .unwrap();
@@ -369,8 +352,7 @@ fn a_commit_that_conflicts_leaves_no_touch() {
 #[test]
 fn a_touch_of_a_session_that_was_only_read_is_in_the_commit() {
     let clock = clock();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
+    let (_folder, path) = place();
     let store = builder(&clock).open(&path).unwrap();
     let (read, changed) = (visitor(&store), visitor(&store));
     clock.advance(secs(601));
@@ -517,7 +499,7 @@ fn an_access_time_far_ahead_counts_as_now_and_is_lowered() {
     assert_eq!(last_access(&store, &id), Some(start));
     clock.advance(secs(3600));
     assert_eq!(peek(&store, &id, "app", "n"), Some(1));
-    clock.advance(A_MOMENT);
+    clock.advance(MOMENT);
     assert_eq!(peek(&store, &id, "app", "n"), None);
 }
 
@@ -533,7 +515,7 @@ fn an_access_time_far_ahead_is_lowered_by_a_waiting_touch() {
     let _held = HeldWriter::of(&store);
     click(&store, &id);
     assert_eq!(last_access(&store, &id), Some(start));
-    clock.advance(secs(3600) + A_MOMENT);
+    clock.advance(secs(3600) + MOMENT);
     assert_eq!(peek(&store, &id, "app", "n"), None);
 }
 
@@ -564,7 +546,7 @@ fn a_clock_that_is_set_back_keeps_no_snapshot() {
     click(&store, &id);
     visitor(&store);
     clock.set(clock.now() - TimeDelta::hours(1));
-    clock.advance(secs(30) + A_MOMENT);
+    clock.advance(secs(30) + MOMENT);
     let error = package.get::<u32>("n").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SnapshotTooOld);
     until("the snapshot is taken back", || {
@@ -596,7 +578,7 @@ fn a_touch_written_after_the_snapshot_keeps_the_session_alive_for_loads() {
     clock.advance(secs(3600));
     let touching = store.begin().unwrap();
     assert_eq!(get(&touching, &id, "app", "n"), Some(1));
-    clock.advance(A_MOMENT);
+    clock.advance(MOMENT);
     let txn = store.begin().unwrap();
     touching.commit().unwrap();
     until("the touch is written", || touches(&store) == 1);
@@ -637,7 +619,7 @@ fn a_session_that_expired_for_a_transaction_and_was_written_to_by_another_confli
     assert_eq!(get(&touching, &id, "app", "n"), Some(1));
     let session = touching.session(&id).unwrap();
     session.pkg("app").insert("m", 1).unwrap();
-    clock.advance(A_MOMENT);
+    clock.advance(MOMENT);
     let txn = store.begin().unwrap();
     assert_eq!(get(&txn, &id, "app", "n"), None);
     let other = store.client_ids().issue();
@@ -676,7 +658,7 @@ fn a_session_touched_while_a_sweep_waits_survives_it() {
     clock.advance(secs(3600));
     let touching = store.begin().unwrap();
     assert_eq!(get(&touching, &kept, "app", "n"), Some(1));
-    clock.advance(A_MOMENT);
+    clock.advance(MOMENT);
     let held = HeldWriter::of(&store);
     let container = store.container("").unwrap();
     std::thread::scope(|scope| {
@@ -699,7 +681,7 @@ fn a_sweep_takes_a_session_whose_waiting_touch_has_expired() {
     clock.advance(secs(3600));
     let held = HeldWriter::of(&store);
     click(&store, &id);
-    clock.advance(secs(3600) + A_MOMENT);
+    clock.advance(secs(3600) + MOMENT);
     let container = store.container("").unwrap();
     std::thread::scope(|scope| {
         let sweeping = scope.spawn(|| container.sweep().unwrap());
@@ -768,7 +750,7 @@ fn resolution_zero_records_every_access() {
     store.register("", settings(3600, 0)).unwrap();
     let id = visitor(&store);
     for _ in 0..10 {
-        clock.advance(A_MOMENT);
+        clock.advance(MOMENT);
         click(&store, &id);
         assert_eq!(last_access(&store, &id), Some(clock.now()));
     }
@@ -822,7 +804,7 @@ fn the_absolute_lifetime_ends_a_session_however_busy() {
         clock.advance(secs(600));
         assert_eq!(click(&store, &id), Some(1));
     }
-    clock.advance(A_MOMENT);
+    clock.advance(MOMENT);
     assert_eq!(click(&store, &id), None);
     assert_eq!(store.container("").unwrap().sweep().unwrap().removed, 1);
 }
@@ -842,7 +824,7 @@ fn rotating_does_not_prolong_the_absolute_lifetime() {
         txn.commit().unwrap();
         assert_eq!(click(&store, &id), Some(1));
     }
-    clock.advance(A_MOMENT);
+    clock.advance(MOMENT);
     assert_eq!(click(&store, &id), None);
 }
 
@@ -857,10 +839,10 @@ fn a_timeout_below_a_millisecond_ends_a_session() {
     let settings = ContainerSettings::new().timeout(tiny);
     let brief = store.register("brief", settings.clone()).unwrap();
     assert_eq!(brief.settings().unwrap(), settings);
-    assert_eq!(settings.timeout, A_MOMENT);
+    assert_eq!(settings.timeout, MOMENT);
     let visitor = store.client_ids().issue();
     put(&store, &visitor, "brief", "n", 1);
-    clock.advance(2 * A_MOMENT);
+    clock.advance(2 * MOMENT);
     assert_eq!(peek(&store, &id, "app", "n"), None);
     assert_eq!(peek(&store, &visitor, "brief", "n"), None);
 }
@@ -869,8 +851,7 @@ fn a_timeout_below_a_millisecond_ends_a_session() {
 #[test]
 fn setting_the_timeout_that_a_session_has_writes_nothing() {
     let clock = clock();
-    let folder = tempfile::tempdir().unwrap();
-    let store = builder(&clock).open(folder.path().join("store")).unwrap();
+    let (_folder, store) = in_file(&clock);
     let id = visitor(&store);
     let odd = Duration::from_micros(3_600_000_500);
     set_timeout(&store, &id, odd);
@@ -890,8 +871,7 @@ fn set_timeout(store: &Store, id: &ClientId, timeout: Duration) {
 #[test]
 fn a_timeout_of_its_own_is_kept_over_rotation_and_reopening() {
     let clock = clock();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
+    let (_folder, path) = place();
     let store = builder(&clock).open(&path).unwrap();
     let id = visitor(&store);
     let txn = store.begin().unwrap();
@@ -907,7 +887,7 @@ fn a_timeout_of_its_own_is_kept_over_rotation_and_reopening() {
     let store = builder(&clock).open(&path).unwrap();
     clock.advance(secs(86_400));
     assert_eq!(peek(&store, &id, "app", "n"), Some(1));
-    clock.advance(A_MOMENT);
+    clock.advance(MOMENT);
     assert_eq!(peek(&store, &id, "app", "n"), None);
 }
 
@@ -922,7 +902,7 @@ fn a_timeout_of_its_own_can_be_taken_back() {
         txn.session(&id).unwrap().set_timeout(timeout).unwrap();
         txn.commit().unwrap();
     }
-    clock.advance(secs(3600) + A_MOMENT);
+    clock.advance(secs(3600) + MOMENT);
     assert_eq!(peek(&store, &id, "app", "n"), None);
 }
 
@@ -937,7 +917,7 @@ fn a_timeout_of_its_own_can_be_given_at_the_founding() {
     session.set_timeout(Some(secs(10))).unwrap();
     session.pkg("app").insert("n", 1).unwrap();
     txn.commit().unwrap();
-    clock.advance(secs(10) + A_MOMENT);
+    clock.advance(secs(10) + MOMENT);
     assert_eq!(peek(&store, &id, "app", "n"), None);
 }
 
@@ -993,7 +973,7 @@ fn a_sweep_removes_exactly_what_has_expired() {
     let stale = found(MANY / 2);
     clock.advance(secs(1800));
     let alive = found(MANY / 2);
-    clock.advance(secs(1800) + A_MOMENT);
+    clock.advance(secs(1800) + MOMENT);
     let groups = store.statistics().unwrap().groups();
     let swept = store.container("").unwrap().sweep().unwrap();
     assert_eq!(swept.scanned, MANY as u64);
@@ -1020,8 +1000,7 @@ fn a_sweep_removes_exactly_what_has_expired() {
 #[test]
 fn sweeping_a_store_with_nothing_stale_writes_nothing() {
     let clock = clock();
-    let folder = tempfile::tempdir().unwrap();
-    let store = builder(&clock).open(folder.path().join("store")).unwrap();
+    let (_folder, store) = in_file(&clock);
     for _ in 0..10 {
         visitor(&store);
     }
@@ -1071,7 +1050,7 @@ fn sweeps_go_on_after_the_clock_was_set_back() {
         clock.advance(secs(3601));
     }
     until("the session is swept", || {
-        clock.advance(A_MOMENT);
+        clock.advance(MOMENT);
         is_empty(&container)
     });
 }
@@ -1125,8 +1104,7 @@ fn a_transaction_that_loaded_a_session_which_was_swept_since_conflicts() {
 #[test]
 fn a_container_in_memory_is_swept() {
     let clock = clock();
-    let folder = tempfile::tempdir().unwrap();
-    let store = builder(&clock).open(folder.path().join("store")).unwrap();
+    let (_folder, store) = in_file(&clock);
     let ram = store.register("ram", settings(60, 0).in_memory()).unwrap();
     let id = store.client_ids().issue();
     put(&store, &id, "ram", "n", 1);

@@ -8,18 +8,13 @@
     reason = "helpers of tests are tests"
 )]
 
-use cloakroom::{ClientId, Clock, ContainerSettings, ErrorKind, Session, Store, Transaction};
+mod support;
+
+use cloakroom::{ClientId, ContainerSettings, ErrorKind, Session, Store, Transaction};
 use serde::{Serialize, Serializer};
 use std::time::Duration;
-
-const MINUTE: Duration = Duration::from_secs(60);
-
-/// A store whose sweeps come only when they are called, and a clock that is moved by hand.
-fn shop() -> (Clock, Store) {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-    let builder = Store::builder().clock(clock.clone());
-    (clock, builder.implicit_sweeps(false).in_memory().unwrap())
-}
+use support::clock::MINUTE;
+use support::store::timed;
 
 fn begin(store: &Store, id: &ClientId) -> (Transaction, Session) {
     let txn = store.begin().unwrap();
@@ -44,7 +39,7 @@ fn color(session: &Session, package: &str) -> Option<String> {
 // C1.3: "Sessions are stored per client id, and data per package id."
 #[test]
 fn two_packages_use_one_key_name_and_do_not_meet() {
-    let (_, store) = shop();
+    let (_, store) = timed();
     let id = visitor(&store);
     let (txn, session) = begin(&store, &id);
     session.pkg("products.bar").insert("color", "blue").unwrap();
@@ -57,7 +52,7 @@ fn two_packages_use_one_key_name_and_do_not_meet() {
 // C1.4: `ISession.get` gives nothing where `__getitem__` would create.
 #[test]
 fn looking_for_a_package_that_is_not_there_creates_none() {
-    let (_, store) = shop();
+    let (_, store) = timed();
     let id = store.client_ids().issue();
     let (txn, session) = begin(&store, &id);
     assert!(session.pkg("products.foo").is_empty().unwrap());
@@ -69,7 +64,7 @@ fn looking_for_a_package_that_is_not_there_creates_none() {
 // C1.2: a container is looked up by the package id.
 #[test]
 fn the_container_of_a_package_is_the_one_of_its_name() {
-    let (_, store) = shop();
+    let (_, store) = timed();
     let settings = ContainerSettings::new;
     store.register("products.foo", settings()).unwrap();
     let id = visitor(&store);
@@ -84,7 +79,7 @@ fn the_container_of_a_package_is_the_one_of_its_name() {
 // C1.2: an unknown package id falls back to the unnamed container.
 #[test]
 fn an_unknown_package_falls_back_to_the_unnamed_container() {
-    let (_, store) = shop();
+    let (_, store) = timed();
     assert_eq!(store.container_for("unknown").unwrap().name(), "");
     let id = store.client_ids().issue();
     let (txn, session) = begin(&store, &id);
@@ -100,7 +95,7 @@ fn an_unknown_package_falls_back_to_the_unnamed_container() {
 // C1.2, C1.5: `sdc[client][pkg]` is the same data as `session[pkg]`.
 #[test]
 fn the_containers_data_is_the_sessions_data() {
-    let (_, store) = shop();
+    let (_, store) = timed();
     let id = visitor(&store);
     let (txn, session) = begin(&store, &id);
     let sdc = txn.container("").unwrap().session_data(&id).unwrap();
@@ -125,7 +120,7 @@ impl Serialize for NoPickle {
 // C2.3, C2.4: "oops" goes in, the commit fails, the transaction is aborted, and a clean one commits.
 #[test]
 fn a_value_that_cannot_be_stored_fails_the_commit_and_the_next_one_is_clean() {
-    let (_, store) = shop();
+    let (_, store) = timed();
     let id = visitor(&store);
     let (txn, session) = begin(&store, &id);
     let product = session.pkg("products.foo");
@@ -152,7 +147,7 @@ fn a_value_that_cannot_be_stored_fails_the_commit_and_the_next_one_is_clean() {
 // C3.1: "timeout is one hour, resolution ten minutes."
 #[test]
 fn a_container_times_out_after_an_hour_with_a_resolution_of_ten_minutes() {
-    let (_, store) = shop();
+    let (_, store) = timed();
     let settings = store.container("").unwrap().settings().unwrap();
     assert_eq!(settings.timeout, 60 * MINUTE);
     assert_eq!(settings.resolution, 10 * MINUTE);
@@ -161,7 +156,7 @@ fn a_container_times_out_after_an_hour_with_a_resolution_of_ten_minutes() {
 // C3.4: within the resolution, an access is not recorded; beyond it, it is.
 #[test]
 fn an_access_is_recorded_only_when_the_last_is_older_than_the_resolution() {
-    let (clock, store) = shop();
+    let (clock, store) = timed();
     let id = visitor(&store);
     let minute_of_last_access = || {
         let (txn, session) = begin(&store, &id);
@@ -180,7 +175,7 @@ fn an_access_is_recorded_only_when_the_last_is_older_than_the_resolution() {
 // C3.2: data that nobody touched for the timeout is gone; a visitor who keeps clicking stays.
 #[test]
 fn idle_data_goes_after_the_timeout_and_used_data_stays() {
-    let (clock, store) = shop();
+    let (clock, store) = timed();
     let (idle, busy) = (visitor(&store), visitor(&store));
     for _ in 0..5 {
         clock.advance(15 * MINUTE);
@@ -195,7 +190,7 @@ fn idle_data_goes_after_the_timeout_and_used_data_stays() {
 // C3.3: "a timeout of 0 never expires."
 #[test]
 fn a_timeout_of_zero_keeps_data_for_ever() {
-    let (clock, store) = shop();
+    let (clock, store) = timed();
     let never = ContainerSettings::new().timeout(Duration::ZERO);
     store.container("").unwrap().configure(never).unwrap();
     let id = visitor(&store);
@@ -208,7 +203,7 @@ fn a_timeout_of_zero_keeps_data_for_ever() {
 // C3.7: a sweep removes what is stale, and only that.
 #[test]
 fn a_sweep_removes_stale_data_alone() {
-    let (clock, store) = shop();
+    let (clock, store) = timed();
     visitor(&store);
     clock.advance(50 * MINUTE);
     let fresh = visitor(&store);
@@ -225,7 +220,7 @@ fn a_sweep_removes_stale_data_alone() {
 #[test]
 fn simultaneous_accesses_in_two_transactions_both_commit() {
     for changes in [false, true] {
-        let (clock, store) = shop();
+        let (clock, store) = timed();
         let id = visitor(&store);
         clock.advance(20 * MINUTE);
         let (one, first) = begin(&store, &id);
@@ -249,7 +244,7 @@ fn simultaneous_accesses_in_two_transactions_both_commit() {
 // next look.
 #[test]
 fn stale_data_goes_although_the_transaction_it_was_swept_in_is_aborted() {
-    let (clock, store) = shop();
+    let (clock, store) = timed();
     let stale = visitor(&store);
     clock.advance(61 * MINUTE);
     let other = visitor(&store);
@@ -270,7 +265,7 @@ fn stale_data_goes_although_the_transaction_it_was_swept_in_is_aborted() {
 // C4.7: logging out: the data of the client is gone from the container.
 #[test]
 fn deleting_the_data_of_a_client_ends_its_session() {
-    let (_, store) = shop();
+    let (_, store) = timed();
     let id = visitor(&store);
     let (txn, session) = begin(&store, &id);
     session.destroy().unwrap();

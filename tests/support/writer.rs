@@ -5,7 +5,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
 
 /// The writer answers a commit by waking its future; this waker keeps it there until it is dropped.
 pub(crate) struct HeldWriter(Arc<Gate>);
@@ -67,15 +66,5 @@ impl Drop for HeldWriter {
     fn drop(&mut self) {
         self.0.state.lock().unwrap().open = true;
         self.0.changed.notify_all();
-    }
-}
-
-/// Waits until `there` holds; the bound is there for a store in which it never will.
-#[track_caller]
-pub(crate) fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let bound = Instant::now() + Duration::from_secs(60);
-    while !there() {
-        assert!(Instant::now() < bound, "in vain: {what}");
-        std::thread::yield_now();
     }
 }

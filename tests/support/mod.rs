@@ -1,0 +1,13 @@
+//! What several tests share, by theme.
+#![allow(
+    dead_code,
+    reason = "each test is a crate of its own, and uses some of it"
+)]
+
+pub(crate) mod clock;
+pub(crate) mod files;
+pub(crate) mod server;
+pub(crate) mod store;
+pub(crate) mod visitors;
+pub(crate) mod wait;
+pub(crate) mod writer;
