@@ -12,10 +12,10 @@ mod support;
 use chrono::{DateTime, Utc};
 use cloakroom::{ClientId, Clock, ContainerSettings, ErrorKind, Residence, Session, Store, Txn};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 use support::clock::{HOUR, MINUTE};
+use support::log::Warnings;
 use support::store::timed;
 use support::visitors::with;
 use tempfile::TempDir;
@@ -184,7 +184,7 @@ fn registering_warns_of_data_left_behind_and_only_then() {
     let store = Store::in_memory().unwrap();
     client_with(&store, &["shop"], 7);
     let warnings = Warnings::default();
-    tracing::subscriber::with_default(warnings.clone(), || {
+    tracing::subscriber::with_default(warnings.counted(), || {
         store.register("news", ContainerSettings::new()).unwrap();
         assert_eq!(warnings.count(), 0);
         store.register("shop", ContainerSettings::new()).unwrap();
@@ -192,38 +192,6 @@ fn registering_warns_of_data_left_behind_and_only_then() {
         store.register("shop", ContainerSettings::new()).unwrap();
         assert_eq!(warnings.count(), 1, "it was registered already");
     });
-}
-
-/// Counts warnings of the thread that it is set for.
-#[derive(Clone, Default)]
-struct Warnings(Arc<AtomicUsize>);
-
-impl Warnings {
-    fn count(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-impl tracing::Subscriber for Warnings {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::WARN
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, _: &tracing::Event<'_>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 // C1.2

@@ -9,35 +9,17 @@
     reason = "tests"
 )]
 
+mod support;
+
 use cloakroom::{ClientId, ErrorKind, Store};
-use metrics::{Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder};
-use metrics::{SharedString, Unit, with_local_recorder};
+use metrics::{Counter, CounterFn, Key, with_local_recorder};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// An application's recorder of metrics, for one of its threads.
-struct OfThisThread<F>(F);
-
-impl<F: Fn(&str) -> Counter> Recorder for OfThisThread<F> {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        (self.0)(key.name())
-    }
-
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
-    }
-}
+use support::metrics::Counters;
+use support::store::place;
 
 struct Sum(AtomicU64);
 
@@ -71,12 +53,12 @@ fn get(store: &Store, id: &ClientId) -> Option<u64> {
 
 #[test]
 fn a_quiet_store_commits_on_the_thread_that_waits() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder.path().join("store"));
+    let (_folder, path) = place();
+    let store = open(&path);
     let id = store.client_ids().issue();
     let here = Arc::new(Sum(AtomicU64::new(0)));
-    let recorder = OfThisThread(|name: &str| {
-        assert_eq!(name, COMMITS);
+    let recorder = Counters(|key: &Key| {
+        assert_eq!(key.name(), COMMITS);
         Counter::from_arc(here.clone())
     });
     let mut n = 0;
@@ -103,11 +85,10 @@ fn a_quiet_store_commits_on_the_thread_that_waits() {
 // C2.13
 #[test]
 fn a_committer_that_panics_on_the_thread_of_one_who_waits_answers_everyone() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
+    let (_folder, path) = place();
     let store = open(&path);
     let id = store.client_ids().issue();
-    let recorder = OfThisThread(|_: &str| -> Counter { panic!("the application's recorder") });
+    let recorder = Counters(|_: &Key| -> Counter { panic!("the application's recorder") });
     let mut n = 0;
     let until = Instant::now() + Duration::from_secs(60);
     let error = loop {

@@ -34,6 +34,7 @@ mod rerun;
 mod slow;
 #[path = "http/stack.rs"]
 mod stack;
+mod support;
 #[path = "http/turns.rs"]
 mod turns;
 
@@ -43,6 +44,7 @@ use axum::http::{Request, Response, header};
 use axum::routing::get;
 use cloakroom::http::SessionLayer;
 use cloakroom::{ClientId, Clock, Error, Session, Store};
+use support::clock::clock;
 use tower::ServiceExt as _;
 
 const PACKAGE: &str = "visits";
@@ -90,7 +92,7 @@ fn usual() -> (Store, Router) {
 }
 
 fn timed() -> (Clock, Store, Router) {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let clock = clock();
     let store = Store::builder().clock(clock.clone()).in_memory().unwrap();
     let app = site(SessionLayer::new(store.clone()));
     (clock, store, app)

@@ -7,61 +7,29 @@
     reason = "tests"
 )]
 
+mod support;
+
 use cloakroom::{ErrorKind, Store, StoreBuilder};
-use std::fmt::{Debug, Write};
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use support::log::Lines;
 use tempfile::TempDir;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Level, Metadata};
 
-/// Keeps what is logged, from INFO on, by the thread that it is set for.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::INFO && metadata.target().starts_with("cloakroom")
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(event.metadata().level().to_string());
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        match field.name() {
-            "message" => write!(self.0, " {value:?}").unwrap(),
-            name => write!(self.0, " {name}={value:?}").unwrap(),
-        }
-    }
-}
-
-/// The lines that opening a store writes, which is then closed.
+/// The lines that opening a store writes, from INFO on; it is closed then.
 fn logged(builder: StoreBuilder, path: &Path) -> Vec<String> {
-    let log = Log::default();
-    let store = tracing::subscriber::with_default(log.clone(), || builder.open(path).unwrap());
+    let is_told = |metadata: &Metadata<'_>| {
+        *metadata.level() <= Level::INFO && metadata.target().starts_with("cloakroom")
+    };
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let kept = lines.clone();
+    let keep = move |level, line| kept.lock().unwrap().push(format!("{level} {line}"));
+    let log = Lines::of(is_told, keep);
+    let store = tracing::subscriber::with_default(log, || builder.open(path).unwrap());
     store.close().unwrap();
-    log.0.lock().unwrap().clone()
+    let lines = lines.lock().unwrap();
+    lines.clone()
 }
 
 fn folder() -> TempDir {

@@ -8,6 +8,8 @@
     reason = "tests"
 )]
 
+mod support;
+
 use cloakroom::{Error, ErrorKind, Store};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -15,9 +17,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
+use support::log::Lines;
 use tempfile::TempDir;
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Level, Metadata, Subscriber};
 
 /// Set for a copy of this test binary that only opens the store there.
 const CHILD: &str = "CLOAKROOM_TEST_OPENING";
@@ -191,32 +193,15 @@ fn a_locked_store_is_told_with_the_process_that_has_it() {
     assert!(process.wait().unwrap().success());
 }
 
-/// Sends what is told of waiting.
-struct Waits(Sender<()>);
-
-impl Subscriber for Waits {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::INFO && metadata.target().ends_with("locks")
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, _: &Event<'_>) {
-        self.0.send(()).unwrap();
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
 const LONG: Duration = Duration::from_secs(600);
+
+/// Sends that it is told of waiting.
+fn waits(waits: Sender<()>) -> impl Subscriber + Send + Sync + 'static {
+    let is_wait = |metadata: &Metadata<'_>| {
+        *metadata.level() == Level::INFO && metadata.target().ends_with("locks")
+    };
+    Lines::of(is_wait, move |_, _| waits.send(()).unwrap())
+}
 
 // C7.1
 #[test]
@@ -232,7 +217,7 @@ fn a_store_that_is_opened_waits_until_another_lets_go_of_it() {
     std::thread::scope(|scope| {
         let next = scope.spawn(|| {
             let open = || Store::builder().wait_for_lock(LONG).open(&path);
-            tracing::subscriber::with_default(Waits(waits), open).unwrap()
+            tracing::subscriber::with_default(self::waits(waits), open).unwrap()
         });
         waiting.recv_timeout(LONG).unwrap();
         store.close().unwrap();
@@ -259,7 +244,7 @@ fn it_is_waited_for_the_journals_too() {
     std::thread::scope(|scope| {
         let next = scope.spawn(|| {
             let open = || Store::builder().wait_for_lock(LONG).open(&path);
-            tracing::subscriber::with_default(Waits(waits), open).unwrap()
+            tracing::subscriber::with_default(self::waits(waits), open).unwrap()
         });
         waiting.recv_timeout(LONG).unwrap();
         drop(store);
@@ -275,7 +260,7 @@ fn it_is_waited_no_longer_than_that() {
     let _store = Store::open(&path).unwrap();
     let (waits, waiting) = channel();
     let short = Store::builder().wait_for_lock(Duration::from_millis(20));
-    let refused = tracing::subscriber::with_default(Waits(waits), || short.open(&path));
+    let refused = tracing::subscriber::with_default(self::waits(waits), || short.open(&path));
     assert_eq!(refused.map(drop).unwrap_err().kind(), ErrorKind::Locked);
     assert!(waiting.try_recv().is_ok());
 }

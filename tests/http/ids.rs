@@ -248,7 +248,7 @@ fn late(app: &Router, store: &Store, meanwhile: impl Fn() + Send + Sync + 'stati
 }
 
 fn lasting_refusals(lifetime: Duration) -> (Clock, Store, Router) {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let clock = clock();
     let builder = Store::builder().clock(clock.clone());
     let builder = builder.tombstone_lifetime(lifetime).implicit_sweeps(false);
     let store = builder.in_memory().unwrap();
@@ -319,7 +319,7 @@ async fn a_request_that_came_after_its_id_had_ended_is_given_a_new_one() {
 /// C4.8: nor does a commit on the way that was to end it once more, and was refused.
 #[tokio::test]
 async fn a_commit_that_is_refused_ends_nothing() {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let clock = clock();
     let builder = Store::builder().clock(clock.clone());
     let builder = builder
         .tombstone_lifetime(Duration::ZERO)

@@ -11,7 +11,7 @@ use std::time::Duration;
 #[tokio::test]
 async fn a_visitor_beyond_the_limit_of_new_sessions_is_asked_to_come_again() {
     let hour = Duration::from_secs(3600);
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let clock = clock();
     let store = Store::builder()
         .clock(clock.clone())
         .max_new_sessions(1, hour);

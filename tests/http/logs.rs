@@ -1,13 +1,12 @@
 //! C6.5: what the log tells of errors that become responses: each once, and never an id or a value.
 
+use super::support::log::Lines;
 use super::*;
 use cloakroom::ErrorKind;
-use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tracing::field::{Field, Visit};
-use tracing::subscriber::{DefaultGuard, Interest, set_default};
-use tracing::{Level, Metadata, Subscriber, span};
+use tracing::subscriber::{DefaultGuard, set_default};
+use tracing::{Level, Metadata};
 
 /// What is logged on this thread.
 #[derive(Clone, Default)]
@@ -16,7 +15,10 @@ struct Log(Arc<Mutex<Vec<(Level, String)>>>);
 impl Log {
     fn start() -> (Self, DefaultGuard) {
         let log = Self::default();
-        (log.clone(), set_default(log))
+        let lines = log.0.clone();
+        let is_ours = |metadata: &Metadata<'_>| metadata.target().starts_with("cloakroom");
+        let keep = move |level, line| lines.lock().unwrap().push((level, line));
+        (log, set_default(Lines::of(is_ours, keep)))
     }
 
     /// The lines so far; the next ask gets what comes after.
@@ -30,44 +32,6 @@ impl Log {
         lines.retain(|(_, line)| line.contains("answered with an error"));
         lines
     }
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        write!(self.0, "{field}={value:?} ").unwrap();
-    }
-}
-
-impl Subscriber for Log {
-    /// Asked anew each time: what is of no interest to other threads is not `enabled` there.
-    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
-        Interest::sometimes()
-    }
-
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("cloakroom")
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        let mut lines = self.0.lock().unwrap();
-        lines.push((*event.metadata().level(), line.0));
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
 }
 
 /// The issue's own example: 500, an empty body, and no line at all.

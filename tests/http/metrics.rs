@@ -1,10 +1,8 @@
 //! C4.1, C4.8: ids that are refused are counted, by why.
 
+use super::support::metrics::Counters;
 use super::*;
-use ::metrics::{
-    Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
-    with_local_recorder,
-};
+use ::metrics::{Counter, CounterFn, Key, with_local_recorder};
 use cloakroom::{ContainerSettings, Txn};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -26,14 +24,8 @@ impl CounterFn for One {
     }
 }
 
-impl Recorder for Refusals {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+impl Refusals {
+    fn counter(&self, key: &Key) -> Counter {
         if key.name() != "cloakroom_refused_ids_total" {
             return Counter::noop();
         }
@@ -41,19 +33,12 @@ impl Recorder for Refusals {
         let one = One(Arc::clone(&self.0), reason.value().to_owned());
         Counter::from_arc(Arc::new(one))
     }
-
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
-    }
 }
 
 /// What these requests add to the counters.
 fn refused(app: &Router, path: &str, cookies: &[&str]) -> Vec<(String, u64)> {
-    let recorder = Refusals::default();
+    let refusals = Refusals::default();
+    let recorder = Counters(|key: &Key| refusals.counter(key));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -62,7 +47,7 @@ fn refused(app: &Router, path: &str, cookies: &[&str]) -> Vec<(String, u64)> {
             runtime.block_on(get_page(app, path, cookie));
         }
     });
-    let counts = std::mem::take(&mut *recorder.0.lock().unwrap());
+    let counts = std::mem::take(&mut *refusals.0.lock().unwrap());
     counts.into_iter().collect()
 }
 

@@ -64,7 +64,7 @@ fn upload(begun: &Arc<Notify>, go_on: &Arc<Notify>) -> Body {
 #[tokio::test]
 async fn a_slow_upload_changes_and_reads_its_session() {
     for (name, change) in CHANGES {
-        let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+        let clock = clock();
         let store = Store::builder().clock(clock.clone()).in_memory().unwrap();
         let save = move |session: Session, _: Bytes| async move { change(&session) };
         let app = Router::new().route("/save", any(save));
@@ -97,7 +97,7 @@ async fn a_slow_upload_changes_and_reads_its_session() {
 /// C4.8
 #[tokio::test]
 async fn a_post_that_came_before_a_login_hands_out_no_id_however_late_it_asks() {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let clock = clock();
     let store = Store::builder().clock(clock.clone()).in_memory().unwrap();
     // It asks for its session when the body is there.
     let save = |request: axum::extract::Request| async move {

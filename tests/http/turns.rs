@@ -1,12 +1,12 @@
 //! C2.10, C6.2: how long a request waits for turns, and who is told that waiting blocks a thread.
 
+use super::support::log::Warnings;
 use super::*;
 use axum::http::StatusCode;
 use axum::routing::any;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -93,7 +93,7 @@ fn insert(store: &Store) -> Result<(), Error> {
 #[tokio::test]
 async fn a_handler_that_blocks_the_thread_of_the_runtime_is_warned_of_once() {
     let warnings = Warnings::default();
-    let _logged = tracing::subscriber::set_default(warnings.clone());
+    let _logged = tracing::subscriber::set_default(warnings.counted());
     let store = Store::in_memory().unwrap();
     insert(&store).unwrap();
     let elsewhere = store.clone();
@@ -117,7 +117,7 @@ async fn a_handler_that_blocks_the_thread_of_the_runtime_is_warned_of_once() {
 #[tokio::test]
 async fn a_closure_of_transact_async_that_blocks_is_warned_of() {
     let warnings = Warnings::default();
-    let _logged = tracing::subscriber::set_default(warnings.clone());
+    let _logged = tracing::subscriber::set_default(warnings.counted());
     let store = Store::in_memory().unwrap();
     let nested = async |_| insert(&store);
     store
@@ -131,36 +131,4 @@ async fn a_closure_of_transact_async_that_blocks_is_warned_of() {
     let other = Store::in_memory().unwrap();
     insert(&other).unwrap();
     assert_eq!(warnings.count(), 1);
-}
-
-/// Counts warnings of the thread that it is set for.
-#[derive(Clone, Default)]
-struct Warnings(Arc<AtomicUsize>);
-
-impl Warnings {
-    fn count(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-impl tracing::Subscriber for Warnings {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::WARN
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, _: &tracing::Event<'_>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
 }
