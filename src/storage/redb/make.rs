@@ -104,7 +104,12 @@ fn in_place_of_an_empty_file(location: &Location, options: OpenOptionsOf) -> Res
         return Ok(false);
     };
     let replaced = lock(&file, options).and_then(|()| {
-        if file.len().map_err(|e| unreadable(path, e))? > 0 || identity()? != before {
+        let len = |file: &Disk| file.len().map_err(|e| unreadable(path, e));
+        if len(&file)? > 0 || identity()? != before {
+            return Ok(false);
+        }
+        // Where the system tells no identity, what others made there is not empty.
+        if find(location)?.map(|now| len(&now)).transpose()? != Some(0) {
             return Ok(false);
         }
         if folder.has_other_names(name).map_err(|e| unreadable(path, e))? {
@@ -159,4 +164,85 @@ fn build_store<T>(
     });
     let filled = filled.map_err(|e| at(path, e))?;
     Ok((made, filled))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::redb::bugs::Bugs;
+    use crate::storage::redb::folder::Folder;
+    use std::ffi::OsStr;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    fn options() -> OpenOptionsOf {
+        OpenOptionsOf {
+            cache_size: 1 << 20,
+            verify: false,
+            wait: Duration::ZERO,
+            private: false,
+            bugs: Bugs::default(),
+        }
+    }
+
+    /// What the other one made.
+    static OTHERS: Mutex<Option<(u64, u64)>> = Mutex::new(None);
+
+    /// A folder of a system that tells no identity of files. Somebody else is quicker, between the opening of a file
+    /// and what comes next.
+    #[derive(Debug)]
+    struct Plain(Location, AtomicUsize);
+
+    impl Plain {
+        fn made(&self) -> Option<(u64, u64)> {
+            self.0.folder.identity(&self.0.name).unwrap()
+        }
+    }
+
+    impl Folder for Plain {
+        fn open(&self, name: &OsStr) -> io::Result<Disk> {
+            let opened = self.0.folder.open(name);
+            if self.1.fetch_add(1, Ordering::SeqCst) == 1 {
+                find_or_make(&self.0, options()).unwrap();
+                *OTHERS.lock().unwrap() = self.made();
+            }
+            opened
+        }
+
+        fn make(&self) -> io::Result<Box<dyn Made>> {
+            self.0.folder.make()
+        }
+
+        fn remove(&self, name: &OsStr) -> io::Result<()> {
+            self.0.folder.remove(name)
+        }
+
+        fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+            self.0.folder.rename(from, to)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.0.folder.sync()
+        }
+
+        fn identity(&self, name: &OsStr) -> io::Result<Option<(u64, u64)>> {
+            self.0.folder.identity(name).map(|_| None)
+        }
+    }
+
+    // C7.2
+    #[test]
+    fn a_store_that_took_the_place_of_an_empty_file_meanwhile_is_left_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("store");
+        std::fs::write(&path, "").unwrap();
+        let own = Location::of(&path).unwrap().unwrap();
+        let mut plain = own.clone();
+        plain.folder = Arc::new(Plain(own.clone(), AtomicUsize::new(0)));
+        find_or_make(&plain, options()).unwrap();
+        // The other's has one name, and what took its place would be another file.
+        let is_others = OTHERS.lock().unwrap().take();
+        assert_eq!(own.folder.identity(&own.name).unwrap(), is_others);
+    }
 }
