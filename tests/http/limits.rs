@@ -94,6 +94,48 @@ async fn the_application_may_refuse_new_sessions() {
     assert_eq!(asked.load(Ordering::Relaxed), 4);
 }
 
+/// C1.9, C6.5: a session is one in all containers, so going on in a further one founds none, and none is a way past
+/// the hook.
+#[tokio::test]
+async fn a_further_container_founds_no_new_session() {
+    use cloakroom::ContainerSettings;
+    let store = Store::in_memory().unwrap();
+    let short = ContainerSettings::new().timeout(Duration::from_secs(60));
+    store.register("cart", short.clone()).unwrap();
+    let flash = short.in_memory();
+    store.register("flash", flash).unwrap();
+    let layer = SessionLayer::new(store.clone())
+        .admit_new(|request| !request.headers.contains_key("x-bot"));
+    let put = |package: &'static str| {
+        get(move |session: Session| async move { session.pkg(package).insert("n", 1) })
+    };
+    let app = Router::new()
+        .route("/cart", put("cart"))
+        .route("/flash", put("flash"))
+        .layer(layer.clone())
+        .merge(site(layer));
+    let bot = |path, cookie: &str| {
+        let mut request = request("GET", path, cookie);
+        let yes = header::HeaderValue::from_static("yes");
+        request.headers_mut().insert("x-bot", yes);
+        request
+    };
+    for path in ["/cart", "/flash"] {
+        let refused = send(&app, bot(path, "")).await;
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "{path}");
+    }
+    let known = visitor(&app).await;
+    for path in ["/cart", "/flash", "/count"] {
+        let response = send(&app, bot(path, &known)).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+    }
+    let known = jar(&send(&app, request("GET", "/flash", "")).await);
+    for path in ["/cart", "/count"] {
+        let response = send(&app, bot(path, &known)).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+    }
+}
+
 /// C6.2, C6.5: a request that runs again is one request to the hook.
 #[tokio::test]
 async fn the_application_is_asked_once_for_a_request_that_runs_again() {
