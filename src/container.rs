@@ -10,6 +10,7 @@ use crate::storage::{
     ChangeSet, ClientChange, ContainerId, End, Outcome, Outside, Place, Seen, State, TouchAt,
     Waiter,
 };
+use crate::throttle::Throttle;
 use crate::transaction::{House, Room, RoomAt, Txn, closed};
 use std::fmt;
 use std::sync::{Arc, mpsc};
@@ -408,7 +409,10 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
         match row {
             Err((_, error)) => {
                 swept.unreadable += 1;
-                tracing::warn!(%error, "a sweep met a damaged session");
+                static DAMAGED: Throttle = Throttle::new(1);
+                if let Some(left_out) = DAMAGED.pass() {
+                    tracing::warn!(%error, left_out, "a sweep met a damaged session");
+                }
             }
             Ok(row) => {
                 let (state, over, touch) = match judge(house, room, row, now)? {

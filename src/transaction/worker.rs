@@ -86,7 +86,11 @@ impl Worker {
         let started = self.start(&mut state);
         self.line.push(state, task);
         if let Err(error) = started {
-            tracing::error!(%error, thread = self.name, "no thread can be started; tasks wait");
+            static FAILURES: Throttle = Throttle::new(1);
+            if let Some(left_out) = FAILURES.pass() {
+                let thread = self.name;
+                tracing::error!(%error, left_out, thread, "no thread can be started; tasks wait");
+            }
         }
     }
 

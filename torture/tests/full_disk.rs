@@ -12,6 +12,7 @@
 use cloakroom::{ClientId, Clock, Error, ErrorKind, Result, Store, StoreBuilder, Transaction, Txn};
 use cloakroom_torture::disk::{Call, Disk, EIO, ENOSPC, Failure, Fault};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Without a cache: what a snapshot has not read yet is read from the disk.
@@ -288,4 +289,59 @@ fn a_store_that_was_only_read_is_closed_without_a_loss() {
     assert_eq!(refused.kind(), ErrorKind::Closed);
     let again = opened(house.disk.after_kill(), &house.ids);
     again.assert_reads(&again.begin(), 2);
+}
+
+/// Counts the lines that say this.
+struct Lines(&'static str, &'static AtomicUsize);
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::ERROR
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Says<'a>(&'a str, bool);
+        impl tracing::field::Visit for Says<'_> {
+            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.1 |= format!("{value:?}").contains(self.0);
+            }
+        }
+        let mut says = Says(self.0, false);
+        event.record(&mut says);
+        self.1.fetch_add(usize::from(says.1), Ordering::SeqCst);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+// C2.13: visitors decide how often a commit is tried.
+#[test]
+fn a_full_disk_does_not_fill_the_log() {
+    static LINES: AtomicUsize = AtomicUsize::new(0);
+    let counts = Lines("the journal cannot grow", &LINES);
+    tracing::subscriber::set_global_default(counts).unwrap();
+    let begun = Instant::now();
+    let house = House::new();
+    house.disk.fill();
+    let mut refused = 0;
+    // As much as the file of the journal takes as it is.
+    for n in 0..1000 {
+        refused += usize::from(house.try_put(n).is_err());
+    }
+    let most = begun.elapsed().as_secs() as usize + 1;
+    let lines = LINES.load(Ordering::SeqCst);
+    assert!(refused > 500, "{refused}");
+    assert!((1..=most).contains(&lines), "{lines} lines");
+    house.disk.free();
+    eventually(|| house.try_put(1));
 }

@@ -24,6 +24,7 @@ use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::quota::Quota;
 use crate::storage::{ContainerId, Outcome};
+use crate::throttle::Throttle;
 use redb::Database;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -500,7 +501,10 @@ impl Committer {
             Trouble::NoRoom(cause) => {
                 self.quota = quota;
                 let error = not_written(cause);
-                tracing::error!(%error, "the journal cannot grow");
+                static FULL: Throttle = Throttle::new(1);
+                if let Some(left_out) = FULL.pass() {
+                    tracing::error!(%error, left_out, "the journal cannot grow");
+                }
                 return error;
             }
             Trouble::Redb(cause) => {
