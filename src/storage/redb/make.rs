@@ -13,12 +13,12 @@ use std::io;
 use std::sync::Arc;
 
 /// The file at a location, which is made if there is none.
-pub(super) fn find_or_make(location: &Location, options: OpenOptionsOf) -> Result<Disk> {
+pub(super) fn find_or_make(location: &Location, options: OpenOptionsOf) -> Result<Opened> {
     let path = &location.path;
     refuse_names_of_journals(location)?;
     let found_file = find(location)?;
     let is_empty = match &found_file {
-        Some(file) => file.len().map_err(|e| unreadable(path, e))? == 0,
+        Some(file) => file.disk.len().map_err(|e| unreadable(path, e))? == 0,
         None => false,
     };
     if let Some(file) = found_file.filter(|_| !is_empty) {
@@ -40,8 +40,60 @@ pub(super) fn find_or_make(location: &Location, options: OpenOptionsOf) -> Resul
     })
 }
 
+/// A store's file that was opened.
+pub(super) struct Opened {
+    pub(super) disk: Disk,
+    /// What tells it from others that come to bear its name, where the system tells.
+    identity: Option<(u64, u64)>,
+}
+
+impl Opened {
+    /// Whether its name still leads to it, as far as the system tells.
+    fn is_at(&self, location: &Location) -> Result<bool> {
+        Ok(identity(location)? == self.identity)
+    }
+
+    /// Refuses a file whose name leads elsewhere by now: nobody would find what is committed to it.
+    pub(super) fn require_at(&self, location: &Location) -> Result<()> {
+        if self.is_at(location)? {
+            return Ok(());
+        }
+        let why = "it was removed, or another file took its place, while it was opened; open the store again";
+        Err(refused(ErrorKind::Io, &location.path, why))
+    }
+}
+
+fn identity(
+    Location {
+        folder, name, path, ..
+    }: &Location,
+) -> Result<Option<(u64, u64)>> {
+    match folder.identity(name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        identity => identity.map_err(|e| unreadable(path, e)),
+    }
+}
+
 /// The file at a location, if there is one.
-fn find(
+fn find(location: &Location) -> Result<Option<Opened>> {
+    const ATTEMPTS: usize = 10;
+    let mut found = None;
+    for _ in 0..ATTEMPTS {
+        let identity = identity(location)?;
+        let Some(disk) = open(location)? else {
+            return Ok(None);
+        };
+        let opened = Opened { disk, identity };
+        if opened.is_at(location)? {
+            return Ok(Some(opened));
+        }
+        // It is looked at again under its lock.
+        found = Some(opened);
+    }
+    Ok(found)
+}
+
+fn open(
     Location {
         folder, name, path, ..
     }: &Location,
@@ -95,17 +147,12 @@ fn in_place_of_an_empty_file(location: &Location, options: OpenOptionsOf) -> Res
     let Location {
         folder, name, path, ..
     } = location;
-    let identity = || match folder.identity(name) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        identity => identity.map_err(|e| unreadable(path, e)),
-    };
-    let before = identity()?;
     let Some(file) = find(location)? else {
         return Ok(false);
     };
-    let replaced = lock(&file, options).and_then(|()| {
-        let len = |file: &Disk| file.len().map_err(|e| unreadable(path, e));
-        if len(&file)? > 0 || identity()? != before {
+    let replaced = lock(&file.disk, options).and_then(|()| {
+        let len = |file: &Opened| file.disk.len().map_err(|e| unreadable(path, e));
+        if len(&file)? > 0 || !file.is_at(location)? {
             return Ok(false);
         }
         // Where the system tells no identity, what others made there is not empty.
@@ -128,7 +175,7 @@ fn in_place_of_an_empty_file(location: &Location, options: OpenOptionsOf) -> Res
         folder.sync().map_err(failed)?;
         Ok(true)
     });
-    let _ = file.close();
+    let _ = file.disk.close();
     replaced.map_err(|e| at(path, e))
 }
 
@@ -171,6 +218,7 @@ mod tests {
     use super::*;
     use crate::storage::redb::bugs::Bugs;
     use crate::storage::redb::folder::Folder;
+    use crate::storage::redb::open::open_or_create;
     use std::ffi::OsStr;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -229,6 +277,60 @@ mod tests {
         fn identity(&self, name: &OsStr) -> io::Result<Option<(u64, u64)>> {
             self.0.folder.identity(name).map(|_| None)
         }
+    }
+
+    /// A folder in which the file is moved away once it was opened for good.
+    #[derive(Debug)]
+    struct Moving(Location, AtomicUsize);
+
+    impl Folder for Moving {
+        fn open(&self, name: &OsStr) -> io::Result<Disk> {
+            self.0.folder.open(name)
+        }
+
+        fn make(&self) -> io::Result<Box<dyn Made>> {
+            self.0.folder.make()
+        }
+
+        fn remove(&self, name: &OsStr) -> io::Result<()> {
+            self.0.folder.remove(name)
+        }
+
+        fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+            self.0.folder.rename(from, to)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.0.folder.sync()
+        }
+
+        fn identity(&self, name: &OsStr) -> io::Result<Option<(u64, u64)>> {
+            let identity = self.0.folder.identity(name);
+            if self.1.fetch_add(1, Ordering::SeqCst) == 1 {
+                self.rename(name, "moved".as_ref())?;
+            }
+            identity
+        }
+    }
+
+    // C7.4
+    #[test]
+    fn a_store_that_was_moved_away_while_it_was_opened_is_not_opened() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("store");
+        let own = Location::of(&path).unwrap().unwrap();
+        find_or_make(&own, options()).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let mut moving = own.clone();
+        moving.folder = Arc::new(Moving(own, AtomicUsize::new(0)));
+        let opened = open_or_create(&moving, options(), &Arc::default(), &mut |_| {});
+        let error = opened.map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.to_string().contains("while it was opened"), "{error}");
+        assert_eq!(std::fs::read(place.path().join("moved")).unwrap(), before);
+        // Nor is it held.
+        let moved = Location::of(&place.path().join("moved")).unwrap().unwrap();
+        open_or_create(&moved, options(), &Arc::default(), &mut |_| {}).unwrap();
     }
 
     // C7.2

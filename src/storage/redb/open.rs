@@ -10,7 +10,7 @@ use super::folder::Location;
 use super::format::{self, MAGIC};
 use super::inspect::{Beyond, examine, inspect_file};
 use super::journal::{self, Expected, Extent, Holdings, Journal, Named, Recovered};
-use super::make::find_or_make;
+use super::make::{Opened, find_or_make};
 use super::pages::header_of;
 use super::tables::{CONTAINERS, META, RETIRED};
 use super::unsynced::MOST;
@@ -115,7 +115,7 @@ pub(super) fn open_or_create(
     );
     opened.inspect_err(|_| {
         // Not left to the end of the handle, which a process being started may share.
-        let _ = file.close();
+        let _ = file.disk.close();
     })
 }
 
@@ -187,12 +187,13 @@ pub(super) fn builder(options: OpenOptionsOf) -> redb::Builder {
 /// Identifies the file under its lock without changing it, then opens and migrates it for real.
 fn open_existing(
     location: &Location,
-    file: &Disk,
+    opened: &Opened,
     options: OpenOptionsOf,
     io: &Arc<Io>,
     found: &mut dyn FnMut(Found),
 ) -> Result<(Disk, Database, Option<Foreseen>)> {
     let path = &location.path;
+    let file = &opened.disk;
     if options.private {
         private::require(location)?;
     }
@@ -210,6 +211,7 @@ fn open_existing(
     }
     identify(location, file, options, found)
         .and_then(|foreseen| {
+            opened.require_at(location)?;
             if let Some(why) = private::exposure(location)? {
                 tracing::warn!(path = %path.display(), "{why}");
             }
