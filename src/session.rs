@@ -372,7 +372,7 @@ impl PkgData {
                 if now != before {
                     return Ok(false);
                 }
-                state.found(self.subject())?;
+                state.found_in(self.subject(), self.room)?;
                 state.write(self.subject(), self.room, &self.package, key, change)?;
                 Ok(true)
             });
@@ -590,7 +590,7 @@ impl PkgData {
     fn write(&self, key: &str, change: Key) -> Result<()> {
         self.check(key)?;
         self.with(|state| {
-            state.found(self.subject())?;
+            state.found_in(self.subject(), self.room)?;
             state.write(self.subject(), self.room, &self.package, key, change)
         })
         .map_err(|e| self.at(key, e))
@@ -606,7 +606,7 @@ impl PkgData {
     /// at commit.
     fn step(&self, state: &mut State, key: &str, step: KeyStep) -> Result<()> {
         let (id, room, package) = (self.subject(), self.room, &self.package);
-        state.found(id)?;
+        state.found_in(id, room)?;
         let value = match state.own(id, room, package, key) {
             None => return state.step(id, room, package, key, step),
             Some(KeyBase::Refused(_)) => return Ok(()),

@@ -10,8 +10,8 @@
 mod support;
 
 use cloakroom::{
-    ClientId, ContainerSettings, Error, ErrorKind, PkgData, Result, Session, Store, Transaction,
-    Txn,
+    ClientId, Clock, ContainerSettings, Error, ErrorKind, PkgData, Result, Session, Store,
+    Transaction, Txn,
 };
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
@@ -391,6 +391,40 @@ fn times_settings_and_owners_are_no_observations() {
         },
     )
     .unwrap();
+}
+
+// C2.7: what is put into one container looks into no other, where the session may be over meanwhile.
+#[test]
+fn an_insert_is_no_observation_of_the_session_in_other_containers() {
+    type Put = fn(&PkgData) -> Result<()>;
+    let puts: [Put; 3] = [
+        |bank| bank.insert("key", 2),
+        |bank| bank.add("key", 1),
+        |bank| bank.commute("key", |now: Option<u32>| now.unwrap_or(0) + 1),
+    ];
+    for put in puts {
+        let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+        let builder = Store::builder().clock(clock.clone());
+        let store = builder.implicit_sweeps(false).in_memory().unwrap();
+        let endless = ContainerSettings::new().timeout(Duration::ZERO);
+        store.register("bank", endless).unwrap();
+        let id = store.client_ids().issue();
+        with(&store, &id, |session| {
+            session.pkg("bank").insert("key", 1)?;
+            session.pkg("shop").insert("key", 1)
+        });
+        let txn = store.begin().unwrap();
+        // It looks at another session first, and so knows where its inserts go.
+        let other = txn.session(&store.client_ids().issue()).unwrap();
+        assert!(!other.exists().unwrap());
+        put(&txn.session(&id).unwrap().pkg("bank")).unwrap();
+        clock.advance(Duration::from_secs(3601));
+        let swept = store.container("").unwrap().sweep().unwrap();
+        assert_eq!(swept.removed, 1);
+        txn.commit().unwrap();
+        let there = with(&store, &id, |s| s.pkg("bank").get::<u32>("key"));
+        assert_eq!(there, Some(2));
+    }
 }
 
 // C2.8

@@ -624,9 +624,19 @@ impl State {
         Ok(content)
     }
 
-    /// Makes sure that what is inserted has a session to go to: the one there is, one under the id
+    /// Makes sure that what is inserted into a container has a session to go to: the one there is, one under the id
     /// that was borne if it is fresh, else one under an id issued here (C4.8). Where nothing was looked at before,
     /// that is found out later.
+    pub(crate) fn found_in(&mut self, id: SubjectId, room: RoomAt) -> Result<()> {
+        // Where it is live, no other container is looked into: what becomes of it there is no conflict (C2.7).
+        let stays = self.fate(id) != Fate::Destroyed;
+        if self.snapshot.is_some() && stays && self.session(id, room)?.live {
+            return Ok(());
+        }
+        self.found(id)
+    }
+
+    /// The same for what belongs to no container.
     pub(crate) fn found(&mut self, id: SubjectId) -> Result<()> {
         if self.changed(id).is_some_and(|changes| changes.id.is_some()) {
             return Ok(());

@@ -29,7 +29,12 @@ fn the_same_seed_asks_the_same_of_the_disk() {
 // C2.2, C3.4, C4.8
 #[test]
 fn what_was_found_once_is_not_found_again() {
-    for seed in [2366, 2767, 2983, 3903, 4337, 4623, 4766, 5461] {
+    let transactions = [
+        20_261_207, 20_261_321, 20_261_566, 20_261_722, 20_261_898, 20_261_952, 20_262_006,
+        20_262_250,
+    ];
+    let files = [2366, 2767, 2983, 3903, 4337, 4623, 4766, 5461];
+    for seed in files.into_iter().chain(transactions) {
         let found = simulation::lives(seed, None);
         assert!(found.is_clean(), "seed {seed}: {found}");
     }
