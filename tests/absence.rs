@@ -9,7 +9,9 @@
 
 mod support;
 
-use cloakroom::{ClientId, ContainerSettings, ErrorKind, Result, Session, Store};
+use cloakroom::{
+    ClientId, Clock, ContainerSettings, ErrorKind, Result, Session, Store, Transaction,
+};
 use std::future::Future as _;
 use std::pin::pin;
 use std::task::{Context, Waker};
@@ -292,21 +294,88 @@ fn a_touch_beside_changes_in_another_container_does_not_revive_what_was_found_ex
     assert_eq!(cart, Some(2));
 }
 
-// C3.2: a write that was begun in time is one all the same, and a use.
-#[test]
-fn a_write_begun_in_time_revives_what_was_found_expired() {
+/// What brings a session back that has expired meanwhile.
+const WRITES: [Act; 6] = [
+    ("insert", |s| s.pkg("app").insert("k", 2)),
+    ("read and insert", |s| {
+        assert_eq!(s.pkg("app").get::<u32>("k")?, Some(1));
+        s.pkg("app").insert("k", 2)
+    }),
+    ("add", |s| s.pkg("app").add("k", 1)),
+    ("timeout", |s| s.set_timeout(Some(secs(86_400)))),
+    ("rotate", |s| s.rotate().map(drop)),
+    // Where the session was not before: it would go on there.
+    ("insert elsewhere", |s| s.pkg("cart").insert("k", 2)),
+];
+
+/// The store, a session that `write` was done to a second before its timeout, and that transaction, a second after it.
+fn written_in_time(write: &Act) -> (Clock, Store, ClientId, Transaction) {
     let (clock, store) = timed();
+    store.register("cart", ContainerSettings::new()).unwrap();
     let id = store.client_ids().issue();
     put(&store, &id, "k", 1);
     clock.advance(secs(3599));
     let slow = store.begin().unwrap();
-    let session = slow.session(&id).unwrap();
-    assert_eq!(session.pkg("app").get::<u32>("k").unwrap(), Some(1));
-    session.pkg("app").insert("k", 2).unwrap();
+    let session = slow.session(&again(&store, &id)).unwrap();
+    assert!(session.exists().unwrap());
+    write.1(&session).expect(write.0);
     clock.advance(secs(2));
+    (clock, store, id, slow)
+}
+
+// C2.7, C2.11, C3.2: somebody was told that it is over. Whoever saw it live comes before that, or not at all.
+#[test]
+fn a_write_begun_in_time_does_not_revive_what_was_found_expired() {
+    for write in &WRITES {
+        let (clock, store, id, slow) = written_in_time(write);
+        assert_eq!(get(&store, &id, "k"), None);
+        let error = slow.commit().expect_err(write.0);
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{}", write.0);
+        assert!(!with(&store, &id, Session::exists), "{}", write.0);
+        // It stays so, whatever it was to be.
+        clock.advance(secs(10));
+        assert!(!with(&store, &id, Session::exists), "{}", write.0);
+        let swept = store.container("").unwrap().sweep().unwrap();
+        assert_eq!(swept.removed, 1, "{}", write.0);
+        assert_eq!(store.check().unwrap().sessions, 0, "{}", write.0);
+    }
+}
+
+// C3.2: where nobody looked, it was used in time.
+#[test]
+fn a_write_begun_in_time_is_a_use_of_what_nobody_found_expired() {
+    for write in &WRITES {
+        let (_, store, _, slow) = written_in_time(write);
+        slow.commit().expect(write.0);
+        assert!(store.check().unwrap().sessions > 0, "{}", write.0);
+        let swept = store.container("").unwrap().sweep().unwrap();
+        // What was only looked at in the one goes on in the other.
+        assert_eq!(swept.removed, 0, "{}", write.0);
+    }
+}
+
+// C2.11: to end it is no conflict.
+#[test]
+fn what_was_found_expired_is_ended_all_the_same() {
+    let (_, store, id, slow) = written_in_time(&("destroy", Session::destroy));
     assert_eq!(get(&store, &id, "k"), None);
     slow.commit().unwrap();
-    assert_eq!(get(&store, &id, "k"), Some(2));
+    assert_eq!(store.check().unwrap().sessions, 0);
+}
+
+// C2.11, C3.2: whoever finds it expired before the commit is decided comes first.
+#[test]
+fn a_write_that_waits_in_the_queue_does_not_revive_what_was_found_expired() {
+    let (_, store, id, slow) = written_in_time(&WRITES[0]);
+    let held = HeldWriter::of(&store);
+    let mut committing = pin!(slow.commit_async());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(committing.as_mut().poll(&mut context).is_pending());
+    assert_eq!(get(&store, &id, "k"), None);
+    drop(held);
+    let error = pollster::block_on(committing).unwrap_err();
+    assert!(error.is_conflict());
+    assert!(!with(&store, &id, Session::exists));
 }
 
 // C3.2: a clock that was put right again has ended nothing, and accesses count again.

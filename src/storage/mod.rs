@@ -352,6 +352,18 @@ pub(crate) struct ChangeSet {
     pub(crate) registry: u64,
 }
 
+impl ChangeSet {
+    /// The accesses that are due with it, to sessions that are picked.
+    pub(crate) fn accesses(&self, pick: impl Fn(&ClientChange, &Seen) -> bool) -> Vec<Touch> {
+        let mut accesses = Vec::new();
+        for client in &self.clients {
+            let picked = client.seen.iter().filter(|seen| pick(client, seen));
+            accesses.extend(picked.filter_map(|seen| seen.access(client.client, self.looks)));
+        }
+        accesses
+    }
+}
+
 /// What a session may hold (C5.3).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -403,6 +415,11 @@ impl ClientChange {
             || self.packages.iter().any(PackageChange::writes)
     }
 
+    /// Whether anything is written into a session that goes on, under its id or another one.
+    pub(crate) fn goes_on(&self) -> bool {
+        matches!(self.end, End::Stays | End::Moves(_)) && self.writes()
+    }
+
     /// Whether anything is written to the session in a container, an access time aside.
     pub(crate) fn writes_in(&self, container: ContainerId) -> bool {
         let in_it = |p: &PackageChange| p.writes() && p.place.id == container;
@@ -446,6 +463,26 @@ pub(crate) struct Seen {
     pub(crate) observed: bool,
     /// An access time that is due with this commit.
     pub(crate) touch: Option<TouchAt>,
+}
+
+impl Seen {
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.state, State::Live { .. })
+    }
+
+    /// The access that is due with this commit, of a transaction that knew of so many looks.
+    pub(crate) fn access(&self, client: ClientKey, looks: u64) -> Option<Touch> {
+        let (State::Live { generation }, Some(at)) = (self.state, self.touch) else {
+            return None;
+        };
+        Some(Touch {
+            container: self.place.id,
+            client,
+            generation,
+            looks,
+            at,
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -503,6 +503,30 @@ fn what_was_read_since_the_last_checkpoint_is_not_read_again_to_be_held_against(
     assert_eq!(prepared.found_in(&disk.all_kept()), 2);
 }
 
+// C2.11, C3.2: a write begun in time is on its way to the disk when another one looks.
+#[test]
+fn who_looks_while_a_write_is_synced_finds_its_session_in_use() {
+    let prepared = prepare();
+    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let disk = Disk::holding("store", prepared.image.clone());
+    let builder = builder().clock(clock.clone());
+    let store = builder.open_in(disk.folder(), "store").unwrap();
+    let id = prepared.id(&store);
+    let exists = || store.begin().unwrap().session(&id).unwrap().exists();
+    clock.advance(Duration::from_secs(3599));
+    let txn = writing(&store, &id, 2).unwrap();
+    assert!(txn.session(&id).unwrap().exists().unwrap());
+    clock.advance(Duration::from_secs(2));
+    disk.hold();
+    let commit = queue(txn);
+    disk.wait_until_held();
+    assert!(exists().unwrap());
+    disk.release();
+    pollster::block_on(commit).unwrap();
+    assert!(exists().unwrap());
+    assert_eq!(get(&store, &id).unwrap(), 2);
+}
+
 // C2.13
 #[test]
 fn all_members_of_a_failed_group_are_told_and_none_leaves_a_trace() {

@@ -31,7 +31,7 @@ fn the_same_seed_asks_the_same_of_the_disk() {
 fn what_was_found_once_is_not_found_again() {
     let transactions = [
         20_261_207, 20_261_321, 20_261_566, 20_261_722, 20_261_898, 20_261_952, 20_262_006,
-        20_262_250,
+        20_262_250, 20_261_683,
     ];
     let files = [2366, 2767, 2983, 3903, 4337, 4623, 4766, 5461];
     for seed in files.into_iter().chain(transactions) {

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::{self, Refusal, Writes, resolve};
 use crate::storage::quota::Quota;
 use crate::storage::record::{Kind, PackageRow, SessionRow, seal_plain, session_key};
-use crate::storage::{ChangeSet, ContainerId, Outcome, Refusals, State, Touch};
+use crate::storage::{ChangeSet, ContainerId, Outcome, Place, Refusals, Seen, Touch};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -44,6 +44,8 @@ pub(super) struct Written {
     pub(super) memory: Vec<Row>,
     writes_to_file: bool,
     pub(super) touches: Vec<Pending>,
+    /// Accesses of its members that it does not write: to be recorded once it is committed.
+    pub(super) accesses: Vec<Touch>,
     pub(super) touched: u64,
     pub(super) buried: u64,
     /// After which tombstone the next are looked for.
@@ -108,6 +110,8 @@ impl Group<'_> {
         }
         if besides.flush || self.written.writes_to_file {
             self.written.touches = self.shared.touches.list();
+            let accesses = std::mem::take(&mut self.written.accesses);
+            self.written.touches.extend(accesses);
             let now = self.shared.clock.timestamp();
             for touch in self.written.touches.clone() {
                 self.touch(&touch, now)?;
@@ -167,13 +171,16 @@ impl Group<'_> {
         if let Err(refusal) = self.may_found(founded) {
             return Ok(Some(Outcome::Failed(refusal, None)));
         }
+        if let Err((expired, client)) = self.claim(&set) {
+            return Ok(Some(Outcome::Failed(expired, Some(client))));
+        }
         // Only now, as what is refused ends nothing.
         for client in ended {
             self.shared.ended.note(client, self.layers.number);
         }
         self.shared.ended.note_swept(&swept);
         self.bytes += bytes;
-        self.record_accesses(&set);
+        self.lower_touches(&set);
         rows.into_iter().for_each(|row| self.put(row));
         Ok(Some(Outcome::Committed(Some(set))))
     }
@@ -185,29 +192,44 @@ impl Group<'_> {
         is_covered && set.registry == registry
     }
 
-    /// Records the accesses to sessions in which the change set writes nothing, as if they came by themselves: of
-    /// one that was found expired since, none is (C3.2). Where it writes, its rows have them; a touch that waits
-    /// must not put a time back that they lower.
-    fn record_accesses(&self, set: &ChangeSet) {
-        for client in &set.clients {
-            for seen in &client.seen {
-                let (State::Live { generation }, Some(at)) = (seen.state, seen.touch) else {
-                    continue;
-                };
-                let touch = Touch {
-                    container: seen.place.id,
-                    client: client.client,
-                    generation,
-                    looks: set.looks,
-                    at,
-                };
-                if !client.writes_in(touch.container) {
-                    self.shared.touch(touch);
-                } else {
-                    let (looks, now) = (u64::MAX, self.shared.clock.timestamp());
-                    self.shared.touches.amend(Touch { looks, ..touch }, now);
-                }
+    /// Whether the change set may still write into the sessions that its transaction saw live: not into one that
+    /// somebody has found expired since, which would bring it back (C2.11, C3.2). Until the group is committed, whoever
+    /// looks sees that they are used.
+    fn claim(&mut self, set: &ChangeSet) -> std::result::Result<(), (Error, ClientKey)> {
+        let touches = &self.shared.touches;
+        let mut claims = Vec::new();
+        for client in set.clients.iter().filter(|client| client.goes_on()) {
+            let live = || client.seen.iter().filter(|seen| seen.is_live());
+            let is_over =
+                |seen: &&Seen| touches.is_expired_since(seen.place.id, client.client, set.looks);
+            let mut written = live().filter(|seen| client.writes_in(seen.place.id));
+            // What is written where it was not there yet goes on with the session that was seen elsewhere.
+            let over = written.find(is_over);
+            let over = over.or_else(|| live().next().filter(|_| live().all(|seen| is_over(&seen))));
+            if let Some(seen) = over {
+                return Err((found_expired(&seen.place), client.client));
             }
+            let written = live().filter(|seen| client.writes_in(seen.place.id));
+            claims.extend(written.filter_map(|seen| seen.access(client.client, set.looks)));
+        }
+        let mut beside = set.accesses(|client, seen| !client.writes_in(seen.place.id));
+        let now = self.shared.clock.timestamp();
+        let claimed = touches.claim(&claims, &mut beside, now);
+        claimed.map_err(|over| {
+            let mut seen = set.clients.iter().flat_map(|client| &client.seen);
+            let place = seen.find(|seen| seen.place.id == over.container);
+            let error = place.map_or_else(expired_meanwhile, |seen| found_expired(&seen.place));
+            (error, over.client)
+        })?;
+        self.written.accesses.append(&mut beside);
+        Ok(())
+    }
+
+    /// A touch that waits must not put back a time that the rows of the change set lower (C3.5).
+    fn lower_touches(&self, set: &ChangeSet) {
+        for touch in set.accesses(|client, seen| client.writes_in(seen.place.id)) {
+            let now = self.shared.clock.timestamp();
+            self.shared.touches.lower(touch, now);
         }
     }
 
@@ -264,6 +286,17 @@ fn too_many_sessions(wait: Duration) -> Error {
         "too many new sessions: the store's limit for an interval (max_new_sessions) is reached",
     )
     .lasting(wait)
+}
+
+fn expired_meanwhile() -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        "the session has expired, and was found so meanwhile",
+    )
+}
+
+fn found_expired(place: &Place) -> Error {
+    expired_meanwhile().in_container(&*place.name)
 }
 
 fn too_large(bytes: usize, most: usize) -> Error {

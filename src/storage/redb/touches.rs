@@ -18,11 +18,17 @@ pub(super) const MANY: usize = 8192;
 /// again.
 const MOST: usize = 65_536;
 
+/// Access times by session, each with the generation that it is of.
+type Times = HashMap<(ContainerId, ClientKey), (u64, TouchAt)>;
+
 #[derive(Default)]
 pub(super) struct Touches {
-    waiting: Mutex<HashMap<(ContainerId, ClientKey), (u64, TouchAt)>>,
+    waiting: Mutex<Times>,
     /// How many wait, so that the common case - none - takes no lock.
     count: AtomicUsize,
+    /// Those of the group that is being committed. Changed only while `waiting` is locked.
+    claimed: Mutex<Times>,
+    claims: AtomicUsize,
     lost: AtomicU64,
     /// Sessions that somebody found expired, by the number of that look. Changed only while `waiting` is locked.
     expired: Mutex<Lately<(ContainerId, ClientKey), u64>>,
@@ -54,6 +60,42 @@ impl Touches {
         looks < self.looks() && self.expired().since((container, client), looks)
     }
 
+    /// Shows the accesses of a change set to all who look from now on, until its group is published or has failed:
+    /// those to sessions that it writes into, and those `beside`. Shows none if one of the former was found expired
+    /// since its transaction began, and returns that one. Of the latter, only those stay in the list that were not.
+    pub(super) fn claim(
+        &self,
+        written: &[Touch],
+        beside: &mut Vec<Touch>,
+        now: Timestamp,
+    ) -> Result<(), Touch> {
+        if written.is_empty() && beside.is_empty() {
+            return Ok(());
+        }
+        let _waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_expired = |it: &Touch| self.is_expired_since(it.container, it.client, it.looks);
+        if let Some(expired) = written.iter().find(|it| is_expired(it)) {
+            return Err(*expired);
+        }
+        beside.retain(|it| !is_expired(it));
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = written.iter().chain(&*beside);
+        all.for_each(|it| merge(&mut claimed, *it, now));
+        self.claims.store(claimed.len(), Ordering::Release);
+        Ok(())
+    }
+
+    /// The group whose accesses were claimed is there, or has failed.
+    pub(super) fn release(&self) {
+        if self.claims.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let _waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.clear();
+        self.claims.store(0, Ordering::Release);
+    }
+
     fn expired(&self) -> MutexGuard<'_, Lately<(ContainerId, ClientKey), u64>> {
         self.expired.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,24 +111,21 @@ impl Touches {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return waiting.len();
         }
-        let entry = waiting.entry(key).or_insert((touch.generation, touch.at));
-        if entry.0 == touch.generation {
-            entry.1.time = touch.at.merged_with(entry.1.time, now);
-            entry.1.slack = touch.at.slack;
-            entry.1.founded = entry.1.founded.or(touch.at.founded);
-        } else if entry.0 < touch.generation {
-            // The earlier session is over.
-            *entry = (touch.generation, touch.at);
-        }
+        merge(&mut waiting, touch, now);
         self.count.store(waiting.len(), Ordering::Release);
         waiting.len()
     }
 
-    /// Merges a touch with the one that waits for its session, if one does.
-    pub(super) fn amend(&self, touch: Touch, now: Timestamp) {
-        let waits = self.get(touch.container, touch.client, touch.generation);
-        if waits.is_some() {
-            self.add(touch, now);
+    /// Lowers the access time that waits for a session, if one does, where it lies too far ahead (C3.5).
+    pub(super) fn lower(&self, touch: Touch, now: Timestamp) {
+        if self.len() == 0 {
+            return;
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((generation, at)) = waiting.get_mut(&(touch.container, touch.client))
+            && *generation == touch.generation
+        {
+            at.time = at.time.min(touch.at.merged_with(at.time, now));
         }
     }
 
@@ -96,14 +135,14 @@ impl Touches {
         client: ClientKey,
         generation: u64,
     ) -> Option<TouchAt> {
-        if self.len() == 0 {
+        if self.len() == 0 && self.claims.load(Ordering::Acquire) == 0 {
             return None;
         }
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting
-            .get(&(container, client))
-            .filter(|(waiting, _)| *waiting == generation)
-            .map(|(_, at)| *at)
+        let waits = time_of(&waiting, container, client, generation);
+        let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let claimed = time_of(&claimed, container, client, generation);
+        waits.into_iter().chain(claimed).max_by_key(|at| at.time)
     }
 
     /// How many were not recorded.
@@ -152,6 +191,31 @@ impl Touches {
     }
 }
 
+/// The access time of a session of this generation.
+fn time_of(
+    times: &Times,
+    container: ContainerId,
+    client: ClientKey,
+    generation: u64,
+) -> Option<TouchAt> {
+    let (of, at) = times.get(&(container, client))?;
+    (*of == generation).then_some(*at)
+}
+
+/// Merges an access time with the one that is there for its session.
+fn merge(times: &mut Times, touch: Touch, now: Timestamp) {
+    let of = (touch.container, touch.client);
+    let entry = times.entry(of).or_insert((touch.generation, touch.at));
+    if entry.0 == touch.generation {
+        entry.1.time = touch.at.merged_with(entry.1.time, now);
+        entry.1.slack = touch.at.slack;
+        entry.1.founded = entry.1.founded.or(touch.at.founded);
+    } else if entry.0 < touch.generation {
+        // The earlier session is over.
+        *entry = (touch.generation, touch.at);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +249,29 @@ mod tests {
         }
         assert_eq!(touches.add(dead, NOW), 0);
         assert_eq!(touches.add(touch(1, 1), NOW), 1);
+    }
+
+    // C2.11, C3.2
+    #[test]
+    fn what_is_claimed_is_seen_until_it_is_released_and_nothing_that_was_found_expired_is() {
+        let touches = Touches::default();
+        let (used, over) = (touch(0, 1), touch(1, 1));
+        let seen = |one: Touch| touches.get(one.container, one.client, 1);
+        touches.claim(&[used], &mut Vec::new(), NOW).unwrap();
+        assert_eq!(seen(used), Some(used.at));
+        // It is written with the changes, and by nobody else.
+        touches.lower(used, NOW);
+        assert!(touches.list().is_empty());
+        touches.release();
+        assert_eq!(seen(used), None);
+        touches.found_expired(over.container, over.client);
+        let mut beside = vec![over];
+        let both = touches.claim(&[used, over], &mut beside, NOW);
+        assert_eq!(both.unwrap_err().client, over.client);
+        assert_eq!((seen(used), seen(over)), (None, None));
+        touches.claim(&[used], &mut beside, NOW).unwrap();
+        assert_eq!((seen(used), seen(over)), (Some(used.at), None));
+        assert!(beside.is_empty());
     }
 
     // C3.4

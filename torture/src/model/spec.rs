@@ -696,15 +696,14 @@ impl Spec {
         Outcome::Committed
     }
 
-    /// An access that is no part of a commit.
+    /// An access to a session that nobody has found expired meanwhile.
     fn touch_beside(&mut self, txn: &Txn, room: Room, id: Id, seen: &Seen) {
-        let found = self.found_expired.get(&(room, id));
-        if found.is_none_or(|look| *look <= txn.looks) {
+        if !self.is_found_expired(txn, id, room) {
             self.touch(txn, room, id, seen);
         }
     }
 
-    /// Whether changes write to the session in a container. If not, an access is no part of them.
+    /// Whether changes write to the session in a container.
     fn writes_in(changes: &Changes, room: Room) -> bool {
         let mut packages = changes.packages.iter();
         let written = |package: &Package| package.cleared || !package.keys.is_empty();
@@ -764,11 +763,7 @@ impl Spec {
             if changes.fate == Fate::Stays {
                 if let Some(row) = one.row {
                     self.world.rows.insert((room, id), row);
-                    if Self::writes_in(&own, room) {
-                        self.touch(txn, room, id, seen);
-                    } else {
-                        self.touch_beside(txn, room, id, seen);
-                    }
+                    self.touch_beside(txn, room, id, seen);
                 }
                 continue;
             }
@@ -850,6 +845,9 @@ impl Spec {
             }
             merged.insert(*room, Merged { stored, row });
         }
+        if self.was_over(txn, id, subject, own, fate) {
+            return Err(Conflict);
+        }
         let exists = merged.values().any(|one| one.row.is_some());
         if subject.exists.is_some_and(|seen| seen != exists) {
             return Err(Conflict);
@@ -874,6 +872,25 @@ impl Spec {
             }
         }
         Ok(merged)
+    }
+
+    /// Whether somebody has found expired, since the transaction began, what it saw live and writes into, or all
+    /// that it saw live (C2.11, C3.2).
+    fn was_over(&self, txn: &Txn, id: Id, subject: &Subject, own: &Changes, fate: Fate) -> bool {
+        let rotated = fate == Fate::Rotated;
+        if fate == Fate::Destroyed || !(rotated || own.writes()) {
+            return false;
+        }
+        let live = || subject.seen.iter().filter(|(_, seen)| seen.live);
+        let is_over = |room: Room| self.is_found_expired(txn, id, room);
+        live().any(|(room, _)| (rotated || Self::writes_in(own, *room)) && is_over(*room))
+            || (live().count() > 0 && live().all(|(room, _)| is_over(*room)))
+    }
+
+    /// Whether somebody has found a session expired since a transaction began.
+    fn is_found_expired(&self, txn: &Txn, id: Id, room: Room) -> bool {
+        let found = self.found_expired.get(&(room, id));
+        found.is_some_and(|look| *look > txn.looks)
     }
 
     /// Changes are made to what is current (C2.8, C2.9).

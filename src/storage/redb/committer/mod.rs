@@ -460,6 +460,7 @@ impl Committer {
         match result {
             Ok(()) => {
                 let touches = std::mem::take(&mut written.touches);
+                let accesses = std::mem::take(&mut written.accesses);
                 let touched = written.touched;
                 buried = written.buried;
                 self.bury_after = written.bury_after.take();
@@ -468,6 +469,7 @@ impl Committer {
                 }
                 // Only now, or a session that begins in between would see neither.
                 self.shared.touches.settle(&touches);
+                accesses.into_iter().for_each(|it| self.shared.touch(it));
                 if !touches.is_empty() {
                     self.touched = None;
                 }
@@ -488,6 +490,8 @@ impl Committer {
                 }
             }
         }
+        // Who looks now sees what was committed, or that it was not.
+        self.shared.touches.release();
         if self.rules.in_the_foreground && wrote {
             self.give_tasks();
         }
