@@ -150,6 +150,29 @@ fn a_file_without_permission_is_told_so() {
     }
 }
 
+// C7.2: the same of the folder, in which the journal is made.
+#[test]
+#[cfg(unix)]
+fn a_folder_without_permission_is_told_so() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_folder, place) = place();
+    let place = place.join("sealed");
+    fs::create_dir(&place).unwrap();
+    let path = place.join("store");
+    Store::open(&path).unwrap().close().unwrap();
+    let set = |mode| fs::set_permissions(&place, fs::Permissions::from_mode(mode)).unwrap();
+    set(0o500);
+    let is_bound = fs::File::create(place.join("probe")).is_err();
+    let refused = is_bound.then(|| refused(&path).to_string());
+    set(0o700);
+    if let Some(line) = refused {
+        let journal = place.join("store.journal-1");
+        let why = "the journal cannot be made: Permission denied (os error 13)";
+        assert_eq!(line, format!("{}: {why}", journal.display()));
+    }
+    Store::open(&path).unwrap().close().unwrap();
+}
+
 // C7.2
 #[test]
 fn a_missing_journal_is_told_by_its_own_path_alone() {
