@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Barrier;
 use support::files::{Image, image, names, restore};
+use support::process;
 use support::store::file_builder;
 use support::visitors::put;
 use tempfile::TempDir;
@@ -117,9 +118,7 @@ struct Other {
 
 impl Other {
     fn open(path: &Path) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child", "--nocapture", "--test-threads=1"])
-            .env(CHILD, path)
+        let mut process = process::child(CHILD, path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -634,9 +633,7 @@ fn a_maker_that_is_killed_leaves_a_store_or_none() {
         if round % 2 == 1 {
             fs::write(&path, "").unwrap();
         }
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child", "--test-threads=1"])
-            .env(CHILD, &path)
+        let mut process = process::child(CHILD, &path)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()

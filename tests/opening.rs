@@ -18,6 +18,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 use support::log::Lines;
+use support::process;
 use tempfile::TempDir;
 use tracing::{Level, Metadata, Subscriber};
 
@@ -59,9 +60,7 @@ fn child() {
 
 /// Another process that has the store open.
 fn other(path: &Path) -> Child {
-    let mut process = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
-        .env(CHILD, path)
+    let mut process = process::child(CHILD, path)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

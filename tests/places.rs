@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use support::files::{Image, image, names, restore};
+use support::process;
 use support::store::file_builder;
 use support::visitors::{get, put};
 use tempfile::TempDir;
@@ -147,9 +148,7 @@ fn a_store_whose_folder_is_removed_leaves_the_one_that_is_made_there_alone() {
 fn a_store_opened_by_a_relative_path_is_found_after_the_working_folder_changed() {
     let place = tempfile::tempdir().unwrap();
     let other = tempfile::tempdir().unwrap();
-    let status = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
-        .env(CHILD, other.path())
+    let status = process::child(CHILD, other.path())
         .current_dir(place.path())
         .status();
     assert!(status.unwrap().success());

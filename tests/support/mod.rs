@@ -8,6 +8,7 @@ pub(crate) mod clock;
 pub(crate) mod files;
 pub(crate) mod log;
 pub(crate) mod metrics;
+pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod store;
 pub(crate) mod visitors;
