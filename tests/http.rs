@@ -74,6 +74,12 @@ async fn destroy(session: Session) -> Result<(), Error> {
     session.destroy()
 }
 
+/// Counts, and answers what it was sent.
+async fn echo(session: Session, body: String) -> Result<String, Error> {
+    count(&session)?;
+    Ok(body)
+}
+
 /// The usual pages under a layer.
 fn site(layer: SessionLayer) -> Router {
     Router::new()

@@ -88,8 +88,3 @@ async fn a_nested_layer_steps_aside() {
     assert_eq!(text(send(&app, put).await).await, "through both");
     assert_eq!(page(&app, "/count", &cookie).await, "3");
 }
-
-async fn echo(session: Session, body: String) -> Result<String, Error> {
-    count(&session)?;
-    Ok(body)
-}

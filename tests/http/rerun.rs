@@ -47,10 +47,6 @@ async fn a_routes_own_setting_replaces_the_layers() {
 /// C6.2
 #[tokio::test]
 async fn a_route_that_runs_again_records_its_body() {
-    async fn echo(session: Session, body: String) -> Result<String, Error> {
-        count(&session)?;
-        Ok(body)
-    }
     let routes = Router::new().route("/", losing().post(echo).layer(Rerun::Always));
     let (_, cookie, app) = scene(routes, |l| l.rerun(Rerun::Never)).await;
     let request = request("POST", "/", &cookie).map(|_| Body::from("the body"));

@@ -26,11 +26,6 @@ async fn plain(request: AxumRequest, next: Next) -> impl IntoResponse {
     ([("x-middleware", "ran")], next.run(request).await)
 }
 
-async fn echo(session: Session, body: String) -> Result<String, Error> {
-    count(&session)?;
-    Ok(body)
-}
-
 fn with_body(method: &str, cookie: &str, body: &'static str) -> Request<Body> {
     request(method, "/", cookie).map(|_| Body::from(body))
 }
