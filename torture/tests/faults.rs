@@ -9,16 +9,19 @@
     reason = "tests"
 )]
 
+mod support;
+
 use cloakroom::{
-    ClientId, Clock, ContainerSettings, Error, ErrorKind, Result, Store, StoreBuilder, Transaction,
-    Txn,
+    ClientId, ContainerSettings, Error, ErrorKind, Result, Store, StoreBuilder, Transaction, Txn,
 };
 use cloakroom_torture::disk::{Call, Disk, EIO, ENOSPC, Failure, Fault};
-use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use support::clock::clock;
+use support::store::file_builder;
+use support::wait::eventually;
 
 /// A disk that holds a store with one session, in which "a" and "b" hold the number 1.
 struct Prepared {
@@ -26,17 +29,8 @@ struct Prepared {
     id: String,
 }
 
-fn builder() -> StoreBuilder {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-    Store::builder()
-        .clock(clock)
-        .secret([7; 32])
-        .implicit_sweeps(false)
-        .cache_size(1 << 20)
-}
-
 fn open(disk: &Disk) -> Store {
-    builder().open_in(disk.folder(), "store").unwrap()
+    file_builder().open_in(disk.folder(), "store").unwrap()
 }
 
 fn prepare() -> Prepared {
@@ -101,18 +95,6 @@ fn get(store: &Store, id: &ClientId) -> Result<u64> {
     let b: Option<u64> = session.pkg("b").get("n")?;
     assert_eq!(a, b, "half a commit");
     Ok(a.unwrap())
-}
-
-/// Asks until the store answers.
-fn eventually<T, E: Debug>(mut ask: impl FnMut() -> Result<T, E>) -> T {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        match ask() {
-            Ok(answer) => return answer,
-            Err(e) => assert!(Instant::now() < until, "{e:?}"),
-        }
-        std::thread::yield_now();
-    }
 }
 
 fn fault(on: fn(Call) -> bool, after: usize, times: usize, failure: Failure) -> Fault {
@@ -200,7 +182,7 @@ fn a_commit_tells_whether_it_may_have_been_written_when_a_call_fails() {
     ] {
         for times in [1, Fault::FOR_GOOD] {
             let fault = fault(Call::changes, 0, times, failure);
-            assert_unknown_only_at_the_end(&each_call_fails(builder, fault, change));
+            assert_unknown_only_at_the_end(&each_call_fails(file_builder, fault, change));
         }
     }
 }
@@ -219,7 +201,7 @@ fn a_commit_that_makes_the_file_grow_tells_no_less() {
     }
     assert!(prepare().image.len() < 2 * 900_000, "nothing would grow");
     let fault = fault(Call::changes, 0, 1, Failure::Half(ENOSPC));
-    let answers = each_call_fails(builder, fault, grow);
+    let answers = each_call_fails(file_builder, fault, grow);
     assert!(answers.len() > 5, "{answers:?}");
     assert_unknown_only_at_the_end(&answers);
 }
@@ -229,7 +211,7 @@ fn a_commit_that_makes_the_file_grow_tells_no_less() {
 fn a_panic_below_fails_the_commit_and_nothing_else() {
     let change = |store: &Store, id: &ClientId| put(store, id, 2);
     let fault = fault(Call::changes, 0, 1, Failure::Panic);
-    assert_unknown_only_at_the_end(&each_call_fails(builder, fault, change));
+    assert_unknown_only_at_the_end(&each_call_fails(file_builder, fault, change));
 }
 
 // C2.13, C5.4: redb panics over what it reads with its locks held and its tables open.
@@ -240,7 +222,7 @@ fn a_panic_in_any_read_of_a_commit_or_a_checkpoint_ends_there() {
     for after in 0.. {
         let disk = Disk::holding("store", prepared.image.clone());
         // So that each page is read again each time.
-        let store = builder().cache_size(0).open_in(disk.folder(), "store");
+        let store = file_builder().cache_size(0).open_in(disk.folder(), "store");
         let store = store.unwrap();
         let id = prepared.id(&store);
         disk.fail(fault(|call| call == Call::Read, after, 1, Failure::Panic));
@@ -429,7 +411,7 @@ fn a_full_disk_is_survived() {
 /// A store that keeps nothing in memory but root pages: what lies below them is read each time.
 fn spread(prepared: &Prepared) -> (Disk, Store, ClientId) {
     let disk = Disk::holding("store", prepared.image.clone());
-    let store = builder().cache_size(0);
+    let store = file_builder().cache_size(0);
     let store = store.open_in(disk.folder(), "store").unwrap();
     let id = prepared.id(&store);
     let spread = |txn: &Txn| {
@@ -715,7 +697,7 @@ fn a_waker_that_panics_harms_nobody_else() {
 #[test]
 fn the_file_stays_locked_while_the_store_reopens() {
     let disk = Disk::default();
-    let rival = || builder().open_in(disk.folder(), "store").map(drop);
+    let rival = || file_builder().open_in(disk.folder(), "store").map(drop);
     let store = open(&disk);
     let id = store.client_ids().issue();
     put(&store, &id, 1).unwrap();
@@ -856,7 +838,7 @@ fn an_opening_that_fails_loses_nothing() {
         for after in 0.. {
             let disk = Disk::holding("store", prepared.image.clone());
             disk.fail(fault(Call::changes, after, Fault::FOR_GOOD, failure));
-            let opened = builder().open_in(disk.folder(), "store").map(drop);
+            let opened = file_builder().open_in(disk.folder(), "store").map(drop);
             let struck = disk.heal();
             assert_eq!(prepared.found_in(&disk.all_kept()), 1, "call {after}");
             assert_eq!(prepared.found_in(&disk.after_kill()), 1, "call {after}");
@@ -905,8 +887,8 @@ fn an_id_founds_no_second_session_after_a_commit_whose_outcome_is_unknown() {
 #[test]
 fn an_access_while_the_store_reopens_is_recorded() {
     let disk = Disk::default();
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-    let store = builder().clock(clock.clone());
+    let clock = clock();
+    let store = file_builder().clock(clock.clone());
     let store = store.open_in(disk.folder(), "store").unwrap();
     let id = store.client_ids().issue();
     put(&store, &id, 1).unwrap();

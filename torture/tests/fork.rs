@@ -10,8 +10,10 @@
     reason = "tests"
 )]
 
+mod support;
+
 use cloakroom::{
-    ClientId, Clock, ContainerSettings, Error, ErrorKind, Store, StoreBuilder, Transaction, Txn,
+    ClientId, ContainerSettings, Error, ErrorKind, Store, StoreBuilder, Transaction, Txn,
 };
 use fork::Fork;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
@@ -25,15 +27,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use support::files::image;
+use support::store::file_builder;
+use support::visitors::{get, put};
 
 /// How long a child that should answer at once may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn builder() -> StoreBuilder {
-    Store::builder()
-        .clock(Clock::manual("2026-01-01T00:00:00Z".parse().unwrap()))
-        .secret([7; 32])
-        .cache_size(1 << 20)
+    file_builder().implicit_sweeps(true)
 }
 
 /// Runs this in a process of its own, which has all memory and one thread; gives what it says.
@@ -68,32 +70,10 @@ fn kind<T>(result: Result<T, Error>) -> Option<ErrorKind> {
     result.map(drop).map_err(|e| e.kind()).err()
 }
 
-fn put(store: &Store, id: &ClientId, n: u64) {
-    let put = |txn: &Txn| txn.session(id)?.pkg("p").insert("n", n);
-    store.transact(put).unwrap();
-}
-
-fn get(store: &Store, id: &ClientId) -> Option<u64> {
-    let id = store.client_ids().verify(id.as_str()).unwrap();
-    let txn = store.begin().unwrap();
-    txn.session(&id).unwrap().pkg("p").get("n").unwrap()
-}
-
 fn writing(store: &Store, id: &ClientId) -> Transaction {
     let txn = store.begin().unwrap();
     txn.session(id).unwrap().pkg("p").insert("n", 99).unwrap();
     txn
-}
-
-/// All files of a folder, by their names.
-fn image(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
-    entries
-        .map(|entry| {
-            let name = entry.file_name().into_string().unwrap();
-            (name, fs::read(entry.path()).unwrap())
-        })
-        .collect()
 }
 
 /// Polls it once; whether it is still on its way.

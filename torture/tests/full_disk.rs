@@ -9,17 +9,20 @@
     reason = "tests"
 )]
 
-use cloakroom::{ClientId, Clock, Error, ErrorKind, Result, Store, StoreBuilder, Transaction, Txn};
+mod support;
+
+use cloakroom::{ClientId, Error, ErrorKind, Result, Store, StoreBuilder, Transaction, Txn};
 use cloakroom_torture::disk::{Call, Disk, EIO, ENOSPC, Failure, Fault};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+use support::log::Lines;
+use support::store::file_builder;
+use support::wait::eventually;
 
 /// Without a cache: what a snapshot has not read yet is read from the disk.
 fn builder() -> StoreBuilder {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-    let builder = Store::builder().clock(clock).secret([7; 32]);
-    builder.implicit_sweeps(false).cache_size(0)
+    file_builder().cache_size(0)
 }
 
 const SESSIONS: usize = 20;
@@ -82,17 +85,6 @@ impl House {
 
     fn assert_reads(&self, txn: &Transaction, n: u64) {
         assert_eq!(self.read(txn).unwrap(), [n; SESSIONS]);
-    }
-}
-
-fn eventually<T>(mut ask: impl FnMut() -> Result<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        match ask() {
-            Ok(answer) => return answer,
-            Err(e) => assert!(Instant::now() < until, "{e:?}"),
-        }
-        std::thread::yield_now();
     }
 }
 
@@ -291,44 +283,17 @@ fn a_store_that_was_only_read_is_closed_without_a_loss() {
     again.assert_reads(&again.begin(), 2);
 }
 
-/// Counts the lines that say this.
-struct Lines(&'static str, &'static AtomicUsize);
-
-impl tracing::Subscriber for Lines {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::ERROR
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Says<'a>(&'a str, bool);
-        impl tracing::field::Visit for Says<'_> {
-            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.1 |= format!("{value:?}").contains(self.0);
-            }
-        }
-        let mut says = Says(self.0, false);
-        event.record(&mut says);
-        self.1.fetch_add(usize::from(says.1), Ordering::SeqCst);
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 // C2.13: visitors decide how often a commit is tried.
 #[test]
 fn a_full_disk_does_not_fill_the_log() {
     static LINES: AtomicUsize = AtomicUsize::new(0);
-    let counts = Lines("the journal cannot grow", &LINES);
+    let counts = Lines::of(
+        |metadata| *metadata.level() == tracing::Level::ERROR,
+        |_, line| {
+            let is_one = line.contains("the journal cannot grow");
+            LINES.fetch_add(usize::from(is_one), Ordering::SeqCst);
+        },
+    );
     tracing::subscriber::set_global_default(counts).unwrap();
     let begun = Instant::now();
     let house = House::new();

@@ -9,15 +9,16 @@
     reason = "tests"
 )]
 
-use cloakroom::{ClientId, Clock, Error, ErrorKind, Store, StoreBuilder, Txn};
+mod support;
+
+use cloakroom::{ClientId, Error, ErrorKind, Store, StoreBuilder, Txn};
 use cloakroom_torture::disk::{Call, Disk, EIO, ENOSPC, Failure, Fault};
-use std::time::{Duration, Instant};
+use support::store::file_builder;
+use support::wait::eventually;
 
 /// Without a cache, each row is a step of a checkpoint.
 fn builder() -> StoreBuilder {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-    let builder = Store::builder().clock(clock).secret([7; 32]);
-    builder.implicit_sweeps(false).cache_size(0)
+    file_builder().cache_size(0)
 }
 
 fn open(disk: &Disk) -> Store {
@@ -133,18 +134,6 @@ fn what_is_damaged_in_a_half_made_checkpoint_is_found() {
     let damaged = left.after_kill();
     damaged.flip("store", 8 * at);
     assert_eq!(verify(&damaged), Err(ErrorKind::Corrupt));
-}
-
-/// Asks until the store answers.
-fn eventually<T>(mut ask: impl FnMut() -> cloakroom::Result<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        match ask() {
-            Ok(answer) => return answer,
-            Err(e) => assert!(Instant::now() < until, "{e:?}"),
-        }
-        std::thread::yield_now();
-    }
 }
 
 // C5.4, C2.13

@@ -8,20 +8,14 @@
     reason = "tests"
 )]
 
-use cloakroom::{ClientId, Clock, Error, Store, StoreBuilder, Txn};
-use cloakroom_torture::disk::{Call, Disk, EIO, Failure, Fault};
+mod support;
 
-fn builder() -> StoreBuilder {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-    Store::builder()
-        .clock(clock)
-        .secret([7; 32])
-        .implicit_sweeps(false)
-        .cache_size(1 << 20)
-}
+use cloakroom::{ClientId, Error, Store, Txn};
+use cloakroom_torture::disk::{Call, Disk, EIO, Failure, Fault};
+use support::store::file_builder;
 
 fn open(disk: &Disk) -> Store {
-    builder().open_in(disk.folder(), "store").unwrap()
+    file_builder().open_in(disk.folder(), "store").unwrap()
 }
 
 /// The same ids, as this store knows them.
@@ -76,7 +70,7 @@ fn live(disk: &Disk, ids: &[ClientId; 2]) -> u64 {
     let mut told = 0;
     let mut part =
         |changes: std::ops::RangeInclusive<u64>, closes: bool| -> cloakroom::Result<()> {
-            let store = builder().open_in(disk.folder(), "store")?;
+            let store = file_builder().open_in(disk.folder(), "store")?;
             let ids = known(&store, ids);
             for n in changes {
                 change(&store, &ids, n)?;
@@ -172,7 +166,7 @@ fn a_store_whose_maker_was_killed_keeps_its_name_through_a_power_loss() {
     for n in 1.. {
         let disk = Disk::default();
         disk.crash_at(n);
-        let maker = builder().open_in(disk.folder(), "store");
+        let maker = file_builder().open_in(disk.folder(), "store");
         let finished = maker.is_ok();
         drop(maker);
         disk.crash();
@@ -202,7 +196,7 @@ fn a_power_loss_while_an_empty_file_becomes_a_store_leaves_one_of_the_two() {
     for n in 1.. {
         let disk = Disk::holding("store", Vec::new());
         disk.crash_at(n);
-        let opened = builder().open_in(disk.folder(), "store");
+        let opened = file_builder().open_in(disk.folder(), "store");
         if opened.is_ok_and(|store| store.close().is_ok()) {
             break;
         }

@@ -9,20 +9,18 @@
     reason = "tests"
 )]
 
-use cloakroom::{ClientId, Clock, ErrorKind, Result, Store, StoreBuilder, Transaction};
+mod support;
+
+use cloakroom::{ClientId, ErrorKind, Result, Store, StoreBuilder, Transaction};
 use cloakroom_torture::disk::{Call, Disk, EIO, Failure, Fault};
 use std::pin::Pin;
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use support::store::file_builder;
+use support::wait::until;
 
 type Committing = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
-
-fn builder() -> StoreBuilder {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-    let builder = Store::builder().clock(clock).secret([7; 32]);
-    builder.implicit_sweeps(false).cache_size(1 << 20)
-}
 
 /// A store with one session, `n` = 0.
 fn open(builder: StoreBuilder) -> (Disk, Store, ClientId) {
@@ -70,18 +68,10 @@ fn waiting(store: &Store) -> (usize, usize) {
     (statistics.waiting_commits(), statistics.commits_held_back())
 }
 
-fn until(mut done: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(60);
-    while !done() {
-        assert!(Instant::now() < limit, "it never came");
-        std::thread::yield_now();
-    }
-}
-
 // C2.2
 #[test]
 fn commits_beyond_the_bound_wait_and_are_made_in_the_order_of_coming() {
-    let (disk, store, id) = open(builder().max_waiting_commits(2));
+    let (disk, store, id) = open(file_builder().max_waiting_commits(2));
     let first = start_held(&disk, putting(&store, &id, 1));
     let queued = start(putting(&store, &id, 2));
     let outside = [3, 4, 5].map(|n| start(putting(&store, &id, n)));
@@ -98,7 +88,7 @@ fn commits_beyond_the_bound_wait_and_are_made_in_the_order_of_coming() {
 // C2.2
 #[test]
 fn commits_that_wait_for_room_need_nobody_to_poll_them() {
-    let (disk, store, id) = open(builder().max_waiting_commits(1));
+    let (disk, store, id) = open(file_builder().max_waiting_commits(1));
     let first = start_held(&disk, putting(&store, &id, 1));
     let never_polled = start(putting(&store, &id, 2));
     let last = start(putting(&store, &id, 3));
@@ -111,7 +101,7 @@ fn commits_that_wait_for_room_need_nobody_to_poll_them() {
 // C2.4
 #[test]
 fn a_commit_dropped_while_it_waits_for_room_is_aborted_and_a_queued_one_is_not() {
-    let (disk, store, id) = open(builder().max_waiting_commits(2));
+    let (disk, store, id) = open(file_builder().max_waiting_commits(2));
     let (tell, told) = mpsc::channel();
     let begin = |n| {
         let txn = putting(&store, &id, n);
@@ -143,11 +133,11 @@ fn a_commit_dropped_while_it_waits_for_room_is_aborted_and_a_queued_one_is_not()
 // C2.2
 #[test]
 fn a_blocking_commit_waits_for_room() {
-    let (disk, store, id) = open(builder().max_waiting_commits(1));
+    let (disk, store, id) = open(file_builder().max_waiting_commits(1));
     let first = start_held(&disk, putting(&store, &id, 1));
     let second = putting(&store, &id, 2);
     let thread = std::thread::spawn(move || second.commit());
-    until(|| waiting(&store) == (1, 1));
+    until("it never came", || waiting(&store) == (1, 1));
     disk.release();
     thread.join().unwrap().unwrap();
     pollster::block_on(first).unwrap();
@@ -157,7 +147,7 @@ fn a_blocking_commit_waits_for_room() {
 // C2.2
 #[test]
 fn bytes_are_bounded_too_and_what_is_larger_than_the_bound_gets_through_alone() {
-    let (disk, store, id) = open(builder().max_waiting_bytes(20_000));
+    let (disk, store, id) = open(file_builder().max_waiting_bytes(20_000));
     let first = start_held(&disk, putting(&store, &id, 1));
     let small = store.statistics().unwrap().waiting_bytes();
     assert!((100..5000).contains(&small), "{small}");
@@ -180,7 +170,7 @@ fn bytes_are_bounded_too_and_what_is_larger_than_the_bound_gets_through_alone() 
 // C2.4
 #[test]
 fn a_large_commit_that_is_dropped_while_it_waits_lets_those_behind_it_in() {
-    let (disk, store, id) = open(builder().max_waiting_bytes(20_000));
+    let (disk, store, id) = open(file_builder().max_waiting_bytes(20_000));
     let first = start_held(&disk, putting(&store, &id, 1));
     let large = store.begin().unwrap();
     let package = large.session(&id).unwrap().pkg("large");
@@ -198,7 +188,7 @@ fn a_large_commit_that_is_dropped_while_it_waits_lets_those_behind_it_in() {
 // C2.2
 #[test]
 fn what_was_read_counts_among_the_bytes() {
-    let (disk, store, id) = open(builder().max_waiting_bytes(20_000));
+    let (disk, store, id) = open(file_builder().max_waiting_bytes(20_000));
     let fill = store.begin().unwrap();
     let package = fill.session(&id).unwrap().pkg("large");
     package.insert("text", "x".repeat(50_000)).unwrap();
@@ -217,14 +207,14 @@ fn what_was_read_counts_among_the_bytes() {
 // C2.4
 #[test]
 fn closing_answers_those_that_wait_for_room_and_commits_those_that_are_queued() {
-    let (disk, store, id) = open(builder().max_waiting_commits(2));
+    let (disk, store, id) = open(file_builder().max_waiting_commits(2));
     let first = start_held(&disk, putting(&store, &id, 1));
     let queued = start(putting(&store, &id, 2));
     let mut outside = start(putting(&store, &id, 3));
     let closing = store.clone();
     let closing = std::thread::spawn(move || closing.close());
     let mut answer = Poll::Pending;
-    until(|| {
+    until("it never came", || {
         answer = poll(&mut outside);
         answer.is_ready()
     });
@@ -237,7 +227,7 @@ fn closing_answers_those_that_wait_for_room_and_commits_those_that_are_queued() 
     pollster::block_on(queued).unwrap();
     closing.join().unwrap().unwrap();
     drop(store);
-    let store = builder().open_in(disk.folder(), "store").unwrap();
+    let store = file_builder().open_in(disk.folder(), "store").unwrap();
     let id = store.client_ids().verify(id.as_str()).unwrap();
     assert_eq!(get(&store, &id).unwrap(), 2);
 }
@@ -245,7 +235,7 @@ fn closing_answers_those_that_wait_for_room_and_commits_those_that_are_queued() 
 // C2.13
 #[test]
 fn those_that_wait_for_room_are_told_while_the_store_reopens() {
-    let (disk, store, id) = open(builder().max_waiting_commits(1));
+    let (disk, store, id) = open(file_builder().max_waiting_commits(1));
     let first = start_held(&disk, putting(&store, &id, 1));
     let outside = [2, 3, 4].map(|n| start(putting(&store, &id, n)));
     disk.fail(Fault {
@@ -263,7 +253,7 @@ fn those_that_wait_for_room_are_told_while_the_store_reopens() {
     }
     assert_eq!(waiting(&store), (0, 0));
     disk.heal();
-    until(|| get(&store, &id).is_ok());
+    until("it never came", || get(&store, &id).is_ok());
     putting(&store, &id, 5).commit().unwrap();
     assert_eq!(get(&store, &id).unwrap(), 5);
 }
@@ -276,7 +266,7 @@ fn founding(store: &Store) -> Result<()> {
 #[test]
 fn a_session_that_was_not_written_does_not_count_as_founded() {
     let day = Duration::from_secs(86_400);
-    let (disk, store, _) = open(builder().max_new_sessions(2, day));
+    let (disk, store, _) = open(file_builder().max_new_sessions(2, day));
     disk.fail(Fault {
         on: Call::changes,
         after: 0,
