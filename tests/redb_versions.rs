@@ -232,7 +232,7 @@ fn end_chapter(path: &Path, ids: &[String]) -> Store {
 ///
 /// ```sh
 /// CLOAKROOM_WRITE_FIXTURE=$PWD/tests/fixtures/redb-4.6.0 \
-///     .ci/with-redb 4.6.0 --test redb_versions -- write_the_fixture
+///     .ci/with-redb 4.6.0 -p cloakroom --test redb_versions -- write_the_fixture
 /// ```
 #[test]
 fn write_the_fixture() {
