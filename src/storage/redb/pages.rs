@@ -5,7 +5,9 @@
 
 use super::failure;
 use super::file::Disk;
-use super::format::{HEADER, Header, Mend, Node, Root, Table, Widths, is_whole, mend, search};
+use super::format::{
+    DatabaseHeader, HEADER, Mend, Node, Root, Table, Widths, is_whole, mend, search,
+};
 use super::unreadable::{self, Got};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
@@ -46,7 +48,7 @@ pub(super) enum Met<'a> {
 /// The pages of one file as of one commit.
 pub(super) struct Pages {
     disk: Disk,
-    header: Header,
+    header: DatabaseHeader,
     len: u64,
     mend: Mend,
     tried: u64,
@@ -77,7 +79,7 @@ impl Pages {
         let len = disk.len().map_err(failed)?;
         let mut pages = Self {
             disk,
-            header: Header::read(&bytes, mend)?,
+            header: DatabaseHeader::read(&bytes, mend)?,
             len,
             mend,
             tried: 0,

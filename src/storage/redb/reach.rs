@@ -6,14 +6,14 @@
 //!
 //! The numbers in the header are under a checksum that redb does verify.
 
-use super::format::{HEADER, Layout};
+use super::format::{HEADER, PageNumbers};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 #[derive(Debug, Default)]
 pub(super) struct Reach {
-    layout: RwLock<Option<Layout>>,
+    layout: RwLock<Option<PageNumbers>>,
     /// How long the file was when that was last asked for.
     len: AtomicU64,
 }
@@ -56,7 +56,7 @@ impl Reach {
     /// The header tells where pages are; redb reads and writes it whole.
     fn learn(&self, header: &[u8]) {
         if header.len() >= HEADER {
-            let layout = Layout::read(header);
+            let layout = PageNumbers::read(header);
             *self.layout.write().unwrap_or_else(PoisonError::into_inner) = layout;
         }
     }

@@ -33,22 +33,22 @@ fn corrupt(why: &str) -> Error {
 
 /// What the file's header says of the commit that is current.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::storage::redb) struct Header {
+pub(in crate::storage::redb) struct DatabaseHeader {
     pub(in crate::storage::redb) data: Option<Root>,
     pub(in crate::storage::redb) system: Option<Root>,
     pub(in crate::storage::redb) geometry: Geometry,
 }
 
-impl Header {
+impl DatabaseHeader {
     pub(in crate::storage::redb) fn read(bytes: &[u8], mend_bits: Mend) -> Result<Self> {
         check_version(bytes)?;
         let damaged = || corrupt("the file's header is damaged");
         let state = bytes.get(STATE_AT).copied().ok_or_else(damaged)?;
         let mut slot = current_slot(bytes, state).ok_or_else(damaged)?.to_vec();
-        if mend_bits == Mend::Bits && Slot::read(&slot).is_none() {
-            mend(&mut slot, |slot| Slot::read(slot).is_some());
+        if mend_bits == Mend::Bits && CommitSlot::read(&slot).is_none() {
+            mend(&mut slot, |slot| CommitSlot::read(slot).is_some());
         }
-        let slot = Slot::read(&slot).ok_or_else(damaged)?;
+        let slot = CommitSlot::read(&slot).ok_or_else(damaged)?;
         Ok(Self {
             data: slot.data,
             system: slot.system,
@@ -59,12 +59,12 @@ impl Header {
 
 /// One of the header's two commits.
 #[derive(Clone, Copy)]
-struct Slot {
+struct CommitSlot {
     data: Option<Root>,
     system: Option<Root>,
 }
 
-impl Slot {
+impl CommitSlot {
     fn read(bytes: &[u8]) -> Option<Self> {
         let (body, sum) = bytes.split_last_chunk::<CHECKSUM>()?;
         if checksum(body) != u128::from_le_bytes(*sum) || body.first() != Some(&FORMAT) {
@@ -139,7 +139,10 @@ pub(in crate::storage::redb) fn check_header(bytes: &[u8]) -> Result<()> {
             "the file's header is damaged: its commits have one phase",
         ));
     }
-    if current_slot(bytes, state).and_then(Slot::read).is_none() {
+    if current_slot(bytes, state)
+        .and_then(CommitSlot::read)
+        .is_none()
+    {
         return Err(corrupt("the file's header is damaged: the current commit"));
     }
     Ok(())
@@ -159,18 +162,18 @@ fn current_slot(bytes: &[u8], state: u8) -> Option<&[u8]> {
 
 /// What a file's header tells of where its pages are.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::storage::redb) struct Layout {
+pub(in crate::storage::redb) struct PageNumbers {
     geometry: Geometry,
     /// The two pages that list the tables of the current commit. Those of the other one may be in use
     /// for something else.
     directories: [Option<(u64, u64)>; 2],
 }
 
-impl Layout {
+impl PageNumbers {
     pub(in crate::storage::redb) fn read(header: &[u8]) -> Option<Self> {
         let geometry = Geometry::read(header)?;
         let state = header.get(STATE_AT).copied()?;
-        let slot = current_slot(header, state).and_then(Slot::read);
+        let slot = current_slot(header, state).and_then(CommitSlot::read);
         let place = |root: Option<Root>| geometry.span(root?.page);
         Some(Self {
             geometry,

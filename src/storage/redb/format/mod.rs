@@ -8,7 +8,9 @@ mod layout;
 mod node;
 
 pub(super) use checksum::{Mend, mend};
-pub(super) use header::{HEADER, Header, Layout, MAGIC, check_header, check_version, current};
+pub(super) use header::{
+    DatabaseHeader, HEADER, MAGIC, PageNumbers, check_header, check_version, current,
+};
 pub(super) use layout::{PAGE, Root, Table};
 pub(super) use node::{NO_PAGE, Node, Widths, is_whole, search};
 

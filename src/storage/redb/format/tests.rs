@@ -386,7 +386,7 @@ fn gather<'a>(
 
 /// Every page of the trees of a file, and its tables with their rows.
 fn read(file: &[u8]) -> (Vec<Page<'_>>, Vec<(String, Table, Content)>) {
-    let header = Header::read(file, Mend::Nothing).unwrap();
+    let header = DatabaseHeader::read(file, Mend::Nothing).unwrap();
     let from = (file, header.geometry);
     let (mut pages, mut directory, mut tables) = (Vec::new(), Vec::new(), Vec::new());
     let root = header.data.unwrap();
@@ -543,7 +543,7 @@ fn a_flipped_bit_is_found_where_the_checksum_covers_it() {
 #[test]
 fn a_definition_of_a_table_is_read_whole_or_not() {
     let (file, _) = made();
-    let header = Header::read(&file, Mend::Nothing).unwrap();
+    let header = DatabaseHeader::read(&file, Mend::Nothing).unwrap();
     let root = header.data.unwrap();
     let mut directory = Vec::new();
     let top = (root.page, root.checksum, BYTES);
@@ -621,21 +621,24 @@ fn a_page_is_where_its_number_says() {
 fn a_header_is_read_whole_or_not() {
     let (file, _) = made();
     let header = &file[..HEADER];
-    let data = Header::read(header, Mend::Nothing).unwrap().data;
+    let data = DatabaseHeader::read(header, Mend::Nothing).unwrap().data;
     let active = current(header).unwrap();
     // The end of the commit that is the current one.
     let (start, end) = if active == 0 { (64, 192) } else { (192, 320) };
     for len in 0..end {
-        assert!(Header::read(&header[..len], Mend::Bits).is_err(), "{len}");
+        assert!(
+            DatabaseHeader::read(&header[..len], Mend::Bits).is_err(),
+            "{len}"
+        );
         assert!(check_header(&header[..len]).is_err(), "{len}");
-        let _ = Layout::read(&header[..len]);
+        let _ = PageNumbers::read(&header[..len]);
     }
     for bit in (0..128 * 8).step_by(5) {
         let mut flipped = header.to_vec();
         flipped[start + bit / 8] ^= 1 << (bit % 8);
         assert!(check_header(&flipped).is_err());
-        assert!(Header::read(&flipped, Mend::Nothing).is_err());
-        let mended = Header::read(&flipped, Mend::Bits).unwrap();
+        assert!(DatabaseHeader::read(&flipped, Mend::Nothing).is_err());
+        let mended = DatabaseHeader::read(&flipped, Mend::Bits).unwrap();
         assert_eq!(mended.data, data);
     }
 }
@@ -661,8 +664,8 @@ fn numbers(page: &[u8], widths: Widths, is_list: bool) -> Vec<u64> {
 #[test]
 fn numbers_that_lead_beyond_the_file_are_refused() {
     let (file, _) = made();
-    let layout = Layout::read(&file).unwrap();
-    let geometry = Header::read(&file, Mend::Nothing).unwrap().geometry;
+    let layout = PageNumbers::read(&file).unwrap();
+    let geometry = DatabaseHeader::read(&file, Mend::Nothing).unwrap().geometry;
     let mut refused = 0;
     // The first page is the list of tables.
     for (at, (page, widths, _)) in read(&file).0.into_iter().enumerate() {
