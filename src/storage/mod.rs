@@ -125,7 +125,7 @@ pub(crate) struct Checked {
 pub(crate) enum Outcome {
     /// With the change set, to be let go of where it was made: an allocator has that cheaper than on
     /// another thread.
-    Committed(Option<ChangeSet>),
+    Committed(ChangeSet),
     /// Nothing of it was written. Where one client's session was at fault, its key.
     Failed(Error, Option<ClientKey>),
     /// The value that a commute started from has changed: compute it again from the bytes given

@@ -294,7 +294,7 @@ impl Flight {
             Outcome::Committed(set) => {
                 drop(self.seat);
                 self.ending.committed();
-                let _ = self.reply.send(Ok(set));
+                let _ = self.reply.send(Ok(Some(set)));
             }
             Outcome::Failed(error, client) => self.fail(Failure { error, client }),
             // A thread that runs closures again waits for this one.

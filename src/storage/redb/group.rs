@@ -4,7 +4,8 @@ use super::Tally;
 use super::ended::Ended;
 use super::generation::{Generation, Home, Row, RowKey, Tree};
 use super::layers::Layers;
-use super::queue::CommitJob;
+use super::member::{Member, Verdict};
+use super::queue::{CommitJob, stopped_during_commit};
 use super::tables::{Reader, owner_key};
 use super::touches::{Pending, Touches};
 use super::{Shared, bugs::Bugs};
@@ -14,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::{self, Refusal, Writes, resolve};
 use crate::storage::quota::Quota;
 use crate::storage::record::{Kind, PackageRow, SessionRow, seal_plain, session_key};
-use crate::storage::{ChangeSet, ContainerId, Outcome, Place, Refusals, Seen, Touch};
+use crate::storage::{ChangeSet, ContainerId, Place, Refusals, Seen, Touch};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -82,25 +83,28 @@ impl Written {
 impl Group<'_> {
     /// Validates and applies each job, then the touches that wait. Each job is computed in full before its
     /// first row is put in, so that one which fails leaves no trace in the others. The jobs stand in
-    /// `answers` with their outcomes, also when this fails; those that there is no room for in one frame are
+    /// `members` with their verdicts, also when this fails; those that there is no room for in one frame are
     /// given back.
     pub(super) fn gather(
         &mut self,
         jobs: Vec<CommitJob>,
         besides: &Besides,
-        answers: &mut Vec<(CommitJob, Outcome)>,
+        members: &mut Vec<Member>,
     ) -> Result<Vec<CommitJob>> {
-        // Whoever is not reached when storage fails is told so, like the others.
-        answers.extend(jobs.into_iter().map(|job| (job, Outcome::Committed(None))));
+        // Those that are not reached before storage fails stay undecided.
+        members.extend(jobs.into_iter().map(Member::from));
         let mut taken = 0;
-        for (job, outcome) in answers.iter_mut() {
-            let Some(own) = self.apply(job)? else {
+        for member in members.iter_mut() {
+            let Some(verdict) = self.apply(&mut member.job)? else {
                 break;
             };
-            *outcome = own;
+            member.verdict = verdict;
             taken += 1;
         }
-        let left = answers.split_off(taken).into_iter().map(|(job, _)| job);
+        let left = members
+            .split_off(taken)
+            .into_iter()
+            .map(|member| member.job);
         if let Some(refusals) = besides.bury {
             let after = besides.bury_after.as_ref();
             let (settled, next) = self.layers.settled_tombstones(refusals, BURIED, after)?;
@@ -126,9 +130,9 @@ impl Group<'_> {
 
     /// Merges one job into the group; none if there is no room for it. An error concerns the storage and so
     /// the whole group.
-    fn apply(&mut self, job: &mut CommitJob) -> Result<Option<Outcome>> {
+    fn apply(&mut self, job: &mut CommitJob) -> Result<Option<Verdict>> {
         let Some(mut set) = job.take_set() else {
-            return Ok(Some(Outcome::Committed(None)));
+            return Ok(Some(Verdict::Refused(stopped_during_commit(), None)));
         };
         let bugs: Bugs = self.shared.bugs;
         bugs.before_merging(&mut set);
@@ -148,11 +152,11 @@ impl Group<'_> {
         let mut writes = match resolve(&set, &rows, self.layers.number) {
             Ok(writes) => writes,
             Err(Refusal::Stale(commutes)) => {
-                return Ok(Some(Outcome::Stale(set, commutes, None)));
+                return Ok(Some(Verdict::Stale(set, commutes)));
             }
             // The file cannot be read any more; that is nobody's own fault.
             Err(Refusal::Failed(e, _)) if e.kind() == ErrorKind::Unavailable => return Err(e),
-            Err(Refusal::Failed(e, client)) => return Ok(Some(Outcome::Failed(e, client))),
+            Err(Refusal::Failed(e, client)) => return Ok(Some(Verdict::Refused(e, client))),
         };
         bugs.before_writing(&mut writes);
         let ended: Vec<_> = writes.tombstones.iter().map(|(_, it, _)| *it).collect();
@@ -162,17 +166,17 @@ impl Group<'_> {
         let bytes = rows.iter().map(Row::len).sum::<usize>();
         if bytes > self.most_bytes {
             let error = too_large(bytes, self.most_bytes);
-            return Ok(Some(Outcome::Failed(error, None)));
+            return Ok(Some(Verdict::Refused(error, None)));
         }
         if self.bytes > 0 && self.bytes + bytes > self.enough_bytes {
             job.give_back(set);
             return Ok(None);
         }
         if let Err(refusal) = self.may_found(founded) {
-            return Ok(Some(Outcome::Failed(refusal, None)));
+            return Ok(Some(Verdict::Refused(refusal, None)));
         }
         if let Err((expired, client)) = self.claim(&set) {
-            return Ok(Some(Outcome::Failed(expired, Some(client))));
+            return Ok(Some(Verdict::Refused(expired, Some(client))));
         }
         // Only now, as what is refused ends nothing.
         for client in ended {
@@ -182,7 +186,7 @@ impl Group<'_> {
         self.bytes += bytes;
         self.lower_touches(&set);
         rows.into_iter().for_each(|row| self.put(row));
-        Ok(Some(Outcome::Committed(Some(set))))
+        Ok(Some(Verdict::Accepted(set)))
     }
 
     /// Whether a row that no generation has is as the change set's transaction read it: later commits are all in

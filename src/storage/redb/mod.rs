@@ -17,6 +17,7 @@ mod keeper;
 mod layers;
 mod locks;
 mod make;
+mod member;
 mod migrate;
 mod newer;
 mod open;
@@ -487,10 +488,9 @@ impl Drop for Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Outcome;
 
-    // C2.13: also what is asked of it after that. Waiting does not help, so nobody is told to.
-    #[test]
-    fn after_the_death_of_the_committer_nobody_is_told_that_the_store_reopens() {
+    fn in_memory() -> Engine {
         let options = OpenOptions {
             cache_size: 1 << 20,
             verify: false,
@@ -513,7 +513,31 @@ mod tests {
                 largest_group: 1 << 20,
             },
         };
-        let (engine, _) = Engine::open(None, options, Clock::system(), rules, &mut |_| {}).unwrap();
+        Engine::open(None, options, Clock::system(), rules, &mut |_| {})
+            .unwrap()
+            .0
+    }
+
+    // C2.2
+    #[test]
+    fn a_job_without_its_change_set_is_not_answered_as_committed() {
+        let engine = in_memory();
+        let (tell, told) = std::sync::mpsc::channel();
+        let done = move |outcome| tell.send(outcome).unwrap();
+        let mut job = queue::CommitJob::new(queue::tests::set(), Box::new(done));
+        job.take_set();
+        engine.shared.queue.push(queue::Job::Commit(job));
+        let Outcome::Failed(error, None) = told.recv().unwrap() else {
+            panic!("nobody knows what was in it");
+        };
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
+        engine.close().unwrap();
+    }
+
+    // C2.13: also what is asked of it after that. Waiting does not help, so nobody is told to.
+    #[test]
+    fn after_the_death_of_the_committer_nobody_is_told_that_the_store_reopens() {
+        let engine = in_memory();
         engine.ready().unwrap();
         engine.desk.kill();
         engine.shared.queue.wake();

@@ -35,6 +35,14 @@ pub(super) fn full() -> Error {
     )
 }
 
+/// What was taken into a group may be on the disk.
+pub(super) fn stopped_during_commit() -> Error {
+    Error::new(
+        ErrorKind::OutcomeUnknown,
+        "the store's writer stopped during the commit; it may or may not be kept",
+    )
+}
+
 pub(super) fn reopening() -> Error {
     Error::new(
         ErrorKind::Unavailable,
@@ -51,7 +59,7 @@ pub(super) struct CommitJob {
 }
 
 impl CommitJob {
-    fn new(set: ChangeSet, done: Done) -> Self {
+    pub(super) fn new(set: ChangeSet, done: Done) -> Self {
         Self {
             bytes: set.weight(),
             set: Some(set),
@@ -111,13 +119,9 @@ impl CommitJob {
 
 impl Drop for CommitJob {
     fn drop(&mut self) {
-        // What was taken into a group may be on the disk.
         let error = match self.set {
             Some(_) => gone(),
-            None => Error::new(
-                ErrorKind::OutcomeUnknown,
-                "the store's writer stopped during the commit; it may or may not be kept",
-            ),
+            None => stopped_during_commit(),
         };
         self.call(Outcome::Failed(error, None));
     }
@@ -546,7 +550,7 @@ pub(super) struct Taken {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::error::ErrorKind;
@@ -555,7 +559,7 @@ mod tests {
     use std::task::Waker;
     use std::thread::JoinHandle;
 
-    fn set() -> ChangeSet {
+    pub(in super::super) fn set() -> ChangeSet {
         ChangeSet {
             now: Timestamp(0),
             as_of: 0,

@@ -16,6 +16,7 @@ use super::group::{Besides, Group, Written};
 use super::journal::{Failed, Journal, Named, Recovered};
 use super::keeper::{Keeper, Task};
 use super::layers::{Layers, Readers};
+use super::member::{Member, not_written};
 use super::open::{Entered, Known, OpenOptionsOf};
 use super::queue::{CommitJob, Job, MAX_GROUP_BYTES, gone, reopening};
 use super::snapshot::RedbSnapshot;
@@ -49,14 +50,6 @@ const SLOWED: f64 = 0.75;
 const PRESSED: f64 = 0.7;
 /// How long a group is held up at most while a checkpoint falls behind, before it has to wait for that.
 const SLOWEST: Duration = Duration::from_millis(4);
-
-fn not_written(cause: Error) -> Error {
-    Error::new(
-        ErrorKind::NotWritten,
-        "storage failed; nothing of the commit was kept",
-    )
-    .with_source(cause)
-}
 
 fn outcome_unknown(cause: Error) -> Error {
     Error::new(
@@ -445,8 +438,8 @@ impl Committer {
             most_bytes: self.rules.largest_group,
             written: Written::default(),
         };
-        let mut answers = Vec::with_capacity(jobs.len());
-        let gathered = guarded(|| group.gather(jobs, &besides, &mut answers));
+        let mut members = Vec::with_capacity(jobs.len());
+        let gathered = guarded(|| group.gather(jobs, &besides, &mut members));
         let mut written = group.written;
         let (left, result) = match gathered {
             Ok(left) => {
@@ -474,20 +467,14 @@ impl Committer {
                     self.touched = None;
                 }
                 Tally::add(&self.shared.counters.touches, touched);
-                self.count(&answers);
+                let first = self.answers.len();
+                self.answers.extend(members.into_iter().map(Member::ended));
+                self.count(self.answers.get(first..).unwrap_or_default());
             }
             Err(trouble) => {
                 let error = self.fail(trouble, written, quota_before);
-                for (_, outcome) in &mut answers {
-                    match outcome {
-                        Outcome::Committed(_) => *outcome = Outcome::Failed(error.clone(), None),
-                        // It may have been refused for what another member did, which never was.
-                        Outcome::Failed(..) => {
-                            *outcome = Outcome::Failed(not_written(error.clone()), None);
-                        }
-                        Outcome::Stale(..) => {}
-                    }
-                }
+                let answers = members.into_iter().map(|member| member.failed(&error));
+                self.answers.extend(answers);
             }
         }
         // Who looks now sees what was committed, or that it was not.
@@ -495,7 +482,6 @@ impl Committer {
         if self.rules.in_the_foreground && wrote {
             self.give_tasks();
         }
-        self.answers.append(&mut answers);
         (left, buried)
     }
 
