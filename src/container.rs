@@ -342,6 +342,7 @@ pub(crate) fn scan(
         };
         after = Some(*last);
         for (client, row) in &rows {
+            crate::steps::count(1);
             let row = row.as_ref().map(|row| (*client, row));
             visit(number, row.map_err(|e| (*client, e)))?;
         }

@@ -66,6 +66,9 @@ struct Inner {
     identity: [u8; 16],
 }
 
+/// How many sessions of the unnamed container are looked at when a container is registered.
+const SAMPLED: usize = 1000;
+
 /// The records of the registered containers; its lock puts registrations in line.
 pub(crate) struct Containers {
     house: Arc<House>,
@@ -230,7 +233,8 @@ impl Store {
     }
 
     /// Registers a container for the packages of its name, or changes the settings of an existing one. Data that the
-    /// package already has in the unnamed container stays there and expires there; a warning is logged.
+    /// package already has in the unnamed container stays there and expires there. A warning is logged if one of the
+    /// first thousand sessions there has such data. Their order is random.
     ///
     /// # Errors
     ///
@@ -460,9 +464,6 @@ impl Containers {
             )
             .in_container(name));
         }
-        if known.is_none() {
-            self.warn_of_data_left_behind(name)?;
-        }
         let record = settings.record(name, id);
         let storage = &self.house.storage;
         if records.by_name.get(name) == Some(&record) {
@@ -474,7 +475,12 @@ impl Containers {
         if known.is_none() {
             records.next += 1;
         }
-        self.publish(&records)
+        self.publish(&records)?;
+        drop(records);
+        if known.is_none() {
+            self.warn_of_data_left_behind(name);
+        }
+        Ok(())
     }
 
     fn remove(&self, name: &str) -> Result<()> {
@@ -503,22 +509,30 @@ impl Containers {
         Ok(())
     }
 
-    fn warn_of_data_left_behind(&self, package: &str) -> Result<()> {
-        let mut left = 0_u64;
-        crate::container::scan(&self.house, ContainerId::UNNAMED, |_, row| {
-            if row.is_ok_and(|(_, row)| row.has(package)) {
-                left += 1;
-            }
-            Ok(())
-        })?;
-        if left > 0 {
-            tracing::warn!(
+    /// Without the lock, as it reads, and after the registration: from then on nobody adds any.
+    fn warn_of_data_left_behind(&self, package: &str) {
+        match self.has_data_left_behind(package) {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!(
                 package,
-                sessions = left,
                 "the package has data in the unnamed container, which stays and expires there"
-            );
+            ),
+            Err(error) => tracing::warn!(
+                package,
+                %error,
+                "whether the package has data in the unnamed container cannot be found out"
+            ),
         }
-        Ok(())
+    }
+
+    /// Whether one of the first sessions of the unnamed container has the package. The order is that of the clients'
+    /// keys, which are hashes: a random sample.
+    fn has_data_left_behind(&self, package: &str) -> Result<bool> {
+        let snapshot = self.house.snapshot()?;
+        let rows = snapshot.sessions(ContainerId::UNNAMED, None, SAMPLED)?;
+        crate::steps::count(rows.len());
+        let mut rows = rows.iter().filter_map(|(_, row)| row.as_ref().ok());
+        Ok(rows.any(|row| row.has(package)))
     }
 }
 
@@ -577,5 +591,7 @@ impl Drop for Inner {
     }
 }
 
+#[cfg(test)]
+mod containers_tests;
 #[cfg(test)]
 mod rerun_tests;
