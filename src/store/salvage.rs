@@ -3,7 +3,7 @@
 use super::StoreBuilder;
 use super::check::KEPT;
 use crate::error::Result;
-use crate::storage::redb::{OwnSecrets, salvage};
+use crate::storage::redb::{Location, OwnSecrets, location, salvage};
 use crate::storage::{Damage, Found};
 use std::path::Path;
 
@@ -80,6 +80,27 @@ impl StoreBuilder {
     /// [`TooNew`](crate::ErrorKind::TooNew); [`Corrupt`](crate::ErrorKind::Corrupt) if nothing can be reached,
     /// or what was said of secrets; [`Io`](crate::ErrorKind::Io), also if `to` exists.
     pub fn salvage(self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvage> {
+        self.salvage_at(&location(from.as_ref())?, &location(to.as_ref())?)
+    }
+
+    /// [`salvage`](Self::salvage) in a folder of the harness's own.
+    ///
+    /// # Errors
+    ///
+    /// As for [`salvage`](Self::salvage).
+    #[cfg(feature = "torture")]
+    #[doc(hidden)]
+    pub fn salvage_in(
+        self,
+        folder: &std::sync::Arc<dyn crate::storage::redb::folder::Folder>,
+        from: &str,
+        to: &str,
+    ) -> Result<Salvage> {
+        let [from, to] = [from, to].map(|name| Location::within(folder.clone(), name));
+        self.salvage_at(&from, &to)
+    }
+
+    fn salvage_at(self, from: &Location, to: &Location) -> Result<Salvage> {
         let secrets = if self.gives_secrets() {
             OwnSecrets::Dispensable
         } else {
@@ -88,7 +109,7 @@ impl StoreBuilder {
         let mut report = Salvage::default();
         let found = &mut |found| report.note(found);
         let options = self.options();
-        let salvaged = salvage(from.as_ref(), to.as_ref(), options, secrets, found)?;
+        let salvaged = salvage(from, to, options, secrets, found)?;
         report.sessions = salvaged.sessions;
         report.packages = salvaged.packages;
         report.mended_pages = salvaged.mended;

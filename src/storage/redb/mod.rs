@@ -37,6 +37,7 @@ mod unsynced;
 
 use file::Disk;
 pub(crate) use open::OpenOptionsOf as OpenOptions;
+pub(crate) use open::location;
 pub(crate) use room::Bounds;
 pub(crate) use salvage::{OwnSecrets, salvage};
 

@@ -124,7 +124,7 @@ pub(super) fn unreadable(path: &Path, error: io::Error) -> Error {
 }
 
 /// Where a path leads now.
-pub(super) fn location(path: &Path) -> Result<Location> {
+pub(crate) fn location(path: &Path) -> Result<Location> {
     let location = Location::of(path).map_err(|e| {
         let is_folder = |folder: &Path| folder.as_os_str().is_empty() || folder.is_dir();
         let what = if path.is_symlink() {

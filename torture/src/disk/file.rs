@@ -1,6 +1,6 @@
 //! A file of the simulated disk: what a reader sees, what a power loss leaves, and who holds its lock.
 
-use super::{Call, Disk, EIO, Turn, loss};
+use super::{Call, Disk, EBADF, EIO, Turn, loss};
 use fastrand::Rng;
 use redb::{BackendError, StorageBackend};
 use std::io;
@@ -236,5 +236,48 @@ impl StorageBackend for Handle {
 
     fn query_lock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<bool, BackendError> {
         Ok(!self.is_mine(false))
+    }
+}
+
+/// A file that was opened for reading alone.
+#[derive(Debug)]
+pub(super) struct ReadHandle(pub(super) Handle);
+
+fn not_permitted() -> io::Error {
+    failed(EBADF)
+}
+
+impl StorageBackend for ReadHandle {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(not_permitted())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Err(not_permitted())
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        Err(not_permitted())
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
+    }
+
+    /// Others that only read are kept out, too: no test has several.
+    fn try_lock_shared_range(
+        &self,
+        from: Bound<u64>,
+        to: Bound<u64>,
+    ) -> Result<bool, BackendError> {
+        self.0.try_lock_range(from, to)
     }
 }

@@ -8,7 +8,7 @@ pub use file::{Change, apply};
 
 use cloakroom::torture::{Folder, Made};
 use fastrand::Rng;
-use file::{File, Handle};
+use file::{File, Handle, ReadHandle};
 use redb::StorageBackend;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -55,6 +55,8 @@ pub enum Failure {
 
 /// The disk is broken.
 pub const EIO: i32 = 5;
+/// The file is not open for that.
+const EBADF: i32 = 9;
 /// The disk is full.
 pub const ENOSPC: i32 = 28;
 
@@ -524,6 +526,17 @@ impl Folder for Disk {
         let mut state = self.lock();
         let file = *state.names.get(name).ok_or_else(not_found)?;
         Ok(self.handle(&mut state, file))
+    }
+
+    fn open_to_read(&self, name: &OsStr) -> io::Result<Arc<dyn StorageBackend>> {
+        let mut state = self.lock();
+        let file = *state.names.get(name).ok_or_else(not_found)?;
+        state.handles += 1;
+        Ok(Arc::new(ReadHandle(Handle {
+            disk: self.clone(),
+            file,
+            owner: state.handles,
+        })))
     }
 
     fn make(&self) -> io::Result<Box<dyn Made>> {

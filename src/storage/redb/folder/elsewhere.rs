@@ -2,15 +2,10 @@
 
 use super::{Disk, Folder, Made, backend};
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
-
-/// A file, or what else there is, for reading.
-pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
-    File::open(path)
-}
 
 #[derive(Debug)]
 pub(super) struct Directory(PathBuf);
@@ -25,6 +20,10 @@ impl Folder for Directory {
     fn open(&self, name: &OsStr) -> io::Result<Disk> {
         let mut options = OpenOptions::new();
         backend(options.read(true).write(true).open(self.0.join(name))?)
+    }
+
+    fn open_to_read(&self, name: &OsStr) -> io::Result<Disk> {
+        backend(OpenOptions::new().read(true).open(self.0.join(name))?)
     }
 
     fn make(&self) -> io::Result<Box<dyn Made>> {

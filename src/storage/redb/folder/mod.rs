@@ -30,6 +30,15 @@ pub trait Folder: fmt::Debug + Send + Sync {
     /// [`InvalidInput`](io::ErrorKind::InvalidInput), and not of the system, where it is no regular file.
     fn open(&self, name: &OsStr) -> io::Result<Disk>;
 
+    /// A file that is there, for reading alone. Does not wait for the other end of a pipe.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open); also of a folder, it says that it is no regular file.
+    fn open_to_read(&self, name: &OsStr) -> io::Result<Disk> {
+        self.open(name)
+    }
+
     /// A new, empty file without its lasting name.
     ///
     /// # Errors
@@ -227,20 +236,6 @@ fn names_a_folder(path: &Path) -> bool {
         .rsplit(|byte| std::path::is_separator(char::from(*byte)))
         .next();
     matches!(last, Some(b"" | b"."))
-}
-
-/// A regular file, for reading alone. Unlike an open of the standard library's it does not wait for the other
-/// end of a pipe.
-///
-/// # Errors
-///
-/// As [`Folder::open`].
-pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
-    let file = directory::open_to_read(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(no_regular_file());
-    }
-    Ok(file)
 }
 
 fn no_regular_file() -> io::Error {

@@ -10,19 +10,17 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
 use std::sync::Arc;
 
 /// For reading and writing, and not where a link leads: the path was resolved when the store was opened.
 const READ_WRITE: OFlags = OFlags::RDWR.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
-/// A file, or what else there is, for reading.
-pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())) {
-        Err(Errno::NXIO) => Err(no_regular_file()),
-        opened => Ok(opened?.into()),
-    }
-}
+/// For reading alone, in the same way. It does not wait for the other end of a pipe.
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NOFOLLOW);
 
 #[derive(Debug)]
 pub(super) struct Directory(Arc<File>);
@@ -34,6 +32,16 @@ impl Directory {
         Ok(Self(Arc::new(folder.into())))
     }
 
+    fn open_with(&self, name: &OsStr, flags: OFlags) -> io::Result<Disk> {
+        let file = retry_on_intr(|| openat(&*self.0, name, flags, Mode::empty()));
+        let file = file.map_err(|error| match error {
+            // A link, or a socket.
+            Errno::LOOP | Errno::NXIO => no_regular_file(),
+            error => io::Error::from(error),
+        })?;
+        backend(file.into())
+    }
+
     fn is_there(&self, name: &OsStr) -> bool {
         statat(&*self.0, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
@@ -41,13 +49,11 @@ impl Directory {
 
 impl Folder for Directory {
     fn open(&self, name: &OsStr) -> io::Result<Disk> {
-        let file = retry_on_intr(|| openat(&*self.0, name, READ_WRITE, Mode::empty()));
-        let file = file.map_err(|error| match error {
-            // A link, or a socket.
-            Errno::LOOP | Errno::NXIO => no_regular_file(),
-            error => io::Error::from(error),
-        })?;
-        backend(file.into())
+        self.open_with(name, READ_WRITE)
+    }
+
+    fn open_to_read(&self, name: &OsStr) -> io::Result<Disk> {
+        self.open_with(name, READ)
     }
 
     fn make(&self) -> io::Result<Box<dyn Made>> {

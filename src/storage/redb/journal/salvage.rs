@@ -4,11 +4,12 @@ use super::frame::{Frame, Header, scan, scan_for_any};
 use super::recovery::{FrameRows, corrupt, cut_short};
 use super::{MOST_PAIRS, Named, names};
 use crate::error::{Error, Result};
-use crate::storage::redb::folder::{Location, open_to_read};
+use crate::storage::redb::file::Disk;
+use crate::storage::redb::folder::Location;
 use crate::storage::redb::open::io_error;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 
 /// What the store's file says of its journal, as far as that can be read.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +36,7 @@ pub(in crate::storage::redb) fn salvage(
     let is_there = |pair: u16| {
         names(store, pair)
             .iter()
-            .any(|journal| journal.path.exists())
+            .any(|journal| journal.folder.identity(&journal.name).is_ok())
     };
     let pairs = pairs.take_while(|pair| known.named.is_some() || *pair < 2 || is_there(*pair));
     let mut whose = known.store;
@@ -132,12 +133,11 @@ impl Salvaged {
 
 fn read(location: &Location, lost: &mut dyn FnMut(Error)) -> Result<Option<Bytes>> {
     let failed = |e| io_error(&location.path, "the journal cannot be read", e);
-    let mut file = match open_to_read(&location.path) {
+    let file = match location.folder.open_to_read(&location.name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(failed)?,
     };
-    let len = file.metadata().map_err(failed)?.len();
-    let (bytes, error) = readable(&mut file, len).map_err(failed)?;
+    let (bytes, error) = readable(&file).map_err(failed)?;
     if let Some(error) = error {
         let what = "a part of the journal cannot be read";
         lost(io_error(&location.path, what, error));
@@ -146,20 +146,28 @@ fn read(location: &Location, lost: &mut dyn FnMut(Error)) -> Result<Option<Bytes
 }
 
 /// What a disk reads at least.
-const PAGE: u64 = 4096;
+const PAGE: usize = 4096;
+/// How many of them are read at once, as long as they can be.
+const PAGES_AT_ONCE: usize = 256;
 
-/// All of a file that can be read, zeros for the rest, and what was said of that first.
-fn readable(mut file: impl Read + Seek, len: u64) -> io::Result<(Vec<u8>, Option<io::Error>)> {
-    let mut bytes = Vec::new();
+/// All of a file that can be read, zeros for the rest, and the first error.
+fn readable(file: &Disk) -> io::Result<(Vec<u8>, Option<io::Error>)> {
+    let len = usize::try_from(file.len()?).map_err(io::Error::other)?;
+    let mut bytes = vec![0; len];
     let mut first = None;
-    while let Err(error) = file.read_to_end(&mut bytes) {
-        first.get_or_insert(error);
-        let next = (bytes.len() as u64 / PAGE + 1) * PAGE;
-        if next >= len {
-            break;
+    let mut offset = 0;
+    for part in bytes.chunks_mut(PAGE * PAGES_AT_ONCE) {
+        if file.read(offset, part).is_err() {
+            let mut offset = offset;
+            for page in part.chunks_mut(PAGE) {
+                if let Err(error) = file.read(offset, page) {
+                    page.fill(0);
+                    first.get_or_insert(error);
+                }
+                offset += PAGE as u64;
+            }
         }
-        bytes.resize(usize::try_from(next).map_err(io::Error::other)?, 0);
-        file.seek(SeekFrom::Start(next))?;
+        offset += part.len() as u64;
     }
     Ok((bytes, first))
 }
@@ -230,48 +238,78 @@ fn report_torn(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Cursor;
+    use redb::StorageBackend;
+    use std::sync::Arc;
 
     /// A file some of whose pages cannot be read.
-    struct Bad(Cursor<Vec<u8>>, &'static [u64]);
+    #[derive(Debug)]
+    struct Bad(Vec<u8>, &'static [usize]);
 
-    impl Read for Bad {
-        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-            let Self(file, bad) = self;
-            let page = file.position() / PAGE;
-            if bad.contains(&page) {
+    impl StorageBackend for Bad {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.0.len() as u64)
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            let Self(content, bad) = self;
+            let start = offset as usize;
+            let end = start + out.len();
+            if bad.iter().any(|page| (start..end).contains(&(page * PAGE))) {
+                // What it leaves there is not what is on the disk.
+                out.fill(0xff);
                 return Err(io::Error::other("bad sector"));
             }
-            let left = ((page + 1) * PAGE - file.position()) as usize;
-            let most = out.len().min(left);
-            file.read(&mut out[..most])
+            out.copy_from_slice(&content[start..end]);
+            Ok(())
         }
-    }
 
-    impl Seek for Bad {
-        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-            self.0.seek(to)
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            panic!("it is only read")
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            panic!("it is only read")
+        }
+
+        fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+            panic!("it is only read")
         }
     }
 
     // C5.4: also the first page, the last one, and several in a row.
     #[test]
     fn what_cannot_be_read_of_a_journal_takes_nothing_else_along() {
-        let pages = 5;
+        let pages = 2 * PAGES_AT_ONCE + 1;
         let content: Vec<u8> = (0..pages)
-            .flat_map(|n| vec![n + 1; PAGE as usize])
+            .flat_map(|page| vec![page as u8 | 1; PAGE])
             .collect();
-        for bad in [&[][..], &[0], &[2], &[1, 2], &[4], &[0, 1, 2, 3, 4]] {
-            let file = Bad(Cursor::new(content.clone()), bad);
-            let (bytes, error) = readable(file, content.len() as u64).unwrap();
+        // The last page is none in full.
+        let content = content[..content.len() - 100].to_vec();
+        let last = pages - 1;
+        for bad in [
+            &[][..],
+            &[0],
+            &[2],
+            &[1, 2],
+            &[PAGES_AT_ONCE - 1, PAGES_AT_ONCE],
+            &[2 * PAGES_AT_ONCE],
+            &[0, 3, 2 * PAGES_AT_ONCE],
+        ] {
+            let file: Disk = Arc::new(Bad(content.clone(), bad));
+            let (bytes, error) = readable(&file).unwrap();
             assert_eq!(error.is_some(), !bad.is_empty());
-            for page in 0..u64::from(pages) {
-                let start = (page * PAGE) as usize;
-                let read = bytes.get(start..start + PAGE as usize);
-                if !bad.contains(&page) {
-                    assert_eq!(read, Some(&[page as u8 + 1; PAGE as usize][..]));
-                } else if let Some(read) = read {
-                    assert!(read.iter().all(|byte| *byte == 0));
+            assert_eq!(bytes.len(), content.len());
+            for page in 0..pages {
+                let end = if page == last {
+                    content.len()
+                } else {
+                    (page + 1) * PAGE
+                };
+                let part = page * PAGE..end;
+                if bad.contains(&page) {
+                    assert!(bytes[part].iter().all(|byte| *byte == 0), "page {page}");
+                } else {
+                    assert_eq!(bytes[part.clone()], content[part], "page {page}");
                 }
             }
         }

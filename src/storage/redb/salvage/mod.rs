@@ -6,9 +6,8 @@
 mod copy;
 
 use super::checkpoint::{COVERED, JOURNAL, REACHED};
-use super::failure;
 use super::file::Disk;
-use super::folder::{Location, is_no_regular_file, open_to_read};
+use super::folder::{Location, is_no_regular_file};
 use super::format::{Mend, Table};
 use super::generation::Tree;
 use super::journal::{self, Named};
@@ -21,13 +20,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, Kind, Plain, open_plain};
 use crate::storage::{ContainerId, Damage, Found, Salvaged};
 use inspect::{Whose, whose};
-use redb::backends::FileBackend;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Bound::Unbounded;
-use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// Whether the application gave secrets, so that the store's own may be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +34,8 @@ pub(crate) enum OwnSecrets {
 
 /// Writes all that can be read of the store at `from` into a new store at `to`.
 pub(crate) fn salvage(
-    from: &Path,
-    to: &Path,
+    from: &Location,
+    to: &Location,
     options: OpenOptionsOf,
     secrets: OwnSecrets,
     found: &mut dyn FnMut(Found),
@@ -50,15 +46,19 @@ pub(crate) fn salvage(
     result
 }
 
-fn lock(from: &Path) -> Result<Disk> {
-    let file = open_to_read(from).map_err(|e| {
+fn lock(
+    Location {
+        folder, name, path, ..
+    }: &Location,
+) -> Result<Disk> {
+    let from = path.as_path();
+    let disk = folder.open_to_read(name).map_err(|e| {
         if is_no_regular_file(&e) {
             open::not_a_store(from, "it is no regular file")
         } else {
             open::io_error(from, "the damaged store cannot be read", e)
         }
     })?;
-    let disk: Disk = Arc::new(FileBackend::new(file).map_err(failure::database)?);
     match disk.try_lock_shared_range(Unbounded, Unbounded) {
         Ok(true) => Ok(disk),
         Ok(false) => {
@@ -74,18 +74,22 @@ fn lock(from: &Path) -> Result<Disk> {
 
 fn read_and_write(
     disk: &Disk,
-    from: &Path,
-    to: &Path,
+    from: &Location,
+    to: &Location,
     options: OpenOptionsOf,
     secrets: OwnSecrets,
     found: &mut dyn FnMut(Found),
 ) -> Result<Salvaged> {
-    let exists = || open::io_error(to, "it exists already", io::ErrorKind::AlreadyExists.into());
-    if to.symlink_metadata().is_ok() {
+    let of_source = |e| open::at(&from.path, e);
+    let exists = || {
+        let error = io::ErrorKind::AlreadyExists.into();
+        open::io_error(&to.path, "it exists already", error)
+    };
+    if to.folder.identity(&to.name).is_ok() {
         return Err(exists());
     }
     let mut work = Work {
-        pages: Pages::new(disk.clone(), Mend::Bits).map_err(|e| open::at(from, e))?,
+        pages: Pages::new(disk.clone(), Mend::Bits).map_err(of_source)?,
         tables: BTreeMap::new(),
         found,
         salvaged: Salvaged::default(),
@@ -96,13 +100,9 @@ fn read_and_write(
         format: None,
         newer: Rc::default(),
     };
-    work.directory().map_err(|e| open::at(from, e))?;
-    let own = work
-        .own(secrets, &open::location(from)?)
-        .map_err(|e| open::at(from, e))?;
-    match make::make(&open::location(to)?, options, |database| {
-        work.fill(database, &own)
-    })? {
+    work.directory().map_err(of_source)?;
+    let own = work.own(secrets, from).map_err(of_source)?;
+    match make::make(to, options, |database| work.fill(database, &own))? {
         Some(()) => Ok(work.salvaged),
         None => Err(exists()),
     }
