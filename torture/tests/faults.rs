@@ -489,9 +489,9 @@ fn what_was_read_since_the_last_checkpoint_is_not_read_again_to_be_held_against(
 #[test]
 fn who_looks_while_a_write_is_synced_finds_its_session_in_use() {
     let prepared = prepare();
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let clock = clock();
     let disk = Disk::holding("store", prepared.image.clone());
-    let builder = builder().clock(clock.clone());
+    let builder = file_builder().clock(clock.clone());
     let store = builder.open_in(disk.folder(), "store").unwrap();
     let id = prepared.id(&store);
     let exists = || store.begin().unwrap().session(&id).unwrap().exists();
