@@ -208,7 +208,8 @@ pub struct Swept {
     pub scanned: u64,
     /// Expired sessions removed.
     pub removed: u64,
-    /// Sessions with a damaged record, which a sweep does not remove.
+    /// Sessions with a damaged record, which a sweep does not remove. A part of the file that cannot be read counts
+    /// once, however many sessions it holds.
     pub unreadable: u64,
 }
 
@@ -220,7 +221,8 @@ pub struct ContainerStatistics {
     pub live: u64,
     /// Sessions that have expired and are not swept yet.
     pub expired: u64,
-    /// Sessions with a damaged record.
+    /// Sessions with a damaged record. A part of the file that cannot be read counts once, however many sessions it
+    /// holds.
     pub unreadable: u64,
     /// Packages of the live sessions.
     pub packages: u64,

@@ -133,6 +133,8 @@ impl Store {
     /// # Errors
     ///
     /// A failure of the storage. Dropping the store closes it too, but only logs the error.
+    /// [`Corrupt`](ErrorKind::Corrupt) if a part of the file cannot be read to which a commit must be written: the store
+    /// is closed, and its journal stays beside it with all commits.
     /// [`OtherProcess`](ErrorKind::OtherProcess) in a process that was forked from the one that opened the store.
     /// There, neither closing nor dropping does anything to the files.
     pub fn close(self) -> Result<()> {
@@ -140,7 +142,8 @@ impl Store {
     }
 
     /// Writes all earlier commits from the journal to the store's file, and waits for that. Other commits continue
-    /// meanwhile. The commits are durable before and after. A checkpoint makes opening after a crash faster.
+    /// meanwhile. The commits are durable before and after. A checkpoint makes opening after a crash faster. Rows that
+    /// belong to a part of the file that cannot be read ([`Statistics::unreadable_parts`]) stay in the journal.
     ///
     /// # Errors
     ///
@@ -328,7 +331,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// A failure of the storage.
+    /// [`Corrupt`](ErrorKind::Corrupt) if a part of the file cannot be read that may list a session of this owner;
+    /// another failure of the storage.
     pub fn sessions_of(&self, owner: &str) -> Result<Vec<ClientKey>> {
         let house = &self.inner.house;
         let snapshot = house.snapshot()?;

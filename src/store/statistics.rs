@@ -135,7 +135,8 @@ impl Statistics {
     }
 
     /// Parts of the file that the disk could not read, although it could read the rest. Data in them gives
-    /// [`Corrupt`](crate::ErrorKind::Corrupt); [`Store::check`] names the sessions.
+    /// [`Corrupt`](crate::ErrorKind::Corrupt); [`Store::check`] names the sessions. Everything else continues. Commits
+    /// to rows of these parts stay in the journal until the parts can be read.
     #[must_use]
     pub fn unreadable_parts(&self) -> usize {
         self.counters.unreadable

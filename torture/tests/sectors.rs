@@ -14,13 +14,22 @@ use cloakroom_torture::disk::{Call, Disk, EIO, Failure, Fault};
 use std::time::{Duration, Instant};
 
 const SESSIONS: usize = 300;
-const PAGE: u64 = 4096;
+const PAGE: usize = 4096;
+const JOURNAL: u64 = 256 << 10;
 
-/// Without a cache, so that each page is read again each time.
-fn builder() -> StoreBuilder {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-    let builder = Store::builder().clock(clock).secret([7; 32]);
-    builder.implicit_sweeps(false).cache_size(0)
+fn clock() -> Clock {
+    Clock::manual("2026-01-01T00:00:00Z".parse().unwrap())
+}
+
+/// Without a cache, so that each page is read again each time, and with a small journal.
+fn builder(clock: &Clock) -> StoreBuilder {
+    let builder = Store::builder().clock(clock.clone()).secret([7; 32]);
+    let builder = builder.implicit_sweeps(false).cache_size(0);
+    builder.journal_size(JOURNAL)
+}
+
+fn owner(n: usize) -> String {
+    format!("owner {n}")
 }
 
 /// A text that is nowhere else in the file.
@@ -31,8 +40,18 @@ fn text(n: usize) -> String {
     )
 }
 
+/// What may lie on a bad sector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Table {
+    Sessions,
+    Packages,
+    Owners,
+}
+
+#[derive(Debug)]
 struct House {
     disk: Disk,
+    clock: Clock,
     store: Store,
     ids: Vec<ClientId>,
 }
@@ -40,12 +59,20 @@ struct House {
 impl House {
     fn new() -> Self {
         let disk = Disk::default();
-        let store = builder().open_in(disk.folder(), "store").unwrap();
+        let clock = clock();
+        let store = builder(&clock).open_in(disk.folder(), "store").unwrap();
         let ids: Vec<_> = (0..SESSIONS).map(|_| store.client_ids().issue()).collect();
-        let house = Self { disk, store, ids };
+        let house = Self {
+            disk,
+            clock,
+            store,
+            ids,
+        };
         let fill = |txn: &Txn| {
             for (n, id) in house.ids.iter().enumerate() {
-                txn.session(id)?.pkg("app").insert("text", text(n))?;
+                let session = txn.session(id)?;
+                session.pkg("app").insert("text", text(n))?;
+                session.set_owner(Some(&owner(n)))?;
             }
             Ok::<_, Error>(())
         };
@@ -62,16 +89,42 @@ impl House {
         txn.session(&self.ids[n])?.pkg("app").get("text")
     }
 
-    /// One sector of the page that holds the text of session `n` cannot be read any more, nor can what is left
-    /// of earlier versions of the page.
-    fn spoil(&self, n: usize) {
-        let image = self.disk.seen("store");
-        let text = text(n);
-        let places = image.windows(text.len()).enumerate();
-        for (at, _) in places.filter(|(_, part)| *part == text.as_bytes()) {
+    /// One sector of the page on which a table has session `n` cannot be read any more, nor can what is left of
+    /// earlier versions of the page.
+    fn spoil(&self, table: Table, n: usize) {
+        for at in self.places(table, n) {
             let sector = at as u64 / 512 * 512;
             self.disk.spoil("store", sector..sector + 512);
         }
+    }
+
+    /// Where a table has session `n`.
+    fn places(&self, table: Table, n: usize) -> Vec<usize> {
+        let image = self.disk.seen("store");
+        let key = *self.ids[n].key().as_bytes();
+        let found = |at: &usize| {
+            let page = &image[at / PAGE * PAGE..(at / PAGE + 1) * PAGE];
+            let (pairs, at) = (
+                usize::from(u16::from_le_bytes([page[2], page[3]])),
+                at % PAGE,
+            );
+            // Where the keys of a leaf begin, how wide they are, and where in them the session is.
+            let is_key = |from: usize, width: usize, inner: usize| {
+                let before = at.checked_sub(from + inner);
+                before.is_some_and(|before| before % width == 0 && before / width < pairs)
+            };
+            page[0] == 1
+                && match table {
+                    Table::Sessions => is_key(4 + 4 * pairs, 20, 4),
+                    Table::Owners => is_key(4, 36, 20),
+                    Table::Packages => page[at..].starts_with(&[&key[..], b"app"].concat()),
+                }
+        };
+        let places = image.windows(key.len()).enumerate();
+        let places = places.filter(|(_, part)| *part == key).map(|(at, _)| at);
+        let places: Vec<_> = places.filter(found).collect();
+        assert!(!places.is_empty(), "no {table:?} of session {n}");
+        places
     }
 
     /// The sessions whose text is served, and those for which it is `Corrupt`.
@@ -107,7 +160,7 @@ fn an_unreadable_sector_is_corrupt_for_what_lies_there_and_for_nobody_else() {
     let house = House::new();
     let older = house.store.begin().unwrap();
     assert_eq!(house.read(&older, 0).unwrap(), Some(text(0)));
-    house.spoil(7);
+    house.spoil(Table::Packages, 7);
     let (served, corrupt) = house.served();
     assert!(corrupt.contains(&7) && corrupt.len() < 60, "{corrupt:?}");
     for n in &served {
@@ -142,25 +195,26 @@ fn an_unreadable_sector_is_corrupt_for_what_lies_there_and_for_nobody_else() {
 #[test]
 fn what_cannot_be_read_is_not_lost_by_what_is_removed_beside_it() {
     let house = House::new();
-    house.spoil(7);
+    house.spoil(Table::Packages, 7);
     let (served, corrupt) = house.served();
     for n in &served {
         let destroy = |txn: &Txn| txn.session(&house.ids[*n])?.destroy();
         house.store.transact(destroy).unwrap();
     }
-    // It may fail, but does no harm.
-    let made = house.store.checkpoint();
+    house.store.checkpoint().unwrap();
     house.disk.mend();
     eventually(|| house.store.checkpoint());
     for n in corrupt {
-        assert_eq!(eventually(|| house.get(n)), Some(text(n)), "{made:?}");
+        assert_eq!(eventually(|| house.get(n)), Some(text(n)));
     }
     let image = house.disk.seen("store");
-    let no_page = [0xFF; PAGE as usize];
-    assert!(image.chunks(PAGE as usize).all(|page| page != no_page));
-    let House { disk, store, .. } = house;
+    let no_page = [0xFF; PAGE];
+    assert!(image.chunks(PAGE).all(|page| page != no_page));
+    let House {
+        disk, store, clock, ..
+    } = house;
     store.close().unwrap();
-    let builder = builder().verify_on_open(true);
+    let builder = builder(&clock).verify_on_open(true);
     let store = builder.open_in(disk.folder(), "store").unwrap();
     assert!(store.check().unwrap().is_clean());
 }
@@ -196,4 +250,227 @@ fn what_can_be_read_again_is_served_again() {
         assert!(Instant::now() < until, "it is not opened again");
         std::thread::yield_now();
     }
+}
+
+/// Opens a store. Where redb checks itself it looks at all pages for that, so that all have to be readable
+/// meanwhile.
+fn opened_beside(disk: &Disk, clock: &Clock) -> Store {
+    if cfg!(debug_assertions) {
+        disk.mend();
+    }
+    builder(clock).open_in(disk.folder(), "store").unwrap()
+}
+
+impl House {
+    fn put(&self, n: usize, key: &str, value: usize) -> Result<()> {
+        let put = |txn: &Txn| txn.session(&self.ids[n])?.pkg("app").insert(key, value);
+        self.store.transact(put)
+    }
+
+    /// As it is after the process was killed; the sectors of a session are as bad as before.
+    fn killed(self, bad: (Table, usize)) -> Self {
+        let disk = self.disk.after_kill();
+        drop(self.store);
+        let store = opened_beside(&disk, &self.clock);
+        let house = Self {
+            disk,
+            store,
+            ..self
+        };
+        house.spoil(bad.0, bad.1);
+        house
+    }
+
+    /// Closed and opened again, with what closing gave.
+    fn closed(self, bad: Option<(Table, usize)>) -> (Self, Result<()>) {
+        let closed = self.store.close();
+        let store = opened_beside(&self.disk, &self.clock);
+        let house = Self { store, ..self };
+        if let Some((table, n)) = bad {
+            house.spoil(table, n);
+        }
+        (house, closed)
+    }
+
+    fn value(&self, n: usize, key: &str) -> Result<Option<usize>> {
+        let txn = self.store.begin()?;
+        txn.session(&self.ids[n])?.pkg("app").get(key)
+    }
+}
+
+// C5.4: what a checkpoint cannot bring into the file is not in the way of the rest, and is not lost.
+#[test]
+fn commits_go_on_for_ever_beside_an_unreadable_page() {
+    let house = House::new();
+    // These have read what they write beside, so that they can commit.
+    let late: Vec<_> = (0..SESSIONS)
+        .map(|_| house.store.begin().unwrap())
+        .collect();
+    for (n, txn) in late.iter().enumerate() {
+        house.read(txn, n).unwrap();
+    }
+    house.spoil(Table::Packages, 7);
+    let (served, corrupt) = house.served();
+    for (n, txn) in late.into_iter().enumerate() {
+        if corrupt.contains(&n) && n != 7 {
+            let package = txn.session(&house.ids[n]).unwrap().pkg("app");
+            package.insert("late", n).unwrap();
+            txn.commit().unwrap();
+        }
+    }
+    let mut last = vec![0; SESSIONS];
+    let mut house = house;
+    for round in 1..=2 {
+        let before = house.store.statistics().unwrap().checkpoints();
+        for i in 0..1500 {
+            let n = served[(i * 7) % served.len()];
+            house.put(n, "n", round * 10_000 + i).unwrap();
+            last[n] = round * 10_000 + i;
+        }
+        let statistics = house.store.statistics().unwrap();
+        assert!(statistics.checkpoints() >= before + 3, "{statistics:?}");
+        assert!(
+            statistics.journal_len() <= JOURNAL + JOURNAL / 2,
+            "{statistics:?}"
+        );
+        assert_eq!(statistics.unreadable_parts(), 1);
+        if round == 1 {
+            assert_eq!(statistics.reopened(), 0);
+        }
+        for n in 0..SESSIONS {
+            let late = corrupt.contains(&n) && n != 7;
+            assert_eq!(house.get(n).is_ok(), n != 7, "session {n}");
+            if n != 7 {
+                assert_eq!(house.get(n).unwrap(), Some(text(n)));
+                assert_eq!(house.value(n, "late").unwrap(), late.then_some(n));
+                let last = Some(last[n]).filter(|last| *last > 0);
+                assert_eq!(house.value(n, "n").unwrap(), last);
+            }
+        }
+        let found = house.store.check().unwrap();
+        assert_eq!(found.damaged_pages, 1, "{found:?}");
+        house = house.killed((Table::Packages, 7));
+    }
+    assert_eq!(house.get(7).unwrap_err().kind(), ErrorKind::Corrupt);
+    house.disk.mend();
+    assert_eq!(eventually(|| house.get(7)), Some(text(7)));
+    let House {
+        disk,
+        store,
+        clock,
+        ids,
+    } = house;
+    store.close().unwrap();
+    assert_eq!(disk.names().len(), 1, "all is in the file");
+    let store = builder(&clock).verify_on_open(true);
+    let store = store.open_in(disk.folder(), "store").unwrap();
+    let house = House {
+        disk,
+        clock,
+        store,
+        ids,
+    };
+    for n in 0..SESSIONS {
+        assert_eq!(house.get(n).unwrap(), Some(text(n)));
+        let late = corrupt.contains(&n) && n != 7;
+        assert_eq!(house.value(n, "late").unwrap(), late.then_some(n));
+        let last = Some(last[n]).filter(|last| *last > 0);
+        assert_eq!(house.value(n, "n").unwrap(), last);
+    }
+}
+
+// C5.4, C3.7
+#[test]
+fn what_scans_goes_round_an_unreadable_page() {
+    for table in [Table::Sessions, Table::Packages, Table::Owners] {
+        let house = House::new();
+        house.spoil(table, 7);
+        let of = |n: usize| house.store.sessions_of(&owner(n));
+        let mut unknown = Vec::new();
+        for n in 0..SESSIONS {
+            match of(n) {
+                Ok(found) => assert_eq!(found, [house.ids[n].key()], "{table:?} {n}"),
+                Err(e) => {
+                    assert_eq!(e.kind(), ErrorKind::Corrupt, "{e:?}");
+                    unknown.push(n);
+                }
+            }
+        }
+        assert_eq!(unknown.contains(&7), table == Table::Owners, "{table:?}");
+        assert!(unknown.len() < SESSIONS / 2, "{table:?}: {unknown:?}");
+        let container = house.store.container("").unwrap();
+        let counts = container.statistics().unwrap();
+        let gaps = u64::from(table == Table::Sessions);
+        assert_eq!(counts.unreadable, gaps, "{table:?}");
+        let hidden = SESSIONS as u64 - counts.live;
+        assert_eq!(
+            hidden > 0,
+            table == Table::Sessions,
+            "{table:?}: {counts:?}"
+        );
+        assert!(hidden < SESSIONS as u64 / 2, "{counts:?}");
+
+        house.clock.advance(Duration::from_secs(7200));
+        let swept = container.sweep().unwrap();
+        assert_eq!((swept.removed, swept.unreadable), (counts.live, gaps));
+        house.store.checkpoint().unwrap();
+        house.clock.advance(Duration::from_secs(3600));
+        assert_eq!(container.sweep().unwrap().removed, 0, "{table:?}");
+        assert_eq!(container.statistics().unwrap().live, 0);
+        assert_eq!(house.store.statistics().unwrap().reopened(), 0, "{table:?}");
+
+        house.disk.mend();
+        // The store may open its file again first, as all of it can be read.
+        eventually(|| {
+            container.sweep()?;
+            house.store.checkpoint()
+        });
+        let counts = container.statistics().unwrap();
+        assert_eq!((counts.expired, counts.unreadable), (0, 0), "{table:?}");
+        let House {
+            disk, store, clock, ..
+        } = house;
+        drop(container);
+        store.close().unwrap();
+        let store = builder(&clock).verify_on_open(true);
+        let store = store.open_in(disk.folder(), "store").unwrap();
+        let found = store.check().unwrap();
+        assert!(found.is_clean() && found.sessions == 0, "{found:?}");
+    }
+}
+
+// C5.4
+#[test]
+fn a_store_is_closed_and_opened_beside_an_unreadable_page() {
+    const BAD: Option<(Table, usize)> = Some((Table::Packages, 7));
+    let house = House::new();
+    house.spoil(Table::Packages, 7);
+    assert_eq!(house.get(7).unwrap_err().kind(), ErrorKind::Corrupt);
+    let (served, _) = house.served();
+    let (house, closed) = house.closed(BAD);
+    closed.unwrap();
+    assert_eq!(house.get(7).unwrap_err().kind(), ErrorKind::Corrupt);
+    house.put(served[0], "n", 1).unwrap();
+    let (house, closed) = house.closed(None);
+    closed.unwrap();
+    assert_eq!(house.value(served[0], "n").unwrap(), Some(1));
+
+    house.disk.mend();
+    let txn = house.store.begin().unwrap();
+    eventually(|| house.read(&txn, 7));
+    house.spoil(Table::Packages, 7);
+    assert_eq!(house.get(7).unwrap_err().kind(), ErrorKind::Corrupt);
+    let package = txn.session(&house.ids[7]).unwrap().pkg("app");
+    package.insert("late", 7).unwrap();
+    txn.commit().unwrap();
+    // What was committed cannot be brought into the file, so the journal stays.
+    let (house, closed) = house.closed(BAD);
+    assert_eq!(closed.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(house.value(7, "late").unwrap(), Some(7));
+    house.disk.mend();
+    let (house, closed) = house.closed(None);
+    closed.unwrap();
+    assert_eq!(house.disk.names().len(), 3, "a store and its journal");
+    assert_eq!(house.value(7, "late").unwrap(), Some(7));
+    assert_eq!(house.get(7).unwrap(), Some(text(7)));
 }

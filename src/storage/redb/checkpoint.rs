@@ -2,19 +2,23 @@
 //! changes to the store itself. All of it on one database at a time, none of it on the way of a commit.
 
 use super::bugs::Bugs;
-use super::failure::{self, Contained, Writing};
+use super::failure::{self, Contained, Writing, guarded};
 use super::file::{Disk, Io};
 use super::format;
-use super::generation::{Generation, Home, Row};
+use super::generation::{Generation, Home, Row, RowKey, Tree};
 use super::journal::{File, Named};
 use super::layers::Readers;
 use super::open::{begin_durable, plain};
-use super::past::Life;
-use super::tables::{CONTAINERS, META, RETIRED, Reader, Writer};
+use super::pages::ways::{Change, Ways};
+use super::past::{Life, Past};
+use super::tables::{CONTAINERS, Held, META, RETIRED, Reader, Settled, Writer, settle};
+use super::unreadable::Unreadable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, Kind, seal_plain};
 use crate::storage::{ContainerId, Refusals, SecretRecord, Settings};
 use redb::Database;
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// How many rows of ended containers and old tombstones go in one step.
@@ -56,12 +60,39 @@ pub(super) struct Checkpoint {
     /// Rows up to this commit, which nobody adds to any more.
     pub(super) generation: Arc<Generation>,
     pub(super) number: u64,
+    /// The last commit so far, which may have written nothing.
+    pub(super) up_to: u64,
     /// The number of the last frame that holds any of them.
     pub(super) covered: u64,
     /// The journal file that they are in, to be used again.
     pub(super) file: Option<File>,
     /// The journal that the store is closed with: it is not needed any more.
     pub(super) closes: Option<Named>,
+    pub(super) left: Left,
+}
+
+/// The rows that a checkpoint leaves out: redb would have to use a page that cannot be read to put them. They
+/// stay in the journal, and in memory.
+#[derive(Default)]
+pub(super) struct Left {
+    /// Those that a later generation, and the journal with it, has as well.
+    pub(super) keys: BTreeSet<RowKey>,
+    pub(super) trees: Trees,
+}
+
+/// What is left out of a tree in which a row has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Trees {
+    #[default]
+    NoMore,
+    Whole,
+}
+
+/// How far a checkpoint has come.
+pub(super) enum Step {
+    Done,
+    /// Nothing was written: these rows cannot be put.
+    Stuck(Vec<Row>),
 }
 
 impl Databases {
@@ -80,16 +111,45 @@ impl Databases {
     /// redb reads and writes a page twice if what a transaction changes does not fit into its cache. So the
     /// rows come in several, by ascending key; only the last one says that the journal need not be read
     /// any more, and until then whoever opens the file puts all of them in again.
-    pub(super) fn checkpoint(&self, checkpoint: &Checkpoint, io: &Io, bugs: Bugs) -> Result<()> {
+    ///
+    /// redb gives up all of a transaction over a page that it cannot read. So where there is one, it is looked
+    /// ahead which rows need it; the checkpoint is made once all of them are left out.
+    pub(super) fn checkpoint(&self, checkpoint: &Checkpoint, io: &Io, bugs: Bugs) -> Result<Step> {
         io.begin_commit();
-        let rows = checkpoint.generation.rows(checkpoint.number);
+        let left = &checkpoint.left;
+        let mut rows = checkpoint.generation.rows(checkpoint.number);
+        rows.retain(|row| !left.keys.contains(&row.key));
+        let unreadable = io.unreadable();
+        let was_expected = unreadable.is_expected();
+        if was_expected {
+            let stuck = self.stuck(&rows, left, left.trees, unreadable)?;
+            if !stuck.is_empty() {
+                return Ok(Step::Stuck(stuck));
+            }
+        }
         // Those of the file come first.
         let in_file = rows.partition_point(|row| row.key.home() == Home::File);
         let (in_file, in_memory) = rows.split_at(in_file);
         let mut steps = in_steps(in_file, self.step).peekable();
         let file = loop {
             let txn = bugs.begin(&self.file)?;
-            put_all(&txn, steps.next().unwrap_or_default())?;
+            if let Err(error) = put_all(&txn, steps.next().unwrap_or_default()) {
+                if error.kind() != ErrorKind::Corrupt || unreadable.count() == 0 {
+                    return Err(error);
+                }
+                txn.abort().map_err(failure::storage)?;
+                // What it does to a tree may lead it to pages that were not foreseen.
+                let trees = if was_expected {
+                    Trees::Whole
+                } else {
+                    left.trees
+                };
+                let stuck = self.stuck(&rows, left, trees, unreadable)?;
+                return match stuck.is_empty() {
+                    true => Err(error),
+                    false => Ok(Step::Stuck(stuck)),
+                };
+            }
             if steps.peek().is_none() {
                 break txn;
             }
@@ -108,7 +168,64 @@ impl Databases {
         let memory = self.begin_in_memory()?;
         put_all(&memory, in_memory)?;
         commit(file, io)?;
-        seal(memory, !in_memory.is_empty())
+        seal(memory, !in_memory.is_empty())?;
+        Ok(Step::Done)
+    }
+
+    /// Those of the rows that redb cannot put.
+    fn stuck(
+        &self,
+        rows: &[Row],
+        left: &Left,
+        trees: Trees,
+        unreadable: &Unreadable,
+    ) -> Result<Vec<Row>> {
+        let [file, _] = &self.disks;
+        let mut ways = Ways::new(file, unreadable)?;
+        let in_file = |row: &&Row| row.key.home() == Home::File;
+        let mut stuck = Vec::new();
+        for row in rows.iter().filter(in_file) {
+            if !can_be_put(row, &mut ways)? {
+                stuck.push(row.clone());
+            }
+        }
+        if trees == Trees::Whole {
+            let tree = |key: &RowKey| key.split().map(|(tree, _)| tree);
+            let keys = stuck.iter().map(|row| &row.key).chain(&left.keys);
+            let trees: Vec<Tree> = keys.filter_map(tree).collect();
+            let is_left = |row: &&Row| tree(&row.key).is_some_and(|tree| trees.contains(&tree));
+            stuck = rows
+                .iter()
+                .filter(in_file)
+                .filter(is_left)
+                .cloned()
+                .collect();
+        }
+        Ok(stuck)
+    }
+
+    /// The tombstones to be removed or lowered, of those that can be read and changed.
+    fn settled_around(&self, refusals: Refusals, unreadable: &Unreadable) -> Result<Vec<Settled>> {
+        let [disk, _] = &self.disks;
+        let mut ways = Ways::new(disk, unreadable)?;
+        let mut settled = Vec::new();
+        let from = Bound::Included([0; 16]);
+        for held in Past::new(disk)?.range(Tree::Tombstones, from, [u8::MAX; 16])? {
+            let (key, Held::Row(record)) = held? else {
+                continue;
+            };
+            let Some((key, record)) = settle(refusals, key, &record)? else {
+                continue;
+            };
+            let change = record.as_ref().map_or(Change::Remove, |_| Change::Put);
+            if ways.are_whole(Tree::Tombstones.name(), &key, change)? {
+                settled.push((key, record));
+            }
+            if settled.len() == RECLAIMED {
+                break;
+            }
+        }
+        Ok(settled)
     }
 
     fn begin_in_memory(&self) -> Result<Writing> {
@@ -148,13 +265,20 @@ impl Databases {
         io: &Io,
     ) -> Result<(u64, bool)> {
         io.begin_commit();
+        let is_expected = io.unreadable().is_expected();
+        let settled = is_expected.then(|| self.settled_around(refusals, io.unreadable()));
+        let settled = settled.transpose()?;
         let file_txn = begin_durable(&self.file)?;
         let memory_txn = self.begin_in_memory()?;
         let mut is_empty = false;
         let (in_file, in_memory, removed) = {
             let mut file = Writer::open(&file_txn)?;
             let mut memory = Writer::open(&memory_txn)?;
-            let mut removed = file.bury(refusals, RECLAIMED)? + memory.bury(refusals, RECLAIMED)?;
+            let mut removed = memory.bury(refusals, RECLAIMED)?;
+            removed += match settled {
+                Some(settled) => file.put_tombstones(&settled)?,
+                None => file.bury(refusals, RECLAIMED)?,
+            };
             if let Some(id) = retired {
                 let home = match Home::of(id) {
                     Home::File => &mut file,
@@ -183,9 +307,21 @@ impl Databases {
     }
 }
 
+fn can_be_put(row: &Row, ways: &mut Ways<'_>) -> Result<bool> {
+    let change = match row.value {
+        Some(_) => Change::Put,
+        None => Change::Remove,
+    };
+    match row.key.split() {
+        Some((tree, key)) => ways.are_whole(tree.name(), key, change),
+        None => Ok(true),
+    }
+}
+
 fn put_all(txn: &Writing, rows: &[Row]) -> Result<()> {
     let mut writer = Writer::open(txn)?;
-    rows.iter().try_for_each(|row| writer.put(row))
+    // A panic ends here, so that the tables are closed in order, and the transaction can be given up.
+    guarded(|| rows.iter().try_for_each(|row| writer.put(row)))
 }
 
 /// Rows cut into parts that change at most about `bytes` of pages each, but one row at least.

@@ -2,10 +2,10 @@
 //! them back with what came of it. It decides nothing.
 
 use super::Shared;
-use super::checkpoint::{Before, Checkpoint, Databases};
+use super::checkpoint::{Before, Checkpoint, Databases, Step, Trees};
 use super::failure::guarded;
 use super::file::Disk;
-use super::generation::Generation;
+use super::generation::{Generation, Row};
 use super::inspect::{Frozen, Side};
 use super::journal::File;
 use super::layers::Readers;
@@ -69,11 +69,16 @@ pub(super) enum Report {
 
 pub(super) enum Checkpointed {
     Done {
-        /// The last commit that it brought into redb.
+        /// The last commit that it brought into redb, and the last one that was made by then.
         number: u64,
+        up_to: u64,
         file: Option<File>,
         readers: Readers,
     },
+    /// These rows must be in the journal again first, for it to go on without them.
+    Stuck(Vec<Row>, Checkpoint),
+    /// What could not be read can be: it goes on when the databases are open again.
+    Cured(Checkpoint),
     /// It is to be tried again once the databases are open again.
     Failed(Error, Checkpoint),
     /// All is in redb, but the journal's file is not to be used any more.
@@ -90,25 +95,7 @@ pub(super) fn perform(databases: Databases, task: Task, shared: &Shared) -> Retu
     let io = &shared.io;
     let report = match task {
         Task::Checkpoint(checkpoint) => {
-            let number = checkpoint.number;
-            let done = guarded(|| {
-                databases.checkpoint(&checkpoint, io, shared.bugs)?;
-                databases.readers()
-            });
-            Report::Checkpoint(match done {
-                Err(error) => {
-                    databases.life.end();
-                    Checkpointed::Failed(error, checkpoint)
-                }
-                Ok(readers) => match guarded(|| checkpoint.file.map(File::reset).transpose()) {
-                    Ok(file) => Checkpointed::Done {
-                        number,
-                        file,
-                        readers,
-                    },
-                    Err(error) => Checkpointed::Spoilt(error),
-                },
-            })
+            Report::Checkpoint(make_checkpoint(&databases, checkpoint, shared))
         }
         Task::Configure(settings, reply) => {
             let mut before = None;
@@ -158,6 +145,51 @@ pub(super) fn perform(databases: Databases, task: Task, shared: &Shared) -> Retu
         }
     };
     Returned { databases, report }
+}
+
+fn make_checkpoint(
+    databases: &Databases,
+    mut checkpoint: Checkpoint,
+    shared: &Shared,
+) -> Checkpointed {
+    let unreadable = shared.io.unreadable();
+    if unreadable.is_cured() {
+        return Checkpointed::Cured(checkpoint);
+    }
+    let was_expected = unreadable.is_expected();
+    let (number, up_to) = (checkpoint.number, checkpoint.up_to);
+    let done = guarded(|| {
+        let step = databases.checkpoint(&checkpoint, &shared.io, shared.bugs)?;
+        Ok(match step {
+            Step::Done => Ok(databases.readers()?),
+            Step::Stuck(rows) => Err(rows),
+        })
+    });
+    match done {
+        Ok(Ok(readers)) => {
+            unreadable.note_damage(!checkpoint.left.keys.is_empty());
+            match guarded(|| checkpoint.file.map(File::reset).transpose()) {
+                Ok(file) => Checkpointed::Done {
+                    number,
+                    up_to,
+                    file,
+                    readers,
+                },
+                Err(error) => Checkpointed::Spoilt(error),
+            }
+        }
+        Ok(Err(rows)) => Checkpointed::Stuck(rows, checkpoint),
+        Err(error) => {
+            if error.kind() == ErrorKind::Corrupt {
+                unreadable.note_damage(true);
+                if was_expected {
+                    checkpoint.left.trees = Trees::Whole;
+                }
+            }
+            databases.life.end();
+            Checkpointed::Failed(error, checkpoint)
+        }
+    }
 }
 
 /// How often it is looked whether somebody still reads what is in redb by now.

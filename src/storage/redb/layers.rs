@@ -4,10 +4,10 @@
 use super::failure::guarded;
 use super::generation::{Generation, Home, Pending, Row, RowKey, Tree};
 use super::past::Life;
-use super::tables::{Reader, owner_key, session_of, settle};
+use super::tables::{Held, Reader, Rows, owner_key, session_of, settle};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{
     Kind, PackageRow, SessionRow, client_of, open_plain, seal_plain, session_key,
 };
@@ -53,9 +53,6 @@ impl Readers {
         }
     }
 }
-
-/// Rows of one layer by ascending key; without a value, the layers below hold nothing either.
-type Rows<'a, const N: usize> = Box<dyn Iterator<Item = Result<([u8; N], Option<Bytes>)>> + 'a>;
 
 impl Layers {
     /// Newest first.
@@ -198,6 +195,9 @@ impl Layers {
             let tombstones = self.range(home, Tree::Tombstones, from, [u8::MAX; 16], none);
             for (key, record) in tombstones.flatten() {
                 crate::steps::count(1);
+                let Some(record) = record else {
+                    continue;
+                };
                 let Some((key, record)) = settle(refusals, key, &record)? else {
                     continue;
                 };
@@ -236,7 +236,8 @@ impl Layers {
         Ok(rows)
     }
 
-    /// The sessions of a container in the order of their keys, from the one after `after`.
+    /// The sessions of a container in the order of their keys, from the one after `after`. What cannot be read
+    /// of redb's pages is an error in the place of the sessions there; the others follow.
     pub(super) fn sessions(
         &self,
         container: ContainerId,
@@ -248,19 +249,29 @@ impl Layers {
         let from = after.map(|client| session_key(container, client));
         let from = from.map_or(Bound::Included(lowest), Bound::Excluded);
         let home = Home::of(container);
-        guarded(|| {
-            let below = self.readers.of(home).sessions(from, highest)?;
+        let list = |below| {
             self.range(home, Tree::Sessions, from, highest, below)
                 .take(limit)
                 .map(|row| {
                     let (key, record) = row?;
-                    Ok((client_of(&key), SessionRow::decode(&key, &record)))
+                    let row = match record {
+                        Some(record) => SessionRow::decode(&key, &record),
+                        None => Err(unreadable()),
+                    };
+                    Ok((client_of(&key), row))
                 })
                 .collect()
+        };
+        let reader = self.readers.of(home);
+        guarded(|| list(reader.sessions(from, highest)?)).or_else(|error| {
+            match reader.sessions_around(from, highest) {
+                Some(below) if error.kind() == ErrorKind::Corrupt => guarded(|| list(below?)),
+                _ => Err(error),
+            }
         })
     }
 
-    /// The sessions that bear `owner`.
+    /// The sessions that bear `owner`; an error if any of them may be in what cannot be read.
     pub(super) fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>> {
         let (from, to) = (owner_key(owner, [0; 20]), owner_key(owner, [u8::MAX; 20]));
         let mut found = Vec::new();
@@ -268,7 +279,9 @@ impl Layers {
             guarded(|| {
                 let below = self.readers.of(home).owners(from, to)?;
                 for row in self.range(home, Tree::Owners, Bound::Included(from), to, below) {
-                    found.extend(session_of(&row?.0));
+                    let (key, entry) = row?;
+                    entry.ok_or_else(unreadable)?;
+                    found.extend(session_of(&key));
                 }
                 Ok(())
             })?;
@@ -291,7 +304,10 @@ impl Layers {
             let start = start.clone().map(RowKey::into_bytes);
             (start, Bound::Included(end.clone().into_bytes()))
         };
-        let row = |(key, value): (Box<[u8]>, _)| Some(Ok((*key.last_chunk()?, value)));
+        let row = |(key, value): (Box<[u8]>, Option<Bytes>)| {
+            let held = value.map_or(Held::Removed, Held::Row);
+            Some(Ok((*key.last_chunk()?, held)))
+        };
         let mut layers = Vec::new();
         if let Some(pending) = &self.pending {
             let rows = pending.range(range()).into_iter().filter_map(row);
@@ -306,11 +322,15 @@ impl Layers {
     }
 }
 
-/// Layers of rows, the newest first, as one.
+fn unreadable() -> Error {
+    Error::new(ErrorKind::Corrupt, "a part of the file cannot be read")
+}
+
+/// Layers of rows, the newest first, as one: those that are there, and where none can be read, nothing.
 struct Merged<'a, const N: usize>(Vec<Peekable<Rows<'a, N>>>);
 
 impl<const N: usize> Iterator for Merged<'_, N> {
-    type Item = Result<([u8; N], Bytes)>;
+    type Item = Result<([u8; N], Option<Bytes>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -319,9 +339,7 @@ impl<const N: usize> Iterator for Merged<'_, N> {
                 match layer.peek() {
                     Some(Ok((key, _))) => least = Some(least.map_or(*key, |least| least.min(*key))),
                     Some(Err(_)) => {
-                        return layer.next().map(|error| {
-                            error.map(|(key, value)| (key, value.unwrap_or_default()))
-                        });
+                        return layer.next().map(|error| error.map(|(key, _)| (key, None)));
                     }
                     None => {}
                 }
@@ -332,8 +350,10 @@ impl<const N: usize> Iterator for Merged<'_, N> {
                 let row = layer.next_if(|row| matches!(row, Ok((key, _)) if *key == least));
                 newest = newest.or(row);
             }
-            if let Some(Ok((key, Some(value)))) = newest {
-                return Some(Ok((key, value)));
+            match newest {
+                Some(Ok((key, Held::Row(value)))) => return Some(Ok((key, Some(value)))),
+                Some(Ok((key, Held::Unreadable))) => return Some(Ok((key, None))),
+                _ => {}
             }
         }
     }

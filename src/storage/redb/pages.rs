@@ -3,6 +3,8 @@
 //! or panic. It changes nothing, and whatever it meets, it ends: a damaged page leads only to pages
 //! that are what they should be. It knows no rows.
 
+pub(super) mod ways;
+
 use super::failure;
 use super::file::Disk;
 use super::format::{
@@ -23,6 +25,8 @@ const MENDABLE: usize = 64 << 10;
 const TRIED: u64 = 512 << 30;
 /// How many bytes of pages are kept for look-ups.
 const CACHE: usize = 4 << 20;
+/// Why there are no bytes of a page that the disk cannot read.
+const UNREADABLE: &str = "the disk cannot read it";
 
 /// A damaged page of a tree, and the keys that belong below it.
 #[derive(Clone, Debug)]
@@ -43,6 +47,13 @@ pub(super) enum Met<'a> {
         sound: bool,
     },
     Bad(BadPage),
+}
+
+/// What a range of keys holds.
+pub(super) enum Part {
+    Row(Vec<u8>, Vec<u8>),
+    /// What lies after the part before, up to this key, cannot be read; `None`: up to the end.
+    Gap(Option<Vec<u8>>),
 }
 
 /// The pages of one file as of one commit.
@@ -273,63 +284,76 @@ impl Pages {
         Err(damaged())
     }
 
-    /// The first rows of a range of keys, so many at most, as redb would find them.
+    /// The first rows of a range of keys as redb would find them, and the gaps between them; so many at most.
     pub(super) fn range(
         &mut self,
         table: &Table,
         keys: (Bound<&[u8]>, &[u8]),
         most: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let mut rows = Vec::new();
+    ) -> Result<Vec<Part>> {
+        let mut parts = Vec::new();
         if let Some(root) = table.root {
-            self.gather(root.page, table.widths, (keys, most), 0, &mut rows)?;
+            let top = (root.page, None);
+            self.gather(top, table.widths, (keys, most), 0, &mut parts)?;
         }
-        Ok(rows)
+        Ok(parts)
     }
 
+    /// Gathers what lies below a page, which leads to keys up to one.
     fn gather(
         &mut self,
-        page: u64,
+        (page, up_to): (u64, Option<&[u8]>),
         widths: Widths,
         (keys, most): ((Bound<&[u8]>, &[u8]), usize),
         depth: usize,
-        rows: &mut Vec<(Vec<u8>, Vec<u8>)>,
+        parts: &mut Vec<Part>,
     ) -> Result<()> {
         let damaged = || corrupt("the file's structure is damaged");
-        let page = self.cached(page)?.ok_or_else(damaged)?;
+        let gap = || Part::Gap(up_to.map(<[u8]>::to_vec));
         let (Bound::Included(from) | Bound::Excluded(from)) = keys.0 else {
             return Err(damaged());
+        };
+        let Some(page) = self.cached(page)? else {
+            parts.push(gap());
+            return Ok(());
         };
         match Node::of(&page, widths) {
             Some(Node::Leaf(leaf)) => {
                 for n in 0..leaf.pairs {
-                    let (key, value) = leaf.row(n).ok_or_else(damaged)?;
+                    let Some((key, value)) = leaf.row(n) else {
+                        parts.push(gap());
+                        break;
+                    };
                     let is_before = key < from || (key == from && keys.0 == Bound::Excluded(from));
-                    if key > keys.1 || rows.len() >= most {
+                    if key > keys.1 || parts.len() >= most {
                         break;
                     }
                     if !is_before {
-                        rows.push((key.to_vec(), value.to_vec()));
+                        parts.push(Part::Row(key.to_vec(), value.to_vec()));
                     }
                 }
-                Ok(())
             }
             Some(Node::Branch(branch)) if depth < MAX_DEPTH => {
                 for n in 0..=branch.keys {
-                    let up_to = branch.key(n);
-                    if up_to.is_some_and(|up_to| up_to < from) {
+                    let own = branch.key(n);
+                    let is_over = own == Some(from) && keys.0 == Bound::Excluded(from);
+                    if is_over || own.is_some_and(|own| own < from) {
                         continue;
                     }
-                    let (below, _) = branch.child(n).ok_or_else(damaged)?;
-                    self.gather(below, widths, (keys, most), depth + 1, rows)?;
-                    if rows.len() >= most || up_to.is_some_and(|up_to| up_to >= keys.1) {
+                    let Some((below, _)) = branch.child(n) else {
+                        parts.push(gap());
+                        break;
+                    };
+                    let below = (below, own.or(up_to));
+                    self.gather(below, widths, (keys, most), depth + 1, parts)?;
+                    if parts.len() >= most || own.is_some_and(|own| own >= keys.1) {
                         break;
                     }
                 }
-                Ok(())
             }
-            _ => Err(damaged()),
+            _ => parts.push(gap()),
         }
+        Ok(())
     }
 
     fn cached(&mut self, page: u64) -> Result<Option<Arc<[u8]>>> {
@@ -363,7 +387,7 @@ impl Pages {
             match unreadable::read(&self.disk, start, &mut bytes).map_err(failed)? {
                 Got::All => Ok(bytes),
                 Got::Beyond => Err(BEYOND),
-                Got::Unreadable => Err("the disk cannot read it"),
+                Got::Unreadable => Err(UNREADABLE),
             },
         )
     }

@@ -4,7 +4,8 @@
 use super::file::Disk;
 use super::format::{Mend, Table};
 use super::generation::Tree;
-use super::pages::Pages;
+use super::pages::{Pages, Part};
+use super::tables::Held;
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -69,13 +70,13 @@ impl Past {
         self.pages.twin().get(self.table(tree)?, key)
     }
 
-    /// The rows of a range of keys.
+    /// The rows of a range of keys, and the gaps between them.
     pub(super) fn range<const N: usize>(
         &self,
         tree: Tree,
         from: Bound<[u8; N]>,
         to: [u8; N],
-    ) -> Result<impl Iterator<Item = Result<([u8; N], Option<Bytes>)>>> {
+    ) -> Result<impl Iterator<Item = Result<([u8; N], Held)>> + use<N>> {
         let table = *self.table(tree)?;
         let mut pages = self.pages.twin();
         let mut from = from;
@@ -95,10 +96,17 @@ impl Past {
                     }
                 }
             }
-            let (key, value) = ready.pop_front()?;
-            let key = *key.first_chunk()?;
+            let (key, held) = match ready.pop_front()? {
+                Part::Row(key, value) => (*key.first_chunk()?, Held::Row(Bytes::from(value))),
+                Part::Gap(up_to) => {
+                    let end = up_to.and_then(|key| key.first_chunk().copied());
+                    let end = end.filter(|end| *end < to);
+                    is_last |= end.is_none();
+                    (end.unwrap_or(to), Held::Unreadable)
+                }
+            };
             from = Bound::Excluded(key);
-            Some(Ok((key, Some(Bytes::from(value)))))
+            Some(Ok((key, held)))
         }))
     }
 

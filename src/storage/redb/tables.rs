@@ -50,8 +50,18 @@ pub(super) struct Reader {
     past: Option<Past>,
 }
 
+/// What is held under a key.
+#[derive(Clone, Debug)]
+pub(super) enum Held {
+    Row(Bytes),
+    /// Nothing, and what lies below counts no more.
+    Removed,
+    /// From the row before up to this key nothing can be read.
+    Unreadable,
+}
+
 /// Rows by ascending key.
-type Rows<'a, const N: usize> = Box<dyn Iterator<Item = Result<([u8; N], Option<Bytes>)>> + 'a>;
+pub(super) type Rows<'a, const N: usize> = Box<dyn Iterator<Item = Result<([u8; N], Held)>> + 'a>;
 
 impl Reader {
     /// To be opened while nobody writes.
@@ -136,8 +146,20 @@ impl Reader {
         let rows = self.sessions.range::<&[u8; 20]>(range);
         Ok(Box::new(rows.map_err(failure::storage)?.map(|row| {
             let (key, record) = row.map_err(failure::storage)?;
-            Ok((*key.value(), Some(Bytes::copy_from_slice(record.value()))))
+            let record = Bytes::copy_from_slice(record.value());
+            Ok((*key.value(), Held::Row(record)))
         })))
+    }
+
+    /// The same past redb, and so around what cannot be read; `None` where that cannot be had.
+    pub(super) fn sessions_around(
+        &self,
+        from: Bound<[u8; 20]>,
+        to: [u8; 20],
+    ) -> Option<Result<Rows<'_, 20>>> {
+        let past = self.past.as_ref()?;
+        let rows = past.range(Tree::Sessions, from, to);
+        Some(rows.map(|rows| Box::new(rows) as Rows<'_, 20>))
     }
 
     /// The entries of a range in the index of owners.
@@ -149,7 +171,7 @@ impl Reader {
         let rows = self.owners.range::<&[u8; 36]>(&from..=&to);
         Ok(Box::new(rows.map_err(failure::storage)?.map(|row| {
             let (key, _) = row.map_err(failure::storage)?;
-            Ok((*key.value(), Some(Bytes::new())))
+            Ok((*key.value(), Held::Row(Bytes::new())))
         })))
     }
 }
@@ -257,7 +279,12 @@ impl<'t> Writer<'t> {
                 break;
             }
         }
-        for (key, record) in &settled {
+        self.put_tombstones(&settled)
+    }
+
+    /// Changes tombstones; returns how many.
+    pub(super) fn put_tombstones(&mut self, settled: &[Settled]) -> Result<u64> {
+        for (key, record) in settled {
             match record {
                 Some(record) => self.tombstones.insert(key, &**record).map(drop),
                 None => self.tombstones.remove(key).map(drop),

@@ -57,6 +57,8 @@ pub(super) struct Unreadable {
     is_tolerated: AtomicBool,
     count: AtomicUsize,
     parts: Mutex<Parts>,
+    /// What was written last met a damage, which may be in no part that is known.
+    was_in_the_way: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -111,15 +113,42 @@ impl Unreadable {
         self.count.load(Ordering::Acquire)
     }
 
+    /// Whether a part of a page is known not to be readable; redb may have kept what it got in its place.
+    pub(super) fn has(&self, start: u64, len: u64) -> bool {
+        self.count() > 0 && {
+            let parts = self.lock();
+            let mut before = parts.parts.range(..start.saturating_add(len));
+            before
+                .next_back()
+                .is_some_and(|(at, part)| at.saturating_add(*part as u64) > start)
+        }
+    }
+
+    /// Whether what is written is in the way of a damage, as far as that is known.
+    pub(super) fn note_damage(&self, is_in_the_way: bool) {
+        self.was_in_the_way.store(is_in_the_way, Ordering::Release);
+    }
+
+    /// Whether whoever writes is to look ahead.
+    pub(super) fn is_expected(&self) -> bool {
+        self.count() > 0 || self.was_in_the_way.load(Ordering::Acquire)
+    }
+
     /// Whether one of them can be read again. Whoever meets a damage looks, but seldom: it may take long.
     pub(super) fn is_cured(&self) -> bool {
         if self.count() == 0 {
             return false;
         }
-        let mut parts = self.lock();
-        if parts.looked.is_some_and(|looked| looked.elapsed() < LOOKED) {
+        let is_early = |looked: Instant| looked.elapsed() < LOOKED;
+        if self.lock().looked.is_some_and(is_early) {
             return false;
         }
+        self.can_be_read_again()
+    }
+
+    /// The same, however lately that was looked at.
+    pub(super) fn can_be_read_again(&self) -> bool {
+        let mut parts = self.lock();
         parts.looked = Some(Instant::now());
         let some: Vec<_> = parts
             .parts

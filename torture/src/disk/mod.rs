@@ -373,6 +373,7 @@ impl Disk {
             kept_names: names.clone(),
             names,
             chance: chance.fork(),
+            spoilt: state.spoilt.clone(),
             ..State::default()
         };
         Self::of(left)
@@ -387,6 +388,7 @@ impl Disk {
             kept_names: state.kept_names.clone(),
             unsynced_names: state.unsynced_names.clone(),
             chance: state.chance.clone(),
+            spoilt: state.spoilt.clone(),
             ..State::default()
         };
         Self::of(left)

@@ -568,11 +568,15 @@ impl Committer {
             std::thread::sleep(SLOWEST.mul_f64(over));
             self.collect();
         }
-        while self.filled() >= 1.0 && self.is_lent {
+        while self.filled() >= 1.0 {
+            if !self.is_lent {
+                self.give_tasks();
+            }
+            // A checkpoint that begins makes room at once; one that goes on has to end.
+            if !self.is_lent || self.filled() < 1.0 {
+                break;
+            }
             self.await_keeper();
-        }
-        if self.filled() >= 1.0 {
-            self.give_tasks();
         }
     }
 
@@ -617,15 +621,20 @@ impl Committer {
     /// Shows what a group wrote on the state of the commit `before` it.
     fn show_written(&mut self, written: Written, mut layers: Layers, before: u64) {
         self.begun.get_or_insert_with(Instant::now);
-        // Snapshots from before this generation began do not read it.
-        let oldest = self.shared.superseded.oldest_since(self.active_from);
-        let oldest = oldest.map_or(before, |oldest| oldest.min(before));
+        let oldest = self.oldest_read(before);
         let pending = layers.pending.take();
         written.apply(&layers.active, layers.number, oldest);
         for (key, record) in pending.iter().flat_map(|pending| pending.found()) {
             layers.active.put_copy(&key, record);
         }
         self.show(layers);
+    }
+
+    /// The oldest commit as of which somebody reads the active generation, up to one. Snapshots from before it
+    /// began do not.
+    fn oldest_read(&self, newest: u64) -> u64 {
+        let oldest = self.shared.superseded.oldest_since(self.active_from);
+        oldest.map_or(newest, |oldest| oldest.min(newest))
     }
 
     /// The same state, from newer tables.

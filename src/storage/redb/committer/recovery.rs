@@ -1,8 +1,8 @@
 //! What the writer thread lets go of after a failure, how it opens the files again, and how it ends.
 
 use super::{Committer, FIRST_RETRY, LAST_RETRY, PATIENCE};
-use crate::error::Result;
-use crate::storage::redb::checkpoint::{Checkpoint, Databases};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::redb::checkpoint::{Checkpoint, Databases, Left, Step};
 use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::file::Io;
 use crate::storage::redb::generation::Home;
@@ -12,6 +12,12 @@ use crate::storage::redb::{Tally, open};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+
+fn stays_in_the_journal(rows: usize) -> Error {
+    let why = "a part of the store's file cannot be read, and";
+    let what = "rows that belong there stay in the journal, whose files are left beside it";
+    Error::new(ErrorKind::Corrupt, format!("{why} {rows} {what}"))
+}
 
 impl Committer {
     /// Drops the databases after a failure. What is in the journal stays there, and in memory; snapshots are
@@ -191,6 +197,7 @@ impl Committer {
         }
         self.shared.io.last();
         self.shared.superseded.expire_orphans();
+        self.look_again();
         self.give_tasks();
         while self.is_lent {
             self.await_keeper();
@@ -206,7 +213,11 @@ impl Committer {
             (Some(databases), Some(checkpoints)) => {
                 let last = |databases: &Databases| {
                     checkpoints.iter().try_for_each(|checkpoint| {
-                        databases.checkpoint(checkpoint, &self.shared.io, self.shared.bugs)
+                        let io = &self.shared.io;
+                        match databases.checkpoint(checkpoint, io, self.shared.bugs)? {
+                            Step::Done => Ok(()),
+                            Step::Stuck(rows) => Err(stays_in_the_journal(rows.len())),
+                        }
                     })
                 };
                 failure::guarded_on(databases, last).and_then(|(databases, ())| {
@@ -233,6 +244,18 @@ impl Committer {
         closed.and(unlocked)
     }
 
+    /// Opens the databases again if what could not be read of them can be.
+    fn look_again(&mut self) {
+        let unreadable = self.shared.io.unreadable();
+        if self.is_broken || unreadable.count() == 0 || !unreadable.can_be_read_again() {
+            return;
+        }
+        self.lose_databases();
+        if let Err(error) = self.try_reopen() {
+            tracing::warn!(%error, "the store cannot be reopened");
+        }
+    }
+
     /// What brings the rest into redb, in order; none if the files are not open.
     fn last_checkpoints(&mut self) -> Option<Vec<Checkpoint>> {
         let newest = self.newest.as_ref().filter(|_| !self.is_broken)?;
@@ -242,9 +265,11 @@ impl Committer {
         let last = Checkpoint {
             generation: newest.active.clone(),
             number: newest.number,
+            up_to: self.number,
             covered: journal.last(),
             file: None,
             closes: Some(*named),
+            left: Left::default(),
         };
         let unfinished = self.unfinished.take().map(|(checkpoint, _)| checkpoint);
         Some(unfinished.into_iter().chain([last]).collect())

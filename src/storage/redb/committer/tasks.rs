@@ -4,8 +4,10 @@ use super::{Committer, FIRST_RETRY, LAST_RETRY, LAST_RETRY_IN_VAIN, not_written,
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Settings;
 use crate::storage::redb::Tally;
-use crate::storage::redb::checkpoint::Checkpoint;
+use crate::storage::redb::checkpoint::{Checkpoint, Left};
+use crate::storage::redb::generation::Row;
 use crate::storage::redb::inspect::over_redb;
+use crate::storage::redb::journal::Failed;
 use crate::storage::redb::keeper::{Checkpointed, Report, Returned, Task, perform};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -97,7 +99,9 @@ impl Committer {
                 ..
             } => Task::Reclaim {
                 refusals,
-                retired: self.retired.last().map(|(id, _)| *id),
+                // Some of its rows may be where they cannot be read, or kept back from there.
+                retired: (self.retired.last().map(|(id, _)| *id))
+                    .filter(|_| !self.shared.io.unreadable().is_expected()),
                 buried,
                 reply,
             },
@@ -137,10 +141,42 @@ impl Committer {
         Some(Checkpoint {
             generation,
             number: newest.number,
+            up_to: self.number,
             covered,
             file,
             closes: None,
+            left: Left::default(),
         })
+    }
+
+    /// Commits once more what a checkpoint cannot bring into redb, so that it can go on without it and the journal's
+    /// file be used again. What has been changed since is in the journal's other file already.
+    fn keep_back(&mut self, rows: Vec<Row>, checkpoint: &mut Checkpoint) -> Result<(), Failed> {
+        let Some(newest) = self.newest.as_ref() else {
+            return Ok(());
+        };
+        let (active, number) = (newest.active.clone(), newest.number);
+        let oldest = self.oldest_read(number);
+        tracing::warn!(
+            rows = rows.len(),
+            "a part of the store's file cannot be read; what belongs there stays in the journal"
+        );
+        let is_newest = |row: &Row| active.get(row.key.as_bytes(), number).is_none();
+        let (rows, changed): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(is_newest);
+        let changed = changed.into_iter().map(|row| row.key);
+        checkpoint.left.keys.extend(changed);
+        for rows in in_frames(rows, self.rules.largest_group) {
+            if let Some((journal, _)) = &mut self.journal {
+                journal.append(&rows)?;
+            }
+            for row in rows {
+                checkpoint.left.keys.insert(row.key.clone());
+                // Whoever reads as of this commit found the same in the generation before.
+                active.put(row, number, oldest);
+            }
+        }
+        self.tell_journal();
+        Ok(())
     }
 
     /// Takes back what the keeper is done with.
@@ -176,10 +212,11 @@ impl Committer {
             Report::Nothing => Ok(()),
             Report::Checkpoint(Checkpointed::Done {
                 number,
+                up_to,
                 file,
                 readers,
             }) => {
-                self.drained = number;
+                self.drained = up_to;
                 self.is_tasks_turn = true;
                 if let (Some((journal, _)), Some(file)) = (&mut self.journal, file) {
                     journal.give_back(file);
@@ -196,18 +233,17 @@ impl Committer {
                 self.show_readers(readers);
                 Ok(())
             }
+            Report::Checkpoint(Checkpointed::Stuck(rows, checkpoint)) => {
+                self.go_on(rows, checkpoint)
+            }
+            Report::Checkpoint(Checkpointed::Cured(checkpoint)) => {
+                tracing::info!("a part of the store's file can be read again; reopening it");
+                self.unfinished = Some((checkpoint, Instant::now()));
+                self.lose_databases();
+                Ok(())
+            }
             Report::Checkpoint(Checkpointed::Failed(error, checkpoint)) => {
-                let wait = if self.rules.in_the_foreground {
-                    Duration::ZERO
-                } else {
-                    self.retry
-                };
-                self.unfinished = Some((checkpoint, Instant::now() + wait));
-                let most = match error.kind() {
-                    ErrorKind::Corrupt => LAST_RETRY_IN_VAIN,
-                    _ => LAST_RETRY,
-                };
-                self.retry = (self.retry * 2).min(most);
+                self.try_later(&error, checkpoint);
                 Err(error)
             }
             Report::Checkpoint(Checkpointed::Spoilt(error)) => {
@@ -251,6 +287,43 @@ impl Committer {
         }
     }
 
+    /// Has a checkpoint go on without rows that are stuck.
+    fn go_on(&mut self, rows: Vec<Row>, mut checkpoint: Checkpoint) -> Result<()> {
+        // While the files are not in order, that waits: it is looked again what is stuck.
+        let kept = if self.is_broken {
+            Ok(())
+        } else {
+            self.keep_back(rows, &mut checkpoint)
+        };
+        match kept {
+            Ok(()) => self.unfinished = Some((checkpoint, Instant::now())),
+            Err(Failed::NoRoom(error)) => {
+                self.try_later(&error, checkpoint);
+                return Err(error);
+            }
+            Err(Failed::Unknown(error)) => {
+                self.lose_journal();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries a checkpoint again after a while.
+    fn try_later(&mut self, error: &Error, checkpoint: Checkpoint) {
+        let wait = if self.rules.in_the_foreground {
+            Duration::ZERO
+        } else {
+            self.retry
+        };
+        self.unfinished = Some((checkpoint, Instant::now() + wait));
+        let most = match error.kind() {
+            ErrorKind::Corrupt => LAST_RETRY_IN_VAIN,
+            _ => LAST_RETRY,
+        };
+        self.retry = (self.retry * 2).min(most);
+    }
+
     /// The answer to whoever asked for a change. After a failure of the storage it is given once the
     /// databases are let go, so that nobody who has it still finds them.
     fn answer_to<T>(&mut self, result: Result<T>) -> Result<T> {
@@ -269,6 +342,24 @@ impl Committer {
             other => other,
         }
     }
+}
+
+/// Rows cut into parts of so many bytes at most, but one row at least.
+fn in_frames(rows: Vec<Row>, bytes: usize) -> Vec<Vec<Row>> {
+    let mut frames = Vec::new();
+    let (mut frame, mut len) = (Vec::new(), 0);
+    for row in rows {
+        if !frame.is_empty() && len + row.len() > bytes {
+            frames.push(std::mem::take(&mut frame));
+            len = 0;
+        }
+        len += row.len();
+        frame.push(row);
+    }
+    if !frame.is_empty() {
+        frames.push(frame);
+    }
+    frames
 }
 
 fn is_unknown(error: &Error) -> bool {

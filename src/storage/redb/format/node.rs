@@ -52,7 +52,7 @@ impl<'a> Node<'a> {
     }
 
     /// How much of the page its checksum covers.
-    fn end(&self) -> Option<usize> {
+    pub(in crate::storage::redb) fn end(&self) -> Option<usize> {
         match self {
             Self::Leaf(leaf) => leaf.value_end(leaf.pairs.checked_sub(1)?),
             Self::Branch(branch) => branch.key_end(branch.keys.checked_sub(1)?),
