@@ -17,7 +17,7 @@ use crate::transaction::{House, Registry, Reruns, Rules, Turns, Worker};
 use arc_swap::ArcSwap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -521,25 +521,34 @@ impl StoreBuilder {
         let store = Store {
             inner: Arc::new(inner),
         };
-        store.start(self.implicit_sweeps)?;
+        store.start_deadlines()?;
+        if self.implicit_sweeps {
+            store.start_sweeps()?;
+        }
         Ok(store)
     }
 }
 
 impl Store {
-    fn start(&self, sweeps: bool) -> Result<()> {
-        let inner = &self.inner;
-        let turns = inner.house.turns.clone();
-        let mut threads = vec![spawn("cloakroom-turns", move || turns.keep_deadlines())?];
-        if sweeps {
-            let (house, sweeper) = (inner.house.clone(), inner.sweeper.clone());
-            threads.push(spawn("cloakroom-sweep", move || sweeper.run(&house))?);
-            inner.sweeper.watch(&inner.house.clock);
-        }
-        if let Ok(mut there) = inner.threads.lock() {
-            there.extend(threads);
-        }
+    fn start_deadlines(&self) -> Result<()> {
+        let turns = self.inner.house.turns.clone();
+        self.keep(spawn("cloakroom-turns", move || turns.keep_deadlines())?);
         Ok(())
+    }
+
+    fn start_sweeps(&self) -> Result<()> {
+        let inner = &self.inner;
+        let (house, sweeper) = (inner.house.clone(), inner.sweeper.clone());
+        self.keep(spawn("cloakroom-sweep", move || sweeper.run(&house))?);
+        inner.sweeper.watch(&inner.house.clock);
+        Ok(())
+    }
+
+    /// A thread that ends with the store.
+    fn keep(&self, thread: JoinHandle<()>) {
+        let threads = self.inner.threads.lock();
+        let mut threads = threads.unwrap_or_else(PoisonError::into_inner);
+        threads.push(thread);
     }
 }
 

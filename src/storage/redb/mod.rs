@@ -129,9 +129,8 @@ impl Shared {
     }
 
     /// A read failed, perhaps in a way that only opening the file again can cure.
-    fn met(&self, needs_opening: bool, error: Option<ErrorKind>) {
-        let is_cured = || error == Some(ErrorKind::Corrupt) && self.io.unreadable().is_cured();
-        if needs_opening || is_cured() {
+    fn met(&self, error: &Error) {
+        if error.kind() == ErrorKind::Corrupt && self.io.unreadable().is_cured() {
             self.queue.suspect();
         }
     }
@@ -354,8 +353,7 @@ impl Storage for Engine {
     }
 
     fn commit(&self, set: ChangeSet, done: Done, waiter: Waiter) -> Option<Outside> {
-        let helps = waiter == Waiter::Thread;
-        self.shared.queue.commit(set, done, helps)
+        self.shared.queue.commit(set, done, waiter)
     }
 
     fn bell(&self) -> &Arc<Bell> {

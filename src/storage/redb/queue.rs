@@ -7,7 +7,7 @@ use crate::block_on::Bell;
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
-use crate::storage::{ChangeSet, Done, Outcome, Outside, Refusals, Settings};
+use crate::storage::{ChangeSet, Done, Outcome, Outside, Refusals, Settings, Waiter};
 use crate::throttle::Throttle;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -183,48 +183,128 @@ struct Waiting {
     /// The commits that wait for room, by ascending number.
     outside: VecDeque<(u64, CommitJob)>,
     next: u64,
-    woken: bool,
-    suspect: bool,
-    closing: bool,
-    /// Nobody takes jobs any more.
-    over: bool,
-    /// Whoever takes jobs is asleep, and has not been woken.
-    is_asleep: bool,
-    /// Until when, at most.
-    sleeps_until: Option<Instant>,
-    /// Whether others may take jobs meanwhile.
-    may_be_led: bool,
-    /// Somebody else has taken jobs while that one is asleep.
+    phase: Phase,
+    call: Call,
+    taker: Taker,
+    /// Another thread has taken jobs while the taker slept, and is not done with them.
     is_led: bool,
+}
+
+/// How far the queue has come. It only goes forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// It takes no more jobs; what is queued is still committed.
+    Closing,
+    /// It was closed, and nobody takes jobs any more.
+    Closed,
+    /// The taker has ended without being told to close.
+    Gone,
+}
+
+impl Phase {
+    /// The store is being closed.
+    fn closed(self) -> Self {
+        match self {
+            Self::Open | Self::Closing => Self::Closing,
+            Self::Closed | Self::Gone => Self::Closed,
+        }
+    }
+
+    /// Nobody takes jobs any more.
+    fn ended(self) -> Self {
+        match self {
+            Self::Open | Self::Gone => Self::Gone,
+            Self::Closing | Self::Closed => Self::Closed,
+        }
+    }
+
+    fn is_closing(self) -> bool {
+        matches!(self, Self::Closing | Self::Closed)
+    }
+
+    /// Why nothing is taken any more, where that is so.
+    fn refusal(self) -> Option<Error> {
+        match self {
+            Self::Open => None,
+            Self::Closing | Self::Closed => Some(closed()),
+            Self::Gone => Some(gone()),
+        }
+    }
+}
+
+/// What the taker is called for besides jobs. A later one includes those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Call {
+    #[default]
+    None,
+    /// To do what is due.
+    Upkeep,
+    /// The databases may be broken.
+    Suspect,
+}
+
+/// The thread that takes jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taker {
+    /// It works, or has been woken.
+    Awake,
+    Asleep {
+        /// When it wakes by itself.
+        until: Option<Instant>,
+        help: Help,
+    },
+}
+
+/// Whether other threads may take jobs while the taker sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Help {
+    Allowed,
+    Refused,
+}
+
+impl Taker {
+    fn is_asleep(self) -> bool {
+        matches!(self, Self::Asleep { .. })
+    }
+
+    fn allows_help(self) -> bool {
+        matches!(
+            self,
+            Self::Asleep {
+                help: Help::Allowed,
+                ..
+            }
+        )
+    }
+
+    /// Whether it is asleep beyond a time. One that is awake looks for itself when it is to wake.
+    fn sleeps_beyond(self, time: Instant) -> bool {
+        match self {
+            Self::Awake => false,
+            Self::Asleep { until, .. } => until.is_none_or(|until| time < until),
+        }
+    }
 }
 
 impl Waiting {
     /// Whether there is nothing to do for whoever takes jobs.
     fn is_idle(&self) -> bool {
-        self.jobs.is_empty() && !self.woken && !self.suspect && !self.is_over()
+        self.jobs.is_empty() && self.call == Call::None && !self.is_over()
     }
 
     /// Whether there will be nothing more. What somebody else has taken comes before that.
     fn is_over(&self) -> bool {
-        self.closing && self.jobs.is_empty() && !self.is_led
+        self.phase.is_closing() && self.jobs.is_empty() && !self.is_led
     }
 
     fn can_be_led(&self) -> bool {
-        self.is_asleep && self.may_be_led && !self.is_led
+        self.taker.allows_help() && !self.is_led
     }
 
     fn take_group(&mut self) -> Vec<Job> {
         let many = group(self.jobs.iter().map(Job::bytes));
         self.jobs.drain(..many).collect()
-    }
-
-    /// Why nothing is taken any more, where that is so.
-    fn refusal(&self) -> Option<Error> {
-        if self.closing {
-            Some(closed())
-        } else {
-            self.over.then(gone)
-        }
     }
 }
 
@@ -292,13 +372,9 @@ impl Queue {
                 room: Room::new(bounds),
                 outside: VecDeque::new(),
                 next: 0,
-                woken: false,
-                suspect: false,
-                closing: false,
-                over: false,
-                is_asleep: false,
-                sleeps_until: None,
-                may_be_led: false,
+                phase: Phase::Open,
+                call: Call::None,
+                taker: Taker::Awake,
                 is_led: false,
             }),
             wake: Condvar::new(),
@@ -336,9 +412,9 @@ impl Queue {
 
     /// Lets go of the lock, and wakes whoever takes jobs: one call to the system, where it is needed.
     fn rouse(&self, mut state: MutexGuard<'_, Waiting>) {
-        let is_asleep = std::mem::take(&mut state.is_asleep);
+        let taker = std::mem::replace(&mut state.taker, Taker::Awake);
         drop(state);
-        if is_asleep {
+        if taker.is_asleep() {
             self.wake.notify_one();
         }
     }
@@ -346,7 +422,7 @@ impl Queue {
     /// Queues what takes no room: a change to the store, or a commit that kept its seat.
     pub(super) fn push(&self, job: Job) {
         let mut state = self.lock();
-        if let Some(error) = state.refusal() {
+        if let Some(error) = state.phase.refusal() {
             drop(state);
             job.refuse(error);
         } else {
@@ -359,17 +435,17 @@ impl Queue {
         self.push(Job::Commit(CommitJob::new(set, done)));
     }
 
-    /// Queues a commit, or lets it wait for room behind those that do. Whoever `helps` calls
-    /// [`lead`](Self::lead) next, so that whoever takes jobs may sleep on.
+    /// Queues a commit, or lets it wait for room behind those that do. A thread that waits for
+    /// it calls [`lead`](Self::lead) next, so that the taker may sleep on.
     pub(super) fn commit(
         self: &Arc<Self>,
         set: ChangeSet,
         done: Done,
-        helps: bool,
+        waiter: Waiter,
     ) -> Option<Outside> {
         let mut job = CommitJob::new(set, done);
         let mut state = self.lock();
-        if let Some(error) = state.refusal() {
+        if let Some(error) = state.phase.refusal() {
             drop(state);
             job.answer(Outcome::Failed(error, None));
             return None;
@@ -378,7 +454,8 @@ impl Queue {
             job.seat = Some(self.seat(job.bytes));
             state.jobs.push_back(Job::Commit(job));
             // Who leads looks for more at the end.
-            let others_see_to_it = state.is_led || helps && state.can_be_led();
+            let helps = waiter == Waiter::Thread && state.can_be_led();
+            let others_see_to_it = state.is_led || helps;
             if !others_see_to_it {
                 self.rouse(state);
             }
@@ -420,7 +497,7 @@ impl Queue {
 
     /// Why nothing is taken any more, where that is so.
     pub(super) fn refusal(&self) -> Option<Error> {
-        self.lock().refusal()
+        self.lock().phase.refusal()
     }
 
     pub(super) fn load(&self) -> Load {
@@ -433,21 +510,23 @@ impl Queue {
     }
 
     pub(super) fn wake(&self) {
-        let mut state = self.lock();
-        state.woken = true;
-        self.rouse(state);
+        self.call(Call::Upkeep);
     }
 
     pub(super) fn suspect(&self) {
+        self.call(Call::Suspect);
+    }
+
+    fn call(&self, call: Call) {
         let mut state = self.lock();
-        state.suspect = true;
+        state.call = state.call.max(call);
         self.rouse(state);
     }
 
     /// Takes no more jobs; gives those that are left.
     pub(super) fn end(&self) -> VecDeque<Job> {
         let mut state = self.lock();
-        state.over = true;
+        state.phase = state.phase.ended();
         let outside = std::mem::take(&mut state.outside);
         let mut left = std::mem::take(&mut state.jobs);
         left.extend(outside.into_iter().map(|(_, job)| Job::Commit(job)));
@@ -457,7 +536,7 @@ impl Queue {
     /// Those that wait for room are refused; what is queued is still committed.
     pub(super) fn close(&self) {
         let mut state = self.lock();
-        state.closing = true;
+        state.phase = state.phase.closed();
         let outside = std::mem::take(&mut state.outside);
         self.rouse(state);
         Job::refuse_all(
@@ -470,7 +549,7 @@ impl Queue {
     /// [`led`](Self::led) must be called.
     pub(super) fn lead(&self) -> Option<Vec<Job>> {
         let mut state = self.lock();
-        let has_more = state.woken || state.suspect || state.closing;
+        let has_more = state.call != Call::None || state.phase.is_closing();
         if !state.can_be_led() || has_more || state.jobs.is_empty() {
             return None;
         }
@@ -483,8 +562,9 @@ impl Queue {
     pub(super) fn led(&self, wake_at: Option<Instant>) {
         let mut state = self.lock();
         state.is_led = false;
-        let until = state.sleeps_until;
-        state.woken |= wake_at.is_some_and(|at| until.is_none_or(|until| at < until));
+        if wake_at.is_some_and(|at| state.taker.sleeps_beyond(at)) {
+            state.call = state.call.max(Call::Upkeep);
+        }
         if !state.is_idle() {
             self.rouse(state);
         }
@@ -500,13 +580,14 @@ impl Queue {
 
     /// Waits until there is something to do, or until `deadline`; takes at most one group. Meanwhile others
     /// may, or may not, take jobs themselves.
-    pub(super) fn take(&self, deadline: Option<Instant>, may_be_led: bool) -> Taken {
+    pub(super) fn take(&self, deadline: Option<Instant>, help: Help) -> Taken {
         let mut state = self.lock();
         while state.is_idle() {
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-            state.is_asleep = true;
-            state.sleeps_until = deadline;
-            state.may_be_led = may_be_led;
+            state.taker = Taker::Asleep {
+                until: deadline,
+                help,
+            };
             state = match left {
                 Some(Duration::ZERO) => break,
                 Some(left) => {
@@ -519,14 +600,11 @@ impl Queue {
                 }
             };
         }
-        state.is_asleep = false;
+        state.taker = Taker::Awake;
         Taken {
             jobs: self.take_group(&mut state),
-            suspect: std::mem::take(&mut state.suspect),
-            finish: {
-                state.woken = false;
-                state.is_over()
-            },
+            suspect: std::mem::take(&mut state.call) == Call::Suspect,
+            finish: state.is_over(),
         }
     }
 }
@@ -590,7 +668,7 @@ pub(super) mod tests {
         let bell = queue.bell().clone();
         let commits = (0..5).map(|_| {
             let bell = Waker::from(bell.clone());
-            queue.commit(set(), Box::new(move |_| bell.wake()), false)
+            queue.commit(set(), Box::new(move |_| bell.wake()), Waiter::Task)
         });
         let outside: Vec<_> = commits.collect();
         queue.close();
@@ -615,7 +693,7 @@ pub(super) mod tests {
                 Outcome::Failed(error, _) => tell.send(error.kind()).unwrap(),
                 _ => panic!("nothing was committed"),
             };
-            queue.commit(set(), Box::new(answer), false)
+            queue.commit(set(), Box::new(answer), Waiter::Task)
         };
         let (queued, outside) = (commit(), commit());
         assert!(queued.is_none() && outside.is_some());
@@ -637,24 +715,24 @@ pub(super) mod tests {
     }
 
     /// Someone who takes jobs, asleep; gives how many were taken.
-    fn asleep(queue: &Arc<Queue>, until: Option<Instant>, may_be_led: bool) -> JoinHandle<usize> {
+    fn asleep(queue: &Arc<Queue>, until: Option<Instant>, help: Help) -> JoinHandle<usize> {
         let taker = std::thread::spawn({
             let queue = queue.clone();
             move || {
-                let taken = queue.take(until, may_be_led);
+                let taken = queue.take(until, help);
                 let many = taken.jobs.len();
                 Job::refuse_all(taken.jobs, &gone());
                 many
             }
         });
-        while !queue.lock().is_asleep {
+        while !queue.lock().taker.is_asleep() {
             std::thread::yield_now();
         }
         taker
     }
 
-    fn commit(queue: &Arc<Queue>, helps: bool) {
-        let outside = queue.commit(set(), Box::new(drop), helps);
+    fn commit(queue: &Arc<Queue>, waiter: Waiter) {
+        let outside = queue.commit(set(), Box::new(drop), waiter);
         assert!(outside.is_none());
     }
 
@@ -665,20 +743,20 @@ pub(super) mod tests {
     #[test]
     fn who_helps_takes_a_group_and_lets_the_other_sleep_unless_more_comes() {
         let queue = roomy();
-        let taker = asleep(&queue, None, true);
+        let taker = asleep(&queue, None, Help::Allowed);
         for _ in 0..3 {
-            commit(&queue, true);
+            commit(&queue, Waiter::Thread);
             let jobs = queue.lead().unwrap();
             assert_eq!(jobs.len(), 1);
             refuse(jobs);
             queue.led(None);
-            assert!(queue.lock().is_asleep && queue.lead().is_none());
+            assert!(queue.lock().taker.is_asleep() && queue.lead().is_none());
         }
-        commit(&queue, true);
+        commit(&queue, Waiter::Thread);
         let jobs = queue.lead().unwrap();
-        commit(&queue, false);
-        commit(&queue, true);
-        assert!(queue.lock().is_asleep && queue.lead().is_none());
+        commit(&queue, Waiter::Task);
+        commit(&queue, Waiter::Thread);
+        assert!(queue.lock().taker.is_asleep() && queue.lead().is_none());
         refuse(jobs);
         queue.led(None);
         assert_eq!(taker.join().unwrap(), 2);
@@ -689,11 +767,11 @@ pub(super) mod tests {
         let queue = roomy();
         let hour = Duration::from_secs(3600);
         let until = Instant::now() + hour;
-        let taker = asleep(&queue, Some(until), true);
+        let taker = asleep(&queue, Some(until), Help::Allowed);
         for wake_at in [None, Some(until), Some(until + hour), Some(Instant::now())] {
-            commit(&queue, true);
+            commit(&queue, Waiter::Thread);
             refuse(queue.lead().unwrap());
-            assert!(queue.lock().is_asleep);
+            assert!(queue.lock().taker.is_asleep());
             queue.led(wake_at);
         }
         assert_eq!(taker.join().unwrap(), 0);
@@ -702,12 +780,12 @@ pub(super) mod tests {
     #[test]
     fn what_who_helps_has_taken_comes_before_the_end() {
         let queue = roomy();
-        let taker = asleep(&queue, None, true);
-        commit(&queue, true);
+        let taker = asleep(&queue, None, Help::Allowed);
+        commit(&queue, Waiter::Thread);
         let jobs = queue.lead().unwrap();
         queue.close();
         // It is woken, and sleeps on.
-        while !queue.lock().is_asleep {
+        while !queue.lock().taker.is_asleep() {
             std::thread::yield_now();
         }
         assert!(!taker.is_finished());
@@ -719,14 +797,43 @@ pub(super) mod tests {
     #[test]
     fn nobody_helps_one_that_must_not_be_helped_or_is_called() {
         let queue = roomy();
-        let taker = asleep(&queue, None, false);
-        commit(&queue, true);
+        let taker = asleep(&queue, None, Help::Refused);
+        commit(&queue, Waiter::Thread);
         assert!(queue.lead().is_none());
         assert_eq!(taker.join().unwrap(), 1);
-        let taker = asleep(&queue, None, true);
+        let taker = asleep(&queue, None, Help::Allowed);
         queue.wake();
         assert!(queue.lead().is_none());
         assert_eq!(taker.join().unwrap(), 0);
+    }
+
+    #[test]
+    fn the_first_to_end_the_queue_says_why_it_refuses_unless_the_store_is_closed() {
+        let kind = |phase: Phase| phase.refusal().map(|error| error.to_string());
+        assert_eq!(kind(Phase::Open), None);
+        assert_eq!(kind(Phase::Open.ended()), Some(gone().to_string()));
+        for phase in [
+            Phase::Open.closed(),
+            Phase::Open.closed().ended(),
+            Phase::Open.ended().closed(),
+            Phase::Open.closed().ended().closed().ended(),
+        ] {
+            assert!(phase.is_closing());
+            assert_eq!(kind(phase), Some(closed().to_string()));
+        }
+    }
+
+    #[test]
+    fn a_call_is_answered_once_and_the_graver_one_stays() {
+        let queue = roomy();
+        queue.suspect();
+        queue.wake();
+        assert!(queue.take(None, Help::Refused).suspect);
+        queue.wake();
+        assert!(!queue.take(None, Help::Refused).suspect);
+        let now = Instant::now();
+        let taken = queue.take(Some(now), Help::Refused);
+        assert!(taken.jobs.is_empty() && !taken.suspect && !taken.finish);
     }
 
     #[test]

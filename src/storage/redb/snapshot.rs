@@ -82,7 +82,10 @@ impl RedbSnapshot {
         if (needs_opening || result.is_err())
             && let Some(shared) = self.shared.upgrade()
         {
-            shared.met(needs_opening, result.as_ref().err().map(Error::kind));
+            match &result {
+                Err(error) if !needs_opening => shared.met(error),
+                _ => shared.queue.suspect(),
+            }
         }
         result
     }

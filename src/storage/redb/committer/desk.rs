@@ -3,7 +3,7 @@
 
 use super::{Answers, Committer, LastWord};
 use crate::error::Result;
-use crate::storage::redb::queue::{CommitJob, Job, gone};
+use crate::storage::redb::queue::{CommitJob, Help, Job, gone};
 use crate::storage::redb::{Shared, failure};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -36,7 +36,7 @@ impl Desk {
     fn serve(&self) -> Result<()> {
         loop {
             let deadline = self.with(|committer| Ok(committer.deadline()))?;
-            let mut taken = self.shared.queue.take(deadline, true);
+            let mut taken = self.shared.queue.take(deadline, Help::Allowed);
             let (goes_on, answers) = self.with(|committer| {
                 committer.collect();
                 let is_lost = taken.suspect || committer.is_broken;

@@ -7,7 +7,7 @@ use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::file::Io;
 use crate::storage::redb::generation::Home;
 use crate::storage::redb::keeper::Task;
-use crate::storage::redb::queue::{Job, full, reopening};
+use crate::storage::redb::queue::{Help, Job, full, reopening};
 use crate::storage::redb::{Tally, open};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -129,7 +129,7 @@ impl Committer {
             delay = (delay * 2).min(LAST_RETRY);
             loop {
                 Job::refuse_all(waiting.drain(..), &refusal);
-                let taken = self.shared.queue.take(Some(until), false);
+                let taken = self.shared.queue.take(Some(until), Help::Refused);
                 waiting.extend(taken.jobs);
                 if taken.finish {
                     return false;
