@@ -8,6 +8,7 @@ use super::format;
 use super::generation::{Generation, Home, Row, RowKey, Tree};
 use super::journal::{File, Named};
 use super::layers::Readers;
+use super::names;
 use super::open::{begin_durable, plain};
 use super::pages::ways::{Change, Ways};
 use super::past::{Life, Past};
@@ -392,9 +393,9 @@ fn put_container(txn: &Writing, record: &ContainerRecord) -> Result<Option<Vec<u
     if before.is_none() {
         let meta = txn.open_table(META).map_err(failure::table)?;
         let next = ContainerId(record.id).number() + 1;
-        let next = next.max(plain(&*meta, "next-container")?);
+        let next = next.max(plain(&*meta, names::NEXT_CONTAINER)?);
         drop(meta);
-        put_plain(txn, "next-container", next)?;
+        put_plain(txn, names::NEXT_CONTAINER, next)?;
     }
     Ok(before)
 }
@@ -421,7 +422,7 @@ fn remove_container(txn: &Writing, name: &str) -> Result<Before> {
 
 fn put_secrets(txn: &Writing, secrets: &[SecretRecord]) -> Result<()> {
     let list: Vec<(u8, [u8; 32])> = secrets.iter().map(|s| (s.0, s.1)).collect();
-    put_plain(txn, "secrets", list)
+    put_plain(txn, names::SECRETS, list)
 }
 
 impl Before {

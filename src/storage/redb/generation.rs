@@ -2,6 +2,7 @@
 //! somebody may still read. One thread writes; who reads waits for it only while it puts in a row of
 //! those that share a lock with theirs.
 
+use super::names;
 use crate::client_id::ClientKey;
 use crate::storage::ContainerId;
 use crate::storage::record::session_key;
@@ -39,10 +40,10 @@ impl Tree {
     /// The name of its table.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Sessions => "sessions",
-            Self::Packages => "packages",
-            Self::Tombstones => "tombstones",
-            Self::Owners => "owners",
+            Self::Sessions => names::SESSIONS,
+            Self::Packages => names::PACKAGES,
+            Self::Tombstones => names::TOMBSTONES,
+            Self::Owners => names::OWNERS,
         }
     }
 }

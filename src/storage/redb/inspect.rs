@@ -10,6 +10,7 @@ use super::format::{Mend, Table, check_header};
 use super::generation::{Home, Tree};
 use super::journal::{self, Expected, Extent, FrameRows, Holdings, Named};
 use super::layers::Layers;
+use super::names;
 use super::newer::Newer;
 use super::pages::{BadPage, Met, Pages, header_of};
 use super::tables::{owner_key, session_of};
@@ -193,7 +194,7 @@ fn expected(records: &BTreeMap<String, Vec<u8>>) -> Option<Expected> {
         open_plain(Kind::Meta, name.as_bytes(), record).ok()
     }
     Some(Expected {
-        store: record(records, "identity")?,
+        store: record(records, names::IDENTITY)?,
         named: Named::from_wire(record(records, JOURNAL)?),
         extent: Extent {
             covered: record(records, COVERED)?,
@@ -297,16 +298,7 @@ impl<'a> Inspection<'a> {
         let mut bad = Vec::new();
         let tables = pages.tables(|_, page| bad.push(page))?;
         bad.iter().for_each(|page| self.page("tables", page));
-        const OURS: [&str; 7] = [
-            "meta",
-            "containers",
-            "retired",
-            "sessions",
-            "packages",
-            "tombstones",
-            "owners",
-        ];
-        for name in OURS {
+        for name in names::TABLES {
             if !tables.contains_key(name) {
                 self.own(corrupt(format!("the table {name:?} is lost")));
             }
@@ -333,7 +325,7 @@ impl<'a> Inspection<'a> {
                 Met::Row { key, value, sound } => {
                     count += 1;
                     // Numbers are in an order of their own.
-                    if name != "retired" && last.as_deref().is_some_and(|last| last >= key) {
+                    if name != names::RETIRED && last.as_deref().is_some_and(|last| last >= key) {
                         disorder += 1;
                     }
                     let last = last.get_or_insert_default();
@@ -385,14 +377,14 @@ impl<'a> Inspection<'a> {
         let mut records = BTreeMap::new();
         let mut missing = BTreeSet::from([
             "format",
-            "identity",
-            "secrets",
-            "epoch",
-            "next-container",
+            names::IDENTITY,
+            names::SECRETS,
+            names::EPOCH,
+            names::NEXT_CONTAINER,
             "journal",
             "covered",
         ]);
-        self.each(pages, tables, "meta", |this, key, value, _| {
+        self.each(pages, tables, names::META, |this, key, value, _| {
             let name = String::from_utf8_lossy(key);
             missing.remove(&*name);
             let sound = match &*name {
@@ -419,7 +411,7 @@ impl<'a> Inspection<'a> {
     }
 
     fn containers(&mut self, pages: &mut Pages, tables: &Tables) -> Result<()> {
-        self.each(pages, tables, "containers", |this, key, value, _| {
+        self.each(pages, tables, names::CONTAINERS, |this, key, value, _| {
             let name = String::from_utf8_lossy(key);
             match ContainerRecord::decode(&name, value) {
                 Ok(record) => drop(this.names.insert(ContainerId(record.id), record.name)),
@@ -437,7 +429,7 @@ impl<'a> Inspection<'a> {
             self.own(corrupt("the unnamed container's record is missing").in_container(""));
             self.names.insert(ContainerId::UNNAMED, String::new());
         }
-        self.each(pages, tables, "retired", |this, key, _, _| {
+        self.each(pages, tables, names::RETIRED, |this, key, _, _| {
             if let Ok(id) = <[u8; 4]>::try_from(key) {
                 this.retired.insert(u32::from_le_bytes(id));
             }

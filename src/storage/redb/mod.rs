@@ -3,6 +3,7 @@
 
 pub(crate) mod bugs;
 mod checkpoint;
+mod commit_number;
 mod committer;
 pub(crate) mod ended;
 mod failure;
@@ -19,6 +20,7 @@ mod locks;
 mod make;
 mod member;
 mod migrate;
+mod names;
 mod newer;
 mod open;
 mod pages;

@@ -11,6 +11,7 @@ use super::format::{self, MAGIC};
 use super::inspect::{Beyond, examine, inspect_file};
 use super::journal::{self, Expected, Extent, Holdings, Journal, Named, Recovered};
 use super::make::{Opened, find_or_make};
+use super::names;
 use super::pages::header_of;
 use super::tables::{CONTAINERS, META, RETIRED};
 use super::unsynced::MOST;
@@ -438,7 +439,7 @@ fn journal_of(database: &Database) -> Result<Expected> {
     let txn = reading(database)?;
     let meta = Contained::new(txn.open_table(META).map_err(failure::table)?);
     Ok(Expected {
-        store: plain(&*meta, "identity")?,
+        store: plain(&*meta, names::IDENTITY)?,
         named: Named::from_wire(plain(&*meta, JOURNAL)?),
         extent: Extent {
             covered: plain(&*meta, COVERED)?,
@@ -470,8 +471,9 @@ fn count_opening(
         let mut meta = txn.open_table(META).map_err(failure::table)?;
         let identity = own(&*meta)?;
         let epoch = identity.epoch + 1;
-        let record = seal_plain(Kind::Meta, b"epoch", epoch)?;
-        meta.insert("epoch", &*record).map_err(failure::storage)?;
+        let record = seal_plain(Kind::Meta, names::EPOCH.as_bytes(), epoch)?;
+        meta.insert(names::EPOCH, &*record)
+            .map_err(failure::storage)?;
         Identity { epoch, ..identity }
     };
     txn.commit().map_err(failure::commit)?;
@@ -485,17 +487,17 @@ fn count_opening(
 
 /// The store's own records, without its containers.
 fn own(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Identity> {
-    let secrets: Vec<(u8, [u8; 32])> = plain(meta, "secrets")?;
+    let secrets: Vec<(u8, [u8; 32])> = plain(meta, names::SECRETS)?;
     Ok(Identity {
-        id: plain(meta, "identity")?,
+        id: plain(meta, names::IDENTITY)?,
         secrets: secrets
             .into_iter()
             .map(|(name, key)| SecretRecord(name, key))
             .collect(),
         containers: Vec::new(),
         retired: Vec::new(),
-        next_container: plain(meta, "next-container")?,
-        epoch: plain(meta, "epoch")?,
+        next_container: plain(meta, names::NEXT_CONTAINER)?,
+        epoch: plain(meta, names::EPOCH)?,
     })
 }
 

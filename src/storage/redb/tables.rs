@@ -3,6 +3,7 @@
 use super::failure::{self, Contained, Writing, guarded};
 use super::file::Disk;
 use super::generation::{Row, Tree};
+use super::names;
 use super::past::{Life, Past};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -20,14 +21,16 @@ use sha2::{Digest, Sha256};
 use std::ops::Bound;
 use std::sync::Arc;
 
-pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
-pub(super) const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new("containers");
-pub(super) const RETIRED: TableDefinition<u32, ()> = TableDefinition::new("retired");
-pub(super) const SESSIONS: TableDefinition<&[u8; 20], &[u8]> = TableDefinition::new("sessions");
-pub(super) const PACKAGES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("packages");
-pub(super) const TOMBSTONES: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("tombstones");
+pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new(names::META);
+pub(super) const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new(names::CONTAINERS);
+pub(super) const RETIRED: TableDefinition<u32, ()> = TableDefinition::new(names::RETIRED);
+pub(super) const SESSIONS: TableDefinition<&[u8; 20], &[u8]> =
+    TableDefinition::new(names::SESSIONS);
+pub(super) const PACKAGES: TableDefinition<&[u8], &[u8]> = TableDefinition::new(names::PACKAGES);
+pub(super) const TOMBSTONES: TableDefinition<&[u8; 16], &[u8]> =
+    TableDefinition::new(names::TOMBSTONES);
 /// First 16 bytes of the owner's SHA-256, then the session's key.
-pub(super) const OWNERS: TableDefinition<&[u8; 36], ()> = TableDefinition::new("owners");
+pub(super) const OWNERS: TableDefinition<&[u8; 36], ()> = TableDefinition::new(names::OWNERS);
 
 /// The key of a session in the index of owners, or with zeros the start of an owner's range.
 pub(super) fn owner_key(owner: &str, session: [u8; 20]) -> [u8; 36] {

@@ -8,6 +8,7 @@ mod tasks;
 pub(super) use desk::Desk;
 
 use super::checkpoint::{Before, Checkpoint, Databases};
+use super::commit_number;
 use super::failure::{self, guarded};
 use super::file::Disk;
 use super::folder::Location;
@@ -179,7 +180,7 @@ impl Committer {
     ) -> Result<Self> {
         let identity = &entered.identity;
         // Numbers grow within a process and from one opening of the file to the next.
-        let number = identity.epoch << 40;
+        let number = commit_number::first_of(identity.epoch);
         let mut committer = Self {
             keeper: Keeper::start(Arc::downgrade(&shared))?,
             shared,

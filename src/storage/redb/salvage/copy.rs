@@ -12,6 +12,7 @@ use crate::storage::redb::open::begin_durable;
 use crate::storage::redb::tables::{
     CONTAINERS, META, OWNERS, PACKAGES, SESSIONS, TOMBSTONES, owner_key, session_of,
 };
+use crate::storage::redb::{commit_number, names};
 use crate::storage::{Damage, Found};
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
@@ -35,15 +36,25 @@ impl Work<'_> {
                 put.map_err(failure::storage)
             };
             if let Some(identity) = own.identity {
-                put("identity", seal_plain(Kind::Meta, b"identity", identity)?)?;
+                put(
+                    names::IDENTITY,
+                    seal_plain(Kind::Meta, names::IDENTITY.as_bytes(), identity)?,
+                )?;
             }
             if let Some(secrets) = &own.secrets {
-                let record = seal_plain(Kind::Meta, b"secrets", secrets.clone())?;
-                put("secrets", record)?;
+                let record = seal_plain(Kind::Meta, names::SECRETS.as_bytes(), secrets.clone())?;
+                put(names::SECRETS, record)?;
             }
-            put("epoch", seal_plain(Kind::Meta, b"epoch", self.epoch)?)?;
-            let next = seal_plain(Kind::Meta, b"next-container", self.next_container)?;
-            put("next-container", next)?;
+            put(
+                names::EPOCH,
+                seal_plain(Kind::Meta, names::EPOCH.as_bytes(), self.epoch)?,
+            )?;
+            let next = seal_plain(
+                Kind::Meta,
+                names::NEXT_CONTAINER.as_bytes(),
+                self.next_container,
+            )?;
+            put(names::NEXT_CONTAINER, next)?;
             let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
             for container in &own.containers {
                 containers
@@ -76,7 +87,7 @@ impl Work<'_> {
             }
             Ok(())
         });
-        self.each_newest("packages", Tree::Packages, |this, key, value| {
+        self.each_newest(Tree::Packages, |this, key, value| {
             let Some(whose) = whose(key) else {
                 this.lost(None, None, corrupt("a package's key is damaged"));
                 return Ok(());
@@ -86,7 +97,7 @@ impl Work<'_> {
             }
             match PackageRow::decode(key, Bytes::copy_from_slice(value)) {
                 Ok(row) => {
-                    this.epoch = this.epoch.max(row.version >> 40);
+                    this.epoch = this.epoch.max(commit_number::epoch_of(row.version));
                     batch.push(key, value.to_vec())
                 }
                 Err(error) => {
@@ -122,7 +133,7 @@ impl Work<'_> {
             Ok(())
         });
         let mut sessions = 0;
-        self.each_newest("sessions", Tree::Sessions, |this, key, value| {
+        self.each_newest(Tree::Sessions, |this, key, value| {
             let Some(whose) = whose(key).filter(|_| key.len() == 20) else {
                 this.lost(None, None, corrupt("a session's key is damaged"));
                 return Ok(());
@@ -137,7 +148,7 @@ impl Work<'_> {
                     return Ok(());
                 }
             };
-            this.epoch = this.epoch.max(row.generation >> 40);
+            this.epoch = this.epoch.max(commit_number::epoch_of(row.generation));
             let mut kept = Vec::new();
             for package in row.packages.iter() {
                 let package_key = [key, package.as_bytes()].concat();
@@ -232,7 +243,7 @@ impl Work<'_> {
             Ok(())
         };
         let newer = self.newer.clone();
-        self.each("owners", |this, key, _| {
+        self.each(names::OWNERS, |this, key, _| {
             match newer.get(Tree::Owners, key) {
                 Some(_) => Ok(()),
                 None => look(this, key),
@@ -253,7 +264,7 @@ impl Work<'_> {
             }
             Ok(())
         });
-        self.each_newest("tombstones", Tree::Tombstones, |this, key, value| {
+        self.each_newest(Tree::Tombstones, |this, key, value| {
             match open_plain::<i64>(Kind::Tombstone, key, value) {
                 Ok(_) => return batch.push(key, value.to_vec()),
                 Err(error) => {

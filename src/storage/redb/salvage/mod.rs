@@ -12,6 +12,7 @@ use super::format::{Mend, Table};
 use super::generation::Tree;
 use super::journal::{self, Named};
 use super::locks::name_holder;
+use super::names;
 use super::newer::Newer;
 use super::open::{self, OpenOptionsOf};
 use super::pages::{BadPage, Met, Pages};
@@ -169,7 +170,7 @@ impl Work<'_> {
         self.tables = self.pages.tables(|_, page| bad.push(page))?;
         bad.iter().for_each(|page| self.bad("tables", page));
         let mut format = None;
-        self.each("meta", |_, key, value| {
+        self.each(names::META, |_, key, value| {
             if key == migrate::KEY.as_bytes() {
                 format = migrate::parse(value);
             }
@@ -184,7 +185,7 @@ impl Work<'_> {
                 self.format = Some(number);
                 Ok(())
             }
-            None if ["sessions", "packages", "containers"]
+            None if [names::SESSIONS, names::PACKAGES, names::CONTAINERS]
                 .iter()
                 .all(|name| self.tables.contains_key(*name)) =>
             {
@@ -247,12 +248,11 @@ impl Work<'_> {
     /// [`each_counted`](Self::each_counted), as the journal has the rows where it has them.
     fn each_newest(
         &mut self,
-        name: &str,
         tree: Tree,
         mut visit: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<()>,
     ) -> Result<()> {
         let newer = self.newer.clone();
-        self.each_counted(name, |this, key, value| match newer.get(tree, key) {
+        self.each_counted(tree.name(), |this, key, value| match newer.get(tree, key) {
             Some(_) => Ok(()),
             None => visit(this, key, value),
         })?;
@@ -265,13 +265,13 @@ impl Work<'_> {
     /// Reads what the store says of itself.
     fn own(&mut self, secrets: OwnSecrets, store: &Location) -> Result<Own> {
         let mut meta: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-        self.each_counted("meta", |_, key, value| {
+        self.each_counted(names::META, |_, key, value| {
             meta.insert(key.to_vec(), value.to_vec());
             Ok(())
         })?;
         let mut own = Own {
-            identity: self.record(&meta, "identity"),
-            secrets: self.record(&meta, "secrets"),
+            identity: self.record(&meta, names::IDENTITY),
+            secrets: self.record(&meta, names::SECRETS),
             containers: Vec::new(),
         };
         if own.secrets.as_ref().is_some_and(Vec::is_empty) {
@@ -285,10 +285,10 @@ impl Work<'_> {
         }
         self.salvaged.new_identity = own.identity.is_none();
         self.salvaged.new_secrets = own.secrets.is_none();
-        self.epoch = self.record(&meta, "epoch").unwrap_or(0);
-        self.next_container = self.record(&meta, "next-container").unwrap_or(1);
+        self.epoch = self.record(&meta, names::EPOCH).unwrap_or(0);
+        self.next_container = self.record(&meta, names::NEXT_CONTAINER).unwrap_or(1);
         self.journal(&meta, own.identity, store)?;
-        self.each("retired", |this, key, _| {
+        self.each(names::RETIRED, |this, key, _| {
             if let Ok(id) = <[u8; 4]>::try_from(key) {
                 this.retired.insert(u32::from_le_bytes(id));
             }
@@ -346,7 +346,7 @@ impl Work<'_> {
     fn containers(&mut self) -> Result<Vec<ContainerRecord>> {
         let mut containers = Vec::new();
         let mut nameless = Vec::new();
-        self.each_counted("containers", |this, key, value| {
+        self.each_counted(names::CONTAINERS, |this, key, value| {
             let name = String::from_utf8_lossy(key).into_owned();
             match ContainerRecord::decode(&name, value) {
                 Ok(record) => containers.push(record),
@@ -384,7 +384,7 @@ impl Work<'_> {
     /// The numbers, two at most, of containers that sessions are in and that no record names.
     fn unknown_containers(&self, known: &BTreeSet<u32>) -> Result<BTreeSet<u32>> {
         let mut unknown = BTreeSet::new();
-        let Some(table) = self.tables.get("sessions") else {
+        let Some(table) = self.tables.get(names::SESSIONS) else {
             return Ok(unknown);
         };
         let mut look = |key: &[u8]| {
