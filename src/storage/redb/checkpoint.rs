@@ -5,9 +5,9 @@ use super::bugs::Bugs;
 use super::failure::{self, Contained, Writing, guarded};
 use super::file::{Disk, Io};
 use super::format;
-use super::generation::{Generation, Home, Row, RowKey, Tree};
+use super::generation::{DatabaseKind, Memtable, RowKey, RowTree, RowWrite};
 use super::journal::{File, Named};
-use super::layers::Readers;
+use super::layers::TableReaders;
 use super::names;
 use super::open::{begin_durable, plain};
 use super::pages::ways::{Change, Ways};
@@ -59,7 +59,7 @@ pub(super) struct Before {
 /// What a checkpoint brings into redb.
 pub(super) struct Checkpoint {
     /// Rows up to this commit, which nobody adds to any more.
-    pub(super) generation: Arc<Generation>,
+    pub(super) generation: Arc<Memtable>,
     pub(super) number: u64,
     /// The last commit so far, which may have written nothing.
     pub(super) up_to: u64,
@@ -93,14 +93,14 @@ pub(super) enum Trees {
 pub(super) enum Step {
     Done,
     /// Nothing was written: these rows cannot be put.
-    Stuck(Vec<Row>),
+    Stuck(Vec<RowWrite>),
 }
 
 impl Databases {
     /// What there is to read now.
-    pub(super) fn readers(&self) -> Result<Readers> {
+    pub(super) fn readers(&self) -> Result<TableReaders> {
         let [file, memory] = &self.disks;
-        Ok(Readers {
+        Ok(TableReaders {
             file: Arc::new(Reader::open(&self.file, file, &self.life)?),
             memory: Arc::new(Reader::open(&self.memory, memory, &self.life)?),
             life: self.life.clone(),
@@ -129,7 +129,7 @@ impl Databases {
             }
         }
         // Those of the file come first.
-        let in_file = rows.partition_point(|row| row.key.home() == Home::File);
+        let in_file = rows.partition_point(|row| row.key.home() == DatabaseKind::File);
         let (in_file, in_memory) = rows.split_at(in_file);
         let mut steps = in_steps(in_file, self.step).peekable();
         let file = loop {
@@ -176,14 +176,14 @@ impl Databases {
     /// Those of the rows that redb cannot put.
     fn stuck(
         &self,
-        rows: &[Row],
+        rows: &[RowWrite],
         left: &Left,
         trees: Trees,
         unreadable: &Unreadable,
-    ) -> Result<Vec<Row>> {
+    ) -> Result<Vec<RowWrite>> {
         let [file, _] = &self.disks;
         let mut ways = Ways::new(file, unreadable)?;
-        let in_file = |row: &&Row| row.key.home() == Home::File;
+        let in_file = |row: &&RowWrite| row.key.home() == DatabaseKind::File;
         let mut stuck = Vec::new();
         for row in rows.iter().filter(in_file) {
             if !can_be_put(row, &mut ways)? {
@@ -193,8 +193,9 @@ impl Databases {
         if trees == Trees::Whole {
             let tree = |key: &RowKey| key.split().map(|(tree, _)| tree);
             let keys = stuck.iter().map(|row| &row.key).chain(&left.keys);
-            let trees: Vec<Tree> = keys.filter_map(tree).collect();
-            let is_left = |row: &&Row| tree(&row.key).is_some_and(|tree| trees.contains(&tree));
+            let trees: Vec<RowTree> = keys.filter_map(tree).collect();
+            let is_left =
+                |row: &&RowWrite| tree(&row.key).is_some_and(|tree| trees.contains(&tree));
             stuck = rows
                 .iter()
                 .filter(in_file)
@@ -211,7 +212,7 @@ impl Databases {
         let mut ways = Ways::new(disk, unreadable)?;
         let mut settled = Vec::new();
         let from = Bound::Included([0; 16]);
-        for held in Past::new(disk)?.range(Tree::Tombstones, from, [u8::MAX; 16])? {
+        for held in Past::new(disk)?.range(RowTree::Tombstones, from, [u8::MAX; 16])? {
             let (key, Held::Row(record)) = held? else {
                 continue;
             };
@@ -219,7 +220,7 @@ impl Databases {
                 continue;
             };
             let change = record.as_ref().map_or(Change::Remove, |_| Change::Put);
-            if ways.are_whole(Tree::Tombstones.name(), &key, change)? {
+            if ways.are_whole(RowTree::Tombstones.name(), &key, change)? {
                 settled.push((key, record));
             }
             if settled.len() == RECLAIMED {
@@ -281,9 +282,9 @@ impl Databases {
                 None => file.bury(refusals, RECLAIMED)?,
             };
             if let Some(id) = retired {
-                let home = match Home::of(id) {
-                    Home::File => &mut file,
-                    Home::Memory => &mut memory,
+                let home = match DatabaseKind::of(id) {
+                    DatabaseKind::File => &mut file,
+                    DatabaseKind::Memory => &mut memory,
                 };
                 let rows = home.reclaim(id, RECLAIMED)?;
                 removed += rows;
@@ -308,7 +309,7 @@ impl Databases {
     }
 }
 
-fn can_be_put(row: &Row, ways: &mut Ways<'_>) -> Result<bool> {
+fn can_be_put(row: &RowWrite, ways: &mut Ways<'_>) -> Result<bool> {
     let change = match row.value {
         Some(_) => Change::Put,
         None => Change::Remove,
@@ -319,14 +320,14 @@ fn can_be_put(row: &Row, ways: &mut Ways<'_>) -> Result<bool> {
     }
 }
 
-fn put_all(txn: &Writing, rows: &[Row]) -> Result<()> {
+fn put_all(txn: &Writing, rows: &[RowWrite]) -> Result<()> {
     let mut writer = Writer::open(txn)?;
     // A panic ends here, so that the tables are closed in order, and the transaction can be given up.
     guarded(|| rows.iter().try_for_each(|row| writer.put(row)))
 }
 
 /// Rows cut into parts that change at most about `bytes` of pages each, but one row at least.
-fn in_steps(rows: &[Row], bytes: usize) -> impl Iterator<Item = &[Row]> {
+fn in_steps(rows: &[RowWrite], bytes: usize) -> impl Iterator<Item = &[RowWrite]> {
     let mut rest = rows;
     std::iter::from_fn(move || {
         let mut changed = 0;
@@ -447,12 +448,12 @@ impl Before {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::redb::generation::{RowKey, Tree};
+    use crate::storage::redb::generation::{RowKey, RowTree};
 
     #[test]
     fn every_row_is_in_one_step_however_little_one_may_change() {
-        let row = |n: u8| Row {
-            key: RowKey::new(Home::File, Tree::Packages, &[n]),
+        let row = |n: u8| RowWrite {
+            key: RowKey::new(DatabaseKind::File, RowTree::Packages, &[n]),
             value: None,
         };
         let rows: Vec<_> = (0..9).map(row).collect();

@@ -11,14 +11,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const REMEMBERED: usize = 65_536;
 
 #[derive(Default)]
-pub(super) struct Ended {
-    by_commits: Mutex<Lately<ClientKey, u64>>,
+pub(super) struct EndedSessions {
+    by_commits: Mutex<RecentEnds<ClientKey, u64>>,
     /// Those that were swept, by when they were over: a sweep may come long after, and take very many.
-    swept: Mutex<Lately<ClientKey, Timestamp>>,
+    swept: Mutex<RecentEnds<ClientKey, Timestamp>>,
 }
 
 /// When something happened to whom last, by numbers or times; those with the least are forgotten first.
-pub(super) struct Lately<K, N> {
+pub(super) struct RecentEnds<K, N> {
     by: HashMap<K, N>,
     /// The same in the order of the numbers.
     order: BTreeSet<(N, K)>,
@@ -26,7 +26,7 @@ pub(super) struct Lately<K, N> {
     forgotten: Option<N>,
 }
 
-impl<K, N> Default for Lately<K, N> {
+impl<K, N> Default for RecentEnds<K, N> {
     fn default() -> Self {
         Self {
             by: HashMap::new(),
@@ -36,7 +36,7 @@ impl<K, N> Default for Lately<K, N> {
     }
 }
 
-impl<K: Copy + Ord + Hash, N: Copy + Ord> Lately<K, N> {
+impl<K: Copy + Ord + Hash, N: Copy + Ord> RecentEnds<K, N> {
     pub(super) fn note(&mut self, who: K, number: N) {
         if let Some(before) = self.by.get(&who) {
             // A session in several containers ends in each.
@@ -67,7 +67,7 @@ impl<K: Copy + Ord + Hash, N: Copy + Ord> Lately<K, N> {
     }
 }
 
-impl Ended {
+impl EndedSessions {
     /// Notes that a commit ends a session, before it is shown.
     pub(super) fn note(&self, client: ClientKey, commit: u64) {
         self.lock().note(client, commit);
@@ -97,7 +97,7 @@ impl Ended {
         known.any(|over| over > time && over <= now)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lately<ClientKey, u64>> {
+    fn lock(&self) -> MutexGuard<'_, RecentEnds<ClientKey, u64>> {
         self.by_commits
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -117,7 +117,7 @@ mod tests {
     // C4.8
     #[test]
     fn what_is_forgotten_counts_as_ended_for_those_who_came_before() {
-        let ended = Ended::default();
+        let ended = EndedSessions::default();
         ended.note(key(0), 1);
         assert!(ended.since(key(0), 0));
         assert!(!ended.since(key(0), 1));
@@ -139,7 +139,7 @@ mod tests {
     // C4.8: whoever came after its end, or when it was over by a clock that was wrong only, is not concerned.
     #[test]
     fn what_was_swept_counts_for_those_who_came_before_it_was_over() {
-        let ended = Ended::default();
+        let ended = EndedSessions::default();
         ended.note(key(0), 1);
         ended.note_swept(&[(key(1), Timestamp(100))]);
         let since = |n: usize, time| ended.expired_since(key(n), Timestamp(time), Timestamp(200));
@@ -161,7 +161,7 @@ mod tests {
     // C3.2
     #[test]
     fn what_happens_to_one_again_and_again_makes_nothing_forgotten() {
-        let mut lately = Lately::default();
+        let mut lately = RecentEnds::default();
         lately.note(key(1), 1);
         for n in 2..=(2 * REMEMBERED) as u64 {
             lately.note(key(0), n);
@@ -175,7 +175,7 @@ mod tests {
     // C1.9
     #[test]
     fn a_session_in_several_containers_is_remembered_once() {
-        let ended = Ended::default();
+        let ended = EndedSessions::default();
         ended.note(key(0), 1);
         ended.note(key(0), 1);
         assert_eq!(ended.lock().order.len(), 1);

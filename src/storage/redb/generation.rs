@@ -22,14 +22,14 @@ const OVERHEAD: usize = 160;
 /// Which tree of a database a row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Tree {
+pub(super) enum RowTree {
     Sessions = 0,
     Packages = 1,
     Tombstones = 2,
     Owners = 3,
 }
 
-impl Tree {
+impl RowTree {
     pub(super) const ALL: [Self; 4] = [
         Self::Sessions,
         Self::Packages,
@@ -50,12 +50,12 @@ impl Tree {
 
 /// Which of the two databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Home {
+pub(super) enum DatabaseKind {
     File,
     Memory,
 }
 
-impl Home {
+impl DatabaseKind {
     const IN_MEMORY: u8 = 0x80;
 
     pub(super) fn of(container: ContainerId) -> Self {
@@ -87,7 +87,7 @@ impl Borrow<[u8]> for RowKey {
 impl RowKey {
     /// The key of a session's row in [`Tree::Sessions`].
     pub(super) fn of_session(container: ContainerId, client: ClientKey) -> [u8; 21] {
-        let mut key = [Home::of(container).mark() | Tree::Sessions as u8; 21];
+        let mut key = [DatabaseKind::of(container).mark() | RowTree::Sessions as u8; 21];
         let (_, rest) = key.split_at_mut(1);
         rest.copy_from_slice(&session_key(container, client));
         key
@@ -96,13 +96,13 @@ impl RowKey {
     /// The key of a package's row.
     pub(super) fn of_package(container: ContainerId, client: ClientKey, package: &str) -> Self {
         let mut bytes = Vec::with_capacity(21 + package.len());
-        bytes.push(Home::of(container).mark() | Tree::Packages as u8);
+        bytes.push(DatabaseKind::of(container).mark() | RowTree::Packages as u8);
         bytes.extend_from_slice(&session_key(container, client));
         bytes.extend_from_slice(package.as_bytes());
         Self(bytes.into())
     }
 
-    pub(super) fn new(home: Home, tree: Tree, key: &[u8]) -> Self {
+    pub(super) fn new(home: DatabaseKind, tree: RowTree, key: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(key.len() + 1);
         bytes.push(home.mark() | tree as u8);
         bytes.extend_from_slice(key);
@@ -114,10 +114,10 @@ impl RowKey {
         let key = Self(bytes.into());
         let (tree, rest) = key.split()?;
         let fits = match tree {
-            Tree::Sessions => rest.len() == 20,
-            Tree::Packages => rest.len() >= 20,
-            Tree::Tombstones => rest.len() == 16,
-            Tree::Owners => rest.len() == 36,
+            RowTree::Sessions => rest.len() == 20,
+            RowTree::Packages => rest.len() >= 20,
+            RowTree::Tombstones => rest.len() == 16,
+            RowTree::Owners => rest.len() == 36,
         };
         fits.then_some(key)
     }
@@ -130,17 +130,17 @@ impl RowKey {
         self.0
     }
 
-    pub(super) fn home(&self) -> Home {
+    pub(super) fn home(&self) -> DatabaseKind {
         match self.0.first() {
-            Some(mark) if mark & Home::IN_MEMORY != 0 => Home::Memory,
-            _ => Home::File,
+            Some(mark) if mark & DatabaseKind::IN_MEMORY != 0 => DatabaseKind::Memory,
+            _ => DatabaseKind::File,
         }
     }
 
     /// The tree, and the key in it.
-    pub(super) fn split(&self) -> Option<(Tree, &[u8])> {
+    pub(super) fn split(&self) -> Option<(RowTree, &[u8])> {
         let (mark, key) = self.0.split_first()?;
-        let tree = *Tree::ALL.get(usize::from(mark & !Home::IN_MEMORY))?;
+        let tree = *RowTree::ALL.get(usize::from(mark & !DatabaseKind::IN_MEMORY))?;
         Some((tree, key))
     }
 }
@@ -150,12 +150,12 @@ pub(super) type KeyRange = (Bound<Box<[u8]>>, Bound<Box<[u8]>>);
 
 /// A row to be written; without a value it is removed.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct RowWrite {
     pub(super) key: RowKey,
     pub(super) value: Option<Bytes>,
 }
 
-impl Row {
+impl RowWrite {
     /// Key and value, as a frame holds them.
     pub(super) fn as_parts(&self) -> (&[u8], Option<&[u8]>) {
         (self.key.as_bytes(), self.value.as_deref())
@@ -176,12 +176,12 @@ const COPIES: usize = 1 << 20;
 
 /// What one commit made of a row.
 #[derive(Clone, Debug)]
-struct Version {
+struct RowVersion {
     number: u64,
     value: Option<Bytes>,
 }
 
-impl Version {
+impl RowVersion {
     fn weight(&self) -> usize {
         size_of::<Self>() + self.value.as_ref().map_or(0, Bytes::len)
     }
@@ -189,14 +189,14 @@ impl Version {
 
 /// What became of a row, and what it was before, for those who still read that.
 #[derive(Debug)]
-struct Versions {
-    newest: Version,
+struct RowVersions {
+    newest: RowVersion,
     /// By ascending number.
-    earlier: Vec<Version>,
+    earlier: Vec<RowVersion>,
 }
 
-impl Versions {
-    fn new(newest: Version) -> Self {
+impl RowVersions {
+    fn new(newest: RowVersion) -> Self {
         Self {
             newest,
             earlier: Vec::new(),
@@ -204,7 +204,7 @@ impl Versions {
     }
 
     /// Puts another version on top; tells what all weigh more, and what less.
-    fn push(&mut self, version: Version, oldest: u64) -> (usize, usize) {
+    fn push(&mut self, version: RowVersion, oldest: u64) -> (usize, usize) {
         let more = version.weight();
         let before = std::mem::replace(&mut self.newest, version);
         if before.number == self.newest.number {
@@ -227,7 +227,7 @@ impl Versions {
         if self.newest.number <= number {
             return Some(self.newest.value.clone());
         }
-        let is_visible = |version: &Version| {
+        let is_visible = |version: &RowVersion| {
             crate::steps::count(1);
             version.number <= number
         };
@@ -243,8 +243,8 @@ impl Versions {
 const PARTS: usize = 512;
 
 /// The rows of the commits between two checkpoints.
-pub(super) struct Generation {
-    rows: DashMap<Box<[u8]>, Versions, RandomState>,
+pub(super) struct Memtable {
+    rows: DashMap<Box<[u8]>, RowVersions, RandomState>,
     /// The keys of those that are looked for in their order, too: all but the packages, which are most.
     ordered: SkipSet<Box<[u8]>>,
     weight: AtomicUsize,
@@ -252,13 +252,13 @@ pub(super) struct Generation {
     copies: AtomicUsize,
 }
 
-impl Default for Generation {
+impl Default for Memtable {
     fn default() -> Self {
         Self::with_room_for(0)
     }
 }
 
-impl Generation {
+impl Memtable {
     /// An empty one in which so many rows have room from the first.
     fn with_room_for(rows: usize) -> Self {
         Self {
@@ -281,9 +281,9 @@ impl Generation {
 
     /// Puts in what commit `number` makes of a row. Nobody reads as of a commit before `oldest` but after
     /// the row's last version, so that what was before that can go. For the writer alone.
-    pub(super) fn put(&self, row: Row, number: u64, oldest: u64) {
-        let Row { key, value } = row;
-        let version = Version { number, value };
+    pub(super) fn put(&self, row: RowWrite, number: u64, oldest: u64) {
+        let RowWrite { key, value } = row;
+        let version = RowVersion { number, value };
         let (more, less) = if let Some(mut versions) = self.rows.get_mut(key.as_bytes()) {
             // Copies are of sessions alone.
             let was_copy = versions.is_copy();
@@ -295,10 +295,10 @@ impl Generation {
             weights
         } else {
             let weight = OVERHEAD + key.as_bytes().len() + version.weight();
-            let is_package = matches!(key.split(), Some((Tree::Packages, _)));
+            let is_package = matches!(key.split(), Some((RowTree::Packages, _)));
             // Whoever finds the key in its order looks for the row next.
             let in_order = (!is_package).then(|| key.0.clone());
-            self.rows.insert(key.0, Versions::new(version));
+            self.rows.insert(key.0, RowVersions::new(version));
             if let Some(key) = in_order {
                 self.ordered.insert(key);
             }
@@ -314,12 +314,12 @@ impl Generation {
         if !self.takes_copies() || self.rows.contains_key(key) {
             return;
         }
-        let copy = Version {
+        let copy = RowVersion {
             number: BEFORE,
             value: Some(value),
         };
         let weight = OVERHEAD + key.len() + copy.weight();
-        self.rows.insert(key.into(), Versions::new(copy));
+        self.rows.insert(key.into(), RowVersions::new(copy));
         self.copies.fetch_add(weight, Ordering::Relaxed);
         self.weight.fetch_add(weight, Ordering::Relaxed);
     }
@@ -346,15 +346,15 @@ impl Generation {
     }
 
     /// All rows that were changed, as of a commit, tree by tree in the order of their keys.
-    pub(super) fn rows(&self, number: u64) -> Vec<Row> {
-        let row = |key: &[u8], versions: &Versions| {
-            Some(Row {
+    pub(super) fn rows(&self, number: u64) -> Vec<RowWrite> {
+        let row = |key: &[u8], versions: &RowVersions| {
+            Some(RowWrite {
                 key: RowKey(key.into()),
                 value: versions.as_of(number)?,
             })
         };
         let rows = self.rows.iter();
-        let mut rows: Vec<Row> = rows
+        let mut rows: Vec<RowWrite> = rows
             .filter(|entry| !entry.is_copy())
             .filter_map(|entry| row(entry.key(), entry.value()))
             .collect();
@@ -373,7 +373,7 @@ impl Generation {
 }
 
 /// What a group of commits did so far, which nobody else sees.
-pub(super) struct Pending {
+pub(super) struct WriteBatch {
     rows: Mutex<BTreeMap<RowKey, Option<Bytes>>>,
     found: Option<Mutex<Vec<FoundRow>>>,
 }
@@ -385,9 +385,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Pending {
+impl WriteBatch {
     /// For a group of commits whose rows go into this generation.
-    pub(super) fn over(generation: &Generation) -> Self {
+    pub(super) fn over(generation: &Memtable) -> Self {
         Self {
             rows: Mutex::default(),
             found: generation.takes_copies().then(Mutex::default),
@@ -415,7 +415,7 @@ impl Pending {
         locked(&self.rows)
     }
 
-    pub(super) fn put(&self, row: Row) {
+    pub(super) fn put(&self, row: RowWrite) {
         self.lock().insert(row.key, row.value);
     }
 
@@ -435,9 +435,9 @@ impl Pending {
     }
 
     /// Takes out one row for each key, by ascending key, however many members of the group changed it.
-    pub(super) fn take(&self) -> impl Iterator<Item = Row> + use<> {
+    pub(super) fn take(&self) -> impl Iterator<Item = RowWrite> + use<> {
         let rows = std::mem::take(&mut *self.lock());
-        rows.into_iter().map(|(key, value)| Row { key, value })
+        rows.into_iter().map(|(key, value)| RowWrite { key, value })
     }
 }
 
@@ -445,21 +445,21 @@ impl Pending {
 mod tests {
     use super::*;
 
-    fn row(key: &[u8], value: Option<&'static str>) -> Row {
-        Row {
-            key: RowKey::new(Home::File, Tree::Packages, key),
+    fn row(key: &[u8], value: Option<&'static str>) -> RowWrite {
+        RowWrite {
+            key: RowKey::new(DatabaseKind::File, RowTree::Packages, key),
             value: value.map(|v| Bytes::from_static(v.as_bytes())),
         }
     }
 
-    fn get(generation: &Generation, number: u64) -> Option<Option<Bytes>> {
-        let key = RowKey::new(Home::File, Tree::Packages, b"k");
+    fn get(generation: &Memtable, number: u64) -> Option<Option<Bytes>> {
+        let key = RowKey::new(DatabaseKind::File, RowTree::Packages, b"k");
         generation.get(key.as_bytes(), number)
     }
 
     #[test]
     fn each_commit_that_somebody_may_read_is_kept() {
-        let generation = Generation::default();
+        let generation = Memtable::default();
         assert_eq!(get(&generation, 9), None);
         generation.put(row(b"k", Some("one")), 1, 0);
         generation.put(row(b"k", None), 3, 0);
@@ -480,7 +480,7 @@ mod tests {
 
     #[test]
     fn what_nobody_reads_any_more_goes() {
-        let generation = Generation::default();
+        let generation = Memtable::default();
         let mut least = usize::MAX;
         for number in 1..1000 {
             generation.put(row(b"k", Some("value")), number, number - 1);
@@ -495,7 +495,7 @@ mod tests {
 
     #[test]
     fn a_second_change_in_one_commit_replaces_the_first() {
-        let generation = Generation::default();
+        let generation = Memtable::default();
         generation.put(row(b"k", Some("one")), 1, 0);
         generation.put(row(b"k", Some("two")), 2, 0);
         generation.put(row(b"k", None), 2, 0);
@@ -506,7 +506,7 @@ mod tests {
     // C5.5
     #[test]
     fn an_early_version_of_many_is_found_in_a_few_steps() {
-        let generation = Generation::default();
+        let generation = Memtable::default();
         for number in 1..10_001 {
             generation.put(row(b"k", Some("value")), number, 0);
         }
@@ -516,7 +516,7 @@ mod tests {
 
     #[test]
     fn a_long_tail_of_versions_is_let_go() {
-        let generation = Generation::default();
+        let generation = Memtable::default();
         for number in 1..200_000 {
             generation.put(row(b"k", Some("value")), number, 0);
         }
@@ -525,36 +525,36 @@ mod tests {
 
     #[test]
     fn the_next_generation_is_empty_and_has_room_for_as_many_rows() {
-        let generation = Generation::default();
+        let generation = Memtable::default();
         for n in 0..10_000_u32 {
             generation.put(row(&n.to_be_bytes(), None), 1, 1);
         }
         let next = generation.successor();
         assert!(next.is_empty());
         assert!(next.rows.capacity() >= 10_000);
-        assert_eq!(Generation::default().successor().rows.capacity(), 0);
+        assert_eq!(Memtable::default().successor().rows.capacity(), 0);
     }
 
     fn session_key(n: u32) -> RowKey {
         let mut key = [0; 20];
         key[..4].copy_from_slice(&n.to_be_bytes());
-        RowKey::new(Home::File, Tree::Sessions, &key)
+        RowKey::new(DatabaseKind::File, RowTree::Sessions, &key)
     }
 
-    fn session(n: u32, value: &'static str) -> Row {
+    fn session(n: u32, value: &'static str) -> RowWrite {
         let value = Some(Bytes::from(value));
         let key = session_key(n);
-        Row { key, value }
+        RowWrite { key, value }
     }
 
-    fn sessions(generation: &Generation, number: u64) -> Vec<Option<Bytes>> {
+    fn sessions(generation: &Memtable, number: u64) -> Vec<Option<Bytes>> {
         let range = (Bound::Unbounded, Bound::Unbounded);
         generation.range(range, number).map(|row| row.1).collect()
     }
 
     #[test]
     fn a_copy_is_read_as_of_any_commit_and_is_no_change() {
-        let generation = Generation::default();
+        let generation = Memtable::default();
         let key = session_key(1);
         generation.put_copy(key.as_bytes(), Bytes::from("copy"));
         for number in [1, 9] {
@@ -567,7 +567,7 @@ mod tests {
 
     #[test]
     fn a_change_takes_the_place_of_a_copy_but_for_those_who_read_as_of_before() {
-        let generation = Generation::default();
+        let generation = Memtable::default();
         let key = session_key(1);
         generation.put_copy(key.as_bytes(), Bytes::from("copy"));
         generation.put(session(1, "changed"), 5, 4);
@@ -583,9 +583,9 @@ mod tests {
 
     #[test]
     fn copies_take_no_more_memory_than_there_is_for_them() {
-        let generation = Generation::default();
+        let generation = Memtable::default();
         let mut copied = 0;
-        while Pending::over(&generation).is_curious() {
+        while WriteBatch::over(&generation).is_curious() {
             generation.put_copy(session_key(copied).as_bytes(), Bytes::from("copy"));
             copied += 1;
         }
@@ -599,17 +599,20 @@ mod tests {
 
     #[test]
     fn rows_come_tree_by_tree() {
-        let generation = Generation::default();
-        for (n, tree) in [Tree::Owners, Tree::Sessions, Tree::Packages]
+        let generation = Memtable::default();
+        for (n, tree) in [RowTree::Owners, RowTree::Sessions, RowTree::Packages]
             .into_iter()
             .enumerate()
         {
-            let key = RowKey::new(Home::File, tree, &[n as u8]);
-            generation.put(Row { key, value: None }, 1, 0);
+            let key = RowKey::new(DatabaseKind::File, tree, &[n as u8]);
+            generation.put(RowWrite { key, value: None }, 1, 0);
         }
         let rows = generation.rows(1);
         let trees: Vec<_> = rows.iter().map(|row| row.key.split().unwrap().0).collect();
-        assert_eq!(trees, [Tree::Sessions, Tree::Packages, Tree::Owners]);
+        assert_eq!(
+            trees,
+            [RowTree::Sessions, RowTree::Packages, RowTree::Owners]
+        );
         assert_eq!(RowKey::parse(&[0x84]), None);
         assert_eq!(RowKey::parse(&[]), None);
     }

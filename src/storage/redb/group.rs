@@ -1,13 +1,13 @@
 //! One group of commits: holds each change set against the newest rows, and gathers what is to be written.
 
 use super::Tally;
-use super::ended::Ended;
-use super::generation::{Generation, Home, Row, RowKey, Tree};
-use super::layers::Layers;
+use super::ended::EndedSessions;
+use super::generation::{DatabaseKind, Memtable, RowKey, RowTree, RowWrite};
+use super::layers::ReadView;
 use super::member::{Member, Verdict};
 use super::queue::{CommitJob, stopped_during_commit};
 use super::tables::{Reader, owner_key};
-use super::touches::{Pending, Touches};
+use super::touches::{Touches, WaitingTouches};
 use super::{Shared, bugs::Bugs};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -24,7 +24,7 @@ use std::time::Duration;
 pub(super) struct Group<'a> {
     pub(super) shared: &'a Shared,
     /// The newest state, what the group itself did so far included.
-    pub(super) layers: &'a Layers,
+    pub(super) layers: &'a ReadView,
     /// How many sessions may be founded, where that is limited.
     pub(super) quota: Option<&'a mut Quota>,
     /// Containers that were unregistered, whose rows are being removed.
@@ -40,11 +40,11 @@ pub(super) struct Group<'a> {
 #[derive(Default)]
 pub(super) struct Written {
     /// For the journal.
-    pub(super) file: Vec<Row>,
+    pub(super) file: Vec<RowWrite>,
     /// For the containers in memory.
-    pub(super) memory: Vec<Row>,
+    pub(super) memory: Vec<RowWrite>,
     writes_to_file: bool,
-    pub(super) touches: Vec<Pending>,
+    pub(super) touches: Vec<WaitingTouches>,
     /// Accesses of its members that it does not write: to be recorded once it is committed.
     pub(super) accesses: Vec<Touch>,
     pub(super) touched: u64,
@@ -73,7 +73,7 @@ impl Written {
     }
 
     /// Puts the rows where all see them who read as of this commit.
-    pub(super) fn apply(self, active: &Generation, number: u64, oldest: u64) {
+    pub(super) fn apply(self, active: &Memtable, number: u64, oldest: u64) {
         for row in self.file.into_iter().chain(self.memory) {
             active.put(row, number, oldest);
         }
@@ -123,7 +123,7 @@ impl Group<'_> {
         }
         let pending = self.layers.pending.iter();
         let rows = pending.flat_map(|pending| pending.take());
-        let (file, memory) = rows.partition(|row| row.key.home() == Home::File);
+        let (file, memory) = rows.partition(|row| row.key.home() == DatabaseKind::File);
         (self.written.file, self.written.memory) = (file, memory);
         Ok(left.collect())
     }
@@ -163,7 +163,7 @@ impl Group<'_> {
         let swept = std::mem::take(&mut writes.swept);
         let founded = writes.founded;
         let rows = rows_of(writes)?;
-        let bytes = rows.iter().map(Row::len).sum::<usize>();
+        let bytes = rows.iter().map(RowWrite::len).sum::<usize>();
         if bytes > self.most_bytes {
             let error = too_large(bytes, self.most_bytes);
             return Ok(Some(Verdict::Refused(error, None)));
@@ -250,15 +250,15 @@ impl Group<'_> {
         Err(too_many_sessions(quota.wait(founded, now)))
     }
 
-    fn put(&mut self, row: Row) {
-        self.written.writes_to_file |= row.key.home() == Home::File;
+    fn put(&mut self, row: RowWrite) {
+        self.written.writes_to_file |= row.key.home() == DatabaseKind::File;
         if let Some(pending) = &self.layers.pending {
             pending.put(row);
         }
     }
 
     /// Writes an access time into the row of the session that was touched, if it is still that.
-    fn touch(&mut self, touch: &Pending, now: Timestamp) -> Result<()> {
+    fn touch(&mut self, touch: &WaitingTouches, now: Timestamp) -> Result<()> {
         if self.retired.iter().any(|(id, _)| *id == touch.container) {
             return Ok(());
         }
@@ -275,8 +275,8 @@ impl Group<'_> {
         }
         let row = touched;
         let key = session_key(touch.container, touch.client);
-        self.put(Row {
-            key: RowKey::new(Home::of(touch.container), Tree::Sessions, &key),
+        self.put(RowWrite {
+            key: RowKey::new(DatabaseKind::of(touch.container), RowTree::Sessions, &key),
             value: Some(row.encode(&key)?.into()),
         });
         self.written.touched += 1;
@@ -312,9 +312,9 @@ fn too_large(bytes: usize, most: usize) -> Error {
 
 /// The rows as the group sees them.
 struct Current<'a> {
-    layers: &'a Layers,
+    layers: &'a ReadView,
     touches: &'a Touches,
-    ended: &'a Ended,
+    ended: &'a EndedSessions,
     registry: u64,
     is_read_current: bool,
     refusals: Refusals,
@@ -389,32 +389,32 @@ impl merge::Rows for Current<'_> {
 }
 
 /// What a commit writes, row by row: the index of owners follows the sessions.
-fn rows_of(writes: Writes) -> Result<Vec<Row>> {
+fn rows_of(writes: Writes) -> Result<Vec<RowWrite>> {
     let mut rows = Vec::with_capacity(writes.packages.len() + writes.sessions.len());
     let mut put = |container, tree, key: &[u8], value: Option<Bytes>| {
-        let key = RowKey::new(Home::of(container), tree, key);
-        rows.push(Row { key, value });
+        let key = RowKey::new(DatabaseKind::of(container), tree, key);
+        rows.push(RowWrite { key, value });
     };
     for write in writes.packages {
         let value = write.row.map(Bytes::from);
-        put(write.container, Tree::Packages, &write.key, value);
+        put(write.container, RowTree::Packages, &write.key, value);
     }
     for write in writes.sessions {
         let key = session_key(write.container, write.client);
         let owner = write.row.as_ref().and_then(|row| row.owner.as_ref());
         if owner != write.old_owner.as_ref() {
             if let Some(old) = &write.old_owner {
-                put(write.container, Tree::Owners, &owner_key(old, key), None);
+                put(write.container, RowTree::Owners, &owner_key(old, key), None);
             }
             if let Some(new) = owner {
                 let entry = owner_key(new, key);
-                put(write.container, Tree::Owners, &entry, Some(Bytes::new()));
+                put(write.container, RowTree::Owners, &entry, Some(Bytes::new()));
             }
         }
         let value = write.row.map(|row| row.encode(&key)).transpose()?;
         put(
             write.container,
-            Tree::Sessions,
+            RowTree::Sessions,
             &key,
             value.map(Bytes::from),
         );
@@ -422,7 +422,7 @@ fn rows_of(writes: Writes) -> Result<Vec<Row>> {
     for (container, client, until) in writes.tombstones {
         let key = client.as_bytes();
         let record = seal_plain(Kind::Tombstone, key, until.0)?;
-        put(container, Tree::Tombstones, key, Some(record.into()));
+        put(container, RowTree::Tombstones, key, Some(record.into()));
     }
     Ok(rows)
 }

@@ -7,9 +7,9 @@ use super::checkpoint::{COPIED, COVERED, JOURNAL, OPENED_AS, REACHED};
 use super::file::Disk;
 use super::folder::Location;
 use super::format::{Mend, Table, check_header};
-use super::generation::{Home, Tree};
+use super::generation::{DatabaseKind, RowTree};
 use super::journal::{self, Expected, Extent, FrameRows, Holdings, Named};
-use super::layers::Layers;
+use super::layers::ReadView;
 use super::names;
 use super::newer::Newer;
 use super::pages::{BadPage, Met, Pages, header_of};
@@ -62,13 +62,13 @@ impl Side {
 
 /// The rows in memory over those in redb, of the file and of the containers in memory. To be taken while
 /// nobody commits.
-pub(super) fn over_redb(layers: &Layers) -> [Newer; 2] {
+pub(super) fn over_redb(layers: &ReadView) -> [Newer; 2] {
     let [mut file, mut memory] = [Newer::default(), Newer::default()];
     for generation in layers.frozen.iter().chain([&layers.active]) {
         for row in generation.rows(layers.number) {
             match row.key.home() {
-                Home::File => file.put(row),
-                Home::Memory => memory.put(row),
+                DatabaseKind::File => file.put(row),
+                DatabaseKind::Memory => memory.put(row),
             }
         }
     }
@@ -356,7 +356,7 @@ impl<'a> Inspection<'a> {
         &mut self,
         pages: &mut Pages,
         (tables, newer): (&Tables, &Newer),
-        tree: Tree,
+        tree: RowTree,
         mut visit: impl FnMut(&mut Self, &[u8], &[u8], bool) -> Result<()>,
     ) -> Result<()> {
         self.each(
@@ -466,7 +466,7 @@ impl<'a> Inspection<'a> {
         self.each_newest(
             pages,
             look.all(),
-            Tree::Sessions,
+            RowTree::Sessions,
             |this, key, value, sound| {
                 let Some(whose) = whose(key) else {
                     this.own(corrupt("a session's key is damaged"));
@@ -483,13 +483,13 @@ impl<'a> Inspection<'a> {
                         return Ok(());
                     }
                 };
-                if !sound && !look.finds(Tree::Sessions, key, value)? {
+                if !sound && !look.finds(RowTree::Sessions, key, value)? {
                     this.unreadable(&whose, corrupt("the session is there, but is not found"));
                 }
                 this.packages_of(&whose, &row, look)?;
                 if let Some(owner) = &row.owner
                     && let Some(session) = key.first_chunk()
-                    && !look.finds(Tree::Owners, &owner_key(owner, *session), &[])?
+                    && !look.finds(RowTree::Owners, &owner_key(owner, *session), &[])?
                 {
                     this.row(
                         &whose,
@@ -509,7 +509,7 @@ impl<'a> Inspection<'a> {
     ) -> Result<()> {
         for package in row.packages.iter() {
             let key = package_key(whose.container, whose.client, package);
-            let error = match look.get(Tree::Packages, &key) {
+            let error = match look.get(RowTree::Packages, &key) {
                 Ok(Some(record)) => PackageRow::decode(&key, Bytes::from(record)).err(),
                 Ok(None) => Some(lost_package()),
                 Err(error) if error.kind() == ErrorKind::Corrupt => Some(error),
@@ -528,38 +528,43 @@ impl<'a> Inspection<'a> {
 
     fn packages(&mut self, pages: &mut Pages, look: &mut Look<'_>) -> Result<()> {
         let mut of: Option<(Vec<u8>, Looked)> = None;
-        self.each_newest(pages, look.all(), Tree::Packages, |this, key, value, _| {
-            let Some((session, whose)) = key.split_at_checked(20).zip(whose(key)) else {
-                this.own(corrupt("a package's key is damaged"));
-                return Ok(());
-            };
-            let session = session.0;
-            if !this.counts(&whose) {
-                return Ok(());
-            }
-            this.checked.packages += 1;
-            if of.as_ref().is_none_or(|(known, _)| known != session) {
-                of = Some((session.to_vec(), look.session(session)?));
-            }
-            let error = match of.as_ref().map(|(_, looked)| looked) {
-                // It was looked at with its session.
-                Some(Looked::Row(row)) if row.has(whose.package.unwrap_or_default()) => None,
-                Some(Looked::Row(_)) => Some(corrupt("its session does not list the package")),
-                Some(Looked::Damaged) => {
-                    this.unreadable(&whose, corrupt("the session cannot be read"));
-                    PackageRow::decode(key, Bytes::copy_from_slice(value)).err()
+        self.each_newest(
+            pages,
+            look.all(),
+            RowTree::Packages,
+            |this, key, value, _| {
+                let Some((session, whose)) = key.split_at_checked(20).zip(whose(key)) else {
+                    this.own(corrupt("a package's key is damaged"));
+                    return Ok(());
+                };
+                let session = session.0;
+                if !this.counts(&whose) {
+                    return Ok(());
                 }
-                Some(Looked::Absent) | None => Some(corrupt("the package's session is lost")),
-            };
-            if let Some(error) = error {
-                this.row(&whose, error);
-            }
-            Ok(())
-        })
+                this.checked.packages += 1;
+                if of.as_ref().is_none_or(|(known, _)| known != session) {
+                    of = Some((session.to_vec(), look.session(session)?));
+                }
+                let error = match of.as_ref().map(|(_, looked)| looked) {
+                    // It was looked at with its session.
+                    Some(Looked::Row(row)) if row.has(whose.package.unwrap_or_default()) => None,
+                    Some(Looked::Row(_)) => Some(corrupt("its session does not list the package")),
+                    Some(Looked::Damaged) => {
+                        this.unreadable(&whose, corrupt("the session cannot be read"));
+                        PackageRow::decode(key, Bytes::copy_from_slice(value)).err()
+                    }
+                    Some(Looked::Absent) | None => Some(corrupt("the package's session is lost")),
+                };
+                if let Some(error) = error {
+                    this.row(&whose, error);
+                }
+                Ok(())
+            },
+        )
     }
 
     fn owners(&mut self, pages: &mut Pages, look: &mut Look<'_>) -> Result<()> {
-        self.each_newest(pages, look.all(), Tree::Owners, |this, key, _, sound| {
+        self.each_newest(pages, look.all(), RowTree::Owners, |this, key, _, sound| {
             let session = <&[u8; 36]>::try_from(key)
                 .ok()
                 .map(|key| (key, session_of(key)));
@@ -587,7 +592,7 @@ impl<'a> Inspection<'a> {
             if wrong {
                 let why = "the list of an owner names the session, which is lost or another's";
                 this.row(&whose, corrupt(why));
-            } else if !sound && !look.finds(Tree::Owners, key, &[])? {
+            } else if !sound && !look.finds(RowTree::Owners, key, &[])? {
                 this.row(&whose, corrupt("the list of its owner is damaged"));
             }
             Ok(())
@@ -598,7 +603,7 @@ impl<'a> Inspection<'a> {
         self.each_newest(
             pages,
             look.all(),
-            Tree::Tombstones,
+            RowTree::Tombstones,
             |this, key, value, sound| {
                 let Ok(client) = <[u8; 16]>::try_from(key) else {
                     this.own(corrupt("the key of an ended session is damaged"));
@@ -606,7 +611,7 @@ impl<'a> Inspection<'a> {
                 };
                 let error = match open_plain::<i64>(Kind::Tombstone, key, value) {
                     Err(error) => Some(error),
-                    Ok(_) if sound || look.finds(Tree::Tombstones, key, value)? => None,
+                    Ok(_) if sound || look.finds(RowTree::Tombstones, key, value)? => None,
                     Ok(_) => Some(corrupt("an ended session is not found")),
                 };
                 if let Some(error) = error {
@@ -646,7 +651,7 @@ impl<'a> Look<'a> {
         (self.tables, self.newer)
     }
 
-    fn get(&mut self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    fn get(&mut self, tree: RowTree, key: &[u8]) -> Result<Option<Vec<u8>>> {
         if let Some(row) = self.newer.get(tree, key) {
             return Ok(row.map(<[u8]>::to_vec));
         }
@@ -657,7 +662,7 @@ impl<'a> Look<'a> {
     }
 
     /// Whether a look-up of `key` gives `value`.
-    fn finds(&mut self, tree: Tree, key: &[u8], value: &[u8]) -> Result<bool> {
+    fn finds(&mut self, tree: RowTree, key: &[u8], value: &[u8]) -> Result<bool> {
         match self.get(tree, key) {
             Ok(found) => Ok(found.as_deref() == Some(value)),
             Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
@@ -666,7 +671,7 @@ impl<'a> Look<'a> {
     }
 
     fn session(&mut self, key: &[u8]) -> Result<Looked> {
-        Ok(match self.get(Tree::Sessions, key) {
+        Ok(match self.get(RowTree::Sessions, key) {
             Ok(Some(record)) => {
                 SessionRow::decode(key, &record).map_or(Looked::Damaged, Looked::Row)
             }

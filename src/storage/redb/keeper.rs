@@ -5,10 +5,10 @@ use super::Shared;
 use super::checkpoint::{Before, Checkpoint, Databases, Step, Trees};
 use super::failure::guarded;
 use super::file::Disk;
-use super::generation::{Generation, Row};
+use super::generation::{Memtable, RowWrite};
 use super::inspect::{Frozen, Side};
 use super::journal::File;
-use super::layers::Readers;
+use super::layers::TableReaders;
 use super::newer::Newer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ContainerId, Refusals, Settings};
@@ -56,12 +56,12 @@ pub(super) enum Report {
     Checkpoint(Checkpointed),
     Configure {
         settings: Settings,
-        result: Result<Readers>,
+        result: Result<TableReaders>,
         before: Option<Before>,
         reply: SyncSender<Result<()>>,
     },
     Reclaim {
-        result: Result<(u64, bool, Readers)>,
+        result: Result<(u64, bool, TableReaders)>,
         reply: SyncSender<Result<u64>>,
     },
     Nothing,
@@ -73,10 +73,10 @@ pub(super) enum Checkpointed {
         number: u64,
         up_to: u64,
         file: Option<File>,
-        readers: Readers,
+        readers: TableReaders,
     },
     /// These rows must be in the journal again first, for it to go on without them.
-    Stuck(Vec<Row>, Checkpoint),
+    Stuck(Vec<RowWrite>, Checkpoint),
     /// What could not be read can be: it goes on when the databases are open again.
     Cured(Checkpoint),
     /// It is to be tried again once the databases are open again.
@@ -199,7 +199,7 @@ const NEVER: Duration = Duration::from_secs(86_400);
 enum Job {
     Task(Box<(Databases, Task)>),
     /// Rows that are in redb, to be let go when nobody reads them any more: that takes a while.
-    Bury(Arc<Generation>),
+    Bury(Arc<Memtable>),
 }
 
 /// The thread's handle.
@@ -238,7 +238,7 @@ impl Keeper {
         jobs.send(job).map_err(|_| stopped())
     }
 
-    pub(super) fn bury(&self, generation: Arc<Generation>) {
+    pub(super) fn bury(&self, generation: Arc<Memtable>) {
         if let Some(jobs) = &self.jobs {
             let _ = jobs.send(Job::Bury(generation));
         }
@@ -275,7 +275,7 @@ fn stand_back() {
 
 fn run(queue: &Receiver<Job>, report: &Sender<Returned>, shared: &Weak<Shared>) {
     stand_back();
-    let mut graves: Vec<Arc<Generation>> = Vec::new();
+    let mut graves: Vec<Arc<Memtable>> = Vec::new();
     loop {
         let wait = if graves.is_empty() { NEVER } else { LOOK };
         let job = queue.recv_timeout(wait);
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn what_nobody_reads_is_let_go_although_more_keeps_coming() {
         let keeper = Keeper::start(Weak::new()).unwrap();
-        let read = Arc::new(Generation::default());
+        let read = Arc::new(Memtable::default());
         let held = Arc::downgrade(&read);
         keeper.bury(read.clone());
         let flood = |time: Duration, is_over: &dyn Fn() -> bool| {

@@ -2,7 +2,7 @@
 //! hides what is older.
 
 use super::failure::guarded;
-use super::generation::{Generation, Home, Pending, Row, RowKey, Tree};
+use super::generation::{DatabaseKind, Memtable, RowKey, RowTree, RowWrite, WriteBatch};
 use super::past::Life;
 use super::tables::{Held, Reader, Rows, owner_key, session_of, settle};
 use crate::client_id::ClientKey;
@@ -19,22 +19,22 @@ use std::sync::Arc;
 
 /// What there is to read as of a commit.
 #[derive(Clone)]
-pub(super) struct Layers {
+pub(super) struct ReadView {
     pub(super) number: u64,
     /// What no generation has was changed by no commit after this one.
     pub(super) base: u64,
     /// For a group of commits alone.
-    pub(super) pending: Option<Arc<Pending>>,
+    pub(super) pending: Option<Arc<WriteBatch>>,
     /// The rows of the commits since the last checkpoint began.
-    pub(super) active: Arc<Generation>,
+    pub(super) active: Arc<Memtable>,
     /// Those that a checkpoint is writing to redb.
-    pub(super) frozen: Option<Arc<Generation>>,
-    pub(super) readers: Readers,
+    pub(super) frozen: Option<Arc<Memtable>>,
+    pub(super) readers: TableReaders,
 }
 
 /// The tables of redb, in the file and in memory.
 #[derive(Clone)]
-pub(super) struct Readers {
+pub(super) struct TableReaders {
     pub(super) file: Arc<Reader>,
     pub(super) memory: Arc<Reader>,
     /// Of the databases.
@@ -45,18 +45,18 @@ fn in_its_tree(key: &[u8]) -> &[u8] {
     key.get(1..).unwrap_or_default()
 }
 
-impl Readers {
-    fn of(&self, home: Home) -> &Reader {
+impl TableReaders {
+    fn of(&self, home: DatabaseKind) -> &Reader {
         match home {
-            Home::File => &self.file,
-            Home::Memory => &self.memory,
+            DatabaseKind::File => &self.file,
+            DatabaseKind::Memory => &self.memory,
         }
     }
 }
 
-impl Layers {
+impl ReadView {
     /// Newest first.
-    fn generations(&self) -> impl Iterator<Item = &Generation> {
+    fn generations(&self) -> impl Iterator<Item = &Memtable> {
         let generations = std::iter::once(&self.active).chain(&self.frozen);
         generations
             .map(|generation| &**generation)
@@ -93,7 +93,7 @@ impl Layers {
                 .map(|record| SessionRow::decode(in_its_tree(&key), &record))
                 .transpose(),
             None => {
-                let row = below(self.readers.of(Home::of(container)))?;
+                let row = below(self.readers.of(DatabaseKind::of(container)))?;
                 if let (Some(pending), Some(row)) = (&self.pending, &row)
                     && pending.is_curious()
                 {
@@ -131,7 +131,10 @@ impl Layers {
                 Some(read) => Ok(Some(read.clone())),
                 None => PackageRow::decode(in_its_tree(key), record).map(Some),
             },
-            None => below(self.readers.of(Home::of(container)), in_its_tree(key)),
+            None => below(
+                self.readers.of(DatabaseKind::of(container)),
+                in_its_tree(key),
+            ),
         }
     }
 
@@ -146,7 +149,7 @@ impl Layers {
         match self.over_redb(key.as_bytes()) {
             Some(record) => Ok(record.map_or(0, |record| record.len())),
             None => {
-                let readers = self.readers.of(Home::of(container));
+                let readers = self.readers.of(DatabaseKind::of(container));
                 readers.package_len(in_its_tree(key.as_bytes()))
             }
         }
@@ -154,13 +157,13 @@ impl Layers {
 
     /// Until when the id of an ended session is refused.
     pub(super) fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
-        let file = self.tombstone_in(Home::File, client)?;
-        Ok(file.max(self.tombstone_in(Home::Memory, client)?))
+        let file = self.tombstone_in(DatabaseKind::File, client)?;
+        Ok(file.max(self.tombstone_in(DatabaseKind::Memory, client)?))
     }
 
-    fn tombstone_in(&self, home: Home, client: ClientKey) -> Result<Option<Timestamp>> {
+    fn tombstone_in(&self, home: DatabaseKind, client: ClientKey) -> Result<Option<Timestamp>> {
         let key = client.as_bytes();
-        match self.over_redb(RowKey::new(home, Tree::Tombstones, key).as_bytes()) {
+        match self.over_redb(RowKey::new(home, RowTree::Tombstones, key).as_bytes()) {
             Some(record) => record
                 .map(|record| open_plain(Kind::Tombstone, key, &record).map(Timestamp))
                 .transpose(),
@@ -170,7 +173,7 @@ impl Layers {
 
     /// Whether there are tombstones in redb, of whatever age.
     pub(super) fn has_tombstones_in_redb(&self) -> Result<bool> {
-        let Readers { file, memory, .. } = &self.readers;
+        let TableReaders { file, memory, .. } = &self.readers;
         guarded(|| Ok(file.has_tombstones()? || memory.has_tombstones()?))
     }
 
@@ -182,17 +185,17 @@ impl Layers {
         refusals: Refusals,
         limit: usize,
         after: Option<&RowKey>,
-    ) -> Result<(Vec<Row>, Option<RowKey>)> {
+    ) -> Result<(Vec<RowWrite>, Option<RowKey>)> {
         let mut settled = Vec::new();
         let last = after.and_then(|after| Some((after.home(), *after.split()?.1.last_chunk()?)));
-        for home in [Home::File, Home::Memory] {
+        for home in [DatabaseKind::File, DatabaseKind::Memory] {
             let from = match last {
-                Some((Home::Memory, _)) if home == Home::File => continue,
+                Some((DatabaseKind::Memory, _)) if home == DatabaseKind::File => continue,
                 Some((of, key)) if of == home => Bound::Excluded(key),
                 _ => Bound::Included([0; 16]),
             };
             let none = Box::new(std::iter::empty());
-            let tombstones = self.range(home, Tree::Tombstones, from, [u8::MAX; 16], none);
+            let tombstones = self.range(home, RowTree::Tombstones, from, [u8::MAX; 16], none);
             for (key, record) in tombstones.flatten() {
                 crate::steps::count(1);
                 let Some(record) = record else {
@@ -201,8 +204,8 @@ impl Layers {
                 let Some((key, record)) = settle(refusals, key, &record)? else {
                     continue;
                 };
-                let key = RowKey::new(home, Tree::Tombstones, &key);
-                settled.push(Row {
+                let key = RowKey::new(home, RowTree::Tombstones, &key);
+                settled.push(RowWrite {
                     key: key.clone(),
                     value: record.map(Bytes::from),
                 });
@@ -219,17 +222,17 @@ impl Layers {
         &self,
         refusals: Refusals,
         client: ClientKey,
-    ) -> Result<Vec<Row>> {
+    ) -> Result<Vec<RowWrite>> {
         let mut rows = Vec::new();
-        for home in [Home::File, Home::Memory] {
+        for home in [DatabaseKind::File, DatabaseKind::Memory] {
             let until = self.tombstone_in(home, client)?;
             let Some(lowered) = until.and_then(|until| refusals.lowered(until)) else {
                 continue;
             };
             let key = client.as_bytes();
             let record = seal_plain(Kind::Tombstone, key, lowered.0)?;
-            rows.push(Row {
-                key: RowKey::new(home, Tree::Tombstones, key),
+            rows.push(RowWrite {
+                key: RowKey::new(home, RowTree::Tombstones, key),
                 value: Some(record.into()),
             });
         }
@@ -248,9 +251,9 @@ impl Layers {
         let highest = session_key(container, ClientKey::from_bytes([u8::MAX; 16]));
         let from = after.map(|client| session_key(container, client));
         let from = from.map_or(Bound::Included(lowest), Bound::Excluded);
-        let home = Home::of(container);
+        let home = DatabaseKind::of(container);
         let list = |below| {
-            self.range(home, Tree::Sessions, from, highest, below)
+            self.range(home, RowTree::Sessions, from, highest, below)
                 .take(limit)
                 .map(|row| {
                     let (key, record) = row?;
@@ -275,10 +278,10 @@ impl Layers {
     pub(super) fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>> {
         let (from, to) = (owner_key(owner, [0; 20]), owner_key(owner, [u8::MAX; 20]));
         let mut found = Vec::new();
-        for home in [Home::File, Home::Memory] {
+        for home in [DatabaseKind::File, DatabaseKind::Memory] {
             guarded(|| {
                 let below = self.readers.of(home).owners(from, to)?;
-                for row in self.range(home, Tree::Owners, Bound::Included(from), to, below) {
+                for row in self.range(home, RowTree::Owners, Bound::Included(from), to, below) {
                     let (key, entry) = row?;
                     entry.ok_or_else(unreadable)?;
                     found.extend(session_of(&key));
@@ -292,12 +295,12 @@ impl Layers {
     /// The rows of a tree that are there, from all layers.
     fn range<'a, const N: usize>(
         &'a self,
-        home: Home,
-        tree: Tree,
+        home: DatabaseKind,
+        tree: RowTree,
         from: Bound<[u8; N]>,
         to: [u8; N],
         below: Rows<'a, N>,
-    ) -> Merged<'a, N> {
+    ) -> MergedRows<'a, N> {
         let start = from.as_ref().map(|key| RowKey::new(home, tree, key));
         let end = RowKey::new(home, tree, &to);
         let range = || {
@@ -318,7 +321,7 @@ impl Layers {
             layers.push((Box::new(rows) as Rows<'a, N>).peekable());
         }
         layers.push(below.peekable());
-        Merged(layers)
+        MergedRows(layers)
     }
 }
 
@@ -327,9 +330,9 @@ fn unreadable() -> Error {
 }
 
 /// Layers of rows, the newest first, as one: those that are there, and where none can be read, nothing.
-struct Merged<'a, const N: usize>(Vec<Peekable<Rows<'a, N>>>);
+struct MergedRows<'a, const N: usize>(Vec<Peekable<Rows<'a, N>>>);
 
-impl<const N: usize> Iterator for Merged<'_, N> {
+impl<const N: usize> Iterator for MergedRows<'_, N> {
     type Item = Result<([u8; N], Option<Bytes>)>;
 
     fn next(&mut self) -> Option<Self::Item> {

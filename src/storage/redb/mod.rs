@@ -57,7 +57,7 @@ use crate::process::Process;
 use arc_swap::ArcSwapOption;
 use bugs::Bugs;
 use committer::{Committer, Desk, Places};
-use ended::Ended;
+use ended::EndedSessions;
 use file::Io;
 pub(crate) use folder::Location;
 use open::Foreseen;
@@ -69,7 +69,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use superseded::Superseded;
+use superseded::SnapshotTracker;
 use touches::Touches;
 
 /// A redb file, or the same in memory, with its writer thread.
@@ -88,9 +88,9 @@ pub(crate) struct Shared {
     queue: Arc<Queue>,
     published: ArcSwapOption<RedbSnapshot>,
     closed: AtomicBool,
-    superseded: Superseded,
+    superseded: SnapshotTracker,
     touches: Touches,
-    ended: Ended,
+    ended: EndedSessions,
     /// The number of the commit that is published.
     shown: AtomicU64,
     io: Arc<Io>,
@@ -267,9 +267,9 @@ impl Engine {
             queue: Arc::new(Queue::new(rules.room)),
             published: ArcSwapOption::empty(),
             closed: AtomicBool::new(false),
-            superseded: Superseded::default(),
+            superseded: SnapshotTracker::default(),
             touches: Touches::default(),
-            ended: Ended::default(),
+            ended: EndedSessions::default(),
             shown: AtomicU64::new(0),
             io,
             registry: AtomicU64::new(0),

@@ -1,7 +1,7 @@
 //! The rows that are newer than those in a database: in the journal of a file, or in memory. Of each the last
 //! version.
 
-use super::generation::{Home, Row, RowKey, Tree};
+use super::generation::{DatabaseKind, RowKey, RowTree, RowWrite};
 use super::journal::FrameRows;
 use crate::error::{Error, ErrorKind};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ impl Newer {
     pub(super) fn new(frames: Vec<FrameRows>, lost: &mut dyn FnMut(Error)) -> Self {
         let mut newer = Self::default();
         for (key, value) in frames.into_iter().flatten() {
-            let parsed = RowKey::parse(&key).filter(|key| key.home() == Home::File);
+            let parsed = RowKey::parse(&key).filter(|key| key.home() == DatabaseKind::File);
             match parsed.as_ref().and_then(RowKey::split) {
                 Some((tree, key)) => {
                     let rows = newer.0.entry(tree as u8).or_default();
@@ -32,7 +32,7 @@ impl Newer {
     }
 
     /// Takes in a row, in the place of an older version.
-    pub(super) fn put(&mut self, row: Row) {
+    pub(super) fn put(&mut self, row: RowWrite) {
         if let Some((tree, key)) = row.key.split() {
             let rows = self.0.entry(tree as u8).or_default();
             rows.insert(key.to_vec(), row.value);
@@ -40,13 +40,13 @@ impl Newer {
     }
 
     /// What is newer of a row; `None` where it is as the database has it.
-    pub(super) fn get(&self, tree: Tree, key: &[u8]) -> Option<Option<&[u8]>> {
+    pub(super) fn get(&self, tree: RowTree, key: &[u8]) -> Option<Option<&[u8]>> {
         let value = self.0.get(&(tree as u8))?.get(key)?;
         Some(value.as_deref())
     }
 
     /// The rows of a tree that are there.
-    pub(super) fn rows(&self, tree: Tree) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub(super) fn rows(&self, tree: RowTree) -> impl Iterator<Item = (&[u8], &[u8])> {
         let rows = self.0.get(&(tree as u8)).into_iter().flatten();
         rows.filter_map(|(key, value)| Some((key.as_slice(), value.as_deref()?)))
     }

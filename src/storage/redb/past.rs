@@ -3,7 +3,7 @@
 
 use super::file::Disk;
 use super::format::{Mend, Table};
-use super::generation::Tree;
+use super::generation::RowTree;
 use super::pages::{Pages, Part};
 use super::tables::Held;
 use crate::error::{Error, ErrorKind, Result};
@@ -61,19 +61,19 @@ impl Past {
         Ok(Self { pages, tables })
     }
 
-    fn table(&self, tree: Tree) -> Result<&Table> {
+    fn table(&self, tree: RowTree) -> Result<&Table> {
         let lost = || Error::new(ErrorKind::Corrupt, "the file lacks a table of a store");
         self.tables.get(tree.name()).ok_or_else(lost)
     }
 
-    pub(super) fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    pub(super) fn get(&self, tree: RowTree, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.pages.twin().get(self.table(tree)?, key)
     }
 
     /// The rows of a range of keys, and the gaps between them.
     pub(super) fn range<const N: usize>(
         &self,
-        tree: Tree,
+        tree: RowTree,
         from: Bound<[u8; N]>,
         to: [u8; N],
     ) -> Result<impl Iterator<Item = Result<([u8; N], Held)>> + use<N>> {
@@ -110,7 +110,7 @@ impl Past {
         }))
     }
 
-    pub(super) fn is_empty(&self, tree: Tree) -> Result<bool> {
+    pub(super) fn is_empty(&self, tree: RowTree) -> Result<bool> {
         Ok(self.table(tree)?.root.is_none())
     }
 }

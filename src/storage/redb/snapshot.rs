@@ -1,7 +1,7 @@
 //! A snapshot shared by all transactions that begin between two commits. It is let go when the last
 //! of them ends, or when it is too old (C2.14).
 
-use super::layers::Layers;
+use super::layers::ReadView;
 use super::{Shared, queue};
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
@@ -13,14 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) struct RedbSnapshot {
     number: u64,
-    layers: ArcSwapOption<Layers>,
+    layers: ArcSwapOption<ReadView>,
     /// Set before the layers are let go of.
     expired: AtomicBool,
     shared: Weak<Shared>,
 }
 
 impl RedbSnapshot {
-    pub(super) fn new(layers: Layers, shared: Weak<Shared>) -> Self {
+    pub(super) fn new(layers: ReadView, shared: Weak<Shared>) -> Self {
         Self {
             number: layers.number,
             layers: ArcSwapOption::from_pointee(layers),
@@ -53,7 +53,7 @@ impl RedbSnapshot {
         layers.is_some_and(|layers| layers.readers.life.is_over())
     }
 
-    fn read<T>(&self, read: impl Fn(&Layers) -> Result<T>) -> Result<T> {
+    fn read<T>(&self, read: impl Fn(&ReadView) -> Result<T>) -> Result<T> {
         let layers = self.layers.load();
         let Some(layers) = &*layers else {
             return Err(self.why_it_is_gone());
@@ -138,10 +138,10 @@ pub(super) fn snapshots(
     numbers: std::ops::Range<u64>,
 ) -> impl Iterator<Item = std::sync::Arc<RedbSnapshot>> {
     thread_local! {
-        static EMPTY: Layers = tests::layers();
+        static EMPTY: ReadView = tests::layers();
     }
     numbers.map(|number| {
-        let layers = EMPTY.with(|empty| Layers {
+        let layers = EMPTY.with(|empty| ReadView {
             number,
             ..empty.clone()
         });
@@ -152,22 +152,22 @@ pub(super) fn snapshots(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::redb::generation::{Generation, Home, Row, RowKey, Tree};
-    use crate::storage::redb::layers::Readers;
+    use crate::storage::redb::generation::{DatabaseKind, Memtable, RowKey, RowTree, RowWrite};
+    use crate::storage::redb::layers::TableReaders;
     use crate::storage::redb::open::{OpenOptionsOf, in_memory};
     use crate::storage::redb::past::Life;
     use crate::storage::redb::tables::Reader;
     use bytes::Bytes;
     use std::sync::Arc;
 
-    fn row(value: Option<Bytes>) -> Row {
-        Row {
-            key: RowKey::new(Home::File, Tree::Tombstones, &[7; 16]),
+    fn row(value: Option<Bytes>) -> RowWrite {
+        RowWrite {
+            key: RowKey::new(DatabaseKind::File, RowTree::Tombstones, &[7; 16]),
             value,
         }
     }
 
-    pub(super) fn layers() -> Layers {
+    pub(super) fn layers() -> ReadView {
         let options = OpenOptionsOf {
             cache_size: 1 << 20,
             verify: false,
@@ -178,13 +178,13 @@ mod tests {
         let (disk, database) = in_memory(options, &Arc::default()).unwrap();
         let life = Arc::<Life>::default();
         let reader = Arc::new(Reader::open(&database, &disk, &life).unwrap());
-        Layers {
+        ReadView {
             number: 1,
             base: 0,
             pending: None,
-            active: Arc::new(Generation::default()),
+            active: Arc::new(Memtable::default()),
             frozen: None,
-            readers: Readers {
+            readers: TableReaders {
                 file: reader.clone(),
                 memory: reader,
                 life,

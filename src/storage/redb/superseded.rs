@@ -10,41 +10,41 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 #[derive(Default)]
-pub(super) struct Superseded(Mutex<Line>);
+pub(super) struct SnapshotTracker(Mutex<SupersededList>);
 
 /// The commit that a snapshot shows, and how many were superseded before it: in this order they come, and grow
 /// old.
-type Place = (u64, u64);
+type SnapshotOrder = (u64, u64);
 
 #[derive(Default)]
-struct Line {
-    old: BTreeMap<Place, Old>,
+struct SupersededList {
+    old: BTreeMap<SnapshotOrder, SupersededSnapshot>,
     /// How many were superseded.
     count: u64,
     /// The last one that was looked at in turn.
-    looked_at: Place,
+    looked_at: SnapshotOrder,
 }
 
-struct Old {
+struct SupersededSnapshot {
     snapshot: Weak<RedbSnapshot>,
     since: Moment,
 }
 
-impl Old {
+impl SupersededSnapshot {
     fn is_held(&self) -> bool {
         crate::steps::count(1);
         self.snapshot.strong_count() > 0
     }
 }
 
-impl Line {
+impl SupersededList {
     /// Looks at the next two in turn, so that those which nobody holds any more do not gather behind one that
     /// somebody does: each that is added goes at last, however many are held.
     fn look_on(&mut self) {
         for _ in 0..2 {
             let rest = (Bound::Excluded(self.looked_at), Bound::Unbounded);
             let Some((place, old)) = self.old.range(rest).next() else {
-                self.looked_at = Place::default();
+                self.looked_at = SnapshotOrder::default();
                 return;
             };
             self.looked_at = *place;
@@ -55,7 +55,7 @@ impl Line {
     }
 
     /// The first that is held, of those that show a commit from `first` on.
-    fn first_held(&mut self, first: u64) -> Option<(Place, Moment)> {
+    fn first_held(&mut self, first: u64) -> Option<(SnapshotOrder, Moment)> {
         loop {
             let (place, old) = self.old.range((first, 0)..).next()?;
             if old.is_held() {
@@ -67,16 +67,16 @@ impl Line {
     }
 }
 
-impl Line {
+impl SupersededList {
     /// These come first: who begins later reads what was opened later.
-    fn is_orphan(&self, place: &Place) -> bool {
+    fn is_orphan(&self, place: &SnapshotOrder) -> bool {
         let snapshot = self.old.get(place).and_then(|old| old.snapshot.upgrade());
         snapshot.is_some_and(|snapshot| snapshot.is_orphan())
     }
 }
 
-impl Superseded {
-    fn lock(&self) -> MutexGuard<'_, Line> {
+impl SnapshotTracker {
+    fn lock(&self) -> MutexGuard<'_, SupersededList> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -86,7 +86,8 @@ impl Superseded {
         let mut line = self.lock();
         line.count += 1;
         let place = (number, line.count);
-        line.old.insert(place, Old { snapshot, since });
+        line.old
+            .insert(place, SupersededSnapshot { snapshot, since });
         line.look_on();
     }
 
@@ -130,7 +131,7 @@ impl Superseded {
         self.expire_while(|_, _| true);
     }
 
-    fn expire_while(&self, is_due: impl Fn(&Line, &(Place, Moment)) -> bool) {
+    fn expire_while(&self, is_due: impl Fn(&SupersededList, &(SnapshotOrder, Moment)) -> bool) {
         let mut due = Vec::new();
         let mut line = self.lock();
         while let Some(first) = line.first_held(0)
@@ -158,7 +159,7 @@ mod tests {
     // C2.14
     #[test]
     fn those_that_are_held_are_found_in_order_and_taken_back_in_time() {
-        let superseded = Superseded::default();
+        let superseded = SnapshotTracker::default();
         let mut held: Vec<_> = snapshots(1..7).collect();
         for (n, snapshot) in held.iter().enumerate() {
             superseded.add(snapshot, at(n as u64));
@@ -185,7 +186,7 @@ mod tests {
     // C5.5
     #[test]
     fn however_many_are_held_a_commit_looks_at_a_few() {
-        let superseded = Superseded::default();
+        let superseded = SnapshotTracker::default();
         let held: Vec<_> = snapshots(1..1001).collect();
         for snapshot in &held {
             superseded.add(snapshot, at(0));

@@ -2,7 +2,7 @@
 
 use super::failure::{self, Contained, Writing, guarded};
 use super::file::Disk;
-use super::generation::{Row, Tree};
+use super::generation::{RowTree, RowWrite};
 use super::names;
 use super::past::{Life, Past};
 use crate::client_id::ClientKey;
@@ -95,7 +95,7 @@ impl Reader {
             return session_row(&*self.sessions, container, client);
         };
         let key = session_key(container, client);
-        let record = past.get(Tree::Sessions, &key)?;
+        let record = past.get(RowTree::Sessions, &key)?;
         record
             .map(|record| SessionRow::decode(&key, &record))
             .transpose()
@@ -105,7 +105,7 @@ impl Reader {
         let Some(past) = self.past() else {
             return package_row(&*self.packages, key);
         };
-        let record = past.get(Tree::Packages, key)?;
+        let record = past.get(RowTree::Packages, key)?;
         record
             .map(|record| PackageRow::decode(key, Bytes::from(record)))
             .transpose()
@@ -113,7 +113,7 @@ impl Reader {
 
     pub(super) fn package_len(&self, key: &[u8]) -> Result<usize> {
         if let Some(past) = self.past() {
-            let record = past.get(Tree::Packages, key)?;
+            let record = past.get(RowTree::Packages, key)?;
             return Ok(record.map_or(0, |record| record.len()));
         }
         guarded(|| {
@@ -127,7 +127,7 @@ impl Reader {
             return tombstone_row(&*self.tombstones, client);
         };
         let key = client.as_bytes();
-        let record = past.get(Tree::Tombstones, key)?;
+        let record = past.get(RowTree::Tombstones, key)?;
         record
             .map(|record| open_plain(Kind::Tombstone, key, &record).map(Timestamp))
             .transpose()
@@ -135,7 +135,7 @@ impl Reader {
 
     pub(super) fn has_tombstones(&self) -> Result<bool> {
         if let Some(past) = self.past() {
-            return Ok(!past.is_empty(Tree::Tombstones)?);
+            return Ok(!past.is_empty(RowTree::Tombstones)?);
         }
         Ok(!self.tombstones.is_empty().map_err(failure::storage)?)
     }
@@ -143,7 +143,7 @@ impl Reader {
     /// The sessions of a range of keys.
     pub(super) fn sessions(&self, from: Bound<[u8; 20]>, to: [u8; 20]) -> Result<Rows<'_, 20>> {
         if let Some(past) = self.past() {
-            return Ok(Box::new(past.range(Tree::Sessions, from, to)?));
+            return Ok(Box::new(past.range(RowTree::Sessions, from, to)?));
         }
         let range = (from.as_ref(), Bound::Included(&to));
         let rows = self.sessions.range::<&[u8; 20]>(range);
@@ -161,7 +161,7 @@ impl Reader {
         to: [u8; 20],
     ) -> Option<Result<Rows<'_, 20>>> {
         let past = self.past.as_ref()?;
-        let rows = past.range(Tree::Sessions, from, to);
+        let rows = past.range(RowTree::Sessions, from, to);
         Some(rows.map(|rows| Box::new(rows) as Rows<'_, 20>))
     }
 
@@ -169,7 +169,7 @@ impl Reader {
     pub(super) fn owners(&self, from: [u8; 36], to: [u8; 36]) -> Result<Rows<'_, 36>> {
         if let Some(past) = self.past() {
             let from = Bound::Included(from);
-            return Ok(Box::new(past.range(Tree::Owners, from, to)?));
+            return Ok(Box::new(past.range(RowTree::Owners, from, to)?));
         }
         let rows = self.owners.range::<&[u8; 36]>(&from..=&to);
         Ok(Box::new(rows.map_err(failure::storage)?.map(|row| {
@@ -209,19 +209,21 @@ impl<'t> Writer<'t> {
     }
 
     /// Writes a row, or removes it.
-    pub(super) fn put(&mut self, row: &Row) -> Result<()> {
+    pub(super) fn put(&mut self, row: &RowWrite) -> Result<()> {
         let Some((tree, key)) = row.key.split() else {
             return Err(not_a_key());
         };
         match (tree, row.value.as_deref()) {
-            (Tree::Sessions, Some(value)) => self.sessions.insert(sized(key)?, value).map(drop),
-            (Tree::Sessions, None) => self.sessions.remove(sized(key)?).map(drop),
-            (Tree::Packages, Some(value)) => self.packages.insert(key, value).map(drop),
-            (Tree::Packages, None) => self.packages.remove(key).map(drop),
-            (Tree::Tombstones, Some(value)) => self.tombstones.insert(sized(key)?, value).map(drop),
-            (Tree::Tombstones, None) => self.tombstones.remove(sized(key)?).map(drop),
-            (Tree::Owners, Some(_)) => self.owners.insert(sized(key)?, ()).map(drop),
-            (Tree::Owners, None) => self.owners.remove(sized(key)?).map(drop),
+            (RowTree::Sessions, Some(value)) => self.sessions.insert(sized(key)?, value).map(drop),
+            (RowTree::Sessions, None) => self.sessions.remove(sized(key)?).map(drop),
+            (RowTree::Packages, Some(value)) => self.packages.insert(key, value).map(drop),
+            (RowTree::Packages, None) => self.packages.remove(key).map(drop),
+            (RowTree::Tombstones, Some(value)) => {
+                self.tombstones.insert(sized(key)?, value).map(drop)
+            }
+            (RowTree::Tombstones, None) => self.tombstones.remove(sized(key)?).map(drop),
+            (RowTree::Owners, Some(_)) => self.owners.insert(sized(key)?, ()).map(drop),
+            (RowTree::Owners, None) => self.owners.remove(sized(key)?).map(drop),
         }
         .map_err(failure::storage)
     }
@@ -368,7 +370,7 @@ fn sized<const N: usize>(key: &[u8]) -> Result<&[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::super::bugs::Bugs;
-    use super::super::generation::{Home, RowKey};
+    use super::super::generation::{DatabaseKind, RowKey};
     use super::super::open::{OpenOptionsOf, begin_durable, on_disk};
     use super::*;
     use redb::StorageBackend;
@@ -418,8 +420,8 @@ mod tests {
         let failing = Arc::<Failing>::default();
         let (disk, database) = on_disk(failing.clone(), options, &Arc::default()).unwrap();
         let txn = begin_durable(&database).unwrap();
-        let row = Row {
-            key: RowKey::new(Home::File, Tree::Packages, b"key"),
+        let row = RowWrite {
+            key: RowKey::new(DatabaseKind::File, RowTree::Packages, b"key"),
             value: Some(Bytes::from_static(b"value")),
         };
         Writer::open(&txn).unwrap().put(&row).unwrap();

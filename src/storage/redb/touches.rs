@@ -1,7 +1,7 @@
 //! Access times that wait to be written (C3.4): bounded, merged by maximum, and visible to loads,
 //! commits and sweeps from the moment they are recorded.
 
-use super::ended::Lately;
+use super::ended::RecentEnds;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::storage::{ContainerId, Touch, TouchAt};
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub(super) type Pending = Touch;
+pub(super) type WaitingTouches = Touch;
 
 /// Beyond this many the writer is woken at once.
 pub(super) const MANY: usize = 8192;
@@ -31,7 +31,7 @@ pub(super) struct Touches {
     claims: AtomicUsize,
     lost: AtomicU64,
     /// Sessions that somebody found expired, by the number of that look. Changed only while `waiting` is locked.
-    expired: Mutex<Lately<(ContainerId, ClientKey), u64>>,
+    expired: Mutex<RecentEnds<(ContainerId, ClientKey), u64>>,
     looks: AtomicU64,
 }
 
@@ -96,7 +96,7 @@ impl Touches {
         self.claims.store(0, Ordering::Release);
     }
 
-    fn expired(&self) -> MutexGuard<'_, Lately<(ContainerId, ClientKey), u64>> {
+    fn expired(&self) -> MutexGuard<'_, RecentEnds<(ContainerId, ClientKey), u64>> {
         self.expired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -155,7 +155,7 @@ impl Touches {
     }
 
     /// Those that wait, in the order of their rows; they stay until they are settled.
-    pub(super) fn list(&self) -> Vec<Pending> {
+    pub(super) fn list(&self) -> Vec<WaitingTouches> {
         if self.len() == 0 {
             return Vec::new();
         }
@@ -176,7 +176,7 @@ impl Touches {
     }
 
     /// Forgets touches that are in the rows now, unless another one came in between.
-    pub(super) fn settle(&self, written: &[Pending]) {
+    pub(super) fn settle(&self, written: &[WaitingTouches]) {
         if written.is_empty() {
             return;
         }

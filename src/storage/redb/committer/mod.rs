@@ -12,11 +12,11 @@ use super::commit_number;
 use super::failure::{self, guarded};
 use super::file::Disk;
 use super::folder::Location;
-use super::generation::{Generation, Pending, Row, RowKey};
+use super::generation::{Memtable, RowKey, RowWrite, WriteBatch};
 use super::group::{Besides, Group, Written};
 use super::journal::{Failed, Journal, Named, Recovered};
 use super::keeper::{Keeper, Task};
-use super::layers::{Layers, Readers};
+use super::layers::{ReadView, TableReaders};
 use super::member::{Member, not_written};
 use super::open::{Entered, Known, OpenOptionsOf};
 use super::queue::{CommitJob, Job, MAX_GROUP_BYTES, gone, reopening};
@@ -107,7 +107,7 @@ impl Drop for LastWord {
 /// if the journal holds the other half (C1.7).
 struct Half {
     frame: u64,
-    rows: Vec<Row>,
+    rows: Vec<RowWrite>,
 }
 
 /// Where the databases of a store are kept.
@@ -131,7 +131,7 @@ pub(super) struct Committer {
     databases: Option<Databases>,
     is_lent: bool,
     /// The newest state; none where it has to be read from the journal again.
-    newest: Option<Layers>,
+    newest: Option<ReadView>,
     /// Whether the databases have to be opened again.
     is_broken: bool,
     /// There was no room to open the files for writing.
@@ -152,7 +152,7 @@ pub(super) struct Committer {
     /// The commit that was the newest when it began.
     active_from: u64,
     /// Rows that only this process has, kept while the files are opened again.
-    kept: Vec<Row>,
+    kept: Vec<RowWrite>,
     half: Option<Half>,
     before: Option<Before>,
     /// Unregistered containers whose rows are being removed, and the commit after which there are no new
@@ -240,18 +240,18 @@ impl Committer {
     fn begin(
         &mut self,
         databases: Databases,
-        readers: Readers,
+        readers: TableReaders,
         journal: Option<(Journal, Named)>,
         recovered: &Recovered,
     ) -> Result<()> {
-        let active = Generation::default();
+        let active = Memtable::default();
         let number = self.number;
-        let put = |row: Row| active.put(row, number, number);
+        let put = |row: RowWrite| active.put(row, number, number);
         for (key, value) in recovered.frames.iter().flat_map(|(_, rows)| rows) {
             let key = RowKey::parse(key)
                 .ok_or_else(|| Error::new(ErrorKind::Corrupt, "a row of the journal is damaged"))?;
             let value = value.clone();
-            put(Row { key, value });
+            put(RowWrite { key, value });
         }
         std::mem::take(&mut self.kept).into_iter().for_each(put);
         if let Some(half) = self.half.take()
@@ -265,7 +265,7 @@ impl Committer {
         self.waits_for_room = false;
         self.journal = journal;
         self.tell_journal();
-        self.show(Layers {
+        self.show(ReadView {
             number,
             base: number,
             pending: None,
@@ -356,7 +356,7 @@ impl Committer {
     /// checkpoint that is being made. Tombstones that are not in redb are buried by a commit.
     fn has_nothing_to_reclaim(&self) -> bool {
         let newest = self.newest.as_ref().filter(|_| !self.is_broken);
-        let has_tombstones = |newest: &Layers| newest.has_tombstones_in_redb().unwrap_or(true);
+        let has_tombstones = |newest: &ReadView| newest.has_tombstones_in_redb().unwrap_or(true);
         self.retired.is_empty() && newest.is_some_and(|newest| !has_tombstones(newest))
     }
 
@@ -405,7 +405,7 @@ impl Committer {
     fn commit_group(&mut self, jobs: Vec<CommitJob>, besides: Besides) -> (Vec<CommitJob>, u64) {
         // What is larger than all the room there ever is gets in where nothing else is.
         let first = jobs.first().map_or(0, CommitJob::bytes);
-        let is_used = |newest: &Layers| !newest.active.is_empty();
+        let is_used = |newest: &ReadView| !newest.active.is_empty();
         self.is_crowded = first > self.room() && self.newest.as_ref().is_some_and(is_used);
         self.slow_down();
         self.is_crowded = false;
@@ -422,9 +422,9 @@ impl Committer {
         }
         self.number += 1;
         let before = newest.number;
-        let layers = Layers {
+        let layers = ReadView {
             number: self.number,
-            pending: Some(Arc::new(Pending::over(&newest.active))),
+            pending: Some(Arc::new(WriteBatch::over(&newest.active))),
             ..newest.clone()
         };
         let quota_before = self.quota.clone();
@@ -516,7 +516,7 @@ impl Committer {
         error
     }
 
-    fn make_durable(&mut self, written: &Written, layers: &Layers) -> Result<(), Failed> {
+    fn make_durable(&mut self, written: &Written, layers: &ReadView) -> Result<(), Failed> {
         if written.file.is_empty() {
             return Ok(());
         }
@@ -606,7 +606,7 @@ impl Committer {
     }
 
     /// Shows a state to all that begin from now on.
-    fn show(&mut self, layers: Layers) {
+    fn show(&mut self, layers: ReadView) {
         let snapshot = RedbSnapshot::new(layers.clone(), Arc::downgrade(&self.shared));
         let number = layers.number;
         self.newest = Some(layers);
@@ -620,7 +620,7 @@ impl Committer {
     }
 
     /// Shows what a group wrote on the state of the commit `before` it.
-    fn show_written(&mut self, written: Written, mut layers: Layers, before: u64) {
+    fn show_written(&mut self, written: Written, mut layers: ReadView, before: u64) {
         self.begun.get_or_insert_with(Instant::now);
         let oldest = self.oldest_read(before);
         let pending = layers.pending.take();
@@ -639,9 +639,9 @@ impl Committer {
     }
 
     /// The same state, from newer tables.
-    fn show_readers(&mut self, readers: Readers) {
+    fn show_readers(&mut self, readers: TableReaders) {
         if let Some(newest) = self.newest.as_ref().filter(|_| !self.is_broken) {
-            self.show(Layers {
+            self.show(ReadView {
                 readers,
                 ..newest.clone()
             });

@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::checkpoint::{Checkpoint, Databases, Left, Step};
 use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::file::Io;
-use crate::storage::redb::generation::Home;
+use crate::storage::redb::generation::DatabaseKind;
 use crate::storage::redb::keeper::Task;
 use crate::storage::redb::queue::{Help, Job, full, reopening};
 use crate::storage::redb::{Tally, open};
@@ -95,7 +95,7 @@ impl Committer {
         if let Some(newest) = self.newest.take() {
             let generations = newest.frozen.iter().chain([&newest.active]);
             let rows = generations.flat_map(|generation| generation.rows(newest.number));
-            let in_memory = rows.filter(|row| row.key.home() == Home::Memory);
+            let in_memory = rows.filter(|row| row.key.home() == DatabaseKind::Memory);
             self.kept.extend(in_memory);
         }
         self.begun = None;

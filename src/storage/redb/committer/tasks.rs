@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Settings;
 use crate::storage::redb::Tally;
 use crate::storage::redb::checkpoint::{Checkpoint, Left};
-use crate::storage::redb::generation::Row;
+use crate::storage::redb::generation::RowWrite;
 use crate::storage::redb::inspect::over_redb;
 use crate::storage::redb::journal::Failed;
 use crate::storage::redb::keeper::{Checkpointed, Report, Returned, Task, perform};
@@ -151,7 +151,11 @@ impl Committer {
 
     /// Commits once more what a checkpoint cannot bring into redb, so that it can go on without it and the journal's
     /// file be used again. What has been changed since is in the journal's other file already.
-    fn keep_back(&mut self, rows: Vec<Row>, checkpoint: &mut Checkpoint) -> Result<(), Failed> {
+    fn keep_back(
+        &mut self,
+        rows: Vec<RowWrite>,
+        checkpoint: &mut Checkpoint,
+    ) -> Result<(), Failed> {
         let Some(newest) = self.newest.as_ref() else {
             return Ok(());
         };
@@ -161,8 +165,8 @@ impl Committer {
             rows = rows.len(),
             "a part of the store's file cannot be read; what belongs there stays in the journal"
         );
-        let is_newest = |row: &Row| active.get(row.key.as_bytes(), number).is_none();
-        let (rows, changed): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(is_newest);
+        let is_newest = |row: &RowWrite| active.get(row.key.as_bytes(), number).is_none();
+        let (rows, changed): (Vec<RowWrite>, Vec<RowWrite>) = rows.into_iter().partition(is_newest);
         let changed = changed.into_iter().map(|row| row.key);
         checkpoint.left.keys.extend(changed);
         for rows in in_frames(rows, self.rules.largest_group) {
@@ -288,7 +292,7 @@ impl Committer {
     }
 
     /// Has a checkpoint go on without rows that are stuck.
-    fn go_on(&mut self, rows: Vec<Row>, mut checkpoint: Checkpoint) -> Result<()> {
+    fn go_on(&mut self, rows: Vec<RowWrite>, mut checkpoint: Checkpoint) -> Result<()> {
         // While the files are not in order, that waits: it is looked again what is stuck.
         let kept = if self.is_broken {
             Ok(())
@@ -345,7 +349,7 @@ impl Committer {
 }
 
 /// Rows cut into parts of so many bytes at most, but one row at least.
-fn in_frames(rows: Vec<Row>, bytes: usize) -> Vec<Vec<Row>> {
+fn in_frames(rows: Vec<RowWrite>, bytes: usize) -> Vec<Vec<RowWrite>> {
     let mut frames = Vec::new();
     let (mut frame, mut len) = (Vec::new(), 0);
     for row in rows {

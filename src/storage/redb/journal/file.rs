@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::failure::{self, guarded, random};
 use crate::storage::redb::file::{Disk, Io};
 use crate::storage::redb::folder::{Location, Made};
-use crate::storage::redb::generation::Row;
+use crate::storage::redb::generation::RowWrite;
 use crate::storage::redb::open::io_error;
 use std::io;
 use std::sync::Arc;
@@ -106,8 +106,8 @@ impl File {
     }
 
     /// Writes a frame and syncs it.
-    pub(super) fn append(&mut self, number: u64, rows: &[Row]) -> Result<(), Failed> {
-        let rows = rows.iter().map(Row::as_parts);
+    pub(super) fn append(&mut self, number: u64, rows: &[RowWrite]) -> Result<(), Failed> {
+        let rows = rows.iter().map(RowWrite::as_parts);
         frame::encode_into(&mut self.frame, self.salt, number, rows).map_err(Failed::NoRoom)?;
         let end = self.end + self.frame.len() as u64;
         guarded(|| self.allocate(end)).map_err(Failed::NoRoom)?;

@@ -19,7 +19,7 @@ pub(super) use salvage::{Known, salvage};
 use super::failure::random;
 use super::file::Io;
 use super::folder::Location;
-use super::generation::{Home, Row};
+use super::generation::{DatabaseKind, RowWrite};
 use crate::error::Result;
 use std::ffi::{OsStr, OsString};
 use std::hash::Hasher;
@@ -168,8 +168,8 @@ impl Journal {
     }
 
     /// Appends a group's rows, and syncs them: they are durable, or it failed.
-    pub(super) fn append(&mut self, rows: &[Row]) -> Result<(), Failed> {
-        debug_assert!(rows.iter().all(|row| row.key.home() == Home::File));
+    pub(super) fn append(&mut self, rows: &[RowWrite]) -> Result<(), Failed> {
+        debug_assert!(rows.iter().all(|row| row.key.home() == DatabaseKind::File));
         self.active.append(self.next, rows)?;
         self.next += 1;
         Ok(())

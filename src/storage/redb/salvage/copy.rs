@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::storage::merge::lost_package;
 use crate::storage::record::{Kind, PackageRow, SessionRow, open_plain, seal_plain};
 use crate::storage::redb::failure::{self, guarded};
-use crate::storage::redb::generation::Tree;
+use crate::storage::redb::generation::RowTree;
 use crate::storage::redb::inspect::{Whose, whose};
 use crate::storage::redb::open::begin_durable;
 use crate::storage::redb::tables::{
@@ -87,7 +87,7 @@ impl Work<'_> {
             }
             Ok(())
         });
-        self.each_newest(Tree::Packages, |this, key, value| {
+        self.each_newest(RowTree::Packages, |this, key, value| {
             let Some(whose) = whose(key) else {
                 this.lost(None, None, corrupt("a package's key is damaged"));
                 return Ok(());
@@ -133,7 +133,7 @@ impl Work<'_> {
             Ok(())
         });
         let mut sessions = 0;
-        self.each_newest(Tree::Sessions, |this, key, value| {
+        self.each_newest(RowTree::Sessions, |this, key, value| {
             let Some(whose) = whose(key).filter(|_| key.len() == 20) else {
                 this.lost(None, None, corrupt("a session's key is damaged"));
                 return Ok(());
@@ -244,13 +244,13 @@ impl Work<'_> {
         };
         let newer = self.newer.clone();
         self.each(names::OWNERS, |this, key, _| {
-            match newer.get(Tree::Owners, key) {
+            match newer.get(RowTree::Owners, key) {
                 Some(_) => Ok(()),
                 None => look(this, key),
             }
         })?;
         newer
-            .rows(Tree::Owners)
+            .rows(RowTree::Owners)
             .try_for_each(|(key, _)| look(self, key))
     }
 
@@ -264,7 +264,7 @@ impl Work<'_> {
             }
             Ok(())
         });
-        self.each_newest(Tree::Tombstones, |this, key, value| {
+        self.each_newest(RowTree::Tombstones, |this, key, value| {
             match open_plain::<i64>(Kind::Tombstone, key, value) {
                 Ok(_) => return batch.push(key, value.to_vec()),
                 Err(error) => {

@@ -9,7 +9,7 @@ use super::checkpoint::{COVERED, JOURNAL, REACHED};
 use super::file::Disk;
 use super::folder::{Location, is_no_regular_file};
 use super::format::{Mend, Table};
-use super::generation::Tree;
+use super::generation::RowTree;
 use super::journal::{self, Named};
 use super::locks::name_holder;
 use super::names;
@@ -248,7 +248,7 @@ impl Work<'_> {
     /// [`each_counted`](Self::each_counted), as the journal has the rows where it has them.
     fn each_newest(
         &mut self,
-        tree: Tree,
+        tree: RowTree,
         mut visit: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<()>,
     ) -> Result<()> {
         let newer = self.newer.clone();
@@ -404,7 +404,7 @@ impl Work<'_> {
             Ok(())
         })?;
         self.newer
-            .rows(Tree::Sessions)
+            .rows(RowTree::Sessions)
             .for_each(|(key, _)| look(key));
         Ok(unknown)
     }
