@@ -10,16 +10,16 @@ use std::task::{Context, Poll, Wake, Waker};
 /// What threads that sleep are woken by: all of those that wait for the same at once, by one call to the
 /// system.
 #[derive(Default)]
-pub(crate) struct Bell {
+pub(crate) struct WakeGroup {
     rung: AtomicU64,
     sleepers: Mutex<usize>,
     wake: Condvar,
 }
 
 thread_local! {
-    static OWN: Arc<Bell> = Arc::default();
+    static OWN: Arc<WakeGroup> = Arc::default();
     /// The bells to be rung when this thread is done with what it does, while it does that.
-    static LATER: RefCell<Option<Vec<Arc<Bell>>>> = const { RefCell::new(None) };
+    static LATER: RefCell<Option<Vec<Arc<WakeGroup>>>> = const { RefCell::new(None) };
     /// How many futures in each other this thread polls now.
     static POLLED: Cell<usize> = const { Cell::new(0) };
 }
@@ -44,7 +44,7 @@ pub(crate) fn is_task() -> bool {
     POLLED.get() > 0
 }
 
-impl Bell {
+impl WakeGroup {
     /// Does what may ring bells, each any number of times, and rings each once after that.
     pub(crate) fn once<T>(work: impl FnOnce() -> T) -> T {
         struct Ring;
@@ -94,7 +94,7 @@ impl Bell {
     }
 }
 
-impl Wake for Bell {
+impl Wake for WakeGroup {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -127,7 +127,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 /// for what it waits for.
 pub(crate) fn block_on_helping<F: Future>(
     future: F,
-    bell: &Arc<Bell>,
+    bell: &Arc<WakeGroup>,
     help: impl Fn() -> bool,
 ) -> F::Output {
     let waker = Waker::from(bell.clone());
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn all_who_wait_for_one_bell_go_on_when_it_is_rung_once() {
-        let bell = Arc::new(Bell::default());
+        let bell = Arc::new(WakeGroup::default());
         let (replies, answers): (Vec<_>, Vec<_>) = (0..8).map(|_| oneshot::channel()).unzip();
         let waiting = answers.into_iter().map(|answer| {
             let bell = bell.clone();
@@ -163,7 +163,7 @@ mod tests {
         while *bell.lock() < 8 {
             thread::yield_now();
         }
-        Bell::once(|| {
+        WakeGroup::once(|| {
             for (n, reply) in replies.into_iter().enumerate() {
                 reply.send(n).unwrap();
             }
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_a_bell_is_not_rung_for_goes_on_waiting() {
-        let bell = Arc::new(Bell::default());
+        let bell = Arc::new(WakeGroup::default());
         let (reply, answer) = oneshot::channel();
         let waiting = {
             let bell = bell.clone();
@@ -208,11 +208,14 @@ mod tests {
 
     #[test]
     fn bells_are_rung_by_the_outermost_and_after_a_panic_too() {
-        let (one, other) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
+        let (one, other) = (
+            Arc::new(WakeGroup::default()),
+            Arc::new(WakeGroup::default()),
+        );
         let panicked = catch_unwind(AssertUnwindSafe(|| {
-            Bell::once(|| {
+            WakeGroup::once(|| {
                 one.wake_by_ref();
-                Bell::once(|| other.wake_by_ref());
+                WakeGroup::once(|| other.wake_by_ref());
                 assert_eq!((one.times(), other.times()), (0, 0));
                 panic!("a panic");
             })

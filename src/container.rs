@@ -7,8 +7,8 @@ use crate::expiry::Policy;
 use crate::session::SessionData;
 use crate::storage::record::{ContainerRecord, SessionRow, millis, whole_millis};
 use crate::storage::{
-    ChangeSet, ClientChange, ContainerId, End, Outcome, Outside, Place, Seen, State, TouchAt,
-    Waiter,
+    ChangeSet, ClientChange, ContainerId, End, Outcome, PendingAdmission, Place, Seen, State,
+    TouchAt, WaiterKind,
 };
 use crate::throttle::Throttle;
 use crate::transaction::{House, Room, RoomAt, Txn, closed};
@@ -491,7 +491,7 @@ fn removal(
 struct Removal {
     clients: Vec<ClientKey>,
     answer: mpsc::Receiver<Result<()>>,
-    _outside: Option<Outside>,
+    _outside: Option<PendingAdmission>,
 }
 
 impl Removal {
@@ -512,7 +512,7 @@ impl Removal {
                 });
             }),
             // It looks for more sessions first.
-            Waiter::Task,
+            WaiterKind::Task,
         );
         Self {
             clients,

@@ -7,7 +7,7 @@ pub(crate) mod record;
 pub(crate) mod redb;
 mod weight;
 
-use crate::block_on::Bell;
+use crate::block_on::WakeGroup;
 use crate::client_id::{ClientKey, Freshness};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -130,15 +130,15 @@ pub(crate) enum Outcome {
     Failed(Error, Option<ClientKey>),
     /// The value that a commute started from has changed: compute it again from the bytes given
     /// here, and commit the same change set with that.
-    Stale(ChangeSet, Vec<StaleCommute>, Option<Seat>),
+    Stale(ChangeSet, Vec<StaleCommute>, Option<Permit>),
 }
 
 /// The room that a change set takes among those that wait, given back when it is dropped. One that
 /// must be computed again keeps it, and so never waits for those that wait for it.
-pub(crate) type Seat = Box<dyn Any + Send>;
+pub(crate) type Permit = Box<dyn Any + Send>;
 
 /// A change set that waits to be queued until there is room; dropping this takes it back.
-pub(crate) type Outside = Box<dyn Any + Send>;
+pub(crate) type PendingAdmission = Box<dyn Any + Send>;
 
 #[derive(Debug)]
 pub(crate) struct StaleCommute {
@@ -147,11 +147,11 @@ pub(crate) struct StaleCommute {
 }
 
 /// Called once, on a thread of the engine, with the outcome of a commit. It must not wait.
-pub(crate) type Done = Box<dyn FnOnce(Outcome) + Send>;
+pub(crate) type CommitCallback = Box<dyn FnOnce(Outcome) + Send>;
 
 /// Who waits for a commit: a thread that does nothing else meanwhile, or a task among others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waiter {
+pub(crate) enum WaiterKind {
     Thread,
     Task,
 }
@@ -219,14 +219,19 @@ pub(crate) trait Storage: Send + Sync {
     /// there is no room yet it waits, in the order of coming, for as long as what is returned is kept.
     /// A thread that waits calls [`help`](Self::help) next.
     #[must_use = "dropping it takes the change set back"]
-    fn commit(&self, set: ChangeSet, done: Done, waiter: Waiter) -> Option<Outside>;
+    fn commit(
+        &self,
+        set: ChangeSet,
+        done: CommitCallback,
+        waiter: WaiterKind,
+    ) -> Option<PendingAdmission>;
     /// Commits on this thread what is queued, where the engine's own need not be woken for it; tells whether
     /// it did. To be asked again whenever a thread that waits for a commit would sleep.
     fn help(&self) -> bool;
     /// By which a thread that waits for the commit which it queues next is best woken.
-    fn bell(&self) -> &Arc<Bell>;
+    fn bell(&self) -> &Arc<WakeGroup>;
     /// Queues a change set that was computed again, by whoever keeps its seat.
-    fn commit_again(&self, set: ChangeSet, done: Done);
+    fn commit_again(&self, set: ChangeSet, done: CommitCallback);
     /// Records an access time; it becomes durable with the next commit or within a second (C3.4).
     fn touch(&self, touch: Touch);
     /// How often a session was found expired so far.

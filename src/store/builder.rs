@@ -10,8 +10,10 @@ use crate::container::room;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 use crate::storage::quota::Quota;
-use crate::storage::redb::bugs::Bugs;
-use crate::storage::redb::{Bounds, Contents, Engine, EngineRules, JournalRules, OpenOptions};
+use crate::storage::redb::bugs::FaultInjection;
+use crate::storage::redb::{
+    AdmissionBounds, Contents, Engine, EngineRules, JournalRules, OpenOptions,
+};
 use crate::storage::{Found, Limits};
 use crate::transaction::{House, Registry, Reruns, Rules, Turns, Worker};
 use arc_swap::ArcSwap;
@@ -28,7 +30,7 @@ pub struct StoreBuilder {
     /// None: as much as the machine allows.
     cache_size: Option<usize>,
     rules: Rules,
-    room: Bounds,
+    room: AdmissionBounds,
     journal: JournalRules,
     new_sessions: Option<(u64, Duration)>,
     implicit_sweeps: bool,
@@ -36,7 +38,7 @@ pub struct StoreBuilder {
     wait_for_lock: Duration,
     require_private_files: bool,
     secrets: Given,
-    bugs: Bugs,
+    bugs: FaultInjection,
     #[cfg(feature = "torture")]
     guessable_ids: Option<u64>,
 }
@@ -68,7 +70,7 @@ impl Default for StoreBuilder {
                 snapshot_max_age: Duration::from_secs(30),
                 tombstone: Duration::from_secs(10),
             },
-            room: Bounds {
+            room: AdmissionBounds {
                 commits: 8192,
                 bytes: 64 << 20,
             },
@@ -85,7 +87,7 @@ impl Default for StoreBuilder {
             wait_for_lock: Duration::ZERO,
             require_private_files: false,
             secrets: Given::default(),
-            bugs: Bugs::default(),
+            bugs: FaultInjection::default(),
             #[cfg(feature = "torture")]
             guessable_ids: None,
         }
@@ -404,7 +406,7 @@ impl StoreBuilder {
     #[cfg(feature = "torture")]
     #[doc(hidden)]
     #[must_use]
-    pub fn bug(mut self, bug: crate::storage::redb::bugs::Bug) -> Self {
+    pub fn bug(mut self, bug: crate::storage::redb::bugs::InjectedFault) -> Self {
         self.bugs.0 = Some(bug);
         self
     }

@@ -11,7 +11,9 @@ use crate::client_id::{ClientId, ClientKey};
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind};
 use crate::process::Process;
-use crate::storage::{ChangeSet, Outcome, Outside, Seat, StaleCommute, Touch, Waiter};
+use crate::storage::{
+    ChangeSet, Outcome, PendingAdmission, Permit, StaleCommute, Touch, WaiterKind,
+};
 use futures_channel::oneshot;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -170,7 +172,7 @@ impl Departure {
     }
 
     /// The future is a part of every request's; what it carries lies in a box, so that it is small.
-    pub(super) async fn commit(self: Box<Self>, waiter: Waiter) -> Result<Ticket, Failure> {
+    pub(super) async fn commit(self: Box<Self>, waiter: WaiterKind) -> Result<Ticket, Failure> {
         let Self { mut ending, packed } = *self;
         let house = ending.house.clone();
         // A future may come into another process, at each of its waits.
@@ -259,13 +261,13 @@ pub(super) struct Flight {
     ending: Ending,
     reply: oneshot::Sender<Result<Option<ChangeSet>, Failure>>,
     /// Kept while it is computed again.
-    seat: Option<Seat>,
+    seat: Option<Permit>,
     /// Whether a closure that runs again makes this commit, and waits for it.
     is_inside: bool,
 }
 
 impl Flight {
-    fn take_off(self, mut set: ChangeSet, waiter: Waiter) -> Option<Outside> {
+    fn take_off(self, mut set: ChangeSet, waiter: WaiterKind) -> Option<PendingAdmission> {
         if self.is_inside {
             // Those that have all the room may wait for the closure that this is called from.
             self.take_off_again(set);

@@ -33,7 +33,7 @@ use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "http")]
 use crate::expiry::Keeping;
 use crate::process::Process;
-use crate::storage::{Limits, Waiter};
+use crate::storage::{Limits, WaiterKind};
 use changes::Undo;
 use commit::{Departure, Ending};
 use std::any::Any;
@@ -133,7 +133,7 @@ impl Transaction {
                 let house = departure.ending.house.clone();
                 let mut patience = patience.unwrap_or_else(|| house.patience());
                 block_on(departure.wait_in_line(&mut patience));
-                let commit = departure.commit(Waiter::Thread);
+                let commit = departure.commit(WaiterKind::Thread);
                 let (bell, help) = (house.storage.bell(), || house.storage.help());
                 block_on_helping(commit, bell, help).map(drop)
             }
@@ -174,7 +174,7 @@ impl Transaction {
                         let allowed = || departure.ending.house.patience();
                         let mut patience = patience.unwrap_or_else(allowed);
                         departure.wait_in_line(&mut patience).await;
-                        (departure.commit(Waiter::Task).await, Some(patience))
+                        (departure.commit(WaiterKind::Task).await, Some(patience))
                     })
                     .await
                 }

@@ -4,7 +4,7 @@
 use crate::disk::{Call, Disk, EIO, ENOSPC, Failure, Fault};
 use crate::model::{Cookies, Op, Play, Recovered, Scene, Verdict, op, scene_on_disk};
 use cloakroom::Result;
-use cloakroom::torture::Bug;
+use cloakroom::torture::InjectedFault;
 use fastrand::Rng;
 use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
@@ -92,7 +92,7 @@ struct Life {
 }
 
 impl Life {
-    fn new(scene: Scene, seed: u64, bug: Option<Bug>) -> Self {
+    fn new(scene: Scene, seed: u64, bug: Option<InjectedFault>) -> Self {
         let mut chance = Rng::with_seed(seed);
         let disk = Disk::new(chance.u64(..));
         Self {
@@ -252,7 +252,7 @@ fn watched(life: &mut Life, part: impl FnOnce(&mut Life) -> bool) -> bool {
 }
 
 /// One store's lives.
-pub fn lives(seed: u64, bug: Option<Bug>) -> Tally {
+pub fn lives(seed: u64, bug: Option<InjectedFault>) -> Tally {
     let scene = draw(&scene_on_disk(), seed);
     let mut life = Life::new(scene, seed, bug);
     for number in 0..LIVES {
@@ -278,7 +278,7 @@ fn finish(mut life: Life) -> Tally {
 
 /// A short life, without a crash; tells how many operations it asked of the disk, and their number
 /// in total where they are the same in every run.
-fn short(seed: u64, bug: Option<Bug>) -> (Life, Vec<Op>) {
+fn short(seed: u64, bug: Option<InjectedFault>) -> (Life, Vec<Op>) {
     let scene = draw(&scene_on_disk(), seed);
     let mut life = Life::new(scene, seed, bug);
     life.faults = false;
@@ -301,7 +301,7 @@ fn close(play: &mut Play) -> Result<()> {
 }
 
 /// A short life that crashes at its n-th operation.
-pub fn crash_at(seed: u64, n: u64, bug: Option<Bug>) -> Tally {
+pub fn crash_at(seed: u64, n: u64, bug: Option<InjectedFault>) -> Tally {
     let (mut life, ops) = short(seed, bug);
     life.chance = Rng::with_seed(seed ^ n);
     life.play.disk.crash_at(n);

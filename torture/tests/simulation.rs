@@ -9,7 +9,7 @@
     reason = "tests"
 )]
 
-use cloakroom::torture::Bug;
+use cloakroom::torture::InjectedFault;
 use cloakroom_torture::simulation::{self, Tally};
 
 fn seed() -> u64 {
@@ -72,7 +72,7 @@ fn lives_full_of_crashes_and_faults_lose_nothing() {
 }
 
 /// How many seeds it takes to find a bug.
-fn found_after(bug: Bug, most: u64, run: impl Fn(u64) -> Tally) -> u64 {
+fn found_after(bug: InjectedFault, most: u64, run: impl Fn(u64) -> Tally) -> u64 {
     (1..=most)
         .find(|seed| !run(*seed).is_clean())
         .unwrap_or_else(|| panic!("{bug:?} is not found with {most} seeds"))
@@ -82,11 +82,11 @@ fn found_after(bug: Bug, most: u64, run: impl Fn(u64) -> Tally) -> u64 {
 #[test]
 fn bugs_on_purpose_are_found() {
     for bug in [
-        Bug::ReadsAreNotValidated,
-        Bug::ReadsAreTakenForCurrent,
-        Bug::PublishedBeforeTheSync,
-        Bug::APackageIsForgotten,
-        Bug::OnePhase,
+        InjectedFault::ReadsAreNotValidated,
+        InjectedFault::ReadsAreTakenForCurrent,
+        InjectedFault::PublishedBeforeTheSync,
+        InjectedFault::APackageIsForgotten,
+        InjectedFault::OnePhase,
     ] {
         let seeds = found_after(bug, 200, |seed| simulation::lives(seed, Some(bug)));
         println!("{bug:?} is found after {seeds} seeds");

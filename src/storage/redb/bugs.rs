@@ -11,7 +11,7 @@ use redb::Database;
 /// A bug that the fault harness must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(unreachable_pub, reason = "public for the fault harness alone")]
-pub enum Bug {
+pub enum InjectedFault {
     /// What a transaction read is not validated at its commit.
     ReadsAreNotValidated,
     /// What a transaction read is taken for what redb has, whatever has been brought there since.
@@ -26,10 +26,10 @@ pub enum Bug {
 
 /// The bug of a store, if it has one.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Bugs(#[cfg(feature = "torture")] pub(crate) Option<Bug>);
+pub(crate) struct FaultInjection(#[cfg(feature = "torture")] pub(crate) Option<InjectedFault>);
 
-impl Bugs {
-    fn has(self, bug: Bug) -> bool {
+impl FaultInjection {
+    fn has(self, bug: InjectedFault) -> bool {
         #[cfg(feature = "torture")]
         return self.0 == Some(bug);
         #[cfg(not(feature = "torture"))]
@@ -42,7 +42,7 @@ impl Bugs {
 
     /// Begins the transaction of a checkpoint.
     pub(super) fn begin(self, database: &Database) -> Result<Writing> {
-        if self.has(Bug::OnePhase) {
+        if self.has(InjectedFault::OnePhase) {
             let txn = database.begin_write().map_err(failure::transaction)?;
             return Ok(Contained::new(txn));
         }
@@ -51,17 +51,17 @@ impl Bugs {
 
     /// Whether what was read is taken for current however old it is.
     pub(super) fn trusts_old_reads(self) -> bool {
-        self.has(Bug::ReadsAreTakenForCurrent)
+        self.has(InjectedFault::ReadsAreTakenForCurrent)
     }
 
     /// Whether a commit is shown before it is durable.
     pub(super) fn shows_early(self) -> bool {
-        self.has(Bug::PublishedBeforeTheSync)
+        self.has(InjectedFault::PublishedBeforeTheSync)
     }
 
     /// What is left of the observations before they are validated.
     pub(super) fn before_merging(self, set: &mut ChangeSet) {
-        if self.has(Bug::ReadsAreNotValidated) {
+        if self.has(InjectedFault::ReadsAreNotValidated) {
             for client in &mut set.clients {
                 client.exists = None;
                 client
@@ -78,7 +78,7 @@ impl Bugs {
 
     /// What is left of the changes before they are written.
     pub(super) fn before_writing(self, writes: &mut Writes) {
-        if self.has(Bug::APackageIsForgotten) && writes.packages.len() > 1 {
+        if self.has(InjectedFault::APackageIsForgotten) && writes.packages.len() > 1 {
             writes.packages.pop();
         }
     }

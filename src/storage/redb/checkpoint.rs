@@ -1,7 +1,7 @@
 //! Everything that is written to redb: checkpoints, which bring the rows of a generation into it, and
 //! changes to the store itself. All of it on one database at a time, none of it on the way of a commit.
 
-use super::bugs::Bugs;
+use super::bugs::FaultInjection;
 use super::failure::{self, Contained, Writing, guarded};
 use super::file::{Disk, Io};
 use super::format;
@@ -50,7 +50,7 @@ pub(super) struct Databases {
 
 /// A container's row before it was changed. The process goes on with that, so the file must, too: its
 /// number must not be given away twice, nor what it holds be reclaimed.
-pub(super) struct Before {
+pub(super) struct ContainerBefore {
     pub(super) name: String,
     pub(super) row: Option<Vec<u8>>,
     pub(super) id: ContainerId,
@@ -115,7 +115,12 @@ impl Databases {
     ///
     /// redb gives up all of a transaction over a page that it cannot read. So where there is one, it is looked
     /// ahead which rows need it; the checkpoint is made once all of them are left out.
-    pub(super) fn checkpoint(&self, checkpoint: &Checkpoint, io: &Io, bugs: Bugs) -> Result<Step> {
+    pub(super) fn checkpoint(
+        &self,
+        checkpoint: &Checkpoint,
+        io: &Io,
+        bugs: FaultInjection,
+    ) -> Result<Step> {
         io.begin_commit();
         let left = &checkpoint.left;
         let mut rows = checkpoint.generation.rows(checkpoint.number);
@@ -240,13 +245,13 @@ impl Databases {
         &self,
         settings: &Settings,
         io: &Io,
-        before: &mut Option<Before>,
+        before: &mut Option<ContainerBefore>,
     ) -> Result<()> {
         io.begin_commit();
         let txn = begin_durable(&self.file)?;
         match settings {
             Settings::PutContainer(record) => {
-                *before = Some(Before {
+                *before = Some(ContainerBefore {
                     row: put_container(&txn, record)?,
                     name: record.name.clone(),
                     id: ContainerId(record.id),
@@ -402,7 +407,7 @@ fn put_container(txn: &Writing, record: &ContainerRecord) -> Result<Option<Vec<u
 }
 
 /// Removes a container's row, and remembers that what it holds is to be reclaimed.
-fn remove_container(txn: &Writing, name: &str) -> Result<Before> {
+fn remove_container(txn: &Writing, name: &str) -> Result<ContainerBefore> {
     let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
     let row = containers
         .remove(name)
@@ -414,7 +419,7 @@ fn remove_container(txn: &Writing, name: &str) -> Result<Before> {
     let record = ContainerRecord::decode(name, &row)?;
     let mut retired = txn.open_table(RETIRED).map_err(failure::table)?;
     retired.insert(record.id, ()).map_err(failure::storage)?;
-    Ok(Before {
+    Ok(ContainerBefore {
         name: name.to_owned(),
         row: Some(row),
         id: ContainerId(record.id),
@@ -426,7 +431,7 @@ fn put_secrets(txn: &Writing, secrets: &[SecretRecord]) -> Result<()> {
     put_plain(txn, names::SECRETS, list)
 }
 
-impl Before {
+impl ContainerBefore {
     /// Brings the file in line with the process.
     pub(super) fn restore(&self, file: &Database, io: &Io) -> Result<()> {
         let txn = begin_durable(file)?;

@@ -1,6 +1,6 @@
 //! One group of commits: holds each change set against the newest rows, and gathers what is to be written.
 
-use super::Tally;
+use super::EngineCounters;
 use super::ended::EndedSessions;
 use super::generation::{DatabaseKind, Memtable, RowKey, RowTree, RowWrite};
 use super::layers::ReadView;
@@ -8,7 +8,7 @@ use super::member::{Member, Verdict};
 use super::queue::{CommitJob, stopped_during_commit};
 use super::tables::{Reader, owner_key};
 use super::touches::{Touches, WaitingTouches};
-use super::{Shared, bugs::Bugs};
+use super::{EngineShared, bugs::FaultInjection};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,8 +21,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A group while it is put together.
-pub(super) struct Group<'a> {
-    pub(super) shared: &'a Shared,
+pub(super) struct CommitBatch<'a> {
+    pub(super) shared: &'a EngineShared,
     /// The newest state, what the group itself did so far included.
     pub(super) layers: &'a ReadView,
     /// How many sessions may be founded, where that is limited.
@@ -33,12 +33,12 @@ pub(super) struct Group<'a> {
     pub(super) bytes: usize,
     pub(super) enough_bytes: usize,
     pub(super) most_bytes: usize,
-    pub(super) written: Written,
+    pub(super) written: BatchWrites,
 }
 
 /// What a group writes, and the touches that it took along.
 #[derive(Default)]
-pub(super) struct Written {
+pub(super) struct BatchWrites {
     /// For the journal.
     pub(super) file: Vec<RowWrite>,
     /// For the containers in memory.
@@ -55,7 +55,7 @@ pub(super) struct Written {
 
 /// What a group does besides its jobs.
 #[derive(Clone, Default)]
-pub(super) struct Besides {
+pub(super) struct BatchExtras {
     /// Writes the touches that wait, also where nothing else is written.
     pub(super) flush: bool,
     /// Removes tombstones that have had their time by then, of those that are not in redb yet.
@@ -67,7 +67,7 @@ pub(super) struct Besides {
 /// So many tombstones at once.
 const BURIED: usize = 1000;
 
-impl Written {
+impl BatchWrites {
     pub(super) fn is_empty(&self) -> bool {
         self.file.is_empty() && self.memory.is_empty()
     }
@@ -80,7 +80,7 @@ impl Written {
     }
 }
 
-impl Group<'_> {
+impl CommitBatch<'_> {
     /// Validates and applies each job, then the touches that wait. Each job is computed in full before its
     /// first row is put in, so that one which fails leaves no trace in the others. The jobs stand in
     /// `members` with their verdicts, also when this fails; those that there is no room for in one frame are
@@ -88,7 +88,7 @@ impl Group<'_> {
     pub(super) fn gather(
         &mut self,
         jobs: Vec<CommitJob>,
-        besides: &Besides,
+        besides: &BatchExtras,
         members: &mut Vec<Member>,
     ) -> Result<Vec<CommitJob>> {
         // Those that are not reached before storage fails stay undecided.
@@ -134,10 +134,10 @@ impl Group<'_> {
         let Some(mut set) = job.take_set() else {
             return Ok(Some(Verdict::Refused(stopped_during_commit(), None)));
         };
-        let bugs: Bugs = self.shared.bugs;
+        let bugs: FaultInjection = self.shared.bugs;
         bugs.before_merging(&mut set);
         let registry = self.shared.registry.load(Ordering::Acquire);
-        let rows = Current {
+        let rows = BatchView {
             layers: self.layers,
             touches: &self.shared.touches,
             ended: &self.shared.ended,
@@ -246,7 +246,7 @@ impl Group<'_> {
         if quota.take(founded, now) {
             return Ok(());
         }
-        Tally::add(&self.shared.counters.refused, 1);
+        EngineCounters::add(&self.shared.counters.refused, 1);
         Err(too_many_sessions(quota.wait(founded, now)))
     }
 
@@ -311,7 +311,7 @@ fn too_large(bytes: usize, most: usize) -> Error {
 }
 
 /// The rows as the group sees them.
-struct Current<'a> {
+struct BatchView<'a> {
     layers: &'a ReadView,
     touches: &'a Touches,
     ended: &'a EndedSessions,
@@ -320,7 +320,7 @@ struct Current<'a> {
     refusals: Refusals,
 }
 
-impl merge::Rows for Current<'_> {
+impl merge::Rows for BatchView<'_> {
     fn session(
         &self,
         container: ContainerId,

@@ -1,8 +1,8 @@
 //! The thread that writes to redb while commits go on. It is lent the databases with each task, and gives
 //! them back with what came of it. It decides nothing.
 
-use super::Shared;
-use super::checkpoint::{Before, Checkpoint, Databases, Step, Trees};
+use super::EngineShared;
+use super::checkpoint::{Checkpoint, ContainerBefore, Databases, Step, Trees};
 use super::failure::guarded;
 use super::file::Disk;
 use super::generation::{Memtable, RowWrite};
@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What there is to do with redb.
-pub(super) enum Task {
+pub(super) enum CheckpointerTask {
     Checkpoint(Checkpoint),
     Configure(Settings, SyncSender<Result<()>>),
     Reclaim {
@@ -39,7 +39,7 @@ pub(super) enum Task {
     Nothing(SyncSender<Result<()>>),
 }
 
-impl Task {
+impl CheckpointerTask {
     /// It will not be done.
     pub(super) fn refuse(self, error: Error) {
         match self {
@@ -52,12 +52,12 @@ impl Task {
 }
 
 /// What came of it.
-pub(super) enum Report {
-    Checkpoint(Checkpointed),
+pub(super) enum TaskReport {
+    Checkpoint(CheckpointOutcome),
     Configure {
         settings: Settings,
         result: Result<TableReaders>,
-        before: Option<Before>,
+        before: Option<ContainerBefore>,
         reply: SyncSender<Result<()>>,
     },
     Reclaim {
@@ -67,7 +67,7 @@ pub(super) enum Report {
     Nothing,
 }
 
-pub(super) enum Checkpointed {
+pub(super) enum CheckpointOutcome {
     Done {
         /// The last commit that it brought into redb, and the last one that was made by then.
         number: u64,
@@ -85,32 +85,36 @@ pub(super) enum Checkpointed {
     Spoilt(Error),
 }
 
-pub(super) struct Returned {
+pub(super) struct ReturnedDatabases {
     pub(super) databases: Databases,
-    pub(super) report: Report,
+    pub(super) report: TaskReport,
 }
 
 /// Does a task at once.
-pub(super) fn perform(databases: Databases, task: Task, shared: &Shared) -> Returned {
+pub(super) fn perform(
+    databases: Databases,
+    task: CheckpointerTask,
+    shared: &EngineShared,
+) -> ReturnedDatabases {
     let io = &shared.io;
     let report = match task {
-        Task::Checkpoint(checkpoint) => {
-            Report::Checkpoint(make_checkpoint(&databases, checkpoint, shared))
+        CheckpointerTask::Checkpoint(checkpoint) => {
+            TaskReport::Checkpoint(make_checkpoint(&databases, checkpoint, shared))
         }
-        Task::Configure(settings, reply) => {
+        CheckpointerTask::Configure(settings, reply) => {
             let mut before = None;
             let result = guarded(|| {
                 databases.configure(&settings, io, &mut before)?;
                 databases.readers()
             });
-            Report::Configure {
+            TaskReport::Configure {
                 settings,
                 result,
                 before,
                 reply,
             }
         }
-        Task::Reclaim {
+        CheckpointerTask::Reclaim {
             refusals,
             retired,
             buried,
@@ -120,9 +124,9 @@ pub(super) fn perform(databases: Databases, task: Task, shared: &Shared) -> Retu
                 let (removed, is_empty) = databases.reclaim(refusals, retired, io)?;
                 Ok((removed + buried, is_empty, databases.readers()?))
             });
-            Report::Reclaim { result, reply }
+            TaskReport::Reclaim { result, reply }
         }
-        Task::Freeze {
+        CheckpointerTask::Freeze {
             disks,
             newer,
             reply,
@@ -137,24 +141,24 @@ pub(super) fn perform(databases: Databases, task: Task, shared: &Shared) -> Retu
                 })
             });
             drop(reply.send(frozen));
-            Report::Nothing
+            TaskReport::Nothing
         }
-        Task::Nothing(reply) => {
+        CheckpointerTask::Nothing(reply) => {
             drop(reply.send(Ok(())));
-            Report::Nothing
+            TaskReport::Nothing
         }
     };
-    Returned { databases, report }
+    ReturnedDatabases { databases, report }
 }
 
 fn make_checkpoint(
     databases: &Databases,
     mut checkpoint: Checkpoint,
-    shared: &Shared,
-) -> Checkpointed {
+    shared: &EngineShared,
+) -> CheckpointOutcome {
     let unreadable = shared.io.unreadable();
     if unreadable.is_cured() {
-        return Checkpointed::Cured(checkpoint);
+        return CheckpointOutcome::Cured(checkpoint);
     }
     let was_expected = unreadable.is_expected();
     let (number, up_to) = (checkpoint.number, checkpoint.up_to);
@@ -169,16 +173,16 @@ fn make_checkpoint(
         Ok(Ok(readers)) => {
             unreadable.note_damage(!checkpoint.left.keys.is_empty());
             match guarded(|| checkpoint.file.map(File::reset).transpose()) {
-                Ok(file) => Checkpointed::Done {
+                Ok(file) => CheckpointOutcome::Done {
                     number,
                     up_to,
                     file,
                     readers,
                 },
-                Err(error) => Checkpointed::Spoilt(error),
+                Err(error) => CheckpointOutcome::Spoilt(error),
             }
         }
-        Ok(Err(rows)) => Checkpointed::Stuck(rows, checkpoint),
+        Ok(Err(rows)) => CheckpointOutcome::Stuck(rows, checkpoint),
         Err(error) => {
             if error.kind() == ErrorKind::Corrupt {
                 unreadable.note_damage(true);
@@ -187,7 +191,7 @@ fn make_checkpoint(
                 }
             }
             databases.life.end();
-            Checkpointed::Failed(error, checkpoint)
+            CheckpointOutcome::Failed(error, checkpoint)
         }
     }
 }
@@ -196,16 +200,16 @@ fn make_checkpoint(
 const LOOK: Duration = Duration::from_millis(200);
 const NEVER: Duration = Duration::from_secs(86_400);
 
-enum Job {
-    Task(Box<(Databases, Task)>),
+enum CheckpointerJob {
+    Task(Box<(Databases, CheckpointerTask)>),
     /// Rows that are in redb, to be let go when nobody reads them any more: that takes a while.
     Bury(Arc<Memtable>),
 }
 
 /// The thread's handle.
-pub(super) struct Keeper {
-    jobs: Option<Sender<Job>>,
-    reports: Receiver<Returned>,
+pub(super) struct Checkpointer {
+    jobs: Option<Sender<CheckpointerJob>>,
+    reports: Receiver<ReturnedDatabases>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -216,8 +220,8 @@ fn stopped() -> Error {
     )
 }
 
-impl Keeper {
-    pub(super) fn start(shared: Weak<Shared>) -> Result<Self> {
+impl Checkpointer {
+    pub(super) fn start(shared: Weak<EngineShared>) -> Result<Self> {
         let (jobs, queue) = mpsc::channel();
         let (report, reports) = mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -232,30 +236,30 @@ impl Keeper {
     }
 
     /// Lends it the databases for a task. If it has ended, both go.
-    pub(super) fn lend(&self, databases: Databases, task: Task) -> Result<()> {
+    pub(super) fn lend(&self, databases: Databases, task: CheckpointerTask) -> Result<()> {
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
-        let job = Job::Task(Box::new((databases, task)));
+        let job = CheckpointerJob::Task(Box::new((databases, task)));
         jobs.send(job).map_err(|_| stopped())
     }
 
     pub(super) fn bury(&self, generation: Arc<Memtable>) {
         if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(Job::Bury(generation));
+            let _ = jobs.send(CheckpointerJob::Bury(generation));
         }
     }
 
     /// What has come of the task, if it is done.
-    pub(super) fn returned(&self) -> Option<Returned> {
+    pub(super) fn returned(&self) -> Option<ReturnedDatabases> {
         self.reports.try_recv().ok()
     }
 
     /// Waits for the task to be done.
-    pub(super) fn wait(&self) -> Result<Returned> {
+    pub(super) fn wait(&self) -> Result<ReturnedDatabases> {
         self.reports.recv().map_err(|_| stopped())
     }
 }
 
-impl Drop for Keeper {
+impl Drop for Checkpointer {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
@@ -273,7 +277,11 @@ fn stand_back() {
     }
 }
 
-fn run(queue: &Receiver<Job>, report: &Sender<Returned>, shared: &Weak<Shared>) {
+fn run(
+    queue: &Receiver<CheckpointerJob>,
+    report: &Sender<ReturnedDatabases>,
+    shared: &Weak<EngineShared>,
+) {
     stand_back();
     let mut graves: Vec<Arc<Memtable>> = Vec::new();
     loop {
@@ -286,8 +294,8 @@ fn run(queue: &Receiver<Job>, report: &Sender<Returned>, shared: &Weak<Shared>) 
             Err(RecvTimeoutError::Disconnected) => return,
         };
         match job {
-            Job::Bury(generation) => graves.push(generation),
-            Job::Task(lent) => {
+            CheckpointerJob::Bury(generation) => graves.push(generation),
+            CheckpointerJob::Task(lent) => {
                 let (databases, task) = *lent;
                 let Some(shared) = shared.upgrade() else {
                     return;
@@ -310,7 +318,7 @@ mod tests {
 
     #[test]
     fn what_nobody_reads_is_let_go_although_more_keeps_coming() {
-        let keeper = Keeper::start(Weak::new()).unwrap();
+        let keeper = Checkpointer::start(Weak::new()).unwrap();
         let read = Arc::new(Memtable::default());
         let held = Arc::downgrade(&read);
         keeper.bury(read.clone());

@@ -216,7 +216,7 @@ fn build_store<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::redb::bugs::Bugs;
+    use crate::storage::redb::bugs::FaultInjection;
     use crate::storage::redb::folder::Folder;
     use crate::storage::redb::open::open_or_create;
     use std::ffi::OsStr;
@@ -230,7 +230,7 @@ mod tests {
             verify: false,
             wait: Duration::ZERO,
             private: false,
-            bugs: Bugs::default(),
+            bugs: FaultInjection::default(),
         }
     }
 

@@ -40,28 +40,28 @@ mod unsynced;
 use file::Disk;
 pub(crate) use open::OpenOptionsOf as OpenOptions;
 pub(crate) use open::location;
-pub(crate) use room::Bounds;
+pub(crate) use room::AdmissionBounds;
 pub(crate) use salvage::{OwnSecrets, salvage};
 
 use super::quota::Quota;
 use super::record::ContainerRecord;
 use super::{
-    ChangeSet, Checked, ContainerId, Counters, Done, Found, Outside, Refusals, SecretRecord,
-    Settings, Snapshot, Storage, Touch, TouchAt, Waiter,
+    ChangeSet, Checked, CommitCallback, ContainerId, Counters, Found, PendingAdmission, Refusals,
+    SecretRecord, Settings, Snapshot, Storage, Touch, TouchAt, WaiterKind,
 };
-use crate::block_on::Bell;
+use crate::block_on::WakeGroup;
 use crate::client_id::ClientKey;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 use arc_swap::ArcSwapOption;
-use bugs::Bugs;
-use committer::{Committer, Desk, Places};
+use bugs::FaultInjection;
+use committer::{CommitLeader, Committer, DatabaseLocations};
 use ended::EndedSessions;
 use file::Io;
 pub(crate) use folder::Location;
 use open::Foreseen;
-use queue::{Job, Queue};
+use queue::{Queue, QueueJob};
 use redb::Database;
 use snapshot::RedbSnapshot;
 use std::path::Path;
@@ -74,9 +74,9 @@ use touches::Touches;
 
 /// A redb file, or the same in memory, with its writer thread.
 pub(crate) struct Engine {
-    shared: Arc<Shared>,
+    shared: Arc<EngineShared>,
     thread: Mutex<Option<JoinHandle<Result<()>>>>,
-    desk: Arc<Desk>,
+    desk: Arc<CommitLeader>,
     /// The file's, where there is one.
     disk: Option<Disk>,
     process: Process,
@@ -84,7 +84,7 @@ pub(crate) struct Engine {
 }
 
 /// What the writer thread shares with everyone.
-pub(crate) struct Shared {
+pub(crate) struct EngineShared {
     queue: Arc<Queue>,
     published: ArcSwapOption<RedbSnapshot>,
     closed: AtomicBool,
@@ -95,14 +95,14 @@ pub(crate) struct Shared {
     shown: AtomicU64,
     io: Arc<Io>,
     registry: AtomicU64,
-    counters: Tally,
+    counters: EngineCounters,
     clock: Clock,
     snapshot_max_age: Duration,
-    bugs: Bugs,
+    bugs: FaultInjection,
 }
 
 #[derive(Default)]
-struct Tally {
+struct EngineCounters {
     commits: AtomicU64,
     groups: AtomicU64,
     conflicts: AtomicU64,
@@ -115,13 +115,13 @@ struct Tally {
     is_read_only: AtomicBool,
 }
 
-impl Tally {
+impl EngineCounters {
     fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
     }
 }
 
-impl Shared {
+impl EngineShared {
     /// Records an access time, and sees to it that it is written.
     fn touch(&self, touch: Touch) {
         let waiting = self.touches.add(touch, self.clock.timestamp());
@@ -152,7 +152,7 @@ pub(crate) struct Contents {
 pub(crate) struct EngineRules {
     pub(crate) snapshot_max_age: Duration,
     /// How much may wait to be committed.
-    pub(crate) room: Bounds,
+    pub(crate) room: AdmissionBounds,
     /// How many sessions may be founded, where that is limited.
     pub(crate) new_sessions: Option<Quota>,
     pub(crate) journal: JournalRules,
@@ -263,7 +263,7 @@ impl Engine {
             next_container: entered.identity.next_container,
         };
         let file_disk = location.map(|_| disk.clone());
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(EngineShared {
             queue: Arc::new(Queue::new(rules.room)),
             published: ArcSwapOption::empty(),
             closed: AtomicBool::new(false),
@@ -273,12 +273,12 @@ impl Engine {
             shown: AtomicU64::new(0),
             io,
             registry: AtomicU64::new(0),
-            counters: Tally::default(),
+            counters: EngineCounters::default(),
             clock: clock.clone(),
             snapshot_max_age: rules.snapshot_max_age,
             bugs: options.bugs,
         });
-        let places = Places {
+        let places = DatabaseLocations {
             location: location.cloned(),
             file: disk,
             memory: memory_disk,
@@ -301,7 +301,7 @@ impl Engine {
             })
         };
         clock.watch(Arc::downgrade(&watcher));
-        let desk = Arc::new(Desk::new(shared.clone(), committer));
+        let desk = Arc::new(CommitLeader::new(shared.clone(), committer));
         let thread = std::thread::Builder::new()
             .name("cloakroom-commit".into())
             .spawn({
@@ -321,7 +321,7 @@ impl Engine {
     }
 
     /// Hands a job to the writer thread and waits for its answer.
-    fn ask<T>(&self, job: impl FnOnce(mpsc::SyncSender<Result<T>>) -> Job) -> Result<T> {
+    fn ask<T>(&self, job: impl FnOnce(mpsc::SyncSender<Result<T>>) -> QueueJob) -> Result<T> {
         self.process.check()?;
         let (reply, answer) = mpsc::sync_channel(1);
         self.shared.queue.push(job(reply));
@@ -354,11 +354,16 @@ impl Storage for Engine {
         }
     }
 
-    fn commit(&self, set: ChangeSet, done: Done, waiter: Waiter) -> Option<Outside> {
+    fn commit(
+        &self,
+        set: ChangeSet,
+        done: CommitCallback,
+        waiter: WaiterKind,
+    ) -> Option<PendingAdmission> {
         self.shared.queue.commit(set, done, waiter)
     }
 
-    fn bell(&self) -> &Arc<Bell> {
+    fn bell(&self) -> &Arc<WakeGroup> {
         self.shared.queue.bell()
     }
 
@@ -366,7 +371,7 @@ impl Storage for Engine {
         self.desk.help()
     }
 
-    fn commit_again(&self, set: ChangeSet, done: Done) {
+    fn commit_again(&self, set: ChangeSet, done: CommitCallback) {
         self.shared.queue.commit_again(set, done);
     }
 
@@ -384,7 +389,7 @@ impl Storage for Engine {
     }
 
     fn configure(&self, settings: Settings) -> Result<()> {
-        self.ask(|reply| Job::Configure(settings, reply))
+        self.ask(|reply| QueueJob::Configure(settings, reply))
     }
 
     fn looks(&self) -> u64 {
@@ -406,11 +411,11 @@ impl Storage for Engine {
     }
 
     fn reclaim(&self, refusals: Refusals) -> Result<u64> {
-        self.ask(|reply| Job::Reclaim(refusals, reply))
+        self.ask(|reply| QueueJob::Reclaim(refusals, reply))
     }
 
     fn check(&self, found: &mut dyn FnMut(Found)) -> Result<Checked> {
-        let frozen = self.ask(Job::Freeze)?;
+        let frozen = self.ask(QueueJob::Freeze)?;
         let reopened = frozen.reopened;
         let checked = frozen.inspect(found);
         // Whoever opens the file again knows nothing of our hold on its pages.
@@ -422,7 +427,7 @@ impl Storage for Engine {
     }
 
     fn checkpoint(&self) -> Result<()> {
-        self.ask(Job::Checkpoint)
+        self.ask(QueueJob::Checkpoint)
     }
 
     fn is_pressed(&self) -> bool {
@@ -497,11 +502,11 @@ mod tests {
             verify: false,
             wait: Duration::ZERO,
             private: false,
-            bugs: Bugs::default(),
+            bugs: FaultInjection::default(),
         };
         let rules = EngineRules {
             snapshot_max_age: Duration::from_secs(30),
-            room: Bounds {
+            room: AdmissionBounds {
                 commits: 10,
                 bytes: 1 << 20,
             },
@@ -527,7 +532,7 @@ mod tests {
         let done = move |outcome| tell.send(outcome).unwrap();
         let mut job = queue::CommitJob::new(queue::tests::set(), Box::new(done));
         job.take_set();
-        engine.shared.queue.push(queue::Job::Commit(job));
+        engine.shared.queue.push(queue::QueueJob::Commit(job));
         let Outcome::Failed(error, None) = told.recv().unwrap() else {
             panic!("nobody knows what was in it");
         };

@@ -1,6 +1,6 @@
 //! Identifying, migrating and opening a store file (C7). Nothing here knows sessions.
 
-use super::bugs::Bugs;
+use super::bugs::FaultInjection;
 use super::checkpoint::{
     COPIED, COVERED, JOURNAL, OPENED_AS, REACHED, name_journal, name_store, put_copied, put_reached,
 };
@@ -38,7 +38,7 @@ pub(crate) struct OpenOptionsOf {
     pub(crate) wait: Duration,
     /// Whether a file that others can get at is refused.
     pub(crate) private: bool,
-    pub(crate) bugs: Bugs,
+    pub(crate) bugs: FaultInjection,
 }
 
 impl OpenOptionsOf {

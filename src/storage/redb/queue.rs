@@ -2,12 +2,14 @@
 //! what.
 
 use super::inspect::Frozen;
-use super::room::{Bounds, Room};
-use crate::block_on::Bell;
+use super::room::{Admission, AdmissionBounds};
+use crate::block_on::WakeGroup;
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
-use crate::storage::{ChangeSet, Done, Outcome, Outside, Refusals, Settings, Waiter};
+use crate::storage::{
+    ChangeSet, CommitCallback, Outcome, PendingAdmission, Refusals, Settings, WaiterKind,
+};
 use crate::throttle::Throttle;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,12 +56,12 @@ pub(super) fn reopening() -> Error {
 pub(super) struct CommitJob {
     set: Option<ChangeSet>,
     bytes: usize,
-    done: Option<Done>,
-    seat: Option<Seat>,
+    done: Option<CommitCallback>,
+    seat: Option<QueuePermit>,
 }
 
 impl CommitJob {
-    pub(super) fn new(set: ChangeSet, done: Done) -> Self {
+    pub(super) fn new(set: ChangeSet, done: CommitCallback) -> Self {
         Self {
             bytes: set.weight(),
             set: Some(set),
@@ -91,8 +93,8 @@ impl CommitJob {
         let stays = |outcome: &Outcome| matches!(outcome, Outcome::Stale(..));
         let leaving = answers.iter_mut().filter(|(_, outcome)| !stays(outcome));
         let seats = leaving.filter_map(|(job, _)| job.seat.take());
-        drop(seats.reduce(Seat::with));
-        Bell::once(|| {
+        drop(seats.reduce(QueuePermit::with));
+        WakeGroup::once(|| {
             for (job, outcome) in answers {
                 job.answer(outcome);
             }
@@ -127,7 +129,7 @@ impl Drop for CommitJob {
     }
 }
 
-pub(super) enum Job {
+pub(super) enum QueueJob {
     Commit(CommitJob),
     Configure(Settings, SyncSender<Result<()>>),
     Reclaim(Refusals, SyncSender<Result<u64>>),
@@ -135,7 +137,7 @@ pub(super) enum Job {
     Checkpoint(SyncSender<Result<()>>),
 }
 
-impl Job {
+impl QueueJob {
     fn bytes(&self) -> usize {
         match self {
             Self::Commit(job) => job.bytes,
@@ -145,7 +147,7 @@ impl Job {
 
     /// Refuses all for the same reason.
     pub(super) fn refuse_all(jobs: impl IntoIterator<Item = Self>, error: &Error) {
-        Bell::once(|| {
+        WakeGroup::once(|| {
             for job in jobs {
                 job.refuse(error.clone());
             }
@@ -164,11 +166,11 @@ impl Job {
 }
 
 pub(super) struct Queue {
-    state: Mutex<Waiting>,
+    state: Mutex<QueueState>,
     wake: Condvar,
     /// How many groups were taken.
     groups: AtomicUsize,
-    bells: [Arc<Bell>; BELLS],
+    bells: [Arc<WakeGroup>; BELLS],
     process: Process,
 }
 
@@ -176,10 +178,10 @@ pub(super) struct Queue {
 /// came to be in another group than they asked for.
 const BELLS: usize = 4;
 
-struct Waiting {
-    jobs: VecDeque<Job>,
+struct QueueState {
+    jobs: VecDeque<QueueJob>,
     /// The commits that are in `jobs`, in a group, or away to be computed again.
-    room: Room,
+    room: Admission,
     /// The commits that wait for room, by ascending number.
     outside: VecDeque<(u64, CommitJob)>,
     next: u64,
@@ -287,7 +289,7 @@ impl Taker {
     }
 }
 
-impl Waiting {
+impl QueueState {
     /// Whether there is nothing to do for whoever takes jobs.
     fn is_idle(&self) -> bool {
         self.jobs.is_empty() && self.call == Call::None && !self.is_over()
@@ -302,20 +304,20 @@ impl Waiting {
         self.taker.allows_help() && !self.is_led
     }
 
-    fn take_group(&mut self) -> Vec<Job> {
-        let many = group(self.jobs.iter().map(Job::bytes));
+    fn take_group(&mut self) -> Vec<QueueJob> {
+        let many = group(self.jobs.iter().map(QueueJob::bytes));
         self.jobs.drain(..many).collect()
     }
 }
 
 /// Room that commits take, until their outcome is certain.
-struct Seat {
+struct QueuePermit {
     queue: Arc<Queue>,
     commits: usize,
     bytes: usize,
 }
 
-impl Seat {
+impl QueuePermit {
     /// Both as one.
     fn with(mut self, mut other: Self) -> Self {
         self.commits += std::mem::take(&mut other.commits);
@@ -324,7 +326,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for QueuePermit {
     fn drop(&mut self) {
         if self.commits > 0 && !self.queue.is_elsewhere() {
             let mut state = self.queue.lock();
@@ -358,18 +360,18 @@ impl Drop for Withdrawal {
 }
 
 /// What waits, for the statistics.
-pub(super) struct Load {
+pub(super) struct QueueLoad {
     pub(super) commits: usize,
     pub(super) bytes: usize,
     pub(super) outside: usize,
 }
 
 impl Queue {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: AdmissionBounds) -> Self {
         Self {
-            state: Mutex::new(Waiting {
+            state: Mutex::new(QueueState {
                 jobs: VecDeque::new(),
-                room: Room::new(bounds),
+                room: Admission::new(bounds),
                 outside: VecDeque::new(),
                 next: 0,
                 phase: Phase::Open,
@@ -385,13 +387,13 @@ impl Queue {
     }
 
     /// The bell of the group that takes what is queued now. It wakes whoever waits by it, in whatever group.
-    pub(super) fn bell(&self) -> &Arc<Bell> {
+    pub(super) fn bell(&self) -> &Arc<WakeGroup> {
         let [first, ..] = &self.bells;
         let next = self.groups.load(Ordering::Relaxed) % BELLS;
         self.bells.get(next).unwrap_or(first)
     }
 
-    fn take_group(&self, state: &mut Waiting) -> Vec<Job> {
+    fn take_group(&self, state: &mut QueueState) -> Vec<QueueJob> {
         self.groups.fetch_add(1, Ordering::Relaxed);
         state.take_group()
     }
@@ -406,12 +408,12 @@ impl Queue {
         is_elsewhere
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets go of the lock, and wakes whoever takes jobs: one call to the system, where it is needed.
-    fn rouse(&self, mut state: MutexGuard<'_, Waiting>) {
+    fn rouse(&self, mut state: MutexGuard<'_, QueueState>) {
         let taker = std::mem::replace(&mut state.taker, Taker::Awake);
         drop(state);
         if taker.is_asleep() {
@@ -420,7 +422,7 @@ impl Queue {
     }
 
     /// Queues what takes no room: a change to the store, or a commit that kept its seat.
-    pub(super) fn push(&self, job: Job) {
+    pub(super) fn push(&self, job: QueueJob) {
         let mut state = self.lock();
         if let Some(error) = state.phase.refusal() {
             drop(state);
@@ -431,8 +433,8 @@ impl Queue {
         }
     }
 
-    pub(super) fn commit_again(&self, set: ChangeSet, done: Done) {
-        self.push(Job::Commit(CommitJob::new(set, done)));
+    pub(super) fn commit_again(&self, set: ChangeSet, done: CommitCallback) {
+        self.push(QueueJob::Commit(CommitJob::new(set, done)));
     }
 
     /// Queues a commit, or lets it wait for room behind those that do. A thread that waits for
@@ -440,9 +442,9 @@ impl Queue {
     pub(super) fn commit(
         self: &Arc<Self>,
         set: ChangeSet,
-        done: Done,
-        waiter: Waiter,
-    ) -> Option<Outside> {
+        done: CommitCallback,
+        waiter: WaiterKind,
+    ) -> Option<PendingAdmission> {
         let mut job = CommitJob::new(set, done);
         let mut state = self.lock();
         if let Some(error) = state.phase.refusal() {
@@ -452,9 +454,9 @@ impl Queue {
         }
         if state.outside.is_empty() && state.room.enter(job.bytes) {
             job.seat = Some(self.seat(job.bytes));
-            state.jobs.push_back(Job::Commit(job));
+            state.jobs.push_back(QueueJob::Commit(job));
             // Who leads looks for more at the end.
-            let helps = waiter == Waiter::Thread && state.can_be_led();
+            let helps = waiter == WaiterKind::Thread && state.can_be_led();
             let others_see_to_it = state.is_led || helps;
             if !others_see_to_it {
                 self.rouse(state);
@@ -471,8 +473,8 @@ impl Queue {
         }))
     }
 
-    fn seat(self: &Arc<Self>, bytes: usize) -> Seat {
-        Seat {
+    fn seat(self: &Arc<Self>, bytes: usize) -> QueuePermit {
+        QueuePermit {
             queue: self.clone(),
             commits: 1,
             bytes,
@@ -480,14 +482,14 @@ impl Queue {
     }
 
     /// Queues those that wait for room, in order, as far as there is some.
-    fn admit(self: &Arc<Self>, mut state: MutexGuard<'_, Waiting>) {
+    fn admit(self: &Arc<Self>, mut state: MutexGuard<'_, QueueState>) {
         let mut any = false;
         while let Some(bytes) = state.outside.front().map(|(_, job)| job.bytes)
             && state.room.enter(bytes)
             && let Some((_, mut job)) = state.outside.pop_front()
         {
             job.seat = Some(self.seat(bytes));
-            state.jobs.push_back(Job::Commit(job));
+            state.jobs.push_back(QueueJob::Commit(job));
             any = true;
         }
         if any {
@@ -500,9 +502,9 @@ impl Queue {
         self.lock().phase.refusal()
     }
 
-    pub(super) fn load(&self) -> Load {
+    pub(super) fn load(&self) -> QueueLoad {
         let state = self.lock();
-        Load {
+        QueueLoad {
             commits: state.room.commits,
             bytes: state.room.bytes,
             outside: state.outside.len(),
@@ -524,12 +526,12 @@ impl Queue {
     }
 
     /// Takes no more jobs; gives those that are left.
-    pub(super) fn end(&self) -> VecDeque<Job> {
+    pub(super) fn end(&self) -> VecDeque<QueueJob> {
         let mut state = self.lock();
         state.phase = state.phase.ended();
         let outside = std::mem::take(&mut state.outside);
         let mut left = std::mem::take(&mut state.jobs);
-        left.extend(outside.into_iter().map(|(_, job)| Job::Commit(job)));
+        left.extend(outside.into_iter().map(|(_, job)| QueueJob::Commit(job)));
         left
     }
 
@@ -539,15 +541,15 @@ impl Queue {
         state.phase = state.phase.closed();
         let outside = std::mem::take(&mut state.outside);
         self.rouse(state);
-        Job::refuse_all(
-            outside.into_iter().map(|(_, job)| Job::Commit(job)),
+        QueueJob::refuse_all(
+            outside.into_iter().map(|(_, job)| QueueJob::Commit(job)),
             &closed(),
         );
     }
 
     /// Takes a group in the place of whoever takes jobs, if that one sleeps and need not be woken. Then
     /// [`led`](Self::led) must be called.
-    pub(super) fn lead(&self) -> Option<Vec<Job>> {
+    pub(super) fn lead(&self) -> Option<Vec<QueueJob>> {
         let mut state = self.lock();
         let has_more = state.call != Call::None || state.phase.is_closing();
         if !state.can_be_led() || has_more || state.jobs.is_empty() {
@@ -571,7 +573,7 @@ impl Queue {
     }
 
     /// Puts jobs back that were taken but not served.
-    pub(super) fn give_back(&self, jobs: Vec<Job>) {
+    pub(super) fn give_back(&self, jobs: Vec<QueueJob>) {
         let mut state = self.lock();
         for job in jobs.into_iter().rev() {
             state.jobs.push_front(job);
@@ -580,7 +582,7 @@ impl Queue {
 
     /// Waits until there is something to do, or until `deadline`; takes at most one group. Meanwhile others
     /// may, or may not, take jobs themselves.
-    pub(super) fn take(&self, deadline: Option<Instant>, help: Help) -> Taken {
+    pub(super) fn take(&self, deadline: Option<Instant>, help: Help) -> TakenJobs {
         let mut state = self.lock();
         while state.is_idle() {
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
@@ -601,7 +603,7 @@ impl Queue {
             };
         }
         state.taker = Taker::Awake;
-        Taken {
+        TakenJobs {
             jobs: self.take_group(&mut state),
             suspect: std::mem::take(&mut state.call) == Call::Suspect,
             finish: state.is_over(),
@@ -621,8 +623,8 @@ fn group(bytes: impl Iterator<Item = usize>) -> usize {
         .count()
 }
 
-pub(super) struct Taken {
-    pub(super) jobs: Vec<Job>,
+pub(super) struct TakenJobs {
+    pub(super) jobs: Vec<QueueJob>,
     pub(super) suspect: bool,
     pub(super) finish: bool,
 }
@@ -660,7 +662,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_crowd_that_is_refused_is_woken_once() {
-        let bounds = Bounds {
+        let bounds = AdmissionBounds {
             commits: 1,
             bytes: usize::MAX,
         };
@@ -668,12 +670,12 @@ pub(super) mod tests {
         let bell = queue.bell().clone();
         let commits = (0..5).map(|_| {
             let bell = Waker::from(bell.clone());
-            queue.commit(set(), Box::new(move |_| bell.wake()), Waiter::Task)
+            queue.commit(set(), Box::new(move |_| bell.wake()), WaiterKind::Task)
         });
         let outside: Vec<_> = commits.collect();
         queue.close();
         assert_eq!(bell.times(), 1, "four waited for room");
-        Job::refuse_all(queue.end(), &gone());
+        QueueJob::refuse_all(queue.end(), &gone());
         assert_eq!(bell.times(), 2);
         drop(outside);
     }
@@ -681,7 +683,7 @@ pub(super) mod tests {
     // C2.13
     #[test]
     fn the_end_of_the_writer_answers_those_that_wait_for_room_too() {
-        let bounds = Bounds {
+        let bounds = AdmissionBounds {
             commits: 1,
             bytes: usize::MAX,
         };
@@ -693,14 +695,14 @@ pub(super) mod tests {
                 Outcome::Failed(error, _) => tell.send(error.kind()).unwrap(),
                 _ => panic!("nothing was committed"),
             };
-            queue.commit(set(), Box::new(answer), Waiter::Task)
+            queue.commit(set(), Box::new(answer), WaiterKind::Task)
         };
         let (queued, outside) = (commit(), commit());
         assert!(queued.is_none() && outside.is_some());
         let left = queue.end();
         let late = commit();
         assert!(late.is_none());
-        Job::refuse_all(left, &gone());
+        QueueJob::refuse_all(left, &gone());
         let answers: Vec<_> = told.try_iter().collect();
         assert_eq!(answers, [ErrorKind::Unavailable; 3]);
         assert_eq!(queue.load().commits, 0);
@@ -708,7 +710,7 @@ pub(super) mod tests {
     }
 
     fn roomy() -> Arc<Queue> {
-        Arc::new(Queue::new(Bounds {
+        Arc::new(Queue::new(AdmissionBounds {
             commits: 9,
             bytes: usize::MAX,
         }))
@@ -721,7 +723,7 @@ pub(super) mod tests {
             move || {
                 let taken = queue.take(until, help);
                 let many = taken.jobs.len();
-                Job::refuse_all(taken.jobs, &gone());
+                QueueJob::refuse_all(taken.jobs, &gone());
                 many
             }
         });
@@ -731,13 +733,13 @@ pub(super) mod tests {
         taker
     }
 
-    fn commit(queue: &Arc<Queue>, waiter: Waiter) {
+    fn commit(queue: &Arc<Queue>, waiter: WaiterKind) {
         let outside = queue.commit(set(), Box::new(drop), waiter);
         assert!(outside.is_none());
     }
 
-    fn refuse(jobs: Vec<Job>) {
-        Job::refuse_all(jobs, &gone());
+    fn refuse(jobs: Vec<QueueJob>) {
+        QueueJob::refuse_all(jobs, &gone());
     }
 
     #[test]
@@ -745,17 +747,17 @@ pub(super) mod tests {
         let queue = roomy();
         let taker = asleep(&queue, None, Help::Allowed);
         for _ in 0..3 {
-            commit(&queue, Waiter::Thread);
+            commit(&queue, WaiterKind::Thread);
             let jobs = queue.lead().unwrap();
             assert_eq!(jobs.len(), 1);
             refuse(jobs);
             queue.led(None);
             assert!(queue.lock().taker.is_asleep() && queue.lead().is_none());
         }
-        commit(&queue, Waiter::Thread);
+        commit(&queue, WaiterKind::Thread);
         let jobs = queue.lead().unwrap();
-        commit(&queue, Waiter::Task);
-        commit(&queue, Waiter::Thread);
+        commit(&queue, WaiterKind::Task);
+        commit(&queue, WaiterKind::Thread);
         assert!(queue.lock().taker.is_asleep() && queue.lead().is_none());
         refuse(jobs);
         queue.led(None);
@@ -769,7 +771,7 @@ pub(super) mod tests {
         let until = Instant::now() + hour;
         let taker = asleep(&queue, Some(until), Help::Allowed);
         for wake_at in [None, Some(until), Some(until + hour), Some(Instant::now())] {
-            commit(&queue, Waiter::Thread);
+            commit(&queue, WaiterKind::Thread);
             refuse(queue.lead().unwrap());
             assert!(queue.lock().taker.is_asleep());
             queue.led(wake_at);
@@ -781,7 +783,7 @@ pub(super) mod tests {
     fn what_who_helps_has_taken_comes_before_the_end() {
         let queue = roomy();
         let taker = asleep(&queue, None, Help::Allowed);
-        commit(&queue, Waiter::Thread);
+        commit(&queue, WaiterKind::Thread);
         let jobs = queue.lead().unwrap();
         queue.close();
         // It is woken, and sleeps on.
@@ -798,7 +800,7 @@ pub(super) mod tests {
     fn nobody_helps_one_that_must_not_be_helped_or_is_called() {
         let queue = roomy();
         let taker = asleep(&queue, None, Help::Refused);
-        commit(&queue, Waiter::Thread);
+        commit(&queue, WaiterKind::Thread);
         assert!(queue.lead().is_none());
         assert_eq!(taker.join().unwrap(), 1);
         let taker = asleep(&queue, None, Help::Allowed);

@@ -3,21 +3,21 @@
 
 /// What may wait at most.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub(crate) struct AdmissionBounds {
     pub(crate) commits: usize,
     pub(crate) bytes: usize,
 }
 
 /// What waits.
 #[derive(Debug)]
-pub(super) struct Room {
-    bounds: Bounds,
+pub(super) struct Admission {
+    bounds: AdmissionBounds,
     pub(super) commits: usize,
     pub(super) bytes: usize,
 }
 
-impl Room {
-    pub(super) fn new(bounds: Bounds) -> Self {
+impl Admission {
+    pub(super) fn new(bounds: AdmissionBounds) -> Self {
         Self {
             bounds,
             commits: 0,
@@ -50,8 +50,8 @@ impl Room {
 mod tests {
     use super::*;
 
-    fn room(commits: usize, bytes: usize) -> Room {
-        Room::new(Bounds { commits, bytes })
+    fn room(commits: usize, bytes: usize) -> Admission {
+        Admission::new(AdmissionBounds { commits, bytes })
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! of them ends, or when it is too old (C2.14).
 
 use super::layers::ReadView;
-use super::{Shared, queue};
+use super::{EngineShared, queue};
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{PackageRow, SessionRow};
@@ -16,11 +16,11 @@ pub(super) struct RedbSnapshot {
     layers: ArcSwapOption<ReadView>,
     /// Set before the layers are let go of.
     expired: AtomicBool,
-    shared: Weak<Shared>,
+    shared: Weak<EngineShared>,
 }
 
 impl RedbSnapshot {
-    pub(super) fn new(layers: ReadView, shared: Weak<Shared>) -> Self {
+    pub(super) fn new(layers: ReadView, shared: Weak<EngineShared>) -> Self {
         Self {
             number: layers.number,
             layers: ArcSwapOption::from_pointee(layers),
@@ -173,7 +173,7 @@ mod tests {
             verify: false,
             wait: std::time::Duration::ZERO,
             private: false,
-            bugs: super::super::bugs::Bugs::default(),
+            bugs: super::super::bugs::FaultInjection::default(),
         };
         let (disk, database) = in_memory(options, &Arc::default()).unwrap();
         let life = Arc::<Life>::default();

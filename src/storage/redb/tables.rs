@@ -369,7 +369,7 @@ fn sized<const N: usize>(key: &[u8]) -> Result<&[u8; N]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bugs::Bugs;
+    use super::super::bugs::FaultInjection;
     use super::super::generation::{DatabaseKind, RowKey};
     use super::super::open::{OpenOptionsOf, begin_durable, on_disk};
     use super::*;
@@ -415,7 +415,7 @@ mod tests {
             verify: false,
             wait: std::time::Duration::ZERO,
             private: false,
-            bugs: Bugs::default(),
+            bugs: FaultInjection::default(),
         };
         let failing = Arc::<Failing>::default();
         let (disk, database) = on_disk(failing.clone(), options, &Arc::default()).unwrap();

@@ -3,7 +3,7 @@
 use super::ops::{C, Cookies, KEYS, Op, PACKAGES, Scene, T};
 use super::spec::{At, Policy, Room, Spec, Step};
 use crate::disk::Disk;
-use cloakroom::torture::Bug;
+use cloakroom::torture::InjectedFault;
 use cloakroom::{
     ClientId, Clock, ContainerSettings, PkgData, Result, Savepoint, Session, Store, Transaction,
 };
@@ -18,7 +18,7 @@ const CHECKPOINT: usize = 3000;
 /// The same beside each other: the store and its specification.
 pub struct Play {
     pub(super) scene: Scene,
-    pub(super) bug: Option<Bug>,
+    pub(super) bug: Option<InjectedFault>,
     pub disk: Disk,
     clock: Clock,
     /// There is none while it is being opened.
@@ -46,7 +46,7 @@ pub(super) struct Open {
 
 impl Play {
     /// On a disk, where the scene says so. The store is yet to be opened.
-    pub fn new(scene: Scene, disk: Disk, bug: Option<Bug>) -> Self {
+    pub fn new(scene: Scene, disk: Disk, bug: Option<InjectedFault>) -> Self {
         Self {
             scene,
             bug,

@@ -1,22 +1,22 @@
 //! Where the committer works: on a thread of its own or, while that sleeps, on the thread of whoever waits
 //! for a commit, which then need not wake another and be woken by it.
 
-use super::{Answers, Committer, LastWord};
+use super::{AnswerOnExit, CommitAnswers, Committer};
 use crate::error::Result;
-use crate::storage::redb::queue::{CommitJob, Help, Job, gone};
-use crate::storage::redb::{Shared, failure};
+use crate::storage::redb::queue::{CommitJob, Help, QueueJob, gone};
+use crate::storage::redb::{EngineShared, failure};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-pub(crate) struct Desk {
-    shared: Arc<Shared>,
+pub(crate) struct CommitLeader {
+    shared: Arc<EngineShared>,
     /// None when the store is closed. Poisoned by a panic of the committer's, after which it does no more.
     committer: Mutex<Option<Committer>>,
 }
 
-impl Desk {
-    pub(crate) fn new(shared: Arc<Shared>, committer: Committer) -> Self {
+impl CommitLeader {
+    pub(crate) fn new(shared: Arc<EngineShared>, committer: Committer) -> Self {
         Self {
             shared,
             committer: Mutex::new(Some(committer)),
@@ -25,7 +25,7 @@ impl Desk {
 
     /// Serves until the store is closed.
     pub(crate) fn run(&self) -> Result<()> {
-        let _last_word = LastWord(self.shared.clone());
+        let _last_word = AnswerOnExit(self.shared.clone());
         let ended = catch_unwind(AssertUnwindSafe(|| self.serve()));
         if let Err(poisoned) = self.committer.lock() {
             failure::discard(poisoned.into_inner().take());
@@ -68,7 +68,8 @@ impl Desk {
         }));
         // After a panic, the thread finds what is left of the committer.
         let led = led.unwrap_or_else(|_| Err(gone()));
-        let (answers, wake_at) = led.unwrap_or_else(|_| (Answers::new(), Some(Instant::now())));
+        let (answers, wake_at) =
+            led.unwrap_or_else(|_| (CommitAnswers::new(), Some(Instant::now())));
         self.shared.queue.led(wake_at);
         CommitJob::answer_all(answers);
         true
@@ -96,11 +97,14 @@ impl Desk {
 
 /// A turn of the committer's on another's thread: no more than a group. The rest is for its own, as soon as
 /// this tells.
-fn lead(committer: &mut Committer, jobs: Vec<Job>) -> Result<(Answers, Option<Instant>)> {
+fn lead(
+    committer: &mut Committer,
+    jobs: Vec<QueueJob>,
+) -> Result<(CommitAnswers, Option<Instant>)> {
     committer.collect();
     if committer.is_broken {
         committer.shared.queue.give_back(jobs);
-        return Ok((Answers::new(), Some(Instant::now())));
+        return Ok((CommitAnswers::new(), Some(Instant::now())));
     }
     committer.serve(jobs);
     committer.tell_pressure();

@@ -5,23 +5,23 @@ mod desk;
 mod recovery;
 mod tasks;
 
-pub(super) use desk::Desk;
+pub(super) use desk::CommitLeader;
 
-use super::checkpoint::{Before, Checkpoint, Databases};
+use super::checkpoint::{Checkpoint, ContainerBefore, Databases};
 use super::commit_number;
 use super::failure::{self, guarded};
 use super::file::Disk;
 use super::folder::Location;
 use super::generation::{Memtable, RowKey, RowWrite, WriteBatch};
-use super::group::{Besides, Group, Written};
+use super::group::{BatchExtras, BatchWrites, CommitBatch};
 use super::journal::{Failed, Journal, Named, Recovered};
-use super::keeper::{Keeper, Task};
+use super::keeper::{Checkpointer, CheckpointerTask};
 use super::layers::{ReadView, TableReaders};
 use super::member::{Member, not_written};
 use super::open::{Entered, Known, OpenOptionsOf};
-use super::queue::{CommitJob, Job, MAX_GROUP_BYTES, gone, reopening};
+use super::queue::{CommitJob, MAX_GROUP_BYTES, QueueJob, gone, reopening};
 use super::snapshot::RedbSnapshot;
-use super::{JournalRules, Shared, Tally, touches};
+use super::{EngineCounters, EngineShared, JournalRules, touches};
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::quota::Quota;
@@ -68,10 +68,10 @@ fn no_room() -> Error {
 }
 
 /// Commits with their outcomes, to be told when nothing is locked: whoever waits runs code of his own.
-type Answers = Vec<(CommitJob, Outcome)>;
+type CommitAnswers = Vec<(CommitJob, Outcome)>;
 
 /// What failed while a group was committed.
-enum Trouble {
+enum BatchFailure {
     /// The journal's file cannot grow.
     NoRoom(Error),
     /// A row could not be read.
@@ -80,7 +80,7 @@ enum Trouble {
     Unknown(Error),
 }
 
-impl From<Failed> for Trouble {
+impl From<Failed> for BatchFailure {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::NoRoom(cause) => Self::NoRoom(cause),
@@ -90,41 +90,41 @@ impl From<Failed> for Trouble {
 }
 
 /// Answers everyone when the thread ends, however it ends.
-struct LastWord(Arc<Shared>);
+struct AnswerOnExit(Arc<EngineShared>);
 
-impl Drop for LastWord {
+impl Drop for AnswerOnExit {
     fn drop(&mut self) {
         let jobs = self.0.queue.end();
         self.0.io.press(false);
         if let Some(last) = self.0.published.swap(None) {
             last.expire();
         }
-        Job::refuse_all(jobs, &gone());
+        QueueJob::refuse_all(jobs, &gone());
     }
 }
 
 /// The memory half of a group that changed both file and memory, and whose outcome is unknown: it counts
 /// if the journal holds the other half (C1.7).
-struct Half {
+struct MemoryHalf {
     frame: u64,
     rows: Vec<RowWrite>,
 }
 
 /// Where the databases of a store are kept.
-pub(super) struct Places {
+pub(super) struct DatabaseLocations {
     pub(super) location: Option<Location>,
     pub(super) file: Disk,
     pub(super) memory: Disk,
 }
 
 pub(super) struct Committer {
-    shared: Arc<Shared>,
+    shared: Arc<EngineShared>,
     options: OpenOptionsOf,
     rules: JournalRules,
-    places: Places,
-    keeper: Keeper,
+    places: DatabaseLocations,
+    keeper: Checkpointer,
     /// What the keeper is to do, and the commit that must be in redb before it does.
-    tasks: VecDeque<(Task, u64)>,
+    tasks: VecDeque<(CheckpointerTask, u64)>,
     /// A checkpoint was made since the last of them.
     is_tasks_turn: bool,
     /// None while they are lent to the keeper, or not open.
@@ -153,8 +153,8 @@ pub(super) struct Committer {
     active_from: u64,
     /// Rows that only this process has, kept while the files are opened again.
     kept: Vec<RowWrite>,
-    half: Option<Half>,
-    before: Option<Before>,
+    half: Option<MemoryHalf>,
+    before: Option<ContainerBefore>,
     /// Unregistered containers whose rows are being removed, and the commit after which there are no new
     /// ones.
     retired: Vec<(ContainerId, u64)>,
@@ -165,15 +165,15 @@ pub(super) struct Committer {
     number: u64,
     quota: Option<Quota>,
     touched: Option<(Instant, Moment)>,
-    answers: Answers,
+    answers: CommitAnswers,
 }
 
 impl Committer {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<EngineShared>,
         options: OpenOptionsOf,
         rules: JournalRules,
-        places: Places,
+        places: DatabaseLocations,
         (file, memory): (Database, Database),
         (entered, known): (Entered, Known),
         quota: Option<Quota>,
@@ -182,7 +182,7 @@ impl Committer {
         // Numbers grow within a process and from one opening of the file to the next.
         let number = commit_number::first_of(identity.epoch);
         let mut committer = Self {
-            keeper: Keeper::start(Arc::downgrade(&shared))?,
+            keeper: Checkpointer::start(Arc::downgrade(&shared))?,
             shared,
             options: OpenOptionsOf {
                 verify: false,
@@ -217,7 +217,7 @@ impl Committer {
             number,
             quota,
             touched: None,
-            answers: Answers::new(),
+            answers: CommitAnswers::new(),
         };
         let places = &committer.places;
         let databases = Databases {
@@ -294,7 +294,7 @@ impl Committer {
         self.touches_due() || (self.filled() >= 1.0 && !self.is_lent)
     }
 
-    fn take_answers(&mut self) -> Answers {
+    fn take_answers(&mut self) -> CommitAnswers {
         std::mem::take(&mut self.answers)
     }
 
@@ -303,27 +303,29 @@ impl Committer {
         self.answers.extend(jobs.into_iter().map(refused));
     }
 
-    fn serve(&mut self, jobs: Vec<Job>) {
+    fn serve(&mut self, jobs: Vec<QueueJob>) {
         let mut group = Vec::new();
         for job in jobs {
             let (task, after) = match job {
-                Job::Commit(job) => {
+                QueueJob::Commit(job) => {
                     group.push(job);
                     continue;
                 }
-                Job::Configure(settings, reply) => (Task::Configure(settings, reply), 0),
-                Job::Reclaim(refusals, reply) => {
-                    let bury = Besides {
+                QueueJob::Configure(settings, reply) => {
+                    (CheckpointerTask::Configure(settings, reply), 0)
+                }
+                QueueJob::Reclaim(refusals, reply) => {
+                    let bury = BatchExtras {
                         bury: Some(refusals),
                         bury_after: self.bury_after.take(),
-                        ..Besides::default()
+                        ..BatchExtras::default()
                     };
                     let buried = self.commit(Vec::new(), bury);
                     if self.has_nothing_to_reclaim() {
                         drop(reply.send(Ok(buried)));
                         continue;
                     }
-                    let task = Task::Reclaim {
+                    let task = CheckpointerTask::Reclaim {
                         refusals,
                         retired: None,
                         buried,
@@ -331,24 +333,24 @@ impl Committer {
                     };
                     (task, 0)
                 }
-                Job::Freeze(reply) => {
+                QueueJob::Freeze(reply) => {
                     let disks = [self.places.file.clone(), self.places.memory.clone()];
                     // It need not come first: what is not in redb yet is looked at, too.
                     let is_vain = self.unfinished.is_some() || self.orphaned.is_some();
                     let after = if is_vain { 0 } else { self.number };
-                    let task = Task::Freeze {
+                    let task = CheckpointerTask::Freeze {
                         disks,
                         newer: Default::default(),
                         reply,
                     };
                     (task, after)
                 }
-                Job::Checkpoint(reply) => (Task::Nothing(reply), self.number),
+                QueueJob::Checkpoint(reply) => (CheckpointerTask::Nothing(reply), self.number),
             };
             self.tasks.push_back((task, after));
         }
         if !group.is_empty() {
-            self.commit(group, Besides::default());
+            self.commit(group, BatchExtras::default());
         }
     }
 
@@ -362,9 +364,9 @@ impl Committer {
 
     /// Writes the touches that wait.
     fn flush(&mut self) {
-        let flush = Besides {
+        let flush = BatchExtras {
             flush: true,
-            ..Besides::default()
+            ..BatchExtras::default()
         };
         self.commit(Vec::new(), flush);
         if self.shared.touches.len() > 0 {
@@ -375,10 +377,10 @@ impl Committer {
 
     /// Commits jobs, in as many groups as what they write makes; they are to be answered. Tells how many
     /// tombstones were buried.
-    fn commit(&mut self, jobs: Vec<CommitJob>, besides: Besides) -> u64 {
+    fn commit(&mut self, jobs: Vec<CommitJob>, besides: BatchExtras) -> u64 {
         let (mut left, buried) = self.commit_group(jobs, besides);
         while !left.is_empty() {
-            (left, _) = self.commit_group(left, Besides::default());
+            (left, _) = self.commit_group(left, BatchExtras::default());
         }
         buried
     }
@@ -402,7 +404,11 @@ impl Committer {
     }
 
     /// Commits as many of the jobs as make a group; gives the others back.
-    fn commit_group(&mut self, jobs: Vec<CommitJob>, besides: Besides) -> (Vec<CommitJob>, u64) {
+    fn commit_group(
+        &mut self,
+        jobs: Vec<CommitJob>,
+        besides: BatchExtras,
+    ) -> (Vec<CommitJob>, u64) {
         // What is larger than all the room there ever is gets in where nothing else is.
         let first = jobs.first().map_or(0, CommitJob::bytes);
         let is_used = |newest: &ReadView| !newest.active.is_empty();
@@ -429,7 +435,7 @@ impl Committer {
         };
         let quota_before = self.quota.clone();
         let enough_bytes = self.enough();
-        let mut group = Group {
+        let mut group = CommitBatch {
             shared: &self.shared,
             layers: &layers,
             quota: self.quota.as_mut(),
@@ -437,7 +443,7 @@ impl Committer {
             bytes: 0,
             enough_bytes,
             most_bytes: self.rules.largest_group,
-            written: Written::default(),
+            written: BatchWrites::default(),
         };
         let mut members = Vec::with_capacity(jobs.len());
         let gathered = guarded(|| group.gather(jobs, &besides, &mut members));
@@ -445,9 +451,9 @@ impl Committer {
         let (left, result) = match gathered {
             Ok(left) => {
                 let result = self.make_durable(&written, &layers);
-                (left, result.map_err(Trouble::from))
+                (left, result.map_err(BatchFailure::from))
             }
-            Err(e) => (Vec::new(), Err(Trouble::Redb(e))),
+            Err(e) => (Vec::new(), Err(BatchFailure::Redb(e))),
         };
         let wrote = !written.file.is_empty();
         let mut buried = 0;
@@ -467,7 +473,7 @@ impl Committer {
                 if !touches.is_empty() {
                     self.touched = None;
                 }
-                Tally::add(&self.shared.counters.touches, touched);
+                EngineCounters::add(&self.shared.counters.touches, touched);
                 let first = self.answers.len();
                 self.answers.extend(members.into_iter().map(Member::ended));
                 self.count(self.answers.get(first..).unwrap_or_default());
@@ -487,9 +493,9 @@ impl Committer {
     }
 
     /// Lets go of what failed, and says what that means to those whose changes were in the group.
-    fn fail(&mut self, trouble: Trouble, written: Written, quota: Option<Quota>) -> Error {
+    fn fail(&mut self, trouble: BatchFailure, written: BatchWrites, quota: Option<Quota>) -> Error {
         let error = match trouble {
-            Trouble::NoRoom(cause) => {
+            BatchFailure::NoRoom(cause) => {
                 self.quota = quota;
                 let error = not_written(cause);
                 static FULL: Throttle = Throttle::new(1);
@@ -498,13 +504,13 @@ impl Committer {
                 }
                 return error;
             }
-            Trouble::Redb(cause) => {
+            BatchFailure::Redb(cause) => {
                 self.quota = quota;
                 self.lose_databases();
                 not_written(cause)
             }
-            Trouble::Unknown(cause) => {
-                self.half = self.journal.as_ref().map(|(journal, _)| Half {
+            BatchFailure::Unknown(cause) => {
+                self.half = self.journal.as_ref().map(|(journal, _)| MemoryHalf {
                     frame: journal.last() + 1,
                     rows: written.memory,
                 });
@@ -516,7 +522,7 @@ impl Committer {
         error
     }
 
-    fn make_durable(&mut self, written: &Written, layers: &ReadView) -> Result<(), Failed> {
+    fn make_durable(&mut self, written: &BatchWrites, layers: &ReadView) -> Result<(), Failed> {
         if written.file.is_empty() {
             return Ok(());
         }
@@ -594,13 +600,13 @@ impl Committer {
         let conflicted =
             |(_, o): &&(CommitJob, Outcome)| matches!(o, Outcome::Failed(e, _) if e.is_conflict());
         let commits = answers.iter().filter(committed).count() as u64;
-        Tally::add(&tally.commits, commits);
-        Tally::add(
+        EngineCounters::add(&tally.commits, commits);
+        EngineCounters::add(
             &tally.conflicts,
             answers.iter().filter(conflicted).count() as u64,
         );
         if commits > 0 {
-            Tally::add(&tally.groups, 1);
+            EngineCounters::add(&tally.groups, 1);
         }
         metrics::counter!("cloakroom_commits_total").increment(commits);
     }
@@ -620,7 +626,7 @@ impl Committer {
     }
 
     /// Shows what a group wrote on the state of the commit `before` it.
-    fn show_written(&mut self, written: Written, mut layers: ReadView, before: u64) {
+    fn show_written(&mut self, written: BatchWrites, mut layers: ReadView, before: u64) {
         self.begun.get_or_insert_with(Instant::now);
         let oldest = self.oldest_read(before);
         let pending = layers.pending.take();

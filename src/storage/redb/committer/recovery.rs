@@ -6,9 +6,9 @@ use crate::storage::redb::checkpoint::{Checkpoint, Databases, Left, Step};
 use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::file::Io;
 use crate::storage::redb::generation::DatabaseKind;
-use crate::storage::redb::keeper::Task;
-use crate::storage::redb::queue::{Help, Job, full, reopening};
-use crate::storage::redb::{Tally, open};
+use crate::storage::redb::keeper::CheckpointerTask;
+use crate::storage::redb::queue::{Help, QueueJob, full, reopening};
+use crate::storage::redb::{EngineCounters, open};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -73,7 +73,8 @@ impl Committer {
         let Some(since) = self.orphaned else {
             return true;
         };
-        let waits = |(task, _): &(Task, u64)| !matches!(task, Task::Freeze { .. });
+        let waits =
+            |(task, _): &(CheckpointerTask, u64)| !matches!(task, CheckpointerTask::Freeze { .. });
         let is_urgent = self.filled() >= 1.0 || self.tasks.iter().any(waits);
         let has_waited = is_urgent && since.elapsed() >= PATIENCE;
         if self.rules.in_the_foreground || has_waited {
@@ -105,13 +106,13 @@ impl Committer {
 
     /// Opens the files again, with bounded back-off; false if the store is closing instead.
     /// Those who wait are told as soon as it does not succeed at once.
-    pub(super) fn reopen(&mut self, waiting: &mut Vec<Job>) -> bool {
+    pub(super) fn reopen(&mut self, waiting: &mut Vec<QueueJob>) -> bool {
         self.lose_databases();
         let mut delay = FIRST_RETRY;
         loop {
             let refusal = match self.try_reopen() {
                 Ok(()) => {
-                    Tally::add(&self.shared.counters.reopened, 1);
+                    EngineCounters::add(&self.shared.counters.reopened, 1);
                     tracing::info!("the store is open again");
                     return true;
                 }
@@ -128,7 +129,7 @@ impl Committer {
             let until = Instant::now() + delay;
             delay = (delay * 2).min(LAST_RETRY);
             loop {
-                Job::refuse_all(waiting.drain(..), &refusal);
+                QueueJob::refuse_all(waiting.drain(..), &refusal);
                 let taken = self.shared.queue.take(Some(until), Help::Refused);
                 waiting.extend(taken.jobs);
                 if taken.finish {

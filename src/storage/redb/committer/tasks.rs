@@ -3,12 +3,14 @@
 use super::{Committer, FIRST_RETRY, LAST_RETRY, LAST_RETRY_IN_VAIN, not_written, outcome_unknown};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Settings;
-use crate::storage::redb::Tally;
+use crate::storage::redb::EngineCounters;
 use crate::storage::redb::checkpoint::{Checkpoint, Left};
 use crate::storage::redb::generation::RowWrite;
 use crate::storage::redb::inspect::over_redb;
 use crate::storage::redb::journal::Failed;
-use crate::storage::redb::keeper::{Checkpointed, Report, Returned, Task, perform};
+use crate::storage::redb::keeper::{
+    CheckpointOutcome, CheckpointerTask, ReturnedDatabases, TaskReport, perform,
+};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -40,18 +42,21 @@ impl Committer {
         }
     }
 
-    fn next_task(&mut self) -> Option<Task> {
+    fn next_task(&mut self) -> Option<CheckpointerTask> {
         self.databases.as_ref()?;
         if self.is_broken {
             return None;
         }
         if !self.may_write() {
-            let looks = matches!(self.tasks.front(), Some((Task::Freeze { .. }, 0)));
+            let looks = matches!(
+                self.tasks.front(),
+                Some((CheckpointerTask::Freeze { .. }, 0))
+            );
             return looks.then(|| self.pop_task(|_| true)).flatten();
         }
         if let Some((checkpoint, at)) = self.unfinished.take() {
             if at <= Instant::now() {
-                return Some(Task::Checkpoint(checkpoint));
+                return Some(CheckpointerTask::Checkpoint(checkpoint));
             }
             self.unfinished = Some((checkpoint, at));
             // What waits for a checkpoint waits for this one.
@@ -74,30 +79,30 @@ impl Committer {
         let is_due = self.filled() >= 1.0 || self.begun.is_some_and(is_old);
         let is_asked_for = asked_for > self.drained && !newest.active.is_empty();
         if is_due || is_asked_for {
-            return self.freeze().map(Task::Checkpoint);
+            return self.freeze().map(CheckpointerTask::Checkpoint);
         }
         self.pop_task(|_| true)
     }
 
     /// The commit that must be in redb before a task is done. What an ended container has must all be there,
     /// to be found.
-    fn after(&self, (task, after): &(Task, u64)) -> u64 {
+    fn after(&self, (task, after): &(CheckpointerTask, u64)) -> u64 {
         match task {
-            Task::Reclaim { .. } => self.retired.last().map_or(0, |(_, last)| *last),
+            CheckpointerTask::Reclaim { .. } => self.retired.last().map_or(0, |(_, last)| *last),
             _ => *after,
         }
     }
 
-    fn pop_task(&mut self, may: impl Fn(u64) -> bool) -> Option<Task> {
+    fn pop_task(&mut self, may: impl Fn(u64) -> bool) -> Option<CheckpointerTask> {
         self.tasks.front().filter(|task| may(self.after(task)))?;
         let (task, _) = self.tasks.pop_front()?;
         Some(match task {
-            Task::Reclaim {
+            CheckpointerTask::Reclaim {
                 refusals,
                 buried,
                 reply,
                 ..
-            } => Task::Reclaim {
+            } => CheckpointerTask::Reclaim {
                 refusals,
                 // Some of its rows may be where they cannot be read, or kept back from there.
                 retired: (self.retired.last().map(|(id, _)| *id))
@@ -105,7 +110,7 @@ impl Committer {
                 buried,
                 reply,
             },
-            Task::Freeze { disks, reply, .. } => Task::Freeze {
+            CheckpointerTask::Freeze { disks, reply, .. } => CheckpointerTask::Freeze {
                 disks,
                 newer: self.newest.as_ref().map(over_redb).unwrap_or_default(),
                 reply,
@@ -201,7 +206,7 @@ impl Committer {
         }
     }
 
-    pub(super) fn take_back(&mut self, returned: Returned) {
+    pub(super) fn take_back(&mut self, returned: ReturnedDatabases) {
         if let Err(error) = self.settle(returned) {
             tracing::error!(%error, "the store's file cannot be written; reopening it");
             self.lose_databases();
@@ -209,12 +214,12 @@ impl Committer {
     }
 
     /// Goes on with what came of a task; an error means that the files must be opened again.
-    pub(super) fn settle(&mut self, returned: Returned) -> Result<()> {
+    pub(super) fn settle(&mut self, returned: ReturnedDatabases) -> Result<()> {
         self.databases = Some(returned.databases);
         self.is_lent = false;
         match returned.report {
-            Report::Nothing => Ok(()),
-            Report::Checkpoint(Checkpointed::Done {
+            TaskReport::Nothing => Ok(()),
+            TaskReport::Checkpoint(CheckpointOutcome::Done {
                 number,
                 up_to,
                 file,
@@ -227,7 +232,7 @@ impl Committer {
                 }
                 self.tell_journal();
                 self.retry = FIRST_RETRY;
-                Tally::add(&self.shared.counters.checkpoints, 1);
+                EngineCounters::add(&self.shared.counters.checkpoints, 1);
                 if let Some(newest) = &mut self.newest
                     && let Some(frozen) = newest.frozen.take()
                 {
@@ -237,24 +242,24 @@ impl Committer {
                 self.show_readers(readers);
                 Ok(())
             }
-            Report::Checkpoint(Checkpointed::Stuck(rows, checkpoint)) => {
+            TaskReport::Checkpoint(CheckpointOutcome::Stuck(rows, checkpoint)) => {
                 self.go_on(rows, checkpoint)
             }
-            Report::Checkpoint(Checkpointed::Cured(checkpoint)) => {
+            TaskReport::Checkpoint(CheckpointOutcome::Cured(checkpoint)) => {
                 tracing::info!("a part of the store's file can be read again; reopening it");
                 self.unfinished = Some((checkpoint, Instant::now()));
                 self.lose_databases();
                 Ok(())
             }
-            Report::Checkpoint(Checkpointed::Failed(error, checkpoint)) => {
+            TaskReport::Checkpoint(CheckpointOutcome::Failed(error, checkpoint)) => {
                 self.try_later(&error, checkpoint);
                 Err(error)
             }
-            Report::Checkpoint(Checkpointed::Spoilt(error)) => {
+            TaskReport::Checkpoint(CheckpointOutcome::Spoilt(error)) => {
                 self.lose_journal();
                 Err(error)
             }
-            Report::Configure {
+            TaskReport::Configure {
                 settings,
                 result,
                 before,
@@ -277,7 +282,7 @@ impl Committer {
                 drop(reply.send(answer.map(|readers| self.show_readers(readers))));
                 Ok(())
             }
-            Report::Reclaim { result, reply } => {
+            TaskReport::Reclaim { result, reply } => {
                 let answer = self.answer_to(result).map(|(removed, is_empty, readers)| {
                     if is_empty {
                         self.retired.pop();
