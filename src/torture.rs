@@ -1,7 +1,7 @@
 //! What the fault harness reaches through. No part of the public interface: it changes without notice.
 
 pub use crate::storage::redb::bugs::InjectedFault;
-pub use crate::storage::redb::folder::{Folder, Made};
+pub use crate::storage::redb::folder::{Folder, NewFile};
 
 use crate::storage::record::{
     ContainerRecord, Kind, PackageRow, Plain, SessionRow, open_plain, seal_raw,

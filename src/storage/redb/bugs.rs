@@ -1,7 +1,7 @@
 //! Bugs on purpose, so that the fault harness can show that it finds them. Without the feature `torture`
 //! there are none, and no way to ask for any.
 
-use super::failure::{self, Contained, Writing};
+use super::failure::{self, Contained, ContainedWrite};
 use super::open::begin_durable;
 use crate::error::Result;
 use crate::storage::merge::Writes;
@@ -41,7 +41,7 @@ impl FaultInjection {
     }
 
     /// Begins the transaction of a checkpoint.
-    pub(super) fn begin(self, database: &Database) -> Result<Writing> {
+    pub(super) fn begin(self, database: &Database) -> Result<ContainedWrite> {
         if self.has(InjectedFault::OnePhase) {
             let txn = database.begin_write().map_err(failure::transaction)?;
             return Ok(Contained::new(txn));

@@ -2,18 +2,18 @@
 //! changes to the store itself. All of it on one database at a time, none of it on the way of a commit.
 
 use super::bugs::FaultInjection;
-use super::failure::{self, Contained, Writing, guarded};
-use super::file::{Disk, Io};
+use super::failure::{self, Contained, ContainedWrite, guarded};
+use super::file::{Disk, FileIo};
 use super::format;
 use super::generation::{DatabaseKind, Memtable, RowKey, RowTree, RowWrite};
-use super::journal::{File, Named};
+use super::journal::{JournalFile, JournalRef};
 use super::layers::TableReaders;
 use super::names;
 use super::open::{begin_durable, plain};
 use super::pages::ways::{Change, Ways};
-use super::past::{Life, Past};
-use super::tables::{CONTAINERS, Held, META, RETIRED, Reader, Settled, Writer, settle};
-use super::unreadable::Unreadable;
+use super::past::{DatabaseLife, DetachedReader};
+use super::tables::{CONTAINERS, Held, META, RETIRED, Settled, TableReader, TableWriter, settle};
+use super::unreadable::UnreadableParts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, Kind, seal_plain};
 use crate::storage::{ContainerId, Refusals, SecretRecord, Settings};
@@ -43,7 +43,7 @@ pub(super) struct Databases {
     pub(super) memory: Database,
     /// Where both are kept.
     pub(super) disks: [Disk; 2],
-    pub(super) life: Arc<Life>,
+    pub(super) life: Arc<DatabaseLife>,
     /// About how many bytes of pages a transaction may change.
     pub(super) step: usize,
 }
@@ -66,9 +66,9 @@ pub(super) struct Checkpoint {
     /// The number of the last frame that holds any of them.
     pub(super) covered: u64,
     /// The journal file that they are in, to be used again.
-    pub(super) file: Option<File>,
+    pub(super) file: Option<JournalFile>,
     /// The journal that the store is closed with: it is not needed any more.
-    pub(super) closes: Option<Named>,
+    pub(super) closes: Option<JournalRef>,
     pub(super) left: Left,
 }
 
@@ -101,8 +101,8 @@ impl Databases {
     pub(super) fn readers(&self) -> Result<TableReaders> {
         let [file, memory] = &self.disks;
         Ok(TableReaders {
-            file: Arc::new(Reader::open(&self.file, file, &self.life)?),
-            memory: Arc::new(Reader::open(&self.memory, memory, &self.life)?),
+            file: Arc::new(TableReader::open(&self.file, file, &self.life)?),
+            memory: Arc::new(TableReader::open(&self.memory, memory, &self.life)?),
             life: self.life.clone(),
         })
     }
@@ -118,7 +118,7 @@ impl Databases {
     pub(super) fn checkpoint(
         &self,
         checkpoint: &Checkpoint,
-        io: &Io,
+        io: &FileIo,
         bugs: FaultInjection,
     ) -> Result<Step> {
         io.begin_commit();
@@ -165,7 +165,7 @@ impl Databases {
         if let Some(named) = checkpoint.closes {
             name_journal(
                 &file,
-                Named {
+                JournalRef {
                     is_open: false,
                     ..named
                 },
@@ -184,7 +184,7 @@ impl Databases {
         rows: &[RowWrite],
         left: &Left,
         trees: Trees,
-        unreadable: &Unreadable,
+        unreadable: &UnreadableParts,
     ) -> Result<Vec<RowWrite>> {
         let [file, _] = &self.disks;
         let mut ways = Ways::new(file, unreadable)?;
@@ -212,12 +212,16 @@ impl Databases {
     }
 
     /// The tombstones to be removed or lowered, of those that can be read and changed.
-    fn settled_around(&self, refusals: Refusals, unreadable: &Unreadable) -> Result<Vec<Settled>> {
+    fn settled_around(
+        &self,
+        refusals: Refusals,
+        unreadable: &UnreadableParts,
+    ) -> Result<Vec<Settled>> {
         let [disk, _] = &self.disks;
         let mut ways = Ways::new(disk, unreadable)?;
         let mut settled = Vec::new();
         let from = Bound::Included([0; 16]);
-        for held in Past::new(disk)?.range(RowTree::Tombstones, from, [u8::MAX; 16])? {
+        for held in DetachedReader::new(disk)?.range(RowTree::Tombstones, from, [u8::MAX; 16])? {
             let (key, Held::Row(record)) = held? else {
                 continue;
             };
@@ -235,7 +239,7 @@ impl Databases {
         Ok(settled)
     }
 
-    fn begin_in_memory(&self) -> Result<Writing> {
+    fn begin_in_memory(&self) -> Result<ContainedWrite> {
         let txn = self.memory.begin_write().map(Contained::new);
         txn.map_err(failure::transaction)
     }
@@ -244,7 +248,7 @@ impl Databases {
     pub(super) fn configure(
         &self,
         settings: &Settings,
-        io: &Io,
+        io: &FileIo,
         before: &mut Option<ContainerBefore>,
     ) -> Result<()> {
         io.begin_commit();
@@ -269,7 +273,7 @@ impl Databases {
         &self,
         refusals: Refusals,
         retired: Option<ContainerId>,
-        io: &Io,
+        io: &FileIo,
     ) -> Result<(u64, bool)> {
         io.begin_commit();
         let is_expected = io.unreadable().is_expected();
@@ -279,8 +283,8 @@ impl Databases {
         let memory_txn = self.begin_in_memory()?;
         let mut is_empty = false;
         let (in_file, in_memory, removed) = {
-            let mut file = Writer::open(&file_txn)?;
-            let mut memory = Writer::open(&memory_txn)?;
+            let mut file = TableWriter::open(&file_txn)?;
+            let mut memory = TableWriter::open(&memory_txn)?;
             let mut removed = memory.bury(refusals, RECLAIMED)?;
             removed += match settled {
                 Some(settled) => file.put_tombstones(&settled)?,
@@ -325,8 +329,8 @@ fn can_be_put(row: &RowWrite, ways: &mut Ways<'_>) -> Result<bool> {
     }
 }
 
-fn put_all(txn: &Writing, rows: &[RowWrite]) -> Result<()> {
-    let mut writer = Writer::open(txn)?;
+fn put_all(txn: &ContainedWrite, rows: &[RowWrite]) -> Result<()> {
+    let mut writer = TableWriter::open(txn)?;
     // A panic ends here, so that the tables are closed in order, and the transaction can be given up.
     guarded(|| rows.iter().try_for_each(|row| writer.put(row)))
 }
@@ -349,13 +353,13 @@ fn in_steps(rows: &[RowWrite], bytes: usize) -> impl Iterator<Item = &[RowWrite]
 
 /// Commits a change to the file of an open store. It says how far the journal reaches by then, so that one of an
 /// earlier moment does not pass for that of this file.
-fn commit(txn: Writing, io: &Io) -> Result<()> {
+fn commit(txn: ContainedWrite, io: &FileIo) -> Result<()> {
     put_reached(&txn, io.last_frame())?;
     txn.commit().map_err(failure::commit)
 }
 
 /// Commits what is in memory.
-fn seal(txn: Writing, is_dirty: bool) -> Result<()> {
+fn seal(txn: ContainedWrite, is_dirty: bool) -> Result<()> {
     if is_dirty {
         txn.commit().map_err(failure::commit)
     } else {
@@ -364,25 +368,29 @@ fn seal(txn: Writing, is_dirty: bool) -> Result<()> {
 }
 
 /// Says in the file which journal belongs to it.
-pub(super) fn name_journal(txn: &Writing, named: Named) -> Result<()> {
+pub(super) fn name_journal(txn: &ContainedWrite, named: JournalRef) -> Result<()> {
     put_plain(txn, JOURNAL, named.to_wire())
 }
 
 /// Says in the file how far the journal reaches at least.
-pub(super) fn put_reached(txn: &Writing, frame: u64) -> Result<()> {
+pub(super) fn put_reached(txn: &ContainedWrite, frame: u64) -> Result<()> {
     put_plain(txn, REACHED, frame)
 }
 
 /// Says in the file how much of the journal before is in this one, or in the file.
-pub(super) fn put_copied(txn: &Writing, frame: u64) -> Result<()> {
+pub(super) fn put_copied(txn: &ContainedWrite, frame: u64) -> Result<()> {
     put_plain(txn, COPIED, frame)
 }
 
-pub(super) fn name_store(txn: &Writing, path: &str) -> Result<()> {
+pub(super) fn name_store(txn: &ContainedWrite, path: &str) -> Result<()> {
     put_plain(txn, OPENED_AS, path.to_owned())
 }
 
-fn put_plain(txn: &Writing, key: &str, value: impl crate::storage::record::Plain) -> Result<()> {
+fn put_plain(
+    txn: &ContainedWrite,
+    key: &str,
+    value: impl crate::storage::record::Plain,
+) -> Result<()> {
     let mut meta = txn.open_table(META).map_err(failure::table)?;
     let record = seal_plain(Kind::Meta, key.as_bytes(), value)?;
     meta.insert(key, &*record).map_err(failure::storage)?;
@@ -390,7 +398,7 @@ fn put_plain(txn: &Writing, key: &str, value: impl crate::storage::record::Plain
 }
 
 /// Stores a container; returns the row that it had. A new one gets the next number.
-fn put_container(txn: &Writing, record: &ContainerRecord) -> Result<Option<Vec<u8>>> {
+fn put_container(txn: &ContainedWrite, record: &ContainerRecord) -> Result<Option<Vec<u8>>> {
     let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
     let before = containers
         .insert(record.name.as_str(), &*record.encode()?)
@@ -407,7 +415,7 @@ fn put_container(txn: &Writing, record: &ContainerRecord) -> Result<Option<Vec<u
 }
 
 /// Removes a container's row, and remembers that what it holds is to be reclaimed.
-fn remove_container(txn: &Writing, name: &str) -> Result<ContainerBefore> {
+fn remove_container(txn: &ContainedWrite, name: &str) -> Result<ContainerBefore> {
     let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
     let row = containers
         .remove(name)
@@ -426,14 +434,14 @@ fn remove_container(txn: &Writing, name: &str) -> Result<ContainerBefore> {
     })
 }
 
-fn put_secrets(txn: &Writing, secrets: &[SecretRecord]) -> Result<()> {
+fn put_secrets(txn: &ContainedWrite, secrets: &[SecretRecord]) -> Result<()> {
     let list: Vec<(u8, [u8; 32])> = secrets.iter().map(|s| (s.0, s.1)).collect();
     put_plain(txn, names::SECRETS, list)
 }
 
 impl ContainerBefore {
     /// Brings the file in line with the process.
-    pub(super) fn restore(&self, file: &Database, io: &Io) -> Result<()> {
+    pub(super) fn restore(&self, file: &Database, io: &FileIo) -> Result<()> {
         let txn = begin_durable(file)?;
         {
             let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;

@@ -54,7 +54,7 @@ pub(crate) fn guarded_on<D, T>(database: D, work: impl FnOnce(&D) -> Result<T>) 
 pub(crate) struct Contained<T>(Option<T>);
 
 /// A write transaction whose tables are contained as well.
-pub(crate) type Writing = Contained<WriteTransaction>;
+pub(crate) type ContainedWrite = Contained<WriteTransaction>;
 
 impl<T> Contained<T> {
     pub(crate) fn new(value: T) -> Self {
@@ -101,7 +101,7 @@ impl<T> Drop for Contained<T> {
     }
 }
 
-impl Writing {
+impl ContainedWrite {
     pub(crate) fn open_table<K: Key + 'static, V: Value + 'static>(
         &self,
         definition: TableDefinition<'_, K, V>,

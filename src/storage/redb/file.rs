@@ -3,9 +3,9 @@
 //! identified without changing a byte of it (C7.2). Of what is read, `reach` looks at page numbers.
 
 use super::format::{self, HEADER, NO_PAGE, PAGE};
-use super::reach::Reach;
-use super::unreadable::{self, Got, Unreadable};
-use super::unsynced::{Parts, Unsynced, runs};
+use super::reach::PageBounds;
+use super::unreadable::{self, PageRead, UnreadableParts};
+use super::unsynced::{BufferedParts, WriteBuffer, runs};
 use redb::{BackendError, StorageBackend};
 use std::collections::BTreeMap;
 use std::io;
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a store wrote to its file, and how far the commit under way has come.
 #[derive(Debug, Default)]
-pub(super) struct Io {
+pub(super) struct FileIo {
     bytes: AtomicU64,
     syncs: AtomicU64,
     slot: AtomicU8,
@@ -24,10 +24,10 @@ pub(super) struct Io {
     is_last: AtomicBool,
     /// The number of the journal's last frame that is durable.
     frame: AtomicU64,
-    unreadable: Unreadable,
+    unreadable: UnreadableParts,
 }
 
-impl Io {
+impl FileIo {
     pub(super) fn bytes_written(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -72,7 +72,7 @@ impl Io {
     }
 
     /// The parts of the file that cannot be read.
-    pub(super) fn unreadable(&self) -> &Unreadable {
+    pub(super) fn unreadable(&self) -> &UnreadableParts {
         &self.unreadable
     }
 
@@ -117,11 +117,11 @@ pub(crate) type Disk = Arc<dyn StorageBackend>;
 
 /// The backend of an open store: its disk, counted.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(super) struct StoreBackend {
     inner: Disk,
-    io: Arc<Io>,
-    reach: Reach,
-    unsynced: Unsynced,
+    io: Arc<FileIo>,
+    reach: PageBounds,
+    unsynced: WriteBuffer,
     /// What was kept back is lost, or may be: nothing is synced any more.
     is_spoilt: AtomicBool,
 }
@@ -132,20 +132,20 @@ const SYNCED_AT_ONCE: usize = 64 << 10;
 /// The same when they would wait for the checkpoint.
 const SYNCED_AT_ONCE_PRESSED: usize = 256 << 10;
 
-impl Counted {
-    pub(super) fn new(inner: Disk, io: Arc<Io>) -> Self {
+impl StoreBackend {
+    pub(super) fn new(inner: Disk, io: Arc<FileIo>) -> Self {
         Self {
             inner,
             io,
-            reach: Reach::default(),
-            unsynced: Unsynced::default(),
+            reach: PageBounds::default(),
+            unsynced: WriteBuffer::default(),
             is_spoilt: AtomicBool::new(false),
         }
     }
 
     /// Writes what was kept back. redb does not take every failure of a write for one of the file, but what
     /// fails here may be another write than the one that it asked for.
-    fn write_out(&self, parts: Parts) -> io::Result<()> {
+    fn write_out(&self, parts: BufferedParts) -> io::Result<()> {
         let written = self.try_write_out(parts);
         if written.is_err() {
             self.is_spoilt.store(true, Ordering::Release);
@@ -153,7 +153,7 @@ impl Counted {
         written
     }
 
-    fn try_write_out(&self, parts: Parts) -> io::Result<()> {
+    fn try_write_out(&self, parts: BufferedParts) -> io::Result<()> {
         let mut bytes = 0;
         for (offset, run) in runs(parts, SYNCED_AT_ONCE) {
             if bytes > 0 && bytes + run.len() > self.io.synced_at_once() {
@@ -173,7 +173,7 @@ impl Counted {
     }
 }
 
-impl StorageBackend for Counted {
+impl StorageBackend for StoreBackend {
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }
@@ -187,16 +187,16 @@ impl StorageBackend for Counted {
             self.write_out(self.unsynced.take())?;
         }
         match unreadable::read(&self.inner, offset, out)? {
-            Got::All => self.reach.after_read(offset, out, || self.inner.len()),
-            Got::Beyond => {
+            PageRead::All => self.reach.after_read(offset, out, || self.inner.len()),
+            PageRead::Beyond => {
                 out.fill(NO_PAGE);
                 Ok(())
             }
-            Got::Unreadable if self.io.unreadable.note(&self.inner, offset, out.len()) => {
+            PageRead::Unreadable if self.io.unreadable.note(&self.inner, offset, out.len()) => {
                 out.fill(NO_PAGE);
                 Ok(())
             }
-            Got::Unreadable => Err(io::Error::other("a part of the file cannot be read")),
+            PageRead::Unreadable => Err(io::Error::other("a part of the file cannot be read")),
         }
     }
 
@@ -262,28 +262,28 @@ impl StorageBackend for Counted {
 /// A file that is read but never written: changes stay in memory and go with it. It takes the
 /// file's lock and leaves it held, for the real open that follows on the same disk.
 #[derive(Debug)]
-pub(super) struct Rehearsal {
+pub(super) struct OverlayBackend {
     file: Disk,
-    held: Mutex<Held>,
-    reach: Reach,
+    held: Mutex<Overlay>,
+    reach: PageBounds,
 }
 
 #[derive(Debug)]
-struct Held {
+struct Overlay {
     len: u64,
     pages: BTreeMap<u64, Vec<u8>>,
 }
 
-impl Rehearsal {
+impl OverlayBackend {
     pub(super) fn new(file: Disk) -> io::Result<Self> {
         let len = file.len()?;
         Ok(Self {
             file,
-            held: Mutex::new(Held {
+            held: Mutex::new(Overlay {
                 len,
                 pages: BTreeMap::new(),
             }),
-            reach: Reach::default(),
+            reach: PageBounds::default(),
         })
     }
 
@@ -314,7 +314,7 @@ fn by_page(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize, 
     })
 }
 
-impl StorageBackend for Rehearsal {
+impl StorageBackend for OverlayBackend {
     fn len(&self) -> io::Result<u64> {
         Ok(self.held.lock().unwrap_or_else(PoisonError::into_inner).len)
     }
@@ -426,7 +426,7 @@ mod tests {
     fn what_lies_beyond_the_end_reads_as_no_page() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 5000]).unwrap();
-        let backend = Counted::new(Arc::new(FileBackend::new(file).unwrap()), Arc::default());
+        let backend = StoreBackend::new(Arc::new(FileBackend::new(file).unwrap()), Arc::default());
         for offset in [4096, 1 << 20, 1 << 62] {
             let mut page = [9; 4096];
             backend.read(offset, &mut page).unwrap();
@@ -468,10 +468,10 @@ mod tests {
         }
     }
 
-    fn noted() -> (Arc<Noted>, Counted) {
+    fn noted() -> (Arc<Noted>, StoreBackend) {
         let disk = Arc::<Noted>::default();
         disk.set_len(1 << 20).unwrap();
-        let backend = Counted::new(disk.clone(), Arc::default());
+        let backend = StoreBackend::new(disk.clone(), Arc::default());
         (disk, backend)
     }
 
@@ -598,7 +598,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 10_000]).unwrap();
         let inner = Arc::new(FileBackend::new(file.try_clone().unwrap()).unwrap());
-        let rehearsal = Rehearsal::new(inner.clone()).unwrap();
+        let rehearsal = OverlayBackend::new(inner.clone()).unwrap();
         rehearsal.write(4090, &[1; 20]).unwrap();
         rehearsal.set_len(20_000).unwrap();
         let mut out = [0; 24];

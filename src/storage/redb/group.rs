@@ -6,7 +6,7 @@ use super::generation::{DatabaseKind, Memtable, RowKey, RowTree, RowWrite};
 use super::layers::ReadView;
 use super::member::{Member, Verdict};
 use super::queue::{CommitJob, stopped_during_commit};
-use super::tables::{Reader, owner_key};
+use super::tables::{TableReader, owner_key};
 use super::touches::{Touches, WaitingTouches};
 use super::{EngineShared, bugs::FaultInjection};
 use crate::client_id::ClientKey;
@@ -350,7 +350,7 @@ impl merge::Rows for BatchView<'_> {
         read: Option<&PackageRow>,
     ) -> Result<Option<PackageRow>> {
         let current = read.filter(|_| self.is_read_current);
-        let below = |redb: &Reader, key: &[u8]| match current {
+        let below = |redb: &TableReader, key: &[u8]| match current {
             Some(row) => Ok(Some(row.clone())),
             None => redb.package(key),
         };

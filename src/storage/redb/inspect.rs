@@ -6,13 +6,15 @@
 use super::checkpoint::{COPIED, COVERED, JOURNAL, OPENED_AS, REACHED};
 use super::file::Disk;
 use super::folder::Location;
-use super::format::{Mend, Table, check_header};
+use super::format::{BitRepair, TableRoot, check_header};
 use super::generation::{DatabaseKind, RowTree};
-use super::journal::{self, Expected, Extent, FrameRows, Holdings, Named};
+use super::journal::{
+    self, ExpectedJournal, HeldJournals, JournalExtent, JournalRef, RawFrameRows,
+};
 use super::layers::ReadView;
 use super::names;
-use super::newer::Newer;
-use super::pages::{BadPage, Met, Pages, header_of};
+use super::newer::NewerRows;
+use super::pages::{BadPage, Pages, Visited, header_of};
 use super::tables::{owner_key, session_of};
 use super::{failure, migrate};
 use crate::client_id::ClientKey;
@@ -28,27 +30,27 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A store as of one commit; commits go on meanwhile.
 pub(super) struct Frozen {
-    pub(super) file: Side,
-    pub(super) memory: Side,
+    pub(super) file: InspectedDatabase,
+    pub(super) memory: InspectedDatabase,
     /// How often the store had been reopened by then.
     pub(super) reopened: u64,
 }
 
 /// One database of it.
-pub(super) struct Side {
+pub(super) struct InspectedDatabase {
     pages: Pages,
-    newer: Newer,
+    newer: NewerRows,
     system: Vec<BadPage>,
     /// Keeps the pages of the rows from being used again. Those of redb's own tables are not kept
     /// by it, but they are few.
     _hold: ReadTransaction,
 }
 
-impl Side {
+impl InspectedDatabase {
     /// To be made while nobody writes to the database; `newer` are the rows over it.
-    pub(super) fn new(disk: Disk, database: &Database, newer: Newer) -> Result<Self> {
+    pub(super) fn new(disk: Disk, database: &Database, newer: NewerRows) -> Result<Self> {
         let hold = database.begin_read().map_err(failure::transaction)?;
-        let mut pages = Pages::new(disk, Mend::Nothing)?;
+        let mut pages = Pages::new(disk, BitRepair::Nothing)?;
         let mut system = Vec::new();
         pages.check_system(|_, page| system.push(page))?;
         Ok(Self {
@@ -62,8 +64,8 @@ impl Side {
 
 /// The rows in memory over those in redb, of the file and of the containers in memory. To be taken while
 /// nobody commits.
-pub(super) fn over_redb(layers: &ReadView) -> [Newer; 2] {
-    let [mut file, mut memory] = [Newer::default(), Newer::default()];
+pub(super) fn over_redb(layers: &ReadView) -> [NewerRows; 2] {
+    let [mut file, mut memory] = [NewerRows::default(), NewerRows::default()];
     for generation in layers.frozen.iter().chain([&layers.active]) {
         for row in generation.rows(layers.number) {
             match row.key.home() {
@@ -80,12 +82,12 @@ impl Frozen {
         let mut inspection = Inspection::new(found);
         let system = self.file.system.iter().chain(&self.memory.system);
         system.for_each(|page| inspection.page("system", page));
-        let Side { pages, newer, .. } = &mut self.file;
+        let InspectedDatabase { pages, newer, .. } = &mut self.file;
         let tables = inspection.tables(pages)?;
         inspection.meta(pages, &tables)?;
         inspection.containers(pages, &tables)?;
         inspection.rows(pages, &tables, newer)?;
-        let Side { pages, newer, .. } = &mut self.memory;
+        let InspectedDatabase { pages, newer, .. } = &mut self.memory;
         let tables = inspection.tables(pages)?;
         inspection.rows(pages, &tables, newer)?;
         Ok(inspection.checked)
@@ -97,7 +99,7 @@ impl Frozen {
 pub(super) fn examine(disk: &Disk) -> Result<()> {
     check_header(&header_of(disk)?)?;
     let mut bad = 0_u64;
-    Pages::new(disk.clone(), Mend::Nothing)?.check_system(|_, _| bad += 1)?;
+    Pages::new(disk.clone(), BitRepair::Nothing)?.check_system(|_, _| bad += 1)?;
     match bad {
         0 => Ok(()),
         _ => Err(corrupt("the file's own bookkeeping is damaged")),
@@ -105,9 +107,9 @@ pub(super) fn examine(disk: &Disk) -> Result<()> {
 }
 
 /// The journal of a file that is inspected.
-pub(super) enum Beyond<'a> {
+pub(super) enum InspectedJournal<'a> {
     /// What it holds beyond the file has been read.
-    Read(Vec<FrameRows>),
+    Read(Vec<RawFrameRows>),
     /// It lies beside the store there, and is yet to be read.
     Beside(&'a Location),
 }
@@ -115,14 +117,14 @@ pub(super) enum Beyond<'a> {
 /// Looks at everything in a file that nobody has open.
 pub(super) fn inspect_file(
     disk: &Disk,
-    beyond: Beyond<'_>,
+    beyond: InspectedJournal<'_>,
     found: &mut dyn FnMut(Found),
 ) -> Result<Checked> {
     let mut inspection = Inspection::new(found);
     if let Err(error) = check_header(&header_of(disk)?) {
         inspection.structure(error);
     }
-    let mut pages = match Pages::new(disk.clone(), Mend::Nothing) {
+    let mut pages = match Pages::new(disk.clone(), BitRepair::Nothing) {
         Ok(pages) => pages,
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             inspection.structure(error);
@@ -167,36 +169,36 @@ pub(super) fn bad_page(table: &str, page: &BadPage) -> Damage {
     }
 }
 
-type Tables = BTreeMap<String, Table>;
+type InspectedTables = BTreeMap<String, TableRoot>;
 
 /// So many sessions that cannot be read are kept in mind, not to report one twice.
 const REMEMBERED: usize = 100_000;
 
 /// Where a row is, as far as its key tells.
 #[derive(Clone, Copy)]
-pub(super) struct Whose<'a> {
+pub(super) struct RowOwner<'a> {
     pub(super) container: ContainerId,
     pub(super) client: ClientKey,
     pub(super) package: Option<&'a str>,
 }
 
 /// What a look-up of a session finds.
-enum Looked {
+enum SessionLookup {
     Row(SessionRow),
     Damaged,
     Absent,
 }
 
 /// What a file says of its journal.
-fn expected(records: &BTreeMap<String, Vec<u8>>) -> Option<Expected> {
+fn expected(records: &BTreeMap<String, Vec<u8>>) -> Option<ExpectedJournal> {
     fn record<T: Plain>(records: &BTreeMap<String, Vec<u8>>, name: &str) -> Option<T> {
         let record = records.get(name)?;
         open_plain(Kind::Meta, name.as_bytes(), record).ok()
     }
-    Some(Expected {
+    Some(ExpectedJournal {
         store: record(records, names::IDENTITY)?,
-        named: Named::from_wire(record(records, JOURNAL)?),
-        extent: Extent {
+        named: JournalRef::from_wire(record(records, JOURNAL)?),
+        extent: JournalExtent {
             covered: record(records, COVERED)?,
             reached: record(records, REACHED).unwrap_or_default(),
             copied: record(records, COPIED).unwrap_or_default(),
@@ -248,7 +250,7 @@ impl<'a> Inspection<'a> {
         }));
     }
 
-    fn row(&mut self, whose: &Whose<'_>, error: Error) {
+    fn row(&mut self, whose: &RowOwner<'_>, error: Error) {
         let name = self.names.get(&whose.container);
         let error = match name {
             Some(name) => error.in_container(name.as_str()),
@@ -267,13 +269,13 @@ impl<'a> Inspection<'a> {
     }
 
     /// A session that cannot be read, reported once.
-    fn unreadable(&mut self, whose: &Whose<'_>, error: Error) {
+    fn unreadable(&mut self, whose: &RowOwner<'_>, error: Error) {
         let session = (whose.container, whose.client);
         if !self.reported.contains(&session) {
             if self.reported.len() < REMEMBERED {
                 self.reported.insert(session);
             }
-            let whose = Whose {
+            let whose = RowOwner {
                 package: None,
                 ..*whose
             };
@@ -282,19 +284,23 @@ impl<'a> Inspection<'a> {
     }
 
     /// The rows in the journal. Without all of them, the file is no more to be judged.
-    fn newer(&mut self, beyond: Beyond<'_>, of_journal: Option<Expected>) -> Result<Newer> {
+    fn newer(
+        &mut self,
+        beyond: InspectedJournal<'_>,
+        of_journal: Option<ExpectedJournal>,
+    ) -> Result<NewerRows> {
         let frames = match (beyond, of_journal) {
-            (Beyond::Read(frames), _) => frames,
-            (Beyond::Beside(_), None) => Vec::new(),
-            (Beyond::Beside(store), Some(of)) => {
-                let recovered = journal::read(store, &of, &mut Holdings::default())?;
+            (InspectedJournal::Read(frames), _) => frames,
+            (InspectedJournal::Beside(_), None) => Vec::new(),
+            (InspectedJournal::Beside(store), Some(of)) => {
+                let recovered = journal::read(store, &of, &mut HeldJournals::default())?;
                 recovered.frames.into_iter().map(|frame| frame.1).collect()
             }
         };
-        Ok(Newer::new(frames, &mut |error| self.own(error)))
+        Ok(NewerRows::new(frames, &mut |error| self.own(error)))
     }
 
-    fn tables(&mut self, pages: &mut Pages) -> Result<Tables> {
+    fn tables(&mut self, pages: &mut Pages) -> Result<InspectedTables> {
         let mut bad = Vec::new();
         let tables = pages.tables(|_, page| bad.push(page))?;
         bad.iter().for_each(|page| self.page("tables", page));
@@ -310,7 +316,7 @@ impl<'a> Inspection<'a> {
     fn each(
         &mut self,
         pages: &mut Pages,
-        tables: &Tables,
+        tables: &InspectedTables,
         name: &str,
         mut visit: impl FnMut(&mut Self, &[u8], &[u8], bool) -> Result<()>,
     ) -> Result<()> {
@@ -322,7 +328,7 @@ impl<'a> Inspection<'a> {
         let mut disorder = 0_u64;
         pages.walk(table, |met| {
             match met {
-                Met::Row { key, value, sound } => {
+                Visited::Row { key, value, sound } => {
                     count += 1;
                     // Numbers are in an order of their own.
                     if name != names::RETIRED && last.as_deref().is_some_and(|last| last >= key) {
@@ -333,7 +339,7 @@ impl<'a> Inspection<'a> {
                     last.extend_from_slice(key);
                     visit(self, key, value, sound)?;
                 }
-                Met::Bad(page) => self.page(name, &page),
+                Visited::Bad(page) => self.page(name, &page),
             }
             Ok(())
         })?;
@@ -355,7 +361,7 @@ impl<'a> Inspection<'a> {
     fn each_newest(
         &mut self,
         pages: &mut Pages,
-        (tables, newer): (&Tables, &Newer),
+        (tables, newer): (&InspectedTables, &NewerRows),
         tree: RowTree,
         mut visit: impl FnMut(&mut Self, &[u8], &[u8], bool) -> Result<()>,
     ) -> Result<()> {
@@ -373,7 +379,11 @@ impl<'a> Inspection<'a> {
     }
 
     /// What the store says of itself; gives what it says of its journal, if it can be read and there is one.
-    fn meta(&mut self, pages: &mut Pages, tables: &Tables) -> Result<Option<Expected>> {
+    fn meta(
+        &mut self,
+        pages: &mut Pages,
+        tables: &InspectedTables,
+    ) -> Result<Option<ExpectedJournal>> {
         let mut records = BTreeMap::new();
         let mut missing = BTreeSet::from([
             "format",
@@ -410,7 +420,7 @@ impl<'a> Inspection<'a> {
         Ok(expected(&records))
     }
 
-    fn containers(&mut self, pages: &mut Pages, tables: &Tables) -> Result<()> {
+    fn containers(&mut self, pages: &mut Pages, tables: &InspectedTables) -> Result<()> {
         self.each(pages, tables, names::CONTAINERS, |this, key, value, _| {
             let name = String::from_utf8_lossy(key);
             match ContainerRecord::decode(&name, value) {
@@ -438,8 +448,13 @@ impl<'a> Inspection<'a> {
     }
 
     /// The rows of sessions in one database, and what they say of each other.
-    fn rows(&mut self, pages: &mut Pages, tables: &Tables, newer: &Newer) -> Result<()> {
-        let mut look = Look {
+    fn rows(
+        &mut self,
+        pages: &mut Pages,
+        tables: &InspectedTables,
+        newer: &NewerRows,
+    ) -> Result<()> {
+        let mut look = RowLookup {
             pages: pages.twin(),
             tables,
             newer,
@@ -451,7 +466,7 @@ impl<'a> Inspection<'a> {
     }
 
     /// Whether the rows of this container count; those of an ended one are being removed.
-    fn counts(&mut self, whose: &Whose<'_>) -> bool {
+    fn counts(&mut self, whose: &RowOwner<'_>) -> bool {
         if self.retired.contains(&whose.container.0) {
             return false;
         }
@@ -462,7 +477,7 @@ impl<'a> Inspection<'a> {
         true
     }
 
-    fn sessions(&mut self, pages: &mut Pages, look: &mut Look<'_>) -> Result<()> {
+    fn sessions(&mut self, pages: &mut Pages, look: &mut RowLookup<'_>) -> Result<()> {
         self.each_newest(
             pages,
             look.all(),
@@ -503,9 +518,9 @@ impl<'a> Inspection<'a> {
 
     fn packages_of(
         &mut self,
-        whose: &Whose<'_>,
+        whose: &RowOwner<'_>,
         row: &SessionRow,
-        look: &mut Look<'_>,
+        look: &mut RowLookup<'_>,
     ) -> Result<()> {
         for package in row.packages.iter() {
             let key = package_key(whose.container, whose.client, package);
@@ -516,7 +531,7 @@ impl<'a> Inspection<'a> {
                 Err(error) => return Err(error),
             };
             if let Some(error) = error {
-                let whose = Whose {
+                let whose = RowOwner {
                     package: Some(package),
                     ..*whose
                 };
@@ -526,8 +541,8 @@ impl<'a> Inspection<'a> {
         Ok(())
     }
 
-    fn packages(&mut self, pages: &mut Pages, look: &mut Look<'_>) -> Result<()> {
-        let mut of: Option<(Vec<u8>, Looked)> = None;
+    fn packages(&mut self, pages: &mut Pages, look: &mut RowLookup<'_>) -> Result<()> {
+        let mut of: Option<(Vec<u8>, SessionLookup)> = None;
         self.each_newest(
             pages,
             look.all(),
@@ -547,13 +562,19 @@ impl<'a> Inspection<'a> {
                 }
                 let error = match of.as_ref().map(|(_, looked)| looked) {
                     // It was looked at with its session.
-                    Some(Looked::Row(row)) if row.has(whose.package.unwrap_or_default()) => None,
-                    Some(Looked::Row(_)) => Some(corrupt("its session does not list the package")),
-                    Some(Looked::Damaged) => {
+                    Some(SessionLookup::Row(row)) if row.has(whose.package.unwrap_or_default()) => {
+                        None
+                    }
+                    Some(SessionLookup::Row(_)) => {
+                        Some(corrupt("its session does not list the package"))
+                    }
+                    Some(SessionLookup::Damaged) => {
                         this.unreadable(&whose, corrupt("the session cannot be read"));
                         PackageRow::decode(key, Bytes::copy_from_slice(value)).err()
                     }
-                    Some(Looked::Absent) | None => Some(corrupt("the package's session is lost")),
+                    Some(SessionLookup::Absent) | None => {
+                        Some(corrupt("the package's session is lost"))
+                    }
                 };
                 if let Some(error) = error {
                     this.row(&whose, error);
@@ -563,7 +584,7 @@ impl<'a> Inspection<'a> {
         )
     }
 
-    fn owners(&mut self, pages: &mut Pages, look: &mut Look<'_>) -> Result<()> {
+    fn owners(&mut self, pages: &mut Pages, look: &mut RowLookup<'_>) -> Result<()> {
         self.each_newest(pages, look.all(), RowTree::Owners, |this, key, _, sound| {
             let session = <&[u8; 36]>::try_from(key)
                 .ok()
@@ -572,7 +593,7 @@ impl<'a> Inspection<'a> {
                 this.own(corrupt("a key in the list of owners is damaged"));
                 return Ok(());
             };
-            let whose = Whose {
+            let whose = RowOwner {
                 container,
                 client,
                 package: None,
@@ -582,12 +603,12 @@ impl<'a> Inspection<'a> {
             }
             let session = key.last_chunk::<20>().copied().unwrap_or([0; 20]);
             let wrong = match look.session(&session)? {
-                Looked::Row(row) => row.owner.is_none_or(|o| owner_key(&o, session) != *key),
-                Looked::Damaged => {
+                SessionLookup::Row(row) => row.owner.is_none_or(|o| owner_key(&o, session) != *key),
+                SessionLookup::Damaged => {
                     this.unreadable(&whose, corrupt("the session cannot be read"));
                     false
                 }
-                Looked::Absent => true,
+                SessionLookup::Absent => true,
             };
             if wrong {
                 let why = "the list of an owner names the session, which is lost or another's";
@@ -599,7 +620,7 @@ impl<'a> Inspection<'a> {
         })
     }
 
-    fn tombstones(&mut self, pages: &mut Pages, look: &mut Look<'_>) -> Result<()> {
+    fn tombstones(&mut self, pages: &mut Pages, look: &mut RowLookup<'_>) -> Result<()> {
         self.each_newest(
             pages,
             look.all(),
@@ -629,10 +650,10 @@ impl<'a> Inspection<'a> {
 }
 
 /// The key of a session or of a package, taken apart.
-pub(super) fn whose(key: &[u8]) -> Option<Whose<'_>> {
+pub(super) fn whose(key: &[u8]) -> Option<RowOwner<'_>> {
     let (session, package) = key.split_first_chunk::<20>()?;
     let container = session.first_chunk::<4>()?;
-    Some(Whose {
+    Some(RowOwner {
         container: ContainerId(u32::from_be_bytes(*container)),
         client: client_of(session),
         package: str::from_utf8(package).ok().filter(|p| !p.is_empty()),
@@ -640,14 +661,14 @@ pub(super) fn whose(key: &[u8]) -> Option<Whose<'_>> {
 }
 
 /// Looks rows up as the store would.
-struct Look<'a> {
+struct RowLookup<'a> {
     pages: Pages,
-    tables: &'a Tables,
-    newer: &'a Newer,
+    tables: &'a InspectedTables,
+    newer: &'a NewerRows,
 }
 
-impl<'a> Look<'a> {
-    fn all(&self) -> (&'a Tables, &'a Newer) {
+impl<'a> RowLookup<'a> {
+    fn all(&self) -> (&'a InspectedTables, &'a NewerRows) {
         (self.tables, self.newer)
     }
 
@@ -670,13 +691,13 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn session(&mut self, key: &[u8]) -> Result<Looked> {
+    fn session(&mut self, key: &[u8]) -> Result<SessionLookup> {
         Ok(match self.get(RowTree::Sessions, key) {
             Ok(Some(record)) => {
-                SessionRow::decode(key, &record).map_or(Looked::Damaged, Looked::Row)
+                SessionRow::decode(key, &record).map_or(SessionLookup::Damaged, SessionLookup::Row)
             }
-            Ok(None) => Looked::Absent,
-            Err(error) if error.kind() == ErrorKind::Corrupt => Looked::Damaged,
+            Ok(None) => SessionLookup::Absent,
+            Err(error) if error.kind() == ErrorKind::Corrupt => SessionLookup::Damaged,
             Err(error) => return Err(error),
         })
     }

@@ -6,10 +6,10 @@ use super::checkpoint::{Checkpoint, ContainerBefore, Databases, Step, Trees};
 use super::failure::guarded;
 use super::file::Disk;
 use super::generation::{Memtable, RowWrite};
-use super::inspect::{Frozen, Side};
-use super::journal::File;
+use super::inspect::{Frozen, InspectedDatabase};
+use super::journal::JournalFile;
 use super::layers::TableReaders;
-use super::newer::Newer;
+use super::newer::NewerRows;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ContainerId, Refusals, Settings};
 use std::sync::atomic::Ordering;
@@ -32,7 +32,7 @@ pub(super) enum CheckpointerTask {
     Freeze {
         disks: [Disk; 2],
         /// The rows over redb when it is done.
-        newer: [Newer; 2],
+        newer: [NewerRows; 2],
         reply: SyncSender<Result<Frozen>>,
     },
     /// Nothing: it was asked for a checkpoint, which comes first.
@@ -72,7 +72,7 @@ pub(super) enum CheckpointOutcome {
         /// The last commit that it brought into redb, and the last one that was made by then.
         number: u64,
         up_to: u64,
-        file: Option<File>,
+        file: Option<JournalFile>,
         readers: TableReaders,
     },
     /// These rows must be in the journal again first, for it to go on without them.
@@ -135,8 +135,8 @@ pub(super) fn perform(
             let [over_file, over_memory] = newer;
             let frozen = guarded(|| {
                 Ok(Frozen {
-                    file: Side::new(file, &databases.file, over_file)?,
-                    memory: Side::new(memory, &databases.memory, over_memory)?,
+                    file: InspectedDatabase::new(file, &databases.file, over_file)?,
+                    memory: InspectedDatabase::new(memory, &databases.memory, over_memory)?,
                     reopened: shared.counters.reopened.load(Ordering::Relaxed),
                 })
             });
@@ -172,7 +172,7 @@ fn make_checkpoint(
     match done {
         Ok(Ok(readers)) => {
             unreadable.note_damage(!checkpoint.left.keys.is_empty());
-            match guarded(|| checkpoint.file.map(File::reset).transpose()) {
+            match guarded(|| checkpoint.file.map(JournalFile::reset).transpose()) {
                 Ok(file) => CheckpointOutcome::Done {
                     number,
                     up_to,

@@ -3,8 +3,8 @@
 
 use super::failure::guarded;
 use super::generation::{DatabaseKind, Memtable, RowKey, RowTree, RowWrite, WriteBatch};
-use super::past::Life;
-use super::tables::{Held, Reader, Rows, owner_key, session_of, settle};
+use super::past::DatabaseLife;
+use super::tables::{Held, TableReader, TableRows, owner_key, session_of, settle};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -35,10 +35,10 @@ pub(super) struct ReadView {
 /// The tables of redb, in the file and in memory.
 #[derive(Clone)]
 pub(super) struct TableReaders {
-    pub(super) file: Arc<Reader>,
-    pub(super) memory: Arc<Reader>,
+    pub(super) file: Arc<TableReader>,
+    pub(super) memory: Arc<TableReader>,
     /// Of the databases.
-    pub(super) life: Arc<Life>,
+    pub(super) life: Arc<DatabaseLife>,
 }
 
 fn in_its_tree(key: &[u8]) -> &[u8] {
@@ -46,7 +46,7 @@ fn in_its_tree(key: &[u8]) -> &[u8] {
 }
 
 impl TableReaders {
-    fn of(&self, home: DatabaseKind) -> &Reader {
+    fn of(&self, home: DatabaseKind) -> &TableReader {
         match home {
             DatabaseKind::File => &self.file,
             DatabaseKind::Memory => &self.memory,
@@ -85,7 +85,7 @@ impl ReadView {
         &self,
         container: ContainerId,
         client: ClientKey,
-        below: impl FnOnce(&Reader) -> Result<Option<SessionRow>>,
+        below: impl FnOnce(&TableReader) -> Result<Option<SessionRow>>,
     ) -> Result<Option<SessionRow>> {
         let key = RowKey::of_session(container, client);
         match self.over_redb(&key) {
@@ -110,7 +110,7 @@ impl ReadView {
         client: ClientKey,
         package: &str,
     ) -> Result<Option<PackageRow>> {
-        self.package_or(container, client, package, None, Reader::package)
+        self.package_or(container, client, package, None, TableReader::package)
     }
 
     /// The row of a package; where no generation has it, what is `below` under its key. What was `read` before is
@@ -121,7 +121,7 @@ impl ReadView {
         client: ClientKey,
         package: &str,
         read: Option<&PackageRow>,
-        below: impl FnOnce(&Reader, &[u8]) -> Result<Option<PackageRow>>,
+        below: impl FnOnce(&TableReader, &[u8]) -> Result<Option<PackageRow>>,
     ) -> Result<Option<PackageRow>> {
         let key = RowKey::of_package(container, client, package);
         let key = key.as_bytes();
@@ -299,7 +299,7 @@ impl ReadView {
         tree: RowTree,
         from: Bound<[u8; N]>,
         to: [u8; N],
-        below: Rows<'a, N>,
+        below: TableRows<'a, N>,
     ) -> MergedRows<'a, N> {
         let start = from.as_ref().map(|key| RowKey::new(home, tree, key));
         let end = RowKey::new(home, tree, &to);
@@ -314,11 +314,11 @@ impl ReadView {
         let mut layers = Vec::new();
         if let Some(pending) = &self.pending {
             let rows = pending.range(range()).into_iter().filter_map(row);
-            layers.push((Box::new(rows) as Rows<'a, N>).peekable());
+            layers.push((Box::new(rows) as TableRows<'a, N>).peekable());
         }
         for generation in self.generations() {
             let rows = generation.range(range(), self.number).filter_map(row);
-            layers.push((Box::new(rows) as Rows<'a, N>).peekable());
+            layers.push((Box::new(rows) as TableRows<'a, N>).peekable());
         }
         layers.push(below.peekable());
         MergedRows(layers)
@@ -330,7 +330,7 @@ fn unreadable() -> Error {
 }
 
 /// Layers of rows, the newest first, as one: those that are there, and where none can be read, nothing.
-struct MergedRows<'a, const N: usize>(Vec<Peekable<Rows<'a, N>>>);
+struct MergedRows<'a, const N: usize>(Vec<Peekable<TableRows<'a, N>>>);
 
 impl<const N: usize> Iterator for MergedRows<'_, N> {
     type Item = Result<([u8; N], Option<Bytes>)>;

@@ -1,19 +1,17 @@
 //! Making a store's file, whole before it has its name (C7.3), where there is none or an empty one (C7.2).
 
 use super::failure::{self, guarded};
-use super::file::{Disk, Rehearsal};
-use super::folder::{Location, Made, is_no_regular_file};
-use super::journal::{self, Holdings};
-use super::open::{
-    OpenOptionsOf, at, builder, io_error, not_a_store, on_disk, refused, unreadable,
-};
+use super::file::{Disk, OverlayBackend};
+use super::folder::{Location, NewFile, is_no_regular_file};
+use super::journal::{self, HeldJournals};
+use super::open::{OpenOptions, at, builder, io_error, not_a_store, on_disk, refused, unreadable};
 use crate::error::{Error, ErrorKind, Result};
 use redb::Database;
 use std::io;
 use std::sync::Arc;
 
 /// The file at a location, which is made if there is none.
-pub(super) fn find_or_make(location: &Location, options: OpenOptionsOf) -> Result<Opened> {
+pub(super) fn find_or_make(location: &Location, options: OpenOptions) -> Result<Opened> {
     let path = &location.path;
     refuse_names_of_journals(location)?;
     let found_file = find(location)?;
@@ -28,7 +26,7 @@ pub(super) fn find_or_make(location: &Location, options: OpenOptionsOf) -> Resul
     let made = if is_empty {
         in_place_of_an_empty_file(location, options)?
     } else {
-        journal::none_in_use(location, 0, &Holdings::default()).map_err(|e| at(path, e))?;
+        journal::none_in_use(location, 0, &HeldJournals::default()).map_err(|e| at(path, e))?;
         make(location, options, |_| Ok(()))?.is_some()
     };
     if made {
@@ -122,7 +120,7 @@ fn refuse_names_of_journals(location: &Location) -> Result<()> {
 /// bears that name by then.
 pub(super) fn make<T>(
     location: &Location,
-    options: OpenOptionsOf,
+    options: OpenOptions,
     fill: impl FnOnce(&Database) -> Result<T>,
 ) -> Result<Option<T>> {
     refuse_names_of_journals(location)?;
@@ -143,7 +141,7 @@ pub(super) fn make<T>(
 ///
 /// All who find an empty file lock it as they would a store. So one of them replaces it at a time, and
 /// none that another has replaced already.
-fn in_place_of_an_empty_file(location: &Location, options: OpenOptionsOf) -> Result<bool> {
+fn in_place_of_an_empty_file(location: &Location, options: OpenOptions) -> Result<bool> {
     let Location {
         folder, name, path, ..
     } = location;
@@ -180,8 +178,8 @@ fn in_place_of_an_empty_file(location: &Location, options: OpenOptionsOf) -> Res
 }
 
 /// Locks a file as redb does that opens it, and changes nothing.
-fn lock(file: &Disk, options: OpenOptionsOf) -> Result<()> {
-    let rehearsal = Rehearsal::new(file.clone())
+fn lock(file: &Disk, options: OpenOptions) -> Result<()> {
+    let rehearsal = OverlayBackend::new(file.clone())
         .map_err(|e| Error::new(ErrorKind::Io, "the store cannot be read").with_source(e))?;
     let database = guarded(|| {
         builder(options)
@@ -195,9 +193,9 @@ fn lock(file: &Disk, options: OpenOptionsOf) -> Result<()> {
 /// Makes a store that has no name yet, and has it filled.
 fn build_store<T>(
     Location { folder, path, .. }: &Location,
-    options: OpenOptionsOf,
+    options: OpenOptions,
     fill: impl FnOnce(&Database) -> Result<T>,
-) -> Result<(Box<dyn Made>, T)> {
+) -> Result<(Box<dyn NewFile>, T)> {
     let failed = |e: io::Error| io_error(path, "the store cannot be made", e);
     let made = folder.make().map_err(failed)?;
     let disk = made.disk().map_err(failed)?;
@@ -224,8 +222,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    fn options() -> OpenOptionsOf {
-        OpenOptionsOf {
+    fn options() -> OpenOptions {
+        OpenOptions {
             cache_size: 1 << 20,
             verify: false,
             wait: Duration::ZERO,
@@ -258,7 +256,7 @@ mod tests {
             opened
         }
 
-        fn make(&self) -> io::Result<Box<dyn Made>> {
+        fn make(&self) -> io::Result<Box<dyn NewFile>> {
             self.0.folder.make()
         }
 
@@ -288,7 +286,7 @@ mod tests {
             self.0.folder.open(name)
         }
 
-        fn make(&self) -> io::Result<Box<dyn Made>> {
+        fn make(&self) -> io::Result<Box<dyn NewFile>> {
             self.0.folder.make()
         }
 

@@ -38,7 +38,7 @@ mod unreadable;
 mod unsynced;
 
 use file::Disk;
-pub(crate) use open::OpenOptionsOf as OpenOptions;
+pub(crate) use open::OpenOptions;
 pub(crate) use open::location;
 pub(crate) use room::AdmissionBounds;
 pub(crate) use salvage::{OwnSecrets, salvage};
@@ -58,9 +58,9 @@ use arc_swap::ArcSwapOption;
 use bugs::FaultInjection;
 use committer::{CommitLeader, Committer, DatabaseLocations};
 use ended::EndedSessions;
-use file::Io;
+use file::FileIo;
 pub(crate) use folder::Location;
-use open::Foreseen;
+use open::OpeningPlan;
 use queue::{Queue, QueueJob};
 use redb::Database;
 use snapshot::RedbSnapshot;
@@ -93,7 +93,7 @@ pub(crate) struct EngineShared {
     ended: EndedSessions,
     /// The number of the commit that is published.
     shown: AtomicU64,
-    io: Arc<Io>,
+    io: Arc<FileIo>,
     registry: AtomicU64,
     counters: EngineCounters,
     clock: Clock,
@@ -195,7 +195,7 @@ impl Engine {
                 Self::open_once(&location, options, clock.clone(), rules.clone(), found)
             }),
             None => {
-                let io = Arc::<Io>::default();
+                let io = Arc::<FileIo>::default();
                 let (disk, file) = open::in_memory(options, &io)?;
                 Self::start((disk, file, None), None, io, options, clock, rules)
             }
@@ -223,22 +223,22 @@ impl Engine {
         rules: EngineRules,
         found: &mut dyn FnMut(Found),
     ) -> Result<(Self, Contents)> {
-        let io = Arc::<Io>::default();
+        let io = Arc::<FileIo>::default();
         let opened = open::open_or_create(location, options, &io, found)?;
         Self::start(opened, Some(location), io, options, clock, rules)
     }
 
     fn start(
-        (disk, file, foreseen): (Disk, Database, Option<Foreseen>),
+        (disk, file, foreseen): (Disk, Database, Option<OpeningPlan>),
         location: Option<&Location>,
-        io: Arc<Io>,
+        io: Arc<FileIo>,
         options: OpenOptions,
         clock: Clock,
         rules: EngineRules,
     ) -> Result<(Self, Contents)> {
         let memory = open::in_memory(options, &Arc::default())?;
         let largest = rules.journal.largest_file();
-        let mut known = open::Known::of(foreseen);
+        let mut known = open::JournalAtOpening::of(foreseen);
         let entered = failure::guarded_on(file, |file| {
             open::enter(location, largest, file, &io, &mut known)
         });

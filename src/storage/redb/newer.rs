@@ -2,18 +2,18 @@
 //! version.
 
 use super::generation::{DatabaseKind, RowKey, RowTree, RowWrite};
-use super::journal::FrameRows;
+use super::journal::RawFrameRows;
 use crate::error::{Error, ErrorKind};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// By tree, then by key; without a value where the row was removed.
 #[derive(Default)]
-pub(super) struct Newer(BTreeMap<u8, BTreeMap<Vec<u8>, Option<Bytes>>>);
+pub(super) struct NewerRows(BTreeMap<u8, BTreeMap<Vec<u8>, Option<Bytes>>>);
 
-impl Newer {
+impl NewerRows {
     /// Of frames in the order of their numbers.
-    pub(super) fn new(frames: Vec<FrameRows>, lost: &mut dyn FnMut(Error)) -> Self {
+    pub(super) fn new(frames: Vec<RawFrameRows>, lost: &mut dyn FnMut(Error)) -> Self {
         let mut newer = Self::default();
         for (key, value) in frames.into_iter().flatten() {
             let parsed = RowKey::parse(&key).filter(|key| key.home() == DatabaseKind::File);

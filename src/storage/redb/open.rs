@@ -4,12 +4,14 @@ use super::bugs::FaultInjection;
 use super::checkpoint::{
     COPIED, COVERED, JOURNAL, OPENED_AS, REACHED, name_journal, name_store, put_copied, put_reached,
 };
-use super::failure::{self, Contained, Writing, guarded};
-use super::file::{Counted, Disk, Io, Rehearsal};
+use super::failure::{self, Contained, ContainedWrite, guarded};
+use super::file::{Disk, FileIo, OverlayBackend, StoreBackend};
 use super::folder::Location;
 use super::format::{self, MAGIC};
-use super::inspect::{Beyond, examine, inspect_file};
-use super::journal::{self, Expected, Extent, Holdings, Journal, Named, Recovered};
+use super::inspect::{InspectedJournal, examine, inspect_file};
+use super::journal::{
+    self, ExpectedJournal, HeldJournals, Journal, JournalExtent, JournalRef, Recovered,
+};
 use super::make::{Opened, find_or_make};
 use super::names;
 use super::pages::header_of;
@@ -31,7 +33,7 @@ const MOST_TWICE_IN_MEMORY: usize = 256 << 20;
 
 /// How a database is opened.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct OpenOptionsOf {
+pub(crate) struct OpenOptions {
     pub(crate) cache_size: usize,
     pub(crate) verify: bool,
     /// How long it is waited for the locks of the files.
@@ -41,7 +43,7 @@ pub(crate) struct OpenOptionsOf {
     pub(crate) bugs: FaultInjection,
 }
 
-impl OpenOptionsOf {
+impl OpenOptions {
     /// For a database in memory, of which redb's cache holds as much once more.
     pub(super) fn in_memory(self) -> Self {
         Self {
@@ -97,10 +99,10 @@ pub(super) fn not_a_store(path: &Path, why: &str) -> Error {
 /// Opens the store at a location, making it if there is none.
 pub(super) fn open_or_create(
     location: &Location,
-    options: OpenOptionsOf,
-    io: &Arc<Io>,
+    options: OpenOptions,
+    io: &Arc<FileIo>,
     found: &mut dyn FnMut(Found),
-) -> Result<(Disk, Database, Option<Foreseen>)> {
+) -> Result<(Disk, Database, Option<OpeningPlan>)> {
     let path = &location.path;
     let file = find_or_make(location, options)?;
     let lasts = |_: &Database| {
@@ -147,29 +149,29 @@ pub(crate) fn location(path: &Path) -> Result<Location> {
 }
 
 /// Opens a database again after a failure, on the handle that it had.
-pub(super) fn reopen(disk: &Disk, options: OpenOptionsOf, io: &Arc<Io>) -> Result<Database> {
+pub(super) fn reopen(disk: &Disk, options: OpenOptions, io: &Arc<FileIo>) -> Result<Database> {
     build(disk.clone(), options, io)
 }
 
 /// A new database in memory.
-pub(super) fn in_memory(options: OpenOptionsOf, io: &Arc<Io>) -> Result<(Disk, Database)> {
+pub(super) fn in_memory(options: OpenOptions, io: &Arc<FileIo>) -> Result<(Disk, Database)> {
     on_disk(Arc::new(InMemoryBackend::new()), options.in_memory(), io)
 }
 
 /// The database on a disk that may be new.
 pub(super) fn on_disk(
     disk: Disk,
-    options: OpenOptionsOf,
-    io: &Arc<Io>,
+    options: OpenOptions,
+    io: &Arc<FileIo>,
 ) -> Result<(Disk, Database)> {
     let database = build(disk.clone(), options, io)?;
     let (database, ()) = failure::guarded_on(database, migrate::run)?;
     Ok((disk, database))
 }
 
-fn build(inner: Disk, options: OpenOptionsOf, io: &Arc<Io>) -> Result<Database> {
+fn build(inner: Disk, options: OpenOptions, io: &Arc<FileIo>) -> Result<Database> {
     io.unreadable().begin();
-    let backend = Counted::new(inner, io.clone());
+    let backend = StoreBackend::new(inner, io.clone());
     let database = guarded(|| {
         builder(options)
             .create_with_backend(backend)
@@ -179,7 +181,7 @@ fn build(inner: Disk, options: OpenOptionsOf, io: &Arc<Io>) -> Result<Database> 
     Ok(database)
 }
 
-pub(super) fn builder(options: OpenOptionsOf) -> redb::Builder {
+pub(super) fn builder(options: OpenOptions) -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(options.cache_size);
     builder
@@ -189,10 +191,10 @@ pub(super) fn builder(options: OpenOptionsOf) -> redb::Builder {
 fn open_existing(
     location: &Location,
     opened: &Opened,
-    options: OpenOptionsOf,
-    io: &Arc<Io>,
+    options: OpenOptions,
+    io: &Arc<FileIo>,
     found: &mut dyn FnMut(Found),
-) -> Result<(Disk, Database, Option<Foreseen>)> {
+) -> Result<(Disk, Database, Option<OpeningPlan>)> {
     let path = &location.path;
     let file = &opened.disk;
     if options.private {
@@ -223,11 +225,11 @@ fn open_existing(
 }
 
 /// What an opening will go on with, read before a byte is changed.
-pub(super) struct Foreseen {
-    expected: Expected,
+pub(super) struct OpeningPlan {
+    expected: ExpectedJournal,
     recovered: Recovered,
     /// The files that it was read from: they stay locked.
-    held: Holdings,
+    held: HeldJournals,
 }
 
 /// Whether this build can open the file and its journal, and may: what is damaged is found out before
@@ -235,9 +237,9 @@ pub(super) struct Foreseen {
 fn identify(
     store: &Location,
     file: &Disk,
-    options: OpenOptionsOf,
+    options: OpenOptions,
     found: &mut dyn FnMut(Found),
-) -> Result<Option<Foreseen>> {
+) -> Result<Option<OpeningPlan>> {
     let mut identified = rehearse(store, file.clone(), options);
     if identified
         .as_ref()
@@ -257,11 +259,11 @@ fn identify(
         let beyond = match &identified {
             Ok(Some(foreseen)) => {
                 let frames = foreseen.recovered.frames.iter();
-                Beyond::Read(frames.map(|(_, rows)| rows.clone()).collect())
+                InspectedJournal::Read(frames.map(|(_, rows)| rows.clone()).collect())
             }
             // A format without one.
-            Ok(None) => Beyond::Read(Vec::new()),
-            Err(_) => Beyond::Beside(store),
+            Ok(None) => InspectedJournal::Read(Vec::new()),
+            Err(_) => InspectedJournal::Beside(store),
         };
         inspect_file(file, beyond, &mut |what| {
             any = true;
@@ -275,16 +277,16 @@ fn identify(
     examine(file)?;
     match &foreseen {
         Some(f) => journal::none_in_use(store, f.expected.named.pair, &f.held)?,
-        None => journal::none_in_use(store, 0, &Holdings::default())?,
+        None => journal::none_in_use(store, 0, &HeldJournals::default())?,
     }
     Ok(foreseen)
 }
 
-fn rehearse(store: &Location, file: Disk, options: OpenOptionsOf) -> Result<Option<Foreseen>> {
+fn rehearse(store: &Location, file: Disk, options: OpenOptions) -> Result<Option<OpeningPlan>> {
     let database = rehearsed(file, options)?;
     let (database, foreseen) = failure::guarded_on(database, |database| {
         migrate::check(database)?
-            .then(|| foresee(store, database, Holdings::default()))
+            .then(|| foresee(store, database, HeldJournals::default()))
             .transpose()
     })?;
     failure::discard(database);
@@ -292,8 +294,8 @@ fn rehearse(store: &Location, file: Disk, options: OpenOptionsOf) -> Result<Opti
 }
 
 /// A database whose changes stay in memory.
-fn rehearsed(file: Disk, options: OpenOptionsOf) -> Result<Database> {
-    let rehearsal = Rehearsal::new(file)
+fn rehearsed(file: Disk, options: OpenOptions) -> Result<Database> {
+    let rehearsal = OverlayBackend::new(file)
         .map_err(|e| Error::new(ErrorKind::Io, "the store cannot be read").with_source(e))?;
     guarded(|| {
         builder(options)
@@ -303,7 +305,7 @@ fn rehearsed(file: Disk, options: OpenOptionsOf) -> Result<Database> {
 }
 
 /// Reads all that [`enter`] will read, in a file of the current format.
-fn foresee(store: &Location, database: &Database, mut held: Holdings) -> Result<Foreseen> {
+fn foresee(store: &Location, database: &Database, mut held: HeldJournals) -> Result<OpeningPlan> {
     let expected = journal_of(database)?;
     let txn = reading(database)?;
     own(&*Contained::new(
@@ -311,7 +313,7 @@ fn foresee(store: &Location, database: &Database, mut held: Holdings) -> Result<
     ))?;
     containers(database)?;
     let recovered = journal::read(store, &expected, &mut held)?;
-    Ok(Foreseen {
+    Ok(OpeningPlan {
         expected,
         recovered,
         held,
@@ -319,10 +321,10 @@ fn foresee(store: &Location, database: &Database, mut held: Holdings) -> Result<
 }
 
 /// What was found at an opening.
-pub(super) struct Entered {
+pub(super) struct OpenedStore {
     pub(super) identity: Identity,
     /// Where the store has a file.
-    pub(super) journal: Option<(Journal, Named)>,
+    pub(super) journal: Option<(Journal, JournalRef)>,
     /// What was committed and is not in redb.
     pub(super) recovered: Recovered,
 }
@@ -332,10 +334,10 @@ pub(super) struct Entered {
 pub(super) fn peek(
     store: &Location,
     disk: &Disk,
-    options: OpenOptionsOf,
+    options: OpenOptions,
     why: &Error,
-    known: &mut Known,
-) -> Result<(Database, Entered)> {
+    known: &mut JournalAtOpening,
+) -> Result<(Database, OpenedStore)> {
     tracing::warn!(
         error = %why, path = %store.path.display(),
         "the disk is full: the store is opened for reading, and for writing once there is room"
@@ -343,7 +345,7 @@ pub(super) fn peek(
     let database = rehearsed(disk.clone(), options)?;
     failure::guarded_on(database, |database| {
         let held = std::mem::take(&mut known.held);
-        let Foreseen {
+        let OpeningPlan {
             recovered, held, ..
         } = foresee(store, database, held)?;
         known.held = held;
@@ -358,7 +360,7 @@ pub(super) fn peek(
             epoch: own.epoch + 1,
             ..own
         };
-        Ok(Entered {
+        Ok(OpenedStore {
             identity,
             journal: None,
             recovered,
@@ -368,17 +370,17 @@ pub(super) fn peek(
 
 /// Where [`enter`] finds what the journal holds.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct JournalAtOpening {
     /// What was read before.
-    pub(super) read: Option<(Expected, Recovered)>,
+    pub(super) read: Option<(ExpectedJournal, Recovered)>,
     /// The files of the store's journals.
-    pub(super) held: Holdings,
+    pub(super) held: HeldJournals,
     /// The store has been open. What bears the names of its journals and is not held may be another's.
     pub(super) is_reopened: bool,
 }
 
-impl Known {
-    pub(super) fn of(foreseen: Option<Foreseen>) -> Self {
+impl JournalAtOpening {
+    pub(super) fn of(foreseen: Option<OpeningPlan>) -> Self {
         let Some(foreseen) = foreseen else {
             return Self::default();
         };
@@ -396,13 +398,13 @@ pub(super) fn enter(
     store: Option<&Location>,
     largest: u64,
     database: &Database,
-    io: &Arc<Io>,
-    known: &mut Known,
-) -> Result<Entered> {
+    io: &Arc<FileIo>,
+    known: &mut JournalAtOpening,
+) -> Result<OpenedStore> {
     let expected = journal_of(database)?;
     let Some(store) = store else {
         let identity = count_opening(database, None)?;
-        return Ok(Entered {
+        return Ok(OpenedStore {
             identity,
             journal: None,
             recovered: Recovered::default(),
@@ -427,7 +429,7 @@ pub(super) fn enter(
     if let Err(error) = held.keep_only(named.opening) {
         tracing::warn!(%error, "the files of the journal before are left");
     }
-    Ok(Entered {
+    Ok(OpenedStore {
         identity,
         journal: Some((journal, named)),
         recovered,
@@ -435,13 +437,13 @@ pub(super) fn enter(
 }
 
 /// The store's identity, and what the file says of the journal that belongs to it.
-fn journal_of(database: &Database) -> Result<Expected> {
+fn journal_of(database: &Database) -> Result<ExpectedJournal> {
     let txn = reading(database)?;
     let meta = Contained::new(txn.open_table(META).map_err(failure::table)?);
-    Ok(Expected {
+    Ok(ExpectedJournal {
         store: plain(&*meta, names::IDENTITY)?,
-        named: Named::from_wire(plain(&*meta, JOURNAL)?),
-        extent: Extent {
+        named: JournalRef::from_wire(plain(&*meta, JOURNAL)?),
+        extent: JournalExtent {
             covered: plain(&*meta, COVERED)?,
             reached: plain_if_there(&*meta, REACHED)?.unwrap_or_default(),
             copied: plain_if_there(&*meta, COPIED)?.unwrap_or_default(),
@@ -458,7 +460,7 @@ fn reading(database: &Database) -> Result<Contained<ReadTransaction>> {
 /// Counts this opening of the store at a location, whose journal reaches a frame.
 fn count_opening(
     database: &Database,
-    journal: Option<(Named, u64, &Location)>,
+    journal: Option<(JournalRef, u64, &Location)>,
 ) -> Result<Identity> {
     let txn = begin_durable(database)?;
     if let Some((named, last, store)) = journal {
@@ -520,7 +522,7 @@ fn containers(database: &Database) -> Result<(Vec<ContainerRecord>, Vec<Containe
 
 /// A write transaction whose commit survives power loss, and that no failed sync can make half
 /// durable: two phases. It leaves the file so that opening it needs no look at all of it.
-pub(super) fn begin_durable(database: &Database) -> Result<Writing> {
+pub(super) fn begin_durable(database: &Database) -> Result<ContainedWrite> {
     let mut txn = database.begin_write().map_err(failure::transaction)?;
     txn.set_two_phase_commit(true);
     txn.set_quick_repair(true);

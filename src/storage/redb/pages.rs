@@ -8,9 +8,10 @@ pub(super) mod ways;
 use super::failure;
 use super::file::Disk;
 use super::format::{
-    DatabaseHeader, HEADER, Mend, Node, Root, Table, Widths, is_whole, mend, search,
+    BitRepair, DatabaseHeader, FixedWidths, HEADER, Node, TableRoot, TreeRoot, is_whole, mend,
+    search,
 };
-use super::unreadable::{self, Got};
+use super::unreadable::{self, PageRead};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
 use std::io;
@@ -39,7 +40,7 @@ pub(super) struct BadPage {
 }
 
 /// What a walk meets, in the order of the tree.
-pub(super) enum Met<'a> {
+pub(super) enum Visited<'a> {
     Row {
         key: &'a [u8],
         value: &'a [u8],
@@ -61,7 +62,7 @@ pub(super) struct Pages {
     disk: Disk,
     header: DatabaseHeader,
     len: u64,
-    mend: Mend,
+    mend: BitRepair,
     tried: u64,
     cache: BTreeMap<u64, Arc<[u8]>>,
     cached: usize,
@@ -85,7 +86,7 @@ fn failed(error: io::Error) -> Error {
 
 impl Pages {
     /// The commit that the header of `disk` names. To be called while nobody writes to it.
-    pub(super) fn new(disk: Disk, mend: Mend) -> Result<Self> {
+    pub(super) fn new(disk: Disk, mend: BitRepair) -> Result<Self> {
         let bytes = header_of(&disk)?;
         let len = disk.len().map_err(failed)?;
         let mut pages = Self {
@@ -97,7 +98,7 @@ impl Pages {
             cache: BTreeMap::new(),
             cached: 0,
         };
-        if mend == Mend::Bits {
+        if mend == BitRepair::Bits {
             pages.mend_regions()?;
         }
         Ok(pages)
@@ -113,7 +114,7 @@ impl Pages {
         for geometry in std::iter::once(read).chain(read.flipped()) {
             self.header.geometry = geometry;
             let page = self.page(root.page)?;
-            if page.is_ok_and(|page| is_whole(&page, Widths::default(), root.checksum)) {
+            if page.is_ok_and(|page| is_whole(&page, FixedWidths::default(), root.checksum)) {
                 return Ok(());
             }
         }
@@ -138,7 +139,7 @@ impl Pages {
     pub(super) fn tables(
         &mut self,
         bad: impl FnMut(&str, BadPage),
-    ) -> Result<BTreeMap<String, Table>> {
+    ) -> Result<BTreeMap<String, TableRoot>> {
         self.directory(self.header.data, "tables", bad)
     }
 
@@ -146,7 +147,7 @@ impl Pages {
     pub(super) fn check_system(&mut self, mut bad: impl FnMut(&str, BadPage)) -> Result<()> {
         for (_, table) in self.directory(self.header.system, "system", &mut bad)? {
             self.walk(&table, |met| {
-                if let Met::Bad(page) = met {
+                if let Visited::Bad(page) = met {
                     bad("system", page);
                 }
                 Ok(())
@@ -157,24 +158,24 @@ impl Pages {
 
     fn directory(
         &mut self,
-        root: Option<Root>,
+        root: Option<TreeRoot>,
         name: &str,
         mut bad: impl FnMut(&str, BadPage),
-    ) -> Result<BTreeMap<String, Table>> {
+    ) -> Result<BTreeMap<String, TableRoot>> {
         let mut tables = BTreeMap::new();
-        let directory = Table {
+        let directory = TableRoot {
             root,
             length: 0,
-            widths: Widths::default(),
+            widths: FixedWidths::default(),
         };
         self.walk(&directory, |met| {
             match met {
-                Met::Row { key, value, .. } => {
-                    if let (Ok(name), Some(table)) = (str::from_utf8(key), Table::read(value)) {
+                Visited::Row { key, value, .. } => {
+                    if let (Ok(name), Some(table)) = (str::from_utf8(key), TableRoot::read(value)) {
                         tables.insert(name.to_owned(), table);
                     }
                 }
-                Met::Bad(page) => bad(name, page),
+                Visited::Bad(page) => bad(name, page),
             }
             Ok(())
         })?;
@@ -184,13 +185,13 @@ impl Pages {
     /// Visits every row that can be reached, in the order of the tree.
     pub(super) fn walk(
         &mut self,
-        table: &Table,
-        mut visit: impl FnMut(Met<'_>) -> Result<()>,
+        table: &TableRoot,
+        mut visit: impl FnMut(Visited<'_>) -> Result<()>,
     ) -> Result<()> {
         let Some(root) = table.root else {
             return Ok(());
         };
-        let top = Below {
+        let top = ChildPage {
             page: root.page,
             checksum: root.checksum,
             after: None,
@@ -202,17 +203,17 @@ impl Pages {
 
     fn descend(
         &mut self,
-        at: Below,
-        widths: Widths,
+        at: ChildPage,
+        widths: FixedWidths,
         depth: usize,
-        visit: &mut dyn FnMut(Met<'_>) -> Result<()>,
+        visit: &mut dyn FnMut(Visited<'_>) -> Result<()>,
     ) -> Result<()> {
         let (page, state) = self.verified(&at, widths)?;
         let sound = at.sound && state.is_ok();
         let mut mended = true;
         if let Err((why, fixed)) = state {
             mended = fixed;
-            visit(Met::Bad(BadPage {
+            visit(Visited::Bad(BadPage {
                 after: at.after.clone(),
                 up_to: at.up_to.clone(),
                 why,
@@ -223,7 +224,7 @@ impl Pages {
             Some(Node::Leaf(leaf)) => {
                 for n in 0..leaf.pairs {
                     if let Some((key, value)) = leaf.row(n) {
-                        visit(Met::Row { key, value, sound })?;
+                        visit(Visited::Row { key, value, sound })?;
                     }
                 }
             }
@@ -233,7 +234,7 @@ impl Pages {
                         continue;
                     };
                     let before = n.checked_sub(1).and_then(|n| branch.key(n));
-                    let below = Below {
+                    let below = ChildPage {
                         page,
                         checksum,
                         after: before.map(<[u8]>::to_vec).or_else(|| at.after.clone()),
@@ -255,7 +256,7 @@ impl Pages {
     }
 
     /// The value that redb would find at `key`, which it looks up without verifying a page.
-    pub(super) fn get(&mut self, table: &Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    pub(super) fn get(&mut self, table: &TableRoot, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let damaged = || corrupt("the file's structure is damaged");
         let Some(root) = table.root else {
             return Ok(None);
@@ -287,7 +288,7 @@ impl Pages {
     /// The first rows of a range of keys as redb would find them, and the gaps between them; so many at most.
     pub(super) fn range(
         &mut self,
-        table: &Table,
+        table: &TableRoot,
         keys: (Bound<&[u8]>, &[u8]),
         most: usize,
     ) -> Result<Vec<Part>> {
@@ -303,7 +304,7 @@ impl Pages {
     fn gather(
         &mut self,
         (page, up_to): (u64, Option<&[u8]>),
-        widths: Widths,
+        widths: FixedWidths,
         (keys, most): ((Bound<&[u8]>, &[u8]), usize),
         depth: usize,
         parts: &mut Vec<Part>,
@@ -385,9 +386,9 @@ impl Pages {
         let mut bytes = vec![0; len as usize];
         Ok(
             match unreadable::read(&self.disk, start, &mut bytes).map_err(failed)? {
-                Got::All => Ok(bytes),
-                Got::Beyond => Err(BEYOND),
-                Got::Unreadable => Err(UNREADABLE),
+                PageRead::All => Ok(bytes),
+                PageRead::Beyond => Err(BEYOND),
+                PageRead::Unreadable => Err(UNREADABLE),
             },
         )
     }
@@ -397,8 +398,8 @@ impl Pages {
     #[expect(clippy::type_complexity, reason = "read in one place")]
     fn verified(
         &mut self,
-        at: &Below,
-        widths: Widths,
+        at: &ChildPage,
+        widths: FixedWidths,
     ) -> Result<(Vec<u8>, Result<(), (&'static str, bool)>)> {
         let mut page = match self.page(at.page)? {
             Ok(page) => page,
@@ -408,7 +409,7 @@ impl Pages {
             return Ok((page, Ok(())));
         }
         let mut fixed = false;
-        if self.mend == Mend::Bits && page.len() <= MENDABLE && self.tried < TRIED {
+        if self.mend == BitRepair::Bits && page.len() <= MENDABLE && self.tried < TRIED {
             self.tried += 8 * (page.len() as u64).pow(2);
             fixed = mend(&mut page, |page| is_whole(page, widths, at.checksum));
         }
@@ -417,7 +418,7 @@ impl Pages {
 }
 
 /// A page to visit.
-struct Below {
+struct ChildPage {
     page: u64,
     checksum: u128,
     after: Option<Vec<u8>>,

@@ -2,7 +2,7 @@
 //! Who uses it answers for it that nobody has written to the file since in a way that uses its pages again.
 
 use super::file::Disk;
-use super::format::{Mend, Table};
+use super::format::{BitRepair, TableRoot};
 use super::generation::RowTree;
 use super::pages::{Pages, Part};
 use super::tables::Held;
@@ -17,12 +17,12 @@ const ROWS: usize = 64;
 
 /// What becomes of a database that is open.
 #[derive(Debug, Default)]
-pub(super) struct Life {
+pub(super) struct DatabaseLife {
     has_failed: AtomicBool,
     is_over: AtomicBool,
 }
 
-impl Life {
+impl DatabaseLife {
     /// redb reads nothing more.
     pub(super) fn fail(&self) {
         self.has_failed.store(true, Ordering::Release);
@@ -43,15 +43,15 @@ impl Life {
     }
 }
 
-pub(super) struct Past {
+pub(super) struct DetachedReader {
     pages: Pages,
-    tables: BTreeMap<String, Table>,
+    tables: BTreeMap<String, TableRoot>,
 }
 
-impl Past {
+impl DetachedReader {
     /// As of the current commit. To be made while nobody writes.
     pub(super) fn new(disk: &Disk) -> Result<Self> {
-        let mut pages = Pages::new(disk.clone(), Mend::Nothing)?;
+        let mut pages = Pages::new(disk.clone(), BitRepair::Nothing)?;
         let mut is_damaged = false;
         let tables = pages.tables(|_, _| is_damaged = true)?;
         if is_damaged {
@@ -61,7 +61,7 @@ impl Past {
         Ok(Self { pages, tables })
     }
 
-    fn table(&self, tree: RowTree) -> Result<&Table> {
+    fn table(&self, tree: RowTree) -> Result<&TableRoot> {
         let lost = || Error::new(ErrorKind::Corrupt, "the file lacks a table of a store");
         self.tables.get(tree.name()).ok_or_else(lost)
     }

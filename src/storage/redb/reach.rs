@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 #[derive(Debug, Default)]
-pub(super) struct Reach {
+pub(super) struct PageBounds {
     layout: RwLock<Option<PageNumbers>>,
     /// How long the file was when that was last asked for.
     len: AtomicU64,
 }
 
-impl Reach {
+impl PageBounds {
     /// Looks at what was read for redb; `len` tells how long the file is.
     pub(super) fn after_read(
         &self,
@@ -64,7 +64,7 @@ impl Reach {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::{Counted, Rehearsal};
+    use super::super::file::{OverlayBackend, StoreBackend};
     use redb::backends::FileBackend;
     use redb::{
         BackendError, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
@@ -199,8 +199,8 @@ mod tests {
                     file.write_all(&image).unwrap();
                     Arc::new(FileBackend::new(file).unwrap())
                 };
-                let counted = used(Counted::new(disk(), Arc::default()));
-                let rehearsed = used(Rehearsal::new(disk()).unwrap());
+                let counted = used(StoreBackend::new(disk(), Arc::default()));
+                let rehearsed = used(OverlayBackend::new(disk()).unwrap());
                 for (right, most) in [counted, rehearsed] {
                     assert!(most <= len, "bit {bit} at {at}: {most} bytes of {len}");
                     met += u64::from(right < 3001);

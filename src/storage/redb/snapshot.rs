@@ -154,9 +154,9 @@ mod tests {
     use super::*;
     use crate::storage::redb::generation::{DatabaseKind, Memtable, RowKey, RowTree, RowWrite};
     use crate::storage::redb::layers::TableReaders;
-    use crate::storage::redb::open::{OpenOptionsOf, in_memory};
-    use crate::storage::redb::past::Life;
-    use crate::storage::redb::tables::Reader;
+    use crate::storage::redb::open::{OpenOptions, in_memory};
+    use crate::storage::redb::past::DatabaseLife;
+    use crate::storage::redb::tables::TableReader;
     use bytes::Bytes;
     use std::sync::Arc;
 
@@ -168,7 +168,7 @@ mod tests {
     }
 
     pub(super) fn layers() -> ReadView {
-        let options = OpenOptionsOf {
+        let options = OpenOptions {
             cache_size: 1 << 20,
             verify: false,
             wait: std::time::Duration::ZERO,
@@ -176,8 +176,8 @@ mod tests {
             bugs: super::super::bugs::FaultInjection::default(),
         };
         let (disk, database) = in_memory(options, &Arc::default()).unwrap();
-        let life = Arc::<Life>::default();
-        let reader = Arc::new(Reader::open(&database, &disk, &life).unwrap());
+        let life = Arc::<DatabaseLife>::default();
+        let reader = Arc::new(TableReader::open(&database, &disk, &life).unwrap());
         ReadView {
             number: 1,
             base: 0,

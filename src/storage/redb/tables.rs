@@ -1,10 +1,10 @@
 //! The tables of a store file, opened for reading and for writing, and the rows in them.
 
-use super::failure::{self, Contained, Writing, guarded};
+use super::failure::{self, Contained, ContainedWrite, guarded};
 use super::file::Disk;
 use super::generation::{RowTree, RowWrite};
 use super::names;
-use super::past::{Life, Past};
+use super::past::{DatabaseLife, DetachedReader};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,14 +43,14 @@ pub(super) fn owner_key(owner: &str, session: [u8; 20]) -> [u8; 36] {
 }
 
 /// The tables of one database as of one commit.
-pub(super) struct Reader {
+pub(super) struct TableReader {
     sessions: Contained<ReadOnlyTable<&'static [u8; 20], &'static [u8]>>,
     packages: Contained<ReadOnlyTable<&'static [u8], &'static [u8]>>,
     tombstones: Contained<ReadOnlyTable<&'static [u8; 16], &'static [u8]>>,
     owners: Contained<ReadOnlyTable<&'static [u8; 36], ()>>,
-    life: Arc<Life>,
+    life: Arc<DatabaseLife>,
     /// None where it cannot be had.
-    past: Option<Past>,
+    past: Option<DetachedReader>,
 }
 
 /// What is held under a key.
@@ -64,11 +64,12 @@ pub(super) enum Held {
 }
 
 /// Rows by ascending key.
-pub(super) type Rows<'a, const N: usize> = Box<dyn Iterator<Item = Result<([u8; N], Held)>> + 'a>;
+pub(super) type TableRows<'a, const N: usize> =
+    Box<dyn Iterator<Item = Result<([u8; N], Held)>> + 'a>;
 
-impl Reader {
+impl TableReader {
     /// To be opened while nobody writes.
-    pub(super) fn open(database: &Database, disk: &Disk, life: &Arc<Life>) -> Result<Self> {
+    pub(super) fn open(database: &Database, disk: &Disk, life: &Arc<DatabaseLife>) -> Result<Self> {
         let txn = database.begin_read().map(Contained::new);
         let txn = txn.map_err(failure::transaction)?;
         Ok(Self {
@@ -77,12 +78,12 @@ impl Reader {
             tombstones: Contained::new(txn.open_table(TOMBSTONES).map_err(failure::table)?),
             owners: Contained::new(txn.open_table(OWNERS).map_err(failure::table)?),
             life: life.clone(),
-            past: Past::new(disk).ok(),
+            past: DetachedReader::new(disk).ok(),
         })
     }
 
     /// The way past redb, once that reads nothing more.
-    fn past(&self) -> Option<&Past> {
+    fn past(&self) -> Option<&DetachedReader> {
         self.past.as_ref().filter(|_| self.life.has_failed())
     }
 
@@ -141,7 +142,11 @@ impl Reader {
     }
 
     /// The sessions of a range of keys.
-    pub(super) fn sessions(&self, from: Bound<[u8; 20]>, to: [u8; 20]) -> Result<Rows<'_, 20>> {
+    pub(super) fn sessions(
+        &self,
+        from: Bound<[u8; 20]>,
+        to: [u8; 20],
+    ) -> Result<TableRows<'_, 20>> {
         if let Some(past) = self.past() {
             return Ok(Box::new(past.range(RowTree::Sessions, from, to)?));
         }
@@ -159,14 +164,14 @@ impl Reader {
         &self,
         from: Bound<[u8; 20]>,
         to: [u8; 20],
-    ) -> Option<Result<Rows<'_, 20>>> {
+    ) -> Option<Result<TableRows<'_, 20>>> {
         let past = self.past.as_ref()?;
         let rows = past.range(RowTree::Sessions, from, to);
-        Some(rows.map(|rows| Box::new(rows) as Rows<'_, 20>))
+        Some(rows.map(|rows| Box::new(rows) as TableRows<'_, 20>))
     }
 
     /// The entries of a range in the index of owners.
-    pub(super) fn owners(&self, from: [u8; 36], to: [u8; 36]) -> Result<Rows<'_, 36>> {
+    pub(super) fn owners(&self, from: [u8; 36], to: [u8; 36]) -> Result<TableRows<'_, 36>> {
         if let Some(past) = self.past() {
             let from = Bound::Included(from);
             return Ok(Box::new(past.range(RowTree::Owners, from, to)?));
@@ -189,7 +194,7 @@ pub(super) fn session_of(owner_key: &[u8; 36]) -> Option<(ContainerId, ClientKey
 }
 
 /// The tables of one database inside a write transaction.
-pub(super) struct Writer<'t> {
+pub(super) struct TableWriter<'t> {
     sessions: Contained<Table<'t, &'static [u8; 20], &'static [u8]>>,
     packages: Contained<Table<'t, &'static [u8], &'static [u8]>>,
     tombstones: Contained<Table<'t, &'static [u8; 16], &'static [u8]>>,
@@ -197,8 +202,8 @@ pub(super) struct Writer<'t> {
     pub(super) dirty: bool,
 }
 
-impl<'t> Writer<'t> {
-    pub(super) fn open(txn: &'t Writing) -> Result<Self> {
+impl<'t> TableWriter<'t> {
+    pub(super) fn open(txn: &'t ContainedWrite) -> Result<Self> {
         Ok(Self {
             sessions: txn.open_table(SESSIONS).map_err(failure::table)?,
             packages: txn.open_table(PACKAGES).map_err(failure::table)?,
@@ -371,7 +376,7 @@ fn sized<const N: usize>(key: &[u8]) -> Result<&[u8; N]> {
 mod tests {
     use super::super::bugs::FaultInjection;
     use super::super::generation::{DatabaseKind, RowKey};
-    use super::super::open::{OpenOptionsOf, begin_durable, on_disk};
+    use super::super::open::{OpenOptions, begin_durable, on_disk};
     use super::*;
     use redb::StorageBackend;
     use redb::backends::InMemoryBackend;
@@ -410,7 +415,7 @@ mod tests {
     // C2.13
     #[test]
     fn the_length_of_a_package_is_read_past_redb_once_that_has_stopped() {
-        let options = OpenOptionsOf {
+        let options = OpenOptions {
             cache_size: 0,
             verify: false,
             wait: std::time::Duration::ZERO,
@@ -424,10 +429,10 @@ mod tests {
             key: RowKey::new(DatabaseKind::File, RowTree::Packages, b"key"),
             value: Some(Bytes::from_static(b"value")),
         };
-        Writer::open(&txn).unwrap().put(&row).unwrap();
+        TableWriter::open(&txn).unwrap().put(&row).unwrap();
         txn.commit().unwrap();
-        let life = Arc::<Life>::default();
-        let reader = Reader::open(&database, &disk, &life).unwrap();
+        let life = Arc::<DatabaseLife>::default();
+        let reader = TableReader::open(&database, &disk, &life).unwrap();
         assert_eq!(reader.package_len(b"key").unwrap(), 5);
         life.fail();
         failing.1.store(true, Ordering::SeqCst);

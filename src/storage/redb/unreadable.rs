@@ -20,7 +20,7 @@ const LOOKED_AT: usize = 16;
 
 /// What came of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Got {
+pub(super) enum PageRead {
     All,
     /// It lies beyond the end of the file.
     Beyond,
@@ -33,44 +33,44 @@ pub(super) enum Got {
 /// # Errors
 ///
 /// Nothing of the file can be read.
-pub(super) fn read(disk: &Disk, offset: u64, out: &mut [u8]) -> io::Result<Got> {
+pub(super) fn read(disk: &Disk, offset: u64, out: &mut [u8]) -> io::Result<PageRead> {
     let Err(first) = disk.read(offset, out) else {
-        return Ok(Got::All);
+        return Ok(PageRead::All);
     };
     if offset.saturating_add(out.len() as u64) > disk.len()? {
-        return Ok(Got::Beyond);
+        return Ok(PageRead::Beyond);
     }
     if disk.read(offset, out).is_ok() {
-        return Ok(Got::All);
+        return Ok(PageRead::All);
     }
     let mut start = [0; HEADER];
     if offset < HEADER as u64 || disk.read(0, &mut start).is_err() {
         return Err(first);
     }
-    Ok(Got::Unreadable)
+    Ok(PageRead::Unreadable)
 }
 
 /// The parts that were met since the file was opened.
 #[derive(Debug, Default)]
-pub(super) struct Unreadable {
+pub(super) struct UnreadableParts {
     /// Not while the file is being opened: who opens it is told what the disk says.
     is_tolerated: AtomicBool,
     count: AtomicUsize,
-    parts: Mutex<Parts>,
+    parts: Mutex<KnownParts>,
     /// What was written last met a damage, which may be in no part that is known.
     was_in_the_way: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct Parts {
+struct KnownParts {
     /// By offset, their lengths.
     parts: BTreeMap<u64, usize>,
     disk: Option<Disk>,
     looked: Option<Instant>,
 }
 
-impl Unreadable {
-    fn lock(&self) -> MutexGuard<'_, Parts> {
+impl UnreadableParts {
+    fn lock(&self) -> MutexGuard<'_, KnownParts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -78,7 +78,7 @@ impl Unreadable {
     pub(super) fn begin(&self) {
         self.is_tolerated.store(false, Ordering::Release);
         self.count.store(0, Ordering::Release);
-        *self.lock() = Parts::default();
+        *self.lock() = KnownParts::default();
     }
 
     /// The file is open.

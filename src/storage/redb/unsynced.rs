@@ -10,25 +10,25 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(super) const MOST: usize = 32 << 20;
 
 /// Bytes by their place in the file.
-pub(super) type Parts = BTreeMap<u64, Box<[u8]>>;
+pub(super) type BufferedParts = BTreeMap<u64, Box<[u8]>>;
 
 #[derive(Debug, Default)]
-pub(super) struct Unsynced {
-    parts: Mutex<Parts>,
+pub(super) struct WriteBuffer {
+    parts: Mutex<BufferedParts>,
     /// How many bytes they have.
     bytes: AtomicUsize,
 }
 
 /// The last part in `offset..offset + len`.
-fn met(parts: &Parts, offset: u64, len: usize) -> Option<(u64, usize)> {
+fn met(parts: &BufferedParts, offset: u64, len: usize) -> Option<(u64, usize)> {
     let (at, part) = parts
         .range(..offset.saturating_add(len as u64))
         .next_back()?;
     (*at + part.len() as u64 > offset).then_some((*at, part.len()))
 }
 
-impl Unsynced {
-    fn lock(&self) -> MutexGuard<'_, Parts> {
+impl WriteBuffer {
+    fn lock(&self) -> MutexGuard<'_, BufferedParts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -39,7 +39,7 @@ impl Unsynced {
 
     /// Keeps a write back. If it does not go with those that are kept back already, they are given back, to
     /// be written now: there are enough of them, or it lies across some.
-    pub(super) fn keep(&self, offset: u64, data: &[u8]) -> Option<Parts> {
+    pub(super) fn keep(&self, offset: u64, data: &[u8]) -> Option<BufferedParts> {
         let mut parts = self.lock();
         let is_full = self.bytes.load(Ordering::Relaxed) + data.len() > MOST;
         let met = met(&parts, offset, data.len());
@@ -54,18 +54,18 @@ impl Unsynced {
     }
 
     /// Gives back all, to be written now.
-    pub(super) fn take(&self) -> Parts {
+    pub(super) fn take(&self) -> BufferedParts {
         self.empty(&mut self.lock())
     }
 
-    fn empty(&self, parts: &mut Parts) -> Parts {
+    fn empty(&self, parts: &mut BufferedParts) -> BufferedParts {
         self.bytes.store(0, Ordering::Release);
         std::mem::take(parts)
     }
 }
 
 /// Parts in the order of the file, neighbours joined up to so many bytes.
-pub(super) fn runs(parts: Parts, most: usize) -> impl Iterator<Item = (u64, Vec<u8>)> {
+pub(super) fn runs(parts: BufferedParts, most: usize) -> impl Iterator<Item = (u64, Vec<u8>)> {
     let mut parts = parts.into_iter().peekable();
     std::iter::from_fn(move || {
         let (offset, first) = parts.next()?;

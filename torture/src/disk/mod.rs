@@ -6,7 +6,7 @@ mod loss;
 
 pub use file::{Change, apply};
 
-use cloakroom::torture::{Folder, Made};
+use cloakroom::torture::{Folder, NewFile};
 use fastrand::Rng;
 use file::{File, Handle, ReadHandle};
 use redb::StorageBackend;
@@ -541,7 +541,7 @@ impl Folder for Disk {
         })))
     }
 
-    fn make(&self) -> io::Result<Box<dyn Made>> {
+    fn make(&self) -> io::Result<Box<dyn NewFile>> {
         let mut made = 0;
         self.naming(|state| {
             made = state.files.len();
@@ -591,7 +591,7 @@ struct Nameless {
     file: usize,
 }
 
-impl Made for Nameless {
+impl NewFile for Nameless {
     fn disk(&self) -> io::Result<Arc<dyn StorageBackend>> {
         Ok(self.disk.handle(&mut self.disk.lock(), self.file))
     }

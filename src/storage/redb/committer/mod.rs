@@ -14,11 +14,11 @@ use super::file::Disk;
 use super::folder::Location;
 use super::generation::{Memtable, RowKey, RowWrite, WriteBatch};
 use super::group::{BatchExtras, BatchWrites, CommitBatch};
-use super::journal::{Failed, Journal, Named, Recovered};
+use super::journal::{AppendFailure, Journal, JournalRef, Recovered};
 use super::keeper::{Checkpointer, CheckpointerTask};
 use super::layers::{ReadView, TableReaders};
 use super::member::{Member, not_written};
-use super::open::{Entered, Known, OpenOptionsOf};
+use super::open::{JournalAtOpening, OpenOptions, OpenedStore};
 use super::queue::{CommitJob, MAX_GROUP_BYTES, QueueJob, gone, reopening};
 use super::snapshot::RedbSnapshot;
 use super::{EngineCounters, EngineShared, JournalRules, touches};
@@ -80,11 +80,11 @@ enum BatchFailure {
     Unknown(Error),
 }
 
-impl From<Failed> for BatchFailure {
-    fn from(failed: Failed) -> Self {
+impl From<AppendFailure> for BatchFailure {
+    fn from(failed: AppendFailure) -> Self {
         match failed {
-            Failed::NoRoom(cause) => Self::NoRoom(cause),
-            Failed::Unknown(cause) => Self::Unknown(cause),
+            AppendFailure::NoRoom(cause) => Self::NoRoom(cause),
+            AppendFailure::Unknown(cause) => Self::Unknown(cause),
         }
     }
 }
@@ -119,7 +119,7 @@ pub(super) struct DatabaseLocations {
 
 pub(super) struct Committer {
     shared: Arc<EngineShared>,
-    options: OpenOptionsOf,
+    options: OpenOptions,
     rules: JournalRules,
     places: DatabaseLocations,
     keeper: Checkpointer,
@@ -139,9 +139,9 @@ pub(super) struct Committer {
     /// Since when there may be snapshots of databases that were let go.
     orphaned: Option<Instant>,
     /// None where there is no file, or after a failure of its own.
-    journal: Option<(Journal, Named)>,
+    journal: Option<(Journal, JournalRef)>,
     /// Its files, and what is left of it after a failure.
-    known: Known,
+    known: JournalAtOpening,
     /// A checkpoint that failed, and when to try it again.
     unfinished: Option<(Checkpoint, Instant)>,
     retry: Duration,
@@ -171,11 +171,11 @@ pub(super) struct Committer {
 impl Committer {
     pub(super) fn new(
         shared: Arc<EngineShared>,
-        options: OpenOptionsOf,
+        options: OpenOptions,
         rules: JournalRules,
         places: DatabaseLocations,
         (file, memory): (Database, Database),
-        (entered, known): (Entered, Known),
+        (entered, known): (OpenedStore, JournalAtOpening),
         quota: Option<Quota>,
     ) -> Result<Self> {
         let identity = &entered.identity;
@@ -184,7 +184,7 @@ impl Committer {
         let mut committer = Self {
             keeper: Checkpointer::start(Arc::downgrade(&shared))?,
             shared,
-            options: OpenOptionsOf {
+            options: OpenOptions {
                 verify: false,
                 ..options
             },
@@ -199,7 +199,7 @@ impl Committer {
             waits_for_room: false,
             orphaned: None,
             journal: None,
-            known: Known {
+            known: JournalAtOpening {
                 is_reopened: true,
                 ..known
             },
@@ -241,7 +241,7 @@ impl Committer {
         &mut self,
         databases: Databases,
         readers: TableReaders,
-        journal: Option<(Journal, Named)>,
+        journal: Option<(Journal, JournalRef)>,
         recovered: &Recovered,
     ) -> Result<()> {
         let active = Memtable::default();
@@ -522,7 +522,11 @@ impl Committer {
         error
     }
 
-    fn make_durable(&mut self, written: &BatchWrites, layers: &ReadView) -> Result<(), Failed> {
+    fn make_durable(
+        &mut self,
+        written: &BatchWrites,
+        layers: &ReadView,
+    ) -> Result<(), AppendFailure> {
         if written.file.is_empty() {
             return Ok(());
         }
@@ -534,7 +538,7 @@ impl Committer {
         }
         let Some((journal, _)) = &mut self.journal else {
             return match self.places.location {
-                Some(_) => Err(Failed::NoRoom(reopening())),
+                Some(_) => Err(AppendFailure::NoRoom(reopening())),
                 None => Ok(()),
             };
         };

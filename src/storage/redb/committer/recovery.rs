@@ -4,7 +4,7 @@ use super::{Committer, FIRST_RETRY, LAST_RETRY, PATIENCE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::checkpoint::{Checkpoint, Databases, Left, Step};
 use crate::storage::redb::failure::{self, guarded};
-use crate::storage::redb::file::Io;
+use crate::storage::redb::file::FileIo;
 use crate::storage::redb::generation::DatabaseKind;
 use crate::storage::redb::keeper::CheckpointerTask;
 use crate::storage::redb::queue::{Help, QueueJob, full, reopening};
@@ -152,7 +152,7 @@ impl Committer {
         let memory = open::reopen(
             &places.memory,
             self.options.in_memory(),
-            &Arc::<Io>::default(),
+            &Arc::<FileIo>::default(),
         )?;
         let databases = Databases {
             file,

@@ -7,7 +7,7 @@ use crate::storage::redb::EngineCounters;
 use crate::storage::redb::checkpoint::{Checkpoint, Left};
 use crate::storage::redb::generation::RowWrite;
 use crate::storage::redb::inspect::over_redb;
-use crate::storage::redb::journal::Failed;
+use crate::storage::redb::journal::AppendFailure;
 use crate::storage::redb::keeper::{
     CheckpointOutcome, CheckpointerTask, ReturnedDatabases, TaskReport, perform,
 };
@@ -160,7 +160,7 @@ impl Committer {
         &mut self,
         rows: Vec<RowWrite>,
         checkpoint: &mut Checkpoint,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), AppendFailure> {
         let Some(newest) = self.newest.as_ref() else {
             return Ok(());
         };
@@ -306,11 +306,11 @@ impl Committer {
         };
         match kept {
             Ok(()) => self.unfinished = Some((checkpoint, Instant::now())),
-            Err(Failed::NoRoom(error)) => {
+            Err(AppendFailure::NoRoom(error)) => {
                 self.try_later(&error, checkpoint);
                 return Err(error);
             }
-            Err(Failed::Unknown(error)) => {
+            Err(AppendFailure::Unknown(error)) => {
                 self.lose_journal();
                 return Err(error);
             }

@@ -44,7 +44,7 @@ pub trait Folder: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// Those of the file system.
-    fn make(&self) -> io::Result<Box<dyn Made>>;
+    fn make(&self) -> io::Result<Box<dyn NewFile>>;
 
     /// Takes a file's name away, and the file with it.
     ///
@@ -120,7 +120,7 @@ pub enum Access {
 
 /// A file that is being made; dropped, it is gone.
 #[allow(unreachable_pub, reason = "public for the fault harness alone")]
-pub trait Made {
+pub trait NewFile {
     /// The file.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! A folder that is held open, so that it stays the same one when its path leads elsewhere: the process
 //! changed its working folder, the folder was moved, a link was switched.
 
-use super::{Access, Disk, Folder, Made, backend, no_regular_file};
+use super::{Access, Disk, Folder, NewFile, backend, no_regular_file};
 use crate::storage::redb::failure::random;
 use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, renameat, statat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
@@ -56,12 +56,12 @@ impl Folder for Directory {
         self.open_with(name, READ)
     }
 
-    fn make(&self) -> io::Result<Box<dyn Made>> {
+    fn make(&self) -> io::Result<Box<dyn NewFile>> {
         #[cfg(target_os = "linux")]
         if let Some(made) = nameless::make(&self.0) {
             return Ok(Box::new(made));
         }
-        Ok(Box::new(Named::make(&self.0)?))
+        Ok(Box::new(TempFile::make(&self.0)?))
     }
 
     fn remove(&self, name: &OsStr) -> io::Result<()> {
@@ -130,13 +130,13 @@ fn identity_of(file: &File) -> io::Result<Option<(u64, u64)>> {
 }
 
 /// A file under a temporary name, which a maker that is killed leaves behind.
-struct Named {
+struct TempFile {
     folder: Arc<File>,
     name: OsString,
     file: File,
 }
 
-impl Named {
+impl TempFile {
     fn make(folder: &Arc<File>) -> io::Result<Self> {
         let name = temporary_name()?;
         let flags = READ_WRITE | OFlags::CREATE | OFlags::EXCL;
@@ -156,7 +156,7 @@ fn temporary_name() -> io::Result<OsString> {
     Ok(format!(".cloakroom-{:016x}.new", u64::from_le_bytes(number)).into())
 }
 
-impl Made for Named {
+impl NewFile for TempFile {
     fn disk(&self) -> io::Result<Disk> {
         Directory(self.folder.clone()).open(&self.name)
     }
@@ -181,7 +181,7 @@ impl Made for Named {
     }
 }
 
-impl Drop for Named {
+impl Drop for TempFile {
     fn drop(&mut self) {
         let _ = unlinkat(&*self.folder, &self.name, AtFlags::empty());
     }
@@ -190,7 +190,7 @@ impl Drop for Named {
 /// Files without a name, which go with their maker.
 #[cfg(target_os = "linux")]
 mod nameless {
-    use super::{Disk, Made, Named, backend, identity_of, temporary_name};
+    use super::{Disk, NewFile, TempFile, backend, identity_of, temporary_name};
     use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
     use std::ffi::OsStr;
     use std::fs::{File, OpenOptions};
@@ -209,14 +209,14 @@ mod nameless {
     }
 
     /// `None` where the file system or the system cannot.
-    pub(super) fn make(folder: &Arc<File>) -> Option<impl Made + 'static> {
+    pub(super) fn make(folder: &Arc<File>) -> Option<impl NewFile + 'static> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = openat(&**folder, c".", flags, Mode::RUSR | Mode::WUSR).ok()?;
         let made = Nameless(file.into(), folder.clone());
         made.path().exists().then_some(made)
     }
 
-    impl Made for Nameless {
+    impl NewFile for Nameless {
         fn disk(&self) -> io::Result<Disk> {
             let file = OpenOptions::new()
                 .read(true)
@@ -240,7 +240,7 @@ mod nameless {
             let file = self.0.try_clone()?;
             let temporary = temporary_name()?;
             self.publish(&temporary)?;
-            let named = Named {
+            let named = TempFile {
                 folder,
                 name: temporary,
                 file,
@@ -266,7 +266,7 @@ mod tests {
             names.collect::<Vec<_>>()
         };
         let make = |content: &[u8]| {
-            let made = Named::make(&directory.0).unwrap();
+            let made = TempFile::make(&directory.0).unwrap();
             made.disk().unwrap().write(0, content).unwrap();
             Box::new(made)
         };

@@ -12,7 +12,7 @@ pub(super) fn checksum(bytes: &[u8]) -> u128 {
 
 /// Whether flipped bits are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::storage::redb) enum Mend {
+pub(in crate::storage::redb) enum BitRepair {
     Bits,
     Nothing,
 }

@@ -1,9 +1,9 @@
 //! The header of a file: the two commits, which of them is the current one, and what it leads to.
 
 use super::bytes::u64_at;
-use super::checksum::{CHECKSUM, Mend, checksum, mend};
-use super::layout::{Geometry, ORDER_AT, Root, Table};
-use super::node::{NUMBER, Node, Widths};
+use super::checksum::{BitRepair, CHECKSUM, checksum, mend};
+use super::layout::{Geometry, ORDER_AT, TableRoot, TreeRoot};
+use super::node::{FixedWidths, NUMBER, Node};
 use crate::error::{Error, ErrorKind, Result};
 use std::io;
 
@@ -25,7 +25,7 @@ const FORMAT: u8 = 3;
 const HAS_DATA_AT: usize = 1;
 const HAS_SYSTEM_AT: usize = 2;
 const DATA_AT: usize = 8;
-const SYSTEM_AT: usize = DATA_AT + Root::LEN;
+const SYSTEM_AT: usize = DATA_AT + TreeRoot::LEN;
 
 fn corrupt(why: &str) -> Error {
     Error::new(ErrorKind::Corrupt, why)
@@ -34,18 +34,18 @@ fn corrupt(why: &str) -> Error {
 /// What the file's header says of the commit that is current.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::storage::redb) struct DatabaseHeader {
-    pub(in crate::storage::redb) data: Option<Root>,
-    pub(in crate::storage::redb) system: Option<Root>,
+    pub(in crate::storage::redb) data: Option<TreeRoot>,
+    pub(in crate::storage::redb) system: Option<TreeRoot>,
     pub(in crate::storage::redb) geometry: Geometry,
 }
 
 impl DatabaseHeader {
-    pub(in crate::storage::redb) fn read(bytes: &[u8], mend_bits: Mend) -> Result<Self> {
+    pub(in crate::storage::redb) fn read(bytes: &[u8], mend_bits: BitRepair) -> Result<Self> {
         check_version(bytes)?;
         let damaged = || corrupt("the file's header is damaged");
         let state = bytes.get(STATE_AT).copied().ok_or_else(damaged)?;
         let mut slot = current_slot(bytes, state).ok_or_else(damaged)?.to_vec();
-        if mend_bits == Mend::Bits && CommitSlot::read(&slot).is_none() {
+        if mend_bits == BitRepair::Bits && CommitSlot::read(&slot).is_none() {
             mend(&mut slot, |slot| CommitSlot::read(slot).is_some());
         }
         let slot = CommitSlot::read(&slot).ok_or_else(damaged)?;
@@ -60,8 +60,8 @@ impl DatabaseHeader {
 /// One of the header's two commits.
 #[derive(Clone, Copy)]
 struct CommitSlot {
-    data: Option<Root>,
-    system: Option<Root>,
+    data: Option<TreeRoot>,
+    system: Option<TreeRoot>,
 }
 
 impl CommitSlot {
@@ -72,7 +72,7 @@ impl CommitSlot {
         }
         let root = |flag: usize, at: usize| match body.get(flag)? {
             0 => Some(None),
-            _ => Root::read(body.get(at..at + Root::LEN)?).map(Some),
+            _ => TreeRoot::read(body.get(at..at + TreeRoot::LEN)?).map(Some),
         };
         Some(Self {
             data: root(HAS_DATA_AT, DATA_AT)?,
@@ -174,7 +174,7 @@ impl PageNumbers {
         let geometry = Geometry::read(header)?;
         let state = header.get(STATE_AT).copied()?;
         let slot = current_slot(header, state).and_then(CommitSlot::read);
-        let place = |root: Option<Root>| geometry.span(root?.page);
+        let place = |root: Option<TreeRoot>| geometry.span(root?.page);
         Some(Self {
             geometry,
             directories: [
@@ -210,15 +210,15 @@ impl PageNumbers {
     /// Where the numbers of other pages are in a page.
     fn numbers(&self, start: u64, page: &[u8]) -> Vec<usize> {
         let span = Some((start, page.len() as u64));
-        match Node::of(page, Widths::default()) {
+        match Node::of(page, FixedWidths::default()) {
             Some(Node::Branch(branch)) => {
                 let first = branch.numbers();
                 (0..=branch.keys).map(|n| first + NUMBER * n).collect()
             }
             Some(Node::Leaf(leaf)) if self.directories.contains(&span) => {
                 let root = |n| {
-                    Table::read(leaf.row(n)?.1)?.root?;
-                    leaf.value_start(n)?.checked_add(Table::ROOT + 1)
+                    TableRoot::read(leaf.row(n)?.1)?.root?;
+                    leaf.value_start(n)?.checked_add(TableRoot::ROOT + 1)
                 };
                 (0..leaf.pairs).filter_map(root).collect()
             }

@@ -2,7 +2,7 @@
 
 use super::bytes::{u32_at, u64_at, u128_at};
 use super::checksum::CHECKSUM;
-use super::node::{NUMBER, Widths};
+use super::node::{FixedWidths, NUMBER};
 
 /// redb's smallest page, and the unit of its others.
 pub(in crate::storage::redb) const PAGE: u64 = 4096;
@@ -18,13 +18,13 @@ const REGION_AT: usize = 20;
 
 /// Where a tree begins: its root page and that page's checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::storage::redb) struct Root {
+pub(in crate::storage::redb) struct TreeRoot {
     pub(in crate::storage::redb) page: u64,
     pub(in crate::storage::redb) checksum: u128,
     pub(super) length: u64,
 }
 
-impl Root {
+impl TreeRoot {
     pub(super) const LEN: usize = NUMBER + CHECKSUM + 8;
 
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
@@ -38,21 +38,21 @@ impl Root {
 
 /// What the list of tables says of one.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::storage::redb) struct Table {
-    pub(in crate::storage::redb) root: Option<Root>,
+pub(in crate::storage::redb) struct TableRoot {
+    pub(in crate::storage::redb) root: Option<TreeRoot>,
     /// How many rows it says that it has.
     pub(in crate::storage::redb) length: u64,
-    pub(in crate::storage::redb) widths: Widths,
+    pub(in crate::storage::redb) widths: FixedWidths,
 }
 
-impl Table {
+impl TableRoot {
     /// The kind of a table that has one value for each key.
     const NORMAL: u8 = 3;
     const LENGTH: usize = 1;
     /// Where a definition says whether there is a root; the root follows.
     pub(super) const ROOT: usize = 9;
     /// Where it says whether keys have a fixed width; the width follows, and the same of values.
-    const WIDTHS: usize = Self::ROOT + 1 + Root::LEN;
+    const WIDTHS: usize = Self::ROOT + 1 + TreeRoot::LEN;
 
     pub(in crate::storage::redb) fn read(definition: &[u8]) -> Option<Self> {
         if definition.first() != Some(&Self::NORMAL) {
@@ -60,7 +60,7 @@ impl Table {
         }
         let root = match definition.get(Self::ROOT)? {
             0 => None,
-            _ => Some(Root::read(definition.get(Self::ROOT + 1..)?)?),
+            _ => Some(TreeRoot::read(definition.get(Self::ROOT + 1..)?)?),
         };
         let width = |flag: usize| match definition.get(flag)? {
             0 => Some(None),
@@ -69,7 +69,7 @@ impl Table {
         Some(Self {
             root,
             length: u64_at(definition, Self::LENGTH)?,
-            widths: Widths {
+            widths: FixedWidths {
                 key: width(Self::WIDTHS)?,
                 value: width(Self::WIDTHS + 5)?,
             },

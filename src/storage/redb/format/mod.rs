@@ -7,12 +7,12 @@ mod header;
 mod layout;
 mod node;
 
-pub(super) use checksum::{Mend, mend};
+pub(super) use checksum::{BitRepair, mend};
 pub(super) use header::{
     DatabaseHeader, HEADER, MAGIC, PageNumbers, check_header, check_version, current,
 };
-pub(super) use layout::{PAGE, Root, Table};
-pub(super) use node::{NO_PAGE, Node, Widths, is_whole, search};
+pub(super) use layout::{PAGE, TableRoot, TreeRoot};
+pub(super) use node::{FixedWidths, NO_PAGE, Node, is_whole, search};
 
 #[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@ const END: usize = 4;
 
 /// How a table lays out its rows: the widths of keys and values, where they are fixed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::storage::redb) struct Widths {
+pub(in crate::storage::redb) struct FixedWidths {
     pub(super) key: Option<usize>,
     pub(super) value: Option<usize>,
 }
@@ -34,7 +34,7 @@ pub(in crate::storage::redb) enum Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    pub(in crate::storage::redb) fn of(page: &'a [u8], widths: Widths) -> Option<Self> {
+    pub(in crate::storage::redb) fn of(page: &'a [u8], widths: FixedWidths) -> Option<Self> {
         let count = u16_at(page, COUNT_AT)?;
         match *page.first()? {
             LEAF => Some(Self::Leaf(Leaf {
@@ -64,7 +64,7 @@ impl<'a> Node<'a> {
 /// are listed first.
 pub(in crate::storage::redb) struct Leaf<'a> {
     page: &'a [u8],
-    widths: Widths,
+    widths: FixedWidths,
     pub(in crate::storage::redb) pairs: usize,
 }
 
@@ -187,7 +187,7 @@ pub(in crate::storage::redb) fn search<'a>(
 }
 
 /// Whether a page has the checksum that the one above it says.
-pub(in crate::storage::redb) fn is_whole(page: &[u8], widths: Widths, wanted: u128) -> bool {
+pub(in crate::storage::redb) fn is_whole(page: &[u8], widths: FixedWidths, wanted: u128) -> bool {
     Node::of(page, widths)
         .and_then(|node| page.get(..node.end()?))
         .is_some_and(|covered| checksum(covered) == wanted)

@@ -7,14 +7,14 @@ use redb::backends::FileBackend;
 use redb::{Builder, Key, ReadableDatabase, ReadableTable, TableDefinition, Value};
 use std::fs;
 
-const BYTES: Widths = Widths {
+const BYTES: FixedWidths = FixedWidths {
     key: None,
     value: None,
 };
 
-fn widths(key: usize, value: usize) -> Widths {
+fn widths(key: usize, value: usize) -> FixedWidths {
     let fixed = |width| (width > 0).then_some(width);
-    Widths {
+    FixedWidths {
         key: fixed(key),
         value: fixed(value),
     }
@@ -38,7 +38,7 @@ fn branch(ends: &[u32], bytes: &[u8]) -> Vec<u8> {
 }
 
 /// What can be had of each row of a leaf, or of each key of a branch, and of one beyond: as text.
-fn rows(page: &[u8], widths: Widths) -> Vec<String> {
+fn rows(page: &[u8], widths: FixedWidths) -> Vec<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match Node::of(page, widths) {
         Some(Node::Leaf(leaf)) => {
@@ -70,7 +70,7 @@ fn agree(found: &[String], expected: &[&str]) -> bool {
 fn a_leaf_gives_the_rows_that_its_ends_lead_to() {
     const KEYS: &[u8] = b"abbVWW";
     let page = |ends: &[u32]| leaf(ends, KEYS);
-    let table: &[(&str, Widths, Vec<u8>, [&str; 2])] = &[
+    let table: &[(&str, FixedWidths, Vec<u8>, [&str; 2])] = &[
         ("as it is", BYTES, page(&[21, 23, 24, 26]), ["a=V", "bb=WW"]),
         (
             "empty keys and values",
@@ -185,7 +185,7 @@ fn a_leaf_gives_the_rows_that_its_ends_lead_to() {
 #[test]
 fn a_branch_gives_the_keys_that_its_ends_lead_to() {
     let page = |ends: &[u32]| branch(ends, b"abb");
-    let table: &[(&str, Widths, Vec<u8>, [&str; 2])] = &[
+    let table: &[(&str, FixedWidths, Vec<u8>, [&str; 2])] = &[
         ("as it is", BYTES, page(&[89, 91]), ["a", "bb"]),
         ("empty keys", BYTES, page(&[88, 88]), ["", ""]),
         ("shuffled", BYTES, page(&[91, 89]), ["abb", ""]),
@@ -244,7 +244,7 @@ fn what_is_neither_a_leaf_nor_a_branch_is_no_page() {
 }
 
 /// Looks at all of a page that there is to look at.
-fn look(page: &[u8], widths: Widths) {
+fn look(page: &[u8], widths: FixedWidths) {
     match Node::of(page, widths) {
         Some(Node::Leaf(leaf)) => {
             for n in (0..leaf.pairs.min(40)).chain([leaf.pairs, usize::from(u16::MAX)]) {
@@ -358,12 +358,12 @@ fn made() -> (Vec<u8>, [(&'static str, Content); 4]) {
 }
 
 /// A page of a file, how its rows are laid out, and its checksum as the one above it says.
-type Page<'a> = (&'a [u8], Widths, u128);
+type Page<'a> = (&'a [u8], FixedWidths, u128);
 
 /// Gathers the pages and the rows of a tree.
 fn gather<'a>(
     (file, geometry): (&'a [u8], Geometry),
-    (number, wanted, widths): (u64, u128, Widths),
+    (number, wanted, widths): (u64, u128, FixedWidths),
     (pages, rows): (&mut Vec<Page<'a>>, &mut Content),
 ) {
     let (start, len) = geometry.span(number).unwrap();
@@ -385,15 +385,15 @@ fn gather<'a>(
 }
 
 /// Every page of the trees of a file, and its tables with their rows.
-fn read(file: &[u8]) -> (Vec<Page<'_>>, Vec<(String, Table, Content)>) {
-    let header = DatabaseHeader::read(file, Mend::Nothing).unwrap();
+fn read(file: &[u8]) -> (Vec<Page<'_>>, Vec<(String, TableRoot, Content)>) {
+    let header = DatabaseHeader::read(file, BitRepair::Nothing).unwrap();
     let from = (file, header.geometry);
     let (mut pages, mut directory, mut tables) = (Vec::new(), Vec::new(), Vec::new());
     let root = header.data.unwrap();
     let top = (root.page, root.checksum, BYTES);
     gather(from, top, (&mut pages, &mut directory));
     for (name, definition) in directory {
-        let table = Table::read(&definition).unwrap();
+        let table = TableRoot::read(&definition).unwrap();
         let root = table.root.unwrap();
         let top = (root.page, root.checksum, table.widths);
         let mut rows = Vec::new();
@@ -452,7 +452,7 @@ fn a_key_is_found_where_redb_put_it() {
 }
 
 /// What can be had of a page: each row or key, and each child.
-fn parts(page: &[u8], widths: Widths) -> Vec<Option<Vec<u8>>> {
+fn parts(page: &[u8], widths: FixedWidths) -> Vec<Option<Vec<u8>>> {
     match Node::of(page, widths) {
         Some(Node::Leaf(leaf)) => {
             let row = |n| leaf.row(n).map(|(key, value)| [key, b"=", value].concat());
@@ -543,7 +543,7 @@ fn a_flipped_bit_is_found_where_the_checksum_covers_it() {
 #[test]
 fn a_definition_of_a_table_is_read_whole_or_not() {
     let (file, _) = made();
-    let header = DatabaseHeader::read(&file, Mend::Nothing).unwrap();
+    let header = DatabaseHeader::read(&file, BitRepair::Nothing).unwrap();
     let root = header.data.unwrap();
     let mut directory = Vec::new();
     let top = (root.page, root.checksum, BYTES);
@@ -554,7 +554,7 @@ fn a_definition_of_a_table_is_read_whole_or_not() {
     );
     let found = |name: &str| {
         let definition = directory.iter().find(|(key, _)| key == name.as_bytes());
-        Table::read(&definition.unwrap().1).unwrap().widths
+        TableRoot::read(&definition.unwrap().1).unwrap().widths
     };
     assert_eq!(found("texts"), BYTES);
     assert_eq!(found("numbers"), widths(8, 8));
@@ -562,15 +562,15 @@ fn a_definition_of_a_table_is_read_whole_or_not() {
     assert_eq!(found("by_text"), widths(0, 8));
     for (_, definition) in &directory {
         // Behind the widths stand alignments and the names of types, which do not matter here.
-        for len in 0..Table::ROOT + 1 + Root::LEN + 6 {
-            assert!(Table::read(&definition[..len]).is_none(), "{len}");
+        for len in 0..TableRoot::ROOT + 1 + TreeRoot::LEN + 6 {
+            assert!(TableRoot::read(&definition[..len]).is_none(), "{len}");
         }
         let mut other = definition.clone();
         other[0] = 4;
-        assert!(Table::read(&other).is_none(), "a table of another kind");
+        assert!(TableRoot::read(&other).is_none(), "a table of another kind");
         let mut empty = definition.clone();
-        empty[Table::ROOT] = 0;
-        assert!(Table::read(&empty).unwrap().root.is_none());
+        empty[TableRoot::ROOT] = 0;
+        assert!(TableRoot::read(&empty).unwrap().root.is_none());
     }
 }
 
@@ -621,13 +621,15 @@ fn a_page_is_where_its_number_says() {
 fn a_header_is_read_whole_or_not() {
     let (file, _) = made();
     let header = &file[..HEADER];
-    let data = DatabaseHeader::read(header, Mend::Nothing).unwrap().data;
+    let data = DatabaseHeader::read(header, BitRepair::Nothing)
+        .unwrap()
+        .data;
     let active = current(header).unwrap();
     // The end of the commit that is the current one.
     let (start, end) = if active == 0 { (64, 192) } else { (192, 320) };
     for len in 0..end {
         assert!(
-            DatabaseHeader::read(&header[..len], Mend::Bits).is_err(),
+            DatabaseHeader::read(&header[..len], BitRepair::Bits).is_err(),
             "{len}"
         );
         assert!(check_header(&header[..len]).is_err(), "{len}");
@@ -637,21 +639,21 @@ fn a_header_is_read_whole_or_not() {
         let mut flipped = header.to_vec();
         flipped[start + bit / 8] ^= 1 << (bit % 8);
         assert!(check_header(&flipped).is_err());
-        assert!(DatabaseHeader::read(&flipped, Mend::Nothing).is_err());
-        let mended = DatabaseHeader::read(&flipped, Mend::Bits).unwrap();
+        assert!(DatabaseHeader::read(&flipped, BitRepair::Nothing).is_err());
+        let mended = DatabaseHeader::read(&flipped, BitRepair::Bits).unwrap();
         assert_eq!(mended.data, data);
     }
 }
 
 /// The page numbers in a page: those of a branch's children, or of the roots that a list of tables tells.
-fn numbers(page: &[u8], widths: Widths, is_list: bool) -> Vec<u64> {
+fn numbers(page: &[u8], widths: FixedWidths, is_list: bool) -> Vec<u64> {
     match Node::of(page, widths) {
         Some(Node::Branch(branch)) => {
             let children = (0..=branch.keys).map(|n| branch.child(n).unwrap().0);
             children.collect()
         }
         Some(Node::Leaf(leaf)) if is_list => {
-            let tables = (0..leaf.pairs).map(|n| Table::read(leaf.row(n).unwrap().1));
+            let tables = (0..leaf.pairs).map(|n| TableRoot::read(leaf.row(n).unwrap().1));
             tables
                 .map(|table| table.unwrap().root.unwrap().page)
                 .collect()
@@ -665,7 +667,9 @@ fn numbers(page: &[u8], widths: Widths, is_list: bool) -> Vec<u64> {
 fn numbers_that_lead_beyond_the_file_are_refused() {
     let (file, _) = made();
     let layout = PageNumbers::read(&file).unwrap();
-    let geometry = DatabaseHeader::read(&file, Mend::Nothing).unwrap().geometry;
+    let geometry = DatabaseHeader::read(&file, BitRepair::Nothing)
+        .unwrap()
+        .geometry;
     let mut refused = 0;
     // The first page is the list of tables.
     for (at, (page, widths, _)) in read(&file).0.into_iter().enumerate() {

@@ -1,13 +1,13 @@
 //! One file of the journal: made whole before it is named, filled with zeros ahead of what is written, so
 //! that a sync has nothing but bytes to sync.
 
-use super::frame::{self, HEADERS, Header, START, aligned};
-use super::held::{Held, Holdings};
+use super::frame::{self, HEADERS, JournalHeader, START, aligned};
+use super::held::{HeldJournal, HeldJournals};
 use super::recovery::Recovered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::failure::{self, guarded, random};
-use crate::storage::redb::file::{Disk, Io};
-use crate::storage::redb::folder::{Location, Made};
+use crate::storage::redb::file::{Disk, FileIo};
+use crate::storage::redb::folder::{Location, NewFile};
 use crate::storage::redb::generation::RowWrite;
 use crate::storage::redb::open::io_error;
 use std::io;
@@ -23,14 +23,14 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Why a frame was not appended.
 #[derive(Debug)]
-pub(in crate::storage::redb) enum Failed {
+pub(in crate::storage::redb) enum AppendFailure {
     /// Nothing of it was written, as there is no room; the file is as good as before.
     NoRoom(Error),
     /// All its bytes may have reached the disk; the file is not to be written again.
     Unknown(Error),
 }
 
-impl Failed {
+impl AppendFailure {
     pub(in crate::storage::redb) fn into_error(self) -> Error {
         match self {
             Self::NoRoom(error) | Self::Unknown(error) => error,
@@ -40,16 +40,16 @@ impl Failed {
 
 /// What the files of one opening say of themselves.
 #[derive(Clone, Copy)]
-pub(super) struct Whose {
+pub(super) struct Owner {
     pub(super) store: [u8; 16],
     pub(super) opening: [u8; 16],
 }
 
 /// A journal file that is written.
-pub(in crate::storage::redb) struct File {
+pub(in crate::storage::redb) struct JournalFile {
     disk: Disk,
-    io: Arc<Io>,
-    whose: Whose,
+    io: Arc<FileIo>,
+    whose: Owner,
     salt: u64,
     /// Where the next frame begins.
     end: u64,
@@ -70,7 +70,7 @@ fn failed(error: io::Error) -> Error {
     Error::new(ErrorKind::Unavailable, "the journal cannot be written").with_source(error)
 }
 
-impl File {
+impl JournalFile {
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.io.count_write(bytes.len());
         self.disk.write(offset, bytes).map_err(failed)
@@ -106,11 +106,12 @@ impl File {
     }
 
     /// Writes a frame and syncs it.
-    pub(super) fn append(&mut self, number: u64, rows: &[RowWrite]) -> Result<(), Failed> {
+    pub(super) fn append(&mut self, number: u64, rows: &[RowWrite]) -> Result<(), AppendFailure> {
         let rows = rows.iter().map(RowWrite::as_parts);
-        frame::encode_into(&mut self.frame, self.salt, number, rows).map_err(Failed::NoRoom)?;
+        frame::encode_into(&mut self.frame, self.salt, number, rows)
+            .map_err(AppendFailure::NoRoom)?;
         let end = self.end + self.frame.len() as u64;
-        guarded(|| self.allocate(end)).map_err(Failed::NoRoom)?;
+        guarded(|| self.allocate(end)).map_err(AppendFailure::NoRoom)?;
         guarded(|| {
             if self.told < self.synced {
                 // The other copy stays as it is, so that one of them is whole at any moment.
@@ -119,7 +120,7 @@ impl File {
             self.write(self.end, &self.frame)?;
             self.sync()
         })
-        .map_err(Failed::Unknown)?;
+        .map_err(AppendFailure::Unknown)?;
         self.io.note_frame(number);
         self.told = self.synced;
         self.synced = self.allocated;
@@ -129,8 +130,8 @@ impl File {
         Ok(())
     }
 
-    fn header(&self, len: u64) -> Header {
-        Header {
+    fn header(&self, len: u64) -> JournalHeader {
+        JournalHeader {
             store: self.whose.store,
             opening: self.whose.opening,
             salt: self.salt,
@@ -182,25 +183,25 @@ impl File {
 }
 
 /// A journal file that is being made.
-pub(super) struct Making<'a> {
-    made: Box<dyn Made>,
+pub(super) struct FileBuilder<'a> {
+    made: Box<dyn NewFile>,
     location: &'a Location,
-    held: Held,
-    file: File,
+    held: HeldJournal,
+    file: JournalFile,
 }
 
-impl<'a> Making<'a> {
+impl<'a> FileBuilder<'a> {
     pub(super) fn new(
         location: &'a Location,
-        whose: Whose,
+        whose: Owner,
         largest: u64,
-        io: &Arc<Io>,
+        io: &Arc<FileIo>,
     ) -> Result<Self> {
         let cannot = |e| io_error(&location.path, "the journal cannot be made", e);
         let made = location.folder.make().map_err(cannot)?;
         let identity = made.identity().map_err(cannot)?;
-        let held = Held::lock(location, made.disk().map_err(cannot)?, identity)?;
-        let mut file = File {
+        let held = HeldJournal::lock(location, made.disk().map_err(cannot)?, identity)?;
+        let mut file = JournalFile {
             disk: held.disk().clone(),
             io: io.clone(),
             whose,
@@ -237,7 +238,7 @@ impl<'a> Making<'a> {
     }
 
     /// Gives it its name. Whether that succeeds or not, it is held.
-    pub(super) fn publish(mut self, holdings: &mut Holdings) -> Result<File> {
+    pub(super) fn publish(mut self, holdings: &mut HeldJournals) -> Result<JournalFile> {
         self.file.write_header(|_| Ok(()))?;
         self.file.sync()?;
         holdings.add(self.file.whose.opening, self.held);

@@ -22,7 +22,7 @@ const PREFIX: usize = 24;
 
 /// What a journal file says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct JournalHeader {
     /// The store that it belongs to.
     pub(super) store: [u8; 16],
     /// The opening of that store which it was made for.
@@ -37,16 +37,16 @@ pub(super) struct Header {
     pub(super) start: u64,
 }
 
-type Wire = ([u8; 16], [u8; 16], u64, u64, u64);
+type HeaderWire = ([u8; 16], [u8; 16], u64, u64, u64);
 /// Of the earlier form.
-type EarlierWire = ([u8; 16], [u8; 16], u64, u64);
+type EarlierHeaderWire = ([u8; 16], [u8; 16], u64, u64);
 
-impl Header {
+impl JournalHeader {
     pub(super) const KEY: &'static [u8] = b"header";
 
     /// One copy: a sector.
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
-        let wire: Wire = (self.store, self.opening, self.salt, self.copied, self.len);
+        let wire: HeaderWire = (self.store, self.opening, self.salt, self.copied, self.len);
         let record = record::seal_plain(Kind::Journal, Self::KEY, wire)?;
         let len = u16::try_from(record.len()).unwrap_or(u16::MAX);
         let mut sector = [&MAGIC[..], &len.to_le_bytes(), &record].concat();
@@ -61,11 +61,12 @@ impl Header {
         let len = usize::from(u16::from_le_bytes(*len));
         let record = rest.get(..len).ok_or_else(damaged)?;
         let read = record::open_plain(Kind::Journal, Self::KEY, record);
-        let ((store, opening, salt, copied, len), start): (Wire, u64) = match read {
+        let ((store, opening, salt, copied, len), start): (HeaderWire, u64) = match read {
             Ok(wire) => (wire, START),
             Err(error) => {
                 let earlier = record::open_plain(Kind::Journal, Self::KEY, record);
-                let (store, opening, salt, copied): EarlierWire = earlier.map_err(|_| error)?;
+                let (store, opening, salt, copied): EarlierHeaderWire =
+                    earlier.map_err(|_| error)?;
                 ((store, opening, salt, copied, 0), EARLIER_START)
             }
         };
@@ -207,7 +208,7 @@ pub(super) struct Scanned {
     pub(super) torn: bool,
 }
 
-pub(super) fn scan(file: &[u8], header: &Header) -> Scanned {
+pub(super) fn scan(file: &[u8], header: &JournalHeader) -> Scanned {
     let mut scanned = scan_for(file, header.start, Some(header.salt));
     let last = scanned.behind.last().or(scanned.frames.last());
     let end = last.map_or(header.start, |frame| frame.end());
@@ -281,8 +282,8 @@ mod tests {
 
     const FIRST: usize = START as usize;
 
-    fn header() -> Header {
-        Header {
+    fn header() -> JournalHeader {
+        JournalHeader {
             store: [1; 16],
             opening: [2; 16],
             salt: 0x5a17,
@@ -309,7 +310,7 @@ mod tests {
     }
 
     fn numbers(file: &[u8]) -> (Vec<u64>, Vec<u64>) {
-        let scanned = scan(file, &Header::of(file).unwrap());
+        let scanned = scan(file, &JournalHeader::of(file).unwrap());
         let numbers = |frames: &[Frame]| frames.iter().map(|frame| frame.number).collect();
         (numbers(&scanned.frames), numbers(&scanned.behind))
     }
@@ -317,7 +318,7 @@ mod tests {
     #[test]
     fn frames_come_back_in_order_with_their_rows() {
         let file = Bytes::from(file(&[(7, 10), (8, 600), (9, 0)]));
-        let scanned = scan(&file, &Header::of(&file).unwrap());
+        let scanned = scan(&file, &JournalHeader::of(&file).unwrap());
         assert_eq!(numbers(&file), (vec![7, 8, 9], vec![]));
         let rows = scanned.frames[1].rows(&file).unwrap();
         assert_eq!(rows[0].0, &b"key"[..]);
@@ -379,29 +380,32 @@ mod tests {
         for at in HEADERS {
             let mut half = whole.clone();
             half[at as usize + 9] ^= 1;
-            assert_eq!(Header::of(&half).unwrap(), header());
+            assert_eq!(JournalHeader::of(&half).unwrap(), header());
         }
         let mut none = whole.clone();
         none[9] ^= 1;
         none[4105] ^= 1;
-        assert_eq!(Header::of(&none).unwrap_err().kind(), ErrorKind::Corrupt);
-        assert!(Header::of(&[]).is_err());
+        assert_eq!(
+            JournalHeader::of(&none).unwrap_err().kind(),
+            ErrorKind::Corrupt
+        );
+        assert!(JournalHeader::of(&[]).is_err());
     }
 
     /// The store of version 2 that was killed by an earlier form of it has such headers.
     #[test]
     fn a_header_of_the_earlier_form_says_where_its_frames_begin() {
-        let wire: EarlierWire = ([1; 16], [2; 16], 0x5a17, 7);
-        let record = record::seal_plain(Kind::Journal, Header::KEY, wire).unwrap();
+        let wire: EarlierHeaderWire = ([1; 16], [2; 16], 0x5a17, 7);
+        let record = record::seal_plain(Kind::Journal, JournalHeader::KEY, wire).unwrap();
         let len = (record.len() as u16).to_le_bytes();
         let mut sector = [&MAGIC[..], &len, &record].concat();
         sector.resize(SECTOR, 0);
-        let expected = Header {
+        let expected = JournalHeader {
             copied: 7,
             start: 4096,
             ..header()
         };
-        assert_eq!(Header::decode(&sector).unwrap(), expected);
+        assert_eq!(JournalHeader::decode(&sector).unwrap(), expected);
     }
 
     #[test]

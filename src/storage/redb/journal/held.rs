@@ -57,7 +57,7 @@ fn cannot_open(location: &Location, error: io::Error) -> Error {
 
 /// Dropped, it lets the file go.
 #[derive(Debug)]
-pub(in crate::storage::redb) struct Held {
+pub(in crate::storage::redb) struct HeldJournal {
     location: Location,
     disk: Disk,
     /// What tells it from others that come to bear its name, where the system tells. It is nobody else's as long
@@ -65,7 +65,7 @@ pub(in crate::storage::redb) struct Held {
     identity: Option<(u64, u64)>,
 }
 
-impl Held {
+impl HeldJournal {
     /// Opens a file and locks it; `None` where there is none.
     pub(super) fn open(location: &Location) -> Result<Option<Self>> {
         // NotFound, and what else there is, is found by opening it.
@@ -170,7 +170,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldJournal {
     fn drop(&mut self) {
         // Not left to the end of the handle, which a process being started may share.
         let _ = self.disk.close();
@@ -181,17 +181,17 @@ impl Drop for Held {
 /// the only ones that it may take away while the store is open: what else bears one may be another's, also where
 /// it says the same of itself, as copies do.
 #[derive(Debug, Default)]
-pub(in crate::storage::redb) struct Holdings(Vec<([u8; 16], Held)>);
+pub(in crate::storage::redb) struct HeldJournals(Vec<([u8; 16], HeldJournal)>);
 
-impl Holdings {
+impl HeldJournals {
     /// Adds a file of an opening.
-    pub(super) fn add(&mut self, opening: [u8; 16], held: Held) {
+    pub(super) fn add(&mut self, opening: [u8; 16], held: HeldJournal) {
         self.0.push((opening, held));
     }
 
     /// The files of an opening, in the order in which they were added.
-    pub(super) fn of(&self, opening: [u8; 16]) -> impl Iterator<Item = &Held> {
-        let of_it = move |(its, _): &&([u8; 16], Held)| *its == opening;
+    pub(super) fn of(&self, opening: [u8; 16]) -> impl Iterator<Item = &HeldJournal> {
+        let of_it = move |(its, _): &&([u8; 16], HeldJournal)| *its == opening;
         self.0.iter().filter(of_it).map(|(_, held)| held)
     }
 
@@ -223,7 +223,7 @@ impl Holdings {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use crate::storage::redb::folder::{Folder, Made};
+    use crate::storage::redb::folder::{Folder, NewFile};
     use std::ffi::OsStr;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -237,7 +237,7 @@ mod tests {
             self.0.open(name)
         }
 
-        fn make(&self) -> io::Result<Box<dyn Made>> {
+        fn make(&self) -> io::Result<Box<dyn NewFile>> {
             self.0.make()
         }
 
@@ -272,8 +272,8 @@ mod tests {
         location.folder = folder.clone();
         std::fs::write(&location.path, "x").unwrap();
         folder.1.store(false, Ordering::SeqCst);
-        let mut holdings = Holdings::default();
-        holdings.add([1; 16], Held::open(&location).unwrap().unwrap());
+        let mut holdings = HeldJournals::default();
+        holdings.add([1; 16], HeldJournal::open(&location).unwrap().unwrap());
         folder.1.store(true, Ordering::SeqCst);
         assert_eq!(holdings.remove().unwrap_err().kind(), ErrorKind::Io);
         assert!(holdings.keep_only([2; 16]).is_err());

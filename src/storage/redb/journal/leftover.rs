@@ -1,10 +1,10 @@
 //! What to do with journals beside a store that redb does not name. What is none of this store's, or is in
 //! use, stays as it is (C7.4).
 
-use super::frame::Header;
-use super::held::{Held, Holdings, is_borne};
-use super::recovery::{Expected, header_of, read_rest};
-use super::{ASIDE, MOST_PAIRS, Named, names};
+use super::frame::JournalHeader;
+use super::held::{HeldJournal, HeldJournals, is_borne};
+use super::recovery::{ExpectedJournal, header_of, read_rest};
+use super::{ASIDE, JournalRef, MOST_PAIRS, names};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::folder::Location;
 use crate::storage::redb::open::{io_error, refused};
@@ -20,7 +20,7 @@ pub(super) const EVER_ASIDE: usize = 1000;
 
 /// What a file is to a store that does not name it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Left {
+enum Leftover {
     /// All that is in it is in the store.
     Useless,
     /// Of another state of the store.
@@ -33,12 +33,12 @@ enum Left {
 pub(in crate::storage::redb) fn none_in_use(
     store: &Location,
     named: u16,
-    holdings: &Holdings,
+    holdings: &HeldJournals,
 ) -> Result<()> {
     each_pair(store, named, |_, files| {
         let mut any = false;
         for location in files {
-            any |= holdings.has(&location) || Held::is_free(&location)?;
+            any |= holdings.has(&location) || HeldJournal::is_free(&location)?;
         }
         Ok(any)
     })
@@ -49,7 +49,7 @@ pub(in crate::storage::redb) fn lies_beside(store: &Location) -> Result<Option<L
     let mut found = None;
     each_pair(store, 0, |_, files| {
         for location in files {
-            if found.is_none() && Held::is_free(&location)? {
+            if found.is_none() && HeldJournal::is_free(&location)? {
                 found = Some(location);
             }
         }
@@ -75,7 +75,7 @@ fn each_pair(
 
 /// A pair of names that nothing bears, for a store that has been open: what bears one by now may be another's,
 /// and whether it is in use or can be opened does not matter.
-pub(in crate::storage::redb) fn next_free(store: &Location, named: &Named) -> Result<u16> {
+pub(in crate::storage::redb) fn next_free(store: &Location, named: &JournalRef) -> Result<u16> {
     for pair in (0..MOST_PAIRS).filter(|pair| *pair != named.pair) {
         let [first, second] = names(store, pair);
         if !is_borne(&first)? && !is_borne(&second)? {
@@ -98,7 +98,7 @@ fn none_free(path: &Path) -> Error {
 /// others get another name.
 pub(in crate::storage::redb) fn make_room(
     store: &Location,
-    expected: &Expected,
+    expected: &ExpectedJournal,
     last: u64,
 ) -> Result<u16> {
     let named = &expected.named;
@@ -112,8 +112,8 @@ pub(in crate::storage::redb) fn make_room(
         let left = left_of(files, expected, last)?;
         for (location, left, held) in &left {
             match (left, held) {
-                (Left::Useless, Some(held)) => held.remove()?,
-                (Left::Missed, Some(held)) => set_aside(held, expected.store)?,
+                (Leftover::Useless, Some(held)) => held.remove()?,
+                (Leftover::Missed, Some(held)) => set_aside(held, expected.store)?,
                 _ => {
                     is_free = false;
                     foreign.push(location.path.clone());
@@ -140,13 +140,13 @@ pub(in crate::storage::redb) fn make_room(
 /// together only.
 fn left_of(
     files: [Location; 2],
-    expected: &Expected,
+    expected: &ExpectedJournal,
     last: u64,
-) -> Result<Vec<(Location, Left, Option<Held>)>> {
+) -> Result<Vec<(Location, Leftover, Option<HeldJournal>)>> {
     let mut all = Vec::new();
     let mut missed = Vec::new();
     for location in files {
-        let Some(held) = Held::open_if_journal(&location)? else {
+        let Some(held) = HeldJournal::open_if_journal(&location)? else {
             continue;
         };
         let header = held.as_ref().and_then(|held| header_of(held).ok());
@@ -154,25 +154,30 @@ fn left_of(
             (Some(held), Some(header)) if header.store == expected.store => {
                 left(held, header, expected, last)?
             }
-            _ => Left::Foreign,
+            _ => Leftover::Foreign,
         };
         let opening = header.map(|header| header.opening);
-        if left == Left::Missed {
+        if left == Leftover::Missed {
             missed.extend(opening);
         }
         all.push((location, left, held, opening));
     }
     let all = all.into_iter().map(|(location, left, held, opening)| {
-        let is_missed = left != Left::Foreign && opening.is_some_and(|o| missed.contains(&o));
-        let left = if is_missed { Left::Missed } else { left };
+        let is_missed = left != Leftover::Foreign && opening.is_some_and(|o| missed.contains(&o));
+        let left = if is_missed { Leftover::Missed } else { left };
         (location, left, held)
     });
     Ok(all.collect())
 }
 
 /// What a file of this store's is to it.
-fn left(held: &Held, header: &Header, expected: &Expected, last: u64) -> Result<Left> {
-    let Expected { named, extent, .. } = expected;
+fn left(
+    held: &HeldJournal,
+    header: &JournalHeader,
+    expected: &ExpectedJournal,
+    last: u64,
+) -> Result<Leftover> {
+    let ExpectedJournal { named, extent, .. } = expected;
     let in_store = if header.opening == named.opening {
         // The store was closed with it.
         (!named.is_open).then_some(extent.covered)
@@ -183,13 +188,13 @@ fn left(held: &Held, header: &Header, expected: &Expected, last: u64) -> Result<
         Some(header.copied.min(last))
     };
     Ok(match in_store {
-        Some(in_store) if is_all_up_to(held, header, in_store)? => Left::Useless,
-        _ => Left::Missed,
+        Some(in_store) if is_all_up_to(held, header, in_store)? => Leftover::Useless,
+        _ => Leftover::Missed,
     })
 }
 
 /// Whether a file holds no frame beyond this one.
-fn is_all_up_to(held: &Held, header: &Header, last: u64) -> Result<bool> {
+fn is_all_up_to(held: &HeldJournal, header: &JournalHeader, last: u64) -> Result<bool> {
     let read = read_rest(held, header)?;
     let mut frames = read.frames.iter().chain(&read.behind);
     Ok(frames.all(|frame| frame.number <= last))
@@ -210,7 +215,7 @@ pub(super) fn all_asides(location: &Location) -> impl Iterator<Item = Location> 
 }
 
 /// Gives a file whose lock is held another name.
-fn set_aside(held: &Held, store: [u8; 16]) -> Result<()> {
+fn set_aside(held: &HeldJournal, store: [u8; 16]) -> Result<()> {
     let location = held.location();
     if !held.is_at_its_name()? || rename_to_any(location, asides(location))? {
         return Ok(());
@@ -218,7 +223,7 @@ fn set_aside(held: &Held, store: [u8; 16]) -> Result<()> {
     // All names are taken: the oldest of this store's files goes, and the others take a place each.
     let mut own = Vec::new();
     for aside in asides(location) {
-        if let Some(Some(held)) = Held::open_if_journal(&aside)?
+        if let Some(Some(held)) = HeldJournal::open_if_journal(&aside)?
             && header_of(&held).is_ok_and(|header| header.store == store)
         {
             own.push((aside, held));

@@ -10,14 +10,14 @@ mod salvage;
 #[cfg(feature = "torture")]
 pub(crate) mod torture;
 
-pub(super) use file::{Failed, File};
-pub(super) use held::Holdings;
+pub(super) use file::{AppendFailure, JournalFile};
+pub(super) use held::HeldJournals;
 pub(super) use leftover::{lies_beside, make_room, next_free, none_in_use};
-pub(super) use recovery::{Expected, FrameRows, Recovered, read};
-pub(super) use salvage::{Known, salvage};
+pub(super) use recovery::{ExpectedJournal, RawFrameRows, Recovered, read};
+pub(super) use salvage::{KnownJournal, salvage};
 
 use super::failure::random;
-use super::file::Io;
+use super::file::FileIo;
 use super::folder::Location;
 use super::generation::{DatabaseKind, RowWrite};
 use crate::error::Result;
@@ -28,7 +28,7 @@ use twox_hash::XxHash3_64;
 
 /// What redb says of the journal that belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Named {
+pub(super) struct JournalRef {
     /// The opening that its files were made for.
     pub(super) opening: [u8; 16],
     /// The opening before, whose files this one read: up to [`Extent::copied`] it has all that they hold.
@@ -40,10 +40,10 @@ pub(super) struct Named {
 }
 
 /// How [`Named`] is stored.
-type Wire = ([u8; 16], [u8; 16], u16, bool);
+type JournalRefWire = ([u8; 16], [u8; 16], u16, bool);
 
-impl Named {
-    pub(super) fn from_wire((opening, previous, pair, is_open): Wire) -> Self {
+impl JournalRef {
+    pub(super) fn from_wire((opening, previous, pair, is_open): JournalRefWire) -> Self {
         Self {
             opening,
             previous,
@@ -52,14 +52,14 @@ impl Named {
         }
     }
 
-    pub(super) fn to_wire(self) -> Wire {
+    pub(super) fn to_wire(self) -> JournalRefWire {
         (self.opening, self.previous, self.pair, self.is_open)
     }
 }
 
 /// What redb says of the frames of the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Extent {
+pub(super) struct JournalExtent {
     /// The last frame whose rows redb holds.
     pub(super) covered: u64,
     /// The last one that was durable when that was written: a journal that ends before it is none of this
@@ -119,9 +119,9 @@ fn names(store: &Location, pair: u16) -> [Location; 2] {
 
 /// The journal of an open store.
 pub(super) struct Journal {
-    active: File,
+    active: JournalFile,
     /// There is none while a checkpoint brings what it holds into redb.
-    spare: Option<File>,
+    spare: Option<JournalFile>,
     /// How large that is meanwhile.
     away: u64,
     /// The number of the next frame.
@@ -133,23 +133,23 @@ impl Journal {
     /// that are free. They count once redb names them.
     pub(super) fn make(
         store: &Location,
-        expected: &Expected,
+        expected: &ExpectedJournal,
         recovered: &Recovered,
         largest: u64,
-        io: &Arc<Io>,
+        io: &Arc<FileIo>,
         pair: u16,
-        holdings: &mut Holdings,
-    ) -> Result<(Self, Named)> {
+        holdings: &mut HeldJournals,
+    ) -> Result<(Self, JournalRef)> {
         let opening = random()?;
         let [first, second] = names(store, pair);
-        let whose = file::Whose {
+        let whose = file::Owner {
             store: expected.store,
             opening,
         };
-        let mut making = file::Making::new(&first, whose, largest, io)?;
+        let mut making = file::FileBuilder::new(&first, whose, largest, io)?;
         making.copy(recovered)?;
         let active = making.publish(holdings)?;
-        let spare = file::Making::new(&second, whose, largest, io)?.publish(holdings)?;
+        let spare = file::FileBuilder::new(&second, whose, largest, io)?.publish(holdings)?;
         first.sync_folder()?;
         let journal = Self {
             active,
@@ -158,7 +158,7 @@ impl Journal {
             next: recovered.last + 1,
         };
         io.note_frame(recovered.last);
-        let named = Named {
+        let named = JournalRef {
             opening,
             previous: expected.named.opening,
             pair,
@@ -168,7 +168,7 @@ impl Journal {
     }
 
     /// Appends a group's rows, and syncs them: they are durable, or it failed.
-    pub(super) fn append(&mut self, rows: &[RowWrite]) -> Result<(), Failed> {
+    pub(super) fn append(&mut self, rows: &[RowWrite]) -> Result<(), AppendFailure> {
         debug_assert!(rows.iter().all(|row| row.key.home() == DatabaseKind::File));
         self.active.append(self.next, rows)?;
         self.next += 1;
@@ -192,7 +192,7 @@ impl Journal {
 
     /// Bytes of the files on the disk.
     pub(super) fn len(&self) -> u64 {
-        self.active.len() + self.spare.as_ref().map_or(self.away, File::len)
+        self.active.len() + self.spare.as_ref().map_or(self.away, JournalFile::len)
     }
 
     /// Goes on in the other file, if that is free; gives the one that was written. After a failure, neither is
@@ -200,7 +200,7 @@ impl Journal {
     ///
     /// The other file begins with a frame without rows. So whatever redb is told of the file that was written,
     /// there is one frame more than that, without which a journal is of an earlier moment.
-    pub(super) fn turn(&mut self) -> Result<Option<File>, Failed> {
+    pub(super) fn turn(&mut self) -> Result<Option<JournalFile>, AppendFailure> {
         let Some(mut spare) = self.spare.take() else {
             return Ok(None);
         };
@@ -211,7 +211,7 @@ impl Journal {
     }
 
     /// Takes back a file whose frames are in redb.
-    pub(super) fn give_back(&mut self, file: File) {
+    pub(super) fn give_back(&mut self, file: JournalFile) {
         self.spare = Some(file);
     }
 }

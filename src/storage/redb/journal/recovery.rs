@@ -1,10 +1,10 @@
 //! What the journal of a store that was not closed holds beyond redb, and what is said where it is missing.
 
 use super::file::start_of;
-use super::frame::{Frame, Header, START, scan};
-use super::held::{Held, Holdings};
+use super::frame::{Frame, JournalHeader, START, scan};
+use super::held::{HeldJournal, HeldJournals};
 use super::leftover::all_asides;
-use super::{Extent, INFIX, Named, names};
+use super::{INFIX, JournalExtent, JournalRef, names};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::folder::Location;
 use crate::storage::redb::open::refused;
@@ -12,29 +12,29 @@ use bytes::Bytes;
 use std::path::Path;
 
 /// The rows of a frame as they lie in it.
-pub(in crate::storage::redb) type FrameRows = Vec<(Bytes, Option<Bytes>)>;
+pub(in crate::storage::redb) type RawFrameRows = Vec<(Bytes, Option<Bytes>)>;
 
 /// What was committed beyond what redb holds.
 #[derive(Debug, Default)]
 pub(in crate::storage::redb) struct Recovered {
     /// Frames by ascending number, without a gap.
-    pub(in crate::storage::redb) frames: Vec<(u64, FrameRows)>,
+    pub(in crate::storage::redb) frames: Vec<(u64, RawFrameRows)>,
     /// The number of the last frame there ever was.
     pub(in crate::storage::redb) last: u64,
 }
 
 /// What the store's file says of the journal that belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::storage::redb) struct Expected {
+pub(in crate::storage::redb) struct ExpectedJournal {
     /// The store's identity.
     pub(in crate::storage::redb) store: [u8; 16],
-    pub(in crate::storage::redb) named: Named,
-    pub(in crate::storage::redb) extent: Extent,
+    pub(in crate::storage::redb) named: JournalRef,
+    pub(in crate::storage::redb) extent: JournalExtent,
     /// The path that the store was last opened by, where it says.
     pub(in crate::storage::redb) opened_as: Option<String>,
 }
 
-pub(super) struct Read {
+pub(super) struct FramesRead {
     bytes: Bytes,
     /// How long it was at least when its header was written.
     len: u64,
@@ -43,13 +43,13 @@ pub(super) struct Read {
 }
 
 /// Reads the header of a file.
-pub(super) fn header_of(held: &Held) -> Result<Header> {
-    let header = Header::of(&start_of(held.disk(), START)?);
+pub(super) fn header_of(held: &HeldJournal) -> Result<JournalHeader> {
+    let header = JournalHeader::of(&start_of(held.disk(), START)?);
     header.map_err(|e| e.of_file(&held.location().path, ErrorKind::Corrupt))
 }
 
 /// Reads the frames of a file.
-pub(super) fn read_rest(held: &Held, header: &Header) -> Result<Read> {
+pub(super) fn read_rest(held: &HeldJournal, header: &JournalHeader) -> Result<FramesRead> {
     let bytes = Bytes::from(start_of(held.disk(), u64::MAX)?);
     let scanned = scan(&bytes, header);
     if scanned.torn && scanned.behind.is_empty() {
@@ -57,7 +57,7 @@ pub(super) fn read_rest(held: &Held, header: &Header) -> Result<Read> {
         let journal = held.location().path.display();
         tracing::warn!(%journal, "the journal ends in a group that is not whole, which is cut off");
     }
-    Ok(Read {
+    Ok(FramesRead {
         bytes,
         len: header.len,
         frames: scanned.frames,
@@ -73,10 +73,10 @@ pub(super) fn corrupt(location: &Location, why: impl std::fmt::Display) -> Error
 /// names, which are held then.
 pub(in crate::storage::redb) fn read(
     store: &Location,
-    expected: &Expected,
-    holdings: &mut Holdings,
+    expected: &ExpectedJournal,
+    holdings: &mut HeldJournals,
 ) -> Result<Recovered> {
-    let Extent {
+    let JournalExtent {
         covered, reached, ..
     } = expected.extent;
     let mut recovered = Recovered {
@@ -139,20 +139,24 @@ pub(super) fn cut_short(len: u64, before: u64) -> String {
 }
 
 /// Holds the files that bear the journal's names.
-fn hold_named(store: &Location, expected: &Expected, holdings: &mut Holdings) -> Result<()> {
+fn hold_named(
+    store: &Location,
+    expected: &ExpectedJournal,
+    holdings: &mut HeldJournals,
+) -> Result<()> {
     let opening = expected.named.opening;
     let mut found = Vec::new();
     let mut lacking = Vec::new();
     for location in names(store, expected.named.pair) {
-        let Some(held) = Held::open(&location)? else {
-            lacking.push((location, Lacking::Missing));
+        let Some(held) = HeldJournal::open(&location)? else {
+            lacking.push((location, MissingJournal::Missing));
             continue;
         };
         let header = header_of(&held)?;
         if (header.store, header.opening) == (expected.store, opening) {
             found.push(held);
         } else {
-            lacking.push((location, Lacking::Replaced));
+            lacking.push((location, MissingJournal::Replaced));
         }
     }
     if let Some((location, how)) = lacking.first() {
@@ -177,7 +181,7 @@ fn is_same_half(one: &Location, other: &Location) -> bool {
 
 /// What is in the place of a file of the journal.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Lacking {
+enum MissingJournal {
     Missing,
     Replaced,
 }
@@ -185,18 +189,18 @@ enum Lacking {
 /// Says what is missing, and what is known of where it may be.
 fn lacks(
     store: &Location,
-    expected: &Expected,
+    expected: &ExpectedJournal,
     first: &Location,
-    how: Lacking,
-    all: &[(Location, Lacking)],
+    how: MissingJournal,
+    all: &[(Location, MissingJournal)],
 ) -> Error {
     let opened_as = expected.opened_as.as_deref();
     let opened_as = opened_as.filter(|path| *path != store.path.to_string_lossy());
     let mut why = match how {
-        Lacking::Missing => {
+        MissingJournal::Missing => {
             "this journal of the store is missing; it may hold commits that the store's file does not hold yet"
         }
-        Lacking::Replaced => {
+        MissingJournal::Replaced => {
             "this journal belongs to another store or another state of it, and the one that belongs here is missing"
         }
     }
@@ -227,9 +231,13 @@ fn is_same_file(store: &Location, path: &Path) -> bool {
 }
 
 /// How files that were set aside, or that an earlier version laid beside a link to the store, get their names back.
-fn put_back(store: &Location, expected: &Expected, lacking: &[(Location, Lacking)]) -> String {
+fn put_back(
+    store: &Location,
+    expected: &ExpectedJournal,
+    lacking: &[(Location, MissingJournal)],
+) -> String {
     let belongs = |location: &Location| {
-        let held = Held::open(location).ok().flatten()?;
+        let held = HeldJournal::open(location).ok().flatten()?;
         let header = header_of(&held).ok()?;
         let its = (header.store, header.opening);
         (its == (expected.store, expected.named.opening)).then_some(())
@@ -248,7 +256,7 @@ fn put_back(store: &Location, expected: &Expected, lacking: &[(Location, Lacking
             continue;
         };
         let (from, to) = (aside.path.display(), location.path.display());
-        if *how == Lacking::Replaced {
+        if *how == MissingJournal::Replaced {
             steps.push(format!("move {to} elsewhere"));
         }
         steps.push(format!("rename {from} to {to}"));

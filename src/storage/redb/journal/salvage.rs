@@ -1,8 +1,8 @@
 //! What can be read of a damaged journal, or of one whose store is damaged. It reads alone.
 
-use super::frame::{Frame, Header, scan, scan_for_any};
-use super::recovery::{FrameRows, corrupt, cut_short};
-use super::{MOST_PAIRS, Named, names};
+use super::frame::{Frame, JournalHeader, scan, scan_for_any};
+use super::recovery::{RawFrameRows, corrupt, cut_short};
+use super::{JournalRef, MOST_PAIRS, names};
 use crate::error::{Error, Result};
 use crate::storage::redb::file::Disk;
 use crate::storage::redb::folder::Location;
@@ -13,9 +13,9 @@ use std::io;
 
 /// What the store's file says of its journal, as far as that can be read.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::storage::redb) struct Known {
+pub(in crate::storage::redb) struct KnownJournal {
     pub(in crate::storage::redb) store: Option<[u8; 16]>,
-    pub(in crate::storage::redb) named: Option<Named>,
+    pub(in crate::storage::redb) named: Option<JournalRef>,
     pub(in crate::storage::redb) covered: Option<u64>,
     pub(in crate::storage::redb) reached: Option<u64>,
 }
@@ -25,9 +25,9 @@ pub(in crate::storage::redb) struct Known {
 /// is changed by later frames alone.
 pub(in crate::storage::redb) fn salvage(
     store: &Location,
-    known: Known,
+    known: KnownJournal,
     lost: &mut dyn FnMut(Error),
-) -> Result<Vec<FrameRows>> {
+) -> Result<Vec<RawFrameRows>> {
     let pairs = match known.named {
         Some(named) if !named.is_open => return Ok(Vec::new()),
         Some(named) => named.pair..named.pair + 1,
@@ -44,7 +44,7 @@ pub(in crate::storage::redb) fn salvage(
     for location in pairs.flat_map(|pair| names(store, pair)) {
         match read(&location, lost) {
             Ok(Some(bytes)) => {
-                files.extend(Salvaged::new(location, bytes, &known, &mut whose, lost));
+                files.extend(SalvagedFile::new(location, bytes, &known, &mut whose, lost));
             }
             Ok(None) if known.named.is_some() => {
                 lost(corrupt(&location, "this journal is missing"));
@@ -53,7 +53,7 @@ pub(in crate::storage::redb) fn salvage(
             Err(error) => lost(error),
         }
     }
-    let mut frames: BTreeMap<u64, (&Salvaged, &Frame)> = BTreeMap::new();
+    let mut frames: BTreeMap<u64, (&SalvagedFile, &Frame)> = BTreeMap::new();
     for file in &files {
         for frame in &file.frames {
             if known.covered.is_none_or(|covered| frame.number > covered) {
@@ -75,24 +75,24 @@ pub(in crate::storage::redb) fn salvage(
 }
 
 /// A file of the journal, and the whole frames in it.
-struct Salvaged {
+struct SalvagedFile {
     location: Location,
     bytes: Bytes,
     frames: Vec<Frame>,
     torn: bool,
 }
 
-impl Salvaged {
+impl SalvagedFile {
     /// `None` where it does not belong to the store. Where nothing of the store's own says which one that
     /// is, the first file does.
     fn new(
         location: Location,
         bytes: Bytes,
-        known: &Known,
+        known: &KnownJournal,
         whose: &mut Option<[u8; 16]>,
         lost: &mut dyn FnMut(Error),
     ) -> Option<Self> {
-        let Ok(header) = Header::of(&bytes) else {
+        let Ok(header) = JournalHeader::of(&bytes) else {
             lost(corrupt(
                 &location,
                 "both headers of the journal are damaged",
@@ -174,12 +174,12 @@ fn readable(file: &Disk) -> io::Result<(Vec<u8>, Option<io::Error>)> {
 
 /// Frames between others, or after those that the store's file holds, that are not there.
 fn report_gaps(
-    frames: &BTreeMap<u64, (&Salvaged, &Frame)>,
+    frames: &BTreeMap<u64, (&SalvagedFile, &Frame)>,
     covered: Option<u64>,
     lost: &mut dyn FnMut(Error),
 ) {
     let mut last = covered;
-    let mut before: Option<&Salvaged> = None;
+    let mut before: Option<&SalvagedFile> = None;
     for (number, (file, frame)) in frames {
         if let Some(last) = last
             && last + 1 < *number
@@ -197,9 +197,9 @@ fn report_gaps(
 
 /// Frames at the end that were there when the store's file was written.
 fn report_end(
-    files: &[Salvaged],
-    frames: &BTreeMap<u64, (&Salvaged, &Frame)>,
-    known: &Known,
+    files: &[SalvagedFile],
+    frames: &BTreeMap<u64, (&SalvagedFile, &Frame)>,
+    known: &KnownJournal,
     lost: &mut dyn FnMut(Error),
 ) {
     let newest = frames.last_key_value().map(|(number, _)| *number);
@@ -219,8 +219,8 @@ fn report_end(
 
 /// What may have been the last frame. Where others follow, it is a gap.
 fn report_torn(
-    files: &[Salvaged],
-    frames: &BTreeMap<u64, (&Salvaged, &Frame)>,
+    files: &[SalvagedFile],
+    frames: &BTreeMap<u64, (&SalvagedFile, &Frame)>,
     lost: &mut dyn FnMut(Error),
 ) {
     let newest = frames.last_key_value().map(|(number, _)| *number);

@@ -1,11 +1,13 @@
 //! What the fuzzers feed with bytes in the place of a journal file.
 
-use super::frame::{Frame, HEADERS, Header, SECTOR, START, encode, prefix, scan, scan_for_any};
-use super::recovery::FrameRows;
+use super::frame::{
+    Frame, HEADERS, JournalHeader, SECTOR, START, encode, prefix, scan, scan_for_any,
+};
+use super::recovery::RawFrameRows;
 use crate::storage::record::{Kind, seal_raw};
 use bytes::Bytes;
 
-const HEADER: Header = Header {
+const HEADER: JournalHeader = JournalHeader {
     store: [1; 16],
     opening: [2; 16],
     salt: 0x0123_4567_89ab_cdef,
@@ -23,19 +25,19 @@ const HEADER: Header = Header {
 pub(crate) fn decode_journal(data: &[u8]) {
     read(data.to_vec());
     let mut sealed = file(&[]);
-    let record = seal_raw(Kind::Journal, Header::KEY, data);
+    let record = seal_raw(Kind::Journal, JournalHeader::KEY, data);
     if let Ok(len) = u16::try_from(record.len()) {
         let start = [&b"CLOK"[..], &len.to_le_bytes(), &record].concat();
         put(&mut sealed, 0, &start);
-        if let Ok(header) = Header::of(&sealed) {
+        if let Ok(header) = JournalHeader::of(&sealed) {
             // An earlier form is written no more.
-            let header = Header {
+            let header = JournalHeader {
                 start: START,
                 ..header
             };
             let again = header.encode().ok();
             assert_eq!(
-                again.and_then(|sector| Header::decode(&sector).ok()),
+                again.and_then(|sector| JournalHeader::decode(&sector).ok()),
                 Some(header)
             );
         }
@@ -56,7 +58,7 @@ fn read(bytes: Vec<u8>) -> usize {
     for frame in scan_for_any(&bytes) {
         let _ = frame.rows(&bytes);
     }
-    let Ok(header) = Header::of(&bytes) else {
+    let Ok(header) = JournalHeader::of(&bytes) else {
         return 0;
     };
     let scanned = scan(&bytes, &header);
@@ -75,7 +77,7 @@ fn read(bytes: Vec<u8>) -> usize {
     scanned.frames.len()
 }
 
-fn read_one(header: &Header, frame: Vec<u8>) -> Option<FrameRows> {
+fn read_one(header: &JournalHeader, frame: Vec<u8>) -> Option<RawFrameRows> {
     let file = Bytes::from(file(&[frame]));
     let scanned = scan(&file, header);
     scanned
@@ -104,7 +106,7 @@ fn changed(data: &[u8]) {
     }
     let bytes = Bytes::from(bytes);
     // Nobody can seal another.
-    let Ok(header) = Header::of(&bytes) else {
+    let Ok(header) = JournalHeader::of(&bytes) else {
         return;
     };
     assert_eq!(header, HEADER);
@@ -130,7 +132,7 @@ fn changed(data: &[u8]) {
 }
 
 /// The frame of any rows at all, or of what are none.
-fn frame(header: &Header, number: u64, rows: &[u8]) -> Vec<u8> {
+fn frame(header: &JournalHeader, number: u64, rows: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     let key = prefix(&mut frame, header.salt, number);
     let record = seal_raw(Kind::Frame, &key, rows);
@@ -160,7 +162,7 @@ fn put(bytes: &mut [u8], at: usize, what: &[u8]) {
 
 /// A journal file with one more frame, of any rows at all; `None` where they are none.
 pub(crate) fn with_frame(file: &[u8], rows: &[u8]) -> Option<Vec<u8>> {
-    let header = Header::of(file).ok()?;
+    let header = JournalHeader::of(file).ok()?;
     let scanned = scan(file, &header);
     let last = scanned.frames.last()?;
     let frame = frame(&header, last.number + 1, rows);

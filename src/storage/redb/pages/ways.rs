@@ -2,8 +2,8 @@
 //! and the whole transaction with it. It changes nothing.
 
 use super::super::file::Disk;
-use super::super::format::{Mend, Node, PAGE, Table, Widths, is_whole, search};
-use super::super::unreadable::Unreadable;
+use super::super::format::{BitRepair, FixedWidths, Node, PAGE, TableRoot, is_whole, search};
+use super::super::unreadable::UnreadableParts;
 use super::{MAX_DEPTH, Pages, UNREADABLE, corrupt};
 use crate::error::Result;
 use std::collections::{BTreeMap, HashMap};
@@ -44,8 +44,8 @@ type Turn = (u64, usize);
 /// The ways from the roots of the trees of a file to their rows, as of its current commit.
 pub(in super::super) struct Ways<'a> {
     pages: Pages,
-    tables: BTreeMap<String, Table>,
-    unreadable: &'a Unreadable,
+    tables: BTreeMap<String, TableRoot>,
+    unreadable: &'a UnreadableParts,
     /// By their numbers, whether the pages that were looked at are what they should be.
     known: HashMap<u64, bool>,
     /// The last leaf of which that was asked, and whether rows can be removed from it.
@@ -54,8 +54,8 @@ pub(in super::super) struct Ways<'a> {
 
 impl<'a> Ways<'a> {
     /// To be used while nobody writes to the file.
-    pub(in super::super) fn new(disk: &Disk, unreadable: &'a Unreadable) -> Result<Self> {
-        let mut pages = Pages::new(disk.clone(), Mend::Nothing)?;
+    pub(in super::super) fn new(disk: &Disk, unreadable: &'a UnreadableParts) -> Result<Self> {
+        let mut pages = Pages::new(disk.clone(), BitRepair::Nothing)?;
         let mut is_damaged = false;
         let tables = pages.tables(|_, _| is_damaged = true)?;
         if is_damaged {
@@ -108,7 +108,7 @@ impl<'a> Ways<'a> {
     fn way(
         &mut self,
         top: (u64, u128),
-        widths: Widths,
+        widths: FixedWidths,
         key: &[u8],
     ) -> Result<std::result::Result<(Vec<Turn>, u64), Blocked>> {
         let mut turns = Vec::new();
@@ -141,7 +141,7 @@ impl<'a> Ways<'a> {
     /// Whether a page, to which these turns lead, is not joined with a damaged one on a side of it. One that is not
     /// small lies between, which does not become small, for what is removed from it is asked as well; or what
     /// it is joined with does not.
-    fn is_apart(&mut self, turns: &[Turn], widths: Widths, side: Side) -> Result<bool> {
+    fn is_apart(&mut self, turns: &[Turn], widths: FixedWidths, side: Side) -> Result<bool> {
         let mut turns = turns.to_vec();
         for _ in 0..LOOKED_PAST {
             match self.step(&mut turns, widths, side)? {
@@ -154,7 +154,7 @@ impl<'a> Ways<'a> {
     }
 
     /// Goes on to the page beside the one to which the turns lead.
-    fn step(&mut self, turns: &mut Vec<Turn>, widths: Widths, side: Side) -> Result<Beside> {
+    fn step(&mut self, turns: &mut Vec<Turn>, widths: FixedWidths, side: Side) -> Result<Beside> {
         let depth = turns.len();
         // Up to where there is a way to that side, then down along its edge.
         let mut at = loop {
@@ -199,7 +199,7 @@ impl<'a> Ways<'a> {
         })
     }
 
-    fn child(&mut self, page: u64, n: usize, widths: Widths) -> Result<Option<(u64, u128)>> {
+    fn child(&mut self, page: u64, n: usize, widths: FixedWidths) -> Result<Option<(u64, u128)>> {
         let page = self.pages.cached(page)?;
         Ok(
             match page.as_ref().and_then(|page| Node::of(page, widths)) {
@@ -209,7 +209,7 @@ impl<'a> Ways<'a> {
         )
     }
 
-    fn last_child(&mut self, page: u64, widths: Widths) -> Result<usize> {
+    fn last_child(&mut self, page: u64, widths: FixedWidths) -> Result<usize> {
         let page = self.pages.cached(page)?;
         Ok(
             match page.as_ref().and_then(|page| Node::of(page, widths)) {
@@ -219,7 +219,7 @@ impl<'a> Ways<'a> {
         )
     }
 
-    fn is_whole(&mut self, (number, checksum): (u64, u128), widths: Widths) -> Result<bool> {
+    fn is_whole(&mut self, (number, checksum): (u64, u128), widths: FixedWidths) -> Result<bool> {
         if let Some(known) = self.known.get(&number) {
             return Ok(*known);
         }

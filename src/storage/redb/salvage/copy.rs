@@ -1,13 +1,13 @@
 //! Writes what can be read of a damaged store into the new one, and reports each row that cannot.
 
-use super::{Own, Work, corrupt};
+use super::{SalvageRun, StoreRecords, corrupt};
 use crate::client_id::ClientKey;
 use crate::error::Result;
 use crate::storage::merge::lost_package;
 use crate::storage::record::{Kind, PackageRow, SessionRow, open_plain, seal_plain};
 use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::generation::RowTree;
-use crate::storage::redb::inspect::{Whose, whose};
+use crate::storage::redb::inspect::{RowOwner, whose};
 use crate::storage::redb::open::begin_durable;
 use crate::storage::redb::tables::{
     CONTAINERS, META, OWNERS, PACKAGES, SESSIONS, TOMBSTONES, owner_key, session_of,
@@ -21,8 +21,8 @@ use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 const ROWS: usize = 1000;
 const BYTES: usize = 8 << 20;
 
-impl Work<'_> {
-    pub(super) fn fill(&mut self, database: &Database, own: &Own) -> Result<()> {
+impl SalvageRun<'_> {
+    pub(super) fn fill(&mut self, database: &Database, own: &StoreRecords) -> Result<()> {
         self.packages(database)?;
         self.sessions(database)?;
         self.leave_out_packages(database)?;
@@ -66,7 +66,7 @@ impl Work<'_> {
     }
 
     /// Whether rows of this container are copied.
-    fn wanted(&mut self, whose: &Whose<'_>) -> bool {
+    fn wanted(&mut self, whose: &RowOwner<'_>) -> bool {
         if self.retired.contains(&whose.container.0) {
             return false;
         }
@@ -80,7 +80,7 @@ impl Work<'_> {
 
     /// Copies every package that is whole.
     fn packages(&mut self, database: &Database) -> Result<()> {
-        let mut batch = Batch::new(database, |txn, rows| {
+        let mut batch = CopyBatch::new(database, |txn, rows| {
             let mut table = txn.open_table(PACKAGES).map_err(failure::table)?;
             for (key, value) in rows {
                 table.insert(&*key, &*value).map_err(failure::storage)?;
@@ -116,7 +116,7 @@ impl Work<'_> {
             .map_err(failure::transaction)?
             .open_table(PACKAGES)
             .map_err(failure::table)?;
-        let mut batch = Batch::new(database, |txn, rows| {
+        let mut batch = CopyBatch::new(database, |txn, rows| {
             let mut sessions = txn.open_table(SESSIONS).map_err(failure::table)?;
             let mut owners = txn.open_table(OWNERS).map_err(failure::table)?;
             for (key, value) in rows {
@@ -155,7 +155,7 @@ impl Work<'_> {
                 match packages.get(&*package_key).map_err(failure::storage)? {
                     Some(_) => kept.push(package.clone()),
                     None => {
-                        let whose = Whose {
+                        let whose = RowOwner {
                             package: Some(package),
                             ..whose
                         };
@@ -181,7 +181,7 @@ impl Work<'_> {
         let read = database.begin_read().map_err(failure::transaction)?;
         let packages = read.open_table(PACKAGES).map_err(failure::table)?;
         let sessions = read.open_table(SESSIONS).map_err(failure::table)?;
-        let mut batch = Batch::new(database, |txn, rows| {
+        let mut batch = CopyBatch::new(database, |txn, rows| {
             let mut table = txn.open_table(PACKAGES).map_err(failure::table)?;
             for (key, _) in rows {
                 table.remove(&*key).map_err(failure::storage)?;
@@ -228,7 +228,7 @@ impl Work<'_> {
             else {
                 return Ok(());
             };
-            let whose = Whose {
+            let whose = RowOwner {
                 container,
                 client,
                 package: None,
@@ -255,7 +255,7 @@ impl Work<'_> {
     }
 
     fn tombstones(&mut self, database: &Database) -> Result<()> {
-        let mut batch = Batch::new(database, |txn, rows| {
+        let mut batch = CopyBatch::new(database, |txn, rows| {
             let mut table = txn.open_table(TOMBSTONES).map_err(failure::table)?;
             for (key, value) in rows {
                 if let Ok(key) = <[u8; 16]>::try_from(&*key) {
@@ -283,22 +283,22 @@ impl Work<'_> {
     }
 }
 
-type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+type CopiedRows = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Rows that are written together.
-struct Batch<'a, W> {
+struct CopyBatch<'a, W> {
     database: &'a Database,
     write: W,
-    rows: Rows,
+    rows: CopiedRows,
     bytes: usize,
 }
 
-impl<'a, W: FnMut(&WriteTransaction, Rows) -> Result<()>> Batch<'a, W> {
+impl<'a, W: FnMut(&WriteTransaction, CopiedRows) -> Result<()>> CopyBatch<'a, W> {
     fn new(database: &'a Database, write: W) -> Self {
         Self {
             database,
             write,
-            rows: Rows::new(),
+            rows: CopiedRows::new(),
             bytes: 0,
         }
     }

@@ -8,19 +8,19 @@ mod copy;
 use super::checkpoint::{COVERED, JOURNAL, REACHED};
 use super::file::Disk;
 use super::folder::{Location, is_no_regular_file};
-use super::format::{Mend, Table};
+use super::format::{BitRepair, TableRoot};
 use super::generation::RowTree;
-use super::journal::{self, Named};
+use super::journal::{self, JournalRef};
 use super::locks::name_holder;
 use super::names;
-use super::newer::Newer;
-use super::open::{self, OpenOptionsOf};
-use super::pages::{BadPage, Met, Pages};
+use super::newer::NewerRows;
+use super::open::{self, OpenOptions};
+use super::pages::{BadPage, Pages, Visited};
 use super::{inspect, make, migrate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, Kind, Plain, open_plain};
 use crate::storage::{ContainerId, Damage, Found, Salvaged};
-use inspect::{Whose, whose};
+use inspect::{RowOwner, whose};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Bound::Unbounded;
@@ -37,7 +37,7 @@ pub(crate) enum OwnSecrets {
 pub(crate) fn salvage(
     from: &Location,
     to: &Location,
-    options: OpenOptionsOf,
+    options: OpenOptions,
     secrets: OwnSecrets,
     found: &mut dyn FnMut(Found),
 ) -> Result<Salvaged> {
@@ -77,7 +77,7 @@ fn read_and_write(
     disk: &Disk,
     from: &Location,
     to: &Location,
-    options: OpenOptionsOf,
+    options: OpenOptions,
     secrets: OwnSecrets,
     found: &mut dyn FnMut(Found),
 ) -> Result<Salvaged> {
@@ -89,8 +89,8 @@ fn read_and_write(
     if to.folder.identity(&to.name).is_ok() {
         return Err(exists());
     }
-    let mut work = Work {
-        pages: Pages::new(disk.clone(), Mend::Bits).map_err(of_source)?,
+    let mut work = SalvageRun {
+        pages: Pages::new(disk.clone(), BitRepair::Bits).map_err(of_source)?,
         tables: BTreeMap::new(),
         found,
         salvaged: Salvaged::default(),
@@ -114,15 +114,15 @@ fn corrupt(why: impl Into<String>) -> Error {
 }
 
 /// What the store says of itself; `None` where that is lost.
-struct Own {
+struct StoreRecords {
     identity: Option<[u8; 16]>,
     secrets: Option<Vec<(u8, [u8; 32])>>,
     containers: Vec<ContainerRecord>,
 }
 
-struct Work<'a> {
+struct SalvageRun<'a> {
     pages: Pages,
-    tables: BTreeMap<String, Table>,
+    tables: BTreeMap<String, TableRoot>,
     found: &'a mut dyn FnMut(Found),
     salvaged: Salvaged,
     names: BTreeMap<ContainerId, String>,
@@ -132,11 +132,11 @@ struct Work<'a> {
     /// None where that is lost.
     format: Option<u32>,
     /// What the journal holds beyond the file.
-    newer: Rc<Newer>,
+    newer: Rc<NewerRows>,
 }
 
-impl Work<'_> {
-    fn lost(&mut self, whose: Option<&Whose<'_>>, container: Option<&str>, error: Error) {
+impl SalvageRun<'_> {
+    fn lost(&mut self, whose: Option<&RowOwner<'_>>, container: Option<&str>, error: Error) {
         let name = whose.and_then(|w| self.names.get(&w.container).map(String::as_str));
         let container = name.or(container).map(str::to_owned);
         let package = whose.and_then(|w| w.package);
@@ -210,8 +210,8 @@ impl Work<'_> {
         let mut pages = self.pages.twin();
         pages.walk(&table, |met| {
             match met {
-                Met::Row { key, value, .. } => visit(self, key, value)?,
-                Met::Bad(page) => self.bad(name, &page),
+                Visited::Row { key, value, .. } => visit(self, key, value)?,
+                Visited::Bad(page) => self.bad(name, &page),
             }
             Ok(())
         })
@@ -263,13 +263,13 @@ impl Work<'_> {
     }
 
     /// Reads what the store says of itself.
-    fn own(&mut self, secrets: OwnSecrets, store: &Location) -> Result<Own> {
+    fn own(&mut self, secrets: OwnSecrets, store: &Location) -> Result<StoreRecords> {
         let mut meta: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
         self.each_counted(names::META, |_, key, value| {
             meta.insert(key.to_vec(), value.to_vec());
             Ok(())
         })?;
-        let mut own = Own {
+        let mut own = StoreRecords {
             identity: self.record(&meta, names::IDENTITY),
             secrets: self.record(&meta, names::SECRETS),
             containers: Vec::new(),
@@ -322,9 +322,9 @@ impl Work<'_> {
         if self.format.is_some_and(|f| migrate::came_later(JOURNAL, f)) {
             return Ok(());
         }
-        let known = journal::Known {
+        let known = journal::KnownJournal {
             store: identity,
-            named: self.record(meta, JOURNAL).map(Named::from_wire),
+            named: self.record(meta, JOURNAL).map(JournalRef::from_wire),
             covered: self.record(meta, COVERED),
             // Stores of an earlier form have none.
             reached: meta
@@ -334,7 +334,7 @@ impl Work<'_> {
         };
         let mut lost = Vec::new();
         let frames = journal::salvage(store, known, &mut |error| lost.push(error))?;
-        let newer = Newer::new(frames, &mut |error| lost.push(error));
+        let newer = NewerRows::new(frames, &mut |error| lost.push(error));
         lost.into_iter()
             .for_each(|error| self.lost(None, None, error));
         self.newer = Rc::new(newer);
@@ -398,7 +398,7 @@ impl Work<'_> {
         };
         // Damaged pages are reported when the rows are copied.
         self.pages.twin().walk(table, |met| {
-            if let Met::Row { key, .. } = met {
+            if let Visited::Row { key, .. } = met {
                 look(key);
             }
             Ok(())
