@@ -1,7 +1,7 @@
 //! Format 1: the tables of a new store, its identity and its first secret.
 
 use crate::error::Result;
-use crate::storage::record::{ContainerRecord, Kind, seal_plain};
+use crate::storage::record::{ContainerRecord, RecordKind, seal_plain};
 use crate::storage::redb::failure::{self, random};
 use redb::{TableDefinition, WriteTransaction};
 
@@ -29,13 +29,19 @@ pub(crate) fn migrate(txn: &WriteTransaction) -> Result<()> {
             .map_err(failure::storage)
     };
     let identity: [u8; 16] = random()?;
-    put("identity", seal_plain(Kind::Meta, b"identity", identity)?)?;
+    put(
+        "identity",
+        seal_plain(RecordKind::Meta, b"identity", identity)?,
+    )?;
     let secrets: Vec<(u8, [u8; 32])> = vec![(0, random()?)];
-    put("secrets", seal_plain(Kind::Meta, b"secrets", secrets)?)?;
-    put("epoch", seal_plain(Kind::Meta, b"epoch", 0_u64)?)?;
+    put(
+        "secrets",
+        seal_plain(RecordKind::Meta, b"secrets", secrets)?,
+    )?;
+    put("epoch", seal_plain(RecordKind::Meta, b"epoch", 0_u64)?)?;
     put(
         "next-container",
-        seal_plain(Kind::Meta, b"next-container", 1_u32)?,
+        seal_plain(RecordKind::Meta, b"next-container", 1_u32)?,
     )?;
 
     let unnamed = ContainerRecord {

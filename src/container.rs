@@ -7,11 +7,11 @@ use crate::expiry::Policy;
 use crate::session::SessionData;
 use crate::storage::record::{ContainerRecord, SessionRow, millis, whole_millis};
 use crate::storage::{
-    ChangeSet, ClientChange, ContainerId, End, Outcome, PendingAdmission, Place, Seen, State,
-    TouchAt, WaiterKind,
+    ChangeSet, ClientChange, ContainerId, ContainerRef, Outcome, PendingAdmission, Seen, SeenState,
+    SessionEnd, TouchAt, WaiterKind,
 };
 use crate::throttle::Throttle;
-use crate::transaction::{House, Room, RoomAt, Txn, closed};
+use crate::transaction::{ContainerEntry, ContainerIndex, Env, Txn, closed};
 use std::fmt;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -156,7 +156,7 @@ impl ContainerSettings {
         }
     }
 
-    fn of(room: &Room) -> Self {
+    fn of(room: &ContainerEntry) -> Self {
         Self {
             timeout: room.policy.timeout,
             resolution: room.policy.resolution,
@@ -172,9 +172,9 @@ impl ContainerSettings {
 }
 
 /// A container as transactions see it, from its record.
-pub(crate) fn room(record: &ContainerRecord) -> Room {
-    Room {
-        place: Place {
+pub(crate) fn room(record: &ContainerRecord) -> ContainerEntry {
+    ContainerEntry {
+        place: ContainerRef {
             id: ContainerId(record.id),
             name: Arc::from(record.name.as_str()),
         },
@@ -190,7 +190,7 @@ pub(crate) fn room(record: &ContainerRecord) -> Room {
 /// A registered container: a handle for its settings and maintenance. It does not keep the store open.
 #[derive(Clone)]
 pub struct Container {
-    house: Arc<House>,
+    house: Arc<Env>,
     configure: Arc<dyn Configure>,
     name: Arc<str>,
 }
@@ -245,7 +245,7 @@ pub(crate) fn no_such_container(name: &str) -> Error {
 }
 
 impl Container {
-    pub(crate) fn new(house: Arc<House>, configure: Arc<dyn Configure>, name: Arc<str>) -> Self {
+    pub(crate) fn new(house: Arc<Env>, configure: Arc<dyn Configure>, name: Arc<str>) -> Self {
         Self {
             house,
             configure,
@@ -316,7 +316,7 @@ impl Container {
         Ok(counts)
     }
 
-    fn room(&self) -> Result<Arc<Room>> {
+    fn room(&self) -> Result<Arc<ContainerEntry>> {
         let registry = self.house.registry.load();
         registry
             .get(&self.name)
@@ -329,7 +329,7 @@ type Row<'a> = (ClientKey, &'a SessionRow);
 
 /// Visits all sessions of a container in bounded steps, each on the newest snapshot, whose number it tells.
 pub(crate) fn scan(
-    house: &House,
+    house: &Env,
     id: ContainerId,
     mut visit: impl FnMut(u64, Result<Row<'_>, (ClientKey, &Error)>) -> Result<()>,
 ) -> Result<()> {
@@ -357,16 +357,21 @@ pub(crate) fn scan(
 enum Verdict {
     Stands,
     /// It has expired, and is removed if a commit still finds it so.
-    Expired(State, Timestamp),
+    Expired(SeenState, Timestamp),
     /// A clock that was wrong has put its times far ahead (C3.5).
-    Ahead(State, TouchAt),
+    Ahead(SeenState, TouchAt),
 }
 
-fn judge(house: &House, room: &Room, (client, row): Row<'_>, now: Timestamp) -> Result<Verdict> {
+fn judge(
+    house: &Env,
+    room: &ContainerEntry,
+    (client, row): Row<'_>,
+    now: Timestamp,
+) -> Result<Verdict> {
     let times = house.times_of(room, client, row, now, None)?;
     let (policy, generation) = (&room.policy, row.generation);
     if policy.is_expired(&times, now) {
-        let state = State::Expired {
+        let state = SeenState::Expired {
             generation,
             last_access: times.last_access,
             timeout: row.timeout,
@@ -387,11 +392,11 @@ fn judge(house: &House, room: &Room, (client, row): Row<'_>, now: Timestamp) -> 
         slack: policy.resolution_of(&times, None),
         founded: (times.created > latest).then_some((times.created, now)),
     };
-    Ok(Verdict::Ahead(State::Live { generation }, at))
+    Ok(Verdict::Ahead(SeenState::Live { generation }, at))
 }
 
 /// Removes what has expired in a container. While a batch is committed, the next one is looked for.
-pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
+pub(crate) fn sweep(house: &Env, room: &ContainerEntry) -> Result<Swept> {
     let now = house.clock.timestamp();
     let registry = house.registry.load().number;
     let mut swept = Swept::default();
@@ -451,7 +456,7 @@ pub(crate) fn sweep(house: &House, room: &Room) -> Result<Swept> {
 }
 
 /// Removes what unregistered containers and old tombstones left, in bounded batches.
-pub(crate) fn reclaim(house: &House) -> Result<()> {
+pub(crate) fn reclaim(house: &Env) -> Result<()> {
     for _ in 0..RECLAIMS {
         if house.storage.reclaim(house.refusals())? == 0 {
             break;
@@ -461,9 +466,9 @@ pub(crate) fn reclaim(house: &House) -> Result<()> {
 }
 
 fn removal(
-    room: &Room,
+    room: &ContainerEntry,
     (client, row): Row<'_>,
-    (state, over): (State, Timestamp),
+    (state, over): (SeenState, Timestamp),
     touch: Option<TouchAt>,
 ) -> ClientChange {
     ClientChange {
@@ -483,7 +488,7 @@ fn removal(
         timeout: None,
         owner: None,
         carries: 0,
-        end: End::Swept(over),
+        end: SessionEnd::Swept(over),
     }
 }
 
@@ -496,7 +501,7 @@ struct Removal {
 
 impl Removal {
     /// Has a batch of a sweep committed.
-    fn begin(house: &House, set: ChangeSet) -> Self {
+    fn begin(house: &Env, set: ChangeSet) -> Self {
         let clients = set.clients.iter().map(|change| change.client).collect();
         let (reply, answer) = mpsc::sync_channel(1);
         let outside = house.storage.commit(
@@ -522,7 +527,7 @@ impl Removal {
     }
 
     /// Waits until it is committed; returns how many sessions are gone.
-    fn end(self, house: &House, room: &Room) -> Result<u64> {
+    fn end(self, house: &Env, room: &ContainerEntry) -> Result<u64> {
         self.answer.recv().map_err(|_| Error::stopped())??;
         let newest = house.snapshot()?;
         let mut removed = 0;
@@ -539,7 +544,7 @@ impl Removal {
 #[derive(Clone)]
 pub struct ContainerTxn {
     txn: Txn,
-    room: RoomAt,
+    room: ContainerIndex,
 }
 
 impl fmt::Debug for ContainerTxn {

@@ -5,8 +5,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
 use crate::storage::record::whole_millis;
 #[cfg(feature = "http")]
-pub(crate) use crate::transaction::Ticket;
-use crate::transaction::{Closure, Key, KeyBase, KeyStep, RoomAt, State, SubjectId, Txn};
+pub(crate) use crate::transaction::CookieAction;
+use crate::transaction::{
+    Closure, ContainerIndex, KeyBase, KeyChanges, KeyStep, SubjectId, Txn, TxnState,
+};
 use crate::value::{self, Arithmetic};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -30,7 +32,7 @@ pub struct Session {
 #[derive(Clone)]
 pub struct SessionData {
     session: Session,
-    room: RoomAt,
+    room: ContainerIndex,
 }
 
 /// The values of one package in a session, by key.
@@ -39,7 +41,7 @@ pub struct SessionData {
 #[derive(Clone)]
 pub struct PkgData {
     session: Session,
-    room: RoomAt,
+    room: ContainerIndex,
     package: Arc<str>,
 }
 
@@ -142,11 +144,11 @@ impl Session {
         }
     }
 
-    fn name_of(&self, room: RoomAt) -> &str {
+    fn name_of(&self, room: ContainerIndex) -> &str {
         self.txn.name_of(room)
     }
 
-    pub(crate) fn in_room(&self, room: RoomAt) -> SessionData {
+    pub(crate) fn in_room(&self, room: ContainerIndex) -> SessionData {
         SessionData {
             session: self.clone(),
             room,
@@ -240,7 +242,7 @@ impl Session {
         })
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    fn with<T>(&self, work: impl FnOnce(&mut TxnState) -> Result<T>) -> Result<T> {
         self.txn.with(work)
     }
 }
@@ -412,7 +414,7 @@ impl PkgData {
             };
             let output = match output {
                 Err(e) if e.kind() == ErrorKind::NotSerializable => {
-                    return self.write(key, Key::of(KeyBase::Refused(self.at(key, e))));
+                    return self.write(key, KeyChanges::of(KeyBase::Refused(self.at(key, e))));
                 }
                 output => output.map_err(|e| self.at(key, e))?,
             };
@@ -472,7 +474,7 @@ impl PkgData {
         let there = self.contains_key(key)?;
         if there {
             self.with(|state| {
-                let gone = Key::of(KeyBase::Removed);
+                let gone = KeyChanges::of(KeyBase::Removed);
                 state.write(self.subject(), self.room, &self.package, key, gone)
             })
             .map_err(|e| self.at(key, e))?;
@@ -540,7 +542,7 @@ impl PkgData {
         self.session.subject
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    fn with<T>(&self, work: impl FnOnce(&mut TxnState) -> Result<T>) -> Result<T> {
         self.session.txn.with(work)
     }
 
@@ -580,14 +582,14 @@ impl PkgData {
             .map_err(|e| self.at(key, e))
     }
 
-    fn encoded(&self, key: &str, value: &impl Serialize) -> Key {
+    fn encoded(&self, key: &str, value: &impl Serialize) -> KeyChanges {
         match value::encode(value) {
-            Ok(bytes) => Key::of(KeyBase::Put(bytes.into())),
-            Err(e) => Key::of(KeyBase::Refused(self.at(key, e))),
+            Ok(bytes) => KeyChanges::of(KeyBase::Put(bytes.into())),
+            Err(e) => KeyChanges::of(KeyBase::Refused(self.at(key, e))),
         }
     }
 
-    fn write(&self, key: &str, change: Key) -> Result<()> {
+    fn write(&self, key: &str, change: KeyChanges) -> Result<()> {
         self.check(key)?;
         self.with(|state| {
             state.found_in(self.subject(), self.room)?;
@@ -604,7 +606,7 @@ impl PkgData {
 
     /// Adds a step to what becomes of a key: at once where its value is this transaction's own, else
     /// at commit.
-    fn step(&self, state: &mut State, key: &str, step: KeyStep) -> Result<()> {
+    fn step(&self, state: &mut TxnState, key: &str, step: KeyStep) -> Result<()> {
         let (id, room, package) = (self.subject(), self.room, &self.package);
         state.found_in(id, room)?;
         let value = match state.own(id, room, package, key) {
@@ -617,7 +619,7 @@ impl PkgData {
             Ok(value) => KeyBase::Put(value),
             Err(e) => KeyBase::Refused(self.at(key, e)),
         };
-        state.write(id, room, package, key, Key::of(change))
+        state.write(id, room, package, key, KeyChanges::of(change))
     }
 }
 

@@ -4,7 +4,7 @@ pub use crate::storage::redb::bugs::InjectedFault;
 pub use crate::storage::redb::folder::{Folder, NewFile};
 
 use crate::storage::record::{
-    ContainerRecord, Kind, PackageRow, Plain, SessionRow, open_plain, seal_raw,
+    ContainerRecord, PackageRow, PlainValue, RecordKind, SessionRow, open_plain, seal_raw,
 };
 use crate::storage::redb::journal::torture;
 use crate::value::{self, Arithmetic};
@@ -21,7 +21,7 @@ const KEY: &[u8] = b"key";
 /// If a record is not what it was once it is written again.
 pub fn decode_records(data: &[u8]) {
     let sealed = |kind| seal_raw(kind, KEY, data);
-    for record in [data.to_vec(), sealed(Kind::Session)] {
+    for record in [data.to_vec(), sealed(RecordKind::Session)] {
         if let Ok(row) = SessionRow::decode(KEY, &record) {
             let again = row
                 .encode(KEY)
@@ -29,7 +29,7 @@ pub fn decode_records(data: &[u8]) {
             assert_eq!(format!("{:?}", again.ok()), format!("{:?}", Some(row)));
         }
     }
-    for record in [data.to_vec(), sealed(Kind::Package)] {
+    for record in [data.to_vec(), sealed(RecordKind::Package)] {
         if let Ok(row) = PackageRow::decode(KEY, Bytes::from(record)) {
             let pairs: Vec<_> = row.iter().collect();
             let entries = pairs.iter().map(|(key, value)| (*key, &**value));
@@ -41,7 +41,7 @@ pub fn decode_records(data: &[u8]) {
             }
         }
     }
-    for record in [data.to_vec(), sealed(Kind::Container)] {
+    for record in [data.to_vec(), sealed(RecordKind::Container)] {
         let _ = ContainerRecord::decode("key", &record);
     }
     decode_plain::<u64>(data);
@@ -65,10 +65,10 @@ pub fn with_frame(file: &[u8], rows: &[u8]) -> Option<Vec<u8>> {
     torture::with_frame(file, rows)
 }
 
-fn decode_plain<T: Plain>(data: &[u8]) {
-    let record = seal_raw(Kind::Meta, KEY, data);
-    let _ = open_plain::<T>(Kind::Meta, KEY, data);
-    let _ = open_plain::<T>(Kind::Meta, KEY, &record);
+fn decode_plain<T: PlainValue>(data: &[u8]) {
+    let record = seal_raw(RecordKind::Meta, KEY, data);
+    let _ = open_plain::<T>(RecordKind::Meta, KEY, data);
+    let _ = open_plain::<T>(RecordKind::Meta, KEY, &record);
 }
 
 /// Reads bytes as a `T`; what can be read can be written, and is then read as the same.

@@ -19,7 +19,7 @@ use super::replay::{Bodies, Replay};
 use super::slot::{Exchange, Slot};
 use crate::block_on::polled;
 use crate::error::{Error, ErrorKind};
-use crate::session::{Session, Ticket};
+use crate::session::{CookieAction, Session};
 use crate::transaction::Transaction;
 
 /// The service that [`GenericSessionLayer`](super::GenericSessionLayer) makes: what lies inside gets its
@@ -198,11 +198,15 @@ fn end<R>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> End<R> {
 }
 
 /// The response to a request whose transaction is committed.
-fn hand<R: Default>(ticket: Ticket, settings: &Settings, mut response: Response<R>) -> Response<R> {
+fn hand<R: Default>(
+    ticket: CookieAction,
+    settings: &Settings,
+    mut response: Response<R>,
+) -> Response<R> {
     let cookie = match ticket {
-        Ticket::Keep => return response,
-        Ticket::Send { id, timeout } => settings.cookie.handing_out(id.as_str(), timeout),
-        Ticket::Withdraw => settings.cookie.removal(),
+        CookieAction::Keep => return response,
+        CookieAction::Send { id, timeout } => settings.cookie.handing_out(id.as_str(), timeout),
+        CookieAction::Withdraw => settings.cookie.removal(),
     };
     match cookie {
         Ok(cookie) => {

@@ -3,8 +3,8 @@
 
 use super::record::{PackageRow, SessionRow, package_key};
 use super::{
-    Base, ChangeSet, ClientChange, ContainerId, End, KeyChange, Keys, Limits, Observed,
-    PackageChange, Place, Seen, StaleCommute, State, Step,
+    ChangeBase, ChangeSet, ChangeStep, ClientChange, ContainerId, ContainerRef, KeyChange, Limits,
+    Observed, ObservedKeys, PackageChange, Seen, SeenState, SessionEnd, StaleCommute,
 };
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// The rows as the writer sees them now. It is told what was read as of [`ChangeSet::as_of`], so that it need not
 /// look where nothing can have changed since.
-pub(crate) trait Rows {
+pub(crate) trait CurrentRows {
     /// Without `read`, there was none.
     fn session(
         &self,
@@ -45,7 +45,7 @@ pub(crate) trait Rows {
 
 /// The rows that a commit writes. `None` removes a row.
 #[derive(Debug, Default)]
-pub(crate) struct Writes {
+pub(crate) struct MergedWrites {
     pub(crate) sessions: Vec<SessionWrite>,
     pub(crate) packages: Vec<PackageWrite>,
     pub(crate) tombstones: Vec<(ContainerId, ClientKey, Timestamp)>,
@@ -72,12 +72,12 @@ pub(crate) struct PackageWrite {
 
 /// Why a change set cannot be applied as it stands.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum MergeRefusal {
     Failed(Error, Option<ClientKey>),
     Stale(Vec<StaleCommute>),
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for MergeRefusal {
     fn from(error: Error) -> Self {
         Self::Failed(error, None)
     }
@@ -95,10 +95,14 @@ pub(crate) fn ended_on_the_way() -> Error {
 }
 
 /// Computes what committing `set` as commit number `version` writes, or why it cannot be.
-pub(crate) fn resolve(set: &ChangeSet, rows: &impl Rows, version: u64) -> Result<Writes, Refusal> {
-    let swept = |c: &ClientChange| matches!(c.end, End::Swept(_));
+pub(crate) fn resolve(
+    set: &ChangeSet,
+    rows: &impl CurrentRows,
+    version: u64,
+) -> Result<MergedWrites, MergeRefusal> {
+    let swept = |c: &ClientChange| matches!(c.end, SessionEnd::Swept(_));
     if rows.registry() != set.registry && !set.clients.iter().all(swept) {
-        return Err(Refusal::Failed(
+        return Err(MergeRefusal::Failed(
             conflict("a container was registered or unregistered meanwhile"),
             None,
         ));
@@ -107,18 +111,18 @@ pub(crate) fn resolve(set: &ChangeSet, rows: &impl Rows, version: u64) -> Result
         set,
         rows,
         version,
-        writes: Writes::default(),
+        writes: MergedWrites::default(),
         stale: Vec::new(),
     };
     for client in &set.clients {
         merge
             .client(client)
-            .map_err(|e| Refusal::Failed(e, Some(client.client)))?;
+            .map_err(|e| MergeRefusal::Failed(e, Some(client.client)))?;
     }
     if merge.stale.is_empty() {
         Ok(merge.writes)
     } else {
-        Err(Refusal::Stale(merge.stale))
+        Err(MergeRefusal::Stale(merge.stale))
     }
 }
 
@@ -126,12 +130,12 @@ struct Merge<'a, R> {
     set: &'a ChangeSet,
     rows: &'a R,
     version: u64,
-    writes: Writes,
+    writes: MergedWrites,
     stale: Vec<StaleCommute>,
 }
 
 /// One client in one container while it is merged.
-struct Room<'a> {
+struct SessionMerge<'a> {
     seen: &'a Seen,
     /// The row in the file, served or not.
     stored: Option<SessionRow>,
@@ -139,11 +143,11 @@ struct Room<'a> {
     row: Option<SessionRow>,
     changed: bool,
     /// Packages whose content was computed here.
-    packages: BTreeMap<Arc<str>, Content>,
+    packages: BTreeMap<Arc<str>, MergedPackage>,
 }
 
 /// What a package holds after the merge.
-struct Content {
+struct MergedPackage {
     /// The row that stays but for what is written; none of a package that is new or was cleared.
     old: Option<PackageRow>,
     /// The keys that change, sorted.
@@ -153,7 +157,7 @@ struct Content {
     was: usize,
 }
 
-impl Content {
+impl MergedPackage {
     /// Whether what was added is within the limit, when everything is merged (C5.3).
     fn check_count(&self, limits: &Limits) -> Result<()> {
         if self.len > limits.keys && self.len > self.was {
@@ -163,11 +167,11 @@ impl Content {
     }
 }
 
-impl<'a> Room<'a> {
+impl<'a> SessionMerge<'a> {
     fn new(seen: &'a Seen, stored: Option<SessionRow>) -> Self {
         let row = match (seen.state, &stored) {
             (
-                State::Expired {
+                SeenState::Expired {
                     generation,
                     last_access,
                     timeout,
@@ -207,7 +211,7 @@ impl<'a> Room<'a> {
     }
 
     fn came_or_went(&self) -> bool {
-        let was = matches!(self.seen.state, State::Live { .. });
+        let was = matches!(self.seen.state, SeenState::Live { .. });
         self.seen.observed && was != self.row.is_some()
     }
 
@@ -231,14 +235,14 @@ impl<'a> Room<'a> {
     /// A session that was seen live must be the one still there, and one seen expired must not have
     /// come back to life, or a write would join another session than the one it was meant for (C2.11).
     /// One that is destroyed may have come back: it ends all the same.
-    fn check_same_session(&self, end: End) -> Result<()> {
+    fn check_same_session(&self, end: SessionEnd) -> Result<()> {
         let now = self.stored.as_ref().map(|row| row.generation);
         let ended = match self.seen.state {
-            State::Live { generation } => now != Some(generation),
-            State::Expired { generation, .. } => {
-                now == Some(generation) && self.row.is_some() && end != End::Destroyed
+            SeenState::Live { generation } => now != Some(generation),
+            SeenState::Expired { generation, .. } => {
+                now == Some(generation) && self.row.is_some() && end != SessionEnd::Destroyed
             }
-            State::Absent => false,
+            SeenState::Absent => false,
         };
         if ended {
             return Err(conflict("the session was ended or renewed meanwhile")
@@ -248,7 +252,7 @@ impl<'a> Room<'a> {
     }
 }
 
-impl<R: Rows> Merge<'_, R> {
+impl<R: CurrentRows> Merge<'_, R> {
     fn client(&mut self, change: &ClientChange) -> Result<()> {
         let mut rooms = Vec::with_capacity(change.seen.len());
         for seen in &change.seen {
@@ -256,11 +260,11 @@ impl<R: Rows> Merge<'_, R> {
                 .rows
                 .session(seen.place.id, change.client, seen.row.as_ref());
             let stored = stored.map_err(|e| e.in_container(&*seen.place.name))?;
-            rooms.push(Room::new(seen, stored));
+            rooms.push(SessionMerge::new(seen, stored));
         }
         // So that the room of each package is found among many.
         rooms.sort_by_key(|room| room.seen.place.id);
-        if let End::Swept(over) = change.end {
+        if let SessionEnd::Swept(over) = change.end {
             return self.sweep(change.client, &rooms, over);
         }
         if change.writes() {
@@ -269,12 +273,12 @@ impl<R: Rows> Merge<'_, R> {
             }
         }
         let exists = rooms.iter().any(|room| room.row.is_some());
-        let moved = rooms.iter().any(Room::came_or_went);
+        let moved = rooms.iter().any(SessionMerge::came_or_went);
         if moved || change.exists.is_some_and(|seen| seen != exists) {
             return Err(conflict("the session came or went meanwhile"));
         }
         if let Some(came) = change.forsaken {
-            if exists && change.end != End::Destroyed {
+            if exists && change.end != SessionEnd::Destroyed {
                 return Err(conflict("the session was founded meanwhile"));
             }
             self.check_not_refused(change.client)?;
@@ -306,7 +310,7 @@ impl<R: Rows> Merge<'_, R> {
                 // Whoever meant to found a session and joins one that was founded meanwhile accesses
                 // it now (C3.6); or it might have expired by then, and the changes with it.
                 let founds = change.home.is_some() || !room.packages.is_empty();
-                let joins = room.seen.state == State::Absent && founds;
+                let joins = room.seen.state == SeenState::Absent && founds;
                 if joins && row.last_access < self.set.now {
                     row.last_access = self.set.now;
                     room.changed = true;
@@ -341,7 +345,7 @@ impl<R: Rows> Merge<'_, R> {
     fn package(
         &mut self,
         change: &ClientChange,
-        rooms: &mut [Room<'_>],
+        rooms: &mut [SessionMerge<'_>],
         package: &PackageChange,
         inherited: &mut Option<(Option<Duration>, Option<Arc<str>>)>,
     ) -> Result<()> {
@@ -376,7 +380,7 @@ impl<R: Rows> Merge<'_, R> {
     }
 
     /// Founds a session for its timeout or its owner, where no package has (C8.1).
-    fn found_alone(&self, change: &ClientChange, rooms: &mut [Room<'_>]) -> Result<()> {
+    fn found_alone(&self, change: &ClientChange, rooms: &mut [SessionMerge<'_>]) -> Result<()> {
         let Some(home) = change.home else {
             return Ok(());
         };
@@ -390,7 +394,12 @@ impl<R: Rows> Merge<'_, R> {
         Ok(())
     }
 
-    fn found(&self, room: &mut Room<'_>, timeout: Option<Duration>, owner: Option<Arc<str>>) {
+    fn found(
+        &self,
+        room: &mut SessionMerge<'_>,
+        timeout: Option<Duration>,
+        owner: Option<Arc<str>>,
+    ) {
         room.row = Some(SessionRow {
             created: self.set.now,
             last_access: self.set.now,
@@ -403,10 +412,10 @@ impl<R: Rows> Merge<'_, R> {
     }
 
     /// Turns the merged rooms of a client into rows to write.
-    fn finish(&mut self, change: &ClientChange, rooms: Vec<Room<'_>>) -> Result<()> {
+    fn finish(&mut self, change: &ClientChange, rooms: Vec<SessionMerge<'_>>) -> Result<()> {
         let ends = match change.end {
-            End::Moves(_) | End::Destroyed => true,
-            End::Stays | End::Swept(_) => false,
+            SessionEnd::Moves(_) | SessionEnd::Destroyed => true,
+            SessionEnd::Stays | SessionEnd::Swept(_) => false,
         };
         for room in rooms {
             let id = room.seen.place.id;
@@ -416,7 +425,7 @@ impl<R: Rows> Merge<'_, R> {
                         .tombstones
                         .push((id, change.client, self.set.refusals.until()));
                 }
-                if let (End::Moves(to), Some(_)) = (change.end, &room.row) {
+                if let (SessionEnd::Moves(to), Some(_)) = (change.end, &room.row) {
                     self.carry_over(&room, change, to)?;
                 }
                 self.remove(&room, change.client);
@@ -445,10 +454,10 @@ impl<R: Rows> Merge<'_, R> {
 
     fn put_package(
         &mut self,
-        place: &Place,
+        place: &ContainerRef,
         client: ClientKey,
         package: &Arc<str>,
-        content: &Content,
+        content: &MergedPackage,
     ) -> Result<()> {
         let key = package_key(place.id, client, package);
         let row = if content.len == 0 {
@@ -468,7 +477,12 @@ impl<R: Rows> Merge<'_, R> {
     }
 
     /// Writes a live session again under another id, with all its packages.
-    fn carry_over(&mut self, room: &Room<'_>, change: &ClientChange, to: ClientKey) -> Result<()> {
+    fn carry_over(
+        &mut self,
+        room: &SessionMerge<'_>,
+        change: &ClientChange,
+        to: ClientKey,
+    ) -> Result<()> {
         let Some(row) = &room.row else {
             return Ok(());
         };
@@ -508,14 +522,19 @@ impl<R: Rows> Merge<'_, R> {
     }
 
     /// Removes what has expired, and lowers the times that lie too far ahead.
-    fn sweep(&mut self, client: ClientKey, rooms: &[Room<'_>], over: Timestamp) -> Result<()> {
+    fn sweep(
+        &mut self,
+        client: ClientKey,
+        rooms: &[SessionMerge<'_>],
+        over: Timestamp,
+    ) -> Result<()> {
         for room in rooms {
             let Some(row) = &room.row else {
                 self.remove(room, client);
                 self.writes.swept.push((client, over));
                 continue;
             };
-            let State::Live { generation } = room.seen.state else {
+            let SeenState::Live { generation } = room.seen.state else {
                 continue;
             };
             let mut lowered = row.clone();
@@ -537,7 +556,7 @@ impl<R: Rows> Merge<'_, R> {
     }
 
     /// Removes what is stored of a session, whole.
-    fn remove(&mut self, room: &Room<'_>, client: ClientKey) {
+    fn remove(&mut self, room: &SessionMerge<'_>, client: ClientKey) {
         let Some(stored) = &room.stored else { return };
         self.remove_packages(room, client);
         self.writes.sessions.push(SessionWrite {
@@ -548,7 +567,7 @@ impl<R: Rows> Merge<'_, R> {
         });
     }
 
-    fn remove_packages(&mut self, room: &Room<'_>, client: ClientKey) {
+    fn remove_packages(&mut self, room: &SessionMerge<'_>, client: ClientKey) {
         let container = room.seen.place.id;
         for package in room.stored.iter().flat_map(|row| row.packages.iter()) {
             self.writes.packages.push(PackageWrite {
@@ -562,8 +581,8 @@ impl<R: Rows> Merge<'_, R> {
 
 /// The row of a package that the session lists. That a listed one is missing is damage (C5.4).
 fn stored_package(
-    rows: &impl Rows,
-    room: &Room<'_>,
+    rows: &impl CurrentRows,
+    room: &SessionMerge<'_>,
     client: ClientKey,
     package: &str,
     read: Option<&PackageRow>,
@@ -596,7 +615,7 @@ fn validate(observed: &Observed, current: Option<&PackageRow>) -> Result<()> {
         _ => {}
     }
     match &observed.keys {
-        Keys::All => {
+        ObservedKeys::All => {
             let same = match (&observed.row, current) {
                 (Some(read), Some(now)) => read.same_values(now),
                 _ => false,
@@ -605,7 +624,7 @@ fn validate(observed: &Observed, current: Option<&PackageRow>) -> Result<()> {
                 return Err(conflict("the package was changed meanwhile"));
             }
         }
-        Keys::Some(keys) => {
+        ObservedKeys::Some(keys) => {
             if let Some(key) = changed_key(observed.row.as_ref(), current, keys) {
                 return Err(conflict("the value was changed meanwhile").at_key(key));
             }
@@ -639,7 +658,7 @@ fn merge_keys(
     package: &PackageChange,
     old: Option<PackageRow>,
     stale: &mut Vec<StaleCommute>,
-) -> Result<Option<Content>> {
+) -> Result<Option<MergedPackage>> {
     let was = old.as_ref().map_or(0, PackageRow::len);
     let stays = old.as_ref().filter(|_| !package.clear);
     let mut len = if package.clear { 0 } else { was };
@@ -658,7 +677,7 @@ fn merge_keys(
         }
         _ => !writes.is_empty(),
     };
-    Ok(is_changed.then(|| Content {
+    Ok(is_changed.then(|| MergedPackage {
         old: old.filter(|_| !package.clear),
         writes,
         len,
@@ -673,14 +692,14 @@ pub(crate) fn merge_key(
     stale: &mut Vec<StaleCommute>,
 ) -> Result<Option<Bytes>> {
     let mut value = match &change.base {
-        Base::Current => current,
-        Base::Put(value) => Some(value.clone()),
-        Base::Removed => None,
+        ChangeBase::Current => current,
+        ChangeBase::Put(value) => Some(value.clone()),
+        ChangeBase::Removed => None,
     };
     for step in &change.steps {
         value = match step {
-            Step::Arithmetic(arithmetic) => Some(arithmetic.apply(value.as_deref())?.into()),
-            Step::Commute(commute) => {
+            ChangeStep::Arithmetic(arithmetic) => Some(arithmetic.apply(value.as_deref())?.into()),
+            ChangeStep::Commute(commute) => {
                 if commute.input != value {
                     stale.push(StaleCommute {
                         index: commute.index,
@@ -705,7 +724,7 @@ fn attributes(row: &mut SessionRow, change: &ClientChange, seen: &Seen, now: Tim
     if let Some(owner) = &change.owner {
         row.owner.clone_from(owner);
     }
-    let same = matches!(seen.state, State::Live { generation } if generation == row.generation);
+    let same = matches!(seen.state, SeenState::Live { generation } if generation == row.generation);
     if let (Some(touch), true) = (seen.touch, same)
         && change.writes_in(seen.place.id)
     {
@@ -726,7 +745,7 @@ pub(crate) fn too_many_keys(keys: usize, limits: &Limits) -> Error {
 }
 
 /// Whether the record of a package is within its limit (C5.3).
-fn check_size(limits: &Limits, place: &Place, package: &str, size: usize) -> Result<()> {
+fn check_size(limits: &Limits, place: &ContainerRef, package: &str, size: usize) -> Result<()> {
     if size > limits.package {
         let error = too_large("the package is too large", size, limits.package, " bytes");
         return Err(error.in_container(&*place.name).in_package(package));

@@ -45,7 +45,7 @@ impl ContainerId {
 
 /// A container as a change set names it: by number, and by name for the errors.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct ContainerRef {
     pub(crate) id: ContainerId,
     pub(crate) name: Arc<str>,
 }
@@ -96,7 +96,7 @@ pub struct Damage {
 
 /// What an engine found in its storage.
 #[derive(Clone, Debug)]
-pub(crate) enum Found {
+pub(crate) enum Finding {
     /// A record that is damaged, lost, or not where it belongs.
     Record(Damage),
     /// A part of the structure that holds the records.
@@ -158,7 +158,7 @@ pub(crate) enum WaiterKind {
 
 /// A change to the store itself.
 #[derive(Clone, Debug)]
-pub(crate) enum Settings {
+pub(crate) enum SettingsChange {
     PutContainer(ContainerRecord),
     /// Forgets a container; what it holds is removed by `reclaim`.
     RemoveContainer(String),
@@ -249,12 +249,12 @@ pub(crate) trait Storage: Send + Sync {
         generation: u64,
     ) -> Option<TouchAt>;
     /// Changes containers or secrets, durably; waits for it.
-    fn configure(&self, settings: Settings) -> Result<()>;
+    fn configure(&self, settings: SettingsChange) -> Result<()>;
     /// Removes a bounded number of rows that unregistered containers and old tombstones left, and lowers the
     /// tombstones that lie too far ahead; returns how many.
-    fn reclaim(&self, refusals: Refusals) -> Result<u64>;
+    fn reclaim(&self, refusals: TombstonePolicy) -> Result<u64>;
     /// Looks at all that is stored as of one commit, while commits go on, and reports what is damaged.
-    fn check(&self, found: &mut dyn FnMut(Found)) -> Result<Checked>;
+    fn check(&self, found: &mut dyn FnMut(Finding)) -> Result<Checked>;
     /// Brings all commits so far to where an engine keeps them for good; they are durable before.
     fn checkpoint(&self) -> Result<()>;
     /// Whether commits are about to be held up until those before them are where an engine keeps them for
@@ -317,7 +317,7 @@ impl TouchAt {
 
 /// How long the ids of ended sessions are refused (C4.8).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Refusals {
+pub(crate) struct TombstonePolicy {
     pub(crate) now: Timestamp,
     pub(crate) lasts: Duration,
     /// A tombstone that lies further ahead than one made now, by more than this, is that of a clock that was
@@ -325,7 +325,7 @@ pub(crate) struct Refusals {
     pub(crate) slack: Duration,
 }
 
-impl Refusals {
+impl TombstonePolicy {
     /// Until when an id that ends now is refused.
     pub(crate) fn until(&self) -> Timestamp {
         self.now + self.lasts
@@ -351,7 +351,7 @@ pub(crate) struct ChangeSet {
     pub(crate) looks: u64,
     pub(crate) clients: Vec<ClientChange>,
     /// How long the ids that it ends are refused; counts from when it is queued.
-    pub(crate) refusals: Refusals,
+    pub(crate) refusals: TombstonePolicy,
     pub(crate) limits: Limits,
     /// The containers that this transaction knew of; registering or unregistering one counts on.
     pub(crate) registry: u64,
@@ -406,7 +406,7 @@ pub(crate) struct ClientChange {
     pub(crate) home: Option<ContainerId>,
     pub(crate) timeout: Option<Option<Duration>>,
     pub(crate) owner: Option<Option<Arc<str>>>,
-    pub(crate) end: End,
+    pub(crate) end: SessionEnd,
     /// About how many bytes of packages it writes again where the session moves.
     pub(crate) carries: usize,
 }
@@ -414,7 +414,7 @@ pub(crate) struct ClientChange {
 impl ClientChange {
     /// Whether anything is to be written for this client, touches aside.
     pub(crate) fn writes(&self) -> bool {
-        !matches!(self.end, End::Stays)
+        !matches!(self.end, SessionEnd::Stays)
             || self.timeout.is_some()
             || self.owner.is_some()
             || self.packages.iter().any(PackageChange::writes)
@@ -422,13 +422,13 @@ impl ClientChange {
 
     /// Whether anything is written into a session that goes on, under its id or another one.
     pub(crate) fn goes_on(&self) -> bool {
-        matches!(self.end, End::Stays | End::Moves(_)) && self.writes()
+        matches!(self.end, SessionEnd::Stays | SessionEnd::Moves(_)) && self.writes()
     }
 
     /// Whether anything is written to the session in a container, an access time aside.
     pub(crate) fn writes_in(&self, container: ContainerId) -> bool {
         let in_it = |p: &PackageChange| p.writes() && p.place.id == container;
-        !matches!(self.end, End::Stays)
+        !matches!(self.end, SessionEnd::Stays)
             || self.timeout.is_some()
             || self.owner.is_some()
             || self.packages.iter().any(in_it)
@@ -437,7 +437,7 @@ impl ClientChange {
     /// Whether more than access times may be written to the file.
     pub(crate) fn writes_to_file(&self) -> bool {
         let in_file = |p: &PackageChange| p.writes() && !p.place.id.is_in_memory();
-        !matches!(self.end, End::Stays)
+        !matches!(self.end, SessionEnd::Stays)
             || self.timeout.is_some()
             || self.owner.is_some()
             || self.packages.iter().any(in_file)
@@ -446,7 +446,7 @@ impl ClientChange {
 
 /// What becomes of a client's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum SessionEnd {
     Stays,
     /// It goes on under another id; the old one is refused for a while (C4.7).
     Moves(ClientKey),
@@ -459,11 +459,11 @@ pub(crate) enum End {
 /// A session row as a transaction saw it.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
-    pub(crate) place: Place,
+    pub(crate) place: ContainerRef,
     /// The row as it was read; none where there was none. There was none under an id that was made later than
     /// what was read: whoever has put one there since has done so in a later commit.
     pub(crate) row: Option<SessionRow>,
-    pub(crate) state: State,
+    pub(crate) state: SeenState,
     /// Whether its existence was observed.
     pub(crate) observed: bool,
     /// An access time that is due with this commit.
@@ -472,12 +472,12 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn is_live(&self) -> bool {
-        matches!(self.state, State::Live { .. })
+        matches!(self.state, SeenState::Live { .. })
     }
 
     /// The access that is due with this commit, of a transaction that knew of so many looks.
     pub(crate) fn access(&self, client: ClientKey, looks: u64) -> Option<Touch> {
-        let (State::Live { generation }, Some(at)) = (self.state, self.touch) else {
+        let (SeenState::Live { generation }, Some(at)) = (self.state, self.touch) else {
             return None;
         };
         Some(Touch {
@@ -491,7 +491,7 @@ impl Seen {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum SeenState {
     Absent,
     Live {
         generation: u64,
@@ -506,7 +506,7 @@ pub(crate) enum State {
 /// What a transaction saw of one package and wants changed.
 #[derive(Clone, Debug)]
 pub(crate) struct PackageChange {
-    pub(crate) place: Place,
+    pub(crate) place: ContainerRef,
     pub(crate) package: Arc<str>,
     pub(crate) observed: Observed,
     pub(crate) clear: bool,
@@ -523,22 +523,22 @@ impl PackageChange {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observed {
     pub(crate) row: Option<PackageRow>,
-    pub(crate) keys: Keys,
+    pub(crate) keys: ObservedKeys,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Keys {
+pub(crate) enum ObservedKeys {
     Some(Vec<Arc<str>>),
     All,
 }
 
-impl Keys {
+impl ObservedKeys {
     pub(crate) fn are_none(&self) -> bool {
         matches!(self, Self::Some(keys) if keys.is_empty())
     }
 }
 
-impl Default for Keys {
+impl Default for ObservedKeys {
     fn default() -> Self {
         Self::Some(Vec::new())
     }
@@ -547,19 +547,19 @@ impl Default for Keys {
 /// What becomes of one key: first `base`, then each step on the value that is then current (C2.9).
 #[derive(Clone, Debug)]
 pub(crate) struct KeyChange {
-    pub(crate) base: Base,
-    pub(crate) steps: Vec<Step>,
+    pub(crate) base: ChangeBase,
+    pub(crate) steps: Vec<ChangeStep>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Base {
+pub(crate) enum ChangeBase {
     Current,
     Put(Bytes),
     Removed,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Step {
+pub(crate) enum ChangeStep {
     Arithmetic(Arithmetic),
     Commute(Commute),
 }

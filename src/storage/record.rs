@@ -21,7 +21,7 @@ const MAX_RECORD: usize = 1 << 30;
 /// What kind of row a record is, so that a record of one kind never passes for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Kind {
+pub(crate) enum RecordKind {
     Meta = 0,
     Container = 1,
     Session = 2,
@@ -35,20 +35,20 @@ fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<MAX_RECORD>()
 }
 
-fn checksum(kind: Kind, key: &[u8], sealed: &[u8]) -> [u8; CHECKSUM] {
+fn checksum(kind: RecordKind, key: &[u8], sealed: &[u8]) -> [u8; CHECKSUM] {
     let seed = XxHash3_64::oneshot_with_seed(kind as u64, key);
     XxHash3_64::oneshot_with_seed(seed, sealed).to_le_bytes()
 }
 
-fn corrupt(kind: Kind, why: &str) -> Error {
+fn corrupt(kind: RecordKind, why: &str) -> Error {
     let what = match kind {
-        Kind::Meta => "store",
-        Kind::Container => "container",
-        Kind::Session => "session",
-        Kind::Package => "package",
-        Kind::Tombstone => "ended-session",
-        Kind::Frame => "journal",
-        Kind::Journal => "journal's own",
+        RecordKind::Meta => "store",
+        RecordKind::Container => "container",
+        RecordKind::Session => "session",
+        RecordKind::Package => "package",
+        RecordKind::Tombstone => "ended-session",
+        RecordKind::Frame => "journal",
+        RecordKind::Journal => "journal's own",
     };
     Error::new(
         ErrorKind::Corrupt,
@@ -57,7 +57,7 @@ fn corrupt(kind: Kind, why: &str) -> Error {
 }
 
 /// Encodes `payload` as the record at `key`.
-fn seal(kind: Kind, key: &[u8], payload: impl bincode::Encode) -> Result<Vec<u8>> {
+fn seal(kind: RecordKind, key: &[u8], payload: impl bincode::Encode) -> Result<Vec<u8>> {
     let mut out = vec![FORMAT];
     bincode::encode_into_std_write(payload, &mut out, config()).map_err(|e| {
         Error::new(ErrorKind::InvalidInput, "a record cannot be encoded").with_source(e)
@@ -69,7 +69,7 @@ fn seal(kind: Kind, key: &[u8], payload: impl bincode::Encode) -> Result<Vec<u8>
 
 /// A record at `key` of any payload at all, for the fuzzers, which cannot guess a checksum.
 #[cfg(feature = "torture")]
-pub(crate) fn seal_raw(kind: Kind, key: &[u8], payload: &[u8]) -> Vec<u8> {
+pub(crate) fn seal_raw(kind: RecordKind, key: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut out = [&[FORMAT], payload].concat();
     let sum = checksum(kind, key, &out);
     out.extend_from_slice(&sum);
@@ -77,7 +77,7 @@ pub(crate) fn seal_raw(kind: Kind, key: &[u8], payload: &[u8]) -> Vec<u8> {
 }
 
 /// The payload of the record at `key`, after its checksum and format were verified.
-fn open<'a>(kind: Kind, key: &[u8], record: &'a [u8]) -> Result<&'a [u8]> {
+fn open<'a>(kind: RecordKind, key: &[u8], record: &'a [u8]) -> Result<&'a [u8]> {
     let Some((sealed, sum)) = record.split_last_chunk::<CHECKSUM>() else {
         return Err(corrupt(kind, "it is too short"));
     };
@@ -92,13 +92,13 @@ fn open<'a>(kind: Kind, key: &[u8], record: &'a [u8]) -> Result<&'a [u8]> {
 }
 
 /// Whether the record at `key` is what was written there, whatever it holds.
-pub(crate) fn verify(kind: Kind, key: &[u8], record: &[u8]) -> Result<()> {
+pub(crate) fn verify(kind: RecordKind, key: &[u8], record: &[u8]) -> Result<()> {
     open(kind, key, record).map(drop)
 }
 
 /// What `decode` makes of a payload, which it must use up.
 fn whole<'a, T>(
-    kind: Kind,
+    kind: RecordKind,
     payload: &'a [u8],
     decode: impl FnOnce(&'a [u8]) -> Result<(T, usize), bincode::error::DecodeError>,
 ) -> Result<T> {
@@ -110,14 +110,14 @@ fn whole<'a, T>(
 }
 
 /// A payload that is decoded piece by piece, into no more memory than what comes of it takes.
-struct Parts<'a> {
-    kind: Kind,
+struct PayloadReader<'a> {
+    kind: RecordKind,
     payload: &'a [u8],
     at: usize,
 }
 
-impl<'a> Parts<'a> {
-    fn new(kind: Kind, payload: &'a [u8]) -> Self {
+impl<'a> PayloadReader<'a> {
+    fn new(kind: RecordKind, payload: &'a [u8]) -> Self {
         Self {
             kind,
             payload,
@@ -167,7 +167,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn too_long(kind: Kind) -> Error {
+fn too_long(kind: RecordKind) -> Error {
     corrupt(kind, "it is too long")
 }
 
@@ -201,17 +201,17 @@ fn gather<T: Default>(count: usize, mut part: impl FnMut() -> Result<T>) -> Resu
 }
 
 /// A value that a small record may consist of.
-pub(crate) trait Plain: bincode::Encode + bincode::Decode<()> {}
+pub(crate) trait PlainValue: bincode::Encode + bincode::Decode<()> {}
 
-impl<T: bincode::Encode + bincode::Decode<()>> Plain for T {}
+impl<T: bincode::Encode + bincode::Decode<()>> PlainValue for T {}
 
 /// Encodes a record of one plain value, for the few rows that are no more than that.
-pub(crate) fn seal_plain(kind: Kind, key: &[u8], value: impl Plain) -> Result<Vec<u8>> {
+pub(crate) fn seal_plain(kind: RecordKind, key: &[u8], value: impl PlainValue) -> Result<Vec<u8>> {
     seal(kind, key, value)
 }
 
 /// Decodes what [`seal_plain`] wrote.
-pub(crate) fn open_plain<T: Plain>(kind: Kind, key: &[u8], record: &[u8]) -> Result<T> {
+pub(crate) fn open_plain<T: PlainValue>(kind: RecordKind, key: &[u8], record: &[u8]) -> Result<T> {
     whole(kind, open(kind, key, record)?, |payload| {
         bincode::decode_from_slice(payload, config())
     })
@@ -234,16 +234,18 @@ pub(crate) fn seal_frame<'a>(
     for row in rows {
         bincode::encode_into_std_write(row, out, config()).map_err(failed)?;
     }
-    let sum = checksum(Kind::Frame, key, out.get(start..).unwrap_or_default());
+    let sum = checksum(RecordKind::Frame, key, out.get(start..).unwrap_or_default());
     out.extend_from_slice(&sum);
     Ok(())
 }
 
 /// Decodes what [`seal_frame`] wrote.
 pub(crate) fn open_frame<'a>(key: &[u8], record: &'a [u8]) -> Result<FrameRows<'a>> {
-    whole(Kind::Frame, open(Kind::Frame, key, record)?, |payload| {
-        bincode::borrow_decode_from_slice(payload, config())
-    })
+    whole(
+        RecordKind::Frame,
+        open(RecordKind::Frame, key, record)?,
+        |payload| bincode::borrow_decode_from_slice(payload, config()),
+    )
 }
 
 /// The key of a session row.
@@ -303,7 +305,7 @@ impl SessionRow {
     pub(crate) fn encode(&self, key: &[u8]) -> Result<Vec<u8>> {
         let timeout = self.timeout.map(millis);
         seal(
-            Kind::Session,
+            RecordKind::Session,
             key,
             (
                 self.created.0,
@@ -318,8 +320,8 @@ impl SessionRow {
 
     pub(crate) fn decode(key: &[u8], record: &[u8]) -> Result<Self> {
         type Head<'a> = (i64, i64, Option<u64>, Option<&'a str>, u64);
-        let payload = open(Kind::Session, key, record)?;
-        let mut parts = Parts::new(Kind::Session, payload);
+        let payload = open(RecordKind::Session, key, record)?;
+        let mut parts = PayloadReader::new(RecordKind::Session, payload);
         let (created, last_access, timeout, owner, generation): Head<'_> = parts.next()?;
         let count = parts.count()?;
         let packages = gather(count, || parts.next().map(<&str>::into))?;
@@ -353,12 +355,12 @@ pub(crate) struct PackageRow {
     bytes: Bytes,
     /// Where in the record the first entry begins.
     start: usize,
-    entries: Arc<[Entry]>,
+    entries: Arc<[PackageEntry]>,
 }
 
 /// Where in the record a key and its value are.
 #[derive(Clone, Debug, Default)]
-struct Entry {
+struct PackageEntry {
     key: Range<u32>,
     value: Range<u32>,
 }
@@ -379,7 +381,7 @@ impl PackageRow {
         for entry in entries {
             put(&mut out, entry)?;
         }
-        let sum = checksum(Kind::Package, key, &out);
+        let sum = checksum(RecordKind::Package, key, &out);
         out.extend_from_slice(&sum);
         Ok(out)
     }
@@ -410,14 +412,14 @@ impl PackageRow {
             }
         }
         out.extend_from_slice(rest.bytes());
-        let sum = checksum(Kind::Package, key, &out);
+        let sum = checksum(RecordKind::Package, key, &out);
         out.extend_from_slice(&sum);
         Ok(out)
     }
 
-    fn whole(&self) -> Rest<'_> {
+    fn whole(&self) -> RemainingEntries<'_> {
         let last = self.entries.last();
-        Rest {
+        RemainingEntries {
             row: Some(self),
             at: 0,
             from: self.start,
@@ -426,22 +428,22 @@ impl PackageRow {
     }
 
     pub(crate) fn decode(key: &[u8], record: Bytes) -> Result<Self> {
-        let payload = open(Kind::Package, key, &record)?;
-        let mut parts = Parts::new(Kind::Package, payload);
+        let payload = open(RecordKind::Package, key, &record)?;
+        let mut parts = PayloadReader::new(RecordKind::Package, payload);
         let version = parts.next()?;
         let count = parts.count()?;
         crate::steps::count(count);
         // One format byte stands before the payload.
         let start = 1 + parts.at;
         let entries = gather(count, || {
-            let entry = Entry {
+            let entry = PackageEntry {
                 key: parts.next_bytes(1)?,
                 value: parts.next_bytes(1)?,
             };
             let key = record.get(entry.key.start as usize..entry.key.end as usize);
             match std::str::from_utf8(key.unwrap_or_default()) {
                 Ok(_) => Ok(entry),
-                Err(_) => Err(corrupt(Kind::Package, "a key is not UTF-8")),
+                Err(_) => Err(corrupt(RecordKind::Package, "a key is not UTF-8")),
             }
         })?;
         parts.end()?;
@@ -458,12 +460,12 @@ impl PackageRow {
         self.bytes.as_ptr() == record.as_ptr() && self.bytes.len() == record.len()
     }
 
-    fn key_of(&self, entry: &Entry) -> &[u8] {
+    fn key_of(&self, entry: &PackageEntry) -> &[u8] {
         let key = entry.key.start as usize..entry.key.end as usize;
         self.bytes.get(key).unwrap_or_default()
     }
 
-    fn value_of(&self, entry: &Entry) -> Bytes {
+    fn value_of(&self, entry: &PackageEntry) -> Bytes {
         self.bytes
             .slice(entry.value.start as usize..entry.value.end as usize)
     }
@@ -474,7 +476,7 @@ impl PackageRow {
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Bytes> {
-        let found = |e: &Entry| self.key_of(e).cmp(key.as_bytes());
+        let found = |e: &PackageEntry| self.key_of(e).cmp(key.as_bytes());
         let at = self.entries.binary_search_by(found).ok()?;
         self.entries.get(at).map(|e| self.value_of(e))
     }
@@ -534,14 +536,14 @@ fn put(out: &mut Vec<u8>, value: impl bincode::Encode) -> Result<()> {
 
 /// The entries of a row that are not copied yet, and where they begin and end in its record.
 #[derive(Default)]
-struct Rest<'a> {
+struct RemainingEntries<'a> {
     row: Option<&'a PackageRow>,
     at: usize,
     from: usize,
     to: usize,
 }
 
-impl<'a> Rest<'a> {
+impl<'a> RemainingEntries<'a> {
     /// Takes what stands before `key`; goes on after it.
     fn take_before(&mut self, key: &str) -> &'a [u8] {
         let Some(row) = self.row else { return &[] };
@@ -591,15 +593,15 @@ impl ContainerRecord {
         );
         let key = self.name.as_bytes();
         if self.implicit_sweeps {
-            seal(Kind::Container, key, head)
+            seal(RecordKind::Container, key, head)
         } else {
-            seal(Kind::Container, key, (head, self.implicit_sweeps))
+            seal(RecordKind::Container, key, (head, self.implicit_sweeps))
         }
     }
 
     pub(crate) fn decode(name: &str, record: &[u8]) -> Result<Self> {
-        let payload = open(Kind::Container, name.as_bytes(), record)?;
-        let mut parts = Parts::new(Kind::Container, payload);
+        let payload = open(RecordKind::Container, name.as_bytes(), record)?;
+        let mut parts = PayloadReader::new(RecordKind::Container, payload);
         let (name, id, timeout_ms, resolution_ms, max_lifetime_ms) = parts.next()?;
         let implicit_sweeps = parts.is_at_end() || parts.next()?;
         parts.end()?;

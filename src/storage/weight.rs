@@ -1,7 +1,10 @@
 //! About how many bytes of memory a change set takes while it waits.
 
 use super::record::PackageRow;
-use super::{Base, ChangeSet, ClientChange, KeyChange, Keys, Observed, PackageChange, Seen, Step};
+use super::{
+    ChangeBase, ChangeSet, ChangeStep, ClientChange, KeyChange, Observed, ObservedKeys,
+    PackageChange, Seen,
+};
 use bytes::Bytes;
 use std::mem::{size_of, size_of_val};
 
@@ -51,23 +54,26 @@ fn package(change: &PackageChange) -> usize {
 
 fn observed(observed: &Observed) -> usize {
     let keys = match &observed.keys {
-        Keys::All => 0,
-        Keys::Some(keys) => keys.iter().map(|key| key.len()).sum(),
+        ObservedKeys::All => 0,
+        ObservedKeys::Some(keys) => keys.iter().map(|key| key.len()).sum(),
     };
     keys + observed.row.as_ref().map_or(0, PackageRow::weight)
 }
 
 fn value(change: &KeyChange) -> usize {
     let base = match &change.base {
-        Base::Put(value) => value.len(),
-        Base::Current | Base::Removed => 0,
+        ChangeBase::Put(value) => value.len(),
+        ChangeBase::Current | ChangeBase::Removed => 0,
     };
-    let step = |step: &Step| match step {
-        Step::Arithmetic(_) => 0,
-        Step::Commute(commute) => {
+    let step = |step: &ChangeStep| match step {
+        ChangeStep::Arithmetic(_) => 0,
+        ChangeStep::Commute(commute) => {
             commute.input.as_ref().map_or(0, Bytes::len) + commute.output.len()
         }
     };
-    let steps = change.steps.iter().map(|s| size_of::<Step>() + step(s));
+    let steps = change
+        .steps
+        .iter()
+        .map(|s| size_of::<ChangeStep>() + step(s));
     size_of::<KeyChange>() + base + steps.sum::<usize>()
 }

@@ -14,8 +14,8 @@ use crate::storage::redb::bugs::FaultInjection;
 use crate::storage::redb::{
     AdmissionBounds, Contents, Engine, EngineRules, JournalRules, OpenOptions,
 };
-use crate::storage::{Found, Limits};
-use crate::transaction::{House, Registry, Reruns, Rules, Turns, Worker};
+use crate::storage::{Finding, Limits};
+use crate::transaction::{Env, Recomputer, Registry, Turns, TxnRules, Worker};
 use arc_swap::ArcSwap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -29,7 +29,7 @@ pub struct StoreBuilder {
     clock: Clock,
     /// None: as much as the machine allows.
     cache_size: Option<usize>,
-    rules: Rules,
+    rules: TxnRules,
     room: AdmissionBounds,
     journal: JournalRules,
     new_sessions: Option<(u64, Duration)>,
@@ -58,7 +58,7 @@ impl Default for StoreBuilder {
         Self {
             clock: Clock::system(),
             cache_size: None,
-            rules: Rules {
+            rules: TxnRules {
                 limits: Limits {
                     name: 255,
                     package: 1 << 20,
@@ -381,7 +381,7 @@ impl StoreBuilder {
             OpenOptions,
             Clock,
             EngineRules,
-            &mut dyn FnMut(Found),
+            &mut dyn FnMut(Finding),
         ) -> Result<(Engine, Contents)>,
     ) -> Result<Store> {
         let mut check = Check::default();
@@ -487,7 +487,7 @@ impl StoreBuilder {
         let (secrets, ids) = Secrets::new(contents.secrets, &self.secrets.0)?;
         #[cfg(feature = "torture")]
         let ids = ids.guessable(self.guessable_ids);
-        let house = Arc::new(House {
+        let house = Arc::new(Env {
             storage: Arc::new(engine),
             clock: self.clock.clone(),
             ids,
@@ -495,7 +495,7 @@ impl StoreBuilder {
             registry: ArcSwap::from_pointee(registry),
             turns: Arc::new(Turns::default()),
             hooks: Worker::new("cloakroom-hooks"),
-            reruns: Reruns::new(),
+            reruns: Recomputer::new(),
             process: Process::this(),
             warned_of_blocking: AtomicBool::new(false),
         });

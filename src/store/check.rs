@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::error::{Error, ErrorKind, Quoted, Result};
-use crate::storage::{Checked, Damage, Found};
+use crate::storage::{Checked, Damage, Finding};
 use std::collections::BTreeSet;
 
 /// No more than this is kept of what was found; the rest is counted.
@@ -36,16 +36,16 @@ impl Check {
         self.damaged == 0 && self.damaged_pages == 0
     }
 
-    pub(super) fn note(&mut self, found: Found) {
+    pub(super) fn note(&mut self, found: Finding) {
         let damage = match found {
-            Found::Record(damage) => {
+            Finding::Record(damage) => {
                 self.damaged += 1;
                 if self.errors.len() < KEPT {
                     self.errors.push(damage.error.clone());
                 }
                 damage
             }
-            Found::Structure(damage) => {
+            Finding::Structure(damage) => {
                 self.damaged_pages += 1;
                 damage
             }

@@ -22,9 +22,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::steps::Counted;
 use crate::storage::merge::check_name;
 use crate::storage::record::ContainerRecord;
-use crate::storage::{ContainerId, Settings};
+use crate::storage::{ContainerId, SettingsChange};
 use crate::throttle::Throttle;
-use crate::transaction::{Failure, House, Patience, Premises, Registry, Transaction, Txn};
+use crate::transaction::{CommitFailure, Env, KeepOpen, Patience, Registry, Transaction, Txn};
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -58,7 +58,7 @@ pub struct Store {
 }
 
 struct Inner {
-    house: Arc<House>,
+    house: Arc<Env>,
     containers: Arc<Containers>,
     secrets: secrets::Secrets,
     sweeper: Arc<Sweeper>,
@@ -71,7 +71,7 @@ const SAMPLED: usize = 1000;
 
 /// The records of the registered containers; its lock puts registrations in line.
 pub(crate) struct Containers {
-    house: Arc<House>,
+    house: Arc<Env>,
     sweeper: Arc<Sweeper>,
     records: Mutex<Records>,
 }
@@ -437,7 +437,7 @@ impl Attempts {
     }
 
     /// Gives the failure back unless another attempt may cure it.
-    fn failed(&mut self, failure: Failure) -> Result<()> {
+    fn failed(&mut self, failure: CommitFailure) -> Result<()> {
         if !failure.error.is_worth_another_try() || self.left == 0 {
             return Err(failure.error);
         }
@@ -474,7 +474,7 @@ impl Containers {
             // Nothing is to be written; a store that was closed says so all the same.
             return storage.ready();
         }
-        storage.configure(Settings::PutContainer(record.clone()))?;
+        storage.configure(SettingsChange::PutContainer(record.clone()))?;
         records.by_name.insert(name.to_owned(), record);
         if known.is_none() {
             records.next += 1;
@@ -499,7 +499,7 @@ impl Containers {
             return Err(no_such_container(name));
         }
         let storage = &self.house.storage;
-        storage.configure(Settings::RemoveContainer(name.to_owned()))?;
+        storage.configure(SettingsChange::RemoveContainer(name.to_owned()))?;
         records.by_name.remove(name);
         self.publish(&records)
     }
@@ -546,8 +546,8 @@ impl Configure for Containers {
     }
 }
 
-impl Premises for Inner {
-    fn house(&self) -> &Arc<House> {
+impl KeepOpen for Inner {
+    fn house(&self) -> &Arc<Env> {
         &self.house
     }
 

@@ -4,7 +4,7 @@ use super::StoreBuilder;
 use super::check::KEPT;
 use crate::error::Result;
 use crate::storage::redb::{Location, OwnSecrets, location, salvage};
-use crate::storage::{Damage, Found};
+use crate::storage::{Damage, Finding};
 use std::path::Path;
 
 /// The result of [`StoreBuilder::salvage`]: what it copied and what is lost.
@@ -39,13 +39,13 @@ impl Salvage {
         self.lost == 0 && self.damaged_pages == 0
     }
 
-    fn note(&mut self, found: Found) {
+    fn note(&mut self, found: Finding) {
         let damage = match found {
-            Found::Record(damage) => {
+            Finding::Record(damage) => {
                 self.lost += 1;
                 damage
             }
-            Found::Structure(damage) => {
+            Finding::Structure(damage) => {
                 self.damaged_pages += 1;
                 damage
             }

@@ -2,8 +2,8 @@
 
 use crate::client_id::{ClientIds, Secret};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{SecretRecord, Settings};
-use crate::transaction::House;
+use crate::storage::{SecretRecord, SettingsChange};
+use crate::transaction::Env;
 use sha2::{Digest, Sha256};
 use std::sync::{Mutex, PoisonError};
 
@@ -24,7 +24,7 @@ impl Secrets {
         Ok((Self::Given, ClientIds::new(named(*newest), older)))
     }
 
-    pub(super) fn rotate(&self, house: &House) -> Result<u8> {
+    pub(super) fn rotate(&self, house: &Env) -> Result<u8> {
         self.change(house, |secrets| {
             let free = (0..=u8::MAX)
                 .cycle()
@@ -39,7 +39,7 @@ impl Secrets {
         })
     }
 
-    pub(super) fn retire(&self, house: &House, name: u8) -> Result<()> {
+    pub(super) fn retire(&self, house: &Env, name: u8) -> Result<()> {
         self.change(house, |secrets| {
             let in_use = secrets.last().is_some_and(|s| s.0 == name);
             let known = secrets.iter().position(|s| s.0 == name);
@@ -58,7 +58,7 @@ impl Secrets {
 
     fn change<T>(
         &self,
-        house: &House,
+        house: &Env,
         change: impl FnOnce(&mut Vec<SecretRecord>) -> Result<T>,
     ) -> Result<T> {
         let Self::Kept(kept) = self else {
@@ -73,7 +73,7 @@ impl Secrets {
         let (issuing, older) = split(&secrets)?;
         house
             .storage
-            .configure(Settings::PutSecrets(secrets.clone()))?;
+            .configure(SettingsChange::PutSecrets(secrets.clone()))?;
         house.ids.replace(issuing, older);
         *kept = secrets;
         Ok(result)

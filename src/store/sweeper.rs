@@ -6,7 +6,7 @@ use crate::container;
 use crate::error::ErrorKind;
 use crate::expiry::{Policy, Times};
 use crate::storage::ContainerId;
-use crate::transaction::House;
+use crate::transaction::Env;
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -60,7 +60,7 @@ impl Sweeper {
     }
 
     /// Sweeps until the store is closed.
-    pub(super) fn run(&self, house: &House) {
+    pub(super) fn run(&self, house: &Env) {
         let mut last = HashMap::new();
         let mut wait = Duration::ZERO;
         while self.sleep(wait) {
@@ -81,7 +81,7 @@ impl Sweeper {
 }
 
 /// Sweeps what is due; returns how long nothing will be.
-fn round(house: &House, last: &mut HashMap<ContainerId, Moment>) -> Duration {
+fn round(house: &Env, last: &mut HashMap<ContainerId, Moment>) -> Duration {
     let registry = house.registry.load_full();
     let mut wait = LONGEST;
     let mut swept = false;

@@ -1,11 +1,11 @@
 //! What a transaction wants changed, and how each change is undone (C2.5). Knows no storage.
 
-use super::house::RoomAt;
-use super::listed::{Listed, Placed};
+use super::house::ContainerIndex;
+use super::listed::{IndexedItem, IndexedList};
 use super::state::SubjectId;
 use crate::client_id::ClientId;
 use crate::error::{Error, Result};
-use crate::storage::{Base, Commute, KeyChange, Step};
+use crate::storage::{ChangeBase, ChangeStep, Commute, KeyChange};
 use crate::value::Arithmetic;
 use bytes::Bytes;
 use std::any::Any;
@@ -22,7 +22,7 @@ pub(crate) struct Changes {
 
 /// What becomes of the session that a client came with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum SessionFate {
     #[default]
     Stays,
     Rotated,
@@ -32,7 +32,7 @@ pub(crate) enum Fate {
 /// What becomes of one client's session as a whole.
 #[derive(Clone, Default)]
 pub(crate) struct Attributes {
-    pub(crate) fate: Fate,
+    pub(crate) fate: SessionFate,
     /// The id issued in this transaction: for a session founded, or a rotated one.
     pub(crate) id: Option<ClientId>,
     pub(crate) timeout: Option<Option<Duration>>,
@@ -43,7 +43,7 @@ pub(crate) struct Attributes {
 #[derive(Default)]
 pub(crate) struct SubjectChanges {
     pub(super) attributes: Attributes,
-    pub(super) packages: Listed<PackageChanges>,
+    pub(super) packages: IndexedList<PackageChanges>,
 }
 
 impl Deref for SubjectChanges {
@@ -62,7 +62,7 @@ impl Attributes {
 }
 
 impl SubjectChanges {
-    pub(crate) fn package(&self, room: RoomAt, package: &str) -> Option<&PackageChanges> {
+    pub(crate) fn package(&self, room: ContainerIndex, package: &str) -> Option<&PackageChanges> {
         self.packages.find(room, package)
     }
 
@@ -73,29 +73,29 @@ impl SubjectChanges {
     }
 
     /// Whether anything was put into a package, of one container or of any.
-    pub(crate) fn inserts_in(&self, room: Option<RoomAt>) -> bool {
+    pub(crate) fn inserts_in(&self, room: Option<ContainerIndex>) -> bool {
         let here = |at| room.is_none_or(|room| room == at);
         self.rooms_inserted().any(here)
     }
 
     /// The container of each package that anything was put into.
-    pub(super) fn rooms_inserted(&self) -> impl Iterator<Item = RoomAt> {
+    pub(super) fn rooms_inserted(&self) -> impl Iterator<Item = ContainerIndex> {
         let inserted = self.packages.iter().filter(|p| p.inserts());
         inserted.map(|package| package.room)
     }
 }
 
 pub(crate) struct PackageChanges {
-    pub(super) room: RoomAt,
+    pub(super) room: ContainerIndex,
     pub(super) package: Arc<str>,
     pub(super) cleared: bool,
-    pub(super) keys: BTreeMap<Arc<str>, Key>,
+    pub(super) keys: BTreeMap<Arc<str>, KeyChanges>,
     /// How many of the keys are put there.
     inserting: usize,
 }
 
-impl Placed for PackageChanges {
-    fn room(&self) -> RoomAt {
+impl IndexedItem for PackageChanges {
+    fn room(&self) -> ContainerIndex {
         self.room
     }
 
@@ -105,7 +105,7 @@ impl Placed for PackageChanges {
 }
 
 impl PackageChanges {
-    fn new(room: RoomAt, package: Arc<str>) -> Self {
+    fn new(room: ContainerIndex, package: Arc<str>) -> Self {
         Self {
             room,
             package,
@@ -125,8 +125,8 @@ impl PackageChanges {
     }
 
     /// Replaces what is to become of a key; `None` leaves it as it is.
-    fn set(&mut self, key: &Arc<str>, change: Option<Key>) -> Option<Key> {
-        self.inserting += usize::from(change.as_ref().is_some_and(Key::inserts));
+    fn set(&mut self, key: &Arc<str>, change: Option<KeyChanges>) -> Option<KeyChanges> {
+        self.inserting += usize::from(change.as_ref().is_some_and(KeyChanges::inserts));
         let before = match change {
             Some(change) => match self.keys.get_mut(key) {
                 Some(there) => Some(std::mem::replace(there, change)),
@@ -134,11 +134,15 @@ impl PackageChanges {
             },
             None => self.keys.remove(key),
         };
-        self.inserting -= usize::from(before.as_ref().is_some_and(Key::inserts));
+        self.inserting -= usize::from(before.as_ref().is_some_and(KeyChanges::inserts));
         before
     }
 
-    fn keep(&mut self, cleared: bool, keys: BTreeMap<Arc<str>, Key>) -> BTreeMap<Arc<str>, Key> {
+    fn keep(
+        &mut self,
+        cleared: bool,
+        keys: BTreeMap<Arc<str>, KeyChanges>,
+    ) -> BTreeMap<Arc<str>, KeyChanges> {
         self.cleared = cleared;
         self.inserting = keys.values().filter(|key| key.inserts()).count();
         std::mem::replace(&mut self.keys, keys)
@@ -166,23 +170,23 @@ pub(super) enum Undo {
     Subject(SubjectId, SubjectChanges),
     /// A package is changed from now on.
     Package(SubjectId),
-    Cleared(Spot, bool, BTreeMap<Arc<str>, Key>),
-    Key(Spot, Arc<str>, Option<Key>),
+    Cleared(ChangeTarget, bool, BTreeMap<Arc<str>, KeyChanges>),
+    Key(ChangeTarget, Arc<str>, Option<KeyChanges>),
     /// A step was added to those of a key.
-    Step(Spot, Arc<str>),
+    Step(ChangeTarget, Arc<str>),
 }
 
 /// A client, and which of its packages.
-pub(super) type Spot = (SubjectId, usize);
+pub(super) type ChangeTarget = (SubjectId, usize);
 
 /// The changes made since the first savepoint, the newest last; nothing before one is set.
 #[derive(Default)]
-pub(super) struct Log {
+pub(super) struct UndoLog {
     pub(super) is_kept: bool,
     pub(super) undo: Vec<Undo>,
 }
 
-impl Log {
+impl UndoLog {
     pub(super) fn note(&mut self, undo: impl FnOnce() -> Undo) {
         if self.is_kept {
             crate::steps::count(1);
@@ -200,14 +204,18 @@ impl Changes {
         self.subjects.get_mut(id)
     }
 
-    pub(super) fn attributes(&mut self, id: SubjectId, log: &mut Log) -> Option<&mut Attributes> {
+    pub(super) fn attributes(
+        &mut self,
+        id: SubjectId,
+        log: &mut UndoLog,
+    ) -> Option<&mut Attributes> {
         let subject = self.subject(id)?;
         log.note(|| Undo::Attributes(id, subject.attributes.clone()));
         Some(&mut subject.attributes)
     }
 
     /// Gives up all changes of a client.
-    pub(super) fn forget(&mut self, id: SubjectId, log: &mut Log) -> Option<SubjectChanges> {
+    pub(super) fn forget(&mut self, id: SubjectId, log: &mut UndoLog) -> Option<SubjectChanges> {
         let old = std::mem::take(self.subject(id)?);
         if log.is_kept {
             log.note(|| Undo::Subject(id, old));
@@ -219,9 +227,9 @@ impl Changes {
     fn package(
         &mut self,
         id: SubjectId,
-        room: RoomAt,
+        room: ContainerIndex,
         package: &Arc<str>,
-        log: &mut Log,
+        log: &mut UndoLog,
     ) -> Option<(usize, &mut PackageChanges)> {
         let packages = &mut self.subject(id)?.packages;
         let at = packages.position(room, package).unwrap_or_else(|| {
@@ -235,10 +243,10 @@ impl Changes {
     pub(super) fn clear(
         &mut self,
         id: SubjectId,
-        room: RoomAt,
+        room: ContainerIndex,
         package: &Arc<str>,
-        log: &mut Log,
-    ) -> Option<BTreeMap<Arc<str>, Key>> {
+        log: &mut UndoLog,
+    ) -> Option<BTreeMap<Arc<str>, KeyChanges>> {
         let (at, changes) = self.package(id, room, package, log)?;
         let was = changes.cleared;
         let keys = changes.keep(true, BTreeMap::new());
@@ -253,11 +261,11 @@ impl Changes {
     pub(super) fn write(
         &mut self,
         id: SubjectId,
-        (room, package): (RoomAt, &Arc<str>),
+        (room, package): (ContainerIndex, &Arc<str>),
         key: &str,
-        change: Key,
-        log: &mut Log,
-    ) -> Option<Key> {
+        change: KeyChanges,
+        log: &mut UndoLog,
+    ) -> Option<KeyChanges> {
         let (at, changes) = self.package(id, room, package, log)?;
         if !log.is_kept
             && let Some(there) = changes.keys.get_mut(key)
@@ -279,16 +287,16 @@ impl Changes {
     pub(super) fn step(
         &mut self,
         id: SubjectId,
-        (room, package): (RoomAt, &Arc<str>),
+        (room, package): (ContainerIndex, &Arc<str>),
         key: &str,
         step: KeyStep,
-        log: &mut Log,
+        log: &mut UndoLog,
     ) {
         let Some((at, changes)) = self.package(id, room, package, log) else {
             return;
         };
         let Some((name, there)) = changes.keys.get_key_value(key) else {
-            let mut change = Key::of(KeyBase::Current);
+            let mut change = KeyChanges::of(KeyBase::Current);
             change.steps.push(step);
             self.write(id, (room, package), key, change, log);
             return;
@@ -349,7 +357,7 @@ impl Changes {
 }
 
 /// What becomes of one key.
-pub(crate) struct Key {
+pub(crate) struct KeyChanges {
     pub(super) base: KeyBase,
     pub(super) steps: Vec<KeyStep>,
     /// The value after so many of the steps, where it was asked for. What they start from is fixed within a
@@ -407,7 +415,7 @@ impl Closure {
     }
 }
 
-impl Key {
+impl KeyChanges {
     pub(crate) fn of(base: KeyBase) -> Self {
         Self {
             base,
@@ -449,20 +457,20 @@ impl Key {
     /// The change as plain data; the closures go to `closures`.
     pub(crate) fn pack(self, closures: &mut Vec<Closure>) -> Result<KeyChange> {
         let base = match self.base {
-            KeyBase::Current => Base::Current,
-            KeyBase::Put(value) => Base::Put(value),
-            KeyBase::Removed => Base::Removed,
+            KeyBase::Current => ChangeBase::Current,
+            KeyBase::Put(value) => ChangeBase::Put(value),
+            KeyBase::Removed => ChangeBase::Removed,
             KeyBase::Refused(error) => return Err(error),
         };
         let steps = self.steps.into_iter().map(|step| match step {
-            KeyStep::Arithmetic(arithmetic) => Step::Arithmetic(arithmetic),
+            KeyStep::Arithmetic(arithmetic) => ChangeStep::Arithmetic(arithmetic),
             KeyStep::Commute {
                 closure,
                 input,
                 output,
             } => {
                 closures.push(closure);
-                Step::Commute(Commute {
+                ChangeStep::Commute(Commute {
                     index: closures.len() - 1,
                     input,
                     output,

@@ -2,11 +2,11 @@
 //! and back with an outcome. Once queued it ends by itself, whoever still waits for it (C2.4).
 
 use super::changes::Closure;
-use super::house::{House, Premises};
-use super::pack::{Life, Packed, Ticket};
+use super::house::{Env, KeepOpen};
+use super::pack::{CookieAction, LoadedSession, PackedCommit};
 use super::rerun;
 use super::turns::{Patience, Turn};
-use super::worker::Task;
+use super::worker::WorkerTask;
 use crate::client_id::{ClientId, ClientKey};
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind};
@@ -23,12 +23,12 @@ use std::time::Duration;
 
 /// Why a commit failed, and whose session was at fault where one was.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct CommitFailure {
     pub(crate) error: Error,
     pub(crate) client: Option<ClientKey>,
 }
 
-impl From<Error> for Failure {
+impl From<Error> for CommitFailure {
     fn from(error: Error) -> Self {
         Self {
             error,
@@ -41,20 +41,20 @@ impl From<Error> for Failure {
 ///
 /// All that the application gave is here, and leaves by the thread for hooks: its `Drop` is the
 /// application's code and must not run on a thread of the storage's (C2.6, C6.3).
-pub(super) struct Ending {
-    pub(super) house: Arc<House>,
-    pub(super) after_commit: Vec<Task>,
-    pub(super) after_abort: Vec<Task>,
+pub(super) struct Completion {
+    pub(super) house: Arc<Env>,
+    pub(super) after_commit: Vec<WorkerTask>,
+    pub(super) after_abort: Vec<WorkerTask>,
     pub(super) closures: Vec<Closure>,
     pub(super) turns: Vec<Turn>,
     pub(super) founders: Vec<ClientId>,
     /// Access times to record when the rest is committed.
     pub(super) touches: Vec<Touch>,
     /// Keeps the store open until the outcome is certain, whoever waits for it.
-    pub(super) store: Option<Arc<dyn Premises>>,
+    pub(super) store: Option<Arc<dyn KeepOpen>>,
 }
 
-impl Ending {
+impl Completion {
     fn committed(mut self) {
         self.founders.iter().for_each(ClientId::spend);
         record_touches(&self.house, &self.touches);
@@ -119,7 +119,7 @@ impl Ending {
     }
 }
 
-impl Drop for Ending {
+impl Drop for Completion {
     fn drop(&mut self) {
         if !self.house.process.is_this() {
             return self.leak();
@@ -142,12 +142,12 @@ impl Drop for Ending {
 
 /// A transaction packed and on its way; dropping it before it is queued aborts. What the application gave is in the
 /// ending alone.
-pub(super) struct Departure {
-    pub(super) ending: Ending,
-    pub(super) packed: Packed,
+pub(super) struct PendingCommit {
+    pub(super) ending: Completion,
+    pub(super) packed: PackedCommit,
 }
 
-impl Departure {
+impl PendingCommit {
     /// Waits behind those that hold the turn of a session which this writes to. To be done before
     /// [`commit`](Self::commit).
     pub(super) async fn wait_in_line(&mut self, patience: &mut Patience) {
@@ -172,7 +172,10 @@ impl Departure {
     }
 
     /// The future is a part of every request's; what it carries lies in a box, so that it is small.
-    pub(super) async fn commit(self: Box<Self>, waiter: WaiterKind) -> Result<Ticket, Failure> {
+    pub(super) async fn commit(
+        self: Box<Self>,
+        waiter: WaiterKind,
+    ) -> Result<CookieAction, CommitFailure> {
         let Self { mut ending, packed } = *self;
         let house = ending.house.clone();
         // A future may come into another process, at each of its waits.
@@ -189,7 +192,7 @@ impl Departure {
         };
         ending.founders = packed.founders;
         let (reply, answer) = oneshot::channel();
-        let flight = Flight {
+        let flight = InFlight {
             ending,
             reply,
             seat: None,
@@ -218,17 +221,17 @@ async fn in_process<T>(process: &Process, answer: impl Future<Output = T>) -> Re
 
 /// The ticket, unless it is for a session that was there before and has ended meanwhile: its id must not
 /// overwrite another one (C4.8).
-fn valid(house: &House, ticket: Ticket, renews: &[Life]) -> Ticket {
+fn valid(house: &Env, ticket: CookieAction, renews: &[LoadedSession]) -> CookieAction {
     let stands = |life| is_there(house, life).unwrap_or(false);
     if renews.is_empty() || renews.iter().any(stands) {
         ticket
     } else {
-        Ticket::Keep
+        CookieAction::Keep
     }
 }
 
 /// Whether a session is still the one that was loaded, and nobody has found it expired since.
-fn is_there(house: &House, life: &Life) -> Result<bool, Error> {
+fn is_there(house: &Env, life: &LoadedSession) -> Result<bool, Error> {
     let newest = house.storage.snapshot()?;
     let row = newest.session(life.container, life.client)?;
     let (container, client) = (life.container, life.client);
@@ -241,10 +244,10 @@ fn is_there(house: &House, life: &Life) -> Result<bool, Error> {
     Ok(row.is_some_and(|row| row.generation == life.generation))
 }
 
-fn record_touches(house: &House, touches: &[Touch]) {
+fn record_touches(house: &Env, touches: &[Touch]) {
     for touch in touches {
         // While the store is away it is recorded; it finds its session again, or none.
-        let life = Life {
+        let life = LoadedSession {
             container: touch.container,
             client: touch.client,
             generation: touch.generation,
@@ -257,16 +260,16 @@ fn record_touches(house: &House, touches: &[Touch]) {
 }
 
 /// A queued commit.
-pub(super) struct Flight {
-    ending: Ending,
-    reply: oneshot::Sender<Result<Option<ChangeSet>, Failure>>,
+pub(super) struct InFlight {
+    ending: Completion,
+    reply: oneshot::Sender<Result<Option<ChangeSet>, CommitFailure>>,
     /// Kept while it is computed again.
     seat: Option<Permit>,
     /// Whether a closure that runs again makes this commit, and waits for it.
     is_inside: bool,
 }
 
-impl Flight {
+impl InFlight {
     fn take_off(self, mut set: ChangeSet, waiter: WaiterKind) -> Option<PendingAdmission> {
         if self.is_inside {
             // Those that have all the room may wait for the closure that this is called from.
@@ -298,13 +301,13 @@ impl Flight {
                 self.ending.committed();
                 let _ = self.reply.send(Ok(Some(set)));
             }
-            Outcome::Failed(error, client) => self.fail(Failure { error, client }),
+            Outcome::Failed(error, client) => self.fail(CommitFailure { error, client }),
             // A thread that runs closures again waits for this one.
             Outcome::Stale(..) if self.is_inside => self.fail(inside().into()),
             Outcome::Stale(set, commutes, seat) => {
                 self.seat = seat.or(self.seat);
                 let house = self.ending.house.clone();
-                house.reruns.push(Rerun {
+                house.reruns.push(Recompute {
                     set,
                     commutes,
                     flight: self,
@@ -313,7 +316,7 @@ impl Flight {
         }
     }
 
-    pub(super) fn fail(self, failure: Failure) {
+    pub(super) fn fail(self, failure: CommitFailure) {
         drop(self.seat);
         self.ending.failed(&failure.error);
         let _ = self.reply.send(Err(failure));
@@ -332,8 +335,8 @@ fn inside() -> Error {
 }
 
 /// A commit that must compute some of its values again.
-pub(super) struct Rerun {
+pub(super) struct Recompute {
     pub(super) set: ChangeSet,
     pub(super) commutes: Vec<StaleCommute>,
-    pub(super) flight: Flight,
+    pub(super) flight: InFlight,
 }

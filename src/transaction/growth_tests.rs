@@ -1,7 +1,7 @@
 //! What a transaction does costs in proportion to what it touches (C5.5): twice as much takes no more than about
 //! twice the steps.
 
-use super::house::RoomAt;
+use super::house::ContainerIndex;
 use crate::steps::Counted;
 use crate::{ClientId, ContainerSettings, ErrorKind, PkgData, Session, Store, Transaction};
 use std::collections::HashMap;
@@ -57,7 +57,10 @@ fn a_chain_of_steps_on_one_key() {
 fn places_of_read_keys(session: &Session) -> HashMap<*const u8, usize> {
     let place = |key: &Counted<Arc<str>>| (key.0.as_ptr(), std::ptr::from_ref(key).addr());
     let places = session.txn().with(|state| {
-        let view = state.subject(0)?.package(RoomAt::UNNAMED, "p").unwrap();
+        let view = state
+            .subject(0)?
+            .package(ContainerIndex::UNNAMED, "p")
+            .unwrap();
         Ok(view.read.iter().map(place).collect())
     });
     places.unwrap()

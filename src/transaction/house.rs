@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Keeping, Policy, Times};
 use crate::process::Process;
 use crate::storage::record::SessionRow;
-use crate::storage::{ContainerId, Limits, Place, Refusals, Snapshot, Storage};
+use crate::storage::{ContainerId, ContainerRef, Limits, Snapshot, Storage, TombstonePolicy};
 use arc_swap::ArcSwap;
 use std::any::Any;
 use std::collections::HashMap;
@@ -17,27 +17,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A store that stays open while a transaction has it.
-pub(crate) trait Premises: Send + Sync {
-    fn house(&self) -> &Arc<House>;
+pub(crate) trait KeepOpen: Send + Sync {
+    fn house(&self) -> &Arc<Env>;
     /// The store itself, for whoever knows what it is.
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
-pub(crate) struct House {
+pub(crate) struct Env {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Clock,
     pub(crate) ids: ClientIds,
-    pub(crate) rules: Rules,
+    pub(crate) rules: TxnRules,
     pub(crate) registry: ArcSwap<Registry>,
     pub(crate) turns: Arc<Turns>,
     pub(crate) hooks: Worker,
-    pub(crate) reruns: super::rerun::Reruns,
+    pub(crate) reruns: super::rerun::Recomputer,
     /// The one in which the store was opened.
     pub(crate) process: Process,
     pub(crate) warned_of_blocking: AtomicBool,
 }
 
-impl House {
+impl Env {
     /// The newest state, for those who begin no transaction.
     pub(crate) fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
         self.process.check()?;
@@ -45,8 +45,8 @@ impl House {
     }
 
     /// How long an id that ends now is refused.
-    pub(crate) fn refusals(&self) -> Refusals {
-        Refusals {
+    pub(crate) fn refusals(&self) -> TombstonePolicy {
+        TombstonePolicy {
             now: self.clock.timestamp(),
             lasts: self.rules.tombstone,
             slack: self.registry.load().slack,
@@ -72,7 +72,7 @@ impl House {
     /// recorded since counts: it waits to be written, or has been written after the snapshot (C3.2).
     pub(crate) fn times_of(
         &self,
-        room: &Room,
+        room: &ContainerEntry,
         client: ClientKey,
         row: &SessionRow,
         now: Timestamp,
@@ -103,7 +103,7 @@ impl House {
 
 /// The store's settings that transactions go by.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
+pub(crate) struct TxnRules {
     pub(crate) limits: Limits,
     pub(crate) attempts: u32,
     pub(crate) turn_wait: Duration,
@@ -114,14 +114,14 @@ pub(crate) struct Rules {
 
 /// A container as transactions see it.
 #[derive(Debug)]
-pub(crate) struct Room {
-    pub(crate) place: Place,
+pub(crate) struct ContainerEntry {
+    pub(crate) place: ContainerRef,
     pub(crate) policy: Policy,
     /// Whether it is swept without being asked for, where the store's containers are.
     pub(crate) implicit_sweeps: bool,
 }
 
-impl Room {
+impl ContainerEntry {
     pub(crate) fn id(&self) -> ContainerId {
         self.place.id
     }
@@ -130,15 +130,15 @@ impl Room {
 /// Where in its registry a container is. A transaction, which keeps the registry that its handles were made by,
 /// knows its containers by this: threads that counted references to one would slow each other down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct RoomAt(usize);
+pub(crate) struct ContainerIndex(usize);
 
-impl RoomAt {
+impl ContainerIndex {
     /// The container `""`.
     pub(crate) const UNNAMED: Self = Self(0);
 }
 
 #[cfg(test)]
-impl RoomAt {
+impl ContainerIndex {
     pub(crate) fn nth(n: usize) -> Self {
         Self(n)
     }
@@ -152,14 +152,17 @@ pub(crate) struct Registry {
     /// How far ahead the tombstones, which belong to no container, may lie: the resolution of the unnamed one.
     slack: Duration,
     /// The unnamed one first.
-    rooms: Vec<Arc<Room>>,
+    rooms: Vec<Arc<ContainerEntry>>,
     /// All others.
-    named: HashMap<Arc<str>, RoomAt>,
+    named: HashMap<Arc<str>, ContainerIndex>,
 }
 
 impl Registry {
     /// `rooms` holds the unnamed container.
-    pub(crate) fn new(number: u64, rooms: impl IntoIterator<Item = Room>) -> Result<Self> {
+    pub(crate) fn new(
+        number: u64,
+        rooms: impl IntoIterator<Item = ContainerEntry>,
+    ) -> Result<Self> {
         let mut rooms: Vec<_> = rooms.into_iter().map(Arc::new).collect();
         rooms.sort_by(|a, b| a.place.name.cmp(&b.place.name));
         let unnamed = rooms.first().filter(|room| room.place.name.is_empty());
@@ -170,7 +173,7 @@ impl Registry {
             ));
         };
         let named = rooms.iter().enumerate().skip(1);
-        let named = named.map(|(at, room)| (room.place.name.clone(), RoomAt(at)));
+        let named = named.map(|(at, room)| (room.place.name.clone(), ContainerIndex(at)));
         Ok(Self {
             number,
             slack,
@@ -179,35 +182,38 @@ impl Registry {
         })
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&Arc<Room>> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<ContainerEntry>> {
         self.find(name).map(|at| self.room(at))
     }
 
-    pub(crate) fn find(&self, name: &str) -> Option<RoomAt> {
+    pub(crate) fn find(&self, name: &str) -> Option<ContainerIndex> {
         if name.is_empty() {
-            Some(RoomAt(0))
+            Some(ContainerIndex(0))
         } else {
             self.named.get(name).copied()
         }
     }
 
     /// The container of a package: the one of its name, else the unnamed one (C1.2).
-    pub(crate) fn for_package(&self, package: &str) -> RoomAt {
-        self.named.get(package).copied().unwrap_or(RoomAt(0))
+    pub(crate) fn for_package(&self, package: &str) -> ContainerIndex {
+        self.named
+            .get(package)
+            .copied()
+            .unwrap_or(ContainerIndex(0))
     }
 
     /// A container of this registry.
     #[allow(clippy::indexing_slicing, reason = "this registry gave its place")]
-    pub(crate) fn room(&self, at: RoomAt) -> &Arc<Room> {
+    pub(crate) fn room(&self, at: ContainerIndex) -> &Arc<ContainerEntry> {
         &self.rooms[at.0]
     }
 
-    pub(crate) fn rooms(&self) -> &[Arc<Room>] {
+    pub(crate) fn rooms(&self) -> &[Arc<ContainerEntry>] {
         &self.rooms
     }
 
     /// The places of all containers.
-    pub(crate) fn places(&self) -> impl Iterator<Item = RoomAt> + use<> {
-        (0..self.rooms.len()).map(RoomAt)
+    pub(crate) fn places(&self) -> impl Iterator<Item = ContainerIndex> + use<> {
+        (0..self.rooms.len()).map(ContainerIndex)
     }
 }

@@ -1,14 +1,14 @@
 //! The life of a client's session inside a transaction: which id it has, whether it is there, when it
 //! was used, and how it is rotated and destroyed.
 
-use super::changes::{Attributes, Fate};
-use super::house::RoomAt;
-use super::state::{SessionView, State, Subject, SubjectId};
+use super::changes::{Attributes, SessionFate};
+use super::house::ContainerIndex;
+use super::state::{SessionView, Subject, SubjectId, TxnState};
 use crate::client_id::ClientId;
 use crate::error::Result;
 use chrono::{DateTime, Utc};
 
-impl State {
+impl TxnState {
     /// The id under which the commit leaves a session, if it leaves one (C8.1).
     pub(crate) fn client_id(&mut self, id: SubjectId) -> Result<Option<ClientId>> {
         if self.subject(id)?.may_move() {
@@ -21,11 +21,11 @@ impl State {
         if let Some(changes) = self.changed(id) {
             let founds = changes.founds();
             match (changes.fate, changes.id.clone()) {
-                (Fate::Rotated, issued) => return Ok(issued),
+                (SessionFate::Rotated, issued) => return Ok(issued),
                 (_, Some(issued)) => return Ok(founds.then_some(issued)),
-                (Fate::Destroyed, None) => return Ok(None),
-                (Fate::Stays, None) if founds => return Ok(borne),
-                (Fate::Stays, None) => {}
+                (SessionFate::Destroyed, None) => return Ok(None),
+                (SessionFate::Stays, None) if founds => return Ok(borne),
+                (SessionFate::Stays, None) => {}
             }
         }
         let Some(borne) = borne else {
@@ -65,17 +65,17 @@ impl State {
 
     /// The container in which a session begins that is founded by its attributes alone: one that this
     /// transaction has used, the unnamed one first, or else that.
-    pub(super) fn home(&self, subject: &Subject) -> RoomAt {
-        let unnamed = subject.session(RoomAt::UNNAMED);
+    pub(super) fn home(&self, subject: &Subject) -> ContainerIndex {
+        let unnamed = subject.session(ContainerIndex::UNNAMED);
         if unnamed.is_some_and(|view| view.used) {
-            return RoomAt::UNNAMED;
+            return ContainerIndex::UNNAMED;
         }
         let used = subject.sessions.iter().find(|view| view.used);
-        used.map_or(RoomAt::UNNAMED, |view| view.room)
+        used.map_or(ContainerIndex::UNNAMED, |view| view.room)
     }
 
     /// Whether this transaction founds a session, in one container or in any.
-    fn founds_in(&self, id: SubjectId, room: Option<RoomAt>) -> Result<bool> {
+    fn founds_in(&self, id: SubjectId, room: Option<ContainerIndex>) -> Result<bool> {
         let Some(changes) = self.changed(id) else {
             return Ok(false);
         };
@@ -84,33 +84,33 @@ impl State {
         }
         let subject = self.subject(id)?;
         let live = subject.sessions.iter().any(|view| view.live);
-        let lives_on = live && changes.fate != Fate::Destroyed;
+        let lives_on = live && changes.fate != SessionFate::Destroyed;
         let alone = changes.attributes.is_founding() && !changes.inserts_in(None) && !lives_on;
         Ok(alone && room.is_none_or(|room| room == self.home(subject)))
     }
 
     /// Whether a session is there, or will be once this transaction is committed.
-    pub(crate) fn exists(&mut self, id: SubjectId, room: Option<RoomAt>) -> Result<bool> {
+    pub(crate) fn exists(&mut self, id: SubjectId, room: Option<ContainerIndex>) -> Result<bool> {
         let stored = match room {
             Some(room) => self.session(id, room)?.live,
             None => self.live_anywhere(id)?,
         };
         self.observe_existence(id, room)?;
         let founds = self.founds_in(id, room)?;
-        Ok(founds || (stored && self.fate(id) != Fate::Destroyed))
+        Ok(founds || (stored && self.fate(id) != SessionFate::Destroyed))
     }
 
     /// When it was founded and last accessed: the earliest and the latest of the containers.
     pub(crate) fn times(
         &mut self,
         id: SubjectId,
-        room: Option<RoomAt>,
+        room: Option<ContainerIndex>,
     ) -> Result<Option<(DateTime<Utc>, DateTime<Utc>)>> {
         match room {
             Some(room) => drop(self.session(id, room)?),
             None => drop(self.live_anywhere(id)?),
         }
-        let gone = self.fate(id) == Fate::Destroyed;
+        let gone = self.fate(id) == SessionFate::Destroyed;
         let subject = self.subject(id)?;
         let here = |view: &&SessionView| room.is_none_or(|room| room == view.room);
         let rows = subject.sessions.iter().filter(here);
@@ -141,10 +141,10 @@ impl State {
     }
 
     pub(crate) fn rotate(&mut self, id: SubjectId) -> Result<ClientId> {
-        if self.fate(id) != Fate::Destroyed {
+        if self.fate(id) != SessionFate::Destroyed {
             if self.live_anywhere(id)? {
                 self.use_live_rooms(id)?;
-                self.change(id)?.fate = Fate::Rotated;
+                self.change(id)?.fate = SessionFate::Rotated;
             } else {
                 self.observe_existence(id, None)?;
             }
@@ -164,7 +164,7 @@ impl State {
         // What is inserted afterwards is another session.
         self.subject_mut(id)?.successor = None;
         if stored {
-            self.change(id)?.fate = Fate::Destroyed;
+            self.change(id)?.fate = SessionFate::Destroyed;
         }
         Ok(())
     }

@@ -10,8 +10,8 @@ use std::task::Waker;
 use std::time::Instant;
 
 #[derive(Default)]
-pub(super) struct Lines {
-    by_session: HashMap<ClientKey, Line>,
+pub(super) struct TurnLines {
+    by_session: HashMap<ClientKey, TurnLine>,
     /// When whose wait ends, in which line.
     deadlines: Deadlines,
     next: u64,
@@ -19,17 +19,17 @@ pub(super) struct Lines {
 }
 
 /// In the order of coming.
-pub(super) type Number = Counted<u64>;
+pub(super) type ArrivalNumber = Counted<u64>;
 
-type Deadlines = BTreeMap<(Counted<Instant>, Number), ClientKey>;
+type Deadlines = BTreeMap<(Counted<Instant>, ArrivalNumber), ClientKey>;
 
 #[derive(Default)]
-struct Line {
+struct TurnLine {
     held: bool,
     passing: usize,
-    waiting: BTreeMap<Number, Waiter>,
+    waiting: BTreeMap<ArrivalNumber, TurnWaiter>,
     /// Waiters whose wait has ended and who have not noticed yet.
-    called: BTreeMap<Number, Called>,
+    called: BTreeMap<ArrivalNumber, Called>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,40 +38,40 @@ pub(super) enum Called {
     TooLate,
 }
 
-pub(super) struct Waiter {
-    pub(super) mode: Mode,
+pub(super) struct TurnWaiter {
+    pub(super) mode: TurnMode,
     /// None where it lies beyond what an `Instant` can tell.
     pub(super) deadline: Option<Instant>,
     pub(super) waker: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum TurnMode {
     /// Holds the turn.
     Hold,
     /// Passes with a commit, beside others that do.
     Pass,
 }
 
-impl Line {
-    fn admits(&self, mode: Mode) -> bool {
+impl TurnLine {
+    fn admits(&self, mode: TurnMode) -> bool {
         match mode {
-            Mode::Hold => !self.held && self.passing == 0,
-            Mode::Pass => !self.held,
+            TurnMode::Hold => !self.held && self.passing == 0,
+            TurnMode::Pass => !self.held,
         }
     }
 
-    fn enter(&mut self, mode: Mode) {
+    fn enter(&mut self, mode: TurnMode) {
         match mode {
-            Mode::Hold => self.held = true,
-            Mode::Pass => self.passing += 1,
+            TurnMode::Hold => self.held = true,
+            TurnMode::Pass => self.passing += 1,
         }
     }
 
-    fn leave(&mut self, mode: Mode) {
+    fn leave(&mut self, mode: TurnMode) {
         match mode {
-            Mode::Hold => self.held = false,
-            Mode::Pass => self.passing = self.passing.saturating_sub(1),
+            TurnMode::Hold => self.held = false,
+            TurnMode::Pass => self.passing = self.passing.saturating_sub(1),
         }
     }
 
@@ -95,15 +95,15 @@ impl Line {
     }
 }
 
-fn forget(deadlines: &mut Deadlines, number: Number, waiter: &Waiter) {
+fn forget(deadlines: &mut Deadlines, number: ArrivalNumber, waiter: &TurnWaiter) {
     if let Some(at) = waiter.deadline {
         deadlines.remove(&(Counted(at), number));
     }
 }
 
-impl Lines {
+impl TurnLines {
     /// Enters a session's turn, if nobody is in the way or waits for it.
-    pub(super) fn enter(&mut self, session: ClientKey, mode: Mode) -> bool {
+    pub(super) fn enter(&mut self, session: ClientKey, mode: TurnMode) -> bool {
         let line = self.by_session.entry(session).or_default();
         let is_free = line.waiting.is_empty() && line.admits(mode);
         if is_free {
@@ -113,7 +113,7 @@ impl Lines {
     }
 
     /// Leaves a turn.
-    pub(super) fn leave(&mut self, session: ClientKey, mode: Mode, wakers: &mut Vec<Waker>) {
+    pub(super) fn leave(&mut self, session: ClientKey, mode: TurnMode, wakers: &mut Vec<Waker>) {
         if let Some(line) = self.by_session.get_mut(&session) {
             line.leave(mode);
         }
@@ -121,7 +121,7 @@ impl Lines {
     }
 
     /// Waits at the end of a session's line. Tells whether this wait is the next to end.
-    pub(super) fn join(&mut self, session: ClientKey, waiter: Waiter) -> (Number, bool) {
+    pub(super) fn join(&mut self, session: ClientKey, waiter: TurnWaiter) -> (ArrivalNumber, bool) {
         let number = Counted(self.next);
         self.next += 1;
         let deadline = waiter.deadline;
@@ -138,7 +138,7 @@ impl Lines {
     pub(super) fn check(
         &mut self,
         session: ClientKey,
-        number: Number,
+        number: ArrivalNumber,
         waker: &mut Option<Waker>,
     ) -> Option<Called> {
         let line = self.by_session.get_mut(&session)?;
@@ -158,10 +158,10 @@ impl Lines {
     pub(super) fn give_up(
         &mut self,
         session: ClientKey,
-        number: Number,
-        mode: Mode,
+        number: ArrivalNumber,
+        mode: TurnMode,
         wakers: &mut Vec<Waker>,
-    ) -> Option<Waiter> {
+    ) -> Option<TurnWaiter> {
         let line = self.by_session.get_mut(&session)?;
         let waiter = line.waiting.remove(&number);
         if let Some(waiter) = &waiter {

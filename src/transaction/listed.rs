@@ -1,7 +1,7 @@
 //! A list whose items are found by container and package: few by looking at each, many by an index. Knows
 //! nothing of what the items hold.
 
-use super::house::RoomAt;
+use super::house::ContainerIndex;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::{Deref, DerefMut};
@@ -10,14 +10,14 @@ use std::ops::{Deref, DerefMut};
 const FEW: usize = 8;
 
 /// What an item of a list is found by.
-pub(crate) trait Placed {
-    fn room(&self) -> RoomAt;
+pub(crate) trait IndexedItem {
+    fn room(&self) -> ContainerIndex;
     /// Empty for what is one in each container.
     fn package(&self) -> &str;
 }
 
 /// See the module. The items stand in the order in which they came.
-pub(crate) struct Listed<T> {
+pub(crate) struct IndexedList<T> {
     items: Vec<T>,
     index: Option<Box<Index>>,
 }
@@ -30,12 +30,12 @@ struct Index {
 }
 
 impl Index {
-    fn hash(&self, room: RoomAt, package: &str) -> u64 {
+    fn hash(&self, room: ContainerIndex, package: &str) -> u64 {
         self.state.hash_one((room, package))
     }
 }
 
-impl<T> Default for Listed<T> {
+impl<T> Default for IndexedList<T> {
     fn default() -> Self {
         Self {
             items: Vec::new(),
@@ -44,9 +44,9 @@ impl<T> Default for Listed<T> {
     }
 }
 
-impl<T: Placed> Listed<T> {
+impl<T: IndexedItem> IndexedList<T> {
     /// Where the item of this container and package is.
-    pub(crate) fn position(&self, room: RoomAt, package: &str) -> Option<usize> {
+    pub(crate) fn position(&self, room: ContainerIndex, package: &str) -> Option<usize> {
         let is_it = |item: &T| {
             crate::steps::count(1);
             item.room() == room && item.package() == package
@@ -62,11 +62,11 @@ impl<T: Placed> Listed<T> {
         }
     }
 
-    pub(crate) fn find(&self, room: RoomAt, package: &str) -> Option<&T> {
+    pub(crate) fn find(&self, room: ContainerIndex, package: &str) -> Option<&T> {
         self.items.get(self.position(room, package)?)
     }
 
-    pub(crate) fn find_mut(&mut self, room: RoomAt, package: &str) -> Option<&mut T> {
+    pub(crate) fn find_mut(&mut self, room: ContainerIndex, package: &str) -> Option<&mut T> {
         let at = self.position(room, package)?;
         self.items.get_mut(at)
     }
@@ -108,7 +108,7 @@ impl<T: Placed> Listed<T> {
     }
 }
 
-impl<T> Deref for Listed<T> {
+impl<T> Deref for IndexedList<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -116,13 +116,13 @@ impl<T> Deref for Listed<T> {
     }
 }
 
-impl<T> DerefMut for Listed<T> {
+impl<T> DerefMut for IndexedList<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.items
     }
 }
 
-impl<T> IntoIterator for Listed<T> {
+impl<T> IntoIterator for IndexedList<T> {
     type Item = T;
     type IntoIter = std::vec::IntoIter<T>;
 
@@ -135,10 +135,10 @@ impl<T> IntoIterator for Listed<T> {
 mod tests {
     use super::*;
 
-    struct Item(RoomAt, String);
+    struct Item(ContainerIndex, String);
 
-    impl Placed for Item {
-        fn room(&self) -> RoomAt {
+    impl IndexedItem for Item {
+        fn room(&self) -> ContainerIndex {
             self.0
         }
 
@@ -148,17 +148,17 @@ mod tests {
     }
 
     fn item(n: usize) -> Item {
-        Item(RoomAt::nth(n % 3), (n / 3).to_string())
+        Item(ContainerIndex::nth(n % 3), (n / 3).to_string())
     }
 
-    fn position(list: &Listed<Item>, n: usize) -> Option<usize> {
+    fn position(list: &IndexedList<Item>, n: usize) -> Option<usize> {
         let item = item(n);
         list.position(item.0, &item.1)
     }
 
     #[test]
     fn each_item_is_found_where_it_is_and_none_that_is_not_there() {
-        let mut list = Listed::default();
+        let mut list = IndexedList::default();
         for n in 0..100 {
             assert_eq!(position(&list, n), None);
             assert_eq!(list.push(item(n)), n);
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn finding_an_item_takes_as_many_steps_however_many_there_are() {
         let steps = |items: usize| {
-            let mut list = Listed::default();
+            let mut list = IndexedList::default();
             for n in 0..items {
                 list.push(item(n));
             }

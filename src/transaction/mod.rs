@@ -17,13 +17,13 @@ mod worker;
 
 #[cfg(feature = "http")]
 pub(crate) use crate::storage::Arrival;
-pub(crate) use changes::{Closure, Key, KeyBase, KeyStep};
-pub(crate) use commit::Failure;
-pub(crate) use house::{House, Premises, Registry, Room, RoomAt, Rules};
-pub(crate) use pack::Ticket;
-pub(crate) use rerun::Reruns;
+pub(crate) use changes::{Closure, KeyBase, KeyChanges, KeyStep};
+pub(crate) use commit::CommitFailure;
+pub(crate) use house::{ContainerEntry, ContainerIndex, Env, KeepOpen, Registry, TxnRules};
+pub(crate) use pack::CookieAction;
+pub(crate) use rerun::Recomputer;
 pub use savepoint::Savepoint;
-pub(crate) use state::{State, SubjectId};
+pub(crate) use state::{SubjectId, TxnState};
 pub(crate) use turns::{Patience, Turn, Turns};
 pub(crate) use worker::Worker;
 
@@ -35,7 +35,7 @@ use crate::expiry::Keeping;
 use crate::process::Process;
 use crate::storage::{Limits, WaiterKind};
 use changes::Undo;
-use commit::{Departure, Ending};
+use commit::{Completion, PendingCommit};
 use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
@@ -54,19 +54,19 @@ pub struct Transaction {
 /// return [`Closed`](ErrorKind::Closed).
 #[derive(Clone)]
 pub struct Txn {
-    shared: Arc<Shared>,
+    shared: Arc<TxnShared>,
 }
 
-struct Shared {
+struct TxnShared {
     /// The containers by which handles are made, from the first of them on.
     registry: OnceLock<Arc<Registry>>,
     limits: Limits,
     process: Process,
     /// `None` once the transaction has ended.
-    state: Mutex<Option<State>>,
+    state: Mutex<Option<TxnState>>,
 }
 
-impl Drop for Shared {
+impl Drop for TxnShared {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         let_go(&self.process, state.take());
@@ -75,25 +75,25 @@ impl Drop for Shared {
 
 /// Drops the state of a transaction, but nothing of a store that was opened in another process: what this locks
 /// may have been locked by a thread that is not here (C7.5).
-fn let_go(process: &Process, state: Option<State>) {
+fn let_go(process: &Process, state: Option<TxnState>) {
     if state.is_some() && !process.is_this() {
         std::mem::forget(state);
     }
 }
 
 impl Transaction {
-    pub(crate) fn begin(store: Arc<dyn Premises>, turn: Option<Turn>) -> Result<Self> {
+    pub(crate) fn begin(store: Arc<dyn KeepOpen>, turn: Option<Turn>) -> Result<Self> {
         let house = store.house();
         house.process.check()?;
         house.storage.ready()?;
         let (limits, process) = (house.rules.limits, house.process.clone());
         let registry = house.registry.load_full();
         let begun_at = house.storage.newest();
-        let shared = Shared {
+        let shared = TxnShared {
             registry: OnceLock::new(),
             limits,
             process,
-            state: Mutex::new(Some(State::new(store, registry, turn, begun_at))),
+            state: Mutex::new(Some(TxnState::new(store, registry, turn, begun_at))),
         };
         Ok(Self {
             txn: Txn {
@@ -127,7 +127,7 @@ impl Transaction {
     }
 
     /// Commits with this thread's help, after it waited no longer for turns than is left, or than the store allows.
-    pub(crate) fn commit_here(self, patience: Option<Patience>) -> Result<(), Failure> {
+    pub(crate) fn commit_here(self, patience: Option<Patience>) -> Result<(), CommitFailure> {
         match self.depart(None)? {
             Some(mut departure) => {
                 let house = departure.ending.house.clone();
@@ -164,7 +164,8 @@ impl Transaction {
         self,
         visitor: Option<SubjectId>,
         patience: Option<Patience>,
-    ) -> impl Future<Output = (Result<Ticket, Failure>, Option<Patience>)> + Send + 'static {
+    ) -> impl Future<Output = (Result<CookieAction, CommitFailure>, Option<Patience>)> + Send + 'static
+    {
         let departure = self.depart(visitor);
         async move {
             match departure {
@@ -178,7 +179,7 @@ impl Transaction {
                     })
                     .await
                 }
-                Ok(None) => (Ok(Ticket::Keep), patience),
+                Ok(None) => (Ok(CookieAction::Keep), patience),
                 Err(error) => (Err(error.into()), patience),
             }
         }
@@ -190,7 +191,7 @@ impl Transaction {
 
     /// Closes the handles and packs the changes; `None` where nothing is to be done, as after most
     /// requests.
-    fn depart(self, visitor: Option<SubjectId>) -> Result<Option<Box<Departure>>> {
+    fn depart(self, visitor: Option<SubjectId>) -> Result<Option<Box<PendingCommit>>> {
         self.txn.shared.process.check()?;
         let mut state = self.txn.end().ok_or_else(closed)?;
         if state.only_read() {
@@ -204,7 +205,7 @@ impl Transaction {
         match state.pack(visitor) {
             Ok(mut packed) => {
                 ending.closures = std::mem::take(&mut packed.closures);
-                Ok(Some(Box::new(Departure { ending, packed })))
+                Ok(Some(Box::new(PendingCommit { ending, packed })))
             }
             Err(error) => {
                 // So that it is not the ending that closes the store.
@@ -254,7 +255,7 @@ pub(crate) fn closed() -> Error {
 }
 
 impl Txn {
-    fn end(&self) -> Option<State> {
+    fn end(&self) -> Option<TxnState> {
         let state = match self.shared.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -270,7 +271,7 @@ impl Txn {
 
     /// Works on the state under its lock. Closures of the application that this discards are
     /// dropped when the lock is free again (C6.3).
-    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut TxnState) -> Result<T>) -> Result<T> {
         // Its lock, and those of the storage below, may be held by threads that are not here (C7.5).
         self.shared.process.check()?;
         let mut guard = self
@@ -297,13 +298,13 @@ impl Txn {
     }
 
     /// The container of a package. After the end of the transaction it does not matter.
-    pub(crate) fn place_of(&self, package: &str) -> RoomAt {
+    pub(crate) fn place_of(&self, package: &str) -> ContainerIndex {
         let place = self.registry().map(|it| it.for_package(package));
-        place.unwrap_or(RoomAt::UNNAMED)
+        place.unwrap_or(ContainerIndex::UNNAMED)
     }
 
     /// The name of a container of this transaction's.
-    pub(crate) fn name_of(&self, room: RoomAt) -> &str {
+    pub(crate) fn name_of(&self, room: ContainerIndex) -> &str {
         self.registry().map_or("", |it| &it.room(room).place.name)
     }
 
@@ -343,7 +344,7 @@ impl Txn {
     /// Runs `f` once after the commit is durable, on a thread of the store for hooks. If the transaction has ended
     /// already, `f` never runs.
     pub fn after_commit(&self, f: impl FnOnce() + Send + 'static) {
-        let hook: worker::Task = Box::new(f);
+        let hook: worker::WorkerTask = Box::new(f);
         let _ = self.with(|state| {
             state.after_commit.push(hook);
             Ok(())
@@ -353,7 +354,7 @@ impl Txn {
     /// Runs `f` once after it is certain that the transaction left no trace, on a thread of the store for hooks.
     /// After [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), neither kind of hook runs.
     pub fn after_abort(&self, f: impl FnOnce() + Send + 'static) {
-        let hook: worker::Task = Box::new(f);
+        let hook: worker::WorkerTask = Box::new(f);
         let _ = self.with(|state| {
             state.after_abort.push(hook);
             Ok(())
@@ -385,9 +386,9 @@ impl Txn {
     }
 }
 
-impl State {
+impl TxnState {
     fn new(
-        store: Arc<dyn Premises>,
+        store: Arc<dyn KeepOpen>,
         registry: Arc<Registry>,
         turn: Option<Turn>,
         begun_at: u64,
@@ -417,8 +418,8 @@ impl State {
         !(self.after_commit.is_empty() && self.after_abort.is_empty())
     }
 
-    fn ending(&mut self) -> Ending {
-        Ending {
+    fn ending(&mut self) -> Completion {
+        Completion {
             house: self.house().clone(),
             after_commit: std::mem::take(&mut self.after_commit),
             after_abort: std::mem::take(&mut self.after_abort),

@@ -1,18 +1,18 @@
 //! Packs a finished transaction into the change set that is committed. Pure, but for rows that must
 //! still be compared with what they would become (C2.12).
 
-use super::changes::{Closure, Fate, Key, KeyBase, PackageChanges, SubjectChanges};
-use super::house::{Registry, RoomAt};
-use super::listed::Listed;
-use super::state::{PackageView, SessionView, State, Subject, SubjectId};
+use super::changes::{Closure, KeyBase, KeyChanges, PackageChanges, SessionFate, SubjectChanges};
+use super::house::{ContainerIndex, Registry};
+use super::listed::IndexedList;
+use super::state::{PackageView, SessionView, Subject, SubjectId, TxnState};
 use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
 use crate::error::{ErrorKind, Result};
 use crate::storage::merge::{ended_on_the_way, too_many_keys};
 use crate::storage::record::PackageRow;
 use crate::storage::{
-    Arrival, ChangeSet, ClientChange, ContainerId, End, Keys, Limits, Observed, PackageChange,
-    Seen, Touch, TouchAt,
+    Arrival, ChangeSet, ClientChange, ContainerId, Limits, Observed, ObservedKeys, PackageChange,
+    Seen, SessionEnd, Touch, TouchAt,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 /// What a response must do with the session's cookie once the commit is certain (C4.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ticket {
+pub(crate) enum CookieAction {
     Keep,
     /// Hand out this id; a session's own timeout is also its cookie's lifetime.
     Send {
@@ -32,7 +32,7 @@ pub(crate) enum Ticket {
 }
 
 /// A transaction that is ready to be committed.
-pub(super) struct Packed {
+pub(super) struct PackedCommit {
     /// `None` if nothing is to be written.
     pub(super) set: Option<ChangeSet>,
     pub(super) closures: Vec<Closure>,
@@ -42,14 +42,14 @@ pub(super) struct Packed {
     pub(super) touches: Vec<Touch>,
     /// The sessions, known before, that are written to: whose lines the commit passes through.
     pub(super) contended: Vec<ClientKey>,
-    pub(super) ticket: Ticket,
+    pub(super) ticket: CookieAction,
     /// The session that the ticket is for, where it was there before: the cookie stays as it is if that has
     /// ended meanwhile.
-    pub(super) renews: Vec<Life>,
+    pub(super) renews: Vec<LoadedSession>,
 }
 
 /// A session in one container as it was loaded.
-pub(super) struct Life {
+pub(super) struct LoadedSession {
     pub(super) container: ContainerId,
     pub(super) client: ClientKey,
     pub(super) generation: u64,
@@ -57,7 +57,7 @@ pub(super) struct Life {
     pub(super) looks: u64,
 }
 
-impl State {
+impl TxnState {
     /// Whether nothing was changed, no access is due, and nobody waits for the end: then the
     /// transaction is over.
     pub(super) fn only_read(&self) -> bool {
@@ -75,7 +75,7 @@ impl State {
     }
 
     /// Packs the transaction; `visitor` is the client that a response will be sent to.
-    pub(super) fn pack(mut self, visitor: Option<SubjectId>) -> Result<Packed> {
+    pub(super) fn pack(mut self, visitor: Option<SubjectId>) -> Result<PackedCommit> {
         self.check_values()?;
         let mut differs = false;
         for id in 0..self.subjects.len() {
@@ -93,9 +93,9 @@ impl State {
         let touches = subjects.flat_map(|s| self.touches_of(s)).collect();
         let (ticket, renews) = match visitor {
             Some(id) => self.ticket(id)?,
-            None => (Ticket::Keep, Vec::new()),
+            None => (CookieAction::Keep, Vec::new()),
         };
-        let mut packed = Packed {
+        let mut packed = PackedCommit {
             set: None,
             closures: Vec::new(),
             founders: Vec::new(),
@@ -153,7 +153,7 @@ impl State {
         });
         let live = self.subject(id)?.sessions.iter().any(|view| view.live);
         let founds = !live && changes.attributes.is_founding();
-        if changes.fate != Fate::Stays || attributes || founds {
+        if changes.fate != SessionFate::Stays || attributes || founds {
             return Ok(true);
         }
         for package in changes.packages.iter() {
@@ -248,7 +248,7 @@ impl State {
     }
 
     /// The ticket of a client, and the session that one is for which was there before.
-    fn ticket(&self, id: SubjectId) -> Result<(Ticket, Vec<Life>)> {
+    fn ticket(&self, id: SubjectId) -> Result<(CookieAction, Vec<LoadedSession>)> {
         let none = SubjectChanges::default();
         let changes = self.changed(id).unwrap_or(&none);
         let subject = self.subject(id)?;
@@ -257,18 +257,18 @@ impl State {
             .iter()
             .find_map(|view| view.live_row()?.timeout);
         let timeout = changes.timeout.unwrap_or(match changes.fate {
-            Fate::Destroyed => None,
-            Fate::Stays | Fate::Rotated => stored,
+            SessionFate::Destroyed => None,
+            SessionFate::Stays | SessionFate::Rotated => stored,
         });
-        let send = |id: &ClientId| Ticket::Send {
+        let send = |id: &ClientId| CookieAction::Send {
             id: id.clone(),
             timeout,
         };
         let live = subject.sessions.iter().any(|view| view.live);
         let ticket = match (changes.fate, &changes.id, &subject.borne) {
-            (Fate::Rotated, Some(id), _) => send(id),
+            (SessionFate::Rotated, Some(id), _) => send(id),
             (_, Some(id), _) if changes.founds() => send(id),
-            (Fate::Destroyed, _, _) => Ticket::Withdraw,
+            (SessionFate::Destroyed, _, _) => CookieAction::Withdraw,
             (_, None, Some(borne)) if !live && changes.founds() => send(borne),
             (_, None, Some(borne)) if live => {
                 let is_set = changes
@@ -277,9 +277,9 @@ impl State {
                 if is_set || self.is_renewed(subject, changes, timeout) {
                     return Ok((send(borne), self.lives(subject)));
                 }
-                Ticket::Keep
+                CookieAction::Keep
             }
-            _ => Ticket::Keep,
+            _ => CookieAction::Keep,
         };
         Ok((ticket, Vec::new()))
     }
@@ -298,12 +298,12 @@ impl State {
             && (!self.touches_of(subject).is_empty() || changes.rooms_inserted().any(begins))
     }
 
-    fn lives(&self, subject: &Subject) -> Vec<Life> {
+    fn lives(&self, subject: &Subject) -> Vec<LoadedSession> {
         let Some(client) = subject.key() else {
             return Vec::new();
         };
         let lives = subject.sessions.iter().filter_map(|view| {
-            Some(Life {
+            Some(LoadedSession {
                 container: self.registry.room(view.room).id(),
                 client,
                 generation: view.live_row()?.generation,
@@ -313,7 +313,7 @@ impl State {
         lives.collect()
     }
 
-    fn pack_changes(&mut self, packed: &mut Packed) -> Result<()> {
+    fn pack_changes(&mut self, packed: &mut PackedCommit) -> Result<()> {
         let mut clients = Vec::new();
         for id in 0..self.subjects.len() {
             let changes = self.take_changes(id).unwrap_or_default();
@@ -339,20 +339,20 @@ impl State {
         subject: &Subject,
         changes: SubjectChanges,
         clients: &mut Vec<ClientChange>,
-        packed: &mut Packed,
+        packed: &mut PackedCommit,
     ) -> Result<()> {
         packed.founders.extend(changes.id.clone());
         let elsewhere = match changes.fate {
-            Fate::Rotated => None,
-            Fate::Stays | Fate::Destroyed => changes.id.clone(),
+            SessionFate::Rotated => None,
+            SessionFate::Stays | SessionFate::Destroyed => changes.id.clone(),
         };
         let rotated = changes.id.as_ref().map(ClientId::freshness);
         let end = match (changes.fate, &changes.id) {
-            (Fate::Rotated, Some(id)) => End::Moves(id.key()),
-            (Fate::Destroyed, _) => End::Destroyed,
-            _ => End::Stays,
+            (SessionFate::Rotated, Some(id)) => SessionEnd::Moves(id.key()),
+            (SessionFate::Destroyed, _) => SessionEnd::Destroyed,
+            _ => SessionEnd::Stays,
         };
-        let new = elsewhere.is_some() || changes.fate == Fate::Destroyed;
+        let new = elsewhere.is_some() || changes.fate == SessionFate::Destroyed;
         let (own, moved) = if new {
             (SubjectChanges::default(), changes)
         } else {
@@ -361,7 +361,8 @@ impl State {
         if let Some(borne) = &subject.borne {
             let founds = own.founds();
             // One that is there is replaced; what is over was so before the request came, or it is too late.
-            let replaces = end == End::Destroyed && subject.sessions.iter().any(|view| view.live);
+            let replaces =
+                end == SessionEnd::Destroyed && subject.sessions.iter().any(|view| view.live);
             let forsakes = elsewhere.is_some() && !replaces && moved.founds();
             let forsaken = if forsakes {
                 Some(self.came_after_the_end(subject)?)
@@ -382,7 +383,7 @@ impl State {
                 exists: subject.exists,
                 forsaken,
                 founder: match end {
-                    End::Moves(_) => rotated,
+                    SessionEnd::Moves(_) => rotated,
                     _ => Some(borne.freshness()),
                 },
                 packages: pack_packages(
@@ -396,8 +397,8 @@ impl State {
                 owner: attributes.owner,
                 end,
                 carries: match end {
-                    End::Moves(_) => self.carried(subject, borne.key()),
-                    End::Stays | End::Destroyed | End::Swept(_) => 0,
+                    SessionEnd::Moves(_) => self.carried(subject, borne.key()),
+                    SessionEnd::Stays | SessionEnd::Destroyed | SessionEnd::Swept(_) => 0,
                 },
             };
             if founds {
@@ -457,15 +458,15 @@ impl State {
 
     fn seen(&self, subject: &Subject, view: &SessionView) -> Seen {
         let state = match (&view.row, view.times) {
-            (Some(row), _) if view.live => crate::storage::State::Live {
+            (Some(row), _) if view.live => crate::storage::SeenState::Live {
                 generation: row.generation,
             },
-            (Some(row), Some(times)) => crate::storage::State::Expired {
+            (Some(row), Some(times)) => crate::storage::SeenState::Expired {
                 generation: row.generation,
                 last_access: times.last_access,
                 timeout: times.timeout,
             },
-            _ => crate::storage::State::Absent,
+            _ => crate::storage::SeenState::Absent,
         };
         Seen {
             place: self.registry.room(view.room).place.clone(),
@@ -496,22 +497,22 @@ fn touches_beside(clients: &mut [ClientChange], mut due: Vec<Touch>) -> Vec<Touc
 fn founding(
     id: &ClientId,
     changes: SubjectChanges,
-    home: RoomAt,
+    home: ContainerIndex,
     (registry, limits): (&Registry, &Limits),
-    packed: &mut Packed,
+    packed: &mut PackedCommit,
 ) -> Result<ClientChange> {
     let SubjectChanges {
         attributes,
         packages: changes,
     } = changes;
-    let mut rooms: BTreeSet<RoomAt> = changes.iter().map(|package| package.room).collect();
+    let mut rooms: BTreeSet<ContainerIndex> = changes.iter().map(|package| package.room).collect();
     if attributes.is_founding() {
         rooms.insert(home);
     }
     let seen = rooms.into_iter().map(|room| Seen {
         place: registry.room(room).place.clone(),
         row: None,
-        state: crate::storage::State::Absent,
+        state: crate::storage::SeenState::Absent,
         observed: false,
         touch: None,
     });
@@ -536,17 +537,17 @@ fn founding(
         home: attributes.is_founding().then(|| registry.room(home).id()),
         timeout: attributes.timeout,
         owner: attributes.owner,
-        end: End::Stays,
+        end: SessionEnd::Stays,
         carries: 0,
     })
 }
 
 /// Joins what was read of each package with what is to become of it.
 fn pack_packages(
-    views: &Listed<PackageView>,
-    changes: Listed<PackageChanges>,
+    views: &IndexedList<PackageView>,
+    changes: IndexedList<PackageChanges>,
     (registry, limits): (&Registry, &Limits),
-    packed: &mut Packed,
+    packed: &mut PackedCommit,
 ) -> Result<Vec<PackageChange>> {
     let mut packages = Vec::new();
     let changed = |view: &PackageView| changes.position(view.room, &view.package).is_some();
@@ -598,11 +599,11 @@ fn pack_package(
     changes: PackageChanges,
     observed: Observed,
     registry: &Registry,
-    packed: &mut Packed,
+    packed: &mut PackedCommit,
 ) -> Result<PackageChange> {
     let mut keys = Vec::with_capacity(changes.keys.len());
     for (key, change) in changes.keys {
-        let change: Key = change;
+        let change: KeyChanges = change;
         keys.push((key, change.pack(&mut packed.closures)?));
     }
     Ok(PackageChange {
@@ -617,9 +618,9 @@ fn pack_package(
 /// What was read of a package, and its row, so that whoever commits need not look for it or decode it again.
 fn observed(view: &PackageView) -> Observed {
     let keys = if view.read_all {
-        Keys::All
+        ObservedKeys::All
     } else {
-        Keys::Some(view.read.iter().map(|key| key.0.clone()).collect())
+        ObservedKeys::Some(view.read.iter().map(|key| key.0.clone()).collect())
     };
     Observed {
         row: view.row.clone(),

@@ -3,12 +3,12 @@
 //! on the other's result, so that they pass together. While a closure takes long, as one does that waits for another
 //! commit, a spare thread goes on with those that wait.
 
-use super::commit::{Flight, Rerun};
+use super::commit::{InFlight, Recompute};
 use super::worker::Worker;
 use crate::client_id::ClientKey;
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{ChangeSet, Commute, ContainerId, KeyChange, StaleCommute, Step};
+use crate::storage::{ChangeSet, ChangeStep, Commute, ContainerId, KeyChange, StaleCommute};
 use bytes::Bytes;
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
@@ -17,20 +17,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// So many closures that wait for others do not keep those of other sessions waiting.
 const MAX_SPARE_THREADS: usize = 7;
 
-pub(crate) struct Reruns {
+pub(crate) struct Recomputer {
     worker: Worker,
-    waiting: Arc<Waiting>,
+    waiting: Arc<WaitingRecomputes>,
 }
 
 #[derive(Default)]
-struct Waiting(Mutex<VecDeque<Rerun>>);
+struct WaitingRecomputes(Mutex<VecDeque<Recompute>>);
 
-impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Rerun>> {
+impl WaitingRecomputes {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Recompute>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Option<Rerun> {
+    fn take(&self) -> Option<Recompute> {
         self.lock().pop_front()
     }
 }
@@ -44,10 +44,10 @@ pub(super) fn is_running() -> bool {
     RUNNING.get()
 }
 
-type Spot = (ContainerId, ClientKey, Arc<str>, Arc<str>);
-type Latest = HashMap<Spot, Bytes>;
+type ValuePath = (ContainerId, ClientKey, Arc<str>, Arc<str>);
+type LatestValues = HashMap<ValuePath, Bytes>;
 
-impl Reruns {
+impl Recomputer {
     pub(crate) fn new() -> Self {
         Self {
             worker: Worker::with_spares("cloakroom-commute", MAX_SPARE_THREADS),
@@ -56,7 +56,7 @@ impl Reruns {
     }
 
     /// Where no thread can be started, the commits that wait for it fail.
-    pub(super) fn push(&self, rerun: Rerun) {
+    pub(super) fn push(&self, rerun: Recompute) {
         self.waiting.lock().push_back(rerun);
         let waiting = self.waiting.clone();
         let started = self.worker.try_run(Box::new(move || run(&waiting)));
@@ -80,10 +80,10 @@ impl Reruns {
 
 /// Takes no more than wait now, so that it does not build for ever on commits that may fail. Each is left waiting until
 /// its turn comes: another thread takes it if a closure before it does not end.
-fn run(waiting: &Waiting) {
-    let mut latest = Latest::new();
+fn run(waiting: &WaitingRecomputes) {
+    let mut latest = LatestValues::new();
     let many = waiting.lock().len();
-    for Rerun {
+    for Recompute {
         mut set,
         commutes,
         flight,
@@ -99,8 +99,8 @@ fn run(waiting: &Waiting) {
 fn recompute(
     set: &mut ChangeSet,
     stale: &[StaleCommute],
-    flight: &Flight,
-    latest: &mut Latest,
+    flight: &InFlight,
+    latest: &mut LatestValues,
 ) -> Result<()> {
     let stale = stale.iter().map(|s| (s.index, &s.current)).collect();
     for client in &mut set.clients {
@@ -138,7 +138,7 @@ fn find(
     stale: &HashMap<usize, &Option<Bytes>>,
 ) -> Option<(usize, Option<Bytes>)> {
     change.steps.iter().enumerate().find_map(|(at, step)| {
-        let Step::Commute(commute) = step else {
+        let ChangeStep::Commute(commute) = step else {
             return None;
         };
         let current = stale.get(&commute.index)?;
@@ -150,13 +150,13 @@ fn rerun_from(
     change: &mut KeyChange,
     at: usize,
     start: Option<Bytes>,
-    flight: &Flight,
+    flight: &InFlight,
 ) -> Result<Option<Bytes>> {
     let mut value = start;
     for step in change.steps.iter_mut().skip(at) {
         value = Some(match step {
-            Step::Arithmetic(arithmetic) => arithmetic.apply(value.as_deref())?.into(),
-            Step::Commute(commute) => {
+            ChangeStep::Arithmetic(arithmetic) => arithmetic.apply(value.as_deref())?.into(),
+            ChangeStep::Commute(commute) => {
                 let output = call(flight, commute, value.as_deref())?;
                 commute.input = value;
                 commute.output = output.clone();
@@ -167,7 +167,7 @@ fn rerun_from(
     Ok(value)
 }
 
-fn call(flight: &Flight, commute: &Commute, value: Option<&[u8]>) -> Result<Bytes> {
+fn call(flight: &InFlight, commute: &Commute, value: Option<&[u8]>) -> Result<Bytes> {
     let panicked = || Error::new(ErrorKind::Panicked, "the closure of a commute panicked");
     let closure = flight.closure(commute.index).ok_or_else(panicked)?;
     RUNNING.set(true);

@@ -1,6 +1,6 @@
 //! Savepoints (C2.5): lengths of the log of changes, in a stack. What was read since stays read.
 
-use super::changes::{Log, Undo};
+use super::changes::{Undo, UndoLog};
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +11,7 @@ pub struct Savepoint(u64);
 #[derive(Default)]
 pub(super) struct Savepoints {
     /// How to undo what was changed since the first of them.
-    pub(super) log: Log,
+    pub(super) log: UndoLog,
     /// By ascending number: how long the log was.
     set: Vec<(u64, usize)>,
 }

@@ -1,12 +1,14 @@
 //! The inside of a transaction: what it saw of the store, and what it wants changed. Works under
 //! the transaction's lock and runs none of the application's code.
 
-use super::changes::{Attributes, Changes, Fate, Key, KeyBase, KeyStep, Log, SubjectChanges, Undo};
-use super::house::{House, Premises, Registry, RoomAt};
-use super::listed::{Listed, Placed};
+use super::changes::{
+    Attributes, Changes, KeyBase, KeyChanges, KeyStep, SessionFate, SubjectChanges, Undo, UndoLog,
+};
+use super::house::{ContainerIndex, Env, KeepOpen, Registry};
+use super::listed::{IndexedItem, IndexedList};
 use super::savepoint::Savepoints;
 use super::turns::Turn;
-use super::worker::Task;
+use super::worker::WorkerTask;
 use crate::client_id::{ClientId, ClientKey};
 use crate::clock::{Moment, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,9 +24,9 @@ use std::sync::Arc;
 pub(crate) type SubjectId = usize;
 
 /// See the module. One lives in each open transaction.
-pub(crate) struct State {
+pub(crate) struct TxnState {
     /// Keeps the store open while the transaction is.
-    pub(super) store: Arc<dyn Premises>,
+    pub(super) store: Arc<dyn KeepOpen>,
     pub(super) registry: Arc<Registry>,
     /// Whether handles know containers by their places in this registry.
     pub(super) is_named: bool,
@@ -47,8 +49,8 @@ pub(crate) struct State {
     pub(super) changes: Option<Changes>,
     pub(super) savepoints: Savepoints,
     pub(super) discarded: Vec<Box<dyn std::any::Any + Send>>,
-    pub(super) after_commit: Vec<Task>,
-    pub(super) after_abort: Vec<Task>,
+    pub(super) after_commit: Vec<WorkerTask>,
+    pub(super) after_abort: Vec<WorkerTask>,
     pub(super) turn: Option<Turn>,
 }
 
@@ -61,13 +63,13 @@ pub(crate) struct Subject {
     pub(super) keeping: Option<Keeping>,
     /// When it came, where that was before the transaction began.
     pub(super) came: Option<Arrival>,
-    pub(super) sessions: Listed<SessionView>,
-    pub(super) packages: Listed<PackageView>,
+    pub(super) sessions: IndexedList<SessionView>,
+    pub(super) packages: IndexedList<PackageView>,
     /// Whether its session is live in any container, once all were looked at.
     live: Option<bool>,
     /// Whether its session was there when `exists` asked.
     pub(super) exists: Option<bool>,
-    pub(super) blind: Blind,
+    pub(super) blind: BlindChanges,
     /// The id of the session that is founded here because the id which it came with has none: the same one
     /// as long as anything is left that founds it.
     pub(super) successor: Option<ClientId>,
@@ -77,9 +79,9 @@ pub(crate) struct Subject {
 
 /// What is to be found out for changes that were made before anything was looked at.
 #[derive(Default)]
-pub(super) struct Blind {
+pub(super) struct BlindChanges {
     /// The containers used.
-    rooms: BTreeSet<RoomAt>,
+    rooms: BTreeSet<ContainerIndex>,
     /// Whether the client was given an owner or a timeout.
     is_given: bool,
     /// Whether it is open where what founds a session goes.
@@ -88,7 +90,7 @@ pub(super) struct Blind {
 
 /// A session row as of the snapshot.
 pub(crate) struct SessionView {
-    pub(super) room: RoomAt,
+    pub(super) room: ContainerIndex,
     pub(super) row: Option<SessionRow>,
     /// Its times, with accesses that it does not record yet.
     pub(super) times: Option<Times>,
@@ -111,15 +113,15 @@ impl SessionView {
 
 /// A package row as of the snapshot, and what of it was read.
 pub(crate) struct PackageView {
-    pub(super) room: RoomAt,
+    pub(super) room: ContainerIndex,
     pub(super) package: Arc<str>,
     pub(super) row: Option<PackageRow>,
     pub(super) read_all: bool,
     pub(super) read: BTreeSet<Counted<Arc<str>>>,
 }
 
-impl Placed for SessionView {
-    fn room(&self) -> RoomAt {
+impl IndexedItem for SessionView {
+    fn room(&self) -> ContainerIndex {
         self.room
     }
 
@@ -128,8 +130,8 @@ impl Placed for SessionView {
     }
 }
 
-impl Placed for PackageView {
-    fn room(&self) -> RoomAt {
+impl IndexedItem for PackageView {
+    fn room(&self) -> ContainerIndex {
         self.room
     }
 
@@ -146,7 +148,7 @@ impl PackageView {
     }
 }
 
-impl Blind {
+impl BlindChanges {
     pub(super) fn is_none(&self) -> bool {
         self.rooms.is_empty() && !self.is_given && !self.is_unfounded
     }
@@ -175,23 +177,23 @@ impl Subject {
         self.sessions.len() == places && !self.is_live()
     }
 
-    pub(crate) fn session(&self, room: RoomAt) -> Option<&SessionView> {
+    pub(crate) fn session(&self, room: ContainerIndex) -> Option<&SessionView> {
         self.sessions.find(room, "")
     }
 
-    pub(crate) fn package(&self, room: RoomAt, package: &str) -> Option<&PackageView> {
+    pub(crate) fn package(&self, room: ContainerIndex, package: &str) -> Option<&PackageView> {
         self.packages.find(room, package)
     }
 
-    fn package_mut(&mut self, room: RoomAt, package: &str) -> Option<&mut PackageView> {
+    fn package_mut(&mut self, room: ContainerIndex, package: &str) -> Option<&mut PackageView> {
         self.packages.find_mut(room, package)
     }
 }
 
 /// A snapshot, and the containers as they were registered then, where they are not those known.
-type Newest = (Arc<dyn Snapshot>, Option<Arc<Registry>>);
+type NewestState = (Arc<dyn Snapshot>, Option<Arc<Registry>>);
 
-fn newest(house: &House, known: &Arc<Registry>) -> Result<Newest> {
+fn newest(house: &Env, known: &Arc<Registry>) -> Result<NewestState> {
     let mut other = None;
     loop {
         let snapshot = house.storage.snapshot()?;
@@ -217,13 +219,13 @@ fn broken() -> Error {
     )
 }
 
-impl State {
-    pub(super) fn house(&self) -> &Arc<House> {
+impl TxnState {
+    pub(super) fn house(&self) -> &Arc<Env> {
         self.store.house()
     }
 
     /// The store that the transaction keeps open.
-    pub(crate) fn premises(&self) -> Arc<dyn Premises> {
+    pub(crate) fn premises(&self) -> Arc<dyn KeepOpen> {
         self.store.clone()
     }
 
@@ -267,7 +269,7 @@ impl State {
     }
 
     /// The changes, to be changed, and the log of that.
-    fn changes(&mut self) -> (&mut Changes, &mut Log) {
+    fn changes(&mut self) -> (&mut Changes, &mut UndoLog) {
         let log = &mut self.savepoints.log;
         let changes = self.changes.get_or_insert_with(|| {
             log.note(|| Undo::First);
@@ -290,8 +292,9 @@ impl State {
             .extend(forgotten.map(|old| Box::new(old) as _));
     }
 
-    pub(crate) fn fate(&self, id: SubjectId) -> Fate {
-        self.changed(id).map_or(Fate::Stays, |changes| changes.fate)
+    pub(crate) fn fate(&self, id: SubjectId) -> SessionFate {
+        self.changed(id)
+            .map_or(SessionFate::Stays, |changes| changes.fate)
     }
 
     /// The containers, for handles to know theirs by.
@@ -340,7 +343,7 @@ impl State {
         settled
     }
 
-    fn settle(&mut self, id: SubjectId, blind: &Blind) -> Result<()> {
+    fn settle(&mut self, id: SubjectId, blind: &BlindChanges) -> Result<()> {
         for room in &blind.rooms {
             self.use_room(id, *room)?;
         }
@@ -381,7 +384,7 @@ impl State {
     }
 
     /// The session row of a client in a container, loaded at the first call.
-    pub(crate) fn session(&mut self, id: SubjectId, room: RoomAt) -> Result<&SessionView> {
+    pub(crate) fn session(&mut self, id: SubjectId, room: ContainerIndex) -> Result<&SessionView> {
         self.look_at(id)?;
         let found = self.subject(id)?.sessions.position(room, "");
         let at = match found {
@@ -394,7 +397,7 @@ impl State {
         self.subject(id)?.sessions.get(at).ok_or_else(broken)
     }
 
-    fn load_session(&self, id: SubjectId, room: RoomAt) -> Result<SessionView> {
+    fn load_session(&self, id: SubjectId, room: ContainerIndex) -> Result<SessionView> {
         crate::steps::count(1);
         let (mut row, mut times) = (None, None);
         let at = room;
@@ -447,11 +450,11 @@ impl State {
     pub(crate) fn package(
         &mut self,
         id: SubjectId,
-        room: RoomAt,
+        room: ContainerIndex,
         package: &Arc<str>,
     ) -> Result<Option<&PackageRow>> {
         self.look_at(id)?;
-        if self.fate(id) == Fate::Destroyed {
+        if self.fate(id) == SessionFate::Destroyed {
             return Ok(None);
         }
         if self.subject(id)?.package(room, package).is_none() {
@@ -474,7 +477,7 @@ impl State {
     fn load_package(
         &self,
         id: SubjectId,
-        room: RoomAt,
+        room: ContainerIndex,
         package: &Arc<str>,
     ) -> Result<Option<PackageRow>> {
         let subject = self.subject(id)?;
@@ -494,7 +497,7 @@ impl State {
 
     /// Notes that a package was used, which is an access to the session in its container. Looks at nothing yet
     /// where nothing was looked at before.
-    pub(crate) fn use_room(&mut self, id: SubjectId, room: RoomAt) -> Result<()> {
+    pub(crate) fn use_room(&mut self, id: SubjectId, room: ContainerIndex) -> Result<()> {
         if self.snapshot.is_none() {
             self.subject_mut(id)?.blind.rooms.insert(room);
             return Ok(());
@@ -516,7 +519,11 @@ impl State {
     }
 
     /// Notes that a session's existence was read, in one container or in all; an access where it is.
-    pub(crate) fn observe_existence(&mut self, id: SubjectId, room: Option<RoomAt>) -> Result<()> {
+    pub(crate) fn observe_existence(
+        &mut self,
+        id: SubjectId,
+        room: Option<ContainerIndex>,
+    ) -> Result<()> {
         let subject = self.subject_mut(id)?;
         let mut live = false;
         for view in subject.sessions.iter_mut() {
@@ -536,7 +543,7 @@ impl State {
     pub(crate) fn peek(
         &mut self,
         id: SubjectId,
-        room: RoomAt,
+        room: ContainerIndex,
         package: &Arc<str>,
         key: &str,
     ) -> Result<Option<Bytes>> {
@@ -562,7 +569,7 @@ impl State {
     pub(crate) fn read(
         &mut self,
         id: SubjectId,
-        room: RoomAt,
+        room: ContainerIndex,
         package: &Arc<str>,
         key: &str,
     ) -> Result<Option<Bytes>> {
@@ -571,7 +578,7 @@ impl State {
         self.use_room(id, room)?;
         let own = self.own(id, room, package, key).is_some();
         // After destroying the session, its emptiness is the transaction's own, too.
-        let own = own || self.fate(id) == Fate::Destroyed;
+        let own = own || self.fate(id) == SessionFate::Destroyed;
         if let Some(view) = self.subject_mut(id)?.package_mut(room, package)
             && !own
         {
@@ -584,7 +591,7 @@ impl State {
     pub(crate) fn read_all(
         &mut self,
         id: SubjectId,
-        room: RoomAt,
+        room: ContainerIndex,
         package: &Arc<str>,
     ) -> Result<BTreeMap<Arc<str>, Result<Bytes>>> {
         let stored = self.package(id, room, package)?;
@@ -594,7 +601,7 @@ impl State {
             .map(|(key, value)| (Arc::from(key), Ok(value)))
             .collect();
         self.use_room(id, room)?;
-        let destroyed = self.fate(id) == Fate::Destroyed;
+        let destroyed = self.fate(id) == SessionFate::Destroyed;
         if let Some(view) = self.subject_mut(id)?.package_mut(room, package)
             && !destroyed
         {
@@ -627,9 +634,9 @@ impl State {
     /// Makes sure that what is inserted into a container has a session to go to: the one there is, one under the id
     /// that was borne if it is fresh, else one under an id issued here (C4.8). Where nothing was looked at before,
     /// that is found out later.
-    pub(crate) fn found_in(&mut self, id: SubjectId, room: RoomAt) -> Result<()> {
+    pub(crate) fn found_in(&mut self, id: SubjectId, room: ContainerIndex) -> Result<()> {
         // Where it is live, no other container is looked into: what becomes of it there is no conflict (C2.7).
-        let stays = self.fate(id) != Fate::Destroyed;
+        let stays = self.fate(id) != SessionFate::Destroyed;
         if self.snapshot.is_some() && stays && self.session(id, room)?.live {
             return Ok(());
         }
@@ -641,7 +648,7 @@ impl State {
         if self.changed(id).is_some_and(|changes| changes.id.is_some()) {
             return Ok(());
         }
-        if self.fate(id) == Fate::Destroyed {
+        if self.fate(id) == SessionFate::Destroyed {
             self.issue(id)?;
             return Ok(());
         }
@@ -687,7 +694,7 @@ impl State {
     pub(crate) fn own(
         &self,
         id: SubjectId,
-        room: RoomAt,
+        room: ContainerIndex,
         package: &str,
         key: &str,
     ) -> Option<&KeyBase> {
@@ -698,7 +705,7 @@ impl State {
     pub(crate) fn step(
         &mut self,
         id: SubjectId,
-        room: RoomAt,
+        room: ContainerIndex,
         package: &Arc<str>,
         key: &str,
         step: KeyStep,
@@ -710,7 +717,12 @@ impl State {
     }
 
     /// Removes all keys of a package.
-    pub(crate) fn clear(&mut self, id: SubjectId, room: RoomAt, package: &Arc<str>) -> Result<()> {
+    pub(crate) fn clear(
+        &mut self,
+        id: SubjectId,
+        room: ContainerIndex,
+        package: &Arc<str>,
+    ) -> Result<()> {
         self.use_room(id, room)?;
         let (changes, log) = self.changes();
         let cleared = changes.clear(id, room, package, log);
@@ -723,10 +735,10 @@ impl State {
     pub(crate) fn write(
         &mut self,
         id: SubjectId,
-        room: RoomAt,
+        room: ContainerIndex,
         package: &Arc<str>,
         key: &str,
-        change: Key,
+        change: KeyChanges,
     ) -> Result<()> {
         self.use_room(id, room)?;
         let (changes, log) = self.changes();

@@ -3,7 +3,7 @@
 //! serve progress, never correctness: every wait ends, and what follows is optimistic. Knows no
 //! storage; a waiter is a future and needs no thread.
 
-use super::lines::{Called, Lines, Mode, Number, Waiter};
+use super::lines::{ArrivalNumber, Called, TurnLines, TurnMode, TurnWaiter};
 use crate::client_id::ClientKey;
 use crate::contain::contain;
 use crate::process::Process;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 #[derive(Default)]
 pub(crate) struct Turns {
-    lines: Mutex<Lines>,
+    lines: Mutex<TurnLines>,
     /// Tells the keeper of a new deadline.
     alarm: Condvar,
     /// In any other one, nobody leaves a line or keeps deadlines, and the lock may be held for ever (C7.5).
@@ -26,7 +26,7 @@ pub(crate) struct Turns {
 pub(crate) struct Turn {
     turns: Arc<Turns>,
     session: ClientKey,
-    mode: Mode,
+    mode: TurnMode,
 }
 
 impl Turn {
@@ -47,33 +47,33 @@ impl Drop for Turn {
 
 impl Turns {
     /// Waits for the turn of a session, for at most `wait`.
-    pub(crate) fn hold(self: &Arc<Self>, session: ClientKey, wait: Duration) -> Wait {
-        self.wait(session, Mode::Hold, wait)
+    pub(crate) fn hold(self: &Arc<Self>, session: ClientKey, wait: Duration) -> TurnWait {
+        self.wait(session, TurnMode::Hold, wait)
     }
 
     /// Waits, for at most `wait`, until nobody holds the turn of a session, and registers a commit.
-    pub(crate) fn pass(self: &Arc<Self>, session: ClientKey, wait: Duration) -> Wait {
-        self.wait(session, Mode::Pass, wait)
+    pub(crate) fn pass(self: &Arc<Self>, session: ClientKey, wait: Duration) -> TurnWait {
+        self.wait(session, TurnMode::Pass, wait)
     }
 
-    fn wait(self: &Arc<Self>, session: ClientKey, mode: Mode, wait: Duration) -> Wait {
-        Wait {
+    fn wait(self: &Arc<Self>, session: ClientKey, mode: TurnMode, wait: Duration) -> TurnWait {
+        TurnWait {
             turns: self.clone(),
             session,
             mode,
             wait,
             since: None,
-            place: Place::Outside,
+            place: WaitState::Outside,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lines> {
+    fn lock(&self) -> MutexGuard<'_, TurnLines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the lines. Wakers are the application's: they are called outside the lock, and `change` neither
     /// clones nor drops any.
-    fn change<T>(&self, change: impl FnOnce(&mut Lines, &mut Vec<Waker>) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut TurnLines, &mut Vec<Waker>) -> T) -> T {
         let mut wakers = Vec::new();
         let result = change(&mut self.lock(), &mut wakers);
         wake(wakers);
@@ -145,7 +145,7 @@ impl Patience {
 
     /// Waits for a place in a line, if there is time left. What it waited is spent also if this future is dropped
     /// before its end.
-    pub(crate) async fn spend(&mut self, line: impl FnOnce(Duration) -> Wait) -> Option<Turn> {
+    pub(crate) async fn spend(&mut self, line: impl FnOnce(Duration) -> TurnWait) -> Option<Turn> {
         let wait = line(self.0);
         let mut spending = Spending {
             patience: self,
@@ -157,7 +157,7 @@ impl Patience {
 
 struct Spending<'a> {
     patience: &'a mut Patience,
-    wait: Wait,
+    wait: TurnWait,
 }
 
 impl Drop for Spending<'_> {
@@ -170,23 +170,23 @@ impl Drop for Spending<'_> {
 
 /// The wait for a place: `Some` once it is granted, `None` if the time was over first, or in a process that was
 /// forked from the store's. Dropping it leaves the line.
-pub(crate) struct Wait {
+pub(crate) struct TurnWait {
     turns: Arc<Turns>,
     session: ClientKey,
-    mode: Mode,
+    mode: TurnMode,
     wait: Duration,
     /// When it began, if there was anything to wait for.
     since: Option<Instant>,
-    place: Place,
+    place: WaitState,
 }
 
-enum Place {
+enum WaitState {
     Outside,
-    InLine(Number),
+    InLine(ArrivalNumber),
     Done,
 }
 
-impl Wait {
+impl TurnWait {
     fn join(&mut self, waker: &Waker) -> Poll<Option<Turn>> {
         let turns = self.turns.clone();
         let waker = waker.clone();
@@ -202,17 +202,17 @@ impl Wait {
         if lines.closed || self.wait.is_zero() {
             drop(lines);
             let_go(waker);
-            self.place = Place::Done;
+            self.place = WaitState::Done;
             return Poll::Ready(None);
         }
         self.since = Some(now);
-        let waiter = Waiter {
+        let waiter = TurnWaiter {
             mode: self.mode,
             deadline: now.checked_add(self.wait),
             waker: Some(waker),
         };
         let (number, is_next) = lines.join(self.session, waiter);
-        self.place = Place::InLine(number);
+        self.place = WaitState::InLine(number);
         drop(lines);
         if is_next {
             turns.alarm.notify_all();
@@ -221,7 +221,7 @@ impl Wait {
     }
 
     fn granted(&mut self) -> Option<Turn> {
-        self.place = Place::Done;
+        self.place = WaitState::Done;
         Some(Turn {
             turns: self.turns.clone(),
             session: self.session,
@@ -229,7 +229,7 @@ impl Wait {
         })
     }
 
-    fn check(&mut self, number: Number, waker: &Waker) -> Poll<Option<Turn>> {
+    fn check(&mut self, number: ArrivalNumber, waker: &Waker) -> Poll<Option<Turn>> {
         let mut spare = Some(waker.clone());
         let session = self.session;
         let called = self
@@ -240,14 +240,14 @@ impl Wait {
             None => Poll::Pending,
             Some(Called::Granted) => Poll::Ready(self.granted()),
             Some(Called::TooLate) => {
-                self.place = Place::Done;
+                self.place = WaitState::Done;
                 Poll::Ready(None)
             }
         }
     }
 }
 
-impl Future for Wait {
+impl Future for TurnWait {
     type Output = Option<Turn>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -255,16 +255,16 @@ impl Future for Wait {
             return Poll::Ready(None);
         }
         match self.place {
-            Place::Outside => self.join(cx.waker()),
-            Place::InLine(number) => self.check(number, cx.waker()),
-            Place::Done => Poll::Ready(None),
+            WaitState::Outside => self.join(cx.waker()),
+            WaitState::InLine(number) => self.check(number, cx.waker()),
+            WaitState::Done => Poll::Ready(None),
         }
     }
 }
 
-impl Drop for Wait {
+impl Drop for TurnWait {
     fn drop(&mut self) {
-        let Place::InLine(number) = self.place else {
+        let WaitState::InLine(number) = self.place else {
             return;
         };
         if !self.turns.process.is_this() {
@@ -289,7 +289,7 @@ mod tests {
         ClientKey::from_bytes([n; 16])
     }
 
-    fn poll(wait: &mut Wait) -> Poll<Option<Turn>> {
+    fn poll(wait: &mut TurnWait) -> Poll<Option<Turn>> {
         Pin::new(wait).poll(&mut Context::from_waker(Waker::noop()))
     }
 
@@ -444,7 +444,7 @@ mod tests {
         }
     }
 
-    fn poll_with(wait: &mut Wait, waker: &Waker) -> Poll<Option<Turn>> {
+    fn poll_with(wait: &mut TurnWait, waker: &Waker) -> Poll<Option<Turn>> {
         Pin::new(wait).poll(&mut Context::from_waker(waker))
     }
 

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub(crate) type Task = Box<dyn FnOnce() + Send>;
+pub(crate) type WorkerTask = Box<dyn FnOnce() + Send>;
 
 /// Once so many tasks wait, no commit is taken that would add to them.
 const MANY: usize = 65_536;
@@ -20,15 +20,15 @@ const LONG_WAIT: Duration = Duration::from_millis(100);
 
 pub(crate) struct Worker {
     name: &'static str,
-    line: Arc<Line>,
+    line: Arc<TaskQueue>,
     #[cfg(test)]
     pub(crate) no_threads: std::sync::atomic::AtomicBool,
 }
 
 /// The tasks that wait, in order.
 #[derive(Default)]
-struct Line {
-    state: Mutex<State>,
+struct TaskQueue {
+    state: Mutex<WorkerState>,
     changed: Condvar,
     /// Tells spare threads of a task that may have to wait.
     left_waiting: Condvar,
@@ -38,9 +38,9 @@ struct Line {
 }
 
 #[derive(Default)]
-struct State {
+struct WorkerState {
     /// With the time from which each waits.
-    tasks: VecDeque<(Instant, Task)>,
+    tasks: VecDeque<(Instant, WorkerTask)>,
     has_thread: bool,
     /// It does a task.
     is_busy: bool,
@@ -55,7 +55,7 @@ struct State {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
+enum ThreadRole {
     Regular,
     Spare,
 }
@@ -69,9 +69,9 @@ impl Worker {
     pub(super) fn with_spares(name: &'static str, max_spares: usize) -> Self {
         Self {
             name,
-            line: Arc::new(Line {
+            line: Arc::new(TaskQueue {
                 max_spares,
-                ..Line::default()
+                ..TaskQueue::default()
             }),
             #[cfg(test)]
             no_threads: false.into(),
@@ -81,7 +81,7 @@ impl Worker {
     /// Runs a task after those given before. Where no thread can be started, it waits for the next
     /// task, with which that is tried again. The thread ends when the worker is dropped and the last
     /// task is done.
-    pub(crate) fn run(&self, task: Task) {
+    pub(crate) fn run(&self, task: WorkerTask) {
         let mut state = self.line.lock();
         let started = self.start(&mut state);
         self.line.push(state, task);
@@ -105,7 +105,7 @@ impl Worker {
     }
 
     /// As [`run`](Self::run), but drops the task where no thread can be started.
-    pub(super) fn try_run(&self, task: Task) -> io::Result<()> {
+    pub(super) fn try_run(&self, task: WorkerTask) -> io::Result<()> {
         let mut state = self.line.lock();
         self.start(&mut state)?;
         self.line.push(state, task);
@@ -113,7 +113,7 @@ impl Worker {
     }
 
     /// Starts the thread unless there is one.
-    fn start(&self, state: &mut State) -> io::Result<()> {
+    fn start(&self, state: &mut WorkerState) -> io::Result<()> {
         if state.has_thread {
             return Ok(());
         }
@@ -121,7 +121,7 @@ impl Worker {
         if self.no_threads.load(std::sync::atomic::Ordering::SeqCst) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.line.start(self.name, Role::Regular)?;
+        self.line.start(self.name, ThreadRole::Regular)?;
         state.has_thread = true;
         Ok(())
     }
@@ -153,15 +153,15 @@ impl Drop for Worker {
     }
 }
 
-impl Line {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl TaskQueue {
+    fn lock(&self) -> MutexGuard<'_, WorkerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(self: &Arc<Self>, name: &str, role: Role) -> io::Result<()> {
+    fn start(self: &Arc<Self>, name: &str, role: ThreadRole) -> io::Result<()> {
         let line = self.clone();
         let work = move || {
-            let presence = Presence(&line, role);
+            let presence = ThreadGuard(&line, role);
             if !line.work(role) {
                 std::mem::forget(presence);
             }
@@ -170,7 +170,7 @@ impl Line {
         Ok(())
     }
 
-    fn push(self: &Arc<Self>, mut state: MutexGuard<'_, State>, task: Task) {
+    fn push(self: &Arc<Self>, mut state: MutexGuard<'_, WorkerState>, task: WorkerTask) {
         state.tasks.push_back((Instant::now(), task));
         if state.is_busy {
             self.watch(&mut state);
@@ -181,7 +181,7 @@ impl Line {
     }
 
     /// Sees to it that a spare thread watches what waits while the thread is busy.
-    fn watch(self: &Arc<Self>, state: &mut State) {
+    fn watch(self: &Arc<Self>, state: &mut WorkerState) {
         if state.is_watched || state.tasks.is_empty() {
             return;
         }
@@ -190,7 +190,7 @@ impl Line {
             (state.call, state.is_watched) = (true, true);
             self.left_waiting.notify_one();
         } else if state.spares < self.max_spares
-            && self.start("cloakroom-spare", Role::Spare).is_ok()
+            && self.start("cloakroom-spare", ThreadRole::Spare).is_ok()
         {
             state.spares += 1;
             state.is_watched = true;
@@ -199,12 +199,12 @@ impl Line {
 
     /// Does tasks until the worker is dropped; false in a process that a task forked, where the tasks that wait are not
     /// to be done once more.
-    fn work(self: &Arc<Self>, role: Role) -> bool {
+    fn work(self: &Arc<Self>, role: ThreadRole) -> bool {
         // A spare thread is started to watch.
         let mut watches = true;
         let mut next = || match role {
-            Role::Regular => self.next(),
-            Role::Spare => self.next_that_waits(std::mem::take(&mut watches)),
+            ThreadRole::Regular => self.next(),
+            ThreadRole::Spare => self.next_that_waits(std::mem::take(&mut watches)),
         };
         while let Some(task) = next() {
             if contain(task).is_none() {
@@ -220,7 +220,7 @@ impl Line {
         true
     }
 
-    fn next(self: &Arc<Self>) -> Option<Task> {
+    fn next(self: &Arc<Self>) -> Option<WorkerTask> {
         let mut state = self.lock();
         state.is_busy = false;
         let waited = self
@@ -235,13 +235,13 @@ impl Line {
 
     /// For a spare thread, one that watches or is to wait until it is called to: the first task, once that has waited for
     /// long.
-    fn next_that_waits(self: &Arc<Self>, mut watches: bool) -> Option<Task> {
+    fn next_that_waits(self: &Arc<Self>, mut watches: bool) -> Option<WorkerTask> {
         let mut state = self.lock();
         loop {
             if !watches {
                 state.idle_spares += 1;
                 self.watch(&mut state);
-                let is_idle = |state: &mut State| !state.call && !state.closing;
+                let is_idle = |state: &mut WorkerState| !state.call && !state.closing;
                 let called = self.left_waiting.wait_while(state, is_idle);
                 state = called.unwrap_or_else(PoisonError::into_inner);
                 if !std::mem::take(&mut state.call) {
@@ -270,14 +270,14 @@ impl Line {
 }
 
 /// That there is a thread, while it lives.
-struct Presence<'a>(&'a Line, Role);
+struct ThreadGuard<'a>(&'a TaskQueue, ThreadRole);
 
-impl Drop for Presence<'_> {
+impl Drop for ThreadGuard<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         match self.1 {
-            Role::Regular => (state.has_thread, state.is_busy) = (false, false),
-            Role::Spare => state.spares -= 1,
+            ThreadRole::Regular => (state.has_thread, state.is_busy) = (false, false),
+            ThreadRole::Spare => state.spares -= 1,
         }
     }
 }
@@ -320,7 +320,7 @@ mod tests {
     fn tasks_without_a_thread_wait_for_one() {
         let worker = Worker::new("test");
         let (tell, told) = mpsc::channel();
-        let task = |n: u8| -> Task {
+        let task = |n: u8| -> WorkerTask {
             let tell = tell.clone();
             Box::new(move || tell.send(n).unwrap())
         };

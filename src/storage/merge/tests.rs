@@ -4,7 +4,7 @@ mod fixture;
 mod packages;
 mod sessions;
 
-use super::Refusal;
+use super::MergeRefusal;
 use fixture::{Edit, World, check, client, merge, outcome};
 
 // C1.2
@@ -33,7 +33,7 @@ fn clients_are_changed_together_or_not_at_all() {
     let both = || vec![put(&read, "a", "2"), put(&read, "b", "3")];
     assert_eq!(outcome(&read, both()), "a#1 p/9{k=2} b#1 p/9{k=3}");
 
-    let Err(Refusal::Failed(error, of)) = merge(&World::of("a#1 p/1{k=1}"), both()) else {
+    let Err(MergeRefusal::Failed(error, of)) = merge(&World::of("a#1 p/1{k=1}"), both()) else {
         panic!("merged");
     };
     assert!(error.is_conflict());

@@ -4,8 +4,8 @@
 use super::failure::{self, Contained, ContainedWrite};
 use super::open::begin_durable;
 use crate::error::Result;
-use crate::storage::merge::Writes;
-use crate::storage::{ChangeSet, Keys};
+use crate::storage::merge::MergedWrites;
+use crate::storage::{ChangeSet, ObservedKeys};
 use redb::Database;
 
 /// A bug that the fault harness must find.
@@ -71,13 +71,13 @@ impl FaultInjection {
                 client
                     .packages
                     .iter_mut()
-                    .for_each(|package| package.observed.keys = Keys::default());
+                    .for_each(|package| package.observed.keys = ObservedKeys::default());
             }
         }
     }
 
     /// What is left of the changes before they are written.
-    pub(super) fn before_writing(self, writes: &mut Writes) {
+    pub(super) fn before_writing(self, writes: &mut MergedWrites) {
         if self.has(InjectedFault::APackageIsForgotten) && writes.packages.len() > 1 {
             writes.packages.pop();
         }

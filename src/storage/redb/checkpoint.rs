@@ -15,8 +15,8 @@ use super::past::{DatabaseLife, DetachedReader};
 use super::tables::{CONTAINERS, Held, META, RETIRED, Settled, TableReader, TableWriter, settle};
 use super::unreadable::UnreadableParts;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::record::{ContainerRecord, Kind, seal_plain};
-use crate::storage::{ContainerId, Refusals, SecretRecord, Settings};
+use crate::storage::record::{ContainerRecord, RecordKind, seal_plain};
+use crate::storage::{ContainerId, SecretRecord, SettingsChange, TombstonePolicy};
 use redb::Database;
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -214,7 +214,7 @@ impl Databases {
     /// The tombstones to be removed or lowered, of those that can be read and changed.
     fn settled_around(
         &self,
-        refusals: Refusals,
+        refusals: TombstonePolicy,
         unreadable: &UnreadableParts,
     ) -> Result<Vec<Settled>> {
         let [disk, _] = &self.disks;
@@ -247,22 +247,22 @@ impl Databases {
     /// Changes a container or the secrets; `before` says what it was, where a failure may leave that open.
     pub(super) fn configure(
         &self,
-        settings: &Settings,
+        settings: &SettingsChange,
         io: &FileIo,
         before: &mut Option<ContainerBefore>,
     ) -> Result<()> {
         io.begin_commit();
         let txn = begin_durable(&self.file)?;
         match settings {
-            Settings::PutContainer(record) => {
+            SettingsChange::PutContainer(record) => {
                 *before = Some(ContainerBefore {
                     row: put_container(&txn, record)?,
                     name: record.name.clone(),
                     id: ContainerId(record.id),
                 });
             }
-            Settings::RemoveContainer(name) => *before = Some(remove_container(&txn, name)?),
-            Settings::PutSecrets(secrets) => put_secrets(&txn, secrets)?,
+            SettingsChange::RemoveContainer(name) => *before = Some(remove_container(&txn, name)?),
+            SettingsChange::PutSecrets(secrets) => put_secrets(&txn, secrets)?,
         }
         commit(txn, io)
     }
@@ -271,7 +271,7 @@ impl Databases {
     /// whether that container is empty now.
     pub(super) fn reclaim(
         &self,
-        refusals: Refusals,
+        refusals: TombstonePolicy,
         retired: Option<ContainerId>,
         io: &FileIo,
     ) -> Result<(u64, bool)> {
@@ -389,10 +389,10 @@ pub(super) fn name_store(txn: &ContainedWrite, path: &str) -> Result<()> {
 fn put_plain(
     txn: &ContainedWrite,
     key: &str,
-    value: impl crate::storage::record::Plain,
+    value: impl crate::storage::record::PlainValue,
 ) -> Result<()> {
     let mut meta = txn.open_table(META).map_err(failure::table)?;
-    let record = seal_plain(Kind::Meta, key.as_bytes(), value)?;
+    let record = seal_plain(RecordKind::Meta, key.as_bytes(), value)?;
     meta.insert(key, &*record).map_err(failure::storage)?;
     Ok(())
 }

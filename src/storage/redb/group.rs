@@ -12,10 +12,10 @@ use super::{EngineShared, bugs::FaultInjection};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::merge::{self, Refusal, Writes, resolve};
+use crate::storage::merge::{self, MergeRefusal, MergedWrites, resolve};
 use crate::storage::quota::Quota;
-use crate::storage::record::{Kind, PackageRow, SessionRow, seal_plain, session_key};
-use crate::storage::{ChangeSet, ContainerId, Place, Refusals, Seen, Touch};
+use crate::storage::record::{PackageRow, RecordKind, SessionRow, seal_plain, session_key};
+use crate::storage::{ChangeSet, ContainerId, ContainerRef, Seen, TombstonePolicy, Touch};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub(super) struct BatchExtras {
     /// Writes the touches that wait, also where nothing else is written.
     pub(super) flush: bool,
     /// Removes tombstones that have had their time by then, of those that are not in redb yet.
-    pub(super) bury: Option<Refusals>,
+    pub(super) bury: Option<TombstonePolicy>,
     /// Those after this key.
     pub(super) bury_after: Option<RowKey>,
 }
@@ -144,19 +144,19 @@ impl CommitBatch<'_> {
             registry,
             is_read_current: self.is_read_current(&set, registry),
             // By the clock as it is: it may have waited.
-            refusals: Refusals {
+            refusals: TombstonePolicy {
                 now: self.shared.clock.timestamp(),
                 ..set.refusals
             },
         };
         let mut writes = match resolve(&set, &rows, self.layers.number) {
             Ok(writes) => writes,
-            Err(Refusal::Stale(commutes)) => {
+            Err(MergeRefusal::Stale(commutes)) => {
                 return Ok(Some(Verdict::Stale(set, commutes)));
             }
             // The file cannot be read any more; that is nobody's own fault.
-            Err(Refusal::Failed(e, _)) if e.kind() == ErrorKind::Unavailable => return Err(e),
-            Err(Refusal::Failed(e, client)) => return Ok(Some(Verdict::Refused(e, client))),
+            Err(MergeRefusal::Failed(e, _)) if e.kind() == ErrorKind::Unavailable => return Err(e),
+            Err(MergeRefusal::Failed(e, client)) => return Ok(Some(Verdict::Refused(e, client))),
         };
         bugs.before_writing(&mut writes);
         let ended: Vec<_> = writes.tombstones.iter().map(|(_, it, _)| *it).collect();
@@ -299,7 +299,7 @@ fn expired_meanwhile() -> Error {
     )
 }
 
-fn found_expired(place: &Place) -> Error {
+fn found_expired(place: &ContainerRef) -> Error {
     expired_meanwhile().in_container(&*place.name)
 }
 
@@ -317,10 +317,10 @@ struct BatchView<'a> {
     ended: &'a EndedSessions,
     registry: u64,
     is_read_current: bool,
-    refusals: Refusals,
+    refusals: TombstonePolicy,
 }
 
-impl merge::Rows for BatchView<'_> {
+impl merge::CurrentRows for BatchView<'_> {
     fn session(
         &self,
         container: ContainerId,
@@ -389,7 +389,7 @@ impl merge::Rows for BatchView<'_> {
 }
 
 /// What a commit writes, row by row: the index of owners follows the sessions.
-fn rows_of(writes: Writes) -> Result<Vec<RowWrite>> {
+fn rows_of(writes: MergedWrites) -> Result<Vec<RowWrite>> {
     let mut rows = Vec::with_capacity(writes.packages.len() + writes.sessions.len());
     let mut put = |container, tree, key: &[u8], value: Option<Bytes>| {
         let key = RowKey::new(DatabaseKind::of(container), tree, key);
@@ -421,7 +421,7 @@ fn rows_of(writes: Writes) -> Result<Vec<RowWrite>> {
     }
     for (container, client, until) in writes.tombstones {
         let key = client.as_bytes();
-        let record = seal_plain(Kind::Tombstone, key, until.0)?;
+        let record = seal_plain(RecordKind::Tombstone, key, until.0)?;
         put(container, RowTree::Tombstones, key, Some(record.into()));
     }
     Ok(rows)

@@ -21,9 +21,10 @@ use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::lost_package;
 use crate::storage::record::{
-    self, ContainerRecord, Kind, PackageRow, Plain, SessionRow, client_of, open_plain, package_key,
+    self, ContainerRecord, PackageRow, PlainValue, RecordKind, SessionRow, client_of, open_plain,
+    package_key,
 };
-use crate::storage::{Checked, ContainerId, Damage, Found};
+use crate::storage::{Checked, ContainerId, Damage, Finding};
 use bytes::Bytes;
 use redb::{Database, ReadTransaction, ReadableDatabase};
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,7 +79,7 @@ pub(super) fn over_redb(layers: &ReadView) -> [NewerRows; 2] {
 }
 
 impl Frozen {
-    pub(super) fn inspect(mut self, found: &mut dyn FnMut(Found)) -> Result<Checked> {
+    pub(super) fn inspect(mut self, found: &mut dyn FnMut(Finding)) -> Result<Checked> {
         let mut inspection = Inspection::new(found);
         let system = self.file.system.iter().chain(&self.memory.system);
         system.for_each(|page| inspection.page("system", page));
@@ -118,7 +119,7 @@ pub(super) enum InspectedJournal<'a> {
 pub(super) fn inspect_file(
     disk: &Disk,
     beyond: InspectedJournal<'_>,
-    found: &mut dyn FnMut(Found),
+    found: &mut dyn FnMut(Finding),
 ) -> Result<Checked> {
     let mut inspection = Inspection::new(found);
     if let Err(error) = check_header(&header_of(disk)?) {
@@ -191,9 +192,9 @@ enum SessionLookup {
 
 /// What a file says of its journal.
 fn expected(records: &BTreeMap<String, Vec<u8>>) -> Option<ExpectedJournal> {
-    fn record<T: Plain>(records: &BTreeMap<String, Vec<u8>>, name: &str) -> Option<T> {
+    fn record<T: PlainValue>(records: &BTreeMap<String, Vec<u8>>, name: &str) -> Option<T> {
         let record = records.get(name)?;
-        open_plain(Kind::Meta, name.as_bytes(), record).ok()
+        open_plain(RecordKind::Meta, name.as_bytes(), record).ok()
     }
     Some(ExpectedJournal {
         store: record(records, names::IDENTITY)?,
@@ -208,7 +209,7 @@ fn expected(records: &BTreeMap<String, Vec<u8>>) -> Option<ExpectedJournal> {
 }
 
 struct Inspection<'a> {
-    found: &'a mut dyn FnMut(Found),
+    found: &'a mut dyn FnMut(Finding),
     names: BTreeMap<ContainerId, String>,
     retired: BTreeSet<u32>,
     /// Sessions that cannot be read and were reported; no more are remembered than [`REMEMBERED`].
@@ -217,7 +218,7 @@ struct Inspection<'a> {
 }
 
 impl<'a> Inspection<'a> {
-    fn new(found: &'a mut dyn FnMut(Found)) -> Self {
+    fn new(found: &'a mut dyn FnMut(Finding)) -> Self {
         Self {
             found,
             names: BTreeMap::new(),
@@ -228,7 +229,7 @@ impl<'a> Inspection<'a> {
     }
 
     fn structure(&mut self, error: Error) {
-        (self.found)(Found::Structure(Damage {
+        (self.found)(Finding::Structure(Damage {
             container: None,
             client: None,
             package: None,
@@ -237,12 +238,12 @@ impl<'a> Inspection<'a> {
     }
 
     fn page(&mut self, table: &str, page: &BadPage) {
-        (self.found)(Found::Structure(bad_page(table, page)));
+        (self.found)(Finding::Structure(bad_page(table, page)));
     }
 
     /// A row of the store's own.
     fn own(&mut self, error: Error) {
-        (self.found)(Found::Record(Damage {
+        (self.found)(Finding::Record(Damage {
             container: error.container().map(str::to_owned),
             client: None,
             package: None,
@@ -260,7 +261,7 @@ impl<'a> Inspection<'a> {
             Some(package) => error.in_package(package),
             None => error,
         };
-        (self.found)(Found::Record(Damage {
+        (self.found)(Finding::Record(Damage {
             container: name.cloned(),
             client: Some(whose.client),
             package: whose.package.map(str::to_owned),
@@ -405,7 +406,7 @@ impl<'a> Inspection<'a> {
                     }
                     None => Err(corrupt("damaged")),
                 },
-                _ => record::verify(Kind::Meta, key, value),
+                _ => record::verify(RecordKind::Meta, key, value),
             };
             if let Err(error) = sound {
                 let why = format!("the store's record {name:?} is damaged");
@@ -630,13 +631,13 @@ impl<'a> Inspection<'a> {
                     this.own(corrupt("the key of an ended session is damaged"));
                     return Ok(());
                 };
-                let error = match open_plain::<i64>(Kind::Tombstone, key, value) {
+                let error = match open_plain::<i64>(RecordKind::Tombstone, key, value) {
                     Err(error) => Some(error),
                     Ok(_) if sound || look.finds(RowTree::Tombstones, key, value)? => None,
                     Ok(_) => Some(corrupt("an ended session is not found")),
                 };
                 if let Some(error) = error {
-                    (this.found)(Found::Record(Damage {
+                    (this.found)(Finding::Record(Damage {
                         container: None,
                         client: Some(ClientKey::from_bytes(client)),
                         package: None,

@@ -11,7 +11,7 @@ use super::journal::JournalFile;
 use super::layers::TableReaders;
 use super::newer::NewerRows;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{ContainerId, Refusals, Settings};
+use crate::storage::{ContainerId, SettingsChange, TombstonePolicy};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Weak};
@@ -21,9 +21,9 @@ use std::time::Duration;
 /// What there is to do with redb.
 pub(super) enum CheckpointerTask {
     Checkpoint(Checkpoint),
-    Configure(Settings, SyncSender<Result<()>>),
+    Configure(SettingsChange, SyncSender<Result<()>>),
     Reclaim {
-        refusals: Refusals,
+        refusals: TombstonePolicy,
         retired: Option<ContainerId>,
         /// Tombstones that are gone already.
         buried: u64,
@@ -55,7 +55,7 @@ impl CheckpointerTask {
 pub(super) enum TaskReport {
     Checkpoint(CheckpointOutcome),
     Configure {
-        settings: Settings,
+        settings: SettingsChange,
         result: Result<TableReaders>,
         before: Option<ContainerBefore>,
         reply: SyncSender<Result<()>>,

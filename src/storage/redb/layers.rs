@@ -9,9 +9,9 @@ use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{
-    Kind, PackageRow, SessionRow, client_of, open_plain, seal_plain, session_key,
+    PackageRow, RecordKind, SessionRow, client_of, open_plain, seal_plain, session_key,
 };
-use crate::storage::{ContainerId, Refusals};
+use crate::storage::{ContainerId, TombstonePolicy};
 use bytes::Bytes;
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -165,7 +165,7 @@ impl ReadView {
         let key = client.as_bytes();
         match self.over_redb(RowKey::new(home, RowTree::Tombstones, key).as_bytes()) {
             Some(record) => record
-                .map(|record| open_plain(Kind::Tombstone, key, &record).map(Timestamp))
+                .map(|record| open_plain(RecordKind::Tombstone, key, &record).map(Timestamp))
                 .transpose(),
             None => self.readers.of(home).tombstone(client),
         }
@@ -182,7 +182,7 @@ impl ReadView {
     /// be some.
     pub(super) fn settled_tombstones(
         &self,
-        refusals: Refusals,
+        refusals: TombstonePolicy,
         limit: usize,
         after: Option<&RowKey>,
     ) -> Result<(Vec<RowWrite>, Option<RowKey>)> {
@@ -220,7 +220,7 @@ impl ReadView {
     /// The tombstones of a client that lie too far ahead, lowered.
     pub(super) fn lowered_tombstones(
         &self,
-        refusals: Refusals,
+        refusals: TombstonePolicy,
         client: ClientKey,
     ) -> Result<Vec<RowWrite>> {
         let mut rows = Vec::new();
@@ -230,7 +230,7 @@ impl ReadView {
                 continue;
             };
             let key = client.as_bytes();
-            let record = seal_plain(Kind::Tombstone, key, lowered.0)?;
+            let record = seal_plain(RecordKind::Tombstone, key, lowered.0)?;
             rows.push(RowWrite {
                 key: RowKey::new(home, RowTree::Tombstones, key),
                 value: Some(record.into()),

@@ -46,8 +46,8 @@ pub(crate) use salvage::{OwnSecrets, salvage};
 use super::quota::Quota;
 use super::record::ContainerRecord;
 use super::{
-    ChangeSet, Checked, CommitCallback, ContainerId, Counters, Found, PendingAdmission, Refusals,
-    SecretRecord, Settings, Snapshot, Storage, Touch, TouchAt, WaiterKind,
+    ChangeSet, Checked, CommitCallback, ContainerId, Counters, Finding, PendingAdmission,
+    SecretRecord, SettingsChange, Snapshot, Storage, TombstonePolicy, Touch, TouchAt, WaiterKind,
 };
 use crate::block_on::WakeGroup;
 use crate::client_id::ClientKey;
@@ -187,7 +187,7 @@ impl Engine {
         options: OpenOptions,
         clock: Clock,
         rules: EngineRules,
-        found: &mut dyn FnMut(Found),
+        found: &mut dyn FnMut(Finding),
     ) -> Result<(Self, Contents)> {
         match path {
             Some(path) => locks::waiting(options.wait, || {
@@ -209,7 +209,7 @@ impl Engine {
         options: OpenOptions,
         clock: Clock,
         rules: EngineRules,
-        found: &mut dyn FnMut(Found),
+        found: &mut dyn FnMut(Finding),
     ) -> Result<(Self, Contents)> {
         locks::waiting(options.wait, || {
             Self::open_once(location, options, clock.clone(), rules.clone(), found)
@@ -221,7 +221,7 @@ impl Engine {
         options: OpenOptions,
         clock: Clock,
         rules: EngineRules,
-        found: &mut dyn FnMut(Found),
+        found: &mut dyn FnMut(Finding),
     ) -> Result<(Self, Contents)> {
         let io = Arc::<FileIo>::default();
         let opened = open::open_or_create(location, options, &io, found)?;
@@ -388,7 +388,7 @@ impl Storage for Engine {
         self.shared.touches.get(container, client, generation)
     }
 
-    fn configure(&self, settings: Settings) -> Result<()> {
+    fn configure(&self, settings: SettingsChange) -> Result<()> {
         self.ask(|reply| QueueJob::Configure(settings, reply))
     }
 
@@ -410,11 +410,11 @@ impl Storage for Engine {
         self.shared.shown.load(Ordering::Acquire)
     }
 
-    fn reclaim(&self, refusals: Refusals) -> Result<u64> {
+    fn reclaim(&self, refusals: TombstonePolicy) -> Result<u64> {
         self.ask(|reply| QueueJob::Reclaim(refusals, reply))
     }
 
-    fn check(&self, found: &mut dyn FnMut(Found)) -> Result<Checked> {
+    fn check(&self, found: &mut dyn FnMut(Finding)) -> Result<Checked> {
         let frozen = self.ask(QueueJob::Freeze)?;
         let reopened = frozen.reopened;
         let checked = frozen.inspect(found);

@@ -19,8 +19,8 @@ use super::tables::{CONTAINERS, META, RETIRED};
 use super::unsynced::MOST;
 use super::{migrate, private};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::record::{ContainerRecord, Kind, Plain, open_plain, seal_plain};
-use crate::storage::{ContainerId, Found, SecretRecord};
+use crate::storage::record::{ContainerRecord, PlainValue, RecordKind, open_plain, seal_plain};
+use crate::storage::{ContainerId, Finding, SecretRecord};
 use redb::backends::InMemoryBackend;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 use std::io;
@@ -101,7 +101,7 @@ pub(super) fn open_or_create(
     location: &Location,
     options: OpenOptions,
     io: &Arc<FileIo>,
-    found: &mut dyn FnMut(Found),
+    found: &mut dyn FnMut(Finding),
 ) -> Result<(Disk, Database, Option<OpeningPlan>)> {
     let path = &location.path;
     let file = find_or_make(location, options)?;
@@ -193,7 +193,7 @@ fn open_existing(
     opened: &Opened,
     options: OpenOptions,
     io: &Arc<FileIo>,
-    found: &mut dyn FnMut(Found),
+    found: &mut dyn FnMut(Finding),
 ) -> Result<(Disk, Database, Option<OpeningPlan>)> {
     let path = &location.path;
     let file = &opened.disk;
@@ -238,7 +238,7 @@ fn identify(
     store: &Location,
     file: &Disk,
     options: OpenOptions,
-    found: &mut dyn FnMut(Found),
+    found: &mut dyn FnMut(Finding),
 ) -> Result<Option<OpeningPlan>> {
     let mut identified = rehearse(store, file.clone(), options);
     if identified
@@ -473,7 +473,7 @@ fn count_opening(
         let mut meta = txn.open_table(META).map_err(failure::table)?;
         let identity = own(&*meta)?;
         let epoch = identity.epoch + 1;
-        let record = seal_plain(Kind::Meta, names::EPOCH.as_bytes(), epoch)?;
+        let record = seal_plain(RecordKind::Meta, names::EPOCH.as_bytes(), epoch)?;
         meta.insert(names::EPOCH, &*record)
             .map_err(failure::storage)?;
         Identity { epoch, ..identity }
@@ -530,7 +530,7 @@ pub(super) fn begin_durable(database: &Database) -> Result<ContainedWrite> {
 }
 
 /// Reads a row of the store's own table.
-pub(super) fn plain<T: Plain>(
+pub(super) fn plain<T: PlainValue>(
     meta: &impl ReadableTable<&'static str, &'static [u8]>,
     key: &str,
 ) -> Result<T> {
@@ -543,12 +543,12 @@ pub(super) fn plain<T: Plain>(
 }
 
 /// [`plain`] for a row that not every store has.
-pub(super) fn plain_if_there<T: Plain>(
+pub(super) fn plain_if_there<T: PlainValue>(
     meta: &impl ReadableTable<&'static str, &'static [u8]>,
     key: &str,
 ) -> Result<Option<T>> {
     let record = meta.get(key).map_err(failure::storage)?;
     record
-        .map(|record| open_plain(Kind::Meta, key.as_bytes(), record.value()))
+        .map(|record| open_plain(RecordKind::Meta, key.as_bytes(), record.value()))
         .transpose()
 }

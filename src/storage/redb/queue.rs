@@ -8,7 +8,8 @@ use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 use crate::storage::{
-    ChangeSet, CommitCallback, Outcome, PendingAdmission, Refusals, Settings, WaiterKind,
+    ChangeSet, CommitCallback, Outcome, PendingAdmission, SettingsChange, TombstonePolicy,
+    WaiterKind,
 };
 use crate::throttle::Throttle;
 use std::collections::VecDeque;
@@ -131,8 +132,8 @@ impl Drop for CommitJob {
 
 pub(super) enum QueueJob {
     Commit(CommitJob),
-    Configure(Settings, SyncSender<Result<()>>),
-    Reclaim(Refusals, SyncSender<Result<u64>>),
+    Configure(SettingsChange, SyncSender<Result<()>>),
+    Reclaim(TombstonePolicy, SyncSender<Result<u64>>),
     Freeze(SyncSender<Result<Frozen>>),
     Checkpoint(SyncSender<Result<()>>),
 }
@@ -645,7 +646,7 @@ pub(super) mod tests {
             as_of: 0,
             looks: 0,
             clients: Vec::new(),
-            refusals: Refusals {
+            refusals: TombstonePolicy {
                 now: Timestamp(0),
                 lasts: Duration::ZERO,
                 slack: Duration::ZERO,

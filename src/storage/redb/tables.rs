@@ -9,9 +9,9 @@ use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{
-    Kind, PackageRow, SessionRow, client_of, open_plain, seal_plain, session_key,
+    PackageRow, RecordKind, SessionRow, client_of, open_plain, seal_plain, session_key,
 };
-use crate::storage::{ContainerId, Refusals};
+use crate::storage::{ContainerId, TombstonePolicy};
 use bytes::Bytes;
 use redb::{
     Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
@@ -130,7 +130,7 @@ impl TableReader {
         let key = client.as_bytes();
         let record = past.get(RowTree::Tombstones, key)?;
         record
-            .map(|record| open_plain(Kind::Tombstone, key, &record).map(Timestamp))
+            .map(|record| open_plain(RecordKind::Tombstone, key, &record).map(Timestamp))
             .transpose()
     }
 
@@ -280,7 +280,7 @@ impl<'t> TableWriter<'t> {
 
     /// Removes tombstones that have had their time, and lowers those that lie too far ahead, at most so many;
     /// returns how many.
-    pub(super) fn bury(&mut self, refusals: Refusals, limit: usize) -> Result<u64> {
+    pub(super) fn bury(&mut self, refusals: TombstonePolicy, limit: usize) -> Result<u64> {
         let mut settled = Vec::new();
         for row in self.tombstones.iter().map_err(failure::storage)? {
             let (key, record) = row.map_err(failure::storage)?;
@@ -310,15 +310,19 @@ impl<'t> TableWriter<'t> {
 pub(super) type Settled = ([u8; 16], Option<Vec<u8>>);
 
 /// What a tombstone becomes, if it does not stand as it is: gone, or lowered.
-pub(super) fn settle(refusals: Refusals, key: [u8; 16], record: &[u8]) -> Result<Option<Settled>> {
-    let until = open_plain(Kind::Tombstone, &key, record).unwrap_or(0);
+pub(super) fn settle(
+    refusals: TombstonePolicy,
+    key: [u8; 16],
+    record: &[u8],
+) -> Result<Option<Settled>> {
+    let until = open_plain(RecordKind::Tombstone, &key, record).unwrap_or(0);
     if refusals.is_over(Timestamp(until)) {
         return Ok(Some((key, None)));
     }
     let Some(lowered) = refusals.lowered(Timestamp(until)) else {
         return Ok(None);
     };
-    let record = seal_plain(Kind::Tombstone, &key, lowered.0)?;
+    let record = seal_plain(RecordKind::Tombstone, &key, lowered.0)?;
     Ok(Some((key, Some(record))))
 }
 
@@ -359,7 +363,7 @@ fn tombstone_row(
         table
             .get(key)
             .map_err(failure::storage)?
-            .map(|record| open_plain(Kind::Tombstone, key, record.value()).map(Timestamp))
+            .map(|record| open_plain(RecordKind::Tombstone, key, record.value()).map(Timestamp))
             .transpose()
     })
 }

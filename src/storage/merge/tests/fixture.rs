@@ -11,14 +11,15 @@
 //! - `registered`, `ended`, `expired`: a container was registered, the session of any client was ended, or found
 //!   over, since the transaction began.
 
-use super::super::{Refusal, Rows, Writes, resolve};
+use super::super::{CurrentRows, MergeRefusal, MergedWrites, resolve};
 use crate::client_id::{ClientIds, ClientKey, Freshness, Secret};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::storage::record::{PackageRow, SessionRow, client_of, package_key};
 use crate::storage::{
-    Arrival, Base, ChangeSet, ClientChange, Commute, ContainerId, End, KeyChange, Keys, Limits,
-    Observed, PackageChange, Place, Refusals, Seen, StaleCommute, State, Step, TouchAt,
+    Arrival, ChangeBase, ChangeSet, ChangeStep, ClientChange, Commute, ContainerId, ContainerRef,
+    KeyChange, Limits, Observed, ObservedKeys, PackageChange, Seen, SeenState, SessionEnd,
+    StaleCommute, TombstonePolicy, TouchAt,
 };
 use crate::value::{self, Arithmetic};
 use bytes::Bytes;
@@ -40,13 +41,13 @@ fn client_name(client: ClientKey) -> char {
 }
 
 /// The container of a package: one that begins with `s` has its own.
-fn place(package: &str) -> Place {
+fn place(package: &str) -> ContainerRef {
     let (id, name) = match package.starts_with('s') {
         true => (ContainerId(1), "s"),
         false => (ContainerId::UNNAMED, ""),
     };
     let name = name.into();
-    Place { id, name }
+    ContainerRef { id, name }
 }
 
 fn span(millis: &str) -> Duration {
@@ -200,7 +201,7 @@ impl World {
     }
 
     /// The rows after these were written, and what else the writes tell.
-    fn after(mut self, writes: Writes) -> String {
+    fn after(mut self, writes: MergedWrites) -> String {
         for write in writes.sessions {
             let at = (write.container, write.client);
             let owner = self.sessions.get(&at).and_then(|row| row.owner.clone());
@@ -240,7 +241,7 @@ impl World {
     }
 }
 
-impl Rows for World {
+impl CurrentRows for World {
     fn session(
         &self,
         container: ContainerId,
@@ -294,9 +295,11 @@ impl Edit {
         let client = client(name);
         let seen = ["", "s"].map(place).map(|place| {
             let row = rows.sessions.get(&(place.id, client)).cloned();
-            let state = row.as_ref().map_or(State::Absent, |row| State::Live {
-                generation: row.generation,
-            });
+            let state = row
+                .as_ref()
+                .map_or(SeenState::Absent, |row| SeenState::Live {
+                    generation: row.generation,
+                });
             Seen {
                 place,
                 row,
@@ -315,7 +318,7 @@ impl Edit {
             home: None,
             timeout: None,
             owner: None,
-            end: End::Stays,
+            end: SessionEnd::Stays,
             carries: 0,
         };
         let rows = rows.clone();
@@ -334,7 +337,7 @@ impl Edit {
             self.change.packages.push(PackageChange {
                 observed: Observed {
                     row: self.rows.packages.get(&row).cloned(),
-                    keys: Keys::default(),
+                    keys: ObservedKeys::default(),
                 },
                 place,
                 package: name.into(),
@@ -351,7 +354,7 @@ impl Edit {
         let at = keys.binary_search_by(|(k, _)| (**k).cmp(key));
         let at = at.unwrap_or_else(|at| {
             let change = KeyChange {
-                base: Base::Current,
+                base: ChangeBase::Current,
                 steps: Vec::new(),
             };
             keys.insert(at, (key.into(), change));
@@ -362,7 +365,7 @@ impl Edit {
 
     /// The value of a key counts as read.
     pub(super) fn read(&mut self, package: &str, key: &str) -> &mut Self {
-        if let Keys::Some(keys) = &mut self.package(package).observed.keys {
+        if let ObservedKeys::Some(keys) = &mut self.package(package).observed.keys {
             keys.push(key.into());
             keys.sort_unstable();
         }
@@ -371,17 +374,17 @@ impl Edit {
 
     /// All of a package counts as read.
     pub(super) fn list(&mut self, package: &str) -> &mut Self {
-        self.package(package).observed.keys = Keys::All;
+        self.package(package).observed.keys = ObservedKeys::All;
         self
     }
 
     pub(super) fn put(&mut self, package: &str, key: &str, text: &str) -> &mut Self {
-        self.key(package, key).base = Base::Put(stored(text));
+        self.key(package, key).base = ChangeBase::Put(stored(text));
         self
     }
 
     pub(super) fn remove(&mut self, package: &str, key: &str) -> &mut Self {
-        self.key(package, key).base = Base::Removed;
+        self.key(package, key).base = ChangeBase::Removed;
         self
     }
 
@@ -392,7 +395,7 @@ impl Edit {
 
     pub(super) fn count(&mut self, package: &str, key: &str, step: Arithmetic) -> &mut Self {
         let steps = &mut self.key(package, key).steps;
-        steps.push(Step::Arithmetic(step));
+        steps.push(ChangeStep::Arithmetic(step));
         self
     }
 
@@ -404,7 +407,9 @@ impl Edit {
             input: (!input.is_empty()).then(|| stored(input)),
             output: stored(&output.to_string()),
         };
-        self.key(package, key).steps.push(Step::Commute(commute));
+        self.key(package, key)
+            .steps
+            .push(ChangeStep::Commute(commute));
         self
     }
 
@@ -440,7 +445,7 @@ impl Edit {
     pub(super) fn expired(&mut self) -> &mut Self {
         let seen = &mut self.change.seen[0];
         let row = seen.row.as_ref().unwrap();
-        seen.state = State::Expired {
+        seen.state = SeenState::Expired {
             generation: row.generation,
             last_access: row.last_access,
             timeout: row.timeout,
@@ -464,7 +469,7 @@ impl Edit {
         self
     }
 
-    pub(super) fn ends(&mut self, end: End) -> &mut Self {
+    pub(super) fn ends(&mut self, end: SessionEnd) -> &mut Self {
         self.change.end = end;
         self
     }
@@ -504,7 +509,7 @@ fn set(clients: Vec<ClientChange>) -> ChangeSet {
         as_of: COMMIT - 1,
         looks: 0,
         clients,
-        refusals: Refusals {
+        refusals: TombstonePolicy {
             now: NOW,
             lasts: millis(10),
             slack: millis(0),
@@ -520,7 +525,7 @@ fn set(clients: Vec<ClientChange>) -> ChangeSet {
 }
 
 /// What some edits come to: the writes, or why there are none.
-pub(super) fn merge(rows: &World, edits: Vec<Edit>) -> Result<Writes, Refusal> {
+pub(super) fn merge(rows: &World, edits: Vec<Edit>) -> Result<MergedWrites, MergeRefusal> {
     let clients = edits.into_iter().map(|edit| edit.change).collect();
     resolve(&set(clients), rows, COMMIT)
 }
@@ -530,8 +535,8 @@ pub(super) fn merge(rows: &World, edits: Vec<Edit>) -> Result<Writes, Refusal> {
 pub(super) fn outcome(rows: &World, edits: Vec<Edit>) -> String {
     match merge(rows, edits) {
         Ok(writes) => rows.clone().after(writes),
-        Err(Refusal::Failed(error, _)) => failed(&error),
-        Err(Refusal::Stale(stale)) => {
+        Err(MergeRefusal::Failed(error, _)) => failed(&error),
+        Err(MergeRefusal::Stale(stale)) => {
             let again = |it: &StaleCommute| {
                 let current = it.current.as_deref().map(shown);
                 format!("again {} from {}", it.index, current.unwrap_or_default())

@@ -1,7 +1,7 @@
 //! What becomes of packages and their keys.
 
 use super::fixture::{Edit, check};
-use crate::storage::End;
+use crate::storage::SessionEnd;
 use crate::value::Arithmetic::{Add, Max, Min};
 
 // C2.7
@@ -507,7 +507,7 @@ fn a_listed_package_without_its_row_is_damage() {
             "the session is destroyed",
             "a#1 p?",
             "a#1 p?",
-            |e| e.ends(End::Destroyed),
+            |e| e.ends(SessionEnd::Destroyed),
             "a!110",
         ),
     ]);

@@ -2,8 +2,8 @@
 
 use super::fixture::{Edit, World, check, client, fresh, merge, used};
 use crate::clock::Timestamp;
-use crate::storage::End;
-use crate::storage::merge::Refusal;
+use crate::storage::SessionEnd;
+use crate::storage::merge::MergeRefusal;
 use std::time::Duration;
 
 // C2.11
@@ -251,7 +251,7 @@ fn an_id_that_is_refused_tells_for_how_long() {
     let rows = World::of("a!5100");
     let mut edit = Edit::new(&World::of(""), "a");
     edit.put("p", "k", "1");
-    let Err(Refusal::Failed(error, of)) = merge(&rows, vec![edit]) else {
+    let Err(MergeRefusal::Failed(error, of)) = merge(&rows, vec![edit]) else {
         panic!("merged");
     };
     assert_eq!(error.retry_after(), Some(Duration::from_secs(5)));
@@ -269,7 +269,7 @@ fn a_dead_id_is_given_up_only_while_it_is_dead() {
             "what was founded is destroyed",
             "a#3 p/3{k=1}",
             "a#3 p/3{k=1}",
-            |e| e.forsaken().ends(End::Destroyed),
+            |e| e.forsaken().ends(SessionEnd::Destroyed),
             "a!110",
         ),
         ("it is refused", "", "a!101", alone, "Conflict"),
@@ -295,7 +295,7 @@ fn a_dead_id_is_given_up_only_while_it_is_dead() {
 #[test]
 fn what_is_destroyed_goes_whole() {
     const TWO: &str = "a#1=ann p/1{k=1} q/1{k=1} s:a#2 s/2{k=1} b#1 p/1{k=1}";
-    let destroy: fn(&mut Edit) -> &mut Edit = |e| e.ends(End::Destroyed);
+    let destroy: fn(&mut Edit) -> &mut Edit = |e| e.ends(SessionEnd::Destroyed);
     check(&[
         ("in all containers", TWO, TWO, destroy, "b#1 p/1{k=1} a!110"),
         ("with what came", "a#1", "a#1 p/2{k=1}", destroy, "a!110"),
@@ -304,7 +304,7 @@ fn what_is_destroyed_goes_whole() {
             "what was observed to be absent, and is there",
             "",
             "a#3",
-            |e| e.exists(false).ends(End::Destroyed),
+            |e| e.exists(false).ends(SessionEnd::Destroyed),
             "Conflict",
         ),
         ("another session", "a#1", "a#3", destroy, "Conflict"),
@@ -312,14 +312,14 @@ fn what_is_destroyed_goes_whole() {
             "one that had expired, and was touched",
             "a#1@5",
             "a#1@6 p/2{k=1}",
-            |e| e.expired().ends(End::Destroyed),
+            |e| e.expired().ends(SessionEnd::Destroyed),
             "a!110",
         ),
         (
             "what was read of it has changed",
             "a#1 p/1{k=1}",
             "a#1 p/2{k=2}",
-            |e| e.read("p", "k").ends(End::Destroyed),
+            |e| e.read("p", "k").ends(SessionEnd::Destroyed),
             "Conflict p.k",
         ),
     ]);
@@ -329,7 +329,7 @@ fn what_is_destroyed_goes_whole() {
 #[test]
 fn a_rotation_carries_everything_over() {
     const TWO: &str = "a#1@5^4~30=ann p/1{k=1} q/1{k=1} s:a#2 s/2{k=1}";
-    let rotate: fn(&mut Edit) -> &mut Edit = |e| e.ends(End::Moves(client("b")));
+    let rotate: fn(&mut Edit) -> &mut Edit = |e| e.ends(SessionEnd::Moves(client("b")));
     check(&[
         (
             "from all containers",
@@ -346,7 +346,7 @@ fn a_rotation_carries_everything_over() {
                 e.put("p", "k", "3")
                     .remove("q", "k")
                     .owner(Some("ann"))
-                    .ends(End::Moves(client("b")))
+                    .ends(SessionEnd::Moves(client("b")))
             },
             "b#9=ann p/9{j=2,k=3} a!110",
         ),
@@ -354,7 +354,7 @@ fn a_rotation_carries_everything_over() {
             "nothing of what had expired",
             "a#1@5 p/1{k=1} s:a#2 s/2{k=1}",
             "a#1@5 p/1{k=1} s:a#2 s/2{k=1}",
-            |e| e.expired().ends(End::Moves(client("b"))),
+            |e| e.expired().ends(SessionEnd::Moves(client("b"))),
             "s:b#9 s/9{k=1} a!110",
         ),
         (
@@ -368,7 +368,7 @@ fn a_rotation_carries_everything_over() {
             "the new id was used up",
             "a#1",
             "a#1",
-            |e| e.founder(used()).ends(End::Moves(client("b"))),
+            |e| e.founder(used()).ends(SessionEnd::Moves(client("b"))),
             "Conflict",
         ),
         ("the session was ended", "a#1", "", rotate, "Conflict"),
@@ -378,7 +378,7 @@ fn a_rotation_carries_everything_over() {
             "a#1 p/1{k=1}",
             |e| {
                 e.put("p", "k", &"x".repeat(100))
-                    .ends(End::Moves(client("b")))
+                    .ends(SessionEnd::Moves(client("b")))
             },
             "TooLarge p",
         ),
@@ -486,7 +486,7 @@ fn touches_merge_by_maximum() {
 fn a_sweep_takes_what_is_still_over() {
     const OVER: &str = "a#1@5=ann p/1{k=1} b#1";
     let sweep: fn(&mut Edit) -> &mut Edit = |e| {
-        let over = End::Swept(Timestamp(60));
+        let over = SessionEnd::Swept(Timestamp(60));
         e.without_s().expired().ends(over)
     };
     check(&[
@@ -505,7 +505,7 @@ fn a_sweep_takes_what_is_still_over() {
             "a#1@500^500",
             "a#1@500^500",
             |e| {
-                let over = End::Swept(Timestamp(60));
+                let over = SessionEnd::Swept(Timestamp(60));
                 e.without_s().touch(100, Some((500, 100))).ends(over)
             },
             "a#1@100^100",
@@ -517,7 +517,7 @@ fn a_sweep_takes_what_is_still_over() {
             |e| {
                 e.without_s()
                     .touch(100, None)
-                    .ends(End::Swept(Timestamp(60)))
+                    .ends(SessionEnd::Swept(Timestamp(60)))
             },
             "a#3@500",
         ),

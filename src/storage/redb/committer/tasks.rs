@@ -2,7 +2,7 @@
 
 use super::{Committer, FIRST_RETRY, LAST_RETRY, LAST_RETRY_IN_VAIN, not_written, outcome_unknown};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::Settings;
+use crate::storage::SettingsChange;
 use crate::storage::redb::EngineCounters;
 use crate::storage::redb::checkpoint::{Checkpoint, Left};
 use crate::storage::redb::generation::RowWrite;
@@ -265,16 +265,17 @@ impl Committer {
                 before,
                 reply,
             } => {
-                let counts = !matches!(settings, Settings::PutSecrets(_));
+                let counts = !matches!(settings, SettingsChange::PutSecrets(_));
                 let is_new = before.as_ref().is_none_or(|before| before.row.is_none());
                 let answer = self.answer_to(result);
                 if answer.as_ref().is_err_and(is_unknown) {
                     self.before = before;
                 } else if answer.is_ok() {
-                    if let (Settings::RemoveContainer(_), Some(before)) = (&settings, &before) {
+                    if let (SettingsChange::RemoveContainer(_), Some(before)) = (&settings, &before)
+                    {
                         self.retired.push((before.id, self.number));
                     }
-                    let removes = matches!(settings, Settings::RemoveContainer(_));
+                    let removes = matches!(settings, SettingsChange::RemoveContainer(_));
                     if counts && (removes || is_new) {
                         self.shared.registry.fetch_add(1, Ordering::AcqRel);
                     }

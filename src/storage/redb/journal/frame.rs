@@ -4,7 +4,7 @@
 //! bears the salt of the file's present use: what is left of an earlier use is none of this one's.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::record::{self, Kind};
+use crate::storage::record::{self, RecordKind};
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -47,7 +47,7 @@ impl JournalHeader {
     /// One copy: a sector.
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
         let wire: HeaderWire = (self.store, self.opening, self.salt, self.copied, self.len);
-        let record = record::seal_plain(Kind::Journal, Self::KEY, wire)?;
+        let record = record::seal_plain(RecordKind::Journal, Self::KEY, wire)?;
         let len = u16::try_from(record.len()).unwrap_or(u16::MAX);
         let mut sector = [&MAGIC[..], &len.to_le_bytes(), &record].concat();
         sector.resize(SECTOR, 0);
@@ -60,11 +60,11 @@ impl JournalHeader {
         let (len, rest) = rest.split_first_chunk::<2>().ok_or_else(damaged)?;
         let len = usize::from(u16::from_le_bytes(*len));
         let record = rest.get(..len).ok_or_else(damaged)?;
-        let read = record::open_plain(Kind::Journal, Self::KEY, record);
+        let read = record::open_plain(RecordKind::Journal, Self::KEY, record);
         let ((store, opening, salt, copied, len), start): (HeaderWire, u64) = match read {
             Ok(wire) => (wire, START),
             Err(error) => {
-                let earlier = record::open_plain(Kind::Journal, Self::KEY, record);
+                let earlier = record::open_plain(RecordKind::Journal, Self::KEY, record);
                 let (store, opening, salt, copied): EarlierHeaderWire =
                     earlier.map_err(|_| error)?;
                 ((store, opening, salt, copied, 0), EARLIER_START)
@@ -188,7 +188,12 @@ impl Frame {
         let start = offset + PREFIX;
         let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
         let record = start..start.checked_add(len)?;
-        record::verify(Kind::Frame, &key(salt, number), file.get(record.clone())?).ok()?;
+        record::verify(
+            RecordKind::Frame,
+            &key(salt, number),
+            file.get(record.clone())?,
+        )
+        .ok()?;
         Some(Self {
             number,
             is_first: false,
@@ -396,7 +401,7 @@ mod tests {
     #[test]
     fn a_header_of_the_earlier_form_says_where_its_frames_begin() {
         let wire: EarlierHeaderWire = ([1; 16], [2; 16], 0x5a17, 7);
-        let record = record::seal_plain(Kind::Journal, JournalHeader::KEY, wire).unwrap();
+        let record = record::seal_plain(RecordKind::Journal, JournalHeader::KEY, wire).unwrap();
         let len = (record.len() as u16).to_le_bytes();
         let mut sector = [&MAGIC[..], &len, &record].concat();
         sector.resize(SECTOR, 0);

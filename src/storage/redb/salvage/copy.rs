@@ -4,7 +4,7 @@ use super::{SalvageRun, StoreRecords, corrupt};
 use crate::client_id::ClientKey;
 use crate::error::Result;
 use crate::storage::merge::lost_package;
-use crate::storage::record::{Kind, PackageRow, SessionRow, open_plain, seal_plain};
+use crate::storage::record::{PackageRow, RecordKind, SessionRow, open_plain, seal_plain};
 use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::generation::RowTree;
 use crate::storage::redb::inspect::{RowOwner, whose};
@@ -13,7 +13,7 @@ use crate::storage::redb::tables::{
     CONTAINERS, META, OWNERS, PACKAGES, SESSIONS, TOMBSTONES, owner_key, session_of,
 };
 use crate::storage::redb::{commit_number, names};
-use crate::storage::{Damage, Found};
+use crate::storage::{Damage, Finding};
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
@@ -38,19 +38,20 @@ impl SalvageRun<'_> {
             if let Some(identity) = own.identity {
                 put(
                     names::IDENTITY,
-                    seal_plain(Kind::Meta, names::IDENTITY.as_bytes(), identity)?,
+                    seal_plain(RecordKind::Meta, names::IDENTITY.as_bytes(), identity)?,
                 )?;
             }
             if let Some(secrets) = &own.secrets {
-                let record = seal_plain(Kind::Meta, names::SECRETS.as_bytes(), secrets.clone())?;
+                let record =
+                    seal_plain(RecordKind::Meta, names::SECRETS.as_bytes(), secrets.clone())?;
                 put(names::SECRETS, record)?;
             }
             put(
                 names::EPOCH,
-                seal_plain(Kind::Meta, names::EPOCH.as_bytes(), self.epoch)?,
+                seal_plain(RecordKind::Meta, names::EPOCH.as_bytes(), self.epoch)?,
             )?;
             let next = seal_plain(
-                Kind::Meta,
+                RecordKind::Meta,
                 names::NEXT_CONTAINER.as_bytes(),
                 self.next_container,
             )?;
@@ -265,11 +266,11 @@ impl SalvageRun<'_> {
             Ok(())
         });
         self.each_newest(RowTree::Tombstones, |this, key, value| {
-            match open_plain::<i64>(Kind::Tombstone, key, value) {
+            match open_plain::<i64>(RecordKind::Tombstone, key, value) {
                 Ok(_) => return batch.push(key, value.to_vec()),
                 Err(error) => {
                     let client = <[u8; 16]>::try_from(key).ok().map(ClientKey::from_bytes);
-                    (this.found)(Found::Record(Damage {
+                    (this.found)(Finding::Record(Damage {
                         container: None,
                         client,
                         package: None,

@@ -18,8 +18,8 @@ use super::open::{self, OpenOptions};
 use super::pages::{BadPage, Pages, Visited};
 use super::{inspect, make, migrate};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::record::{ContainerRecord, Kind, Plain, open_plain};
-use crate::storage::{ContainerId, Damage, Found, Salvaged};
+use crate::storage::record::{ContainerRecord, PlainValue, RecordKind, open_plain};
+use crate::storage::{ContainerId, Damage, Finding, Salvaged};
 use inspect::{RowOwner, whose};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -39,7 +39,7 @@ pub(crate) fn salvage(
     to: &Location,
     options: OpenOptions,
     secrets: OwnSecrets,
-    found: &mut dyn FnMut(Found),
+    found: &mut dyn FnMut(Finding),
 ) -> Result<Salvaged> {
     let disk = lock(from)?;
     let result = read_and_write(&disk, from, to, options, secrets, found);
@@ -79,7 +79,7 @@ fn read_and_write(
     to: &Location,
     options: OpenOptions,
     secrets: OwnSecrets,
-    found: &mut dyn FnMut(Found),
+    found: &mut dyn FnMut(Finding),
 ) -> Result<Salvaged> {
     let of_source = |e| open::at(&from.path, e);
     let exists = || {
@@ -123,7 +123,7 @@ struct StoreRecords {
 struct SalvageRun<'a> {
     pages: Pages,
     tables: BTreeMap<String, TableRoot>,
-    found: &'a mut dyn FnMut(Found),
+    found: &'a mut dyn FnMut(Finding),
     salvaged: Salvaged,
     names: BTreeMap<ContainerId, String>,
     retired: BTreeSet<u32>,
@@ -148,7 +148,7 @@ impl SalvageRun<'_> {
             Some(package) => error.in_package(package),
             None => error,
         };
-        (self.found)(Found::Record(Damage {
+        (self.found)(Finding::Record(Damage {
             container,
             client: whose.map(|w| w.client),
             package: package.map(str::to_owned),
@@ -160,7 +160,7 @@ impl SalvageRun<'_> {
         if page.mended {
             self.salvaged.mended += 1;
         } else {
-            (self.found)(Found::Structure(inspect::bad_page(table, page)));
+            (self.found)(Finding::Structure(inspect::bad_page(table, page)));
         }
     }
 
@@ -298,10 +298,10 @@ impl SalvageRun<'_> {
         Ok(own)
     }
 
-    fn record<T: Plain>(&mut self, meta: &BTreeMap<Vec<u8>, Vec<u8>>, key: &str) -> Option<T> {
+    fn record<T: PlainValue>(&mut self, meta: &BTreeMap<Vec<u8>, Vec<u8>>, key: &str) -> Option<T> {
         let read = meta
             .get(key.as_bytes())
-            .map(|record| open_plain(Kind::Meta, key.as_bytes(), record));
+            .map(|record| open_plain(RecordKind::Meta, key.as_bytes(), record));
         match read {
             Some(Ok(value)) => Some(value),
             _ => {
