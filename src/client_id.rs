@@ -46,9 +46,9 @@ const _: () = {
 ///
 /// Clones are cheap and share one state. To keep data per client in a map, use the key.
 #[derive(Clone)]
-pub struct ClientId(Arc<Inner>);
+pub struct ClientId(Arc<ClientIdInner>);
 
-struct Inner {
+struct ClientIdInner {
     text: String,
     key: OnceLock<ClientKey>,
     freshness: Freshness,
@@ -75,7 +75,7 @@ impl Freshness {
 
 impl ClientId {
     fn new(text: String, freshness: Freshness) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ClientIdInner {
             text,
             key: OnceLock::new(),
             freshness,
@@ -108,7 +108,7 @@ impl ClientId {
     }
 
     /// Notes, for all clones, that a session was founded under this id.
-    pub(crate) fn spend(&self) {
+    pub(crate) fn mark_used(&self) {
         if let Some(fresh) = &self.0.freshness.0 {
             fresh.store(false, Ordering::Release);
         }

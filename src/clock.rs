@@ -80,10 +80,10 @@ impl Moment {
 /// # Ok::<(), chrono::ParseError>(())
 /// ```
 #[derive(Clone)]
-pub struct Clock(Source);
+pub struct Clock(TimeSource);
 
 #[derive(Clone)]
-enum Source {
+enum TimeSource {
     System,
     Manual(Arc<Manual>),
 }
@@ -99,13 +99,13 @@ impl Clock {
     /// Returns the system's clocks.
     #[must_use]
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(TimeSource::System)
     }
 
     /// Returns a manual clock, which stays at `start` until it is moved.
     #[must_use]
     pub fn manual(start: DateTime<Utc>) -> Self {
-        Self(Source::Manual(Arc::new(Manual {
+        Self(TimeSource::Manual(Arc::new(Manual {
             now: AtomicI64::new(Timestamp::from_datetime(start).0),
             elapsed: AtomicU64::new(0),
             watchers: Mutex::new(Vec::new()),
@@ -142,7 +142,7 @@ impl Clock {
         reason = "moving the system's clock is a mistake in a test"
     )]
     fn change(&self, next: impl Fn(Timestamp) -> Timestamp) {
-        let Source::Manual(manual) = &self.0 else {
+        let TimeSource::Manual(manual) = &self.0 else {
             panic!("only a clock made by Clock::manual can be moved");
         };
         let moved = manual
@@ -170,11 +170,11 @@ impl Clock {
 
     pub(crate) fn timestamp(&self) -> Timestamp {
         match &self.0 {
-            Source::System => Timestamp(match SystemTime::now().duration_since(UNIX_EPOCH) {
+            TimeSource::System => Timestamp(match SystemTime::now().duration_since(UNIX_EPOCH) {
                 Ok(d) => i64::try_from(d.as_millis()).unwrap_or(i64::MAX),
                 Err(e) => -i64::try_from(e.duration().as_millis()).unwrap_or(i64::MAX),
             }),
-            Source::Manual(manual) => Timestamp(manual.now.load(Ordering::SeqCst)),
+            TimeSource::Manual(manual) => Timestamp(manual.now.load(Ordering::SeqCst)),
         }
     }
 
@@ -182,15 +182,17 @@ impl Clock {
     pub(crate) fn moment(&self) -> Moment {
         static START: OnceLock<Instant> = OnceLock::new();
         Moment(match &self.0 {
-            Source::System => START.get_or_init(Instant::now).elapsed(),
-            Source::Manual(manual) => Duration::from_millis(manual.elapsed.load(Ordering::SeqCst)),
+            TimeSource::System => START.get_or_init(Instant::now).elapsed(),
+            TimeSource::Manual(manual) => {
+                Duration::from_millis(manual.elapsed.load(Ordering::SeqCst))
+            }
         })
     }
 
     /// Calls `watcher` after each move by hand, for as long as it lives. The system's clock moves
     /// by itself and calls nobody.
     pub(crate) fn watch(&self, watcher: Weak<dyn Fn() + Send + Sync>) {
-        if let Source::Manual(manual) = &self.0 {
+        if let TimeSource::Manual(manual) = &self.0 {
             manual
                 .watchers
                 .lock()
@@ -209,8 +211,8 @@ impl Default for Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Source::System => "Clock::system",
-            Source::Manual(_) => "Clock::manual",
+            TimeSource::System => "Clock::system",
+            TimeSource::Manual(_) => "Clock::manual",
         })
     }
 }

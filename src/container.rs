@@ -3,7 +3,7 @@
 use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::expiry::Policy;
+use crate::expiry::ExpiryPolicy;
 use crate::session::SessionData;
 use crate::storage::record::{ContainerRecord, SessionRow, millis, whole_millis};
 use crate::storage::{
@@ -178,7 +178,7 @@ pub(crate) fn room(record: &ContainerRecord) -> ContainerEntry {
             id: ContainerId(record.id),
             name: Arc::from(record.name.as_str()),
         },
-        policy: Policy {
+        policy: ExpiryPolicy {
             timeout: Duration::from_millis(record.timeout_ms),
             resolution: Duration::from_millis(record.resolution_ms),
             max_lifetime: record.max_lifetime_ms.map(Duration::from_millis),
@@ -304,8 +304,8 @@ impl Container {
             match row {
                 Err(_) => counts.unreadable += 1,
                 Ok(row) => match judge(&self.house, &room, row, now)? {
-                    Verdict::Expired(..) => counts.expired += 1,
-                    Verdict::Stands | Verdict::Ahead(..) => {
+                    SweepVerdict::Expired(..) => counts.expired += 1,
+                    SweepVerdict::Stands | SweepVerdict::Ahead(..) => {
                         counts.live += 1;
                         counts.packages += row.1.packages.len() as u64;
                     }
@@ -325,13 +325,13 @@ impl Container {
     }
 }
 
-type Row<'a> = (ClientKey, &'a SessionRow);
+type SessionSummary<'a> = (ClientKey, &'a SessionRow);
 
 /// Visits all sessions of a container in bounded steps, each on the newest snapshot, whose number it tells.
 pub(crate) fn scan(
     house: &Env,
     id: ContainerId,
-    mut visit: impl FnMut(u64, Result<Row<'_>, (ClientKey, &Error)>) -> Result<()>,
+    mut visit: impl FnMut(u64, Result<SessionSummary<'_>, (ClientKey, &Error)>) -> Result<()>,
 ) -> Result<()> {
     let mut after = None;
     loop {
@@ -354,7 +354,7 @@ pub(crate) fn scan(
 }
 
 /// What a sweep makes of a session.
-enum Verdict {
+enum SweepVerdict {
     Stands,
     /// It has expired, and is removed if a commit still finds it so.
     Expired(SeenState, Timestamp),
@@ -365,26 +365,26 @@ enum Verdict {
 fn judge(
     house: &Env,
     room: &ContainerEntry,
-    (client, row): Row<'_>,
+    (client, row): SessionSummary<'_>,
     now: Timestamp,
-) -> Result<Verdict> {
+) -> Result<SweepVerdict> {
     let times = house.times_of(room, client, row, now, None)?;
-    let (policy, generation) = (&room.policy, row.generation);
+    let (policy, generation) = (&room.policy, row.incarnation);
     if policy.is_expired(&times, now) {
         let state = SeenState::Expired {
-            generation,
+            incarnation: generation,
             last_access: times.last_access,
             timeout: row.timeout,
         };
-        return Ok(Verdict::Expired(state, policy.over_at(&times)));
+        return Ok(SweepVerdict::Expired(state, policy.over_at(&times)));
     }
     if !policy.is_ahead(&times, now) {
-        return Ok(Verdict::Stands);
+        return Ok(SweepVerdict::Stands);
     }
     // By the clock as it is: a sweep may take long.
     let now = house.clock.timestamp();
     if !policy.is_ahead(&times, now) {
-        return Ok(Verdict::Stands);
+        return Ok(SweepVerdict::Stands);
     }
     let latest = policy.latest(&times, now);
     let at = TouchAt {
@@ -392,7 +392,12 @@ fn judge(
         slack: policy.resolution_of(&times, None),
         founded: (times.created > latest).then_some((times.created, now)),
     };
-    Ok(Verdict::Ahead(SeenState::Live { generation }, at))
+    Ok(SweepVerdict::Ahead(
+        SeenState::Live {
+            incarnation: generation,
+        },
+        at,
+    ))
 }
 
 /// Removes what has expired in a container. While a batch is committed, the next one is looked for.
@@ -424,9 +429,9 @@ pub(crate) fn sweep(house: &Env, room: &ContainerEntry) -> Result<Swept> {
             }
             Ok(row) => {
                 let (state, over, touch) = match judge(house, room, row, now)? {
-                    Verdict::Stands => return Ok(()),
-                    Verdict::Expired(state, over) => (state, over, None),
-                    Verdict::Ahead(state, at) => (state, now, Some(at)),
+                    SweepVerdict::Stands => return Ok(()),
+                    SweepVerdict::Expired(state, over) => (state, over, None),
+                    SweepVerdict::Ahead(state, at) => (state, now, Some(at)),
                 };
                 if batch.clients.is_empty() {
                     batch.as_of = as_of;
@@ -436,7 +441,7 @@ pub(crate) fn sweep(house: &Env, room: &ContainerEntry) -> Result<Swept> {
         }
         if batch.clients.len() >= REMOVED {
             swept.removed += end(flying.take())?;
-            while house.storage.is_pressed() {
+            while house.storage.has_backpressure() {
                 thread::sleep(PAUSE);
             }
             let full = std::mem::replace(&mut batch, empty());
@@ -467,7 +472,7 @@ pub(crate) fn reclaim(house: &Env) -> Result<()> {
 
 fn removal(
     room: &ContainerEntry,
-    (client, row): Row<'_>,
+    (client, row): SessionSummary<'_>,
     (state, over): (SeenState, Timestamp),
     touch: Option<TouchAt>,
 ) -> ClientChange {
@@ -481,7 +486,7 @@ fn removal(
             touch,
         }],
         exists: None,
-        forsaken: None,
+        replaced: None,
         founder: None,
         packages: Vec::new(),
         home: None,

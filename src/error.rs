@@ -26,10 +26,10 @@ type AnyError = dyn std::error::Error + Send + Sync + 'static;
 /// Names are escaped and quoted with at most 64 characters, because a visitor may have chosen them. Clones share one
 /// allocation.
 #[derive(Clone)]
-pub struct Error(Arc<Inner>);
+pub struct Error(Arc<ErrorInner>);
 
 #[derive(Clone)]
-struct Inner {
+struct ErrorInner {
     kind: ErrorKind,
     file: Option<PathBuf>,
     detail: String,
@@ -105,7 +105,7 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ErrorInner {
             kind,
             file: None,
             detail: detail.into(),
@@ -177,7 +177,7 @@ impl Error {
     }
 
     /// Errors are shared once they are out; while they are being made there is one owner.
-    fn map(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+    fn map(mut self, change: impl FnOnce(&mut ErrorInner)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
     }
@@ -274,7 +274,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl Inner {
+impl ErrorInner {
     /// What a type's own `Serialize` said may tell a value.
     fn tells_cause(&self) -> bool {
         self.kind != ErrorKind::NotSerializable
@@ -316,7 +316,7 @@ impl Inner {
     }
 }
 
-impl fmt::Debug for Inner {
+impl fmt::Debug for ErrorInner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");
         out.field("kind", &self.kind);

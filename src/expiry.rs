@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// The times that govern the sessions of one container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Policy {
+pub(crate) struct ExpiryPolicy {
     pub(crate) timeout: Duration,
     pub(crate) resolution: Duration,
     pub(crate) max_lifetime: Option<Duration>,
@@ -41,7 +41,7 @@ impl Keeping {
     }
 }
 
-impl Policy {
+impl ExpiryPolicy {
     fn timeout_of(&self, times: &Times) -> Duration {
         times.timeout.unwrap_or(self.timeout)
     }
@@ -108,7 +108,7 @@ impl Policy {
 mod tests {
     use super::*;
 
-    const POLICY: Policy = Policy {
+    const POLICY: ExpiryPolicy = ExpiryPolicy {
         timeout: Duration::from_secs(3600),
         resolution: Duration::from_secs(600),
         max_lifetime: None,
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_resolution_in_force_is_at_most_half_the_timeout() {
-        let policy = Policy {
+        let policy = ExpiryPolicy {
             timeout: Duration::from_secs(60),
             ..POLICY
         };
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn timeout_zero_never_expires_and_is_never_touched() {
-        let policy = Policy {
+        let policy = ExpiryPolicy {
             timeout: Duration::ZERO,
             ..POLICY
         };
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_absolute_lifetime_ends_a_busy_session() {
-        let policy = Policy {
+        let policy = ExpiryPolicy {
             max_lifetime: Some(Duration::from_secs(100)),
             ..POLICY
         };
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_session_is_over_from_when_on_it_is_expired() {
-        let lasting = Policy {
+        let lasting = ExpiryPolicy {
             max_lifetime: Some(Duration::from_secs(100)),
             ..POLICY
         };
@@ -193,7 +193,7 @@ mod tests {
     // C3.5, C3.8: also of a session that never expires by being idle.
     #[test]
     fn a_founding_far_ahead_is_put_right() {
-        let policy = Policy {
+        let policy = ExpiryPolicy {
             timeout: Duration::ZERO,
             ..POLICY
         };
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn resolution_zero_records_every_access() {
-        let policy = Policy {
+        let policy = ExpiryPolicy {
             resolution: Duration::ZERO,
             ..POLICY
         };
@@ -223,11 +223,12 @@ mod tests {
                 longest: Duration::from_secs(100),
             })
         };
-        let of = |policy: Policy, keeping| policy.resolution_of(&seen_at(0), keeping).as_secs();
+        let of =
+            |policy: ExpiryPolicy, keeping| policy.resolution_of(&seen_at(0), keeping).as_secs();
         assert_eq!(of(POLICY, keeping(None)), 600);
         assert_eq!(of(POLICY, keeping(Some(300))), 150);
         assert_eq!(of(POLICY, keeping(Some(100_000))), 600);
-        let endless = Policy {
+        let endless = ExpiryPolicy {
             timeout: Duration::ZERO,
             ..POLICY
         };

@@ -8,10 +8,10 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Lets so many pass a second, and counts the others.
 pub(crate) struct Throttle {
     most: u32,
-    state: Mutex<State>,
+    state: Mutex<ThrottleState>,
 }
 
-struct State {
+struct ThrottleState {
     /// Since the process's first question; `None` before the first that passed.
     begun: Option<Duration>,
     passed: u32,
@@ -22,7 +22,7 @@ impl Throttle {
     pub(crate) const fn new(most: u32) -> Self {
         Self {
             most,
-            state: Mutex::new(State {
+            state: Mutex::new(ThrottleState {
                 begun: None,
                 passed: 0,
                 left_out: 0,

@@ -45,13 +45,15 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     match value.serialize(&mut writer) {
         Ok(()) => Ok(writer.into_bytes()),
         // A visitor can bring that about, as with a list that is too long.
-        Err(why @ writer::Refusal::TooDeep) => {
+        Err(why @ writer::WriteRefusal::TooDeep) => {
             let detail = format!("a value of type {name} is too large: {why}");
             Err(Error::new(ErrorKind::TooLarge, detail))
         }
         Err(refusal) => {
             let detail = match &refusal {
-                writer::Refusal::Said(_) => format!("a value of type {name} cannot be serialized"),
+                writer::WriteRefusal::Said(_) => {
+                    format!("a value of type {name} cannot be serialized")
+                }
                 why => format!("a value of type {name} cannot be serialized: {why}"),
             };
             Err(Error::new(ErrorKind::NotSerializable, detail).with_source(refusal))
@@ -128,16 +130,18 @@ impl Arithmetic {
         let Some(bytes) = current else {
             return encode(&operand);
         };
-        match Number::read(bytes)? {
-            Number::Integer(value) => {
+        match StoredNumber::read(bytes)? {
+            StoredNumber::Integer(value) => {
                 let outcome = self.on_integer(value)?;
                 match i64::try_from(outcome) {
                     Ok(outcome) => encode(&outcome),
                     Err(_) => encode(&u64::try_from(outcome).map_err(|_| overflow())?),
                 }
             }
-            Number::Single(value) => encode(&(self.on_float(value.into(), operand as f64)? as f32)),
-            Number::Double(value) => encode(&self.on_float(value, operand as f64)?),
+            StoredNumber::Single(value) => {
+                encode(&(self.on_float(value.into(), operand as f64)? as f32))
+            }
+            StoredNumber::Double(value) => encode(&self.on_float(value, operand as f64)?),
         }
     }
 
@@ -184,13 +188,13 @@ fn overflow() -> Error {
     )
 }
 
-enum Number {
+enum StoredNumber {
     Integer(i128),
     Single(f32),
     Double(f64),
 }
 
-impl Number {
+impl StoredNumber {
     fn read(bytes: &[u8]) -> Result<Self> {
         token::check(bytes)?;
         Ok(match Token::take(&mut &*bytes)? {

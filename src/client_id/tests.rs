@@ -149,7 +149,7 @@ fn clones_share_freshness() {
     let id = ids(7, 1).issue();
     let clone = id.clone();
     assert!(id.is_fresh() && clone.is_fresh());
-    clone.spend();
+    clone.mark_used();
     assert!(!id.is_fresh() && !clone.is_fresh());
 }
 

@@ -46,7 +46,7 @@ pub(super) fn answer<R: Default>(error: Error) -> Response<R> {
 
 /// How a response has to do with the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bond {
+pub(super) enum SessionUse {
     /// The session was extracted, even if it was empty or its transaction aborted.
     Read,
     /// The cookie is set or removed.
@@ -54,8 +54,8 @@ pub(super) enum Bond {
 }
 
 /// Tells caches what they may do with a response that depended on the session (C4.6).
-pub(super) fn mark(headers: &mut HeaderMap, bond: Bond) {
-    if bond == Bond::Cookie {
+pub(super) fn mark(headers: &mut HeaderMap, bond: SessionUse) {
+    if bond == SessionUse::Cookie {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     } else if let Entry::Vacant(entry) = headers.entry(CACHE_CONTROL) {
         entry.insert(HeaderValue::from_static("private, no-cache"));
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn a_response_that_read_the_session_is_private_and_varies() {
         let mut map = headers(&[("vary", "accept-encoding")]);
-        mark(&mut map, Bond::Read);
+        mark(&mut map, SessionUse::Read);
         assert_eq!(all(&map, "vary"), ["accept-encoding", "Cookie"]);
         assert_eq!(all(&map, "cache-control"), ["private, no-cache"]);
     }
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_handlers_cache_control_stays_where_no_cookie_is_sent() {
         let mut map = headers(&[("cache-control", "private, max-age=60")]);
-        mark(&mut map, Bond::Read);
+        mark(&mut map, SessionUse::Read);
         assert_eq!(all(&map, "cache-control"), ["private, max-age=60"]);
     }
 
@@ -206,7 +206,7 @@ mod tests {
             ("cache-control", "public"),
             ("cache-control", "max-age=600"),
         ]);
-        mark(&mut map, Bond::Cookie);
+        mark(&mut map, SessionUse::Cookie);
         assert_eq!(all(&map, "cache-control"), ["no-store"]);
         assert_eq!(all(&map, "vary"), ["Cookie"]);
     }
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn vary_is_not_told_twice() {
         let mut map = headers(&[("vary", "Accept, cookie")]);
-        mark(&mut map, Bond::Read);
+        mark(&mut map, SessionUse::Read);
         assert_eq!(all(&map, "vary"), ["Accept, cookie"]);
     }
 }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::layer::{SessionLayer, Settings};
+use super::layer::{LayerSettings, SessionLayer};
 use super::replay::Replay;
 use super::service::{run, take_ready};
 use super::slot::{Exchange, Slot};
@@ -33,7 +33,7 @@ impl<S> Layer<S> for SessionLayer {
 #[derive(Clone)]
 pub struct SessionService<S> {
     inner: S,
-    settings: Arc<Settings>,
+    settings: Arc<LayerSettings>,
 }
 
 impl<S, B> Service<Request<B>> for SessionService<S>

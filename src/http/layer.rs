@@ -48,11 +48,11 @@ type AdmitRule = dyn Fn(&request::Parts) -> bool + Send + Sync;
 pub struct SessionLayer {
     store: Store,
     cookie: CookieSettings,
-    rules: Rules,
+    rules: LayerRules,
 }
 
 #[derive(Clone)]
-struct Rules {
+struct LayerRules {
     rerun: Rerun,
     replay_limit: usize,
     turn_wait: Option<Duration>,
@@ -68,7 +68,7 @@ impl SessionLayer {
         Self {
             store,
             cookie: CookieSettings::new(),
-            rules: Rules {
+            rules: LayerRules {
                 rerun: Rerun::default(),
                 replay_limit: REPLAY_LIMIT,
                 turn_wait: None,
@@ -168,10 +168,10 @@ fn is_whole(response: &response::Parts) -> bool {
 
 impl SessionLayer {
     /// The settings for the services that this layer makes.
-    pub(super) fn settings(&self) -> Arc<Settings> {
+    pub(super) fn settings(&self) -> Arc<LayerSettings> {
         let [a, b, c, d, ..] = self.store.identity();
         let name = format!("id-{a:02x}{b:02x}{c:02x}{d:02x}");
-        Arc::new(Settings {
+        Arc::new(LayerSettings {
             refusal: self.cookie.check(),
             cookie: SessionCookie::new(self.cookie.clone(), &name),
             store: self.store.clone(),
@@ -225,7 +225,7 @@ impl<S> Layer<S> for GenericSessionLayer {
 }
 
 /// The layer's settings as its services share them.
-pub(super) struct Settings {
+pub(super) struct LayerSettings {
     pub(super) store: Store,
     pub(super) cookie: SessionCookie,
     pub(super) rerun: Rerun,
@@ -237,7 +237,7 @@ pub(super) struct Settings {
     refusal: Result<()>,
 }
 
-impl Settings {
+impl LayerSettings {
     pub(super) fn check(&self) -> Result<()> {
         self.refusal.clone()
     }

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use super::rerun::Policy;
+use super::rerun::RerunPolicy;
 
 /// The request body for services inside a [`GenericSessionLayer`](super::GenericSessionLayer). It records the
 /// original body as it is read, so that the request can run again after a conflict.
@@ -19,35 +19,35 @@ use super::rerun::Policy;
 ///
 /// Inside a [`SessionLayer`](super::SessionLayer) it is wrapped in axum's `Body`. A service tied to another body
 /// type, such as hyper's `Incoming`, does not accept it; make the service generic over [`http_body::Body`].
-pub struct Replay<B>(Option<Box<Reading<B>>>);
+pub struct Replay<B>(Option<Box<BodyReader<B>>>);
 
 /// A body in the hands of one attempt, in a box: requests are moved a lot.
-struct Reading<B> {
+struct BodyReader<B> {
     /// `None` only while being dropped.
-    source: Option<Source<B>>,
-    mode: Mode,
+    source: Option<BodySource<B>>,
+    mode: ReplayMode,
     /// What an earlier attempt read and this one has not yet.
     data: Option<Bytes>,
     trailers: Option<HeaderMap>,
-    home: Option<Arc<Home<B>>>,
+    home: Option<Arc<BodyReturn<B>>>,
 }
 
 /// The body, and what was read of it.
-struct Source<B> {
+struct BodySource<B> {
     body: Pin<Box<B>>,
-    record: Record,
+    record: BodyRecord,
 }
 
 /// Frames are not kept as they came: a thousand small ones would each keep the buffer they lie in.
 #[derive(Default)]
-struct Record {
+struct BodyRecord {
     data: Vec<u8>,
     trailers: Option<HeaderMap>,
     ended: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
+enum ReplayMode {
     /// Nothing of the source was read in this attempt; the route may still say what is allowed.
     Untouched,
     Recording,
@@ -56,19 +56,19 @@ enum Mode {
 }
 
 /// The body of one request, attempt by attempt.
-pub(super) enum Bodies<B> {
+pub(super) enum RequestBody<B> {
     /// There is nothing in it, as in most requests, and nothing to keep.
     Empty,
-    Kept(Arc<Home<B>>),
+    Kept(Arc<BodyReturn<B>>),
 }
 
-impl<B: Body> Bodies<B> {
+impl<B: Body> RequestBody<B> {
     /// Of a request with this body.
-    pub(super) fn of(body: B, policy: &Arc<Policy>, limit: usize) -> (Self, Replay<B>) {
+    pub(super) fn of(body: B, policy: &Arc<RerunPolicy>, limit: usize) -> (Self, Replay<B>) {
         if body.is_end_stream() {
             return (Self::Empty, Replay::empty());
         }
-        let home = Home::new(Arc::clone(policy), limit);
+        let home = BodyReturn::new(Arc::clone(policy), limit);
         let first = home.admit(body);
         (Self::Kept(home), first)
     }
@@ -84,14 +84,14 @@ impl<B: Body> Bodies<B> {
 }
 
 /// Where an attempt leaves the body for the next one.
-pub(super) struct Home<B> {
-    parked: Mutex<Option<Source<B>>>,
-    policy: Arc<Policy>,
+pub(super) struct BodyReturn<B> {
+    parked: Mutex<Option<BodySource<B>>>,
+    policy: Arc<RerunPolicy>,
     limit: usize,
 }
 
-impl<B> Home<B> {
-    fn new(policy: Arc<Policy>, limit: usize) -> Arc<Self> {
+impl<B> BodyReturn<B> {
+    fn new(policy: Arc<RerunPolicy>, limit: usize) -> Arc<Self> {
         Arc::new(Self {
             parked: Mutex::new(None),
             policy,
@@ -101,9 +101,9 @@ impl<B> Home<B> {
 
     /// The body of the first attempt.
     fn admit(self: &Arc<Self>, body: B) -> Replay<B> {
-        let source = Source {
+        let source = BodySource {
             body: Box::pin(body),
-            record: Record::default(),
+            record: BodyRecord::default(),
         };
         Replay::of(source, Some(Arc::clone(self)))
     }
@@ -113,7 +113,7 @@ impl<B> Home<B> {
         Some(Replay::of(source, Some(Arc::clone(self))))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Source<B>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<BodySource<B>>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -121,9 +121,9 @@ impl<B> Home<B> {
 impl<B> Replay<B> {
     /// A body that is passed through and never read again.
     pub(super) fn once(body: B) -> Self {
-        let source = Source {
+        let source = BodySource {
             body: Box::pin(body),
-            record: Record::default(),
+            record: BodyRecord::default(),
         };
         Self::of(source, None)
     }
@@ -139,26 +139,27 @@ impl<B> Replay<B> {
         self.0.is_none()
     }
 
-    fn of(source: Source<B>, home: Option<Arc<Home<B>>>) -> Self {
+    fn of(source: BodySource<B>, home: Option<Arc<BodyReturn<B>>>) -> Self {
         let data = &source.record.data;
-        Self(Some(Box::new(Reading {
+        Self(Some(Box::new(BodyReader {
             data: (!data.is_empty()).then(|| Bytes::copy_from_slice(data)),
             trailers: source.record.trailers.clone(),
-            mode: Mode::Untouched,
+            mode: ReplayMode::Untouched,
             source: Some(source),
             home,
         })))
     }
 }
 
-impl<B> Reading<B> {
+impl<B> BodyReader<B> {
     /// Whether what is read now goes on record: everything before it did, and it may be of use.
     fn records(&self) -> bool {
-        self.mode != Mode::Lost && self.home.as_ref().is_some_and(|home| home.policy.permits())
+        self.mode != ReplayMode::Lost
+            && self.home.as_ref().is_some_and(|home| home.policy.permits())
     }
 }
 
-impl Record {
+impl BodyRecord {
     /// Notes what the source answered; `false` if it cannot be answered again.
     fn note<E>(&mut self, answer: &Poll<Option<Result<Frame<Bytes>, E>>>, limit: usize) -> bool {
         match answer {
@@ -197,7 +198,7 @@ impl Record {
     }
 }
 
-impl<B: Body<Data = Bytes>> Reading<B> {
+impl<B: Body<Data = Bytes>> BodyReader<B> {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         if let Some(data) = self.data.take() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -207,7 +208,7 @@ impl<B: Body<Data = Bytes>> Reading<B> {
         }
         let records = self.records();
         // Until the source has answered: if it panics, what it gave is on no record.
-        self.mode = Mode::Lost;
+        self.mode = ReplayMode::Lost;
         let Some(source) = &mut self.source else {
             return Poll::Ready(None);
         };
@@ -218,7 +219,7 @@ impl<B: Body<Data = Bytes>> Reading<B> {
         };
         if let Some(home) = &self.home {
             if records && source.record.note(&answer, home.limit) {
-                self.mode = Mode::Recording;
+                self.mode = ReplayMode::Recording;
             } else {
                 source.record.data = Vec::new();
                 home.policy.spend();
@@ -281,9 +282,9 @@ impl<B: Body<Data = Bytes>> Body for Replay<B> {
     }
 }
 
-impl<B> Drop for Reading<B> {
+impl<B> Drop for BodyReader<B> {
     fn drop(&mut self) {
-        if self.mode == Mode::Lost {
+        if self.mode == ReplayMode::Lost {
             return;
         }
         if let (Some(home), Some(source)) = (self.home.take(), self.source.take()) {

@@ -33,15 +33,15 @@ impl Body for Script {
 }
 
 struct Fixture {
-    home: Arc<Home<Script>>,
-    policy: Arc<Policy>,
+    home: Arc<BodyReturn<Script>>,
+    policy: Arc<RerunPolicy>,
     asked: Arc<Mutex<usize>>,
 }
 
 fn fixture(rerun: Rerun, limit: usize, frames: Vec<Frame<Bytes>>) -> (Fixture, Replay<Script>) {
     let (parts, ()) = http::Request::new(()).into_parts();
-    let policy = Arc::new(Policy::new(rerun, &parts));
-    let home = Home::new(Arc::clone(&policy), limit);
+    let policy = Arc::new(RerunPolicy::new(rerun, &parts));
+    let home = BodyReturn::new(Arc::clone(&policy), limit);
     let asked = Arc::default();
     let body = home.admit(Script {
         frames: frames.into(),
@@ -220,13 +220,13 @@ fn recorded_trailers_are_not_the_end() {
 #[test]
 fn a_request_without_a_body_has_none_again_and_nothing_is_asked() {
     let (parts, ()) = http::Request::new(()).into_parts();
-    let policy = Arc::new(Policy::new(Rerun::Always, &parts));
+    let policy = Arc::new(RerunPolicy::new(Rerun::Always, &parts));
     let asked = Arc::<Mutex<usize>>::default();
     let script = Script {
         frames: VecDeque::new(),
         asked: Arc::clone(&asked),
     };
-    let (bodies, first) = Bodies::of(script, &policy, 99);
+    let (bodies, first) = RequestBody::of(script, &policy, 99);
     for mut body in [first, bodies.again().unwrap()] {
         assert!(body.is_end_stream());
         assert_eq!(body.size_hint().exact(), Some(0));

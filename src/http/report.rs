@@ -11,7 +11,7 @@ const KINDS: usize = 64;
 
 /// Whose fault an error is, which decides how loudly it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+enum FaultOrigin {
     /// Visitors bring it about at will: it is told for whoever looks for it.
     Visitor,
     /// The store cannot serve at the moment.
@@ -20,7 +20,7 @@ enum Fault {
     Ours,
 }
 
-impl Fault {
+impl FaultOrigin {
     const fn of(kind: ErrorKind) -> Self {
         match kind {
             ErrorKind::Conflict
@@ -57,7 +57,7 @@ impl Fault {
 /// Tells of an error that is answered: refusals of one kind once a second, failures ten times.
 pub(super) fn report(error: &Error) {
     let kind = error.kind();
-    let fault = Fault::of(kind);
+    let fault = FaultOrigin::of(kind);
     if !fault.is_wanted() {
         return;
     }
@@ -83,8 +83,8 @@ pub(super) fn report(error: &Error) {
         };
     }
     match fault {
-        Fault::Visitor => tell!(debug),
-        Fault::Storage => tell!(warn),
-        Fault::Ours => tell!(error),
+        FaultOrigin::Visitor => tell!(debug),
+        FaultOrigin::Storage => tell!(warn),
+        FaultOrigin::Ours => tell!(error),
     }
 }

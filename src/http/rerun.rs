@@ -80,14 +80,14 @@ where
 
 /// Whether one request may run again. Shared by its attempts and its body, and asked as late as
 /// possible, since a route's own setting comes after the layer's.
-pub(super) struct Policy {
+pub(super) struct RerunPolicy {
     rerun: AtomicU8,
     idempotent: bool,
     /// Something that cannot be had twice was used up: the connection, the body, or the response is out.
     spent: AtomicBool,
 }
 
-impl Policy {
+impl RerunPolicy {
     pub(super) fn new(rerun: Rerun, request: &request::Parts) -> Self {
         Self {
             rerun: AtomicU8::new(rerun as u8),
@@ -144,12 +144,12 @@ fn is_for_a_handler(protocol: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn policy(rerun: Rerun, method: &str, upgrade: Option<&str>) -> Policy {
+    fn policy(rerun: Rerun, method: &str, upgrade: Option<&str>) -> RerunPolicy {
         let mut request = Request::builder().method(method);
         if let Some(protocols) = upgrade {
             request = request.header("upgrade", protocols);
         }
-        Policy::new(rerun, &request.body(()).unwrap().into_parts().0)
+        RerunPolicy::new(rerun, &request.body(()).unwrap().into_parts().0)
     }
 
     #[test]

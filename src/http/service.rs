@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tower_service::Service;
 
-use super::answer::{Bond, answer, mark};
-use super::layer::Settings;
-use super::replay::{Bodies, Replay};
+use super::answer::{SessionUse, answer, mark};
+use super::layer::LayerSettings;
+use super::replay::{Replay, RequestBody};
 use super::slot::{Exchange, Slot};
 use crate::block_on::polled;
 use crate::error::{Error, ErrorKind};
@@ -27,11 +27,11 @@ use crate::transaction::Transaction;
 #[derive(Clone)]
 pub struct GenericSessionService<S> {
     inner: S,
-    settings: Arc<Settings>,
+    settings: Arc<LayerSettings>,
 }
 
 impl<S> GenericSessionService<S> {
-    pub(super) fn new(inner: S, settings: Arc<Settings>) -> Self {
+    pub(super) fn new(inner: S, settings: Arc<LayerSettings>) -> Self {
         Self { inner, settings }
     }
 }
@@ -92,20 +92,20 @@ where
     R: Default,
 {
     let limit = exchange.settings.replay_limit;
-    let (bodies, mut body) = Bodies::of(body, &exchange.policy, limit);
-    let _answered = Answered(Arc::clone(&exchange));
-    let mut attempt = Attempt(Slot::first(&exchange));
+    let (bodies, mut body) = RequestBody::of(body, &exchange.policy, limit);
+    let _answered = RequestGuard(Arc::clone(&exchange));
+    let mut attempt = AttemptGuard(Slot::first(&exchange));
     let mut count = 1;
     loop {
         let request = attempt.0.request(inward(body));
         let response = outward(polled(pin!(service.call(request))).await?);
         let (error, response) = match end(&attempt.0, &exchange, response) {
-            End::Final(response) => return Ok(response),
-            End::Conflict(error, response) => (error, Some(response)),
-            End::Commit(_, session, _) if !exchange.admits(&session) => {
+            AfterResponse::Final(response) => return Ok(response),
+            AfterResponse::Conflict(error, response) => (error, Some(response)),
+            AfterResponse::Commit(_, session, _) if !exchange.admits(&session) => {
                 return Ok(refuse(not_admitted()));
             }
-            End::Commit(transaction, session, response) => {
+            AfterResponse::Commit(transaction, session, response) => {
                 let patience = Some(exchange.patience());
                 let (committed, left) = transaction
                     .commit_for(Some(session.subject), patience)
@@ -131,7 +131,7 @@ where
             None => return Ok(refuse(error)),
         };
         tracing::debug!(attempt = count, %error, "running a request again after a conflict");
-        attempt = Attempt(Slot::next(&exchange));
+        attempt = AttemptGuard(Slot::next(&exchange));
         count += 1;
         poll_fn(|cx| service.poll_ready(cx)).await?;
     }
@@ -139,9 +139,9 @@ where
 
 /// However an attempt ends, by return, panic or being dropped, its transaction ends with it, even if
 /// somebody kept the request's extensions.
-struct Attempt(Arc<Slot>);
+struct AttemptGuard(Arc<Slot>);
 
-impl Drop for Attempt {
+impl Drop for AttemptGuard {
     fn drop(&mut self) {
         if self.0.process().is_this() {
             drop(self.0.close());
@@ -151,16 +151,16 @@ impl Drop for Attempt {
 
 /// When the request is done with, the rest of its body, which a response may still be reading, need
 /// not be kept.
-struct Answered(Arc<Exchange>);
+struct RequestGuard(Arc<Exchange>);
 
-impl Drop for Answered {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.policy.spend();
     }
 }
 
 /// What is left to do when the inner service has answered.
-enum End<R> {
+enum AfterResponse<R> {
     Final(Response<R>),
     /// The handler's own response says that it met a conflict.
     Conflict(Error, Response<R>),
@@ -168,14 +168,14 @@ enum End<R> {
 }
 
 /// Ends an attempt, and tells what its response wants of the transaction.
-fn end<R>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> End<R> {
+fn end<R>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> AfterResponse<R> {
     if !slot.was_asked() {
         drop(slot.close());
-        return End::Final(response);
+        return AfterResponse::Final(response);
     }
     let (mut parts, body) = response.into_parts();
     let commits = exchange.settings.commits(&parts);
-    mark(&mut parts.headers, Bond::Read);
+    mark(&mut parts.headers, SessionUse::Read);
     let response = Response::from_parts(parts, body);
     let open = slot.close();
     if let Some((_, session)) = &open
@@ -187,20 +187,20 @@ fn end<R>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> End<R> {
         drop(open);
         let error = response.extensions().get::<Error>().cloned();
         return match error.filter(Error::is_conflict) {
-            Some(error) => End::Conflict(error, response),
-            None => End::Final(response),
+            Some(error) => AfterResponse::Conflict(error, response),
+            None => AfterResponse::Final(response),
         };
     }
     match open {
-        Some((transaction, session)) => End::Commit(transaction, session, response),
-        None => End::Final(response),
+        Some((transaction, session)) => AfterResponse::Commit(transaction, session, response),
+        None => AfterResponse::Final(response),
     }
 }
 
 /// The response to a request whose transaction is committed.
 fn hand<R: Default>(
     ticket: CookieAction,
-    settings: &Settings,
+    settings: &LayerSettings,
     mut response: Response<R>,
 ) -> Response<R> {
     let cookie = match ticket {
@@ -211,7 +211,7 @@ fn hand<R: Default>(
     match cookie {
         Ok(cookie) => {
             response.headers_mut().append(SET_COOKIE, cookie);
-            mark(response.headers_mut(), Bond::Cookie);
+            mark(response.headers_mut(), SessionUse::Cookie);
             response
         }
         Err(error) => refuse(error),
@@ -229,6 +229,6 @@ fn not_admitted() -> Error {
 /// saved when it was not.
 fn refuse<R: Default>(error: Error) -> Response<R> {
     let mut response = answer(error);
-    mark(response.headers_mut(), Bond::Read);
+    mark(response.headers_mut(), SessionUse::Read);
     response
 }

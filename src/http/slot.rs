@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::layer::Settings;
-use super::rerun::Policy;
+use super::layer::LayerSettings;
+use super::rerun::RerunPolicy;
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
@@ -43,8 +43,8 @@ pub fn session(
 
 /// What the attempts at one request have in common.
 pub(super) struct Exchange {
-    pub(super) settings: Arc<Settings>,
-    pub(super) policy: Arc<Policy>,
+    pub(super) settings: Arc<LayerSettings>,
+    pub(super) policy: Arc<RerunPolicy>,
     /// The request as it came.
     request: request::Parts,
     came: Arrival,
@@ -60,13 +60,13 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn new(
-        settings: Arc<Settings>,
+        settings: Arc<LayerSettings>,
         mut request: request::Parts,
         body: &SizeHint,
     ) -> Arc<Self> {
         hide_ids(&mut request.headers);
         let limit = settings.replay_limit as u64;
-        let policy = Policy::new(settings.rerun, &request);
+        let policy = RerunPolicy::new(settings.rerun, &request);
         if body.lower() > limit {
             policy.spend();
         }
@@ -110,7 +110,7 @@ impl Exchange {
         let id = self.counting(&known).await?;
         let transaction = match id.map(ClientId::key) {
             Some(key) if in_line => {
-                let mut lent = Lent(self, self.patience());
+                let mut lent = PatienceGuard(self, self.patience());
                 settings.store.begin_in_turn(key, &mut lent.1).await?
             }
             _ => settings.store.begin_async().await?,
@@ -146,9 +146,9 @@ impl Exchange {
 
 /// The patience of a request while it is spent. What is left goes back however that ends: an extraction may be dropped
 /// halfway, and begun again.
-struct Lent<'a>(&'a Exchange, Patience);
+struct PatienceGuard<'a>(&'a Exchange, Patience);
 
-impl Drop for Lent<'_> {
+impl Drop for PatienceGuard<'_> {
     fn drop(&mut self) {
         if self.0.settings.store.process().is_this() {
             self.0.set_patience(self.1);
@@ -170,10 +170,10 @@ pub(super) struct Slot {
     exchange: Arc<Exchange>,
     in_line: bool,
     asked: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<SlotState>,
 }
 
-enum State {
+enum SlotState {
     Vacant,
     /// Somebody begins the transaction; these wait for it.
     Beginning(Vec<Waker>),
@@ -183,11 +183,11 @@ enum State {
 
 /// Slots are found by this type alone.
 #[derive(Clone)]
-struct Handle(Arc<Slot>);
+struct SlotHandle(Arc<Slot>);
 
-enum Claim<'a> {
+enum SlotClaim<'a> {
     Taken(Session),
-    Yours(Beginning<'a>),
+    Yours(BeginGuard<'a>),
 }
 
 impl Slot {
@@ -206,23 +206,25 @@ impl Slot {
             exchange: Arc::clone(exchange),
             in_line,
             asked: AtomicBool::new(false),
-            state: Mutex::new(State::Vacant),
+            state: Mutex::new(SlotState::Vacant),
         })
     }
 
     pub(super) fn of(extensions: &Extensions) -> Option<&Arc<Self>> {
-        extensions.get().map(|Handle(slot)| slot)
+        extensions.get().map(|SlotHandle(slot)| slot)
     }
 
     /// The request as it came, with this attempt in its extensions.
     pub(super) fn request<B>(self: &Arc<Self>, body: B) -> Request<B> {
         let parts = self.exchange.request.clone();
         let mut request = Request::from_parts(parts, body);
-        request.extensions_mut().insert(Handle(Arc::clone(self)));
+        request
+            .extensions_mut()
+            .insert(SlotHandle(Arc::clone(self)));
         request
     }
 
-    pub(super) fn policy(&self) -> &Policy {
+    pub(super) fn policy(&self) -> &RerunPolicy {
         &self.exchange.policy
     }
 
@@ -233,8 +235,8 @@ impl Slot {
 
     /// Ends the attempt for good, and gives the transaction to whom it is to commit or abort.
     pub(super) fn close(&self) -> Option<(Transaction, Session)> {
-        let former = std::mem::replace(&mut *self.lock(), State::Closed);
-        if let State::Open(transaction, session) = former {
+        let former = std::mem::replace(&mut *self.lock(), SlotState::Closed);
+        if let SlotState::Open(transaction, session) = former {
             return Some((transaction, session));
         }
         wake(former);
@@ -244,8 +246,8 @@ impl Slot {
     async fn session(&self) -> Result<Session> {
         self.asked.store(true, Ordering::Relaxed);
         match poll_fn(|cx| self.poll_claim(cx)).await? {
-            Claim::Taken(session) => Ok(session),
-            Claim::Yours(beginning) => {
+            SlotClaim::Taken(session) => Ok(session),
+            SlotClaim::Yours(beginning) => {
                 let in_line = self.in_line || self.exchange.risky || !self.policy().permits();
                 let (transaction, session) = self.exchange.begin(in_line).await?;
                 beginning.end(transaction, session)
@@ -253,31 +255,31 @@ impl Slot {
         }
     }
 
-    fn poll_claim(&self, cx: &mut Context<'_>) -> Poll<Result<Claim<'_>>> {
+    fn poll_claim(&self, cx: &mut Context<'_>) -> Poll<Result<SlotClaim<'_>>> {
         // Who begins may be a task of a thread that is not here.
         self.process().check()?;
         let mut state = self.lock();
         match &mut *state {
-            State::Vacant => {
-                *state = State::Beginning(Vec::new());
-                Poll::Ready(Ok(Claim::Yours(Beginning(self))))
+            SlotState::Vacant => {
+                *state = SlotState::Beginning(Vec::new());
+                Poll::Ready(Ok(SlotClaim::Yours(BeginGuard(self))))
             }
-            State::Beginning(waiting) => {
+            SlotState::Beginning(waiting) => {
                 if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
                     waiting.push(cx.waker().clone());
                 }
                 Poll::Pending
             }
-            State::Open(_, session) => Poll::Ready(Ok(Claim::Taken(session.clone()))),
-            State::Closed => Poll::Ready(Err(closed())),
+            SlotState::Open(_, session) => Poll::Ready(Ok(SlotClaim::Taken(session.clone()))),
+            SlotState::Closed => Poll::Ready(Err(closed())),
         }
     }
 
     /// Leaves the beginning for `state`, unless the slot was closed meanwhile; tells whether it did.
     /// Nobody is woken, and nothing dropped, under the lock.
-    fn settle(&self, state: State) -> bool {
+    fn settle(&self, state: SlotState) -> bool {
         let mut current = self.lock();
-        if !matches!(*current, State::Beginning(_)) {
+        if !matches!(*current, SlotState::Beginning(_)) {
             drop(current);
             return false;
         }
@@ -291,7 +293,7 @@ impl Slot {
         self.exchange.settings.store.process()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -305,11 +307,11 @@ fn closed() -> Error {
 
 /// Held by whoever begins the transaction. Dropped before its end, it leaves the beginning to the
 /// next who asks.
-struct Beginning<'a>(&'a Slot);
+struct BeginGuard<'a>(&'a Slot);
 
-impl Beginning<'_> {
+impl BeginGuard<'_> {
     fn end(self, transaction: Transaction, session: Session) -> Result<Session> {
-        if self.0.settle(State::Open(transaction, session.clone())) {
+        if self.0.settle(SlotState::Open(transaction, session.clone())) {
             Ok(session)
         } else {
             Err(closed())
@@ -317,16 +319,16 @@ impl Beginning<'_> {
     }
 }
 
-impl Drop for Beginning<'_> {
+impl Drop for BeginGuard<'_> {
     fn drop(&mut self) {
         if self.0.process().is_this() {
-            self.0.settle(State::Vacant);
+            self.0.settle(SlotState::Vacant);
         }
     }
 }
 
-fn wake(former: State) {
-    if let State::Beginning(waiting) = former {
+fn wake(former: SlotState) {
+    if let SlotState::Beginning(waiting) = former {
         waiting.into_iter().for_each(Waker::wake);
     }
 }

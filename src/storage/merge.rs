@@ -172,12 +172,12 @@ impl<'a> SessionMerge<'a> {
         let row = match (seen.state, &stored) {
             (
                 SeenState::Expired {
-                    generation,
+                    incarnation: generation,
                     last_access,
                     timeout,
                 },
                 Some(now),
-            ) if now.generation == generation
+            ) if now.incarnation == generation
                 && now.last_access == last_access
                 && now.timeout == timeout =>
             {
@@ -236,12 +236,15 @@ impl<'a> SessionMerge<'a> {
     /// come back to life, or a write would join another session than the one it was meant for (C2.11).
     /// One that is destroyed may have come back: it ends all the same.
     fn check_same_session(&self, end: SessionEnd) -> Result<()> {
-        let now = self.stored.as_ref().map(|row| row.generation);
+        let now = self.stored.as_ref().map(|row| row.incarnation);
         let ended = match self.seen.state {
-            SeenState::Live { generation } => now != Some(generation),
-            SeenState::Expired { generation, .. } => {
-                now == Some(generation) && self.row.is_some() && end != SessionEnd::Destroyed
-            }
+            SeenState::Live {
+                incarnation: generation,
+            } => now != Some(generation),
+            SeenState::Expired {
+                incarnation: generation,
+                ..
+            } => now == Some(generation) && self.row.is_some() && end != SessionEnd::Destroyed,
             SeenState::Absent => false,
         };
         if ended {
@@ -277,7 +280,7 @@ impl<R: CurrentRows> Merge<'_, R> {
         if moved || change.exists.is_some_and(|seen| seen != exists) {
             return Err(conflict("the session came or went meanwhile"));
         }
-        if let Some(came) = change.forsaken {
+        if let Some(came) = change.replaced {
             if exists && change.end != SessionEnd::Destroyed {
                 return Err(conflict("the session was founded meanwhile"));
             }
@@ -405,7 +408,7 @@ impl<R: CurrentRows> Merge<'_, R> {
             last_access: self.set.now,
             timeout,
             owner,
-            generation: self.version,
+            incarnation: self.version,
             packages: Arc::default(),
         });
         room.changed = true;
@@ -432,8 +435,8 @@ impl<R: CurrentRows> Merge<'_, R> {
                 continue;
             }
             // A session founded over an expired one takes none of its rows along (C3.2).
-            let replaced = room.row.as_ref().map(|row| row.generation)
-                != room.stored.as_ref().map(|row| row.generation);
+            let replaced = room.row.as_ref().map(|row| row.incarnation)
+                != room.stored.as_ref().map(|row| row.incarnation);
             if replaced && room.row.is_some() && room.stored.is_some() {
                 self.remove_packages(&room, change.client);
             }
@@ -514,7 +517,7 @@ impl<R: CurrentRows> Merge<'_, R> {
             client: to,
             old_owner: None,
             row: Some(SessionRow {
-                generation: self.version,
+                incarnation: self.version,
                 ..row.clone()
             }),
         });
@@ -534,12 +537,15 @@ impl<R: CurrentRows> Merge<'_, R> {
                 self.writes.swept.push((client, over));
                 continue;
             };
-            let SeenState::Live { generation } = room.seen.state else {
+            let SeenState::Live {
+                incarnation: generation,
+            } = room.seen.state
+            else {
                 continue;
             };
             let mut lowered = row.clone();
             if let Some(touch) = room.seen.touch
-                && row.generation == generation
+                && row.incarnation == generation
             {
                 touch.put_on(&mut lowered, self.rows.now());
             }
@@ -588,7 +594,7 @@ fn stored_package(
     read: Option<&PackageRow>,
 ) -> Result<Option<PackageRow>> {
     let listed = match (&room.row, &room.stored) {
-        (Some(row), Some(stored)) if row.generation == stored.generation => stored.has(package),
+        (Some(row), Some(stored)) if row.incarnation == stored.incarnation => stored.has(package),
         _ => false,
     };
     if !listed {
@@ -724,7 +730,8 @@ fn attributes(row: &mut SessionRow, change: &ClientChange, seen: &Seen, now: Tim
     if let Some(owner) = &change.owner {
         row.owner.clone_from(owner);
     }
-    let same = matches!(seen.state, SeenState::Live { generation } if generation == row.generation);
+    let same =
+        matches!(seen.state, SeenState::Live { incarnation } if incarnation == row.incarnation);
     if let (Some(touch), true) = (seen.touch, same)
         && change.writes_in(seen.place.id)
     {

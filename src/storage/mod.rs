@@ -196,7 +196,7 @@ pub(crate) struct Counters {
     pub(crate) waiting: usize,
     pub(crate) waiting_bytes: usize,
     /// Change sets that wait for room.
-    pub(crate) outside: usize,
+    pub(crate) pending_admission: usize,
     /// Snapshots held by transactions although newer ones are there, and for how long the oldest of
     /// them has not been the newest.
     pub(crate) held: usize,
@@ -227,9 +227,9 @@ pub(crate) trait Storage: Send + Sync {
     ) -> Option<PendingAdmission>;
     /// Commits on this thread what is queued, where the engine's own need not be woken for it; tells whether
     /// it did. To be asked again whenever a thread that waits for a commit would sleep.
-    fn help(&self) -> bool;
+    fn lead_commit(&self) -> bool;
     /// By which a thread that waits for the commit which it queues next is best woken.
-    fn bell(&self) -> &Arc<WakeGroup>;
+    fn wake_group(&self) -> &Arc<WakeGroup>;
     /// Queues a change set that was computed again, by whoever keeps its seat.
     fn commit_again(&self, set: ChangeSet, done: CommitCallback);
     /// Records an access time; it becomes durable with the next commit or within a second (C3.4).
@@ -259,7 +259,7 @@ pub(crate) trait Storage: Send + Sync {
     fn checkpoint(&self) -> Result<()>;
     /// Whether commits are about to be held up until those before them are where an engine keeps them for
     /// good. Whoever is in no hurry waits for that; it ends.
-    fn is_pressed(&self) -> bool;
+    fn has_backpressure(&self) -> bool;
     fn counters(&self) -> Counters;
     /// Counts the containers registered and unregistered so far.
     fn registry(&self) -> u64;
@@ -274,7 +274,7 @@ pub(crate) trait Storage: Send + Sync {
 pub(crate) struct Touch {
     pub(crate) container: ContainerId,
     pub(crate) client: ClientKey,
-    pub(crate) generation: u64,
+    pub(crate) incarnation: u64,
     /// How many sessions had been found expired when its transaction began: none of those found so since is
     /// brought back by it.
     pub(crate) looks: u64,
@@ -397,7 +397,7 @@ pub(crate) struct ClientChange {
     pub(crate) exists: Option<bool>,
     /// The changes give this client up for a new one: it must still be without a session, or be
     /// ended with it, and must not have been ended lately, nor since its request came (C4.8).
-    pub(crate) forsaken: Option<Arrival>,
+    pub(crate) replaced: Option<Arrival>,
     /// Of the id under which a session may begin with this, its own or the one that it moves to. Another commit
     /// may have used it up meanwhile (C4.8).
     pub(crate) founder: Option<Freshness>,
@@ -477,13 +477,19 @@ impl Seen {
 
     /// The access that is due with this commit, of a transaction that knew of so many looks.
     pub(crate) fn access(&self, client: ClientKey, looks: u64) -> Option<Touch> {
-        let (SeenState::Live { generation }, Some(at)) = (self.state, self.touch) else {
+        let (
+            SeenState::Live {
+                incarnation: generation,
+            },
+            Some(at),
+        ) = (self.state, self.touch)
+        else {
             return None;
         };
         Some(Touch {
             container: self.place.id,
             client,
-            generation,
+            incarnation: generation,
             looks,
             at,
         })
@@ -494,10 +500,10 @@ impl Seen {
 pub(crate) enum SeenState {
     Absent,
     Live {
-        generation: u64,
+        incarnation: u64,
     },
     Expired {
-        generation: u64,
+        incarnation: u64,
         last_access: Timestamp,
         timeout: Option<Duration>,
     },

@@ -282,7 +282,7 @@ pub(crate) struct SessionRow {
     pub(crate) timeout: Option<Duration>,
     pub(crate) owner: Option<Arc<str>>,
     /// The number of the commit that founded it: tells it from a later session of the same client (C2.11).
-    pub(crate) generation: u64,
+    pub(crate) incarnation: u64,
     /// The packages that have a row, sorted, so that a lost one is noticed (C5.4).
     pub(crate) packages: Arc<[Arc<str>]>,
 }
@@ -312,7 +312,7 @@ impl SessionRow {
                 self.last_access.0,
                 timeout,
                 self.owner.as_deref(),
-                self.generation,
+                self.incarnation,
                 &*self.packages,
             ),
         )
@@ -331,7 +331,7 @@ impl SessionRow {
             last_access: Timestamp(last_access),
             timeout: timeout.map(Duration::from_millis),
             owner: owner.map(Arc::from),
-            generation,
+            incarnation: generation,
             packages,
         })
     }
@@ -482,7 +482,7 @@ impl PackageRow {
     }
 
     /// About how many bytes of memory it takes.
-    pub(crate) fn weight(&self) -> usize {
+    pub(crate) fn memory_size(&self) -> usize {
         self.bytes.len() + size_of_val(&*self.entries)
     }
 
@@ -626,7 +626,7 @@ mod tests {
             last_access: Timestamp(-2),
             timeout: Some(Duration::from_secs(3)),
             owner: Some("ann".into()),
-            generation: 4,
+            incarnation: 4,
             packages: ["a".into(), "b".into()].into(),
         }
     }

@@ -10,7 +10,7 @@ use std::mem::{size_of, size_of_val};
 
 impl ChangeSet {
     /// Approximate: what an allocator adds is left out, and what is shared counts for each.
-    pub(crate) fn weight(&self) -> usize {
+    pub(crate) fn memory_size(&self) -> usize {
         let clients = self.clients.iter().map(client);
         size_of::<Self>() + clients.sum::<usize>()
     }
@@ -57,7 +57,7 @@ fn observed(observed: &Observed) -> usize {
         ObservedKeys::All => 0,
         ObservedKeys::Some(keys) => keys.iter().map(|key| key.len()).sum(),
     };
-    keys + observed.row.as_ref().map_or(0, PackageRow::weight)
+    keys + observed.row.as_ref().map_or(0, PackageRow::memory_size)
 }
 
 fn value(change: &KeyChange) -> usize {

@@ -4,7 +4,7 @@ use super::check::Check;
 use super::memory::default_cache_size;
 use super::secrets::Secrets;
 use super::sweeper::Sweeper;
-use super::{Containers, Inner, Records, Store};
+use super::{Containers, Records, Store, StoreInner};
 use crate::clock::Clock;
 use crate::container::room;
 use crate::error::{Error, ErrorKind, Result};
@@ -512,7 +512,7 @@ impl StoreBuilder {
                 next: contents.next_container,
             }),
         });
-        let inner = Inner {
+        let inner = StoreInner {
             identity: contents.identity,
             house,
             containers,

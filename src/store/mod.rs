@@ -19,7 +19,7 @@ use crate::block_on::{block_on, is_task, polled};
 use crate::client_id::{ClientIds, ClientKey};
 use crate::container::{Configure, Container, ContainerSettings, no_such_container, room};
 use crate::error::{Error, ErrorKind, Result};
-use crate::steps::Counted;
+use crate::steps::StepCount;
 use crate::storage::merge::check_name;
 use crate::storage::record::ContainerRecord;
 use crate::storage::{ContainerId, SettingsChange};
@@ -54,10 +54,10 @@ use sweeper::Sweeper;
 /// ```
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    inner: Arc<StoreInner>,
 }
 
-struct Inner {
+struct StoreInner {
     house: Arc<Env>,
     containers: Arc<Containers>,
     secrets: secrets::Secrets,
@@ -346,7 +346,7 @@ impl Store {
             let Some(room) = rooms.get(&container) else {
                 continue;
             };
-            if known.contains(&Counted(client)) {
+            if known.contains(&StepCount(client)) {
                 continue;
             }
             let is_live = snapshot.session(container, client).and_then(|row| {
@@ -369,7 +369,7 @@ impl Store {
                 }
                 Err(error) => return Err(error),
             }
-            known.insert(Counted(client));
+            known.insert(StepCount(client));
             found.push(client);
         }
         Ok(found)
@@ -546,7 +546,7 @@ impl Configure for Containers {
     }
 }
 
-impl KeepOpen for Inner {
+impl KeepOpen for StoreInner {
     fn house(&self) -> &Arc<Env> {
         &self.house
     }
@@ -556,7 +556,7 @@ impl KeepOpen for Inner {
     }
 }
 
-impl Inner {
+impl StoreInner {
     fn shut_down(&self) -> Result<()> {
         self.house.process.check()?;
         self.sweeper.close();
@@ -576,7 +576,7 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for StoreInner {
     fn drop(&mut self) {
         if !self.house.process.is_this() {
             // Nothing of it is dropped here: neither its threads nor who may hold its locks are in this process.

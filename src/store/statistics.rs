@@ -97,7 +97,7 @@ impl Statistics {
     /// [`max_waiting_bytes`](crate::StoreBuilder::max_waiting_bytes).
     #[must_use]
     pub fn commits_held_back(&self) -> usize {
-        self.counters.outside
+        self.counters.pending_admission
     }
 
     /// Hooks and closures of the application that wait to be run or dropped.

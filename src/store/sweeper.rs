@@ -4,7 +4,7 @@
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::container;
 use crate::error::ErrorKind;
-use crate::expiry::{Policy, Times};
+use crate::expiry::{ExpiryPolicy, Times};
 use crate::storage::ContainerId;
 use crate::transaction::Env;
 use std::collections::HashMap;
@@ -18,20 +18,20 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(super) struct Sweeper {
-    state: Mutex<Waiting>,
+    state: Mutex<SweepWait>,
     changed: Condvar,
     /// Wakes it when the clock is moved by hand.
     watcher: OnceLock<Arc<dyn Fn() + Send + Sync>>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct SweepWait {
     woken: bool,
     closing: bool,
 }
 
 impl Sweeper {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, SweepWait> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -109,7 +109,7 @@ fn round(house: &Env, last: &mut HashMap<ContainerId, Moment>) -> Duration {
 
 /// How often a container is swept: once per resolution in force (C3.1). A session's own timeout does
 /// not count.
-fn interval(policy: &Policy) -> Duration {
+fn interval(policy: &ExpiryPolicy) -> Duration {
     let of_the_container = Times {
         created: Timestamp(0),
         last_access: Timestamp(0),
@@ -150,7 +150,7 @@ mod tests {
     // C3.1, C3.7
     #[test]
     fn sweeps_come_once_per_resolution_in_force() {
-        let policy = |timeout, resolution| Policy {
+        let policy = |timeout, resolution| ExpiryPolicy {
             timeout: Duration::from_secs(timeout),
             resolution: Duration::from_secs(resolution),
             max_lifetime: None,

@@ -56,7 +56,7 @@ pub(super) struct Completion {
 
 impl Completion {
     fn committed(mut self) {
-        self.founders.iter().for_each(ClientId::spend);
+        self.founders.iter().for_each(ClientId::mark_used);
         record_touches(&self.house, &self.touches);
         let unused = std::mem::take(&mut self.after_abort);
         self.discard(unused);
@@ -69,7 +69,7 @@ impl Completion {
     /// sessions, so no other is founded under their ids (C4.8).
     pub(super) fn failed(mut self, error: &Error) {
         if error.kind() == ErrorKind::OutcomeUnknown {
-            self.founders.iter().for_each(ClientId::spend);
+            self.founders.iter().for_each(ClientId::mark_used);
             let unused = std::mem::take(&mut self.after_abort);
             self.discard(unused);
         }
@@ -143,7 +143,7 @@ impl Drop for Completion {
 /// A transaction packed and on its way; dropping it before it is queued aborts. What the application gave is in the
 /// ending alone.
 pub(super) struct PendingCommit {
-    pub(super) ending: Completion,
+    pub(super) completion: Completion,
     pub(super) packed: PackedCommit,
 }
 
@@ -154,7 +154,7 @@ impl PendingCommit {
         if self.packed.set.is_none() {
             return;
         }
-        let ending = &mut self.ending;
+        let ending = &mut self.completion;
         let house = ending.house.clone();
         let held = ending.turns.first().map(Turn::session);
         // Who holds a turn waits for no other one, so that crossed writers cannot block each other.
@@ -176,7 +176,10 @@ impl PendingCommit {
         self: Box<Self>,
         waiter: WaiterKind,
     ) -> Result<CookieAction, CommitFailure> {
-        let Self { mut ending, packed } = *self;
+        let Self {
+            completion: mut ending,
+            packed,
+        } = *self;
         let house = ending.house.clone();
         // A future may come into another process, at each of its waits.
         house.process.check()?;
@@ -199,7 +202,7 @@ impl PendingCommit {
             is_inside: rerun::is_running(),
         };
         // Dropped with this future: what has not been queued by then is taken back (C2.4).
-        let _outside = flight.take_off(set, waiter);
+        let _outside = flight.submit(set, waiter);
         match in_process(&house.process, answer).await? {
             Ok(Ok(_)) => Ok(valid(&house, packed.ticket, &packed.renews)),
             Ok(Err(failure)) => Err(failure),
@@ -241,7 +244,7 @@ fn is_there(house: &Env, life: &LoadedSession) -> Result<bool, Error> {
     {
         return Ok(false);
     }
-    Ok(row.is_some_and(|row| row.generation == life.generation))
+    Ok(row.is_some_and(|row| row.incarnation == life.generation))
 }
 
 fn record_touches(house: &Env, touches: &[Touch]) {
@@ -250,7 +253,7 @@ fn record_touches(house: &Env, touches: &[Touch]) {
         let life = LoadedSession {
             container: touch.container,
             client: touch.client,
-            generation: touch.generation,
+            generation: touch.incarnation,
             looks: touch.looks,
         };
         if is_there(house, &life).unwrap_or(true) {
@@ -270,21 +273,21 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    fn take_off(self, mut set: ChangeSet, waiter: WaiterKind) -> Option<PendingAdmission> {
+    fn submit(self, mut set: ChangeSet, waiter: WaiterKind) -> Option<PendingAdmission> {
         if self.is_inside {
             // Those that have all the room may wait for the closure that this is called from.
-            self.take_off_again(set);
+            self.submit_again(set);
             return None;
         }
         self.refuse_ended(&mut set);
         let storage = self.ending.house.storage.clone();
-        storage.commit(set, Box::new(move |outcome| self.land(outcome)), waiter)
+        storage.commit(set, Box::new(move |outcome| self.complete(outcome)), waiter)
     }
 
-    pub(super) fn take_off_again(self, mut set: ChangeSet) {
+    pub(super) fn submit_again(self, mut set: ChangeSet) {
         self.refuse_ended(&mut set);
         let storage = self.ending.house.storage.clone();
-        storage.commit_again(set, Box::new(move |outcome| self.land(outcome)));
+        storage.commit_again(set, Box::new(move |outcome| self.complete(outcome)));
     }
 
     /// However long the transaction took, an id that it ends is refused for the whole time.
@@ -294,7 +297,7 @@ impl InFlight {
     }
 
     /// Runs on the storage's thread: only hands on.
-    fn land(mut self, outcome: Outcome) {
+    fn complete(mut self, outcome: Outcome) {
         match outcome {
             Outcome::Committed(set) => {
                 drop(self.seat);
@@ -310,7 +313,7 @@ impl InFlight {
                 house.reruns.push(Recompute {
                     set,
                     commutes,
-                    flight: self,
+                    in_flight: self,
                 });
             }
         }
@@ -338,5 +341,5 @@ fn inside() -> Error {
 pub(super) struct Recompute {
     pub(super) set: ChangeSet,
     pub(super) commutes: Vec<StaleCommute>,
-    pub(super) flight: InFlight,
+    pub(super) in_flight: InFlight,
 }

@@ -2,7 +2,7 @@
 //! twice the steps.
 
 use super::house::ContainerIndex;
-use crate::steps::Counted;
+use crate::steps::StepCount;
 use crate::{ClientId, ContainerSettings, ErrorKind, PkgData, Session, Store, Transaction};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ fn a_chain_of_steps_on_one_key() {
 
 /// Where each key that was read of the package "p" lies in memory, by what it is.
 fn places_of_read_keys(session: &Session) -> HashMap<*const u8, usize> {
-    let place = |key: &Counted<Arc<str>>| (key.0.as_ptr(), std::ptr::from_ref(key).addr());
+    let place = |key: &StepCount<Arc<str>>| (key.0.as_ptr(), std::ptr::from_ref(key).addr());
     let places = session.txn().with(|state| {
         let view = state
             .subject(0)?

@@ -5,7 +5,7 @@ use super::worker::Worker;
 use crate::client_id::{ClientIds, ClientKey};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::expiry::{Keeping, Policy, Times};
+use crate::expiry::{ExpiryPolicy, Keeping, Times};
 use crate::process::Process;
 use crate::storage::record::SessionRow;
 use crate::storage::{ContainerId, ContainerRef, Limits, Snapshot, Storage, TombstonePolicy};
@@ -84,13 +84,13 @@ impl Env {
         if !policy.is_expired(&times, now) && !policy.is_touch_due(&times, now, keeping) {
             return Ok(times);
         }
-        let waiting = storage.pending_touch(room.id(), client, row.generation);
+        let waiting = storage.pending_touch(room.id(), client, row.incarnation);
         let newest = storage
             .snapshot()?
             .session(room.id(), client)
             .map_err(|e| e.in_container(&*room.place.name))?;
         // A session that has ended since is what it was.
-        if let Some(mut newest) = newest.filter(|newest| newest.generation == row.generation) {
+        if let Some(mut newest) = newest.filter(|newest| newest.incarnation == row.incarnation) {
             if let Some(touch) = waiting {
                 // The transaction's own time may lie long before it.
                 touch.put_on(&mut newest, self.clock.timestamp());
@@ -116,7 +116,7 @@ pub(crate) struct TxnRules {
 #[derive(Debug)]
 pub(crate) struct ContainerEntry {
     pub(crate) place: ContainerRef,
-    pub(crate) policy: Policy,
+    pub(crate) policy: ExpiryPolicy,
     /// Whether it is swept without being asked for, where the store's containers are.
     pub(crate) implicit_sweeps: bool,
 }

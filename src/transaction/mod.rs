@@ -130,11 +130,11 @@ impl Transaction {
     pub(crate) fn commit_here(self, patience: Option<Patience>) -> Result<(), CommitFailure> {
         match self.depart(None)? {
             Some(mut departure) => {
-                let house = departure.ending.house.clone();
+                let house = departure.completion.house.clone();
                 let mut patience = patience.unwrap_or_else(|| house.patience());
                 block_on(departure.wait_in_line(&mut patience));
                 let commit = departure.commit(WaiterKind::Thread);
-                let (bell, help) = (house.storage.bell(), || house.storage.help());
+                let (bell, help) = (house.storage.wake_group(), || house.storage.lead_commit());
                 block_on_helping(commit, bell, help).map(drop)
             }
             None => Ok(()),
@@ -172,7 +172,7 @@ impl Transaction {
                 // In a box, so that this future, a part of every request's, is small.
                 Ok(Some(mut departure)) => {
                     Box::pin(async move {
-                        let allowed = || departure.ending.house.patience();
+                        let allowed = || departure.completion.house.patience();
                         let mut patience = patience.unwrap_or_else(allowed);
                         departure.wait_in_line(&mut patience).await;
                         (departure.commit(WaiterKind::Task).await, Some(patience))
@@ -205,7 +205,10 @@ impl Transaction {
         match state.pack(visitor) {
             Ok(mut packed) => {
                 ending.closures = std::mem::take(&mut packed.closures);
-                Ok(Some(Box::new(PendingCommit { ending, packed })))
+                Ok(Some(Box::new(PendingCommit {
+                    completion: ending,
+                    packed,
+                })))
             }
             Err(error) => {
                 // So that it is not the ending that closes the store.

@@ -239,7 +239,7 @@ impl TxnState {
             Some(Touch {
                 container: self.registry.room(view.room).id(),
                 client,
-                generation: view.live_row()?.generation,
+                incarnation: view.live_row()?.incarnation,
                 looks: self.looks,
                 at: self.touch_of(subject, view)?,
             })
@@ -306,7 +306,7 @@ impl TxnState {
             Some(LoadedSession {
                 container: self.registry.room(view.room).id(),
                 client,
-                generation: view.live_row()?.generation,
+                generation: view.live_row()?.incarnation,
                 looks: self.looks,
             })
         });
@@ -381,7 +381,7 @@ impl TxnState {
                     .map(|view| self.seen(subject, view))
                     .collect(),
                 exists: subject.exists,
-                forsaken,
+                replaced: forsaken,
                 founder: match end {
                     SessionEnd::Moves(_) => rotated,
                     _ => Some(borne.freshness()),
@@ -459,10 +459,10 @@ impl TxnState {
     fn seen(&self, subject: &Subject, view: &SessionView) -> Seen {
         let state = match (&view.row, view.times) {
             (Some(row), _) if view.live => crate::storage::SeenState::Live {
-                generation: row.generation,
+                incarnation: row.incarnation,
             },
             (Some(row), Some(times)) => crate::storage::SeenState::Expired {
-                generation: row.generation,
+                incarnation: row.incarnation,
                 last_access: times.last_access,
                 timeout: times.timeout,
             },
@@ -531,7 +531,7 @@ fn founding(
         client: id.key(),
         seen,
         exists: None,
-        forsaken: None,
+        replaced: None,
         founder: Some(id.freshness()),
         packages,
         home: attributes.is_founding().then(|| registry.room(home).id()),

@@ -67,7 +67,7 @@ impl Recomputer {
             )
             .with_source(error);
             while let Some(rerun) = self.waiting.take() {
-                rerun.flight.fail(error.clone().into());
+                rerun.in_flight.fail(error.clone().into());
             }
         }
     }
@@ -86,11 +86,11 @@ fn run(waiting: &WaitingRecomputes) {
     for Recompute {
         mut set,
         commutes,
-        flight,
+        in_flight: flight,
     } in std::iter::from_fn(|| waiting.take()).take(many)
     {
         match recompute(&mut set, &commutes, &flight, &mut latest) {
-            Ok(()) => flight.take_off_again(set),
+            Ok(()) => flight.submit_again(set),
             Err(error) => flight.fail(error.into()),
         }
     }

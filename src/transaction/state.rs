@@ -13,7 +13,7 @@ use crate::client_id::{ClientId, ClientKey};
 use crate::clock::{Moment, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Keeping, Times};
-use crate::steps::Counted;
+use crate::steps::StepCount;
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{Arrival, Snapshot, merge};
 use bytes::Bytes;
@@ -117,7 +117,7 @@ pub(crate) struct PackageView {
     pub(super) package: Arc<str>,
     pub(super) row: Option<PackageRow>,
     pub(super) read_all: bool,
-    pub(super) read: BTreeSet<Counted<Arc<str>>>,
+    pub(super) read: BTreeSet<StepCount<Arc<str>>>,
 }
 
 impl IndexedItem for SessionView {
@@ -143,7 +143,7 @@ impl IndexedItem for PackageView {
 impl PackageView {
     fn note(&mut self, key: &str) {
         if !self.read.contains(key) {
-            self.read.insert(Counted(Arc::from(key)));
+            self.read.insert(StepCount(Arc::from(key)));
         }
     }
 }

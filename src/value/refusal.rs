@@ -7,9 +7,9 @@ use std::fmt;
 /// Why a value was refused, in words for the end of a sentence. What serde and visitors have to say is
 /// reduced to them, for it repeats the value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Refusal(&'static str);
+pub(super) struct RefusalReason(&'static str);
 
-impl Refusal {
+impl RefusalReason {
     /// What is stored as a whole is of another type, or the type's own `Deserialize` says no.
     pub(super) const PLAIN: Self = Self("");
     pub(super) const UNREAD: Self = Self(" (of which a part was left unread)");
@@ -21,21 +21,21 @@ impl Refusal {
     pub(super) const OPTIONS: Self = Self(" (and the type has too many options in each other)");
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RefusalReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for RefusalReason {}
 
-impl From<Flaw> for Refusal {
+impl From<Flaw> for RefusalReason {
     fn from(_: Flaw) -> Self {
         Self::PLAIN
     }
 }
 
-impl de::Error for Refusal {
+impl de::Error for RefusalReason {
     fn custom<T: fmt::Display>(_: T) -> Self {
         Self::PLAIN
     }

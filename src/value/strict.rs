@@ -4,16 +4,16 @@
 
 mod access;
 
-use super::refusal::Refusal;
+use super::refusal::RefusalReason;
 use super::token::{self, Flaw, MAX_DEPTH, MAX_OPTIONS, Token};
-use access::{Entries, Items, Keys, Variant};
+use access::{Entries, Items, KeyAccess, Variant};
 use serde::de::value::{BorrowedStrDeserializer, SeqDeserializer};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Visitor};
 
 /// The value that `bytes` are, as a `T`. No reader gets past the end of a map or sequence, so that one
 /// that left anything unread, anywhere, has not come to the end of the bytes. Bytes that give a `T` are
 /// exactly one value; bytes that are refused may be malformed.
-pub(super) fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Refusal> {
+pub(super) fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, RefusalReason> {
     let mut strict = Strict {
         rest: bytes,
         depth: 0,
@@ -24,7 +24,7 @@ pub(super) fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Refu
     if strict.rest.is_empty() {
         Ok(value)
     } else {
-        Err(Refusal::UNREAD)
+        Err(RefusalReason::UNREAD)
     }
 }
 
@@ -41,7 +41,7 @@ struct Strict<'de> {
 impl<'de> Strict<'de> {
     /// The next token, seen from within the `Some`s that are open.
     #[inline]
-    fn next(&mut self) -> Result<Token<'de>, Refusal> {
+    fn next(&mut self) -> Result<Token<'de>, RefusalReason> {
         let somes = self.open_somes();
         match Token::take(&mut self.rest)? {
             Token::SomeNil(levels) if levels == somes => Ok(Token::Nil),
@@ -57,10 +57,10 @@ impl<'de> Strict<'de> {
         }
     }
 
-    fn visit_some<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Refusal> {
+    fn visit_some<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, RefusalReason> {
         let somes = self.open_somes() + 1;
         if somes > MAX_OPTIONS {
-            return Err(Refusal::OPTIONS);
+            return Err(RefusalReason::OPTIONS);
         }
         self.some_at = self.rest.len();
         self.somes = somes;
@@ -69,23 +69,23 @@ impl<'de> Strict<'de> {
 
     /// The refusal of a token of another type.
     #[cold]
-    fn mismatch(&self) -> Refusal {
+    fn mismatch(&self) -> RefusalReason {
         if self.depth == 0 {
-            Refusal::PLAIN
+            RefusalReason::PLAIN
         } else {
-            Refusal::INNER
+            RefusalReason::INNER
         }
     }
 
     /// One of the values in an open map or sequence.
-    fn inner<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Refusal> {
+    fn inner<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, RefusalReason> {
         let value = seed.deserialize(&mut *self);
         self.ending(value)
     }
 
     /// Passes `value` on; after a failure nothing more can be read, should a visitor try to go on from
     /// wherever it happened.
-    fn ending<T>(&mut self, value: Result<T, Refusal>) -> Result<T, Refusal> {
+    fn ending<T>(&mut self, value: Result<T, RefusalReason>) -> Result<T, RefusalReason> {
         if value.is_err() {
             self.rest = &[];
         }
@@ -93,18 +93,18 @@ impl<'de> Strict<'de> {
     }
 
     /// A name, as what reads names.
-    fn name<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Refusal> {
+    fn name<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, RefusalReason> {
         let name = self.next().and_then(|token| match token {
             Token::Text(name) => seed.deserialize(BorrowedStrDeserializer::new(name)),
-            _ => Err(Refusal::NAME),
+            _ => Err(RefusalReason::NAME),
         });
         self.ending(name)
     }
 
     fn nested<T>(
         &mut self,
-        read: impl FnOnce(&mut Self) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
+        read: impl FnOnce(&mut Self) -> Result<T, RefusalReason>,
+    ) -> Result<T, RefusalReason> {
         if self.depth >= MAX_DEPTH {
             return Err(Flaw::TooDeep.into());
         }
@@ -114,7 +114,11 @@ impl<'de> Strict<'de> {
         Ok(value)
     }
 
-    fn seq<V: Visitor<'de>>(&mut self, items: usize, visitor: V) -> Result<V::Value, Refusal> {
+    fn seq<V: Visitor<'de>>(
+        &mut self,
+        items: usize,
+        visitor: V,
+    ) -> Result<V::Value, RefusalReason> {
         self.nested(|strict| {
             let mut left = items;
             let value = visitor.visit_seq(Items {
@@ -124,7 +128,7 @@ impl<'de> Strict<'de> {
             if left == 0 {
                 Ok(value)
             } else {
-                Err(Refusal::LENGTH)
+                Err(RefusalReason::LENGTH)
             }
         })
     }
@@ -132,9 +136,9 @@ impl<'de> Strict<'de> {
     fn map<V: Visitor<'de>>(
         &mut self,
         entries: usize,
-        keys: Keys,
+        keys: KeyAccess,
         visitor: V,
-    ) -> Result<V::Value, Refusal> {
+    ) -> Result<V::Value, RefusalReason> {
         self.nested(|strict| {
             let mut left = entries;
             let value = visitor.visit_map(Entries {
@@ -145,13 +149,13 @@ impl<'de> Strict<'de> {
             if left == 0 {
                 Ok(value)
             } else {
-                Err(Refusal::LENGTH)
+                Err(RefusalReason::LENGTH)
             }
         })
     }
 
     #[inline]
-    fn integer<T, V>(&mut self, visitor: V) -> Result<V::Value, Refusal>
+    fn integer<T, V>(&mut self, visitor: V) -> Result<V::Value, RefusalReason>
     where
         T: TryFrom<u64> + TryFrom<i64>,
         V: Visitor<'de>,
@@ -164,10 +168,10 @@ impl<'de> Strict<'de> {
     }
 
     #[cold]
-    fn not_an_integer(&self, token: Token<'_>) -> Refusal {
+    fn not_an_integer(&self, token: Token<'_>) -> RefusalReason {
         match token {
             Token::Unsigned(_) | Token::Negative(_) | Token::Large(_) | Token::LargeNegative(_) => {
-                Refusal::RANGE
+                RefusalReason::RANGE
             }
             _ => self.mismatch(),
         }
@@ -182,7 +186,7 @@ macro_rules! integers {
     ($($method:ident $type:ty,)*) => {
         $(
             #[inline]
-            fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+            fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
                 self.integer::<$type, V>(visitor)
             }
         )*
@@ -190,14 +194,14 @@ macro_rules! integers {
 }
 
 impl<'de> Deserializer<'de> for &mut Strict<'de> {
-    type Error = Refusal;
+    type Error = RefusalReason;
 
     /// What serde itself buffers always says so.
     fn is_human_readable(&self) -> bool {
         true
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
         let before = self.rest;
         match self.next()? {
             Token::Nil => visitor.visit_unit(),
@@ -215,12 +219,12 @@ impl<'de> Deserializer<'de> for &mut Strict<'de> {
             Token::Text(text) => visitor.visit_borrowed_str(text),
             Token::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
             Token::Seq(items) => self.seq(items, visitor),
-            Token::Map(entries) => self.map(entries, Keys::Any, visitor),
+            Token::Map(entries) => self.map(entries, KeyAccess::Any, visitor),
             Token::Extension => Err(self.mismatch()),
         }
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
         match self.next()? {
             Token::Bool(value) => visitor.visit_bool(value),
             _ => Err(self.mismatch()),
@@ -238,17 +242,17 @@ impl<'de> Deserializer<'de> for &mut Strict<'de> {
         deserialize_u64 u64,
     }
 
-    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
         visitor.visit_i128(match self.next()? {
             Token::Unsigned(value) => value.into(),
             Token::Negative(value) => value.into(),
             Token::LargeNegative(value) => value,
-            Token::Large(value) => value.try_into().map_err(|_| Refusal::RANGE)?,
+            Token::Large(value) => value.try_into().map_err(|_| RefusalReason::RANGE)?,
             _ => return Err(self.mismatch()),
         })
     }
 
-    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
         match self.next()? {
             Token::Unsigned(value) => visitor.visit_u128(value.into()),
             Token::Large(value) => visitor.visit_u128(value),
@@ -256,7 +260,7 @@ impl<'de> Deserializer<'de> for &mut Strict<'de> {
         }
     }
 
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
         let (value, exact) = match self.next()? {
             Token::Single(value) => (value, true),
             Token::Double(value) => {
@@ -265,48 +269,48 @@ impl<'de> Deserializer<'de> for &mut Strict<'de> {
             }
             Token::Unsigned(value) => (value as f32, value as f32 as i128 == value.into()),
             Token::Negative(value) => (value as f32, value as f32 as i128 == value.into()),
-            Token::Large(_) | Token::LargeNegative(_) => return Err(Refusal::RANGE),
+            Token::Large(_) | Token::LargeNegative(_) => return Err(RefusalReason::RANGE),
             _ => return Err(self.mismatch()),
         };
         if exact {
             visitor.visit_f32(value)
         } else {
-            Err(Refusal::INEXACT)
+            Err(RefusalReason::INEXACT)
         }
     }
 
-    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
         let (value, exact) = match self.next()? {
             Token::Double(value) => (value, true),
             Token::Single(value) => (value.into(), true),
             Token::Unsigned(value) => (value as f64, value as f64 as i128 == value.into()),
             Token::Negative(value) => (value as f64, value as f64 as i128 == value.into()),
-            Token::Large(_) | Token::LargeNegative(_) => return Err(Refusal::RANGE),
+            Token::Large(_) | Token::LargeNegative(_) => return Err(RefusalReason::RANGE),
             _ => return Err(self.mismatch()),
         };
         if exact {
             visitor.visit_f64(value)
         } else {
-            Err(Refusal::INEXACT)
+            Err(RefusalReason::INEXACT)
         }
     }
 
-    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
         match self.next()? {
             Token::Text(text) => visitor.visit_borrowed_str(text),
             _ => Err(self.mismatch()),
         }
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
         match self.next()? {
             Token::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
             Token::Seq(items) => self.seq(items, visitor),
@@ -314,11 +318,11 @@ impl<'de> Deserializer<'de> for &mut Strict<'de> {
         }
     }
 
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
         self.deserialize_bytes(visitor)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
         match self.rest {
             [NIL, rest @ ..] => {
                 self.rest = rest;
@@ -334,7 +338,7 @@ impl<'de> Deserializer<'de> for &mut Strict<'de> {
         }
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
         match self.next()? {
             Token::Nil => visitor.visit_unit(),
             _ => Err(self.mismatch()),
@@ -345,7 +349,7 @@ impl<'de> Deserializer<'de> for &mut Strict<'de> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Refusal> {
+    ) -> Result<V::Value, RefusalReason> {
         self.deserialize_unit(visitor)
     }
 
@@ -353,15 +357,15 @@ impl<'de> Deserializer<'de> for &mut Strict<'de> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Refusal> {
+    ) -> Result<V::Value, RefusalReason> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
         match self.next()? {
             Token::Seq(items) => self.seq(items, visitor),
             Token::Bytes(bytes) => {
-                let mut items = SeqDeserializer::<_, Refusal>::new(bytes.iter().copied());
+                let mut items = SeqDeserializer::<_, RefusalReason>::new(bytes.iter().copied());
                 let value = visitor.visit_seq(&mut items)?;
                 items.end()?;
                 Ok(value)
@@ -371,7 +375,11 @@ impl<'de> Deserializer<'de> for &mut Strict<'de> {
     }
 
     /// A shorter sequence is the visitor's to refuse: its last fields may have defaults.
-    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, RefusalReason> {
         self.deserialize_seq(visitor)
     }
 
@@ -380,13 +388,13 @@ impl<'de> Deserializer<'de> for &mut Strict<'de> {
         _: &'static str,
         _: usize,
         visitor: V,
-    ) -> Result<V::Value, Refusal> {
+    ) -> Result<V::Value, RefusalReason> {
         self.deserialize_seq(visitor)
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RefusalReason> {
         match self.next()? {
-            Token::Map(entries) => self.map(entries, Keys::Any, visitor),
+            Token::Map(entries) => self.map(entries, KeyAccess::Any, visitor),
             _ => Err(self.mismatch()),
         }
     }
@@ -396,9 +404,9 @@ impl<'de> Deserializer<'de> for &mut Strict<'de> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Refusal> {
+    ) -> Result<V::Value, RefusalReason> {
         match self.next()? {
-            Token::Map(entries) => self.map(entries, Keys::Names, visitor),
+            Token::Map(entries) => self.map(entries, KeyAccess::Names, visitor),
             _ => Err(self.mismatch()),
         }
     }
@@ -408,22 +416,28 @@ impl<'de> Deserializer<'de> for &mut Strict<'de> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Refusal> {
+    ) -> Result<V::Value, RefusalReason> {
         match self.next()? {
             Token::Text(name) => visitor.visit_enum(BorrowedStrDeserializer::new(name)),
             Token::Map(1) => self.nested(|strict| visitor.visit_enum(Variant { strict })),
-            Token::Map(_) => Err(Refusal::LENGTH),
+            Token::Map(_) => Err(RefusalReason::LENGTH),
             _ => Err(self.mismatch()),
         }
     }
 
     /// What structs and enums name is read elsewhere, as a name. This is a key of a map that may have
     /// any: a struct that flattens a map reads its own and the other's keys so, and none by position.
-    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_identifier<V: Visitor<'de>>(
+        self,
+        visitor: V,
+    ) -> Result<V::Value, RefusalReason> {
         self.deserialize_any(visitor)
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(
+        self,
+        visitor: V,
+    ) -> Result<V::Value, RefusalReason> {
         token::skip(&mut self.rest, self.depth)?;
         visitor.visit_unit()
     }

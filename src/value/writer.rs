@@ -10,7 +10,7 @@ use std::io;
 
 /// Why a value was not written.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum WriteRefusal {
     /// What the value's `Serialize` says.
     #[error("{0}")]
     Said(String),
@@ -24,13 +24,13 @@ pub(super) enum Refusal {
     Write(#[from] io::Error),
 }
 
-impl ser::Error for Refusal {
+impl ser::Error for WriteRefusal {
     fn custom<T: fmt::Display>(text: T) -> Self {
         Self::Said(text.to_string())
     }
 }
 
-impl From<encode::ValueWriteError> for Refusal {
+impl From<encode::ValueWriteError> for WriteRefusal {
     fn from(error: encode::ValueWriteError) -> Self {
         Self::Write(error.into())
     }
@@ -55,22 +55,22 @@ impl Writer {
         self.out.push(marker.to_u8());
     }
 
-    fn enter(&mut self) -> Result<(), Refusal> {
+    fn enter(&mut self) -> Result<(), WriteRefusal> {
         if self.depth >= MAX_DEPTH {
-            return Err(Refusal::TooDeep);
+            return Err(WriteRefusal::TooDeep);
         }
         self.depth += 1;
         Ok(())
     }
 
-    fn extension(&mut self, kind: i8, data: [u8; 16]) -> Result<(), Refusal> {
+    fn extension(&mut self, kind: i8, data: [u8; 16]) -> Result<(), WriteRefusal> {
         encode::write_ext_meta(&mut self.out, 16, kind)?;
         self.out.extend_from_slice(&data);
         Ok(())
     }
 
     /// Opens a map of one entry and writes its key.
-    fn variant(&mut self, name: &'static str) -> Result<(), Refusal> {
+    fn variant(&mut self, name: &'static str) -> Result<(), WriteRefusal> {
         self.enter()?;
         encode::write_map_len(&mut self.out, 1)?;
         ser::Serializer::serialize_str(self, name)
@@ -82,7 +82,7 @@ impl Writer {
         shape: Shape,
         announced: Option<usize>,
         levels: usize,
-    ) -> Result<Open<'_>, Refusal> {
+    ) -> Result<Open<'_>, WriteRefusal> {
         self.enter()?;
         let start = self.out.len();
         shape.write_length(&mut self.out, announced.unwrap_or(0))?;
@@ -105,8 +105,8 @@ enum Shape {
 }
 
 impl Shape {
-    fn write_length(self, out: &mut Vec<u8>, length: usize) -> Result<(), Refusal> {
-        let length = u32::try_from(length).map_err(|_| Refusal::TooLong)?;
+    fn write_length(self, out: &mut Vec<u8>, length: usize) -> Result<(), WriteRefusal> {
+        let length = u32::try_from(length).map_err(|_| WriteRefusal::TooLong)?;
         match self {
             Self::Seq => encode::write_array_len(out, length)?,
             Self::Map => encode::write_map_len(out, length)?,
@@ -139,21 +139,21 @@ pub(super) struct Open<'a> {
 }
 
 impl Open<'_> {
-    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refusal> {
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WriteRefusal> {
         let written = value.serialize(&mut *self.writer);
         self.is_broken |= written.is_err();
         self.values += 1;
         written
     }
 
-    fn close(self) -> Result<(), Refusal> {
+    fn close(self) -> Result<(), WriteRefusal> {
         let length = match (self.announced, self.shape) {
             (Some(announced), _) => announced,
             (None, Shape::Seq) => self.values,
             (None, Shape::Map) => self.values / 2,
         };
         if self.is_broken || self.shape.values(length) != Some(self.values) {
-            return Err(Refusal::Length);
+            return Err(WriteRefusal::Length);
         }
         if self.announced.is_none() {
             let mut head = Vec::new();
@@ -169,7 +169,7 @@ macro_rules! integers {
     ($($method:ident $type:ty => $write:ident,)*) => {
         $(
             #[inline]
-            fn $method(self, value: $type) -> Result<(), Refusal> {
+            fn $method(self, value: $type) -> Result<(), WriteRefusal> {
                 encode::$write(&mut self.out, value.into())?;
                 Ok(())
             }
@@ -179,7 +179,7 @@ macro_rules! integers {
 
 impl<'a> ser::Serializer for &'a mut Writer {
     type Ok = ();
-    type Error = Refusal;
+    type Error = WriteRefusal;
     type SerializeSeq = Open<'a>;
     type SerializeTuple = Open<'a>;
     type SerializeTupleStruct = Open<'a>;
@@ -193,7 +193,7 @@ impl<'a> ser::Serializer for &'a mut Writer {
         true
     }
 
-    fn serialize_bool(self, value: bool) -> Result<(), Refusal> {
+    fn serialize_bool(self, value: bool) -> Result<(), WriteRefusal> {
         self.put(if value { Marker::True } else { Marker::False });
         Ok(())
     }
@@ -209,7 +209,7 @@ impl<'a> ser::Serializer for &'a mut Writer {
         serialize_u64 u64 => write_uint,
     }
 
-    fn serialize_i128(self, value: i128) -> Result<(), Refusal> {
+    fn serialize_i128(self, value: i128) -> Result<(), WriteRefusal> {
         match (i64::try_from(value), u128::try_from(value)) {
             (Ok(value), _) => self.serialize_i64(value),
             (_, Ok(value)) => self.serialize_u128(value),
@@ -217,52 +217,52 @@ impl<'a> ser::Serializer for &'a mut Writer {
         }
     }
 
-    fn serialize_u128(self, value: u128) -> Result<(), Refusal> {
+    fn serialize_u128(self, value: u128) -> Result<(), WriteRefusal> {
         match u64::try_from(value) {
             Ok(value) => self.serialize_u64(value),
             Err(_) => self.extension(LARGE, value.to_be_bytes()),
         }
     }
 
-    fn serialize_f32(self, value: f32) -> Result<(), Refusal> {
+    fn serialize_f32(self, value: f32) -> Result<(), WriteRefusal> {
         Ok(encode::write_f32(&mut self.out, value)?)
     }
 
-    fn serialize_f64(self, value: f64) -> Result<(), Refusal> {
+    fn serialize_f64(self, value: f64) -> Result<(), WriteRefusal> {
         Ok(encode::write_f64(&mut self.out, value)?)
     }
 
-    fn serialize_char(self, value: char) -> Result<(), Refusal> {
+    fn serialize_char(self, value: char) -> Result<(), WriteRefusal> {
         self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
 
-    fn serialize_str(self, text: &str) -> Result<(), Refusal> {
-        let length = u32::try_from(text.len()).map_err(|_| Refusal::TooLong)?;
+    fn serialize_str(self, text: &str) -> Result<(), WriteRefusal> {
+        let length = u32::try_from(text.len()).map_err(|_| WriteRefusal::TooLong)?;
         encode::write_str_len(&mut self.out, length)?;
         self.out.extend_from_slice(text.as_bytes());
         Ok(())
     }
 
-    fn serialize_bytes(self, bytes: &[u8]) -> Result<(), Refusal> {
-        let length = u32::try_from(bytes.len()).map_err(|_| Refusal::TooLong)?;
+    fn serialize_bytes(self, bytes: &[u8]) -> Result<(), WriteRefusal> {
+        let length = u32::try_from(bytes.len()).map_err(|_| WriteRefusal::TooLong)?;
         encode::write_bin_len(&mut self.out, length)?;
         self.out.extend_from_slice(bytes);
         Ok(())
     }
 
-    fn serialize_none(self) -> Result<(), Refusal> {
+    fn serialize_none(self) -> Result<(), WriteRefusal> {
         self.serialize_unit()
     }
 
     /// `Some` is written as what it holds, but for a nil, which would come back as `None`.
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refusal> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), WriteRefusal> {
         let start = self.out.len();
         if self.some_at != start {
             self.some_at = start;
             self.somes = 0;
         }
         if self.somes >= MAX_OPTIONS {
-            return Err(Refusal::TooDeep);
+            return Err(WriteRefusal::TooDeep);
         }
         self.somes += 1;
         value.serialize(&mut *self)?;
@@ -280,12 +280,12 @@ impl<'a> ser::Serializer for &'a mut Writer {
         Ok(())
     }
 
-    fn serialize_unit(self) -> Result<(), Refusal> {
+    fn serialize_unit(self) -> Result<(), WriteRefusal> {
         self.put(Marker::Null);
         Ok(())
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Refusal> {
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), WriteRefusal> {
         self.serialize_unit()
     }
 
@@ -294,7 +294,7 @@ impl<'a> ser::Serializer for &'a mut Writer {
         _: &'static str,
         _: u32,
         variant: &'static str,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), WriteRefusal> {
         self.serialize_str(variant)
     }
 
@@ -302,7 +302,7 @@ impl<'a> ser::Serializer for &'a mut Writer {
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), WriteRefusal> {
         value.serialize(self)
     }
 
@@ -312,22 +312,26 @@ impl<'a> ser::Serializer for &'a mut Writer {
         _: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), WriteRefusal> {
         self.variant(variant)?;
         value.serialize(&mut *self)?;
         self.depth -= 1;
         Ok(())
     }
 
-    fn serialize_seq(self, length: Option<usize>) -> Result<Open<'a>, Refusal> {
+    fn serialize_seq(self, length: Option<usize>) -> Result<Open<'a>, WriteRefusal> {
         self.open(Shape::Seq, length, 1)
     }
 
-    fn serialize_tuple(self, length: usize) -> Result<Open<'a>, Refusal> {
+    fn serialize_tuple(self, length: usize) -> Result<Open<'a>, WriteRefusal> {
         self.open(Shape::Seq, Some(length), 1)
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<Open<'a>, Refusal> {
+    fn serialize_tuple_struct(
+        self,
+        _: &'static str,
+        length: usize,
+    ) -> Result<Open<'a>, WriteRefusal> {
         self.open(Shape::Seq, Some(length), 1)
     }
 
@@ -337,16 +341,16 @@ impl<'a> ser::Serializer for &'a mut Writer {
         _: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<Open<'a>, Refusal> {
+    ) -> Result<Open<'a>, WriteRefusal> {
         self.variant(variant)?;
         self.open(Shape::Seq, Some(length), 2)
     }
 
-    fn serialize_map(self, length: Option<usize>) -> Result<Open<'a>, Refusal> {
+    fn serialize_map(self, length: Option<usize>) -> Result<Open<'a>, WriteRefusal> {
         self.open(Shape::Map, length, 1)
     }
 
-    fn serialize_struct(self, _: &'static str, length: usize) -> Result<Open<'a>, Refusal> {
+    fn serialize_struct(self, _: &'static str, length: usize) -> Result<Open<'a>, WriteRefusal> {
         self.open(Shape::Map, Some(length), 1)
     }
 
@@ -356,7 +360,7 @@ impl<'a> ser::Serializer for &'a mut Writer {
         _: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<Open<'a>, Refusal> {
+    ) -> Result<Open<'a>, WriteRefusal> {
         self.variant(variant)?;
         self.open(Shape::Map, Some(length), 2)
     }
@@ -367,13 +371,13 @@ macro_rules! sequences {
         $(
             impl ser::$trait for Open<'_> {
                 type Ok = ();
-                type Error = Refusal;
+                type Error = WriteRefusal;
 
-                fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refusal> {
+                fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WriteRefusal> {
                     self.value(value)
                 }
 
-                fn end(self) -> Result<(), Refusal> {
+                fn end(self) -> Result<(), WriteRefusal> {
                     self.close()
                 }
             }
@@ -393,18 +397,18 @@ macro_rules! structs {
         $(
             impl ser::$trait for Open<'_> {
                 type Ok = ();
-                type Error = Refusal;
+                type Error = WriteRefusal;
 
                 fn serialize_field<T: Serialize + ?Sized>(
                     &mut self,
                     name: &'static str,
                     value: &T,
-                ) -> Result<(), Refusal> {
+                ) -> Result<(), WriteRefusal> {
                     self.value(name)?;
                     self.value(value)
                 }
 
-                fn end(self) -> Result<(), Refusal> {
+                fn end(self) -> Result<(), WriteRefusal> {
                     self.close()
                 }
             }
@@ -416,19 +420,19 @@ structs! { SerializeStruct SerializeStructVariant }
 
 impl ser::SerializeMap for Open<'_> {
     type Ok = ();
-    type Error = Refusal;
+    type Error = WriteRefusal;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refusal> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), WriteRefusal> {
         self.is_broken |= !self.values.is_multiple_of(2);
         self.value(key)
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refusal> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WriteRefusal> {
         self.is_broken |= self.values.is_multiple_of(2);
         self.value(value)
     }
 
-    fn end(self) -> Result<(), Refusal> {
+    fn end(self) -> Result<(), WriteRefusal> {
         self.close()
     }
 }

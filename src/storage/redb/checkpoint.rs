@@ -10,7 +10,7 @@ use super::journal::{JournalFile, JournalRef};
 use super::layers::TableReaders;
 use super::names;
 use super::open::{begin_durable, plain};
-use super::pages::ways::{Change, Ways};
+use super::pages::ways::{RowChange, Ways};
 use super::past::{DatabaseLife, DetachedReader};
 use super::tables::{CONTAINERS, Held, META, RETIRED, Settled, TableReader, TableWriter, settle};
 use super::unreadable::UnreadableParts;
@@ -69,13 +69,13 @@ pub(super) struct Checkpoint {
     pub(super) file: Option<JournalFile>,
     /// The journal that the store is closed with: it is not needed any more.
     pub(super) closes: Option<JournalRef>,
-    pub(super) left: Left,
+    pub(super) left: LeftOut,
 }
 
 /// The rows that a checkpoint leaves out: redb would have to use a page that cannot be read to put them. They
 /// stay in the journal, and in memory.
 #[derive(Default)]
-pub(super) struct Left {
+pub(super) struct LeftOut {
     /// Those that a later generation, and the journal with it, has as well.
     pub(super) keys: BTreeSet<RowKey>,
     pub(super) trees: Trees,
@@ -182,7 +182,7 @@ impl Databases {
     fn stuck(
         &self,
         rows: &[RowWrite],
-        left: &Left,
+        left: &LeftOut,
         trees: Trees,
         unreadable: &UnreadableParts,
     ) -> Result<Vec<RowWrite>> {
@@ -228,7 +228,9 @@ impl Databases {
             let Some((key, record)) = settle(refusals, key, &record)? else {
                 continue;
             };
-            let change = record.as_ref().map_or(Change::Remove, |_| Change::Put);
+            let change = record
+                .as_ref()
+                .map_or(RowChange::Remove, |_| RowChange::Put);
             if ways.are_whole(RowTree::Tombstones.name(), &key, change)? {
                 settled.push((key, record));
             }
@@ -285,10 +287,10 @@ impl Databases {
         let (in_file, in_memory, removed) = {
             let mut file = TableWriter::open(&file_txn)?;
             let mut memory = TableWriter::open(&memory_txn)?;
-            let mut removed = memory.bury(refusals, RECLAIMED)?;
+            let mut removed = memory.put_tombstone(refusals, RECLAIMED)?;
             removed += match settled {
                 Some(settled) => file.put_tombstones(&settled)?,
-                None => file.bury(refusals, RECLAIMED)?,
+                None => file.put_tombstone(refusals, RECLAIMED)?,
             };
             if let Some(id) = retired {
                 let home = match DatabaseKind::of(id) {
@@ -320,8 +322,8 @@ impl Databases {
 
 fn can_be_put(row: &RowWrite, ways: &mut Ways<'_>) -> Result<bool> {
     let change = match row.value {
-        Some(_) => Change::Put,
-        None => Change::Remove,
+        Some(_) => RowChange::Put,
+        None => RowChange::Remove,
     };
     match row.key.split() {
         Some((tree, key)) => ways.are_whole(tree.name(), key, change),

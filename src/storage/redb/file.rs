@@ -47,11 +47,11 @@ impl FileIo {
     }
 
     /// Whether commits are about to be held up until what is written is in the file.
-    pub(super) fn is_pressed(&self) -> bool {
+    pub(super) fn has_backpressure(&self) -> bool {
         self.is_pressed.load(Ordering::Relaxed)
     }
 
-    pub(super) fn press(&self, is_pressed: bool) {
+    pub(super) fn set_backpressure(&self, is_pressed: bool) {
         self.is_pressed.store(is_pressed, Ordering::Relaxed);
     }
 
@@ -64,7 +64,7 @@ impl FileIo {
     fn synced_at_once(&self) -> usize {
         if self.is_last.load(Ordering::Relaxed) {
             usize::MAX
-        } else if self.is_pressed() {
+        } else if self.has_backpressure() {
             SYNCED_AT_ONCE_PRESSED
         } else {
             SYNCED_AT_ONCE
@@ -505,7 +505,7 @@ mod tests {
         }
         backend.sync_data().unwrap();
         assert_eq!(largest_of(&disk.asked()), SYNCED_AT_ONCE);
-        backend.io.press(true);
+        backend.io.set_backpressure(true);
         for page in 0..4 * pages {
             backend.write(page * PAGE, &[7; PAGE as usize]).unwrap();
         }

@@ -85,7 +85,7 @@ impl Borrow<[u8]> for RowKey {
 }
 
 impl RowKey {
-    /// The key of a session's row in [`Tree::Sessions`].
+    /// The key of a session's row in [`RowTree::Sessions`].
     pub(super) fn of_session(container: ContainerId, client: ClientKey) -> [u8; 21] {
         let mut key = [DatabaseKind::of(container).mark() | RowTree::Sessions as u8; 21];
         let (_, rest) = key.split_at_mut(1);
@@ -182,7 +182,7 @@ struct RowVersion {
 }
 
 impl RowVersion {
-    fn weight(&self) -> usize {
+    fn memory_size(&self) -> usize {
         size_of::<Self>() + self.value.as_ref().map_or(0, Bytes::len)
     }
 }
@@ -205,14 +205,18 @@ impl RowVersions {
 
     /// Puts another version on top; tells what all weigh more, and what less.
     fn push(&mut self, version: RowVersion, oldest: u64) -> (usize, usize) {
-        let more = version.weight();
+        let more = version.memory_size();
         let before = std::mem::replace(&mut self.newest, version);
         if before.number == self.newest.number {
-            return (more, before.weight());
+            return (more, before.memory_size());
         }
         let mut less = 0;
         if before.number <= oldest {
-            less = self.earlier.drain(..).map(|version| version.weight()).sum();
+            less = self
+                .earlier
+                .drain(..)
+                .map(|version| version.memory_size())
+                .sum();
         }
         self.earlier.push(before);
         (more, less)
@@ -294,7 +298,7 @@ impl Memtable {
             }
             weights
         } else {
-            let weight = OVERHEAD + key.as_bytes().len() + version.weight();
+            let weight = OVERHEAD + key.as_bytes().len() + version.memory_size();
             let is_package = matches!(key.split(), Some((RowTree::Packages, _)));
             // Whoever finds the key in its order looks for the row next.
             let in_order = (!is_package).then(|| key.0.clone());
@@ -318,7 +322,7 @@ impl Memtable {
             number: BEFORE,
             value: Some(value),
         };
-        let weight = OVERHEAD + key.len() + copy.weight();
+        let weight = OVERHEAD + key.len() + copy.memory_size();
         self.rows.insert(key.into(), RowVersions::new(copy));
         self.copies.fetch_add(weight, Ordering::Relaxed);
         self.weight.fetch_add(weight, Ordering::Relaxed);
@@ -363,11 +367,11 @@ impl Memtable {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.weight() == 0
+        self.memory_size() == 0
     }
 
     /// About how many bytes of memory it takes.
-    pub(super) fn weight(&self) -> usize {
+    pub(super) fn memory_size(&self) -> usize {
         self.weight.load(Ordering::Relaxed)
     }
 }
@@ -423,7 +427,7 @@ impl WriteBatch {
         self.lock().get(key).cloned()
     }
 
-    /// As [`Generation::range`].
+    /// As [`Memtable::range`].
     pub(super) fn range(&self, range: KeyRange) -> Vec<(Box<[u8]>, Option<Bytes>)> {
         let rows = self.lock();
         let rows = rows.range::<[u8], _>((
@@ -485,10 +489,10 @@ mod tests {
         for number in 1..1000 {
             generation.put(row(b"k", Some("value")), number, number - 1);
             if number == 2 {
-                least = generation.weight();
+                least = generation.memory_size();
             }
         }
-        assert_eq!(generation.weight(), least);
+        assert_eq!(generation.memory_size(), least);
         assert_eq!(get(&generation, 998), Some(Some(Bytes::from("value"))));
         assert_eq!(get(&generation, 997), None, "nobody reads it");
     }
@@ -589,12 +593,12 @@ mod tests {
             generation.put_copy(session_key(copied).as_bytes(), Bytes::from("copy"));
             copied += 1;
         }
-        let full = generation.weight();
+        let full = generation.memory_size();
         assert!((COPIES..COPIES + 1000).contains(&full), "{full}");
         generation.put_copy(session_key(copied).as_bytes(), Bytes::from("copy"));
-        assert_eq!(generation.weight(), full);
+        assert_eq!(generation.memory_size(), full);
         generation.put(session(copied, "changed"), 1, 0);
-        assert!(generation.weight() > full, "commits go on");
+        assert!(generation.memory_size() > full, "commits go on");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::EngineCounters;
 use super::ended::EndedSessions;
 use super::generation::{DatabaseKind, Memtable, RowKey, RowTree, RowWrite};
 use super::layers::ReadView;
-use super::member::{Member, Verdict};
+use super::member::{BatchVerdict, Member};
 use super::queue::{CommitJob, stopped_during_commit};
 use super::tables::{TableReader, owner_key};
 use super::touches::{Touches, WaitingTouches};
@@ -130,9 +130,9 @@ impl CommitBatch<'_> {
 
     /// Merges one job into the group; none if there is no room for it. An error concerns the storage and so
     /// the whole group.
-    fn apply(&mut self, job: &mut CommitJob) -> Result<Option<Verdict>> {
+    fn apply(&mut self, job: &mut CommitJob) -> Result<Option<BatchVerdict>> {
         let Some(mut set) = job.take_set() else {
-            return Ok(Some(Verdict::Refused(stopped_during_commit(), None)));
+            return Ok(Some(BatchVerdict::Refused(stopped_during_commit(), None)));
         };
         let bugs: FaultInjection = self.shared.bugs;
         bugs.before_merging(&mut set);
@@ -152,11 +152,13 @@ impl CommitBatch<'_> {
         let mut writes = match resolve(&set, &rows, self.layers.number) {
             Ok(writes) => writes,
             Err(MergeRefusal::Stale(commutes)) => {
-                return Ok(Some(Verdict::Stale(set, commutes)));
+                return Ok(Some(BatchVerdict::Stale(set, commutes)));
             }
             // The file cannot be read any more; that is nobody's own fault.
             Err(MergeRefusal::Failed(e, _)) if e.kind() == ErrorKind::Unavailable => return Err(e),
-            Err(MergeRefusal::Failed(e, client)) => return Ok(Some(Verdict::Refused(e, client))),
+            Err(MergeRefusal::Failed(e, client)) => {
+                return Ok(Some(BatchVerdict::Refused(e, client)));
+            }
         };
         bugs.before_writing(&mut writes);
         let ended: Vec<_> = writes.tombstones.iter().map(|(_, it, _)| *it).collect();
@@ -166,17 +168,17 @@ impl CommitBatch<'_> {
         let bytes = rows.iter().map(RowWrite::len).sum::<usize>();
         if bytes > self.most_bytes {
             let error = too_large(bytes, self.most_bytes);
-            return Ok(Some(Verdict::Refused(error, None)));
+            return Ok(Some(BatchVerdict::Refused(error, None)));
         }
         if self.bytes > 0 && self.bytes + bytes > self.enough_bytes {
             job.give_back(set);
             return Ok(None);
         }
         if let Err(refusal) = self.may_found(founded) {
-            return Ok(Some(Verdict::Refused(refusal, None)));
+            return Ok(Some(BatchVerdict::Refused(refusal, None)));
         }
         if let Err((expired, client)) = self.claim(&set) {
-            return Ok(Some(Verdict::Refused(expired, Some(client))));
+            return Ok(Some(BatchVerdict::Refused(expired, Some(client))));
         }
         // Only now, as what is refused ends nothing.
         for client in ended {
@@ -186,7 +188,7 @@ impl CommitBatch<'_> {
         self.bytes += bytes;
         self.lower_touches(&set);
         rows.into_iter().for_each(|row| self.put(row));
-        Ok(Some(Verdict::Accepted(set)))
+        Ok(Some(BatchVerdict::Accepted(set)))
     }
 
     /// Whether a row that no generation has is as the change set's transaction read it: later commits are all in
@@ -270,7 +272,7 @@ impl CommitBatch<'_> {
         };
         let mut touched = row.clone();
         touch.at.put_on(&mut touched, now);
-        if row.generation != touch.generation || touched == row {
+        if row.incarnation != touch.incarnation || touched == row {
             return Ok(());
         }
         let row = touched;
@@ -335,7 +337,7 @@ impl merge::CurrentRows for BatchView<'_> {
             }
         })?;
         Ok(row.map(|mut row| {
-            if let Some(at) = self.touches.get(container, client, row.generation) {
+            if let Some(at) = self.touches.get(container, client, row.incarnation) {
                 at.put_on(&mut row, self.now());
             }
             row

@@ -242,7 +242,7 @@ impl Checkpointer {
         jobs.send(job).map_err(|_| stopped())
     }
 
-    pub(super) fn bury(&self, generation: Arc<Memtable>) {
+    pub(super) fn retire(&self, generation: Arc<Memtable>) {
         if let Some(jobs) = &self.jobs {
             let _ = jobs.send(CheckpointerJob::Bury(generation));
         }
@@ -321,11 +321,11 @@ mod tests {
         let keeper = Checkpointer::start(Weak::new()).unwrap();
         let read = Arc::new(Memtable::default());
         let held = Arc::downgrade(&read);
-        keeper.bury(read.clone());
+        keeper.retire(read.clone());
         let flood = |time: Duration, is_over: &dyn Fn() -> bool| {
             let end = Instant::now() + time;
             while !is_over() && Instant::now() < end {
-                keeper.bury(Arc::default());
+                keeper.retire(Arc::default());
                 sleep(Duration::from_millis(5));
             }
         };

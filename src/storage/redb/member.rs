@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind};
 use crate::storage::{ChangeSet, Outcome, StaleCommute};
 
 /// What a group decides about one of its members.
-pub(super) enum Verdict {
+pub(super) enum BatchVerdict {
     /// Nothing yet. This ends as an error, whatever becomes of the group.
     Undecided,
     /// Its rows are in the group. It is committed once they are durable.
@@ -20,14 +20,14 @@ pub(super) enum Verdict {
 /// A job in a group.
 pub(super) struct Member {
     pub(super) job: CommitJob,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: BatchVerdict,
 }
 
 impl From<CommitJob> for Member {
     fn from(job: CommitJob) -> Self {
         Self {
             job,
-            verdict: Verdict::Undecided,
+            verdict: BatchVerdict::Undecided,
         }
     }
 }
@@ -36,10 +36,10 @@ impl Member {
     /// The group is durable and visible.
     pub(super) fn ended(self) -> (CommitJob, Outcome) {
         let outcome = match self.verdict {
-            Verdict::Accepted(set) => Outcome::Committed(set),
-            Verdict::Refused(error, client) => Outcome::Failed(error, client),
-            Verdict::Stale(set, commutes) => Outcome::Stale(set, commutes, None),
-            Verdict::Undecided => Outcome::Failed(undecided(), None),
+            BatchVerdict::Accepted(set) => Outcome::Committed(set),
+            BatchVerdict::Refused(error, client) => Outcome::Failed(error, client),
+            BatchVerdict::Stale(set, commutes) => Outcome::Stale(set, commutes, None),
+            BatchVerdict::Undecided => Outcome::Failed(undecided(), None),
         };
         (self.job, outcome)
     }
@@ -47,12 +47,12 @@ impl Member {
     /// The group failed, and this is what that means to the members whose rows were in it.
     pub(super) fn failed(self, error: &Error) -> (CommitJob, Outcome) {
         let outcome = match self.verdict {
-            Verdict::Accepted(_) => Outcome::Failed(error.clone(), None),
+            BatchVerdict::Accepted(_) => Outcome::Failed(error.clone(), None),
             // It may have been refused because of another member, which was not committed.
-            Verdict::Refused(..) | Verdict::Undecided => {
+            BatchVerdict::Refused(..) | BatchVerdict::Undecided => {
                 Outcome::Failed(not_written(error.clone()), None)
             }
-            Verdict::Stale(set, commutes) => Outcome::Stale(set, commutes, None),
+            BatchVerdict::Stale(set, commutes) => Outcome::Stale(set, commutes, None),
         };
         (self.job, outcome)
     }
@@ -81,7 +81,7 @@ mod tests {
     use super::super::queue::tests::set;
     use super::*;
 
-    fn member(verdict: Verdict) -> Member {
+    fn member(verdict: BatchVerdict) -> Member {
         Member {
             verdict,
             ..Member::from(CommitJob::new(set(), Box::new(drop)))
@@ -98,19 +98,19 @@ mod tests {
     // C2.2
     #[test]
     fn only_an_accepted_member_of_a_durable_group_is_committed() {
-        let refused = || Verdict::Refused(Error::new(ErrorKind::Conflict, "refused"), None);
+        let refused = || BatchVerdict::Refused(Error::new(ErrorKind::Conflict, "refused"), None);
         let unknown = Error::new(ErrorKind::OutcomeUnknown, "not synced");
-        let (_, outcome) = member(Verdict::Accepted(set())).ended();
+        let (_, outcome) = member(BatchVerdict::Accepted(set())).ended();
         assert!(matches!(outcome, Outcome::Committed(_)));
         assert_eq!(
             kind_of(member(refused()).ended()),
             Some(ErrorKind::Conflict)
         );
-        let kind = kind_of(member(Verdict::Accepted(set())).failed(&unknown));
+        let kind = kind_of(member(BatchVerdict::Accepted(set())).failed(&unknown));
         assert_eq!(kind, Some(ErrorKind::OutcomeUnknown));
         let kind = kind_of(member(refused()).failed(&unknown));
         assert_eq!(kind, Some(ErrorKind::NotWritten));
-        let stale = || member(Verdict::Stale(set(), Vec::new()));
+        let stale = || member(BatchVerdict::Stale(set(), Vec::new()));
         for (_, outcome) in [stale().ended(), stale().failed(&unknown)] {
             assert!(matches!(outcome, Outcome::Stale(..)));
         }

@@ -363,12 +363,12 @@ impl Storage for Engine {
         self.shared.queue.commit(set, done, waiter)
     }
 
-    fn bell(&self) -> &Arc<WakeGroup> {
-        self.shared.queue.bell()
+    fn wake_group(&self) -> &Arc<WakeGroup> {
+        self.shared.queue.wake_group()
     }
 
-    fn help(&self) -> bool {
-        self.desk.help()
+    fn lead_commit(&self) -> bool {
+        self.desk.lead()
     }
 
     fn commit_again(&self, set: ChangeSet, done: CommitCallback) {
@@ -430,8 +430,8 @@ impl Storage for Engine {
         self.ask(QueueJob::Checkpoint)
     }
 
-    fn is_pressed(&self) -> bool {
-        self.shared.io.is_pressed()
+    fn has_backpressure(&self) -> bool {
+        self.shared.io.has_backpressure()
     }
 
     fn counters(&self) -> Counters {
@@ -453,7 +453,7 @@ impl Storage for Engine {
             journal_len: get(&tally.journal_len),
             waiting: load.commits,
             waiting_bytes: load.bytes,
-            outside: load.outside,
+            pending_admission: load.pending_admission,
             held,
             oldest_held,
             is_read_only: tally.is_read_only.load(Ordering::Relaxed),

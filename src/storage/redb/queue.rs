@@ -58,16 +58,16 @@ pub(super) struct CommitJob {
     set: Option<ChangeSet>,
     bytes: usize,
     done: Option<CommitCallback>,
-    seat: Option<QueuePermit>,
+    permit: Option<QueuePermit>,
 }
 
 impl CommitJob {
     pub(super) fn new(set: ChangeSet, done: CommitCallback) -> Self {
         Self {
-            bytes: set.weight(),
+            bytes: set.memory_size(),
             set: Some(set),
             done: Some(done),
-            seat: None,
+            permit: None,
         }
     }
 
@@ -93,7 +93,7 @@ impl CommitJob {
     pub(super) fn answer_all(mut answers: Vec<(Self, Outcome)>) {
         let stays = |outcome: &Outcome| matches!(outcome, Outcome::Stale(..));
         let leaving = answers.iter_mut().filter(|(_, outcome)| !stays(outcome));
-        let seats = leaving.filter_map(|(job, _)| job.seat.take());
+        let seats = leaving.filter_map(|(job, _)| job.permit.take());
         drop(seats.reduce(QueuePermit::with));
         WakeGroup::once(|| {
             for (job, outcome) in answers {
@@ -104,7 +104,7 @@ impl CommitJob {
 
     /// Whoever waits runs code of his own when he is woken; a panic in it must reach nobody else.
     fn call(&mut self, mut outcome: Outcome) {
-        let seat = self.seat.take();
+        let seat = self.permit.take();
         match &mut outcome {
             Outcome::Stale(_, _, kept) => *kept = seat.map(|seat| Box::new(seat) as _),
             Outcome::Committed(_) | Outcome::Failed(..) => drop(seat),
@@ -171,26 +171,26 @@ pub(super) struct Queue {
     wake: Condvar,
     /// How many groups were taken.
     groups: AtomicUsize,
-    bells: [Arc<WakeGroup>; BELLS],
+    wake_groups: [Arc<WakeGroup>; WAKE_GROUPS],
     process: Process,
 }
 
 /// The groups that have bells of their own: one is committed, and one is queued. The others are for those who
 /// came to be in another group than they asked for.
-const BELLS: usize = 4;
+const WAKE_GROUPS: usize = 4;
 
 struct QueueState {
     jobs: VecDeque<QueueJob>,
     /// The commits that are in `jobs`, in a group, or away to be computed again.
-    room: Admission,
+    admission: Admission,
     /// The commits that wait for room, by ascending number.
-    outside: VecDeque<(u64, CommitJob)>,
+    pending_admission: VecDeque<(u64, CommitJob)>,
     next: u64,
     phase: Phase,
     call: Call,
     taker: Taker,
     /// Another thread has taken jobs while the taker slept, and is not done with them.
-    is_led: bool,
+    has_leader: bool,
 }
 
 /// How far the queue has come. It only goes forward.
@@ -298,11 +298,11 @@ impl QueueState {
 
     /// Whether there will be nothing more. What somebody else has taken comes before that.
     fn is_over(&self) -> bool {
-        self.phase.is_closing() && self.jobs.is_empty() && !self.is_led
+        self.phase.is_closing() && self.jobs.is_empty() && !self.has_leader
     }
 
-    fn can_be_led(&self) -> bool {
-        self.taker.allows_help() && !self.is_led
+    fn can_have_leader(&self) -> bool {
+        self.taker.allows_help() && !self.has_leader
     }
 
     fn take_group(&mut self) -> Vec<QueueJob> {
@@ -331,7 +331,7 @@ impl Drop for QueuePermit {
     fn drop(&mut self) {
         if self.commits > 0 && !self.queue.is_elsewhere() {
             let mut state = self.queue.lock();
-            state.room.leave(self.commits, self.bytes);
+            state.admission.release(self.commits, self.bytes);
             self.queue.admit(state);
         }
     }
@@ -350,10 +350,10 @@ impl Drop for Withdrawal {
         }
         let mut state = self.queue.lock();
         let found = state
-            .outside
+            .pending_admission
             .binary_search_by_key(&self.number, |(number, _)| *number);
         let Ok(at) = found else { return };
-        let withdrawn = state.outside.remove(at);
+        let withdrawn = state.pending_admission.remove(at);
         // Those behind it may be smaller.
         self.queue.admit(state);
         drop(withdrawn);
@@ -364,7 +364,7 @@ impl Drop for Withdrawal {
 pub(super) struct QueueLoad {
     pub(super) commits: usize,
     pub(super) bytes: usize,
-    pub(super) outside: usize,
+    pub(super) pending_admission: usize,
 }
 
 impl Queue {
@@ -372,26 +372,26 @@ impl Queue {
         Self {
             state: Mutex::new(QueueState {
                 jobs: VecDeque::new(),
-                room: Admission::new(bounds),
-                outside: VecDeque::new(),
+                admission: Admission::new(bounds),
+                pending_admission: VecDeque::new(),
                 next: 0,
                 phase: Phase::Open,
                 call: Call::None,
                 taker: Taker::Awake,
-                is_led: false,
+                has_leader: false,
             }),
             wake: Condvar::new(),
             groups: AtomicUsize::default(),
-            bells: std::array::from_fn(|_| Arc::default()),
+            wake_groups: std::array::from_fn(|_| Arc::default()),
             process: Process::this(),
         }
     }
 
     /// The bell of the group that takes what is queued now. It wakes whoever waits by it, in whatever group.
-    pub(super) fn bell(&self) -> &Arc<WakeGroup> {
-        let [first, ..] = &self.bells;
-        let next = self.groups.load(Ordering::Relaxed) % BELLS;
-        self.bells.get(next).unwrap_or(first)
+    pub(super) fn wake_group(&self) -> &Arc<WakeGroup> {
+        let [first, ..] = &self.wake_groups;
+        let next = self.groups.load(Ordering::Relaxed) % WAKE_GROUPS;
+        self.wake_groups.get(next).unwrap_or(first)
     }
 
     fn take_group(&self, state: &mut QueueState) -> Vec<QueueJob> {
@@ -453,12 +453,12 @@ impl Queue {
             job.answer(Outcome::Failed(error, None));
             return None;
         }
-        if state.outside.is_empty() && state.room.enter(job.bytes) {
-            job.seat = Some(self.seat(job.bytes));
+        if state.pending_admission.is_empty() && state.admission.admit(job.bytes) {
+            job.permit = Some(self.seat(job.bytes));
             state.jobs.push_back(QueueJob::Commit(job));
             // Who leads looks for more at the end.
-            let helps = waiter == WaiterKind::Thread && state.can_be_led();
-            let others_see_to_it = state.is_led || helps;
+            let helps = waiter == WaiterKind::Thread && state.can_have_leader();
+            let others_see_to_it = state.has_leader || helps;
             if !others_see_to_it {
                 self.rouse(state);
             }
@@ -466,7 +466,7 @@ impl Queue {
         }
         let number = state.next;
         state.next += 1;
-        state.outside.push_back((number, job));
+        state.pending_admission.push_back((number, job));
         drop(state);
         Some(Box::new(Withdrawal {
             queue: self.clone(),
@@ -485,11 +485,11 @@ impl Queue {
     /// Queues those that wait for room, in order, as far as there is some.
     fn admit(self: &Arc<Self>, mut state: MutexGuard<'_, QueueState>) {
         let mut any = false;
-        while let Some(bytes) = state.outside.front().map(|(_, job)| job.bytes)
-            && state.room.enter(bytes)
-            && let Some((_, mut job)) = state.outside.pop_front()
+        while let Some(bytes) = state.pending_admission.front().map(|(_, job)| job.bytes)
+            && state.admission.admit(bytes)
+            && let Some((_, mut job)) = state.pending_admission.pop_front()
         {
-            job.seat = Some(self.seat(bytes));
+            job.permit = Some(self.seat(bytes));
             state.jobs.push_back(QueueJob::Commit(job));
             any = true;
         }
@@ -506,9 +506,9 @@ impl Queue {
     pub(super) fn load(&self) -> QueueLoad {
         let state = self.lock();
         QueueLoad {
-            commits: state.room.commits,
-            bytes: state.room.bytes,
-            outside: state.outside.len(),
+            commits: state.admission.commits,
+            bytes: state.admission.bytes,
+            pending_admission: state.pending_admission.len(),
         }
     }
 
@@ -530,7 +530,7 @@ impl Queue {
     pub(super) fn end(&self) -> VecDeque<QueueJob> {
         let mut state = self.lock();
         state.phase = state.phase.ended();
-        let outside = std::mem::take(&mut state.outside);
+        let outside = std::mem::take(&mut state.pending_admission);
         let mut left = std::mem::take(&mut state.jobs);
         left.extend(outside.into_iter().map(|(_, job)| QueueJob::Commit(job)));
         left
@@ -540,7 +540,7 @@ impl Queue {
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.phase = state.phase.closed();
-        let outside = std::mem::take(&mut state.outside);
+        let outside = std::mem::take(&mut state.pending_admission);
         self.rouse(state);
         QueueJob::refuse_all(
             outside.into_iter().map(|(_, job)| QueueJob::Commit(job)),
@@ -550,21 +550,21 @@ impl Queue {
 
     /// Takes a group in the place of whoever takes jobs, if that one sleeps and need not be woken. Then
     /// [`led`](Self::led) must be called.
-    pub(super) fn lead(&self) -> Option<Vec<QueueJob>> {
+    pub(super) fn begin_lead(&self) -> Option<Vec<QueueJob>> {
         let mut state = self.lock();
         let has_more = state.call != Call::None || state.phase.is_closing();
-        if !state.can_be_led() || has_more || state.jobs.is_empty() {
+        if !state.can_have_leader() || has_more || state.jobs.is_empty() {
             return None;
         }
-        state.is_led = true;
+        state.has_leader = true;
         Some(self.take_group(&mut state))
     }
 
     /// What was taken by [`lead`](Self::lead) is done. Wakes whoever takes jobs if there are more, or if that
     /// one would sleep beyond `wake_at`.
-    pub(super) fn led(&self, wake_at: Option<Instant>) {
+    pub(super) fn end_lead(&self, wake_at: Option<Instant>) {
         let mut state = self.lock();
-        state.is_led = false;
+        state.has_leader = false;
         if wake_at.is_some_and(|at| state.taker.sleeps_beyond(at)) {
             state.call = state.call.max(Call::Upkeep);
         }
@@ -668,7 +668,7 @@ pub(super) mod tests {
             bytes: usize::MAX,
         };
         let queue = Arc::new(Queue::new(bounds));
-        let bell = queue.bell().clone();
+        let bell = queue.wake_group().clone();
         let commits = (0..5).map(|_| {
             let bell = Waker::from(bell.clone());
             queue.commit(set(), Box::new(move |_| bell.wake()), WaiterKind::Task)
@@ -749,19 +749,19 @@ pub(super) mod tests {
         let taker = asleep(&queue, None, Help::Allowed);
         for _ in 0..3 {
             commit(&queue, WaiterKind::Thread);
-            let jobs = queue.lead().unwrap();
+            let jobs = queue.begin_lead().unwrap();
             assert_eq!(jobs.len(), 1);
             refuse(jobs);
-            queue.led(None);
-            assert!(queue.lock().taker.is_asleep() && queue.lead().is_none());
+            queue.end_lead(None);
+            assert!(queue.lock().taker.is_asleep() && queue.begin_lead().is_none());
         }
         commit(&queue, WaiterKind::Thread);
-        let jobs = queue.lead().unwrap();
+        let jobs = queue.begin_lead().unwrap();
         commit(&queue, WaiterKind::Task);
         commit(&queue, WaiterKind::Thread);
-        assert!(queue.lock().taker.is_asleep() && queue.lead().is_none());
+        assert!(queue.lock().taker.is_asleep() && queue.begin_lead().is_none());
         refuse(jobs);
-        queue.led(None);
+        queue.end_lead(None);
         assert_eq!(taker.join().unwrap(), 2);
     }
 
@@ -773,9 +773,9 @@ pub(super) mod tests {
         let taker = asleep(&queue, Some(until), Help::Allowed);
         for wake_at in [None, Some(until), Some(until + hour), Some(Instant::now())] {
             commit(&queue, WaiterKind::Thread);
-            refuse(queue.lead().unwrap());
+            refuse(queue.begin_lead().unwrap());
             assert!(queue.lock().taker.is_asleep());
-            queue.led(wake_at);
+            queue.end_lead(wake_at);
         }
         assert_eq!(taker.join().unwrap(), 0);
     }
@@ -785,7 +785,7 @@ pub(super) mod tests {
         let queue = roomy();
         let taker = asleep(&queue, None, Help::Allowed);
         commit(&queue, WaiterKind::Thread);
-        let jobs = queue.lead().unwrap();
+        let jobs = queue.begin_lead().unwrap();
         queue.close();
         // It is woken, and sleeps on.
         while !queue.lock().taker.is_asleep() {
@@ -793,7 +793,7 @@ pub(super) mod tests {
         }
         assert!(!taker.is_finished());
         refuse(jobs);
-        queue.led(None);
+        queue.end_lead(None);
         assert_eq!(taker.join().unwrap(), 0);
     }
 
@@ -802,11 +802,11 @@ pub(super) mod tests {
         let queue = roomy();
         let taker = asleep(&queue, None, Help::Refused);
         commit(&queue, WaiterKind::Thread);
-        assert!(queue.lead().is_none());
+        assert!(queue.begin_lead().is_none());
         assert_eq!(taker.join().unwrap(), 1);
         let taker = asleep(&queue, None, Help::Allowed);
         queue.wake();
-        assert!(queue.lead().is_none());
+        assert!(queue.begin_lead().is_none());
         assert_eq!(taker.join().unwrap(), 0);
     }
 

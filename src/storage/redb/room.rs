@@ -27,7 +27,7 @@ impl Admission {
 
     /// Takes in a change set if there is room. One that is too large by itself gets in when nothing
     /// else is there, so that every one does in the end.
-    pub(super) fn enter(&mut self, bytes: usize) -> bool {
+    pub(super) fn admit(&mut self, bytes: usize) -> bool {
         let sum = self.bytes.saturating_add(bytes);
         let fits = self.commits < self.bounds.commits && sum <= self.bounds.bytes;
         if self.commits > 0 && !fits {
@@ -38,7 +38,7 @@ impl Admission {
         true
     }
 
-    pub(super) fn leave(&mut self, commits: usize, bytes: usize) {
+    pub(super) fn release(&mut self, commits: usize, bytes: usize) {
         let is_theirs = self.commits >= commits && self.bytes >= bytes;
         debug_assert!(is_theirs, "left twice");
         self.commits = self.commits.saturating_sub(commits);
@@ -57,34 +57,34 @@ mod tests {
     #[test]
     fn there_is_room_up_to_either_bound() {
         let mut room = room(3, 100);
-        assert!(room.enter(40));
-        assert!(room.enter(60));
-        assert!(!room.enter(1), "bytes");
-        room.leave(1, 60);
-        assert!(room.enter(1));
-        assert!(room.enter(1));
-        assert!(!room.enter(0), "commits");
+        assert!(room.admit(40));
+        assert!(room.admit(60));
+        assert!(!room.admit(1), "bytes");
+        room.release(1, 60);
+        assert!(room.admit(1));
+        assert!(room.admit(1));
+        assert!(!room.admit(0), "commits");
         assert_eq!((room.commits, room.bytes), (3, 42));
     }
 
     #[test]
     fn what_is_too_large_for_any_room_gets_in_alone() {
         let mut room = room(3, 100);
-        assert!(room.enter(1));
-        assert!(!room.enter(101));
-        room.leave(1, 1);
-        assert!(room.enter(101));
-        assert!(!room.enter(0));
-        room.leave(1, 101);
+        assert!(room.admit(1));
+        assert!(!room.admit(101));
+        room.release(1, 1);
+        assert!(room.admit(101));
+        assert!(!room.admit(0));
+        room.release(1, 101);
         assert_eq!((room.commits, room.bytes), (0, 0));
     }
 
     #[test]
     fn bounds_of_zero_let_one_in_at_a_time() {
         let mut room = room(0, 0);
-        assert!(room.enter(7));
-        assert!(!room.enter(0));
-        room.leave(1, 7);
-        assert!(room.enter(7));
+        assert!(room.admit(7));
+        assert!(!room.admit(0));
+        room.release(1, 7);
+        assert!(room.admit(7));
     }
 }

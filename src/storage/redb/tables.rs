@@ -280,7 +280,7 @@ impl<'t> TableWriter<'t> {
 
     /// Removes tombstones that have had their time, and lowers those that lie too far ahead, at most so many;
     /// returns how many.
-    pub(super) fn bury(&mut self, refusals: TombstonePolicy, limit: usize) -> Result<u64> {
+    pub(super) fn put_tombstone(&mut self, refusals: TombstonePolicy, limit: usize) -> Result<u64> {
         let mut settled = Vec::new();
         for row in self.tombstones.iter().map_err(failure::storage)? {
             let (key, record) = row.map_err(failure::storage)?;

@@ -19,15 +19,15 @@ pub(super) const MANY: usize = 8192;
 const MOST: usize = 65_536;
 
 /// Access times by session, each with the generation that it is of.
-type Times = HashMap<(ContainerId, ClientKey), (u64, TouchAt)>;
+type AccessTimes = HashMap<(ContainerId, ClientKey), (u64, TouchAt)>;
 
 #[derive(Default)]
 pub(super) struct Touches {
-    waiting: Mutex<Times>,
+    waiting: Mutex<AccessTimes>,
     /// How many wait, so that the common case - none - takes no lock.
     count: AtomicUsize,
     /// Those of the group that is being committed. Changed only while `waiting` is locked.
-    claimed: Mutex<Times>,
+    claimed: Mutex<AccessTimes>,
     claims: AtomicUsize,
     lost: AtomicU64,
     /// Sessions that somebody found expired, by the number of that look. Changed only while `waiting` is locked.
@@ -123,7 +123,7 @@ impl Touches {
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((generation, at)) = waiting.get_mut(&(touch.container, touch.client))
-            && *generation == touch.generation
+            && *generation == touch.incarnation
         {
             at.time = at.time.min(touch.at.merged_with(at.time, now));
         }
@@ -165,7 +165,7 @@ impl Touches {
             .map(|(&(container, client), &(generation, at))| Touch {
                 container,
                 client,
-                generation,
+                incarnation: generation,
                 looks: u64::MAX,
                 at,
             })
@@ -183,7 +183,7 @@ impl Touches {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for touch in written {
             let key = (touch.container, touch.client);
-            if waiting.get(&key) == Some(&(touch.generation, touch.at)) {
+            if waiting.get(&key) == Some(&(touch.incarnation, touch.at)) {
                 waiting.remove(&key);
             }
         }
@@ -193,7 +193,7 @@ impl Touches {
 
 /// The access time of a session of this generation.
 fn time_of(
-    times: &Times,
+    times: &AccessTimes,
     container: ContainerId,
     client: ClientKey,
     generation: u64,
@@ -203,16 +203,16 @@ fn time_of(
 }
 
 /// Merges an access time with the one that is there for its session.
-fn merge(times: &mut Times, touch: Touch, now: Timestamp) {
+fn merge(times: &mut AccessTimes, touch: Touch, now: Timestamp) {
     let of = (touch.container, touch.client);
-    let entry = times.entry(of).or_insert((touch.generation, touch.at));
-    if entry.0 == touch.generation {
+    let entry = times.entry(of).or_insert((touch.incarnation, touch.at));
+    if entry.0 == touch.incarnation {
         entry.1.time = touch.at.merged_with(entry.1.time, now);
         entry.1.slack = touch.at.slack;
         entry.1.founded = entry.1.founded.or(touch.at.founded);
-    } else if entry.0 < touch.generation {
+    } else if entry.0 < touch.incarnation {
         // The earlier session is over.
-        *entry = (touch.generation, touch.at);
+        *entry = (touch.incarnation, touch.at);
     }
 }
 
@@ -229,7 +229,7 @@ mod tests {
         Touch {
             container: ContainerId::UNNAMED,
             client: ClientKey::from_bytes(key),
-            generation: 1,
+            incarnation: 1,
             looks: 0,
             at: TouchAt {
                 time: Timestamp(time),

@@ -1,7 +1,7 @@
 //! What visitors read the insides of a sequence, a map and a variant with.
 
 use super::Strict;
-use crate::value::refusal::Refusal;
+use crate::value::refusal::RefusalReason;
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess,
     Visitor,
@@ -13,13 +13,13 @@ pub(super) struct Items<'a, 'de> {
 }
 
 impl<'de> SeqAccess<'de> for Items<'_, 'de> {
-    type Error = Refusal;
+    type Error = RefusalReason;
 
     #[inline]
     fn next_element_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
-    ) -> Result<Option<S::Value>, Refusal> {
+    ) -> Result<Option<S::Value>, RefusalReason> {
         if *self.left == 0 {
             return Ok(None);
         }
@@ -35,7 +35,7 @@ impl<'de> SeqAccess<'de> for Items<'_, 'de> {
 
 /// What may be a key of a map.
 #[derive(Clone, Copy)]
-pub(super) enum Keys {
+pub(super) enum KeyAccess {
     Any,
     Names,
 }
@@ -43,29 +43,32 @@ pub(super) enum Keys {
 pub(super) struct Entries<'a, 'de> {
     pub(super) strict: &'a mut Strict<'de>,
     pub(super) left: &'a mut usize,
-    pub(super) keys: Keys,
+    pub(super) keys: KeyAccess,
 }
 
 impl<'de> MapAccess<'de> for Entries<'_, 'de> {
-    type Error = Refusal;
+    type Error = RefusalReason;
 
     #[inline]
     fn next_key_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
-    ) -> Result<Option<S::Value>, Refusal> {
+    ) -> Result<Option<S::Value>, RefusalReason> {
         if *self.left == 0 {
             return Ok(None);
         }
         let key = match self.keys {
-            Keys::Any => self.strict.inner(seed)?,
-            Keys::Names => self.strict.name(seed)?,
+            KeyAccess::Any => self.strict.inner(seed)?,
+            KeyAccess::Names => self.strict.name(seed)?,
         };
         Ok(Some(key))
     }
 
     #[inline]
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Refusal> {
+    fn next_value_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<S::Value, RefusalReason> {
         let value = self.strict.inner(seed)?;
         *self.left -= 1;
         Ok(value)
@@ -82,27 +85,37 @@ pub(super) struct Variant<'a, 'de> {
 }
 
 impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
-    type Error = Refusal;
+    type Error = RefusalReason;
     type Variant = Self;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Refusal> {
+    fn variant_seed<S: DeserializeSeed<'de>>(
+        self,
+        seed: S,
+    ) -> Result<(S::Value, Self), RefusalReason> {
         let name = self.strict.name(seed)?;
         Ok((name, self))
     }
 }
 
 impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
-    type Error = Refusal;
+    type Error = RefusalReason;
 
-    fn unit_variant(self) -> Result<(), Refusal> {
+    fn unit_variant(self) -> Result<(), RefusalReason> {
         <()>::deserialize(self.strict)
     }
 
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Refusal> {
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(
+        self,
+        seed: S,
+    ) -> Result<S::Value, RefusalReason> {
         self.strict.inner(seed)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Refusal> {
+    fn tuple_variant<V: Visitor<'de>>(
+        self,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, RefusalReason> {
         self.strict.deserialize_tuple(len, visitor)
     }
 
@@ -110,7 +123,7 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
         self,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Refusal> {
+    ) -> Result<V::Value, RefusalReason> {
         self.strict.deserialize_struct("", fields, visitor)
     }
 }

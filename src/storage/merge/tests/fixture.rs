@@ -133,7 +133,7 @@ impl World {
             last_access: after('@').map(time).unwrap_or_default(),
             timeout: after('~').map(span),
             owner: after('=').map(Arc::from),
-            generation: generation.parse().unwrap(),
+            incarnation: generation.parse().unwrap(),
             packages: Arc::default(),
         };
         let at = (place(container).id, client(name));
@@ -165,7 +165,7 @@ impl World {
         let mut words = Vec::new();
         for ((container, client), row) in &self.sessions {
             let mark = if container.0 == 0 { "" } else { "s:" };
-            let mut word = format!("{mark}{}#{}", client_name(*client), row.generation);
+            let mut word = format!("{mark}{}#{}", client_name(*client), row.incarnation);
             let mut add = |mark, time: Timestamp| {
                 if time != Timestamp::default() {
                     word.push_str(&format!("{mark}{}", time.0));
@@ -298,7 +298,7 @@ impl Edit {
             let state = row
                 .as_ref()
                 .map_or(SeenState::Absent, |row| SeenState::Live {
-                    generation: row.generation,
+                    incarnation: row.incarnation,
                 });
             Seen {
                 place,
@@ -312,7 +312,7 @@ impl Edit {
             client,
             seen: seen.into(),
             exists: None,
-            forsaken: None,
+            replaced: None,
             founder: None,
             packages: Vec::new(),
             home: None,
@@ -446,7 +446,7 @@ impl Edit {
         let seen = &mut self.change.seen[0];
         let row = seen.row.as_ref().unwrap();
         seen.state = SeenState::Expired {
-            generation: row.generation,
+            incarnation: row.incarnation,
             last_access: row.last_access,
             timeout: row.timeout,
         };
@@ -476,7 +476,7 @@ impl Edit {
 
     /// The client is given up for another one.
     pub(super) fn forsaken(&mut self) -> &mut Self {
-        self.change.forsaken = Some(Arrival {
+        self.change.replaced = Some(Arrival {
             newest: COMMIT - 1,
             at: NOW,
         });
@@ -498,7 +498,7 @@ pub(super) fn fresh() -> Freshness {
 pub(super) fn used() -> Freshness {
     let ids = ClientIds::new(Secret::from_key(1, [7; 32]), Vec::new());
     let id = ids.issue();
-    id.spend();
+    id.mark_used();
     id.freshness()
 }
 

@@ -59,8 +59,8 @@ impl CommitLeader {
     }
 
     /// Commits on this thread what waits, if the committer's own sleeps; tells whether it did.
-    pub(crate) fn help(&self) -> bool {
-        let Some(jobs) = self.shared.queue.lead() else {
+    pub(crate) fn lead(&self) -> bool {
+        let Some(jobs) = self.shared.queue.begin_lead() else {
             return false;
         };
         let led = catch_unwind(AssertUnwindSafe(|| {
@@ -70,7 +70,7 @@ impl CommitLeader {
         let led = led.unwrap_or_else(|_| Err(gone()));
         let (answers, wake_at) =
             led.unwrap_or_else(|_| (CommitAnswers::new(), Some(Instant::now())));
-        self.shared.queue.led(wake_at);
+        self.shared.queue.end_lead(wake_at);
         CommitJob::answer_all(answers);
         true
     }
@@ -107,7 +107,7 @@ fn lead(
         return Ok((CommitAnswers::new(), Some(Instant::now())));
     }
     committer.serve(jobs);
-    committer.tell_pressure();
+    committer.update_backpressure();
     let wake_at = if committer.needs_upkeep() {
         Some(Instant::now())
     } else {

@@ -95,7 +95,7 @@ struct AnswerOnExit(Arc<EngineShared>);
 impl Drop for AnswerOnExit {
     fn drop(&mut self) {
         let jobs = self.0.queue.end();
-        self.0.io.press(false);
+        self.0.io.set_backpressure(false);
         if let Some(last) = self.0.published.swap(None) {
             last.expire();
         }
@@ -285,7 +285,7 @@ impl Committer {
         if !self.rules.in_the_foreground || !self.tasks.is_empty() {
             self.give_tasks();
         }
-        self.tell_pressure();
+        self.update_backpressure();
         self.expire_snapshots();
     }
 
@@ -388,7 +388,7 @@ impl Committer {
     /// How many bytes fit into what is left of the bounds of the active generation, in its file and in memory.
     fn room(&self) -> usize {
         let newest = self.newest.as_ref();
-        let used = newest.map_or(0, |newest| newest.active.weight());
+        let used = newest.map_or(0, |newest| newest.active.memory_size());
         let memory = (self.rules.memory / 2).saturating_sub(used);
         let journal = self.journal.as_ref();
         let file = journal.map_or(u64::MAX, |(journal, _)| journal.room());
@@ -557,7 +557,7 @@ impl Committer {
         }
         let journal = self.journal.as_ref();
         let journal = journal.map_or(0.0, |(journal, _)| journal.filled());
-        let memory = newest.active.weight() as f64 / (self.rules.memory / 2).max(1) as f64;
+        let memory = newest.active.memory_size() as f64 / (self.rules.memory / 2).max(1) as f64;
         journal.max(memory)
     }
 
@@ -593,9 +593,9 @@ impl Committer {
 
     /// Tells whoever is in no hurry to wait, before groups are held up. A checkpoint that failed is nothing to
     /// wait for.
-    fn tell_pressure(&self) {
+    fn update_backpressure(&self) {
         let is_pressed = self.is_lent && self.used() > PRESSED;
-        self.shared.io.press(is_pressed);
+        self.shared.io.set_backpressure(is_pressed);
     }
 
     fn count(&self, answers: &[(CommitJob, Outcome)]) {

@@ -2,7 +2,7 @@
 
 use super::{Committer, FIRST_RETRY, LAST_RETRY, PATIENCE};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::redb::checkpoint::{Checkpoint, Databases, Left, Step};
+use crate::storage::redb::checkpoint::{Checkpoint, Databases, LeftOut, Step};
 use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::file::FileIo;
 use crate::storage::redb::generation::DatabaseKind;
@@ -270,7 +270,7 @@ impl Committer {
             covered: journal.last(),
             file: None,
             closes: Some(*named),
-            left: Left::default(),
+            left: LeftOut::default(),
         };
         let unfinished = self.unfinished.take().map(|(checkpoint, _)| checkpoint);
         Some(unfinished.into_iter().chain([last]).collect())

@@ -4,7 +4,7 @@ use super::{Committer, FIRST_RETRY, LAST_RETRY, LAST_RETRY_IN_VAIN, not_written,
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::SettingsChange;
 use crate::storage::redb::EngineCounters;
-use crate::storage::redb::checkpoint::{Checkpoint, Left};
+use crate::storage::redb::checkpoint::{Checkpoint, LeftOut};
 use crate::storage::redb::generation::RowWrite;
 use crate::storage::redb::inspect::over_redb;
 use crate::storage::redb::journal::AppendFailure;
@@ -150,7 +150,7 @@ impl Committer {
             covered,
             file,
             closes: None,
-            left: Left::default(),
+            left: LeftOut::default(),
         })
     }
 
@@ -236,7 +236,7 @@ impl Committer {
                 if let Some(newest) = &mut self.newest
                     && let Some(frozen) = newest.frozen.take()
                 {
-                    self.keeper.bury(frozen);
+                    self.keeper.retire(frozen);
                     newest.base = number;
                 }
                 self.show_readers(readers);

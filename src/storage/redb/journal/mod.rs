@@ -31,7 +31,7 @@ use twox_hash::XxHash3_64;
 pub(super) struct JournalRef {
     /// The opening that its files were made for.
     pub(super) opening: [u8; 16],
-    /// The opening before, whose files this one read: up to [`Extent::copied`] it has all that they hold.
+    /// The opening before, whose files this one read: up to [`JournalExtent::copied`] it has all that they hold.
     pub(super) previous: [u8; 16],
     /// Which two names they bear: the lowest that were free.
     pub(super) pair: u16,
@@ -39,7 +39,7 @@ pub(super) struct JournalRef {
     pub(super) is_open: bool,
 }
 
-/// How [`Named`] is stored.
+/// How [`JournalRef`] is stored.
 type JournalRefWire = ([u8; 16], [u8; 16], u16, bool);
 
 impl JournalRef {

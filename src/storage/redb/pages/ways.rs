@@ -15,13 +15,13 @@ const LOOKED_PAST: usize = 64;
 
 /// What is to become of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Change {
+pub(in super::super) enum RowChange {
     Put,
     Remove,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
+enum PageSide {
     Before,
     After,
 }
@@ -39,7 +39,7 @@ enum Beside {
 struct Blocked;
 
 /// A branch on the way to a row, and which of its children comes next.
-type Turn = (u64, usize);
+type BranchStep = (u64, usize);
 
 /// The ways from the roots of the trees of a file to their rows, as of its current commit.
 pub(in super::super) struct Ways<'a> {
@@ -76,7 +76,7 @@ impl<'a> Ways<'a> {
         &mut self,
         table: &str,
         key: &[u8],
-        change: Change,
+        change: RowChange,
     ) -> Result<bool> {
         let table = self.tables.get(table).copied();
         let table = table.ok_or_else(|| corrupt("the file lacks a table of a store"))?;
@@ -87,7 +87,7 @@ impl<'a> Ways<'a> {
         let Ok((turns, leaf)) = self.way(top, table.widths, key)? else {
             return Ok(false);
         };
-        if change == Change::Put {
+        if change == RowChange::Put {
             return Ok(true);
         }
         if let Some((_, known)) = self.last.filter(|(last, _)| *last == leaf) {
@@ -96,7 +96,7 @@ impl<'a> Ways<'a> {
         let mut is_apart = true;
         for level in 1..=turns.len() {
             let above = turns.get(..level).unwrap_or_default();
-            for side in [Side::Before, Side::After] {
+            for side in [PageSide::Before, PageSide::After] {
                 is_apart = is_apart && self.is_apart(above, table.widths, side)?;
             }
         }
@@ -110,7 +110,7 @@ impl<'a> Ways<'a> {
         top: (u64, u128),
         widths: FixedWidths,
         key: &[u8],
-    ) -> Result<std::result::Result<(Vec<Turn>, u64), Blocked>> {
+    ) -> Result<std::result::Result<(Vec<BranchStep>, u64), Blocked>> {
         let mut turns = Vec::new();
         let mut at = top;
         while turns.len() < MAX_DEPTH {
@@ -141,7 +141,12 @@ impl<'a> Ways<'a> {
     /// Whether a page, to which these turns lead, is not joined with a damaged one on a side of it. One that is not
     /// small lies between, which does not become small, for what is removed from it is asked as well; or what
     /// it is joined with does not.
-    fn is_apart(&mut self, turns: &[Turn], widths: FixedWidths, side: Side) -> Result<bool> {
+    fn is_apart(
+        &mut self,
+        turns: &[BranchStep],
+        widths: FixedWidths,
+        side: PageSide,
+    ) -> Result<bool> {
         let mut turns = turns.to_vec();
         for _ in 0..LOOKED_PAST {
             match self.step(&mut turns, widths, side)? {
@@ -154,7 +159,12 @@ impl<'a> Ways<'a> {
     }
 
     /// Goes on to the page beside the one to which the turns lead.
-    fn step(&mut self, turns: &mut Vec<Turn>, widths: FixedWidths, side: Side) -> Result<Beside> {
+    fn step(
+        &mut self,
+        turns: &mut Vec<BranchStep>,
+        widths: FixedWidths,
+        side: PageSide,
+    ) -> Result<Beside> {
         let depth = turns.len();
         // Up to where there is a way to that side, then down along its edge.
         let mut at = loop {
@@ -162,8 +172,8 @@ impl<'a> Ways<'a> {
                 return Ok(Beside::Nothing);
             };
             let n = match side {
-                Side::Before => n.checked_sub(1),
-                Side::After => n.checked_add(1),
+                PageSide::Before => n.checked_sub(1),
+                PageSide::After => n.checked_add(1),
             };
             if let Some(n) = n
                 && let Some(child) = self.child(page, n, widths)?
@@ -178,8 +188,8 @@ impl<'a> Ways<'a> {
             }
             let last = self.last_child(at.0, widths)?;
             let n = match side {
-                Side::Before => last,
-                Side::After => 0,
+                PageSide::Before => last,
+                PageSide::After => 0,
             };
             let Some(child) = self.child(at.0, n, widths)? else {
                 return Ok(Beside::Damaged);

@@ -149,7 +149,7 @@ impl SalvageRun<'_> {
                     return Ok(());
                 }
             };
-            this.epoch = this.epoch.max(commit_number::epoch_of(row.generation));
+            this.epoch = this.epoch.max(commit_number::epoch_of(row.incarnation));
             let mut kept = Vec::new();
             for package in row.packages.iter() {
                 let package_key = [key, package.as_bytes()].concat();
