@@ -1,7 +1,7 @@
 //! What the fault harness reaches through. No part of the public interface: it changes without notice.
 
-pub use crate::storage::redb::bugs::InjectedFault;
-pub use crate::storage::redb::folder::{Folder, NewFile};
+pub use crate::storage::redb::backend::folder::{Folder, NewFile};
+pub use crate::storage::redb::fault_injection::InjectedFault;
 
 use crate::storage::record::{
     ContainerRecord, PackageRow, PlainValue, RecordKind, SessionRow, open_plain, seal_raw,

@@ -1,11 +1,12 @@
 //! The seam to the engines: snapshots to read from, change sets to commit. Bytes and versions only:
 //! no serde value, no HTTP, no policy about time.
 
+pub(crate) mod admission;
+mod memory_size;
 pub(crate) mod merge;
 pub(crate) mod quota;
 pub(crate) mod record;
 pub(crate) mod redb;
-mod weight;
 
 use crate::block_on::WakeGroup;
 use crate::client_id::{ClientKey, Freshness};

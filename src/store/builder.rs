@@ -10,7 +10,7 @@ use crate::container::room;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 use crate::storage::quota::Quota;
-use crate::storage::redb::bugs::FaultInjection;
+use crate::storage::redb::fault_injection::FaultInjection;
 use crate::storage::redb::{
     AdmissionBounds, Contents, Engine, EngineRules, JournalRules, OpenOptions,
 };
@@ -406,7 +406,7 @@ impl StoreBuilder {
     #[cfg(feature = "torture")]
     #[doc(hidden)]
     #[must_use]
-    pub fn bug(mut self, bug: crate::storage::redb::bugs::InjectedFault) -> Self {
+    pub fn bug(mut self, bug: crate::storage::redb::fault_injection::InjectedFault) -> Self {
         self.bugs.0 = Some(bug);
         self
     }
@@ -450,7 +450,7 @@ impl StoreBuilder {
     #[doc(hidden)]
     pub fn open_in(
         self,
-        folder: std::sync::Arc<dyn crate::storage::redb::folder::Folder>,
+        folder: std::sync::Arc<dyn crate::storage::redb::backend::folder::Folder>,
         name: &str,
     ) -> Result<Store> {
         let location = crate::storage::redb::Location::within(folder, name);

@@ -3,7 +3,8 @@
 use super::StoreBuilder;
 use super::check::KEPT;
 use crate::error::Result;
-use crate::storage::redb::{Location, OwnSecrets, location, salvage};
+use crate::storage::redb::salvage;
+use crate::storage::redb::{Location, OwnSecrets, location};
 use crate::storage::{Damage, Finding};
 use std::path::Path;
 
@@ -92,7 +93,7 @@ impl StoreBuilder {
     #[doc(hidden)]
     pub fn salvage_in(
         self,
-        folder: &std::sync::Arc<dyn crate::storage::redb::folder::Folder>,
+        folder: &std::sync::Arc<dyn crate::storage::redb::backend::folder::Folder>,
         from: &str,
         to: &str,
     ) -> Result<Salvage> {

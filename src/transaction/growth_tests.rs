@@ -1,8 +1,8 @@
 //! What a transaction does costs in proportion to what it touches (C5.5): twice as much takes no more than about
 //! twice the steps.
 
-use super::house::ContainerIndex;
 use crate::steps::StepCount;
+use crate::transaction::env::ContainerIndex;
 use crate::{ClientId, ContainerSettings, ErrorKind, PkgData, Session, Store, Transaction};
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,30 +1,25 @@
 //! Transactions: begin, observe, buffer, commit, abort (C2). Knows neither redb nor HTTP.
 
-mod changes;
-mod commit;
+pub(crate) mod commit;
+mod env;
 #[cfg(test)]
 mod growth_tests;
-mod house;
-mod life;
-mod lines;
-mod listed;
-mod pack;
-mod rerun;
-mod savepoint;
-mod state;
-mod turns;
+pub(crate) mod state;
+pub(crate) mod turns;
 mod worker;
 
 #[cfg(feature = "http")]
 pub(crate) use crate::storage::Arrival;
-pub(crate) use changes::{Closure, KeyBase, KeyChanges, KeyStep};
-pub(crate) use commit::CommitFailure;
-pub(crate) use house::{ContainerEntry, ContainerIndex, Env, KeepOpen, Registry, TxnRules};
-pub(crate) use pack::CookieAction;
-pub(crate) use rerun::Recomputer;
-pub use savepoint::Savepoint;
-pub(crate) use state::{SubjectId, TxnState};
-pub(crate) use turns::{Patience, Turn, Turns};
+pub(crate) use crate::transaction::commit::pack::CookieAction;
+pub(crate) use crate::transaction::commit::recompute::Recomputer;
+pub(crate) use crate::transaction::commit::submit::CommitFailure;
+pub(crate) use crate::transaction::env::{
+    ContainerEntry, ContainerIndex, Env, KeepOpen, Registry, TxnRules,
+};
+pub(crate) use crate::transaction::state::changes::{Closure, KeyBase, KeyChanges, KeyStep};
+pub use crate::transaction::state::savepoint::Savepoint;
+pub(crate) use crate::transaction::state::txn_state::{SubjectId, TxnState};
+pub(crate) use crate::transaction::turns::turn::{Patience, Turn, Turns};
 pub(crate) use worker::Worker;
 
 use crate::block_on::{block_on, block_on_helping};
@@ -34,8 +29,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Keeping;
 use crate::process::Process;
 use crate::storage::{Limits, WaiterKind};
-use changes::Undo;
-use commit::{Completion, PendingCommit};
+use crate::transaction::commit::submit::{Completion, PendingCommit};
+use crate::transaction::state::changes::Undo;
 use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
@@ -409,7 +404,7 @@ impl TxnState {
             subjects: Vec::new(),
             by_key: std::collections::BTreeMap::new(),
             changes: None,
-            savepoints: savepoint::Savepoints::default(),
+            savepoints: crate::transaction::state::savepoint::Savepoints::default(),
             discarded: Vec::new(),
             after_commit: Vec::new(),
             after_abort: Vec::new(),

@@ -4,12 +4,12 @@
 const BITS: u32 = 40;
 
 /// The number that an opening begins with.
-pub(super) fn first_of(epoch: u64) -> u64 {
+pub(crate) fn first_of(epoch: u64) -> u64 {
     epoch << BITS
 }
 
 /// The opening in which a commit was made.
-pub(super) fn epoch_of(number: u64) -> u64 {
+pub(crate) fn epoch_of(number: u64) -> u64 {
     number >> BITS
 }
 

@@ -1,16 +1,16 @@
 //! The tables of a store file, opened for reading and for writing, and the rows in them.
 
 use super::failure::{self, Contained, ContainedWrite, guarded};
-use super::file::Disk;
-use super::generation::{RowTree, RowWrite};
 use super::names;
-use super::past::{DatabaseLife, DetachedReader};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{
     PackageRow, RecordKind, SessionRow, client_of, open_plain, seal_plain, session_key,
 };
+use crate::storage::redb::backend::disk::Disk;
+use crate::storage::redb::memtable::detached::{DatabaseLife, DetachedReader};
+use crate::storage::redb::memtable::table::{RowTree, RowWrite};
 use crate::storage::{ContainerId, TombstonePolicy};
 use bytes::Bytes;
 use redb::{
@@ -21,19 +21,19 @@ use sha2::{Digest, Sha256};
 use std::ops::Bound;
 use std::sync::Arc;
 
-pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new(names::META);
-pub(super) const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new(names::CONTAINERS);
-pub(super) const RETIRED: TableDefinition<u32, ()> = TableDefinition::new(names::RETIRED);
-pub(super) const SESSIONS: TableDefinition<&[u8; 20], &[u8]> =
+pub(crate) const META: TableDefinition<&str, &[u8]> = TableDefinition::new(names::META);
+pub(crate) const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new(names::CONTAINERS);
+pub(crate) const RETIRED: TableDefinition<u32, ()> = TableDefinition::new(names::RETIRED);
+pub(crate) const SESSIONS: TableDefinition<&[u8; 20], &[u8]> =
     TableDefinition::new(names::SESSIONS);
-pub(super) const PACKAGES: TableDefinition<&[u8], &[u8]> = TableDefinition::new(names::PACKAGES);
-pub(super) const TOMBSTONES: TableDefinition<&[u8; 16], &[u8]> =
+pub(crate) const PACKAGES: TableDefinition<&[u8], &[u8]> = TableDefinition::new(names::PACKAGES);
+pub(crate) const TOMBSTONES: TableDefinition<&[u8; 16], &[u8]> =
     TableDefinition::new(names::TOMBSTONES);
 /// First 16 bytes of the owner's SHA-256, then the session's key.
-pub(super) const OWNERS: TableDefinition<&[u8; 36], ()> = TableDefinition::new(names::OWNERS);
+pub(crate) const OWNERS: TableDefinition<&[u8; 36], ()> = TableDefinition::new(names::OWNERS);
 
 /// The key of a session in the index of owners, or with zeros the start of an owner's range.
-pub(super) fn owner_key(owner: &str, session: [u8; 20]) -> [u8; 36] {
+pub(crate) fn owner_key(owner: &str, session: [u8; 20]) -> [u8; 36] {
     let hash = Sha256::digest(owner.as_bytes());
     let mut key = [0; 36];
     for (to, from) in key.iter_mut().zip(hash.iter().take(16).chain(&session)) {
@@ -43,7 +43,7 @@ pub(super) fn owner_key(owner: &str, session: [u8; 20]) -> [u8; 36] {
 }
 
 /// The tables of one database as of one commit.
-pub(super) struct TableReader {
+pub(crate) struct TableReader {
     sessions: Contained<ReadOnlyTable<&'static [u8; 20], &'static [u8]>>,
     packages: Contained<ReadOnlyTable<&'static [u8], &'static [u8]>>,
     tombstones: Contained<ReadOnlyTable<&'static [u8; 16], &'static [u8]>>,
@@ -55,7 +55,7 @@ pub(super) struct TableReader {
 
 /// What is held under a key.
 #[derive(Clone, Debug)]
-pub(super) enum Held {
+pub(crate) enum Held {
     Row(Bytes),
     /// Nothing, and what lies below counts no more.
     Removed,
@@ -64,12 +64,12 @@ pub(super) enum Held {
 }
 
 /// Rows by ascending key.
-pub(super) type TableRows<'a, const N: usize> =
+pub(crate) type TableRows<'a, const N: usize> =
     Box<dyn Iterator<Item = Result<([u8; N], Held)>> + 'a>;
 
 impl TableReader {
     /// To be opened while nobody writes.
-    pub(super) fn open(database: &Database, disk: &Disk, life: &Arc<DatabaseLife>) -> Result<Self> {
+    pub(crate) fn open(database: &Database, disk: &Disk, life: &Arc<DatabaseLife>) -> Result<Self> {
         let txn = database.begin_read().map(Contained::new);
         let txn = txn.map_err(failure::transaction)?;
         Ok(Self {
@@ -87,7 +87,7 @@ impl TableReader {
         self.past.as_ref().filter(|_| self.life.has_failed())
     }
 
-    pub(super) fn session(
+    pub(crate) fn session(
         &self,
         container: ContainerId,
         client: ClientKey,
@@ -102,7 +102,7 @@ impl TableReader {
             .transpose()
     }
 
-    pub(super) fn package(&self, key: &[u8]) -> Result<Option<PackageRow>> {
+    pub(crate) fn package(&self, key: &[u8]) -> Result<Option<PackageRow>> {
         let Some(past) = self.past() else {
             return package_row(&*self.packages, key);
         };
@@ -112,7 +112,7 @@ impl TableReader {
             .transpose()
     }
 
-    pub(super) fn package_len(&self, key: &[u8]) -> Result<usize> {
+    pub(crate) fn package_len(&self, key: &[u8]) -> Result<usize> {
         if let Some(past) = self.past() {
             let record = past.get(RowTree::Packages, key)?;
             return Ok(record.map_or(0, |record| record.len()));
@@ -123,7 +123,7 @@ impl TableReader {
         })
     }
 
-    pub(super) fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
+    pub(crate) fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
         let Some(past) = self.past() else {
             return tombstone_row(&*self.tombstones, client);
         };
@@ -134,7 +134,7 @@ impl TableReader {
             .transpose()
     }
 
-    pub(super) fn has_tombstones(&self) -> Result<bool> {
+    pub(crate) fn has_tombstones(&self) -> Result<bool> {
         if let Some(past) = self.past() {
             return Ok(!past.is_empty(RowTree::Tombstones)?);
         }
@@ -142,7 +142,7 @@ impl TableReader {
     }
 
     /// The sessions of a range of keys.
-    pub(super) fn sessions(
+    pub(crate) fn sessions(
         &self,
         from: Bound<[u8; 20]>,
         to: [u8; 20],
@@ -160,7 +160,7 @@ impl TableReader {
     }
 
     /// The same past redb, and so around what cannot be read; `None` where that cannot be had.
-    pub(super) fn sessions_around(
+    pub(crate) fn sessions_around(
         &self,
         from: Bound<[u8; 20]>,
         to: [u8; 20],
@@ -171,7 +171,7 @@ impl TableReader {
     }
 
     /// The entries of a range in the index of owners.
-    pub(super) fn owners(&self, from: [u8; 36], to: [u8; 36]) -> Result<TableRows<'_, 36>> {
+    pub(crate) fn owners(&self, from: [u8; 36], to: [u8; 36]) -> Result<TableRows<'_, 36>> {
         if let Some(past) = self.past() {
             let from = Bound::Included(from);
             return Ok(Box::new(past.range(RowTree::Owners, from, to)?));
@@ -184,7 +184,7 @@ impl TableReader {
     }
 }
 
-pub(super) fn session_of(owner_key: &[u8; 36]) -> Option<(ContainerId, ClientKey)> {
+pub(crate) fn session_of(owner_key: &[u8; 36]) -> Option<(ContainerId, ClientKey)> {
     let session: &[u8; 20] = owner_key.last_chunk()?;
     let container: &[u8; 4] = session.first_chunk()?;
     Some((
@@ -194,16 +194,16 @@ pub(super) fn session_of(owner_key: &[u8; 36]) -> Option<(ContainerId, ClientKey
 }
 
 /// The tables of one database inside a write transaction.
-pub(super) struct TableWriter<'t> {
+pub(crate) struct TableWriter<'t> {
     sessions: Contained<Table<'t, &'static [u8; 20], &'static [u8]>>,
     packages: Contained<Table<'t, &'static [u8], &'static [u8]>>,
     tombstones: Contained<Table<'t, &'static [u8; 16], &'static [u8]>>,
     owners: Contained<Table<'t, &'static [u8; 36], ()>>,
-    pub(super) dirty: bool,
+    pub(crate) dirty: bool,
 }
 
 impl<'t> TableWriter<'t> {
-    pub(super) fn open(txn: &'t ContainedWrite) -> Result<Self> {
+    pub(crate) fn open(txn: &'t ContainedWrite) -> Result<Self> {
         Ok(Self {
             sessions: txn.open_table(SESSIONS).map_err(failure::table)?,
             packages: txn.open_table(PACKAGES).map_err(failure::table)?,
@@ -214,7 +214,7 @@ impl<'t> TableWriter<'t> {
     }
 
     /// Writes a row, or removes it.
-    pub(super) fn put(&mut self, row: &RowWrite) -> Result<()> {
+    pub(crate) fn put(&mut self, row: &RowWrite) -> Result<()> {
         let Some((tree, key)) = row.key.split() else {
             return Err(not_a_key());
         };
@@ -234,7 +234,7 @@ impl<'t> TableWriter<'t> {
     }
 
     /// Removes at most `limit` rows of an unregistered container; returns how many there were.
-    pub(super) fn reclaim(&mut self, container: ContainerId, limit: usize) -> Result<u64> {
+    pub(crate) fn reclaim(&mut self, container: ContainerId, limit: usize) -> Result<u64> {
         let from = container.0.to_be_bytes();
         let to = container.0.saturating_add(1).to_be_bytes();
         let mut packages = Vec::new();
@@ -280,7 +280,7 @@ impl<'t> TableWriter<'t> {
 
     /// Removes tombstones that have had their time, and lowers those that lie too far ahead, at most so many;
     /// returns how many.
-    pub(super) fn put_tombstone(&mut self, refusals: TombstonePolicy, limit: usize) -> Result<u64> {
+    pub(crate) fn put_tombstone(&mut self, refusals: TombstonePolicy, limit: usize) -> Result<u64> {
         let mut settled = Vec::new();
         for row in self.tombstones.iter().map_err(failure::storage)? {
             let (key, record) = row.map_err(failure::storage)?;
@@ -293,7 +293,7 @@ impl<'t> TableWriter<'t> {
     }
 
     /// Changes tombstones; returns how many.
-    pub(super) fn put_tombstones(&mut self, settled: &[Settled]) -> Result<u64> {
+    pub(crate) fn put_tombstones(&mut self, settled: &[Settled]) -> Result<u64> {
         for (key, record) in settled {
             match record {
                 Some(record) => self.tombstones.insert(key, &**record).map(drop),
@@ -307,10 +307,10 @@ impl<'t> TableWriter<'t> {
 }
 
 /// The key of a tombstone, and what becomes of it.
-pub(super) type Settled = ([u8; 16], Option<Vec<u8>>);
+pub(crate) type Settled = ([u8; 16], Option<Vec<u8>>);
 
 /// What a tombstone becomes, if it does not stand as it is: gone, or lowered.
-pub(super) fn settle(
+pub(crate) fn settle(
     refusals: TombstonePolicy,
     key: [u8; 16],
     record: &[u8],
@@ -378,10 +378,10 @@ fn sized<const N: usize>(key: &[u8]) -> Result<&[u8; N]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bugs::FaultInjection;
-    use super::super::generation::{DatabaseKind, RowKey};
-    use super::super::open::{OpenOptions, begin_durable, on_disk};
     use super::*;
+    use crate::storage::redb::fault_injection::FaultInjection;
+    use crate::storage::redb::memtable::table::{DatabaseKind, RowKey};
+    use crate::storage::redb::open::identify::{OpenOptions, begin_durable, on_disk};
     use redb::StorageBackend;
     use redb::backends::InMemoryBackend;
     use std::io;

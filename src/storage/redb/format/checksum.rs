@@ -4,21 +4,21 @@
 use twox_hash::XxHash3_128;
 
 /// How long a checksum is.
-pub(super) const CHECKSUM: usize = 16;
+pub(crate) const CHECKSUM: usize = 16;
 
-pub(super) fn checksum(bytes: &[u8]) -> u128 {
+pub(crate) fn checksum(bytes: &[u8]) -> u128 {
     XxHash3_128::oneshot(bytes)
 }
 
 /// Whether flipped bits are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::storage::redb) enum BitRepair {
+pub(crate) enum BitRepair {
     Bits,
     Nothing,
 }
 
 /// Looks for the one bit whose flip makes it whole. 128 bits of checksum leave no doubt.
-pub(in crate::storage::redb) fn mend(bytes: &mut [u8], is_whole: impl Fn(&[u8]) -> bool) -> bool {
+pub(crate) fn mend(bytes: &mut [u8], is_whole: impl Fn(&[u8]) -> bool) -> bool {
     for at in 0..bytes.len() {
         for bit in 0..8 {
             flip(bytes, at, bit);

@@ -8,9 +8,9 @@ use crate::error::{Error, ErrorKind, Result};
 use std::io;
 
 /// What a file of redb's begins with.
-pub(in crate::storage::redb) const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
+pub(crate) const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
 /// How long the header is.
-pub(in crate::storage::redb) const HEADER: usize = 320;
+pub(crate) const HEADER: usize = 320;
 /// Where the header's flags are.
 const STATE_AT: usize = MAGIC.len();
 /// The flag that says which commit is the current one, and the one that says that it was made in two phases.
@@ -33,14 +33,14 @@ fn corrupt(why: &str) -> Error {
 
 /// What the file's header says of the commit that is current.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::storage::redb) struct DatabaseHeader {
-    pub(in crate::storage::redb) data: Option<TreeRoot>,
-    pub(in crate::storage::redb) system: Option<TreeRoot>,
-    pub(in crate::storage::redb) geometry: Geometry,
+pub(crate) struct DatabaseHeader {
+    pub(crate) data: Option<TreeRoot>,
+    pub(crate) system: Option<TreeRoot>,
+    pub(crate) geometry: Geometry,
 }
 
 impl DatabaseHeader {
-    pub(in crate::storage::redb) fn read(bytes: &[u8], mend_bits: BitRepair) -> Result<Self> {
+    pub(crate) fn read(bytes: &[u8], mend_bits: BitRepair) -> Result<Self> {
         check_version(bytes)?;
         let damaged = || corrupt("the file's header is damaged");
         let state = bytes.get(STATE_AT).copied().ok_or_else(damaged)?;
@@ -87,7 +87,7 @@ impl CommitSlot {
 ///
 /// `TooNew`, or `NotAStore` for an earlier one, which no store has ever had. A damaged header is no error here: both
 /// commits bear another version, or one that does has the checksum for it, which no flipped bit brings about.
-pub(in crate::storage::redb) fn check_version(header: &[u8]) -> Result<()> {
+pub(crate) fn check_version(header: &[u8]) -> Result<()> {
     if !header.starts_with(&MAGIC) {
         return Ok(());
     }
@@ -132,7 +132,7 @@ fn other_version(slot: &[u8]) -> Option<OtherVersion> {
 /// What redb does not notice of a damaged header: a store always commits in two phases, so the bit
 /// that says so is set, and the current commit is there. That the other one is newer is no damage: so
 /// a crash leaves it between the phases, and after an orderly end both hold the same rows.
-pub(in crate::storage::redb) fn check_header(bytes: &[u8]) -> Result<()> {
+pub(crate) fn check_header(bytes: &[u8]) -> Result<()> {
     let state = bytes.get(STATE_AT).copied().unwrap_or_default();
     if state & TWO_PHASE == 0 {
         return Err(corrupt(
@@ -149,7 +149,7 @@ pub(in crate::storage::redb) fn check_header(bytes: &[u8]) -> Result<()> {
 }
 
 /// Which of the two commits is the current one, as far as `header` reaches.
-pub(in crate::storage::redb) fn current(header: &[u8]) -> Option<u8> {
+pub(crate) fn current(header: &[u8]) -> Option<u8> {
     Some(header.get(STATE_AT)? & PRIMARY)
 }
 
@@ -162,7 +162,7 @@ fn current_slot(bytes: &[u8], state: u8) -> Option<&[u8]> {
 
 /// What a file's header tells of where its pages are.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::storage::redb) struct PageNumbers {
+pub(crate) struct PageNumbers {
     geometry: Geometry,
     /// The two pages that list the tables of the current commit. Those of the other one may be in use
     /// for something else.
@@ -170,7 +170,7 @@ pub(in crate::storage::redb) struct PageNumbers {
 }
 
 impl PageNumbers {
-    pub(in crate::storage::redb) fn read(header: &[u8]) -> Option<Self> {
+    pub(crate) fn read(header: &[u8]) -> Option<Self> {
         let geometry = Geometry::read(header)?;
         let state = header.get(STATE_AT).copied()?;
         let slot = current_slot(header, state).and_then(CommitSlot::read);
@@ -187,7 +187,7 @@ impl PageNumbers {
     /// Finds the numbers of other pages in a page that redb reads. Those that lead beyond what `reaches`
     /// accepts become numbers of a size that redb knows not to exist: it says so of that page, and reads
     /// and allocates nothing.
-    pub(in crate::storage::redb) fn refuse(
+    pub(crate) fn refuse(
         &self,
         start: u64,
         page: &mut [u8],

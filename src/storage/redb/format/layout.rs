@@ -5,9 +5,9 @@ use super::checksum::CHECKSUM;
 use super::node::{FixedWidths, NUMBER};
 
 /// redb's smallest page, and the unit of its others.
-pub(in crate::storage::redb) const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 /// A page's size is a power of two; its exponent is the highest five bits of the page's number.
-pub(super) const ORDER_AT: u32 = 59;
+pub(crate) const ORDER_AT: u32 = 59;
 const MAX_ORDER: u64 = 20;
 /// Below the exponent: the number of the region, then that of the page in it, so many bits each.
 const INDEX_BITS: u32 = 20;
@@ -18,16 +18,16 @@ const REGION_AT: usize = 20;
 
 /// Where a tree begins: its root page and that page's checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::storage::redb) struct TreeRoot {
-    pub(in crate::storage::redb) page: u64,
-    pub(in crate::storage::redb) checksum: u128,
-    pub(super) length: u64,
+pub(crate) struct TreeRoot {
+    pub(crate) page: u64,
+    pub(crate) checksum: u128,
+    pub(crate) length: u64,
 }
 
 impl TreeRoot {
-    pub(super) const LEN: usize = NUMBER + CHECKSUM + 8;
+    pub(crate) const LEN: usize = NUMBER + CHECKSUM + 8;
 
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         Some(Self {
             page: u64_at(bytes, 0)?,
             checksum: u128_at(bytes, NUMBER)?,
@@ -38,11 +38,11 @@ impl TreeRoot {
 
 /// What the list of tables says of one.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::storage::redb) struct TableRoot {
-    pub(in crate::storage::redb) root: Option<TreeRoot>,
+pub(crate) struct TableRoot {
+    pub(crate) root: Option<TreeRoot>,
     /// How many rows it says that it has.
-    pub(in crate::storage::redb) length: u64,
-    pub(in crate::storage::redb) widths: FixedWidths,
+    pub(crate) length: u64,
+    pub(crate) widths: FixedWidths,
 }
 
 impl TableRoot {
@@ -50,11 +50,11 @@ impl TableRoot {
     const NORMAL: u8 = 3;
     const LENGTH: usize = 1;
     /// Where a definition says whether there is a root; the root follows.
-    pub(super) const ROOT: usize = 9;
+    pub(crate) const ROOT: usize = 9;
     /// Where it says whether keys have a fixed width; the width follows, and the same of values.
     const WIDTHS: usize = Self::ROOT + 1 + TreeRoot::LEN;
 
-    pub(in crate::storage::redb) fn read(definition: &[u8]) -> Option<Self> {
+    pub(crate) fn read(definition: &[u8]) -> Option<Self> {
         if definition.first() != Some(&Self::NORMAL) {
             return None;
         }
@@ -79,13 +79,13 @@ impl TableRoot {
 
 /// How a file is divided into regions, which is as it was made and covered by no checksum.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::storage::redb) struct Geometry {
+pub(crate) struct Geometry {
     region: u64,
     region_header: u64,
 }
 
 impl Geometry {
-    pub(super) fn read(header: &[u8]) -> Option<Self> {
+    pub(crate) fn read(header: &[u8]) -> Option<Self> {
         let pages = |at| u32_at(header, at).map(|n| n as u64 * PAGE);
         Some(Self {
             region_header: pages(REGION_HEADER_AT)?,
@@ -94,7 +94,7 @@ impl Geometry {
     }
 
     /// Each that differs from this one by a bit.
-    pub(in crate::storage::redb) fn flipped(self) -> impl Iterator<Item = Self> {
+    pub(crate) fn flipped(self) -> impl Iterator<Item = Self> {
         (0..32).flat_map(move |bit| {
             let bit = PAGE << bit;
             let (region, region_header) = (self.region ^ bit, self.region_header ^ bit);
@@ -109,7 +109,7 @@ impl Geometry {
     }
 
     /// Where a page begins and how long it is; `None` if there can be no such page.
-    pub(in crate::storage::redb) fn span(self, number: u64) -> Option<(u64, u64)> {
+    pub(crate) fn span(self, number: u64) -> Option<(u64, u64)> {
         let order = number >> ORDER_AT;
         if order > MAX_ORDER {
             return None;

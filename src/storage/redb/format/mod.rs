@@ -7,12 +7,12 @@ mod header;
 mod layout;
 mod node;
 
-pub(super) use checksum::{BitRepair, mend};
-pub(super) use header::{
+pub(crate) use checksum::{BitRepair, mend};
+pub(crate) use header::{
     DatabaseHeader, HEADER, MAGIC, PageNumbers, check_header, check_version, current,
 };
-pub(super) use layout::{PAGE, TableRoot, TreeRoot};
-pub(super) use node::{FixedWidths, NO_PAGE, Node, is_whole, search};
+pub(crate) use layout::{PAGE, TableRoot, TreeRoot};
+pub(crate) use node::{FixedWidths, NO_PAGE, Node, is_whole, search};
 
 #[cfg(test)]
 mod tests;

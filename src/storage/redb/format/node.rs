@@ -9,7 +9,7 @@ const BRANCH: u8 = 2;
 /// What stands for a page that cannot be had. As the kind of a page redb refuses it, and as a number of
 /// rows it leads out of any page. Zeros would be a leaf without rows to it where it joins neighbours, and so
 /// would make away with the rows.
-pub(in crate::storage::redb) const NO_PAGE: u8 = 0xFF;
+pub(crate) const NO_PAGE: u8 = 0xFF;
 /// Where the number of rows of a leaf, or of keys of a branch, is.
 const COUNT_AT: usize = 2;
 /// Where the ends of a leaf's keys are listed.
@@ -17,24 +17,24 @@ const LEAF_HEADER: usize = 4;
 /// Where the checksums of a branch's children are listed.
 const BRANCH_HEADER: usize = 8;
 /// How long the number of a page is.
-pub(super) const NUMBER: usize = 8;
+pub(crate) const NUMBER: usize = 8;
 /// How long the end of a key or value is.
 const END: usize = 4;
 
 /// How a table lays out its rows: the widths of keys and values, where they are fixed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::storage::redb) struct FixedWidths {
-    pub(super) key: Option<usize>,
-    pub(super) value: Option<usize>,
+pub(crate) struct FixedWidths {
+    pub(crate) key: Option<usize>,
+    pub(crate) value: Option<usize>,
 }
 
-pub(in crate::storage::redb) enum Node<'a> {
+pub(crate) enum Node<'a> {
     Leaf(Leaf<'a>),
     Branch(Branch<'a>),
 }
 
 impl<'a> Node<'a> {
-    pub(in crate::storage::redb) fn of(page: &'a [u8], widths: FixedWidths) -> Option<Self> {
+    pub(crate) fn of(page: &'a [u8], widths: FixedWidths) -> Option<Self> {
         let count = u16_at(page, COUNT_AT)?;
         match *page.first()? {
             LEAF => Some(Self::Leaf(Leaf {
@@ -52,7 +52,7 @@ impl<'a> Node<'a> {
     }
 
     /// How much of the page its checksum covers.
-    pub(in crate::storage::redb) fn end(&self) -> Option<usize> {
+    pub(crate) fn end(&self) -> Option<usize> {
         match self {
             Self::Leaf(leaf) => leaf.value_end(leaf.pairs.checked_sub(1)?),
             Self::Branch(branch) => branch.key_end(branch.keys.checked_sub(1)?),
@@ -62,10 +62,10 @@ impl<'a> Node<'a> {
 
 /// Keys and values, each after the one before, the values after the keys. Where their width is not fixed, their ends
 /// are listed first.
-pub(in crate::storage::redb) struct Leaf<'a> {
+pub(crate) struct Leaf<'a> {
     page: &'a [u8],
     widths: FixedWidths,
-    pub(in crate::storage::redb) pairs: usize,
+    pub(crate) pairs: usize,
 }
 
 impl<'a> Leaf<'a> {
@@ -101,7 +101,7 @@ impl<'a> Leaf<'a> {
         }
     }
 
-    pub(in crate::storage::redb) fn key(&self, n: usize) -> Option<&'a [u8]> {
+    pub(crate) fn key(&self, n: usize) -> Option<&'a [u8]> {
         let start = match n.checked_sub(1) {
             None => self.start(),
             Some(before) => self.key_end(before)?,
@@ -109,24 +109,24 @@ impl<'a> Leaf<'a> {
         self.page.get(start..self.key_end(n)?)
     }
 
-    pub(super) fn value_start(&self, n: usize) -> Option<usize> {
+    pub(crate) fn value_start(&self, n: usize) -> Option<usize> {
         match n.checked_sub(1) {
             None => self.key_end(self.pairs.checked_sub(1)?),
             Some(before) => self.value_end(before),
         }
     }
 
-    pub(in crate::storage::redb) fn row(&self, n: usize) -> Option<(&'a [u8], &'a [u8])> {
+    pub(crate) fn row(&self, n: usize) -> Option<(&'a [u8], &'a [u8])> {
         let value = self.value_start(n)?..self.value_end(n)?;
         Some((self.key(n)?, self.page.get(value)?))
     }
 }
 
 /// Checksums and numbers of the children, and a key between each two: the last one below the first of them.
-pub(in crate::storage::redb) struct Branch<'a> {
+pub(crate) struct Branch<'a> {
     page: &'a [u8],
     width: Option<usize>,
-    pub(in crate::storage::redb) keys: usize,
+    pub(crate) keys: usize,
 }
 
 impl<'a> Branch<'a> {
@@ -141,7 +141,7 @@ impl<'a> Branch<'a> {
         }
     }
 
-    pub(in crate::storage::redb) fn key(&self, n: usize) -> Option<&'a [u8]> {
+    pub(crate) fn key(&self, n: usize) -> Option<&'a [u8]> {
         if n >= self.keys {
             return None;
         }
@@ -154,11 +154,11 @@ impl<'a> Branch<'a> {
     }
 
     /// Where the number of the first child is; those of the others follow.
-    pub(super) fn numbers(&self) -> usize {
+    pub(crate) fn numbers(&self) -> usize {
         BRANCH_HEADER + CHECKSUM * (self.keys + 1)
     }
 
-    pub(in crate::storage::redb) fn child(&self, n: usize) -> Option<(u64, u128)> {
+    pub(crate) fn child(&self, n: usize) -> Option<(u64, u128)> {
         if n > self.keys {
             return None;
         }
@@ -169,7 +169,7 @@ impl<'a> Branch<'a> {
 
 /// Looks for a key as redb does, so that it finds, and misses, the same in a damaged page. `None` if
 /// redb could not read a key.
-pub(in crate::storage::redb) fn search<'a>(
+pub(crate) fn search<'a>(
     count: usize,
     wanted: &[u8],
     key: impl Fn(usize) -> Option<&'a [u8]>,
@@ -187,7 +187,7 @@ pub(in crate::storage::redb) fn search<'a>(
 }
 
 /// Whether a page has the checksum that the one above it says.
-pub(in crate::storage::redb) fn is_whole(page: &[u8], widths: FixedWidths, wanted: u128) -> bool {
+pub(crate) fn is_whole(page: &[u8], widths: FixedWidths, wanted: u128) -> bool {
     Node::of(page, widths)
         .and_then(|node| page.get(..node.end()?))
         .is_some_and(|covered| checksum(covered) == wanted)

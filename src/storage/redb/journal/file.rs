@@ -5,11 +5,11 @@ use super::frame::{self, HEADERS, JournalHeader, START, aligned};
 use super::held::{HeldJournal, HeldJournals};
 use super::recovery::Recovered;
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::redb::backend::disk::{Disk, FileIo};
+use crate::storage::redb::backend::folder::{Location, NewFile};
 use crate::storage::redb::failure::{self, guarded, random};
-use crate::storage::redb::file::{Disk, FileIo};
-use crate::storage::redb::folder::{Location, NewFile};
-use crate::storage::redb::generation::RowWrite;
-use crate::storage::redb::open::io_error;
+use crate::storage::redb::memtable::table::RowWrite;
+use crate::storage::redb::open::identify::io_error;
 use std::io;
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Why a frame was not appended.
 #[derive(Debug)]
-pub(in crate::storage::redb) enum AppendFailure {
+pub(crate) enum AppendFailure {
     /// Nothing of it was written, as there is no room; the file is as good as before.
     NoRoom(Error),
     /// All its bytes may have reached the disk; the file is not to be written again.
@@ -31,7 +31,7 @@ pub(in crate::storage::redb) enum AppendFailure {
 }
 
 impl AppendFailure {
-    pub(in crate::storage::redb) fn into_error(self) -> Error {
+    pub(crate) fn into_error(self) -> Error {
         match self {
             Self::NoRoom(error) | Self::Unknown(error) => error,
         }
@@ -40,13 +40,13 @@ impl AppendFailure {
 
 /// What the files of one opening say of themselves.
 #[derive(Clone, Copy)]
-pub(super) struct Owner {
-    pub(super) store: [u8; 16],
-    pub(super) opening: [u8; 16],
+pub(crate) struct Owner {
+    pub(crate) store: [u8; 16],
+    pub(crate) opening: [u8; 16],
 }
 
 /// A journal file that is written.
-pub(in crate::storage::redb) struct JournalFile {
+pub(crate) struct JournalFile {
     disk: Disk,
     io: Arc<FileIo>,
     whose: Owner,
@@ -106,7 +106,7 @@ impl JournalFile {
     }
 
     /// Writes a frame and syncs it.
-    pub(super) fn append(&mut self, number: u64, rows: &[RowWrite]) -> Result<(), AppendFailure> {
+    pub(crate) fn append(&mut self, number: u64, rows: &[RowWrite]) -> Result<(), AppendFailure> {
         let rows = rows.iter().map(RowWrite::as_parts);
         frame::encode_into(&mut self.frame, self.salt, number, rows)
             .map_err(AppendFailure::NoRoom)?;
@@ -154,7 +154,7 @@ impl JournalFile {
     }
 
     /// Makes the file ready to be filled anew: what is in it is durable elsewhere.
-    pub(in crate::storage::redb) fn reset(mut self) -> Result<Self> {
+    pub(crate) fn reset(mut self) -> Result<Self> {
         let before = self.allocated;
         self.allocated = before.min(self.largest.next_multiple_of(LEAST));
         self.salt = u64::from_le_bytes(random()?);
@@ -169,21 +169,21 @@ impl JournalFile {
     }
 
     /// How many bytes fit in, of its bound.
-    pub(super) fn room(&self) -> u64 {
+    pub(crate) fn room(&self) -> u64 {
         self.largest.saturating_sub(self.end - START)
     }
 
-    pub(super) fn filled(&self) -> f64 {
+    pub(crate) fn filled(&self) -> f64 {
         (self.end - START) as f64 / self.largest.max(1) as f64
     }
 
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.allocated
     }
 }
 
 /// A journal file that is being made.
-pub(super) struct FileBuilder<'a> {
+pub(crate) struct FileBuilder<'a> {
     made: Box<dyn NewFile>,
     location: &'a Location,
     held: HeldJournal,
@@ -191,7 +191,7 @@ pub(super) struct FileBuilder<'a> {
 }
 
 impl<'a> FileBuilder<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         location: &'a Location,
         whose: Owner,
         largest: u64,
@@ -224,7 +224,7 @@ impl<'a> FileBuilder<'a> {
     }
 
     /// Puts in what was recovered.
-    pub(super) fn copy(&mut self, recovered: &Recovered) -> Result<()> {
+    pub(crate) fn copy(&mut self, recovered: &Recovered) -> Result<()> {
         for (number, rows) in &recovered.frames {
             let parts = rows.iter().map(|(k, v)| (&**k, v.as_deref()));
             frame::encode_into(&mut self.file.frame, self.file.salt, *number, parts)?;
@@ -238,7 +238,7 @@ impl<'a> FileBuilder<'a> {
     }
 
     /// Gives it its name. Whether that succeeds or not, it is held.
-    pub(super) fn publish(mut self, holdings: &mut HeldJournals) -> Result<JournalFile> {
+    pub(crate) fn publish(mut self, holdings: &mut HeldJournals) -> Result<JournalFile> {
         self.file.write_header(|_| Ok(()))?;
         self.file.sync()?;
         holdings.add(self.file.whose.opening, self.held);
@@ -249,14 +249,14 @@ impl<'a> FileBuilder<'a> {
 }
 
 impl Location {
-    pub(super) fn sync_folder(&self) -> Result<()> {
+    pub(crate) fn sync_folder(&self) -> Result<()> {
         let synced = self.folder.sync();
         synced.map_err(|e| io_error(&self.path, "the store's folder cannot be synced", e))
     }
 }
 
 /// The first bytes of a file, so many at most.
-pub(super) fn start_of(disk: &Disk, most: u64) -> Result<Vec<u8>> {
+pub(crate) fn start_of(disk: &Disk, most: u64) -> Result<Vec<u8>> {
     let unreadable =
         |e| Error::new(ErrorKind::Unavailable, "the journal cannot be read").with_source(e);
     let len = disk.len().map_err(unreadable)?.min(most);

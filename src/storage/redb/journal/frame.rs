@@ -9,11 +9,11 @@ use bytes::Bytes;
 use std::ops::Range;
 
 /// What a disk writes whole.
-pub(super) const SECTOR: usize = 512;
+pub(crate) const SECTOR: usize = 512;
 /// Where the two copies of the header are: not in one page of a disk or of the system.
-pub(super) const HEADERS: [u64; 2] = [0, 4096];
+pub(crate) const HEADERS: [u64; 2] = [0, 4096];
 /// Where the first frame begins.
-pub(super) const START: u64 = 8192;
+pub(crate) const START: u64 = 8192;
 /// Where it begins in files of an earlier form, of whose header the first copy is read.
 const EARLIER_START: u64 = 4096;
 const MAGIC: [u8; 4] = *b"CLOK";
@@ -22,19 +22,19 @@ const PREFIX: usize = 24;
 
 /// What a journal file says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct JournalHeader {
+pub(crate) struct JournalHeader {
     /// The store that it belongs to.
-    pub(super) store: [u8; 16],
+    pub(crate) store: [u8; 16],
     /// The opening of that store which it was made for.
-    pub(super) opening: [u8; 16],
+    pub(crate) opening: [u8; 16],
     /// Tells this use of the file from all others.
-    pub(super) salt: u64,
+    pub(crate) salt: u64,
     /// Frames up to this number were copied from the journal before.
-    pub(super) copied: u64,
+    pub(crate) copied: u64,
     /// The file was at least so long when this was written: a shorter one was cut.
-    pub(super) len: u64,
+    pub(crate) len: u64,
     /// Where the first frame begins.
-    pub(super) start: u64,
+    pub(crate) start: u64,
 }
 
 type HeaderWire = ([u8; 16], [u8; 16], u64, u64, u64);
@@ -42,10 +42,10 @@ type HeaderWire = ([u8; 16], [u8; 16], u64, u64, u64);
 type EarlierHeaderWire = ([u8; 16], [u8; 16], u64, u64);
 
 impl JournalHeader {
-    pub(super) const KEY: &'static [u8] = b"header";
+    pub(crate) const KEY: &'static [u8] = b"header";
 
     /// One copy: a sector.
-    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         let wire: HeaderWire = (self.store, self.opening, self.salt, self.copied, self.len);
         let record = record::seal_plain(RecordKind::Journal, Self::KEY, wire)?;
         let len = u16::try_from(record.len()).unwrap_or(u16::MAX);
@@ -54,7 +54,7 @@ impl JournalHeader {
         Ok(sector)
     }
 
-    pub(super) fn decode(sector: &[u8]) -> Result<Self> {
+    pub(crate) fn decode(sector: &[u8]) -> Result<Self> {
         let damaged = || Error::new(ErrorKind::Corrupt, "the header of a journal is damaged");
         let rest = sector.strip_prefix(&MAGIC).ok_or_else(damaged)?;
         let (len, rest) = rest.split_first_chunk::<2>().ok_or_else(damaged)?;
@@ -82,7 +82,7 @@ impl JournalHeader {
 
     /// The header of a file. The first copy is written and synced before the second, so that one of them
     /// is whole at any moment; if both are, the first is the newer.
-    pub(super) fn of(file: &[u8]) -> Result<Self> {
+    pub(crate) fn of(file: &[u8]) -> Result<Self> {
         let copy = |at: u64| {
             let at = usize::try_from(at).unwrap_or(usize::MAX);
             let sector = file.get(at..at.saturating_add(SECTOR));
@@ -93,7 +93,7 @@ impl JournalHeader {
 }
 
 /// The next place that a frame may begin at.
-pub(super) fn aligned(offset: u64) -> u64 {
+pub(crate) fn aligned(offset: u64) -> u64 {
     offset.next_multiple_of(SECTOR as u64)
 }
 
@@ -107,7 +107,7 @@ fn key(salt: u64, number: u64) -> [u8; 16] {
 }
 
 /// What a frame begins with, but for its length; and what its checksum covers besides its rows.
-pub(super) fn prefix(frame: &mut Vec<u8>, salt: u64, number: u64) -> [u8; 16] {
+pub(crate) fn prefix(frame: &mut Vec<u8>, salt: u64, number: u64) -> [u8; 16] {
     let key = key(salt, number);
     frame.extend_from_slice(&MAGIC);
     frame.extend_from_slice(&[0; 4]);
@@ -117,7 +117,7 @@ pub(super) fn prefix(frame: &mut Vec<u8>, salt: u64, number: u64) -> [u8; 16] {
 
 /// Encodes frame `number`.
 #[cfg(any(test, feature = "torture"))]
-pub(super) fn encode<'a>(
+pub(crate) fn encode<'a>(
     salt: u64,
     number: u64,
     rows: impl ExactSizeIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
@@ -128,7 +128,7 @@ pub(super) fn encode<'a>(
 }
 
 /// Encodes frame `number` in the place of what `frame` holds.
-pub(super) fn encode_into<'a>(
+pub(crate) fn encode_into<'a>(
     frame: &mut Vec<u8>,
     salt: u64,
     number: u64,
@@ -147,10 +147,10 @@ pub(super) fn encode_into<'a>(
 
 /// A frame in a file.
 #[derive(Clone, Debug)]
-pub(super) struct Frame {
-    pub(super) number: u64,
+pub(crate) struct Frame {
+    pub(crate) number: u64,
     /// Whether it is where the first in its file is.
-    pub(super) is_first: bool,
+    pub(crate) is_first: bool,
     /// Where its record is.
     record: Range<usize>,
     salt: u64,
@@ -158,7 +158,7 @@ pub(super) struct Frame {
 
 impl Frame {
     /// The rows in it.
-    pub(super) fn rows(&self, file: &Bytes) -> Result<Vec<(Bytes, Option<Bytes>)>> {
+    pub(crate) fn rows(&self, file: &Bytes) -> Result<Vec<(Bytes, Option<Bytes>)>> {
         let record = file.get(self.record.clone()).unwrap_or_default();
         let rows = record::open_frame(&key(self.salt, self.number), record)?;
         let whole = |part: &[u8]| file.slice_ref(part);
@@ -169,7 +169,7 @@ impl Frame {
     }
 
     /// Where the next one may begin.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         aligned(self.record.end as u64)
     }
 
@@ -205,15 +205,15 @@ impl Frame {
 
 /// What a file holds: the frames up to the first that is not whole, and whether any follows after that. A
 /// frame is written only after the one before it was synced, so a power loss leaves none behind a torn one.
-pub(super) struct Scanned {
-    pub(super) frames: Vec<Frame>,
+pub(crate) struct Scanned {
+    pub(crate) frames: Vec<Frame>,
     /// Frames behind a damaged one, to be salvaged.
-    pub(super) behind: Vec<Frame>,
+    pub(crate) behind: Vec<Frame>,
     /// Whether after the last one there is something that may have been one more.
-    pub(super) torn: bool,
+    pub(crate) torn: bool,
 }
 
-pub(super) fn scan(file: &[u8], header: &JournalHeader) -> Scanned {
+pub(crate) fn scan(file: &[u8], header: &JournalHeader) -> Scanned {
     let mut scanned = scan_for(file, header.start, Some(header.salt));
     let last = scanned.behind.last().or(scanned.frames.last());
     let end = last.map_or(header.start, |frame| frame.end());
@@ -238,7 +238,7 @@ fn resembles(file: &[u8], offset: usize, salt: u64) -> bool {
 }
 
 /// All whole frames, of whatever use of the file: for one whose header is lost.
-pub(super) fn scan_for_any(file: &[u8]) -> Vec<Frame> {
+pub(crate) fn scan_for_any(file: &[u8]) -> Vec<Frame> {
     let scanned = scan_for(file, EARLIER_START, None);
     let frames = scanned.frames.into_iter();
     frames.chain(scanned.behind).collect()

@@ -1,9 +1,9 @@
 //! A journal file whose lock is held: nobody else reads, renames or removes it meanwhile (C7.4).
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::redb::file::Disk;
-use crate::storage::redb::folder::{Location, is_no_regular_file};
-use crate::storage::redb::open::{io_error, refused};
+use crate::storage::redb::backend::disk::Disk;
+use crate::storage::redb::backend::folder::{Location, is_no_regular_file};
+use crate::storage::redb::open::identify::{io_error, refused};
 use std::io;
 use std::ops::Bound::Unbounded;
 
@@ -22,7 +22,7 @@ fn in_use(location: &Location) -> Error {
 }
 
 /// Whether something bears a name, also if it is no file that can be opened.
-pub(super) fn is_borne(location: &Location) -> Result<bool> {
+pub(crate) fn is_borne(location: &Location) -> Result<bool> {
     match location.folder.identity(&location.name) {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -57,7 +57,7 @@ fn cannot_open(location: &Location, error: io::Error) -> Error {
 
 /// Dropped, it lets the file go.
 #[derive(Debug)]
-pub(in crate::storage::redb) struct HeldJournal {
+pub(crate) struct HeldJournal {
     location: Location,
     disk: Disk,
     /// What tells it from others that come to bear its name, where the system tells. It is nobody else's as long
@@ -67,7 +67,7 @@ pub(in crate::storage::redb) struct HeldJournal {
 
 impl HeldJournal {
     /// Opens a file and locks it; `None` where there is none.
-    pub(super) fn open(location: &Location) -> Result<Option<Self>> {
+    pub(crate) fn open(location: &Location) -> Result<Option<Self>> {
         // NotFound, and what else there is, is found by opening it.
         let identity = || location.folder.identity(&location.name).ok().flatten();
         let before = identity();
@@ -83,7 +83,7 @@ impl HeldJournal {
     }
 
     /// [`open`](Self::open), where what is no journal of anybody's counts as a name that is borne.
-    pub(super) fn open_if_journal(location: &Location) -> Result<Option<Option<Self>>> {
+    pub(crate) fn open_if_journal(location: &Location) -> Result<Option<Option<Self>>> {
         match Self::open(location) {
             Err(e) if e.io_error().is_some_and(is_no_journal) => Ok(Some(None)),
             held => held.map(|held| held.map(Some)),
@@ -92,7 +92,7 @@ impl HeldJournal {
 
     /// Whether there is a file; an error if it is in use. What cannot be opened is no journal that this process
     /// may use.
-    pub(super) fn is_free(location: &Location) -> Result<bool> {
+    pub(crate) fn is_free(location: &Location) -> Result<bool> {
         let disk = match location.folder.open(&location.name) {
             Ok(disk) => disk,
             Err(e) => return is_borne_by_another(location, e),
@@ -106,7 +106,7 @@ impl HeldJournal {
     }
 
     /// Locks a file that was opened.
-    pub(super) fn lock(
+    pub(crate) fn lock(
         location: &Location,
         disk: Disk,
         identity: Option<(u64, u64)>,
@@ -126,7 +126,7 @@ impl HeldJournal {
     }
 
     /// Whether its name still leads to it, as far as the system tells.
-    pub(super) fn is_at_its_name(&self) -> Result<bool> {
+    pub(crate) fn is_at_its_name(&self) -> Result<bool> {
         let Location { folder, name, .. } = &self.location;
         match (self.identity, folder.identity(name)) {
             (_, Err(e)) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -142,7 +142,7 @@ impl HeldJournal {
     }
 
     /// Takes its name away, if that still leads to it.
-    pub(super) fn remove(&self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         let Location {
             folder, name, path, ..
         } = &self.location;
@@ -161,11 +161,11 @@ impl HeldJournal {
         }
     }
 
-    pub(super) fn location(&self) -> &Location {
+    pub(crate) fn location(&self) -> &Location {
         &self.location
     }
 
-    pub(super) fn disk(&self) -> &Disk {
+    pub(crate) fn disk(&self) -> &Disk {
         &self.disk
     }
 }
@@ -181,28 +181,28 @@ impl Drop for HeldJournal {
 /// the only ones that it may take away while the store is open: what else bears one may be another's, also where
 /// it says the same of itself, as copies do.
 #[derive(Debug, Default)]
-pub(in crate::storage::redb) struct HeldJournals(Vec<([u8; 16], HeldJournal)>);
+pub(crate) struct HeldJournals(Vec<([u8; 16], HeldJournal)>);
 
 impl HeldJournals {
     /// Adds a file of an opening.
-    pub(super) fn add(&mut self, opening: [u8; 16], held: HeldJournal) {
+    pub(crate) fn add(&mut self, opening: [u8; 16], held: HeldJournal) {
         self.0.push((opening, held));
     }
 
     /// The files of an opening, in the order in which they were added.
-    pub(super) fn of(&self, opening: [u8; 16]) -> impl Iterator<Item = &HeldJournal> {
+    pub(crate) fn of(&self, opening: [u8; 16]) -> impl Iterator<Item = &HeldJournal> {
         let of_it = move |(its, _): &&([u8; 16], HeldJournal)| *its == opening;
         self.0.iter().filter(of_it).map(|(_, held)| held)
     }
 
     /// Whether one was found or made at a location.
-    pub(super) fn has(&self, location: &Location) -> bool {
+    pub(crate) fn has(&self, location: &Location) -> bool {
         let mut names = self.0.iter().map(|(_, held)| &held.location.name);
         names.any(|name| *name == location.name)
     }
 
     /// Removes the files of all openings but this one, and lets them go.
-    pub(in crate::storage::redb) fn keep_only(&mut self, opening: [u8; 16]) -> Result<()> {
+    pub(crate) fn keep_only(&mut self, opening: [u8; 16]) -> Result<()> {
         let mut result = Ok(());
         self.0.retain(|(its, held)| {
             if *its == opening || result.is_err() {
@@ -215,7 +215,7 @@ impl HeldJournals {
     }
 
     /// Removes all of them; they are let go by dropping this.
-    pub(in crate::storage::redb) fn remove(&self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         self.0.iter().try_for_each(|(_, held)| held.remove())
     }
 }
@@ -223,7 +223,7 @@ impl HeldJournals {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use crate::storage::redb::folder::{Folder, NewFile};
+    use crate::storage::redb::backend::folder::{Folder, NewFile};
     use std::ffi::OsStr;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};

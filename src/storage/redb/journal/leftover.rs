@@ -6,8 +6,8 @@ use super::held::{HeldJournal, HeldJournals, is_borne};
 use super::recovery::{ExpectedJournal, header_of, read_rest};
 use super::{ASIDE, JournalRef, MOST_PAIRS, names};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::redb::folder::Location;
-use crate::storage::redb::open::{io_error, refused};
+use crate::storage::redb::backend::folder::Location;
+use crate::storage::redb::open::identify::{io_error, refused};
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
@@ -16,7 +16,7 @@ use std::path::Path;
 /// goes.
 const MOST_ASIDE: usize = 20;
 /// An earlier version kept so many.
-pub(super) const EVER_ASIDE: usize = 1000;
+pub(crate) const EVER_ASIDE: usize = 1000;
 
 /// What a file is to a store that does not name it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,11 +30,7 @@ enum Leftover {
 }
 
 /// Refuses to go on where a journal that the store may meet is in use, and not held by this opening.
-pub(in crate::storage::redb) fn none_in_use(
-    store: &Location,
-    named: u16,
-    holdings: &HeldJournals,
-) -> Result<()> {
+pub(crate) fn none_in_use(store: &Location, named: u16, holdings: &HeldJournals) -> Result<()> {
     each_pair(store, named, |_, files| {
         let mut any = false;
         for location in files {
@@ -45,7 +41,7 @@ pub(in crate::storage::redb) fn none_in_use(
 }
 
 /// A file beside a store that bears the name of a journal of its; an error if it is in use.
-pub(in crate::storage::redb) fn lies_beside(store: &Location) -> Result<Option<Location>> {
+pub(crate) fn lies_beside(store: &Location) -> Result<Option<Location>> {
     let mut found = None;
     each_pair(store, 0, |_, files| {
         for location in files {
@@ -75,7 +71,7 @@ fn each_pair(
 
 /// A pair of names that nothing bears, for a store that has been open: what bears one by now may be another's,
 /// and whether it is in use or can be opened does not matter.
-pub(in crate::storage::redb) fn next_free(store: &Location, named: &JournalRef) -> Result<u16> {
+pub(crate) fn next_free(store: &Location, named: &JournalRef) -> Result<u16> {
     for pair in (0..MOST_PAIRS).filter(|pair| *pair != named.pair) {
         let [first, second] = names(store, pair);
         if !is_borne(&first)? && !is_borne(&second)? {
@@ -96,11 +92,7 @@ fn none_free(path: &Path) -> Error {
 /// Finds a pair of names for the files of an opening. What bears such a name and is this store's, although redb
 /// does not name it, goes out of the way: those of which all is in the store, up to frame `last`, are removed,
 /// others get another name.
-pub(in crate::storage::redb) fn make_room(
-    store: &Location,
-    expected: &ExpectedJournal,
-    last: u64,
-) -> Result<u16> {
+pub(crate) fn make_room(store: &Location, expected: &ExpectedJournal, last: u64) -> Result<u16> {
     let named = &expected.named;
     let mut free = None;
     let mut foreign = Vec::new();
@@ -206,7 +198,7 @@ fn asides(location: &Location) -> impl Iterator<Item = Location> {
 }
 
 /// The names that a journal which was set aside may have.
-pub(super) fn all_asides(location: &Location) -> impl Iterator<Item = Location> {
+pub(crate) fn all_asides(location: &Location) -> impl Iterator<Item = Location> {
     (1..=EVER_ASIDE).map(|n| {
         let mut name: OsString = location.name.clone();
         name.push(format!("{ASIDE}{n}"));

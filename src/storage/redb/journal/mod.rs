@@ -10,17 +10,17 @@ mod salvage;
 #[cfg(feature = "torture")]
 pub(crate) mod torture;
 
-pub(super) use file::{AppendFailure, JournalFile};
-pub(super) use held::HeldJournals;
-pub(super) use leftover::{lies_beside, make_room, next_free, none_in_use};
-pub(super) use recovery::{ExpectedJournal, RawFrameRows, Recovered, read};
-pub(super) use salvage::{KnownJournal, salvage};
+pub(crate) use file::{AppendFailure, JournalFile};
+pub(crate) use held::HeldJournals;
+pub(crate) use leftover::{lies_beside, make_room, next_free, none_in_use};
+pub(crate) use recovery::{ExpectedJournal, RawFrameRows, Recovered, read};
+pub(crate) use salvage::{KnownJournal, salvage};
 
 use super::failure::random;
-use super::file::FileIo;
-use super::folder::Location;
-use super::generation::{DatabaseKind, RowWrite};
 use crate::error::Result;
+use crate::storage::redb::backend::disk::FileIo;
+use crate::storage::redb::backend::folder::Location;
+use crate::storage::redb::memtable::table::{DatabaseKind, RowWrite};
 use std::ffi::{OsStr, OsString};
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -28,22 +28,22 @@ use twox_hash::XxHash3_64;
 
 /// What redb says of the journal that belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct JournalRef {
+pub(crate) struct JournalRef {
     /// The opening that its files were made for.
-    pub(super) opening: [u8; 16],
+    pub(crate) opening: [u8; 16],
     /// The opening before, whose files this one read: up to [`JournalExtent::copied`] it has all that they hold.
-    pub(super) previous: [u8; 16],
+    pub(crate) previous: [u8; 16],
     /// Which two names they bear: the lowest that were free.
-    pub(super) pair: u16,
+    pub(crate) pair: u16,
     /// Whether they are needed: the store was not closed.
-    pub(super) is_open: bool,
+    pub(crate) is_open: bool,
 }
 
 /// How [`JournalRef`] is stored.
 type JournalRefWire = ([u8; 16], [u8; 16], u16, bool);
 
 impl JournalRef {
-    pub(super) fn from_wire((opening, previous, pair, is_open): JournalRefWire) -> Self {
+    pub(crate) fn from_wire((opening, previous, pair, is_open): JournalRefWire) -> Self {
         Self {
             opening,
             previous,
@@ -52,22 +52,22 @@ impl JournalRef {
         }
     }
 
-    pub(super) fn to_wire(self) -> JournalRefWire {
+    pub(crate) fn to_wire(self) -> JournalRefWire {
         (self.opening, self.previous, self.pair, self.is_open)
     }
 }
 
 /// What redb says of the frames of the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct JournalExtent {
+pub(crate) struct JournalExtent {
     /// The last frame whose rows redb holds.
-    pub(super) covered: u64,
+    pub(crate) covered: u64,
     /// The last one that was durable when that was written: a journal that ends before it is none of this
     /// moment. In stores of an earlier form it is 0.
-    pub(super) reached: u64,
+    pub(crate) reached: u64,
     /// The last one that its opening copied from the journal before, or found in redb: what that journal holds
     /// beyond it is not in this one. In stores of an earlier form it is 0.
-    pub(super) copied: u64,
+    pub(crate) copied: u64,
 }
 
 /// A name longer than this gets no suffix: a file system takes 255 bytes at most.
@@ -81,7 +81,7 @@ const INFIX: &str = ".journal-";
 const ASIDE: &str = ".aside-";
 
 /// Whether a file of this name may be taken for a journal of another store.
-pub(super) fn is_name_of_a_journal(name: &OsStr) -> bool {
+pub(crate) fn is_name_of_a_journal(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else {
         // A lossy one has the same end.
         return is_name_of_a_journal(OsStr::new(&*name.to_string_lossy()));
@@ -118,7 +118,7 @@ fn names(store: &Location, pair: u16) -> [Location; 2] {
 }
 
 /// The journal of an open store.
-pub(super) struct Journal {
+pub(crate) struct Journal {
     active: JournalFile,
     /// There is none while a checkpoint brings what it holds into redb.
     spare: Option<JournalFile>,
@@ -131,7 +131,7 @@ pub(super) struct Journal {
 impl Journal {
     /// Makes the two files of an opening, the first with all that was recovered, and gives them a pair of names
     /// that are free. They count once redb names them.
-    pub(super) fn make(
+    pub(crate) fn make(
         store: &Location,
         expected: &ExpectedJournal,
         recovered: &Recovered,
@@ -168,7 +168,7 @@ impl Journal {
     }
 
     /// Appends a group's rows, and syncs them: they are durable, or it failed.
-    pub(super) fn append(&mut self, rows: &[RowWrite]) -> Result<(), AppendFailure> {
+    pub(crate) fn append(&mut self, rows: &[RowWrite]) -> Result<(), AppendFailure> {
         debug_assert!(rows.iter().all(|row| row.key.home() == DatabaseKind::File));
         self.active.append(self.next, rows)?;
         self.next += 1;
@@ -176,22 +176,22 @@ impl Journal {
     }
 
     /// The number of the last frame.
-    pub(super) fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.next - 1
     }
 
     /// How much of the file that is written is used, of its bound.
-    pub(super) fn filled(&self) -> f64 {
+    pub(crate) fn filled(&self) -> f64 {
         self.active.filled()
     }
 
     /// How many bytes fit into the file that is written, of its bound.
-    pub(super) fn room(&self) -> u64 {
+    pub(crate) fn room(&self) -> u64 {
         self.active.room()
     }
 
     /// Bytes of the files on the disk.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.active.len() + self.spare.as_ref().map_or(self.away, JournalFile::len)
     }
 
@@ -200,7 +200,7 @@ impl Journal {
     ///
     /// The other file begins with a frame without rows. So whatever redb is told of the file that was written,
     /// there is one frame more than that, without which a journal is of an earlier moment.
-    pub(super) fn turn(&mut self) -> Result<Option<JournalFile>, AppendFailure> {
+    pub(crate) fn turn(&mut self) -> Result<Option<JournalFile>, AppendFailure> {
         let Some(mut spare) = self.spare.take() else {
             return Ok(None);
         };
@@ -211,7 +211,7 @@ impl Journal {
     }
 
     /// Takes back a file whose frames are in redb.
-    pub(super) fn give_back(&mut self, file: JournalFile) {
+    pub(crate) fn give_back(&mut self, file: JournalFile) {
         self.spare = Some(file);
     }
 }

@@ -6,50 +6,50 @@ use super::held::{HeldJournal, HeldJournals};
 use super::leftover::all_asides;
 use super::{INFIX, JournalExtent, JournalRef, names};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::redb::folder::Location;
-use crate::storage::redb::open::refused;
+use crate::storage::redb::backend::folder::Location;
+use crate::storage::redb::open::identify::refused;
 use bytes::Bytes;
 use std::path::Path;
 
 /// The rows of a frame as they lie in it.
-pub(in crate::storage::redb) type RawFrameRows = Vec<(Bytes, Option<Bytes>)>;
+pub(crate) type RawFrameRows = Vec<(Bytes, Option<Bytes>)>;
 
 /// What was committed beyond what redb holds.
 #[derive(Debug, Default)]
-pub(in crate::storage::redb) struct Recovered {
+pub(crate) struct Recovered {
     /// Frames by ascending number, without a gap.
-    pub(in crate::storage::redb) frames: Vec<(u64, RawFrameRows)>,
+    pub(crate) frames: Vec<(u64, RawFrameRows)>,
     /// The number of the last frame there ever was.
-    pub(in crate::storage::redb) last: u64,
+    pub(crate) last: u64,
 }
 
 /// What the store's file says of the journal that belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::storage::redb) struct ExpectedJournal {
+pub(crate) struct ExpectedJournal {
     /// The store's identity.
-    pub(in crate::storage::redb) store: [u8; 16],
-    pub(in crate::storage::redb) named: JournalRef,
-    pub(in crate::storage::redb) extent: JournalExtent,
+    pub(crate) store: [u8; 16],
+    pub(crate) named: JournalRef,
+    pub(crate) extent: JournalExtent,
     /// The path that the store was last opened by, where it says.
-    pub(in crate::storage::redb) opened_as: Option<String>,
+    pub(crate) opened_as: Option<String>,
 }
 
-pub(super) struct FramesRead {
+pub(crate) struct FramesRead {
     bytes: Bytes,
     /// How long it was at least when its header was written.
     len: u64,
-    pub(super) frames: Vec<Frame>,
-    pub(super) behind: Vec<Frame>,
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) behind: Vec<Frame>,
 }
 
 /// Reads the header of a file.
-pub(super) fn header_of(held: &HeldJournal) -> Result<JournalHeader> {
+pub(crate) fn header_of(held: &HeldJournal) -> Result<JournalHeader> {
     let header = JournalHeader::of(&start_of(held.disk(), START)?);
     header.map_err(|e| e.of_file(&held.location().path, ErrorKind::Corrupt))
 }
 
 /// Reads the frames of a file.
-pub(super) fn read_rest(held: &HeldJournal, header: &JournalHeader) -> Result<FramesRead> {
+pub(crate) fn read_rest(held: &HeldJournal, header: &JournalHeader) -> Result<FramesRead> {
     let bytes = Bytes::from(start_of(held.disk(), u64::MAX)?);
     let scanned = scan(&bytes, header);
     if scanned.torn && scanned.behind.is_empty() {
@@ -65,13 +65,13 @@ pub(super) fn read_rest(held: &HeldJournal, header: &JournalHeader) -> Result<Fr
     })
 }
 
-pub(super) fn corrupt(location: &Location, why: impl std::fmt::Display) -> Error {
+pub(crate) fn corrupt(location: &Location, why: impl std::fmt::Display) -> Error {
     refused(ErrorKind::Corrupt, &location.path, why.to_string())
 }
 
 /// Reads what the journal holds beyond what redb holds: from its files that are held, or from those that bear its
 /// names, which are held then.
-pub(in crate::storage::redb) fn read(
+pub(crate) fn read(
     store: &Location,
     expected: &ExpectedJournal,
     holdings: &mut HeldJournals,
@@ -134,7 +134,7 @@ pub(in crate::storage::redb) fn read(
     Ok(recovered)
 }
 
-pub(super) fn cut_short(len: u64, before: u64) -> String {
+pub(crate) fn cut_short(len: u64, before: u64) -> String {
     format!("the journal was cut short: it has {len} bytes, and had {before}")
 }
 

@@ -4,26 +4,26 @@ use super::frame::{Frame, JournalHeader, scan, scan_for_any};
 use super::recovery::{RawFrameRows, corrupt, cut_short};
 use super::{JournalRef, MOST_PAIRS, names};
 use crate::error::{Error, Result};
-use crate::storage::redb::file::Disk;
-use crate::storage::redb::folder::Location;
-use crate::storage::redb::open::io_error;
+use crate::storage::redb::backend::disk::Disk;
+use crate::storage::redb::backend::folder::Location;
+use crate::storage::redb::open::identify::io_error;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io;
 
 /// What the store's file says of its journal, as far as that can be read.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::storage::redb) struct KnownJournal {
-    pub(in crate::storage::redb) store: Option<[u8; 16]>,
-    pub(in crate::storage::redb) named: Option<JournalRef>,
-    pub(in crate::storage::redb) covered: Option<u64>,
-    pub(in crate::storage::redb) reached: Option<u64>,
+pub(crate) struct KnownJournal {
+    pub(crate) store: Option<[u8; 16]>,
+    pub(crate) named: Option<JournalRef>,
+    pub(crate) covered: Option<u64>,
+    pub(crate) reached: Option<u64>,
 }
 
 /// The rows of all whole frames that the file does not hold yet, in the order in which they were written.
 /// What is lost is reported. If the file does not say which frames it holds, all of them are taken: a row
 /// is changed by later frames alone.
-pub(in crate::storage::redb) fn salvage(
+pub(crate) fn salvage(
     store: &Location,
     known: KnownJournal,
     lost: &mut dyn FnMut(Error),

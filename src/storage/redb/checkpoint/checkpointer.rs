@@ -1,0 +1,338 @@
+//! The thread that writes to redb while commits go on. It is lent the databases with each task, and gives
+//! them back with what came of it. It decides nothing.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::redb::EngineShared;
+use crate::storage::redb::backend::disk::Disk;
+use crate::storage::redb::checkpoint::task::{Checkpoint, ContainerBefore, Databases, Step, Trees};
+use crate::storage::redb::failure::guarded;
+use crate::storage::redb::integrity::inspect::{Frozen, InspectedDatabase};
+use crate::storage::redb::integrity::newer::NewerRows;
+use crate::storage::redb::journal::JournalFile;
+use crate::storage::redb::memtable::read_view::TableReaders;
+use crate::storage::redb::memtable::table::{Memtable, RowWrite};
+use crate::storage::{ContainerId, SettingsChange, TombstonePolicy};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What there is to do with redb.
+pub(crate) enum CheckpointerTask {
+    Checkpoint(Checkpoint),
+    Configure(SettingsChange, SyncSender<Result<()>>),
+    Reclaim {
+        refusals: TombstonePolicy,
+        retired: Option<ContainerId>,
+        /// Tombstones that are gone already.
+        buried: u64,
+        reply: SyncSender<Result<u64>>,
+    },
+    Freeze {
+        disks: [Disk; 2],
+        /// The rows over redb when it is done.
+        newer: [NewerRows; 2],
+        reply: SyncSender<Result<Frozen>>,
+    },
+    /// Nothing: it was asked for a checkpoint, which comes first.
+    Nothing(SyncSender<Result<()>>),
+}
+
+impl CheckpointerTask {
+    /// It will not be done.
+    pub(crate) fn refuse(self, error: Error) {
+        match self {
+            Self::Checkpoint(_) => {}
+            Self::Configure(_, reply) | Self::Nothing(reply) => drop(reply.send(Err(error))),
+            Self::Reclaim { reply, .. } => drop(reply.send(Err(error))),
+            Self::Freeze { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// What came of it.
+pub(crate) enum TaskReport {
+    Checkpoint(CheckpointOutcome),
+    Configure {
+        settings: SettingsChange,
+        result: Result<TableReaders>,
+        before: Option<ContainerBefore>,
+        reply: SyncSender<Result<()>>,
+    },
+    Reclaim {
+        result: Result<(u64, bool, TableReaders)>,
+        reply: SyncSender<Result<u64>>,
+    },
+    Nothing,
+}
+
+pub(crate) enum CheckpointOutcome {
+    Done {
+        /// The last commit that it brought into redb, and the last one that was made by then.
+        number: u64,
+        up_to: u64,
+        file: Option<JournalFile>,
+        readers: TableReaders,
+    },
+    /// These rows must be in the journal again first, for it to go on without them.
+    Stuck(Vec<RowWrite>, Checkpoint),
+    /// What could not be read can be: it goes on when the databases are open again.
+    Cured(Checkpoint),
+    /// It is to be tried again once the databases are open again.
+    Failed(Error, Checkpoint),
+    /// All is in redb, but the journal's file is not to be used any more.
+    Spoilt(Error),
+}
+
+pub(crate) struct ReturnedDatabases {
+    pub(crate) databases: Databases,
+    pub(crate) report: TaskReport,
+}
+
+/// Does a task at once.
+pub(crate) fn perform(
+    databases: Databases,
+    task: CheckpointerTask,
+    shared: &EngineShared,
+) -> ReturnedDatabases {
+    let io = &shared.io;
+    let report = match task {
+        CheckpointerTask::Checkpoint(checkpoint) => {
+            TaskReport::Checkpoint(make_checkpoint(&databases, checkpoint, shared))
+        }
+        CheckpointerTask::Configure(settings, reply) => {
+            let mut before = None;
+            let result = guarded(|| {
+                databases.configure(&settings, io, &mut before)?;
+                databases.readers()
+            });
+            TaskReport::Configure {
+                settings,
+                result,
+                before,
+                reply,
+            }
+        }
+        CheckpointerTask::Reclaim {
+            refusals,
+            retired,
+            buried,
+            reply,
+        } => {
+            let result = guarded(|| {
+                let (removed, is_empty) = databases.reclaim(refusals, retired, io)?;
+                Ok((removed + buried, is_empty, databases.readers()?))
+            });
+            TaskReport::Reclaim { result, reply }
+        }
+        CheckpointerTask::Freeze {
+            disks,
+            newer,
+            reply,
+        } => {
+            let [file, memory] = disks;
+            let [over_file, over_memory] = newer;
+            let frozen = guarded(|| {
+                Ok(Frozen {
+                    file: InspectedDatabase::new(file, &databases.file, over_file)?,
+                    memory: InspectedDatabase::new(memory, &databases.memory, over_memory)?,
+                    reopened: shared.counters.reopened.load(Ordering::Relaxed),
+                })
+            });
+            drop(reply.send(frozen));
+            TaskReport::Nothing
+        }
+        CheckpointerTask::Nothing(reply) => {
+            drop(reply.send(Ok(())));
+            TaskReport::Nothing
+        }
+    };
+    ReturnedDatabases { databases, report }
+}
+
+fn make_checkpoint(
+    databases: &Databases,
+    mut checkpoint: Checkpoint,
+    shared: &EngineShared,
+) -> CheckpointOutcome {
+    let unreadable = shared.io.unreadable();
+    if unreadable.is_cured() {
+        return CheckpointOutcome::Cured(checkpoint);
+    }
+    let was_expected = unreadable.is_expected();
+    let (number, up_to) = (checkpoint.number, checkpoint.up_to);
+    let done = guarded(|| {
+        let step = databases.checkpoint(&checkpoint, &shared.io, shared.bugs)?;
+        Ok(match step {
+            Step::Done => Ok(databases.readers()?),
+            Step::Stuck(rows) => Err(rows),
+        })
+    });
+    match done {
+        Ok(Ok(readers)) => {
+            unreadable.note_damage(!checkpoint.left.keys.is_empty());
+            match guarded(|| checkpoint.file.map(JournalFile::reset).transpose()) {
+                Ok(file) => CheckpointOutcome::Done {
+                    number,
+                    up_to,
+                    file,
+                    readers,
+                },
+                Err(error) => CheckpointOutcome::Spoilt(error),
+            }
+        }
+        Ok(Err(rows)) => CheckpointOutcome::Stuck(rows, checkpoint),
+        Err(error) => {
+            if error.kind() == ErrorKind::Corrupt {
+                unreadable.note_damage(true);
+                if was_expected {
+                    checkpoint.left.trees = Trees::Whole;
+                }
+            }
+            databases.life.end();
+            CheckpointOutcome::Failed(error, checkpoint)
+        }
+    }
+}
+
+/// How often it is looked whether somebody still reads what is in redb by now.
+const LOOK: Duration = Duration::from_millis(200);
+const NEVER: Duration = Duration::from_secs(86_400);
+
+enum CheckpointerJob {
+    Task(Box<(Databases, CheckpointerTask)>),
+    /// Rows that are in redb, to be let go when nobody reads them any more: that takes a while.
+    Bury(Arc<Memtable>),
+}
+
+/// The thread's handle.
+pub(crate) struct Checkpointer {
+    jobs: Option<Sender<CheckpointerJob>>,
+    reports: Receiver<ReturnedDatabases>,
+    thread: Option<JoinHandle<()>>,
+}
+
+fn stopped() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the thread of checkpoints has stopped",
+    )
+}
+
+impl Checkpointer {
+    pub(crate) fn start(shared: Weak<EngineShared>) -> Result<Self> {
+        let (jobs, queue) = mpsc::channel();
+        let (report, reports) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("cloakroom-checkpoint".into())
+            .spawn(move || run(&queue, &report, &shared))
+            .map_err(|e| Error::new(ErrorKind::Io, "no thread can be started").with_source(e))?;
+        Ok(Self {
+            jobs: Some(jobs),
+            reports,
+            thread: Some(thread),
+        })
+    }
+
+    /// Lends it the databases for a task. If it has ended, both go.
+    pub(crate) fn lend(&self, databases: Databases, task: CheckpointerTask) -> Result<()> {
+        let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
+        let job = CheckpointerJob::Task(Box::new((databases, task)));
+        jobs.send(job).map_err(|_| stopped())
+    }
+
+    pub(crate) fn retire(&self, generation: Arc<Memtable>) {
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(CheckpointerJob::Bury(generation));
+        }
+    }
+
+    /// What has come of the task, if it is done.
+    pub(crate) fn returned(&self) -> Option<ReturnedDatabases> {
+        self.reports.try_recv().ok()
+    }
+
+    /// Waits for the task to be done.
+    pub(crate) fn wait(&self) -> Result<ReturnedDatabases> {
+        self.reports.recv().map_err(|_| stopped())
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Lets the threads that commit go first where there are fewer processors than threads. Elsewhere than on
+/// Linux this would concern the whole process.
+fn stand_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(10) {
+        tracing::debug!(%error, "checkpoints have the same priority as commits");
+    }
+}
+
+fn run(
+    queue: &Receiver<CheckpointerJob>,
+    report: &Sender<ReturnedDatabases>,
+    shared: &Weak<EngineShared>,
+) {
+    stand_back();
+    let mut graves: Vec<Arc<Memtable>> = Vec::new();
+    loop {
+        let wait = if graves.is_empty() { NEVER } else { LOOK };
+        let job = queue.recv_timeout(wait);
+        graves.retain(|generation| Arc::strong_count(generation) > 1);
+        let job = match job {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        match job {
+            CheckpointerJob::Bury(generation) => graves.push(generation),
+            CheckpointerJob::Task(lent) => {
+                let (databases, task) = *lent;
+                let Some(shared) = shared.upgrade() else {
+                    return;
+                };
+                let done = report.send(perform(databases, task, &shared));
+                shared.queue.wake();
+                if done.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread::sleep;
+    use std::time::Instant;
+
+    #[test]
+    fn what_nobody_reads_is_let_go_although_more_keeps_coming() {
+        let keeper = Checkpointer::start(Weak::new()).unwrap();
+        let read = Arc::new(Memtable::default());
+        let held = Arc::downgrade(&read);
+        keeper.retire(read.clone());
+        let flood = |time: Duration, is_over: &dyn Fn() -> bool| {
+            let end = Instant::now() + time;
+            while !is_over() && Instant::now() < end {
+                keeper.retire(Arc::default());
+                sleep(Duration::from_millis(5));
+            }
+        };
+        flood(2 * LOOK, &|| held.strong_count() < 2);
+        assert_eq!(held.strong_count(), 2, "somebody reads it");
+        drop(read);
+        flood(Duration::from_secs(30), &|| held.strong_count() == 0);
+        assert_eq!(held.strong_count(), 0);
+    }
+}

@@ -1,0 +1,4 @@
+//! Checkpoints write the rows of the journal to redb, on a thread of their own.
+
+pub(crate) mod checkpointer;
+pub(crate) mod task;

@@ -1,0 +1,488 @@
+//! Everything that is written to redb: checkpoints, which bring the rows of a generation into it, and
+//! changes to the store itself. All of it on one database at a time, none of it on the way of a commit.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::{ContainerRecord, RecordKind, seal_plain};
+use crate::storage::redb::backend::disk::{Disk, FileIo};
+use crate::storage::redb::backend::unreadable::UnreadableParts;
+use crate::storage::redb::failure;
+use crate::storage::redb::failure::{Contained, ContainedWrite, guarded};
+use crate::storage::redb::fault_injection::FaultInjection;
+use crate::storage::redb::format;
+use crate::storage::redb::integrity::pages::ways::{RowChange, Ways};
+use crate::storage::redb::journal::{JournalFile, JournalRef};
+use crate::storage::redb::memtable::detached::{DatabaseLife, DetachedReader};
+use crate::storage::redb::memtable::read_view::TableReaders;
+use crate::storage::redb::memtable::table::{DatabaseKind, Memtable, RowKey, RowTree, RowWrite};
+use crate::storage::redb::names;
+use crate::storage::redb::open::identify::{begin_durable, plain};
+use crate::storage::redb::tables::{
+    CONTAINERS, Held, META, RETIRED, Settled, TableReader, TableWriter, settle,
+};
+use crate::storage::{ContainerId, SecretRecord, SettingsChange, TombstonePolicy};
+use redb::Database;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// How many rows of ended containers and old tombstones go in one step.
+const RECLAIMED: usize = 1000;
+/// A row changes one page at least.
+const PAGE: usize = format::PAGE as usize;
+/// The number of the last frame whose rows redb holds.
+pub(crate) const COVERED: &str = "covered";
+/// The number of the last frame that was durable when the file was last brought up to date.
+pub(crate) const REACHED: &str = "reached";
+/// The number of the last frame that was copied from the journal before, or redb held then.
+pub(crate) const COPIED: &str = "copied";
+/// The journal that belongs to the file.
+pub(crate) const JOURNAL: &str = "journal";
+/// The path that the store was last opened by.
+pub(crate) const OPENED_AS: &str = "opened-as";
+
+/// The file, and the containers in memory.
+pub(crate) struct Databases {
+    pub(crate) file: Database,
+    pub(crate) memory: Database,
+    /// Where both are kept.
+    pub(crate) disks: [Disk; 2],
+    pub(crate) life: Arc<DatabaseLife>,
+    /// About how many bytes of pages a transaction may change.
+    pub(crate) step: usize,
+}
+
+/// A container's row before it was changed. The process goes on with that, so the file must, too: its
+/// number must not be given away twice, nor what it holds be reclaimed.
+pub(crate) struct ContainerBefore {
+    pub(crate) name: String,
+    pub(crate) row: Option<Vec<u8>>,
+    pub(crate) id: ContainerId,
+}
+
+/// What a checkpoint brings into redb.
+pub(crate) struct Checkpoint {
+    /// Rows up to this commit, which nobody adds to any more.
+    pub(crate) generation: Arc<Memtable>,
+    pub(crate) number: u64,
+    /// The last commit so far, which may have written nothing.
+    pub(crate) up_to: u64,
+    /// The number of the last frame that holds any of them.
+    pub(crate) covered: u64,
+    /// The journal file that they are in, to be used again.
+    pub(crate) file: Option<JournalFile>,
+    /// The journal that the store is closed with: it is not needed any more.
+    pub(crate) closes: Option<JournalRef>,
+    pub(crate) left: LeftOut,
+}
+
+/// The rows that a checkpoint leaves out: redb would have to use a page that cannot be read to put them. They
+/// stay in the journal, and in memory.
+#[derive(Default)]
+pub(crate) struct LeftOut {
+    /// Those that a later generation, and the journal with it, has as well.
+    pub(crate) keys: BTreeSet<RowKey>,
+    pub(crate) trees: Trees,
+}
+
+/// What is left out of a tree in which a row has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Trees {
+    #[default]
+    NoMore,
+    Whole,
+}
+
+/// How far a checkpoint has come.
+pub(crate) enum Step {
+    Done,
+    /// Nothing was written: these rows cannot be put.
+    Stuck(Vec<RowWrite>),
+}
+
+impl Databases {
+    /// What there is to read now.
+    pub(crate) fn readers(&self) -> Result<TableReaders> {
+        let [file, memory] = &self.disks;
+        Ok(TableReaders {
+            file: Arc::new(TableReader::open(&self.file, file, &self.life)?),
+            memory: Arc::new(TableReader::open(&self.memory, memory, &self.life)?),
+            life: self.life.clone(),
+        })
+    }
+
+    /// Makes the rows durable in redb. If that fails, it can be done again.
+    ///
+    /// redb reads and writes a page twice if what a transaction changes does not fit into its cache. So the
+    /// rows come in several, by ascending key; only the last one says that the journal need not be read
+    /// any more, and until then whoever opens the file puts all of them in again.
+    ///
+    /// redb gives up all of a transaction over a page that it cannot read. So where there is one, it is looked
+    /// ahead which rows need it; the checkpoint is made once all of them are left out.
+    pub(crate) fn checkpoint(
+        &self,
+        checkpoint: &Checkpoint,
+        io: &FileIo,
+        bugs: FaultInjection,
+    ) -> Result<Step> {
+        io.begin_commit();
+        let left = &checkpoint.left;
+        let mut rows = checkpoint.generation.rows(checkpoint.number);
+        rows.retain(|row| !left.keys.contains(&row.key));
+        let unreadable = io.unreadable();
+        let was_expected = unreadable.is_expected();
+        if was_expected {
+            let stuck = self.stuck(&rows, left, left.trees, unreadable)?;
+            if !stuck.is_empty() {
+                return Ok(Step::Stuck(stuck));
+            }
+        }
+        // Those of the file come first.
+        let in_file = rows.partition_point(|row| row.key.home() == DatabaseKind::File);
+        let (in_file, in_memory) = rows.split_at(in_file);
+        let mut steps = in_steps(in_file, self.step).peekable();
+        let file = loop {
+            let txn = bugs.begin(&self.file)?;
+            if let Err(error) = put_all(&txn, steps.next().unwrap_or_default()) {
+                if error.kind() != ErrorKind::Corrupt || unreadable.count() == 0 {
+                    return Err(error);
+                }
+                txn.abort().map_err(failure::storage)?;
+                // What it does to a tree may lead it to pages that were not foreseen.
+                let trees = if was_expected {
+                    Trees::Whole
+                } else {
+                    left.trees
+                };
+                let stuck = self.stuck(&rows, left, trees, unreadable)?;
+                return match stuck.is_empty() {
+                    true => Err(error),
+                    false => Ok(Step::Stuck(stuck)),
+                };
+            }
+            if steps.peek().is_none() {
+                break txn;
+            }
+            commit(txn, io)?;
+        };
+        put_plain(&file, COVERED, checkpoint.covered)?;
+        if let Some(named) = checkpoint.closes {
+            name_journal(
+                &file,
+                JournalRef {
+                    is_open: false,
+                    ..named
+                },
+            )?;
+        }
+        let memory = self.begin_in_memory()?;
+        put_all(&memory, in_memory)?;
+        commit(file, io)?;
+        seal(memory, !in_memory.is_empty())?;
+        Ok(Step::Done)
+    }
+
+    /// Those of the rows that redb cannot put.
+    fn stuck(
+        &self,
+        rows: &[RowWrite],
+        left: &LeftOut,
+        trees: Trees,
+        unreadable: &UnreadableParts,
+    ) -> Result<Vec<RowWrite>> {
+        let [file, _] = &self.disks;
+        let mut ways = Ways::new(file, unreadable)?;
+        let in_file = |row: &&RowWrite| row.key.home() == DatabaseKind::File;
+        let mut stuck = Vec::new();
+        for row in rows.iter().filter(in_file) {
+            if !can_be_put(row, &mut ways)? {
+                stuck.push(row.clone());
+            }
+        }
+        if trees == Trees::Whole {
+            let tree = |key: &RowKey| key.split().map(|(tree, _)| tree);
+            let keys = stuck.iter().map(|row| &row.key).chain(&left.keys);
+            let trees: Vec<RowTree> = keys.filter_map(tree).collect();
+            let is_left =
+                |row: &&RowWrite| tree(&row.key).is_some_and(|tree| trees.contains(&tree));
+            stuck = rows
+                .iter()
+                .filter(in_file)
+                .filter(is_left)
+                .cloned()
+                .collect();
+        }
+        Ok(stuck)
+    }
+
+    /// The tombstones to be removed or lowered, of those that can be read and changed.
+    fn settled_around(
+        &self,
+        refusals: TombstonePolicy,
+        unreadable: &UnreadableParts,
+    ) -> Result<Vec<Settled>> {
+        let [disk, _] = &self.disks;
+        let mut ways = Ways::new(disk, unreadable)?;
+        let mut settled = Vec::new();
+        let from = Bound::Included([0; 16]);
+        for held in DetachedReader::new(disk)?.range(RowTree::Tombstones, from, [u8::MAX; 16])? {
+            let (key, Held::Row(record)) = held? else {
+                continue;
+            };
+            let Some((key, record)) = settle(refusals, key, &record)? else {
+                continue;
+            };
+            let change = record
+                .as_ref()
+                .map_or(RowChange::Remove, |_| RowChange::Put);
+            if ways.are_whole(RowTree::Tombstones.name(), &key, change)? {
+                settled.push((key, record));
+            }
+            if settled.len() == RECLAIMED {
+                break;
+            }
+        }
+        Ok(settled)
+    }
+
+    fn begin_in_memory(&self) -> Result<ContainedWrite> {
+        let txn = self.memory.begin_write().map(Contained::new);
+        txn.map_err(failure::transaction)
+    }
+
+    /// Changes a container or the secrets; `before` says what it was, where a failure may leave that open.
+    pub(crate) fn configure(
+        &self,
+        settings: &SettingsChange,
+        io: &FileIo,
+        before: &mut Option<ContainerBefore>,
+    ) -> Result<()> {
+        io.begin_commit();
+        let txn = begin_durable(&self.file)?;
+        match settings {
+            SettingsChange::PutContainer(record) => {
+                *before = Some(ContainerBefore {
+                    row: put_container(&txn, record)?,
+                    name: record.name.clone(),
+                    id: ContainerId(record.id),
+                });
+            }
+            SettingsChange::RemoveContainer(name) => *before = Some(remove_container(&txn, name)?),
+            SettingsChange::PutSecrets(secrets) => put_secrets(&txn, secrets)?,
+        }
+        commit(txn, io)
+    }
+
+    /// Removes some of what an unregistered container and old tombstones left; tells how many rows, and
+    /// whether that container is empty now.
+    pub(crate) fn reclaim(
+        &self,
+        refusals: TombstonePolicy,
+        retired: Option<ContainerId>,
+        io: &FileIo,
+    ) -> Result<(u64, bool)> {
+        io.begin_commit();
+        let is_expected = io.unreadable().is_expected();
+        let settled = is_expected.then(|| self.settled_around(refusals, io.unreadable()));
+        let settled = settled.transpose()?;
+        let file_txn = begin_durable(&self.file)?;
+        let memory_txn = self.begin_in_memory()?;
+        let mut is_empty = false;
+        let (in_file, in_memory, removed) = {
+            let mut file = TableWriter::open(&file_txn)?;
+            let mut memory = TableWriter::open(&memory_txn)?;
+            let mut removed = memory.put_tombstone(refusals, RECLAIMED)?;
+            removed += match settled {
+                Some(settled) => file.put_tombstones(&settled)?,
+                None => file.put_tombstone(refusals, RECLAIMED)?,
+            };
+            if let Some(id) = retired {
+                let home = match DatabaseKind::of(id) {
+                    DatabaseKind::File => &mut file,
+                    DatabaseKind::Memory => &mut memory,
+                };
+                let rows = home.reclaim(id, RECLAIMED)?;
+                removed += rows;
+                if rows == 0 {
+                    let mut retired = file_txn.open_table(RETIRED).map_err(failure::table)?;
+                    retired.remove(id.0).map_err(failure::storage)?;
+                    file.dirty = true;
+                    // Another one may be left.
+                    removed += 1;
+                    is_empty = true;
+                }
+            }
+            (file.dirty, memory.dirty, removed)
+        };
+        if in_file {
+            commit(file_txn, io)?;
+        } else {
+            file_txn.abort().map_err(failure::storage)?;
+        }
+        seal(memory_txn, in_memory)?;
+        Ok((removed, is_empty))
+    }
+}
+
+fn can_be_put(row: &RowWrite, ways: &mut Ways<'_>) -> Result<bool> {
+    let change = match row.value {
+        Some(_) => RowChange::Put,
+        None => RowChange::Remove,
+    };
+    match row.key.split() {
+        Some((tree, key)) => ways.are_whole(tree.name(), key, change),
+        None => Ok(true),
+    }
+}
+
+fn put_all(txn: &ContainedWrite, rows: &[RowWrite]) -> Result<()> {
+    let mut writer = TableWriter::open(txn)?;
+    // A panic ends here, so that the tables are closed in order, and the transaction can be given up.
+    guarded(|| rows.iter().try_for_each(|row| writer.put(row)))
+}
+
+/// Rows cut into parts that change at most about `bytes` of pages each, but one row at least.
+fn in_steps(rows: &[RowWrite], bytes: usize) -> impl Iterator<Item = &[RowWrite]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let mut changed = 0;
+        let step = rest.iter().take_while(|row| {
+            let fits = changed < bytes.max(1);
+            changed += PAGE + row.len();
+            fits
+        });
+        let (step, later) = rest.split_at_checked(step.count())?;
+        rest = later;
+        Some(step).filter(|step| !step.is_empty())
+    })
+}
+
+/// Commits a change to the file of an open store. It says how far the journal reaches by then, so that one of an
+/// earlier moment does not pass for that of this file.
+fn commit(txn: ContainedWrite, io: &FileIo) -> Result<()> {
+    put_reached(&txn, io.last_frame())?;
+    txn.commit().map_err(failure::commit)
+}
+
+/// Commits what is in memory.
+fn seal(txn: ContainedWrite, is_dirty: bool) -> Result<()> {
+    if is_dirty {
+        txn.commit().map_err(failure::commit)
+    } else {
+        txn.abort().map_err(failure::storage)
+    }
+}
+
+/// Says in the file which journal belongs to it.
+pub(crate) fn name_journal(txn: &ContainedWrite, named: JournalRef) -> Result<()> {
+    put_plain(txn, JOURNAL, named.to_wire())
+}
+
+/// Says in the file how far the journal reaches at least.
+pub(crate) fn put_reached(txn: &ContainedWrite, frame: u64) -> Result<()> {
+    put_plain(txn, REACHED, frame)
+}
+
+/// Says in the file how much of the journal before is in this one, or in the file.
+pub(crate) fn put_copied(txn: &ContainedWrite, frame: u64) -> Result<()> {
+    put_plain(txn, COPIED, frame)
+}
+
+pub(crate) fn name_store(txn: &ContainedWrite, path: &str) -> Result<()> {
+    put_plain(txn, OPENED_AS, path.to_owned())
+}
+
+fn put_plain(
+    txn: &ContainedWrite,
+    key: &str,
+    value: impl crate::storage::record::PlainValue,
+) -> Result<()> {
+    let mut meta = txn.open_table(META).map_err(failure::table)?;
+    let record = seal_plain(RecordKind::Meta, key.as_bytes(), value)?;
+    meta.insert(key, &*record).map_err(failure::storage)?;
+    Ok(())
+}
+
+/// Stores a container; returns the row that it had. A new one gets the next number.
+fn put_container(txn: &ContainedWrite, record: &ContainerRecord) -> Result<Option<Vec<u8>>> {
+    let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
+    let before = containers
+        .insert(record.name.as_str(), &*record.encode()?)
+        .map_err(failure::storage)?
+        .map(|row| row.value().to_vec());
+    if before.is_none() {
+        let meta = txn.open_table(META).map_err(failure::table)?;
+        let next = ContainerId(record.id).number() + 1;
+        let next = next.max(plain(&*meta, names::NEXT_CONTAINER)?);
+        drop(meta);
+        put_plain(txn, names::NEXT_CONTAINER, next)?;
+    }
+    Ok(before)
+}
+
+/// Removes a container's row, and remembers that what it holds is to be reclaimed.
+fn remove_container(txn: &ContainedWrite, name: &str) -> Result<ContainerBefore> {
+    let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
+    let row = containers
+        .remove(name)
+        .map_err(failure::storage)?
+        .map(|row| row.value().to_vec());
+    let Some(row) = row else {
+        return Err(Error::new(ErrorKind::NoSuchContainer, "no such container").in_container(name));
+    };
+    let record = ContainerRecord::decode(name, &row)?;
+    let mut retired = txn.open_table(RETIRED).map_err(failure::table)?;
+    retired.insert(record.id, ()).map_err(failure::storage)?;
+    Ok(ContainerBefore {
+        name: name.to_owned(),
+        row: Some(row),
+        id: ContainerId(record.id),
+    })
+}
+
+fn put_secrets(txn: &ContainedWrite, secrets: &[SecretRecord]) -> Result<()> {
+    let list: Vec<(u8, [u8; 32])> = secrets.iter().map(|s| (s.0, s.1)).collect();
+    put_plain(txn, names::SECRETS, list)
+}
+
+impl ContainerBefore {
+    /// Brings the file in line with the process.
+    pub(crate) fn restore(&self, file: &Database, io: &FileIo) -> Result<()> {
+        let txn = begin_durable(file)?;
+        {
+            let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
+            let name = self.name.as_str();
+            match &self.row {
+                Some(row) => containers.insert(name, row.as_slice()).map(drop),
+                None => containers.remove(name).map(drop),
+            }
+            .map_err(failure::storage)?;
+            let mut retired = txn.open_table(RETIRED).map_err(failure::table)?;
+            retired.remove(self.id.0).map_err(failure::storage)?;
+        }
+        commit(txn, io)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::redb::memtable::table::{RowKey, RowTree};
+
+    #[test]
+    fn every_row_is_in_one_step_however_little_one_may_change() {
+        let row = |n: u8| RowWrite {
+            key: RowKey::new(DatabaseKind::File, RowTree::Packages, &[n]),
+            value: None,
+        };
+        let rows: Vec<_> = (0..9).map(row).collect();
+        for (bytes, largest) in [(0, 1), (1, 1), (PAGE, 1), (PAGE + 3, 2), (usize::MAX, 9)] {
+            let steps: Vec<_> = in_steps(&rows, bytes).collect();
+            assert_eq!(steps.iter().map(|step| step.len()).max(), Some(largest));
+            let keys = steps
+                .iter()
+                .flat_map(|step| step.iter().map(|row| &row.key));
+            assert!(keys.eq(rows.iter().map(|row| &row.key)), "{bytes}");
+        }
+        assert_eq!(in_steps(&[], 100).count(), 0);
+    }
+}

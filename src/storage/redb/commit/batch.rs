@@ -1,0 +1,431 @@
+//! One group of commits: holds each change set against the newest rows, and gathers what is to be written.
+
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::merge::{self, MergeRefusal, MergedWrites, resolve};
+use crate::storage::quota::Quota;
+use crate::storage::record::{PackageRow, RecordKind, SessionRow, seal_plain, session_key};
+use crate::storage::redb::EngineCounters;
+use crate::storage::redb::EngineShared;
+use crate::storage::redb::commit::ended::EndedSessions;
+use crate::storage::redb::commit::member::{BatchVerdict, Member};
+use crate::storage::redb::commit::queue::{CommitJob, stopped_during_commit};
+use crate::storage::redb::commit::touches::{Touches, WaitingTouches};
+use crate::storage::redb::fault_injection::FaultInjection;
+use crate::storage::redb::memtable::read_view::ReadView;
+use crate::storage::redb::memtable::table::{DatabaseKind, Memtable, RowKey, RowTree, RowWrite};
+use crate::storage::redb::tables::{TableReader, owner_key};
+use crate::storage::{ChangeSet, ContainerId, ContainerRef, Seen, TombstonePolicy, Touch};
+use bytes::Bytes;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A group while it is put together.
+pub(crate) struct CommitBatch<'a> {
+    pub(crate) shared: &'a EngineShared,
+    /// The newest state, what the group itself did so far included.
+    pub(crate) layers: &'a ReadView,
+    /// How many sessions may be founded, where that is limited.
+    pub(crate) quota: Option<&'a mut Quota>,
+    /// Containers that were unregistered, whose rows are being removed.
+    pub(crate) retired: &'a [(ContainerId, u64)],
+    /// How much it writes so far, after how much it ends, and how much one job may write at most.
+    pub(crate) bytes: usize,
+    pub(crate) enough_bytes: usize,
+    pub(crate) most_bytes: usize,
+    pub(crate) written: BatchWrites,
+}
+
+/// What a group writes, and the touches that it took along.
+#[derive(Default)]
+pub(crate) struct BatchWrites {
+    /// For the journal.
+    pub(crate) file: Vec<RowWrite>,
+    /// For the containers in memory.
+    pub(crate) memory: Vec<RowWrite>,
+    writes_to_file: bool,
+    pub(crate) touches: Vec<WaitingTouches>,
+    /// Accesses of its members that it does not write: to be recorded once it is committed.
+    pub(crate) accesses: Vec<Touch>,
+    pub(crate) touched: u64,
+    pub(crate) buried: u64,
+    /// After which tombstone the next are looked for.
+    pub(crate) bury_after: Option<RowKey>,
+}
+
+/// What a group does besides its jobs.
+#[derive(Clone, Default)]
+pub(crate) struct BatchExtras {
+    /// Writes the touches that wait, also where nothing else is written.
+    pub(crate) flush: bool,
+    /// Removes tombstones that have had their time by then, of those that are not in redb yet.
+    pub(crate) bury: Option<TombstonePolicy>,
+    /// Those after this key.
+    pub(crate) bury_after: Option<RowKey>,
+}
+
+/// So many tombstones at once.
+const BURIED: usize = 1000;
+
+impl BatchWrites {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.file.is_empty() && self.memory.is_empty()
+    }
+
+    /// Puts the rows where all see them who read as of this commit.
+    pub(crate) fn apply(self, active: &Memtable, number: u64, oldest: u64) {
+        for row in self.file.into_iter().chain(self.memory) {
+            active.put(row, number, oldest);
+        }
+    }
+}
+
+impl CommitBatch<'_> {
+    /// Validates and applies each job, then the touches that wait. Each job is computed in full before its
+    /// first row is put in, so that one which fails leaves no trace in the others. The jobs stand in
+    /// `members` with their verdicts, also when this fails; those that there is no room for in one frame are
+    /// given back.
+    pub(crate) fn gather(
+        &mut self,
+        jobs: Vec<CommitJob>,
+        besides: &BatchExtras,
+        members: &mut Vec<Member>,
+    ) -> Result<Vec<CommitJob>> {
+        // Those that are not reached before storage fails stay undecided.
+        members.extend(jobs.into_iter().map(Member::from));
+        let mut taken = 0;
+        for member in members.iter_mut() {
+            let Some(verdict) = self.apply(&mut member.job)? else {
+                break;
+            };
+            member.verdict = verdict;
+            taken += 1;
+        }
+        let left = members
+            .split_off(taken)
+            .into_iter()
+            .map(|member| member.job);
+        if let Some(refusals) = besides.bury {
+            let after = besides.bury_after.as_ref();
+            let (settled, next) = self.layers.settled_tombstones(refusals, BURIED, after)?;
+            self.written.bury_after = next;
+            self.written.buried = settled.len() as u64;
+            settled.into_iter().for_each(|row| self.put(row));
+        }
+        if besides.flush || self.written.writes_to_file {
+            self.written.touches = self.shared.touches.list();
+            let accesses = std::mem::take(&mut self.written.accesses);
+            self.written.touches.extend(accesses);
+            let now = self.shared.clock.timestamp();
+            for touch in self.written.touches.clone() {
+                self.touch(&touch, now)?;
+            }
+        }
+        let pending = self.layers.pending.iter();
+        let rows = pending.flat_map(|pending| pending.take());
+        let (file, memory) = rows.partition(|row| row.key.home() == DatabaseKind::File);
+        (self.written.file, self.written.memory) = (file, memory);
+        Ok(left.collect())
+    }
+
+    /// Merges one job into the group; none if there is no room for it. An error concerns the storage and so
+    /// the whole group.
+    fn apply(&mut self, job: &mut CommitJob) -> Result<Option<BatchVerdict>> {
+        let Some(mut set) = job.take_set() else {
+            return Ok(Some(BatchVerdict::Refused(stopped_during_commit(), None)));
+        };
+        let bugs: FaultInjection = self.shared.bugs;
+        bugs.before_merging(&mut set);
+        let registry = self.shared.registry.load(Ordering::Acquire);
+        let rows = BatchView {
+            layers: self.layers,
+            touches: &self.shared.touches,
+            ended: &self.shared.ended,
+            registry,
+            is_read_current: self.is_read_current(&set, registry),
+            // By the clock as it is: it may have waited.
+            refusals: TombstonePolicy {
+                now: self.shared.clock.timestamp(),
+                ..set.refusals
+            },
+        };
+        let mut writes = match resolve(&set, &rows, self.layers.number) {
+            Ok(writes) => writes,
+            Err(MergeRefusal::Stale(commutes)) => {
+                return Ok(Some(BatchVerdict::Stale(set, commutes)));
+            }
+            // The file cannot be read any more; that is nobody's own fault.
+            Err(MergeRefusal::Failed(e, _)) if e.kind() == ErrorKind::Unavailable => return Err(e),
+            Err(MergeRefusal::Failed(e, client)) => {
+                return Ok(Some(BatchVerdict::Refused(e, client)));
+            }
+        };
+        bugs.before_writing(&mut writes);
+        let ended: Vec<_> = writes.tombstones.iter().map(|(_, it, _)| *it).collect();
+        let swept = std::mem::take(&mut writes.swept);
+        let founded = writes.founded;
+        let rows = rows_of(writes)?;
+        let bytes = rows.iter().map(RowWrite::len).sum::<usize>();
+        if bytes > self.most_bytes {
+            let error = too_large(bytes, self.most_bytes);
+            return Ok(Some(BatchVerdict::Refused(error, None)));
+        }
+        if self.bytes > 0 && self.bytes + bytes > self.enough_bytes {
+            job.give_back(set);
+            return Ok(None);
+        }
+        if let Err(refusal) = self.may_found(founded) {
+            return Ok(Some(BatchVerdict::Refused(refusal, None)));
+        }
+        if let Err((expired, client)) = self.claim(&set) {
+            return Ok(Some(BatchVerdict::Refused(expired, Some(client))));
+        }
+        // Only now, as what is refused ends nothing.
+        for client in ended {
+            self.shared.ended.note(client, self.layers.number);
+        }
+        self.shared.ended.note_swept(&swept);
+        self.bytes += bytes;
+        self.lower_touches(&set);
+        rows.into_iter().for_each(|row| self.put(row));
+        Ok(Some(BatchVerdict::Accepted(set)))
+    }
+
+    /// Whether a row that no generation has is as the change set's transaction read it: later commits are all in
+    /// generations, and redb may have let go of rows only of containers that the set knows to be gone.
+    fn is_read_current(&self, set: &ChangeSet, registry: u64) -> bool {
+        let is_covered = set.as_of >= self.layers.base || self.shared.bugs.trusts_old_reads();
+        is_covered && set.registry == registry
+    }
+
+    /// Whether the change set may still write into the sessions that its transaction saw live: not into one that
+    /// somebody has found expired since, which would bring it back (C2.11, C3.2). Until the group is committed, whoever
+    /// looks sees that they are used.
+    fn claim(&mut self, set: &ChangeSet) -> std::result::Result<(), (Error, ClientKey)> {
+        let touches = &self.shared.touches;
+        let mut claims = Vec::new();
+        for client in set.clients.iter().filter(|client| client.goes_on()) {
+            let live = || client.seen.iter().filter(|seen| seen.is_live());
+            let is_over =
+                |seen: &&Seen| touches.is_expired_since(seen.place.id, client.client, set.looks);
+            let mut written = live().filter(|seen| client.writes_in(seen.place.id));
+            // What is written where it was not there yet goes on with the session that was seen elsewhere.
+            let over = written.find(is_over);
+            let over = over.or_else(|| live().next().filter(|_| live().all(|seen| is_over(&seen))));
+            if let Some(seen) = over {
+                return Err((found_expired(&seen.place), client.client));
+            }
+            let written = live().filter(|seen| client.writes_in(seen.place.id));
+            claims.extend(written.filter_map(|seen| seen.access(client.client, set.looks)));
+        }
+        let mut beside = set.accesses(|client, seen| !client.writes_in(seen.place.id));
+        let now = self.shared.clock.timestamp();
+        let claimed = touches.claim(&claims, &mut beside, now);
+        claimed.map_err(|over| {
+            let mut seen = set.clients.iter().flat_map(|client| &client.seen);
+            let place = seen.find(|seen| seen.place.id == over.container);
+            let error = place.map_or_else(expired_meanwhile, |seen| found_expired(&seen.place));
+            (error, over.client)
+        })?;
+        self.written.accesses.append(&mut beside);
+        Ok(())
+    }
+
+    /// A touch that waits must not put back a time that the rows of the change set lower (C3.5).
+    fn lower_touches(&self, set: &ChangeSet) {
+        for touch in set.accesses(|client, seen| client.writes_in(seen.place.id)) {
+            let now = self.shared.clock.timestamp();
+            self.shared.touches.lower(touch, now);
+        }
+    }
+
+    /// Counts sessions that are founded, if they may be.
+    fn may_found(&mut self, founded: u64) -> Result<()> {
+        let Some(quota) = self.quota.as_mut().filter(|_| founded > 0) else {
+            return Ok(());
+        };
+        let now = self.shared.clock.moment();
+        if quota.take(founded, now) {
+            return Ok(());
+        }
+        EngineCounters::add(&self.shared.counters.refused, 1);
+        Err(too_many_sessions(quota.wait(founded, now)))
+    }
+
+    fn put(&mut self, row: RowWrite) {
+        self.written.writes_to_file |= row.key.home() == DatabaseKind::File;
+        if let Some(pending) = &self.layers.pending {
+            pending.put(row);
+        }
+    }
+
+    /// Writes an access time into the row of the session that was touched, if it is still that.
+    fn touch(&mut self, touch: &WaitingTouches, now: Timestamp) -> Result<()> {
+        if self.retired.iter().any(|(id, _)| *id == touch.container) {
+            return Ok(());
+        }
+        // A damaged row is reported to whoever reads it; it must not fail everyone's commit.
+        let row = match self.layers.session(touch.container, touch.client) {
+            Ok(Some(row)) => row,
+            Err(e) if e.kind() == ErrorKind::Unavailable => return Err(e),
+            _ => return Ok(()),
+        };
+        let mut touched = row.clone();
+        touch.at.put_on(&mut touched, now);
+        if row.incarnation != touch.incarnation || touched == row {
+            return Ok(());
+        }
+        let row = touched;
+        let key = session_key(touch.container, touch.client);
+        self.put(RowWrite {
+            key: RowKey::new(DatabaseKind::of(touch.container), RowTree::Sessions, &key),
+            value: Some(row.encode(&key)?.into()),
+        });
+        self.written.touched += 1;
+        Ok(())
+    }
+}
+
+fn too_many_sessions(wait: Duration) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "too many new sessions: the store's limit for an interval (max_new_sessions) is reached",
+    )
+    .lasting(wait)
+}
+
+fn expired_meanwhile() -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        "the session has expired, and was found so meanwhile",
+    )
+}
+
+fn found_expired(place: &ContainerRef) -> Error {
+    expired_meanwhile().in_container(&*place.name)
+}
+
+fn too_large(bytes: usize, most: usize) -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        format!("the commit is too large: {bytes} bytes, of {most} bytes at most"),
+    )
+}
+
+/// The rows as the group sees them.
+struct BatchView<'a> {
+    layers: &'a ReadView,
+    touches: &'a Touches,
+    ended: &'a EndedSessions,
+    registry: u64,
+    is_read_current: bool,
+    refusals: TombstonePolicy,
+}
+
+impl merge::CurrentRows for BatchView<'_> {
+    fn session(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        read: Option<&SessionRow>,
+    ) -> Result<Option<SessionRow>> {
+        let row = self.layers.session_or(container, client, |redb| {
+            if self.is_read_current {
+                Ok(read.cloned())
+            } else {
+                redb.session(container, client)
+            }
+        })?;
+        Ok(row.map(|mut row| {
+            if let Some(at) = self.touches.get(container, client, row.incarnation) {
+                at.put_on(&mut row, self.now());
+            }
+            row
+        }))
+    }
+
+    fn package(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+        read: Option<&PackageRow>,
+    ) -> Result<Option<PackageRow>> {
+        let current = read.filter(|_| self.is_read_current);
+        let below = |redb: &TableReader, key: &[u8]| match current {
+            Some(row) => Ok(Some(row.clone())),
+            None => redb.package(key),
+        };
+        self.layers
+            .package_or(container, client, package, read, below)
+    }
+
+    /// One that lies too far ahead is lowered, whatever becomes of the commit that met it (C3.5).
+    fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
+        let until = self.layers.tombstone(client)?;
+        let Some(lowered) = until.and_then(|until| self.refusals.lowered(until)) else {
+            return Ok(until);
+        };
+        if let Some(pending) = &self.layers.pending {
+            let rows = self.layers.lowered_tombstones(self.refusals, client)?;
+            rows.into_iter().for_each(|row| pending.put(row));
+        }
+        Ok(Some(lowered))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.refusals.now
+    }
+
+    fn ended_since(&self, client: ClientKey, commit: u64) -> bool {
+        self.ended.since(client, commit)
+    }
+
+    fn expired_since(&self, client: ClientKey, time: Timestamp) -> bool {
+        self.ended.expired_since(client, time, self.now())
+    }
+
+    fn registry(&self) -> u64 {
+        self.registry
+    }
+}
+
+/// What a commit writes, row by row: the index of owners follows the sessions.
+fn rows_of(writes: MergedWrites) -> Result<Vec<RowWrite>> {
+    let mut rows = Vec::with_capacity(writes.packages.len() + writes.sessions.len());
+    let mut put = |container, tree, key: &[u8], value: Option<Bytes>| {
+        let key = RowKey::new(DatabaseKind::of(container), tree, key);
+        rows.push(RowWrite { key, value });
+    };
+    for write in writes.packages {
+        let value = write.row.map(Bytes::from);
+        put(write.container, RowTree::Packages, &write.key, value);
+    }
+    for write in writes.sessions {
+        let key = session_key(write.container, write.client);
+        let owner = write.row.as_ref().and_then(|row| row.owner.as_ref());
+        if owner != write.old_owner.as_ref() {
+            if let Some(old) = &write.old_owner {
+                put(write.container, RowTree::Owners, &owner_key(old, key), None);
+            }
+            if let Some(new) = owner {
+                let entry = owner_key(new, key);
+                put(write.container, RowTree::Owners, &entry, Some(Bytes::new()));
+            }
+        }
+        let value = write.row.map(|row| row.encode(&key)).transpose()?;
+        put(
+            write.container,
+            RowTree::Sessions,
+            &key,
+            value.map(Bytes::from),
+        );
+    }
+    for (container, client, until) in writes.tombstones {
+        let key = client.as_bytes();
+        let record = seal_plain(RecordKind::Tombstone, key, until.0)?;
+        put(container, RowTree::Tombstones, key, Some(record.into()));
+    }
+    Ok(rows)
+}

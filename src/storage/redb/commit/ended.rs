@@ -1,0 +1,183 @@
+//! Which sessions were ended lately, and by which commit, or were swept, and when they were over: for requests that came before that and act after it
+//! (C4.8). Bounded; of what it has forgotten it still knows how late that was.
+
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// So many are remembered: some 6 MB.
+const REMEMBERED: usize = 65_536;
+
+#[derive(Default)]
+pub(crate) struct EndedSessions {
+    by_commits: Mutex<RecentEnds<ClientKey, u64>>,
+    /// Those that were swept, by when they were over: a sweep may come long after, and take very many.
+    swept: Mutex<RecentEnds<ClientKey, Timestamp>>,
+}
+
+/// When something happened to whom last, by numbers or times; those with the least are forgotten first.
+pub(crate) struct RecentEnds<K, N> {
+    by: HashMap<K, N>,
+    /// The same in the order of the numbers.
+    order: BTreeSet<(N, K)>,
+    /// The greatest number of which some are forgotten.
+    forgotten: Option<N>,
+}
+
+impl<K, N> Default for RecentEnds<K, N> {
+    fn default() -> Self {
+        Self {
+            by: HashMap::new(),
+            order: BTreeSet::new(),
+            forgotten: None,
+        }
+    }
+}
+
+impl<K: Copy + Ord + Hash, N: Copy + Ord> RecentEnds<K, N> {
+    pub(crate) fn note(&mut self, who: K, number: N) {
+        if let Some(before) = self.by.get(&who) {
+            // A session in several containers ends in each.
+            if *before >= number {
+                return;
+            }
+            self.order.remove(&(*before, who));
+        }
+        self.by.insert(who, number);
+        self.order.insert((number, who));
+        if self.order.len() > REMEMBERED
+            && let Some((number, who)) = self.order.pop_first()
+        {
+            self.by.remove(&who);
+            self.forgotten = self.forgotten.max(Some(number));
+        }
+    }
+
+    /// Whether it happened after this number. Where that is forgotten, it may have.
+    pub(crate) fn since(&self, who: K, number: N) -> bool {
+        self.known(who).any(|by| by > number)
+    }
+
+    /// When it happened, and until when it may have.
+    fn known(&self, who: K) -> impl Iterator<Item = N> {
+        let by = self.by.get(&who).copied();
+        by.into_iter().chain(self.forgotten)
+    }
+}
+
+impl EndedSessions {
+    /// Notes that a commit ends a session, before it is shown.
+    pub(crate) fn note(&self, client: ClientKey, commit: u64) {
+        self.lock().note(client, commit);
+    }
+
+    /// Whether a session was ended by a later commit than this one, or may have been.
+    pub(crate) fn since(&self, client: ClientKey, commit: u64) -> bool {
+        self.lock().since(client, commit)
+    }
+
+    /// Notes when sessions were over that are swept, before that is shown.
+    pub(crate) fn note_swept(&self, swept: &[(ClientKey, Timestamp)]) {
+        if swept.is_empty() {
+            return;
+        }
+        let mut lately = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        for (client, over) in swept {
+            lately.note(*client, *over);
+        }
+    }
+
+    /// Whether a session that was swept was over after this time only, or may have been. What was over at a time
+    /// that lies ahead was so by a clock that was wrong.
+    pub(crate) fn expired_since(&self, client: ClientKey, time: Timestamp, now: Timestamp) -> bool {
+        let lately = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lately.known(client);
+        known.any(|over| over > time && over <= now)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, RecentEnds<ClientKey, u64>> {
+        self.by_commits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: usize) -> ClientKey {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&n.to_be_bytes());
+        ClientKey::from_bytes(bytes)
+    }
+
+    // C4.8
+    #[test]
+    fn what_is_forgotten_counts_as_ended_for_those_who_came_before() {
+        let ended = EndedSessions::default();
+        ended.note(key(0), 1);
+        assert!(ended.since(key(0), 0));
+        assert!(!ended.since(key(0), 1));
+        assert!(!ended.since(key(1), 0));
+        for n in 1..=REMEMBERED {
+            ended.note(key(n), 1 + n as u64);
+        }
+        // The first is forgotten: of those who came before it, nobody knows.
+        assert!(ended.since(key(0), 0));
+        assert!(ended.since(key(usize::MAX), 0));
+        assert!(!ended.since(key(usize::MAX), 1));
+        let lately = ended.lock();
+        assert_eq!(
+            (lately.by.len(), lately.order.len()),
+            (REMEMBERED, REMEMBERED)
+        );
+    }
+
+    // C4.8: whoever came after its end, or when it was over by a clock that was wrong only, is not concerned.
+    #[test]
+    fn what_was_swept_counts_for_those_who_came_before_it_was_over() {
+        let ended = EndedSessions::default();
+        ended.note(key(0), 1);
+        ended.note_swept(&[(key(1), Timestamp(100))]);
+        let since = |n: usize, time| ended.expired_since(key(n), Timestamp(time), Timestamp(200));
+        assert!(since(1, 99));
+        assert!(!since(1, 100));
+        assert!(!ended.expired_since(key(1), Timestamp(50), Timestamp(99)));
+        // A large sweep of what was over long ago makes nothing forgotten that was over since, nor was ended.
+        let old: Vec<_> = (2..=2 * REMEMBERED)
+            .map(|n| (key(n), Timestamp(10)))
+            .collect();
+        ended.note_swept(&old);
+        assert!(since(1, 99));
+        assert!(!since(0, 10));
+        assert!(since(0, 9));
+        assert!(!ended.since(key(0), 1));
+        assert!(!ended.since(key(2), 0));
+    }
+
+    // C3.2
+    #[test]
+    fn what_happens_to_one_again_and_again_makes_nothing_forgotten() {
+        let mut lately = RecentEnds::default();
+        lately.note(key(1), 1);
+        for n in 2..=(2 * REMEMBERED) as u64 {
+            lately.note(key(0), n);
+        }
+        assert_eq!((lately.by.len(), lately.order.len()), (2, 2));
+        assert!(lately.since(key(0), 2 * REMEMBERED as u64 - 1));
+        assert!(!lately.since(key(1), 1));
+        assert!(!lately.since(key(2), 0));
+    }
+
+    // C1.9
+    #[test]
+    fn a_session_in_several_containers_is_remembered_once() {
+        let ended = EndedSessions::default();
+        ended.note(key(0), 1);
+        ended.note(key(0), 1);
+        assert_eq!(ended.lock().order.len(), 1);
+    }
+}

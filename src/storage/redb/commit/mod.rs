@@ -1,0 +1,8 @@
+//! The commit path: the queue, the batches of group commit, the writer thread and the threads that lead in its place.
+
+pub(crate) mod batch;
+pub(crate) mod committer;
+pub(crate) mod ended;
+pub(crate) mod member;
+pub(crate) mod queue;
+pub(crate) mod touches;

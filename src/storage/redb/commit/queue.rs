@@ -1,0 +1,852 @@
+//! The queue before the writer thread: what may be asked of it, how much may wait, and who is answered
+//! what.
+
+use crate::block_on::WakeGroup;
+use crate::contain::contain;
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
+use crate::storage::admission::{Admission, AdmissionBounds};
+use crate::storage::redb::integrity::inspect::Frozen;
+use crate::storage::{
+    ChangeSet, CommitCallback, Outcome, PendingAdmission, SettingsChange, TombstonePolicy,
+    WaiterKind,
+};
+use crate::throttle::Throttle;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// No group is larger than this, so that a flood does not make one commit endless.
+const MAX_GROUP: usize = 1024;
+/// Nor larger than this in bytes, unless it is one change set.
+pub(crate) const MAX_GROUP_BYTES: usize = 16 << 20;
+
+pub(crate) fn gone() -> Error {
+    Error::stopped()
+}
+
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the store is closed")
+}
+
+pub(crate) fn full() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the disk is full: the store serves what there is, and commits once there is room",
+    )
+}
+
+/// What was taken into a group may be on the disk.
+pub(crate) fn stopped_during_commit() -> Error {
+    Error::new(
+        ErrorKind::OutcomeUnknown,
+        "the store's writer stopped during the commit; it may or may not be kept",
+    )
+}
+
+pub(crate) fn reopening() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the store is reopening its file after a failure",
+    )
+}
+
+/// A change set and whoever waits for it; answered even when it is dropped.
+pub(crate) struct CommitJob {
+    set: Option<ChangeSet>,
+    bytes: usize,
+    done: Option<CommitCallback>,
+    permit: Option<QueuePermit>,
+}
+
+impl CommitJob {
+    pub(crate) fn new(set: ChangeSet, done: CommitCallback) -> Self {
+        Self {
+            bytes: set.memory_size(),
+            set: Some(set),
+            done: Some(done),
+            permit: None,
+        }
+    }
+
+    /// About how many bytes of memory the change set takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn take_set(&mut self) -> Option<ChangeSet> {
+        self.set.take()
+    }
+
+    /// It was not committed after all, and is to be committed later.
+    pub(crate) fn give_back(&mut self, set: ChangeSet) {
+        self.set = Some(set);
+    }
+
+    pub(crate) fn answer(mut self, outcome: Outcome) {
+        self.call(outcome);
+    }
+
+    /// Answers all of a group; the room that they took is free before the first is told.
+    pub(crate) fn answer_all(mut answers: Vec<(Self, Outcome)>) {
+        let stays = |outcome: &Outcome| matches!(outcome, Outcome::Stale(..));
+        let leaving = answers.iter_mut().filter(|(_, outcome)| !stays(outcome));
+        let seats = leaving.filter_map(|(job, _)| job.permit.take());
+        drop(seats.reduce(QueuePermit::with));
+        WakeGroup::once(|| {
+            for (job, outcome) in answers {
+                job.answer(outcome);
+            }
+        });
+    }
+
+    /// Whoever waits runs code of his own when he is woken; a panic in it must reach nobody else.
+    fn call(&mut self, mut outcome: Outcome) {
+        let seat = self.permit.take();
+        match &mut outcome {
+            Outcome::Stale(_, _, kept) => *kept = seat.map(|seat| Box::new(seat) as _),
+            Outcome::Committed(_) | Outcome::Failed(..) => drop(seat),
+        }
+        if let Some(done) = self.done.take()
+            && contain(|| done(outcome)).is_none()
+        {
+            static PANICS: Throttle = Throttle::new(1);
+            if let Some(left_out) = PANICS.pass() {
+                tracing::error!(left_out, "a panic in answer to a commit");
+            }
+        }
+    }
+}
+
+impl Drop for CommitJob {
+    fn drop(&mut self) {
+        let error = match self.set {
+            Some(_) => gone(),
+            None => stopped_during_commit(),
+        };
+        self.call(Outcome::Failed(error, None));
+    }
+}
+
+pub(crate) enum QueueJob {
+    Commit(CommitJob),
+    Configure(SettingsChange, SyncSender<Result<()>>),
+    Reclaim(TombstonePolicy, SyncSender<Result<u64>>),
+    Freeze(SyncSender<Result<Frozen>>),
+    Checkpoint(SyncSender<Result<()>>),
+}
+
+impl QueueJob {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Commit(job) => job.bytes,
+            Self::Configure(..) | Self::Reclaim(..) | Self::Freeze(_) | Self::Checkpoint(_) => 0,
+        }
+    }
+
+    /// Refuses all for the same reason.
+    pub(crate) fn refuse_all(jobs: impl IntoIterator<Item = Self>, error: &Error) {
+        WakeGroup::once(|| {
+            for job in jobs {
+                job.refuse(error.clone());
+            }
+        });
+    }
+
+    fn refuse(self, error: Error) {
+        match self {
+            Self::Commit(job) => job.answer(Outcome::Failed(error, None)),
+            Self::Configure(_, reply) => drop(reply.send(Err(error))),
+            Self::Reclaim(_, reply) => drop(reply.send(Err(error))),
+            Self::Freeze(reply) => drop(reply.send(Err(error))),
+            Self::Checkpoint(reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+pub(crate) struct Queue {
+    state: Mutex<QueueState>,
+    wake: Condvar,
+    /// How many groups were taken.
+    groups: AtomicUsize,
+    wake_groups: [Arc<WakeGroup>; WAKE_GROUPS],
+    process: Process,
+}
+
+/// The groups that have bells of their own: one is committed, and one is queued. The others are for those who
+/// came to be in another group than they asked for.
+const WAKE_GROUPS: usize = 4;
+
+struct QueueState {
+    jobs: VecDeque<QueueJob>,
+    /// The commits that are in `jobs`, in a group, or away to be computed again.
+    admission: Admission,
+    /// The commits that wait for room, by ascending number.
+    pending_admission: VecDeque<(u64, CommitJob)>,
+    next: u64,
+    phase: Phase,
+    call: Call,
+    taker: Taker,
+    /// Another thread has taken jobs while the taker slept, and is not done with them.
+    has_leader: bool,
+}
+
+/// How far the queue has come. It only goes forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// It takes no more jobs; what is queued is still committed.
+    Closing,
+    /// It was closed, and nobody takes jobs any more.
+    Closed,
+    /// The taker has ended without being told to close.
+    Gone,
+}
+
+impl Phase {
+    /// The store is being closed.
+    fn closed(self) -> Self {
+        match self {
+            Self::Open | Self::Closing => Self::Closing,
+            Self::Closed | Self::Gone => Self::Closed,
+        }
+    }
+
+    /// Nobody takes jobs any more.
+    fn ended(self) -> Self {
+        match self {
+            Self::Open | Self::Gone => Self::Gone,
+            Self::Closing | Self::Closed => Self::Closed,
+        }
+    }
+
+    fn is_closing(self) -> bool {
+        matches!(self, Self::Closing | Self::Closed)
+    }
+
+    /// Why nothing is taken any more, where that is so.
+    fn refusal(self) -> Option<Error> {
+        match self {
+            Self::Open => None,
+            Self::Closing | Self::Closed => Some(closed()),
+            Self::Gone => Some(gone()),
+        }
+    }
+}
+
+/// What the taker is called for besides jobs. A later one includes those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Call {
+    #[default]
+    None,
+    /// To do what is due.
+    Upkeep,
+    /// The databases may be broken.
+    Suspect,
+}
+
+/// The thread that takes jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taker {
+    /// It works, or has been woken.
+    Awake,
+    Asleep {
+        /// When it wakes by itself.
+        until: Option<Instant>,
+        help: Help,
+    },
+}
+
+/// Whether other threads may take jobs while the taker sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Help {
+    Allowed,
+    Refused,
+}
+
+impl Taker {
+    fn is_asleep(self) -> bool {
+        matches!(self, Self::Asleep { .. })
+    }
+
+    fn allows_help(self) -> bool {
+        matches!(
+            self,
+            Self::Asleep {
+                help: Help::Allowed,
+                ..
+            }
+        )
+    }
+
+    /// Whether it is asleep beyond a time. One that is awake looks for itself when it is to wake.
+    fn sleeps_beyond(self, time: Instant) -> bool {
+        match self {
+            Self::Awake => false,
+            Self::Asleep { until, .. } => until.is_none_or(|until| time < until),
+        }
+    }
+}
+
+impl QueueState {
+    /// Whether there is nothing to do for whoever takes jobs.
+    fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.call == Call::None && !self.is_over()
+    }
+
+    /// Whether there will be nothing more. What somebody else has taken comes before that.
+    fn is_over(&self) -> bool {
+        self.phase.is_closing() && self.jobs.is_empty() && !self.has_leader
+    }
+
+    fn can_have_leader(&self) -> bool {
+        self.taker.allows_help() && !self.has_leader
+    }
+
+    fn take_group(&mut self) -> Vec<QueueJob> {
+        let many = group(self.jobs.iter().map(QueueJob::bytes));
+        self.jobs.drain(..many).collect()
+    }
+}
+
+/// Room that commits take, until their outcome is certain.
+struct QueuePermit {
+    queue: Arc<Queue>,
+    commits: usize,
+    bytes: usize,
+}
+
+impl QueuePermit {
+    /// Both as one.
+    fn with(mut self, mut other: Self) -> Self {
+        self.commits += std::mem::take(&mut other.commits);
+        self.bytes += std::mem::take(&mut other.bytes);
+        self
+    }
+}
+
+impl Drop for QueuePermit {
+    fn drop(&mut self) {
+        if self.commits > 0 && !self.queue.is_elsewhere() {
+            let mut state = self.queue.lock();
+            state.admission.release(self.commits, self.bytes);
+            self.queue.admit(state);
+        }
+    }
+}
+
+/// Takes a commit back that still waits for room.
+struct Withdrawal {
+    queue: Arc<Queue>,
+    number: u64,
+}
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        if self.queue.is_elsewhere() {
+            return;
+        }
+        let mut state = self.queue.lock();
+        let found = state
+            .pending_admission
+            .binary_search_by_key(&self.number, |(number, _)| *number);
+        let Ok(at) = found else { return };
+        let withdrawn = state.pending_admission.remove(at);
+        // Those behind it may be smaller.
+        self.queue.admit(state);
+        drop(withdrawn);
+    }
+}
+
+/// What waits, for the statistics.
+pub(crate) struct QueueLoad {
+    pub(crate) commits: usize,
+    pub(crate) bytes: usize,
+    pub(crate) pending_admission: usize,
+}
+
+impl Queue {
+    pub(crate) fn new(bounds: AdmissionBounds) -> Self {
+        Self {
+            state: Mutex::new(QueueState {
+                jobs: VecDeque::new(),
+                admission: Admission::new(bounds),
+                pending_admission: VecDeque::new(),
+                next: 0,
+                phase: Phase::Open,
+                call: Call::None,
+                taker: Taker::Awake,
+                has_leader: false,
+            }),
+            wake: Condvar::new(),
+            groups: AtomicUsize::default(),
+            wake_groups: std::array::from_fn(|_| Arc::default()),
+            process: Process::this(),
+        }
+    }
+
+    /// The bell of the group that takes what is queued now. It wakes whoever waits by it, in whatever group.
+    pub(crate) fn wake_group(&self) -> &Arc<WakeGroup> {
+        let [first, ..] = &self.wake_groups;
+        let next = self.groups.load(Ordering::Relaxed) % WAKE_GROUPS;
+        self.wake_groups.get(next).unwrap_or(first)
+    }
+
+    fn take_group(&self, state: &mut QueueState) -> Vec<QueueJob> {
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        state.take_group()
+    }
+
+    /// Whether this is a process that was forked from the store's. What waits is the other one's, and the lock may be
+    /// held by a thread that is not here (C7.5).
+    fn is_elsewhere(self: &Arc<Self>) -> bool {
+        let is_elsewhere = !self.process.is_this();
+        if is_elsewhere {
+            std::mem::forget(self.clone());
+        }
+        is_elsewhere
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of the lock, and wakes whoever takes jobs: one call to the system, where it is needed.
+    fn rouse(&self, mut state: MutexGuard<'_, QueueState>) {
+        let taker = std::mem::replace(&mut state.taker, Taker::Awake);
+        drop(state);
+        if taker.is_asleep() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Queues what takes no room: a change to the store, or a commit that kept its seat.
+    pub(crate) fn push(&self, job: QueueJob) {
+        let mut state = self.lock();
+        if let Some(error) = state.phase.refusal() {
+            drop(state);
+            job.refuse(error);
+        } else {
+            state.jobs.push_back(job);
+            self.rouse(state);
+        }
+    }
+
+    pub(crate) fn commit_again(&self, set: ChangeSet, done: CommitCallback) {
+        self.push(QueueJob::Commit(CommitJob::new(set, done)));
+    }
+
+    /// Queues a commit, or lets it wait for room behind those that do. A thread that waits for
+    /// it calls [`lead`](Self::lead) next, so that the taker may sleep on.
+    pub(crate) fn commit(
+        self: &Arc<Self>,
+        set: ChangeSet,
+        done: CommitCallback,
+        waiter: WaiterKind,
+    ) -> Option<PendingAdmission> {
+        let mut job = CommitJob::new(set, done);
+        let mut state = self.lock();
+        if let Some(error) = state.phase.refusal() {
+            drop(state);
+            job.answer(Outcome::Failed(error, None));
+            return None;
+        }
+        if state.pending_admission.is_empty() && state.admission.admit(job.bytes) {
+            job.permit = Some(self.seat(job.bytes));
+            state.jobs.push_back(QueueJob::Commit(job));
+            // Who leads looks for more at the end.
+            let helps = waiter == WaiterKind::Thread && state.can_have_leader();
+            let others_see_to_it = state.has_leader || helps;
+            if !others_see_to_it {
+                self.rouse(state);
+            }
+            return None;
+        }
+        let number = state.next;
+        state.next += 1;
+        state.pending_admission.push_back((number, job));
+        drop(state);
+        Some(Box::new(Withdrawal {
+            queue: self.clone(),
+            number,
+        }))
+    }
+
+    fn seat(self: &Arc<Self>, bytes: usize) -> QueuePermit {
+        QueuePermit {
+            queue: self.clone(),
+            commits: 1,
+            bytes,
+        }
+    }
+
+    /// Queues those that wait for room, in order, as far as there is some.
+    fn admit(self: &Arc<Self>, mut state: MutexGuard<'_, QueueState>) {
+        let mut any = false;
+        while let Some(bytes) = state.pending_admission.front().map(|(_, job)| job.bytes)
+            && state.admission.admit(bytes)
+            && let Some((_, mut job)) = state.pending_admission.pop_front()
+        {
+            job.permit = Some(self.seat(bytes));
+            state.jobs.push_back(QueueJob::Commit(job));
+            any = true;
+        }
+        if any {
+            self.rouse(state);
+        }
+    }
+
+    /// Why nothing is taken any more, where that is so.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        self.lock().phase.refusal()
+    }
+
+    pub(crate) fn load(&self) -> QueueLoad {
+        let state = self.lock();
+        QueueLoad {
+            commits: state.admission.commits,
+            bytes: state.admission.bytes,
+            pending_admission: state.pending_admission.len(),
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        self.call(Call::Upkeep);
+    }
+
+    pub(crate) fn suspect(&self) {
+        self.call(Call::Suspect);
+    }
+
+    fn call(&self, call: Call) {
+        let mut state = self.lock();
+        state.call = state.call.max(call);
+        self.rouse(state);
+    }
+
+    /// Takes no more jobs; gives those that are left.
+    pub(crate) fn end(&self) -> VecDeque<QueueJob> {
+        let mut state = self.lock();
+        state.phase = state.phase.ended();
+        let outside = std::mem::take(&mut state.pending_admission);
+        let mut left = std::mem::take(&mut state.jobs);
+        left.extend(outside.into_iter().map(|(_, job)| QueueJob::Commit(job)));
+        left
+    }
+
+    /// Those that wait for room are refused; what is queued is still committed.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.phase = state.phase.closed();
+        let outside = std::mem::take(&mut state.pending_admission);
+        self.rouse(state);
+        QueueJob::refuse_all(
+            outside.into_iter().map(|(_, job)| QueueJob::Commit(job)),
+            &closed(),
+        );
+    }
+
+    /// Takes a group in the place of whoever takes jobs, if that one sleeps and need not be woken. Then
+    /// [`led`](Self::led) must be called.
+    pub(crate) fn begin_lead(&self) -> Option<Vec<QueueJob>> {
+        let mut state = self.lock();
+        let has_more = state.call != Call::None || state.phase.is_closing();
+        if !state.can_have_leader() || has_more || state.jobs.is_empty() {
+            return None;
+        }
+        state.has_leader = true;
+        Some(self.take_group(&mut state))
+    }
+
+    /// What was taken by [`lead`](Self::lead) is done. Wakes whoever takes jobs if there are more, or if that
+    /// one would sleep beyond `wake_at`.
+    pub(crate) fn end_lead(&self, wake_at: Option<Instant>) {
+        let mut state = self.lock();
+        state.has_leader = false;
+        if wake_at.is_some_and(|at| state.taker.sleeps_beyond(at)) {
+            state.call = state.call.max(Call::Upkeep);
+        }
+        if !state.is_idle() {
+            self.rouse(state);
+        }
+    }
+
+    /// Puts jobs back that were taken but not served.
+    pub(crate) fn give_back(&self, jobs: Vec<QueueJob>) {
+        let mut state = self.lock();
+        for job in jobs.into_iter().rev() {
+            state.jobs.push_front(job);
+        }
+    }
+
+    /// Waits until there is something to do, or until `deadline`; takes at most one group. Meanwhile others
+    /// may, or may not, take jobs themselves.
+    pub(crate) fn take(&self, deadline: Option<Instant>, help: Help) -> TakenJobs {
+        let mut state = self.lock();
+        while state.is_idle() {
+            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            state.taker = Taker::Asleep {
+                until: deadline,
+                help,
+            };
+            state = match left {
+                Some(Duration::ZERO) => break,
+                Some(left) => {
+                    let waited = self.wake.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    let waited = self.wake.wait(state);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+        }
+        state.taker = Taker::Awake;
+        TakenJobs {
+            jobs: self.take_group(&mut state),
+            suspect: std::mem::take(&mut state.call) == Call::Suspect,
+            finish: state.is_over(),
+        }
+    }
+}
+
+/// How many of those that wait make a group: the first, and more while it stays within bounds.
+fn group(bytes: impl Iterator<Item = usize>) -> usize {
+    let sums = bytes.scan(0_usize, |sum, bytes| {
+        *sum = sum.saturating_add(bytes);
+        Some(*sum)
+    });
+    let mut first = true;
+    sums.take(MAX_GROUP)
+        .take_while(|sum| std::mem::take(&mut first) || *sum <= MAX_GROUP_BYTES)
+        .count()
+}
+
+pub(crate) struct TakenJobs {
+    pub(crate) jobs: Vec<QueueJob>,
+    pub(crate) suspect: bool,
+    pub(crate) finish: bool,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::error::ErrorKind;
+    use crate::storage::Limits;
+    use std::sync::mpsc;
+    use std::task::Waker;
+    use std::thread::JoinHandle;
+
+    pub(crate) fn set() -> ChangeSet {
+        ChangeSet {
+            now: Timestamp(0),
+            as_of: 0,
+            looks: 0,
+            clients: Vec::new(),
+            refusals: TombstonePolicy {
+                now: Timestamp(0),
+                lasts: Duration::ZERO,
+                slack: Duration::ZERO,
+            },
+            limits: Limits {
+                name: 0,
+                package: 0,
+                packages: 0,
+                keys: 0,
+            },
+            registry: 0,
+        }
+    }
+
+    #[test]
+    fn a_crowd_that_is_refused_is_woken_once() {
+        let bounds = AdmissionBounds {
+            commits: 1,
+            bytes: usize::MAX,
+        };
+        let queue = Arc::new(Queue::new(bounds));
+        let bell = queue.wake_group().clone();
+        let commits = (0..5).map(|_| {
+            let bell = Waker::from(bell.clone());
+            queue.commit(set(), Box::new(move |_| bell.wake()), WaiterKind::Task)
+        });
+        let outside: Vec<_> = commits.collect();
+        queue.close();
+        assert_eq!(bell.times(), 1, "four waited for room");
+        QueueJob::refuse_all(queue.end(), &gone());
+        assert_eq!(bell.times(), 2);
+        drop(outside);
+    }
+
+    // C2.13
+    #[test]
+    fn the_end_of_the_writer_answers_those_that_wait_for_room_too() {
+        let bounds = AdmissionBounds {
+            commits: 1,
+            bytes: usize::MAX,
+        };
+        let queue = Arc::new(Queue::new(bounds));
+        let (tell, told) = mpsc::channel();
+        let commit = || {
+            let tell = tell.clone();
+            let answer = move |outcome| match outcome {
+                Outcome::Failed(error, _) => tell.send(error.kind()).unwrap(),
+                _ => panic!("nothing was committed"),
+            };
+            queue.commit(set(), Box::new(answer), WaiterKind::Task)
+        };
+        let (queued, outside) = (commit(), commit());
+        assert!(queued.is_none() && outside.is_some());
+        let left = queue.end();
+        let late = commit();
+        assert!(late.is_none());
+        QueueJob::refuse_all(left, &gone());
+        let answers: Vec<_> = told.try_iter().collect();
+        assert_eq!(answers, [ErrorKind::Unavailable; 3]);
+        assert_eq!(queue.load().commits, 0);
+        drop(outside);
+    }
+
+    fn roomy() -> Arc<Queue> {
+        Arc::new(Queue::new(AdmissionBounds {
+            commits: 9,
+            bytes: usize::MAX,
+        }))
+    }
+
+    /// Someone who takes jobs, asleep; gives how many were taken.
+    fn asleep(queue: &Arc<Queue>, until: Option<Instant>, help: Help) -> JoinHandle<usize> {
+        let taker = std::thread::spawn({
+            let queue = queue.clone();
+            move || {
+                let taken = queue.take(until, help);
+                let many = taken.jobs.len();
+                QueueJob::refuse_all(taken.jobs, &gone());
+                many
+            }
+        });
+        while !queue.lock().taker.is_asleep() {
+            std::thread::yield_now();
+        }
+        taker
+    }
+
+    fn commit(queue: &Arc<Queue>, waiter: WaiterKind) {
+        let outside = queue.commit(set(), Box::new(drop), waiter);
+        assert!(outside.is_none());
+    }
+
+    fn refuse(jobs: Vec<QueueJob>) {
+        QueueJob::refuse_all(jobs, &gone());
+    }
+
+    #[test]
+    fn who_helps_takes_a_group_and_lets_the_other_sleep_unless_more_comes() {
+        let queue = roomy();
+        let taker = asleep(&queue, None, Help::Allowed);
+        for _ in 0..3 {
+            commit(&queue, WaiterKind::Thread);
+            let jobs = queue.begin_lead().unwrap();
+            assert_eq!(jobs.len(), 1);
+            refuse(jobs);
+            queue.end_lead(None);
+            assert!(queue.lock().taker.is_asleep() && queue.begin_lead().is_none());
+        }
+        commit(&queue, WaiterKind::Thread);
+        let jobs = queue.begin_lead().unwrap();
+        commit(&queue, WaiterKind::Task);
+        commit(&queue, WaiterKind::Thread);
+        assert!(queue.lock().taker.is_asleep() && queue.begin_lead().is_none());
+        refuse(jobs);
+        queue.end_lead(None);
+        assert_eq!(taker.join().unwrap(), 2);
+    }
+
+    #[test]
+    fn who_helped_wakes_the_other_before_its_time_if_need_be() {
+        let queue = roomy();
+        let hour = Duration::from_secs(3600);
+        let until = Instant::now() + hour;
+        let taker = asleep(&queue, Some(until), Help::Allowed);
+        for wake_at in [None, Some(until), Some(until + hour), Some(Instant::now())] {
+            commit(&queue, WaiterKind::Thread);
+            refuse(queue.begin_lead().unwrap());
+            assert!(queue.lock().taker.is_asleep());
+            queue.end_lead(wake_at);
+        }
+        assert_eq!(taker.join().unwrap(), 0);
+    }
+
+    #[test]
+    fn what_who_helps_has_taken_comes_before_the_end() {
+        let queue = roomy();
+        let taker = asleep(&queue, None, Help::Allowed);
+        commit(&queue, WaiterKind::Thread);
+        let jobs = queue.begin_lead().unwrap();
+        queue.close();
+        // It is woken, and sleeps on.
+        while !queue.lock().taker.is_asleep() {
+            std::thread::yield_now();
+        }
+        assert!(!taker.is_finished());
+        refuse(jobs);
+        queue.end_lead(None);
+        assert_eq!(taker.join().unwrap(), 0);
+    }
+
+    #[test]
+    fn nobody_helps_one_that_must_not_be_helped_or_is_called() {
+        let queue = roomy();
+        let taker = asleep(&queue, None, Help::Refused);
+        commit(&queue, WaiterKind::Thread);
+        assert!(queue.begin_lead().is_none());
+        assert_eq!(taker.join().unwrap(), 1);
+        let taker = asleep(&queue, None, Help::Allowed);
+        queue.wake();
+        assert!(queue.begin_lead().is_none());
+        assert_eq!(taker.join().unwrap(), 0);
+    }
+
+    #[test]
+    fn the_first_to_end_the_queue_says_why_it_refuses_unless_the_store_is_closed() {
+        let kind = |phase: Phase| phase.refusal().map(|error| error.to_string());
+        assert_eq!(kind(Phase::Open), None);
+        assert_eq!(kind(Phase::Open.ended()), Some(gone().to_string()));
+        for phase in [
+            Phase::Open.closed(),
+            Phase::Open.closed().ended(),
+            Phase::Open.ended().closed(),
+            Phase::Open.closed().ended().closed().ended(),
+        ] {
+            assert!(phase.is_closing());
+            assert_eq!(kind(phase), Some(closed().to_string()));
+        }
+    }
+
+    #[test]
+    fn a_call_is_answered_once_and_the_graver_one_stays() {
+        let queue = roomy();
+        queue.suspect();
+        queue.wake();
+        assert!(queue.take(None, Help::Refused).suspect);
+        queue.wake();
+        assert!(!queue.take(None, Help::Refused).suspect);
+        let now = Instant::now();
+        let taken = queue.take(Some(now), Help::Refused);
+        assert!(taken.jobs.is_empty() && !taken.suspect && !taken.finish);
+    }
+
+    #[test]
+    fn a_group_is_bounded_by_number_and_by_bytes_and_never_empty() {
+        let group = |sizes: &[usize]| group(sizes.iter().copied());
+        assert_eq!(group(&[]), 0);
+        assert_eq!(group(&[1; 2000]), MAX_GROUP);
+        assert_eq!(group(&[MAX_GROUP_BYTES + 1, 0, 1]), 1);
+        assert_eq!(group(&[1, MAX_GROUP_BYTES, 1]), 1);
+        assert_eq!(group(&[1, MAX_GROUP_BYTES - 1, 0, 1]), 3);
+        assert_eq!(group(&[usize::MAX, usize::MAX]), 1);
+    }
+}

@@ -1,0 +1,297 @@
+//! Access times that wait to be written (C3.4): bounded, merged by maximum, and visible to loads,
+//! commits and sweeps from the moment they are recorded.
+
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::storage::redb::commit::ended::RecentEnds;
+use crate::storage::{ContainerId, Touch, TouchAt};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub(crate) type WaitingTouches = Touch;
+
+/// Beyond this many the writer is woken at once.
+pub(crate) const MANY: usize = 8192;
+
+/// Beyond this many none is recorded: the disk is stuck. A session that is used on finds its touch due
+/// again.
+const MOST: usize = 65_536;
+
+/// Access times by session, each with the generation that it is of.
+type AccessTimes = HashMap<(ContainerId, ClientKey), (u64, TouchAt)>;
+
+#[derive(Default)]
+pub(crate) struct Touches {
+    waiting: Mutex<AccessTimes>,
+    /// How many wait, so that the common case - none - takes no lock.
+    count: AtomicUsize,
+    /// Those of the group that is being committed. Changed only while `waiting` is locked.
+    claimed: Mutex<AccessTimes>,
+    claims: AtomicUsize,
+    lost: AtomicU64,
+    /// Sessions that somebody found expired, by the number of that look. Changed only while `waiting` is locked.
+    expired: Mutex<RecentEnds<(ContainerId, ClientKey), u64>>,
+    looks: AtomicU64,
+}
+
+impl Touches {
+    /// How often a session was found expired so far.
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Acquire)
+    }
+
+    /// Notes that a session was found expired: no touch of a transaction that began before brings it back. Whoever
+    /// found it so looks again after this.
+    pub(crate) fn found_expired(&self, container: ContainerId, client: ClientKey) {
+        let _waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = self.looks.load(Ordering::Relaxed) + 1;
+        self.expired().note((container, client), look);
+        self.looks.store(look, Ordering::Release);
+    }
+
+    /// Whether a session was found expired after so many looks.
+    pub(crate) fn is_expired_since(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        looks: u64,
+    ) -> bool {
+        looks < self.looks() && self.expired().since((container, client), looks)
+    }
+
+    /// Shows the accesses of a change set to all who look from now on, until its group is published or has failed:
+    /// those to sessions that it writes into, and those `beside`. Shows none if one of the former was found expired
+    /// since its transaction began, and returns that one. Of the latter, only those stay in the list that were not.
+    pub(crate) fn claim(
+        &self,
+        written: &[Touch],
+        beside: &mut Vec<Touch>,
+        now: Timestamp,
+    ) -> Result<(), Touch> {
+        if written.is_empty() && beside.is_empty() {
+            return Ok(());
+        }
+        let _waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_expired = |it: &Touch| self.is_expired_since(it.container, it.client, it.looks);
+        if let Some(expired) = written.iter().find(|it| is_expired(it)) {
+            return Err(*expired);
+        }
+        beside.retain(|it| !is_expired(it));
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = written.iter().chain(&*beside);
+        all.for_each(|it| merge(&mut claimed, *it, now));
+        self.claims.store(claimed.len(), Ordering::Release);
+        Ok(())
+    }
+
+    /// The group whose accesses were claimed is there, or has failed.
+    pub(crate) fn release(&self) {
+        if self.claims.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let _waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.clear();
+        self.claims.store(0, Ordering::Release);
+    }
+
+    fn expired(&self) -> MutexGuard<'_, RecentEnds<(ContainerId, ClientKey), u64>> {
+        self.expired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records a touch; returns how many wait now.
+    pub(crate) fn add(&self, touch: Touch, now: Timestamp) -> usize {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (touch.container, touch.client);
+        if self.is_expired_since(touch.container, touch.client, touch.looks) {
+            return waiting.len();
+        }
+        if waiting.len() >= MOST && !waiting.contains_key(&key) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return waiting.len();
+        }
+        merge(&mut waiting, touch, now);
+        self.count.store(waiting.len(), Ordering::Release);
+        waiting.len()
+    }
+
+    /// Lowers the access time that waits for a session, if one does, where it lies too far ahead (C3.5).
+    pub(crate) fn lower(&self, touch: Touch, now: Timestamp) {
+        if self.len() == 0 {
+            return;
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((generation, at)) = waiting.get_mut(&(touch.container, touch.client))
+            && *generation == touch.incarnation
+        {
+            at.time = at.time.min(touch.at.merged_with(at.time, now));
+        }
+    }
+
+    pub(crate) fn get(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        generation: u64,
+    ) -> Option<TouchAt> {
+        if self.len() == 0 && self.claims.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = time_of(&waiting, container, client, generation);
+        let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let claimed = time_of(&claimed, container, client, generation);
+        waits.into_iter().chain(claimed).max_by_key(|at| at.time)
+    }
+
+    /// How many were not recorded.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Those that wait, in the order of their rows; they stay until they are settled.
+    pub(crate) fn list(&self) -> Vec<WaitingTouches> {
+        if self.len() == 0 {
+            return Vec::new();
+        }
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list: Vec<_> = waiting
+            .iter()
+            .map(|(&(container, client), &(generation, at))| Touch {
+                container,
+                client,
+                incarnation: generation,
+                looks: u64::MAX,
+                at,
+            })
+            .collect();
+        drop(waiting);
+        list.sort_unstable_by_key(|touch| (touch.container, touch.client));
+        list
+    }
+
+    /// Forgets touches that are in the rows now, unless another one came in between.
+    pub(crate) fn settle(&self, written: &[WaitingTouches]) {
+        if written.is_empty() {
+            return;
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for touch in written {
+            let key = (touch.container, touch.client);
+            if waiting.get(&key) == Some(&(touch.incarnation, touch.at)) {
+                waiting.remove(&key);
+            }
+        }
+        self.count.store(waiting.len(), Ordering::Release);
+    }
+}
+
+/// The access time of a session of this generation.
+fn time_of(
+    times: &AccessTimes,
+    container: ContainerId,
+    client: ClientKey,
+    generation: u64,
+) -> Option<TouchAt> {
+    let (of, at) = times.get(&(container, client))?;
+    (*of == generation).then_some(*at)
+}
+
+/// Merges an access time with the one that is there for its session.
+fn merge(times: &mut AccessTimes, touch: Touch, now: Timestamp) {
+    let of = (touch.container, touch.client);
+    let entry = times.entry(of).or_insert((touch.incarnation, touch.at));
+    if entry.0 == touch.incarnation {
+        entry.1.time = touch.at.merged_with(entry.1.time, now);
+        entry.1.slack = touch.at.slack;
+        entry.1.founded = entry.1.founded.or(touch.at.founded);
+    } else if entry.0 < touch.incarnation {
+        // The earlier session is over.
+        *entry = (touch.incarnation, touch.at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const NOW: Timestamp = Timestamp(2);
+
+    fn touch(client: u32, time: i64) -> Touch {
+        let mut key = [0; 16];
+        key[..4].copy_from_slice(&client.to_be_bytes());
+        Touch {
+            container: ContainerId::UNNAMED,
+            client: ClientKey::from_bytes(key),
+            incarnation: 1,
+            looks: 0,
+            at: TouchAt {
+                time: Timestamp(time),
+                slack: Duration::ZERO,
+                founded: None,
+            },
+        }
+    }
+
+    // C3.2, C3.4
+    #[test]
+    fn looks_at_one_expired_session_lose_no_touches_of_others() {
+        let touches = Touches::default();
+        let dead = touch(0, 1);
+        for _ in 0..=MOST {
+            touches.found_expired(dead.container, dead.client);
+        }
+        assert_eq!(touches.add(dead, NOW), 0);
+        assert_eq!(touches.add(touch(1, 1), NOW), 1);
+    }
+
+    // C2.11, C3.2
+    #[test]
+    fn what_is_claimed_is_seen_until_it_is_released_and_nothing_that_was_found_expired_is() {
+        let touches = Touches::default();
+        let (used, over) = (touch(0, 1), touch(1, 1));
+        let seen = |one: Touch| touches.get(one.container, one.client, 1);
+        touches.claim(&[used], &mut Vec::new(), NOW).unwrap();
+        assert_eq!(seen(used), Some(used.at));
+        // It is written with the changes, and by nobody else.
+        touches.lower(used, NOW);
+        assert!(touches.list().is_empty());
+        touches.release();
+        assert_eq!(seen(used), None);
+        touches.found_expired(over.container, over.client);
+        let mut beside = vec![over];
+        let both = touches.claim(&[used, over], &mut beside, NOW);
+        assert_eq!(both.unwrap_err().client, over.client);
+        assert_eq!((seen(used), seen(over)), (None, None));
+        touches.claim(&[used], &mut beside, NOW).unwrap();
+        assert_eq!((seen(used), seen(over)), (Some(used.at), None));
+        assert!(beside.is_empty());
+    }
+
+    // C3.4
+    #[test]
+    fn beyond_a_bound_no_other_session_is_touched_and_the_loss_is_counted() {
+        let touches = Touches::default();
+        let most = u32::try_from(MOST).unwrap();
+        for client in 0..most {
+            touches.add(touch(client, 1), NOW);
+        }
+        assert_eq!(touches.lost(), 0);
+        assert_eq!(touches.add(touch(most, 1), NOW), MOST);
+        assert_eq!((touches.len(), touches.lost()), (MOST, 1));
+        // One that waits already is still merged.
+        let known = touch(0, 2);
+        touches.add(known, NOW);
+        let found = touches.get(known.container, known.client, 1).unwrap();
+        assert_eq!((found.time, touches.lost()), (Timestamp(2), 1));
+        touches.settle(&[known]);
+        touches.add(touch(most, 1), NOW);
+        assert_eq!((touches.len(), touches.lost()), (MOST, 1));
+    }
+}

@@ -1,0 +1,426 @@
+//! The engine: a file with its journal, the writer thread, and what they share with those who read and commit.
+
+use crate::block_on::WakeGroup;
+use crate::client_id::ClientKey;
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
+use crate::storage::redb::backend::disk::Disk;
+use crate::storage::redb::backend::disk::FileIo;
+use crate::storage::redb::backend::folder::Location;
+use crate::storage::redb::commit::committer::{CommitLeader, Committer, DatabaseLocations};
+use crate::storage::redb::commit::ended::EndedSessions;
+use crate::storage::redb::commit::queue;
+use crate::storage::redb::commit::queue::{Queue, QueueJob};
+use crate::storage::redb::commit::touches::Touches;
+use crate::storage::redb::failure;
+use crate::storage::redb::memtable::tracker::SnapshotTracker;
+use crate::storage::redb::open::identify::OpenOptions;
+use crate::storage::redb::open::identify::OpeningPlan;
+use crate::storage::redb::open::{identify, locks};
+use crate::storage::redb::{Contents, EngineCounters, EngineRules, EngineShared};
+use crate::storage::{
+    ChangeSet, Checked, CommitCallback, ContainerId, Counters, Finding, PendingAdmission,
+    SettingsChange, Snapshot, Storage, TombstonePolicy, Touch, TouchAt, WaiterKind,
+};
+use arc_swap::ArcSwapOption;
+use redb::Database;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+/// A redb file, or the same in memory, with its writer thread.
+pub(crate) struct Engine {
+    shared: Arc<EngineShared>,
+    thread: Mutex<Option<JoinHandle<Result<()>>>>,
+    desk: Arc<CommitLeader>,
+    /// The file's, where there is one.
+    disk: Option<Disk>,
+    process: Process,
+    _watcher: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Engine {
+    /// Opens the store at `path`, or a new one in memory. What verifying the file finds is reported,
+    /// and the store is then not opened.
+    pub(crate) fn open(
+        path: Option<&Path>,
+        options: OpenOptions,
+        clock: Clock,
+        rules: EngineRules,
+        found: &mut dyn FnMut(Finding),
+    ) -> Result<(Self, Contents)> {
+        match path {
+            Some(path) => locks::waiting(options.wait, || {
+                let location = identify::location(path)?;
+                Self::open_once(&location, options, clock.clone(), rules.clone(), found)
+            }),
+            None => {
+                let io = Arc::<FileIo>::default();
+                let (disk, file) = identify::in_memory(options, &io)?;
+                Self::start((disk, file, None), None, io, options, clock, rules)
+            }
+        }
+    }
+
+    /// Opens the store at a location.
+    #[cfg(feature = "torture")]
+    pub(crate) fn open_at(
+        location: &Location,
+        options: OpenOptions,
+        clock: Clock,
+        rules: EngineRules,
+        found: &mut dyn FnMut(Finding),
+    ) -> Result<(Self, Contents)> {
+        locks::waiting(options.wait, || {
+            Self::open_once(location, options, clock.clone(), rules.clone(), found)
+        })
+    }
+
+    fn open_once(
+        location: &Location,
+        options: OpenOptions,
+        clock: Clock,
+        rules: EngineRules,
+        found: &mut dyn FnMut(Finding),
+    ) -> Result<(Self, Contents)> {
+        let io = Arc::<FileIo>::default();
+        let opened = identify::open_or_create(location, options, &io, found)?;
+        Self::start(opened, Some(location), io, options, clock, rules)
+    }
+
+    fn start(
+        (disk, file, foreseen): (Disk, Database, Option<OpeningPlan>),
+        location: Option<&Location>,
+        io: Arc<FileIo>,
+        options: OpenOptions,
+        clock: Clock,
+        rules: EngineRules,
+    ) -> Result<(Self, Contents)> {
+        let memory = identify::in_memory(options, &Arc::default())?;
+        let largest = rules.journal.largest_file();
+        let mut known = identify::JournalAtOpening::of(foreseen);
+        let entered = failure::guarded_on(file, |file| {
+            identify::enter(location, largest, file, &io, &mut known)
+        });
+        let entered = match (entered, location) {
+            (Err(error), Some(location)) if failure::is_full(&error) => {
+                identify::peek(location, &disk, options, &error, &mut known)
+            }
+            (entered, _) => entered,
+        };
+        let (file, entered) = entered.map_err(|e| {
+            let _ = disk.close();
+            match location {
+                Some(location) => identify::at(&location.path, e),
+                None => e,
+            }
+        })?;
+        let (memory_disk, memory) = memory;
+        let contents = Contents {
+            identity: entered.identity.id,
+            secrets: entered.identity.secrets.clone(),
+            containers: entered.identity.containers.clone(),
+            next_container: entered.identity.next_container,
+        };
+        let file_disk = location.map(|_| disk.clone());
+        let shared = Arc::new(EngineShared {
+            queue: Arc::new(Queue::new(rules.room)),
+            published: ArcSwapOption::empty(),
+            closed: AtomicBool::new(false),
+            superseded: SnapshotTracker::default(),
+            touches: Touches::default(),
+            ended: EndedSessions::default(),
+            shown: AtomicU64::new(0),
+            io,
+            registry: AtomicU64::new(0),
+            counters: EngineCounters::default(),
+            clock: clock.clone(),
+            snapshot_max_age: rules.snapshot_max_age,
+            bugs: options.bugs,
+        });
+        let places = DatabaseLocations {
+            location: location.cloned(),
+            file: disk,
+            memory: memory_disk,
+        };
+        let committer = Committer::new(
+            shared.clone(),
+            options,
+            rules.journal,
+            places,
+            (file, memory),
+            (entered, known),
+            rules.new_sessions,
+        )?;
+        let watcher: Arc<dyn Fn() + Send + Sync> = {
+            let shared = Arc::downgrade(&shared);
+            Arc::new(move || {
+                if let Some(shared) = shared.upgrade() {
+                    shared.queue.wake();
+                }
+            })
+        };
+        clock.watch(Arc::downgrade(&watcher));
+        let desk = Arc::new(CommitLeader::new(shared.clone(), committer));
+        let thread = std::thread::Builder::new()
+            .name("cloakroom-commit".into())
+            .spawn({
+                let desk = desk.clone();
+                move || desk.run()
+            })
+            .map_err(|e| Error::new(ErrorKind::Io, "no thread can be started").with_source(e))?;
+        let engine = Self {
+            shared,
+            thread: Mutex::new(Some(thread)),
+            desk,
+            disk: file_disk,
+            process: Process::this(),
+            _watcher: watcher,
+        };
+        Ok((engine, contents))
+    }
+
+    /// Hands a job to the writer thread and waits for its answer.
+    fn ask<T>(&self, job: impl FnOnce(mpsc::SyncSender<Result<T>>) -> QueueJob) -> Result<T> {
+        self.process.check()?;
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.shared.queue.push(job(reply));
+        answer.recv().unwrap_or_else(|_| Err(queue::gone()))
+    }
+}
+
+impl Engine {
+    /// Why there is nothing to read.
+    fn away(&self) -> Error {
+        if self.shared.closed.load(Ordering::Acquire) {
+            return queue::closed();
+        }
+        self.shared.queue.refusal().unwrap_or_else(queue::reopening)
+    }
+}
+
+impl Storage for Engine {
+    fn ready(&self) -> Result<()> {
+        match &*self.shared.published.load() {
+            Some(_) => Ok(()),
+            None => Err(self.away()),
+        }
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
+        match self.shared.published.load_full() {
+            Some(snapshot) => Ok(snapshot),
+            None => Err(self.away()),
+        }
+    }
+
+    fn commit(
+        &self,
+        set: ChangeSet,
+        done: CommitCallback,
+        waiter: WaiterKind,
+    ) -> Option<PendingAdmission> {
+        self.shared.queue.commit(set, done, waiter)
+    }
+
+    fn wake_group(&self) -> &Arc<WakeGroup> {
+        self.shared.queue.wake_group()
+    }
+
+    fn lead_commit(&self) -> bool {
+        self.desk.lead()
+    }
+
+    fn commit_again(&self, set: ChangeSet, done: CommitCallback) {
+        self.shared.queue.commit_again(set, done);
+    }
+
+    fn touch(&self, touch: Touch) {
+        self.shared.touch(touch);
+    }
+
+    fn pending_touch(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        generation: u64,
+    ) -> Option<TouchAt> {
+        self.shared.touches.get(container, client, generation)
+    }
+
+    fn configure(&self, settings: SettingsChange) -> Result<()> {
+        self.ask(|reply| QueueJob::Configure(settings, reply))
+    }
+
+    fn looks(&self) -> u64 {
+        self.shared.touches.looks()
+    }
+
+    fn found_expired(&self, container: ContainerId, client: ClientKey) {
+        self.shared.touches.found_expired(container, client);
+    }
+
+    fn is_expired_since(&self, container: ContainerId, client: ClientKey, looks: u64) -> bool {
+        self.shared
+            .touches
+            .is_expired_since(container, client, looks)
+    }
+
+    fn newest(&self) -> u64 {
+        self.shared.shown.load(Ordering::Acquire)
+    }
+
+    fn reclaim(&self, refusals: TombstonePolicy) -> Result<u64> {
+        self.ask(|reply| QueueJob::Reclaim(refusals, reply))
+    }
+
+    fn check(&self, found: &mut dyn FnMut(Finding)) -> Result<Checked> {
+        let frozen = self.ask(QueueJob::Freeze)?;
+        let reopened = frozen.reopened;
+        let checked = frozen.inspect(found);
+        // Whoever opens the file again knows nothing of our hold on its pages.
+        self.snapshot()?;
+        if reopened != self.shared.counters.reopened.load(Ordering::Relaxed) {
+            return Err(queue::reopening());
+        }
+        checked
+    }
+
+    fn checkpoint(&self) -> Result<()> {
+        self.ask(QueueJob::Checkpoint)
+    }
+
+    fn has_backpressure(&self) -> bool {
+        self.shared.io.has_backpressure()
+    }
+
+    fn counters(&self) -> Counters {
+        let tally = &self.shared.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let load = self.shared.queue.load();
+        let (held, oldest_held) = self.shared.superseded.held(self.shared.clock.moment());
+        Counters {
+            commits: get(&tally.commits),
+            groups: get(&tally.groups),
+            conflicts: get(&tally.conflicts),
+            touches: get(&tally.touches),
+            reopened: get(&tally.reopened),
+            bytes_written: self.shared.io.bytes_written(),
+            syncs: self.shared.io.syncs(),
+            refused: get(&tally.refused),
+            lost_touches: self.shared.touches.lost(),
+            checkpoints: get(&tally.checkpoints),
+            journal_len: get(&tally.journal_len),
+            waiting: load.commits,
+            waiting_bytes: load.bytes,
+            pending_admission: load.pending_admission,
+            held,
+            oldest_held,
+            is_read_only: tally.is_read_only.load(Ordering::Relaxed),
+            unreadable: self.shared.io.unreadable().count(),
+        }
+    }
+
+    fn registry(&self) -> u64 {
+        self.shared.registry.load(Ordering::Acquire)
+    }
+
+    fn file_len(&self) -> Result<u64> {
+        let len = self.disk.as_ref().map_or(Ok(0), |disk| disk.len());
+        len.map_err(|e| Error::new(ErrorKind::Io, "the file's size cannot be read").with_source(e))
+    }
+
+    fn close(&self) -> Result<()> {
+        self.process.check()?;
+        self.shared.queue.close();
+        // Whoever closes at the same time waits here until the file is let go.
+        let mut slot = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        match slot.take() {
+            // The last handle may be dropped by a callback on the writer thread itself.
+            Some(thread) if thread.thread().id() != std::thread::current().id() => {
+                thread.join().unwrap_or_else(|_| Err(queue::gone()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Outcome;
+    use crate::storage::redb::fault_injection::FaultInjection;
+    use crate::storage::redb::{AdmissionBounds, JournalRules};
+    use std::time::Duration;
+
+    fn in_memory() -> Engine {
+        let options = OpenOptions {
+            cache_size: 1 << 20,
+            verify: false,
+            wait: Duration::ZERO,
+            private: false,
+            bugs: FaultInjection::default(),
+        };
+        let rules = EngineRules {
+            snapshot_max_age: Duration::from_secs(30),
+            room: AdmissionBounds {
+                commits: 10,
+                bytes: 1 << 20,
+            },
+            new_sessions: None,
+            journal: JournalRules {
+                size: 1 << 20,
+                memory: 1 << 20,
+                interval: Duration::from_secs(60),
+                in_the_foreground: false,
+                largest_group: 1 << 20,
+            },
+        };
+        Engine::open(None, options, Clock::system(), rules, &mut |_| {})
+            .unwrap()
+            .0
+    }
+
+    // C2.2
+    #[test]
+    fn a_job_without_its_change_set_is_not_answered_as_committed() {
+        let engine = in_memory();
+        let (tell, told) = std::sync::mpsc::channel();
+        let done = move |outcome| tell.send(outcome).unwrap();
+        let mut job = queue::CommitJob::new(queue::tests::set(), Box::new(done));
+        job.take_set();
+        engine.shared.queue.push(queue::QueueJob::Commit(job));
+        let Outcome::Failed(error, None) = told.recv().unwrap() else {
+            panic!("nobody knows what was in it");
+        };
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
+        engine.close().unwrap();
+    }
+
+    // C2.13: also what is asked of it after that. Waiting does not help, so nobody is told to.
+    #[test]
+    fn after_the_death_of_the_committer_nobody_is_told_that_the_store_reopens() {
+        let engine = in_memory();
+        engine.ready().unwrap();
+        engine.desk.kill();
+        engine.shared.queue.wake();
+        let thread = engine.thread.lock().unwrap().take().unwrap();
+        assert!(thread.join().unwrap().is_err());
+        for error in [
+            engine.ready().unwrap_err(),
+            engine.snapshot().err().unwrap(),
+            engine.checkpoint().unwrap_err(),
+        ] {
+            assert_eq!(error.to_string(), Error::stopped().to_string());
+            assert_eq!(error.retry_after(), None);
+        }
+    }
+}

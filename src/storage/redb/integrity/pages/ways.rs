@@ -1,0 +1,249 @@
+//! Finds out beforehand whether redb can change a row: it gives up, or panics, over a page that it cannot use,
+//! and the whole transaction with it. It changes nothing.
+
+use crate::error::Result;
+use crate::storage::redb::backend::disk::Disk;
+use crate::storage::redb::backend::unreadable::UnreadableParts;
+use crate::storage::redb::format::{
+    BitRepair, FixedWidths, Node, PAGE, TableRoot, is_whole, search,
+};
+use crate::storage::redb::integrity::pages::{MAX_DEPTH, Pages, UNREADABLE, corrupt};
+use std::collections::{BTreeMap, HashMap};
+
+/// redb joins a page that is less full than this with one beside it, when a row is removed from it.
+const SMALL: usize = PAGE as usize / 3;
+/// So many small pages in a row are gone past at most.
+const LOOKED_PAST: usize = 64;
+
+/// What is to become of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowChange {
+    Put,
+    Remove,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PageSide {
+    Before,
+    After,
+}
+
+/// What lies beside a page, in the order of the tree and on the same level.
+enum Beside {
+    Nothing,
+    /// Nobody knows.
+    Damaged,
+    Small,
+    Large,
+}
+
+/// A page that cannot be used is on the way.
+struct Blocked;
+
+/// A branch on the way to a row, and which of its children comes next.
+type BranchStep = (u64, usize);
+
+/// The ways from the roots of the trees of a file to their rows, as of its current commit.
+pub(crate) struct Ways<'a> {
+    pages: Pages,
+    tables: BTreeMap<String, TableRoot>,
+    unreadable: &'a UnreadableParts,
+    /// By their numbers, whether the pages that were looked at are what they should be.
+    known: HashMap<u64, bool>,
+    /// The last leaf of which that was asked, and whether rows can be removed from it.
+    last: Option<(u64, bool)>,
+}
+
+impl<'a> Ways<'a> {
+    /// To be used while nobody writes to the file.
+    pub(crate) fn new(disk: &Disk, unreadable: &'a UnreadableParts) -> Result<Self> {
+        let mut pages = Pages::new(disk.clone(), BitRepair::Nothing)?;
+        let mut is_damaged = false;
+        let tables = pages.tables(|_, _| is_damaged = true)?;
+        if is_damaged {
+            return Err(corrupt("the list of tables is damaged"));
+        }
+        Ok(Self {
+            pages,
+            tables,
+            unreadable,
+            known: HashMap::new(),
+            last: None,
+        })
+    }
+
+    /// Whether all pages that redb needs for a change are what they should be: those on the way to the row, and to
+    /// remove it those that redb may join with one of them, whatever else is removed with it.
+    pub(crate) fn are_whole(&mut self, table: &str, key: &[u8], change: RowChange) -> Result<bool> {
+        let table = self.tables.get(table).copied();
+        let table = table.ok_or_else(|| corrupt("the file lacks a table of a store"))?;
+        let Some(root) = table.root else {
+            return Ok(true);
+        };
+        let top = (root.page, root.checksum);
+        let Ok((turns, leaf)) = self.way(top, table.widths, key)? else {
+            return Ok(false);
+        };
+        if change == RowChange::Put {
+            return Ok(true);
+        }
+        if let Some((_, known)) = self.last.filter(|(last, _)| *last == leaf) {
+            return Ok(known);
+        }
+        let mut is_apart = true;
+        for level in 1..=turns.len() {
+            let above = turns.get(..level).unwrap_or_default();
+            for side in [PageSide::Before, PageSide::After] {
+                is_apart = is_apart && self.is_apart(above, table.widths, side)?;
+            }
+        }
+        self.last = Some((leaf, is_apart));
+        Ok(is_apart)
+    }
+
+    /// The branches on the way to a key, and its leaf.
+    fn way(
+        &mut self,
+        top: (u64, u128),
+        widths: FixedWidths,
+        key: &[u8],
+    ) -> Result<std::result::Result<(Vec<BranchStep>, u64), Blocked>> {
+        let mut turns = Vec::new();
+        let mut at = top;
+        while turns.len() < MAX_DEPTH {
+            if !self.is_whole(at, widths)? {
+                break;
+            }
+            let Some(page) = self.pages.cached(at.0)? else {
+                break;
+            };
+            let branch = match Node::of(&page, widths) {
+                Some(Node::Branch(branch)) => branch,
+                Some(Node::Leaf(_)) => return Ok(Ok((turns, at.0))),
+                None => break,
+            };
+            let found = search(branch.keys, key, |n| branch.key(n));
+            let Some(Ok(n) | Err(n)) = found else {
+                break;
+            };
+            let Some(child) = branch.child(n) else {
+                break;
+            };
+            turns.push((at.0, n));
+            at = child;
+        }
+        Ok(Err(Blocked))
+    }
+
+    /// Whether a page, to which these turns lead, is not joined with a damaged one on a side of it. One that is not
+    /// small lies between, which does not become small, for what is removed from it is asked as well; or what
+    /// it is joined with does not.
+    fn is_apart(
+        &mut self,
+        turns: &[BranchStep],
+        widths: FixedWidths,
+        side: PageSide,
+    ) -> Result<bool> {
+        let mut turns = turns.to_vec();
+        for _ in 0..LOOKED_PAST {
+            match self.step(&mut turns, widths, side)? {
+                Beside::Nothing | Beside::Large => return Ok(true),
+                Beside::Damaged => return Ok(false),
+                Beside::Small => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// Goes on to the page beside the one to which the turns lead.
+    fn step(
+        &mut self,
+        turns: &mut Vec<BranchStep>,
+        widths: FixedWidths,
+        side: PageSide,
+    ) -> Result<Beside> {
+        let depth = turns.len();
+        // Up to where there is a way to that side, then down along its edge.
+        let mut at = loop {
+            let Some((page, n)) = turns.pop() else {
+                return Ok(Beside::Nothing);
+            };
+            let n = match side {
+                PageSide::Before => n.checked_sub(1),
+                PageSide::After => n.checked_add(1),
+            };
+            if let Some(n) = n
+                && let Some(child) = self.child(page, n, widths)?
+            {
+                turns.push((page, n));
+                break child;
+            }
+        };
+        while turns.len() < depth {
+            if !self.is_whole(at, widths)? {
+                return Ok(Beside::Damaged);
+            }
+            let last = self.last_child(at.0, widths)?;
+            let n = match side {
+                PageSide::Before => last,
+                PageSide::After => 0,
+            };
+            let Some(child) = self.child(at.0, n, widths)? else {
+                return Ok(Beside::Damaged);
+            };
+            turns.push((at.0, n));
+            at = child;
+        }
+        if !self.is_whole(at, widths)? {
+            return Ok(Beside::Damaged);
+        }
+        let page = self.pages.cached(at.0)?;
+        let node = page.as_ref().and_then(|page| Node::of(page, widths));
+        Ok(match node.and_then(|node| node.end()) {
+            Some(end) if end >= SMALL => Beside::Large,
+            Some(_) => Beside::Small,
+            None => Beside::Damaged,
+        })
+    }
+
+    fn child(&mut self, page: u64, n: usize, widths: FixedWidths) -> Result<Option<(u64, u128)>> {
+        let page = self.pages.cached(page)?;
+        Ok(
+            match page.as_ref().and_then(|page| Node::of(page, widths)) {
+                Some(Node::Branch(branch)) => branch.child(n),
+                _ => None,
+            },
+        )
+    }
+
+    fn last_child(&mut self, page: u64, widths: FixedWidths) -> Result<usize> {
+        let page = self.pages.cached(page)?;
+        Ok(
+            match page.as_ref().and_then(|page| Node::of(page, widths)) {
+                Some(Node::Branch(branch)) => branch.keys,
+                _ => 0,
+            },
+        )
+    }
+
+    fn is_whole(&mut self, (number, checksum): (u64, u128), widths: FixedWidths) -> Result<bool> {
+        if let Some(known) = self.known.get(&number) {
+            return Ok(*known);
+        }
+        let span = self.pages.header.geometry.span(number);
+        let is_met = span.is_some_and(|(start, len)| self.unreadable.has(start, len));
+        let whole = !is_met
+            && match self.pages.page(number)? {
+                Ok(page) => is_whole(&page, widths, checksum),
+                Err(why) => {
+                    if let Some((start, len)) = span.filter(|_| why == UNREADABLE) {
+                        let disk = &self.pages.disk;
+                        self.unreadable.note(disk, start, len as usize);
+                    }
+                    false
+                }
+            };
+        self.known.insert(number, whole);
+        Ok(whole)
+    }
+}

@@ -1,0 +1,328 @@
+//! Writes what can be read of a damaged store into the new one, and reports each row that cannot.
+
+use crate::client_id::ClientKey;
+use crate::error::Result;
+use crate::storage::merge::lost_package;
+use crate::storage::record::{PackageRow, RecordKind, SessionRow, open_plain, seal_plain};
+use crate::storage::redb::failure::{self, guarded};
+use crate::storage::redb::integrity::inspect::{RowOwner, whose};
+use crate::storage::redb::integrity::salvage::{SalvageRun, StoreRecords, corrupt};
+use crate::storage::redb::memtable::table::RowTree;
+use crate::storage::redb::open::identify::begin_durable;
+use crate::storage::redb::tables::{
+    CONTAINERS, META, OWNERS, PACKAGES, SESSIONS, TOMBSTONES, owner_key, session_of,
+};
+use crate::storage::redb::{commit_number, names};
+use crate::storage::{Damage, Finding};
+use bytes::Bytes;
+use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+
+/// How much is written in one transaction.
+const ROWS: usize = 1000;
+const BYTES: usize = 8 << 20;
+
+impl SalvageRun<'_> {
+    pub(super) fn fill(&mut self, database: &Database, own: &StoreRecords) -> Result<()> {
+        self.packages(database)?;
+        self.sessions(database)?;
+        self.leave_out_packages(database)?;
+        self.owners(database)?;
+        self.tombstones(database)?;
+        let txn = begin_durable(database)?;
+        {
+            let mut meta = txn.open_table(META).map_err(failure::table)?;
+            let mut put = |key: &str, record: Vec<u8>| {
+                let put = meta.insert(key, &*record).map(drop);
+                put.map_err(failure::storage)
+            };
+            if let Some(identity) = own.identity {
+                put(
+                    names::IDENTITY,
+                    seal_plain(RecordKind::Meta, names::IDENTITY.as_bytes(), identity)?,
+                )?;
+            }
+            if let Some(secrets) = &own.secrets {
+                let record =
+                    seal_plain(RecordKind::Meta, names::SECRETS.as_bytes(), secrets.clone())?;
+                put(names::SECRETS, record)?;
+            }
+            put(
+                names::EPOCH,
+                seal_plain(RecordKind::Meta, names::EPOCH.as_bytes(), self.epoch)?,
+            )?;
+            let next = seal_plain(
+                RecordKind::Meta,
+                names::NEXT_CONTAINER.as_bytes(),
+                self.next_container,
+            )?;
+            put(names::NEXT_CONTAINER, next)?;
+            let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
+            for container in &own.containers {
+                containers
+                    .insert(container.name.as_str(), &*container.encode()?)
+                    .map_err(failure::storage)?;
+            }
+        }
+        txn.commit().map_err(failure::commit)
+    }
+
+    /// Whether rows of this container are copied.
+    fn wanted(&mut self, whose: &RowOwner<'_>) -> bool {
+        if self.retired.contains(&whose.container.0) {
+            return false;
+        }
+        let known = self.names.contains_key(&whose.container);
+        if !known {
+            let why = "its container is not known, so neither is when it ends";
+            self.lost(Some(whose), None, corrupt(why));
+        }
+        known
+    }
+
+    /// Copies every package that is whole.
+    fn packages(&mut self, database: &Database) -> Result<()> {
+        let mut batch = CopyBatch::new(database, |txn, rows| {
+            let mut table = txn.open_table(PACKAGES).map_err(failure::table)?;
+            for (key, value) in rows {
+                table.insert(&*key, &*value).map_err(failure::storage)?;
+            }
+            Ok(())
+        });
+        self.each_newest(RowTree::Packages, |this, key, value| {
+            let Some(whose) = whose(key) else {
+                this.lost(None, None, corrupt("a package's key is damaged"));
+                return Ok(());
+            };
+            if !this.wanted(&whose) {
+                return Ok(());
+            }
+            match PackageRow::decode(key, Bytes::copy_from_slice(value)) {
+                Ok(row) => {
+                    this.epoch = this.epoch.max(commit_number::epoch_of(row.version));
+                    batch.push(key, value.to_vec())
+                }
+                Err(error) => {
+                    this.lost(Some(&whose), None, error);
+                    Ok(())
+                }
+            }
+        })?;
+        batch.flush()
+    }
+
+    /// Copies every session that is whole, without the packages that are not.
+    fn sessions(&mut self, database: &Database) -> Result<()> {
+        let packages = database
+            .begin_read()
+            .map_err(failure::transaction)?
+            .open_table(PACKAGES)
+            .map_err(failure::table)?;
+        let mut batch = CopyBatch::new(database, |txn, rows| {
+            let mut sessions = txn.open_table(SESSIONS).map_err(failure::table)?;
+            let mut owners = txn.open_table(OWNERS).map_err(failure::table)?;
+            for (key, value) in rows {
+                let Ok(key) = <[u8; 20]>::try_from(&*key) else {
+                    continue;
+                };
+                if let Some(owner) = SessionRow::decode(&key, &value)?.owner {
+                    owners
+                        .insert(&owner_key(&owner, key), ())
+                        .map_err(failure::storage)?;
+                }
+                sessions.insert(&key, &*value).map_err(failure::storage)?;
+            }
+            Ok(())
+        });
+        let mut sessions = 0;
+        self.each_newest(RowTree::Sessions, |this, key, value| {
+            let Some(whose) = whose(key).filter(|_| key.len() == 20) else {
+                this.lost(None, None, corrupt("a session's key is damaged"));
+                return Ok(());
+            };
+            if !this.wanted(&whose) {
+                return Ok(());
+            }
+            let mut row = match SessionRow::decode(key, value) {
+                Ok(row) => row,
+                Err(error) => {
+                    this.lost(Some(&whose), None, error);
+                    return Ok(());
+                }
+            };
+            this.epoch = this.epoch.max(commit_number::epoch_of(row.incarnation));
+            let mut kept = Vec::new();
+            for package in row.packages.iter() {
+                let package_key = [key, package.as_bytes()].concat();
+                match packages.get(&*package_key).map_err(failure::storage)? {
+                    Some(_) => kept.push(package.clone()),
+                    None => {
+                        let whose = RowOwner {
+                            package: Some(package),
+                            ..whose
+                        };
+                        this.lost(Some(&whose), None, lost_package());
+                    }
+                }
+            }
+            sessions += 1;
+            if kept.len() == row.packages.len() {
+                return batch.push(key, value.to_vec());
+            }
+            row.packages = kept.into();
+            batch.push(key, row.encode(key)?)
+        })?;
+        batch.flush()?;
+        self.salvaged.sessions = sessions;
+        Ok(())
+    }
+
+    /// Takes out the packages whose session is lost, or does not list them: nobody could read them, nor
+    /// end them.
+    fn leave_out_packages(&mut self, database: &Database) -> Result<()> {
+        let read = database.begin_read().map_err(failure::transaction)?;
+        let packages = read.open_table(PACKAGES).map_err(failure::table)?;
+        let sessions = read.open_table(SESSIONS).map_err(failure::table)?;
+        let mut batch = CopyBatch::new(database, |txn, rows| {
+            let mut table = txn.open_table(PACKAGES).map_err(failure::table)?;
+            for (key, _) in rows {
+                table.remove(&*key).map_err(failure::storage)?;
+            }
+            Ok(())
+        });
+        let mut kept = 0;
+        for row in packages.iter().map_err(failure::storage)? {
+            let (key, _) = row.map_err(failure::storage)?;
+            let key = key.value();
+            let Some((session, whose)) = key.split_first_chunk::<20>().zip(whose(key)) else {
+                continue;
+            };
+            let row = sessions.get(session.0).map_err(failure::storage)?;
+            let row = row.map(|row| SessionRow::decode(session.0, row.value()));
+            let why = match row.transpose()? {
+                Some(row) if row.has(whose.package.unwrap_or_default()) => {
+                    kept += 1;
+                    continue;
+                }
+                Some(_) => "its session does not list the package",
+                None => "the package's session is lost",
+            };
+            self.lost(Some(&whose), None, corrupt(why));
+            batch.push(key, Vec::new())?;
+        }
+        batch.flush()?;
+        self.salvaged.packages = kept;
+        Ok(())
+    }
+
+    /// The lists of owners were made of the sessions; what else the damaged ones name is lost.
+    fn owners(&mut self, database: &Database) -> Result<()> {
+        let sessions = database
+            .begin_read()
+            .map_err(failure::transaction)?
+            .open_table(SESSIONS)
+            .map_err(failure::table)?;
+        let look = |this: &mut Self, key: &[u8]| {
+            let Ok(key) = <&[u8; 36]>::try_from(key) else {
+                return Ok(());
+            };
+            let Some(((container, client), session)) = session_of(key).zip(key.last_chunk::<20>())
+            else {
+                return Ok(());
+            };
+            let whose = RowOwner {
+                container,
+                client,
+                package: None,
+            };
+            if this.names.contains_key(&container)
+                && !this.retired.contains(&container.0)
+                && sessions.get(session).map_err(failure::storage)?.is_none()
+            {
+                let why = "the list of an owner names the session, which is lost";
+                this.lost(Some(&whose), None, corrupt(why));
+            }
+            Ok(())
+        };
+        let newer = self.newer.clone();
+        self.each(names::OWNERS, |this, key, _| {
+            match newer.get(RowTree::Owners, key) {
+                Some(_) => Ok(()),
+                None => look(this, key),
+            }
+        })?;
+        newer
+            .rows(RowTree::Owners)
+            .try_for_each(|(key, _)| look(self, key))
+    }
+
+    fn tombstones(&mut self, database: &Database) -> Result<()> {
+        let mut batch = CopyBatch::new(database, |txn, rows| {
+            let mut table = txn.open_table(TOMBSTONES).map_err(failure::table)?;
+            for (key, value) in rows {
+                if let Ok(key) = <[u8; 16]>::try_from(&*key) {
+                    table.insert(&key, &*value).map_err(failure::storage)?;
+                }
+            }
+            Ok(())
+        });
+        self.each_newest(RowTree::Tombstones, |this, key, value| {
+            match open_plain::<i64>(RecordKind::Tombstone, key, value) {
+                Ok(_) => return batch.push(key, value.to_vec()),
+                Err(error) => {
+                    let client = <[u8; 16]>::try_from(key).ok().map(ClientKey::from_bytes);
+                    (this.found)(Finding::Record(Damage {
+                        container: None,
+                        client,
+                        package: None,
+                        error,
+                    }));
+                }
+            }
+            Ok(())
+        })?;
+        batch.flush()
+    }
+}
+
+type CopiedRows = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Rows that are written together.
+struct CopyBatch<'a, W> {
+    database: &'a Database,
+    write: W,
+    rows: CopiedRows,
+    bytes: usize,
+}
+
+impl<'a, W: FnMut(&WriteTransaction, CopiedRows) -> Result<()>> CopyBatch<'a, W> {
+    fn new(database: &'a Database, write: W) -> Self {
+        Self {
+            database,
+            write,
+            rows: CopiedRows::new(),
+            bytes: 0,
+        }
+    }
+
+    fn push(&mut self, key: &[u8], value: Vec<u8>) -> Result<()> {
+        self.bytes += key.len() + value.len();
+        self.rows.push((key.to_vec(), value));
+        if self.rows.len() >= ROWS || self.bytes >= BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.bytes = 0;
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let rows = std::mem::take(&mut self.rows);
+        guarded(|| {
+            let txn = begin_durable(self.database)?;
+            (self.write)(&txn, rows)?;
+            txn.commit().map_err(failure::commit)
+        })
+    }
+}

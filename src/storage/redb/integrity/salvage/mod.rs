@@ -1,0 +1,426 @@
+//! Copies what can be read of a damaged store into a new one (C5.4). The damaged file and its journal are
+//! only read, past redb; the new one is written through it. Only what the current commit reaches is copied,
+//! and what the journal holds beyond it, so nothing that was destroyed comes back, unless what destroyed it
+//! is lost.
+
+mod copy;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::{ContainerRecord, PlainValue, RecordKind, open_plain};
+use crate::storage::redb::backend::disk::Disk;
+use crate::storage::redb::backend::folder::{Location, is_no_regular_file};
+use crate::storage::redb::checkpoint::task::{COVERED, JOURNAL, REACHED};
+use crate::storage::redb::format::{BitRepair, TableRoot};
+use crate::storage::redb::integrity::inspect;
+use crate::storage::redb::integrity::newer::NewerRows;
+use crate::storage::redb::integrity::pages::{BadPage, Pages, Visited};
+use crate::storage::redb::journal;
+use crate::storage::redb::journal::JournalRef;
+use crate::storage::redb::memtable::table::RowTree;
+use crate::storage::redb::names;
+use crate::storage::redb::open::identify;
+use crate::storage::redb::open::identify::OpenOptions;
+use crate::storage::redb::open::locks::name_holder;
+use crate::storage::redb::open::{create, migrate};
+use crate::storage::{ContainerId, Damage, Finding, Salvaged};
+use inspect::{RowOwner, whose};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Bound::Unbounded;
+use std::rc::Rc;
+
+/// Whether the application gave secrets, so that the store's own may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnSecrets {
+    Needed,
+    Dispensable,
+}
+
+/// Writes all that can be read of the store at `from` into a new store at `to`.
+pub(crate) fn salvage(
+    from: &Location,
+    to: &Location,
+    options: OpenOptions,
+    secrets: OwnSecrets,
+    found: &mut dyn FnMut(Finding),
+) -> Result<Salvaged> {
+    let disk = lock(from)?;
+    let result = read_and_write(&disk, from, to, options, secrets, found);
+    let _ = disk.close();
+    result
+}
+
+fn lock(
+    Location {
+        folder, name, path, ..
+    }: &Location,
+) -> Result<Disk> {
+    let from = path.as_path();
+    let disk = folder.open_to_read(name).map_err(|e| {
+        if is_no_regular_file(&e) {
+            identify::not_a_store(from, "it is no regular file")
+        } else {
+            identify::io_error(from, "the damaged store cannot be read", e)
+        }
+    })?;
+    match disk.try_lock_shared_range(Unbounded, Unbounded) {
+        Ok(true) => Ok(disk),
+        Ok(false) => {
+            let why = "the store is open already";
+            Err(name_holder(identify::refused(ErrorKind::Locked, from, why)))
+        }
+        Err(e) => Err(identify::at(
+            from,
+            Error::new(ErrorKind::Io, "the file cannot be locked").with_source(e),
+        )),
+    }
+}
+
+fn read_and_write(
+    disk: &Disk,
+    from: &Location,
+    to: &Location,
+    options: OpenOptions,
+    secrets: OwnSecrets,
+    found: &mut dyn FnMut(Finding),
+) -> Result<Salvaged> {
+    let of_source = |e| identify::at(&from.path, e);
+    let exists = || {
+        let error = io::ErrorKind::AlreadyExists.into();
+        identify::io_error(&to.path, "it exists already", error)
+    };
+    if to.folder.identity(&to.name).is_ok() {
+        return Err(exists());
+    }
+    let mut work = SalvageRun {
+        pages: Pages::new(disk.clone(), BitRepair::Bits).map_err(of_source)?,
+        tables: BTreeMap::new(),
+        found,
+        salvaged: Salvaged::default(),
+        names: BTreeMap::new(),
+        retired: BTreeSet::new(),
+        epoch: 0,
+        next_container: 1,
+        format: None,
+        newer: Rc::default(),
+    };
+    work.directory().map_err(of_source)?;
+    let own = work.own(secrets, from).map_err(of_source)?;
+    match create::make(to, options, |database| work.fill(database, &own))? {
+        Some(()) => Ok(work.salvaged),
+        None => Err(exists()),
+    }
+}
+
+fn corrupt(why: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Corrupt, why)
+}
+
+/// What the store says of itself; `None` where that is lost.
+struct StoreRecords {
+    identity: Option<[u8; 16]>,
+    secrets: Option<Vec<(u8, [u8; 32])>>,
+    containers: Vec<ContainerRecord>,
+}
+
+struct SalvageRun<'a> {
+    pages: Pages,
+    tables: BTreeMap<String, TableRoot>,
+    found: &'a mut dyn FnMut(Finding),
+    salvaged: Salvaged,
+    names: BTreeMap<ContainerId, String>,
+    retired: BTreeSet<u32>,
+    epoch: u64,
+    next_container: u32,
+    /// None where that is lost.
+    format: Option<u32>,
+    /// What the journal holds beyond the file.
+    newer: Rc<NewerRows>,
+}
+
+impl SalvageRun<'_> {
+    fn lost(&mut self, whose: Option<&RowOwner<'_>>, container: Option<&str>, error: Error) {
+        let name = whose.and_then(|w| self.names.get(&w.container).map(String::as_str));
+        let container = name.or(container).map(str::to_owned);
+        let package = whose.and_then(|w| w.package);
+        let error = match &container {
+            Some(name) => error.in_container(name.as_str()),
+            None => error,
+        };
+        let error = match package {
+            Some(package) => error.in_package(package),
+            None => error,
+        };
+        (self.found)(Finding::Record(Damage {
+            container,
+            client: whose.map(|w| w.client),
+            package: package.map(str::to_owned),
+            error,
+        }));
+    }
+
+    fn bad(&mut self, table: &str, page: &BadPage) {
+        if page.mended {
+            self.salvaged.mended += 1;
+        } else {
+            (self.found)(Finding::Structure(inspect::bad_page(table, page)));
+        }
+    }
+
+    /// Finds the tables, and out whether they are those of a store that this build can read.
+    fn directory(&mut self) -> Result<()> {
+        let mut bad = Vec::new();
+        self.tables = self.pages.tables(|_, page| bad.push(page))?;
+        bad.iter().for_each(|page| self.bad("tables", page));
+        let mut format = None;
+        self.each(names::META, |_, key, value| {
+            if key == migrate::KEY.as_bytes() {
+                format = migrate::parse(value);
+            }
+            Ok(())
+        })?;
+        match format {
+            Some(format) if format > migrate::CURRENT => Err(Error::new(
+                ErrorKind::TooNew,
+                format!("the store has format {format}"),
+            )),
+            Some(number) => {
+                self.format = Some(number);
+                Ok(())
+            }
+            None if [names::SESSIONS, names::PACKAGES, names::CONTAINERS]
+                .iter()
+                .all(|name| self.tables.contains_key(*name)) =>
+            {
+                Ok(())
+            }
+            None => Err(Error::new(
+                ErrorKind::NotAStore,
+                "it is no store, or nothing is left of one",
+            )),
+        }
+    }
+
+    /// Visits the rows of a table that can be reached.
+    fn each(
+        &mut self,
+        name: &str,
+        mut visit: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let Some(table) = self.tables.get(name).copied() else {
+            return Ok(());
+        };
+        let mut pages = self.pages.twin();
+        pages.walk(&table, |met| {
+            match met {
+                Visited::Row { key, value, .. } => visit(self, key, value)?,
+                Visited::Bad(page) => self.bad(name, &page),
+            }
+            Ok(())
+        })
+    }
+
+    /// [`each`](Self::each), for tables whose rows are copied: reports how many cannot be reached.
+    fn each_counted(
+        &mut self,
+        name: &str,
+        mut visit: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let Some(table) = self.tables.get(name).copied() else {
+            self.lost(None, None, corrupt(format!("the table {name:?} is lost")));
+            return Ok(());
+        };
+        let mut count = 0_u64;
+        self.each(name, |this, key, value| {
+            count += 1;
+            if count.is_multiple_of(100_000) {
+                tracing::info!(table = name, rows = count, of = table.length, "salvaging");
+            }
+            visit(this, key, value)
+        })?;
+        if count != table.length {
+            let why = format!(
+                "the table {name:?} has {count} rows that can be reached, of {}",
+                table.length
+            );
+            self.lost(None, None, corrupt(why));
+        }
+        Ok(())
+    }
+
+    /// [`each_counted`](Self::each_counted), as the journal has the rows where it has them.
+    fn each_newest(
+        &mut self,
+        tree: RowTree,
+        mut visit: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let newer = self.newer.clone();
+        self.each_counted(tree.name(), |this, key, value| match newer.get(tree, key) {
+            Some(_) => Ok(()),
+            None => visit(this, key, value),
+        })?;
+        for (key, value) in newer.rows(tree) {
+            visit(self, key, value)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what the store says of itself.
+    fn own(&mut self, secrets: OwnSecrets, store: &Location) -> Result<StoreRecords> {
+        let mut meta: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        self.each_counted(names::META, |_, key, value| {
+            meta.insert(key.to_vec(), value.to_vec());
+            Ok(())
+        })?;
+        let mut own = StoreRecords {
+            identity: self.record(&meta, names::IDENTITY),
+            secrets: self.record(&meta, names::SECRETS),
+            containers: Vec::new(),
+        };
+        if own.secrets.as_ref().is_some_and(Vec::is_empty) {
+            own.secrets = None;
+        }
+        if (own.identity.is_none() || own.secrets.is_none()) && secrets == OwnSecrets::Needed {
+            return Err(corrupt(
+                "the store's identity or its secrets cannot be read; give the builder a secret, \
+                 and the new store gets an identity of its own",
+            ));
+        }
+        self.salvaged.new_identity = own.identity.is_none();
+        self.salvaged.new_secrets = own.secrets.is_none();
+        self.epoch = self.record(&meta, names::EPOCH).unwrap_or(0);
+        self.next_container = self.record(&meta, names::NEXT_CONTAINER).unwrap_or(1);
+        self.journal(&meta, own.identity, store)?;
+        self.each(names::RETIRED, |this, key, _| {
+            if let Ok(id) = <[u8; 4]>::try_from(key) {
+                this.retired.insert(u32::from_le_bytes(id));
+            }
+            Ok(())
+        })?;
+        own.containers = self.containers()?;
+        Ok(own)
+    }
+
+    fn record<T: PlainValue>(&mut self, meta: &BTreeMap<Vec<u8>, Vec<u8>>, key: &str) -> Option<T> {
+        let read = meta
+            .get(key.as_bytes())
+            .map(|record| open_plain(RecordKind::Meta, key.as_bytes(), record));
+        match read {
+            Some(Ok(value)) => Some(value),
+            _ => {
+                let why = format!("the store's record {key:?} is lost");
+                self.lost(None, None, corrupt(why));
+                None
+            }
+        }
+    }
+
+    /// Takes in what the journal holds beyond the file.
+    fn journal(
+        &mut self,
+        meta: &BTreeMap<Vec<u8>, Vec<u8>>,
+        identity: Option<[u8; 16]>,
+        store: &Location,
+    ) -> Result<()> {
+        if self.format.is_some_and(|f| migrate::came_later(JOURNAL, f)) {
+            return Ok(());
+        }
+        let known = journal::KnownJournal {
+            store: identity,
+            named: self.record(meta, JOURNAL).map(JournalRef::from_wire),
+            covered: self.record(meta, COVERED),
+            // Stores of an earlier form have none.
+            reached: meta
+                .contains_key(REACHED.as_bytes())
+                .then(|| self.record(meta, REACHED))
+                .flatten(),
+        };
+        let mut lost = Vec::new();
+        let frames = journal::salvage(store, known, &mut |error| lost.push(error))?;
+        let newer = NewerRows::new(frames, &mut |error| lost.push(error));
+        lost.into_iter()
+            .for_each(|error| self.lost(None, None, error));
+        self.newer = Rc::new(newer);
+        Ok(())
+    }
+
+    /// The containers. One whose record is damaged gets the default settings where its number is
+    /// certain: the unnamed one, or the only one lost with the only number left.
+    fn containers(&mut self) -> Result<Vec<ContainerRecord>> {
+        let mut containers = Vec::new();
+        let mut nameless = Vec::new();
+        self.each_counted(names::CONTAINERS, |this, key, value| {
+            let name = String::from_utf8_lossy(key).into_owned();
+            match ContainerRecord::decode(&name, value) {
+                Ok(record) => containers.push(record),
+                Err(error) => {
+                    this.lost(None, Some(&name), error);
+                    nameless.push(name);
+                }
+            }
+            Ok(())
+        })?;
+        if containers.iter().all(|c| c.id != 0) {
+            nameless.retain(|name| !name.is_empty());
+            containers.push(defaults(String::new(), 0));
+        }
+        let known: BTreeSet<u32> = containers.iter().map(|c| c.id).collect();
+        let unknown = match nameless[..] {
+            [_] => self.unknown_containers(&known)?,
+            _ => BTreeSet::new(),
+        };
+        if let ([name], Some(id), 1) = (&nameless[..], unknown.first(), unknown.len()) {
+            containers.push(defaults(name.clone(), *id));
+        }
+        for container in &containers {
+            let id = ContainerId(container.id);
+            self.names.insert(id, container.name.clone());
+            self.next_container = self.next_container.max(id.number() + 1);
+        }
+        for id in &self.retired {
+            let number = ContainerId(*id).number();
+            self.next_container = self.next_container.max(number.saturating_add(1));
+        }
+        Ok(containers)
+    }
+
+    /// The numbers, two at most, of containers that sessions are in and that no record names.
+    fn unknown_containers(&self, known: &BTreeSet<u32>) -> Result<BTreeSet<u32>> {
+        let mut unknown = BTreeSet::new();
+        let Some(table) = self.tables.get(names::SESSIONS) else {
+            return Ok(unknown);
+        };
+        let mut look = |key: &[u8]| {
+            if let Some(whose) = whose(key)
+                && !known.contains(&whose.container.0)
+                && !self.retired.contains(&whose.container.0)
+                && unknown.len() < 2
+            {
+                unknown.insert(whose.container.0);
+            }
+        };
+        // Damaged pages are reported when the rows are copied.
+        self.pages.twin().walk(table, |met| {
+            if let Visited::Row { key, .. } = met {
+                look(key);
+            }
+            Ok(())
+        })?;
+        self.newer
+            .rows(RowTree::Sessions)
+            .for_each(|(key, _)| look(key));
+        Ok(unknown)
+    }
+}
+
+/// The record of a container whose own is lost.
+fn defaults(name: String, id: u32) -> ContainerRecord {
+    ContainerRecord {
+        name,
+        id,
+        timeout_ms: 3_600_000,
+        resolution_ms: 600_000,
+        max_lifetime_ms: None,
+        implicit_sweeps: true,
+    }
+}

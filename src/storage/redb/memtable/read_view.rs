@@ -1,0 +1,365 @@
+//! The state as of one commit: the two generations of rows in memory over those in redb. What is newer
+//! hides what is older.
+
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::{
+    PackageRow, RecordKind, SessionRow, client_of, open_plain, seal_plain, session_key,
+};
+use crate::storage::redb::failure::guarded;
+use crate::storage::redb::memtable::detached::DatabaseLife;
+use crate::storage::redb::memtable::table::{
+    DatabaseKind, Memtable, RowKey, RowTree, RowWrite, WriteBatch,
+};
+use crate::storage::redb::tables::{Held, TableReader, TableRows, owner_key, session_of, settle};
+use crate::storage::{ContainerId, TombstonePolicy};
+use bytes::Bytes;
+use std::iter::Peekable;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// What there is to read as of a commit.
+#[derive(Clone)]
+pub(crate) struct ReadView {
+    pub(crate) number: u64,
+    /// What no generation has was changed by no commit after this one.
+    pub(crate) base: u64,
+    /// For a group of commits alone.
+    pub(crate) pending: Option<Arc<WriteBatch>>,
+    /// The rows of the commits since the last checkpoint began.
+    pub(crate) active: Arc<Memtable>,
+    /// Those that a checkpoint is writing to redb.
+    pub(crate) frozen: Option<Arc<Memtable>>,
+    pub(crate) readers: TableReaders,
+}
+
+/// The tables of redb, in the file and in memory.
+#[derive(Clone)]
+pub(crate) struct TableReaders {
+    pub(crate) file: Arc<TableReader>,
+    pub(crate) memory: Arc<TableReader>,
+    /// Of the databases.
+    pub(crate) life: Arc<DatabaseLife>,
+}
+
+fn in_its_tree(key: &[u8]) -> &[u8] {
+    key.get(1..).unwrap_or_default()
+}
+
+impl TableReaders {
+    fn of(&self, home: DatabaseKind) -> &TableReader {
+        match home {
+            DatabaseKind::File => &self.file,
+            DatabaseKind::Memory => &self.memory,
+        }
+    }
+}
+
+impl ReadView {
+    /// Newest first.
+    fn generations(&self) -> impl Iterator<Item = &Memtable> {
+        let generations = std::iter::once(&self.active).chain(&self.frozen);
+        generations
+            .map(|generation| &**generation)
+            .filter(|generation| !generation.is_empty())
+    }
+
+    /// What the generations say of a row; `None` where it is as redb has it.
+    fn over_redb(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        let pending = self.pending.as_ref();
+        pending.and_then(|pending| pending.get(key)).or_else(|| {
+            let mut generations = self.generations();
+            generations.find_map(|generation| generation.get(key, self.number))
+        })
+    }
+
+    pub(crate) fn session(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+    ) -> Result<Option<SessionRow>> {
+        self.session_or(container, client, |redb| redb.session(container, client))
+    }
+
+    /// The row of a session; where no generation has it, what is `below`.
+    pub(crate) fn session_or(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        below: impl FnOnce(&TableReader) -> Result<Option<SessionRow>>,
+    ) -> Result<Option<SessionRow>> {
+        let key = RowKey::of_session(container, client);
+        match self.over_redb(&key) {
+            Some(record) => record
+                .map(|record| SessionRow::decode(in_its_tree(&key), &record))
+                .transpose(),
+            None => {
+                let row = below(self.readers.of(DatabaseKind::of(container)))?;
+                if let (Some(pending), Some(row)) = (&self.pending, &row)
+                    && pending.is_curious()
+                {
+                    pending.tell((key, row.encode(in_its_tree(&key))?.into()));
+                }
+                Ok(row)
+            }
+        }
+    }
+
+    pub(crate) fn package(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+    ) -> Result<Option<PackageRow>> {
+        self.package_or(container, client, package, None, TableReader::package)
+    }
+
+    /// The row of a package; where no generation has it, what is `below` under its key. What was `read` before is
+    /// not decoded again.
+    pub(crate) fn package_or(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+        read: Option<&PackageRow>,
+        below: impl FnOnce(&TableReader, &[u8]) -> Result<Option<PackageRow>>,
+    ) -> Result<Option<PackageRow>> {
+        let key = RowKey::of_package(container, client, package);
+        let key = key.as_bytes();
+        match self.over_redb(key) {
+            Some(None) => Ok(None),
+            Some(Some(record)) => match read.filter(|read| read.is_of(&record)) {
+                Some(read) => Ok(Some(read.clone())),
+                None => PackageRow::decode(in_its_tree(key), record).map(Some),
+            },
+            None => below(
+                self.readers.of(DatabaseKind::of(container)),
+                in_its_tree(key),
+            ),
+        }
+    }
+
+    /// How many bytes the row of a package has.
+    pub(crate) fn package_len(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+    ) -> Result<usize> {
+        let key = RowKey::of_package(container, client, package);
+        match self.over_redb(key.as_bytes()) {
+            Some(record) => Ok(record.map_or(0, |record| record.len())),
+            None => {
+                let readers = self.readers.of(DatabaseKind::of(container));
+                readers.package_len(in_its_tree(key.as_bytes()))
+            }
+        }
+    }
+
+    /// Until when the id of an ended session is refused.
+    pub(crate) fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
+        let file = self.tombstone_in(DatabaseKind::File, client)?;
+        Ok(file.max(self.tombstone_in(DatabaseKind::Memory, client)?))
+    }
+
+    fn tombstone_in(&self, home: DatabaseKind, client: ClientKey) -> Result<Option<Timestamp>> {
+        let key = client.as_bytes();
+        match self.over_redb(RowKey::new(home, RowTree::Tombstones, key).as_bytes()) {
+            Some(record) => record
+                .map(|record| open_plain(RecordKind::Tombstone, key, &record).map(Timestamp))
+                .transpose(),
+            None => self.readers.of(home).tombstone(client),
+        }
+    }
+
+    /// Whether there are tombstones in redb, of whatever age.
+    pub(crate) fn has_tombstones_in_redb(&self) -> Result<bool> {
+        let TableReaders { file, memory, .. } = &self.readers;
+        guarded(|| Ok(file.has_tombstones()? || memory.has_tombstones()?))
+    }
+
+    /// The tombstones in memory that have had their time, to be removed, and those that lie too far ahead, lowered;
+    /// at most so many, of those after a key. With them comes the key after which to look for more, where there may
+    /// be some.
+    pub(crate) fn settled_tombstones(
+        &self,
+        refusals: TombstonePolicy,
+        limit: usize,
+        after: Option<&RowKey>,
+    ) -> Result<(Vec<RowWrite>, Option<RowKey>)> {
+        let mut settled = Vec::new();
+        let last = after.and_then(|after| Some((after.home(), *after.split()?.1.last_chunk()?)));
+        for home in [DatabaseKind::File, DatabaseKind::Memory] {
+            let from = match last {
+                Some((DatabaseKind::Memory, _)) if home == DatabaseKind::File => continue,
+                Some((of, key)) if of == home => Bound::Excluded(key),
+                _ => Bound::Included([0; 16]),
+            };
+            let none = Box::new(std::iter::empty());
+            let tombstones = self.range(home, RowTree::Tombstones, from, [u8::MAX; 16], none);
+            for (key, record) in tombstones.flatten() {
+                crate::steps::count(1);
+                let Some(record) = record else {
+                    continue;
+                };
+                let Some((key, record)) = settle(refusals, key, &record)? else {
+                    continue;
+                };
+                let key = RowKey::new(home, RowTree::Tombstones, &key);
+                settled.push(RowWrite {
+                    key: key.clone(),
+                    value: record.map(Bytes::from),
+                });
+                if settled.len() == limit {
+                    return Ok((settled, Some(key)));
+                }
+            }
+        }
+        Ok((settled, None))
+    }
+
+    /// The tombstones of a client that lie too far ahead, lowered.
+    pub(crate) fn lowered_tombstones(
+        &self,
+        refusals: TombstonePolicy,
+        client: ClientKey,
+    ) -> Result<Vec<RowWrite>> {
+        let mut rows = Vec::new();
+        for home in [DatabaseKind::File, DatabaseKind::Memory] {
+            let until = self.tombstone_in(home, client)?;
+            let Some(lowered) = until.and_then(|until| refusals.lowered(until)) else {
+                continue;
+            };
+            let key = client.as_bytes();
+            let record = seal_plain(RecordKind::Tombstone, key, lowered.0)?;
+            rows.push(RowWrite {
+                key: RowKey::new(home, RowTree::Tombstones, key),
+                value: Some(record.into()),
+            });
+        }
+        Ok(rows)
+    }
+
+    /// The sessions of a container in the order of their keys, from the one after `after`. What cannot be read
+    /// of redb's pages is an error in the place of the sessions there; the others follow.
+    pub(crate) fn sessions(
+        &self,
+        container: ContainerId,
+        after: Option<ClientKey>,
+        limit: usize,
+    ) -> Result<Vec<(ClientKey, Result<SessionRow>)>> {
+        let lowest = session_key(container, ClientKey::from_bytes([0; 16]));
+        let highest = session_key(container, ClientKey::from_bytes([u8::MAX; 16]));
+        let from = after.map(|client| session_key(container, client));
+        let from = from.map_or(Bound::Included(lowest), Bound::Excluded);
+        let home = DatabaseKind::of(container);
+        let list = |below| {
+            self.range(home, RowTree::Sessions, from, highest, below)
+                .take(limit)
+                .map(|row| {
+                    let (key, record) = row?;
+                    let row = match record {
+                        Some(record) => SessionRow::decode(&key, &record),
+                        None => Err(unreadable()),
+                    };
+                    Ok((client_of(&key), row))
+                })
+                .collect()
+        };
+        let reader = self.readers.of(home);
+        guarded(|| list(reader.sessions(from, highest)?)).or_else(|error| {
+            match reader.sessions_around(from, highest) {
+                Some(below) if error.kind() == ErrorKind::Corrupt => guarded(|| list(below?)),
+                _ => Err(error),
+            }
+        })
+    }
+
+    /// The sessions that bear `owner`; an error if any of them may be in what cannot be read.
+    pub(crate) fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>> {
+        let (from, to) = (owner_key(owner, [0; 20]), owner_key(owner, [u8::MAX; 20]));
+        let mut found = Vec::new();
+        for home in [DatabaseKind::File, DatabaseKind::Memory] {
+            guarded(|| {
+                let below = self.readers.of(home).owners(from, to)?;
+                for row in self.range(home, RowTree::Owners, Bound::Included(from), to, below) {
+                    let (key, entry) = row?;
+                    entry.ok_or_else(unreadable)?;
+                    found.extend(session_of(&key));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// The rows of a tree that are there, from all layers.
+    fn range<'a, const N: usize>(
+        &'a self,
+        home: DatabaseKind,
+        tree: RowTree,
+        from: Bound<[u8; N]>,
+        to: [u8; N],
+        below: TableRows<'a, N>,
+    ) -> MergedRows<'a, N> {
+        let start = from.as_ref().map(|key| RowKey::new(home, tree, key));
+        let end = RowKey::new(home, tree, &to);
+        let range = || {
+            let start = start.clone().map(RowKey::into_bytes);
+            (start, Bound::Included(end.clone().into_bytes()))
+        };
+        let row = |(key, value): (Box<[u8]>, Option<Bytes>)| {
+            let held = value.map_or(Held::Removed, Held::Row);
+            Some(Ok((*key.last_chunk()?, held)))
+        };
+        let mut layers = Vec::new();
+        if let Some(pending) = &self.pending {
+            let rows = pending.range(range()).into_iter().filter_map(row);
+            layers.push((Box::new(rows) as TableRows<'a, N>).peekable());
+        }
+        for generation in self.generations() {
+            let rows = generation.range(range(), self.number).filter_map(row);
+            layers.push((Box::new(rows) as TableRows<'a, N>).peekable());
+        }
+        layers.push(below.peekable());
+        MergedRows(layers)
+    }
+}
+
+fn unreadable() -> Error {
+    Error::new(ErrorKind::Corrupt, "a part of the file cannot be read")
+}
+
+/// Layers of rows, the newest first, as one: those that are there, and where none can be read, nothing.
+struct MergedRows<'a, const N: usize>(Vec<Peekable<TableRows<'a, N>>>);
+
+impl<const N: usize> Iterator for MergedRows<'_, N> {
+    type Item = Result<([u8; N], Option<Bytes>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let mut least: Option<[u8; N]> = None;
+            for layer in &mut self.0 {
+                match layer.peek() {
+                    Some(Ok((key, _))) => least = Some(least.map_or(*key, |least| least.min(*key))),
+                    Some(Err(_)) => {
+                        return layer.next().map(|error| error.map(|(key, _)| (key, None)));
+                    }
+                    None => {}
+                }
+            }
+            let least = least?;
+            let mut newest = None;
+            for layer in &mut self.0 {
+                let row = layer.next_if(|row| matches!(row, Ok((key, _)) if *key == least));
+                newest = newest.or(row);
+            }
+            match newest {
+                Some(Ok((key, Held::Row(value)))) => return Some(Ok((key, Some(value)))),
+                Some(Ok((key, Held::Unreadable))) => return Some(Ok((key, None))),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! A snapshot shared by all transactions that begin between two commits. It is let go when the last
+//! of them ends, or when it is too old (C2.14).
+
+use crate::client_id::ClientKey;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::{PackageRow, SessionRow};
+use crate::storage::redb::EngineShared;
+use crate::storage::redb::commit::queue;
+use crate::storage::redb::memtable::read_view::ReadView;
+use crate::storage::{ContainerId, Snapshot};
+use arc_swap::ArcSwapOption;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub(crate) struct RedbSnapshot {
+    number: u64,
+    layers: ArcSwapOption<ReadView>,
+    /// Set before the layers are let go of.
+    expired: AtomicBool,
+    shared: Weak<EngineShared>,
+}
+
+impl RedbSnapshot {
+    pub(crate) fn new(layers: ReadView, shared: Weak<EngineShared>) -> Self {
+        Self {
+            number: layers.number,
+            layers: ArcSwapOption::from_pointee(layers),
+            expired: AtomicBool::new(false),
+            shared,
+        }
+    }
+
+    /// Lets go of the pages and the rows that it holds. What was read from it stays with its reader.
+    pub(crate) fn expire(&self) {
+        self.expired.store(true, Ordering::Release);
+        self.layers.store(None);
+    }
+
+    fn why_it_is_gone(&self) -> Error {
+        let shared = self.shared.upgrade();
+        if shared.is_none_or(|shared| shared.closed.load(Ordering::Acquire)) {
+            return queue::closed();
+        }
+        Error::new(
+            ErrorKind::SnapshotTooOld,
+            "the transaction outlived its snapshot",
+        )
+    }
+
+    /// Whether it shows a state of databases that have been let go.
+    pub(crate) fn is_orphan(&self) -> bool {
+        let layers = self.layers.load();
+        let layers = layers.as_ref();
+        layers.is_some_and(|layers| layers.readers.life.is_over())
+    }
+
+    fn read<T>(&self, read: impl Fn(&ReadView) -> Result<T>) -> Result<T> {
+        let layers = self.layers.load();
+        let Some(layers) = &*layers else {
+            return Err(self.why_it_is_gone());
+        };
+        let life = &layers.readers.life;
+        let had_failed = life.has_failed();
+        let mut result = read(layers);
+        if let Err(error) = &result
+            && !had_failed
+        {
+            // redb has stopped its work, for this error or an earlier one.
+            let stopped = [ErrorKind::Unavailable, ErrorKind::SnapshotTooOld];
+            if stopped.contains(&error.kind()) {
+                life.fail();
+            }
+            if life.has_failed() {
+                result = read(layers);
+            }
+        }
+        // It may have been taken back meanwhile, and versions of rows that it alone kept with it: then what
+        // was read may be older than the snapshot. They go after that is noted here.
+        if self.expired.load(Ordering::Acquire) {
+            return Err(self.why_it_is_gone());
+        }
+        let needs_opening = life.has_failed() && !life.is_over();
+        if (needs_opening || result.is_err())
+            && let Some(shared) = self.shared.upgrade()
+        {
+            match &result {
+                Err(error) if !needs_opening => shared.met(error),
+                _ => shared.queue.suspect(),
+            }
+        }
+        result
+    }
+}
+
+impl Snapshot for RedbSnapshot {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {
+        self.read(|layers| layers.session(container, client))
+    }
+
+    fn package(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+    ) -> Result<Option<PackageRow>> {
+        self.read(|layers| layers.package(container, client, package))
+    }
+
+    fn package_len(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+    ) -> Result<usize> {
+        self.read(|layers| layers.package_len(container, client, package))
+    }
+
+    fn sessions(
+        &self,
+        container: ContainerId,
+        after: Option<ClientKey>,
+        limit: usize,
+    ) -> Result<Vec<(ClientKey, Result<SessionRow>)>> {
+        self.read(|layers| layers.sessions(container, after, limit))
+    }
+
+    fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>> {
+        self.read(|layers| layers.owned(owner))
+    }
+}
+
+/// Snapshots of an empty store, as if of these commits.
+#[cfg(test)]
+pub(crate) fn snapshots(
+    numbers: std::ops::Range<u64>,
+) -> impl Iterator<Item = std::sync::Arc<RedbSnapshot>> {
+    thread_local! {
+        static EMPTY: ReadView = tests::layers();
+    }
+    numbers.map(|number| {
+        let layers = EMPTY.with(|empty| ReadView {
+            number,
+            ..empty.clone()
+        });
+        std::sync::Arc::new(RedbSnapshot::new(layers, Weak::new()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::redb::memtable::detached::DatabaseLife;
+    use crate::storage::redb::memtable::read_view::TableReaders;
+    use crate::storage::redb::memtable::table::{
+        DatabaseKind, Memtable, RowKey, RowTree, RowWrite,
+    };
+    use crate::storage::redb::open::identify::{OpenOptions, in_memory};
+    use crate::storage::redb::tables::TableReader;
+    use bytes::Bytes;
+    use std::sync::Arc;
+
+    fn row(value: Option<Bytes>) -> RowWrite {
+        RowWrite {
+            key: RowKey::new(DatabaseKind::File, RowTree::Tombstones, &[7; 16]),
+            value,
+        }
+    }
+
+    pub(crate) fn layers() -> ReadView {
+        let options = OpenOptions {
+            cache_size: 1 << 20,
+            verify: false,
+            wait: std::time::Duration::ZERO,
+            private: false,
+            bugs: crate::storage::redb::fault_injection::FaultInjection::default(),
+        };
+        let (disk, database) = in_memory(options, &Arc::default()).unwrap();
+        let life = Arc::<DatabaseLife>::default();
+        let reader = Arc::new(TableReader::open(&database, &disk, &life).unwrap());
+        ReadView {
+            number: 1,
+            base: 0,
+            pending: None,
+            active: Arc::new(Memtable::default()),
+            frozen: None,
+            readers: TableReaders {
+                file: reader.clone(),
+                memory: reader,
+                life,
+            },
+        }
+    }
+
+    // C2.14
+    #[test]
+    fn a_read_that_the_end_of_the_snapshot_overtakes_gives_nothing() {
+        let layers = layers();
+        let active = layers.active.clone();
+        active.put(row(None), 1, 1);
+        let snapshot = RedbSnapshot::new(layers, Weak::new());
+        let read = snapshot.read(|layers| {
+            snapshot.expire();
+            for number in 2..4 {
+                active.put(row(None), number, number);
+            }
+            let key = row(None).key;
+            Ok(layers.active.get(key.as_bytes(), layers.number))
+        });
+        assert!(read.is_err(), "the row was removed, but it read {read:?}");
+    }
+}

@@ -1,0 +1,623 @@
+//! Rows that are durable in the journal but not yet in redb: in memory, each in as many versions as
+//! somebody may still read. One thread writes; who reads waits for it only while it puts in a row of
+//! those that share a lock with theirs.
+
+use crate::client_id::ClientKey;
+use crate::storage::ContainerId;
+use crate::storage::record::session_key;
+use crate::storage::redb::names;
+use bytes::Bytes;
+use crossbeam_skiplist::SkipSet;
+use dashmap::DashMap;
+use rapidhash::fast::RandomState;
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What an entry takes besides its key and its value, about.
+const OVERHEAD: usize = 160;
+
+/// Which tree of a database a row belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum RowTree {
+    Sessions = 0,
+    Packages = 1,
+    Tombstones = 2,
+    Owners = 3,
+}
+
+impl RowTree {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Sessions,
+        Self::Packages,
+        Self::Tombstones,
+        Self::Owners,
+    ];
+
+    /// The name of its table.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sessions => names::SESSIONS,
+            Self::Packages => names::PACKAGES,
+            Self::Tombstones => names::TOMBSTONES,
+            Self::Owners => names::OWNERS,
+        }
+    }
+}
+
+/// Which of the two databases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DatabaseKind {
+    File,
+    Memory,
+}
+
+impl DatabaseKind {
+    const IN_MEMORY: u8 = 0x80;
+
+    pub(crate) fn of(container: ContainerId) -> Self {
+        if container.is_in_memory() {
+            Self::Memory
+        } else {
+            Self::File
+        }
+    }
+
+    fn mark(self) -> u8 {
+        match self {
+            Self::File => 0,
+            Self::Memory => Self::IN_MEMORY,
+        }
+    }
+}
+
+/// Where a row is: a byte that names its database and its tree, then its key there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RowKey(Box<[u8]>);
+
+impl Borrow<[u8]> for RowKey {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl RowKey {
+    /// The key of a session's row in [`RowTree::Sessions`].
+    pub(crate) fn of_session(container: ContainerId, client: ClientKey) -> [u8; 21] {
+        let mut key = [DatabaseKind::of(container).mark() | RowTree::Sessions as u8; 21];
+        let (_, rest) = key.split_at_mut(1);
+        rest.copy_from_slice(&session_key(container, client));
+        key
+    }
+
+    /// The key of a package's row.
+    pub(crate) fn of_package(container: ContainerId, client: ClientKey, package: &str) -> Self {
+        let mut bytes = Vec::with_capacity(21 + package.len());
+        bytes.push(DatabaseKind::of(container).mark() | RowTree::Packages as u8);
+        bytes.extend_from_slice(&session_key(container, client));
+        bytes.extend_from_slice(package.as_bytes());
+        Self(bytes.into())
+    }
+
+    pub(crate) fn new(home: DatabaseKind, tree: RowTree, key: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(key.len() + 1);
+        bytes.push(home.mark() | tree as u8);
+        bytes.extend_from_slice(key);
+        Self(bytes.into())
+    }
+
+    /// A key as it was written; `None` where it is none.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let key = Self(bytes.into());
+        let (tree, rest) = key.split()?;
+        let fits = match tree {
+            RowTree::Sessions => rest.len() == 20,
+            RowTree::Packages => rest.len() >= 20,
+            RowTree::Tombstones => rest.len() == 16,
+            RowTree::Owners => rest.len() == 36,
+        };
+        fits.then_some(key)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn into_bytes(self) -> Box<[u8]> {
+        self.0
+    }
+
+    pub(crate) fn home(&self) -> DatabaseKind {
+        match self.0.first() {
+            Some(mark) if mark & DatabaseKind::IN_MEMORY != 0 => DatabaseKind::Memory,
+            _ => DatabaseKind::File,
+        }
+    }
+
+    /// The tree, and the key in it.
+    pub(crate) fn split(&self) -> Option<(RowTree, &[u8])> {
+        let (mark, key) = self.0.split_first()?;
+        let tree = *RowTree::ALL.get(usize::from(mark & !DatabaseKind::IN_MEMORY))?;
+        Some((tree, key))
+    }
+}
+
+/// Keys as bytes, from the one to the other.
+pub(crate) type KeyRange = (Bound<Box<[u8]>>, Bound<Box<[u8]>>);
+
+/// A row to be written; without a value it is removed.
+#[derive(Clone, Debug)]
+pub(crate) struct RowWrite {
+    pub(crate) key: RowKey,
+    pub(crate) value: Option<Bytes>,
+}
+
+impl RowWrite {
+    /// Key and value, as a frame holds them.
+    pub(crate) fn as_parts(&self) -> (&[u8], Option<&[u8]>) {
+        (self.key.as_bytes(), self.value.as_deref())
+    }
+
+    /// How many bytes those are.
+    pub(crate) fn len(&self) -> usize {
+        self.key.0.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// The number of what was so before the first commit of a generation.
+const BEFORE: u64 = 0;
+
+/// Bytes of memory that a generation has for copies. They are for sessions that are written to again and
+/// again; where there are more than a processor's cache holds, their rows are found in redb as soon.
+const COPIES: usize = 1 << 20;
+
+/// What one commit made of a row.
+#[derive(Clone, Debug)]
+struct RowVersion {
+    number: u64,
+    value: Option<Bytes>,
+}
+
+impl RowVersion {
+    fn memory_size(&self) -> usize {
+        size_of::<Self>() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// What became of a row, and what it was before, for those who still read that.
+#[derive(Debug)]
+struct RowVersions {
+    newest: RowVersion,
+    /// By ascending number.
+    earlier: Vec<RowVersion>,
+}
+
+impl RowVersions {
+    fn new(newest: RowVersion) -> Self {
+        Self {
+            newest,
+            earlier: Vec::new(),
+        }
+    }
+
+    /// Puts another version on top; tells what all weigh more, and what less.
+    fn push(&mut self, version: RowVersion, oldest: u64) -> (usize, usize) {
+        let more = version.memory_size();
+        let before = std::mem::replace(&mut self.newest, version);
+        if before.number == self.newest.number {
+            return (more, before.memory_size());
+        }
+        let mut less = 0;
+        if before.number <= oldest {
+            less = self
+                .earlier
+                .drain(..)
+                .map(|version| version.memory_size())
+                .sum();
+        }
+        self.earlier.push(before);
+        (more, less)
+    }
+
+    /// Whether it is a copy that no commit has changed.
+    fn is_copy(&self) -> bool {
+        self.newest.number == BEFORE
+    }
+
+    fn as_of(&self, number: u64) -> Option<Option<Bytes>> {
+        if self.newest.number <= number {
+            return Some(self.newest.value.clone());
+        }
+        let is_visible = |version: &RowVersion| {
+            crate::steps::count(1);
+            version.number <= number
+        };
+        let visible = self.earlier.partition_point(is_visible).checked_sub(1)?;
+        self.earlier
+            .get(visible)
+            .map(|version| version.value.clone())
+    }
+}
+
+/// How many parts the rows are in. A part is made larger at once, while its rows wait and with them the
+/// commit that needed the room, so there are many, and small ones.
+const PARTS: usize = 512;
+
+/// The rows of the commits between two checkpoints.
+pub(crate) struct Memtable {
+    rows: DashMap<Box<[u8]>, RowVersions, RandomState>,
+    /// The keys of those that are looked for in their order, too: all but the packages, which are most.
+    ordered: SkipSet<Box<[u8]>>,
+    weight: AtomicUsize,
+    /// How much of that is for copies.
+    copies: AtomicUsize,
+}
+
+impl Default for Memtable {
+    fn default() -> Self {
+        Self::with_room_for(0)
+    }
+}
+
+impl Memtable {
+    /// An empty one in which so many rows have room from the first.
+    fn with_room_for(rows: usize) -> Self {
+        Self {
+            rows: DashMap::with_capacity_and_hasher_and_shard_amount(
+                rows,
+                RandomState::default(),
+                PARTS,
+            ),
+            ordered: SkipSet::default(),
+            weight: AtomicUsize::default(),
+            copies: AtomicUsize::default(),
+        }
+    }
+
+    /// The one that comes after it: likely as large, and none of its parts much larger than the others.
+    pub(crate) fn successor(&self) -> Self {
+        let rows = self.rows.len();
+        Self::with_room_for(rows + rows / 8)
+    }
+
+    /// Puts in what commit `number` makes of a row. Nobody reads as of a commit before `oldest` but after
+    /// the row's last version, so that what was before that can go. For the writer alone.
+    pub(crate) fn put(&self, row: RowWrite, number: u64, oldest: u64) {
+        let RowWrite { key, value } = row;
+        let version = RowVersion { number, value };
+        let (more, less) = if let Some(mut versions) = self.rows.get_mut(key.as_bytes()) {
+            // Copies are of sessions alone.
+            let was_copy = versions.is_copy();
+            let weights = versions.push(version, oldest);
+            drop(versions);
+            if was_copy {
+                self.ordered.insert(key.0);
+            }
+            weights
+        } else {
+            let weight = OVERHEAD + key.as_bytes().len() + version.memory_size();
+            let is_package = matches!(key.split(), Some((RowTree::Packages, _)));
+            // Whoever finds the key in its order looks for the row next.
+            let in_order = (!is_package).then(|| key.0.clone());
+            self.rows.insert(key.0, RowVersions::new(version));
+            if let Some(key) = in_order {
+                self.ordered.insert(key);
+            }
+            (weight, 0)
+        };
+        self.weight.fetch_add(more, Ordering::Relaxed);
+        self.weight.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    /// Puts in a row as redb has it, so that it is found without redb until there is a commit that changes it;
+    /// nothing where there is no room left for copies. For the writer alone.
+    pub(crate) fn put_copy(&self, key: &[u8], value: Bytes) {
+        if !self.takes_copies() || self.rows.contains_key(key) {
+            return;
+        }
+        let copy = RowVersion {
+            number: BEFORE,
+            value: Some(value),
+        };
+        let weight = OVERHEAD + key.len() + copy.memory_size();
+        self.rows.insert(key.into(), RowVersions::new(copy));
+        self.copies.fetch_add(weight, Ordering::Relaxed);
+        self.weight.fetch_add(weight, Ordering::Relaxed);
+    }
+
+    pub(crate) fn takes_copies(&self) -> bool {
+        self.copies.load(Ordering::Relaxed) < COPIES
+    }
+
+    /// The row as of a commit: `None` where this generation does not say, `Some(None)` where it was removed.
+    pub(crate) fn get(&self, key: &[u8], number: u64) -> Option<Option<Bytes>> {
+        self.rows.get(key)?.as_of(number)
+    }
+
+    /// The rows of a range as of a commit, in order, removed ones too; none of packages.
+    pub(crate) fn range(
+        &self,
+        range: KeyRange,
+        number: u64,
+    ) -> impl Iterator<Item = (Box<[u8]>, Option<Bytes>)> {
+        self.ordered.range(range).filter_map(move |key| {
+            let value = self.get(key.value(), number)?;
+            Some((key.value().clone(), value))
+        })
+    }
+
+    /// All rows that were changed, as of a commit, tree by tree in the order of their keys.
+    pub(crate) fn rows(&self, number: u64) -> Vec<RowWrite> {
+        let row = |key: &[u8], versions: &RowVersions| {
+            Some(RowWrite {
+                key: RowKey(key.into()),
+                value: versions.as_of(number)?,
+            })
+        };
+        let rows = self.rows.iter();
+        let mut rows: Vec<RowWrite> = rows
+            .filter(|entry| !entry.is_copy())
+            .filter_map(|entry| row(entry.key(), entry.value()))
+            .collect();
+        rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        rows
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.memory_size() == 0
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(crate) fn memory_size(&self) -> usize {
+        self.weight.load(Ordering::Relaxed)
+    }
+}
+
+/// What a group of commits did so far, which nobody else sees.
+pub(crate) struct WriteBatch {
+    rows: Mutex<BTreeMap<RowKey, Option<Bytes>>>,
+    found: Option<Mutex<Vec<FoundRow>>>,
+}
+
+/// A row of a session as redb has it.
+pub(crate) type FoundRow = ([u8; 21], Bytes);
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl WriteBatch {
+    /// For a group of commits whose rows go into this generation.
+    pub(crate) fn over(generation: &Memtable) -> Self {
+        Self {
+            rows: Mutex::default(),
+            found: generation.takes_copies().then(Mutex::default),
+        }
+    }
+
+    /// Whether it is to be told what is found in redb.
+    pub(crate) fn is_curious(&self) -> bool {
+        self.found.is_some()
+    }
+
+    pub(crate) fn tell(&self, row: FoundRow) {
+        if let Some(found) = &self.found {
+            locked(found).push(row);
+        }
+    }
+
+    /// Takes out what it was told of.
+    pub(crate) fn found(&self) -> Vec<FoundRow> {
+        let found = self.found.as_ref();
+        found.map_or_else(Vec::new, |found| std::mem::take(&mut *locked(found)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RowKey, Option<Bytes>>> {
+        locked(&self.rows)
+    }
+
+    pub(crate) fn put(&self, row: RowWrite) {
+        self.lock().insert(row.key, row.value);
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        self.lock().get(key).cloned()
+    }
+
+    /// As [`Memtable::range`].
+    pub(crate) fn range(&self, range: KeyRange) -> Vec<(Box<[u8]>, Option<Bytes>)> {
+        let rows = self.lock();
+        let rows = rows.range::<[u8], _>((
+            range.0.as_ref().map(|key| &**key),
+            range.1.as_ref().map(|key| &**key),
+        ));
+        rows.map(|(key, value)| (key.0.clone(), value.clone()))
+            .collect()
+    }
+
+    /// Takes out one row for each key, by ascending key, however many members of the group changed it.
+    pub(crate) fn take(&self) -> impl Iterator<Item = RowWrite> + use<> {
+        let rows = std::mem::take(&mut *self.lock());
+        rows.into_iter().map(|(key, value)| RowWrite { key, value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(key: &[u8], value: Option<&'static str>) -> RowWrite {
+        RowWrite {
+            key: RowKey::new(DatabaseKind::File, RowTree::Packages, key),
+            value: value.map(|v| Bytes::from_static(v.as_bytes())),
+        }
+    }
+
+    fn get(generation: &Memtable, number: u64) -> Option<Option<Bytes>> {
+        let key = RowKey::new(DatabaseKind::File, RowTree::Packages, b"k");
+        generation.get(key.as_bytes(), number)
+    }
+
+    #[test]
+    fn each_commit_that_somebody_may_read_is_kept() {
+        let generation = Memtable::default();
+        assert_eq!(get(&generation, 9), None);
+        generation.put(row(b"k", Some("one")), 1, 0);
+        generation.put(row(b"k", None), 3, 0);
+        generation.put(row(b"k", Some("five")), 5, 0);
+        assert_eq!(get(&generation, 0), None);
+        for (number, expected) in [
+            (1, Some("one")),
+            (2, Some("one")),
+            (3, None),
+            (4, None),
+            (5, Some("five")),
+            (9, Some("five")),
+        ] {
+            let expected = expected.map(Bytes::from);
+            assert_eq!(get(&generation, number), Some(expected), "{number}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_reads_any_more_goes() {
+        let generation = Memtable::default();
+        let mut least = usize::MAX;
+        for number in 1..1000 {
+            generation.put(row(b"k", Some("value")), number, number - 1);
+            if number == 2 {
+                least = generation.memory_size();
+            }
+        }
+        assert_eq!(generation.memory_size(), least);
+        assert_eq!(get(&generation, 998), Some(Some(Bytes::from("value"))));
+        assert_eq!(get(&generation, 997), None, "nobody reads it");
+    }
+
+    #[test]
+    fn a_second_change_in_one_commit_replaces_the_first() {
+        let generation = Memtable::default();
+        generation.put(row(b"k", Some("one")), 1, 0);
+        generation.put(row(b"k", Some("two")), 2, 0);
+        generation.put(row(b"k", None), 2, 0);
+        assert_eq!(get(&generation, 1), Some(Some(Bytes::from("one"))));
+        assert_eq!(get(&generation, 2), Some(None));
+    }
+
+    // C5.5
+    #[test]
+    fn an_early_version_of_many_is_found_in_a_few_steps() {
+        let generation = Memtable::default();
+        for number in 1..10_001 {
+            generation.put(row(b"k", Some("value")), number, 0);
+        }
+        let steps = crate::steps::of(|| assert!(get(&generation, 7).is_some()));
+        assert!(steps < 20, "{steps} steps");
+    }
+
+    #[test]
+    fn a_long_tail_of_versions_is_let_go() {
+        let generation = Memtable::default();
+        for number in 1..200_000 {
+            generation.put(row(b"k", Some("value")), number, 0);
+        }
+        drop(generation);
+    }
+
+    #[test]
+    fn the_next_generation_is_empty_and_has_room_for_as_many_rows() {
+        let generation = Memtable::default();
+        for n in 0..10_000_u32 {
+            generation.put(row(&n.to_be_bytes(), None), 1, 1);
+        }
+        let next = generation.successor();
+        assert!(next.is_empty());
+        assert!(next.rows.capacity() >= 10_000);
+        assert_eq!(Memtable::default().successor().rows.capacity(), 0);
+    }
+
+    fn session_key(n: u32) -> RowKey {
+        let mut key = [0; 20];
+        key[..4].copy_from_slice(&n.to_be_bytes());
+        RowKey::new(DatabaseKind::File, RowTree::Sessions, &key)
+    }
+
+    fn session(n: u32, value: &'static str) -> RowWrite {
+        let value = Some(Bytes::from(value));
+        let key = session_key(n);
+        RowWrite { key, value }
+    }
+
+    fn sessions(generation: &Memtable, number: u64) -> Vec<Option<Bytes>> {
+        let range = (Bound::Unbounded, Bound::Unbounded);
+        generation.range(range, number).map(|row| row.1).collect()
+    }
+
+    #[test]
+    fn a_copy_is_read_as_of_any_commit_and_is_no_change() {
+        let generation = Memtable::default();
+        let key = session_key(1);
+        generation.put_copy(key.as_bytes(), Bytes::from("copy"));
+        for number in [1, 9] {
+            let read = generation.get(key.as_bytes(), number);
+            assert_eq!(read, Some(Some(Bytes::from("copy"))));
+        }
+        assert_eq!(generation.rows(9).len(), 0, "nothing for a checkpoint");
+        assert_eq!(sessions(&generation, 9), [], "redb has it in its order");
+    }
+
+    #[test]
+    fn a_change_takes_the_place_of_a_copy_but_for_those_who_read_as_of_before() {
+        let generation = Memtable::default();
+        let key = session_key(1);
+        generation.put_copy(key.as_bytes(), Bytes::from("copy"));
+        generation.put(session(1, "changed"), 5, 4);
+        let get = |number| generation.get(key.as_bytes(), number).unwrap().unwrap();
+        assert_eq!((get(4), get(5)), ("copy".into(), "changed".into()));
+        assert_eq!(sessions(&generation, 5), [Some(Bytes::from("changed"))]);
+        let rows = generation.rows(5);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].value, Some(Bytes::from("changed")));
+        generation.put_copy(key.as_bytes(), Bytes::from("copy"));
+        assert_eq!(get(5), "changed", "what a commit made stays");
+    }
+
+    #[test]
+    fn copies_take_no_more_memory_than_there_is_for_them() {
+        let generation = Memtable::default();
+        let mut copied = 0;
+        while WriteBatch::over(&generation).is_curious() {
+            generation.put_copy(session_key(copied).as_bytes(), Bytes::from("copy"));
+            copied += 1;
+        }
+        let full = generation.memory_size();
+        assert!((COPIES..COPIES + 1000).contains(&full), "{full}");
+        generation.put_copy(session_key(copied).as_bytes(), Bytes::from("copy"));
+        assert_eq!(generation.memory_size(), full);
+        generation.put(session(copied, "changed"), 1, 0);
+        assert!(generation.memory_size() > full, "commits go on");
+    }
+
+    #[test]
+    fn rows_come_tree_by_tree() {
+        let generation = Memtable::default();
+        for (n, tree) in [RowTree::Owners, RowTree::Sessions, RowTree::Packages]
+            .into_iter()
+            .enumerate()
+        {
+            let key = RowKey::new(DatabaseKind::File, tree, &[n as u8]);
+            generation.put(RowWrite { key, value: None }, 1, 0);
+        }
+        let rows = generation.rows(1);
+        let trees: Vec<_> = rows.iter().map(|row| row.key.split().unwrap().0).collect();
+        assert_eq!(
+            trees,
+            [RowTree::Sessions, RowTree::Packages, RowTree::Owners]
+        );
+        assert_eq!(RowKey::parse(&[0x84]), None);
+        assert_eq!(RowKey::parse(&[]), None);
+    }
+}

@@ -1,0 +1,209 @@
+//! The snapshots that transactions hold although newer ones are there, so that they can be taken back
+//! (C2.14) and counted.
+
+use crate::clock::Moment;
+use crate::storage::Snapshot;
+use crate::storage::redb::memtable::snapshot::RedbSnapshot;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+#[derive(Default)]
+pub(crate) struct SnapshotTracker(Mutex<SupersededList>);
+
+/// The commit that a snapshot shows, and how many were superseded before it: in this order they come, and grow
+/// old.
+type SnapshotOrder = (u64, u64);
+
+#[derive(Default)]
+struct SupersededList {
+    old: BTreeMap<SnapshotOrder, SupersededSnapshot>,
+    /// How many were superseded.
+    count: u64,
+    /// The last one that was looked at in turn.
+    looked_at: SnapshotOrder,
+}
+
+struct SupersededSnapshot {
+    snapshot: Weak<RedbSnapshot>,
+    since: Moment,
+}
+
+impl SupersededSnapshot {
+    fn is_held(&self) -> bool {
+        crate::steps::count(1);
+        self.snapshot.strong_count() > 0
+    }
+}
+
+impl SupersededList {
+    /// Looks at the next two in turn, so that those which nobody holds any more do not gather behind one that
+    /// somebody does: each that is added goes at last, however many are held.
+    fn look_on(&mut self) {
+        for _ in 0..2 {
+            let rest = (Bound::Excluded(self.looked_at), Bound::Unbounded);
+            let Some((place, old)) = self.old.range(rest).next() else {
+                self.looked_at = SnapshotOrder::default();
+                return;
+            };
+            self.looked_at = *place;
+            if !old.is_held() {
+                self.old.remove(&self.looked_at);
+            }
+        }
+    }
+
+    /// The first that is held, of those that show a commit from `first` on.
+    fn first_held(&mut self, first: u64) -> Option<(SnapshotOrder, Moment)> {
+        loop {
+            let (place, old) = self.old.range((first, 0)..).next()?;
+            if old.is_held() {
+                return Some((*place, old.since));
+            }
+            let place = *place;
+            self.old.remove(&place);
+        }
+    }
+}
+
+impl SupersededList {
+    /// These come first: who begins later reads what was opened later.
+    fn is_orphan(&self, place: &SnapshotOrder) -> bool {
+        let snapshot = self.old.get(place).and_then(|old| old.snapshot.upgrade());
+        snapshot.is_some_and(|snapshot| snapshot.is_orphan())
+    }
+}
+
+impl SnapshotTracker {
+    fn lock(&self) -> MutexGuard<'_, SupersededList> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn add(&self, snapshot: &Arc<RedbSnapshot>, since: Moment) {
+        let number = snapshot.number();
+        let snapshot = Arc::downgrade(snapshot);
+        let mut line = self.lock();
+        line.count += 1;
+        let place = (number, line.count);
+        line.old
+            .insert(place, SupersededSnapshot { snapshot, since });
+        line.look_on();
+    }
+
+    /// Since when the first of those that are held has not been the newest.
+    pub(crate) fn first(&self) -> Option<Moment> {
+        self.lock().first_held(0).map(|(_, since)| since)
+    }
+
+    /// The oldest commit that one of those shows, of those from `first` on.
+    pub(crate) fn oldest_since(&self, first: u64) -> Option<u64> {
+        let first = self.lock().first_held(first);
+        first.map(|((number, _), _)| number)
+    }
+
+    /// How many are held, and for how long the oldest of them has not been the newest.
+    pub(crate) fn held(&self, now: Moment) -> (usize, Option<Duration>) {
+        let line = self.lock();
+        let held = line.old.values().filter(|old| old.is_held());
+        let ages = held.clone().map(|old| now.since(old.since));
+        (held.count(), ages.max())
+    }
+
+    /// Takes back those that were superseded longer than `max_age` ago.
+    pub(crate) fn expire(&self, now: Moment, max_age: Duration) {
+        self.expire_while(|_, (_, since)| now.since(*since) > max_age);
+    }
+
+    /// Whether one is held that shows a state of databases that have been let go.
+    pub(crate) fn has_orphans(&self) -> bool {
+        let mut line = self.lock();
+        line.first_held(0)
+            .is_some_and(|(place, _)| line.is_orphan(&place))
+    }
+
+    /// Takes back those.
+    pub(crate) fn expire_orphans(&self) {
+        self.expire_while(|line, (place, _)| line.is_orphan(place));
+    }
+
+    pub(crate) fn expire_all(&self) {
+        self.expire_while(|_, _| true);
+    }
+
+    fn expire_while(&self, is_due: impl Fn(&SupersededList, &(SnapshotOrder, Moment)) -> bool) {
+        let mut due = Vec::new();
+        let mut line = self.lock();
+        while let Some(first) = line.first_held(0)
+            && is_due(&line, &first)
+        {
+            let old = line.old.remove(&first.0);
+            due.extend(old.and_then(|old| old.snapshot.upgrade()));
+        }
+        drop(line);
+        for snapshot in due {
+            snapshot.expire();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::redb::memtable::snapshot::snapshots;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::after(Duration::from_secs(seconds))
+    }
+
+    // C2.14
+    #[test]
+    fn those_that_are_held_are_found_in_order_and_taken_back_in_time() {
+        let superseded = SnapshotTracker::default();
+        let mut held: Vec<_> = snapshots(1..7).collect();
+        for (n, snapshot) in held.iter().enumerate() {
+            superseded.add(snapshot, at(n as u64));
+        }
+        for gone in [3, 2, 0] {
+            held.remove(gone);
+        }
+        assert_eq!(superseded.first(), Some(at(1)));
+        for (first, oldest) in [(0, 2), (2, 2), (3, 5), (5, 5), (6, 6)] {
+            assert_eq!(superseded.oldest_since(first), Some(oldest));
+        }
+        assert_eq!(superseded.oldest_since(7), None);
+        let seconds = Duration::from_secs;
+        assert_eq!(superseded.held(at(9)), (3, Some(seconds(8))));
+        superseded.expire(at(9), seconds(8));
+        assert_eq!(superseded.first(), Some(at(1)), "not longer than that");
+        superseded.expire(at(9), seconds(4));
+        assert_eq!(superseded.held(at(9)), (1, Some(seconds(4))));
+        superseded.expire_all();
+        assert_eq!(superseded.held(at(9)), (0, None));
+        assert_eq!(superseded.first(), None);
+    }
+
+    // C5.5
+    #[test]
+    fn however_many_are_held_a_commit_looks_at_a_few() {
+        let superseded = SnapshotTracker::default();
+        let held: Vec<_> = snapshots(1..1001).collect();
+        for snapshot in &held {
+            superseded.add(snapshot, at(0));
+        }
+        let steps = crate::steps::of(|| {
+            for number in 1001..11_001 {
+                snapshots(number..number + 1).for_each(|one| superseded.add(&one, at(1)));
+                superseded.first();
+                assert_eq!(superseded.oldest_since(500), Some(500));
+                superseded.expire(at(1), Duration::from_secs(9));
+            }
+        });
+        assert!(steps < 10 * 10_000, "{steps} steps for 10,000 commits");
+        let left = superseded.lock().old.len();
+        assert!(left < 4 * 1000, "{left} are remembered");
+        drop(held);
+        assert_eq!(superseded.first(), None);
+        assert_eq!(superseded.lock().old.len(), 0);
+    }
+}

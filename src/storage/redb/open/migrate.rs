@@ -1,0 +1,98 @@
+//! The file's format version, and the runner of the migrations (C7.2).
+
+#[path = "../../../../migrations/0001_initial.rs"]
+mod initial;
+#[path = "../../../../migrations/0002_journal.rs"]
+mod journal;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::redb::checkpoint::task::{COVERED, JOURNAL};
+use crate::storage::redb::failure;
+use crate::storage::redb::open::identify::begin_durable;
+use crate::storage::redb::tables::META;
+use redb::{Database, ReadableDatabase, TableError, WriteTransaction};
+
+/// Each makes of the format whose number is its place the next one; in a new file that is format 0.
+const MIGRATIONS: [fn(&WriteTransaction) -> Result<()>; 2] = [initial::migrate, journal::migrate];
+
+/// The format that this build writes.
+pub(crate) const CURRENT: u32 = MIGRATIONS.len() as u32;
+
+pub(crate) const KEY: &str = "format";
+/// Stands before the number, and is never sealed or moved, so that every build can tell any other's file.
+const MARK: &[u8] = b"cloakroom";
+
+pub(crate) fn parse(value: &[u8]) -> Option<u32> {
+    let number = value.strip_prefix(MARK)?;
+    Some(u32::from_le_bytes(number.try_into().ok()?))
+}
+
+/// Whether a record of the store's own is not in files of this format yet.
+pub(crate) fn came_later(record: &str, format: u32) -> bool {
+    format < 2 && [JOURNAL, COVERED].contains(&record)
+}
+
+fn not_a_store() -> Error {
+    Error::new(
+        ErrorKind::NotAStore,
+        "this is not a store: it is a redb file of another application",
+    )
+}
+
+/// The format of the file; 0 if it is empty.
+fn version(database: &Database) -> Result<u32> {
+    let txn = database.begin_read().map_err(failure::transaction)?;
+    let meta = match txn.open_table(META) {
+        Ok(meta) => meta,
+        Err(TableError::TableDoesNotExist(_)) => {
+            let empty = txn.list_tables().map_err(failure::storage)?.count() == 0
+                && txn
+                    .list_multimap_tables()
+                    .map_err(failure::storage)?
+                    .count()
+                    == 0;
+            return if empty { Ok(0) } else { Err(not_a_store()) };
+        }
+        Err(TableError::Storage(e)) => return Err(failure::storage(e)),
+        Err(_) => return Err(not_a_store()),
+    };
+    let value = meta.get(KEY).map_err(failure::storage)?;
+    value
+        .and_then(|value| parse(value.value()))
+        .ok_or_else(not_a_store)
+}
+
+/// Whether a file that this build can open is of the current format. Changes nothing.
+pub(crate) fn check(database: &Database) -> Result<bool> {
+    match version(database)? {
+        0 => Err(not_a_store()),
+        CURRENT => Ok(true),
+        1..CURRENT => Ok(false),
+        newer => Err(Error::new(
+            ErrorKind::TooNew,
+            format!("the store has format {newer}; this version reads up to {CURRENT}"),
+        )),
+    }
+}
+
+/// Brings the file to the current format in one transaction.
+pub(crate) fn run(database: &Database) -> Result<()> {
+    let version = version(database)?;
+    if version == CURRENT {
+        return Ok(());
+    }
+    let txn = begin_durable(database)?;
+    for migration in MIGRATIONS.iter().skip(version as usize) {
+        migration(&txn)?;
+    }
+    let value = [MARK, &CURRENT.to_le_bytes()].concat();
+    {
+        let mut meta = txn.open_table(META).map_err(failure::table)?;
+        meta.insert(KEY, &*value).map_err(failure::storage)?;
+    }
+    txn.commit().map_err(failure::commit)?;
+    if version > 0 {
+        tracing::info!(from = version, to = CURRENT, "the store was migrated");
+    }
+    Ok(())
+}

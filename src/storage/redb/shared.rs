@@ -1,0 +1,116 @@
+//! What the threads of an engine share, and the settings that it goes by.
+
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind};
+use crate::storage::SecretRecord;
+use crate::storage::Touch;
+use crate::storage::admission::AdmissionBounds;
+use crate::storage::quota::Quota;
+use crate::storage::record::ContainerRecord;
+use crate::storage::redb::backend::disk::FileIo;
+use crate::storage::redb::commit::ended::EndedSessions;
+use crate::storage::redb::commit::queue::Queue;
+use crate::storage::redb::commit::touches::{self, Touches};
+use crate::storage::redb::fault_injection::FaultInjection;
+use crate::storage::redb::memtable::snapshot::RedbSnapshot;
+use crate::storage::redb::memtable::tracker::SnapshotTracker;
+use arc_swap::ArcSwapOption;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What the writer thread shares with everyone.
+pub(crate) struct EngineShared {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) published: ArcSwapOption<RedbSnapshot>,
+    pub(crate) closed: AtomicBool,
+    pub(crate) superseded: SnapshotTracker,
+    pub(crate) touches: Touches,
+    pub(crate) ended: EndedSessions,
+    /// The number of the commit that is published.
+    pub(crate) shown: AtomicU64,
+    pub(crate) io: Arc<FileIo>,
+    pub(crate) registry: AtomicU64,
+    pub(crate) counters: EngineCounters,
+    pub(crate) clock: Clock,
+    pub(crate) snapshot_max_age: Duration,
+    pub(crate) bugs: FaultInjection,
+}
+
+#[derive(Default)]
+pub(crate) struct EngineCounters {
+    pub(crate) commits: AtomicU64,
+    pub(crate) groups: AtomicU64,
+    pub(crate) conflicts: AtomicU64,
+    pub(crate) touches: AtomicU64,
+    pub(crate) reopened: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) journal_len: AtomicU64,
+    /// Commits are refused until the files can be written again.
+    pub(crate) is_read_only: AtomicBool,
+}
+
+impl EngineCounters {
+    pub(crate) fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+impl EngineShared {
+    /// Records an access time, and sees to it that it is written.
+    pub(crate) fn touch(&self, touch: Touch) {
+        let waiting = self.touches.add(touch, self.clock.timestamp());
+        if waiting == 1 || waiting >= touches::MANY {
+            self.queue.wake();
+        }
+    }
+
+    /// A read failed, perhaps in a way that only opening the file again can cure.
+    pub(crate) fn met(&self, error: &Error) {
+        if error.kind() == ErrorKind::Corrupt && self.io.unreadable().is_cured() {
+            self.queue.suspect();
+        }
+    }
+}
+
+/// What an opened file says of itself.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) identity: [u8; 16],
+    pub(crate) secrets: Vec<SecretRecord>,
+    pub(crate) containers: Vec<ContainerRecord>,
+    pub(crate) next_container: u32,
+}
+
+/// The store's settings that the engine goes by.
+#[derive(Clone, Debug)]
+pub(crate) struct EngineRules {
+    pub(crate) snapshot_max_age: Duration,
+    /// How much may wait to be committed.
+    pub(crate) room: AdmissionBounds,
+    /// How many sessions may be founded, where that is limited.
+    pub(crate) new_sessions: Option<Quota>,
+    pub(crate) journal: JournalRules,
+}
+
+/// What bounds the rows that are not in redb yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JournalRules {
+    /// Bytes of the journal's two files together.
+    pub(crate) size: u64,
+    /// Bytes of memory that the rows in it take, about.
+    pub(crate) memory: usize,
+    /// How long they stay there at most, while nothing else brings them into redb.
+    pub(crate) interval: Duration,
+    /// Checkpoints are made between commits, not beside them.
+    pub(crate) in_the_foreground: bool,
+    /// Bytes of rows that a group writes at most, with its touches well below what a record may take.
+    pub(crate) largest_group: usize,
+}
+
+impl JournalRules {
+    pub(crate) fn largest_file(&self) -> u64 {
+        self.size / 2
+    }
+}

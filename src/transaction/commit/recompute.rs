@@ -1,0 +1,177 @@
+//! Runs the closures of `commute` again when the value that they started from has changed (C2.9):
+//! on a thread of their own, never on the storage's. Commits that wait together are computed one
+//! on the other's result, so that they pass together. While a closure takes long, as one does that waits for another
+//! commit, a spare thread goes on with those that wait.
+
+use crate::client_id::ClientKey;
+use crate::contain::contain;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{ChangeSet, ChangeStep, Commute, ContainerId, KeyChange, StaleCommute};
+use crate::transaction::commit::submit::{InFlight, Recompute};
+use crate::transaction::worker::Worker;
+use bytes::Bytes;
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// So many closures that wait for others do not keep those of other sessions waiting.
+const MAX_SPARE_THREADS: usize = 7;
+
+pub(crate) struct Recomputer {
+    worker: Worker,
+    waiting: Arc<WaitingRecomputes>,
+}
+
+#[derive(Default)]
+struct WaitingRecomputes(Mutex<VecDeque<Recompute>>);
+
+impl WaitingRecomputes {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Recompute>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<Recompute> {
+        self.lock().pop_front()
+    }
+}
+
+thread_local! {
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this is the thread on which a closure runs again now.
+pub(crate) fn is_running() -> bool {
+    RUNNING.get()
+}
+
+type ValuePath = (ContainerId, ClientKey, Arc<str>, Arc<str>);
+type LatestValues = HashMap<ValuePath, Bytes>;
+
+impl Recomputer {
+    pub(crate) fn new() -> Self {
+        Self {
+            worker: Worker::with_spares("cloakroom-commute", MAX_SPARE_THREADS),
+            waiting: Arc::default(),
+        }
+    }
+
+    /// Where no thread can be started, the commits that wait for it fail.
+    pub(crate) fn push(&self, rerun: Recompute) {
+        self.waiting.lock().push_back(rerun);
+        let waiting = self.waiting.clone();
+        let started = self.worker.try_run(Box::new(move || run(&waiting)));
+        if let Err(error) = started {
+            let error = Error::new(
+                ErrorKind::NotWritten,
+                "no thread can be started to run the closure of a commute",
+            )
+            .with_source(error);
+            while let Some(rerun) = self.waiting.take() {
+                rerun.in_flight.fail(error.clone().into());
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn worker(&self) -> &Worker {
+        &self.worker
+    }
+}
+
+/// Takes no more than wait now, so that it does not build for ever on commits that may fail. Each is left waiting until
+/// its turn comes: another thread takes it if a closure before it does not end.
+fn run(waiting: &WaitingRecomputes) {
+    let mut latest = LatestValues::new();
+    let many = waiting.lock().len();
+    for Recompute {
+        mut set,
+        commutes,
+        in_flight: flight,
+    } in std::iter::from_fn(|| waiting.take()).take(many)
+    {
+        match recompute(&mut set, &commutes, &flight, &mut latest) {
+            Ok(()) => flight.submit_again(set),
+            Err(error) => flight.fail(error.into()),
+        }
+    }
+}
+
+fn recompute(
+    set: &mut ChangeSet,
+    stale: &[StaleCommute],
+    flight: &InFlight,
+    latest: &mut LatestValues,
+) -> Result<()> {
+    let stale = stale.iter().map(|s| (s.index, &s.current)).collect();
+    for client in &mut set.clients {
+        for package in &mut client.packages {
+            for (key, change) in &mut package.keys {
+                let Some((at, current)) = find(change, &stale) else {
+                    continue;
+                };
+                let spot = (
+                    package.place.id,
+                    client.client,
+                    package.package.clone(),
+                    key.clone(),
+                );
+                // The first step starts from what is stored, which the commit before may change.
+                let start = match latest.get(&spot) {
+                    Some(value) if at == 0 => Some(value.clone()),
+                    _ => current,
+                };
+                let value = rerun_from(change, at, start, flight).map_err(|e| {
+                    e.in_container(&*package.place.name)
+                        .in_package(&*package.package)
+                        .at_key(&**key)
+                })?;
+                latest.extend(value.map(|value| (spot, value)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first stale step of a key, and the value before it.
+fn find(
+    change: &KeyChange,
+    stale: &HashMap<usize, &Option<Bytes>>,
+) -> Option<(usize, Option<Bytes>)> {
+    change.steps.iter().enumerate().find_map(|(at, step)| {
+        let ChangeStep::Commute(commute) = step else {
+            return None;
+        };
+        let current = stale.get(&commute.index)?;
+        Some((at, (*current).clone()))
+    })
+}
+
+fn rerun_from(
+    change: &mut KeyChange,
+    at: usize,
+    start: Option<Bytes>,
+    flight: &InFlight,
+) -> Result<Option<Bytes>> {
+    let mut value = start;
+    for step in change.steps.iter_mut().skip(at) {
+        value = Some(match step {
+            ChangeStep::Arithmetic(arithmetic) => arithmetic.apply(value.as_deref())?.into(),
+            ChangeStep::Commute(commute) => {
+                let output = call(flight, commute, value.as_deref())?;
+                commute.input = value;
+                commute.output = output.clone();
+                output
+            }
+        });
+    }
+    Ok(value)
+}
+
+fn call(flight: &InFlight, commute: &Commute, value: Option<&[u8]>) -> Result<Bytes> {
+    let panicked = || Error::new(ErrorKind::Panicked, "the closure of a commute panicked");
+    let closure = flight.closure(commute.index).ok_or_else(panicked)?;
+    RUNNING.set(true);
+    let result = contain(|| closure.call(value));
+    RUNNING.set(false);
+    result.flatten().unwrap_or_else(|| Err(panicked()))
+}

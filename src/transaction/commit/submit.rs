@@ -1,0 +1,345 @@
+//! The way of a commit: through the lines of the sessions it writes to, into the storage's queue,
+//! and back with an outcome. Once queued it ends by itself, whoever still waits for it (C2.4).
+
+use crate::client_id::{ClientId, ClientKey};
+use crate::contain::contain;
+use crate::error::{Error, ErrorKind};
+use crate::process::Process;
+use crate::storage::{
+    ChangeSet, Outcome, PendingAdmission, Permit, StaleCommute, Touch, WaiterKind,
+};
+use crate::transaction::commit::pack::{CookieAction, LoadedSession, PackedCommit};
+use crate::transaction::commit::recompute;
+use crate::transaction::env::{Env, KeepOpen};
+use crate::transaction::state::changes::Closure;
+use crate::transaction::turns::turn::{Patience, Turn};
+use crate::transaction::worker::WorkerTask;
+use futures_channel::oneshot;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+/// Why a commit failed, and whose session was at fault where one was.
+#[derive(Debug)]
+pub(crate) struct CommitFailure {
+    pub(crate) error: Error,
+    pub(crate) client: Option<ClientKey>,
+}
+
+impl From<Error> for CommitFailure {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            client: None,
+        }
+    }
+}
+
+/// What happens when the outcome is certain. Dropped before, the transaction was aborted.
+///
+/// All that the application gave is here, and leaves by the thread for hooks: its `Drop` is the
+/// application's code and must not run on a thread of the storage's (C2.6, C6.3).
+pub(crate) struct Completion {
+    pub(crate) house: Arc<Env>,
+    pub(crate) after_commit: Vec<WorkerTask>,
+    pub(crate) after_abort: Vec<WorkerTask>,
+    pub(crate) closures: Vec<Closure>,
+    pub(crate) turns: Vec<Turn>,
+    pub(crate) founders: Vec<ClientId>,
+    /// Access times to record when the rest is committed.
+    pub(crate) touches: Vec<Touch>,
+    /// Keeps the store open until the outcome is certain, whoever waits for it.
+    pub(crate) store: Option<Arc<dyn KeepOpen>>,
+}
+
+impl Completion {
+    fn committed(mut self) {
+        self.founders.iter().for_each(ClientId::mark_used);
+        record_touches(&self.house, &self.touches);
+        let unused = std::mem::take(&mut self.after_abort);
+        self.discard(unused);
+        for hook in std::mem::take(&mut self.after_commit) {
+            self.house.hooks.run(hook);
+        }
+    }
+
+    /// A commit whose outcome nobody knows runs no hook: neither would tell the truth. It may have founded
+    /// sessions, so no other is founded under their ids (C4.8).
+    pub(crate) fn failed(mut self, error: &Error) {
+        if error.kind() == ErrorKind::OutcomeUnknown {
+            self.founders.iter().for_each(ClientId::mark_used);
+            let unused = std::mem::take(&mut self.after_abort);
+            self.discard(unused);
+        }
+    }
+
+    /// Whether it gives the thread for hooks something to do.
+    fn leaves_tasks(&self) -> bool {
+        let hooks = [&self.after_commit, &self.after_abort];
+        hooks.iter().any(|hooks| !hooks.is_empty()) || !self.closures.is_empty()
+    }
+
+    /// In a process that was forked from the store's: the outcome is the other one's, as is whatever runs hooks, and a
+    /// lock may be held by a thread that is not here (C7.5).
+    fn leak(&mut self) {
+        let hooks = [&mut self.after_commit, &mut self.after_abort].map(std::mem::take);
+        let closures = std::mem::take(&mut self.closures);
+        let turns = std::mem::take(&mut self.turns);
+        std::mem::forget((
+            hooks,
+            closures,
+            turns,
+            self.store.take(),
+            self.house.clone(),
+        ));
+    }
+
+    /// Where the hooks of earlier commits do not run fast enough, their number stays bounded. Still on
+    /// the thread of the application, so what it gave is dropped here.
+    fn turned_away(&mut self) -> Error {
+        for unused in std::mem::take(&mut self.after_commit) {
+            contain(|| drop(unused));
+        }
+        for unused in std::mem::take(&mut self.closures) {
+            contain(|| drop(unused));
+        }
+        Error::new(
+            ErrorKind::Unavailable,
+            "too many hooks and closures of earlier commits still wait to be run",
+        )
+    }
+
+    /// Drops each by itself, so that one which panics takes no other along.
+    fn discard(&self, unused: Vec<impl Send + 'static>) {
+        for one in unused {
+            self.house.hooks.run(Box::new(move || drop(one)));
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        if !self.house.process.is_this() {
+            return self.leak();
+        }
+        for hook in std::mem::take(&mut self.after_abort) {
+            self.house.hooks.run(hook);
+        }
+        let unused = std::mem::take(&mut self.after_commit);
+        self.discard(unused);
+        let closures = std::mem::take(&mut self.closures);
+        self.discard(closures);
+        // Closing a store waits for its threads, of which this may be one.
+        if let Some(store) = self.store.take()
+            && Arc::strong_count(&store) == 1
+        {
+            self.discard(vec![store]);
+        }
+    }
+}
+
+/// A transaction packed and on its way; dropping it before it is queued aborts. What the application gave is in the
+/// ending alone.
+pub(crate) struct PendingCommit {
+    pub(crate) completion: Completion,
+    pub(crate) packed: PackedCommit,
+}
+
+impl PendingCommit {
+    /// Waits behind those that hold the turn of a session which this writes to. To be done before
+    /// [`commit`](Self::commit).
+    pub(crate) async fn wait_in_line(&mut self, patience: &mut Patience) {
+        if self.packed.set.is_none() {
+            return;
+        }
+        let ending = &mut self.completion;
+        let house = ending.house.clone();
+        let held = ending.turns.first().map(Turn::session);
+        // Who holds a turn waits for no other one, so that crossed writers cannot block each other.
+        let mut none = Patience::new(Duration::ZERO);
+        let patience = if held.is_some() { &mut none } else { patience };
+        // All wait in one order, so that those who pass through several lines cannot either.
+        let mut contended = std::mem::take(&mut self.packed.contended);
+        contended.sort_unstable();
+        for session in contended {
+            if held != Some(session) {
+                let pass = |left| house.turns.pass(session, left);
+                ending.turns.extend(patience.spend(pass).await);
+            }
+        }
+    }
+
+    /// The future is a part of every request's; what it carries lies in a box, so that it is small.
+    pub(crate) async fn commit(
+        self: Box<Self>,
+        waiter: WaiterKind,
+    ) -> Result<CookieAction, CommitFailure> {
+        let Self {
+            completion: mut ending,
+            packed,
+        } = *self;
+        let house = ending.house.clone();
+        // A future may come into another process, at each of its waits.
+        house.process.check()?;
+        // Until the answer is here, so that the last of the store's handles goes with this future.
+        let _store = ending.store.clone();
+        if ending.leaves_tasks() && house.hooks.is_behind() {
+            return Err(ending.turned_away().into());
+        }
+        ending.touches = packed.touches;
+        let Some(set) = packed.set else {
+            ending.committed();
+            return Ok(valid(&house, packed.ticket, &packed.renews));
+        };
+        ending.founders = packed.founders;
+        let (reply, answer) = oneshot::channel();
+        let flight = InFlight {
+            ending,
+            reply,
+            seat: None,
+            is_inside: recompute::is_running(),
+        };
+        // Dropped with this future: what has not been queued by then is taken back (C2.4).
+        let _outside = flight.submit(set, waiter);
+        match in_process(&house.process, answer).await? {
+            Ok(Ok(_)) => Ok(valid(&house, packed.ticket, &packed.renews)),
+            Ok(Err(failure)) => Err(failure),
+            Err(oneshot::Canceled) => Err(Error::stopped().into()),
+        }
+    }
+}
+
+/// Waits for an answer, which comes in the process of the store alone. What it has become elsewhere is not even looked
+/// at: the thread that gave it may have been halfway.
+async fn in_process<T>(process: &Process, answer: impl Future<Output = T>) -> Result<T, Error> {
+    let mut answer = pin!(answer);
+    poll_fn(|context| match process.check() {
+        Ok(()) => answer.as_mut().poll(context).map(Ok),
+        Err(error) => Poll::Ready(Err(error)),
+    })
+    .await
+}
+
+/// The ticket, unless it is for a session that was there before and has ended meanwhile: its id must not
+/// overwrite another one (C4.8).
+fn valid(house: &Env, ticket: CookieAction, renews: &[LoadedSession]) -> CookieAction {
+    let stands = |life| is_there(house, life).unwrap_or(false);
+    if renews.is_empty() || renews.iter().any(stands) {
+        ticket
+    } else {
+        CookieAction::Keep
+    }
+}
+
+/// Whether a session is still the one that was loaded, and nobody has found it expired since.
+fn is_there(house: &Env, life: &LoadedSession) -> Result<bool, Error> {
+    let newest = house.storage.snapshot()?;
+    let row = newest.session(life.container, life.client)?;
+    let (container, client) = (life.container, life.client);
+    if house
+        .storage
+        .is_expired_since(container, client, life.looks)
+    {
+        return Ok(false);
+    }
+    Ok(row.is_some_and(|row| row.incarnation == life.generation))
+}
+
+fn record_touches(house: &Env, touches: &[Touch]) {
+    for touch in touches {
+        // While the store is away it is recorded; it finds its session again, or none.
+        let life = LoadedSession {
+            container: touch.container,
+            client: touch.client,
+            generation: touch.incarnation,
+            looks: touch.looks,
+        };
+        if is_there(house, &life).unwrap_or(true) {
+            house.storage.touch(*touch);
+        }
+    }
+}
+
+/// A queued commit.
+pub(crate) struct InFlight {
+    ending: Completion,
+    reply: oneshot::Sender<Result<Option<ChangeSet>, CommitFailure>>,
+    /// Kept while it is computed again.
+    seat: Option<Permit>,
+    /// Whether a closure that runs again makes this commit, and waits for it.
+    is_inside: bool,
+}
+
+impl InFlight {
+    fn submit(self, mut set: ChangeSet, waiter: WaiterKind) -> Option<PendingAdmission> {
+        if self.is_inside {
+            // Those that have all the room may wait for the closure that this is called from.
+            self.submit_again(set);
+            return None;
+        }
+        self.refuse_ended(&mut set);
+        let storage = self.ending.house.storage.clone();
+        storage.commit(set, Box::new(move |outcome| self.complete(outcome)), waiter)
+    }
+
+    pub(crate) fn submit_again(self, mut set: ChangeSet) {
+        self.refuse_ended(&mut set);
+        let storage = self.ending.house.storage.clone();
+        storage.commit_again(set, Box::new(move |outcome| self.complete(outcome)));
+    }
+
+    /// However long the transaction took, an id that it ends is refused for the whole time.
+    fn refuse_ended(&self, set: &mut ChangeSet) {
+        let house = &self.ending.house;
+        set.refusals = house.refusals();
+    }
+
+    /// Runs on the storage's thread: only hands on.
+    fn complete(mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Committed(set) => {
+                drop(self.seat);
+                self.ending.committed();
+                let _ = self.reply.send(Ok(Some(set)));
+            }
+            Outcome::Failed(error, client) => self.fail(CommitFailure { error, client }),
+            // A thread that runs closures again waits for this one.
+            Outcome::Stale(..) if self.is_inside => self.fail(inside().into()),
+            Outcome::Stale(set, commutes, seat) => {
+                self.seat = seat.or(self.seat);
+                let house = self.ending.house.clone();
+                house.reruns.push(Recompute {
+                    set,
+                    commutes,
+                    in_flight: self,
+                });
+            }
+        }
+    }
+
+    pub(crate) fn fail(self, failure: CommitFailure) {
+        drop(self.seat);
+        self.ending.failed(&failure.error);
+        let _ = self.reply.send(Err(failure));
+    }
+
+    pub(crate) fn closure(&self, index: usize) -> Option<&Closure> {
+        self.ending.closures.get(index)
+    }
+}
+
+fn inside() -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "the closure of a commute committed another commute, which would have to run again before it ends",
+    )
+}
+
+/// A commit that must compute some of its values again.
+pub(crate) struct Recompute {
+    pub(crate) set: ChangeSet,
+    pub(crate) commutes: Vec<StaleCommute>,
+    pub(crate) in_flight: InFlight,
+}

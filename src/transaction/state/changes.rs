@@ -1,0 +1,485 @@
+//! What a transaction wants changed, and how each change is undone (C2.5). Knows no storage.
+
+use crate::client_id::ClientId;
+use crate::error::{Error, Result};
+use crate::storage::{ChangeBase, ChangeStep, Commute, KeyChange};
+use crate::transaction::env::ContainerIndex;
+use crate::transaction::state::indexed_list::{IndexedItem, IndexedList};
+use crate::transaction::state::txn_state::SubjectId;
+use crate::value::Arithmetic;
+use bytes::Bytes;
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The changes of a whole transaction, by subject.
+#[derive(Default)]
+pub(crate) struct Changes {
+    pub(crate) subjects: Vec<SubjectChanges>,
+}
+
+/// What becomes of the session that a client came with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SessionFate {
+    #[default]
+    Stays,
+    Rotated,
+    Destroyed,
+}
+
+/// What becomes of one client's session as a whole.
+#[derive(Clone, Default)]
+pub(crate) struct Attributes {
+    pub(crate) fate: SessionFate,
+    /// The id issued in this transaction: for a session founded, or a rotated one.
+    pub(crate) id: Option<ClientId>,
+    pub(crate) timeout: Option<Option<Duration>>,
+    pub(crate) owner: Option<Option<Arc<str>>>,
+}
+
+/// The changes to one client's session.
+#[derive(Default)]
+pub(crate) struct SubjectChanges {
+    pub(crate) attributes: Attributes,
+    pub(crate) packages: IndexedList<PackageChanges>,
+}
+
+impl Deref for SubjectChanges {
+    type Target = Attributes;
+
+    fn deref(&self) -> &Attributes {
+        &self.attributes
+    }
+}
+
+impl Attributes {
+    /// Whether they make a session of what is none. Taking one back does not.
+    pub(crate) fn is_founding(&self) -> bool {
+        matches!(self.timeout, Some(Some(_))) || matches!(self.owner, Some(Some(_)))
+    }
+}
+
+impl SubjectChanges {
+    pub(crate) fn package(&self, room: ContainerIndex, package: &str) -> Option<&PackageChanges> {
+        self.packages.find(room, package)
+    }
+
+    /// Whether anything was put into the session, or it was given an owner or a timeout, so that it comes into
+    /// being (C1.4, C8.1).
+    pub(crate) fn founds(&self) -> bool {
+        self.attributes.is_founding() || self.inserts_in(None)
+    }
+
+    /// Whether anything was put into a package, of one container or of any.
+    pub(crate) fn inserts_in(&self, room: Option<ContainerIndex>) -> bool {
+        let here = |at| room.is_none_or(|room| room == at);
+        self.rooms_inserted().any(here)
+    }
+
+    /// The container of each package that anything was put into.
+    pub(crate) fn rooms_inserted(&self) -> impl Iterator<Item = ContainerIndex> {
+        let inserted = self.packages.iter().filter(|p| p.inserts());
+        inserted.map(|package| package.room)
+    }
+}
+
+pub(crate) struct PackageChanges {
+    pub(crate) room: ContainerIndex,
+    pub(crate) package: Arc<str>,
+    pub(crate) cleared: bool,
+    pub(crate) keys: BTreeMap<Arc<str>, KeyChanges>,
+    /// How many of the keys are put there.
+    inserting: usize,
+}
+
+impl IndexedItem for PackageChanges {
+    fn room(&self) -> ContainerIndex {
+        self.room
+    }
+
+    fn package(&self) -> &str {
+        &self.package
+    }
+}
+
+impl PackageChanges {
+    fn new(room: ContainerIndex, package: Arc<str>) -> Self {
+        Self {
+            room,
+            package,
+            cleared: false,
+            keys: BTreeMap::new(),
+            inserting: 0,
+        }
+    }
+
+    fn inserts(&self) -> bool {
+        self.inserting > 0
+    }
+
+    /// How many keys are certain to be there afterwards.
+    pub(crate) fn inserted(&self) -> usize {
+        self.inserting
+    }
+
+    /// Replaces what is to become of a key; `None` leaves it as it is.
+    fn set(&mut self, key: &Arc<str>, change: Option<KeyChanges>) -> Option<KeyChanges> {
+        self.inserting += usize::from(change.as_ref().is_some_and(KeyChanges::inserts));
+        let before = match change {
+            Some(change) => match self.keys.get_mut(key) {
+                Some(there) => Some(std::mem::replace(there, change)),
+                None => self.keys.insert(key.clone(), change),
+            },
+            None => self.keys.remove(key),
+        };
+        self.inserting -= usize::from(before.as_ref().is_some_and(KeyChanges::inserts));
+        before
+    }
+
+    fn keep(
+        &mut self,
+        cleared: bool,
+        keys: BTreeMap<Arc<str>, KeyChanges>,
+    ) -> BTreeMap<Arc<str>, KeyChanges> {
+        self.cleared = cleared;
+        self.inserting = keys.values().filter(|key| key.inserts()).count();
+        std::mem::replace(&mut self.keys, keys)
+    }
+
+    /// What a key certainly becomes, whatever is stored.
+    pub(crate) fn own(&self, key: &str) -> Option<&KeyBase> {
+        match self.keys.get(key) {
+            Some(change) => Some(&change.base).filter(|base| !matches!(base, KeyBase::Current)),
+            None => self.cleared.then_some(&KeyBase::Removed),
+        }
+    }
+}
+
+/// What is no longer wanted. It may hold closures of the application, whose `Drop` must not run under the
+/// transaction's lock.
+pub(crate) type Discarded = Box<dyn Any + Send>;
+
+/// One change, and how it was before.
+pub(crate) enum Undo {
+    /// There was none at all.
+    First,
+    Attributes(SubjectId, Attributes),
+    /// All changes of a client were given up.
+    Subject(SubjectId, SubjectChanges),
+    /// A package is changed from now on.
+    Package(SubjectId),
+    Cleared(ChangeTarget, bool, BTreeMap<Arc<str>, KeyChanges>),
+    Key(ChangeTarget, Arc<str>, Option<KeyChanges>),
+    /// A step was added to those of a key.
+    Step(ChangeTarget, Arc<str>),
+}
+
+/// A client, and which of its packages.
+pub(crate) type ChangeTarget = (SubjectId, usize);
+
+/// The changes made since the first savepoint, the newest last; nothing before one is set.
+#[derive(Default)]
+pub(crate) struct UndoLog {
+    pub(crate) is_kept: bool,
+    pub(crate) undo: Vec<Undo>,
+}
+
+impl UndoLog {
+    pub(crate) fn note(&mut self, undo: impl FnOnce() -> Undo) {
+        if self.is_kept {
+            crate::steps::count(1);
+            self.undo.push(undo());
+        }
+    }
+}
+
+impl Changes {
+    /// The changes of a client, to be changed.
+    fn subject(&mut self, id: SubjectId) -> Option<&mut SubjectChanges> {
+        if self.subjects.len() <= id {
+            self.subjects.resize_with(id + 1, Default::default);
+        }
+        self.subjects.get_mut(id)
+    }
+
+    pub(crate) fn attributes(
+        &mut self,
+        id: SubjectId,
+        log: &mut UndoLog,
+    ) -> Option<&mut Attributes> {
+        let subject = self.subject(id)?;
+        log.note(|| Undo::Attributes(id, subject.attributes.clone()));
+        Some(&mut subject.attributes)
+    }
+
+    /// Gives up all changes of a client.
+    pub(crate) fn forget(&mut self, id: SubjectId, log: &mut UndoLog) -> Option<SubjectChanges> {
+        let old = std::mem::take(self.subject(id)?);
+        if log.is_kept {
+            log.note(|| Undo::Subject(id, old));
+            return None;
+        }
+        Some(old)
+    }
+
+    fn package(
+        &mut self,
+        id: SubjectId,
+        room: ContainerIndex,
+        package: &Arc<str>,
+        log: &mut UndoLog,
+    ) -> Option<(usize, &mut PackageChanges)> {
+        let packages = &mut self.subject(id)?.packages;
+        let at = packages.position(room, package).unwrap_or_else(|| {
+            log.note(|| Undo::Package(id));
+            packages.push(PackageChanges::new(room, package.clone()))
+        });
+        Some((at, packages.get_mut(at)?))
+    }
+
+    /// Removes all keys of a package.
+    pub(crate) fn clear(
+        &mut self,
+        id: SubjectId,
+        room: ContainerIndex,
+        package: &Arc<str>,
+        log: &mut UndoLog,
+    ) -> Option<BTreeMap<Arc<str>, KeyChanges>> {
+        let (at, changes) = self.package(id, room, package, log)?;
+        let was = changes.cleared;
+        let keys = changes.keep(true, BTreeMap::new());
+        if log.is_kept {
+            log.note(|| Undo::Cleared((id, at), was, keys));
+            return None;
+        }
+        Some(keys)
+    }
+
+    /// Replaces what is to become of a key; returns what was, where nobody may want it again.
+    pub(crate) fn write(
+        &mut self,
+        id: SubjectId,
+        (room, package): (ContainerIndex, &Arc<str>),
+        key: &str,
+        change: KeyChanges,
+        log: &mut UndoLog,
+    ) -> Option<KeyChanges> {
+        let (at, changes) = self.package(id, room, package, log)?;
+        if !log.is_kept
+            && let Some(there) = changes.keys.get_mut(key)
+        {
+            changes.inserting += usize::from(change.inserts());
+            changes.inserting -= usize::from(there.inserts());
+            return Some(std::mem::replace(there, change));
+        }
+        let key = Arc::from(key);
+        let before = changes.set(&key, Some(change));
+        if log.is_kept {
+            log.note(|| Undo::Key((id, at), key, before));
+            return None;
+        }
+        before
+    }
+
+    /// Adds a step to what is to become of a key, whose value depends on what is stored.
+    pub(crate) fn step(
+        &mut self,
+        id: SubjectId,
+        (room, package): (ContainerIndex, &Arc<str>),
+        key: &str,
+        step: KeyStep,
+        log: &mut UndoLog,
+    ) {
+        let Some((at, changes)) = self.package(id, room, package, log) else {
+            return;
+        };
+        let Some((name, there)) = changes.keys.get_key_value(key) else {
+            let mut change = KeyChanges::of(KeyBase::Current);
+            change.steps.push(step);
+            self.write(id, (room, package), key, change, log);
+            return;
+        };
+        let added = usize::from(!there.inserts());
+        log.note(|| Undo::Step((id, at), name.clone()));
+        if let Some(there) = changes.keys.get_mut(key) {
+            there.steps.push(step);
+        }
+        changes.inserting += added;
+    }
+
+    /// Takes one change back, the newest of those that are there. What that replaces is to be dropped later.
+    pub(crate) fn undo(&mut self, undo: Undo) -> Option<Discarded> {
+        crate::steps::count(1);
+        fn kept(discarded: impl Any + Send) -> Option<Discarded> {
+            Some(Box::new(discarded))
+        }
+        match undo {
+            Undo::First => kept(std::mem::take(&mut self.subjects)),
+            Undo::Attributes(id, attributes) => {
+                self.subject(id)?.attributes = attributes;
+                None
+            }
+            Undo::Subject(id, changes) => {
+                let subject = self.subject(id)?;
+                kept(std::mem::replace(subject, changes))
+            }
+            Undo::Package(id) => kept(self.subject(id)?.packages.pop()),
+            Undo::Cleared((id, at), cleared, keys) => {
+                let package = self.subject(id)?.packages.get_mut(at)?;
+                kept(package.keep(cleared, keys))
+            }
+            Undo::Key((id, at), key, before) => {
+                let package = self.subject(id)?.packages.get_mut(at)?;
+                let undone = package.set(&key, before)?;
+                if undone.steps.is_empty() {
+                    return None;
+                }
+                kept(undone)
+            }
+            Undo::Step((id, at), key) => {
+                let package = self.subject(id)?.packages.get_mut(at)?;
+                let change = package.keys.get_mut(&key)?;
+                let step = change.steps.pop();
+                if change
+                    .known
+                    .as_ref()
+                    .is_some_and(|(n, _)| *n > change.steps.len())
+                {
+                    change.known = None;
+                }
+                package.inserting -= usize::from(!change.inserts());
+                kept(step)
+            }
+        }
+    }
+}
+
+/// What becomes of one key.
+pub(crate) struct KeyChanges {
+    pub(crate) base: KeyBase,
+    pub(crate) steps: Vec<KeyStep>,
+    /// The value after so many of the steps, where it was asked for. What they start from is fixed within a
+    /// transaction.
+    known: Option<(usize, Option<Bytes>)>,
+}
+
+pub(crate) enum KeyBase {
+    Current,
+    Put(Bytes),
+    Removed,
+    /// The value cannot be stored; the commit fails with this.
+    Refused(Error),
+}
+
+pub(crate) enum KeyStep {
+    Arithmetic(Arithmetic),
+    Commute {
+        closure: Closure,
+        input: Option<Bytes>,
+        output: Bytes,
+    },
+}
+
+impl KeyStep {
+    /// The value after this step.
+    pub(crate) fn after(&self, value: Option<&[u8]>) -> Result<Bytes> {
+        match self {
+            Self::Arithmetic(arithmetic) => Ok(arithmetic.apply(value)?.into()),
+            // What it started from is fixed within a transaction.
+            Self::Commute { output, .. } => Ok(output.clone()),
+        }
+    }
+}
+
+type Function = Box<dyn FnMut(Option<&[u8]>) -> Result<Bytes> + Send>;
+
+/// An application's closure from bytes to bytes. It is taken out while it runs, so that nothing is
+/// locked meanwhile.
+#[derive(Clone)]
+pub(crate) struct Closure(Arc<Mutex<Option<Function>>>);
+
+impl Closure {
+    pub(crate) fn new(f: impl FnMut(Option<&[u8]>) -> Result<Bytes> + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(f)))))
+    }
+
+    /// Runs it; `None` if it is running already.
+    pub(crate) fn call(&self, value: Option<&[u8]>) -> Option<Result<Bytes>> {
+        let slot = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut function = slot().take()?;
+        let result = function(value);
+        *slot() = Some(function);
+        Some(result)
+    }
+}
+
+impl KeyChanges {
+    pub(crate) fn of(base: KeyBase) -> Self {
+        Self {
+            base,
+            steps: Vec::new(),
+            known: None,
+        }
+    }
+
+    fn inserts(&self) -> bool {
+        match self.base {
+            KeyBase::Put(_) | KeyBase::Refused(_) => true,
+            KeyBase::Current | KeyBase::Removed => !self.steps.is_empty(),
+        }
+    }
+
+    /// The value after this change, given the value before it.
+    pub(crate) fn value(&self, before: Option<Bytes>) -> Result<Option<Bytes>> {
+        let (done, mut value) = match (&self.known, &self.base) {
+            (Some((done, value)), _) => (*done, value.clone()),
+            (None, KeyBase::Current) => (0, before),
+            (None, KeyBase::Put(value)) => (0, Some(value.clone())),
+            (None, KeyBase::Removed) => (0, None),
+            (None, KeyBase::Refused(error)) => return Err(error.clone()),
+        };
+        for step in self.steps.iter().skip(done) {
+            crate::steps::count(1);
+            value = Some(step.after(value.as_deref())?);
+        }
+        Ok(value)
+    }
+
+    /// The same; it need not be computed again as more steps follow.
+    pub(crate) fn value_to_keep(&mut self, before: Option<Bytes>) -> Result<Option<Bytes>> {
+        let value = self.value(before)?;
+        self.known = Some((self.steps.len(), value.clone()));
+        Ok(value)
+    }
+
+    /// The change as plain data; the closures go to `closures`.
+    pub(crate) fn pack(self, closures: &mut Vec<Closure>) -> Result<KeyChange> {
+        let base = match self.base {
+            KeyBase::Current => ChangeBase::Current,
+            KeyBase::Put(value) => ChangeBase::Put(value),
+            KeyBase::Removed => ChangeBase::Removed,
+            KeyBase::Refused(error) => return Err(error),
+        };
+        let steps = self.steps.into_iter().map(|step| match step {
+            KeyStep::Arithmetic(arithmetic) => ChangeStep::Arithmetic(arithmetic),
+            KeyStep::Commute {
+                closure,
+                input,
+                output,
+            } => {
+                closures.push(closure);
+                ChangeStep::Commute(Commute {
+                    index: closures.len() - 1,
+                    input,
+                    output,
+                })
+            }
+        });
+        Ok(KeyChange {
+            base,
+            steps: steps.collect(),
+        })
+    }
+}

@@ -1,0 +1,171 @@
+//! The life of a client's session inside a transaction: which id it has, whether it is there, when it
+//! was used, and how it is rotated and destroyed.
+
+use crate::client_id::ClientId;
+use crate::error::Result;
+use crate::transaction::env::ContainerIndex;
+use crate::transaction::state::changes::{Attributes, SessionFate};
+use crate::transaction::state::txn_state::{SessionView, Subject, SubjectId, TxnState};
+use chrono::{DateTime, Utc};
+
+impl TxnState {
+    /// The id under which the commit leaves a session, if it leaves one (C8.1).
+    pub(crate) fn client_id(&mut self, id: SubjectId) -> Result<Option<ClientId>> {
+        if self.subject(id)?.may_move() {
+            self.look_at(id)?;
+        }
+        let subject = self.subject(id)?;
+        // What was seen live needs no further look, which an old snapshot would refuse (C2.14).
+        let seen = subject.sessions.iter().any(|view| view.live);
+        let borne = subject.borne.clone();
+        if let Some(changes) = self.changed(id) {
+            let founds = changes.founds();
+            match (changes.fate, changes.id.clone()) {
+                (SessionFate::Rotated, issued) => return Ok(issued),
+                (_, Some(issued)) => return Ok(founds.then_some(issued)),
+                (SessionFate::Destroyed, None) => return Ok(None),
+                (SessionFate::Stays, None) if founds => return Ok(borne),
+                (SessionFate::Stays, None) => {}
+            }
+        }
+        let Some(borne) = borne else {
+            return Ok(None);
+        };
+        let known = seen || self.live_anywhere(id)?;
+        Ok(known.then_some(borne))
+    }
+
+    /// Whether the commit founds a session for a client that has none.
+    #[cfg(feature = "http")]
+    pub(crate) fn founds(&mut self, id: SubjectId) -> bool {
+        let is_founding = self.changed(id).is_some_and(|changes| changes.founds());
+        let was_seen = self.subject(id).is_ok_and(|subject| subject.is_live());
+        // A blind insert may not have looked whether there is one.
+        is_founding && !was_seen && !self.live_anywhere(id).unwrap_or(false)
+    }
+
+    /// Whether a client came with an id that has no session, as far as all containers were looked into, or are by
+    /// the commit if it `commits`. Nothing is loaded to tell this alone.
+    #[cfg(feature = "http")]
+    pub(crate) fn bears_dead_id(&mut self, id: SubjectId, commits: bool) -> bool {
+        let Ok(subject) = self.subject(id) else {
+            return false;
+        };
+        if subject.borne.as_ref().is_none_or(ClientId::is_fresh) {
+            return false;
+        }
+        if commits && !subject.blind.is_none() {
+            // If this fails, the commit does.
+            let _ = self.look_at(id);
+        }
+        let places = self.registry.rooms().len();
+        self.subject(id)
+            .is_ok_and(|subject| subject.is_known_absent(places))
+    }
+
+    /// The container in which a session begins that is founded by its attributes alone: one that this
+    /// transaction has used, the unnamed one first, or else that.
+    pub(crate) fn home(&self, subject: &Subject) -> ContainerIndex {
+        let unnamed = subject.session(ContainerIndex::UNNAMED);
+        if unnamed.is_some_and(|view| view.used) {
+            return ContainerIndex::UNNAMED;
+        }
+        let used = subject.sessions.iter().find(|view| view.used);
+        used.map_or(ContainerIndex::UNNAMED, |view| view.room)
+    }
+
+    /// Whether this transaction founds a session, in one container or in any.
+    fn founds_in(&self, id: SubjectId, room: Option<ContainerIndex>) -> Result<bool> {
+        let Some(changes) = self.changed(id) else {
+            return Ok(false);
+        };
+        if changes.inserts_in(room) {
+            return Ok(true);
+        }
+        let subject = self.subject(id)?;
+        let live = subject.sessions.iter().any(|view| view.live);
+        let lives_on = live && changes.fate != SessionFate::Destroyed;
+        let alone = changes.attributes.is_founding() && !changes.inserts_in(None) && !lives_on;
+        Ok(alone && room.is_none_or(|room| room == self.home(subject)))
+    }
+
+    /// Whether a session is there, or will be once this transaction is committed.
+    pub(crate) fn exists(&mut self, id: SubjectId, room: Option<ContainerIndex>) -> Result<bool> {
+        let stored = match room {
+            Some(room) => self.session(id, room)?.live,
+            None => self.live_anywhere(id)?,
+        };
+        self.observe_existence(id, room)?;
+        let founds = self.founds_in(id, room)?;
+        Ok(founds || (stored && self.fate(id) != SessionFate::Destroyed))
+    }
+
+    /// When it was founded and last accessed: the earliest and the latest of the containers.
+    pub(crate) fn times(
+        &mut self,
+        id: SubjectId,
+        room: Option<ContainerIndex>,
+    ) -> Result<Option<(DateTime<Utc>, DateTime<Utc>)>> {
+        match room {
+            Some(room) => drop(self.session(id, room)?),
+            None => drop(self.live_anywhere(id)?),
+        }
+        let gone = self.fate(id) == SessionFate::Destroyed;
+        let subject = self.subject(id)?;
+        let here = |view: &&SessionView| room.is_none_or(|room| room == view.room);
+        let rows = subject.sessions.iter().filter(here);
+        let times: Vec<_> = rows
+            .filter_map(|view| view.live_times().filter(|_| !gone))
+            .collect();
+        let created = times.iter().map(|t| t.created).min();
+        let last_access = times.iter().map(|t| t.last_access).max();
+        let founds = created.is_none() && self.founds_in(id, room)?;
+        let (created, last_access) = if founds {
+            (Some(self.now), Some(self.now))
+        } else {
+            (created, last_access)
+        };
+        Ok(created
+            .zip(last_access)
+            .map(|(c, l)| (c.to_datetime(), l.to_datetime())))
+    }
+
+    /// What becomes of the session as a whole, to be given a timeout or an owner; where there is no session, that
+    /// founds one (C8.1). Taking one back does not.
+    pub(crate) fn give(&mut self, id: SubjectId, founds: bool) -> Result<&mut Attributes> {
+        self.use_attributes(id)?;
+        if founds {
+            self.found(id)?;
+        }
+        self.change(id)
+    }
+
+    pub(crate) fn rotate(&mut self, id: SubjectId) -> Result<ClientId> {
+        if self.fate(id) != SessionFate::Destroyed {
+            if self.live_anywhere(id)? {
+                self.use_live_rooms(id)?;
+                self.change(id)?.fate = SessionFate::Rotated;
+            } else {
+                self.observe_existence(id, None)?;
+            }
+        }
+        self.issue(id)
+    }
+
+    /// Ends what is stored of the session, whether it is live or has expired: an access that came before it
+    /// expired may be on its way, and must not bring it back (C2.11).
+    pub(crate) fn destroy(&mut self, id: SubjectId) -> Result<()> {
+        self.live_anywhere(id)?;
+        let stored = self.subject(id)?.sessions.iter().any(|v| v.row.is_some());
+        if !stored {
+            self.observe_existence(id, None)?;
+        }
+        self.forget_changes(id);
+        // What is inserted afterwards is another session.
+        self.subject_mut(id)?.successor = None;
+        if stored {
+            self.change(id)?.fate = SessionFate::Destroyed;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,7 @@
+//! What an open transaction read and changed.
+
+pub(crate) mod changes;
+pub(crate) mod indexed_list;
+pub(crate) mod lifecycle;
+pub(crate) mod savepoint;
+pub(crate) mod txn_state;

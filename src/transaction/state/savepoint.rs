@@ -1,0 +1,42 @@
+//! Savepoints (C2.5): lengths of the log of changes, in a stack. What was read since stays read.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::transaction::state::changes::{Undo, UndoLog};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A point in a transaction to [roll back](crate::Txn::rollback_to) to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Savepoint(u64);
+
+#[derive(Default)]
+pub(crate) struct Savepoints {
+    /// How to undo what was changed since the first of them.
+    pub(crate) log: UndoLog,
+    /// By ascending number: how long the log was.
+    set: Vec<(u64, usize)>,
+}
+
+impl Savepoints {
+    pub(crate) fn set(&mut self) -> Savepoint {
+        // Unique in the process, so that one of another transaction is never taken for ours.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.log.is_kept = true;
+        self.set.push((number, self.log.undo.len()));
+        Savepoint(number)
+    }
+
+    /// What is to be undone, the oldest first. The savepoints set since are gone; this one stays.
+    pub(crate) fn back_to(&mut self, savepoint: &Savepoint) -> Result<Vec<Undo>> {
+        let found = self.set.binary_search_by_key(&savepoint.0, |(n, _)| *n);
+        let there = found.ok().and_then(|at| Some((at, self.set.get(at)?.1)));
+        let Some((at, len)) = there else {
+            return Err(Error::new(
+                ErrorKind::NoSuchSavepoint,
+                "the savepoint was rolled past, or belongs to another transaction",
+            ));
+        };
+        self.set.truncate(at + 1);
+        Ok(self.log.undo.split_off(len))
+    }
+}

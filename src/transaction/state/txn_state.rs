@@ -1,0 +1,751 @@
+//! The inside of a transaction: what it saw of the store, and what it wants changed. Works under
+//! the transaction's lock and runs none of the application's code.
+
+use crate::client_id::{ClientId, ClientKey};
+use crate::clock::{Moment, Timestamp};
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::{Keeping, Times};
+use crate::steps::StepCount;
+use crate::storage::record::{PackageRow, SessionRow};
+use crate::storage::{Arrival, Snapshot, merge};
+use crate::transaction::env::{ContainerIndex, Env, KeepOpen, Registry};
+use crate::transaction::state::changes::{
+    Attributes, Changes, KeyBase, KeyChanges, KeyStep, SessionFate, SubjectChanges, Undo, UndoLog,
+};
+use crate::transaction::state::indexed_list::{IndexedItem, IndexedList};
+use crate::transaction::state::savepoint::Savepoints;
+use crate::transaction::turns::turn::Turn;
+use crate::transaction::worker::WorkerTask;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Which of the clients in a transaction.
+pub(crate) type SubjectId = usize;
+
+/// See the module. One lives in each open transaction.
+pub(crate) struct TxnState {
+    /// Keeps the store open while the transaction is.
+    pub(crate) store: Arc<dyn KeepOpen>,
+    pub(crate) registry: Arc<Registry>,
+    /// Whether handles know containers by their places in this registry.
+    pub(crate) is_named: bool,
+    /// `None` before anything was looked at (C2.1).
+    pub(crate) snapshot: Option<Arc<dyn Snapshot>>,
+    /// The time of the snapshot.
+    pub(crate) now: Timestamp,
+    /// When its snapshot was taken, by the clock that is never set back.
+    pub(crate) taken: Moment,
+    /// The number of the commit that was the newest when it began.
+    pub(crate) begun_at: u64,
+    /// How many sessions had been found expired when it began.
+    pub(crate) looks: u64,
+    pub(crate) doomed: bool,
+    pub(crate) subjects: Vec<Subject>,
+    /// Which client bears an id, or was issued it here; without the id of the first client, which is
+    /// the only one in most transactions.
+    pub(crate) by_key: BTreeMap<ClientKey, SubjectId>,
+    /// `None` before the first.
+    pub(crate) changes: Option<Changes>,
+    pub(crate) savepoints: Savepoints,
+    pub(crate) discarded: Vec<Box<dyn std::any::Any + Send>>,
+    pub(crate) after_commit: Vec<WorkerTask>,
+    pub(crate) after_abort: Vec<WorkerTask>,
+    pub(crate) turn: Option<Turn>,
+}
+
+/// A client, and what was seen of its session. Rolling back forgets nothing of this (C2.5).
+#[derive(Default)]
+pub(crate) struct Subject {
+    /// The id it came with; a new visitor has none.
+    pub(crate) borne: Option<ClientId>,
+    /// How long it keeps the id, where somebody hands it out.
+    pub(crate) keeping: Option<Keeping>,
+    /// When it came, where that was before the transaction began.
+    pub(crate) came: Option<Arrival>,
+    pub(crate) sessions: IndexedList<SessionView>,
+    pub(crate) packages: IndexedList<PackageView>,
+    /// Whether its session is live in any container, once all were looked at.
+    live: Option<bool>,
+    /// Whether its session was there when `exists` asked.
+    pub(crate) exists: Option<bool>,
+    pub(crate) blind: BlindChanges,
+    /// The id of the session that is founded here because the id which it came with has none: the same one
+    /// as long as anything is left that founds it.
+    pub(crate) successor: Option<ClientId>,
+    /// Whether it ever had one here.
+    has_moved: bool,
+}
+
+/// What is to be found out for changes that were made before anything was looked at.
+#[derive(Default)]
+pub(crate) struct BlindChanges {
+    /// The containers used.
+    rooms: BTreeSet<ContainerIndex>,
+    /// Whether the client was given an owner or a timeout.
+    is_given: bool,
+    /// Whether it is open where what founds a session goes.
+    pub(crate) is_unfounded: bool,
+}
+
+/// A session row as of the snapshot.
+pub(crate) struct SessionView {
+    pub(crate) room: ContainerIndex,
+    pub(crate) row: Option<SessionRow>,
+    /// Its times, with accesses that it does not record yet.
+    pub(crate) times: Option<Times>,
+    pub(crate) live: bool,
+    /// Whether its packages were read or written, which counts as an access (C1.9).
+    pub(crate) used: bool,
+    /// Whether its existence was read.
+    pub(crate) observed: bool,
+}
+
+impl SessionView {
+    pub(crate) fn live_row(&self) -> Option<&SessionRow> {
+        self.row.as_ref().filter(|_| self.live)
+    }
+
+    pub(crate) fn live_times(&self) -> Option<Times> {
+        self.times.filter(|_| self.live)
+    }
+}
+
+/// A package row as of the snapshot, and what of it was read.
+pub(crate) struct PackageView {
+    pub(crate) room: ContainerIndex,
+    pub(crate) package: Arc<str>,
+    pub(crate) row: Option<PackageRow>,
+    pub(crate) read_all: bool,
+    pub(crate) read: BTreeSet<StepCount<Arc<str>>>,
+}
+
+impl IndexedItem for SessionView {
+    fn room(&self) -> ContainerIndex {
+        self.room
+    }
+
+    fn package(&self) -> &str {
+        ""
+    }
+}
+
+impl IndexedItem for PackageView {
+    fn room(&self) -> ContainerIndex {
+        self.room
+    }
+
+    fn package(&self) -> &str {
+        &self.package
+    }
+}
+
+impl PackageView {
+    fn note(&mut self, key: &str) {
+        if !self.read.contains(key) {
+            self.read.insert(StepCount(Arc::from(key)));
+        }
+    }
+}
+
+impl BlindChanges {
+    pub(crate) fn is_none(&self) -> bool {
+        self.rooms.is_empty() && !self.is_given && !self.is_unfounded
+    }
+}
+
+impl Subject {
+    /// Whether what founds a session may go elsewhere than to the id that it came with, which is open yet.
+    pub(crate) fn may_move(&self) -> bool {
+        let is_fresh = self.borne.as_ref().is_some_and(ClientId::is_fresh);
+        self.blind.is_unfounded && !is_fresh
+    }
+
+    pub(crate) fn key(&self) -> Option<ClientKey> {
+        self.borne.as_ref().map(ClientId::key)
+    }
+
+    /// Whether a live session was seen.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_live(&self) -> bool {
+        self.sessions.iter().any(|view| view.live)
+    }
+
+    /// Whether all of the `places` containers were looked into, and none has a live session.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_known_absent(&self, places: usize) -> bool {
+        self.sessions.len() == places && !self.is_live()
+    }
+
+    pub(crate) fn session(&self, room: ContainerIndex) -> Option<&SessionView> {
+        self.sessions.find(room, "")
+    }
+
+    pub(crate) fn package(&self, room: ContainerIndex, package: &str) -> Option<&PackageView> {
+        self.packages.find(room, package)
+    }
+
+    fn package_mut(&mut self, room: ContainerIndex, package: &str) -> Option<&mut PackageView> {
+        self.packages.find_mut(room, package)
+    }
+}
+
+/// A snapshot, and the containers as they were registered then, where they are not those known.
+type NewestState = (Arc<dyn Snapshot>, Option<Arc<Registry>>);
+
+fn newest(house: &Env, known: &Arc<Registry>) -> Result<NewestState> {
+    let mut other = None;
+    loop {
+        let snapshot = house.storage.snapshot()?;
+        let now = house.registry.load();
+        if Arc::ptr_eq(&now, other.as_ref().unwrap_or(known)) {
+            return Ok((snapshot, other));
+        }
+        other = Some(Arc::clone(&now));
+    }
+}
+
+fn renamed() -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        "a container was registered or unregistered meanwhile",
+    )
+}
+
+fn broken() -> Error {
+    Error::new(
+        ErrorKind::InvalidInput,
+        "no such client in this transaction",
+    )
+}
+
+impl TxnState {
+    pub(crate) fn house(&self) -> &Arc<Env> {
+        self.store.house()
+    }
+
+    /// The store that the transaction keeps open.
+    pub(crate) fn premises(&self) -> Arc<dyn KeepOpen> {
+        self.store.clone()
+    }
+
+    /// The client that bears `id`, or a new visitor.
+    pub(crate) fn subject_for(&mut self, id: Option<&ClientId>) -> SubjectId {
+        let next = self.subjects.len();
+        if let (Some(id), Some(first)) = (id, self.subjects.first()) {
+            if first.key() == Some(id.key()) {
+                return 0;
+            }
+            let known = *self.by_key.entry(id.key()).or_insert(next);
+            if known != next {
+                return known;
+            }
+        }
+        self.subjects.push(Subject {
+            borne: id.cloned(),
+            ..Subject::default()
+        });
+        next
+    }
+
+    /// Gives a client a new id.
+    pub(crate) fn issue(&mut self, subject: SubjectId) -> Result<ClientId> {
+        let issued = self.house().ids.issue();
+        self.by_key.insert(issued.key(), subject);
+        self.change(subject)?.id = Some(issued.clone());
+        Ok(issued)
+    }
+
+    pub(crate) fn subject(&self, id: SubjectId) -> Result<&Subject> {
+        self.subjects.get(id).ok_or_else(broken)
+    }
+
+    pub(crate) fn subject_mut(&mut self, id: SubjectId) -> Result<&mut Subject> {
+        self.subjects.get_mut(id).ok_or_else(broken)
+    }
+
+    pub(crate) fn changed(&self, id: SubjectId) -> Option<&SubjectChanges> {
+        self.changes.as_ref()?.subjects.get(id)
+    }
+
+    /// The changes, to be changed, and the log of that.
+    fn changes(&mut self) -> (&mut Changes, &mut UndoLog) {
+        let log = &mut self.savepoints.log;
+        let changes = self.changes.get_or_insert_with(|| {
+            log.note(|| Undo::First);
+            Changes::default()
+        });
+        (changes, log)
+    }
+
+    /// What becomes of a client's session as a whole, to be changed.
+    pub(crate) fn change(&mut self, id: SubjectId) -> Result<&mut Attributes> {
+        let (changes, log) = self.changes();
+        changes.attributes(id, log).ok_or_else(broken)
+    }
+
+    /// Gives up all that a client was to have changed.
+    pub(crate) fn forget_changes(&mut self, id: SubjectId) {
+        let (changes, log) = self.changes();
+        let forgotten = changes.forget(id, log);
+        self.discarded
+            .extend(forgotten.map(|old| Box::new(old) as _));
+    }
+
+    pub(crate) fn fate(&self, id: SubjectId) -> SessionFate {
+        self.changed(id)
+            .map_or(SessionFate::Stays, |changes| changes.fate)
+    }
+
+    /// The containers, for handles to know theirs by.
+    pub(crate) fn named(&mut self) -> Arc<Registry> {
+        if !self.is_named && self.snapshot.is_none() {
+            let now = self.store.house().registry.load();
+            if !Arc::ptr_eq(&now, &self.registry) {
+                self.registry = Arc::clone(&now);
+            }
+        }
+        self.is_named = true;
+        self.registry.clone()
+    }
+
+    /// Takes the newest state, at the first look (C2.1), and finds out what the client's changes before it
+    /// left open.
+    pub(crate) fn look_at(&mut self, id: SubjectId) -> Result<()> {
+        if self.snapshot.is_none() {
+            let house = self.store.house();
+            // Before the time is read: what happens in between counts as having happened since.
+            let looks = house.storage.looks();
+            let (now, taken) = (house.clock.timestamp(), house.clock.moment());
+            let (snapshot, other) = newest(house, &self.registry)?;
+            if let Some(other) = other {
+                if self.is_named && other.number != self.registry.number {
+                    return Err(renamed());
+                }
+                self.registry = other;
+            }
+            (self.looks, self.now, self.taken) = (looks, now, taken);
+            self.snapshot = Some(snapshot);
+            // While ids are fresh that were so when they were inserted under. What fails is said to who asks.
+            for other in 0..self.subjects.len() {
+                let _ = self.look_at(other);
+            }
+        }
+        let blind = &mut self.subject_mut(id)?.blind;
+        if blind.is_none() {
+            return Ok(());
+        }
+        let blind = std::mem::take(blind);
+        let settled = self.settle(id, &blind);
+        if settled.is_err() {
+            self.subject_mut(id)?.blind = blind;
+        }
+        settled
+    }
+
+    fn settle(&mut self, id: SubjectId, blind: &BlindChanges) -> Result<()> {
+        for room in &blind.rooms {
+            self.use_room(id, *room)?;
+        }
+        if blind.is_given {
+            self.live_anywhere(id)?;
+        }
+        if blind.is_unfounded && self.changed(id).is_some_and(SubjectChanges::founds) {
+            self.found(id)?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that all of a client's rows are known that its owner and its timeout concern, once something is
+    /// looked at.
+    pub(crate) fn use_attributes(&mut self, id: SubjectId) -> Result<()> {
+        if self.snapshot.is_none() {
+            self.subject_mut(id)?.blind.is_given = true;
+            return Ok(());
+        }
+        self.live_anywhere(id).map(drop)
+    }
+
+    /// The snapshot, once something was looked at.
+    pub(crate) fn snapshot(&self) -> Result<&dyn Snapshot> {
+        self.snapshot.as_deref().ok_or_else(broken)
+    }
+
+    /// Whether the snapshot may still be read (C2.14).
+    fn check_age(&self) -> Result<()> {
+        let age = self.house().clock.moment().since(self.taken);
+        if age > self.house().rules.snapshot_max_age {
+            return Err(Error::new(
+                ErrorKind::SnapshotTooOld,
+                "the transaction is older than its snapshot may become",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The session row of a client in a container, loaded at the first call.
+    pub(crate) fn session(&mut self, id: SubjectId, room: ContainerIndex) -> Result<&SessionView> {
+        self.look_at(id)?;
+        let found = self.subject(id)?.sessions.position(room, "");
+        let at = match found {
+            Some(at) => at,
+            None => {
+                let view = self.load_session(id, room)?;
+                self.subject_mut(id)?.sessions.push(view)
+            }
+        };
+        self.subject(id)?.sessions.get(at).ok_or_else(broken)
+    }
+
+    fn load_session(&self, id: SubjectId, room: ContainerIndex) -> Result<SessionView> {
+        crate::steps::count(1);
+        let (mut row, mut times) = (None, None);
+        let at = room;
+        let room = self.registry.room(at);
+        let is_expired = |times: Times| room.policy.is_expired(&times, self.now);
+        // A fresh id has no session unless another transaction founded it.
+        let subject = self.subject(id)?;
+        if let Some(client) = subject.key() {
+            let keeping = subject.keeping;
+            self.check_age()?;
+            row = self
+                .snapshot()?
+                .session(room.id(), client)
+                .map_err(|e| e.in_container(&*room.place.name))?;
+            let known = |row| self.house().times_of(room, client, row, self.now, keeping);
+            times = row.as_ref().map(known).transpose()?;
+            if let (Some(row), true) = (&row, times.is_some_and(is_expired)) {
+                // From now on no access brings it back that came before this look (C3.2). One that came in
+                // between is seen now.
+                self.house().storage.found_expired(room.id(), client);
+                times = Some(known(row)?);
+            }
+        }
+        Ok(SessionView {
+            room: at,
+            row,
+            times,
+            live: times.is_some_and(|times| !is_expired(times)),
+            used: false,
+            observed: false,
+        })
+    }
+
+    /// Loads the session rows of a client in all containers; tells whether any is live.
+    pub(crate) fn live_anywhere(&mut self, id: SubjectId) -> Result<bool> {
+        if let Some(live) = self.subject(id)?.live {
+            return Ok(live);
+        }
+        self.look_at(id)?;
+        let mut live = false;
+        for room in self.registry.places() {
+            live |= self.session(id, room)?.live;
+        }
+        self.subject_mut(id)?.live = Some(live);
+        Ok(live)
+    }
+
+    /// The package as of the snapshot, loaded at the first call; nothing of a session that was
+    /// destroyed in this transaction.
+    pub(crate) fn package(
+        &mut self,
+        id: SubjectId,
+        room: ContainerIndex,
+        package: &Arc<str>,
+    ) -> Result<Option<&PackageRow>> {
+        self.look_at(id)?;
+        if self.fate(id) == SessionFate::Destroyed {
+            return Ok(None);
+        }
+        if self.subject(id)?.package(room, package).is_none() {
+            self.session(id, room)?;
+            let row = self.load_package(id, room, package)?;
+            let subject = self.subject_mut(id)?;
+            subject.packages.push(PackageView {
+                room,
+                package: package.clone(),
+                row,
+                read_all: false,
+                read: BTreeSet::new(),
+            });
+        }
+        let subject = self.subject(id)?;
+        let view = subject.package(room, package).ok_or_else(broken)?;
+        Ok(view.row.as_ref())
+    }
+
+    fn load_package(
+        &self,
+        id: SubjectId,
+        room: ContainerIndex,
+        package: &Arc<str>,
+    ) -> Result<Option<PackageRow>> {
+        let subject = self.subject(id)?;
+        let listed = subject
+            .session(room)
+            .and_then(SessionView::live_row)
+            .is_some_and(|row| row.has(package));
+        let (true, Some(client)) = (listed, subject.key()) else {
+            return Ok(None);
+        };
+        self.check_age()?;
+        let room = self.registry.room(room);
+        let row = self.snapshot()?.package(room.id(), client, package);
+        row.and_then(|row| row.map_or_else(|| Err(merge::lost_package()), |row| Ok(Some(row))))
+            .map_err(|e| e.in_container(&*room.place.name).in_package(&**package))
+    }
+
+    /// Notes that a package was used, which is an access to the session in its container. Looks at nothing yet
+    /// where nothing was looked at before.
+    pub(crate) fn use_room(&mut self, id: SubjectId, room: ContainerIndex) -> Result<()> {
+        if self.snapshot.is_none() {
+            self.subject_mut(id)?.blind.rooms.insert(room);
+            return Ok(());
+        }
+        self.session(id, room)?;
+        let sessions = &mut self.subject_mut(id)?.sessions;
+        if let Some(view) = sessions.find_mut(room, "") {
+            view.used = true;
+        }
+        Ok(())
+    }
+
+    /// Notes an access in every container where the session is live.
+    pub(crate) fn use_live_rooms(&mut self, id: SubjectId) -> Result<()> {
+        for view in self.subject_mut(id)?.sessions.iter_mut() {
+            view.used |= view.live;
+        }
+        Ok(())
+    }
+
+    /// Notes that a session's existence was read, in one container or in all; an access where it is.
+    pub(crate) fn observe_existence(
+        &mut self,
+        id: SubjectId,
+        room: Option<ContainerIndex>,
+    ) -> Result<()> {
+        let subject = self.subject_mut(id)?;
+        let mut live = false;
+        for view in subject.sessions.iter_mut() {
+            if room.is_none_or(|room| room == view.room) {
+                view.used |= view.live;
+                view.observed |= room.is_some();
+                live |= view.live;
+            }
+        }
+        if room.is_none() {
+            subject.exists = Some(live);
+        }
+        Ok(())
+    }
+
+    /// The value of a key as this transaction sees it, without observing it.
+    pub(crate) fn peek(
+        &mut self,
+        id: SubjectId,
+        room: ContainerIndex,
+        package: &Arc<str>,
+        key: &str,
+    ) -> Result<Option<Bytes>> {
+        match self.own(id, room, package, key) {
+            Some(KeyBase::Put(value)) => return Ok(Some(value.clone())),
+            Some(KeyBase::Refused(error)) => return Err(error.clone()),
+            Some(KeyBase::Removed) => return Ok(None),
+            Some(KeyBase::Current) | None => {}
+        }
+        let stored = self.package(id, room, package)?;
+        let before = stored.and_then(|row| row.get(key));
+        let changes = self.changes.as_mut();
+        let subject = changes.and_then(|changes| changes.subjects.get_mut(id));
+        let package = subject.and_then(|subject| subject.packages.find_mut(room, package));
+        match package.and_then(|package| package.keys.get_mut(key)) {
+            Some(change) => change.value_to_keep(before),
+            None => Ok(before),
+        }
+    }
+
+    /// The value of a key as this transaction sees it. Where that depends on what is stored, the key
+    /// counts as read (C2.7).
+    pub(crate) fn read(
+        &mut self,
+        id: SubjectId,
+        room: ContainerIndex,
+        package: &Arc<str>,
+        key: &str,
+    ) -> Result<Option<Bytes>> {
+        // What was found counts as read also where it cannot be told, as a sum that overflows.
+        let value = self.peek(id, room, package, key);
+        self.use_room(id, room)?;
+        let own = self.own(id, room, package, key).is_some();
+        // After destroying the session, its emptiness is the transaction's own, too.
+        let own = own || self.fate(id) == SessionFate::Destroyed;
+        if let Some(view) = self.subject_mut(id)?.package_mut(room, package)
+            && !own
+        {
+            view.note(key);
+        }
+        value
+    }
+
+    /// All keys and values as this transaction sees them. The whole package counts as read.
+    pub(crate) fn read_all(
+        &mut self,
+        id: SubjectId,
+        room: ContainerIndex,
+        package: &Arc<str>,
+    ) -> Result<BTreeMap<Arc<str>, Result<Bytes>>> {
+        let stored = self.package(id, room, package)?;
+        let mut content: BTreeMap<Arc<str>, Result<Bytes>> = stored
+            .into_iter()
+            .flat_map(PackageRow::iter)
+            .map(|(key, value)| (Arc::from(key), Ok(value)))
+            .collect();
+        self.use_room(id, room)?;
+        let destroyed = self.fate(id) == SessionFate::Destroyed;
+        if let Some(view) = self.subject_mut(id)?.package_mut(room, package)
+            && !destroyed
+        {
+            view.read_all = true;
+        }
+        let Some(changes) = self
+            .changed(id)
+            .and_then(|changes| changes.package(room, package))
+        else {
+            return Ok(content);
+        };
+        if changes.cleared {
+            content.clear();
+        }
+        for (key, change) in &changes.keys {
+            let before = content.remove(key).and_then(Result::ok);
+            match change.value(before) {
+                Ok(None) => {}
+                Ok(Some(value)) => {
+                    content.insert(key.clone(), Ok(value));
+                }
+                Err(e) => {
+                    content.insert(key.clone(), Err(e));
+                }
+            }
+        }
+        Ok(content)
+    }
+
+    /// Makes sure that what is inserted into a container has a session to go to: the one there is, one under the id
+    /// that was borne if it is fresh, else one under an id issued here (C4.8). Where nothing was looked at before,
+    /// that is found out later.
+    pub(crate) fn found_in(&mut self, id: SubjectId, room: ContainerIndex) -> Result<()> {
+        // Where it is live, no other container is looked into: what becomes of it there is no conflict (C2.7).
+        let stays = self.fate(id) != SessionFate::Destroyed;
+        if self.snapshot.is_some() && stays && self.session(id, room)?.live {
+            return Ok(());
+        }
+        self.found(id)
+    }
+
+    /// The same for what belongs to no container.
+    pub(crate) fn found(&mut self, id: SubjectId) -> Result<()> {
+        if self.changed(id).is_some_and(|changes| changes.id.is_some()) {
+            return Ok(());
+        }
+        if self.fate(id) == SessionFate::Destroyed {
+            self.issue(id)?;
+            return Ok(());
+        }
+        let subject = self.subject(id)?;
+        if subject.sessions.iter().any(|view| view.live) {
+            return Ok(());
+        }
+        if let Some(borne) = subject.borne.clone() {
+            if self.snapshot.is_none() {
+                self.subject_mut(id)?.blind.is_unfounded = true;
+                return Ok(());
+            }
+            // In all containers, so that the commit finds out whether another one has founded it since.
+            if self.live_anywhere(id)? || borne.is_fresh() {
+                return Ok(());
+            }
+            // It is founded elsewhere because there is none here (C2.7).
+            self.observe_existence(id, None)?;
+        }
+        let successor = match self.subject(id)?.successor.clone() {
+            Some(successor) => successor,
+            None => self.issue(id)?,
+        };
+        let subject = self.subject_mut(id)?;
+        (subject.successor, subject.has_moved) = (Some(successor.clone()), true);
+        self.change(id)?.id = Some(successor);
+        Ok(())
+    }
+
+    /// What was found out of where inserts go may have been rolled back, and they not.
+    pub(crate) fn find_out_again(&mut self) {
+        let changes = self.changes.as_ref();
+        let moved = self.subjects.iter_mut().enumerate();
+        for (id, subject) in moved.filter(|(_, subject)| subject.has_moved) {
+            let changes = changes.and_then(|changes| changes.subjects.get(id));
+            let founds = changes.is_some_and(SubjectChanges::founds);
+            subject.blind.is_unfounded = true;
+            subject.successor.take_if(|_| !founds);
+        }
+    }
+
+    /// What a key certainly becomes, whatever is stored, where this transaction says so.
+    pub(crate) fn own(
+        &self,
+        id: SubjectId,
+        room: ContainerIndex,
+        package: &str,
+        key: &str,
+    ) -> Option<&KeyBase> {
+        self.changed(id)?.package(room, package)?.own(key)
+    }
+
+    /// Adds a step to what is to become of a key that is not the transaction's own.
+    pub(crate) fn step(
+        &mut self,
+        id: SubjectId,
+        room: ContainerIndex,
+        package: &Arc<str>,
+        key: &str,
+        step: KeyStep,
+    ) -> Result<()> {
+        self.use_room(id, room)?;
+        let (changes, log) = self.changes();
+        changes.step(id, (room, package), key, step, log);
+        Ok(())
+    }
+
+    /// Removes all keys of a package.
+    pub(crate) fn clear(
+        &mut self,
+        id: SubjectId,
+        room: ContainerIndex,
+        package: &Arc<str>,
+    ) -> Result<()> {
+        self.use_room(id, room)?;
+        let (changes, log) = self.changes();
+        let cleared = changes.clear(id, room, package, log);
+        self.discarded
+            .extend(cleared.map(|keys| Box::new(keys) as _));
+        Ok(())
+    }
+
+    /// Replaces what is to become of a key.
+    pub(crate) fn write(
+        &mut self,
+        id: SubjectId,
+        room: ContainerIndex,
+        package: &Arc<str>,
+        key: &str,
+        change: KeyChanges,
+    ) -> Result<()> {
+        self.use_room(id, room)?;
+        let (changes, log) = self.changes();
+        let replaced = changes.write(id, (room, package), key, change, log);
+        if let Some(replaced) = replaced.filter(|key| !key.steps.is_empty()) {
+            self.discard(replaced);
+        }
+        Ok(())
+    }
+}
