@@ -18,7 +18,7 @@ pub(crate) struct WakeGroup {
 
 thread_local! {
     static OWN: Arc<WakeGroup> = Arc::default();
-    /// The bells to be rung when this thread is done with what it does, while it does that.
+    /// The wake groups to be rung when this thread is done with what it does, while it does that.
     static LATER: RefCell<Option<Vec<Arc<WakeGroup>>>> = const { RefCell::new(None) };
     /// How many futures in each other this thread polls now.
     static POLLED: Cell<usize> = const { Cell::new(0) };
@@ -45,13 +45,16 @@ pub(crate) fn is_task() -> bool {
 }
 
 impl WakeGroup {
-    /// Does what may ring bells, each any number of times, and rings each once after that.
+    /// Does what may ring wake groups, each any number of times, and rings each once after that.
     pub(crate) fn once<T>(work: impl FnOnce() -> T) -> T {
         struct Ring;
         impl Drop for Ring {
             fn drop(&mut self) {
-                let bells = LATER.try_with(|later| later.take()).ok().flatten();
-                bells.iter().flatten().for_each(|bell| bell.ring());
+                let wake_groups = LATER.try_with(|later| later.take()).ok().flatten();
+                wake_groups
+                    .iter()
+                    .flatten()
+                    .for_each(|wake_group| wake_group.ring());
             }
         }
         let is_first = LATER.try_with(|later| {
@@ -102,11 +105,14 @@ impl Wake for WakeGroup {
     fn wake_by_ref(self: &Arc<Self>) {
         let is_later = LATER.try_with(|later| {
             let mut later = later.borrow_mut();
-            let Some(bells) = &mut *later else {
+            let Some(wake_groups) = &mut *later else {
                 return false;
             };
-            if !bells.iter().any(|bell| Arc::ptr_eq(bell, self)) {
-                bells.push(self.clone());
+            if !wake_groups
+                .iter()
+                .any(|wake_group| Arc::ptr_eq(wake_group, self))
+            {
+                wake_groups.push(self.clone());
             }
             true
         });
@@ -119,27 +125,27 @@ impl Wake for WakeGroup {
 /// Runs a future to its end on this thread, which sleeps while there is nothing to do.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     // A thread that ends has none any more.
-    let bell = OWN.try_with(Arc::clone).unwrap_or_default();
-    block_on_helping(future, &bell, || false)
+    let wake_group = OWN.try_with(Arc::clone).unwrap_or_default();
+    block_on_helping(future, &wake_group, || false)
 }
 
-/// The same; the thread is woken by this bell and, before it sleeps, asks `help` whether it has done something
+/// The same; the thread is woken by this wake group and, before it sleeps, asks `help` whether it has done something
 /// for what it waits for.
 pub(crate) fn block_on_helping<F: Future>(
     future: F,
-    bell: &Arc<WakeGroup>,
+    wake_group: &Arc<WakeGroup>,
     help: impl Fn() -> bool,
 ) -> F::Output {
-    let waker = Waker::from(bell.clone());
+    let waker = Waker::from(wake_group.clone());
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
-        let heard = bell.rung.load(Ordering::Acquire);
+        let heard = wake_group.rung.load(Ordering::Acquire);
         match future.as_mut().poll(&mut context) {
             Poll::Ready(output) => return output,
             // It may be rung for others; then the future is asked again.
             Poll::Pending if help() => {}
-            Poll::Pending => bell.wait(heard),
+            Poll::Pending => wake_group.wait(heard),
         }
     }
 }
@@ -153,27 +159,27 @@ mod tests {
 
     #[test]
     fn all_who_wait_for_one_bell_go_on_when_it_is_rung_once() {
-        let bell = Arc::new(WakeGroup::default());
+        let wake_group = Arc::new(WakeGroup::default());
         let (replies, answers): (Vec<_>, Vec<_>) = (0..8).map(|_| oneshot::channel()).unzip();
         let waiting = answers.into_iter().map(|answer| {
-            let bell = bell.clone();
-            thread::spawn(move || block_on_helping(answer, &bell, || false))
+            let wake_group = wake_group.clone();
+            thread::spawn(move || block_on_helping(answer, &wake_group, || false))
         });
         let waiting: Vec<_> = waiting.collect();
-        while *bell.lock() < 8 {
+        while *wake_group.lock() < 8 {
             thread::yield_now();
         }
         WakeGroup::once(|| {
             for (n, reply) in replies.into_iter().enumerate() {
                 reply.send(n).unwrap();
             }
-            assert_eq!(bell.times(), 0);
+            assert_eq!(wake_group.times(), 0);
         });
         for (n, thread) in waiting.into_iter().enumerate() {
             assert_eq!(thread.join().unwrap(), Ok(n));
         }
-        assert_eq!(bell.times(), 1);
-        assert_eq!(*bell.lock(), 0);
+        assert_eq!(wake_group.times(), 1);
+        assert_eq!(*wake_group.lock(), 0);
     }
 
     #[test]
@@ -189,17 +195,17 @@ mod tests {
 
     #[test]
     fn what_a_bell_is_not_rung_for_goes_on_waiting() {
-        let bell = Arc::new(WakeGroup::default());
+        let wake_group = Arc::new(WakeGroup::default());
         let (reply, answer) = oneshot::channel();
         let waiting = {
-            let bell = bell.clone();
-            thread::spawn(move || block_on_helping(answer, &bell, || false))
+            let wake_group = wake_group.clone();
+            thread::spawn(move || block_on_helping(answer, &wake_group, || false))
         };
         for _ in 0..100 {
-            while *bell.lock() == 0 {
+            while *wake_group.lock() == 0 {
                 thread::yield_now();
             }
-            bell.wake_by_ref();
+            wake_group.wake_by_ref();
         }
         assert!(!waiting.is_finished());
         reply.send(7).unwrap();

@@ -156,13 +156,13 @@ impl ContainerSettings {
         }
     }
 
-    fn of(room: &ContainerEntry) -> Self {
+    fn of(container: &ContainerEntry) -> Self {
         Self {
-            timeout: room.policy.timeout,
-            resolution: room.policy.resolution,
-            max_lifetime: room.policy.max_lifetime,
-            implicit_sweeps: room.implicit_sweeps,
-            residence: if room.id().is_in_memory() {
+            timeout: container.policy.timeout,
+            resolution: container.policy.resolution,
+            max_lifetime: container.policy.max_lifetime,
+            implicit_sweeps: container.implicit_sweeps,
+            residence: if container.id().is_in_memory() {
                 Residence::Memory
             } else {
                 Residence::File
@@ -172,7 +172,7 @@ impl ContainerSettings {
 }
 
 /// A container as transactions see it, from its record.
-pub(crate) fn room(record: &ContainerRecord) -> ContainerEntry {
+pub(crate) fn container(record: &ContainerRecord) -> ContainerEntry {
     ContainerEntry {
         place: ContainerRef {
             id: ContainerId(record.id),
@@ -190,7 +190,7 @@ pub(crate) fn room(record: &ContainerRecord) -> ContainerEntry {
 /// A registered container: a handle for its settings and maintenance. It does not keep the store open.
 #[derive(Clone)]
 pub struct Container {
-    house: Arc<Env>,
+    env: Arc<Env>,
     configure: Arc<dyn Configure>,
     name: Arc<str>,
 }
@@ -245,9 +245,9 @@ pub(crate) fn no_such_container(name: &str) -> Error {
 }
 
 impl Container {
-    pub(crate) fn new(house: Arc<Env>, configure: Arc<dyn Configure>, name: Arc<str>) -> Self {
+    pub(crate) fn new(env: Arc<Env>, configure: Arc<dyn Configure>, name: Arc<str>) -> Self {
         Self {
-            house,
+            env,
             configure,
             name,
         }
@@ -265,7 +265,8 @@ impl Container {
     ///
     /// [`NoSuchContainer`](ErrorKind::NoSuchContainer) after it was unregistered.
     pub fn settings(&self) -> Result<ContainerSettings> {
-        self.room().map(|room| ContainerSettings::of(&room))
+        self.container()
+            .map(|container| ContainerSettings::of(&container))
     }
 
     /// Stores new settings. They apply to every transaction that has not read anything yet.
@@ -275,7 +276,7 @@ impl Container {
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the sessions would move between file and memory;
     /// [`NoSuchContainer`](ErrorKind::NoSuchContainer); or a failure of the storage.
     pub fn configure(&self, settings: ContainerSettings) -> Result<()> {
-        self.room()?;
+        self.container()?;
         self.configure.configure(&self.name, settings)
     }
 
@@ -286,8 +287,8 @@ impl Container {
     ///
     /// A failure of the storage. Sessions that were removed before it stay removed.
     pub fn sweep(&self) -> Result<Swept> {
-        let swept = sweep(&self.house, &*self.room()?)?;
-        reclaim(&self.house)?;
+        let swept = sweep(&self.env, &*self.container()?)?;
+        reclaim(&self.env)?;
         Ok(swept)
     }
 
@@ -297,13 +298,13 @@ impl Container {
     ///
     /// A failure of the storage.
     pub fn statistics(&self) -> Result<ContainerStatistics> {
-        let room = self.room()?;
-        let now = self.house.clock.timestamp();
+        let container = self.container()?;
+        let now = self.env.clock.timestamp();
         let mut counts = ContainerStatistics::default();
-        scan(&self.house, room.id(), |_, row| {
+        scan(&self.env, container.id(), |_, row| {
             match row {
                 Err(_) => counts.unreadable += 1,
-                Ok(row) => match judge(&self.house, &room, row, now)? {
+                Ok(row) => match judge(&self.env, &container, row, now)? {
                     SweepVerdict::Expired(..) => counts.expired += 1,
                     SweepVerdict::Stands | SweepVerdict::Ahead(..) => {
                         counts.live += 1;
@@ -316,8 +317,8 @@ impl Container {
         Ok(counts)
     }
 
-    fn room(&self) -> Result<Arc<ContainerEntry>> {
-        let registry = self.house.registry.load();
+    fn container(&self) -> Result<Arc<ContainerEntry>> {
+        let registry = self.env.registry.load();
         registry
             .get(&self.name)
             .cloned()
@@ -329,14 +330,14 @@ type SessionSummary<'a> = (ClientKey, &'a SessionRow);
 
 /// Visits all sessions of a container in bounded steps, each on the newest snapshot, whose number it tells.
 pub(crate) fn scan(
-    house: &Env,
+    env: &Env,
     id: ContainerId,
     mut visit: impl FnMut(u64, Result<SessionSummary<'_>, (ClientKey, &Error)>) -> Result<()>,
 ) -> Result<()> {
     let mut after = None;
     loop {
         // It is let go before the visits, which may take a while.
-        let snapshot = house.snapshot()?;
+        let snapshot = env.snapshot()?;
         let (number, rows) = (snapshot.number(), snapshot.sessions(id, after, SCANNED)?);
         drop(snapshot);
         let Some((last, _)) = rows.last() else {
@@ -363,16 +364,16 @@ enum SweepVerdict {
 }
 
 fn judge(
-    house: &Env,
-    room: &ContainerEntry,
+    env: &Env,
+    container: &ContainerEntry,
     (client, row): SessionSummary<'_>,
     now: Timestamp,
 ) -> Result<SweepVerdict> {
-    let times = house.times_of(room, client, row, now, None)?;
-    let (policy, generation) = (&room.policy, row.incarnation);
+    let times = env.times_of(container, client, row, now, None)?;
+    let (policy, incarnation) = (&container.policy, row.incarnation);
     if policy.is_expired(&times, now) {
         let state = SeenState::Expired {
-            incarnation: generation,
+            incarnation,
             last_access: times.last_access,
             timeout: row.timeout,
         };
@@ -382,7 +383,7 @@ fn judge(
         return Ok(SweepVerdict::Stands);
     }
     // By the clock as it is: a sweep may take long.
-    let now = house.clock.timestamp();
+    let now = env.clock.timestamp();
     if !policy.is_ahead(&times, now) {
         return Ok(SweepVerdict::Stands);
     }
@@ -392,32 +393,27 @@ fn judge(
         slack: policy.resolution_of(&times, None),
         founded: (times.created > latest).then_some((times.created, now)),
     };
-    Ok(SweepVerdict::Ahead(
-        SeenState::Live {
-            incarnation: generation,
-        },
-        at,
-    ))
+    Ok(SweepVerdict::Ahead(SeenState::Live { incarnation }, at))
 }
 
 /// Removes what has expired in a container. While a batch is committed, the next one is looked for.
-pub(crate) fn sweep(house: &Env, room: &ContainerEntry) -> Result<Swept> {
-    let now = house.clock.timestamp();
-    let registry = house.registry.load().number;
+pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
+    let now = env.clock.timestamp();
+    let registry = env.registry.load().number;
     let mut swept = Swept::default();
     let empty = || ChangeSet {
         now,
         as_of: 0,
-        looks: house.storage.looks(),
+        looks: env.storage.looks(),
         clients: Vec::new(),
-        refusals: house.refusals(),
-        limits: house.rules.limits,
+        refusals: env.refusals(),
+        limits: env.rules.limits,
         registry,
     };
     let mut batch = empty();
     let mut flying: Option<Removal> = None;
-    let end = |flying: Option<Removal>| flying.map_or(Ok(0), |it| it.end(house, room));
-    scan(house, room.id(), |as_of, row| {
+    let end = |flying: Option<Removal>| flying.map_or(Ok(0), |it| it.end(env, container));
+    scan(env, container.id(), |as_of, row| {
         swept.scanned += 1;
         match row {
             Err((_, error)) => {
@@ -428,7 +424,7 @@ pub(crate) fn sweep(house: &Env, room: &ContainerEntry) -> Result<Swept> {
                 }
             }
             Ok(row) => {
-                let (state, over, touch) = match judge(house, room, row, now)? {
+                let (state, over, touch) = match judge(env, container, row, now)? {
                     SweepVerdict::Stands => return Ok(()),
                     SweepVerdict::Expired(state, over) => (state, over, None),
                     SweepVerdict::Ahead(state, at) => (state, now, Some(at)),
@@ -436,34 +432,36 @@ pub(crate) fn sweep(house: &Env, room: &ContainerEntry) -> Result<Swept> {
                 if batch.clients.is_empty() {
                     batch.as_of = as_of;
                 }
-                batch.clients.push(removal(room, row, (state, over), touch));
+                batch
+                    .clients
+                    .push(removal(container, row, (state, over), touch));
             }
         }
         if batch.clients.len() >= REMOVED {
             swept.removed += end(flying.take())?;
-            while house.storage.has_backpressure() {
+            while env.storage.has_backpressure() {
                 thread::sleep(PAUSE);
             }
             let full = std::mem::replace(&mut batch, empty());
-            flying = Some(Removal::begin(house, full));
+            flying = Some(Removal::begin(env, full));
         }
         Ok(())
     })?;
     swept.removed += end(flying)?;
     if !batch.clients.is_empty() {
-        swept.removed += Removal::begin(house, batch).end(house, room)?;
+        swept.removed += Removal::begin(env, batch).end(env, container)?;
     }
     if swept.removed > 0 {
-        tracing::debug!(container = &*room.place.name, ?swept, "swept");
+        tracing::debug!(container = &*container.place.name, ?swept, "swept");
         metrics::counter!("cloakroom_swept_total").increment(swept.removed);
     }
     Ok(swept)
 }
 
 /// Removes what unregistered containers and old tombstones left, in bounded batches.
-pub(crate) fn reclaim(house: &Env) -> Result<()> {
+pub(crate) fn reclaim(env: &Env) -> Result<()> {
     for _ in 0..RECLAIMS {
-        if house.storage.reclaim(house.refusals())? == 0 {
+        if env.storage.reclaim(env.refusals())? == 0 {
             break;
         }
     }
@@ -471,7 +469,7 @@ pub(crate) fn reclaim(house: &Env) -> Result<()> {
 }
 
 fn removal(
-    room: &ContainerEntry,
+    container: &ContainerEntry,
     (client, row): SessionSummary<'_>,
     (state, over): (SeenState, Timestamp),
     touch: Option<TouchAt>,
@@ -479,7 +477,7 @@ fn removal(
     ClientChange {
         client,
         seen: vec![Seen {
-            place: room.place.clone(),
+            place: container.place.clone(),
             row: Some(row.clone()),
             state,
             observed: false,
@@ -506,10 +504,10 @@ struct Removal {
 
 impl Removal {
     /// Has a batch of a sweep committed.
-    fn begin(house: &Env, set: ChangeSet) -> Self {
+    fn begin(env: &Env, set: ChangeSet) -> Self {
         let clients = set.clients.iter().map(|change| change.client).collect();
         let (reply, answer) = mpsc::sync_channel(1);
-        let outside = house.storage.commit(
+        let outside = env.storage.commit(
             set,
             Box::new(move |outcome| {
                 let _ = reply.send(match outcome {
@@ -532,12 +530,12 @@ impl Removal {
     }
 
     /// Waits until it is committed; returns how many sessions are gone.
-    fn end(self, house: &Env, room: &ContainerEntry) -> Result<u64> {
+    fn end(self, env: &Env, container: &ContainerEntry) -> Result<u64> {
         self.answer.recv().map_err(|_| Error::stopped())??;
-        let newest = house.snapshot()?;
+        let newest = env.snapshot()?;
         let mut removed = 0;
         for client in self.clients {
-            if newest.session(room.id(), client)?.is_none() {
+            if newest.session(container.id(), client)?.is_none() {
                 removed += 1;
             }
         }
@@ -549,13 +547,13 @@ impl Removal {
 #[derive(Clone)]
 pub struct ContainerTxn {
     txn: Txn,
-    room: ContainerIndex,
+    container: ContainerIndex,
 }
 
 impl fmt::Debug for ContainerTxn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ContainerTxn")
-            .field("name", &self.txn.name_of(self.room))
+            .field("name", &self.txn.name_of(self.container))
             .finish_non_exhaustive()
     }
 }
@@ -569,10 +567,10 @@ impl Txn {
     /// containers that are registered when it first asks for a container or a package. If they have changed at its
     /// first read, that read gives a [`Conflict`](ErrorKind::Conflict).
     pub fn container(&self, name: &str) -> Result<ContainerTxn> {
-        let room = self.registry().ok_or_else(closed)?.find(name);
+        let container = self.registry().ok_or_else(closed)?.find(name);
         Ok(ContainerTxn {
             txn: self.clone(),
-            room: room.ok_or_else(|| no_such_container(name))?,
+            container: container.ok_or_else(|| no_such_container(name))?,
         })
     }
 }
@@ -585,7 +583,7 @@ impl ContainerTxn {
     /// As for [`Txn::session`].
     pub fn session_data(&self, id: &ClientId) -> Result<SessionData> {
         let session = self.txn.session(id)?;
-        Ok(session.in_room(self.room))
+        Ok(session.in_room(self.container))
     }
 
     /// [`session_data`](Self::session_data) as a future.
@@ -598,7 +596,7 @@ impl ContainerTxn {
         id: &ClientId,
     ) -> impl Future<Output = Result<SessionData>> + Send {
         let entering = self.txn.session_async(id);
-        let room = self.room;
-        async move { Ok(entering.await?.in_room(room)) }
+        let container = self.container;
+        async move { Ok(entering.await?.in_room(container)) }
     }
 }

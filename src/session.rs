@@ -32,7 +32,7 @@ pub struct Session {
 #[derive(Clone)]
 pub struct SessionData {
     session: Session,
-    room: ContainerIndex,
+    container: ContainerIndex,
 }
 
 /// The values of one package in a session, by key.
@@ -41,7 +41,7 @@ pub struct SessionData {
 #[derive(Clone)]
 pub struct PkgData {
     session: Session,
-    room: ContainerIndex,
+    container: ContainerIndex,
     package: Arc<str>,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Debug for Session {
 impl fmt::Debug for SessionData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionData")
-            .field("container", &self.session.name_of(self.room))
+            .field("container", &self.session.name_of(self.container))
             .finish_non_exhaustive()
     }
 }
@@ -62,7 +62,7 @@ impl fmt::Debug for SessionData {
 impl fmt::Debug for PkgData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PkgData")
-            .field("container", &self.session.name_of(self.room))
+            .field("container", &self.session.name_of(self.container))
             .field("package", &self.package)
             .finish_non_exhaustive()
     }
@@ -138,20 +138,20 @@ impl Session {
     #[must_use]
     pub fn pkg(&self, id: &str) -> PkgData {
         PkgData {
-            room: self.txn.place_of(id),
+            container: self.txn.place_of(id),
             session: self.clone(),
             package: Arc::from(id),
         }
     }
 
-    fn name_of(&self, room: ContainerIndex) -> &str {
-        self.txn.name_of(room)
+    fn name_of(&self, container: ContainerIndex) -> &str {
+        self.txn.name_of(container)
     }
 
-    pub(crate) fn in_room(&self, room: ContainerIndex) -> SessionData {
+    pub(crate) fn in_room(&self, container: ContainerIndex) -> SessionData {
         SessionData {
             session: self.clone(),
-            room,
+            container,
         }
     }
 
@@ -252,7 +252,7 @@ impl SessionData {
     #[must_use]
     pub fn pkg(&self, id: &str) -> PkgData {
         PkgData {
-            room: self.room,
+            container: self.container,
             session: self.session.clone(),
             package: Arc::from(id),
         }
@@ -271,7 +271,7 @@ impl SessionData {
     /// As for [`Session::exists`].
     pub fn exists(&self) -> Result<bool> {
         let session = &self.session;
-        session.with(|state| state.exists(session.subject, Some(self.room)))
+        session.with(|state| state.exists(session.subject, Some(self.container)))
     }
 
     /// The time of the last access in this container.
@@ -282,7 +282,7 @@ impl SessionData {
     pub fn last_access(&self) -> Result<Option<DateTime<Utc>>> {
         let session = &self.session;
         session
-            .with(|state| state.times(session.subject, Some(self.room)))
+            .with(|state| state.times(session.subject, Some(self.container)))
             .map(|times| times.map(|(_, last_access)| last_access))
     }
 
@@ -294,7 +294,7 @@ impl SessionData {
     pub fn created_at(&self) -> Result<Option<DateTime<Utc>>> {
         let session = &self.session;
         session
-            .with(|state| state.times(session.subject, Some(self.room)))
+            .with(|state| state.times(session.subject, Some(self.container)))
             .map(|times| times.map(|(created, _)| created))
     }
 }
@@ -370,12 +370,12 @@ impl PkgData {
             let value = f(self.decode(key, before.clone())?);
             let change = self.encoded(key, &value);
             let written = self.with(|state| {
-                let now = state.peek(self.subject(), self.room, &self.package, key)?;
+                let now = state.peek(self.subject(), self.container, &self.package, key)?;
                 if now != before {
                     return Ok(false);
                 }
-                state.found_in(self.subject(), self.room)?;
-                state.write(self.subject(), self.room, &self.package, key, change)?;
+                state.found_in(self.subject(), self.container)?;
+                state.write(self.subject(), self.container, &self.package, key, change)?;
                 Ok(true)
             });
             if written.map_err(|e| self.at(key, e))? {
@@ -424,7 +424,7 @@ impl PkgData {
                 output,
             };
             let written = self.with(|state| {
-                let now = state.peek(self.subject(), self.room, &self.package, key)?;
+                let now = state.peek(self.subject(), self.container, &self.package, key)?;
                 if now != input {
                     return Ok(false);
                 }
@@ -475,7 +475,7 @@ impl PkgData {
         if there {
             self.with(|state| {
                 let gone = KeyChanges::of(KeyBase::Removed);
-                state.write(self.subject(), self.room, &self.package, key, gone)
+                state.write(self.subject(), self.container, &self.package, key, gone)
             })
             .map_err(|e| self.at(key, e))?;
         }
@@ -488,7 +488,7 @@ impl PkgData {
     ///
     /// As for [`insert`](Self::insert).
     pub fn clear(&self) -> Result<()> {
-        self.with(|state| state.clear(self.subject(), self.room, &self.package))
+        self.with(|state| state.clear(self.subject(), self.container, &self.package))
     }
 
     /// Whether a key has a value.
@@ -512,7 +512,7 @@ impl PkgData {
     /// As for [`get`](Self::get), except for errors of the type.
     pub fn keys(&self) -> Result<Vec<String>> {
         self.with(|state| {
-            let content = state.read_all(self.subject(), self.room, &self.package)?;
+            let content = state.read_all(self.subject(), self.container, &self.package)?;
             Ok(content.into_keys().map(|key| key.to_string()).collect())
         })
     }
@@ -524,7 +524,7 @@ impl PkgData {
     /// As for [`keys`](Self::keys).
     pub fn len(&self) -> Result<usize> {
         self.with(|state| {
-            let content = state.read_all(self.subject(), self.room, &self.package)?;
+            let content = state.read_all(self.subject(), self.container, &self.package)?;
             Ok(content.len())
         })
     }
@@ -552,7 +552,7 @@ impl PkgData {
             ErrorKind::Closed | ErrorKind::SnapshotTooOld | ErrorKind::Unavailable => error,
             _ if error.key().is_some() => error,
             _ => error
-                .in_container(self.session.name_of(self.room))
+                .in_container(self.session.name_of(self.container))
                 .in_package(&*self.package)
                 .at_key(key),
         }
@@ -566,12 +566,12 @@ impl PkgData {
     }
 
     fn read(&self, key: &str) -> Result<Option<Bytes>> {
-        self.with(|state| state.read(self.subject(), self.room, &self.package, key))
+        self.with(|state| state.read(self.subject(), self.container, &self.package, key))
             .map_err(|e| self.at(key, e))
     }
 
     fn peek(&self, key: &str) -> Result<Option<Bytes>> {
-        self.with(|state| state.peek(self.subject(), self.room, &self.package, key))
+        self.with(|state| state.peek(self.subject(), self.container, &self.package, key))
             .map_err(|e| self.at(key, e))
     }
 
@@ -592,8 +592,8 @@ impl PkgData {
     fn write(&self, key: &str, change: KeyChanges) -> Result<()> {
         self.check(key)?;
         self.with(|state| {
-            state.found_in(self.subject(), self.room)?;
-            state.write(self.subject(), self.room, &self.package, key, change)
+            state.found_in(self.subject(), self.container)?;
+            state.write(self.subject(), self.container, &self.package, key, change)
         })
         .map_err(|e| self.at(key, e))
     }
@@ -607,10 +607,10 @@ impl PkgData {
     /// Adds a step to what becomes of a key: at once where its value is this transaction's own, else
     /// at commit.
     fn step(&self, state: &mut TxnState, key: &str, step: KeyStep) -> Result<()> {
-        let (id, room, package) = (self.subject(), self.room, &self.package);
-        state.found_in(id, room)?;
-        let value = match state.own(id, room, package, key) {
-            None => return state.step(id, room, package, key, step),
+        let (id, container, package) = (self.subject(), self.container, &self.package);
+        state.found_in(id, container)?;
+        let value = match state.own(id, container, package, key) {
+            None => return state.step(id, container, package, key, step),
             Some(KeyBase::Refused(_)) => return Ok(()),
             Some(KeyBase::Put(value)) => step.after(Some(value)),
             Some(KeyBase::Current | KeyBase::Removed) => step.after(None),
@@ -619,7 +619,7 @@ impl PkgData {
             Ok(value) => KeyBase::Put(value),
             Err(e) => KeyBase::Refused(self.at(key, e)),
         };
-        state.write(id, room, package, key, KeyChanges::of(change))
+        state.write(id, container, package, key, KeyChanges::of(change))
     }
 }
 

@@ -30,9 +30,9 @@ pub(crate) fn of(work: impl FnOnce()) -> usize {
 
 /// A key whose comparisons are counted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct StepCount<T>(pub(crate) T);
+pub(crate) struct Counted<T>(pub(crate) T);
 
-impl<T: Ord> Ord for StepCount<T> {
+impl<T: Ord> Ord for Counted<T> {
     #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
         count(1);
@@ -40,23 +40,23 @@ impl<T: Ord> Ord for StepCount<T> {
     }
 }
 
-impl<T: Ord> PartialOrd for StepCount<T> {
+impl<T: Ord> PartialOrd for Counted<T> {
     #[inline]
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<T: Ord> PartialEq for StepCount<T> {
+impl<T: Ord> PartialEq for Counted<T> {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl<T: Ord> Eq for StepCount<T> {}
+impl<T: Ord> Eq for Counted<T> {}
 
-impl<T: Hash> Hash for StepCount<T> {
+impl<T: Hash> Hash for Counted<T> {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.hash(state);
@@ -64,7 +64,7 @@ impl<T: Hash> Hash for StepCount<T> {
 }
 
 /// To be looked for without an `Arc`; those comparisons are not counted.
-impl Borrow<str> for StepCount<Arc<str>> {
+impl Borrow<str> for Counted<Arc<str>> {
     fn borrow(&self) -> &str {
         &self.0
     }

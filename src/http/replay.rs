@@ -222,7 +222,7 @@ impl<B: Body<Data = Bytes>> BodyReader<B> {
                 self.mode = ReplayMode::Recording;
             } else {
                 source.record.data = Vec::new();
-                home.policy.spend();
+                home.policy.forbid();
             }
         }
         answer

@@ -84,7 +84,7 @@ pub(super) struct RerunPolicy {
     rerun: AtomicU8,
     idempotent: bool,
     /// Something that cannot be had twice was used up: the connection, the body, or the response is out.
-    spent: AtomicBool,
+    is_forbidden: AtomicBool,
 }
 
 impl RerunPolicy {
@@ -92,7 +92,7 @@ impl RerunPolicy {
         Self {
             rerun: AtomicU8::new(rerun as u8),
             idempotent: request.method.is_idempotent(),
-            spent: AtomicBool::new(is_upgrade(request)),
+            is_forbidden: AtomicBool::new(is_upgrade(request)),
         }
     }
 
@@ -101,14 +101,14 @@ impl RerunPolicy {
     }
 
     /// From now on it may not run again, for good.
-    pub(super) fn spend(&self) {
-        self.spent.store(true, Ordering::Relaxed);
+    pub(super) fn forbid(&self) {
+        self.is_forbidden.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn permits(&self) -> bool {
         const ALWAYS: u8 = Rerun::Always as u8;
         const IDEMPOTENT: u8 = Rerun::Idempotent as u8;
-        !self.spent.load(Ordering::Relaxed)
+        !self.is_forbidden.load(Ordering::Relaxed)
             && match self.rerun.load(Ordering::Relaxed) {
                 ALWAYS => true,
                 IDEMPOTENT => self.idempotent,
@@ -196,7 +196,7 @@ mod tests {
         let policy = policy(Rerun::Never, "POST", None);
         policy.set(Rerun::Always);
         assert!(policy.permits());
-        policy.spend();
+        policy.forbid();
         policy.set(Rerun::Always);
         assert!(!policy.permits());
     }

@@ -113,7 +113,9 @@ where
                 left.into_iter()
                     .for_each(|left| exchange.set_patience(left));
                 match committed {
-                    Ok(ticket) => return Ok(hand(ticket, &exchange.settings, response)),
+                    Ok(cookie_action) => {
+                        return Ok(hand(cookie_action, &exchange.settings, response));
+                    }
                     Err(failure) if failure.error.is_conflict() => (failure.error, None),
                     Err(failure) => return Ok(refuse(failure.error)),
                 }
@@ -155,7 +157,7 @@ struct RequestGuard(Arc<Exchange>);
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        self.0.policy.spend();
+        self.0.policy.forbid();
     }
 }
 
@@ -199,11 +201,11 @@ fn end<R>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> AfterRespo
 
 /// The response to a request whose transaction is committed.
 fn hand<R: Default>(
-    ticket: CookieAction,
+    cookie_action: CookieAction,
     settings: &LayerSettings,
     mut response: Response<R>,
 ) -> Response<R> {
-    let cookie = match ticket {
+    let cookie = match cookie_action {
         CookieAction::Keep => return response,
         CookieAction::Send { id, timeout } => settings.cookie.handing_out(id.as_str(), timeout),
         CookieAction::Withdraw => settings.cookie.removal(),

@@ -68,7 +68,7 @@ impl Exchange {
         let limit = settings.replay_limit as u64;
         let policy = RerunPolicy::new(settings.rerun, &request);
         if body.lower() > limit {
-            policy.spend();
+            policy.forbid();
         }
         Arc::new(Self {
             came: settings.store.arrival(),
@@ -110,8 +110,8 @@ impl Exchange {
         let id = self.counting(&known).await?;
         let transaction = match id.map(ClientId::key) {
             Some(key) if in_line => {
-                let mut lent = PatienceGuard(self, self.patience());
-                settings.store.begin_in_turn(key, &mut lent.1).await?
+                let mut guard = PatienceGuard(self, self.patience());
+                settings.store.begin_in_turn(key, &mut guard.1).await?
             }
             _ => settings.store.begin_async().await?,
         };

@@ -172,12 +172,12 @@ impl<'a> SessionMerge<'a> {
         let row = match (seen.state, &stored) {
             (
                 SeenState::Expired {
-                    incarnation: generation,
+                    incarnation,
                     last_access,
                     timeout,
                 },
                 Some(now),
-            ) if now.incarnation == generation
+            ) if now.incarnation == incarnation
                 && now.last_access == last_access
                 && now.timeout == timeout =>
             {
@@ -238,13 +238,10 @@ impl<'a> SessionMerge<'a> {
     fn check_same_session(&self, end: SessionEnd) -> Result<()> {
         let now = self.stored.as_ref().map(|row| row.incarnation);
         let ended = match self.seen.state {
-            SeenState::Live {
-                incarnation: generation,
-            } => now != Some(generation),
-            SeenState::Expired {
-                incarnation: generation,
-                ..
-            } => now == Some(generation) && self.row.is_some() && end != SessionEnd::Destroyed,
+            SeenState::Live { incarnation } => now != Some(incarnation),
+            SeenState::Expired { incarnation, .. } => {
+                now == Some(incarnation) && self.row.is_some() && end != SessionEnd::Destroyed
+            }
             SeenState::Absent => false,
         };
         if ended {
@@ -537,15 +534,12 @@ impl<R: CurrentRows> Merge<'_, R> {
                 self.writes.swept.push((client, over));
                 continue;
             };
-            let SeenState::Live {
-                incarnation: generation,
-            } = room.seen.state
-            else {
+            let SeenState::Live { incarnation } = room.seen.state else {
                 continue;
             };
             let mut lowered = row.clone();
             if let Some(touch) = room.seen.touch
-                && row.incarnation == generation
+                && row.incarnation == incarnation
             {
                 touch.put_on(&mut lowered, self.rows.now());
             }

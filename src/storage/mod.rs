@@ -231,7 +231,7 @@ pub(crate) trait Storage: Send + Sync {
     fn lead_commit(&self) -> bool;
     /// By which a thread that waits for the commit which it queues next is best woken.
     fn wake_group(&self) -> &Arc<WakeGroup>;
-    /// Queues a change set that was computed again, by whoever keeps its seat.
+    /// Queues a change set that was computed again, by whoever keeps its permit.
     fn commit_again(&self, set: ChangeSet, done: CommitCallback);
     /// Records an access time; it becomes durable with the next commit or within a second (C3.4).
     fn touch(&self, touch: Touch);
@@ -241,13 +241,13 @@ pub(crate) trait Storage: Send + Sync {
     fn found_expired(&self, container: ContainerId, client: ClientKey);
     /// Whether a session was found expired after so many looks, or may have been.
     fn is_expired_since(&self, container: ContainerId, client: ClientKey, looks: u64) -> bool;
-    /// The access time that waits to be written for a session of this generation. It waits until a
+    /// The access time that waits to be written for a session of this incarnation. It waits until a
     /// snapshot shows it.
     fn pending_touch(
         &self,
         container: ContainerId,
         client: ClientKey,
-        generation: u64,
+        incarnation: u64,
     ) -> Option<TouchAt>;
     /// Changes containers or secrets, durably; waits for it.
     fn configure(&self, settings: SettingsChange) -> Result<()>;
@@ -478,19 +478,13 @@ impl Seen {
 
     /// The access that is due with this commit, of a transaction that knew of so many looks.
     pub(crate) fn access(&self, client: ClientKey, looks: u64) -> Option<Touch> {
-        let (
-            SeenState::Live {
-                incarnation: generation,
-            },
-            Some(at),
-        ) = (self.state, self.touch)
-        else {
+        let (SeenState::Live { incarnation }, Some(at)) = (self.state, self.touch) else {
             return None;
         };
         Some(Touch {
             container: self.place.id,
             client,
-            incarnation: generation,
+            incarnation,
             looks,
             at,
         })

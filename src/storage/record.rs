@@ -322,7 +322,7 @@ impl SessionRow {
         type Head<'a> = (i64, i64, Option<u64>, Option<&'a str>, u64);
         let payload = open(RecordKind::Session, key, record)?;
         let mut parts = PayloadReader::new(RecordKind::Session, payload);
-        let (created, last_access, timeout, owner, generation): Head<'_> = parts.next()?;
+        let (created, last_access, timeout, owner, incarnation): Head<'_> = parts.next()?;
         let count = parts.count()?;
         let packages = gather(count, || parts.next().map(<&str>::into))?;
         parts.end()?;
@@ -331,7 +331,7 @@ impl SessionRow {
             last_access: Timestamp(last_access),
             timeout: timeout.map(Duration::from_millis),
             owner: owner.map(Arc::from),
-            incarnation: generation,
+            incarnation,
             packages,
         })
     }

@@ -6,7 +6,7 @@ use super::secrets::Secrets;
 use super::sweeper::Sweeper;
 use super::{Containers, Records, Store, StoreInner};
 use crate::clock::Clock;
-use crate::container::room;
+use crate::container::container;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 use crate::storage::quota::Quota;
@@ -30,7 +30,7 @@ pub struct StoreBuilder {
     /// None: as much as the machine allows.
     cache_size: Option<usize>,
     rules: TxnRules,
-    room: AdmissionBounds,
+    admission: AdmissionBounds,
     journal: JournalRules,
     new_sessions: Option<(u64, Duration)>,
     implicit_sweeps: bool,
@@ -70,7 +70,7 @@ impl Default for StoreBuilder {
                 snapshot_max_age: Duration::from_secs(30),
                 tombstone: Duration::from_secs(10),
             },
-            room: AdmissionBounds {
+            admission: AdmissionBounds {
                 commits: 8192,
                 bytes: 64 << 20,
             },
@@ -200,7 +200,7 @@ impl StoreBuilder {
     /// aborts the transaction.
     #[must_use]
     pub fn max_waiting_commits(mut self, commits: usize) -> Self {
-        self.room.commits = commits.max(1);
+        self.admission.commits = commits.max(1);
         self
     }
 
@@ -210,7 +210,7 @@ impl StoreBuilder {
     /// 64 MiB.
     #[must_use]
     pub fn max_waiting_bytes(mut self, bytes: usize) -> Self {
-        self.room.bytes = bytes;
+        self.admission.bytes = bytes;
         self
     }
 
@@ -472,7 +472,7 @@ impl StoreBuilder {
     fn engine_rules(&self) -> EngineRules {
         EngineRules {
             snapshot_max_age: self.rules.snapshot_max_age,
-            room: self.room,
+            admission: self.admission,
             new_sessions: self.new_sessions.map(|(count, per)| Quota::new(count, per)),
             journal: self.journal,
         }
@@ -483,11 +483,11 @@ impl StoreBuilder {
     }
 
     fn wire(self, engine: Engine, contents: Contents) -> Result<Store> {
-        let registry = Registry::new(0, contents.containers.iter().map(room))?;
+        let registry = Registry::new(0, contents.containers.iter().map(container))?;
         let (secrets, ids) = Secrets::new(contents.secrets, &self.secrets.0)?;
         #[cfg(feature = "torture")]
         let ids = ids.guessable(self.guessable_ids);
-        let house = Arc::new(Env {
+        let env = Arc::new(Env {
             storage: Arc::new(engine),
             clock: self.clock.clone(),
             ids,
@@ -495,13 +495,13 @@ impl StoreBuilder {
             registry: ArcSwap::from_pointee(registry),
             turns: Arc::new(Turns::default()),
             hooks: Worker::new("cloakroom-hooks"),
-            reruns: Recomputer::new(),
+            recomputer: Recomputer::new(),
             process: Process::this(),
             warned_of_blocking: AtomicBool::new(false),
         });
         let sweeper = Arc::new(Sweeper::default());
         let containers = Arc::new(Containers {
-            house: house.clone(),
+            env: env.clone(),
             sweeper: sweeper.clone(),
             records: Mutex::new(Records {
                 by_name: contents
@@ -514,7 +514,7 @@ impl StoreBuilder {
         });
         let inner = StoreInner {
             identity: contents.identity,
-            house,
+            env,
             containers,
             secrets,
             sweeper,
@@ -533,16 +533,16 @@ impl StoreBuilder {
 
 impl Store {
     fn start_deadlines(&self) -> Result<()> {
-        let turns = self.inner.house.turns.clone();
+        let turns = self.inner.env.turns.clone();
         self.keep(spawn("cloakroom-turns", move || turns.keep_deadlines())?);
         Ok(())
     }
 
     fn start_sweeps(&self) -> Result<()> {
         let inner = &self.inner;
-        let (house, sweeper) = (inner.house.clone(), inner.sweeper.clone());
-        self.keep(spawn("cloakroom-sweep", move || sweeper.run(&house))?);
-        inner.sweeper.watch(&inner.house.clock);
+        let (env, sweeper) = (inner.env.clone(), inner.sweeper.clone());
+        self.keep(spawn("cloakroom-sweep", move || sweeper.run(&env))?);
+        inner.sweeper.watch(&inner.env.clock);
         Ok(())
     }
 

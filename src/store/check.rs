@@ -121,7 +121,7 @@ impl Store {
         let mut check = Check::default();
         let checked = self
             .inner
-            .house
+            .env
             .storage
             .check(&mut |found| check.note(found))?;
         Ok(check.counted(checked))

@@ -55,10 +55,10 @@ impl Session {
     pub fn handle(&self) -> Result<SessionHandle> {
         let found = self.txn().with(|state| {
             let id = state.client_id(self.subject)?;
-            Ok((id, state.premises()))
+            Ok((id, state.keep_open()))
         });
-        let (id, premises) = found?;
-        match (id, premises.as_any().downcast()) {
+        let (id, keep_open) = found?;
+        match (id, keep_open.as_any().downcast()) {
             (Some(id), Ok(inner)) => Ok(SessionHandle {
                 store: Store { inner },
                 id,

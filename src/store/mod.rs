@@ -17,9 +17,9 @@ pub use statistics::Statistics;
 
 use crate::block_on::{block_on, is_task, polled};
 use crate::client_id::{ClientIds, ClientKey};
-use crate::container::{Configure, Container, ContainerSettings, no_such_container, room};
+use crate::container::{Configure, Container, ContainerSettings, container, no_such_container};
 use crate::error::{Error, ErrorKind, Result};
-use crate::steps::StepCount;
+use crate::steps::Counted;
 use crate::storage::merge::check_name;
 use crate::storage::record::ContainerRecord;
 use crate::storage::{ContainerId, SettingsChange};
@@ -58,7 +58,7 @@ pub struct Store {
 }
 
 struct StoreInner {
-    house: Arc<Env>,
+    env: Arc<Env>,
     containers: Arc<Containers>,
     secrets: secrets::Secrets,
     sweeper: Arc<Sweeper>,
@@ -71,7 +71,7 @@ const SAMPLED: usize = 1000;
 
 /// The records of the registered containers; its lock puts registrations in line.
 pub(crate) struct Containers {
-    house: Arc<Env>,
+    env: Arc<Env>,
     sweeper: Arc<Sweeper>,
     records: Mutex<Records>,
 }
@@ -149,7 +149,7 @@ impl Store {
     ///
     /// A failure of the storage; [`Closed`](ErrorKind::Closed).
     pub fn checkpoint(&self) -> Result<()> {
-        self.inner.house.storage.checkpoint()
+        self.inner.env.storage.checkpoint()
     }
 
     /// Begins a transaction. It sees the store as of its first read: reading a value, asking whether a session
@@ -193,7 +193,7 @@ impl Store {
         mut f: impl FnMut(&Txn) -> Result<T, E>,
     ) -> Result<T, E> {
         if is_task() {
-            self.inner.house.warn_of_blocking();
+            self.inner.env.warn_of_blocking();
         }
         let mut attempts = Attempts::new(self);
         loop {
@@ -265,9 +265,9 @@ impl Store {
     ///
     /// [`NoSuchContainer`](ErrorKind::NoSuchContainer).
     pub fn container(&self, name: &str) -> Result<Container> {
-        let registry = self.inner.house.registry.load();
-        let room = registry.get(name).ok_or_else(|| no_such_container(name))?;
-        Ok(self.handle(room.place.name.clone()))
+        let registry = self.inner.env.registry.load();
+        let container = registry.get(name).ok_or_else(|| no_such_container(name))?;
+        Ok(self.handle(container.place.name.clone()))
     }
 
     /// Returns the container that a package lives in: the one with its name, or else the unnamed one.
@@ -276,29 +276,29 @@ impl Store {
     ///
     /// None at present. Other engines may give some.
     pub fn container_for(&self, pkg_id: &str) -> Result<Container> {
-        let registry = self.inner.house.registry.load();
-        let room = registry.room(registry.for_package(pkg_id));
-        Ok(self.handle(room.place.name.clone()))
+        let registry = self.inner.env.registry.load();
+        let container = registry.container(registry.for_package(pkg_id));
+        Ok(self.handle(container.place.name.clone()))
     }
 
     fn handle(&self, name: Arc<str>) -> Container {
         let configure: Arc<dyn Configure> = self.inner.containers.clone();
-        Container::new(self.inner.house.clone(), configure, name)
+        Container::new(self.inner.env.clone(), configure, name)
     }
 
     /// Returns the issuer and verifier of client ids.
     #[must_use]
     pub fn client_ids(&self) -> &ClientIds {
-        &self.inner.house.ids
+        &self.inner.env.ids
     }
 
     /// Of a request that comes now: when that is. Touches nothing that is stored (C6.4).
     #[cfg(feature = "http")]
     pub(crate) fn arrival(&self) -> crate::transaction::Arrival {
-        let house = &self.inner.house;
+        let env = &self.inner.env;
         crate::transaction::Arrival {
-            newest: house.storage.newest(),
-            at: house.clock.timestamp(),
+            newest: env.storage.newest(),
+            at: env.clock.timestamp(),
         }
     }
 
@@ -310,7 +310,7 @@ impl Store {
     /// [`Unsupported`](ErrorKind::Unsupported) if the builder was given the secrets, or if all 256 names are in use;
     /// or a failure of the storage.
     pub fn rotate_secret(&self) -> Result<u8> {
-        self.inner.secrets.rotate(&self.inner.house)
+        self.inner.secrets.rotate(&self.inner.env)
     }
 
     /// Retires an older secret. Its ids do not verify any more.
@@ -320,7 +320,7 @@ impl Store {
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the secret is unknown or is the current one; otherwise as for
     /// [`rotate_secret`](Self::rotate_secret).
     pub fn retire_secret(&self, name: u8) -> Result<()> {
-        self.inner.secrets.retire(&self.inner.house, name)
+        self.inner.secrets.retire(&self.inner.env, name)
     }
 
     /// Returns the live sessions whose owner was set to `owner` by [`set_owner`](crate::Session::set_owner). Does not
@@ -334,34 +334,37 @@ impl Store {
     /// [`Corrupt`](ErrorKind::Corrupt) if a part of the file cannot be read that may list a session of this owner;
     /// another failure of the storage.
     pub fn sessions_of(&self, owner: &str) -> Result<Vec<ClientKey>> {
-        let house = &self.inner.house;
-        let snapshot = house.snapshot()?;
-        let registry = house.registry.load();
-        let now = house.clock.timestamp();
-        let rooms = registry.rooms().iter().map(|room| (room.id(), room));
-        let rooms: HashMap<_, _> = rooms.collect();
+        let env = &self.inner.env;
+        let snapshot = env.snapshot()?;
+        let registry = env.registry.load();
+        let now = env.clock.timestamp();
+        let containers = registry
+            .containers()
+            .iter()
+            .map(|container| (container.id(), container));
+        let containers: HashMap<_, _> = containers.collect();
         let (mut found, mut known) = (Vec::new(), HashSet::new());
-        for (container, client) in snapshot.owned(owner)? {
+        for (id, client) in snapshot.owned(owner)? {
             crate::steps::count(1);
-            let Some(room) = rooms.get(&container) else {
+            let Some(container) = containers.get(&id) else {
                 continue;
             };
-            if known.contains(&StepCount(client)) {
+            if known.contains(&Counted(client)) {
                 continue;
             }
-            let is_live = snapshot.session(container, client).and_then(|row| {
+            let is_live = snapshot.session(id, client).and_then(|row| {
                 let Some(row) = row.filter(|row| row.owner.as_deref() == Some(owner)) else {
                     return Ok(false);
                 };
-                let times = house.times_of(room, client, &row, now, None)?;
-                Ok(!room.policy.is_expired(&times, now))
+                let times = env.times_of(container, client, &row, now, None)?;
+                Ok(!container.policy.is_expired(&times, now))
             });
             match is_live {
                 Ok(true) => {}
                 Ok(false) => continue,
                 // The index names it.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    let error = error.in_container(&*room.place.name);
+                    let error = error.in_container(&*container.place.name);
                     static DAMAGED: Throttle = Throttle::new(1);
                     if let Some(left_out) = DAMAGED.pass() {
                         tracing::warn!(%error, left_out, "a session in the list of an owner is damaged");
@@ -369,7 +372,7 @@ impl Store {
                 }
                 Err(error) => return Err(error),
             }
-            known.insert(StepCount(client));
+            known.insert(Counted(client));
             found.push(client);
         }
         Ok(found)
@@ -385,15 +388,15 @@ impl Store {
     /// The process in which it was opened.
     #[cfg(feature = "http")]
     pub(crate) fn process(&self) -> &crate::process::Process {
-        &self.inner.house.process
+        &self.inner.env.process
     }
 
     pub(crate) fn max_attempts(&self) -> u32 {
-        self.inner.house.rules.attempts
+        self.inner.env.rules.attempts
     }
 
     pub(crate) fn patience(&self) -> Patience {
-        self.inner.house.patience()
+        self.inner.env.patience()
     }
 
     /// Waits for the turn of a client's session, as long as there is patience, then begins a transaction that
@@ -403,8 +406,8 @@ impl Store {
         key: ClientKey,
         patience: &mut Patience,
     ) -> Result<Transaction> {
-        self.inner.house.process.check()?;
-        let turns = &self.inner.house.turns;
+        self.inner.env.process.check()?;
+        let turns = &self.inner.env.turns;
         let turn = patience.spend(|left| turns.hold(key, left)).await;
         Transaction::begin(self.inner.clone(), turn)
     }
@@ -453,7 +456,7 @@ impl Containers {
     }
 
     fn put(&self, name: &str, settings: &ContainerSettings) -> Result<()> {
-        check_name("the container's name", name, &self.house.rules.limits)?;
+        check_name("the container's name", name, &self.env.rules.limits)?;
         let mut records = self.lock();
         let known = records.by_name.get(name).map(|r| ContainerId(r.id));
         let id = match (known, settings.residence) {
@@ -469,7 +472,7 @@ impl Containers {
             .in_container(name));
         }
         let record = settings.record(name, id);
-        let storage = &self.house.storage;
+        let storage = &self.env.storage;
         if records.by_name.get(name) == Some(&record) {
             // Nothing is to be written; a store that was closed says so all the same.
             return storage.ready();
@@ -498,7 +501,7 @@ impl Containers {
         if !records.by_name.contains_key(name) {
             return Err(no_such_container(name));
         }
-        let storage = &self.house.storage;
+        let storage = &self.env.storage;
         storage.configure(SettingsChange::RemoveContainer(name.to_owned()))?;
         records.by_name.remove(name);
         self.publish(&records)
@@ -506,9 +509,9 @@ impl Containers {
 
     /// Shows the containers to all transactions that begin from now on.
     fn publish(&self, records: &Records) -> Result<()> {
-        let number = self.house.storage.registry();
-        let registry = Registry::new(number, records.by_name.values().map(room))?;
-        self.house.registry.store(Arc::new(registry));
+        let number = self.env.storage.registry();
+        let registry = Registry::new(number, records.by_name.values().map(container))?;
+        self.env.registry.store(Arc::new(registry));
         self.sweeper.wake();
         Ok(())
     }
@@ -532,7 +535,7 @@ impl Containers {
     /// Whether one of the first sessions of the unnamed container has the package. The order is that of the clients'
     /// keys, which are hashes: a random sample.
     fn has_data_left_behind(&self, package: &str) -> Result<bool> {
-        let snapshot = self.house.snapshot()?;
+        let snapshot = self.env.snapshot()?;
         let rows = snapshot.sessions(ContainerId::UNNAMED, None, SAMPLED)?;
         crate::steps::count(rows.len());
         let mut rows = rows.iter().filter_map(|(_, row)| row.as_ref().ok());
@@ -547,8 +550,8 @@ impl Configure for Containers {
 }
 
 impl KeepOpen for StoreInner {
-    fn house(&self) -> &Arc<Env> {
-        &self.house
+    fn env(&self) -> &Arc<Env> {
+        &self.env
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -558,10 +561,10 @@ impl KeepOpen for StoreInner {
 
 impl StoreInner {
     fn shut_down(&self) -> Result<()> {
-        self.house.process.check()?;
+        self.env.process.check()?;
         self.sweeper.close();
-        self.house.turns.close();
-        let closed = self.house.storage.close();
+        self.env.turns.close();
+        let closed = self.env.storage.close();
         let threads = {
             let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *threads)
@@ -578,12 +581,12 @@ impl StoreInner {
 
 impl Drop for StoreInner {
     fn drop(&mut self) {
-        if !self.house.process.is_this() {
+        if !self.env.process.is_this() {
             // Nothing of it is dropped here: neither its threads nor who may hold its locks are in this process.
             let threads = self.threads.get_mut();
             let threads = std::mem::take(threads.unwrap_or_else(PoisonError::into_inner));
             let shared = (
-                self.house.clone(),
+                self.env.clone(),
                 self.containers.clone(),
                 self.sweeper.clone(),
             );

@@ -33,7 +33,7 @@ fn a_commute_that_no_thread_can_run_again_fails_and_writes_nothing() {
     let store = Store::in_memory().unwrap();
     let id = store.client_ids().issue();
     put(&store, &id, 1);
-    let no_threads = &store.inner.house.reruns.worker().no_threads;
+    let no_threads = &store.inner.env.recomputer.worker().no_threads;
     no_threads.store(true, std::sync::atomic::Ordering::SeqCst);
     let error = add_by_closure(&store, &id, |n| n.unwrap() + 10).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotWritten);

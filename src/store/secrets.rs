@@ -24,8 +24,8 @@ impl Secrets {
         Ok((Self::Given, ClientIds::new(named(*newest), older)))
     }
 
-    pub(super) fn rotate(&self, house: &Env) -> Result<u8> {
-        self.change(house, |secrets| {
+    pub(super) fn rotate(&self, env: &Env) -> Result<u8> {
+        self.change(env, |secrets| {
             let free = (0..=u8::MAX)
                 .cycle()
                 .skip(secrets.last().map_or(0, |s| usize::from(s.0) + 1))
@@ -39,8 +39,8 @@ impl Secrets {
         })
     }
 
-    pub(super) fn retire(&self, house: &Env, name: u8) -> Result<()> {
-        self.change(house, |secrets| {
+    pub(super) fn retire(&self, env: &Env, name: u8) -> Result<()> {
+        self.change(env, |secrets| {
             let in_use = secrets.last().is_some_and(|s| s.0 == name);
             let known = secrets.iter().position(|s| s.0 == name);
             match known {
@@ -58,7 +58,7 @@ impl Secrets {
 
     fn change<T>(
         &self,
-        house: &Env,
+        env: &Env,
         change: impl FnOnce(&mut Vec<SecretRecord>) -> Result<T>,
     ) -> Result<T> {
         let Self::Kept(kept) = self else {
@@ -71,10 +71,9 @@ impl Secrets {
         let mut secrets = kept.clone();
         let result = change(&mut secrets)?;
         let (issuing, older) = split(&secrets)?;
-        house
-            .storage
+        env.storage
             .configure(SettingsChange::PutSecrets(secrets.clone()))?;
-        house.ids.replace(issuing, older);
+        env.ids.replace(issuing, older);
         *kept = secrets;
         Ok(result)
     }

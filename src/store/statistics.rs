@@ -20,11 +20,11 @@ impl Store {
     ///
     /// [`Io`](crate::ErrorKind::Io) if the file's size cannot be read.
     pub fn statistics(&self) -> Result<Statistics> {
-        self.inner.house.process.check()?;
-        let storage = &self.inner.house.storage;
+        self.inner.env.process.check()?;
+        let storage = &self.inner.env.storage;
         Ok(Statistics {
             counters: storage.counters(),
-            hooks: self.inner.house.hooks.waiting(),
+            hooks: self.inner.env.hooks.waiting(),
             file_len: storage.file_len()?,
         })
     }

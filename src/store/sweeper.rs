@@ -60,11 +60,11 @@ impl Sweeper {
     }
 
     /// Sweeps until the store is closed.
-    pub(super) fn run(&self, house: &Env) {
+    pub(super) fn run(&self, env: &Env) {
         let mut last = HashMap::new();
         let mut wait = Duration::ZERO;
         while self.sleep(wait) {
-            wait = round(house, &mut last);
+            wait = round(env, &mut last);
         }
     }
 
@@ -81,27 +81,36 @@ impl Sweeper {
 }
 
 /// Sweeps what is due; returns how long nothing will be.
-fn round(house: &Env, last: &mut HashMap<ContainerId, Moment>) -> Duration {
-    let registry = house.registry.load_full();
+fn round(env: &Env, last: &mut HashMap<ContainerId, Moment>) -> Duration {
+    let registry = env.registry.load_full();
     let mut wait = LONGEST;
     let mut swept = false;
-    last.retain(|id, _| registry.rooms().iter().any(|room| room.id() == *id));
-    for room in registry.rooms().iter().filter(|room| room.implicit_sweeps) {
-        let now = house.clock.moment();
-        let every = interval(&room.policy);
-        let since = now.since(*last.entry(room.id()).or_insert(now));
+    last.retain(|id, _| {
+        registry
+            .containers()
+            .iter()
+            .any(|container| container.id() == *id)
+    });
+    for container in registry
+        .containers()
+        .iter()
+        .filter(|container| container.implicit_sweeps)
+    {
+        let now = env.clock.moment();
+        let every = interval(&container.policy);
+        let since = now.since(*last.entry(container.id()).or_insert(now));
         if since < every {
             wait = wait.min(every - since);
             continue;
         }
-        last.insert(room.id(), now);
+        last.insert(container.id(), now);
         wait = wait.min(every);
         swept = true;
-        if let Err(error) = container::sweep(house, room) {
+        if let Err(error) = container::sweep(env, container) {
             report(&error, "a sweep failed");
         }
     }
-    if swept && let Err(error) = container::reclaim(house) {
+    if swept && let Err(error) = container::reclaim(env) {
         report(&error, "old rows could not be removed");
     }
     wait
@@ -173,10 +182,10 @@ mod tests {
         put(&store, "cart");
         clock.advance(Duration::from_secs(31));
         let mut last = HashMap::new();
-        let house = &store.inner.house;
-        assert_eq!(round(house, &mut last), Duration::from_secs(30));
+        let env = &store.inner.env;
+        assert_eq!(round(env, &mut last), Duration::from_secs(30));
         clock.advance(Duration::from_secs(30));
-        round(house, &mut last);
+        round(env, &mut last);
         let counts = cart.statistics().unwrap();
         assert_eq!((counts.live, counts.expired), (0, 0));
     }
@@ -191,10 +200,10 @@ mod tests {
         put(&store, "cart");
         put(&store, "app");
         let mut last = HashMap::new();
-        let house = &store.inner.house;
-        round(house, &mut last);
+        let env = &store.inner.env;
+        round(env, &mut last);
         clock.advance(Duration::from_secs(3601));
-        round(house, &mut last);
+        round(env, &mut last);
         assert_eq!(cart.statistics().unwrap().expired, 1);
         let others = store.container("").unwrap();
         assert_eq!(others.statistics().unwrap().expired, 0);
@@ -202,9 +211,9 @@ mod tests {
 
         put(&store, "cart");
         cart.configure(quiet.implicit_sweeps(true)).unwrap();
-        round(house, &mut last);
+        round(env, &mut last);
         clock.advance(Duration::from_secs(3601));
-        round(house, &mut last);
+        round(env, &mut last);
         assert_eq!(cart.statistics().unwrap().expired, 0);
     }
 
@@ -222,7 +231,7 @@ mod tests {
         txn.commit().unwrap();
         clock.advance(Duration::from_secs(100 * 86_400));
         store.container("").unwrap().sweep().unwrap();
-        let storage = &store.inner.house.storage;
-        assert_eq!(storage.reclaim(store.inner.house.refusals()).unwrap(), 0);
+        let storage = &store.inner.env.storage;
+        assert_eq!(storage.reclaim(store.inner.env.refusals()).unwrap(), 0);
     }
 }

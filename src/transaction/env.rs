@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// A store that stays open while a transaction has it.
 pub(crate) trait KeepOpen: Send + Sync {
-    fn house(&self) -> &Arc<Env>;
+    fn env(&self) -> &Arc<Env>;
     /// The store itself, for whoever knows what it is.
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
@@ -31,7 +31,7 @@ pub(crate) struct Env {
     pub(crate) registry: ArcSwap<Registry>,
     pub(crate) turns: Arc<Turns>,
     pub(crate) hooks: Worker,
-    pub(crate) reruns: crate::transaction::commit::recompute::Recomputer,
+    pub(crate) recomputer: crate::transaction::commit::recompute::Recomputer,
     /// The one in which the store was opened.
     pub(crate) process: Process,
     pub(crate) warned_of_blocking: AtomicBool,
@@ -72,23 +72,23 @@ impl Env {
     /// recorded since counts: it waits to be written, or has been written after the snapshot (C3.2).
     pub(crate) fn times_of(
         &self,
-        room: &ContainerEntry,
+        container: &ContainerEntry,
         client: ClientKey,
         row: &SessionRow,
         now: Timestamp,
         keeping: Option<Keeping>,
     ) -> Result<Times> {
-        let (policy, storage) = (&room.policy, &self.storage);
+        let (policy, storage) = (&container.policy, &self.storage);
         let mut times = row.times();
         // The common case, a session that was touched lately, looks for nothing.
         if !policy.is_expired(&times, now) && !policy.is_touch_due(&times, now, keeping) {
             return Ok(times);
         }
-        let waiting = storage.pending_touch(room.id(), client, row.incarnation);
+        let waiting = storage.pending_touch(container.id(), client, row.incarnation);
         let newest = storage
             .snapshot()?
-            .session(room.id(), client)
-            .map_err(|e| e.in_container(&*room.place.name))?;
+            .session(container.id(), client)
+            .map_err(|e| e.in_container(&*container.place.name))?;
         // A session that has ended since is what it was.
         if let Some(mut newest) = newest.filter(|newest| newest.incarnation == row.incarnation) {
             if let Some(touch) = waiting {
@@ -152,38 +152,40 @@ pub(crate) struct Registry {
     /// How far ahead the tombstones, which belong to no container, may lie: the resolution of the unnamed one.
     slack: Duration,
     /// The unnamed one first.
-    rooms: Vec<Arc<ContainerEntry>>,
+    containers: Vec<Arc<ContainerEntry>>,
     /// All others.
     named: HashMap<Arc<str>, ContainerIndex>,
 }
 
 impl Registry {
-    /// `rooms` holds the unnamed container.
+    /// `containers` holds the unnamed container.
     pub(crate) fn new(
         number: u64,
-        rooms: impl IntoIterator<Item = ContainerEntry>,
+        containers: impl IntoIterator<Item = ContainerEntry>,
     ) -> Result<Self> {
-        let mut rooms: Vec<_> = rooms.into_iter().map(Arc::new).collect();
-        rooms.sort_by(|a, b| a.place.name.cmp(&b.place.name));
-        let unnamed = rooms.first().filter(|room| room.place.name.is_empty());
-        let Some(slack) = unnamed.map(|room| room.policy.resolution) else {
+        let mut containers: Vec<_> = containers.into_iter().map(Arc::new).collect();
+        containers.sort_by(|a, b| a.place.name.cmp(&b.place.name));
+        let unnamed = containers
+            .first()
+            .filter(|container| container.place.name.is_empty());
+        let Some(slack) = unnamed.map(|container| container.policy.resolution) else {
             return Err(Error::new(
                 ErrorKind::Corrupt,
                 "the store lacks its unnamed container",
             ));
         };
-        let named = rooms.iter().enumerate().skip(1);
-        let named = named.map(|(at, room)| (room.place.name.clone(), ContainerIndex(at)));
+        let named = containers.iter().enumerate().skip(1);
+        let named = named.map(|(at, container)| (container.place.name.clone(), ContainerIndex(at)));
         Ok(Self {
             number,
             slack,
             named: named.collect(),
-            rooms,
+            containers,
         })
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<ContainerEntry>> {
-        self.find(name).map(|at| self.room(at))
+        self.find(name).map(|at| self.container(at))
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<ContainerIndex> {
@@ -204,16 +206,16 @@ impl Registry {
 
     /// A container of this registry.
     #[allow(clippy::indexing_slicing, reason = "this registry gave its place")]
-    pub(crate) fn room(&self, at: ContainerIndex) -> &Arc<ContainerEntry> {
-        &self.rooms[at.0]
+    pub(crate) fn container(&self, at: ContainerIndex) -> &Arc<ContainerEntry> {
+        &self.containers[at.0]
     }
 
-    pub(crate) fn rooms(&self) -> &[Arc<ContainerEntry>] {
-        &self.rooms
+    pub(crate) fn containers(&self) -> &[Arc<ContainerEntry>] {
+        &self.containers
     }
 
     /// The places of all containers.
     pub(crate) fn places(&self) -> impl Iterator<Item = ContainerIndex> + use<> {
-        (0..self.rooms.len()).map(ContainerIndex)
+        (0..self.containers.len()).map(ContainerIndex)
     }
 }

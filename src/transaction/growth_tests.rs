@@ -1,7 +1,7 @@
 //! What a transaction does costs in proportion to what it touches (C5.5): twice as much takes no more than about
 //! twice the steps.
 
-use crate::steps::StepCount;
+use crate::steps::Counted;
 use crate::transaction::env::ContainerIndex;
 use crate::{ClientId, ContainerSettings, ErrorKind, PkgData, Session, Store, Transaction};
 use std::collections::HashMap;
@@ -55,7 +55,7 @@ fn a_chain_of_steps_on_one_key() {
 
 /// Where each key that was read of the package "p" lies in memory, by what it is.
 fn places_of_read_keys(session: &Session) -> HashMap<*const u8, usize> {
-    let place = |key: &StepCount<Arc<str>>| (key.0.as_ptr(), std::ptr::from_ref(key).addr());
+    let place = |key: &Counted<Arc<str>>| (key.0.as_ptr(), std::ptr::from_ref(key).addr());
     let places = session.txn().with(|state| {
         let view = state
             .subject(0)?

@@ -78,12 +78,12 @@ fn let_go(process: &Process, state: Option<TxnState>) {
 
 impl Transaction {
     pub(crate) fn begin(store: Arc<dyn KeepOpen>, turn: Option<Turn>) -> Result<Self> {
-        let house = store.house();
-        house.process.check()?;
-        house.storage.ready()?;
-        let (limits, process) = (house.rules.limits, house.process.clone());
-        let registry = house.registry.load_full();
-        let begun_at = house.storage.newest();
+        let env = store.env();
+        env.process.check()?;
+        env.storage.ready()?;
+        let (limits, process) = (env.rules.limits, env.process.clone());
+        let registry = env.registry.load_full();
+        let begun_at = env.storage.newest();
         let shared = TxnShared {
             registry: OnceLock::new(),
             limits,
@@ -124,13 +124,13 @@ impl Transaction {
     /// Commits with this thread's help, after it waited no longer for turns than is left, or than the store allows.
     pub(crate) fn commit_here(self, patience: Option<Patience>) -> Result<(), CommitFailure> {
         match self.depart(None)? {
-            Some(mut departure) => {
-                let house = departure.completion.house.clone();
-                let mut patience = patience.unwrap_or_else(|| house.patience());
-                block_on(departure.wait_in_line(&mut patience));
-                let commit = departure.commit(WaiterKind::Thread);
-                let (bell, help) = (house.storage.wake_group(), || house.storage.lead_commit());
-                block_on_helping(commit, bell, help).map(drop)
+            Some(mut pending) => {
+                let env = pending.completion.env.clone();
+                let mut patience = patience.unwrap_or_else(|| env.patience());
+                block_on(pending.wait_in_line(&mut patience));
+                let commit = pending.commit(WaiterKind::Thread);
+                let (wake_group, help) = (env.storage.wake_group(), || env.storage.lead_commit());
+                block_on_helping(commit, wake_group, help).map(drop)
             }
             None => Ok(()),
         }
@@ -161,16 +161,16 @@ impl Transaction {
         patience: Option<Patience>,
     ) -> impl Future<Output = (Result<CookieAction, CommitFailure>, Option<Patience>)> + Send + 'static
     {
-        let departure = self.depart(visitor);
+        let pending = self.depart(visitor);
         async move {
-            match departure {
+            match pending {
                 // In a box, so that this future, a part of every request's, is small.
-                Ok(Some(mut departure)) => {
+                Ok(Some(mut pending)) => {
                     Box::pin(async move {
-                        let allowed = || departure.completion.house.patience();
+                        let allowed = || pending.completion.env.patience();
                         let mut patience = patience.unwrap_or_else(allowed);
-                        departure.wait_in_line(&mut patience).await;
-                        (departure.commit(WaiterKind::Task).await, Some(patience))
+                        pending.wait_in_line(&mut patience).await;
+                        (pending.commit(WaiterKind::Task).await, Some(patience))
                     })
                     .await
                 }
@@ -192,23 +192,20 @@ impl Transaction {
         if state.only_read() {
             return Ok(None);
         }
-        let mut ending = state.ending();
-        ending.store = Some(state.store.clone());
+        let mut completion = state.completion();
+        completion.store = Some(state.store.clone());
         if state.doomed {
             return Err(Error::new(ErrorKind::Doomed, "the transaction is doomed"));
         }
         match state.pack(visitor) {
             Ok(mut packed) => {
-                ending.closures = std::mem::take(&mut packed.closures);
-                Ok(Some(Box::new(PendingCommit {
-                    completion: ending,
-                    packed,
-                })))
+                completion.closures = std::mem::take(&mut packed.closures);
+                Ok(Some(Box::new(PendingCommit { completion, packed })))
             }
             Err(error) => {
                 // So that it is not the ending that closes the store.
-                let _store = ending.store.clone();
-                ending.failed(&error);
+                let _store = completion.store.clone();
+                completion.failed(&error);
                 Err(error)
             }
         }
@@ -222,7 +219,7 @@ impl Drop for Transaction {
         };
         let process = &self.txn.shared.process;
         if state.has_hooks() && process.is_this() {
-            drop(state.ending());
+            drop(state.completion());
         }
         let_go(process, Some(state));
     }
@@ -302,8 +299,9 @@ impl Txn {
     }
 
     /// The name of a container of this transaction's.
-    pub(crate) fn name_of(&self, room: ContainerIndex) -> &str {
-        self.registry().map_or("", |it| &it.room(room).place.name)
+    pub(crate) fn name_of(&self, container: ContainerIndex) -> &str {
+        self.registry()
+            .map_or("", |it| &it.container(container).place.name)
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -416,9 +414,9 @@ impl TxnState {
         !(self.after_commit.is_empty() && self.after_abort.is_empty())
     }
 
-    fn ending(&mut self) -> Completion {
+    fn completion(&mut self) -> Completion {
         Completion {
-            house: self.house().clone(),
+            env: self.env().clone(),
             after_commit: std::mem::take(&mut self.after_commit),
             after_abort: std::mem::take(&mut self.after_abort),
             closures: Vec::new(),

@@ -34,7 +34,7 @@ use std::thread::JoinHandle;
 pub(crate) struct Engine {
     shared: Arc<EngineShared>,
     thread: Mutex<Option<JoinHandle<Result<()>>>>,
-    desk: Arc<CommitLeader>,
+    leader: Arc<CommitLeader>,
     /// The file's, where there is one.
     disk: Option<Disk>,
     process: Process,
@@ -126,7 +126,7 @@ impl Engine {
         };
         let file_disk = location.map(|_| disk.clone());
         let shared = Arc::new(EngineShared {
-            queue: Arc::new(Queue::new(rules.room)),
+            queue: Arc::new(Queue::new(rules.admission)),
             published: ArcSwapOption::empty(),
             closed: AtomicBool::new(false),
             superseded: SnapshotTracker::default(),
@@ -163,18 +163,18 @@ impl Engine {
             })
         };
         clock.watch(Arc::downgrade(&watcher));
-        let desk = Arc::new(CommitLeader::new(shared.clone(), committer));
+        let leader = Arc::new(CommitLeader::new(shared.clone(), committer));
         let thread = std::thread::Builder::new()
             .name("cloakroom-commit".into())
             .spawn({
-                let desk = desk.clone();
-                move || desk.run()
+                let leader = leader.clone();
+                move || leader.run()
             })
             .map_err(|e| Error::new(ErrorKind::Io, "no thread can be started").with_source(e))?;
         let engine = Self {
             shared,
             thread: Mutex::new(Some(thread)),
-            desk,
+            leader,
             disk: file_disk,
             process: Process::this(),
             _watcher: watcher,
@@ -230,7 +230,7 @@ impl Storage for Engine {
     }
 
     fn lead_commit(&self) -> bool {
-        self.desk.lead()
+        self.leader.lead()
     }
 
     fn commit_again(&self, set: ChangeSet, done: CommitCallback) {
@@ -245,9 +245,9 @@ impl Storage for Engine {
         &self,
         container: ContainerId,
         client: ClientKey,
-        generation: u64,
+        incarnation: u64,
     ) -> Option<TouchAt> {
-        self.shared.touches.get(container, client, generation)
+        self.shared.touches.get(container, client, incarnation)
     }
 
     fn configure(&self, settings: SettingsChange) -> Result<()> {
@@ -371,7 +371,7 @@ mod tests {
         };
         let rules = EngineRules {
             snapshot_max_age: Duration::from_secs(30),
-            room: AdmissionBounds {
+            admission: AdmissionBounds {
                 commits: 10,
                 bytes: 1 << 20,
             },
@@ -410,7 +410,7 @@ mod tests {
     fn after_the_death_of_the_committer_nobody_is_told_that_the_store_reopens() {
         let engine = in_memory();
         engine.ready().unwrap();
-        engine.desk.kill();
+        engine.leader.kill();
         engine.shared.queue.wake();
         let thread = engine.thread.lock().unwrap().take().unwrap();
         assert!(thread.join().unwrap().is_err());

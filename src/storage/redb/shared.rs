@@ -88,7 +88,7 @@ pub(crate) struct Contents {
 pub(crate) struct EngineRules {
     pub(crate) snapshot_max_age: Duration,
     /// How much may wait to be committed.
-    pub(crate) room: AdmissionBounds,
+    pub(crate) admission: AdmissionBounds,
     /// How many sessions may be founded, where that is limited.
     pub(crate) new_sessions: Option<Quota>,
     pub(crate) journal: JournalRules,

@@ -46,8 +46,8 @@ pub(crate) struct PackedCommit {
     pub(crate) touches: Vec<Touch>,
     /// The sessions, known before, that are written to: whose lines the commit passes through.
     pub(crate) contended: Vec<ClientKey>,
-    pub(crate) ticket: CookieAction,
-    /// The session that the ticket is for, where it was there before: the cookie stays as it is if that has
+    pub(crate) cookie_action: CookieAction,
+    /// The session that the cookie action is for, where it was there before: the cookie stays as it is if that has
     /// ended meanwhile.
     pub(crate) renews: Vec<LoadedSession>,
 }
@@ -56,7 +56,7 @@ pub(crate) struct PackedCommit {
 pub(crate) struct LoadedSession {
     pub(crate) container: ContainerId,
     pub(crate) client: ClientKey,
-    pub(crate) generation: u64,
+    pub(crate) incarnation: u64,
     /// How many had been found expired then.
     pub(crate) looks: u64,
 }
@@ -95,8 +95,8 @@ impl TxnState {
         }
         let subjects = self.subjects.iter();
         let touches = subjects.flat_map(|s| self.touches_of(s)).collect();
-        let (ticket, renews) = match visitor {
-            Some(id) => self.ticket(id)?,
+        let (cookie_action, renews) = match visitor {
+            Some(id) => self.cookie_action(id)?,
             None => (CookieAction::Keep, Vec::new()),
         };
         let mut packed = PackedCommit {
@@ -105,7 +105,7 @@ impl TxnState {
             founders: Vec::new(),
             touches,
             contended: Vec::new(),
-            ticket,
+            cookie_action,
             renews,
         };
         if differs {
@@ -173,7 +173,7 @@ impl TxnState {
     }
 
     fn package_differs(&mut self, id: SubjectId, changes: &PackageChanges) -> Result<bool> {
-        let row = self.package(id, changes.room, &changes.package)?;
+        let row = self.package(id, changes.container, &changes.package)?;
         if changes.cleared {
             let old: BTreeMap<&str, Bytes> = row.into_iter().flat_map(|r| r.iter()).collect();
             let mut new = BTreeMap::new();
@@ -195,7 +195,7 @@ impl TxnState {
 
     /// Loads the packages that get more keys than a package may have, so that they are refused here.
     fn look_at_large(&mut self) -> Result<()> {
-        let limit = self.house().rules.limits.keys;
+        let limit = self.env().rules.limits.keys;
         let subjects = self.changes.iter().flat_map(|it| it.subjects.iter());
         let packages = subjects.enumerate().flat_map(|(id, changes)| {
             let packages = changes.packages.iter();
@@ -203,10 +203,10 @@ impl TxnState {
         });
         let large = packages.filter(|(_, it)| it.inserted() > limit);
         let large: Vec<_> = large
-            .map(|(id, it)| (id, it.room, it.package.clone()))
+            .map(|(id, it)| (id, it.container, it.package.clone()))
             .collect();
-        for (id, room, package) in large {
-            match self.package(id, room, &package) {
+        for (id, container, package) in large {
+            match self.package(id, container, &package) {
                 Ok(_) => {}
                 // What cannot be counted any more is counted where it is merged.
                 Err(e) if e.kind() == ErrorKind::SnapshotTooOld => {}
@@ -218,13 +218,13 @@ impl TxnState {
 
     fn touch_of(&self, subject: &Subject, view: &SessionView) -> Option<TouchAt> {
         let times = view.live_times()?;
-        let policy = &self.registry.room(view.room).policy;
+        let policy = &self.registry.container(view.container).policy;
         let due = view.used && policy.is_touch_due(&times, self.now, subject.keeping);
         if !due && !policy.is_ahead(&times, self.now) {
             return None;
         }
         // By the clock as it is: the transaction's own time may lie long before another's access.
-        let now = self.house().clock.timestamp();
+        let now = self.env().clock.timestamp();
         let latest = policy.latest(&times, now);
         let at = TouchAt {
             time: self.now,
@@ -241,7 +241,7 @@ impl TxnState {
         };
         let due = subject.sessions.iter().filter_map(|view| {
             Some(Touch {
-                container: self.registry.room(view.room).id(),
+                container: self.registry.container(view.container).id(),
                 client,
                 incarnation: view.live_row()?.incarnation,
                 looks: self.looks,
@@ -251,8 +251,8 @@ impl TxnState {
         due.collect()
     }
 
-    /// The ticket of a client, and the session that one is for which was there before.
-    fn ticket(&self, id: SubjectId) -> Result<(CookieAction, Vec<LoadedSession>)> {
+    /// The cookie action of a client, and the session that one is for which was there before.
+    fn cookie_action(&self, id: SubjectId) -> Result<(CookieAction, Vec<LoadedSession>)> {
         let none = SubjectChanges::default();
         let changes = self.changed(id).unwrap_or(&none);
         let subject = self.subject(id)?;
@@ -269,23 +269,23 @@ impl TxnState {
             timeout,
         };
         let live = subject.sessions.iter().any(|view| view.live);
-        let ticket = match (changes.fate, &changes.id, &subject.borne) {
+        let cookie_action = match (changes.fate, &changes.id, &subject.presented) {
             (SessionFate::Rotated, Some(id), _) => send(id),
             (_, Some(id), _) if changes.founds() => send(id),
             (SessionFate::Destroyed, _, _) => CookieAction::Withdraw,
-            (_, None, Some(borne)) if !live && changes.founds() => send(borne),
-            (_, None, Some(borne)) if live => {
+            (_, None, Some(presented)) if !live && changes.founds() => send(presented),
+            (_, None, Some(presented)) if live => {
                 let is_set = changes
                     .timeout
                     .is_some_and(|own| own.is_some() || stored.is_some());
                 if is_set || self.is_renewed(subject, changes, timeout) {
-                    return Ok((send(borne), self.lives(subject)));
+                    return Ok((send(presented), self.lives(subject)));
                 }
                 CookieAction::Keep
             }
             _ => CookieAction::Keep,
         };
-        Ok((ticket, Vec::new()))
+        Ok((cookie_action, Vec::new()))
     }
 
     /// Whether a commit records an access of the visitor, and what the id is kept in must be renewed with it.
@@ -297,9 +297,9 @@ impl TxnState {
     ) -> bool {
         let kept = subject.keeping.and_then(|keeping| keeping.of(timeout));
         // To go on in a further container is recorded there.
-        let begins = |room| subject.session(room).is_none_or(|view| !view.live);
+        let begins = |container| subject.session(container).is_none_or(|view| !view.live);
         kept.is_some()
-            && (!self.touches_of(subject).is_empty() || changes.rooms_inserted().any(begins))
+            && (!self.touches_of(subject).is_empty() || changes.containers_inserted().any(begins))
     }
 
     fn lives(&self, subject: &Subject) -> Vec<LoadedSession> {
@@ -308,9 +308,9 @@ impl TxnState {
         };
         let lives = subject.sessions.iter().filter_map(|view| {
             Some(LoadedSession {
-                container: self.registry.room(view.room).id(),
+                container: self.registry.container(view.container).id(),
                 client,
-                generation: view.live_row()?.incarnation,
+                incarnation: view.live_row()?.incarnation,
                 looks: self.looks,
             })
         });
@@ -325,13 +325,13 @@ impl TxnState {
             self.pack_subject(subject, changes, &mut clients, packed)?;
         }
         packed.touches = touches_beside(&mut clients, std::mem::take(&mut packed.touches));
-        let rules = &self.house().rules;
+        let rules = &self.env().rules;
         packed.set = Some(ChangeSet {
             now: self.now,
             as_of: self.snapshot()?.number(),
             looks: self.looks,
             clients,
-            refusals: self.house().refusals(),
+            refusals: self.env().refusals(),
             limits: rules.limits,
             registry: self.registry.number,
         });
@@ -362,13 +362,13 @@ impl TxnState {
         } else {
             (changes, SubjectChanges::default())
         };
-        if let Some(borne) = &subject.borne {
+        if let Some(presented) = &subject.presented {
             let founds = own.founds();
             // One that is there is replaced; what is over was so before the request came, or it is too late.
             let replaces =
                 end == SessionEnd::Destroyed && subject.sessions.iter().any(|view| view.live);
-            let forsakes = elsewhere.is_some() && !replaces && moved.founds();
-            let forsaken = if forsakes {
+            let replaces_dead_id = elsewhere.is_some() && !replaces && moved.founds();
+            let replaced = if replaces_dead_id {
                 Some(self.came_after_the_end(subject)?)
             } else {
                 None
@@ -378,22 +378,22 @@ impl TxnState {
                 packages,
             } = own;
             let change = ClientChange {
-                client: borne.key(),
+                client: presented.key(),
                 seen: subject
                     .sessions
                     .iter()
                     .map(|view| self.seen(subject, view))
                     .collect(),
                 exists: subject.exists,
-                replaced: forsaken,
+                replaced,
                 founder: match end {
                     SessionEnd::Moves(_) => rotated,
-                    _ => Some(borne.freshness()),
+                    _ => Some(presented.freshness()),
                 },
                 packages: pack_packages(
                     &subject.packages,
                     packages,
-                    (&self.registry, &self.house().rules.limits),
+                    (&self.registry, &self.env().rules.limits),
                     packed,
                 )?,
                 home: attributes.is_founding().then(|| self.home_of(subject)),
@@ -401,12 +401,12 @@ impl TxnState {
                 owner: attributes.owner,
                 end,
                 carries: match end {
-                    SessionEnd::Moves(_) => self.carried(subject, borne.key()),
+                    SessionEnd::Moves(_) => self.carried(subject, presented.key()),
                     SessionEnd::Stays | SessionEnd::Destroyed | SessionEnd::Swept(_) => 0,
                 },
             };
             if founds {
-                packed.founders.push(borne.clone());
+                packed.founders.push(presented.clone());
             }
             if change.writes() {
                 packed.contended.push(change.client);
@@ -415,7 +415,7 @@ impl TxnState {
         }
         if let (Some(id), true) = (&elsewhere, moved.founds()) {
             let home = self.home(subject);
-            let rules = (&*self.registry, &self.house().rules.limits);
+            let rules = (&*self.registry, &self.env().rules.limits);
             clients.push(founding(id, moved, home, rules, packed)?);
         }
         Ok(())
@@ -431,7 +431,7 @@ impl TxnState {
             });
         };
         for view in subject.sessions.iter() {
-            let policy = &self.registry.room(view.room).policy;
+            let policy = &self.registry.container(view.container).policy;
             if view
                 .times
                 .is_some_and(|times| !policy.is_expired(&times, came.at))
@@ -445,19 +445,20 @@ impl TxnState {
     /// About how many bytes of packages a session has; where that cannot be told, how many it may have.
     fn carried(&self, subject: &Subject, client: ClientKey) -> usize {
         let rows = subject.sessions.iter();
-        let rows = rows.filter_map(|view| Some((view.room, view.live_row()?)));
-        let packages = rows.flat_map(|(room, row)| row.packages.iter().map(move |p| (room, p)));
-        let lens = packages.map(|(room, package)| {
-            let room = self.registry.room(room).id();
+        let rows = rows.filter_map(|view| Some((view.container, view.live_row()?)));
+        let packages =
+            rows.flat_map(|(container, row)| row.packages.iter().map(move |p| (container, p)));
+        let lens = packages.map(|(container, package)| {
+            let container = self.registry.container(container).id();
             let snapshot = self.snapshot();
-            let len = snapshot.and_then(|it| it.package_len(room, client, package));
-            len.unwrap_or(self.house().rules.limits.package)
+            let len = snapshot.and_then(|it| it.package_len(container, client, package));
+            len.unwrap_or(self.env().rules.limits.package)
         });
         lens.sum()
     }
 
     fn home_of(&self, subject: &Subject) -> ContainerId {
-        self.registry.room(self.home(subject)).id()
+        self.registry.container(self.home(subject)).id()
     }
 
     fn seen(&self, subject: &Subject, view: &SessionView) -> Seen {
@@ -473,7 +474,7 @@ impl TxnState {
             _ => crate::storage::SeenState::Absent,
         };
         Seen {
-            place: self.registry.room(view.room).place.clone(),
+            place: self.registry.container(view.container).place.clone(),
             row: view.row.clone(),
             state,
             observed: view.observed,
@@ -509,12 +510,13 @@ fn founding(
         attributes,
         packages: changes,
     } = changes;
-    let mut rooms: BTreeSet<ContainerIndex> = changes.iter().map(|package| package.room).collect();
+    let mut containers: BTreeSet<ContainerIndex> =
+        changes.iter().map(|package| package.container).collect();
     if attributes.is_founding() {
-        rooms.insert(home);
+        containers.insert(home);
     }
-    let seen = rooms.into_iter().map(|room| Seen {
-        place: registry.room(room).place.clone(),
+    let seen = containers.into_iter().map(|container| Seen {
+        place: registry.container(container).place.clone(),
         row: None,
         state: crate::storage::SeenState::Absent,
         observed: false,
@@ -538,7 +540,9 @@ fn founding(
         replaced: None,
         founder: Some(id.freshness()),
         packages,
-        home: attributes.is_founding().then(|| registry.room(home).id()),
+        home: attributes
+            .is_founding()
+            .then(|| registry.container(home).id()),
         timeout: attributes.timeout,
         owner: attributes.owner,
         end: SessionEnd::Stays,
@@ -554,12 +558,12 @@ fn pack_packages(
     packed: &mut PackedCommit,
 ) -> Result<Vec<PackageChange>> {
     let mut packages = Vec::new();
-    let changed = |view: &PackageView| changes.position(view.room, &view.package).is_some();
+    let changed = |view: &PackageView| changes.position(view.container, &view.package).is_some();
     for view in views.iter().filter(|view| !changed(view)) {
         let observed = observed(view);
         if !observed.keys.are_none() {
             packages.push(PackageChange {
-                place: registry.room(view.room).place.clone(),
+                place: registry.container(view.container).place.clone(),
                 package: view.package.clone(),
                 observed,
                 clear: false,
@@ -568,7 +572,7 @@ fn pack_packages(
         }
     }
     for package in changes {
-        let view = views.find(package.room, &package.package);
+        let view = views.find(package.container, &package.package);
         if let Some(view) = view {
             check_count(&package, view.row.as_ref(), registry, limits)?;
         }
@@ -593,7 +597,7 @@ fn check_count(
     let stay = stored.filter(|_| !changes.cleared).into_iter();
     let stay = stay.flat_map(|row| row.iter());
     let stay = stay.filter(|(key, _)| !changes.keys.contains_key(*key));
-    let name = &registry.room(changes.room).place.name;
+    let name = &registry.container(changes.container).place.name;
     Err(too_many_keys(put + stay.count(), limits)
         .in_container(&**name)
         .in_package(&*changes.package))
@@ -611,7 +615,7 @@ fn pack_package(
         keys.push((key, change.pack(&mut packed.closures)?));
     }
     Ok(PackageChange {
-        place: registry.room(changes.room).place.clone(),
+        place: registry.container(changes.container).place.clone(),
         package: changes.package,
         observed,
         clear: changes.cleared,

@@ -56,8 +56,8 @@ impl Recomputer {
     }
 
     /// Where no thread can be started, the commits that wait for it fail.
-    pub(crate) fn push(&self, rerun: Recompute) {
-        self.waiting.lock().push_back(rerun);
+    pub(crate) fn push(&self, recompute: Recompute) {
+        self.waiting.lock().push_back(recompute);
         let waiting = self.waiting.clone();
         let started = self.worker.try_run(Box::new(move || run(&waiting)));
         if let Err(error) = started {
@@ -66,8 +66,8 @@ impl Recomputer {
                 "no thread can be started to run the closure of a commute",
             )
             .with_source(error);
-            while let Some(rerun) = self.waiting.take() {
-                rerun.in_flight.fail(error.clone().into());
+            while let Some(recompute) = self.waiting.take() {
+                recompute.in_flight.fail(error.clone().into());
             }
         }
     }
@@ -86,12 +86,12 @@ fn run(waiting: &WaitingRecomputes) {
     for Recompute {
         mut set,
         commutes,
-        in_flight: flight,
+        in_flight,
     } in std::iter::from_fn(|| waiting.take()).take(many)
     {
-        match recompute(&mut set, &commutes, &flight, &mut latest) {
-            Ok(()) => flight.submit_again(set),
-            Err(error) => flight.fail(error.into()),
+        match recompute(&mut set, &commutes, &in_flight, &mut latest) {
+            Ok(()) => in_flight.submit_again(set),
+            Err(error) => in_flight.fail(error.into()),
         }
     }
 }
@@ -99,7 +99,7 @@ fn run(waiting: &WaitingRecomputes) {
 fn recompute(
     set: &mut ChangeSet,
     stale: &[StaleCommute],
-    flight: &InFlight,
+    in_flight: &InFlight,
     latest: &mut LatestValues,
 ) -> Result<()> {
     let stale = stale.iter().map(|s| (s.index, &s.current)).collect();
@@ -120,7 +120,7 @@ fn recompute(
                     Some(value) if at == 0 => Some(value.clone()),
                     _ => current,
                 };
-                let value = rerun_from(change, at, start, flight).map_err(|e| {
+                let value = rerun_from(change, at, start, in_flight).map_err(|e| {
                     e.in_container(&*package.place.name)
                         .in_package(&*package.package)
                         .at_key(&**key)
@@ -150,14 +150,14 @@ fn rerun_from(
     change: &mut KeyChange,
     at: usize,
     start: Option<Bytes>,
-    flight: &InFlight,
+    in_flight: &InFlight,
 ) -> Result<Option<Bytes>> {
     let mut value = start;
     for step in change.steps.iter_mut().skip(at) {
         value = Some(match step {
             ChangeStep::Arithmetic(arithmetic) => arithmetic.apply(value.as_deref())?.into(),
             ChangeStep::Commute(commute) => {
-                let output = call(flight, commute, value.as_deref())?;
+                let output = call(in_flight, commute, value.as_deref())?;
                 commute.input = value;
                 commute.output = output.clone();
                 output
@@ -167,9 +167,9 @@ fn rerun_from(
     Ok(value)
 }
 
-fn call(flight: &InFlight, commute: &Commute, value: Option<&[u8]>) -> Result<Bytes> {
+fn call(in_flight: &InFlight, commute: &Commute, value: Option<&[u8]>) -> Result<Bytes> {
     let panicked = || Error::new(ErrorKind::Panicked, "the closure of a commute panicked");
-    let closure = flight.closure(commute.index).ok_or_else(panicked)?;
+    let closure = in_flight.closure(commute.index).ok_or_else(panicked)?;
     RUNNING.set(true);
     let result = contain(|| closure.call(value));
     RUNNING.set(false);

@@ -42,7 +42,7 @@ impl From<Error> for CommitFailure {
 /// All that the application gave is here, and leaves by the thread for hooks: its `Drop` is the
 /// application's code and must not run on a thread of the storage's (C2.6, C6.3).
 pub(crate) struct Completion {
-    pub(crate) house: Arc<Env>,
+    pub(crate) env: Arc<Env>,
     pub(crate) after_commit: Vec<WorkerTask>,
     pub(crate) after_abort: Vec<WorkerTask>,
     pub(crate) closures: Vec<Closure>,
@@ -57,11 +57,11 @@ pub(crate) struct Completion {
 impl Completion {
     fn committed(mut self) {
         self.founders.iter().for_each(ClientId::mark_used);
-        record_touches(&self.house, &self.touches);
+        record_touches(&self.env, &self.touches);
         let unused = std::mem::take(&mut self.after_abort);
         self.discard(unused);
         for hook in std::mem::take(&mut self.after_commit) {
-            self.house.hooks.run(hook);
+            self.env.hooks.run(hook);
         }
     }
 
@@ -87,13 +87,7 @@ impl Completion {
         let hooks = [&mut self.after_commit, &mut self.after_abort].map(std::mem::take);
         let closures = std::mem::take(&mut self.closures);
         let turns = std::mem::take(&mut self.turns);
-        std::mem::forget((
-            hooks,
-            closures,
-            turns,
-            self.store.take(),
-            self.house.clone(),
-        ));
+        std::mem::forget((hooks, closures, turns, self.store.take(), self.env.clone()));
     }
 
     /// Where the hooks of earlier commits do not run fast enough, their number stays bounded. Still on
@@ -114,18 +108,18 @@ impl Completion {
     /// Drops each by itself, so that one which panics takes no other along.
     fn discard(&self, unused: Vec<impl Send + 'static>) {
         for one in unused {
-            self.house.hooks.run(Box::new(move || drop(one)));
+            self.env.hooks.run(Box::new(move || drop(one)));
         }
     }
 }
 
 impl Drop for Completion {
     fn drop(&mut self) {
-        if !self.house.process.is_this() {
+        if !self.env.process.is_this() {
             return self.leak();
         }
         for hook in std::mem::take(&mut self.after_abort) {
-            self.house.hooks.run(hook);
+            self.env.hooks.run(hook);
         }
         let unused = std::mem::take(&mut self.after_commit);
         self.discard(unused);
@@ -154,9 +148,9 @@ impl PendingCommit {
         if self.packed.set.is_none() {
             return;
         }
-        let ending = &mut self.completion;
-        let house = ending.house.clone();
-        let held = ending.turns.first().map(Turn::session);
+        let completion = &mut self.completion;
+        let env = completion.env.clone();
+        let held = completion.turns.first().map(Turn::session);
         // Who holds a turn waits for no other one, so that crossed writers cannot block each other.
         let mut none = Patience::new(Duration::ZERO);
         let patience = if held.is_some() { &mut none } else { patience };
@@ -165,8 +159,8 @@ impl PendingCommit {
         contended.sort_unstable();
         for session in contended {
             if held != Some(session) {
-                let pass = |left| house.turns.pass(session, left);
-                ending.turns.extend(patience.spend(pass).await);
+                let pass = |left| env.turns.pass(session, left);
+                completion.turns.extend(patience.spend(pass).await);
             }
         }
     }
@@ -177,34 +171,34 @@ impl PendingCommit {
         waiter: WaiterKind,
     ) -> Result<CookieAction, CommitFailure> {
         let Self {
-            completion: mut ending,
+            mut completion,
             packed,
         } = *self;
-        let house = ending.house.clone();
+        let env = completion.env.clone();
         // A future may come into another process, at each of its waits.
-        house.process.check()?;
+        env.process.check()?;
         // Until the answer is here, so that the last of the store's handles goes with this future.
-        let _store = ending.store.clone();
-        if ending.leaves_tasks() && house.hooks.is_behind() {
-            return Err(ending.turned_away().into());
+        let _store = completion.store.clone();
+        if completion.leaves_tasks() && env.hooks.is_behind() {
+            return Err(completion.turned_away().into());
         }
-        ending.touches = packed.touches;
+        completion.touches = packed.touches;
         let Some(set) = packed.set else {
-            ending.committed();
-            return Ok(valid(&house, packed.ticket, &packed.renews));
+            completion.committed();
+            return Ok(valid(&env, packed.cookie_action, &packed.renews));
         };
-        ending.founders = packed.founders;
+        completion.founders = packed.founders;
         let (reply, answer) = oneshot::channel();
-        let flight = InFlight {
-            ending,
+        let in_flight = InFlight {
+            completion,
             reply,
-            seat: None,
+            permit: None,
             is_inside: recompute::is_running(),
         };
         // Dropped with this future: what has not been queued by then is taken back (C2.4).
-        let _outside = flight.submit(set, waiter);
-        match in_process(&house.process, answer).await? {
-            Ok(Ok(_)) => Ok(valid(&house, packed.ticket, &packed.renews)),
+        let _outside = in_flight.submit(set, waiter);
+        match in_process(&env.process, answer).await? {
+            Ok(Ok(_)) => Ok(valid(&env, packed.cookie_action, &packed.renews)),
             Ok(Err(failure)) => Err(failure),
             Err(oneshot::Canceled) => Err(Error::stopped().into()),
         }
@@ -222,52 +216,49 @@ async fn in_process<T>(process: &Process, answer: impl Future<Output = T>) -> Re
     .await
 }
 
-/// The ticket, unless it is for a session that was there before and has ended meanwhile: its id must not
+/// The cookie action, unless it is for a session that was there before and has ended meanwhile: its id must not
 /// overwrite another one (C4.8).
-fn valid(house: &Env, ticket: CookieAction, renews: &[LoadedSession]) -> CookieAction {
-    let stands = |life| is_there(house, life).unwrap_or(false);
+fn valid(env: &Env, cookie_action: CookieAction, renews: &[LoadedSession]) -> CookieAction {
+    let stands = |life| is_there(env, life).unwrap_or(false);
     if renews.is_empty() || renews.iter().any(stands) {
-        ticket
+        cookie_action
     } else {
         CookieAction::Keep
     }
 }
 
 /// Whether a session is still the one that was loaded, and nobody has found it expired since.
-fn is_there(house: &Env, life: &LoadedSession) -> Result<bool, Error> {
-    let newest = house.storage.snapshot()?;
+fn is_there(env: &Env, life: &LoadedSession) -> Result<bool, Error> {
+    let newest = env.storage.snapshot()?;
     let row = newest.session(life.container, life.client)?;
     let (container, client) = (life.container, life.client);
-    if house
-        .storage
-        .is_expired_since(container, client, life.looks)
-    {
+    if env.storage.is_expired_since(container, client, life.looks) {
         return Ok(false);
     }
-    Ok(row.is_some_and(|row| row.incarnation == life.generation))
+    Ok(row.is_some_and(|row| row.incarnation == life.incarnation))
 }
 
-fn record_touches(house: &Env, touches: &[Touch]) {
+fn record_touches(env: &Env, touches: &[Touch]) {
     for touch in touches {
         // While the store is away it is recorded; it finds its session again, or none.
         let life = LoadedSession {
             container: touch.container,
             client: touch.client,
-            generation: touch.incarnation,
+            incarnation: touch.incarnation,
             looks: touch.looks,
         };
-        if is_there(house, &life).unwrap_or(true) {
-            house.storage.touch(*touch);
+        if is_there(env, &life).unwrap_or(true) {
+            env.storage.touch(*touch);
         }
     }
 }
 
 /// A queued commit.
 pub(crate) struct InFlight {
-    ending: Completion,
+    completion: Completion,
     reply: oneshot::Sender<Result<Option<ChangeSet>, CommitFailure>>,
     /// Kept while it is computed again.
-    seat: Option<Permit>,
+    permit: Option<Permit>,
     /// Whether a closure that runs again makes this commit, and waits for it.
     is_inside: bool,
 }
@@ -280,37 +271,37 @@ impl InFlight {
             return None;
         }
         self.refuse_ended(&mut set);
-        let storage = self.ending.house.storage.clone();
+        let storage = self.completion.env.storage.clone();
         storage.commit(set, Box::new(move |outcome| self.complete(outcome)), waiter)
     }
 
     pub(crate) fn submit_again(self, mut set: ChangeSet) {
         self.refuse_ended(&mut set);
-        let storage = self.ending.house.storage.clone();
+        let storage = self.completion.env.storage.clone();
         storage.commit_again(set, Box::new(move |outcome| self.complete(outcome)));
     }
 
     /// However long the transaction took, an id that it ends is refused for the whole time.
     fn refuse_ended(&self, set: &mut ChangeSet) {
-        let house = &self.ending.house;
-        set.refusals = house.refusals();
+        let env = &self.completion.env;
+        set.refusals = env.refusals();
     }
 
     /// Runs on the storage's thread: only hands on.
     fn complete(mut self, outcome: Outcome) {
         match outcome {
             Outcome::Committed(set) => {
-                drop(self.seat);
-                self.ending.committed();
+                drop(self.permit);
+                self.completion.committed();
                 let _ = self.reply.send(Ok(Some(set)));
             }
             Outcome::Failed(error, client) => self.fail(CommitFailure { error, client }),
             // A thread that runs closures again waits for this one.
             Outcome::Stale(..) if self.is_inside => self.fail(inside().into()),
-            Outcome::Stale(set, commutes, seat) => {
-                self.seat = seat.or(self.seat);
-                let house = self.ending.house.clone();
-                house.reruns.push(Recompute {
+            Outcome::Stale(set, commutes, permit) => {
+                self.permit = permit.or(self.permit);
+                let env = self.completion.env.clone();
+                env.recomputer.push(Recompute {
                     set,
                     commutes,
                     in_flight: self,
@@ -320,13 +311,13 @@ impl InFlight {
     }
 
     pub(crate) fn fail(self, failure: CommitFailure) {
-        drop(self.seat);
-        self.ending.failed(&failure.error);
+        drop(self.permit);
+        self.completion.failed(&failure.error);
         let _ = self.reply.send(Err(failure));
     }
 
     pub(crate) fn closure(&self, index: usize) -> Option<&Closure> {
-        self.ending.closures.get(index)
+        self.completion.closures.get(index)
     }
 }
 

@@ -62,8 +62,12 @@ impl Attributes {
 }
 
 impl SubjectChanges {
-    pub(crate) fn package(&self, room: ContainerIndex, package: &str) -> Option<&PackageChanges> {
-        self.packages.find(room, package)
+    pub(crate) fn package(
+        &self,
+        container: ContainerIndex,
+        package: &str,
+    ) -> Option<&PackageChanges> {
+        self.packages.find(container, package)
     }
 
     /// Whether anything was put into the session, or it was given an owner or a timeout, so that it comes into
@@ -73,20 +77,20 @@ impl SubjectChanges {
     }
 
     /// Whether anything was put into a package, of one container or of any.
-    pub(crate) fn inserts_in(&self, room: Option<ContainerIndex>) -> bool {
-        let here = |at| room.is_none_or(|room| room == at);
-        self.rooms_inserted().any(here)
+    pub(crate) fn inserts_in(&self, container: Option<ContainerIndex>) -> bool {
+        let here = |at| container.is_none_or(|container| container == at);
+        self.containers_inserted().any(here)
     }
 
     /// The container of each package that anything was put into.
-    pub(crate) fn rooms_inserted(&self) -> impl Iterator<Item = ContainerIndex> {
+    pub(crate) fn containers_inserted(&self) -> impl Iterator<Item = ContainerIndex> {
         let inserted = self.packages.iter().filter(|p| p.inserts());
-        inserted.map(|package| package.room)
+        inserted.map(|package| package.container)
     }
 }
 
 pub(crate) struct PackageChanges {
-    pub(crate) room: ContainerIndex,
+    pub(crate) container: ContainerIndex,
     pub(crate) package: Arc<str>,
     pub(crate) cleared: bool,
     pub(crate) keys: BTreeMap<Arc<str>, KeyChanges>,
@@ -95,8 +99,8 @@ pub(crate) struct PackageChanges {
 }
 
 impl IndexedItem for PackageChanges {
-    fn room(&self) -> ContainerIndex {
-        self.room
+    fn container(&self) -> ContainerIndex {
+        self.container
     }
 
     fn package(&self) -> &str {
@@ -105,9 +109,9 @@ impl IndexedItem for PackageChanges {
 }
 
 impl PackageChanges {
-    fn new(room: ContainerIndex, package: Arc<str>) -> Self {
+    fn new(container: ContainerIndex, package: Arc<str>) -> Self {
         Self {
-            room,
+            container,
             package,
             cleared: false,
             keys: BTreeMap::new(),
@@ -227,14 +231,14 @@ impl Changes {
     fn package(
         &mut self,
         id: SubjectId,
-        room: ContainerIndex,
+        container: ContainerIndex,
         package: &Arc<str>,
         log: &mut UndoLog,
     ) -> Option<(usize, &mut PackageChanges)> {
         let packages = &mut self.subject(id)?.packages;
-        let at = packages.position(room, package).unwrap_or_else(|| {
+        let at = packages.position(container, package).unwrap_or_else(|| {
             log.note(|| Undo::Package(id));
-            packages.push(PackageChanges::new(room, package.clone()))
+            packages.push(PackageChanges::new(container, package.clone()))
         });
         Some((at, packages.get_mut(at)?))
     }
@@ -243,11 +247,11 @@ impl Changes {
     pub(crate) fn clear(
         &mut self,
         id: SubjectId,
-        room: ContainerIndex,
+        container: ContainerIndex,
         package: &Arc<str>,
         log: &mut UndoLog,
     ) -> Option<BTreeMap<Arc<str>, KeyChanges>> {
-        let (at, changes) = self.package(id, room, package, log)?;
+        let (at, changes) = self.package(id, container, package, log)?;
         let was = changes.cleared;
         let keys = changes.keep(true, BTreeMap::new());
         if log.is_kept {
@@ -261,12 +265,12 @@ impl Changes {
     pub(crate) fn write(
         &mut self,
         id: SubjectId,
-        (room, package): (ContainerIndex, &Arc<str>),
+        (container, package): (ContainerIndex, &Arc<str>),
         key: &str,
         change: KeyChanges,
         log: &mut UndoLog,
     ) -> Option<KeyChanges> {
-        let (at, changes) = self.package(id, room, package, log)?;
+        let (at, changes) = self.package(id, container, package, log)?;
         if !log.is_kept
             && let Some(there) = changes.keys.get_mut(key)
         {
@@ -287,18 +291,18 @@ impl Changes {
     pub(crate) fn step(
         &mut self,
         id: SubjectId,
-        (room, package): (ContainerIndex, &Arc<str>),
+        (container, package): (ContainerIndex, &Arc<str>),
         key: &str,
         step: KeyStep,
         log: &mut UndoLog,
     ) {
-        let Some((at, changes)) = self.package(id, room, package, log) else {
+        let Some((at, changes)) = self.package(id, container, package, log) else {
             return;
         };
         let Some((name, there)) = changes.keys.get_key_value(key) else {
             let mut change = KeyChanges::of(KeyBase::Current);
             change.steps.push(step);
-            self.write(id, (room, package), key, change, log);
+            self.write(id, (container, package), key, change, log);
             return;
         };
         let added = usize::from(!there.inserts());

@@ -11,7 +11,7 @@ const FEW: usize = 8;
 
 /// What an item of a list is found by.
 pub(crate) trait IndexedItem {
-    fn room(&self) -> ContainerIndex;
+    fn container(&self) -> ContainerIndex;
     /// Empty for what is one in each container.
     fn package(&self) -> &str;
 }
@@ -30,8 +30,8 @@ struct Index {
 }
 
 impl Index {
-    fn hash(&self, room: ContainerIndex, package: &str) -> u64 {
-        self.state.hash_one((room, package))
+    fn hash(&self, container: ContainerIndex, package: &str) -> u64 {
+        self.state.hash_one((container, package))
     }
 }
 
@@ -46,15 +46,15 @@ impl<T> Default for IndexedList<T> {
 
 impl<T: IndexedItem> IndexedList<T> {
     /// Where the item of this container and package is.
-    pub(crate) fn position(&self, room: ContainerIndex, package: &str) -> Option<usize> {
+    pub(crate) fn position(&self, container: ContainerIndex, package: &str) -> Option<usize> {
         let is_it = |item: &T| {
             crate::steps::count(1);
-            item.room() == room && item.package() == package
+            item.container() == container && item.package() == package
         };
         let Some(index) = &self.index else {
             return self.items.iter().position(is_it);
         };
-        let at = *index.places.get(&index.hash(room, package))?;
+        let at = *index.places.get(&index.hash(container, package))?;
         match self.items.get(at) {
             Some(item) if is_it(item) => Some(at),
             // Two that have the same hash: the index knows the first of them.
@@ -62,12 +62,12 @@ impl<T: IndexedItem> IndexedList<T> {
         }
     }
 
-    pub(crate) fn find(&self, room: ContainerIndex, package: &str) -> Option<&T> {
-        self.items.get(self.position(room, package)?)
+    pub(crate) fn find(&self, container: ContainerIndex, package: &str) -> Option<&T> {
+        self.items.get(self.position(container, package)?)
     }
 
-    pub(crate) fn find_mut(&mut self, room: ContainerIndex, package: &str) -> Option<&mut T> {
-        let at = self.position(room, package)?;
+    pub(crate) fn find_mut(&mut self, container: ContainerIndex, package: &str) -> Option<&mut T> {
+        let at = self.position(container, package)?;
         self.items.get_mut(at)
     }
 
@@ -78,14 +78,14 @@ impl<T: IndexedItem> IndexedList<T> {
         match &mut self.index {
             Some(index) => {
                 if let Some(item) = self.items.last() {
-                    let hash = index.hash(item.room(), item.package());
+                    let hash = index.hash(item.container(), item.package());
                     index.places.entry(hash).or_insert(at);
                 }
             }
             None if self.items.len() > FEW => {
                 let mut index = Box::<Index>::default();
                 for (at, item) in self.items.iter().enumerate() {
-                    let hash = index.hash(item.room(), item.package());
+                    let hash = index.hash(item.container(), item.package());
                     index.places.entry(hash).or_insert(at);
                 }
                 self.index = Some(index);
@@ -99,7 +99,7 @@ impl<T: IndexedItem> IndexedList<T> {
     pub(crate) fn pop(&mut self) -> Option<T> {
         let item = self.items.pop()?;
         if let Some(index) = &mut self.index {
-            let hash = index.hash(item.room(), item.package());
+            let hash = index.hash(item.container(), item.package());
             if index.places.get(&hash) == Some(&self.items.len()) {
                 index.places.remove(&hash);
             }
@@ -138,7 +138,7 @@ mod tests {
     struct Item(ContainerIndex, String);
 
     impl IndexedItem for Item {
-        fn room(&self) -> ContainerIndex {
+        fn container(&self) -> ContainerIndex {
             self.0
         }
 

@@ -17,22 +17,22 @@ impl TxnState {
         let subject = self.subject(id)?;
         // What was seen live needs no further look, which an old snapshot would refuse (C2.14).
         let seen = subject.sessions.iter().any(|view| view.live);
-        let borne = subject.borne.clone();
+        let presented = subject.presented.clone();
         if let Some(changes) = self.changed(id) {
             let founds = changes.founds();
             match (changes.fate, changes.id.clone()) {
                 (SessionFate::Rotated, issued) => return Ok(issued),
                 (_, Some(issued)) => return Ok(founds.then_some(issued)),
                 (SessionFate::Destroyed, None) => return Ok(None),
-                (SessionFate::Stays, None) if founds => return Ok(borne),
+                (SessionFate::Stays, None) if founds => return Ok(presented),
                 (SessionFate::Stays, None) => {}
             }
         }
-        let Some(borne) = borne else {
+        let Some(presented) = presented else {
             return Ok(None);
         };
         let known = seen || self.live_anywhere(id)?;
-        Ok(known.then_some(borne))
+        Ok(known.then_some(presented))
     }
 
     /// Whether the commit founds a session for a client that has none.
@@ -51,14 +51,14 @@ impl TxnState {
         let Ok(subject) = self.subject(id) else {
             return false;
         };
-        if subject.borne.as_ref().is_none_or(ClientId::is_fresh) {
+        if subject.presented.as_ref().is_none_or(ClientId::is_fresh) {
             return false;
         }
         if commits && !subject.blind.is_none() {
             // If this fails, the commit does.
             let _ = self.look_at(id);
         }
-        let places = self.registry.rooms().len();
+        let places = self.registry.containers().len();
         self.subject(id)
             .is_ok_and(|subject| subject.is_known_absent(places))
     }
@@ -71,32 +71,36 @@ impl TxnState {
             return ContainerIndex::UNNAMED;
         }
         let used = subject.sessions.iter().find(|view| view.used);
-        used.map_or(ContainerIndex::UNNAMED, |view| view.room)
+        used.map_or(ContainerIndex::UNNAMED, |view| view.container)
     }
 
     /// Whether this transaction founds a session, in one container or in any.
-    fn founds_in(&self, id: SubjectId, room: Option<ContainerIndex>) -> Result<bool> {
+    fn founds_in(&self, id: SubjectId, container: Option<ContainerIndex>) -> Result<bool> {
         let Some(changes) = self.changed(id) else {
             return Ok(false);
         };
-        if changes.inserts_in(room) {
+        if changes.inserts_in(container) {
             return Ok(true);
         }
         let subject = self.subject(id)?;
         let live = subject.sessions.iter().any(|view| view.live);
         let lives_on = live && changes.fate != SessionFate::Destroyed;
         let alone = changes.attributes.is_founding() && !changes.inserts_in(None) && !lives_on;
-        Ok(alone && room.is_none_or(|room| room == self.home(subject)))
+        Ok(alone && container.is_none_or(|container| container == self.home(subject)))
     }
 
     /// Whether a session is there, or will be once this transaction is committed.
-    pub(crate) fn exists(&mut self, id: SubjectId, room: Option<ContainerIndex>) -> Result<bool> {
-        let stored = match room {
-            Some(room) => self.session(id, room)?.live,
+    pub(crate) fn exists(
+        &mut self,
+        id: SubjectId,
+        container: Option<ContainerIndex>,
+    ) -> Result<bool> {
+        let stored = match container {
+            Some(container) => self.session(id, container)?.live,
             None => self.live_anywhere(id)?,
         };
-        self.observe_existence(id, room)?;
-        let founds = self.founds_in(id, room)?;
+        self.observe_existence(id, container)?;
+        let founds = self.founds_in(id, container)?;
         Ok(founds || (stored && self.fate(id) != SessionFate::Destroyed))
     }
 
@@ -104,22 +108,23 @@ impl TxnState {
     pub(crate) fn times(
         &mut self,
         id: SubjectId,
-        room: Option<ContainerIndex>,
+        container: Option<ContainerIndex>,
     ) -> Result<Option<(DateTime<Utc>, DateTime<Utc>)>> {
-        match room {
-            Some(room) => drop(self.session(id, room)?),
+        match container {
+            Some(container) => drop(self.session(id, container)?),
             None => drop(self.live_anywhere(id)?),
         }
         let gone = self.fate(id) == SessionFate::Destroyed;
         let subject = self.subject(id)?;
-        let here = |view: &&SessionView| room.is_none_or(|room| room == view.room);
+        let here =
+            |view: &&SessionView| container.is_none_or(|container| container == view.container);
         let rows = subject.sessions.iter().filter(here);
         let times: Vec<_> = rows
             .filter_map(|view| view.live_times().filter(|_| !gone))
             .collect();
         let created = times.iter().map(|t| t.created).min();
         let last_access = times.iter().map(|t| t.last_access).max();
-        let founds = created.is_none() && self.founds_in(id, room)?;
+        let founds = created.is_none() && self.founds_in(id, container)?;
         let (created, last_access) = if founds {
             (Some(self.now), Some(self.now))
         } else {
@@ -143,7 +148,7 @@ impl TxnState {
     pub(crate) fn rotate(&mut self, id: SubjectId) -> Result<ClientId> {
         if self.fate(id) != SessionFate::Destroyed {
             if self.live_anywhere(id)? {
-                self.use_live_rooms(id)?;
+                self.use_live_containers(id)?;
                 self.change(id)?.fate = SessionFate::Rotated;
             } else {
                 self.observe_existence(id, None)?;

@@ -5,7 +5,7 @@ use crate::client_id::{ClientId, ClientKey};
 use crate::clock::{Moment, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Keeping, Times};
-use crate::steps::StepCount;
+use crate::steps::Counted;
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{Arrival, Snapshot, merge};
 use crate::transaction::env::{ContainerIndex, Env, KeepOpen, Registry};
@@ -58,7 +58,7 @@ pub(crate) struct TxnState {
 #[derive(Default)]
 pub(crate) struct Subject {
     /// The id it came with; a new visitor has none.
-    pub(crate) borne: Option<ClientId>,
+    pub(crate) presented: Option<ClientId>,
     /// How long it keeps the id, where somebody hands it out.
     pub(crate) keeping: Option<Keeping>,
     /// When it came, where that was before the transaction began.
@@ -81,7 +81,7 @@ pub(crate) struct Subject {
 #[derive(Default)]
 pub(crate) struct BlindChanges {
     /// The containers used.
-    rooms: BTreeSet<ContainerIndex>,
+    containers: BTreeSet<ContainerIndex>,
     /// Whether the client was given an owner or a timeout.
     is_given: bool,
     /// Whether it is open where what founds a session goes.
@@ -90,7 +90,7 @@ pub(crate) struct BlindChanges {
 
 /// A session row as of the snapshot.
 pub(crate) struct SessionView {
-    pub(crate) room: ContainerIndex,
+    pub(crate) container: ContainerIndex,
     pub(crate) row: Option<SessionRow>,
     /// Its times, with accesses that it does not record yet.
     pub(crate) times: Option<Times>,
@@ -113,16 +113,16 @@ impl SessionView {
 
 /// A package row as of the snapshot, and what of it was read.
 pub(crate) struct PackageView {
-    pub(crate) room: ContainerIndex,
+    pub(crate) container: ContainerIndex,
     pub(crate) package: Arc<str>,
     pub(crate) row: Option<PackageRow>,
     pub(crate) read_all: bool,
-    pub(crate) read: BTreeSet<StepCount<Arc<str>>>,
+    pub(crate) read: BTreeSet<Counted<Arc<str>>>,
 }
 
 impl IndexedItem for SessionView {
-    fn room(&self) -> ContainerIndex {
-        self.room
+    fn container(&self) -> ContainerIndex {
+        self.container
     }
 
     fn package(&self) -> &str {
@@ -131,8 +131,8 @@ impl IndexedItem for SessionView {
 }
 
 impl IndexedItem for PackageView {
-    fn room(&self) -> ContainerIndex {
-        self.room
+    fn container(&self) -> ContainerIndex {
+        self.container
     }
 
     fn package(&self) -> &str {
@@ -143,26 +143,26 @@ impl IndexedItem for PackageView {
 impl PackageView {
     fn note(&mut self, key: &str) {
         if !self.read.contains(key) {
-            self.read.insert(StepCount(Arc::from(key)));
+            self.read.insert(Counted(Arc::from(key)));
         }
     }
 }
 
 impl BlindChanges {
     pub(crate) fn is_none(&self) -> bool {
-        self.rooms.is_empty() && !self.is_given && !self.is_unfounded
+        self.containers.is_empty() && !self.is_given && !self.is_unfounded
     }
 }
 
 impl Subject {
     /// Whether what founds a session may go elsewhere than to the id that it came with, which is open yet.
     pub(crate) fn may_move(&self) -> bool {
-        let is_fresh = self.borne.as_ref().is_some_and(ClientId::is_fresh);
+        let is_fresh = self.presented.as_ref().is_some_and(ClientId::is_fresh);
         self.blind.is_unfounded && !is_fresh
     }
 
     pub(crate) fn key(&self) -> Option<ClientKey> {
-        self.borne.as_ref().map(ClientId::key)
+        self.presented.as_ref().map(ClientId::key)
     }
 
     /// Whether a live session was seen.
@@ -177,27 +177,31 @@ impl Subject {
         self.sessions.len() == places && !self.is_live()
     }
 
-    pub(crate) fn session(&self, room: ContainerIndex) -> Option<&SessionView> {
-        self.sessions.find(room, "")
+    pub(crate) fn session(&self, container: ContainerIndex) -> Option<&SessionView> {
+        self.sessions.find(container, "")
     }
 
-    pub(crate) fn package(&self, room: ContainerIndex, package: &str) -> Option<&PackageView> {
-        self.packages.find(room, package)
+    pub(crate) fn package(&self, container: ContainerIndex, package: &str) -> Option<&PackageView> {
+        self.packages.find(container, package)
     }
 
-    fn package_mut(&mut self, room: ContainerIndex, package: &str) -> Option<&mut PackageView> {
-        self.packages.find_mut(room, package)
+    fn package_mut(
+        &mut self,
+        container: ContainerIndex,
+        package: &str,
+    ) -> Option<&mut PackageView> {
+        self.packages.find_mut(container, package)
     }
 }
 
 /// A snapshot, and the containers as they were registered then, where they are not those known.
 type NewestState = (Arc<dyn Snapshot>, Option<Arc<Registry>>);
 
-fn newest(house: &Env, known: &Arc<Registry>) -> Result<NewestState> {
+fn newest(env: &Env, known: &Arc<Registry>) -> Result<NewestState> {
     let mut other = None;
     loop {
-        let snapshot = house.storage.snapshot()?;
-        let now = house.registry.load();
+        let snapshot = env.storage.snapshot()?;
+        let now = env.registry.load();
         if Arc::ptr_eq(&now, other.as_ref().unwrap_or(known)) {
             return Ok((snapshot, other));
         }
@@ -220,12 +224,12 @@ fn broken() -> Error {
 }
 
 impl TxnState {
-    pub(crate) fn house(&self) -> &Arc<Env> {
-        self.store.house()
+    pub(crate) fn env(&self) -> &Arc<Env> {
+        self.store.env()
     }
 
     /// The store that the transaction keeps open.
-    pub(crate) fn premises(&self) -> Arc<dyn KeepOpen> {
+    pub(crate) fn keep_open(&self) -> Arc<dyn KeepOpen> {
         self.store.clone()
     }
 
@@ -242,7 +246,7 @@ impl TxnState {
             }
         }
         self.subjects.push(Subject {
-            borne: id.cloned(),
+            presented: id.cloned(),
             ..Subject::default()
         });
         next
@@ -250,7 +254,7 @@ impl TxnState {
 
     /// Gives a client a new id.
     pub(crate) fn issue(&mut self, subject: SubjectId) -> Result<ClientId> {
-        let issued = self.house().ids.issue();
+        let issued = self.env().ids.issue();
         self.by_key.insert(issued.key(), subject);
         self.change(subject)?.id = Some(issued.clone());
         Ok(issued)
@@ -300,7 +304,7 @@ impl TxnState {
     /// The containers, for handles to know theirs by.
     pub(crate) fn named(&mut self) -> Arc<Registry> {
         if !self.is_named && self.snapshot.is_none() {
-            let now = self.store.house().registry.load();
+            let now = self.store.env().registry.load();
             if !Arc::ptr_eq(&now, &self.registry) {
                 self.registry = Arc::clone(&now);
             }
@@ -313,11 +317,11 @@ impl TxnState {
     /// left open.
     pub(crate) fn look_at(&mut self, id: SubjectId) -> Result<()> {
         if self.snapshot.is_none() {
-            let house = self.store.house();
+            let env = self.store.env();
             // Before the time is read: what happens in between counts as having happened since.
-            let looks = house.storage.looks();
-            let (now, taken) = (house.clock.timestamp(), house.clock.moment());
-            let (snapshot, other) = newest(house, &self.registry)?;
+            let looks = env.storage.looks();
+            let (now, taken) = (env.clock.timestamp(), env.clock.moment());
+            let (snapshot, other) = newest(env, &self.registry)?;
             if let Some(other) = other {
                 if self.is_named && other.number != self.registry.number {
                     return Err(renamed());
@@ -344,8 +348,8 @@ impl TxnState {
     }
 
     fn settle(&mut self, id: SubjectId, blind: &BlindChanges) -> Result<()> {
-        for room in &blind.rooms {
-            self.use_room(id, *room)?;
+        for container in &blind.containers {
+            self.use_container(id, *container)?;
         }
         if blind.is_given {
             self.live_anywhere(id)?;
@@ -373,8 +377,8 @@ impl TxnState {
 
     /// Whether the snapshot may still be read (C2.14).
     fn check_age(&self) -> Result<()> {
-        let age = self.house().clock.moment().since(self.taken);
-        if age > self.house().rules.snapshot_max_age {
+        let age = self.env().clock.moment().since(self.taken);
+        if age > self.env().rules.snapshot_max_age {
             return Err(Error::new(
                 ErrorKind::SnapshotTooOld,
                 "the transaction is older than its snapshot may become",
@@ -384,25 +388,29 @@ impl TxnState {
     }
 
     /// The session row of a client in a container, loaded at the first call.
-    pub(crate) fn session(&mut self, id: SubjectId, room: ContainerIndex) -> Result<&SessionView> {
+    pub(crate) fn session(
+        &mut self,
+        id: SubjectId,
+        container: ContainerIndex,
+    ) -> Result<&SessionView> {
         self.look_at(id)?;
-        let found = self.subject(id)?.sessions.position(room, "");
+        let found = self.subject(id)?.sessions.position(container, "");
         let at = match found {
             Some(at) => at,
             None => {
-                let view = self.load_session(id, room)?;
+                let view = self.load_session(id, container)?;
                 self.subject_mut(id)?.sessions.push(view)
             }
         };
         self.subject(id)?.sessions.get(at).ok_or_else(broken)
     }
 
-    fn load_session(&self, id: SubjectId, room: ContainerIndex) -> Result<SessionView> {
+    fn load_session(&self, id: SubjectId, container: ContainerIndex) -> Result<SessionView> {
         crate::steps::count(1);
         let (mut row, mut times) = (None, None);
-        let at = room;
-        let room = self.registry.room(at);
-        let is_expired = |times: Times| room.policy.is_expired(&times, self.now);
+        let at = container;
+        let container = self.registry.container(at);
+        let is_expired = |times: Times| container.policy.is_expired(&times, self.now);
         // A fresh id has no session unless another transaction founded it.
         let subject = self.subject(id)?;
         if let Some(client) = subject.key() {
@@ -410,19 +418,22 @@ impl TxnState {
             self.check_age()?;
             row = self
                 .snapshot()?
-                .session(room.id(), client)
-                .map_err(|e| e.in_container(&*room.place.name))?;
-            let known = |row| self.house().times_of(room, client, row, self.now, keeping);
+                .session(container.id(), client)
+                .map_err(|e| e.in_container(&*container.place.name))?;
+            let known = |row| {
+                self.env()
+                    .times_of(container, client, row, self.now, keeping)
+            };
             times = row.as_ref().map(known).transpose()?;
             if let (Some(row), true) = (&row, times.is_some_and(is_expired)) {
                 // From now on no access brings it back that came before this look (C3.2). One that came in
                 // between is seen now.
-                self.house().storage.found_expired(room.id(), client);
+                self.env().storage.found_expired(container.id(), client);
                 times = Some(known(row)?);
             }
         }
         Ok(SessionView {
-            room: at,
+            container: at,
             row,
             times,
             live: times.is_some_and(|times| !is_expired(times)),
@@ -438,8 +449,8 @@ impl TxnState {
         }
         self.look_at(id)?;
         let mut live = false;
-        for room in self.registry.places() {
-            live |= self.session(id, room)?.live;
+        for container in self.registry.places() {
+            live |= self.session(id, container)?.live;
         }
         self.subject_mut(id)?.live = Some(live);
         Ok(live)
@@ -450,19 +461,19 @@ impl TxnState {
     pub(crate) fn package(
         &mut self,
         id: SubjectId,
-        room: ContainerIndex,
+        container: ContainerIndex,
         package: &Arc<str>,
     ) -> Result<Option<&PackageRow>> {
         self.look_at(id)?;
         if self.fate(id) == SessionFate::Destroyed {
             return Ok(None);
         }
-        if self.subject(id)?.package(room, package).is_none() {
-            self.session(id, room)?;
-            let row = self.load_package(id, room, package)?;
+        if self.subject(id)?.package(container, package).is_none() {
+            self.session(id, container)?;
+            let row = self.load_package(id, container, package)?;
             let subject = self.subject_mut(id)?;
             subject.packages.push(PackageView {
-                room,
+                container,
                 package: package.clone(),
                 row,
                 read_all: false,
@@ -470,48 +481,51 @@ impl TxnState {
             });
         }
         let subject = self.subject(id)?;
-        let view = subject.package(room, package).ok_or_else(broken)?;
+        let view = subject.package(container, package).ok_or_else(broken)?;
         Ok(view.row.as_ref())
     }
 
     fn load_package(
         &self,
         id: SubjectId,
-        room: ContainerIndex,
+        container: ContainerIndex,
         package: &Arc<str>,
     ) -> Result<Option<PackageRow>> {
         let subject = self.subject(id)?;
         let listed = subject
-            .session(room)
+            .session(container)
             .and_then(SessionView::live_row)
             .is_some_and(|row| row.has(package));
         let (true, Some(client)) = (listed, subject.key()) else {
             return Ok(None);
         };
         self.check_age()?;
-        let room = self.registry.room(room);
-        let row = self.snapshot()?.package(room.id(), client, package);
+        let container = self.registry.container(container);
+        let row = self.snapshot()?.package(container.id(), client, package);
         row.and_then(|row| row.map_or_else(|| Err(merge::lost_package()), |row| Ok(Some(row))))
-            .map_err(|e| e.in_container(&*room.place.name).in_package(&**package))
+            .map_err(|e| {
+                e.in_container(&*container.place.name)
+                    .in_package(&**package)
+            })
     }
 
     /// Notes that a package was used, which is an access to the session in its container. Looks at nothing yet
     /// where nothing was looked at before.
-    pub(crate) fn use_room(&mut self, id: SubjectId, room: ContainerIndex) -> Result<()> {
+    pub(crate) fn use_container(&mut self, id: SubjectId, container: ContainerIndex) -> Result<()> {
         if self.snapshot.is_none() {
-            self.subject_mut(id)?.blind.rooms.insert(room);
+            self.subject_mut(id)?.blind.containers.insert(container);
             return Ok(());
         }
-        self.session(id, room)?;
+        self.session(id, container)?;
         let sessions = &mut self.subject_mut(id)?.sessions;
-        if let Some(view) = sessions.find_mut(room, "") {
+        if let Some(view) = sessions.find_mut(container, "") {
             view.used = true;
         }
         Ok(())
     }
 
     /// Notes an access in every container where the session is live.
-    pub(crate) fn use_live_rooms(&mut self, id: SubjectId) -> Result<()> {
+    pub(crate) fn use_live_containers(&mut self, id: SubjectId) -> Result<()> {
         for view in self.subject_mut(id)?.sessions.iter_mut() {
             view.used |= view.live;
         }
@@ -522,18 +536,18 @@ impl TxnState {
     pub(crate) fn observe_existence(
         &mut self,
         id: SubjectId,
-        room: Option<ContainerIndex>,
+        container: Option<ContainerIndex>,
     ) -> Result<()> {
         let subject = self.subject_mut(id)?;
         let mut live = false;
         for view in subject.sessions.iter_mut() {
-            if room.is_none_or(|room| room == view.room) {
+            if container.is_none_or(|container| container == view.container) {
                 view.used |= view.live;
-                view.observed |= room.is_some();
+                view.observed |= container.is_some();
                 live |= view.live;
             }
         }
-        if room.is_none() {
+        if container.is_none() {
             subject.exists = Some(live);
         }
         Ok(())
@@ -543,21 +557,21 @@ impl TxnState {
     pub(crate) fn peek(
         &mut self,
         id: SubjectId,
-        room: ContainerIndex,
+        container: ContainerIndex,
         package: &Arc<str>,
         key: &str,
     ) -> Result<Option<Bytes>> {
-        match self.own(id, room, package, key) {
+        match self.own(id, container, package, key) {
             Some(KeyBase::Put(value)) => return Ok(Some(value.clone())),
             Some(KeyBase::Refused(error)) => return Err(error.clone()),
             Some(KeyBase::Removed) => return Ok(None),
             Some(KeyBase::Current) | None => {}
         }
-        let stored = self.package(id, room, package)?;
+        let stored = self.package(id, container, package)?;
         let before = stored.and_then(|row| row.get(key));
         let changes = self.changes.as_mut();
         let subject = changes.and_then(|changes| changes.subjects.get_mut(id));
-        let package = subject.and_then(|subject| subject.packages.find_mut(room, package));
+        let package = subject.and_then(|subject| subject.packages.find_mut(container, package));
         match package.and_then(|package| package.keys.get_mut(key)) {
             Some(change) => change.value_to_keep(before),
             None => Ok(before),
@@ -569,17 +583,17 @@ impl TxnState {
     pub(crate) fn read(
         &mut self,
         id: SubjectId,
-        room: ContainerIndex,
+        container: ContainerIndex,
         package: &Arc<str>,
         key: &str,
     ) -> Result<Option<Bytes>> {
         // What was found counts as read also where it cannot be told, as a sum that overflows.
-        let value = self.peek(id, room, package, key);
-        self.use_room(id, room)?;
-        let own = self.own(id, room, package, key).is_some();
+        let value = self.peek(id, container, package, key);
+        self.use_container(id, container)?;
+        let own = self.own(id, container, package, key).is_some();
         // After destroying the session, its emptiness is the transaction's own, too.
         let own = own || self.fate(id) == SessionFate::Destroyed;
-        if let Some(view) = self.subject_mut(id)?.package_mut(room, package)
+        if let Some(view) = self.subject_mut(id)?.package_mut(container, package)
             && !own
         {
             view.note(key);
@@ -591,25 +605,25 @@ impl TxnState {
     pub(crate) fn read_all(
         &mut self,
         id: SubjectId,
-        room: ContainerIndex,
+        container: ContainerIndex,
         package: &Arc<str>,
     ) -> Result<BTreeMap<Arc<str>, Result<Bytes>>> {
-        let stored = self.package(id, room, package)?;
+        let stored = self.package(id, container, package)?;
         let mut content: BTreeMap<Arc<str>, Result<Bytes>> = stored
             .into_iter()
             .flat_map(PackageRow::iter)
             .map(|(key, value)| (Arc::from(key), Ok(value)))
             .collect();
-        self.use_room(id, room)?;
+        self.use_container(id, container)?;
         let destroyed = self.fate(id) == SessionFate::Destroyed;
-        if let Some(view) = self.subject_mut(id)?.package_mut(room, package)
+        if let Some(view) = self.subject_mut(id)?.package_mut(container, package)
             && !destroyed
         {
             view.read_all = true;
         }
         let Some(changes) = self
             .changed(id)
-            .and_then(|changes| changes.package(room, package))
+            .and_then(|changes| changes.package(container, package))
         else {
             return Ok(content);
         };
@@ -632,12 +646,12 @@ impl TxnState {
     }
 
     /// Makes sure that what is inserted into a container has a session to go to: the one there is, one under the id
-    /// that was borne if it is fresh, else one under an id issued here (C4.8). Where nothing was looked at before,
+    /// that was presented if it is fresh, else one under an id issued here (C4.8). Where nothing was looked at before,
     /// that is found out later.
-    pub(crate) fn found_in(&mut self, id: SubjectId, room: ContainerIndex) -> Result<()> {
+    pub(crate) fn found_in(&mut self, id: SubjectId, container: ContainerIndex) -> Result<()> {
         // Where it is live, no other container is looked into: what becomes of it there is no conflict (C2.7).
         let stays = self.fate(id) != SessionFate::Destroyed;
-        if self.snapshot.is_some() && stays && self.session(id, room)?.live {
+        if self.snapshot.is_some() && stays && self.session(id, container)?.live {
             return Ok(());
         }
         self.found(id)
@@ -656,13 +670,13 @@ impl TxnState {
         if subject.sessions.iter().any(|view| view.live) {
             return Ok(());
         }
-        if let Some(borne) = subject.borne.clone() {
+        if let Some(presented) = subject.presented.clone() {
             if self.snapshot.is_none() {
                 self.subject_mut(id)?.blind.is_unfounded = true;
                 return Ok(());
             }
             // In all containers, so that the commit finds out whether another one has founded it since.
-            if self.live_anywhere(id)? || borne.is_fresh() {
+            if self.live_anywhere(id)? || presented.is_fresh() {
                 return Ok(());
             }
             // It is founded elsewhere because there is none here (C2.7).
@@ -694,25 +708,25 @@ impl TxnState {
     pub(crate) fn own(
         &self,
         id: SubjectId,
-        room: ContainerIndex,
+        container: ContainerIndex,
         package: &str,
         key: &str,
     ) -> Option<&KeyBase> {
-        self.changed(id)?.package(room, package)?.own(key)
+        self.changed(id)?.package(container, package)?.own(key)
     }
 
     /// Adds a step to what is to become of a key that is not the transaction's own.
     pub(crate) fn step(
         &mut self,
         id: SubjectId,
-        room: ContainerIndex,
+        container: ContainerIndex,
         package: &Arc<str>,
         key: &str,
         step: KeyStep,
     ) -> Result<()> {
-        self.use_room(id, room)?;
+        self.use_container(id, container)?;
         let (changes, log) = self.changes();
-        changes.step(id, (room, package), key, step, log);
+        changes.step(id, (container, package), key, step, log);
         Ok(())
     }
 
@@ -720,12 +734,12 @@ impl TxnState {
     pub(crate) fn clear(
         &mut self,
         id: SubjectId,
-        room: ContainerIndex,
+        container: ContainerIndex,
         package: &Arc<str>,
     ) -> Result<()> {
-        self.use_room(id, room)?;
+        self.use_container(id, container)?;
         let (changes, log) = self.changes();
-        let cleared = changes.clear(id, room, package, log);
+        let cleared = changes.clear(id, container, package, log);
         self.discarded
             .extend(cleared.map(|keys| Box::new(keys) as _));
         Ok(())
@@ -735,14 +749,14 @@ impl TxnState {
     pub(crate) fn write(
         &mut self,
         id: SubjectId,
-        room: ContainerIndex,
+        container: ContainerIndex,
         package: &Arc<str>,
         key: &str,
         change: KeyChanges,
     ) -> Result<()> {
-        self.use_room(id, room)?;
+        self.use_container(id, container)?;
         let (changes, log) = self.changes();
-        let replaced = changes.write(id, (room, package), key, change, log);
+        let replaced = changes.write(id, (container, package), key, change, log);
         if let Some(replaced) = replaced.filter(|key| !key.steps.is_empty()) {
             self.discard(replaced);
         }

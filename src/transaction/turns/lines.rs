@@ -3,7 +3,7 @@
 //! be called and dropped elsewhere.
 
 use crate::client_id::ClientKey;
-use crate::steps::StepCount;
+use crate::steps::Counted;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::task::Waker;
@@ -19,9 +19,9 @@ pub(crate) struct TurnLines {
 }
 
 /// In the order of coming.
-pub(crate) type ArrivalNumber = StepCount<u64>;
+pub(crate) type ArrivalNumber = Counted<u64>;
 
-type Deadlines = BTreeMap<(StepCount<Instant>, ArrivalNumber), ClientKey>;
+type Deadlines = BTreeMap<(Counted<Instant>, ArrivalNumber), ClientKey>;
 
 #[derive(Default)]
 struct TurnLine {
@@ -97,7 +97,7 @@ impl TurnLine {
 
 fn forget(deadlines: &mut Deadlines, number: ArrivalNumber, waiter: &TurnWaiter) {
     if let Some(at) = waiter.deadline {
-        deadlines.remove(&(StepCount(at), number));
+        deadlines.remove(&(Counted(at), number));
     }
 }
 
@@ -122,7 +122,7 @@ impl TurnLines {
 
     /// Waits at the end of a session's line. Tells whether this wait is the next to end.
     pub(crate) fn join(&mut self, session: ClientKey, waiter: TurnWaiter) -> (ArrivalNumber, bool) {
-        let number = StepCount(self.next);
+        let number = Counted(self.next);
         self.next += 1;
         let deadline = waiter.deadline;
         let line = self.by_session.entry(session).or_default();
@@ -130,7 +130,7 @@ impl TurnLines {
         let Some(at) = deadline else {
             return (number, false);
         };
-        self.deadlines.insert((StepCount(at), number), session);
+        self.deadlines.insert((Counted(at), number), session);
         (number, self.next_deadline() == Some(at))
     }
 

@@ -127,13 +127,13 @@ impl World {
             let (_, rest) = rest.split_once(mark)?;
             rest.split(['@', '^', '~', '=']).next()
         };
-        let generation = rest.split(['@', '^', '~', '=']).next().unwrap();
+        let incarnation = rest.split(['@', '^', '~', '=']).next().unwrap();
         let row = SessionRow {
             created: after('^').map(time).unwrap_or_default(),
             last_access: after('@').map(time).unwrap_or_default(),
             timeout: after('~').map(span),
             owner: after('=').map(Arc::from),
-            incarnation: generation.parse().unwrap(),
+            incarnation: incarnation.parse().unwrap(),
             packages: Arc::default(),
         };
         let at = (place(container).id, client(name));
@@ -475,7 +475,7 @@ impl Edit {
     }
 
     /// The client is given up for another one.
-    pub(super) fn forsaken(&mut self) -> &mut Self {
+    pub(super) fn replaced(&mut self) -> &mut Self {
         self.change.replaced = Some(Arrival {
             newest: COMMIT - 1,
             at: NOW,

@@ -261,7 +261,7 @@ fn an_id_that_is_refused_tells_for_how_long() {
 // C4.8
 #[test]
 fn a_dead_id_is_given_up_only_while_it_is_dead() {
-    let alone: fn(&mut Edit) -> &mut Edit = |e| e.forsaken();
+    let alone: fn(&mut Edit) -> &mut Edit = |e| e.replaced();
     check(&[
         ("it is dead", "", "", alone, ""),
         ("a session was founded", "", "a#3", alone, "Conflict"),
@@ -269,7 +269,7 @@ fn a_dead_id_is_given_up_only_while_it_is_dead() {
             "what was founded is destroyed",
             "a#3 p/3{k=1}",
             "a#3 p/3{k=1}",
-            |e| e.forsaken().ends(SessionEnd::Destroyed),
+            |e| e.replaced().ends(SessionEnd::Destroyed),
             "a!110",
         ),
         ("it is refused", "", "a!101", alone, "Conflict"),

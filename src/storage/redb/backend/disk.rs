@@ -1,5 +1,5 @@
 //! The file under redb: forwards locks, counts what is written, and knows whether a failed commit
-//! may have become durable (C2.13). A rehearsal keeps writes in memory, so that a file can be
+//! may have become durable (C2.13). An overlay keeps writes in memory, so that a file can be
 //! identified without changing a byte of it (C7.2). Of what is read, `reach` looks at page numbers.
 
 use crate::storage::redb::backend::page_bounds::PageBounds;
@@ -123,7 +123,7 @@ pub(crate) struct StoreBackend {
     inner: Disk,
     io: Arc<FileIo>,
     reach: PageBounds,
-    unsynced: WriteBuffer,
+    write_buffer: WriteBuffer,
     /// What was kept back is lost, or may be: nothing is synced any more.
     is_spoilt: AtomicBool,
 }
@@ -140,7 +140,7 @@ impl StoreBackend {
             inner,
             io,
             reach: PageBounds::default(),
-            unsynced: WriteBuffer::default(),
+            write_buffer: WriteBuffer::default(),
             is_spoilt: AtomicBool::new(false),
         }
     }
@@ -185,8 +185,8 @@ impl StorageBackend for StoreBackend {
     /// the disk: everyone would wait for the store to reopen itself, which does not cure it. Such bytes are
     /// never written back: redb copies rows from page to page, and finds none in them.
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if self.unsynced.holds(offset, out.len()) {
-            self.write_out(self.unsynced.take())?;
+        if self.write_buffer.holds(offset, out.len()) {
+            self.write_out(self.write_buffer.take())?;
         }
         match unreadable::read(&self.inner, offset, out)? {
             PageRead::All => self.reach.after_read(offset, out, || self.inner.len()),
@@ -204,12 +204,12 @@ impl StorageBackend for StoreBackend {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.reach.before_set_len(len);
-        self.write_out(self.unsynced.take())?;
+        self.write_out(self.write_buffer.take())?;
         self.inner.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.write_out(self.unsynced.take())?;
+        self.write_out(self.write_buffer.take())?;
         if self.is_spoilt.load(Ordering::Acquire) {
             return Err(io::Error::other("an earlier write has failed"));
         }
@@ -220,7 +220,7 @@ impl StorageBackend for StoreBackend {
         self.io.note_write(offset, data);
         self.io.unreadable.forget(offset);
         self.reach.before_write(offset, data);
-        match self.unsynced.keep(offset, data) {
+        match self.write_buffer.keep(offset, data) {
             Some(before) => self.write_out(before),
             None => Ok(()),
         }
@@ -600,19 +600,19 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 10_000]).unwrap();
         let inner = Arc::new(FileBackend::new(file.try_clone().unwrap()).unwrap());
-        let rehearsal = OverlayBackend::new(inner.clone()).unwrap();
-        rehearsal.write(4090, &[1; 20]).unwrap();
-        rehearsal.set_len(20_000).unwrap();
+        let overlay = OverlayBackend::new(inner.clone()).unwrap();
+        overlay.write(4090, &[1; 20]).unwrap();
+        overlay.set_len(20_000).unwrap();
         let mut out = [0; 24];
-        rehearsal.read(4088, &mut out).unwrap();
+        overlay.read(4088, &mut out).unwrap();
         assert_eq!(out[..2], [7, 7]);
         assert_eq!(out[2..22], [1; 20]);
         let mut beyond = [9; 4];
-        rehearsal.read(9998, &mut beyond).unwrap();
+        overlay.read(9998, &mut beyond).unwrap();
         assert_eq!(beyond, [7, 7, 0, 0]);
-        rehearsal.set_len(4092).unwrap();
-        rehearsal.set_len(8192).unwrap();
-        assert!(rehearsal.read(8190, &mut out).is_err());
+        overlay.set_len(4092).unwrap();
+        overlay.set_len(8192).unwrap();
+        assert!(overlay.read(8190, &mut out).is_err());
         let mut page = vec![0; 10_000];
         inner.read(0, &mut page).unwrap();
         assert_eq!(page, vec![7; 10_000]);

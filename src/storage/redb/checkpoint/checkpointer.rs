@@ -1,4 +1,4 @@
-//! The thread that writes to redb while commits go on. It is lent the databases with each task, and gives
+//! The thread that writes to redb while commits go on. It checks the databases out with each task, and gives
 //! them back with what came of it. It decides nothing.
 
 use crate::error::{Error, ErrorKind, Result};
@@ -242,9 +242,9 @@ impl Checkpointer {
         jobs.send(job).map_err(|_| stopped())
     }
 
-    pub(crate) fn retire(&self, generation: Arc<Memtable>) {
+    pub(crate) fn retire(&self, memtable: Arc<Memtable>) {
         if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(CheckpointerJob::Bury(generation));
+            let _ = jobs.send(CheckpointerJob::Bury(memtable));
         }
     }
 
@@ -287,16 +287,16 @@ fn run(
     loop {
         let wait = if graves.is_empty() { NEVER } else { LOOK };
         let job = queue.recv_timeout(wait);
-        graves.retain(|generation| Arc::strong_count(generation) > 1);
+        graves.retain(|memtable| Arc::strong_count(memtable) > 1);
         let job = match job {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return,
         };
         match job {
-            CheckpointerJob::Bury(generation) => graves.push(generation),
-            CheckpointerJob::Task(lent) => {
-                let (databases, task) = *lent;
+            CheckpointerJob::Bury(memtable) => graves.push(memtable),
+            CheckpointerJob::Task(checked_out) => {
+                let (databases, task) = *checked_out;
                 let Some(shared) = shared.upgrade() else {
                     return;
                 };
@@ -318,14 +318,14 @@ mod tests {
 
     #[test]
     fn what_nobody_reads_is_let_go_although_more_keeps_coming() {
-        let keeper = Checkpointer::start(Weak::new()).unwrap();
+        let checkpointer = Checkpointer::start(Weak::new()).unwrap();
         let read = Arc::new(Memtable::default());
         let held = Arc::downgrade(&read);
-        keeper.retire(read.clone());
+        checkpointer.retire(read.clone());
         let flood = |time: Duration, is_over: &dyn Fn() -> bool| {
             let end = Instant::now() + time;
             while !is_over() && Instant::now() < end {
-                keeper.retire(Arc::default());
+                checkpointer.retire(Arc::default());
                 sleep(Duration::from_millis(5));
             }
         };

@@ -1,4 +1,4 @@
-//! Everything that is written to redb: checkpoints, which bring the rows of a generation into it, and
+//! Everything that is written to redb: checkpoints, which bring the rows of a memtable into it, and
 //! changes to the store itself. All of it on one database at a time, none of it on the way of a commit.
 
 use crate::error::{Error, ErrorKind, Result};
@@ -62,7 +62,7 @@ pub(crate) struct ContainerBefore {
 /// What a checkpoint brings into redb.
 pub(crate) struct Checkpoint {
     /// Rows up to this commit, which nobody adds to any more.
-    pub(crate) generation: Arc<Memtable>,
+    pub(crate) memtable: Arc<Memtable>,
     pub(crate) number: u64,
     /// The last commit so far, which may have written nothing.
     pub(crate) up_to: u64,
@@ -79,7 +79,7 @@ pub(crate) struct Checkpoint {
 /// stay in the journal, and in memory.
 #[derive(Default)]
 pub(crate) struct LeftOut {
-    /// Those that a later generation, and the journal with it, has as well.
+    /// Those that a later memtable, and the journal with it, has as well.
     pub(crate) keys: BTreeSet<RowKey>,
     pub(crate) trees: Trees,
 }
@@ -126,7 +126,7 @@ impl Databases {
     ) -> Result<Step> {
         io.begin_commit();
         let left = &checkpoint.left;
-        let mut rows = checkpoint.generation.rows(checkpoint.number);
+        let mut rows = checkpoint.memtable.rows(checkpoint.number);
         rows.retain(|row| !left.keys.contains(&row.key));
         let unreadable = io.unreadable();
         let was_expected = unreadable.is_expected();

@@ -60,7 +60,7 @@ pub(crate) struct BatchExtras {
     /// Writes the touches that wait, also where nothing else is written.
     pub(crate) flush: bool,
     /// Removes tombstones that have had their time by then, of those that are not in redb yet.
-    pub(crate) bury: Option<TombstonePolicy>,
+    pub(crate) retire: Option<TombstonePolicy>,
     /// Those after this key.
     pub(crate) bury_after: Option<RowKey>,
 }
@@ -106,7 +106,7 @@ impl CommitBatch<'_> {
             .split_off(taken)
             .into_iter()
             .map(|member| member.job);
-        if let Some(refusals) = besides.bury {
+        if let Some(refusals) = besides.retire {
             let after = besides.bury_after.as_ref();
             let (settled, next) = self.layers.settled_tombstones(refusals, BURIED, after)?;
             self.written.bury_after = next;
@@ -192,8 +192,8 @@ impl CommitBatch<'_> {
         Ok(Some(BatchVerdict::Accepted(set)))
     }
 
-    /// Whether a row that no generation has is as the change set's transaction read it: later commits are all in
-    /// generations, and redb may have let go of rows only of containers that the set knows to be gone.
+    /// Whether a row that no memtable has is as the change set's transaction read it: later commits are all in
+    /// memtables, and redb may have let go of rows only of containers that the set knows to be gone.
     fn is_read_current(&self, set: &ChangeSet, registry: u64) -> bool {
         let is_covered = set.as_of >= self.layers.base || self.shared.bugs.trusts_old_reads();
         is_covered && set.registry == registry

@@ -93,8 +93,8 @@ impl CommitJob {
     pub(crate) fn answer_all(mut answers: Vec<(Self, Outcome)>) {
         let stays = |outcome: &Outcome| matches!(outcome, Outcome::Stale(..));
         let leaving = answers.iter_mut().filter(|(_, outcome)| !stays(outcome));
-        let seats = leaving.filter_map(|(job, _)| job.permit.take());
-        drop(seats.reduce(QueuePermit::with));
+        let permits = leaving.filter_map(|(job, _)| job.permit.take());
+        drop(permits.reduce(QueuePermit::with));
         WakeGroup::once(|| {
             for (job, outcome) in answers {
                 job.answer(outcome);
@@ -104,10 +104,10 @@ impl CommitJob {
 
     /// Whoever waits runs code of his own when he is woken; a panic in it must reach nobody else.
     fn call(&mut self, mut outcome: Outcome) {
-        let seat = self.permit.take();
+        let permit = self.permit.take();
         match &mut outcome {
-            Outcome::Stale(_, _, kept) => *kept = seat.map(|seat| Box::new(seat) as _),
-            Outcome::Committed(_) | Outcome::Failed(..) => drop(seat),
+            Outcome::Stale(_, _, kept) => *kept = permit.map(|permit| Box::new(permit) as _),
+            Outcome::Committed(_) | Outcome::Failed(..) => drop(permit),
         }
         if let Some(done) = self.done.take()
             && contain(|| done(outcome)).is_none()
@@ -175,7 +175,7 @@ pub(crate) struct Queue {
     process: Process,
 }
 
-/// The groups that have bells of their own: one is committed, and one is queued. The others are for those who
+/// The groups that have wake groups of their own: one is committed, and one is queued. The others are for those who
 /// came to be in another group than they asked for.
 const WAKE_GROUPS: usize = 4;
 
@@ -387,7 +387,7 @@ impl Queue {
         }
     }
 
-    /// The bell of the group that takes what is queued now. It wakes whoever waits by it, in whatever group.
+    /// The wake group of the group that takes what is queued now. It wakes whoever waits by it, in whatever group.
     pub(crate) fn wake_group(&self) -> &Arc<WakeGroup> {
         let [first, ..] = &self.wake_groups;
         let next = self.groups.load(Ordering::Relaxed) % WAKE_GROUPS;
@@ -422,7 +422,7 @@ impl Queue {
         }
     }
 
-    /// Queues what takes no room: a change to the store, or a commit that kept its seat.
+    /// Queues what takes no room: a change to the store, or a commit that kept its permit.
     pub(crate) fn push(&self, job: QueueJob) {
         let mut state = self.lock();
         if let Some(error) = state.phase.refusal() {
@@ -454,7 +454,7 @@ impl Queue {
             return None;
         }
         if state.pending_admission.is_empty() && state.admission.admit(job.bytes) {
-            job.permit = Some(self.seat(job.bytes));
+            job.permit = Some(self.permit(job.bytes));
             state.jobs.push_back(QueueJob::Commit(job));
             // Who leads looks for more at the end.
             let helps = waiter == WaiterKind::Thread && state.can_have_leader();
@@ -474,7 +474,7 @@ impl Queue {
         }))
     }
 
-    fn seat(self: &Arc<Self>, bytes: usize) -> QueuePermit {
+    fn permit(self: &Arc<Self>, bytes: usize) -> QueuePermit {
         QueuePermit {
             queue: self.clone(),
             commits: 1,
@@ -489,7 +489,7 @@ impl Queue {
             && state.admission.admit(bytes)
             && let Some((_, mut job)) = state.pending_admission.pop_front()
         {
-            job.permit = Some(self.seat(bytes));
+            job.permit = Some(self.permit(bytes));
             state.jobs.push_back(QueueJob::Commit(job));
             any = true;
         }
@@ -668,16 +668,20 @@ pub(crate) mod tests {
             bytes: usize::MAX,
         };
         let queue = Arc::new(Queue::new(bounds));
-        let bell = queue.wake_group().clone();
+        let wake_group = queue.wake_group().clone();
         let commits = (0..5).map(|_| {
-            let bell = Waker::from(bell.clone());
-            queue.commit(set(), Box::new(move |_| bell.wake()), WaiterKind::Task)
+            let wake_group = Waker::from(wake_group.clone());
+            queue.commit(
+                set(),
+                Box::new(move |_| wake_group.wake()),
+                WaiterKind::Task,
+            )
         });
         let outside: Vec<_> = commits.collect();
         queue.close();
-        assert_eq!(bell.times(), 1, "four waited for room");
+        assert_eq!(wake_group.times(), 1, "four waited for room");
         QueueJob::refuse_all(queue.end(), &gone());
-        assert_eq!(bell.times(), 2);
+        assert_eq!(wake_group.times(), 2);
         drop(outside);
     }
 

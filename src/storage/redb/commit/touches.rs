@@ -18,7 +18,7 @@ pub(crate) const MANY: usize = 8192;
 /// again.
 const MOST: usize = 65_536;
 
-/// Access times by session, each with the generation that it is of.
+/// Access times by session, each with the incarnation that it is of.
 type AccessTimes = HashMap<(ContainerId, ClientKey), (u64, TouchAt)>;
 
 #[derive(Default)]
@@ -122,8 +122,8 @@ impl Touches {
             return;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((generation, at)) = waiting.get_mut(&(touch.container, touch.client))
-            && *generation == touch.incarnation
+        if let Some((incarnation, at)) = waiting.get_mut(&(touch.container, touch.client))
+            && *incarnation == touch.incarnation
         {
             at.time = at.time.min(touch.at.merged_with(at.time, now));
         }
@@ -133,15 +133,15 @@ impl Touches {
         &self,
         container: ContainerId,
         client: ClientKey,
-        generation: u64,
+        incarnation: u64,
     ) -> Option<TouchAt> {
         if self.len() == 0 && self.claims.load(Ordering::Acquire) == 0 {
             return None;
         }
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let waits = time_of(&waiting, container, client, generation);
+        let waits = time_of(&waiting, container, client, incarnation);
         let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
-        let claimed = time_of(&claimed, container, client, generation);
+        let claimed = time_of(&claimed, container, client, incarnation);
         waits.into_iter().chain(claimed).max_by_key(|at| at.time)
     }
 
@@ -162,10 +162,10 @@ impl Touches {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut list: Vec<_> = waiting
             .iter()
-            .map(|(&(container, client), &(generation, at))| Touch {
+            .map(|(&(container, client), &(incarnation, at))| Touch {
                 container,
                 client,
-                incarnation: generation,
+                incarnation,
                 looks: u64::MAX,
                 at,
             })
@@ -191,15 +191,15 @@ impl Touches {
     }
 }
 
-/// The access time of a session of this generation.
+/// The access time of a session of this incarnation.
 fn time_of(
     times: &AccessTimes,
     container: ContainerId,
     client: ClientKey,
-    generation: u64,
+    incarnation: u64,
 ) -> Option<TouchAt> {
     let (of, at) = times.get(&(container, client))?;
-    (*of == generation).then_some(*at)
+    (*of == incarnation).then_some(*at)
 }
 
 /// Merges an access time with the one that is there for its session.

@@ -69,8 +69,8 @@ impl InspectedDatabase {
 /// nobody commits.
 pub(crate) fn over_redb(layers: &ReadView) -> [NewerRows; 2] {
     let [mut file, mut memory] = [NewerRows::default(), NewerRows::default()];
-    for generation in layers.frozen.iter().chain([&layers.active]) {
-        for row in generation.rows(layers.number) {
+    for memtable in layers.frozen.iter().chain([&layers.active]) {
+        for row in memtable.rows(layers.number) {
             match row.key.home() {
                 DatabaseKind::File => file.put(row),
                 DatabaseKind::Memory => memory.put(row),

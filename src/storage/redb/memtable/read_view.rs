@@ -1,4 +1,4 @@
-//! The state as of one commit: the two generations of rows in memory over those in redb. What is newer
+//! The state as of one commit: the two memtables of rows in memory over those in redb. What is newer
 //! hides what is older.
 
 use crate::client_id::ClientKey;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(crate) struct ReadView {
     pub(crate) number: u64,
-    /// What no generation has was changed by no commit after this one.
+    /// What no memtable has was changed by no commit after this one.
     pub(crate) base: u64,
     /// For a group of commits alone.
     pub(crate) pending: Option<Arc<WriteBatch>>,
@@ -58,19 +58,19 @@ impl TableReaders {
 
 impl ReadView {
     /// Newest first.
-    fn generations(&self) -> impl Iterator<Item = &Memtable> {
-        let generations = std::iter::once(&self.active).chain(&self.frozen);
-        generations
-            .map(|generation| &**generation)
-            .filter(|generation| !generation.is_empty())
+    fn memtables(&self) -> impl Iterator<Item = &Memtable> {
+        let memtables = std::iter::once(&self.active).chain(&self.frozen);
+        memtables
+            .map(|memtable| &**memtable)
+            .filter(|memtable| !memtable.is_empty())
     }
 
-    /// What the generations say of a row; `None` where it is as redb has it.
+    /// What the memtables say of a row; `None` where it is as redb has it.
     fn over_redb(&self, key: &[u8]) -> Option<Option<Bytes>> {
         let pending = self.pending.as_ref();
         pending.and_then(|pending| pending.get(key)).or_else(|| {
-            let mut generations = self.generations();
-            generations.find_map(|generation| generation.get(key, self.number))
+            let mut memtables = self.memtables();
+            memtables.find_map(|memtable| memtable.get(key, self.number))
         })
     }
 
@@ -82,7 +82,7 @@ impl ReadView {
         self.session_or(container, client, |redb| redb.session(container, client))
     }
 
-    /// The row of a session; where no generation has it, what is `below`.
+    /// The row of a session; where no memtable has it, what is `below`.
     pub(crate) fn session_or(
         &self,
         container: ContainerId,
@@ -115,7 +115,7 @@ impl ReadView {
         self.package_or(container, client, package, None, TableReader::package)
     }
 
-    /// The row of a package; where no generation has it, what is `below` under its key. What was `read` before is
+    /// The row of a package; where no memtable has it, what is `below` under its key. What was `read` before is
     /// not decoded again.
     pub(crate) fn package_or(
         &self,
@@ -318,8 +318,8 @@ impl ReadView {
             let rows = pending.range(range()).into_iter().filter_map(row);
             layers.push((Box::new(rows) as TableRows<'a, N>).peekable());
         }
-        for generation in self.generations() {
-            let rows = generation.range(range(), self.number).filter_map(row);
+        for memtable in self.memtables() {
+            let rows = memtable.range(range(), self.number).filter_map(row);
             layers.push((Box::new(rows) as TableRows<'a, N>).peekable());
         }
         layers.push(below.peekable());

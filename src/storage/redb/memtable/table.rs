@@ -167,10 +167,10 @@ impl RowWrite {
     }
 }
 
-/// The number of what was so before the first commit of a generation.
+/// The number of what was so before the first commit of a memtable.
 const BEFORE: u64 = 0;
 
-/// Bytes of memory that a generation has for copies. They are for sessions that are written to again and
+/// Bytes of memory that a memtable has for copies. They are for sessions that are written to again and
 /// again; where there are more than a processor's cache holds, their rows are found in redb as soon.
 const COPIES: usize = 1 << 20;
 
@@ -332,7 +332,7 @@ impl Memtable {
         self.copies.load(Ordering::Relaxed) < COPIES
     }
 
-    /// The row as of a commit: `None` where this generation does not say, `Some(None)` where it was removed.
+    /// The row as of a commit: `None` where this memtable does not say, `Some(None)` where it was removed.
     pub(crate) fn get(&self, key: &[u8], number: u64) -> Option<Option<Bytes>> {
         self.rows.get(key)?.as_of(number)
     }
@@ -390,11 +390,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl WriteBatch {
-    /// For a group of commits whose rows go into this generation.
-    pub(crate) fn over(generation: &Memtable) -> Self {
+    /// For a group of commits whose rows go into this memtable.
+    pub(crate) fn over(memtable: &Memtable) -> Self {
         Self {
             rows: Mutex::default(),
-            found: generation.takes_copies().then(Mutex::default),
+            found: memtable.takes_copies().then(Mutex::default),
         }
     }
 
@@ -456,19 +456,19 @@ mod tests {
         }
     }
 
-    fn get(generation: &Memtable, number: u64) -> Option<Option<Bytes>> {
+    fn get(memtable: &Memtable, number: u64) -> Option<Option<Bytes>> {
         let key = RowKey::new(DatabaseKind::File, RowTree::Packages, b"k");
-        generation.get(key.as_bytes(), number)
+        memtable.get(key.as_bytes(), number)
     }
 
     #[test]
     fn each_commit_that_somebody_may_read_is_kept() {
-        let generation = Memtable::default();
-        assert_eq!(get(&generation, 9), None);
-        generation.put(row(b"k", Some("one")), 1, 0);
-        generation.put(row(b"k", None), 3, 0);
-        generation.put(row(b"k", Some("five")), 5, 0);
-        assert_eq!(get(&generation, 0), None);
+        let memtable = Memtable::default();
+        assert_eq!(get(&memtable, 9), None);
+        memtable.put(row(b"k", Some("one")), 1, 0);
+        memtable.put(row(b"k", None), 3, 0);
+        memtable.put(row(b"k", Some("five")), 5, 0);
+        assert_eq!(get(&memtable, 0), None);
         for (number, expected) in [
             (1, Some("one")),
             (2, Some("one")),
@@ -478,62 +478,62 @@ mod tests {
             (9, Some("five")),
         ] {
             let expected = expected.map(Bytes::from);
-            assert_eq!(get(&generation, number), Some(expected), "{number}");
+            assert_eq!(get(&memtable, number), Some(expected), "{number}");
         }
     }
 
     #[test]
     fn what_nobody_reads_any_more_goes() {
-        let generation = Memtable::default();
+        let memtable = Memtable::default();
         let mut least = usize::MAX;
         for number in 1..1000 {
-            generation.put(row(b"k", Some("value")), number, number - 1);
+            memtable.put(row(b"k", Some("value")), number, number - 1);
             if number == 2 {
-                least = generation.memory_size();
+                least = memtable.memory_size();
             }
         }
-        assert_eq!(generation.memory_size(), least);
-        assert_eq!(get(&generation, 998), Some(Some(Bytes::from("value"))));
-        assert_eq!(get(&generation, 997), None, "nobody reads it");
+        assert_eq!(memtable.memory_size(), least);
+        assert_eq!(get(&memtable, 998), Some(Some(Bytes::from("value"))));
+        assert_eq!(get(&memtable, 997), None, "nobody reads it");
     }
 
     #[test]
     fn a_second_change_in_one_commit_replaces_the_first() {
-        let generation = Memtable::default();
-        generation.put(row(b"k", Some("one")), 1, 0);
-        generation.put(row(b"k", Some("two")), 2, 0);
-        generation.put(row(b"k", None), 2, 0);
-        assert_eq!(get(&generation, 1), Some(Some(Bytes::from("one"))));
-        assert_eq!(get(&generation, 2), Some(None));
+        let memtable = Memtable::default();
+        memtable.put(row(b"k", Some("one")), 1, 0);
+        memtable.put(row(b"k", Some("two")), 2, 0);
+        memtable.put(row(b"k", None), 2, 0);
+        assert_eq!(get(&memtable, 1), Some(Some(Bytes::from("one"))));
+        assert_eq!(get(&memtable, 2), Some(None));
     }
 
     // C5.5
     #[test]
     fn an_early_version_of_many_is_found_in_a_few_steps() {
-        let generation = Memtable::default();
+        let memtable = Memtable::default();
         for number in 1..10_001 {
-            generation.put(row(b"k", Some("value")), number, 0);
+            memtable.put(row(b"k", Some("value")), number, 0);
         }
-        let steps = crate::steps::of(|| assert!(get(&generation, 7).is_some()));
+        let steps = crate::steps::of(|| assert!(get(&memtable, 7).is_some()));
         assert!(steps < 20, "{steps} steps");
     }
 
     #[test]
     fn a_long_tail_of_versions_is_let_go() {
-        let generation = Memtable::default();
+        let memtable = Memtable::default();
         for number in 1..200_000 {
-            generation.put(row(b"k", Some("value")), number, 0);
+            memtable.put(row(b"k", Some("value")), number, 0);
         }
-        drop(generation);
+        drop(memtable);
     }
 
     #[test]
     fn the_next_generation_is_empty_and_has_room_for_as_many_rows() {
-        let generation = Memtable::default();
+        let memtable = Memtable::default();
         for n in 0..10_000_u32 {
-            generation.put(row(&n.to_be_bytes(), None), 1, 1);
+            memtable.put(row(&n.to_be_bytes(), None), 1, 1);
         }
-        let next = generation.successor();
+        let next = memtable.successor();
         assert!(next.is_empty());
         assert!(next.rows.capacity() >= 10_000);
         assert_eq!(Memtable::default().successor().rows.capacity(), 0);
@@ -551,67 +551,67 @@ mod tests {
         RowWrite { key, value }
     }
 
-    fn sessions(generation: &Memtable, number: u64) -> Vec<Option<Bytes>> {
+    fn sessions(memtable: &Memtable, number: u64) -> Vec<Option<Bytes>> {
         let range = (Bound::Unbounded, Bound::Unbounded);
-        generation.range(range, number).map(|row| row.1).collect()
+        memtable.range(range, number).map(|row| row.1).collect()
     }
 
     #[test]
     fn a_copy_is_read_as_of_any_commit_and_is_no_change() {
-        let generation = Memtable::default();
+        let memtable = Memtable::default();
         let key = session_key(1);
-        generation.put_copy(key.as_bytes(), Bytes::from("copy"));
+        memtable.put_copy(key.as_bytes(), Bytes::from("copy"));
         for number in [1, 9] {
-            let read = generation.get(key.as_bytes(), number);
+            let read = memtable.get(key.as_bytes(), number);
             assert_eq!(read, Some(Some(Bytes::from("copy"))));
         }
-        assert_eq!(generation.rows(9).len(), 0, "nothing for a checkpoint");
-        assert_eq!(sessions(&generation, 9), [], "redb has it in its order");
+        assert_eq!(memtable.rows(9).len(), 0, "nothing for a checkpoint");
+        assert_eq!(sessions(&memtable, 9), [], "redb has it in its order");
     }
 
     #[test]
     fn a_change_takes_the_place_of_a_copy_but_for_those_who_read_as_of_before() {
-        let generation = Memtable::default();
+        let memtable = Memtable::default();
         let key = session_key(1);
-        generation.put_copy(key.as_bytes(), Bytes::from("copy"));
-        generation.put(session(1, "changed"), 5, 4);
-        let get = |number| generation.get(key.as_bytes(), number).unwrap().unwrap();
+        memtable.put_copy(key.as_bytes(), Bytes::from("copy"));
+        memtable.put(session(1, "changed"), 5, 4);
+        let get = |number| memtable.get(key.as_bytes(), number).unwrap().unwrap();
         assert_eq!((get(4), get(5)), ("copy".into(), "changed".into()));
-        assert_eq!(sessions(&generation, 5), [Some(Bytes::from("changed"))]);
-        let rows = generation.rows(5);
+        assert_eq!(sessions(&memtable, 5), [Some(Bytes::from("changed"))]);
+        let rows = memtable.rows(5);
         assert_eq!(rows.len(), 1);
         assert_eq!(rows[0].value, Some(Bytes::from("changed")));
-        generation.put_copy(key.as_bytes(), Bytes::from("copy"));
+        memtable.put_copy(key.as_bytes(), Bytes::from("copy"));
         assert_eq!(get(5), "changed", "what a commit made stays");
     }
 
     #[test]
     fn copies_take_no_more_memory_than_there_is_for_them() {
-        let generation = Memtable::default();
+        let memtable = Memtable::default();
         let mut copied = 0;
-        while WriteBatch::over(&generation).is_curious() {
-            generation.put_copy(session_key(copied).as_bytes(), Bytes::from("copy"));
+        while WriteBatch::over(&memtable).is_curious() {
+            memtable.put_copy(session_key(copied).as_bytes(), Bytes::from("copy"));
             copied += 1;
         }
-        let full = generation.memory_size();
+        let full = memtable.memory_size();
         assert!((COPIES..COPIES + 1000).contains(&full), "{full}");
-        generation.put_copy(session_key(copied).as_bytes(), Bytes::from("copy"));
-        assert_eq!(generation.memory_size(), full);
-        generation.put(session(copied, "changed"), 1, 0);
-        assert!(generation.memory_size() > full, "commits go on");
+        memtable.put_copy(session_key(copied).as_bytes(), Bytes::from("copy"));
+        assert_eq!(memtable.memory_size(), full);
+        memtable.put(session(copied, "changed"), 1, 0);
+        assert!(memtable.memory_size() > full, "commits go on");
     }
 
     #[test]
     fn rows_come_tree_by_tree() {
-        let generation = Memtable::default();
+        let memtable = Memtable::default();
         for (n, tree) in [RowTree::Owners, RowTree::Sessions, RowTree::Packages]
             .into_iter()
             .enumerate()
         {
             let key = RowKey::new(DatabaseKind::File, tree, &[n as u8]);
-            generation.put(RowWrite { key, value: None }, 1, 0);
+            memtable.put(RowWrite { key, value: None }, 1, 0);
         }
-        let rows = generation.rows(1);
+        let rows = memtable.rows(1);
         let trees: Vec<_> = rows.iter().map(|row| row.key.split().unwrap().0).collect();
         assert_eq!(
             trees,

@@ -183,11 +183,11 @@ fn in_place_of_an_empty_file(location: &Location, options: OpenOptions) -> Resul
 
 /// Locks a file as redb does that opens it, and changes nothing.
 fn lock(file: &Disk, options: OpenOptions) -> Result<()> {
-    let rehearsal = OverlayBackend::new(file.clone())
+    let overlay = OverlayBackend::new(file.clone())
         .map_err(|e| Error::new(ErrorKind::Io, "the store cannot be read").with_source(e))?;
     let database = guarded(|| {
         builder(options)
-            .create_with_backend(rehearsal)
+            .create_with_backend(overlay)
             .map_err(failure::database)
     })?;
     failure::discard(database);

@@ -298,11 +298,11 @@ fn rehearse(store: &Location, file: Disk, options: OpenOptions) -> Result<Option
 
 /// A database whose changes stay in memory.
 fn rehearsed(file: Disk, options: OpenOptions) -> Result<Database> {
-    let rehearsal = OverlayBackend::new(file)
+    let overlay = OverlayBackend::new(file)
         .map_err(|e| Error::new(ErrorKind::Io, "the store cannot be read").with_source(e))?;
     guarded(|| {
         builder(options)
-            .create_with_backend(rehearsal)
+            .create_with_backend(overlay)
             .map_err(failure::database)
     })
 }

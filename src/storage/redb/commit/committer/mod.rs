@@ -124,12 +124,12 @@ pub(crate) struct Committer {
     options: OpenOptions,
     rules: JournalRules,
     places: DatabaseLocations,
-    keeper: Checkpointer,
-    /// What the keeper is to do, and the commit that must be in redb before it does.
+    checkpointer: Checkpointer,
+    /// What the checkpointer is to do, and the commit that must be in redb before it does.
     tasks: VecDeque<(CheckpointerTask, u64)>,
     /// A checkpoint was made since the last of them.
     is_tasks_turn: bool,
-    /// None while they are lent to the keeper, or not open.
+    /// None while they are checked out by the checkpointer, or not open.
     databases: Option<Databases>,
     is_lent: bool,
     /// The newest state; none where it has to be read from the journal again.
@@ -149,7 +149,7 @@ pub(crate) struct Committer {
     retry: Duration,
     /// All commits up to this one are in redb.
     drained: u64,
-    /// Since when the active generation has rows.
+    /// Since when the active memtable has rows.
     begun: Option<Instant>,
     /// The commit that was the newest when it began.
     active_from: u64,
@@ -162,7 +162,7 @@ pub(crate) struct Committer {
     retired: Vec<(ContainerId, u64)>,
     /// After which tombstone those that have had their time are looked for next.
     bury_after: Option<RowKey>,
-    /// What comes next does not fit into what is left of the bounds of the active generation.
+    /// What comes next does not fit into what is left of the bounds of the active memtable.
     is_crowded: bool,
     number: u64,
     quota: Option<Quota>,
@@ -184,7 +184,7 @@ impl Committer {
         // Numbers grow within a process and from one opening of the file to the next.
         let number = commit_number::first_of(identity.epoch);
         let mut committer = Self {
-            keeper: Checkpointer::start(Arc::downgrade(&shared))?,
+            checkpointer: Checkpointer::start(Arc::downgrade(&shared))?,
             shared,
             options: OpenOptions {
                 verify: false,
@@ -317,12 +317,12 @@ impl Committer {
                     (CheckpointerTask::Configure(settings, reply), 0)
                 }
                 QueueJob::Reclaim(refusals, reply) => {
-                    let bury = BatchExtras {
-                        bury: Some(refusals),
+                    let retire = BatchExtras {
+                        retire: Some(refusals),
                         bury_after: self.bury_after.take(),
                         ..BatchExtras::default()
                     };
-                    let buried = self.commit(Vec::new(), bury);
+                    let buried = self.commit(Vec::new(), retire);
                     if self.has_nothing_to_reclaim() {
                         drop(reply.send(Ok(buried)));
                         continue;
@@ -387,7 +387,7 @@ impl Committer {
         buried
     }
 
-    /// How many bytes fit into what is left of the bounds of the active generation, in its file and in memory.
+    /// How many bytes fit into what is left of the bounds of the active memtable, in its file and in memory.
     fn room(&self) -> usize {
         let newest = self.newest.as_ref();
         let used = newest.map_or(0, |newest| newest.active.memory_size());
@@ -549,7 +549,7 @@ impl Committer {
         Ok(())
     }
 
-    /// How much of the bounds of a generation is used: 1 is all of it.
+    /// How much of the bounds of a memtable is used: 1 is all of it.
     fn filled(&self) -> f64 {
         let Some(newest) = &self.newest else {
             return 0.0;
@@ -563,7 +563,7 @@ impl Committer {
         journal.max(memory)
     }
 
-    /// How much of the bounds of both generations is used while a checkpoint is being made, else 0.
+    /// How much of the bounds of both memtables is used while a checkpoint is being made, else 0.
     fn used(&self) -> f64 {
         let newest = self.newest.as_ref();
         match newest.and_then(|newest| newest.frozen.as_ref()) {
@@ -643,7 +643,7 @@ impl Committer {
         self.show(layers);
     }
 
-    /// The oldest commit as of which somebody reads the active generation, up to one. Snapshots from before it
+    /// The oldest commit as of which somebody reads the active memtable, up to one. Snapshots from before it
     /// began do not.
     fn oldest_read(&self, newest: u64) -> u64 {
         let oldest = self.shared.superseded.oldest_since(self.active_from);
@@ -686,7 +686,7 @@ impl Committer {
             let left = self.shared.snapshot_max_age.saturating_sub(age);
             now + left.clamp(Duration::from_millis(10), Duration::from_secs(3600))
         });
-        // While the databases are lent, their return is what wakes this thread.
+        // While the databases are checked out, their return is what wakes this thread.
         let begun = self.begun.filter(|_| !self.is_lent);
         let checkpoint = match &self.unfinished {
             Some((_, at)) => Some(*at).filter(|_| !self.is_lent),

@@ -30,7 +30,7 @@ impl Committer {
             newest.readers.life.end();
         }
         while self.is_lent {
-            match self.keeper.wait() {
+            match self.checkpointer.wait() {
                 // If that failed, too, it makes no difference any more.
                 Ok(returned) => drop(self.settle(returned)),
                 Err(_) => self.is_lent = false,
@@ -95,8 +95,8 @@ impl Committer {
         self.expire_all();
         self.lose_databases();
         if let Some(newest) = self.newest.take() {
-            let generations = newest.frozen.iter().chain([&newest.active]);
-            let rows = generations.flat_map(|generation| generation.rows(newest.number));
+            let memtables = newest.frozen.iter().chain([&newest.active]);
+            let rows = memtables.flat_map(|memtable| memtable.rows(newest.number));
             let in_memory = rows.filter(|row| row.key.home() == DatabaseKind::Memory);
             self.kept.extend(in_memory);
         }
@@ -265,7 +265,7 @@ impl Committer {
             return Some(Vec::new());
         };
         let last = Checkpoint {
-            generation: newest.active.clone(),
+            memtable: newest.active.clone(),
             number: newest.number,
             up_to: self.number,
             covered: journal.last(),

@@ -1,4 +1,4 @@
-//! What the writer thread has the keeper do, in which order, and what it makes of what comes of it.
+//! What the writer thread has the checkpointer do, in which order, and what it makes of what comes of it.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::SettingsChange;
@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 impl Committer {
-    /// Lends the databases to the keeper for what is next: a checkpoint where one is due, or asked for by
+    /// Checks the databases out to the checkpointer for what is next: a checkpoint where one is due, or asked for by
     /// what waits, else that.
     pub(super) fn give_tasks(&mut self) {
         self.collect();
@@ -31,7 +31,7 @@ impl Committer {
                 self.take_back(returned);
                 continue;
             }
-            match self.keeper.lend(databases, task) {
+            match self.checkpointer.lend(databases, task) {
                 Ok(()) => {
                     self.is_lent = true;
                     return;
@@ -121,7 +121,7 @@ impl Committer {
         })
     }
 
-    /// Begins a new generation, and a new journal file with it; what there was is for a checkpoint.
+    /// Begins a new memtable, and a new journal file with it; what there was is for a checkpoint.
     fn freeze(&mut self) -> Option<Checkpoint> {
         let (file, covered) = match &mut self.journal {
             Some((journal, _)) => {
@@ -141,12 +141,12 @@ impl Committer {
         let newest = self.newest.as_mut()?;
         self.is_crowded = false;
         let next = Arc::new(newest.active.successor());
-        let generation = std::mem::replace(&mut newest.active, next);
-        newest.frozen = Some(generation.clone());
+        let memtable = std::mem::replace(&mut newest.active, next);
+        newest.frozen = Some(memtable.clone());
         self.begun = None;
         self.active_from = newest.number;
         Some(Checkpoint {
-            generation,
+            memtable,
             number: newest.number,
             up_to: self.number,
             covered,
@@ -182,7 +182,7 @@ impl Committer {
             }
             for row in rows {
                 checkpoint.left.keys.insert(row.key.clone());
-                // Whoever reads as of this commit found the same in the generation before.
+                // Whoever reads as of this commit found the same in the memtable before.
                 active.put(row, number, oldest);
             }
         }
@@ -190,15 +190,15 @@ impl Committer {
         Ok(())
     }
 
-    /// Takes back what the keeper is done with.
+    /// Takes back what the checkpointer is done with.
     pub(super) fn collect(&mut self) {
-        while let Some(returned) = self.keeper.returned() {
+        while let Some(returned) = self.checkpointer.returned() {
             self.take_back(returned);
         }
     }
 
     pub(super) fn await_keeper(&mut self) {
-        match self.keeper.wait() {
+        match self.checkpointer.wait() {
             Ok(returned) => self.take_back(returned),
             Err(error) => {
                 tracing::error!(%error, "checkpoints are made no more");
@@ -238,7 +238,7 @@ impl Committer {
                 if let Some(newest) = &mut self.newest
                     && let Some(frozen) = newest.frozen.take()
                 {
-                    self.keeper.retire(frozen);
+                    self.checkpointer.retire(frozen);
                     newest.base = number;
                 }
                 self.show_readers(readers);
