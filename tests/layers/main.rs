@@ -1,4 +1,5 @@
-//! The direction of the modules: each uses only those below it, redb and bincode stay in their rooms.
+//! The structure of the sources: each module uses only those below it, redb and bincode are named in few places, and
+//! the rules of [`rules`] hold.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +9,9 @@
     reason = "tests"
 )]
 
+mod rules;
+
+use rules::Files;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -45,6 +49,111 @@ fn each_module_uses_only_those_below_it() {
     assert!(sources.len() > ORDER.len(), "found {}", sources.len());
     let violations = violations(&sources);
     assert!(violations.is_empty(), "\n{}", violations.join("\n"));
+}
+
+#[test]
+fn files_use_each_other_in_no_circles() {
+    let found = rules::circles(&Files::parse(&sources()));
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn each_type_has_a_name_of_its_own() {
+    let found = rules::types_defined_twice(&Files::parse(&sources()));
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn functions_are_short_and_take_no_bare_bool() {
+    let found = rules::functions(&Files::parse(&sources()));
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+/// What a rule says of a few planted files.
+fn of_planted(rule: fn(&Files) -> Vec<String>, planted: &[(&str, &str)]) -> Vec<String> {
+    let planted = planted
+        .iter()
+        .map(|(file, text)| ((*file).to_owned(), (*text).to_owned()));
+    rule(&Files::parse(&planted.collect::<Sources>()))
+}
+
+#[test]
+fn a_planted_circle_is_found() {
+    let a = ("src/a.rs", "use crate::b::B; pub struct A(B);");
+    for b in [
+        "use crate::a::A; pub struct B(A);",
+        "pub struct B; impl B { fn f(&self) -> Option<crate::a::A> { None } }",
+        "use super::a; pub struct B(a::A);",
+        "use super::{a as other}; pub struct B(Box<other::A>);",
+        "use crate::c::A; pub struct B(A);",
+    ] {
+        let files = [a, ("src/b.rs", b), ("src/c.rs", "pub use crate::a::A;")];
+        let found = of_planted(rules::circles, &files);
+        assert_eq!(found, ["src/a.rs, src/b.rs"], "{b}");
+    }
+}
+
+#[test]
+fn what_only_passes_names_on_is_in_no_circle() {
+    let found = of_planted(
+        rules::circles,
+        &[
+            ("src/m/mod.rs", "mod a; mod b; pub use a::A; pub use b::B;"),
+            ("src/m/a.rs", "use super::B; pub struct A(B);"),
+            (
+                "src/m/b.rs",
+                "pub struct B; #[cfg(test)] mod tests { use super::super::A; fn f(_: A) {} }",
+            ),
+        ],
+    );
+    assert_eq!(found, [""; 0]);
+}
+
+#[test]
+fn a_planted_name_of_two_types_is_found() {
+    let files = [
+        ("src/a.rs", "struct State;"),
+        ("src/b.rs", "type State = u8;"),
+    ];
+    let found = of_planted(rules::types_defined_twice, &files);
+    assert_eq!(found, ["State: src/a.rs:1, src/b.rs:1"]);
+}
+
+#[test]
+fn a_planted_function_is_found() {
+    let long = format!("fn f() {{{}}}", "\n".repeat(70));
+    let rest = "\n".repeat(69);
+    for (text, expected) in [
+        (&*long, "src/a.rs:1: f has 71 lines"),
+        (
+            &*format!("impl A {{ fn f() {{{rest}\n}} }}"),
+            "src/a.rs:1: f has 71 lines",
+        ),
+        ("fn f(is: bool) {}", "src/a.rs:1: f takes a bool"),
+        (
+            "impl A { pub(crate) fn f(&self, is: bool) {} }",
+            "src/a.rs:1: f takes a bool",
+        ),
+        ("trait T { fn f(is: bool); }", "src/a.rs:1: f takes a bool"),
+    ] {
+        assert_eq!(
+            of_planted(rules::functions, &[("src/a.rs", text)]),
+            [expected],
+            "{text}"
+        );
+    }
+    for text in [
+        &*format!("fn f() {{{rest}}}"),
+        "impl A { pub fn f(&self, is: bool) {} }",
+        "impl T for A { fn f(is: bool) {} }",
+        "fn f(is: &bool) -> bool { *is }",
+    ] {
+        assert_eq!(
+            of_planted(rules::functions, &[("src/a.rs", text)]),
+            [""; 0],
+            "{text}"
+        );
+    }
 }
 
 #[test]
