@@ -1,0 +1,320 @@
+//! What a transaction read and wants changed, as plain data: an engine validates and merges it.
+
+use super::container_id::{ContainerId, ContainerRef};
+use super::record::{PackageRow, SessionRow};
+use crate::client_id::{ClientKey, Freshness};
+use crate::clock::Timestamp;
+use crate::value::Arithmetic;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A changed access time of one session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Touch {
+    pub(crate) container: ContainerId,
+    pub(crate) client: ClientKey,
+    pub(crate) incarnation: u64,
+    /// How many sessions had been found expired when its transaction began: none of those found so since is
+    /// brought back by it.
+    pub(crate) looks: u64,
+    pub(crate) at: TouchAt,
+}
+
+/// An access time, merged by maximum, except that a recorded time which was wrong gives way (C3.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TouchAt {
+    pub(crate) time: Timestamp,
+    /// A recorded time that lies further ahead than this is that of a clock that was wrong, and gives way.
+    pub(crate) slack: Duration,
+    /// The time when the session was founded, where it lay too far ahead, and what it is lowered to.
+    pub(crate) founded: Option<(Timestamp, Timestamp)>,
+}
+
+impl TouchAt {
+    /// The recorded time after this access; `now` is by the clock as it is.
+    pub(crate) fn merged_with(self, recorded: Timestamp, now: Timestamp) -> Timestamp {
+        if recorded > now + self.slack {
+            self.time
+        } else {
+            recorded.max(self.time)
+        }
+    }
+
+    /// The time of the founding, which is lowered where it was wrong.
+    pub(crate) fn founding(self, recorded: Timestamp) -> Timestamp {
+        match self.founded {
+            Some((wrong, lowered)) if wrong == recorded => lowered,
+            _ => recorded,
+        }
+    }
+
+    pub(crate) fn put_on(self, row: &mut SessionRow, now: Timestamp) {
+        row.last_access = self.merged_with(row.last_access, now);
+        row.created = self.founding(row.created);
+    }
+}
+
+/// How long the ids of ended sessions are refused (C4.8).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TombstonePolicy {
+    pub(crate) now: Timestamp,
+    pub(crate) lasts: Duration,
+    /// A tombstone that lies further ahead than one made now, by more than this, is that of a clock that was
+    /// wrong, and counts as made now (C3.5).
+    pub(crate) slack: Duration,
+}
+
+impl TombstonePolicy {
+    /// Until when an id that ends now is refused.
+    pub(crate) fn until(&self) -> Timestamp {
+        self.now + self.lasts
+    }
+
+    /// What is to become of a tombstone: `None` if it stands as it is, else until when it is to last.
+    pub(crate) fn lowered(&self, until: Timestamp) -> Option<Timestamp> {
+        (until > self.until() + self.slack).then(|| self.until())
+    }
+
+    pub(crate) fn is_over(&self, until: Timestamp) -> bool {
+        until <= self.now
+    }
+}
+
+/// All that a transaction read and changed: plain data.
+#[derive(Clone, Debug)]
+pub(crate) struct ChangeSet {
+    pub(crate) now: Timestamp,
+    /// The commit as of which its rows were read; where it was more than one, the first.
+    pub(crate) as_of: u64,
+    /// How many sessions had been found expired when it began, as in [`Touch::looks`].
+    pub(crate) looks: u64,
+    pub(crate) clients: Vec<ClientChange>,
+    /// How long the ids that it ends are refused; counts from when it is queued.
+    pub(crate) refusals: TombstonePolicy,
+    pub(crate) limits: Limits,
+    /// The containers that this transaction knew of; registering or unregistering one counts on.
+    pub(crate) registry: u64,
+}
+
+impl ChangeSet {
+    /// The accesses that are due with it, to sessions that are picked.
+    pub(crate) fn accesses(&self, pick: impl Fn(&ClientChange, &Seen) -> bool) -> Vec<Touch> {
+        let mut accesses = Vec::new();
+        for client in &self.clients {
+            let picked = client.seen.iter().filter(|seen| pick(client, seen));
+            accesses.extend(picked.filter_map(|seen| seen.access(client.client, self.looks)));
+        }
+        accesses
+    }
+}
+
+/// What a session may hold (C5.3).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) name: usize,
+    pub(crate) package: usize,
+    pub(crate) packages: usize,
+    /// Of one package.
+    pub(crate) keys: usize,
+}
+
+/// When a request came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// The number of the commit that was the newest then.
+    pub(crate) newest: u64,
+    pub(crate) at: Timestamp,
+}
+
+/// What a transaction saw of one client and wants changed.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientChange {
+    pub(crate) client: ClientKey,
+    /// Each container whose session row was looked at.
+    pub(crate) seen: Vec<Seen>,
+    /// Whether the session was observed to exist.
+    pub(crate) exists: Option<bool>,
+    /// The changes give this client up for a new one: it must still be without a session, or be
+    /// ended with it, and must not have been ended lately, nor since its request came (C4.8).
+    pub(crate) replaced: Option<Arrival>,
+    /// Of the id under which a session may begin with this, its own or the one that it moves to. Another commit
+    /// may have used it up meanwhile (C4.8).
+    pub(crate) founder: Option<Freshness>,
+    pub(crate) packages: Vec<PackageChange>,
+    /// Where the session begins if its timeout or its owner found it and no package does (C8.1).
+    pub(crate) home: Option<ContainerId>,
+    pub(crate) timeout: Option<Option<Duration>>,
+    pub(crate) owner: Option<Option<Arc<str>>>,
+    pub(crate) end: SessionEnd,
+    /// About how many bytes of packages it writes again where the session moves.
+    pub(crate) carries: usize,
+}
+
+impl ClientChange {
+    /// Whether anything is to be written for this client, touches aside.
+    pub(crate) fn writes(&self) -> bool {
+        !matches!(self.end, SessionEnd::Stays)
+            || self.timeout.is_some()
+            || self.owner.is_some()
+            || self.packages.iter().any(PackageChange::writes)
+    }
+
+    /// Whether anything is written into a session that goes on, under its id or another one.
+    pub(crate) fn goes_on(&self) -> bool {
+        matches!(self.end, SessionEnd::Stays | SessionEnd::Moves(_)) && self.writes()
+    }
+
+    /// Whether anything is written to the session in a container, an access time aside.
+    pub(crate) fn writes_in(&self, container: ContainerId) -> bool {
+        let in_it = |p: &PackageChange| p.writes() && p.place.id == container;
+        !matches!(self.end, SessionEnd::Stays)
+            || self.timeout.is_some()
+            || self.owner.is_some()
+            || self.packages.iter().any(in_it)
+    }
+
+    /// Whether more than access times may be written to the file.
+    pub(crate) fn writes_to_file(&self) -> bool {
+        let in_file = |p: &PackageChange| p.writes() && !p.place.id.is_in_memory();
+        !matches!(self.end, SessionEnd::Stays)
+            || self.timeout.is_some()
+            || self.owner.is_some()
+            || self.packages.iter().any(in_file)
+    }
+}
+
+/// What becomes of a client's session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionEnd {
+    Stays,
+    /// It goes on under another id; the old one is refused for a while (C4.7).
+    Moves(ClientKey),
+    /// It ends, and its id is refused for a while (C4.7).
+    Destroyed,
+    /// It was over at this time, and is swept; if it was touched meanwhile, it stays (C3.7).
+    Swept(Timestamp),
+}
+
+/// A session row as a transaction saw it.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) place: ContainerRef,
+    /// The row as it was read; none where there was none. There was none under an id that was made later than
+    /// what was read: whoever has put one there since has done so in a later commit.
+    pub(crate) row: Option<SessionRow>,
+    pub(crate) state: SeenState,
+    /// Whether its existence was observed.
+    pub(crate) observed: bool,
+    /// An access time that is due with this commit.
+    pub(crate) touch: Option<TouchAt>,
+}
+
+impl Seen {
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.state, SeenState::Live { .. })
+    }
+
+    /// The access that is due with this commit, of a transaction that knew of so many looks.
+    pub(crate) fn access(&self, client: ClientKey, looks: u64) -> Option<Touch> {
+        let (SeenState::Live { incarnation }, Some(at)) = (self.state, self.touch) else {
+            return None;
+        };
+        Some(Touch {
+            container: self.place.id,
+            client,
+            incarnation,
+            looks,
+            at,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SeenState {
+    Absent,
+    Live {
+        incarnation: u64,
+    },
+    Expired {
+        incarnation: u64,
+        last_access: Timestamp,
+        timeout: Option<Duration>,
+    },
+}
+
+/// What a transaction saw of one package and wants changed.
+#[derive(Clone, Debug)]
+pub(crate) struct PackageChange {
+    pub(crate) place: ContainerRef,
+    pub(crate) package: Arc<str>,
+    pub(crate) observed: Observed,
+    pub(crate) clear: bool,
+    pub(crate) keys: Vec<(Arc<str>, KeyChange)>,
+}
+
+impl PackageChange {
+    pub(crate) fn writes(&self) -> bool {
+        self.clear || !self.keys.is_empty()
+    }
+}
+
+/// The row of a package as it was read, where it was, and the keys whose values count as read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Observed {
+    pub(crate) row: Option<PackageRow>,
+    pub(crate) keys: ObservedKeys,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum ObservedKeys {
+    Some(Vec<Arc<str>>),
+    All,
+}
+
+impl ObservedKeys {
+    pub(crate) fn are_none(&self) -> bool {
+        matches!(self, Self::Some(keys) if keys.is_empty())
+    }
+}
+
+impl Default for ObservedKeys {
+    fn default() -> Self {
+        Self::Some(Vec::new())
+    }
+}
+
+/// What becomes of one key: first `base`, then each step on the value that is then current (C2.9).
+#[derive(Clone, Debug)]
+pub(crate) struct KeyChange {
+    pub(crate) base: ChangeBase,
+    pub(crate) steps: Vec<ChangeStep>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ChangeBase {
+    Current,
+    Put(Bytes),
+    Removed,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum ChangeStep {
+    Arithmetic(Arithmetic),
+    Commute(Commute),
+}
+
+/// A closure's result, valid as long as the value it started from is current. Plain data: the
+/// closure itself stays with the transaction, at `index`.
+#[derive(Clone, Debug)]
+pub(crate) struct Commute {
+    pub(crate) index: usize,
+    pub(crate) input: Option<Bytes>,
+    pub(crate) output: Bytes,
+}
+
+#[derive(Debug)]
+pub(crate) struct StaleCommute {
+    pub(crate) index: usize,
+    pub(crate) current: Option<Bytes>,
+}

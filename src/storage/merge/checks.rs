@@ -1,0 +1,57 @@
+//! The errors of the merge, and the limits of what a session may hold.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{ContainerRef, Limits};
+use std::time::Duration;
+
+pub(super) fn conflict(what: &str) -> Error {
+    Error::new(ErrorKind::Conflict, what)
+}
+
+/// A request came while its session was there, and acts when that has ended: it hands out no new id (C4.8). Another
+/// request would.
+pub(crate) fn ended_on_the_way() -> Error {
+    conflict("the session ended after the request that bears its id had come")
+        .lasting(Duration::from_secs(1))
+}
+
+pub(crate) fn lost_package() -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        "the session lists a package whose row is missing",
+    )
+}
+
+pub(super) fn too_large(what: &str, size: usize, limit: usize, unit: &str) -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        format!("{what}: {size}{unit}, of {limit}{unit} at most"),
+    )
+}
+
+pub(crate) fn too_many_keys(keys: usize, limits: &Limits) -> Error {
+    too_large("the package has too many keys", keys, limits.keys, "")
+}
+
+/// Whether the record of a package is within its limit (C5.3).
+pub(super) fn check_size(
+    limits: &Limits,
+    place: &ContainerRef,
+    package: &str,
+    size: usize,
+) -> Result<()> {
+    if size > limits.package {
+        let error = too_large("the package is too large", size, limits.package, " bytes");
+        return Err(error.in_container(&*place.name).in_package(package));
+    }
+    Ok(())
+}
+
+/// Whether a key or a package id is within its limit (C5.3).
+pub(crate) fn check_name(what: &str, name: &str, limits: &Limits) -> Result<()> {
+    if name.len() > limits.name {
+        let what = format!("{what} is too long");
+        return Err(too_large(&what, name.len(), limits.name, " bytes"));
+    }
+    Ok(())
+}

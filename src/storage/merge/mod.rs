@@ -1,0 +1,15 @@
+//! Validates a change set against the rows as they are now and computes the rows to write. Pure; every engine uses it,
+//! inside its own write transaction.
+
+mod checks;
+mod package;
+mod resolve;
+mod rows;
+mod session;
+#[cfg(test)]
+mod tests;
+mod writes;
+
+pub(crate) use checks::{check_name, ended_on_the_way, lost_package, too_many_keys};
+pub(crate) use resolve::resolve;
+pub(crate) use rows::{CurrentRows, MergeRefusal, MergedWrites};

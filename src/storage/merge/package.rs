@@ -1,0 +1,138 @@
+//! One package: whether what was read of it still holds, and what it holds with the changes.
+
+use super::checks::{conflict, too_many_keys};
+use crate::error::Result;
+use crate::storage::record::PackageRow;
+use crate::storage::{
+    ChangeBase, ChangeStep, KeyChange, Limits, Observed, ObservedKeys, PackageChange, StaleCommute,
+};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// What a package holds after the merge.
+pub(super) struct MergedPackage {
+    /// The row that stays but for what is written; none of a package that is new or was cleared.
+    pub(super) old: Option<PackageRow>,
+    /// The keys that change, sorted.
+    pub(super) writes: Vec<(Arc<str>, Option<Bytes>)>,
+    /// How many keys there are now, and how many there were.
+    pub(super) len: usize,
+    was: usize,
+}
+
+impl MergedPackage {
+    /// Whether what was added is within the limit, when everything is merged (C5.3).
+    pub(super) fn check_count(&self, limits: &Limits) -> Result<()> {
+        if self.len > limits.keys && self.len > self.was {
+            return Err(too_many_keys(self.len, limits));
+        }
+        Ok(())
+    }
+}
+
+/// Whether every key that was read still holds what was read (C2.7).
+pub(super) fn validate(observed: &Observed, current: Option<&PackageRow>) -> Result<()> {
+    match (&observed.row, current) {
+        (None, None) => return Ok(()),
+        (Some(read), Some(now)) if read.version == now.version => return Ok(()),
+        _ => {}
+    }
+    match &observed.keys {
+        ObservedKeys::All => {
+            let same = match (&observed.row, current) {
+                (Some(read), Some(now)) => read.same_values(now),
+                _ => false,
+            };
+            if !same {
+                return Err(conflict("the package was changed meanwhile"));
+            }
+        }
+        ObservedKeys::Some(keys) => {
+            if let Some(key) = changed_key(observed.row.as_ref(), current, keys) {
+                return Err(conflict("the value was changed meanwhile").at_key(key));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first of some keys, which are sorted, whose values in two rows differ. Looks at the keys or at the rows,
+/// whichever are fewer: who reads very many keys that are not there does not hold others up.
+fn changed_key<'a>(
+    one: Option<&'a PackageRow>,
+    other: Option<&'a PackageRow>,
+    keys: &'a [Arc<str>],
+) -> Option<&'a str> {
+    let len = |row: Option<&PackageRow>| row.map_or(0, PackageRow::len);
+    if keys.len() > len(one) + len(other) {
+        let is_read = |key: &str| keys.binary_search_by(|read| (**read).cmp(key)).is_ok();
+        return PackageRow::first_difference(one, other, is_read);
+    }
+    let get = |row: Option<&PackageRow>, key: &str| row.and_then(|row| row.get(key));
+    let mut keys = keys.iter().map(|key| &**key);
+    keys.find(|key| {
+        crate::steps::count(1);
+        get(one, key) != get(other, key)
+    })
+}
+
+/// What a package holds with its changes; none if that is what it held before.
+pub(super) fn merge_keys(
+    package: &PackageChange,
+    old: Option<PackageRow>,
+    stale: &mut Vec<StaleCommute>,
+) -> Result<Option<MergedPackage>> {
+    let was = old.as_ref().map_or(0, PackageRow::len);
+    let stays = old.as_ref().filter(|_| !package.clear);
+    let mut len = if package.clear { 0 } else { was };
+    let mut writes = Vec::with_capacity(package.keys.len());
+    for (key, change) in &package.keys {
+        let before = stays.and_then(|row| row.get(key));
+        let after = merge_key(change, before.clone(), stale).map_err(|e| e.at_key(&**key))?;
+        if before != after {
+            len = len + usize::from(after.is_some()) - usize::from(before.is_some());
+            writes.push((key.clone(), after));
+        }
+    }
+    let is_changed = match &old {
+        Some(old) if package.clear => {
+            len != was || writes.iter().any(|(key, value)| old.get(key) != *value)
+        }
+        _ => !writes.is_empty(),
+    };
+    Ok(is_changed.then(|| MergedPackage {
+        old: old.filter(|_| !package.clear),
+        writes,
+        len,
+        was,
+    }))
+}
+
+/// The value of a key after its change, given the value that is current before it.
+fn merge_key(
+    change: &KeyChange,
+    current: Option<Bytes>,
+    stale: &mut Vec<StaleCommute>,
+) -> Result<Option<Bytes>> {
+    let mut value = match &change.base {
+        ChangeBase::Current => current,
+        ChangeBase::Put(value) => Some(value.clone()),
+        ChangeBase::Removed => None,
+    };
+    for step in &change.steps {
+        value = match step {
+            ChangeStep::Arithmetic(arithmetic) => Some(arithmetic.apply(value.as_deref())?.into()),
+            ChangeStep::Commute(commute) => {
+                if commute.input != value {
+                    stale.push(StaleCommute {
+                        index: commute.index,
+                        current: value,
+                    });
+                    return Ok(None);
+                }
+                Some(commute.output.clone())
+            }
+        };
+    }
+    Ok(value)
+}

@@ -1,0 +1,216 @@
+//! Validation and merge of a change set (C2.7 to C2.9, C2.11).
+
+use super::checks::{conflict, ended_on_the_way};
+use super::package::{merge_keys, validate};
+use super::rows::{CurrentRows, MergeRefusal, MergedWrites};
+use super::session::{SessionMerge, attributes, stored_package};
+use super::writes::RowWriter;
+use crate::client_id::ClientKey;
+use crate::error::{Error, Result};
+use crate::storage::record::SessionRow;
+use crate::storage::{ChangeSet, ClientChange, PackageChange, SeenState, SessionEnd, StaleCommute};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Computes what committing `set` as commit number `version` writes, or why it cannot be.
+pub(crate) fn resolve(
+    set: &ChangeSet,
+    rows: &impl CurrentRows,
+    version: u64,
+) -> Result<MergedWrites, MergeRefusal> {
+    let swept = |c: &ClientChange| matches!(c.end, SessionEnd::Swept(_));
+    if rows.registry() != set.registry && !set.clients.iter().all(swept) {
+        return Err(MergeRefusal::Failed(
+            conflict("a container was registered or unregistered meanwhile"),
+            None,
+        ));
+    }
+    let mut merge = Merge {
+        set,
+        rows,
+        writer: RowWriter {
+            set,
+            rows,
+            version,
+            writes: MergedWrites::default(),
+        },
+        stale: Vec::new(),
+    };
+    for client in &set.clients {
+        merge
+            .client(client)
+            .map_err(|e| MergeRefusal::Failed(e, Some(client.client)))?;
+    }
+    if merge.stale.is_empty() {
+        Ok(merge.writer.writes)
+    } else {
+        Err(MergeRefusal::Stale(merge.stale))
+    }
+}
+
+struct Merge<'a, R> {
+    set: &'a ChangeSet,
+    rows: &'a R,
+    writer: RowWriter<'a, R>,
+    stale: Vec<StaleCommute>,
+}
+
+impl<R: CurrentRows> Merge<'_, R> {
+    fn client(&mut self, change: &ClientChange) -> Result<()> {
+        let mut rooms = Vec::with_capacity(change.seen.len());
+        for seen in &change.seen {
+            let stored = self
+                .rows
+                .session(seen.place.id, change.client, seen.row.as_ref());
+            let stored = stored.map_err(|e| e.in_container(&*seen.place.name))?;
+            rooms.push(SessionMerge::new(seen, stored));
+        }
+        // So that the room of each package is found among many.
+        rooms.sort_by_key(|room| room.seen.place.id);
+        if let SessionEnd::Swept(over) = change.end {
+            return self.writer.sweep(change.client, &rooms, over);
+        }
+        if change.writes() {
+            for room in &rooms {
+                room.check_same_session(change.end)?;
+            }
+        }
+        let exists = rooms.iter().any(|room| room.row.is_some());
+        let moved = rooms.iter().any(SessionMerge::came_or_went);
+        if moved || change.exists.is_some_and(|seen| seen != exists) {
+            return Err(conflict("the session came or went meanwhile"));
+        }
+        if let Some(came) = change.replaced {
+            if exists && change.end != SessionEnd::Destroyed {
+                return Err(conflict("the session was founded meanwhile"));
+            }
+            self.check_not_refused(change.client)?;
+            if self.rows.ended_since(change.client, came.newest)
+                || self.rows.expired_since(change.client, came.at)
+            {
+                return Err(ended_on_the_way());
+            }
+        }
+        let inherited = rooms.iter().find_map(|r| r.row.as_ref());
+        let mut inherited = inherited.map(|row| (row.timeout, row.owner.clone()));
+        for package in &change.packages {
+            self.package(change, &mut rooms, package, &mut inherited)?;
+        }
+        for room in &mut rooms {
+            room.list_packages();
+        }
+        if !self.stale.is_empty() {
+            return Ok(());
+        }
+        self.found_alone(change, &mut rooms)?;
+        if !exists && rooms.iter().any(|room| room.row.is_some()) {
+            self.writer.writes.founded += 1;
+        }
+        for room in &mut rooms {
+            room.check_count(&self.set.limits)?;
+            if let Some(row) = &mut room.row {
+                room.changed |= attributes(row, change, room.seen, self.rows.now());
+                // Whoever meant to found a session and joins one that was founded meanwhile accesses
+                // it now (C3.6); or it might have expired by then, and the changes with it.
+                let founds = change.home.is_some() || !room.packages.is_empty();
+                let joins = room.seen.state == SeenState::Absent && founds;
+                if joins && row.last_access < self.set.now {
+                    row.last_access = self.set.now;
+                    room.changed = true;
+                }
+            }
+        }
+        self.writer.finish(change, rooms)
+    }
+
+    /// Whether a session may begin under an id that has none now: it has had none so far (C4.8).
+    fn check_founder(&self, change: &ClientChange) -> Result<()> {
+        if change.founder.as_ref().is_some_and(|it| !it.is_fresh()) {
+            return Err(conflict(
+                "the session of this id was founded and ended meanwhile",
+            ));
+        }
+        self.check_not_refused(change.client)
+    }
+
+    /// An id that was rotated or destroyed lately founds nothing (C4.8).
+    fn check_not_refused(&self, client: ClientKey) -> Result<()> {
+        let now = self.rows.now();
+        match self.rows.tombstone(client)? {
+            Some(until) if until > now => {
+                let ended = conflict("the session of this id was rotated or destroyed");
+                Err(ended.lasting(until.since(now)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn package(
+        &mut self,
+        change: &ClientChange,
+        rooms: &mut [SessionMerge<'_>],
+        package: &PackageChange,
+        inherited: &mut Option<(Option<Duration>, Option<Arc<str>>)>,
+    ) -> Result<()> {
+        let named = |e: Error| {
+            e.in_container(&*package.place.name)
+                .in_package(&*package.package)
+        };
+        let at = rooms.binary_search_by_key(&package.place.id, |room| room.seen.place.id);
+        let Some(room) = at.ok().and_then(|at| rooms.get_mut(at)) else {
+            return Err(named(conflict("the container is gone")));
+        };
+        let (name, read) = (&package.package, package.observed.row.as_ref());
+        let old = stored_package(self.rows, room, change.client, name, read).map_err(named)?;
+        validate(&package.observed, old.as_ref()).map_err(named)?;
+        if !package.writes() {
+            return Ok(());
+        }
+        let content = merge_keys(package, old, &mut self.stale).map_err(named)?;
+        let Some(content) = content else {
+            return Ok(());
+        };
+        content.check_count(&self.set.limits).map_err(named)?;
+        if room.row.is_none() {
+            if inherited.is_none() {
+                self.check_founder(change)?;
+            }
+            let (timeout, owner) = inherited.get_or_insert_default().clone();
+            self.found(room, timeout, owner);
+        }
+        room.packages.insert(package.package.clone(), content);
+        Ok(())
+    }
+
+    /// Founds a session for its timeout or its owner, where no package has (C8.1).
+    fn found_alone(&self, change: &ClientChange, rooms: &mut [SessionMerge<'_>]) -> Result<()> {
+        let Some(home) = change.home else {
+            return Ok(());
+        };
+        if rooms.iter().any(|room| room.row.is_some()) {
+            return Ok(());
+        }
+        self.check_founder(change)?;
+        if let Some(room) = rooms.iter_mut().find(|room| room.seen.place.id == home) {
+            self.found(room, None, None);
+        }
+        Ok(())
+    }
+
+    fn found(
+        &self,
+        room: &mut SessionMerge<'_>,
+        timeout: Option<Duration>,
+        owner: Option<Arc<str>>,
+    ) {
+        room.row = Some(SessionRow {
+            created: self.set.now,
+            last_access: self.set.now,
+            timeout,
+            owner,
+            incarnation: self.writer.version,
+            packages: Arc::default(),
+        });
+        room.changed = true;
+    }
+}

@@ -1,0 +1,77 @@
+//! What the merge reads and what it gives: the rows as they are now, and the rows to write.
+
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::storage::record::{PackageRow, SessionRow};
+use crate::storage::{ContainerId, StaleCommute};
+use std::sync::Arc;
+
+/// The rows as the writer sees them now. It is told what was read as of [`ChangeSet::as_of`], so that it need not
+/// look where nothing can have changed since.
+pub(crate) trait CurrentRows {
+    /// Without `read`, there was none.
+    fn session(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        read: Option<&SessionRow>,
+    ) -> Result<Option<SessionRow>>;
+    /// Without `read`, it may not have been read.
+    fn package(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+        read: Option<&PackageRow>,
+    ) -> Result<Option<PackageRow>>;
+    fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>>;
+    /// The time by the clock as it is: that of a change set may lie long back.
+    fn now(&self) -> Timestamp;
+    /// Whether the session of a client was ended by a later commit than this one, or may have been.
+    fn ended_since(&self, client: ClientKey, commit: u64) -> bool;
+    /// Whether the session of a client that has been swept was over after this time only, or may have been.
+    fn expired_since(&self, client: ClientKey, time: Timestamp) -> bool;
+    /// Counts the containers registered and unregistered so far.
+    fn registry(&self) -> u64;
+}
+
+/// The rows that a commit writes. `None` removes a row.
+#[derive(Debug, Default)]
+pub(crate) struct MergedWrites {
+    pub(crate) sessions: Vec<SessionWrite>,
+    pub(crate) packages: Vec<PackageWrite>,
+    pub(crate) tombstones: Vec<(ContainerId, ClientKey, Timestamp)>,
+    /// Sessions that are swept, and from when on each was over.
+    pub(crate) swept: Vec<(ClientKey, Timestamp)>,
+    /// How many clients begin a session with it (C4.8).
+    pub(crate) founded: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct SessionWrite {
+    pub(crate) container: ContainerId,
+    pub(crate) client: ClientKey,
+    pub(crate) old_owner: Option<Arc<str>>,
+    pub(crate) row: Option<SessionRow>,
+}
+
+#[derive(Debug)]
+pub(crate) struct PackageWrite {
+    pub(crate) container: ContainerId,
+    pub(crate) key: Vec<u8>,
+    pub(crate) row: Option<Vec<u8>>,
+}
+
+/// Why a change set cannot be applied as it stands.
+#[derive(Debug)]
+pub(crate) enum MergeRefusal {
+    Failed(Error, Option<ClientKey>),
+    Stale(Vec<StaleCommute>),
+}
+
+impl From<Error> for MergeRefusal {
+    fn from(error: Error) -> Self {
+        Self::Failed(error, None)
+    }
+}

@@ -1,0 +1,50 @@
+//! The record of a container.
+
+use super::codec::{PayloadReader, RecordKind, open, seal};
+use crate::error::Result;
+
+/// A container's place and settings, as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ContainerRecord {
+    pub(crate) name: String,
+    pub(crate) id: u32,
+    pub(crate) timeout_ms: u64,
+    pub(crate) resolution_ms: u64,
+    pub(crate) max_lifetime_ms: Option<u64>,
+    /// Stored where it is not set only: the first records end before it.
+    pub(crate) implicit_sweeps: bool,
+}
+
+impl ContainerRecord {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
+        let head = (
+            &self.name,
+            self.id,
+            self.timeout_ms,
+            self.resolution_ms,
+            self.max_lifetime_ms,
+        );
+        let key = self.name.as_bytes();
+        if self.implicit_sweeps {
+            seal(RecordKind::Container, key, head)
+        } else {
+            seal(RecordKind::Container, key, (head, self.implicit_sweeps))
+        }
+    }
+
+    pub(crate) fn decode(name: &str, record: &[u8]) -> Result<Self> {
+        let payload = open(RecordKind::Container, name.as_bytes(), record)?;
+        let mut parts = PayloadReader::new(RecordKind::Container, payload);
+        let (name, id, timeout_ms, resolution_ms, max_lifetime_ms) = parts.next()?;
+        let implicit_sweeps = parts.is_at_end() || parts.next()?;
+        parts.end()?;
+        Ok(Self {
+            name,
+            id,
+            timeout_ms,
+            resolution_ms,
+            max_lifetime_ms,
+            implicit_sweeps,
+        })
+    }
+}

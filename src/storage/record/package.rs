@@ -1,0 +1,241 @@
+//! The row of a package, and its key.
+
+use super::codec::{FORMAT, PayloadReader, RecordKind, checksum, config, corrupt, gather, open};
+use super::session::session_key;
+use crate::client_id::ClientKey;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::ContainerId;
+use bytes::Bytes;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The key of a package row: that of its session, then the package id.
+pub(crate) fn package_key(container: ContainerId, client: ClientKey, package: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(20 + package.len());
+    key.extend_from_slice(&session_key(container, client));
+    key.extend_from_slice(package.as_bytes());
+    key
+}
+
+/// One package of one session: the number of the commit that wrote it, and its values by key. The
+/// values are slices of the row as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct PackageRow {
+    pub(crate) version: u64,
+    bytes: Bytes,
+    /// Where in the record the first entry begins.
+    start: usize,
+    entries: Arc<[PackageEntry]>,
+}
+
+/// Where in the record a key and its value are.
+#[derive(Clone, Debug, Default)]
+struct PackageEntry {
+    key: Range<u32>,
+    value: Range<u32>,
+}
+
+/// What becomes of some keys of a package, sorted; `None` removes one.
+pub(crate) type KeyWrites = [(Arc<str>, Option<Bytes>)];
+
+impl PackageRow {
+    /// The number of bytes that the record of `entries` takes; what the package limit counts (C5.3).
+    #[cfg(any(test, feature = "torture"))]
+    pub(crate) fn encode<'a>(
+        key: &[u8],
+        version: u64,
+        entries: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<Vec<u8>> {
+        let mut out = vec![FORMAT];
+        put(&mut out, (version, entries.len() as u64))?;
+        for entry in entries {
+            put(&mut out, entry)?;
+        }
+        let sum = checksum(RecordKind::Package, key, &out);
+        out.extend_from_slice(&sum);
+        Ok(out)
+    }
+
+    /// The record at `key` of what `old` holds, but for the keys that are written, and how many bytes it takes: what
+    /// the package limit counts (C5.3). What lies between those keys is copied as it is.
+    pub(crate) fn rebuild(
+        old: Option<&Self>,
+        key: &[u8],
+        version: u64,
+        (count, writes): (usize, &KeyWrites),
+    ) -> Result<Vec<u8>> {
+        let value_len = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+        let written = writes
+            .iter()
+            .map(|(key, value)| key.len() + value_len(value) + 10);
+        let more = written.sum::<usize>() + 32;
+        let mut out = Vec::with_capacity(old.map_or(0, |old| old.bytes.len()) + more);
+        out.push(FORMAT);
+        put(&mut out, (version, count as u64))?;
+        let mut rest = old.map(Self::whole).unwrap_or_default();
+        for (name, value) in writes {
+            crate::steps::count(1);
+            let before = rest.take_before(name);
+            out.extend_from_slice(before);
+            if let Some(value) = value {
+                put(&mut out, (&**name, &**value))?;
+            }
+        }
+        out.extend_from_slice(rest.bytes());
+        let sum = checksum(RecordKind::Package, key, &out);
+        out.extend_from_slice(&sum);
+        Ok(out)
+    }
+
+    fn whole(&self) -> RemainingEntries<'_> {
+        let last = self.entries.last();
+        RemainingEntries {
+            row: Some(self),
+            at: 0,
+            from: self.start,
+            to: last.map_or(self.start, |entry| entry.value.end as usize),
+        }
+    }
+
+    pub(crate) fn decode(key: &[u8], record: Bytes) -> Result<Self> {
+        let payload = open(RecordKind::Package, key, &record)?;
+        let mut parts = PayloadReader::new(RecordKind::Package, payload);
+        let version = parts.next()?;
+        let count = parts.count()?;
+        crate::steps::count(count);
+        // One format byte stands before the payload.
+        let start = 1 + parts.at;
+        let entries = gather(count, || {
+            let entry = PackageEntry {
+                key: parts.next_bytes(1)?,
+                value: parts.next_bytes(1)?,
+            };
+            let key = record.get(entry.key.start as usize..entry.key.end as usize);
+            match std::str::from_utf8(key.unwrap_or_default()) {
+                Ok(_) => Ok(entry),
+                Err(_) => Err(corrupt(RecordKind::Package, "a key is not UTF-8")),
+            }
+        })?;
+        parts.end()?;
+        Ok(Self {
+            version,
+            bytes: record,
+            start,
+            entries,
+        })
+    }
+
+    /// Whether this is what `record` holds: the very bytes, in the same place.
+    pub(crate) fn is_of(&self, record: &Bytes) -> bool {
+        self.bytes.as_ptr() == record.as_ptr() && self.bytes.len() == record.len()
+    }
+
+    fn key_of(&self, entry: &PackageEntry) -> &[u8] {
+        let key = entry.key.start as usize..entry.key.end as usize;
+        self.bytes.get(key).unwrap_or_default()
+    }
+
+    fn value_of(&self, entry: &PackageEntry) -> Bytes {
+        self.bytes
+            .slice(entry.value.start as usize..entry.value.end as usize)
+    }
+
+    /// How many keys there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Bytes> {
+        let found = |e: &PackageEntry| self.key_of(e).cmp(key.as_bytes());
+        let at = self.entries.binary_search_by(found).ok()?;
+        self.entries.get(at).map(|e| self.value_of(e))
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(crate) fn memory_size(&self) -> usize {
+        self.bytes.len() + size_of_val(&*self.entries)
+    }
+
+    /// Keys and values, in the order of the keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Bytes)> {
+        self.entries.iter().map(|e| {
+            let key = std::str::from_utf8(self.key_of(e)).unwrap_or_default();
+            (key, self.value_of(e))
+        })
+    }
+
+    /// Whether two rows hold the same values, whichever commit wrote them.
+    pub(crate) fn same_values(&self, other: &Self) -> bool {
+        self.version == other.version || self.iter().eq(other.iter())
+    }
+
+    /// The first key for which two rows differ, of those that are `of_interest`.
+    pub(crate) fn first_difference<'a>(
+        one: Option<&'a Self>,
+        other: Option<&'a Self>,
+        of_interest: impl Fn(&str) -> bool,
+    ) -> Option<&'a str> {
+        let mut one = one.into_iter().flat_map(Self::iter).peekable();
+        let mut other = other.into_iter().flat_map(Self::iter).peekable();
+        loop {
+            crate::steps::count(1);
+            let key = match (one.peek(), other.peek()) {
+                (Some((a, _)), Some((b, _))) => a.min(b),
+                (Some((key, _)), None) | (None, Some((key, _))) => key,
+                (None, None) => return None,
+            };
+            let key: &'a str = key;
+            let is_here = |(k, _): &(&str, Bytes)| *k == key;
+            let values = (one.next_if(is_here), other.next_if(is_here));
+            if values.0 != values.1 && of_interest(key) {
+                return Some(key);
+            }
+        }
+    }
+}
+
+/// Appends what bincode makes of a value.
+fn put(out: &mut Vec<u8>, value: impl bincode::Encode) -> Result<()> {
+    match bincode::encode_into_std_write(value, out, config()) {
+        Ok(_) => Ok(()),
+        Err(e) => {
+            Err(Error::new(ErrorKind::InvalidInput, "a package cannot be encoded").with_source(e))
+        }
+    }
+}
+
+/// The entries of a row that are not copied yet, and where they begin and end in its record.
+#[derive(Default)]
+struct RemainingEntries<'a> {
+    row: Option<&'a PackageRow>,
+    at: usize,
+    from: usize,
+    to: usize,
+}
+
+impl<'a> RemainingEntries<'a> {
+    /// Takes what stands before `key`; goes on after it.
+    fn take_before(&mut self, key: &str) -> &'a [u8] {
+        let Some(row) = self.row else { return &[] };
+        let entries = row.entries.get(self.at..).unwrap_or_default();
+        let found = entries.binary_search_by(|e| row.key_of(e).cmp(key.as_bytes()));
+        let (Ok(before) | Err(before)) = found;
+        let end_of = |at: usize| at.checked_sub(1).and_then(|at| row.entries.get(at));
+        let start = self.from;
+        let end = match end_of(self.at + before) {
+            Some(entry) => (entry.value.end as usize).max(start),
+            None => start,
+        };
+        self.at += before + usize::from(found.is_ok());
+        self.from = match end_of(self.at) {
+            Some(entry) => entry.value.end as usize,
+            None => start,
+        };
+        row.bytes.get(start..end).unwrap_or_default()
+    }
+
+    fn bytes(&self) -> &'a [u8] {
+        let bytes = self.row.map_or(&[][..], |row| &row.bytes);
+        bytes.get(self.from..self.to).unwrap_or_default()
+    }
+}
