@@ -98,7 +98,7 @@ fn everywhere(test: impl Fn(&Table)) {
     for (on_file, checkpoints) in places {
         for (layout, clients, packages, keys) in LAYOUTS {
             let folder = tempfile::tempdir().unwrap();
-            // Without tombstones nothing but the generation keeps an ended session from coming back.
+            // Without tombstones nothing but the incarnation keeps an ended session from coming back.
             let builder = Store::builder().tombstone_lifetime(Duration::ZERO);
             let store = if on_file {
                 builder.open(folder.path().join("store")).unwrap()

@@ -36,7 +36,7 @@ impl From<Error> for Halt {
 pub fn record(seed: u64, builder: StoreBuilder) -> Recorded {
     let mut rng = Rng::with_seed(seed);
     let folder = tempfile::tempdir().unwrap();
-    // Without tombstones, generations alone keep sessions from coming back.
+    // Without tombstones, incarnations alone keep sessions from coming back.
     let builder = if rng.bool() {
         builder.tombstone_lifetime(Duration::ZERO)
     } else {
