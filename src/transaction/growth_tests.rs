@@ -2,7 +2,7 @@
 //! twice the steps.
 
 use crate::steps::Counted;
-use crate::transaction::env::ContainerIndex;
+use crate::transaction::registry::ContainerIndex;
 use crate::{ClientId, ContainerSettings, ErrorKind, PkgData, Session, Store, Transaction};
 use std::collections::HashMap;
 use std::sync::Arc;

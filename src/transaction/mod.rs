@@ -4,6 +4,7 @@ pub(crate) mod commit;
 mod env;
 #[cfg(test)]
 mod growth_tests;
+mod registry;
 pub(crate) mod state;
 pub(crate) mod turns;
 mod worker;
@@ -13,12 +14,12 @@ pub(crate) use crate::storage::Arrival;
 pub(crate) use crate::transaction::commit::pack::CookieAction;
 pub(crate) use crate::transaction::commit::recompute::Recomputer;
 pub(crate) use crate::transaction::commit::submit::CommitFailure;
-pub(crate) use crate::transaction::env::{
-    ContainerEntry, ContainerIndex, Env, KeepOpen, Registry, TxnRules,
-};
+pub(crate) use crate::transaction::env::{Env, KeepOpen, TxnRules};
+pub(crate) use crate::transaction::registry::{ContainerEntry, ContainerIndex, Registry};
 pub(crate) use crate::transaction::state::changes::{Closure, KeyBase, KeyChanges, KeyStep};
 pub use crate::transaction::state::savepoint::Savepoint;
-pub(crate) use crate::transaction::state::txn_state::{SubjectId, TxnState};
+pub(crate) use crate::transaction::state::subject::SubjectId;
+pub(crate) use crate::transaction::state::txn_state::TxnState;
 pub(crate) use crate::transaction::turns::turn::{Patience, Turn, Turns};
 pub(crate) use worker::Worker;
 

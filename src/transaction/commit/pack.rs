@@ -10,14 +10,13 @@ use crate::storage::{
     Arrival, ChangeSet, ClientChange, ContainerId, Limits, Observed, ObservedKeys, PackageChange,
     Seen, SessionEnd, Touch, TouchAt,
 };
-use crate::transaction::env::{ContainerIndex, Registry};
+use crate::transaction::registry::{ContainerIndex, Registry};
 use crate::transaction::state::changes::{
     Closure, KeyBase, KeyChanges, PackageChanges, SessionFate, SubjectChanges,
 };
 use crate::transaction::state::indexed_list::IndexedList;
-use crate::transaction::state::txn_state::{
-    PackageView, SessionView, Subject, SubjectId, TxnState,
-};
+use crate::transaction::state::subject::{PackageView, SessionView, Subject, SubjectId};
+use crate::transaction::state::txn_state::TxnState;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -3,9 +3,9 @@
 use crate::client_id::ClientId;
 use crate::error::{Error, Result};
 use crate::storage::{ChangeBase, ChangeStep, Commute, KeyChange};
-use crate::transaction::env::ContainerIndex;
+use crate::transaction::registry::ContainerIndex;
 use crate::transaction::state::indexed_list::{IndexedItem, IndexedList};
-use crate::transaction::state::txn_state::SubjectId;
+use crate::transaction::state::subject::SubjectId;
 use crate::value::Arithmetic;
 use bytes::Bytes;
 use std::any::Any;

@@ -1,7 +1,7 @@
 //! A list whose items are found by container and package: few by looking at each, many by an index. Knows
 //! nothing of what the items hold.
 
-use crate::transaction::env::ContainerIndex;
+use crate::transaction::registry::ContainerIndex;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::{Deref, DerefMut};

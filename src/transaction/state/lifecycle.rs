@@ -3,9 +3,10 @@
 
 use crate::client_id::ClientId;
 use crate::error::Result;
-use crate::transaction::env::ContainerIndex;
+use crate::transaction::registry::ContainerIndex;
 use crate::transaction::state::changes::{Attributes, SessionFate};
-use crate::transaction::state::txn_state::{SessionView, Subject, SubjectId, TxnState};
+use crate::transaction::state::subject::{SessionView, Subject, SubjectId};
+use crate::transaction::state::txn_state::TxnState;
 use chrono::{DateTime, Utc};
 
 impl TxnState {

@@ -4,4 +4,5 @@ pub(crate) mod changes;
 pub(crate) mod indexed_list;
 pub(crate) mod lifecycle;
 pub(crate) mod savepoint;
+pub(crate) mod subject;
 pub(crate) mod txn_state;

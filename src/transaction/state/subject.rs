@@ -1,0 +1,154 @@
+//! What a transaction saw of a client's session. Knows nothing of changes.
+
+use crate::client_id::{ClientId, ClientKey};
+use crate::expiry::{Keeping, Times};
+use crate::steps::Counted;
+use crate::storage::Arrival;
+use crate::storage::record::{PackageRow, SessionRow};
+use crate::transaction::registry::ContainerIndex;
+use crate::transaction::state::indexed_list::{IndexedItem, IndexedList};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Which of the clients in a transaction.
+pub(crate) type SubjectId = usize;
+
+/// A client, and what was seen of its session. Rolling back forgets nothing of this (C2.5).
+#[derive(Default)]
+pub(crate) struct Subject {
+    /// The id it came with; a new visitor has none.
+    pub(crate) presented: Option<ClientId>,
+    /// How long it keeps the id, where somebody hands it out.
+    pub(crate) keeping: Option<Keeping>,
+    /// When it came, where that was before the transaction began.
+    pub(crate) came: Option<Arrival>,
+    pub(crate) sessions: IndexedList<SessionView>,
+    pub(crate) packages: IndexedList<PackageView>,
+    /// Whether its session is live in any container, once all were looked at.
+    pub(crate) live: Option<bool>,
+    /// Whether its session was there when `exists` asked.
+    pub(crate) exists: Option<bool>,
+    pub(crate) blind: BlindChanges,
+    /// The id of the session that is founded here because the id which it came with has none: the same one
+    /// as long as anything is left that founds it.
+    pub(crate) successor: Option<ClientId>,
+    /// Whether it ever had one here.
+    pub(crate) has_moved: bool,
+}
+
+/// What is to be found out for changes that were made before anything was looked at.
+#[derive(Default)]
+pub(crate) struct BlindChanges {
+    /// The containers used.
+    pub(crate) containers: BTreeSet<ContainerIndex>,
+    /// Whether the client was given an owner or a timeout.
+    pub(crate) is_given: bool,
+    /// Whether it is open where what founds a session goes.
+    pub(crate) is_unfounded: bool,
+}
+
+/// A session row as of the snapshot.
+pub(crate) struct SessionView {
+    pub(crate) container: ContainerIndex,
+    pub(crate) row: Option<SessionRow>,
+    /// Its times, with accesses that it does not record yet.
+    pub(crate) times: Option<Times>,
+    pub(crate) live: bool,
+    /// Whether its packages were read or written, which counts as an access (C1.9).
+    pub(crate) used: bool,
+    /// Whether its existence was read.
+    pub(crate) observed: bool,
+}
+
+impl SessionView {
+    pub(crate) fn live_row(&self) -> Option<&SessionRow> {
+        self.row.as_ref().filter(|_| self.live)
+    }
+
+    pub(crate) fn live_times(&self) -> Option<Times> {
+        self.times.filter(|_| self.live)
+    }
+}
+
+/// A package row as of the snapshot, and what of it was read.
+pub(crate) struct PackageView {
+    pub(crate) container: ContainerIndex,
+    pub(crate) package: Arc<str>,
+    pub(crate) row: Option<PackageRow>,
+    pub(crate) read_all: bool,
+    pub(crate) read: BTreeSet<Counted<Arc<str>>>,
+}
+
+impl IndexedItem for SessionView {
+    fn container(&self) -> ContainerIndex {
+        self.container
+    }
+
+    fn package(&self) -> &str {
+        ""
+    }
+}
+
+impl IndexedItem for PackageView {
+    fn container(&self) -> ContainerIndex {
+        self.container
+    }
+
+    fn package(&self) -> &str {
+        &self.package
+    }
+}
+
+impl PackageView {
+    pub(crate) fn note(&mut self, key: &str) {
+        if !self.read.contains(key) {
+            self.read.insert(Counted(Arc::from(key)));
+        }
+    }
+}
+
+impl BlindChanges {
+    pub(crate) fn is_none(&self) -> bool {
+        self.containers.is_empty() && !self.is_given && !self.is_unfounded
+    }
+}
+
+impl Subject {
+    /// Whether what founds a session may go elsewhere than to the id that it came with, which is open yet.
+    pub(crate) fn may_move(&self) -> bool {
+        let is_fresh = self.presented.as_ref().is_some_and(ClientId::is_fresh);
+        self.blind.is_unfounded && !is_fresh
+    }
+
+    pub(crate) fn key(&self) -> Option<ClientKey> {
+        self.presented.as_ref().map(ClientId::key)
+    }
+
+    /// Whether a live session was seen.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_live(&self) -> bool {
+        self.sessions.iter().any(|view| view.live)
+    }
+
+    /// Whether all of the `places` containers were looked into, and none has a live session.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_known_absent(&self, places: usize) -> bool {
+        self.sessions.len() == places && !self.is_live()
+    }
+
+    pub(crate) fn session(&self, container: ContainerIndex) -> Option<&SessionView> {
+        self.sessions.find(container, "")
+    }
+
+    pub(crate) fn package(&self, container: ContainerIndex, package: &str) -> Option<&PackageView> {
+        self.packages.find(container, package)
+    }
+
+    pub(crate) fn package_mut(
+        &mut self,
+        container: ContainerIndex,
+        package: &str,
+    ) -> Option<&mut PackageView> {
+        self.packages.find_mut(container, package)
+    }
+}
