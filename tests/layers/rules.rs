@@ -33,16 +33,6 @@ pub(crate) const FUNCTIONS_LEFT: &[(&str, &str)] = &[
 pub(crate) const CIRCLES_LEFT: &[&[&str]] = &[
     &["src/value/strict.rs", "src/value/strict/access.rs"],
     &[
-        "src/transaction/commit/pack.rs",
-        "src/transaction/commit/recompute.rs",
-        "src/transaction/commit/submit.rs",
-        "src/transaction/env.rs",
-        "src/transaction/state/changes.rs",
-        "src/transaction/state/indexed_list.rs",
-        "src/transaction/state/savepoint.rs",
-        "src/transaction/state/txn_state.rs",
-    ],
-    &[
         "src/storage/redb/backend/disk.rs",
         "src/storage/redb/backend/unreadable.rs",
     ],

@@ -7,7 +7,7 @@ use crate::client_id::ClientKey;
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ChangeSet, ChangeStep, Commute, ContainerId, KeyChange, StaleCommute};
-use crate::transaction::commit::submit::{InFlight, Recompute};
+use crate::transaction::state::changes::Closure;
 use crate::transaction::worker::Worker;
 use bytes::Bytes;
 use std::cell::Cell;
@@ -16,6 +16,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// So many closures that wait for others do not keep those of other sessions waiting.
 const MAX_SPARE_THREADS: usize = 7;
+
+/// A commit that must compute some of its values again.
+pub(crate) struct Recompute {
+    pub(crate) set: ChangeSet,
+    pub(crate) commutes: Vec<StaleCommute>,
+    pub(crate) commit: Box<dyn StaleCommit>,
+}
+
+/// The commit that waits for its values. All that this module knows of it.
+pub(crate) trait StaleCommit: Send {
+    fn closure(&self, index: usize) -> Option<&Closure>;
+    fn submit_again(self: Box<Self>, set: ChangeSet);
+    fn fail(self: Box<Self>, error: Error);
+}
 
 pub(crate) struct Recomputer {
     worker: Worker,
@@ -67,7 +81,7 @@ impl Recomputer {
             )
             .with_source(error);
             while let Some(recompute) = self.waiting.take() {
-                recompute.in_flight.fail(error.clone().into());
+                recompute.commit.fail(error.clone());
             }
         }
     }
@@ -86,12 +100,12 @@ fn run(waiting: &WaitingRecomputes) {
     for Recompute {
         mut set,
         commutes,
-        in_flight,
+        commit,
     } in std::iter::from_fn(|| waiting.take()).take(many)
     {
-        match recompute(&mut set, &commutes, &in_flight, &mut latest) {
-            Ok(()) => in_flight.submit_again(set),
-            Err(error) => in_flight.fail(error.into()),
+        match recompute(&mut set, &commutes, &*commit, &mut latest) {
+            Ok(()) => commit.submit_again(set),
+            Err(error) => commit.fail(error),
         }
     }
 }
@@ -99,7 +113,7 @@ fn run(waiting: &WaitingRecomputes) {
 fn recompute(
     set: &mut ChangeSet,
     stale: &[StaleCommute],
-    in_flight: &InFlight,
+    commit: &dyn StaleCommit,
     latest: &mut LatestValues,
 ) -> Result<()> {
     let stale = stale.iter().map(|s| (s.index, &s.current)).collect();
@@ -120,7 +134,7 @@ fn recompute(
                     Some(value) if at == 0 => Some(value.clone()),
                     _ => current,
                 };
-                let value = rerun_from(change, at, start, in_flight).map_err(|e| {
+                let value = rerun_from(change, at, start, commit).map_err(|e| {
                     e.in_container(&*package.place.name)
                         .in_package(&*package.package)
                         .at_key(&**key)
@@ -150,14 +164,14 @@ fn rerun_from(
     change: &mut KeyChange,
     at: usize,
     start: Option<Bytes>,
-    in_flight: &InFlight,
+    commit: &dyn StaleCommit,
 ) -> Result<Option<Bytes>> {
     let mut value = start;
     for step in change.steps.iter_mut().skip(at) {
         value = Some(match step {
             ChangeStep::Arithmetic(arithmetic) => arithmetic.apply(value.as_deref())?.into(),
             ChangeStep::Commute(commute) => {
-                let output = call(in_flight, commute, value.as_deref())?;
+                let output = call(commit, commute, value.as_deref())?;
                 commute.input = value;
                 commute.output = output.clone();
                 output
@@ -167,9 +181,9 @@ fn rerun_from(
     Ok(value)
 }
 
-fn call(in_flight: &InFlight, commute: &Commute, value: Option<&[u8]>) -> Result<Bytes> {
+fn call(commit: &dyn StaleCommit, commute: &Commute, value: Option<&[u8]>) -> Result<Bytes> {
     let panicked = || Error::new(ErrorKind::Panicked, "the closure of a commute panicked");
-    let closure = in_flight.closure(commute.index).ok_or_else(panicked)?;
+    let closure = commit.closure(commute.index).ok_or_else(panicked)?;
     RUNNING.set(true);
     let result = contain(|| closure.call(value));
     RUNNING.set(false);

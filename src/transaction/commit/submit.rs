@@ -5,11 +5,9 @@ use crate::client_id::{ClientId, ClientKey};
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind};
 use crate::process::Process;
-use crate::storage::{
-    ChangeSet, Outcome, PendingAdmission, Permit, StaleCommute, Touch, WaiterKind,
-};
+use crate::storage::{ChangeSet, Outcome, PendingAdmission, Permit, Touch, WaiterKind};
 use crate::transaction::commit::pack::{CookieAction, LoadedSession, PackedCommit};
-use crate::transaction::commit::recompute;
+use crate::transaction::commit::recompute::{self, Recompute, StaleCommit};
 use crate::transaction::env::{Env, KeepOpen};
 use crate::transaction::state::changes::Closure;
 use crate::transaction::turns::turn::{Patience, Turn};
@@ -275,7 +273,7 @@ impl InFlight {
         storage.commit(set, Box::new(move |outcome| self.complete(outcome)), waiter)
     }
 
-    pub(crate) fn submit_again(self, mut set: ChangeSet) {
+    fn submit_again(self, mut set: ChangeSet) {
         self.refuse_ended(&mut set);
         let storage = self.completion.env.storage.clone();
         storage.commit_again(set, Box::new(move |outcome| self.complete(outcome)));
@@ -304,20 +302,30 @@ impl InFlight {
                 env.recomputer.push(Recompute {
                     set,
                     commutes,
-                    in_flight: self,
+                    commit: Box::new(self),
                 });
             }
         }
     }
 
-    pub(crate) fn fail(self, failure: CommitFailure) {
+    fn fail(self, failure: CommitFailure) {
         drop(self.permit);
         self.completion.failed(&failure.error);
         let _ = self.reply.send(Err(failure));
     }
+}
 
-    pub(crate) fn closure(&self, index: usize) -> Option<&Closure> {
+impl StaleCommit for InFlight {
+    fn closure(&self, index: usize) -> Option<&Closure> {
         self.completion.closures.get(index)
+    }
+
+    fn submit_again(self: Box<Self>, set: ChangeSet) {
+        (*self).submit_again(set);
+    }
+
+    fn fail(self: Box<Self>, error: Error) {
+        (*self).fail(error.into());
     }
 }
 
@@ -326,11 +334,4 @@ fn inside() -> Error {
         ErrorKind::Unsupported,
         "the closure of a commute committed another commute, which would have to run again before it ends",
     )
-}
-
-/// A commit that must compute some of its values again.
-pub(crate) struct Recompute {
-    pub(crate) set: ChangeSet,
-    pub(crate) commutes: Vec<StaleCommute>,
-    pub(crate) in_flight: InFlight,
 }
