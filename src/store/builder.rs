@@ -1,51 +1,37 @@
 //! The settings of a store, and how it is put together.
 
-use super::check::Check;
 use super::memory::default_cache_size;
-use super::secrets::Secrets;
-use super::sweeper::Sweeper;
-use super::{Containers, Records, Store, StoreInner};
 use crate::clock::Clock;
-use crate::container::container;
-use crate::error::{Error, ErrorKind, Result};
-use crate::process::Process;
+use crate::storage::Limits;
 use crate::storage::quota::Quota;
 use crate::storage::redb::fault_injection::FaultInjection;
-use crate::storage::redb::{
-    AdmissionBounds, Contents, Engine, EngineRules, JournalRules, OpenOptions,
-};
-use crate::storage::{Finding, Limits};
-use crate::transaction::{Env, Recomputer, Registry, Turns, TxnRules, Worker};
-use arc_swap::ArcSwap;
-use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use crate::storage::redb::{AdmissionBounds, EngineRules, JournalRules, OpenOptions};
+use crate::transaction::TxnRules;
 use std::time::Duration;
 
 /// The settings of a store, to change before it is opened. [`Store::builder`] makes one.
 #[derive(Clone, Debug)]
 pub struct StoreBuilder {
-    clock: Clock,
+    pub(super) clock: Clock,
     /// None: as much as the machine allows.
     cache_size: Option<usize>,
-    rules: TxnRules,
+    pub(super) rules: TxnRules,
     admission: AdmissionBounds,
     journal: JournalRules,
     new_sessions: Option<(u64, Duration)>,
-    implicit_sweeps: bool,
+    pub(super) implicit_sweeps: bool,
     verify_on_open: bool,
     wait_for_lock: Duration,
     require_private_files: bool,
-    secrets: Given,
+    pub(super) secrets: Given,
     bugs: FaultInjection,
     #[cfg(feature = "torture")]
-    guessable_ids: Option<u64>,
+    pub(super) guessable_ids: Option<u64>,
 }
 
 /// Secrets given by the application, the newest first; never printed.
 #[derive(Clone, Default)]
-struct Given(Vec<[u8; 32]>);
+pub(super) struct Given(pub(super) Vec<[u8; 32]>);
 
 impl std::fmt::Debug for Given {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -348,60 +334,6 @@ impl StoreBuilder {
         self
     }
 
-    /// Opens the store in the file at `path`, and creates it if there is no file. [`Store::open`] describes the
-    /// details.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Store::open`].
-    pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
-        self.build(Some(path.as_ref()))
-    }
-
-    /// Opens a store in memory.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Store::in_memory`].
-    pub fn in_memory(self) -> Result<Store> {
-        self.build(None)
-    }
-
-    fn build(self, path: Option<&Path>) -> Result<Store> {
-        self.opened(path, |options, clock, rules, found| {
-            Engine::open(path, options, clock, rules, found)
-        })
-    }
-
-    /// Opens the engine. What verifying the file finds is the error.
-    fn opened(
-        self,
-        path: Option<&Path>,
-        open: impl FnOnce(
-            OpenOptions,
-            Clock,
-            EngineRules,
-            &mut dyn FnMut(Finding),
-        ) -> Result<(Engine, Contents)>,
-    ) -> Result<Store> {
-        let mut check = Check::default();
-        let opened = open(
-            self.options(),
-            self.clock.clone(),
-            self.engine_rules(),
-            &mut |found| check.note(found),
-        );
-        check.into_result().map_err(|e| match path {
-            Some(path) => {
-                let kind = e.kind();
-                e.of_file(path, kind)
-            }
-            None => e,
-        })?;
-        let (engine, contents) = opened?;
-        self.wire(engine, contents)
-    }
-
     /// Gives the store a bug.
     #[cfg(feature = "torture")]
     #[doc(hidden)]
@@ -441,24 +373,6 @@ impl StoreBuilder {
         self
     }
 
-    /// Opens the store of this name in a folder of the harness's own.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Store::open`].
-    #[cfg(feature = "torture")]
-    #[doc(hidden)]
-    pub fn open_in(
-        self,
-        folder: std::sync::Arc<dyn crate::storage::redb::backend::folder::Folder>,
-        name: &str,
-    ) -> Result<Store> {
-        let location = crate::storage::redb::Location::within(folder, name);
-        self.opened(Some(Path::new(name)), |options, clock, rules, found| {
-            Engine::open_at(&location, options, clock, rules, found)
-        })
-    }
-
     pub(super) fn options(&self) -> OpenOptions {
         OpenOptions {
             cache_size: self.cache_size.unwrap_or_else(default_cache_size),
@@ -469,7 +383,7 @@ impl StoreBuilder {
         }
     }
 
-    fn engine_rules(&self) -> EngineRules {
+    pub(super) fn engine_rules(&self) -> EngineRules {
         EngineRules {
             snapshot_max_age: self.rules.snapshot_max_age,
             admission: self.admission,
@@ -481,82 +395,4 @@ impl StoreBuilder {
     pub(super) fn gives_secrets(&self) -> bool {
         !self.secrets.0.is_empty()
     }
-
-    fn wire(self, engine: Engine, contents: Contents) -> Result<Store> {
-        let registry = Registry::new(0, contents.containers.iter().map(container))?;
-        let (secrets, ids) = Secrets::new(contents.secrets, &self.secrets.0)?;
-        #[cfg(feature = "torture")]
-        let ids = ids.guessable(self.guessable_ids);
-        let env = Arc::new(Env {
-            storage: Arc::new(engine),
-            clock: self.clock.clone(),
-            ids,
-            rules: self.rules,
-            registry: ArcSwap::from_pointee(registry),
-            turns: Arc::new(Turns::default()),
-            hooks: Worker::new("cloakroom-hooks"),
-            recomputer: Recomputer::new(),
-            process: Process::this(),
-            warned_of_blocking: AtomicBool::new(false),
-        });
-        let sweeper = Arc::new(Sweeper::default());
-        let containers = Arc::new(Containers {
-            env: env.clone(),
-            sweeper: sweeper.clone(),
-            records: Mutex::new(Records {
-                by_name: contents
-                    .containers
-                    .into_iter()
-                    .map(|record| (record.name.clone(), record))
-                    .collect(),
-                next: contents.next_container,
-            }),
-        });
-        let inner = StoreInner {
-            identity: contents.identity,
-            env,
-            containers,
-            secrets,
-            sweeper,
-            threads: Mutex::default(),
-        };
-        let store = Store {
-            inner: Arc::new(inner),
-        };
-        store.start_deadlines()?;
-        if self.implicit_sweeps {
-            store.start_sweeps()?;
-        }
-        Ok(store)
-    }
-}
-
-impl Store {
-    fn start_deadlines(&self) -> Result<()> {
-        let turns = self.inner.env.turns.clone();
-        self.keep(spawn("cloakroom-turns", move || turns.keep_deadlines())?);
-        Ok(())
-    }
-
-    fn start_sweeps(&self) -> Result<()> {
-        let inner = &self.inner;
-        let (env, sweeper) = (inner.env.clone(), inner.sweeper.clone());
-        self.keep(spawn("cloakroom-sweep", move || sweeper.run(&env))?);
-        inner.sweeper.watch(&inner.env.clock);
-        Ok(())
-    }
-
-    /// A thread that ends with the store.
-    fn keep(&self, thread: JoinHandle<()>) {
-        let threads = self.inner.threads.lock();
-        let mut threads = threads.unwrap_or_else(PoisonError::into_inner);
-        threads.push(thread);
-    }
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name(name.into())
-        .spawn(run)
-        .map_err(|e| Error::new(ErrorKind::Io, "no thread can be started").with_source(e))
 }

@@ -2,12 +2,15 @@
 
 mod builder;
 mod check;
+mod containers;
 mod handle;
 mod memory;
+mod open;
 mod salvage;
 mod secrets;
 mod statistics;
 mod sweeper;
+mod transact;
 
 pub use builder::StoreBuilder;
 pub use check::Check;
@@ -15,22 +18,17 @@ pub use handle::SessionHandle;
 pub use salvage::Salvage;
 pub use statistics::Statistics;
 
-use crate::block_on::{block_on, is_task, polled};
 use crate::client_id::{ClientIds, ClientKey};
-use crate::container::{Configure, Container, ContainerSettings, container, no_such_container};
-use crate::error::{Error, ErrorKind, Result};
+use crate::container::{Configure, Container, ContainerSettings, no_such_container};
+use crate::error::{ErrorKind, Result};
 use crate::steps::Counted;
-use crate::storage::merge::check_name;
-use crate::storage::record::ContainerRecord;
-use crate::storage::{ContainerId, SettingsChange};
 use crate::throttle::Throttle;
-use crate::transaction::{CommitFailure, Env, KeepOpen, Patience, Registry, Transaction, Txn};
+use crate::transaction::{Env, KeepOpen, Patience, Transaction};
+use containers::Containers;
 use std::any::Any;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::path::Path;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use sweeper::Sweeper;
 
@@ -66,21 +64,6 @@ struct StoreInner {
     identity: [u8; 16],
 }
 
-/// How many sessions of the unnamed container are looked at when a container is registered.
-const SAMPLED: usize = 1000;
-
-/// The records of the registered containers; its lock puts registrations in line.
-pub(crate) struct Containers {
-    env: Arc<Env>,
-    sweeper: Arc<Sweeper>,
-    records: Mutex<Records>,
-}
-
-struct Records {
-    by_name: BTreeMap<String, ContainerRecord>,
-    next: u32,
-}
-
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").finish_non_exhaustive()
@@ -88,45 +71,6 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store in the file at `path`, and creates it if there is no file. If the process is killed at any
-    /// moment, the earlier state or a complete store remains.
-    ///
-    /// An empty file that nobody has locked becomes a store. It is replaced by a new file, which belongs to the user
-    /// of this process and has the permissions 0600. An empty file that is itself a mount point (a bind mount of the
-    /// file alone) cannot be replaced: mount its folder instead.
-    ///
-    /// A store works only in the process that opened it: daemonize before opening. A forked process must open the
-    /// store itself, after the first process has closed it. If the first process ends without closing the store, the
-    /// forked process has inherited the lock. Nobody can open the store until that process ends too;
-    /// [`Locked`](ErrorKind::Locked) names it.
-    ///
-    /// On a full disk, an existing store can be opened and read. Commits get [`Unavailable`](ErrorKind::Unavailable)
-    /// until there is space, and [`Statistics::is_read_only`](crate::Statistics::is_read_only) is true.
-    ///
-    /// # Errors
-    ///
-    /// [`Locked`](ErrorKind::Locked) if the store is open elsewhere; [`NotAStore`](ErrorKind::NotAStore) or
-    /// [`TooNew`](ErrorKind::TooNew), in which case the file is unchanged; [`Corrupt`](ErrorKind::Corrupt);
-    /// [`Io`](ErrorKind::Io); [`NotPrivate`](ErrorKind::NotPrivate) if the builder requires private files.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::builder().open(path)
-    }
-
-    /// Opens a store in memory, with the same guarantees except durability.
-    ///
-    /// # Errors
-    ///
-    /// [`Io`](ErrorKind::Io) if the system provides no threads or no random bytes.
-    pub fn in_memory() -> Result<Self> {
-        Self::builder().in_memory()
-    }
-
-    /// Returns a builder, to change settings before the store is opened.
-    #[must_use]
-    pub fn builder() -> StoreBuilder {
-        StoreBuilder::default()
-    }
-
     /// Closes the store for all its handles. Commits that wait are completed, and the file is released. Later
     /// operations that need the file give [`Closed`](ErrorKind::Closed).
     ///
@@ -172,67 +116,6 @@ impl Store {
     /// As for [`begin`](Self::begin).
     pub fn begin_async(&self) -> impl Future<Output = Result<Transaction>> + Send + use<> {
         std::future::ready(self.begin())
-    }
-
-    /// Runs `f` in a transaction and commits it. After a conflict, runs `f` again. From the second attempt on, the
-    /// transaction holds its session's turn. If `f` returns an error, the transaction is aborted.
-    ///
-    /// This blocks the thread while the commit is written to the disk. While others write to the same session, it
-    /// also blocks for up to [`turn_wait`](StoreBuilder::turn_wait) per attempt. Do not call it on a thread that runs
-    /// async tasks, for example in a request handler. It stops all tasks of that thread, and with a runtime of one
-    /// thread possibly the very request that it waits for. Use [`transact_async`](Self::transact_async) there, or a
-    /// thread for blocking work. The store logs a warning, once, if a handler inside its layer or a closure of
-    /// `transact_async` calls this. (It cannot see whether the thread was released for blocking, for example by
-    /// tokio's `block_in_place`, which is fine.)
-    ///
-    /// # Errors
-    ///
-    /// The error of `f`; otherwise as for [`Transaction::commit`]. A conflict is that of the last attempt.
-    pub fn transact<T, E: From<Error>>(
-        &self,
-        mut f: impl FnMut(&Txn) -> Result<T, E>,
-    ) -> Result<T, E> {
-        if is_task() {
-            self.inner.env.warn_of_blocking();
-        }
-        let mut attempts = Attempts::new(self);
-        loop {
-            let (txn, patience) = block_on(attempts.begin(self))?;
-            let value = f(&txn)?;
-            match txn.commit_here(Some(patience)) {
-                Ok(()) => return Ok(value),
-                Err(failure) => attempts.failed(failure)?,
-            }
-        }
-    }
-
-    /// [`transact`](Self::transact) for closures that return futures.
-    ///
-    /// # Errors
-    ///
-    /// As for [`transact`](Self::transact).
-    pub fn transact_async<T, E, F, Fut>(
-        &self,
-        mut f: F,
-    ) -> impl Future<Output = Result<T, E>> + Send
-    where
-        F: FnMut(Txn) -> Fut + Send,
-        Fut: Future<Output = Result<T, E>> + Send,
-        T: Send,
-        E: From<Error> + Send,
-    {
-        let store = self.clone();
-        async move {
-            let mut attempts = Attempts::new(&store);
-            loop {
-                let (txn, patience) = attempts.begin(&store).await?;
-                let value = polled(pin!(f((*txn).clone()))).await?;
-                match txn.commit_for(None, Some(patience)).await.0 {
-                    Ok(_) => return Ok(value),
-                    Err(failure) => attempts.failed(failure)?,
-                }
-            }
-        }
     }
 
     /// Registers a container for the packages of its name, or changes the settings of an existing one. Data that the
@@ -391,14 +274,6 @@ impl Store {
         &self.inner.env.process
     }
 
-    pub(crate) fn max_attempts(&self) -> u32 {
-        self.inner.env.rules.attempts
-    }
-
-    pub(crate) fn patience(&self) -> Patience {
-        self.inner.env.patience()
-    }
-
     /// Waits for the turn of a client's session, as long as there is patience, then begins a transaction that
     /// holds it to its end.
     pub(crate) async fn begin_in_turn(
@@ -410,142 +285,6 @@ impl Store {
         let turns = &self.inner.env.turns;
         let turn = patience.spend(|left| turns.hold(key, left)).await;
         Transaction::begin(self.inner.clone(), turn)
-    }
-}
-
-/// The attempts of a `transact`.
-struct Attempts {
-    left: u32,
-    contended: Option<ClientKey>,
-}
-
-impl Attempts {
-    fn new(store: &Store) -> Self {
-        Self {
-            left: store.max_attempts(),
-            contended: None,
-        }
-    }
-
-    /// Optimistically at first, in line after a conflict. Each attempt waits anew, its beginning and its commit together
-    /// no longer than the store allows.
-    async fn begin(&mut self, store: &Store) -> Result<(Transaction, Patience)> {
-        self.left = self.left.saturating_sub(1);
-        let mut patience = store.patience();
-        let txn = match self.contended {
-            None => store.begin()?,
-            Some(session) => store.begin_in_turn(session, &mut patience).await?,
-        };
-        Ok((txn, patience))
-    }
-
-    /// Gives the failure back unless another attempt may cure it.
-    fn failed(&mut self, failure: CommitFailure) -> Result<()> {
-        if !failure.error.is_worth_another_try() || self.left == 0 {
-            return Err(failure.error);
-        }
-        self.contended = failure.client.or(self.contended);
-        tracing::debug!(error = %failure.error, "running a transaction again");
-        Ok(())
-    }
-}
-
-impl Containers {
-    fn lock(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn put(&self, name: &str, settings: &ContainerSettings) -> Result<()> {
-        check_name("the container's name", name, &self.env.rules.limits)?;
-        let mut records = self.lock();
-        let known = records.by_name.get(name).map(|r| ContainerId(r.id));
-        let id = match (known, settings.residence) {
-            (Some(id), _) => id,
-            (None, crate::Residence::Memory) => ContainerId::in_memory(records.next),
-            (None, crate::Residence::File) => ContainerId(records.next),
-        };
-        if id.is_in_memory() != (settings.residence == crate::Residence::Memory) {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "a container cannot move between file and memory",
-            )
-            .in_container(name));
-        }
-        let record = settings.record(name, id);
-        let storage = &self.env.storage;
-        if records.by_name.get(name) == Some(&record) {
-            // Nothing is to be written; a store that was closed says so all the same.
-            return storage.ready();
-        }
-        storage.configure(SettingsChange::PutContainer(record.clone()))?;
-        records.by_name.insert(name.to_owned(), record);
-        if known.is_none() {
-            records.next += 1;
-        }
-        self.publish(&records)?;
-        drop(records);
-        if known.is_none() {
-            self.warn_of_data_left_behind(name);
-        }
-        Ok(())
-    }
-
-    fn remove(&self, name: &str) -> Result<()> {
-        if name.is_empty() {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "the unnamed container always exists",
-            ));
-        }
-        let mut records = self.lock();
-        if !records.by_name.contains_key(name) {
-            return Err(no_such_container(name));
-        }
-        let storage = &self.env.storage;
-        storage.configure(SettingsChange::RemoveContainer(name.to_owned()))?;
-        records.by_name.remove(name);
-        self.publish(&records)
-    }
-
-    /// Shows the containers to all transactions that begin from now on.
-    fn publish(&self, records: &Records) -> Result<()> {
-        let number = self.env.storage.registry();
-        let registry = Registry::new(number, records.by_name.values().map(container))?;
-        self.env.registry.store(Arc::new(registry));
-        self.sweeper.wake();
-        Ok(())
-    }
-
-    /// Without the lock, as it reads, and after the registration: from then on nobody adds any.
-    fn warn_of_data_left_behind(&self, package: &str) {
-        match self.has_data_left_behind(package) {
-            Ok(false) => {}
-            Ok(true) => tracing::warn!(
-                package,
-                "the package has data in the unnamed container, which stays and expires there"
-            ),
-            Err(error) => tracing::warn!(
-                package,
-                %error,
-                "whether the package has data in the unnamed container cannot be found out"
-            ),
-        }
-    }
-
-    /// Whether one of the first sessions of the unnamed container has the package. The order is that of the clients'
-    /// keys, which are hashes: a random sample.
-    fn has_data_left_behind(&self, package: &str) -> Result<bool> {
-        let snapshot = self.env.snapshot()?;
-        let rows = snapshot.sessions(ContainerId::UNNAMED, None, SAMPLED)?;
-        crate::steps::count(rows.len());
-        let mut rows = rows.iter().filter_map(|(_, row)| row.as_ref().ok());
-        Ok(rows.any(|row| row.has(package)))
-    }
-}
-
-impl Configure for Containers {
-    fn configure(&self, name: &str, settings: ContainerSettings) -> Result<()> {
-        self.put(name, &settings)
     }
 }
 

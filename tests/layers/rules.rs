@@ -61,11 +61,6 @@ pub(crate) const CIRCLES_LEFT: &[&[&str]] = &[
         "src/storage/redb/shared.rs",
     ],
     &[
-        "src/store/builder.rs",
-        "src/store/check.rs",
-        "src/store/mod.rs",
-    ],
-    &[
         "src/http/layer.rs",
         "src/http/replay.rs",
         "src/http/rerun.rs",

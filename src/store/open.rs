@@ -1,0 +1,206 @@
+//! Opens a store: the engine, then everything above it.
+
+use super::check::Check;
+use super::containers::Containers;
+use super::secrets::Secrets;
+use super::sweeper::Sweeper;
+use super::{Store, StoreBuilder, StoreInner};
+use crate::clock::Clock;
+use crate::container::container;
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
+use crate::storage::Finding;
+use crate::storage::redb::{Contents, Engine, EngineRules, OpenOptions};
+use crate::transaction::{Env, Recomputer, Registry, Turns, Worker};
+use arc_swap::ArcSwap;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+impl Store {
+    /// Opens the store in the file at `path`, and creates it if there is no file. If the process is killed at any
+    /// moment, the earlier state or a complete store remains.
+    ///
+    /// An empty file that nobody has locked becomes a store. It is replaced by a new file, which belongs to the user
+    /// of this process and has the permissions 0600. An empty file that is itself a mount point (a bind mount of the
+    /// file alone) cannot be replaced: mount its folder instead.
+    ///
+    /// A store works only in the process that opened it: daemonize before opening. A forked process must open the
+    /// store itself, after the first process has closed it. If the first process ends without closing the store, the
+    /// forked process has inherited the lock. Nobody can open the store until that process ends too;
+    /// [`Locked`](ErrorKind::Locked) names it.
+    ///
+    /// On a full disk, an existing store can be opened and read. Commits get [`Unavailable`](ErrorKind::Unavailable)
+    /// until there is space, and [`Statistics::is_read_only`](crate::Statistics::is_read_only) is true.
+    ///
+    /// # Errors
+    ///
+    /// [`Locked`](ErrorKind::Locked) if the store is open elsewhere; [`NotAStore`](ErrorKind::NotAStore) or
+    /// [`TooNew`](ErrorKind::TooNew), in which case the file is unchanged; [`Corrupt`](ErrorKind::Corrupt);
+    /// [`Io`](ErrorKind::Io); [`NotPrivate`](ErrorKind::NotPrivate) if the builder requires private files.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().open(path)
+    }
+
+    /// Opens a store in memory, with the same guarantees except durability.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](ErrorKind::Io) if the system provides no threads or no random bytes.
+    pub fn in_memory() -> Result<Self> {
+        Self::builder().in_memory()
+    }
+
+    /// Returns a builder, to change settings before the store is opened.
+    #[must_use]
+    pub fn builder() -> StoreBuilder {
+        StoreBuilder::default()
+    }
+}
+
+impl StoreBuilder {
+    /// Opens the store in the file at `path`, and creates it if there is no file. [`Store::open`] describes the
+    /// details.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::open`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
+        self.build(Some(path.as_ref()))
+    }
+
+    /// Opens a store in memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::in_memory`].
+    pub fn in_memory(self) -> Result<Store> {
+        self.build(None)
+    }
+
+    fn build(self, path: Option<&Path>) -> Result<Store> {
+        self.opened(path, |options, clock, rules, found| {
+            Engine::open(path, options, clock, rules, found)
+        })
+    }
+
+    /// Opens the engine. What verifying the file finds is the error.
+    fn opened(
+        self,
+        path: Option<&Path>,
+        open: impl FnOnce(
+            OpenOptions,
+            Clock,
+            EngineRules,
+            &mut dyn FnMut(Finding),
+        ) -> Result<(Engine, Contents)>,
+    ) -> Result<Store> {
+        let mut check = Check::default();
+        let opened = open(
+            self.options(),
+            self.clock.clone(),
+            self.engine_rules(),
+            &mut |found| check.note(found),
+        );
+        check.into_result().map_err(|e| match path {
+            Some(path) => {
+                let kind = e.kind();
+                e.of_file(path, kind)
+            }
+            None => e,
+        })?;
+        let (engine, contents) = opened?;
+        self.wire(engine, contents)
+    }
+
+    /// Opens the store of this name in a folder of the harness's own.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::open`].
+    #[cfg(feature = "torture")]
+    #[doc(hidden)]
+    pub fn open_in(
+        self,
+        folder: std::sync::Arc<dyn crate::storage::redb::backend::folder::Folder>,
+        name: &str,
+    ) -> Result<Store> {
+        let location = crate::storage::redb::Location::within(folder, name);
+        self.opened(Some(Path::new(name)), |options, clock, rules, found| {
+            Engine::open_at(&location, options, clock, rules, found)
+        })
+    }
+
+    fn wire(self, engine: Engine, contents: Contents) -> Result<Store> {
+        let registry = Registry::new(0, contents.containers.iter().map(container))?;
+        let (secrets, ids) = Secrets::new(contents.secrets, &self.secrets.0)?;
+        #[cfg(feature = "torture")]
+        let ids = ids.guessable(self.guessable_ids);
+        let env = Arc::new(Env {
+            storage: Arc::new(engine),
+            clock: self.clock.clone(),
+            ids,
+            rules: self.rules,
+            registry: ArcSwap::from_pointee(registry),
+            turns: Arc::new(Turns::default()),
+            hooks: Worker::new("cloakroom-hooks"),
+            recomputer: Recomputer::new(),
+            process: Process::this(),
+            warned_of_blocking: AtomicBool::new(false),
+        });
+        let sweeper = Arc::new(Sweeper::default());
+        let containers = Arc::new(Containers::new(
+            env.clone(),
+            sweeper.clone(),
+            contents.containers,
+            contents.next_container,
+        ));
+        let inner = StoreInner {
+            identity: contents.identity,
+            env,
+            containers,
+            secrets,
+            sweeper,
+            threads: Mutex::default(),
+        };
+        let store = Store {
+            inner: Arc::new(inner),
+        };
+        store.start_deadlines()?;
+        if self.implicit_sweeps {
+            store.start_sweeps()?;
+        }
+        Ok(store)
+    }
+}
+
+impl Store {
+    fn start_deadlines(&self) -> Result<()> {
+        let turns = self.inner.env.turns.clone();
+        self.keep(spawn("cloakroom-turns", move || turns.keep_deadlines())?);
+        Ok(())
+    }
+
+    fn start_sweeps(&self) -> Result<()> {
+        let inner = &self.inner;
+        let (env, sweeper) = (inner.env.clone(), inner.sweeper.clone());
+        self.keep(spawn("cloakroom-sweep", move || sweeper.run(&env))?);
+        inner.sweeper.watch(&inner.env.clock);
+        Ok(())
+    }
+
+    /// A thread that ends with the store.
+    fn keep(&self, thread: JoinHandle<()>) {
+        let threads = self.inner.threads.lock();
+        let mut threads = threads.unwrap_or_else(PoisonError::into_inner);
+        threads.push(thread);
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .map_err(|e| Error::new(ErrorKind::Io, "no thread can be started").with_source(e))
+}
