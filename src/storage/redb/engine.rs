@@ -15,8 +15,10 @@ use crate::storage::redb::commit::queue::{Queue, QueueJob};
 use crate::storage::redb::commit::touches::Touches;
 use crate::storage::redb::failure;
 use crate::storage::redb::memtable::tracker::SnapshotTracker;
-use crate::storage::redb::open::identify::OpenOptions;
+use crate::storage::redb::open::database::in_memory;
+use crate::storage::redb::open::enter::{JournalAtOpening, enter, peek};
 use crate::storage::redb::open::identify::OpeningPlan;
+use crate::storage::redb::open::options::OpenOptions;
 use crate::storage::redb::open::{identify, locks};
 use crate::storage::redb::{Contents, EngineCounters, EngineRules, EngineShared};
 use crate::storage::{
@@ -58,7 +60,7 @@ impl Engine {
             }),
             None => {
                 let io = Arc::<FileIo>::default();
-                let (disk, file) = identify::in_memory(options, &io)?;
+                let (disk, file) = in_memory(options, &io)?;
                 Self::start((disk, file, None), None, io, options, clock, rules)
             }
         }
@@ -98,22 +100,21 @@ impl Engine {
         clock: Clock,
         rules: EngineRules,
     ) -> Result<(Self, Contents)> {
-        let memory = identify::in_memory(options, &Arc::default())?;
+        let memory = in_memory(options, &Arc::default())?;
         let largest = rules.journal.largest_file();
-        let mut known = identify::JournalAtOpening::of(foreseen);
-        let entered = failure::guarded_on(file, |file| {
-            identify::enter(location, largest, file, &io, &mut known)
-        });
+        let mut known = JournalAtOpening::of(foreseen);
+        let entered =
+            failure::guarded_on(file, |file| enter(location, largest, file, &io, &mut known));
         let entered = match (entered, location) {
             (Err(error), Some(location)) if failure::is_full(&error) => {
-                identify::peek(location, &disk, options, &error, &mut known)
+                peek(location, &disk, options, &error, &mut known)
             }
             (entered, _) => entered,
         };
         let (file, entered) = entered.map_err(|e| {
             let _ = disk.close();
             match location {
-                Some(location) => identify::at(&location.path, e),
+                Some(location) => failure::at(&location.path, e),
                 None => e,
             }
         })?;

@@ -8,6 +8,7 @@ use redb::{
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
 
 /// Runs a piece of redb's work; a panic inside it becomes `Corrupt` (C5.4).
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -218,6 +219,34 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
         Error::new(ErrorKind::Io, "the operating system gave no random bytes").with_source(e)
     })?;
     Ok(bytes)
+}
+
+/// An error of opening the store at `path`. It is not yet one that reopens itself.
+pub(crate) fn at(path: &Path, error: Error) -> Error {
+    let kind = match error.kind() {
+        ErrorKind::Unavailable => ErrorKind::Io,
+        kind => kind,
+    };
+    error.of_file(path, kind)
+}
+
+pub(crate) fn io_error(path: &Path, what: &str, error: io::Error) -> Error {
+    let failed = Error::new(ErrorKind::Io, what).with_source(error);
+    failed.of_file(path, ErrorKind::Io)
+}
+
+/// An error of a file for which the operating system is not to blame.
+pub(crate) fn refused(kind: ErrorKind, path: &Path, why: impl Into<String>) -> Error {
+    Error::new(kind, why).of_file(path, kind)
+}
+
+pub(crate) fn not_a_store(path: &Path, why: &str) -> Error {
+    let why = format!("this is not a store: {why}");
+    refused(ErrorKind::NotAStore, path, why)
+}
+
+pub(crate) fn unreadable(path: &Path, error: io::Error) -> Error {
+    io_error(path, "the store cannot be read", error)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::storage::merge::MergedWrites;
 use crate::storage::redb::failure;
 use crate::storage::redb::failure::{Contained, ContainedWrite};
-use crate::storage::redb::open::identify::begin_durable;
+use crate::storage::redb::meta::begin_durable;
 use crate::storage::{ChangeSet, ObservedKeys};
 use redb::Database;
 

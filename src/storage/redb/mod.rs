@@ -12,6 +12,7 @@ mod format;
 pub(crate) mod integrity;
 pub(crate) mod journal;
 pub(crate) mod memtable;
+mod meta;
 mod names;
 pub(crate) mod open;
 mod shared;
@@ -21,8 +22,8 @@ pub(crate) use crate::storage::admission::AdmissionBounds;
 pub(crate) use crate::storage::redb::backend::folder::Location;
 pub(crate) use crate::storage::redb::engine::Engine;
 pub(crate) use crate::storage::redb::integrity::salvage::{OwnSecrets, salvage};
-pub(crate) use crate::storage::redb::open::identify::OpenOptions;
 pub(crate) use crate::storage::redb::open::identify::location;
+pub(crate) use crate::storage::redb::open::options::OpenOptions;
 pub(crate) use crate::storage::redb::shared::{
     Contents, EngineCounters, EngineRules, EngineShared, JournalRules,
 };

@@ -1,4 +1,4 @@
-//! The names in a store's file: those of its tables, and of the records that it keeps about itself.
+//! The names of the tables in a store's file.
 
 pub(crate) const META: &str = "meta";
 pub(crate) const CONTAINERS: &str = "containers";
@@ -12,9 +12,3 @@ pub(crate) const OWNERS: &str = "owners";
 pub(crate) const TABLES: [&str; 7] = [
     META, CONTAINERS, RETIRED, SESSIONS, PACKAGES, TOMBSTONES, OWNERS,
 ];
-
-/// The records of [`META`] that are written when a store is made.
-pub(crate) const IDENTITY: &str = "identity";
-pub(crate) const SECRETS: &str = "secrets";
-pub(crate) const EPOCH: &str = "epoch";
-pub(crate) const NEXT_CONTAINER: &str = "next-container";

@@ -381,7 +381,9 @@ mod tests {
     use super::*;
     use crate::storage::redb::fault_injection::FaultInjection;
     use crate::storage::redb::memtable::table::{DatabaseKind, RowKey};
-    use crate::storage::redb::open::identify::{OpenOptions, begin_durable, on_disk};
+    use crate::storage::redb::meta::begin_durable;
+    use crate::storage::redb::open::database::on_disk;
+    use crate::storage::redb::open::options::OpenOptions;
     use redb::StorageBackend;
     use redb::backends::InMemoryBackend;
     use std::io;

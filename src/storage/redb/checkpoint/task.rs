@@ -2,7 +2,7 @@
 //! changes to the store itself. All of it on one database at a time, none of it on the way of a commit.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::record::{ContainerRecord, RecordKind, seal_plain};
+use crate::storage::record::ContainerRecord;
 use crate::storage::redb::backend::disk::{Disk, FileIo};
 use crate::storage::redb::backend::unreadable::UnreadableParts;
 use crate::storage::redb::failure;
@@ -14,8 +14,9 @@ use crate::storage::redb::journal::{JournalFile, JournalRef};
 use crate::storage::redb::memtable::detached::{DatabaseLife, DetachedReader};
 use crate::storage::redb::memtable::read_view::TableReaders;
 use crate::storage::redb::memtable::table::{DatabaseKind, Memtable, RowKey, RowTree, RowWrite};
-use crate::storage::redb::names;
-use crate::storage::redb::open::identify::{begin_durable, plain};
+use crate::storage::redb::meta::{
+    self, COVERED, begin_durable, name_journal, plain, put_plain, put_reached,
+};
 use crate::storage::redb::tables::{
     CONTAINERS, Held, META, RETIRED, Settled, TableReader, TableWriter, settle,
 };
@@ -29,16 +30,6 @@ use std::sync::Arc;
 const RECLAIMED: usize = 1000;
 /// A row changes one page at least.
 const PAGE: usize = format::PAGE as usize;
-/// The number of the last frame whose rows redb holds.
-pub(crate) const COVERED: &str = "covered";
-/// The number of the last frame that was durable when the file was last brought up to date.
-pub(crate) const REACHED: &str = "reached";
-/// The number of the last frame that was copied from the journal before, or redb held then.
-pub(crate) const COPIED: &str = "copied";
-/// The journal that belongs to the file.
-pub(crate) const JOURNAL: &str = "journal";
-/// The path that the store was last opened by.
-pub(crate) const OPENED_AS: &str = "opened-as";
 
 /// The file, and the containers in memory.
 pub(crate) struct Databases {
@@ -372,36 +363,6 @@ fn seal(txn: ContainedWrite, is_dirty: bool) -> Result<()> {
     }
 }
 
-/// Says in the file which journal belongs to it.
-pub(crate) fn name_journal(txn: &ContainedWrite, named: JournalRef) -> Result<()> {
-    put_plain(txn, JOURNAL, named.to_wire())
-}
-
-/// Says in the file how far the journal reaches at least.
-pub(crate) fn put_reached(txn: &ContainedWrite, frame: u64) -> Result<()> {
-    put_plain(txn, REACHED, frame)
-}
-
-/// Says in the file how much of the journal before is in this one, or in the file.
-pub(crate) fn put_copied(txn: &ContainedWrite, frame: u64) -> Result<()> {
-    put_plain(txn, COPIED, frame)
-}
-
-pub(crate) fn name_store(txn: &ContainedWrite, path: &str) -> Result<()> {
-    put_plain(txn, OPENED_AS, path.to_owned())
-}
-
-fn put_plain(
-    txn: &ContainedWrite,
-    key: &str,
-    value: impl crate::storage::record::PlainValue,
-) -> Result<()> {
-    let mut meta = txn.open_table(META).map_err(failure::table)?;
-    let record = seal_plain(RecordKind::Meta, key.as_bytes(), value)?;
-    meta.insert(key, &*record).map_err(failure::storage)?;
-    Ok(())
-}
-
 /// Stores a container; returns the row that it had. A new one gets the next number.
 fn put_container(txn: &ContainedWrite, record: &ContainerRecord) -> Result<Option<Vec<u8>>> {
     let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
@@ -412,9 +373,9 @@ fn put_container(txn: &ContainedWrite, record: &ContainerRecord) -> Result<Optio
     if before.is_none() {
         let meta = txn.open_table(META).map_err(failure::table)?;
         let next = ContainerId(record.id).number() + 1;
-        let next = next.max(plain(&*meta, names::NEXT_CONTAINER)?);
+        let next = next.max(plain(&*meta, meta::NEXT_CONTAINER)?);
         drop(meta);
-        put_plain(txn, names::NEXT_CONTAINER, next)?;
+        put_plain(txn, meta::NEXT_CONTAINER, next)?;
     }
     Ok(before)
 }
@@ -441,7 +402,7 @@ fn remove_container(txn: &ContainedWrite, name: &str) -> Result<ContainerBefore>
 
 fn put_secrets(txn: &ContainedWrite, secrets: &[SecretRecord]) -> Result<()> {
     let list: Vec<(u8, [u8; 32])> = secrets.iter().map(|s| (s.0, s.1)).collect();
-    put_plain(txn, names::SECRETS, list)
+    put_plain(txn, meta::SECRETS, list)
 }
 
 impl ContainerBefore {

@@ -12,7 +12,6 @@ use crate::storage::record::{
 };
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::folder::Location;
-use crate::storage::redb::checkpoint::task::{COPIED, COVERED, JOURNAL, OPENED_AS, REACHED};
 use crate::storage::redb::failure;
 use crate::storage::redb::format::{BitRepair, TableRoot, check_header};
 use crate::storage::redb::integrity::newer::NewerRows;
@@ -23,8 +22,8 @@ use crate::storage::redb::journal::{
 };
 use crate::storage::redb::memtable::read_view::ReadView;
 use crate::storage::redb::memtable::table::{DatabaseKind, RowTree};
+use crate::storage::redb::meta::{self, COPIED, COVERED, JOURNAL, OPENED_AS, REACHED};
 use crate::storage::redb::names;
-use crate::storage::redb::open::migrate;
 use crate::storage::redb::tables::{owner_key, session_of};
 use crate::storage::{Checked, ContainerId, Damage, Finding};
 use bytes::Bytes;
@@ -199,7 +198,7 @@ fn expected(records: &BTreeMap<String, Vec<u8>>) -> Option<ExpectedJournal> {
         open_plain(RecordKind::Meta, name.as_bytes(), record).ok()
     }
     Some(ExpectedJournal {
-        store: record(records, names::IDENTITY)?,
+        store: record(records, meta::IDENTITY)?,
         named: JournalRef::from_wire(record(records, JOURNAL)?),
         extent: JournalExtent {
             covered: record(records, COVERED)?,
@@ -389,21 +388,21 @@ impl<'a> Inspection<'a> {
     ) -> Result<Option<ExpectedJournal>> {
         let mut records = BTreeMap::new();
         let mut missing = BTreeSet::from([
-            "format",
-            names::IDENTITY,
-            names::SECRETS,
-            names::EPOCH,
-            names::NEXT_CONTAINER,
-            "journal",
-            "covered",
+            meta::FORMAT,
+            meta::IDENTITY,
+            meta::SECRETS,
+            meta::EPOCH,
+            meta::NEXT_CONTAINER,
+            JOURNAL,
+            COVERED,
         ]);
         self.each(pages, tables, names::META, |this, key, value, _| {
             let name = String::from_utf8_lossy(key);
             missing.remove(&*name);
             let sound = match &*name {
-                migrate::KEY => match migrate::parse(value) {
+                meta::FORMAT => match meta::parse_format(value) {
                     Some(format) => {
-                        missing.retain(|name| !migrate::came_later(name, format));
+                        missing.retain(|name| !meta::came_later(name, format));
                         Ok(())
                     }
                     None => Err(corrupt("damaged")),

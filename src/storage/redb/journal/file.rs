@@ -3,13 +3,12 @@
 
 use super::frame::{self, HEADERS, JournalHeader, START, aligned};
 use super::held::{HeldJournal, HeldJournals};
-use super::recovery::Recovered;
+use super::state::Recovered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::backend::disk::{Disk, FileIo};
 use crate::storage::redb::backend::folder::{Location, NewFile};
-use crate::storage::redb::failure::{self, guarded, random};
+use crate::storage::redb::failure::{self, guarded, io_error, random};
 use crate::storage::redb::memtable::table::RowWrite;
-use crate::storage::redb::open::identify::io_error;
 use std::io;
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::folder::{Location, is_no_regular_file};
-use crate::storage::redb::open::identify::{io_error, refused};
+use crate::storage::redb::failure::{io_error, refused};
 use std::io;
 use std::ops::Bound::Unbounded;
 

@@ -3,20 +3,18 @@
 
 use super::frame::JournalHeader;
 use super::held::{HeldJournal, HeldJournals, is_borne};
-use super::recovery::{ExpectedJournal, header_of, read_rest};
-use super::{ASIDE, JournalRef, MOST_PAIRS, names};
+use super::names::{MOST_PAIRS, all_asides, names};
+use super::recovery::{header_of, read_rest};
+use super::state::{ExpectedJournal, JournalRef};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::backend::folder::Location;
-use crate::storage::redb::open::identify::{io_error, refused};
-use std::ffi::OsString;
+use crate::storage::redb::failure::{io_error, refused};
 use std::io;
 use std::path::Path;
 
 /// So many files that were set aside lie beside a store at most, for each name of a journal. Beyond, the oldest
 /// goes.
 const MOST_ASIDE: usize = 20;
-/// An earlier version kept so many.
-pub(crate) const EVER_ASIDE: usize = 1000;
 
 /// What a file is to a store that does not name it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -195,15 +193,6 @@ fn is_all_up_to(held: &HeldJournal, header: &JournalHeader, last: u64) -> Result
 /// The names that a journal which is set aside may get.
 fn asides(location: &Location) -> impl Iterator<Item = Location> {
     all_asides(location).take(MOST_ASIDE)
-}
-
-/// The names that a journal which was set aside may have.
-pub(crate) fn all_asides(location: &Location) -> impl Iterator<Item = Location> {
-    (1..=EVER_ASIDE).map(|n| {
-        let mut name: OsString = location.name.clone();
-        name.push(format!("{ASIDE}{n}"));
-        location.beside(name)
-    })
 }
 
 /// Gives a file whose lock is held another name.

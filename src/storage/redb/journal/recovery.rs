@@ -3,36 +3,13 @@
 use super::file::start_of;
 use super::frame::{Frame, JournalHeader, START, scan};
 use super::held::{HeldJournal, HeldJournals};
-use super::leftover::all_asides;
-use super::{INFIX, JournalExtent, JournalRef, names};
+use super::names::{INFIX, all_asides, names};
+use super::state::{ExpectedJournal, JournalExtent, Recovered};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::backend::folder::Location;
-use crate::storage::redb::open::identify::refused;
+use crate::storage::redb::failure::refused;
 use bytes::Bytes;
 use std::path::Path;
-
-/// The rows of a frame as they lie in it.
-pub(crate) type RawFrameRows = Vec<(Bytes, Option<Bytes>)>;
-
-/// What was committed beyond what redb holds.
-#[derive(Debug, Default)]
-pub(crate) struct Recovered {
-    /// Frames by ascending number, without a gap.
-    pub(crate) frames: Vec<(u64, RawFrameRows)>,
-    /// The number of the last frame there ever was.
-    pub(crate) last: u64,
-}
-
-/// What the store's file says of the journal that belongs to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ExpectedJournal {
-    /// The store's identity.
-    pub(crate) store: [u8; 16],
-    pub(crate) named: JournalRef,
-    pub(crate) extent: JournalExtent,
-    /// The path that the store was last opened by, where it says.
-    pub(crate) opened_as: Option<String>,
-}
 
 pub(crate) struct FramesRead {
     bytes: Bytes,

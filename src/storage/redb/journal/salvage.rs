@@ -1,12 +1,13 @@
 //! What can be read of a damaged journal, or of one whose store is damaged. It reads alone.
 
 use super::frame::{Frame, JournalHeader, scan, scan_for_any};
-use super::recovery::{RawFrameRows, corrupt, cut_short};
-use super::{JournalRef, MOST_PAIRS, names};
+use super::names::{MOST_PAIRS, names};
+use super::recovery::{corrupt, cut_short};
+use super::state::{JournalRef, RawFrameRows};
 use crate::error::{Error, Result};
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::folder::Location;
-use crate::storage::redb::open::identify::io_error;
+use crate::storage::redb::failure::io_error;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io;

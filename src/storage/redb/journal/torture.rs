@@ -3,7 +3,7 @@
 use super::frame::{
     Frame, HEADERS, JournalHeader, SECTOR, START, encode, prefix, scan, scan_for_any,
 };
-use super::recovery::RawFrameRows;
+use super::state::RawFrameRows;
 use crate::storage::record::{RecordKind, seal_raw};
 use bytes::Bytes;
 

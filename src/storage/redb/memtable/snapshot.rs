@@ -158,7 +158,8 @@ mod tests {
     use crate::storage::redb::memtable::table::{
         DatabaseKind, Memtable, RowKey, RowTree, RowWrite,
     };
-    use crate::storage::redb::open::identify::{OpenOptions, in_memory};
+    use crate::storage::redb::open::database::in_memory;
+    use crate::storage::redb::open::options::OpenOptions;
     use crate::storage::redb::tables::TableReader;
     use bytes::Bytes;
     use std::sync::Arc;

@@ -1,15 +1,14 @@
 //! Making a store's file, whole before it has its name (C7.3), where there is none or an empty one (C7.2).
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::storage::redb::backend::disk::{Disk, OverlayBackend};
+use crate::error::{ErrorKind, Result};
+use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::folder::{Location, NewFile, is_no_regular_file};
 use crate::storage::redb::failure;
-use crate::storage::redb::failure::guarded;
+use crate::storage::redb::failure::{at, guarded, io_error, not_a_store, refused, unreadable};
 use crate::storage::redb::journal;
 use crate::storage::redb::journal::HeldJournals;
-use crate::storage::redb::open::identify::{
-    OpenOptions, at, builder, io_error, not_a_store, on_disk, refused, unreadable,
-};
+use crate::storage::redb::open::database::{on_disk, open_overlay};
+use crate::storage::redb::open::options::OpenOptions;
 use redb::Database;
 use std::io;
 use std::sync::Arc;
@@ -183,14 +182,7 @@ fn in_place_of_an_empty_file(location: &Location, options: OpenOptions) -> Resul
 
 /// Locks a file as redb does that opens it, and changes nothing.
 fn lock(file: &Disk, options: OpenOptions) -> Result<()> {
-    let overlay = OverlayBackend::new(file.clone())
-        .map_err(|e| Error::new(ErrorKind::Io, "the store cannot be read").with_source(e))?;
-    let database = guarded(|| {
-        builder(options)
-            .create_with_backend(overlay)
-            .map_err(failure::database)
-    })?;
-    failure::discard(database);
+    failure::discard(open_overlay(file.clone(), options)?);
     Ok(())
 }
 

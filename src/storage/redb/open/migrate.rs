@@ -6,9 +6,8 @@ mod initial;
 mod journal;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::redb::checkpoint::task::{COVERED, JOURNAL};
 use crate::storage::redb::failure;
-use crate::storage::redb::open::identify::begin_durable;
+use crate::storage::redb::meta::{self, begin_durable};
 use crate::storage::redb::tables::META;
 use redb::{Database, ReadableDatabase, TableError, WriteTransaction};
 
@@ -17,20 +16,6 @@ const MIGRATIONS: [fn(&WriteTransaction) -> Result<()>; 2] = [initial::migrate, 
 
 /// The format that this build writes.
 pub(crate) const CURRENT: u32 = MIGRATIONS.len() as u32;
-
-pub(crate) const KEY: &str = "format";
-/// Stands before the number, and is never sealed or moved, so that every build can tell any other's file.
-const MARK: &[u8] = b"cloakroom";
-
-pub(crate) fn parse(value: &[u8]) -> Option<u32> {
-    let number = value.strip_prefix(MARK)?;
-    Some(u32::from_le_bytes(number.try_into().ok()?))
-}
-
-/// Whether a record of the store's own is not in files of this format yet.
-pub(crate) fn came_later(record: &str, format: u32) -> bool {
-    format < 2 && [JOURNAL, COVERED].contains(&record)
-}
 
 fn not_a_store() -> Error {
     Error::new(
@@ -56,9 +41,9 @@ fn version(database: &Database) -> Result<u32> {
         Err(TableError::Storage(e)) => return Err(failure::storage(e)),
         Err(_) => return Err(not_a_store()),
     };
-    let value = meta.get(KEY).map_err(failure::storage)?;
+    let value = meta.get(meta::FORMAT).map_err(failure::storage)?;
     value
-        .and_then(|value| parse(value.value()))
+        .and_then(|value| meta::parse_format(value.value()))
         .ok_or_else(not_a_store)
 }
 
@@ -85,10 +70,11 @@ pub(crate) fn run(database: &Database) -> Result<()> {
     for migration in MIGRATIONS.iter().skip(version as usize) {
         migration(&txn)?;
     }
-    let value = [MARK, &CURRENT.to_le_bytes()].concat();
+    let value = meta::format_record(CURRENT);
     {
         let mut meta = txn.open_table(META).map_err(failure::table)?;
-        meta.insert(KEY, &*value).map_err(failure::storage)?;
+        meta.insert(meta::FORMAT, &*value)
+            .map_err(failure::storage)?;
     }
     txn.commit().map_err(failure::commit)?;
     if version > 0 {

@@ -1,7 +1,11 @@
 //! How a store is created, identified, locked, migrated and opened.
 
 pub(crate) mod create;
+pub(crate) mod database;
+pub(crate) mod enter;
 pub(crate) mod identify;
+pub(crate) mod identity;
 pub(crate) mod locks;
 pub(crate) mod migrate;
+pub(crate) mod options;
 pub(crate) mod private;

@@ -3,7 +3,7 @@
 
 use crate::error::{ErrorKind, Result};
 use crate::storage::redb::backend::folder::{Access, Location};
-use crate::storage::redb::open::identify::{io_error, refused};
+use crate::storage::redb::failure::{io_error, refused};
 use std::path::Path;
 
 /// What others can do with the file at a location, and what to do about it; none if nothing.

@@ -25,7 +25,8 @@ use crate::storage::redb::journal::{AppendFailure, Journal, JournalRef, Recovere
 use crate::storage::redb::memtable::read_view::{ReadView, TableReaders};
 use crate::storage::redb::memtable::snapshot::RedbSnapshot;
 use crate::storage::redb::memtable::table::{Memtable, RowKey, RowWrite, WriteBatch};
-use crate::storage::redb::open::identify::{JournalAtOpening, OpenOptions, OpenedStore};
+use crate::storage::redb::open::enter::{JournalAtOpening, OpenedStore};
+use crate::storage::redb::open::options::OpenOptions;
 use crate::storage::redb::{EngineCounters, EngineShared, JournalRules};
 use crate::storage::{ContainerId, Outcome};
 use crate::throttle::Throttle;

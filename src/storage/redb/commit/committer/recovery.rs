@@ -9,7 +9,8 @@ use crate::storage::redb::commit::committer::{Committer, FIRST_RETRY, LAST_RETRY
 use crate::storage::redb::commit::queue::{Help, QueueJob, full, reopening};
 use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::memtable::table::DatabaseKind;
-use crate::storage::redb::open::identify;
+use crate::storage::redb::open::database::reopen;
+use crate::storage::redb::open::enter::enter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -149,8 +150,8 @@ impl Committer {
             self.expire_all();
         }
         let (places, known) = (&self.places, &mut self.known);
-        let file = identify::reopen(&places.file, self.options, &self.shared.io)?;
-        let memory = identify::reopen(
+        let file = reopen(&places.file, self.options, &self.shared.io)?;
+        let memory = reopen(
             &places.memory,
             self.options.in_memory(),
             &Arc::<FileIo>::default(),
@@ -171,7 +172,7 @@ impl Committer {
             }
             let location = places.location.as_ref();
             let io = &self.shared.io;
-            let enter = || identify::enter(location, largest, &databases.file, io, known);
+            let enter = || enter(location, largest, &databases.file, io, known);
             let entered = recovers.then(enter).transpose()?;
             Ok((entered, databases.readers()?))
         });

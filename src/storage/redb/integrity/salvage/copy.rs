@@ -8,7 +8,7 @@ use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::integrity::inspect::{RowOwner, whose};
 use crate::storage::redb::integrity::salvage::{SalvageRun, StoreRecords, corrupt};
 use crate::storage::redb::memtable::table::RowTree;
-use crate::storage::redb::open::identify::begin_durable;
+use crate::storage::redb::meta::{self, begin_durable};
 use crate::storage::redb::tables::{
     CONTAINERS, META, OWNERS, PACKAGES, SESSIONS, TOMBSTONES, owner_key, session_of,
 };
@@ -37,25 +37,25 @@ impl SalvageRun<'_> {
             };
             if let Some(identity) = own.identity {
                 put(
-                    names::IDENTITY,
-                    seal_plain(RecordKind::Meta, names::IDENTITY.as_bytes(), identity)?,
+                    meta::IDENTITY,
+                    seal_plain(RecordKind::Meta, meta::IDENTITY.as_bytes(), identity)?,
                 )?;
             }
             if let Some(secrets) = &own.secrets {
                 let record =
-                    seal_plain(RecordKind::Meta, names::SECRETS.as_bytes(), secrets.clone())?;
-                put(names::SECRETS, record)?;
+                    seal_plain(RecordKind::Meta, meta::SECRETS.as_bytes(), secrets.clone())?;
+                put(meta::SECRETS, record)?;
             }
             put(
-                names::EPOCH,
-                seal_plain(RecordKind::Meta, names::EPOCH.as_bytes(), self.epoch)?,
+                meta::EPOCH,
+                seal_plain(RecordKind::Meta, meta::EPOCH.as_bytes(), self.epoch)?,
             )?;
             let next = seal_plain(
                 RecordKind::Meta,
-                names::NEXT_CONTAINER.as_bytes(),
+                meta::NEXT_CONTAINER.as_bytes(),
                 self.next_container,
             )?;
-            put(names::NEXT_CONTAINER, next)?;
+            put(meta::NEXT_CONTAINER, next)?;
             let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
             for container in &own.containers {
                 containers

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{ContainerRecord, PlainValue, RecordKind, open_plain};
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::folder::{Location, is_no_regular_file};
-use crate::storage::redb::checkpoint::task::{COVERED, JOURNAL, REACHED};
+use crate::storage::redb::failure;
 use crate::storage::redb::format::{BitRepair, TableRoot};
 use crate::storage::redb::integrity::inspect;
 use crate::storage::redb::integrity::newer::NewerRows;
@@ -17,10 +17,10 @@ use crate::storage::redb::integrity::pages::{BadPage, Pages, Visited};
 use crate::storage::redb::journal;
 use crate::storage::redb::journal::JournalRef;
 use crate::storage::redb::memtable::table::RowTree;
+use crate::storage::redb::meta::{self, COVERED, JOURNAL, REACHED};
 use crate::storage::redb::names;
-use crate::storage::redb::open::identify;
-use crate::storage::redb::open::identify::OpenOptions;
 use crate::storage::redb::open::locks::name_holder;
+use crate::storage::redb::open::options::OpenOptions;
 use crate::storage::redb::open::{create, migrate};
 use crate::storage::{ContainerId, Damage, Finding, Salvaged};
 use inspect::{RowOwner, whose};
@@ -58,18 +58,18 @@ fn lock(
     let from = path.as_path();
     let disk = folder.open_to_read(name).map_err(|e| {
         if is_no_regular_file(&e) {
-            identify::not_a_store(from, "it is no regular file")
+            failure::not_a_store(from, "it is no regular file")
         } else {
-            identify::io_error(from, "the damaged store cannot be read", e)
+            failure::io_error(from, "the damaged store cannot be read", e)
         }
     })?;
     match disk.try_lock_shared_range(Unbounded, Unbounded) {
         Ok(true) => Ok(disk),
         Ok(false) => {
             let why = "the store is open already";
-            Err(name_holder(identify::refused(ErrorKind::Locked, from, why)))
+            Err(name_holder(failure::refused(ErrorKind::Locked, from, why)))
         }
-        Err(e) => Err(identify::at(
+        Err(e) => Err(failure::at(
             from,
             Error::new(ErrorKind::Io, "the file cannot be locked").with_source(e),
         )),
@@ -84,10 +84,10 @@ fn read_and_write(
     secrets: OwnSecrets,
     found: &mut dyn FnMut(Finding),
 ) -> Result<Salvaged> {
-    let of_source = |e| identify::at(&from.path, e);
+    let of_source = |e| failure::at(&from.path, e);
     let exists = || {
         let error = io::ErrorKind::AlreadyExists.into();
-        identify::io_error(&to.path, "it exists already", error)
+        failure::io_error(&to.path, "it exists already", error)
     };
     if to.folder.identity(&to.name).is_ok() {
         return Err(exists());
@@ -174,8 +174,8 @@ impl SalvageRun<'_> {
         bad.iter().for_each(|page| self.bad("tables", page));
         let mut format = None;
         self.each(names::META, |_, key, value| {
-            if key == migrate::KEY.as_bytes() {
-                format = migrate::parse(value);
+            if key == meta::FORMAT.as_bytes() {
+                format = meta::parse_format(value);
             }
             Ok(())
         })?;
@@ -273,8 +273,8 @@ impl SalvageRun<'_> {
             Ok(())
         })?;
         let mut own = StoreRecords {
-            identity: self.record(&meta, names::IDENTITY),
-            secrets: self.record(&meta, names::SECRETS),
+            identity: self.record(&meta, meta::IDENTITY),
+            secrets: self.record(&meta, meta::SECRETS),
             containers: Vec::new(),
         };
         if own.secrets.as_ref().is_some_and(Vec::is_empty) {
@@ -288,8 +288,8 @@ impl SalvageRun<'_> {
         }
         self.salvaged.new_identity = own.identity.is_none();
         self.salvaged.new_secrets = own.secrets.is_none();
-        self.epoch = self.record(&meta, names::EPOCH).unwrap_or(0);
-        self.next_container = self.record(&meta, names::NEXT_CONTAINER).unwrap_or(1);
+        self.epoch = self.record(&meta, meta::EPOCH).unwrap_or(0);
+        self.next_container = self.record(&meta, meta::NEXT_CONTAINER).unwrap_or(1);
         self.journal(&meta, own.identity, store)?;
         self.each(names::RETIRED, |this, key, _| {
             if let Ok(id) = <[u8; 4]>::try_from(key) {
@@ -322,7 +322,7 @@ impl SalvageRun<'_> {
         identity: Option<[u8; 16]>,
         store: &Location,
     ) -> Result<()> {
-        if self.format.is_some_and(|f| migrate::came_later(JOURNAL, f)) {
+        if self.format.is_some_and(|f| meta::came_later(JOURNAL, f)) {
             return Ok(());
         }
         let known = journal::KnownJournal {

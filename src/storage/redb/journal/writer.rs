@@ -1,0 +1,111 @@
+//! The journal of an open store: two files that take turns.
+
+use super::file::{self, AppendFailure, JournalFile};
+use super::held::HeldJournals;
+use super::names::names;
+use super::state::{ExpectedJournal, JournalRef, Recovered};
+use crate::error::Result;
+use crate::storage::redb::backend::disk::FileIo;
+use crate::storage::redb::backend::folder::Location;
+use crate::storage::redb::failure::random;
+use crate::storage::redb::memtable::table::{DatabaseKind, RowWrite};
+use std::sync::Arc;
+
+/// The journal of an open store.
+pub(crate) struct Journal {
+    active: JournalFile,
+    /// There is none while a checkpoint brings what it holds into redb.
+    spare: Option<JournalFile>,
+    /// How large that is meanwhile.
+    away: u64,
+    /// The number of the next frame.
+    next: u64,
+}
+
+impl Journal {
+    /// Makes the two files of an opening, the first with all that was recovered, and gives them a pair of names
+    /// that are free. They count once redb names them.
+    pub(crate) fn make(
+        store: &Location,
+        expected: &ExpectedJournal,
+        recovered: &Recovered,
+        largest: u64,
+        io: &Arc<FileIo>,
+        pair: u16,
+        holdings: &mut HeldJournals,
+    ) -> Result<(Self, JournalRef)> {
+        let opening = random()?;
+        let [first, second] = names(store, pair);
+        let whose = file::Owner {
+            store: expected.store,
+            opening,
+        };
+        let mut making = file::FileBuilder::new(&first, whose, largest, io)?;
+        making.copy(recovered)?;
+        let active = making.publish(holdings)?;
+        let spare = file::FileBuilder::new(&second, whose, largest, io)?.publish(holdings)?;
+        first.sync_folder()?;
+        let journal = Self {
+            active,
+            spare: Some(spare),
+            away: 0,
+            next: recovered.last + 1,
+        };
+        io.note_frame(recovered.last);
+        let named = JournalRef {
+            opening,
+            previous: expected.named.opening,
+            pair,
+            is_open: true,
+        };
+        Ok((journal, named))
+    }
+
+    /// Appends a group's rows, and syncs them: they are durable, or it failed.
+    pub(crate) fn append(&mut self, rows: &[RowWrite]) -> Result<(), AppendFailure> {
+        debug_assert!(rows.iter().all(|row| row.key.home() == DatabaseKind::File));
+        self.active.append(self.next, rows)?;
+        self.next += 1;
+        Ok(())
+    }
+
+    /// The number of the last frame.
+    pub(crate) fn last(&self) -> u64 {
+        self.next - 1
+    }
+
+    /// How much of the file that is written is used, of its bound.
+    pub(crate) fn filled(&self) -> f64 {
+        self.active.filled()
+    }
+
+    /// How many bytes fit into the file that is written, of its bound.
+    pub(crate) fn room(&self) -> u64 {
+        self.active.room()
+    }
+
+    /// Bytes of the files on the disk.
+    pub(crate) fn len(&self) -> u64 {
+        self.active.len() + self.spare.as_ref().map_or(self.away, JournalFile::len)
+    }
+
+    /// Goes on in the other file, if that is free; gives the one that was written. After a failure, neither is
+    /// to be written again.
+    ///
+    /// The other file begins with a frame without rows. So whatever redb is told of the file that was written,
+    /// there is one frame more than that, without which a journal is of an earlier moment.
+    pub(crate) fn turn(&mut self) -> Result<Option<JournalFile>, AppendFailure> {
+        let Some(mut spare) = self.spare.take() else {
+            return Ok(None);
+        };
+        spare.append(self.next, &[])?;
+        self.next += 1;
+        self.away = self.active.len();
+        Ok(Some(std::mem::replace(&mut self.active, spare)))
+    }
+
+    /// Takes back a file whose frames are in redb.
+    pub(crate) fn give_back(&mut self, file: JournalFile) {
+        self.spare = Some(file);
+    }
+}

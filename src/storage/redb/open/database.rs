@@ -1,0 +1,61 @@
+//! Opening redb's databases: on a disk, in memory, and over an overlay that changes nothing.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::redb::backend::disk::{Disk, FileIo, OverlayBackend, StoreBackend};
+use crate::storage::redb::failure;
+use crate::storage::redb::failure::guarded;
+use crate::storage::redb::open::migrate;
+use crate::storage::redb::open::options::OpenOptions;
+use redb::Database;
+use redb::backends::InMemoryBackend;
+use std::sync::Arc;
+
+/// Opens a database again after a failure, on the handle that it had.
+pub(crate) fn reopen(disk: &Disk, options: OpenOptions, io: &Arc<FileIo>) -> Result<Database> {
+    build(disk.clone(), options, io)
+}
+
+/// A new database in memory.
+pub(crate) fn in_memory(options: OpenOptions, io: &Arc<FileIo>) -> Result<(Disk, Database)> {
+    on_disk(Arc::new(InMemoryBackend::new()), options.in_memory(), io)
+}
+
+/// The database on a disk that may be new.
+pub(crate) fn on_disk(
+    disk: Disk,
+    options: OpenOptions,
+    io: &Arc<FileIo>,
+) -> Result<(Disk, Database)> {
+    let database = build(disk.clone(), options, io)?;
+    let (database, ()) = failure::guarded_on(database, migrate::run)?;
+    Ok((disk, database))
+}
+
+fn build(inner: Disk, options: OpenOptions, io: &Arc<FileIo>) -> Result<Database> {
+    io.unreadable().begin();
+    let backend = StoreBackend::new(inner, io.clone());
+    let database = guarded(|| {
+        builder(options)
+            .create_with_backend(backend)
+            .map_err(failure::database)
+    })?;
+    io.unreadable().tolerate();
+    Ok(database)
+}
+
+/// A database whose changes stay in memory.
+pub(crate) fn open_overlay(file: Disk, options: OpenOptions) -> Result<Database> {
+    let overlay = OverlayBackend::new(file)
+        .map_err(|e| Error::new(ErrorKind::Io, "the store cannot be read").with_source(e))?;
+    guarded(|| {
+        builder(options)
+            .create_with_backend(overlay)
+            .map_err(failure::database)
+    })
+}
+
+fn builder(options: OpenOptions) -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(options.cache_size);
+    builder
+}

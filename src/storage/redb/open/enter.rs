@@ -1,0 +1,170 @@
+//! Entering a store that was identified: its journal is read and made anew, and the opening is counted (C7.3).
+
+use crate::error::{Error, Result};
+use crate::storage::record::{RecordKind, seal_plain};
+use crate::storage::redb::backend::disk::{Disk, FileIo};
+use crate::storage::redb::backend::folder::Location;
+use crate::storage::redb::failure;
+use crate::storage::redb::failure::Contained;
+use crate::storage::redb::journal;
+use crate::storage::redb::journal::{
+    ExpectedJournal, HeldJournals, Journal, JournalRef, Recovered,
+};
+use crate::storage::redb::meta::{
+    self, begin_durable, name_journal, name_store, put_copied, put_reached,
+};
+use crate::storage::redb::open::database::open_overlay;
+use crate::storage::redb::open::identify::{OpeningPlan, foresee};
+use crate::storage::redb::open::identity::{
+    Identity, begin_read, containers, expected_journal, own_records,
+};
+use crate::storage::redb::open::options::OpenOptions;
+use crate::storage::redb::tables::META;
+use redb::Database;
+use std::sync::Arc;
+
+/// What was found at an opening.
+pub(crate) struct OpenedStore {
+    pub(crate) identity: Identity,
+    /// Where the store has a file.
+    pub(crate) journal: Option<(Journal, JournalRef)>,
+    /// What was committed and is not in redb.
+    pub(crate) recovered: Recovered,
+}
+
+/// What [`enter`] would find, where the disk has no room for what it makes: to be read until it has. Nothing is
+/// written.
+pub(crate) fn peek(
+    store: &Location,
+    disk: &Disk,
+    options: OpenOptions,
+    why: &Error,
+    known: &mut JournalAtOpening,
+) -> Result<(Database, OpenedStore)> {
+    tracing::warn!(
+        error = %why, path = %store.path.display(),
+        "the disk is full: the store is opened for begin_read, and for writing once there is room"
+    );
+    let database = open_overlay(disk.clone(), options)?;
+    failure::guarded_on(database, |database| {
+        let held = std::mem::take(&mut known.held);
+        let OpeningPlan {
+            recovered, held, ..
+        } = foresee(store, database, held)?;
+        known.held = held;
+        let txn = begin_read(database)?;
+        let meta = Contained::new(txn.open_table(META).map_err(failure::table)?);
+        let (containers, retired) = containers(database)?;
+        let own = own_records(&*meta)?;
+        let identity = Identity {
+            containers,
+            retired,
+            // As it will be counted.
+            epoch: own.epoch + 1,
+            ..own
+        };
+        Ok(OpenedStore {
+            identity,
+            journal: None,
+            recovered,
+        })
+    })
+}
+
+/// Where [`enter`] finds what the journal holds.
+#[derive(Default)]
+pub(crate) struct JournalAtOpening {
+    /// What was read before.
+    pub(crate) read: Option<(ExpectedJournal, Recovered)>,
+    /// The files of the store's journals.
+    pub(crate) held: HeldJournals,
+    /// The store has been open. What bears the names of its journals and is not held may be another's.
+    pub(crate) is_reopened: bool,
+}
+
+impl JournalAtOpening {
+    pub(crate) fn of(foreseen: Option<OpeningPlan>) -> Self {
+        let Some(foreseen) = foreseen else {
+            return Self::default();
+        };
+        Self {
+            read: Some((foreseen.expected, foreseen.recovered)),
+            held: foreseen.held,
+            is_reopened: false,
+        }
+    }
+}
+
+/// Reads what the file says of itself and what its journal holds beyond it, makes a new journal with that,
+/// and counts this opening.
+pub(crate) fn enter(
+    store: Option<&Location>,
+    largest: u64,
+    database: &Database,
+    io: &Arc<FileIo>,
+    known: &mut JournalAtOpening,
+) -> Result<OpenedStore> {
+    let expected = expected_journal(database)?;
+    let Some(store) = store else {
+        let identity = count_opening(database, None)?;
+        return Ok(OpenedStore {
+            identity,
+            journal: None,
+            recovered: Recovered::default(),
+        });
+    };
+    let recovered = match known.read.take() {
+        Some((of, recovered)) if of == expected => recovered,
+        // A commit of unknown outcome may have named the next one, which holds all that the one before does.
+        _ => journal::read(store, &expected, &mut known.held)?,
+    };
+    let held = &mut known.held;
+    held.keep_only(expected.named.opening)?;
+    let last = recovered.last;
+    let pair = if known.is_reopened {
+        journal::next_free(store, &expected.named)?
+    } else {
+        journal::make_room(store, &expected, last)?
+    };
+    let (journal, named) = Journal::make(store, &expected, &recovered, largest, io, pair, held)?;
+    let identity = count_opening(database, Some((named, last, store)))?;
+    // Not needed any more. Those that cannot be removed now are when the store is closed.
+    if let Err(error) = held.keep_only(named.opening) {
+        tracing::warn!(%error, "the files of the journal before are left");
+    }
+    Ok(OpenedStore {
+        identity,
+        journal: Some((journal, named)),
+        recovered,
+    })
+}
+
+/// Counts this opening of the store at a location, whose journal reaches a frame.
+fn count_opening(
+    database: &Database,
+    journal: Option<(JournalRef, u64, &Location)>,
+) -> Result<Identity> {
+    let txn = begin_durable(database)?;
+    if let Some((named, last, store)) = journal {
+        name_journal(&txn, named)?;
+        put_reached(&txn, last)?;
+        put_copied(&txn, last)?;
+        name_store(&txn, &store.path.to_string_lossy())?;
+    }
+    let identity = {
+        let mut meta = txn.open_table(META).map_err(failure::table)?;
+        let identity = own_records(&*meta)?;
+        let epoch = identity.epoch + 1;
+        let record = seal_plain(RecordKind::Meta, meta::EPOCH.as_bytes(), epoch)?;
+        meta.insert(meta::EPOCH, &*record)
+            .map_err(failure::storage)?;
+        Identity { epoch, ..identity }
+    };
+    txn.commit().map_err(failure::commit)?;
+    let (containers, retired) = containers(database)?;
+    Ok(Identity {
+        containers,
+        retired,
+        ..identity
+    })
+}

@@ -1,0 +1,82 @@
+//! What a store's file says of itself: its identity, its containers, and the journal that belongs to it.
+
+use crate::error::Result;
+use crate::storage::record::ContainerRecord;
+use crate::storage::redb::failure;
+use crate::storage::redb::failure::Contained;
+use crate::storage::redb::journal::{ExpectedJournal, JournalExtent, JournalRef};
+use crate::storage::redb::meta::{
+    self, COPIED, COVERED, JOURNAL, OPENED_AS, REACHED, plain, plain_if_there,
+};
+use crate::storage::redb::tables::{CONTAINERS, META, RETIRED};
+use crate::storage::{ContainerId, SecretRecord};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
+
+/// What a store file says of itself.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) id: [u8; 16],
+    pub(crate) secrets: Vec<SecretRecord>,
+    pub(crate) containers: Vec<ContainerRecord>,
+    pub(crate) retired: Vec<ContainerId>,
+    /// The number that the next new container gets.
+    pub(crate) next_container: u32,
+    /// How often the file was opened; with the commits since, it numbers a commit.
+    pub(crate) epoch: u64,
+}
+
+/// The store's identity, and what the file says of the journal that belongs to it.
+pub(crate) fn expected_journal(database: &Database) -> Result<ExpectedJournal> {
+    let txn = begin_read(database)?;
+    let meta = Contained::new(txn.open_table(META).map_err(failure::table)?);
+    Ok(ExpectedJournal {
+        store: plain(&*meta, meta::IDENTITY)?,
+        named: JournalRef::from_wire(plain(&*meta, JOURNAL)?),
+        extent: JournalExtent {
+            covered: plain(&*meta, COVERED)?,
+            reached: plain_if_there(&*meta, REACHED)?.unwrap_or_default(),
+            copied: plain_if_there(&*meta, COPIED)?.unwrap_or_default(),
+        },
+        opened_as: plain_if_there(&*meta, OPENED_AS)?,
+    })
+}
+
+pub(crate) fn begin_read(database: &Database) -> Result<Contained<ReadTransaction>> {
+    let txn = database.begin_read().map(Contained::new);
+    txn.map_err(failure::transaction)
+}
+
+/// The store's own records, without its containers.
+pub(crate) fn own_records(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Identity> {
+    let secrets: Vec<(u8, [u8; 32])> = plain(meta, meta::SECRETS)?;
+    Ok(Identity {
+        id: plain(meta, meta::IDENTITY)?,
+        secrets: secrets
+            .into_iter()
+            .map(|(name, key)| SecretRecord(name, key))
+            .collect(),
+        containers: Vec::new(),
+        retired: Vec::new(),
+        next_container: plain(meta, meta::NEXT_CONTAINER)?,
+        epoch: plain(meta, meta::EPOCH)?,
+    })
+}
+
+/// The containers, and those that were ended.
+pub(crate) fn containers(database: &Database) -> Result<(Vec<ContainerRecord>, Vec<ContainerId>)> {
+    let txn = begin_read(database)?;
+    let table = Contained::new(txn.open_table(CONTAINERS).map_err(failure::table)?);
+    let mut containers = Vec::new();
+    for row in table.iter().map_err(failure::storage)? {
+        let (name, record) = row.map_err(failure::storage)?;
+        containers.push(ContainerRecord::decode(name.value(), record.value())?);
+    }
+    let table = Contained::new(txn.open_table(RETIRED).map_err(failure::table)?);
+    let mut retired = Vec::new();
+    for row in table.iter().map_err(failure::storage)? {
+        retired.push(ContainerId(row.map_err(failure::storage)?.0.value()));
+    }
+    Ok((containers, retired))
+}
