@@ -10,7 +10,7 @@ use crate::storage::redb::backend::disk::FileIo;
 use crate::storage::redb::backend::folder::Location;
 use crate::storage::redb::commit::committer::{CommitLeader, Committer, DatabaseLocations};
 use crate::storage::redb::commit::ended::EndedSessions;
-use crate::storage::redb::commit::queue;
+use crate::storage::redb::commit::errors;
 use crate::storage::redb::commit::queue::{Queue, QueueJob};
 use crate::storage::redb::commit::touches::Touches;
 use crate::storage::redb::failure;
@@ -188,7 +188,7 @@ impl Engine {
         self.process.check()?;
         let (reply, answer) = mpsc::sync_channel(1);
         self.shared.queue.push(job(reply));
-        answer.recv().unwrap_or_else(|_| Err(queue::gone()))
+        answer.recv().unwrap_or_else(|_| Err(errors::gone()))
     }
 }
 
@@ -196,9 +196,12 @@ impl Engine {
     /// Why there is nothing to read.
     fn away(&self) -> Error {
         if self.shared.closed.load(Ordering::Acquire) {
-            return queue::closed();
+            return errors::closed();
         }
-        self.shared.queue.refusal().unwrap_or_else(queue::reopening)
+        self.shared
+            .queue
+            .refusal()
+            .unwrap_or_else(errors::reopening)
     }
 }
 
@@ -284,7 +287,7 @@ impl Storage for Engine {
         // Whoever opens the file again knows nothing of our hold on its pages.
         self.snapshot()?;
         if reopened != self.shared.counters.reopened.load(Ordering::Relaxed) {
-            return Err(queue::reopening());
+            return Err(errors::reopening());
         }
         checked
     }
@@ -341,7 +344,7 @@ impl Storage for Engine {
         match slot.take() {
             // The last handle may be dropped by a callback on the writer thread itself.
             Some(thread) if thread.thread().id() != std::thread::current().id() => {
-                thread.join().unwrap_or_else(|_| Err(queue::gone()))
+                thread.join().unwrap_or_else(|_| Err(errors::gone()))
             }
             _ => Ok(()),
         }
@@ -358,6 +361,8 @@ impl Drop for Engine {
 mod tests {
     use super::*;
     use crate::storage::Outcome;
+    use crate::storage::redb::commit::queue::CommitJob;
+    use crate::storage::redb::commit::queue::tests::set;
     use crate::storage::redb::fault_injection::FaultInjection;
     use crate::storage::redb::{AdmissionBounds, JournalRules};
     use std::time::Duration;
@@ -396,9 +401,9 @@ mod tests {
         let engine = in_memory();
         let (tell, told) = std::sync::mpsc::channel();
         let done = move |outcome| tell.send(outcome).unwrap();
-        let mut job = queue::CommitJob::new(queue::tests::set(), Box::new(done));
+        let mut job = CommitJob::new(set(), Box::new(done));
         job.take_set();
-        engine.shared.queue.push(queue::QueueJob::Commit(job));
+        engine.shared.queue.push(QueueJob::Commit(job));
         let Outcome::Failed(error, None) = told.recv().unwrap() else {
             panic!("nobody knows what was in it");
         };

@@ -10,7 +10,7 @@ use crate::storage::record::{
 };
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::memtable::detached::{DatabaseLife, DetachedReader};
-use crate::storage::redb::memtable::table::{RowTree, RowWrite};
+use crate::storage::redb::memtable::row_key::{RowTree, RowWrite};
 use crate::storage::{ContainerId, TombstonePolicy};
 use bytes::Bytes;
 use redb::{
@@ -380,7 +380,7 @@ fn sized<const N: usize>(key: &[u8]) -> Result<&[u8; N]> {
 mod tests {
     use super::*;
     use crate::storage::redb::fault_injection::FaultInjection;
-    use crate::storage::redb::memtable::table::{DatabaseKind, RowKey};
+    use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey};
     use crate::storage::redb::meta::begin_durable;
     use crate::storage::redb::open::database::on_disk;
     use crate::storage::redb::open::options::OpenOptions;

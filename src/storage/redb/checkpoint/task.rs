@@ -13,7 +13,8 @@ use crate::storage::redb::integrity::pages::ways::{RowChange, Ways};
 use crate::storage::redb::journal::{JournalFile, JournalRef};
 use crate::storage::redb::memtable::detached::{DatabaseLife, DetachedReader};
 use crate::storage::redb::memtable::read_view::TableReaders;
-use crate::storage::redb::memtable::table::{DatabaseKind, Memtable, RowKey, RowTree, RowWrite};
+use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, RowWrite};
+use crate::storage::redb::memtable::table::Memtable;
 use crate::storage::redb::meta::{
     self, COVERED, begin_durable, name_journal, plain, put_plain, put_reached,
 };
@@ -427,7 +428,7 @@ impl ContainerBefore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::redb::memtable::table::{RowKey, RowTree};
+    use crate::storage::redb::memtable::row_key::{RowKey, RowTree};
 
     #[test]
     fn every_row_is_in_one_step_however_little_one_may_change() {

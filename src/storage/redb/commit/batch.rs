@@ -9,12 +9,14 @@ use crate::storage::record::{PackageRow, RecordKind, SessionRow, seal_plain, ses
 use crate::storage::redb::EngineCounters;
 use crate::storage::redb::EngineShared;
 use crate::storage::redb::commit::ended::EndedSessions;
+use crate::storage::redb::commit::errors::stopped_during_commit;
 use crate::storage::redb::commit::member::{BatchVerdict, Member};
-use crate::storage::redb::commit::queue::{CommitJob, stopped_during_commit};
+use crate::storage::redb::commit::queue::CommitJob;
 use crate::storage::redb::commit::touches::{Touches, WaitingTouches};
 use crate::storage::redb::fault_injection::FaultInjection;
 use crate::storage::redb::memtable::read_view::ReadView;
-use crate::storage::redb::memtable::table::{DatabaseKind, Memtable, RowKey, RowTree, RowWrite};
+use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, RowWrite};
+use crate::storage::redb::memtable::table::Memtable;
 use crate::storage::redb::tables::{TableReader, owner_key};
 use crate::storage::{ChangeSet, ContainerId, ContainerRef, Seen, TombstonePolicy, Touch};
 use bytes::Bytes;

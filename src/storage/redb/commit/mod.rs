@@ -3,6 +3,8 @@
 pub(crate) mod batch;
 pub(crate) mod committer;
 pub(crate) mod ended;
+pub(crate) mod errors;
 pub(crate) mod member;
 pub(crate) mod queue;
+mod taker;
 pub(crate) mod touches;

@@ -21,7 +21,7 @@ use crate::storage::redb::journal::{
     ExpectedJournal, HeldJournals, JournalExtent, JournalRef, RawFrameRows,
 };
 use crate::storage::redb::memtable::read_view::ReadView;
-use crate::storage::redb::memtable::table::{DatabaseKind, RowTree};
+use crate::storage::redb::memtable::row_key::{DatabaseKind, RowTree};
 use crate::storage::redb::meta::{self, COPIED, COVERED, JOURNAL, OPENED_AS, REACHED};
 use crate::storage::redb::names;
 use crate::storage::redb::tables::{owner_key, session_of};

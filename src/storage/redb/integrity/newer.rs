@@ -3,7 +3,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::storage::redb::journal::RawFrameRows;
-use crate::storage::redb::memtable::table::{DatabaseKind, RowKey, RowTree, RowWrite};
+use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, RowWrite};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::backend::disk::{Disk, FileIo};
 use crate::storage::redb::backend::folder::{Location, NewFile};
 use crate::storage::redb::failure::{self, guarded, io_error, random};
-use crate::storage::redb::memtable::table::RowWrite;
+use crate::storage::redb::memtable::row_key::RowWrite;
 use std::io;
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::storage::redb::backend::disk::FileIo;
 use crate::storage::redb::backend::folder::Location;
 use crate::storage::redb::failure::random;
-use crate::storage::redb::memtable::table::{DatabaseKind, RowWrite};
+use crate::storage::redb::memtable::row_key::{DatabaseKind, RowWrite};
 use std::sync::Arc;
 
 /// The journal of an open store.

@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::format::{BitRepair, TableRoot};
 use crate::storage::redb::integrity::pages::{Pages, Part};
-use crate::storage::redb::memtable::table::RowTree;
+use crate::storage::redb::memtable::row_key::RowTree;
 use crate::storage::redb::tables::Held;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};

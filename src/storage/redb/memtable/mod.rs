@@ -2,6 +2,8 @@
 
 pub(crate) mod detached;
 pub(crate) mod read_view;
+pub(crate) mod row_key;
 pub(crate) mod snapshot;
 pub(crate) mod table;
 pub(crate) mod tracker;
+pub(crate) mod write_batch;

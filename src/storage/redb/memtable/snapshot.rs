@@ -5,7 +5,7 @@ use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::redb::EngineShared;
-use crate::storage::redb::commit::queue;
+use crate::storage::redb::commit::errors;
 use crate::storage::redb::memtable::read_view::ReadView;
 use crate::storage::{ContainerId, Snapshot};
 use arc_swap::ArcSwapOption;
@@ -39,7 +39,7 @@ impl RedbSnapshot {
     fn why_it_is_gone(&self) -> Error {
         let shared = self.shared.upgrade();
         if shared.is_none_or(|shared| shared.closed.load(Ordering::Acquire)) {
-            return queue::closed();
+            return errors::closed();
         }
         Error::new(
             ErrorKind::SnapshotTooOld,
@@ -155,9 +155,8 @@ mod tests {
     use super::*;
     use crate::storage::redb::memtable::detached::DatabaseLife;
     use crate::storage::redb::memtable::read_view::TableReaders;
-    use crate::storage::redb::memtable::table::{
-        DatabaseKind, Memtable, RowKey, RowTree, RowWrite,
-    };
+    use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, RowWrite};
+    use crate::storage::redb::memtable::table::Memtable;
     use crate::storage::redb::open::database::in_memory;
     use crate::storage::redb::open::options::OpenOptions;
     use crate::storage::redb::tables::TableReader;

@@ -3,7 +3,9 @@
 
 use crate::error::Result;
 use crate::storage::redb::commit::committer::{AnswerOnExit, CommitAnswers, Committer};
-use crate::storage::redb::commit::queue::{CommitJob, Help, QueueJob, gone};
+use crate::storage::redb::commit::errors::gone;
+use crate::storage::redb::commit::queue::{CommitJob, QueueJob};
+use crate::storage::redb::commit::taker::Help;
 use crate::storage::redb::{EngineShared, failure};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};

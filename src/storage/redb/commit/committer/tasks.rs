@@ -12,7 +12,7 @@ use crate::storage::redb::commit::committer::{
 };
 use crate::storage::redb::integrity::inspect::over_redb;
 use crate::storage::redb::journal::AppendFailure;
-use crate::storage::redb::memtable::table::RowWrite;
+use crate::storage::redb::memtable::row_key::RowWrite;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

@@ -7,7 +7,7 @@ use crate::storage::record::{PackageRow, RecordKind, SessionRow, open_plain, sea
 use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::integrity::inspect::{RowOwner, whose};
 use crate::storage::redb::integrity::salvage::{SalvageRun, StoreRecords, corrupt};
-use crate::storage::redb::memtable::table::RowTree;
+use crate::storage::redb::memtable::row_key::RowTree;
 use crate::storage::redb::meta::{self, begin_durable};
 use crate::storage::redb::tables::{
     CONTAINERS, META, OWNERS, PACKAGES, SESSIONS, TOMBSTONES, owner_key, session_of,

@@ -16,7 +16,7 @@ use crate::storage::redb::integrity::newer::NewerRows;
 use crate::storage::redb::integrity::pages::{BadPage, Pages, Visited};
 use crate::storage::redb::journal;
 use crate::storage::redb::journal::JournalRef;
-use crate::storage::redb::memtable::table::RowTree;
+use crate::storage::redb::memtable::row_key::RowTree;
 use crate::storage::redb::meta::{self, COVERED, JOURNAL, REACHED};
 use crate::storage::redb::names;
 use crate::storage::redb::open::locks::name_holder;

@@ -1,0 +1,157 @@
+//! Rows as the journal and the memtables have them: the key, which names database and tree, and the value.
+
+use crate::client_id::ClientKey;
+use crate::storage::ContainerId;
+use crate::storage::record::session_key;
+use crate::storage::redb::names;
+use bytes::Bytes;
+use std::borrow::Borrow;
+use std::ops::Bound;
+
+/// Which tree of a database a row belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum RowTree {
+    Sessions = 0,
+    Packages = 1,
+    Tombstones = 2,
+    Owners = 3,
+}
+
+impl RowTree {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Sessions,
+        Self::Packages,
+        Self::Tombstones,
+        Self::Owners,
+    ];
+
+    /// The name of its table.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sessions => names::SESSIONS,
+            Self::Packages => names::PACKAGES,
+            Self::Tombstones => names::TOMBSTONES,
+            Self::Owners => names::OWNERS,
+        }
+    }
+}
+
+/// Which of the two databases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DatabaseKind {
+    File,
+    Memory,
+}
+
+impl DatabaseKind {
+    const IN_MEMORY: u8 = 0x80;
+
+    pub(crate) fn of(container: ContainerId) -> Self {
+        if container.is_in_memory() {
+            Self::Memory
+        } else {
+            Self::File
+        }
+    }
+
+    fn mark(self) -> u8 {
+        match self {
+            Self::File => 0,
+            Self::Memory => Self::IN_MEMORY,
+        }
+    }
+}
+
+/// Where a row is: a byte that names its database and its tree, then its key there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RowKey(pub(super) Box<[u8]>);
+
+impl Borrow<[u8]> for RowKey {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl RowKey {
+    /// The key of a session's row in [`RowTree::Sessions`].
+    pub(crate) fn of_session(container: ContainerId, client: ClientKey) -> [u8; 21] {
+        let mut key = [DatabaseKind::of(container).mark() | RowTree::Sessions as u8; 21];
+        let (_, rest) = key.split_at_mut(1);
+        rest.copy_from_slice(&session_key(container, client));
+        key
+    }
+
+    /// The key of a package's row.
+    pub(crate) fn of_package(container: ContainerId, client: ClientKey, package: &str) -> Self {
+        let mut bytes = Vec::with_capacity(21 + package.len());
+        bytes.push(DatabaseKind::of(container).mark() | RowTree::Packages as u8);
+        bytes.extend_from_slice(&session_key(container, client));
+        bytes.extend_from_slice(package.as_bytes());
+        Self(bytes.into())
+    }
+
+    pub(crate) fn new(home: DatabaseKind, tree: RowTree, key: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(key.len() + 1);
+        bytes.push(home.mark() | tree as u8);
+        bytes.extend_from_slice(key);
+        Self(bytes.into())
+    }
+
+    /// A key as it was written; `None` where it is none.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let key = Self(bytes.into());
+        let (tree, rest) = key.split()?;
+        let fits = match tree {
+            RowTree::Sessions => rest.len() == 20,
+            RowTree::Packages => rest.len() >= 20,
+            RowTree::Tombstones => rest.len() == 16,
+            RowTree::Owners => rest.len() == 36,
+        };
+        fits.then_some(key)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn into_bytes(self) -> Box<[u8]> {
+        self.0
+    }
+
+    pub(crate) fn home(&self) -> DatabaseKind {
+        match self.0.first() {
+            Some(mark) if mark & DatabaseKind::IN_MEMORY != 0 => DatabaseKind::Memory,
+            _ => DatabaseKind::File,
+        }
+    }
+
+    /// The tree, and the key in it.
+    pub(crate) fn split(&self) -> Option<(RowTree, &[u8])> {
+        let (mark, key) = self.0.split_first()?;
+        let tree = *RowTree::ALL.get(usize::from(mark & !DatabaseKind::IN_MEMORY))?;
+        Some((tree, key))
+    }
+}
+
+/// Keys as bytes, from the one to the other.
+pub(crate) type KeyRange = (Bound<Box<[u8]>>, Bound<Box<[u8]>>);
+
+/// A row to be written; without a value it is removed.
+#[derive(Clone, Debug)]
+pub(crate) struct RowWrite {
+    pub(crate) key: RowKey,
+    pub(crate) value: Option<Bytes>,
+}
+
+impl RowWrite {
+    /// Key and value, as a frame holds them.
+    pub(crate) fn as_parts(&self) -> (&[u8], Option<&[u8]>) {
+        (self.key.as_bytes(), self.value.as_deref())
+    }
+
+    /// How many bytes those are.
+    pub(crate) fn len(&self) -> usize {
+        self.key.0.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
