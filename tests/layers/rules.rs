@@ -41,11 +41,6 @@ pub(crate) const CIRCLES_LEFT: &[&[&str]] = &[
         "src/storage/redb/tables.rs",
     ],
     &[
-        "src/storage/redb/memtable/snapshot.rs",
-        "src/storage/redb/memtable/tracker.rs",
-        "src/storage/redb/shared.rs",
-    ],
-    &[
         "src/http/layer.rs",
         "src/http/replay.rs",
         "src/http/rerun.rs",

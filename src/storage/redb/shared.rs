@@ -12,7 +12,7 @@ use crate::storage::redb::commit::ended::EndedSessions;
 use crate::storage::redb::commit::queue::Queue;
 use crate::storage::redb::commit::touches::{self, Touches};
 use crate::storage::redb::fault_injection::FaultInjection;
-use crate::storage::redb::memtable::snapshot::RedbSnapshot;
+use crate::storage::redb::memtable::snapshot::{RedbSnapshot, SnapshotOwner};
 use crate::storage::redb::memtable::tracker::SnapshotTracker;
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
@@ -65,12 +65,21 @@ impl EngineShared {
             self.queue.wake();
         }
     }
+}
 
-    /// A read failed, perhaps in a way that only opening the file again can cure.
-    pub(crate) fn met(&self, error: &Error) {
+impl SnapshotOwner for EngineShared {
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn note_failed_read(&self, error: &Error) {
         if error.kind() == ErrorKind::Corrupt && self.io.unreadable().is_cured() {
             self.queue.suspect();
         }
+    }
+
+    fn request_reopening(&self) {
+        self.queue.suspect();
     }
 }
 

@@ -4,7 +4,6 @@
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{PackageRow, SessionRow};
-use crate::storage::redb::EngineShared;
 use crate::storage::redb::commit::errors;
 use crate::storage::redb::memtable::read_view::ReadView;
 use crate::storage::{ContainerId, Snapshot};
@@ -12,21 +11,32 @@ use arc_swap::ArcSwapOption;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// The engine that a snapshot is of, as far as the snapshot needs it.
+pub(crate) trait SnapshotOwner: Send + Sync {
+    fn is_closed(&self) -> bool;
+
+    /// A read failed, perhaps in a way that only reopening the file cures.
+    fn note_failed_read(&self, error: &Error);
+
+    /// redb has stopped its work and must be reopened.
+    fn request_reopening(&self);
+}
+
 pub(crate) struct RedbSnapshot {
     number: u64,
     layers: ArcSwapOption<ReadView>,
     /// Set before the layers are let go of.
     expired: AtomicBool,
-    shared: Weak<EngineShared>,
+    owner: Weak<dyn SnapshotOwner>,
 }
 
 impl RedbSnapshot {
-    pub(crate) fn new(layers: ReadView, shared: Weak<EngineShared>) -> Self {
+    pub(crate) fn new(layers: ReadView, owner: Weak<dyn SnapshotOwner>) -> Self {
         Self {
             number: layers.number,
             layers: ArcSwapOption::from_pointee(layers),
             expired: AtomicBool::new(false),
-            shared,
+            owner,
         }
     }
 
@@ -37,8 +47,8 @@ impl RedbSnapshot {
     }
 
     fn why_it_is_gone(&self) -> Error {
-        let shared = self.shared.upgrade();
-        if shared.is_none_or(|shared| shared.closed.load(Ordering::Acquire)) {
+        let owner = self.owner.upgrade();
+        if owner.is_none_or(|owner| owner.is_closed()) {
             return errors::closed();
         }
         Error::new(
@@ -81,11 +91,11 @@ impl RedbSnapshot {
         }
         let needs_opening = life.has_failed() && !life.is_over();
         if (needs_opening || result.is_err())
-            && let Some(shared) = self.shared.upgrade()
+            && let Some(owner) = self.owner.upgrade()
         {
             match &result {
-                Err(error) if !needs_opening => shared.met(error),
-                _ => shared.queue.suspect(),
+                Err(error) if !needs_opening => owner.note_failed_read(error),
+                _ => owner.request_reopening(),
             }
         }
         result
@@ -146,13 +156,14 @@ pub(crate) fn snapshots(
             number,
             ..empty.clone()
         });
-        std::sync::Arc::new(RedbSnapshot::new(layers, Weak::new()))
+        std::sync::Arc::new(RedbSnapshot::new(layers, tests::no_owner()))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::redb::EngineShared;
     use crate::storage::redb::memtable::detached::DatabaseLife;
     use crate::storage::redb::memtable::read_view::TableReaders;
     use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, RowWrite};
@@ -168,6 +179,11 @@ mod tests {
             key: RowKey::new(DatabaseKind::File, RowTree::Tombstones, &[7; 16]),
             value,
         }
+    }
+
+    /// The engine is gone.
+    pub(crate) fn no_owner() -> Weak<dyn SnapshotOwner> {
+        Weak::<EngineShared>::new()
     }
 
     pub(crate) fn layers() -> ReadView {
@@ -201,7 +217,7 @@ mod tests {
         let layers = layers();
         let active = layers.active.clone();
         active.put(row(None), 1, 1);
-        let snapshot = RedbSnapshot::new(layers, Weak::new());
+        let snapshot = RedbSnapshot::new(layers, no_owner());
         let read = snapshot.read(|layers| {
             snapshot.expire();
             for number in 2..4 {

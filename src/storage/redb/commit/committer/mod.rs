@@ -35,8 +35,8 @@ use crate::storage::{ContainerId, Outcome};
 use crate::throttle::Throttle;
 use redb::Database;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a touch may wait; the promise is a second (C3.4).
@@ -623,7 +623,8 @@ impl Committer {
 
     /// Shows a state to all that begin from now on.
     fn show(&mut self, layers: ReadView) {
-        let snapshot = RedbSnapshot::new(layers.clone(), Arc::downgrade(&self.shared));
+        let owner: Weak<EngineShared> = Arc::downgrade(&self.shared);
+        let snapshot = RedbSnapshot::new(layers.clone(), owner);
         let number = layers.number;
         self.newest = Some(layers);
         let old = self.shared.published.swap(Some(Arc::new(snapshot)));
