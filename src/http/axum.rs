@@ -11,10 +11,12 @@ use std::task::{Context, Poll};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::layer::{LayerSettings, SessionLayer};
+use super::exchange::Exchange;
+use super::layer::SessionLayer;
 use super::replay::Replay;
 use super::service::{run, take_ready};
-use super::slot::{Exchange, Slot};
+use super::settings::LayerSettings;
+use super::slot::Slot;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -1,23 +1,16 @@
-//! The session layer and its settings.
+//! The session layer, and how it is set up.
 
-use http::{StatusCode, request, response};
+use http::{request, response};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tower_layer::Layer;
 
 use super::cookie::{CookieSettings, SessionCookie};
-use super::rerun::Rerun;
+use super::policy::Rerun;
 use super::service::GenericSessionService;
-use crate::error::{Error, Result};
+use super::settings::{LayerRules, LayerSettings};
 use crate::store::Store;
-use crate::transaction::Patience;
-
-/// So much of a request's body is kept for running it again.
-const REPLAY_LIMIT: usize = 64 * 1024;
-
-type CommitRule = dyn Fn(&response::Parts) -> bool + Send + Sync;
-type AdmitRule = dyn Fn(&request::Parts) -> bool + Send + Sync;
 
 /// A layer that gives each request one transaction on a store, and its client a cookie.
 ///
@@ -51,15 +44,6 @@ pub struct SessionLayer {
     rules: LayerRules,
 }
 
-#[derive(Clone)]
-struct LayerRules {
-    rerun: Rerun,
-    replay_limit: usize,
-    turn_wait: Option<Duration>,
-    commit_when: Arc<CommitRule>,
-    admit_new: Option<Arc<AdmitRule>>,
-}
-
 impl SessionLayer {
     /// Returns a layer with the defaults: the cookie of [`CookieSettings::new`], [`Rerun::Idempotent`], 64 KiB of
     /// body kept, the store's own `turn_wait`, and the default rule of [`commit_when`](Self::commit_when).
@@ -68,13 +52,7 @@ impl SessionLayer {
         Self {
             store,
             cookie: CookieSettings::new(),
-            rules: LayerRules {
-                rerun: Rerun::default(),
-                replay_limit: REPLAY_LIMIT,
-                turn_wait: None,
-                commit_when: Arc::new(is_whole),
-                admit_new: None,
-            },
+            rules: LayerRules::default(),
         }
     }
 
@@ -148,7 +126,7 @@ impl SessionLayer {
     /// only for requests that used their session.
     ///
     /// By default a response commits unless its handler failed: it has the status 408, as a timeout inside the layer
-    /// gives, or 500 or above, or it was made from an [`Error`], whatever its status.
+    /// gives, or 500 or above, or it was made from an [`Error`](crate::Error), whatever its status.
     #[must_use]
     pub fn commit_when(
         mut self,
@@ -157,13 +135,6 @@ impl SessionLayer {
         self.rules.commit_when = Arc::new(rule);
         self
     }
-}
-
-/// Whether the handler came to its end, as far as its response tells.
-fn is_whole(response: &response::Parts) -> bool {
-    !response.status.is_server_error()
-        && response.status != StatusCode::REQUEST_TIMEOUT
-        && response.extensions.get::<Error>().is_none()
 }
 
 impl SessionLayer {
@@ -175,11 +146,7 @@ impl SessionLayer {
             refusal: self.cookie.check(),
             cookie: SessionCookie::new(self.cookie.clone(), &name),
             store: self.store.clone(),
-            rerun: self.rules.rerun,
-            replay_limit: self.rules.replay_limit,
-            turn_wait: self.rules.turn_wait,
-            commit_when: Arc::clone(&self.rules.commit_when),
-            admit_new: self.rules.admit_new.clone(),
+            rules: self.rules.clone(),
         })
     }
 }
@@ -221,38 +188,5 @@ impl<S> Layer<S> for GenericSessionLayer {
 
     fn layer(&self, inner: S) -> Self::Service {
         GenericSessionService::new(inner, self.0.settings())
-    }
-}
-
-/// The layer's settings as its services share them.
-pub(super) struct LayerSettings {
-    pub(super) store: Store,
-    pub(super) cookie: SessionCookie,
-    pub(super) rerun: Rerun,
-    pub(super) replay_limit: usize,
-    turn_wait: Option<Duration>,
-    commit_when: Arc<CommitRule>,
-    admit_new: Option<Arc<AdmitRule>>,
-    /// Cookie settings that no browser would take answer each session with this.
-    refusal: Result<()>,
-}
-
-impl LayerSettings {
-    pub(super) fn check(&self) -> Result<()> {
-        self.refusal.clone()
-    }
-
-    /// For how long a request waits for turns.
-    pub(super) fn patience(&self) -> Patience {
-        let store = || self.store.patience();
-        self.turn_wait.map_or_else(store, Patience::new)
-    }
-
-    pub(super) fn admit_new(&self) -> Option<&AdmitRule> {
-        self.admit_new.as_deref()
-    }
-
-    pub(super) fn commits(&self, response: &response::Parts) -> bool {
-        (self.commit_when)(response)
     }
 }

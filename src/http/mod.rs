@@ -58,20 +58,24 @@ mod answer;
 #[cfg(feature = "axum")]
 mod axum;
 mod cookie;
+mod exchange;
 #[cfg(feature = "axum")]
 mod extract;
 mod layer;
+mod policy;
 mod replay;
 mod report;
 mod rerun;
 mod service;
+mod settings;
 mod slot;
 
 #[cfg(feature = "axum")]
 pub use axum::SessionService;
 pub use cookie::{CookieLifetime, CookieSettings, SameSite};
 pub use layer::{GenericSessionLayer, SessionLayer};
+pub use policy::Rerun;
 pub use replay::Replay;
-pub use rerun::{Rerun, RerunService};
+pub use rerun::RerunService;
 pub use service::GenericSessionService;
 pub use slot::session;

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use super::rerun::RerunPolicy;
+use super::policy::RerunPolicy;
 
 /// The request body for services inside a [`GenericSessionLayer`](super::GenericSessionLayer). It records the
 /// original body as it is read, so that the request can run again after a conflict.

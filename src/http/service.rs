@@ -14,9 +14,10 @@ use std::task::{Context, Poll};
 use tower_service::Service;
 
 use super::answer::{SessionUse, answer, mark};
-use super::layer::LayerSettings;
+use super::exchange::Exchange;
 use super::replay::{Replay, RequestBody};
-use super::slot::{Exchange, Slot};
+use super::settings::LayerSettings;
+use super::slot::Slot;
 use crate::block_on::polled;
 use crate::error::{Error, ErrorKind};
 use crate::session::{CookieAction, Session};
@@ -91,7 +92,7 @@ where
     B: Body<Data = Bytes>,
     R: Default,
 {
-    let limit = exchange.settings.replay_limit;
+    let limit = exchange.settings.rules.replay_limit;
     let (bodies, mut body) = RequestBody::of(body, &exchange.policy, limit);
     let _answered = RequestGuard(Arc::clone(&exchange));
     let mut attempt = AttemptGuard(Slot::first(&exchange));

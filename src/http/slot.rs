@@ -1,20 +1,18 @@
 //! Where an attempt at a request keeps its one transaction: begun by whoever asks for the session
 //! first, given to everyone who asks after, taken out when the response is ready.
 
-use http::{Extensions, HeaderMap, Request, header, request};
-use http_body::SizeHint;
+use http::{Extensions, Request};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::layer::LayerSettings;
-use super::rerun::RerunPolicy;
-use crate::client_id::ClientId;
+use super::exchange::Exchange;
+use super::policy::RerunPolicy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 use crate::session::Session;
-use crate::transaction::{Arrival, Patience, Transaction};
+use crate::transaction::Transaction;
 
 /// Returns the session of the request with these extensions, in the request's one transaction. The axum extractor
 /// calls this; other services call it directly.
@@ -39,130 +37,6 @@ pub fn session(
             )),
         }
     }
-}
-
-/// What the attempts at one request have in common.
-pub(super) struct Exchange {
-    pub(super) settings: Arc<LayerSettings>,
-    pub(super) policy: Arc<RerunPolicy>,
-    /// The request as it came.
-    request: request::Parts,
-    came: Arrival,
-    /// What `admit_new` said, which is asked once a request.
-    admitted: OnceLock<bool>,
-    /// The request's id was found to have no session, and counted.
-    is_dead: AtomicBool,
-    /// The body may turn out too large to run the request again.
-    risky: bool,
-    /// For how long its attempts may still wait for turns.
-    patience: Mutex<Patience>,
-}
-
-impl Exchange {
-    pub(super) fn new(
-        settings: Arc<LayerSettings>,
-        mut request: request::Parts,
-        body: &SizeHint,
-    ) -> Arc<Self> {
-        hide_ids(&mut request.headers);
-        let limit = settings.replay_limit as u64;
-        let policy = RerunPolicy::new(settings.rerun, &request);
-        if body.lower() > limit {
-            policy.forbid();
-        }
-        Arc::new(Self {
-            came: settings.store.arrival(),
-            policy: Arc::new(policy),
-            request,
-            admitted: OnceLock::new(),
-            is_dead: AtomicBool::new(false),
-            risky: body.upper().is_none_or(|upper| upper > limit),
-            patience: Mutex::new(settings.patience()),
-            settings,
-        })
-    }
-
-    /// Whether the application lets this request's session be committed: all but those that it refuses to found.
-    pub(super) fn admits(&self, session: &Session) -> bool {
-        let Some(rule) = self.settings.admit_new() else {
-            return true;
-        };
-        !session.founds() || *self.admitted.get_or_init(|| rule(&self.request))
-    }
-
-    /// Counts a request whose id has no session, however often it runs.
-    pub(super) fn count_dead_id(&self) {
-        if !self.is_dead.swap(true, Ordering::Relaxed) {
-            metrics::counter!("cloakroom_refused_ids_total", "reason" => "dead").increment(1);
-        }
-    }
-
-    /// Begins a transaction and finds the visitor in it.
-    async fn begin(&self, in_line: bool) -> Result<(Transaction, Session)> {
-        let settings = &self.settings;
-        settings.check()?;
-        let ids = settings.store.client_ids();
-        let known: Vec<ClientId> = settings
-            .cookie
-            .candidates(self.request.headers.get_all(header::COOKIE))
-            .filter_map(|value| ids.verify_bytes(value))
-            .collect();
-        let id = self.counting(&known).await?;
-        let transaction = match id.map(ClientId::key) {
-            Some(key) if in_line => {
-                let mut guard = PatienceGuard(self, self.patience());
-                settings.store.begin_in_turn(key, &mut guard.1).await?
-            }
-            _ => settings.store.begin_async().await?,
-        };
-        let session = transaction.visit(id).await?;
-        transaction.came(session.subject, self.came, settings.cookie.keeping())?;
-        Ok((transaction, session))
-    }
-
-    /// Of the ids that verify, the first that is live, else the first (C4.9). Which that is shows only inside a
-    /// transaction: another than the request's, which has not looked at anything yet (C2.1).
-    async fn counting<'a>(&self, known: &'a [ClientId]) -> Result<Option<&'a ClientId>> {
-        if known.len() > 1 {
-            let look = self.settings.store.begin_async().await?;
-            for id in known {
-                if look.is_live(id)? {
-                    return Ok(Some(id));
-                }
-            }
-        }
-        Ok(known.first())
-    }
-
-    /// For how long this request may still wait for turns.
-    pub(super) fn patience(&self) -> Patience {
-        *self.patience.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn set_patience(&self, left: Patience) {
-        *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = left;
-    }
-}
-
-/// The patience of a request while it is spent. What is left goes back however that ends: an extraction may be dropped
-/// halfway, and begun again.
-struct PatienceGuard<'a>(&'a Exchange, Patience);
-
-impl Drop for PatienceGuard<'_> {
-    fn drop(&mut self) {
-        if self.0.settings.store.process().is_this() {
-            self.0.set_patience(self.1);
-        }
-    }
-}
-
-/// What lies inside may print a request's headers: `Debug` of a value that is marked shows nothing of it, and an id is in
-/// there (C1.6).
-fn hide_ids(headers: &mut HeaderMap) {
-    headers
-        .iter_mut()
-        .filter(|(name, _)| **name == header::COOKIE)
-        .for_each(|(_, cookie)| cookie.set_sensitive(true));
 }
 
 /// One attempt's place in the request's extensions.

@@ -1,0 +1,75 @@
+//! The settings of a session layer, as its services share them. Knows no request.
+
+use http::{StatusCode, request, response};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cookie::SessionCookie;
+use super::policy::Rerun;
+use crate::error::{Error, Result};
+use crate::store::Store;
+use crate::transaction::Patience;
+
+/// So much of a request's body is kept for running it again.
+const REPLAY_LIMIT: usize = 64 * 1024;
+
+type CommitRule = dyn Fn(&response::Parts) -> bool + Send + Sync;
+type AdmitRule = dyn Fn(&request::Parts) -> bool + Send + Sync;
+
+/// What the layer's setters set, apart from the cookie.
+#[derive(Clone)]
+pub(super) struct LayerRules {
+    pub(super) rerun: Rerun,
+    pub(super) replay_limit: usize,
+    pub(super) turn_wait: Option<Duration>,
+    pub(super) commit_when: Arc<CommitRule>,
+    pub(super) admit_new: Option<Arc<AdmitRule>>,
+}
+
+impl Default for LayerRules {
+    fn default() -> Self {
+        Self {
+            rerun: Rerun::default(),
+            replay_limit: REPLAY_LIMIT,
+            turn_wait: None,
+            commit_when: Arc::new(is_whole),
+            admit_new: None,
+        }
+    }
+}
+
+/// Whether the handler came to its end, as far as its response tells.
+fn is_whole(response: &response::Parts) -> bool {
+    !response.status.is_server_error()
+        && response.status != StatusCode::REQUEST_TIMEOUT
+        && response.extensions.get::<Error>().is_none()
+}
+
+/// The layer's settings as its services share them.
+pub(super) struct LayerSettings {
+    pub(super) store: Store,
+    pub(super) cookie: SessionCookie,
+    pub(super) rules: LayerRules,
+    /// Cookie settings that no browser would take answer each session with this.
+    pub(super) refusal: Result<()>,
+}
+
+impl LayerSettings {
+    pub(super) fn check(&self) -> Result<()> {
+        self.refusal.clone()
+    }
+
+    /// For how long a request waits for turns.
+    pub(super) fn patience(&self) -> Patience {
+        let store = || self.store.patience();
+        self.rules.turn_wait.map_or_else(store, Patience::new)
+    }
+
+    pub(super) fn admit_new(&self) -> Option<&AdmitRule> {
+        self.rules.admit_new.as_deref()
+    }
+
+    pub(super) fn commits(&self, response: &response::Parts) -> bool {
+        (self.rules.commit_when)(response)
+    }
+}
