@@ -3,23 +3,20 @@
 //! what the refusals become.
 
 mod access;
+mod reader;
 
 use super::refusal::RefusalReason;
-use super::token::{self, Flaw, MAX_DEPTH, MAX_OPTIONS, Token};
+use super::token::{self, Token};
 use access::{Entries, Items, KeyAccess, Variant};
+use reader::Strict;
 use serde::de::value::{BorrowedStrDeserializer, SeqDeserializer};
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer, Visitor};
 
 /// The value that `bytes` are, as a `T`. No reader gets past the end of a map or sequence, so that one
 /// that left anything unread, anywhere, has not come to the end of the bytes. Bytes that give a `T` are
 /// exactly one value; bytes that are refused may be malformed.
 pub(super) fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, RefusalReason> {
-    let mut strict = Strict {
-        rest: bytes,
-        depth: 0,
-        some_at: usize::MAX,
-        somes: 0,
-    };
+    let mut strict = Strict::new(bytes);
     let value = T::deserialize(&mut strict)?;
     if strict.rest.is_empty() {
         Ok(value)
@@ -28,92 +25,7 @@ pub(super) fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Refu
     }
 }
 
-struct Strict<'de> {
-    rest: &'de [u8],
-    /// How many maps and sequences are open.
-    depth: usize,
-    /// How many bytes were left when a `Some` was opened last; then `somes` are open around the value
-    /// that begins there.
-    some_at: usize,
-    somes: u8,
-}
-
 impl<'de> Strict<'de> {
-    /// The next token, seen from within the `Some`s that are open.
-    #[inline]
-    fn next(&mut self) -> Result<Token<'de>, RefusalReason> {
-        let somes = self.open_somes();
-        match Token::take(&mut self.rest)? {
-            Token::SomeNil(levels) if levels == somes => Ok(Token::Nil),
-            token => Ok(token),
-        }
-    }
-
-    fn open_somes(&self) -> u8 {
-        if self.some_at == self.rest.len() {
-            self.somes
-        } else {
-            0
-        }
-    }
-
-    fn visit_some<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, RefusalReason> {
-        let somes = self.open_somes() + 1;
-        if somes > MAX_OPTIONS {
-            return Err(RefusalReason::OPTIONS);
-        }
-        self.some_at = self.rest.len();
-        self.somes = somes;
-        visitor.visit_some(self)
-    }
-
-    /// The refusal of a token of another type.
-    #[cold]
-    fn mismatch(&self) -> RefusalReason {
-        if self.depth == 0 {
-            RefusalReason::PLAIN
-        } else {
-            RefusalReason::INNER
-        }
-    }
-
-    /// One of the values in an open map or sequence.
-    fn inner<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, RefusalReason> {
-        let value = seed.deserialize(&mut *self);
-        self.ending(value)
-    }
-
-    /// Passes `value` on; after a failure nothing more can be read, should a visitor try to go on from
-    /// wherever it happened.
-    fn ending<T>(&mut self, value: Result<T, RefusalReason>) -> Result<T, RefusalReason> {
-        if value.is_err() {
-            self.rest = &[];
-        }
-        value
-    }
-
-    /// A name, as what reads names.
-    fn name<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, RefusalReason> {
-        let name = self.next().and_then(|token| match token {
-            Token::Text(name) => seed.deserialize(BorrowedStrDeserializer::new(name)),
-            _ => Err(RefusalReason::NAME),
-        });
-        self.ending(name)
-    }
-
-    fn nested<T>(
-        &mut self,
-        read: impl FnOnce(&mut Self) -> Result<T, RefusalReason>,
-    ) -> Result<T, RefusalReason> {
-        if self.depth >= MAX_DEPTH {
-            return Err(Flaw::TooDeep.into());
-        }
-        self.depth += 1;
-        let value = read(self)?;
-        self.depth -= 1;
-        Ok(value)
-    }
-
     fn seq<V: Visitor<'de>>(
         &mut self,
         items: usize,

@@ -1,6 +1,6 @@
 //! What visitors read the insides of a sequence, a map and a variant with.
 
-use super::Strict;
+use super::reader::Strict;
 use crate::value::refusal::RefusalReason;
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess,
