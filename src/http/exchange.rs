@@ -12,6 +12,15 @@ use crate::error::Result;
 use crate::session::Session;
 use crate::transaction::{Arrival, Patience, Transaction};
 
+/// How an attempt begins its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AttemptOrder {
+    /// At once: after a conflict the request can run again.
+    Optimistic,
+    /// After it got its session's turn.
+    InTurn,
+}
+
 /// What the attempts at one request have in common.
 pub(super) struct Exchange {
     pub(super) settings: Arc<LayerSettings>,
@@ -69,7 +78,7 @@ impl Exchange {
     }
 
     /// Begins a transaction and finds the visitor in it.
-    pub(super) async fn begin(&self, in_line: bool) -> Result<(Transaction, Session)> {
+    pub(super) async fn begin(&self, order: AttemptOrder) -> Result<(Transaction, Session)> {
         let settings = &self.settings;
         settings.check()?;
         let ids = settings.store.client_ids();
@@ -80,7 +89,7 @@ impl Exchange {
             .collect();
         let id = self.counting(&known).await?;
         let transaction = match id.map(ClientId::key) {
-            Some(key) if in_line => {
+            Some(key) if order == AttemptOrder::InTurn => {
                 let mut guard = PatienceGuard(self, self.patience());
                 settings.store.begin_in_turn(key, &mut guard.1).await?
             }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::exchange::Exchange;
+use super::exchange::{AttemptOrder, Exchange};
 use super::policy::RerunPolicy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
@@ -42,7 +42,7 @@ pub fn session(
 /// One attempt's place in the request's extensions.
 pub(super) struct Slot {
     exchange: Arc<Exchange>,
-    in_line: bool,
+    order: AttemptOrder,
     asked: AtomicBool,
     state: Mutex<SlotState>,
 }
@@ -65,20 +65,20 @@ enum SlotClaim<'a> {
 }
 
 impl Slot {
-    /// The first attempt, which goes optimistically if there can be another.
+    /// The first attempt. It is optimistic if there can be another.
     pub(super) fn first(exchange: &Arc<Exchange>) -> Arc<Self> {
-        Self::new(exchange, false)
+        Self::new(exchange, AttemptOrder::Optimistic)
     }
 
-    /// A further attempt, which goes in line.
+    /// A further attempt, which gets its session's turn first.
     pub(super) fn next(exchange: &Arc<Exchange>) -> Arc<Self> {
-        Self::new(exchange, true)
+        Self::new(exchange, AttemptOrder::InTurn)
     }
 
-    fn new(exchange: &Arc<Exchange>, in_line: bool) -> Arc<Self> {
+    fn new(exchange: &Arc<Exchange>, order: AttemptOrder) -> Arc<Self> {
         Arc::new(Self {
             exchange: Arc::clone(exchange),
-            in_line,
+            order,
             asked: AtomicBool::new(false),
             state: Mutex::new(SlotState::Vacant),
         })
@@ -122,10 +122,18 @@ impl Slot {
         match poll_fn(|cx| self.poll_claim(cx)).await? {
             SlotClaim::Taken(session) => Ok(session),
             SlotClaim::Yours(beginning) => {
-                let in_line = self.in_line || self.exchange.risky || !self.policy().permits();
-                let (transaction, session) = self.exchange.begin(in_line).await?;
+                let (transaction, session) = self.exchange.begin(self.order()).await?;
                 beginning.end(transaction, session)
             }
+        }
+    }
+
+    /// A first attempt that may be the only one waits for the turn, too.
+    fn order(&self) -> AttemptOrder {
+        if self.exchange.risky || !self.policy().permits() {
+            AttemptOrder::InTurn
+        } else {
+            self.order
         }
     }
 

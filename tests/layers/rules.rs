@@ -13,8 +13,6 @@ const DEFINED_TWICE: &[&str] = &["Directory", "TempFile"];
 
 /// The functions that are still above the limit or take a `bool`.
 pub(crate) const FUNCTIONS_LEFT: &[(&str, &str)] = &[
-    ("src/http/exchange.rs", "begin"),
-    ("src/http/slot.rs", "new"),
     ("src/session.rs", "bears_dead_id"),
     ("src/storage/redb/backend/disk.rs", "set_backpressure"),
     ("src/storage/redb/backend/unreadable.rs", "note_damage"),
