@@ -140,20 +140,31 @@ impl Slot {
     fn poll_claim(&self, cx: &mut Context<'_>) -> Poll<Result<SlotClaim<'_>>> {
         // Who begins may be a task of a thread that is not here.
         self.process().check()?;
-        let mut state = self.lock();
-        match &mut *state {
-            SlotState::Vacant => {
-                *state = SlotState::Beginning(Vec::new());
-                Poll::Ready(Ok(SlotClaim::Yours(BeginGuard(self))))
-            }
-            SlotState::Beginning(waiting) => {
-                if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    waiting.push(cx.waker().clone());
+        let mut clone = None;
+        loop {
+            let mut state = self.lock();
+            match &mut *state {
+                SlotState::Vacant => {
+                    *state = SlotState::Beginning(Vec::new());
+                    return Poll::Ready(Ok(SlotClaim::Yours(BeginGuard(self))));
                 }
-                Poll::Pending
+                SlotState::Beginning(waiting) => {
+                    if waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                        return Poll::Pending;
+                    }
+                    if let Some(waker) = clone.take() {
+                        waiting.push(waker);
+                        return Poll::Pending;
+                    }
+                }
+                SlotState::Open(_, session) => {
+                    return Poll::Ready(Ok(SlotClaim::Taken(session.clone())));
+                }
+                SlotState::Closed => return Poll::Ready(Err(closed())),
             }
-            SlotState::Open(_, session) => Poll::Ready(Ok(SlotClaim::Taken(session.clone()))),
-            SlotState::Closed => Poll::Ready(Err(closed())),
+            drop(state);
+            // Cloning and dropping a waker runs the application's code, so neither is done under the lock (C6.3).
+            clone = Some(cx.waker().clone());
         }
     }
 
