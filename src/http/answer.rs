@@ -5,7 +5,7 @@ use http::header::{CACHE_CONTROL, Entry, HeaderValue, RETRY_AFTER, VARY};
 use http::{HeaderMap, Response, StatusCode};
 use std::time::Duration;
 
-use super::report::report;
+use super::report::report_when_sent;
 use crate::error::{Error, ErrorKind};
 
 /// The status that answers an error (C6.5).
@@ -31,7 +31,6 @@ fn seconds(wait: Duration) -> HeaderValue {
 /// The response to an error, which the log tells of: no body, and the error in the extensions for an outer layer to
 /// render.
 pub(super) fn answer<R: Default>(error: Error) -> Response<R> {
-    report(&error);
     let kind = error.kind();
     let mut response = Response::new(R::default());
     *response.status_mut() = status(kind);
@@ -40,6 +39,7 @@ pub(super) fn answer<R: Default>(error: Error) -> Response<R> {
     if let Some(wait) = error.retry_after().map(seconds) {
         headers.insert(RETRY_AFTER, wait);
     }
+    report_when_sent(&error, response.extensions_mut());
     response.extensions_mut().insert(error);
     response
 }

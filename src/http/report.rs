@@ -1,8 +1,12 @@
 //! The line in the log for an error that becomes a response: one each, few a second, and never an id or a value.
 
+use http::Extensions;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::Level;
 use tracing::field::display;
 
+use crate::block_on::is_task;
 use crate::error::{Error, ErrorKind, Quoted};
 use crate::throttle::Throttle;
 
@@ -54,8 +58,63 @@ impl FaultOrigin {
     }
 }
 
-/// Tells of an error that is answered: refusals of one kind once a second, failures ten times.
-pub(super) fn report(error: &Error) {
+/// In the extensions of a response that was made of an error inside the layer: the error is logged when the response
+/// is sent, or when the application takes the response apart.
+#[derive(Clone)]
+struct UnloggedError(Arc<UnloggedState>);
+
+struct UnloggedState {
+    error: Error,
+    is_settled: AtomicBool,
+}
+
+impl UnloggedError {
+    fn new(error: Error) -> Self {
+        Self(Arc::new(UnloggedState {
+            error,
+            is_settled: AtomicBool::new(false),
+        }))
+    }
+}
+
+impl Drop for UnloggedState {
+    fn drop(&mut self) {
+        if !*self.is_settled.get_mut() {
+            report(&self.error);
+        }
+    }
+}
+
+/// Logs an error of which a response is made. Inside the layer this waits until it is known whether the response is
+/// sent.
+pub(super) fn report_when_sent(error: &Error, response: &mut Extensions) {
+    if is_task() {
+        response.insert(UnloggedError::new(error.clone()));
+    } else {
+        report(error);
+    }
+}
+
+/// Logs the error that the response is made of which is sent now.
+pub(super) fn report_sent(response: &mut Extensions) {
+    // Inside another layer, that one decides what is sent.
+    if !is_task()
+        && let Some(unlogged) = response.remove::<UnloggedError>()
+        && !unlogged.0.is_settled.swap(true, Ordering::Relaxed)
+    {
+        report(&unlogged.0.error);
+    }
+}
+
+/// The response is not sent, so its error is not logged.
+pub(super) fn report_dropped(response: &Extensions) {
+    if let Some(unlogged) = response.get::<UnloggedError>() {
+        unlogged.0.is_settled.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Logs an error: refusals of one kind once a second, failures ten times.
+fn report(error: &Error) {
     let kind = error.kind();
     let fault = FaultOrigin::of(kind);
     if !fault.is_wanted() {

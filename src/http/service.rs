@@ -16,6 +16,7 @@ use tower_service::Service;
 use super::answer::{SessionUse, answer, mark};
 use super::exchange::Exchange;
 use super::replay::{Replay, RequestBody};
+use super::report::{report_dropped, report_sent};
 use super::settings::LayerSettings;
 use super::slot::Slot;
 use crate::block_on::polled;
@@ -99,12 +100,16 @@ where
     let mut count = 1;
     loop {
         let request = attempt.0.request(inward(body));
-        let response = outward(polled(pin!(service.call(request))).await?);
+        let response = {
+            let mut call = pin!(service.call(request));
+            let made = poll_fn(|cx| call.as_mut().poll(cx).map_ok(&outward));
+            polled(pin!(made)).await?
+        };
         let (error, response) = match end(&attempt.0, &exchange, response) {
-            AfterResponse::Final(response) => return Ok(response),
+            AfterResponse::Final(response) => return Ok(sent(response)),
             AfterResponse::Conflict(error, response) => (error, Some(response)),
-            AfterResponse::Commit(_, session, _) if !exchange.admits(&session) => {
-                return Ok(refuse(not_admitted()));
+            AfterResponse::Commit(_, session, response) if !exchange.admits(&session) => {
+                return Ok(replace(response, not_admitted()));
             }
             AfterResponse::Commit(transaction, session, response) => {
                 let patience = Some(exchange.patience());
@@ -117,18 +122,21 @@ where
                     Ok(cookie_action) => {
                         return Ok(hand(cookie_action, &exchange.settings, response));
                     }
-                    Err(failure) if failure.error.is_conflict() => (failure.error, None),
-                    Err(failure) => return Ok(refuse(failure.error)),
+                    Err(failure) if failure.error.is_conflict() => {
+                        discard(response);
+                        (failure.error, None)
+                    }
+                    Err(failure) => return Ok(replace(response, failure.error)),
                 }
             }
         };
         let curable = error.is_worth_another_try();
         if !curable || count >= exchange.settings.store.max_attempts() || !exchange.policy.permits()
         {
-            return Ok(response.unwrap_or_else(|| refuse(error)));
+            return Ok(response.map_or_else(|| refuse(error), sent));
         }
         // It may hold the request's body.
-        drop(response);
+        response.into_iter().for_each(discard);
         body = match bodies.again() {
             Some(body) => body,
             None => return Ok(refuse(error)),
@@ -207,7 +215,7 @@ fn hand<R: Default>(
     mut response: Response<R>,
 ) -> Response<R> {
     let cookie = match cookie_action {
-        CookieAction::Keep => return response,
+        CookieAction::Keep => return sent(response),
         CookieAction::Send { id, timeout } => settings.cookie.handing_out(id.as_str(), timeout),
         CookieAction::Withdraw => settings.cookie.removal(),
     };
@@ -215,10 +223,27 @@ fn hand<R: Default>(
         Ok(cookie) => {
             response.headers_mut().append(SET_COOKIE, cookie);
             mark(response.headers_mut(), SessionUse::Cookie);
-            response
+            sent(response)
         }
-        Err(error) => refuse(error),
+        Err(error) => replace(response, error),
     }
+}
+
+/// The response of the inner service, which the client gets.
+fn sent<R>(mut response: Response<R>) -> Response<R> {
+    report_sent(response.extensions_mut());
+    response
+}
+
+/// Drops a response of the inner service.
+fn discard<R>(response: Response<R>) {
+    report_dropped(response.extensions());
+}
+
+/// Answers an error in place of a response of the inner service.
+fn replace<R: Default>(response: Response<R>, error: Error) -> Response<R> {
+    discard(response);
+    refuse(error)
 }
 
 fn not_admitted() -> Error {

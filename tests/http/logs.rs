@@ -2,9 +2,14 @@
 
 use super::support::log::Lines;
 use super::*;
+use axum::middleware::map_response;
 use cloakroom::ErrorKind;
+use cloakroom::http::session;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tower::Layer as _;
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing::{Level, Metadata};
 
@@ -34,15 +39,16 @@ impl Log {
     }
 }
 
+async fn mistyped(session: Session) -> Result<&'static str, Error> {
+    let visits = session.pkg(PACKAGE);
+    visits.insert("name", "s3cr3t")?;
+    visits.get::<u32>("name").map(|_| "never")
+}
+
 /// The issue's own example: 500, an empty body, and no line at all.
 #[tokio::test]
 async fn an_error_that_a_handler_returns_is_logged_once() {
     let store = Store::in_memory().unwrap();
-    let mistyped = |session: Session| async move {
-        let visits = session.pkg(PACKAGE);
-        visits.insert("name", "s3cr3t")?;
-        visits.get::<u32>("name").map(|_| "never")
-    };
     let app = Router::new()
         .route("/", get(mistyped))
         .layer(SessionLayer::new(store));
@@ -163,4 +169,94 @@ async fn a_missing_layer_is_logged() {
     get_page(&app, "/", "").await;
     let lines = log.answers();
     assert!(matches!(&lines[..], [(Level::ERROR, line)] if line.contains("NoSessionLayer")));
+}
+
+/// Loses a conflict against another transaction.
+fn lose(store: &Store) -> Result<(), Error> {
+    let id = store.client_ids().issue();
+    store.transact(|txn| count(&txn.session(&id)?).map(drop))?;
+    let own = store.begin()?;
+    count(&own.session(&id)?)?;
+    interfere(store, &id, 100);
+    own.commit()
+}
+
+/// What an attempt answers that runs again is not sent.
+#[tokio::test]
+async fn of_a_request_that_runs_again_only_what_is_sent_is_logged() {
+    let store = Store::builder().max_attempts(3).in_memory().unwrap();
+    let (runs, losses) = (Arc::<AtomicU32>::default(), Arc::<AtomicU32>::default());
+    let run = {
+        let (store, runs, losses) = (store.clone(), runs.clone(), losses.clone());
+        move || match runs.fetch_add(1, Ordering::SeqCst) < losses.load(Ordering::SeqCst) {
+            true => lose(&store),
+            false => Ok(()),
+        }
+    };
+    let of_handler = run.clone();
+    let handler = move |_: Session| std::future::ready(of_handler());
+    // The layer makes the response.
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let run = run.clone();
+        async move {
+            session(request.extensions()).await.unwrap();
+            Ok::<_, Infallible>(run())
+        }
+    });
+    let layer = SessionLayer::new(store);
+    let app = Router::new().route("/", get(handler)).layer(layer.clone());
+    let (log, _guard) = Log::start();
+
+    losses.store(2, Ordering::SeqCst);
+    assert_eq!(get_page(&app, "/", "").await.status(), 200);
+    assert_eq!(runs.swap(0, Ordering::SeqCst), 3);
+    let response = layer.layer(service).oneshot(request("GET", "/", "")).await;
+    assert_eq!(response.unwrap().status(), 200);
+    assert_eq!(runs.swap(0, Ordering::SeqCst), 3);
+    assert_eq!(log.answers(), []);
+
+    losses.store(u32::MAX, Ordering::SeqCst);
+    assert_eq!(get_page(&app, "/", "").await.status(), 503);
+    assert_eq!(runs.load(Ordering::SeqCst), 3);
+    let lines = log.answers();
+    assert!(
+        matches!(&lines[..], [(Level::DEBUG, line)] if line.contains("Conflict")),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_error_in_whose_place_another_is_sent_is_not_logged() {
+    let layer = SessionLayer::new(Store::in_memory().unwrap());
+    let app = Router::new()
+        .route("/", get(mistyped))
+        .layer(layer.commit_when(|_| true).admit_new(|_| false));
+    let (log, _guard) = Log::start();
+    assert_eq!(get_page(&app, "/", "").await.status(), 429);
+    let lines = log.answers();
+    assert!(
+        matches!(&lines[..], [(Level::DEBUG, line)] if line.contains("NotAdmitted")),
+        "{lines:?}"
+    );
+}
+
+/// An application that renders its errors may take the response apart.
+#[tokio::test]
+async fn an_error_is_logged_once_whatever_a_layer_inside_makes_of_its_response() {
+    let render = map_response(async |mut response: Response<Body>| {
+        *response.body_mut() = Body::from("sorry");
+        response
+    });
+    let replace = map_response(async |_: Response<Body>| "sorry");
+    let app = Router::new()
+        .route("/rendered", get(mistyped).layer(render))
+        .route("/replaced", get(mistyped).layer(replace))
+        .layer(SessionLayer::new(Store::in_memory().unwrap()));
+    let (log, _guard) = Log::start();
+    for path in ["/rendered", "/replaced"] {
+        let response = get_page(&app, path, "").await;
+        assert_eq!(log.answers().len(), 1, "{path}");
+        assert_eq!(text(response).await, "sorry");
+    }
+    assert_eq!(log.answers(), []);
 }
