@@ -49,7 +49,8 @@ const _: () = {
 pub struct ClientId(Arc<ClientIdInner>);
 
 struct ClientIdInner {
-    text: String,
+    /// ASCII.
+    text: [u8; TEXT_LEN],
     key: OnceLock<ClientKey>,
     freshness: Freshness,
 }
@@ -74,7 +75,7 @@ impl Freshness {
 }
 
 impl ClientId {
-    fn new(text: String, freshness: Freshness) -> Self {
+    fn new(text: [u8; TEXT_LEN], freshness: Freshness) -> Self {
         Self(Arc::new(ClientIdInner {
             text,
             key: OnceLock::new(),
@@ -87,8 +88,12 @@ impl ClientId {
     /// This is the secret. Put it only into the visitor's cookie. To tell clients apart in a log, print the
     /// [`key`](Self::key).
     #[must_use]
+    #[allow(
+        clippy::expect_used,
+        reason = "base64 is ASCII, whether this wrote it or it was decoded"
+    )]
     pub fn as_str(&self) -> &str {
-        &self.0.text
+        std::str::from_utf8(&self.0.text).expect("an id is ASCII")
     }
 
     /// Returns the key under which the store knows this client: the first 16 bytes of SHA-256 of the id. It is
@@ -117,10 +122,7 @@ impl ClientId {
 
 impl PartialEq for ClientId {
     fn eq(&self, other: &Self) -> bool {
-        self.as_str()
-            .as_bytes()
-            .ct_eq(other.as_str().as_bytes())
-            .into()
+        self.0.text.ct_eq(&other.0.text).into()
     }
 }
 
@@ -128,7 +130,7 @@ impl Eq for ClientId {}
 
 impl Hash for ClientId {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_str().hash(state);
+        self.0.text.hash(state);
     }
 }
 
@@ -156,7 +158,7 @@ impl fmt::Debug for ClientId {
 pub struct ClientKey([u8; 16]);
 
 impl ClientKey {
-    fn of(id: &str) -> Self {
+    fn of(id: &[u8]) -> Self {
         let digest = Sha256::digest(id);
         let mut key = [0; 16];
         key.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
@@ -354,18 +356,10 @@ impl ClientIds {
     /// session. Failures are counted by the metric `cloakroom_refused_ids_total`.
     #[must_use]
     pub fn verify(&self, text: &str) -> Option<ClientId> {
-        let refused = match self.check(text) {
-            Ok(()) => return Some(ClientId::new(text.to_owned(), Freshness::verified())),
-            Err(refused) => refused,
-        };
-        refused.count();
-        None
+        self.verify_bytes(text.as_bytes())
     }
 
-    fn check(&self, text: &str) -> Result<(), Refused> {
-        if text.len() != TEXT_LEN {
-            return Err(Refused::Garbled);
-        }
+    fn check(&self, text: &[u8; TEXT_LEN]) -> Result<(), Refused> {
         let mut raw = [0; RAW_LEN];
         match URL_SAFE_NO_PAD.decode_slice(text, &mut raw) {
             Ok(RAW_LEN) => {}
@@ -380,10 +374,11 @@ impl ClientIds {
     /// [`verify`](Self::verify) for the bytes of a `Cookie` field, which need not be text.
     #[must_use]
     pub fn verify_bytes(&self, text: &[u8]) -> Option<ClientId> {
-        match std::str::from_utf8(text) {
-            Ok(text) => self.verify(text),
-            Err(_) => {
-                Refused::Garbled.count();
+        let text = <&[u8; TEXT_LEN]>::try_from(text).map_err(|_| Refused::Garbled);
+        match text.and_then(|text| self.check(text).map(|()| *text)) {
+            Ok(text) => Some(ClientId::new(text, Freshness::verified())),
+            Err(refused) => {
+                refused.count();
                 None
             }
         }
@@ -447,12 +442,22 @@ impl Signer {
         hmac.finalize().into_bytes().into()
     }
 
-    fn sign(&self, random: [u8; RANDOM_LEN]) -> String {
-        let mut raw = Vec::with_capacity(RAW_LEN);
-        raw.extend(random);
-        raw.push(self.name);
-        raw.extend(self.tag(&raw));
-        URL_SAFE_NO_PAD.encode(raw)
+    /// The text of an id.
+    #[allow(
+        clippy::expect_used,
+        reason = "the lengths are constants, which are checked above"
+    )]
+    fn sign(&self, random: [u8; RANDOM_LEN]) -> [u8; TEXT_LEN] {
+        let mut raw = [0; RAW_LEN];
+        let (signed, tag) = raw.split_at_mut(SIGNED_LEN);
+        let (to, name) = signed.split_at_mut(RANDOM_LEN);
+        to.copy_from_slice(&random);
+        name.fill(self.name);
+        tag.copy_from_slice(&self.tag(signed));
+        let mut text = [0; TEXT_LEN];
+        let written = URL_SAFE_NO_PAD.encode_slice(raw, &mut text);
+        written.expect("the text has room for the bytes");
+        text
     }
 }
 

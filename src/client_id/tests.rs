@@ -163,9 +163,10 @@ fn a_verified_id_is_never_fresh() {
 
 #[test]
 fn a_key_is_the_start_of_the_sha256_of_the_id() {
-    let id = ClientId::new("abc".into(), Freshness::verified());
     let digest = "ba7816bf8f01cfea414140de5dae2223";
-    assert_eq!(id.key().to_string(), digest);
+    assert_eq!(ClientKey::of(b"abc").to_string(), digest);
+    let id = ids(7, 1).issue();
+    assert_eq!(id.key(), ClientKey::of(id.as_str().as_bytes()));
     assert_eq!(id.clone().key(), id.key());
     assert_eq!(ClientKey::from_bytes(*id.key().as_bytes()), id.key());
 }
