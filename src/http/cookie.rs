@@ -305,6 +305,7 @@ fn check_path(path: &str) -> Result<()> {
 }
 
 /// The cookie of one layer: its settings under the name that browsers see.
+#[derive(Clone)]
 pub(super) struct SessionCookie {
     name: String,
     settings: CookieSettings,
@@ -317,6 +318,10 @@ impl SessionCookie {
             name: format!("{}{name}", settings.prefix()),
             settings,
         }
+    }
+
+    pub(super) fn settings(&self) -> &CookieSettings {
+        &self.settings
     }
 
     /// The values under our name in a request's `Cookie` fields, in order, as many as are checked.

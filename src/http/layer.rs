@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tower_layer::Layer;
 
-use super::cookie::{CookieSettings, SessionCookie};
+use super::cookie::CookieSettings;
 use super::policy::Rerun;
 use super::service::GenericSessionService;
 use super::settings::{LayerRules, LayerSettings};
@@ -39,9 +39,8 @@ use crate::store::Store;
 /// `Router::route_layer` and `ServiceBuilder`. [`generic`](Self::generic) makes a layer for services without axum.
 #[derive(Clone)]
 pub struct SessionLayer {
-    store: Store,
-    cookie: CookieSettings,
-    rules: LayerRules,
+    /// Shared with the services: axum may apply a layer anew for each request.
+    settings: Arc<LayerSettings>,
 }
 
 impl SessionLayer {
@@ -50,23 +49,25 @@ impl SessionLayer {
     #[must_use]
     pub fn new(store: Store) -> Self {
         Self {
-            store,
-            cookie: CookieSettings::new(),
-            rules: LayerRules::default(),
+            settings: Arc::new(LayerSettings::new(store)),
         }
+    }
+
+    fn rules(&mut self) -> &mut LayerRules {
+        &mut Arc::make_mut(&mut self.settings).rules
     }
 
     /// Sets the cookie's settings.
     #[must_use]
     pub fn cookie(mut self, settings: CookieSettings) -> Self {
-        self.cookie = settings;
+        Arc::make_mut(&mut self.settings).set_cookie(settings);
         self
     }
 
     /// Sets which requests run again after a conflict. A route can override this: [`Rerun`] is also a layer.
     #[must_use]
     pub fn rerun(mut self, rerun: Rerun) -> Self {
-        self.rules.rerun = rerun;
+        self.rules().rerun = rerun;
         self
     }
 
@@ -74,7 +75,7 @@ impl SessionLayer {
     /// its size is not known beforehand, it also waits for its session's turn.
     #[must_use]
     pub fn replay_limit(mut self, bytes: usize) -> Self {
-        self.rules.replay_limit = bytes;
+        self.rules().replay_limit = bytes;
         self
     }
 
@@ -82,7 +83,7 @@ impl SessionLayer {
     /// runs again. Then it continues without the turn.
     #[must_use]
     pub fn turn_wait(mut self, wait: Duration) -> Self {
-        self.rules.turn_wait = Some(wait);
+        self.rules().turn_wait = Some(wait);
         self
     }
 
@@ -111,7 +112,7 @@ impl SessionLayer {
         mut self,
         rule: impl Fn(&request::Parts) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.rules.admit_new = Some(Arc::new(rule));
+        self.rules().admit_new = Some(Arc::new(rule));
         self
     }
 
@@ -132,7 +133,7 @@ impl SessionLayer {
         mut self,
         rule: impl Fn(&response::Parts) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.rules.commit_when = Arc::new(rule);
+        self.rules().commit_when = Arc::new(rule);
         self
     }
 }
@@ -140,24 +141,17 @@ impl SessionLayer {
 impl SessionLayer {
     /// The settings for the services that this layer makes.
     pub(super) fn settings(&self) -> Arc<LayerSettings> {
-        let [a, b, c, d, ..] = self.store.identity();
-        let name = format!("id-{a:02x}{b:02x}{c:02x}{d:02x}");
-        Arc::new(LayerSettings {
-            refusal: self.cookie.check(),
-            cookie: SessionCookie::new(self.cookie.clone(), &name),
-            store: self.store.clone(),
-            rules: self.rules.clone(),
-        })
+        Arc::clone(&self.settings)
     }
 }
 
 impl fmt::Debug for SessionLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionLayer")
-            .field("cookie", &self.cookie)
-            .field("rerun", &self.rules.rerun)
-            .field("replay_limit", &self.rules.replay_limit)
-            .field("turn_wait", &self.rules.turn_wait)
+            .field("cookie", self.settings.cookie.settings())
+            .field("rerun", &self.settings.rules.rerun)
+            .field("replay_limit", &self.settings.rules.replay_limit)
+            .field("turn_wait", &self.settings.rules.turn_wait)
             .finish_non_exhaustive()
     }
 }

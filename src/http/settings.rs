@@ -4,7 +4,7 @@ use http::{StatusCode, request, response};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cookie::SessionCookie;
+use super::cookie::{CookieSettings, SessionCookie};
 use super::policy::Rerun;
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -45,7 +45,16 @@ fn is_whole(response: &response::Parts) -> bool {
         && response.extensions.get::<Error>().is_none()
 }
 
+/// The cookie with these settings, and whether they go together.
+fn for_store(store: &Store, settings: CookieSettings) -> (SessionCookie, Result<()>) {
+    let [a, b, c, d, ..] = store.identity();
+    let name = format!("id-{a:02x}{b:02x}{c:02x}{d:02x}");
+    let refusal = settings.check();
+    (SessionCookie::new(settings, &name), refusal)
+}
+
 /// The layer's settings as its services share them.
+#[derive(Clone)]
 pub(super) struct LayerSettings {
     pub(super) store: Store,
     pub(super) cookie: SessionCookie,
@@ -55,6 +64,20 @@ pub(super) struct LayerSettings {
 }
 
 impl LayerSettings {
+    pub(super) fn new(store: Store) -> Self {
+        let (cookie, refusal) = for_store(&store, CookieSettings::new());
+        Self {
+            store,
+            cookie,
+            rules: LayerRules::default(),
+            refusal,
+        }
+    }
+
+    pub(super) fn set_cookie(&mut self, settings: CookieSettings) {
+        (self.cookie, self.refusal) = for_store(&self.store, settings);
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         self.refusal.clone()
     }
