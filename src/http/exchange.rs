@@ -24,7 +24,7 @@ pub(super) enum AttemptOrder {
 /// What the attempts at one request have in common.
 pub(super) struct Exchange {
     pub(super) settings: Arc<LayerSettings>,
-    pub(super) policy: Arc<RerunPolicy>,
+    pub(super) policy: RerunPolicy,
     /// The request as it came.
     pub(super) request: request::Parts,
     came: Arrival,
@@ -52,7 +52,7 @@ impl Exchange {
         }
         Arc::new(Self {
             came: settings.store.arrival(),
-            policy: Arc::new(policy),
+            policy,
             request,
             admitted: OnceLock::new(),
             is_dead: AtomicBool::new(false),
@@ -82,12 +82,15 @@ impl Exchange {
         let settings = &self.settings;
         settings.check()?;
         let ids = settings.store.client_ids();
-        let known: Vec<ClientId> = settings
+        let mut known = settings
             .cookie
             .candidates(self.request.headers.get_all(header::COOKIE))
-            .filter_map(|value| ids.verify_bytes(value))
-            .collect();
-        let id = self.counting(&known).await?;
+            .filter_map(|value| ids.verify_bytes(value));
+        let (first, others) = (known.next(), known.collect::<Vec<_>>());
+        let id = match &first {
+            Some(first) if !others.is_empty() => Some(self.first_live(first, &others).await?),
+            _ => first.as_ref(),
+        };
         let transaction = match id.map(ClientId::key) {
             Some(key) if order == AttemptOrder::InTurn => {
                 let mut guard = PatienceGuard(self, self.patience());
@@ -100,18 +103,20 @@ impl Exchange {
         Ok((transaction, session))
     }
 
-    /// Of the ids that verify, the first that is live, else the first (C4.9). Which that is shows only inside a
-    /// transaction: another than the request's, which has not looked at anything yet (C2.1).
-    async fn counting<'a>(&self, known: &'a [ClientId]) -> Result<Option<&'a ClientId>> {
-        if known.len() > 1 {
-            let look = self.settings.store.begin_async().await?;
-            for id in known {
-                if look.is_live(id)? {
-                    return Ok(Some(id));
-                }
+    /// Of the ids that verify, the first that is live, else the first (C4.9). Which are live is read in another
+    /// transaction, so that the request's own has observed nothing yet (C2.1).
+    async fn first_live<'a>(
+        &self,
+        first: &'a ClientId,
+        others: &'a [ClientId],
+    ) -> Result<&'a ClientId> {
+        let look = self.settings.store.begin_async().await?;
+        for id in std::iter::once(first).chain(others) {
+            if look.is_live(id)? {
+                return Ok(id);
             }
         }
-        Ok(known.first())
+        Ok(first)
     }
 
     /// For how long this request may still wait for turns.
@@ -121,6 +126,12 @@ impl Exchange {
 
     pub(super) fn set_patience(&self, left: Patience) {
         *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = left;
+    }
+}
+
+impl AsRef<RerunPolicy> for Exchange {
+    fn as_ref(&self) -> &RerunPolicy {
+        &self.policy
     }
 }
 

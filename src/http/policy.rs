@@ -1,6 +1,7 @@
 //! Which requests may run again after a conflict. Knows no session.
 
 use http::{Method, header, request};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// Which requests run again after a conflict at commit.
@@ -42,6 +43,9 @@ pub(super) struct RerunPolicy {
     /// Something that cannot be had twice was used up: the connection, the body, or the response is out.
     is_forbidden: AtomicBool,
 }
+
+/// The policy as a part of what the attempts share.
+pub(super) type SharedPolicy = Arc<dyn AsRef<RerunPolicy> + Send + Sync>;
 
 impl RerunPolicy {
     pub(super) fn new(rerun: Rerun, request: &request::Parts) -> Self {

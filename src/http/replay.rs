@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use super::policy::RerunPolicy;
+use super::policy::{RerunPolicy, SharedPolicy};
 
 /// The request body for services inside a [`GenericSessionLayer`](super::GenericSessionLayer). It records the
 /// original body as it is read, so that the request can run again after a conflict.
@@ -64,11 +64,14 @@ pub(super) enum RequestBody<B> {
 
 impl<B: Body> RequestBody<B> {
     /// Of a request with this body.
-    pub(super) fn of(body: B, policy: &Arc<RerunPolicy>, limit: usize) -> (Self, Replay<B>) {
+    pub(super) fn of<P>(body: B, policy: &Arc<P>, limit: usize) -> (Self, Replay<B>)
+    where
+        P: AsRef<RerunPolicy> + Send + Sync + 'static,
+    {
         if body.is_end_stream() {
             return (Self::Empty, Replay::empty());
         }
-        let home = BodyReturn::new(Arc::clone(policy), limit);
+        let home = BodyReturn::new(policy.clone(), limit);
         let first = home.admit(body);
         (Self::Kept(home), first)
     }
@@ -86,12 +89,12 @@ impl<B: Body> RequestBody<B> {
 /// Where an attempt leaves the body for the next one.
 pub(super) struct BodyReturn<B> {
     parked: Mutex<Option<BodySource<B>>>,
-    policy: Arc<RerunPolicy>,
+    policy: SharedPolicy,
     limit: usize,
 }
 
 impl<B> BodyReturn<B> {
-    fn new(policy: Arc<RerunPolicy>, limit: usize) -> Arc<Self> {
+    fn new(policy: SharedPolicy, limit: usize) -> Arc<Self> {
         Arc::new(Self {
             parked: Mutex::new(None),
             policy,
@@ -155,7 +158,10 @@ impl<B> BodyReader<B> {
     /// Whether what is read now goes on record: everything before it did, and it may be of use.
     fn records(&self) -> bool {
         self.mode != ReplayMode::Lost
-            && self.home.as_ref().is_some_and(|home| home.policy.permits())
+            && self
+                .home
+                .as_ref()
+                .is_some_and(|home| home.policy.as_ref().as_ref().permits())
     }
 }
 
@@ -222,7 +228,7 @@ impl<B: Body<Data = Bytes>> BodyReader<B> {
                 self.mode = ReplayMode::Recording;
             } else {
                 source.record.data = Vec::new();
-                home.policy.forbid();
+                home.policy.as_ref().as_ref().forbid();
             }
         }
         answer

@@ -38,10 +38,16 @@ struct Fixture {
     asked: Arc<Mutex<usize>>,
 }
 
+impl AsRef<Self> for RerunPolicy {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 fn fixture(rerun: Rerun, limit: usize, frames: Vec<Frame<Bytes>>) -> (Fixture, Replay<Script>) {
     let (parts, ()) = http::Request::new(()).into_parts();
     let policy = Arc::new(RerunPolicy::new(rerun, &parts));
-    let home = BodyReturn::new(Arc::clone(&policy), limit);
+    let home = BodyReturn::new(policy.clone(), limit);
     let asked = Arc::default();
     let body = home.admit(Script {
         frames: frames.into(),

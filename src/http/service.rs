@@ -94,7 +94,7 @@ where
     R: Default,
 {
     let limit = exchange.settings.rules.replay_limit;
-    let (bodies, mut body) = RequestBody::of(body, &exchange.policy, limit);
+    let (bodies, mut body) = RequestBody::of(body, &exchange, limit);
     let _answered = RequestGuard(Arc::clone(&exchange));
     let mut attempt = AttemptGuard(Slot::first(&exchange));
     let mut count = 1;
