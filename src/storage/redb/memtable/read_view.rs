@@ -331,6 +331,10 @@ fn unreadable() -> Error {
     Error::new(ErrorKind::Corrupt, "a part of the file cannot be read")
 }
 
+fn is_of<const N: usize>(row: &Result<([u8; N], Held)>, key: &[u8; N]) -> bool {
+    matches!(row, Ok((of, _)) if of == key)
+}
+
 /// Layers of rows, the newest first, as one: those that are there, and where none can be read, nothing.
 struct MergedRows<'a, const N: usize>(Vec<Peekable<TableRows<'a, N>>>);
 
@@ -352,8 +356,16 @@ impl<const N: usize> Iterator for MergedRows<'_, N> {
             let least = least?;
             let mut newest = None;
             for layer in &mut self.0 {
-                let row = layer.next_if(|row| matches!(row, Ok((key, _)) if *key == least));
-                newest = newest.or(row);
+                let Some(Ok((_, held))) = layer.peek().filter(|row| is_of(row, &least)) else {
+                    continue;
+                };
+                // A gap holds other rows than that at its end: it comes after that one, or in its place.
+                let is_gap = matches!(held, Held::Unreadable);
+                if is_gap && matches!(newest, Some(Ok((_, Held::Row(_))))) {
+                    continue;
+                }
+                let row = layer.next();
+                newest = if is_gap { row } else { newest.or(row) };
             }
             match newest {
                 Some(Ok((key, Held::Row(value)))) => return Some(Ok((key, Some(value)))),
@@ -361,5 +373,37 @@ impl<const N: usize> Iterator for MergedRows<'_, N> {
                 _ => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What layers of rows make, the newest layer first: the keys, and whether a row is there.
+    fn merged(layers: Vec<Vec<(u8, Held)>>) -> Vec<(u8, bool)> {
+        let layer = |rows: Vec<(u8, Held)>| {
+            let rows = rows.into_iter().map(|(key, held)| Ok(([key], held)));
+            (Box::new(rows) as TableRows<'_, 1>).peekable()
+        };
+        let rows = MergedRows(layers.into_iter().map(layer).collect());
+        rows.map(|row| row.unwrap())
+            .map(|([key], row)| (key, row.is_some()))
+            .collect()
+    }
+
+    // C5.4: a gap ends at the key of a row, which may have been changed since.
+    #[test]
+    fn a_newer_row_at_the_end_of_a_gap_does_not_hide_the_gap() {
+        let row = || Held::Row(Bytes::new());
+        let below = || vec![(1, row()), (5, Held::Unreadable), (7, row())];
+        let rest = |at_the_end: &[(u8, bool)]| [&[(1, true)], at_the_end, &[(7, true)]].concat();
+        assert_eq!(merged(vec![below()]), rest(&[(5, false)]));
+        let removed = merged(vec![vec![(5, Held::Removed)], below()]);
+        assert_eq!(removed, rest(&[(5, false)]));
+        let changed = merged(vec![vec![(5, row())], vec![(5, Held::Removed)], below()]);
+        assert_eq!(changed, rest(&[(5, true), (5, false)]));
+        let within = merged(vec![vec![(3, Held::Removed), (4, row())], below()]);
+        assert_eq!(within, rest(&[(4, true), (5, false)]));
     }
 }
