@@ -78,6 +78,9 @@ impl Touches {
             return Err(*expired);
         }
         beside.retain(|it| !is_expired(it));
+        // Whoever looks from now on notes that first, then sees the access, and does not find the session expired.
+        // So no later look keeps it from being recorded.
+        beside.iter_mut().for_each(|it| it.looks = u64::MAX);
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         let all = written.iter().chain(&*beside);
         all.for_each(|it| merge(&mut claimed, *it, now));
@@ -272,6 +275,22 @@ mod tests {
         touches.claim(&[used], &mut beside, NOW).unwrap();
         assert_eq!((seen(used), seen(over)), (Some(used.at), None));
         assert!(beside.is_empty());
+    }
+
+    // C3.2, C3.4: a look notes first that the session is expired, and then sees the claimed access.
+    #[test]
+    fn a_look_at_what_is_claimed_does_not_lose_its_access() {
+        let touches = Touches::default();
+        let used = touch(0, 1);
+        let mut beside = vec![used];
+        touches.claim(&[], &mut beside, NOW).unwrap();
+        touches.found_expired(used.container, used.client);
+        assert!(touches.get(used.container, used.client, 1).is_some());
+        for access in beside {
+            touches.add(access, NOW);
+        }
+        touches.release();
+        assert!(touches.get(used.container, used.client, 1).is_some());
     }
 
     // C3.4
