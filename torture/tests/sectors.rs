@@ -474,3 +474,51 @@ fn a_store_is_closed_and_opened_beside_an_unreadable_page() {
     assert_eq!(house.value(7, "late").unwrap(), Some(7));
     assert_eq!(house.get(7).unwrap(), Some(text(7)));
 }
+
+// C5.4: what cannot be brought into the file is no reason for another checkpoint, however much it is.
+#[test]
+fn rows_that_stay_in_the_journal_alone_make_no_checkpoint_due() {
+    const FULL: usize = 16 << 10;
+    let house = House::new();
+    let House {
+        disk, clock, store, ..
+    } = house;
+    store.close().unwrap();
+    // Made with the commit that they are due with, so that it does not return if there is no end to them.
+    let builder = builder(&clock).checkpoints_in_the_foreground(FULL);
+    let store = builder.open_in(disk.folder(), "store").unwrap();
+    let house = House {
+        disk,
+        clock,
+        store,
+        ids: house.ids,
+    };
+    // Only where it lies now: what is free is written again.
+    for at in house.places(Table::Owners, 7) {
+        let sector = at as u64 / 512 * 512;
+        house.disk.spoil("store", sector..sector + 512);
+        if house.store.sessions_of(&owner(7)).is_err() {
+            break;
+        }
+        house.disk.mend();
+    }
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // Entries of the index of owners are written without being read.
+        let enter = |txn: &Txn| {
+            for _ in 0..FULL / 100 {
+                let session = txn.session(&house.store.client_ids().issue())?;
+                session.set_owner(Some(&owner(7)))?;
+            }
+            Ok::<_, Error>(())
+        };
+        let entered = house.store.transact(enter);
+        let _ = done.send((entered, house));
+    });
+    let entered = is_done.recv_timeout(Duration::from_secs(60));
+    let (entered, house) = entered.expect("checkpoints go on for ever");
+    entered.unwrap();
+    house.put(8, "n", 1).unwrap();
+    assert_eq!(house.value(8, "n").unwrap(), Some(1));
+    assert_eq!(house.store.statistics().unwrap().reopened(), 0);
+}

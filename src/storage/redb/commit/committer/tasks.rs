@@ -77,8 +77,10 @@ impl Committer {
             return Some(task);
         }
         let newest = self.newest.as_ref()?;
-        let is_old = |begun: Instant| begun.elapsed() >= self.rules.interval;
-        let is_due = self.filled() >= 1.0 || self.begun.is_some_and(is_old);
+        // Where nothing was committed since the last one, there are only rows that it could not bring into redb.
+        let is_due =
+            |begun: Instant| self.filled() >= 1.0 || begun.elapsed() >= self.rules.interval;
+        let is_due = self.begun.is_some_and(is_due);
         let is_asked_for = asked_for > self.drained && !newest.active.is_empty();
         if is_due || is_asked_for {
             return self.freeze().map(CheckpointerTask::Checkpoint);
