@@ -1,0 +1,50 @@
+//! Where a damage is, and how it is reported.
+
+use crate::client_id::ClientKey;
+use crate::error::{Error, ErrorKind};
+use crate::storage::record::client_of;
+use crate::storage::redb::integrity::pages::BadPage;
+use crate::storage::{ContainerId, Damage};
+
+pub(crate) fn corrupt(why: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Corrupt, why)
+}
+
+/// Where a row is, as far as its key tells.
+#[derive(Clone, Copy)]
+pub(crate) struct RowOwner<'a> {
+    pub(crate) container: ContainerId,
+    pub(crate) client: ClientKey,
+    pub(crate) package: Option<&'a str>,
+}
+
+/// The key of a session or of a package, taken apart.
+pub(crate) fn whose(key: &[u8]) -> Option<RowOwner<'_>> {
+    let (session, package) = key.split_first_chunk::<20>()?;
+    let container = session.first_chunk::<4>()?;
+    Some(RowOwner {
+        container: ContainerId(u32::from_be_bytes(*container)),
+        client: client_of(session),
+        package: str::from_utf8(package).ok().filter(|p| !p.is_empty()),
+    })
+}
+
+/// A damaged page, and the keys that belong in it or below it. Of no key more is told than its session's.
+pub(crate) fn bad_page(table: &str, page: &BadPage) -> Damage {
+    let hex = |key: &Option<Vec<u8>>| match key {
+        None => "the end".to_owned(),
+        Some(key) => key.iter().take(36).map(|b| format!("{b:02x}")).collect(),
+    };
+    let error = corrupt(format!(
+        "a page of the table {table:?} is damaged: {}; it leads to the keys after {} up to {}",
+        page.why,
+        hex(&page.after),
+        hex(&page.up_to),
+    ));
+    Damage {
+        container: None,
+        client: None,
+        package: None,
+        error,
+    }
+}

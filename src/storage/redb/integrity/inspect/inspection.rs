@@ -1,0 +1,262 @@
+//! An inspection under way: what it has found, and the tables of the store's own records.
+
+use crate::client_id::ClientKey;
+use crate::error::{Error, Result};
+use crate::storage::record::{self, ContainerRecord, PlainValue, RecordKind, open_plain};
+use crate::storage::redb::format::TableRoot;
+use crate::storage::redb::integrity::inspect::damage::{RowOwner, bad_page, corrupt};
+use crate::storage::redb::integrity::newer::NewerRows;
+use crate::storage::redb::integrity::pages::{BadPage, Pages, Visited};
+use crate::storage::redb::journal::{ExpectedJournal, JournalExtent, JournalRef};
+use crate::storage::redb::memtable::row_key::RowTree;
+use crate::storage::redb::meta::{self, COPIED, COVERED, JOURNAL, OPENED_AS, REACHED};
+use crate::storage::redb::names;
+use crate::storage::{Checked, ContainerId, Damage, Finding};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) type InspectedTables = BTreeMap<String, TableRoot>;
+
+/// So many sessions that cannot be read are kept in mind, not to report one twice.
+const REMEMBERED: usize = 100_000;
+
+pub(crate) struct Inspection<'a> {
+    pub(crate) found: &'a mut dyn FnMut(Finding),
+    pub(crate) names: BTreeMap<ContainerId, String>,
+    pub(crate) retired: BTreeSet<u32>,
+    /// Sessions that cannot be read and were reported; no more are remembered than [`REMEMBERED`].
+    reported: BTreeSet<(ContainerId, ClientKey)>,
+    pub(crate) checked: Checked,
+}
+
+impl<'a> Inspection<'a> {
+    pub(crate) fn new(found: &'a mut dyn FnMut(Finding)) -> Self {
+        Self {
+            found,
+            names: BTreeMap::new(),
+            retired: BTreeSet::new(),
+            reported: BTreeSet::new(),
+            checked: Checked::default(),
+        }
+    }
+
+    pub(crate) fn structure(&mut self, error: Error) {
+        (self.found)(Finding::Structure(Damage {
+            container: None,
+            client: None,
+            package: None,
+            error,
+        }));
+    }
+
+    pub(crate) fn page(&mut self, table: &str, page: &BadPage) {
+        (self.found)(Finding::Structure(bad_page(table, page)));
+    }
+
+    /// A row of the store's own.
+    pub(crate) fn own(&mut self, error: Error) {
+        (self.found)(Finding::Record(Damage {
+            container: error.container().map(str::to_owned),
+            client: None,
+            package: None,
+            error,
+        }));
+    }
+
+    pub(crate) fn row(&mut self, whose: &RowOwner<'_>, error: Error) {
+        let name = self.names.get(&whose.container);
+        let error = match name {
+            Some(name) => error.in_container(name.as_str()),
+            None => error,
+        };
+        let error = match whose.package {
+            Some(package) => error.in_package(package),
+            None => error,
+        };
+        (self.found)(Finding::Record(Damage {
+            container: name.cloned(),
+            client: Some(whose.client),
+            package: whose.package.map(str::to_owned),
+            error,
+        }));
+    }
+
+    /// A session that cannot be read, reported once.
+    pub(crate) fn unreadable(&mut self, whose: &RowOwner<'_>, error: Error) {
+        let session = (whose.container, whose.client);
+        if !self.reported.contains(&session) {
+            if self.reported.len() < REMEMBERED {
+                self.reported.insert(session);
+            }
+            let whose = RowOwner {
+                package: None,
+                ..*whose
+            };
+            self.row(&whose, error);
+        }
+    }
+
+    pub(crate) fn tables(&mut self, pages: &mut Pages) -> Result<InspectedTables> {
+        let mut bad = Vec::new();
+        let tables = pages.tables(|_, page| bad.push(page))?;
+        bad.iter().for_each(|page| self.page("tables", page));
+        for name in names::TABLES {
+            if !tables.contains_key(name) {
+                self.own(corrupt(format!("the table {name:?} is lost")));
+            }
+        }
+        Ok(tables)
+    }
+
+    /// Visits the rows of a table, reports its damaged pages, and how many rows are lost.
+    pub(crate) fn each(
+        &mut self,
+        pages: &mut Pages,
+        tables: &InspectedTables,
+        name: &str,
+        mut visit: impl FnMut(&mut Self, &[u8], &[u8], bool) -> Result<()>,
+    ) -> Result<()> {
+        let Some(table) = tables.get(name) else {
+            return Ok(());
+        };
+        let mut count = 0_u64;
+        let mut last: Option<Vec<u8>> = None;
+        let mut disorder = 0_u64;
+        pages.walk(table, |met| {
+            match met {
+                Visited::Row { key, value, sound } => {
+                    count += 1;
+                    // Numbers are in an order of their own.
+                    if name != names::RETIRED && last.as_deref().is_some_and(|last| last >= key) {
+                        disorder += 1;
+                    }
+                    let last = last.get_or_insert_default();
+                    last.clear();
+                    last.extend_from_slice(key);
+                    visit(self, key, value, sound)?;
+                }
+                Visited::Bad(page) => self.page(name, &page),
+            }
+            Ok(())
+        })?;
+        if disorder > 0 {
+            self.own(corrupt(format!(
+                "{disorder} rows of the table {name:?} are out of order"
+            )));
+        }
+        if count != table.length {
+            self.own(corrupt(format!(
+                "the table {name:?} has {count} rows that can be reached, of {}",
+                table.length
+            )));
+        }
+        Ok(())
+    }
+
+    /// [`each`](Self::each), as it is newer where it is.
+    pub(crate) fn each_newest(
+        &mut self,
+        pages: &mut Pages,
+        (tables, newer): (&InspectedTables, &NewerRows),
+        tree: RowTree,
+        mut visit: impl FnMut(&mut Self, &[u8], &[u8], bool) -> Result<()>,
+    ) -> Result<()> {
+        self.each(
+            pages,
+            tables,
+            tree.name(),
+            |this, key, value, sound| match newer.get(tree, key) {
+                Some(_) => Ok(()),
+                None => visit(this, key, value, sound),
+            },
+        )?;
+        let mut rows = newer.rows(tree);
+        rows.try_for_each(|(key, value)| visit(self, key, value, true))
+    }
+
+    /// What the store says of itself; gives what it says of its journal, if it can be read and there is one.
+    pub(crate) fn meta(
+        &mut self,
+        pages: &mut Pages,
+        tables: &InspectedTables,
+    ) -> Result<Option<ExpectedJournal>> {
+        let mut records = BTreeMap::new();
+        let mut missing = BTreeSet::from([
+            meta::FORMAT,
+            meta::IDENTITY,
+            meta::SECRETS,
+            meta::EPOCH,
+            meta::NEXT_CONTAINER,
+            JOURNAL,
+            COVERED,
+        ]);
+        self.each(pages, tables, names::META, |this, key, value, _| {
+            let name = String::from_utf8_lossy(key);
+            missing.remove(&*name);
+            let sound = match &*name {
+                meta::FORMAT => match meta::parse_format(value) {
+                    Some(format) => {
+                        missing.retain(|name| !meta::came_later(name, format));
+                        Ok(())
+                    }
+                    None => Err(corrupt("damaged")),
+                },
+                _ => record::verify(RecordKind::Meta, key, value),
+            };
+            if let Err(error) = sound {
+                let why = format!("the store's record {name:?} is damaged");
+                this.own(corrupt(why).with_source(error));
+            }
+            records.insert(name.into_owned(), value.to_vec());
+            Ok(())
+        })?;
+        for name in missing {
+            self.own(corrupt(format!("the store's record {name:?} is missing")));
+        }
+        Ok(expected(&records))
+    }
+
+    pub(crate) fn containers(&mut self, pages: &mut Pages, tables: &InspectedTables) -> Result<()> {
+        self.each(pages, tables, names::CONTAINERS, |this, key, value, _| {
+            let name = String::from_utf8_lossy(key);
+            match ContainerRecord::decode(&name, value) {
+                Ok(record) => drop(this.names.insert(ContainerId(record.id), record.name)),
+                Err(error) => {
+                    // Its number is known although its record is not.
+                    if name.is_empty() {
+                        this.names.insert(ContainerId::UNNAMED, String::new());
+                    }
+                    this.own(error.in_container(name));
+                }
+            }
+            Ok(())
+        })?;
+        if !self.names.contains_key(&ContainerId::UNNAMED) {
+            self.own(corrupt("the unnamed container's record is missing").in_container(""));
+            self.names.insert(ContainerId::UNNAMED, String::new());
+        }
+        self.each(pages, tables, names::RETIRED, |this, key, _, _| {
+            if let Ok(id) = <[u8; 4]>::try_from(key) {
+                this.retired.insert(u32::from_le_bytes(id));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What a file says of its journal.
+fn expected(records: &BTreeMap<String, Vec<u8>>) -> Option<ExpectedJournal> {
+    fn record<T: PlainValue>(records: &BTreeMap<String, Vec<u8>>, name: &str) -> Option<T> {
+        let record = records.get(name)?;
+        open_plain(RecordKind::Meta, name.as_bytes(), record).ok()
+    }
+    Some(ExpectedJournal {
+        store: record(records, meta::IDENTITY)?,
+        named: JournalRef::from_wire(record(records, JOURNAL)?),
+        extent: JournalExtent {
+            covered: record(records, COVERED)?,
+            reached: record(records, REACHED).unwrap_or_default(),
+            copied: record(records, COPIED).unwrap_or_default(),
+        },
+        opened_as: record(records, OPENED_AS),
+    })
+}

@@ -1,0 +1,13 @@
+//! Inspects every page and every row of a store, and compares them with each other (C5.4). A row that the journal or
+//! the memory holds newer than the file counts as it is there: in the middle of a checkpoint, the file alone is
+//! inconsistent. An inspection changes nothing and needs no working database.
+
+mod damage;
+mod file;
+mod frozen;
+mod inspection;
+mod rows;
+
+pub(crate) use damage::{RowOwner, bad_page, whose};
+pub(crate) use file::{InspectedJournal, examine, inspect_file};
+pub(crate) use frozen::{Frozen, InspectedDatabase, over_redb};

@@ -1,0 +1,267 @@
+//! The rows of sessions, packages, owners and tombstones, and whether they go together.
+
+use crate::client_id::ClientKey;
+use crate::error::{ErrorKind, Result};
+use crate::storage::merge::lost_package;
+use crate::storage::record::{PackageRow, RecordKind, SessionRow, open_plain, package_key};
+use crate::storage::redb::integrity::inspect::damage::{RowOwner, corrupt, whose};
+use crate::storage::redb::integrity::inspect::inspection::{InspectedTables, Inspection};
+use crate::storage::redb::integrity::newer::NewerRows;
+use crate::storage::redb::integrity::pages::Pages;
+use crate::storage::redb::memtable::row_key::RowTree;
+use crate::storage::redb::tables::{owner_key, session_of};
+use crate::storage::{Damage, Finding};
+use bytes::Bytes;
+
+impl Inspection<'_> {
+    /// The rows of sessions in one database, and what they say of each other.
+    pub(crate) fn rows(
+        &mut self,
+        pages: &mut Pages,
+        tables: &InspectedTables,
+        newer: &NewerRows,
+    ) -> Result<()> {
+        let mut look = RowLookup {
+            pages: pages.twin(),
+            tables,
+            newer,
+        };
+        self.sessions(pages, &mut look)?;
+        self.packages(pages, &mut look)?;
+        self.owners(pages, &mut look)?;
+        self.tombstones(pages, &mut look)
+    }
+
+    /// Whether the rows of this container count; those of an ended one are being removed.
+    fn counts(&mut self, whose: &RowOwner<'_>) -> bool {
+        if self.retired.contains(&whose.container.0) {
+            return false;
+        }
+        if !self.names.contains_key(&whose.container) {
+            self.row(whose, corrupt("its container is not registered"));
+            return false;
+        }
+        true
+    }
+
+    fn sessions(&mut self, pages: &mut Pages, look: &mut RowLookup<'_>) -> Result<()> {
+        self.each_newest(
+            pages,
+            look.all(),
+            RowTree::Sessions,
+            |this, key, value, sound| {
+                let Some(whose) = whose(key) else {
+                    this.own(corrupt("a session's key is damaged"));
+                    return Ok(());
+                };
+                if !this.counts(&whose) {
+                    return Ok(());
+                }
+                this.checked.sessions += 1;
+                let row = match SessionRow::decode(key, value) {
+                    Ok(row) => row,
+                    Err(error) => {
+                        this.unreadable(&whose, error);
+                        return Ok(());
+                    }
+                };
+                if !sound && !look.finds(RowTree::Sessions, key, value)? {
+                    this.unreadable(&whose, corrupt("the session is there, but is not found"));
+                }
+                this.packages_of(&whose, &row, look)?;
+                if let Some(owner) = &row.owner
+                    && let Some(session) = key.first_chunk()
+                    && !look.finds(RowTree::Owners, &owner_key(owner, *session), &[])?
+                {
+                    this.row(
+                        &whose,
+                        corrupt("the session is not in the list of its owner"),
+                    );
+                }
+                Ok(())
+            },
+        )
+    }
+
+    fn packages_of(
+        &mut self,
+        whose: &RowOwner<'_>,
+        row: &SessionRow,
+        look: &mut RowLookup<'_>,
+    ) -> Result<()> {
+        for package in row.packages.iter() {
+            let key = package_key(whose.container, whose.client, package);
+            let error = match look.get(RowTree::Packages, &key) {
+                Ok(Some(record)) => PackageRow::decode(&key, Bytes::from(record)).err(),
+                Ok(None) => Some(lost_package()),
+                Err(error) if error.kind() == ErrorKind::Corrupt => Some(error),
+                Err(error) => return Err(error),
+            };
+            if let Some(error) = error {
+                let whose = RowOwner {
+                    package: Some(package),
+                    ..*whose
+                };
+                self.row(&whose, error);
+            }
+        }
+        Ok(())
+    }
+
+    fn packages(&mut self, pages: &mut Pages, look: &mut RowLookup<'_>) -> Result<()> {
+        let mut of: Option<(Vec<u8>, SessionLookup)> = None;
+        self.each_newest(
+            pages,
+            look.all(),
+            RowTree::Packages,
+            |this, key, value, _| {
+                let Some((session, whose)) = key.split_at_checked(20).zip(whose(key)) else {
+                    this.own(corrupt("a package's key is damaged"));
+                    return Ok(());
+                };
+                let session = session.0;
+                if !this.counts(&whose) {
+                    return Ok(());
+                }
+                this.checked.packages += 1;
+                if of.as_ref().is_none_or(|(known, _)| known != session) {
+                    of = Some((session.to_vec(), look.session(session)?));
+                }
+                let error = match of.as_ref().map(|(_, looked)| looked) {
+                    // It was looked at with its session.
+                    Some(SessionLookup::Row(row)) if row.has(whose.package.unwrap_or_default()) => {
+                        None
+                    }
+                    Some(SessionLookup::Row(_)) => {
+                        Some(corrupt("its session does not list the package"))
+                    }
+                    Some(SessionLookup::Damaged) => {
+                        this.unreadable(&whose, corrupt("the session cannot be read"));
+                        PackageRow::decode(key, Bytes::copy_from_slice(value)).err()
+                    }
+                    Some(SessionLookup::Absent) | None => {
+                        Some(corrupt("the package's session is lost"))
+                    }
+                };
+                if let Some(error) = error {
+                    this.row(&whose, error);
+                }
+                Ok(())
+            },
+        )
+    }
+
+    fn owners(&mut self, pages: &mut Pages, look: &mut RowLookup<'_>) -> Result<()> {
+        self.each_newest(pages, look.all(), RowTree::Owners, |this, key, _, sound| {
+            let session = <&[u8; 36]>::try_from(key)
+                .ok()
+                .map(|key| (key, session_of(key)));
+            let Some((key, Some((container, client)))) = session else {
+                this.own(corrupt("a key in the list of owners is damaged"));
+                return Ok(());
+            };
+            let whose = RowOwner {
+                container,
+                client,
+                package: None,
+            };
+            if !this.counts(&whose) {
+                return Ok(());
+            }
+            let session = key.last_chunk::<20>().copied().unwrap_or([0; 20]);
+            let wrong = match look.session(&session)? {
+                SessionLookup::Row(row) => row.owner.is_none_or(|o| owner_key(&o, session) != *key),
+                SessionLookup::Damaged => {
+                    this.unreadable(&whose, corrupt("the session cannot be read"));
+                    false
+                }
+                SessionLookup::Absent => true,
+            };
+            if wrong {
+                let why = "the list of an owner names the session, which is lost or another's";
+                this.row(&whose, corrupt(why));
+            } else if !sound && !look.finds(RowTree::Owners, key, &[])? {
+                this.row(&whose, corrupt("the list of its owner is damaged"));
+            }
+            Ok(())
+        })
+    }
+
+    fn tombstones(&mut self, pages: &mut Pages, look: &mut RowLookup<'_>) -> Result<()> {
+        self.each_newest(
+            pages,
+            look.all(),
+            RowTree::Tombstones,
+            |this, key, value, sound| {
+                let Ok(client) = <[u8; 16]>::try_from(key) else {
+                    this.own(corrupt("the key of an ended session is damaged"));
+                    return Ok(());
+                };
+                let error = match open_plain::<i64>(RecordKind::Tombstone, key, value) {
+                    Err(error) => Some(error),
+                    Ok(_) if sound || look.finds(RowTree::Tombstones, key, value)? => None,
+                    Ok(_) => Some(corrupt("an ended session is not found")),
+                };
+                if let Some(error) = error {
+                    (this.found)(Finding::Record(Damage {
+                        container: None,
+                        client: Some(ClientKey::from_bytes(client)),
+                        package: None,
+                        error,
+                    }));
+                }
+                Ok(())
+            },
+        )
+    }
+}
+
+/// What a look-up of a session finds.
+enum SessionLookup {
+    Row(SessionRow),
+    Damaged,
+    Absent,
+}
+
+/// Looks rows up as the store would.
+struct RowLookup<'a> {
+    pages: Pages,
+    tables: &'a InspectedTables,
+    newer: &'a NewerRows,
+}
+
+impl<'a> RowLookup<'a> {
+    fn all(&self) -> (&'a InspectedTables, &'a NewerRows) {
+        (self.tables, self.newer)
+    }
+
+    fn get(&mut self, tree: RowTree, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(row) = self.newer.get(tree, key) {
+            return Ok(row.map(<[u8]>::to_vec));
+        }
+        match self.tables.get(tree.name()) {
+            Some(table) => self.pages.get(table, key),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a look-up of `key` gives `value`.
+    fn finds(&mut self, tree: RowTree, key: &[u8], value: &[u8]) -> Result<bool> {
+        match self.get(tree, key) {
+            Ok(found) => Ok(found.as_deref() == Some(value)),
+            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn session(&mut self, key: &[u8]) -> Result<SessionLookup> {
+        Ok(match self.get(RowTree::Sessions, key) {
+            Ok(Some(record)) => {
+                SessionRow::decode(key, &record).map_or(SessionLookup::Damaged, SessionLookup::Row)
+            }
+            Ok(None) => SessionLookup::Absent,
+            Err(error) if error.kind() == ErrorKind::Corrupt => SessionLookup::Damaged,
+            Err(error) => return Err(error),
+        })
+    }
+}
