@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 use crate::storage::redb::backend::disk::Disk;
-use crate::storage::redb::backend::disk::FileIo;
+use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::backend::folder::Location;
 use crate::storage::redb::commit::committer::{CommitLeader, Committer, DatabaseLocations};
 use crate::storage::redb::commit::ended::EndedSessions;

@@ -7,7 +7,7 @@ use crate::storage::Touch;
 use crate::storage::admission::AdmissionBounds;
 use crate::storage::quota::Quota;
 use crate::storage::record::ContainerRecord;
-use crate::storage::redb::backend::disk::FileIo;
+use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::commit::ended::EndedSessions;
 use crate::storage::redb::commit::queue::Queue;
 use crate::storage::redb::commit::touches::{self, Touches};

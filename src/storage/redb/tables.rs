@@ -10,6 +10,7 @@ use crate::storage::record::{
 };
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::memtable::detached::{DatabaseLife, DetachedReader};
+use crate::storage::redb::memtable::held::{Held, TableRows};
 use crate::storage::redb::memtable::row_key::{RowTree, RowWrite};
 use crate::storage::{ContainerId, TombstonePolicy};
 use bytes::Bytes;
@@ -52,20 +53,6 @@ pub(crate) struct TableReader {
     /// None where it cannot be had.
     past: Option<DetachedReader>,
 }
-
-/// What is held under a key.
-#[derive(Clone, Debug)]
-pub(crate) enum Held {
-    Row(Bytes),
-    /// Nothing, and what lies below counts no more.
-    Removed,
-    /// From the row before up to this key nothing can be read.
-    Unreadable,
-}
-
-/// Rows by ascending key.
-pub(crate) type TableRows<'a, const N: usize> =
-    Box<dyn Iterator<Item = Result<([u8; N], Held)>> + 'a>;
 
 impl TableReader {
     /// To be opened while nobody writes.

@@ -64,7 +64,8 @@ impl PageBounds {
 
 #[cfg(test)]
 mod tests {
-    use crate::storage::redb::backend::disk::{OverlayBackend, StoreBackend};
+    use crate::storage::redb::backend::overlay::OverlayBackend;
+    use crate::storage::redb::backend::store_backend::StoreBackend;
     use redb::backends::FileBackend;
     use redb::{
         BackendError, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,

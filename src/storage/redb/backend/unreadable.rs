@@ -4,9 +4,7 @@
 //! (C5.4).
 
 use crate::storage::redb::backend::disk::Disk;
-use crate::storage::redb::format::HEADER;
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,38 +15,6 @@ const MOST: usize = 1000;
 const LOOKED: Duration = Duration::from_secs(10);
 /// So many parts are looked at.
 const LOOKED_AT: usize = 16;
-
-/// What came of a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PageRead {
-    All,
-    /// It lies beyond the end of the file.
-    Beyond,
-    /// Only this part cannot be read.
-    Unreadable,
-}
-
-/// Reads a part of a file; once more, if that fails.
-///
-/// # Errors
-///
-/// Nothing of the file can be read.
-pub(crate) fn read(disk: &Disk, offset: u64, out: &mut [u8]) -> io::Result<PageRead> {
-    let Err(first) = disk.read(offset, out) else {
-        return Ok(PageRead::All);
-    };
-    if offset.saturating_add(out.len() as u64) > disk.len()? {
-        return Ok(PageRead::Beyond);
-    }
-    if disk.read(offset, out).is_ok() {
-        return Ok(PageRead::All);
-    }
-    let mut start = [0; HEADER];
-    if offset < HEADER as u64 || disk.read(0, &mut start).is_err() {
-        return Err(first);
-    }
-    Ok(PageRead::Unreadable)
-}
 
 /// The parts that were met since the file was opened.
 #[derive(Debug, Default)]
@@ -124,9 +90,14 @@ impl UnreadableParts {
         }
     }
 
-    /// Whether what is written is in the way of a damage, as far as that is known.
-    pub(crate) fn note_damage(&self, is_in_the_way: bool) {
-        self.was_in_the_way.store(is_in_the_way, Ordering::Release);
+    /// What was written last met a damage, or left rows out because of one.
+    pub(crate) fn note_damage(&self) {
+        self.was_in_the_way.store(true, Ordering::Release);
+    }
+
+    /// All that was to be written last was written.
+    pub(crate) fn note_no_damage(&self) {
+        self.was_in_the_way.store(false, Ordering::Release);
     }
 
     /// Whether whoever writes is to look ahead.

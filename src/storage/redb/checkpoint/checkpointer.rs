@@ -172,7 +172,11 @@ fn make_checkpoint(
     });
     match done {
         Ok(Ok(readers)) => {
-            unreadable.note_damage(!checkpoint.left.keys.is_empty());
+            if checkpoint.left.keys.is_empty() {
+                unreadable.note_no_damage();
+            } else {
+                unreadable.note_damage();
+            }
             match guarded(|| checkpoint.file.map(JournalFile::reset).transpose()) {
                 Ok(file) => CheckpointOutcome::Done {
                     number,
@@ -186,7 +190,7 @@ fn make_checkpoint(
         Ok(Err(rows)) => CheckpointOutcome::Stuck(rows, checkpoint),
         Err(error) => {
             if error.kind() == ErrorKind::Corrupt {
-                unreadable.note_damage(true);
+                unreadable.note_damage();
                 if was_expected {
                     checkpoint.left.trees = Trees::Whole;
                 }

@@ -3,7 +3,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::ContainerRecord;
-use crate::storage::redb::backend::disk::{Disk, FileIo};
+use crate::storage::redb::backend::disk::Disk;
+use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::backend::unreadable::UnreadableParts;
 use crate::storage::redb::failure;
 use crate::storage::redb::failure::{Contained, ContainedWrite, guarded};
@@ -12,6 +13,7 @@ use crate::storage::redb::format;
 use crate::storage::redb::integrity::pages::ways::{RowChange, Ways};
 use crate::storage::redb::journal::{JournalFile, JournalRef};
 use crate::storage::redb::memtable::detached::{DatabaseLife, DetachedReader};
+use crate::storage::redb::memtable::held::Held;
 use crate::storage::redb::memtable::read_view::TableReaders;
 use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, RowWrite};
 use crate::storage::redb::memtable::table::Memtable;
@@ -19,7 +21,7 @@ use crate::storage::redb::meta::{
     self, COVERED, begin_durable, name_journal, plain, put_plain, put_reached,
 };
 use crate::storage::redb::tables::{
-    CONTAINERS, Held, META, RETIRED, Settled, TableReader, TableWriter, settle,
+    CONTAINERS, META, RETIRED, Settled, TableReader, TableWriter, settle,
 };
 use crate::storage::{ContainerId, SecretRecord, SettingsChange, TombstonePolicy};
 use redb::Database;
@@ -138,7 +140,7 @@ impl Databases {
                 if error.kind() != ErrorKind::Corrupt || unreadable.count() == 0 {
                     return Err(error);
                 }
-                txn.abort().map_err(failure::storage)?;
+                abort(txn)?;
                 // What it does to a tree may lead it to pages that were not foreseen.
                 let trees = if was_expected {
                     Trees::Whole
@@ -169,7 +171,11 @@ impl Databases {
         let memory = self.begin_in_memory()?;
         put_all(&memory, in_memory)?;
         commit(file, io)?;
-        seal(memory, !in_memory.is_empty())?;
+        if in_memory.is_empty() {
+            abort(memory)?;
+        } else {
+            commit_in_memory(memory)?;
+        }
         Ok(Step::Done)
     }
 
@@ -305,12 +311,14 @@ impl Databases {
             }
             (file.dirty, memory.dirty, removed)
         };
-        if in_file {
-            commit(file_txn, io)?;
-        } else {
-            file_txn.abort().map_err(failure::storage)?;
+        match in_file {
+            true => commit(file_txn, io)?,
+            false => abort(file_txn)?,
         }
-        seal(memory_txn, in_memory)?;
+        match in_memory {
+            true => commit_in_memory(memory_txn)?,
+            false => abort(memory_txn)?,
+        }
         Ok((removed, is_empty))
     }
 }
@@ -355,13 +363,14 @@ fn commit(txn: ContainedWrite, io: &FileIo) -> Result<()> {
     txn.commit().map_err(failure::commit)
 }
 
-/// Commits what is in memory.
-fn seal(txn: ContainedWrite, is_dirty: bool) -> Result<()> {
-    if is_dirty {
-        txn.commit().map_err(failure::commit)
-    } else {
-        txn.abort().map_err(failure::storage)
-    }
+/// Commits a change to the containers in memory.
+fn commit_in_memory(txn: ContainedWrite) -> Result<()> {
+    txn.commit().map_err(failure::commit)
+}
+
+/// Ends a transaction that has changed nothing.
+fn abort(txn: ContainedWrite) -> Result<()> {
+    txn.abort().map_err(failure::storage)
 }
 
 /// Stores a container; returns the row that it had. A new one gets the next number.

@@ -6,9 +6,7 @@
 pub(crate) mod ways;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::redb::backend::disk::Disk;
-use crate::storage::redb::backend::unreadable;
-use crate::storage::redb::backend::unreadable::PageRead;
+use crate::storage::redb::backend::disk::{Disk, PageRead, read_part};
 use crate::storage::redb::failure;
 use crate::storage::redb::format::{
     BitRepair, DatabaseHeader, FixedWidths, HEADER, Node, TableRoot, TreeRoot, is_whole, mend,
@@ -386,7 +384,7 @@ impl Pages {
         }
         let mut bytes = vec![0; len as usize];
         Ok(
-            match unreadable::read(&self.disk, start, &mut bytes).map_err(failed)? {
+            match read_part(&self.disk, start, &mut bytes).map_err(failed)? {
                 PageRead::All => Ok(bytes),
                 PageRead::Beyond => Err(BEYOND),
                 PageRead::Unreadable => Err(UNREADABLE),

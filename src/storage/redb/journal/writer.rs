@@ -5,7 +5,7 @@ use super::held::HeldJournals;
 use super::names::names;
 use super::state::{ExpectedJournal, JournalRef, Recovered};
 use crate::error::Result;
-use crate::storage::redb::backend::disk::FileIo;
+use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::backend::folder::Location;
 use crate::storage::redb::failure::random;
 use crate::storage::redb::memtable::row_key::{DatabaseKind, RowWrite};

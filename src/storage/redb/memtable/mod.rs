@@ -1,6 +1,7 @@
 //! The rows that are not in redb yet, and the snapshots that read them over redb.
 
 pub(crate) mod detached;
+pub(crate) mod held;
 pub(crate) mod read_view;
 pub(crate) mod row_key;
 pub(crate) mod snapshot;

@@ -9,10 +9,11 @@ use crate::storage::record::{
 };
 use crate::storage::redb::failure::guarded;
 use crate::storage::redb::memtable::detached::DatabaseLife;
+use crate::storage::redb::memtable::held::{Held, TableRows};
 use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, RowWrite};
 use crate::storage::redb::memtable::table::Memtable;
 use crate::storage::redb::memtable::write_batch::WriteBatch;
-use crate::storage::redb::tables::{Held, TableReader, TableRows, owner_key, session_of, settle};
+use crate::storage::redb::tables::{TableReader, owner_key, session_of, settle};
 use crate::storage::{ContainerId, TombstonePolicy};
 use bytes::Bytes;
 use std::iter::Peekable;

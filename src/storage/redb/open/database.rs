@@ -1,7 +1,10 @@
 //! Opening redb's databases: on a disk, in memory, and over an overlay that changes nothing.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::redb::backend::disk::{Disk, FileIo, OverlayBackend, StoreBackend};
+use crate::storage::redb::backend::disk::Disk;
+use crate::storage::redb::backend::file_io::FileIo;
+use crate::storage::redb::backend::overlay::OverlayBackend;
+use crate::storage::redb::backend::store_backend::StoreBackend;
 use crate::storage::redb::failure;
 use crate::storage::redb::failure::guarded;
 use crate::storage::redb::open::migrate;

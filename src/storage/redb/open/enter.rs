@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::storage::record::{RecordKind, seal_plain};
-use crate::storage::redb::backend::disk::{Disk, FileIo};
+use crate::storage::redb::backend::disk::Disk;
+use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::backend::folder::Location;
 use crate::storage::redb::failure;
 use crate::storage::redb::failure::Contained;

@@ -101,7 +101,7 @@ struct AnswerOnExit(Arc<EngineShared>);
 impl Drop for AnswerOnExit {
     fn drop(&mut self) {
         let jobs = self.0.queue.end();
-        self.0.io.set_backpressure(false);
+        self.0.io.end_backpressure();
         if let Some(last) = self.0.published.swap(None) {
             last.expire();
         }
@@ -600,8 +600,11 @@ impl Committer {
     /// Tells whoever is in no hurry to wait, before groups are held up. A checkpoint that failed is nothing to
     /// wait for.
     fn update_backpressure(&self) {
-        let is_pressed = self.is_lent && self.used() > PRESSED;
-        self.shared.io.set_backpressure(is_pressed);
+        if self.is_lent && self.used() > PRESSED {
+            self.shared.io.begin_backpressure();
+        } else {
+            self.shared.io.end_backpressure();
+        }
     }
 
     fn count(&self, answers: &[(CommitJob, Outcome)]) {

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::EngineCounters;
-use crate::storage::redb::backend::disk::FileIo;
+use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::checkpoint::checkpointer::CheckpointerTask;
 use crate::storage::redb::checkpoint::task::{Checkpoint, Databases, LeftOut, Step};
 use crate::storage::redb::commit::committer::{Committer, FIRST_RETRY, LAST_RETRY, PATIENCE};

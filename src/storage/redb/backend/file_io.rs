@@ -1,0 +1,116 @@
+//! What a store does to its file: counts of what is written and synced, and whether a failed commit may have become
+//! durable (C2.13).
+
+use crate::storage::redb::backend::unreadable::UnreadableParts;
+use crate::storage::redb::format;
+use crate::storage::redb::format::HEADER;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+/// So much is written at most before it is synced. All that a checkpoint writes at once would keep the
+/// syncs of the journal waiting, and those who commit with them.
+pub(crate) const SYNCED_AT_ONCE: usize = 64 << 10;
+/// The same when they would wait for the checkpoint.
+pub(crate) const SYNCED_AT_ONCE_PRESSED: usize = 256 << 10;
+
+/// What a store wrote to its file, and how far the commit under way has come.
+#[derive(Debug, Default)]
+pub(crate) struct FileIo {
+    bytes: AtomicU64,
+    syncs: AtomicU64,
+    slot: AtomicU8,
+    decisive: AtomicBool,
+    is_pressed: AtomicBool,
+    is_last: AtomicBool,
+    /// The number of the journal's last frame that is durable.
+    frame: AtomicU64,
+    unreadable: UnreadableParts,
+}
+
+impl FileIo {
+    pub(crate) fn bytes_written(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
+    /// To be called before a durable commit.
+    pub(crate) fn begin_commit(&self) {
+        self.decisive.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether bytes that could make the commit durable may have reached the disk.
+    pub(crate) fn may_be_durable(&self) -> bool {
+        self.decisive.load(Ordering::Relaxed)
+    }
+
+    /// Whether commits are about to be held up until what is written is in the file.
+    pub(crate) fn has_backpressure(&self) -> bool {
+        self.is_pressed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn begin_backpressure(&self) {
+        self.is_pressed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end_backpressure(&self) {
+        self.is_pressed.store(false, Ordering::Relaxed);
+    }
+
+    /// No commit waits for a sync of the journal any more.
+    pub(crate) fn last(&self) {
+        self.is_last.store(true, Ordering::Relaxed);
+    }
+
+    /// How much is to be written at most before it is synced.
+    pub(crate) fn synced_at_once(&self) -> usize {
+        if self.is_last.load(Ordering::Relaxed) {
+            usize::MAX
+        } else if self.has_backpressure() {
+            SYNCED_AT_ONCE_PRESSED
+        } else {
+            SYNCED_AT_ONCE
+        }
+    }
+
+    /// The parts of the file that cannot be read.
+    pub(crate) fn unreadable(&self) -> &UnreadableParts {
+        &self.unreadable
+    }
+
+    /// Counts what is written beside redb.
+    pub(crate) fn count_write(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The journal reaches this frame, durably.
+    pub(crate) fn note_frame(&self, number: u64) {
+        self.frame.store(number, Ordering::Release);
+    }
+
+    pub(crate) fn last_frame(&self) -> u64 {
+        self.frame.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn count_sync(&self) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// In a two-phase commit, only a write that changes which of the two commits is the current one can make the
+    /// commit durable.
+    pub(crate) fn note_write(&self, offset: u64, data: &[u8]) {
+        self.count_write(data.len());
+        if offset >= HEADER as u64 {
+            return;
+        }
+        // Opening writes the header, so the slot before the first commit is known.
+        let flipped = match format::current(data) {
+            Some(slot) if offset == 0 => self.slot.swap(slot, Ordering::Relaxed) != slot,
+            _ => true,
+        };
+        if flipped {
+            self.decisive.store(true, Ordering::Relaxed);
+        }
+    }
+}
