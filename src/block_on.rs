@@ -1,4 +1,4 @@
-//! Waiting for a future on a thread that has nothing else to do, and telling one that has.
+//! Blocks a thread on a future, and detects threads that run async tasks and must not block.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// What threads that sleep are woken by: all of those that wait for the same at once, by one call to the
-/// system.
+/// Wakes all threads that wait for the same event with one system call.
 #[derive(Default)]
 pub(crate) struct WakeGroup {
     rung: AtomicU64,
@@ -18,13 +17,13 @@ pub(crate) struct WakeGroup {
 
 thread_local! {
     static OWN: Arc<WakeGroup> = Arc::default();
-    /// The wake groups to be rung when this thread is done with what it does, while it does that.
+    /// The wake groups that this thread wakes at the end of its current `WakeGroup::once`.
     static LATER: RefCell<Option<Vec<Arc<WakeGroup>>>> = const { RefCell::new(None) };
-    /// How many futures in each other this thread polls now.
+    /// How many nested futures this thread polls now.
     static POLLED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The same future; code of the application's that it runs is known to run in a task.
+/// Wraps a future so that `is_task` is true in the code that it runs.
 pub(crate) fn polled<F: Future>(mut future: Pin<&mut F>) -> impl Future<Output = F::Output> {
     struct Polling;
     impl Drop for Polling {
@@ -39,13 +38,13 @@ pub(crate) fn polled<F: Future>(mut future: Pin<&mut F>) -> impl Future<Output =
     })
 }
 
-/// Whether this thread is known to run a task, and others that it has to go on with.
+/// Whether this thread is known to run an async task, so that blocking it would delay other tasks.
 pub(crate) fn is_task() -> bool {
     POLLED.get() > 0
 }
 
 impl WakeGroup {
-    /// Does what may ring wake groups, each any number of times, and rings each once after that.
+    /// Runs `work`, and wakes each group that it wants to wake once, after `work` has returned.
     pub(crate) fn once<T>(work: impl FnOnce() -> T) -> T {
         struct Ring;
         impl Drop for Ring {
@@ -122,15 +121,15 @@ impl Wake for WakeGroup {
     }
 }
 
-/// Runs a future to its end on this thread, which sleeps while there is nothing to do.
+/// Runs a future to its end on this thread, which sleeps while the future is pending.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     // A thread that ends has none any more.
     let wake_group = OWN.try_with(Arc::clone).unwrap_or_default();
     block_on_helping(future, &wake_group, || false)
 }
 
-/// The same; the thread is woken by this wake group and, before it sleeps, asks `help` whether it has done something
-/// for what it waits for.
+/// Like `block_on`, with this wake group as the waker. Before it sleeps, the thread calls `help`, which returns whether
+/// it advanced the work that the future waits for.
 pub(crate) fn block_on_helping<F: Future>(
     future: F,
     wake_group: &Arc<WakeGroup>,

@@ -18,13 +18,13 @@ use subtle::ConstantTimeEq as _;
 /// 144 bits, where C4.1 asks for 128: together with the name and the tag they fill whole groups of
 /// four base64 characters, so that an id has exactly one spelling.
 const RANDOM_LEN: usize = 18;
-/// What the tag signs: the random bytes and the name of the secret.
+/// The tag signs the random bytes and the name of the secret.
 const SIGNED_LEN: usize = RANDOM_LEN + 1;
 const TAG_LEN: usize = 32;
 const RAW_LEN: usize = SIGNED_LEN + TAG_LEN;
 const TEXT_LEN: usize = 68;
 
-/// Keeps the tags of ids apart from anything else that may ever be signed with the same secret.
+/// Separates the tags of ids from other data that the same secret may sign.
 const LABEL: &[u8; 23] = b"cloakroom client id v1\0";
 
 const _: () = {
@@ -261,10 +261,10 @@ pub struct ClientIds {
     guessable: Option<std::sync::atomic::AtomicU64>,
 }
 
-/// Why a text is no id, for the metrics: whoever brought it is not told.
+/// Why a text is no id. Only the metrics show it; the client is not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refused {
-    /// It has not the shape of an id.
+    /// It does not have the form of an id.
     Garbled,
     /// It names a secret that is not in use, as ids of retired secrets do.
     Retired,

@@ -189,8 +189,7 @@ impl Clock {
         })
     }
 
-    /// Calls `watcher` after each move by hand, for as long as it lives. The system's clock moves
-    /// by itself and calls nobody.
+    /// Calls `watcher` after each move by hand, as long as it lives. The system's clock calls no watcher.
     pub(crate) fn watch(&self, watcher: Weak<dyn Fn() + Send + Sync>) {
         if let TimeSource::Manual(manual) = &self.0 {
             manual

@@ -1,10 +1,10 @@
-//! Where code of the application's runs on a thread of ours: a panic ends there.
+//! Runs code of the application on threads of the store, and contains its panics.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs code of the application's; `None` if it panicked. Neither its panic nor what it panicked
-/// with, whose `Drop` is the application's too, gets any further.
+/// Runs code of the application. Returns `None` if it panicked. A panic in the `Drop` of the panic's payload, which is
+/// code of the application too, is also contained.
 pub(crate) fn contain<T>(work: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(value) => Some(value),

@@ -275,7 +275,7 @@ impl fmt::Display for Error {
 }
 
 impl ErrorInner {
-    /// What a type's own `Serialize` said may tell a value.
+    /// The message of a type's own `Serialize` may contain a value.
     fn tells_cause(&self) -> bool {
         self.kind != ErrorKind::NotSerializable
     }

@@ -21,7 +21,8 @@ pub(crate) struct Times {
     pub(crate) timeout: Option<Duration>,
 }
 
-/// How long what a visitor keeps its id in lasts: a recorded access is when it is renewed (C4.3).
+/// How long the visitor's client keeps its id, for example in a cookie. The id is sent again when an access is recorded
+/// (C4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Keeping {
     /// Without an own timeout of the session; `None` where it needs no renewal.
@@ -69,7 +70,7 @@ impl ExpiryPolicy {
     /// older than the absolute lifetime (C3.8). A timeout of zero never ends it (C3.3).
     pub(crate) fn is_expired(&self, times: &Times, now: Timestamp) -> bool {
         let timeout = self.timeout_of(times);
-        // What lies ahead counts as now.
+        // A time in the future counts as now.
         let idle = now.since(times.last_access);
         let age = now.since(times.created);
         (!timeout.is_zero() && idle > timeout) || self.max_lifetime.is_some_and(|max| age > max)

@@ -1,5 +1,6 @@
-//! Which process a store was opened in. One that was forked from it has all its memory, but only one of its
-//! threads: what it did to the files nobody would answer, and the other process would overwrite (C7.5). A fork that does not come through the C library goes unnoticed.
+//! The process in which a store was opened. A forked process has a copy of its memory, but only one of its threads: no
+//! thread would serve its commits, and both processes would write to the same files (C7.5). A fork that bypasses the C
+//! library is not detected.
 
 use crate::error::{Error, ErrorKind, Result};
 

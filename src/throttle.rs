@@ -1,4 +1,4 @@
-//! How many lines of one kind a log gets, where others than the operator decide how often there is one.
+//! Limits the rate of log lines that visitors can cause.
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};

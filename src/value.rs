@@ -3,9 +3,9 @@
 //! these to the errors.
 //!
 //! Structs are stored as maps from field names, enums by the names of their variants, integers and
-//! options by value, whatever their type. Both sides use serde's forms for people (`is_human_readable` is
-//! true): addresses and UUIDs are text. serde always says so of what it reads ahead, which else could not be
-//! read back (C5.6). What is stored is read by any type that holds the same:
+//! options by value, whatever their type. Both sides use serde's human-readable forms, so addresses and UUIDs are text.
+//! serde always assumes these forms for values that it buffers; other forms could not be read back from there (C5.6).
+//! A stored value can be read by any type that holds the same:
 //!
 //! - an integer by every integer type in whose range it is, and by a float that has exactly its value;
 //! - a float by one of either width that has exactly its value, never by an integer;
@@ -36,15 +36,15 @@ use token::{Flaw, Token};
 ///
 /// # Errors
 ///
-/// [`NotSerializable`](ErrorKind::NotSerializable) if the value's `Serialize` says no, with that error
-/// as the source (C2.3), or if it announced other lengths than it wrote, which nobody could read back.
+/// [`NotSerializable`](ErrorKind::NotSerializable) if the value's `Serialize` fails, with that error as the source
+/// (C2.3), or if it announced other lengths than it wrote, because such a value could not be read back.
 /// [`TooLarge`](ErrorKind::TooLarge) if the value is nested too deeply.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     let mut writer = writer::Writer::default();
     let name = type_name::<T>();
     match value.serialize(&mut writer) {
         Ok(()) => Ok(writer.into_bytes()),
-        // A visitor can bring that about, as with a list that is too long.
+        // A visitor can cause this, for example with a list that is too deeply nested.
         Err(why @ writer::WriteRefusal::TooDeep) => {
             let detail = format!("a value of type {name} is too large: {why}");
             Err(Error::new(ErrorKind::TooLarge, detail))

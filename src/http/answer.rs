@@ -1,5 +1,5 @@
-//! What the layer says on its own: the status of an error, and the headers that keep caches from
-//! giving one visitor's session to another. Knows no transaction.
+//! The responses to errors, and the headers that stop caches from giving one visitor's session to another. Knows no
+//! transaction.
 
 use http::header::{CACHE_CONTROL, Entry, HeaderValue, RETRY_AFTER, VARY};
 use http::{HeaderMap, Response, StatusCode};
@@ -28,8 +28,8 @@ fn seconds(wait: Duration) -> HeaderValue {
     HeaderValue::from(wait.as_secs().saturating_add(begun))
 }
 
-/// The response to an error, which the log tells of: no body, and the error in the extensions for an outer layer to
-/// render.
+/// The response to an error, which is logged. It has no body. The error is in the extensions, so that an outer layer
+/// can render it.
 pub(super) fn answer<R: Default>(error: Error) -> Response<R> {
     let kind = error.kind();
     let mut response = Response::new(R::default());
@@ -44,7 +44,7 @@ pub(super) fn answer<R: Default>(error: Error) -> Response<R> {
     response
 }
 
-/// How a response has to do with the session.
+/// How a response depends on the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SessionUse {
     /// The session was extracted, even if it was empty or its transaction aborted.
@@ -53,7 +53,7 @@ pub(super) enum SessionUse {
     Cookie,
 }
 
-/// Tells caches what they may do with a response that depended on the session (C4.6).
+/// Sets the cache headers of a response that depends on the session (C4.6).
 pub(super) fn mark(headers: &mut HeaderMap, bond: SessionUse) {
     if bond == SessionUse::Cookie {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,4 +1,4 @@
-//! The layer for axum: what lies inside gets axum's body and may answer with whatever axum makes a response of.
+//! The layer for axum. The inner service gets axum's body, and its response is any type that implements `IntoResponse`.
 
 use axum_core::body::Body;
 use axum_core::response::{IntoResponse, Response};
@@ -75,7 +75,7 @@ where
     }
 }
 
-/// A body in a box; the one of most requests is empty and needs none.
+/// Boxes a body. Most requests have none and need no box.
 fn inward<B>(body: Replay<B>) -> Body
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,

@@ -14,7 +14,7 @@ const MAX_LIFETIME: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 const MAX_NAME: usize = 30;
 /// Browsers ignore an attribute beyond this (RFC 6265bis §5.6).
 const MAX_ATTRIBUTE: usize = 1024;
-/// So many cookies of our name are checked in one request (C4.9).
+/// The maximum number of cookies of our name that are checked per request (C4.9).
 const MAX_CANDIDATES: usize = 8;
 
 /// How long the browser keeps the cookie. A session's own timeout takes precedence.
@@ -189,7 +189,7 @@ impl CookieSettings {
         Ok(self)
     }
 
-    /// The setters have seen to each setting by itself; this is what they may not be together.
+    /// Checks the settings together. Each setter has checked its own setting.
     pub(super) fn check(&self) -> Result<()> {
         let needs_secure = if self.same_site == SameSite::None {
             "SameSite=None"

@@ -1,4 +1,4 @@
-//! One request and its attempts: what they have in common. Begins their transactions.
+//! The state that all attempts at one request share. Begins their transactions.
 
 use http::{HeaderMap, header, request};
 use http_body::SizeHint;
@@ -21,20 +21,20 @@ pub(super) enum AttemptOrder {
     InTurn,
 }
 
-/// What the attempts at one request have in common.
+/// The state that all attempts at one request share.
 pub(super) struct Exchange {
     pub(super) settings: Arc<LayerSettings>,
     pub(super) policy: RerunPolicy,
-    /// The request as it came.
+    /// The request as it arrived.
     pub(super) request: request::Parts,
     came: Arrival,
-    /// What `admit_new` said, which is asked once a request.
+    /// The result of `admit_new`, which is called once per request.
     admitted: OnceLock<bool>,
-    /// The request's id was found to have no session, and counted.
+    /// Whether the request's id was found to have no session, and counted.
     is_dead: AtomicBool,
-    /// The body may turn out too large to run the request again.
+    /// Whether the body may prove too large to run the request again.
     pub(super) risky: bool,
-    /// For how long its attempts may still wait for turns.
+    /// How long the attempts may still wait for turns.
     patience: Mutex<Patience>,
 }
 
@@ -62,7 +62,7 @@ impl Exchange {
         })
     }
 
-    /// Whether the application lets this request's session be committed: all but those that it refuses to found.
+    /// Whether the session may be committed. The application can refuse a session that the commit would create.
     pub(super) fn admits(&self, session: &Session) -> bool {
         let Some(rule) = self.settings.admit_new() else {
             return true;
@@ -70,14 +70,14 @@ impl Exchange {
         !session.founds() || *self.admitted.get_or_init(|| rule(&self.request))
     }
 
-    /// Counts a request whose id has no session, however often it runs.
+    /// Counts a request whose id has no session, once for all attempts.
     pub(super) fn count_dead_id(&self) {
         if !self.is_dead.swap(true, Ordering::Relaxed) {
             metrics::counter!("cloakroom_refused_ids_total", "reason" => "dead").increment(1);
         }
     }
 
-    /// Begins a transaction and finds the visitor in it.
+    /// Begins a transaction and loads the visitor's session in it.
     pub(super) async fn begin(&self, order: AttemptOrder) -> Result<(Transaction, Session)> {
         let settings = &self.settings;
         settings.check()?;
@@ -119,7 +119,7 @@ impl Exchange {
         Ok(first)
     }
 
-    /// For how long this request may still wait for turns.
+    /// How long this request may still wait for turns.
     pub(super) fn patience(&self) -> Patience {
         *self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,8 +135,8 @@ impl AsRef<RerunPolicy> for Exchange {
     }
 }
 
-/// The patience of a request while it is spent. What is left goes back however that ends: an extraction may be dropped
-/// halfway, and begun again.
+/// The request's patience during a wait. On drop the rest goes back to the exchange: an extraction may be dropped
+/// during its wait and begun again.
 struct PatienceGuard<'a>(&'a Exchange, Patience);
 
 impl Drop for PatienceGuard<'_> {
@@ -147,8 +147,8 @@ impl Drop for PatienceGuard<'_> {
     }
 }
 
-/// What lies inside may print a request's headers: `Debug` of a value that is marked shows nothing of it, and an id is in
-/// there (C1.6).
+/// Marks the cookies as sensitive. They contain the id, and an inner service may print the headers with `Debug`, which
+/// hides sensitive values (C1.6).
 fn hide_ids(headers: &mut HeaderMap) {
     headers
         .iter_mut()

@@ -39,7 +39,7 @@ use crate::store::Store;
 /// `Router::route_layer` and `ServiceBuilder`. [`generic`](Self::generic) makes a layer for services without axum.
 #[derive(Clone)]
 pub struct SessionLayer {
-    /// Shared with the services: axum may apply a layer anew for each request.
+    /// Shared with the services, because axum may apply a layer again for each request.
     settings: Arc<LayerSettings>,
 }
 

@@ -35,16 +35,16 @@ pub enum Rerun {
     Never,
 }
 
-/// Whether one request may run again. Shared by its attempts and its body, and asked as late as
-/// possible, since a route's own setting comes after the layer's.
+/// Whether one request may run again. Its attempts and its body share it. They read it as late as possible, because a
+/// route's own setting replaces the layer's after the request was created.
 pub(super) struct RerunPolicy {
     rerun: AtomicU8,
     idempotent: bool,
-    /// Something that cannot be had twice was used up: the connection, the body, or the response is out.
+    /// The request cannot run again: its connection or its body was used up, or it was answered.
     is_forbidden: AtomicBool,
 }
 
-/// The policy as a part of what the attempts share.
+/// The policy within the state that the attempts share.
 pub(super) type SharedPolicy = Arc<dyn AsRef<RerunPolicy> + Send + Sync>;
 
 impl RerunPolicy {
@@ -60,7 +60,7 @@ impl RerunPolicy {
         self.rerun.store(rerun as u8, Ordering::Relaxed);
     }
 
-    /// From now on it may not run again, for good.
+    /// Forbids another run. This cannot be undone.
     pub(super) fn forbid(&self) {
         self.is_forbidden.store(true, Ordering::Relaxed);
     }
@@ -77,8 +77,8 @@ impl RerunPolicy {
     }
 }
 
-/// Whether the handler may take the connection over: what it does then is not known. An `Upgrade` that the server
-/// does not take up counts, too.
+/// Whether the handler may take over the connection. Its effects there are unknown. An `Upgrade` that the server
+/// ignores counts, too.
 fn is_upgrade(request: &request::Parts) -> bool {
     request.method == Method::CONNECT
         || request
@@ -89,8 +89,8 @@ fn is_upgrade(request: &request::Parts) -> bool {
             .any(is_for_a_handler)
 }
 
-/// Whether a protocol that an `Upgrade` offers is one for a handler. Others lie below HTTP's messages and are the
-/// server's business; some clients offer `h2c` with every request (RFC 9110 §7.8).
+/// Whether a handler can serve a protocol that an `Upgrade` offers. Others lie below HTTP's messages, and only the
+/// server can switch to them. Some clients offer `h2c` with every request (RFC 9110 §7.8).
 fn is_for_a_handler(protocol: &[u8]) -> bool {
     let name = protocol.split(|byte| *byte == b'/').next();
     let name = name.unwrap_or_default().trim_ascii();

@@ -1,5 +1,5 @@
-//! A request body that can be read again: it records what the handler reads, never ahead, up to a
-//! limit, and only where the request may run again. Knows no session.
+//! A request body that can be read again. It records the bytes that the handler reads, up to a limit, while the request
+//! may run again. It reads nothing ahead. Knows no session.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -21,24 +21,24 @@ use super::policy::{RerunPolicy, SharedPolicy};
 /// type, such as hyper's `Incoming`, does not accept it; make the service generic over [`http_body::Body`].
 pub struct Replay<B>(Option<Box<BodyReader<B>>>);
 
-/// A body in the hands of one attempt, in a box: requests are moved a lot.
+/// The body during one attempt. It is boxed, because requests are moved often.
 struct BodyReader<B> {
     /// `None` only while being dropped.
     source: Option<BodySource<B>>,
     mode: ReplayMode,
-    /// What an earlier attempt read and this one has not yet.
+    /// The recorded data that this attempt has not read yet.
     data: Option<Bytes>,
     trailers: Option<HeaderMap>,
     home: Option<Arc<BodyReturn<B>>>,
 }
 
-/// The body, and what was read of it.
+/// The original body, and the record of the part that was read.
 struct BodySource<B> {
     body: Pin<Box<B>>,
     record: BodyRecord,
 }
 
-/// Frames are not kept as they came: a thousand small ones would each keep the buffer they lie in.
+/// Data is copied out of its frames. A small frame would keep alive the whole buffer that it lies in.
 #[derive(Default)]
 struct BodyRecord {
     data: Vec<u8>,
@@ -48,22 +48,22 @@ struct BodyRecord {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ReplayMode {
-    /// Nothing of the source was read in this attempt; the route may still say what is allowed.
+    /// This attempt has read nothing of the source. The route's setting may still change the policy.
     Untouched,
     Recording,
-    /// Something was read that is not on record.
+    /// A part was read and not recorded.
     Lost,
 }
 
 /// The body of one request, attempt by attempt.
 pub(super) enum RequestBody<B> {
-    /// There is nothing in it, as in most requests, and nothing to keep.
+    /// The request has no body, as most requests.
     Empty,
     Kept(Arc<BodyReturn<B>>),
 }
 
 impl<B: Body> RequestBody<B> {
-    /// Of a request with this body.
+    /// The record of a request's body, and the body of the first attempt.
     pub(super) fn of<P>(body: B, policy: &Arc<P>, limit: usize) -> (Self, Replay<B>)
     where
         P: AsRef<RerunPolicy> + Send + Sync + 'static,
@@ -76,8 +76,8 @@ impl<B: Body> RequestBody<B> {
         (Self::Kept(home), first)
     }
 
-    /// The body of the next attempt. `None` if too much of it was read, or if what read it has not
-    /// let go of it.
+    /// The body of the next attempt. `None` if a part was not recorded, or if the body of the last attempt was not
+    /// dropped yet.
     pub(super) fn again(&self) -> Option<Replay<B>> {
         match self {
             Self::Empty => Some(Replay::empty()),
@@ -86,7 +86,7 @@ impl<B: Body> RequestBody<B> {
     }
 }
 
-/// Where an attempt leaves the body for the next one.
+/// Passes the body from one attempt to the next.
 pub(super) struct BodyReturn<B> {
     parked: Mutex<Option<BodySource<B>>>,
     policy: SharedPolicy,
@@ -122,7 +122,7 @@ impl<B> BodyReturn<B> {
 }
 
 impl<B> Replay<B> {
-    /// A body that is passed through and never read again.
+    /// A body that is passed through without a record.
     pub(super) fn once(body: B) -> Self {
         let source = BodySource {
             body: Box::pin(body),
@@ -131,7 +131,7 @@ impl<B> Replay<B> {
         Self::of(source, None)
     }
 
-    /// The body of a request that has none, which is as good the next time.
+    /// The body of a request that has none. Each attempt gets a new one.
     fn empty() -> Self {
         Self(None)
     }
@@ -155,7 +155,7 @@ impl<B> Replay<B> {
 }
 
 impl<B> BodyReader<B> {
-    /// Whether what is read now goes on record: everything before it did, and it may be of use.
+    /// Whether the next frame is recorded: all frames before it were, and the request may run again.
     fn records(&self) -> bool {
         self.mode != ReplayMode::Lost
             && self
@@ -166,7 +166,7 @@ impl<B> BodyReader<B> {
 }
 
 impl BodyRecord {
-    /// Notes what the source answered; `false` if it cannot be answered again.
+    /// Records a result of the source. Returns false if it cannot be repeated.
     fn note<E>(&mut self, answer: &Poll<Option<Result<Frame<Bytes>, E>>>, limit: usize) -> bool {
         match answer {
             Poll::Pending => true,
@@ -179,7 +179,7 @@ impl BodyRecord {
         }
     }
 
-    /// Whether the frame fitted. Trailers end a body; what comes after them has no place here.
+    /// Records a frame. Returns false if it does not fit, or if it follows the trailers, which end a body.
     fn take(&mut self, frame: &Frame<Bytes>, limit: usize) -> bool {
         let room = limit.saturating_sub(self.data.len());
         if self.trailers.is_some() {
@@ -213,7 +213,7 @@ impl<B: Body<Data = Bytes>> BodyReader<B> {
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
         let records = self.records();
-        // Until the source has answered: if it panics, what it gave is on no record.
+        // In case that the source panics: the frame would not be recorded.
         self.mode = ReplayMode::Lost;
         let Some(source) = &mut self.source else {
             return Poll::Ready(None);

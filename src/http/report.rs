@@ -1,4 +1,4 @@
-//! The line in the log for an error that becomes a response: one each, few a second, and never an id or a value.
+//! Logs the errors that become responses: each once, with a limited rate, and without ids and values.
 
 use http::Extensions;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::throttle::Throttle;
 /// More than there are kinds of errors.
 const KINDS: usize = 64;
 
-/// Whose fault an error is, which decides how loudly it is told.
+/// Who causes an error. This decides the level of its log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FaultOrigin {
-    /// Visitors bring it about at will: it is told for whoever looks for it.
+    /// Any visitor can cause it at will, so its level is DEBUG.
     Visitor,
     /// The store cannot serve at the moment.
     Storage,

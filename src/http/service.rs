@@ -1,5 +1,5 @@
-//! One request through the layer: its attempts, their transactions, and what the response says.
-//! Knows neither how a body is kept nor how a cookie is written.
+//! Runs one request: its attempts, their transactions, and the final response. Knows neither how a body is recorded
+//! nor how a cookie is formatted.
 
 use bytes::Bytes;
 use http::header::SET_COOKIE;
@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind};
 use crate::session::{CookieAction, Session};
 use crate::transaction::Transaction;
 
-/// The service that [`GenericSessionLayer`](super::GenericSessionLayer) makes: what lies inside gets its
+/// The service that [`GenericSessionLayer`](super::GenericSessionLayer) makes. The inner service gets the request's
 /// body as [`Replay`].
 #[derive(Clone)]
 pub struct GenericSessionService<S> {
@@ -72,15 +72,15 @@ impl<S: fmt::Debug> fmt::Debug for GenericSessionService<S> {
     }
 }
 
-/// The one that was found ready takes the request; the clone has to be asked anew.
+/// Takes the service that reported to be ready. Its clone must be polled for readiness again.
 pub(super) fn take_ready<S: Clone>(inner: &mut S) -> S {
     let clone = inner.clone();
     std::mem::replace(inner, clone)
 }
 
-/// Answers a request. `inward` makes the body that `service` gets, `outward` the response of what it answers.
+/// Answers a request. `inward` converts the request's body for `service`, `outward` converts the service's response.
 ///
-/// What this future keeps across an await is little: it is a part of every request's, and is moved.
+/// This future is moved with every request, so it keeps little across its awaits.
 pub(super) async fn run<S, B, I, R>(
     mut service: S,
     exchange: Arc<Exchange>,
@@ -135,7 +135,7 @@ where
         {
             return Ok(response.map_or_else(|| refuse(error), sent));
         }
-        // It may hold the request's body.
+        // It may hold the request's body, which the next attempt needs.
         response.into_iter().for_each(discard);
         body = match bodies.again() {
             Some(body) => body,
@@ -148,8 +148,8 @@ where
     }
 }
 
-/// However an attempt ends, by return, panic or being dropped, its transaction ends with it, even if
-/// somebody kept the request's extensions.
+/// Ends the transaction with its attempt: after a return, after a panic, and when the future is dropped. The
+/// application may still hold a clone of the request's extensions.
 struct AttemptGuard(Arc<Slot>);
 
 impl Drop for AttemptGuard {
@@ -160,8 +160,7 @@ impl Drop for AttemptGuard {
     }
 }
 
-/// When the request is done with, the rest of its body, which a response may still be reading, need
-/// not be kept.
+/// Stops the recording of the body when the request is answered. The response may still read the rest of the body.
 struct RequestGuard(Arc<Exchange>);
 
 impl Drop for RequestGuard {
@@ -170,15 +169,15 @@ impl Drop for RequestGuard {
     }
 }
 
-/// What is left to do when the inner service has answered.
+/// The next step after the inner service has answered.
 enum AfterResponse<R> {
     Final(Response<R>),
-    /// The handler's own response says that it met a conflict.
+    /// The handler answered with a conflict error.
     Conflict(Error, Response<R>),
     Commit(Transaction, Session, Response<R>),
 }
 
-/// Ends an attempt, and tells what its response wants of the transaction.
+/// Ends an attempt, and decides the next step by its response.
 fn end<R>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> AfterResponse<R> {
     if !slot.was_asked() {
         drop(slot.close());
@@ -253,8 +252,7 @@ fn not_admitted() -> Error {
     )
 }
 
-/// The response in place of one whose commit failed: the client is never told that something was
-/// saved when it was not.
+/// The response after a failed commit. The client must not get a response that says that its changes were saved.
 fn refuse<R: Default>(error: Error) -> Response<R> {
     let mut response = answer(error);
     mark(response.headers_mut(), SessionUse::Read);

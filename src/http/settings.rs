@@ -10,13 +10,13 @@ use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::transaction::Patience;
 
-/// So much of a request's body is kept for running it again.
+/// The default of `replay_limit`, in bytes.
 const REPLAY_LIMIT: usize = 64 * 1024;
 
 type CommitRule = dyn Fn(&response::Parts) -> bool + Send + Sync;
 type AdmitRule = dyn Fn(&request::Parts) -> bool + Send + Sync;
 
-/// What the layer's setters set, apart from the cookie.
+/// The settings of the layer, except for the cookie.
 #[derive(Clone)]
 pub(super) struct LayerRules {
     pub(super) rerun: Rerun,
@@ -38,14 +38,14 @@ impl Default for LayerRules {
     }
 }
 
-/// Whether the handler came to its end, as far as its response tells.
+/// The default of `commit_when`: whether the response shows no failure of the handler.
 fn is_whole(response: &response::Parts) -> bool {
     !response.status.is_server_error()
         && response.status != StatusCode::REQUEST_TIMEOUT
         && response.extensions.get::<Error>().is_none()
 }
 
-/// The cookie with these settings, and whether they go together.
+/// The cookie with these settings, and the error if they contradict each other.
 fn for_store(store: &Store, settings: CookieSettings) -> (SessionCookie, Result<()>) {
     let [a, b, c, d, ..] = store.identity();
     let name = format!("id-{a:02x}{b:02x}{c:02x}{d:02x}");
@@ -53,13 +53,13 @@ fn for_store(store: &Store, settings: CookieSettings) -> (SessionCookie, Result<
     (SessionCookie::new(settings, &name), refusal)
 }
 
-/// The layer's settings as its services share them.
+/// The settings that the layer and its services share.
 #[derive(Clone)]
 pub(super) struct LayerSettings {
     pub(super) store: Store,
     pub(super) cookie: SessionCookie,
     pub(super) rules: LayerRules,
-    /// Cookie settings that no browser would take answer each session with this.
+    /// The error of cookie settings that browsers would reject. Each request for a session gets it.
     pub(super) refusal: Result<()>,
 }
 
@@ -82,7 +82,7 @@ impl LayerSettings {
         self.refusal.clone()
     }
 
-    /// For how long a request waits for turns.
+    /// How long a request waits for turns.
     pub(super) fn patience(&self) -> Patience {
         let store = || self.store.patience();
         self.rules.turn_wait.map_or_else(store, Patience::new)

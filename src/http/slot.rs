@@ -1,5 +1,5 @@
-//! Where an attempt at a request keeps its one transaction: begun by whoever asks for the session
-//! first, given to everyone who asks after, taken out when the response is ready.
+//! The slot holds the one transaction of an attempt at a request. The first extraction of the session begins it, later
+//! ones share it, and the service takes it out when the response is ready.
 
 use http::{Extensions, Request};
 use std::future::poll_fn;
@@ -39,7 +39,7 @@ pub fn session(
     }
 }
 
-/// One attempt's place in the request's extensions.
+/// The state of one attempt. A handle to it is in the request's extensions.
 pub(super) struct Slot {
     exchange: Arc<Exchange>,
     order: AttemptOrder,
@@ -49,13 +49,13 @@ pub(super) struct Slot {
 
 enum SlotState {
     Vacant,
-    /// Somebody begins the transaction; these wait for it.
+    /// A task begins the transaction. The tasks with these wakers wait for it.
     Beginning(Vec<Waker>),
     Open(Transaction, Session),
     Closed,
 }
 
-/// Slots are found by this type alone.
+/// The type under which the extensions hold a slot. It is private, so no other code can insert one.
 #[derive(Clone)]
 struct SlotHandle(Arc<Slot>);
 
@@ -88,7 +88,10 @@ impl Slot {
         extensions.get().map(|SlotHandle(slot)| slot)
     }
 
-    /// The request as it came, with this attempt in its extensions.
+    /// A copy of the request as it arrived, with this attempt in its extensions.
+    ///
+    /// The copy cannot wait until the session is extracted: by then routers and middleware inside may have changed the
+    /// request, and the next attempt needs it unchanged.
     pub(super) fn request<B>(self: &Arc<Self>, body: B) -> Request<B> {
         let parts = self.exchange.request.clone();
         let mut request = Request::from_parts(parts, body);
@@ -102,12 +105,12 @@ impl Slot {
         &self.exchange.policy
     }
 
-    /// Whether anybody asked for the session, with whatever success.
+    /// Whether the session was requested, successfully or not.
     pub(super) fn was_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// Ends the attempt for good, and gives the transaction to whom it is to commit or abort.
+    /// Ends the attempt. Returns its transaction, which the caller commits or aborts.
     pub(super) fn close(&self) -> Option<(Transaction, Session)> {
         let former = std::mem::replace(&mut *self.lock(), SlotState::Closed);
         if let SlotState::Open(transaction, session) = former {
@@ -138,7 +141,7 @@ impl Slot {
     }
 
     fn poll_claim(&self, cx: &mut Context<'_>) -> Poll<Result<SlotClaim<'_>>> {
-        // Who begins may be a task of a thread that is not here.
+        // In a forked process, the thread that begins the transaction does not exist.
         self.process().check()?;
         let mut clone = None;
         loop {
@@ -168,8 +171,8 @@ impl Slot {
         }
     }
 
-    /// Leaves the beginning for `state`, unless the slot was closed meanwhile; tells whether it did.
-    /// Nobody is woken, and nothing dropped, under the lock.
+    /// Replaces `Beginning` by `state`. Returns false if the slot was closed meanwhile. Wakes and drops nothing under
+    /// the lock.
     fn settle(&self, state: SlotState) -> bool {
         let mut current = self.lock();
         if !matches!(*current, SlotState::Beginning(_)) {
@@ -198,8 +201,8 @@ fn closed() -> Error {
     )
 }
 
-/// Held by whoever begins the transaction. Dropped before its end, it leaves the beginning to the
-/// next who asks.
+/// Held while a task begins the transaction. If it is dropped before that, the next task that requests the session
+/// begins it.
 struct BeginGuard<'a>(&'a Slot);
 
 impl BeginGuard<'_> {

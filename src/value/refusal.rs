@@ -4,13 +4,13 @@ use super::token::Flaw;
 use serde::de::{self, Unexpected};
 use std::fmt;
 
-/// Why a value was refused, in words for the end of a sentence. What serde and visitors have to say is
-/// reduced to them, for it repeats the value.
+/// Why a value was refused, as the end of a sentence. The messages of serde and of visitors are not kept, because they
+/// repeat the value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct RefusalReason(&'static str);
 
 impl RefusalReason {
-    /// What is stored as a whole is of another type, or the type's own `Deserialize` says no.
+    /// The whole stored value is of another type, or the type's own `Deserialize` refused it.
     pub(super) const PLAIN: Self = Self("");
     pub(super) const UNREAD: Self = Self(" (of which a part was left unread)");
     pub(super) const LENGTH: Self = Self(" (of another length)");

@@ -1,6 +1,5 @@
-//! The deserializer: it hands a reader what is stored if that is of the type asked for, by value, and
-//! refuses everything else. Bounds depth and lengths itself and allocates nothing. Knows nothing of
-//! what the refusals become.
+//! The deserializer. It accepts a stored value that is of the requested type by value, and refuses all others. It
+//! bounds depth and lengths itself and allocates nothing. Knows no errors of the crate.
 
 mod access;
 mod reader;
@@ -12,9 +11,9 @@ use reader::Strict;
 use serde::de::value::{BorrowedStrDeserializer, SeqDeserializer};
 use serde::de::{Deserialize, Deserializer, Visitor};
 
-/// The value that `bytes` are, as a `T`. No reader gets past the end of a map or sequence, so that one
-/// that left anything unread, anywhere, has not come to the end of the bytes. Bytes that give a `T` are
-/// exactly one value; bytes that are refused may be malformed.
+/// Reads `bytes` as a `T`. A visitor cannot read past the end of a map or sequence, so if it left a part unread
+/// anywhere, bytes are left over at the end. Bytes that give a `T` are exactly one value. Refused bytes may be
+/// malformed.
 pub(super) fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, RefusalReason> {
     let mut strict = Strict::new(bytes);
     let value = T::deserialize(&mut strict)?;

@@ -1,4 +1,4 @@
-//! One token of MessagePack at a time, and whether bytes are one whole value. Knows nothing of serde.
+//! Reads MessagePack token by token, and checks whether bytes are exactly one value. Knows nothing of serde.
 
 use rmp::Marker;
 
@@ -16,7 +16,7 @@ pub(super) const LARGE_NEGATIVE: i8 = 2;
 /// The extension that holds how many `Some`s are around a nil: one byte, never 0.
 pub(super) const SOME_NIL: i8 = 3;
 
-/// What a value is, or begins with. Each integer has one form only, whatever type and width wrote it.
+/// A value without content, or the beginning of one. Each integer has one form only, whatever type and width wrote it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Token<'a> {
     Nil,

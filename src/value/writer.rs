@@ -1,5 +1,5 @@
-//! The serializer: structs as maps from field names, variants by name, integers by value, and nothing
-//! that could not be read back.
+//! The serializer. It writes structs as maps from field names, variants by name and integers by value. It refuses
+//! values that could not be read back.
 
 use super::token::{LARGE, LARGE_NEGATIVE, MAX_DEPTH, MAX_OPTIONS, SOME_NIL};
 use rmp::Marker;
@@ -11,7 +11,7 @@ use std::io;
 /// Why a value was not written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteRefusal {
-    /// What the value's `Serialize` says.
+    /// The message of the value's `Serialize`.
     #[error("{0}")]
     Said(String),
     #[error("its Serialize wrote more or less than it announced")]
@@ -133,8 +133,7 @@ pub(super) struct Open<'a> {
     levels: usize,
     /// How many items, or keys and values, are written.
     values: usize,
-    /// Whether one failed. What it left behind must not become part of a value, even if its error was
-    /// ignored.
+    /// Whether an item failed. Its incomplete bytes must not become part of a value, even if its error was ignored.
     is_broken: bool,
 }
 
@@ -254,7 +253,7 @@ impl<'a> ser::Serializer for &'a mut Writer {
         self.serialize_unit()
     }
 
-    /// `Some` is written as what it holds, but for a nil, which would come back as `None`.
+    /// `Some` is written as its content. Only a nil gets an extension around it, or it would be read as `None`.
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), WriteRefusal> {
         let start = self.out.len();
         if self.some_at != start {

@@ -1,4 +1,4 @@
-//! What visitors read the insides of a sequence, a map and a variant with.
+//! The accessors through which visitors read sequences, maps and variants.
 
 use super::reader::Strict;
 use crate::value::refusal::RefusalReason;
@@ -33,7 +33,7 @@ impl<'de> SeqAccess<'de> for Items<'_, 'de> {
     }
 }
 
-/// What may be a key of a map.
+/// Which keys a map may have.
 #[derive(Clone, Copy)]
 pub(super) enum KeyAccess {
     Any,
@@ -79,7 +79,7 @@ impl<'de> MapAccess<'de> for Entries<'_, 'de> {
     }
 }
 
-/// A variant that holds something: the one entry of a map.
+/// A variant with content. It is stored as a map of one entry.
 pub(super) struct Variant<'a, 'de> {
     pub(super) strict: &'a mut Strict<'de>,
 }

@@ -1,4 +1,5 @@
-//! Where the deserializer is in its bytes: it takes tokens and names, and counts what is open.
+//! The position of the deserializer in its bytes. It reads tokens and names, and counts the open maps, sequences and
+//! options.
 
 use crate::value::refusal::RefusalReason;
 use crate::value::token::{Flaw, MAX_DEPTH, MAX_OPTIONS, Token};
@@ -9,8 +10,7 @@ pub(super) struct Strict<'de> {
     pub(super) rest: &'de [u8],
     /// How many maps and sequences are open.
     pub(super) depth: usize,
-    /// How many bytes were left when a `Some` was opened last; then `somes` are open around the value
-    /// that begins there.
+    /// How many bytes were left when the last `Some` was opened. `somes` are open around the value that begins there.
     some_at: usize,
     somes: u8,
 }
@@ -75,8 +75,7 @@ impl<'de> Strict<'de> {
         self.ending(value)
     }
 
-    /// Passes `value` on; after a failure nothing more can be read, should a visitor try to go on from
-    /// wherever it happened.
+    /// Returns `value`. After a failure no bytes are left, so a visitor that ignores the failure cannot continue.
     pub(super) fn ending<T>(
         &mut self,
         value: Result<T, RefusalReason>,
@@ -87,7 +86,7 @@ impl<'de> Strict<'de> {
         value
     }
 
-    /// A name, as what reads names.
+    /// A name of a field or variant.
     pub(super) fn name<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
