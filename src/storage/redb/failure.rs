@@ -1,4 +1,4 @@
-//! What redb's errors and panics mean to this crate.
+//! Maps redb's errors and panics to those of this crate, and makes the errors of a store's files.
 
 use crate::error::{Error, ErrorKind, Result};
 use redb::{
@@ -10,7 +10,7 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
-/// Runs a piece of redb's work; a panic inside it becomes `Corrupt` (C5.4).
+/// Runs work of redb. A panic inside it becomes `Corrupt` (C5.4).
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(Error::new(
@@ -20,12 +20,12 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// Drops something of redb's that is not to be used again.
+/// Drops a value of redb that is not used again.
 ///
-/// A database that is closed makes a last commit. On a damaged file that may panic, and panic again on
-/// its way out, which would end the process. After a panic it may be a commit in one phase, on which redb
-/// would have to look at all of the file to open it again, and refuse it for any damage. While a panic is
-/// under way, it makes none.
+/// Closing a database makes a last commit. On a damaged file this commit may panic, and panic again while unwinding,
+/// which would abort the process. After a panic it may be a one-phase commit; redb would then check the whole file at
+/// the next opening, and refuse it for any damage. During a panic redb makes no last commit, so the value is dropped
+/// in one.
 pub(crate) fn discard<T>(value: T) {
     let dropped = catch_unwind(AssertUnwindSafe(move || {
         let _dropped_on_the_way = Contained::new(value);
@@ -34,7 +34,7 @@ pub(crate) fn discard<T>(value: T) {
     debug_assert!(dropped.is_err());
 }
 
-/// [`guarded`] work on something of redb's that is not needed any more if the work fails.
+/// Runs [`guarded`] work on a value of redb, and discards the value if the work fails.
 pub(crate) fn guarded_on<D, T>(database: D, work: impl FnOnce(&D) -> Result<T>) -> Result<(D, T)> {
     match guarded(|| work(&database)) {
         Ok(value) => Ok((database, value)),
@@ -45,12 +45,11 @@ pub(crate) fn guarded_on<D, T>(database: D, work: impl FnOnce(&D) -> Result<T>) 
     }
 }
 
-/// Something of redb's that can be dropped on the way of a panic, its own or another.
+/// A value of redb that can be dropped during a panic.
 ///
-/// redb's tables and transactions lock what they share when they are dropped. A panic of redb's own
-/// poisons that; the next one to be dropped on its way panics as well, which would end the process.
-/// Here the second panic ends where it began. What it leaves undone goes with the database, which is
-/// not used again after a panic.
+/// redb's tables and transactions lock shared state when they are dropped. A panic inside redb poisons the lock, so
+/// the next drop during unwinding panics too, which would abort the process. This type catches the second panic. What
+/// it leaves undone does not matter: after a panic the database is not used again.
 #[derive(Debug)]
 pub(crate) struct Contained<T>(Option<T>);
 
@@ -168,7 +167,7 @@ pub(crate) fn database(error: DatabaseError) -> Error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             Error::new(ErrorKind::Locked, "the store is open already")
         }
-        // Of one commit: files of other versions are told before.
+        // One of the two commits says so. Files of other versions are recognized earlier.
         DatabaseError::UpgradeRequired(_) => {
             Error::new(ErrorKind::Corrupt, "the file's header is damaged").with_source(error)
         }
@@ -177,7 +176,7 @@ pub(crate) fn database(error: DatabaseError) -> Error {
     }
 }
 
-/// Whether something failed for want of room on the disk.
+/// Whether an operation failed because the disk is full.
 pub(crate) fn is_full(error: &Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     let mut cause = error.cause();
@@ -221,7 +220,8 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// An error of opening the store at `path`. It is not yet one that reopens itself.
+/// Adds the path to an error of opening a store. `Unavailable` becomes `Io`, because a store that is not open yet
+/// does not reopen itself.
 pub(crate) fn at(path: &Path, error: Error) -> Error {
     let kind = match error.kind() {
         ErrorKind::Unavailable => ErrorKind::Io,
@@ -235,7 +235,7 @@ pub(crate) fn io_error(path: &Path, what: &str, error: io::Error) -> Error {
     failed.of_file(path, ErrorKind::Io)
 }
 
-/// An error of a file for which the operating system is not to blame.
+/// An error of a file that does not come from the operating system.
 pub(crate) fn refused(kind: ErrorKind, path: &Path, why: impl Into<String>) -> Error {
     Error::new(kind, why).of_file(path, kind)
 }

@@ -1,5 +1,5 @@
-//! Bugs on purpose, so that the fault harness can show that it finds them. Without the feature `torture`
-//! there are none, and no way to ask for any.
+//! Deliberate bugs, with which the fault harness proves that it finds such bugs. They exist only with the feature
+//! `torture`.
 
 use crate::error::Result;
 use crate::storage::merge::MergedWrites;
@@ -13,15 +13,16 @@ use redb::Database;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(unreachable_pub, reason = "public for the fault harness alone")]
 pub enum InjectedFault {
-    /// What a transaction read is not validated at its commit.
+    /// The reads of a transaction are not validated at its commit.
     ReadsAreNotValidated,
-    /// What a transaction read is taken for what redb has, whatever has been brought there since.
+    /// The rows that a transaction read are taken for redb's current rows, even if a checkpoint has written newer
+    /// ones.
     ReadsAreTakenForCurrent,
-    /// A commit is shown before it is synced.
+    /// A commit is published before it is synced.
     PublishedBeforeTheSync,
-    /// Of a commit's packages, the last is not written.
+    /// The last package of a commit is not written.
     APackageIsForgotten,
-    /// Durable commits of redb take one phase.
+    /// redb's durable commits use one phase.
     OnePhase,
 }
 
@@ -41,7 +42,7 @@ impl FaultInjection {
         }
     }
 
-    /// Begins the transaction of a checkpoint.
+    /// Begins a transaction of a checkpoint.
     pub(crate) fn begin(self, database: &Database) -> Result<ContainedWrite> {
         if self.has(InjectedFault::OnePhase) {
             let txn = database.begin_write().map_err(failure::transaction)?;
@@ -50,17 +51,17 @@ impl FaultInjection {
         begin_durable(database)
     }
 
-    /// Whether what was read is taken for current however old it is.
+    /// Whether rows that were read count as current, however old they are.
     pub(crate) fn trusts_old_reads(self) -> bool {
         self.has(InjectedFault::ReadsAreTakenForCurrent)
     }
 
-    /// Whether a commit is shown before it is durable.
+    /// Whether a commit is published before it is durable.
     pub(crate) fn shows_early(self) -> bool {
         self.has(InjectedFault::PublishedBeforeTheSync)
     }
 
-    /// What is left of the observations before they are validated.
+    /// Removes observations before they are validated.
     pub(crate) fn before_merging(self, set: &mut ChangeSet) {
         if self.has(InjectedFault::ReadsAreNotValidated) {
             for client in &mut set.clients {
@@ -77,7 +78,7 @@ impl FaultInjection {
         }
     }
 
-    /// What is left of the changes before they are written.
+    /// Removes changes before they are written.
     pub(crate) fn before_writing(self, writes: &mut MergedWrites) {
         if self.has(InjectedFault::APackageIsForgotten) && writes.packages.len() > 1 {
             writes.packages.pop();

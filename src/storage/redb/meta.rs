@@ -19,37 +19,39 @@ pub(crate) const EPOCH: &str = "epoch";
 pub(crate) const NEXT_CONTAINER: &str = "next-container";
 /// The number of the last frame whose rows redb holds.
 pub(crate) const COVERED: &str = "covered";
-/// The number of the last frame that was durable when the file was last brought up to date.
+/// The number of the last frame that was durable when this record was written.
 pub(crate) const REACHED: &str = "reached";
-/// The number of the last frame that was copied from the journal before, or redb held then.
+/// The number of the last frame that this opening copied from the previous journal, or found in redb.
 pub(crate) const COPIED: &str = "copied";
 /// The journal that belongs to the file.
 pub(crate) const JOURNAL: &str = "journal";
 /// The path that the store was last opened by.
 pub(crate) const OPENED_AS: &str = "opened-as";
-/// The format of the file, [`MARK`] and a number.
+/// The format of the file: [`MARK`], then the number.
 pub(crate) const FORMAT: &str = "format";
-/// Stands before the number, and is never sealed or moved, so that every build can tell any other's file.
+/// Precedes the number of the format. It is never sealed or moved, so that every version recognizes the files of all
+/// others.
 const MARK: &[u8] = b"cloakroom";
 
-/// The record of a format.
+/// Encodes a format.
 pub(crate) fn format_record(format: u32) -> Vec<u8> {
     [MARK, &format.to_le_bytes()].concat()
 }
 
-/// The format that a record tells.
+/// Decodes a format.
 pub(crate) fn parse_format(value: &[u8]) -> Option<u32> {
     let number = value.strip_prefix(MARK)?;
     Some(u32::from_le_bytes(number.try_into().ok()?))
 }
 
-/// Whether a record of the store's own is not in files of this format yet.
+/// Whether files of this format do not have this record yet.
 pub(crate) fn came_later(record: &str, format: u32) -> bool {
     format < 2 && [JOURNAL, COVERED].contains(&record)
 }
 
-/// A write transaction whose commit survives power loss, and that no failed sync can make half
-/// durable: two phases. It leaves the file so that opening it needs no look at all of it.
+/// Begins a write transaction whose commit survives power loss. It commits in two phases, so that a failed sync
+/// cannot make it half durable, and saves redb's allocator state, so that opening the file does not need to read all
+/// of it.
 pub(crate) fn begin_durable(database: &Database) -> Result<ContainedWrite> {
     let mut txn = database.begin_write().map_err(failure::transaction)?;
     txn.set_two_phase_commit(true);
@@ -81,17 +83,17 @@ pub(crate) fn plain_if_there<T: PlainValue>(
         .transpose()
 }
 
-/// Says in the file which journal belongs to it.
+/// Records which journal belongs to the file.
 pub(crate) fn name_journal(txn: &ContainedWrite, named: JournalRef) -> Result<()> {
     put_plain(txn, JOURNAL, named.to_wire())
 }
 
-/// Says in the file how far the journal reaches at least.
+/// Records the journal's last durable frame.
 pub(crate) fn put_reached(txn: &ContainedWrite, frame: u64) -> Result<()> {
     put_plain(txn, REACHED, frame)
 }
 
-/// Says in the file how much of the journal before is in this one, or in the file.
+/// Records up to which frame this journal or the file holds the previous journal.
 pub(crate) fn put_copied(txn: &ContainedWrite, frame: u64) -> Result<()> {
     put_plain(txn, COPIED, frame)
 }

@@ -50,12 +50,12 @@ pub(crate) struct TableReader {
     tombstones: Contained<ReadOnlyTable<&'static [u8; 16], &'static [u8]>>,
     owners: Contained<ReadOnlyTable<&'static [u8; 36], ()>>,
     life: Arc<DatabaseLife>,
-    /// None where it cannot be had.
+    /// Reads without redb; `None` if the list of tables cannot be read.
     past: Option<DetachedReader>,
 }
 
 impl TableReader {
-    /// To be opened while nobody writes.
+    /// Opens the tables. No thread may write to the database meanwhile.
     pub(crate) fn open(database: &Database, disk: &Disk, life: &Arc<DatabaseLife>) -> Result<Self> {
         let txn = database.begin_read().map(Contained::new);
         let txn = txn.map_err(failure::transaction)?;
@@ -69,7 +69,7 @@ impl TableReader {
         })
     }
 
-    /// The way past redb, once that reads nothing more.
+    /// The reader without redb, once redb has stopped.
     fn past(&self) -> Option<&DetachedReader> {
         self.past.as_ref().filter(|_| self.life.has_failed())
     }
@@ -146,7 +146,7 @@ impl TableReader {
         })))
     }
 
-    /// The same past redb, and so around what cannot be read; `None` where that cannot be had.
+    /// The same without redb, which skips unreadable parts; `None` if there is no such reader.
     pub(crate) fn sessions_around(
         &self,
         from: Bound<[u8; 20]>,
@@ -265,8 +265,8 @@ impl<'t> TableWriter<'t> {
         Ok(removed)
     }
 
-    /// Removes tombstones that have had their time, and lowers those that lie too far ahead, at most so many;
-    /// returns how many.
+    /// Removes expired tombstones and lowers those that are too far in the future, at most `limit` of them. Returns
+    /// the number.
     pub(crate) fn put_tombstone(&mut self, refusals: TombstonePolicy, limit: usize) -> Result<u64> {
         let mut settled = Vec::new();
         for row in self.tombstones.iter().map_err(failure::storage)? {
@@ -279,7 +279,7 @@ impl<'t> TableWriter<'t> {
         self.put_tombstones(&settled)
     }
 
-    /// Changes tombstones; returns how many.
+    /// Writes changed tombstones and returns their number.
     pub(crate) fn put_tombstones(&mut self, settled: &[Settled]) -> Result<u64> {
         for (key, record) in settled {
             match record {
@@ -293,10 +293,10 @@ impl<'t> TableWriter<'t> {
     }
 }
 
-/// The key of a tombstone, and what becomes of it.
+/// The key of a tombstone and its new record; `None` removes it.
 pub(crate) type Settled = ([u8; 16], Option<Vec<u8>>);
 
-/// What a tombstone becomes, if it does not stand as it is: gone, or lowered.
+/// The change that a tombstone needs, if any: removed, or lowered.
 pub(crate) fn settle(
     refusals: TombstonePolicy,
     key: [u8; 16],

@@ -5,24 +5,24 @@ use redb::StorageBackend;
 use std::io;
 use std::sync::Arc;
 
-/// Where a database's bytes are kept; it can be opened again after a failure.
+/// The storage of a database. A database can be reopened on it after a failure.
 pub(crate) type Disk = Arc<dyn StorageBackend>;
 
-/// What came of a read.
+/// The outcome of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageRead {
     All,
-    /// It lies beyond the end of the file.
+    /// The range reaches beyond the end of the file.
     Beyond,
-    /// Only this part cannot be read.
+    /// This part cannot be read, but others can.
     Unreadable,
 }
 
-/// Reads a part of a file; once more, if that fails.
+/// Reads a part of a file, and retries once.
 ///
 /// # Errors
 ///
-/// Nothing of the file can be read.
+/// No part of the file can be read.
 pub(crate) fn read_part(disk: &Disk, offset: u64, out: &mut [u8]) -> io::Result<PageRead> {
     let Err(first) = disk.read(offset, out) else {
         return Ok(PageRead::All);

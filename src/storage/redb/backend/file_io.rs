@@ -6,13 +6,13 @@ use crate::storage::redb::format;
 use crate::storage::redb::format::HEADER;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-/// So much is written at most before it is synced. All that a checkpoint writes at once would keep the
-/// syncs of the journal waiting, and those who commit with them.
+/// The most bytes that are written between two syncs. If a checkpoint wrote everything at once, the journal's syncs
+/// would wait for it, and commits with them.
 pub(crate) const SYNCED_AT_ONCE: usize = 64 << 10;
-/// The same when they would wait for the checkpoint.
+/// The same while commits would otherwise wait for the checkpoint.
 pub(crate) const SYNCED_AT_ONCE_PRESSED: usize = 256 << 10;
 
-/// What a store wrote to its file, and how far the commit under way has come.
+/// Counters of a store's writes, and the state of the current commit.
 #[derive(Debug, Default)]
 pub(crate) struct FileIo {
     bytes: AtomicU64,
@@ -35,17 +35,17 @@ impl FileIo {
         self.syncs.load(Ordering::Relaxed)
     }
 
-    /// To be called before a durable commit.
+    /// Begins a durable commit.
     pub(crate) fn begin_commit(&self) {
         self.decisive.store(false, Ordering::Relaxed);
     }
 
-    /// Whether bytes that could make the commit durable may have reached the disk.
+    /// Whether a write that makes the commit durable may have reached the disk.
     pub(crate) fn may_be_durable(&self) -> bool {
         self.decisive.load(Ordering::Relaxed)
     }
 
-    /// Whether commits are about to be held up until what is written is in the file.
+    /// Whether commits will soon have to wait for the checkpoint.
     pub(crate) fn has_backpressure(&self) -> bool {
         self.is_pressed.load(Ordering::Relaxed)
     }
@@ -58,12 +58,12 @@ impl FileIo {
         self.is_pressed.store(false, Ordering::Relaxed);
     }
 
-    /// No commit waits for a sync of the journal any more.
+    /// Records that no commit waits for the journal any more.
     pub(crate) fn last(&self) {
         self.is_last.store(true, Ordering::Relaxed);
     }
 
-    /// How much is to be written at most before it is synced.
+    /// The most bytes to write before a sync.
     pub(crate) fn synced_at_once(&self) -> usize {
         if self.is_last.load(Ordering::Relaxed) {
             usize::MAX
@@ -79,12 +79,12 @@ impl FileIo {
         &self.unreadable
     }
 
-    /// Counts what is written beside redb.
+    /// Counts a write.
     pub(crate) fn count_write(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// The journal reaches this frame, durably.
+    /// Records the journal's last durable frame.
     pub(crate) fn note_frame(&self, number: u64) {
         self.frame.store(number, Ordering::Release);
     }
@@ -97,14 +97,13 @@ impl FileIo {
         self.syncs.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// In a two-phase commit, only a write that changes which of the two commits is the current one can make the
-    /// commit durable.
+    /// In a two-phase commit, only a write that changes the current commit slot can make the commit durable.
     pub(crate) fn note_write(&self, offset: u64, data: &[u8]) {
         self.count_write(data.len());
         if offset >= HEADER as u64 {
             return;
         }
-        // Opening writes the header, so the slot before the first commit is known.
+        // Opening writes the header, so the slot is known before the first commit.
         let flipped = match format::current(data) {
             Some(slot) if offset == 0 => self.slot.swap(slot, Ordering::Relaxed) != slot,
             _ => true,

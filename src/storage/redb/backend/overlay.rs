@@ -1,5 +1,4 @@
-//! A file that is read but never written: changes stay in memory, so that a store is identified without changing a
-//! byte of it (C7.2).
+//! An overlay over a file: writes stay in memory, so that a store is identified without changing a byte of it (C7.2).
 
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::page_bounds::PageBounds;
@@ -10,8 +9,8 @@ use std::io;
 use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};
 
-/// A file that is read but never written: changes stay in memory and go with it. It takes the
-/// file's lock and leaves it held, for the real open that follows on the same disk.
+/// A file with an overlay in memory. It is read but never written. It takes the file's lock and does not release it:
+/// the opening that follows uses the same disk.
 #[derive(Debug)]
 pub(crate) struct OverlayBackend {
     file: Disk,
@@ -38,7 +37,7 @@ impl OverlayBackend {
         })
     }
 
-    /// A page as the file has it, zeros beyond its end.
+    /// A page of the file, with zeros beyond its end.
     fn page_of_file(&self, index: u64) -> io::Result<Vec<u8>> {
         let mut page = vec![0; PAGE as usize];
         let start = index * PAGE;
@@ -50,7 +49,7 @@ impl OverlayBackend {
     }
 }
 
-/// The parts of `offset..offset + len` by page: page, offset in it, offset in the range, length.
+/// Splits `offset..offset + len` by pages: page, offset in the page, offset in the range, length.
 fn by_page(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize, usize)> {
     let end = offset + len as u64;
     let mut at = offset;
@@ -99,7 +98,7 @@ impl StorageBackend for OverlayBackend {
         self.reach.before_set_len(len);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if len < held.len {
-            // What is cut off must read as zeros if the length grows again.
+            // The truncated part must read as zeros if the file grows again.
             let (last, kept) = (len / PAGE, (len % PAGE) as usize);
             let mut page = match held.pages.remove(&last) {
                 Some(page) => page,

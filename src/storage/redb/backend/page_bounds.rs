@@ -1,10 +1,10 @@
-//! How far the pages of a file may lead. redb trusts the page numbers that it finds in a page, and
-//! allocates a page as large as its number says before it reads it: 4 GiB for one flipped bit. In a file
-//! that is whole no page ends beyond the end of the file: redb extends a file before it uses the new
-//! pages, and cuts off only what no commit in reach uses. So a number that leads beyond is damaged, and
-//! is refused before redb sees it; then no page is larger than the file.
+//! Checks that page numbers stay within the file. redb trusts the page numbers in a page, and allocates the size that
+//! a number gives before it reads: one flipped bit can cost 4 GiB. In an intact file no page ends beyond the end of
+//! the file, because redb extends the file before it uses new pages, and truncates only pages that no reachable
+//! commit uses. So a number that leads beyond is damaged. It is replaced before redb sees it, and no page is larger
+//! than the file.
 //!
-//! The numbers in the header are under a checksum that redb does verify.
+//! redb verifies the checksum of the numbers in the header.
 
 use crate::storage::redb::format::{HEADER, PageNumbers};
 use std::io;
@@ -14,12 +14,12 @@ use std::sync::{PoisonError, RwLock};
 #[derive(Debug, Default)]
 pub(crate) struct PageBounds {
     layout: RwLock<Option<PageNumbers>>,
-    /// How long the file was when that was last asked for.
+    /// The length of the file when it was last queried.
     len: AtomicU64,
 }
 
 impl PageBounds {
-    /// Looks at what was read for redb; `len` tells how long the file is.
+    /// Checks the bytes that were read for redb. `len` gives the length of the file.
     pub(crate) fn after_read(
         &self,
         offset: u64,
@@ -53,7 +53,7 @@ impl PageBounds {
         self.len.fetch_min(len, Ordering::Relaxed);
     }
 
-    /// The header tells where pages are; redb reads and writes it whole.
+    /// The header gives the layout of the pages. redb reads and writes it as a whole.
     fn learn(&self, header: &[u8]) {
         if header.len() >= HEADER {
             let layout = PageNumbers::read(header);

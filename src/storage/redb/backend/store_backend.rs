@@ -11,14 +11,14 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The backend of an open store: its disk, counted.
+/// The backend of an open store.
 #[derive(Debug)]
 pub(crate) struct StoreBackend {
     inner: Disk,
     io: Arc<FileIo>,
     reach: PageBounds,
     write_buffer: WriteBuffer,
-    /// What was kept back is lost, or may be: nothing is synced any more.
+    /// A buffered write is or may be lost, so that no sync may succeed any more.
     is_spoilt: AtomicBool,
 }
 
@@ -33,8 +33,8 @@ impl StoreBackend {
         }
     }
 
-    /// Writes what was kept back. redb does not take every failure of a write for one of the file, but what
-    /// fails here may be another write than the one that it asked for.
+    /// Writes buffered parts. redb continues after some failed writes, but the failed write may be another one than
+    /// redb asked for, so every failure is remembered.
     fn write_out(&self, parts: BufferedParts) -> io::Result<()> {
         let written = self.try_write_out(parts);
         if written.is_err() {
@@ -68,10 +68,10 @@ impl StorageBackend for StoreBackend {
         self.inner.len()
     }
 
-    /// What a damaged page names beyond the end of the file, and what cannot be read although the rest can,
-    /// reads as no page, which redb refuses for that page alone. As an error it would count as a failure of
-    /// the disk: everyone would wait for the store to reopen itself, which does not cure it. Such bytes are
-    /// never written back: redb copies rows from page to page, and finds none in them.
+    /// A range beyond the end of the file, to which a damaged page may lead, and a part that alone cannot be read,
+    /// both read as `NO_PAGE`. redb refuses these bytes for that page only. An error would count as a failure of the
+    /// disk: all callers would wait for the store to reopen, which does not help. The bytes are never written back:
+    /// redb copies rows between pages, and finds none in them.
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         if self.write_buffer.holds(offset, out.len()) {
             self.write_out(self.write_buffer.take())?;
@@ -114,8 +114,8 @@ impl StorageBackend for StoreBackend {
         }
     }
 
-    /// The lock outlives the database, so that nobody takes the file while it is being reopened
-    /// (C7.1). Whoever owns the disk closes it.
+    /// The lock outlives the database, so that no other process takes the file while it is reopened (C7.1). The owner
+    /// of the disk closes it.
     fn close(&self) -> io::Result<()> {
         Ok(())
     }

@@ -1,7 +1,6 @@
-//! Parts of a file that cannot be read although the rest can: bad sectors of a disk. redb stops all its work
-//! at the first error of a read, which would disturb everybody over a row that nobody else wants. So such a
-//! part is given to redb as bytes that it takes for no page: what lies there is `Corrupt`, and nothing else
-//! (C5.4).
+//! Parts of a file that cannot be read although the rest can, such as bad sectors. redb stops at the first read
+//! error, so that one row would stop all callers. So redb gets bytes for such a part that are no page: the rows in it
+//! are `Corrupt`, and no others (C5.4).
 
 use crate::storage::redb::backend::disk::Disk;
 use std::collections::BTreeMap;
@@ -9,27 +8,27 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Where there are more parts than this, the disk has failed.
+/// With more unreadable parts than this, the disk has failed.
 const MOST: usize = 1000;
-/// How long it is not looked again whether a part can be read by now.
+/// The time between two checks whether a part can be read again.
 const LOOKED: Duration = Duration::from_secs(10);
-/// So many parts are looked at.
+/// The number of parts that a check reads.
 const LOOKED_AT: usize = 16;
 
-/// The parts that were met since the file was opened.
+/// The unreadable parts that were found since the file was opened.
 #[derive(Debug, Default)]
 pub(crate) struct UnreadableParts {
-    /// Not while the file is being opened: who opens it is told what the disk says.
+    /// Not set while the file is being opened: the opening fails with the disk's error.
     is_tolerated: AtomicBool,
     count: AtomicUsize,
     parts: Mutex<KnownParts>,
-    /// What was written last met a damage, which may be in no part that is known.
+    /// The last checkpoint met a damage, possibly outside the known parts.
     was_in_the_way: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct KnownParts {
-    /// By offset, their lengths.
+    /// Lengths by offset.
     parts: BTreeMap<u64, usize>,
     disk: Option<Disk>,
     looked: Option<Instant>,
@@ -40,19 +39,19 @@ impl UnreadableParts {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file is about to be opened.
+    /// Begins the opening of the file.
     pub(crate) fn begin(&self) {
         self.is_tolerated.store(false, Ordering::Release);
         self.count.store(0, Ordering::Release);
         *self.lock() = KnownParts::default();
     }
 
-    /// The file is open.
+    /// Ends the opening: from now on, unreadable parts are tolerated.
     pub(crate) fn tolerate(&self) {
         self.is_tolerated.store(true, Ordering::Release);
     }
 
-    /// Notes a part that cannot be read; whether the rest can go on without it.
+    /// Records an unreadable part. Returns whether the store can continue without it.
     pub(crate) fn note(&self, disk: &Disk, offset: u64, len: usize) -> bool {
         if !self.is_tolerated.load(Ordering::Acquire) {
             return false;
@@ -66,7 +65,7 @@ impl UnreadableParts {
         parts.parts.len() <= MOST
     }
 
-    /// What is written there can be read, as far as anybody knows.
+    /// Forgets a part that is overwritten.
     pub(crate) fn forget(&self, offset: u64) {
         if self.count() > 0 {
             let mut parts = self.lock();
@@ -79,7 +78,7 @@ impl UnreadableParts {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Whether a part of a page is known not to be readable; redb may have kept what it got in its place.
+    /// Whether a known unreadable part lies in a page. redb may have cached the bytes that it got instead.
     pub(crate) fn has(&self, start: u64, len: u64) -> bool {
         self.count() > 0 && {
             let parts = self.lock();
@@ -90,22 +89,22 @@ impl UnreadableParts {
         }
     }
 
-    /// What was written last met a damage, or left rows out because of one.
+    /// Records that the last checkpoint met a damage, or left rows out because of one.
     pub(crate) fn note_damage(&self) {
         self.was_in_the_way.store(true, Ordering::Release);
     }
 
-    /// All that was to be written last was written.
+    /// Records that the last checkpoint wrote all its rows.
     pub(crate) fn note_no_damage(&self) {
         self.was_in_the_way.store(false, Ordering::Release);
     }
 
-    /// Whether whoever writes is to look ahead.
+    /// Whether a writer must check in advance which rows can be written.
     pub(crate) fn is_expected(&self) -> bool {
         self.count() > 0 || self.was_in_the_way.load(Ordering::Acquire)
     }
 
-    /// Whether one of them can be read again. Whoever meets a damage looks, but seldom: it may take long.
+    /// Whether a part can be read again. The check may take long, so it runs rarely.
     pub(crate) fn is_cured(&self) -> bool {
         if self.count() == 0 {
             return false;
@@ -117,7 +116,7 @@ impl UnreadableParts {
         self.can_be_read_again()
     }
 
-    /// The same, however lately that was looked at.
+    /// The same, without a pause since the last check.
     pub(crate) fn can_be_read_again(&self) -> bool {
         let mut parts = self.lock();
         parts.looked = Some(Instant::now());

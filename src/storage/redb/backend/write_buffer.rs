@@ -1,25 +1,24 @@
-//! What redb has written since the last sync, kept back to be written in the order of the file. redb writes
-//! the pages of a commit in the order of its cache, no page next to its neighbour; a disk takes
-//! neighbours at once.
+//! Buffers redb's writes until the next sync, and gives them back in file order. redb writes the pages of a commit in
+//! the order of its cache; neighbouring pages can go to the disk in one write.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// So many bytes are kept back at most.
+/// The most bytes that are buffered.
 pub(crate) const MOST: usize = 32 << 20;
 
-/// Bytes by their place in the file.
+/// Bytes by their offset in the file.
 pub(crate) type BufferedParts = BTreeMap<u64, Box<[u8]>>;
 
 #[derive(Debug, Default)]
 pub(crate) struct WriteBuffer {
     parts: Mutex<BufferedParts>,
-    /// How many bytes they have.
+    /// The sum of their lengths.
     bytes: AtomicUsize,
 }
 
-/// The last part in `offset..offset + len`.
+/// The last part that overlaps `offset..offset + len`.
 fn met(parts: &BufferedParts, offset: u64, len: usize) -> Option<(u64, usize)> {
     let (at, part) = parts
         .range(..offset.saturating_add(len as u64))
@@ -32,13 +31,13 @@ impl WriteBuffer {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether anything is kept back of what is about to be read.
+    /// Whether a part of a range is buffered.
     pub(crate) fn holds(&self, offset: u64, len: usize) -> bool {
         self.bytes.load(Ordering::Acquire) > 0 && met(&self.lock(), offset, len).is_some()
     }
 
-    /// Keeps a write back. If it does not go with those that are kept back already, they are given back, to
-    /// be written now: there are enough of them, or it lies across some.
+    /// Buffers a write. If the buffer is full, or the write partly overlaps a buffered one, the earlier parts are
+    /// returned, to be written now.
     pub(crate) fn keep(&self, offset: u64, data: &[u8]) -> Option<BufferedParts> {
         let mut parts = self.lock();
         let is_full = self.bytes.load(Ordering::Relaxed) + data.len() > MOST;
@@ -53,7 +52,7 @@ impl WriteBuffer {
         before
     }
 
-    /// Gives back all, to be written now.
+    /// Takes all parts, to be written now.
     pub(crate) fn take(&self) -> BufferedParts {
         self.empty(&mut self.lock())
     }
@@ -64,7 +63,7 @@ impl WriteBuffer {
     }
 }
 
-/// Parts in the order of the file, neighbours joined up to so many bytes.
+/// Parts in file order; neighbours are joined up to `most` bytes.
 pub(crate) fn runs(parts: BufferedParts, most: usize) -> impl Iterator<Item = (u64, Vec<u8>)> {
     let mut parts = parts.into_iter().peekable();
     std::iter::from_fn(move || {

@@ -1,5 +1,5 @@
-//! Everything that is written to redb: checkpoints, which bring the rows of a memtable into it, and
-//! changes to the store itself. All of it on one database at a time, none of it on the way of a commit.
+//! All writes to redb: checkpoints, which write the rows of a memtable, and changes to the store's own records. None
+//! of them is on the path of a commit.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::ContainerRecord;
@@ -29,56 +29,56 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// How many rows of ended containers and old tombstones go in one step.
+/// The number of rows of ended containers, and of old tombstones, that one step removes.
 const RECLAIMED: usize = 1000;
 /// A row changes one page at least.
 const PAGE: usize = format::PAGE as usize;
 
-/// The file, and the containers in memory.
+/// The two databases of a store: the file, and the containers in memory.
 pub(crate) struct Databases {
     pub(crate) file: Database,
     pub(crate) memory: Database,
-    /// Where both are kept.
+    /// The disks of both.
     pub(crate) disks: [Disk; 2],
     pub(crate) life: Arc<DatabaseLife>,
-    /// About how many bytes of pages a transaction may change.
+    /// The approximate number of bytes of pages that one transaction may change.
     pub(crate) step: usize,
 }
 
-/// A container's row before it was changed. The process goes on with that, so the file must, too: its
-/// number must not be given away twice, nor what it holds be reclaimed.
+/// A container's row before a change. If the change fails, the process continues with this row, so the file must have
+/// it too: otherwise the container's number could be given to another, or its rows be reclaimed.
 pub(crate) struct ContainerBefore {
     pub(crate) name: String,
     pub(crate) row: Option<Vec<u8>>,
     pub(crate) id: ContainerId,
 }
 
-/// What a checkpoint brings into redb.
+/// The rows that a checkpoint writes to redb.
 pub(crate) struct Checkpoint {
-    /// Rows up to this commit, which nobody adds to any more.
+    /// An immutable memtable. Its rows up to the commit `number` are written.
     pub(crate) memtable: Arc<Memtable>,
     pub(crate) number: u64,
-    /// The last commit so far, which may have written nothing.
+    /// The last commit so far. It may have written no row.
     pub(crate) up_to: u64,
-    /// The number of the last frame that holds any of them.
+    /// The number of the last frame that holds any of these rows.
     pub(crate) covered: u64,
-    /// The journal file that they are in, to be used again.
+    /// The journal file that holds the rows. It is reused after the checkpoint.
     pub(crate) file: Option<JournalFile>,
-    /// The journal that the store is closed with: it is not needed any more.
+    /// Set when the store closes: the journal that is no longer needed.
     pub(crate) closes: Option<JournalRef>,
     pub(crate) left: LeftOut,
 }
 
-/// The rows that a checkpoint leaves out: redb would have to use a page that cannot be read to put them. They
-/// stay in the journal, and in memory.
+/// The rows that a checkpoint leaves out, because redb would need an unreadable page to write them. They stay in the
+/// journal and in memory.
 #[derive(Default)]
 pub(crate) struct LeftOut {
-    /// Those that a later memtable, and the journal with it, has as well.
+    /// Rows that the later memtable and its journal file also have.
     pub(crate) keys: BTreeSet<RowKey>,
     pub(crate) trees: Trees,
 }
 
-/// What is left out of a tree in which a row has to be.
+/// How much of a tree is left out once one of its rows cannot be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Trees {
     #[default]
@@ -86,15 +86,15 @@ pub(crate) enum Trees {
     Whole,
 }
 
-/// How far a checkpoint has come.
+/// The result of an attempt at a checkpoint.
 pub(crate) enum Step {
     Done,
-    /// Nothing was written: these rows cannot be put.
+    /// Nothing was written, because these rows cannot be.
     Stuck(Vec<RowWrite>),
 }
 
 impl Databases {
-    /// What there is to read now.
+    /// Readers of both databases as of their last commits.
     pub(crate) fn readers(&self) -> Result<TableReaders> {
         let [file, memory] = &self.disks;
         Ok(TableReaders {
@@ -104,14 +104,14 @@ impl Databases {
         })
     }
 
-    /// Makes the rows durable in redb. If that fails, it can be done again.
+    /// Writes the rows to redb durably. After a failure it can be repeated.
     ///
-    /// redb reads and writes a page twice if what a transaction changes does not fit into its cache. So the
-    /// rows come in several, by ascending key; only the last one says that the journal need not be read
-    /// any more, and until then whoever opens the file puts all of them in again.
+    /// redb reads and writes a page twice if a transaction changes more than fits into its cache. So the rows are
+    /// written in several transactions, by ascending key. Only the last one records that the journal is no longer
+    /// needed. Until then, opening the file writes all rows again.
     ///
-    /// redb gives up all of a transaction over a page that it cannot read. So where there is one, it is looked
-    /// ahead which rows need it; the checkpoint is made once all of them are left out.
+    /// One unreadable page makes redb abandon the whole transaction. So where such pages are known, the rows that
+    /// need them are found before anything is written. The checkpoint runs once all of these are left out.
     pub(crate) fn checkpoint(
         &self,
         checkpoint: &Checkpoint,
@@ -130,7 +130,7 @@ impl Databases {
                 return Ok(Step::Stuck(stuck));
             }
         }
-        // Those of the file come first.
+        // The rows of the file sort before those in memory.
         let in_file = rows.partition_point(|row| row.key.home() == DatabaseKind::File);
         let (in_file, in_memory) = rows.split_at(in_file);
         let mut steps = in_steps(in_file, self.step).peekable();
@@ -141,7 +141,7 @@ impl Databases {
                     return Err(error);
                 }
                 abort(txn)?;
-                // What it does to a tree may lead it to pages that were not foreseen.
+                // Restructuring a tree may need pages that were not foreseen.
                 let trees = if was_expected {
                     Trees::Whole
                 } else {
@@ -179,7 +179,7 @@ impl Databases {
         Ok(Step::Done)
     }
 
-    /// Those of the rows that redb cannot put.
+    /// The rows that redb cannot write.
     fn stuck(
         &self,
         rows: &[RowWrite],
@@ -212,7 +212,7 @@ impl Databases {
         Ok(stuck)
     }
 
-    /// The tombstones to be removed or lowered, of those that can be read and changed.
+    /// The tombstones to be removed or lowered, among those that can be read and changed.
     fn settled_around(
         &self,
         refusals: TombstonePolicy,
@@ -247,7 +247,8 @@ impl Databases {
         txn.map_err(failure::transaction)
     }
 
-    /// Changes a container or the secrets; `before` says what it was, where a failure may leave that open.
+    /// Changes a container or the secrets. `before` receives the container's old row, for the case that the outcome
+    /// of the commit is unknown.
     pub(crate) fn configure(
         &self,
         settings: &SettingsChange,
@@ -270,8 +271,8 @@ impl Databases {
         commit(txn, io)
     }
 
-    /// Removes some of what an unregistered container and old tombstones left; tells how many rows, and
-    /// whether that container is empty now.
+    /// Removes some rows of an unregistered container, and some old tombstones. Returns the number of rows, and
+    /// whether the container is empty now.
     pub(crate) fn reclaim(
         &self,
         refusals: TombstonePolicy,
@@ -304,7 +305,7 @@ impl Databases {
                     let mut retired = file_txn.open_table(RETIRED).map_err(failure::table)?;
                     retired.remove(id.0).map_err(failure::storage)?;
                     file.dirty = true;
-                    // Another one may be left.
+                    // Counted as a row, so that the caller continues: another container may be left.
                     removed += 1;
                     is_empty = true;
                 }
@@ -336,11 +337,11 @@ fn can_be_put(row: &RowWrite, ways: &mut Ways<'_>) -> Result<bool> {
 
 fn put_all(txn: &ContainedWrite, rows: &[RowWrite]) -> Result<()> {
     let mut writer = TableWriter::open(txn)?;
-    // A panic ends here, so that the tables are closed in order, and the transaction can be given up.
+    // A panic stops here, so that the tables are closed in order and the transaction can be aborted.
     guarded(|| rows.iter().try_for_each(|row| writer.put(row)))
 }
 
-/// Rows cut into parts that change at most about `bytes` of pages each, but one row at least.
+/// Splits rows into parts that change about `bytes` of pages each, but hold at least one row.
 fn in_steps(rows: &[RowWrite], bytes: usize) -> impl Iterator<Item = &[RowWrite]> {
     let mut rest = rows;
     std::iter::from_fn(move || {
@@ -356,8 +357,8 @@ fn in_steps(rows: &[RowWrite], bytes: usize) -> impl Iterator<Item = &[RowWrite]
     })
 }
 
-/// Commits a change to the file of an open store. It says how far the journal reaches by then, so that one of an
-/// earlier moment does not pass for that of this file.
+/// Commits a change to the file of an open store. It also records the journal's last frame, so that an older copy of
+/// the journal is not accepted for this file.
 fn commit(txn: ContainedWrite, io: &FileIo) -> Result<()> {
     put_reached(&txn, io.last_frame())?;
     txn.commit().map_err(failure::commit)
@@ -373,7 +374,7 @@ fn abort(txn: ContainedWrite) -> Result<()> {
     txn.abort().map_err(failure::storage)
 }
 
-/// Stores a container; returns the row that it had. A new one gets the next number.
+/// Stores a container and returns its previous row. A new container takes the next number.
 fn put_container(txn: &ContainedWrite, record: &ContainerRecord) -> Result<Option<Vec<u8>>> {
     let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
     let before = containers
@@ -390,7 +391,7 @@ fn put_container(txn: &ContainedWrite, record: &ContainerRecord) -> Result<Optio
     Ok(before)
 }
 
-/// Removes a container's row, and remembers that what it holds is to be reclaimed.
+/// Removes a container's row and lists its number in `RETIRED`, so that its rows are reclaimed.
 fn remove_container(txn: &ContainedWrite, name: &str) -> Result<ContainerBefore> {
     let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
     let row = containers
@@ -416,7 +417,7 @@ fn put_secrets(txn: &ContainedWrite, secrets: &[SecretRecord]) -> Result<()> {
 }
 
 impl ContainerBefore {
-    /// Brings the file in line with the process.
+    /// Restores the row in the file.
     pub(crate) fn restore(&self, file: &Database, io: &FileIo) -> Result<()> {
         let txn = begin_durable(file)?;
         {

@@ -1,4 +1,4 @@
-//! Little-endian numbers at a place; `None` beyond the end.
+//! Reads little-endian numbers at an offset; `None` beyond the end.
 
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))

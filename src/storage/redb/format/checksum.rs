@@ -1,9 +1,9 @@
-//! Bytes held against their checksum, and a flipped bit found by it. redb's checksum of a page or of a commit is XXH3 of
-//! 128 bits, without a seed.
+//! Verifies checksums, and finds a flipped bit. redb's checksum of a page or of a commit is XXH3 with 128 bits,
+//! without a seed.
 
 use twox_hash::XxHash3_128;
 
-/// How long a checksum is.
+/// The length of a checksum.
 pub(crate) const CHECKSUM: usize = 16;
 
 pub(crate) fn checksum(bytes: &[u8]) -> u128 {
@@ -17,7 +17,7 @@ pub(crate) enum BitRepair {
     Nothing,
 }
 
-/// Looks for the one bit whose flip makes it whole. 128 bits of checksum leave no doubt.
+/// Searches the one bit whose flip makes the checksum match. With 128 bits a false match is practically impossible.
 pub(crate) fn mend(bytes: &mut [u8], is_whole: impl Fn(&[u8]) -> bool) -> bool {
     for at in 0..bytes.len() {
         for bit in 0..8 {

@@ -1,4 +1,4 @@
-//! The header of a file: the two commits, which of them is the current one, and what it leads to.
+//! The header of a file: its two commits, which of them is current, and the roots of that commit.
 
 use super::bytes::u64_at;
 use super::checksum::{BitRepair, CHECKSUM, checksum, mend};
@@ -7,21 +7,21 @@ use super::node::{FixedWidths, NUMBER, Node};
 use crate::error::{Error, ErrorKind, Result};
 use std::io;
 
-/// What a file of redb's begins with.
+/// The first bytes of a redb file.
 pub(crate) const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
-/// How long the header is.
+/// The length of the header.
 pub(crate) const HEADER: usize = 320;
-/// Where the header's flags are.
+/// The offset of the header's flags.
 const STATE_AT: usize = MAGIC.len();
-/// The flag that says which commit is the current one, and the one that says that it was made in two phases.
+/// The flag that selects the current commit, and the flag for a two-phase commit.
 const PRIMARY: u8 = 1;
 const TWO_PHASE: u8 = 4;
-/// Where the two commits are, and how long one is. Its checksum comes last.
+/// The offsets of the two commits, and the length of one. Its checksum comes last.
 const SLOTS: [usize; 2] = [64, 192];
 const SLOT: usize = 128;
 /// The version of redb's file format, the first byte of a commit. redb has had 1 and 2 before.
 const FORMAT: u8 = 3;
-/// Where a commit says whether it has a tree of tables, and one of redb's own, and where their roots are.
+/// The offsets in a commit: whether it has a tree of tables and a tree of redb's own tables, and their roots.
 const HAS_DATA_AT: usize = 1;
 const HAS_SYSTEM_AT: usize = 2;
 const DATA_AT: usize = 8;
@@ -31,7 +31,7 @@ fn corrupt(why: &str) -> Error {
     Error::new(ErrorKind::Corrupt, why)
 }
 
-/// What the file's header says of the commit that is current.
+/// The current commit of a file's header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DatabaseHeader {
     pub(crate) data: Option<TreeRoot>,
@@ -129,9 +129,9 @@ fn other_version(slot: &[u8]) -> Option<OtherVersion> {
     })
 }
 
-/// What redb does not notice of a damaged header: a store always commits in two phases, so the bit
-/// that says so is set, and the current commit is there. That the other one is newer is no damage: so
-/// a crash leaves it between the phases, and after an orderly end both hold the same rows.
+/// Finds damage of a header that redb does not notice. A store always commits in two phases, so the two-phase bit is
+/// set and the current commit is valid. It is no damage if the other commit is newer: a crash between the phases
+/// leaves it so, and after a clean close both hold the same rows.
 pub(crate) fn check_header(bytes: &[u8]) -> Result<()> {
     let state = bytes.get(STATE_AT).copied().unwrap_or_default();
     if state & TWO_PHASE == 0 {
@@ -148,7 +148,7 @@ pub(crate) fn check_header(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Which of the two commits is the current one, as far as `header` reaches.
+/// The slot of the current commit, if `header` is long enough.
 pub(crate) fn current(header: &[u8]) -> Option<u8> {
     Some(header.get(STATE_AT)? & PRIMARY)
 }
@@ -160,12 +160,11 @@ fn current_slot(bytes: &[u8], state: u8) -> Option<&[u8]> {
     bytes.get(at..at + SLOT)
 }
 
-/// What a file's header tells of where its pages are.
+/// The layout of a file's pages, from its header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PageNumbers {
     geometry: Geometry,
-    /// The two pages that list the tables of the current commit. Those of the other one may be in use
-    /// for something else.
+    /// The two root pages of the current commit. Those of the other commit may be reused.
     directories: [Option<(u64, u64)>; 2],
 }
 
@@ -184,9 +183,8 @@ impl PageNumbers {
         })
     }
 
-    /// Finds the numbers of other pages in a page that redb reads. Those that lead beyond what `reaches`
-    /// accepts become numbers of a size that redb knows not to exist: it says so of that page, and reads
-    /// and allocates nothing.
+    /// Checks the page numbers in a page that redb reads. A number that `reaches` rejects is replaced by one of a
+    /// size that redb knows to be impossible: redb then reports that page, and reads and allocates nothing.
     pub(crate) fn refuse(
         &self,
         start: u64,
@@ -207,7 +205,7 @@ impl PageNumbers {
         Ok(())
     }
 
-    /// Where the numbers of other pages are in a page.
+    /// The offsets of page numbers in a page.
     fn numbers(&self, start: u64, page: &[u8]) -> Vec<usize> {
         let span = Some((start, page.len() as u64));
         match Node::of(page, FixedWidths::default()) {

@@ -1,4 +1,4 @@
-//! Where pages and trees are: page numbers, the roots of trees, and the rows that say where a table begins.
+//! The places of pages and trees: page numbers, the roots of trees, and the definitions of tables.
 
 use super::bytes::{u32_at, u64_at, u128_at};
 use super::checksum::CHECKSUM;
@@ -16,7 +16,7 @@ const INDEX: u64 = (1 << INDEX_BITS) - 1;
 const REGION_HEADER_AT: usize = 16;
 const REGION_AT: usize = 20;
 
-/// Where a tree begins: its root page and that page's checksum.
+/// The root of a tree: its page and that page's checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TreeRoot {
     pub(crate) page: u64,
@@ -36,11 +36,11 @@ impl TreeRoot {
     }
 }
 
-/// What the list of tables says of one.
+/// A table's definition in the list of tables.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TableRoot {
     pub(crate) root: Option<TreeRoot>,
-    /// How many rows it says that it has.
+    /// The number of rows, as recorded.
     pub(crate) length: u64,
     pub(crate) widths: FixedWidths,
 }
@@ -77,7 +77,7 @@ impl TableRoot {
     }
 }
 
-/// How a file is divided into regions, which is as it was made and covered by no checksum.
+/// The layout of a file's regions. It never changes, and no checksum covers it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Geometry {
     region: u64,
@@ -93,7 +93,7 @@ impl Geometry {
         })
     }
 
-    /// Each that differs from this one by a bit.
+    /// All layouts that differ from this one by one bit.
     pub(crate) fn flipped(self) -> impl Iterator<Item = Self> {
         (0..32).flat_map(move |bit| {
             let bit = PAGE << bit;
@@ -108,7 +108,7 @@ impl Geometry {
         })
     }
 
-    /// Where a page begins and how long it is; `None` if there can be no such page.
+    /// The offset and length of a page; `None` if no such page can exist.
     pub(crate) fn span(self, number: u64) -> Option<(u64, u64)> {
         let order = number >> ORDER_AT;
         if order > MAX_ORDER {

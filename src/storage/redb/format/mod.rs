@@ -1,5 +1,5 @@
-//! redb's file format, as far as this crate reads it itself: version 3. Bytes in, what they say out. It reads no file,
-//! and knows no rows.
+//! redb's file format, version 3, as far as this crate reads it itself. Pure functions over bytes: they read no file,
+//! and do not know the meaning of rows.
 
 mod bytes;
 mod checksum;

@@ -3,22 +3,22 @@
 use super::bytes::{u16_at, u32_at, u64_at, u128_at};
 use super::checksum::{CHECKSUM, checksum};
 
-/// The first byte of a page says what it is.
+/// The first byte of a page is its kind.
 const LEAF: u8 = 1;
 const BRANCH: u8 = 2;
 /// What stands for a page that cannot be had. As the kind of a page redb refuses it, and as a number of
 /// rows it leads out of any page. Zeros would be a leaf without rows to it where it joins neighbours, and so
 /// would make away with the rows.
 pub(crate) const NO_PAGE: u8 = 0xFF;
-/// Where the number of rows of a leaf, or of keys of a branch, is.
+/// The offset of the number of rows of a leaf, or of keys of a branch.
 const COUNT_AT: usize = 2;
-/// Where the ends of a leaf's keys are listed.
+/// The offset of the ends of a leaf's keys.
 const LEAF_HEADER: usize = 4;
-/// Where the checksums of a branch's children are listed.
+/// The offset of the checksums of a branch's children.
 const BRANCH_HEADER: usize = 8;
-/// How long the number of a page is.
+/// The length of a page number.
 pub(crate) const NUMBER: usize = 8;
-/// How long the end of a key or value is.
+/// The length of the end of a key or value.
 const END: usize = 4;
 
 /// How a table lays out its rows: the widths of keys and values, where they are fixed.
@@ -51,7 +51,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// How much of the page its checksum covers.
+    /// The length of the part that the page's checksum covers.
     pub(crate) fn end(&self) -> Option<usize> {
         match self {
             Self::Leaf(leaf) => leaf.value_end(leaf.pairs.checked_sub(1)?),
@@ -69,7 +69,7 @@ pub(crate) struct Leaf<'a> {
 }
 
 impl<'a> Leaf<'a> {
-    /// Where the ends of the values are listed, after those of the keys.
+    /// The offset of the ends of the values, which follow those of the keys.
     fn value_ends(&self) -> usize {
         match self.widths.key {
             Some(_) => LEAF_HEADER,
@@ -153,7 +153,7 @@ impl<'a> Branch<'a> {
         self.page.get(start..self.key_end(n)?)
     }
 
-    /// Where the number of the first child is; those of the others follow.
+    /// The offset of the first child's page number. The others follow.
     pub(crate) fn numbers(&self) -> usize {
         BRANCH_HEADER + CHECKSUM * (self.keys + 1)
     }
@@ -167,8 +167,8 @@ impl<'a> Branch<'a> {
     }
 }
 
-/// Looks for a key as redb does, so that it finds, and misses, the same in a damaged page. `None` if
-/// redb could not read a key.
+/// Searches a key as redb does, so that it finds and misses the same keys in a damaged page. `None` if redb could not
+/// read a key.
 pub(crate) fn search<'a>(
     count: usize,
     wanted: &[u8],
@@ -186,7 +186,7 @@ pub(crate) fn search<'a>(
     Some(Err(low))
 }
 
-/// Whether a page has the checksum that the one above it says.
+/// Whether a page has the checksum that its parent records.
 pub(crate) fn is_whole(page: &[u8], widths: FixedWidths, wanted: u128) -> bool {
     Node::of(page, widths)
         .and_then(|node| page.get(..node.end()?))

@@ -1,5 +1,5 @@
-//! The rows that are newer than those in a database: in the journal of a file, or in memory. Of each the last
-//! version.
+//! The rows that are newer than those in a database: from the journal of a file, or from memory. The last version of
+//! each row counts.
 
 use crate::error::{Error, ErrorKind};
 use crate::storage::redb::journal::RawFrameRows;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub(crate) struct NewerRows(BTreeMap<u8, BTreeMap<Vec<u8>, Option<Bytes>>>);
 
 impl NewerRows {
-    /// Of frames in the order of their numbers.
+    /// Collects the rows of frames, in the order of their numbers.
     pub(crate) fn new(frames: Vec<RawFrameRows>, lost: &mut dyn FnMut(Error)) -> Self {
         let mut newer = Self::default();
         for (key, value) in frames.into_iter().flatten() {
@@ -31,7 +31,7 @@ impl NewerRows {
         newer
     }
 
-    /// Takes in a row, in the place of an older version.
+    /// Adds a row, and replaces an older version.
     pub(crate) fn put(&mut self, row: RowWrite) {
         if let Some((tree, key)) = row.key.split() {
             let rows = self.0.entry(tree as u8).or_default();
@@ -39,7 +39,7 @@ impl NewerRows {
         }
     }
 
-    /// What is newer of a row; `None` where it is as the database has it.
+    /// The newer version of a row; `None` if the database has the newest.
     pub(crate) fn get(&self, tree: RowTree, key: &[u8]) -> Option<Option<&[u8]>> {
         let value = self.0.get(&(tree as u8))?.get(key)?;
         Some(value.as_deref())

@@ -1,7 +1,6 @@
-//! Reads the pages of a store file past redb: verifies the checksums that
-//! redb keeps of every page and never looks at when reading, and finds rows where redb would give up
-//! or panic. It changes nothing, and whatever it meets, it ends: a damaged page leads only to pages
-//! that are what they should be. It knows no rows.
+//! Reads the pages of a store file without redb. It verifies the checksum of every page, which redb does not do when
+//! it reads, and finds rows where redb would fail or panic. It changes nothing, and always terminates: from a damaged
+//! page it follows only links to intact pages. It does not know the meaning of rows.
 
 pub(crate) mod ways;
 
@@ -17,15 +16,15 @@ use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// No tree is deeper; each level at least doubles it.
+/// The greatest depth of a tree. Each level at least doubles the number of pages.
 const MAX_DEPTH: usize = 64;
-/// Up to this size, a page with one flipped bit is mended by trying them all.
+/// The largest page that is repaired by trying to flip each of its bits.
 const MENDABLE: usize = 64 << 10;
-/// How many bytes are hashed in trying, which takes a minute or two. A page of 4 KiB takes 128 MiB.
+/// The most bytes that are hashed for repairs, which takes a minute or two. A page of 4 KiB takes 128 MiB.
 const TRIED: u64 = 512 << 30;
-/// How many bytes of pages are kept for look-ups.
+/// The most bytes of pages that are cached for look-ups.
 const CACHE: usize = 4 << 20;
-/// Why there are no bytes of a page that the disk cannot read.
+/// The reason for a page that the disk cannot read.
 const UNREADABLE: &str = "the disk cannot read it";
 
 /// A damaged page of a tree, and the keys that belong below it.
@@ -34,25 +33,25 @@ pub(crate) struct BadPage {
     pub(crate) after: Option<Vec<u8>>,
     pub(crate) up_to: Option<Vec<u8>>,
     pub(crate) why: &'static str,
-    /// Its one flipped bit was found: what follows is what it was.
+    /// A flipped bit was repaired, and the rows that follow are correct.
     pub(crate) mended: bool,
 }
 
-/// What a walk meets, in the order of the tree.
+/// What a walk visits, in the order of the tree.
 pub(crate) enum Visited<'a> {
     Row {
         key: &'a [u8],
         value: &'a [u8],
-        /// Every page from the root to here is what it should be, so a look-up finds the row.
+        /// Every page from the root to this row is intact, so a look-up finds the row.
         sound: bool,
     },
     Bad(BadPage),
 }
 
-/// What a range of keys holds.
+/// A part of a range of keys.
 pub(crate) enum Part {
     Row(Vec<u8>, Vec<u8>),
-    /// What lies after the part before, up to this key, cannot be read; `None`: up to the end.
+    /// The rows after the previous part up to this key cannot be read. `None`: up to the end.
     Gap(Option<Vec<u8>>),
 }
 
@@ -71,7 +70,7 @@ fn corrupt(why: &str) -> Error {
     Error::new(ErrorKind::Corrupt, why)
 }
 
-/// The first bytes of a file, which may be shorter.
+/// Reads the first bytes of a file, which may be shorter.
 pub(crate) fn header_of(disk: &Disk) -> Result<Vec<u8>> {
     let len = disk.len().map_err(failed)?.min(HEADER as u64);
     let mut bytes = vec![0; len as usize];
@@ -84,7 +83,7 @@ fn failed(error: io::Error) -> Error {
 }
 
 impl Pages {
-    /// The commit that the header of `disk` names. To be called while nobody writes to it.
+    /// The current commit, by the header of `disk`. No thread may write to it meanwhile.
     pub(crate) fn new(disk: Disk, mend: BitRepair) -> Result<Self> {
         let bytes = header_of(&disk)?;
         let len = disk.len().map_err(failed)?;
@@ -103,8 +102,8 @@ impl Pages {
         Ok(pages)
     }
 
-    /// No checksum covers how the file is divided into regions; but with one bit of it wrong, the first
-    /// page of the tree is not found.
+    /// No checksum covers the layout of the regions. But if one of its bits is wrong, the root page of the tree is
+    /// not found.
     fn mend_regions(&mut self) -> Result<()> {
         let Some(root) = self.header.data else {
             return Ok(());
@@ -121,7 +120,7 @@ impl Pages {
         Ok(())
     }
 
-    /// The same pages again, to look things up in the middle of a walk.
+    /// A second reader of the same pages, for look-ups during a walk.
     pub(crate) fn twin(&self) -> Self {
         Self {
             disk: self.disk.clone(),
@@ -142,7 +141,7 @@ impl Pages {
         self.directory(self.header.data, "tables", bad)
     }
 
-    /// The pages of redb's own tables: which of the file's pages are in use.
+    /// Checks the pages of redb's own tables, which list the used pages of the file.
     pub(crate) fn check_system(&mut self, mut bad: impl FnMut(&str, BadPage)) -> Result<()> {
         for (_, table) in self.directory(self.header.system, "system", &mut bad)? {
             self.walk(&table, |met| {
@@ -243,7 +242,7 @@ impl Pages {
                             .or_else(|| at.up_to.clone()),
                         sound,
                     };
-                    // A damaged page leads only to what is certainly its own, and never back.
+                    // From a damaged page, only links to its own children are followed, never back.
                     if mended || self.verified(&below, widths)?.1.is_ok() {
                         self.descend(below, widths, depth + 1, visit)?;
                     }
@@ -254,7 +253,7 @@ impl Pages {
         Ok(())
     }
 
-    /// The value that redb would find at `key`, which it looks up without verifying a page.
+    /// The value that redb would find for `key`. redb does not verify pages during a look-up.
     pub(crate) fn get(&mut self, table: &TableRoot, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let damaged = || corrupt("the file's structure is damaged");
         let Some(root) = table.root else {
@@ -284,7 +283,7 @@ impl Pages {
         Err(damaged())
     }
 
-    /// The first rows of a range of keys as redb would find them, and the gaps between them; so many at most.
+    /// The first rows of a range of keys as redb would find them, and the gaps between them, at most `most`.
     pub(crate) fn range(
         &mut self,
         table: &TableRoot,
@@ -299,7 +298,7 @@ impl Pages {
         Ok(parts)
     }
 
-    /// Gathers what lies below a page, which leads to keys up to one.
+    /// Collects the rows below a page, whose keys end at `up_to`.
     fn gather(
         &mut self,
         (page, up_to): (u64, Option<&[u8]>),
@@ -373,7 +372,7 @@ impl Pages {
         Ok(Some(bytes))
     }
 
-    /// A page's bytes, or why there are none.
+    /// The bytes of a page, or the reason why they cannot be read.
     fn page(&self, number: u64) -> Result<Result<Vec<u8>, &'static str>> {
         const BEYOND: &str = "it lies beyond the end of the file";
         let Some((start, len)) = self.header.geometry.span(number) else {
@@ -392,8 +391,8 @@ impl Pages {
         )
     }
 
-    /// A page held against its checksum, mended if that can be done; else why it is damaged, and
-    /// whether it was mended.
+    /// Verifies a page against its checksum, and repairs it if possible. Returns why it is damaged otherwise, and
+    /// whether it was repaired.
     #[expect(clippy::type_complexity, reason = "read in one place")]
     fn verified(
         &mut self,

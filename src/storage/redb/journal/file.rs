@@ -1,5 +1,5 @@
-//! One file of the journal: made whole before it is named, filled with zeros ahead of what is written, so
-//! that a sync has nothing but bytes to sync.
+//! One file of the journal. It is complete before it gets its name. It is filled with zeros ahead of the frames, so
+//! that a sync of a frame writes data only, and no metadata.
 
 use super::frame::{self, HEADERS, JournalHeader, START, aligned};
 use super::held::{HeldJournal, HeldJournals};
@@ -13,20 +13,20 @@ use crate::storage::redb::memtable::row_key::RowWrite;
 use std::io;
 use std::sync::Arc;
 
-/// How large a file is at first, and the least that it grows by.
+/// The first size of a file, and the least by which it grows.
 const LEAST: u64 = 64 << 10;
-/// The most that it grows by at once.
+/// The most by which it grows at once.
 const MOST: u64 = 8 << 20;
-/// How much memory for a frame is kept for the next one at most.
+/// The most memory that is kept for the next frame.
 const KEPT: usize = 1 << 20;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Why a frame was not appended.
 #[derive(Debug)]
 pub(crate) enum AppendFailure {
-    /// Nothing of it was written, as there is no room; the file is as good as before.
+    /// Nothing of the frame was written, because the disk is full. The file can still be written.
     NoRoom(Error),
-    /// All its bytes may have reached the disk; the file is not to be written again.
+    /// The frame may have reached the disk. The file must not be written again.
     Unknown(Error),
 }
 
@@ -38,7 +38,7 @@ impl AppendFailure {
     }
 }
 
-/// What the files of one opening say of themselves.
+/// The store and the opening that a journal file belongs to.
 #[derive(Clone, Copy)]
 pub(crate) struct Owner {
     pub(crate) store: [u8; 16],
@@ -53,16 +53,16 @@ pub(crate) struct JournalFile {
     salt: u64,
     /// Where the next frame begins.
     end: u64,
-    /// Up to where it is filled with zeros or frames.
+    /// The end of the zeros and frames.
     allocated: u64,
-    /// How much of that is durable, and how much of it the header tells.
+    /// How much of that is durable, and how much the header records.
     synced: u64,
     told: u64,
     /// Frames up to this number were copied from the journal before.
     copied: u64,
-    /// How large it shall become.
+    /// The size that the file should not exceed.
     largest: u64,
-    /// The last frame; its memory is used again.
+    /// The last frame. Its memory is reused.
     frame: Vec<u8>,
 }
 
@@ -82,12 +82,12 @@ impl JournalFile {
         Ok(())
     }
 
-    /// Fills the file with zeros, so that frames up to `end` have their place.
+    /// Fills the file with zeros up to `end` at least.
     fn allocate(&mut self, end: u64) -> Result<()> {
         while self.allocated < end {
             let step = self.allocated.clamp(LEAST, MOST);
             let target = (self.allocated + step).max(end.next_multiple_of(LEAST));
-            // Not far beyond the bound, where that is enough.
+            // No further beyond the bound than needed.
             let target = target.min(
                 self.largest
                     .next_multiple_of(LEAST)
@@ -114,7 +114,7 @@ impl JournalFile {
         guarded(|| self.allocate(end)).map_err(AppendFailure::NoRoom)?;
         guarded(|| {
             if self.told < self.synced {
-                // The other copy stays as it is, so that one of them is whole at any moment.
+                // The other copy stays unchanged, so that one of them is always intact.
                 self.write(HEADERS[0], &self.header(self.synced).encode()?)?;
             }
             self.write(self.end, &self.frame)?;
@@ -141,7 +141,7 @@ impl JournalFile {
         }
     }
 
-    /// Writes both copies of the header. The file is never shorter than what they tell.
+    /// Writes both copies of the header. The file is never shorter than they record.
     fn write_header(&mut self, between: impl Fn(&Self) -> Result<()>) -> Result<()> {
         let sector = self.header(self.allocated).encode()?;
         for at in HEADERS {
@@ -153,14 +153,14 @@ impl JournalFile {
         Ok(())
     }
 
-    /// Makes the file ready to be filled anew: what is in it is durable elsewhere.
+    /// Prepares the file for reuse. Its rows are durable in redb.
     pub(crate) fn reset(mut self) -> Result<Self> {
         let before = self.allocated;
         self.allocated = before.min(self.largest.next_multiple_of(LEAST));
         self.salt = u64::from_le_bytes(random()?);
         self.copied = 0;
         self.write_header(Self::sync)?;
-        // Only now, as no header may tell of more than there is.
+        // Only after the headers, which must never record more than the file has.
         if self.allocated < before {
             self.disk.set_len(self.allocated).map_err(failed)?;
         }
@@ -168,7 +168,7 @@ impl JournalFile {
         Ok(self)
     }
 
-    /// How many bytes fit in, of its bound.
+    /// The number of bytes until the bound.
     pub(crate) fn room(&self) -> u64 {
         self.largest.saturating_sub(self.end - START)
     }
@@ -182,7 +182,7 @@ impl JournalFile {
     }
 }
 
-/// A journal file that is being made.
+/// A journal file that is being created.
 pub(crate) struct FileBuilder<'a> {
     made: Box<dyn NewFile>,
     location: &'a Location,
@@ -223,7 +223,7 @@ impl<'a> FileBuilder<'a> {
         })
     }
 
-    /// Puts in what was recovered.
+    /// Writes the recovered frames.
     pub(crate) fn copy(&mut self, recovered: &Recovered) -> Result<()> {
         for (number, rows) in &recovered.frames {
             let parts = rows.iter().map(|(k, v)| (&**k, v.as_deref()));
@@ -237,7 +237,7 @@ impl<'a> FileBuilder<'a> {
         Ok(())
     }
 
-    /// Gives it its name. Whether that succeeds or not, it is held.
+    /// Gives the file its name. The file is held whether that succeeds or not.
     pub(crate) fn publish(mut self, holdings: &mut HeldJournals) -> Result<JournalFile> {
         self.file.write_header(|_| Ok(()))?;
         self.file.sync()?;
@@ -255,7 +255,7 @@ impl Location {
     }
 }
 
-/// The first bytes of a file, so many at most.
+/// Reads at most `most` bytes from the beginning of a file.
 pub(crate) fn start_of(disk: &Disk, most: u64) -> Result<Vec<u8>> {
     let unreadable =
         |e| Error::new(ErrorKind::Unavailable, "the journal cannot be read").with_source(e);

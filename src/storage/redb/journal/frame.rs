@@ -1,39 +1,39 @@
-//! What lies in a journal file: a header, twice, and frames, one for each group of commits.
+//! The contents of a journal file: two copies of a header, and one frame for each group of commits.
 //!
-//! A frame begins at a sector, so that a write torn by a power loss takes no frame before it along. It
-//! bears the salt of the file's present use: what is left of an earlier use is none of this one's.
+//! A frame begins at a sector boundary, so that a write torn by a power loss damages no earlier frame. It carries the
+//! salt of the file's current use, which tells it from the frames of earlier uses.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{self, RecordKind};
 use bytes::Bytes;
 use std::ops::Range;
 
-/// What a disk writes whole.
+/// The unit that a disk writes atomically.
 pub(crate) const SECTOR: usize = 512;
-/// Where the two copies of the header are: not in one page of a disk or of the system.
+/// The offsets of the two copies of the header. They are not in one page of the disk or of the system.
 pub(crate) const HEADERS: [u64; 2] = [0, 4096];
-/// Where the first frame begins.
+/// The offset of the first frame.
 pub(crate) const START: u64 = 8192;
-/// Where it begins in files of an earlier form, of whose header the first copy is read.
+/// The same in files of an earlier form, whose first header copy is read.
 const EARLIER_START: u64 = 4096;
 const MAGIC: [u8; 4] = *b"CLOK";
 /// Magic, length of the record, salt, number.
 const PREFIX: usize = 24;
 
-/// What a journal file says of itself.
+/// The header of a journal file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct JournalHeader {
     /// The store that it belongs to.
     pub(crate) store: [u8; 16],
-    /// The opening of that store which it was made for.
+    /// The opening of that store for which the file was created.
     pub(crate) opening: [u8; 16],
-    /// Tells this use of the file from all others.
+    /// Distinguishes this use of the file from all others.
     pub(crate) salt: u64,
-    /// Frames up to this number were copied from the journal before.
+    /// Frames up to this number were copied from the previous journal.
     pub(crate) copied: u64,
-    /// The file was at least so long when this was written: a shorter one was cut.
+    /// The least length of the file when this was written. A shorter file was truncated.
     pub(crate) len: u64,
-    /// Where the first frame begins.
+    /// The offset of the first frame.
     pub(crate) start: u64,
 }
 
@@ -80,8 +80,8 @@ impl JournalHeader {
         })
     }
 
-    /// The header of a file. The first copy is written and synced before the second, so that one of them
-    /// is whole at any moment; if both are, the first is the newer.
+    /// Decodes the header of a file. The first copy is synced before the second is written, so one of them is always
+    /// intact. If both are, the first is the newer.
     pub(crate) fn of(file: &[u8]) -> Result<Self> {
         let copy = |at: u64| {
             let at = usize::try_from(at).unwrap_or(usize::MAX);
@@ -92,12 +92,12 @@ impl JournalHeader {
     }
 }
 
-/// The next place that a frame may begin at.
+/// Rounds up to an offset at which a frame may begin.
 pub(crate) fn aligned(offset: u64) -> u64 {
     offset.next_multiple_of(SECTOR as u64)
 }
 
-/// What a frame's checksum covers besides its rows.
+/// What a frame's checksum covers in addition to its rows.
 fn key(salt: u64, number: u64) -> [u8; 16] {
     let mut key = [0; 16];
     let (first, last) = key.split_at_mut(8);
@@ -127,7 +127,7 @@ pub(crate) fn encode<'a>(
     Ok(frame)
 }
 
-/// Encodes frame `number` in the place of what `frame` holds.
+/// Encodes frame `number`, and replaces the contents of `frame`.
 pub(crate) fn encode_into<'a>(
     frame: &mut Vec<u8>,
     salt: u64,
@@ -149,7 +149,7 @@ pub(crate) fn encode_into<'a>(
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
     pub(crate) number: u64,
-    /// Whether it is where the first in its file is.
+    /// Whether it is the first in its file.
     pub(crate) is_first: bool,
     /// Where its record is.
     record: Range<usize>,
@@ -168,12 +168,12 @@ impl Frame {
             .collect())
     }
 
-    /// Where the next one may begin.
+    /// The offset at which the next frame may begin.
     pub(crate) fn end(&self) -> u64 {
         aligned(self.record.end as u64)
     }
 
-    /// A whole frame at an offset: of this salt, or of any.
+    /// Finds an intact frame at an offset, of this salt or of any.
     fn at(file: &[u8], offset: usize, salt: Option<u64>) -> Option<Self> {
         let frame = file.get(offset..)?;
         let (len, rest) = frame.strip_prefix(&MAGIC)?.split_first_chunk::<4>()?;
@@ -203,13 +203,13 @@ impl Frame {
     }
 }
 
-/// What a file holds: the frames up to the first that is not whole, and whether any follows after that. A
-/// frame is written only after the one before it was synced, so a power loss leaves none behind a torn one.
+/// The frames of a file up to the first damaged one, and the intact frames after it. A frame is written only after
+/// the previous one was synced, so a power loss leaves no frame behind a torn one.
 pub(crate) struct Scanned {
     pub(crate) frames: Vec<Frame>,
     /// Frames behind a damaged one, to be salvaged.
     pub(crate) behind: Vec<Frame>,
-    /// Whether after the last one there is something that may have been one more.
+    /// Whether the bytes after the last frame may be the rest of another one.
     pub(crate) torn: bool,
 }
 
@@ -221,7 +221,7 @@ pub(crate) fn scan(file: &[u8], header: &JournalHeader) -> Scanned {
     scanned
 }
 
-/// Whether something at an offset begins as a frame of this salt does, but for some bits. Of others, half
+/// Whether the bytes at an offset differ in few bits from the beginning of a frame of this salt. In other bytes, half
 /// the bits differ.
 fn resembles(file: &[u8], offset: usize, salt: u64) -> bool {
     let Some(start) = file.get(offset..offset.saturating_add(16)) else {
@@ -237,7 +237,7 @@ fn resembles(file: &[u8], offset: usize, salt: u64) -> bool {
     start.iter().zip(&expected).map(differ).sum::<u32>() <= 8
 }
 
-/// All whole frames, of whatever use of the file: for one whose header is lost.
+/// All intact frames of any use of the file, for a file whose header is lost.
 pub(crate) fn scan_for_any(file: &[u8]) -> Vec<Frame> {
     let scanned = scan_for(file, EARLIER_START, None);
     let frames = scanned.frames.into_iter();

@@ -1,4 +1,4 @@
-//! A journal file whose lock is held: nobody else reads, renames or removes it meanwhile (C7.4).
+//! Journal files whose locks are held, so that no other process reads, renames or removes them (C7.4).
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::backend::disk::Disk;
@@ -21,7 +21,7 @@ fn in_use(location: &Location) -> Error {
     refused(ErrorKind::Locked, &location.path, why)
 }
 
-/// Whether something bears a name, also if it is no file that can be opened.
+/// Whether a name exists, even if it is no file that can be opened.
 pub(crate) fn is_borne(location: &Location) -> Result<bool> {
     match location.folder.identity(&location.name) {
         Ok(_) => Ok(true),
@@ -35,7 +35,7 @@ fn cannot_find(location: &Location, error: io::Error) -> Error {
     io_error(&location.path, what, error)
 }
 
-/// The same, of a name that could not be opened.
+/// The same for a name that could not be opened.
 fn is_borne_by_another(location: &Location, error: io::Error) -> Result<bool> {
     match error.kind() {
         io::ErrorKind::NotFound => Ok(false),
@@ -44,8 +44,8 @@ fn is_borne_by_another(location: &Location, error: io::Error) -> Result<bool> {
     }
 }
 
-/// Whether a file cannot be opened for what it is: a folder, a link, another user's. Else it is the fault of this
-/// process, as without descriptors, or of the disk.
+/// Whether an error says that the name is no journal: a folder, a link, another user's file. Other errors come from
+/// this process, such as a lack of descriptors, or from the disk.
 fn is_no_journal(error: &io::Error) -> bool {
     use io::ErrorKind::{IsADirectory, PermissionDenied};
     is_no_regular_file(error) || matches!(error.kind(), IsADirectory | PermissionDenied)
@@ -55,20 +55,20 @@ fn cannot_open(location: &Location, error: io::Error) -> Error {
     io_error(&location.path, "the journal cannot be opened", error)
 }
 
-/// Dropped, it lets the file go.
+/// A locked journal file. Dropping it releases the lock.
 #[derive(Debug)]
 pub(crate) struct HeldJournal {
     location: Location,
     disk: Disk,
-    /// What tells it from others that come to bear its name, where the system tells. It is nobody else's as long
-    /// as the file is open.
+    /// Distinguishes the file from later ones of the same name, if the system provides that. No other file gets it
+    /// while this one is open.
     identity: Option<(u64, u64)>,
 }
 
 impl HeldJournal {
-    /// Opens a file and locks it; `None` where there is none.
+    /// Opens and locks a file; `None` if there is none.
     pub(crate) fn open(location: &Location) -> Result<Option<Self>> {
-        // NotFound, and what else there is, is found by opening it.
+        // Opening the file reports NotFound and other errors.
         let identity = || location.folder.identity(&location.name).ok().flatten();
         let before = identity();
         let Some(disk) = open(location)? else {
@@ -82,7 +82,7 @@ impl HeldJournal {
         Ok(Some(held))
     }
 
-    /// [`open`](Self::open), where what is no journal of anybody's counts as a name that is borne.
+    /// [`open`](Self::open); `Some(None)` for a name that is no journal.
     pub(crate) fn open_if_journal(location: &Location) -> Result<Option<Option<Self>>> {
         match Self::open(location) {
             Err(e) if e.io_error().is_some_and(is_no_journal) => Ok(Some(None)),
@@ -90,14 +90,14 @@ impl HeldJournal {
         }
     }
 
-    /// Whether there is a file; an error if it is in use. What cannot be opened is no journal that this process
-    /// may use.
+    /// Whether there is a file; an error if it is in use. A name that cannot be opened is no journal that this
+    /// process may use.
     pub(crate) fn is_free(location: &Location) -> Result<bool> {
         let disk = match location.folder.open(&location.name) {
             Ok(disk) => disk,
             Err(e) => return is_borne_by_another(location, e),
         };
-        // Whoever opens the store at the same time must not find it locked by those who only look.
+        // A process that opens the store at the same time must not find the file locked by this check.
         match disk.query_lock_range(Unbounded, Unbounded) {
             Ok(false) => Ok(true),
             Ok(true) => Err(in_use(location)),
@@ -125,14 +125,14 @@ impl HeldJournal {
         }
     }
 
-    /// Whether its name still leads to it, as far as the system tells.
+    /// Whether the name still leads to this file, as far as the system tells.
     pub(crate) fn is_at_its_name(&self) -> Result<bool> {
         let Location { folder, name, .. } = &self.location;
         match (self.identity, folder.identity(name)) {
             (_, Err(e)) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             (_, Err(e)) => Err(cannot_find(&self.location, e)),
             (Some(held), Ok(found)) => Ok(found == Some(held)),
-            // The system does not tell: of what bears the name the lock is taken, if it is this file.
+            // Without an identity: if the named file is this one, its lock is taken.
             (None, Ok(_)) => Ok(folder.open(name).is_ok_and(|found| {
                 let is_taken = matches!(found.try_lock_range(Unbounded, Unbounded), Ok(false));
                 let _ = found.close();
@@ -141,7 +141,7 @@ impl HeldJournal {
         }
     }
 
-    /// Takes its name away, if that still leads to it.
+    /// Removes the file, if its name still leads to it.
     pub(crate) fn remove(&self) -> Result<()> {
         let Location {
             folder, name, path, ..
@@ -172,14 +172,14 @@ impl HeldJournal {
 
 impl Drop for HeldJournal {
     fn drop(&mut self) {
-        // Not left to the end of the handle, which a process being started may share.
+        // The handle may be shared with a process that is just being started, so the lock is released explicitly.
         let _ = self.disk.close();
     }
 }
 
-/// The files of this store's journals that this process has made or read, all of them locked. Their names are
-/// the only ones that it may take away while the store is open: what else bears one may be another's, also where
-/// it says the same of itself, as copies do.
+/// The journal files of this store that this process has created or read, all of them locked. While the store is
+/// open, the process removes no other files: a file with such a name may belong to another store, even if its header
+/// says the same, as in a copy.
 #[derive(Debug, Default)]
 pub(crate) struct HeldJournals(Vec<([u8; 16], HeldJournal)>);
 
@@ -195,13 +195,13 @@ impl HeldJournals {
         self.0.iter().filter(of_it).map(|(_, held)| held)
     }
 
-    /// Whether one was found or made at a location.
+    /// Whether a file at this location is held.
     pub(crate) fn has(&self, location: &Location) -> bool {
         let mut names = self.0.iter().map(|(_, held)| &held.location.name);
         names.any(|name| *name == location.name)
     }
 
-    /// Removes the files of all openings but this one, and lets them go.
+    /// Removes the files of all other openings, and releases them.
     pub(crate) fn keep_only(&mut self, opening: [u8; 16]) -> Result<()> {
         let mut result = Ok(());
         self.0.retain(|(its, held)| {
@@ -214,7 +214,7 @@ impl HeldJournals {
         result
     }
 
-    /// Removes all of them; they are let go by dropping this.
+    /// Removes all files. Dropping this releases them.
     pub(crate) fn remove(&self) -> Result<()> {
         self.0.iter().try_for_each(|(_, held)| held.remove())
     }

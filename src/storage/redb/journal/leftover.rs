@@ -1,5 +1,5 @@
-//! What to do with journals beside a store that redb does not name. What is none of this store's, or is in
-//! use, stays as it is (C7.4).
+//! Handles journals beside a store that redb does not name. Files of other stores, and files in use, are left alone
+//! (C7.4).
 
 use super::frame::JournalHeader;
 use super::held::{HeldJournal, HeldJournals, is_borne};
@@ -12,22 +12,21 @@ use crate::storage::redb::failure::{io_error, refused};
 use std::io;
 use std::path::Path;
 
-/// So many files that were set aside lie beside a store at most, for each name of a journal. Beyond, the oldest
-/// goes.
+/// The most files that are kept aside for each name of a journal. Beyond that, the oldest is removed.
 const MOST_ASIDE: usize = 20;
 
-/// What a file is to a store that does not name it.
+/// The relation of a file to a store that does not name it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Leftover {
-    /// All that is in it is in the store.
+    /// All its frames are in the store.
     Useless,
-    /// Of another state of the store.
+    /// It holds frames of another state of the store.
     Missed,
-    /// Of another store, or its header cannot be read.
+    /// It belongs to another store, or its header cannot be read.
     Foreign,
 }
 
-/// Refuses to go on where a journal that the store may meet is in use, and not held by this opening.
+/// Returns an error if a journal that the store may use is locked by another process.
 pub(crate) fn none_in_use(store: &Location, named: u16, holdings: &HeldJournals) -> Result<()> {
     each_pair(store, named, |_, files| {
         let mut any = false;
@@ -38,7 +37,7 @@ pub(crate) fn none_in_use(store: &Location, named: u16, holdings: &HeldJournals)
     })
 }
 
-/// A file beside a store that bears the name of a journal of its; an error if it is in use.
+/// A file beside a store that has the name of its journal; an error if it is in use.
 pub(crate) fn lies_beside(store: &Location) -> Result<Option<Location>> {
     let mut found = None;
     each_pair(store, 0, |_, files| {
@@ -52,7 +51,7 @@ pub(crate) fn lies_beside(store: &Location) -> Result<Option<Location>> {
     Ok(found)
 }
 
-/// Visits the pairs of names up to the first behind `named` that nothing bears.
+/// Visits the pairs of names up to the first unused one after `named`.
 fn each_pair(
     store: &Location,
     named: u16,
@@ -67,8 +66,8 @@ fn each_pair(
     Ok(())
 }
 
-/// A pair of names that nothing bears, for a store that has been open: what bears one by now may be another's,
-/// and whether it is in use or can be opened does not matter.
+/// An unused pair of names, for a store that has been open. Existing files may belong to another store, so they are
+/// not opened, and it does not matter whether they are in use.
 pub(crate) fn next_free(store: &Location, named: &JournalRef) -> Result<u16> {
     for pair in (0..MOST_PAIRS).filter(|pair| *pair != named.pair) {
         let [first, second] = names(store, pair);
@@ -87,9 +86,8 @@ fn none_free(path: &Path) -> Error {
     refused(ErrorKind::Io, path, why)
 }
 
-/// Finds a pair of names for the files of an opening. What bears such a name and is this store's, although redb
-/// does not name it, goes out of the way: those of which all is in the store, up to frame `last`, are removed,
-/// others get another name.
+/// Finds a pair of names for the files of an opening. Leftover files of this store make way: a file is removed if the
+/// store holds all its frames, up to frame `last`, and otherwise renamed.
 pub(crate) fn make_room(store: &Location, expected: &ExpectedJournal, last: u64) -> Result<u16> {
     let named = &expected.named;
     let mut free = None;
@@ -126,8 +124,8 @@ pub(crate) fn make_room(store: &Location, expected: &ExpectedJournal, last: u64)
     free.ok_or_else(|| none_free(foreign.first().unwrap_or(&store.path)))
 }
 
-/// What bears a pair of names, locked where it is a file of this store's. The two files of one opening are of use
-/// together only.
+/// The files with a pair of names, locked if they are this store's. The two files of one opening are useful only
+/// together.
 fn left_of(
     files: [Location; 2],
     expected: &ExpectedJournal,
@@ -160,7 +158,7 @@ fn left_of(
     Ok(all.collect())
 }
 
-/// What a file of this store's is to it.
+/// The relation of a file of this store to its current state.
 fn left(
     held: &HeldJournal,
     header: &JournalHeader,
@@ -174,7 +172,7 @@ fn left(
     } else if header.opening == named.previous {
         Some(extent.copied)
     } else {
-        // Made, but never named: what is in it was copied from what is still there.
+        // Created, but never named: its frames were copied from files that still exist.
         Some(header.copied.min(last))
     };
     Ok(match in_store {
@@ -183,25 +181,25 @@ fn left(
     })
 }
 
-/// Whether a file holds no frame beyond this one.
+/// Whether a file holds no frame after this one.
 fn is_all_up_to(held: &HeldJournal, header: &JournalHeader, last: u64) -> Result<bool> {
     let read = read_rest(held, header)?;
     let mut frames = read.frames.iter().chain(&read.behind);
     Ok(frames.all(|frame| frame.number <= last))
 }
 
-/// The names that a journal which is set aside may get.
+/// The names that a journal set aside may get.
 fn asides(location: &Location) -> impl Iterator<Item = Location> {
     all_asides(location).take(MOST_ASIDE)
 }
 
-/// Gives a file whose lock is held another name.
+/// Renames a held file to a name for files set aside.
 fn set_aside(held: &HeldJournal, store: [u8; 16]) -> Result<()> {
     let location = held.location();
     if !held.is_at_its_name()? || rename_to_any(location, asides(location))? {
         return Ok(());
     }
-    // All names are taken: the oldest of this store's files goes, and the others take a place each.
+    // All names are used: the oldest of this store's files is removed, and the others move up by one.
     let mut own = Vec::new();
     for aside in asides(location) {
         if let Some(Some(held)) = HeldJournal::open_if_journal(&aside)?
@@ -232,7 +230,7 @@ fn set_aside(held: &HeldJournal, store: [u8; 16]) -> Result<()> {
     Err(refused(ErrorKind::Io, &location.path, why))
 }
 
-/// Tells whether one of the names was free.
+/// Renames a file to the first unused name; false if there is none.
 fn rename_to_any(location: &Location, to: impl IntoIterator<Item = Location>) -> Result<bool> {
     for to in to {
         match location.folder.rename(&location.name, &to.name) {

@@ -1,5 +1,5 @@
-//! The journal: commits become durable by one append and one sync a group. Two files take turns; while one
-//! is written, what the other holds is brought into redb. It knows frames of rows, not what they mean.
+//! The journal: a group of commits becomes durable by one append and one sync. Two files take turns: while one is
+//! written, a checkpoint writes the rows of the other to redb. The journal knows frames of rows, not their meaning.
 
 mod file;
 mod frame;

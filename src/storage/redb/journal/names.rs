@@ -5,21 +5,21 @@ use std::ffi::{OsStr, OsString};
 use std::hash::Hasher;
 use twox_hash::XxHash3_64;
 
-/// A name longer than this gets no suffix: a file system takes 255 bytes at most.
+/// The longest store name that gets a suffix. A file system allows 255 bytes.
 const LONGEST_NAME: usize = 200;
-/// So many pairs of names there are for the journal of one store, should those of others bear the first ones.
+/// The number of name pairs for the journal of one store, in case other stores use the first ones.
 pub(crate) const MOST_PAIRS: u16 = 2000;
-/// What every name of a journal has before its number.
+/// Precedes the number in the name of a journal.
 pub(crate) const INFIX: &str = ".journal-";
-/// What the name of one that was set aside has behind that, before a number of its own.
+/// Follows it in the name of a journal that was set aside, before a second number.
 const ASIDE: &str = ".aside-";
-/// An earlier version kept so many.
+/// The most files that an earlier version set aside.
 const EVER_ASIDE: usize = 1000;
 
 /// Whether a file of this name may be taken for a journal of another store.
 pub(crate) fn is_name_of_a_journal(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else {
-        // A lossy one has the same end.
+        // The lossy conversion keeps the end of the name.
         return is_name_of_a_journal(OsStr::new(&*name.to_string_lossy()));
     };
     let is_up_to = |most: usize, text: &str| {
@@ -32,8 +32,8 @@ pub(crate) fn is_name_of_a_journal(name: &OsStr) -> bool {
     })
 }
 
-/// The names of a pair of journal files. The next opening uses another pair, so that the one before is
-/// whole until redb names the new one.
+/// The names of a pair of journal files. The next opening uses another pair, so that the previous files stay intact
+/// until redb names the new ones.
 pub(crate) fn names(store: &Location, pair: u16) -> [Location; 2] {
     [1, 2].map(|n| {
         let number = 2 * u32::from(pair) + n;
@@ -53,7 +53,7 @@ pub(crate) fn names(store: &Location, pair: u16) -> [Location; 2] {
     })
 }
 
-/// The names that a journal which was set aside may have.
+/// The names that a journal set aside may have.
 pub(crate) fn all_asides(location: &Location) -> impl Iterator<Item = Location> {
     (1..=EVER_ASIDE).map(|n| {
         let mut name: OsString = location.name.clone();

@@ -1,4 +1,4 @@
-//! What the journal of a store that was not closed holds beyond redb, and what is said where it is missing.
+//! Reads the journal of a store that was not closed, and explains what is wrong where a file is missing.
 
 use super::file::start_of;
 use super::frame::{Frame, JournalHeader, START, scan};
@@ -13,7 +13,7 @@ use std::path::Path;
 
 pub(crate) struct FramesRead {
     bytes: Bytes,
-    /// How long it was at least when its header was written.
+    /// The least length of the file when its header was written.
     len: u64,
     pub(crate) frames: Vec<Frame>,
     pub(crate) behind: Vec<Frame>,
@@ -30,7 +30,7 @@ pub(crate) fn read_rest(held: &HeldJournal, header: &JournalHeader) -> Result<Fr
     let bytes = Bytes::from(start_of(held.disk(), u64::MAX)?);
     let scanned = scan(&bytes, header);
     if scanned.torn && scanned.behind.is_empty() {
-        // Of a power loss, as a rule; nobody was told that it is durable then.
+        // Usually from a power loss. The group was not reported as durable.
         let journal = held.location().path.display();
         tracing::warn!(%journal, "the journal ends in a group that is not whole, which is cut off");
     }
@@ -46,8 +46,8 @@ pub(crate) fn corrupt(location: &Location, why: impl std::fmt::Display) -> Error
     refused(ErrorKind::Corrupt, &location.path, why.to_string())
 }
 
-/// Reads what the journal holds beyond what redb holds: from its files that are held, or from those that bear its
-/// names, which are held then.
+/// Reads the frames that redb does not hold: from the held files, or from those with the journal's names, which are
+/// held from then on.
 pub(crate) fn read(
     store: &Location,
     expected: &ExpectedJournal,
@@ -79,7 +79,7 @@ pub(crate) fn read(
             return Err(corrupt(location, "a part of the journal is damaged"));
         }
     }
-    // The first frame of a file that was begun later has the higher number.
+    // The file that was begun later has a first frame with a higher number.
     files.sort_by_key(|(_, read)| read.frames.first().map(|frame| frame.number));
     for (location, read) in &files {
         for frame in read.frames.iter().filter(|frame| frame.number > covered) {
@@ -115,7 +115,7 @@ pub(crate) fn cut_short(len: u64, before: u64) -> String {
     format!("the journal was cut short: it has {len} bytes, and had {before}")
 }
 
-/// Holds the files that bear the journal's names.
+/// Locks the files that have the journal's names.
 fn hold_named(
     store: &Location,
     expected: &ExpectedJournal,
@@ -137,7 +137,7 @@ fn hold_named(
         }
     }
     if let Some((location, how)) = lacking.first() {
-        // Let go, so that what is said of them can be followed.
+        // Released, so that the advice in the error can be followed.
         drop(found);
         return Err(lacks(store, expected, location, *how, &lacking));
     }
@@ -147,7 +147,7 @@ fn hold_named(
     Ok(())
 }
 
-/// Whether two names of journals have the same number.
+/// Whether two journal names have the same number.
 fn is_same_half(one: &Location, other: &Location) -> bool {
     let number = |location: &Location| {
         let name = location.name.to_string_lossy();
@@ -156,14 +156,14 @@ fn is_same_half(one: &Location, other: &Location) -> bool {
     number(one) == number(other)
 }
 
-/// What is in the place of a file of the journal.
+/// What is found instead of a file of the journal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MissingJournal {
     Missing,
     Replaced,
 }
 
-/// Says what is missing, and what is known of where it may be.
+/// The error for a missing file, with what is known of where it may be.
 fn lacks(
     store: &Location,
     expected: &ExpectedJournal,
@@ -190,7 +190,7 @@ fn lacks(
             ". The store was last opened as {path} and not closed: its journal lies there, beside that name"
         );
         if is_same_file(store, Path::new(path)) {
-            // Nothing is lost: it lies beside the other name.
+            // Nothing is lost: the journal is beside the other name.
             why += ". The file bears that name as well; open it by that one";
             return Error::new(ErrorKind::InvalidInput, why)
                 .of_file(&first.path, ErrorKind::InvalidInput);
@@ -199,7 +199,7 @@ fn lacks(
     corrupt(first, why)
 }
 
-/// Whether a path leads to the store's file as well.
+/// Whether a path also leads to the store's file.
 fn is_same_file(store: &Location, path: &Path) -> bool {
     let identity = |location: &Location| location.folder.identity(&location.name).ok().flatten();
     let other = Location::of(path).ok().flatten();
@@ -207,7 +207,7 @@ fn is_same_file(store: &Location, path: &Path) -> bool {
     other.is_some() && other == identity(store)
 }
 
-/// How files that were set aside, or that an earlier version laid beside a link to the store, get their names back.
+/// The renames that restore files that were set aside, or that an earlier version created beside a link to the store.
 fn put_back(
     store: &Location,
     expected: &ExpectedJournal,
@@ -224,7 +224,7 @@ fn put_back(
     let beside_link: Vec<_> = beside_link.into_iter().flatten().collect();
     let mut steps = Vec::new();
     for (location, how) in lacking {
-        // A file of the pair has the place in it that its number tells.
+        // The number of a file shows its place in the pair.
         let of_link = beside_link
             .iter()
             .filter(|other| is_same_half(other, location));

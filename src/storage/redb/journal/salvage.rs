@@ -1,4 +1,4 @@
-//! What can be read of a damaged journal, or of one whose store is damaged. It reads alone.
+//! Reads what can be read of a damaged journal, or of the journal of a damaged store. It changes nothing.
 
 use super::frame::{Frame, JournalHeader, scan, scan_for_any};
 use super::names::{MOST_PAIRS, names};
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io;
 
-/// What the store's file says of its journal, as far as that can be read.
+/// The store's records about its journal, as far as they can be read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KnownJournal {
     pub(crate) store: Option<[u8; 16]>,
@@ -21,9 +21,9 @@ pub(crate) struct KnownJournal {
     pub(crate) reached: Option<u64>,
 }
 
-/// The rows of all whole frames that the file does not hold yet, in the order in which they were written.
-/// What is lost is reported. If the file does not say which frames it holds, all of them are taken: a row
-/// is changed by later frames alone.
+/// The rows of all intact frames that the file does not hold yet, in the order in which they were written. Losses are
+/// reported. If the file does not record which frames it holds, all are taken: the last version of each row counts
+/// anyway.
 pub(crate) fn salvage(
     store: &Location,
     known: KnownJournal,
@@ -75,7 +75,7 @@ pub(crate) fn salvage(
     Ok(rows)
 }
 
-/// A file of the journal, and the whole frames in it.
+/// A file of the journal, and its intact frames.
 struct SalvagedFile {
     location: Location,
     bytes: Bytes,
@@ -84,8 +84,8 @@ struct SalvagedFile {
 }
 
 impl SalvagedFile {
-    /// `None` where it does not belong to the store. Where nothing of the store's own says which one that
-    /// is, the first file does.
+    /// `None` if the file does not belong to the store. If the store's identity is lost, the first file determines
+    /// it.
     fn new(
         location: Location,
         bytes: Bytes,
@@ -98,7 +98,7 @@ impl SalvagedFile {
                 &location,
                 "both headers of the journal are damaged",
             ));
-            // Its name tells whose it is, and the numbers of its frames which of them count.
+            // Its name shows to which store it belongs, and the numbers of its frames show which of them count.
             known.named.zip(known.covered)?;
             return Some(Self {
                 frames: scan_for_any(&bytes),
@@ -146,12 +146,12 @@ fn read(location: &Location, lost: &mut dyn FnMut(Error)) -> Result<Option<Bytes
     Ok(Some(bytes.into()))
 }
 
-/// What a disk reads at least.
+/// The least that a disk reads at once.
 const PAGE: usize = 4096;
-/// How many of them are read at once, as long as they can be.
+/// How many of them are read at once while no error occurs.
 const PAGES_AT_ONCE: usize = 256;
 
-/// All of a file that can be read, zeros for the rest, and the first error.
+/// The readable parts of a file, zeros for the rest, and the first error.
 fn readable(file: &Disk) -> io::Result<(Vec<u8>, Option<io::Error>)> {
     let len = usize::try_from(file.len()?).map_err(io::Error::other)?;
     let mut bytes = vec![0; len];
@@ -173,7 +173,7 @@ fn readable(file: &Disk) -> io::Result<(Vec<u8>, Option<io::Error>)> {
     Ok((bytes, first))
 }
 
-/// Frames between others, or after those that the store's file holds, that are not there.
+/// Reports missing frames between others, or after those that the store's file holds.
 fn report_gaps(
     frames: &BTreeMap<u64, (&SalvagedFile, &Frame)>,
     covered: Option<u64>,
@@ -185,7 +185,7 @@ fn report_gaps(
         if let Some(last) = last
             && last + 1 < *number
         {
-            // Where this one is the first in its file, they were in the one before, if that is there.
+            // If this frame is the first in its file, the missing ones were in the other file, if that exists.
             let at_fault = before.filter(|_| frame.is_first).unwrap_or(file);
             let (first, last) = (last + 1, number - 1);
             let why = format!("the groups of commits {first} to {last} are lost");
@@ -196,7 +196,7 @@ fn report_gaps(
     }
 }
 
-/// Frames at the end that were there when the store's file was written.
+/// Reports missing frames at the end that existed when the store's file was written.
 fn report_end(
     files: &[SalvagedFile],
     frames: &BTreeMap<u64, (&SalvagedFile, &Frame)>,
@@ -205,7 +205,7 @@ fn report_end(
 ) {
     let newest = frames.last_key_value().map(|(number, _)| *number);
     let last = newest.or(known.covered).unwrap_or_default();
-    // One that is missing, or left out, is told of already.
+    // A missing or skipped file is reported already.
     if let [other, file] = files
         && let Some(reached) = known.reached.filter(|reached| *reached > last)
     {
@@ -218,7 +218,7 @@ fn report_end(
     }
 }
 
-/// What may have been the last frame. Where others follow, it is a gap.
+/// Reports a torn last frame. If others follow, it is a gap.
 fn report_torn(
     files: &[SalvagedFile],
     frames: &BTreeMap<u64, (&SalvagedFile, &Frame)>,

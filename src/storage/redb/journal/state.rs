@@ -1,17 +1,17 @@
-//! What the store's file says of its journal, and what was read from that.
+//! The store's records about its journal, and the frames that were read from it.
 
 use bytes::Bytes;
 
-/// What redb says of the journal that belongs to it.
+/// The journal that belongs to a store, as redb records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct JournalRef {
-    /// The opening that its files were made for.
+    /// The opening for which its files were created.
     pub(crate) opening: [u8; 16],
-    /// The opening before, whose files this one read: up to [`JournalExtent::copied`] it has all that they hold.
+    /// The previous opening. This journal has all its frames up to [`JournalExtent::copied`].
     pub(crate) previous: [u8; 16],
-    /// Which two names they bear: the lowest that were free.
+    /// The pair of names of the files: the lowest that was unused.
     pub(crate) pair: u16,
-    /// Whether they are needed: the store was not closed.
+    /// Whether the files are needed, because the store was not closed.
     pub(crate) is_open: bool,
 }
 
@@ -33,38 +33,38 @@ impl JournalRef {
     }
 }
 
-/// What redb says of the frames of the journal.
+/// The frames of the journal, as redb records them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct JournalExtent {
     /// The last frame whose rows redb holds.
     pub(crate) covered: u64,
-    /// The last one that was durable when that was written: a journal that ends before it is none of this
-    /// moment. In stores of an earlier form it is 0.
+    /// The last frame that was durable when this was written. A journal that ends before it is an older copy. 0 in
+    /// stores of an earlier form.
     pub(crate) reached: u64,
-    /// The last one that its opening copied from the journal before, or found in redb: what that journal holds
-    /// beyond it is not in this one. In stores of an earlier form it is 0.
+    /// The last frame that this opening copied from the previous journal, or found in redb. This journal lacks later
+    /// frames of the previous one. 0 in stores of an earlier form.
     pub(crate) copied: u64,
 }
 
-/// What the store's file says of the journal that belongs to it.
+/// All that the store's file records about its journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ExpectedJournal {
     /// The store's identity.
     pub(crate) store: [u8; 16],
     pub(crate) named: JournalRef,
     pub(crate) extent: JournalExtent,
-    /// The path that the store was last opened by, where it says.
+    /// The path by which the store was last opened, if recorded.
     pub(crate) opened_as: Option<String>,
 }
 
-/// The rows of a frame as they lie in it.
+/// The encoded rows of a frame.
 pub(crate) type RawFrameRows = Vec<(Bytes, Option<Bytes>)>;
 
-/// What was committed beyond what redb holds.
+/// The commits that redb does not hold.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
     /// Frames by ascending number, without a gap.
     pub(crate) frames: Vec<(u64, RawFrameRows)>,
-    /// The number of the last frame there ever was.
+    /// The number of the last frame.
     pub(crate) last: u64,
 }

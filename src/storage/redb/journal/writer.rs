@@ -14,17 +14,17 @@ use std::sync::Arc;
 /// The journal of an open store.
 pub(crate) struct Journal {
     active: JournalFile,
-    /// There is none while a checkpoint brings what it holds into redb.
+    /// `None` while a checkpoint writes its rows to redb.
     spare: Option<JournalFile>,
-    /// How large that is meanwhile.
+    /// The size of the spare file meanwhile.
     away: u64,
     /// The number of the next frame.
     next: u64,
 }
 
 impl Journal {
-    /// Makes the two files of an opening, the first with all that was recovered, and gives them a pair of names
-    /// that are free. They count once redb names them.
+    /// Creates the two files of an opening under a free pair of names. The first holds all recovered frames. The
+    /// files count once redb names them.
     pub(crate) fn make(
         store: &Location,
         expected: &ExpectedJournal,
@@ -61,7 +61,7 @@ impl Journal {
         Ok((journal, named))
     }
 
-    /// Appends a group's rows, and syncs them: they are durable, or it failed.
+    /// Appends the rows of a group and syncs them.
     pub(crate) fn append(&mut self, rows: &[RowWrite]) -> Result<(), AppendFailure> {
         debug_assert!(rows.iter().all(|row| row.key.home() == DatabaseKind::File));
         self.active.append(self.next, rows)?;
@@ -74,26 +74,26 @@ impl Journal {
         self.next - 1
     }
 
-    /// How much of the file that is written is used, of its bound.
+    /// The used fraction of the active file's bound.
     pub(crate) fn filled(&self) -> f64 {
         self.active.filled()
     }
 
-    /// How many bytes fit into the file that is written, of its bound.
+    /// The number of bytes until the active file reaches its bound.
     pub(crate) fn room(&self) -> u64 {
         self.active.room()
     }
 
-    /// Bytes of the files on the disk.
+    /// The size of both files on the disk.
     pub(crate) fn len(&self) -> u64 {
         self.active.len() + self.spare.as_ref().map_or(self.away, JournalFile::len)
     }
 
-    /// Goes on in the other file, if that is free; gives the one that was written. After a failure, neither is
-    /// to be written again.
+    /// Switches to the other file, if it is free, and returns the full one. After a failure, neither may be written
+    /// again.
     ///
-    /// The other file begins with a frame without rows. So whatever redb is told of the file that was written,
-    /// there is one frame more than that, without which a journal is of an earlier moment.
+    /// The other file begins with an empty frame. So the journal always has one frame more than redb records of the
+    /// full file. A journal without that frame is an older copy.
     pub(crate) fn turn(&mut self) -> Result<Option<JournalFile>, AppendFailure> {
         let Some(mut spare) = self.spare.take() else {
             return Ok(None);
@@ -104,7 +104,7 @@ impl Journal {
         Ok(Some(std::mem::replace(&mut self.active, spare)))
     }
 
-    /// Takes back a file whose frames are in redb.
+    /// Takes back a file whose rows are in redb.
     pub(crate) fn give_back(&mut self, file: JournalFile) {
         self.spare = Some(file);
     }

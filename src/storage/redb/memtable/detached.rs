@@ -1,5 +1,5 @@
-//! The rows of a database as of one commit, read past redb: where redb has stopped its work after a failure.
-//! Who uses it answers for it that nobody has written to the file since in a way that uses its pages again.
+//! Reads the rows of a database as of one commit without redb, for the time after redb has stopped because of a
+//! failure. The caller ensures that no later write has reused the pages.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::backend::disk::Disk;
@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How many rows are read at once.
+/// The number of rows that are read at once.
 const ROWS: usize = 64;
 
-/// What becomes of a database that is open.
+/// Whether an open database has failed or ended.
 #[derive(Debug, Default)]
 pub(crate) struct DatabaseLife {
     has_failed: AtomicBool,
@@ -23,7 +23,7 @@ pub(crate) struct DatabaseLife {
 }
 
 impl DatabaseLife {
-    /// redb reads nothing more.
+    /// Records that redb has stopped.
     pub(crate) fn fail(&self) {
         self.has_failed.store(true, Ordering::Release);
     }
@@ -32,7 +32,7 @@ impl DatabaseLife {
         self.has_failed.load(Ordering::Acquire)
     }
 
-    /// The database is let go; who reads as of one of its commits reads past it.
+    /// Records that the database is dropped. Snapshots of its commits then read without redb.
     pub(crate) fn end(&self) {
         self.fail();
         self.is_over.store(true, Ordering::Release);
@@ -49,7 +49,7 @@ pub(crate) struct DetachedReader {
 }
 
 impl DetachedReader {
-    /// As of the current commit. To be made while nobody writes.
+    /// Reads as of the current commit. No thread may write to the database meanwhile.
     pub(crate) fn new(disk: &Disk) -> Result<Self> {
         let mut pages = Pages::new(disk.clone(), BitRepair::Nothing)?;
         let mut is_damaged = false;
@@ -70,7 +70,7 @@ impl DetachedReader {
         self.pages.twin().get(self.table(tree)?, key)
     }
 
-    /// The rows of a range of keys, and the gaps between them.
+    /// The rows of a range of keys, and the unreadable gaps between them.
     pub(crate) fn range<const N: usize>(
         &self,
         tree: RowTree,

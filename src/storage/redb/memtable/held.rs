@@ -1,15 +1,15 @@
-//! What a layer of a store holds under a key.
+//! The value that one layer of a store has for a key.
 
 use crate::error::Result;
 use bytes::Bytes;
 
-/// What is held under a key.
+/// The value for a key.
 #[derive(Clone, Debug)]
 pub(crate) enum Held {
     Row(Bytes),
-    /// Nothing, and what lies below counts no more.
+    /// The row was removed; rows of lower layers do not count.
     Removed,
-    /// From the row before up to this key nothing can be read.
+    /// No row between the previous key and this one can be read.
     Unreadable,
 }
 

@@ -1,4 +1,5 @@
-//! Making a store's file, whole before it has its name (C7.3), where there is none or an empty one (C7.2).
+//! Creates a store's file where there is none or an empty one (C7.2). The file is complete before it gets its name
+//! (C7.3).
 
 use crate::error::{ErrorKind, Result};
 use crate::storage::redb::backend::disk::Disk;
@@ -13,7 +14,7 @@ use redb::Database;
 use std::io;
 use std::sync::Arc;
 
-/// The file at a location, which is made if there is none.
+/// Opens the file at a location, and creates it if there is none.
 pub(crate) fn find_or_make(location: &Location, options: OpenOptions) -> Result<Opened> {
     let path = &location.path;
     refuse_names_of_journals(location)?;
@@ -25,7 +26,7 @@ pub(crate) fn find_or_make(location: &Location, options: OpenOptions) -> Result<
     if let Some(file) = found_file.filter(|_| !is_empty) {
         return Ok(file);
     }
-    // Where another process was quicker, what it made is opened, or found locked, like any other.
+    // If another process was faster, its file is opened, or found locked, like any other.
     let made = if is_empty {
         in_place_of_an_empty_file(location, options)?
     } else {
@@ -41,20 +42,20 @@ pub(crate) fn find_or_make(location: &Location, options: OpenOptions) -> Result<
     })
 }
 
-/// A store's file that was opened.
+/// An opened file of a store.
 pub(crate) struct Opened {
     pub(crate) disk: Disk,
-    /// What tells it from others that come to bear its name, where the system tells.
+    /// Distinguishes the file from later ones of the same name, if the system provides that.
     identity: Option<(u64, u64)>,
 }
 
 impl Opened {
-    /// Whether its name still leads to it, as far as the system tells.
+    /// Whether the name still leads to this file, as far as the system tells.
     fn is_at(&self, location: &Location) -> Result<bool> {
         Ok(identity(location)? == self.identity)
     }
 
-    /// Refuses a file whose name leads elsewhere by now: nobody would find what is committed to it.
+    /// Refuses a file that has lost its name: commits to it would not be found again.
     pub(crate) fn require_at(&self, location: &Location) -> Result<()> {
         if self.is_at(location)? {
             return Ok(());
@@ -75,7 +76,7 @@ fn identity(
     }
 }
 
-/// The file at a location, if there is one.
+/// Opens the file at a location, if there is one.
 fn find(location: &Location) -> Result<Option<Opened>> {
     const ATTEMPTS: usize = 10;
     let mut found = None;
@@ -88,7 +89,7 @@ fn find(location: &Location) -> Result<Option<Opened>> {
         if opened.is_at(location)? {
             return Ok(Some(opened));
         }
-        // It is looked at again under its lock.
+        // Checked again under the file's lock.
         found = Some(opened);
     }
     Ok(found)
@@ -110,7 +111,7 @@ fn open(
     }
 }
 
-/// A store of such a name would be in the way of another one's journal (C7.4).
+/// A store of such a name would collide with the journal of another store (C7.4).
 fn refuse_names_of_journals(location: &Location) -> Result<()> {
     if journal::is_name_of_a_journal(&location.name) {
         let why = "a store's file cannot have a name that ends as that of a journal does";
@@ -119,8 +120,7 @@ fn refuse_names_of_journals(location: &Location) -> Result<()> {
     Ok(())
 }
 
-/// Makes a store, has it filled, and gives it its name when it is whole (C7.3). `None` where something
-/// bears that name by then.
+/// Creates a store, fills it, and gives it its name once it is complete (C7.3). `None` if the name exists by then.
 pub(crate) fn make<T>(
     location: &Location,
     options: OpenOptions,
@@ -139,11 +139,11 @@ pub(crate) fn make<T>(
     }
 }
 
-/// Makes a store in the place of an empty file that nobody holds: whole under a name of its own, which then
-/// takes the other's place at one moment (C7.3). False where the file is not there any more, or not empty.
+/// Creates a store in the place of an empty file that is not locked. The new file is complete before it atomically
+/// replaces the empty one (C7.3). Returns false if the file is gone, or no longer empty.
 ///
-/// All who find an empty file lock it as they would a store. So one of them replaces it at a time, and
-/// none that another has replaced already.
+/// Every process that finds an empty file locks it like a store. So only one of them replaces it at a time, and none
+/// replaces a file that another has replaced already.
 fn in_place_of_an_empty_file(location: &Location, options: OpenOptions) -> Result<bool> {
     let Location {
         folder, name, path, ..
@@ -156,7 +156,7 @@ fn in_place_of_an_empty_file(location: &Location, options: OpenOptions) -> Resul
         if len(&file)? > 0 || !file.is_at(location)? {
             return Ok(false);
         }
-        // Where the system tells no identity, what others made there is not empty.
+        // If the system gives no identity, a file that another process created is recognized by not being empty.
         if find(location)?.map(|now| len(&now)).transpose()? != Some(0) {
             return Ok(false);
         }
@@ -180,13 +180,13 @@ fn in_place_of_an_empty_file(location: &Location, options: OpenOptions) -> Resul
     replaced.map_err(|e| at(path, e))
 }
 
-/// Locks a file as redb does that opens it, and changes nothing.
+/// Locks a file as redb does, without changing it.
 fn lock(file: &Disk, options: OpenOptions) -> Result<()> {
     failure::discard(open_overlay(file.clone(), options)?);
     Ok(())
 }
 
-/// Makes a store that has no name yet, and has it filled.
+/// Creates a store without a name, and fills it.
 fn build_store<T>(
     Location { folder, path, .. }: &Location,
     options: OpenOptions,

@@ -1,4 +1,4 @@
-//! Opening redb's databases: on a disk, in memory, and over an overlay that changes nothing.
+//! Opens redb's databases: on a disk, in memory, and over an overlay that leaves the file unchanged.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::backend::disk::Disk;
@@ -13,7 +13,7 @@ use redb::Database;
 use redb::backends::InMemoryBackend;
 use std::sync::Arc;
 
-/// Opens a database again after a failure, on the handle that it had.
+/// Reopens a database after a failure, on the same handle.
 pub(crate) fn reopen(disk: &Disk, options: OpenOptions, io: &Arc<FileIo>) -> Result<Database> {
     build(disk.clone(), options, io)
 }
@@ -23,7 +23,7 @@ pub(crate) fn in_memory(options: OpenOptions, io: &Arc<FileIo>) -> Result<(Disk,
     on_disk(Arc::new(InMemoryBackend::new()), options.in_memory(), io)
 }
 
-/// The database on a disk that may be new.
+/// Opens the database on a disk, which may be empty, and migrates it.
 pub(crate) fn on_disk(
     disk: Disk,
     options: OpenOptions,
@@ -46,7 +46,7 @@ fn build(inner: Disk, options: OpenOptions, io: &Arc<FileIo>) -> Result<Database
     Ok(database)
 }
 
-/// A database whose changes stay in memory.
+/// Opens a database whose changes stay in memory.
 pub(crate) fn open_overlay(file: Disk, options: OpenOptions) -> Result<Database> {
     let overlay = OverlayBackend::new(file)
         .map_err(|e| Error::new(ErrorKind::Io, "the store cannot be read").with_source(e))?;

@@ -1,4 +1,4 @@
-//! Entering a store that was identified: its journal is read and made anew, and the opening is counted (C7.3).
+//! Enters a store that was identified: reads its journal, creates the next one, and counts the opening (C7.3).
 
 use crate::error::{Error, Result};
 use crate::storage::record::{RecordKind, seal_plain};
@@ -24,17 +24,17 @@ use crate::storage::redb::tables::META;
 use redb::Database;
 use std::sync::Arc;
 
-/// What was found at an opening.
+/// The result of entering a store.
 pub(crate) struct OpenedStore {
     pub(crate) identity: Identity,
-    /// Where the store has a file.
+    /// `None` for a store without a file.
     pub(crate) journal: Option<(Journal, JournalRef)>,
-    /// What was committed and is not in redb.
+    /// Commits that redb does not hold.
     pub(crate) recovered: Recovered,
 }
 
-/// What [`enter`] would find, where the disk has no room for what it makes: to be read until it has. Nothing is
-/// written.
+/// Reads what [`enter`] reads, for a disk without room for a new journal. The store can be read until there is room.
+/// Nothing is written.
 pub(crate) fn peek(
     store: &Location,
     disk: &Disk,
@@ -60,7 +60,7 @@ pub(crate) fn peek(
         let identity = Identity {
             containers,
             retired,
-            // As it will be counted.
+            // The number that this opening will get.
             epoch: own.epoch + 1,
             ..own
         };
@@ -72,14 +72,15 @@ pub(crate) fn peek(
     })
 }
 
-/// Where [`enter`] finds what the journal holds.
+/// What is known of the journal before [`enter`] reads it.
 #[derive(Default)]
 pub(crate) struct JournalAtOpening {
-    /// What was read before.
+    /// The frames that were read when the file was identified.
     pub(crate) read: Option<(ExpectedJournal, Recovered)>,
-    /// The files of the store's journals.
+    /// The journal files that this process holds.
     pub(crate) held: HeldJournals,
-    /// The store has been open. What bears the names of its journals and is not held may be another's.
+    /// Whether the store was open before. Then a file with a journal's name that is not held may belong to another
+    /// store.
     pub(crate) is_reopened: bool,
 }
 
@@ -96,8 +97,8 @@ impl JournalAtOpening {
     }
 }
 
-/// Reads what the file says of itself and what its journal holds beyond it, makes a new journal with that,
-/// and counts this opening.
+/// Reads the store's own records and the journal's frames beyond redb, creates a new journal with these frames, and
+/// counts this opening.
 pub(crate) fn enter(
     store: Option<&Location>,
     largest: u64,
@@ -116,7 +117,7 @@ pub(crate) fn enter(
     };
     let recovered = match known.read.take() {
         Some((of, recovered)) if of == expected => recovered,
-        // A commit of unknown outcome may have named the next one, which holds all that the one before does.
+        // A commit of unknown outcome may have named the next journal, which holds all frames of this one.
         _ => journal::read(store, &expected, &mut known.held)?,
     };
     let held = &mut known.held;
@@ -129,7 +130,7 @@ pub(crate) fn enter(
     };
     let (journal, named) = Journal::make(store, &expected, &recovered, largest, io, pair, held)?;
     let identity = count_opening(database, Some((named, last, store)))?;
-    // Not needed any more. Those that cannot be removed now are when the store is closed.
+    // The previous files are no longer needed. Closing the store removes those that cannot be removed now.
     if let Err(error) = held.keep_only(named.opening) {
         tracing::warn!(%error, "the files of the journal before are left");
     }
@@ -140,7 +141,7 @@ pub(crate) fn enter(
     })
 }
 
-/// Counts this opening of the store at a location, whose journal reaches a frame.
+/// Counts this opening. With a journal, it also records its reference, its last frame and the store's path.
 fn count_opening(
     database: &Database,
     journal: Option<(JournalRef, u64, &Location)>,

@@ -1,4 +1,4 @@
-//! Identifying, migrating and opening a store file (C7). Nothing here knows sessions.
+//! Identifies a store file before a byte of it is changed, then opens and migrates it (C7). It knows no sessions.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Finding;
@@ -25,7 +25,7 @@ use redb::Database;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Opens the store at a location, making it if there is none.
+/// Opens the store at a location, and creates it if there is none.
 pub(crate) fn open_or_create(
     location: &Location,
     options: OpenOptions,
@@ -35,7 +35,7 @@ pub(crate) fn open_or_create(
     let path = &location.path;
     let file = find_or_make(location, options)?;
     let lasts = |_: &Database| {
-        // Whoever made it may have been killed before its name was sure to last.
+        // The process that created the file may have been killed before it synced the folder.
         let synced = location.folder.sync();
         synced.map_err(|e| io_error(path, "the store's folder cannot be synced", e))
     };
@@ -46,12 +46,12 @@ pub(crate) fn open_or_create(
         },
     );
     opened.inspect_err(|_| {
-        // Not left to the end of the handle, which a process being started may share.
+        // The handle may be shared with a process that is just being started, so the lock is released explicitly.
         let _ = file.disk.close();
     })
 }
 
-/// Where a path leads now.
+/// Resolves a path.
 pub(crate) fn location(path: &Path) -> Result<Location> {
     let location = Location::of(path).map_err(|e| {
         let is_folder = |folder: &Path| folder.as_os_str().is_empty() || folder.is_dir();
@@ -73,7 +73,7 @@ pub(crate) fn location(path: &Path) -> Result<Location> {
     })
 }
 
-/// Identifies the file under its lock without changing it, then opens and migrates it for real.
+/// Identifies the file under its lock without changing it, then opens and migrates it.
 fn open_existing(
     location: &Location,
     opened: &Opened,
@@ -110,16 +110,16 @@ fn open_existing(
         .map_err(|e| at(path, e))
 }
 
-/// What an opening will go on with, read before a byte is changed.
+/// What an opening continues with. It was read before a byte was changed.
 pub(crate) struct OpeningPlan {
     pub(crate) expected: ExpectedJournal,
     pub(crate) recovered: Recovered,
-    /// The files that it was read from: they stay locked.
+    /// The files that were read. They stay locked.
     pub(crate) held: HeldJournals,
 }
 
-/// Whether this build can open the file and its journal, and may: what is damaged is found out before
-/// redb, which trusts what it reads, changes a byte.
+/// Checks whether this version can and may open the file and its journal. redb trusts what it reads, so damage is
+/// found before redb changes a byte.
 fn identify(
     store: &Location,
     file: &Disk,
@@ -133,7 +133,7 @@ fn identify(
     {
         identified = format::check_version(&header_of(file)?).and(identified);
     }
-    // Another error tells that it is no store of ours to look at. Whatever it tells, the lock is held.
+    // With any other error the file is not inspected. The lock is held in any case.
     if identified
         .as_ref()
         .is_err_and(|e| e.kind() != ErrorKind::Corrupt)
@@ -147,7 +147,7 @@ fn identify(
                 let frames = foreseen.recovered.frames.iter();
                 InspectedJournal::Read(frames.map(|(_, rows)| rows.clone()).collect())
             }
-            // A format without one.
+            // A format without a journal.
             Ok(None) => InspectedJournal::Read(Vec::new()),
             Err(_) => InspectedJournal::Beside(store),
         };

@@ -1,4 +1,4 @@
-//! What a store's file says of itself: its identity, its containers, and the journal that belongs to it.
+//! Reads the store's own records: its identity, its containers, and the journal that belongs to it.
 
 use crate::error::Result;
 use crate::storage::record::ContainerRecord;
@@ -12,7 +12,7 @@ use crate::storage::redb::tables::{CONTAINERS, META, RETIRED};
 use crate::storage::{ContainerId, SecretRecord};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 
-/// What a store file says of itself.
+/// The store's own records.
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) id: [u8; 16],
@@ -21,11 +21,11 @@ pub(crate) struct Identity {
     pub(crate) retired: Vec<ContainerId>,
     /// The number that the next new container gets.
     pub(crate) next_container: u32,
-    /// How often the file was opened; with the commits since, it numbers a commit.
+    /// How often the file was opened. Together with the commits since, it gives the number of a commit.
     pub(crate) epoch: u64,
 }
 
-/// The store's identity, and what the file says of the journal that belongs to it.
+/// The store's identity, and the journal that the file names.
 pub(crate) fn expected_journal(database: &Database) -> Result<ExpectedJournal> {
     let txn = begin_read(database)?;
     let meta = Contained::new(txn.open_table(META).map_err(failure::table)?);
@@ -64,7 +64,7 @@ pub(crate) fn own_records(
     })
 }
 
-/// The containers, and those that were ended.
+/// The containers, and the numbers of ended ones that still have rows.
 pub(crate) fn containers(database: &Database) -> Result<(Vec<ContainerRecord>, Vec<ContainerId>)> {
     let txn = begin_read(database)?;
     let table = Contained::new(txn.open_table(CONTAINERS).map_err(failure::table)?);

@@ -1,9 +1,9 @@
-//! Waiting for a lock that another process holds, and who that is, where the system tells: on Linux.
+//! Waits for a lock that another process holds, and finds that process where the system tells (Linux).
 
 use crate::error::{Error, ErrorKind, Result};
 use std::time::{Duration, Instant};
 
-/// Opens what may be locked, and again until `wait` is over. Blocks this thread meanwhile.
+/// Opens a file that may be locked, and retries until `wait` is over. Blocks the thread meanwhile.
 pub(crate) fn waiting<T>(wait: Duration, mut open: impl FnMut() -> Result<T>) -> Result<T> {
     const FIRST_PAUSE: Duration = Duration::from_millis(5);
     const LAST_PAUSE: Duration = Duration::from_millis(100);
@@ -26,7 +26,7 @@ pub(crate) fn waiting<T>(wait: Duration, mut open: impl FnMut() -> Result<T>) ->
     }
 }
 
-/// Adds to an error of a locked file who has it.
+/// Adds the process that holds the lock to an error of a locked file.
 pub(crate) fn name_holder(error: Error) -> Error {
     let file = error.file().filter(|_| error.kind() == ErrorKind::Locked);
     match file.and_then(holder) {
@@ -50,7 +50,7 @@ mod linux {
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
-    /// So many open files of other processes are looked at, at most.
+    /// The most open files of other processes that are examined.
     const MOST_LOOKED_AT: usize = 20_000;
 
     pub(crate) fn holder(path: &Path) -> Option<String> {
@@ -66,26 +66,28 @@ mod linux {
             Owner::Process(process) if lock.is_held_by(process).unwrap_or(true) => {
                 Some(describe(process))
             }
-            // Who took it has closed the file, or has ended; one that was forked from it has the file open still.
+            // The process that took the lock has closed the file or has ended, but a process forked from it still has
+            // the file open.
             Owner::Process(former) => {
                 let heir = describe(lock.find_holder()?);
                 Some(format!(
                     "{heir}, forked from process {former}, which took the lock"
                 ))
             }
-            // The lock of an open file, which several processes may share; or of a process that has ended, and is not shown.
+            // The lock of an open file description, which several processes may share; or that of a process that has
+            // ended or is hidden.
             Owner::OpenFile | Owner::None => Some(describe(lock.find_holder()?)),
         }
     }
 
-    /// A lock, as files that are open under it tell of it.
+    /// A lock, as it is described by the files that are open under it.
     struct Lock<'a> {
         inode: String,
         id: &'a str,
     }
 
     impl Lock<'_> {
-        /// Whether a process has the file open under the lock; `None` if its files are not to be seen from here.
+        /// Whether a process has the file open under the lock; `None` if its files are not visible.
         fn is_held_by(&self, process: u32) -> Option<bool> {
             match fs::read_dir(format!("/proc/{process}/fdinfo")) {
                 Ok(files) => Some(files.flatten().any(|file| self.tells_of(&file))),
@@ -130,18 +132,18 @@ mod linux {
         None,
     }
 
-    /// Who holds a lock of a file, by the lines of `/proc/locks`.
+    /// Finds the holder of a file's lock in `/proc/locks`.
     pub(crate) fn owner_of(locks: &str, id: &str) -> Owner {
         let mut owner = Owner::None;
         for line in locks.lines() {
             let mut words = line.split_ascii_whitespace();
-            // A line with an arrow is one who waits.
+            // A line with an arrow is a waiting process.
             let process = words.nth(4);
             if words.next() != Some(id) || line.contains("->") {
                 continue;
             }
             match process.and_then(|process| process.parse().ok()) {
-                // A process that is not to be seen from here has the number 0.
+                // A process that is not visible from here has the number 0.
                 Some(process) if process > 0 => return Owner::Process(process),
                 _ => owner = Owner::OpenFile,
             }

@@ -11,10 +11,10 @@ use crate::storage::redb::meta::{self, begin_durable};
 use crate::storage::redb::tables::META;
 use redb::{Database, ReadableDatabase, TableError, WriteTransaction};
 
-/// Each makes of the format whose number is its place the next one; in a new file that is format 0.
+/// The migration at index `n` turns format `n` into format `n + 1`. A new file has format 0.
 const MIGRATIONS: [fn(&WriteTransaction) -> Result<()>; 2] = [initial::migrate, journal::migrate];
 
-/// The format that this build writes.
+/// The format that this version writes.
 pub(crate) const CURRENT: u32 = MIGRATIONS.len() as u32;
 
 fn not_a_store() -> Error {
@@ -47,7 +47,7 @@ fn version(database: &Database) -> Result<u32> {
         .ok_or_else(not_a_store)
 }
 
-/// Whether a file that this build can open is of the current format. Changes nothing.
+/// Whether the file has the current format; an error if this version cannot open it. Changes nothing.
 pub(crate) fn check(database: &Database) -> Result<bool> {
     match version(database)? {
         0 => Err(not_a_store()),
@@ -60,7 +60,7 @@ pub(crate) fn check(database: &Database) -> Result<bool> {
     }
 }
 
-/// Brings the file to the current format in one transaction.
+/// Migrates the file to the current format in one transaction.
 pub(crate) fn run(database: &Database) -> Result<()> {
     let version = version(database)?;
     if version == CURRENT {

@@ -1,26 +1,26 @@
-//! How a database is opened.
+//! The options with which a database is opened.
 
 use crate::storage::redb::backend::write_buffer::MOST;
 use crate::storage::redb::fault_injection::FaultInjection;
 use std::time::Duration;
 
-/// The most of a database in memory that is in redb's cache as well.
+/// The largest cache of a database in memory, which holds its pages a second time.
 const MOST_TWICE_IN_MEMORY: usize = 256 << 20;
 
-/// How a database is opened.
+/// The options with which a database is opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OpenOptions {
     pub(crate) cache_size: usize,
     pub(crate) verify: bool,
-    /// How long it is waited for the locks of the files.
+    /// How long to wait for the locks of the files.
     pub(crate) wait: Duration,
-    /// Whether a file that others can get at is refused.
+    /// Whether a file that other users can access is refused.
     pub(crate) private: bool,
     pub(crate) bugs: FaultInjection,
 }
 
 impl OpenOptions {
-    /// For a database in memory, of which redb's cache holds as much once more.
+    /// The options for a database in memory.
     pub(crate) fn in_memory(self) -> Self {
         Self {
             cache_size: self.cache_size.min(MOST_TWICE_IN_MEMORY),
@@ -28,8 +28,8 @@ impl OpenOptions {
         }
     }
 
-    /// How many bytes of pages a transaction may change, about: redb's cache keeps half of its room for
-    /// them, and branches come on top. No more than are written in the order of the file.
+    /// About how many bytes of pages a transaction may change. redb keeps half of its cache for changed pages, and
+    /// branch pages come on top. No more than the write buffer sorts at once.
     pub(crate) fn step(&self) -> usize {
         (self.cache_size / 4).min(MOST / 2)
     }

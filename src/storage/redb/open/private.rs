@@ -1,12 +1,12 @@
-//! Whether a store's file is its user's alone. It holds what people's sessions hold, and the secret that ids are
-//! signed with: whoever reads it can make ids.
+//! Checks that only its owner can access a store's file. The file holds the data of all sessions, and the secret that
+//! signs client ids: a reader of the file can forge ids.
 
 use crate::error::{ErrorKind, Result};
 use crate::storage::redb::backend::folder::{Access, Location};
 use crate::storage::redb::failure::{io_error, refused};
 use std::path::Path;
 
-/// What others can do with the file at a location, and what to do about it; none if nothing.
+/// Describes how other users can access the file, and the command that prevents it; `None` if they cannot.
 pub(crate) fn exposure(location: &Location) -> Result<Option<String>> {
     let Location {
         folder, name, path, ..
@@ -16,7 +16,7 @@ pub(crate) fn exposure(location: &Location) -> Result<Option<String>> {
     Ok(describe(access, path))
 }
 
-/// Refuses a file that others can get at.
+/// Refuses a file that other users can access.
 pub(crate) fn require(location: &Location) -> Result<()> {
     match exposure(location)? {
         Some(why) => Err(refused(ErrorKind::NotPrivate, &location.path, why)),

@@ -1,5 +1,5 @@
-//! Where the files of a store are opened, made and named: a folder of the file system, or one of a
-//! harness's own. Knows nothing of what is in the files.
+//! The folder in which a store opens, creates and names its files: of the file system, or of the fault harness. It
+//! does not know their contents.
 
 #[cfg(not(unix))]
 #[path = "elsewhere.rs"]

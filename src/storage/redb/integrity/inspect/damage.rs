@@ -1,4 +1,4 @@
-//! Where a damage is, and how it is reported.
+//! Locates and reports damage.
 
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind};
@@ -10,7 +10,7 @@ pub(crate) fn corrupt(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::Corrupt, why)
 }
 
-/// Where a row is, as far as its key tells.
+/// The container, session and package of a row, from its key.
 #[derive(Clone, Copy)]
 pub(crate) struct RowOwner<'a> {
     pub(crate) container: ContainerId,
@@ -18,7 +18,7 @@ pub(crate) struct RowOwner<'a> {
     pub(crate) package: Option<&'a str>,
 }
 
-/// The key of a session or of a package, taken apart.
+/// Splits the key of a session or package.
 pub(crate) fn whose(key: &[u8]) -> Option<RowOwner<'_>> {
     let (session, package) = key.split_first_chunk::<20>()?;
     let container = session.first_chunk::<4>()?;
@@ -29,7 +29,7 @@ pub(crate) fn whose(key: &[u8]) -> Option<RowOwner<'_>> {
     })
 }
 
-/// A damaged page, and the keys that belong in it or below it. Of no key more is told than its session's.
+/// Reports a damaged page, with the range of its keys. Of a key, only the session's part is shown.
 pub(crate) fn bad_page(table: &str, page: &BadPage) -> Damage {
     let hex = |key: &Option<Vec<u8>>| match key {
         None => "the end".to_owned(),

@@ -11,8 +11,7 @@ use crate::storage::redb::integrity::pages::{Pages, header_of};
 use crate::storage::redb::journal::{self, ExpectedJournal, HeldJournals, RawFrameRows};
 use crate::storage::{Checked, Finding};
 
-/// Looks at what redb does not verify and yet trusts, whatever a store is opened for: the header, and
-/// which pages are in use.
+/// Checks at every opening what redb trusts without verifying it: the header, and the list of used pages.
 pub(crate) fn examine(disk: &Disk) -> Result<()> {
     check_header(&header_of(disk)?)?;
     let mut bad = 0_u64;
@@ -25,13 +24,13 @@ pub(crate) fn examine(disk: &Disk) -> Result<()> {
 
 /// The journal of a file that is inspected.
 pub(crate) enum InspectedJournal<'a> {
-    /// What it holds beyond the file has been read.
+    /// The frames that the file does not hold have been read.
     Read(Vec<RawFrameRows>),
-    /// It lies beside the store there, and is yet to be read.
+    /// The journal is beside this store, and is yet to be read.
     Beside(&'a Location),
 }
 
-/// Looks at everything in a file that nobody has open.
+/// Inspects a file that no process has open.
 pub(crate) fn inspect_file(
     disk: &Disk,
     beyond: InspectedJournal<'_>,
@@ -63,7 +62,7 @@ pub(crate) fn inspect_file(
 }
 
 impl Inspection<'_> {
-    /// The rows in the journal. Without all of them, the file is no more to be judged.
+    /// Reads the rows in the journal. Without all of them, the file cannot be judged.
     fn newer(
         &mut self,
         beyond: InspectedJournal<'_>,

@@ -12,11 +12,11 @@ use crate::storage::redb::memtable::row_key::DatabaseKind;
 use crate::storage::{Checked, Finding};
 use redb::{Database, ReadTransaction, ReadableDatabase};
 
-/// A store as of one commit; commits go on meanwhile.
+/// A store as of one commit. Commits continue meanwhile.
 pub(crate) struct Frozen {
     pub(crate) file: InspectedDatabase,
     pub(crate) memory: InspectedDatabase,
-    /// How often the store had been reopened by then.
+    /// How often the store had been reopened at that time.
     pub(crate) reopened: u64,
 }
 
@@ -25,13 +25,13 @@ pub(crate) struct InspectedDatabase {
     pages: Pages,
     newer: NewerRows,
     system: Vec<BadPage>,
-    /// Keeps the pages of the rows from being used again. Those of redb's own tables are not kept
-    /// by it, but they are few.
+    /// Prevents that the pages of the rows are reused. It does not protect the pages of redb's own tables, so these
+    /// few are read at once.
     _hold: ReadTransaction,
 }
 
 impl InspectedDatabase {
-    /// To be made while nobody writes to the database; `newer` are the rows over it.
+    /// `newer` are the rows in memory. No thread may write to the database meanwhile.
     pub(crate) fn new(disk: Disk, database: &Database, newer: NewerRows) -> Result<Self> {
         let hold = database.begin_read().map_err(failure::transaction)?;
         let mut pages = Pages::new(disk, BitRepair::Nothing)?;
@@ -46,8 +46,8 @@ impl InspectedDatabase {
     }
 }
 
-/// The rows in memory over those in redb, of the file and of the containers in memory. To be taken while
-/// nobody commits.
+/// The rows in memory that are newer than redb's: of the file, and of the containers in memory. No thread may commit
+/// meanwhile.
 pub(crate) fn over_redb(layers: &ReadView) -> [NewerRows; 2] {
     let [mut file, mut memory] = [NewerRows::default(), NewerRows::default()];
     for memtable in layers.frozen.iter().chain([&layers.active]) {

@@ -16,14 +16,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) type InspectedTables = BTreeMap<String, TableRoot>;
 
-/// So many sessions that cannot be read are kept in mind, not to report one twice.
+/// The number of unreadable sessions that are remembered, so that none is reported twice.
 const REMEMBERED: usize = 100_000;
 
 pub(crate) struct Inspection<'a> {
     pub(crate) found: &'a mut dyn FnMut(Finding),
     pub(crate) names: BTreeMap<ContainerId, String>,
     pub(crate) retired: BTreeSet<u32>,
-    /// Sessions that cannot be read and were reported; no more are remembered than [`REMEMBERED`].
+    /// Unreadable sessions that were reported, at most [`REMEMBERED`].
     reported: BTreeSet<(ContainerId, ClientKey)>,
     pub(crate) checked: Checked,
 }
@@ -52,7 +52,7 @@ impl<'a> Inspection<'a> {
         (self.found)(Finding::Structure(bad_page(table, page)));
     }
 
-    /// A row of the store's own.
+    /// Reports a damaged record of the store's own.
     pub(crate) fn own(&mut self, error: Error) {
         (self.found)(Finding::Record(Damage {
             container: error.container().map(str::to_owned),
@@ -80,7 +80,7 @@ impl<'a> Inspection<'a> {
         }));
     }
 
-    /// A session that cannot be read, reported once.
+    /// Reports an unreadable session once.
     pub(crate) fn unreadable(&mut self, whose: &RowOwner<'_>, error: Error) {
         let session = (whose.container, whose.client);
         if !self.reported.contains(&session) {
@@ -107,7 +107,7 @@ impl<'a> Inspection<'a> {
         Ok(tables)
     }
 
-    /// Visits the rows of a table, reports its damaged pages, and how many rows are lost.
+    /// Visits the rows of a table. Reports damaged pages, and the number of lost rows.
     pub(crate) fn each(
         &mut self,
         pages: &mut Pages,
@@ -125,7 +125,7 @@ impl<'a> Inspection<'a> {
             match met {
                 Visited::Row { key, value, sound } => {
                     count += 1;
-                    // Numbers are in an order of their own.
+                    // The keys of this table are numbers, which redb orders differently.
                     if name != names::RETIRED && last.as_deref().is_some_and(|last| last >= key) {
                         disorder += 1;
                     }
@@ -152,7 +152,7 @@ impl<'a> Inspection<'a> {
         Ok(())
     }
 
-    /// [`each`](Self::each), as it is newer where it is.
+    /// [`each`](Self::each), with newer rows in the place of older ones.
     pub(crate) fn each_newest(
         &mut self,
         pages: &mut Pages,
@@ -173,7 +173,7 @@ impl<'a> Inspection<'a> {
         rows.try_for_each(|(key, value)| visit(self, key, value, true))
     }
 
-    /// What the store says of itself; gives what it says of its journal, if it can be read and there is one.
+    /// Inspects the store's own records. Returns those about its journal, if they exist and can be read.
     pub(crate) fn meta(
         &mut self,
         pages: &mut Pages,
@@ -243,7 +243,7 @@ impl<'a> Inspection<'a> {
     }
 }
 
-/// What a file says of its journal.
+/// The file's records about its journal.
 fn expected(records: &BTreeMap<String, Vec<u8>>) -> Option<ExpectedJournal> {
     fn record<T: PlainValue>(records: &BTreeMap<String, Vec<u8>>, name: &str) -> Option<T> {
         let record = records.get(name)?;

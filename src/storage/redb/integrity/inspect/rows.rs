@@ -1,4 +1,4 @@
-//! The rows of sessions, packages, owners and tombstones, and whether they go together.
+//! Inspects the rows of sessions, packages, owners and tombstones, and their references to each other.
 
 use crate::client_id::ClientKey;
 use crate::error::{ErrorKind, Result};
@@ -14,7 +14,7 @@ use crate::storage::{Damage, Finding};
 use bytes::Bytes;
 
 impl Inspection<'_> {
-    /// The rows of sessions in one database, and what they say of each other.
+    /// Inspects the rows of sessions in one database.
     pub(crate) fn rows(
         &mut self,
         pages: &mut Pages,
@@ -32,7 +32,7 @@ impl Inspection<'_> {
         self.tombstones(pages, &mut look)
     }
 
-    /// Whether the rows of this container count; those of an ended one are being removed.
+    /// Whether the rows of a container count. Those of an ended container are being removed.
     fn counts(&mut self, whose: &RowOwner<'_>) -> bool {
         if self.retired.contains(&whose.container.0) {
             return false;
@@ -128,7 +128,7 @@ impl Inspection<'_> {
                     of = Some((session.to_vec(), look.session(session)?));
                 }
                 let error = match of.as_ref().map(|(_, looked)| looked) {
-                    // It was looked at with its session.
+                    // It was inspected with its session.
                     Some(SessionLookup::Row(row)) if row.has(whose.package.unwrap_or_default()) => {
                         None
                     }
@@ -216,14 +216,14 @@ impl Inspection<'_> {
     }
 }
 
-/// What a look-up of a session finds.
+/// The result of a look-up of a session.
 enum SessionLookup {
     Row(SessionRow),
     Damaged,
     Absent,
 }
 
-/// Looks rows up as the store would.
+/// Looks up rows as the store does.
 struct RowLookup<'a> {
     pages: Pages,
     tables: &'a InspectedTables,

@@ -1,5 +1,5 @@
-//! Finds out beforehand whether redb can change a row: it gives up, or panics, over a page that it cannot use,
-//! and the whole transaction with it. It changes nothing.
+//! Finds out in advance whether redb can change a row. One unusable page makes redb fail or panic, and with it the
+//! whole transaction. It changes nothing.
 
 use crate::error::Result;
 use crate::storage::redb::backend::disk::Disk;
@@ -10,12 +10,12 @@ use crate::storage::redb::format::{
 use crate::storage::redb::integrity::pages::{MAX_DEPTH, Pages, UNREADABLE, corrupt};
 use std::collections::{BTreeMap, HashMap};
 
-/// redb joins a page that is less full than this with one beside it, when a row is removed from it.
+/// redb merges a page that is less full than this with a neighbour, when a row is removed from it.
 const SMALL: usize = PAGE as usize / 3;
-/// So many small pages in a row are gone past at most.
+/// The most consecutive small pages that are passed.
 const LOOKED_PAST: usize = 64;
 
-/// What is to become of a row.
+/// The change to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowChange {
     Put,
@@ -28,34 +28,34 @@ enum PageSide {
     After,
 }
 
-/// What lies beside a page, in the order of the tree and on the same level.
+/// The neighbour of a page on the same level of the tree.
 enum Beside {
     Nothing,
-    /// Nobody knows.
+    /// It is not known.
     Damaged,
     Small,
     Large,
 }
 
-/// A page that cannot be used is on the way.
+/// An unusable page is on the path.
 struct Blocked;
 
-/// A branch on the way to a row, and which of its children comes next.
+/// A branch on the path to a row, and the index of the next child.
 type BranchStep = (u64, usize);
 
-/// The ways from the roots of the trees of a file to their rows, as of its current commit.
+/// The paths from the roots of a file's trees to their rows, as of its current commit.
 pub(crate) struct Ways<'a> {
     pages: Pages,
     tables: BTreeMap<String, TableRoot>,
     unreadable: &'a UnreadableParts,
-    /// By their numbers, whether the pages that were looked at are what they should be.
+    /// Whether the checked pages are intact, by page number.
     known: HashMap<u64, bool>,
-    /// The last leaf of which that was asked, and whether rows can be removed from it.
+    /// The last checked leaf, and whether rows can be removed from it.
     last: Option<(u64, bool)>,
 }
 
 impl<'a> Ways<'a> {
-    /// To be used while nobody writes to the file.
+    /// No thread may write to the file while this is used.
     pub(crate) fn new(disk: &Disk, unreadable: &'a UnreadableParts) -> Result<Self> {
         let mut pages = Pages::new(disk.clone(), BitRepair::Nothing)?;
         let mut is_damaged = false;
@@ -72,8 +72,8 @@ impl<'a> Ways<'a> {
         })
     }
 
-    /// Whether all pages that redb needs for a change are what they should be: those on the way to the row, and to
-    /// remove it those that redb may join with one of them, whatever else is removed with it.
+    /// Whether all pages that redb needs for a change are intact: those on the path to the row, and for a removal
+    /// also those that redb may merge with one of them, whatever else is removed in the same transaction.
     pub(crate) fn are_whole(&mut self, table: &str, key: &[u8], change: RowChange) -> Result<bool> {
         let table = self.tables.get(table).copied();
         let table = table.ok_or_else(|| corrupt("the file lacks a table of a store"))?;
@@ -101,7 +101,7 @@ impl<'a> Ways<'a> {
         Ok(is_apart)
     }
 
-    /// The branches on the way to a key, and its leaf.
+    /// The branches on the path to a key, and its leaf.
     fn way(
         &mut self,
         top: (u64, u128),
@@ -155,7 +155,7 @@ impl<'a> Ways<'a> {
         Ok(false)
     }
 
-    /// Goes on to the page beside the one to which the turns lead.
+    /// Moves to the neighbour of the page at the end of the path.
     fn step(
         &mut self,
         turns: &mut Vec<BranchStep>,
@@ -163,7 +163,7 @@ impl<'a> Ways<'a> {
         side: PageSide,
     ) -> Result<Beside> {
         let depth = turns.len();
-        // Up to where there is a way to that side, then down along its edge.
+        // Up to the first branch with a child on that side, then down along its edge.
         let mut at = loop {
             let Some((page, n)) = turns.pop() else {
                 return Ok(Beside::Nothing);

@@ -1,4 +1,4 @@
-//! Writes what can be read of a damaged store into the new one, and reports each row that cannot.
+//! Writes the readable rows of a damaged store into the new one, and reports each unreadable row.
 
 use crate::client_id::ClientKey;
 use crate::error::Result;
@@ -17,7 +17,7 @@ use crate::storage::{Damage, Finding};
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
-/// How much is written in one transaction.
+/// The number of bytes that one transaction writes.
 const ROWS: usize = 1000;
 const BYTES: usize = 8 << 20;
 
@@ -79,7 +79,7 @@ impl SalvageRun<'_> {
         known
     }
 
-    /// Copies every package that is whole.
+    /// Copies every intact package.
     fn packages(&mut self, database: &Database) -> Result<()> {
         let mut batch = CopyBatch::new(database, |txn, rows| {
             let mut table = txn.open_table(PACKAGES).map_err(failure::table)?;
@@ -110,7 +110,7 @@ impl SalvageRun<'_> {
         batch.flush()
     }
 
-    /// Copies every session that is whole, without the packages that are not.
+    /// Copies every intact session, without its damaged packages.
     fn sessions(&mut self, database: &Database) -> Result<()> {
         let packages = database
             .begin_read()
@@ -176,8 +176,7 @@ impl SalvageRun<'_> {
         Ok(())
     }
 
-    /// Takes out the packages whose session is lost, or does not list them: nobody could read them, nor
-    /// end them.
+    /// Removes the packages whose session is lost or does not list them. They could neither be read nor ended.
     fn leave_out_packages(&mut self, database: &Database) -> Result<()> {
         let read = database.begin_read().map_err(failure::transaction)?;
         let packages = read.open_table(PACKAGES).map_err(failure::table)?;
@@ -214,7 +213,7 @@ impl SalvageRun<'_> {
         Ok(())
     }
 
-    /// The lists of owners were made of the sessions; what else the damaged ones name is lost.
+    /// The index of owners was rebuilt from the sessions. Other entries of the damaged index are lost.
     fn owners(&mut self, database: &Database) -> Result<()> {
         let sessions = database
             .begin_read()

@@ -1,7 +1,6 @@
-//! Copies what can be read of a damaged store into a new one (C5.4). The damaged file and its journal are
-//! only read, past redb; the new one is written through it. Only what the current commit reaches is copied,
-//! and what the journal holds beyond it, so nothing that was destroyed comes back, unless what destroyed it
-//! is lost.
+//! Copies the readable rows of a damaged store into a new one (C5.4). The damaged file and its journal are only read,
+//! without redb; the new file is written by redb. Only rows of the current commit and of the journal are copied. So a
+//! destroyed session does not come back, unless the record of its end is lost.
 
 mod copy;
 
@@ -29,14 +28,14 @@ use std::io;
 use std::ops::Bound::Unbounded;
 use std::rc::Rc;
 
-/// Whether the application gave secrets, so that the store's own may be lost.
+/// Whether the application provides secrets. If so, the store's own may be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OwnSecrets {
     Needed,
     Dispensable,
 }
 
-/// Writes all that can be read of the store at `from` into a new store at `to`.
+/// Writes all readable rows of the store at `from` into a new store at `to`.
 pub(crate) fn salvage(
     from: &Location,
     to: &Location,
@@ -116,7 +115,7 @@ fn corrupt(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::Corrupt, why)
 }
 
-/// What the store says of itself; `None` where that is lost.
+/// The store's own records; `None` for a lost one.
 struct StoreRecords {
     identity: Option<[u8; 16]>,
     secrets: Option<Vec<(u8, [u8; 32])>>,
@@ -132,9 +131,9 @@ struct SalvageRun<'a> {
     retired: BTreeSet<u32>,
     epoch: u64,
     next_container: u32,
-    /// None where that is lost.
+    /// `None` if the record is lost.
     format: Option<u32>,
-    /// What the journal holds beyond the file.
+    /// The rows of the journal that the file does not hold.
     newer: Rc<NewerRows>,
 }
 
@@ -167,7 +166,7 @@ impl SalvageRun<'_> {
         }
     }
 
-    /// Finds the tables, and out whether they are those of a store that this build can read.
+    /// Finds the tables, and checks that they belong to a store that this version can read.
     fn directory(&mut self) -> Result<()> {
         let mut bad = Vec::new();
         self.tables = self.pages.tables(|_, page| bad.push(page))?;
@@ -201,7 +200,7 @@ impl SalvageRun<'_> {
         }
     }
 
-    /// Visits the rows of a table that can be reached.
+    /// Visits the reachable rows of a table.
     fn each(
         &mut self,
         name: &str,
@@ -220,7 +219,7 @@ impl SalvageRun<'_> {
         })
     }
 
-    /// [`each`](Self::each), for tables whose rows are copied: reports how many cannot be reached.
+    /// [`each`](Self::each) for tables whose rows are copied: reports the number of unreachable rows.
     fn each_counted(
         &mut self,
         name: &str,
@@ -248,7 +247,7 @@ impl SalvageRun<'_> {
         Ok(())
     }
 
-    /// [`each_counted`](Self::each_counted), as the journal has the rows where it has them.
+    /// [`each_counted`](Self::each_counted), with the rows of the journal in the place of older ones.
     fn each_newest(
         &mut self,
         tree: RowTree,
@@ -265,7 +264,7 @@ impl SalvageRun<'_> {
         Ok(())
     }
 
-    /// Reads what the store says of itself.
+    /// Reads the store's own records.
     fn own(&mut self, secrets: OwnSecrets, store: &Location) -> Result<StoreRecords> {
         let mut meta: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
         self.each_counted(names::META, |_, key, value| {
@@ -315,7 +314,7 @@ impl SalvageRun<'_> {
         }
     }
 
-    /// Takes in what the journal holds beyond the file.
+    /// Reads the rows of the journal that the file does not hold.
     fn journal(
         &mut self,
         meta: &BTreeMap<Vec<u8>, Vec<u8>>,
@@ -329,7 +328,7 @@ impl SalvageRun<'_> {
             store: identity,
             named: self.record(meta, JOURNAL).map(JournalRef::from_wire),
             covered: self.record(meta, COVERED),
-            // Stores of an earlier form have none.
+            // Stores of an earlier form do not have this record.
             reached: meta
                 .contains_key(REACHED.as_bytes())
                 .then(|| self.record(meta, REACHED))
@@ -344,8 +343,8 @@ impl SalvageRun<'_> {
         Ok(())
     }
 
-    /// The containers. One whose record is damaged gets the default settings where its number is
-    /// certain: the unnamed one, or the only one lost with the only number left.
+    /// Reads the containers. One with a damaged record gets the default settings if its number is certain: the
+    /// unnamed container, or the only lost one if only one number is left.
     fn containers(&mut self) -> Result<Vec<ContainerRecord>> {
         let mut containers = Vec::new();
         let mut nameless = Vec::new();
@@ -384,7 +383,7 @@ impl SalvageRun<'_> {
         Ok(containers)
     }
 
-    /// The numbers, two at most, of containers that sessions are in and that no record names.
+    /// The numbers of containers that have sessions but no record, two at most.
     fn unknown_containers(&self, known: &BTreeSet<u32>) -> Result<BTreeSet<u32>> {
         let mut unknown = BTreeSet::new();
         let Some(table) = self.tables.get(names::SESSIONS) else {
@@ -413,7 +412,7 @@ impl SalvageRun<'_> {
     }
 }
 
-/// The record of a container whose own is lost.
+/// A new record for a container whose own is lost.
 fn defaults(name: String, id: u32) -> ContainerRecord {
     ContainerRecord {
         name,
