@@ -11,7 +11,7 @@ use crate::storage::{
     SessionEnd, TouchAt, WaiterKind,
 };
 use crate::throttle::Throttle;
-use crate::transaction::{ContainerEntry, ContainerIndex, Env, Txn, closed};
+use crate::transaction::{ContainerEntry, ContainerLink, Env, Txn};
 use std::fmt;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -547,13 +547,13 @@ impl Removal {
 #[derive(Clone)]
 pub struct ContainerTxn {
     txn: Txn,
-    container: ContainerIndex,
+    container: ContainerLink,
 }
 
 impl fmt::Debug for ContainerTxn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ContainerTxn")
-            .field("name", &self.txn.name_of(self.container))
+            .field("name", &self.txn.name_of(Some(self.container), ""))
             .finish_non_exhaustive()
     }
 }
@@ -563,11 +563,13 @@ impl Txn {
     ///
     /// # Errors
     ///
-    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer) if no container has this name. A transaction uses the
-    /// containers that are registered when it first asks for a container or a package. If they have changed at its
-    /// first read, that read gives a [`Conflict`](ErrorKind::Conflict).
+    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer) if no container has this name;
+    /// [`Closed`](ErrorKind::Closed). A transaction uses the containers that are registered at its first read. If this
+    /// container is unregistered before, that read gives `NoSuchContainer`. If the transaction has changed values
+    /// before, and any container was registered or unregistered meanwhile, it gives a
+    /// [`Conflict`](ErrorKind::Conflict).
     pub fn container(&self, name: &str) -> Result<ContainerTxn> {
-        let container = self.registry().ok_or_else(closed)?.find(name);
+        let container = self.link(name)?;
         Ok(ContainerTxn {
             txn: self.clone(),
             container: container.ok_or_else(|| no_such_container(name))?,
@@ -583,7 +585,7 @@ impl ContainerTxn {
     /// As for [`Txn::session`].
     pub fn session_data(&self, id: &ClientId) -> Result<SessionData> {
         let session = self.txn.session(id)?;
-        Ok(session.in_room(self.container))
+        Ok(session.in_container(self.container))
     }
 
     /// [`session_data`](Self::session_data) as a future.
@@ -597,6 +599,6 @@ impl ContainerTxn {
     ) -> impl Future<Output = Result<SessionData>> + Send {
         let entering = self.txn.session_async(id);
         let container = self.container;
-        async move { Ok(entering.await?.in_room(container)) }
+        async move { Ok(entering.await?.in_container(container)) }
     }
 }

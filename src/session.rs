@@ -7,8 +7,9 @@ use crate::storage::record::whole_millis;
 #[cfg(feature = "http")]
 pub(crate) use crate::transaction::CookieAction;
 use crate::transaction::{
-    Closure, ContainerIndex, KeyBase, KeyChanges, KeyStep, SubjectId, Txn, TxnState,
+    Closure, ContainerIndex, ContainerLink, KeyBase, KeyChanges, KeyStep, SubjectId, Txn, TxnState,
 };
+use crate::transaction::{Content, closed};
 use crate::value::{self, Arithmetic};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -32,7 +33,7 @@ pub struct Session {
 #[derive(Clone)]
 pub struct SessionData {
     session: Session,
-    container: ContainerIndex,
+    container: ContainerLink,
 }
 
 /// The values of one package in a session, by key.
@@ -41,7 +42,8 @@ pub struct SessionData {
 #[derive(Clone)]
 pub struct PkgData {
     session: Session,
-    container: ContainerIndex,
+    /// None if the transaction had ended.
+    container: Option<ContainerLink>,
     package: Arc<str>,
 }
 
@@ -54,7 +56,10 @@ impl fmt::Debug for Session {
 impl fmt::Debug for SessionData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionData")
-            .field("container", &self.session.name_of(self.container))
+            .field(
+                "container",
+                &self.session.txn.name_of(Some(self.container), ""),
+            )
             .finish_non_exhaustive()
     }
 }
@@ -62,7 +67,7 @@ impl fmt::Debug for SessionData {
 impl fmt::Debug for PkgData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PkgData")
-            .field("container", &self.session.name_of(self.container))
+            .field("container", &self.container_name())
             .field("package", &self.package)
             .finish_non_exhaustive()
     }
@@ -138,17 +143,13 @@ impl Session {
     #[must_use]
     pub fn pkg(&self, id: &str) -> PkgData {
         PkgData {
-            container: self.txn.place_of(id),
+            container: self.txn.link_for_package(id),
             session: self.clone(),
             package: Arc::from(id),
         }
     }
 
-    fn name_of(&self, container: ContainerIndex) -> &str {
-        self.txn.name_of(container)
-    }
-
-    pub(crate) fn in_room(&self, container: ContainerIndex) -> SessionData {
+    pub(crate) fn in_container(&self, container: ContainerLink) -> SessionData {
         SessionData {
             session: self.clone(),
             container,
@@ -252,7 +253,7 @@ impl SessionData {
     #[must_use]
     pub fn pkg(&self, id: &str) -> PkgData {
         PkgData {
-            container: self.container,
+            container: Some(self.container),
             session: self.session.clone(),
             package: Arc::from(id),
         }
@@ -270,8 +271,7 @@ impl SessionData {
     ///
     /// As for [`Session::exists`].
     pub fn exists(&self) -> Result<bool> {
-        let session = &self.session;
-        session.with(|state| state.exists(session.subject, Some(self.container)))
+        self.with(|state, container| state.exists(self.session.subject, Some(container)))
     }
 
     /// The time of the last access in this container.
@@ -280,9 +280,7 @@ impl SessionData {
     ///
     /// As for [`Session::exists`].
     pub fn last_access(&self) -> Result<Option<DateTime<Utc>>> {
-        let session = &self.session;
-        session
-            .with(|state| state.times(session.subject, Some(self.container)))
+        self.with(|state, container| state.times(self.session.subject, Some(container)))
             .map(|times| times.map(|(_, last_access)| last_access))
     }
 
@@ -292,10 +290,15 @@ impl SessionData {
     ///
     /// As for [`Session::exists`].
     pub fn created_at(&self) -> Result<Option<DateTime<Utc>>> {
-        let session = &self.session;
-        session
-            .with(|state| state.times(session.subject, Some(self.container)))
+        self.with(|state, container| state.times(self.session.subject, Some(container)))
             .map(|times| times.map(|(created, _)| created))
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut TxnState, ContainerIndex) -> Result<T>) -> Result<T> {
+        self.session.with(|state| {
+            state.look_at(self.session.subject)?;
+            work(state, state.resolve(self.container, "")?)
+        })
     }
 }
 
@@ -369,13 +372,13 @@ impl PkgData {
             let before = self.read(key)?;
             let value = f(self.decode(key, before.clone())?);
             let change = self.encoded(key, &value);
-            let written = self.with(|state| {
-                let now = state.peek(self.subject(), self.container, &self.package, key)?;
+            let written = self.with_key(key, |state, container| {
+                let now = state.peek(self.subject(), container, &self.package, key)?;
                 if now != before {
                     return Ok(false);
                 }
-                state.found_in(self.subject(), self.container)?;
-                state.write(self.subject(), self.container, &self.package, key, change)?;
+                state.found_in(self.subject(), container)?;
+                state.write(self.subject(), container, &self.package, key, change)?;
                 Ok(true)
             });
             if written.map_err(|e| self.at(key, e))? {
@@ -423,12 +426,12 @@ impl PkgData {
                 input: input.clone(),
                 output,
             };
-            let written = self.with(|state| {
-                let now = state.peek(self.subject(), self.container, &self.package, key)?;
+            let written = self.with_key(key, |state, container| {
+                let now = state.peek(self.subject(), container, &self.package, key)?;
                 if now != input {
                     return Ok(false);
                 }
-                self.step(state, key, step)?;
+                self.step(state, container, key, step)?;
                 Ok(true)
             });
             if written.map_err(|e| self.at(key, e))? {
@@ -473,9 +476,9 @@ impl PkgData {
     pub fn remove(&self, key: &str) -> Result<bool> {
         let there = self.contains_key(key)?;
         if there {
-            self.with(|state| {
+            self.with(|state, container| {
                 let gone = KeyChanges::of(KeyBase::Removed);
-                state.write(self.subject(), self.container, &self.package, key, gone)
+                state.write(self.subject(), container, &self.package, key, gone)
             })
             .map_err(|e| self.at(key, e))?;
         }
@@ -488,7 +491,7 @@ impl PkgData {
     ///
     /// As for [`insert`](Self::insert).
     pub fn clear(&self) -> Result<()> {
-        self.with(|state| state.clear(self.subject(), self.container, &self.package))
+        self.with(|state, container| state.clear(self.subject(), container, &self.package))
     }
 
     /// Whether a key has a value.
@@ -511,10 +514,7 @@ impl PkgData {
     ///
     /// As for [`get`](Self::get), except for errors of the type.
     pub fn keys(&self) -> Result<Vec<String>> {
-        self.with(|state| {
-            let content = state.read_all(self.subject(), self.container, &self.package)?;
-            Ok(content.into_keys().map(|key| key.to_string()).collect())
-        })
+        self.with_all(|content| Ok(content.into_keys().map(|key| key.to_string()).collect()))
     }
 
     /// Returns the number of keys. Counts as reading the whole package.
@@ -523,10 +523,7 @@ impl PkgData {
     ///
     /// As for [`keys`](Self::keys).
     pub fn len(&self) -> Result<usize> {
-        self.with(|state| {
-            let content = state.read_all(self.subject(), self.container, &self.package)?;
-            Ok(content.len())
-        })
+        self.with_all(|content| Ok(content.len()))
     }
 
     /// Whether there are no keys. Counts as reading the whole package.
@@ -542,17 +539,52 @@ impl PkgData {
         self.session.subject
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut TxnState) -> Result<T>) -> Result<T> {
-        self.session.txn.with(work)
+    /// Works on the state, which is not made to look at anything.
+    fn with<T>(&self, work: impl FnOnce(&mut TxnState, ContainerIndex) -> Result<T>) -> Result<T> {
+        let link = self.container.ok_or_else(closed)?;
+        self.session.with(|state| {
+            let container = state.resolve(link, &self.package)?;
+            work(state, container)
+        })
     }
 
-    /// Adds to an error where it happened.
+    /// Works on the state, which has looked at the key if that is needed to know its value.
+    fn with_key<T>(
+        &self,
+        key: &str,
+        work: impl FnOnce(&mut TxnState, ContainerIndex) -> Result<T>,
+    ) -> Result<T> {
+        let link = self.container.ok_or_else(closed)?;
+        self.session.with(|state| {
+            let container = state.resolve_to_read(self.subject(), link, &self.package, key)?;
+            work(state, container)
+        })
+    }
+
+    fn with_all<T>(&self, work: impl FnOnce(Content) -> Result<T>) -> Result<T> {
+        let link = self.container.ok_or_else(closed)?;
+        self.session.with(|state| {
+            state.look_at(self.subject())?;
+            let container = state.resolve(link, &self.package)?;
+            work(state.read_all(self.subject(), container, &self.package)?)
+        })
+    }
+
+    fn container_name(&self) -> Arc<str> {
+        self.session.txn.name_of(self.container, &self.package)
+    }
+
+    /// Adds to an error where it happened. Not to be called under the transaction's lock.
     fn at(&self, key: &str, error: Error) -> Error {
+        self.at_in(|| self.container_name(), key, error)
+    }
+
+    fn at_in(&self, container: impl FnOnce() -> Arc<str>, key: &str, error: Error) -> Error {
         match error.kind() {
             ErrorKind::Closed | ErrorKind::SnapshotTooOld | ErrorKind::Unavailable => error,
             _ if error.key().is_some() => error,
             _ => error
-                .in_container(self.session.name_of(self.container))
+                .in_container(&*container())
                 .in_package(&*self.package)
                 .at_key(key),
         }
@@ -566,13 +598,19 @@ impl PkgData {
     }
 
     fn read(&self, key: &str) -> Result<Option<Bytes>> {
-        self.with(|state| state.read(self.subject(), self.container, &self.package, key))
-            .map_err(|e| self.at(key, e))
+        let (id, package) = (self.subject(), &self.package);
+        self.with_key(key, |state, container| {
+            state.read(id, container, package, key)
+        })
+        .map_err(|e| self.at(key, e))
     }
 
     fn peek(&self, key: &str) -> Result<Option<Bytes>> {
-        self.with(|state| state.peek(self.subject(), self.container, &self.package, key))
-            .map_err(|e| self.at(key, e))
+        let (id, package) = (self.subject(), &self.package);
+        self.with_key(key, |state, container| {
+            state.peek(id, container, package, key)
+        })
+        .map_err(|e| self.at(key, e))
     }
 
     fn decode<T: DeserializeOwned>(&self, key: &str, stored: Option<Bytes>) -> Result<Option<T>> {
@@ -591,23 +629,30 @@ impl PkgData {
 
     fn write(&self, key: &str, change: KeyChanges) -> Result<()> {
         self.check(key)?;
-        self.with(|state| {
-            state.found_in(self.subject(), self.container)?;
-            state.write(self.subject(), self.container, &self.package, key, change)
+        self.with(|state, container| {
+            state.found_in(self.subject(), container)?;
+            state.write(self.subject(), container, &self.package, key, change)
         })
         .map_err(|e| self.at(key, e))
     }
 
     fn arithmetic(&self, key: &str, arithmetic: Arithmetic) -> Result<()> {
         self.check(key)?;
-        self.with(|state| self.step(state, key, KeyStep::Arithmetic(arithmetic)))
+        let step = KeyStep::Arithmetic(arithmetic);
+        self.with(|state, container| self.step(state, container, key, step))
             .map_err(|e| self.at(key, e))
     }
 
     /// Adds a step to what becomes of a key: at once where its value is this transaction's own, else
     /// at commit.
-    fn step(&self, state: &mut TxnState, key: &str, step: KeyStep) -> Result<()> {
-        let (id, container, package) = (self.subject(), self.container, &self.package);
+    fn step(
+        &self,
+        state: &mut TxnState,
+        container: ContainerIndex,
+        key: &str,
+        step: KeyStep,
+    ) -> Result<()> {
+        let (id, package) = (self.subject(), &self.package);
         state.found_in(id, container)?;
         let value = match state.own(id, container, package, key) {
             None => return state.step(id, container, package, key, step),
@@ -617,7 +662,7 @@ impl PkgData {
         };
         let change = match value {
             Ok(value) => KeyBase::Put(value),
-            Err(e) => KeyBase::Refused(self.at(key, e)),
+            Err(e) => KeyBase::Refused(self.at_in(|| state.name_of(container), key, e)),
         };
         state.write(id, container, package, key, KeyChanges::of(change))
     }

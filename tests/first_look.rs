@@ -205,33 +205,110 @@ fn settings_are_those_of_the_first_look() {
     assert_eq!(app.get::<i64>("n").unwrap(), Some(1));
 }
 
-// C1.2
+/// Has `value` under `n` in the package `app` of a container of that name.
+fn registered(store: &Store, id: &ClientId, value: i64) {
+    store.register("app", ContainerSettings::new()).unwrap();
+    put(store, id, "n", value);
+}
+
+fn number(session: &Session) -> Result<Option<i64>> {
+    session.pkg("app").get("n")
+}
+
+// C1.2, C2.7: without changes there is no conflict.
 #[test]
-fn containers_are_those_of_the_first_look_or_else_it_is_a_conflict() {
+fn containers_are_those_of_the_first_look_whenever_handles_were_made() {
     let (_, store) = timed();
     let id = visitor(&store);
-    let [before, named, blind] = [(); 3].map(|()| store.begin().unwrap());
-    let app = named.session(&id).unwrap().pkg("app");
-    blind
-        .session(&id)
-        .unwrap()
-        .pkg("app")
-        .insert("n", 2)
-        .unwrap();
-    store.register("app", ContainerSettings::new()).unwrap();
+    let [fresh, named] = [(); 2].map(|()| store.begin().unwrap());
+    let session = named.session(&id).unwrap();
+    let (app, unnamed) = (session.pkg("app"), named.container("").unwrap());
+    registered(&store, &id, 5);
+    assert_eq!(number(&fresh.session(&id).unwrap()).unwrap(), Some(5));
+    assert_eq!(app.get::<i64>("n").unwrap(), Some(5));
+    assert_eq!(number(&session).unwrap(), Some(5));
+    assert_eq!(format!("{app:?}"), format!("{:?}", session.pkg("app")));
     // What a package had before stays in the unnamed container.
-    assert_eq!(
-        before
-            .session(&id)
-            .unwrap()
-            .pkg("app")
-            .get::<i64>("n")
-            .unwrap(),
-        None
-    );
-    assert_eq!(app.get::<i64>("n").unwrap_err().kind(), ErrorKind::Conflict);
-    assert_eq!(app.get::<i64>("n").unwrap_err().kind(), ErrorKind::Conflict);
+    let left = unnamed.session_data(&id).unwrap().pkg("app");
+    assert_eq!(left.get::<i64>("n").unwrap(), Some(1));
+    // One made afterwards is of the same containers.
+    let data = named.container("app").unwrap().session_data(&id).unwrap();
+    assert!(data.exists().unwrap());
+    assert_eq!(data.pkg("app").get::<i64>("n").unwrap(), Some(5));
+    app.add("n", 1).unwrap();
+    assert_eq!(data.pkg("app").get::<i64>("n").unwrap(), Some(6));
+    let error = app.get::<String>("n").unwrap_err();
+    assert_eq!(error.container(), Some("app"));
+    named.commit().unwrap();
+    fresh.commit().unwrap();
+    assert_eq!(get(&store, &id, "n"), Some(6));
+}
+
+// C1.2, C2.7
+#[test]
+fn a_container_that_is_gone_at_the_first_look_is_not_registered() {
+    for is_back in [false, true] {
+        let (_, store) = timed();
+        let id = visitor(&store);
+        registered(&store, &id, 5);
+        let txn = store.begin().unwrap();
+        let data = txn.container("app").unwrap().session_data(&id).unwrap();
+        let package = data.session().pkg("app");
+        store.unregister("app").unwrap();
+        if is_back {
+            // Another one of the same name.
+            store.register("app", ContainerSettings::new()).unwrap();
+        }
+        for _ in 0..2 {
+            let error = data.pkg("app").get::<i64>("n").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NoSuchContainer);
+            assert_eq!(error.container(), Some("app"));
+            assert_eq!(data.exists().unwrap_err().kind(), error.kind());
+        }
+        let left = (!is_back).then_some(1);
+        assert_eq!(package.get::<i64>("n").unwrap(), left);
+        assert_eq!(txn.container("app").is_ok(), is_back);
+        txn.commit().unwrap();
+    }
+}
+
+// C1.2: changes are recorded under the container that they were made in.
+#[test]
+fn a_change_before_a_registration_and_the_first_look_is_a_conflict() {
+    let (_, store) = timed();
+    let id = visitor(&store);
+    let [blind, reading, undone, owned] = [(); 4].map(|()| store.begin().unwrap());
+    let session = |txn: &cloakroom::Transaction| txn.session(&id).unwrap();
+    session(&blind).pkg("app").insert("n", 2).unwrap();
+    session(&reading).pkg("app").insert("n", 2).unwrap();
+    let savepoint = undone.savepoint().unwrap();
+    session(&undone).pkg("app").insert("n", 2).unwrap();
+    let _named = session(&owned).pkg("app");
+    session(&owned).set_owner(Some("ann")).unwrap();
+    registered(&store, &id, 5);
+    for _ in 0..2 {
+        let error = session(&reading).pkg("app").get::<i64>("m").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        let error = session(&undone).pkg("app").get::<i64>("m").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+    }
     assert_eq!(blind.commit().unwrap_err().kind(), ErrorKind::Conflict);
+    undone.rollback_to(&savepoint).unwrap();
+    assert_eq!(number(&session(&undone)).unwrap(), Some(5));
+    undone.commit().unwrap();
+    owned.commit().unwrap();
+    assert_eq!(store.sessions_of("ann").unwrap(), [id.key()]);
+    let mut runs = 0;
+    let transacted: Result<()> = store.transact(|txn| {
+        txn.session(&id)?.pkg("app").add("n", 1)?;
+        runs += 1;
+        if runs == 1 {
+            store.unregister("app")?;
+        }
+        Ok(())
+    });
+    transacted.unwrap();
+    assert_eq!((runs, get(&store, &id, "n")), (2, Some(2)));
 }
 
 // C3.4, C2.5: what was used is an access, whenever that was found out.

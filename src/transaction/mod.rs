@@ -15,11 +15,13 @@ pub(crate) use crate::transaction::commit::pack::CookieAction;
 pub(crate) use crate::transaction::commit::recompute::Recomputer;
 pub(crate) use crate::transaction::commit::submit::CommitFailure;
 pub(crate) use crate::transaction::env::{Env, KeepOpen, TxnRules};
-pub(crate) use crate::transaction::registry::{ContainerEntry, ContainerIndex, Registry};
+pub(crate) use crate::transaction::registry::{
+    ContainerEntry, ContainerIndex, ContainerLink, Registry,
+};
 pub(crate) use crate::transaction::state::changes::{Closure, KeyBase, KeyChanges, KeyStep};
 pub use crate::transaction::state::savepoint::Savepoint;
 pub(crate) use crate::transaction::state::subject::SubjectId;
-pub(crate) use crate::transaction::state::txn_state::TxnState;
+pub(crate) use crate::transaction::state::txn_state::{Content, TxnState};
 pub(crate) use crate::transaction::turns::turn::{Patience, Turn, Turns};
 pub(crate) use worker::Worker;
 
@@ -283,8 +285,8 @@ impl Txn {
         result
     }
 
-    /// The containers by which handles know theirs; `None` if there was none yet when the transaction ended.
-    pub(crate) fn registry(&self) -> Option<&Registry> {
+    /// The containers by which the first handles know theirs; `None` if there was none yet when the transaction ended.
+    fn registry(&self) -> Option<&Registry> {
         if let Some(registry) = self.shared.registry.get() {
             return Some(registry);
         }
@@ -293,16 +295,28 @@ impl Txn {
         Some(self.shared.registry.get_or_init(|| named))
     }
 
-    /// The container of a package. After the end of the transaction it does not matter.
-    pub(crate) fn place_of(&self, package: &str) -> ContainerIndex {
-        let place = self.registry().map(|it| it.for_package(package));
-        place.unwrap_or(ContainerIndex::UNNAMED)
+    /// The container of a package. After the end of the transaction it does not matter: `None`.
+    pub(crate) fn link_for_package(&self, package: &str) -> Option<ContainerLink> {
+        self.registry().map(|it| it.link_for_package(package))
     }
 
-    /// The name of a container of this transaction's.
-    pub(crate) fn name_of(&self, container: ContainerIndex) -> &str {
-        self.registry()
-            .map_or("", |it| &it.container(container).place.name)
+    /// The container of this name, if there is one.
+    pub(crate) fn link(&self, name: &str) -> Result<Option<ContainerLink>> {
+        self.registry().ok_or_else(closed)?;
+        self.with(|state| Ok(state.named().link(name)))
+    }
+
+    /// The name of the container of a handle. Not to be called under the lock.
+    pub(crate) fn name_of(&self, link: Option<ContainerLink>, package: &str) -> Arc<str> {
+        let Some(link) = link else {
+            return Arc::default();
+        };
+        let name = self.with(|state| Ok(state.name_of(state.resolve(link, package)?)));
+        name.unwrap_or_else(|_| {
+            let first = self.registry();
+            let name = first.and_then(|it| Some(it.container(it.linked(link)?)));
+            name.map(|it| it.place.name.clone()).unwrap_or_default()
+        })
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -396,6 +410,7 @@ impl TxnState {
             begun_at,
             looks: 0,
             is_named: false,
+            former: None,
             snapshot: None,
             now: crate::clock::Timestamp::default(),
             taken: crate::clock::Moment::default(),

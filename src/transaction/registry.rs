@@ -39,6 +39,22 @@ impl ContainerIndex {
     }
 }
 
+/// How a handle knows its container.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ContainerLink {
+    at: ContainerIndex,
+    /// The number of the registry that `at` is an index of.
+    registry: u64,
+    found_by: FoundBy,
+}
+
+/// How the container of a handle was found, and is found again in another registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FoundBy {
+    Package,
+    Container,
+}
+
 /// The containers that are registered.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -102,6 +118,50 @@ impl Registry {
             .get(package)
             .copied()
             .unwrap_or(ContainerIndex(0))
+    }
+
+    /// The container of a package, for its handle.
+    pub(crate) fn link_for_package(&self, package: &str) -> ContainerLink {
+        ContainerLink {
+            at: self.for_package(package),
+            registry: self.number,
+            found_by: FoundBy::Package,
+        }
+    }
+
+    /// The container of this name, for its handle.
+    pub(crate) fn link(&self, name: &str) -> Option<ContainerLink> {
+        let at = self.find(name)?;
+        Some(ContainerLink {
+            at,
+            registry: self.number,
+            found_by: FoundBy::Container,
+        })
+    }
+
+    /// The container of a handle that this registry made.
+    pub(crate) fn linked(&self, link: ContainerLink) -> Option<ContainerIndex> {
+        (link.registry == self.number).then_some(link.at)
+    }
+
+    /// The container of the handle of a package that the registry `former` made. None if the container of a
+    /// container's handle is not registered any more.
+    pub(crate) fn find_again(
+        &self,
+        link: ContainerLink,
+        package: &str,
+        former: &Self,
+    ) -> Option<ContainerIndex> {
+        match link.found_by {
+            FoundBy::Package => Some(self.for_package(package)),
+            FoundBy::Container => self.find_same(former.container(former.linked(link)?)),
+        }
+    }
+
+    /// Where this registry has a container of another one. Another container of the same name is not the same.
+    pub(crate) fn find_same(&self, container: &ContainerEntry) -> Option<ContainerIndex> {
+        let at = self.find(&container.place.name)?;
+        (self.container(at).id() == container.id()).then_some(at)
     }
 
     /// A container of this registry.

@@ -8,7 +8,7 @@ use crate::expiry::Times;
 use crate::storage::record::PackageRow;
 use crate::storage::{Snapshot, merge};
 use crate::transaction::env::{Env, KeepOpen};
-use crate::transaction::registry::{ContainerIndex, Registry};
+use crate::transaction::registry::{ContainerIndex, ContainerLink, Registry};
 use crate::transaction::state::changes::{
     Attributes, Changes, KeyBase, KeyChanges, KeyStep, SessionFate, SubjectChanges, Undo, UndoLog,
 };
@@ -22,6 +22,9 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// The keys and values of a package. A value that cannot be told is an error.
+pub(crate) type Content = BTreeMap<Arc<str>, Result<Bytes>>;
+
 /// See the module. One lives in each open transaction.
 pub(crate) struct TxnState {
     /// Keeps the store open while the transaction is.
@@ -29,6 +32,8 @@ pub(crate) struct TxnState {
     pub(crate) registry: Arc<Registry>,
     /// Whether handles know containers by their places in this registry.
     pub(crate) is_named: bool,
+    /// The registry of the handles that were made before the first look, where that found another one.
+    pub(crate) former: Option<Arc<Registry>>,
     /// `None` before anything was looked at (C2.1).
     pub(crate) snapshot: Option<Arc<dyn Snapshot>>,
     /// The time of the snapshot.
@@ -73,6 +78,14 @@ fn renamed() -> Error {
         ErrorKind::Conflict,
         "a container was registered or unregistered meanwhile",
     )
+}
+
+fn gone(name: &str) -> Error {
+    Error::new(
+        ErrorKind::NoSuchContainer,
+        "the container was unregistered before the transaction first read anything",
+    )
+    .in_container(name)
 }
 
 fn broken() -> Error {
@@ -172,6 +185,69 @@ impl TxnState {
         self.registry.clone()
     }
 
+    /// The container of a handle: one comparison, unless a container was registered or unregistered between the
+    /// first handle and the first look.
+    pub(crate) fn resolve(&self, link: ContainerLink, package: &str) -> Result<ContainerIndex> {
+        match self.registry.linked(link) {
+            Some(at) => Ok(at),
+            None => self.find_again(link, package),
+        }
+    }
+
+    /// The same, to read a key: looks first, unless this transaction says what the value is.
+    pub(crate) fn resolve_to_read(
+        &mut self,
+        id: SubjectId,
+        link: ContainerLink,
+        package: &str,
+        key: &str,
+    ) -> Result<ContainerIndex> {
+        let container = self.resolve(link, package)?;
+        if self.snapshot.is_some() || self.own(id, container, package, key).is_some() {
+            return Ok(container);
+        }
+        self.look_at(id)?;
+        self.resolve(link, package)
+    }
+
+    pub(crate) fn name_of(&self, container: ContainerIndex) -> Arc<str> {
+        self.registry.container(container).place.name.clone()
+    }
+
+    #[cold]
+    fn find_again(&self, link: ContainerLink, package: &str) -> Result<ContainerIndex> {
+        let former = self.former.as_deref().ok_or_else(broken)?;
+        let found = self.registry.find_again(link, package, former);
+        found.ok_or_else(|| {
+            let name = former
+                .linked(link)
+                .map(|at| former.container(at).place.name.clone());
+            gone(&name.unwrap_or_default())
+        })
+    }
+
+    /// Goes over to the registry of the first look (C1.2). Handles find their containers there. Changes of packages,
+    /// which were recorded under the containers of before, cannot: their transaction conflicts. Without any it never
+    /// does (C2.7).
+    fn change_registry(&mut self, other: Arc<Registry>) -> Result<()> {
+        if !self.is_named || other.number == self.registry.number {
+            self.registry = other;
+            return Ok(());
+        }
+        let mut subjects = self.changes.iter().flat_map(|it| &it.subjects);
+        if subjects.any(|subject| !subject.packages.is_empty()) {
+            return Err(renamed());
+        }
+        // What was rolled back has left accesses.
+        for subject in &mut self.subjects {
+            let used = std::mem::take(&mut subject.blind.containers).into_iter();
+            let used = used.filter_map(|at| other.find_same(self.registry.container(at)));
+            subject.blind.containers = used.collect();
+        }
+        self.former = Some(std::mem::replace(&mut self.registry, other));
+        Ok(())
+    }
+
     /// Takes the newest state, at the first look (C2.1), and finds out what the client's changes before it
     /// left open.
     pub(crate) fn look_at(&mut self, id: SubjectId) -> Result<()> {
@@ -182,10 +258,7 @@ impl TxnState {
             let (now, taken) = (env.clock.timestamp(), env.clock.moment());
             let (snapshot, other) = newest(env, &self.registry)?;
             if let Some(other) = other {
-                if self.is_named && other.number != self.registry.number {
-                    return Err(renamed());
-                }
-                self.registry = other;
+                self.change_registry(other)?;
             }
             (self.looks, self.now, self.taken) = (looks, now, taken);
             self.snapshot = Some(snapshot);
@@ -466,9 +539,9 @@ impl TxnState {
         id: SubjectId,
         container: ContainerIndex,
         package: &Arc<str>,
-    ) -> Result<BTreeMap<Arc<str>, Result<Bytes>>> {
+    ) -> Result<Content> {
         let stored = self.package(id, container, package)?;
-        let mut content: BTreeMap<Arc<str>, Result<Bytes>> = stored
+        let mut content: Content = stored
             .into_iter()
             .flat_map(PackageRow::iter)
             .map(|(key, value)| (Arc::from(key), Ok(value)))
