@@ -1,4 +1,4 @@
-//! One group of commits: holds each change set against the newest rows, and gathers what is to be written.
+//! One batch of group commit: validates each change set against the newest rows, and gathers the writes.
 
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -23,23 +23,25 @@ use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// A group while it is put together.
+/// A batch while it is put together.
 pub(crate) struct CommitBatch<'a> {
     pub(crate) shared: &'a EngineShared,
-    /// The newest state, what the group itself did so far included.
+    /// The newest state, with the writes of the batch so far.
     pub(crate) layers: &'a ReadView,
-    /// How many sessions may be founded, where that is limited.
+    /// How many sessions may still be founded, where that is limited.
     pub(crate) quota: Option<&'a mut Quota>,
-    /// Containers that were unregistered, whose rows are being removed.
+    /// Unregistered containers whose rows are being removed.
     pub(crate) retired: &'a [(ContainerId, u64)],
-    /// How much it writes so far, after how much it ends, and how much one job may write at most.
+    /// How many bytes it writes so far.
     pub(crate) bytes: usize,
+    /// The batch ends before a job that would take it above this.
     pub(crate) enough_bytes: usize,
+    /// How many bytes one job may write at most.
     pub(crate) most_bytes: usize,
     pub(crate) written: BatchWrites,
 }
 
-/// What a group writes, and the touches that it took along.
+/// The writes of a batch, with the touches that it includes.
 #[derive(Default)]
 pub(crate) struct BatchWrites {
     /// For the journal.
@@ -48,26 +50,26 @@ pub(crate) struct BatchWrites {
     pub(crate) memory: Vec<RowWrite>,
     writes_to_file: bool,
     pub(crate) touches: Vec<WaitingTouches>,
-    /// Accesses of its members that it does not write: to be recorded once it is committed.
+    /// Accesses of its members that it does not write. They are recorded once it is committed.
     pub(crate) accesses: Vec<Touch>,
     pub(crate) touched: u64,
     pub(crate) buried: u64,
-    /// After which tombstone the next are looked for.
+    /// The search for old tombstones goes on after this one.
     pub(crate) bury_after: Option<RowKey>,
 }
 
-/// What a group does besides its jobs.
+/// The work of a batch besides its jobs.
 #[derive(Clone, Default)]
 pub(crate) struct BatchExtras {
-    /// Writes the touches that wait, also where nothing else is written.
+    /// Writes the waiting touches, even if nothing else is written.
     pub(crate) flush: bool,
-    /// Removes tombstones that have had their time by then, of those that are not in redb yet.
+    /// Removes old tombstones, of those that are not in redb yet.
     pub(crate) retire: Option<TombstonePolicy>,
-    /// Those after this key.
+    /// Only those after this key.
     pub(crate) bury_after: Option<RowKey>,
 }
 
-/// So many tombstones at once.
+/// How many tombstones one batch removes at most.
 const BURIED: usize = 1000;
 
 impl BatchWrites {
@@ -75,7 +77,7 @@ impl BatchWrites {
         self.file.is_empty() && self.memory.is_empty()
     }
 
-    /// Puts the rows where all see them who read as of this commit.
+    /// Puts the rows into the active memtable.
     pub(crate) fn apply(self, active: &Memtable, number: u64, oldest: u64) {
         for row in self.file.into_iter().chain(self.memory) {
             active.put(row, number, oldest);
@@ -84,17 +86,16 @@ impl BatchWrites {
 }
 
 impl CommitBatch<'_> {
-    /// Validates and applies each job, then the touches that wait. Each job is computed in full before its
-    /// first row is put in, so that one which fails leaves no trace in the others. The jobs stand in
-    /// `members` with their verdicts, also when this fails; those that there is no room for in one frame are
-    /// given back.
+    /// Validates and applies each job, then the waiting touches. The rows of a job are computed in full before the first
+    /// is put in, so a job that fails leaves no trace. The jobs go into `members` with their verdicts, also if this
+    /// fails. Returns the jobs that do not fit into the batch.
     pub(crate) fn gather(
         &mut self,
         jobs: Vec<CommitJob>,
         besides: &BatchExtras,
         members: &mut Vec<Member>,
     ) -> Result<Vec<CommitJob>> {
-        // Those that are not reached before storage fails stay undecided.
+        // A job that is not reached before the storage fails stays undecided.
         members.extend(jobs.into_iter().map(Member::from));
         let mut taken = 0;
         for member in members.iter_mut() {
@@ -131,8 +132,7 @@ impl CommitBatch<'_> {
         Ok(left.collect())
     }
 
-    /// Merges one job into the group; none if there is no room for it. An error concerns the storage and so
-    /// the whole group.
+    /// Merges one job into the batch; none if it does not fit. An error is the storage's, and fails the whole batch.
     fn apply(&mut self, job: &mut CommitJob) -> Result<Option<BatchVerdict>> {
         let Some(mut set) = job.take_set() else {
             return Ok(Some(BatchVerdict::Refused(stopped_during_commit(), None)));
@@ -146,7 +146,7 @@ impl CommitBatch<'_> {
             ended: &self.shared.ended,
             registry,
             is_read_current: self.is_read_current(&set, registry),
-            // By the clock as it is: it may have waited.
+            // The time now: the job may have waited.
             refusals: TombstonePolicy {
                 now: self.shared.clock.timestamp(),
                 ..set.refusals
@@ -157,7 +157,7 @@ impl CommitBatch<'_> {
             Err(MergeRefusal::Stale(commutes)) => {
                 return Ok(Some(BatchVerdict::Stale(set, commutes)));
             }
-            // The file cannot be read any more; that is nobody's own fault.
+            // The file cannot be read: not the fault of this job.
             Err(MergeRefusal::Failed(e, _)) if e.kind() == ErrorKind::Unavailable => return Err(e),
             Err(MergeRefusal::Failed(e, client)) => {
                 return Ok(Some(BatchVerdict::Refused(e, client)));
@@ -183,7 +183,7 @@ impl CommitBatch<'_> {
         if let Err((expired, client)) = self.claim(&set) {
             return Ok(Some(BatchVerdict::Refused(expired, Some(client))));
         }
-        // Only now, as what is refused ends nothing.
+        // Only now: a refused job ends no session.
         for client in ended {
             self.shared.ended.note(client, self.layers.number);
         }
@@ -194,16 +194,16 @@ impl CommitBatch<'_> {
         Ok(Some(BatchVerdict::Accepted(set)))
     }
 
-    /// Whether a row that no memtable has is as the change set's transaction read it: later commits are all in
-    /// memtables, and redb may have let go of rows only of containers that the set knows to be gone.
+    /// Whether a row that is in no memtable is as the change set's transaction read it. Later commits are all in
+    /// memtables, and redb has removed rows only of containers that the set knows to be gone.
     fn is_read_current(&self, set: &ChangeSet, registry: u64) -> bool {
         let is_covered = set.as_of >= self.layers.base || self.shared.bugs.trusts_old_reads();
         is_covered && set.registry == registry
     }
 
-    /// Whether the change set may still write into the sessions that its transaction saw live: not into one that
-    /// somebody has found expired since, which would bring it back (C2.11, C3.2). Until the group is committed, whoever
-    /// looks sees that they are used.
+    /// Whether the change set may still write into the sessions that its transaction saw live. A session that another
+    /// transaction has found expired since must not come back (C2.11, C3.2). Until the batch is committed, other
+    /// transactions see that the sessions are used.
     fn claim(&mut self, set: &ChangeSet) -> std::result::Result<(), (Error, ClientKey)> {
         let touches = &self.shared.touches;
         let mut claims = Vec::new();
@@ -212,7 +212,7 @@ impl CommitBatch<'_> {
             let is_over =
                 |seen: &&Seen| touches.is_expired_since(seen.place.id, client.client, set.looks);
             let mut written = live().filter(|seen| client.writes_in(seen.place.id));
-            // What is written where it was not there yet goes on with the session that was seen elsewhere.
+            // A write into a container without the session continues the session that was seen in another one.
             let over = written.find(is_over);
             let over = over.or_else(|| live().next().filter(|_| live().all(|seen| is_over(&seen))));
             if let Some(seen) = over {
@@ -234,7 +234,7 @@ impl CommitBatch<'_> {
         Ok(())
     }
 
-    /// A touch that waits must not put back a time that the rows of the change set lower (C3.5).
+    /// A waiting touch must not raise a time again that the rows of the change set lower (C3.5).
     fn lower_touches(&self, set: &ChangeSet) {
         for touch in set.accesses(|client, seen| client.writes_in(seen.place.id)) {
             let now = self.shared.clock.timestamp();
@@ -242,7 +242,7 @@ impl CommitBatch<'_> {
         }
     }
 
-    /// Counts sessions that are founded, if they may be.
+    /// Takes founded sessions off the quota.
     fn may_found(&mut self, founded: u64) -> Result<()> {
         let Some(quota) = self.quota.as_mut().filter(|_| founded > 0) else {
             return Ok(());
@@ -262,12 +262,12 @@ impl CommitBatch<'_> {
         }
     }
 
-    /// Writes an access time into the row of the session that was touched, if it is still that.
+    /// Writes an access time into the row of the touched session, if the row is still of that session.
     fn touch(&mut self, touch: &WaitingTouches, now: Timestamp) -> Result<()> {
         if self.retired.iter().any(|(id, _)| *id == touch.container) {
             return Ok(());
         }
-        // A damaged row is reported to whoever reads it; it must not fail everyone's commit.
+        // A damaged row is reported to its readers. It must not fail the batch.
         let row = match self.layers.session(touch.container, touch.client) {
             Ok(Some(row)) => row,
             Err(e) if e.kind() == ErrorKind::Unavailable => return Err(e),
@@ -315,7 +315,7 @@ fn too_large(bytes: usize, most: usize) -> Error {
     )
 }
 
-/// The rows as the group sees them.
+/// The rows as a change set of the batch sees them.
 struct BatchView<'a> {
     layers: &'a ReadView,
     touches: &'a Touches,
@@ -363,7 +363,7 @@ impl merge::CurrentRows for BatchView<'_> {
             .package_or(container, client, package, read, below)
     }
 
-    /// One that lies too far ahead is lowered, whatever becomes of the commit that met it (C3.5).
+    /// A tombstone that lies too far ahead is lowered, whether or not the commit that met it succeeds (C3.5).
     fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
         let until = self.layers.tombstone(client)?;
         let Some(lowered) = until.and_then(|until| self.refusals.lowered(until)) else {
@@ -393,7 +393,7 @@ impl merge::CurrentRows for BatchView<'_> {
     }
 }
 
-/// What a commit writes, row by row: the index of owners follows the sessions.
+/// The rows of a commit's writes. The index of owners follows the sessions.
 fn rows_of(writes: MergedWrites) -> Result<Vec<RowWrite>> {
     let mut rows = Vec::with_capacity(writes.packages.len() + writes.sessions.len());
     let mut put = |container, tree, key: &[u8], value: Option<Bytes>| {

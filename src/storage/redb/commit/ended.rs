@@ -1,5 +1,6 @@
-//! Which sessions were ended lately, and by which commit, or were swept, and when they were over: for requests that came before that and act after it
-//! (C4.8). Bounded; of what it has forgotten it still knows how late that was.
+//! The sessions that ended lately: by which commit, or when they expired, if they were swept. Requests that arrived
+//! before the end and act after it need this (C4.8). The memory is bounded; of the forgotten entries the latest number
+//! is kept.
 
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -7,22 +8,22 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// So many are remembered: some 6 MB.
+/// How many sessions are remembered: some 6 MB.
 const REMEMBERED: usize = 65_536;
 
 #[derive(Default)]
 pub(crate) struct EndedSessions {
     by_commits: Mutex<RecentEnds<ClientKey, u64>>,
-    /// Those that were swept, by when they were over: a sweep may come long after, and take very many.
+    /// Swept sessions, by the time when they expired. A sweep may come long after that, and end very many.
     swept: Mutex<RecentEnds<ClientKey, Timestamp>>,
 }
 
-/// When something happened to whom last, by numbers or times; those with the least are forgotten first.
+/// When something last happened to each key, by number or time. The lowest are forgotten first.
 pub(crate) struct RecentEnds<K, N> {
     by: HashMap<K, N>,
     /// The same in the order of the numbers.
     order: BTreeSet<(N, K)>,
-    /// The greatest number of which some are forgotten.
+    /// The greatest number that was forgotten.
     forgotten: Option<N>,
 }
 
@@ -55,12 +56,12 @@ impl<K: Copy + Ord + Hash, N: Copy + Ord> RecentEnds<K, N> {
         }
     }
 
-    /// Whether it happened after this number. Where that is forgotten, it may have.
+    /// Whether it happened after this number, or may have, if that is forgotten.
     pub(crate) fn since(&self, who: K, number: N) -> bool {
         self.known(who).any(|by| by > number)
     }
 
-    /// When it happened, and until when it may have.
+    /// When it happened, and the latest number at which it may have.
     fn known(&self, who: K) -> impl Iterator<Item = N> {
         let by = self.by.get(&who).copied();
         by.into_iter().chain(self.forgotten)
@@ -68,7 +69,7 @@ impl<K: Copy + Ord + Hash, N: Copy + Ord> RecentEnds<K, N> {
 }
 
 impl EndedSessions {
-    /// Notes that a commit ends a session, before it is shown.
+    /// Notes that a commit ends a session, before the commit is published.
     pub(crate) fn note(&self, client: ClientKey, commit: u64) {
         self.lock().note(client, commit);
     }
@@ -78,7 +79,7 @@ impl EndedSessions {
         self.lock().since(client, commit)
     }
 
-    /// Notes when sessions were over that are swept, before that is shown.
+    /// Notes when swept sessions expired, before the sweep's commit is published.
     pub(crate) fn note_swept(&self, swept: &[(ClientKey, Timestamp)]) {
         if swept.is_empty() {
             return;
@@ -89,8 +90,8 @@ impl EndedSessions {
         }
     }
 
-    /// Whether a session that was swept was over after this time only, or may have been. What was over at a time
-    /// that lies ahead was so by a clock that was wrong.
+    /// Whether a swept session expired after this time, or may have. An end that lies ahead came from a wrong clock, and
+    /// does not count.
     pub(crate) fn expired_since(&self, client: ClientKey, time: Timestamp, now: Timestamp) -> bool {
         let lately = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = lately.known(client);

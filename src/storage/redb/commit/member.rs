@@ -1,15 +1,15 @@
-//! A member of a group of commits, and what becomes of it.
+//! A member of a batch, and its outcome.
 
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind};
 use crate::storage::redb::commit::queue::CommitJob;
 use crate::storage::{ChangeSet, Outcome, StaleCommute};
 
-/// What a group decides about one of its members.
+/// The decision about a member of a batch.
 pub(crate) enum BatchVerdict {
-    /// Nothing yet. This ends as an error, whatever becomes of the group.
+    /// Nothing yet. This ends as an error, however the batch ends.
     Undecided,
-    /// Its rows are in the group. It is committed once they are durable.
+    /// Its rows are in the batch. It is committed once they are durable.
     Accepted(ChangeSet),
     /// It writes nothing. Where one client's session was at fault, its key.
     Refused(Error, Option<ClientKey>),
@@ -17,7 +17,7 @@ pub(crate) enum BatchVerdict {
     Stale(ChangeSet, Vec<StaleCommute>),
 }
 
-/// A job in a group.
+/// A job in a batch.
 pub(crate) struct Member {
     pub(crate) job: CommitJob,
     pub(crate) verdict: BatchVerdict,
@@ -33,7 +33,7 @@ impl From<CommitJob> for Member {
 }
 
 impl Member {
-    /// The group is durable and visible.
+    /// The outcome if the batch is durable and visible.
     pub(crate) fn ended(self) -> (CommitJob, Outcome) {
         let outcome = match self.verdict {
             BatchVerdict::Accepted(set) => Outcome::Committed(set),
@@ -44,7 +44,7 @@ impl Member {
         (self.job, outcome)
     }
 
-    /// The group failed, and this is what that means to the members whose rows were in it.
+    /// The outcome if the batch failed. `error` is for the members whose rows were in it.
     pub(crate) fn failed(self, error: &Error) -> (CommitJob, Outcome) {
         let outcome = match self.verdict {
             BatchVerdict::Accepted(_) => Outcome::Failed(error.clone(), None),

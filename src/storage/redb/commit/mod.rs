@@ -1,4 +1,4 @@
-//! The commit path: the queue, the batches of group commit, the writer thread and the threads that lead in its place.
+//! The commit path: the queue, the batches of group commit, and the threads that commit them.
 
 pub(crate) mod batch;
 pub(crate) mod committer;

@@ -1,5 +1,4 @@
-//! The queue before the writer thread: what may be asked of it, how much may wait, and who is answered
-//! what.
+//! The queue before the writer thread: its jobs, their admission, and their answers.
 
 use crate::block_on::WakeGroup;
 use crate::contain::contain;
@@ -20,12 +19,12 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// No group is larger than this, so that a flood does not make one commit endless.
+/// The most jobs in one batch, so that a flood of commits does not make one batch endless.
 const MAX_GROUP: usize = 1024;
-/// Nor larger than this in bytes, unless it is one change set.
+/// The most bytes in one batch, unless it is a single change set.
 pub(crate) const MAX_GROUP_BYTES: usize = 16 << 20;
 
-/// A change set and whoever waits for it; answered even when it is dropped.
+/// A change set, and the callback for its outcome. The callback is called even if the job is dropped.
 pub(crate) struct CommitJob {
     set: Option<ChangeSet>,
     bytes: usize,
@@ -52,7 +51,7 @@ impl CommitJob {
         self.set.take()
     }
 
-    /// It was not committed after all, and is to be committed later.
+    /// Puts the change set back: it was not committed, and will be later.
     pub(crate) fn give_back(&mut self, set: ChangeSet) {
         self.set = Some(set);
     }
@@ -61,7 +60,7 @@ impl CommitJob {
         self.call(outcome);
     }
 
-    /// Answers all of a group; the room that they took is free before the first is told.
+    /// Answers all jobs of a batch. Their permits are returned before the first answer.
     pub(crate) fn answer_all(mut answers: Vec<(Self, Outcome)>) {
         let stays = |outcome: &Outcome| matches!(outcome, Outcome::Stale(..));
         let leaving = answers.iter_mut().filter(|(_, outcome)| !stays(outcome));
@@ -74,7 +73,7 @@ impl CommitJob {
         });
     }
 
-    /// Whoever waits runs code of his own when he is woken; a panic in it must reach nobody else.
+    /// The callback may run the application's code. A panic in it must not reach other jobs.
     fn call(&mut self, mut outcome: Outcome) {
         let permit = self.permit.take();
         match &mut outcome {
@@ -141,37 +140,37 @@ impl QueueJob {
 pub(crate) struct Queue {
     state: Mutex<QueueState>,
     wake: Condvar,
-    /// How many groups were taken.
+    /// How many batches were taken.
     groups: AtomicUsize,
     wake_groups: [Arc<WakeGroup>; WAKE_GROUPS],
     process: Process,
 }
 
-/// The groups that have wake groups of their own: one is committed, and one is queued. The others are for those who
-/// came to be in another group than they asked for.
+/// How many batches have a wake group of their own: one is committed, one is queued. The others are for waiters whose
+/// job went into a later batch than they assumed.
 const WAKE_GROUPS: usize = 4;
 
 struct QueueState {
     jobs: VecDeque<QueueJob>,
-    /// The commits that are in `jobs`, in a group, or away to be computed again.
+    /// Counts the commits that are in `jobs`, in a batch, or being recomputed.
     admission: Admission,
-    /// The commits that wait for room, by ascending number.
+    /// The commits that wait for admission, by ascending number.
     pending_admission: VecDeque<(u64, CommitJob)>,
     next: u64,
     phase: Phase,
     call: Call,
     taker: Taker,
-    /// Another thread has taken jobs while the taker slept, and is not done with them.
+    /// A leader has taken jobs while the taker slept, and is not done with them.
     has_leader: bool,
 }
 
 impl QueueState {
-    /// Whether there is nothing to do for whoever takes jobs.
+    /// Whether there is nothing to do for the taker.
     fn is_idle(&self) -> bool {
         self.jobs.is_empty() && self.call == Call::None && !self.is_over()
     }
 
-    /// Whether there will be nothing more. What somebody else has taken comes before that.
+    /// Whether no job will come any more. A leader must be done first.
     fn is_over(&self) -> bool {
         self.phase.is_closing() && self.jobs.is_empty() && !self.has_leader
     }
@@ -186,7 +185,7 @@ impl QueueState {
     }
 }
 
-/// Room that commits take, until their outcome is certain.
+/// The admission of commits, until their outcome is known.
 struct QueuePermit {
     queue: Arc<Queue>,
     commits: usize,
@@ -194,7 +193,7 @@ struct QueuePermit {
 }
 
 impl QueuePermit {
-    /// Both as one.
+    /// Joins two permits.
     fn with(mut self, mut other: Self) -> Self {
         self.commits += std::mem::take(&mut other.commits);
         self.bytes += std::mem::take(&mut other.bytes);
@@ -212,7 +211,7 @@ impl Drop for QueuePermit {
     }
 }
 
-/// Takes a commit back that still waits for room.
+/// Withdraws a commit that still waits for admission.
 struct Withdrawal {
     queue: Arc<Queue>,
     number: u64,
@@ -229,13 +228,13 @@ impl Drop for Withdrawal {
             .binary_search_by_key(&self.number, |(number, _)| *number);
         let Ok(at) = found else { return };
         let withdrawn = state.pending_admission.remove(at);
-        // Those behind it may be smaller.
+        // The next in line may be smaller.
         self.queue.admit(state);
         drop(withdrawn);
     }
 }
 
-/// What waits, for the statistics.
+/// What waits in the queue, for the statistics.
 pub(crate) struct QueueLoad {
     pub(crate) commits: usize,
     pub(crate) bytes: usize,
@@ -262,7 +261,7 @@ impl Queue {
         }
     }
 
-    /// The wake group of the group that takes what is queued now. It wakes whoever waits by it, in whatever group.
+    /// The wake group of the next batch. It wakes all that wait on it, whichever batch their job is in.
     pub(crate) fn wake_group(&self) -> &Arc<WakeGroup> {
         let [first, ..] = &self.wake_groups;
         let next = self.groups.load(Ordering::Relaxed) % WAKE_GROUPS;
@@ -274,8 +273,8 @@ impl Queue {
         state.take_group()
     }
 
-    /// Whether this is a process that was forked from the store's. What waits is the other one's, and the lock may be
-    /// held by a thread that is not here (C7.5).
+    /// Whether this process was forked from the store's. The jobs belong to the parent, and a thread that does not exist
+    /// here may hold the lock (C7.5).
     fn is_elsewhere(self: &Arc<Self>) -> bool {
         let is_elsewhere = !self.process.is_this();
         if is_elsewhere {
@@ -288,7 +287,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of the lock, and wakes whoever takes jobs: one call to the system, where it is needed.
+    /// Releases the lock, and wakes the taker if it is asleep: only then is there a system call.
     fn rouse(&self, mut state: MutexGuard<'_, QueueState>) {
         let taker = std::mem::replace(&mut state.taker, Taker::Awake);
         drop(state);
@@ -297,7 +296,7 @@ impl Queue {
         }
     }
 
-    /// Queues what takes no room: a change to the store, or a commit that kept its permit.
+    /// Queues a job that needs no admission: a change of settings, or a commit that kept its permit.
     pub(crate) fn push(&self, job: QueueJob) {
         let mut state = self.lock();
         if let Some(error) = state.phase.refusal() {
@@ -313,8 +312,8 @@ impl Queue {
         self.push(QueueJob::Commit(CommitJob::new(set, done)));
     }
 
-    /// Queues a commit, or lets it wait for room behind those that do. A thread that waits for
-    /// it calls [`lead`](Self::lead) next, so that the taker may sleep on.
+    /// Queues a commit, or lets it wait for admission behind others. A thread that waits for the commit calls
+    /// [`begin_lead`](Self::begin_lead) next, so the taker may sleep on.
     pub(crate) fn commit(
         self: &Arc<Self>,
         set: ChangeSet,
@@ -331,7 +330,7 @@ impl Queue {
         if state.pending_admission.is_empty() && state.admission.admit(job.bytes) {
             job.permit = Some(self.permit(job.bytes));
             state.jobs.push_back(QueueJob::Commit(job));
-            // Who leads looks for more at the end.
+            // A leader looks for more jobs when it is done.
             let helps = waiter == WaiterKind::Thread && state.can_have_leader();
             let others_see_to_it = state.has_leader || helps;
             if !others_see_to_it {
@@ -357,7 +356,7 @@ impl Queue {
         }
     }
 
-    /// Queues those that wait for room, in order, as far as there is some.
+    /// Admits the commits that wait, in order, as long as they fit.
     fn admit(self: &Arc<Self>, mut state: MutexGuard<'_, QueueState>) {
         let mut any = false;
         while let Some(bytes) = state.pending_admission.front().map(|(_, job)| job.bytes)
@@ -373,7 +372,7 @@ impl Queue {
         }
     }
 
-    /// Why nothing is taken any more, where that is so.
+    /// The error for new jobs, if the queue takes none.
     pub(crate) fn refusal(&self) -> Option<Error> {
         self.lock().phase.refusal()
     }
@@ -401,7 +400,7 @@ impl Queue {
         self.rouse(state);
     }
 
-    /// Takes no more jobs; gives those that are left.
+    /// Ends the queue. Returns the jobs that are left.
     pub(crate) fn end(&self) -> VecDeque<QueueJob> {
         let mut state = self.lock();
         state.phase = state.phase.ended();
@@ -411,7 +410,7 @@ impl Queue {
         left
     }
 
-    /// Those that wait for room are refused; what is queued is still committed.
+    /// Closes the queue. Commits that wait for admission are refused; queued ones are still committed.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.phase = state.phase.closed();
@@ -423,8 +422,8 @@ impl Queue {
         );
     }
 
-    /// Takes a group in the place of whoever takes jobs, if that one sleeps and need not be woken. Then
-    /// [`led`](Self::led) must be called.
+    /// Makes the calling thread the leader: takes a batch in the taker's place, if the taker sleeps and need not be
+    /// woken. Then [`end_lead`](Self::end_lead) must be called.
     pub(crate) fn begin_lead(&self) -> Option<Vec<QueueJob>> {
         let mut state = self.lock();
         let has_more = state.call != Call::None || state.phase.is_closing();
@@ -435,8 +434,7 @@ impl Queue {
         Some(self.take_group(&mut state))
     }
 
-    /// What was taken by [`lead`](Self::lead) is done. Wakes whoever takes jobs if there are more, or if that
-    /// one would sleep beyond `wake_at`.
+    /// The leader is done with its batch. Wakes the taker if there are more jobs, or if it would sleep beyond `wake_at`.
     pub(crate) fn end_lead(&self, wake_at: Option<Instant>) {
         let mut state = self.lock();
         state.has_leader = false;
@@ -448,7 +446,7 @@ impl Queue {
         }
     }
 
-    /// Puts jobs back that were taken but not served.
+    /// Puts jobs back that a leader has taken but not served.
     pub(crate) fn give_back(&self, jobs: Vec<QueueJob>) {
         let mut state = self.lock();
         for job in jobs.into_iter().rev() {
@@ -456,8 +454,8 @@ impl Queue {
         }
     }
 
-    /// Waits until there is something to do, or until `deadline`; takes at most one group. Meanwhile others
-    /// may, or may not, take jobs themselves.
+    /// Waits until there is something to do, or until `deadline`; takes at most one batch. `help` says whether other
+    /// threads may lead meanwhile.
     pub(crate) fn take(&self, deadline: Option<Instant>, help: Help) -> TakenJobs {
         let mut state = self.lock();
         while state.is_idle() {
@@ -487,7 +485,7 @@ impl Queue {
     }
 }
 
-/// How many of those that wait make a group: the first, and more while it stays within bounds.
+/// How many of the waiting jobs make a batch: the first, and more while the bounds are kept.
 fn group(bytes: impl Iterator<Item = usize>) -> usize {
     let sums = bytes.scan(0_usize, |sum, bytes| {
         *sum = sum.saturating_add(bytes);

@@ -1,16 +1,16 @@
-//! How far the queue has come, and what its taker does: the thread that takes jobs from it.
+//! The phase of the queue, and the state of its taker: the thread that takes jobs from it.
 
 use crate::error::Error;
 use crate::storage::redb::commit::errors::{closed, gone};
 use std::time::Instant;
 
-/// How far the queue has come. It only goes forward.
+/// The phase of the queue. It only goes forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Open,
-    /// It takes no more jobs; what is queued is still committed.
+    /// It takes no more jobs. Queued jobs are still committed.
     Closing,
-    /// It was closed, and nobody takes jobs any more.
+    /// It was closed, and the taker has ended.
     Closed,
     /// The taker has ended without being told to close.
     Gone,
@@ -25,7 +25,7 @@ impl Phase {
         }
     }
 
-    /// Nobody takes jobs any more.
+    /// The taker has ended.
     pub(super) fn ended(self) -> Self {
         match self {
             Self::Open | Self::Gone => Self::Gone,
@@ -37,7 +37,7 @@ impl Phase {
         matches!(self, Self::Closing | Self::Closed)
     }
 
-    /// Why nothing is taken any more, where that is so.
+    /// The error for new jobs, if none are taken.
     pub(super) fn refusal(self) -> Option<Error> {
         match self {
             Self::Open => None,
@@ -47,12 +47,12 @@ impl Phase {
     }
 }
 
-/// What the taker is called for besides jobs. A later one includes those before it.
+/// Why the taker is woken, besides for jobs. A later reason includes the earlier ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Call {
     #[default]
     None,
-    /// To do what is due.
+    /// Upkeep is due.
     Upkeep,
     /// The databases may be broken.
     Suspect,
@@ -61,7 +61,7 @@ pub(super) enum Call {
 /// The thread that takes jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taker {
-    /// It works, or has been woken.
+    /// It works, or was woken.
     Awake,
     Asleep {
         /// When it wakes by itself.
@@ -70,7 +70,7 @@ pub(super) enum Taker {
     },
 }
 
-/// Whether other threads may take jobs while the taker sleeps.
+/// Whether other threads may lead while the taker sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Help {
     Allowed,
@@ -92,7 +92,7 @@ impl Taker {
         )
     }
 
-    /// Whether it is asleep beyond a time. One that is awake looks for itself when it is to wake.
+    /// Whether it sleeps beyond a time. A taker that is awake computes its next deadline itself.
     pub(super) fn sleeps_beyond(self, time: Instant) -> bool {
         match self {
             Self::Awake => false,

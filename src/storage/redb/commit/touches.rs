@@ -11,26 +11,25 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(crate) type WaitingTouches = Touch;
 
-/// Beyond this many the writer is woken at once.
+/// From this many on, the writer is woken at once.
 pub(crate) const MANY: usize = 8192;
 
-/// Beyond this many none is recorded: the disk is stuck. A session that is used on finds its touch due
-/// again.
+/// Beyond this many none is recorded: the disk is stuck. The next request of the session finds its touch due again.
 const MOST: usize = 65_536;
 
-/// Access times by session, each with the incarnation that it is of.
+/// Access times by session, each with the session's incarnation.
 type AccessTimes = HashMap<(ContainerId, ClientKey), (u64, TouchAt)>;
 
 #[derive(Default)]
 pub(crate) struct Touches {
     waiting: Mutex<AccessTimes>,
-    /// How many wait, so that the common case - none - takes no lock.
+    /// How many wait. The common case, none, takes no lock.
     count: AtomicUsize,
-    /// Those of the group that is being committed. Changed only while `waiting` is locked.
+    /// Those of the batch that is being committed. Changed only while `waiting` is locked.
     claimed: Mutex<AccessTimes>,
     claims: AtomicUsize,
     lost: AtomicU64,
-    /// Sessions that somebody found expired, by the number of that look. Changed only while `waiting` is locked.
+    /// Sessions that were found expired, by the number of that look. Changed only while `waiting` is locked.
     expired: Mutex<RecentEnds<(ContainerId, ClientKey), u64>>,
     looks: AtomicU64,
 }
@@ -41,8 +40,8 @@ impl Touches {
         self.looks.load(Ordering::Acquire)
     }
 
-    /// Notes that a session was found expired: no touch of a transaction that began before brings it back. Whoever
-    /// found it so looks again after this.
+    /// Notes that a session was found expired. No touch of an earlier transaction brings it back. The caller looks again
+    /// after this.
     pub(crate) fn found_expired(&self, container: ContainerId, client: ClientKey) {
         let _waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let look = self.looks.load(Ordering::Relaxed) + 1;
@@ -60,9 +59,9 @@ impl Touches {
         looks < self.looks() && self.expired().since((container, client), looks)
     }
 
-    /// Shows the accesses of a change set to all who look from now on, until its group is published or has failed:
-    /// those to sessions that it writes into, and those `beside`. Shows none if one of the former was found expired
-    /// since its transaction began, and returns that one. Of the latter, only those stay in the list that were not.
+    /// Makes the accesses of a change set visible until its batch is published or has failed: those to sessions that it
+    /// writes into, and those `beside`. If one of the former was found expired since the transaction began, it is
+    /// returned, and nothing is made visible. Of the latter, those that were found expired are dropped from the list.
     pub(crate) fn claim(
         &self,
         written: &[Touch],
@@ -88,7 +87,7 @@ impl Touches {
         Ok(())
     }
 
-    /// The group whose accesses were claimed is there, or has failed.
+    /// Ends the claims: the batch is published, or has failed.
     pub(crate) fn release(&self) {
         if self.claims.load(Ordering::Acquire) == 0 {
             return;
@@ -119,7 +118,7 @@ impl Touches {
         waiting.len()
     }
 
-    /// Lowers the access time that waits for a session, if one does, where it lies too far ahead (C3.5).
+    /// Lowers the waiting access time of a session, if it lies too far ahead (C3.5).
     pub(crate) fn lower(&self, touch: Touch, now: Timestamp) {
         if self.len() == 0 {
             return;
@@ -148,7 +147,7 @@ impl Touches {
         waits.into_iter().chain(claimed).max_by_key(|at| at.time)
     }
 
-    /// How many were not recorded.
+    /// How many touches were not recorded.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
@@ -157,7 +156,7 @@ impl Touches {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Those that wait, in the order of their rows; they stay until they are settled.
+    /// The waiting touches, in the order of their rows. They stay until they are settled.
     pub(crate) fn list(&self) -> Vec<WaitingTouches> {
         if self.len() == 0 {
             return Vec::new();
@@ -178,7 +177,7 @@ impl Touches {
         list
     }
 
-    /// Forgets touches that are in the rows now, unless another one came in between.
+    /// Forgets touches that are in the rows now, unless a newer one came in between.
     pub(crate) fn settle(&self, written: &[WaitingTouches]) {
         if written.is_empty() {
             return;
@@ -205,7 +204,7 @@ fn time_of(
     (*of == incarnation).then_some(*at)
 }
 
-/// Merges an access time with the one that is there for its session.
+/// Merges an access time with the waiting one of its session.
 fn merge(times: &mut AccessTimes, touch: Touch, now: Timestamp) {
     let of = (touch.container, touch.client);
     let entry = times.entry(of).or_insert((touch.incarnation, touch.at));

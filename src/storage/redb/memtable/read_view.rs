@@ -1,5 +1,4 @@
-//! The state as of one commit: the two memtables of rows in memory over those in redb. What is newer
-//! hides what is older.
+//! The state as of one commit: the active and the immutable memtable over the rows of redb. Newer rows hide older ones.
 
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -20,17 +19,17 @@ use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// What there is to read as of a commit.
+/// All rows as of one commit.
 #[derive(Clone)]
 pub(crate) struct ReadView {
     pub(crate) number: u64,
-    /// What no memtable has was changed by no commit after this one.
+    /// No commit after this one has changed a row that is in no memtable.
     pub(crate) base: u64,
-    /// For a group of commits alone.
+    /// Only while a batch is put together.
     pub(crate) pending: Option<Arc<WriteBatch>>,
-    /// The rows of the commits since the last checkpoint began.
+    /// The active memtable: the rows of the commits since the last checkpoint began.
     pub(crate) active: Arc<Memtable>,
-    /// Those that a checkpoint is writing to redb.
+    /// The immutable memtable: its rows are being written to redb.
     pub(crate) frozen: Option<Arc<Memtable>>,
     pub(crate) readers: TableReaders,
 }
@@ -40,7 +39,7 @@ pub(crate) struct ReadView {
 pub(crate) struct TableReaders {
     pub(crate) file: Arc<TableReader>,
     pub(crate) memory: Arc<TableReader>,
-    /// Of the databases.
+    /// Whether the databases still work.
     pub(crate) life: Arc<DatabaseLife>,
 }
 
@@ -66,7 +65,7 @@ impl ReadView {
             .filter(|memtable| !memtable.is_empty())
     }
 
-    /// What the memtables say of a row; `None` where it is as redb has it.
+    /// The row in the memtables; `None` if only redb may have it.
     fn over_redb(&self, key: &[u8]) -> Option<Option<Bytes>> {
         let pending = self.pending.as_ref();
         pending.and_then(|pending| pending.get(key)).or_else(|| {
@@ -83,7 +82,7 @@ impl ReadView {
         self.session_or(container, client, |redb| redb.session(container, client))
     }
 
-    /// The row of a session; where no memtable has it, what is `below`.
+    /// The row of a session. If no memtable has it, `below` reads it.
     pub(crate) fn session_or(
         &self,
         container: ContainerId,
@@ -116,8 +115,8 @@ impl ReadView {
         self.package_or(container, client, package, None, TableReader::package)
     }
 
-    /// The row of a package; where no memtable has it, what is `below` under its key. What was `read` before is
-    /// not decoded again.
+    /// The row of a package. If no memtable has it, `below` reads it by its key. A row that was `read` before is not
+    /// decoded again.
     pub(crate) fn package_or(
         &self,
         container: ContainerId,
@@ -174,15 +173,14 @@ impl ReadView {
         }
     }
 
-    /// Whether there are tombstones in redb, of whatever age.
+    /// Whether there are any tombstones in redb.
     pub(crate) fn has_tombstones_in_redb(&self) -> Result<bool> {
         let TableReaders { file, memory, .. } = &self.readers;
         guarded(|| Ok(file.has_tombstones()? || memory.has_tombstones()?))
     }
 
-    /// The tombstones in memory that have had their time, to be removed, and those that lie too far ahead, lowered;
-    /// at most so many, of those after a key. With them comes the key after which to look for more, where there may
-    /// be some.
+    /// The writes that remove old tombstones from the memtables, and lower those that lie too far ahead: at most `limit`,
+    /// of the tombstones after a key. Returns also the key to go on after, if there may be more.
     pub(crate) fn settled_tombstones(
         &self,
         refusals: TombstonePolicy,
@@ -242,8 +240,8 @@ impl ReadView {
         Ok(rows)
     }
 
-    /// The sessions of a container in the order of their keys, from the one after `after`. What cannot be read
-    /// of redb's pages is an error in the place of the sessions there; the others follow.
+    /// The sessions of a container in the order of their keys, from the one after `after`. A page of redb that cannot be
+    /// read gives an error in the place of its sessions; the others follow.
     pub(crate) fn sessions(
         &self,
         container: ContainerId,
@@ -277,7 +275,7 @@ impl ReadView {
         })
     }
 
-    /// The sessions that bear `owner`; an error if any of them may be in what cannot be read.
+    /// The sessions with this `owner`; an error if one of them may be on a page that cannot be read.
     pub(crate) fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>> {
         let (from, to) = (owner_key(owner, [0; 20]), owner_key(owner, [u8::MAX; 20]));
         let mut found = Vec::new();
@@ -295,7 +293,7 @@ impl ReadView {
         Ok(found)
     }
 
-    /// The rows of a tree that are there, from all layers.
+    /// The rows of a tree, merged from all layers.
     fn range<'a, const N: usize>(
         &'a self,
         home: DatabaseKind,
@@ -336,7 +334,7 @@ fn is_of<const N: usize>(row: &Result<([u8; N], Held)>, key: &[u8; N]) -> bool {
     matches!(row, Ok((of, _)) if of == key)
 }
 
-/// Layers of rows, the newest first, as one: those that are there, and where none can be read, nothing.
+/// Merges layers of rows, the newest first. Removed rows are left out; a row that cannot be read comes without a value.
 struct MergedRows<'a, const N: usize>(Vec<Peekable<TableRows<'a, N>>>);
 
 impl<const N: usize> Iterator for MergedRows<'_, N> {

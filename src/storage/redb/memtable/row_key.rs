@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::borrow::Borrow;
 use std::ops::Bound;
 
-/// Which tree of a database a row belongs to.
+/// The tree of a database that a row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum RowTree {
@@ -98,7 +98,7 @@ impl RowKey {
         Self(bytes.into())
     }
 
-    /// A key as it was written; `None` where it is none.
+    /// A key as it was written; `None` if it is no valid key.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let key = Self(bytes.into());
         let (tree, rest) = key.split()?;
@@ -134,7 +134,7 @@ impl RowKey {
     }
 }
 
-/// Keys as bytes, from the one to the other.
+/// A range of keys, as bytes.
 pub(crate) type KeyRange = (Bound<Box<[u8]>>, Bound<Box<[u8]>>);
 
 /// A row to be written; without a value it is removed.
@@ -150,7 +150,7 @@ impl RowWrite {
         (self.key.as_bytes(), self.value.as_deref())
     }
 
-    /// How many bytes those are.
+    /// How many bytes key and value have.
     pub(crate) fn len(&self) -> usize {
         self.key.0.len() + self.value.as_ref().map_or(0, Bytes::len)
     }

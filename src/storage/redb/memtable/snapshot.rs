@@ -1,5 +1,5 @@
-//! A snapshot shared by all transactions that begin between two commits. It is let go when the last
-//! of them ends, or when it is too old (C2.14).
+//! A snapshot, shared by all transactions that begin between two commits. It is dropped when the last of them ends, or
+//! when it is too old (C2.14).
 
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
@@ -25,7 +25,7 @@ pub(crate) trait SnapshotOwner: Send + Sync {
 pub(crate) struct RedbSnapshot {
     number: u64,
     layers: ArcSwapOption<ReadView>,
-    /// Set before the layers are let go of.
+    /// Set before the layers are dropped.
     expired: AtomicBool,
     owner: Weak<dyn SnapshotOwner>,
 }
@@ -40,7 +40,7 @@ impl RedbSnapshot {
         }
     }
 
-    /// Lets go of the pages and the rows that it holds. What was read from it stays with its reader.
+    /// Drops the pages and the rows that it holds. Rows that were read stay with their reader.
     pub(crate) fn expire(&self) {
         self.expired.store(true, Ordering::Release);
         self.layers.store(None);
@@ -57,7 +57,7 @@ impl RedbSnapshot {
         )
     }
 
-    /// Whether it shows a state of databases that have been let go.
+    /// Whether it shows a state of databases that were dropped.
     pub(crate) fn is_orphan(&self) -> bool {
         let layers = self.layers.load();
         let layers = layers.as_ref();
@@ -75,7 +75,7 @@ impl RedbSnapshot {
         if let Err(error) = &result
             && !had_failed
         {
-            // redb has stopped its work, for this error or an earlier one.
+            // redb stops its work after an error: this one, or an earlier one.
             let stopped = [ErrorKind::Unavailable, ErrorKind::SnapshotTooOld];
             if stopped.contains(&error.kind()) {
                 life.fail();
@@ -84,8 +84,8 @@ impl RedbSnapshot {
                 result = read(layers);
             }
         }
-        // It may have been taken back meanwhile, and versions of rows that it alone kept with it: then what
-        // was read may be older than the snapshot. They go after that is noted here.
+        // The snapshot may have expired meanwhile. Then row versions that it alone kept may be gone, and the rows that were
+        // read may be older than the snapshot. `expired` is set before the versions go.
         if self.expired.load(Ordering::Acquire) {
             return Err(self.why_it_is_gone());
         }

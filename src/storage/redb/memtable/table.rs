@@ -1,6 +1,5 @@
-//! Rows that are durable in the journal but not yet in redb: in memory, each in as many versions as
-//! somebody may still read. One thread writes; who reads waits for it only while it puts in a row of
-//! those that share a lock with theirs.
+//! The memtable: rows that are durable in the journal but not yet in redb, each in as many versions as snapshots may
+//! still read. One thread writes. A reader waits only while a row is put into the same shard.
 
 use crate::storage::redb::memtable::row_key::{KeyRange, RowKey, RowTree, RowWrite};
 use bytes::Bytes;
@@ -9,17 +8,17 @@ use dashmap::DashMap;
 use rapidhash::fast::RandomState;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What an entry takes besides its key and its value, about.
+/// About how many bytes an entry takes besides its key and its value.
 const OVERHEAD: usize = 160;
 
-/// The number of what was so before the first commit of a memtable.
+/// The number of a version from before the first commit of a memtable.
 const BEFORE: u64 = 0;
 
-/// Bytes of memory that a memtable has for copies. They are for sessions that are written to again and
-/// again; where there are more than a processor's cache holds, their rows are found in redb as soon.
+/// How many bytes of a memtable are for copies of redb's rows. Copies help for sessions that are written again and again;
+/// with more than fit into a processor's cache, redb finds the rows as fast.
 const COPIES: usize = 1 << 20;
 
-/// What one commit made of a row.
+/// A row as one commit wrote it.
 #[derive(Clone, Debug)]
 struct RowVersion {
     number: u64,
@@ -32,7 +31,7 @@ impl RowVersion {
     }
 }
 
-/// What became of a row, and what it was before, for those who still read that.
+/// The newest version of a row, and the earlier ones that snapshots may still read.
 #[derive(Debug)]
 struct RowVersions {
     newest: RowVersion,
@@ -48,7 +47,7 @@ impl RowVersions {
         }
     }
 
-    /// Puts another version on top; tells what all weigh more, and what less.
+    /// Adds a version. Returns how many bytes of memory were added, and how many removed.
     fn push(&mut self, version: RowVersion, oldest: u64) -> (usize, usize) {
         let more = version.memory_size();
         let before = std::mem::replace(&mut self.newest, version);
@@ -67,7 +66,7 @@ impl RowVersions {
         (more, less)
     }
 
-    /// Whether it is a copy that no commit has changed.
+    /// Whether it is a copy of redb's row that no commit has changed.
     fn is_copy(&self) -> bool {
         self.newest.number == BEFORE
     }
@@ -87,17 +86,17 @@ impl RowVersions {
     }
 }
 
-/// How many parts the rows are in. A part is made larger at once, while its rows wait and with them the
-/// commit that needed the room, so there are many, and small ones.
+/// How many shards the rows are in. Growing a shard blocks its rows and the commit that needs the space, so there are
+/// many small ones.
 const PARTS: usize = 512;
 
 /// The rows of the commits between two checkpoints.
 pub(crate) struct Memtable {
     rows: DashMap<Box<[u8]>, RowVersions, RandomState>,
-    /// The keys of those that are looked for in their order, too: all but the packages, which are most.
+    /// The keys in order, of all trees that are scanned: not of packages, which are most of the rows.
     ordered: SkipSet<Box<[u8]>>,
     weight: AtomicUsize,
-    /// How much of that is for copies.
+    /// How much of `weight` is for copies.
     copies: AtomicUsize,
 }
 
@@ -108,7 +107,7 @@ impl Default for Memtable {
 }
 
 impl Memtable {
-    /// An empty one in which so many rows have room from the first.
+    /// An empty memtable with capacity for so many rows.
     fn with_room_for(rows: usize) -> Self {
         Self {
             rows: DashMap::with_capacity_and_hasher_and_shard_amount(
@@ -122,19 +121,19 @@ impl Memtable {
         }
     }
 
-    /// The one that comes after it: likely as large, and none of its parts much larger than the others.
+    /// The next memtable, with capacity for as many rows and an eighth more.
     pub(crate) fn successor(&self) -> Self {
         let rows = self.rows.len();
         Self::with_room_for(rows + rows / 8)
     }
 
-    /// Puts in what commit `number` makes of a row. Nobody reads as of a commit before `oldest` but after
-    /// the row's last version, so that what was before that can go. For the writer alone.
+    /// Puts in a row as commit `number` writes it. No snapshot is older than `oldest`, so versions that only such a
+    /// snapshot could read are dropped. For the writer alone.
     pub(crate) fn put(&self, row: RowWrite, number: u64, oldest: u64) {
         let RowWrite { key, value } = row;
         let version = RowVersion { number, value };
         let (more, less) = if let Some(mut versions) = self.rows.get_mut(key.as_bytes()) {
-            // Copies are of sessions alone.
+            // Only sessions are copied.
             let was_copy = versions.is_copy();
             let weights = versions.push(version, oldest);
             drop(versions);
@@ -145,7 +144,7 @@ impl Memtable {
         } else {
             let weight = OVERHEAD + key.as_bytes().len() + version.memory_size();
             let is_package = matches!(key.split(), Some((RowTree::Packages, _)));
-            // Whoever finds the key in its order looks for the row next.
+            // The row before the key: a scan that finds the key looks for the row next.
             let in_order = (!is_package).then(|| key.0.clone());
             self.rows.insert(key.0, RowVersions::new(version));
             if let Some(key) = in_order {
@@ -157,8 +156,8 @@ impl Memtable {
         self.weight.fetch_sub(less, Ordering::Relaxed);
     }
 
-    /// Puts in a row as redb has it, so that it is found without redb until there is a commit that changes it;
-    /// nothing where there is no room left for copies. For the writer alone.
+    /// Puts in a copy of redb's row, so that it is found without redb. Does nothing if there is no space left for copies.
+    /// For the writer alone.
     pub(crate) fn put_copy(&self, key: &[u8], value: Bytes) {
         if !self.takes_copies() || self.rows.contains_key(key) {
             return;
@@ -177,12 +176,12 @@ impl Memtable {
         self.copies.load(Ordering::Relaxed) < COPIES
     }
 
-    /// The row as of a commit: `None` where this memtable does not say, `Some(None)` where it was removed.
+    /// The row as of a commit: `None` if the memtable does not have it, `Some(None)` if it was removed.
     pub(crate) fn get(&self, key: &[u8], number: u64) -> Option<Option<Bytes>> {
         self.rows.get(key)?.as_of(number)
     }
 
-    /// The rows of a range as of a commit, in order, removed ones too; none of packages.
+    /// The rows of a range as of a commit, in order, with the removed ones. Not for packages.
     pub(crate) fn range(
         &self,
         range: KeyRange,
@@ -194,7 +193,7 @@ impl Memtable {
         })
     }
 
-    /// All rows that were changed, as of a commit, tree by tree in the order of their keys.
+    /// All changed rows as of a commit, by tree and key.
     pub(crate) fn rows(&self, number: u64) -> Vec<RowWrite> {
         let row = |key: &[u8], versions: &RowVersions| {
             Some(RowWrite {

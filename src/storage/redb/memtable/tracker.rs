@@ -1,5 +1,4 @@
-//! The snapshots that transactions hold although newer ones are there, so that they can be taken back
-//! (C2.14) and counted.
+//! The superseded snapshots that transactions still hold, so that they can be expired (C2.14) and counted.
 
 use crate::clock::Moment;
 use crate::storage::Snapshot;
@@ -12,8 +11,8 @@ use std::time::Duration;
 #[derive(Default)]
 pub(crate) struct SnapshotTracker(Mutex<SupersededList>);
 
-/// The commit that a snapshot shows, and how many were superseded before it: in this order they come, and grow
-/// old.
+/// The commit that a snapshot shows, and how many snapshots were superseded before it. Snapshots come, and age, in this
+/// order.
 type SnapshotOrder = (u64, u64);
 
 #[derive(Default)]
@@ -21,7 +20,7 @@ struct SupersededList {
     old: BTreeMap<SnapshotOrder, SupersededSnapshot>,
     /// How many were superseded.
     count: u64,
-    /// The last one that was looked at in turn.
+    /// The last one that was checked in turn.
     looked_at: SnapshotOrder,
 }
 
@@ -38,8 +37,8 @@ impl SupersededSnapshot {
 }
 
 impl SupersededList {
-    /// Looks at the next two in turn, so that those which nobody holds any more do not gather behind one that
-    /// somebody does: each that is added goes at last, however many are held.
+    /// Checks the next two in turn, and removes those that no transaction holds. So they do not gather behind one that is
+    /// held for long.
     fn look_on(&mut self) {
         for _ in 0..2 {
             let rest = (Bound::Excluded(self.looked_at), Bound::Unbounded);
@@ -54,7 +53,7 @@ impl SupersededList {
         }
     }
 
-    /// The first that is held, of those that show a commit from `first` on.
+    /// The oldest that is held, of those that show a commit from `first` on.
     fn first_held(&mut self, first: u64) -> Option<(SnapshotOrder, Moment)> {
         loop {
             let (place, old) = self.old.range((first, 0)..).next()?;
@@ -68,7 +67,7 @@ impl SupersededList {
 }
 
 impl SupersededList {
-    /// These come first: who begins later reads what was opened later.
+    /// Orphans come first: later transactions read databases that were opened later.
     fn is_orphan(&self, place: &SnapshotOrder) -> bool {
         let snapshot = self.old.get(place).and_then(|old| old.snapshot.upgrade());
         snapshot.is_some_and(|snapshot| snapshot.is_orphan())
@@ -91,18 +90,18 @@ impl SnapshotTracker {
         line.look_on();
     }
 
-    /// Since when the first of those that are held has not been the newest.
+    /// Since when the oldest held snapshot is superseded.
     pub(crate) fn first(&self) -> Option<Moment> {
         self.lock().first_held(0).map(|(_, since)| since)
     }
 
-    /// The oldest commit that one of those shows, of those from `first` on.
+    /// The oldest commit, from `first` on, that a held snapshot shows.
     pub(crate) fn oldest_since(&self, first: u64) -> Option<u64> {
         let first = self.lock().first_held(first);
         first.map(|((number, _), _)| number)
     }
 
-    /// How many are held, and for how long the oldest of them has not been the newest.
+    /// How many are held, and for how long the oldest of them has been superseded.
     pub(crate) fn held(&self, now: Moment) -> (usize, Option<Duration>) {
         let line = self.lock();
         let held = line.old.values().filter(|old| old.is_held());
@@ -110,19 +109,19 @@ impl SnapshotTracker {
         (held.count(), ages.max())
     }
 
-    /// Takes back those that were superseded longer than `max_age` ago.
+    /// Expires those that were superseded longer than `max_age` ago.
     pub(crate) fn expire(&self, now: Moment, max_age: Duration) {
         self.expire_while(|_, (_, since)| now.since(*since) > max_age);
     }
 
-    /// Whether one is held that shows a state of databases that have been let go.
+    /// Whether a held one shows a state of databases that were dropped.
     pub(crate) fn has_orphans(&self) -> bool {
         let mut line = self.lock();
         line.first_held(0)
             .is_some_and(|(place, _)| line.is_orphan(&place))
     }
 
-    /// Takes back those.
+    /// Expires these.
     pub(crate) fn expire_orphans(&self) {
         self.expire_while(|line, (place, _)| line.is_orphan(place));
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What a group of commits did so far, which nobody else sees.
+/// The writes of a batch so far. Only the batch sees them.
 pub(crate) struct WriteBatch {
     rows: Mutex<BTreeMap<RowKey, Option<Bytes>>>,
     found: Option<Mutex<Vec<FoundRow>>>,
@@ -20,7 +20,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl WriteBatch {
-    /// For a group of commits whose rows go into this memtable.
+    /// For a batch whose rows go into this memtable.
     pub(crate) fn over(memtable: &Memtable) -> Self {
         Self {
             rows: Mutex::default(),
@@ -28,7 +28,7 @@ impl WriteBatch {
         }
     }
 
-    /// Whether it is to be told what is found in redb.
+    /// Whether it collects rows that are found in redb, for copies in the memtable.
     pub(crate) fn is_curious(&self) -> bool {
         self.found.is_some()
     }
@@ -39,7 +39,7 @@ impl WriteBatch {
         }
     }
 
-    /// Takes out what it was told of.
+    /// Takes out the collected rows.
     pub(crate) fn found(&self) -> Vec<FoundRow> {
         let found = self.found.as_ref();
         found.map_or_else(Vec::new, |found| std::mem::take(&mut *locked(found)))
@@ -68,7 +68,7 @@ impl WriteBatch {
             .collect()
     }
 
-    /// Takes out one row for each key, by ascending key, however many members of the group changed it.
+    /// Takes out one row for each key, by ascending key, however many members of the batch changed it.
     pub(crate) fn take(&self) -> impl Iterator<Item = RowWrite> + use<> {
         let rows = std::mem::take(&mut *self.lock());
         rows.into_iter().map(|(key, value)| RowWrite { key, value })
