@@ -1,4 +1,4 @@
-//! The engine: a file with its journal, the writer thread, and what they share with those who read and commit.
+//! The engine on redb: the store's file with its journal, and the writer thread.
 
 use crate::block_on::WakeGroup;
 use crate::client_id::ClientKey;
@@ -9,26 +9,22 @@ use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::backend::folder::Location;
 use crate::storage::redb::commit::committer::{CommitLeader, Committer, DatabaseLocations};
-use crate::storage::redb::commit::ended::EndedSessions;
 use crate::storage::redb::commit::errors;
-use crate::storage::redb::commit::queue::{Queue, QueueJob};
-use crate::storage::redb::commit::touches::Touches;
+use crate::storage::redb::commit::queue::QueueJob;
 use crate::storage::redb::failure;
-use crate::storage::redb::memtable::tracker::SnapshotTracker;
 use crate::storage::redb::open::database::in_memory;
 use crate::storage::redb::open::enter::{JournalAtOpening, enter, peek};
 use crate::storage::redb::open::identify::OpeningPlan;
 use crate::storage::redb::open::options::OpenOptions;
 use crate::storage::redb::open::{identify, locks};
-use crate::storage::redb::{Contents, EngineCounters, EngineRules, EngineShared};
+use crate::storage::redb::{Contents, EngineRules, EngineShared};
 use crate::storage::{
     ChangeSet, Checked, CommitCallback, ContainerId, Counters, Finding, PendingAdmission,
     SettingsChange, Snapshot, Storage, TombstonePolicy, Touch, TouchAt, WaiterKind,
 };
-use arc_swap::ArcSwapOption;
 use redb::Database;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -37,15 +33,15 @@ pub(crate) struct Engine {
     shared: Arc<EngineShared>,
     thread: Mutex<Option<JoinHandle<Result<()>>>>,
     leader: Arc<CommitLeader>,
-    /// The file's, where there is one.
+    /// None for a store in memory.
     disk: Option<Disk>,
     process: Process,
     _watcher: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Engine {
-    /// Opens the store at `path`, or a new one in memory. What verifying the file finds is reported,
-    /// and the store is then not opened.
+    /// Opens the store at `path`, or a new one in memory. If the file is verified and damage is found, the damage is
+    /// reported to `found`, and opening fails.
     pub(crate) fn open(
         path: Option<&Path>,
         options: OpenOptions,
@@ -100,9 +96,9 @@ impl Engine {
         clock: Clock,
         rules: EngineRules,
     ) -> Result<(Self, Contents)> {
-        let memory = in_memory(options, &Arc::default())?;
-        let largest = rules.journal.largest_file();
+        let (memory_disk, memory) = in_memory(options, &Arc::default())?;
         let mut known = JournalAtOpening::of(foreseen);
+        let largest = rules.journal.largest_file();
         let entered =
             failure::guarded_on(file, |file| enter(location, largest, file, &io, &mut known));
         let entered = match (entered, location) {
@@ -118,7 +114,6 @@ impl Engine {
                 None => e,
             }
         })?;
-        let (memory_disk, memory) = memory;
         let contents = Contents {
             identity: entered.identity.id,
             secrets: entered.identity.secrets.clone(),
@@ -126,26 +121,12 @@ impl Engine {
             next_container: entered.identity.next_container,
         };
         let file_disk = location.map(|_| disk.clone());
-        let shared = Arc::new(EngineShared {
-            queue: Arc::new(Queue::new(rules.admission)),
-            published: ArcSwapOption::empty(),
-            closed: AtomicBool::new(false),
-            superseded: SnapshotTracker::default(),
-            touches: Touches::default(),
-            ended: EndedSessions::default(),
-            shown: AtomicU64::new(0),
-            io,
-            registry: AtomicU64::new(0),
-            counters: EngineCounters::default(),
-            clock: clock.clone(),
-            snapshot_max_age: rules.snapshot_max_age,
-            bugs: options.bugs,
-        });
         let places = DatabaseLocations {
             location: location.cloned(),
             file: disk,
             memory: memory_disk,
         };
+        let shared = Arc::new(EngineShared::new(&rules, io, clock, options.bugs));
         let committer = Committer::new(
             shared.clone(),
             options,
@@ -155,6 +136,12 @@ impl Engine {
             (entered, known),
             rules.new_sessions,
         )?;
+        let engine = Self::serve(shared, committer, file_disk)?;
+        Ok((engine, contents))
+    }
+
+    /// Starts the writer thread.
+    fn serve(shared: Arc<EngineShared>, committer: Committer, disk: Option<Disk>) -> Result<Self> {
         let watcher: Arc<dyn Fn() + Send + Sync> = {
             let shared = Arc::downgrade(&shared);
             Arc::new(move || {
@@ -163,7 +150,7 @@ impl Engine {
                 }
             })
         };
-        clock.watch(Arc::downgrade(&watcher));
+        shared.clock.watch(Arc::downgrade(&watcher));
         let leader = Arc::new(CommitLeader::new(shared.clone(), committer));
         let thread = std::thread::Builder::new()
             .name("cloakroom-commit".into())
@@ -172,15 +159,14 @@ impl Engine {
                 move || leader.run()
             })
             .map_err(|e| Error::new(ErrorKind::Io, "no thread can be started").with_source(e))?;
-        let engine = Self {
+        Ok(Self {
             shared,
             thread: Mutex::new(Some(thread)),
             leader,
-            disk: file_disk,
+            disk,
             process: Process::this(),
             _watcher: watcher,
-        };
-        Ok((engine, contents))
+        })
     }
 
     /// Hands a job to the writer thread and waits for its answer.
@@ -193,7 +179,7 @@ impl Engine {
 }
 
 impl Engine {
-    /// Why there is nothing to read.
+    /// The error of a reader that finds no published snapshot.
     fn away(&self) -> Error {
         if self.shared.closed.load(Ordering::Acquire) {
             return errors::closed();
@@ -284,7 +270,7 @@ impl Storage for Engine {
         let frozen = self.ask(QueueJob::Freeze)?;
         let reopened = frozen.reopened;
         let checked = frozen.inspect(found);
-        // Whoever opens the file again knows nothing of our hold on its pages.
+        // A reopened database does not know that the inspection still reads its pages.
         self.snapshot()?;
         if reopened != self.shared.counters.reopened.load(Ordering::Relaxed) {
             return Err(errors::reopening());
@@ -339,7 +325,7 @@ impl Storage for Engine {
     fn close(&self) -> Result<()> {
         self.process.check()?;
         self.shared.queue.close();
-        // Whoever closes at the same time waits here until the file is let go.
+        // A second caller waits here until the file is closed.
         let mut slot = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         match slot.take() {
             // The last handle may be dropped by a callback on the writer thread itself.

@@ -1,4 +1,4 @@
-//! What the threads of an engine share, and the settings that it goes by.
+//! The state that the threads of an engine share, and the engine's settings.
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
@@ -19,17 +19,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What the writer thread shares with everyone.
+/// The state that the writer thread shares with readers and callers.
 pub(crate) struct EngineShared {
     pub(crate) queue: Arc<Queue>,
+    /// The snapshot of the newest commit.
     pub(crate) published: ArcSwapOption<RedbSnapshot>,
     pub(crate) closed: AtomicBool,
+    /// The older snapshots that transactions still hold.
     pub(crate) superseded: SnapshotTracker,
     pub(crate) touches: Touches,
     pub(crate) ended: EndedSessions,
-    /// The number of the commit that is published.
+    /// The number of the published commit.
     pub(crate) shown: AtomicU64,
     pub(crate) io: Arc<FileIo>,
+    /// How often the containers have changed.
     pub(crate) registry: AtomicU64,
     pub(crate) counters: EngineCounters,
     pub(crate) clock: Clock,
@@ -58,7 +61,30 @@ impl EngineCounters {
 }
 
 impl EngineShared {
-    /// Records an access time, and sees to it that it is written.
+    pub(crate) fn new(
+        rules: &EngineRules,
+        io: Arc<FileIo>,
+        clock: Clock,
+        bugs: FaultInjection,
+    ) -> Self {
+        Self {
+            queue: Arc::new(Queue::new(rules.admission)),
+            published: ArcSwapOption::empty(),
+            closed: AtomicBool::new(false),
+            superseded: SnapshotTracker::default(),
+            touches: Touches::default(),
+            ended: EndedSessions::default(),
+            shown: AtomicU64::new(0),
+            io,
+            registry: AtomicU64::new(0),
+            counters: EngineCounters::default(),
+            clock,
+            snapshot_max_age: rules.snapshot_max_age,
+            bugs,
+        }
+    }
+
+    /// Records an access time, to be written later.
     pub(crate) fn touch(&self, touch: Touch) {
         let waiting = self.touches.add(touch, self.clock.timestamp());
         if waiting == 1 || waiting >= touches::MANY {
@@ -83,7 +109,7 @@ impl SnapshotOwner for EngineShared {
     }
 }
 
-/// What an opened file says of itself.
+/// What the engine read from the file when it opened it.
 #[derive(Debug)]
 pub(crate) struct Contents {
     pub(crate) identity: [u8; 16],
@@ -92,29 +118,29 @@ pub(crate) struct Contents {
     pub(crate) next_container: u32,
 }
 
-/// The store's settings that the engine goes by.
+/// The settings of an engine.
 #[derive(Clone, Debug)]
 pub(crate) struct EngineRules {
     pub(crate) snapshot_max_age: Duration,
-    /// How much may wait to be committed.
+    /// How many commits and bytes may wait to be committed.
     pub(crate) admission: AdmissionBounds,
     /// How many sessions may be founded, where that is limited.
     pub(crate) new_sessions: Option<Quota>,
     pub(crate) journal: JournalRules,
 }
 
-/// What bounds the rows that are not in redb yet.
+/// The bounds of the rows that are not in redb yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JournalRules {
     /// Bytes of the journal's two files together.
     pub(crate) size: u64,
     /// Bytes of memory that the rows in it take, about.
     pub(crate) memory: usize,
-    /// How long they stay there at most, while nothing else brings them into redb.
+    /// A checkpoint is due after this time, even if neither bound is near.
     pub(crate) interval: Duration,
     /// Checkpoints are made between commits, not beside them.
     pub(crate) in_the_foreground: bool,
-    /// Bytes of rows that a group writes at most, with its touches well below what a record may take.
+    /// Bytes of rows that a batch writes at most. With its touches, they stay well below the limit of a frame.
     pub(crate) largest_group: usize,
 }
 
