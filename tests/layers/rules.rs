@@ -14,9 +14,6 @@ const DEFINED_TWICE: &[&str] = &["Directory", "TempFile"];
 /// The functions that are still above the limit or take a `bool`.
 pub(crate) const FUNCTIONS_LEFT: &[(&str, &str)] = &[
     ("src/session.rs", "bears_dead_id"),
-    ("src/storage/redb/commit/committer/mod.rs", "commit_group"),
-    ("src/storage/redb/commit/committer/tasks.rs", "settle"),
-    ("src/storage/redb/engine.rs", "start"),
     ("src/transaction/commit/pack.rs", "pack_subject"),
     ("src/transaction/state/changes.rs", "keep"),
     ("src/transaction/state/lifecycle.rs", "bears_dead_id"),

@@ -1,5 +1,5 @@
-//! The thread that writes to redb while commits go on. It checks the databases out with each task, and gives
-//! them back with what came of it. It decides nothing.
+//! The checkpointer: the thread that writes to redb while commits go on. It gets the databases with each task, and
+//! returns them with the result. It decides nothing.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::EngineShared;
@@ -19,29 +19,29 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// What there is to do with redb.
+/// A task that needs redb.
 pub(crate) enum CheckpointerTask {
     Checkpoint(Checkpoint),
     Configure(SettingsChange, SyncSender<Result<()>>),
     Reclaim {
         refusals: TombstonePolicy,
         retired: Option<ContainerId>,
-        /// Tombstones that are gone already.
+        /// How many tombstones a commit has removed already.
         buried: u64,
         reply: SyncSender<Result<u64>>,
     },
     Freeze {
         disks: [Disk; 2],
-        /// The rows over redb when it is done.
+        /// The rows over redb when the task is done.
         newer: [NewerRows; 2],
         reply: SyncSender<Result<Frozen>>,
     },
-    /// Nothing: it was asked for a checkpoint, which comes first.
+    /// Does nothing: the caller waits for the checkpoint that comes first.
     Nothing(SyncSender<Result<()>>),
 }
 
 impl CheckpointerTask {
-    /// It will not be done.
+    /// Answers that the task will not be done.
     pub(crate) fn refuse(self, error: Error) {
         match self {
             Self::Checkpoint(_) => {}
@@ -52,7 +52,7 @@ impl CheckpointerTask {
     }
 }
 
-/// What came of it.
+/// The result of a task.
 pub(crate) enum TaskReport {
     Checkpoint(CheckpointOutcome),
     Configure {
@@ -70,19 +70,19 @@ pub(crate) enum TaskReport {
 
 pub(crate) enum CheckpointOutcome {
     Done {
-        /// The last commit that it brought into redb, and the last one that was made by then.
+        /// The last commit that it brought into redb, and the last one at that time.
         number: u64,
         up_to: u64,
         file: Option<JournalFile>,
         readers: TableReaders,
     },
-    /// These rows must be in the journal again first, for it to go on without them.
+    /// redb cannot put these rows. The checkpoint goes on without them, once they are in the journal again.
     Stuck(Vec<RowWrite>, Checkpoint),
-    /// What could not be read can be: it goes on when the databases are open again.
+    /// The part that could not be read can be read now. The checkpoint goes on when the databases are open again.
     Cured(Checkpoint),
-    /// It is to be tried again once the databases are open again.
+    /// The checkpoint is tried again when the databases are open again.
     Failed(Error, Checkpoint),
-    /// All is in redb, but the journal's file is not to be used any more.
+    /// All rows are in redb, but the journal's file cannot be used again.
     Spoilt(Error),
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct ReturnedDatabases {
     pub(crate) report: TaskReport,
 }
 
-/// Does a task at once.
+/// Does a task on this thread.
 pub(crate) fn perform(
     databases: Databases,
     task: CheckpointerTask,
@@ -201,14 +201,14 @@ fn make_checkpoint(
     }
 }
 
-/// How often it is looked whether somebody still reads what is in redb by now.
+/// How often the checkpointer looks for retired memtables that have no reader left.
 const LOOK: Duration = Duration::from_millis(200);
 const NEVER: Duration = Duration::from_secs(86_400);
 
 enum CheckpointerJob {
     Task(Box<(Databases, CheckpointerTask)>),
-    /// Rows that are in redb, to be let go when nobody reads them any more: that takes a while.
-    Bury(Arc<Memtable>),
+    /// A memtable whose rows are in redb. It is dropped here when it has no reader left, as dropping takes a while.
+    Retire(Arc<Memtable>),
 }
 
 /// The thread's handle.
@@ -240,20 +240,21 @@ impl Checkpointer {
         })
     }
 
-    /// Lends it the databases for a task. If it has ended, both go.
-    pub(crate) fn lend(&self, databases: Databases, task: CheckpointerTask) -> Result<()> {
+    /// Checks the databases out to the checkpointer for a task. If its thread has ended, both are dropped.
+    pub(crate) fn start_task(&self, databases: Databases, task: CheckpointerTask) -> Result<()> {
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
         let job = CheckpointerJob::Task(Box::new((databases, task)));
         jobs.send(job).map_err(|_| stopped())
     }
 
+    /// Drops a memtable when it has no reader left.
     pub(crate) fn retire(&self, memtable: Arc<Memtable>) {
         if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(CheckpointerJob::Bury(memtable));
+            let _ = jobs.send(CheckpointerJob::Retire(memtable));
         }
     }
 
-    /// What has come of the task, if it is done.
+    /// The databases and the result of the task, if it is done.
     pub(crate) fn returned(&self) -> Option<ReturnedDatabases> {
         self.reports.try_recv().ok()
     }
@@ -273,9 +274,9 @@ impl Drop for Checkpointer {
     }
 }
 
-/// Lets the threads that commit go first where there are fewer processors than threads. Elsewhere than on
-/// Linux this would concern the whole process.
-fn stand_back() {
+/// Lets committing threads run first where there are fewer processors than threads. On other systems than Linux this
+/// would lower the priority of the whole process.
+fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(10) {
         tracing::debug!(%error, "checkpoints have the same priority as commits");
@@ -287,19 +288,19 @@ fn run(
     report: &Sender<ReturnedDatabases>,
     shared: &Weak<EngineShared>,
 ) {
-    stand_back();
-    let mut graves: Vec<Arc<Memtable>> = Vec::new();
+    lower_priority();
+    let mut retired: Vec<Arc<Memtable>> = Vec::new();
     loop {
-        let wait = if graves.is_empty() { NEVER } else { LOOK };
+        let wait = if retired.is_empty() { NEVER } else { LOOK };
         let job = queue.recv_timeout(wait);
-        graves.retain(|memtable| Arc::strong_count(memtable) > 1);
+        retired.retain(|memtable| Arc::strong_count(memtable) > 1);
         let job = match job {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return,
         };
         match job {
-            CheckpointerJob::Bury(memtable) => graves.push(memtable),
+            CheckpointerJob::Retire(memtable) => retired.push(memtable),
             CheckpointerJob::Task(checked_out) => {
                 let (databases, task) = *checked_out;
                 let Some(shared) = shared.upgrade() else {

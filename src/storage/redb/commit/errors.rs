@@ -17,12 +17,20 @@ pub(crate) fn full() -> Error {
     )
 }
 
-/// What was taken into a group may be on the disk.
+/// The rows of a job that was taken into a batch may be on the disk.
 pub(crate) fn stopped_during_commit() -> Error {
     Error::new(
         ErrorKind::OutcomeUnknown,
         "the store's writer stopped during the commit; it may or may not be kept",
     )
+}
+
+pub(crate) fn outcome_unknown(cause: Error) -> Error {
+    Error::new(
+        ErrorKind::OutcomeUnknown,
+        "storage failed while the commit was made durable; it may or may not be kept",
+    )
+    .with_source(cause)
 }
 
 pub(crate) fn reopening() -> Error {

@@ -1,8 +1,8 @@
-//! Where the committer works: on a thread of its own or, while that sleeps, on the thread of whoever waits
-//! for a commit, which then need not wake another and be woken by it.
+//! The threads that the committer works on: its own or, while that sleeps, one of those that wait for a commit. Such a
+//! thread becomes the leader and commits the batch itself; the others are its followers. This saves two wake-ups.
 
 use crate::error::Result;
-use crate::storage::redb::commit::committer::{AnswerOnExit, CommitAnswers, Committer};
+use crate::storage::redb::commit::committer::core::{CommitAnswers, Committer};
 use crate::storage::redb::commit::errors::gone;
 use crate::storage::redb::commit::queue::{CommitJob, QueueJob};
 use crate::storage::redb::commit::taker::Help;
@@ -11,9 +11,24 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
+/// Answers all jobs when the committer's thread ends, however it ends.
+struct AnswerOnExit(Arc<EngineShared>);
+
+impl Drop for AnswerOnExit {
+    fn drop(&mut self) {
+        let jobs = self.0.queue.end();
+        self.0.io.end_backpressure();
+        if let Some(last) = self.0.published.swap(None) {
+            last.expire();
+        }
+        QueueJob::refuse_all(jobs, &gone());
+    }
+}
+
+/// The committer, and the right to work with it: one thread at a time has it.
 pub(crate) struct CommitLeader {
     shared: Arc<EngineShared>,
-    /// None when the store is closed. Poisoned by a panic of the committer's, after which it does no more.
+    /// None when the store is closed. Poisoned by a panic of the committer, after which it does nothing more.
     committer: Mutex<Option<Committer>>,
 }
 
@@ -41,7 +56,7 @@ impl CommitLeader {
             let mut taken = self.shared.queue.take(deadline, Help::Allowed);
             let (goes_on, answers) = self.with(|committer| {
                 committer.collect();
-                let is_lost = taken.suspect || committer.is_broken;
+                let is_lost = taken.suspect || !committer.state.is_open();
                 let goes_on = !is_lost || committer.reopen(&mut taken.jobs);
                 committer.serve(std::mem::take(&mut taken.jobs));
                 Ok((goes_on, committer.take_answers()))
@@ -60,7 +75,7 @@ impl CommitLeader {
         }
     }
 
-    /// Commits on this thread what waits, if the committer's own sleeps; tells whether it did.
+    /// Leads a batch of the jobs that wait on this thread, if the committer's own sleeps. Returns whether it did.
     pub(crate) fn lead(&self) -> bool {
         let Some(jobs) = self.shared.queue.begin_lead() else {
             return false;
@@ -68,7 +83,7 @@ impl CommitLeader {
         let led = catch_unwind(AssertUnwindSafe(|| {
             self.with(|committer| lead(committer, jobs))
         }));
-        // After a panic, the thread finds what is left of the committer.
+        // After a panic, the committer's own thread finds the poisoned lock.
         let led = led.unwrap_or_else(|_| Err(gone()));
         let (answers, wake_at) =
             led.unwrap_or_else(|_| (CommitAnswers::new(), Some(Instant::now())));
@@ -77,12 +92,12 @@ impl CommitLeader {
         true
     }
 
-    /// Only a panic of the committer's, or its end, keeps anybody from it.
+    /// An error only after a panic of the committer.
     fn lock(&self) -> Result<MutexGuard<'_, Option<Committer>>> {
         self.committer.lock().map_err(|_| gone())
     }
 
-    /// As a panic of the committer's does.
+    /// Does what a panic of the committer does.
     #[cfg(test)]
     pub(crate) fn kill(&self) {
         let killed = catch_unwind(AssertUnwindSafe(|| {
@@ -97,14 +112,14 @@ impl CommitLeader {
     }
 }
 
-/// A turn of the committer's on another's thread: no more than a group. The rest is for its own, as soon as
-/// this tells.
+/// Commits one batch on the leader's thread. The rest is for the committer's own thread, which wakes at the returned
+/// time.
 fn lead(
     committer: &mut Committer,
     jobs: Vec<QueueJob>,
 ) -> Result<(CommitAnswers, Option<Instant>)> {
     committer.collect();
-    if committer.is_broken {
+    if !committer.state.is_open() {
         committer.shared.queue.give_back(jobs);
         return Ok((CommitAnswers::new(), Some(Instant::now())));
     }

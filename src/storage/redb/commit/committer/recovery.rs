@@ -1,21 +1,24 @@
-//! What the writer thread lets go of after a failure, how it opens the files again, and how it ends.
+//! What the committer drops after a failure, how it opens the files again, and how it closes the store.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::EngineCounters;
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::checkpoint::checkpointer::CheckpointerTask;
 use crate::storage::redb::checkpoint::task::{Checkpoint, Databases, LeftOut, Step};
-use crate::storage::redb::commit::committer::{Committer, FIRST_RETRY, LAST_RETRY, PATIENCE};
+use crate::storage::redb::commit::committer::core::{Committer, FIRST_RETRY, LAST_RETRY};
+use crate::storage::redb::commit::committer::state::{DatabaseHolder, MemoryHalf};
 use crate::storage::redb::commit::errors::{full, reopening};
 use crate::storage::redb::commit::queue::QueueJob;
 use crate::storage::redb::commit::taker::Help;
 use crate::storage::redb::failure::{self, guarded};
-use crate::storage::redb::memtable::row_key::DatabaseKind;
 use crate::storage::redb::open::database::reopen;
 use crate::storage::redb::open::enter::enter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long snapshots from before redb was reopened may keep it from being written while somebody waits for that.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 fn stays_in_the_journal(rows: usize) -> Error {
     let why = "a part of the store's file cannot be read, and";
@@ -24,62 +27,57 @@ fn stays_in_the_journal(rows: usize) -> Error {
 }
 
 impl Committer {
-    /// Drops the databases after a failure. What is in the journal stays there, and in memory; snapshots are
-    /// read past redb from now on, until it is written again.
+    /// Drops the databases after a failure. The rows stay in the journal and in memory. Snapshots are read past redb
+    /// from now on, until redb is written again.
     pub(super) fn lose_databases(&mut self) {
-        self.is_broken = true;
-        self.tell_broken();
-        if let Some(newest) = &self.newest {
-            newest.readers.life.end();
+        let holder = self.state.fail();
+        self.count_broken();
+        if let Some(rows) = self.state.rows() {
+            rows.view.readers.life.end();
         }
-        while self.is_lent {
-            match self.checkpointer.wait() {
-                // If that failed, too, it makes no difference any more.
-                Ok(returned) => drop(self.settle(returned)),
-                Err(_) => self.is_lent = false,
+        match holder {
+            Some(DatabaseHolder::Committer(databases)) => self.drop_databases(databases),
+            Some(DatabaseHolder::Checkpointer) => {
+                if let Ok(returned) = self.checkpointer.wait() {
+                    self.drop_databases(returned.databases);
+                    // If the task failed, too, there is nothing more to drop.
+                    drop(self.settle(returned.report));
+                }
             }
+            None => {}
         }
-        for (task, _) in self.tasks.drain(..) {
+        for (task, _) in self.tasks.line.drain(..) {
             task.refuse(reopening());
         }
-        if let Some(databases) = self.databases.take() {
-            databases.life.end();
-            failure::discard(databases);
-            self.orphaned.get_or_insert_with(Instant::now);
-        }
     }
 
-    /// The files are opened for writing as after a failure; until then what there is can be read.
-    pub(super) fn wait_for_room(&mut self) {
-        self.waits_for_room = true;
+    /// Drops databases without closing them.
+    pub(super) fn drop_databases(&mut self, databases: Databases) {
+        databases.life.end();
+        failure::discard(databases);
+        self.orphaned.get_or_insert_with(Instant::now);
+    }
+
+    /// Opens the files for writing as after a failure. Until then the published snapshot can be read.
+    pub(super) fn wait_for_space(&mut self) {
         self.lose_databases();
-        self.newest = None;
-        self.begun = None;
+        self.state.lack_space();
     }
 
-    fn tell_broken(&self) {
-        let told = &self.shared.counters.is_read_only;
-        told.store(self.is_broken, Ordering::Relaxed);
+    fn count_broken(&self) {
+        let counter = &self.shared.counters.is_read_only;
+        counter.store(!self.state.is_open(), Ordering::Relaxed);
     }
 
-    /// Takes back every snapshot.
-    fn expire_all(&mut self) {
-        if let Some(last) = self.shared.published.swap(None) {
-            last.expire();
-        }
-        self.shared.superseded.expire_all();
-        self.orphaned = None;
-    }
-
-    /// Whether redb may be written. Since it was opened again it does not know of older snapshots, and would
-    /// use their pages again: they come first, unless somebody waits for it who has waited for long enough.
+    /// Whether redb may be written. Since redb was reopened it does not know of older snapshots, and would use their
+    /// pages again. So it waits for their end, but not for ever if somebody waits for it.
     pub(super) fn may_write(&mut self) -> bool {
         let Some(since) = self.orphaned else {
             return true;
         };
         let waits =
             |(task, _): &(CheckpointerTask, u64)| !matches!(task, CheckpointerTask::Freeze { .. });
-        let is_urgent = self.filled() >= 1.0 || self.tasks.iter().any(waits);
+        let is_urgent = self.filled() >= 1.0 || self.tasks.line.iter().any(waits);
         let has_waited = is_urgent && since.elapsed() >= PATIENCE;
         if self.rules.in_the_foreground || has_waited {
             self.shared.superseded.expire_orphans();
@@ -90,26 +88,17 @@ impl Committer {
         true
     }
 
-    /// Drops the journal after a failure of its own, and the rows that are in it, to read them again. Those
-    /// that are in no file are kept.
-    pub(super) fn lose_journal(&mut self) {
-        // Before anybody is told, who would begin with one of them.
-        self.is_broken = true;
+    /// Drops the journal after a failure of its own, and its rows in memory, to read them again. Rows that are in no
+    /// file are kept; `half` are those of the batch that failed.
+    pub(super) fn lose_journal(&mut self, half: Option<MemoryHalf>) {
+        // The snapshots first: dropping the databases answers callers, who would begin with one of them.
         self.expire_all();
         self.lose_databases();
-        if let Some(newest) = self.newest.take() {
-            let memtables = newest.frozen.iter().chain([&newest.active]);
-            let rows = memtables.flat_map(|memtable| memtable.rows(newest.number));
-            let in_memory = rows.filter(|row| row.key.home() == DatabaseKind::Memory);
-            self.kept.extend(in_memory);
-        }
-        self.begun = None;
-        self.unfinished = None;
-        self.journal = None;
+        self.state.fail_journal(half);
     }
 
-    /// Opens the files again, with bounded back-off; false if the store is closing instead.
-    /// Those who wait are told as soon as it does not succeed at once.
+    /// Opens the files again, with bounded back-off. Returns false if the store is closing instead. Jobs are refused
+    /// if the first attempt fails.
     pub(super) fn reopen(&mut self, waiting: &mut Vec<QueueJob>) -> bool {
         self.lose_databases();
         let mut delay = FIRST_RETRY;
@@ -147,35 +136,30 @@ impl Committer {
     }
 
     fn try_reopen(&mut self) -> Result<()> {
-        if self.before.is_some() {
-            // It is written at once.
+        if self.state.before().is_some() {
+            // The restored row is written at once.
             self.expire_all();
         }
-        let (places, known) = (&self.places, &mut self.known);
-        let file = reopen(&places.file, self.options, &self.shared.io)?;
+        let file = reopen(&self.places.file, self.options, &self.shared.io)?;
         let memory = reopen(
-            &places.memory,
+            &self.places.memory,
             self.options.in_memory(),
             &Arc::<FileIo>::default(),
         )?;
-        let databases = Databases {
-            file,
-            memory,
-            disks: [places.file.clone(), places.memory.clone()],
-            life: Arc::default(),
-            step: self.options.step(),
-        };
+        let databases = self.databases((file, memory), self.options.step());
+        let (places, known) = (&self.places, &mut self.known);
         let largest = self.rules.largest_file();
-        let recovers = self.newest.is_none();
+        let must_recover = self.state.rows().is_none();
+        let before = self.state.before();
         self.shared.io.begin_commit();
         let opened = failure::guarded_on(databases, |databases| {
-            if let Some(before) = self.before.as_ref() {
+            if let Some(before) = before {
                 before.restore(&databases.file, &self.shared.io)?;
             }
             let location = places.location.as_ref();
             let io = &self.shared.io;
             let enter = || enter(location, largest, &databases.file, io, known);
-            let entered = recovers.then(enter).transpose()?;
+            let entered = must_recover.then(enter).transpose()?;
             Ok((entered, databases.readers()?))
         });
         if opened.is_err() && self.shared.io.may_be_durable() {
@@ -183,19 +167,22 @@ impl Committer {
             self.expire_all();
         }
         let (databases, (entered, readers)) = opened?;
-        self.before = None;
-        self.is_broken = false;
-        if let Some(entered) = entered {
-            self.begin(databases, readers, entered.journal, &entered.recovered)?;
-        } else {
-            self.databases = Some(databases);
-            self.show_readers(readers);
-        }
-        self.tell_broken();
+        self.state.set_before(None);
+        let rows = match (entered, self.state.take_rows()) {
+            (Some(entered), _) => self.recover(readers, entered.journal, &entered.recovered)?,
+            (None, Some(mut rows)) => {
+                rows.view.readers = readers;
+                rows
+            }
+            // The store is open already.
+            (None, None) => return Ok(()),
+        };
+        self.begin(rows, databases);
+        self.count_broken();
         Ok(())
     }
 
-    /// The end: everything durable and in one file, nothing held.
+    /// Closes the store: everything is made durable in one file, and nothing is held.
     pub(super) fn finish(mut self) -> Result<()> {
         if self.shared.touches.len() > 0 {
             self.flush();
@@ -204,14 +191,20 @@ impl Committer {
         self.shared.superseded.expire_orphans();
         self.look_again();
         self.give_tasks();
-        while self.is_lent {
-            self.await_keeper();
+        while self.state.is_checked_out() {
+            self.await_checkpointer();
             self.give_tasks();
         }
         self.shared.closed.store(true, Ordering::Release);
         let closing = self.last_checkpoints();
-        let databases = self.databases.take();
-        let had_journal = self.journal.take().is_some();
+        let rows = self.state.rows_mut();
+        let journal = rows.and_then(|rows| rows.journal.take());
+        let had_journal = journal.is_some();
+        drop(journal);
+        let databases = match self.state.fail() {
+            Some(DatabaseHolder::Committer(databases)) => Some(databases),
+            Some(DatabaseHolder::Checkpointer) | None => None,
+        };
         self.lose_databases();
         self.expire_all();
         let closed = match (databases, closing) {
@@ -232,8 +225,8 @@ impl Committer {
                     })
                 })
             }
-            // What there was is as it was.
-            _ if self.waits_for_room => Ok(()),
+            // Nothing was written.
+            _ if self.state.lacks_space() => Ok(()),
             _ => Err(reopening()),
         };
         let held = std::mem::take(&mut self.known.held);
@@ -243,16 +236,16 @@ impl Committer {
         {
             tracing::warn!(%error, "the files of the journal are left");
         }
-        // Let go before the store is, so that the next opening finds them free.
+        // Before the lock of the store is released, so that the next opening finds them free.
         drop(held);
         let unlocked = self.places.file.close().map_err(failure::unlock);
         closed.and(unlocked)
     }
 
-    /// Opens the databases again if what could not be read of them can be.
+    /// Opens the databases again if a part that could not be read can be read now.
     fn look_again(&mut self) {
         let unreadable = self.shared.io.unreadable();
-        if self.is_broken || unreadable.count() == 0 || !unreadable.can_be_read_again() {
+        if !self.state.is_open() || unreadable.count() == 0 || !unreadable.can_be_read_again() {
             return;
         }
         self.lose_databases();
@@ -261,22 +254,23 @@ impl Committer {
         }
     }
 
-    /// What brings the rest into redb, in order; none if the files are not open.
+    /// The checkpoints that bring the rest into redb, in order; none if the files are not open.
     fn last_checkpoints(&mut self) -> Option<Vec<Checkpoint>> {
-        let newest = self.newest.as_ref().filter(|_| !self.is_broken)?;
-        let Some((journal, named)) = &self.journal else {
+        let up_to = self.number;
+        let rows = self.state.open_rows_mut()?;
+        let Some((journal, named)) = &rows.journal else {
             return Some(Vec::new());
         };
         let last = Checkpoint {
-            memtable: newest.active.clone(),
-            number: newest.number,
-            up_to: self.number,
+            memtable: rows.view.active.clone(),
+            number: rows.view.number,
+            up_to,
             covered: journal.last(),
             file: None,
             closes: Some(*named),
             left: LeftOut::default(),
         };
-        let unfinished = self.unfinished.take().map(|(checkpoint, _)| checkpoint);
+        let unfinished = rows.unfinished.take().map(|(checkpoint, _)| checkpoint);
         Some(unfinished.into_iter().chain([last]).collect())
     }
 }

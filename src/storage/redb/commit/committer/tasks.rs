@@ -1,4 +1,4 @@
-//! What the writer thread has the checkpointer do, in which order, and what it makes of what comes of it.
+//! The tasks that the committer gives to the checkpointer, their order, and how it goes on with their results.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::SettingsChange;
@@ -6,24 +6,30 @@ use crate::storage::redb::EngineCounters;
 use crate::storage::redb::checkpoint::checkpointer::{
     CheckpointOutcome, CheckpointerTask, ReturnedDatabases, TaskReport, perform,
 };
-use crate::storage::redb::checkpoint::task::{Checkpoint, LeftOut};
-use crate::storage::redb::commit::committer::{
-    Committer, FIRST_RETRY, LAST_RETRY, LAST_RETRY_IN_VAIN, not_written, outcome_unknown,
-};
+use crate::storage::redb::checkpoint::task::{Checkpoint, ContainerBefore, LeftOut};
+use crate::storage::redb::commit::committer::core::{Committer, FIRST_RETRY, LAST_RETRY, TaskTurn};
+use crate::storage::redb::commit::committer::state::ActiveMemtable;
+use crate::storage::redb::commit::errors::outcome_unknown;
+use crate::storage::redb::commit::member::not_written;
 use crate::storage::redb::integrity::inspect::over_redb;
-use crate::storage::redb::journal::AppendFailure;
+use crate::storage::redb::journal::{AppendFailure, JournalFile};
+use crate::storage::redb::memtable::read_view::TableReaders;
 use crate::storage::redb::memtable::row_key::RowWrite;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+/// The longest wait before a checkpoint that met damage is tried again. Trying again seldom helps, and all commits wait
+/// while the file is reopened after that.
+const LAST_RETRY_AFTER_DAMAGE: Duration = Duration::from_secs(60);
+
 impl Committer {
-    /// Checks the databases out to the checkpointer for what is next: a checkpoint where one is due, or asked for by
-    /// what waits, else that.
+    /// Checks the databases out to the checkpointer for the next task. A checkpoint comes first where one is due, or
+    /// where the task needs one.
     pub(super) fn give_tasks(&mut self) {
         self.collect();
         while let Some(task) = self.next_task() {
-            let Some(databases) = self.databases.take() else {
+            let Some(databases) = self.state.check_out() else {
                 return;
             };
             if self.rules.in_the_foreground {
@@ -31,65 +37,58 @@ impl Committer {
                 self.take_back(returned);
                 continue;
             }
-            match self.checkpointer.lend(databases, task) {
-                Ok(()) => {
-                    self.is_lent = true;
-                    return;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "checkpoints are made no more");
-                    return self.lose_databases();
-                }
+            if let Err(error) = self.checkpointer.start_task(databases, task) {
+                tracing::error!(%error, "checkpoints are made no more");
+                self.lose_databases();
             }
+            return;
         }
     }
 
     fn next_task(&mut self) -> Option<CheckpointerTask> {
-        self.databases.as_ref()?;
-        if self.is_broken {
+        if !self.state.has_databases() {
             return None;
         }
         if !self.may_write() {
-            let looks = matches!(
-                self.tasks.front(),
+            let reads_only = matches!(
+                self.tasks.line.front(),
                 Some((CheckpointerTask::Freeze { .. }, 0))
             );
-            return looks.then(|| self.pop_task(|_| true)).flatten();
+            return reads_only.then(|| self.pop_task(|_| true)).flatten();
         }
-        if let Some((checkpoint, at)) = self.unfinished.take() {
-            if at <= Instant::now() {
-                return Some(CheckpointerTask::Checkpoint(checkpoint));
-            }
-            self.unfinished = Some((checkpoint, at));
-            // What waits for a checkpoint waits for this one.
+        let rows = self.state.open_rows_mut()?;
+        if let Some((checkpoint, _)) = rows.unfinished.take_if(|(_, at)| *at <= Instant::now()) {
+            return Some(CheckpointerTask::Checkpoint(checkpoint));
+        }
+        if rows.unfinished.is_some() {
+            // A task that needs a checkpoint waits for this one.
             return self.pop_task(|after| after == 0);
         }
-        let newest = self.newest.as_ref()?;
-        if newest.active.is_empty() {
-            self.drained = newest.number;
+        if rows.view.active.is_empty() {
+            self.tasks.drained = rows.view.number;
         }
-        let asked_for = self.tasks.front().map_or(0, |task| self.after(task));
-        // One task between two checkpoints, however much is committed.
-        if std::mem::take(&mut self.is_tasks_turn)
-            && asked_for <= self.drained
+        let asked_for = self.tasks.line.front().map_or(0, |task| self.after(task));
+        // Between two checkpoints comes one task, however much is committed.
+        if std::mem::take(&mut self.tasks.turn) == TaskTurn::Task
+            && asked_for <= self.tasks.drained
             && let Some(task) = self.pop_task(|_| true)
         {
             return Some(task);
         }
-        let newest = self.newest.as_ref()?;
-        // Where nothing was committed since the last one, there are only rows that it could not bring into redb.
+        let rows = self.state.open_rows()?;
+        // Without a commit since the last checkpoint there are only rows that it could not bring into redb.
         let is_due =
-            |begun: Instant| self.filled() >= 1.0 || begun.elapsed() >= self.rules.interval;
-        let is_due = self.begun.is_some_and(is_due);
-        let is_asked_for = asked_for > self.drained && !newest.active.is_empty();
+            |since: Instant| self.filled() >= 1.0 || since.elapsed() >= self.rules.interval;
+        let is_due = rows.active.since.is_some_and(is_due);
+        let is_asked_for = asked_for > self.tasks.drained && !rows.view.active.is_empty();
         if is_due || is_asked_for {
             return self.freeze().map(CheckpointerTask::Checkpoint);
         }
         self.pop_task(|_| true)
     }
 
-    /// The commit that must be in redb before a task is done. What an ended container has must all be there,
-    /// to be found.
+    /// The commit that must be in redb before a task is done. A task that removes the rows of unregistered containers
+    /// needs all of these rows in redb.
     fn after(&self, (task, after): &(CheckpointerTask, u64)) -> u64 {
         match task {
             CheckpointerTask::Reclaim { .. } => self.retired.last().map_or(0, |(_, last)| *last),
@@ -98,8 +97,9 @@ impl Committer {
     }
 
     fn pop_task(&mut self, may: impl Fn(u64) -> bool) -> Option<CheckpointerTask> {
-        self.tasks.front().filter(|task| may(self.after(task)))?;
-        let (task, _) = self.tasks.pop_front()?;
+        let front = self.tasks.line.front();
+        front.filter(|task| may(self.after(task)))?;
+        let (task, _) = self.tasks.line.pop_front()?;
         Some(match task {
             CheckpointerTask::Reclaim {
                 refusals,
@@ -108,24 +108,30 @@ impl Committer {
                 ..
             } => CheckpointerTask::Reclaim {
                 refusals,
-                // Some of its rows may be where they cannot be read, or kept back from there.
+                // Some of the container's rows may be in a part that cannot be read, or be left out of it.
                 retired: (self.retired.last().map(|(id, _)| *id))
                     .filter(|_| !self.shared.io.unreadable().is_expected()),
                 buried,
                 reply,
             },
-            CheckpointerTask::Freeze { disks, reply, .. } => CheckpointerTask::Freeze {
-                disks,
-                newer: self.newest.as_ref().map(over_redb).unwrap_or_default(),
-                reply,
-            },
+            CheckpointerTask::Freeze { disks, reply, .. } => {
+                let rows = self.state.rows();
+                CheckpointerTask::Freeze {
+                    disks,
+                    newer: rows.map(|rows| over_redb(&rows.view)).unwrap_or_default(),
+                    reply,
+                }
+            }
             task => task,
         })
     }
 
-    /// Begins a new memtable, and a new journal file with it; what there was is for a checkpoint.
+    /// Makes the active memtable immutable, for a checkpoint. A new one becomes active, and with it the other journal
+    /// file.
     fn freeze(&mut self) -> Option<Checkpoint> {
-        let (file, covered) = match &mut self.journal {
+        let up_to = self.number;
+        let rows = self.state.open_rows_mut()?;
+        let (file, covered) = match &mut rows.journal {
             Some((journal, _)) => {
                 let covered = journal.last();
                 match journal.turn() {
@@ -133,24 +139,22 @@ impl Committer {
                     Err(failed) => {
                         let error = failed.into_error();
                         tracing::error!(%error, "the journal cannot be written; reopening the store");
-                        self.lose_journal();
+                        self.lose_journal(None);
                         return None;
                     }
                 }
             }
             None => (None, 0),
         };
-        let newest = self.newest.as_mut()?;
-        self.is_crowded = false;
-        let next = Arc::new(newest.active.successor());
-        let memtable = std::mem::replace(&mut newest.active, next);
-        newest.frozen = Some(memtable.clone());
-        self.begun = None;
-        self.active_from = newest.number;
+        let view = &mut rows.view;
+        let next = Arc::new(view.active.successor());
+        let memtable = std::mem::replace(&mut view.active, next);
+        view.frozen = Some(memtable.clone());
+        rows.active = ActiveMemtable::after(view.number);
         Some(Checkpoint {
             memtable,
-            number: newest.number,
-            up_to: self.number,
+            number: view.number,
+            up_to,
             covered,
             file,
             closes: None,
@@ -158,17 +162,17 @@ impl Committer {
         })
     }
 
-    /// Commits once more what a checkpoint cannot bring into redb, so that it can go on without it and the journal's
-    /// file be used again. What has been changed since is in the journal's other file already.
+    /// Commits rows again that a checkpoint cannot bring into redb, so that it can go on without them and free its
+    /// journal file. Rows that were changed since are in the other journal file already.
     fn keep_back(
         &mut self,
         rows: Vec<RowWrite>,
         checkpoint: &mut Checkpoint,
     ) -> Result<(), AppendFailure> {
-        let Some(newest) = self.newest.as_ref() else {
+        let Some(live) = self.state.open_rows() else {
             return Ok(());
         };
-        let (active, number) = (newest.active.clone(), newest.number);
+        let (active, number) = (live.view.active.clone(), live.view.number);
         let oldest = self.oldest_read(number);
         tracing::warn!(
             rows = rows.len(),
@@ -179,113 +183,60 @@ impl Committer {
         let changed = changed.into_iter().map(|row| row.key);
         checkpoint.left.keys.extend(changed);
         for rows in in_frames(rows, self.rules.largest_group) {
-            if let Some((journal, _)) = &mut self.journal {
+            if let Some(journal) = self.state.journal_mut() {
                 journal.append(&rows)?;
             }
             for row in rows {
                 checkpoint.left.keys.insert(row.key.clone());
-                // Whoever reads as of this commit found the same in the memtable before.
+                // A reader as of this commit found the same in the immutable memtable.
                 active.put(row, number, oldest);
             }
         }
-        self.tell_journal();
+        self.count_journal_len();
         Ok(())
     }
 
-    /// Takes back what the checkpointer is done with.
+    /// Takes the databases back if the checkpointer has done its task.
     pub(super) fn collect(&mut self) {
         while let Some(returned) = self.checkpointer.returned() {
             self.take_back(returned);
         }
     }
 
-    pub(super) fn await_keeper(&mut self) {
+    /// Waits until the checkpointer has done its task.
+    pub(super) fn await_checkpointer(&mut self) {
         match self.checkpointer.wait() {
             Ok(returned) => self.take_back(returned),
             Err(error) => {
                 tracing::error!(%error, "checkpoints are made no more");
-                self.is_lent = false;
                 self.lose_databases();
             }
         }
     }
 
-    pub(super) fn take_back(&mut self, returned: ReturnedDatabases) {
-        if let Err(error) = self.settle(returned) {
+    fn take_back(&mut self, returned: ReturnedDatabases) {
+        if let Some(databases) = self.state.check_in(returned.databases) {
+            self.drop_databases(databases);
+        }
+        if let Err(error) = self.settle(returned.report) {
             tracing::error!(%error, "the store's file cannot be written; reopening it");
             self.lose_databases();
         }
     }
 
-    /// Goes on with what came of a task; an error means that the files must be opened again.
-    pub(super) fn settle(&mut self, returned: ReturnedDatabases) -> Result<()> {
-        self.databases = Some(returned.databases);
-        self.is_lent = false;
-        match returned.report {
-            TaskReport::Nothing => Ok(()),
-            TaskReport::Checkpoint(CheckpointOutcome::Done {
-                number,
-                up_to,
-                file,
-                readers,
-            }) => {
-                self.drained = up_to;
-                self.is_tasks_turn = true;
-                if let (Some((journal, _)), Some(file)) = (&mut self.journal, file) {
-                    journal.give_back(file);
-                }
-                self.tell_journal();
-                self.retry = FIRST_RETRY;
-                EngineCounters::add(&self.shared.counters.checkpoints, 1);
-                if let Some(newest) = &mut self.newest
-                    && let Some(frozen) = newest.frozen.take()
-                {
-                    self.checkpointer.retire(frozen);
-                    newest.base = number;
-                }
-                self.show_readers(readers);
-                Ok(())
-            }
-            TaskReport::Checkpoint(CheckpointOutcome::Stuck(rows, checkpoint)) => {
-                self.go_on(rows, checkpoint)
-            }
-            TaskReport::Checkpoint(CheckpointOutcome::Cured(checkpoint)) => {
-                tracing::info!("a part of the store's file can be read again; reopening it");
-                self.unfinished = Some((checkpoint, Instant::now()));
-                self.lose_databases();
-                Ok(())
-            }
-            TaskReport::Checkpoint(CheckpointOutcome::Failed(error, checkpoint)) => {
-                self.try_later(&error, checkpoint);
-                Err(error)
-            }
-            TaskReport::Checkpoint(CheckpointOutcome::Spoilt(error)) => {
-                self.lose_journal();
-                Err(error)
-            }
+    /// Goes on with the result of a task. An error means that the files must be opened again.
+    pub(super) fn settle(&mut self, report: TaskReport) -> Result<()> {
+        match report {
+            TaskReport::Nothing => {}
+            TaskReport::Checkpoint(outcome) => return self.settle_checkpoint(outcome),
             TaskReport::Configure {
                 settings,
                 result,
                 before,
                 reply,
             } => {
-                let counts = !matches!(settings, SettingsChange::PutSecrets(_));
-                let is_new = before.as_ref().is_none_or(|before| before.row.is_none());
-                let answer = self.answer_to(result);
-                if answer.as_ref().is_err_and(is_unknown) {
-                    self.before = before;
-                } else if answer.is_ok() {
-                    if let (SettingsChange::RemoveContainer(_), Some(before)) = (&settings, &before)
-                    {
-                        self.retired.push((before.id, self.number));
-                    }
-                    let removes = matches!(settings, SettingsChange::RemoveContainer(_));
-                    if counts && (removes || is_new) {
-                        self.shared.registry.fetch_add(1, Ordering::AcqRel);
-                    }
-                }
-                drop(reply.send(answer.map(|readers| self.show_readers(readers))));
-                Ok(())
+                let answer = self.settle_configured(&settings, result, before);
+                drop(reply.send(answer));
             }
             TaskReport::Reclaim { result, reply } => {
                 let answer = self.answer_to(result).map(|(removed, is_empty, readers)| {
@@ -296,31 +247,105 @@ impl Committer {
                     removed
                 });
                 drop(reply.send(answer));
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_checkpoint(&mut self, outcome: CheckpointOutcome) -> Result<()> {
+        match outcome {
+            CheckpointOutcome::Done {
+                number,
+                up_to,
+                file,
+                readers,
+            } => {
+                self.end_checkpoint(number, up_to, file);
+                self.show_readers(readers);
                 Ok(())
+            }
+            CheckpointOutcome::Stuck(rows, checkpoint) => self.go_on(rows, checkpoint),
+            CheckpointOutcome::Cured(checkpoint) => {
+                tracing::info!("a part of the store's file can be read again; reopening it");
+                self.set_unfinished(checkpoint, Instant::now());
+                self.lose_databases();
+                Ok(())
+            }
+            CheckpointOutcome::Failed(error, checkpoint) => {
+                self.try_later(&error, checkpoint);
+                Err(error)
+            }
+            CheckpointOutcome::Spoilt(error) => {
+                self.lose_journal(None);
+                Err(error)
             }
         }
     }
 
-    /// Has a checkpoint go on without rows that are stuck.
+    /// The rows of the immutable memtable are in redb.
+    fn end_checkpoint(&mut self, number: u64, up_to: u64, file: Option<JournalFile>) {
+        self.tasks.drained = up_to;
+        self.tasks.turn = TaskTurn::Task;
+        if let (Some(journal), Some(file)) = (self.state.journal_mut(), file) {
+            journal.give_back(file);
+        }
+        self.count_journal_len();
+        self.retry = FIRST_RETRY;
+        EngineCounters::add(&self.shared.counters.checkpoints, 1);
+        if let Some(rows) = self.state.rows_mut()
+            && let Some(immutable) = rows.view.frozen.take()
+        {
+            self.checkpointer.retire(immutable);
+            rows.view.base = number;
+        }
+    }
+
+    /// A container or the secrets were changed, or could not be.
+    fn settle_configured(
+        &mut self,
+        settings: &SettingsChange,
+        result: Result<TableReaders>,
+        before: Option<ContainerBefore>,
+    ) -> Result<()> {
+        let counts = !matches!(settings, SettingsChange::PutSecrets(_));
+        let is_new = before.as_ref().is_none_or(|before| before.row.is_none());
+        let answer = self.answer_to(result);
+        if answer.as_ref().is_err_and(is_unknown) {
+            self.state.set_before(before);
+        } else if answer.is_ok() {
+            let removes = matches!(settings, SettingsChange::RemoveContainer(_));
+            if let Some(before) = before.filter(|_| removes) {
+                self.retired.push((before.id, self.number));
+            }
+            if counts && (removes || is_new) {
+                self.shared.registry.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        self.show_readers(answer?);
+        Ok(())
+    }
+
+    /// Lets a checkpoint go on without rows that redb cannot put.
     fn go_on(&mut self, rows: Vec<RowWrite>, mut checkpoint: Checkpoint) -> Result<()> {
-        // While the files are not in order, that waits: it is looked again what is stuck.
-        let kept = if self.is_broken {
-            Ok(())
-        } else {
-            self.keep_back(rows, &mut checkpoint)
-        };
-        match kept {
-            Ok(()) => self.unfinished = Some((checkpoint, Instant::now())),
+        // In a broken store this waits: the checkpoint finds these rows again later.
+        match self.keep_back(rows, &mut checkpoint) {
+            Ok(()) => self.set_unfinished(checkpoint, Instant::now()),
             Err(AppendFailure::NoRoom(error)) => {
                 self.try_later(&error, checkpoint);
                 return Err(error);
             }
             Err(AppendFailure::Unknown(error)) => {
-                self.lose_journal();
+                self.lose_journal(None);
                 return Err(error);
             }
         }
         Ok(())
+    }
+
+    fn set_unfinished(&mut self, checkpoint: Checkpoint, at: Instant) {
+        if let Some(rows) = self.state.rows_mut() {
+            rows.unfinished = Some((checkpoint, at));
+        }
     }
 
     /// Tries a checkpoint again after a while.
@@ -330,16 +355,16 @@ impl Committer {
         } else {
             self.retry
         };
-        self.unfinished = Some((checkpoint, Instant::now() + wait));
+        self.set_unfinished(checkpoint, Instant::now() + wait);
         let most = match error.kind() {
-            ErrorKind::Corrupt => LAST_RETRY_IN_VAIN,
+            ErrorKind::Corrupt => LAST_RETRY_AFTER_DAMAGE,
             _ => LAST_RETRY,
         };
         self.retry = (self.retry * 2).min(most);
     }
 
-    /// The answer to whoever asked for a change. After a failure of the storage it is given once the
-    /// databases are let go, so that nobody who has it still finds them.
+    /// The answer to a change of the store's settings. After a failure of the storage the databases are dropped first,
+    /// so that a caller who has the answer does not find them.
     fn answer_to<T>(&mut self, result: Result<T>) -> Result<T> {
         match result {
             Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Corrupt) => {

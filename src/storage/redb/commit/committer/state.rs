@@ -1,0 +1,283 @@
+//! What the committer has of the store: open, or broken and to be opened again.
+
+use crate::storage::redb::checkpoint::task::{Checkpoint, ContainerBefore, Databases};
+use crate::storage::redb::journal::{Journal, JournalRef};
+use crate::storage::redb::memtable::read_view::ReadView;
+use crate::storage::redb::memtable::row_key::{DatabaseKind, RowWrite};
+use std::time::Instant;
+
+/// The store as the committer has it.
+pub(super) enum CommitterState {
+    /// Commits are taken.
+    Open {
+        rows: Box<LiveRows>,
+        databases: DatabaseHolder,
+    },
+    /// A failure. Commits are refused until the files are open again.
+    Broken(BrokenStore),
+}
+
+/// Who has the databases.
+pub(super) enum DatabaseHolder {
+    Committer(Databases),
+    Checkpointer,
+}
+
+/// What is left after a failure, and what to do when the files are opened again.
+pub(super) struct BrokenStore {
+    rows: BrokenRows,
+    /// The row of a container whose change may be in the file although it was not confirmed. It is put back.
+    before: Option<ContainerBefore>,
+}
+
+enum BrokenRows {
+    /// Only redb failed. The memtables and the journal are complete.
+    Live(Box<LiveRows>),
+    /// The journal failed. Its rows have to be read again.
+    Unread(KeptRows),
+    /// There was no space to open the files for writing. The published snapshot can be read.
+    NoSpace,
+}
+
+/// The rows that are not in the journal's file for certain.
+#[derive(Default)]
+pub(super) struct KeptRows {
+    /// The rows of the containers in memory.
+    pub(super) in_memory: Vec<RowWrite>,
+    pub(super) half: Option<MemoryHalf>,
+}
+
+/// The rows for memory of a batch that changed both file and memory, and whose outcome is unknown. They count if
+/// the journal holds the batch's frame (C1.7).
+pub(super) struct MemoryHalf {
+    pub(super) frame: u64,
+    pub(super) rows: Vec<RowWrite>,
+}
+
+/// The rows that are not in redb yet.
+pub(super) struct LiveRows {
+    /// As of the newest commit.
+    pub(super) view: ReadView,
+    /// None for a store in memory.
+    pub(super) journal: Option<(Journal, JournalRef)>,
+    pub(super) active: ActiveMemtable,
+    /// A checkpoint that did not succeed, and when to try it again.
+    pub(super) unfinished: Option<(Checkpoint, Instant)>,
+}
+
+/// What the committer knows of the active memtable.
+pub(super) struct ActiveMemtable {
+    /// Since when it has rows.
+    pub(super) since: Option<Instant>,
+    /// The newest commit when the memtable became active.
+    pub(super) from: u64,
+    /// The next commit does not fit into what is left of its bounds.
+    pub(super) is_full: bool,
+}
+
+impl ActiveMemtable {
+    /// An empty one.
+    pub(super) fn after(commit: u64) -> Self {
+        Self {
+            since: None,
+            from: commit,
+            is_full: false,
+        }
+    }
+}
+
+impl CommitterState {
+    /// Before the journal is read for the first time.
+    pub(super) fn unread() -> Self {
+        Self::Broken(BrokenStore {
+            rows: BrokenRows::Unread(KeptRows::default()),
+            before: None,
+        })
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Self::Open { .. })
+    }
+
+    pub(super) fn lacks_space(&self) -> bool {
+        matches!(self, Self::Broken(broken) if matches!(broken.rows, BrokenRows::NoSpace))
+    }
+
+    pub(super) fn has_databases(&self) -> bool {
+        let databases = match self {
+            Self::Open { databases, .. } => databases,
+            Self::Broken(_) => return false,
+        };
+        matches!(databases, DatabaseHolder::Committer(_))
+    }
+
+    /// Whether the checkpointer has the databases.
+    pub(super) fn is_checked_out(&self) -> bool {
+        self.is_open() && !self.has_databases()
+    }
+
+    /// The rows, also after a failure of redb; none where the journal has to be read.
+    pub(super) fn rows(&self) -> Option<&LiveRows> {
+        match self {
+            Self::Open { rows, .. } => Some(rows),
+            Self::Broken(broken) => match &broken.rows {
+                BrokenRows::Live(rows) => Some(rows),
+                BrokenRows::Unread(_) | BrokenRows::NoSpace => None,
+            },
+        }
+    }
+
+    pub(super) fn rows_mut(&mut self) -> Option<&mut LiveRows> {
+        match self {
+            Self::Open { rows, .. } => Some(rows),
+            Self::Broken(broken) => match &mut broken.rows {
+                BrokenRows::Live(rows) => Some(rows),
+                BrokenRows::Unread(_) | BrokenRows::NoSpace => None,
+            },
+        }
+    }
+
+    /// The rows of an open store.
+    pub(super) fn open_rows(&self) -> Option<&LiveRows> {
+        self.rows().filter(|_| self.is_open())
+    }
+
+    pub(super) fn open_rows_mut(&mut self) -> Option<&mut LiveRows> {
+        match self {
+            Self::Open { rows, .. } => Some(rows),
+            Self::Broken(_) => None,
+        }
+    }
+
+    pub(super) fn journal(&self) -> Option<&Journal> {
+        let (journal, _) = self.rows()?.journal.as_ref()?;
+        Some(journal)
+    }
+
+    pub(super) fn journal_mut(&mut self) -> Option<&mut Journal> {
+        let (journal, _) = self.rows_mut()?.journal.as_mut()?;
+        Some(journal)
+    }
+
+    /// Takes the databases for the checkpointer; none if they are not here.
+    pub(super) fn check_out(&mut self) -> Option<Databases> {
+        let Self::Open { databases, .. } = self else {
+            return None;
+        };
+        match std::mem::replace(databases, DatabaseHolder::Checkpointer) {
+            DatabaseHolder::Committer(databases) => Some(databases),
+            DatabaseHolder::Checkpointer => None,
+        }
+    }
+
+    /// Takes the databases back; gives them to the caller if the store has broken meanwhile.
+    pub(super) fn check_in(&mut self, returned: Databases) -> Option<Databases> {
+        match self {
+            Self::Open { databases, .. } => {
+                *databases = DatabaseHolder::Committer(returned);
+                None
+            }
+            Self::Broken(_) => Some(returned),
+        }
+    }
+
+    /// The store is open, with these rows.
+    pub(super) fn open(&mut self, rows: Box<LiveRows>, databases: Databases) {
+        let databases = DatabaseHolder::Committer(databases);
+        *self = Self::Open { rows, databases };
+    }
+
+    /// redb has failed. Tells who has the databases; nobody, if the store was broken before.
+    pub(super) fn fail(&mut self) -> Option<DatabaseHolder> {
+        match std::mem::replace(self, Self::unread()) {
+            Self::Open { rows, databases } => {
+                *self = Self::Broken(BrokenStore {
+                    rows: BrokenRows::Live(rows),
+                    before: None,
+                });
+                Some(databases)
+            }
+            broken @ Self::Broken(_) => {
+                *self = broken;
+                None
+            }
+        }
+    }
+
+    /// The journal of a broken store has failed, too. Only the rows that are in no file are kept.
+    pub(super) fn fail_journal(&mut self, half: Option<MemoryHalf>) {
+        let Self::Broken(broken) = self else {
+            return;
+        };
+        match &mut broken.rows {
+            BrokenRows::Live(rows) => {
+                let in_memory = rows.in_memory();
+                broken.rows = BrokenRows::Unread(KeptRows { in_memory, half });
+            }
+            BrokenRows::Unread(kept) => kept.half = half.or(kept.half.take()),
+            BrokenRows::NoSpace => {}
+        }
+    }
+
+    /// The files of a broken store cannot be opened for writing.
+    pub(super) fn lack_space(&mut self) {
+        if let Self::Broken(broken) = self {
+            broken.rows = BrokenRows::NoSpace;
+        }
+    }
+
+    /// The container's row to put back.
+    pub(super) fn before(&self) -> Option<&ContainerBefore> {
+        match self {
+            Self::Open { .. } => None,
+            Self::Broken(broken) => broken.before.as_ref(),
+        }
+    }
+
+    pub(super) fn set_before(&mut self, before: Option<ContainerBefore>) {
+        if let Self::Broken(broken) = self {
+            broken.before = before;
+        }
+    }
+
+    /// Takes the rows of a broken store whose journal is in order.
+    pub(super) fn take_rows(&mut self) -> Option<Box<LiveRows>> {
+        let Self::Broken(broken) = self else {
+            return None;
+        };
+        match std::mem::replace(&mut broken.rows, BrokenRows::NoSpace) {
+            BrokenRows::Live(rows) => Some(rows),
+            other => {
+                broken.rows = other;
+                None
+            }
+        }
+    }
+
+    /// Takes the rows that are not in the journal.
+    pub(super) fn take_kept(&mut self) -> KeptRows {
+        match self {
+            Self::Broken(BrokenStore {
+                rows: BrokenRows::Unread(kept),
+                ..
+            }) => std::mem::take(kept),
+            _ => KeptRows::default(),
+        }
+    }
+}
+
+impl LiveRows {
+    /// The rows of the containers in memory.
+    fn in_memory(&self) -> Vec<RowWrite> {
+        let memtables = self.view.frozen.iter().chain([&self.view.active]);
+        let rows = memtables.flat_map(|memtable| memtable.rows(self.view.number));
+        rows.filter(|row| row.key.home() == DatabaseKind::Memory)
+            .collect()
+    }
+
+    /// How many bytes the journal's files have.
+    pub(super) fn journal_len(&self) -> u64 {
+        let journal = self.journal.as_ref();
+        journal.map_or(0, |(journal, _)| journal.len())
+    }
+}
