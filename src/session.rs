@@ -221,7 +221,11 @@ impl Session {
     /// As for [`exists`](Self::exists).
     pub fn set_timeout(&self, t: Option<Duration>) -> Result<()> {
         self.with(|state| {
-            state.give(self.subject, t.is_some())?.timeout = Some(t.map(whole_millis));
+            let attributes = match t {
+                Some(_) => state.give(self.subject)?,
+                None => state.take_back(self.subject)?,
+            };
+            attributes.timeout = Some(t.map(whole_millis));
             Ok(())
         })
     }
@@ -238,7 +242,11 @@ impl Session {
             check_name("the owner", owner, self.txn.limits())?;
         }
         self.with(|state| {
-            state.give(self.subject, o.is_some())?.owner = Some(o.map(Arc::from));
+            let attributes = match o {
+                Some(_) => state.give(self.subject)?,
+                None => state.take_back(self.subject)?,
+            };
+            attributes.owner = Some(o.map(Arc::from));
             Ok(())
         })
     }

@@ -60,6 +60,15 @@ enum ThreadRole {
     Spare,
 }
 
+/// What a spare thread does first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SpareDuty {
+    /// It watches the first task, until that has waited for long.
+    Watch,
+    /// It waits until it is called to watch.
+    Idle,
+}
+
 impl Worker {
     pub(crate) fn new(name: &'static str) -> Self {
         Self::with_spares(name, 0)
@@ -201,10 +210,12 @@ impl TaskQueue {
     /// to be done once more.
     fn work(self: &Arc<Self>, role: ThreadRole) -> bool {
         // A spare thread is started to watch.
-        let mut watches = true;
+        let mut duty = SpareDuty::Watch;
         let mut next = || match role {
             ThreadRole::Regular => self.next(),
-            ThreadRole::Spare => self.next_that_waits(std::mem::take(&mut watches)),
+            ThreadRole::Spare => {
+                self.next_that_waits(std::mem::replace(&mut duty, SpareDuty::Idle))
+            }
         };
         while let Some(task) = next() {
             if contain(task).is_none() {
@@ -235,7 +246,8 @@ impl TaskQueue {
 
     /// For a spare thread, one that watches or is to wait until it is called to: the first task, once that has waited for
     /// long.
-    fn next_that_waits(self: &Arc<Self>, mut watches: bool) -> Option<WorkerTask> {
+    fn next_that_waits(self: &Arc<Self>, duty: SpareDuty) -> Option<WorkerTask> {
+        let mut watches = duty == SpareDuty::Watch;
         let mut state = self.lock();
         loop {
             if !watches {

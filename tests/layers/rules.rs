@@ -15,10 +15,7 @@ const DEFINED_TWICE: &[&str] = &["Directory", "TempFile"];
 pub(crate) const FUNCTIONS_LEFT: &[(&str, &str)] = &[
     ("src/session.rs", "bears_dead_id"),
     ("src/transaction/commit/pack.rs", "pack_subject"),
-    ("src/transaction/state/changes.rs", "keep"),
     ("src/transaction/state/lifecycle.rs", "bears_dead_id"),
-    ("src/transaction/state/lifecycle.rs", "give"),
-    ("src/transaction/worker.rs", "next_that_waits"),
 ];
 
 /// The circles that are still there.

@@ -142,14 +142,13 @@ impl PackageChanges {
         before
     }
 
-    fn keep(
-        &mut self,
-        cleared: bool,
-        keys: BTreeMap<Arc<str>, KeyChanges>,
-    ) -> BTreeMap<Arc<str>, KeyChanges> {
-        self.cleared = cleared;
-        self.inserting = keys.values().filter(|key| key.inserts()).count();
-        std::mem::replace(&mut self.keys, keys)
+    /// Replaces all that is to become of the package; returns what was.
+    fn replace(&mut self, by: OwnKeys) -> OwnKeys {
+        self.inserting = by.keys.values().filter(|key| key.inserts()).count();
+        OwnKeys {
+            cleared: std::mem::replace(&mut self.cleared, by.cleared),
+            keys: std::mem::replace(&mut self.keys, by.keys),
+        }
     }
 
     /// What a key certainly becomes, whatever is stored.
@@ -159,6 +158,13 @@ impl PackageChanges {
             None => self.cleared.then_some(&KeyBase::Removed),
         }
     }
+}
+
+/// What is to become of all keys of a package.
+pub(crate) struct OwnKeys {
+    /// Whether those that are stored are removed.
+    cleared: bool,
+    keys: BTreeMap<Arc<str>, KeyChanges>,
 }
 
 /// What is no longer wanted. It may hold closures of the application, whose `Drop` must not run under the
@@ -174,7 +180,7 @@ pub(crate) enum Undo {
     Subject(SubjectId, SubjectChanges),
     /// A package is changed from now on.
     Package(SubjectId),
-    Cleared(ChangeTarget, bool, BTreeMap<Arc<str>, KeyChanges>),
+    Cleared(ChangeTarget, OwnKeys),
     Key(ChangeTarget, Arc<str>, Option<KeyChanges>),
     /// A step was added to those of a key.
     Step(ChangeTarget, Arc<str>),
@@ -252,13 +258,15 @@ impl Changes {
         log: &mut UndoLog,
     ) -> Option<BTreeMap<Arc<str>, KeyChanges>> {
         let (at, changes) = self.package(id, container, package, log)?;
-        let was = changes.cleared;
-        let keys = changes.keep(true, BTreeMap::new());
+        let before = changes.replace(OwnKeys {
+            cleared: true,
+            keys: BTreeMap::new(),
+        });
         if log.is_kept {
-            log.note(|| Undo::Cleared((id, at), was, keys));
+            log.note(|| Undo::Cleared((id, at), before));
             return None;
         }
-        Some(keys)
+        Some(before.keys)
     }
 
     /// Replaces what is to become of a key; returns what was, where nobody may want it again.
@@ -330,9 +338,9 @@ impl Changes {
                 kept(std::mem::replace(subject, changes))
             }
             Undo::Package(id) => kept(self.subject(id)?.packages.pop()),
-            Undo::Cleared((id, at), cleared, keys) => {
+            Undo::Cleared((id, at), before) => {
                 let package = self.subject(id)?.packages.get_mut(at)?;
-                kept(package.keep(cleared, keys))
+                kept(package.replace(before))
             }
             Undo::Key((id, at), key, before) => {
                 let package = self.subject(id)?.packages.get_mut(at)?;

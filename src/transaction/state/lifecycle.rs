@@ -136,13 +136,17 @@ impl TxnState {
             .map(|(c, l)| (c.to_datetime(), l.to_datetime())))
     }
 
-    /// What becomes of the session as a whole, to be given a timeout or an owner; where there is no session, that
-    /// founds one (C8.1). Taking one back does not.
-    pub(crate) fn give(&mut self, id: SubjectId, founds: bool) -> Result<&mut Attributes> {
+    /// What becomes of the session as a whole, to be given a timeout or an owner. If there is no session, that founds
+    /// one (C8.1).
+    pub(crate) fn give(&mut self, id: SubjectId) -> Result<&mut Attributes> {
         self.use_attributes(id)?;
-        if founds {
-            self.found(id)?;
-        }
+        self.found(id)?;
+        self.change(id)
+    }
+
+    /// The same, to take a timeout or an owner back, which founds nothing.
+    pub(crate) fn take_back(&mut self, id: SubjectId) -> Result<&mut Attributes> {
+        self.use_attributes(id)?;
         self.change(id)
     }
 
