@@ -132,10 +132,20 @@ impl Session {
         founds.unwrap_or(false)
     }
 
-    /// Whether the client came with an id that has no session, as far as the transaction looked, or its commit will.
+    /// Looks at the session as the commit will, if it was changed without a look.
     #[cfg(feature = "http")]
-    pub(crate) fn bears_dead_id(&self, commits: bool) -> bool {
-        let is_dead = self.with(|state| Ok(state.bears_dead_id(self.subject, commits)));
+    pub(crate) fn look_before_commit(&self) {
+        // A transaction that has ended has nothing to commit.
+        let _ = self.with(|state| {
+            state.look_before_commit(self.subject);
+            Ok(())
+        });
+    }
+
+    /// Whether the client presented an id that has no session, as far as the transaction looked.
+    #[cfg(feature = "http")]
+    pub(crate) fn bears_dead_id(&self) -> bool {
+        let is_dead = self.with(|state| Ok(state.bears_dead_id(self.subject)));
         is_dead.unwrap_or(false)
     }
 

@@ -188,10 +188,13 @@ fn end<R>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> AfterRespo
     mark(&mut parts.headers, SessionUse::Read);
     let response = Response::from_parts(parts, body);
     let open = slot.close();
-    if let Some((_, session)) = &open
-        && session.bears_dead_id(commits)
-    {
-        exchange.count_dead_id();
+    if let Some((_, session)) = &open {
+        if commits {
+            session.look_before_commit();
+        }
+        if session.bears_dead_id() {
+            exchange.count_dead_id();
+        }
     }
     if !commits {
         drop(open);

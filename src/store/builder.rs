@@ -9,7 +9,7 @@ use crate::storage::redb::{AdmissionBounds, EngineRules, JournalRules, OpenOptio
 use crate::transaction::TxnRules;
 use std::time::Duration;
 
-/// The settings of a store, to change before it is opened. [`Store::builder`] makes one.
+/// The settings of a store, to change before it is opened. [`Store::builder`](crate::Store::builder) makes one.
 #[derive(Clone, Debug)]
 pub struct StoreBuilder {
     pub(super) clock: Clock,
@@ -97,7 +97,7 @@ impl StoreBuilder {
         self
     }
 
-    /// The maximum number of times that [`Store::transact`] and the web layer run a transaction before they return a
+    /// The maximum number of times that [`Store::transact`](crate::Store::transact) and the web layer run a transaction before they return a
     /// conflict. At least 1. Default: 32.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
@@ -157,7 +157,7 @@ impl StoreBuilder {
     /// The maximum number of keys of a package. Default: 1024.
     ///
     /// Each commit that changes a package writes the whole package. So put many values into several packages, or into
-    /// one value. Beyond the limit, a commit fails with [`TooLarge`](ErrorKind::TooLarge), which names the package
+    /// one value. Beyond the limit, a commit fails with [`TooLarge`](crate::ErrorKind::TooLarge), which names the package
     /// and both numbers. A package may have more keys because the limit was higher before. It can still be read, and
     /// its keys can be changed and removed, but it cannot get more.
     ///
@@ -267,7 +267,7 @@ impl StoreBuilder {
     }
 
     /// Whether opening first verifies the whole file, which takes time proportional to its size. If there is anything
-    /// that [`Store::check`] would report, opening fails with [`Corrupt`](ErrorKind::Corrupt), which names the first
+    /// that [`Store::check`](crate::Store::check) would report, opening fails with [`Corrupt`](crate::ErrorKind::Corrupt), which names the first
     /// damaged session, and the file is unchanged. Default: no.
     #[must_use]
     pub fn verify_on_open(mut self, verify: bool) -> Self {
@@ -276,7 +276,7 @@ impl StoreBuilder {
     }
 
     /// The time that [`open`](Self::open) waits for another process, or another store of this process, to release the
-    /// store's files, before it returns [`Locked`](ErrorKind::Locked). Use it for deployments that start the new
+    /// store's files, before it returns [`Locked`](crate::ErrorKind::Locked). Use it for deployments that start the new
     /// process before the old one has ended. Default: zero.
     ///
     /// It retries every tenth of a second and **blocks the thread** meanwhile. Async code must call it on a thread
@@ -298,7 +298,7 @@ impl StoreBuilder {
         self
     }
 
-    /// Whether a store whose file others can access is refused with [`NotPrivate`](ErrorKind::NotPrivate): a file
+    /// Whether a store whose file others can access is refused with [`NotPrivate`](crate::ErrorKind::NotPrivate): a file
     /// that its group or everybody can read or write, or that belongs to a user other than the one who runs this
     /// process. A refused file is unchanged. A reader of the file has the data of all sessions, and the secret of
     /// their ids unless a [`secret`](Self::secret) is given. Default: no, but a warning with advice is logged.

@@ -12,7 +12,7 @@ impl Store {
     /// transaction holds its session's turn. If `f` returns an error, the transaction is aborted.
     ///
     /// This blocks the thread while the commit is written to the disk. While others write to the same session, it
-    /// also blocks for up to [`turn_wait`](StoreBuilder::turn_wait) per attempt. Do not call it on a thread that runs
+    /// also blocks for up to [`turn_wait`](crate::StoreBuilder::turn_wait) per attempt. Do not call it on a thread that runs
     /// async tasks, for example in a request handler. It stops all tasks of that thread, and with a runtime of one
     /// thread possibly the very request that it waits for. Use [`transact_async`](Self::transact_async) there, or a
     /// thread for blocking work. The store logs a warning, once, if a handler inside its layer or a closure of

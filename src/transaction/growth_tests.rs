@@ -213,10 +213,13 @@ fn whether_an_id_is_dead_is_told_without_a_look() {
         let txn = store.begin().unwrap();
         let session = txn.session(id).unwrap();
         assert_eq!(session.pkg("c3").get::<u8>("k").unwrap(), None);
-        let steps = crate::steps::of(|| assert!(!session.bears_dead_id(true)));
+        let steps = crate::steps::of(|| {
+            session.look_before_commit();
+            assert!(!session.bears_dead_id());
+        });
         assert_eq!(steps, 0);
         session.exists().unwrap();
-        let steps = crate::steps::of(|| assert_eq!(session.bears_dead_id(true), dead));
+        let steps = crate::steps::of(|| assert_eq!(session.bears_dead_id(), dead));
         assert_eq!(steps, 0);
     }
 }

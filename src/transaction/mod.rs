@@ -302,8 +302,10 @@ impl Txn {
 
     /// The container of this name, if there is one.
     pub(crate) fn link(&self, name: &str) -> Result<Option<ContainerLink>> {
-        self.registry().ok_or_else(closed)?;
-        self.with(|state| Ok(state.named().link(name)))
+        let first = self.registry().ok_or_else(closed)?;
+        let named = self.with(|state| Ok(state.named().link(name)));
+        // After the end of the transaction a handle only tells that it has ended.
+        Ok(named.unwrap_or_else(|_| first.link(name)))
     }
 
     /// The name of the container of a handle. Not to be called under the lock.

@@ -362,7 +362,6 @@ impl TxnState {
             (changes, SubjectChanges::default())
         };
         if let Some(presented) = &subject.presented {
-            let founds = own.founds();
             // One that is there is replaced; what is over was so before the request came, or it is too late.
             let replaces =
                 end == SessionEnd::Destroyed && subject.sessions.iter().any(|view| view.live);
@@ -372,41 +371,18 @@ impl TxnState {
             } else {
                 None
             };
-            let SubjectChanges {
-                attributes,
-                packages,
-            } = own;
-            let change = ClientChange {
-                client: presented.key(),
-                seen: subject
-                    .sessions
-                    .iter()
-                    .map(|view| self.seen(subject, view))
-                    .collect(),
-                exists: subject.exists,
-                replaced,
-                founder: match end {
-                    SessionEnd::Moves(_) => rotated,
-                    _ => Some(presented.freshness()),
-                },
-                packages: pack_packages(
-                    &subject.packages,
-                    packages,
-                    (&self.registry, &self.env().rules.limits),
-                    packed,
-                )?,
-                home: attributes.is_founding().then(|| self.home_of(subject)),
-                timeout: attributes.timeout,
-                owner: attributes.owner,
-                end,
-                carries: match end {
-                    SessionEnd::Moves(_) => self.carried(subject, presented.key()),
-                    SessionEnd::Stays | SessionEnd::Destroyed | SessionEnd::Swept(_) => 0,
-                },
+            let founder = match end {
+                SessionEnd::Moves(_) => rotated,
+                _ => Some(presented.freshness()),
             };
-            if founds {
+            if own.founds() {
                 packed.founders.push(presented.clone());
             }
+            let mut change = self.pack_presented(subject, presented.key(), own, packed)?;
+            if let SessionEnd::Moves(_) = end {
+                change.carries = self.carried(subject, presented.key());
+            }
+            (change.replaced, change.founder, change.end) = (replaced, founder, end);
             if change.writes() {
                 packed.contended.push(change.client);
             }
@@ -418,6 +394,35 @@ impl TxnState {
             clients.push(founding(id, moved, home, rules, packed)?);
         }
         Ok(())
+    }
+
+    /// The change of the client under the id that it presented, which stays.
+    fn pack_presented(
+        &self,
+        subject: &Subject,
+        client: ClientKey,
+        own: SubjectChanges,
+        packed: &mut PackedCommit,
+    ) -> Result<ClientChange> {
+        let SubjectChanges {
+            attributes,
+            packages,
+        } = own;
+        let seen = subject.sessions.iter();
+        let rules = (&*self.registry, &self.env().rules.limits);
+        Ok(ClientChange {
+            client,
+            seen: seen.map(|view| self.seen(subject, view)).collect(),
+            exists: subject.exists,
+            replaced: None,
+            founder: None,
+            packages: pack_packages(&subject.packages, packages, rules, packed)?,
+            home: attributes.is_founding().then(|| self.home_of(subject)),
+            timeout: attributes.timeout,
+            owner: attributes.owner,
+            end: SessionEnd::Stays,
+            carries: 0,
+        })
     }
 
     /// When a client came whose id has no session; a failure where the session has expired since then (C4.8).

@@ -45,19 +45,22 @@ impl TxnState {
         is_founding && !was_seen && !self.live_anywhere(id).unwrap_or(false)
     }
 
-    /// Whether a client came with an id that has no session, as far as all containers were looked into, or are by
-    /// the commit if it `commits`. Nothing is loaded to tell this alone.
+    /// Looks at a client as the commit will, if it was changed without a look.
     #[cfg(feature = "http")]
-    pub(crate) fn bears_dead_id(&mut self, id: SubjectId, commits: bool) -> bool {
-        let Ok(subject) = self.subject(id) else {
-            return false;
-        };
-        if subject.presented.as_ref().is_none_or(ClientId::is_fresh) {
-            return false;
-        }
-        if commits && !subject.blind.is_none() {
+    pub(crate) fn look_before_commit(&mut self, id: SubjectId) {
+        let is_blind = |subject: &Subject| !subject.blind.is_none() && !subject.is_new();
+        if self.subject(id).is_ok_and(is_blind) {
             // If this fails, the commit does.
             let _ = self.look_at(id);
+        }
+    }
+
+    /// Whether a client presented an id that has no session, as far as all containers were looked into. Loads
+    /// nothing.
+    #[cfg(feature = "http")]
+    pub(crate) fn bears_dead_id(&self, id: SubjectId) -> bool {
+        if self.subject(id).is_ok_and(Subject::is_new) {
+            return false;
         }
         let places = self.registry.containers().len();
         self.subject(id)

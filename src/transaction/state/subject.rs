@@ -114,6 +114,12 @@ impl BlindChanges {
 }
 
 impl Subject {
+    /// Whether it presented no id, or one under which no session was created yet.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_new(&self) -> bool {
+        self.presented.as_ref().is_none_or(ClientId::is_fresh)
+    }
+
     /// Whether what founds a session may go elsewhere than to the id that it came with, which is open yet.
     pub(crate) fn may_move(&self) -> bool {
         let is_fresh = self.presented.as_ref().is_some_and(ClientId::is_fresh);
