@@ -97,8 +97,8 @@ impl StoreBuilder {
         self
     }
 
-    /// The maximum number of times that [`Store::transact`](crate::Store::transact) and the web layer run a transaction before they return a
-    /// conflict. At least 1. Default: 32.
+    /// The maximum number of times that [`Store::transact`](crate::Store::transact) and the web layer run a
+    /// transaction before they return a conflict. At least 1. Default: 32.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.rules.attempts = attempts.max(1);
@@ -267,8 +267,9 @@ impl StoreBuilder {
     }
 
     /// Whether opening first verifies the whole file, which takes time proportional to its size. If there is anything
-    /// that [`Store::check`](crate::Store::check) would report, opening fails with [`Corrupt`](crate::ErrorKind::Corrupt), which names the first
-    /// damaged session, and the file is unchanged. Default: no.
+    /// that [`Store::check`](crate::Store::check) would report, opening fails with
+    /// [`Corrupt`](crate::ErrorKind::Corrupt), which names the first damaged session, and the file is unchanged.
+    /// Default: no.
     #[must_use]
     pub fn verify_on_open(mut self, verify: bool) -> Self {
         self.verify_on_open = verify;
