@@ -113,10 +113,13 @@ impl House {
                 let before = at.checked_sub(from + inner);
                 before.is_some_and(|before| before % width == 0 && before / width < pairs)
             };
+            // A leaf of sessions lists first where its values end. One of owners begins with a key, which is a hash.
+            let first = u32::from_le_bytes(page[4..8].try_into().unwrap());
+            let lists_values = first as usize <= PAGE;
             page[0] == 1
                 && match table {
-                    Table::Sessions => is_key(4 + 4 * pairs, 20, 4),
-                    Table::Owners => is_key(4, 36, 20),
+                    Table::Sessions => lists_values && is_key(4 + 4 * pairs, 20, 4),
+                    Table::Owners => !lists_values && is_key(4, 36, 20),
                     Table::Packages => page[at..].starts_with(&[&key[..], b"app"].concat()),
                 }
         };
