@@ -7,8 +7,8 @@ use crate::expiry::ExpiryPolicy;
 use crate::session::SessionData;
 use crate::storage::record::{ContainerRecord, SessionRow, millis, whole_millis};
 use crate::storage::{
-    ChangeSet, ClientChange, ContainerId, ContainerRef, Outcome, PendingAdmission, Seen, SeenState,
-    SessionEnd, TouchAt, WaiterKind,
+    ChangeSet, ClientChange, ContainerId, ContainerRef, Outcome, Seen, SeenState, SessionEnd,
+    Submission, TouchAt,
 };
 use crate::throttle::Throttle;
 use crate::transaction::{ContainerEntry, ContainerLink, Env, Txn};
@@ -499,7 +499,7 @@ fn removal(
 struct Removal {
     clients: Vec<ClientKey>,
     answer: mpsc::Receiver<Result<()>>,
-    _outside: Option<PendingAdmission>,
+    _submission: Submission,
 }
 
 impl Removal {
@@ -507,7 +507,7 @@ impl Removal {
     fn begin(env: &Env, set: ChangeSet) -> Self {
         let clients = set.clients.iter().map(|change| change.client).collect();
         let (reply, answer) = mpsc::sync_channel(1);
-        let outside = env.storage.commit(
+        let submission = env.storage.submit(
             set,
             Box::new(move |outcome| {
                 let _ = reply.send(match outcome {
@@ -519,13 +519,11 @@ impl Removal {
                     )),
                 });
             }),
-            // It looks for more sessions first.
-            WaiterKind::Task,
         );
         Self {
             clients,
             answer,
-            _outside: outside,
+            _submission: submission,
         }
     }
 

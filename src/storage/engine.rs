@@ -4,14 +4,14 @@
 use super::change_set::{ChangeSet, StaleCommute, TombstonePolicy, Touch, TouchAt};
 use super::container_id::ContainerId;
 use super::record::{ContainerRecord, PackageRow, SessionRow};
-use crate::block_on::WakeGroup;
+use crate::block_on::{WakeGroup, block_on, block_on_helping};
 use crate::client_id::ClientKey;
 use crate::error::{Error, Result};
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a transaction reads: the store as it was at one commit.
+/// The store as of one commit. Transactions read from it.
 pub(crate) trait Snapshot: Send + Sync {
     /// The number of that commit.
     fn number(&self) -> u64;
@@ -22,22 +22,22 @@ pub(crate) trait Snapshot: Send + Sync {
         client: ClientKey,
         package: &str,
     ) -> Result<Option<PackageRow>>;
-    /// How many bytes the row of a package has; 0 where there is none.
+    /// The length of a package's row in bytes; 0 if there is no row.
     fn package_len(
         &self,
         container: ContainerId,
         client: ClientKey,
         package: &str,
     ) -> Result<usize>;
-    /// The sessions of a container in the order of their keys, from the one after `after`; damaged
-    /// rows are reported in their place.
+    /// At most `limit` sessions of a container in the order of their keys, beginning after `after`. A damaged row
+    /// is an error in its place.
     fn sessions(
         &self,
         container: ContainerId,
         after: Option<ClientKey>,
         limit: usize,
     ) -> Result<Vec<(ClientKey, Result<SessionRow>)>>;
-    /// The sessions that bear `owner`.
+    /// The sessions whose owner is `owner`.
     fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>>;
 }
 
@@ -55,16 +55,16 @@ pub struct Damage {
     pub error: Error,
 }
 
-/// What an engine found in its storage.
+/// Damage that an engine found in its storage.
 #[derive(Clone, Debug)]
 pub(crate) enum Finding {
     /// A record that is damaged, lost, or not where it belongs.
     Record(Damage),
-    /// A part of the structure that holds the records.
+    /// A damaged part of the structure that holds the records.
     Structure(Damage),
 }
 
-/// What of a damaged store is in a new one.
+/// What a salvage copied from a damaged store into a new one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Salvaged {
     pub(crate) sessions: u64,
@@ -74,7 +74,7 @@ pub(crate) struct Salvaged {
     pub(crate) new_secrets: bool,
 }
 
-/// How much was looked at.
+/// How much a check has read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Checked {
     pub(crate) sessions: u64,
@@ -82,32 +82,53 @@ pub(crate) struct Checked {
 }
 
 /// How a commit ended.
-#[derive(Debug)]
 pub(crate) enum Outcome {
-    /// With the change set, to be let go of where it was made: an allocator has that cheaper than on
-    /// another thread.
+    /// Durable and visible. The change set goes back to the thread that made it, which frees it more cheaply.
     Committed(ChangeSet),
-    /// Nothing of it was written. Where one client's session was at fault, its key.
+    /// Nothing was written. If the session of one client was at fault, its key.
     Failed(Error, Option<ClientKey>),
-    /// The value that a commute started from has changed: compute it again from the bytes given
-    /// here, and commit the same change set with that.
-    Stale(ChangeSet, Vec<StaleCommute>, Option<Permit>),
+    /// A commute started from a value that is no longer current. The caller computes it again from the bytes given
+    /// here and submits the change set again: through [`Resubmit`] if the engine gives one.
+    Stale(ChangeSet, Vec<StaleCommute>, Option<Box<dyn Resubmit>>),
 }
 
-/// The room that a change set takes among those that wait, given back when it is dropped. One that
-/// must be computed again keeps it, and so never waits for those that wait for it.
-pub(crate) type Permit = Box<dyn Any + Send>;
+/// What an engine keeps of a stale commit while the caller computes it again.
+///
+/// An engine that limits admission keeps the commit's place, so that the commit never waits behind those that wait
+/// for it. Dropping this gives the place up.
+pub(crate) trait Resubmit: Send {
+    fn resubmit(self: Box<Self>, set: ChangeSet, done: CommitCallback);
+}
 
-/// A change set that waits to be queued until there is room; dropping this takes it back.
-pub(crate) type PendingAdmission = Box<dyn Any + Send>;
-
-/// Called once, on a thread of the engine, with the outcome of a commit. It must not wait.
+/// Called once with the outcome of a commit, on a thread of the engine. It must not block.
 pub(crate) type CommitCallback = Box<dyn FnOnce(Outcome) + Send>;
 
-/// Who waits for a commit: a thread that does nothing else meanwhile, or a task among others.
+/// A change set that was submitted. Dropping this withdraws it if the engine has not admitted it yet.
+#[must_use = "dropping it may withdraw the change set"]
+pub(crate) struct Submission {
+    _withdrawal: Option<Box<dyn Any + Send>>,
+}
+
+impl Submission {
+    /// The commit takes place even if nobody waits for it.
+    pub(crate) fn admitted() -> Self {
+        Self { _withdrawal: None }
+    }
+
+    /// The change set waits for admission. Dropping `withdrawal` withdraws it.
+    pub(crate) fn pending(withdrawal: impl Any + Send) -> Self {
+        Self {
+            _withdrawal: Some(Box::new(withdrawal)),
+        }
+    }
+}
+
+/// Who waits for a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaiterKind {
+    /// A thread in [`block_on`](<dyn Storage>::block_on).
     Thread,
+    /// A task among others, or nobody yet.
     Task,
 }
 
@@ -115,12 +136,12 @@ pub(crate) enum WaiterKind {
 #[derive(Clone, Debug)]
 pub(crate) enum SettingsChange {
     PutContainer(ContainerRecord),
-    /// Forgets a container; what it holds is removed by `reclaim`.
+    /// Removes the container's record. `reclaim` removes its rows.
     RemoveContainer(String),
     PutSecrets(Vec<SecretRecord>),
 }
 
-/// A secret of the client ids, as stored: the byte that names it, and the key.
+/// A secret that signs client ids, as stored: the byte that names it, and the key.
 #[derive(Clone)]
 pub(crate) struct SecretRecord(pub(crate) u8, pub(crate) [u8; 32]);
 
@@ -137,25 +158,30 @@ pub(crate) struct Counters {
     pub(crate) groups: u64,
     pub(crate) conflicts: u64,
     pub(crate) touches: u64,
-    pub(crate) bytes_written: u64,
-    pub(crate) syncs: u64,
-    pub(crate) reopened: u64,
     /// Commits refused because too many sessions were founded.
     pub(crate) refused: u64,
     /// Access times that were not recorded because too many waited.
     pub(crate) lost_touches: u64,
+    /// Change sets that are queued or being committed, and about how many bytes of memory they take.
+    pub(crate) waiting: usize,
+    pub(crate) waiting_bytes: usize,
+    /// Change sets that wait for admission.
+    pub(crate) pending_admission: usize,
+    /// Snapshots that transactions hold although newer ones exist, and since when the oldest of them is not the
+    /// newest.
+    pub(crate) held: usize,
+    pub(crate) oldest_held: Option<Duration>,
+}
+
+/// Counters of an engine that keeps files.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FileCounters {
+    pub(crate) bytes_written: u64,
+    pub(crate) syncs: u64,
+    pub(crate) reopened: u64,
     pub(crate) checkpoints: u64,
     /// Bytes of the journal's files.
     pub(crate) journal_len: u64,
-    /// Change sets that are queued or being committed, and about how many bytes they take.
-    pub(crate) waiting: usize,
-    pub(crate) waiting_bytes: usize,
-    /// Change sets that wait for room.
-    pub(crate) pending_admission: usize,
-    /// Snapshots held by transactions although newer ones are there, and for how long the oldest of
-    /// them has not been the newest.
-    pub(crate) held: usize,
-    pub(crate) oldest_held: Option<Duration>,
     /// Commits are refused until the files can be written again.
     pub(crate) is_read_only: bool,
     /// Parts of the file that cannot be read.
@@ -164,34 +190,22 @@ pub(crate) struct Counters {
 
 /// An engine that keeps sessions.
 pub(crate) trait Storage: Send + Sync {
-    /// The number of the newest commit. It touches nothing that is stored.
+    /// The number of the newest commit. This reads nothing that is stored.
     fn newest(&self) -> u64;
-    /// Whether it can be read and written now.
+    /// Whether the engine can read and write now.
     fn ready(&self) -> Result<()>;
     /// The newest committed state.
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>>;
-    /// Queues a change set. Once it is queued, the commit takes place whoever still waits for it. Where
-    /// there is no room yet it waits, in the order of coming, for as long as what is returned is kept.
-    /// A thread that waits calls [`help`](Self::help) next.
-    #[must_use = "dropping it takes the change set back"]
-    fn commit(
-        &self,
-        set: ChangeSet,
-        done: CommitCallback,
-        waiter: WaiterKind,
-    ) -> Option<PendingAdmission>;
-    /// Commits on this thread what is queued, where the engine's own need not be woken for it; tells whether
-    /// it did. To be asked again whenever a thread that waits for a commit would sleep.
-    fn lead_commit(&self) -> bool;
-    /// By which a thread that waits for the commit which it queues next is best woken.
-    fn wake_group(&self) -> &Arc<WakeGroup>;
-    /// Queues a change set that was computed again, by whoever keeps its permit.
-    fn commit_again(&self, set: ChangeSet, done: CommitCallback);
-    /// Records an access time; it becomes durable with the next commit or within a second (C3.4).
+    /// Submits a change set and calls `done` with the outcome.
+    fn submit(&self, set: ChangeSet, done: CommitCallback) -> Submission;
+    /// Submits a change set that does not wait for admission and is never withdrawn: commits that were admitted may
+    /// wait for it.
+    fn submit_unbounded(&self, set: ChangeSet, done: CommitCallback);
+    /// Records an access time. It becomes durable with the next commit or within a second (C3.4).
     fn touch(&self, touch: Touch);
     /// How often a session was found expired so far.
     fn looks(&self) -> u64;
-    /// Notes that a session was found expired; whoever found it so looks again after this.
+    /// Notes that a session was found expired. The caller reads the session again after this.
     fn found_expired(&self, container: ContainerId, client: ClientKey);
     /// Whether a session was found expired after so many looks, or may have been.
     fn is_expired_since(&self, container: ContainerId, client: ClientKey, looks: u64) -> bool;
@@ -203,23 +217,68 @@ pub(crate) trait Storage: Send + Sync {
         client: ClientKey,
         incarnation: u64,
     ) -> Option<TouchAt>;
-    /// Changes containers or secrets, durably; waits for it.
+    /// Changes containers or secrets, durably. Blocks until that is done.
     fn configure(&self, settings: SettingsChange) -> Result<()>;
     /// Removes a bounded number of rows that unregistered containers and old tombstones left, and lowers the
-    /// tombstones that lie too far ahead; returns how many.
+    /// tombstones that lie too far ahead. Returns how many.
     fn reclaim(&self, refusals: TombstonePolicy) -> Result<u64>;
-    /// Looks at all that is stored as of one commit, while commits go on, and reports what is damaged.
+    /// Reads everything that is stored as of one commit, while commits go on, and reports what is damaged.
     fn check(&self, found: &mut dyn FnMut(Finding)) -> Result<Checked>;
-    /// Brings all commits so far to where an engine keeps them for good; they are durable before.
-    fn checkpoint(&self) -> Result<()>;
-    /// Whether commits are about to be held up until those before them are where an engine keeps them for
-    /// good. Whoever is in no hurry waits for that; it ends.
-    fn has_backpressure(&self) -> bool;
     fn counters(&self) -> Counters;
     /// Counts the containers registered and unregistered so far.
     fn registry(&self) -> u64;
-    /// Bytes of the file, where there is one.
-    fn file_len(&self) -> Result<u64>;
-    /// Makes everything durable and lets go of the file. Later calls give `Closed`.
+    /// Makes everything durable and closes the engine. Later calls give `Closed`.
     fn close(&self) -> Result<()>;
+    /// The engine's files and commit threads, if it has them in this process.
+    fn local(&self) -> Option<&dyn LocalEngine> {
+        None
+    }
+}
+
+/// An engine that keeps files and commits on threads of this process. An engine over a network has none of this.
+pub(crate) trait LocalEngine {
+    /// Submits a change set for a thread that calls [`lead_commit`](Self::lead_commit) next, so that the engine need
+    /// not wake its own.
+    fn submit_to_lead(&self, set: ChangeSet, done: CommitCallback) -> Submission;
+    /// Commits on this thread what is queued, unless the engine's thread does so already. Returns whether it
+    /// committed. A thread that waits for a commit asks this each time before it sleeps.
+    fn lead_commit(&self) -> bool;
+    /// Wakes a thread that waits for the commit which it submits next.
+    fn wake_group(&self) -> &Arc<WakeGroup>;
+    /// Writes all commits so far to the main file. They are durable before.
+    fn checkpoint(&self) -> Result<()>;
+    /// Whether commits are about to be delayed until earlier ones are in the main file. Background work waits while
+    /// this is so. It ends by itself.
+    fn has_backpressure(&self) -> bool;
+    /// Bytes of the main file. 0 in memory.
+    fn file_len(&self) -> Result<u64>;
+    fn file_counters(&self) -> FileCounters;
+}
+
+impl dyn Storage {
+    /// Submits a change set for a waiter of this kind.
+    pub(crate) fn submit_for(
+        &self,
+        waiter: WaiterKind,
+        set: ChangeSet,
+        done: CommitCallback,
+    ) -> Submission {
+        match (waiter, self.local()) {
+            (WaiterKind::Thread, Some(local)) => local.submit_to_lead(set, done),
+            (WaiterKind::Thread, None) | (WaiterKind::Task, _) => self.submit(set, done),
+        }
+    }
+
+    /// Runs a future that waits for a commit to its end on this thread. A local engine commits on it meanwhile.
+    pub(crate) fn block_on<F: Future>(&self, commit: F) -> F::Output {
+        match self.local() {
+            Some(local) => block_on_helping(commit, local.wake_group(), || local.lead_commit()),
+            None => block_on(commit),
+        }
+    }
+
+    /// Whether background work is to wait: see [`LocalEngine::has_backpressure`].
+    pub(crate) fn has_backpressure(&self) -> bool {
+        self.local().is_some_and(LocalEngine::has_backpressure)
+    }
 }

@@ -19,6 +19,6 @@ pub(crate) use change_set::{
 pub(crate) use container_id::{ContainerId, ContainerRef};
 pub use engine::Damage;
 pub(crate) use engine::{
-    Checked, CommitCallback, Counters, Finding, Outcome, PendingAdmission, Permit, Salvaged,
-    SecretRecord, SettingsChange, Snapshot, Storage, WaiterKind,
+    Checked, CommitCallback, Counters, FileCounters, Finding, LocalEngine, Outcome, Resubmit,
+    Salvaged, SecretRecord, SettingsChange, Snapshot, Storage, Submission, WaiterKind,
 };

@@ -22,6 +22,7 @@ use crate::client_id::{ClientIds, ClientKey};
 use crate::container::{Configure, Container, ContainerSettings, no_such_container};
 use crate::error::{ErrorKind, Result};
 use crate::steps::Counted;
+use crate::storage::LocalEngine;
 use crate::throttle::Throttle;
 use crate::transaction::{Env, KeepOpen, Patience, Transaction};
 use containers::Containers;
@@ -93,7 +94,8 @@ impl Store {
     ///
     /// A failure of the storage; [`Closed`](ErrorKind::Closed).
     pub fn checkpoint(&self) -> Result<()> {
-        self.inner.env.storage.checkpoint()
+        let local = self.inner.env.storage.local();
+        local.map_or(Ok(()), LocalEngine::checkpoint)
     }
 
     /// Begins a transaction. It sees the store as of its first read: reading a value, asking whether a session

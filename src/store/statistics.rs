@@ -2,13 +2,15 @@
 
 use super::Store;
 use crate::error::Result;
-use crate::storage::Counters;
+use crate::storage::{Counters, FileCounters, LocalEngine};
 use std::time::Duration;
 
 /// The counters of a store since it was opened, and the work that waits in it now.
 #[derive(Clone, Copy, Debug)]
 pub struct Statistics {
     counters: Counters,
+    /// Zero where the engine keeps no files.
+    files: FileCounters,
     hooks: usize,
     file_len: u64,
 }
@@ -22,10 +24,12 @@ impl Store {
     pub fn statistics(&self) -> Result<Statistics> {
         self.inner.env.process.check()?;
         let storage = &self.inner.env.storage;
+        let local = storage.local();
         Ok(Statistics {
             counters: storage.counters(),
+            files: local.map(LocalEngine::file_counters).unwrap_or_default(),
             hooks: self.inner.env.hooks.waiting(),
-            file_len: storage.file_len()?,
+            file_len: local.map_or(Ok(0), LocalEngine::file_len)?,
         })
     }
 }
@@ -58,19 +62,19 @@ impl Statistics {
     /// Bytes written to the file and its journal, including those of redb's own bookkeeping.
     #[must_use]
     pub fn bytes_written(&self) -> u64 {
-        self.counters.bytes_written
+        self.files.bytes_written
     }
 
     /// Number of times that the file or its journal was synced to the disk.
     #[must_use]
     pub fn syncs(&self) -> u64 {
-        self.counters.syncs
+        self.files.syncs
     }
 
     /// Number of times that the store reopened itself after a storage failure.
     #[must_use]
     pub fn reopened(&self) -> u64 {
-        self.counters.reopened
+        self.files.reopened
     }
 
     /// Commits refused because of
@@ -131,7 +135,7 @@ impl Statistics {
     /// are served where possible. The store recovers by itself.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        self.counters.is_read_only
+        self.files.is_read_only
     }
 
     /// Parts of the file that the disk could not read, although it could read the rest. Data in them gives
@@ -139,19 +143,19 @@ impl Statistics {
     /// to rows of these parts stay in the journal until the parts can be read.
     #[must_use]
     pub fn unreadable_parts(&self) -> usize {
-        self.counters.unreadable
+        self.files.unreadable
     }
 
     /// Checkpoints, which write commits from the journal to the store's file.
     #[must_use]
     pub fn checkpoints(&self) -> u64 {
-        self.counters.checkpoints
+        self.files.checkpoints
     }
 
     /// Size of the journal's files in bytes; 0 for a store in memory.
     #[must_use]
     pub fn journal_len(&self) -> u64 {
-        self.counters.journal_len
+        self.files.journal_len
     }
 
     /// Size of the file in bytes; 0 for a store in memory.

@@ -25,7 +25,7 @@ pub(crate) use crate::transaction::state::txn_state::{Content, TxnState};
 pub(crate) use crate::transaction::turns::turn::{Patience, Turn, Turns};
 pub(crate) use worker::Worker;
 
-use crate::block_on::{block_on, block_on_helping};
+use crate::block_on::block_on;
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "http")]
@@ -132,8 +132,7 @@ impl Transaction {
                 let mut patience = patience.unwrap_or_else(|| env.patience());
                 block_on(pending.wait_in_line(&mut patience));
                 let commit = pending.commit(WaiterKind::Thread);
-                let (wake_group, help) = (env.storage.wake_group(), || env.storage.lead_commit());
-                block_on_helping(commit, wake_group, help).map(drop)
+                env.storage.block_on(commit).map(drop)
             }
             None => Ok(()),
         }

@@ -19,8 +19,8 @@ use crate::storage::redb::open::options::OpenOptions;
 use crate::storage::redb::open::{identify, locks};
 use crate::storage::redb::{Contents, EngineRules, EngineShared};
 use crate::storage::{
-    ChangeSet, Checked, CommitCallback, ContainerId, Counters, Finding, PendingAdmission,
-    SettingsChange, Snapshot, Storage, TombstonePolicy, Touch, TouchAt, WaiterKind,
+    ChangeSet, Checked, CommitCallback, ContainerId, Counters, FileCounters, Finding, LocalEngine,
+    SettingsChange, Snapshot, Storage, Submission, TombstonePolicy, Touch, TouchAt, WaiterKind,
 };
 use redb::Database;
 use std::path::Path;
@@ -179,6 +179,11 @@ impl Engine {
 }
 
 impl Engine {
+    fn queue_commit(&self, set: ChangeSet, done: CommitCallback, waiter: WaiterKind) -> Submission {
+        let pending = self.shared.queue.commit(set, done, waiter);
+        pending.map_or_else(Submission::admitted, Submission::pending)
+    }
+
     /// The error of a reader that finds no published snapshot.
     fn away(&self) -> Error {
         if self.shared.closed.load(Ordering::Acquire) {
@@ -206,25 +211,12 @@ impl Storage for Engine {
         }
     }
 
-    fn commit(
-        &self,
-        set: ChangeSet,
-        done: CommitCallback,
-        waiter: WaiterKind,
-    ) -> Option<PendingAdmission> {
-        self.shared.queue.commit(set, done, waiter)
+    fn submit(&self, set: ChangeSet, done: CommitCallback) -> Submission {
+        self.queue_commit(set, done, WaiterKind::Task)
     }
 
-    fn wake_group(&self) -> &Arc<WakeGroup> {
-        self.shared.queue.wake_group()
-    }
-
-    fn lead_commit(&self) -> bool {
-        self.leader.lead()
-    }
-
-    fn commit_again(&self, set: ChangeSet, done: CommitCallback) {
-        self.shared.queue.commit_again(set, done);
+    fn submit_unbounded(&self, set: ChangeSet, done: CommitCallback) {
+        self.shared.queue.commit_unbounded(set, done);
     }
 
     fn touch(&self, touch: Touch) {
@@ -278,14 +270,6 @@ impl Storage for Engine {
         checked
     }
 
-    fn checkpoint(&self) -> Result<()> {
-        self.ask(QueueJob::Checkpoint)
-    }
-
-    fn has_backpressure(&self) -> bool {
-        self.shared.io.has_backpressure()
-    }
-
     fn counters(&self) -> Counters {
         let tally = &self.shared.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -296,30 +280,18 @@ impl Storage for Engine {
             groups: get(&tally.groups),
             conflicts: get(&tally.conflicts),
             touches: get(&tally.touches),
-            reopened: get(&tally.reopened),
-            bytes_written: self.shared.io.bytes_written(),
-            syncs: self.shared.io.syncs(),
             refused: get(&tally.refused),
             lost_touches: self.shared.touches.lost(),
-            checkpoints: get(&tally.checkpoints),
-            journal_len: get(&tally.journal_len),
             waiting: load.commits,
             waiting_bytes: load.bytes,
             pending_admission: load.pending_admission,
             held,
             oldest_held,
-            is_read_only: tally.is_read_only.load(Ordering::Relaxed),
-            unreadable: self.shared.io.unreadable().count(),
         }
     }
 
     fn registry(&self) -> u64 {
         self.shared.registry.load(Ordering::Acquire)
-    }
-
-    fn file_len(&self) -> Result<u64> {
-        let len = self.disk.as_ref().map_or(Ok(0), |disk| disk.len());
-        len.map_err(|e| Error::new(ErrorKind::Io, "the file's size cannot be read").with_source(e))
     }
 
     fn close(&self) -> Result<()> {
@@ -333,6 +305,51 @@ impl Storage for Engine {
                 thread.join().unwrap_or_else(|_| Err(errors::gone()))
             }
             _ => Ok(()),
+        }
+    }
+
+    fn local(&self) -> Option<&dyn LocalEngine> {
+        Some(self)
+    }
+}
+
+impl LocalEngine for Engine {
+    fn submit_to_lead(&self, set: ChangeSet, done: CommitCallback) -> Submission {
+        self.queue_commit(set, done, WaiterKind::Thread)
+    }
+
+    fn lead_commit(&self) -> bool {
+        self.leader.lead()
+    }
+
+    fn wake_group(&self) -> &Arc<WakeGroup> {
+        self.shared.queue.wake_group()
+    }
+
+    fn checkpoint(&self) -> Result<()> {
+        self.ask(QueueJob::Checkpoint)
+    }
+
+    fn has_backpressure(&self) -> bool {
+        self.shared.io.has_backpressure()
+    }
+
+    fn file_len(&self) -> Result<u64> {
+        let len = self.disk.as_ref().map_or(Ok(0), |disk| disk.len());
+        len.map_err(|e| Error::new(ErrorKind::Io, "the file's size cannot be read").with_source(e))
+    }
+
+    fn file_counters(&self) -> FileCounters {
+        let tally = &self.shared.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        FileCounters {
+            bytes_written: self.shared.io.bytes_written(),
+            syncs: self.shared.io.syncs(),
+            reopened: get(&tally.reopened),
+            checkpoints: get(&tally.checkpoints),
+            journal_len: get(&tally.journal_len),
+            is_read_only: tally.is_read_only.load(Ordering::Relaxed),
+            unreadable: self.shared.io.unreadable().count(),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::client_id::{ClientId, ClientKey};
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind};
 use crate::process::Process;
-use crate::storage::{ChangeSet, Outcome, PendingAdmission, Permit, Touch, WaiterKind};
+use crate::storage::{ChangeSet, Outcome, Resubmit, Submission, Touch, WaiterKind};
 use crate::transaction::commit::pack::{CookieAction, LoadedSession, PackedCommit};
 use crate::transaction::commit::recompute::{self, Recompute, StaleCommit};
 use crate::transaction::env::{Env, KeepOpen};
@@ -190,11 +190,11 @@ impl PendingCommit {
         let in_flight = InFlight {
             completion,
             reply,
-            permit: None,
+            again: None,
             is_inside: recompute::is_running(),
         };
         // Dropped with this future: what has not been queued by then is taken back (C2.4).
-        let _outside = in_flight.submit(set, waiter);
+        let _submission = in_flight.submit(set, waiter);
         match in_process(&env.process, answer).await? {
             Ok(Ok(_)) => Ok(valid(&env, packed.cookie_action, &packed.renews)),
             Ok(Err(failure)) => Err(failure),
@@ -255,28 +255,32 @@ fn record_touches(env: &Env, touches: &[Touch]) {
 pub(crate) struct InFlight {
     completion: Completion,
     reply: oneshot::Sender<Result<Option<ChangeSet>, CommitFailure>>,
-    /// Kept while it is computed again.
-    permit: Option<Permit>,
+    /// By which it is submitted again, while it is computed again.
+    again: Option<Box<dyn Resubmit>>,
     /// Whether a closure that runs again makes this commit, and waits for it.
     is_inside: bool,
 }
 
 impl InFlight {
-    fn submit(self, mut set: ChangeSet, waiter: WaiterKind) -> Option<PendingAdmission> {
+    fn submit(self, mut set: ChangeSet, waiter: WaiterKind) -> Submission {
+        self.refuse_ended(&mut set);
+        let storage = self.completion.env.storage.clone();
         if self.is_inside {
             // Those that have all the room may wait for the closure that this is called from.
-            self.submit_again(set);
-            return None;
+            storage.submit_unbounded(set, Box::new(move |outcome| self.complete(outcome)));
+            return Submission::admitted();
         }
-        self.refuse_ended(&mut set);
-        let storage = self.completion.env.storage.clone();
-        storage.commit(set, Box::new(move |outcome| self.complete(outcome)), waiter)
+        storage.submit_for(waiter, set, Box::new(move |outcome| self.complete(outcome)))
     }
 
-    fn submit_again(self, mut set: ChangeSet) {
+    fn submit_again(mut self, mut set: ChangeSet) {
         self.refuse_ended(&mut set);
-        let storage = self.completion.env.storage.clone();
-        storage.commit_again(set, Box::new(move |outcome| self.complete(outcome)));
+        let (again, storage) = (self.again.take(), self.completion.env.storage.clone());
+        let done = Box::new(move |outcome| self.complete(outcome));
+        match again {
+            Some(again) => again.resubmit(set, done),
+            None => storage.submit_unbounded(set, done),
+        }
     }
 
     /// However long the transaction took, an id that it ends is refused for the whole time.
@@ -289,15 +293,14 @@ impl InFlight {
     fn complete(mut self, outcome: Outcome) {
         match outcome {
             Outcome::Committed(set) => {
-                drop(self.permit);
                 self.completion.committed();
                 let _ = self.reply.send(Ok(Some(set)));
             }
             Outcome::Failed(error, client) => self.fail(CommitFailure { error, client }),
             // A thread that runs closures again waits for this one.
             Outcome::Stale(..) if self.is_inside => self.fail(inside().into()),
-            Outcome::Stale(set, commutes, permit) => {
-                self.permit = permit.or(self.permit);
+            Outcome::Stale(set, commutes, again) => {
+                self.again = again;
                 let env = self.completion.env.clone();
                 env.recomputer.push(Recompute {
                     set,
@@ -309,7 +312,7 @@ impl InFlight {
     }
 
     fn fail(self, failure: CommitFailure) {
-        drop(self.permit);
+        drop(self.again);
         self.completion.failed(&failure.error);
         let _ = self.reply.send(Err(failure));
     }

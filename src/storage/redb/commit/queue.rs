@@ -9,8 +9,7 @@ use crate::storage::redb::commit::errors::{closed, gone, stopped_during_commit};
 use crate::storage::redb::commit::taker::{Call, Help, Phase, Taker};
 use crate::storage::redb::integrity::inspect::Frozen;
 use crate::storage::{
-    ChangeSet, CommitCallback, Outcome, PendingAdmission, SettingsChange, TombstonePolicy,
-    WaiterKind,
+    ChangeSet, CommitCallback, Outcome, Resubmit, SettingsChange, TombstonePolicy, WaiterKind,
 };
 use crate::throttle::Throttle;
 use std::collections::VecDeque;
@@ -77,7 +76,9 @@ impl CommitJob {
     fn call(&mut self, mut outcome: Outcome) {
         let permit = self.permit.take();
         match &mut outcome {
-            Outcome::Stale(_, _, kept) => *kept = permit.map(|permit| Box::new(permit) as _),
+            Outcome::Stale(_, _, kept) => {
+                *kept = permit.map(|permit| Box::new(permit) as Box<dyn Resubmit>)
+            }
             Outcome::Committed(_) | Outcome::Failed(..) => drop(permit),
         }
         if let Some(done) = self.done.take()
@@ -201,6 +202,15 @@ impl QueuePermit {
     }
 }
 
+impl Resubmit for QueuePermit {
+    fn resubmit(self: Box<Self>, set: ChangeSet, done: CommitCallback) {
+        let queue = self.queue.clone();
+        let mut job = CommitJob::new(set, done);
+        job.permit = Some(*self);
+        queue.push(QueueJob::Commit(job));
+    }
+}
+
 impl Drop for QueuePermit {
     fn drop(&mut self) {
         if self.commits > 0 && !self.queue.is_elsewhere() {
@@ -212,7 +222,7 @@ impl Drop for QueuePermit {
 }
 
 /// Withdraws a commit that still waits for admission.
-struct Withdrawal {
+pub(crate) struct Withdrawal {
     queue: Arc<Queue>,
     number: u64,
 }
@@ -308,7 +318,8 @@ impl Queue {
         }
     }
 
-    pub(crate) fn commit_again(&self, set: ChangeSet, done: CommitCallback) {
+    /// Queues a commit that takes no room.
+    pub(crate) fn commit_unbounded(&self, set: ChangeSet, done: CommitCallback) {
         self.push(QueueJob::Commit(CommitJob::new(set, done)));
     }
 
@@ -319,7 +330,7 @@ impl Queue {
         set: ChangeSet,
         done: CommitCallback,
         waiter: WaiterKind,
-    ) -> Option<PendingAdmission> {
+    ) -> Option<Withdrawal> {
         let mut job = CommitJob::new(set, done);
         let mut state = self.lock();
         if let Some(error) = state.phase.refusal() {
@@ -342,10 +353,10 @@ impl Queue {
         state.next += 1;
         state.pending_admission.push_back((number, job));
         drop(state);
-        Some(Box::new(Withdrawal {
+        Some(Withdrawal {
             queue: self.clone(),
             number,
-        }))
+        })
     }
 
     fn permit(self: &Arc<Self>, bytes: usize) -> QueuePermit {
