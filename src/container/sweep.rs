@@ -1,0 +1,252 @@
+//! How the sessions of a container are visited, and how expired ones are removed.
+
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::SessionRow;
+use crate::storage::{
+    ChangeSet, ClientChange, ContainerId, Outcome, Seen, SeenState, SessionEnd, Submission, TouchAt,
+};
+use crate::throttle::Throttle;
+use crate::transaction::{ContainerEntry, Env};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// How many rows are looked at in one step of a sweep or a count. Whoever commits meanwhile on the same
+/// core waits as long as a step takes.
+const SCANNED: usize = 256;
+/// How many sessions are removed in one commit.
+const REMOVED: usize = 32;
+/// How long a sweep waits before it looks again whether the storage has room for more.
+const PAUSE: Duration = Duration::from_millis(5);
+/// How many times at most the storage is asked to reclaim rows, a bounded number each.
+const RECLAIMS: usize = 10_000;
+
+/// The result of a sweep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Swept {
+    /// Sessions examined.
+    pub scanned: u64,
+    /// Expired sessions removed.
+    pub removed: u64,
+    /// Sessions with a damaged record, which a sweep does not remove. A part of the file that cannot be read counts
+    /// once, however many sessions it holds.
+    pub unreadable: u64,
+}
+
+pub(super) type SessionSummary<'a> = (ClientKey, &'a SessionRow);
+
+/// Visits all sessions of a container in bounded steps, each on the newest snapshot, whose number it tells.
+pub(crate) fn scan(
+    env: &Env,
+    id: ContainerId,
+    mut visit: impl FnMut(u64, Result<SessionSummary<'_>, (ClientKey, &Error)>) -> Result<()>,
+) -> Result<()> {
+    let mut after = None;
+    loop {
+        // It is let go before the visits, which may take a while.
+        let snapshot = env.snapshot()?;
+        let (number, rows) = (snapshot.number(), snapshot.sessions(id, after, SCANNED)?);
+        drop(snapshot);
+        let Some((last, _)) = rows.last() else {
+            return Ok(());
+        };
+        after = Some(*last);
+        for (client, row) in &rows {
+            crate::steps::count(1);
+            let row = row.as_ref().map(|row| (*client, row));
+            visit(number, row.map_err(|e| (*client, e)))?;
+        }
+        // Nobody waits for this thread; somebody may wait for its core.
+        thread::yield_now();
+    }
+}
+
+/// What a sweep makes of a session.
+pub(super) enum SweepVerdict {
+    Stands,
+    /// It has expired, and is removed if a commit still finds it so.
+    Expired(SeenState, Timestamp),
+    /// A clock that was wrong has put its times far ahead (C3.5).
+    Ahead(SeenState, TouchAt),
+}
+
+pub(super) fn judge(
+    env: &Env,
+    container: &ContainerEntry,
+    (client, row): SessionSummary<'_>,
+    now: Timestamp,
+) -> Result<SweepVerdict> {
+    let times = env.times_of(container, client, row, now, None)?;
+    let (policy, incarnation) = (&container.policy, row.incarnation);
+    if policy.is_expired(&times, now) {
+        let state = SeenState::Expired {
+            incarnation,
+            last_access: times.last_access,
+            timeout: row.timeout,
+        };
+        return Ok(SweepVerdict::Expired(state, policy.over_at(&times)));
+    }
+    if !policy.is_ahead(&times, now) {
+        return Ok(SweepVerdict::Stands);
+    }
+    // By the clock as it is: a sweep may take long.
+    let now = env.clock.timestamp();
+    if !policy.is_ahead(&times, now) {
+        return Ok(SweepVerdict::Stands);
+    }
+    let latest = policy.latest(&times, now);
+    let at = TouchAt {
+        time: now,
+        slack: policy.resolution_of(&times, None),
+        founded: (times.created > latest).then_some((times.created, now)),
+    };
+    Ok(SweepVerdict::Ahead(SeenState::Live { incarnation }, at))
+}
+
+/// Removes what has expired in a container. While a batch is committed, the next one is looked for.
+pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
+    let now = env.clock.timestamp();
+    let registry = env.registry.load().number;
+    let mut swept = Swept::default();
+    let empty = || ChangeSet {
+        now,
+        as_of: 0,
+        looks: env.storage.looks(),
+        clients: Vec::new(),
+        refusals: env.refusals(),
+        limits: env.rules.limits,
+        registry,
+    };
+    let mut batch = empty();
+    let mut flying: Option<Removal> = None;
+    let end = |flying: Option<Removal>| flying.map_or(Ok(0), |it| it.end(env, container));
+    scan(env, container.id(), |as_of, row| {
+        swept.scanned += 1;
+        match row {
+            Err((_, error)) => {
+                swept.unreadable += 1;
+                static DAMAGED: Throttle = Throttle::new(1);
+                if let Some(left_out) = DAMAGED.pass() {
+                    tracing::warn!(%error, left_out, "a sweep met a damaged session");
+                }
+            }
+            Ok(row) => {
+                let (state, over, touch) = match judge(env, container, row, now)? {
+                    SweepVerdict::Stands => return Ok(()),
+                    SweepVerdict::Expired(state, over) => (state, over, None),
+                    SweepVerdict::Ahead(state, at) => (state, now, Some(at)),
+                };
+                if batch.clients.is_empty() {
+                    batch.as_of = as_of;
+                }
+                batch
+                    .clients
+                    .push(removal(container, row, (state, over), touch));
+            }
+        }
+        if batch.clients.len() >= REMOVED {
+            swept.removed += end(flying.take())?;
+            while env.storage.has_backpressure() {
+                thread::sleep(PAUSE);
+            }
+            let full = std::mem::replace(&mut batch, empty());
+            flying = Some(Removal::begin(env, full));
+        }
+        Ok(())
+    })?;
+    swept.removed += end(flying)?;
+    if !batch.clients.is_empty() {
+        swept.removed += Removal::begin(env, batch).end(env, container)?;
+    }
+    if swept.removed > 0 {
+        tracing::debug!(container = &*container.place.name, ?swept, "swept");
+        metrics::counter!("cloakroom_swept_total").increment(swept.removed);
+    }
+    Ok(swept)
+}
+
+/// Removes what unregistered containers and old tombstones left, in bounded batches.
+pub(crate) fn reclaim(env: &Env) -> Result<()> {
+    for _ in 0..RECLAIMS {
+        if env.storage.reclaim(env.refusals())? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn removal(
+    container: &ContainerEntry,
+    (client, row): SessionSummary<'_>,
+    (state, over): (SeenState, Timestamp),
+    touch: Option<TouchAt>,
+) -> ClientChange {
+    ClientChange {
+        client,
+        seen: vec![Seen {
+            place: container.place.clone(),
+            row: Some(row.clone()),
+            state,
+            observed: false,
+            touch,
+        }],
+        exists: None,
+        replaced: None,
+        founder: None,
+        packages: Vec::new(),
+        home: None,
+        timeout: None,
+        owner: None,
+        carries: 0,
+        end: SessionEnd::Swept(over),
+    }
+}
+
+/// Sessions that are being removed.
+struct Removal {
+    clients: Vec<ClientKey>,
+    answer: mpsc::Receiver<Result<()>>,
+    _submission: Submission,
+}
+
+impl Removal {
+    /// Has a batch of a sweep committed.
+    fn begin(env: &Env, set: ChangeSet) -> Self {
+        let clients = set.clients.iter().map(|change| change.client).collect();
+        let (reply, answer) = mpsc::sync_channel(1);
+        let submission = env.storage.submit(
+            set,
+            Box::new(move |outcome| {
+                let _ = reply.send(match outcome {
+                    Outcome::Committed(_) => Ok(()),
+                    Outcome::Failed(error, _) => Err(error),
+                    Outcome::Stale(..) => Err(Error::new(
+                        ErrorKind::Conflict,
+                        "a sweep has no values to compute",
+                    )),
+                });
+            }),
+        );
+        Self {
+            clients,
+            answer,
+            _submission: submission,
+        }
+    }
+
+    /// Waits until it is committed; returns how many sessions are gone.
+    fn end(self, env: &Env, container: &ContainerEntry) -> Result<u64> {
+        self.answer.recv().map_err(|_| Error::stopped())??;
+        let newest = env.snapshot()?;
+        let mut removed = 0;
+        for client in self.clients {
+            if newest.session(container.id(), client)?.is_none() {
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
