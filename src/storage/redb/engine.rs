@@ -10,7 +10,7 @@ use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::backend::folder::Location;
 use crate::storage::redb::commit::committer::{CommitLeader, Committer, DatabaseLocations};
 use crate::storage::redb::commit::errors;
-use crate::storage::redb::commit::queue::QueueJob;
+use crate::storage::redb::commit::job::QueueJob;
 use crate::storage::redb::failure;
 use crate::storage::redb::open::database::in_memory;
 use crate::storage::redb::open::enter::{JournalAtOpening, enter, peek};
@@ -364,7 +364,7 @@ impl Drop for Engine {
 mod tests {
     use super::*;
     use crate::storage::Outcome;
-    use crate::storage::redb::commit::queue::CommitJob;
+    use crate::storage::redb::commit::job::CommitJob;
     use crate::storage::redb::commit::queue::tests::set;
     use crate::storage::redb::fault_injection::FaultInjection;
     use crate::storage::redb::{AdmissionBounds, JournalRules};

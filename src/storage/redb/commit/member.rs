@@ -2,7 +2,7 @@
 
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind};
-use crate::storage::redb::commit::queue::CommitJob;
+use crate::storage::redb::commit::job::CommitJob;
 use crate::storage::{ChangeSet, Outcome, StaleCommute};
 
 /// The decision about a member of a batch.

@@ -4,6 +4,7 @@ pub(crate) mod batch;
 pub(crate) mod committer;
 pub(crate) mod ended;
 pub(crate) mod errors;
+pub(crate) mod job;
 pub(crate) mod member;
 pub(crate) mod queue;
 mod taker;

@@ -1,20 +1,15 @@
-//! The queue before the writer thread: its jobs, their admission, and their answers.
+//! The queue before the writer thread: which jobs it admits, and who takes them.
 
 use crate::block_on::WakeGroup;
-use crate::contain::contain;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::process::Process;
 use crate::storage::admission::{Admission, AdmissionBounds};
-use crate::storage::redb::commit::errors::{closed, gone, stopped_during_commit};
+use crate::storage::redb::commit::errors::closed;
+use crate::storage::redb::commit::job::{Admits, CommitJob, QueueJob, QueuePermit};
 use crate::storage::redb::commit::taker::{Call, Help, Phase, Taker};
-use crate::storage::redb::integrity::inspect::Frozen;
-use crate::storage::{
-    ChangeSet, CommitCallback, Outcome, Resubmit, SettingsChange, TombstonePolicy, WaiterKind,
-};
-use crate::throttle::Throttle;
+use crate::storage::{ChangeSet, CommitCallback, Outcome, WaiterKind};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,121 +17,6 @@ use std::time::{Duration, Instant};
 const MAX_GROUP: usize = 1024;
 /// The most bytes in one batch, unless it is a single change set.
 pub(crate) const MAX_GROUP_BYTES: usize = 16 << 20;
-
-/// A change set, and the callback for its outcome. The callback is called even if the job is dropped.
-pub(crate) struct CommitJob {
-    set: Option<ChangeSet>,
-    bytes: usize,
-    done: Option<CommitCallback>,
-    permit: Option<QueuePermit>,
-}
-
-impl CommitJob {
-    pub(crate) fn new(set: ChangeSet, done: CommitCallback) -> Self {
-        Self {
-            bytes: set.memory_size(),
-            set: Some(set),
-            done: Some(done),
-            permit: None,
-        }
-    }
-
-    /// About how many bytes of memory the change set takes.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    pub(crate) fn take_set(&mut self) -> Option<ChangeSet> {
-        self.set.take()
-    }
-
-    /// Puts the change set back: it was not committed, and will be later.
-    pub(crate) fn give_back(&mut self, set: ChangeSet) {
-        self.set = Some(set);
-    }
-
-    pub(crate) fn answer(mut self, outcome: Outcome) {
-        self.call(outcome);
-    }
-
-    /// Answers all jobs of a batch. Their permits are returned before the first answer.
-    pub(crate) fn answer_all(mut answers: Vec<(Self, Outcome)>) {
-        let stays = |outcome: &Outcome| matches!(outcome, Outcome::Stale(..));
-        let leaving = answers.iter_mut().filter(|(_, outcome)| !stays(outcome));
-        let permits = leaving.filter_map(|(job, _)| job.permit.take());
-        drop(permits.reduce(QueuePermit::with));
-        WakeGroup::once(|| {
-            for (job, outcome) in answers {
-                job.answer(outcome);
-            }
-        });
-    }
-
-    /// The callback may run the application's code. A panic in it must not reach other jobs.
-    fn call(&mut self, mut outcome: Outcome) {
-        let permit = self.permit.take();
-        match &mut outcome {
-            Outcome::Stale(_, _, kept) => {
-                *kept = permit.map(|permit| Box::new(permit) as Box<dyn Resubmit>)
-            }
-            Outcome::Committed(_) | Outcome::Failed(..) => drop(permit),
-        }
-        if let Some(done) = self.done.take()
-            && contain(|| done(outcome)).is_none()
-        {
-            static PANICS: Throttle = Throttle::new(1);
-            if let Some(left_out) = PANICS.pass() {
-                tracing::error!(left_out, "a panic in answer to a commit");
-            }
-        }
-    }
-}
-
-impl Drop for CommitJob {
-    fn drop(&mut self) {
-        let error = match self.set {
-            Some(_) => gone(),
-            None => stopped_during_commit(),
-        };
-        self.call(Outcome::Failed(error, None));
-    }
-}
-
-pub(crate) enum QueueJob {
-    Commit(CommitJob),
-    Configure(SettingsChange, SyncSender<Result<()>>),
-    Reclaim(TombstonePolicy, SyncSender<Result<u64>>),
-    Freeze(SyncSender<Result<Frozen>>),
-    Checkpoint(SyncSender<Result<()>>),
-}
-
-impl QueueJob {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Commit(job) => job.bytes,
-            Self::Configure(..) | Self::Reclaim(..) | Self::Freeze(_) | Self::Checkpoint(_) => 0,
-        }
-    }
-
-    /// Refuses all for the same reason.
-    pub(crate) fn refuse_all(jobs: impl IntoIterator<Item = Self>, error: &Error) {
-        WakeGroup::once(|| {
-            for job in jobs {
-                job.refuse(error.clone());
-            }
-        });
-    }
-
-    fn refuse(self, error: Error) {
-        match self {
-            Self::Commit(job) => job.answer(Outcome::Failed(error, None)),
-            Self::Configure(_, reply) => drop(reply.send(Err(error))),
-            Self::Reclaim(_, reply) => drop(reply.send(Err(error))),
-            Self::Freeze(reply) => drop(reply.send(Err(error))),
-            Self::Checkpoint(reply) => drop(reply.send(Err(error))),
-        }
-    }
-}
 
 pub(crate) struct Queue {
     state: Mutex<QueueState>,
@@ -186,41 +66,6 @@ impl QueueState {
     }
 }
 
-/// The admission of commits, until their outcome is known.
-struct QueuePermit {
-    queue: Arc<Queue>,
-    commits: usize,
-    bytes: usize,
-}
-
-impl QueuePermit {
-    /// Joins two permits.
-    fn with(mut self, mut other: Self) -> Self {
-        self.commits += std::mem::take(&mut other.commits);
-        self.bytes += std::mem::take(&mut other.bytes);
-        self
-    }
-}
-
-impl Resubmit for QueuePermit {
-    fn resubmit(self: Box<Self>, set: ChangeSet, done: CommitCallback) {
-        let queue = self.queue.clone();
-        let mut job = CommitJob::new(set, done);
-        job.permit = Some(*self);
-        queue.push(QueueJob::Commit(job));
-    }
-}
-
-impl Drop for QueuePermit {
-    fn drop(&mut self) {
-        if self.commits > 0 && !self.queue.is_elsewhere() {
-            let mut state = self.queue.lock();
-            state.admission.release(self.commits, self.bytes);
-            self.queue.admit(state);
-        }
-    }
-}
-
 /// Withdraws a commit that still waits for admission.
 pub(crate) struct Withdrawal {
     queue: Arc<Queue>,
@@ -249,6 +94,20 @@ pub(crate) struct QueueLoad {
     pub(crate) commits: usize,
     pub(crate) bytes: usize,
     pub(crate) pending_admission: usize,
+}
+
+impl Admits for Queue {
+    fn release(self: Arc<Self>, commits: usize, bytes: usize) {
+        if !self.is_elsewhere() {
+            let mut state = self.lock();
+            state.admission.release(commits, bytes);
+            self.admit(state);
+        }
+    }
+
+    fn admitted(&self, job: CommitJob) {
+        self.push(QueueJob::Commit(job));
+    }
 }
 
 impl Queue {
@@ -338,8 +197,8 @@ impl Queue {
             job.answer(Outcome::Failed(error, None));
             return None;
         }
-        if state.pending_admission.is_empty() && state.admission.admit(job.bytes) {
-            job.permit = Some(self.permit(job.bytes));
+        if state.pending_admission.is_empty() && state.admission.admit(job.bytes()) {
+            job.permit = Some(QueuePermit::new(self.clone(), job.bytes()));
             state.jobs.push_back(QueueJob::Commit(job));
             // A leader looks for more jobs when it is done.
             let helps = waiter == WaiterKind::Thread && state.can_have_leader();
@@ -359,22 +218,14 @@ impl Queue {
         })
     }
 
-    fn permit(self: &Arc<Self>, bytes: usize) -> QueuePermit {
-        QueuePermit {
-            queue: self.clone(),
-            commits: 1,
-            bytes,
-        }
-    }
-
     /// Admits the commits that wait, in order, as long as they fit.
     fn admit(self: &Arc<Self>, mut state: MutexGuard<'_, QueueState>) {
         let mut any = false;
-        while let Some(bytes) = state.pending_admission.front().map(|(_, job)| job.bytes)
+        while let Some(bytes) = state.pending_admission.front().map(|(_, job)| job.bytes())
             && state.admission.admit(bytes)
             && let Some((_, mut job)) = state.pending_admission.pop_front()
         {
-            job.permit = Some(self.permit(bytes));
+            job.permit = Some(QueuePermit::new(self.clone(), bytes));
             state.jobs.push_back(QueueJob::Commit(job));
             any = true;
         }

@@ -11,7 +11,7 @@ use crate::storage::redb::commit::batch::BatchExtras;
 use crate::storage::redb::commit::committer::state::{
     ActiveMemtable, CommitterState, KeptRows, LiveRows,
 };
-use crate::storage::redb::commit::queue::{CommitJob, QueueJob};
+use crate::storage::redb::commit::job::{CommitJob, QueueJob};
 use crate::storage::redb::commit::touches;
 use crate::storage::redb::commit_number;
 use crate::storage::redb::failure;

@@ -8,8 +8,8 @@ use crate::storage::redb::commit::batch::{BatchExtras, BatchWrites, CommitBatch}
 use crate::storage::redb::commit::committer::core::Committer;
 use crate::storage::redb::commit::committer::state::MemoryHalf;
 use crate::storage::redb::commit::errors::{outcome_unknown, reopening};
+use crate::storage::redb::commit::job::CommitJob;
 use crate::storage::redb::commit::member::{Member, not_written};
-use crate::storage::redb::commit::queue::CommitJob;
 use crate::storage::redb::failure::guarded;
 use crate::storage::redb::journal::AppendFailure;
 use crate::storage::redb::memtable::read_view::ReadView;

@@ -4,7 +4,7 @@
 use crate::error::Result;
 use crate::storage::redb::commit::committer::core::{CommitAnswers, Committer};
 use crate::storage::redb::commit::errors::gone;
-use crate::storage::redb::commit::queue::{CommitJob, QueueJob};
+use crate::storage::redb::commit::job::{CommitJob, QueueJob};
 use crate::storage::redb::commit::taker::Help;
 use crate::storage::redb::{EngineShared, failure};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

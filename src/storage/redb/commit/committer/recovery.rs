@@ -8,7 +8,7 @@ use crate::storage::redb::checkpoint::task::{Checkpoint, Databases, LeftOut, Ste
 use crate::storage::redb::commit::committer::core::{Committer, FIRST_RETRY, LAST_RETRY};
 use crate::storage::redb::commit::committer::state::{DatabaseHolder, MemoryHalf};
 use crate::storage::redb::commit::errors::{full, reopening};
-use crate::storage::redb::commit::queue::QueueJob;
+use crate::storage::redb::commit::job::QueueJob;
 use crate::storage::redb::commit::taker::Help;
 use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::open::database::reopen;

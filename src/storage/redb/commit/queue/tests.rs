@@ -2,6 +2,8 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::error::ErrorKind;
 use crate::storage::Limits;
+use crate::storage::TombstonePolicy;
+use crate::storage::redb::commit::errors::gone;
 use std::sync::mpsc;
 use std::task::Waker;
 use std::thread::JoinHandle;
