@@ -126,6 +126,7 @@ mod error;
 mod expiry;
 #[cfg(feature = "http")]
 pub mod http;
+mod package;
 mod process;
 mod session;
 mod steps;
@@ -144,6 +145,7 @@ pub use container::{
     Container, ContainerSettings, ContainerStatistics, ContainerTxn, Residence, Swept,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use package::{Package, Pkg};
 pub use session::{PkgData, Session, SessionData};
 pub use storage::Damage;
 pub use store::{Check, Salvage, SessionHandle, Statistics, Store, StoreBuilder};
@@ -158,3 +160,7 @@ struct Readme;
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../docs/guide/layers.md")]
 struct Layers;
+
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../docs/guide/handlers.md")]
+struct Handlers;

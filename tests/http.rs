@@ -20,6 +20,8 @@ mod cookies;
 mod crowd;
 #[path = "http/errors.rs"]
 mod errors;
+#[path = "http/flash.rs"]
+mod flash;
 #[path = "http/ids.rs"]
 mod ids;
 #[path = "http/limits.rs"]
@@ -28,6 +30,8 @@ mod limits;
 mod logs;
 #[path = "http/metrics.rs"]
 mod metrics;
+#[path = "http/packages.rs"]
+mod packages;
 #[path = "http/rerun.rs"]
 mod rerun;
 #[path = "http/slow.rs"]

@@ -2,12 +2,15 @@
 
 use axum_core::body::Body;
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
-use axum_core::response::{IntoResponse, Response};
+use axum_core::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
+use std::convert::Infallible;
 
 use super::answer::answer;
+use super::flash::{Flash, FlashMessage};
 use crate::error::{Error, ErrorKind};
+use crate::package::{Package, Pkg};
 use crate::session::Session;
 
 /// The session of the request's client, in the request's one transaction. Requires a
@@ -44,6 +47,43 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Session {
             Err(error) if error.kind() == ErrorKind::NoSessionLayer => Ok(None),
             session => session.map(Some),
         }
+    }
+}
+
+/// The package `T::ID` of the request's session, as a `T`.
+///
+/// # Errors
+///
+/// As for `Session` as an argument, and those of [`Pkg::of`].
+impl<T: Package, S: Send + Sync> FromRequestParts<S> for Pkg<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
+        Self::of(&super::session(&parts.extensions).await?)
+    }
+}
+
+/// The messages of the request's session.
+///
+/// # Errors
+///
+/// As for `Session` as an argument.
+impl<S: Send + Sync> FromRequestParts<S> for Flash {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
+        let session = super::session(&parts.extensions).await?;
+        Ok(Self::of(&session))
+    }
+}
+
+/// The message is stored when the session layer commits the request. Without a layer it is lost.
+impl IntoResponseParts for FlashMessage {
+    type Error = Infallible;
+
+    fn into_response_parts(self, mut response: ResponseParts) -> Result<ResponseParts, Infallible> {
+        self.attach_to(response.extensions_mut());
+        Ok(response)
     }
 }
 

@@ -124,7 +124,8 @@ impl SessionLayer {
     }
 
     /// Sets the rule for responses that commit. Other responses abort, and hand out no cookie. The rule is called
-    /// only for requests that used their session.
+    /// only for requests that used their session or answer with a [`FlashMessage`](super::FlashMessage), for the
+    /// latter twice.
     ///
     /// By default a response commits unless its handler failed: it has the status 408, as a timeout inside the layer
     /// gives, or 500 or above, or it was made from an [`Error`](crate::Error), whatever its status.

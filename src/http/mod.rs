@@ -61,6 +61,7 @@ mod cookie;
 mod exchange;
 #[cfg(feature = "axum")]
 mod extract;
+mod flash;
 mod layer;
 mod policy;
 mod replay;
@@ -73,6 +74,7 @@ mod slot;
 #[cfg(feature = "axum")]
 pub use axum::SessionService;
 pub use cookie::{CookieLifetime, CookieSettings, SameSite};
+pub use flash::{Flash, FlashLevel, FlashMessage};
 pub use layer::{GenericSessionLayer, SessionLayer};
 pub use policy::Rerun;
 pub use replay::Replay;

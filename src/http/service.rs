@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use super::answer::{SessionUse, answer, mark};
 use super::exchange::Exchange;
+use super::flash::FlashQueue;
 use super::replay::{Replay, RequestBody};
 use super::report::{report_dropped, report_sent};
 use super::settings::LayerSettings;
@@ -100,11 +101,14 @@ where
     let mut count = 1;
     loop {
         let request = attempt.0.request(inward(body));
-        let response = {
+        let mut response = {
             let mut call = pin!(service.call(request));
             let made = poll_fn(|cx| call.as_mut().poll(cx).map_ok(&outward));
             polled(pin!(made)).await?
         };
+        if let Some(queue) = FlashQueue::of(&response) {
+            response = Box::pin(store_flash(queue, &attempt.0, &exchange, response)).await;
+        }
         let (error, response) = match end(&attempt.0, &exchange, response) {
             AfterResponse::Final(response) => return Ok(sent(response)),
             AfterResponse::Conflict(error, response) => (error, Some(response)),
@@ -145,6 +149,26 @@ where
         attempt = AttemptGuard(Slot::next(&exchange));
         count += 1;
         poll_fn(|cx| service.poll_ready(cx)).await?;
+    }
+}
+
+/// Stores the messages that the response has for the visitor, if it will be committed.
+async fn store_flash<R: Default>(
+    queue: FlashQueue,
+    slot: &Slot,
+    exchange: &Exchange,
+    response: Response<R>,
+) -> Response<R> {
+    let (parts, body) = response.into_parts();
+    let commits = exchange.settings.commits(&parts);
+    let response = Response::from_parts(parts, body);
+    if !commits {
+        return response;
+    }
+    let session = slot.session().await;
+    match session.and_then(|session| queue.store(&session)) {
+        Ok(()) => response,
+        Err(error) => replace(response, error),
     }
 }
 

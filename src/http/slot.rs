@@ -120,7 +120,7 @@ impl Slot {
         None
     }
 
-    async fn session(&self) -> Result<Session> {
+    pub(super) async fn session(&self) -> Result<Session> {
         self.asked.store(true, Ordering::Relaxed);
         match poll_fn(|cx| self.poll_claim(cx)).await? {
             SlotClaim::Taken(session) => Ok(session),

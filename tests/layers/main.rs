@@ -31,6 +31,7 @@ const ORDER: &[&str] = &[
     "storage",
     "transaction",
     "session",
+    "package",
     "container",
     "store",
     "http",

@@ -1,0 +1,168 @@
+//! Flash messages: they survive a redirect, are shown exactly once, and are not lost by a response that fails.
+
+use super::*;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect};
+use axum::routing::post;
+use cloakroom::http::{Flash, FlashLevel, FlashMessage};
+use std::sync::Arc;
+use tokio::sync::Barrier;
+
+/// All messages, one a line.
+fn lines(messages: &[FlashMessage]) -> String {
+    let lines = messages.iter().map(|m| format!("{} {}\n", m.level, m.text));
+    lines.collect()
+}
+
+async fn show(flash: Flash) -> Result<String, Error> {
+    Ok(lines(&flash.take()?))
+}
+
+async fn show_and_fail(flash: Flash) -> Result<StatusCode, Error> {
+    assert_eq!(lines(&flash.take()?), "success saved\n");
+    Ok(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+async fn save() -> impl IntoResponse {
+    (FlashMessage::success("saved"), Redirect::to("/"))
+}
+
+async fn fail() -> impl IntoResponse {
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        FlashMessage::error("lost"),
+        "no",
+    )
+}
+
+async fn all_levels(flash: Flash) -> Result<Redirect, Error> {
+    flash.debug("1")?;
+    flash.info("2")?;
+    flash.success("3")?;
+    flash.warning("4")?;
+    flash.error("5")?;
+    Ok(Redirect::to("/"))
+}
+
+fn pages() -> (Store, Router) {
+    let store = Store::in_memory().unwrap();
+    let app = Router::new()
+        .route("/", get(show))
+        .route("/fail-to-show", get(show_and_fail))
+        .route("/save", post(save).put(save))
+        .route("/fail", post(fail))
+        .route("/levels", post(all_levels))
+        .layer(SessionLayer::new(store.clone()));
+    (store, app)
+}
+
+#[tokio::test]
+async fn a_message_survives_the_redirect_and_is_shown_once() {
+    let (_, app) = pages();
+    let response = send(&app, request("POST", "/save", "")).await;
+    assert_eq!(response.status(), StatusCode::SEE_OTHER);
+    let cookie = jar(&response);
+    assert_eq!(page(&app, "/", &cookie).await, "success saved\n");
+    assert_eq!(page(&app, "/", &cookie).await, "");
+}
+
+/// C1.4
+#[tokio::test]
+async fn looking_for_messages_creates_nothing() {
+    let (_, app) = pages();
+    let response = get_page(&app, "/", "").await;
+    assert_eq!(set_cookie(&response), None);
+}
+
+#[tokio::test]
+async fn messages_keep_their_order_and_levels() {
+    let (_, app) = pages();
+    let cookie = jar(&send(&app, request("POST", "/levels", "")).await);
+    send(&app, request("PUT", "/save", &cookie)).await;
+    assert_eq!(
+        page(&app, "/", &cookie).await,
+        "debug 1\ninfo 2\nsuccess 3\nwarning 4\nerror 5\nsuccess saved\n"
+    );
+}
+
+#[tokio::test]
+async fn a_failed_response_neither_takes_messages_nor_leaves_some() {
+    let (_, app) = pages();
+    let cookie = jar(&send(&app, request("POST", "/save", "")).await);
+    let failed = get_page(&app, "/fail-to-show", &cookie).await;
+    assert_eq!(failed.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let failed = send(&app, request("POST", "/fail", &cookie)).await;
+    assert_eq!(failed.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(page(&app, "/", &cookie).await, "success saved\n");
+}
+
+#[tokio::test]
+async fn a_failed_response_alone_creates_nothing() {
+    let (_, app) = pages();
+    let failed = send(&app, request("POST", "/fail", "")).await;
+    assert_eq!(set_cookie(&failed), None);
+}
+
+/// Both have read the message before either commits.
+#[tokio::test]
+async fn of_parallel_requests_exactly_one_shows_a_message() {
+    async fn together(State(both): State<Arc<Barrier>>, flash: Flash) -> Result<String, Error> {
+        let shown = lines(&flash.take()?);
+        // The attempt that follows a conflict meets nobody.
+        if !shown.is_empty() {
+            both.wait().await;
+        }
+        Ok(shown)
+    }
+    let app = Router::new()
+        .route("/", get(together))
+        .with_state(Arc::new(Barrier::new(2)))
+        .route("/save", post(save))
+        .layer(SessionLayer::new(Store::in_memory().unwrap()));
+    let cookie = jar(&send(&app, request("POST", "/save", "")).await);
+    let (one, two) = tokio::join!(page(&app, "/", &cookie), page(&app, "/", &cookie));
+    let mut shown = [one, two];
+    shown.sort();
+    assert_eq!(shown, ["", "success saved\n"]);
+}
+
+/// C2.9: nobody who adds a message conflicts with another.
+#[test]
+fn messages_of_parallel_transactions_are_all_kept() {
+    let store = Store::in_memory().unwrap();
+    let id = store.client_ids().issue();
+    let push = |text: &str| {
+        let txn = store.begin().unwrap();
+        let flash = Flash::of(&txn.session(&id).unwrap());
+        flash.info(text).unwrap();
+        txn
+    };
+    push("first").commit().unwrap();
+    let (one, two) = (push("one"), push("two"));
+    two.commit().unwrap();
+    one.commit().unwrap();
+    let txn = store.begin().unwrap();
+    let shown = Flash::of(&txn.session(&id).unwrap()).take().unwrap();
+    assert_eq!(lines(&shown), "info first\ninfo two\ninfo one\n");
+}
+
+#[test]
+fn a_bounded_number_of_messages_waits() {
+    let store = Store::in_memory().unwrap();
+    let id = store.client_ids().issue();
+    let txn = store.begin().unwrap();
+    let flash = Flash::of(&txn.session(&id).unwrap());
+    for n in 0..40 {
+        flash.info(n.to_string()).unwrap();
+    }
+    let shown = flash.take().unwrap();
+    assert_eq!((shown.len(), &*shown[0].text), (32, "8"));
+}
+
+#[test]
+fn a_message_is_serialized_for_templates() {
+    let message = FlashMessage::new(FlashLevel::Warning, "<b>");
+    let json = serde_json::to_string(&message).unwrap();
+    assert_eq!(json, r#"{"level":"warning","text":"<b>"}"#);
+}
