@@ -20,8 +20,9 @@ const KEY: &[u8] = b"key";
 ///
 /// If a record is not what it was once it is written again.
 pub fn decode_records(data: &[u8]) {
-    let sealed = |kind| seal_raw(kind, KEY, data);
-    for record in [data.to_vec(), sealed(RecordKind::Session)] {
+    let sealed = |kind| seal_raw(kind, KEY, (1, data));
+    let session = seal_raw(RecordKind::Session, KEY, (2, data));
+    for record in [data.to_vec(), sealed(RecordKind::Session), session] {
         if let Ok(row) = SessionRow::decode(KEY, &record) {
             let again = row
                 .encode(KEY)
@@ -66,7 +67,7 @@ pub fn with_frame(file: &[u8], rows: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn decode_plain<T: PlainValue>(data: &[u8]) {
-    let record = seal_raw(RecordKind::Meta, KEY, data);
+    let record = seal_raw(RecordKind::Meta, KEY, (1, data));
     let _ = open_plain::<T>(RecordKind::Meta, KEY, data);
     let _ = open_plain::<T>(RecordKind::Meta, KEY, &record);
 }

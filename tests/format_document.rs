@@ -95,7 +95,9 @@ fn opened<'a>(kind: u64, key: &[u8], record: &'a [u8]) -> Option<Payload<'a>> {
     let end = record.len().checked_sub(8)?;
     let seed = XxHash3_64::oneshot_with_seed(kind, key);
     let checksum = XxHash3_64::oneshot_with_seed(seed, &record[..end]);
-    (record[end..] == checksum.to_le_bytes() && record[0] == 1).then(|| Payload(&record[1..end]))
+    let format = record[0];
+    let is_known = format == 1 || (kind, format) == (2, 2);
+    (record[end..] == checksum.to_le_bytes() && is_known).then(|| Payload(&record[1..end]))
 }
 
 fn record<'a, T>(
@@ -132,18 +134,64 @@ struct Session {
     /// The opening of the commit that founded it.
     founded_in: u64,
     packages: Vec<String>,
+    id_issued: i64,
+    is_id_confirmed: bool,
+    label: Option<String>,
+    logged_in: Option<i64>,
 }
 
 impl Session {
-    fn read(payload: &mut Payload<'_>) -> Self {
+    fn read(key: &[u8], row: &[u8]) -> Self {
+        let read = match row[0] {
+            1 => Self::read_first_form,
+            _ => Self::read_payload,
+        };
+        record(2, key, row, read)
+    }
+
+    /// Section 9.
+    fn read_first_form(payload: &mut Payload<'_>) -> Self {
+        let created = payload.i64();
         Self {
-            created: payload.i64(),
+            created,
             last_access: payload.i64(),
             timeout: payload.option(Payload::varint),
             owner: payload.option(Payload::string),
             founded_in: payload.varint() >> 40,
             packages: payload.list(Payload::string),
+            id_issued: created,
+            is_id_confirmed: true,
+            label: None,
+            logged_in: None,
         }
+    }
+
+    fn read_payload(payload: &mut Payload<'_>) -> Self {
+        let last_access = i64::from_le_bytes(payload.array());
+        let created = i64::from_le_bytes(payload.array());
+        let id_issued = i64::from_le_bytes(payload.array());
+        let is_id_confirmed = payload.flag();
+        let founded_in = u64::from_le_bytes(payload.array()) >> 40;
+        let mut session = Self {
+            created,
+            last_access,
+            timeout: payload.option(Payload::varint),
+            owner: payload.option(Payload::string),
+            founded_in,
+            packages: payload.list(Payload::string),
+            id_issued,
+            is_id_confirmed,
+            label: None,
+            logged_in: None,
+        };
+        while !payload.is_used_up() {
+            match (payload.u8(), payload.long()) {
+                (1, label) => session.label = Some(String::from_utf8(label.to_vec()).unwrap()),
+                (2, at) => session.logged_in = Some(i64::from_le_bytes(at.try_into().unwrap())),
+                (other, _) => panic!("an optional field has the number {other}"),
+            }
+        }
+        session
     }
 }
 
@@ -281,7 +329,7 @@ impl State {
     fn session(&self, container: u32, id: &str) -> Option<Session> {
         let key = session_key(container, id);
         let row = self.tables[0].get(&key)?;
-        Some(record(2, &key, row, Session::read))
+        Some(Session::read(&key, row))
     }
 
     fn package(&self, container: u32, id: &str, package: &str) -> Option<Vec<(String, Vec<u8>)>> {
@@ -304,7 +352,7 @@ impl State {
         let [sessions, packages, _, owners] = &self.tables;
         let mut expected = (BTreeSet::new(), BTreeSet::new());
         for (key, row) in sessions {
-            let session = record(2, key, row, Session::read);
+            let session = Session::read(key, row);
             assert!(session.packages.is_sorted());
             for id in session.packages {
                 expected.0.insert([key, id.as_bytes()].concat());
@@ -488,10 +536,10 @@ const FOUNDED: i64 = 1_767_225_600_000;
 const CHANGED: i64 = FOUNDED + 1_200_000;
 
 /// The ids in the fixture.
-const ANN: &str = "78rItTdFEi_op7lLRhA1ywsiAB-GlZV6hWIjy7ghwTBylAKbNxItUm9MLfivYqPgTtlD";
-const BEN: &str = "e7cFR7kKRIJHU52KE2SSkAawAJd9h-mjA_v_8pB25Dm67RB7WpN80vLuMJpd_J7v6wc5";
-const CAT: &str = "XCKKRToIvsBPcWkG91zg-w8oAVTrZKjfviRzO2o6B6re-K1YUeyZHCwzYt3OObqdosmM";
-const DAN: &str = "F552EmfyYj07NxU3K9hdgYCiAL95OvVpEHJNQ-zIvaUiQv640zRN_et33u-AcfklHfVs";
+const ANN: &str = "PzRBxF9tdCjuewgbHeBaBMNeAG2rPLh8aBb3Rpj7H76cP1rPd-WVavt3_zFcAd5QK1C6";
+const BEN: &str = "l5hhermAYVU5q4mwOj2ne2T1AOWduKj59dV50C_HR00Jf0JAypITlAj_S_sZM5b4bYkL";
+const CAT: &str = "WnaAdN6oDZ-270zES3_8-Cz4AYxfAQ5INQMSmU7k9a7WIilwaJlJJK6BBYZyfRv5OgnE";
+const DAN: &str = "V0u4Kz36D6tuIQgdSzP9dJMNAEoUBEz73Ox0zzIyOme3MrKhtVjo-2HQvEchgb2YpPIf";
 
 /// How the fixture was made. Not a test: it does something only where the environment names a file to write, and prints
 /// the ids to be put above:
@@ -611,6 +659,10 @@ fn a_killed_store_is_read_by_the_document_alone() {
         owner: owner.map(str::to_owned),
         founded_in: 1,
         packages: packages.iter().map(|id| (*id).to_owned()).collect(),
+        id_issued: FOUNDED,
+        is_id_confirmed: true,
+        label: None,
+        logged_in: None,
     };
     let ann = session(Some("ann@example.org"), &["greeter", "long"]);
     assert_eq!(state.session(0, ANN), Some(ann));
@@ -621,6 +673,7 @@ fn a_killed_store_is_read_by_the_document_alone() {
     assert_eq!(state.package(1, ANN, "shop"), None);
     let ben = Session {
         last_access: FOUNDED,
+        is_id_confirmed: false,
         timeout: Some(5_400_000),
         ..session(Some("ben@example.org"), &["greeter"])
     };
@@ -628,6 +681,8 @@ fn a_killed_store_is_read_by_the_document_alone() {
     let cat = Session {
         created: CHANGED,
         founded_in: 2,
+        id_issued: CHANGED,
+        is_id_confirmed: false,
         ..session(None, &["greeter"])
     };
     assert_eq!(state.session(0, CAT), Some(cat));

@@ -200,6 +200,8 @@ fn removal(
         home: None,
         timeout: None,
         owner: None,
+        label: None,
+        authenticated_at: None,
         carries: 0,
         end: SessionEnd::Swept(over),
     }

@@ -1,7 +1,7 @@
 //! What a transaction read and wants changed, as plain data: an engine validates and merges it.
 
 use super::container_id::{ContainerId, ContainerRef};
-use super::record::{PackageRow, SessionRow};
+use super::record::{AccessPart, PackageRow, SessionRow};
 use crate::client_id::{ClientKey, Freshness};
 use crate::clock::Timestamp;
 use crate::value::Arithmetic;
@@ -49,9 +49,18 @@ impl TouchAt {
         }
     }
 
-    pub(crate) fn put_on(self, row: &mut SessionRow, now: Timestamp) {
-        row.last_access = self.merged_with(row.last_access, now);
-        row.created = self.founding(row.created);
+    /// Lowers and raises times as this access does. What it tells of is not changed: see [`put_on`](Self::put_on).
+    pub(crate) fn correct(self, part: &mut AccessPart, now: Timestamp) {
+        part.last_access = self.merged_with(part.last_access, now);
+        part.created = self.founding(part.created);
+        // An id is never younger than its last use.
+        part.id_issued = part.id_issued.min(part.last_access);
+    }
+
+    /// Records this access, of a transaction that came with the session's id.
+    pub(crate) fn put_on(self, part: &mut AccessPart, now: Timestamp) {
+        self.correct(part, now);
+        part.is_id_confirmed = true;
     }
 }
 
@@ -146,17 +155,26 @@ pub(crate) struct ClientChange {
     pub(crate) home: Option<ContainerId>,
     pub(crate) timeout: Option<Option<Duration>>,
     pub(crate) owner: Option<Option<Arc<str>>>,
+    pub(crate) label: Option<Option<Arc<str>>>,
+    pub(crate) authenticated_at: Option<Option<Timestamp>>,
     pub(crate) end: SessionEnd,
     /// About how many bytes of packages it writes again where the session moves.
     pub(crate) carries: usize,
 }
 
 impl ClientChange {
+    /// Whether anything of the session as a whole is set or taken back.
+    fn sets_attributes(&self) -> bool {
+        self.timeout.is_some()
+            || self.owner.is_some()
+            || self.label.is_some()
+            || self.authenticated_at.is_some()
+    }
+
     /// Whether anything is to be written for this client, touches aside.
     pub(crate) fn writes(&self) -> bool {
         !matches!(self.end, SessionEnd::Stays)
-            || self.timeout.is_some()
-            || self.owner.is_some()
+            || self.sets_attributes()
             || self.packages.iter().any(PackageChange::writes)
     }
 
@@ -169,8 +187,7 @@ impl ClientChange {
     pub(crate) fn writes_in(&self, container: ContainerId) -> bool {
         let in_it = |p: &PackageChange| p.writes() && p.place.id == container;
         !matches!(self.end, SessionEnd::Stays)
-            || self.timeout.is_some()
-            || self.owner.is_some()
+            || self.sets_attributes()
             || self.packages.iter().any(in_it)
     }
 
@@ -178,8 +195,7 @@ impl ClientChange {
     pub(crate) fn writes_to_file(&self) -> bool {
         let in_file = |p: &PackageChange| p.writes() && !p.place.id.is_in_memory();
         !matches!(self.end, SessionEnd::Stays)
-            || self.timeout.is_some()
-            || self.owner.is_some()
+            || self.sets_attributes()
             || self.packages.iter().any(in_file)
     }
 }

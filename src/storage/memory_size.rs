@@ -18,24 +18,22 @@ impl ChangeSet {
 
 fn client(change: &ClientChange) -> usize {
     let packages = change.packages.iter().map(package);
+    let texts = change.owner.iter().chain(&change.label).flatten();
     size_of::<ClientChange>()
         + change.carries
         + change.seen.iter().map(seen).sum::<usize>()
-        + change
-            .owner
-            .iter()
-            .flatten()
-            .map(|o| o.len())
-            .sum::<usize>()
+        + texts.map(|text| text.len()).sum::<usize>()
         + packages.sum::<usize>()
 }
 
 fn seen(seen: &Seen) -> usize {
     let row = seen.row.as_ref();
-    let owner = row.and_then(|row| row.owner.as_ref());
+    let texts = row
+        .iter()
+        .flat_map(|row| row.owner.iter().chain(&row.label));
     let packages = row.iter().flat_map(|row| row.packages.iter());
     size_of::<Seen>()
-        + owner.map_or(0, |owner| owner.len())
+        + texts.map(|text| text.len()).sum::<usize>()
         + packages
             .map(|name| size_of_val(name) + name.len())
             .sum::<usize>()

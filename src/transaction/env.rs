@@ -94,9 +94,9 @@ impl Env {
         if let Some(mut newest) = newest.filter(|newest| newest.incarnation == row.incarnation) {
             if let Some(touch) = waiting {
                 // The transaction's own time may lie long before it.
-                touch.put_on(&mut newest, self.clock.timestamp());
+                touch.put_on(&mut newest.access, self.clock.timestamp());
             }
-            (times.created, times.last_access) = (newest.created, newest.last_access);
+            (times.created, times.last_access) = (newest.access.created, newest.access.last_access);
         }
         Ok(times)
     }

@@ -9,8 +9,6 @@ use crate::client_id::ClientKey;
 use crate::error::{Error, Result};
 use crate::storage::record::SessionRow;
 use crate::storage::{ChangeSet, ClientChange, PackageChange, SeenState, SessionEnd, StaleCommute};
-use std::sync::Arc;
-use std::time::Duration;
 
 /// Computes what committing `set` as commit number `version` writes, or why it cannot be.
 pub(crate) fn resolve(
@@ -91,10 +89,8 @@ impl<R: CurrentRows> Merge<'_, R> {
                 return Err(ended_on_the_way());
             }
         }
-        let inherited = rooms.iter().find_map(|r| r.row.as_ref());
-        let mut inherited = inherited.map(|row| (row.timeout, row.owner.clone()));
         for package in &change.packages {
-            self.package(change, &mut rooms, package, &mut inherited)?;
+            self.package(change, &mut rooms, package)?;
         }
         for room in &mut rooms {
             room.list_packages();
@@ -114,8 +110,8 @@ impl<R: CurrentRows> Merge<'_, R> {
                 // it now (C3.6); or it might have expired by then, and the changes with it.
                 let founds = change.home.is_some() || !room.packages.is_empty();
                 let joins = room.seen.state == SeenState::Absent && founds;
-                if joins && row.last_access < self.set.now {
-                    row.last_access = self.set.now;
+                if joins && row.access.last_access < self.set.now {
+                    row.access.last_access = self.set.now;
                     room.changed = true;
                 }
             }
@@ -150,16 +146,15 @@ impl<R: CurrentRows> Merge<'_, R> {
         change: &ClientChange,
         rooms: &mut [SessionMerge<'_>],
         package: &PackageChange,
-        inherited: &mut Option<(Option<Duration>, Option<Arc<str>>)>,
     ) -> Result<()> {
         let named = |e: Error| {
             e.in_container(&*package.place.name)
                 .in_package(&*package.package)
         };
         let at = rooms.binary_search_by_key(&package.place.id, |room| room.seen.place.id);
-        let Some(room) = at.ok().and_then(|at| rooms.get_mut(at)) else {
-            return Err(named(conflict("the container is gone")));
-        };
+        let gone = || named(conflict("the container is gone"));
+        let at = at.map_err(|_| gone())?;
+        let room = rooms.get(at).ok_or_else(gone)?;
         let (name, read) = (&package.package, package.observed.row.as_ref());
         let old = stored_package(self.rows, room, change.client, name, read).map_err(named)?;
         validate(&package.observed, old.as_ref()).map_err(named)?;
@@ -171,15 +166,24 @@ impl<R: CurrentRows> Merge<'_, R> {
             return Ok(());
         };
         content.check_count(&self.set.limits).map_err(named)?;
-        if room.row.is_none() {
-            if inherited.is_none() {
-                self.check_founder(change)?;
-            }
-            let (timeout, owner) = inherited.get_or_insert_default().clone();
-            self.found(room, timeout, owner);
-        }
+        let founded = match &room.row {
+            Some(_) => None,
+            None => Some(self.founded(change, rooms)?),
+        };
+        let room = rooms.get_mut(at).ok_or_else(gone)?;
+        founded.into_iter().for_each(|row| room.found(row));
         room.packages.insert(package.package.clone(), content);
         Ok(())
+    }
+
+    /// The row of a session that begins in a container: of the one that is in another container, or a new one.
+    fn founded(&self, change: &ClientChange, rooms: &[SessionMerge<'_>]) -> Result<SessionRow> {
+        let (now, version) = (self.set.now, self.writer.version);
+        if let Some(other) = rooms.iter().find_map(|room| room.row.as_ref()) {
+            return Ok(other.continued(now, version));
+        }
+        self.check_founder(change)?;
+        Ok(SessionRow::new(now, version))
     }
 
     /// Founds a session for its timeout or its owner, where no package has (C8.1).
@@ -190,27 +194,10 @@ impl<R: CurrentRows> Merge<'_, R> {
         if rooms.iter().any(|room| room.row.is_some()) {
             return Ok(());
         }
-        self.check_founder(change)?;
+        let row = self.founded(change, rooms)?;
         if let Some(room) = rooms.iter_mut().find(|room| room.seen.place.id == home) {
-            self.found(room, None, None);
+            room.found(row);
         }
         Ok(())
-    }
-
-    fn found(
-        &self,
-        room: &mut SessionMerge<'_>,
-        timeout: Option<Duration>,
-        owner: Option<Arc<str>>,
-    ) {
-        room.row = Some(SessionRow {
-            created: self.set.now,
-            last_access: self.set.now,
-            timeout,
-            owner,
-            incarnation: self.writer.version,
-            packages: Arc::default(),
-        });
-        room.changed = true;
     }
 }

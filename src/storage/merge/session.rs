@@ -34,7 +34,7 @@ impl<'a> SessionMerge<'a> {
                 },
                 Some(now),
             ) if now.incarnation == incarnation
-                && now.last_access == last_access
+                && now.access.last_access == last_access
                 && now.timeout == timeout =>
             {
                 None
@@ -48,6 +48,12 @@ impl<'a> SessionMerge<'a> {
             changed: false,
             packages: BTreeMap::new(),
         }
+    }
+
+    /// Begins a session in this container.
+    pub(super) fn found(&mut self, row: SessionRow) {
+        self.row = Some(row);
+        self.changed = true;
     }
 
     /// Enters the packages in the session's list that were computed here, or takes them out of it.
@@ -144,12 +150,18 @@ pub(super) fn attributes(
     if let Some(owner) = &change.owner {
         row.owner.clone_from(owner);
     }
+    if let Some(label) = &change.label {
+        row.label.clone_from(label);
+    }
+    if let Some(at) = change.authenticated_at {
+        row.authenticated_at = at;
+    }
     let same =
         matches!(seen.state, SeenState::Live { incarnation } if incarnation == row.incarnation);
     if let (Some(touch), true) = (seen.touch, same)
         && change.writes_in(seen.place.id)
     {
-        touch.put_on(row, now);
+        touch.put_on(&mut row.access, now);
     }
     *row != before
 }

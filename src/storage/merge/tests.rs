@@ -54,7 +54,7 @@ fn clients_are_changed_together_or_not_at_all() {
 // C2.12
 #[test]
 fn rows_that_stay_are_not_written() {
-    let rows = World::of("a#1@50~30=ann p/1{k=1}");
+    let rows = World::of("a#1@50+~30=ann p/1{k=1}");
     let mut edit = Edit::new(&rows, "a");
     edit.put("p", "k", "1").owner(Some("ann")).timeout(Some(30));
     edit.clear("q").remove("q", "k").touch(40, None);

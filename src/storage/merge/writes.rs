@@ -7,7 +7,7 @@ use super::session::{SessionMerge, stored_package};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::storage::record::{PackageRow, SessionRow, package_key};
+use crate::storage::record::{PackageRow, package_key};
 use crate::storage::{ChangeSet, ClientChange, ContainerRef, SeenState, SessionEnd};
 use std::sync::Arc;
 
@@ -126,10 +126,7 @@ impl<R: CurrentRows> RowWriter<'_, R> {
             container: room.seen.place.id,
             client: to,
             old_owner: None,
-            row: Some(SessionRow {
-                incarnation: self.version,
-                ..row.clone()
-            }),
+            row: Some(row.moved(self.set.now, self.version)),
         });
         Ok(())
     }
@@ -154,7 +151,7 @@ impl<R: CurrentRows> RowWriter<'_, R> {
             if let Some(touch) = room.seen.touch
                 && row.incarnation == incarnation
             {
-                touch.put_on(&mut lowered, self.rows.now());
+                touch.correct(&mut lowered.access, self.rows.now());
             }
             if lowered != *row {
                 self.writes.sessions.push(SessionWrite {

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use twox_hash::XxHash3_64;
 
-/// The format that records are written in.
+/// The format that most records are written in, and the first one that sessions were.
 pub(super) const FORMAT: u8 = 1;
+/// The format that the records of sessions are written in.
+pub(super) const SESSION_FORMAT: u8 = 2;
 const CHECKSUM: usize = size_of::<u64>();
 /// No record is larger than this; a damaged length must not make a reader allocate.
 const MAX_RECORD: usize = 1 << 30;
@@ -53,25 +55,45 @@ pub(super) fn corrupt(kind: RecordKind, why: &str) -> Error {
 /// Encodes `payload` as the record at `key`.
 pub(super) fn seal(kind: RecordKind, key: &[u8], payload: impl bincode::Encode) -> Result<Vec<u8>> {
     let mut out = vec![FORMAT];
-    bincode::encode_into_std_write(payload, &mut out, config()).map_err(|e| {
-        Error::new(ErrorKind::InvalidInput, "a record cannot be encoded").with_source(e)
-    })?;
-    let sum = checksum(kind, key, &out);
-    out.extend_from_slice(&sum);
+    append(&mut out, payload)?;
+    close(kind, key, &mut out);
     Ok(out)
 }
 
-/// A record at `key` of any payload at all, for the fuzzers, which cannot guess a checksum.
+/// Appends `payload`, encoded, to a record that is being made.
+pub(super) fn append(out: &mut Vec<u8>, payload: impl bincode::Encode) -> Result<()> {
+    bincode::encode_into_std_write(payload, out, config()).map_err(|e| {
+        Error::new(ErrorKind::InvalidInput, "a record cannot be encoded").with_source(e)
+    })?;
+    Ok(())
+}
+
+/// Completes the record at `key` by its checksum.
+pub(super) fn close(kind: RecordKind, key: &[u8], record: &mut Vec<u8>) {
+    let sum = checksum(kind, key, record);
+    record.extend_from_slice(&sum);
+}
+
+/// A record at `key` of any format and payload at all, for the fuzzers, which cannot guess a checksum.
 #[cfg(feature = "torture")]
-pub(crate) fn seal_raw(kind: RecordKind, key: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut out = [&[FORMAT], payload].concat();
-    let sum = checksum(kind, key, &out);
-    out.extend_from_slice(&sum);
+pub(crate) fn seal_raw(kind: RecordKind, key: &[u8], (format, payload): (u8, &[u8])) -> Vec<u8> {
+    let mut out = [&[format], payload].concat();
+    close(kind, key, &mut out);
     out
 }
 
 /// The payload of the record at `key`, after its checksum and format were verified.
 pub(super) fn open<'a>(kind: RecordKind, key: &[u8], record: &'a [u8]) -> Result<&'a [u8]> {
+    verified(kind, key, record).map(|(_, payload)| payload)
+}
+
+/// The format and the payload of the record at `key`, after its checksum was verified. The format is one that records of
+/// this kind have.
+pub(super) fn verified<'a>(
+    kind: RecordKind,
+    key: &[u8],
+    record: &'a [u8],
+) -> Result<(u8, &'a [u8])> {
     let Some((sealed, sum)) = record.split_last_chunk::<CHECKSUM>() else {
         return Err(corrupt(kind, "it is too short"));
     };
@@ -79,7 +101,10 @@ pub(super) fn open<'a>(kind: RecordKind, key: &[u8], record: &'a [u8]) -> Result
         return Err(corrupt(kind, "its checksum does not match"));
     }
     match sealed.split_first() {
-        Some((&FORMAT, payload)) => Ok(payload),
+        Some((&FORMAT, payload)) => Ok((FORMAT, payload)),
+        Some((&SESSION_FORMAT, payload)) if kind == RecordKind::Session => {
+            Ok((SESSION_FORMAT, payload))
+        }
         Some((other, _)) => Err(corrupt(kind, &format!("unknown record format {other}"))),
         None => Err(corrupt(kind, "it is empty")),
     }

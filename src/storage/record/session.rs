@@ -1,11 +1,16 @@
-//! The row of a session, and its key.
+//! The row of a session, and its key. What an access changes stands apart from the rest of the record, so that an access
+//! leaves the rest as it is, byte by byte.
 
-use super::codec::{PayloadReader, RecordKind, gather, millis, open, seal};
+use super::codec::{
+    FORMAT, PayloadReader, RecordKind, SESSION_FORMAT, append, close, corrupt, gather, millis,
+    verified,
+};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::expiry::Times;
 use crate::storage::ContainerId;
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,24 +32,164 @@ pub(crate) fn client_of(key: &[u8; 20]) -> ClientKey {
     ClientKey::from_bytes(client)
 }
 
+/// What an access may change of a session row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AccessPart {
+    pub(crate) last_access: Timestamp,
+    /// An access lowers it only where the clock was wrong (C3.5).
+    pub(crate) created: Timestamp,
+    /// When the session got the client id that it has now (C8.4). An access lowers it as it lowers `created`.
+    pub(crate) id_issued: Timestamp,
+    /// Whether a transaction has come with that id since (C8.5).
+    pub(crate) is_id_confirmed: bool,
+}
+
+impl AccessPart {
+    /// The part of a session that is founded at this time, under an id that is new.
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self {
+            last_access: now,
+            created: now,
+            id_issued: now,
+            is_id_confirmed: false,
+        }
+    }
+
+    fn encode(&self) -> [u8; ACCESS_PART] {
+        let mut bytes = [0; ACCESS_PART];
+        let times = [self.last_access, self.created, self.id_issued];
+        let places = bytes.chunks_exact_mut(8).zip(times);
+        places.for_each(|(place, time)| place.copy_from_slice(&time.0.to_le_bytes()));
+        if let Some(last) = bytes.last_mut() {
+            *last = u8::from(self.is_id_confirmed);
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8; ACCESS_PART]) -> Result<Self> {
+        let (times, flag) = bytes.as_chunks::<8>();
+        let mut times = times
+            .iter()
+            .map(|time| Timestamp(i64::from_le_bytes(*time)));
+        let mut time = || times.next().unwrap_or_default();
+        Ok(Self {
+            last_access: time(),
+            created: time(),
+            id_issued: time(),
+            is_id_confirmed: match flag {
+                [0] => false,
+                [1] => true,
+                _ => return Err(corrupt(RecordKind::Session, "a flag is unknown")),
+            },
+        })
+    }
+}
+
+/// Three times and a flag.
+const ACCESS_PART: usize = 25;
+
 /// One client in one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SessionRow {
-    pub(crate) created: Timestamp,
-    pub(crate) last_access: Timestamp,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) owner: Option<Arc<str>>,
+    pub(crate) access: AccessPart,
     /// The number of the commit that founded it: tells it from a later session of the same client (C2.11).
     pub(crate) incarnation: u64,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) owner: Option<Arc<str>>,
     /// The packages that have a row, sorted, so that a lost one is noticed (C5.4).
     pub(crate) packages: Arc<[Arc<str>]>,
+    /// What the application shows for it in a list of devices.
+    pub(crate) label: Option<Arc<str>>,
+    /// When its owner last logged in.
+    pub(crate) authenticated_at: Option<Timestamp>,
+    /// Fields that this version does not know, as they are stored.
+    pub(crate) unknown: Bytes,
+}
+
+/// The optional fields at the end of the record, by their numbers.
+const LABEL: u8 = 1;
+const AUTHENTICATED_AT: u8 = 2;
+
+/// The parts of a record of the current form.
+struct SessionParts<'a> {
+    access: &'a [u8; ACCESS_PART],
+    incarnation: u64,
+    /// What no access changes, but for the incarnation.
+    body: &'a [u8],
+}
+
+impl<'a> SessionParts<'a> {
+    fn of(payload: &'a [u8]) -> Result<Self> {
+        let parts = payload.split_first_chunk().and_then(|(access, rest)| {
+            let (incarnation, body) = rest.split_first_chunk()?;
+            Some(Self {
+                access,
+                incarnation: u64::from_le_bytes(*incarnation),
+                body,
+            })
+        });
+        parts.ok_or_else(|| corrupt(RecordKind::Session, "it is too short"))
+    }
+
+    fn join(&self, key: &[u8]) -> Vec<u8> {
+        let mut record = Vec::with_capacity(self.body.len() + 48);
+        record.push(SESSION_FORMAT);
+        record.extend_from_slice(self.access);
+        record.extend_from_slice(&self.incarnation.to_le_bytes());
+        record.extend_from_slice(self.body);
+        close(RecordKind::Session, key, &mut record);
+        record
+    }
 }
 
 impl SessionRow {
+    /// The row of a session that a commit of this number founds.
+    pub(crate) fn new(now: Timestamp, incarnation: u64) -> Self {
+        Self {
+            access: AccessPart::new(now),
+            incarnation,
+            timeout: None,
+            owner: None,
+            packages: Arc::default(),
+            label: None,
+            authenticated_at: None,
+            unknown: Bytes::new(),
+        }
+    }
+
+    /// The row under another id, to which a commit of this number moves it.
+    pub(crate) fn moved(&self, now: Timestamp, incarnation: u64) -> Self {
+        let access = AccessPart {
+            id_issued: now,
+            is_id_confirmed: false,
+            ..self.access
+        };
+        Self {
+            access,
+            incarnation,
+            ..self.clone()
+        }
+    }
+
+    /// The row of the same session in another container, where a commit of this number begins it.
+    pub(crate) fn continued(&self, now: Timestamp, incarnation: u64) -> Self {
+        let access = AccessPart {
+            last_access: now,
+            created: now,
+            ..self.access
+        };
+        Self {
+            access,
+            incarnation,
+            packages: Arc::default(),
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn times(&self) -> Times {
         Times {
-            created: self.created,
-            last_access: self.last_access,
+            created: self.access.created,
+            last_access: self.access.last_access,
             timeout: self.timeout,
         }
     }
@@ -56,36 +201,119 @@ impl SessionRow {
     }
 
     pub(crate) fn encode(&self, key: &[u8]) -> Result<Vec<u8>> {
+        let mut body = Vec::new();
         let timeout = self.timeout.map(millis);
-        seal(
-            RecordKind::Session,
-            key,
-            (
-                self.created.0,
-                self.last_access.0,
-                timeout,
-                self.owner.as_deref(),
-                self.incarnation,
-                &*self.packages,
-            ),
-        )
+        append(&mut body, (timeout, self.owner.as_deref(), &*self.packages))?;
+        if let Some(label) = &self.label {
+            append(&mut body, (LABEL, label.as_bytes()))?;
+        }
+        if let Some(at) = self.authenticated_at {
+            append(&mut body, (AUTHENTICATED_AT, &at.0.to_le_bytes()[..]))?;
+        }
+        body.extend_from_slice(&self.unknown);
+        let parts = SessionParts {
+            access: &self.access.encode(),
+            incarnation: self.incarnation,
+            body: &body,
+        };
+        Ok(parts.join(key))
     }
 
     pub(crate) fn decode(key: &[u8], record: &[u8]) -> Result<Self> {
+        let (format, payload) = verified(RecordKind::Session, key, record)?;
+        if format == FORMAT {
+            return Self::decode_first_form(payload);
+        }
+        let parts = SessionParts::of(payload)?;
+        let mut row = Self {
+            access: AccessPart::decode(parts.access)?,
+            ..Self::new(Timestamp::default(), parts.incarnation)
+        };
+        row.read_body(parts.body)?;
+        Ok(row)
+    }
+
+    fn read_body(&mut self, body: &[u8]) -> Result<()> {
+        let mut parts = PayloadReader::new(RecordKind::Session, body);
+        let (timeout, owner): (Option<u64>, Option<&str>) = parts.next()?;
+        self.timeout = timeout.map(Duration::from_millis);
+        self.owner = owner.map(Arc::from);
+        let count = parts.count()?;
+        self.packages = gather(count, || parts.next().map(<&str>::into))?;
+        let mut unknown = Vec::new();
+        while !parts.is_at_end() {
+            let start = parts.at;
+            match parts.next()? {
+                (LABEL, label) => self.label = Some(text(label)?.into()),
+                (AUTHENTICATED_AT, at) => self.authenticated_at = Some(time(at)?),
+                (_, _) => unknown.extend_from_slice(body.get(start..parts.at).unwrap_or_default()),
+            }
+        }
+        self.unknown = unknown.into();
+        Ok(())
+    }
+
+    /// The first form has no part of its own for what an access changes, and ends with the packages. The ids of its
+    /// sessions count as issued when the session was founded, and as confirmed.
+    fn decode_first_form(payload: &[u8]) -> Result<Self> {
         type Head<'a> = (i64, i64, Option<u64>, Option<&'a str>, u64);
-        let payload = open(RecordKind::Session, key, record)?;
         let mut parts = PayloadReader::new(RecordKind::Session, payload);
         let (created, last_access, timeout, owner, incarnation): Head<'_> = parts.next()?;
         let count = parts.count()?;
         let packages = gather(count, || parts.next().map(<&str>::into))?;
         parts.end()?;
         Ok(Self {
-            created: Timestamp(created),
-            last_access: Timestamp(last_access),
+            access: AccessPart {
+                last_access: Timestamp(last_access),
+                created: Timestamp(created),
+                id_issued: Timestamp(created),
+                is_id_confirmed: true,
+            },
             timeout: timeout.map(Duration::from_millis),
             owner: owner.map(Arc::from),
-            incarnation,
             packages,
+            ..Self::new(Timestamp(created), incarnation)
         })
     }
+
+    /// The record at `key` after an access, which changes the part that is for it alone. `None` if it changes nothing, or
+    /// if the session is of another incarnation.
+    pub(crate) fn accessed(
+        key: &[u8],
+        record: &[u8],
+        incarnation: u64,
+        change: impl FnOnce(&mut AccessPart),
+    ) -> Result<Option<Vec<u8>>> {
+        let (format, payload) = verified(RecordKind::Session, key, record)?;
+        if format == FORMAT {
+            let row = Self::decode_first_form(payload)?;
+            let mut accessed = row.clone();
+            change(&mut accessed.access);
+            if row.incarnation != incarnation || accessed == row {
+                return Ok(None);
+            }
+            return accessed.encode(key).map(Some);
+        }
+        let parts = SessionParts::of(payload)?;
+        let before = AccessPart::decode(parts.access)?;
+        let mut after = before;
+        change(&mut after);
+        if parts.incarnation != incarnation || after == before {
+            return Ok(None);
+        }
+        let access = &after.encode();
+        Ok(Some(SessionParts { access, ..parts }.join(key)))
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<&str> {
+    std::str::from_utf8(bytes)
+        .map_err(|e| corrupt(RecordKind::Session, "a text is not UTF-8").with_source(e))
+}
+
+fn time(bytes: &[u8]) -> Result<Timestamp> {
+    let bytes = bytes.try_into().map(i64::from_le_bytes);
+    bytes
+        .map(Timestamp)
+        .map_err(|_| corrupt(RecordKind::Session, "a time has another length"))
 }

@@ -7,12 +7,19 @@ use std::time::Duration;
 
 fn row() -> SessionRow {
     SessionRow {
-        created: Timestamp(1),
-        last_access: Timestamp(-2),
+        access: AccessPart {
+            last_access: Timestamp(-2),
+            created: Timestamp(1),
+            id_issued: Timestamp(5),
+            is_id_confirmed: true,
+        },
+        incarnation: 4,
         timeout: Some(Duration::from_secs(3)),
         owner: Some("ann".into()),
-        incarnation: 4,
         packages: ["a".into(), "b".into()].into(),
+        label: Some("phone".into()),
+        authenticated_at: Some(Timestamp(6)),
+        unknown: Bytes::new(),
     }
 }
 
@@ -20,6 +27,83 @@ fn row() -> SessionRow {
 fn a_session_row_comes_back_as_it_was() {
     let record = row().encode(b"key").unwrap();
     assert_eq!(SessionRow::decode(b"key", &record).unwrap(), row());
+}
+
+/// What the first form of a session's record holds, as it was written.
+fn first_form() -> Vec<u8> {
+    let mut record = vec![codec::FORMAT];
+    let row = (1_i64, -2_i64, Some(3000_u64), Some("ann"), 4_u64);
+    codec::append(&mut record, (row, ["a", "b"].as_slice())).unwrap();
+    codec::close(RecordKind::Session, b"key", &mut record);
+    record
+}
+
+#[test]
+fn a_session_row_of_the_first_form_is_read_and_written_in_the_current_one() {
+    let mut read = SessionRow::decode(b"key", &first_form()).unwrap();
+    let again = read.encode(b"key").unwrap();
+    assert_eq!((first_form()[0], again[0]), (1, 2));
+    assert_eq!(SessionRow::decode(b"key", &again).unwrap(), read);
+    // Its ids are those that it was founded with, and count as confirmed.
+    assert_eq!(read.access.id_issued, Timestamp(1));
+    assert!(read.access.is_id_confirmed);
+    read.access.id_issued = Timestamp(5);
+    read.label = Some("phone".into());
+    read.authenticated_at = Some(Timestamp(6));
+    assert_eq!(read, row());
+}
+
+#[test]
+fn fields_of_a_later_version_are_kept() {
+    let record = row().encode(b"key").unwrap();
+    let mut later = record[..record.len() - 8].to_vec();
+    codec::append(&mut later, (9_u8, &b"later"[..])).unwrap();
+    codec::close(RecordKind::Session, b"key", &mut later);
+    let mut read = SessionRow::decode(b"key", &later).unwrap();
+    assert_eq!(&*read.unknown, b"\x09\x05later");
+    assert_eq!(read.encode(b"key").unwrap(), later);
+    read = read.moved(Timestamp(7), 5);
+    let moved = read.encode(b"other").unwrap();
+    assert_eq!(SessionRow::decode(b"other", &moved).unwrap(), read);
+    read.unknown = Bytes::new();
+    assert_eq!(read.label, row().label);
+}
+
+// C3.4: what an access changes stands apart.
+#[test]
+fn an_access_changes_its_own_part_of_the_record_alone() {
+    let access = |record: &[u8], incarnation| {
+        SessionRow::accessed(b"key", record, incarnation, |part| {
+            part.last_access = Timestamp(70);
+            part.is_id_confirmed = true;
+        })
+    };
+    let before = row().encode(b"key").unwrap();
+    let after = access(&before, 4).unwrap().unwrap();
+    let apart = 1..26;
+    let differs = |at: &usize| before[*at] != after[*at];
+    let sum = before.len() - 8;
+    assert!((0..sum).filter(differs).all(|at| apart.contains(&at)));
+    let mut expected = row();
+    expected.access.last_access = Timestamp(70);
+    assert_eq!(SessionRow::decode(b"key", &after).unwrap(), expected);
+    assert_eq!(expected.encode(b"key").unwrap(), after);
+    // Nothing to change; another session.
+    assert_eq!(access(&after, 4).unwrap(), None);
+    assert_eq!(access(&before, 5).unwrap(), None);
+    // The body is not looked into: it need not be readable.
+    let mut opaque = before[..34].to_vec();
+    opaque.extend_from_slice(b"sealed");
+    codec::close(RecordKind::Session, b"key", &mut opaque);
+    assert!(SessionRow::decode(b"key", &opaque).is_err());
+    let after = access(&opaque, 4).unwrap().unwrap();
+    assert_eq!(after[26..40], opaque[26..40]);
+    // One of the first form is written in the current one.
+    let after = access(&first_form(), 4).unwrap().unwrap();
+    expected.access.id_issued = Timestamp(1);
+    (expected.label, expected.authenticated_at) = (None, None);
+    assert_eq!(SessionRow::decode(b"key", &after).unwrap(), expected);
+    assert_eq!(access(&first_form(), 5).unwrap(), None);
 }
 
 // C1.8
@@ -167,8 +251,25 @@ fn a_record_at_another_key_or_of_another_kind_is_corrupt() {
 
 #[test]
 fn a_truncated_record_is_corrupt() {
-    let record = row().encode(b"key").unwrap();
-    for len in 0..record.len() {
-        assert!(SessionRow::decode(b"key", &record[..len]).is_err());
+    for record in [row().encode(b"key").unwrap(), first_form()] {
+        for len in 0..record.len() {
+            assert!(SessionRow::decode(b"key", &record[..len]).is_err());
+        }
+    }
+}
+
+// C5.4
+#[test]
+fn a_payload_of_a_session_that_ends_early_is_corrupt() {
+    for record in [row().encode(b"key").unwrap(), first_form()] {
+        let payload = &record[..record.len() - 8];
+        let at = |len: usize| {
+            let mut short = payload[..len].to_vec();
+            codec::close(RecordKind::Session, b"key", &mut short);
+            SessionRow::decode(b"key", &short).is_ok()
+        };
+        // Where optional fields end, a shorter record is one without them.
+        let whole: Vec<_> = (0..payload.len()).filter(|len| at(*len)).collect();
+        assert_eq!(whole.len(), if record[0] == 1 { 0 } else { 2 }, "{whole:?}");
     }
 }

@@ -79,14 +79,33 @@ impl TableReader {
         container: ContainerId,
         client: ClientKey,
     ) -> Result<Option<SessionRow>> {
-        let Some(past) = self.past() else {
-            return session_row(&*self.sessions, container, client);
-        };
         let key = session_key(container, client);
-        let record = past.get(RowTree::Sessions, &key)?;
-        record
-            .map(|record| SessionRow::decode(&key, &record))
-            .transpose()
+        self.with_session(&key, |record| SessionRow::decode(&key, record))
+    }
+
+    /// The row of a session as it is stored.
+    pub(crate) fn session_record(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+    ) -> Result<Option<Bytes>> {
+        let key = session_key(container, client);
+        self.with_session(&key, |record| Ok(Bytes::copy_from_slice(record)))
+    }
+
+    fn with_session<T>(
+        &self,
+        key: &[u8; 20],
+        read: impl FnOnce(&[u8]) -> Result<T>,
+    ) -> Result<Option<T>> {
+        if let Some(past) = self.past() {
+            let record = past.get(RowTree::Sessions, key)?;
+            return record.map(|record| read(&record)).transpose();
+        }
+        guarded(|| {
+            let record = self.sessions.get(key).map_err(failure::storage)?;
+            record.map(|record| read(record.value())).transpose()
+        })
     }
 
     pub(crate) fn package(&self, key: &[u8]) -> Result<Option<PackageRow>> {
@@ -311,21 +330,6 @@ pub(crate) fn settle(
     };
     let record = seal_plain(RecordKind::Tombstone, &key, lowered.0)?;
     Ok(Some((key, Some(record))))
-}
-
-fn session_row(
-    table: &impl ReadableTable<&'static [u8; 20], &'static [u8]>,
-    container: ContainerId,
-    client: ClientKey,
-) -> Result<Option<SessionRow>> {
-    let key = session_key(container, client);
-    guarded(|| {
-        table
-            .get(&key)
-            .map_err(failure::storage)?
-            .map(|record| SessionRow::decode(&key, record.value()))
-            .transpose()
-    })
 }
 
 fn package_row(

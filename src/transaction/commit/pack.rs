@@ -153,6 +153,10 @@ impl TxnState {
         let attributes = rows.filter(live).filter_map(|v| v.row.as_ref()).any(|row| {
             changes.timeout.is_some_and(|t| t != row.timeout)
                 || changes.owner.as_ref().is_some_and(|o| *o != row.owner)
+                || changes.label.as_ref().is_some_and(|l| *l != row.label)
+                || changes
+                    .authenticated_at
+                    .is_some_and(|at| at != row.authenticated_at)
         });
         let live = self.subject(id)?.sessions.iter().any(|view| view.live);
         let founds = !live && changes.attributes.is_founding();
@@ -420,6 +424,8 @@ impl TxnState {
             home: attributes.is_founding().then(|| self.home_of(subject)),
             timeout: attributes.timeout,
             owner: attributes.owner,
+            label: attributes.label,
+            authenticated_at: attributes.authenticated_at,
             end: SessionEnd::Stays,
             carries: 0,
         })
@@ -549,6 +555,8 @@ fn founding(
             .then(|| registry.container(home).id()),
         timeout: attributes.timeout,
         owner: attributes.owner,
+        label: attributes.label,
+        authenticated_at: attributes.authenticated_at,
         end: SessionEnd::Stays,
         carries: 0,
     })

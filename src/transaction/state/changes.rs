@@ -1,6 +1,7 @@
 //! What a transaction wants changed, and how each change is undone (C2.5). Knows no storage.
 
 use crate::client_id::ClientId;
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::storage::{ChangeBase, ChangeStep, Commute, KeyChange};
 use crate::transaction::registry::ContainerIndex;
@@ -37,6 +38,8 @@ pub(crate) struct Attributes {
     pub(crate) id: Option<ClientId>,
     pub(crate) timeout: Option<Option<Duration>>,
     pub(crate) owner: Option<Option<Arc<str>>>,
+    pub(crate) label: Option<Option<Arc<str>>>,
+    pub(crate) authenticated_at: Option<Option<Timestamp>>,
 }
 
 /// The changes to one client's session.
@@ -57,7 +60,9 @@ impl Deref for SubjectChanges {
 impl Attributes {
     /// Whether they make a session of what is none. Taking one back does not.
     pub(crate) fn is_founding(&self) -> bool {
-        matches!(self.timeout, Some(Some(_))) || matches!(self.owner, Some(Some(_)))
+        matches!(self.timeout, Some(Some(_)))
+            || matches!(self.owner, Some(Some(_)))
+            || matches!(self.label, Some(Some(_)))
     }
 }
 

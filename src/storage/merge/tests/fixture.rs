@@ -3,8 +3,9 @@
 //! The text of some rows is a list of words:
 //!
 //! - `a#3`, or `s:a#3`: the session of client `a`, founded by commit 3, in the unnamed container or in that of the
-//!   package `s`. After it may stand `@50` (its last access), `^40` (when it was founded), `~30` (its timeout) and
-//!   `=ann` (its owner). Times are milliseconds, and 0 where they are not told.
+//!   package `s`. After it may stand `@50` (its last access), `^40` (when it was founded), `%45` (when it got its id, if not
+//!   then), `*45` (when its owner logged in), `+` (its id came back), `"phone` (its label), `~30` (its timeout) and `=ann` (its
+//!   owner). Times are milliseconds, and 0 where they are not told.
 //! - `p/2{j=1,k=x}`: the package `p` of that session, as commit 2 wrote it. `p?` is listed, but has no row.
 //! - `a!50`: the id of client `a` is refused until 50.
 //! - `now=50`: the time by the clock as it is, 100 where it is not told.
@@ -15,7 +16,7 @@ use super::super::{CurrentRows, MergeRefusal, MergedWrites, resolve};
 use crate::client_id::{ClientIds, ClientKey, Freshness, Secret};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::storage::record::{PackageRow, SessionRow, client_of, package_key};
+use crate::storage::record::{AccessPart, PackageRow, SessionRow, client_of, package_key};
 use crate::storage::{
     Arrival, ChangeBase, ChangeSet, ChangeStep, ClientChange, Commute, ContainerId, ContainerRef,
     KeyChange, Limits, Observed, ObservedKeys, PackageChange, Seen, SeenState, SessionEnd,
@@ -26,6 +27,9 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What stands before each part of a session.
+const MARKS: [char; 8] = ['@', '^', '%', '*', '+', '"', '~', '='];
 
 /// The number of the commit that the tables try.
 const COMMIT: u64 = 9;
@@ -125,17 +129,20 @@ impl World {
         // What stands after a mark, up to the next one.
         let after = |mark| {
             let (_, rest) = rest.split_once(mark)?;
-            rest.split(['@', '^', '~', '=']).next()
+            rest.split(MARKS).next()
         };
-        let incarnation = rest.split(['@', '^', '~', '=']).next().unwrap();
-        let row = SessionRow {
+        let incarnation = rest.split(MARKS).next().unwrap();
+        let mut row = SessionRow::new(Timestamp::default(), incarnation.parse().unwrap());
+        row.access = AccessPart {
             created: after('^').map(time).unwrap_or_default(),
             last_access: after('@').map(time).unwrap_or_default(),
-            timeout: after('~').map(span),
-            owner: after('=').map(Arc::from),
-            incarnation: incarnation.parse().unwrap(),
-            packages: Arc::default(),
+            id_issued: after('%').or(after('^')).map(time).unwrap_or_default(),
+            is_id_confirmed: after('+').is_some(),
         };
+        row.timeout = after('~').map(span);
+        row.owner = after('=').map(Arc::from);
+        row.label = after('"').map(Arc::from);
+        row.authenticated_at = after('*').map(time);
         let at = (place(container).id, client(name));
         self.sessions.insert(at, row);
         at
@@ -171,8 +178,18 @@ impl World {
                     word.push_str(&format!("{mark}{}", time.0));
                 }
             };
-            add('@', row.last_access);
-            add('^', row.created);
+            add('@', row.access.last_access);
+            add('^', row.access.created);
+            if row.access.id_issued != row.access.created {
+                add('%', row.access.id_issued);
+            }
+            add('*', row.authenticated_at.unwrap_or_default());
+            if row.access.is_id_confirmed {
+                word.push('+');
+            }
+            if let Some(label) = &row.label {
+                word.push_str(&format!("\"{label}"));
+            }
             if let Some(timeout) = row.timeout {
                 word.push_str(&format!("~{}", timeout.as_millis()));
             }
@@ -318,6 +335,8 @@ impl Edit {
             home: None,
             timeout: None,
             owner: None,
+            label: None,
+            authenticated_at: None,
             end: SessionEnd::Stays,
             carries: 0,
         };
@@ -423,6 +442,16 @@ impl Edit {
         self
     }
 
+    pub(super) fn label(&mut self, label: Option<&str>) -> &mut Self {
+        self.change.label = Some(label.map(Arc::from));
+        self
+    }
+
+    pub(super) fn authenticated_at(&mut self, at: Option<i64>) -> &mut Self {
+        self.change.authenticated_at = Some(at.map(Timestamp));
+        self
+    }
+
     /// Its timeout or its owner found it, in the unnamed container.
     pub(super) fn home(&mut self) -> &mut Self {
         self.change.home = Some(ContainerId::UNNAMED);
@@ -447,7 +476,7 @@ impl Edit {
         let row = seen.row.as_ref().unwrap();
         seen.state = SeenState::Expired {
             incarnation: row.incarnation,
-            last_access: row.last_access,
+            last_access: row.access.last_access,
             timeout: row.timeout,
         };
         self

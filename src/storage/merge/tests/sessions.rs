@@ -336,7 +336,7 @@ fn a_rotation_carries_everything_over() {
             TWO,
             TWO,
             rotate,
-            "b#9@5^4~30=ann p/9{k=1} q/9{k=1} s:b#9 s/9{k=1} a!110",
+            "b#9@5^4%100~30=ann p/9{k=1} q/9{k=1} s:b#9%100 s/9{k=1} a!110",
         ),
         (
             "with what changed meanwhile, and with its own changes",
@@ -348,14 +348,14 @@ fn a_rotation_carries_everything_over() {
                     .owner(Some("ann"))
                     .ends(SessionEnd::Moves(client("b")))
             },
-            "b#9=ann p/9{j=2,k=3} a!110",
+            "b#9%100=ann p/9{j=2,k=3} a!110",
         ),
         (
             "nothing of what had expired",
             "a#1@5 p/1{k=1} s:a#2 s/2{k=1}",
             "a#1@5 p/1{k=1} s:a#2 s/2{k=1}",
             |e| e.expired().ends(SessionEnd::Moves(client("b"))),
-            "s:b#9 s/9{k=1} a!110",
+            "s:b#9%100 s/9{k=1} a!110",
         ),
         (
             "the new id has a session",
@@ -422,47 +422,129 @@ fn timeout_and_owner_are_set_in_all_containers() {
     ]);
 }
 
+// C8.1
+#[test]
+fn a_label_and_the_time_of_a_log_in_are_kept_as_an_owner_is() {
+    const ONE: &str = "a#1*40\"phone=ann p/1{k=1}";
+    check(&[
+        (
+            "set in all containers",
+            "a#1 s:a#2",
+            "a#1 s:a#2",
+            |e| e.label(Some("phone")).authenticated_at(Some(50)),
+            "a#1*50\"phone s:a#2*50\"phone",
+        ),
+        (
+            "taken back",
+            ONE,
+            ONE,
+            |e| e.label(None).authenticated_at(None),
+            "a#1=ann p/1{k=1}",
+        ),
+        (
+            "over what was set meanwhile",
+            ONE,
+            "a#1*45\"tablet=ann p/1{k=1}",
+            |e| e.label(Some("desk")),
+            "a#1*45\"desk=ann p/1{k=1}",
+        ),
+        (
+            "carried over by a rotation",
+            ONE,
+            ONE,
+            |e| e.ends(SessionEnd::Moves(client("b"))),
+            "b#9%100*40\"phone=ann p/9{k=1} a!110",
+        ),
+        (
+            "of none",
+            "",
+            "",
+            |e| e.home().label(Some("phone")),
+            "a#9@100^100\"phone founded:1",
+        ),
+    ]);
+}
+
+// C8.4, C8.5
+#[test]
+fn the_id_of_a_session_has_an_age_and_is_confirmed_by_an_access() {
+    const ONE: &str = "a#1@50^40%45 p/1{k=1}";
+    check(&[
+        (
+            "an access confirms it",
+            ONE,
+            ONE,
+            |e| e.touch(100, None).put("p", "k", "2"),
+            "a#1@100^40%45+ p/9{k=2}",
+        ),
+        (
+            "a new id is as old as it is, and confirmed by nothing yet",
+            "a#1@50^40%45+",
+            "a#1@50^40%45+",
+            |e| e.ends(SessionEnd::Moves(client("b"))),
+            "b#9@50^40%100 a!110",
+        ),
+        (
+            "a further container has the same one",
+            "a#1@50^40%45+",
+            "a#1@50^40%45+",
+            |e| e.put("s", "k", "1"),
+            "a#1@50^40%45+ s:a#9@100^100%45+ s/9{k=1}",
+        ),
+        (
+            "a clock that was wrong is put right, and confirms nothing",
+            "a#1@500^500%490",
+            "a#1@500^500%490",
+            |e| {
+                let over = SessionEnd::Swept(Timestamp(60));
+                e.without_s().touch(100, Some((500, 100))).ends(over)
+            },
+            "a#1@100^100",
+        ),
+    ]);
+}
+
 // C3.4, C3.5
 #[test]
 fn touches_merge_by_maximum() {
     const ONE: &str = "a#1@50 p/1{k=1}";
     let touch: fn(&mut Edit) -> &mut Edit = |e| e.touch(100, None).put("p", "k", "2");
     check(&[
-        ("later", ONE, ONE, touch, "a#1@100 p/9{k=2}"),
+        ("later", ONE, ONE, touch, "a#1@100+ p/9{k=2}"),
         (
             "earlier",
             ONE,
             "a#1@105 p/1{k=1}",
             touch,
-            "a#1@105 p/9{k=2}",
+            "a#1@105+ p/9{k=2}",
         ),
         (
             "than one that lies as far ahead as one may",
             ONE,
             "a#1@110 p/1{k=1}",
             touch,
-            "a#1@110 p/9{k=2}",
+            "a#1@110+ p/9{k=2}",
         ),
         (
             "than one that lies too far ahead",
             ONE,
             "a#1@111 p/1{k=1}",
             touch,
-            "a#1@100 p/9{k=2}",
+            "a#1@100+ p/9{k=2}",
         ),
         (
             "with the time of the founding",
             "a#1@50^500 p/1{k=1}",
             "a#1@50^500 p/1{k=1}",
             |e| e.touch(100, Some((500, 100))).put("p", "k", "2"),
-            "a#1@100^100 p/9{k=2}",
+            "a#1@100^100+ p/9{k=2}",
         ),
         (
             "with a founding that was lowered meanwhile",
             "a#1@50^500 p/1{k=1}",
             "a#1@50^90 p/1{k=1}",
             |e| e.touch(100, Some((500, 100))).put("p", "k", "2"),
-            "a#1@100^90 p/9{k=2}",
+            "a#1@100^90+ p/9{k=2}",
         ),
         (
             "alone it is written elsewhere",

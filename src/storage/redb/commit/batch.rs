@@ -267,22 +267,24 @@ impl CommitBatch<'_> {
         if self.retired.iter().any(|(id, _)| *id == touch.container) {
             return Ok(());
         }
-        // A damaged row is reported to its readers. It must not fail the batch.
-        let row = match self.layers.session(touch.container, touch.client) {
-            Ok(Some(row)) => row,
+        let (container, client) = (touch.container, touch.client);
+        let key = session_key(container, client);
+        let record = self.layers.session_record(container, client);
+        let accessed = record.and_then(|record| match record {
+            Some(record) => SessionRow::accessed(&key, &record, touch.incarnation, |part| {
+                touch.at.put_on(part, now);
+            }),
+            None => Ok(None),
+        });
+        let accessed = match accessed {
+            Ok(Some(accessed)) => accessed,
             Err(e) if e.kind() == ErrorKind::Unavailable => return Err(e),
+            // A damaged row is reported to its readers. It must not fail the batch.
             _ => return Ok(()),
         };
-        let mut touched = row.clone();
-        touch.at.put_on(&mut touched, now);
-        if row.incarnation != touch.incarnation || touched == row {
-            return Ok(());
-        }
-        let row = touched;
-        let key = session_key(touch.container, touch.client);
         self.put(RowWrite {
-            key: RowKey::new(DatabaseKind::of(touch.container), RowTree::Sessions, &key),
-            value: Some(row.encode(&key)?.into()),
+            key: RowKey::new(DatabaseKind::of(container), RowTree::Sessions, &key),
+            value: Some(accessed.into()),
         });
         self.written.touched += 1;
         Ok(())
@@ -341,7 +343,7 @@ impl merge::CurrentRows for BatchView<'_> {
         })?;
         Ok(row.map(|mut row| {
             if let Some(at) = self.touches.get(container, client, row.incarnation) {
-                at.put_on(&mut row, self.now());
+                at.put_on(&mut row.access, self.now());
             }
             row
         }))

@@ -25,7 +25,7 @@ const HEADER: JournalHeader = JournalHeader {
 pub(crate) fn decode_journal(data: &[u8]) {
     read(data.to_vec());
     let mut sealed = file(&[]);
-    let record = seal_raw(RecordKind::Journal, JournalHeader::KEY, data);
+    let record = seal_raw(RecordKind::Journal, JournalHeader::KEY, (1, data));
     if let Ok(len) = u16::try_from(record.len()) {
         let start = [&b"CLOK"[..], &len.to_le_bytes(), &record].concat();
         put(&mut sealed, 0, &start);
@@ -135,7 +135,7 @@ fn changed(data: &[u8]) {
 fn frame(header: &JournalHeader, number: u64, rows: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     let key = prefix(&mut frame, header.salt, number);
-    let record = seal_raw(RecordKind::Frame, &key, rows);
+    let record = seal_raw(RecordKind::Frame, &key, (1, rows));
     let len = u32::try_from(record.len()).unwrap_or_default();
     put(&mut frame, 4, &len.to_le_bytes());
     frame.extend_from_slice(&record);

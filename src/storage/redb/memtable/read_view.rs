@@ -82,6 +82,21 @@ impl ReadView {
         self.session_or(container, client, |redb| redb.session(container, client))
     }
 
+    /// The row of a session as it is stored.
+    pub(crate) fn session_record(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+    ) -> Result<Option<Bytes>> {
+        match self.over_redb(&RowKey::of_session(container, client)) {
+            Some(record) => Ok(record),
+            None => {
+                let redb = self.readers.of(DatabaseKind::of(container));
+                redb.session_record(container, client)
+            }
+        }
+    }
+
     /// The row of a session. If no memtable has it, `below` reads it.
     pub(crate) fn session_or(
         &self,
