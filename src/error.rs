@@ -94,6 +94,8 @@ pub enum ErrorKind {
     Unsupported,
     /// This request may not hand out a client id.
     MissingClientId,
+    /// The request comes from another site, or has no valid token (`CsrfLayer`).
+    CsrfRefused,
     /// The application does not allow this request to create a session (`SessionLayer::admit_new`).
     NotAdmitted,
     /// The session layer is not installed, or not around this route.

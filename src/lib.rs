@@ -105,7 +105,8 @@
 //!
 //! The crate `metrics` gets these counters: `cloakroom_commits_total`, `cloakroom_swept_total`, and
 //! `cloakroom_refused_ids_total` with the label `reason`. The reasons are `garbled`, `forged`, `retired` (the id
-//! names a secret that is not in use) and `dead` (the id verifies but has no session). Log lines go to `tracing`.
+//! names a secret that is not in use) and `dead` (the id verifies but has no session). `http::CsrfLayer` counts
+//! `cloakroom_csrf_refused_total`. Log lines go to `tracing`.
 //! Neither log lines nor errors contain an id or a value. The guide `docs/guide/security.md` lists the log levels and
 //! gives advice for operators.
 //!

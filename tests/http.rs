@@ -18,6 +18,8 @@ mod conflicts;
 mod cookies;
 #[path = "http/crowd.rs"]
 mod crowd;
+#[path = "http/csrf.rs"]
+mod csrf;
 #[path = "http/errors.rs"]
 mod errors;
 #[path = "http/flash.rs"]

@@ -15,7 +15,7 @@ pub(super) fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::SnapshotTooOld
         | ErrorKind::Unavailable
         | ErrorKind::NotWritten => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorKind::MissingClientId => StatusCode::FORBIDDEN,
+        ErrorKind::MissingClientId | ErrorKind::CsrfRefused => StatusCode::FORBIDDEN,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::NotAdmitted => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -101,6 +101,7 @@ mod tests {
             assert_eq!(status(kind), 503, "{kind:?}");
         }
         assert_eq!(status(ErrorKind::MissingClientId), 403);
+        assert_eq!(status(ErrorKind::CsrfRefused), 403);
         assert_eq!(status(ErrorKind::TooLarge), 413);
         assert_eq!(status(ErrorKind::NotAdmitted), 429);
         for kind in [
@@ -115,7 +116,7 @@ mod tests {
     }
 
     /// All there are.
-    const KINDS: [ErrorKind; 27] = [
+    const KINDS: [ErrorKind; 28] = [
         ErrorKind::Conflict,
         ErrorKind::NotSerializable,
         ErrorKind::TypeMismatch,
@@ -140,6 +141,7 @@ mod tests {
         ErrorKind::Panicked,
         ErrorKind::Unsupported,
         ErrorKind::MissingClientId,
+        ErrorKind::CsrfRefused,
         ErrorKind::NotAdmitted,
         ErrorKind::NoSessionLayer,
         ErrorKind::Io,

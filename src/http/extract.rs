@@ -8,6 +8,7 @@ use http::request::Parts;
 use std::convert::Infallible;
 
 use super::answer::answer;
+use super::csrf::CsrfToken;
 use super::flash::{Flash, FlashMessage};
 use crate::error::{Error, ErrorKind};
 use crate::package::{Package, Pkg};
@@ -87,11 +88,30 @@ impl IntoResponseParts for FlashMessage {
     }
 }
 
+/// A token of the request's session, for pages with forms.
+///
+/// # Errors
+///
+/// As for `Session` as an argument, and those of [`CsrfToken::of`].
+impl<S: Send + Sync> FromRequestParts<S> for CsrfToken {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
+        let session = super::session(&parts.extensions).await?;
+        Self::for_request(&session, &parts.extensions)
+    }
+}
+
 /// The same response that the session layer makes from an error: an empty body, and the error in the extensions. Only
-/// a missing layer is described in the body, because no layer could render it.
+/// a missing layer is described in the body, because no layer could render it, and a refusal that a visitor can do
+/// something about.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let text = (self.kind() == ErrorKind::NoSessionLayer).then(|| self.to_string());
+        let is_told = matches!(
+            self.kind(),
+            ErrorKind::NoSessionLayer | ErrorKind::CsrfRefused
+        );
+        let text = is_told.then(|| self.to_string());
         let mut response: Response = answer(self);
         if let Some(text) = text {
             *response.body_mut() = Body::from(text);

@@ -40,6 +40,7 @@
 //! | Status | [`ErrorKind`](crate::ErrorKind) | What to do |
 //! |---|---|---|
 //! | 403 | `MissingClientId` | Nothing: a request that may not hand out an id wrote to a session that does not exist. |
+//! | 403 | `CsrfRefused` | Nothing: another site may have sent the request. The body tells the visitor what to do. |
 //! | 413 | `TooLarge` | Store less. A visitor can cause this: a name or a value exceeded its limit. |
 //! | 429 | `NotAdmitted` | Come back later: your rule does not let this visitor create a session now. |
 //! | 503 | `Conflict`, `SnapshotTooOld`, `Unavailable`, `NotWritten` | Send the request again; nothing was stored. `Retry-After` says when, if that is known. |
@@ -58,6 +59,8 @@ mod answer;
 #[cfg(feature = "axum")]
 mod axum;
 mod cookie;
+#[cfg(feature = "axum")]
+mod csrf;
 mod exchange;
 #[cfg(feature = "axum")]
 mod extract;
@@ -74,6 +77,8 @@ mod slot;
 #[cfg(feature = "axum")]
 pub use axum::SessionService;
 pub use cookie::{CookieLifetime, CookieSettings, SameSite};
+#[cfg(feature = "axum")]
+pub use csrf::{CsrfLayer, CsrfService, CsrfToken};
 pub use flash::{Flash, FlashLevel, FlashMessage};
 pub use layer::{GenericSessionLayer, SessionLayer};
 pub use policy::Rerun;

@@ -30,6 +30,7 @@ impl FaultOrigin {
             ErrorKind::Conflict
             | ErrorKind::TooLarge
             | ErrorKind::MissingClientId
+            | ErrorKind::CsrfRefused
             | ErrorKind::NotAdmitted
             | ErrorKind::SessionEnded => Self::Visitor,
             ErrorKind::Unavailable | ErrorKind::NotWritten | ErrorKind::SnapshotTooOld => {

@@ -1,0 +1,117 @@
+//! Reads the beginning of a body, and gives the whole body back.
+
+use axum_core::Error as BodyError;
+use axum_core::body::Body;
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::form::FormEnd;
+
+/// A body of which some frames were read ahead.
+pub(super) struct RewoundBody {
+    /// The frames that the handler reads first.
+    front: VecDeque<Result<Frame<Bytes>, BodyError>>,
+    rest: Body,
+}
+
+impl RewoundBody {
+    pub(super) fn new(body: Body) -> Self {
+        Self {
+            front: VecDeque::new(),
+            rest: body,
+        }
+    }
+
+    /// Reads frames until `find` returns something for all bytes so far, until the end, or until `limit` bytes were
+    /// read.
+    pub(super) async fn read_until<T>(
+        &mut self,
+        limit: usize,
+        find: impl Fn(&[u8], FormEnd) -> Option<T>,
+    ) -> ReadAhead<T> {
+        let mut bytes = Vec::new();
+        loop {
+            let frame = poll_fn(|cx| Pin::new(&mut self.rest).poll_frame(cx)).await;
+            let (is_data, is_end) = match &frame {
+                Some(Ok(frame)) => (frame.is_data(), !frame.is_data()),
+                Some(Err(_)) | None => (false, true),
+            };
+            if let Some(Ok(frame)) = &frame
+                && let Some(data) = frame.data_ref()
+            {
+                let room = limit.saturating_sub(bytes.len());
+                bytes.extend_from_slice(data.get(..room).unwrap_or(data));
+            }
+            self.front.extend(frame);
+            let end = if is_end {
+                FormEnd::Reached
+            } else {
+                FormEnd::Open
+            };
+            let is_changed = is_data || is_end;
+            if let Some(found) = is_changed.then(|| find(&bytes, end)).flatten() {
+                return ReadAhead::Found(found);
+            }
+            if is_end {
+                return ReadAhead::Nothing;
+            }
+            if bytes.len() >= limit {
+                return ReadAhead::TooLong;
+            }
+        }
+    }
+
+    pub(super) fn into_body(self) -> Body {
+        if self.front.is_empty() {
+            self.rest
+        } else {
+            Body::new(self)
+        }
+    }
+}
+
+/// The result of reading ahead.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ReadAhead<T> {
+    Found(T),
+    /// The whole body was read.
+    Nothing,
+    /// The limit was read.
+    TooLong,
+}
+
+impl http_body::Body for RewoundBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.front.pop_front() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.front.is_empty() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let frames = self.front.iter().flatten();
+        let sizes = frames.filter_map(|frame| Some(frame.data_ref()?.len() as u64));
+        let front: u64 = sizes.sum();
+        let rest = self.rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(front));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(front)) {
+            hint.set_upper(upper);
+        }
+        hint
+    }
+}

@@ -1,0 +1,12 @@
+//! Refuses requests that another site makes a browser send: by the headers in which browsers tell where a request
+//! comes from, and by a token of the session.
+
+mod body;
+mod form;
+mod layer;
+mod origin;
+mod refusal;
+mod token;
+
+pub use layer::{CsrfLayer, CsrfService};
+pub use token::CsrfToken;

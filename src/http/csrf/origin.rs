@@ -1,0 +1,140 @@
+//! Where a request comes from, by its headers (Fetch Metadata, RFC 6454). Knows no token.
+
+use http::header::{HOST, ORIGIN};
+use http::request::Parts;
+
+use super::refusal::CsrfReason;
+
+/// What the headers tell, if they do not refuse the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestSource {
+    /// A page of this origin or of a trusted one, or the visitor's own action, such as a bookmark.
+    Ours,
+    /// No header tells it: an old browser, or no browser.
+    Untold,
+}
+
+/// Judges a request by `Sec-Fetch-Site`, and without it by `Origin`. Every browser since 2023 sends the first over
+/// HTTPS, and scripts cannot set either.
+pub(super) fn judge(request: &Parts, trusted: &[String]) -> Result<RequestSource, CsrfReason> {
+    let mut origins = request.headers.get_all(ORIGIN).iter();
+    let origin = origins.next().map(http::HeaderValue::as_bytes);
+    if origins.next().is_some() {
+        return Err(CsrfReason::OtherSite);
+    }
+    let is = |known: &String| origin.is_some_and(|it| it.eq_ignore_ascii_case(known.as_bytes()));
+    if trusted.iter().any(is) {
+        return Ok(RequestSource::Ours);
+    }
+    let mut sites = request.headers.get_all("sec-fetch-site").iter();
+    let site = sites.next().map(http::HeaderValue::as_bytes);
+    match (site, origin) {
+        _ if sites.next().is_some() => Err(CsrfReason::OtherSite),
+        (Some(b"same-origin" | b"none"), _) => Ok(RequestSource::Ours),
+        (Some(_), _) => Err(CsrfReason::OtherSite),
+        (None, Some(origin)) if is_host(origin, request) => Ok(RequestSource::Ours),
+        (None, Some(_)) => Err(CsrfReason::OtherSite),
+        (None, None) => Ok(RequestSource::Untold),
+    }
+}
+
+/// Whether an origin has the host and the port that the request was sent to. The scheme is not compared, because the
+/// server may not know it behind a proxy.
+fn is_host(origin: &[u8], request: &Parts) -> bool {
+    let host = match request.uri.authority() {
+        Some(authority) => Some(authority.as_str().as_bytes()),
+        None => request.headers.get(HOST).map(http::HeaderValue::as_bytes),
+    };
+    let scheme = [&b"https://"[..], b"http://"];
+    let own = scheme
+        .iter()
+        .find_map(|scheme| origin.strip_prefix(*scheme));
+    own.zip(host)
+        .is_some_and(|(own, host)| !own.is_empty() && own.eq_ignore_ascii_case(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn judged(headers: &[(&str, &str)]) -> Result<RequestSource, CsrfReason> {
+        let mut request = Request::builder().uri("/");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        judge(&parts, &["https://pay.example".to_owned()])
+    }
+
+    const OURS: Result<RequestSource, CsrfReason> = Ok(RequestSource::Ours);
+    const REFUSED: Result<RequestSource, CsrfReason> = Err(CsrfReason::OtherSite);
+
+    #[test]
+    fn fetch_metadata_decides_where_a_browser_sends_it() {
+        for (site, expected) in [
+            ("same-origin", OURS),
+            ("none", OURS),
+            ("same-site", REFUSED),
+            ("cross-site", REFUSED),
+            ("Same-Origin", REFUSED),
+            ("", REFUSED),
+        ] {
+            assert_eq!(judged(&[("sec-fetch-site", site)]), expected, "{site}");
+        }
+        let both = [
+            ("sec-fetch-site", "cross-site"),
+            ("origin", "https://a.example"),
+            ("host", "a.example"),
+        ];
+        assert_eq!(judged(&both), REFUSED);
+        let twice = [
+            ("sec-fetch-site", "same-origin"),
+            ("sec-fetch-site", "cross-site"),
+        ];
+        assert_eq!(judged(&twice), REFUSED);
+    }
+
+    #[test]
+    fn the_origin_decides_for_older_browsers() {
+        for (origin, host, expected) in [
+            ("https://a.example", "a.example", OURS),
+            ("https://A.example", "a.EXAMPLE", OURS),
+            ("http://localhost:3000", "localhost:3000", OURS),
+            ("https://b.example", "a.example", REFUSED),
+            ("https://a.example:8443", "a.example", REFUSED),
+            ("https://a.example.evil.example", "a.example", REFUSED),
+            ("null", "null", REFUSED),
+            ("https://", "", REFUSED),
+            ("a.example", "a.example", REFUSED),
+        ] {
+            let headers = [("origin", origin), ("host", host)];
+            assert_eq!(judged(&headers), expected, "{origin} {host}");
+        }
+        let twice = [
+            ("origin", "https://a.example"),
+            ("origin", "https://b.example"),
+            ("host", "a.example"),
+        ];
+        assert_eq!(judged(&twice), REFUSED);
+    }
+
+    #[test]
+    fn a_trusted_origin_is_ours_from_whatever_site() {
+        let headers = [
+            ("origin", "https://pay.example"),
+            ("sec-fetch-site", "cross-site"),
+        ];
+        assert_eq!(judged(&headers), OURS);
+        let headers = [
+            ("origin", "https://pay.example.evil"),
+            ("sec-fetch-site", "cross-site"),
+        ];
+        assert_eq!(judged(&headers), REFUSED);
+    }
+
+    #[test]
+    fn without_either_header_nothing_is_known() {
+        assert_eq!(judged(&[("host", "a.example")]), Ok(RequestSource::Untold));
+    }
+}
