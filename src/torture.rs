@@ -34,7 +34,7 @@ pub fn decode_records(data: &[u8]) {
         if let Ok(row) = PackageRow::decode(KEY, Bytes::from(record)) {
             let pairs: Vec<_> = row.iter().collect();
             let entries = pairs.iter().map(|(key, value)| (*key, &**value));
-            let again = PackageRow::encode(KEY, 1, entries)
+            let again = PackageRow::encode(KEY, crate::storage::Version::ANY, entries)
                 .and_then(|record| PackageRow::decode(KEY, Bytes::from(record)));
             assert!(again.is_ok_and(|again| again.iter().eq(row.iter())));
             for (key, _) in &pairs {

@@ -5,7 +5,8 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::SessionRow;
 use crate::storage::{
-    ChangeSet, ClientChange, ContainerId, Outcome, Seen, SeenState, SessionEnd, Submission, TouchAt,
+    ChangeSet, ClientChange, ContainerId, Mark, Outcome, Seen, SeenState, SessionEnd, Submission,
+    TouchAt,
 };
 use crate::throttle::Throttle;
 use crate::transaction::{ContainerEntry, Env};
@@ -38,17 +39,18 @@ pub struct Swept {
 
 pub(super) type SessionSummary<'a> = (ClientKey, &'a SessionRow);
 
-/// Visits all sessions of a container in bounded steps, each on the newest snapshot, whose number it tells.
+/// Visits all sessions of a container in bounded steps, each on the newest snapshot, with a mark from before
+/// that was taken.
 pub(crate) fn scan(
     env: &Env,
     id: ContainerId,
-    mut visit: impl FnMut(u64, Result<SessionSummary<'_>, (ClientKey, &Error)>) -> Result<()>,
+    mut visit: impl FnMut(Mark, Result<SessionSummary<'_>, (ClientKey, &Error)>) -> Result<()>,
 ) -> Result<()> {
     let mut after = None;
     loop {
         // It is let go before the visits, which may take a while.
-        let snapshot = env.snapshot()?;
-        let (number, rows) = (snapshot.number(), snapshot.sessions(id, after, SCANNED)?);
+        let (mark, snapshot) = (env.storage.mark(), env.snapshot()?);
+        let rows = snapshot.sessions(id, after, SCANNED).wait()?;
         drop(snapshot);
         let Some((last, _)) = rows.last() else {
             return Ok(());
@@ -57,7 +59,7 @@ pub(crate) fn scan(
         for (client, row) in &rows {
             crate::steps::count(1);
             let row = row.as_ref().map(|row| (*client, row));
-            visit(number, row.map_err(|e| (*client, e)))?;
+            visit(mark, row.map_err(|e| (*client, e)))?;
         }
         // Nobody waits for this thread; somebody may wait for its core.
         thread::yield_now();
@@ -111,19 +113,18 @@ pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
     let now = env.clock.timestamp();
     let registry = env.registry.load().number;
     let mut swept = Swept::default();
-    let empty = || ChangeSet {
+    let empty = |since| ChangeSet {
         now,
-        as_of: 0,
-        looks: env.storage.looks(),
+        since,
         clients: Vec::new(),
         refusals: env.refusals(),
         limits: env.rules.limits,
         registry,
     };
-    let mut batch = empty();
+    let mut batch: Option<ChangeSet> = None;
     let mut flying: Option<Removal> = None;
     let end = |flying: Option<Removal>| flying.map_or(Ok(0), |it| it.end(env, container));
-    scan(env, container.id(), |as_of, row| {
+    scan(env, container.id(), |mark, row| {
         swept.scanned += 1;
         match row {
             Err((_, error)) => {
@@ -139,26 +140,21 @@ pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
                     SweepVerdict::Expired(state, over) => (state, over, None),
                     SweepVerdict::Ahead(state, at) => (state, now, Some(at)),
                 };
-                if batch.clients.is_empty() {
-                    batch.as_of = as_of;
-                }
-                batch
-                    .clients
-                    .push(removal(container, row, (state, over), touch));
+                let clients = &mut batch.get_or_insert_with(|| empty(mark)).clients;
+                clients.push(removal(container, row, (state, over), touch));
             }
         }
-        if batch.clients.len() >= REMOVED {
+        if let Some(full) = batch.take_if(|batch| batch.clients.len() >= REMOVED) {
             swept.removed += end(flying.take())?;
             while env.storage.has_backpressure() {
                 thread::sleep(PAUSE);
             }
-            let full = std::mem::replace(&mut batch, empty());
             flying = Some(Removal::begin(env, full));
         }
         Ok(())
     })?;
     swept.removed += end(flying)?;
-    if !batch.clients.is_empty() {
+    if let Some(batch) = batch {
         swept.removed += Removal::begin(env, batch).end(env, container)?;
     }
     if swept.removed > 0 {

@@ -2,6 +2,7 @@
 
 use super::container_id::{ContainerId, ContainerRef};
 use super::record::{AccessPart, PackageRow, SessionRow};
+use super::version::{Mark, Version};
 use crate::client_id::{ClientKey, Freshness};
 use crate::clock::Timestamp;
 use crate::value::Arithmetic;
@@ -9,15 +10,27 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A session in one container. A later session of the same client has another incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionRef {
+    pub(crate) container: ContainerId,
+    pub(crate) client: ClientKey,
+    pub(crate) incarnation: Version,
+}
+
+/// The times of a session that its engine has recorded, those included that are not in its row yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecordedTimes {
+    pub(crate) created: Timestamp,
+    pub(crate) last_access: Timestamp,
+}
+
 /// A changed access time of one session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Touch {
-    pub(crate) container: ContainerId,
-    pub(crate) client: ClientKey,
-    pub(crate) incarnation: u64,
-    /// How many sessions had been found expired when its transaction began: none of those found so since is
-    /// brought back by it.
-    pub(crate) looks: u64,
+    pub(crate) session: SessionRef,
+    /// When its transaction looked first. A session that was found expired since is not brought back by it.
+    pub(crate) since: Mark,
     pub(crate) at: TouchAt,
 }
 
@@ -94,10 +107,8 @@ impl TombstonePolicy {
 #[derive(Clone, Debug)]
 pub(crate) struct ChangeSet {
     pub(crate) now: Timestamp,
-    /// The commit as of which its rows were read; where it was more than one, the first.
-    pub(crate) as_of: u64,
-    /// How many sessions had been found expired when it began, as in [`Touch::looks`].
-    pub(crate) looks: u64,
+    /// When it looked first. The rows that it carries were read then or later.
+    pub(crate) since: Mark,
     pub(crate) clients: Vec<ClientChange>,
     /// How long the ids that it ends are refused; counts from when it is queued.
     pub(crate) refusals: TombstonePolicy,
@@ -112,7 +123,7 @@ impl ChangeSet {
         let mut accesses = Vec::new();
         for client in &self.clients {
             let picked = client.seen.iter().filter(|seen| pick(client, seen));
-            accesses.extend(picked.filter_map(|seen| seen.access(client.client, self.looks)));
+            accesses.extend(picked.filter_map(|seen| seen.access(client.client, self.since)));
         }
         accesses
     }
@@ -131,8 +142,7 @@ pub(crate) struct Limits {
 /// When a request came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
-    /// The number of the commit that was the newest then.
-    pub(crate) newest: u64,
+    pub(crate) mark: Mark,
     pub(crate) at: Timestamp,
 }
 
@@ -231,18 +241,17 @@ impl Seen {
         matches!(self.state, SeenState::Live { .. })
     }
 
-    /// The access that is due with this commit, of a transaction that knew of so many looks.
-    pub(crate) fn access(&self, client: ClientKey, looks: u64) -> Option<Touch> {
+    /// The access that is due with this commit, of a transaction that looked first at `since`.
+    pub(crate) fn access(&self, client: ClientKey, since: Mark) -> Option<Touch> {
         let (SeenState::Live { incarnation }, Some(at)) = (self.state, self.touch) else {
             return None;
         };
-        Some(Touch {
+        let session = SessionRef {
             container: self.place.id,
             client,
             incarnation,
-            looks,
-            at,
-        })
+        };
+        Some(Touch { session, since, at })
     }
 }
 
@@ -250,10 +259,10 @@ impl Seen {
 pub(crate) enum SeenState {
     Absent,
     Live {
-        incarnation: u64,
+        incarnation: Version,
     },
     Expired {
-        incarnation: u64,
+        incarnation: Version,
         last_access: Timestamp,
         timeout: Option<Duration>,
     },

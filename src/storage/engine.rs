@@ -1,9 +1,13 @@
 //! The traits that an engine implements: snapshots to read from, change sets to commit. Bytes and versions only: no
 //! serde value, no HTTP, no policy about time.
 
-use super::change_set::{ChangeSet, StaleCommute, TombstonePolicy, Touch, TouchAt};
+use super::answer::Answer;
+use super::change_set::{
+    ChangeSet, RecordedTimes, SessionRef, StaleCommute, TombstonePolicy, Touch,
+};
 use super::container_id::ContainerId;
 use super::record::{ContainerRecord, PackageRow, SessionRow};
+use super::version::Mark;
 use crate::block_on::{WakeGroup, block_on, block_on_helping};
 use crate::client_id::ClientKey;
 use crate::error::{Error, Result};
@@ -11,10 +15,17 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Sessions of one container, in the order of their keys. A damaged row is an error in its place.
+pub(crate) type SessionPage = Vec<(ClientKey, Result<SessionRow>)>;
+
 /// The store as of one commit. Transactions read from it.
+///
+/// The rows of a client are read once the client is loaded. Reading them then waits for nothing.
 pub(crate) trait Snapshot: Send + Sync {
-    /// The number of that commit.
-    fn number(&self) -> u64;
+    /// Fetches everything that may be read of these clients.
+    fn load(&self, clients: &[ClientKey]) -> Answer<'_, Result<()>>;
+    /// Whether a client is loaded. An engine that can read any row at once always says so.
+    fn is_loaded(&self, client: ClientKey) -> bool;
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>>;
     fn package(
         &self,
@@ -29,16 +40,15 @@ pub(crate) trait Snapshot: Send + Sync {
         client: ClientKey,
         package: &str,
     ) -> Result<usize>;
-    /// At most `limit` sessions of a container in the order of their keys, beginning after `after`. A damaged row
-    /// is an error in its place.
+    /// At most `limit` sessions of a container in the order of their keys, beginning after `after`.
     fn sessions(
         &self,
         container: ContainerId,
         after: Option<ClientKey>,
         limit: usize,
-    ) -> Result<Vec<(ClientKey, Result<SessionRow>)>>;
+    ) -> Answer<'_, Result<SessionPage>>;
     /// The sessions whose owner is `owner`.
-    fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>>;
+    fn owned(&self, owner: &str) -> Answer<'_, Result<Vec<(ContainerId, ClientKey)>>>;
 }
 
 /// A damaged item, and the session concerned.
@@ -123,6 +133,17 @@ impl Submission {
     }
 }
 
+/// What became of an access time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TouchOutcome {
+    /// The session was alive.
+    Alive,
+    /// The session has ended, or was found expired after the transaction looked first. Nothing is recorded.
+    Ended,
+    /// The engine cannot tell now. It records the time once it finds the session.
+    Unknown,
+}
+
 /// Who waits for a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaiterKind {
@@ -190,33 +211,27 @@ pub(crate) struct FileCounters {
 
 /// An engine that keeps sessions.
 pub(crate) trait Storage: Send + Sync {
-    /// The number of the newest commit. This reads nothing that is stored.
-    fn newest(&self) -> u64;
-    /// Whether the engine can read and write now.
+    /// The moment in the engine's history that it is now. Reads nothing that is stored, and does not wait.
+    fn mark(&self) -> Mark;
+    /// Whether the engine can read and write now, as far as this process knows. Does not wait.
     fn ready(&self) -> Result<()>;
     /// The newest committed state.
-    fn snapshot(&self) -> Result<Arc<dyn Snapshot>>;
+    fn snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>>;
     /// Submits a change set and calls `done` with the outcome.
     fn submit(&self, set: ChangeSet, done: CommitCallback) -> Submission;
     /// Submits a change set that does not wait for admission and is never withdrawn: commits that were admitted may
     /// wait for it.
     fn submit_unbounded(&self, set: ChangeSet, done: CommitCallback);
-    /// Records an access time. It becomes durable with the next commit or within a second (C3.4).
-    fn touch(&self, touch: Touch);
-    /// How often a session was found expired so far.
-    fn looks(&self) -> u64;
-    /// Notes that a session was found expired. The caller reads the session again after this.
-    fn found_expired(&self, container: ContainerId, client: ClientKey);
-    /// Whether a session was found expired after so many looks, or may have been.
-    fn is_expired_since(&self, container: ContainerId, client: ClientKey, looks: u64) -> bool;
-    /// The access time that waits to be written for a session of this incarnation. It waits until a
-    /// snapshot shows it.
-    fn pending_touch(
-        &self,
-        container: ContainerId,
-        client: ClientKey,
-        incarnation: u64,
-    ) -> Option<TouchAt>;
+    /// Records an access time, whether or not the answer is awaited. It becomes durable with the next commit or within
+    /// a second (C3.4). Nothing is recorded if the session has ended or was found expired after [`Touch::since`].
+    fn touch(&self, touch: Touch) -> Answer<'static, TouchOutcome>;
+    /// Whether a session is still there and was not found expired after this mark.
+    fn is_alive(&self, session: SessionRef, since: Mark) -> Answer<'_, Result<bool>>;
+    /// The newest times of a session, including accesses that are not in its row yet. `None` if it has ended.
+    fn recorded_times(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>>;
+    /// Notes that a session was found expired, then returns its newest times: an access that came before the note may
+    /// have kept it alive. After the note, no transaction that looked first before it brings the session back (C3.2).
+    fn found_expired(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>>;
     /// Changes containers or secrets, durably. Blocks until that is done.
     fn configure(&self, settings: SettingsChange) -> Result<()>;
     /// Removes a bounded number of rows that unregistered containers and old tombstones left, and lowers the

@@ -2,6 +2,7 @@
 //! the merge that all engines share.
 
 pub(crate) mod admission;
+mod answer;
 mod change_set;
 mod container_id;
 mod engine;
@@ -10,15 +11,19 @@ pub(crate) mod merge;
 pub(crate) mod quota;
 pub(crate) mod record;
 pub(crate) mod redb;
+mod version;
 
+pub(crate) use answer::Answer;
 pub(crate) use change_set::{
     Arrival, ChangeBase, ChangeSet, ChangeStep, ClientChange, Commute, KeyChange, Limits, Observed,
-    ObservedKeys, PackageChange, Seen, SeenState, SessionEnd, StaleCommute, TombstonePolicy, Touch,
-    TouchAt,
+    ObservedKeys, PackageChange, RecordedTimes, Seen, SeenState, SessionEnd, SessionRef,
+    StaleCommute, TombstonePolicy, Touch, TouchAt,
 };
 pub(crate) use container_id::{ContainerId, ContainerRef};
 pub use engine::Damage;
 pub(crate) use engine::{
     Checked, CommitCallback, Counters, FileCounters, Finding, LocalEngine, Outcome, Resubmit,
-    Salvaged, SecretRecord, SettingsChange, Snapshot, Storage, Submission, WaiterKind,
+    Salvaged, SecretRecord, SessionPage, SettingsChange, Snapshot, Storage, Submission,
+    TouchOutcome, WaiterKind,
 };
+pub(crate) use version::{Mark, Version};

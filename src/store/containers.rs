@@ -130,7 +130,9 @@ impl Containers {
     /// keys, which are hashes: a random sample.
     fn has_data_left_behind(&self, package: &str) -> Result<bool> {
         let snapshot = self.env.snapshot()?;
-        let rows = snapshot.sessions(ContainerId::UNNAMED, None, SAMPLED)?;
+        let rows = snapshot
+            .sessions(ContainerId::UNNAMED, None, SAMPLED)
+            .wait()?;
         crate::steps::count(rows.len());
         let mut rows = rows.iter().filter_map(|(_, row)| row.as_ref().ok());
         Ok(rows.any(|row| row.has(package)))

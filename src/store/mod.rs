@@ -182,7 +182,7 @@ impl Store {
     pub(crate) fn arrival(&self) -> crate::transaction::Arrival {
         let env = &self.inner.env;
         crate::transaction::Arrival {
-            newest: env.storage.newest(),
+            mark: env.storage.mark(),
             at: env.clock.timestamp(),
         }
     }
@@ -229,7 +229,7 @@ impl Store {
             .map(|container| (container.id(), container));
         let containers: HashMap<_, _> = containers.collect();
         let (mut found, mut known) = (Vec::new(), HashSet::new());
-        for (id, client) in snapshot.owned(owner)? {
+        for (id, client) in snapshot.owned(owner).wait()? {
             crate::steps::count(1);
             let Some(container) = containers.get(&id) else {
                 continue;

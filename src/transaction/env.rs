@@ -39,10 +39,10 @@ pub(crate) struct Env {
 }
 
 impl Env {
-    /// The newest state, for those who begin no transaction.
+    /// The newest state, for code outside transactions. Blocks until the engine has it.
     pub(crate) fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
         self.process.check()?;
-        self.storage.snapshot()
+        self.storage.snapshot().wait()
     }
 
     /// How long an id that ends now is refused.
@@ -85,18 +85,13 @@ impl Env {
         if !policy.is_expired(&times, now) && !policy.is_touch_due(&times, now, keeping) {
             return Ok(times);
         }
-        let waiting = storage.pending_touch(container.id(), client, row.incarnation);
-        let newest = storage
-            .snapshot()?
-            .session(container.id(), client)
-            .map_err(|e| e.in_container(&*container.place.name))?;
+        let recorded = storage
+            .recorded_times(container.session_ref(client, row))
+            .wait();
+        let recorded = recorded.map_err(|e| e.in_container(&*container.place.name))?;
         // A session that has ended since is what it was.
-        if let Some(mut newest) = newest.filter(|newest| newest.incarnation == row.incarnation) {
-            if let Some(touch) = waiting {
-                // The transaction's own time may lie long before it.
-                touch.put_on(&mut newest.access, self.clock.timestamp());
-            }
-            (times.created, times.last_access) = (newest.access.created, newest.access.last_access);
+        if let Some(recorded) = recorded {
+            (times.created, times.last_access) = (recorded.created, recorded.last_access);
         }
         Ok(times)
     }

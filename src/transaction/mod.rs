@@ -31,7 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "http")]
 use crate::expiry::Keeping;
 use crate::process::Process;
-use crate::storage::{Limits, WaiterKind};
+use crate::storage::{Limits, Mark, WaiterKind};
 use crate::transaction::commit::submit::{Completion, PendingCommit};
 use crate::transaction::state::changes::Undo;
 use std::any::Any;
@@ -86,7 +86,7 @@ impl Transaction {
         env.storage.ready()?;
         let (limits, process) = (env.rules.limits, env.process.clone());
         let registry = env.registry.load_full();
-        let begun_at = env.storage.newest();
+        let begun_at = env.storage.mark();
         let shared = TxnShared {
             registry: OnceLock::new(),
             limits,
@@ -403,13 +403,13 @@ impl TxnState {
         store: Arc<dyn KeepOpen>,
         registry: Arc<Registry>,
         turn: Option<Turn>,
-        begun_at: u64,
+        begun_at: Mark,
     ) -> Self {
         Self {
             store,
             registry,
             begun_at,
-            looks: 0,
+            looked_at: begun_at,
             is_named: false,
             former: None,
             snapshot: None,

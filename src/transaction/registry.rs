@@ -1,8 +1,10 @@
 //! The registered containers, as transactions see them.
 
+use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::ExpiryPolicy;
-use crate::storage::{ContainerId, ContainerRef};
+use crate::storage::record::SessionRow;
+use crate::storage::{ContainerId, ContainerRef, SessionRef};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,15 @@ pub(crate) struct ContainerEntry {
 impl ContainerEntry {
     pub(crate) fn id(&self) -> ContainerId {
         self.place.id
+    }
+
+    /// The session of a client in this container that has this row.
+    pub(crate) fn session_ref(&self, client: ClientKey, row: &SessionRow) -> SessionRef {
+        SessionRef {
+            container: self.id(),
+            client,
+            incarnation: row.incarnation,
+        }
     }
 }
 

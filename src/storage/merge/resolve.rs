@@ -8,13 +8,15 @@ use super::writes::RowWriter;
 use crate::client_id::ClientKey;
 use crate::error::{Error, Result};
 use crate::storage::record::SessionRow;
-use crate::storage::{ChangeSet, ClientChange, PackageChange, SeenState, SessionEnd, StaleCommute};
+use crate::storage::{
+    ChangeSet, ClientChange, PackageChange, SeenState, SessionEnd, StaleCommute, Version,
+};
 
-/// Computes what committing `set` as commit number `version` writes, or why it cannot be.
+/// Computes what committing `set` with this version writes, or why it cannot be.
 pub(crate) fn resolve(
     set: &ChangeSet,
     rows: &impl CurrentRows,
-    version: u64,
+    version: Version,
 ) -> Result<MergedWrites, MergeRefusal> {
     let swept = |c: &ClientChange| matches!(c.end, SessionEnd::Swept(_));
     if rows.registry() != set.registry && !set.clients.iter().all(swept) {
@@ -83,7 +85,7 @@ impl<R: CurrentRows> Merge<'_, R> {
                 return Err(conflict("the session was founded meanwhile"));
             }
             self.check_not_refused(change.client)?;
-            if self.rows.ended_since(change.client, came.newest)
+            if self.rows.ended_since(change.client, came.mark)
                 || self.rows.expired_since(change.client, came.at)
             {
                 return Err(ended_on_the_way());
@@ -121,7 +123,9 @@ impl<R: CurrentRows> Merge<'_, R> {
 
     /// Whether a session may begin under an id that has none now: it has had none so far (C4.8).
     fn check_founder(&self, change: &ClientChange) -> Result<()> {
-        if change.founder.as_ref().is_some_and(|it| !it.is_fresh()) {
+        if let Some(founder) = &change.founder
+            && self.rows.is_used(change.client, founder)
+        {
             return Err(conflict(
                 "the session of this id was founded and ended meanwhile",
             ));

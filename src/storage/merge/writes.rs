@@ -8,14 +8,14 @@ use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::storage::record::{PackageRow, package_key};
-use crate::storage::{ChangeSet, ClientChange, ContainerRef, SeenState, SessionEnd};
+use crate::storage::{ChangeSet, ClientChange, ContainerRef, SeenState, SessionEnd, Version};
 use std::sync::Arc;
 
-/// The rows that a change set writes as commit number `version`.
+/// The rows that a change set writes with this version.
 pub(super) struct RowWriter<'a, R> {
     pub(super) set: &'a ChangeSet,
     pub(super) rows: &'a R,
-    pub(super) version: u64,
+    pub(super) version: Version,
     pub(super) writes: MergedWrites,
 }
 
@@ -101,7 +101,8 @@ impl<R: CurrentRows> RowWriter<'_, R> {
         };
         let from = change.client;
         // The new id was told before the commit made it valid; who used it must not lose by it.
-        let is_used = change.founder.as_ref().is_some_and(|it| !it.is_fresh());
+        let founder = change.founder.as_ref();
+        let is_used = founder.is_some_and(|founder| self.rows.is_used(to, founder));
         if is_used || self.rows.session(room.seen.place.id, to, None)?.is_some() {
             return Err(conflict("the new id was used before it was valid"));
         }

@@ -4,7 +4,7 @@ use super::codec::{FORMAT, PayloadReader, RecordKind, checksum, config, corrupt,
 use super::session::session_key;
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::ContainerId;
+use crate::storage::{ContainerId, Version};
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ pub(crate) fn package_key(container: ContainerId, client: ClientKey, package: &s
     key
 }
 
-/// One package of one session: the number of the commit that wrote it, and its values by key. The
+/// One package of one session: the version of the commit that wrote it, and its values by key. The
 /// values are slices of the row as it was read.
 #[derive(Clone, Debug)]
 pub(crate) struct PackageRow {
-    pub(crate) version: u64,
+    pub(crate) version: Version,
     bytes: Bytes,
     /// Where in the record the first entry begins.
     start: usize,
@@ -43,11 +43,11 @@ impl PackageRow {
     #[cfg(any(test, feature = "torture"))]
     pub(crate) fn encode<'a>(
         key: &[u8],
-        version: u64,
+        version: Version,
         entries: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<Vec<u8>> {
         let mut out = vec![FORMAT];
-        put(&mut out, (version, entries.len() as u64))?;
+        put(&mut out, (version.0, entries.len() as u64))?;
         for entry in entries {
             put(&mut out, entry)?;
         }
@@ -61,7 +61,7 @@ impl PackageRow {
     pub(crate) fn rebuild(
         old: Option<&Self>,
         key: &[u8],
-        version: u64,
+        version: Version,
         (count, writes): (usize, &KeyWrites),
     ) -> Result<Vec<u8>> {
         let value_len = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
@@ -71,7 +71,7 @@ impl PackageRow {
         let more = written.sum::<usize>() + 32;
         let mut out = Vec::with_capacity(old.map_or(0, |old| old.bytes.len()) + more);
         out.push(FORMAT);
-        put(&mut out, (version, count as u64))?;
+        put(&mut out, (version.0, count as u64))?;
         let mut rest = old.map(Self::whole).unwrap_or_default();
         for (name, value) in writes {
             crate::steps::count(1);
@@ -100,7 +100,7 @@ impl PackageRow {
     pub(crate) fn decode(key: &[u8], record: Bytes) -> Result<Self> {
         let payload = open(RecordKind::Package, key, &record)?;
         let mut parts = PayloadReader::new(RecordKind::Package, payload);
-        let version = parts.next()?;
+        let version = Version(parts.next()?);
         let count = parts.count()?;
         crate::steps::count(count);
         // One format byte stands before the payload.

@@ -9,7 +9,7 @@ use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::expiry::Times;
-use crate::storage::ContainerId;
+use crate::storage::{ContainerId, Version};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,8 +92,8 @@ const ACCESS_PART: usize = 25;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SessionRow {
     pub(crate) access: AccessPart,
-    /// The number of the commit that founded it: tells it from a later session of the same client (C2.11).
-    pub(crate) incarnation: u64,
+    /// The version of the commit that founded it: tells it from a later session of the same client (C2.11).
+    pub(crate) incarnation: Version,
     pub(crate) timeout: Option<Duration>,
     pub(crate) owner: Option<Arc<str>>,
     /// The packages that have a row, sorted, so that a lost one is noticed (C5.4).
@@ -113,7 +113,7 @@ const AUTHENTICATED_AT: u8 = 2;
 /// The parts of a record of the current form.
 struct SessionParts<'a> {
     access: &'a [u8; ACCESS_PART],
-    incarnation: u64,
+    incarnation: Version,
     /// What no access changes, but for the incarnation.
     body: &'a [u8],
 }
@@ -124,7 +124,7 @@ impl<'a> SessionParts<'a> {
             let (incarnation, body) = rest.split_first_chunk()?;
             Some(Self {
                 access,
-                incarnation: u64::from_le_bytes(*incarnation),
+                incarnation: Version(u64::from_le_bytes(*incarnation)),
                 body,
             })
         });
@@ -135,7 +135,7 @@ impl<'a> SessionParts<'a> {
         let mut record = Vec::with_capacity(self.body.len() + 48);
         record.push(SESSION_FORMAT);
         record.extend_from_slice(self.access);
-        record.extend_from_slice(&self.incarnation.to_le_bytes());
+        record.extend_from_slice(&self.incarnation.0.to_le_bytes());
         record.extend_from_slice(self.body);
         close(RecordKind::Session, key, &mut record);
         record
@@ -144,7 +144,7 @@ impl<'a> SessionParts<'a> {
 
 impl SessionRow {
     /// The row of a session that a commit of this number founds.
-    pub(crate) fn new(now: Timestamp, incarnation: u64) -> Self {
+    pub(crate) fn new(now: Timestamp, incarnation: Version) -> Self {
         Self {
             access: AccessPart::new(now),
             incarnation,
@@ -158,7 +158,7 @@ impl SessionRow {
     }
 
     /// The row under another id, to which a commit of this number moves it.
-    pub(crate) fn moved(&self, now: Timestamp, incarnation: u64) -> Self {
+    pub(crate) fn moved(&self, now: Timestamp, incarnation: Version) -> Self {
         let access = AccessPart {
             id_issued: now,
             is_id_confirmed: false,
@@ -172,7 +172,7 @@ impl SessionRow {
     }
 
     /// The row of the same session in another container, where a commit of this number begins it.
-    pub(crate) fn continued(&self, now: Timestamp, incarnation: u64) -> Self {
+    pub(crate) fn continued(&self, now: Timestamp, incarnation: Version) -> Self {
         let access = AccessPart {
             last_access: now,
             created: now,
@@ -272,7 +272,7 @@ impl SessionRow {
             timeout: timeout.map(Duration::from_millis),
             owner: owner.map(Arc::from),
             packages,
-            ..Self::new(Timestamp(created), incarnation)
+            ..Self::new(Timestamp(created), Version(incarnation))
         })
     }
 
@@ -281,7 +281,7 @@ impl SessionRow {
     pub(crate) fn accessed(
         key: &[u8],
         record: &[u8],
-        incarnation: u64,
+        incarnation: Version,
         change: impl FnOnce(&mut AccessPart),
     ) -> Result<Option<Vec<u8>>> {
         let (format, payload) = verified(RecordKind::Session, key, record)?;

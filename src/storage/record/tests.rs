@@ -1,6 +1,7 @@
 use super::*;
 use crate::clock::Timestamp;
 use crate::error::ErrorKind;
+use crate::storage::Version;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ fn row() -> SessionRow {
             id_issued: Timestamp(5),
             is_id_confirmed: true,
         },
-        incarnation: 4,
+        incarnation: Version(4),
         timeout: Some(Duration::from_secs(3)),
         owner: Some("ann".into()),
         packages: ["a".into(), "b".into()].into(),
@@ -62,7 +63,7 @@ fn fields_of_a_later_version_are_kept() {
     let mut read = SessionRow::decode(b"key", &later).unwrap();
     assert_eq!(&*read.unknown, b"\x09\x05later");
     assert_eq!(read.encode(b"key").unwrap(), later);
-    read = read.moved(Timestamp(7), 5);
+    read = read.moved(Timestamp(7), Version(5));
     let moved = read.encode(b"other").unwrap();
     assert_eq!(SessionRow::decode(b"other", &moved).unwrap(), read);
     read.unknown = Bytes::new();
@@ -73,7 +74,7 @@ fn fields_of_a_later_version_are_kept() {
 #[test]
 fn an_access_changes_its_own_part_of_the_record_alone() {
     let access = |record: &[u8], incarnation| {
-        SessionRow::accessed(b"key", record, incarnation, |part| {
+        SessionRow::accessed(b"key", record, Version(incarnation), |part| {
             part.last_access = Timestamp(70);
             part.is_id_confirmed = true;
         })
@@ -141,12 +142,12 @@ fn a_package_row_finds_every_key() {
         .collect();
     let record = PackageRow::encode(
         b"key",
-        7,
+        Version(7),
         entries.iter().map(|(k, v)| (k.as_str(), v.as_slice())),
     )
     .unwrap();
     let row = PackageRow::decode(b"key", record.into()).unwrap();
-    assert_eq!(row.version, 7);
+    assert_eq!(row.version, Version(7));
     for (key, value) in &entries {
         assert_eq!(row.get(key).as_deref(), Some(value.as_slice()));
     }
@@ -156,7 +157,7 @@ fn a_package_row_finds_every_key() {
 
 fn encode(content: &std::collections::BTreeMap<String, Vec<u8>>) -> Vec<u8> {
     let entries = content.iter().map(|(k, v)| (k.as_str(), v.as_slice()));
-    PackageRow::encode(b"key", 8, entries).unwrap()
+    PackageRow::encode(b"key", Version(8), entries).unwrap()
 }
 
 #[test]
@@ -182,11 +183,11 @@ fn a_row_is_rebuilt_byte_by_byte_as_if_it_were_encoded_anew() {
             }
         }
         let written = (content.len(), &*writes);
-        let rebuilt = PackageRow::rebuild(Some(&old), b"key", 8, written).unwrap();
+        let rebuilt = PackageRow::rebuild(Some(&old), b"key", Version(8), written).unwrap();
         assert_eq!(rebuilt, encode(&content), "{seed}");
         writes.retain(|(_, value)| value.is_some());
         let written = (writes.len(), &*writes);
-        let anew = PackageRow::rebuild(None, b"key", 8, written).unwrap();
+        let anew = PackageRow::rebuild(None, b"key", Version(8), written).unwrap();
         content.retain(|key, _| writes.iter().any(|(k, _)| **k == **key));
         assert_eq!(anew, encode(&content), "{seed}");
     }
@@ -200,7 +201,7 @@ fn rebuilding_a_row_takes_steps_for_the_keys_that_change_alone() {
         let old = PackageRow::decode(b"key", encode(&content).into()).unwrap();
         let writes = [("00003".into(), Some(Bytes::from_static(b"new")))];
         crate::steps::of(|| {
-            PackageRow::rebuild(Some(&old), b"key", 8, (keys, &writes)).unwrap();
+            PackageRow::rebuild(Some(&old), b"key", Version(8), (keys, &writes)).unwrap();
         })
     };
     assert_eq!(steps(10_000), steps(10));
@@ -210,7 +211,8 @@ fn rebuilding_a_row_takes_steps_for_the_keys_that_change_alone() {
 fn the_first_difference_of_two_rows_is_found() {
     let row = |keys: &[&str]| {
         let entries = keys.iter().map(|key| (&key[..1], key.as_bytes()));
-        let record = PackageRow::encode(b"key", 7, entries.collect::<Vec<_>>().into_iter());
+        let record =
+            PackageRow::encode(b"key", Version(7), entries.collect::<Vec<_>>().into_iter());
         PackageRow::decode(b"key", record.unwrap().into()).unwrap()
     };
     let first = |one: &[&str], other: &[&str]| {
@@ -232,7 +234,8 @@ fn the_first_difference_of_two_rows_is_found() {
 // C5.4
 #[test]
 fn every_flipped_bit_is_found() {
-    let record = PackageRow::encode(b"key", 7, [("k", &b"value"[..])].into_iter()).unwrap();
+    let record =
+        PackageRow::encode(b"key", Version(7), [("k", &b"value"[..])].into_iter()).unwrap();
     for bit in 0..record.len() * 8 {
         let mut flipped = record.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);

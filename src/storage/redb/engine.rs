@@ -1,10 +1,10 @@
 //! The engine on redb: the store's file with its journal, and the writer thread.
 
 use crate::block_on::WakeGroup;
-use crate::client_id::ClientKey;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
+use crate::storage::record::SessionRow;
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::backend::folder::Location;
@@ -12,6 +12,8 @@ use crate::storage::redb::commit::committer::{CommitLeader, Committer, DatabaseL
 use crate::storage::redb::commit::errors;
 use crate::storage::redb::commit::job::QueueJob;
 use crate::storage::redb::failure;
+use crate::storage::redb::mark::RedbMark;
+use crate::storage::redb::memtable::snapshot::RedbSnapshot;
 use crate::storage::redb::open::database::in_memory;
 use crate::storage::redb::open::enter::{JournalAtOpening, enter, peek};
 use crate::storage::redb::open::identify::OpeningPlan;
@@ -19,8 +21,9 @@ use crate::storage::redb::open::options::OpenOptions;
 use crate::storage::redb::open::{identify, locks};
 use crate::storage::redb::{Contents, EngineRules, EngineShared};
 use crate::storage::{
-    ChangeSet, Checked, CommitCallback, ContainerId, Counters, FileCounters, Finding, LocalEngine,
-    SettingsChange, Snapshot, Storage, Submission, TombstonePolicy, Touch, TouchAt, WaiterKind,
+    Answer, ChangeSet, Checked, CommitCallback, Counters, FileCounters, Finding, LocalEngine, Mark,
+    RecordedTimes, SessionRef, SettingsChange, Snapshot, Storage, Submission, TombstonePolicy,
+    Touch, TouchOutcome, WaiterKind,
 };
 use redb::Database;
 use std::path::Path;
@@ -196,6 +199,44 @@ impl Engine {
     }
 }
 
+impl Engine {
+    fn newest(&self) -> Result<Arc<RedbSnapshot>> {
+        let newest = self.shared.published.load_full();
+        newest.ok_or_else(|| self.away())
+    }
+
+    /// The row of a session in the newest state, if it is still of this incarnation.
+    fn newest_row(&self, session: SessionRef) -> Result<Option<SessionRow>> {
+        let row = self.newest()?.session(session.container, session.client)?;
+        Ok(row.filter(|row| row.incarnation == session.incarnation))
+    }
+
+    /// Whether a session is still there and was not found expired after this mark.
+    fn finds(&self, session: SessionRef, since: Mark) -> Result<bool> {
+        let row = self.newest_row(session)?;
+        let SessionRef {
+            container, client, ..
+        } = session;
+        let touches = &self.shared.touches;
+        Ok(row.is_some() && !touches.is_expired_since(container, client, since))
+    }
+
+    fn times_of(&self, session: SessionRef) -> Result<Option<RecordedTimes>> {
+        // First: a touch waits until a snapshot shows it.
+        let waiting = self.shared.touches.get(session);
+        let Some(mut row) = self.newest_row(session)? else {
+            return Ok(None);
+        };
+        if let Some(touch) = waiting {
+            touch.put_on(&mut row.access, self.shared.clock.timestamp());
+        }
+        Ok(Some(RecordedTimes {
+            created: row.access.created,
+            last_access: row.access.last_access,
+        }))
+    }
+}
+
 impl Storage for Engine {
     fn ready(&self) -> Result<()> {
         match &*self.shared.published.load() {
@@ -204,11 +245,15 @@ impl Storage for Engine {
         }
     }
 
-    fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
-        match self.shared.published.load_full() {
-            Some(snapshot) => Ok(snapshot),
-            None => Err(self.away()),
-        }
+    fn mark(&self) -> Mark {
+        // A snapshot that is taken after this shows the commit, or a later one.
+        let commit = self.shared.shown.load(Ordering::Acquire);
+        let looks = self.shared.touches.looks();
+        RedbMark { commit, looks }.into()
+    }
+
+    fn snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>> {
+        Answer::now(self.newest().map(|it| it as Arc<dyn Snapshot>))
     }
 
     fn submit(&self, set: ChangeSet, done: CommitCallback) -> Submission {
@@ -219,39 +264,34 @@ impl Storage for Engine {
         self.shared.queue.commit_unbounded(set, done);
     }
 
-    fn touch(&self, touch: Touch) {
-        self.shared.touch(touch);
+    fn touch(&self, touch: Touch) -> Answer<'static, TouchOutcome> {
+        let outcome = match self.finds(touch.session, touch.since) {
+            Ok(true) => TouchOutcome::Alive,
+            Ok(false) => TouchOutcome::Ended,
+            Err(_) => TouchOutcome::Unknown,
+        };
+        if outcome != TouchOutcome::Ended {
+            self.shared.touch(touch);
+        }
+        Answer::now(outcome)
     }
 
-    fn pending_touch(
-        &self,
-        container: ContainerId,
-        client: ClientKey,
-        incarnation: u64,
-    ) -> Option<TouchAt> {
-        self.shared.touches.get(container, client, incarnation)
+    fn is_alive(&self, session: SessionRef, since: Mark) -> Answer<'_, Result<bool>> {
+        Answer::now(self.finds(session, since))
+    }
+
+    fn recorded_times(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>> {
+        Answer::now(self.times_of(session))
+    }
+
+    fn found_expired(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>> {
+        let touches = &self.shared.touches;
+        touches.found_expired(session.container, session.client);
+        Answer::now(self.times_of(session))
     }
 
     fn configure(&self, settings: SettingsChange) -> Result<()> {
         self.ask(|reply| QueueJob::Configure(settings, reply))
-    }
-
-    fn looks(&self) -> u64 {
-        self.shared.touches.looks()
-    }
-
-    fn found_expired(&self, container: ContainerId, client: ClientKey) {
-        self.shared.touches.found_expired(container, client);
-    }
-
-    fn is_expired_since(&self, container: ContainerId, client: ClientKey, looks: u64) -> bool {
-        self.shared
-            .touches
-            .is_expired_since(container, client, looks)
-    }
-
-    fn newest(&self) -> u64 {
-        self.shared.shown.load(Ordering::Acquire)
     }
 
     fn reclaim(&self, refusals: TombstonePolicy) -> Result<u64> {
@@ -263,7 +303,7 @@ impl Storage for Engine {
         let reopened = frozen.reopened;
         let checked = frozen.inspect(found);
         // A reopened database does not know that the inspection still reads its pages.
-        self.snapshot()?;
+        self.newest()?;
         if reopened != self.shared.counters.reopened.load(Ordering::Relaxed) {
             return Err(errors::reopening());
         }
@@ -425,7 +465,7 @@ mod tests {
         assert!(thread.join().unwrap().is_err());
         for error in [
             engine.ready().unwrap_err(),
-            engine.snapshot().err().unwrap(),
+            engine.snapshot().wait().err().unwrap(),
             engine.checkpoint().unwrap_err(),
         ] {
             assert_eq!(error.to_string(), Error::stopped().to_string());

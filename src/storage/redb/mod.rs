@@ -11,6 +11,7 @@ pub(crate) mod fault_injection;
 mod format;
 pub(crate) mod integrity;
 pub(crate) mod journal;
+pub(crate) mod mark;
 pub(crate) mod memtable;
 mod meta;
 mod names;

@@ -7,8 +7,8 @@ use crate::error::{ErrorKind, Result};
 use crate::storage::merge::{ended_on_the_way, too_many_keys};
 use crate::storage::record::PackageRow;
 use crate::storage::{
-    Arrival, ChangeSet, ClientChange, ContainerId, Limits, Observed, ObservedKeys, PackageChange,
-    Seen, SessionEnd, Touch, TouchAt,
+    Arrival, ChangeSet, ClientChange, ContainerId, Limits, Mark, Observed, ObservedKeys,
+    PackageChange, Seen, SessionEnd, SessionRef, Touch, TouchAt,
 };
 use crate::transaction::registry::{ContainerIndex, Registry};
 use crate::transaction::state::changes::{
@@ -51,13 +51,10 @@ pub(crate) struct PackedCommit {
     pub(crate) renews: Vec<LoadedSession>,
 }
 
-/// A session in one container as it was loaded.
+/// A session in one container, and when its transaction looked first.
 pub(crate) struct LoadedSession {
-    pub(crate) container: ContainerId,
-    pub(crate) client: ClientKey,
-    pub(crate) incarnation: u64,
-    /// How many had been found expired then.
-    pub(crate) looks: u64,
+    pub(crate) session: SessionRef,
+    pub(crate) since: Mark,
 }
 
 impl TxnState {
@@ -243,11 +240,10 @@ impl TxnState {
             return Vec::new();
         };
         let due = subject.sessions.iter().filter_map(|view| {
+            let container = self.registry.container(view.container);
             Some(Touch {
-                container: self.registry.container(view.container).id(),
-                client,
-                incarnation: view.live_row()?.incarnation,
-                looks: self.looks,
+                session: container.session_ref(client, view.live_row()?),
+                since: self.looked_at,
                 at: self.touch_of(subject, view)?,
             })
         });
@@ -310,11 +306,10 @@ impl TxnState {
             return Vec::new();
         };
         let lives = subject.sessions.iter().filter_map(|view| {
+            let container = self.registry.container(view.container);
             Some(LoadedSession {
-                container: self.registry.container(view.container).id(),
-                client,
-                incarnation: view.live_row()?.incarnation,
-                looks: self.looks,
+                session: container.session_ref(client, view.live_row()?),
+                since: self.looked_at,
             })
         });
         lives.collect()
@@ -331,8 +326,7 @@ impl TxnState {
         let rules = &self.env().rules;
         packed.set = Some(ChangeSet {
             now: self.now,
-            as_of: self.snapshot()?.number(),
-            looks: self.looks,
+            since: self.looked_at,
             clients,
             refusals: self.env().refusals(),
             limits: rules.limits,
@@ -435,7 +429,7 @@ impl TxnState {
     fn came_after_the_end(&self, subject: &Subject) -> Result<Arrival> {
         let Some(came) = subject.came else {
             return Ok(Arrival {
-                newest: self.begun_at,
+                mark: self.begun_at,
                 // It came with no request: what it finds expired, or swept, was over for it.
                 at: Timestamp(i64::MAX),
             });
@@ -504,7 +498,7 @@ fn touches_beside(clients: &mut [ClientChange], mut due: Vec<Touch>) -> Vec<Touc
             seen.touch = None;
         }
     }
-    due.retain(|touch| !touch.container.is_in_memory());
+    due.retain(|touch| !touch.session.container.is_in_memory());
     due
 }
 

@@ -6,7 +6,7 @@ use crate::clock::{Moment, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Times;
 use crate::storage::record::PackageRow;
-use crate::storage::{Snapshot, merge};
+use crate::storage::{Mark, Snapshot, merge};
 use crate::transaction::env::{Env, KeepOpen};
 use crate::transaction::registry::{ContainerIndex, ContainerLink, Registry};
 use crate::transaction::state::changes::{
@@ -40,10 +40,10 @@ pub(crate) struct TxnState {
     pub(crate) now: Timestamp,
     /// When its snapshot was taken, by the clock that is never set back.
     pub(crate) taken: Moment,
-    /// The number of the commit that was the newest when it began.
-    pub(crate) begun_at: u64,
-    /// How many sessions had been found expired when it began.
-    pub(crate) looks: u64,
+    /// When it began.
+    pub(crate) begun_at: Mark,
+    /// When it looked first; before that, when it began.
+    pub(crate) looked_at: Mark,
     pub(crate) doomed: bool,
     pub(crate) subjects: Vec<Subject>,
     /// Which client bears an id, or was issued it here; without the id of the first client, which is
@@ -64,7 +64,7 @@ type NewestState = (Arc<dyn Snapshot>, Option<Arc<Registry>>);
 fn newest(env: &Env, known: &Arc<Registry>) -> Result<NewestState> {
     let mut other = None;
     loop {
-        let snapshot = env.storage.snapshot()?;
+        let snapshot = env.storage.snapshot().wait()?;
         let now = env.registry.load();
         if Arc::ptr_eq(&now, other.as_ref().unwrap_or(known)) {
             return Ok((snapshot, other));
@@ -254,13 +254,13 @@ impl TxnState {
         if self.snapshot.is_none() {
             let env = self.store.env();
             // Before the time is read: what happens in between counts as having happened since.
-            let looks = env.storage.looks();
+            let looked_at = env.storage.mark();
             let (now, taken) = (env.clock.timestamp(), env.clock.moment());
             let (snapshot, other) = newest(env, &self.registry)?;
             if let Some(other) = other {
                 self.change_registry(other)?;
             }
-            (self.looks, self.now, self.taken) = (looks, now, taken);
+            (self.looked_at, self.now, self.taken) = (looked_at, now, taken);
             self.snapshot = Some(snapshot);
             // While ids are fresh that were so when they were inserted under. What fails is said to who asks.
             for other in 0..self.subjects.len() {
@@ -348,8 +348,11 @@ impl TxnState {
         if let Some(client) = subject.key() {
             let keeping = subject.keeping;
             self.check_age()?;
-            row = self
-                .snapshot()?
+            let snapshot = self.snapshot()?;
+            if !snapshot.is_loaded(client) {
+                snapshot.load(&[client]).wait()?;
+            }
+            row = snapshot
                 .session(container.id(), client)
                 .map_err(|e| e.in_container(&*container.place.name))?;
             let known = |row| {
@@ -360,8 +363,16 @@ impl TxnState {
             if let (Some(row), true) = (&row, times.is_some_and(is_expired)) {
                 // From now on no access brings it back that came before this look (C3.2). One that came in
                 // between is seen now.
-                self.env().storage.found_expired(container.id(), client);
-                times = Some(known(row)?);
+                let found = self
+                    .env()
+                    .storage
+                    .found_expired(container.session_ref(client, row));
+                let recorded = found
+                    .wait()
+                    .map_err(|e| e.in_container(&*container.place.name))?;
+                if let (Some(times), Some(recorded)) = (&mut times, recorded) {
+                    (times.created, times.last_access) = (recorded.created, recorded.last_access);
+                }
             }
         }
         Ok(SessionView {

@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::storage::record::{AccessPart, PackageRow, SessionRow, client_of, package_key};
 use crate::storage::{
     Arrival, ChangeBase, ChangeSet, ChangeStep, ClientChange, Commute, ContainerId, ContainerRef,
-    KeyChange, Limits, Observed, ObservedKeys, PackageChange, Seen, SeenState, SessionEnd,
-    StaleCommute, TombstonePolicy, TouchAt,
+    KeyChange, Limits, Mark, Observed, ObservedKeys, PackageChange, Seen, SeenState, SessionEnd,
+    StaleCommute, TombstonePolicy, TouchAt, Version,
 };
 use crate::value::{self, Arithmetic};
 use bytes::Bytes;
@@ -132,7 +132,7 @@ impl World {
             rest.split(MARKS).next()
         };
         let incarnation = rest.split(MARKS).next().unwrap();
-        let mut row = SessionRow::new(Timestamp::default(), incarnation.parse().unwrap());
+        let mut row = SessionRow::new(Timestamp::default(), Version(incarnation.parse().unwrap()));
         row.access = AccessPart {
             created: after('^').map(time).unwrap_or_default(),
             last_access: after('@').map(time).unwrap_or_default(),
@@ -163,7 +163,7 @@ impl World {
         let entries: Vec<_> = entries.map(|(key, text)| (key, stored(text))).collect();
         let key = package_key(at.0, at.1, name);
         let entries = entries.iter().map(|(key, value)| (*key, &**value));
-        let record = PackageRow::encode(&key, version.parse().unwrap(), entries).unwrap();
+        let record = PackageRow::encode(&key, Version(version.parse().unwrap()), entries).unwrap();
         let row = PackageRow::decode(&key, record.into()).unwrap();
         self.packages.insert((at.0, at.1, name.to_owned()), row);
     }
@@ -172,7 +172,7 @@ impl World {
         let mut words = Vec::new();
         for ((container, client), row) in &self.sessions {
             let mark = if container.0 == 0 { "" } else { "s:" };
-            let mut word = format!("{mark}{}#{}", client_name(*client), row.incarnation);
+            let mut word = format!("{mark}{}#{}", client_name(*client), row.incarnation.0);
             let mut add = |mark, time: Timestamp| {
                 if time != Timestamp::default() {
                     word.push_str(&format!("{mark}{}", time.0));
@@ -206,7 +206,7 @@ impl World {
                     |row| {
                         let keys = row.iter().map(|(k, v)| format!("{k}={}", shown(&v)));
                         let keys: Vec<_> = keys.collect();
-                        format!("{package}/{}{{{}}}", row.version, keys.join(","))
+                        format!("{package}/{}{{{}}}", row.version.0, keys.join(","))
                     },
                 ));
             }
@@ -287,12 +287,16 @@ impl CurrentRows for World {
         self.now.unwrap_or(NOW)
     }
 
-    fn ended_since(&self, _: ClientKey, _: u64) -> bool {
+    fn ended_since(&self, _: ClientKey, _: Mark) -> bool {
         self.ended
     }
 
     fn expired_since(&self, _: ClientKey, _: Timestamp) -> bool {
         self.expired
+    }
+
+    fn is_used(&self, _: ClientKey, founder: &Freshness) -> bool {
+        !founder.is_fresh()
     }
 
     fn registry(&self) -> u64 {
@@ -506,7 +510,7 @@ impl Edit {
     /// The client is given up for another one.
     pub(super) fn replaced(&mut self) -> &mut Self {
         self.change.replaced = Some(Arrival {
-            newest: COMMIT - 1,
+            mark: Mark([0; 2]),
             at: NOW,
         });
         self
@@ -535,8 +539,7 @@ fn set(clients: Vec<ClientChange>) -> ChangeSet {
     let millis = Duration::from_millis;
     ChangeSet {
         now: NOW,
-        as_of: COMMIT - 1,
-        looks: 0,
+        since: Mark([0; 2]),
         clients,
         refusals: TombstonePolicy {
             now: NOW,
@@ -556,7 +559,7 @@ fn set(clients: Vec<ClientChange>) -> ChangeSet {
 /// What some edits come to: the writes, or why there are none.
 pub(super) fn merge(rows: &World, edits: Vec<Edit>) -> Result<MergedWrites, MergeRefusal> {
     let clients = edits.into_iter().map(|edit| edit.change).collect();
-    resolve(&set(clients), rows, COMMIT)
+    resolve(&set(clients), rows, Version(COMMIT))
 }
 
 /// What some edits come to, as text: the rows after them, or `Conflict p.k` and the like, or the closures that have to

@@ -1,6 +1,6 @@
 //! One batch of group commit: validates each change set against the newest rows, and gathers the writes.
 
-use crate::client_id::ClientKey;
+use crate::client_id::{ClientKey, Freshness};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::{self, MergeRefusal, MergedWrites, resolve};
@@ -14,11 +14,14 @@ use crate::storage::redb::commit::job::CommitJob;
 use crate::storage::redb::commit::member::{BatchVerdict, Member};
 use crate::storage::redb::commit::touches::{Touches, WaitingTouches};
 use crate::storage::redb::fault_injection::FaultInjection;
+use crate::storage::redb::mark::RedbMark;
 use crate::storage::redb::memtable::read_view::ReadView;
 use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, RowWrite};
 use crate::storage::redb::memtable::table::Memtable;
 use crate::storage::redb::tables::{TableReader, owner_key};
-use crate::storage::{ChangeSet, ContainerId, ContainerRef, Seen, TombstonePolicy, Touch};
+use crate::storage::{
+    ChangeSet, ContainerId, ContainerRef, Mark, Seen, SessionRef, TombstonePolicy, Touch, Version,
+};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -152,7 +155,7 @@ impl CommitBatch<'_> {
                 ..set.refusals
             },
         };
-        let mut writes = match resolve(&set, &rows, self.layers.number) {
+        let mut writes = match resolve(&set, &rows, Version(self.layers.number)) {
             Ok(writes) => writes,
             Err(MergeRefusal::Stale(commutes)) => {
                 return Ok(Some(BatchVerdict::Stale(set, commutes)));
@@ -197,7 +200,8 @@ impl CommitBatch<'_> {
     /// Whether a row that is in no memtable is as the change set's transaction read it. Later commits are all in
     /// memtables, and redb has removed rows only of containers that the set knows to be gone.
     fn is_read_current(&self, set: &ChangeSet, registry: u64) -> bool {
-        let is_covered = set.as_of >= self.layers.base || self.shared.bugs.trusts_old_reads();
+        let as_of = RedbMark::from(set.since).commit;
+        let is_covered = as_of >= self.layers.base || self.shared.bugs.trusts_old_reads();
         is_covered && set.registry == registry
     }
 
@@ -210,7 +214,7 @@ impl CommitBatch<'_> {
         for client in set.clients.iter().filter(|client| client.goes_on()) {
             let live = || client.seen.iter().filter(|seen| seen.is_live());
             let is_over =
-                |seen: &&Seen| touches.is_expired_since(seen.place.id, client.client, set.looks);
+                |seen: &&Seen| touches.is_expired_since(seen.place.id, client.client, set.since);
             let mut written = live().filter(|seen| client.writes_in(seen.place.id));
             // A write into a container without the session continues the session that was seen in another one.
             let over = written.find(is_over);
@@ -219,16 +223,16 @@ impl CommitBatch<'_> {
                 return Err((found_expired(&seen.place), client.client));
             }
             let written = live().filter(|seen| client.writes_in(seen.place.id));
-            claims.extend(written.filter_map(|seen| seen.access(client.client, set.looks)));
+            claims.extend(written.filter_map(|seen| seen.access(client.client, set.since)));
         }
         let mut beside = set.accesses(|client, seen| !client.writes_in(seen.place.id));
         let now = self.shared.clock.timestamp();
         let claimed = touches.claim(&claims, &mut beside, now);
         claimed.map_err(|over| {
             let mut seen = set.clients.iter().flat_map(|client| &client.seen);
-            let place = seen.find(|seen| seen.place.id == over.container);
+            let place = seen.find(|seen| seen.place.id == over.session.container);
             let error = place.map_or_else(expired_meanwhile, |seen| found_expired(&seen.place));
-            (error, over.client)
+            (error, over.session.client)
         })?;
         self.written.accesses.append(&mut beside);
         Ok(())
@@ -264,14 +268,18 @@ impl CommitBatch<'_> {
 
     /// Writes an access time into the row of the touched session, if the row is still of that session.
     fn touch(&mut self, touch: &WaitingTouches, now: Timestamp) -> Result<()> {
-        if self.retired.iter().any(|(id, _)| *id == touch.container) {
+        let SessionRef {
+            container,
+            client,
+            incarnation,
+        } = touch.session;
+        if self.retired.iter().any(|(id, _)| *id == container) {
             return Ok(());
         }
-        let (container, client) = (touch.container, touch.client);
         let key = session_key(container, client);
         let record = self.layers.session_record(container, client);
         let accessed = record.and_then(|record| match record {
-            Some(record) => SessionRow::accessed(&key, &record, touch.incarnation, |part| {
+            Some(record) => SessionRow::accessed(&key, &record, incarnation, |part| {
                 touch.at.put_on(part, now);
             }),
             None => Ok(None),
@@ -342,7 +350,12 @@ impl merge::CurrentRows for BatchView<'_> {
             }
         })?;
         Ok(row.map(|mut row| {
-            if let Some(at) = self.touches.get(container, client, row.incarnation) {
+            let session = SessionRef {
+                container,
+                client,
+                incarnation: row.incarnation,
+            };
+            if let Some(at) = self.touches.get(session) {
                 at.put_on(&mut row.access, self.now());
             }
             row
@@ -382,12 +395,17 @@ impl merge::CurrentRows for BatchView<'_> {
         self.refusals.now
     }
 
-    fn ended_since(&self, client: ClientKey, commit: u64) -> bool {
-        self.ended.since(client, commit)
+    fn ended_since(&self, client: ClientKey, mark: Mark) -> bool {
+        self.ended.since(client, RedbMark::from(mark).commit)
     }
 
     fn expired_since(&self, client: ClientKey, time: Timestamp) -> bool {
         self.ended.expired_since(client, time, self.now())
+    }
+
+    /// One process has the store: it knows which of its ids it has used.
+    fn is_used(&self, _: ClientKey, founder: &Freshness) -> bool {
+        !founder.is_fresh()
     }
 
     fn registry(&self) -> u64 {

@@ -4,7 +4,8 @@
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::storage::redb::commit::ended::RecentEnds;
-use crate::storage::{ContainerId, Touch, TouchAt};
+use crate::storage::redb::mark::RedbMark;
+use crate::storage::{ContainerId, Mark, SessionRef, Touch, TouchAt, Version};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ pub(crate) const MANY: usize = 8192;
 const MOST: usize = 65_536;
 
 /// Access times by session, each with the session's incarnation.
-type AccessTimes = HashMap<(ContainerId, ClientKey), (u64, TouchAt)>;
+type AccessTimes = HashMap<(ContainerId, ClientKey), (Version, TouchAt)>;
 
 #[derive(Default)]
 pub(crate) struct Touches {
@@ -49,13 +50,14 @@ impl Touches {
         self.looks.store(look, Ordering::Release);
     }
 
-    /// Whether a session was found expired after so many looks.
+    /// Whether a session was found expired after this mark.
     pub(crate) fn is_expired_since(
         &self,
         container: ContainerId,
         client: ClientKey,
-        looks: u64,
+        mark: Mark,
     ) -> bool {
+        let looks = RedbMark::from(mark).looks;
         looks < self.looks() && self.expired().since((container, client), looks)
     }
 
@@ -72,14 +74,15 @@ impl Touches {
             return Ok(());
         }
         let _waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_expired = |it: &Touch| self.is_expired_since(it.container, it.client, it.looks);
+        let is_expired = |it: &Touch| self.is_over(it);
         if let Some(expired) = written.iter().find(|it| is_expired(it)) {
             return Err(*expired);
         }
         beside.retain(|it| !is_expired(it));
         // Whoever looks from now on notes that first, then sees the access, and does not find the session expired.
         // So no later look keeps it from being recorded.
-        beside.iter_mut().for_each(|it| it.looks = u64::MAX);
+        let after_all = Mark::from(RedbMark::AFTER_ALL_LOOKS);
+        beside.iter_mut().for_each(|it| it.since = after_all);
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         let all = written.iter().chain(&*beside);
         all.for_each(|it| merge(&mut claimed, *it, now));
@@ -102,11 +105,19 @@ impl Touches {
         self.expired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the session of a touch was found expired after its transaction looked first.
+    fn is_over(&self, touch: &Touch) -> bool {
+        let SessionRef {
+            container, client, ..
+        } = touch.session;
+        self.is_expired_since(container, client, touch.since)
+    }
+
     /// Records a touch; returns how many wait now.
     pub(crate) fn add(&self, touch: Touch, now: Timestamp) -> usize {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (touch.container, touch.client);
-        if self.is_expired_since(touch.container, touch.client, touch.looks) {
+        let key = key_of(touch.session);
+        if self.is_over(&touch) {
             return waiting.len();
         }
         if waiting.len() >= MOST && !waiting.contains_key(&key) {
@@ -124,26 +135,21 @@ impl Touches {
             return;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((incarnation, at)) = waiting.get_mut(&(touch.container, touch.client))
-            && *incarnation == touch.incarnation
+        if let Some((incarnation, at)) = waiting.get_mut(&key_of(touch.session))
+            && *incarnation == touch.session.incarnation
         {
             at.time = at.time.min(touch.at.merged_with(at.time, now));
         }
     }
 
-    pub(crate) fn get(
-        &self,
-        container: ContainerId,
-        client: ClientKey,
-        incarnation: u64,
-    ) -> Option<TouchAt> {
+    pub(crate) fn get(&self, session: SessionRef) -> Option<TouchAt> {
         if self.len() == 0 && self.claims.load(Ordering::Acquire) == 0 {
             return None;
         }
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let waits = time_of(&waiting, container, client, incarnation);
+        let waits = time_of(&waiting, session);
         let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
-        let claimed = time_of(&claimed, container, client, incarnation);
+        let claimed = time_of(&claimed, session);
         waits.into_iter().chain(claimed).max_by_key(|at| at.time)
     }
 
@@ -165,15 +171,17 @@ impl Touches {
         let mut list: Vec<_> = waiting
             .iter()
             .map(|(&(container, client), &(incarnation, at))| Touch {
-                container,
-                client,
-                incarnation,
-                looks: u64::MAX,
+                session: SessionRef {
+                    container,
+                    client,
+                    incarnation,
+                },
+                since: RedbMark::AFTER_ALL_LOOKS.into(),
                 at,
             })
             .collect();
         drop(waiting);
-        list.sort_unstable_by_key(|touch| (touch.container, touch.client));
+        list.sort_unstable_by_key(|touch| key_of(touch.session));
         list
     }
 
@@ -184,8 +192,8 @@ impl Touches {
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for touch in written {
-            let key = (touch.container, touch.client);
-            if waiting.get(&key) == Some(&(touch.incarnation, touch.at)) {
+            let key = key_of(touch.session);
+            if waiting.get(&key) == Some(&(touch.session.incarnation, touch.at)) {
                 waiting.remove(&key);
             }
         }
@@ -193,28 +201,28 @@ impl Touches {
     }
 }
 
+fn key_of(session: SessionRef) -> (ContainerId, ClientKey) {
+    (session.container, session.client)
+}
+
 /// The access time of a session of this incarnation.
-fn time_of(
-    times: &AccessTimes,
-    container: ContainerId,
-    client: ClientKey,
-    incarnation: u64,
-) -> Option<TouchAt> {
-    let (of, at) = times.get(&(container, client))?;
-    (*of == incarnation).then_some(*at)
+fn time_of(times: &AccessTimes, session: SessionRef) -> Option<TouchAt> {
+    let (of, at) = times.get(&key_of(session))?;
+    (*of == session.incarnation).then_some(*at)
 }
 
 /// Merges an access time with the waiting one of its session.
 fn merge(times: &mut AccessTimes, touch: Touch, now: Timestamp) {
-    let of = (touch.container, touch.client);
-    let entry = times.entry(of).or_insert((touch.incarnation, touch.at));
-    if entry.0 == touch.incarnation {
+    let incarnation = touch.session.incarnation;
+    let entry = times.entry(key_of(touch.session));
+    let entry = entry.or_insert((incarnation, touch.at));
+    if entry.0 == incarnation {
         entry.1.time = touch.at.merged_with(entry.1.time, now);
         entry.1.slack = touch.at.slack;
         entry.1.founded = entry.1.founded.or(touch.at.founded);
-    } else if entry.0 < touch.incarnation {
+    } else if entry.0.0 < incarnation.0 {
         // The earlier session is over.
-        *entry = (touch.incarnation, touch.at);
+        *entry = (incarnation, touch.at);
     }
 }
 
@@ -229,10 +237,16 @@ mod tests {
         let mut key = [0; 16];
         key[..4].copy_from_slice(&client.to_be_bytes());
         Touch {
-            container: ContainerId::UNNAMED,
-            client: ClientKey::from_bytes(key),
-            incarnation: 1,
-            looks: 0,
+            session: SessionRef {
+                container: ContainerId::UNNAMED,
+                client: ClientKey::from_bytes(key),
+                incarnation: Version(1),
+            },
+            since: RedbMark {
+                commit: 0,
+                looks: 0,
+            }
+            .into(),
             at: TouchAt {
                 time: Timestamp(time),
                 slack: Duration::ZERO,
@@ -247,7 +261,7 @@ mod tests {
         let touches = Touches::default();
         let dead = touch(0, 1);
         for _ in 0..=MOST {
-            touches.found_expired(dead.container, dead.client);
+            touches.found_expired(dead.session.container, dead.session.client);
         }
         assert_eq!(touches.add(dead, NOW), 0);
         assert_eq!(touches.add(touch(1, 1), NOW), 1);
@@ -258,7 +272,7 @@ mod tests {
     fn what_is_claimed_is_seen_until_it_is_released_and_nothing_that_was_found_expired_is() {
         let touches = Touches::default();
         let (used, over) = (touch(0, 1), touch(1, 1));
-        let seen = |one: Touch| touches.get(one.container, one.client, 1);
+        let seen = |one: Touch| touches.get(one.session);
         touches.claim(&[used], &mut Vec::new(), NOW).unwrap();
         assert_eq!(seen(used), Some(used.at));
         // It is written with the changes, and by nobody else.
@@ -266,10 +280,10 @@ mod tests {
         assert!(touches.list().is_empty());
         touches.release();
         assert_eq!(seen(used), None);
-        touches.found_expired(over.container, over.client);
+        touches.found_expired(over.session.container, over.session.client);
         let mut beside = vec![over];
         let both = touches.claim(&[used, over], &mut beside, NOW);
-        assert_eq!(both.unwrap_err().client, over.client);
+        assert_eq!(both.unwrap_err().session, over.session);
         assert_eq!((seen(used), seen(over)), (None, None));
         touches.claim(&[used], &mut beside, NOW).unwrap();
         assert_eq!((seen(used), seen(over)), (Some(used.at), None));
@@ -283,13 +297,13 @@ mod tests {
         let used = touch(0, 1);
         let mut beside = vec![used];
         touches.claim(&[], &mut beside, NOW).unwrap();
-        touches.found_expired(used.container, used.client);
-        assert!(touches.get(used.container, used.client, 1).is_some());
+        touches.found_expired(used.session.container, used.session.client);
+        assert!(touches.get(used.session).is_some());
         for access in beside {
             touches.add(access, NOW);
         }
         touches.release();
-        assert!(touches.get(used.container, used.client, 1).is_some());
+        assert!(touches.get(used.session).is_some());
     }
 
     // C3.4
@@ -306,7 +320,7 @@ mod tests {
         // One that waits already is still merged.
         let known = touch(0, 2);
         touches.add(known, NOW);
-        let found = touches.get(known.container, known.client, 1).unwrap();
+        let found = touches.get(known.session).unwrap();
         assert_eq!((found.time, touches.lost()), (Timestamp(2), 1));
         touches.settle(&[known]);
         touches.add(touch(most, 1), NOW);

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::redb::commit::errors;
 use crate::storage::redb::memtable::read_view::ReadView;
-use crate::storage::{ContainerId, Snapshot};
+use crate::storage::{Answer, ContainerId, SessionPage, Snapshot};
 use arc_swap::ArcSwapOption;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +38,11 @@ impl RedbSnapshot {
             expired: AtomicBool::new(false),
             owner,
         }
+    }
+
+    /// The number of its commit.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Drops the pages and the rows that it holds. Rows that were read stay with their reader.
@@ -103,8 +108,12 @@ impl RedbSnapshot {
 }
 
 impl Snapshot for RedbSnapshot {
-    fn number(&self) -> u64 {
-        self.number
+    fn load(&self, _: &[ClientKey]) -> Answer<'_, Result<()>> {
+        Answer::now(Ok(()))
+    }
+
+    fn is_loaded(&self, _: ClientKey) -> bool {
+        true
     }
 
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {
@@ -134,12 +143,12 @@ impl Snapshot for RedbSnapshot {
         container: ContainerId,
         after: Option<ClientKey>,
         limit: usize,
-    ) -> Result<Vec<(ClientKey, Result<SessionRow>)>> {
-        self.read(|layers| layers.sessions(container, after, limit))
+    ) -> Answer<'_, Result<SessionPage>> {
+        Answer::now(self.read(|layers| layers.sessions(container, after, limit)))
     }
 
-    fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>> {
-        self.read(|layers| layers.owned(owner))
+    fn owned(&self, owner: &str) -> Answer<'_, Result<Vec<(ContainerId, ClientKey)>>> {
+        Answer::now(self.read(|layers| layers.owned(owner)))
     }
 }
 

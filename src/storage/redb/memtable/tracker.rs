@@ -1,7 +1,6 @@
 //! The superseded snapshots that transactions still hold, so that they can be expired (C2.14) and counted.
 
 use crate::clock::Moment;
-use crate::storage::Snapshot;
 use crate::storage::redb::memtable::snapshot::RedbSnapshot;
 use std::collections::BTreeMap;
 use std::ops::Bound;

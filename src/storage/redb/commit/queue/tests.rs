@@ -4,6 +4,7 @@ use crate::error::ErrorKind;
 use crate::storage::Limits;
 use crate::storage::TombstonePolicy;
 use crate::storage::redb::commit::errors::gone;
+use crate::storage::redb::mark::RedbMark;
 use std::sync::mpsc;
 use std::task::Waker;
 use std::thread::JoinHandle;
@@ -11,8 +12,11 @@ use std::thread::JoinHandle;
 pub(crate) fn set() -> ChangeSet {
     ChangeSet {
         now: Timestamp(0),
-        as_of: 0,
-        looks: 0,
+        since: RedbMark {
+            commit: 0,
+            looks: 0,
+        }
+        .into(),
         clients: Vec::new(),
         refusals: TombstonePolicy {
             now: Timestamp(0),

@@ -98,7 +98,7 @@ impl SalvageRun<'_> {
             }
             match PackageRow::decode(key, Bytes::copy_from_slice(value)) {
                 Ok(row) => {
-                    this.epoch = this.epoch.max(commit_number::epoch_of(row.version));
+                    this.epoch = this.epoch.max(commit_number::epoch_of(row.version.0));
                     batch.push(key, value.to_vec())
                 }
                 Err(error) => {
@@ -149,7 +149,7 @@ impl SalvageRun<'_> {
                     return Ok(());
                 }
             };
-            this.epoch = this.epoch.max(commit_number::epoch_of(row.incarnation));
+            this.epoch = this.epoch.max(commit_number::epoch_of(row.incarnation.0));
             let mut kept = Vec::new();
             for package in row.packages.iter() {
                 let package_key = [key, package.as_bytes()].concat();
