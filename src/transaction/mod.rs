@@ -11,7 +11,7 @@ mod worker;
 
 #[cfg(feature = "http")]
 pub(crate) use crate::storage::Arrival;
-pub(crate) use crate::transaction::commit::pack::CookieAction;
+pub(crate) use crate::transaction::commit::access::CookieAction;
 pub(crate) use crate::transaction::commit::recompute::Recomputer;
 pub(crate) use crate::transaction::commit::submit::CommitFailure;
 pub(crate) use crate::transaction::env::{Env, KeepOpen, TxnRules};
@@ -19,9 +19,10 @@ pub(crate) use crate::transaction::registry::{
     ContainerEntry, ContainerIndex, ContainerLink, Registry,
 };
 pub(crate) use crate::transaction::state::changes::{Closure, KeyBase, KeyChanges, KeyStep};
+pub(crate) use crate::transaction::state::read::Content;
 pub use crate::transaction::state::savepoint::Savepoint;
 pub(crate) use crate::transaction::state::subject::SubjectId;
-pub(crate) use crate::transaction::state::txn_state::{Content, TxnState};
+pub(crate) use crate::transaction::state::txn_state::TxnState;
 pub(crate) use crate::transaction::turns::turn::{Patience, Turn, Turns};
 pub(crate) use worker::Worker;
 

@@ -1,5 +1,8 @@
 //! How a transaction is packed, submitted and, if a commute is stale, computed again.
 
+pub(crate) mod access;
+mod differ;
 pub(crate) mod pack;
+mod packages;
 pub(crate) mod recompute;
 pub(crate) mod submit;

@@ -3,36 +3,14 @@
 
 use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
-use crate::error::{ErrorKind, Result};
-use crate::storage::merge::{ended_on_the_way, too_many_keys};
-use crate::storage::record::PackageRow;
-use crate::storage::{
-    Arrival, ChangeSet, ClientChange, ContainerId, Limits, Mark, Observed, ObservedKeys,
-    PackageChange, Seen, SessionEnd, SessionRef, Touch, TouchAt,
-};
-use crate::transaction::registry::{ContainerIndex, Registry};
-use crate::transaction::state::changes::{
-    Closure, KeyBase, KeyChanges, PackageChanges, SessionFate, SubjectChanges,
-};
-use crate::transaction::state::indexed_list::IndexedList;
-use crate::transaction::state::subject::{PackageView, SessionView, Subject, SubjectId};
+use crate::error::Result;
+use crate::storage::merge::ended_on_the_way;
+use crate::storage::{Arrival, ChangeSet, ClientChange, ContainerId, Seen, SessionEnd, Touch};
+use crate::transaction::commit::access::{CookieAction, LoadedSession};
+use crate::transaction::commit::packages::{founding, pack_packages};
+use crate::transaction::state::changes::{Closure, SessionFate, SubjectChanges};
+use crate::transaction::state::subject::{SessionView, Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
-use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-
-/// What a response must do with the session's cookie once the commit is certain (C4.3).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum CookieAction {
-    Keep,
-    /// Hand out this id; a session's own timeout is also its cookie's lifetime.
-    Send {
-        id: ClientId,
-        timeout: Option<Duration>,
-    },
-    /// The session was destroyed; remove the cookie.
-    Withdraw,
-}
 
 /// A transaction that is ready to be committed.
 pub(crate) struct PackedCommit {
@@ -49,12 +27,6 @@ pub(crate) struct PackedCommit {
     /// The session that the cookie action is for, where it was there before: the cookie stays as it is if that has
     /// ended meanwhile.
     pub(crate) renews: Vec<LoadedSession>,
-}
-
-/// A session in one container, and when its transaction looked first.
-pub(crate) struct LoadedSession {
-    pub(crate) session: SessionRef,
-    pub(crate) since: Mark,
 }
 
 impl TxnState {
@@ -108,211 +80,6 @@ impl TxnState {
             self.pack_changes(&mut packed)?;
         }
         Ok(packed)
-    }
-
-    /// A value that cannot be stored fails the whole commit (C2.3).
-    fn check_values(&self) -> Result<()> {
-        let subjects = self.changes.iter().flat_map(|changes| &changes.subjects);
-        for changes in subjects.flat_map(|s| s.packages.iter()) {
-            for key in changes.keys.values() {
-                if let KeyBase::Refused(error) = &key.base {
-                    return Err(error.clone());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a client's changes would make its session other than it is in the snapshot.
-    fn differs(&mut self, id: SubjectId) -> Result<bool> {
-        let Some(changes) = self.take_changes(id) else {
-            return Ok(false);
-        };
-        let differs = self.differs_by(id, &changes);
-        if let Some(subject) = self.changes.as_mut().and_then(|c| c.subjects.get_mut(id)) {
-            *subject = changes;
-        }
-        differs
-    }
-
-    /// Takes a client's changes out, so that its packages can be looked at meanwhile.
-    fn take_changes(&mut self, id: SubjectId) -> Option<SubjectChanges> {
-        self.changes
-            .as_mut()?
-            .subjects
-            .get_mut(id)
-            .map(std::mem::take)
-    }
-
-    fn differs_by(&mut self, id: SubjectId, changes: &SubjectChanges) -> Result<bool> {
-        let live = |view: &&SessionView| view.live;
-        let rows = self.subject(id)?.sessions.iter();
-        let attributes = rows.filter(live).filter_map(|v| v.row.as_ref()).any(|row| {
-            changes.timeout.is_some_and(|t| t != row.timeout)
-                || changes.owner.as_ref().is_some_and(|o| *o != row.owner)
-                || changes.label.as_ref().is_some_and(|l| *l != row.label)
-                || changes
-                    .authenticated_at
-                    .is_some_and(|at| at != row.authenticated_at)
-        });
-        let live = self.subject(id)?.sessions.iter().any(|view| view.live);
-        let founds = !live && changes.attributes.is_founding();
-        if changes.fate != SessionFate::Stays || attributes || founds {
-            return Ok(true);
-        }
-        for package in changes.packages.iter() {
-            match self.package_differs(id, package) {
-                Ok(false) => {}
-                Ok(true) => return Ok(true),
-                // What cannot be compared any more is committed.
-                Err(e) if e.kind() == ErrorKind::SnapshotTooOld => return Ok(true),
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(false)
-    }
-
-    fn package_differs(&mut self, id: SubjectId, changes: &PackageChanges) -> Result<bool> {
-        let row = self.package(id, changes.container, &changes.package)?;
-        if changes.cleared {
-            let old: BTreeMap<&str, Bytes> = row.into_iter().flat_map(|r| r.iter()).collect();
-            let mut new = BTreeMap::new();
-            for (key, change) in &changes.keys {
-                match change.value(None) {
-                    Ok(Some(value)) => drop(new.insert(&**key, value)),
-                    Ok(None) => {}
-                    Err(_) => return Ok(true),
-                }
-            }
-            return Ok(old != new);
-        }
-        Ok(changes.keys.iter().any(|(key, change)| {
-            let before = row.and_then(|row| row.get(key));
-            // A sum that overflows here may not do so on the value that is current at commit.
-            change.value(before.clone()).map_or(true, |v| v != before)
-        }))
-    }
-
-    /// Loads the packages that get more keys than a package may have, so that they are refused here.
-    fn look_at_large(&mut self) -> Result<()> {
-        let limit = self.env().rules.limits.keys;
-        let subjects = self.changes.iter().flat_map(|it| it.subjects.iter());
-        let packages = subjects.enumerate().flat_map(|(id, changes)| {
-            let packages = changes.packages.iter();
-            packages.map(move |it| (id, it))
-        });
-        let large = packages.filter(|(_, it)| it.inserted() > limit);
-        let large: Vec<_> = large
-            .map(|(id, it)| (id, it.container, it.package.clone()))
-            .collect();
-        for (id, container, package) in large {
-            match self.package(id, container, &package) {
-                Ok(_) => {}
-                // What cannot be counted any more is counted where it is merged.
-                Err(e) if e.kind() == ErrorKind::SnapshotTooOld => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
-    }
-
-    fn touch_of(&self, subject: &Subject, view: &SessionView) -> Option<TouchAt> {
-        let times = view.live_times()?;
-        let policy = &self.registry.container(view.container).policy;
-        let due = view.used && policy.is_touch_due(&times, self.now, subject.keeping);
-        if !due && !policy.is_ahead(&times, self.now) {
-            return None;
-        }
-        // By the clock as it is: the transaction's own time may lie long before another's access.
-        let now = self.env().clock.timestamp();
-        let latest = policy.latest(&times, now);
-        let at = TouchAt {
-            time: self.now,
-            slack: policy.resolution_of(&times, None),
-            founded: (times.created > latest).then_some((times.created, self.now)),
-        };
-        // What lies too far ahead is lowered by whoever meets it (C3.5).
-        (due || policy.is_ahead(&times, now)).then_some(at)
-    }
-
-    fn touches_of(&self, subject: &Subject) -> Vec<Touch> {
-        let Some(client) = subject.key() else {
-            return Vec::new();
-        };
-        let due = subject.sessions.iter().filter_map(|view| {
-            let container = self.registry.container(view.container);
-            Some(Touch {
-                session: container.session_ref(client, view.live_row()?),
-                since: self.looked_at,
-                at: self.touch_of(subject, view)?,
-            })
-        });
-        due.collect()
-    }
-
-    /// The cookie action of a client, and the session that one is for which was there before.
-    fn cookie_action(&self, id: SubjectId) -> Result<(CookieAction, Vec<LoadedSession>)> {
-        let none = SubjectChanges::default();
-        let changes = self.changed(id).unwrap_or(&none);
-        let subject = self.subject(id)?;
-        let stored = subject
-            .sessions
-            .iter()
-            .find_map(|view| view.live_row()?.timeout);
-        let timeout = changes.timeout.unwrap_or(match changes.fate {
-            SessionFate::Destroyed => None,
-            SessionFate::Stays | SessionFate::Rotated => stored,
-        });
-        let send = |id: &ClientId| CookieAction::Send {
-            id: id.clone(),
-            timeout,
-        };
-        let live = subject.sessions.iter().any(|view| view.live);
-        let cookie_action = match (changes.fate, &changes.id, &subject.presented) {
-            (SessionFate::Rotated, Some(id), _) => send(id),
-            (_, Some(id), _) if changes.founds() => send(id),
-            (SessionFate::Destroyed, _, _) => CookieAction::Withdraw,
-            (_, None, Some(presented)) if !live && changes.founds() => send(presented),
-            (_, None, Some(presented)) if live => {
-                let is_set = changes
-                    .timeout
-                    .is_some_and(|own| own.is_some() || stored.is_some());
-                if is_set || self.is_renewed(subject, changes, timeout) {
-                    return Ok((send(presented), self.lives(subject)));
-                }
-                CookieAction::Keep
-            }
-            _ => CookieAction::Keep,
-        };
-        Ok((cookie_action, Vec::new()))
-    }
-
-    /// Whether a commit records an access of the visitor, and what the id is kept in must be renewed with it.
-    fn is_renewed(
-        &self,
-        subject: &Subject,
-        changes: &SubjectChanges,
-        timeout: Option<Duration>,
-    ) -> bool {
-        let kept = subject.keeping.and_then(|keeping| keeping.of(timeout));
-        // To go on in a further container is recorded there.
-        let begins = |container| subject.session(container).is_none_or(|view| !view.live);
-        kept.is_some()
-            && (!self.touches_of(subject).is_empty() || changes.containers_inserted().any(begins))
-    }
-
-    fn lives(&self, subject: &Subject) -> Vec<LoadedSession> {
-        let Some(client) = subject.key() else {
-            return Vec::new();
-        };
-        let lives = subject.sessions.iter().filter_map(|view| {
-            let container = self.registry.container(view.container);
-            Some(LoadedSession {
-                session: container.session_ref(client, view.live_row()?),
-                since: self.looked_at,
-            })
-        });
-        lives.collect()
     }
 
     fn pack_changes(&mut self, packed: &mut PackedCommit) -> Result<()> {
@@ -389,7 +156,7 @@ impl TxnState {
         if let (Some(id), true) = (&elsewhere, moved.founds()) {
             let home = self.home(subject);
             let rules = (&*self.registry, &self.env().rules.limits);
-            clients.push(founding(id, moved, home, rules, packed)?);
+            clients.push(founding(id, moved, home, rules, &mut packed.closures)?);
         }
         Ok(())
     }
@@ -414,7 +181,7 @@ impl TxnState {
             exists: subject.exists,
             replaced: None,
             founder: None,
-            packages: pack_packages(&subject.packages, packages, rules, packed)?,
+            packages: pack_packages(&subject.packages, packages, rules, &mut packed.closures)?,
             home: attributes.is_founding().then(|| self.home_of(subject)),
             timeout: attributes.timeout,
             owner: attributes.owner,
@@ -500,144 +267,4 @@ fn touches_beside(clients: &mut [ClientChange], mut due: Vec<Touch>) -> Vec<Touc
     }
     due.retain(|touch| !touch.session.container.is_in_memory());
     due
-}
-
-/// The change of a client whose session begins with it.
-fn founding(
-    id: &ClientId,
-    changes: SubjectChanges,
-    home: ContainerIndex,
-    (registry, limits): (&Registry, &Limits),
-    packed: &mut PackedCommit,
-) -> Result<ClientChange> {
-    let SubjectChanges {
-        attributes,
-        packages: changes,
-    } = changes;
-    let mut containers: BTreeSet<ContainerIndex> =
-        changes.iter().map(|package| package.container).collect();
-    if attributes.is_founding() {
-        containers.insert(home);
-    }
-    let seen = containers.into_iter().map(|container| Seen {
-        place: registry.container(container).place.clone(),
-        row: None,
-        state: crate::storage::SeenState::Absent,
-        observed: false,
-        touch: None,
-    });
-    let seen = seen.collect();
-    let mut packages = Vec::with_capacity(changes.len());
-    for package in changes {
-        check_count(&package, None, registry, limits)?;
-        packages.push(pack_package(
-            package,
-            Observed::default(),
-            registry,
-            packed,
-        )?);
-    }
-    Ok(ClientChange {
-        client: id.key(),
-        seen,
-        exists: None,
-        replaced: None,
-        founder: Some(id.freshness()),
-        packages,
-        home: attributes
-            .is_founding()
-            .then(|| registry.container(home).id()),
-        timeout: attributes.timeout,
-        owner: attributes.owner,
-        label: attributes.label,
-        authenticated_at: attributes.authenticated_at,
-        end: SessionEnd::Stays,
-        carries: 0,
-    })
-}
-
-/// Joins what was read of each package with what is to become of it.
-fn pack_packages(
-    views: &IndexedList<PackageView>,
-    changes: IndexedList<PackageChanges>,
-    (registry, limits): (&Registry, &Limits),
-    packed: &mut PackedCommit,
-) -> Result<Vec<PackageChange>> {
-    let mut packages = Vec::new();
-    let changed = |view: &PackageView| changes.position(view.container, &view.package).is_some();
-    for view in views.iter().filter(|view| !changed(view)) {
-        let observed = observed(view);
-        if !observed.keys.are_none() {
-            packages.push(PackageChange {
-                place: registry.container(view.container).place.clone(),
-                package: view.package.clone(),
-                observed,
-                clear: false,
-                keys: Vec::new(),
-            });
-        }
-    }
-    for package in changes {
-        let view = views.find(package.container, &package.package);
-        if let Some(view) = view {
-            check_count(&package, view.row.as_ref(), registry, limits)?;
-        }
-        let observed = view.map(observed).unwrap_or_default();
-        packages.push(pack_package(package, observed, registry, packed)?);
-    }
-    Ok(packages)
-}
-
-/// Refuses what is certain to have too many keys, before others wait for it: a package that has fewer now
-/// does not get more than the limit from anyone.
-fn check_count(
-    changes: &PackageChanges,
-    stored: Option<&PackageRow>,
-    registry: &Registry,
-    limits: &Limits,
-) -> Result<()> {
-    let put = changes.inserted();
-    if put <= limits.keys.max(stored.map_or(0, PackageRow::len)) {
-        return Ok(());
-    }
-    let stay = stored.filter(|_| !changes.cleared).into_iter();
-    let stay = stay.flat_map(|row| row.iter());
-    let stay = stay.filter(|(key, _)| !changes.keys.contains_key(*key));
-    let name = &registry.container(changes.container).place.name;
-    Err(too_many_keys(put + stay.count(), limits)
-        .in_container(&**name)
-        .in_package(&*changes.package))
-}
-
-fn pack_package(
-    changes: PackageChanges,
-    observed: Observed,
-    registry: &Registry,
-    packed: &mut PackedCommit,
-) -> Result<PackageChange> {
-    let mut keys = Vec::with_capacity(changes.keys.len());
-    for (key, change) in changes.keys {
-        let change: KeyChanges = change;
-        keys.push((key, change.pack(&mut packed.closures)?));
-    }
-    Ok(PackageChange {
-        place: registry.container(changes.container).place.clone(),
-        package: changes.package,
-        observed,
-        clear: changes.cleared,
-        keys,
-    })
-}
-
-/// What was read of a package, and its row, so that whoever commits need not look for it or decode it again.
-fn observed(view: &PackageView) -> Observed {
-    let keys = if view.read_all {
-        ObservedKeys::All
-    } else {
-        ObservedKeys::Some(view.read.iter().map(|key| key.0.clone()).collect())
-    };
-    Observed {
-        row: view.row.clone(),
-        keys,
-    }
 }

@@ -3,6 +3,9 @@
 pub(crate) mod changes;
 pub(crate) mod indexed_list;
 pub(crate) mod lifecycle;
+mod look;
+pub(crate) mod read;
 pub(crate) mod savepoint;
 pub(crate) mod subject;
 pub(crate) mod txn_state;
+mod write;

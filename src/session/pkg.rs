@@ -1,40 +1,19 @@
-//! The handles that people hold: a session, its packages, their values. Knows no cookies.
+//! A package of a session: its values by key.
 
-use crate::client_id::ClientId;
+use super::Session;
+use super::data::SessionData;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
-use crate::storage::record::whole_millis;
-#[cfg(feature = "http")]
-pub(crate) use crate::transaction::CookieAction;
 use crate::transaction::{
-    Closure, ContainerIndex, ContainerLink, KeyBase, KeyChanges, KeyStep, SubjectId, Txn, TxnState,
+    Closure, ContainerIndex, ContainerLink, KeyBase, KeyChanges, KeyStep, SubjectId, TxnState,
 };
 use crate::transaction::{Content, closed};
 use crate::value::{self, Arithmetic};
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// A client's session in all containers: a cheap handle on a [`Txn`].
-///
-/// Clones refer to the same session of the same transaction. After the transaction has ended, every method returns
-/// [`Closed`](ErrorKind::Closed).
-#[derive(Clone)]
-pub struct Session {
-    txn: Txn,
-    pub(crate) subject: SubjectId,
-}
-
-/// A client's session in one container only.
-#[derive(Clone)]
-pub struct SessionData {
-    session: Session,
-    container: ContainerLink,
-}
 
 /// The values of one package in a session, by key.
 ///
@@ -47,23 +26,6 @@ pub struct PkgData {
     package: Arc<str>,
 }
 
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for SessionData {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionData")
-            .field(
-                "container",
-                &self.session.txn.name_of(Some(self.container), ""),
-            )
-            .finish_non_exhaustive()
-    }
-}
-
 impl fmt::Debug for PkgData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PkgData")
@@ -73,82 +35,7 @@ impl fmt::Debug for PkgData {
     }
 }
 
-impl Txn {
-    /// Returns the session of a client. This creates nothing. The first insert creates a session at commit. It has
-    /// the id `id` if that is fresh from [`issue`](crate::ClientIds::issue). If `id` is not fresh and has no live
-    /// session, the session gets a new id, which [`Session::client_id`] returns.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`](ErrorKind::Closed) once the transaction has ended.
-    pub fn session(&self, id: &ClientId) -> Result<Session> {
-        Ok(Session {
-            subject: self.enter(Some(id))?,
-            txn: self.clone(),
-        })
-    }
-
-    /// [`session`](Self::session) as a future, for storage that must wait.
-    ///
-    /// # Errors
-    ///
-    /// As for [`session`](Self::session).
-    pub fn session_async(&self, id: &ClientId) -> impl Future<Output = Result<Session>> + Send {
-        self.visit(Some(id))
-    }
-
-    /// Returns the session of a visitor: the session of `id`, or, without an id, that of a new visitor, whose first
-    /// insert creates a session under a new id.
-    ///
-    /// # Errors
-    ///
-    /// As for [`session`](Self::session).
-    pub fn visit(&self, id: Option<&ClientId>) -> impl Future<Output = Result<Session>> + Send {
-        let entered = self.enter(id);
-        let txn = self.clone();
-        std::future::ready(entered.map(|subject| Session { txn, subject }))
-    }
-}
-
 impl Session {
-    /// Returns the transaction that this session belongs to.
-    #[must_use]
-    pub fn txn(&self) -> &Txn {
-        &self.txn
-    }
-
-    /// Returns the id that the session will have after the commit. It is `Some` exactly if the commit, as things
-    /// stand, leaves a session. It is `None` for a visitor without a session until something is inserted or an owner
-    /// or a timeout is set, and after the transaction has ended. Does not count as a read.
-    #[must_use]
-    pub fn client_id(&self) -> Option<ClientId> {
-        self.with(|state| state.client_id(self.subject)).ok()?
-    }
-
-    /// Whether the commit founds a session for a client that has none.
-    #[cfg(feature = "http")]
-    pub(crate) fn founds(&self) -> bool {
-        let founds = self.with(|state| Ok(state.founds(self.subject)));
-        founds.unwrap_or(false)
-    }
-
-    /// Looks at the session as the commit will, if it was changed without a look.
-    #[cfg(feature = "http")]
-    pub(crate) fn look_before_commit(&self) {
-        // A transaction that has ended has nothing to commit.
-        let _ = self.with(|state| {
-            state.look_before_commit(self.subject);
-            Ok(())
-        });
-    }
-
-    /// Whether the client presented an id that has no session, as far as the transaction looked.
-    #[cfg(feature = "http")]
-    pub(crate) fn bears_dead_id(&self) -> bool {
-        let is_dead = self.with(|state| Ok(state.bears_dead_id(self.subject)));
-        is_dead.unwrap_or(false)
-    }
-
     /// Returns the handle of a package. The package lives in the container of its name, or else in the unnamed one.
     #[must_use]
     pub fn pkg(&self, id: &str) -> PkgData {
@@ -157,112 +44,6 @@ impl Session {
             session: self.clone(),
             package: Arc::from(id),
         }
-    }
-
-    pub(crate) fn in_container(&self, container: ContainerLink) -> SessionData {
-        SessionData {
-            session: self.clone(),
-            container,
-        }
-    }
-
-    /// Whether a session exists in any container. Counts as reading its existence, and as an access.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`](ErrorKind::Closed), [`SnapshotTooOld`](ErrorKind::SnapshotTooOld),
-    /// [`Corrupt`](ErrorKind::Corrupt), [`Unavailable`](ErrorKind::Unavailable).
-    pub fn exists(&self) -> Result<bool> {
-        self.with(|state| state.exists(self.subject, None))
-    }
-
-    /// The time of the last access in any container, to the resolution of the container. `None` if there is no
-    /// session. Does not count as a read.
-    ///
-    /// # Errors
-    ///
-    /// As for [`exists`](Self::exists).
-    pub fn last_access(&self) -> Result<Option<DateTime<Utc>>> {
-        self.with(|state| state.times(self.subject, None))
-            .map(|times| times.map(|(_, last_access)| last_access))
-    }
-
-    /// The earliest creation time in any container. `None` if there is no session. Does not count as a read.
-    ///
-    /// # Errors
-    ///
-    /// As for [`exists`](Self::exists).
-    pub fn created_at(&self) -> Result<Option<DateTime<Utc>>> {
-        self.with(|state| state.times(self.subject, None))
-            .map(|times| times.map(|(created, _)| created))
-    }
-
-    /// Gives the client a new id, for example after a login, and moves all data to it. The new id is returned at once
-    /// and is valid from the commit on; the old one is invalid from then on. If there is no session, this counts as
-    /// reading that, and creates none. An insert, an owner or a timeout in the same transaction then creates the
-    /// session under the new id.
-    ///
-    /// # Errors
-    ///
-    /// As for [`exists`](Self::exists).
-    pub fn rotate(&self) -> Result<ClientId> {
-        self.with(|state| state.rotate(self.subject))
-    }
-
-    /// Ends the session in all containers, including those where it has expired. A later insert creates a new
-    /// session. If there is no session, this counts as reading that.
-    ///
-    /// # Errors
-    ///
-    /// As for [`exists`](Self::exists).
-    pub fn destroy(&self) -> Result<()> {
-        self.with(|state| state.destroy(self.subject))
-    }
-
-    /// Sets the session's own timeout; `None` restores the timeout of its containers. Zero means that it never
-    /// expires. It is kept in milliseconds, rounded up. The next response sends the cookie, whose lifetime is the
-    /// timeout. For zero it is 400 days, the maximum that browsers allow.
-    ///
-    /// If there is no session, `Some` creates one, as an insert does, and `None` changes nothing. The session begins
-    /// in a container whose packages this transaction used, or else in the unnamed one.
-    ///
-    /// # Errors
-    ///
-    /// As for [`exists`](Self::exists).
-    pub fn set_timeout(&self, t: Option<Duration>) -> Result<()> {
-        self.with(|state| {
-            let attributes = match t {
-                Some(_) => state.give(self.subject)?,
-                None => state.take_back(self.subject)?,
-            };
-            attributes.timeout = Some(t.map(whole_millis));
-            Ok(())
-        })
-    }
-
-    /// Sets the owner of the session, so that all sessions of one user can be found and ended. If there is no
-    /// session, an owner creates one, [as a timeout does](Self::set_timeout).
-    ///
-    /// # Errors
-    ///
-    /// [`TooLarge`](ErrorKind::TooLarge) if the owner exceeds the limit of names; otherwise as for
-    /// [`exists`](Self::exists).
-    pub fn set_owner(&self, o: Option<&str>) -> Result<()> {
-        if let Some(owner) = o {
-            check_name("the owner", owner, self.txn.limits())?;
-        }
-        self.with(|state| {
-            let attributes = match o {
-                Some(_) => state.give(self.subject)?,
-                None => state.take_back(self.subject)?,
-            };
-            attributes.owner = Some(o.map(Arc::from));
-            Ok(())
-        })
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut TxnState) -> Result<T>) -> Result<T> {
-        self.txn.with(work)
     }
 }
 
@@ -275,48 +56,6 @@ impl SessionData {
             session: self.session.clone(),
             package: Arc::from(id),
         }
-    }
-
-    /// Returns the session in all containers.
-    #[must_use]
-    pub fn session(&self) -> &Session {
-        &self.session
-    }
-
-    /// Whether the client has a session in this container. Counts as an access.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Session::exists`].
-    pub fn exists(&self) -> Result<bool> {
-        self.with(|state, container| state.exists(self.session.subject, Some(container)))
-    }
-
-    /// The time of the last access in this container.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Session::exists`].
-    pub fn last_access(&self) -> Result<Option<DateTime<Utc>>> {
-        self.with(|state, container| state.times(self.session.subject, Some(container)))
-            .map(|times| times.map(|(_, last_access)| last_access))
-    }
-
-    /// The creation time in this container.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Session::exists`].
-    pub fn created_at(&self) -> Result<Option<DateTime<Utc>>> {
-        self.with(|state, container| state.times(self.session.subject, Some(container)))
-            .map(|times| times.map(|(created, _)| created))
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut TxnState, ContainerIndex) -> Result<T>) -> Result<T> {
-        self.session.with(|state| {
-            state.look_at(self.session.subject)?;
-            work(state, state.resolve(self.container, "")?)
-        })
     }
 }
 

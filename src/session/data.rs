@@ -1,0 +1,78 @@
+//! A session in one container.
+
+use super::Session;
+use crate::error::Result;
+use crate::transaction::{ContainerIndex, ContainerLink, TxnState};
+use chrono::{DateTime, Utc};
+use std::fmt;
+
+/// A client's session in one container only.
+#[derive(Clone)]
+pub struct SessionData {
+    pub(super) session: Session,
+    pub(super) container: ContainerLink,
+}
+
+impl fmt::Debug for SessionData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionData")
+            .field(
+                "container",
+                &self.session.txn.name_of(Some(self.container), ""),
+            )
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    pub(crate) fn in_container(&self, container: ContainerLink) -> SessionData {
+        SessionData {
+            session: self.clone(),
+            container,
+        }
+    }
+}
+
+impl SessionData {
+    /// Returns the session in all containers.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Whether the client has a session in this container. Counts as an access.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::exists`].
+    pub fn exists(&self) -> Result<bool> {
+        self.with(|state, container| state.exists(self.session.subject, Some(container)))
+    }
+
+    /// The time of the last access in this container.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::exists`].
+    pub fn last_access(&self) -> Result<Option<DateTime<Utc>>> {
+        self.with(|state, container| state.times(self.session.subject, Some(container)))
+            .map(|times| times.map(|(_, last_access)| last_access))
+    }
+
+    /// The creation time in this container.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::exists`].
+    pub fn created_at(&self) -> Result<Option<DateTime<Utc>>> {
+        self.with(|state, container| state.times(self.session.subject, Some(container)))
+            .map(|times| times.map(|(created, _)| created))
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut TxnState, ContainerIndex) -> Result<T>) -> Result<T> {
+        self.session.with(|state| {
+            state.look_at(self.session.subject)?;
+            work(state, state.resolve(self.container, "")?)
+        })
+    }
+}

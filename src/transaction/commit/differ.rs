@@ -1,0 +1,116 @@
+//! Whether a transaction would change anything that is stored (C2.12).
+
+use crate::error::{ErrorKind, Result};
+use crate::transaction::state::changes::{KeyBase, PackageChanges, SessionFate, SubjectChanges};
+use crate::transaction::state::subject::{SessionView, SubjectId};
+use crate::transaction::state::txn_state::TxnState;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+impl TxnState {
+    /// A value that cannot be stored fails the whole commit (C2.3).
+    pub(super) fn check_values(&self) -> Result<()> {
+        let subjects = self.changes.iter().flat_map(|changes| &changes.subjects);
+        for changes in subjects.flat_map(|s| s.packages.iter()) {
+            for key in changes.keys.values() {
+                if let KeyBase::Refused(error) = &key.base {
+                    return Err(error.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a client's changes would make its session other than it is in the snapshot.
+    pub(super) fn differs(&mut self, id: SubjectId) -> Result<bool> {
+        let Some(changes) = self.take_changes(id) else {
+            return Ok(false);
+        };
+        let differs = self.differs_by(id, &changes);
+        if let Some(subject) = self.changes.as_mut().and_then(|c| c.subjects.get_mut(id)) {
+            *subject = changes;
+        }
+        differs
+    }
+
+    /// Takes a client's changes out, so that its packages can be looked at meanwhile.
+    pub(super) fn take_changes(&mut self, id: SubjectId) -> Option<SubjectChanges> {
+        self.changes
+            .as_mut()?
+            .subjects
+            .get_mut(id)
+            .map(std::mem::take)
+    }
+
+    fn differs_by(&mut self, id: SubjectId, changes: &SubjectChanges) -> Result<bool> {
+        let live = |view: &&SessionView| view.live;
+        let rows = self.subject(id)?.sessions.iter();
+        let attributes = rows.filter(live).filter_map(|v| v.row.as_ref()).any(|row| {
+            changes.timeout.is_some_and(|t| t != row.timeout)
+                || changes.owner.as_ref().is_some_and(|o| *o != row.owner)
+                || changes.label.as_ref().is_some_and(|l| *l != row.label)
+                || changes
+                    .authenticated_at
+                    .is_some_and(|at| at != row.authenticated_at)
+        });
+        let live = self.subject(id)?.sessions.iter().any(|view| view.live);
+        let founds = !live && changes.attributes.is_founding();
+        if changes.fate != SessionFate::Stays || attributes || founds {
+            return Ok(true);
+        }
+        for package in changes.packages.iter() {
+            match self.package_differs(id, package) {
+                Ok(false) => {}
+                Ok(true) => return Ok(true),
+                // What cannot be compared any more is committed.
+                Err(e) if e.kind() == ErrorKind::SnapshotTooOld => return Ok(true),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(false)
+    }
+
+    fn package_differs(&mut self, id: SubjectId, changes: &PackageChanges) -> Result<bool> {
+        let row = self.package(id, changes.container, &changes.package)?;
+        if changes.cleared {
+            let old: BTreeMap<&str, Bytes> = row.into_iter().flat_map(|r| r.iter()).collect();
+            let mut new = BTreeMap::new();
+            for (key, change) in &changes.keys {
+                match change.value(None) {
+                    Ok(Some(value)) => drop(new.insert(&**key, value)),
+                    Ok(None) => {}
+                    Err(_) => return Ok(true),
+                }
+            }
+            return Ok(old != new);
+        }
+        Ok(changes.keys.iter().any(|(key, change)| {
+            let before = row.and_then(|row| row.get(key));
+            // A sum that overflows here may not do so on the value that is current at commit.
+            change.value(before.clone()).map_or(true, |v| v != before)
+        }))
+    }
+
+    /// Loads the packages that get more keys than a package may have, so that they are refused here.
+    pub(super) fn look_at_large(&mut self) -> Result<()> {
+        let limit = self.env().rules.limits.keys;
+        let subjects = self.changes.iter().flat_map(|it| it.subjects.iter());
+        let packages = subjects.enumerate().flat_map(|(id, changes)| {
+            let packages = changes.packages.iter();
+            packages.map(move |it| (id, it))
+        });
+        let large = packages.filter(|(_, it)| it.inserted() > limit);
+        let large: Vec<_> = large
+            .map(|(id, it)| (id, it.container, it.package.clone()))
+            .collect();
+        for (id, container, package) in large {
+            match self.package(id, container, &package) {
+                Ok(_) => {}
+                // What cannot be counted any more is counted where it is merged.
+                Err(e) if e.kind() == ErrorKind::SnapshotTooOld => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}

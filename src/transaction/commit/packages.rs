@@ -1,0 +1,154 @@
+//! Packs the packages of one client.
+
+use crate::client_id::ClientId;
+use crate::error::Result;
+use crate::storage::merge::too_many_keys;
+use crate::storage::record::PackageRow;
+use crate::storage::{
+    ClientChange, Limits, Observed, ObservedKeys, PackageChange, Seen, SessionEnd,
+};
+use crate::transaction::registry::{ContainerIndex, Registry};
+use crate::transaction::state::changes::{Closure, KeyChanges, PackageChanges, SubjectChanges};
+use crate::transaction::state::indexed_list::IndexedList;
+use crate::transaction::state::subject::PackageView;
+use std::collections::BTreeSet;
+
+/// The change of a client whose session begins with it.
+pub(super) fn founding(
+    id: &ClientId,
+    changes: SubjectChanges,
+    home: ContainerIndex,
+    (registry, limits): (&Registry, &Limits),
+    closures: &mut Vec<Closure>,
+) -> Result<ClientChange> {
+    let SubjectChanges {
+        attributes,
+        packages: changes,
+    } = changes;
+    let mut containers: BTreeSet<ContainerIndex> =
+        changes.iter().map(|package| package.container).collect();
+    if attributes.is_founding() {
+        containers.insert(home);
+    }
+    let seen = containers.into_iter().map(|container| Seen {
+        place: registry.container(container).place.clone(),
+        row: None,
+        state: crate::storage::SeenState::Absent,
+        observed: false,
+        touch: None,
+    });
+    let seen = seen.collect();
+    let mut packages = Vec::with_capacity(changes.len());
+    for package in changes {
+        check_count(&package, None, registry, limits)?;
+        packages.push(pack_package(
+            package,
+            Observed::default(),
+            registry,
+            closures,
+        )?);
+    }
+    Ok(ClientChange {
+        client: id.key(),
+        seen,
+        exists: None,
+        replaced: None,
+        founder: Some(id.freshness()),
+        packages,
+        home: attributes
+            .is_founding()
+            .then(|| registry.container(home).id()),
+        timeout: attributes.timeout,
+        owner: attributes.owner,
+        label: attributes.label,
+        authenticated_at: attributes.authenticated_at,
+        end: SessionEnd::Stays,
+        carries: 0,
+    })
+}
+
+/// Joins what was read of each package with what is to become of it.
+pub(super) fn pack_packages(
+    views: &IndexedList<PackageView>,
+    changes: IndexedList<PackageChanges>,
+    (registry, limits): (&Registry, &Limits),
+    closures: &mut Vec<Closure>,
+) -> Result<Vec<PackageChange>> {
+    let mut packages = Vec::new();
+    let changed = |view: &PackageView| changes.position(view.container, &view.package).is_some();
+    for view in views.iter().filter(|view| !changed(view)) {
+        let observed = observed(view);
+        if !observed.keys.are_none() {
+            packages.push(PackageChange {
+                place: registry.container(view.container).place.clone(),
+                package: view.package.clone(),
+                observed,
+                clear: false,
+                keys: Vec::new(),
+            });
+        }
+    }
+    for package in changes {
+        let view = views.find(package.container, &package.package);
+        if let Some(view) = view {
+            check_count(&package, view.row.as_ref(), registry, limits)?;
+        }
+        let observed = view.map(observed).unwrap_or_default();
+        packages.push(pack_package(package, observed, registry, closures)?);
+    }
+    Ok(packages)
+}
+
+/// Refuses what is certain to have too many keys, before others wait for it: a package that has fewer now
+/// does not get more than the limit from anyone.
+fn check_count(
+    changes: &PackageChanges,
+    stored: Option<&PackageRow>,
+    registry: &Registry,
+    limits: &Limits,
+) -> Result<()> {
+    let put = changes.inserted();
+    if put <= limits.keys.max(stored.map_or(0, PackageRow::len)) {
+        return Ok(());
+    }
+    let stay = stored.filter(|_| !changes.cleared).into_iter();
+    let stay = stay.flat_map(|row| row.iter());
+    let stay = stay.filter(|(key, _)| !changes.keys.contains_key(*key));
+    let name = &registry.container(changes.container).place.name;
+    Err(too_many_keys(put + stay.count(), limits)
+        .in_container(&**name)
+        .in_package(&*changes.package))
+}
+
+fn pack_package(
+    changes: PackageChanges,
+    observed: Observed,
+    registry: &Registry,
+    closures: &mut Vec<Closure>,
+) -> Result<PackageChange> {
+    let mut keys = Vec::with_capacity(changes.keys.len());
+    for (key, change) in changes.keys {
+        let change: KeyChanges = change;
+        keys.push((key, change.pack(closures)?));
+    }
+    Ok(PackageChange {
+        place: registry.container(changes.container).place.clone(),
+        package: changes.package,
+        observed,
+        clear: changes.cleared,
+        keys,
+    })
+}
+
+/// What was read of a package, and its row, so that whoever commits need not look for it or decode it again.
+fn observed(view: &PackageView) -> Observed {
+    let keys = if view.read_all {
+        ObservedKeys::All
+    } else {
+        ObservedKeys::Some(view.read.iter().map(|key| key.0.clone()).collect())
+    };
+    Observed {
+        row: view.row.clone(),
+        keys,
+    }
+}

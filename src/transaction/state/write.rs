@@ -1,0 +1,130 @@
+//! The changes of keys, and where a session is founded for them.
+
+use crate::error::Result;
+use crate::transaction::registry::ContainerIndex;
+use crate::transaction::state::changes::{
+    KeyBase, KeyChanges, KeyStep, SessionFate, SubjectChanges,
+};
+use crate::transaction::state::subject::SubjectId;
+use crate::transaction::state::txn_state::TxnState;
+use std::sync::Arc;
+
+impl TxnState {
+    /// Makes sure that what is inserted into a container has a session to go to: the one there is, one under the id
+    /// that was presented if it is fresh, else one under an id issued here (C4.8). Where nothing was looked at before,
+    /// that is found out later.
+    pub(crate) fn found_in(&mut self, id: SubjectId, container: ContainerIndex) -> Result<()> {
+        // Where it is live, no other container is looked into: what becomes of it there is no conflict (C2.7).
+        let stays = self.fate(id) != SessionFate::Destroyed;
+        if self.snapshot.is_some() && stays && self.session(id, container)?.live {
+            return Ok(());
+        }
+        self.found(id)
+    }
+
+    /// The same for what belongs to no container.
+    pub(crate) fn found(&mut self, id: SubjectId) -> Result<()> {
+        if self.changed(id).is_some_and(|changes| changes.id.is_some()) {
+            return Ok(());
+        }
+        if self.fate(id) == SessionFate::Destroyed {
+            self.issue(id)?;
+            return Ok(());
+        }
+        let subject = self.subject(id)?;
+        if subject.sessions.iter().any(|view| view.live) {
+            return Ok(());
+        }
+        if let Some(presented) = subject.presented.clone() {
+            if self.snapshot.is_none() {
+                self.subject_mut(id)?.blind.is_unfounded = true;
+                return Ok(());
+            }
+            // In all containers, so that the commit finds out whether another one has founded it since.
+            if self.live_anywhere(id)? || presented.is_fresh() {
+                return Ok(());
+            }
+            // It is founded elsewhere because there is none here (C2.7).
+            self.observe_existence(id, None)?;
+        }
+        let successor = match self.subject(id)?.successor.clone() {
+            Some(successor) => successor,
+            None => self.issue(id)?,
+        };
+        let subject = self.subject_mut(id)?;
+        (subject.successor, subject.has_moved) = (Some(successor.clone()), true);
+        self.change(id)?.id = Some(successor);
+        Ok(())
+    }
+
+    /// What was found out of where inserts go may have been rolled back, and they not.
+    pub(crate) fn find_out_again(&mut self) {
+        let changes = self.changes.as_ref();
+        let moved = self.subjects.iter_mut().enumerate();
+        for (id, subject) in moved.filter(|(_, subject)| subject.has_moved) {
+            let changes = changes.and_then(|changes| changes.subjects.get(id));
+            let founds = changes.is_some_and(SubjectChanges::founds);
+            subject.blind.is_unfounded = true;
+            subject.successor.take_if(|_| !founds);
+        }
+    }
+
+    /// What a key certainly becomes, whatever is stored, where this transaction says so.
+    pub(crate) fn own(
+        &self,
+        id: SubjectId,
+        container: ContainerIndex,
+        package: &str,
+        key: &str,
+    ) -> Option<&KeyBase> {
+        self.changed(id)?.package(container, package)?.own(key)
+    }
+
+    /// Adds a step to what is to become of a key that is not the transaction's own.
+    pub(crate) fn step(
+        &mut self,
+        id: SubjectId,
+        container: ContainerIndex,
+        package: &Arc<str>,
+        key: &str,
+        step: KeyStep,
+    ) -> Result<()> {
+        self.use_container(id, container)?;
+        let (changes, log) = self.changes();
+        changes.step(id, (container, package), key, step, log);
+        Ok(())
+    }
+
+    /// Removes all keys of a package.
+    pub(crate) fn clear(
+        &mut self,
+        id: SubjectId,
+        container: ContainerIndex,
+        package: &Arc<str>,
+    ) -> Result<()> {
+        self.use_container(id, container)?;
+        let (changes, log) = self.changes();
+        let cleared = changes.clear(id, container, package, log);
+        self.discarded
+            .extend(cleared.map(|keys| Box::new(keys) as _));
+        Ok(())
+    }
+
+    /// Replaces what is to become of a key.
+    pub(crate) fn write(
+        &mut self,
+        id: SubjectId,
+        container: ContainerIndex,
+        package: &Arc<str>,
+        key: &str,
+        change: KeyChanges,
+    ) -> Result<()> {
+        self.use_container(id, container)?;
+        let (changes, log) = self.changes();
+        let replaced = changes.write(id, (container, package), key, change, log);
+        if let Some(replaced) = replaced.filter(|key| !key.steps.is_empty()) {
+            self.discard(replaced);
+        }
+        Ok(())
+    }
+}
