@@ -160,8 +160,16 @@ struct Readme;
 /// And so are those of the guide.
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../docs/guide/layers.md")]
-struct Layers;
+struct LayersGuide;
 
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../docs/guide/handlers.md")]
-struct Handlers;
+struct HandlersGuide;
+
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../docs/guide/settings.md")]
+struct SettingsGuide;
+
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../docs/guide/deployment.md")]
+struct DeploymentGuide;
