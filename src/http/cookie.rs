@@ -5,15 +5,12 @@ use ::cookie::{Cookie, CookieBuilder, time};
 use http::HeaderValue;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Quoted, Result};
+use super::cookie_rules::{check_domain, check_name, check_path, invalid};
+use crate::error::Result;
 use crate::expiry::Keeping;
 
 /// The longest that browsers keep a cookie (RFC 6265bis §5.6.2).
 const MAX_LIFETIME: Duration = Duration::from_secs(400 * 24 * 60 * 60);
-/// Longer names are refused (C4.3).
-const MAX_NAME: usize = 30;
-/// Browsers ignore an attribute beyond this (RFC 6265bis §5.6).
-const MAX_ATTRIBUTE: usize = 1024;
 /// The maximum number of cookies of our name that are checked per request (C4.9).
 const MAX_CANDIDATES: usize = 8;
 
@@ -219,89 +216,6 @@ impl Default for CookieSettings {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn invalid(detail: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidInput, detail)
-}
-
-fn check_name(name: &str) -> Result<()> {
-    let fits = (1..=MAX_NAME).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if !fits {
-        return Err(invalid(format!(
-            "a cookie's name is 1 to {MAX_NAME} ASCII letters, digits, `_` and `-`, not {}",
-            Quoted(name)
-        )));
-    }
-    let lower = name.to_ascii_lowercase();
-    if ["__host-", "__secure-", "__http-"]
-        .iter()
-        .any(|prefix| lower.starts_with(prefix))
-    {
-        return Err(invalid(format!(
-            "the cookie's name {} brings a prefix, which is for the layer to add",
-            Quoted(name)
-        )));
-    }
-    Ok(())
-}
-
-fn check_domain(domain: &str) -> Result<()> {
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let refused = |why: &str| Err(invalid(format!("{why}: {}", Quoted(domain))));
-    if domain.len() > 253 || !domain.split('.').all(is_label) {
-        return refused("a cookie's domain is a host name in ASCII, and this is none");
-    }
-    let Some((_, last)) = domain.rsplit_once('.') else {
-        return refused(
-            "browsers drop a cookie whose domain is a single label; leave the domain out",
-        );
-    };
-    // A name whose last label is a number is read as an IPv4 address (WHATWG URL, "ends in a number").
-    let hex = last.strip_prefix("0x");
-    if last.bytes().all(|b| b.is_ascii_digit())
-        || hex.is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
-    {
-        return refused("browsers drop a cookie whose domain is an address; leave the domain out");
-    }
-    if is_public_suffix(domain) {
-        return refused("browsers drop a cookie whose domain is one that others register under");
-    }
-    Ok(())
-}
-
-#[cfg(feature = "public-suffixes")]
-fn is_public_suffix(domain: &str) -> bool {
-    psl::suffix(domain.as_bytes())
-        .is_some_and(|suffix| suffix.is_known() && suffix == domain.as_bytes())
-}
-
-#[cfg(not(feature = "public-suffixes"))]
-fn is_public_suffix(_: &str) -> bool {
-    false
-}
-
-fn check_path(path: &str) -> Result<()> {
-    let fits = path.starts_with('/')
-        && path.len() <= MAX_ATTRIBUTE
-        && path.bytes().all(|b| b.is_ascii_graphic() && b != b';');
-    if fits {
-        return Ok(());
-    }
-    Err(invalid(format!(
-        "a cookie's path begins with `/` and has only visible ASCII without `;`, not {}",
-        Quoted(path)
-    )))
 }
 
 /// The cookie of one layer: its settings under the name that browsers see.

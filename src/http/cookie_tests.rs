@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::ErrorKind;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 

@@ -59,6 +59,7 @@ mod answer;
 #[cfg(feature = "axum")]
 mod axum;
 mod cookie;
+mod cookie_rules;
 #[cfg(feature = "axum")]
 mod csrf;
 mod exchange;
