@@ -41,6 +41,8 @@ mod slow;
 #[path = "http/stack.rs"]
 mod stack;
 mod support;
+#[path = "http/transports.rs"]
+mod transports;
 #[path = "http/turns.rs"]
 mod turns;
 

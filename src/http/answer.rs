@@ -1,7 +1,7 @@
 //! The responses to errors, and the headers that stop caches from giving one visitor's session to another. Knows no
 //! transaction.
 
-use http::header::{CACHE_CONTROL, Entry, HeaderValue, RETRY_AFTER, VARY};
+use http::header::{CACHE_CONTROL, COOKIE, Entry, HeaderName, HeaderValue, RETRY_AFTER, VARY};
 use http::{HeaderMap, Response, StatusCode};
 use std::time::Duration;
 
@@ -53,24 +53,43 @@ pub(super) enum SessionUse {
     Cookie,
 }
 
-/// Sets the cache headers of a response that depends on the session (C4.6).
-pub(super) fn mark(headers: &mut HeaderMap, bond: SessionUse) {
+/// Sets the cache headers of a response that depends on the session (C4.6). `fields` are those of requests that carry
+/// ids.
+pub(super) fn mark(
+    headers: &mut HeaderMap,
+    bond: SessionUse,
+    fields: impl IntoIterator<Item = HeaderName>,
+) {
     if bond == SessionUse::Cookie {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     } else if let Entry::Vacant(entry) = headers.entry(CACHE_CONTROL) {
         entry.insert(HeaderValue::from_static("private, no-cache"));
     }
-    if !varies_by_cookie(headers) {
-        headers.append(VARY, HeaderValue::from_static("Cookie"));
+    for field in fields {
+        if !varies_by(headers, &field) {
+            headers.append(VARY, in_vary(field));
+        }
     }
 }
 
-fn varies_by_cookie(headers: &HeaderMap) -> bool {
+fn in_vary(field: HeaderName) -> HeaderValue {
+    if field == COOKIE {
+        HeaderValue::from_static("Cookie")
+    } else {
+        HeaderValue::from(field)
+    }
+}
+
+fn varies_by(headers: &HeaderMap, name: &HeaderName) -> bool {
     headers
         .get_all(VARY)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .any(|field| field.trim_ascii().eq_ignore_ascii_case(b"cookie"))
+        .any(|field| {
+            field
+                .trim_ascii()
+                .eq_ignore_ascii_case(name.as_str().as_bytes())
+        })
 }
 
 #[cfg(test)]
@@ -190,7 +209,7 @@ mod tests {
     #[test]
     fn a_response_that_read_the_session_is_private_and_varies() {
         let mut map = headers(&[("vary", "accept-encoding")]);
-        mark(&mut map, SessionUse::Read);
+        mark(&mut map, SessionUse::Read, [COOKIE]);
         assert_eq!(all(&map, "vary"), ["accept-encoding", "Cookie"]);
         assert_eq!(all(&map, "cache-control"), ["private, no-cache"]);
     }
@@ -198,7 +217,7 @@ mod tests {
     #[test]
     fn a_handlers_cache_control_stays_where_no_cookie_is_sent() {
         let mut map = headers(&[("cache-control", "private, max-age=60")]);
-        mark(&mut map, SessionUse::Read);
+        mark(&mut map, SessionUse::Read, [COOKIE]);
         assert_eq!(all(&map, "cache-control"), ["private, max-age=60"]);
     }
 
@@ -208,7 +227,7 @@ mod tests {
             ("cache-control", "public"),
             ("cache-control", "max-age=600"),
         ]);
-        mark(&mut map, SessionUse::Cookie);
+        mark(&mut map, SessionUse::Cookie, [COOKIE]);
         assert_eq!(all(&map, "cache-control"), ["no-store"]);
         assert_eq!(all(&map, "vary"), ["Cookie"]);
     }
@@ -216,7 +235,7 @@ mod tests {
     #[test]
     fn vary_is_not_told_twice() {
         let mut map = headers(&[("vary", "Accept, cookie")]);
-        mark(&mut map, SessionUse::Read);
+        mark(&mut map, SessionUse::Read, [COOKIE]);
         assert_eq!(all(&map, "vary"), ["Accept, cookie"]);
     }
 }

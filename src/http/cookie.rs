@@ -2,7 +2,10 @@
 //! sent. Knows no store.
 
 use ::cookie::{Cookie, CookieBuilder, time};
-use http::HeaderValue;
+use http::{HeaderValue, Method, request};
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cookie_rules::{check_domain, check_name, check_path, invalid};
@@ -75,6 +78,8 @@ pub struct CookieSettings {
     lifetime: CookieLifetime,
     domain: Option<String>,
     path: String,
+    path_rule: Option<PathRule>,
+    founding: FoundingMethod,
     secure: bool,
     http_only: bool,
     same_site: SameSite,
@@ -90,6 +95,8 @@ impl CookieSettings {
             lifetime: CookieLifetime::Browser,
             domain: None,
             path: "/".to_owned(),
+            path_rule: None,
+            founding: FoundingMethod::Any,
             secure: true,
             http_only: true,
             same_site: SameSite::Lax,
@@ -102,7 +109,7 @@ impl CookieSettings {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for any other name, and for a name with a prefix that browsers
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for any other name, and for a name with a prefix that browsers
     /// interpret (`__Host-`, `__Secure-`, `__Http-`).
     pub fn name(mut self, name: &str) -> Result<Self> {
         check_name(name)?;
@@ -122,7 +129,7 @@ impl CookieSettings {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) if it is not an ASCII host name, and for domains whose cookies
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if it is not an ASCII host name, and for domains whose cookies
     /// browsers reject: a single label, such as `com` or `localhost`, and an IP address. With the feature
     /// `public-suffixes` also for domains under which others register, such as `co.uk` and `github.io`. Without a
     /// domain, cookies work on single labels and IP addresses.
@@ -138,12 +145,53 @@ impl CookieSettings {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) if it does not begin with `/`, is longer than 1024 bytes, or
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if it does not begin with `/`, is longer than 1024 bytes, or
     /// contains a `;` or a character other than visible ASCII.
     pub fn path(mut self, path: &str) -> Result<Self> {
         check_path(path)?;
         self.path = path.to_owned();
         self.checked()
+    }
+
+    /// Sets a rule that gives the path for each request, for applications that are mounted at a path that they do not
+    /// know. If it returns `None`, the path is that of [`path`](Self::path). The name then has the prefix `__Secure-`.
+    /// If the path is one that `path` refuses, the response that would send the cookie is an error.
+    ///
+    /// In axum, the path at which a router is nested:
+    ///
+    /// ```
+    /// # #[cfg(feature = "axum")] {
+    /// use axum::extract::NestedPath;
+    /// use cloakroom::http::CookieSettings;
+    ///
+    /// let cookie = CookieSettings::new().path_from(|request| {
+    ///     let mount = request.extensions.get::<NestedPath>()?;
+    ///     Some(mount.as_str().to_owned())
+    /// });
+    /// # drop(cookie);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn path_from(
+        mut self,
+        rule: impl Fn(&request::Parts) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.path_rule = Some(PathRule(Arc::new(rule)));
+        self
+    }
+
+    /// Lets only POST requests create a session. Any other request of a visitor without one reads an empty session.
+    /// If it writes to it, nothing is stored, and the response is
+    /// [`MissingClientId`](crate::ErrorKind::MissingClientId) with 403.
+    #[must_use]
+    pub fn post_only(mut self) -> Self {
+        self.founding = FoundingMethod::Post;
+        self
+    }
+
+    /// Whether a request with this method may hand out a new visitor's cookie.
+    pub(super) fn founds_by(&self, method: &Method) -> bool {
+        self.founding == FoundingMethod::Any || method == Method::POST
     }
 
     /// For development without TLS: no `Secure`, and therefore no prefix. Anyone on the network path can read the
@@ -165,7 +213,7 @@ impl CookieSettings {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for [`SameSite::None`] without `Secure`.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for [`SameSite::None`] without `Secure`.
     pub fn same_site(mut self, same_site: SameSite) -> Result<Self> {
         self.same_site = same_site;
         self.checked()
@@ -175,7 +223,7 @@ impl CookieSettings {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) without `Secure`.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) without `Secure`.
     pub fn partitioned(mut self) -> Result<Self> {
         self.partitioned = true;
         self.checked()
@@ -204,13 +252,41 @@ impl CookieSettings {
     }
 
     fn prefix(&self) -> &'static str {
-        match (self.secure, &self.domain, self.path.as_str()) {
-            (false, _, _) => "",
-            (true, None, "/") => "__Host-",
-            (true, _, _) => "__Secure-",
+        let is_bound = self.domain.is_none() && self.path == "/" && self.path_rule.is_none();
+        match (self.secure, is_bound) {
+            (false, _) => "",
+            (true, true) => "__Host-",
+            (true, false) => "__Secure-",
         }
     }
 }
+
+/// Which requests may hand out a new visitor's cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FoundingMethod {
+    Any,
+    Post,
+}
+
+/// The application's rule for the cookie's path. Equal to itself and its clones only.
+#[derive(Clone)]
+struct PathRule(Arc<PathOf>);
+
+type PathOf = dyn Fn(&request::Parts) -> Option<String> + Send + Sync;
+
+impl fmt::Debug for PathRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PathRule").finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for PathRule {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for PathRule {}
 
 impl Default for CookieSettings {
     fn default() -> Self {
@@ -236,6 +312,18 @@ impl SessionCookie {
 
     pub(super) fn settings(&self) -> &CookieSettings {
         &self.settings
+    }
+
+    /// The cookie as this request gets it.
+    pub(super) fn at(&self, request: &request::Parts) -> Result<Cow<'_, Self>> {
+        let rule = self.settings.path_rule.as_ref();
+        let Some(path) = rule.and_then(|PathRule(rule)| rule(request)) else {
+            return Ok(Cow::Borrowed(self));
+        };
+        check_path(&path)?;
+        let mut cookie = self.clone();
+        cookie.settings.path = path;
+        Ok(Cow::Owned(cookie))
     }
 
     /// The values under our name in a request's `Cookie` fields, in order, as many as are checked.

@@ -1,14 +1,17 @@
 //! The state that all attempts at one request share. Begins their transactions.
 
+use http::header::Entry;
 use http::{HeaderMap, header, request};
 use http_body::SizeHint;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::policy::RerunPolicy;
-use super::settings::LayerSettings;
+use super::settings::{AdmitRule, LayerSettings};
+use super::transport::{IdCarrier, NEW};
 use crate::client_id::ClientId;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::Keeping;
 use crate::session::Session;
 use crate::transaction::{Arrival, Patience, Transaction};
 
@@ -28,6 +31,8 @@ pub(super) struct Exchange {
     /// The request as it arrived.
     pub(super) request: request::Parts,
     came: Arrival,
+    /// The transport of the request's id, and of a new one.
+    pub(super) carrier: IdCarrier,
     /// The result of `admit_new`, which is called once per request.
     admitted: OnceLock<bool>,
     /// Whether the request's id was found to have no session, and counted.
@@ -44,7 +49,7 @@ impl Exchange {
         mut request: request::Parts,
         body: &SizeHint,
     ) -> Arc<Self> {
-        hide_ids(&mut request.headers);
+        hide_ids(&mut request.headers, &settings);
         let limit = settings.rules.replay_limit as u64;
         let policy = RerunPolicy::new(settings.rules.rerun, &request);
         if body.lower() > limit {
@@ -52,6 +57,7 @@ impl Exchange {
         }
         Arc::new(Self {
             came: settings.store.arrival(),
+            carrier: settings.carrier(&request),
             policy,
             request,
             admitted: OnceLock::new(),
@@ -62,12 +68,26 @@ impl Exchange {
         })
     }
 
-    /// Whether the session may be committed. The application can refuse a session that the commit would create.
-    pub(super) fn admits(&self, session: &Session) -> bool {
-        let Some(rule) = self.settings.admit_new() else {
-            return true;
-        };
-        !session.founds() || *self.admitted.get_or_init(|| rule(&self.request))
+    /// Whether the session may be committed. The settings and the application can refuse a session that the commit
+    /// would create.
+    pub(super) fn admit(&self, session: &Session) -> Result<()> {
+        let cookie = self.settings.cookie.settings();
+        let is_refused =
+            matches!(self.carrier, IdCarrier::Cookie) && !cookie.founds_by(&self.request.method);
+        let rule = self.settings.admit_new();
+        if (!is_refused && rule.is_none()) || !session.founds() {
+            return Ok(());
+        }
+        if is_refused {
+            let why = "only a POST request may create a session here (post_only)";
+            return Err(Error::new(ErrorKind::MissingClientId, why));
+        }
+        let is_admitted = |rule: &AdmitRule| *self.admitted.get_or_init(|| rule(&self.request));
+        if rule.is_none_or(is_admitted) {
+            return Ok(());
+        }
+        let why = "the application admits no new session (admit_new)";
+        Err(Error::new(ErrorKind::NotAdmitted, why))
     }
 
     /// Counts a request whose id has no session, once for all attempts.
@@ -82,10 +102,7 @@ impl Exchange {
         let settings = &self.settings;
         settings.check()?;
         let ids = settings.store.client_ids();
-        let mut known = settings
-            .cookie
-            .candidates(self.request.headers.get_all(header::COOKIE))
-            .filter_map(|value| ids.verify_bytes(value));
+        let mut known = self.presented().filter_map(|value| ids.verify_bytes(value));
         let (first, others) = (known.next(), known.collect::<Vec<_>>());
         let id = match &first {
             Some(first) if !others.is_empty() => Some(self.first_live(first, &others).await?),
@@ -99,8 +116,32 @@ impl Exchange {
             _ => settings.store.begin_async().await?,
         };
         let session = transaction.visit(id).await?;
-        transaction.came(session.subject, self.came, settings.cookie.keeping())?;
+        transaction.came(session.subject, self.came, self.keeping())?;
         Ok((transaction, session))
+    }
+
+    /// The ids that the request presents, unverified.
+    fn presented(&self) -> impl Iterator<Item = &[u8]> {
+        let (cookie, other) = match &self.carrier {
+            IdCarrier::Cookie => (Some(&self.settings.cookie), None),
+            IdCarrier::Other(transport) => (None, transport.read(&self.request)),
+        };
+        let fields = || self.request.headers.get_all(header::COOKIE);
+        let cookies = cookie.map(|cookie| cookie.candidates(fields()));
+        let other = other.filter(|id| !id.is_empty() && *id != NEW);
+        cookies.into_iter().flatten().chain(other)
+    }
+
+    /// How long the client keeps the id.
+    fn keeping(&self) -> Keeping {
+        let keeping = self.settings.cookie.keeping();
+        match self.carrier {
+            IdCarrier::Cookie => keeping,
+            IdCarrier::Other(_) => Keeping {
+                usual: None,
+                ..keeping
+            },
+        }
     }
 
     /// Of the ids that verify, the first that is live, else the first (C4.9). Which are live is read in another
@@ -147,11 +188,14 @@ impl Drop for PatienceGuard<'_> {
     }
 }
 
-/// Marks the cookies as sensitive. They contain the id, and an inner service may print the headers with `Debug`, which
-/// hides sensitive values (C1.6).
-fn hide_ids(headers: &mut HeaderMap) {
-    headers
-        .iter_mut()
-        .filter(|(name, _)| **name == header::COOKIE)
-        .for_each(|(_, cookie)| cookie.set_sensitive(true));
+/// Marks the fields that carry ids as sensitive. An inner service may print the headers with `Debug`, which hides
+/// sensitive values (C1.6).
+fn hide_ids(headers: &mut HeaderMap, settings: &LayerSettings) {
+    for field in settings.id_fields() {
+        if let Entry::Occupied(mut values) = headers.entry(field) {
+            values
+                .iter_mut()
+                .for_each(|value| value.set_sensitive(true));
+        }
+    }
 }

@@ -9,7 +9,8 @@ use tower_layer::Layer;
 use super::cookie::CookieSettings;
 use super::policy::Rerun;
 use super::service::GenericSessionService;
-use super::settings::{LayerRules, LayerSettings};
+use super::settings::{CookieUse, LayerRules, LayerSettings};
+use super::transport::IdTransport;
 use crate::store::Store;
 
 /// A layer that gives each request one transaction on a store, and its client a cookie.
@@ -113,6 +114,22 @@ impl SessionLayer {
         rule: impl Fn(&request::Parts) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.rules().admit_new = Some(Arc::new(rule));
+        self
+    }
+
+    /// Adds a transport for ids beside the cookie. Requests that use it get no cookie. Several are asked in the order in
+    /// which they were added. See [`IdTransport`].
+    #[must_use]
+    pub fn transport(mut self, transport: impl IdTransport) -> Self {
+        self.rules().transports.push(Arc::new(transport));
+        self
+    }
+
+    /// Neither reads nor sends cookies. New ids are sent by the first transport, unless the request uses another.
+    /// Without a transport, each request for a session gets [`InvalidInput`](crate::ErrorKind::InvalidInput).
+    #[must_use]
+    pub fn without_cookie(mut self) -> Self {
+        self.rules().cookie_use = CookieUse::Off;
         self
     }
 

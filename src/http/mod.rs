@@ -74,6 +74,7 @@ mod rerun;
 mod service;
 mod settings;
 mod slot;
+mod transport;
 
 #[cfg(feature = "axum")]
 pub use axum::SessionService;
@@ -87,3 +88,4 @@ pub use replay::Replay;
 pub use rerun::RerunService;
 pub use service::GenericSessionService;
 pub use slot::session;
+pub use transport::{BearerTransport, HeaderTransport, IdTransport};

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::header::SET_COOKIE;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use std::convert::identity;
 use std::fmt;
@@ -20,8 +20,9 @@ use super::replay::{Replay, RequestBody};
 use super::report::{report_dropped, report_sent};
 use super::settings::LayerSettings;
 use super::slot::Slot;
+use super::transport::IdCarrier;
 use crate::block_on::polled;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, Result};
 use crate::session::{CookieAction, Session};
 use crate::transaction::Transaction;
 
@@ -112,9 +113,6 @@ where
         let (error, response) = match end(&attempt.0, &exchange, response) {
             AfterResponse::Final(response) => return Ok(sent(response)),
             AfterResponse::Conflict(error, response) => (error, Some(response)),
-            AfterResponse::Commit(_, session, response) if !exchange.admits(&session) => {
-                return Ok(replace(response, not_admitted()));
-            }
             AfterResponse::Commit(transaction, session, response) => {
                 let patience = Some(exchange.patience());
                 let (committed, left) = transaction
@@ -124,26 +122,28 @@ where
                     .for_each(|left| exchange.set_patience(left));
                 match committed {
                     Ok(cookie_action) => {
-                        return Ok(hand(cookie_action, &exchange.settings, response));
+                        return Ok(hand(cookie_action, &exchange, response));
                     }
                     Err(failure) if failure.error.is_conflict() => {
                         discard(response);
                         (failure.error, None)
                     }
-                    Err(failure) => return Ok(replace(response, failure.error)),
+                    Err(failure) => {
+                        return Ok(replace(response, failure.error, &exchange.settings));
+                    }
                 }
             }
         };
         let curable = error.is_worth_another_try();
         if !curable || count >= exchange.settings.store.max_attempts() || !exchange.policy.permits()
         {
-            return Ok(response.map_or_else(|| refuse(error), sent));
+            return Ok(response.map_or_else(|| refuse(error, &exchange.settings), sent));
         }
         // It may hold the request's body, which the next attempt needs.
         response.into_iter().for_each(discard);
         body = match bodies.again() {
             Some(body) => body,
-            None => return Ok(refuse(error)),
+            None => return Ok(refuse(error, &exchange.settings)),
         };
         tracing::debug!(attempt = count, %error, "running a request again after a conflict");
         attempt = AttemptGuard(Slot::next(&exchange));
@@ -168,7 +168,7 @@ async fn store_flash<R: Default>(
     let session = slot.session().await;
     match session.and_then(|session| queue.store(&session)) {
         Ok(()) => response,
-        Err(error) => replace(response, error),
+        Err(error) => replace(response, error, &exchange.settings),
     }
 }
 
@@ -202,14 +202,18 @@ enum AfterResponse<R> {
 }
 
 /// Ends an attempt, and decides the next step by its response.
-fn end<R>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> AfterResponse<R> {
+fn end<R: Default>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> AfterResponse<R> {
     if !slot.was_asked() {
         drop(slot.close());
         return AfterResponse::Final(response);
     }
     let (mut parts, body) = response.into_parts();
     let commits = exchange.settings.commits(&parts);
-    mark(&mut parts.headers, SessionUse::Read);
+    mark(
+        &mut parts.headers,
+        SessionUse::Read,
+        exchange.settings.id_fields(),
+    );
     let response = Response::from_parts(parts, body);
     let open = slot.close();
     if let Some((_, session)) = &open {
@@ -229,30 +233,51 @@ fn end<R>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> AfterRespo
         };
     }
     match open {
-        Some((transaction, session)) => AfterResponse::Commit(transaction, session, response),
+        Some((transaction, session)) => match exchange.admit(&session) {
+            Ok(()) => AfterResponse::Commit(transaction, session, response),
+            Err(error) => AfterResponse::Final(replace(response, error, &exchange.settings)),
+        },
         None => AfterResponse::Final(response),
     }
 }
 
 /// The response to a request whose transaction is committed.
 fn hand<R: Default>(
-    cookie_action: CookieAction,
-    settings: &LayerSettings,
+    action: CookieAction,
+    exchange: &Exchange,
     mut response: Response<R>,
 ) -> Response<R> {
-    let cookie = match cookie_action {
-        CookieAction::Keep => return sent(response),
-        CookieAction::Send { id, timeout } => settings.cookie.handing_out(id.as_str(), timeout),
-        CookieAction::Withdraw => settings.cookie.removal(),
+    let headers = response.headers_mut();
+    let sent_id = match &exchange.carrier {
+        _ if matches!(action, CookieAction::Keep) => return sent(response),
+        IdCarrier::Cookie => send_cookie(&action, exchange, headers),
+        IdCarrier::Other(transport) => {
+            match &action {
+                CookieAction::Send { id, .. } => transport.send(id, headers),
+                CookieAction::Withdraw => transport.withdraw(headers),
+                CookieAction::Keep => {}
+            }
+            Ok(())
+        }
     };
-    match cookie {
-        Ok(cookie) => {
-            response.headers_mut().append(SET_COOKIE, cookie);
-            mark(response.headers_mut(), SessionUse::Cookie);
+    match sent_id {
+        Ok(()) => {
+            mark(headers, SessionUse::Cookie, exchange.settings.id_fields());
             sent(response)
         }
-        Err(error) => replace(response, error),
+        Err(error) => replace(response, error, &exchange.settings),
     }
+}
+
+fn send_cookie(action: &CookieAction, exchange: &Exchange, headers: &mut HeaderMap) -> Result<()> {
+    let cookie = exchange.settings.cookie.at(&exchange.request)?;
+    let field = match action {
+        CookieAction::Keep => return Ok(()),
+        CookieAction::Send { id, timeout } => cookie.handing_out(id.as_str(), *timeout)?,
+        CookieAction::Withdraw => cookie.removal()?,
+    };
+    headers.append(SET_COOKIE, field);
+    Ok(())
 }
 
 /// The response of the inner service, which the client gets.
@@ -267,21 +292,22 @@ fn discard<R>(response: Response<R>) {
 }
 
 /// Answers an error in place of a response of the inner service.
-fn replace<R: Default>(response: Response<R>, error: Error) -> Response<R> {
+fn replace<R: Default>(
+    response: Response<R>,
+    error: Error,
+    settings: &LayerSettings,
+) -> Response<R> {
     discard(response);
-    refuse(error)
-}
-
-fn not_admitted() -> Error {
-    Error::new(
-        ErrorKind::NotAdmitted,
-        "the application admits no new session (admit_new)",
-    )
+    refuse(error, settings)
 }
 
 /// The response after a failed commit. The client must not get a response that says that its changes were saved.
-fn refuse<R: Default>(error: Error) -> Response<R> {
+fn refuse<R: Default>(error: Error, settings: &LayerSettings) -> Response<R> {
     let mut response = answer(error);
-    mark(response.headers_mut(), SessionUse::Read);
+    mark(
+        response.headers_mut(),
+        SessionUse::Read,
+        settings.id_fields(),
+    );
     response
 }

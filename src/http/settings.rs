@@ -1,12 +1,13 @@
 //! The settings of a session layer, as its services share them. Knows no request.
 
-use http::{StatusCode, request, response};
+use http::{HeaderName, StatusCode, header, request, response};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::cookie::{CookieSettings, SessionCookie};
 use super::policy::Rerun;
-use crate::error::{Error, Result};
+use super::transport::{IdCarrier, IdTransport};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
 use crate::transaction::Patience;
 
@@ -14,7 +15,7 @@ use crate::transaction::Patience;
 const REPLAY_LIMIT: usize = 64 * 1024;
 
 type CommitRule = dyn Fn(&response::Parts) -> bool + Send + Sync;
-type AdmitRule = dyn Fn(&request::Parts) -> bool + Send + Sync;
+pub(super) type AdmitRule = dyn Fn(&request::Parts) -> bool + Send + Sync;
 
 /// The settings of the layer, except for the cookie.
 #[derive(Clone)]
@@ -24,6 +25,16 @@ pub(super) struct LayerRules {
     pub(super) turn_wait: Option<Duration>,
     pub(super) commit_when: Arc<CommitRule>,
     pub(super) admit_new: Option<Arc<AdmitRule>>,
+    /// In the order in which they are asked.
+    pub(super) transports: Vec<Arc<dyn IdTransport>>,
+    pub(super) cookie_use: CookieUse,
+}
+
+/// Whether the layer reads and sends cookies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CookieUse {
+    On,
+    Off,
 }
 
 impl Default for LayerRules {
@@ -34,6 +45,8 @@ impl Default for LayerRules {
             turn_wait: None,
             commit_when: Arc::new(is_whole),
             admit_new: None,
+            transports: Vec::new(),
+            cookie_use: CookieUse::On,
         }
     }
 }
@@ -79,6 +92,10 @@ impl LayerSettings {
     }
 
     pub(super) fn check(&self) -> Result<()> {
+        if self.rules.cookie_use == CookieUse::Off && self.rules.transports.is_empty() {
+            let why = "a session layer without a cookie needs a transport for ids";
+            return Err(Error::new(ErrorKind::InvalidInput, why));
+        }
         self.refusal.clone()
     }
 
@@ -86,6 +103,26 @@ impl LayerSettings {
     pub(super) fn patience(&self) -> Patience {
         let store = || self.store.patience();
         self.rules.turn_wait.map_or_else(store, Patience::new)
+    }
+
+    /// The transport that a request uses: the first that reads something from it.
+    pub(super) fn carrier(&self, request: &request::Parts) -> IdCarrier {
+        let transports = &self.rules.transports;
+        let mut used = transports.iter().filter(|it| it.read(request).is_some());
+        let other = match self.rules.cookie_use {
+            CookieUse::On => used.next(),
+            CookieUse::Off => used.next().or(transports.first()),
+        };
+        other.map_or(IdCarrier::Cookie, |it| IdCarrier::Other(Arc::clone(it)))
+    }
+
+    /// The fields of requests that carry ids.
+    pub(super) fn id_fields(&self) -> impl Iterator<Item = HeaderName> {
+        let cookie = (self.rules.cookie_use == CookieUse::On).then_some(header::COOKIE);
+        let others = self.rules.transports.iter();
+        cookie
+            .into_iter()
+            .chain(others.filter_map(|it| it.request_field()))
     }
 
     pub(super) fn admit_new(&self) -> Option<&AdmitRule> {

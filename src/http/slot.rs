@@ -9,6 +9,8 @@ use std::task::{Context, Poll, Waker};
 
 use super::exchange::{AttemptOrder, Exchange};
 use super::policy::RerunPolicy;
+#[cfg(feature = "axum")]
+use super::transport::IdCarrier;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 use crate::session::Session;
@@ -103,6 +105,12 @@ impl Slot {
 
     pub(super) fn policy(&self) -> &RerunPolicy {
         &self.exchange.policy
+    }
+
+    /// Whether the request presents its id by the cookie, which browsers send by themselves.
+    #[cfg(feature = "axum")]
+    pub(super) fn uses_cookie(&self) -> bool {
+        matches!(self.exchange.carrier, IdCarrier::Cookie)
     }
 
     /// Whether the session was requested, successfully or not.

@@ -17,7 +17,7 @@ use super::refusal::CsrfReason;
 use super::token::{CsrfField, FIELD, check};
 use crate::error::{Error, ErrorKind, Quoted, Result};
 use crate::http::service::take_ready;
-use crate::http::slot::session;
+use crate::http::slot::{Slot, session};
 
 /// The default of `form_limit`, in bytes.
 const FORM_LIMIT: usize = 64 * 1024;
@@ -75,6 +75,9 @@ struct CsrfSettings {
 /// A refused request is answered with 403, and with a text that says what the visitor can do. The
 /// [`Error`](crate::Error) of the kind [`CsrfRefused`](ErrorKind::CsrfRefused) is in the response's extensions. The
 /// metric `cloakroom_csrf_refused_total` counts them by `reason`.
+///
+/// A request that presents its id by another [transport](crate::http::IdTransport) than the cookie is not checked: a
+/// browser does not send that by itself.
 ///
 /// A proxy in front must pass `Host` on. If it does not, [`trust_origin`](Self::trust_origin) names the site's own
 /// origin.
@@ -272,7 +275,8 @@ impl CsrfSettings {
             return Ok(request);
         }
         let (parts, body) = request.into_parts();
-        if self.exempt.iter().any(|rule| rule(&parts)) {
+        let is_ours = Slot::of(&parts.extensions).is_some_and(|slot| !slot.uses_cookie());
+        if is_ours || self.exempt.iter().any(|rule| rule(&parts)) {
             return Ok(Request::from_parts(parts, body));
         }
         let source = judge(&parts, &self.trusted)?;
