@@ -238,6 +238,33 @@ impl Error {
         self.0.kind == ErrorKind::Conflict
     }
 
+    /// Finds an error of this crate in another error: the error itself, or one in its chain of sources. Applications
+    /// that wrap errors can thus answer those of this crate with their own status.
+    ///
+    /// ```
+    /// use cloakroom::{Error, ErrorKind, Store};
+    ///
+    /// #[derive(Debug, thiserror::Error)]
+    /// #[error("the cart cannot be read")]
+    /// struct CartError(#[from] Error);
+    ///
+    /// fn cart(store: &Store) -> Result<(), CartError> {
+    ///     store.begin()?;
+    ///     Ok(())
+    /// }
+    ///
+    /// let store = Store::in_memory()?;
+    /// store.clone().close()?;
+    /// let error = cart(&store).unwrap_err();
+    /// assert_eq!(Error::find_in(&error).unwrap().kind(), ErrorKind::Closed);
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub fn find_in<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
+        let mut links = std::iter::successors(Some(error), |error| error.source());
+        links.find_map(|error| error.downcast_ref())
+    }
+
     /// The operating system's error, if it is the cause: for example a missing folder, a missing permission, or a
     /// full disk.
     ///

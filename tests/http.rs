@@ -34,6 +34,8 @@ mod logs;
 mod metrics;
 #[path = "http/packages.rs"]
 mod packages;
+#[path = "http/pages.rs"]
+mod pages;
 #[path = "http/rerun.rs"]
 mod rerun;
 #[path = "http/slow.rs"]

@@ -41,8 +41,13 @@ pub(super) fn answer<R: Default>(error: Error) -> Response<R> {
     }
     report_when_sent(&error, response.extensions_mut());
     response.extensions_mut().insert(error);
+    response.extensions_mut().insert(PlainAnswer);
     response
 }
+
+/// In the extensions of a response that was made from an error and has no page of the application.
+#[derive(Clone, Copy)]
+pub(super) struct PlainAnswer;
 
 /// How a response depends on the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use axum_core::body::Body;
 use axum_core::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::Request;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Request, request};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,12 +12,14 @@ use std::task::{Context, Poll};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::answer::PlainAnswer;
 use super::exchange::Exchange;
 use super::layer::SessionLayer;
 use super::replay::Replay;
 use super::service::{run, take_ready};
-use super::settings::LayerSettings;
+use super::settings::{ErrorPage, LayerSettings};
 use super::slot::Slot;
+use crate::error::Error;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -65,14 +68,37 @@ where
             parts,
             &http_body::Body::size_hint(&body),
         );
-        Box::pin(run(
-            ready,
-            exchange,
-            body,
-            inward,
-            IntoResponse::into_response,
-        ))
+        let Some(page) = exchange.settings.rules.on_error.clone() else {
+            return Box::pin(run(
+                ready,
+                exchange,
+                body,
+                inward,
+                IntoResponse::into_response,
+            ));
+        };
+        let answered = Arc::clone(&exchange);
+        let response = run(ready, exchange, body, inward, IntoResponse::into_response);
+        Box::pin(async move { Ok(render(&*page, &answered.request, response.await?)) })
     }
+}
+
+/// Gives a response that was made from an error the application's page.
+fn render(page: &ErrorPage, request: &request::Parts, response: Response) -> Response {
+    let extensions = response.extensions();
+    let error = match (extensions.get::<PlainAnswer>(), extensions.get::<Error>()) {
+        (Some(PlainAnswer), Some(error)) => error.clone(),
+        _ => return response,
+    };
+    let mut rendered = page(&error, request);
+    let (mut plain, _) = response.into_parts();
+    let own = rendered.headers().keys();
+    for name in own.chain([&CONTENT_TYPE, &CONTENT_LENGTH]) {
+        plain.headers.remove(name);
+    }
+    rendered.headers_mut().extend(plain.headers);
+    rendered.extensions_mut().insert(error);
+    rendered
 }
 
 /// Boxes a body. Most requests have none and need no box.

@@ -133,6 +133,41 @@ impl SessionLayer {
         self
     }
 
+    /// Sets the function that chooses the status and the page of each response that is made from an
+    /// [`Error`](crate::Error): by this layer, and by a handler or an extractor that returns one. It gets the error and
+    /// the request as it arrived.
+    ///
+    /// ```
+    /// use axum::http::StatusCode;
+    /// use axum::response::Html;
+    /// use cloakroom::{ErrorKind, Store, http::SessionLayer};
+    ///
+    /// let layer = SessionLayer::new(Store::in_memory()?).on_error(|error, _request| {
+    ///     match error.kind() {
+    ///         ErrorKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Html("Your cart is full.")),
+    ///         _ => (StatusCode::SERVICE_UNAVAILABLE, Html("Please try again in a minute.")),
+    ///     }
+    /// });
+    /// # drop(layer);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// The transaction has ended by then, whatever status is chosen. Headers of the original response that the page does
+    /// not set are kept, such as `Retry-After`, `Cache-Control` and `Vary`, and so is the error in the extensions. A
+    /// response that an application's own error type makes from scratch is left alone, and so are the services of
+    /// [`generic`](Self::generic). The default is the status in the table of the module [`http`](crate::http) and an
+    /// empty body.
+    #[cfg(feature = "axum")]
+    #[must_use]
+    pub fn on_error<R: axum_core::response::IntoResponse>(
+        mut self,
+        page: impl Fn(&crate::Error, &request::Parts) -> R + Send + Sync + 'static,
+    ) -> Self {
+        let page = move |error: &_, request: &_| page(error, request).into_response();
+        self.rules().on_error = Some(Arc::new(page));
+        self
+    }
+
     /// Returns a layer with these settings for services without axum. They get their body as
     /// [`Replay`](super::Replay).
     #[must_use]

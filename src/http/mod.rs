@@ -29,8 +29,9 @@
 //!   handles return [`Closed`](crate::ErrorKind::Closed), also in the stream of a response's body.
 //! - After a conflict, the request runs again if [`Rerun`] allows it. A request that may not run again waits for its
 //!   session's turn first and runs once.
-//! - A failed commit replaces the response by an error with an empty body. The [`Error`](crate::Error) is in the
-//!   response's extensions, so that an outer layer can render it.
+//! - A failed commit replaces the response by an error with an empty body. `SessionLayer::on_error` gives it the
+//!   application's page. The [`Error`](crate::Error) is in the response's extensions, so that an outer layer can
+//!   render it.
 //!
 //! # Errors as responses
 //!

@@ -28,7 +28,14 @@ pub(super) struct LayerRules {
     /// In the order in which they are asked.
     pub(super) transports: Vec<Arc<dyn IdTransport>>,
     pub(super) cookie_use: CookieUse,
+    #[cfg(feature = "axum")]
+    pub(super) on_error: Option<Arc<ErrorPage>>,
 }
+
+/// The application's rule for the responses to errors.
+#[cfg(feature = "axum")]
+pub(super) type ErrorPage =
+    dyn Fn(&Error, &request::Parts) -> axum_core::response::Response + Send + Sync;
 
 /// Whether the layer reads and sends cookies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +54,8 @@ impl Default for LayerRules {
             admit_new: None,
             transports: Vec::new(),
             cookie_use: CookieUse::On,
+            #[cfg(feature = "axum")]
+            on_error: None,
         }
     }
 }
