@@ -1,11 +1,10 @@
 //! The settings of a store, and how it is put together.
 
-use super::memory::default_cache_size;
+use super::file_settings::FileSettings;
 use crate::clock::Clock;
 use crate::storage::Limits;
 use crate::storage::quota::Quota;
-use crate::storage::redb::fault_injection::FaultInjection;
-use crate::storage::redb::{AdmissionBounds, EngineRules, JournalRules, OpenOptions};
+use crate::storage::redb::{AdmissionBounds, EngineRules, OpenOptions};
 use crate::transaction::TxnRules;
 use std::time::Duration;
 
@@ -13,18 +12,13 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct StoreBuilder {
     pub(super) clock: Clock,
-    /// None: as much as the machine allows.
-    cache_size: Option<usize>,
     pub(super) rules: TxnRules,
     admission: AdmissionBounds,
-    journal: JournalRules,
     new_sessions: Option<(u64, Duration)>,
     pub(super) implicit_sweeps: bool,
-    verify_on_open: bool,
-    wait_for_lock: Duration,
-    require_private_files: bool,
     pub(super) secrets: Given,
-    bugs: FaultInjection,
+    /// The settings of the engine that keeps a file. Every engine has the others.
+    file: FileSettings,
     #[cfg(feature = "torture")]
     pub(super) guessable_ids: Option<u64>,
 }
@@ -43,7 +37,6 @@ impl Default for StoreBuilder {
     fn default() -> Self {
         Self {
             clock: Clock::system(),
-            cache_size: None,
             rules: TxnRules {
                 limits: Limits {
                     name: 255,
@@ -60,20 +53,10 @@ impl Default for StoreBuilder {
                 commits: 8192,
                 bytes: 64 << 20,
             },
-            journal: JournalRules {
-                size: 128 << 20,
-                memory: 128 << 20,
-                interval: Duration::from_secs(60),
-                in_the_foreground: false,
-                largest_group: 512 << 20,
-            },
             new_sessions: None,
             implicit_sweeps: true,
-            verify_on_open: false,
-            wait_for_lock: Duration::ZERO,
-            require_private_files: false,
             secrets: Given::default(),
-            bugs: FaultInjection::default(),
+            file: FileSettings::default(),
             #[cfg(feature = "torture")]
             guessable_ids: None,
         }
@@ -93,7 +76,7 @@ impl StoreBuilder {
     /// other than Linux: 256 MiB.
     #[must_use]
     pub fn cache_size(mut self, bytes: usize) -> Self {
-        self.cache_size = Some(bytes);
+        self.file.cache_size = Some(bytes);
         self
     }
 
@@ -210,7 +193,7 @@ impl StoreBuilder {
     /// file as large as the commit.
     #[must_use]
     pub fn journal_size(mut self, bytes: u64) -> Self {
-        self.journal.size = bytes.max(256 << 10);
+        self.file.journal.size = bytes.max(256 << 10);
         self
     }
 
@@ -221,7 +204,7 @@ impl StoreBuilder {
     /// At the limit, they wait. Old snapshots that transactions hold may keep rows longer.
     #[must_use]
     pub fn unmerged_memory(mut self, bytes: usize) -> Self {
-        self.journal.memory = bytes.max(256 << 10);
+        self.file.journal.memory = bytes.max(256 << 10);
         self
     }
 
@@ -229,7 +212,7 @@ impl StoreBuilder {
     /// provided there is space. The commit is durable all the time. Default: one minute.
     #[must_use]
     pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
-        self.journal.interval = interval;
+        self.file.journal.interval = interval;
         self
     }
 
@@ -272,7 +255,7 @@ impl StoreBuilder {
     /// Default: no.
     #[must_use]
     pub fn verify_on_open(mut self, verify: bool) -> Self {
-        self.verify_on_open = verify;
+        self.file.verify = verify;
         self
     }
 
@@ -295,7 +278,7 @@ impl StoreBuilder {
     /// ```
     #[must_use]
     pub fn wait_for_lock(mut self, wait: Duration) -> Self {
-        self.wait_for_lock = wait;
+        self.file.wait = wait;
         self
     }
 
@@ -316,7 +299,7 @@ impl StoreBuilder {
     /// ```
     #[must_use]
     pub fn require_private_files(mut self, require: bool) -> Self {
-        self.require_private_files = require;
+        self.file.private = require;
         self
     }
 
@@ -340,7 +323,7 @@ impl StoreBuilder {
     #[doc(hidden)]
     #[must_use]
     pub fn bug(mut self, bug: crate::storage::redb::fault_injection::InjectedFault) -> Self {
-        self.bugs.0 = Some(bug);
+        self.file.bugs.0 = Some(bug);
         self
     }
 
@@ -359,9 +342,9 @@ impl StoreBuilder {
     #[doc(hidden)]
     #[must_use]
     pub fn checkpoints_in_the_foreground(mut self, bytes: usize) -> Self {
-        self.journal.memory = 2 * bytes;
-        self.journal.interval = Duration::from_secs(1 << 30);
-        self.journal.in_the_foreground = true;
+        self.file.journal.memory = 2 * bytes;
+        self.file.journal.interval = Duration::from_secs(1 << 30);
+        self.file.journal.in_the_foreground = true;
         self
     }
 
@@ -370,18 +353,12 @@ impl StoreBuilder {
     #[doc(hidden)]
     #[must_use]
     pub fn groups_of_at_most(mut self, bytes: usize) -> Self {
-        self.journal.largest_group = bytes;
+        self.file.journal.largest_group = bytes;
         self
     }
 
     pub(super) fn options(&self) -> OpenOptions {
-        OpenOptions {
-            cache_size: self.cache_size.unwrap_or_else(default_cache_size),
-            verify: self.verify_on_open,
-            wait: self.wait_for_lock,
-            private: self.require_private_files,
-            bugs: self.bugs,
-        }
+        self.file.options()
     }
 
     pub(super) fn engine_rules(&self) -> EngineRules {
@@ -389,7 +366,7 @@ impl StoreBuilder {
             snapshot_max_age: self.rules.snapshot_max_age,
             admission: self.admission,
             new_sessions: self.new_sessions.map(|(count, per)| Quota::new(count, per)),
-            journal: self.journal,
+            journal: self.file.journal,
         }
     }
 

@@ -3,6 +3,7 @@
 mod builder;
 mod check;
 mod containers;
+mod file_settings;
 mod handle;
 mod memory;
 mod open;

@@ -1,0 +1,51 @@
+//! The settings of the engine that keeps a file. An engine without files has none of them.
+
+use super::memory::default_cache_size;
+use crate::storage::redb::fault_injection::FaultInjection;
+use crate::storage::redb::{JournalRules, OpenOptions};
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub(super) struct FileSettings {
+    /// None: as much as the machine allows.
+    pub(super) cache_size: Option<usize>,
+    pub(super) journal: JournalRules,
+    /// Whether opening verifies the whole file.
+    pub(super) verify: bool,
+    /// How long opening waits for the locks of the files.
+    pub(super) wait: Duration,
+    /// Whether a file that other users can access is refused.
+    pub(super) private: bool,
+    pub(super) bugs: FaultInjection,
+}
+
+impl Default for FileSettings {
+    fn default() -> Self {
+        Self {
+            cache_size: None,
+            journal: JournalRules {
+                size: 128 << 20,
+                memory: 128 << 20,
+                interval: Duration::from_secs(60),
+                in_the_foreground: false,
+                largest_group: 512 << 20,
+            },
+            verify: false,
+            wait: Duration::ZERO,
+            private: false,
+            bugs: FaultInjection::default(),
+        }
+    }
+}
+
+impl FileSettings {
+    pub(super) fn options(&self) -> OpenOptions {
+        OpenOptions {
+            cache_size: self.cache_size.unwrap_or_else(default_cache_size),
+            verify: self.verify,
+            wait: self.wait,
+            private: self.private,
+            bugs: self.bugs,
+        }
+    }
+}
