@@ -371,6 +371,13 @@ impl ClientIds {
         self.signers.load().verify(signed, tag)
     }
 
+    /// Whether a text has the form of an id, but names a secret that is not in use.
+    #[cfg(feature = "http")]
+    pub(crate) fn names_unknown_secret(&self, text: &[u8]) -> bool {
+        let text = <&[u8; TEXT_LEN]>::try_from(text);
+        text.is_ok_and(|text| self.check(text) == Err(Refused::Retired))
+    }
+
     /// [`verify`](Self::verify) for the bytes of a `Cookie` field, which need not be text.
     #[must_use]
     pub fn verify_bytes(&self, text: &[u8]) -> Option<ClientId> {

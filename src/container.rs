@@ -1,17 +1,23 @@
 //! Containers: handles for their settings and maintenance, and containers inside a transaction.
 
+mod register;
 mod settings;
 mod sweep;
 
-pub(crate) use settings::container;
+pub(crate) use register::{Registration, register, unregister, warn_of_data_left_behind};
 pub use settings::{ContainerSettings, Residence};
 pub use sweep::Swept;
 pub(crate) use sweep::{reclaim, sweep};
 
+use crate::block_on::block_on;
 use crate::client_id::ClientId;
-use crate::error::{Error, ErrorKind, Result};
+#[cfg(doc)]
+use crate::error::ErrorKind;
+use crate::error::Result;
 use crate::session::SessionData;
+use crate::storage::no_such_container;
 use crate::transaction::{ContainerEntry, ContainerLink, Env, Txn};
+use register::configure;
 use std::fmt;
 use std::sync::Arc;
 use sweep::{SweepVerdict, judge, scan};
@@ -20,13 +26,7 @@ use sweep::{SweepVerdict, judge, scan};
 #[derive(Clone)]
 pub struct Container {
     env: Arc<Env>,
-    configure: Arc<dyn Configure>,
     name: Arc<str>,
-}
-
-/// The store's part in changing a container's settings.
-pub(crate) trait Configure: Send + Sync {
-    fn configure(&self, name: &str, settings: ContainerSettings) -> Result<()>;
 }
 
 /// The number of sessions in a container.
@@ -52,21 +52,9 @@ impl fmt::Debug for Container {
     }
 }
 
-pub(crate) fn no_such_container(name: &str) -> Error {
-    Error::new(
-        ErrorKind::NoSuchContainer,
-        "no container of this name is registered",
-    )
-    .in_container(name)
-}
-
 impl Container {
-    pub(crate) fn new(env: Arc<Env>, configure: Arc<dyn Configure>, name: Arc<str>) -> Self {
-        Self {
-            env,
-            configure,
-            name,
-        }
+    pub(crate) fn new(env: Arc<Env>, name: Arc<str>) -> Self {
+        Self { env, name }
     }
 
     /// Returns the name that it is registered under; `""` is the unnamed container.
@@ -85,19 +73,32 @@ impl Container {
             .map(|container| ContainerSettings::of(&container))
     }
 
-    /// Stores new settings. They apply to every transaction that has not read anything yet.
+    /// Stores new settings. They apply to every transaction that has not read anything yet. Blocks until they are
+    /// stored.
     ///
     /// # Errors
     ///
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the sessions would move between file and memory;
     /// [`NoSuchContainer`](ErrorKind::NoSuchContainer); or a failure of the storage.
     pub fn configure(&self, settings: ContainerSettings) -> Result<()> {
-        self.container()?;
-        self.configure.configure(&self.name, settings)
+        block_on(self.configure_async(settings))
+    }
+
+    /// [`configure`](Self::configure) as a future. If it is dropped, the settings may be stored all the same.
+    ///
+    /// # Errors
+    ///
+    /// As for [`configure`](Self::configure).
+    pub fn configure_async(
+        &self,
+        settings: ContainerSettings,
+    ) -> impl Future<Output = Result<()>> + Send + use<> {
+        let Self { env, name } = self.clone();
+        async move { configure(&env, &name, &settings).await }
     }
 
     /// Removes expired sessions in bounded batches, and waits for that. It also removes unreachable rows: those of
-    /// unregistered containers, and outdated tombstones of ended sessions.
+    /// unregistered containers, and outdated tombstones of ended sessions. Blocks the thread meanwhile.
     ///
     /// # Errors
     ///
@@ -108,29 +109,49 @@ impl Container {
         Ok(swept)
     }
 
-    /// Counts the sessions. It examines every one of them.
+    /// [`sweep`](Self::sweep) as a future. The work is done on a thread of the store, and to its end even if the
+    /// future is dropped.
+    ///
+    /// ```
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    /// # }
+    /// use cloakroom::Store;
+    ///
+    /// let store = Store::in_memory()?;
+    /// let container = store.container("")?;
+    /// let swept = block_on(async { container.sweep_async().await })?;
+    /// assert_eq!(swept.removed, 0);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`sweep`](Self::sweep).
+    pub fn sweep_async(&self) -> impl Future<Output = Result<Swept>> + Send + use<> {
+        let container = self.clone();
+        self.env.in_background(move |_| container.sweep())
+    }
+
+    /// Counts the sessions. It examines every one of them, and blocks the thread meanwhile.
     ///
     /// # Errors
     ///
     /// A failure of the storage.
     pub fn statistics(&self) -> Result<ContainerStatistics> {
-        let container = self.container()?;
-        let now = self.env.clock.timestamp();
-        let mut counts = ContainerStatistics::default();
-        scan(&self.env, container.id(), |_, row| {
-            match row {
-                Err(_) => counts.unreadable += 1,
-                Ok(row) => match judge(&self.env, &container, row, now)? {
-                    SweepVerdict::Expired(..) => counts.expired += 1,
-                    SweepVerdict::Stands | SweepVerdict::Ahead(..) => {
-                        counts.live += 1;
-                        counts.packages += row.1.packages.len() as u64;
-                    }
-                },
-            }
-            Ok(())
-        })?;
-        Ok(counts)
+        count(&self.env, &*self.container()?)
+    }
+
+    /// [`statistics`](Self::statistics) as a future. The sessions are examined on a thread of the store.
+    ///
+    /// # Errors
+    ///
+    /// As for [`statistics`](Self::statistics).
+    pub fn statistics_async(
+        &self,
+    ) -> impl Future<Output = Result<ContainerStatistics>> + Send + use<> {
+        let container = self.clone();
+        self.env.in_background(move |_| container.statistics())
     }
 
     fn container(&self) -> Result<Arc<ContainerEntry>> {
@@ -140,6 +161,26 @@ impl Container {
             .cloned()
             .ok_or_else(|| no_such_container(&self.name))
     }
+}
+
+/// Counts the sessions of a container.
+fn count(env: &Env, container: &ContainerEntry) -> Result<ContainerStatistics> {
+    let now = env.clock.timestamp();
+    let mut counts = ContainerStatistics::default();
+    scan(env, container.id(), |_, row| {
+        match row {
+            Err(_) => counts.unreadable += 1,
+            Ok(row) => match judge(env, container, row, now)? {
+                SweepVerdict::Expired(..) => counts.expired += 1,
+                SweepVerdict::Stands | SweepVerdict::Ahead(..) => {
+                    counts.live += 1;
+                    counts.packages += row.1.packages.len() as u64;
+                }
+            },
+        }
+        Ok(())
+    })?;
+    Ok(counts)
 }
 
 /// A container inside a transaction.

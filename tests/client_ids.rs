@@ -154,6 +154,25 @@ fn after_rotating_the_secret_old_ids_verify_until_it_is_retired() {
 
 // C4.2
 #[test]
+fn rotations_at_the_same_time_lose_no_secret() {
+    let (store, _) = in_memory();
+    let first = store.client_ids().issue();
+    let rotate = || store.rotate_secret().unwrap();
+    let mut names: Vec<u8> = std::thread::scope(|threads| {
+        let rotating: Vec<_> = (0..6).map(|_| threads.spawn(rotate)).collect();
+        rotating.into_iter().map(|it| it.join().unwrap()).collect()
+    });
+    names.sort_unstable();
+    assert_eq!(names, [1, 2, 3, 4, 5, 6]);
+    assert!(store.client_ids().verify(first.as_str()).is_some());
+    for name in 0..6 {
+        store.retire_secret(name).unwrap();
+    }
+    assert!(store.client_ids().verify(first.as_str()).is_none());
+}
+
+// C4.2
+#[test]
 fn the_secret_in_use_and_an_unknown_one_cannot_be_retired() {
     let (store, _) = in_memory();
     let name = store.rotate_secret().unwrap();

@@ -1,10 +1,8 @@
-//! The settings of a container, and the container as transactions see it.
+//! The settings of a container.
 
-use crate::expiry::ExpiryPolicy;
-use crate::storage::record::{ContainerRecord, millis, whole_millis};
-use crate::storage::{ContainerId, ContainerRef};
+use crate::storage::record::{millis, whole_millis};
+use crate::storage::{ContainerHome, ContainerSpec};
 use crate::transaction::ContainerEntry;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Where the sessions of a container live.
@@ -126,10 +124,13 @@ impl ContainerSettings {
         }
     }
 
-    pub(crate) fn record(&self, name: &str, id: ContainerId) -> ContainerRecord {
-        ContainerRecord {
+    pub(super) fn spec(&self, name: &str) -> ContainerSpec {
+        ContainerSpec {
             name: name.to_owned(),
-            id: id.0,
+            home: match self.residence {
+                Residence::File => ContainerHome::Durable,
+                Residence::Memory => ContainerHome::Memory,
+            },
             timeout_ms: millis(self.timeout),
             resolution_ms: millis(self.resolution),
             max_lifetime_ms: self.max_lifetime.map(millis),
@@ -143,27 +144,10 @@ impl ContainerSettings {
             resolution: container.policy.resolution,
             max_lifetime: container.policy.max_lifetime,
             implicit_sweeps: container.implicit_sweeps,
-            residence: if container.id().is_in_memory() {
-                Residence::Memory
-            } else {
-                Residence::File
+            residence: match container.id().home() {
+                ContainerHome::Durable => Residence::File,
+                ContainerHome::Memory => Residence::Memory,
             },
         }
-    }
-}
-
-/// A container as transactions see it, from its record.
-pub(crate) fn container(record: &ContainerRecord) -> ContainerEntry {
-    ContainerEntry {
-        place: ContainerRef {
-            id: ContainerId(record.id),
-            name: Arc::from(record.name.as_str()),
-        },
-        policy: ExpiryPolicy {
-            timeout: Duration::from_millis(record.timeout_ms),
-            resolution: Duration::from_millis(record.resolution_ms),
-            max_lifetime: record.max_lifetime_ms.map(Duration::from_millis),
-        },
-        implicit_sweeps: record.implicit_sweeps,
     }
 }

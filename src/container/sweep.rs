@@ -167,7 +167,7 @@ pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
 /// Removes what unregistered containers and old tombstones left, in bounded batches.
 pub(crate) fn reclaim(env: &Env) -> Result<()> {
     for _ in 0..RECLAIMS {
-        if env.storage.reclaim(env.refusals())? == 0 {
+        if env.storage.reclaim(env.refusals()).wait()? == 0 {
             break;
         }
     }

@@ -101,9 +101,10 @@ impl Exchange {
     pub(super) async fn begin(&self, order: AttemptOrder) -> Result<(Transaction, Session)> {
         let settings = &self.settings;
         settings.check()?;
-        let ids = settings.store.client_ids();
-        let mut known = self.presented().filter_map(|value| ids.verify_bytes(value));
-        let (first, others) = (known.next(), known.collect::<Vec<_>>());
+        let (mut first, mut others) = self.known_ids();
+        if first.is_none() && self.names_unknown_secret() && settings.store.learn_secrets().await? {
+            (first, others) = self.known_ids();
+        }
         let id = match &first {
             Some(first) if !others.is_empty() => Some(self.first_live(first, &others).await?),
             _ => first.as_ref(),
@@ -142,6 +143,19 @@ impl Exchange {
                 ..keeping
             },
         }
+    }
+
+    /// The ids that verify: the first, and the others.
+    fn known_ids(&self) -> (Option<ClientId>, Vec<ClientId>) {
+        let ids = self.settings.store.client_ids();
+        let mut known = self.presented().filter_map(|it| ids.verify_bytes(it));
+        (known.next(), known.collect())
+    }
+
+    /// Whether an id may be one of a secret that another process made.
+    fn names_unknown_secret(&self) -> bool {
+        let ids = self.settings.store.client_ids();
+        self.presented().any(|it| ids.names_unknown_secret(it))
     }
 
     /// Of the ids that verify, the first that is live, else the first (C4.9). Which are live is read in another

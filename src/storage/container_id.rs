@@ -12,9 +12,20 @@ impl ContainerId {
     pub(crate) const UNNAMED: Self = Self(0);
     const IN_MEMORY: u32 = 1 << 31;
 
-    /// The number of a container that lives in memory (C1.7).
-    pub(crate) fn in_memory(number: u32) -> Self {
-        Self(number | Self::IN_MEMORY)
+    /// The id of a container with this number (C1.7).
+    pub(crate) fn new(number: u32, home: ContainerHome) -> Self {
+        Self(match home {
+            ContainerHome::Durable => number,
+            ContainerHome::Memory => number | Self::IN_MEMORY,
+        })
+    }
+
+    pub(crate) fn home(self) -> ContainerHome {
+        if self.is_in_memory() {
+            ContainerHome::Memory
+        } else {
+            ContainerHome::Durable
+        }
     }
 
     pub(crate) fn is_in_memory(self) -> bool {
@@ -25,6 +36,15 @@ impl ContainerId {
     pub(crate) fn number(self) -> u32 {
         self.0 & !Self::IN_MEMORY
     }
+}
+
+/// Where the rows of a container live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ContainerHome {
+    /// In the store's file, or on its server.
+    Durable,
+    /// In the memory of this process.
+    Memory,
 }
 
 /// A container as a change set names it: by number, and by name for the errors.

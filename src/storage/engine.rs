@@ -6,7 +6,8 @@ use super::change_set::{
     ChangeSet, RecordedTimes, SessionRef, StaleCommute, TombstonePolicy, Touch,
 };
 use super::container_id::ContainerId;
-use super::record::{ContainerRecord, PackageRow, SessionRow};
+use super::record::{PackageRow, SessionRow};
+use super::settings::{SettingsChange, StoreSettings};
 use super::version::Mark;
 use crate::block_on::{WakeGroup, block_on, block_on_helping};
 use crate::client_id::ClientKey;
@@ -153,25 +154,6 @@ pub(crate) enum WaiterKind {
     Task,
 }
 
-/// A change to the store itself.
-#[derive(Clone, Debug)]
-pub(crate) enum SettingsChange {
-    PutContainer(ContainerRecord),
-    /// Removes the container's record. `reclaim` removes its rows.
-    RemoveContainer(String),
-    PutSecrets(Vec<SecretRecord>),
-}
-
-/// A secret that signs client ids, as stored: the byte that names it, and the key.
-#[derive(Clone)]
-pub(crate) struct SecretRecord(pub(crate) u8, pub(crate) [u8; 32]);
-
-impl std::fmt::Debug for SecretRecord {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SecretRecord({}, ..)", self.0)
-    }
-}
-
 /// Counters since the store was opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
@@ -232,16 +214,23 @@ pub(crate) trait Storage: Send + Sync {
     /// Notes that a session was found expired, then returns its newest times: an access that came before the note may
     /// have kept it alive. After the note, no transaction that looked first before it brings the session back (C3.2).
     fn found_expired(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>>;
-    /// Changes containers or secrets, durably. Blocks until that is done.
-    fn configure(&self, settings: SettingsChange) -> Result<()>;
+    /// The newest settings of the store, with the changes that other processes made.
+    fn settings(&self) -> Answer<'_, Result<Arc<StoreSettings>>>;
+    /// The version of the newest settings that the engine knows of. Does not wait: each transaction asks when it
+    /// begins. An engine that several processes use keeps it up to date by itself.
+    fn settings_version(&self) -> u64;
+    /// Changes the settings durably, by [`StoreSettings::changed`]. Returns the settings after that.
+    fn configure(&self, change: SettingsChange) -> Answer<'_, Result<Arc<StoreSettings>>>;
     /// Removes a bounded number of rows that unregistered containers and old tombstones left, and lowers the
     /// tombstones that lie too far ahead. Returns how many.
-    fn reclaim(&self, refusals: TombstonePolicy) -> Result<u64>;
-    /// Reads everything that is stored as of one commit, while commits go on, and reports what is damaged.
-    fn check(&self, found: &mut dyn FnMut(Finding)) -> Result<Checked>;
+    fn reclaim(&self, refusals: TombstonePolicy) -> Answer<'_, Result<u64>>;
+    /// Reads everything that is stored as of one commit, while commits go on, and reports what is damaged. It may read
+    /// on the thread that waits for it.
+    fn check<'a>(
+        &'a self,
+        found: &'a mut (dyn FnMut(Finding) + Send),
+    ) -> Answer<'a, Result<Checked>>;
     fn counters(&self) -> Counters;
-    /// Counts the containers registered and unregistered so far.
-    fn registry(&self) -> u64;
     /// Makes everything durable and closes the engine. Later calls give `Closed`.
     fn close(&self) -> Result<()>;
     /// The engine's files and commit threads, if it has them in this process.
@@ -261,7 +250,7 @@ pub(crate) trait LocalEngine {
     /// Wakes a thread that waits for the commit which it submits next.
     fn wake_group(&self) -> &Arc<WakeGroup>;
     /// Writes all commits so far to the main file. They are durable before.
-    fn checkpoint(&self) -> Result<()>;
+    fn checkpoint(&self) -> Answer<'_, Result<()>>;
     /// Whether commits are about to be delayed until earlier ones are in the main file. Background work waits while
     /// this is so. It ends by itself.
     fn has_backpressure(&self) -> bool;

@@ -11,6 +11,7 @@ pub(crate) mod merge;
 pub(crate) mod quota;
 pub(crate) mod record;
 pub(crate) mod redb;
+mod settings;
 mod version;
 
 pub(crate) use answer::Answer;
@@ -19,11 +20,13 @@ pub(crate) use change_set::{
     ObservedKeys, PackageChange, RecordedTimes, Seen, SeenState, SessionEnd, SessionRef,
     StaleCommute, TombstonePolicy, Touch, TouchAt,
 };
-pub(crate) use container_id::{ContainerId, ContainerRef};
+pub(crate) use container_id::{ContainerHome, ContainerId, ContainerRef};
 pub use engine::Damage;
 pub(crate) use engine::{
     Checked, CommitCallback, Counters, FileCounters, Finding, LocalEngine, Outcome, Resubmit,
-    Salvaged, SecretRecord, SessionPage, SettingsChange, Snapshot, Storage, Submission,
-    TouchOutcome, WaiterKind,
+    Salvaged, SessionPage, Snapshot, Storage, Submission, TouchOutcome, WaiterKind,
+};
+pub(crate) use settings::{
+    ContainerSpec, SecretRecord, SettingsChange, StoreSettings, no_such_container,
 };
 pub(crate) use version::{Mark, Version};

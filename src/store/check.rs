@@ -3,6 +3,7 @@
 use super::Store;
 use crate::error::{Error, ErrorKind, Quoted, Result};
 use crate::storage::{Checked, Damage, Finding};
+use crate::transaction::Env;
 use std::collections::BTreeSet;
 
 /// No more than this is kept of what was found; the rest is counted.
@@ -111,19 +112,29 @@ impl Store {
     /// A session that cannot be reached is named by its packages or its owner's list, if they can be read.
     ///
     /// It reads the whole file once, in small parts. The pages of that commit are kept until it ends, so a store that
-    /// is written to meanwhile grows.
+    /// is written to meanwhile grows. Blocks the thread until it is done.
     ///
     /// # Errors
     ///
     /// A failure of the storage, such as [`Unavailable`](ErrorKind::Unavailable) or [`Closed`](ErrorKind::Closed).
     /// Damage is not an error but part of the result.
     pub fn check(&self) -> Result<Check> {
-        let mut check = Check::default();
-        let checked = self
-            .inner
-            .env
-            .storage
-            .check(&mut |found| check.note(found))?;
-        Ok(check.counted(checked))
+        check(&self.inner.env)
     }
+
+    /// [`check`](Self::check) as a future. The file is read on a thread of the store, and to the end even if the
+    /// future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As for [`check`](Self::check).
+    pub fn check_async(&self) -> impl Future<Output = Result<Check>> + Send + use<> {
+        self.inner.env.in_background(|env| check(env))
+    }
+}
+
+fn check(env: &Env) -> Result<Check> {
+    let mut check = Check::default();
+    let checked = env.storage.check(&mut |found| check.note(found)).wait()?;
+    Ok(check.counted(checked))
 }

@@ -1,146 +1,115 @@
-//! The registered containers: their records, and how they are registered, changed and removed.
+//! The containers of a store.
 
-use super::sweeper::Sweeper;
-use crate::container::{Configure, ContainerSettings, container, no_such_container};
-use crate::error::{Error, ErrorKind, Result};
-use crate::storage::merge::check_name;
-use crate::storage::record::ContainerRecord;
-use crate::storage::{ContainerId, SettingsChange};
-use crate::transaction::{Env, Registry};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use super::Store;
+use crate::block_on::block_on;
+use crate::container::{
+    Container, ContainerSettings, Registration, register, unregister, warn_of_data_left_behind,
+};
+#[cfg(doc)]
+use crate::error::ErrorKind;
+use crate::error::Result;
+use crate::storage::no_such_container;
+use std::sync::Arc;
 
-/// How many sessions of the unnamed container are looked at when a container is registered.
-const SAMPLED: usize = 1000;
+impl Store {
+    /// Registers a container for the packages of its name, or changes the settings of an existing one. Data that the
+    /// package already has in the unnamed container stays there and expires there. A warning is logged if one of the
+    /// first thousand sessions there has such data. Their order is random. Blocks until all that is done.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](ErrorKind::TooLarge) if the name exceeds the limit; [`InvalidInput`](ErrorKind::InvalidInput) if
+    /// an existing container would move between file and memory; or a failure of the storage.
+    pub fn register(&self, name: &str, settings: ContainerSettings) -> Result<Container> {
+        let env = &self.inner.env;
+        if block_on(register(env, name, &settings))? == Registration::New {
+            warn_of_data_left_behind(env, name);
+        }
+        self.container(name)
+    }
 
-/// The records of the registered containers; its lock puts registrations in line.
-pub(crate) struct Containers {
-    env: Arc<Env>,
-    sweeper: Arc<Sweeper>,
-    records: Mutex<Records>,
-}
-
-struct Records {
-    by_name: BTreeMap<String, ContainerRecord>,
-    next: u32,
-}
-
-impl Containers {
-    /// The containers of a store that is opened; `next` is the first id that none of them has had.
-    pub(super) fn new(
-        env: Arc<Env>,
-        sweeper: Arc<Sweeper>,
-        containers: Vec<ContainerRecord>,
-        next: u32,
-    ) -> Self {
-        let by_name = containers
-            .into_iter()
-            .map(|record| (record.name.clone(), record));
-        let by_name = by_name.collect();
-        let records = Mutex::new(Records { by_name, next });
-        Self {
-            env,
-            sweeper,
-            records,
+    /// [`register`](Self::register) as a future. The sessions are examined on a thread of the store. If the future is
+    /// dropped, the container may be registered all the same.
+    ///
+    /// ```
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    /// # }
+    /// use cloakroom::{ContainerSettings, Store};
+    ///
+    /// let store = Store::in_memory()?;
+    /// let carts = block_on(store.register_async("shop.cart", ContainerSettings::new()))?;
+    /// assert_eq!(carts.name(), "shop.cart");
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`register`](Self::register).
+    pub fn register_async(
+        &self,
+        name: &str,
+        settings: ContainerSettings,
+    ) -> impl Future<Output = Result<Container>> + Send + use<> {
+        let (store, name) = (self.clone(), name.to_owned());
+        async move {
+            let env = &store.inner.env;
+            if register(env, &name, &settings).await? == Registration::New {
+                let package = name.clone();
+                let sample = env.in_background(move |env| {
+                    warn_of_data_left_behind(env, &package);
+                    Ok(())
+                });
+                sample.await?;
+            }
+            store.container(&name)
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Removes a container. Its sessions are gone at once; later sweeps remove their rows. From now on its package
+    /// lives in the unnamed container. Blocks until the change is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer); [`InvalidInput`](ErrorKind::InvalidInput) for
+    /// the unnamed container, which always exists; or a failure of the storage.
+    pub fn unregister(&self, name: &str) -> Result<()> {
+        block_on(unregister(&self.inner.env, name))
     }
 
-    pub(super) fn put(&self, name: &str, settings: &ContainerSettings) -> Result<()> {
-        check_name("the container's name", name, &self.env.rules.limits)?;
-        let mut records = self.lock();
-        let known = records.by_name.get(name).map(|r| ContainerId(r.id));
-        let id = match (known, settings.residence) {
-            (Some(id), _) => id,
-            (None, crate::Residence::Memory) => ContainerId::in_memory(records.next),
-            (None, crate::Residence::File) => ContainerId(records.next),
-        };
-        if id.is_in_memory() != (settings.residence == crate::Residence::Memory) {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "a container cannot move between file and memory",
-            )
-            .in_container(name));
-        }
-        let record = settings.record(name, id);
-        let storage = &self.env.storage;
-        if records.by_name.get(name) == Some(&record) {
-            // Nothing is to be written; a store that was closed says so all the same.
-            return storage.ready();
-        }
-        storage.configure(SettingsChange::PutContainer(record.clone()))?;
-        records.by_name.insert(name.to_owned(), record);
-        if known.is_none() {
-            records.next += 1;
-        }
-        self.publish(&records)?;
-        drop(records);
-        if known.is_none() {
-            self.warn_of_data_left_behind(name);
-        }
-        Ok(())
+    /// [`unregister`](Self::unregister) as a future. If it is dropped, the container may be removed all the same.
+    ///
+    /// # Errors
+    ///
+    /// As for [`unregister`](Self::unregister).
+    pub fn unregister_async(&self, name: &str) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (store, name) = (self.clone(), name.to_owned());
+        async move { unregister(&store.inner.env, &name).await }
     }
 
-    pub(super) fn remove(&self, name: &str) -> Result<()> {
-        if name.is_empty() {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "the unnamed container always exists",
-            ));
-        }
-        let mut records = self.lock();
-        if !records.by_name.contains_key(name) {
-            return Err(no_such_container(name));
-        }
-        let storage = &self.env.storage;
-        storage.configure(SettingsChange::RemoveContainer(name.to_owned()))?;
-        records.by_name.remove(name);
-        self.publish(&records)
+    /// Returns the container registered under exactly this name.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer).
+    pub fn container(&self, name: &str) -> Result<Container> {
+        let registry = self.inner.env.registry.load();
+        let container = registry.get(name).ok_or_else(|| no_such_container(name))?;
+        Ok(self.handle(container.place.name.clone()))
     }
 
-    /// Shows the containers to all transactions that begin from now on.
-    fn publish(&self, records: &Records) -> Result<()> {
-        let number = self.env.storage.registry();
-        let registry = Registry::new(number, records.by_name.values().map(container))?;
-        self.env.registry.store(Arc::new(registry));
-        self.sweeper.wake();
-        Ok(())
+    /// Returns the container that a package lives in: the one with its name, or else the unnamed one.
+    ///
+    /// # Errors
+    ///
+    /// None at present. Other engines may give some.
+    pub fn container_for(&self, pkg_id: &str) -> Result<Container> {
+        let registry = self.inner.env.registry.load();
+        let container = registry.container(registry.for_package(pkg_id));
+        Ok(self.handle(container.place.name.clone()))
     }
 
-    /// Without the lock, as it reads, and after the registration: from then on nobody adds any.
-    fn warn_of_data_left_behind(&self, package: &str) {
-        match self.has_data_left_behind(package) {
-            Ok(false) => {}
-            Ok(true) => tracing::warn!(
-                package,
-                "the package has data in the unnamed container, which stays and expires there"
-            ),
-            Err(error) => tracing::warn!(
-                package,
-                %error,
-                "whether the package has data in the unnamed container cannot be found out"
-            ),
-        }
-    }
-
-    /// Whether one of the first sessions of the unnamed container has the package. The order is that of the clients'
-    /// keys, which are hashes: a random sample.
-    fn has_data_left_behind(&self, package: &str) -> Result<bool> {
-        let snapshot = self.env.snapshot()?;
-        let rows = snapshot
-            .sessions(ContainerId::UNNAMED, None, SAMPLED)
-            .wait()?;
-        crate::steps::count(rows.len());
-        let mut rows = rows.iter().filter_map(|(_, row)| row.as_ref().ok());
-        Ok(rows.any(|row| row.has(package)))
-    }
-}
-
-impl Configure for Containers {
-    fn configure(&self, name: &str, settings: ContainerSettings) -> Result<()> {
-        self.put(name, &settings)
+    fn handle(&self, name: Arc<str>) -> Container {
+        Container::new(self.inner.env.clone(), name)
     }
 }

@@ -1,6 +1,7 @@
 //! What registering a container costs.
 
 use super::*;
+use crate::container::ContainerSettings;
 
 fn store_with_sessions(sessions: usize) -> Store {
     let store = Store::in_memory().unwrap();

@@ -1,17 +1,17 @@
 //! Opens a store: the engine, then everything above it.
 
 use super::check::Check;
-use super::containers::Containers;
-use super::secrets::Secrets;
+use super::secrets::client_ids;
 use super::sweeper::Sweeper;
 use super::{Store, StoreBuilder, StoreInner};
 use crate::clock::Clock;
-use crate::container::container;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
-use crate::storage::Finding;
-use crate::storage::redb::{Contents, Engine, EngineRules, OpenOptions};
-use crate::transaction::{Env, Recomputer, Registry, Turns, Worker};
+use crate::storage::redb::{Engine, EngineRules, OpenOptions};
+use crate::storage::{Finding, Storage};
+use crate::transaction::{
+    BACKGROUND_THREADS, Env, KnownSettings, Recomputer, Registry, Turns, Worker,
+};
 use arc_swap::ArcSwap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -89,12 +89,7 @@ impl StoreBuilder {
     fn opened(
         self,
         path: Option<&Path>,
-        open: impl FnOnce(
-            OpenOptions,
-            Clock,
-            EngineRules,
-            &mut dyn FnMut(Finding),
-        ) -> Result<(Engine, Contents)>,
+        open: impl FnOnce(OpenOptions, Clock, EngineRules, &mut dyn FnMut(Finding)) -> Result<Engine>,
     ) -> Result<Store> {
         let mut check = Check::default();
         let opened = open(
@@ -110,8 +105,8 @@ impl StoreBuilder {
             }
             None => e,
         })?;
-        let (engine, contents) = opened?;
-        self.wire(engine, contents)
+        let engine = opened?;
+        self.wire(Arc::new(engine))
     }
 
     /// Opens the store of this name in a folder of the harness's own.
@@ -132,35 +127,32 @@ impl StoreBuilder {
         })
     }
 
-    fn wire(self, engine: Engine, contents: Contents) -> Result<Store> {
-        let registry = Registry::new(0, contents.containers.iter().map(container))?;
-        let (secrets, ids) = Secrets::new(contents.secrets, &self.secrets.0)?;
+    /// Builds the store above an engine.
+    fn wire(self, storage: Arc<dyn Storage>) -> Result<Store> {
+        let settings = storage.settings().wait()?;
+        let (source, ids) = client_ids(&settings, &self.secrets.0)?;
         #[cfg(feature = "torture")]
         let ids = ids.guessable(self.guessable_ids);
         let env = Arc::new(Env {
-            storage: Arc::new(engine),
+            storage,
             clock: self.clock.clone(),
             ids,
             rules: self.rules,
-            registry: ArcSwap::from_pointee(registry),
+            registry: ArcSwap::from_pointee(Registry::of(&settings)?),
+            known: KnownSettings::new(&settings, source),
             turns: Arc::new(Turns::default()),
             hooks: Worker::new("cloakroom-hooks"),
             recomputer: Recomputer::new(),
+            background: Worker::with_spares("cloakroom-scan", BACKGROUND_THREADS - 1),
             process: Process::this(),
             warned_of_blocking: AtomicBool::new(false),
         });
         let sweeper = Arc::new(Sweeper::default());
-        let containers = Arc::new(Containers::new(
-            env.clone(),
-            sweeper.clone(),
-            contents.containers,
-            contents.next_container,
-        ));
+        let woken = sweeper.clone();
+        env.known.notify(move || woken.wake());
         let inner = StoreInner {
-            identity: contents.identity,
+            identity: settings.identity,
             env,
-            containers,
-            secrets,
             sweeper,
             threads: Mutex::default(),
         };

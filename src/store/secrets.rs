@@ -1,81 +1,137 @@
 //! The secrets of the client ids: kept in the store, or given by the application (C4.2).
 
+use super::Store;
+use crate::block_on::block_on;
 use crate::client_id::{ClientIds, Secret};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{SecretRecord, SettingsChange};
-use crate::transaction::Env;
+use crate::storage::{SecretRecord, SettingsChange, StoreSettings};
+use crate::transaction::{Env, SecretSource, split_secrets};
 use sha2::{Digest, Sha256};
-use std::sync::{Mutex, PoisonError};
 
-/// Where the secrets come from; the last of those kept is in use.
-pub(super) enum Secrets {
-    Kept(Mutex<Vec<SecretRecord>>),
-    Given,
+impl Store {
+    /// Creates a new secret and signs new ids with it. Ids of older secrets verify until their secret is retired.
+    /// Returns the byte that names the new secret. Blocks until the secret is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](ErrorKind::Unsupported) if the builder was given the secrets, or if all 256 names are in use;
+    /// [`Conflict`](ErrorKind::Conflict) if others changed the secrets again and again meanwhile; or a failure of the
+    /// storage.
+    pub fn rotate_secret(&self) -> Result<u8> {
+        block_on(rotate(&self.inner.env))
+    }
+
+    /// [`rotate_secret`](Self::rotate_secret) as a future. If it is dropped, the secret may be stored all the same.
+    ///
+    /// # Errors
+    ///
+    /// As for [`rotate_secret`](Self::rotate_secret).
+    pub fn rotate_secret_async(&self) -> impl Future<Output = Result<u8>> + Send + use<> {
+        let store = self.clone();
+        async move { rotate(&store.inner.env).await }
+    }
+
+    /// Retires an older secret. Its ids do not verify any more. Blocks until the change is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if the secret is unknown or is the current one; otherwise as for
+    /// [`rotate_secret`](Self::rotate_secret).
+    pub fn retire_secret(&self, name: u8) -> Result<()> {
+        block_on(retire(&self.inner.env, name))
+    }
+
+    /// [`retire_secret`](Self::retire_secret) as a future. If it is dropped, the secret may be retired all the same.
+    ///
+    /// # Errors
+    ///
+    /// As for [`retire_secret`](Self::retire_secret).
+    pub fn retire_secret_async(&self, name: u8) -> impl Future<Output = Result<()>> + Send + use<> {
+        let store = self.clone();
+        async move { retire(&store.inner.env, name).await }
+    }
 }
 
-impl Secrets {
-    /// The secrets that the store keeps, or the ones given, the newest first.
-    pub(super) fn new(kept: Vec<SecretRecord>, given: &[[u8; 32]]) -> Result<(Self, ClientIds)> {
-        let Some((newest, older)) = given.split_first() else {
-            let (issuing, older) = split(&kept)?;
-            return Ok((Self::Kept(Mutex::new(kept)), ClientIds::new(issuing, older)));
-        };
-        let older = older.iter().map(|key| named(*key)).collect();
-        Ok((Self::Given, ClientIds::new(named(*newest), older)))
-    }
+/// The ids under the secrets that the store keeps, or under the ones given, the newest first.
+pub(super) fn client_ids(
+    settings: &StoreSettings,
+    given: &[[u8; 32]],
+) -> Result<(SecretSource, ClientIds)> {
+    let Some((newest, older)) = given.split_first() else {
+        let (issuing, older) = split_secrets(&settings.secrets)?;
+        return Ok((SecretSource::Kept, ClientIds::new(issuing, older)));
+    };
+    let older = older.iter().map(|key| named(*key)).collect();
+    let ids = ClientIds::new(named(*newest), older);
+    Ok((SecretSource::Given, ids))
+}
 
-    pub(super) fn rotate(&self, env: &Env) -> Result<u8> {
-        self.change(env, |secrets| {
-            let free = (0..=u8::MAX)
-                .cycle()
-                .skip(secrets.last().map_or(0, |s| usize::from(s.0) + 1))
-                .take(256)
-                .find(|name| secrets.iter().all(|s| s.0 != *name));
-            let name = free
-                .ok_or_else(|| Error::new(ErrorKind::Unsupported, "all 256 secrets are in use"))?;
-            let secret = Secret::generate(name)?;
-            secrets.push(SecretRecord(name, *secret.key()));
-            Ok(name)
-        })
-    }
+/// Adds a new secret, which signs from now on. Returns the byte that names it.
+async fn rotate(env: &Env) -> Result<u8> {
+    change(env, |secrets| {
+        let free = (0..=u8::MAX)
+            .cycle()
+            .skip(secrets.last().map_or(0, |s| usize::from(s.0) + 1))
+            .take(256)
+            .find(|name| secrets.iter().all(|s| s.0 != *name));
+        let name =
+            free.ok_or_else(|| Error::new(ErrorKind::Unsupported, "all 256 secrets are in use"))?;
+        let secret = Secret::generate(name)?;
+        secrets.push(SecretRecord(name, *secret.key()));
+        Ok(name)
+    })
+    .await
+}
 
-    pub(super) fn retire(&self, env: &Env, name: u8) -> Result<()> {
-        self.change(env, |secrets| {
-            let in_use = secrets.last().is_some_and(|s| s.0 == name);
-            let known = secrets.iter().position(|s| s.0 == name);
-            match known {
-                Some(at) if !in_use => drop(secrets.remove(at)),
-                _ => {
-                    return Err(Error::new(
-                        ErrorKind::InvalidInput,
-                        "only an older secret that is known can be retired",
-                    ));
-                }
+/// Removes an older secret.
+async fn retire(env: &Env, name: u8) -> Result<()> {
+    change(env, |secrets| {
+        let in_use = secrets.last().is_some_and(|s| s.0 == name);
+        let known = secrets.iter().position(|s| s.0 == name);
+        match known {
+            Some(at) if !in_use => drop(secrets.remove(at)),
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    "only an older secret that is known can be retired",
+                ));
             }
-            Ok(())
-        })
-    }
+        }
+        Ok(())
+    })
+    .await
+}
 
-    fn change<T>(
-        &self,
-        env: &Env,
-        change: impl FnOnce(&mut Vec<SecretRecord>) -> Result<T>,
-    ) -> Result<T> {
-        let Self::Kept(kept) = self else {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "the secrets were given by the application; change them there",
-            ));
-        };
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut secrets = kept.clone();
+/// Changes the newest secrets. If somebody else changes them at the same time, this starts again from theirs.
+async fn change<T>(
+    env: &Env,
+    mut change: impl FnMut(&mut Vec<SecretRecord>) -> Result<T>,
+) -> Result<T> {
+    env.process.check()?;
+    if env.known.secrets() == SecretSource::Given {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "the secrets were given by the application; change them there",
+        ));
+    }
+    let mut left = env.rules.attempts;
+    loop {
+        let settings = env.storage.settings().await?;
+        let mut secrets = settings.secrets.clone();
         let result = change(&mut secrets)?;
-        let (issuing, older) = split(&secrets)?;
-        env.storage
-            .configure(SettingsChange::PutSecrets(secrets.clone()))?;
-        env.ids.replace(issuing, older);
-        *kept = secrets;
-        Ok(result)
+        let replacement = SettingsChange::ReplaceSecrets {
+            expected: settings.secrets.clone(),
+            new: secrets,
+        };
+        left = left.saturating_sub(1);
+        match env.storage.configure(replacement).await {
+            Ok(settings) => {
+                env.show_settings(&settings)?;
+                return Ok(result);
+            }
+            Err(error) if error.kind() == ErrorKind::Conflict && left > 0 => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -85,10 +141,5 @@ fn named(key: [u8; 32]) -> Secret {
     Secret::from_key(hash.first().copied().unwrap_or_default(), key)
 }
 
-fn split(kept: &[SecretRecord]) -> Result<(Secret, Vec<Secret>)> {
-    let secret = |s: &SecretRecord| Secret::from_key(s.0, s.1);
-    match kept.split_last() {
-        Some((issuing, older)) => Ok((secret(issuing), older.iter().map(secret).collect())),
-        None => Err(Error::new(ErrorKind::Corrupt, "the store lacks its secret")),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -232,6 +232,7 @@ mod tests {
         clock.advance(Duration::from_secs(100 * 86_400));
         store.container("").unwrap().sweep().unwrap();
         let storage = &store.inner.env.storage;
-        assert_eq!(storage.reclaim(store.inner.env.refusals()).unwrap(), 0);
+        let reclaimed = storage.reclaim(store.inner.env.refusals()).wait();
+        assert_eq!(reclaimed.unwrap(), 0);
     }
 }

@@ -8,6 +8,7 @@ use crate::process::Process;
 use crate::storage::record::SessionRow;
 use crate::storage::{Limits, Snapshot, Storage, TombstonePolicy};
 use crate::transaction::commit::recompute::Recomputer;
+use crate::transaction::known_settings::KnownSettings;
 use crate::transaction::registry::{ContainerEntry, Registry};
 use crate::transaction::turns::turn::{Patience, Turns};
 use crate::transaction::worker::Worker;
@@ -30,9 +31,12 @@ pub(crate) struct Env {
     pub(crate) ids: ClientIds,
     pub(crate) rules: TxnRules,
     pub(crate) registry: ArcSwap<Registry>,
+    pub(crate) known: KnownSettings,
     pub(crate) turns: Arc<Turns>,
     pub(crate) hooks: Worker,
     pub(crate) recomputer: Recomputer,
+    /// Does what must not block an async runtime.
+    pub(crate) background: Worker,
     /// The one in which the store was opened.
     pub(crate) process: Process,
     pub(crate) warned_of_blocking: AtomicBool,

@@ -1,9 +1,12 @@
 //! Transactions: begin, observe, buffer, commit, abort (C2). Knows neither redb nor HTTP.
 
+mod background;
 pub(crate) mod commit;
 mod env;
 #[cfg(test)]
 mod growth_tests;
+mod known_settings;
+mod refresh;
 mod registry;
 pub(crate) mod state;
 pub(crate) mod turns;
@@ -11,10 +14,12 @@ mod worker;
 
 #[cfg(feature = "http")]
 pub(crate) use crate::storage::Arrival;
+pub(crate) use crate::transaction::background::THREADS as BACKGROUND_THREADS;
 pub(crate) use crate::transaction::commit::access::CookieAction;
 pub(crate) use crate::transaction::commit::recompute::Recomputer;
 pub(crate) use crate::transaction::commit::submit::CommitFailure;
 pub(crate) use crate::transaction::env::{Env, KeepOpen, TxnRules};
+pub(crate) use crate::transaction::known_settings::{KnownSettings, SecretSource, split_secrets};
 pub(crate) use crate::transaction::registry::{
     ContainerEntry, ContainerIndex, ContainerLink, Registry,
 };

@@ -3,8 +3,8 @@
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::ExpiryPolicy;
-use crate::storage::record::SessionRow;
-use crate::storage::{ContainerId, ContainerRef, SessionRef};
+use crate::storage::record::{ContainerRecord, SessionRow};
+use crate::storage::{ContainerId, ContainerRef, SessionRef, StoreSettings};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,22 @@ pub(crate) struct ContainerEntry {
 }
 
 impl ContainerEntry {
+    /// The container of a record.
+    fn of(record: &ContainerRecord) -> Self {
+        Self {
+            place: ContainerRef {
+                id: ContainerId(record.id),
+                name: Arc::from(record.name.as_str()),
+            },
+            policy: ExpiryPolicy {
+                timeout: Duration::from_millis(record.timeout_ms),
+                resolution: Duration::from_millis(record.resolution_ms),
+                max_lifetime: record.max_lifetime_ms.map(Duration::from_millis),
+            },
+            implicit_sweeps: record.implicit_sweeps,
+        }
+    }
+
     pub(crate) fn id(&self) -> ContainerId {
         self.place.id
     }
@@ -80,6 +96,12 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    /// The containers of these settings.
+    pub(crate) fn of(settings: &StoreSettings) -> Result<Self> {
+        let containers = settings.containers.values().map(ContainerEntry::of);
+        Self::new(settings.registry, containers)
+    }
+
     /// `containers` holds the unnamed container.
     pub(crate) fn new(
         number: u64,

@@ -75,7 +75,7 @@ impl Worker {
     }
 
     /// One that takes on spare threads, at most so many, while its tasks wait for long.
-    pub(super) fn with_spares(name: &'static str, max_spares: usize) -> Self {
+    pub(crate) fn with_spares(name: &'static str, max_spares: usize) -> Self {
         Self {
             name,
             line: Arc::new(TaskQueue {

@@ -19,16 +19,18 @@ use crate::storage::redb::open::enter::{JournalAtOpening, enter, peek};
 use crate::storage::redb::open::identify::OpeningPlan;
 use crate::storage::redb::open::options::OpenOptions;
 use crate::storage::redb::open::{identify, locks};
-use crate::storage::redb::{Contents, EngineRules, EngineShared};
+use crate::storage::redb::reply::Reply;
+use crate::storage::redb::{EngineRules, EngineShared};
 use crate::storage::{
     Answer, ChangeSet, Checked, CommitCallback, Counters, FileCounters, Finding, LocalEngine, Mark,
-    RecordedTimes, SessionRef, SettingsChange, Snapshot, Storage, Submission, TombstonePolicy,
-    Touch, TouchOutcome, WaiterKind,
+    RecordedTimes, SessionRef, SettingsChange, Snapshot, Storage, StoreSettings, Submission,
+    TombstonePolicy, Touch, TouchOutcome, WaiterKind,
 };
+use futures_channel::oneshot;
 use redb::Database;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// A redb file, or the same in memory, with its writer thread.
@@ -51,7 +53,7 @@ impl Engine {
         clock: Clock,
         rules: EngineRules,
         found: &mut dyn FnMut(Finding),
-    ) -> Result<(Self, Contents)> {
+    ) -> Result<Self> {
         match path {
             Some(path) => locks::waiting(options.wait, || {
                 let location = identify::location(path)?;
@@ -73,7 +75,7 @@ impl Engine {
         clock: Clock,
         rules: EngineRules,
         found: &mut dyn FnMut(Finding),
-    ) -> Result<(Self, Contents)> {
+    ) -> Result<Self> {
         locks::waiting(options.wait, || {
             Self::open_once(location, options, clock.clone(), rules.clone(), found)
         })
@@ -85,7 +87,7 @@ impl Engine {
         clock: Clock,
         rules: EngineRules,
         found: &mut dyn FnMut(Finding),
-    ) -> Result<(Self, Contents)> {
+    ) -> Result<Self> {
         let io = Arc::<FileIo>::default();
         let opened = identify::open_or_create(location, options, &io, found)?;
         Self::start(opened, Some(location), io, options, clock, rules)
@@ -98,7 +100,7 @@ impl Engine {
         options: OpenOptions,
         clock: Clock,
         rules: EngineRules,
-    ) -> Result<(Self, Contents)> {
+    ) -> Result<Self> {
         let (memory_disk, memory) = in_memory(options, &Arc::default())?;
         let mut known = JournalAtOpening::of(foreseen);
         let largest = rules.journal.largest_file();
@@ -117,19 +119,14 @@ impl Engine {
                 None => e,
             }
         })?;
-        let contents = Contents {
-            identity: entered.identity.id,
-            secrets: entered.identity.secrets.clone(),
-            containers: entered.identity.containers.clone(),
-            next_container: entered.identity.next_container,
-        };
+        let settings = entered.identity.settings();
         let file_disk = location.map(|_| disk.clone());
         let places = DatabaseLocations {
             location: location.cloned(),
             file: disk,
             memory: memory_disk,
         };
-        let shared = Arc::new(EngineShared::new(&rules, io, clock, options.bugs));
+        let shared = Arc::new(EngineShared::new(&rules, io, clock, options.bugs, settings));
         let committer = Committer::new(
             shared.clone(),
             options,
@@ -139,8 +136,7 @@ impl Engine {
             (entered, known),
             rules.new_sessions,
         )?;
-        let engine = Self::serve(shared, committer, file_disk)?;
-        Ok((engine, contents))
+        Self::serve(shared, committer, file_disk)
     }
 
     /// Starts the writer thread.
@@ -172,12 +168,17 @@ impl Engine {
         })
     }
 
-    /// Hands a job to the writer thread and waits for its answer.
-    fn ask<T>(&self, job: impl FnOnce(mpsc::SyncSender<Result<T>>) -> QueueJob) -> Result<T> {
-        self.process.check()?;
-        let (reply, answer) = mpsc::sync_channel(1);
+    /// Hands a job to the writer thread. The answer comes when the job is done.
+    fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(Reply<T>) -> QueueJob,
+    ) -> Answer<'static, Result<T>> {
+        if let Err(error) = self.process.check() {
+            return Answer::now(Err(error));
+        }
+        let (reply, answer) = oneshot::channel();
         self.shared.queue.push(job(reply));
-        answer.recv().unwrap_or_else(|_| Err(errors::gone()))
+        Answer::later(async { answer.await.unwrap_or_else(|_| Err(errors::gone())) })
     }
 }
 
@@ -290,24 +291,43 @@ impl Storage for Engine {
         Answer::now(self.times_of(session))
     }
 
-    fn configure(&self, settings: SettingsChange) -> Result<()> {
-        self.ask(|reply| QueueJob::Configure(settings, reply))
+    fn settings(&self) -> Answer<'_, Result<Arc<StoreSettings>>> {
+        Answer::now(Ok(self.shared.settings.load_full()))
     }
 
-    fn reclaim(&self, refusals: TombstonePolicy) -> Result<u64> {
+    fn settings_version(&self) -> u64 {
+        self.shared.settings_version.load(Ordering::Acquire)
+    }
+
+    fn configure(&self, change: SettingsChange) -> Answer<'_, Result<Arc<StoreSettings>>> {
+        let settings = self.shared.settings.load_full();
+        if matches!(settings.changed(&change), Ok(None)) {
+            // Nothing is to be written. A store that was closed says so all the same.
+            return Answer::now(self.ready().map(|()| settings));
+        }
+        self.ask(|reply| QueueJob::Configure(change, reply))
+    }
+
+    fn reclaim(&self, refusals: TombstonePolicy) -> Answer<'_, Result<u64>> {
         self.ask(|reply| QueueJob::Reclaim(refusals, reply))
     }
 
-    fn check(&self, found: &mut dyn FnMut(Finding)) -> Result<Checked> {
-        let frozen = self.ask(QueueJob::Freeze)?;
-        let reopened = frozen.reopened;
-        let checked = frozen.inspect(found);
-        // A reopened database does not know that the inspection still reads its pages.
-        self.newest()?;
-        if reopened != self.shared.counters.reopened.load(Ordering::Relaxed) {
-            return Err(errors::reopening());
-        }
-        checked
+    fn check<'a>(
+        &'a self,
+        found: &'a mut (dyn FnMut(Finding) + Send),
+    ) -> Answer<'a, Result<Checked>> {
+        let frozen = self.ask(QueueJob::Freeze);
+        Answer::later(async move {
+            let frozen = frozen.await?;
+            let reopened = frozen.reopened;
+            let checked = frozen.inspect(found);
+            // A reopened database does not know that the inspection still reads its pages.
+            self.ready()?;
+            if reopened != self.shared.counters.reopened.load(Ordering::Relaxed) {
+                return Err(errors::reopening());
+            }
+            checked
+        })
     }
 
     fn counters(&self) -> Counters {
@@ -328,10 +348,6 @@ impl Storage for Engine {
             held,
             oldest_held,
         }
-    }
-
-    fn registry(&self) -> u64 {
-        self.shared.registry.load(Ordering::Acquire)
     }
 
     fn close(&self) -> Result<()> {
@@ -366,7 +382,7 @@ impl LocalEngine for Engine {
         self.shared.queue.wake_group()
     }
 
-    fn checkpoint(&self) -> Result<()> {
+    fn checkpoint(&self) -> Answer<'_, Result<()>> {
         self.ask(QueueJob::Checkpoint)
     }
 
@@ -433,9 +449,7 @@ mod tests {
                 largest_group: 1 << 20,
             },
         };
-        Engine::open(None, options, Clock::system(), rules, &mut |_| {})
-            .unwrap()
-            .0
+        Engine::open(None, options, Clock::system(), rules, &mut |_| {}).unwrap()
     }
 
     // C2.2
@@ -466,7 +480,7 @@ mod tests {
         for error in [
             engine.ready().unwrap_err(),
             engine.snapshot().wait().err().unwrap(),
-            engine.checkpoint().unwrap_err(),
+            engine.checkpoint().wait().unwrap_err(),
         ] {
             assert_eq!(error.to_string(), Error::stopped().to_string());
             assert_eq!(error.retry_after(), None);

@@ -16,6 +16,7 @@ pub(crate) mod memtable;
 mod meta;
 mod names;
 pub(crate) mod open;
+mod reply;
 mod shared;
 mod tables;
 
@@ -26,5 +27,5 @@ pub(crate) use crate::storage::redb::integrity::salvage::{OwnSecrets, salvage};
 pub(crate) use crate::storage::redb::open::identify::location;
 pub(crate) use crate::storage::redb::open::options::OpenOptions;
 pub(crate) use crate::storage::redb::shared::{
-    Contents, EngineCounters, EngineRules, EngineShared, JournalRules,
+    EngineCounters, EngineRules, EngineShared, JournalRules,
 };

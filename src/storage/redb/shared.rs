@@ -2,11 +2,8 @@
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
-use crate::storage::SecretRecord;
-use crate::storage::Touch;
 use crate::storage::admission::AdmissionBounds;
 use crate::storage::quota::Quota;
-use crate::storage::record::ContainerRecord;
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::commit::ended::EndedSessions;
 use crate::storage::redb::commit::queue::Queue;
@@ -14,7 +11,8 @@ use crate::storage::redb::commit::touches::{self, Touches};
 use crate::storage::redb::fault_injection::FaultInjection;
 use crate::storage::redb::memtable::snapshot::{RedbSnapshot, SnapshotOwner};
 use crate::storage::redb::memtable::tracker::SnapshotTracker;
-use arc_swap::ArcSwapOption;
+use crate::storage::{StoreSettings, Touch};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,7 +30,10 @@ pub(crate) struct EngineShared {
     /// The number of the published commit.
     pub(crate) shown: AtomicU64,
     pub(crate) io: Arc<FileIo>,
-    /// How often the containers have changed.
+    /// The store's containers and secrets, as the file has them.
+    pub(crate) settings: ArcSwap<StoreSettings>,
+    /// Their version, and the number of their registrations.
+    pub(crate) settings_version: AtomicU64,
     pub(crate) registry: AtomicU64,
     pub(crate) counters: EngineCounters,
     pub(crate) clock: Clock,
@@ -66,6 +67,7 @@ impl EngineShared {
         io: Arc<FileIo>,
         clock: Clock,
         bugs: FaultInjection,
+        settings: StoreSettings,
     ) -> Self {
         Self {
             queue: Arc::new(Queue::new(rules.admission)),
@@ -76,12 +78,22 @@ impl EngineShared {
             ended: EndedSessions::default(),
             shown: AtomicU64::new(0),
             io,
-            registry: AtomicU64::new(0),
+            settings_version: AtomicU64::new(settings.version),
+            registry: AtomicU64::new(settings.registry),
+            settings: ArcSwap::from_pointee(settings),
             counters: EngineCounters::default(),
             clock,
             snapshot_max_age: rules.snapshot_max_age,
             bugs,
         }
+    }
+
+    /// The file has these settings now.
+    pub(crate) fn show_settings(&self, settings: Arc<StoreSettings>) {
+        let (version, registry) = (settings.version, settings.registry);
+        self.settings.store(settings);
+        self.registry.store(registry, Ordering::Release);
+        self.settings_version.store(version, Ordering::Release);
     }
 
     /// Records an access time, to be written later.
@@ -107,15 +119,6 @@ impl SnapshotOwner for EngineShared {
     fn request_reopening(&self) {
         self.queue.suspect();
     }
-}
-
-/// What the engine read from the file when it opened it.
-#[derive(Debug)]
-pub(crate) struct Contents {
-    pub(crate) identity: [u8; 16],
-    pub(crate) secrets: Vec<SecretRecord>,
-    pub(crate) containers: Vec<ContainerRecord>,
-    pub(crate) next_container: u32,
 }
 
 /// The settings of an engine.

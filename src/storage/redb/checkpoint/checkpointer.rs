@@ -4,7 +4,8 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::EngineShared;
 use crate::storage::redb::backend::disk::Disk;
-use crate::storage::redb::checkpoint::task::{Checkpoint, ContainerBefore, Databases, Step, Trees};
+use crate::storage::redb::checkpoint::configure::SettingsBefore;
+use crate::storage::redb::checkpoint::task::{Checkpoint, Databases, Step, Trees};
 use crate::storage::redb::failure::guarded;
 use crate::storage::redb::integrity::inspect::{Frozen, InspectedDatabase};
 use crate::storage::redb::integrity::newer::NewerRows;
@@ -12,9 +13,10 @@ use crate::storage::redb::journal::JournalFile;
 use crate::storage::redb::memtable::read_view::TableReaders;
 use crate::storage::redb::memtable::row_key::RowWrite;
 use crate::storage::redb::memtable::table::Memtable;
-use crate::storage::{ContainerId, SettingsChange, TombstonePolicy};
+use crate::storage::redb::reply::Reply;
+use crate::storage::{ContainerId, SettingsChange, StoreSettings, TombstonePolicy};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,22 +24,22 @@ use std::time::Duration;
 /// A task that needs redb.
 pub(crate) enum CheckpointerTask {
     Checkpoint(Checkpoint),
-    Configure(SettingsChange, SyncSender<Result<()>>),
+    Configure(SettingsChange, Reply<Arc<StoreSettings>>),
     Reclaim {
         refusals: TombstonePolicy,
         retired: Option<ContainerId>,
         /// How many tombstones a commit has removed already.
         buried: u64,
-        reply: SyncSender<Result<u64>>,
+        reply: Reply<u64>,
     },
     Freeze {
         disks: [Disk; 2],
         /// The rows over redb when the task is done.
         newer: [NewerRows; 2],
-        reply: SyncSender<Result<Frozen>>,
+        reply: Reply<Frozen>,
     },
     /// Does nothing: the caller waits for the checkpoint that comes first.
-    Nothing(SyncSender<Result<()>>),
+    Nothing(Reply<()>),
 }
 
 impl CheckpointerTask {
@@ -45,7 +47,8 @@ impl CheckpointerTask {
     pub(crate) fn refuse(self, error: Error) {
         match self {
             Self::Checkpoint(_) => {}
-            Self::Configure(_, reply) | Self::Nothing(reply) => drop(reply.send(Err(error))),
+            Self::Configure(_, reply) => drop(reply.send(Err(error))),
+            Self::Nothing(reply) => drop(reply.send(Err(error))),
             Self::Reclaim { reply, .. } => drop(reply.send(Err(error))),
             Self::Freeze { reply, .. } => drop(reply.send(Err(error))),
         }
@@ -56,14 +59,13 @@ impl CheckpointerTask {
 pub(crate) enum TaskReport {
     Checkpoint(CheckpointOutcome),
     Configure {
-        settings: SettingsChange,
-        result: Result<TableReaders>,
-        before: Option<ContainerBefore>,
-        reply: SyncSender<Result<()>>,
+        result: Result<(Arc<StoreSettings>, TableReaders)>,
+        before: Option<SettingsBefore>,
+        reply: Reply<Arc<StoreSettings>>,
     },
     Reclaim {
         result: Result<(u64, bool, TableReaders)>,
-        reply: SyncSender<Result<u64>>,
+        reply: Reply<u64>,
     },
     Nothing,
 }
@@ -102,14 +104,18 @@ pub(crate) fn perform(
         CheckpointerTask::Checkpoint(checkpoint) => {
             TaskReport::Checkpoint(make_checkpoint(&databases, checkpoint, shared))
         }
-        CheckpointerTask::Configure(settings, reply) => {
+        CheckpointerTask::Configure(change, reply) => {
             let mut before = None;
+            let old = shared.settings.load_full();
             let result = guarded(|| {
-                databases.configure(&settings, io, &mut before)?;
-                databases.readers()
+                let new = match old.changed(&change)? {
+                    Some(new) => Arc::new(new),
+                    None => return Ok((old.clone(), databases.readers()?)),
+                };
+                databases.configure(&change, (&old, &new), io, &mut before)?;
+                Ok((new, databases.readers()?))
             });
             TaskReport::Configure {
-                settings,
                 result,
                 before,
                 reply,

@@ -1,8 +1,7 @@
-//! All writes to redb: checkpoints, which write the rows of a memtable, and changes to the store's own records. None
-//! of them is on the path of a commit.
+//! Writes of rows to redb: checkpoints, which write the rows of a memtable, and the removal of old rows. None of them
+//! is on the path of a commit.
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::storage::record::ContainerRecord;
+use crate::error::{ErrorKind, Result};
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::backend::unreadable::UnreadableParts;
@@ -17,13 +16,9 @@ use crate::storage::redb::memtable::held::Held;
 use crate::storage::redb::memtable::read_view::TableReaders;
 use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, RowWrite};
 use crate::storage::redb::memtable::table::Memtable;
-use crate::storage::redb::meta::{
-    self, COVERED, begin_durable, name_journal, plain, put_plain, put_reached,
-};
-use crate::storage::redb::tables::{
-    CONTAINERS, META, RETIRED, Settled, TableReader, TableWriter, settle,
-};
-use crate::storage::{ContainerId, SecretRecord, SettingsChange, TombstonePolicy};
+use crate::storage::redb::meta::{COVERED, begin_durable, name_journal, put_plain, put_reached};
+use crate::storage::redb::tables::{RETIRED, Settled, TableReader, TableWriter, settle};
+use crate::storage::{ContainerId, TombstonePolicy};
 use redb::Database;
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -43,14 +38,6 @@ pub(crate) struct Databases {
     pub(crate) life: Arc<DatabaseLife>,
     /// The approximate number of bytes of pages that one transaction may change.
     pub(crate) step: usize,
-}
-
-/// A container's row before a change. If the change fails, the process continues with this row, so the file must have
-/// it too: otherwise the container's number could be given to another, or its rows be reclaimed.
-pub(crate) struct ContainerBefore {
-    pub(crate) name: String,
-    pub(crate) row: Option<Vec<u8>>,
-    pub(crate) id: ContainerId,
 }
 
 /// The rows that a checkpoint writes to redb.
@@ -247,30 +234,6 @@ impl Databases {
         txn.map_err(failure::transaction)
     }
 
-    /// Changes a container or the secrets. `before` receives the container's old row, for the case that the outcome
-    /// of the commit is unknown.
-    pub(crate) fn configure(
-        &self,
-        settings: &SettingsChange,
-        io: &FileIo,
-        before: &mut Option<ContainerBefore>,
-    ) -> Result<()> {
-        io.begin_commit();
-        let txn = begin_durable(&self.file)?;
-        match settings {
-            SettingsChange::PutContainer(record) => {
-                *before = Some(ContainerBefore {
-                    row: put_container(&txn, record)?,
-                    name: record.name.clone(),
-                    id: ContainerId(record.id),
-                });
-            }
-            SettingsChange::RemoveContainer(name) => *before = Some(remove_container(&txn, name)?),
-            SettingsChange::PutSecrets(secrets) => put_secrets(&txn, secrets)?,
-        }
-        commit(txn, io)
-    }
-
     /// Removes some rows of an unregistered container, and some old tombstones. Returns the number of rows, and
     /// whether the container is empty now.
     pub(crate) fn reclaim(
@@ -359,7 +322,7 @@ fn in_steps(rows: &[RowWrite], bytes: usize) -> impl Iterator<Item = &[RowWrite]
 
 /// Commits a change to the file of an open store. It also records the journal's last frame, so that an older copy of
 /// the journal is not accepted for this file.
-fn commit(txn: ContainedWrite, io: &FileIo) -> Result<()> {
+pub(super) fn commit(txn: ContainedWrite, io: &FileIo) -> Result<()> {
     put_reached(&txn, io.last_frame())?;
     txn.commit().map_err(failure::commit)
 }
@@ -372,67 +335,6 @@ fn commit_in_memory(txn: ContainedWrite) -> Result<()> {
 /// Ends a transaction that has changed nothing.
 fn abort(txn: ContainedWrite) -> Result<()> {
     txn.abort().map_err(failure::storage)
-}
-
-/// Stores a container and returns its previous row. A new container takes the next number.
-fn put_container(txn: &ContainedWrite, record: &ContainerRecord) -> Result<Option<Vec<u8>>> {
-    let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
-    let before = containers
-        .insert(record.name.as_str(), &*record.encode()?)
-        .map_err(failure::storage)?
-        .map(|row| row.value().to_vec());
-    if before.is_none() {
-        let meta = txn.open_table(META).map_err(failure::table)?;
-        let next = ContainerId(record.id).number() + 1;
-        let next = next.max(plain(&*meta, meta::NEXT_CONTAINER)?);
-        drop(meta);
-        put_plain(txn, meta::NEXT_CONTAINER, next)?;
-    }
-    Ok(before)
-}
-
-/// Removes a container's row and lists its number in `RETIRED`, so that its rows are reclaimed.
-fn remove_container(txn: &ContainedWrite, name: &str) -> Result<ContainerBefore> {
-    let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
-    let row = containers
-        .remove(name)
-        .map_err(failure::storage)?
-        .map(|row| row.value().to_vec());
-    let Some(row) = row else {
-        return Err(Error::new(ErrorKind::NoSuchContainer, "no such container").in_container(name));
-    };
-    let record = ContainerRecord::decode(name, &row)?;
-    let mut retired = txn.open_table(RETIRED).map_err(failure::table)?;
-    retired.insert(record.id, ()).map_err(failure::storage)?;
-    Ok(ContainerBefore {
-        name: name.to_owned(),
-        row: Some(row),
-        id: ContainerId(record.id),
-    })
-}
-
-fn put_secrets(txn: &ContainedWrite, secrets: &[SecretRecord]) -> Result<()> {
-    let list: Vec<(u8, [u8; 32])> = secrets.iter().map(|s| (s.0, s.1)).collect();
-    put_plain(txn, meta::SECRETS, list)
-}
-
-impl ContainerBefore {
-    /// Restores the row in the file.
-    pub(crate) fn restore(&self, file: &Database, io: &FileIo) -> Result<()> {
-        let txn = begin_durable(file)?;
-        {
-            let mut containers = txn.open_table(CONTAINERS).map_err(failure::table)?;
-            let name = self.name.as_str();
-            match &self.row {
-                Some(row) => containers.insert(name, row.as_slice()).map(drop),
-                None => containers.remove(name).map(drop),
-            }
-            .map_err(failure::storage)?;
-            let mut retired = txn.open_table(RETIRED).map_err(failure::table)?;
-            retired.remove(self.id.0).map_err(failure::storage)?;
-        }
-        commit(txn, io)
-    }
 }
 
 #[cfg(test)]

@@ -2,15 +2,15 @@
 
 use crate::block_on::WakeGroup;
 use crate::contain::contain;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::storage::redb::commit::errors::{gone, stopped_during_commit};
 use crate::storage::redb::integrity::inspect::Frozen;
+use crate::storage::redb::reply::Reply;
 use crate::storage::{
-    ChangeSet, CommitCallback, Outcome, Resubmit, SettingsChange, TombstonePolicy,
+    ChangeSet, CommitCallback, Outcome, Resubmit, SettingsChange, StoreSettings, TombstonePolicy,
 };
 use crate::throttle::Throttle;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 
 /// A change set, and the callback for its outcome. The callback is called even if the job is dropped.
 pub(crate) struct CommitJob {
@@ -93,10 +93,10 @@ impl Drop for CommitJob {
 
 pub(crate) enum QueueJob {
     Commit(CommitJob),
-    Configure(SettingsChange, SyncSender<Result<()>>),
-    Reclaim(TombstonePolicy, SyncSender<Result<u64>>),
-    Freeze(SyncSender<Result<Frozen>>),
-    Checkpoint(SyncSender<Result<()>>),
+    Configure(SettingsChange, Reply<Arc<StoreSettings>>),
+    Reclaim(TombstonePolicy, Reply<u64>),
+    Freeze(Reply<Frozen>),
+    Checkpoint(Reply<()>),
 }
 
 impl QueueJob {

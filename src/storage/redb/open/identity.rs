@@ -9,7 +9,7 @@ use crate::storage::redb::meta::{
     self, COPIED, COVERED, JOURNAL, OPENED_AS, REACHED, plain, plain_if_there,
 };
 use crate::storage::redb::tables::{CONTAINERS, META, RETIRED};
-use crate::storage::{ContainerId, SecretRecord};
+use crate::storage::{ContainerId, SecretRecord, StoreSettings};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 
 /// The store's own records.
@@ -23,6 +23,23 @@ pub(crate) struct Identity {
     pub(crate) next_container: u32,
     /// How often the file was opened. Together with the commits since, it gives the number of a commit.
     pub(crate) epoch: u64,
+}
+
+impl Identity {
+    /// The settings of the store. Nobody else changes them while the file is open.
+    pub(crate) fn settings(&self) -> StoreSettings {
+        let containers = self.containers.iter().cloned();
+        StoreSettings {
+            identity: self.id,
+            version: 0,
+            registry: 0,
+            containers: containers
+                .map(|record| (record.name.clone(), record))
+                .collect(),
+            next_container: self.next_container,
+            secrets: self.secrets.clone(),
+        }
+    }
 }
 
 /// The store's identity, and the journal that the file names.

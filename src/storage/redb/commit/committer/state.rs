@@ -1,6 +1,7 @@
 //! What the committer has of the store: open, or broken and to be opened again.
 
-use crate::storage::redb::checkpoint::task::{Checkpoint, ContainerBefore, Databases};
+use crate::storage::redb::checkpoint::configure::SettingsBefore;
+use crate::storage::redb::checkpoint::task::{Checkpoint, Databases};
 use crate::storage::redb::journal::{Journal, JournalRef};
 use crate::storage::redb::memtable::read_view::ReadView;
 use crate::storage::redb::memtable::row_key::{DatabaseKind, RowWrite};
@@ -27,7 +28,7 @@ pub(super) enum DatabaseHolder {
 pub(super) struct BrokenStore {
     rows: BrokenRows,
     /// The row of a container whose change may be in the file although it was not confirmed. It is put back.
-    before: Option<ContainerBefore>,
+    before: Option<SettingsBefore>,
 }
 
 enum BrokenRows {
@@ -226,15 +227,15 @@ impl CommitterState {
         }
     }
 
-    /// The container's row to put back.
-    pub(super) fn before(&self) -> Option<&ContainerBefore> {
+    /// The settings to put back.
+    pub(super) fn before(&self) -> Option<&SettingsBefore> {
         match self {
             Self::Open { .. } => None,
             Self::Broken(broken) => broken.before.as_ref(),
         }
     }
 
-    pub(super) fn set_before(&mut self, before: Option<ContainerBefore>) {
+    pub(super) fn set_before(&mut self, before: Option<SettingsBefore>) {
         if let Self::Broken(broken) = self {
             broken.before = before;
         }

@@ -1,12 +1,13 @@
 //! The tasks that the committer gives to the checkpointer, their order, and how it goes on with their results.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::SettingsChange;
+use crate::storage::StoreSettings;
 use crate::storage::redb::EngineCounters;
 use crate::storage::redb::checkpoint::checkpointer::{
     CheckpointOutcome, CheckpointerTask, ReturnedDatabases, TaskReport, perform,
 };
-use crate::storage::redb::checkpoint::task::{Checkpoint, ContainerBefore, LeftOut};
+use crate::storage::redb::checkpoint::configure::SettingsBefore;
+use crate::storage::redb::checkpoint::task::{Checkpoint, LeftOut};
 use crate::storage::redb::commit::committer::core::{Committer, FIRST_RETRY, LAST_RETRY, TaskTurn};
 use crate::storage::redb::commit::committer::state::ActiveMemtable;
 use crate::storage::redb::commit::errors::outcome_unknown;
@@ -16,7 +17,6 @@ use crate::storage::redb::journal::{AppendFailure, JournalFile};
 use crate::storage::redb::memtable::read_view::TableReaders;
 use crate::storage::redb::memtable::row_key::RowWrite;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The longest wait before a checkpoint that met damage is tried again. Trying again seldom helps, and all commits wait
@@ -230,12 +230,11 @@ impl Committer {
             TaskReport::Nothing => {}
             TaskReport::Checkpoint(outcome) => return self.settle_checkpoint(outcome),
             TaskReport::Configure {
-                settings,
                 result,
                 before,
                 reply,
             } => {
-                let answer = self.settle_configured(&settings, result, before);
+                let answer = self.settle_configured(result, before);
                 drop(reply.send(answer));
             }
             TaskReport::Reclaim { result, reply } => {
@@ -300,29 +299,29 @@ impl Committer {
         }
     }
 
-    /// A container or the secrets were changed, or could not be.
+    /// The settings were changed, or could not be.
     fn settle_configured(
         &mut self,
-        settings: &SettingsChange,
-        result: Result<TableReaders>,
-        before: Option<ContainerBefore>,
-    ) -> Result<()> {
-        let counts = !matches!(settings, SettingsChange::PutSecrets(_));
-        let is_new = before.as_ref().is_none_or(|before| before.row.is_none());
+        result: Result<(Arc<StoreSettings>, TableReaders)>,
+        before: Option<SettingsBefore>,
+    ) -> Result<Arc<StoreSettings>> {
         let answer = self.answer_to(result);
         if answer.as_ref().is_err_and(is_unknown) {
             self.state.set_before(before);
-        } else if answer.is_ok() {
-            let removes = matches!(settings, SettingsChange::RemoveContainer(_));
-            if let Some(before) = before.filter(|_| removes) {
-                self.retired.push((before.id, self.number));
-            }
-            if counts && (removes || is_new) {
-                self.shared.registry.fetch_add(1, Ordering::AcqRel);
-            }
+            return answer.map(|(settings, _)| settings);
         }
-        self.show_readers(answer?);
-        Ok(())
+        let (settings, readers) = answer?;
+        if let Some(SettingsBefore::Container(container)) = before
+            && !settings
+                .containers
+                .values()
+                .any(|record| record.id == container.id().0)
+        {
+            self.retired.push((container.id(), self.number));
+        }
+        self.shared.show_settings(settings.clone());
+        self.show_readers(readers);
+        Ok(settings)
     }
 
     /// Lets a checkpoint go on without rows that redb cannot put.

@@ -1,0 +1,87 @@
+//! How containers are registered, changed and removed. The engine decides, and numbers new ones.
+
+use super::settings::ContainerSettings;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::merge::check_name;
+use crate::storage::{ContainerId, SettingsChange, no_such_container};
+use crate::transaction::Env;
+
+/// How many sessions of the unnamed container are looked at when a container is registered.
+const SAMPLED: usize = 1000;
+
+/// What became of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Registration {
+    /// It is new. Its package may have data in the unnamed container.
+    New,
+    Changed,
+}
+
+/// Registers a container, or changes its settings.
+pub(crate) async fn register(
+    env: &Env,
+    name: &str,
+    settings: &ContainerSettings,
+) -> Result<Registration> {
+    env.process.check()?;
+    check_name("the container's name", name, &env.rules.limits)?;
+    let registration = match env.registry.load().get(name) {
+        Some(_) => Registration::Changed,
+        None => Registration::New,
+    };
+    let change = SettingsChange::PutContainer(settings.spec(name));
+    let settings = env.storage.configure(change).await?;
+    env.show_settings(&settings)?;
+    Ok(registration)
+}
+
+/// Changes the settings of a container that is registered.
+pub(crate) async fn configure(env: &Env, name: &str, settings: &ContainerSettings) -> Result<()> {
+    env.refresh_settings().await?;
+    if env.registry.load().get(name).is_none() {
+        return Err(no_such_container(name));
+    }
+    register(env, name, settings).await.map(drop)
+}
+
+/// Removes a container.
+pub(crate) async fn unregister(env: &Env, name: &str) -> Result<()> {
+    env.process.check()?;
+    if name.is_empty() {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            "the unnamed container always exists",
+        ));
+    }
+    let change = SettingsChange::RemoveContainer(name.to_owned());
+    let settings = env.storage.configure(change).await?;
+    env.show_settings(&settings)
+}
+
+/// Warns of data that a new container's package has elsewhere. After the registration, nobody adds any.
+pub(crate) fn warn_of_data_left_behind(env: &Env, package: &str) {
+    match has_data_left_behind(env, package) {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!(
+            package,
+            "the package has data in the unnamed container, which stays and expires there"
+        ),
+        Err(error) => tracing::warn!(
+            package,
+            %error,
+            "whether the package has data in the unnamed container cannot be found out"
+        ),
+    }
+}
+
+/// Whether one of the first sessions of the unnamed container has the package. The order is that of the clients'
+/// keys, which are hashes: a random sample.
+fn has_data_left_behind(env: &Env, package: &str) -> Result<bool> {
+    let snapshot = env.snapshot()?;
+    let rows = snapshot
+        .sessions(ContainerId::UNNAMED, None, SAMPLED)
+        .wait()?;
+    crate::steps::count(rows.len());
+    let mut rows = rows.iter().filter_map(|(_, row)| row.as_ref().ok());
+    Ok(rows.any(|row| row.has(package)))
+}

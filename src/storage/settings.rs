@@ -1,0 +1,227 @@
+//! The settings that every engine keeps for its store: the containers, and the secrets of the client ids. It knows how
+//! they change, not how they are stored.
+
+use super::container_id::{ContainerHome, ContainerId};
+use super::record::ContainerRecord;
+use crate::error::{Error, ErrorKind, Result};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The settings of a store. An engine that several processes use keeps one of these for all of them.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreSettings {
+    /// The random identity of the store, made with it.
+    pub(crate) identity: [u8; 16],
+    /// Counts the changes. Of two versions of one store's settings, the one with the larger number is the newer.
+    pub(crate) version: u64,
+    /// Counts the containers registered and unregistered. A commit conflicts if its transaction knew another number.
+    pub(crate) registry: u64,
+    /// By name. The unnamed container is always there.
+    pub(crate) containers: BTreeMap<String, ContainerRecord>,
+    /// The number of the next new container. No number is used twice.
+    pub(crate) next_container: u32,
+    /// The last one signs new ids.
+    pub(crate) secrets: Vec<SecretRecord>,
+}
+
+/// A secret that signs client ids, as stored: the byte that names it, and the key.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SecretRecord(pub(crate) u8, pub(crate) [u8; 32]);
+
+impl fmt::Debug for SecretRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretRecord({}, ..)", self.0)
+    }
+}
+
+/// A change to the settings of a store.
+#[derive(Clone, Debug)]
+pub(crate) enum SettingsChange {
+    /// Registers a container, or changes one. The engine numbers a new one.
+    PutContainer(ContainerSpec),
+    /// Removes the container's record. `reclaim` removes its rows.
+    RemoveContainer(String),
+    /// Replaces the secrets, provided that they still are the expected ones.
+    ReplaceSecrets {
+        expected: Vec<SecretRecord>,
+        new: Vec<SecretRecord>,
+    },
+}
+
+/// A container as it is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct ContainerSpec {
+    pub(crate) name: String,
+    pub(crate) home: ContainerHome,
+    pub(crate) timeout_ms: u64,
+    pub(crate) resolution_ms: u64,
+    pub(crate) max_lifetime_ms: Option<u64>,
+    pub(crate) implicit_sweeps: bool,
+}
+
+impl ContainerSpec {
+    fn record(&self, id: ContainerId) -> ContainerRecord {
+        ContainerRecord {
+            name: self.name.clone(),
+            id: id.0,
+            timeout_ms: self.timeout_ms,
+            resolution_ms: self.resolution_ms,
+            max_lifetime_ms: self.max_lifetime_ms,
+            implicit_sweeps: self.implicit_sweeps,
+        }
+    }
+}
+
+impl StoreSettings {
+    /// Returns the settings after a change, or `None` if the change makes no difference. An engine calls this with the
+    /// newest settings, and stores the result before anybody else changes them.
+    ///
+    /// # Errors
+    ///
+    /// `NoSuchContainer`; `InvalidInput` if the container's sessions would move between the durable engine and
+    /// memory; `Conflict` if the secrets are not the expected ones.
+    pub(crate) fn changed(&self, change: &SettingsChange) -> Result<Option<Self>> {
+        let mut settings = self.clone();
+        match change {
+            SettingsChange::PutContainer(spec) => {
+                if !settings.put(spec)? {
+                    return Ok(None);
+                }
+            }
+            SettingsChange::RemoveContainer(name) => {
+                if settings.containers.remove(name).is_none() {
+                    return Err(no_such_container(name));
+                }
+                settings.registry += 1;
+            }
+            SettingsChange::ReplaceSecrets { expected, new } => {
+                if settings.secrets != *expected {
+                    return Err(Error::new(
+                        ErrorKind::Conflict,
+                        "the secrets were changed meanwhile",
+                    ));
+                }
+                settings.secrets.clone_from(new);
+            }
+        }
+        settings.version += 1;
+        Ok(Some(settings))
+    }
+
+    /// Puts a container; false if it is there already with the same settings.
+    fn put(&mut self, spec: &ContainerSpec) -> Result<bool> {
+        let known = self.containers.get(&spec.name);
+        let id = match known {
+            Some(record) => ContainerId(record.id),
+            None => ContainerId::new(self.next_container, spec.home),
+        };
+        if id.home() != spec.home {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "a container cannot move between file and memory",
+            )
+            .in_container(&*spec.name));
+        }
+        let record = spec.record(id);
+        if known == Some(&record) {
+            return Ok(false);
+        }
+        if known.is_none() {
+            self.next_container += 1;
+            self.registry += 1;
+        }
+        self.containers.insert(spec.name.clone(), record);
+        Ok(true)
+    }
+}
+
+pub(crate) fn no_such_container(name: &str) -> Error {
+    Error::new(
+        ErrorKind::NoSuchContainer,
+        "no container of this name is registered",
+    )
+    .in_container(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> StoreSettings {
+        StoreSettings {
+            identity: [0; 16],
+            version: 7,
+            registry: 3,
+            containers: BTreeMap::new(),
+            next_container: 5,
+            secrets: vec![SecretRecord(0, [1; 32])],
+        }
+    }
+
+    fn spec(name: &str, home: ContainerHome, timeout_ms: u64) -> ContainerSpec {
+        ContainerSpec {
+            name: name.into(),
+            home,
+            timeout_ms,
+            resolution_ms: 1,
+            max_lifetime_ms: None,
+            implicit_sweeps: true,
+        }
+    }
+
+    fn put(settings: &StoreSettings, spec: ContainerSpec) -> Result<Option<StoreSettings>> {
+        settings.changed(&SettingsChange::PutContainer(spec))
+    }
+
+    // C1.7, C1.8
+    #[test]
+    fn a_new_container_takes_the_next_number_and_keeps_it() {
+        let durable = ContainerHome::Durable;
+        let first = put(&settings(), spec("a", durable, 10)).unwrap().unwrap();
+        let second = put(&first, spec("b", ContainerHome::Memory, 10));
+        let second = second.unwrap().unwrap();
+        let id = |name: &str| ContainerId(second.containers[name].id);
+        assert_eq!((id("a").number(), id("a").home()), (5, durable));
+        assert_eq!(
+            (id("b").number(), id("b").home()),
+            (6, ContainerHome::Memory)
+        );
+        assert_eq!((second.version, second.registry), (9, 5));
+
+        let changed = put(&second, spec("a", durable, 20)).unwrap().unwrap();
+        assert_eq!(changed.containers["a"].id, second.containers["a"].id);
+        assert_eq!((changed.version, changed.registry), (10, 5));
+        assert!(put(&changed, spec("a", durable, 20)).unwrap().is_none());
+
+        let removed = changed.changed(&SettingsChange::RemoveContainer("b".into()));
+        let removed = removed.unwrap().unwrap();
+        let again = put(&removed, spec("b", durable, 10)).unwrap().unwrap();
+        assert_eq!(ContainerId(again.containers["b"].id).number(), 7);
+    }
+
+    // C1.7
+    #[test]
+    fn a_container_does_not_move_and_an_unknown_one_is_not_removed() {
+        let with = put(&settings(), spec("a", ContainerHome::Memory, 10));
+        let with = with.unwrap().unwrap();
+        let moved = put(&with, spec("a", ContainerHome::Durable, 10)).unwrap_err();
+        assert_eq!(moved.kind(), ErrorKind::InvalidInput);
+        let gone = with.changed(&SettingsChange::RemoveContainer("b".into()));
+        assert_eq!(gone.unwrap_err().kind(), ErrorKind::NoSuchContainer);
+    }
+
+    // C4.2, C10.3
+    #[test]
+    fn secrets_are_replaced_only_if_they_are_the_expected_ones() {
+        let replace = |expected: u8| {
+            settings().changed(&SettingsChange::ReplaceSecrets {
+                expected: vec![SecretRecord(0, [expected; 32])],
+                new: vec![SecretRecord(1, [2; 32])],
+            })
+        };
+        let replaced = replace(1).unwrap().unwrap();
+        assert_eq!(replaced.secrets, [SecretRecord(1, [2; 32])]);
+        assert_eq!((replaced.version, replaced.registry), (8, 3));
+        assert_eq!(replace(9).unwrap_err().kind(), ErrorKind::Conflict);
+    }
+}

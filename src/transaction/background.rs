@@ -1,0 +1,34 @@
+//! Long work that must not run on a thread of an async runtime: scans, checks and sweeps.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::transaction::env::Env;
+use futures_channel::oneshot;
+use std::sync::Arc;
+
+/// So many threads do such work at once at most.
+pub(crate) const THREADS: usize = 4;
+
+impl Env {
+    /// Runs `work` on a thread of the store, once the future is polled for the first time. The work is done to its end
+    /// even if the future is dropped.
+    pub(crate) fn in_background<T, W>(
+        self: &Arc<Self>,
+        work: W,
+    ) -> impl Future<Output = Result<T>> + Send + use<T, W>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Arc<Self>) -> Result<T> + Send + 'static,
+    {
+        let env = self.clone();
+        async move {
+            env.process.check()?;
+            let (reply, answer) = oneshot::channel();
+            let worker = env.clone();
+            let task = move || drop(reply.send(work(&worker)));
+            env.background.try_run(Box::new(task)).map_err(|error| {
+                Error::new(ErrorKind::Unavailable, "no thread can be started").with_source(error)
+            })?;
+            answer.await.unwrap_or_else(|_| Err(Error::stopped()))
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The settings of the store as this process knows them: its containers, and the secrets of its client ids. Another
+//! process may change them, where the engine lets several use one store.
+
+use crate::client_id::{ClientIds, Secret};
+#[cfg(feature = "http")]
+use crate::clock::Moment;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{SecretRecord, StoreSettings};
+use crate::transaction::registry::Registry;
+use arc_swap::ArcSwap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+#[cfg(feature = "http")]
+use std::time::Duration;
+
+/// Ids that name unknown secrets make the store ask its engine for new ones no more often than this.
+#[cfg(feature = "http")]
+const ASKED_EVERY: Duration = Duration::from_secs(1);
+
+/// Where the secrets of the client ids come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SecretSource {
+    /// The store keeps them.
+    Kept,
+    /// The application gave them.
+    Given,
+}
+
+pub(crate) struct KnownSettings {
+    version: AtomicU64,
+    /// Locked while newer settings are shown, so that older ones never replace them.
+    showing: Mutex<()>,
+    secrets: SecretSource,
+    /// When the engine was last asked for an unknown secret.
+    #[cfg(feature = "http")]
+    asked: Mutex<Option<Moment>>,
+    on_change: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl KnownSettings {
+    /// What is known of a store that was opened with these settings.
+    pub(crate) fn new(settings: &StoreSettings, secrets: SecretSource) -> Self {
+        Self {
+            version: AtomicU64::new(settings.version),
+            showing: Mutex::default(),
+            secrets,
+            #[cfg(feature = "http")]
+            asked: Mutex::default(),
+            on_change: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn secrets(&self) -> SecretSource {
+        self.secrets
+    }
+
+    /// Calls `on_change` after each change of the settings.
+    pub(crate) fn notify(&self, on_change: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_change.set(Box::new(on_change));
+    }
+
+    /// Replaces the registry and the secrets by those of `settings`, unless newer ones are known.
+    pub(super) fn show(
+        &self,
+        settings: &StoreSettings,
+        registry: &ArcSwap<Registry>,
+        ids: &ClientIds,
+    ) -> Result<()> {
+        let showing = self.showing.lock().unwrap_or_else(PoisonError::into_inner);
+        if settings.version <= self.version() {
+            return Ok(());
+        }
+        let newest = Registry::of(settings)?;
+        if self.secrets == SecretSource::Kept {
+            let (issuing, older) = split_secrets(&settings.secrets)?;
+            ids.replace(issuing, older);
+        }
+        registry.store(Arc::new(newest));
+        self.version.store(settings.version, Ordering::Release);
+        drop(showing);
+        if let Some(on_change) = self.on_change.get() {
+            on_change();
+        }
+        Ok(())
+    }
+
+    /// Whether the engine may be asked for an unknown secret now. If so, it counts as asked.
+    #[cfg(feature = "http")]
+    pub(super) fn may_ask(&self, now: Moment) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = asked.is_none_or(|asked| now.since(asked) >= ASKED_EVERY);
+        if may {
+            *asked = Some(now);
+        }
+        may
+    }
+}
+
+/// The secret that issues, and the older ones that verify.
+pub(crate) fn split_secrets(kept: &[SecretRecord]) -> Result<(Secret, Vec<Secret>)> {
+    let secret = |s: &SecretRecord| Secret::from_key(s.0, s.1);
+    match kept.split_last() {
+        Some((issuing, older)) => Ok((secret(issuing), older.iter().map(secret).collect())),
+        None => Err(Error::new(ErrorKind::Corrupt, "the store lacks its secret")),
+    }
+}
