@@ -32,6 +32,8 @@ mod limits;
 mod logs;
 #[path = "http/metrics.rs"]
 mod metrics;
+#[path = "http/middleware.rs"]
+mod middleware;
 #[path = "http/packages.rs"]
 mod packages;
 #[path = "http/pages.rs"]
