@@ -115,6 +115,7 @@
 //! - `axum` (default): the extractor [`Session`], `http::SessionLayer` as a layer over axum's `Body`, and
 //!   `Error: IntoResponse`; implies `http`.
 //! - `http`: `http::SessionLayer::generic`, a layer for any tower service.
+//! - `minijinja`: the module `minijinja`, sessions in templates of minijinja 3.
 //! - `public-suffixes`: `http::CookieSettings::domain` refuses domains under which others register, such as `co.uk`
 //!   and `github.io`, as browsers do. The list of these domains adds 0.8 MB.
 
@@ -127,7 +128,10 @@ mod error;
 mod expiry;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "minijinja")]
+pub mod minijinja;
 mod package;
+mod path;
 mod process;
 mod session;
 mod steps;
@@ -173,3 +177,7 @@ struct SettingsGuide;
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../docs/guide/deployment.md")]
 struct DeploymentGuide;
+
+#[cfg(all(doctest, feature = "axum", feature = "minijinja"))]
+#[doc = include_str!("../docs/guide/templates.md")]
+struct TemplatesGuide;

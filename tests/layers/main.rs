@@ -32,9 +32,11 @@ const ORDER: &[&str] = &[
     "transaction",
     "session",
     "package",
+    "path",
     "container",
     "store",
     "http",
+    "minijinja",
     "torture",
 ];
 

@@ -1,0 +1,303 @@
+//! C8.8: templates read the session; they create and write nothing.
+#![cfg(feature = "minijinja")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+use cloakroom::{ClientId, Error, ErrorKind, Session, Store, Txn};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
+use std::collections::BTreeMap;
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    environment
+}
+
+fn render(session: &Session, page: &str) -> Result<String, minijinja::Error> {
+    let session = cloakroom::minijinja::session(session);
+    environment().render_str(page, context! { session })
+}
+
+fn shown(session: &Session, page: &str) -> String {
+    render(session, page).unwrap()
+}
+
+/// A store with one visitor, whose packages `fill` fills.
+fn filled(fill: impl Fn(&Session) -> Result<(), Error>) -> (Store, ClientId) {
+    let store = Store::in_memory().unwrap();
+    let id = store.client_ids().issue();
+    store.transact(|txn| fill(&txn.session(&id)?)).unwrap();
+    (store, id)
+}
+
+fn products() -> (Store, ClientId) {
+    filled(|session| {
+        let shoes = session.pkg("products.foo");
+        shoes.insert("color", "red")?;
+        shoes.insert("sizes", [36, 38])?;
+        shoes.insert("maker", BTreeMap::from([("name", "Ann & Co")]))?;
+        shoes.insert("nothing", None::<u8>)?;
+        session.pkg("plain").insert("n", 5)
+    })
+}
+
+fn session_of(txn: &Txn, id: &ClientId) -> Session {
+    txn.session(id).unwrap()
+}
+
+#[test]
+fn values_are_read_by_package_and_key() {
+    let (store, id) = products();
+    let txn = store.begin().unwrap();
+    let session = session_of(&txn, &id);
+    for (page, expected) in [
+        (r#"{{ session["products.foo"].color }}"#, "red"),
+        (r#"{{ session["products.foo"]["color"] }}"#, "red"),
+        (r#"{{ session.plain.n + 1 }}"#, "6"),
+        (r#"{{ session["products.foo"].sizes[1] }}"#, "38"),
+        (
+            r#"{{ session["products.foo"].maker.name }}"#,
+            "Ann &amp; Co",
+        ),
+        (r#"{{ session["products.foo"].nothing is none }}"#, "True"),
+    ] {
+        assert_eq!(
+            shown(&session, page).to_lowercase(),
+            expected.to_lowercase(),
+            "{page}"
+        );
+    }
+}
+
+#[test]
+fn what_is_missing_is_undefined_in_packages_that_exist_and_in_others() {
+    let (store, id) = products();
+    let txn = store.begin().unwrap();
+    let session = session_of(&txn, &id);
+    for package in ["products.foo", "products.bar"] {
+        let page = format!(r#"{{{{ session["{package}"].weight | default("light") }}}}"#);
+        assert_eq!(shown(&session, &page), "light");
+        let page = format!(r#"{{{{ session["{package}"].weight is defined }}}}"#);
+        assert_eq!(shown(&session, &page).to_lowercase(), "false");
+    }
+    let mut strict = environment();
+    strict.set_undefined_behavior(UndefinedBehavior::Strict);
+    let object = cloakroom::minijinja::session(&session);
+    let page = r#"{{ session["products.bar"].weight }}"#;
+    strict
+        .render_str(page, context! { session => object })
+        .unwrap_err();
+}
+
+#[test]
+fn a_package_is_iterated_and_asked_for_its_keys() {
+    let (store, id) = products();
+    let txn = store.begin().unwrap();
+    let session = session_of(&txn, &id);
+    for (page, expected) in [
+        (
+            r#"{% for key in session["products.foo"] %}{{ key }} {% endfor %}"#,
+            "color maker nothing sizes ",
+        ),
+        (
+            r#"{% for key, n in session.plain | items %}{{ key }}={{ n }}{% endfor %}"#,
+            "n=5",
+        ),
+        (
+            r#"{% if "color" in session["products.foo"] %}yes{% endif %}"#,
+            "yes",
+        ),
+        (
+            r#"{% if "weight" in session["products.foo"] %}yes{% else %}no{% endif %}"#,
+            "no",
+        ),
+        (r#"{% if session["products.foo"] %}some{% endif %}"#, "some"),
+        (
+            r#"{% if session["products.bar"] %}some{% else %}none{% endif %}"#,
+            "none",
+        ),
+        (r#"{{ session["products.foo"] | length }}"#, "4"),
+    ] {
+        assert_eq!(shown(&session, page), expected, "{page}");
+    }
+}
+
+#[test]
+fn packages_are_not_listed_and_a_page_that_tries_to_fails() {
+    let (store, id) = products();
+    let txn = store.begin().unwrap();
+    let session = session_of(&txn, &id);
+    for page in [
+        "{% for package in session %}{{ package }}{% endfor %}",
+        r#"{% if "plain" in session %}yes{% else %}no{% endif %}"#,
+    ] {
+        let error = render(&session, page).unwrap_err();
+        assert!(
+            format!("{error:#}").contains("cannot be listed"),
+            "{error:#}"
+        );
+    }
+}
+
+#[test]
+fn paths_lead_to_the_first_that_is_there() {
+    let (store, id) = products();
+    let txn = store.begin().unwrap();
+    let session = session_of(&txn, &id);
+    for (page, expected) in [
+        (
+            r#"{{ session.path("products.foo/color | products.bar/color | 'green'") }}"#,
+            "red",
+        ),
+        (
+            r#"{{ session.path("products.bar/color | products.foo/color | 'green'") }}"#,
+            "red",
+        ),
+        (
+            r#"{{ session.path("products.bar/color | 'green'") }}"#,
+            "green",
+        ),
+        (
+            r#"{{ session.path("products.bar/color") | default("none") }}"#,
+            "none",
+        ),
+        (r#"{{ session.path("products.bar/n | 7") + 1 }}"#, "8"),
+        (
+            r#"{{ session.path("products.foo/maker").name }}"#,
+            "Ann &amp; Co",
+        ),
+    ] {
+        assert_eq!(shown(&session, page), expected, "{page}");
+    }
+    let error = render(&session, r#"{{ session.path("color") }}"#).unwrap_err();
+    assert_eq!(
+        Error::find_in(&error).unwrap().kind(),
+        ErrorKind::InvalidInput
+    );
+    render(&session, "{{ session.destroy() }}").unwrap_err();
+}
+
+#[test]
+fn a_path_in_rust_says_when_a_value_is_of_another_type() {
+    let (store, id) = products();
+    let txn = store.begin().unwrap();
+    let session = session_of(&txn, &id);
+    // The first is there, and is no number: the others do not count.
+    let error = session
+        .path::<u32>("products.foo/color | plain/n | 7")
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TypeMismatch);
+    assert_eq!(error.key(), Some("color"));
+    let error = session.path::<u32>("a/b | 'seven'").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TypeMismatch);
+    // What is stored as nothing is there.
+    let nothing = session
+        .path::<Option<u8>>("products.foo/nothing | 7")
+        .unwrap();
+    assert_eq!(nothing, Some(None));
+    assert_eq!(session.path::<f32>("a/b | 0.5").unwrap(), Some(0.5));
+}
+
+/// C1.4
+#[test]
+fn rendering_creates_and_changes_nothing() {
+    let store = Store::in_memory().unwrap();
+    let id = store.client_ids().issue();
+    let txn = store.begin().unwrap();
+    let session = session_of(&txn, &id);
+    let page =
+        r#"{{ session.a.b }}{{ session.path("a/b | 'c'") }}{% for k in session.a %}{% endfor %}"#;
+    assert_eq!(shown(&session, page), "c");
+    assert!(session.client_id().is_none());
+    assert!(!session.exists().unwrap());
+    txn.commit().unwrap();
+    let txn = store.begin().unwrap();
+    assert!(!session_of(&txn, &id).exists().unwrap());
+}
+
+#[test]
+fn a_page_sees_what_the_handler_wrote_before_it() {
+    let (store, id) = products();
+    let txn = store.begin().unwrap();
+    let session = session_of(&txn, &id);
+    let object = cloakroom::minijinja::session(&session);
+    session.pkg("plain").insert("n", 6).unwrap();
+    let page = environment().render_str("{{ session.plain.n }}", context! { session => object });
+    assert_eq!(page.unwrap(), "6");
+}
+
+#[test]
+fn hostile_values_are_escaped() {
+    let hostile = "<script>alert('x')</script>";
+    let (store, id) = filled(|session| {
+        let pkg = session.pkg("p");
+        pkg.insert("text", hostile)?;
+        pkg.insert("list", [hostile])?;
+        pkg.insert("map", BTreeMap::from([(hostile, hostile)]))?;
+        // The forms by which minijinja hands values through serde.
+        pkg.insert("safe", BTreeMap::from([("__minijinja_ValueHandle", 1)]))?;
+        pkg.insert(hostile, 1)
+    });
+    let txn = store.begin().unwrap();
+    let session = session_of(&txn, &id);
+    for page in [
+        "{{ session.p.text }}",
+        "{{ session.p.list }}",
+        "{{ session.p.list[0] }}",
+        "{{ session.p.map }}",
+        "{% for key in session.p.map %}{{ key }}{% endfor %}",
+        "{% for key in session.p %}{{ key }}{% endfor %}",
+        "{{ session.p.safe }}",
+        "{{ session.p }}",
+        "{{ session }}",
+        r#"{{ session.path("p/text") }}"#,
+        r#"{{ session.path("p/none | '<script>'") }}"#,
+    ] {
+        let shown = shown(&session, page);
+        assert!(!shown.contains("<script"), "{page}: {shown}");
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_read_fails_the_page_with_its_error() {
+    let (store, id) = products();
+    let txn = store.begin().unwrap();
+    let session = session_of(&txn, &id);
+    txn.abort();
+    for page in [
+        "{{ session.plain.n }}",
+        r#"{{ session.plain.n | default("5") }}"#,
+        "{% for key in session.plain %}{{ key }}{% endfor %}",
+        r#"{{ session.path("plain/n | 'x'") }}"#,
+    ] {
+        let error = render(&session, page).unwrap_err();
+        let ours = Error::find_in(&error).unwrap_or_else(|| panic!("{page}: {error:#}"));
+        assert_eq!(ours.kind(), ErrorKind::Closed, "{page}");
+    }
+}
+
+#[cfg(feature = "axum")]
+#[test]
+fn the_hidden_field_of_a_form_is_safe() {
+    let (store, id) = products();
+    let txn = store.begin().unwrap();
+    let token = cloakroom::http::CsrfToken::of(&session_of(&txn, &id)).unwrap();
+    let csrf = cloakroom::minijinja::csrf_input(&token);
+    let page = environment().render_str("{{ csrf }}", context! { csrf });
+    assert_eq!(page.unwrap(), token.input());
+}
+
+#[cfg(feature = "axum")]
+#[test]
+fn flash_messages_are_shown_by_a_template() {
+    let messages = [cloakroom::http::FlashMessage::warning("<b>")];
+    let page = "{% for m in messages %}<p class={{ m.level }}>{{ m.text }}</p>{% endfor %}";
+    let messages = minijinja::value::Serde(&messages);
+    let shown = environment().render_str(page, context! { messages });
+    assert_eq!(shown.unwrap(), "<p class=warning>&lt;b&gt;</p>");
+}
