@@ -334,3 +334,50 @@ fn a_hook_may_hold_the_last_handle_of_a_store() {
     heard.recv().unwrap();
     assert!(!place.is_locked());
 }
+
+// C10.1
+#[test]
+fn the_asynchronous_forms_do_what_the_others_do_on_a_runtime_of_one_thread() {
+    let place = Place::new();
+    let store = place.open();
+    let id = client(&store);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let settings = ContainerSettings::new();
+        let carts = store
+            .register_async("cart", settings.clone())
+            .await
+            .unwrap();
+        let configured = carts.configure_async(settings.timeout(MINUTE)).await;
+        configured.unwrap();
+        assert_eq!(carts.settings().unwrap().timeout, MINUTE);
+
+        let txn = store.begin_async().await.unwrap();
+        txn.session(&id).unwrap().set_owner(Some("ann")).unwrap();
+        txn.commit_async().await.unwrap();
+        assert_eq!(store.sessions_of_async("ann").await.unwrap(), [id.key()]);
+
+        let all = store.container("").unwrap();
+        assert_eq!(all.statistics_async().await.unwrap().live, 1);
+        place.clock.advance(100 * MINUTE);
+        assert_eq!(all.sweep_async().await.unwrap().removed, 1);
+        assert!(store.sessions_of_async("ann").await.unwrap().is_empty());
+
+        assert_eq!(store.rotate_secret_async().await.unwrap(), 1);
+        assert!(store.client_ids().verify(id.as_str()).is_some());
+        store.retire_secret_async(0).await.unwrap();
+        assert!(store.client_ids().verify(id.as_str()).is_none());
+
+        assert!(store.check_async().await.unwrap().is_clean());
+        store.checkpoint_async().await.unwrap();
+        store.unregister_async("cart").await.unwrap();
+        let gone = store.container("cart").unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NoSuchContainer);
+        store.clone().close_async().await.unwrap();
+        let closed = all.sweep_async().await.unwrap_err();
+        assert_eq!(closed.kind(), ErrorKind::Closed);
+    });
+    assert!(!place.is_locked());
+}

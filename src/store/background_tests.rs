@@ -38,11 +38,33 @@ fn a_sweep_a_count_and_a_registration_scan_on_a_thread_of_the_store() {
 #[test]
 fn work_that_is_asked_of_a_closed_store_is_refused() {
     let (store, container) = store();
-    store.clone().close().unwrap();
+    block_on(store.clone().close_async()).unwrap();
     let swept = block_on(container.sweep_async()).unwrap_err();
     let checked = block_on(store.check_async()).unwrap_err();
     assert_eq!(
         [swept.kind(), checked.kind()],
         [crate::ErrorKind::Closed; 2]
     );
+}
+
+#[test]
+fn a_check_waits_for_a_thread_of_the_store_and_not_on_the_one_that_polls() {
+    let (store, container) = store();
+    let env = &store.inner.env;
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    for _ in 0..crate::transaction::BACKGROUND_THREADS {
+        let released = released.clone();
+        env.background.run(Box::new(move || {
+            let _ = released.lock().unwrap().recv();
+        }));
+    }
+    let mut check = std::pin::pin!(store.check_async());
+    let mut count = std::pin::pin!(container.statistics_async());
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(check.as_mut().poll(&mut context).is_pending());
+    assert!(count.as_mut().poll(&mut context).is_pending());
+    drop(release);
+    assert!(block_on(check).unwrap().is_clean());
+    assert_eq!(block_on(count).unwrap().live, 10);
 }

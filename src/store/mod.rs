@@ -70,7 +70,7 @@ impl fmt::Debug for Store {
 
 impl Store {
     /// Closes the store for all its handles. Commits that wait are completed, and the file is released. Later
-    /// operations that need the file give [`Closed`](ErrorKind::Closed).
+    /// operations that need the file give [`Closed`](ErrorKind::Closed). Blocks until that is done.
     ///
     /// # Errors
     ///
@@ -81,6 +81,17 @@ impl Store {
     /// There, neither closing nor dropping does anything to the files.
     pub fn close(self) -> Result<()> {
         self.inner.shut_down()
+    }
+
+    /// [`close`](Self::close) as a future. A thread of the store closes it, to the end even if the future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As for [`close`](Self::close).
+    pub fn close_async(self) -> impl Future<Output = Result<()>> + Send + use<> {
+        let inner = self.inner;
+        let env = inner.env.clone();
+        env.in_background(move |_| inner.shut_down())
     }
 
     /// Writes all earlier commits from the journal to the store's file, and blocks until that is done. Other commits
