@@ -63,6 +63,20 @@ impl Moment {
     }
 }
 
+/// How many milliseconds the clock of an engine is ahead of the system's.
+#[derive(Debug, Default)]
+pub(crate) struct ClockOffset(AtomicI64);
+
+impl ClockOffset {
+    #[allow(
+        dead_code,
+        reason = "the engine in this crate has the clock of its process"
+    )]
+    pub(crate) fn set(&self, ahead: i64) {
+        self.0.store(ahead, Ordering::Relaxed);
+    }
+}
+
 /// The clock of a store. Clones share one clock.
 ///
 /// The wall clock gives the times at which sessions were created and used. The monotonic clock measures durations
@@ -85,6 +99,8 @@ pub struct Clock(TimeSource);
 #[derive(Clone)]
 enum TimeSource {
     System,
+    /// The system's clocks, with a wall clock that an engine corrects.
+    Corrected(Arc<ClockOffset>),
     Manual(Arc<Manual>),
 }
 
@@ -110,6 +126,14 @@ impl Clock {
             elapsed: AtomicU64::new(0),
             watchers: Mutex::new(Vec::new()),
         })))
+    }
+
+    /// The same clock, corrected by an engine that has a clock of its own. One that is moved by hand stays as it is.
+    pub(crate) fn corrected_by(self, offset: Option<Arc<ClockOffset>>) -> Self {
+        match (self.0, offset) {
+            (TimeSource::System, Some(offset)) => Self(TimeSource::Corrected(offset)),
+            (source, _) => Self(source),
+        }
     }
 
     /// Returns the time, in whole milliseconds.
@@ -169,20 +193,22 @@ impl Clock {
     }
 
     pub(crate) fn timestamp(&self) -> Timestamp {
-        match &self.0 {
-            TimeSource::System => Timestamp(match SystemTime::now().duration_since(UNIX_EPOCH) {
-                Ok(d) => i64::try_from(d.as_millis()).unwrap_or(i64::MAX),
-                Err(e) => -i64::try_from(e.duration().as_millis()).unwrap_or(i64::MAX),
-            }),
-            TimeSource::Manual(manual) => Timestamp(manual.now.load(Ordering::SeqCst)),
-        }
+        Timestamp(match &self.0 {
+            TimeSource::System => system_millis(),
+            TimeSource::Corrected(offset) => {
+                system_millis().saturating_add(offset.0.load(Ordering::Relaxed))
+            }
+            TimeSource::Manual(manual) => manual.now.load(Ordering::SeqCst),
+        })
     }
 
     /// How far the monotonic clock is.
     pub(crate) fn moment(&self) -> Moment {
         static START: OnceLock<Instant> = OnceLock::new();
         Moment(match &self.0 {
-            TimeSource::System => START.get_or_init(Instant::now).elapsed(),
+            TimeSource::System | TimeSource::Corrected(_) => {
+                START.get_or_init(Instant::now).elapsed()
+            }
             TimeSource::Manual(manual) => {
                 Duration::from_millis(manual.elapsed.load(Ordering::SeqCst))
             }
@@ -201,6 +227,13 @@ impl Clock {
     }
 }
 
+fn system_millis() -> i64 {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(d) => i64::try_from(d.as_millis()).unwrap_or(i64::MAX),
+        Err(e) => -i64::try_from(e.duration().as_millis()).unwrap_or(i64::MAX),
+    }
+}
+
 impl Default for Clock {
     fn default() -> Self {
         Self::system()
@@ -210,7 +243,7 @@ impl Default for Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            TimeSource::System => "Clock::system",
+            TimeSource::System | TimeSource::Corrected(_) => "Clock::system",
             TimeSource::Manual(_) => "Clock::manual",
         })
     }
@@ -236,6 +269,22 @@ mod tests {
         clock.set(start);
         assert_eq!(span(), 3605);
         assert_eq!(begun.since(clock.moment()), Duration::ZERO);
+    }
+
+    // C3.9
+    #[test]
+    fn an_engine_corrects_the_systems_clock_and_no_other() {
+        let offset = Arc::new(ClockOffset::default());
+        let corrected = Clock::system().corrected_by(Some(offset.clone()));
+        let ahead = || corrected.timestamp().since(Clock::system().timestamp());
+        let an_hour = Duration::from_secs(3600);
+        assert!(ahead() < an_hour / 2);
+        offset.set(3_600_000);
+        assert!(ahead() > an_hour / 2);
+
+        let start: DateTime<Utc> = "2026-01-01T00:00:00Z".parse().unwrap();
+        let by_hand = Clock::manual(start).corrected_by(Some(offset));
+        assert_eq!(by_hand.now(), start);
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl Container {
 fn count(env: &Env, container: &ContainerEntry) -> Result<ContainerStatistics> {
     let now = env.clock.timestamp();
     let mut counts = ContainerStatistics::default();
-    scan(env, container.id(), |_, row| {
+    scan(env, container.id(), |row| {
         match row {
             Err(_) => counts.unreadable += 1,
             Ok(row) => match judge(env, container, row, now)? {

@@ -5,8 +5,8 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::SessionRow;
 use crate::storage::{
-    ChangeSet, ClientChange, ContainerId, Mark, Outcome, Seen, SeenState, SessionEnd, Submission,
-    TouchAt,
+    ChangeSet, ClientChange, ContainerId, Mark, Outcome, Seen, SeenState, SessionEnd, SessionPage,
+    Submission, TouchAt,
 };
 use crate::throttle::Throttle;
 use crate::transaction::{ContainerEntry, Env};
@@ -39,27 +39,50 @@ pub struct Swept {
 
 pub(super) type SessionSummary<'a> = (ClientKey, &'a SessionRow);
 
-/// Visits all sessions of a container in bounded steps, each on the newest snapshot, with a mark from before
-/// that was taken.
-pub(crate) fn scan(
+/// A session that is visited, or the damage in its place.
+type VisitedSession<'a> = Result<SessionSummary<'a>, &'a Error>;
+
+/// Visits all sessions of a container in bounded steps, each on the newest snapshot.
+pub(super) fn scan(
     env: &Env,
     id: ContainerId,
-    mut visit: impl FnMut(Mark, Result<SessionSummary<'_>, (ClientKey, &Error)>) -> Result<()>,
+    mut visit: impl FnMut(VisitedSession<'_>) -> Result<()>,
+) -> Result<()> {
+    // A snapshot is let go before its sessions are visited, which may take a while.
+    let page = |after| Ok((env.snapshot()?.sessions(id, after, SCANNED).wait()?, ()));
+    in_pages(page, |(), row| visit(row))
+}
+
+/// Visits the sessions of a container that may have expired by `now`, with a mark from before they were read.
+fn scan_stale(
+    env: &Env,
+    id: ContainerId,
+    now: Timestamp,
+    visit: impl FnMut(Mark, VisitedSession<'_>) -> Result<()>,
+) -> Result<()> {
+    let page = |after| {
+        env.process.check()?;
+        let page = env.storage.stale(id, now, after, SCANNED).wait()?;
+        Ok((page.sessions, page.mark))
+    };
+    in_pages(page, visit)
+}
+
+/// Visits sessions page by page. `page` gives those after a client, and what they are visited with.
+fn in_pages<T: Copy>(
+    page: impl Fn(Option<ClientKey>) -> Result<(SessionPage, T)>,
+    mut visit: impl FnMut(T, VisitedSession<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut after = None;
     loop {
-        // It is let go before the visits, which may take a while.
-        let (mark, snapshot) = (env.storage.mark(), env.snapshot()?);
-        let rows = snapshot.sessions(id, after, SCANNED).wait()?;
-        drop(snapshot);
+        let (rows, with) = page(after)?;
         let Some((last, _)) = rows.last() else {
             return Ok(());
         };
         after = Some(*last);
         for (client, row) in &rows {
             crate::steps::count(1);
-            let row = row.as_ref().map(|row| (*client, row));
-            visit(mark, row.map_err(|e| (*client, e)))?;
+            visit(with, row.as_ref().map(|row| (*client, row)))?;
         }
         // Nobody waits for this thread; somebody may wait for its core.
         thread::yield_now();
@@ -124,10 +147,10 @@ pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
     let mut batch: Option<ChangeSet> = None;
     let mut flying: Option<Removal> = None;
     let end = |flying: Option<Removal>| flying.map_or(Ok(0), |it| it.end(env, container));
-    scan(env, container.id(), |mark, row| {
+    scan_stale(env, container.id(), now, |mark, row| {
         swept.scanned += 1;
         match row {
-            Err((_, error)) => {
+            Err(error) => {
                 swept.unreadable += 1;
                 static DAMAGED: Throttle = Throttle::new(1);
                 if let Some(left_out) = DAMAGED.pass() {

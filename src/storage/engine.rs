@@ -11,6 +11,7 @@ use super::settings::{SettingsChange, StoreSettings};
 use super::version::Mark;
 use crate::block_on::{WakeGroup, block_on, block_on_helping};
 use crate::client_id::ClientKey;
+use crate::clock::{ClockOffset, Timestamp};
 use crate::error::{Error, Result};
 use std::any::Any;
 use std::sync::Arc;
@@ -18,6 +19,13 @@ use std::time::Duration;
 
 /// Sessions of one container, in the order of their keys. A damaged row is an error in its place.
 pub(crate) type SessionPage = Vec<(ClientKey, Result<SessionRow>)>;
+
+/// Candidates for a sweep.
+pub(crate) struct StalePage {
+    /// A moment before the sessions were read.
+    pub(crate) mark: Mark,
+    pub(crate) sessions: SessionPage,
+}
 
 /// The store as of one commit. Transactions read from it.
 ///
@@ -224,6 +232,24 @@ pub(crate) trait Storage: Send + Sync {
     /// Removes a bounded number of rows that unregistered containers and old tombstones left, and lowers the
     /// tombstones that lie too far ahead. Returns how many.
     fn reclaim(&self, refusals: TombstonePolicy) -> Answer<'_, Result<u64>>;
+    /// At most `limit` sessions of a container that may have expired by `now`, or whose times may lie ahead of it, in the
+    /// order of their keys, beginning after `after`. They are candidates: the sweep judges each, and its commit judges
+    /// again. An engine that keeps no index by time gives every session, as this does.
+    fn stale(
+        &self,
+        container: ContainerId,
+        now: Timestamp,
+        after: Option<ClientKey>,
+        limit: usize,
+    ) -> Answer<'_, Result<StalePage>> {
+        let _ = now;
+        Answer::later(async move {
+            let mark = self.mark();
+            let snapshot = self.snapshot().await?;
+            let sessions = snapshot.sessions(container, after, limit).await?;
+            Ok(StalePage { mark, sessions })
+        })
+    }
     /// Reads everything that is stored as of one commit, while commits go on, and reports what is damaged. It may read
     /// on the thread that waits for it.
     fn check<'a>(
@@ -231,6 +257,11 @@ pub(crate) trait Storage: Send + Sync {
         found: &'a mut (dyn FnMut(Finding) + Send),
     ) -> Answer<'a, Result<Checked>>;
     fn counters(&self) -> Counters;
+    /// How far the engine's clock is ahead of that of the process, where its clock decides. The engine keeps it up to
+    /// date. A clock that a test moves by hand is not corrected.
+    fn clock_offset(&self) -> Option<Arc<ClockOffset>> {
+        None
+    }
     /// Makes everything durable and closes the engine. Later calls give `Closed`.
     fn close(&self) -> Result<()>;
     /// The engine's files and commit threads, if it has them in this process.

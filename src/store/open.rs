@@ -133,9 +133,10 @@ impl StoreBuilder {
         let (source, ids) = client_ids(&settings, &self.secrets.0)?;
         #[cfg(feature = "torture")]
         let ids = ids.guessable(self.guessable_ids);
+        let clock = self.clock.clone().corrected_by(storage.clock_offset());
         let env = Arc::new(Env {
             storage,
-            clock: self.clock.clone(),
+            clock,
             ids,
             rules: self.rules,
             registry: ArcSwap::from_pointee(Registry::of(&settings)?),
