@@ -9,7 +9,7 @@ use tower_layer::Layer;
 use super::cookie::CookieSettings;
 use super::policy::Rerun;
 use super::service::GenericSessionService;
-use super::settings::{CookieUse, LayerRules, LayerSettings};
+use super::settings::{CookieUse, LayerRules, LayerSettings, SiteData};
 use super::transport::IdTransport;
 use crate::store::Store;
 
@@ -114,6 +114,17 @@ impl SessionLayer {
         rule: impl Fn(&request::Parts) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.rules().admit_new = Some(Arc::new(rule));
+        self
+    }
+
+    /// Tells the browser to drop what it keeps of this site when the session ends: the response whose commit ends it says
+    /// `Clear-Site-Data: "cookies", "storage"`, unless the handler sets that header itself.
+    ///
+    /// Browsers obey over HTTPS only. They drop **all** cookies of the registered domain, those of neighbouring hosts
+    /// included, and this host's storage and service workers. Default: only the session's cookie is removed.
+    #[must_use]
+    pub fn clear_site_data(mut self) -> Self {
+        self.rules().site_data = SiteData::Cleared;
         self
     }
 

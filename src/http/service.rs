@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::header::SET_COOKIE;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body;
 use std::convert::identity;
 use std::fmt;
@@ -18,7 +18,7 @@ use super::exchange::Exchange;
 use super::flash::FlashQueue;
 use super::replay::{Replay, RequestBody};
 use super::report::{report_dropped, report_sent};
-use super::settings::LayerSettings;
+use super::settings::{LayerSettings, SiteData};
 use super::slot::Slot;
 use super::transport::IdCarrier;
 use crate::block_on::polled;
@@ -274,7 +274,13 @@ fn send_cookie(action: &CookieAction, exchange: &Exchange, headers: &mut HeaderM
     let field = match action {
         CookieAction::Keep => return Ok(()),
         CookieAction::Send { id, timeout } => cookie.handing_out(id.as_str(), *timeout)?,
-        CookieAction::Withdraw => cookie.removal()?,
+        CookieAction::Withdraw => {
+            if exchange.settings.rules.site_data == SiteData::Cleared {
+                let what = HeaderValue::from_static(r#""cookies", "storage""#);
+                headers.entry("clear-site-data").or_insert(what);
+            }
+            cookie.removal()?
+        }
     };
     headers.append(SET_COOKIE, field);
     Ok(())

@@ -28,8 +28,16 @@ pub(super) struct LayerRules {
     /// In the order in which they are asked.
     pub(super) transports: Vec<Arc<dyn IdTransport>>,
     pub(super) cookie_use: CookieUse,
+    pub(super) site_data: SiteData,
     #[cfg(feature = "axum")]
     pub(super) on_error: Option<Arc<ErrorPage>>,
+}
+
+/// What a browser keeps of the site when a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SiteData {
+    Kept,
+    Cleared,
 }
 
 /// The application's rule for the responses to errors.
@@ -54,6 +62,7 @@ impl Default for LayerRules {
             admit_new: None,
             transports: Vec::new(),
             cookie_use: CookieUse::On,
+            site_data: SiteData::Kept,
             #[cfg(feature = "axum")]
             on_error: None,
         }

@@ -423,3 +423,38 @@ async fn only_the_response_that_destroyed_the_session_removes_the_cookie() {
     assert!(set_cookie(&get_page(&app, "/destroy", &cookie).await).is_some());
     assert_eq!(set_cookie(&get_page(&app, "/read", &cookie).await), None);
 }
+
+/// The value of `Clear-Site-Data`.
+fn cleared(response: &Response<Body>) -> Vec<String> {
+    values(response, HeaderName::from_static("clear-site-data"))
+}
+
+/// C4.7
+#[tokio::test]
+async fn the_end_of_a_session_clears_the_sites_data_where_that_is_set() {
+    let store = Store::in_memory().unwrap();
+    let leave = |session: Session| async move {
+        session.destroy()?;
+        Ok::<_, Error>([("clear-site-data", r#""cache""#)])
+    };
+    let layer = SessionLayer::new(store).clear_site_data();
+    let app = site(layer.clone()).merge(Router::new().route("/own", get(leave)).layer(layer));
+    for (path, expected) in [
+        ("/destroy", r#""cookies", "storage""#),
+        ("/own", r#""cache""#),
+    ] {
+        let cookie = visitor(&app).await;
+        let response = get_page(&app, path, &cookie).await;
+        assert_eq!(cleared(&response), [expected]);
+        assert!(set_cookie(&response).unwrap().contains("Max-Age=0"));
+        // The session has ended; nothing ends a second time, and a new id clears nothing.
+        assert_eq!(cleared(&get_page(&app, "/destroy", &cookie).await), [""; 0]);
+        assert_eq!(
+            cleared(&get_page(&app, "/rotate", &visitor(&app).await).await),
+            [""; 0]
+        );
+    }
+    let (_, app) = usual();
+    let response = get_page(&app, "/destroy", &visitor(&app).await).await;
+    assert_eq!(cleared(&response), [""; 0]);
+}
