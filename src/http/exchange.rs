@@ -50,6 +50,10 @@ impl Exchange {
         body: &SizeHint,
     ) -> Arc<Self> {
         hide_ids(&mut request.headers, &settings);
+        let proxies = settings.rules.proxies.as_ref();
+        if let Some(visitor) = proxies.and_then(|proxies| proxies.visitor(&request)) {
+            request.extensions.insert(visitor);
+        }
         let limit = settings.rules.replay_limit as u64;
         let policy = RerunPolicy::new(settings.rules.rerun, &request);
         if body.lower() > limit {

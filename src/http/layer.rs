@@ -8,6 +8,7 @@ use tower_layer::Layer;
 
 use super::cookie::CookieSettings;
 use super::policy::Rerun;
+use super::proxies::TrustedProxies;
 use super::service::GenericSessionService;
 use super::settings::{CookieUse, LayerRules, LayerSettings, SiteData};
 use super::transport::IdTransport;
@@ -114,6 +115,15 @@ impl SessionLayer {
         rule: impl Fn(&request::Parts) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.rules().admit_new = Some(Arc::new(rule));
+        self
+    }
+
+    /// Puts the visitor's address into the extensions of each request, as a
+    /// [`VisitorAddress`](super::VisitorAddress): for [`admit_new`](Self::admit_new) and for handlers. Default: none, and no
+    /// header of proxies is read.
+    #[must_use]
+    pub fn proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.rules().proxies = Some(proxies);
         self
     }
 

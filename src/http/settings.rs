@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cookie::{CookieSettings, SessionCookie};
 use super::policy::Rerun;
+use super::proxies::TrustedProxies;
 use super::transport::{IdCarrier, IdTransport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
@@ -29,6 +30,7 @@ pub(super) struct LayerRules {
     pub(super) transports: Vec<Arc<dyn IdTransport>>,
     pub(super) cookie_use: CookieUse,
     pub(super) site_data: SiteData,
+    pub(super) proxies: Option<TrustedProxies>,
     #[cfg(feature = "axum")]
     pub(super) on_error: Option<Arc<ErrorPage>>,
 }
@@ -63,6 +65,7 @@ impl Default for LayerRules {
             transports: Vec::new(),
             cookie_use: CookieUse::On,
             site_data: SiteData::Kept,
+            proxies: None,
             #[cfg(feature = "axum")]
             on_error: None,
         }

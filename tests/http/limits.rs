@@ -165,3 +165,34 @@ async fn the_application_is_asked_once_for_a_request_that_runs_again() {
     assert_eq!(stored(&store, &jar(&response)), Some(1));
     assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
+
+/// Behind a proxy, the application limits by the visitor's address, which only a listed proxy can tell.
+#[tokio::test]
+async fn the_application_limits_by_the_address_that_a_listed_proxy_tells() {
+    use cloakroom::http::{TrustedProxies, VisitorAddress};
+    let with_peer = |peer: &str| {
+        let peer = peer.parse().unwrap();
+        let proxies = TrustedProxies::new(move |_| Some(peer));
+        let layer = SessionLayer::new(Store::in_memory().unwrap())
+            .proxies(proxies.network("10.0.0.0/8").unwrap())
+            .admit_new(|request| {
+                let visitor = request.extensions.get::<VisitorAddress>().unwrap();
+                visitor.ip.to_string() == "192.0.2.7"
+            });
+        site(layer)
+    };
+    let forwarded = || {
+        let mut request = request("GET", "/count", "");
+        let list = "1.1.1.1, 192.0.2.7".parse().unwrap();
+        request.headers_mut().insert("x-forwarded-for", list);
+        request
+    };
+    assert_eq!(
+        send(&with_peer("10.0.0.1"), forwarded()).await.status(),
+        200
+    );
+    assert_eq!(
+        send(&with_peer("192.0.2.1"), forwarded()).await.status(),
+        429
+    );
+}
