@@ -11,6 +11,7 @@ pub(crate) mod merge;
 pub(crate) mod quota;
 pub(crate) mod record;
 pub(crate) mod redb;
+mod row_writes;
 mod settings;
 mod version;
 
@@ -26,6 +27,7 @@ pub(crate) use engine::{
     Checked, CommitCallback, Counters, FileCounters, Finding, LocalEngine, Outcome, Resubmit,
     Salvaged, SessionPage, Snapshot, Storage, Submission, TouchOutcome, WaiterKind,
 };
+pub(crate) use row_writes::{MergedWrites, PackageWrite, SessionWrite};
 pub(crate) use settings::{
     ContainerSpec, SecretRecord, SettingsChange, StoreSettings, no_such_container,
 };

@@ -12,4 +12,4 @@ mod writes;
 
 pub(crate) use checks::{check_name, ended_on_the_way, lost_package, too_many_keys};
 pub(crate) use resolve::resolve;
-pub(crate) use rows::{CurrentRows, MergeRefusal, MergedWrites};
+pub(crate) use rows::{CurrentRows, MergeRefusal};

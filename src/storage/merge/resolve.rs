@@ -2,14 +2,15 @@
 
 use super::checks::{conflict, ended_on_the_way};
 use super::package::{merge_keys, validate};
-use super::rows::{CurrentRows, MergeRefusal, MergedWrites};
+use super::rows::{CurrentRows, MergeRefusal};
 use super::session::{SessionMerge, attributes, stored_package};
 use super::writes::RowWriter;
 use crate::client_id::ClientKey;
 use crate::error::{Error, Result};
 use crate::storage::record::SessionRow;
 use crate::storage::{
-    ChangeSet, ClientChange, PackageChange, SeenState, SessionEnd, StaleCommute, Version,
+    ChangeSet, ClientChange, MergedWrites, PackageChange, SeenState, SessionEnd, StaleCommute,
+    Version,
 };
 
 /// Computes what committing `set` with this version writes, or why it cannot be.

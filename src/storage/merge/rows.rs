@@ -1,11 +1,10 @@
-//! What the merge reads and what it gives: the rows as they are now, and the rows to write.
+//! What the merge reads, and why it may refuse: the rows as they are now.
 
 use crate::client_id::{ClientKey, Freshness};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{ContainerId, Mark, StaleCommute};
-use std::sync::Arc;
 
 /// The rows as the engine sees them now. It is given the rows that were read since [`ChangeSet::since`], so that it need
 /// not look where nothing can have changed.
@@ -37,33 +36,6 @@ pub(crate) trait CurrentRows {
     fn is_used(&self, client: ClientKey, founder: &Freshness) -> bool;
     /// Counts the containers registered and unregistered so far.
     fn registry(&self) -> u64;
-}
-
-/// The rows that a commit writes. `None` removes a row.
-#[derive(Debug, Default)]
-pub(crate) struct MergedWrites {
-    pub(crate) sessions: Vec<SessionWrite>,
-    pub(crate) packages: Vec<PackageWrite>,
-    pub(crate) tombstones: Vec<(ContainerId, ClientKey, Timestamp)>,
-    /// Sessions that are swept, and from when on each was over.
-    pub(crate) swept: Vec<(ClientKey, Timestamp)>,
-    /// How many clients begin a session with it (C4.8).
-    pub(crate) founded: u64,
-}
-
-#[derive(Debug)]
-pub(crate) struct SessionWrite {
-    pub(crate) container: ContainerId,
-    pub(crate) client: ClientKey,
-    pub(crate) old_owner: Option<Arc<str>>,
-    pub(crate) row: Option<SessionRow>,
-}
-
-#[derive(Debug)]
-pub(crate) struct PackageWrite {
-    pub(crate) container: ContainerId,
-    pub(crate) key: Vec<u8>,
-    pub(crate) row: Option<Vec<u8>>,
 }
 
 /// Why a change set cannot be applied as it stands.

@@ -2,13 +2,16 @@
 
 use super::checks::{check_size, conflict, lost_package};
 use super::package::MergedPackage;
-use super::rows::{CurrentRows, MergedWrites, PackageWrite, SessionWrite};
+use super::rows::CurrentRows;
 use super::session::{SessionMerge, stored_package};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::storage::record::{PackageRow, package_key};
-use crate::storage::{ChangeSet, ClientChange, ContainerRef, SeenState, SessionEnd, Version};
+use crate::storage::{
+    ChangeSet, ClientChange, ContainerRef, MergedWrites, PackageWrite, SeenState, SessionEnd,
+    SessionWrite, Version,
+};
 use std::sync::Arc;
 
 /// The rows that a change set writes with this version.

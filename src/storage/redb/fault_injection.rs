@@ -2,7 +2,7 @@
 //! `torture`.
 
 use crate::error::Result;
-use crate::storage::merge::MergedWrites;
+use crate::storage::MergedWrites;
 use crate::storage::redb::failure;
 use crate::storage::redb::failure::{Contained, ContainedWrite};
 use crate::storage::redb::meta::begin_durable;

@@ -12,15 +12,15 @@
 //! - `registered`, `ended`, `expired`: a container was registered, the session of any client was ended, or found
 //!   over, since the transaction began.
 
-use super::super::{CurrentRows, MergeRefusal, MergedWrites, resolve};
+use super::super::{CurrentRows, MergeRefusal, resolve};
 use crate::client_id::{ClientIds, ClientKey, Freshness, Secret};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::storage::record::{AccessPart, PackageRow, SessionRow, client_of, package_key};
 use crate::storage::{
     Arrival, ChangeBase, ChangeSet, ChangeStep, ClientChange, Commute, ContainerId, ContainerRef,
-    KeyChange, Limits, Mark, Observed, ObservedKeys, PackageChange, Seen, SeenState, SessionEnd,
-    StaleCommute, TombstonePolicy, TouchAt, Version,
+    KeyChange, Limits, Mark, MergedWrites, Observed, ObservedKeys, PackageChange, Seen, SeenState,
+    SessionEnd, StaleCommute, TombstonePolicy, TouchAt, Version,
 };
 use crate::value::{self, Arithmetic};
 use bytes::Bytes;

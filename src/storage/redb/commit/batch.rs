@@ -3,7 +3,7 @@
 use crate::client_id::{ClientKey, Freshness};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::merge::{self, MergeRefusal, MergedWrites, resolve};
+use crate::storage::merge::{self, MergeRefusal, resolve};
 use crate::storage::quota::Quota;
 use crate::storage::record::{PackageRow, RecordKind, SessionRow, seal_plain, session_key};
 use crate::storage::redb::EngineCounters;
@@ -20,7 +20,8 @@ use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, Row
 use crate::storage::redb::memtable::table::Memtable;
 use crate::storage::redb::tables::{TableReader, owner_key};
 use crate::storage::{
-    ChangeSet, ContainerId, ContainerRef, Mark, Seen, SessionRef, TombstonePolicy, Touch, Version,
+    ChangeSet, ContainerId, ContainerRef, Mark, MergedWrites, Seen, SessionRef, TombstonePolicy,
+    Touch, Version,
 };
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
