@@ -143,6 +143,7 @@ pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
         refusals: env.refusals(),
         limits: env.rules.limits,
         registry,
+        foreign: None,
     };
     let mut batch: Option<ChangeSet> = None;
     let mut flying: Option<Removal> = None;
@@ -262,6 +263,7 @@ impl Removal {
     fn end(self, env: &Env, container: &ContainerEntry) -> Result<u64> {
         self.answer.recv().map_err(|_| Error::stopped())??;
         let newest = env.snapshot()?;
+        newest.load(&self.clients).wait()?;
         let mut removed = 0;
         for client in self.clients {
             if newest.session(container.id(), client)?.is_none() {

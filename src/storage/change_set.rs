@@ -1,6 +1,7 @@
 //! What a transaction read and wants changed, as plain data: an engine validates and merges it.
 
 use super::container_id::{ContainerId, ContainerRef};
+use super::foreign::ForeignRows;
 use super::record::{AccessPart, PackageRow, SessionRow};
 use super::version::{Mark, Version};
 use crate::client_id::{ClientKey, Freshness};
@@ -115,6 +116,8 @@ pub(crate) struct ChangeSet {
     pub(crate) limits: Limits,
     /// The containers that this transaction knew of; registering or unregistering one counts on.
     pub(crate) registry: u64,
+    /// The rows of containers that another engine keeps, where the set concerns both.
+    pub(crate) foreign: Option<Box<ForeignRows>>,
 }
 
 impl ChangeSet {
@@ -173,6 +176,16 @@ pub(crate) struct ClientChange {
 }
 
 impl ClientChange {
+    /// The client, and the one that its session moves to.
+    #[cfg(any(test, feature = "torture"))]
+    pub(crate) fn clients(&self) -> impl Iterator<Item = ClientKey> + use<> {
+        let to = match self.end {
+            SessionEnd::Moves(to) => Some(to),
+            SessionEnd::Stays | SessionEnd::Destroyed | SessionEnd::Swept(_) => None,
+        };
+        std::iter::once(self.client).chain(to)
+    }
+
     /// Whether anything of the session as a whole is set or taken back.
     fn sets_attributes(&self) -> bool {
         self.timeout.is_some()
@@ -239,6 +252,19 @@ pub(crate) struct Seen {
 impl Seen {
     pub(crate) fn is_live(&self) -> bool {
         matches!(self.state, SeenState::Live { .. })
+    }
+
+    /// The session, if it was seen live.
+    #[cfg(any(test, feature = "torture"))]
+    pub(crate) fn live_session(&self, client: ClientKey) -> Option<SessionRef> {
+        let SeenState::Live { incarnation } = self.state else {
+            return None;
+        };
+        Some(SessionRef {
+            container: self.place.id,
+            client,
+            incarnation,
+        })
     }
 
     /// The access that is due with this commit, of a transaction that looked first at `since`.

@@ -4,8 +4,15 @@
 pub(crate) mod admission;
 mod answer;
 mod change_set;
+#[cfg(any(test, feature = "torture"))]
+pub(crate) mod composite;
 mod container_id;
 mod engine;
+#[cfg(any(test, feature = "torture"))]
+pub(crate) mod fake_remote;
+mod foreign;
+#[cfg(any(test, feature = "torture"))]
+pub(crate) mod memory;
 mod memory_size;
 pub(crate) mod merge;
 pub(crate) mod quota;
@@ -27,6 +34,7 @@ pub(crate) use engine::{
     Checked, CommitCallback, Counters, FileCounters, Finding, LocalEngine, Outcome, Resubmit,
     Salvaged, SessionPage, Snapshot, Storage, Submission, TouchOutcome, WaiterKind,
 };
+pub(crate) use foreign::ForeignRows;
 pub(crate) use row_writes::{MergedWrites, PackageWrite, SessionWrite};
 pub(crate) use settings::{
     ContainerSpec, SecretRecord, SettingsChange, StoreSettings, no_such_container,

@@ -1,6 +1,7 @@
 //! How many sessions may be founded in an interval. Pure, and of one size however many there are.
 
 use crate::clock::Moment;
+use crate::error::{Error, ErrorKind, Result};
 use std::time::Duration;
 
 /// The parts that an interval is counted in.
@@ -43,9 +44,21 @@ impl Quota {
         fits
     }
 
+    /// [`take`](Self::take), with an error that tells how long to wait.
+    pub(crate) fn take_or_refuse(&mut self, n: u64, now: Moment) -> Result<()> {
+        if self.take(n, now) {
+            return Ok(());
+        }
+        let error = Error::new(
+            ErrorKind::Unavailable,
+            "too many new sessions: the store's limit for an interval (max_new_sessions) is reached",
+        );
+        Err(error.lasting(self.wait(n, now)))
+    }
+
     /// How long it takes until `n` more may be: for ever where there are never so many. As of the last
     /// [`take`](Self::take).
-    pub(crate) fn wait(&self, n: u64, now: Moment) -> Duration {
+    fn wait(&self, n: u64, now: Moment) -> Duration {
         let counted: u64 = self.counted.iter().sum();
         let mut over = counted.saturating_add(n).saturating_sub(self.count);
         let mut part = self.newest;

@@ -32,3 +32,21 @@ pub(crate) struct PackageWrite {
     pub(crate) key: Vec<u8>,
     pub(crate) row: Option<Vec<u8>>,
 }
+
+#[cfg(any(test, feature = "torture"))]
+impl MergedWrites {
+    /// Takes out what is written to containers in memory.
+    pub(crate) fn split_off_memory(&mut self) -> Self {
+        let mut memory = Self::default();
+        let sessions = std::mem::take(&mut self.sessions).into_iter();
+        (memory.sessions, self.sessions) =
+            sessions.partition(|write| write.container.is_in_memory());
+        let packages = std::mem::take(&mut self.packages).into_iter();
+        (memory.packages, self.packages) =
+            packages.partition(|write| write.container.is_in_memory());
+        let tombstones = std::mem::take(&mut self.tombstones).into_iter();
+        (memory.tombstones, self.tombstones) =
+            tombstones.partition(|(container, ..)| container.is_in_memory());
+        memory
+    }
+}

@@ -7,6 +7,10 @@ use super::{Store, StoreBuilder, StoreInner};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
+#[cfg(feature = "torture")]
+use crate::storage::composite::Composite;
+#[cfg(feature = "torture")]
+use crate::storage::fake_remote::{FakeRemote, RemoteRules};
 use crate::storage::redb::{Engine, EngineRules, OpenOptions};
 use crate::storage::{Finding, Storage};
 use crate::transaction::{
@@ -80,6 +84,10 @@ impl StoreBuilder {
     }
 
     fn build(self, path: Option<&Path>) -> Result<Store> {
+        #[cfg(feature = "torture")]
+        if let Some(seed) = crate::storage::fake_remote::chosen_seed()? {
+            return self.on_a_remote_engine(path, seed);
+        }
         self.opened(path, |options, clock, rules, found| {
             Engine::open(path, options, clock, rules, found)
         })
@@ -106,6 +114,20 @@ impl StoreBuilder {
             None => e,
         })?;
         let engine = opened?;
+        self.wire(Arc::new(engine))
+    }
+
+    /// Opens the store on an engine for tests, whose every call comes late: the one whose server has this name.
+    #[cfg(feature = "torture")]
+    fn on_a_remote_engine(self, name: Option<&Path>, seed: u64) -> Result<Store> {
+        let rules = self.engine_rules();
+        let rules = RemoteRules {
+            seed,
+            admission: rules.admission,
+            new_sessions: rules.new_sessions,
+        };
+        let engine = FakeRemote::connect(name, rules, self.clock.clone())?;
+        let engine = Composite::new(Arc::new(engine), self.clock.clone(), seed)?;
         self.wire(Arc::new(engine))
     }
 

@@ -2,6 +2,7 @@
 //! inside its own write transaction.
 
 mod checks;
+mod foreign;
 mod package;
 mod resolve;
 mod rows;

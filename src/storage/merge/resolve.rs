@@ -1,6 +1,7 @@
 //! Validation and merge of a change set (C2.7 to C2.9, C2.11).
 
 use super::checks::{conflict, ended_on_the_way};
+use super::foreign::WithForeign;
 use super::package::{merge_keys, validate};
 use super::rows::{CurrentRows, MergeRefusal};
 use super::session::{SessionMerge, attributes, stored_package};
@@ -15,6 +16,17 @@ use crate::storage::{
 
 /// Computes what committing `set` with this version writes, or why it cannot be.
 pub(crate) fn resolve(
+    set: &ChangeSet,
+    rows: &impl CurrentRows,
+    version: Version,
+) -> Result<MergedWrites, MergeRefusal> {
+    match &set.foreign {
+        None => resolve_on(set, rows, version),
+        Some(foreign) => resolve_on(set, &WithForeign { own: rows, foreign }, version),
+    }
+}
+
+fn resolve_on(
     set: &ChangeSet,
     rows: &impl CurrentRows,
     version: Version,

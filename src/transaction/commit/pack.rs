@@ -98,6 +98,7 @@ impl TxnState {
             refusals: self.env().refusals(),
             limits: rules.limits,
             registry: self.registry.number,
+            foreign: None,
         });
         Ok(())
     }

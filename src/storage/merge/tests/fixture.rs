@@ -553,6 +553,7 @@ fn set(clients: Vec<ClientChange>) -> ChangeSet {
             keys: 3,
         },
         registry: 0,
+        foreign: None,
     }
 }
 

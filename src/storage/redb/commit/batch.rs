@@ -25,7 +25,6 @@ use crate::storage::{
 };
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// A batch while it is put together.
 pub(crate) struct CommitBatch<'a> {
@@ -253,11 +252,11 @@ impl CommitBatch<'_> {
             return Ok(());
         };
         let now = self.shared.clock.moment();
-        if quota.take(founded, now) {
-            return Ok(());
+        let taken = quota.take_or_refuse(founded, now);
+        if taken.is_err() {
+            EngineCounters::add(&self.shared.counters.refused, 1);
         }
-        EngineCounters::add(&self.shared.counters.refused, 1);
-        Err(too_many_sessions(quota.wait(founded, now)))
+        taken
     }
 
     fn put(&mut self, row: RowWrite) {
@@ -298,14 +297,6 @@ impl CommitBatch<'_> {
         self.written.touched += 1;
         Ok(())
     }
-}
-
-fn too_many_sessions(wait: Duration) -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        "too many new sessions: the store's limit for an interval (max_new_sessions) is reached",
-    )
-    .lasting(wait)
 }
 
 fn expired_meanwhile() -> Error {

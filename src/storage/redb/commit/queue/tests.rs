@@ -30,6 +30,7 @@ pub(crate) fn set() -> ChangeSet {
             keys: 0,
         },
         registry: 0,
+        foreign: None,
     }
 }
 

@@ -1,0 +1,205 @@
+//! Keeps the snapshots of two engines and the commits in memory apart, so that both parts of a snapshot are of one
+//! moment.
+
+use crate::client_id::ClientKey;
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Commits that change memory exclude snapshots, and each other where they concern one client. All enter in the order of
+/// arrival, so nobody waits for ever. Nobody blocks a thread: what enters later is called back.
+#[derive(Default)]
+pub(super) struct CommitGate {
+    state: Mutex<GateState>,
+}
+
+#[derive(Default)]
+struct GateState {
+    snapshots: usize,
+    commits: usize,
+    /// How many commits have entered so far.
+    entered: u64,
+    /// The clients of the commits that are inside.
+    clients: HashSet<ClientKey>,
+    waiting: VecDeque<(Entry, GateCallback)>,
+    /// Whether a thread admits those that wait.
+    is_admitting: bool,
+}
+
+/// Called once, inside the gate.
+type GateCallback = Box<dyn FnOnce(Inside) + Send>;
+
+enum Entry {
+    Snapshot,
+    Commit(Vec<ClientKey>),
+}
+
+/// Is inside the gate until it is dropped.
+pub(super) struct Inside {
+    gate: Arc<CommitGate>,
+    /// `None` for a snapshot.
+    clients: Option<Vec<ClientKey>>,
+}
+
+impl CommitGate {
+    /// Begins a snapshot once no commit is inside.
+    pub(super) fn enter_snapshot(self: &Arc<Self>, go: GateCallback) {
+        self.enter(Entry::Snapshot, go);
+    }
+
+    /// Begins a commit once no snapshot is inside, and no commit of one of these clients.
+    pub(super) fn enter_commit(self: &Arc<Self>, clients: Vec<ClientKey>, go: GateCallback) {
+        self.enter(Entry::Commit(clients), go);
+    }
+
+    fn enter(self: &Arc<Self>, entry: Entry, go: GateCallback) {
+        let mut state = self.lock();
+        state.waiting.push_back((entry, go));
+        self.admit(state);
+    }
+
+    /// How many commits have entered so far, if none of them is inside. What was read of memory between two equal
+    /// answers was read between commits.
+    pub(super) fn quiet(&self) -> Option<u64> {
+        let state = self.lock();
+        (state.commits == 0).then_some(state.entered)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, GateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets in those that wait, as far as they may. One thread at a time does it, so that those who leave at once do not
+    /// call each other without end.
+    fn admit<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, GateState>) {
+        if std::mem::replace(&mut state.is_admitting, true) {
+            return;
+        }
+        while let Some((entry, _)) = state.waiting.front()
+            && state.lets_in(entry)
+            && let Some((entry, go)) = state.waiting.pop_front()
+        {
+            let clients = state.let_in(entry);
+            let gate = self.clone();
+            drop(state);
+            go(Inside { gate, clients });
+            state = self.lock();
+        }
+        state.is_admitting = false;
+    }
+}
+
+impl GateState {
+    fn lets_in(&self, entry: &Entry) -> bool {
+        match entry {
+            Entry::Snapshot => self.commits == 0,
+            Entry::Commit(clients) => {
+                self.snapshots == 0 && !clients.iter().any(|it| self.clients.contains(it))
+            }
+        }
+    }
+
+    fn let_in(&mut self, entry: Entry) -> Option<Vec<ClientKey>> {
+        match entry {
+            Entry::Snapshot => {
+                self.snapshots += 1;
+                None
+            }
+            Entry::Commit(clients) => {
+                self.commits += 1;
+                self.entered += 1;
+                self.clients.extend(&clients);
+                Some(clients)
+            }
+        }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let mut state = self.gate.lock();
+        match &self.clients {
+            None => state.snapshots -= 1,
+            Some(clients) => {
+                state.commits -= 1;
+                for client in clients {
+                    state.clients.remove(client);
+                }
+            }
+        }
+        self.gate.admit(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    fn client(n: u8) -> ClientKey {
+        ClientKey::from_bytes([n; 16])
+    }
+
+    struct Queue {
+        gate: Arc<CommitGate>,
+        tell: Sender<(&'static str, Inside)>,
+        told: Receiver<(&'static str, Inside)>,
+    }
+
+    impl Queue {
+        fn new() -> Self {
+            let (tell, told) = channel();
+            let gate = Arc::default();
+            Self { gate, tell, told }
+        }
+
+        fn callback(&self, name: &'static str) -> GateCallback {
+            let tell = self.tell.clone();
+            Box::new(move |inside| tell.send((name, inside)).unwrap())
+        }
+
+        fn snapshot(&self, name: &'static str) {
+            self.gate.enter_snapshot(self.callback(name));
+        }
+
+        fn commit(&self, name: &'static str, clients: &[u8]) {
+            let clients = clients.iter().copied().map(client).collect();
+            self.gate.enter_commit(clients, self.callback(name));
+        }
+
+        /// Those that came in, who leave with what is returned.
+        fn entered(&self) -> (Vec<&'static str>, Vec<Inside>) {
+            self.told.try_iter().unzip()
+        }
+    }
+
+    // C1.7
+    #[test]
+    fn snapshots_and_commits_are_never_inside_together_and_enter_in_order() {
+        let queue = Queue::new();
+        queue.snapshot("a");
+        queue.snapshot("b");
+        queue.commit("c", &[1]);
+        queue.snapshot("d");
+        let (names, first) = queue.entered();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(queue.gate.quiet(), Some(0));
+        drop(first);
+        let (names, second) = queue.entered();
+        assert_eq!((names, queue.gate.quiet()), (vec!["c"], None));
+        drop(second);
+        assert_eq!(queue.entered().0, ["d"]);
+        assert_eq!(queue.gate.quiet(), Some(1));
+    }
+
+    #[test]
+    fn commits_of_one_client_are_inside_one_after_the_other() {
+        let queue = Queue::new();
+        queue.commit("a", &[1, 2]);
+        queue.commit("b", &[3]);
+        queue.commit("c", &[2]);
+        let (names, inside) = queue.entered();
+        assert_eq!(names, ["a", "b"]);
+        drop(inside);
+        assert_eq!(queue.entered().0, ["c"]);
+    }
+}

@@ -1,0 +1,245 @@
+//! The engine: every answer but the cheap ones comes from the server.
+
+use super::line::{AdmissionLine, AdmittedPlace, RemoteCommit};
+use super::server::{Server, ServerState};
+use super::snapshot::RemoteSnapshot;
+use super::wire::Wire;
+use crate::clock::Clock;
+use crate::error::{ErrorKind, Result};
+use crate::process::Process;
+use crate::storage::admission::AdmissionBounds;
+use crate::storage::merge::MergeRefusal;
+use crate::storage::quota::Quota;
+use crate::storage::{
+    Answer, ChangeSet, Checked, CommitCallback, Counters, Finding, Mark, Outcome, RecordedTimes,
+    Resubmit, SessionRef, SettingsChange, Snapshot, Storage, StoreSettings, Submission,
+    TombstonePolicy, Touch, TouchOutcome,
+};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// An engine whose every call waits for a network.
+pub(crate) struct FakeRemote {
+    wire: Arc<Wire>,
+    line: Arc<AdmissionLine>,
+    counters: Arc<RemoteCounters>,
+    process: Process,
+}
+
+/// Of this engine alone: another one of the same server counts its own.
+#[derive(Default)]
+struct RemoteCounters {
+    commits: AtomicU64,
+    conflicts: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// The settings of an engine.
+pub(crate) struct RemoteRules {
+    /// Draws the order in which calls and answers arrive.
+    pub(crate) seed: u64,
+    pub(crate) admission: AdmissionBounds,
+    /// How many sessions may be founded by this engine, where that is limited.
+    pub(crate) new_sessions: Option<Quota>,
+}
+
+impl FakeRemote {
+    /// Connects to the server of this name, or to a new one without a name.
+    pub(crate) fn connect(name: Option<&Path>, rules: RemoteRules, clock: Clock) -> Result<Self> {
+        let server = match name {
+            Some(name) => Server::named(name)?,
+            None => Arc::new(Server::new()?),
+        };
+        let wire = Wire::connect(server, rules.seed, clock)?;
+        let counters = Arc::<RemoteCounters>::default();
+        let sender = CommitSender {
+            wire: wire.clone(),
+            counters: counters.clone(),
+            quota: Arc::new(Mutex::new(rules.new_sessions)),
+        };
+        let line = AdmissionLine::new(rules.admission, Box::new(move |commit| sender.send(commit)));
+        Ok(Self {
+            wire,
+            line,
+            counters,
+            process: Process::this(),
+        })
+    }
+}
+
+/// Sends commits to the server.
+struct CommitSender {
+    wire: Arc<Wire>,
+    counters: Arc<RemoteCounters>,
+    quota: Arc<Mutex<Option<Quota>>>,
+}
+
+impl CommitSender {
+    fn send(&self, commit: RemoteCommit) {
+        let RemoteCommit {
+            mut set,
+            done,
+            place,
+        } = commit;
+        let (clock, quota) = (self.wire.clock.clone(), self.quota.clone());
+        let at_server = move |server: &mut ServerState| {
+            let now = clock.timestamp();
+            let may_found = |founded| {
+                let mut quota = quota.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(quota) = quota.as_mut() else {
+                    return Ok(());
+                };
+                quota.take_or_refuse(founded, clock.moment())
+            };
+            let committed = server.commit(&mut set, now, may_found);
+            (set, committed)
+        };
+        let counters = self.counters.clone();
+        self.wire.call(at_server, move |answer| {
+            let outcome = match answer {
+                Ok((set, Ok(()))) => Outcome::Committed(set),
+                Ok((set, Err(MergeRefusal::Stale(commutes)))) => {
+                    let place = place.map(|place| Box::new(place) as Box<dyn Resubmit>);
+                    return done(Outcome::Stale(set, commutes, place));
+                }
+                Ok((_, Err(MergeRefusal::Failed(error, client)))) => Outcome::Failed(error, client),
+                Err(error) => Outcome::Failed(error, None),
+            };
+            counters.note(&outcome);
+            drop(place);
+            done(outcome);
+        });
+    }
+}
+
+impl RemoteCounters {
+    fn note(&self, outcome: &Outcome) {
+        let counter = match outcome {
+            Outcome::Committed(_) => &self.commits,
+            Outcome::Failed(error, _) if error.kind() == ErrorKind::Conflict => &self.conflicts,
+            Outcome::Failed(error, _) if error.kind() == ErrorKind::Unavailable => &self.refused,
+            Outcome::Failed(..) | Outcome::Stale(..) => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Resubmit for AdmittedPlace {
+    fn resubmit(self: Box<Self>, set: ChangeSet, done: CommitCallback) {
+        self.resend(set, done);
+    }
+}
+
+impl Storage for FakeRemote {
+    fn mark(&self) -> Mark {
+        self.wire.mark()
+    }
+
+    fn ready(&self) -> Result<()> {
+        self.wire.network.ready()
+    }
+
+    fn snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>> {
+        let asked = self.wire.ask(|server| Ok(server.tables.snapshot()));
+        let wire = self.wire.clone();
+        Answer::later(async move {
+            let held = asked.await?;
+            Ok(Arc::new(RemoteSnapshot::new(wire, held)) as Arc<dyn Snapshot>)
+        })
+    }
+
+    fn submit(&self, set: ChangeSet, done: CommitCallback) -> Submission {
+        match self.line.enter(set, done) {
+            Some(withdrawal) => Submission::pending(withdrawal),
+            None => Submission::admitted(),
+        }
+    }
+
+    fn submit_unbounded(&self, set: ChangeSet, done: CommitCallback) {
+        self.line.pass(set, done);
+    }
+
+    fn touch(&self, touch: Touch) -> Answer<'static, TouchOutcome> {
+        let asked = self.wire.touch(touch);
+        Answer::later(async move {
+            match asked.await {
+                Ok(true) => TouchOutcome::Alive,
+                Ok(false) => TouchOutcome::Ended,
+                Err(_) => TouchOutcome::Unknown,
+            }
+        })
+    }
+
+    fn is_alive(&self, session: SessionRef, since: Mark) -> Answer<'_, Result<bool>> {
+        self.wire
+            .ask(move |server| Ok(server.tables.is_live(session, since)))
+    }
+
+    fn recorded_times(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>> {
+        self.wire
+            .ask(move |server| Ok(server.tables.recorded_times(session)))
+    }
+
+    fn found_expired(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>> {
+        self.wire.ask(move |server| {
+            server.tables.note_expired(session);
+            Ok(server.tables.recorded_times(session))
+        })
+    }
+
+    fn settings(&self) -> Answer<'_, Result<Arc<StoreSettings>>> {
+        self.wire.ask(|server| Ok(server.settings.clone()))
+    }
+
+    fn settings_version(&self) -> u64 {
+        self.wire.settings_version()
+    }
+
+    fn configure(&self, change: SettingsChange) -> Answer<'_, Result<Arc<StoreSettings>>> {
+        self.wire.ask(move |server| server.configure(&change))
+    }
+
+    fn reclaim(&self, refusals: TombstonePolicy) -> Answer<'_, Result<u64>> {
+        self.wire.ask(move |server| {
+            let registered = server.registered();
+            Ok(server.tables.reclaim(refusals, &registered))
+        })
+    }
+
+    /// Nothing in memory is damaged.
+    fn check<'a>(
+        &'a self,
+        _found: &'a mut (dyn FnMut(Finding) + Send),
+    ) -> Answer<'a, Result<Checked>> {
+        self.wire.ask(|server| Ok(server.tables.count()))
+    }
+
+    fn counters(&self) -> Counters {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let load = self.line.load();
+        Counters {
+            commits: get(&self.counters.commits),
+            groups: get(&self.counters.commits),
+            conflicts: get(&self.counters.conflicts),
+            touches: get(&self.wire.recorded),
+            refused: get(&self.counters.refused),
+            waiting: load.commits,
+            waiting_bytes: load.bytes,
+            pending_admission: load.waiting,
+            ..Counters::default()
+        }
+    }
+
+    fn close(&self) -> Result<()> {
+        self.process.check()?;
+        self.wire.network.close();
+        Ok(())
+    }
+}
+
+impl Drop for FakeRemote {
+    fn drop(&mut self) {
+        let _ = self.close();
+    }
+}

@@ -1,0 +1,162 @@
+//! The commits that one engine has under way, and the line of those that wait for admission.
+
+use crate::storage::admission::{Admission, AdmissionBounds};
+use crate::storage::{ChangeSet, CommitCallback};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A change set on its way, and what is called with its outcome.
+pub(super) struct RemoteCommit {
+    pub(super) set: ChangeSet,
+    pub(super) done: CommitCallback,
+    /// `None` if it was submitted without a bound.
+    pub(super) place: Option<AdmittedPlace>,
+}
+
+/// Sends a commit that was admitted to the server.
+type SendCommit = Box<dyn Fn(RemoteCommit) + Send + Sync>;
+
+pub(super) struct AdmissionLine {
+    state: Mutex<LineState>,
+    send: SendCommit,
+}
+
+struct LineState {
+    admission: Admission,
+    waiting: VecDeque<(u64, RemoteCommit, usize)>,
+    next: u64,
+}
+
+/// How much is under way, and how much waits.
+pub(super) struct LineLoad {
+    pub(super) commits: usize,
+    pub(super) bytes: usize,
+    pub(super) waiting: usize,
+}
+
+/// The place of an admitted commit. Dropping it admits those that wait.
+pub(super) struct AdmittedPlace {
+    line: Arc<AdmissionLine>,
+    bytes: usize,
+}
+
+/// Dropping this withdraws a commit that still waits.
+pub(super) struct RemoteWithdrawal {
+    line: Arc<AdmissionLine>,
+    number: u64,
+}
+
+impl AdmissionLine {
+    pub(super) fn new(bounds: AdmissionBounds, send: SendCommit) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(LineState {
+                admission: Admission::new(bounds),
+                waiting: VecDeque::new(),
+                next: 0,
+            }),
+            send,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LineState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a commit, or lets it wait.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        set: ChangeSet,
+        done: CommitCallback,
+    ) -> Option<RemoteWithdrawal> {
+        let bytes = set.memory_size();
+        let mut commit = RemoteCommit {
+            set,
+            done,
+            place: None,
+        };
+        let mut state = self.lock();
+        if state.waiting.is_empty() && state.admission.admit(bytes) {
+            drop(state);
+            commit.place = Some(self.place(bytes));
+            (self.send)(commit);
+            return None;
+        }
+        let number = state.next;
+        state.next += 1;
+        state.waiting.push_back((number, commit, bytes));
+        drop(state);
+        let line = self.clone();
+        Some(RemoteWithdrawal { line, number })
+    }
+
+    /// Sends a commit that does not wait for admission.
+    pub(super) fn pass(&self, set: ChangeSet, done: CommitCallback) {
+        (self.send)(RemoteCommit {
+            set,
+            done,
+            place: None,
+        });
+    }
+
+    fn place(self: &Arc<Self>, bytes: usize) -> AdmittedPlace {
+        let line = self.clone();
+        AdmittedPlace { line, bytes }
+    }
+
+    fn admit(self: &Arc<Self>, mut state: MutexGuard<'_, LineState>) {
+        let mut admitted = Vec::new();
+        while let Some((_, _, bytes)) = state.waiting.front()
+            && let bytes = *bytes
+            && state.admission.admit(bytes)
+            && let Some((_, mut commit, _)) = state.waiting.pop_front()
+        {
+            commit.place = Some(self.place(bytes));
+            admitted.push(commit);
+        }
+        drop(state);
+        admitted.into_iter().for_each(|commit| (self.send)(commit));
+    }
+
+    pub(super) fn load(&self) -> LineLoad {
+        let state = self.lock();
+        LineLoad {
+            commits: state.admission.commits,
+            bytes: state.admission.bytes,
+            waiting: state.waiting.len(),
+        }
+    }
+}
+
+impl AdmittedPlace {
+    /// Sends a commit again, in its place.
+    pub(super) fn resend(self, set: ChangeSet, done: CommitCallback) {
+        let line = self.line.clone();
+        (line.send)(RemoteCommit {
+            set,
+            done,
+            place: Some(self),
+        });
+    }
+}
+
+impl Drop for AdmittedPlace {
+    fn drop(&mut self) {
+        let mut state = self.line.lock();
+        state.admission.release(1, self.bytes);
+        self.line.admit(state);
+    }
+}
+
+impl Drop for RemoteWithdrawal {
+    fn drop(&mut self) {
+        let mut state = self.line.lock();
+        let waiting = state.waiting.iter();
+        let at = waiting
+            .map(|(number, ..)| *number)
+            .position(|number| number == self.number);
+        let withdrawn = at.and_then(|at| state.waiting.remove(at));
+        // Those behind it may be smaller.
+        self.line.admit(state);
+        drop(withdrawn);
+    }
+}

@@ -1,0 +1,15 @@
+//! Rows in the memory of this process, with the older contents that snapshots read, and the validation of change sets
+//! against them. Knows no threads and no network.
+
+mod commit;
+mod history;
+mod random;
+mod revision;
+mod tables;
+
+mod times;
+
+pub(crate) use commit::{CommitTerms, DecidedCommit};
+pub(crate) use random::Random;
+pub(crate) use revision::{Revision, TablesRole};
+pub(crate) use tables::{MemoryTables, TableSnapshot};
