@@ -17,6 +17,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 use support::clock::{clock, secs};
+use support::engine::needs_files;
 use support::store::timed;
 use support::visitors::{again, with};
 use support::writer::HeldWriter;
@@ -165,6 +166,7 @@ fn an_expired_session_is_ended_although_it_was_touched_meanwhile() {
 /// Founds under `id` in a commit that waits in the queue while the id founds another session, which is
 /// ended. A dead id is refused for no time at all, so that nothing else hides the fault.
 fn queued(found: impl Fn(&Session) -> Result<()>) {
+    needs_files!("the writer's thread is held up");
     let builder = Store::builder().clock(clock());
     let store = builder
         .tombstone_lifetime(Duration::ZERO)
@@ -366,6 +368,7 @@ fn what_was_found_expired_is_ended_all_the_same() {
 // C2.11, C3.2: whoever finds it expired before the commit is decided comes first.
 #[test]
 fn a_write_that_waits_in_the_queue_does_not_revive_what_was_found_expired() {
+    needs_files!("the writer's thread is held up");
     let (_, store, id, slow) = written_in_time(&WRITES[0]);
     let held = HeldWriter::of(&store);
     let mut committing = pin!(slow.commit_async());

@@ -14,6 +14,7 @@ mod support;
 use cloakroom::{ClientId, Clock, ContainerSettings, ErrorKind, Session, Store, Transaction};
 use std::time::Duration;
 use support::clock::{clock, secs};
+use support::engine::needs_files;
 use support::store::{builder, place};
 use support::visitors::{again, visitor};
 
@@ -228,6 +229,7 @@ fn an_older_given_secret_verifies_and_does_not_issue() {
 // C1.6
 #[test]
 fn the_file_never_holds_an_id() {
+    needs_files!("the file is read");
     let (_folder, path) = place();
     let clock = clock();
     let store = builder(&clock).open(&path).unwrap();

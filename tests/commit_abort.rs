@@ -19,6 +19,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::ThreadId;
 use std::time::{Duration, SystemTime};
 use support::clock::{MINUTE, clock};
+use support::engine::needs_files;
 use support::store::{builder, place, timed};
 use support::visitors::visitor_with;
 use tempfile::TempDir;
@@ -1085,6 +1086,7 @@ fn an_equal_insert_beside_another_change_is_still_a_blind_write() {
 // C2.12, C2.2
 #[test]
 fn a_change_is_synced_before_the_commit_returns() {
+    needs_files!("syncs are counted");
     let (_folder, store) = in_file();
     let id = client(&store);
     let before = store.statistics().unwrap();

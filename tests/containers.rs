@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 use support::clock::{HOUR, MINUTE};
+use support::engine::needs_files;
 use support::log::Warnings;
 use support::store::timed;
 use support::visitors::with;
@@ -73,6 +74,7 @@ fn in_ram() -> ContainerSettings {
 // C1.1
 #[test]
 fn what_was_committed_is_in_the_one_file() {
+    needs_files!("the file is read");
     let (folder, store) = in_folder();
     store.register("shop", ContainerSettings::new()).unwrap();
     let id = client_with(&store, &["shop", "news"], 7);
@@ -463,6 +465,7 @@ fn debug_shows_no_secret() {
 // C1.6
 #[test]
 fn the_file_holds_the_key_of_a_client_and_never_its_id() {
+    needs_files!("the file is read");
     let (folder, store) = in_folder();
     let id = client_with(&store, &["shop"], 7);
     with(&store, &id, |session| session.set_owner(Some("ann")));

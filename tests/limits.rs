@@ -15,6 +15,7 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
 use std::time::Duration;
 use support::clock::{HOUR, MINUTE, clock};
+use support::engine::needs_files;
 use support::store::builder;
 use support::wait;
 use support::writer::HeldWriter;
@@ -486,6 +487,7 @@ fn rotations(store: &Store, sessions: usize) -> Vec<Transaction> {
 // C4.7
 #[test]
 fn a_session_that_is_rotated_takes_the_room_of_what_it_holds_while_it_waits() {
+    needs_files!("the writer's thread is held up");
     let store = Store::builder().max_waiting_bytes(1 << 20);
     let store = store.in_memory().unwrap();
     let rotating = rotations(&store, 8);
@@ -506,6 +508,7 @@ fn a_session_that_is_rotated_takes_the_room_of_what_it_holds_while_it_waits() {
 // C4.7
 #[test]
 fn sessions_that_are_rotated_at_once_stay_within_the_bounds_of_the_journal() {
+    needs_files!("the writer's thread is held up");
     let folder = TempDir::new().unwrap();
     let store = Store::builder().journal_size(2 << 20);
     let store = store.open(folder.path().join("store")).unwrap();
@@ -526,6 +529,7 @@ fn sessions_that_are_rotated_at_once_stay_within_the_bounds_of_the_journal() {
 // C2.14
 #[test]
 fn a_transaction_that_is_held_open_shows_until_its_snapshot_is_taken_back() {
+    needs_files!("superseded snapshots are counted");
     let clock = clock();
     let store = builder(&clock).in_memory().unwrap();
     let id = visitor(&store).unwrap();

@@ -15,6 +15,7 @@ use cloakroom::{
 use std::path::PathBuf;
 use std::task::{Context, Waker};
 use support::clock::{MINUTE, clock};
+use support::engine::needs_files;
 use support::store::builder;
 use support::visitors::visitor_with;
 use tempfile::TempDir;
@@ -72,6 +73,7 @@ fn stored(store: &Store, id: &ClientId) -> Option<u32> {
 // C7.1
 #[test]
 fn a_store_that_is_open_is_locked() {
+    needs_files!("an open store is locked");
     let place = Place::new();
     let store = place.open();
     assert!(place.is_locked());
@@ -148,6 +150,7 @@ fn a_store_closes_although_clones_of_it_are_alive() {
 // C2.2
 #[test]
 fn a_store_is_open_until_its_last_clone_is_dropped() {
+    needs_files!("an open store is locked");
     let place = Place::new();
     let store = place.open();
     let clone = store.clone();
@@ -162,6 +165,7 @@ fn a_store_is_open_until_its_last_clone_is_dropped() {
 // C2.4
 #[test]
 fn a_transaction_keeps_the_store_open() {
+    needs_files!("an open store is locked");
     let place = Place::new();
     let store = place.open();
     let id = client(&store);
@@ -179,6 +183,7 @@ fn a_transaction_keeps_the_store_open() {
 // C2.4
 #[test]
 fn a_transaction_that_is_dropped_lets_the_store_go() {
+    needs_files!("an open store is locked");
     let place = Place::new();
     let store = place.open();
     let txn = store.begin().unwrap();

@@ -17,6 +17,7 @@ use cloakroom::{
 };
 use std::time::Duration;
 use support::clock::{MOMENT, clock, secs};
+use support::engine::needs_files;
 use support::store::{self, place};
 use support::visitors::visitor;
 use support::wait::until;
@@ -227,6 +228,7 @@ fn loads_within_the_resolution_write_nothing() {
 // C3.4
 #[test]
 fn a_due_touch_becomes_durable_by_itself() {
+    needs_files!("syncs are counted");
     let clock = clock();
     let (_folder, store) = in_file(&clock);
     let id = visitor(&store);
@@ -258,6 +260,7 @@ fn a_touch_survives_reopening() {
 // C3.4: the writer stands still, the request does not.
 #[test]
 fn a_due_touch_does_not_wait_for_the_writer() {
+    needs_files!("the writer's thread is held up");
     let clock = clock();
     let store = in_memory(&clock);
     let id = visitor(&store);
@@ -273,6 +276,7 @@ fn a_due_touch_does_not_wait_for_the_writer() {
 // C3.4
 #[test]
 fn a_due_touch_goes_along_with_the_next_commit() {
+    needs_files!("the writer's thread is held up");
     let clock = clock();
     let (_folder, store) = in_file(&clock);
     let id = visitor(&store);
@@ -351,6 +355,7 @@ fn a_commit_that_conflicts_leaves_no_touch() {
 // C3.4: a transaction that changed one session and read another takes the touch along.
 #[test]
 fn a_touch_of_a_session_that_was_only_read_is_in_the_commit() {
+    needs_files!("the writer's thread is held up");
     let clock = clock();
     let (_folder, path) = place();
     let store = builder(&clock).open(&path).unwrap();
@@ -506,6 +511,7 @@ fn an_access_time_far_ahead_counts_as_now_and_is_lowered() {
 // C3.5, C3.2: also while the touch that lowers it waits to be written.
 #[test]
 fn an_access_time_far_ahead_is_lowered_by_a_waiting_touch() {
+    needs_files!("the writer's thread is held up");
     let clock = clock();
     let store = in_memory(&clock);
     let start = clock.now();
@@ -558,6 +564,7 @@ fn a_clock_that_is_set_back_keeps_no_snapshot() {
 // C3.2
 #[test]
 fn a_touch_that_waits_keeps_the_session_alive_for_loads() {
+    needs_files!("the writer's thread is held up");
     let clock = clock();
     let store = in_memory(&clock);
     let id = visitor(&store);
@@ -593,6 +600,7 @@ fn a_touch_written_after_the_snapshot_keeps_the_session_alive_for_loads() {
 // C3.2
 #[test]
 fn a_touch_that_waits_keeps_the_session_alive_for_commits() {
+    needs_files!("the writer's thread is held up");
     let clock = clock();
     let store = in_memory(&clock);
     let id = visitor(&store);
@@ -637,6 +645,7 @@ fn a_session_that_expired_for_a_transaction_is_written_to_by_none_that_saw_it_li
 // C3.2
 #[test]
 fn a_touch_that_waits_keeps_the_session_alive_for_the_owners_list() {
+    needs_files!("the writer's thread is held up");
     let clock = clock();
     let store = in_memory(&clock);
     let id = visitor(&store);
@@ -653,6 +662,7 @@ fn a_touch_that_waits_keeps_the_session_alive_for_the_owners_list() {
 // C3.2, C3.7
 #[test]
 fn a_session_touched_while_a_sweep_waits_survives_it() {
+    needs_files!("the writer's thread is held up");
     let clock = clock();
     let store = in_memory(&clock);
     let (kept, gone) = (visitor(&store), visitor(&store));
@@ -676,6 +686,7 @@ fn a_session_touched_while_a_sweep_waits_survives_it() {
 // C3.7: the touch that waits is itself too old.
 #[test]
 fn a_sweep_takes_a_session_whose_waiting_touch_has_expired() {
+    needs_files!("the writer's thread is held up");
     let clock = clock();
     let store = in_memory(&clock);
     let id = visitor(&store);

@@ -9,12 +9,15 @@
     reason = "tests"
 )]
 
+mod support;
+
 use cloakroom::{ClientId, Error, ErrorKind, PkgData, Store, StoreBuilder, Transaction};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
+use support::engine::needs_files;
 
 fn in_memory() -> Store {
     Store::in_memory().unwrap()
@@ -604,6 +607,7 @@ fn write_flipped(path: &Path, image: &[u8], byte: usize, bit: usize) {
 // C5.4
 #[test]
 fn a_flipped_bit_in_a_package_is_corrupt_and_the_rest_stays_usable() {
+    needs_files!("bits of the file are flipped");
     let folder = tempfile::tempdir().unwrap();
     let (image, ids) = image(folder.path());
     let path = folder.path().join("flipped");
@@ -641,6 +645,7 @@ fn a_flipped_bit_in_a_package_is_corrupt_and_the_rest_stays_usable() {
 // C5.4
 #[test]
 fn a_flipped_bit_anywhere_gives_no_wrong_value_and_is_found_by_verifying() {
+    needs_files!("bits of the file are flipped");
     let folder = tempfile::tempdir().unwrap();
     let (image, ids) = image(folder.path());
     // Most of a new file is zeros that nobody reads.
@@ -726,6 +731,7 @@ fn damage(image: &mut [u8], text: &str) {
 // C5.4
 #[test]
 fn a_damaged_session_is_in_the_list_of_its_owner() {
+    needs_files!("bits of the file are flipped");
     let folder = tempfile::tempdir().unwrap();
     let (mut image, id) = owned_image(folder.path());
     damage(&mut image, OWNER);
@@ -747,6 +753,7 @@ fn a_damaged_session_is_in_the_list_of_its_owner() {
 // C5.4
 #[test]
 fn a_check_finds_the_damaged_package_of_a_damaged_session() {
+    needs_files!("bits of the file are flipped");
     let folder = tempfile::tempdir().unwrap();
     let (mut image, _) = owned_image(folder.path());
     damage(&mut image, OWNER);

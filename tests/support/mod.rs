@@ -1,10 +1,13 @@
 //! What several tests share, by theme.
 #![allow(
     dead_code,
+    unused_imports,
+    unused_macros,
     reason = "each test is a crate of its own, and uses some of it"
 )]
 
 pub(crate) mod clock;
+pub(crate) mod engine;
 pub(crate) mod files;
 pub(crate) mod log;
 pub(crate) mod metrics;
