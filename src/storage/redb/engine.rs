@@ -12,6 +12,7 @@ use crate::storage::redb::commit::committer::{CommitLeader, Committer, DatabaseL
 use crate::storage::redb::commit::errors;
 use crate::storage::redb::commit::job::QueueJob;
 use crate::storage::redb::failure;
+use crate::storage::redb::integrity::inspect;
 use crate::storage::redb::mark::RedbMark;
 use crate::storage::redb::memtable::snapshot::RedbSnapshot;
 use crate::storage::redb::open::database::in_memory;
@@ -321,6 +322,9 @@ impl Storage for Engine {
             let frozen = frozen.await?;
             let reopened = frozen.reopened;
             let checked = frozen.inspect(found);
+            for offset in self.shared.io.copies().used() {
+                found(Finding::Structure(inspect::page_of_copy(offset)));
+            }
             // A reopened database does not know that the inspection still reads its pages.
             self.ready()?;
             if reopened != self.shared.counters.reopened.load(Ordering::Relaxed) {
@@ -405,7 +409,7 @@ impl LocalEngine for Engine {
             checkpoints: get(&tally.checkpoints),
             journal_len: get(&tally.journal_len),
             is_read_only: tally.is_read_only.load(Ordering::Relaxed),
-            unreadable: self.shared.io.unreadable().count(),
+            unreadable: self.shared.io.unreadable().count() + self.shared.io.copies().used().len(),
         }
     }
 }

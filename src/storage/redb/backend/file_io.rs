@@ -1,9 +1,11 @@
 //! What a store does to its file: counts of what is written and synced, and whether a failed commit may have become
 //! durable (C2.13).
 
+use crate::storage::redb::backend::page_copies::PageCopies;
 use crate::storage::redb::backend::unreadable::UnreadableParts;
 use crate::storage::redb::format;
 use crate::storage::redb::format::HEADER;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// The most bytes that are written between two syncs. If a checkpoint wrote everything at once, the journal's syncs
@@ -24,6 +26,7 @@ pub(crate) struct FileIo {
     /// The number of the journal's last frame that is durable.
     frame: AtomicU64,
     unreadable: UnreadableParts,
+    copies: Arc<PageCopies>,
 }
 
 impl FileIo {
@@ -77,6 +80,11 @@ impl FileIo {
     /// The parts of the file that cannot be read.
     pub(crate) fn unreadable(&self) -> &UnreadableParts {
         &self.unreadable
+    }
+
+    /// The copies of pages that everything depends on.
+    pub(crate) fn copies(&self) -> &Arc<PageCopies> {
+        &self.copies
     }
 
     /// Counts a write.

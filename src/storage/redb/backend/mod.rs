@@ -5,6 +5,7 @@ pub(crate) mod file_io;
 pub(crate) mod folder;
 pub(crate) mod overlay;
 pub(crate) mod page_bounds;
+pub(crate) mod page_copies;
 pub(crate) mod store_backend;
 pub(crate) mod unreadable;
 pub(crate) mod write_buffer;

@@ -91,6 +91,7 @@ impl StorageBackend for StoreBackend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.io.copies().note_len(len);
         self.reach.before_set_len(len);
         self.write_out(self.write_buffer.take())?;
         self.inner.set_len(len)
@@ -106,6 +107,7 @@ impl StorageBackend for StoreBackend {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.io.note_write(offset, data);
+        self.io.copies().note_write(offset, data);
         self.io.unreadable().forget(offset);
         self.reach.before_write(offset, data);
         match self.write_buffer.keep(offset, data) {

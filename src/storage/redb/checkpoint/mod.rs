@@ -2,4 +2,5 @@
 
 pub(crate) mod checkpointer;
 pub(crate) mod configure;
+pub(crate) mod moved_pages;
 pub(crate) mod task;

@@ -4,11 +4,14 @@
 use crate::error::{ErrorKind, Result};
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::file_io::FileIo;
+use crate::storage::redb::backend::page_copies::PageCopies;
 use crate::storage::redb::backend::unreadable::UnreadableParts;
+use crate::storage::redb::checkpoint::moved_pages::MovedPages;
 use crate::storage::redb::failure;
 use crate::storage::redb::failure::{Contained, ContainedWrite, guarded};
 use crate::storage::redb::fault_injection::FaultInjection;
 use crate::storage::redb::format;
+use crate::storage::redb::integrity::pages::vital::copy_vital_pages;
 use crate::storage::redb::integrity::pages::ways::{RowChange, Ways};
 use crate::storage::redb::journal::{JournalFile, JournalRef};
 use crate::storage::redb::memtable::detached::{DatabaseLife, DetachedReader};
@@ -36,6 +39,8 @@ pub(crate) struct Databases {
     /// The disks of both.
     pub(crate) disks: [Disk; 2],
     pub(crate) life: Arc<DatabaseLife>,
+    /// Copies of the file's vital pages; none for a store in memory.
+    pub(crate) copies: Option<Arc<PageCopies>>,
     /// The approximate number of bytes of pages that one transaction may change.
     pub(crate) step: usize,
 }
@@ -84,6 +89,11 @@ impl Databases {
     /// Readers of both databases as of their last commits.
     pub(crate) fn readers(&self) -> Result<TableReaders> {
         let [file, memory] = &self.disks;
+        if let Some(copies) = &self.copies
+            && let Err(error) = copy_vital_pages(file, copies)
+        {
+            tracing::warn!(%error, "pages of the store's file cannot be copied");
+        }
         Ok(TableReaders {
             file: Arc::new(TableReader::open(&self.file, file, &self.life)?),
             memory: Arc::new(TableReader::open(&self.memory, memory, &self.life)?),
@@ -120,7 +130,10 @@ impl Databases {
         // The rows of the file sort before those in memory.
         let in_file = rows.partition_point(|row| row.key.home() == DatabaseKind::File);
         let (in_file, in_memory) = rows.split_at(in_file);
-        let mut steps = in_steps(in_file, self.step).peekable();
+        let [disk, _] = &self.disks;
+        let moved = MovedPages::of(disk, io.copies())?;
+        let steps = in_steps(&moved.rows, self.step).chain(in_steps(in_file, self.step));
+        let mut steps = steps.peekable();
         let file = loop {
             let txn = bugs.begin(&self.file)?;
             if let Err(error) = put_all(&txn, steps.next().unwrap_or_default()) {
@@ -145,6 +158,7 @@ impl Databases {
             }
             commit(txn, io)?;
         };
+        moved.put_tables(&file)?;
         put_plain(&file, COVERED, checkpoint.covered)?;
         if let Some(named) = checkpoint.closes {
             name_journal(

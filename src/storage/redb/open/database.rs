@@ -36,6 +36,7 @@ pub(crate) fn on_disk(
 
 fn build(inner: Disk, options: OpenOptions, io: &Arc<FileIo>) -> Result<Database> {
     io.unreadable().begin();
+    io.copies().begin();
     let backend = StoreBackend::new(inner, io.clone());
     let database = guarded(|| {
         builder(options)

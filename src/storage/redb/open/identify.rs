@@ -5,6 +5,7 @@ use crate::storage::Finding;
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::backend::folder::Location;
+use crate::storage::redb::backend::page_copies::CopiedDisk;
 use crate::storage::redb::failure;
 use crate::storage::redb::failure::{
     Contained, at, guarded, io_error, not_a_store, refused, unreadable,
@@ -104,10 +105,21 @@ fn open_existing(
             if let Some(why) = private::exposure(location)? {
                 tracing::warn!(path = %path.display(), "{why}");
             }
-            let (disk, database) = on_disk(file.clone(), options, io)?;
+            let disk = CopiedDisk::over(file.clone(), io.copies().clone());
+            let (disk, database) = on_disk(disk, options, io)?;
             Ok((disk, database, foreseen))
         })
-        .map_err(|e| at(path, e))
+        .map_err(|e| at(path, advise(file, e)))
+}
+
+/// Adds what to do to an error of a file of which the disk can read a part only.
+fn advise(file: &Disk, error: Error) -> Error {
+    let is_read_error = error.kind() == ErrorKind::Unavailable && !failure::is_full(&error);
+    if is_read_error && header_of(file).is_ok() {
+        return error
+            .and_says("a part of which cannot be read; StoreBuilder::salvage copies what can be");
+    }
+    error
 }
 
 /// What an opening continues with. It was read before a byte was changed.

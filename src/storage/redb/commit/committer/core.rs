@@ -146,6 +146,7 @@ impl Committer {
             memory,
             disks: [self.places.file.clone(), self.places.memory.clone()],
             life: Arc::default(),
+            copies: (self.places.location.as_ref()).map(|_| self.shared.io.copies().clone()),
             step,
         }
     }

@@ -41,6 +41,18 @@ pub(crate) fn bad_page(table: &str, page: &BadPage) -> Damage {
         hex(&page.after),
         hex(&page.up_to),
     ));
+    of_structure(error)
+}
+
+/// Reports a page that the disk cannot read, and that is read from its copy in memory.
+pub(crate) fn page_of_copy(offset: u64) -> Damage {
+    of_structure(corrupt(format!(
+        "the page at byte {offset} of the file cannot be read; its copy in memory is used until a checkpoint has \
+         written it elsewhere"
+    )))
+}
+
+fn of_structure(error: Error) -> Damage {
     Damage {
         container: None,
         client: None,

@@ -18,7 +18,9 @@ pub(crate) fn examine(disk: &Disk) -> Result<()> {
     Pages::new(disk.clone(), BitRepair::Nothing)?.check_system(|_, _| bad += 1)?;
     match bad {
         0 => Ok(()),
-        _ => Err(corrupt("the file's own bookkeeping is damaged")),
+        _ => Err(corrupt(
+            "the file's own bookkeeping is damaged; StoreBuilder::salvage copies what can be read",
+        )),
     }
 }
 

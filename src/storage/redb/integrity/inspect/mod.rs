@@ -8,6 +8,6 @@ mod frozen;
 mod inspection;
 mod rows;
 
-pub(crate) use damage::{RowOwner, bad_page, whose};
+pub(crate) use damage::{RowOwner, bad_page, page_of_copy, whose};
 pub(crate) use file::{InspectedJournal, examine, inspect_file};
 pub(crate) use frozen::{Frozen, InspectedDatabase, over_redb};
