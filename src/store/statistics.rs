@@ -140,7 +140,8 @@ impl Statistics {
 
     /// Parts of the file that the disk could not read, although it could read the rest. Data in them gives
     /// [`Corrupt`](crate::ErrorKind::Corrupt); [`Store::check`] names the sessions. Everything else continues. Commits
-    /// to rows of these parts stay in the journal until the parts can be read.
+    /// to rows of these parts stay in the journal until the parts can be read, up to a sixteenth of the journal. Pages
+    /// that everything depends on are read from copies in memory, and count until they are written elsewhere.
     #[must_use]
     pub fn unreadable_parts(&self) -> usize {
         self.files.unreadable

@@ -525,3 +525,82 @@ fn rows_that_stay_in_the_journal_alone_make_no_checkpoint_due() {
     assert_eq!(house.value(8, "n").unwrap(), Some(1));
     assert_eq!(house.store.statistics().unwrap().reopened(), 0);
 }
+
+impl House {
+    /// A new session of an owner.
+    fn enter(&self, owner: &str) -> Result<ClientId> {
+        let id = self.store.client_ids().issue();
+        let enter = |txn: &Txn| txn.session(&id)?.set_owner(Some(owner));
+        self.store.transact(enter).map(|()| id)
+    }
+
+    /// How many bytes a commit and a checkpoint write.
+    fn written_by_a_round(&self, n: usize, round: usize) -> u64 {
+        let before = self.disk.counts().bytes_written;
+        self.put(n, "round", round).unwrap();
+        self.store.checkpoint().unwrap();
+        self.disk.counts().bytes_written - before
+    }
+}
+
+// C5.4
+#[test]
+fn what_is_kept_back_for_an_unreadable_page_has_a_limit() {
+    // Of a journal file, which is half of the journal.
+    const MOST: u64 = JOURNAL / 2 / 8;
+    let house = House::new();
+    let healthy = (0..4).map(|round| house.written_by_a_round(20, round));
+    let healthy = healthy.max().unwrap();
+    house.spoil(Table::Owners, 7);
+    let mut entered = vec![house.ids[7].clone(), house.enter(&owner(7)).unwrap()];
+    house.store.checkpoint().unwrap();
+    let refused = loop {
+        match house.enter(&owner(7)) {
+            Ok(id) => entered.push(id),
+            Err(refused) => break refused,
+        }
+        assert!(entered.len() < 2000, "there is no limit");
+    };
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused:?}");
+    assert!(refused.to_string().contains("cannot be read"), "{refused}");
+    assert!(entered.len() > 100, "{}", entered.len());
+
+    // Everybody else goes on, and so do they who end.
+    let others = (0..SESSIONS).filter(|n| house.store.sessions_of(&owner(*n)).is_ok());
+    let others: Vec<_> = others.collect();
+    assert!(others.len() > SESSIONS / 2);
+    for n in others.iter().step_by(7) {
+        house.enter(&owner(*n)).unwrap();
+        house.put(*n, "n", *n).unwrap();
+    }
+    for id in entered.drain(10..20) {
+        house
+            .store
+            .transact(|txn: &Txn| txn.session(&id)?.destroy())
+            .unwrap();
+    }
+    house.enter(&owner(7)).map(drop).unwrap_err();
+
+    house.store.checkpoint().unwrap();
+    // What is kept is written again by each checkpoint, but does not grow.
+    for (round, n) in others.iter().enumerate().take(10) {
+        let written = house.written_by_a_round(*n, round);
+        assert!(written <= healthy + 2 * MOST, "{written} of {healthy}");
+    }
+    let statistics = house.store.statistics().unwrap();
+    assert_eq!(statistics.reopened(), 0, "{statistics:?}");
+    assert!(statistics.journal_len() <= JOURNAL + JOURNAL / 2);
+
+    house.disk.mend();
+    eventually(|| {
+        house.store.checkpoint()?;
+        house.enter(&owner(7)).map(|id| entered.push(id))
+    });
+    eventually(|| house.store.checkpoint());
+    let mut all: Vec<_> = entered.iter().map(ClientId::key).collect();
+    let mut found = eventually(|| house.store.sessions_of(&owner(7)));
+    all.sort_by_key(|key| *key.as_bytes());
+    found.sort_by_key(|key| *key.as_bytes());
+    assert_eq!(found, all);
+    assert!(house.store.check().unwrap().is_clean());
+}

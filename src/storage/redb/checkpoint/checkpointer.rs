@@ -5,13 +5,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::EngineShared;
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::checkpoint::configure::SettingsBefore;
-use crate::storage::redb::checkpoint::task::{Checkpoint, Databases, Step, Trees};
+use crate::storage::redb::checkpoint::task::{Checkpoint, Databases, Step, StuckRows, Trees};
 use crate::storage::redb::failure::guarded;
 use crate::storage::redb::integrity::inspect::{Frozen, InspectedDatabase};
 use crate::storage::redb::integrity::newer::NewerRows;
 use crate::storage::redb::journal::JournalFile;
 use crate::storage::redb::memtable::read_view::TableReaders;
-use crate::storage::redb::memtable::row_key::RowWrite;
 use crate::storage::redb::memtable::table::Memtable;
 use crate::storage::redb::reply::Reply;
 use crate::storage::{ContainerId, SettingsChange, StoreSettings, TombstonePolicy};
@@ -79,7 +78,7 @@ pub(crate) enum CheckpointOutcome {
         readers: TableReaders,
     },
     /// redb cannot put these rows. The checkpoint goes on without them, once they are in the journal again.
-    Stuck(Vec<RowWrite>, Checkpoint),
+    Stuck(StuckRows, Checkpoint),
     /// The part that could not be read can be read now. The checkpoint goes on when the databases are open again.
     Cured(Checkpoint),
     /// The checkpoint is tried again when the databases are open again.

@@ -11,6 +11,7 @@ use crate::storage::redb::failure;
 use crate::storage::redb::failure::{Contained, ContainedWrite, guarded};
 use crate::storage::redb::fault_injection::FaultInjection;
 use crate::storage::redb::format;
+use crate::storage::redb::integrity::pages::blocked::{BlockedRanges, PageKeys};
 use crate::storage::redb::integrity::pages::vital::copy_vital_pages;
 use crate::storage::redb::integrity::pages::ways::{RowChange, Ways};
 use crate::storage::redb::journal::{JournalFile, JournalRef};
@@ -81,8 +82,16 @@ pub(crate) enum Trees {
 /// The result of an attempt at a checkpoint.
 pub(crate) enum Step {
     Done,
-    /// Nothing was written, because these rows cannot be.
-    Stuck(Vec<RowWrite>),
+    /// Nothing was written, because some rows cannot be.
+    Stuck(StuckRows),
+}
+
+/// Rows that redb cannot write.
+#[derive(Default)]
+pub(crate) struct StuckRows {
+    pub(crate) rows: Vec<RowWrite>,
+    /// The ranges of keys that they are in.
+    pub(crate) ranges: BlockedRanges,
 }
 
 impl Databases {
@@ -123,7 +132,7 @@ impl Databases {
         let was_expected = unreadable.is_expected();
         if was_expected {
             let stuck = self.stuck(&rows, left, left.trees, unreadable)?;
-            if !stuck.is_empty() {
+            if !stuck.rows.is_empty() {
                 return Ok(Step::Stuck(stuck));
             }
         }
@@ -148,7 +157,7 @@ impl Databases {
                     left.trees
                 };
                 let stuck = self.stuck(&rows, left, trees, unreadable)?;
-                return match stuck.is_empty() {
+                return match stuck.rows.is_empty() {
                     true => Err(error),
                     false => Ok(Step::Stuck(stuck)),
                 };
@@ -187,23 +196,24 @@ impl Databases {
         left: &LeftOut,
         trees: Trees,
         unreadable: &UnreadableParts,
-    ) -> Result<Vec<RowWrite>> {
+    ) -> Result<StuckRows> {
         let [file, _] = &self.disks;
         let mut ways = Ways::new(file, unreadable)?;
         let in_file = |row: &&RowWrite| row.key.home() == DatabaseKind::File;
-        let mut stuck = Vec::new();
+        let mut stuck = StuckRows::default();
         for row in rows.iter().filter(in_file) {
-            if !can_be_put(row, &mut ways)? {
-                stuck.push(row.clone());
+            if let Some((tree, keys)) = obstacle(row, &mut ways)? {
+                stuck.rows.push(row.clone());
+                stuck.ranges.add(tree, keys);
             }
         }
         if trees == Trees::Whole {
             let tree = |key: &RowKey| key.split().map(|(tree, _)| tree);
-            let keys = stuck.iter().map(|row| &row.key).chain(&left.keys);
+            let keys = stuck.rows.iter().map(|row| &row.key).chain(&left.keys);
             let trees: Vec<RowTree> = keys.filter_map(tree).collect();
             let is_left =
                 |row: &&RowWrite| tree(&row.key).is_some_and(|tree| trees.contains(&tree));
-            stuck = rows
+            stuck.rows = rows
                 .iter()
                 .filter(in_file)
                 .filter(is_left)
@@ -301,15 +311,17 @@ impl Databases {
     }
 }
 
-fn can_be_put(row: &RowWrite, ways: &mut Ways<'_>) -> Result<bool> {
+/// The range of keys around a row in which redb can write none.
+fn obstacle(row: &RowWrite, ways: &mut Ways<'_>) -> Result<Option<(RowTree, PageKeys)>> {
     let change = match row.value {
         Some(_) => RowChange::Put,
         None => RowChange::Remove,
     };
-    match row.key.split() {
-        Some((tree, key)) => ways.are_whole(tree.name(), key, change),
-        None => Ok(true),
-    }
+    let Some((tree, key)) = row.key.split() else {
+        return Ok(None);
+    };
+    let keys = ways.obstacle(tree.name(), key, change)?;
+    Ok(keys.map(|keys| (tree, keys)))
 }
 
 fn put_all(txn: &ContainedWrite, rows: &[RowWrite]) -> Result<()> {

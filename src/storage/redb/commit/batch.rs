@@ -11,6 +11,7 @@ use crate::storage::redb::EngineShared;
 use crate::storage::redb::commit::ended::EndedSessions;
 use crate::storage::redb::commit::errors::stopped_during_commit;
 use crate::storage::redb::commit::job::CommitJob;
+use crate::storage::redb::commit::kept_back::KeptBack;
 use crate::storage::redb::commit::member::{BatchVerdict, Member};
 use crate::storage::redb::commit::touches::{Touches, WaitingTouches};
 use crate::storage::redb::fault_injection::FaultInjection;
@@ -33,6 +34,7 @@ pub(crate) struct CommitBatch<'a> {
     pub(crate) layers: &'a ReadView,
     /// How many sessions may still be founded, where that is limited.
     pub(crate) quota: Option<&'a mut Quota>,
+    pub(crate) kept_back: &'a mut KeptBack,
     /// Unregistered containers whose rows are being removed.
     pub(crate) retired: &'a [(ContainerId, u64)],
     /// How many bytes it writes so far.
@@ -179,6 +181,9 @@ impl CommitBatch<'_> {
         if self.bytes > 0 && self.bytes + bytes > self.enough_bytes {
             job.give_back(set);
             return Ok(None);
+        }
+        if let Err(refusal) = self.kept_back.admit(&rows) {
+            return Ok(Some(BatchVerdict::Refused(refusal, None)));
         }
         if let Err(refusal) = self.may_found(founded) {
             return Ok(Some(BatchVerdict::Refused(refusal, None)));

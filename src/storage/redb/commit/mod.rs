@@ -5,6 +5,7 @@ pub(crate) mod committer;
 pub(crate) mod ended;
 pub(crate) mod errors;
 pub(crate) mod job;
+pub(crate) mod kept_back;
 pub(crate) mod member;
 pub(crate) mod queue;
 mod taker;

@@ -2,6 +2,7 @@
 //! it reads, and finds rows where redb would fail or panic. It changes nothing, and always terminates: from a damaged
 //! page it follows only links to intact pages. It does not know the meaning of rows.
 
+pub(crate) mod blocked;
 pub(crate) mod vital;
 pub(crate) mod ways;
 

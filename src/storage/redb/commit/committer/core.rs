@@ -12,6 +12,7 @@ use crate::storage::redb::commit::committer::state::{
     ActiveMemtable, CommitterState, KeptRows, LiveRows,
 };
 use crate::storage::redb::commit::job::{CommitJob, QueueJob};
+use crate::storage::redb::commit::kept_back::KeptBack;
 use crate::storage::redb::commit::touches;
 use crate::storage::redb::commit_number;
 use crate::storage::redb::failure;
@@ -71,6 +72,8 @@ pub(crate) struct Committer {
     /// Since when touches wait.
     pub(super) touched: Option<(Instant, Moment)>,
     pub(super) answers: CommitAnswers,
+    /// The rows that checkpoints cannot bring into the file.
+    pub(super) kept_back: KeptBack,
 }
 
 /// The tasks for the checkpointer.
@@ -128,6 +131,7 @@ impl Committer {
             quota,
             touched: None,
             answers: CommitAnswers::new(),
+            kept_back: KeptBack::new(rules),
         };
         let databases = committer.databases((file, memory), options.step());
         let (databases, readers) = failure::guarded_on(databases, Databases::readers)?;

@@ -76,6 +76,7 @@ impl Committer {
             shared: &self.shared,
             layers: &view,
             quota: self.quota.as_mut(),
+            kept_back: &mut self.kept_back,
             retired: &self.retired,
             bytes: 0,
             enough_bytes,

@@ -214,7 +214,7 @@ impl Committer {
                         let io = &self.shared.io;
                         match databases.checkpoint(checkpoint, io, self.shared.bugs)? {
                             Step::Done => Ok(()),
-                            Step::Stuck(rows) => Err(stays_in_the_journal(rows.len())),
+                            Step::Stuck(stuck) => Err(stays_in_the_journal(stuck.rows.len())),
                         }
                     })
                 };

@@ -7,7 +7,7 @@ use crate::storage::redb::checkpoint::checkpointer::{
     CheckpointOutcome, CheckpointerTask, ReturnedDatabases, TaskReport, perform,
 };
 use crate::storage::redb::checkpoint::configure::SettingsBefore;
-use crate::storage::redb::checkpoint::task::{Checkpoint, LeftOut};
+use crate::storage::redb::checkpoint::task::{Checkpoint, LeftOut, StuckRows};
 use crate::storage::redb::commit::committer::core::{Committer, FIRST_RETRY, LAST_RETRY, TaskTurn};
 use crate::storage::redb::commit::committer::state::ActiveMemtable;
 use crate::storage::redb::commit::errors::outcome_unknown;
@@ -166,13 +166,15 @@ impl Committer {
     /// journal file. Rows that were changed since are in the other journal file already.
     fn keep_back(
         &mut self,
-        rows: Vec<RowWrite>,
+        stuck: StuckRows,
         checkpoint: &mut Checkpoint,
     ) -> Result<(), AppendFailure> {
         let Some(live) = self.state.open_rows() else {
             return Ok(());
         };
         let (active, number) = (live.view.active.clone(), live.view.number);
+        self.kept_back.meet(&stuck);
+        let rows = stuck.rows;
         let oldest = self.oldest_read(number);
         tracing::warn!(
             rows = rows.len(),
@@ -296,6 +298,8 @@ impl Committer {
         {
             self.checkpointer.retire(immutable);
             rows.view.base = number;
+            self.kept_back
+                .end_checkpoint(&rows.view.active, rows.view.number);
         }
     }
 
@@ -325,7 +329,7 @@ impl Committer {
     }
 
     /// Lets a checkpoint go on without rows that redb cannot put.
-    fn go_on(&mut self, rows: Vec<RowWrite>, mut checkpoint: Checkpoint) -> Result<()> {
+    fn go_on(&mut self, rows: StuckRows, mut checkpoint: Checkpoint) -> Result<()> {
         // In a broken store this waits: the checkpoint finds these rows again later.
         match self.keep_back(rows, &mut checkpoint) {
             Ok(()) => self.set_unfinished(checkpoint, Instant::now()),

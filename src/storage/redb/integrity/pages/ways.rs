@@ -7,6 +7,7 @@ use crate::storage::redb::backend::unreadable::UnreadableParts;
 use crate::storage::redb::format::{
     BitRepair, FixedWidths, Node, PAGE, TableRoot, is_whole, search,
 };
+use crate::storage::redb::integrity::pages::blocked::PageKeys;
 use crate::storage::redb::integrity::pages::{MAX_DEPTH, Pages, UNREADABLE, corrupt};
 use std::collections::{BTreeMap, HashMap};
 
@@ -37,8 +38,8 @@ enum Beside {
     Large,
 }
 
-/// An unusable page is on the path.
-struct Blocked;
+/// The path to a key: the branches, the leaf, and the keys of the leaf. Or the keys below the first unusable page.
+type Way = std::result::Result<(Vec<BranchStep>, u64, PageKeys), PageKeys>;
 
 /// A branch on the path to a row, and the index of the next child.
 type BranchStep = (u64, usize);
@@ -75,20 +76,31 @@ impl<'a> Ways<'a> {
     /// Whether all pages that redb needs for a change are intact: those on the path to the row, and for a removal
     /// also those that redb may merge with one of them, whatever else is removed in the same transaction.
     pub(crate) fn are_whole(&mut self, table: &str, key: &[u8], change: RowChange) -> Result<bool> {
+        Ok(self.obstacle(table, key, change)?.is_none())
+    }
+
+    /// The range of keys around a row in which redb cannot make such a change, because one of these pages is damaged.
+    pub(crate) fn obstacle(
+        &mut self,
+        table: &str,
+        key: &[u8],
+        change: RowChange,
+    ) -> Result<Option<PageKeys>> {
         let table = self.tables.get(table).copied();
         let table = table.ok_or_else(|| corrupt("the file lacks a table of a store"))?;
         let Some(root) = table.root else {
-            return Ok(true);
+            return Ok(None);
         };
         let top = (root.page, root.checksum);
-        let Ok((turns, leaf)) = self.way(top, table.widths, key)? else {
-            return Ok(false);
+        let (turns, leaf, keys) = match self.way(top, table.widths, key)? {
+            Ok(way) => way,
+            Err(below) => return Ok(Some(below)),
         };
         if change == RowChange::Put {
-            return Ok(true);
+            return Ok(None);
         }
         if let Some((_, known)) = self.last.filter(|(last, _)| *last == leaf) {
-            return Ok(known);
+            return Ok(Some(keys).filter(|_| !known));
         }
         let mut is_apart = true;
         for level in 1..=turns.len() {
@@ -98,17 +110,12 @@ impl<'a> Ways<'a> {
             }
         }
         self.last = Some((leaf, is_apart));
-        Ok(is_apart)
+        Ok(Some(keys).filter(|_| !is_apart))
     }
 
-    /// The branches on the path to a key, and its leaf.
-    fn way(
-        &mut self,
-        top: (u64, u128),
-        widths: FixedWidths,
-        key: &[u8],
-    ) -> Result<std::result::Result<(Vec<BranchStep>, u64), Blocked>> {
+    fn way(&mut self, top: (u64, u128), widths: FixedWidths, key: &[u8]) -> Result<Way> {
         let mut turns = Vec::new();
+        let mut keys = PageKeys::default();
         let mut at = top;
         while turns.len() < MAX_DEPTH {
             if !self.is_whole(at, widths)? {
@@ -119,7 +126,7 @@ impl<'a> Ways<'a> {
             };
             let branch = match Node::of(&page, widths) {
                 Some(Node::Branch(branch)) => branch,
-                Some(Node::Leaf(_)) => return Ok(Ok((turns, at.0))),
+                Some(Node::Leaf(_)) => return Ok(Ok((turns, at.0, keys))),
                 None => break,
             };
             let found = search(branch.keys, key, |n| branch.key(n));
@@ -129,10 +136,13 @@ impl<'a> Ways<'a> {
             let Some(child) = branch.child(n) else {
                 break;
             };
+            let before = n.checked_sub(1).and_then(|n| branch.key(n));
+            keys.after = before.map(<[u8]>::to_vec).or(keys.after);
+            keys.up_to = branch.key(n).map(<[u8]>::to_vec).or(keys.up_to);
             turns.push((at.0, n));
             at = child;
         }
-        Ok(Err(Blocked))
+        Ok(Err(keys))
     }
 
     /// Whether a page, to which these turns lead, is not joined with a damaged one on a side of it. One that is not
