@@ -128,6 +128,18 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     block_on_helping(future, &wake_group, || false)
 }
 
+/// Runs a future that is ready at once, as a rule. Only if it is not, this thread sleeps.
+pub(crate) fn wait<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    match future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(output) => output,
+        Poll::Pending => block_on(future),
+    }
+}
+
 /// Like `block_on`, with this wake group as the waker. Before it sleeps, the thread calls `help`, which returns whether
 /// it advanced the work that the future waits for.
 pub(crate) fn block_on_helping<F: Future>(

@@ -1,5 +1,6 @@
 //! How the sessions of a container are visited, and how expired ones are removed.
 
+use crate::block_on::wait;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -104,7 +105,7 @@ pub(super) fn judge(
     (client, row): SessionSummary<'_>,
     now: Timestamp,
 ) -> Result<SweepVerdict> {
-    let times = env.times_of(container, client, row, now, None)?;
+    let times = wait(env.times_of(container, client, row, now, None))?;
     let (policy, incarnation) = (&container.policy, row.incarnation);
     if policy.is_expired(&times, now) {
         let state = SeenState::Expired {

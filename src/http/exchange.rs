@@ -120,8 +120,9 @@ impl Exchange {
             }
             _ => settings.store.begin_async().await?,
         };
-        let session = transaction.visit(id).await?;
-        transaction.came(session.subject, self.came, self.keeping())?;
+        let subject = transaction.enter(id)?;
+        transaction.came(subject, self.came, self.keeping())?;
+        let session = transaction.session_of(subject).await?;
         Ok((transaction, session))
     }
 
@@ -171,6 +172,7 @@ impl Exchange {
     ) -> Result<&'a ClientId> {
         let look = self.settings.store.begin_async().await?;
         for id in std::iter::once(first).chain(others) {
+            look.load(id).await?;
             if look.is_live(id)? {
                 return Ok(id);
             }

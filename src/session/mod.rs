@@ -67,7 +67,16 @@ impl Txn {
     pub fn visit(&self, id: Option<&ClientId>) -> impl Future<Output = Result<Session>> + Send {
         let entered = self.enter(id);
         let txn = self.clone();
-        std::future::ready(entered.map(|subject| Session { txn, subject }))
+        async move { txn.session_of(entered?).await }
+    }
+
+    /// The session of a client that was entered, fetched if that is needed.
+    pub(crate) async fn session_of(&self, subject: SubjectId) -> Result<Session> {
+        self.fetch(Some(subject)).await?;
+        Ok(Session {
+            txn: self.clone(),
+            subject,
+        })
     }
 }
 

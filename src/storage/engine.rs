@@ -203,6 +203,10 @@ pub(crate) struct FileCounters {
 pub(crate) trait Storage: Send + Sync {
     /// The moment in the engine's history that it is now. Reads nothing that is stored, and does not wait.
     fn mark(&self) -> Mark;
+    /// Whether looks and loads are answered at once. Only then may asynchronous code read what it did not fetch.
+    fn answers_at_once(&self) -> bool {
+        false
+    }
     /// Whether the engine can read and write now, as far as this process knows. Does not wait.
     fn ready(&self) -> Result<()>;
     /// The newest committed state.

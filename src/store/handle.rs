@@ -112,7 +112,7 @@ impl SessionHandle {
                 let running = handle.enter(&txn).map(&mut f);
                 async move { running?.await }
             };
-            store.transact_async(run).await
+            store.transact_on(Some(handle.id.clone()), run).await
         }
     }
 

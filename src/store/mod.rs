@@ -146,7 +146,9 @@ impl Store {
         let inner = self.inner.clone();
         async move {
             inner.env.refresh_settings().await?;
-            Transaction::begin(inner, None)
+            let txn = Transaction::begin(inner, None)?;
+            txn.fetch(None).await?;
+            Ok(txn)
         }
     }
 

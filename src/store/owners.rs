@@ -61,13 +61,15 @@ async fn sessions_of(env: &Env, owner: &str) -> Result<Vec<ClientKey>> {
         if known.contains(&Counted(client)) {
             continue;
         }
-        let is_live = snapshot.session(id, client).and_then(|row| {
-            let Some(row) = row.filter(|row| row.owner.as_deref() == Some(owner)) else {
-                return Ok(false);
-            };
-            let times = env.times_of(container, client, &row, now, None)?;
-            Ok(!container.policy.is_expired(&times, now))
-        });
+        let row = snapshot.session(id, client);
+        let is_live = match row.map(|row| row.filter(|row| row.owner.as_deref() == Some(owner))) {
+            Ok(None) => Ok(false),
+            Ok(Some(row)) => {
+                let times = env.times_of(container, client, &row, now, None).await;
+                times.map(|times| !container.policy.is_expired(&times, now))
+            }
+            Err(error) => Err(error),
+        };
         match is_live {
             Ok(true) => {}
             Ok(false) => continue,

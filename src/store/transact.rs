@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::block_on::{block_on, is_task, polled};
-use crate::client_id::ClientKey;
+use crate::client_id::{ClientId, ClientKey};
 use crate::error::{Error, Result};
 use crate::transaction::{CommitFailure, Patience, Transaction, Txn};
 use std::pin::pin;
@@ -45,10 +45,22 @@ impl Store {
     /// # Errors
     ///
     /// As for [`transact`](Self::transact).
-    pub fn transact_async<T, E, F, Fut>(
+    pub fn transact_async<T, E, F, Fut>(&self, f: F) -> impl Future<Output = Result<T, E>> + Send
+    where
+        F: FnMut(Txn) -> Fut + Send,
+        Fut: Future<Output = Result<T, E>> + Send,
+        T: Send,
+        E: From<Error> + Send,
+    {
+        self.transact_on(None, f)
+    }
+
+    /// The same, with the session of a client fetched before `f` runs.
+    pub(super) fn transact_on<T, E, F, Fut>(
         &self,
+        client: Option<ClientId>,
         mut f: F,
-    ) -> impl Future<Output = Result<T, E>> + Send
+    ) -> impl Future<Output = Result<T, E>> + Send + use<T, E, F, Fut>
     where
         F: FnMut(Txn) -> Fut + Send,
         Fut: Future<Output = Result<T, E>> + Send,
@@ -60,6 +72,8 @@ impl Store {
             let mut attempts = Attempts::new(&store);
             loop {
                 let (txn, patience) = attempts.begin(&store).await?;
+                let client = client.as_ref().map(|id| txn.enter(Some(id))).transpose()?;
+                txn.fetch(client).await?;
                 let value = polled(pin!(f((*txn).clone()))).await?;
                 match txn.commit_for(None, Some(patience)).await.0 {
                     Ok(_) => return Ok(value),

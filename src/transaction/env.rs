@@ -75,7 +75,7 @@ impl Env {
 
     /// The times of a session that a snapshot shows. Where they decide something, an access that was
     /// recorded since counts: it waits to be written, or has been written after the snapshot (C3.2).
-    pub(crate) fn times_of(
+    pub(crate) async fn times_of(
         &self,
         container: &ContainerEntry,
         client: ClientKey,
@@ -89,9 +89,8 @@ impl Env {
         if !policy.is_expired(&times, now) && !policy.is_touch_due(&times, now, keeping) {
             return Ok(times);
         }
-        let recorded = storage
-            .recorded_times(container.session_ref(client, row))
-            .wait();
+        let session = container.session_ref(client, row);
+        let recorded = storage.recorded_times(session).await;
         let recorded = recorded.map_err(|e| e.in_container(&*container.place.name))?;
         // A session that has ended since is what it was.
         if let Some(recorded) = recorded {

@@ -3,9 +3,11 @@
 mod background;
 pub(crate) mod commit;
 mod env;
+mod fetch;
 #[cfg(test)]
 mod growth_tests;
 mod known_settings;
+mod lookup;
 mod refresh;
 mod registry;
 pub(crate) mod state;
@@ -31,14 +33,15 @@ pub(crate) use crate::transaction::state::txn_state::TxnState;
 pub(crate) use crate::transaction::turns::turn::{Patience, Turn, Turns};
 pub(crate) use worker::Worker;
 
-use crate::block_on::block_on;
+use crate::block_on::{block_on, wait};
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "http")]
 use crate::expiry::Keeping;
 use crate::process::Process;
 use crate::storage::{Limits, Mark, WaiterKind};
-use crate::transaction::commit::submit::{Completion, PendingCommit};
+use crate::transaction::commit::start::{StartedCommit, UnpackedCommit, pack};
+use crate::transaction::commit::submit::{Completion, in_process};
 use crate::transaction::state::changes::Undo;
 use std::any::Any;
 use std::fmt;
@@ -66,6 +69,8 @@ struct TxnShared {
     registry: OnceLock<Arc<Registry>>,
     limits: Limits,
     process: Process,
+    /// Whether the engine answers at once, so that nothing needs to be fetched.
+    answers_at_once: bool,
     /// `None` once the transaction has ended.
     state: Mutex<Option<TxnState>>,
 }
@@ -97,6 +102,7 @@ impl Transaction {
             registry: OnceLock::new(),
             limits,
             process,
+            answers_at_once: env.storage.answers_at_once(),
             state: Mutex::new(Some(TxnState::new(store, registry, turn, begun_at))),
         };
         Ok(Self {
@@ -132,8 +138,9 @@ impl Transaction {
 
     /// Commits with this thread's help, after it waited no longer for turns than is left, or than the store allows.
     pub(crate) fn commit_here(self, patience: Option<Patience>) -> Result<(), CommitFailure> {
-        match self.depart(None)? {
-            Some(mut pending) => {
+        match self.depart(None, WaiterKind::Thread)? {
+            Some(started) => {
+                let mut pending = wait(started.packed())?;
                 let env = pending.completion.env.clone();
                 let mut patience = patience.unwrap_or_else(|| env.patience());
                 block_on(pending.wait_in_line(&mut patience));
@@ -169,12 +176,16 @@ impl Transaction {
         patience: Option<Patience>,
     ) -> impl Future<Output = (Result<CookieAction, CommitFailure>, Option<Patience>)> + Send + 'static
     {
-        let pending = self.depart(visitor);
+        let started = self.depart(visitor, WaiterKind::Task);
         async move {
-            match pending {
+            match started {
                 // In a box, so that this future, a part of every request's, is small.
-                Ok(Some(mut pending)) => {
+                Ok(Some(started)) => {
                     Box::pin(async move {
+                        let mut pending = match started.packed().await {
+                            Ok(pending) => pending,
+                            Err(error) => return (Err(error.into()), patience),
+                        };
                         let allowed = || pending.completion.env.patience();
                         let mut patience = patience.unwrap_or_else(allowed);
                         pending.wait_in_line(&mut patience).await;
@@ -192,9 +203,13 @@ impl Transaction {
     /// discarded too.
     pub fn abort(self) {}
 
-    /// Closes the handles and packs the changes; `None` where nothing is to be done, as after most
-    /// requests.
-    fn depart(self, visitor: Option<SubjectId>) -> Result<Option<Box<PendingCommit>>> {
+    /// Closes the handles and packs the changes, unless a task would have to wait for that. `None` where nothing is to
+    /// be done, as after most requests.
+    fn depart(
+        self,
+        visitor: Option<SubjectId>,
+        waiter: WaiterKind,
+    ) -> Result<Option<StartedCommit>> {
         self.txn.shared.process.check()?;
         let mut state = self.txn.end().ok_or_else(closed)?;
         if state.only_read() {
@@ -205,18 +220,12 @@ impl Transaction {
         if state.doomed {
             return Err(Error::new(ErrorKind::Doomed, "the transaction is doomed"));
         }
-        match state.pack(visitor) {
-            Ok(mut packed) => {
-                completion.closures = std::mem::take(&mut packed.closures);
-                Ok(Some(Box::new(PendingCommit { completion, packed })))
-            }
-            Err(error) => {
-                // So that it is not the ending that closes the store.
-                let _store = completion.store.clone();
-                completion.failed(&error);
-                Err(error)
-            }
+        if waiter == WaiterKind::Task && !self.txn.shared.answers_at_once {
+            let unpacked = UnpackedCommit::new(state, completion, visitor);
+            return Ok(Some(StartedCommit::Unpacked(unpacked)));
         }
+        let pending = pack(state, completion, visitor)?;
+        Ok(Some(StartedCommit::Packed(pending)))
     }
 }
 
@@ -386,6 +395,40 @@ impl Txn {
             let subject = state.subject_for(Some(id));
             state.live_anywhere(subject)
         })
+    }
+
+    /// Fetches the session of a client, with everything that later calls may read of it.
+    ///
+    /// A store in a file or in memory reads whatever is asked for at once; there, this does nothing, and is no read. On
+    /// storage that is reached over a network, the first call that reads something of a client waits for the network.
+    /// In asynchronous code, await this before such a call, as a call that is not asynchronous would block the thread.
+    /// [`session_async`](Self::session_async), [`visit`](Self::visit) and the extractor do so for their client.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](ErrorKind::Closed) once the transaction has ended; [`SnapshotTooOld`](ErrorKind::SnapshotTooOld),
+    /// [`Unavailable`](ErrorKind::Unavailable); [`Conflict`](ErrorKind::Conflict) if this is the first read, values
+    /// were changed before, and a container was registered or unregistered meanwhile.
+    pub fn load(&self, id: &ClientId) -> impl Future<Output = Result<()>> + Send + use<> {
+        let entered = self.enter(Some(id));
+        let txn = self.clone();
+        async move { txn.fetch(Some(entered?)).await }
+    }
+
+    /// Fetches what the engine cannot give at once: the first look, and the sessions of a client.
+    pub(crate) async fn fetch(&self, id: Option<SubjectId>) -> Result<()> {
+        if self.shared.answers_at_once {
+            return Ok(());
+        }
+        Box::pin(self.fetch_late(id)).await
+    }
+
+    async fn fetch_late(&self, id: Option<SubjectId>) -> Result<()> {
+        while let Some(fetch) = self.with(|state| Ok(state.missing(|it| id == Some(it))))? {
+            let fetched = in_process(&self.shared.process, fetch.run()).await??;
+            self.with(|state| state.take_in(fetched))?;
+        }
+        Ok(())
     }
 
     /// Enters a client into the transaction, without a look at its rows.

@@ -254,6 +254,10 @@ impl Storage for Engine {
         RedbMark { commit, looks }.into()
     }
 
+    fn answers_at_once(&self) -> bool {
+        true
+    }
+
     fn snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>> {
         Answer::now(self.newest().map(|it| it as Arc<dyn Snapshot>))
     }

@@ -5,4 +5,5 @@ mod differ;
 pub(crate) mod pack;
 mod packages;
 pub(crate) mod recompute;
+pub(crate) mod start;
 pub(crate) mod submit;

@@ -74,6 +74,14 @@ impl Completion {
         }
     }
 
+    /// Ends a transaction that could not be packed.
+    pub(crate) fn refused(self, error: Error) -> Error {
+        // So that it is not the ending that closes the store.
+        let _store = self.store.clone();
+        self.failed(&error);
+        error
+    }
+
     /// Whether it gives the thread for hooks something to do.
     fn leaves_tasks(&self) -> bool {
         let hooks = [&self.after_commit, &self.after_abort];
@@ -206,7 +214,10 @@ impl PendingCommit {
 
 /// Waits for an answer, which comes in the process of the store alone. What it has become elsewhere is not even looked
 /// at: the thread that gave it may have been halfway.
-async fn in_process<T>(process: &Process, answer: impl Future<Output = T>) -> Result<T, Error> {
+pub(crate) async fn in_process<T>(
+    process: &Process,
+    answer: impl Future<Output = T>,
+) -> Result<T, Error> {
     let mut answer = pin!(answer);
     poll_fn(|context| match process.check() {
         Ok(()) => answer.as_mut().poll(context).map(Ok),

@@ -1,31 +1,20 @@
 //! The first look of a transaction, and the rows that it loads.
 
+use crate::block_on::wait;
+use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
-use crate::expiry::Times;
+use crate::expiry::Keeping;
 use crate::storage::record::PackageRow;
 use crate::storage::{Snapshot, merge};
-use crate::transaction::env::Env;
+use crate::transaction::lookup::FirstLook;
 use crate::transaction::registry::{ContainerIndex, Registry};
 use crate::transaction::state::changes::{SessionFate, SubjectChanges};
-use crate::transaction::state::subject::{BlindChanges, PackageView, SessionView, SubjectId};
+use crate::transaction::state::subject::{
+    BlindChanges, FoundSession, PackageView, SessionView, SubjectId,
+};
 use crate::transaction::state::txn_state::{TxnState, broken};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// A snapshot, and the containers as they were registered then, where they are not those known.
-type NewestState = (Arc<dyn Snapshot>, Option<Arc<Registry>>);
-
-fn newest(env: &Env, known: &Arc<Registry>) -> Result<NewestState> {
-    let mut other = None;
-    loop {
-        let snapshot = env.storage.snapshot().wait()?;
-        let now = env.registry.load();
-        if Arc::ptr_eq(&now, other.as_ref().unwrap_or(known)) {
-            return Ok((snapshot, other));
-        }
-        other = Some(Arc::clone(&now));
-    }
-}
 
 fn renamed() -> Error {
     Error::new(
@@ -61,34 +50,45 @@ impl TxnState {
     /// left open.
     pub(crate) fn look_at(&mut self, id: SubjectId) -> Result<()> {
         if self.snapshot.is_none() {
-            let env = self.store.env();
-            // Before the time is read: what happens in between counts as having happened since.
-            let looked_at = env.storage.mark();
-            let (now, taken) = (env.clock.timestamp(), env.clock.moment());
-            let (snapshot, other) = newest(env, &self.registry)?;
-            if let Some(other) = other {
-                self.change_registry(other)?;
-            }
-            (self.looked_at, self.now, self.taken) = (looked_at, now, taken);
-            self.snapshot = Some(snapshot);
-            // While ids are fresh that were so when they were inserted under. What fails is said to who asks.
-            for other in 0..self.subjects.len() {
-                let _ = self.look_at(other);
-            }
+            let look = wait(FirstLook::take(self.store.env(), &self.registry))?;
+            self.adopt(look)?;
+            self.settle_all();
         }
+        self.settle(id)
+    }
+
+    /// Sees the store as the first look shows it.
+    pub(crate) fn adopt(&mut self, look: FirstLook) -> Result<()> {
+        if let Some(other) = look.registry {
+            self.change_registry(other)?;
+        }
+        (self.looked_at, self.now, self.taken) = (look.at, look.now, look.taken);
+        self.snapshot = Some(look.snapshot);
+        Ok(())
+    }
+
+    /// Finds out what the changes of all clients left open: while ids are fresh that were so when they were inserted
+    /// under. What fails is said to who asks.
+    pub(crate) fn settle_all(&mut self) {
+        for id in 0..self.subjects.len() {
+            let _ = self.settle(id);
+        }
+    }
+
+    fn settle(&mut self, id: SubjectId) -> Result<()> {
         let blind = &mut self.subject_mut(id)?.blind;
         if blind.is_none() {
             return Ok(());
         }
         let blind = std::mem::take(blind);
-        let settled = self.settle(id, &blind);
+        let settled = self.settle_blind(id, &blind);
         if settled.is_err() {
             self.subject_mut(id)?.blind = blind;
         }
         settled
     }
 
-    fn settle(&mut self, id: SubjectId, blind: &BlindChanges) -> Result<()> {
+    fn settle_blind(&mut self, id: SubjectId, blind: &BlindChanges) -> Result<()> {
         for container in &blind.containers {
             self.use_container(id, *container)?;
         }
@@ -148,50 +148,43 @@ impl TxnState {
 
     fn load_session(&self, id: SubjectId, container: ContainerIndex) -> Result<SessionView> {
         crate::steps::count(1);
-        let (mut row, mut times) = (None, None);
-        let at = container;
-        let container = self.registry.container(at);
-        let is_expired = |times: Times| container.policy.is_expired(&times, self.now);
-        // A fresh id has no session unless another transaction founded it.
         let subject = self.subject(id)?;
-        if let Some(client) = subject.key() {
-            let keeping = subject.keeping;
-            self.check_age()?;
-            let snapshot = self.snapshot()?;
-            if !snapshot.is_loaded(client) {
-                snapshot.load(&[client]).wait()?;
-            }
-            row = snapshot
-                .session(container.id(), client)
-                .map_err(|e| e.in_container(&*container.place.name))?;
-            let known = |row| {
-                self.env()
-                    .times_of(container, client, row, self.now, keeping)
-            };
-            times = row.as_ref().map(known).transpose()?;
-            if let (Some(row), true) = (&row, times.is_some_and(is_expired)) {
-                // From now on no access brings it back that came before this look (C3.2). One that came in
-                // between is seen now.
-                let found = self
-                    .env()
-                    .storage
-                    .found_expired(container.session_ref(client, row));
-                let recorded = found
-                    .wait()
-                    .map_err(|e| e.in_container(&*container.place.name))?;
-                if let (Some(times), Some(recorded)) = (&mut times, recorded) {
-                    (times.created, times.last_access) = (recorded.created, recorded.last_access);
-                }
-            }
-        }
-        Ok(SessionView {
-            container: at,
+        // A fresh id has no session unless another transaction founded it.
+        let FoundSession {
             row,
             times,
-            live: times.is_some_and(|times| !is_expired(times)),
+            is_live,
+        } = match subject.key() {
+            Some(client) => {
+                self.check_age()?;
+                match subject.fetched(container) {
+                    Some(found) => found.clone(),
+                    None => self.find_session(container, client, subject.keeping)?,
+                }
+            }
+            None => FoundSession::default(),
+        };
+        Ok(SessionView {
+            container,
+            row,
+            times,
+            live: is_live,
             used: false,
             observed: false,
         })
+    }
+
+    /// Blocks if the engine cannot answer at once.
+    fn find_session(
+        &self,
+        container: ContainerIndex,
+        client: ClientKey,
+        keeping: Option<Keeping>,
+    ) -> Result<FoundSession> {
+        let container = self.registry.container(container);
+        let (env, snapshot) = (self.env(), self.snapshot()?);
+        let times = (self.now, keeping);
+        wait(FoundSession::find(env, snapshot, container, client, times))
     }
 
     /// Loads the session rows of a client in all containers; tells whether any is live.

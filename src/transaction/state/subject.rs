@@ -24,6 +24,8 @@ pub(crate) struct Subject {
     pub(crate) came: Option<Arrival>,
     pub(crate) sessions: IndexedList<SessionView>,
     pub(crate) packages: IndexedList<PackageView>,
+    /// Its sessions, if they were fetched before anything was read.
+    pub(crate) fetched: Option<FoundSessions>,
     /// Whether its session is live in any container, once all were looked at.
     pub(crate) live: Option<bool>,
     /// Whether its session was there when `exists` asked.
@@ -46,6 +48,18 @@ pub(crate) struct BlindChanges {
     /// Whether it is open where what founds a session goes.
     pub(crate) is_unfounded: bool,
 }
+
+/// The session of a client in one container, as a transaction finds it.
+#[derive(Clone, Default)]
+pub(crate) struct FoundSession {
+    pub(crate) row: Option<SessionRow>,
+    /// Its times, with accesses that the row does not record yet.
+    pub(crate) times: Option<Times>,
+    pub(crate) is_live: bool,
+}
+
+/// The sessions of a client in all containers. Those with a damaged row are left out.
+pub(crate) type FoundSessions = Vec<(ContainerIndex, FoundSession)>;
 
 /// A session row as of the snapshot.
 pub(crate) struct SessionView {
@@ -140,6 +154,13 @@ impl Subject {
     #[cfg(feature = "http")]
     pub(crate) fn is_known_absent(&self, places: usize) -> bool {
         self.sessions.len() == places && !self.is_live()
+    }
+
+    /// Its session in a container, if it was fetched.
+    pub(crate) fn fetched(&self, container: ContainerIndex) -> Option<&FoundSession> {
+        let mut fetched = self.fetched.iter().flatten();
+        let found = fetched.find(|(at, _)| *at == container);
+        found.map(|(_, session)| session)
     }
 
     pub(crate) fn session(&self, container: ContainerIndex) -> Option<&SessionView> {

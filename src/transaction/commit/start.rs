@@ -1,0 +1,92 @@
+//! The way from a closed transaction to a packed commit.
+
+use crate::error::{Error, Result};
+use crate::transaction::commit::submit::{Completion, PendingCommit, in_process};
+use crate::transaction::state::subject::SubjectId;
+use crate::transaction::state::txn_state::TxnState;
+
+/// A transaction that is being committed. Dropping it aborts.
+pub(crate) enum StartedCommit {
+    Packed(Box<PendingCommit>),
+    /// The engine cannot answer at once what packing reads.
+    Unpacked(Box<UnpackedCommit>),
+}
+
+impl StartedCommit {
+    /// Packs the transaction, and waits for what that reads.
+    pub(crate) async fn packed(self) -> Result<Box<PendingCommit>> {
+        match self {
+            Self::Packed(pending) => Ok(pending),
+            Self::Unpacked(unpacked) => unpacked.fetch_and_pack().await,
+        }
+    }
+}
+
+pub(crate) struct UnpackedCommit {
+    state: ClosedState,
+    completion: Completion,
+    visitor: Option<SubjectId>,
+}
+
+/// The state of a transaction without handles. Nothing of it is dropped in another process than that of the store
+/// (C7.5).
+struct ClosedState(Option<TxnState>);
+
+impl Drop for ClosedState {
+    fn drop(&mut self) {
+        let state = self.0.take_if(|state| !state.env().process.is_this());
+        std::mem::forget(state);
+    }
+}
+
+impl UnpackedCommit {
+    pub(crate) fn new(
+        state: TxnState,
+        completion: Completion,
+        visitor: Option<SubjectId>,
+    ) -> Box<Self> {
+        Box::new(Self {
+            state: ClosedState(Some(state)),
+            completion,
+            visitor,
+        })
+    }
+
+    async fn fetch_and_pack(self: Box<Self>) -> Result<Box<PendingCommit>> {
+        let Self {
+            mut state,
+            completion,
+            visitor,
+        } = *self;
+        let fetch = state.0.as_ref().and_then(TxnState::missing_to_pack);
+        if let Some(fetch) = fetch {
+            let fetched = in_process(&completion.env.process, fetch.run()).await?;
+            let taken = fetched.and_then(|fetched| match &mut state.0 {
+                Some(state) => state.take_in(fetched),
+                None => Ok(()),
+            });
+            if let Err(error) = taken {
+                return Err(completion.refused(error));
+            }
+        }
+        match state.0.take() {
+            Some(state) => pack(state, completion, visitor),
+            None => Err(Error::stopped()),
+        }
+    }
+}
+
+/// Packs a transaction on this thread, which blocks if the engine cannot answer at once.
+pub(crate) fn pack(
+    state: TxnState,
+    mut completion: Completion,
+    visitor: Option<SubjectId>,
+) -> Result<Box<PendingCommit>> {
+    match state.pack(visitor) {
+        Ok(mut packed) => {
+            completion.closures = std::mem::take(&mut packed.closures);
+            Ok(Box::new(PendingCommit { completion, packed }))
+        }
+        Err(error) => Err(completion.refused(error)),
+    }
+}

@@ -1,0 +1,128 @@
+//! What a transaction gets from an engine that cannot answer at once, before code runs that must not wait.
+
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::error::{ErrorKind, Result};
+use crate::expiry::Keeping;
+use crate::storage::Snapshot;
+use crate::transaction::env::Env;
+use crate::transaction::lookup::FirstLook;
+use crate::transaction::registry::Registry;
+use crate::transaction::state::subject::{FoundSession, FoundSessions, Subject, SubjectId};
+use crate::transaction::state::txn_state::TxnState;
+use std::sync::Arc;
+
+/// What a transaction is to be given before it goes on, so that it does not wait under its lock.
+pub(crate) struct Fetch {
+    pub(crate) env: Arc<Env>,
+    pub(crate) registry: Arc<Registry>,
+    /// The snapshot of the transaction and its time, if it has looked.
+    pub(crate) looked: Option<(Arc<dyn Snapshot>, Timestamp)>,
+    pub(crate) clients: Vec<(SubjectId, ClientKey, Option<Keeping>)>,
+}
+
+/// What was fetched.
+pub(crate) struct Fetched {
+    /// The snapshot that the sessions are of.
+    pub(crate) snapshot: Arc<dyn Snapshot>,
+    /// If the transaction had not looked.
+    pub(crate) look: Option<FirstLook>,
+    pub(crate) sessions: Vec<(SubjectId, FoundSessions)>,
+}
+
+impl Fetch {
+    pub(crate) async fn run(self) -> Result<Fetched> {
+        let Self {
+            env,
+            mut registry,
+            looked,
+            clients,
+        } = self;
+        let (snapshot, now, look) = match looked {
+            Some((snapshot, now)) => (snapshot, now, None),
+            None => {
+                let look = FirstLook::take(&env, &registry).await?;
+                if let Some(other) = &look.registry {
+                    registry = Arc::clone(other);
+                }
+                (Arc::clone(&look.snapshot), look.now, Some(look))
+            }
+        };
+        let keys: Vec<_> = clients.iter().map(|(_, key, _)| *key).collect();
+        if !keys.is_empty() {
+            snapshot.load(&keys).await?;
+        }
+        let mut sessions = Vec::with_capacity(clients.len());
+        for (id, client, keeping) in clients {
+            let mut found = FoundSessions::new();
+            for at in registry.places() {
+                let container = registry.container(at);
+                let session =
+                    FoundSession::find(&env, &*snapshot, container, client, (now, keeping));
+                match session.await {
+                    Ok(session) => found.push((at, session)),
+                    // Its reader is told.
+                    Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            sessions.push((id, found));
+        }
+        Ok(Fetched {
+            snapshot,
+            look,
+            sessions,
+        })
+    }
+}
+
+impl TxnState {
+    /// What is missing for these clients, and for those whose changes before the first look left something open. `None`
+    /// if nothing is.
+    pub(crate) fn missing(&self, ids: impl Fn(SubjectId) -> bool) -> Option<Fetch> {
+        let is_missing = |(id, subject): &(SubjectId, &Subject)| {
+            let is_open = !subject.blind.is_none();
+            (ids(*id) || is_open) && subject.fetched.is_none()
+        };
+        let subjects = self.subjects.iter().enumerate().filter(is_missing);
+        let clients: Vec<_> = subjects
+            .filter_map(|(id, subject)| Some((id, subject.key()?, subject.keeping)))
+            .collect();
+        let looked = self.snapshot.clone().map(|snapshot| (snapshot, self.now));
+        (looked.is_none() || !clients.is_empty()).then(|| Fetch {
+            env: Arc::clone(self.env()),
+            registry: Arc::clone(&self.registry),
+            looked,
+            clients,
+        })
+    }
+
+    /// What is missing to pack the transaction.
+    pub(crate) fn missing_to_pack(&self) -> Option<Fetch> {
+        let is_changed = |id| self.changed(id).is_some();
+        let has_changes = self.changes.is_some();
+        let is_open = |subject: &Subject| !subject.blind.is_none();
+        (has_changes || self.subjects.iter().any(is_open))
+            .then(|| self.missing(is_changed))
+            .flatten()
+    }
+
+    /// Takes what was fetched. If the transaction has looked by itself meanwhile, that is of no use.
+    pub(crate) fn take_in(&mut self, fetched: Fetched) -> Result<()> {
+        let is_first = match (&self.snapshot, &fetched.look) {
+            (None, Some(_)) => true,
+            (Some(snapshot), _) if Arc::ptr_eq(snapshot, &fetched.snapshot) => false,
+            _ => return Ok(()),
+        };
+        if let (true, Some(look)) = (is_first, fetched.look) {
+            self.adopt(look)?;
+        }
+        for (id, sessions) in fetched.sessions {
+            self.subject_mut(id)?.fetched = Some(sessions);
+        }
+        if is_first {
+            self.settle_all();
+        }
+        Ok(())
+    }
+}
