@@ -5,7 +5,9 @@ use crate::client_id::{ClientId, ClientKey};
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind};
 use crate::process::Process;
-use crate::storage::{ChangeSet, Outcome, Resubmit, Submission, Touch, WaiterKind};
+use crate::storage::{
+    Answer, ChangeSet, Outcome, Resubmit, SessionRef, Submission, Touch, TouchOutcome, WaiterKind,
+};
 use crate::transaction::commit::access::{CookieAction, LoadedSession};
 use crate::transaction::commit::pack::PackedCommit;
 use crate::transaction::commit::recompute::{self, Recompute, StaleCommit};
@@ -56,7 +58,7 @@ pub(crate) struct Completion {
 impl Completion {
     fn committed(mut self) {
         self.founders.iter().for_each(ClientId::mark_used);
-        record_touches(&self.env, &self.touches);
+        record_touches(&self.env, &self.touches).for_each(drop);
         let unused = std::mem::take(&mut self.after_abort);
         self.discard(unused);
         for hook in std::mem::take(&mut self.after_commit) {
@@ -189,11 +191,13 @@ impl PendingCommit {
         if completion.leaves_tasks() && env.hooks.is_behind() {
             return Err(completion.turned_away().into());
         }
-        completion.touches = packed.touches;
+        let (cookie_action, renews) = (packed.cookie_action, packed.renews);
         let Some(set) = packed.set else {
+            let touched = record_touches(&env, &packed.touches).collect();
             completion.committed();
-            return Ok(valid(&env, packed.cookie_action, &packed.renews));
+            return Ok(valid(&env, cookie_action, &renews, touched).await);
         };
+        completion.touches = packed.touches;
         completion.founders = packed.founders;
         let (reply, answer) = oneshot::channel();
         let in_flight = InFlight {
@@ -205,7 +209,7 @@ impl PendingCommit {
         // Dropped with this future: what has not been queued by then is taken back (C2.4).
         let _submission = in_flight.submit(set, waiter);
         match in_process(&env.process, answer).await? {
-            Ok(Ok(_)) => Ok(valid(&env, packed.cookie_action, &packed.renews)),
+            Ok(Ok(_)) => Ok(valid(&env, cookie_action, &renews, Vec::new()).await),
             Ok(Err(failure)) => Err(failure),
             Err(oneshot::Canceled) => Err(Error::stopped().into()),
         }
@@ -226,25 +230,40 @@ pub(crate) async fn in_process<T>(
     .await
 }
 
-/// The cookie action, unless it is for a session that was there before and has ended meanwhile: its id must not
-/// overwrite another one (C4.8).
-fn valid(env: &Env, cookie_action: CookieAction, renews: &[LoadedSession]) -> CookieAction {
-    let stands = |it: &LoadedSession| {
-        let alive = env.storage.is_alive(it.session, it.since);
-        alive.wait().unwrap_or(false)
-    };
-    if renews.is_empty() || renews.iter().any(stands) {
-        cookie_action
-    } else {
-        CookieAction::Keep
-    }
+/// A touch on its way, and the session that it is of.
+type TouchAnswer = (SessionRef, Answer<'static, TouchOutcome>);
+
+/// Records access times. The engine does so even if nobody waits for its answers.
+fn record_touches(env: &Env, touches: &[Touch]) -> impl Iterator<Item = TouchAnswer> {
+    let touches = touches.iter();
+    touches.map(|touch| (touch.session, env.storage.touch(*touch)))
 }
 
-/// The engine records them even if nobody waits for its answers.
-fn record_touches(env: &Env, touches: &[Touch]) {
-    for touch in touches {
-        drop(env.storage.touch(*touch));
+/// The cookie action, unless it is for a session that was there before and has ended meanwhile: its id must not
+/// overwrite another one (C4.8). A touch tells of its own session.
+async fn valid(
+    env: &Env,
+    cookie_action: CookieAction,
+    renews: &[LoadedSession],
+    mut touched: Vec<TouchAnswer>,
+) -> CookieAction {
+    if renews.is_empty() {
+        return cookie_action;
     }
+    for renewed in renews {
+        let touch = touched.iter().position(|(of, _)| *of == renewed.session);
+        let is_alive = match touch.map(|at| touched.swap_remove(at)) {
+            Some((_, outcome)) => outcome.await == TouchOutcome::Alive,
+            None => {
+                let alive = env.storage.is_alive(renewed.session, renewed.since);
+                alive.await.unwrap_or(false)
+            }
+        };
+        if is_alive {
+            return cookie_action;
+        }
+    }
+    CookieAction::Keep
 }
 
 /// A queued commit.
