@@ -830,6 +830,33 @@ fn containers_whose_registration_failed_never_share_a_number() {
     }
 }
 
+// C2.13, C4.2: the process and its file must agree on the secrets.
+#[test]
+fn a_secret_whose_making_failed_is_not_in_use_after_a_restart_either() {
+    let open = |disk: &Disk| Store::builder().open_in(disk.folder(), "store").unwrap();
+    let new = Disk::default();
+    open(&new).close().unwrap();
+    let mut unknown = 0;
+    for after in 0.. {
+        let disk = Disk::holding("store", new.kept("store"));
+        let store = open(&disk);
+        disk.fail(fault(Call::changes, after, 1, Failure::Error(EIO)));
+        let answer = store.rotate_secret();
+        disk.heal();
+        let Err(error) = answer else { break };
+        unknown += u32::from(error.kind() == ErrorKind::OutcomeUnknown);
+        eventually(|| store.begin().map(drop));
+        let id = store.client_ids().issue();
+        store.close().unwrap();
+        let store = open(&disk.all_kept());
+        assert!(store.client_ids().verify(id.as_str()).is_some());
+        let first = store.retire_secret(0).unwrap_err();
+        assert_eq!(first.kind(), ErrorKind::InvalidInput, "call {after}");
+        assert_eq!(store.rotate_secret().unwrap(), 1, "call {after}");
+    }
+    assert!(unknown > 0);
+}
+
 // C7.3
 #[test]
 fn an_opening_that_fails_loses_nothing() {
