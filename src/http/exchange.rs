@@ -219,3 +219,7 @@ fn hide_ids(headers: &mut HeaderMap, settings: &LayerSettings) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "exchange_tests.rs"]
+mod tests;

@@ -142,4 +142,17 @@ fn named(key: [u8; 32]) -> Secret {
 }
 
 #[cfg(test)]
+impl Store {
+    /// Adds a secret in the engine, past the store, as another process does.
+    pub(crate) fn add_secret_elsewhere(&self, name: u8, key: [u8; 32]) {
+        let storage = &self.inner.env.storage;
+        let expected = storage.settings().wait().unwrap().secrets.clone();
+        let mut new = expected.clone();
+        new.push(SecretRecord(name, key));
+        let change = SettingsChange::ReplaceSecrets { expected, new };
+        storage.configure(change).wait().unwrap();
+    }
+}
+
+#[cfg(test)]
 mod tests;

@@ -6,12 +6,6 @@ use crate::container::ContainerSettings;
 use crate::storage::{ContainerHome, ContainerSpec};
 use std::time::Duration;
 
-/// What another process does.
-fn configure(store: &Store, change: SettingsChange) {
-    let storage = &store.inner.env.storage;
-    storage.configure(change).wait().unwrap();
-}
-
 fn secrets(store: &Store) -> Vec<SecretRecord> {
     let settings = store.inner.env.storage.settings().wait();
     settings.unwrap().secrets.clone()
@@ -19,10 +13,7 @@ fn secrets(store: &Store) -> Vec<SecretRecord> {
 
 /// Another process adds a secret.
 fn add(store: &Store, name: u8) {
-    let expected = secrets(store);
-    let mut new = expected.clone();
-    new.push(SecretRecord(name, [name; 32]));
-    configure(store, SettingsChange::ReplaceSecrets { expected, new });
+    store.add_secret_elsewhere(name, [name; 32]);
 }
 
 fn names(store: &Store) -> Vec<u8> {
@@ -68,17 +59,16 @@ fn the_next_transaction_knows_the_secrets_and_containers_of_another_process() {
     let store = Store::in_memory().unwrap();
     add(&store, 77);
     let signed = ClientIds::new(Secret::from_key(77, [77; 32]), Vec::new()).issue();
-    configure(
-        &store,
-        SettingsChange::PutContainer(ContainerSpec {
-            name: "cart".into(),
-            home: ContainerHome::Durable,
-            timeout_ms: 5000,
-            resolution_ms: 0,
-            max_lifetime_ms: None,
-            implicit_sweeps: true,
-        }),
-    );
+    let change = SettingsChange::PutContainer(ContainerSpec {
+        name: "cart".into(),
+        home: ContainerHome::Durable,
+        timeout_ms: 5000,
+        resolution_ms: 0,
+        max_lifetime_ms: None,
+        implicit_sweeps: true,
+    });
+    let storage = &store.inner.env.storage;
+    storage.configure(change).wait().unwrap();
     assert!(store.client_ids().verify(signed.as_str()).is_none());
     assert!(store.container("cart").is_err());
     for begun in [store.begin(), block_on(store.begin_async())] {
