@@ -1,6 +1,5 @@
 //! The state that all attempts at one request share. Begins their transactions.
 
-use http::header::Entry;
 use http::{HeaderMap, header, request};
 use http_body::SizeHint;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -211,13 +210,10 @@ impl Drop for PatienceGuard<'_> {
 /// Marks the fields that carry ids as sensitive. An inner service may print the headers with `Debug`, which hides
 /// sensitive values (C1.6).
 fn hide_ids(headers: &mut HeaderMap, settings: &LayerSettings) {
-    for field in settings.id_fields() {
-        if let Entry::Occupied(mut values) = headers.entry(field) {
-            values
-                .iter_mut()
-                .for_each(|value| value.set_sensitive(true));
-        }
-    }
+    headers
+        .iter_mut()
+        .filter(|(name, _)| settings.id_fields().any(|field| field == **name))
+        .for_each(|(_, value)| value.set_sensitive(true));
 }
 
 #[cfg(test)]
