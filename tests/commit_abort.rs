@@ -499,6 +499,7 @@ fn a_transaction_whose_closure_panics_leaves_no_trace() {
 // C2.4
 #[test]
 fn a_commit_future_dropped_once_its_changes_are_queued_commits() {
+    needs_files!("the changes are queued at the first poll");
     let (_folder, store) = in_file();
     let id = client(&store);
     let (told, outcome) = mpsc::channel();
