@@ -212,6 +212,9 @@ impl Transaction {
     ) -> Result<Option<StartedCommit>> {
         self.txn.shared.process.check()?;
         let mut state = self.txn.end().ok_or_else(closed)?;
+        if !self.txn.shared.answers_at_once {
+            state.drop_unread();
+        }
         if state.only_read() {
             return Ok(None);
         }
@@ -292,6 +295,9 @@ impl Txn {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let state = guard.as_mut().ok_or_else(closed)?;
+        if !self.shared.answers_at_once {
+            state.drop_unread();
+        }
         let result = work(state);
         let discarded = state.take_discarded();
         drop(guard);

@@ -10,7 +10,7 @@ use crate::transaction::lookup::FirstLook;
 use crate::transaction::registry::{ContainerIndex, Registry};
 use crate::transaction::state::changes::{SessionFate, SubjectChanges};
 use crate::transaction::state::subject::{
-    BlindChanges, FoundSession, PackageView, SessionView, SubjectId,
+    BlindChanges, FoundSession, PackageView, SessionView, Subject, SubjectId,
 };
 use crate::transaction::state::txn_state::{TxnState, broken};
 use std::collections::BTreeSet;
@@ -114,6 +114,19 @@ impl TxnState {
     /// The snapshot, once something was looked at.
     pub(crate) fn snapshot(&self) -> Result<&dyn Snapshot> {
         self.snapshot.as_deref().ok_or_else(broken)
+    }
+
+    /// Lets a snapshot go that was fetched, but not read before it became too old. A request may wait long for its body:
+    /// what it looks at then is the newest state (C2.1).
+    pub(crate) fn drop_unread(&mut self) {
+        let is_too_old = self.snapshot.is_some() && self.check_age().is_err();
+        if !is_too_old || !self.subjects.iter().all(Subject::is_unread) {
+            return;
+        }
+        self.snapshot = None;
+        for subject in &mut self.subjects {
+            subject.fetched = None;
+        }
     }
 
     /// Whether the snapshot may still be read (C2.14).

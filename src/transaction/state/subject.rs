@@ -156,6 +156,11 @@ impl Subject {
         self.sessions.len() == places && !self.is_live()
     }
 
+    /// Whether nothing of it was read.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.sessions.is_empty() && self.packages.is_empty()
+    }
+
     /// Its session in a container, if it was fetched.
     pub(crate) fn fetched(&self, container: ContainerIndex) -> Option<&FoundSession> {
         let mut fetched = self.fetched.iter().flatten();
