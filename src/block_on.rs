@@ -21,6 +21,15 @@ thread_local! {
     static LATER: RefCell<Option<Vec<Arc<WakeGroup>>>> = const { RefCell::new(None) };
     /// How many nested futures this thread polls now.
     static POLLED: Cell<usize> = const { Cell::new(0) };
+    /// How often this thread has slept for a future.
+    #[cfg(feature = "torture")]
+    static SLEPT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How often this thread has slept for a future so far.
+#[cfg(feature = "torture")]
+pub(crate) fn times_slept() -> u64 {
+    SLEPT.get()
 }
 
 /// Wraps a future so that `is_task` is true in the code that it runs.
@@ -86,6 +95,8 @@ impl WakeGroup {
 
     /// Sleeps until it is rung for the time after `heard`.
     fn wait(&self, heard: u64) {
+        #[cfg(feature = "torture")]
+        SLEPT.set(SLEPT.get() + 1);
         let mut sleepers = self.lock();
         *sleepers += 1;
         while self.rung.load(Ordering::Relaxed) == heard {

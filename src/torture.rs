@@ -14,6 +14,12 @@ use serde::de::DeserializeOwned;
 
 const KEY: &[u8] = b"key";
 
+/// How often this thread has slept until a call of a store was answered.
+#[must_use]
+pub fn times_blocked() -> u64 {
+    crate::block_on::times_slept()
+}
+
 /// Decodes bytes as every kind of record: as they are, and as a payload whose checksum is right.
 ///
 /// # Panics
