@@ -217,6 +217,7 @@ fn a_commit_that_waits_keeps_the_store_open() {
 // C2.2, C2.4
 #[test]
 fn close_commits_what_was_queued() {
+    needs_files!("the changes are queued at the first poll");
     let place = Place::new();
     let store = place.open();
     let ids: Vec<ClientId> = (0..20).map(|_| client(&store)).collect();

@@ -1,5 +1,6 @@
 //! C2.10, C6.2: how long a request waits for turns, and who is told that waiting blocks a thread.
 
+use super::support::engine::needs_files;
 use super::support::log::Warnings;
 use super::*;
 use axum::http::StatusCode;
@@ -50,6 +51,7 @@ async fn a_request_waits_once_and_no_longer_than_its_layer_says() {
 /// C6.2: an extraction that is given up halfway, as by a `select!`, and asked for again.
 #[tokio::test]
 async fn an_extraction_that_is_asked_for_again_waits_no_longer() {
+    needs_files!("an extraction that is dropped at each poll gets nowhere over a network");
     let store = patient();
     let app = site(SessionLayer::new(store.clone()));
     let cookie = visitor(&app).await;
