@@ -85,6 +85,16 @@ impl ExpiryPolicy {
         last.map_or(Timestamp(i64::MAX), |last| last + Duration::from_millis(1))
     }
 
+    /// Whether a session is live and no access is due, so that accesses which are not recorded yet change nothing.
+    pub(crate) fn is_settled(
+        &self,
+        times: &Times,
+        now: Timestamp,
+        keeping: Option<Keeping>,
+    ) -> bool {
+        !self.is_expired(times, now) && !self.is_touch_due(times, now, keeping)
+    }
+
     /// Whether an access now must be recorded: the recorded one is older than the resolution
     /// (C3.4), or lies so far ahead that it must be put right (C3.5). Where the session never expires, only
     /// if what its id is kept in must be renewed (C3.3).

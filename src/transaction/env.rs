@@ -83,14 +83,13 @@ impl Env {
         now: Timestamp,
         keeping: Option<Keeping>,
     ) -> Result<Times> {
-        let (policy, storage) = (&container.policy, &self.storage);
         let mut times = row.times();
         // The common case, a session that was touched lately, looks for nothing.
-        if !policy.is_expired(&times, now) && !policy.is_touch_due(&times, now, keeping) {
+        if container.policy.is_settled(&times, now, keeping) {
             return Ok(times);
         }
         let session = container.session_ref(client, row);
-        let recorded = storage.recorded_times(session).await;
+        let recorded = self.storage.recorded_times(session).await;
         let recorded = recorded.map_err(|e| e.in_container(&*container.place.name))?;
         // A session that has ended since is what it was.
         if let Some(recorded) = recorded {

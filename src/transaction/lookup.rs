@@ -5,6 +5,7 @@ use crate::client_id::ClientKey;
 use crate::clock::{Moment, Timestamp};
 use crate::error::Result;
 use crate::expiry::Keeping;
+use crate::storage::record::SessionRow;
 use crate::storage::{Mark, Snapshot};
 use crate::transaction::env::Env;
 use crate::transaction::registry::{ContainerEntry, Registry};
@@ -52,30 +53,71 @@ impl FoundSession {
         snapshot: &dyn Snapshot,
         container: &ContainerEntry,
         client: ClientKey,
-        (now, keeping): (Timestamp, Option<Keeping>),
+        at: (Timestamp, Option<Keeping>),
     ) -> Result<Self> {
         if !snapshot.is_loaded(client) {
             snapshot.load(&[client]).await?;
         }
+        match Self::by_row(snapshot, container, client, at)? {
+            (found, RowVerdict::Final) => Ok(found),
+            (found, RowVerdict::Open) => found.look_again(env, container, client, at).await,
+        }
+    }
+
+    /// The session of a loaded client as its row tells, and whether accesses that the row does not record may matter.
+    pub(crate) fn by_row(
+        snapshot: &dyn Snapshot,
+        container: &ContainerEntry,
+        client: ClientKey,
+        (now, keeping): (Timestamp, Option<Keeping>),
+    ) -> Result<(Self, RowVerdict)> {
         let row = snapshot.session(container.id(), client);
-        let Some(row) = row.map_err(|e| e.in_container(&*container.place.name))? else {
-            return Ok(Self::default());
+        let row = row.map_err(|e| e.in_container(&*container.place.name))?;
+        let times = row.as_ref().map(SessionRow::times);
+        let is_final = |times| container.policy.is_settled(&times, now, keeping);
+        let verdict = match times.is_none_or(is_final) {
+            true => RowVerdict::Final,
+            false => RowVerdict::Open,
         };
-        let mut times = env.times_of(container, client, &row, now, keeping).await?;
+        let found = Self {
+            row,
+            times,
+            is_live: times.is_some(),
+        };
+        Ok((found, verdict))
+    }
+
+    /// Asks the engine for the times of a session whose row leaves open whether it has expired or an access is due.
+    pub(crate) async fn look_again(
+        mut self,
+        env: &Env,
+        container: &ContainerEntry,
+        client: ClientKey,
+        (now, keeping): (Timestamp, Option<Keeping>),
+    ) -> Result<Self> {
+        let Some(row) = &self.row else {
+            return Ok(self);
+        };
+        let mut times = env.times_of(container, client, row, now, keeping).await?;
         if container.policy.is_expired(&times, now) {
             // From now on no access brings it back that came before this look (C3.2). One that came in between is seen
             // now.
-            let session = container.session_ref(client, &row);
+            let session = container.session_ref(client, row);
             let recorded = env.storage.found_expired(session).await;
             let recorded = recorded.map_err(|e| e.in_container(&*container.place.name))?;
             if let Some(recorded) = recorded {
                 (times.created, times.last_access) = (recorded.created, recorded.last_access);
             }
         }
-        Ok(Self {
-            row: Some(row),
-            times: Some(times),
-            is_live: !container.policy.is_expired(&times, now),
-        })
+        self.times = Some(times);
+        self.is_live = !container.policy.is_expired(&times, now);
+        Ok(self)
     }
+}
+
+/// Whether the row of a session tells all that matters of its times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowVerdict {
+    Final,
+    Open,
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Keeping;
 use crate::storage::record::PackageRow;
 use crate::storage::{Snapshot, merge};
-use crate::transaction::lookup::FirstLook;
+use crate::transaction::lookup::{FirstLook, RowVerdict};
 use crate::transaction::registry::{ContainerIndex, Registry};
 use crate::transaction::state::changes::{SessionFate, SubjectChanges};
 use crate::transaction::state::subject::{
@@ -197,7 +197,13 @@ impl TxnState {
         let container = self.registry.container(container);
         let (env, snapshot) = (self.env(), self.snapshot()?);
         let times = (self.now, keeping);
-        wait(FoundSession::find(env, snapshot, container, client, times))
+        if !snapshot.is_loaded(client) {
+            return wait(FoundSession::find(env, snapshot, container, client, times));
+        }
+        match FoundSession::by_row(snapshot, container, client, times)? {
+            (found, RowVerdict::Final) => Ok(found),
+            (found, RowVerdict::Open) => wait(found.look_again(env, container, client, times)),
+        }
     }
 
     /// Loads the session rows of a client in all containers; tells whether any is live.
