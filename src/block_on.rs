@@ -32,6 +32,17 @@ pub(crate) fn times_slept() -> u64 {
     SLEPT.get()
 }
 
+#[cfg(all(test, feature = "torture"))]
+thread_local! {
+    static BLOCKED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How often this thread slept until a future was ready.
+#[cfg(all(test, feature = "torture"))]
+pub(crate) fn times_blocked() -> usize {
+    BLOCKED.get()
+}
+
 /// Wraps a future so that `is_task` is true in the code that it runs.
 pub(crate) fn polled<F: Future>(mut future: Pin<&mut F>) -> impl Future<Output = F::Output> {
     struct Polling;
@@ -167,7 +178,11 @@ pub(crate) fn block_on_helping<F: Future>(
             Poll::Ready(output) => return output,
             // It may be rung for others; then the future is asked again.
             Poll::Pending if help() => {}
-            Poll::Pending => wake_group.wait(heard),
+            Poll::Pending => {
+                #[cfg(all(test, feature = "torture"))]
+                BLOCKED.set(BLOCKED.get() + 1);
+                wake_group.wait(heard);
+            }
         }
     }
 }

@@ -143,13 +143,18 @@ impl Store {
     ///
     /// As for [`begin`](Self::begin).
     pub fn begin_async(&self) -> impl Future<Output = Result<Transaction>> + Send + use<> {
-        let inner = self.inner.clone();
+        let store = self.clone();
         async move {
-            inner.env.refresh_settings().await?;
-            let txn = Transaction::begin(inner, None)?;
+            let txn = store.begin_before_looking().await?;
             txn.fetch(None).await?;
             Ok(txn)
         }
+    }
+
+    /// Begins a transaction that has looked at nothing, however long its engine takes to answer.
+    async fn begin_before_looking(&self) -> Result<Transaction> {
+        self.inner.env.refresh_settings().await?;
+        Transaction::begin(self.inner.clone(), None)
     }
 
     /// Returns the issuer and verifier of client ids.
@@ -252,5 +257,8 @@ impl Drop for StoreInner {
 mod background_tests;
 #[cfg(test)]
 mod containers_tests;
+#[cfg(test)]
+#[cfg(feature = "torture")]
+mod late_tests;
 #[cfg(test)]
 mod rerun_tests;

@@ -119,7 +119,7 @@ impl StoreBuilder {
 
     /// Opens the store on an engine for tests, whose every call comes late: the one whose server has this name.
     #[cfg(feature = "torture")]
-    fn on_a_remote_engine(self, name: Option<&Path>, seed: u64) -> Result<Store> {
+    pub(super) fn on_a_remote_engine(self, name: Option<&Path>, seed: u64) -> Result<Store> {
         let rules = self.engine_rules();
         let rules = RemoteRules {
             seed,

@@ -112,7 +112,7 @@ impl Attempts {
         self.left = self.left.saturating_sub(1);
         let mut patience = store.patience();
         let txn = match self.contended {
-            None => store.begin()?,
+            None => store.begin_before_looking().await?,
             Some(session) => store.begin_in_turn(session, &mut patience).await?,
         };
         Ok((txn, patience))
