@@ -153,7 +153,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use package::{Package, Pkg};
 pub use session::{PkgData, Session, SessionData};
 pub use storage::Damage;
-pub use store::{Check, Salvage, SessionHandle, Statistics, Store, StoreBuilder};
+pub use store::{Check, Salvage, SessionHandle, SessionInfo, Statistics, Store, StoreBuilder};
 pub use transaction::{Savepoint, Transaction, Txn};
 
 /// The README's examples are compiled and run as tests.

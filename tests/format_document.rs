@@ -536,10 +536,10 @@ const FOUNDED: i64 = 1_767_225_600_000;
 const CHANGED: i64 = FOUNDED + 1_200_000;
 
 /// The ids in the fixture.
-const ANN: &str = "PzRBxF9tdCjuewgbHeBaBMNeAG2rPLh8aBb3Rpj7H76cP1rPd-WVavt3_zFcAd5QK1C6";
-const BEN: &str = "l5hhermAYVU5q4mwOj2ne2T1AOWduKj59dV50C_HR00Jf0JAypITlAj_S_sZM5b4bYkL";
-const CAT: &str = "WnaAdN6oDZ-270zES3_8-Cz4AYxfAQ5INQMSmU7k9a7WIilwaJlJJK6BBYZyfRv5OgnE";
-const DAN: &str = "V0u4Kz36D6tuIQgdSzP9dJMNAEoUBEz73Ox0zzIyOme3MrKhtVjo-2HQvEchgb2YpPIf";
+const ANN: &str = "h8_654bycgZcLGnuB4TDY3sdAN8viw_Sbv5_p76U34WRA4mEqK5KsIfHYKjxW4n4Rlu0";
+const BEN: &str = "eYBJtS8DVrZboaR9ZJy0EzBJAFUb3oq3CJ9mn-Q18y-LWwzGDWWrfLC5LbPSvylgAdUs";
+const CAT: &str = "1mG4LT2IRhBiaHgovq_IpOH6Ack2372meUSd6kuBLm9AZBC9L9Mgoz4ohM-tknWi07X6";
+const DAN: &str = "kg1Lnn7ir55Y0seO0Y7raPjYAKQVfyTFyiIsCxufxkJDhpdfJUSaDAh-p7U0KuNo8ZyF";
 
 /// How the fixture was made. Not a test: it does something only where the environment names a file to write, and prints
 /// the ids to be put above:
@@ -610,8 +610,13 @@ fn write_the_fixture() {
     store.transact(change).unwrap();
     let change = |txn: &Txn| txn.session(&dan)?.destroy();
     store.transact(change).unwrap();
-    let change = |txn: &Txn| txn.session(&cat)?.pkg("greeter").insert("name", "Cat");
-    store.transact(change).unwrap();
+    let change = |txn: &Txn| {
+        let session = txn.session(&cat)?;
+        session.pkg("greeter").insert("name", "Cat")?;
+        session.set_label("telephone")?;
+        session.log_in("cat@example.org")
+    };
+    let cat = store.transact(change).unwrap();
     for (name, id) in [("ANN", &ann), ("BEN", &ben), ("CAT", &cat), ("DAN", &dan)] {
         println!("const {name}: &str = {:?};", id.as_str());
     }
@@ -652,11 +657,11 @@ fn a_killed_store_is_read_by_the_document_alone() {
     assert_eq!(state.containers, containers);
     assert_eq!(state.retired, BTreeSet::from([2]));
 
-    let session = |owner: Option<&str>, packages: &[&str]| Session {
+    let session = |owner: &str, packages: &[&str]| Session {
         created: FOUNDED,
         last_access: CHANGED,
         timeout: None,
-        owner: owner.map(str::to_owned),
+        owner: Some(owner.to_owned()),
         founded_in: 1,
         packages: packages.iter().map(|id| (*id).to_owned()).collect(),
         id_issued: FOUNDED,
@@ -664,7 +669,7 @@ fn a_killed_store_is_read_by_the_document_alone() {
         label: None,
         logged_in: None,
     };
-    let ann = session(Some("ann@example.org"), &["greeter", "long"]);
+    let ann = session("ann@example.org", &["greeter", "long"]);
     assert_eq!(state.session(0, ANN), Some(ann));
     let greeter = values(&[("name", b"\xA3Ann"), ("visits", b"\x04")]);
     assert_eq!(state.package(0, ANN, "greeter"), greeter);
@@ -675,7 +680,7 @@ fn a_killed_store_is_read_by_the_document_alone() {
         last_access: FOUNDED,
         is_id_confirmed: false,
         timeout: Some(5_400_000),
-        ..session(Some("ben@example.org"), &["greeter"])
+        ..session("ben@example.org", &["greeter"])
     };
     assert_eq!(state.session(0, BEN), Some(ben));
     let cat = Session {
@@ -683,7 +688,9 @@ fn a_killed_store_is_read_by_the_document_alone() {
         founded_in: 2,
         id_issued: CHANGED,
         is_id_confirmed: false,
-        ..session(None, &["greeter"])
+        label: Some("telephone".into()),
+        logged_in: Some(CHANGED),
+        ..session("cat@example.org", &["greeter"])
     };
     assert_eq!(state.session(0, CAT), Some(cat));
     assert_eq!(

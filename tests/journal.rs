@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use support::clock::clock;
 use support::files::{self, Image};
-use support::store::file_builder;
+use support::store::{file_builder, keys_of};
 use support::visitors::{get, put};
 use support::wait::until;
 use tempfile::TempDir;
@@ -851,7 +851,7 @@ impl House {
         };
         let keys: Vec<ClientKey> = self.ids.iter().map(ClientId::key).collect();
         let owned = |owner: &str| {
-            let owned = self.store.sessions_of(owner).unwrap();
+            let owned = keys_of(&self.store, owner);
             let place = |key: &ClientKey| keys.iter().position(|k| k == key).unwrap();
             let mut owned: Vec<usize> = owned.iter().map(place).collect();
             owned.sort_unstable();

@@ -17,7 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use support::clock::{HOUR, clock};
-use support::store::builder;
+use support::store::{builder, keys_of};
 use tempfile::TempDir;
 
 /// The ids under which a file holds its sessions: what `write_the_fixture` printed.
@@ -285,7 +285,7 @@ fn the_containers_are_found_with_their_settings() {
 #[test]
 fn an_owner_is_found() {
     for fixture in Fixture::all() {
-        let found = fixture.store.sessions_of(OWNER).unwrap();
+        let found = keys_of(&fixture.store, OWNER);
         assert_eq!(found, [fixture.id(fixture.ids.ann).key()]);
     }
 }

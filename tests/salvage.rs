@@ -156,7 +156,8 @@ fn a_healthy_store_is_salvaged_whole() {
     let settings = |store: &Store| store.container("short").unwrap().settings().unwrap();
     assert_eq!(settings(&new), settings(&old));
     let owned = |store: &Store| {
-        let mut keys = store.sessions_of("ann").unwrap();
+        let owned = store.sessions_of("ann").unwrap().into_iter();
+        let mut keys: Vec<_> = owned.map(|info| info.client).collect();
         keys.sort_unstable();
         keys
     };
@@ -566,7 +567,8 @@ fn a_killed_store_is_salvaged_with_its_journal() {
         assert_eq!(killed.value(&store, n), expected, "{n}");
     }
     assert_eq!(value_of(&store, &killed.late).as_deref(), Some(CHANGED));
-    let owned = store.sessions_of("ann").unwrap();
+    let owned = store.sessions_of("ann").unwrap().into_iter();
+    let owned: Vec<_> = owned.map(|info| info.client).collect();
     let key = |n: usize| {
         store
             .client_ids()

@@ -363,7 +363,8 @@ fn the_asynchronous_forms_do_what_the_others_do_on_a_runtime_of_one_thread() {
         let txn = store.begin_async().await.unwrap();
         txn.session(&id).unwrap().set_owner(Some("ann")).unwrap();
         txn.commit_async().await.unwrap();
-        assert_eq!(store.sessions_of_async("ann").await.unwrap(), [id.key()]);
+        let owned = store.sessions_of_async("ann").await.unwrap();
+        assert!(owned.len() == 1 && owned[0].client == id.key());
 
         let all = store.container("").unwrap();
         assert_eq!(all.statistics_async().await.unwrap().live, 1);

@@ -743,7 +743,8 @@ fn a_damaged_session_is_in_the_list_of_its_owner() {
     let txn = store.begin().unwrap();
     txn.session(&other).unwrap().set_owner(Some(OWNER)).unwrap();
     txn.commit().unwrap();
-    let mut found = store.sessions_of(OWNER).unwrap();
+    let owned = store.sessions_of(OWNER).unwrap().into_iter();
+    let mut found: Vec<_> = owned.map(|info| info.client).collect();
     let mut all = [id.key(), other.key()];
     found.sort_unstable();
     all.sort_unstable();

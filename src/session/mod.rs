@@ -1,6 +1,7 @@
 //! The handles that people hold: a session, its packages, their values. Knows no cookies.
 
 mod data;
+mod login;
 mod pkg;
 
 #[cfg(feature = "http")]
@@ -88,8 +89,8 @@ impl Session {
     }
 
     /// Returns the id that the session will have after the commit. It is `Some` exactly if the commit, as things
-    /// stand, leaves a session. It is `None` for a visitor without a session until something is inserted or an owner
-    /// or a timeout is set, and after the transaction has ended. Does not count as a read.
+    /// stand, leaves a session. It is `None` for a visitor without a session until something is inserted, or an
+    /// owner, a label or a timeout is set, and after the transaction has ended. Does not count as a read.
     #[must_use]
     pub fn client_id(&self) -> Option<ClientId> {
         self.with(|state| state.client_id(self.subject)).ok()?
@@ -152,8 +153,8 @@ impl Session {
 
     /// Gives the client a new id, for example after a login, and moves all data to it. The new id is returned at once
     /// and is valid from the commit on; the old one is invalid from then on. If there is no session, this counts as
-    /// reading that, and creates none. An insert, an owner or a timeout in the same transaction then creates the
-    /// session under the new id.
+    /// reading that, and creates none. An insert, an owner, a label or a timeout in the same transaction then
+    /// creates the session under the new id.
     ///
     /// # Errors
     ///

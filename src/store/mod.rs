@@ -7,9 +7,9 @@ mod file_settings;
 mod handle;
 mod memory;
 mod open;
-mod owners;
 mod salvage;
 mod secrets;
+mod sessions;
 mod statistics;
 mod sweeper;
 mod transact;
@@ -18,6 +18,7 @@ pub use builder::StoreBuilder;
 pub use check::Check;
 pub use handle::SessionHandle;
 pub use salvage::Salvage;
+pub use sessions::SessionInfo;
 pub use statistics::Statistics;
 
 use crate::client_id::{ClientIds, ClientKey};

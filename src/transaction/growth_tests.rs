@@ -104,6 +104,27 @@ fn sessions_of_an_owner() {
     assert!(many <= 6 * few, "{few} steps, for four times {many}");
 }
 
+// C8.2
+#[test]
+fn sessions_that_are_ended_by_their_owner() {
+    let steps = |ended: usize, others: usize| {
+        let store = store();
+        let txn = store.begin().unwrap();
+        for n in 0..ended + others {
+            let session = txn.session(&store.client_ids().issue()).unwrap();
+            let owner = if n < ended { "ann" } else { "bob" };
+            session.set_owner(Some(owner)).unwrap();
+        }
+        txn.commit().unwrap();
+        let ended = u64::try_from(ended).unwrap();
+        crate::steps::of(|| assert_eq!(store.end_all_of("ann").unwrap(), ended))
+    };
+    let (few, many) = (steps(250, 0), steps(1000, 0));
+    assert!(few >= 250, "not all were counted");
+    assert!(many <= 6 * few, "{few} steps, for four times {many}");
+    assert_eq!(steps(250, 1000), few, "other owners' sessions cost");
+}
+
 // C2.5
 #[test]
 fn a_savepoint_before_each_change_and_back_to_each() {

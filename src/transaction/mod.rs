@@ -34,7 +34,7 @@ pub(crate) use crate::transaction::turns::turn::{Patience, Turn, Turns};
 pub(crate) use worker::Worker;
 
 use crate::block_on::{block_on, wait};
-use crate::client_id::ClientId;
+use crate::client_id::{ClientId, ClientKey};
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "http")]
 use crate::expiry::Keeping;
@@ -426,11 +426,21 @@ impl Txn {
         if self.shared.answers_at_once {
             return Ok(());
         }
-        Box::pin(self.fetch_late(id)).await
+        Box::pin(self.fetch_late(id.as_slice())).await
     }
 
-    async fn fetch_late(&self, id: Option<SubjectId>) -> Result<()> {
-        while let Some(fetch) = self.with(|state| Ok(state.missing(|it| id == Some(it))))? {
+    /// The same of clients that are known by their keys.
+    pub(crate) async fn fetch_by_key(&self, keys: &[ClientKey]) -> Result<()> {
+        if self.shared.answers_at_once {
+            return Ok(());
+        }
+        let ids = |state: &mut TxnState| keys.iter().map(|key| state.subject_of(*key)).collect();
+        let ids: Vec<_> = self.with(|state| Ok(ids(state)))?;
+        self.fetch_late(&ids).await
+    }
+
+    async fn fetch_late(&self, ids: &[SubjectId]) -> Result<()> {
+        while let Some(fetch) = self.with(|state| Ok(state.missing(|it| ids.contains(&it))))? {
             let fetched = in_process(&self.shared.process, fetch.run()).await??;
             self.with(|state| state.take_in(fetched))?;
         }

@@ -1,7 +1,7 @@
 //! Stores to test on: no sweep and no touch writes behind a test.
 
 use super::clock::clock;
-use cloakroom::{Clock, Store, StoreBuilder};
+use cloakroom::{ClientKey, Clock, Store, StoreBuilder};
 use std::path::PathBuf;
 use tempfile::TempDir;
 
@@ -28,4 +28,10 @@ pub(crate) fn place() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     (folder, path)
+}
+
+/// The keys of an owner's sessions, the newest access first.
+pub(crate) fn keys_of(store: &Store, owner: &str) -> Vec<ClientKey> {
+    let owned = store.sessions_of(owner).unwrap();
+    owned.into_iter().map(|info| info.client).collect()
 }

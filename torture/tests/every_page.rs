@@ -131,7 +131,10 @@ impl House<'_> {
                 }
             }
             match self.store.sessions_of(&owner(n)) {
-                Ok(found) => assert_eq!(found, [self.base.ids[n].key()]),
+                Ok(found) => {
+                    let keys: Vec<_> = found.iter().map(|info| info.client).collect();
+                    assert_eq!(keys, [self.base.ids[n].key()]);
+                }
                 Err(e) => {
                     assert_eq!(e.kind(), ErrorKind::Corrupt, "{e:?}");
                     lost.owners.push(n);

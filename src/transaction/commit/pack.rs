@@ -127,7 +127,7 @@ impl TxnState {
         } else {
             (changes, SubjectChanges::default())
         };
-        if let Some(presented) = &subject.presented {
+        if let Some(client) = subject.key() {
             // One that is there is replaced; what is over was so before the request came, or it is too late.
             let replaces =
                 end == SessionEnd::Destroyed && subject.sessions.iter().any(|view| view.live);
@@ -139,14 +139,14 @@ impl TxnState {
             };
             let founder = match end {
                 SessionEnd::Moves(_) => rotated,
-                _ => Some(presented.freshness()),
+                _ => subject.presented.as_ref().map(ClientId::freshness),
             };
             if own.founds() {
-                packed.founders.push(presented.clone());
+                packed.founders.extend(subject.presented.clone());
             }
-            let mut change = self.pack_presented(subject, presented.key(), own, packed)?;
+            let mut change = self.pack_presented(subject, client, own, packed)?;
             if let SessionEnd::Moves(_) = end {
-                change.carries = self.carried(subject, presented.key());
+                change.carries = self.carried(subject, client);
             }
             (change.replaced, change.founder, change.end) = (replaced, founder, end);
             if change.writes() {

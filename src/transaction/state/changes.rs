@@ -75,8 +75,8 @@ impl SubjectChanges {
         self.packages.find(container, package)
     }
 
-    /// Whether anything was put into the session, or it was given an owner or a timeout, so that it comes into
-    /// being (C1.4, C8.1).
+    /// Whether anything was put into the session, or it was given an owner, a label or a timeout, so that it
+    /// comes into being (C1.4, C8.1).
     pub(crate) fn founds(&self) -> bool {
         self.attributes.is_founding() || self.inserts_in(None)
     }

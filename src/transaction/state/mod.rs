@@ -3,6 +3,7 @@
 pub(crate) mod changes;
 pub(crate) mod indexed_list;
 pub(crate) mod lifecycle;
+pub(crate) mod logins;
 mod look;
 pub(crate) mod read;
 pub(crate) mod savepoint;

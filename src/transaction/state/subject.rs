@@ -18,6 +18,8 @@ pub(crate) type SubjectId = usize;
 pub(crate) struct Subject {
     /// The id it came with; a new visitor has none.
     pub(crate) presented: Option<ClientId>,
+    /// The key of one that is to end, and whose id is not known.
+    pub(crate) known_by: Option<ClientKey>,
     /// How long it keeps the id, where somebody hands it out.
     pub(crate) keeping: Option<Keeping>,
     /// When it came, where that was before the transaction began.
@@ -43,7 +45,7 @@ pub(crate) struct Subject {
 pub(crate) struct BlindChanges {
     /// The containers used.
     pub(crate) containers: BTreeSet<ContainerIndex>,
-    /// Whether the client was given an owner or a timeout.
+    /// Whether the client was given an owner, a label or a timeout.
     pub(crate) is_given: bool,
     /// Whether it is open where what founds a session goes.
     pub(crate) is_unfounded: bool,
@@ -141,7 +143,8 @@ impl Subject {
     }
 
     pub(crate) fn key(&self) -> Option<ClientKey> {
-        self.presented.as_ref().map(ClientId::key)
+        let presented = self.presented.as_ref().map(ClientId::key);
+        presented.or(self.known_by)
     }
 
     /// Whether a live session was seen.

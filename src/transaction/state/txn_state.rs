@@ -77,21 +77,41 @@ impl TxnState {
 
     /// The client that bears `id`, or a new visitor.
     pub(crate) fn subject_for(&mut self, id: Option<&ClientId>) -> SubjectId {
-        let next = self.subjects.len();
-        if let (Some(id), Some(first)) = (id, self.subjects.first()) {
-            if first.key() == Some(id.key()) {
-                return 0;
-            }
-            let known = *self.by_key.entry(id.key()).or_insert(next);
-            if known != next {
-                return known;
-            }
+        let subject = match id {
+            Some(id) => self.subject_with(id.key()),
+            None => self.subjects.len(),
+        };
+        match self.subjects.get_mut(subject) {
+            Some(known) if known.known_by.is_some() => known.presented = id.cloned(),
+            Some(_) => {}
+            None => self.subjects.push(Subject {
+                presented: id.cloned(),
+                ..Subject::default()
+            }),
         }
-        self.subjects.push(Subject {
-            presented: id.cloned(),
-            ..Subject::default()
-        });
-        next
+        subject
+    }
+
+    /// The client with a key, whose id need not be known.
+    pub(crate) fn subject_of(&mut self, key: ClientKey) -> SubjectId {
+        let subject = self.subject_with(key);
+        if subject == self.subjects.len() {
+            self.subjects.push(Subject {
+                known_by: Some(key),
+                ..Subject::default()
+            });
+        }
+        subject
+    }
+
+    /// The client with a key: a known one, or the next.
+    fn subject_with(&mut self, key: ClientKey) -> SubjectId {
+        let next = self.subjects.len();
+        match self.subjects.first() {
+            Some(first) if first.key() == Some(key) => 0,
+            Some(_) => *self.by_key.entry(key).or_insert(next),
+            None => next,
+        }
     }
 
     /// Gives a client a new id.

@@ -1,0 +1,122 @@
+//! Whose a session is, when its owner logged in, and the sessions that are ended without their ids (C8.1, C8.2).
+
+use crate::client_id::{ClientId, ClientKey};
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::SessionRow;
+use crate::transaction::state::changes::{Attributes, SessionFate};
+use crate::transaction::state::subject::SubjectId;
+use crate::transaction::state::txn_state::TxnState;
+use std::sync::Arc;
+
+/// What came of ending sessions by their keys.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    /// How many live ones end.
+    pub(crate) sessions: u64,
+    /// Those that cannot be read, and so not be ended.
+    pub(crate) damaged: Vec<(ClientKey, Error)>,
+}
+
+impl TxnState {
+    /// Gives a session a new id, an owner, and the time of this transaction as that of its log-in.
+    pub(crate) fn log_in(&mut self, id: SubjectId, owner: &str) -> Result<ClientId> {
+        let issued = self.rotate(id)?;
+        let now = self.now;
+        let attributes = self.give(id)?;
+        attributes.owner = Some(Some(owner.into()));
+        attributes.authenticated_at = Some(Some(now));
+        Ok(issued)
+    }
+
+    pub(crate) fn owner(&mut self, id: SubjectId) -> Result<Option<Arc<str>>> {
+        let set = |changes: &Attributes| changes.owner.clone();
+        self.attribute(id, set, |row| row.owner.clone())
+    }
+
+    pub(crate) fn label(&mut self, id: SubjectId) -> Result<Option<Arc<str>>> {
+        let set = |changes: &Attributes| changes.label.clone();
+        self.attribute(id, set, |row| row.label.clone())
+    }
+
+    pub(crate) fn authenticated_at(&mut self, id: SubjectId) -> Result<Option<Timestamp>> {
+        self.attribute(id, |it| it.authenticated_at, |row| row.authenticated_at)
+    }
+
+    /// What this transaction sets of the session as a whole, or else what is stored of it. An access.
+    fn attribute<T>(
+        &mut self,
+        id: SubjectId,
+        set: impl FnOnce(&Attributes) -> Option<Option<T>>,
+        mut stored: impl FnMut(&SessionRow) -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.live_anywhere(id)?;
+        self.use_live_containers(id)?;
+        let changes = self.changed(id).map(|changes| &changes.attributes);
+        if let Some(set) = changes.and_then(set) {
+            return Ok(set);
+        }
+        if self.fate(id) == SessionFate::Destroyed {
+            return Ok(None);
+        }
+        let mut rows = self.subject(id)?.sessions.iter();
+        Ok(rows.find_map(|view| view.live_row().and_then(&mut stored)))
+    }
+
+    /// Ends the other sessions of a session's owner, as of the snapshot; tells how many.
+    pub(crate) fn end_others(&mut self, id: SubjectId) -> Result<u64> {
+        let Some(owner) = self.owner(id)? else {
+            return Ok(0);
+        };
+        let owned = self.snapshot()?.owned(&owner).wait()?;
+        let mut others: Vec<_> = owned.into_iter().map(|(_, client)| client).collect();
+        others.sort_unstable();
+        others.dedup();
+        let mut subjects = Vec::with_capacity(others.len());
+        for client in others {
+            let other = self.subject_of(client);
+            // What cannot be read is an error before anything ends.
+            if other != id && self.is_of(other, Some(&owner))? {
+                subjects.push(other);
+            }
+        }
+        self.end_all(subjects)
+    }
+
+    /// Ends sessions by their keys, if they still have this owner, or whosesoever they are.
+    pub(crate) fn end_by_key(&mut self, keys: &[ClientKey], owner: Option<&str>) -> Result<Ended> {
+        let mut ended = Ended::default();
+        let mut subjects = Vec::with_capacity(keys.len());
+        for key in keys {
+            let subject = self.subject_of(*key);
+            match self.is_of(subject, owner) {
+                Ok(true) => subjects.push(subject),
+                Ok(false) => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    ended.damaged.push((*key, error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        ended.sessions = self.end_all(subjects)?;
+        Ok(ended)
+    }
+
+    /// Whether anything is stored of a client's session that has this owner, or any.
+    fn is_of(&mut self, id: SubjectId, owner: Option<&str>) -> Result<bool> {
+        self.live_anywhere(id)?;
+        let rows = self.subject(id)?.sessions.iter();
+        let mut rows = rows.filter_map(|view| view.row.as_ref());
+        Ok(rows.any(|row| owner.is_none() || row.owner.as_deref() == owner))
+    }
+
+    fn end_all(&mut self, subjects: Vec<SubjectId>) -> Result<u64> {
+        let mut sessions = 0;
+        for subject in subjects {
+            let has_ended = self.fate(subject) == SessionFate::Destroyed;
+            sessions += u64::from(!has_ended && self.live_anywhere(subject)?);
+            self.destroy(subject)?;
+        }
+        Ok(sessions)
+    }
+}

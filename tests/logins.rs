@@ -1,0 +1,540 @@
+//! C8.1, C8.2: logging in and out, lists of sessions, and ending sessions without their ids.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod support;
+
+use cloakroom::{
+    ClientId, ClientKey, ContainerSettings, ErrorKind, Result, Session, SessionInfo, Store, Txn,
+};
+use redb::{Database, ReadableTable, TableDefinition};
+use std::path::Path;
+use support::clock::{HOUR, MINUTE, secs};
+use support::engine::needs_files;
+use support::store::{builder, file_builder, keys_of, place, timed};
+
+/// What one session does in a transaction of its own.
+fn with<T>(store: &Store, id: &ClientId, does: impl Fn(&Session) -> Result<T>) -> T {
+    let run = |txn: &Txn| does(&txn.session(id)?);
+    store.transact(run).unwrap()
+}
+
+/// A session of an owner, who has just logged in.
+fn logged_in(store: &Store, owner: &str) -> ClientId {
+    let id = store.client_ids().issue();
+    with(store, &id, |session| {
+        session.pkg("cart").insert("tea", 2)?;
+        session.log_in(owner)
+    })
+}
+
+fn is_there(store: &Store, id: &ClientId) -> bool {
+    store
+        .begin()
+        .unwrap()
+        .session(id)
+        .unwrap()
+        .exists()
+        .unwrap()
+}
+
+fn info(store: &Store, id: &ClientId) -> SessionInfo {
+    store.session_info(id.key()).unwrap().unwrap()
+}
+
+#[test]
+fn logging_in_gives_a_new_id_an_owner_and_the_time() {
+    let (clock, store) = timed();
+    let visitor = store.client_ids().issue();
+    with(&store, &visitor, |s| s.pkg("cart").insert("tea", 2));
+    clock.advance(MINUTE);
+    let id = with(&store, &visitor, |session| {
+        let id = session.log_in("ann")?;
+        assert_eq!(session.owner()?.as_deref(), Some("ann"));
+        assert!(session.authenticated_at()?.is_some());
+        assert_eq!(session.client_id(), Some(id.clone()));
+        Ok(id)
+    });
+    assert!(!is_there(&store, &visitor));
+    let at = with(&store, &id, |session| {
+        assert_eq!(session.owner()?.as_deref(), Some("ann"));
+        assert_eq!(session.pkg("cart").get("tea")?, Some(2));
+        session.authenticated_at()
+    });
+    assert_eq!(at, Some(clock.now()));
+    assert_eq!(keys_of(&store, "ann"), [id.key()]);
+    // Of a visitor without a session, too.
+    let id = with(&store, &store.client_ids().issue(), |s| s.log_in("bob"));
+    assert!(is_there(&store, &id));
+}
+
+#[test]
+fn the_time_of_a_log_in_stays_until_the_next_one() {
+    let (clock, store) = timed();
+    let id = logged_in(&store, "ann");
+    let first = clock.now();
+    clock.advance(30 * MINUTE);
+    let at = |id: &ClientId| with(&store, id, Session::authenticated_at);
+    assert_eq!(at(&id), Some(first));
+    let id = with(&store, &id, Session::rotate);
+    assert_eq!(at(&id), Some(first));
+    with(&store, &id, |s| s.set_owner(Some("eve")));
+    assert_eq!(at(&id), Some(first));
+    let id = with(&store, &id, |s| s.log_in("ann"));
+    assert_eq!(at(&id), Some(clock.now()));
+    // A further container of the session has it as well.
+    store.register("cart", ContainerSettings::new()).unwrap();
+    with(&store, &id, |s| s.pkg("cart").insert("tea", 2));
+    assert_eq!(info(&store, &id).authenticated_at, Some(clock.now()));
+    let other = store.client_ids().issue();
+    with(&store, &other, |s| s.set_owner(Some("ann")));
+    assert_eq!(at(&other), None);
+}
+
+#[test]
+fn a_log_in_that_is_rolled_back_or_aborted_leaves_no_trace() {
+    let store = Store::in_memory().unwrap();
+    let id = store.client_ids().issue();
+    with(&store, &id, |s| s.pkg("cart").insert("tea", 2));
+    let txn = store.begin().unwrap();
+    let session = txn.session(&id).unwrap();
+    let before = txn.savepoint().unwrap();
+    session.log_in("ann").unwrap();
+    session.set_label("phone").unwrap();
+    txn.rollback_to(&before).unwrap();
+    assert_eq!(session.owner().unwrap(), None);
+    assert_eq!(session.authenticated_at().unwrap(), None);
+    assert_eq!(session.label().unwrap(), None);
+    session.log_in("ann").unwrap();
+    txn.abort();
+    assert!(is_there(&store, &id) && keys_of(&store, "ann").is_empty());
+}
+
+#[test]
+fn an_owner_and_a_label_are_bounded() {
+    let (_clock, store) = timed();
+    let id = store.client_ids().issue();
+    let txn = store.begin().unwrap();
+    let session = txn.session(&id).unwrap();
+    let long = "x".repeat(256);
+    let kind = |error: cloakroom::Error| error.kind();
+    assert_eq!(
+        kind(session.log_in(&long).unwrap_err()),
+        ErrorKind::TooLarge
+    );
+    assert_eq!(
+        kind(session.set_label(&long).unwrap_err()),
+        ErrorKind::TooLarge
+    );
+    assert_eq!(session.client_id().map(|id| id.key()), None);
+    session.set_label(&long[1..]).unwrap();
+    txn.commit().unwrap();
+    assert_eq!(info(&store, &id).label.unwrap().len(), 255);
+}
+
+#[test]
+fn a_label_founds_a_session_and_an_empty_one_removes_it() {
+    let (_clock, store) = timed();
+    let id = store.client_ids().issue();
+    with(&store, &id, |s| s.set_label(""));
+    assert!(!is_there(&store, &id));
+    let id = store.client_ids().issue();
+    with(&store, &id, |s| s.set_label("phone"));
+    assert_eq!(with(&store, &id, Session::label).as_deref(), Some("phone"));
+    let id = with(&store, &id, Session::rotate);
+    assert_eq!(info(&store, &id).label.as_deref(), Some("phone"));
+    with(&store, &id, |s| s.set_label(""));
+    assert_eq!(with(&store, &id, Session::label), None);
+    assert!(is_there(&store, &id));
+}
+
+#[test]
+fn whoever_only_asks_for_the_owner_uses_the_session() {
+    let (clock, store) = timed();
+    let id = logged_in(&store, "ann");
+    for _ in 0..4 {
+        clock.advance(30 * MINUTE);
+        assert!(with(&store, &id, Session::owner).is_some());
+    }
+}
+
+#[test]
+fn logging_out_ends_the_session() {
+    let (_clock, store) = timed();
+    let id = logged_in(&store, "ann");
+    with(&store, &id, |session| {
+        session.log_out()?;
+        assert_eq!(session.owner()?, None);
+        assert_eq!(session.authenticated_at()?, None);
+        Ok(())
+    });
+    assert!(!is_there(&store, &id) && keys_of(&store, "ann").is_empty());
+}
+
+#[test]
+fn the_sessions_of_an_owner_are_listed_newest_access_first() {
+    let (clock, store) = timed();
+    let settings = ContainerSettings::new().timeout(2 * HOUR);
+    store.register("cart", settings).unwrap();
+    let founded = clock.now();
+    let old = logged_in(&store, "ann");
+    with(&store, &old, |s| s.set_label("desk"));
+    clock.advance(MINUTE);
+    let new = store.client_ids().issue();
+    with(&store, &new, |session| session.set_owner(Some("ann")));
+    logged_in(&store, "bob");
+    assert_eq!(keys_of(&store, "ann"), [new.key(), old.key()]);
+    clock.advance(15 * MINUTE);
+    with(&store, &old, |s| s.pkg("other").insert("n", 1));
+    let listed = store.sessions_of("ann").unwrap();
+    let [first, second] = &listed[..] else {
+        panic!("{listed:?}")
+    };
+    assert_eq!(first.client, old.key());
+    assert_eq!(first.containers, ["", "cart"]);
+    assert_eq!(first.created, Some(founded));
+    assert_eq!(first.last_access, Some(clock.now()));
+    // As long as any container has it.
+    let expires = first.expires.unwrap() - founded;
+    assert_eq!(expires.num_milliseconds(), 2 * 3_600_000 + 1);
+    assert_eq!(first.owner.as_deref(), Some("ann"));
+    assert_eq!(first.label.as_deref(), Some("desk"));
+    assert_eq!(first.authenticated_at, Some(founded));
+    assert_eq!(
+        (second.client, &*second.containers),
+        (new.key(), &[String::new()][..])
+    );
+    assert_eq!(
+        (second.label.as_deref(), second.authenticated_at),
+        (None, None)
+    );
+    assert_eq!(first, &info(&store, &old));
+}
+
+#[test]
+fn what_is_told_of_a_session_ends_with_it_and_is_no_access() {
+    let (clock, store) = timed();
+    let id = logged_in(&store, "ann");
+    clock.advance(59 * MINUTE);
+    assert!(store.session_info(id.key()).unwrap().is_some());
+    assert_eq!(
+        info(&store, &id).expires.unwrap(),
+        clock.now() + MINUTE + secs(0) + support::clock::MOMENT
+    );
+    clock.advance(2 * MINUTE);
+    assert_eq!(store.session_info(id.key()).unwrap(), None);
+    assert!(store.sessions_of("ann").unwrap().is_empty());
+    assert_eq!(
+        store
+            .session_info(store.client_ids().issue().key())
+            .unwrap(),
+        None
+    );
+    let forever = store.client_ids().issue();
+    with(&store, &forever, |s| s.set_timeout(Some(secs(0))));
+    assert_eq!(info(&store, &forever).expires, None);
+}
+
+/// A late request under an ended id reads nothing, and writes nothing.
+fn assert_refused(store: &Store, id: &ClientId) {
+    assert!(!is_there(store, id));
+    let write = |txn: &Txn| txn.session(id)?.pkg("cart").insert("tea", 2);
+    let error = store.transact::<_, cloakroom::Error>(write).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+}
+
+#[test]
+fn a_session_is_ended_by_its_key_in_all_containers() {
+    let (_clock, store) = timed();
+    store
+        .register("cart", ContainerSettings::new().in_memory())
+        .unwrap();
+    let id = logged_in(&store, "ann");
+    with(&store, &id, |s| s.pkg("other").insert("n", 1));
+    let other = logged_in(&store, "ann");
+    assert_eq!(store.end(id.key()).unwrap(), 1);
+    assert_refused(&store, &id);
+    assert_eq!(store.end(id.key()).unwrap(), 0);
+    assert!(is_there(&store, &other));
+    let found = store.check().unwrap();
+    assert_eq!((found.sessions, found.packages, found.damaged), (1, 1, 0));
+}
+
+#[test]
+fn an_expired_session_is_removed_and_not_counted() {
+    let (clock, store) = timed();
+    let id = logged_in(&store, "ann");
+    clock.advance(2 * HOUR);
+    assert_eq!(store.end(id.key()).unwrap(), 0);
+    assert_eq!(store.check().unwrap().sessions, 0);
+}
+
+#[test]
+fn all_sessions_of_an_owner_are_ended() {
+    let (_clock, store) = timed();
+    let ids: Vec<_> = (0..150).map(|_| logged_in(&store, "ann")).collect();
+    let bob = logged_in(&store, "bob");
+    let visitor = store.client_ids().issue();
+    with(&store, &visitor, |s| s.pkg("cart").insert("tea", 2));
+    assert_eq!(store.end_all_of("ann").unwrap(), 150);
+    assert_eq!(store.end_all_of("ann").unwrap(), 0);
+    ids.iter().for_each(|id| assert_refused(&store, id));
+    assert!(is_there(&store, &bob) && is_there(&store, &visitor));
+}
+
+#[test]
+fn all_sessions_are_ended() {
+    let (_clock, store) = timed();
+    store.register("cart", ContainerSettings::new()).unwrap();
+    let ids: Vec<_> = (0..300)
+        .map(|n| {
+            let id = logged_in(&store, "ann");
+            if n % 2 == 0 {
+                with(&store, &id, |s| s.pkg("other").insert("n", 1));
+            }
+            id
+        })
+        .collect();
+    assert_eq!(store.end_all().unwrap(), 300);
+    assert_refused(&store, &ids[7]);
+    assert!(!ids.iter().any(|id| is_there(&store, id)));
+    let found = store.check().unwrap();
+    assert_eq!((found.sessions, found.packages, found.damaged), (0, 0, 0));
+    assert_eq!(store.end_all().unwrap(), 0);
+}
+
+// C2.11
+#[test]
+fn a_transaction_that_had_loaded_an_ended_session_conflicts() {
+    let (_clock, store) = timed();
+    let id = logged_in(&store, "ann");
+    let txn = store.begin().unwrap();
+    let session = txn.session(&id).unwrap();
+    assert!(session.exists().unwrap());
+    session.pkg("cart").insert("tea", 3).unwrap();
+    store.end(id.key()).unwrap();
+    assert_eq!(txn.commit().unwrap_err().kind(), ErrorKind::Conflict);
+    assert!(!is_there(&store, &id));
+}
+
+// A rotation on the way does not save a session.
+#[test]
+fn a_session_that_gets_another_id_meanwhile_is_ended_with_its_owner() {
+    let (_clock, store) = timed();
+    let id = logged_in(&store, "ann");
+    std::thread::scope(|scope| {
+        let rotating = scope.spawn(|| {
+            let mut id = id.clone();
+            for rotations in 0.. {
+                let rotate = |txn: &Txn| {
+                    let session = txn.session(&id)?;
+                    if session.exists()? {
+                        session.rotate().map(Some)
+                    } else {
+                        Ok(None)
+                    }
+                };
+                match store.transact::<_, cloakroom::Error>(rotate) {
+                    Ok(Some(next)) => id = next,
+                    _ => return rotations,
+                }
+            }
+            0
+        });
+        let mut ended = 0;
+        while ended == 0 {
+            // It gives up on whoever is faster.
+            ended = store.end_all_of("ann").unwrap_or(0);
+        }
+        assert_eq!(ended, 1);
+        rotating.join().unwrap();
+    });
+    assert!(store.sessions_of("ann").unwrap().is_empty());
+    assert_eq!(store.check().unwrap().sessions, 0);
+}
+
+#[test]
+fn the_other_sessions_of_an_owner_end_with_the_transaction() {
+    let (_clock, store) = timed();
+    let others: Vec<_> = (0..3).map(|_| logged_in(&store, "ann")).collect();
+    let bob = logged_in(&store, "bob");
+    let id = logged_in(&store, "ann");
+    let txn = store.begin().unwrap();
+    let session = txn.session(&id).unwrap();
+    assert_eq!(session.end_others().unwrap(), 3);
+    // Of the same transaction, under its id.
+    assert!(!txn.session(&others[0]).unwrap().exists().unwrap());
+    assert!(others.iter().all(|id| is_there(&store, id)));
+    txn.commit().unwrap();
+    others.iter().for_each(|id| assert_refused(&store, id));
+    assert_eq!(keys_of(&store, "ann"), [id.key()]);
+    assert!(is_there(&store, &bob));
+    assert_eq!(with(&store, &id, Session::end_others), 0);
+}
+
+#[test]
+fn ending_the_others_goes_with_a_new_id_and_is_rolled_back_with_the_rest() {
+    let (_clock, store) = timed();
+    let other = logged_in(&store, "ann");
+    let id = logged_in(&store, "ann");
+    let txn = store.begin().unwrap();
+    let session = txn.session(&id).unwrap();
+    let before = txn.savepoint().unwrap();
+    assert_eq!(session.end_others().unwrap(), 1);
+    txn.rollback_to(&before).unwrap();
+    // It can be used under its id, as if nothing had been.
+    let again = txn.session(&other).unwrap();
+    assert!(again.exists().unwrap());
+    again.pkg("cart").insert("tea", 3).unwrap();
+    txn.commit().unwrap();
+    assert_eq!(with(&store, &other, |s| s.pkg("cart").get("tea")), Some(3));
+
+    // After a change of the password.
+    let id = with(&store, &id, |session| {
+        let id = session.log_in("ann")?;
+        assert_eq!(session.end_others()?, 1);
+        assert_eq!(session.end_others()?, 0);
+        Ok(id)
+    });
+    assert_eq!(keys_of(&store, "ann"), [id.key()]);
+    // Without an owner there are no others.
+    let visitor = store.client_ids().issue();
+    assert_eq!(with(&store, &visitor, Session::end_others), 0);
+}
+
+#[test]
+fn another_session_that_is_used_in_the_transaction_ends_too() {
+    let (_clock, store) = timed();
+    let other = logged_in(&store, "ann");
+    let id = logged_in(&store, "ann");
+    let txn = store.begin().unwrap();
+    txn.session(&other)
+        .unwrap()
+        .pkg("cart")
+        .insert("tea", 9)
+        .unwrap();
+    assert_eq!(txn.session(&id).unwrap().end_others().unwrap(), 1);
+    txn.commit().unwrap();
+    assert_refused(&store, &other);
+    assert_eq!(store.check().unwrap().damaged, 0);
+}
+
+#[test]
+fn one_that_is_renewed_meanwhile_makes_the_commit_conflict() {
+    let (_clock, store) = timed();
+    let other = logged_in(&store, "ann");
+    let id = logged_in(&store, "ann");
+    let txn = store.begin().unwrap();
+    txn.session(&id).unwrap().end_others().unwrap();
+    let other = with(&store, &other, Session::rotate);
+    assert_eq!(txn.commit().unwrap_err().kind(), ErrorKind::Conflict);
+    assert!(is_there(&store, &other));
+}
+
+// C2.2: the store is killed after each answer.
+#[test]
+fn what_ended_is_ended_after_a_crash() {
+    needs_files!("it copies the store's files");
+    let (_folder, path) = place();
+    let store = file_builder().open(&path).unwrap();
+    let ids: Vec<_> = (0..4).map(|_| logged_in(&store, "ann")).collect();
+    store.end(ids[0].key()).unwrap();
+    with(&store, &ids[1], |session| {
+        assert_eq!(session.end_others()?, 2);
+        Ok(())
+    });
+    let killed = reopened_copy(&path);
+    assert_eq!(keys_of(&killed.1, "ann"), [ids[1].key()]);
+    store.end_all_of("ann").unwrap();
+    let bob = logged_in(&store, "bob");
+    let killed = reopened_copy(&path);
+    assert_eq!(keys_of(&killed.1, "ann"), []);
+    assert_refused(&killed.1, &ids[1]);
+    store.end_all().unwrap();
+    assert!(!is_there(&reopened_copy(&path).1, &bob));
+}
+
+/// A copy of a store's files as they are while it is open, opened.
+fn reopened_copy(path: &Path) -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(path.parent().unwrap()).unwrap() {
+        let from = entry.unwrap().path();
+        std::fs::copy(&from, folder.path().join(from.file_name().unwrap())).unwrap();
+    }
+    let store = file_builder().open(folder.path().join("store")).unwrap();
+    (folder, store)
+}
+
+#[test]
+fn what_ends_and_the_other_calls_are_futures_too() {
+    let (_clock, store) = timed();
+    let ids: Vec<_> = (0..3).map(|_| logged_in(&store, "ann")).collect();
+    let bob = logged_in(&store, "bob");
+    pollster::block_on(async {
+        assert_eq!(store.end_async(ids[0].key()).await.unwrap(), 1);
+        assert_eq!(store.end_all_of_async("ann").await.unwrap(), 2);
+        assert_eq!(store.end_all_async().await.unwrap(), 1);
+    });
+    assert!(!is_there(&store, &bob));
+}
+
+// C5.4: what cannot be read cannot be ended, which is told, and ends with nobody else's.
+#[test]
+fn a_damaged_session_is_listed_and_the_others_end() {
+    needs_files!("it damages a row in the store's file");
+    let (_folder, path) = place();
+    let store = file_builder().open(&path).unwrap();
+    let ids: Vec<_> = (0..3).map(|_| logged_in(&store, "ann")).collect();
+    store.close().unwrap();
+    damage(&path, ids[1].key());
+    let store = builder(&support::clock::clock())
+        .secret([7; 32])
+        .open(&path)
+        .unwrap();
+    let listed = store.sessions_of("ann").unwrap();
+    assert_eq!(listed.len(), 3);
+    let damaged = listed
+        .iter()
+        .find(|info| info.client == ids[1].key())
+        .unwrap();
+    assert_eq!(
+        (damaged.created, damaged.last_access, &*damaged.containers),
+        (None, None, &[String::new()][..])
+    );
+    let corrupt = |error: cloakroom::Error| assert_eq!(error.kind(), ErrorKind::Corrupt);
+    corrupt(store.session_info(ids[1].key()).unwrap_err());
+    let end_others = |txn: &Txn| txn.session(&ids[0])?.end_others();
+    corrupt(store.transact(end_others).unwrap_err());
+    assert!(is_there(&store, &ids[2]));
+    corrupt(store.end(ids[1].key()).unwrap_err());
+    corrupt(store.end_all_of("ann").unwrap_err());
+    assert_eq!(keys_of(&store, "ann"), [ids[1].key()]);
+    let bob = logged_in(&store, "bob");
+    corrupt(store.end_all().unwrap_err());
+    assert!(!is_there(&store, &bob));
+}
+
+/// Flips a bit of a session's record, past the store.
+fn damage(path: &Path, client: ClientKey) {
+    let database = Database::open(path).unwrap();
+    let txn = database.begin_write().unwrap();
+    {
+        let table: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("sessions");
+        let mut table = txn.open_table(table).unwrap();
+        let rows = table.iter().unwrap().map(|row| {
+            let (key, value) = row.unwrap();
+            (*key.value(), value.value().to_vec())
+        });
+        let rows: Vec<_> = rows.collect();
+        let of = |(key, _): &&([u8; 20], Vec<u8>)| key[4..] == *client.as_bytes();
+        let (key, mut record) = rows.iter().find(of).unwrap().clone();
+        record[40] ^= 1;
+        table.insert(&key, &*record).unwrap();
+    }
+    txn.commit().unwrap();
+}
