@@ -49,6 +49,24 @@ impl Composite {
 }
 
 impl Composite {
+    /// Does something to the access times of a client in memory while no commit of that client is under way: one that has
+    /// been validated brings an access with it (C3.2).
+    fn in_memory_alone<T: Send + 'static>(
+        &self,
+        client: ClientKey,
+        work: impl FnOnce(&MemoryEngine) -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (reply, answer) = oneshot::channel();
+        let memory = self.shared.memory.clone();
+        let go = move |inside| {
+            let done = work(&memory);
+            drop::<Inside>(inside);
+            drop(reply.send(done));
+        };
+        self.shared.gate.enter_commit(vec![client], Box::new(go));
+        answer
+    }
+
     /// Notes the settings that the durable engine answers with.
     fn known<'a>(
         &'a self,
@@ -354,12 +372,16 @@ impl Storage for Composite {
         if !touch.session.container.is_in_memory() {
             return self.shared.durable.touch(touch);
         }
-        let memory = &self.shared.memory;
-        let now = memory.clock.timestamp();
-        Answer::now(if memory.tables().touch(touch, now) {
-            TouchOutcome::Alive
-        } else {
-            TouchOutcome::Ended
+        let recorded = self.in_memory_alone(touch.session.client, move |memory| {
+            let now = memory.clock.timestamp();
+            memory.tables().touch(touch, now)
+        });
+        Answer::later(async move {
+            match recorded.await {
+                Ok(true) => TouchOutcome::Alive,
+                Ok(false) => TouchOutcome::Ended,
+                Err(_) => TouchOutcome::Unknown,
+            }
         })
     }
 
@@ -382,8 +404,12 @@ impl Storage for Composite {
         if !session.container.is_in_memory() {
             return self.shared.durable.found_expired(session);
         }
-        self.shared.memory.tables().note_expired(session);
-        self.recorded_times(session)
+        let found = self.in_memory_alone(session.client, move |memory| {
+            let mut tables = memory.tables();
+            tables.note_expired(session);
+            tables.recorded_times(session)
+        });
+        Answer::later(async move { found.await.map_err(|_| closed()) })
     }
 
     fn settings(&self) -> Answer<'_, Result<Arc<StoreSettings>>> {
