@@ -1,0 +1,170 @@
+//! The shelf and the cart.
+
+use crate::Shop;
+use crate::pages::ShopError;
+use axum::extract::{Form, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Redirect, Response};
+use cloakroom::http::FlashMessage;
+use cloakroom::{ErrorKind, Package, Pkg, Session, SessionHandle};
+use futures_channel::mpsc;
+use minijinja::context;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+const SHELF: [(&str, &str, u32); 4] = [
+    ("tea", "Darjeeling, 100 g", 690),
+    ("cup", "A cup for it", 950),
+    ("pot", "A pot for four", 3400),
+    ("spoon", "A spoon", 320),
+];
+
+/// The visitor's cart: how many of each article.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Cart {
+    articles: BTreeMap<String, u32>,
+}
+
+impl Package for Cart {
+    const ID: &'static str = "shop.cart";
+}
+
+impl Cart {
+    fn count(&self) -> u32 {
+        self.articles.values().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+}
+
+#[derive(Serialize)]
+struct Line {
+    id: &'static str,
+    name: &'static str,
+    price: String,
+    count: u32,
+}
+
+fn lines(cart: &Cart) -> Vec<Line> {
+    let line = |(id, name, cents): &(&'static str, &'static str, u32)| Line {
+        id,
+        name,
+        price: euros(u64::from(*cents)),
+        count: cart.articles.get(*id).copied().unwrap_or(0),
+    };
+    SHELF.iter().map(line).collect()
+}
+
+fn euros(cents: u64) -> String {
+    format!("{}.{:02} €", cents / 100, cents % 100)
+}
+
+fn sum(cart: &Cart) -> u64 {
+    let cost = |(id, _, cents): &(&str, &str, u32)| {
+        let count = cart.articles.get(*id).copied().unwrap_or(0);
+        u64::from(*cents) * u64::from(count)
+    };
+    SHELF.iter().map(cost).sum()
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Article {
+    id: String,
+}
+
+impl Article {
+    fn name(&self) -> Option<&'static str> {
+        let found = SHELF.iter().find(|(id, _, _)| *id == self.id);
+        found.map(|(_, name, _)| *name)
+    }
+}
+
+pub(crate) async fn shelf(
+    State(shop): State<Shop>,
+    session: Session,
+    cart: Pkg<Cart>,
+) -> Result<Response, ShopError> {
+    let content = context! { articles => lines(&cart), count => cart.count() };
+    shop.pages.show(&session, "shelf.html", content)
+}
+
+pub(crate) async fn show(
+    State(shop): State<Shop>,
+    session: Session,
+    cart: Pkg<Cart>,
+) -> Result<Response, ShopError> {
+    let articles = lines(&cart).into_iter().filter(|line| line.count > 0);
+    let content = context! {
+        articles => articles.collect::<Vec<_>>(),
+        count => cart.count(),
+        sum => euros(sum(&cart)),
+    };
+    shop.pages.show(&session, "cart.html", content)
+}
+
+pub(crate) async fn add(mut cart: Pkg<Cart>, Form(article): Form<Article>) -> Result<Response, ShopError> {
+    let Some(name) = article.name() else {
+        let message = FlashMessage::error("There is no such article.");
+        return Ok((message, Redirect::to("/")).into_response());
+    };
+    cart.update(|cart| {
+        let count = cart.articles.entry(article.id.clone()).or_default();
+        *count = count.saturating_add(1).min(99);
+    })?;
+    let message = FlashMessage::success(format!("{name}: put into your cart."));
+    Ok((message, Redirect::to("/")).into_response())
+}
+
+pub(crate) async fn remove(
+    mut cart: Pkg<Cart>,
+    Form(article): Form<Article>,
+) -> Result<Response, ShopError> {
+    cart.update(|cart| drop(cart.articles.remove(&article.id)))?;
+    Ok((FlashMessage::info("Taken out."), Redirect::to("/cart")).into_response())
+}
+
+pub(crate) async fn live_page(
+    State(shop): State<Shop>,
+    session: Session,
+    cart: Pkg<Cart>,
+) -> Result<Response, ShopError> {
+    let content = context! { count => cart.count() };
+    shop.pages.show(&session, "live.html", content)
+}
+
+/// Follows the cart while the page is open. The request's transaction ends with the response; the handle begins one for
+/// each look. Each look counts as an access, so an open page keeps the session alive.
+pub(crate) async fn live_events(session: Session) -> Result<impl IntoResponse, ShopError> {
+    let handle = session.handle()?;
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::spawn(follow(handle, sender));
+    Ok(Sse::new(receiver).keep_alive(KeepAlive::default()))
+}
+
+async fn follow(handle: SessionHandle, mut events: mpsc::Sender<Result<Event, Infallible>>) {
+    let mut shown = None;
+    while !events.is_closed() {
+        let read = |session: Session| async move { Pkg::<Cart>::of(&session).map(|cart| cart.count()) };
+        let event = match handle.transact_async(read).await {
+            Ok(count) if shown == Some(count) => None,
+            Ok(count) => {
+                shown = Some(count);
+                Some(Event::default().event("cart").data(count.to_string()))
+            }
+            // Logged out here or from another device.
+            Err(error) if error.kind() == ErrorKind::SessionEnded => {
+                drop(events.try_send(Ok(Event::default().event("ended").data(""))));
+                return;
+            }
+            // The next look may succeed.
+            Err(_) => None,
+        };
+        if let Some(event) = event
+            && events.try_send(Ok(event)).is_err()
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
