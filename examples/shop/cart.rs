@@ -9,6 +9,7 @@ use cloakroom::http::FlashMessage;
 use cloakroom::{ErrorKind, Package, Pkg, Session, SessionHandle};
 use futures_channel::mpsc;
 use minijinja::context;
+use minijinja::value::Serde;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -34,7 +35,9 @@ impl Package for Cart {
 
 impl Cart {
     fn count(&self) -> u32 {
-        self.articles.values().fold(0, |sum, n| sum.saturating_add(*n))
+        self.articles
+            .values()
+            .fold(0, |sum, n| sum.saturating_add(*n))
     }
 }
 
@@ -85,7 +88,7 @@ pub(crate) async fn shelf(
     session: Session,
     cart: Pkg<Cart>,
 ) -> Result<Response, ShopError> {
-    let content = context! { articles => lines(&cart), count => cart.count() };
+    let content = context! { articles => Serde(lines(&cart)), count => cart.count() };
     shop.pages.show(&session, "shelf.html", content)
 }
 
@@ -96,14 +99,17 @@ pub(crate) async fn show(
 ) -> Result<Response, ShopError> {
     let articles = lines(&cart).into_iter().filter(|line| line.count > 0);
     let content = context! {
-        articles => articles.collect::<Vec<_>>(),
+        articles => Serde(articles.collect::<Vec<_>>()),
         count => cart.count(),
         sum => euros(sum(&cart)),
     };
     shop.pages.show(&session, "cart.html", content)
 }
 
-pub(crate) async fn add(mut cart: Pkg<Cart>, Form(article): Form<Article>) -> Result<Response, ShopError> {
+pub(crate) async fn add(
+    mut cart: Pkg<Cart>,
+    Form(article): Form<Article>,
+) -> Result<Response, ShopError> {
     let Some(name) = article.name() else {
         let message = FlashMessage::error("There is no such article.");
         return Ok((message, Redirect::to("/")).into_response());
@@ -120,7 +126,9 @@ pub(crate) async fn remove(
     mut cart: Pkg<Cart>,
     Form(article): Form<Article>,
 ) -> Result<Response, ShopError> {
-    cart.update(|cart| drop(cart.articles.remove(&article.id)))?;
+    cart.update(|cart| {
+        cart.articles.remove(&article.id);
+    })?;
     Ok((FlashMessage::info("Taken out."), Redirect::to("/cart")).into_response())
 }
 
@@ -145,7 +153,8 @@ pub(crate) async fn live_events(session: Session) -> Result<impl IntoResponse, S
 async fn follow(handle: SessionHandle, mut events: mpsc::Sender<Result<Event, Infallible>>) {
     let mut shown = None;
     while !events.is_closed() {
-        let read = |session: Session| async move { Pkg::<Cart>::of(&session).map(|cart| cart.count()) };
+        let read =
+            |session: Session| async move { Pkg::<Cart>::of(&session).map(|cart| cart.count()) };
         let event = match handle.transact_async(read).await {
             Ok(count) if shown == Some(count) => None,
             Ok(count) => {

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use cloakroom::http::FlashMessage;
 use cloakroom::{ClientKey, Session, SessionInfo};
 use minijinja::context;
+use minijinja::value::Serde;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize)]
@@ -21,7 +22,10 @@ struct Device {
 impl Device {
     fn of(info: &SessionInfo, this: Option<ClientKey>) -> Self {
         let time = |at: Option<chrono::DateTime<chrono::Utc>>| {
-            at.map_or_else(|| "unknown".to_owned(), |at| at.format("%Y-%m-%d %H:%M UTC").to_string())
+            at.map_or_else(
+                || "unknown".to_owned(),
+                |at| at.format("%Y-%m-%d %H:%M UTC").to_string(),
+            )
         };
         Self {
             key: info.client.to_string(),
@@ -39,12 +43,19 @@ async fn sessions_of(shop: &Shop, owner: String) -> Result<Vec<SessionInfo>, Sho
     Ok(tokio::task::spawn_blocking(move || store.sessions_of(&owner)).await??)
 }
 
-pub(crate) async fn list(State(shop): State<Shop>, session: Session) -> Result<Response, ShopError> {
+pub(crate) async fn list(
+    State(shop): State<Shop>,
+    session: Session,
+) -> Result<Response, ShopError> {
     let owner = session.owner()?.ok_or(ShopError::LoginNeeded)?;
     let this = session.client_id().map(|id| id.key());
     let sessions = sessions_of(&shop, owner).await?;
     let devices: Vec<_> = sessions.iter().map(|info| Device::of(info, this)).collect();
-    shop.pages.show(&session, "devices.html", context! { devices })
+    shop.pages.show(
+        &session,
+        "devices.html",
+        context! { devices => Serde(devices) },
+    )
 }
 
 #[derive(Deserialize)]

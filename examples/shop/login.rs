@@ -25,7 +25,8 @@ impl Credentials {
     /// The first problem of a new account.
     fn problem(&self) -> Option<&'static str> {
         let is_name = |name: &str| {
-            (1..=40).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            (1..=40).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
         if !is_name(&self.name) {
             Some("A name has 1 to 40 letters, digits and hyphens.")
@@ -44,7 +45,10 @@ pub(crate) async fn register_page(
     shop.pages.show(&session, "register.html", context! {})
 }
 
-pub(crate) async fn login_page(State(shop): State<Shop>, session: Session) -> Result<Response, ShopError> {
+pub(crate) async fn login_page(
+    State(shop): State<Shop>,
+    session: Session,
+) -> Result<Response, ShopError> {
     shop.pages.show(&session, "login.html", context! {})
 }
 
@@ -84,7 +88,11 @@ pub(crate) async fn log_in(
 }
 
 /// Logs in: a new id, the owner, and the time of the authentication, in the commit of this request. The cart stays.
-fn enter(session: &Session, headers: &HeaderMap, sent: &Credentials) -> Result<Response, ShopError> {
+fn enter(
+    session: &Session,
+    headers: &HeaderMap,
+    sent: &Credentials,
+) -> Result<Response, ShopError> {
     session.log_in(&sent.name)?;
     session.set_label(label(headers))?;
     let remember = sent.remember.is_some().then_some(30 * DAY);
@@ -95,7 +103,9 @@ fn enter(session: &Session, headers: &HeaderMap, sent: &Credentials) -> Result<R
 
 /// What the list of devices shows: one of a few names that we chose, never the visitor's own text.
 fn label(headers: &HeaderMap) -> &'static str {
-    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let agent = headers
+        .get(header::USER_AGENT)
+        .and_then(|value| value.to_str().ok());
     let agent = agent.unwrap_or_default();
     let is = |part: &str| agent.contains(part);
     match () {

@@ -4,6 +4,7 @@ use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use cloakroom::http::{CsrfToken, Flash};
 use cloakroom::{ErrorKind, Session};
+use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ impl Pages {
         content: Value,
     ) -> Result<Response, ShopError> {
         let visitor = context! {
-            messages => Flash::of(session).take()?,
+            messages => Serde(Flash::of(session).take()?),
             user => session.owner()?,
             csrf => Value::from_safe_string(CsrfToken::of(session)?.input()),
         };

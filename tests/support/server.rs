@@ -1,4 +1,4 @@
-//! The example `counter` as a child process, and a browser that keeps one cookie.
+//! The examples as child processes, and a browser that keeps one cookie.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -7,18 +7,30 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
-/// The example, running.
+/// An example, running.
 pub(crate) struct Server {
     child: Mutex<Child>,
     address: String,
 }
 
 impl Server {
-    /// Starts it on a free port, and returns once it listens.
+    /// Starts the counter on a free port, and returns once it listens.
     pub(crate) fn start(store: &Path) -> Self {
-        let mut child = counter()
-            .args(["--listen", "127.0.0.1:0", "--store"])
-            .arg(store)
+        let mut command = counter();
+        command.args(["--listen", "127.0.0.1:0", "--store"]);
+        Self::spawn(command.arg(store))
+    }
+
+    /// Starts the shop in the same way, at an address; port 0 is any free one.
+    pub(crate) fn shop(folder: &Path, address: &str) -> Self {
+        static BINARY: OnceLock<PathBuf> = OnceLock::new();
+        let mut command = Command::new(BINARY.get_or_init(|| binary("shop")));
+        command.args(["--listen", address, "--data"]);
+        Self::spawn(command.arg(folder))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -67,27 +79,31 @@ impl Drop for Server {
     }
 }
 
-/// A command that runs the example. `cargo test` builds it; where only one test is built, it may be
-/// missing or older than the sources.
+/// A command that runs the counter.
 pub(crate) fn counter() -> Command {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    Command::new(BINARY.get_or_init(|| {
-        let own = std::env::current_exe().unwrap();
-        let profile = own.parent().unwrap().parent().unwrap();
-        let binary = profile
-            .join("examples/counter")
-            .with_extension(std::env::consts::EXE_EXTENSION);
-        let built = binary.metadata().and_then(|m| m.modified()).ok();
-        if built.is_none_or(|built| built < newest_source()) {
-            build(profile);
-        }
-        binary
-    }))
+    Command::new(BINARY.get_or_init(|| binary("counter")))
 }
 
-fn build(profile: &Path) {
+/// The binary of an example. `cargo test` builds it; if only one test is built, it may be missing or older than the
+/// sources.
+fn binary(example: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let profile = own.parent().unwrap().parent().unwrap();
+    let binary = profile
+        .join("examples")
+        .join(example)
+        .with_extension(std::env::consts::EXE_EXTENSION);
+    let built = binary.metadata().and_then(|m| m.modified()).ok();
+    if built.is_none_or(|built| built < newest_source()) {
+        build(profile, example);
+    }
+    binary
+}
+
+fn build(profile: &Path, example: &str) {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--example", "counter", "--all-features"]);
+    cargo.args(["build", "--quiet", "--example", example, "--all-features"]);
     cargo.arg("--manifest-path");
     cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
     cargo.arg("--target-dir").arg(profile.parent().unwrap());
@@ -107,7 +123,7 @@ fn newest_source() -> SystemTime {
         }
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let sources = ["src", "migrations", "examples/counter.rs"].map(|part| root.join(part));
+    let sources = ["src", "migrations", "examples"].map(|part| root.join(part));
     let times = sources.iter().filter_map(|part| newest(part));
     times.max().unwrap()
 }
