@@ -325,8 +325,9 @@ impl Storage for Engine {
         Answer::later(async move {
             let frozen = frozen.await?;
             let reopened = frozen.reopened;
+            let disk = frozen.file.disk();
             let checked = frozen.inspect(found);
-            for offset in self.shared.io.copies().used() {
+            for offset in self.shared.io.copies().still_used(&disk) {
                 found(Finding::Structure(inspect::page_of_copy(offset)));
             }
             // A reopened database does not know that the inspection still reads its pages.

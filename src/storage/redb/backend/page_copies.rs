@@ -7,6 +7,7 @@ use redb::{BackendError, StorageBackend};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The most bytes that are copied of what redb writes after a commit.
@@ -27,8 +28,10 @@ pub(crate) type CopiedPages = BTreeMap<u64, PageCopy>;
 #[derive(Debug, Default)]
 pub(crate) struct PageCopies {
     pages: Mutex<CopiedPages>,
-    /// The offsets of the pages that the disk could not read.
+    /// The offsets of the pages that the disk could not read when they were last read.
     used: Mutex<BTreeSet<u64>>,
+    /// Spares reads the lock.
+    is_any_used: AtomicBool,
     after_commit: Mutex<AfterCommit>,
 }
 
@@ -92,9 +95,28 @@ impl PageCopies {
         self.forget(len, u64::MAX);
     }
 
-    /// The offsets of the pages that can only be read from here.
+    /// The offsets of the pages that could only be read from here when they were last read.
     pub(crate) fn used(&self) -> BTreeSet<u64> {
         lock(&self.used).clone()
+    }
+
+    /// The same, after each of them was read again: a disk that fails now and then has no bad page.
+    pub(crate) fn still_used(&self, disk: &Disk) -> BTreeSet<u64> {
+        for offset in self.used() {
+            let len = lock(&self.pages).get(&offset).map(|copy| copy.bytes.len());
+            // The disk is one over these copies, so that it notes what it finds.
+            let _ = len.map(|len| disk.read(offset, &mut vec![0; len]));
+        }
+        self.used()
+    }
+
+    /// Records that a page was read from the file.
+    fn note_read(&self, offset: u64) {
+        if self.is_any_used.load(Ordering::Acquire) {
+            let mut used = lock(&self.used);
+            used.remove(&offset);
+            self.is_any_used.store(!used.is_empty(), Ordering::Release);
+        }
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> bool {
@@ -104,7 +126,12 @@ impl PageCopies {
             return false;
         };
         out.copy_from_slice(&copy.bytes);
-        if lock(&self.used).insert(offset) {
+        let is_new = {
+            let mut used = lock(&self.used);
+            self.is_any_used.store(true, Ordering::Release);
+            used.insert(offset)
+        };
+        if is_new {
             tracing::error!(
                 offset,
                 len = out.len(),
@@ -151,10 +178,15 @@ impl StorageBackend for CopiedDisk {
     /// A page that has a copy is read twice from the file before the copy is used.
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let Err(error) = self.inner.read(offset, out) else {
+            self.copies.note_read(offset);
             return Ok(());
         };
         let is_copied = lock(&self.copies.pages).contains_key(&offset);
-        if is_copied && (self.inner.read(offset, out).is_ok() || self.copies.read(offset, out)) {
+        if is_copied && self.inner.read(offset, out).is_ok() {
+            self.copies.note_read(offset);
+            return Ok(());
+        }
+        if is_copied && self.copies.read(offset, out) {
             return Ok(());
         }
         Err(error)
@@ -209,7 +241,6 @@ impl StorageBackend for CopiedDisk {
 mod tests {
     use super::*;
     use redb::backends::InMemoryBackend;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
     /// A disk that reads nothing while it is told so.
     #[derive(Debug, Default)]
@@ -244,6 +275,11 @@ mod tests {
 
     /// A disk of eight pages, each with a copy, that can be read no more.
     fn copied() -> (Disk, Arc<PageCopies>) {
+        let (_, disk, copies) = blind();
+        (disk, copies)
+    }
+
+    fn blind() -> (Arc<Blind>, Disk, Arc<PageCopies>) {
         let inner = Arc::<Blind>::default();
         inner.set_len(8 * PAGE as u64).unwrap();
         let copies = Arc::<PageCopies>::default();
@@ -255,7 +291,7 @@ mod tests {
         };
         copies.replace((0..8).map(page).collect());
         inner.1.store(true, Ordering::Relaxed);
-        (disk, copies)
+        (inner, disk, copies)
     }
 
     fn read_pages(disk: &Disk) -> Vec<u64> {
@@ -283,6 +319,20 @@ mod tests {
         assert_eq!(copies.used().len(), 2);
         let mut half = [0; PAGE / 2];
         assert!(disk.read(4 * PAGE as u64, &mut half).is_err());
+    }
+
+    #[test]
+    fn a_page_that_can_be_read_again_needs_no_copy() {
+        let (inner, disk, copies) = blind();
+        assert_eq!(read_pages(&disk).len(), 8);
+        assert_eq!(copies.still_used(&disk).len(), 8);
+        inner.1.store(false, Ordering::Relaxed);
+        disk.read(0, &mut [0; PAGE]).unwrap();
+        assert_eq!(copies.used().len(), 7);
+        assert!(copies.still_used(&disk).is_empty());
+        inner.1.store(true, Ordering::Relaxed);
+        assert_eq!(read_pages(&disk).len(), 8);
+        assert_eq!(copies.used().len(), 8);
     }
 
     #[test]

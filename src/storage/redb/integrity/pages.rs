@@ -59,7 +59,7 @@ pub(crate) enum Part {
 
 /// The pages of one file as of one commit.
 pub(crate) struct Pages {
-    disk: Disk,
+    pub(crate) disk: Disk,
     header: DatabaseHeader,
     len: u64,
     mend: BitRepair,

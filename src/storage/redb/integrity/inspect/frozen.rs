@@ -44,6 +44,10 @@ impl InspectedDatabase {
             _hold: hold,
         })
     }
+
+    pub(crate) fn disk(&self) -> Disk {
+        self.pages.disk.clone()
+    }
 }
 
 /// The rows in memory that are newer than redb's: of the file, and of the containers in memory. No thread may commit
