@@ -96,6 +96,8 @@ pub enum ErrorKind {
     MissingClientId,
     /// The request comes from another site, or has no valid token (`CsrfLayer`).
     CsrfRefused,
+    /// The last login of the session is not recent enough (`RequireFresh`).
+    NotFresh,
     /// The application does not allow this request to create a session (`SessionLayer::admit_new`).
     NotAdmitted,
     /// The session layer is not installed, or not around this route.

@@ -24,6 +24,8 @@ mod csrf;
 mod errors;
 #[path = "http/flash.rs"]
 mod flash;
+#[path = "http/fresh.rs"]
+mod fresh;
 #[path = "http/ids.rs"]
 mod ids;
 #[path = "http/limits.rs"]

@@ -1,7 +1,9 @@
 //! The responses to errors, and the headers that stop caches from giving one visitor's session to another. Knows no
 //! transaction.
 
-use http::header::{CACHE_CONTROL, COOKIE, Entry, HeaderName, HeaderValue, RETRY_AFTER, VARY};
+use http::header::{
+    CACHE_CONTROL, COOKIE, Entry, HeaderName, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, Response, StatusCode};
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ pub(super) fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::SnapshotTooOld
         | ErrorKind::Unavailable
         | ErrorKind::NotWritten => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::NotFresh => StatusCode::UNAUTHORIZED,
         ErrorKind::MissingClientId | ErrorKind::CsrfRefused => StatusCode::FORBIDDEN,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::NotAdmitted => StatusCode::TOO_MANY_REQUESTS,
@@ -36,6 +39,10 @@ pub(super) fn answer<R: Default>(error: Error) -> Response<R> {
     *response.status_mut() = status(kind);
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // RFC 9110 §15.5.2. Browsers know no scheme of this name, and so ask for no password themselves.
+    if kind == ErrorKind::NotFresh {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Session"));
+    }
     if let Some(wait) = error.retry_after().map(seconds) {
         headers.insert(RETRY_AFTER, wait);
     }
@@ -126,6 +133,7 @@ mod tests {
         }
         assert_eq!(status(ErrorKind::MissingClientId), 403);
         assert_eq!(status(ErrorKind::CsrfRefused), 403);
+        assert_eq!(status(ErrorKind::NotFresh), 401);
         assert_eq!(status(ErrorKind::TooLarge), 413);
         assert_eq!(status(ErrorKind::NotAdmitted), 429);
         for kind in [
@@ -140,7 +148,7 @@ mod tests {
     }
 
     /// All there are.
-    const KINDS: [ErrorKind; 28] = [
+    const KINDS: [ErrorKind; 29] = [
         ErrorKind::Conflict,
         ErrorKind::NotSerializable,
         ErrorKind::TypeMismatch,
@@ -166,6 +174,7 @@ mod tests {
         ErrorKind::Unsupported,
         ErrorKind::MissingClientId,
         ErrorKind::CsrfRefused,
+        ErrorKind::NotFresh,
         ErrorKind::NotAdmitted,
         ErrorKind::NoSessionLayer,
         ErrorKind::Io,

@@ -1,5 +1,7 @@
 //! The state that all attempts at one request share. Begins their transactions.
 
+#[cfg(feature = "axum")]
+use chrono::{DateTime, Utc};
 use http::{HeaderMap, header, request};
 use http_body::SizeHint;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -91,6 +93,12 @@ impl Exchange {
         }
         let why = "the application admits no new session (admit_new)";
         Err(Error::new(ErrorKind::NotAdmitted, why))
+    }
+
+    /// When the request arrived.
+    #[cfg(feature = "axum")]
+    pub(super) fn came_at(&self) -> DateTime<Utc> {
+        self.came.at.to_datetime()
     }
 
     /// Counts a request whose id has no session, once for all attempts.

@@ -109,7 +109,7 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let is_told = matches!(
             self.kind(),
-            ErrorKind::NoSessionLayer | ErrorKind::CsrfRefused
+            ErrorKind::NoSessionLayer | ErrorKind::CsrfRefused | ErrorKind::NotFresh
         );
         let text = is_told.then(|| self.to_string());
         let mut response: Response = answer(self);

@@ -40,6 +40,7 @@
 //!
 //! | Status | [`ErrorKind`](crate::ErrorKind) | What to do |
 //! |---|---|---|
+//! | 401 | `NotFresh` | Nothing: the visitor must log in again. |
 //! | 403 | `MissingClientId` | Nothing: a request that may not hand out an id wrote to a session that does not exist. |
 //! | 403 | `CsrfRefused` | Nothing: another site may have sent the request. The body tells the visitor what to do. |
 //! | 413 | `TooLarge` | Store less. A visitor can cause this: a name or a value exceeded its limit. |
@@ -67,6 +68,8 @@ mod exchange;
 #[cfg(feature = "axum")]
 mod extract;
 mod flash;
+#[cfg(feature = "axum")]
+mod fresh;
 mod layer;
 mod policy;
 mod proxies;
@@ -84,6 +87,8 @@ pub use cookie::{CookieLifetime, CookieSettings, SameSite};
 #[cfg(feature = "axum")]
 pub use csrf::{CsrfLayer, CsrfService, CsrfToken};
 pub use flash::{Flash, FlashLevel, FlashMessage};
+#[cfg(feature = "axum")]
+pub use fresh::{RequireFresh, RequireFreshService};
 pub use layer::{GenericSessionLayer, SessionLayer};
 pub use policy::Rerun;
 pub use proxies::{TrustedProxies, VisitorAddress};

@@ -31,6 +31,7 @@ impl FaultOrigin {
             | ErrorKind::TooLarge
             | ErrorKind::MissingClientId
             | ErrorKind::CsrfRefused
+            | ErrorKind::NotFresh
             | ErrorKind::NotAdmitted
             | ErrorKind::SessionEnded => Self::Visitor,
             ErrorKind::Unavailable | ErrorKind::NotWritten | ErrorKind::SnapshotTooOld => {

@@ -1,6 +1,8 @@
 //! The slot holds the one transaction of an attempt at a request. The first extraction of the session begins it, later
 //! ones share it, and the service takes it out when the response is ready.
 
+#[cfg(feature = "axum")]
+use chrono::{DateTime, Utc};
 use http::{Extensions, Request};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,6 +113,12 @@ impl Slot {
     #[cfg(feature = "axum")]
     pub(super) fn uses_cookie(&self) -> bool {
         matches!(self.exchange.carrier, IdCarrier::Cookie)
+    }
+
+    /// When the request arrived, by the store's clock.
+    #[cfg(feature = "axum")]
+    pub(super) fn came_at(&self) -> DateTime<Utc> {
+        self.exchange.came_at()
     }
 
     /// Whether the session was requested, successfully or not.

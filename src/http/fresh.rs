@@ -1,0 +1,155 @@
+//! The layer that asks for a recent login before something important.
+
+use axum_core::body::Body;
+use axum_core::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use http::{Extensions, Request, request};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::service::take_ready;
+use super::slot::{Slot, session};
+use crate::error::{Error, ErrorKind, Result};
+
+type Otherwise = dyn Fn(&request::Parts) -> Response + Send + Sync;
+
+/// A layer for routes that need a recent login, such as a change of the password. It lies inside the
+/// [`SessionLayer`](super::SessionLayer). A request passes if [`Session::log_in`](crate::Session::log_in) was called for
+/// its session within the given time.
+///
+/// ```
+/// use axum::response::Redirect;
+/// use axum::{Router, routing::post};
+/// use cloakroom::Store;
+/// use cloakroom::http::{RequireFresh, SessionLayer};
+/// use std::time::Duration;
+///
+/// let fresh = RequireFresh::within(Duration::from_secs(5 * 60))
+///     .or_else(|_request| Redirect::to("/login"));
+/// let app: Router = Router::new()
+///     .route("/password", post(|| async { "changed" }).layer(fresh))
+///     .layer(SessionLayer::new(Store::in_memory()?));
+/// # drop(app);
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+///
+/// By default, other requests are answered with 401, and with the [`Error`] of the kind
+/// [`NotFresh`](ErrorKind::NotFresh) in the response's extensions. [`SessionLayer::on_error`](super::SessionLayer::on_error)
+/// can give it a page.
+///
+/// The time counts from the login, not from the last access. A session whose owner was set by
+/// [`set_owner`](crate::Session::set_owner) alone has none. The time of the request is when it arrived, by the store's
+/// clock.
+#[derive(Clone)]
+pub struct RequireFresh {
+    within: Duration,
+    otherwise: Option<Arc<Otherwise>>,
+}
+
+impl RequireFresh {
+    /// Lets pass the requests of visitors who logged in within this time.
+    #[must_use]
+    pub fn within(time: Duration) -> Self {
+        Self {
+            within: time,
+            otherwise: None,
+        }
+    }
+
+    /// Sets the response to the other requests, for example a redirect to the login.
+    #[must_use]
+    pub fn or_else<R: IntoResponse>(
+        mut self,
+        response: impl Fn(&request::Parts) -> R + Send + Sync + 'static,
+    ) -> Self {
+        let response = move |request: &_| response(request).into_response();
+        self.otherwise = Some(Arc::new(response));
+        self
+    }
+
+    /// Whether the request's session has a login that is recent enough.
+    async fn passes(&self, request: &Extensions) -> Result<bool> {
+        let login = session(request).await?.authenticated_at()?;
+        let came = Slot::of(request).map(|slot| slot.came_at());
+        let logged_in = login.zip(came);
+        Ok(logged_in.is_some_and(|(login, now)| self.is_recent(login, now)))
+    }
+
+    /// A login that lies far in the future was noted by a clock that was wrong.
+    fn is_recent(&self, login: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        let distance = now.signed_duration_since(login).abs().to_std();
+        distance.is_ok_and(|distance| distance <= self.within)
+    }
+
+    fn answer(&self, request: &request::Parts) -> Response {
+        match &self.otherwise {
+            Some(response) => response(request),
+            None => {
+                let why = "This page needs a recent login. Log in again.";
+                Error::new(ErrorKind::NotFresh, why).into_response()
+            }
+        }
+    }
+}
+
+impl fmt::Debug for RequireFresh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequireFresh")
+            .field("within", &self.within)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S> Layer<S> for RequireFresh {
+    type Service = RequireFreshService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RequireFreshService {
+            inner,
+            rule: self.clone(),
+        }
+    }
+}
+
+/// The service that [`RequireFresh`] makes.
+#[derive(Clone, Debug)]
+pub struct RequireFreshService<S> {
+    inner: S,
+    rule: RequireFresh,
+}
+
+impl<S> Service<Request<Body>> for RequireFreshService<S>
+where
+    S: Service<Request<Body>> + Clone + Send + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let mut ready = take_ready(&mut self.inner);
+        let rule = self.rule.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            match rule.passes(&parts.extensions).await {
+                Ok(true) => {
+                    let request = Request::from_parts(parts, body);
+                    ready.call(request).await.map(IntoResponse::into_response)
+                }
+                Ok(false) => Ok(rule.answer(&parts)),
+                Err(error) => Ok(error.into_response()),
+            }
+        })
+    }
+}
