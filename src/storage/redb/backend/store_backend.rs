@@ -3,13 +3,13 @@
 use crate::storage::redb::backend::disk::{Disk, PageRead, read_part};
 use crate::storage::redb::backend::file_io::{FileIo, SYNCED_AT_ONCE};
 use crate::storage::redb::backend::page_bounds::PageBounds;
-use crate::storage::redb::backend::write_buffer::{BufferedParts, WriteBuffer, runs};
+use crate::storage::redb::backend::write_buffer::{BufferedParts, HeldPart, WriteBuffer, runs};
 use crate::storage::redb::format::NO_PAGE;
 use redb::{BackendError, StorageBackend};
 use std::io;
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The backend of an open store.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct StoreBackend {
     io: Arc<FileIo>,
     reach: PageBounds,
     write_buffer: WriteBuffer,
+    /// Held while buffered parts are written to the disk. Any thread may do that: redb's readers empty its cache, too.
+    writing: Mutex<()>,
     /// A buffered write is or may be lost, so that no sync may succeed any more.
     is_spoilt: AtomicBool,
 }
@@ -29,18 +31,27 @@ impl StoreBackend {
             io,
             reach: PageBounds::default(),
             write_buffer: WriteBuffer::default(),
+            writing: Mutex::default(),
             is_spoilt: AtomicBool::new(false),
         }
     }
 
-    /// Writes buffered parts. redb continues after some failed writes, but the failed write may be another one than
-    /// redb asked for, so every failure is remembered.
-    fn write_out(&self, parts: BufferedParts) -> io::Result<()> {
-        let written = self.try_write_out(parts);
+    /// Writes what is buffered, after what another thread writes at the moment: of two versions of a page, the later one
+    /// must be written last. redb continues after some failed writes, but the failed write may be another one than redb
+    /// asked for, so every failure is remembered.
+    fn write_out(&self) -> io::Result<()> {
+        let _turn = self.await_writer();
+        let written = self.try_write_out(self.write_buffer.take());
         if written.is_err() {
             self.is_spoilt.store(true, Ordering::Release);
         }
+        self.write_buffer.end_write();
         written
+    }
+
+    /// Waits until no other thread writes buffered parts, and keeps them from it.
+    fn await_writer(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn try_write_out(&self, parts: BufferedParts) -> io::Result<()> {
@@ -73,8 +84,10 @@ impl StorageBackend for StoreBackend {
     /// disk: all callers would wait for the store to reopen, which does not help. The bytes are never written back:
     /// redb copies rows between pages, and finds none in them.
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if self.write_buffer.holds(offset, out.len()) {
-            self.write_out(self.write_buffer.take())?;
+        match self.write_buffer.holds(offset, out.len()) {
+            HeldPart::None => {}
+            HeldPart::Buffered => self.write_out()?,
+            HeldPart::Leaving => drop(self.await_writer()),
         }
         match read_part(&self.inner, offset, out)? {
             PageRead::All => self.reach.after_read(offset, out, || self.inner.len()),
@@ -93,12 +106,12 @@ impl StorageBackend for StoreBackend {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.io.copies().note_len(len);
         self.reach.before_set_len(len);
-        self.write_out(self.write_buffer.take())?;
+        self.write_out()?;
         self.inner.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.write_out(self.write_buffer.take())?;
+        self.write_out()?;
         if self.is_spoilt.load(Ordering::Acquire) {
             return Err(io::Error::other("an earlier write has failed"));
         }
@@ -110,10 +123,10 @@ impl StorageBackend for StoreBackend {
         self.io.copies().note_write(offset, data);
         self.io.unreadable().forget(offset);
         self.reach.before_write(offset, data);
-        match self.write_buffer.keep(offset, data) {
-            Some(before) => self.write_out(before),
-            None => Ok(()),
+        while !self.write_buffer.keep(offset, data) {
+            self.write_out()?;
         }
+        Ok(())
     }
 
     /// The lock outlives the database, so that no other process takes the file while it is reopened (C7.1). The owner
@@ -330,5 +343,70 @@ mod tests {
         let mut out = vec![0; 64];
         disk.read(0, &mut out).unwrap();
         assert_eq!(out, expected);
+    }
+
+    /// A disk on which each write waits until it may go on.
+    #[derive(Debug)]
+    struct Slow(InMemoryBackend, Mutex<std::sync::mpsc::Receiver<()>>);
+
+    impl StorageBackend for Slow {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.0.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.1.lock().unwrap().recv().unwrap();
+            self.0.write(offset, data)
+        }
+    }
+
+    // C2.13: redb's readers empty its cache, too, so pages are read and written while others are written out.
+    #[test]
+    fn a_page_that_is_being_written_is_read_as_it_will_be_and_written_in_order() {
+        let (go, gate) = std::sync::mpsc::channel();
+        let disk = Arc::new(Slow(InMemoryBackend::new(), Mutex::new(gate)));
+        disk.set_len(1 << 20).unwrap();
+        let backend = StoreBackend::new(disk.clone(), Arc::default());
+        let page = PAGE as usize;
+        backend.write(0, &[1; PAGE as usize]).unwrap();
+        std::thread::scope(|scope| {
+            let sync = scope.spawn(|| backend.sync_data());
+            while backend.write_buffer.holds(0, page) != HeldPart::Leaving {
+                std::thread::yield_now();
+            }
+            let read = scope.spawn(|| {
+                let mut out = [9; PAGE as usize];
+                backend.read(0, &mut out).unwrap();
+                out
+            });
+            // A part that alone lies elsewhere waits for nobody.
+            let mut out = [9; PAGE as usize];
+            backend.read(4 * PAGE, &mut out).unwrap();
+            assert_eq!(out, [0; PAGE as usize]);
+            // A newer version of the page is written after the older one.
+            backend.write(0, &[2; PAGE as usize]).unwrap();
+            let later = scope.spawn(|| backend.sync_data());
+            go.send(()).unwrap();
+            go.send(()).unwrap();
+            sync.join().unwrap().unwrap();
+            later.join().unwrap().unwrap();
+            let read = read.join().unwrap();
+            assert!(read == [1; PAGE as usize] || read == [2; PAGE as usize]);
+        });
+        let mut out = [9; PAGE as usize];
+        disk.read(0, &mut out).unwrap();
+        assert_eq!(out, [2; PAGE as usize]);
     }
 }

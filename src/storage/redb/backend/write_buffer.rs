@@ -13,53 +13,99 @@ pub(crate) type BufferedParts = BTreeMap<u64, Box<[u8]>>;
 
 #[derive(Debug, Default)]
 pub(crate) struct WriteBuffer {
-    parts: Mutex<BufferedParts>,
-    /// The sum of their lengths.
+    held: Mutex<HeldParts>,
+    /// The sum of the lengths of all parts.
     bytes: AtomicUsize,
 }
 
+#[derive(Debug, Default)]
+struct HeldParts {
+    buffered: BufferedParts,
+    /// The lengths of the parts that are being written, by their offset. The disk may still have what was there before.
+    leaving: BTreeMap<u64, usize>,
+}
+
+/// Where a range of the file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeldPart {
+    /// On the disk alone.
+    None,
+    /// A part of it is buffered.
+    Buffered,
+    /// A part of it is being written.
+    Leaving,
+}
+
 /// The last part that overlaps `offset..offset + len`.
-fn met(parts: &BufferedParts, offset: u64, len: usize) -> Option<(u64, usize)> {
+fn met<T>(
+    parts: &BTreeMap<u64, T>,
+    len_of: impl Fn(&T) -> usize,
+    offset: u64,
+    len: usize,
+) -> Option<(u64, usize)> {
     let (at, part) = parts
         .range(..offset.saturating_add(len as u64))
         .next_back()?;
-    (*at + part.len() as u64 > offset).then_some((*at, part.len()))
+    let part = len_of(part);
+    (*at + part as u64 > offset).then_some((*at, part))
+}
+
+fn len_of(part: &[u8]) -> usize {
+    part.len()
 }
 
 impl WriteBuffer {
-    fn lock(&self) -> MutexGuard<'_, BufferedParts> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HeldParts> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a part of a range is buffered.
-    pub(crate) fn holds(&self, offset: u64, len: usize) -> bool {
-        self.bytes.load(Ordering::Acquire) > 0 && met(&self.lock(), offset, len).is_some()
+    /// Whether a part of a range is buffered, or being written.
+    pub(crate) fn holds(&self, offset: u64, len: usize) -> HeldPart {
+        if self.bytes.load(Ordering::Acquire) == 0 {
+            return HeldPart::None;
+        }
+        let held = self.lock();
+        if met(&held.buffered, |part| len_of(part), offset, len).is_some() {
+            HeldPart::Buffered
+        } else if met(&held.leaving, |len| *len, offset, len).is_some() {
+            HeldPart::Leaving
+        } else {
+            HeldPart::None
+        }
     }
 
-    /// Buffers a write. If the buffer is full, or the write partly overlaps a buffered one, the earlier parts are
-    /// returned, to be written now.
-    pub(crate) fn keep(&self, offset: u64, data: &[u8]) -> Option<BufferedParts> {
-        let mut parts = self.lock();
+    /// Buffers a write. Does nothing and returns false if the earlier parts must be written first: if the buffer is full,
+    /// or if the write partly overlaps a buffered one.
+    pub(crate) fn keep(&self, offset: u64, data: &[u8]) -> bool {
+        let mut held = self.lock();
         let is_full = self.bytes.load(Ordering::Relaxed) + data.len() > MOST;
-        let met = met(&parts, offset, data.len());
+        let met = met(&held.buffered, |part| len_of(part), offset, data.len());
         let lies_across = met.is_some_and(|met| met != (offset, data.len()));
-        let before = (is_full || lies_across).then(|| self.empty(&mut parts));
-        let replaced = parts
-            .insert(offset, data.into())
-            .map_or(0, |part| part.len());
+        let is_empty = held.buffered.is_empty() && held.leaving.is_empty();
+        if (is_full && !is_empty) || lies_across {
+            return false;
+        }
+        let replaced = held.buffered.insert(offset, data.into());
+        let replaced = replaced.map_or(0, |part| part.len());
         self.bytes
             .fetch_add(data.len() - replaced, Ordering::Release);
-        before
+        true
     }
 
-    /// Takes all parts, to be written now.
+    /// Takes all parts, to be written now. They count as held until [`end_write`](Self::end_write).
     pub(crate) fn take(&self) -> BufferedParts {
-        self.empty(&mut self.lock())
+        let mut held = self.lock();
+        let parts = std::mem::take(&mut held.buffered);
+        let lens = parts.iter().map(|(at, part)| (*at, part.len()));
+        held.leaving = lens.collect();
+        parts
     }
 
-    fn empty(&self, parts: &mut BufferedParts) -> BufferedParts {
-        self.bytes.store(0, Ordering::Release);
-        std::mem::take(parts)
+    /// What was taken is on the disk, or lost.
+    pub(crate) fn end_write(&self) {
+        let leaving = std::mem::take(&mut self.lock().leaving);
+        self.bytes
+            .fetch_sub(leaving.values().sum(), Ordering::Release);
     }
 }
 
