@@ -7,11 +7,13 @@ use redb::{BackendError, StorageBackend};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The most bytes that are copied of what redb writes after a commit.
 const AFTER_COMMIT: usize = 256 << 10;
+/// The most bytes of all copies, what is written during a checkpoint included.
+const MOST: usize = 5 << 20;
 
 /// A page as it is in the file.
 #[derive(Clone, Debug)]
@@ -32,6 +34,10 @@ pub(crate) struct PageCopies {
     used: Mutex<BTreeSet<u64>>,
     /// Spares reads the lock.
     is_any_used: AtomicBool,
+    /// Whether a disk reads from these copies. The databases in memory have none.
+    has_reader: AtomicBool,
+    /// About how many bytes the copies have.
+    bytes: AtomicUsize,
     after_commit: Mutex<AfterCommit>,
 }
 
@@ -61,6 +67,8 @@ impl PageCopies {
             }
         }
         lock(&self.used).retain(|offset| pages.contains_key(offset));
+        let bytes = pages.values().map(|copy| copy.bytes.len()).sum();
+        self.bytes.store(bytes, Ordering::Relaxed);
         *copies = pages;
     }
 
@@ -73,11 +81,17 @@ impl PageCopies {
 
     /// Records what redb writes.
     pub(crate) fn note_write(&self, offset: u64, data: &[u8]) {
+        if !self.has_reader.load(Ordering::Relaxed) {
+            return;
+        }
         self.forget(offset, data.len() as u64);
         let mut after = lock(&self.after_commit);
         if offset < HEADER as u64 {
             *after = AfterCommit::default();
-        } else if after.bytes + data.len() <= AFTER_COMMIT {
+        } else if after.bytes + data.len() <= AFTER_COMMIT
+            && self.bytes.load(Ordering::Relaxed) + data.len() <= MOST
+        {
+            self.bytes.fetch_add(data.len(), Ordering::Relaxed);
             after.bytes += data.len();
             after.offsets.insert(offset);
             let bytes = Arc::from(data);
@@ -166,6 +180,7 @@ pub(crate) struct CopiedDisk {
 
 impl CopiedDisk {
     pub(crate) fn over(inner: Disk, copies: Arc<PageCopies>) -> Disk {
+        copies.has_reader.store(true, Ordering::Relaxed);
         Arc::new(Self { inner, copies })
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct MovedPages {
 impl MovedPages {
     /// No thread may write to the file meanwhile.
     pub(crate) fn of(disk: &Disk, copies: &PageCopies) -> Result<Self> {
-        let used = copies.used();
+        let used = copies.still_used(disk);
         if used.is_empty() {
             return Ok(Self::default());
         }
@@ -33,7 +33,10 @@ impl MovedPages {
             value: Some(value.into()),
         };
         Ok(Self {
-            rows: rows_below(disk, &used)?.into_iter().map(row).collect(),
+            rows: rows_below(disk, copies, &used)?
+                .into_iter()
+                .map(row)
+                .collect(),
             tables: true,
         })
     }

@@ -204,7 +204,10 @@ impl Databases {
         for row in rows.iter().filter(in_file) {
             if let Some((tree, keys)) = obstacle(row, &mut ways)? {
                 stuck.rows.push(row.clone());
-                stuck.ranges.add(tree, keys);
+                // A removal may be blocked by a page beside a whole one, into which rows can be put.
+                if row.value.is_some() {
+                    stuck.ranges.add(tree, keys);
+                }
             }
         }
         if trees == Trees::Whole {

@@ -182,7 +182,10 @@ impl CommitBatch<'_> {
             job.give_back(set);
             return Ok(None);
         }
-        if let Err(refusal) = self.kept_back.admit(&rows) {
+        let admitted = self
+            .kept_back
+            .admit(&rows, &self.layers.active, self.layers.number);
+        if let Err(refusal) = admitted {
             return Ok(Some(BatchVerdict::Refused(refusal, None)));
         }
         if let Err(refusal) = self.may_found(founded) {
@@ -197,6 +200,7 @@ impl CommitBatch<'_> {
         }
         self.shared.ended.note_swept(&swept);
         self.bytes += bytes;
+        self.kept_back.add(&rows);
         self.lower_touches(&set);
         rows.into_iter().for_each(|row| self.put(row));
         Ok(Some(BatchVerdict::Accepted(set)))

@@ -3,7 +3,6 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::JournalRules;
-use crate::storage::redb::checkpoint::task::StuckRows;
 use crate::storage::redb::integrity::pages::blocked::BlockedRanges;
 use crate::storage::redb::memtable::row_key::RowWrite;
 use crate::storage::redb::memtable::table::Memtable;
@@ -19,6 +18,8 @@ pub(crate) struct KeptBack {
     met: BlockedRanges,
     /// Bytes of rows in these ranges.
     bytes: usize,
+    /// How many there were at the last recount.
+    counted: usize,
     most: usize,
 }
 
@@ -29,38 +30,53 @@ impl KeptBack {
             ranges: BlockedRanges::default(),
             met: BlockedRanges::default(),
             bytes: 0,
+            counted: 0,
             most: file.min(rules.memory / 2) / SHARE,
         }
     }
 
-    /// Records where the running checkpoint cannot write, and which rows it leaves out.
-    pub(crate) fn meet(&mut self, StuckRows { rows, ranges }: &StuckRows) {
+    /// Records where the running checkpoint cannot write.
+    pub(crate) fn meet(&mut self, ranges: &BlockedRanges) {
         self.ranges.extend(ranges);
         self.met.extend(ranges);
-        self.bytes += self.ranges.bytes_of(rows);
+    }
+
+    /// Counts the rows that are kept: those of the active memtable.
+    pub(crate) fn recount(&mut self, active: &Memtable, number: u64) {
+        self.bytes = match self.ranges.is_empty() {
+            true => 0,
+            false => self.ranges.bytes_of(&active.rows(number)),
+        };
+        self.counted = self.bytes;
     }
 
     /// Ends a checkpoint. What it has not met is no longer in the way.
     pub(crate) fn end_checkpoint(&mut self, active: &Memtable, number: u64) {
         self.ranges = std::mem::take(&mut self.met);
-        self.bytes = match self.ranges.is_empty() {
-            true => 0,
-            false => self.ranges.bytes_of(&active.rows(number)),
-        };
+        self.recount(active, number);
     }
 
-    /// Admits the rows of a commit. They count until a checkpoint ends. Removals are always admitted, as there are no
-    /// more of them than rows.
+    /// Whether the rows of a commit may be kept. Removals always may, as there are no more of them than rows. A row that
+    /// is written again and again counts each time, until a recount.
     ///
     /// # Errors
     ///
     /// Too many of the rows belong where a checkpoint cannot write.
-    pub(crate) fn admit(&mut self, rows: &[RowWrite]) -> Result<()> {
+    pub(crate) fn admit(
+        &mut self,
+        rows: &[RowWrite],
+        active: &Memtable,
+        number: u64,
+    ) -> Result<()> {
         if self.ranges.is_empty() {
             return Ok(());
         }
         let put = rows.iter().filter(|row| row.value.is_some());
         let put = self.ranges.bytes_of(put);
+        if put > 0 && self.bytes + put > self.most && self.bytes > self.counted + self.most / SHARE
+        {
+            self.recount(active, number);
+        }
         if put > 0 && self.bytes + put > self.most {
             return Err(Error::new(
                 ErrorKind::Unavailable,
@@ -68,7 +84,13 @@ impl KeptBack {
                  what belongs elsewhere is not affected",
             ));
         }
-        self.bytes += self.ranges.bytes_of(rows);
         Ok(())
+    }
+
+    /// Counts the rows of a commit.
+    pub(crate) fn add(&mut self, rows: &[RowWrite]) {
+        if !self.ranges.is_empty() {
+            self.bytes += self.ranges.bytes_of(rows);
+        }
     }
 }

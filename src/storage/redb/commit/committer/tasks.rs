@@ -173,7 +173,7 @@ impl Committer {
             return Ok(());
         };
         let (active, number) = (live.view.active.clone(), live.view.number);
-        self.kept_back.meet(&stuck);
+        self.kept_back.meet(&stuck.ranges);
         let rows = stuck.rows;
         let oldest = self.oldest_read(number);
         tracing::warn!(
@@ -194,6 +194,7 @@ impl Committer {
                 active.put(row, number, oldest);
             }
         }
+        self.kept_back.recount(&active, number);
         self.count_journal_len();
         Ok(())
     }

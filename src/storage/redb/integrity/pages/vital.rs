@@ -35,7 +35,13 @@ pub(crate) type RowBelow = (RowTree, Vec<u8>, Vec<u8>);
 
 /// One row below each of these pages that is in one of the trees of rows. Where it is written again, redb writes the
 /// page elsewhere.
-pub(crate) fn rows_below(disk: &Disk, offsets: &BTreeSet<u64>) -> Result<Vec<RowBelow>> {
+pub(crate) fn rows_below(
+    disk: &Disk,
+    copies: &PageCopies,
+    offsets: &BTreeSet<u64>,
+) -> Result<Vec<RowBelow>> {
+    // A copied page lies below copied pages alone. So nothing else is read.
+    let copied = copies.pages();
     let mut found = Vec::new();
     let mut pages = Pages::new(disk.clone(), BitRepair::Nothing)?;
     let tables = pages.tables(|_, _| {})?;
@@ -53,7 +59,13 @@ pub(crate) fn rows_below(disk: &Disk, offsets: &BTreeSet<u64>) -> Result<Vec<Row
                 if is_wanted && let Some((key, value)) = pages.first_row(at, table.widths, 0) {
                     found.push((tree, key, value));
                 }
-                below.extend(pages.children(at, table.widths));
+                let geometry = &pages.header.geometry;
+                let is_copied = |(page, _): &PageRef| {
+                    let span = geometry.span(*page);
+                    span.is_some_and(|(offset, _)| copied.contains_key(&offset))
+                };
+                let children = pages.children(at, table.widths);
+                below.extend(children.into_iter().filter(is_copied));
             }
             if left.is_empty() || below.is_empty() {
                 break;
