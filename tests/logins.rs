@@ -83,8 +83,6 @@ fn the_time_of_a_log_in_stays_until_the_next_one() {
     assert_eq!(at(&id), Some(first));
     let id = with(&store, &id, Session::rotate);
     assert_eq!(at(&id), Some(first));
-    with(&store, &id, |s| s.set_owner(Some("eve")));
-    assert_eq!(at(&id), Some(first));
     let id = with(&store, &id, |s| s.log_in("ann"));
     assert_eq!(at(&id), Some(clock.now()));
     // A further container of the session has it as well.
@@ -537,4 +535,29 @@ fn damage(path: &Path, client: ClientKey) {
         table.insert(&key, &*record).unwrap();
     }
     txn.commit().unwrap();
+}
+
+// The index of owners still names the rows of the container.
+#[test]
+fn an_owners_sessions_are_ended_after_a_container_was_unregistered() {
+    let (_, store) = timed();
+    store.register("cart", ContainerSettings::new()).unwrap();
+    let id = logged_in(&store, "ann");
+    with(&store, &id, |session| session.pkg("app").insert("n", 1));
+    store.unregister("cart").unwrap();
+    assert_eq!(store.end_all_of("ann").unwrap(), 1);
+    assert!(!is_there(&store, &id));
+    assert_eq!(store.end_all_of("ann").unwrap(), 0);
+}
+
+#[test]
+fn an_owner_who_was_set_has_not_logged_in() {
+    let (_, store) = timed();
+    for owner in [Some("bob"), Some("ann"), None] {
+        let id = logged_in(&store, "ann");
+        let login = |session: &Session| session.authenticated_at();
+        assert!(with(&store, &id, login).is_some());
+        with(&store, &id, |session| session.set_owner(owner));
+        assert_eq!(with(&store, &id, login), None);
+    }
 }

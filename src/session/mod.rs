@@ -195,7 +195,8 @@ impl Session {
     }
 
     /// Sets the owner of the session, so that all sessions of one user can be found and ended. If there is no
-    /// session, an owner creates one, [as a timeout does](Self::set_timeout).
+    /// session, an owner creates one, [as a timeout does](Self::set_timeout). The session then has no
+    /// [time of authentication](Self::authenticated_at); [`log_in`](Self::log_in) sets both.
     ///
     /// # Errors
     ///
@@ -211,6 +212,8 @@ impl Session {
                 None => state.take_back(self.subject)?,
             };
             attributes.owner = Some(o.map(Arc::from));
+            // Nobody has logged in as this owner.
+            attributes.authenticated_at = Some(None);
             Ok(())
         })
     }

@@ -11,7 +11,7 @@ use crate::storage::record::SessionRow;
 use crate::throttle::Throttle;
 use crate::transaction::{ContainerEntry, Env};
 use chrono::{DateTime, Utc};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// How many sessions one commit ends at most.
@@ -230,7 +230,12 @@ impl Store {
                 let snapshot = newest(&store.inner.env).await?;
                 let owned = snapshot.owned(&owner).await?;
                 drop(snapshot);
-                let clients: BTreeSet<_> = owned.into_iter().map(|(_, client)| client).collect();
+                // The index still names the rows of containers that were unregistered, until they are removed.
+                let registry = store.inner.env.registry.load_full();
+                let containers = registry.containers().iter().map(|container| container.id());
+                let containers: HashSet<_> = containers.collect();
+                let owned = owned.into_iter().filter(|(id, _)| containers.contains(id));
+                let clients: BTreeSet<_> = owned.map(|(_, client)| client).collect();
                 let left = clients.difference(&ending.damaged).copied();
                 let left: Vec<_> = left.collect();
                 if left.is_empty() {
