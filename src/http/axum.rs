@@ -3,8 +3,8 @@
 use axum_core::body::Body;
 use axum_core::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{Request, request};
+use http::header::{CACHE_CONTROL, ETAG, SET_COOKIE, VARY};
+use http::{HeaderValue, Request, request};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -83,7 +83,8 @@ where
     }
 }
 
-/// Gives a response that was made from an error the application's page.
+/// Gives a response that was made from an error the application's page. What the answer says of cookies and caches
+/// stays (C4.6), and what it says of its body goes with that.
 fn render(page: &ErrorPage, request: &request::Parts, response: Response) -> Response {
     let extensions = response.extensions();
     let error = match (extensions.get::<PlainAnswer>(), extensions.get::<Error>()) {
@@ -91,12 +92,19 @@ fn render(page: &ErrorPage, request: &request::Parts, response: Response) -> Res
         _ => return response,
     };
     let mut rendered = page(&error, request);
-    let (mut plain, _) = response.into_parts();
-    let own = rendered.headers().keys();
-    for name in own.chain([&CONTENT_TYPE, &CONTENT_LENGTH]) {
-        plain.headers.remove(name);
+    let (plain, _) = response.into_parts();
+    let is_secret = |value: &HeaderValue| value.as_bytes().windows(8).any(|it| it == b"no-store");
+    if plain.headers.get_all(CACHE_CONTROL).iter().any(is_secret) {
+        rendered.headers_mut().remove(CACHE_CONTROL);
     }
-    rendered.headers_mut().extend(plain.headers);
+    let own: Vec<_> = rendered.headers().keys().cloned().collect();
+    for (name, value) in &plain.headers {
+        let is_of_the_body = name.as_str().starts_with("content-") || *name == ETAG;
+        let is_list = [VARY, SET_COOKIE].contains(name);
+        if is_list || !(is_of_the_body || own.contains(name)) {
+            rendered.headers_mut().append(name.clone(), value.clone());
+        }
+    }
     rendered.extensions_mut().insert(error);
     rendered
 }

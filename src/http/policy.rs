@@ -79,7 +79,7 @@ impl RerunPolicy {
 
 /// Whether the handler may take over the connection. Its effects there are unknown. An `Upgrade` that the server
 /// ignores counts, too.
-fn is_upgrade(request: &request::Parts) -> bool {
+pub(super) fn is_upgrade(request: &request::Parts) -> bool {
     request.method == Method::CONNECT
         || request
             .headers

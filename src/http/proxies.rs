@@ -175,19 +175,38 @@ impl ForwardingHop {
             ip: None,
             scheme: None,
         };
-        for pair in element.split(';') {
+        // A name may come once. The first counts, so that nothing after it can replace it.
+        let (mut has_ip, mut has_scheme) = (false, false);
+        for pair in split_outside_quotes(element, ';') {
             let Some((name, value)) = pair.split_once('=') else {
                 continue;
             };
-            let value = value.trim().trim_matches('"');
-            match name.trim() {
-                name if name.eq_ignore_ascii_case("for") => hop.ip = address_of(value),
-                name if name.eq_ignore_ascii_case("proto") => hop.scheme = scheme_of(value),
-                _ => {}
+            let (name, value) = (name.trim(), value.trim().trim_matches('"'));
+            if name.eq_ignore_ascii_case("for") && !std::mem::replace(&mut has_ip, true) {
+                hop.ip = address_of(value);
+            }
+            if name.eq_ignore_ascii_case("proto") && !std::mem::replace(&mut has_scheme, true) {
+                hop.scheme = scheme_of(value);
             }
         }
         hop
     }
+}
+
+/// Splits a text at a separator, but not inside quoted strings (RFC 9110 §5.6.4), into which a proxy may copy what the
+/// visitor sent. In a text whose last string has no end, nothing after its beginning is split.
+fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let at_separator = |c: char| {
+        let is_literal = std::mem::take(&mut is_escaped);
+        match c {
+            '\\' if is_quoted && !is_literal => is_escaped = true,
+            '"' if !is_literal => is_quoted = !is_quoted,
+            _ => {}
+        }
+        c == separator && !is_quoted
+    };
+    text.split(at_separator).collect()
 }
 
 /// The elements of a list in a header, the last first. An element that is no text counts, too.
@@ -195,7 +214,8 @@ fn elements(headers: &HeaderMap, name: &str) -> impl Iterator<Item = String> {
     let fields: Vec<_> = headers.get_all(name).iter().collect();
     fields.into_iter().rev().flat_map(|field| {
         let text = String::from_utf8_lossy(field.as_bytes());
-        let elements = text.rsplit(',').map(|element| element.trim().to_owned());
+        let elements = split_outside_quotes(&text, ',').into_iter().rev();
+        let elements = elements.map(|element| element.trim().to_owned());
         elements.collect::<Vec<_>>()
     })
 }
@@ -401,5 +421,26 @@ mod tests {
                 "{odd}"
             );
         }
+    }
+
+    // A proxy copies the visitor's own host into the field.
+    #[test]
+    fn what_stands_in_quotes_tells_no_address() {
+        let proxies = trusting("10.0.0.1").standard_header();
+        for host in [
+            "a;for=6.6.6.6",
+            "a,for=6.6.6.6",
+            "a\\\";for=6.6.6.6",
+            "a;proto=http",
+        ] {
+            let value = format!(r#"for=192.0.2.7;host="{host}";proto=https"#);
+            assert_eq!(
+                seen(&proxies, &[("forwarded", &value)]),
+                "192.0.2.7 https",
+                "{host}"
+            );
+        }
+        let twice = "for=192.0.2.7;for=6.6.6.6;proto=https;proto=http";
+        assert_eq!(seen(&proxies, &[("forwarded", twice)]), "192.0.2.7 https");
     }
 }

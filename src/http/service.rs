@@ -168,7 +168,11 @@ async fn store_flash<R: Default>(
     let session = slot.session().await;
     match session.and_then(|session| queue.store(&session)) {
         Ok(()) => response,
-        Err(error) => replace(response, error, &exchange.settings),
+        Err(error) => {
+            // Whatever `commit_when` says of the error's response.
+            drop(slot.close());
+            replace(response, error, &exchange.settings)
+        }
     }
 }
 

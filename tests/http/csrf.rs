@@ -366,3 +366,22 @@ async fn a_token_is_shown_by_no_debug() {
         format!("\"{token}\"")
     );
 }
+
+#[tokio::test]
+async fn another_site_opens_no_websocket() {
+    let (_, app) = shop(CsrfLayer::new());
+    let (cookie, _) = visitor_with_form(&app).await;
+    for (origin, status) in [("https://evil.example", 403), ("https://shop.example", 200)] {
+        let mut request = request("GET", "/pay", &cookie);
+        for (name, value) in [
+            ("host", "shop.example"),
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("origin", origin),
+        ] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        let answered = send(&app, request).await.status();
+        assert_eq!(answered.as_u16(), status, "{origin}");
+    }
+}

@@ -27,19 +27,18 @@ impl RewoundBody {
     }
 
     /// Reads frames until `find` returns something for all bytes so far, until the end, or until `limit` bytes were
-    /// read.
+    /// read. `find` is asked for the first bytes, whenever there are twice as many as the last time, and at the end: a
+    /// sender of many small frames must not make the search quadratic (C5.5).
     pub(super) async fn read_until<T>(
         &mut self,
         limit: usize,
         find: impl Fn(&[u8], FormEnd) -> Option<T>,
     ) -> ReadAhead<T> {
         let mut bytes = Vec::new();
+        let mut searched = 0;
         loop {
             let frame = poll_fn(|cx| Pin::new(&mut self.rest).poll_frame(cx)).await;
-            let (is_data, is_end) = match &frame {
-                Some(Ok(frame)) => (frame.is_data(), !frame.is_data()),
-                Some(Err(_)) | None => (false, true),
-            };
+            let is_end = !matches!(&frame, Some(Ok(frame)) if frame.is_data());
             if let Some(Ok(frame)) = &frame
                 && let Some(data) = frame.data_ref()
             {
@@ -52,9 +51,12 @@ impl RewoundBody {
             } else {
                 FormEnd::Open
             };
-            let is_changed = is_data || is_end;
-            if let Some(found) = is_changed.then(|| find(&bytes, end)).flatten() {
-                return ReadAhead::Found(found);
+            let has_grown = !bytes.is_empty() && bytes.len() >= 2 * searched;
+            if is_end || has_grown || bytes.len() >= limit {
+                searched = bytes.len();
+                if let Some(found) = find(&bytes, end) {
+                    return ReadAhead::Found(found);
+                }
             }
             if is_end {
                 return ReadAhead::Nothing;
@@ -113,5 +115,43 @@ impl http_body::Body for RewoundBody {
             hint.set_upper(upper);
         }
         hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::convert::Infallible;
+
+    /// A body whose every byte is a frame.
+    struct Crumbs(usize);
+
+    impl http_body::Body for Crumbs {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.checked_sub(1).map(|left| {
+                self.0 = left;
+                Ok(Frame::data(Bytes::from_static(b"a")))
+            }))
+        }
+    }
+
+    // C5.5
+    #[test]
+    fn many_small_frames_are_searched_a_few_times() {
+        let searched = Cell::new(0);
+        let mut body = RewoundBody::new(Body::new(Crumbs(1 << 16)));
+        let read = body.read_until(1 << 16, |bytes, _| {
+            searched.set(searched.get() + bytes.len());
+            None::<()>
+        });
+        assert_eq!(pollster::block_on(read), ReadAhead::TooLong);
+        assert!(searched.get() <= 4 << 16, "{}", searched.get());
     }
 }

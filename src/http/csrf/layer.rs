@@ -16,6 +16,7 @@ use super::origin::{RequestSource, judge};
 use super::refusal::CsrfReason;
 use super::token::{CsrfField, FIELD, check};
 use crate::error::{Error, ErrorKind, Quoted, Result};
+use crate::http::policy::is_upgrade;
 use crate::http::service::take_ready;
 use crate::http::slot::{Slot, session};
 
@@ -271,15 +272,21 @@ impl<S: fmt::Debug> fmt::Debug for CsrfService<S> {
 impl CsrfSettings {
     /// Returns the request if it passes.
     async fn pass(&self, request: Request<Body>) -> Result<Request<Body>> {
-        if request.method().is_safe() {
-            return Ok(request);
-        }
+        let is_safe = request.method().is_safe();
         let (parts, body) = request.into_parts();
+        let is_upgrade = is_upgrade(&parts);
+        if is_safe && !is_upgrade {
+            return Ok(Request::from_parts(parts, body));
+        }
         let is_ours = Slot::of(&parts.extensions).is_some_and(|slot| !slot.uses_cookie());
         if is_ours || self.exempt.iter().any(|rule| rule(&parts)) {
             return Ok(Request::from_parts(parts, body));
         }
         let source = judge(&parts, &self.trusted)?;
+        // A browser can add neither a field nor a form to the handshake of a WebSocket, but it tells the origin.
+        if is_upgrade {
+            return Ok(Request::from_parts(parts, body));
+        }
         if source == RequestSource::Ours && self.token_need == TokenNeed::WithoutOrigin {
             return Ok(Request::from_parts(parts, body));
         }
