@@ -178,6 +178,10 @@ struct SettingsGuide;
 #[doc = include_str!("../docs/guide/deployment.md")]
 struct DeploymentGuide;
 
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../docs/guide/tutorial.md")]
+struct TutorialGuide;
+
 #[cfg(all(doctest, feature = "axum", feature = "minijinja"))]
 #[doc = include_str!("../docs/guide/templates.md")]
 struct TemplatesGuide;

@@ -37,19 +37,13 @@ impl Device {
     }
 }
 
-/// The sessions of whoever is logged in. Reading them may wait for the disk.
-async fn sessions_of(shop: &Shop, owner: String) -> Result<Vec<SessionInfo>, ShopError> {
-    let store = shop.store.clone();
-    Ok(tokio::task::spawn_blocking(move || store.sessions_of(&owner)).await??)
-}
-
 pub(crate) async fn list(
     State(shop): State<Shop>,
     session: Session,
 ) -> Result<Response, ShopError> {
     let owner = session.owner()?.ok_or(ShopError::LoginNeeded)?;
     let this = session.client_id().map(|id| id.key());
-    let sessions = sessions_of(&shop, owner).await?;
+    let sessions = shop.store.sessions_of_async(&owner).await?;
     let devices: Vec<_> = sessions.iter().map(|info| Device::of(info, this)).collect();
     shop.pages.show(
         &session,
@@ -71,7 +65,7 @@ pub(crate) async fn end(
     let owner = session.owner()?.ok_or(ShopError::LoginNeeded)?;
     let key = chosen.key.parse::<ClientKey>().ok();
     // Only one's own: a key is no secret, and others' may be guessed from a list that was shown before.
-    let own = sessions_of(&shop, owner).await?;
+    let own = shop.store.sessions_of_async(&owner).await?;
     let own = own.iter().find(|info| Some(info.client) == key);
     let message = match own {
         Some(info) => {
