@@ -434,6 +434,29 @@ fn one_that_is_renewed_meanwhile_makes_the_commit_conflict() {
     assert!(is_there(&store, &other));
 }
 
+// C8.2
+#[test]
+fn one_that_got_another_owner_meanwhile_does_not_end_with_the_others() {
+    let (_clock, store) = timed();
+    let other = logged_in(&store, "ann");
+    let id = logged_in(&store, "ann");
+    let txn = store.begin().unwrap();
+    assert_eq!(txn.session(&id).unwrap().end_others().unwrap(), 1);
+    with(&store, &other, |s| s.set_owner(Some("bob")));
+    assert_eq!(txn.commit().unwrap_err().kind(), ErrorKind::Conflict);
+    assert!(is_there(&store, &other));
+    // One that has gone by itself is no conflict.
+    let gone = logged_in(&store, "ann");
+    let txn = store.begin().unwrap();
+    let session = txn.session(&id).unwrap();
+    assert_eq!(session.end_others().unwrap(), 1);
+    // Destroying it without a reason of its owner's is not bound to one.
+    txn.session(&other).unwrap().destroy().unwrap();
+    with(&store, &other, |s| s.set_owner(Some("eve")));
+    txn.commit().unwrap();
+    assert!(!is_there(&store, &other) && !is_there(&store, &gone));
+}
+
 // C2.2: the store is killed after each answer.
 #[test]
 fn what_ended_is_ended_after_a_crash() {

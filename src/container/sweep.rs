@@ -225,6 +225,7 @@ fn removal(
         authenticated_at: None,
         carries: 0,
         end: SessionEnd::Swept(over),
+        ends_of: None,
     }
 }
 

@@ -171,6 +171,8 @@ pub(crate) struct ClientChange {
     pub(crate) label: Option<Option<Arc<str>>>,
     pub(crate) authenticated_at: Option<Option<Timestamp>>,
     pub(crate) end: SessionEnd,
+    /// Whose session it must still be, where it ends because of its owner (C8.2).
+    pub(crate) ends_of: Option<Arc<str>>,
     /// About how many bytes of packages it writes again where the session moves.
     pub(crate) carries: usize,
 }

@@ -263,3 +263,5 @@ mod containers_tests;
 mod late_tests;
 #[cfg(test)]
 mod rerun_tests;
+#[cfg(test)]
+mod sessions_tests;

@@ -396,7 +396,7 @@ impl Ending {
             let (clients, owner) = (clients.clone(), owner.clone());
             async move {
                 txn.fetch_by_key(&clients).await?;
-                txn.with(|state| state.end_by_key(&clients, owner.as_deref()))
+                txn.with(|state| state.end_by_key(&clients, owner.as_ref()))
             }
         });
         let ended = ended.await?;

@@ -13,6 +13,7 @@ use crate::storage::{
     ChangeSet, ClientChange, MergedWrites, PackageChange, SeenState, SessionEnd, StaleCommute,
     Version,
 };
+use std::sync::Arc;
 
 /// Computes what committing `set` with this version writes, or why it cannot be.
 pub(crate) fn resolve(
@@ -61,6 +62,16 @@ fn resolve_on(
     }
 }
 
+/// A session that ends because of its owner must still be this owner's in some container, if anything is left of it.
+fn check_owner(rooms: &[SessionMerge<'_>], owner: &Arc<str>) -> Result<()> {
+    let stored = rooms.iter().filter_map(|room| room.stored.as_ref());
+    let mut owners = stored.map(|row| row.owner.as_ref()).peekable();
+    if owners.peek().is_none() || owners.any(|it| it == Some(owner)) {
+        return Ok(());
+    }
+    Err(conflict("the session was given another owner meanwhile"))
+}
+
 struct Merge<'a, R> {
     set: &'a ChangeSet,
     rows: &'a R,
@@ -87,6 +98,9 @@ impl<R: CurrentRows> Merge<'_, R> {
             for room in &rooms {
                 room.check_same_session(change.end)?;
             }
+        }
+        if let Some(owner) = &change.ends_of {
+            check_owner(&rooms, owner)?;
         }
         let exists = rooms.iter().any(|room| room.row.is_some());
         let moved = rooms.iter().any(SessionMerge::came_or_went);

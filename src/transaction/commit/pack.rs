@@ -116,6 +116,7 @@ impl TxnState {
             SessionFate::Stays | SessionFate::Destroyed => changes.id.clone(),
         };
         let rotated = changes.id.as_ref().map(ClientId::freshness);
+        let ends_of = changes.ends_of.clone();
         let end = match (changes.fate, &changes.id) {
             (SessionFate::Rotated, Some(id)) => SessionEnd::Moves(id.key()),
             (SessionFate::Destroyed, _) => SessionEnd::Destroyed,
@@ -148,7 +149,8 @@ impl TxnState {
             if let SessionEnd::Moves(_) = end {
                 change.carries = self.carried(subject, client);
             }
-            (change.replaced, change.founder, change.end) = (replaced, founder, end);
+            (change.replaced, change.founder) = (replaced, founder);
+            (change.end, change.ends_of) = (end, ends_of);
             if change.writes() {
                 packed.contended.push(change.client);
             }
@@ -189,6 +191,7 @@ impl TxnState {
             label: attributes.label,
             authenticated_at: attributes.authenticated_at,
             end: SessionEnd::Stays,
+            ends_of: None,
             carries: 0,
         })
     }

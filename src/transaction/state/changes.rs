@@ -40,6 +40,8 @@ pub(crate) struct Attributes {
     pub(crate) owner: Option<Option<Arc<str>>>,
     pub(crate) label: Option<Option<Arc<str>>>,
     pub(crate) authenticated_at: Option<Option<Timestamp>>,
+    /// Whose session it must still be to be ended, where it ends because of its owner.
+    pub(crate) ends_of: Option<Arc<str>>,
 }
 
 /// The changes to one client's session.

@@ -80,16 +80,20 @@ impl TxnState {
                 subjects.push(other);
             }
         }
-        self.end_all(subjects)
+        self.end_all(subjects, Some(&owner))
     }
 
     /// Ends sessions by their keys, if they still have this owner, or whosesoever they are.
-    pub(crate) fn end_by_key(&mut self, keys: &[ClientKey], owner: Option<&str>) -> Result<Ended> {
+    pub(crate) fn end_by_key(
+        &mut self,
+        keys: &[ClientKey],
+        owner: Option<&Arc<str>>,
+    ) -> Result<Ended> {
         let mut ended = Ended::default();
         let mut subjects = Vec::with_capacity(keys.len());
         for key in keys {
             let subject = self.subject_of(*key);
-            match self.is_of(subject, owner) {
+            match self.is_of(subject, owner.map(|owner| &**owner)) {
                 Ok(true) => subjects.push(subject),
                 Ok(false) => {}
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -98,7 +102,7 @@ impl TxnState {
                 Err(error) => return Err(error),
             }
         }
-        ended.sessions = self.end_all(subjects)?;
+        ended.sessions = self.end_all(subjects, owner)?;
         Ok(ended)
     }
 
@@ -110,12 +114,16 @@ impl TxnState {
         Ok(rows.any(|row| owner.is_none() || row.owner.as_deref() == owner))
     }
 
-    fn end_all(&mut self, subjects: Vec<SubjectId>) -> Result<u64> {
+    /// If they end because they are an owner's, each must still be when this is committed.
+    fn end_all(&mut self, subjects: Vec<SubjectId>, owner: Option<&Arc<str>>) -> Result<u64> {
         let mut sessions = 0;
         for subject in subjects {
             let has_ended = self.fate(subject) == SessionFate::Destroyed;
             sessions += u64::from(!has_ended && self.live_anywhere(subject)?);
             self.destroy(subject)?;
+            if !has_ended {
+                self.change(subject)?.ends_of = owner.cloned();
+            }
         }
         Ok(sessions)
     }

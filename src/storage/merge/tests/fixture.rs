@@ -342,6 +342,7 @@ impl Edit {
             label: None,
             authenticated_at: None,
             end: SessionEnd::Stays,
+            ends_of: None,
             carries: 0,
         };
         let rows = rows.clone();

@@ -1,0 +1,23 @@
+//! C8.2: sessions that are ended by their owner while others change them.
+
+use super::*;
+use crate::error::ErrorKind;
+
+#[test]
+fn a_session_that_got_another_owner_meanwhile_does_not_end_with_the_former_owners() {
+    let store = Store::in_memory().unwrap();
+    let id = store.client_ids().issue();
+    let give_to = |owner: &str| {
+        let change = |txn: &crate::Txn| txn.session(&id)?.set_owner(Some(owner));
+        store.transact(change).unwrap();
+    };
+    give_to("ann");
+    let txn = store.begin().unwrap();
+    let ann = Arc::from("ann");
+    let ended = txn.with(|state| state.end_by_key(&[id.key()], Some(&ann)));
+    assert_eq!(ended.unwrap().sessions, 1);
+    give_to("bob");
+    assert_eq!(txn.commit().unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(store.end_all_of("ann").unwrap(), 0);
+    assert_eq!(store.sessions_of("bob").unwrap().len(), 1);
+}
