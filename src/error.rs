@@ -180,6 +180,12 @@ impl Error {
         self.is_conflict() && self.0.lasts.is_none()
     }
 
+    /// Whether the session had ended that the transaction wrote to, and no further attempt would create another one.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_of_ended_session(&self) -> bool {
+        self.is_conflict() && self.0.lasts.is_some()
+    }
+
     /// Errors are shared once they are out; while they are being made there is one owner.
     fn map(mut self, change: impl FnOnce(&mut ErrorInner)) -> Self {
         change(Arc::make_mut(&mut self.0));

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::policy::RerunPolicy;
-use super::settings::{AdmitRule, LayerSettings};
+use super::settings::LayerSettings;
 use super::transport::{IdCarrier, NEW};
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Keeping;
 use crate::session::Session;
-use crate::transaction::{Arrival, Patience, Transaction};
+use crate::transaction::{Arrival, FoundingRule, Patience, Transaction, Visit};
 
 /// How an attempt begins its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,22 +73,12 @@ impl Exchange {
         })
     }
 
-    /// Whether the session may be committed. The settings and the application can refuse a session that the commit
-    /// would create.
+    /// Whether the session may be committed. The application can refuse a session that the commit would create.
     pub(super) fn admit(&self, session: &Session) -> Result<()> {
-        let cookie = self.settings.cookie.settings();
-        let is_refused =
-            matches!(self.carrier, IdCarrier::Cookie) && !cookie.founds_by(&self.request.method);
-        let rule = self.settings.admit_new();
-        if (!is_refused && rule.is_none()) || !session.founds() {
+        let Some(rule) = self.settings.admit_new() else {
             return Ok(());
-        }
-        if is_refused {
-            let why = "only a POST request may create a session here (post_only)";
-            return Err(Error::new(ErrorKind::MissingClientId, why));
-        }
-        let is_admitted = |rule: &AdmitRule| *self.admitted.get_or_init(|| rule(&self.request));
-        if rule.is_none_or(is_admitted) {
+        };
+        if !session.founds() || *self.admitted.get_or_init(|| rule(&self.request)) {
             return Ok(());
         }
         let why = "the application admits no new session (admit_new)";
@@ -128,7 +118,12 @@ impl Exchange {
             _ => settings.store.begin_async().await?,
         };
         let subject = transaction.enter(id)?;
-        transaction.came(subject, self.came, self.keeping())?;
+        let visit = Visit {
+            came: self.came,
+            keeping: self.keeping(),
+            founding: self.founding(),
+        };
+        transaction.came(subject, visit)?;
         let session = transaction.session_of(subject).await?;
         Ok((transaction, session))
     }
@@ -143,6 +138,15 @@ impl Exchange {
         let cookies = cookie.map(|cookie| cookie.candidates(fields()));
         let other = other.filter(|id| !id.is_empty() && *id != NEW);
         cookies.into_iter().flatten().chain(other)
+    }
+
+    /// Whether the request may create a session (C4.5).
+    fn founding(&self) -> FoundingRule {
+        let cookie = self.settings.cookie.settings();
+        match self.carrier {
+            IdCarrier::Cookie if !cookie.founds_by(&self.request.method) => FoundingRule::Refused,
+            _ => FoundingRule::Allowed,
+        }
     }
 
     /// How long the client keeps the id.

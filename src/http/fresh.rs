@@ -5,16 +5,14 @@ use axum_core::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use http::{Extensions, Request, request};
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tower_layer::Layer;
-use tower_service::Service;
 
-use super::service::take_ready;
-use super::slot::{Slot, session};
+use super::checked::{CheckedService, RequestCheck};
+use super::slot::{Slot, glance};
 use crate::error::{Error, ErrorKind, Result};
+use crate::session::Session;
 
 type Otherwise = dyn Fn(&request::Parts) -> Response + Send + Sync;
 
@@ -74,7 +72,7 @@ impl RequireFresh {
 
     /// Whether the request's session has a login that is recent enough.
     async fn passes(&self, request: &Extensions) -> Result<bool> {
-        let login = session(request).await?.authenticated_at()?;
+        let login = glance(request, Session::authenticated_at).await?;
         let came = Slot::of(request).map(|slot| slot.came_at());
         let logged_in = login.zip(came);
         Ok(logged_in.is_some_and(|(login, now)| self.is_recent(login, now)))
@@ -106,50 +104,20 @@ impl fmt::Debug for RequireFresh {
 }
 
 impl<S> Layer<S> for RequireFresh {
-    type Service = RequireFreshService<S>;
+    type Service = CheckedService<S, Self>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RequireFreshService {
-            inner,
-            rule: self.clone(),
+        CheckedService::new(inner, self.clone())
+    }
+}
+
+impl RequestCheck for RequireFresh {
+    async fn pass(&self, request: Request<Body>) -> Result<Request<Body>, Response> {
+        let (parts, body) = request.into_parts();
+        match self.passes(&parts.extensions).await {
+            Ok(true) => Ok(Request::from_parts(parts, body)),
+            Ok(false) => Err(self.answer(&parts)),
+            Err(error) => Err(error.into_response()),
         }
-    }
-}
-
-/// The service that [`RequireFresh`] makes.
-#[derive(Clone, Debug)]
-pub struct RequireFreshService<S> {
-    inner: S,
-    rule: RequireFresh,
-}
-
-impl<S> Service<Request<Body>> for RequireFreshService<S>
-where
-    S: Service<Request<Body>> + Clone + Send + 'static,
-    S::Response: IntoResponse,
-    S::Future: Send,
-{
-    type Response = Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let mut ready = take_ready(&mut self.inner);
-        let rule = self.rule.clone();
-        Box::pin(async move {
-            let (parts, body) = request.into_parts();
-            match rule.passes(&parts.extensions).await {
-                Ok(true) => {
-                    let request = Request::from_parts(parts, body);
-                    ready.call(request).await.map(IntoResponse::into_response)
-                }
-                Ok(false) => Ok(rule.answer(&parts)),
-                Err(error) => Ok(error.into_response()),
-            }
-        })
     }
 }

@@ -60,6 +60,8 @@
 mod answer;
 #[cfg(feature = "axum")]
 mod axum;
+#[cfg(feature = "axum")]
+mod checked;
 mod cookie;
 mod cookie_rules;
 #[cfg(feature = "axum")]
@@ -83,12 +85,14 @@ mod transport;
 
 #[cfg(feature = "axum")]
 pub use axum::SessionService;
+#[cfg(feature = "axum")]
+pub use checked::CheckedService;
 pub use cookie::{CookieLifetime, CookieSettings, SameSite};
 #[cfg(feature = "axum")]
-pub use csrf::{CsrfLayer, CsrfService, CsrfToken};
+pub use csrf::{CsrfLayer, CsrfToken};
 pub use flash::{Flash, FlashLevel, FlashMessage};
 #[cfg(feature = "axum")]
-pub use fresh::{RequireFresh, RequireFreshService};
+pub use fresh::RequireFresh;
 pub use layer::{GenericSessionLayer, SessionLayer};
 pub use policy::Rerun;
 pub use proxies::{TrustedProxies, VisitorAddress};

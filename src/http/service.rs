@@ -114,6 +114,7 @@ where
             AfterResponse::Final(response) => return Ok(sent(response)),
             AfterResponse::Conflict(error, response) => (error, Some(response)),
             AfterResponse::Commit(transaction, session, response) => {
+                let is_optional = attempt.0.writes_optional(&session);
                 let patience = Some(exchange.patience());
                 let (committed, left) = transaction
                     .commit_for(Some(session.subject), patience)
@@ -121,8 +122,9 @@ where
                 left.into_iter()
                     .for_each(|left| exchange.set_patience(left));
                 match committed {
-                    Ok(cookie_action) => {
-                        return Ok(hand(cookie_action, &exchange, response));
+                    Ok(action) => return Ok(hand(action, &exchange, response)),
+                    Err(failure) if is_optional && failure.error.is_of_ended_session() => {
+                        return Ok(sent(response));
                     }
                     Err(failure) if failure.error.is_conflict() => {
                         discard(response);

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use http::{Extensions, Request};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::exchange::{AttemptOrder, Exchange};
@@ -35,12 +35,31 @@ pub fn session(
     async move {
         match slot {
             Some(slot) => slot.session().await,
-            None => Err(Error::new(
-                ErrorKind::NoSessionLayer,
-                "this request has no session: is the session layer installed?",
-            )),
+            None => Err(no_layer()),
         }
     }
+}
+
+/// Reads the request's session before its handler does, in a short transaction of its own. So the request's
+/// transaction has looked at nothing when the handler has read the body, however long that took (C2.1). If the session
+/// was used before, in middleware, that transaction is read, with its changes.
+#[cfg(feature = "axum")]
+pub(super) fn glance<T>(
+    extensions: &Extensions,
+    read: impl FnOnce(&Session) -> Result<T> + Send,
+) -> impl Future<Output = Result<T>> + Send {
+    let slot = Slot::of(extensions).cloned();
+    async move {
+        let slot = slot.ok_or_else(no_layer)?;
+        slot.glance(read).await
+    }
+}
+
+fn no_layer() -> Error {
+    Error::new(
+        ErrorKind::NoSessionLayer,
+        "this request has no session: is the session layer installed?",
+    )
 }
 
 /// The state of one attempt. A handle to it is in the request's extensions.
@@ -49,7 +68,15 @@ pub(super) struct Slot {
     order: AttemptOrder,
     asked: AtomicBool,
     state: Mutex<SlotState>,
+    /// A transaction that glanced at the session when an access was due. It records the access if the attempt's own
+    /// transaction does not use the session.
+    glanced: Mutex<Option<(Transaction, Session)>>,
+    /// The one write of the attempt that its response can do without, if it is made.
+    optional_write: OnceLock<OptionalWrite>,
 }
+
+/// The package and the key of a write that a response can do without.
+pub(super) type OptionalWrite = (&'static str, &'static str);
 
 enum SlotState {
     Vacant,
@@ -85,6 +112,8 @@ impl Slot {
             order,
             asked: AtomicBool::new(false),
             state: Mutex::new(SlotState::Vacant),
+            glanced: Mutex::new(None),
+            optional_write: OnceLock::new(),
         })
     }
 
@@ -129,11 +158,71 @@ impl Slot {
     /// Ends the attempt. Returns its transaction, which the caller commits or aborts.
     pub(super) fn close(&self) -> Option<(Transaction, Session)> {
         let former = std::mem::replace(&mut *self.lock(), SlotState::Closed);
-        if let SlotState::Open(transaction, session) = former {
-            return Some((transaction, session));
+        let glanced = self.glanced().take();
+        match former {
+            SlotState::Open(_, session) if glanced.is_some() && session.is_unused() => glanced,
+            SlotState::Open(transaction, session) => Some((transaction, session)),
+            SlotState::Vacant | SlotState::Closed => glanced,
+            SlotState::Beginning(waiting) => {
+                waiting.into_iter().for_each(Waker::wake);
+                glanced
+            }
         }
-        wake(former);
-        None
+    }
+
+    /// Notes a write that the response can do without.
+    #[cfg(feature = "axum")]
+    pub(super) fn note_optional(&self, write: OptionalWrite) {
+        self.optional_write.get_or_init(|| write);
+    }
+
+    /// Whether the attempt's transaction writes nothing that the response cannot do without. It may then be served
+    /// although its session has ended.
+    pub(super) fn writes_optional(&self, session: &Session) -> bool {
+        let write = self.optional_write.get();
+        write.is_some_and(|(package, key)| session.writes_only(package, key))
+    }
+
+    #[cfg(feature = "axum")]
+    async fn glance<T>(&self, read: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.process().check()?;
+        let open = match &*self.lock() {
+            SlotState::Open(_, session) => Some(session.clone()),
+            SlotState::Closed => return Err(closed()),
+            SlotState::Vacant | SlotState::Beginning(_) => None,
+        };
+        if let Some(session) = open.filter(|session| !session.is_unused()) {
+            return read(&session);
+        }
+        let (transaction, session) = self.exchange.begin(AttemptOrder::Optimistic).await?;
+        let result = read(&session);
+        if session.bears_dead_id() {
+            self.exchange.count_dead_id();
+        }
+        self.keep_glance(transaction, session);
+        result
+    }
+
+    /// Keeps the transaction that has the more accesses to record, if it has any.
+    #[cfg(feature = "axum")]
+    fn keep_glance(&self, transaction: Transaction, session: Session) {
+        let accesses = session.due_accesses();
+        if accesses == 0 {
+            return;
+        }
+        let mut glanced = self.glanced();
+        let known = glanced.as_ref().map_or(0, |(_, it)| it.due_accesses());
+        if known > accesses {
+            return;
+        }
+        let former = glanced.replace((transaction, session));
+        drop(glanced);
+        drop(former);
+    }
+
+    fn glanced(&self) -> MutexGuard<'_, Option<(Transaction, Session)>> {
+        self.glanced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn session(&self) -> Result<Session> {

@@ -113,6 +113,27 @@ impl Session {
         });
     }
 
+    /// Whether nothing of the session was read or changed in its transaction.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_unused(&self) -> bool {
+        let is_unused = self.with(|state| Ok(state.is_unused()));
+        is_unused.unwrap_or(false)
+    }
+
+    /// Whether the transaction writes one key of this session and nothing else.
+    #[cfg(feature = "http")]
+    pub(crate) fn writes_only(&self, package: &str, key: &str) -> bool {
+        let alone = self.with(|state| Ok(state.writes_only(self.subject, package, key)));
+        alone.unwrap_or(false)
+    }
+
+    /// How many accesses the transaction has to record.
+    #[cfg(feature = "axum")]
+    pub(crate) fn due_accesses(&self) -> usize {
+        let due = self.with(|state| Ok(state.due_accesses()));
+        due.unwrap_or(0)
+    }
+
     /// Whether the client presented an id that has no session, as far as the transaction looked.
     #[cfg(feature = "http")]
     pub(crate) fn bears_dead_id(&self) -> bool {

@@ -29,6 +29,8 @@ pub(crate) use crate::transaction::state::changes::{Closure, KeyBase, KeyChanges
 pub(crate) use crate::transaction::state::read::Content;
 pub use crate::transaction::state::savepoint::Savepoint;
 pub(crate) use crate::transaction::state::subject::SubjectId;
+#[cfg(feature = "http")]
+pub(crate) use crate::transaction::state::subject::{FoundingRule, Visit};
 pub(crate) use crate::transaction::state::txn_state::TxnState;
 pub(crate) use crate::transaction::turns::turn::{Patience, Turn, Turns};
 pub(crate) use worker::Worker;
@@ -36,8 +38,6 @@ pub(crate) use worker::Worker;
 use crate::block_on::{block_on, wait};
 use crate::client_id::{ClientId, ClientKey};
 use crate::error::{Error, ErrorKind, Result};
-#[cfg(feature = "http")]
-use crate::expiry::Keeping;
 use crate::process::Process;
 use crate::storage::{Limits, Mark, WaiterKind};
 use crate::transaction::commit::start::{StartedCommit, UnpackedCommit, pack};
@@ -452,12 +452,13 @@ impl Txn {
         self.with(|state| Ok(state.subject_for(id)))
     }
 
-    /// Says when a client came, and how long it keeps its id. To be said before anything of it is read.
+    /// Says how a client came. To be said before anything of it is read.
     #[cfg(feature = "http")]
-    pub(crate) fn came(&self, id: SubjectId, came: Arrival, keeping: Keeping) -> Result<()> {
+    pub(crate) fn came(&self, id: SubjectId, visit: Visit) -> Result<()> {
         self.with(|state| {
             let subject = state.subject_mut(id)?;
-            (subject.came, subject.keeping) = (Some(came), Some(keeping));
+            (subject.came, subject.keeping) = (Some(visit.came), Some(visit.keeping));
+            subject.founding = visit.founding;
             Ok(())
         })
     }

@@ -6,7 +6,7 @@ use axum::extract::MatchedPath;
 use axum::http::StatusCode;
 use axum::routing::post;
 use cloakroom::ErrorKind;
-use cloakroom::http::{CsrfLayer, CsrfToken};
+use cloakroom::http::{CookieSettings, CsrfLayer, CsrfToken};
 use http_body::Frame;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -384,4 +384,65 @@ async fn another_site_opens_no_websocket() {
         let answered = send(&app, request).await.status();
         assert_eq!(answered.as_u16(), status, "{origin}");
     }
+}
+
+/// C4.8: a page with a form shows, although the visitor was logged out elsewhere a moment ago.
+#[tokio::test]
+async fn a_page_with_a_form_is_served_to_a_visitor_who_was_logged_out_elsewhere() {
+    let clock = clock();
+    let store = Store::builder().clock(clock.clone()).in_memory().unwrap();
+    let counted = |session: Session, token: CsrfToken| async move {
+        count(&session)?;
+        Ok::<_, Error>(token.to_string())
+    };
+    let app = Router::new()
+        .route("/form", get(form))
+        .route("/counted", get(counted))
+        .route("/pay", post(pay))
+        .layer(CsrfLayer::new())
+        .layer(SessionLayer::new(store.clone()));
+    let (cookie, _) = visitor_with_form(&app).await;
+    assert_eq!(store.end(id_of(&store, &cookie).key()).unwrap(), 1);
+
+    let response = get_page(&app, "/form", &cookie).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(set_cookie(&response), None);
+    let token = text(response).await;
+    let headers = [("x-csrf-token", &*token)];
+    let paid = Post {
+        path: "/pay",
+        cookie: &cookie,
+        headers: &headers,
+        body: String::new(),
+    };
+    let refused = post_to(&app, paid).await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    let error = refused.extensions().get::<Error>().unwrap();
+    assert_eq!(error.kind(), ErrorKind::CsrfRefused);
+    // Whatever else a page would store is not lost in silence.
+    let counted = get_page(&app, "/counted", &cookie).await;
+    assert_eq!(counted.status(), StatusCode::SERVICE_UNAVAILABLE);
+
+    clock.advance(std::time::Duration::from_secs(11));
+    let response = get_page(&app, "/form", &cookie).await;
+    let (cookie, token) = (jar(&response), text(response).await);
+    let paid = pay_with(&app, &cookie, &[("x-csrf-token", &token)]).await;
+    assert_eq!(paid, StatusCode::OK);
+}
+
+/// C4.5
+#[tokio::test]
+async fn with_post_only_a_form_shows_and_its_page_creates_no_session() {
+    let store = Store::in_memory().unwrap();
+    let post_only = CookieSettings::new().post_only();
+    let app = Router::new()
+        .route("/form", get(form))
+        .route("/pay", post(pay))
+        .layer(CsrfLayer::new().accept_same_origin())
+        .layer(SessionLayer::new(store.clone()).cookie(post_only));
+    let response = get_page(&app, "/form", "").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(set_cookie(&response), None);
+    let ours = [("sec-fetch-site", "same-origin")];
+    assert_eq!(pay_with(&app, "", &ours).await, StatusCode::OK);
 }

@@ -4,6 +4,7 @@ use super::*;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::routing::any;
+use cloakroom::http::{CookieLifetime, CookieSettings, CsrfLayer, CsrfToken, RequireFresh};
 use http_body::Frame;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -127,4 +128,115 @@ async fn a_post_that_came_before_a_login_hands_out_no_id_however_late_it_asks() 
     let response = send(&pages, request("POST", "/count", &cookie)).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert!(set_cookie(&response).is_some());
+}
+
+/// Sends a request whose body takes longer than a snapshot lasts.
+async fn send_slowly(app: &Router, clock: &Clock, mut request: Request<Body>) -> Response<Body> {
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    *request.body_mut() = upload(&begun, &go_on);
+    let sending = tokio::spawn(app.clone().oneshot(request));
+    begun.notified().await;
+    clock.advance(Duration::from_secs(31));
+    go_on.notify_one();
+    sending.await.unwrap().unwrap()
+}
+
+/// A site whose page `/save` reads its body, then changes its session. It asks for a token and a login.
+fn checked_site(store: &Store) -> Router {
+    let save = |session: Session, _: Bytes| async move {
+        assert_eq!(session.pkg(PACKAGE).get("count")?, Some(1));
+        session.pkg(PACKAGE).insert("count", 8)
+    };
+    let log_in = |session: Session, token: CsrfToken| async move {
+        session.pkg(PACKAGE).insert("count", 1)?;
+        session.log_in("ann")?;
+        Ok::<_, Error>(token.to_string())
+    };
+    let fresh = RequireFresh::within(Duration::from_secs(300));
+    Router::new()
+        .route("/save", any(save).layer(fresh))
+        .route("/kept", any(|_: Bytes| async { "kept" }))
+        .route("/login", get(log_in))
+        .layer(CsrfLayer::new())
+        .layer(SessionLayer::new(store.clone()))
+}
+
+fn with_token(path: &str, cookie: &str, token: &str) -> Request<Body> {
+    let mut request = request("POST", path, cookie);
+    let token = token.parse().unwrap();
+    request.headers_mut().insert("x-csrf-token", token);
+    request
+}
+
+/// C2.1
+#[tokio::test]
+async fn a_slow_upload_behind_the_checks_of_other_layers_changes_and_reads_its_session() {
+    let clock = clock();
+    let store = Store::builder().clock(clock.clone()).in_memory().unwrap();
+    let app = checked_site(&store);
+    let response = get_page(&app, "/login", "").await;
+    let (cookie, token) = (jar(&response), text(response).await);
+    let response = send_slowly(&app, &clock, with_token("/save", &cookie, &token)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(stored(&store, &cookie), Some(8));
+}
+
+/// C3.4: the check uses the session if the handler does not.
+#[tokio::test]
+async fn a_request_that_only_a_check_looks_at_is_an_access() {
+    let clock = clock();
+    let store = Store::builder().clock(clock.clone()).in_memory().unwrap();
+    let app = checked_site(&store);
+    let response = get_page(&app, "/login", "").await;
+    let (cookie, token) = (jar(&response), text(response).await);
+    for _ in 0..4 {
+        clock.advance(Duration::from_secs(30 * 60));
+        let response = send(&app, with_token("/kept", &cookie, &token)).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(values(&response, header::VARY), ["Cookie"]);
+        assert_eq!(set_cookie(&response), None);
+    }
+    assert_eq!(stored(&store, &cookie), Some(1));
+}
+
+/// C4.3: what the check records is not lost for the cookie.
+#[tokio::test]
+async fn an_access_that_only_a_check_makes_renews_the_cookie() {
+    let clock = clock();
+    let store = Store::builder().clock(clock.clone()).in_memory().unwrap();
+    let lasting = CookieSettings::new().lifetime(CookieLifetime::Max);
+    let form = |token: CsrfToken| async move { token.to_string() };
+    let unused = |_: Session| async { "unused" };
+    let app = Router::new()
+        .route("/form", get(form))
+        .route("/kept", any(|| async { "kept" }))
+        .route("/unused", any(unused))
+        .layer(CsrfLayer::new())
+        .layer(SessionLayer::new(store.clone()).cookie(lasting));
+    let response = get_page(&app, "/form", "").await;
+    let (cookie, token) = (jar(&response), text(response).await);
+    for path in ["/kept", "/unused"] {
+        let at_once = send(&app, with_token(path, &cookie, &token)).await;
+        assert_eq!(set_cookie(&at_once), None, "{path}");
+        clock.advance(Duration::from_secs(11 * 60));
+        let renewed = send(&app, with_token(path, &cookie, &token)).await;
+        assert_eq!(jar(&renewed), cookie, "{path}");
+    }
+}
+
+/// C2.4: what middleware has done so far is what a check inside it sees.
+#[tokio::test]
+async fn a_check_sees_what_middleware_did_before_it() {
+    use axum::middleware::{Next, from_fn};
+    let store = Store::in_memory().unwrap();
+    let remember = |session: Session, request: Request<Body>, next: Next| async move {
+        session.log_in("ann")?;
+        Ok::<_, Error>(next.run(request).await)
+    };
+    let app = Router::new()
+        .route("/", get(|| async { "secret" }))
+        .layer(RequireFresh::within(Duration::from_secs(60)))
+        .layer(from_fn(remember))
+        .layer(SessionLayer::new(store));
+    assert_eq!(page(&app, "/", "").await, "secret");
 }

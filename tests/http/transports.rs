@@ -219,6 +219,45 @@ async fn with_post_only_no_other_method_creates_a_session() {
     );
 }
 
+/// C4.5: a handler learns it from the write, and may answer as it likes.
+#[tokio::test]
+async fn with_post_only_the_first_write_fails() {
+    type Write = fn(&Session) -> Result<(), Error>;
+    const WRITES: [Write; 5] = [
+        |s| s.pkg("a").insert("b", 1),
+        |s| s.pkg("a").add("b", 1),
+        |s| s.set_owner(Some("ann")),
+        |s| s.log_in("ann").map(drop),
+        |s| {
+            s.rotate()?;
+            s.pkg("a").insert("b", 1)
+        },
+    ];
+    for (at, write) in WRITES.into_iter().enumerate() {
+        let store = Store::in_memory().unwrap();
+        let tells = move |session: Session| async move {
+            let error = write(&session).unwrap_err();
+            format!("{:?} {:?}", error.kind(), session.exists().unwrap())
+        };
+        let layer = SessionLayer::new(store.clone()).cookie(CookieSettings::new().post_only());
+        let app = Router::new().route("/", get(tells)).layer(layer);
+        let dead = store.client_ids().issue();
+        let cookie = format!("__Host-{}={}", name_of(&store), dead.as_str());
+        for cookie in ["", &cookie] {
+            let response = get_page(&app, "/", cookie).await;
+            assert_eq!(response.status(), StatusCode::OK, "{at}");
+            assert_eq!(set_cookie(&response), None, "{at}");
+            assert_eq!(text(response).await, "MissingClientId false", "{at}");
+        }
+    }
+}
+
+fn name_of(store: &Store) -> String {
+    let name = store.identity().into_iter().take(4);
+    let hex: String = name.map(|byte| format!("{byte:02x}")).collect();
+    format!("id-{hex}")
+}
+
 /// C4.5: a transport of its own is not the cookie.
 #[tokio::test]
 async fn post_only_concerns_the_cookie_alone() {

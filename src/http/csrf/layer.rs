@@ -4,11 +4,8 @@ use axum_core::body::Body;
 use axum_core::response::{IntoResponse, Response};
 use http::{HeaderName, Request, request};
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use tower_layer::Layer;
-use tower_service::Service;
 
 use super::body::{ReadAhead, RewoundBody};
 use super::form::FormEncoding;
@@ -16,9 +13,9 @@ use super::origin::{RequestSource, judge};
 use super::refusal::CsrfReason;
 use super::token::{CsrfField, FIELD, check};
 use crate::error::{Error, ErrorKind, Quoted, Result};
+use crate::http::checked::{CheckedService, RequestCheck};
 use crate::http::policy::is_upgrade;
-use crate::http::service::take_ready;
-use crate::http::slot::{Slot, session};
+use crate::http::slot::{Slot, glance};
 
 /// The default of `form_limit`, in bytes.
 const FORM_LIMIT: usize = 64 * 1024;
@@ -215,57 +212,19 @@ impl fmt::Debug for CsrfLayer {
 }
 
 impl<S> Layer<S> for CsrfLayer {
-    type Service = CsrfService<S>;
+    type Service = CheckedService<S, Self>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CsrfService {
-            inner,
-            settings: Arc::clone(&self.0),
-        }
+        CheckedService::new(inner, self.clone())
     }
 }
 
-/// The service that [`CsrfLayer`] makes.
-#[derive(Clone)]
-pub struct CsrfService<S> {
-    inner: S,
-    settings: Arc<CsrfSettings>,
-}
-
-impl<S> Service<Request<Body>> for CsrfService<S>
-where
-    S: Service<Request<Body>> + Clone + Send + 'static,
-    S::Response: IntoResponse,
-    S::Future: Send,
-{
-    type Response = Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let mut ready = take_ready(&mut self.inner);
-        let settings = Arc::clone(&self.settings);
-        let field = CsrfField(Arc::clone(&settings.field));
+impl RequestCheck for CsrfLayer {
+    async fn pass(&self, mut request: Request<Body>) -> Result<Request<Body>, Response> {
+        let field = CsrfField(Arc::clone(&self.0.field));
         request.extensions_mut().insert(field);
-        Box::pin(async move {
-            let request = match settings.pass(request).await {
-                Ok(request) => request,
-                Err(error) => return Ok(error.into_response()),
-            };
-            ready.call(request).await.map(IntoResponse::into_response)
-        })
-    }
-}
-
-impl<S: fmt::Debug> fmt::Debug for CsrfService<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CsrfService")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
+        let passed = self.0.pass(request).await;
+        passed.map_err(IntoResponse::into_response)
     }
 }
 
@@ -291,7 +250,7 @@ impl CsrfSettings {
             return Ok(Request::from_parts(parts, body));
         }
         let (token, body) = self.token(&parts, body).await?;
-        check(&session(&parts.extensions).await?, &token)?;
+        glance(&parts.extensions, |session| check(session, &token)).await?;
         Ok(Request::from_parts(parts, body))
     }
 

@@ -8,5 +8,5 @@ mod origin;
 mod refusal;
 mod token;
 
-pub use layer::{CsrfLayer, CsrfService};
+pub use layer::CsrfLayer;
 pub use token::CsrfToken;

@@ -10,7 +10,8 @@ use subtle::ConstantTimeEq as _;
 
 use super::refusal::CsrfReason;
 use crate::client_id::random;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
+use crate::http::slot::Slot;
 use crate::session::Session;
 
 /// The package and the key that hold the secret of a session's tokens.
@@ -42,6 +43,10 @@ pub(super) const FIELD: &str = "csrf_token";
 /// Scripts send [`as_str`](Self::as_str) in the header `x-csrf-token`. The token is serialized and displayed as that
 /// text, which has only ASCII letters, digits, `-` and `_`.
 ///
+/// Where the request cannot create a session, the page is served all the same, and its token is refused when it is sent:
+/// shortly after the visitor's session ended elsewhere, and for new visitors if only
+/// [POST requests](crate::http::CookieSettings::post_only) create sessions.
+///
 /// Each extraction masks the secret with other random bits, so that a compressed page does not reveal it to an
 /// attacker who can measure sizes (BREACH). All tokens of a session are valid until the session ends. They stay
 /// valid when it gets a new id at a login.
@@ -59,27 +64,27 @@ impl CsrfToken {
     /// [`Io`](crate::ErrorKind::Io) if the operating system has no randomness; otherwise as for
     /// [`PkgData::get`](crate::PkgData::get) and [`PkgData::insert`](crate::PkgData::insert).
     pub fn of(session: &Session) -> Result<Self> {
-        Self::named(session, Arc::from(FIELD))
+        let (token, _) = Self::named(session, Arc::from(FIELD))?;
+        Ok(token)
     }
 
     /// A token whose field has the name that the layer around the handler sets.
     pub(in crate::http) fn for_request(session: &Session, request: &Extensions) -> Result<Self> {
         let field = request.get().map(|CsrfField(field)| Arc::clone(field));
-        Self::named(session, field.unwrap_or_else(|| Arc::from(FIELD)))
+        let (token, origin) = Self::named(session, field.unwrap_or_else(|| Arc::from(FIELD)))?;
+        if let (SecretOrigin::Inserted, Some(slot)) = (origin, Slot::of(request)) {
+            slot.note_optional((PACKAGE, KEY));
+        }
+        Ok(token)
     }
 
-    fn named(session: &Session, field: Arc<str>) -> Result<Self> {
-        let secret = match secret_of(session)? {
-            Some(secret) => secret,
-            None => {
-                let secret = random::<LEN>()?;
-                let text = URL_SAFE_NO_PAD.encode(secret);
-                session.pkg(PACKAGE).insert(KEY, text)?;
-                secret
-            }
+    fn named(session: &Session, field: Arc<str>) -> Result<(Self, SecretOrigin)> {
+        let (secret, origin) = match secret_of(session)? {
+            Some(secret) => (secret, SecretOrigin::Stored),
+            None => insert_secret(session)?,
         };
         let text = masked(&secret, &random()?);
-        Ok(Self { text, field })
+        Ok((Self { text, field }, origin))
     }
 
     /// The text of the token.
@@ -99,6 +104,28 @@ impl CsrfToken {
     #[must_use]
     pub fn field_name(&self) -> &str {
         &self.field
+    }
+}
+
+/// Where the secret of a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SecretOrigin {
+    Stored,
+    Inserted,
+    /// Nowhere: the request may not create the session that would hold it.
+    Unstored,
+}
+
+/// Makes the secret of a session, and inserts it where the request may create the session.
+fn insert_secret(session: &Session) -> Result<([u8; LEN], SecretOrigin)> {
+    let secret = random()?;
+    let text = URL_SAFE_NO_PAD.encode(secret);
+    match session.pkg(PACKAGE).insert(KEY, text) {
+        Ok(()) => Ok((secret, SecretOrigin::Inserted)),
+        Err(error) if error.kind() == ErrorKind::MissingClientId => {
+            Ok((secret, SecretOrigin::Unstored))
+        }
+        Err(error) => Err(error),
     }
 }
 

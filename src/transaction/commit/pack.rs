@@ -46,6 +46,21 @@ impl TxnState {
                 .any(|subject| !subject.blind.is_none() || is_touched(subject))
     }
 
+    /// Whether nothing was read or changed, and nobody waits for the end.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_unused(&self) -> bool {
+        let is_unused = |subject: &Subject| subject.is_unread() && subject.blind.is_none();
+        let is_idle = self.changes.is_none() && !self.doomed && !self.has_hooks();
+        is_idle && self.subjects.iter().all(is_unused)
+    }
+
+    /// How many accesses are to be recorded.
+    #[cfg(feature = "axum")]
+    pub(crate) fn due_accesses(&self) -> usize {
+        let touches = self.subjects.iter().map(|subject| self.touches_of(subject));
+        touches.map(|touches| touches.len()).sum()
+    }
+
     /// Packs the transaction; `visitor` is the client that a response will be sent to.
     pub(crate) fn pack(mut self, visitor: Option<SubjectId>) -> Result<PackedCommit> {
         self.check_values()?;

@@ -63,6 +63,7 @@ pub(super) fn founding(
         label: attributes.label,
         authenticated_at: attributes.authenticated_at,
         end: SessionEnd::Stays,
+        ends_of: None,
         carries: 0,
     })
 }

@@ -68,6 +68,18 @@ impl Attributes {
     }
 }
 
+#[cfg(feature = "http")]
+impl Attributes {
+    /// Whether anything becomes of the session as a whole, its founding aside.
+    pub(crate) fn is_set(&self) -> bool {
+        self.fate != SessionFate::Stays
+            || self.timeout.is_some()
+            || self.owner.is_some()
+            || self.label.is_some()
+            || self.authenticated_at.is_some()
+    }
+}
+
 impl SubjectChanges {
     pub(crate) fn package(
         &self,

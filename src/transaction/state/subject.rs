@@ -24,6 +24,7 @@ pub(crate) struct Subject {
     pub(crate) keeping: Option<Keeping>,
     /// When it came, where that was before the transaction began.
     pub(crate) came: Option<Arrival>,
+    pub(crate) founding: FoundingRule,
     pub(crate) sessions: IndexedList<SessionView>,
     pub(crate) packages: IndexedList<PackageView>,
     /// Its sessions, if they were fetched before anything was read.
@@ -38,6 +39,23 @@ pub(crate) struct Subject {
     pub(crate) successor: Option<ClientId>,
     /// Whether it ever had one here.
     pub(crate) has_moved: bool,
+}
+
+/// Whether a request may create a session (C4.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FoundingRule {
+    #[default]
+    Allowed,
+    /// A write to a session that does not exist is an error.
+    Refused,
+}
+
+/// How a client came, as a request tells it.
+#[cfg(feature = "http")]
+pub(crate) struct Visit {
+    pub(crate) came: Arrival,
+    pub(crate) keeping: Keeping,
+    pub(crate) founding: FoundingRule,
 }
 
 /// What is to be found out for changes that were made before anything was looked at.

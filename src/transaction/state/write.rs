@@ -1,11 +1,13 @@
 //! The changes of keys, and where a session is founded for them.
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::transaction::registry::ContainerIndex;
+#[cfg(feature = "http")]
+use crate::transaction::state::changes::PackageChanges;
 use crate::transaction::state::changes::{
     KeyBase, KeyChanges, KeyStep, SessionFate, SubjectChanges,
 };
-use crate::transaction::state::subject::SubjectId;
+use crate::transaction::state::subject::{FoundingRule, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 use std::sync::Arc;
 
@@ -24,6 +26,10 @@ impl TxnState {
 
     /// The same for what belongs to no container.
     pub(crate) fn found(&mut self, id: SubjectId) -> Result<()> {
+        if self.subject(id)?.founding == FoundingRule::Refused && !self.live_anywhere(id)? {
+            let why = "only a POST request may create a session here (post_only)";
+            return Err(Error::new(ErrorKind::MissingClientId, why));
+        }
         if self.changed(id).is_some_and(|changes| changes.id.is_some()) {
             return Ok(());
         }
@@ -67,6 +73,18 @@ impl TxnState {
             subject.blind.is_unfounded = true;
             subject.successor.take_if(|_| !founds);
         }
+    }
+
+    /// Whether all that this transaction writes is one key of a client's session.
+    #[cfg(feature = "http")]
+    pub(crate) fn writes_only(&self, id: SubjectId, package: &str, key: &str) -> bool {
+        let is_it = |it: &PackageChanges| {
+            !it.cleared && &*it.package == package && it.keys.keys().all(|k| &**k == key)
+        };
+        let mut subjects = self.changes.iter().flat_map(|it| &it.subjects).enumerate();
+        subjects.all(|(at, changes)| {
+            !changes.attributes.is_set() && changes.packages.iter().all(|it| at == id && is_it(it))
+        })
     }
 
     /// What a key certainly becomes, whatever is stored, where this transaction says so.
