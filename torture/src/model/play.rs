@@ -399,7 +399,7 @@ impl Play {
         let given = self.given(t, &open);
         let answer = open.txn.commit();
         let committed = answer.is_ok();
-        self.all_answered(vec![(t, answer)])?;
+        self.all_answered(vec![vec![(t, answer)]])?;
         if committed && cookies == Cookies::Taken {
             for (c, id) in given {
                 self.jars[c] = id;

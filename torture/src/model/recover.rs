@@ -153,7 +153,7 @@ impl Play {
                     let container = txn.container(room.name())?;
                     let data = container.session_data(&self.ids[id])?;
                     let last = data.last_access()?.unwrap();
-                    accessed.push((id, room, (last.timestamp_millis() - START) as u64));
+                    accessed.push((id, room, since_start(last.timestamp_millis())));
                 }
             }
         }
@@ -283,6 +283,11 @@ impl Play {
             Recovered::Whole
         })
     }
+}
+
+/// The milliseconds since the clock of a play began.
+pub(super) fn since_start(millis: i64) -> u64 {
+    (millis - START) as u64
 }
 
 fn value(row: &Row, package: usize, key: usize) -> Option<i64> {

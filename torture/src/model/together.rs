@@ -2,11 +2,15 @@
 
 use super::ops::{Cookies, T};
 use super::play::Play;
+use super::recover::since_start;
 use super::spec::{Outcome, Room, Spec};
 use cloakroom::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+
+/// A transaction, and how its commit ended.
+pub(super) type Answered = (T, Result<()>);
 
 type Committing = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
@@ -35,7 +39,7 @@ impl Member {
         matches!(self.state, Waiting::For(_))
     }
 
-    fn answer(self) -> (T, Result<()>) {
+    fn answer(self) -> Answered {
         let answer = match self.state {
             Waiting::For(commit) => pollster::block_on(commit),
             Waiting::Answered(answer) => answer,
@@ -82,14 +86,24 @@ impl Play {
             assert!(found.is_empty(), "seen before it is on the disk: {found:?}");
         }
         self.disk.release();
-        // The first that waits was computed before the others came; the rest is computed when it is on
-        // the disk, after those that did not have to wait.
+        // The first that waits was computed before the others came, unless the disk held something else, such as a
+        // checkpoint. The rest is computed when it is on the disk, after those that did not have to wait.
         let first = members.iter().position(|member| member.waited);
-        if let Some((_, rest)) = first.and_then(|first| members.split_at_mut_checked(first + 1)) {
-            rest.sort_by_key(|member| member.waited);
+        let waited: Vec<bool> = members.iter().map(|member| member.waited).collect();
+        let answers: Vec<_> = members.into_iter().map(Member::answer).collect();
+        let in_order = |before: &dyn Fn(usize) -> bool| {
+            let mut order: Vec<usize> = (0..answers.len()).collect();
+            order.sort_by_key(|member| waited[*member] && !before(*member));
+            order
+                .into_iter()
+                .map(|member| answers[member].clone())
+                .collect()
+        };
+        let mut orders = vec![in_order(&|member| Some(member) == first)];
+        if first.is_some_and(|first| waited[first..].contains(&false)) {
+            orders.push(in_order(&|_| false));
         }
-        let answers = members.into_iter().map(Member::answer).collect();
-        self.all_answered(answers)?;
+        self.all_answered(orders)?;
         self.expect(self.jars)
     }
 
@@ -110,35 +124,28 @@ impl Play {
         false
     }
 
-    /// Takes every way in which these answers can have come about, in the order of the members.
-    pub(super) fn all_answered(&mut self, answers: Vec<(T, Result<()>)>) -> Result<()> {
-        let mut ways = vec![self.spec.clone()];
+    /// Takes every way in which these answers can have come about, in one of these orders of the members.
+    pub(super) fn all_answered(&mut self, orders: Vec<Vec<Answered>>) -> Result<()> {
         let mut failed: Option<Error> = None;
-        // Whether or not a commit founded them, no later session is founded under these ids.
-        let mut spent = BTreeSet::new();
-        for (t, answer) in answers {
+        for (t, answer) in orders.iter().take(1).flatten() {
             if std::env::var_os("CLOAKROOM_TRACE").is_some() {
                 eprintln!("  answered: {t} {answer:?}");
             }
-            let mut next = Vec::new();
-            for way in &ways {
-                if matches!(&answer, Err(e) if e.kind() == ErrorKind::OutcomeUnknown) {
-                    let mut after = way.clone();
-                    after.commit(t);
-                    spent.extend(way.fresh.difference(&after.fresh).copied());
-                }
-                next.extend(ways_of(way, t, &answer, self.disk.has_failed()));
-            }
-            assert!(
-                !next.is_empty(),
-                "transaction {t} cannot end with {answer:?}"
-            );
-            ways = next;
             match answer {
                 Ok(()) => self.commits += 1,
                 Err(error) if error.is_conflict() => {}
-                Err(error) => drop(failed.get_or_insert(error)),
+                Err(error) => drop(failed.get_or_insert_with(|| error.clone())),
             }
+        }
+        // Whether or not a commit founded them, no later session is founded under these ids.
+        let mut spent = BTreeSet::new();
+        let ways = orders
+            .iter()
+            .map(|order| self.ways_of_all(order, &mut spent));
+        let mut ways: Vec<Spec> = ways.collect::<Vec<_>>().concat();
+        assert!(!ways.is_empty(), "these cannot end so: {orders:?}");
+        if orders.len() > 1 {
+            self.keep_accessed(&mut ways);
         }
         for way in &mut ways {
             way.fresh.retain(|id| !spent.contains(id));
@@ -146,6 +153,56 @@ impl Play {
         self.spec = ways.remove(0);
         self.instead = ways;
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Every way in which these answers can have come about, in this order; none if they cannot.
+    fn ways_of_all(&self, order: &[Answered], spent: &mut BTreeSet<usize>) -> Vec<Spec> {
+        let mut ways = vec![self.spec.clone()];
+        for (t, answer) in order {
+            let mut next = Vec::new();
+            for way in &ways {
+                if matches!(answer, Err(e) if e.kind() == ErrorKind::OutcomeUnknown) {
+                    let mut after = way.clone();
+                    after.commit(*t);
+                    spent.extend(way.fresh.difference(&after.fresh).copied());
+                }
+                next.extend(ways_of(way, *t, answer, self.disk.has_failed()));
+            }
+            ways = next;
+        }
+        ways
+    }
+
+    /// Keeps the ways whose access times the store serves. The order of an access and of a rotation shows in nothing
+    /// else. Where none fits, or where they cannot be read because a fault has struck, all stay.
+    fn keep_accessed(&self, ways: &mut Vec<Spec>) {
+        let accessed = |way: &Spec, id, room| way.served(id, room).map(|row| row.accessed);
+        let Ok(txn) = self.store().begin() else {
+            return;
+        };
+        let mut fits = vec![true; ways.len()];
+        for id in 0..self.ids.len() {
+            for room in Room::BOTH {
+                let foretold: Vec<_> = ways.iter().map(|way| accessed(way, id, room)).collect();
+                if foretold.iter().all(|one| *one == foretold[0]) {
+                    continue;
+                }
+                let data = txn
+                    .container(room.name())
+                    .and_then(|container| container.session_data(&self.ids[id]));
+                let Ok(last) = data.and_then(|data| data.last_access()) else {
+                    return;
+                };
+                let last = last.map(|time| since_start(time.timestamp_millis()));
+                for (fits, foretold) in fits.iter_mut().zip(foretold) {
+                    *fits &= foretold == last;
+                }
+            }
+        }
+        if fits.contains(&true) {
+            let mut fits = fits.into_iter();
+            ways.retain(|_| fits.next() == Some(true));
+        }
     }
 }
 
