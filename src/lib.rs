@@ -118,6 +118,7 @@
 //! - `minijinja`: the module `minijinja`, sessions in templates of minijinja 3.
 //! - `public-suffixes`: `http::CookieSettings::domain` refuses domains under which others register, such as `co.uk`
 //!   and `github.io`, as browsers do. The list of these domains adds 0.8 MB.
+//! - `test`: the module `testing`, for tests of an application's pages; implies `axum`.
 
 mod block_on;
 mod client_id;
@@ -137,6 +138,8 @@ mod session;
 mod steps;
 mod storage;
 mod store;
+#[cfg(feature = "test")]
+pub mod testing;
 mod throttle;
 #[cfg(feature = "torture")]
 #[doc(hidden)]
@@ -181,6 +184,10 @@ struct DeploymentGuide;
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../docs/guide/tutorial.md")]
 struct TutorialGuide;
+
+#[cfg(all(doctest, feature = "test"))]
+#[doc = include_str!("../docs/guide/testing.md")]
+struct TestingGuide;
 
 #[cfg(all(doctest, feature = "axum", feature = "minijinja"))]
 #[doc = include_str!("../docs/guide/templates.md")]

@@ -22,6 +22,7 @@ mod crowd;
 mod csrf;
 #[path = "http/errors.rs"]
 mod errors;
+#[cfg(feature = "test")]
 #[path = "http/flash.rs"]
 mod flash;
 #[path = "http/fresh.rs"]

@@ -310,6 +310,11 @@ impl SessionCookie {
         }
     }
 
+    /// The name that browsers see.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn settings(&self) -> &CookieSettings {
         &self.settings
     }

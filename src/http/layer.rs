@@ -189,6 +189,20 @@ impl SessionLayer {
         self
     }
 
+    /// Returns the name of the session cookie as browsers see it, with its prefix (`__Host-` or `__Secure-`).
+    ///
+    /// ```
+    /// use cloakroom::{Store, http::{CookieSettings, SessionLayer}};
+    ///
+    /// let layer = SessionLayer::new(Store::in_memory()?).cookie(CookieSettings::new().name("shop")?);
+    /// assert_eq!(layer.cookie_name(), "__Host-shop");
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    #[must_use]
+    pub fn cookie_name(&self) -> &str {
+        self.settings.cookie.name()
+    }
+
     /// Returns a layer with these settings for services without axum. They get their body as
     /// [`Replay`](super::Replay).
     #[must_use]

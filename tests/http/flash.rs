@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::post;
 use cloakroom::http::{Flash, FlashLevel, FlashMessage};
+use cloakroom::testing::{self, Visitor};
 use std::sync::Arc;
 use tokio::sync::Barrier;
 
@@ -45,63 +46,61 @@ async fn all_levels(flash: Flash) -> Result<Redirect, Error> {
     Ok(Redirect::to("/"))
 }
 
-fn pages() -> (Store, Router) {
-    let store = Store::in_memory().unwrap();
+fn visitor() -> Visitor<Router> {
+    let (store, clock) = testing::store();
     let app = Router::new()
         .route("/", get(show))
         .route("/fail-to-show", get(show_and_fail))
-        .route("/save", post(save).put(save))
+        .route("/save", post(save))
         .route("/fail", post(fail))
         .route("/levels", post(all_levels))
-        .layer(SessionLayer::new(store.clone()));
-    (store, app)
+        .layer(SessionLayer::new(store));
+    Visitor::new(app, &clock)
 }
 
 #[tokio::test]
 async fn a_message_survives_the_redirect_and_is_shown_once() {
-    let (_, app) = pages();
-    let response = send(&app, request("POST", "/save", "")).await;
-    assert_eq!(response.status(), StatusCode::SEE_OTHER);
-    let cookie = jar(&response);
-    assert_eq!(page(&app, "/", &cookie).await, "success saved\n");
-    assert_eq!(page(&app, "/", &cookie).await, "");
+    let mut visitor = visitor();
+    let saved = visitor.post("/save", &[]).await;
+    assert_eq!(saved.status(), StatusCode::SEE_OTHER);
+    assert_eq!(visitor.follow(&saved).await.text(), "success saved\n");
+    assert_eq!(visitor.get("/").await.text(), "");
 }
 
 /// C1.4
 #[tokio::test]
 async fn looking_for_messages_creates_nothing() {
-    let (_, app) = pages();
-    let response = get_page(&app, "/", "").await;
-    assert_eq!(set_cookie(&response), None);
+    let answer = visitor().get("/").await;
+    assert_eq!(answer.text(), "");
+    assert!(answer.set_cookies().is_empty());
 }
 
 #[tokio::test]
 async fn messages_keep_their_order_and_levels() {
-    let (_, app) = pages();
-    let cookie = jar(&send(&app, request("POST", "/levels", "")).await);
-    send(&app, request("PUT", "/save", &cookie)).await;
+    let mut visitor = visitor();
+    visitor.post("/levels", &[]).await;
+    visitor.post("/save", &[]).await;
     assert_eq!(
-        page(&app, "/", &cookie).await,
+        visitor.get("/").await.text(),
         "debug 1\ninfo 2\nsuccess 3\nwarning 4\nerror 5\nsuccess saved\n"
     );
 }
 
 #[tokio::test]
 async fn a_failed_response_neither_takes_messages_nor_leaves_some() {
-    let (_, app) = pages();
-    let cookie = jar(&send(&app, request("POST", "/save", "")).await);
-    let failed = get_page(&app, "/fail-to-show", &cookie).await;
+    let mut visitor = visitor();
+    visitor.post("/save", &[]).await;
+    let failed = visitor.get("/fail-to-show").await;
     assert_eq!(failed.status(), StatusCode::INTERNAL_SERVER_ERROR);
-    let failed = send(&app, request("POST", "/fail", &cookie)).await;
+    let failed = visitor.post("/fail", &[]).await;
     assert_eq!(failed.status(), StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(page(&app, "/", &cookie).await, "success saved\n");
+    assert_eq!(visitor.get("/").await.text(), "success saved\n");
 }
 
 #[tokio::test]
 async fn a_failed_response_alone_creates_nothing() {
-    let (_, app) = pages();
-    let failed = send(&app, request("POST", "/fail", "")).await;
-    assert_eq!(set_cookie(&failed), None);
+    let failed = visitor().post("/fail", &[]).await;
+    assert!(failed.set_cookies().is_empty());
 }
 
 /// Both have read the message before either commits.

@@ -25,6 +25,7 @@ pub(crate) const ORDER: &[&str] = &[
     "store",
     "http",
     "minijinja",
+    "testing",
     "torture",
 ];
 
