@@ -1,11 +1,15 @@
 //! The rules of the merge as tables: what was read, what is there at commit, what changes, what comes of it.
 
+mod counters;
+mod edit;
 mod fixture;
 mod packages;
 mod sessions;
+mod times;
 
 use super::MergeRefusal;
-use fixture::{Edit, World, check, client, merge, outcome};
+use edit::Edit;
+use fixture::{World, check, client, merge, outcome};
 
 // C1.2
 #[test]

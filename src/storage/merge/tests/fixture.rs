@@ -13,16 +13,16 @@
 //!   over, since the transaction began.
 
 use super::super::{CurrentRows, MergeRefusal, resolve};
+use super::edit::Edit;
 use crate::client_id::{ClientIds, ClientKey, Freshness, Secret};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::storage::record::{AccessPart, PackageRow, SessionRow, client_of, package_key};
 use crate::storage::{
-    Arrival, ChangeBase, ChangeSet, ChangeStep, ClientChange, Commute, ContainerId, ContainerRef,
-    KeyChange, Limits, Mark, MergedWrites, Observed, ObservedKeys, PackageChange, Seen, SeenState,
-    SessionEnd, StaleCommute, TombstonePolicy, TouchAt, Version,
+    ChangeSet, ClientChange, ContainerId, ContainerRef, Limits, Mark, MergedWrites, StaleCommute,
+    TombstonePolicy, Version,
 };
-use crate::value::{self, Arithmetic};
+use crate::value;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,8 +33,9 @@ const MARKS: [char; 8] = ['@', '^', '%', '*', '+', '"', '~', '='];
 
 /// The number of the commit that the tables try.
 const COMMIT: u64 = 9;
+
 /// When its transaction began.
-const NOW: Timestamp = Timestamp(100);
+pub(super) const NOW: Timestamp = Timestamp(100);
 
 pub(super) fn client(name: &str) -> ClientKey {
     ClientKey::from_bytes([name.as_bytes()[0]; 16])
@@ -45,7 +46,7 @@ fn client_name(client: ClientKey) -> char {
 }
 
 /// The container of a package: one that begins with `s` has its own.
-fn place(package: &str) -> ContainerRef {
+pub(super) fn place(package: &str) -> ContainerRef {
     let (id, name) = match package.starts_with('s') {
         true => (ContainerId(1), "s"),
         false => (ContainerId::UNNAMED, ""),
@@ -58,11 +59,11 @@ fn span(millis: &str) -> Duration {
     Duration::from_millis(millis.parse().unwrap())
 }
 
-fn time(millis: &str) -> Timestamp {
+pub(super) fn time(millis: &str) -> Timestamp {
     Timestamp(millis.parse().unwrap())
 }
 
-fn stored(text: &str) -> Bytes {
+pub(super) fn stored(text: &str) -> Bytes {
     let bytes = match text.parse::<i64>() {
         Ok(number) => value::encode(&number),
         Err(_) => value::encode(text),
@@ -82,13 +83,13 @@ type SessionAt = (ContainerId, ClientKey);
 /// All rows that there are.
 #[derive(Clone, Default)]
 pub(super) struct World {
-    sessions: BTreeMap<SessionAt, SessionRow>,
-    packages: BTreeMap<(ContainerId, ClientKey, String), PackageRow>,
-    tombstones: BTreeMap<ClientKey, Timestamp>,
-    now: Option<Timestamp>,
-    registered: bool,
-    ended: bool,
-    expired: bool,
+    pub(super) sessions: BTreeMap<SessionAt, SessionRow>,
+    pub(super) packages: BTreeMap<(ContainerId, ClientKey, String), PackageRow>,
+    pub(super) tombstones: BTreeMap<ClientKey, Timestamp>,
+    pub(super) now: Option<Timestamp>,
+    pub(super) registered: bool,
+    pub(super) ended: bool,
+    pub(super) expired: bool,
 }
 
 impl World {
@@ -111,7 +112,7 @@ impl World {
         world
     }
 
-    fn flag(&mut self, word: &str) -> Option<&mut bool> {
+    pub(super) fn flag(&mut self, word: &str) -> Option<&mut bool> {
         match word {
             "registered" => Some(&mut self.registered),
             "ended" => Some(&mut self.ended),
@@ -120,7 +121,7 @@ impl World {
         }
     }
 
-    fn put_session(&mut self, word: &str) -> SessionAt {
+    pub(super) fn put_session(&mut self, word: &str) -> SessionAt {
         let (container, word) = match word.strip_prefix("s:") {
             Some(word) => ("s", word),
             None => ("", word),
@@ -148,7 +149,7 @@ impl World {
         at
     }
 
-    fn put_package(&mut self, at: SessionAt, word: &str) {
+    pub(super) fn put_package(&mut self, at: SessionAt, word: &str) {
         let name = word.split(['/', '?']).next().unwrap();
         let row = self.sessions.get_mut(&at).unwrap();
         let packages = row.packages.iter().cloned().chain([name.into()]);
@@ -168,7 +169,7 @@ impl World {
         self.packages.insert((at.0, at.1, name.to_owned()), row);
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut words = Vec::new();
         for ((container, client), row) in &self.sessions {
             let mark = if container.0 == 0 { "" } else { "s:" };
@@ -218,7 +219,7 @@ impl World {
     }
 
     /// The rows after these were written, and what else the writes tell.
-    fn after(mut self, writes: MergedWrites) -> String {
+    pub(super) fn after(mut self, writes: MergedWrites) -> String {
         for write in writes.sessions {
             let at = (write.container, write.client);
             let owner = self.sessions.get(&at).and_then(|row| row.owner.clone());
@@ -301,226 +302,6 @@ impl CurrentRows for World {
 
     fn registry(&self) -> u64 {
         u64::from(self.registered)
-    }
-}
-
-/// What a transaction saw of one client in some rows, and wants changed.
-pub(super) struct Edit {
-    rows: World,
-    change: ClientChange,
-}
-
-impl Edit {
-    /// It has looked at the sessions of both containers.
-    pub(super) fn new(rows: &World, name: &str) -> Self {
-        let client = client(name);
-        let seen = ["", "s"].map(place).map(|place| {
-            let row = rows.sessions.get(&(place.id, client)).cloned();
-            let state = row
-                .as_ref()
-                .map_or(SeenState::Absent, |row| SeenState::Live {
-                    incarnation: row.incarnation,
-                });
-            Seen {
-                place,
-                row,
-                state,
-                observed: false,
-                touch: None,
-            }
-        });
-        let change = ClientChange {
-            client,
-            seen: seen.into(),
-            exists: None,
-            replaced: None,
-            founder: None,
-            packages: Vec::new(),
-            home: None,
-            timeout: None,
-            owner: None,
-            label: None,
-            authenticated_at: None,
-            end: SessionEnd::Stays,
-            ends_of: None,
-            carries: 0,
-        };
-        let rows = rows.clone();
-        Self { rows, change }
-    }
-
-    fn package(&mut self, name: &str) -> &mut PackageChange {
-        let there = self
-            .change
-            .packages
-            .iter()
-            .position(|p| &*p.package == name);
-        let at = there.unwrap_or_else(|| {
-            let place = place(name);
-            let row = (place.id, self.change.client, name.to_owned());
-            self.change.packages.push(PackageChange {
-                observed: Observed {
-                    row: self.rows.packages.get(&row).cloned(),
-                    keys: ObservedKeys::default(),
-                },
-                place,
-                package: name.into(),
-                clear: false,
-                keys: Vec::new(),
-            });
-            self.change.packages.len() - 1
-        });
-        &mut self.change.packages[at]
-    }
-
-    fn key(&mut self, package: &str, key: &str) -> &mut KeyChange {
-        let keys = &mut self.package(package).keys;
-        let at = keys.binary_search_by(|(k, _)| (**k).cmp(key));
-        let at = at.unwrap_or_else(|at| {
-            let change = KeyChange {
-                base: ChangeBase::Current,
-                steps: Vec::new(),
-            };
-            keys.insert(at, (key.into(), change));
-            at
-        });
-        &mut keys[at].1
-    }
-
-    /// The value of a key counts as read.
-    pub(super) fn read(&mut self, package: &str, key: &str) -> &mut Self {
-        if let ObservedKeys::Some(keys) = &mut self.package(package).observed.keys {
-            keys.push(key.into());
-            keys.sort_unstable();
-        }
-        self
-    }
-
-    /// All of a package counts as read.
-    pub(super) fn list(&mut self, package: &str) -> &mut Self {
-        self.package(package).observed.keys = ObservedKeys::All;
-        self
-    }
-
-    pub(super) fn put(&mut self, package: &str, key: &str, text: &str) -> &mut Self {
-        self.key(package, key).base = ChangeBase::Put(stored(text));
-        self
-    }
-
-    pub(super) fn remove(&mut self, package: &str, key: &str) -> &mut Self {
-        self.key(package, key).base = ChangeBase::Removed;
-        self
-    }
-
-    pub(super) fn clear(&mut self, package: &str) -> &mut Self {
-        self.package(package).clear = true;
-        self
-    }
-
-    pub(super) fn count(&mut self, package: &str, key: &str, step: Arithmetic) -> &mut Self {
-        let steps = &mut self.key(package, key).steps;
-        steps.push(ChangeStep::Arithmetic(step));
-        self
-    }
-
-    /// A closure that made one value of another, or of none. Closures are numbered by their outcome.
-    pub(super) fn commute(&mut self, package: &str, key: &str, values: (&str, i64)) -> &mut Self {
-        let (input, output) = values;
-        let commute = Commute {
-            index: output as usize,
-            input: (!input.is_empty()).then(|| stored(input)),
-            output: stored(&output.to_string()),
-        };
-        self.key(package, key)
-            .steps
-            .push(ChangeStep::Commute(commute));
-        self
-    }
-
-    pub(super) fn timeout(&mut self, timeout: Option<u64>) -> &mut Self {
-        self.change.timeout = Some(timeout.map(Duration::from_millis));
-        self
-    }
-
-    pub(super) fn owner(&mut self, owner: Option<&str>) -> &mut Self {
-        self.change.owner = Some(owner.map(Arc::from));
-        self
-    }
-
-    pub(super) fn label(&mut self, label: Option<&str>) -> &mut Self {
-        self.change.label = Some(label.map(Arc::from));
-        self
-    }
-
-    pub(super) fn authenticated_at(&mut self, at: Option<i64>) -> &mut Self {
-        self.change.authenticated_at = Some(at.map(Timestamp));
-        self
-    }
-
-    /// Its timeout or its owner found it, in the unnamed container.
-    pub(super) fn home(&mut self) -> &mut Self {
-        self.change.home = Some(ContainerId::UNNAMED);
-        self
-    }
-
-    /// The client was observed to have a session, or none.
-    pub(super) fn exists(&mut self, exists: bool) -> &mut Self {
-        self.change.exists = Some(exists);
-        self
-    }
-
-    /// The session in the unnamed container was observed, or that there is none.
-    pub(super) fn observe(&mut self) -> &mut Self {
-        self.change.seen[0].observed = true;
-        self
-    }
-
-    /// What is in the unnamed container had expired.
-    pub(super) fn expired(&mut self) -> &mut Self {
-        let seen = &mut self.change.seen[0];
-        let row = seen.row.as_ref().unwrap();
-        seen.state = SeenState::Expired {
-            incarnation: row.incarnation,
-            last_access: row.access.last_access,
-            timeout: row.timeout,
-        };
-        self
-    }
-
-    /// An access of the session in the unnamed container is due with it, recorded times further ahead than 10 are wrong.
-    pub(super) fn touch(&mut self, time: i64, founded: Option<(i64, i64)>) -> &mut Self {
-        self.change.seen[0].touch = Some(TouchAt {
-            time: Timestamp(time),
-            slack: Duration::from_millis(10),
-            founded: founded.map(|(wrong, lowered)| (Timestamp(wrong), Timestamp(lowered))),
-        });
-        self
-    }
-
-    /// It has not looked at the container of the packages that begin with `s`.
-    pub(super) fn without_s(&mut self) -> &mut Self {
-        self.change.seen.truncate(1);
-        self
-    }
-
-    pub(super) fn ends(&mut self, end: SessionEnd) -> &mut Self {
-        self.change.end = end;
-        self
-    }
-
-    /// The client is given up for another one.
-    pub(super) fn replaced(&mut self) -> &mut Self {
-        self.change.replaced = Some(Arrival {
-            mark: Mark([0; 2]),
-            at: NOW,
-        });
-        self
-    }
-
-    /// Whether the id that founds has founded no session meanwhile.
-    pub(super) fn founder(&mut self, founder: Freshness) -> &mut Self {
-        self.change.founder = Some(founder);
-        self
     }
 }
 
