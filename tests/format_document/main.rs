@@ -42,11 +42,8 @@ const CHANGED: i64 = FOUNDED + 1_200_000;
 
 /// The ids in the fixture.
 const ANN: &str = "h8_654bycgZcLGnuB4TDY3sdAN8viw_Sbv5_p76U34WRA4mEqK5KsIfHYKjxW4n4Rlu0";
-
 const BEN: &str = "eYBJtS8DVrZboaR9ZJy0EzBJAFUb3oq3CJ9mn-Q18y-LWwzGDWWrfLC5LbPSvylgAdUs";
-
 const CAT: &str = "1mG4LT2IRhBiaHgovq_IpOH6Ack2372meUSd6kuBLm9AZBC9L9Mgoz4ohM-tknWi07X6";
-
 const DAN: &str = "kg1Lnn7ir55Y0seO0Y7raPjYAKQVfyTFyiIsCxufxkJDhpdfJUSaDAh-p7U0KuNo8ZyF";
 
 /// How the fixture was made. Not a test: it does something only where the environment names a file to write, and prints

@@ -25,9 +25,7 @@ use support::visitors::put;
 use tempfile::TempDir;
 
 const FRAMES: usize = 8192;
-
 const SECTOR: usize = 512;
-
 const NEVER: Duration = Duration::from_secs(1 << 30);
 
 fn builder() -> StoreBuilder {

@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const PAGE: usize = 4096;
-
 const SESSIONS: usize = 200;
 
 fn clock() -> Clock {

@@ -101,7 +101,6 @@ fn without_the_list_of_containers_each_session_of_theirs_is_named() {
 }
 
 const CURRENT_COMMIT: u8 = 1;
-
 const TWO_PHASES: u8 = 4;
 
 fn with_header_flipped(house: &House, bit: u8) -> Vec<u8> {

@@ -8,7 +8,6 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 const SESSIONS: usize = 12;
-
 const PACKAGES: [&str; 2] = ["app", "cart"];
 
 /// A small store, closed: its bytes, and the ids of its sessions.
