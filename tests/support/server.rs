@@ -21,15 +21,8 @@ impl Server {
         Self::spawn(command.arg(store))
     }
 
-    /// Starts the shop in the same way, at an address; port 0 is any free one.
-    pub(crate) fn shop(folder: &Path, address: &str) -> Self {
-        static BINARY: OnceLock<PathBuf> = OnceLock::new();
-        let mut command = Command::new(BINARY.get_or_init(|| binary("shop")));
-        command.args(["--listen", address, "--data"]);
-        Self::spawn(command.arg(folder))
-    }
-
-    fn spawn(command: &mut Command) -> Self {
+    /// Starts a server that prints where it listens.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -82,28 +75,28 @@ impl Drop for Server {
 /// A command that runs the counter.
 pub(crate) fn counter() -> Command {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    Command::new(BINARY.get_or_init(|| binary("counter")))
+    Command::new(BINARY.get_or_init(|| binary()))
 }
 
-/// The binary of an example. `cargo test` builds it; if only one test is built, it may be missing or older than the
+/// The binary of the counter. `cargo test` builds it; if only one test is built, it may be missing or older than the
 /// sources.
-fn binary(example: &str) -> PathBuf {
+fn binary() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let profile = own.parent().unwrap().parent().unwrap();
     let binary = profile
         .join("examples")
-        .join(example)
+        .join("counter")
         .with_extension(std::env::consts::EXE_EXTENSION);
     let built = binary.metadata().and_then(|m| m.modified()).ok();
     if built.is_none_or(|built| built < newest_source()) {
-        build(profile, example);
+        build(profile);
     }
     binary
 }
 
-fn build(profile: &Path, example: &str) {
+fn build(profile: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--example", example, "--all-features"]);
+    cargo.args(["build", "--quiet", "--example", "counter", "--all-features"]);
     cargo.arg("--manifest-path");
     cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
     cargo.arg("--target-dir").arg(profile.parent().unwrap());

@@ -10,7 +10,7 @@
     reason = "tests"
 )]
 
-#[path = "support/server.rs"]
+#[path = "../../../tests/support/server.rs"]
 #[allow(dead_code, reason = "the test uses some of it")]
 mod server;
 
@@ -161,8 +161,11 @@ impl Visitor {
     }
 }
 
+/// Starts the shop at an address; port 0 is any free one.
 fn start(folder: &Path, address: &str) -> Server {
-    Server::shop(folder, address)
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shop"));
+    command.args(["--listen", address, "--data"]);
+    Server::spawn(command.arg(folder))
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A small shop: a cart, registration and login, "remember me", a list of devices that can be logged out, flash
 //! messages, CSRF protection, and a page that follows the cart while it is open.
 //!
-//! `cargo run --release --example shop -- --listen 127.0.0.1:3000 --data shop-data`
+//! `cargo run --release -p cloakroom-shop -- --listen 127.0.0.1:3000 --data shop-data`
 
 mod accounts;
 mod cart;
