@@ -77,6 +77,36 @@ fn a_handle_reads_and_writes_its_session_in_transactions_of_its_own() {
     assert!(!format!("{handle:?}").contains(id.as_str()));
 }
 
+// C3.4: a connection that stays open must not keep its session alive.
+#[test]
+fn asking_whether_a_session_is_live_is_no_access() {
+    let (clock, store) = timed();
+    let (_, handle) = founded(&store);
+    for _ in 0..5 {
+        assert!(handle.is_live().unwrap());
+        clock.advance(Duration::from_secs(700));
+    }
+    assert!(block_on(handle.is_live_async()).unwrap());
+    clock.advance(Duration::from_secs(200));
+    assert!(!block_on(handle.is_live_async()).unwrap());
+    assert_eq!(read(&handle).unwrap_err().kind(), ErrorKind::SessionEnded);
+}
+
+// C4.7
+#[test]
+fn a_rotated_session_is_live_for_its_new_handle_alone() {
+    let (_, store) = timed();
+    let (id, handle) = founded(&store);
+    let rotate = |txn: &cloakroom::Txn| {
+        let session = txn.session(&id)?;
+        session.rotate()?;
+        session.handle()
+    };
+    let new = store.transact(rotate).unwrap();
+    assert!(!handle.is_live().unwrap());
+    assert!(new.is_live().unwrap());
+}
+
 // C4.7
 #[test]
 fn a_handle_says_that_its_session_was_destroyed() {

@@ -12,6 +12,8 @@
 mod around;
 #[path = "http/commit.rs"]
 mod commit;
+#[path = "http/commit_now.rs"]
+mod commit_now;
 #[path = "http/conflicts.rs"]
 mod conflicts;
 #[path = "http/cookies.rs"]

@@ -7,14 +7,15 @@ use http_body::SizeHint;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::early::EarlyCookie;
 use super::policy::RerunPolicy;
 use super::settings::LayerSettings;
 use super::transport::{IdCarrier, NEW};
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Keeping;
-use crate::session::Session;
-use crate::transaction::{Arrival, FoundingRule, Patience, Transaction, Visit};
+use crate::session::{CookieAction, Session};
+use crate::transaction::{Arrival, FoundingRule, Patience, RequestLink, Transaction, Visit};
 
 /// How an attempt begins its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub(super) struct Exchange {
     pub(super) risky: bool,
     /// How long the attempts may still wait for turns.
     patience: Mutex<Patience>,
+    /// What the response must do with the cookie after the commits before the last one.
+    pub(super) early: EarlyCookie,
 }
 
 impl Exchange {
@@ -69,16 +72,18 @@ impl Exchange {
             is_dead: AtomicBool::new(false),
             risky: body.upper().is_none_or(|upper| upper > limit),
             patience: Mutex::new(settings.patience()),
+            early: EarlyCookie::default(),
             settings,
         })
     }
 
-    /// Whether the session may be committed. The application can refuse a session that the commit would create.
-    pub(super) fn admit(&self, session: &Session) -> Result<()> {
+    /// Whether the session may be committed. The application can refuse a session that the commit would create, as `founds`
+    /// tells.
+    pub(super) fn admit(&self, founds: impl FnOnce() -> bool) -> Result<()> {
         let Some(rule) = self.settings.admit_new() else {
             return Ok(());
         };
-        if !session.founds() || *self.admitted.get_or_init(|| rule(&self.request)) {
+        if !founds() || *self.admitted.get_or_init(|| rule(&self.request)) {
             return Ok(());
         }
         let why = "the application admits no new session (admit_new)";
@@ -198,6 +203,28 @@ impl Exchange {
 
     pub(super) fn set_patience(&self, left: Patience) {
         *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = left;
+    }
+}
+
+impl RequestLink for Exchange {
+    fn run_once(&self) {
+        self.policy.forbid();
+    }
+
+    fn admit(&self, founds: &mut dyn FnMut() -> bool) -> Result<()> {
+        Self::admit(self, founds)
+    }
+
+    fn patience(&self) -> Patience {
+        Self::patience(self)
+    }
+
+    fn set_patience(&self, left: Patience) {
+        Self::set_patience(self, left);
+    }
+
+    fn committed(&self, action: CookieAction) {
+        self.early.set(action);
     }
 }
 

@@ -66,6 +66,7 @@ mod cookie;
 mod cookie_rules;
 #[cfg(feature = "axum")]
 mod csrf;
+mod early;
 mod exchange;
 #[cfg(feature = "axum")]
 mod extract;

@@ -24,7 +24,7 @@ use super::transport::IdCarrier;
 use crate::block_on::polled;
 use crate::error::{Error, Result};
 use crate::session::{CookieAction, Session};
-use crate::transaction::Transaction;
+use crate::transaction::{CommitFailure, Transaction};
 
 /// The service that [`GenericSessionLayer`](super::GenericSessionLayer) makes. The inner service gets the request's
 /// body as [`Replay`].
@@ -111,27 +111,22 @@ where
             response = Box::pin(store_flash(queue, &attempt.0, &exchange, response)).await;
         }
         let (error, response) = match end(&attempt.0, &exchange, response) {
-            AfterResponse::Final(response) => return Ok(sent(response)),
+            AfterResponse::Final(response) => return Ok(uncommitted(&exchange, response).await),
             AfterResponse::Conflict(error, response) => (error, Some(response)),
             AfterResponse::Commit(transaction, session, response) => {
                 let is_optional = attempt.0.writes_optional(&session);
-                let patience = Some(exchange.patience());
-                let (committed, left) = transaction
-                    .commit_for(Some(session.subject), patience)
-                    .await;
-                left.into_iter()
-                    .for_each(|left| exchange.set_patience(left));
-                match committed {
-                    Ok(action) => return Ok(hand(action, &exchange, response)),
+                match commit(transaction, &session, &exchange).await {
+                    Ok(action) => return Ok(finish(action, &exchange, response).await),
                     Err(failure) if is_optional && failure.error.is_of_ended_session() => {
-                        return Ok(sent(response));
+                        return Ok(uncommitted(&exchange, response).await);
                     }
                     Err(failure) if failure.error.is_conflict() => {
                         discard(response);
                         (failure.error, None)
                     }
                     Err(failure) => {
-                        return Ok(replace(response, failure.error, &exchange.settings));
+                        let response = replace(response, failure.error, &exchange.settings);
+                        return Ok(uncommitted(&exchange, response).await);
                     }
                 }
             }
@@ -139,7 +134,8 @@ where
         let curable = error.is_worth_another_try();
         if !curable || count >= exchange.settings.store.max_attempts() || !exchange.policy.permits()
         {
-            return Ok(response.map_or_else(|| refuse(error, &exchange.settings), sent));
+            let response = response.unwrap_or_else(|| refuse(error, &exchange.settings));
+            return Ok(uncommitted(&exchange, response).await);
         }
         // It may hold the request's body, which the next attempt needs.
         response.into_iter().for_each(discard);
@@ -152,6 +148,20 @@ where
         count += 1;
         poll_fn(|cx| service.poll_ready(cx)).await?;
     }
+}
+
+/// Commits, as long as the request may still wait for turns. What is left of that is for the next attempt.
+async fn commit(
+    transaction: Transaction,
+    session: &Session,
+    exchange: &Exchange,
+) -> Result<CookieAction, CommitFailure> {
+    let patience = Some(exchange.patience());
+    let committing = transaction.commit_for(Some(session.subject), patience);
+    let (committed, left) = committing.await;
+    left.into_iter()
+        .for_each(|left| exchange.set_patience(left));
+    committed
 }
 
 /// Stores the messages that the response has for the visitor, if it will be committed.
@@ -239,7 +249,7 @@ fn end<R: Default>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> A
         };
     }
     match open {
-        Some((transaction, session)) => match exchange.admit(&session) {
+        Some((transaction, session)) => match exchange.admit(|| session.founds()) {
             Ok(()) => AfterResponse::Commit(transaction, session, response),
             Err(error) => AfterResponse::Final(replace(response, error, &exchange.settings)),
         },
@@ -247,7 +257,25 @@ fn end<R: Default>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> A
     }
 }
 
-/// The response to a request whose transaction is committed.
+/// The response to a request whose transaction was not committed, or changed nothing.
+async fn uncommitted<R: Default>(exchange: &Exchange, response: Response<R>) -> Response<R> {
+    finish(CookieAction::Keep, exchange, response).await
+}
+
+/// The response to a request whose transaction has ended.
+async fn finish<R: Default>(
+    mut action: CookieAction,
+    exchange: &Exchange,
+    response: Response<R>,
+) -> Response<R> {
+    if exchange.early.is_set() {
+        let store = &exchange.settings.store;
+        action = Box::pin(exchange.early.with_last(action, store)).await;
+    }
+    hand(action, exchange, response)
+}
+
+/// The response with what became of the cookie.
 fn hand<R: Default>(
     action: CookieAction,
     exchange: &Exchange,

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use http::{Extensions, Request};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use super::exchange::{AttemptOrder, Exchange};
@@ -231,6 +231,8 @@ impl Slot {
             SlotClaim::Taken(session) => Ok(session),
             SlotClaim::Yours(beginning) => {
                 let (transaction, session) = self.exchange.begin(self.order()).await?;
+                let exchange: Weak<Exchange> = Arc::downgrade(&self.exchange);
+                transaction.belongs_to(exchange);
                 beginning.end(transaction, session)
             }
         }

@@ -1,6 +1,8 @@
 //! The handles that people hold: a session, its packages, their values. Knows no cookies.
 
 mod data;
+#[cfg(feature = "http")]
+mod early;
 mod login;
 mod pkg;
 

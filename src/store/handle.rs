@@ -1,6 +1,7 @@
 //! A session for longer than the transaction in which it was found.
 
 use super::Store;
+use crate::block_on::block_on;
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::Session;
@@ -14,8 +15,8 @@ use std::fmt;
 /// [`SessionEnded`](ErrorKind::SessionEnded). (A late *request* under the same id would read an empty session.)
 /// Clones refer to the same session. They keep the store open.
 ///
-/// Each use is an access: it keeps the session from expiring, and is recorded once per resolution. It sends no
-/// cookie. If the cookie has a lifetime (`CookieLifetime`, or the session's own timeout), a recorded use delays its
+/// Each use by [`transact`](Self::transact) is an access: it keeps the session from expiring, and is recorded once per
+/// resolution. [`is_live`](Self::is_live) is none. A handle sends no cookie. If the cookie has a lifetime (`CookieLifetime`, or the session's own timeout), a recorded use delays its
 /// renewal: a request within one resolution of that use does not renew the cookie.
 ///
 /// ```
@@ -113,6 +114,47 @@ impl SessionHandle {
                 async move { running?.await }
             };
             store.transact_on(Some(handle.id.clone()), run).await
+        }
+    }
+
+    /// Returns whether the session is still there: neither rotated nor destroyed, and not expired. This is no access,
+    /// so an open connection that asks from time to time keeps the session from expiring no longer than its visitor
+    /// does. Blocks on storage that is reached over a network.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::begin`] and [`Session::exists`].
+    pub fn is_live(&self) -> Result<bool> {
+        block_on(self.is_live_async())
+    }
+
+    /// [`is_live`](Self::is_live) as a future.
+    ///
+    /// ```
+    /// # async fn example(session: cloakroom::Session) -> Result<(), cloakroom::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let handle = session.handle()?;
+    /// tokio::spawn(async move {
+    ///     // For as long as the visitor is logged in and comes now and then.
+    ///     while handle.is_live_async().await.unwrap_or(true) {
+    ///         // ... send something to the visitor ...
+    ///         tokio::time::sleep(Duration::from_secs(10)).await;
+    ///     }
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`is_live`](Self::is_live).
+    pub fn is_live_async(&self) -> impl Future<Output = Result<bool>> + Send + use<> {
+        let (store, id) = (self.store.clone(), self.id.clone());
+        async move {
+            let look = store.begin_async().await?;
+            look.load(&id).await?;
+            look.is_live(&id)
         }
     }
 

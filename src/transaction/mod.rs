@@ -2,6 +2,8 @@
 
 mod background;
 pub(crate) mod commit;
+#[cfg(feature = "http")]
+mod early;
 mod env;
 mod fetch;
 #[cfg(test)]
@@ -10,6 +12,8 @@ mod known_settings;
 mod lookup;
 mod refresh;
 mod registry;
+#[cfg(feature = "http")]
+mod request;
 pub(crate) mod state;
 pub(crate) mod turns;
 mod worker;
@@ -25,6 +29,8 @@ pub(crate) use crate::transaction::known_settings::{KnownSettings, SecretSource,
 pub(crate) use crate::transaction::registry::{
     ContainerEntry, ContainerIndex, ContainerLink, Registry,
 };
+#[cfg(feature = "http")]
+pub(crate) use crate::transaction::request::{RequestLink, WeakRequest};
 pub(crate) use crate::transaction::state::changes::{Closure, KeyBase, KeyChanges, KeyStep};
 pub(crate) use crate::transaction::state::read::Content;
 pub use crate::transaction::state::savepoint::Savepoint;
@@ -40,7 +46,7 @@ use crate::client_id::{ClientId, ClientKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 use crate::storage::{Limits, Mark, WaiterKind};
-use crate::transaction::commit::start::{StartedCommit, UnpackedCommit, pack};
+use crate::transaction::commit::start::{StartedCommit, UnpackedCommit, end_commit, pack};
 use crate::transaction::commit::submit::{Completion, in_process};
 use crate::transaction::state::changes::Undo;
 use std::any::Any;
@@ -71,14 +77,37 @@ struct TxnShared {
     process: Process,
     /// Whether the engine answers at once, so that nothing needs to be fetched.
     answers_at_once: bool,
-    /// `None` once the transaction has ended.
-    state: Mutex<Option<TxnState>>,
+    phase: Mutex<TxnPhase>,
+    /// The request that the transaction belongs to.
+    #[cfg(feature = "http")]
+    request: OnceLock<WeakRequest>,
+}
+
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all transactions are open until they are over"
+)]
+enum TxnPhase {
+    Open(TxnState),
+    /// What was done so far is being committed; then the transaction goes on.
+    #[cfg(feature = "http")]
+    Committing,
+    Ended,
+}
+
+impl TxnPhase {
+    fn end(&mut self) -> Option<TxnState> {
+        match std::mem::replace(self, Self::Ended) {
+            Self::Open(state) => Some(state),
+            _ => None,
+        }
+    }
 }
 
 impl Drop for TxnShared {
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let_go(&self.process, state.take());
+        let phase = self.phase.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let_go(&self.process, phase.end());
     }
 }
 
@@ -103,7 +132,11 @@ impl Transaction {
             limits,
             process,
             answers_at_once: env.storage.answers_at_once(),
-            state: Mutex::new(Some(TxnState::new(store, registry, turn, begun_at))),
+            phase: Mutex::new(TxnPhase::Open(TxnState::new(
+                store, registry, turn, begun_at,
+            ))),
+            #[cfg(feature = "http")]
+            request: OnceLock::new(),
         };
         Ok(Self {
             txn: Txn {
@@ -176,27 +209,7 @@ impl Transaction {
         patience: Option<Patience>,
     ) -> impl Future<Output = (Result<CookieAction, CommitFailure>, Option<Patience>)> + Send + 'static
     {
-        let started = self.depart(visitor, WaiterKind::Task);
-        async move {
-            match started {
-                // In a box, so that this future, a part of every request's, is small.
-                Ok(Some(started)) => {
-                    Box::pin(async move {
-                        let mut pending = match started.packed().await {
-                            Ok(pending) => pending,
-                            Err(error) => return (Err(error.into()), patience),
-                        };
-                        let allowed = || pending.completion.env.patience();
-                        let mut patience = patience.unwrap_or_else(allowed);
-                        pending.wait_in_line(&mut patience).await;
-                        (pending.commit(WaiterKind::Task).await, Some(patience))
-                    })
-                    .await
-                }
-                Ok(None) => (Ok(CookieAction::Keep), patience),
-                Err(error) => (Err(error.into()), patience),
-            }
-        }
+        end_commit(self.depart(visitor, WaiterKind::Task), patience)
     }
 
     /// Discards all changes. Sessions that the transaction would create and access times that it would record are
@@ -211,8 +224,20 @@ impl Transaction {
         waiter: WaiterKind,
     ) -> Result<Option<StartedCommit>> {
         self.txn.shared.process.check()?;
-        let mut state = self.txn.end().ok_or_else(closed)?;
-        if !self.txn.shared.answers_at_once {
+        let state = self.txn.end().ok_or_else(closed)?;
+        self.txn.shared.start(state, visitor, waiter)
+    }
+}
+
+impl TxnShared {
+    /// Packs the changes of a state that the handles have no more.
+    fn start(
+        &self,
+        mut state: TxnState,
+        visitor: Option<SubjectId>,
+        waiter: WaiterKind,
+    ) -> Result<Option<StartedCommit>> {
+        if !self.answers_at_once {
             state.drop_unread();
         }
         if state.only_read() {
@@ -223,7 +248,7 @@ impl Transaction {
         if state.doomed {
             return Err(Error::new(ErrorKind::Doomed, "the transaction is doomed"));
         }
-        if waiter == WaiterKind::Task && !self.txn.shared.answers_at_once {
+        if waiter == WaiterKind::Task && !self.answers_at_once {
             let unpacked = UnpackedCommit::new(state, completion, visitor);
             return Ok(Some(StartedCommit::Unpacked(unpacked)));
         }
@@ -271,17 +296,17 @@ pub(crate) fn closed() -> Error {
 
 impl Txn {
     fn end(&self) -> Option<TxnState> {
-        let state = match self.shared.state.try_lock() {
-            Ok(state) => state,
+        let mut phase = match self.shared.phase.try_lock() {
+            Ok(phase) => phase,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // By a thread that is not here.
             Err(TryLockError::WouldBlock) if !self.shared.process.is_this() => return None,
             Err(TryLockError::WouldBlock) => {
-                let state = self.shared.state.lock();
-                state.unwrap_or_else(PoisonError::into_inner)
+                let phase = self.shared.phase.lock();
+                phase.unwrap_or_else(PoisonError::into_inner)
             }
         };
-        { state }.take()
+        phase.end()
     }
 
     /// Works on the state under its lock. Closures of the application that this discards are
@@ -291,10 +316,12 @@ impl Txn {
         self.shared.process.check()?;
         let mut guard = self
             .shared
-            .state
+            .phase
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let state = guard.as_mut().ok_or_else(closed)?;
+        let TxnPhase::Open(state) = &mut *guard else {
+            return Err(closed());
+        };
         if !self.shared.answers_at_once {
             state.drop_unread();
         }
@@ -394,8 +421,7 @@ impl Txn {
         });
     }
 
-    /// Whether `id` has a live session. Not an observation.
-    #[cfg(feature = "http")]
+    /// Whether `id` has a live session. Neither an observation nor an access.
     pub(crate) fn is_live(&self, id: &ClientId) -> Result<bool> {
         self.with(|state| {
             let subject = state.subject_for(Some(id));

@@ -75,7 +75,7 @@ impl Drop for Server {
 /// A command that runs the counter.
 pub(crate) fn counter() -> Command {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    Command::new(BINARY.get_or_init(|| binary()))
+    Command::new(BINARY.get_or_init(binary))
 }
 
 /// The binary of the counter. `cargo test` builds it; if only one test is built, it may be missing or older than the

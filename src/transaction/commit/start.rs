@@ -1,9 +1,12 @@
 //! The way from a closed transaction to a packed commit.
 
 use crate::error::{Error, Result};
-use crate::transaction::commit::submit::{Completion, PendingCommit, in_process};
+use crate::storage::WaiterKind;
+use crate::transaction::commit::access::CookieAction;
+use crate::transaction::commit::submit::{CommitFailure, Completion, PendingCommit, in_process};
 use crate::transaction::state::subject::SubjectId;
 use crate::transaction::state::txn_state::TxnState;
+use crate::transaction::turns::turn::Patience;
 
 /// A transaction that is being committed. Dropping it aborts.
 pub(crate) enum StartedCommit {
@@ -19,6 +22,31 @@ impl StartedCommit {
             Self::Packed(pending) => Ok(pending),
             Self::Unpacked(unpacked) => unpacked.fetch_and_pack().await,
         }
+    }
+}
+
+/// Ends a commit that a task waits for.
+pub(crate) async fn end_commit(
+    started: Result<Option<StartedCommit>>,
+    patience: Option<Patience>,
+) -> (Result<CookieAction, CommitFailure>, Option<Patience>) {
+    match started {
+        // In a box, so that this future, a part of every request's, is small.
+        Ok(Some(started)) => {
+            Box::pin(async move {
+                let mut pending = match started.packed().await {
+                    Ok(pending) => pending,
+                    Err(error) => return (Err(error.into()), patience),
+                };
+                let allowed = || pending.completion.env.patience();
+                let mut patience = patience.unwrap_or_else(allowed);
+                pending.wait_in_line(&mut patience).await;
+                (pending.commit(WaiterKind::Task).await, Some(patience))
+            })
+            .await
+        }
+        Ok(None) => (Ok(CookieAction::Keep), patience),
+        Err(error) => (Err(error.into()), patience),
     }
 }
 

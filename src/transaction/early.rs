@@ -1,0 +1,162 @@
+//! A transaction that is committed before its request ends, and goes on under the same handles as a new one (C8.7).
+
+use crate::client_id::ClientId;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::WaiterKind;
+use crate::transaction::commit::start::end_commit;
+use crate::transaction::env::KeepOpen;
+use crate::transaction::registry::Registry;
+use crate::transaction::request::WeakRequest;
+use crate::transaction::state::changes::SessionFate;
+use crate::transaction::state::subject::{Subject, SubjectId};
+use crate::transaction::state::txn_state::TxnState;
+use crate::transaction::{Transaction, Txn, TxnPhase, closed};
+use std::sync::{Arc, PoisonError};
+
+fn no_request() -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "commit_now is for the session of a request; commit the transaction instead",
+    )
+}
+
+impl Transaction {
+    /// Says which request the transaction belongs to.
+    pub(crate) fn belongs_to(&self, request: WeakRequest) {
+        let _ = self.txn.shared.request.set(request);
+    }
+}
+
+impl Txn {
+    /// Commits what was done so far, and goes on in a new transaction, whatever comes of that. If this is dropped before
+    /// it ends, the handles stay closed.
+    pub(crate) async fn commit_now(&self, visitor: SubjectId) -> Result<()> {
+        let request = self.shared.request.get().ok_or_else(no_request)?;
+        let request = request.upgrade().ok_or_else(closed)?;
+        // What cannot be fetched is told by the commit.
+        let _ = self.fetch(Some(visitor)).await;
+        self.with(|state| {
+            state.look_before_commit(visitor);
+            Ok(())
+        })?;
+        request.run_once();
+        let mut founds = || matches!(self.with(|state| Ok(state.founds(visitor))), Ok(true));
+        let admitted = request.admit(&mut founds);
+        let mut state = self.pause()?;
+        let mut next = NextState::of(&mut state, self.shared.registry.get().cloned());
+        let committed = match admitted {
+            Ok(()) => {
+                let started = self.shared.start(state, Some(visitor), WaiterKind::Task);
+                let (committed, left) = end_commit(started, Some(request.patience())).await;
+                left.into_iter().for_each(|left| request.set_patience(left));
+                committed.map_err(|failure| failure.error)
+            }
+            Err(refusal) => {
+                drop(state);
+                Err(refusal)
+            }
+        };
+        let committed = committed.map(|action| {
+            next.adopt_ids();
+            request.committed(action);
+        });
+        // The next look tells what goes wrong from here on.
+        let _ = next.store.env().refresh_settings().await;
+        self.resume(next);
+        let _ = self.fetch(Some(visitor)).await;
+        committed
+    }
+
+    fn pause(&self) -> Result<TxnState> {
+        let phase = self.shared.phase.lock();
+        let mut phase = phase.unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *phase, TxnPhase::Committing) {
+            TxnPhase::Open(state) => Ok(state),
+            former => {
+                *phase = former;
+                Err(closed())
+            }
+        }
+    }
+
+    /// Goes on, unless the transaction has ended meanwhile.
+    fn resume(&self, next: NextState) {
+        let state = next.into_state();
+        let phase = self.shared.phase.lock();
+        let mut phase = phase.unwrap_or_else(PoisonError::into_inner);
+        if matches!(*phase, TxnPhase::Committing) {
+            *phase = TxnPhase::Open(state);
+        }
+    }
+}
+
+/// What goes over into the next transaction: its handles know clients by their numbers, and containers by their registry.
+struct NextState {
+    store: Arc<dyn KeepOpen>,
+    /// By which the handles know their containers, if there are any.
+    named: Option<Arc<Registry>>,
+    clients: Vec<NextClient>,
+}
+
+struct NextClient {
+    client: Subject,
+    /// The id that it has once the transaction is committed.
+    after: Option<ClientId>,
+}
+
+impl NextState {
+    fn of(state: &mut TxnState, named: Option<Arc<Registry>>) -> Self {
+        let clients = (0..state.subjects.len()).filter_map(|id| state.next_client(id));
+        Self {
+            clients: clients.collect(),
+            store: state.keep_open(),
+            named,
+        }
+    }
+
+    fn adopt_ids(&mut self) {
+        for NextClient { client, after } in &mut self.clients {
+            client.presented = after.take();
+        }
+    }
+
+    fn into_state(self) -> TxnState {
+        let env = self.store.env();
+        let begun_at = env.storage.mark();
+        let is_named = self.named.is_some();
+        let registry = self.named.unwrap_or_else(|| env.registry.load_full());
+        let mut state = TxnState::new(self.store.clone(), registry, None, begun_at);
+        state.is_named = is_named;
+        for (id, NextClient { client, .. }) in self.clients.into_iter().enumerate() {
+            if let Some(key) = client.key().filter(|_| id > 0) {
+                state.by_key.entry(key).or_insert(id);
+            }
+            state.subjects.push(client);
+        }
+        state
+    }
+}
+
+impl TxnState {
+    fn next_client(&mut self, id: SubjectId) -> Option<NextClient> {
+        let subject = self.subject(id).ok()?;
+        let client = Subject {
+            presented: subject.presented.clone(),
+            known_by: subject.known_by,
+            came: subject.came,
+            keeping: subject.keeping,
+            founding: subject.founding,
+            ..Subject::default()
+        };
+        let after = match (self.changed(id).is_some(), self.fate(id)) {
+            (false, _) => client.presented.clone(),
+            // What begins in its place gets an id of its own.
+            (true, SessionFate::Destroyed) => self.client_id(id).ok().flatten(),
+            (true, _) => {
+                let left = self.client_id(id).ok().flatten();
+                left.or_else(|| client.presented.clone())
+            }
+        };
+        Some(NextClient { client, after })
+    }
+}
