@@ -357,3 +357,23 @@ fn who_founds_a_session_blindly_joins_one_that_another_has_founded_in_another_co
         Some(1)
     );
 }
+
+// C2.7: where it is live, no other container is looked into.
+#[test]
+fn a_blind_insert_goes_to_its_session_whatever_becomes_of_other_containers() {
+    let (clock, store) = timed();
+    let short = ContainerSettings::new().timeout(Duration::from_secs(1800));
+    let short = store.register("short", short).unwrap();
+    let id = visitor(&store);
+    put(&store, &id, "n", 1);
+    with(&store, &id, |s| s.pkg("short").insert("n", 1));
+    let txn = store.begin().unwrap();
+    let session = txn.session(&id).unwrap();
+    session.pkg("app").insert("n", 2).unwrap();
+    let other = txn.session(&store.client_ids().issue()).unwrap();
+    assert!(!other.exists().unwrap());
+    clock.advance(Duration::from_secs(1900));
+    assert_eq!(short.sweep().unwrap().removed, 1);
+    txn.commit().unwrap();
+    assert_eq!(get(&store, &id, "n"), Some(2));
+}

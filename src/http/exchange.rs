@@ -79,11 +79,11 @@ impl Exchange {
 
     /// Whether the session may be committed. The application can refuse a session that the commit would create, as `founds`
     /// tells.
-    pub(super) fn admit(&self, founds: impl FnOnce() -> bool) -> Result<()> {
+    pub(super) fn admit(&self, founds: impl FnOnce() -> Result<bool>) -> Result<()> {
         let Some(rule) = self.settings.admit_new() else {
             return Ok(());
         };
-        if !founds() || *self.admitted.get_or_init(|| rule(&self.request)) {
+        if !founds()? || *self.admitted.get_or_init(|| rule(&self.request)) {
             return Ok(());
         }
         let why = "the application admits no new session (admit_new)";
@@ -211,7 +211,7 @@ impl RequestLink for Exchange {
         self.policy.forbid();
     }
 
-    fn admit(&self, founds: &mut dyn FnMut() -> bool) -> Result<()> {
+    fn admit(&self, founds: &mut dyn FnMut() -> Result<bool>) -> Result<()> {
         Self::admit(self, founds)
     }
 

@@ -1,9 +1,13 @@
 use super::*;
 use crate::block_on::block_on;
 use crate::client_id::{ClientIds, Secret};
+use crate::clock::Clock;
+use crate::container::ContainerSettings;
 use crate::http::CookieSettings;
 use crate::store::Store;
 use http::Request;
+use http::request::Parts;
+use std::time::Duration;
 
 /// A request of a visitor who has this id.
 fn exchange(store: &Store, id: &ClientId) -> Arc<Exchange> {
@@ -31,4 +35,56 @@ fn a_request_whose_id_another_process_signed_finds_its_session() {
     let exchange = exchange(&store, &id);
     let (_txn, session) = block_on(exchange.begin(AttemptOrder::Optimistic)).unwrap();
     assert_eq!(session.pkg("a").get("k").unwrap(), Some(1));
+}
+
+// C6.5: a request whose session cannot be looked up is not refused as one without a session.
+#[test]
+fn a_look_that_fails_is_not_taken_for_a_visitor_without_a_session() {
+    let store = Store::in_memory().unwrap();
+    let id = store.client_ids().issue();
+    let put = |n: i32| {
+        let txn = store.begin().unwrap();
+        let session = txn.session(&id).unwrap();
+        session.pkg("a").insert("k", n).unwrap();
+        (txn, session)
+    };
+    put(1).0.commit().unwrap();
+    let mut settings = LayerSettings::new(store.clone());
+    settings.rules.admit_new = Some(Arc::new(|_: &Parts| false));
+    let (parts, ()) = Request::new(()).into_parts();
+    let exchange = Exchange::new(Arc::new(settings), parts, &SizeHint::default());
+    let (_txn, session) = put(2);
+    exchange.admit(|| session.founds()).unwrap();
+    let (_other, unseen) = put(3);
+    store.close().unwrap();
+    let error = exchange.admit(|| unseen.founds()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+}
+
+// C2.7, C4.5: where it is live, no other container is looked into, although the request may found nothing.
+#[test]
+fn a_request_that_founds_nothing_looks_into_no_other_container() {
+    let clock = Clock::manual(chrono::DateTime::UNIX_EPOCH);
+    let builder = Store::builder().clock(clock.clone());
+    let store = builder.implicit_sweeps(false).in_memory().unwrap();
+    let short = ContainerSettings::new().timeout(Duration::from_secs(1800));
+    let short = store.register("short", short).unwrap();
+    let id = store.client_ids().issue();
+    let txn = store.begin().unwrap();
+    for package in ["app", "short"] {
+        let session = txn.session(&id).unwrap();
+        session.pkg(package).insert("n", 1).unwrap();
+    }
+    txn.commit().unwrap();
+    let mut settings = LayerSettings::new(store.clone());
+    settings.set_cookie(CookieSettings::new().name("sid").unwrap().post_only());
+    let cookie = format!("__Host-sid={}", id.as_str());
+    let request = Request::builder().header(header::COOKIE, cookie);
+    let (parts, ()) = request.body(()).unwrap().into_parts();
+    let exchange = Exchange::new(Arc::new(settings), parts, &SizeHint::default());
+    let (txn, session) = block_on(exchange.begin(AttemptOrder::Optimistic)).unwrap();
+    session.pkg("app").insert("n", 2).unwrap();
+    clock.advance(Duration::from_secs(1900));
+    assert_eq!(short.sweep().unwrap().removed, 1);
+    txn.commit().unwrap();
 }

@@ -98,11 +98,12 @@ impl Session {
         self.with(|state| state.client_id(self.subject)).ok()?
     }
 
-    /// Whether the commit founds a session for a client that has none.
+    /// Whether the commit founds a session for a client that has none. An error if that cannot be told.
     #[cfg(feature = "http")]
-    pub(crate) fn founds(&self) -> bool {
+    pub(crate) fn founds(&self) -> Result<bool> {
+        // A transaction that has ended founds nothing.
         let founds = self.with(|state| Ok(state.founds(self.subject)));
-        founds.unwrap_or(false)
+        founds.unwrap_or(Ok(false))
     }
 
     /// Looks at the session as the commit will, if it was changed without a look.

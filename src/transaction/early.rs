@@ -40,7 +40,7 @@ impl Txn {
             Ok(())
         })?;
         request.run_once();
-        let mut founds = || matches!(self.with(|state| Ok(state.founds(visitor))), Ok(true));
+        let mut founds = || self.with(|state| state.founds(visitor));
         let admitted = request.admit(&mut founds);
         let mut state = self.pause()?;
         let mut next = NextState::of(&mut state, self.shared.registry.get().cloned());

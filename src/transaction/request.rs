@@ -10,7 +10,7 @@ pub(crate) trait RequestLink: Send + Sync {
     /// From now on the request is not run again.
     fn run_once(&self);
     /// Whether the session may be committed. `founds` tells whether the commit founds it.
-    fn admit(&self, founds: &mut dyn FnMut() -> bool) -> Result<()>;
+    fn admit(&self, founds: &mut dyn FnMut() -> Result<bool>) -> Result<()>;
     /// How long the request may still wait for turns.
     fn patience(&self) -> Patience;
     fn set_patience(&self, left: Patience);

@@ -36,13 +36,15 @@ impl TxnState {
         Ok(known.then_some(presented))
     }
 
-    /// Whether the commit founds a session for a client that has none.
+    /// Whether the commit founds a session for a client that has none. An error if that cannot be told.
     #[cfg(feature = "http")]
-    pub(crate) fn founds(&mut self, id: SubjectId) -> bool {
+    pub(crate) fn founds(&mut self, id: SubjectId) -> Result<bool> {
         let is_founding = self.changed(id).is_some_and(|changes| changes.founds());
-        let was_seen = self.subject(id).is_ok_and(|subject| subject.is_live());
+        if !is_founding || self.subject(id)?.is_live() {
+            return Ok(false);
+        }
         // A blind insert may not have looked whether there is one.
-        is_founding && !was_seen && !self.live_anywhere(id).unwrap_or(false)
+        Ok(!self.live_anywhere(id)?)
     }
 
     /// Looks at a client as the commit will, if it was changed without a look.

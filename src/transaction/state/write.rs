@@ -18,7 +18,9 @@ impl TxnState {
     pub(crate) fn found_in(&mut self, id: SubjectId, container: ContainerIndex) -> Result<()> {
         // Where it is live, no other container is looked into: what becomes of it there is no conflict (C2.7).
         let stays = self.fate(id) != SessionFate::Destroyed;
-        if self.snapshot.is_some() && stays && self.session(id, container)?.live {
+        // One that may found nothing is told at once whether there is a session.
+        let is_told = self.subject(id)?.founding == FoundingRule::Refused;
+        if (self.snapshot.is_some() || is_told) && stays && self.session(id, container)?.live {
             return Ok(());
         }
         self.found(id)
