@@ -145,10 +145,11 @@ pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
         limits: env.rules.limits,
         registry,
         foreign: None,
+        swept: 0,
     };
     let mut batch: Option<ChangeSet> = None;
     let mut flying: Option<Removal> = None;
-    let end = |flying: Option<Removal>| flying.map_or(Ok(0), |it| it.end(env, container));
+    let end = |flying: Option<Removal>| flying.map_or(Ok(0), Removal::end);
     scan_stale(env, container.id(), now, |mark, row| {
         swept.scanned += 1;
         match row {
@@ -180,7 +181,7 @@ pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
     })?;
     swept.removed += end(flying)?;
     if let Some(batch) = batch {
-        swept.removed += Removal::begin(env, batch).end(env, container)?;
+        swept.removed += Removal::begin(env, batch).end()?;
     }
     if swept.removed > 0 {
         tracing::debug!(container = &*container.place.name, ?swept, "swept");
@@ -231,21 +232,19 @@ fn removal(
 
 /// Sessions that are being removed.
 struct Removal {
-    clients: Vec<ClientKey>,
-    answer: mpsc::Receiver<Result<()>>,
+    answer: mpsc::Receiver<Result<u64>>,
     _submission: Submission,
 }
 
 impl Removal {
     /// Has a batch of a sweep committed.
     fn begin(env: &Env, set: ChangeSet) -> Self {
-        let clients = set.clients.iter().map(|change| change.client).collect();
         let (reply, answer) = mpsc::sync_channel(1);
         let submission = env.storage.submit(
             set,
             Box::new(move |outcome| {
                 let _ = reply.send(match outcome {
-                    Outcome::Committed(_) => Ok(()),
+                    Outcome::Committed(set) => Ok(set.swept),
                     Outcome::Failed(error, _) => Err(error),
                     Outcome::Stale(..) => Err(Error::new(
                         ErrorKind::Conflict,
@@ -255,23 +254,13 @@ impl Removal {
             }),
         );
         Self {
-            clients,
             answer,
             _submission: submission,
         }
     }
 
-    /// Waits until it is committed; returns how many sessions are gone.
-    fn end(self, env: &Env, container: &ContainerEntry) -> Result<u64> {
-        self.answer.recv().map_err(|_| Error::stopped())??;
-        let newest = env.snapshot()?;
-        newest.load(&self.clients).wait()?;
-        let mut removed = 0;
-        for client in self.clients {
-            if newest.session(container.id(), client)?.is_none() {
-                removed += 1;
-            }
-        }
-        Ok(removed)
+    /// Waits until it is committed; returns how many sessions the engine has removed.
+    fn end(self) -> Result<u64> {
+        self.answer.recv().map_err(|_| Error::stopped())?
     }
 }

@@ -118,6 +118,8 @@ pub(crate) struct ChangeSet {
     pub(crate) registry: u64,
     /// The rows of containers that another engine keeps, where the set concerns both.
     pub(crate) foreign: Option<Box<ForeignRows>>,
+    /// How many sessions a sweep has removed. The engine that commits it puts the number here.
+    pub(crate) swept: u64,
 }
 
 impl ChangeSet {

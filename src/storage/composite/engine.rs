@@ -214,9 +214,10 @@ impl CompositeShared {
         self.gate.enter_commit(
             clients_of(&set),
             Box::new(move |inside| {
+                let mut set = set;
                 let committed = shared
                     .memory
-                    .commit(&set, shared.registry.load(Ordering::Acquire));
+                    .commit(&mut set, shared.registry.load(Ordering::Acquire));
                 drop(inside);
                 done(match committed {
                     Ok(()) => Outcome::Committed(set),

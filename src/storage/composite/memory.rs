@@ -31,7 +31,7 @@ impl MemoryEngine {
     }
 
     /// Commits a change set that concerns containers in memory only.
-    pub(super) fn commit(&self, set: &ChangeSet, registry: u64) -> Result<(), MergeRefusal> {
+    pub(super) fn commit(&self, set: &mut ChangeSet, registry: u64) -> Result<(), MergeRefusal> {
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         let terms = CommitTerms {
             version: Version(versions.version()),
@@ -41,6 +41,7 @@ impl MemoryEngine {
         drop(versions);
         let mut tables = self.tables();
         let decided = tables.decide(set, terms)?;
+        set.swept = decided.swept();
         tables.apply(decided);
         self.commits.fetch_add(1, Ordering::Relaxed);
         Ok(())

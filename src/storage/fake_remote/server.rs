@@ -100,6 +100,7 @@ impl ServerState {
         if decided.founded() > 0 {
             may_found(decided.founded())?;
         }
+        set.swept = decided.swept();
         if let Some(foreign) = &mut set.foreign {
             foreign.written = std::mem::take(&mut decided.foreign);
         }

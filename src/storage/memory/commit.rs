@@ -59,6 +59,11 @@ impl DecidedCommit {
         })
     }
 
+    /// How many sessions a sweep removes with it.
+    pub(crate) fn swept(&self) -> u64 {
+        self.writes.swept.len() as u64
+    }
+
     /// How many clients begin a session with it.
     pub(crate) fn founded(&self) -> u64 {
         self.writes.founded

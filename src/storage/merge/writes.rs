@@ -144,8 +144,10 @@ impl<R: CurrentRows> RowWriter<'_, R> {
     ) -> Result<()> {
         for room in rooms {
             let Some(row) = &room.row else {
-                self.remove(room, client);
-                self.writes.swept.push((client, over));
+                if room.stored.is_some() {
+                    self.remove(room, client);
+                    self.writes.swept.push((client, over));
+                }
                 continue;
             };
             let SeenState::Live { incarnation } = room.seen.state else {

@@ -114,6 +114,7 @@ impl TxnState {
             limits: rules.limits,
             registry: self.registry.number,
             foreign: None,
+            swept: 0,
         });
         Ok(())
     }

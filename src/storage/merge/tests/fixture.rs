@@ -336,6 +336,7 @@ fn set(clients: Vec<ClientChange>) -> ChangeSet {
         },
         registry: 0,
         foreign: None,
+        swept: 0,
     }
 }
 

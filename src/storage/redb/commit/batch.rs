@@ -199,6 +199,7 @@ impl CommitBatch<'_> {
             self.shared.ended.note(client, self.layers.number);
         }
         self.shared.ended.note_swept(&swept);
+        set.swept = swept.len() as u64;
         self.bytes += bytes;
         self.kept_back.add(&rows);
         self.lower_touches(&set);
