@@ -1,9 +1,8 @@
 //! A folder that is held open, so that it stays the same one when its path leads elsewhere: the process
 //! changed its working folder, the folder was moved, a link was switched.
 
-use crate::storage::redb::backend::folder::{
-    Access, Disk, Folder, NewFile, backend, no_regular_file,
-};
+use super::files::{Access, Folder, NewFile, backend, no_regular_file};
+use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::failure::random;
 use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, renameat, statat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
@@ -12,7 +11,6 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-
 use std::sync::Arc;
 
 /// For reading and writing, and not where a link leads: the path was resolved when the store was opened.
@@ -25,9 +23,9 @@ const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW);
 
 #[derive(Debug)]
-pub(super) struct Directory(Arc<File>);
+pub(super) struct HeldFolder(Arc<File>);
 
-impl Directory {
+impl HeldFolder {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
@@ -49,7 +47,7 @@ impl Directory {
     }
 }
 
-impl Folder for Directory {
+impl Folder for HeldFolder {
     fn open(&self, name: &OsStr) -> io::Result<Disk> {
         self.open_with(name, READ_WRITE)
     }
@@ -160,7 +158,7 @@ fn temporary_name() -> io::Result<OsString> {
 
 impl NewFile for TempFile {
     fn disk(&self) -> io::Result<Disk> {
-        Directory(self.folder.clone()).open(&self.name)
+        HeldFolder(self.folder.clone()).open(&self.name)
     }
 
     fn identity(&self) -> io::Result<Option<(u64, u64)>> {
@@ -172,7 +170,7 @@ impl NewFile for TempFile {
         match linkat(folder, &self.name, folder, name, AtFlags::empty()) {
             // Not every file system has links.
             Err(error) if error != Errno::EXIST => {
-                Directory(self.folder.clone()).rename(&self.name, name)
+                HeldFolder(self.folder.clone()).rename(&self.name, name)
             }
             linked => Ok(linked?),
         }
@@ -261,14 +259,14 @@ mod tests {
     #[test]
     fn a_file_under_a_temporary_name_takes_its_own_or_leaves_nothing() {
         let place = tempfile::tempdir().unwrap();
-        let directory = Directory::open(place.path()).unwrap();
+        let folder = HeldFolder::open(place.path()).unwrap();
         let names = || {
             let entries = fs::read_dir(place.path()).unwrap();
             let names = entries.map(|entry| entry.unwrap().file_name());
             names.collect::<Vec<_>>()
         };
         let make = |content: &[u8]| {
-            let made = TempFile::make(&directory.0).unwrap();
+            let made = TempFile::make(&folder.0).unwrap();
             made.disk().unwrap().write(0, content).unwrap();
             Box::new(made)
         };
@@ -278,14 +276,14 @@ mod tests {
         let error = make(b"second").publish("x".as_ref()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(names(), ["x"]);
-        let before = directory.identity("x".as_ref()).unwrap();
+        let before = folder.identity("x".as_ref()).unwrap();
         make(b"third").replace("x".as_ref()).unwrap();
-        assert_ne!(directory.identity("x".as_ref()).unwrap(), before);
+        assert_ne!(folder.identity("x".as_ref()).unwrap(), before);
         assert_eq!(fs::read(place.path().join("x")).unwrap(), b"third");
-        directory.make().unwrap().replace("x".as_ref()).unwrap();
+        folder.make().unwrap().replace("x".as_ref()).unwrap();
         assert_eq!(names(), ["x"]);
         assert_eq!(fs::read(place.path().join("x")).unwrap(), b"");
-        directory.remove("x".as_ref()).unwrap();
+        folder.remove("x".as_ref()).unwrap();
         make(b"first").publish("x".as_ref()).unwrap();
         assert_eq!(fs::read(place.path().join("x")).unwrap(), b"first");
     }
@@ -296,16 +294,16 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let [one, other] = ["one", "other"].map(|name| place.path().join(name));
         fs::create_dir(&one).unwrap();
-        let directory = Directory::open(&one).unwrap();
+        let folder = HeldFolder::open(&one).unwrap();
         fs::rename(&one, &other).unwrap();
         fs::create_dir(&one).unwrap();
-        directory.make().unwrap().publish("x".as_ref()).unwrap();
-        directory.rename("x".as_ref(), "y".as_ref()).unwrap();
-        directory.sync().unwrap();
+        folder.make().unwrap().publish("x".as_ref()).unwrap();
+        folder.rename("x".as_ref(), "y".as_ref()).unwrap();
+        folder.sync().unwrap();
         assert!(other.join("y").exists());
         assert!(fs::read_dir(&one).unwrap().next().is_none());
-        directory.open("y".as_ref()).unwrap();
-        directory.remove("y".as_ref()).unwrap();
+        folder.open("y".as_ref()).unwrap();
+        folder.remove("y".as_ref()).unwrap();
         assert!(!other.join("y").exists());
     }
 }
