@@ -8,6 +8,32 @@ use std::sync::Arc;
 /// The storage of a database. A database can be reopened on it after a failure.
 pub(crate) type Disk = Arc<dyn StorageBackend>;
 
+/// The functions of a backend for locks: those of the one below it.
+macro_rules! forward_locks {
+    ($below:ident) => {
+        $crate::storage::redb::backend::disk::forward_locks! {
+            $below: fn try_lock_range -> bool;
+            $below: fn try_lock_shared_range -> bool;
+            $below: fn lock_range -> ();
+            $below: fn lock_shared_range -> ();
+            $below: fn unlock_range -> ();
+            $below: fn query_lock_range -> bool;
+        }
+    };
+    ($($below:ident: fn $name:ident -> $answer:ty;)*) => {
+        $(
+            fn $name(
+                &self,
+                start: std::ops::Bound<u64>,
+                end: std::ops::Bound<u64>,
+            ) -> Result<$answer, redb::BackendError> {
+                self.$below.$name(start, end)
+            }
+        )*
+    };
+}
+pub(crate) use forward_locks;
+
 /// The outcome of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageRead {

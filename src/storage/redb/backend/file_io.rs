@@ -12,17 +12,21 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 /// would wait for it, and commits with them.
 pub(crate) const SYNCED_AT_ONCE: usize = 64 << 10;
 /// The same while commits would otherwise wait for the checkpoint.
-pub(crate) const SYNCED_AT_ONCE_PRESSED: usize = 256 << 10;
+pub(crate) const SYNCED_UNDER_BACKPRESSURE: usize = 256 << 10;
 
 /// Counters of a store's writes, and the state of the current commit.
 #[derive(Debug, Default)]
 pub(crate) struct FileIo {
     bytes: AtomicU64,
     syncs: AtomicU64,
+    /// The commit slot that the header names as current.
     slot: AtomicU8,
-    decisive: AtomicBool,
-    is_pressed: AtomicBool,
-    is_last: AtomicBool,
+    /// Whether a write that makes the commit durable may have reached the disk.
+    may_be_durable: AtomicBool,
+    /// Whether commits will soon have to wait for the checkpoint.
+    backpressure: AtomicBool,
+    /// Whether no commit waits for the journal any more.
+    is_closing: AtomicBool,
     /// The number of the journal's last frame that is durable.
     frame: AtomicU64,
     unreadable: UnreadableParts,
@@ -40,38 +44,38 @@ impl FileIo {
 
     /// Begins a durable commit.
     pub(crate) fn begin_commit(&self) {
-        self.decisive.store(false, Ordering::Relaxed);
+        self.may_be_durable.store(false, Ordering::Relaxed);
     }
 
     /// Whether a write that makes the commit durable may have reached the disk.
     pub(crate) fn may_be_durable(&self) -> bool {
-        self.decisive.load(Ordering::Relaxed)
+        self.may_be_durable.load(Ordering::Relaxed)
     }
 
     /// Whether commits will soon have to wait for the checkpoint.
     pub(crate) fn has_backpressure(&self) -> bool {
-        self.is_pressed.load(Ordering::Relaxed)
+        self.backpressure.load(Ordering::Relaxed)
     }
 
     pub(crate) fn begin_backpressure(&self) {
-        self.is_pressed.store(true, Ordering::Relaxed);
+        self.backpressure.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn end_backpressure(&self) {
-        self.is_pressed.store(false, Ordering::Relaxed);
+        self.backpressure.store(false, Ordering::Relaxed);
     }
 
     /// Records that no commit waits for the journal any more.
     pub(crate) fn last(&self) {
-        self.is_last.store(true, Ordering::Relaxed);
+        self.is_closing.store(true, Ordering::Relaxed);
     }
 
     /// The most bytes to write before a sync.
     pub(crate) fn synced_at_once(&self) -> usize {
-        if self.is_last.load(Ordering::Relaxed) {
+        if self.is_closing.load(Ordering::Relaxed) {
             usize::MAX
         } else if self.has_backpressure() {
-            SYNCED_AT_ONCE_PRESSED
+            SYNCED_UNDER_BACKPRESSURE
         } else {
             SYNCED_AT_ONCE
         }
@@ -117,7 +121,7 @@ impl FileIo {
             _ => true,
         };
         if flipped {
-            self.decisive.store(true, Ordering::Relaxed);
+            self.may_be_durable.store(true, Ordering::Relaxed);
         }
     }
 }

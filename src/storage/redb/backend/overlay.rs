@@ -1,12 +1,11 @@
 //! An overlay over a file: writes stay in memory, so that a store is identified without changing a byte of it (C7.2).
 
-use crate::storage::redb::backend::disk::Disk;
+use crate::storage::redb::backend::disk::{Disk, forward_locks};
 use crate::storage::redb::backend::page_bounds::PageBounds;
 use crate::storage::redb::format::PAGE;
-use redb::{BackendError, StorageBackend};
+use redb::StorageBackend;
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};
 
 /// A file with an overlay in memory. It is read but never written. It takes the file's lock and does not release it:
@@ -136,33 +135,7 @@ impl StorageBackend for OverlayBackend {
         Ok(())
     }
 
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_range(start, end)
-    }
-
-    fn try_lock_shared_range(
-        &self,
-        start: Bound<u64>,
-        end: Bound<u64>,
-    ) -> Result<bool, BackendError> {
-        self.file.try_lock_shared_range(start, end)
-    }
-
-    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_range(start, end)
-    }
-
-    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_shared_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.unlock_range(start, end)
-    }
-
-    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.query_lock_range(start, end)
-    }
+    forward_locks!(file);
 }
 
 #[cfg(test)]

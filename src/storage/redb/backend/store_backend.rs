@@ -1,13 +1,12 @@
 //! The backend of an open store: its disk, with writes buffered, counted and synced in portions.
 
-use crate::storage::redb::backend::disk::{Disk, PageRead, read_part};
+use crate::storage::redb::backend::disk::{Disk, PageRead, forward_locks, read_part};
 use crate::storage::redb::backend::file_io::{FileIo, SYNCED_AT_ONCE};
 use crate::storage::redb::backend::page_bounds::PageBounds;
 use crate::storage::redb::backend::write_buffer::{BufferedParts, HeldPart, WriteBuffer, runs};
 use crate::storage::redb::format::NO_PAGE;
-use redb::{BackendError, StorageBackend};
+use redb::StorageBackend;
 use std::io;
-use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -135,39 +134,13 @@ impl StorageBackend for StoreBackend {
         Ok(())
     }
 
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.inner.try_lock_range(start, end)
-    }
-
-    fn try_lock_shared_range(
-        &self,
-        start: Bound<u64>,
-        end: Bound<u64>,
-    ) -> Result<bool, BackendError> {
-        self.inner.try_lock_shared_range(start, end)
-    }
-
-    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.inner.lock_range(start, end)
-    }
-
-    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.inner.lock_shared_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.inner.unlock_range(start, end)
-    }
-
-    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.inner.query_lock_range(start, end)
-    }
+    forward_locks!(inner);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::redb::backend::file_io::SYNCED_AT_ONCE_PRESSED;
+    use crate::storage::redb::backend::file_io::SYNCED_UNDER_BACKPRESSURE;
     use crate::storage::redb::format::PAGE;
     use redb::backends::{FileBackend, InMemoryBackend};
     use std::io::Write;
@@ -262,7 +235,7 @@ mod tests {
             backend.write(page * PAGE, &[7; PAGE as usize]).unwrap();
         }
         backend.sync_data().unwrap();
-        assert_eq!(largest_of(&disk.asked()), SYNCED_AT_ONCE_PRESSED);
+        assert_eq!(largest_of(&disk.asked()), SYNCED_UNDER_BACKPRESSURE);
         backend.io.last();
         for page in 0..4 * pages {
             backend.write(page * PAGE, &[7; PAGE as usize]).unwrap();
