@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::SessionRow;
 use crate::storage::{
     ChangeSet, ClientChange, ContainerId, Mark, Outcome, Seen, SeenState, SessionEnd, SessionPage,
-    Submission, TouchAt,
+    Submission, TouchAt, WaiterKind,
 };
 use crate::throttle::Throttle;
 use crate::transaction::{ContainerEntry, Env};
@@ -242,6 +242,7 @@ impl Removal {
         let (reply, answer) = mpsc::sync_channel(1);
         let submission = env.storage.submit(
             set,
+            WaiterKind::Task,
             Box::new(move |outcome| {
                 let _ = reply.send(match outcome {
                     Outcome::Committed(set) => Ok(set.swept),

@@ -1,10 +1,9 @@
 //! The traits that an engine implements: snapshots to read from, change sets to commit. Bytes and versions only: no
 //! serde value, no HTTP, no policy about time.
 
+use super::access::{RecordedTimes, SessionRef, Touch};
 use super::answer::Answer;
-use super::change_set::{
-    ChangeSet, RecordedTimes, SessionRef, StaleCommute, TombstonePolicy, Touch,
-};
+use super::change_set::{ChangeSet, StaleCommute, TombstonePolicy};
 use super::container_id::ContainerId;
 use super::record::{PackageRow, SessionRow};
 use super::settings::{SettingsChange, StoreSettings};
@@ -42,13 +41,16 @@ pub(crate) trait Snapshot: Send + Sync {
         client: ClientKey,
         package: &str,
     ) -> Result<Option<PackageRow>>;
-    /// The length of a package's row in bytes; 0 if there is no row.
+    /// About the length of a package's row in bytes; 0 if there is no row.
     fn package_len(
         &self,
         container: ContainerId,
         client: ClientKey,
         package: &str,
-    ) -> Result<usize>;
+    ) -> Result<usize> {
+        let row = self.package(container, client, package)?;
+        Ok(row.map_or(0, |row| row.memory_size()))
+    }
     /// At most `limit` sessions of a container in the order of their keys, beginning after `after`.
     fn sessions(
         &self,
@@ -211,8 +213,9 @@ pub(crate) trait Storage: Send + Sync {
     fn ready(&self) -> Result<()>;
     /// The newest committed state.
     fn snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>>;
-    /// Submits a change set and calls `done` with the outcome.
-    fn submit(&self, set: ChangeSet, done: CommitCallback) -> Submission;
+    /// Submits a change set and calls `done` with the outcome. A [`WaiterKind::Thread`] calls
+    /// [`lead_commit`](LocalEngine::lead_commit) next, so that a local engine need not wake its own thread.
+    fn submit(&self, set: ChangeSet, waiter: WaiterKind, done: CommitCallback) -> Submission;
     /// Submits a change set that does not wait for admission and is never withdrawn: commits that were admitted may
     /// wait for it.
     fn submit_unbounded(&self, set: ChangeSet, done: CommitCallback);
@@ -276,9 +279,6 @@ pub(crate) trait Storage: Send + Sync {
 
 /// An engine that keeps files and commits on threads of this process. An engine over a network has none of this.
 pub(crate) trait LocalEngine {
-    /// Submits a change set for a thread that calls [`lead_commit`](Self::lead_commit) next, so that the engine need
-    /// not wake its own.
-    fn submit_to_lead(&self, set: ChangeSet, done: CommitCallback) -> Submission;
     /// Commits on this thread what is queued, unless the engine's thread does so already. Returns whether it
     /// committed. A thread that waits for a commit asks this each time before it sleeps.
     fn lead_commit(&self) -> bool;
@@ -295,19 +295,6 @@ pub(crate) trait LocalEngine {
 }
 
 impl dyn Storage {
-    /// Submits a change set for a waiter of this kind.
-    pub(crate) fn submit_for(
-        &self,
-        waiter: WaiterKind,
-        set: ChangeSet,
-        done: CommitCallback,
-    ) -> Submission {
-        match (waiter, self.local()) {
-            (WaiterKind::Thread, Some(local)) => local.submit_to_lead(set, done),
-            (WaiterKind::Thread, None) | (WaiterKind::Task, _) => self.submit(set, done),
-        }
-    }
-
     /// Runs a future that waits for a commit to its end on this thread. A local engine commits on it meanwhile.
     pub(crate) fn block_on<F: Future>(&self, commit: F) -> F::Output {
         match self.local() {

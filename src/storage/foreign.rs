@@ -1,22 +1,18 @@
 //! The rows that one engine lends to another, for a change set that concerns both (C1.7).
 
+use super::access::Touch;
 use super::container_id::ContainerId;
 use super::record::{PackageRow, SessionRow};
-use super::row_writes::MergedWrites;
+use super::row_writes::MemoryWrites;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
+use std::sync::Arc;
 
 /// The rows of containers in memory that a change set concerns. They stay as they are until its commit ends. The engine
 /// that keeps the other containers merges with them, and gives back what is to be written to them.
 #[derive(Clone, Debug, Default)]
-#[cfg_attr(
-    not(any(test, feature = "torture")),
-    allow(
-        dead_code,
-        reason = "the composite of engines is used in tests only so far"
-    )
-)]
 pub(crate) struct ForeignRows {
     pub(crate) sessions: HashMap<(ContainerId, ClientKey), SessionRow>,
     pub(crate) packages: HashMap<Vec<u8>, PackageRow>,
@@ -27,6 +23,39 @@ pub(crate) struct ForeignRows {
     pub(crate) used: HashSet<ClientKey>,
     /// Sessions that were seen live there, and were found expired since.
     pub(crate) expired: HashSet<(ContainerId, ClientKey)>,
-    /// What the commit writes to those containers. The engine that commits puts it here.
-    pub(crate) written: MergedWrites,
+    pub(crate) commit: ForeignCommit,
+}
+
+/// What a commit means for the containers in memory. The engine that commits shows it together with its own part, or
+/// drops it: then nothing of the commit has come about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ForeignCommit {
+    /// What it writes to those containers. The engine that commits puts it here.
+    pub(crate) written: MemoryWrites,
+    /// The accesses that are due with it, to sessions that it does not write into.
+    pub(crate) accesses: Vec<Touch>,
+    pub(crate) hold: Option<Arc<dyn ForeignHold>>,
+}
+
+/// Keeps the rows of some clients in memory as they are. Dropping it lets them go.
+pub(crate) trait ForeignHold: Debug + Send + Sync {
+    /// Calls `show`, which makes the parts of another engine visible, and puts these parts in. Whoever takes a snapshot of
+    /// both engines sees all of this or nothing.
+    fn show_together(&self, commits: Vec<ForeignCommit>, show: &mut dyn FnMut());
+}
+
+impl ForeignCommit {
+    /// Makes commits visible: what `show` shows of them, and their parts in memory.
+    pub(crate) fn show_all(commits: Vec<Self>, show: impl FnOnce()) {
+        let hold = commits.first().and_then(|commit| commit.hold.clone());
+        let Some(hold) = hold else {
+            return show();
+        };
+        let mut show = Some(show);
+        hold.show_together(commits, &mut || {
+            if let Some(show) = show.take() {
+                show();
+            }
+        });
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The parts that an interval is counted in.
@@ -56,6 +57,15 @@ impl Quota {
         Err(error.lasting(self.wait(n, now)))
     }
 
+    /// Takes a count of `n` back, the newest first.
+    fn give_back(&mut self, mut n: u64) {
+        for count in &mut self.counted {
+            let back = n.min(*count);
+            *count -= back;
+            n -= back;
+        }
+    }
+
     /// How long it takes until `n` more may be: for ever where there are never so many. As of the last
     /// [`take`](Self::take).
     fn wait(&self, n: u64, now: Moment) -> Duration {
@@ -80,6 +90,34 @@ impl Quota {
         let passed = passed.min(self.counted.len());
         self.counted.rotate_right(passed);
         self.counted.iter_mut().take(passed).for_each(|n| *n = 0);
+    }
+}
+
+/// A quota that the engines of one store take from together.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedQuota(Arc<Mutex<Quota>>);
+
+impl SharedQuota {
+    pub(crate) fn new(count: u64, per: Duration) -> Self {
+        Self(Arc::new(Mutex::new(Quota::new(count, per))))
+    }
+
+    /// Counts `n` more.
+    ///
+    /// # Errors
+    ///
+    /// That many may not be now. The error tells how long to wait.
+    pub(crate) fn take_or_refuse(&self, n: u64, now: Moment) -> Result<()> {
+        self.lock().take_or_refuse(n, now)
+    }
+
+    /// Takes a count of `n` back: what was counted did not come about.
+    pub(crate) fn give_back(&self, n: u64) {
+        self.lock().give_back(n);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Quota> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -133,6 +171,18 @@ mod tests {
         assert!(!quota.take(4, at(0)));
         assert!(quota.take(3, at(0)));
         assert!(!Quota::new(0, MINUTE).take(1, at(0)));
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let mut quota = Quota::new(3, MINUTE);
+        assert!(quota.take(2, at(0)));
+        assert!(quota.take(1, at(30_000)));
+        quota.give_back(2);
+        assert!(!quota.take(3, at(30_000)));
+        assert!(quota.take(2, at(30_000)));
+        quota.give_back(u64::MAX);
+        assert!(quota.take(3, at(30_000)));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The rows that a commit writes.
 
 use super::container_id::ContainerId;
-use super::record::SessionRow;
+use super::record::{PackageRow, SessionRow};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
+use crate::error::Result;
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// The rows that a commit writes. `None` removes a row.
@@ -33,7 +35,37 @@ pub(crate) struct PackageWrite {
     pub(crate) row: Option<Vec<u8>>,
 }
 
-#[cfg(any(test, feature = "torture"))]
+/// The rows that a commit writes to containers in memory. Their packages are decoded, so that nothing can fail any more
+/// when they are put in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MemoryWrites {
+    pub(crate) sessions: Vec<SessionWrite>,
+    pub(crate) packages: Vec<(Vec<u8>, Option<PackageRow>)>,
+    pub(crate) tombstones: Vec<(ContainerId, ClientKey, Timestamp)>,
+    pub(crate) swept: Vec<(ClientKey, Timestamp)>,
+}
+
+impl MemoryWrites {
+    /// Decodes the packages.
+    ///
+    /// # Errors
+    ///
+    /// A package that the merge made cannot be decoded: a defect of this crate.
+    pub(crate) fn decode(writes: MergedWrites) -> Result<Self> {
+        let packages = writes.packages.into_iter().map(|write| {
+            let row = write.row.map(Bytes::from);
+            let row = row.map(|row| PackageRow::decode(&write.key, row));
+            Ok((write.key, row.transpose()?))
+        });
+        Ok(Self {
+            packages: packages.collect::<Result<_>>()?,
+            sessions: writes.sessions,
+            tombstones: writes.tombstones,
+            swept: writes.swept,
+        })
+    }
+}
+
 impl MergedWrites {
     /// Takes out what is written to containers in memory.
     pub(crate) fn split_off_memory(&mut self) -> Self {

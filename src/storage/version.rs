@@ -11,6 +11,10 @@ impl Version {
 }
 
 /// A moment in the history of an engine, such as the one at which a transaction began. Only the engine that made it
-/// knows what is in it.
+/// knows what its part says.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mark(pub(in crate::storage) [u64; 2]);
+pub(crate) struct Mark {
+    pub(in crate::storage) durable: [u64; 2],
+    /// The moment of the containers in memory beside that engine (C1.7).
+    pub(in crate::storage) memory: u64,
+}

@@ -3,7 +3,7 @@
 use super::file_settings::FileSettings;
 use crate::clock::Clock;
 use crate::storage::Limits;
-use crate::storage::quota::Quota;
+use crate::storage::quota::SharedQuota;
 use crate::storage::redb::{AdmissionBounds, EngineRules, OpenOptions};
 use crate::transaction::TxnRules;
 use std::time::Duration;
@@ -365,7 +365,9 @@ impl StoreBuilder {
         EngineRules {
             snapshot_max_age: self.rules.snapshot_max_age,
             admission: self.admission,
-            new_sessions: self.new_sessions.map(|(count, per)| Quota::new(count, per)),
+            new_sessions: self
+                .new_sessions
+                .map(|(count, per)| SharedQuota::new(count, per)),
             journal: self.file.journal,
         }
     }

@@ -7,10 +7,10 @@ use super::{Store, StoreBuilder, StoreInner};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
-#[cfg(feature = "torture")]
-use crate::storage::composite::Composite;
+use crate::storage::composite::{Composite, MemoryRules};
 #[cfg(feature = "torture")]
 use crate::storage::fake_remote::{FakeRemote, RemoteRules};
+use crate::storage::quota::SharedQuota;
 use crate::storage::redb::{Engine, EngineRules, OpenOptions};
 use crate::storage::{Finding, Storage};
 use crate::transaction::{
@@ -100,12 +100,11 @@ impl StoreBuilder {
         open: impl FnOnce(OpenOptions, Clock, EngineRules, &mut dyn FnMut(Finding)) -> Result<Engine>,
     ) -> Result<Store> {
         let mut check = Check::default();
-        let opened = open(
-            self.options(),
-            self.clock.clone(),
-            self.engine_rules(),
-            &mut |found| check.note(found),
-        );
+        let rules = self.engine_rules();
+        let new_sessions = rules.new_sessions.clone();
+        let opened = open(self.options(), self.clock.clone(), rules, &mut |found| {
+            check.note(found)
+        });
         check.into_result().map_err(|e| match path {
             Some(path) => {
                 let kind = e.kind();
@@ -114,6 +113,26 @@ impl StoreBuilder {
             None => e,
         })?;
         let engine = opened?;
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(|e| {
+            Error::new(ErrorKind::Io, "the system has no randomness").with_source(e)
+        })?;
+        self.beside_memory(Arc::new(engine), u64::from_be_bytes(seed), new_sessions)
+    }
+
+    /// Builds the store above a durable engine, with containers in memory beside it.
+    fn beside_memory(
+        self,
+        durable: Arc<dyn Storage>,
+        seed: u64,
+        new_sessions: Option<SharedQuota>,
+    ) -> Result<Store> {
+        let rules = MemoryRules {
+            snapshot_max_age: self.rules.snapshot_max_age,
+            new_sessions,
+            seed,
+        };
+        let engine = Composite::new(durable, self.clock.clone(), rules)?;
         self.wire(Arc::new(engine))
     }
 
@@ -121,14 +140,14 @@ impl StoreBuilder {
     #[cfg(feature = "torture")]
     pub(super) fn on_a_remote_engine(self, name: Option<&Path>, seed: u64) -> Result<Store> {
         let rules = self.engine_rules();
+        let new_sessions = rules.new_sessions.clone();
         let rules = RemoteRules {
             seed,
             admission: rules.admission,
             new_sessions: rules.new_sessions,
         };
         let engine = FakeRemote::connect(name, rules, self.clock.clone())?;
-        let engine = Composite::new(Arc::new(engine), self.clock.clone(), seed)?;
-        self.wire(Arc::new(engine))
+        self.beside_memory(Arc::new(engine), seed, new_sessions)
     }
 
     /// Opens the store of this name in a folder of the harness's own.

@@ -2,26 +2,29 @@
 
 use super::driver::Driver;
 use super::gate::{CommitGate, Inside};
-use super::memory::MemoryEngine;
+use super::memory::{MemoryEngine, MemoryHold, MemoryRules, clients_of};
 use super::snapshot::{CompositeSnapshot, MemorySnapshot};
 use crate::client_id::ClientKey;
-use crate::clock::Clock;
+use crate::clock::{Clock, ClockOffset, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::memory::Revision;
+use crate::process::Process;
 use crate::storage::merge::MergeRefusal;
 use crate::storage::{
-    Answer, ChangeSet, Checked, CommitCallback, ContainerId, Counters, Finding, Mark, Outcome,
-    RecordedTimes, Resubmit, SessionRef, SettingsChange, Snapshot, Storage, StoreSettings,
-    Submission, TombstonePolicy, Touch, TouchOutcome, WaiterKind,
+    Answer, ChangeSet, Checked, CommitCallback, ContainerId, Counters, Finding, ForeignCommit,
+    LocalEngine, Mark, Outcome, RecordedTimes, Resubmit, SessionRef, SettingsChange, Snapshot,
+    StalePage, Storage, StoreSettings, Submission, TombstonePolicy, Touch, TouchOutcome,
+    WaiterKind,
 };
 use futures_channel::oneshot;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::{self, ThreadId};
 
-/// A durable engine, with containers in memory beside it.
+/// A durable engine, with containers in memory beside it. Until there is such a container, all goes to the durable engine.
 pub(crate) struct Composite {
     pub(super) shared: Arc<CompositeShared>,
-    pub(super) driver: Driver,
+    /// Takes snapshots of an engine that does not answer at once.
+    pub(super) driver: Option<Driver>,
 }
 
 pub(super) struct CompositeShared {
@@ -31,40 +34,24 @@ pub(super) struct CompositeShared {
     /// How many containers were registered and unregistered, as far as this process knows. Commits in memory go by it:
     /// their rows are of this process alone.
     registry: AtomicU64,
+    /// Whether there has been a container in memory. It is set before anybody learns of the first.
+    has_memory: AtomicBool,
 }
 
 impl Composite {
-    /// Puts an engine in memory beside a durable one. `seed` draws the versions of its rows.
-    pub(crate) fn new(durable: Arc<dyn Storage>, clock: Clock, seed: u64) -> Result<Self> {
+    /// Puts an engine in memory beside a durable one.
+    pub(crate) fn new(durable: Arc<dyn Storage>, clock: Clock, rules: MemoryRules) -> Result<Self> {
+        let is_late = !durable.answers_at_once();
         Ok(Self {
             shared: Arc::new(CompositeShared {
                 durable,
-                memory: Arc::new(MemoryEngine::new(clock, seed)),
+                memory: Arc::new(MemoryEngine::new(clock, rules)),
                 gate: Arc::default(),
                 registry: AtomicU64::new(0),
+                has_memory: AtomicBool::new(false),
             }),
-            driver: Driver::start()?,
+            driver: is_late.then(Driver::start).transpose()?,
         })
-    }
-}
-
-impl Composite {
-    /// Does something to the access times of a client in memory while no commit of that client is under way: one that has
-    /// been validated brings an access with it (C3.2).
-    fn in_memory_alone<T: Send + 'static>(
-        &self,
-        client: ClientKey,
-        work: impl FnOnce(&MemoryEngine) -> T + Send + 'static,
-    ) -> oneshot::Receiver<T> {
-        let (reply, answer) = oneshot::channel();
-        let memory = self.shared.memory.clone();
-        let go = move |inside| {
-            let done = work(&memory);
-            drop::<Inside>(inside);
-            drop(reply.send(done));
-        };
-        self.shared.gate.enter_commit(vec![client], Box::new(go));
-        answer
     }
 
     /// Notes the settings that the durable engine answers with.
@@ -72,12 +59,13 @@ impl Composite {
         &'a self,
         answer: Answer<'a, Result<Arc<StoreSettings>>>,
     ) -> Answer<'a, Result<Arc<StoreSettings>>> {
-        Answer::later(async move {
-            let settings = answer.await?;
-            let known = &self.shared.registry;
-            known.fetch_max(settings.registry, Ordering::AcqRel);
-            Ok(settings)
-        })
+        let learned = |settings: Result<Arc<StoreSettings>>| {
+            settings.inspect(|settings| self.shared.learn(settings))
+        };
+        match answer {
+            Answer::Now(settings) => Answer::now(learned(settings.into_inner())),
+            Answer::Later(settings) => Answer::later(async move { learned(settings.await) }),
+        }
     }
 }
 
@@ -112,6 +100,18 @@ enum DurableSubmit {
     Again(Box<dyn Resubmit>),
 }
 
+impl DurableSubmit {
+    /// How this thread submits it. A thread that is not the submitter does not lead a commit next.
+    fn here(self, submitter: ThreadId) -> Self {
+        match self {
+            Self::Bounded(_) if thread::current().id() != submitter => {
+                Self::Bounded(WaiterKind::Task)
+            }
+            how => how,
+        }
+    }
+}
+
 /// A commit of both engines that is submitted to the durable one later. Dropping its handle withdraws it, unless that
 /// one has admitted it.
 #[derive(Default)]
@@ -125,10 +125,14 @@ enum LateState {
     Withdrawn,
 }
 
-struct LateWithdrawal(Arc<LateSubmission>);
+struct LateWithdrawal(Arc<LateSubmission>, Process);
 
 impl Drop for LateWithdrawal {
     fn drop(&mut self) {
+        // In a process that was forked, a thread that is not there may hold the lock (C7.5).
+        if !self.1.is_this() {
+            return std::mem::forget(self.0.clone());
+        }
         let submitted = self.0.replace(LateState::Withdrawn);
         drop(submitted);
     }
@@ -154,11 +158,32 @@ impl LateSubmission {
 }
 
 impl CompositeShared {
+    fn has_memory(&self) -> bool {
+        self.has_memory.load(Ordering::Acquire)
+    }
+
+    fn learn(&self, settings: &StoreSettings) {
+        self.registry.fetch_max(settings.registry, Ordering::AcqRel);
+        let mut containers = settings.containers.values();
+        if containers.any(|record| ContainerId(record.id).is_in_memory()) {
+            self.has_memory.store(true, Ordering::Release);
+        }
+    }
+
+    /// The state of both engines at one moment, where the durable one answers at once. It shows commits of both while the
+    /// tables are locked.
+    fn snapshot_at_once(&self) -> Result<Arc<dyn Snapshot>> {
+        let mut tables = self.memory.tables();
+        let durable = self.durable.snapshot().wait()?;
+        let memory = MemorySnapshot::of(&self.memory, &mut tables);
+        Ok(Arc::new(CompositeSnapshot { durable, memory }))
+    }
+
     /// The state of both engines at one moment. At first without keeping commits out: only where one came in between,
     /// the next try does.
-    pub(super) async fn snapshot(self: &Arc<Self>, driver: &Driver) -> Result<Arc<dyn Snapshot>> {
+    async fn snapshot_late(self: &Arc<Self>, driver: &Driver) -> Result<Arc<dyn Snapshot>> {
         if let Some(before) = self.gate.quiet() {
-            let memory = MemorySnapshot::of(&self.memory);
+            let memory = MemorySnapshot::of(&self.memory, &mut self.memory.tables());
             let durable = self.durable.snapshot().await?;
             if self.gate.quiet() == Some(before) {
                 return Ok(Arc::new(CompositeSnapshot { durable, memory }));
@@ -172,7 +197,7 @@ impl CompositeShared {
             let Ok(inside): Result<Inside, _> = entered.await else {
                 return;
             };
-            let memory = MemorySnapshot::of(&shared.memory);
+            let memory = MemorySnapshot::of(&shared.memory, &mut shared.memory.tables());
             let durable = shared.durable.snapshot().await;
             drop(inside);
             let _ = reply.send(durable.map(|durable| CompositeSnapshot { durable, memory }));
@@ -183,14 +208,21 @@ impl CompositeShared {
         Ok(Arc::new(snapshot))
     }
 
-    pub(super) fn submit(
+    fn concerns(&self, set: &ChangeSet) -> Concerns {
+        match self.has_memory() {
+            true => Concerns::of(set),
+            false => Concerns::Durable,
+        }
+    }
+
+    fn submit(
         self: &Arc<Self>,
         set: ChangeSet,
-        done: CommitCallback,
         waiter: WaiterKind,
+        done: CommitCallback,
     ) -> Submission {
-        match Concerns::of(&set) {
-            Concerns::Durable => self.durable.submit_for(waiter, set, done),
+        match self.concerns(&set) {
+            Concerns::Durable => self.durable.submit(set, waiter, done),
             Concerns::Memory => {
                 self.commit_in_memory(set, done);
                 Submission::admitted()
@@ -199,8 +231,8 @@ impl CompositeShared {
         }
     }
 
-    pub(super) fn submit_unbounded(self: &Arc<Self>, set: ChangeSet, done: CommitCallback) {
-        match Concerns::of(&set) {
+    fn submit_unbounded(self: &Arc<Self>, set: ChangeSet, done: CommitCallback) {
+        match self.concerns(&set) {
             Concerns::Durable => self.durable.submit_unbounded(set, done),
             Concerns::Memory => self.commit_in_memory(set, done),
             Concerns::Both => {
@@ -209,15 +241,14 @@ impl CompositeShared {
         }
     }
 
-    fn commit_in_memory(self: &Arc<Self>, set: ChangeSet, done: CommitCallback) {
+    fn commit_in_memory(self: &Arc<Self>, mut set: ChangeSet, done: CommitCallback) {
         let shared = self.clone();
         self.gate.enter_commit(
             clients_of(&set),
             Box::new(move |inside| {
-                let mut set = set;
-                let committed = shared
-                    .memory
-                    .commit(&mut set, shared.registry.load(Ordering::Acquire));
+                let registry = shared.registry.load(Ordering::Acquire);
+                let ready = shared.durable.ready().map_err(MergeRefusal::from);
+                let committed = ready.and_then(|()| shared.memory.commit(&mut set, registry));
                 drop(inside);
                 done(match committed {
                     Ok(()) => Outcome::Committed(set),
@@ -239,17 +270,19 @@ impl CompositeShared {
         let is_bounded = matches!(how, DurableSubmit::Bounded(_));
         let late = Arc::<LateSubmission>::default();
         let (shared, submitted) = (self.clone(), late.clone());
+        let submitter = thread::current().id();
         self.gate.enter_commit(
             clients_of(&set),
             Box::new(move |inside| {
                 if !submitted.is_withdrawn() {
+                    let how = how.here(submitter);
                     let submission = shared.submit_to_durable(set, done, how, inside);
                     submitted.submitted(submission);
                 }
             }),
         );
         if is_bounded {
-            Submission::pending(LateWithdrawal(late))
+            Submission::pending(LateWithdrawal(late, self.memory.process.clone()))
         } else {
             Submission::admitted()
         }
@@ -262,16 +295,22 @@ impl CompositeShared {
         how: DurableSubmit,
         inside: Inside,
     ) -> Submission {
-        let (rows, accesses) = self.memory.prepare(&set);
-        set.foreign = Some(Box::new(rows));
+        let hold = match self.memory.lend(&mut set) {
+            Ok(hold) => hold,
+            Err(error) => {
+                drop(inside);
+                done(Outcome::Failed(error, None));
+                return Submission::admitted();
+            }
+        };
         let shared = self.clone();
         let done: CommitCallback = Box::new(move |outcome| {
-            let outcome = shared.complete(outcome, accesses);
-            drop(inside);
+            let outcome = shared.complete(outcome, &hold);
+            drop((hold, inside));
             done(outcome);
         });
         match how {
-            DurableSubmit::Bounded(waiter) => self.durable.submit_for(waiter, set, done),
+            DurableSubmit::Bounded(waiter) => self.durable.submit(set, waiter, done),
             DurableSubmit::Unbounded => {
                 self.durable.submit_unbounded(set, done);
                 Submission::admitted()
@@ -284,14 +323,14 @@ impl CompositeShared {
     }
 
     /// The durable engine has answered.
-    fn complete(self: &Arc<Self>, outcome: Outcome, accesses: Vec<Touch>) -> Outcome {
-        match outcome {
+    fn complete(self: &Arc<Self>, outcome: Outcome, hold: &MemoryHold) -> Outcome {
+        let outcome = match outcome {
             Outcome::Committed(mut set) => {
-                let foreign = set.foreign.take().unwrap_or_default();
-                match self.memory.apply(foreign.written, accesses) {
-                    Ok(()) => Outcome::Committed(set),
-                    Err(error) => Outcome::Failed(half_applied(error), None),
+                // An engine that shows commits itself has taken the part in memory.
+                if let Some(rows) = set.foreign.take() {
+                    ForeignCommit::show_all(vec![rows.commit], || ());
                 }
+                Outcome::Committed(set)
             }
             Outcome::Stale(mut set, commutes, place) => {
                 set.foreign = None;
@@ -301,14 +340,19 @@ impl CompositeShared {
                 });
                 Outcome::Stale(set, commutes, place)
             }
+            // The durable engine still has the part in memory, and shows it if it finds the commit later.
+            unknown @ Outcome::Failed(..) if is_unknown(&unknown) => return unknown,
             failed @ Outcome::Failed(..) => failed,
-        }
+        };
+        hold.end();
+        outcome
     }
 
     pub(super) fn mark(&self) -> Mark {
-        let Mark([durable, _]) = self.durable.mark();
-        let Revision(memory) = self.memory.tables().newest();
-        Mark([durable, memory])
+        Mark {
+            memory: self.memory.revision(),
+            ..self.durable.mark()
+        }
     }
 }
 
@@ -329,23 +373,12 @@ impl Resubmit for CompositePlace {
     }
 }
 
-/// The clients whose rows a change set reads or writes.
-fn clients_of(set: &ChangeSet) -> Vec<ClientKey> {
-    let clients = set.clients.iter().flat_map(|client| client.clients());
-    clients.collect()
-}
-
 fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the store is closed")
 }
 
-/// A row that was merged cannot be decoded: a defect of this crate.
-fn half_applied(error: Error) -> Error {
-    Error::new(
-        ErrorKind::OutcomeUnknown,
-        "the commit is durable, but its part in memory cannot be applied",
-    )
-    .with_source(error)
+fn is_unknown(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed(error, _) if error.kind() == ErrorKind::OutcomeUnknown)
 }
 
 impl Storage for Composite {
@@ -357,12 +390,22 @@ impl Storage for Composite {
         self.shared.durable.ready()
     }
 
-    fn snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>> {
-        Answer::later(self.shared.snapshot(&self.driver))
+    fn answers_at_once(&self) -> bool {
+        self.shared.durable.answers_at_once()
     }
 
-    fn submit(&self, set: ChangeSet, done: CommitCallback) -> Submission {
-        self.shared.submit(set, done, WaiterKind::Task)
+    fn snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>> {
+        if !self.shared.has_memory() {
+            return self.shared.durable.snapshot();
+        }
+        match &self.driver {
+            None => Answer::now(self.shared.snapshot_at_once()),
+            Some(driver) => Answer::later(self.shared.snapshot_late(driver)),
+        }
+    }
+
+    fn submit(&self, set: ChangeSet, waiter: WaiterKind, done: CommitCallback) -> Submission {
+        self.shared.submit(set, waiter, done)
     }
 
     fn submit_unbounded(&self, set: ChangeSet, done: CommitCallback) {
@@ -373,16 +416,11 @@ impl Storage for Composite {
         if !touch.session.container.is_in_memory() {
             return self.shared.durable.touch(touch);
         }
-        let recorded = self.in_memory_alone(touch.session.client, move |memory| {
-            let now = memory.clock.timestamp();
-            memory.tables().touch(touch, now)
-        });
-        Answer::later(async move {
-            match recorded.await {
-                Ok(true) => TouchOutcome::Alive,
-                Ok(false) => TouchOutcome::Ended,
-                Err(_) => TouchOutcome::Unknown,
-            }
+        let memory = &self.shared.memory;
+        let is_alive = memory.tables().touch(touch, memory.clock.timestamp());
+        Answer::now(match is_alive {
+            true => TouchOutcome::Alive,
+            false => TouchOutcome::Ended,
         })
     }
 
@@ -397,20 +435,36 @@ impl Storage for Composite {
         if !session.container.is_in_memory() {
             return self.shared.durable.recorded_times(session);
         }
-        let memory = &self.shared.memory;
-        Answer::now(Ok(memory.tables().recorded_times(session)))
+        Answer::now(Ok(self.shared.memory.recorded_times(session)))
     }
 
     fn found_expired(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>> {
         if !session.container.is_in_memory() {
             return self.shared.durable.found_expired(session);
         }
-        let found = self.in_memory_alone(session.client, move |memory| {
-            let mut tables = memory.tables();
-            tables.note_expired(session);
-            tables.recorded_times(session)
-        });
-        Answer::later(async move { found.await.map_err(|_| closed()) })
+        Answer::now(Ok(self.shared.memory.found_expired(session)))
+    }
+
+    fn stale(
+        &self,
+        container: ContainerId,
+        now: Timestamp,
+        after: Option<ClientKey>,
+        limit: usize,
+    ) -> Answer<'_, Result<StalePage>> {
+        if !container.is_in_memory() {
+            return self.shared.durable.stale(container, now, after, limit);
+        }
+        let mark = self.mark();
+        let mut tables = self.shared.memory.tables();
+        let newest = tables.snapshot();
+        let rows = tables.sessions(&newest, container, after, limit);
+        tables.give_back(newest);
+        let sessions = rows.into_iter().map(|(client, row)| (client, Ok(row)));
+        Answer::now(Ok(StalePage {
+            mark,
+            sessions: sessions.collect(),
+        }))
     }
 
     fn settings(&self) -> Answer<'_, Result<Arc<StoreSettings>>> {
@@ -428,11 +482,17 @@ impl Storage for Composite {
     fn reclaim(&self, refusals: TombstonePolicy) -> Answer<'_, Result<u64>> {
         Answer::later(async move {
             let reclaimed = self.shared.durable.reclaim(refusals).await?;
+            if !self.shared.has_memory() {
+                return Ok(reclaimed);
+            }
             let settings = self.shared.durable.settings().await?;
             let records = settings.containers.values();
             let registered = records.map(|record| ContainerId(record.id)).collect();
-            let mut tables = self.shared.memory.tables();
-            Ok(reclaimed + tables.reclaim(refusals, &registered))
+            let memory = &self.shared.memory;
+            let mut tables = memory.tables();
+            let in_memory = tables.reclaim(refusals, &registered);
+            memory.note_change(&mut tables);
+            Ok(reclaimed + in_memory)
         })
     }
 
@@ -452,14 +512,23 @@ impl Storage for Composite {
 
     fn counters(&self) -> Counters {
         let mut counters = self.shared.durable.counters();
-        counters.commits += self.shared.memory.commits.load(Ordering::Relaxed);
-        counters.touches += self.shared.memory.tables().recorded();
+        self.shared.memory.add_to(&mut counters);
         counters
+    }
+
+    fn clock_offset(&self) -> Option<Arc<ClockOffset>> {
+        self.shared.durable.clock_offset()
     }
 
     fn close(&self) -> Result<()> {
         let closed = self.shared.durable.close();
-        self.driver.close();
+        if let Some(driver) = &self.driver {
+            driver.close();
+        }
         closed
+    }
+
+    fn local(&self) -> Option<&dyn LocalEngine> {
+        self.shared.durable.local()
     }
 }

@@ -2,6 +2,7 @@
 //! moment.
 
 use crate::client_id::ClientKey;
+use crate::process::Process;
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Default)]
 pub(super) struct CommitGate {
     state: Mutex<GateState>,
+    process: Process,
 }
 
 #[derive(Default)]
@@ -116,6 +118,10 @@ impl GateState {
 
 impl Drop for Inside {
     fn drop(&mut self) {
+        // In a process that was forked, a thread that is not there may hold the lock (C7.5).
+        if !self.gate.process.is_this() {
+            return;
+        }
         let mut state = self.gate.lock();
         match &self.clients {
             None => state.snapshots -= 1,

@@ -1,28 +1,58 @@
 //! The engine of the containers in memory: its rows, and what it adds to a change set that another engine commits.
 
+use crate::client_id::ClientKey;
 use crate::clock::{Clock, Timestamp};
-use crate::error::Result;
-use crate::storage::memory::{CommitTerms, DecidedCommit, MemoryTables, Random, TablesRole};
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
+use crate::storage::memory::{
+    CommitTerms, DecidedCommit, MemoryTables, Random, Revision, TablesRole,
+};
 use crate::storage::merge::MergeRefusal;
+use crate::storage::quota::SharedQuota;
 use crate::storage::record::package_key;
-use crate::storage::{ChangeSet, ClientChange, ForeignRows, MergedWrites, Seen, Touch, Version};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::storage::{
+    ChangeSet, ClientChange, Counters, ForeignCommit, ForeignHold, ForeignRows, RecordedTimes,
+    Seen, SessionRef, Version,
+};
+use std::fmt::{self, Debug, Formatter};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The settings of the engine of containers in memory.
+pub(crate) struct MemoryRules {
+    pub(crate) snapshot_max_age: Duration,
+    /// How many sessions may be founded, where that is limited.
+    pub(crate) new_sessions: Option<SharedQuota>,
+    /// Draws the versions of rows.
+    pub(crate) seed: u64,
+}
 
 pub(super) struct MemoryEngine {
     tables: Mutex<MemoryTables>,
+    /// The newest revision of the tables.
+    newest: AtomicU64,
     pub(super) clock: Clock,
+    rules: MemoryRules,
     versions: Mutex<Random>,
-    pub(super) commits: AtomicU64,
+    commits: AtomicU64,
+    conflicts: AtomicU64,
+    refused: AtomicU64,
+    pub(super) process: Process,
 }
 
 impl MemoryEngine {
-    pub(super) fn new(clock: Clock, seed: u64) -> Self {
+    pub(super) fn new(clock: Clock, rules: MemoryRules) -> Self {
         Self {
             tables: Mutex::new(MemoryTables::new(TablesRole::BesideAnother)),
+            newest: AtomicU64::new(0),
             clock,
-            versions: Mutex::new(Random::new(seed)),
+            versions: Mutex::new(Random::new(rules.seed)),
+            rules,
             commits: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            process: Process::this(),
         }
     }
 
@@ -30,39 +60,185 @@ impl MemoryEngine {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The newest revision. Waits for nothing.
+    pub(super) fn revision(&self) -> u64 {
+        self.newest.load(Ordering::Acquire)
+    }
+
+    /// The tables have changed.
+    pub(super) fn note_change(&self, tables: &mut MemoryTables) {
+        let Revision(newest) = tables.newest();
+        self.newest.store(newest, Ordering::Release);
+        tables.expire_snapshots(self.clock.moment(), self.rules.snapshot_max_age);
+    }
+
+    fn next_version(&self) -> Version {
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        Version(versions.version())
+    }
+
     /// Commits a change set that concerns containers in memory only.
     pub(super) fn commit(&self, set: &mut ChangeSet, registry: u64) -> Result<(), MergeRefusal> {
-        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let committed = self.try_commit(set, registry);
+        let counter = match &committed {
+            Ok(()) => {
+                metrics::counter!("cloakroom_commits_total").increment(1);
+                &self.commits
+            }
+            Err(MergeRefusal::Failed(error, _)) if error.is_conflict() => &self.conflicts,
+            Err(_) => return committed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        committed
+    }
+
+    fn try_commit(&self, set: &mut ChangeSet, registry: u64) -> Result<(), MergeRefusal> {
         let terms = CommitTerms {
-            version: Version(versions.version()),
+            version: self.next_version(),
             registry,
             now: self.clock.timestamp(),
         };
-        drop(versions);
         let mut tables = self.tables();
+        check_holds(&tables, set)?;
         let decided = tables.decide(set, terms)?;
+        if let Some(quota) = &self.rules.new_sessions
+            && decided.founded() > 0
+            && let Err(refusal) = quota.take_or_refuse(decided.founded(), self.clock.moment())
+        {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(refusal.into());
+        }
         set.swept = decided.swept();
         tables.apply(decided);
-        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.note_change(&mut tables);
         Ok(())
     }
 
-    /// The rows that a change set concerns, for the engine that commits it. They stay as they are until it is
-    /// [applied](Self::apply): the caller lets no other commit of these clients in.
-    pub(super) fn prepare(&self, set: &ChangeSet) -> (ForeignRows, Vec<Touch>) {
-        let tables = self.tables();
+    /// Adds the rows that a change set concerns to it, for the engine that commits it. They stay as they are until the
+    /// returned hold ends: the caller lets no other commit of these clients in.
+    pub(super) fn lend(self: &Arc<Self>, set: &mut ChangeSet) -> Result<Arc<MemoryHold>> {
+        let mut tables = self.tables();
+        check_holds(&tables, set)?;
+        let now = self.clock.timestamp();
         let mut rows = ForeignRows::default();
         for client in &set.clients {
-            add_client(&mut rows, &tables, set, client, self.clock.timestamp());
+            add_client(&mut rows, &tables, set, client, now);
         }
-        (rows, tables.accesses_beside(set))
+        let clients = clients_of(set);
+        let claims = tables.all_accesses(set);
+        tables.hold(&clients, claims);
+        let hold = Arc::new(MemoryHold {
+            engine: self.clone(),
+            clients,
+            is_over: AtomicBool::new(false),
+        });
+        rows.commit = ForeignCommit {
+            accesses: tables.accesses_beside(set),
+            hold: Some(hold.clone()),
+            ..ForeignCommit::default()
+        };
+        set.foreign = Some(Box::new(rows));
+        Ok(hold)
     }
 
-    /// Puts in what the other engine merged, which is committed there.
-    pub(super) fn apply(&self, written: MergedWrites, accesses: Vec<Touch>) -> Result<()> {
-        let decided = DecidedCommit::merged(written, accesses, self.clock.timestamp())?;
-        self.tables().apply(decided);
-        Ok(())
+    pub(super) fn recorded_times(&self, session: SessionRef) -> Option<RecordedTimes> {
+        let now = self.clock.timestamp();
+        self.tables().recorded_times(session, now)
+    }
+
+    /// Notes that a session was found expired, then gives its newest times.
+    pub(super) fn found_expired(&self, session: SessionRef) -> Option<RecordedTimes> {
+        let now = self.clock.timestamp();
+        let mut tables = self.tables();
+        tables.note_expired(session);
+        self.note_change(&mut tables);
+        tables.recorded_times(session, now)
+    }
+
+    pub(super) fn add_to(&self, counters: &mut Counters) {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        counters.commits += get(&self.commits);
+        counters.groups += get(&self.commits);
+        counters.conflicts += get(&self.conflicts);
+        counters.refused += get(&self.refused);
+        let tables = self.tables();
+        counters.touches += tables.recorded();
+        let (held, oldest) = tables.superseded(self.clock.moment());
+        counters.held = counters.held.max(held);
+        counters.oldest_held = counters.oldest_held.max(oldest);
+    }
+}
+
+impl Debug for MemoryEngine {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryEngine").finish_non_exhaustive()
+    }
+}
+
+/// The clients whose rows a change set reads or writes.
+pub(super) fn clients_of(set: &ChangeSet) -> Vec<ClientKey> {
+    let clients = set.clients.iter().flat_map(|client| client.clients());
+    clients.collect()
+}
+
+/// Nobody knows yet what became of an earlier commit to some client.
+fn check_holds(tables: &MemoryTables, set: &ChangeSet) -> Result<()> {
+    let mut clients = set.clients.iter().flat_map(|client| client.clients());
+    match clients.any(|client| tables.is_held(client)) {
+        true => Err(Error::new(
+            ErrorKind::Unavailable,
+            "the outcome of an earlier commit to the session is not known yet",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Keeps the rows of some clients as they are.
+#[derive(Debug)]
+pub(super) struct MemoryHold {
+    engine: Arc<MemoryEngine>,
+    clients: Vec<ClientKey>,
+    is_over: AtomicBool,
+}
+
+impl MemoryHold {
+    /// Ends it: the commit is applied, or nothing of it came about.
+    pub(super) fn end(&self) {
+        if !self.is_over.swap(true, Ordering::AcqRel) {
+            let now = self.engine.clock.timestamp();
+            self.engine.tables().release(&self.clients, now);
+        }
+    }
+}
+
+impl ForeignHold for MemoryHold {
+    fn show_together(&self, commits: Vec<ForeignCommit>, show: &mut dyn FnMut()) {
+        let now = self.engine.clock.timestamp();
+        let mut holds = Vec::with_capacity(commits.len());
+        let mut tables = self.engine.tables();
+        show();
+        for commit in commits {
+            let ForeignCommit {
+                written,
+                accesses,
+                hold,
+            } = commit;
+            tables.apply(DecidedCommit::merged(written, accesses, now));
+            holds.push(hold);
+        }
+        self.engine.note_change(&mut tables);
+        // Ending a hold locks the tables.
+        drop(tables);
+        drop(holds);
+    }
+}
+
+impl Drop for MemoryHold {
+    fn drop(&mut self) {
+        // In a process that was forked, a thread that is not there may hold the lock (C7.5).
+        if self.engine.process.is_this() {
+            self.end();
+        }
     }
 }
 
@@ -106,3 +282,6 @@ fn add_client(
         rows.ended.insert(client);
     }
 }
+
+#[cfg(test)]
+mod tests;

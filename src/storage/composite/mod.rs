@@ -8,3 +8,4 @@ mod memory;
 mod snapshot;
 
 pub(crate) use engine::Composite;
+pub(crate) use memory::MemoryRules;

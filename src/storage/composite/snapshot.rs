@@ -2,10 +2,10 @@
 
 use super::memory::MemoryEngine;
 use crate::client_id::ClientKey;
-use crate::error::Result;
-use crate::storage::memory::TableSnapshot;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::memory::{MemoryTables, TableSnapshot};
 use crate::storage::record::{PackageRow, SessionRow};
-use crate::storage::{Answer, ContainerId, Snapshot};
+use crate::storage::{Answer, ContainerId, SessionPage, Snapshot};
 use std::sync::Arc;
 
 pub(super) struct CompositeSnapshot {
@@ -20,25 +20,32 @@ pub(super) struct MemorySnapshot {
 }
 
 impl MemorySnapshot {
-    pub(super) fn of(engine: &Arc<MemoryEngine>) -> Self {
+    pub(super) fn of(engine: &Arc<MemoryEngine>, tables: &mut MemoryTables) -> Self {
         Self {
-            held: Some(engine.tables().snapshot()),
+            held: Some(tables.snapshot()),
             engine: engine.clone(),
         }
     }
 
-    fn read<T>(
-        &self,
-        read: impl FnOnce(&crate::storage::memory::MemoryTables, &TableSnapshot) -> T,
-    ) -> Option<T> {
-        let held = self.held.as_ref()?;
-        Some(read(&self.engine.tables(), held))
+    fn read<T>(&self, read: impl FnOnce(&MemoryTables, &TableSnapshot) -> T) -> Result<T> {
+        let tables = self.engine.tables();
+        let held = self.held.as_ref().filter(|held| !tables.is_expired(held));
+        let held = held.ok_or_else(outlived)?;
+        Ok(read(&tables, held))
     }
+}
+
+fn outlived() -> Error {
+    Error::new(
+        ErrorKind::SnapshotTooOld,
+        "the transaction outlived its snapshot",
+    )
 }
 
 impl Drop for MemorySnapshot {
     fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
+        // In a process that was forked, a thread that is not there may hold the lock (C7.5).
+        if let Some(held) = self.held.take().filter(|_| self.engine.process.is_this()) {
             self.engine.tables().give_back(held);
         }
     }
@@ -57,10 +64,8 @@ impl Snapshot for CompositeSnapshot {
         if !container.is_in_memory() {
             return self.durable.session(container, client);
         }
-        let row = self
-            .memory
-            .read(|tables, held| tables.session(held, container, client));
-        Ok(row.flatten())
+        self.memory
+            .read(|tables, held| tables.session(held, container, client))
     }
 
     fn package(
@@ -72,11 +77,10 @@ impl Snapshot for CompositeSnapshot {
         if !container.is_in_memory() {
             return self.durable.package(container, client, package);
         }
-        let row = self.memory.read(|tables, held| {
+        self.memory.read(|tables, held| {
             let row = tables.package(held, container, client, package);
             row.cloned()
-        });
-        Ok(row.flatten())
+        })
     }
 
     fn package_len(
@@ -88,8 +92,10 @@ impl Snapshot for CompositeSnapshot {
         if !container.is_in_memory() {
             return self.durable.package_len(container, client, package);
         }
-        let row = self.package(container, client, package)?;
-        Ok(row.map_or(0, |row| row.memory_size()))
+        self.memory.read(|tables, held| {
+            let row = tables.package(held, container, client, package);
+            row.map_or(0, PackageRow::memory_size)
+        })
     }
 
     fn sessions(
@@ -97,31 +103,28 @@ impl Snapshot for CompositeSnapshot {
         container: ContainerId,
         after: Option<ClientKey>,
         limit: usize,
-    ) -> Answer<'_, Result<Vec<(ClientKey, Result<SessionRow>)>>> {
+    ) -> Answer<'_, Result<SessionPage>> {
         if !container.is_in_memory() {
             return self.durable.sessions(container, after, limit);
         }
         let rows = self
             .memory
             .read(|tables, held| tables.sessions(held, container, after, limit));
-        let rows = rows.into_iter().flatten();
-        Answer::now(Ok(rows.map(|(client, row)| (client, Ok(row))).collect()))
+        let with_ok = |(client, row)| (client, Ok(row));
+        Answer::now(rows.map(|rows| rows.into_iter().map(with_ok).collect()))
     }
 
     fn owned(&self, owner: &str) -> Answer<'_, Result<Vec<(ContainerId, ClientKey)>>> {
         let durable = self.durable.owned(owner);
         let memory = self.memory.read(|tables, held| tables.owned(held, owner));
-        let memory = memory.unwrap_or_default();
+        let both = |durable: Result<Vec<_>>| {
+            let mut all = durable?;
+            all.extend(memory?);
+            Ok(all)
+        };
         match durable {
-            Answer::Now(durable) => Answer::now(durable.into_inner().map(|mut all| {
-                all.extend(memory);
-                all
-            })),
-            Answer::Later(durable) => Answer::later(async move {
-                let mut all = durable.await?;
-                all.extend(memory);
-                Ok(all)
-            }),
+            Answer::Now(durable) => Answer::now(both(durable.into_inner())),
+            Answer::Later(durable) => Answer::later(async move { both(durable.await) }),
         }
     }
 }

@@ -9,15 +9,15 @@ use crate::error::{ErrorKind, Result};
 use crate::process::Process;
 use crate::storage::admission::AdmissionBounds;
 use crate::storage::merge::MergeRefusal;
-use crate::storage::quota::Quota;
+use crate::storage::quota::SharedQuota;
 use crate::storage::{
     Answer, ChangeSet, Checked, CommitCallback, Counters, Finding, Mark, Outcome, RecordedTimes,
     Resubmit, SessionRef, SettingsChange, Snapshot, Storage, StoreSettings, Submission,
-    TombstonePolicy, Touch, TouchOutcome,
+    TombstonePolicy, Touch, TouchOutcome, WaiterKind,
 };
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// An engine whose every call waits for a network.
 pub(crate) struct FakeRemote {
@@ -41,7 +41,7 @@ pub(crate) struct RemoteRules {
     pub(crate) seed: u64,
     pub(crate) admission: AdmissionBounds,
     /// How many sessions may be founded by this engine, where that is limited.
-    pub(crate) new_sessions: Option<Quota>,
+    pub(crate) new_sessions: Option<SharedQuota>,
 }
 
 impl FakeRemote {
@@ -56,7 +56,7 @@ impl FakeRemote {
         let sender = CommitSender {
             wire: wire.clone(),
             counters: counters.clone(),
-            quota: Arc::new(Mutex::new(rules.new_sessions)),
+            quota: rules.new_sessions,
         };
         let line = AdmissionLine::new(rules.admission, Box::new(move |commit| sender.send(commit)));
         Ok(Self {
@@ -72,7 +72,7 @@ impl FakeRemote {
 struct CommitSender {
     wire: Arc<Wire>,
     counters: Arc<RemoteCounters>,
-    quota: Arc<Mutex<Option<Quota>>>,
+    quota: Option<SharedQuota>,
 }
 
 impl CommitSender {
@@ -85,12 +85,9 @@ impl CommitSender {
         let (clock, quota) = (self.wire.clock.clone(), self.quota.clone());
         let at_server = move |server: &mut ServerState| {
             let now = clock.timestamp();
-            let may_found = |founded| {
-                let mut quota = quota.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(quota) = quota.as_mut() else {
-                    return Ok(());
-                };
-                quota.take_or_refuse(founded, clock.moment())
+            let may_found = |founded| match &quota {
+                Some(quota) => quota.take_or_refuse(founded, clock.moment()),
+                None => Ok(()),
             };
             let committed = server.commit(&mut set, now, may_found);
             (set, committed)
@@ -149,7 +146,7 @@ impl Storage for FakeRemote {
         })
     }
 
-    fn submit(&self, set: ChangeSet, done: CommitCallback) -> Submission {
+    fn submit(&self, set: ChangeSet, _: WaiterKind, done: CommitCallback) -> Submission {
         match self.line.enter(set, done) {
             Some(withdrawal) => Submission::pending(withdrawal),
             None => Submission::admitted(),
@@ -177,14 +174,16 @@ impl Storage for FakeRemote {
     }
 
     fn recorded_times(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>> {
+        let now = self.wire.clock.timestamp();
         self.wire
-            .ask(move |server| Ok(server.tables.recorded_times(session)))
+            .ask(move |server| Ok(server.tables.recorded_times(session, now)))
     }
 
     fn found_expired(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>> {
+        let now = self.wire.clock.timestamp();
         self.wire.ask(move |server| {
             server.tables.note_expired(session);
-            Ok(server.tables.recorded_times(session))
+            Ok(server.tables.recorded_times(session, now))
         })
     }
 

@@ -102,7 +102,7 @@ impl ServerState {
         }
         set.swept = decided.swept();
         if let Some(foreign) = &mut set.foreign {
-            foreign.written = std::mem::take(&mut decided.foreign);
+            foreign.commit.written = decided.take_foreign();
         }
         self.tables.apply(decided);
         Ok(())

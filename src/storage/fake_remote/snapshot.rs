@@ -103,16 +103,6 @@ impl Snapshot for RemoteSnapshot {
         })
     }
 
-    fn package_len(
-        &self,
-        container: ContainerId,
-        client: ClientKey,
-        package: &str,
-    ) -> Result<usize> {
-        let row = self.package(container, client, package)?;
-        Ok(row.map_or(0, |row| row.memory_size()))
-    }
-
     fn sessions(
         &self,
         container: ContainerId,

@@ -137,7 +137,10 @@ impl Wire {
     }
 
     pub(super) fn mark(&self) -> Mark {
-        Mark([self.heard.revision.load(Ordering::Acquire), 0])
+        Mark {
+            durable: [self.heard.revision.load(Ordering::Acquire), 0],
+            memory: 0,
+        }
     }
 
     /// The version of the newest settings that were heard of.

@@ -5,14 +5,13 @@ use super::revision::TablesRole;
 use super::tables::MemoryTables;
 use crate::client_id::{ClientKey, Freshness};
 use crate::clock::Timestamp;
-use crate::error::{Error, ErrorKind, Result};
-use crate::storage::merge::{CurrentRows, MergeRefusal, resolve};
+use crate::error::Result;
+use crate::storage::merge::{CurrentRows, MergeRefusal, found_expired, resolve};
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{
-    ChangeSet, ClientChange, ContainerId, Mark, MergedWrites, RecordedTimes, Seen, SessionRef,
-    TombstonePolicy, Touch, Version,
+    ChangeSet, ClientChange, ContainerId, Mark, MemoryWrites, MergedWrites, RecordedTimes, Seen,
+    SessionRef, TombstonePolicy, Touch, Version,
 };
-use bytes::Bytes;
 use std::cell::RefCell;
 
 /// What a commit goes by.
@@ -28,35 +27,26 @@ pub(crate) struct CommitTerms {
 /// A change set that was validated, and what it writes.
 #[derive(Debug)]
 pub(crate) struct DecidedCommit {
-    writes: MergedWrites,
-    packages: Vec<(Vec<u8>, Option<PackageRow>)>,
+    writes: MemoryWrites,
     /// Accesses to sessions that it does not write into.
     accesses: Vec<Touch>,
+    /// How many clients begin a session with it.
+    founded: u64,
     /// What it writes to the containers of another engine.
-    pub(crate) foreign: MergedWrites,
+    foreign: MemoryWrites,
     now: Timestamp,
 }
 
 impl DecidedCommit {
-    /// Writes that another engine merged.
-    pub(crate) fn merged(
-        mut writes: MergedWrites,
-        accesses: Vec<Touch>,
-        now: Timestamp,
-    ) -> Result<Self> {
-        let packages = std::mem::take(&mut writes.packages).into_iter();
-        let packages = packages.map(|write| {
-            let row = write.row.map(Bytes::from);
-            let row = row.map(|row| PackageRow::decode(&write.key, row));
-            Ok((write.key, row.transpose()?))
-        });
-        Ok(Self {
-            packages: packages.collect::<Result<_>>()?,
+    /// What another engine has merged.
+    pub(crate) fn merged(writes: MemoryWrites, accesses: Vec<Touch>, now: Timestamp) -> Self {
+        Self {
             writes,
             accesses,
-            foreign: MergedWrites::default(),
+            founded: 0,
+            foreign: MemoryWrites::default(),
             now,
-        })
+        }
     }
 
     /// How many sessions a sweep removes with it.
@@ -66,7 +56,12 @@ impl DecidedCommit {
 
     /// How many clients begin a session with it.
     pub(crate) fn founded(&self) -> u64 {
-        self.writes.founded
+        self.founded
+    }
+
+    /// Takes what it writes to the containers of another engine.
+    pub(crate) fn take_foreign(&mut self) -> MemoryWrites {
+        std::mem::take(&mut self.foreign)
     }
 }
 
@@ -89,7 +84,7 @@ impl MemoryTables {
         let resolved = resolve(set, &rows, terms.version);
         // A tombstone that lies too far ahead is lowered even if the commit that met it fails (C3.5).
         for (client, until) in rows.lowered.into_inner() {
-            self.tombstones.insert(client, until);
+            self.tombstones.put(client, until);
         }
         let mut writes = resolved?;
         self.check_claims(set)?;
@@ -97,27 +92,22 @@ impl MemoryTables {
             TablesRole::Server => writes.split_off_memory(),
             TablesRole::BesideAnother => MergedWrites::default(),
         };
-        let accesses = self.accesses_beside(set);
-        let decided = DecidedCommit::merged(writes, accesses, terms.now)?;
-        Ok(DecidedCommit { foreign, ..decided })
+        Ok(DecidedCommit {
+            accesses: self.accesses_beside(set),
+            founded: writes.founded,
+            writes: MemoryWrites::decode(writes)?,
+            foreign: MemoryWrites::decode(foreign)?,
+            now: terms.now,
+        })
     }
 
     /// Whether the change set may still write into the sessions that its transaction saw live. A session that another
     /// transaction has found expired since must not come back (C2.11, C3.2).
     fn check_claims(&self, set: &ChangeSet) -> Result<(), MergeRefusal> {
         for client in set.clients.iter().filter(|client| client.goes_on()) {
-            let live = || client.seen.iter().filter(|seen| seen.is_live());
-            let is_over = |seen: &&Seen| self.was_found_expired(set, client, seen);
-            let mut written = live().filter(|seen| client.writes_in(seen.place.id));
-            // A write into a container without the session continues the session that was seen in another one.
-            let over = written.find(is_over);
-            let over = over.or_else(|| live().next().filter(|_| live().all(|seen| is_over(&seen))));
-            if let Some(seen) = over {
-                let error = Error::new(
-                    ErrorKind::Conflict,
-                    "the session has expired, and was found so meanwhile",
-                );
-                let error = error.in_container(&*seen.place.name);
+            let is_over = |seen: &Seen| self.was_found_expired(set, client, seen);
+            if let Some(seen) = client.over(is_over) {
+                let error = found_expired(&seen.place.name);
                 return Err(MergeRefusal::Failed(error, Some(client.client)));
             }
         }
@@ -144,35 +134,43 @@ impl MemoryTables {
     /// The accesses that are due with a change set, to sessions of these tables that it does not write into. What was
     /// found expired since is left out.
     pub(crate) fn accesses_beside(&self, set: &ChangeSet) -> Vec<Touch> {
+        self.accesses(set, |client, container| !client.writes_in(container))
+    }
+
+    /// All accesses that are due with a change set, to sessions of these tables.
+    pub(crate) fn all_accesses(&self, set: &ChangeSet) -> Vec<Touch> {
+        self.accesses(set, |_, _| true)
+    }
+
+    fn accesses(
+        &self,
+        set: &ChangeSet,
+        pick: impl Fn(&ClientChange, ContainerId) -> bool,
+    ) -> Vec<Touch> {
         let is_here = |container| self.role.keeps(container);
-        let mut beside =
-            set.accesses(|client, seen| is_here(seen.place.id) && !client.writes_in(seen.place.id));
+        let mut accesses =
+            set.accesses(|client, seen| is_here(seen.place.id) && pick(client, seen.place.id));
         let since = |touch: &Touch| self.role.revision(touch.since);
-        beside.retain(|touch| !self.times.is_expired_since(touch.session, since(touch)));
-        beside
+        accesses.retain(|touch| !self.times.is_expired_since(touch.session, since(touch)));
+        accesses
     }
 
     /// Puts the rows of a commit in. This cannot fail.
     pub(crate) fn apply(&mut self, commit: DecidedCommit) {
         let event = self.next_event();
         for write in commit.writes.sessions {
-            let of = (write.container, write.client);
-            match &write.row {
-                Some(_) => self.times.settle(of),
-                None => self.times.forget(of),
-            }
+            self.times.settle((write.container, write.client));
             self.put_session(write.container, write.client, write.row, event);
         }
-        for (key, row) in commit.packages {
+        for (key, row) in commit.writes.packages {
             self.put_package(key, row, event);
         }
         for (_, client, until) in commit.writes.tombstones {
-            self.tombstones.insert(client, until);
-            self.ended.insert(client, event);
+            self.tombstones.put(client, until);
+            self.ended.note(client, event);
         }
         for (client, over) in commit.writes.swept {
-            let known = self.swept.entry(client).or_insert(over);
-            *known = over.max(*known);
+            self.swept.note(client, over);
         }
         for touch in commit.accesses {
             self.record(touch, commit.now);
@@ -182,7 +180,7 @@ impl MemoryTables {
     /// Records an access. Returns whether its session is still there, and nobody has found it expired since.
     pub(crate) fn touch(&mut self, touch: Touch, now: Timestamp) -> bool {
         let is_live = self.is_live(touch.session, touch.since);
-        if is_live {
+        if is_live && !self.holds.keep(touch) {
             self.record(touch, now);
         }
         is_live
@@ -209,9 +207,32 @@ impl MemoryTables {
             && !self.times.is_expired_since(session, since)
     }
 
+    /// Lets nobody else commit to these clients, as the caller sees to it, while another engine commits. Who looks
+    /// meanwhile sees the accesses that come with that commit.
+    pub(crate) fn hold(&mut self, clients: &[ClientKey], claims: Vec<Touch>) {
+        self.holds.begin(clients, claims);
+    }
+
+    /// Whether the outcome of a commit of another engine to this client is not known yet.
+    pub(crate) fn is_held(&self, client: ClientKey) -> bool {
+        self.holds.has(client)
+    }
+
+    /// Ends a hold: the commit is applied, or nothing of it came about.
+    pub(crate) fn release(&mut self, clients: &[ClientKey], now: Timestamp) {
+        for touch in self.holds.end(clients) {
+            self.record(touch, now);
+        }
+    }
+
     /// The newest times of a session. `None` if it has ended.
-    pub(crate) fn recorded_times(&self, session: SessionRef) -> Option<RecordedTimes> {
-        let row = self.newest_session(session.container, session.client)?;
+    pub(crate) fn recorded_times(
+        &self,
+        session: SessionRef,
+        now: Timestamp,
+    ) -> Option<RecordedTimes> {
+        let mut row = self.newest_session(session.container, session.client)?;
+        self.holds.put_on(session, &mut row.access, now);
         (row.incarnation == session.incarnation).then_some(RecordedTimes {
             created: row.access.created,
             last_access: row.access.last_access,
@@ -219,7 +240,7 @@ impl MemoryTables {
     }
 
     pub(crate) fn tombstone(&self, client: ClientKey) -> Option<Timestamp> {
-        self.tombstones.get(&client).copied()
+        self.tombstones.get(client)
     }
 
     /// Notes that a session was found expired, so that no access of an earlier transaction brings it back.
@@ -230,20 +251,18 @@ impl MemoryTables {
 
     /// Whether the session of a client was ended after `since`.
     pub(crate) fn ended_since(&self, client: ClientKey, since: Mark) -> bool {
-        let ended = self.ended.get(&client);
-        ended.is_some_and(|by| *by > self.role.revision(since).0)
+        self.ended.since(client, self.role.revision(since).0)
     }
 
     /// Whether the session of a client that was swept was over after this time only. An end that lies ahead came from a
     /// wrong clock, and does not count.
     pub(crate) fn expired_since(&self, client: ClientKey, time: Timestamp, now: Timestamp) -> bool {
-        let over = self.swept.get(&client);
-        over.is_some_and(|over| *over > time && *over <= now)
+        self.swept.within(client, time, now)
     }
 
     /// Whether a client has had a session that has ended.
     pub(crate) fn is_used(&self, client: ClientKey) -> bool {
-        self.ended.contains_key(&client) || self.swept.contains_key(&client)
+        self.ended.has(&client) || self.swept.has(&client)
     }
 }
 
@@ -280,7 +299,7 @@ impl CurrentRows for NewestRows<'_> {
     }
 
     fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
-        let until = self.tables.tombstones.get(&client).copied();
+        let until = self.tables.tombstones.get(client);
         let lowered = until.and_then(|until| self.refusals.lowered(until));
         if let Some(lowered) = lowered {
             self.lowered.borrow_mut().push((client, lowered));

@@ -2,12 +2,14 @@
 //! against them. Knows no threads and no network.
 
 mod commit;
+mod held_revisions;
 mod history;
+mod holds;
 mod random;
 mod revision;
 mod tables;
-
 mod times;
+mod tombstones;
 
 pub(crate) use commit::{CommitTerms, DecidedCommit};
 pub(crate) use random::Random;

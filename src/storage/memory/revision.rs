@@ -17,10 +17,11 @@ pub(crate) enum TablesRole {
 }
 
 impl TablesRole {
-    pub(super) fn revision(self, Mark([server, beside]): Mark) -> Revision {
+    pub(super) fn revision(self, mark: Mark) -> Revision {
+        let [server, _] = mark.durable;
         Revision(match self {
             Self::Server => server,
-            Self::BesideAnother => beside,
+            Self::BesideAnother => mark.memory,
         })
     }
 

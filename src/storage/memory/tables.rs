@@ -1,18 +1,26 @@
 //! The tables: sessions, packages, the index of owners, tombstones, and what ended lately.
 
+use super::held_revisions::HeldRevisions;
 use super::history::RowHistory;
+use super::holds::ClientHolds;
 use super::revision::{Revision, TablesRole};
 use super::times::RecordedAccesses;
+use super::tombstones::Tombstones;
 use crate::client_id::ClientKey;
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
+use crate::storage::recent_ends::RecentEnds;
 use crate::storage::record::{PackageRow, SessionRow, package_key};
 use crate::storage::{Checked, ContainerId, TombstonePolicy};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How many rows one call of [`MemoryTables::reclaim`] removes at most.
 const RECLAIMED: usize = 1000;
+/// How many removed rows one event forgets at most. A commit removes fewer.
+const FORGOTTEN: usize = 4096;
 
 /// All that is stored of sessions.
 #[derive(Debug)]
@@ -22,16 +30,25 @@ pub(crate) struct MemoryTables {
     pub(super) sessions: BTreeMap<(ContainerId, ClientKey), RowHistory<SessionRow>>,
     pub(super) packages: BTreeMap<Vec<u8>, RowHistory<PackageRow>>,
     pub(super) owners: BTreeMap<(Arc<str>, ContainerId, ClientKey), RowHistory<()>>,
-    pub(super) tombstones: BTreeMap<ClientKey, Timestamp>,
+    pub(super) tombstones: Tombstones,
     /// By which event a session was ended.
-    pub(super) ended: HashMap<ClientKey, u64>,
+    pub(super) ended: RecentEnds<ClientKey, u64>,
     /// From when on a session was over that was swept.
-    pub(super) swept: HashMap<ClientKey, Timestamp>,
+    pub(super) swept: RecentEnds<ClientKey, Timestamp>,
     pub(super) times: RecordedAccesses,
+    pub(super) holds: ClientHolds,
     /// How many accesses were recorded.
     pub(super) recorded: u64,
-    /// How many snapshots are held as of each revision.
-    held: BTreeMap<u64, usize>,
+    held: HeldRevisions,
+    /// The rows that were removed, each with the event that did so. They are forgotten when no snapshot reads them.
+    removed: VecDeque<(u64, RemovedRow)>,
+}
+
+#[derive(Debug)]
+enum RemovedRow {
+    Session(ContainerId, ClientKey),
+    Package(Vec<u8>),
+    Owner(Arc<str>, ContainerId, ClientKey),
 }
 
 /// A revision whose contents are kept until this is given back.
@@ -46,12 +63,14 @@ impl MemoryTables {
             sessions: BTreeMap::new(),
             packages: BTreeMap::new(),
             owners: BTreeMap::new(),
-            tombstones: BTreeMap::new(),
-            ended: HashMap::new(),
-            swept: HashMap::new(),
+            tombstones: Tombstones::default(),
+            ended: RecentEnds::default(),
+            swept: RecentEnds::default(),
             times: RecordedAccesses::default(),
+            holds: ClientHolds::default(),
             recorded: 0,
-            held: BTreeMap::new(),
+            held: HeldRevisions::default(),
+            removed: VecDeque::new(),
         }
     }
 
@@ -66,25 +85,56 @@ impl MemoryTables {
     /// The number of the next event.
     pub(super) fn next_event(&mut self) -> u64 {
         self.newest += 1;
+        self.forget_removed();
         self.newest
     }
 
     pub(crate) fn snapshot(&mut self) -> TableSnapshot {
-        *self.held.entry(self.newest).or_default() += 1;
+        self.held.hold(self.newest);
         TableSnapshot(self.newest)
     }
 
     pub(crate) fn give_back(&mut self, snapshot: TableSnapshot) {
-        if let Some(count) = self.held.get_mut(&snapshot.0) {
-            *count -= 1;
-            if *count == 0 {
-                self.held.remove(&snapshot.0);
-            }
-        }
+        self.held.give_back(snapshot.0);
+    }
+
+    /// Whether a snapshot was given up because it was held too long.
+    pub(crate) fn is_expired(&self, snapshot: &TableSnapshot) -> bool {
+        self.held.is_expired(snapshot.0)
+    }
+
+    /// Gives up the snapshots that have not been of the newest revision for longer than `max_age` (C2.14).
+    pub(crate) fn expire_snapshots(&mut self, now: Moment, max_age: Duration) {
+        self.held.supersede(self.newest, now, max_age);
+    }
+
+    /// How many snapshots are held that are not of the newest revision, and since when the oldest is not.
+    pub(crate) fn superseded(&self, now: Moment) -> (usize, Option<Duration>) {
+        self.held.superseded(now)
     }
 
     pub(super) fn oldest(&self) -> u64 {
-        self.held.keys().next().copied().unwrap_or(self.newest)
+        self.held.oldest().unwrap_or(self.newest)
+    }
+
+    /// Forgets removed rows that no snapshot reads.
+    fn forget_removed(&mut self) {
+        let oldest = self.oldest();
+        for _ in 0..FORGOTTEN {
+            let is_over = self.removed.front().is_some_and(|(by, _)| *by <= oldest);
+            let Some((_, row)) = is_over.then(|| self.removed.pop_front()).flatten() else {
+                return;
+            };
+            match row {
+                RemovedRow::Session(container, client) => {
+                    forget(&mut self.sessions, (container, client), oldest);
+                }
+                RemovedRow::Package(key) => forget(&mut self.packages, key, oldest),
+                RemovedRow::Owner(owner, container, client) => {
+                    forget(&mut self.owners, (owner, container, client), oldest);
+                }
+            }
+        }
     }
 
     /// A session row as of a snapshot, but for the access times, which are the newest: they are no observations.
@@ -183,32 +233,34 @@ impl MemoryTables {
         refusals: TombstonePolicy,
         registered: &HashSet<ContainerId>,
     ) -> u64 {
-        let over = self.tombstones.iter();
-        let over = over.filter(|(_, until)| refusals.is_over(**until));
-        let over: Vec<_> = over.map(|(client, _)| *client).take(RECLAIMED).collect();
-        let mut reclaimed = over.len() as u64;
-        for client in over {
-            self.tombstones.remove(&client);
-        }
-        for until in self.tombstones.values_mut() {
-            if let Some(lowered) = refusals.lowered(*until) {
-                *until = lowered;
-                reclaimed += 1;
+        self.forget_removed();
+        self.tombstones.settle(refusals, RECLAIMED) + self.remove_unregistered(registered)
+    }
+
+    /// Some sessions of containers that are not registered.
+    fn unregistered(&self, registered: &HashSet<ContainerId>) -> Vec<(ContainerId, ClientKey)> {
+        let lowest = ClientKey::from_bytes([0; 16]);
+        let mut next = Some(ContainerId::UNNAMED);
+        while let Some(from) = next {
+            let rows = self.sessions.range((from, lowest)..);
+            let Some(((container, _), _)) = rows.clone().next() else {
+                break;
+            };
+            if !registered.contains(container) {
+                let rows = rows.take_while(|((of, _), _)| of == container);
+                let there = rows.filter(|(_, row)| row.newest().is_some());
+                let left: Vec<_> = there.map(|(key, _)| *key).take(RECLAIMED).collect();
+                if !left.is_empty() {
+                    return left;
+                }
             }
+            next = container.0.checked_add(1).map(ContainerId);
         }
-        reclaimed + self.remove_unregistered(registered)
+        Vec::new()
     }
 
     fn remove_unregistered(&mut self, registered: &HashSet<ContainerId>) -> u64 {
-        let oldest = self.oldest();
-        self.sessions.retain(|_, row| row.forget(oldest));
-        self.packages.retain(|_, row| row.forget(oldest));
-        self.owners.retain(|_, entry| entry.forget(oldest));
-        let sessions = self.sessions.iter();
-        let left = sessions.filter(|((container, _), row)| {
-            row.newest().is_some() && !registered.contains(container)
-        });
-        let left: Vec<_> = left.map(|(key, _)| *key).take(RECLAIMED).collect();
+        let left = self.unregistered(registered);
         if left.is_empty() {
             return 0;
         }
@@ -237,9 +289,17 @@ impl MemoryTables {
         let history = self.sessions.entry((container, client)).or_default();
         let old = history.newest().and_then(|row| row.owner.clone());
         let new = row.as_ref().and_then(|row| row.owner.clone());
+        if row.is_none() {
+            let removed = RemovedRow::Session(container, client);
+            self.removed.push_back((event, removed));
+        }
         history.put(event, row, oldest);
         if old == new {
             return;
+        }
+        if let Some(old) = &old {
+            let removed = RemovedRow::Owner(old.clone(), container, client);
+            self.removed.push_back((event, removed));
         }
         for (owner, entry) in [(old, None), (new, Some(()))] {
             if let Some(owner) = owner {
@@ -251,6 +311,10 @@ impl MemoryTables {
 
     pub(super) fn put_package(&mut self, key: Vec<u8>, row: Option<PackageRow>, event: u64) {
         let oldest = self.oldest();
+        if row.is_none() {
+            let removed = RemovedRow::Package(key.clone());
+            self.removed.push_back((event, removed));
+        }
         let history = self.packages.entry(key).or_default();
         history.put(event, row, oldest);
     }
@@ -263,5 +327,14 @@ impl MemoryTables {
             sessions: sessions.filter(|row| row.newest().is_some()).count() as u64,
             packages: packages.filter(|row| row.newest().is_some()).count() as u64,
         }
+    }
+}
+
+/// Forgets a row if no snapshot from `oldest` on can read any content of it.
+fn forget<K: Ord, T>(rows: &mut BTreeMap<K, RowHistory<T>>, key: K, oldest: u64) {
+    if let Entry::Occupied(mut row) = rows.entry(key)
+        && !row.get_mut().forget(oldest)
+    {
+        row.remove();
     }
 }

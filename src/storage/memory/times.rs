@@ -2,6 +2,7 @@
 
 use super::revision::Revision;
 use crate::client_id::ClientKey;
+use crate::storage::recent_ends::RecentEnds;
 use crate::storage::record::{AccessPart, SessionRow};
 use crate::storage::{ContainerId, SessionRef, Version};
 use std::collections::HashMap;
@@ -13,9 +14,8 @@ type SessionOf = (ContainerId, ClientKey);
 pub(super) struct RecordedAccesses {
     /// The times that accesses have changed since the rows were written, each with the session's incarnation.
     accesses: HashMap<SessionOf, (Version, AccessPart)>,
-    /// By which event a session was found expired, each with its incarnation. No access of an earlier transaction
-    /// brings it back.
-    found_expired: HashMap<SessionOf, (Version, u64)>,
+    /// By which event a session was found expired. No access of an earlier transaction brings it back.
+    found_expired: RecentEnds<SessionOf, u64>,
 }
 
 impl RecordedAccesses {
@@ -46,20 +46,14 @@ impl RecordedAccesses {
         self.accesses.remove(&of);
     }
 
-    /// Forgets what is known of a session that is gone.
-    pub(super) fn forget(&mut self, of: SessionOf) {
-        self.accesses.remove(&of);
-        self.found_expired.remove(&of);
-    }
-
     pub(super) fn note_expired(&mut self, session: SessionRef, event: u64) {
         let of = (session.container, session.client);
-        self.found_expired.insert(of, (session.incarnation, event));
+        self.found_expired.note(of, event);
     }
 
-    /// Whether the session of this incarnation was found expired by a later event than `since`.
+    /// Whether a session was found expired by a later event than `since`, or may have been.
     pub(super) fn is_expired_since(&self, session: SessionRef, since: Revision) -> bool {
-        let found = self.found_expired.get(&(session.container, session.client));
-        found.is_some_and(|(expired, event)| *expired == session.incarnation && *event > since.0)
+        let of = (session.container, session.client);
+        self.found_expired.since(of, since.0)
     }
 }

@@ -15,6 +15,11 @@ pub(crate) fn ended_on_the_way() -> Error {
         .lasting(Duration::from_secs(1))
 }
 
+/// Another transaction has found the session expired meanwhile (C2.11, C3.2).
+pub(crate) fn found_expired(container: &str) -> Error {
+    conflict("the session has expired, and was found so meanwhile").in_container(container)
+}
+
 pub(crate) fn lost_package() -> Error {
     Error::new(
         ErrorKind::Corrupt,

@@ -11,6 +11,6 @@ mod session;
 mod tests;
 mod writes;
 
-pub(crate) use checks::{check_name, ended_on_the_way, lost_package, too_many_keys};
+pub(crate) use checks::{check_name, ended_on_the_way, found_expired, lost_package, too_many_keys};
 pub(crate) use resolve::resolve;
 pub(crate) use rows::{CurrentRows, MergeRefusal};

@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// A redb file, or the same in memory, with its writer thread.
+/// A store in redb: in a file, or in memory, with its writer thread.
 pub(crate) struct Engine {
     shared: Arc<EngineShared>,
     thread: Mutex<Option<JoinHandle<Result<()>>>>,
@@ -102,7 +102,6 @@ impl Engine {
         clock: Clock,
         rules: EngineRules,
     ) -> Result<Self> {
-        let (memory_disk, memory) = in_memory(options, &Arc::default())?;
         let mut known = JournalAtOpening::of(foreseen);
         let largest = rules.journal.largest_file();
         let entered =
@@ -125,7 +124,6 @@ impl Engine {
         let places = DatabaseLocations {
             location: location.cloned(),
             file: disk,
-            memory: memory_disk,
         };
         let shared = Arc::new(EngineShared::new(&rules, io, clock, options.bugs, settings));
         let committer = Committer::new(
@@ -133,7 +131,7 @@ impl Engine {
             options,
             rules.journal,
             places,
-            (file, memory),
+            file,
             (entered, known),
             rules.new_sessions,
         )?;
@@ -184,11 +182,6 @@ impl Engine {
 }
 
 impl Engine {
-    fn queue_commit(&self, set: ChangeSet, done: CommitCallback, waiter: WaiterKind) -> Submission {
-        let pending = self.shared.queue.commit(set, done, waiter);
-        pending.map_or_else(Submission::admitted, Submission::pending)
-    }
-
     /// The error of a reader that finds no published snapshot.
     fn away(&self) -> Error {
         if self.shared.closed.load(Ordering::Acquire) {
@@ -262,8 +255,9 @@ impl Storage for Engine {
         Answer::now(self.newest().map(|it| it as Arc<dyn Snapshot>))
     }
 
-    fn submit(&self, set: ChangeSet, done: CommitCallback) -> Submission {
-        self.queue_commit(set, done, WaiterKind::Task)
+    fn submit(&self, set: ChangeSet, waiter: WaiterKind, done: CommitCallback) -> Submission {
+        let pending = self.shared.queue.commit(set, done, waiter);
+        pending.map_or_else(Submission::admitted, Submission::pending)
     }
 
     fn submit_unbounded(&self, set: ChangeSet, done: CommitCallback) {
@@ -325,7 +319,7 @@ impl Storage for Engine {
         Answer::later(async move {
             let frozen = frozen.await?;
             let reopened = frozen.reopened;
-            let disk = frozen.file.disk();
+            let disk = frozen.disk();
             let checked = frozen.inspect(found);
             for offset in self.shared.io.copies().still_used(&disk) {
                 found(Finding::Structure(inspect::page_of_copy(offset)));
@@ -379,10 +373,6 @@ impl Storage for Engine {
 }
 
 impl LocalEngine for Engine {
-    fn submit_to_lead(&self, set: ChangeSet, done: CommitCallback) -> Submission {
-        self.queue_commit(set, done, WaiterKind::Thread)
-    }
-
     fn lead_commit(&self) -> bool {
         self.leader.lead()
     }

@@ -19,13 +19,17 @@ impl RedbMark {
 }
 
 impl From<Mark> for RedbMark {
-    fn from(Mark([commit, looks]): Mark) -> Self {
+    fn from(mark: Mark) -> Self {
+        let [commit, looks] = mark.durable;
         Self { commit, looks }
     }
 }
 
 impl From<RedbMark> for Mark {
     fn from(mark: RedbMark) -> Self {
-        Self([mark.commit, mark.looks])
+        Self {
+            durable: [mark.commit, mark.looks],
+            memory: 0,
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::storage::admission::AdmissionBounds;
-use crate::storage::quota::Quota;
+use crate::storage::quota::SharedQuota;
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::commit::ended::EndedSessions;
 use crate::storage::redb::commit::queue::Queue;
@@ -128,7 +128,7 @@ pub(crate) struct EngineRules {
     /// How many commits and bytes may wait to be committed.
     pub(crate) admission: AdmissionBounds,
     /// How many sessions may be founded, where that is limited.
-    pub(crate) new_sessions: Option<Quota>,
+    pub(crate) new_sessions: Option<SharedQuota>,
     pub(crate) journal: JournalRules,
 }
 

@@ -371,7 +371,7 @@ fn sized<const N: usize>(key: &[u8]) -> Result<&[u8; N]> {
 mod tests {
     use super::*;
     use crate::storage::redb::fault_injection::FaultInjection;
-    use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey};
+    use crate::storage::redb::memtable::row_key::RowKey;
     use crate::storage::redb::meta::begin_durable;
     use crate::storage::redb::open::database::on_disk;
     use crate::storage::redb::open::options::OpenOptions;
@@ -423,7 +423,7 @@ mod tests {
         let (disk, database) = on_disk(failing.clone(), options, &Arc::default()).unwrap();
         let txn = begin_durable(&database).unwrap();
         let row = RowWrite {
-            key: RowKey::new(DatabaseKind::File, RowTree::Packages, b"key"),
+            key: RowKey::new(RowTree::Packages, b"key"),
             value: Some(Bytes::from_static(b"value")),
         };
         TableWriter::open(&txn).unwrap().put(&row).unwrap();

@@ -285,7 +285,8 @@ impl InFlight {
             storage.submit_unbounded(set, Box::new(move |outcome| self.complete(outcome)));
             return Submission::admitted();
         }
-        storage.submit_for(waiter, set, Box::new(move |outcome| self.complete(outcome)))
+        let done = Box::new(move |outcome| self.complete(outcome));
+        storage.submit(set, waiter, done)
     }
 
     fn submit_again(mut self, mut set: ChangeSet) {

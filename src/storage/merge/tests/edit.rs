@@ -1,10 +1,10 @@
 //! What a transaction wants changed of a client, step by step.
 
-use super::fixture::{NOW, World, client, place, stored};
+use super::fixture::{NOW, NOWHERE, World, client, place, stored};
 use crate::client_id::Freshness;
 use crate::clock::Timestamp;
 use crate::storage::{
-    Arrival, ChangeBase, ChangeStep, ClientChange, Commute, ContainerId, KeyChange, Mark, Observed,
+    Arrival, ChangeBase, ChangeStep, ClientChange, Commute, ContainerId, KeyChange, Observed,
     ObservedKeys, PackageChange, Seen, SeenState, SessionEnd, TouchAt,
 };
 use crate::value::Arithmetic;
@@ -218,7 +218,7 @@ impl Edit {
     /// The client is given up for another one.
     pub(super) fn replaced(&mut self) -> &mut Self {
         self.change.replaced = Some(Arrival {
-            mark: Mark([0; 2]),
+            mark: NOWHERE,
             at: NOW,
         });
         self

@@ -317,11 +317,16 @@ pub(super) fn used() -> Freshness {
     id.freshness()
 }
 
+pub(super) const NOWHERE: Mark = Mark {
+    durable: [0; 2],
+    memory: 0,
+};
+
 fn set(clients: Vec<ClientChange>) -> ChangeSet {
     let millis = Duration::from_millis;
     ChangeSet {
         now: NOW,
-        since: Mark([0; 2]),
+        since: NOWHERE,
         clients,
         refusals: TombstonePolicy {
             now: NOW,

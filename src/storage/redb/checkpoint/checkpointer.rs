@@ -7,7 +7,7 @@ use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::checkpoint::configure::SettingsBefore;
 use crate::storage::redb::checkpoint::task::{Checkpoint, Databases, Step, StuckRows, Trees};
 use crate::storage::redb::failure::guarded;
-use crate::storage::redb::integrity::inspect::{Frozen, InspectedDatabase};
+use crate::storage::redb::integrity::inspect::Frozen;
 use crate::storage::redb::integrity::newer::NewerRows;
 use crate::storage::redb::journal::JournalFile;
 use crate::storage::redb::memtable::read_view::TableReaders;
@@ -32,9 +32,9 @@ pub(crate) enum CheckpointerTask {
         reply: Reply<u64>,
     },
     Freeze {
-        disks: [Disk; 2],
+        disk: Disk,
         /// The rows over redb when the task is done.
-        newer: [NewerRows; 2],
+        newer: NewerRows,
         reply: Reply<Frozen>,
     },
     /// Does nothing: the caller waits for the checkpoint that comes first.
@@ -132,20 +132,9 @@ pub(crate) fn perform(
             });
             TaskReport::Reclaim { result, reply }
         }
-        CheckpointerTask::Freeze {
-            disks,
-            newer,
-            reply,
-        } => {
-            let [file, memory] = disks;
-            let [over_file, over_memory] = newer;
-            let frozen = guarded(|| {
-                Ok(Frozen {
-                    file: InspectedDatabase::new(file, &databases.file, over_file)?,
-                    memory: InspectedDatabase::new(memory, &databases.memory, over_memory)?,
-                    reopened: shared.counters.reopened.load(Ordering::Relaxed),
-                })
-            });
+        CheckpointerTask::Freeze { disk, newer, reply } => {
+            let reopened = shared.counters.reopened.load(Ordering::Relaxed);
+            let frozen = guarded(|| Frozen::new(disk, &databases.file, newer, reopened));
             drop(reply.send(frozen));
             TaskReport::Nothing
         }

@@ -7,7 +7,7 @@ use crate::storage::redb::backend::page_copies::PageCopies;
 use crate::storage::redb::failure;
 use crate::storage::redb::failure::ContainedWrite;
 use crate::storage::redb::integrity::pages::vital::rows_below;
-use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowWrite};
+use crate::storage::redb::memtable::row_key::{RowKey, RowWrite};
 use crate::storage::redb::tables::{CONTAINERS, RETIRED};
 use redb::ReadableTable;
 
@@ -29,7 +29,7 @@ impl MovedPages {
             return Ok(Self::default());
         }
         let row = |(tree, key, value): (_, Vec<u8>, Vec<u8>)| RowWrite {
-            key: RowKey::new(DatabaseKind::File, tree, &key),
+            key: RowKey::new(tree, &key),
             value: Some(value.into()),
         };
         Ok(Self {

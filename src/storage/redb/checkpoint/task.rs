@@ -8,7 +8,7 @@ use crate::storage::redb::backend::page_copies::PageCopies;
 use crate::storage::redb::backend::unreadable::UnreadableParts;
 use crate::storage::redb::checkpoint::moved_pages::MovedPages;
 use crate::storage::redb::failure;
-use crate::storage::redb::failure::{Contained, ContainedWrite, guarded};
+use crate::storage::redb::failure::{ContainedWrite, guarded};
 use crate::storage::redb::fault_injection::FaultInjection;
 use crate::storage::redb::format;
 use crate::storage::redb::integrity::pages::blocked::{BlockedRanges, PageKeys};
@@ -18,7 +18,7 @@ use crate::storage::redb::journal::{JournalFile, JournalRef};
 use crate::storage::redb::memtable::detached::{DatabaseLife, DetachedReader};
 use crate::storage::redb::memtable::held::Held;
 use crate::storage::redb::memtable::read_view::TableReaders;
-use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, RowWrite};
+use crate::storage::redb::memtable::row_key::{RowKey, RowTree, RowWrite};
 use crate::storage::redb::memtable::table::Memtable;
 use crate::storage::redb::meta::{COVERED, begin_durable, name_journal, put_plain, put_reached};
 use crate::storage::redb::tables::{RETIRED, Settled, TableReader, TableWriter, settle};
@@ -33,12 +33,10 @@ const RECLAIMED: usize = 1000;
 /// A row changes one page at least.
 const PAGE: usize = format::PAGE as usize;
 
-/// The two databases of a store: the file, and the containers in memory.
+/// The database of a store.
 pub(crate) struct Databases {
     pub(crate) file: Database,
-    pub(crate) memory: Database,
-    /// The disks of both.
-    pub(crate) disks: [Disk; 2],
+    pub(crate) disk: Disk,
     pub(crate) life: Arc<DatabaseLife>,
     /// Copies of the file's vital pages; none for a store in memory.
     pub(crate) copies: Option<Arc<PageCopies>>,
@@ -95,17 +93,15 @@ pub(crate) struct StuckRows {
 }
 
 impl Databases {
-    /// Readers of both databases as of their last commits.
+    /// Readers as of the last commit.
     pub(crate) fn readers(&self) -> Result<TableReaders> {
-        let [file, memory] = &self.disks;
         if let Some(copies) = &self.copies
-            && let Err(error) = copy_vital_pages(file, copies)
+            && let Err(error) = copy_vital_pages(&self.disk, copies)
         {
             tracing::warn!(%error, "pages of the store's file cannot be copied");
         }
         Ok(TableReaders {
-            file: Arc::new(TableReader::open(&self.file, file, &self.life)?),
-            memory: Arc::new(TableReader::open(&self.memory, memory, &self.life)?),
+            tables: Arc::new(TableReader::open(&self.file, &self.disk, &self.life)?),
             life: self.life.clone(),
         })
     }
@@ -136,12 +132,8 @@ impl Databases {
                 return Ok(Step::Stuck(stuck));
             }
         }
-        // The rows of the file sort before those in memory.
-        let in_file = rows.partition_point(|row| row.key.home() == DatabaseKind::File);
-        let (in_file, in_memory) = rows.split_at(in_file);
-        let [disk, _] = &self.disks;
-        let moved = MovedPages::of(disk, io.copies())?;
-        let steps = in_steps(&moved.rows, self.step).chain(in_steps(in_file, self.step));
+        let moved = MovedPages::of(&self.disk, io.copies())?;
+        let steps = in_steps(&moved.rows, self.step).chain(in_steps(&rows, self.step));
         let mut steps = steps.peekable();
         let file = loop {
             let txn = bugs.begin(&self.file)?;
@@ -178,14 +170,7 @@ impl Databases {
                 },
             )?;
         }
-        let memory = self.begin_in_memory()?;
-        put_all(&memory, in_memory)?;
         commit(file, io)?;
-        if in_memory.is_empty() {
-            abort(memory)?;
-        } else {
-            commit_in_memory(memory)?;
-        }
         Ok(Step::Done)
     }
 
@@ -197,11 +182,9 @@ impl Databases {
         trees: Trees,
         unreadable: &UnreadableParts,
     ) -> Result<StuckRows> {
-        let [file, _] = &self.disks;
-        let mut ways = Ways::new(file, unreadable)?;
-        let in_file = |row: &&RowWrite| row.key.home() == DatabaseKind::File;
+        let mut ways = Ways::new(&self.disk, unreadable)?;
         let mut stuck = StuckRows::default();
-        for row in rows.iter().filter(in_file) {
+        for row in rows {
             if let Some((tree, keys)) = obstacle(row, &mut ways)? {
                 stuck.rows.push(row.clone());
                 // A removal may be blocked by a page beside a whole one, into which rows can be put.
@@ -216,12 +199,7 @@ impl Databases {
             let trees: Vec<RowTree> = keys.filter_map(tree).collect();
             let is_left =
                 |row: &&RowWrite| tree(&row.key).is_some_and(|tree| trees.contains(&tree));
-            stuck.rows = rows
-                .iter()
-                .filter(in_file)
-                .filter(is_left)
-                .cloned()
-                .collect();
+            stuck.rows = rows.iter().filter(is_left).cloned().collect();
         }
         Ok(stuck)
     }
@@ -232,11 +210,12 @@ impl Databases {
         refusals: TombstonePolicy,
         unreadable: &UnreadableParts,
     ) -> Result<Vec<Settled>> {
-        let [disk, _] = &self.disks;
-        let mut ways = Ways::new(disk, unreadable)?;
+        let mut ways = Ways::new(&self.disk, unreadable)?;
         let mut settled = Vec::new();
         let from = Bound::Included([0; 16]);
-        for held in DetachedReader::new(disk)?.range(RowTree::Tombstones, from, [u8::MAX; 16])? {
+        for held in
+            DetachedReader::new(&self.disk)?.range(RowTree::Tombstones, from, [u8::MAX; 16])?
+        {
             let (key, Held::Row(record)) = held? else {
                 continue;
             };
@@ -256,11 +235,6 @@ impl Databases {
         Ok(settled)
     }
 
-    fn begin_in_memory(&self) -> Result<ContainedWrite> {
-        let txn = self.memory.begin_write().map(Contained::new);
-        txn.map_err(failure::transaction)
-    }
-
     /// Removes some rows of an unregistered container, and some old tombstones. Returns the number of rows, and
     /// whether the container is empty now.
     pub(crate) fn reclaim(
@@ -273,42 +247,31 @@ impl Databases {
         let is_expected = io.unreadable().is_expected();
         let settled = is_expected.then(|| self.settled_around(refusals, io.unreadable()));
         let settled = settled.transpose()?;
-        let file_txn = begin_durable(&self.file)?;
-        let memory_txn = self.begin_in_memory()?;
+        let txn = begin_durable(&self.file)?;
         let mut is_empty = false;
-        let (in_file, in_memory, removed) = {
-            let mut file = TableWriter::open(&file_txn)?;
-            let mut memory = TableWriter::open(&memory_txn)?;
-            let mut removed = memory.put_tombstone(refusals, RECLAIMED)?;
-            removed += match settled {
-                Some(settled) => file.put_tombstones(&settled)?,
-                None => file.put_tombstone(refusals, RECLAIMED)?,
+        let (is_dirty, removed) = {
+            let mut tables = TableWriter::open(&txn)?;
+            let mut removed = match settled {
+                Some(settled) => tables.put_tombstones(&settled)?,
+                None => tables.put_tombstone(refusals, RECLAIMED)?,
             };
             if let Some(id) = retired {
-                let home = match DatabaseKind::of(id) {
-                    DatabaseKind::File => &mut file,
-                    DatabaseKind::Memory => &mut memory,
-                };
-                let rows = home.reclaim(id, RECLAIMED)?;
+                let rows = tables.reclaim(id, RECLAIMED)?;
                 removed += rows;
                 if rows == 0 {
-                    let mut retired = file_txn.open_table(RETIRED).map_err(failure::table)?;
+                    let mut retired = txn.open_table(RETIRED).map_err(failure::table)?;
                     retired.remove(id.0).map_err(failure::storage)?;
-                    file.dirty = true;
+                    tables.dirty = true;
                     // Counted as a row, so that the caller continues: another container may be left.
                     removed += 1;
                     is_empty = true;
                 }
             }
-            (file.dirty, memory.dirty, removed)
+            (tables.dirty, removed)
         };
-        match in_file {
-            true => commit(file_txn, io)?,
-            false => abort(file_txn)?,
-        }
-        match in_memory {
-            true => commit_in_memory(memory_txn)?,
-            false => abort(memory_txn)?,
+        match is_dirty {
+            true => commit(txn, io)?,
+            false => abort(txn)?,
         }
         Ok((removed, is_empty))
     }
@@ -356,11 +319,6 @@ pub(super) fn commit(txn: ContainedWrite, io: &FileIo) -> Result<()> {
     txn.commit().map_err(failure::commit)
 }
 
-/// Commits a change to the containers in memory.
-fn commit_in_memory(txn: ContainedWrite) -> Result<()> {
-    txn.commit().map_err(failure::commit)
-}
-
 /// Ends a transaction that has changed nothing.
 fn abort(txn: ContainedWrite) -> Result<()> {
     txn.abort().map_err(failure::storage)
@@ -374,7 +332,7 @@ mod tests {
     #[test]
     fn every_row_is_in_one_step_however_little_one_may_change() {
         let row = |n: u8| RowWrite {
-            key: RowKey::new(DatabaseKind::File, RowTree::Packages, &[n]),
+            key: RowKey::new(RowTree::Packages, &[n]),
             value: None,
         };
         let rows: Vec<_> = (0..9).map(row).collect();

@@ -3,8 +3,8 @@
 use crate::client_id::{ClientKey, Freshness};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::merge::{self, MergeRefusal, resolve};
-use crate::storage::quota::Quota;
+use crate::storage::merge::{self, MergeRefusal, found_expired, resolve};
+use crate::storage::quota::SharedQuota;
 use crate::storage::record::{PackageRow, RecordKind, SessionRow, seal_plain, session_key};
 use crate::storage::redb::EngineCounters;
 use crate::storage::redb::EngineShared;
@@ -17,12 +17,12 @@ use crate::storage::redb::commit::touches::{Touches, WaitingTouches};
 use crate::storage::redb::fault_injection::FaultInjection;
 use crate::storage::redb::mark::RedbMark;
 use crate::storage::redb::memtable::read_view::ReadView;
-use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, RowWrite};
+use crate::storage::redb::memtable::row_key::{RowKey, RowTree, RowWrite};
 use crate::storage::redb::memtable::table::Memtable;
 use crate::storage::redb::tables::{TableReader, owner_key};
 use crate::storage::{
-    ChangeSet, ContainerId, ContainerRef, Mark, MergedWrites, Seen, SessionRef, TombstonePolicy,
-    Touch, Version,
+    ChangeSet, ClientChange, ContainerId, ForeignCommit, Mark, MemoryWrites, MergedWrites, Seen,
+    SessionRef, TombstonePolicy, Touch, Version,
 };
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
@@ -33,7 +33,7 @@ pub(crate) struct CommitBatch<'a> {
     /// The newest state, with the writes of the batch so far.
     pub(crate) layers: &'a ReadView,
     /// How many sessions may still be founded, where that is limited.
-    pub(crate) quota: Option<&'a mut Quota>,
+    pub(crate) quota: Option<&'a SharedQuota>,
     pub(crate) kept_back: &'a mut KeptBack,
     /// Unregistered containers whose rows are being removed.
     pub(crate) retired: &'a [(ContainerId, u64)],
@@ -49,11 +49,13 @@ pub(crate) struct CommitBatch<'a> {
 /// The writes of a batch, with the touches that it includes.
 #[derive(Default)]
 pub(crate) struct BatchWrites {
-    /// For the journal.
-    pub(crate) file: Vec<RowWrite>,
-    /// For the containers in memory.
-    pub(crate) memory: Vec<RowWrite>,
-    writes_to_file: bool,
+    pub(crate) rows: Vec<RowWrite>,
+    /// Whether there will be any rows.
+    has_rows: bool,
+    /// The parts that another engine keeps in memory.
+    pub(crate) foreign: Vec<ForeignCommit>,
+    /// How many sessions it founds.
+    pub(crate) founded: u64,
     pub(crate) touches: Vec<WaitingTouches>,
     /// Accesses of its members that it does not write. They are recorded once it is committed.
     pub(crate) accesses: Vec<Touch>,
@@ -79,12 +81,12 @@ const BURIED: usize = 1000;
 
 impl BatchWrites {
     pub(crate) fn is_empty(&self) -> bool {
-        self.file.is_empty() && self.memory.is_empty()
+        self.rows.is_empty()
     }
 
     /// Puts the rows into the active memtable.
     pub(crate) fn apply(self, active: &Memtable, number: u64, oldest: u64) {
-        for row in self.file.into_iter().chain(self.memory) {
+        for row in self.rows {
             active.put(row, number, oldest);
         }
     }
@@ -121,7 +123,7 @@ impl CommitBatch<'_> {
             self.written.buried = settled.len() as u64;
             settled.into_iter().for_each(|row| self.put(row));
         }
-        if besides.flush || self.written.writes_to_file {
+        if besides.flush || self.written.has_rows {
             self.written.touches = self.shared.touches.list();
             let accesses = std::mem::take(&mut self.written.accesses);
             self.written.touches.extend(accesses);
@@ -131,9 +133,7 @@ impl CommitBatch<'_> {
             }
         }
         let pending = self.layers.pending.iter();
-        let rows = pending.flat_map(|pending| pending.take());
-        let (file, memory) = rows.partition(|row| row.key.home() == DatabaseKind::File);
-        (self.written.file, self.written.memory) = (file, memory);
+        self.written.rows = pending.flat_map(|pending| pending.take()).collect();
         Ok(left.collect())
     }
 
@@ -169,9 +169,23 @@ impl CommitBatch<'_> {
             }
         };
         bugs.before_writing(&mut writes);
-        let ended: Vec<_> = writes.tombstones.iter().map(|(_, it, _)| *it).collect();
+        self.accept(job, set, writes)
+    }
+
+    /// Puts the writes of a job into the batch; none if they do not fit.
+    fn accept(
+        &mut self,
+        job: &mut CommitJob,
+        mut set: ChangeSet,
+        mut writes: MergedWrites,
+    ) -> Result<Option<BatchVerdict>> {
         let swept = std::mem::take(&mut writes.swept);
         let founded = writes.founded;
+        let foreign = match &set.foreign {
+            Some(_) => MemoryWrites::decode(writes.split_off_memory())?,
+            None => MemoryWrites::default(),
+        };
+        let ended: Vec<_> = writes.tombstones.iter().map(|(_, it, _)| *it).collect();
         let rows = rows_of(writes)?;
         let bytes = rows.iter().map(RowWrite::len).sum::<usize>();
         if bytes > self.most_bytes {
@@ -203,6 +217,12 @@ impl CommitBatch<'_> {
         self.bytes += bytes;
         self.kept_back.add(&rows);
         self.lower_touches(&set);
+        if let Some(lent) = set.foreign.take() {
+            self.written.foreign.push(ForeignCommit {
+                written: foreign,
+                ..lent.commit
+            });
+        }
         rows.into_iter().for_each(|row| self.put(row));
         Ok(Some(BatchVerdict::Accepted(set)))
     }
@@ -222,26 +242,28 @@ impl CommitBatch<'_> {
         let touches = &self.shared.touches;
         let mut claims = Vec::new();
         for client in set.clients.iter().filter(|client| client.goes_on()) {
-            let live = || client.seen.iter().filter(|seen| seen.is_live());
-            let is_over =
-                |seen: &&Seen| touches.is_expired_since(seen.place.id, client.client, set.since);
-            let mut written = live().filter(|seen| client.writes_in(seen.place.id));
-            // A write into a container without the session continues the session that was seen in another one.
-            let over = written.find(is_over);
-            let over = over.or_else(|| live().next().filter(|_| live().all(|seen| is_over(&seen))));
-            if let Some(seen) = over {
-                return Err((found_expired(&seen.place), client.client));
+            let is_over = |seen: &Seen| {
+                let of = (seen.place.id, client.client);
+                let lent = set.foreign.as_ref();
+                touches.is_expired_since(seen.place.id, client.client, set.since)
+                    || lent.is_some_and(|lent| lent.expired.contains(&of))
+            };
+            if let Some(seen) = client.over(is_over) {
+                return Err((found_expired(&seen.place.name), client.client));
             }
-            let written = live().filter(|seen| client.writes_in(seen.place.id));
+            let seen = client.seen.iter().filter(|seen| seen.is_live());
+            let written = seen.filter(|seen| writes_here(client, seen));
             claims.extend(written.filter_map(|seen| seen.access(client.client, set.since)));
         }
-        let mut beside = set.accesses(|client, seen| !client.writes_in(seen.place.id));
+        let is_here = |seen: &Seen| !seen.place.id.is_in_memory();
+        let mut beside =
+            set.accesses(|client, seen| is_here(seen) && !client.writes_in(seen.place.id));
         let now = self.shared.clock.timestamp();
         let claimed = touches.claim(&claims, &mut beside, now);
         claimed.map_err(|over| {
             let mut seen = set.clients.iter().flat_map(|client| &client.seen);
             let place = seen.find(|seen| seen.place.id == over.session.container);
-            let error = place.map_or_else(expired_meanwhile, |seen| found_expired(&seen.place));
+            let error = found_expired(place.map_or("", |seen| &seen.place.name));
             (error, over.session.client)
         })?;
         self.written.accesses.append(&mut beside);
@@ -250,7 +272,7 @@ impl CommitBatch<'_> {
 
     /// A waiting touch must not raise a time again that the rows of the change set lower (C3.5).
     fn lower_touches(&self, set: &ChangeSet) {
-        for touch in set.accesses(|client, seen| client.writes_in(seen.place.id)) {
+        for touch in set.accesses(writes_here) {
             let now = self.shared.clock.timestamp();
             self.shared.touches.lower(touch, now);
         }
@@ -258,19 +280,20 @@ impl CommitBatch<'_> {
 
     /// Takes founded sessions off the quota.
     fn may_found(&mut self, founded: u64) -> Result<()> {
-        let Some(quota) = self.quota.as_mut().filter(|_| founded > 0) else {
+        let Some(quota) = self.quota.filter(|_| founded > 0) else {
             return Ok(());
         };
         let now = self.shared.clock.moment();
         let taken = quota.take_or_refuse(founded, now);
-        if taken.is_err() {
-            EngineCounters::add(&self.shared.counters.refused, 1);
+        match &taken {
+            Ok(()) => self.written.founded += founded,
+            Err(_) => EngineCounters::add(&self.shared.counters.refused, 1),
         }
         taken
     }
 
     fn put(&mut self, row: RowWrite) {
-        self.written.writes_to_file |= row.key.home() == DatabaseKind::File;
+        self.written.has_rows = true;
         if let Some(pending) = &self.layers.pending {
             pending.put(row);
         }
@@ -301,7 +324,7 @@ impl CommitBatch<'_> {
             _ => return Ok(()),
         };
         self.put(RowWrite {
-            key: RowKey::new(DatabaseKind::of(container), RowTree::Sessions, &key),
+            key: RowKey::new(RowTree::Sessions, &key),
             value: Some(accessed.into()),
         });
         self.written.touched += 1;
@@ -309,15 +332,9 @@ impl CommitBatch<'_> {
     }
 }
 
-fn expired_meanwhile() -> Error {
-    Error::new(
-        ErrorKind::Conflict,
-        "the session has expired, and was found so meanwhile",
-    )
-}
-
-fn found_expired(place: &ContainerRef) -> Error {
-    expired_meanwhile().in_container(&*place.name)
+/// Whether a change writes to a session that this engine keeps.
+fn writes_here(client: &ClientChange, seen: &Seen) -> bool {
+    !seen.place.id.is_in_memory() && client.writes_in(seen.place.id)
 }
 
 fn too_large(bytes: usize, most: usize) -> Error {
@@ -387,8 +404,8 @@ impl merge::CurrentRows for BatchView<'_> {
             return Ok(until);
         };
         if let Some(pending) = &self.layers.pending {
-            let rows = self.layers.lowered_tombstones(self.refusals, client)?;
-            rows.into_iter().for_each(|row| pending.put(row));
+            let row = self.layers.lowered_tombstone(self.refusals, client)?;
+            row.into_iter().for_each(|row| pending.put(row));
         }
         Ok(Some(lowered))
     }
@@ -418,38 +435,32 @@ impl merge::CurrentRows for BatchView<'_> {
 /// The rows of a commit's writes. The index of owners follows the sessions.
 fn rows_of(writes: MergedWrites) -> Result<Vec<RowWrite>> {
     let mut rows = Vec::with_capacity(writes.packages.len() + writes.sessions.len());
-    let mut put = |container, tree, key: &[u8], value: Option<Bytes>| {
-        let key = RowKey::new(DatabaseKind::of(container), tree, key);
+    let mut put = |tree, key: &[u8], value: Option<Bytes>| {
+        let key = RowKey::new(tree, key);
         rows.push(RowWrite { key, value });
     };
     for write in writes.packages {
         let value = write.row.map(Bytes::from);
-        put(write.container, RowTree::Packages, &write.key, value);
+        put(RowTree::Packages, &write.key, value);
     }
     for write in writes.sessions {
         let key = session_key(write.container, write.client);
         let owner = write.row.as_ref().and_then(|row| row.owner.as_ref());
         if owner != write.old_owner.as_ref() {
             if let Some(old) = &write.old_owner {
-                put(write.container, RowTree::Owners, &owner_key(old, key), None);
+                put(RowTree::Owners, &owner_key(old, key), None);
             }
             if let Some(new) = owner {
-                let entry = owner_key(new, key);
-                put(write.container, RowTree::Owners, &entry, Some(Bytes::new()));
+                put(RowTree::Owners, &owner_key(new, key), Some(Bytes::new()));
             }
         }
         let value = write.row.map(|row| row.encode(&key)).transpose()?;
-        put(
-            write.container,
-            RowTree::Sessions,
-            &key,
-            value.map(Bytes::from),
-        );
+        put(RowTree::Sessions, &key, value.map(Bytes::from));
     }
-    for (container, client, until) in writes.tombstones {
+    for (_, client, until) in writes.tombstones {
         let key = client.as_bytes();
         let record = seal_plain(RecordKind::Tombstone, key, until.0)?;
-        put(container, RowTree::Tombstones, key, Some(record.into()));
+        put(RowTree::Tombstones, key, Some(record.into()));
     }
     Ok(rows)
 }

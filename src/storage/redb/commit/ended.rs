@@ -1,71 +1,16 @@
 //! The sessions that ended lately: by which commit, or when they expired, if they were swept. Requests that arrived
-//! before the end and act after it need this (C4.8). The memory is bounded; of the forgotten entries the latest number
-//! is kept.
+//! before the end and act after it need this (C4.8).
 
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
-use std::collections::{BTreeSet, HashMap};
-use std::hash::Hash;
+use crate::storage::recent_ends::RecentEnds;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// How many sessions are remembered: some 6 MB.
-const REMEMBERED: usize = 65_536;
 
 #[derive(Default)]
 pub(crate) struct EndedSessions {
     by_commits: Mutex<RecentEnds<ClientKey, u64>>,
     /// Swept sessions, by the time when they expired. A sweep may come long after that, and end very many.
     swept: Mutex<RecentEnds<ClientKey, Timestamp>>,
-}
-
-/// When something last happened to each key, by number or time. The lowest are forgotten first.
-pub(crate) struct RecentEnds<K, N> {
-    by: HashMap<K, N>,
-    /// The same in the order of the numbers.
-    order: BTreeSet<(N, K)>,
-    /// The greatest number that was forgotten.
-    forgotten: Option<N>,
-}
-
-impl<K, N> Default for RecentEnds<K, N> {
-    fn default() -> Self {
-        Self {
-            by: HashMap::new(),
-            order: BTreeSet::new(),
-            forgotten: None,
-        }
-    }
-}
-
-impl<K: Copy + Ord + Hash, N: Copy + Ord> RecentEnds<K, N> {
-    pub(crate) fn note(&mut self, who: K, number: N) {
-        if let Some(before) = self.by.get(&who) {
-            // A session in several containers ends in each.
-            if *before >= number {
-                return;
-            }
-            self.order.remove(&(*before, who));
-        }
-        self.by.insert(who, number);
-        self.order.insert((number, who));
-        if self.order.len() > REMEMBERED
-            && let Some((number, who)) = self.order.pop_first()
-        {
-            self.by.remove(&who);
-            self.forgotten = self.forgotten.max(Some(number));
-        }
-    }
-
-    /// Whether it happened after this number, or may have, if that is forgotten.
-    pub(crate) fn since(&self, who: K, number: N) -> bool {
-        self.known(who).any(|by| by > number)
-    }
-
-    /// When it happened, and the latest number at which it may have.
-    fn known(&self, who: K) -> impl Iterator<Item = N> {
-        let by = self.by.get(&who).copied();
-        by.into_iter().chain(self.forgotten)
-    }
 }
 
 impl EndedSessions {
@@ -94,8 +39,7 @@ impl EndedSessions {
     /// does not count.
     pub(crate) fn expired_since(&self, client: ClientKey, time: Timestamp, now: Timestamp) -> bool {
         let lately = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut known = lately.known(client);
-        known.any(|over| over > time && over <= now)
+        lately.within(client, time, now)
     }
 
     fn lock(&self) -> MutexGuard<'_, RecentEnds<ClientKey, u64>> {
@@ -108,6 +52,7 @@ impl EndedSessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::recent_ends::REMEMBERED;
 
     fn key(n: usize) -> ClientKey {
         let mut bytes = [0; 16];
@@ -130,11 +75,7 @@ mod tests {
         assert!(ended.since(key(0), 0));
         assert!(ended.since(key(usize::MAX), 0));
         assert!(!ended.since(key(usize::MAX), 1));
-        let lately = ended.lock();
-        assert_eq!(
-            (lately.by.len(), lately.order.len()),
-            (REMEMBERED, REMEMBERED)
-        );
+        assert_eq!(ended.lock().len(), REMEMBERED);
     }
 
     // C4.8: whoever came after its end, or when it was over by a clock that was wrong only, is not concerned.
@@ -159,26 +100,12 @@ mod tests {
         assert!(!ended.since(key(2), 0));
     }
 
-    // C3.2
-    #[test]
-    fn what_happens_to_one_again_and_again_makes_nothing_forgotten() {
-        let mut lately = RecentEnds::default();
-        lately.note(key(1), 1);
-        for n in 2..=(2 * REMEMBERED) as u64 {
-            lately.note(key(0), n);
-        }
-        assert_eq!((lately.by.len(), lately.order.len()), (2, 2));
-        assert!(lately.since(key(0), 2 * REMEMBERED as u64 - 1));
-        assert!(!lately.since(key(1), 1));
-        assert!(!lately.since(key(2), 0));
-    }
-
     // C1.9
     #[test]
     fn a_session_in_several_containers_is_remembered_once() {
         let ended = EndedSessions::default();
         ended.note(key(0), 1);
         ended.note(key(0), 1);
-        assert_eq!(ended.lock().order.len(), 1);
+        assert_eq!(ended.lock().len(), 1);
     }
 }

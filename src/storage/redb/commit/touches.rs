@@ -3,7 +3,7 @@
 
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
-use crate::storage::redb::commit::ended::RecentEnds;
+use crate::storage::recent_ends::RecentEnds;
 use crate::storage::redb::mark::RedbMark;
 use crate::storage::{ContainerId, Mark, SessionRef, Touch, TouchAt, Version};
 use std::collections::HashMap;

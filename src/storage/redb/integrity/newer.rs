@@ -3,7 +3,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::storage::redb::journal::RawFrameRows;
-use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, RowWrite};
+use crate::storage::redb::memtable::row_key::{RowKey, RowTree, RowWrite};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ impl NewerRows {
     pub(crate) fn new(frames: Vec<RawFrameRows>, lost: &mut dyn FnMut(Error)) -> Self {
         let mut newer = Self::default();
         for (key, value) in frames.into_iter().flatten() {
-            let parsed = RowKey::parse(&key).filter(|key| key.home() == DatabaseKind::File);
+            let parsed = RowKey::parse(&key);
             match parsed.as_ref().and_then(RowKey::split) {
                 Some((tree, key)) => {
                     let rows = newer.0.entry(tree as u8).or_default();

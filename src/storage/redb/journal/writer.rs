@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::backend::folder::Location;
 use crate::storage::redb::failure::random;
-use crate::storage::redb::memtable::row_key::{DatabaseKind, RowWrite};
+use crate::storage::redb::memtable::row_key::RowWrite;
 use std::sync::Arc;
 
 /// The journal of an open store.
@@ -63,7 +63,6 @@ impl Journal {
 
     /// Appends the rows of a group and syncs them.
     pub(crate) fn append(&mut self, rows: &[RowWrite]) -> Result<(), AppendFailure> {
-        debug_assert!(rows.iter().all(|row| row.key.home() == DatabaseKind::File));
         self.active.append(self.next, rows)?;
         self.next += 1;
         Ok(())

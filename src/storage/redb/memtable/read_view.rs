@@ -9,7 +9,7 @@ use crate::storage::record::{
 use crate::storage::redb::failure::guarded;
 use crate::storage::redb::memtable::detached::DatabaseLife;
 use crate::storage::redb::memtable::held::{Held, TableRows};
-use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, RowWrite};
+use crate::storage::redb::memtable::row_key::{RowKey, RowTree, RowWrite};
 use crate::storage::redb::memtable::table::Memtable;
 use crate::storage::redb::memtable::write_batch::WriteBatch;
 use crate::storage::redb::tables::{TableReader, owner_key, session_of, settle};
@@ -34,26 +34,16 @@ pub(crate) struct ReadView {
     pub(crate) readers: TableReaders,
 }
 
-/// The tables of redb, in the file and in memory.
+/// The tables of redb.
 #[derive(Clone)]
 pub(crate) struct TableReaders {
-    pub(crate) file: Arc<TableReader>,
-    pub(crate) memory: Arc<TableReader>,
-    /// Whether the databases still work.
+    pub(crate) tables: Arc<TableReader>,
+    /// Whether the database still works.
     pub(crate) life: Arc<DatabaseLife>,
 }
 
 fn in_its_tree(key: &[u8]) -> &[u8] {
     key.get(1..).unwrap_or_default()
-}
-
-impl TableReaders {
-    fn of(&self, home: DatabaseKind) -> &TableReader {
-        match home {
-            DatabaseKind::File => &self.file,
-            DatabaseKind::Memory => &self.memory,
-        }
-    }
 }
 
 impl ReadView {
@@ -90,10 +80,7 @@ impl ReadView {
     ) -> Result<Option<Bytes>> {
         match self.over_redb(&RowKey::of_session(container, client)) {
             Some(record) => Ok(record),
-            None => {
-                let redb = self.readers.of(DatabaseKind::of(container));
-                redb.session_record(container, client)
-            }
+            None => self.readers.tables.session_record(container, client),
         }
     }
 
@@ -110,7 +97,7 @@ impl ReadView {
                 .map(|record| SessionRow::decode(in_its_tree(&key), &record))
                 .transpose(),
             None => {
-                let row = below(self.readers.of(DatabaseKind::of(container)))?;
+                let row = below(&self.readers.tables)?;
                 if let (Some(pending), Some(row)) = (&self.pending, &row)
                     && pending.is_curious()
                 {
@@ -148,10 +135,7 @@ impl ReadView {
                 Some(read) => Ok(Some(read.clone())),
                 None => PackageRow::decode(in_its_tree(key), record).map(Some),
             },
-            None => below(
-                self.readers.of(DatabaseKind::of(container)),
-                in_its_tree(key),
-            ),
+            None => below(&self.readers.tables, in_its_tree(key)),
         }
     }
 
@@ -165,33 +149,24 @@ impl ReadView {
         let key = RowKey::of_package(container, client, package);
         match self.over_redb(key.as_bytes()) {
             Some(record) => Ok(record.map_or(0, |record| record.len())),
-            None => {
-                let readers = self.readers.of(DatabaseKind::of(container));
-                readers.package_len(in_its_tree(key.as_bytes()))
-            }
+            None => self.readers.tables.package_len(in_its_tree(key.as_bytes())),
         }
     }
 
     /// Until when the id of an ended session is refused.
     pub(crate) fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
-        let file = self.tombstone_in(DatabaseKind::File, client)?;
-        Ok(file.max(self.tombstone_in(DatabaseKind::Memory, client)?))
-    }
-
-    fn tombstone_in(&self, home: DatabaseKind, client: ClientKey) -> Result<Option<Timestamp>> {
         let key = client.as_bytes();
-        match self.over_redb(RowKey::new(home, RowTree::Tombstones, key).as_bytes()) {
+        match self.over_redb(RowKey::new(RowTree::Tombstones, key).as_bytes()) {
             Some(record) => record
                 .map(|record| open_plain(RecordKind::Tombstone, key, &record).map(Timestamp))
                 .transpose(),
-            None => self.readers.of(home).tombstone(client),
+            None => self.readers.tables.tombstone(client),
         }
     }
 
     /// Whether there are any tombstones in redb.
     pub(crate) fn has_tombstones_in_redb(&self) -> Result<bool> {
-        let TableReaders { file, memory, .. } = &self.readers;
-        guarded(|| Ok(file.has_tombstones()? || memory.has_tombstones()?))
+        guarded(|| self.readers.tables.has_tombstones())
     }
 
     /// The writes that remove old tombstones from the memtables, and lower those that lie too far ahead: at most `limit`,
@@ -203,56 +178,46 @@ impl ReadView {
         after: Option<&RowKey>,
     ) -> Result<(Vec<RowWrite>, Option<RowKey>)> {
         let mut settled = Vec::new();
-        let last = after.and_then(|after| Some((after.home(), *after.split()?.1.last_chunk()?)));
-        for home in [DatabaseKind::File, DatabaseKind::Memory] {
-            let from = match last {
-                Some((DatabaseKind::Memory, _)) if home == DatabaseKind::File => continue,
-                Some((of, key)) if of == home => Bound::Excluded(key),
-                _ => Bound::Included([0; 16]),
+        let last = after.and_then(|after| after.split()?.1.last_chunk().copied());
+        let from = last.map_or(Bound::Included([0; 16]), Bound::Excluded);
+        let none = Box::new(std::iter::empty());
+        let tombstones = self.range(RowTree::Tombstones, from, [u8::MAX; 16], none);
+        for (key, record) in tombstones.flatten() {
+            crate::steps::count(1);
+            let Some(record) = record else {
+                continue;
             };
-            let none = Box::new(std::iter::empty());
-            let tombstones = self.range(home, RowTree::Tombstones, from, [u8::MAX; 16], none);
-            for (key, record) in tombstones.flatten() {
-                crate::steps::count(1);
-                let Some(record) = record else {
-                    continue;
-                };
-                let Some((key, record)) = settle(refusals, key, &record)? else {
-                    continue;
-                };
-                let key = RowKey::new(home, RowTree::Tombstones, &key);
-                settled.push(RowWrite {
-                    key: key.clone(),
-                    value: record.map(Bytes::from),
-                });
-                if settled.len() == limit {
-                    return Ok((settled, Some(key)));
-                }
+            let Some((key, record)) = settle(refusals, key, &record)? else {
+                continue;
+            };
+            let key = RowKey::new(RowTree::Tombstones, &key);
+            settled.push(RowWrite {
+                key: key.clone(),
+                value: record.map(Bytes::from),
+            });
+            if settled.len() == limit {
+                return Ok((settled, Some(key)));
             }
         }
         Ok((settled, None))
     }
 
-    /// The tombstones of a client that lie too far ahead, lowered.
-    pub(crate) fn lowered_tombstones(
+    /// The tombstone of a client, lowered, if it lies too far ahead.
+    pub(crate) fn lowered_tombstone(
         &self,
         refusals: TombstonePolicy,
         client: ClientKey,
-    ) -> Result<Vec<RowWrite>> {
-        let mut rows = Vec::new();
-        for home in [DatabaseKind::File, DatabaseKind::Memory] {
-            let until = self.tombstone_in(home, client)?;
-            let Some(lowered) = until.and_then(|until| refusals.lowered(until)) else {
-                continue;
-            };
-            let key = client.as_bytes();
-            let record = seal_plain(RecordKind::Tombstone, key, lowered.0)?;
-            rows.push(RowWrite {
-                key: RowKey::new(home, RowTree::Tombstones, key),
-                value: Some(record.into()),
-            });
-        }
-        Ok(rows)
+    ) -> Result<Option<RowWrite>> {
+        let until = self.tombstone(client)?;
+        let Some(lowered) = until.and_then(|until| refusals.lowered(until)) else {
+            return Ok(None);
+        };
+        let key = client.as_bytes();
+        let record = seal_plain(RecordKind::Tombstone, key, lowered.0)?;
+        Ok(Some(RowWrite {
+            key: RowKey::new(RowTree::Tombstones, key),
+            value: Some(record.into()),
+        }))
     }
 
     /// The sessions of a container in the order of their keys, from the one after `after`. A page of redb that cannot be
@@ -267,9 +232,8 @@ impl ReadView {
         let highest = session_key(container, ClientKey::from_bytes([u8::MAX; 16]));
         let from = after.map(|client| session_key(container, client));
         let from = from.map_or(Bound::Included(lowest), Bound::Excluded);
-        let home = DatabaseKind::of(container);
         let list = |below| {
-            self.range(home, RowTree::Sessions, from, highest, below)
+            self.range(RowTree::Sessions, from, highest, below)
                 .take(limit)
                 .map(|row| {
                     let (key, record) = row?;
@@ -281,7 +245,7 @@ impl ReadView {
                 })
                 .collect()
         };
-        let reader = self.readers.of(home);
+        let reader = &self.readers.tables;
         guarded(|| list(reader.sessions(from, highest)?)).or_else(|error| {
             match reader.sessions_around(from, highest) {
                 Some(below) if error.kind() == ErrorKind::Corrupt => guarded(|| list(below?)),
@@ -294,31 +258,28 @@ impl ReadView {
     pub(crate) fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>> {
         let (from, to) = (owner_key(owner, [0; 20]), owner_key(owner, [u8::MAX; 20]));
         let mut found = Vec::new();
-        for home in [DatabaseKind::File, DatabaseKind::Memory] {
-            guarded(|| {
-                let below = self.readers.of(home).owners(from, to)?;
-                for row in self.range(home, RowTree::Owners, Bound::Included(from), to, below) {
-                    let (key, entry) = row?;
-                    entry.ok_or_else(unreadable)?;
-                    found.extend(session_of(&key));
-                }
-                Ok(())
-            })?;
-        }
+        guarded(|| {
+            let below = self.readers.tables.owners(from, to)?;
+            for row in self.range(RowTree::Owners, Bound::Included(from), to, below) {
+                let (key, entry) = row?;
+                entry.ok_or_else(unreadable)?;
+                found.extend(session_of(&key));
+            }
+            Ok(())
+        })?;
         Ok(found)
     }
 
     /// The rows of a tree, merged from all layers.
     fn range<'a, const N: usize>(
         &'a self,
-        home: DatabaseKind,
         tree: RowTree,
         from: Bound<[u8; N]>,
         to: [u8; N],
         below: TableRows<'a, N>,
     ) -> MergedRows<'a, N> {
-        let start = from.as_ref().map(|key| RowKey::new(home, tree, key));
-        let end = RowKey::new(home, tree, &to);
+        let start = from.as_ref().map(|key| RowKey::new(tree, key));
+        let end = RowKey::new(tree, &to);
         let range = || {
             let start = start.clone().map(RowKey::into_bytes);
             (start, Bound::Included(end.clone().into_bytes()))

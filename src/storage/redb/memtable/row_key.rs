@@ -1,4 +1,4 @@
-//! Rows as the journal and the memtables have them: the key, which names database and tree, and the value.
+//! Rows as the journal and the memtables have them: the key, which names the tree, and the value.
 
 use crate::client_id::ClientKey;
 use crate::storage::ContainerId;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::borrow::Borrow;
 use std::ops::Bound;
 
-/// The tree of a database that a row belongs to.
+/// The tree that a row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum RowTree {
@@ -37,33 +37,7 @@ impl RowTree {
     }
 }
 
-/// Which of the two databases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DatabaseKind {
-    File,
-    Memory,
-}
-
-impl DatabaseKind {
-    const IN_MEMORY: u8 = 0x80;
-
-    pub(crate) fn of(container: ContainerId) -> Self {
-        if container.is_in_memory() {
-            Self::Memory
-        } else {
-            Self::File
-        }
-    }
-
-    fn mark(self) -> u8 {
-        match self {
-            Self::File => 0,
-            Self::Memory => Self::IN_MEMORY,
-        }
-    }
-}
-
-/// Where a row is: a byte that names its database and its tree, then its key there.
+/// Where a row is: a byte that names its tree, then its key there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RowKey(pub(super) Box<[u8]>);
 
@@ -76,7 +50,7 @@ impl Borrow<[u8]> for RowKey {
 impl RowKey {
     /// The key of a session's row in [`RowTree::Sessions`].
     pub(crate) fn of_session(container: ContainerId, client: ClientKey) -> [u8; 21] {
-        let mut key = [DatabaseKind::of(container).mark() | RowTree::Sessions as u8; 21];
+        let mut key = [RowTree::Sessions as u8; 21];
         let (_, rest) = key.split_at_mut(1);
         rest.copy_from_slice(&session_key(container, client));
         key
@@ -85,15 +59,15 @@ impl RowKey {
     /// The key of a package's row.
     pub(crate) fn of_package(container: ContainerId, client: ClientKey, package: &str) -> Self {
         let mut bytes = Vec::with_capacity(21 + package.len());
-        bytes.push(DatabaseKind::of(container).mark() | RowTree::Packages as u8);
+        bytes.push(RowTree::Packages as u8);
         bytes.extend_from_slice(&session_key(container, client));
         bytes.extend_from_slice(package.as_bytes());
         Self(bytes.into())
     }
 
-    pub(crate) fn new(home: DatabaseKind, tree: RowTree, key: &[u8]) -> Self {
+    pub(crate) fn new(tree: RowTree, key: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(key.len() + 1);
-        bytes.push(home.mark() | tree as u8);
+        bytes.push(tree as u8);
         bytes.extend_from_slice(key);
         Self(bytes.into())
     }
@@ -119,17 +93,10 @@ impl RowKey {
         self.0
     }
 
-    pub(crate) fn home(&self) -> DatabaseKind {
-        match self.0.first() {
-            Some(mark) if mark & DatabaseKind::IN_MEMORY != 0 => DatabaseKind::Memory,
-            _ => DatabaseKind::File,
-        }
-    }
-
     /// The tree, and the key in it.
     pub(crate) fn split(&self) -> Option<(RowTree, &[u8])> {
-        let (mark, key) = self.0.split_first()?;
-        let tree = *RowTree::ALL.get(usize::from(mark & !DatabaseKind::IN_MEMORY))?;
+        let (tree, key) = self.0.split_first()?;
+        let tree = *RowTree::ALL.get(usize::from(*tree))?;
         Some((tree, key))
     }
 }

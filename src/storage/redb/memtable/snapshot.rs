@@ -175,7 +175,7 @@ mod tests {
     use crate::storage::redb::EngineShared;
     use crate::storage::redb::memtable::detached::DatabaseLife;
     use crate::storage::redb::memtable::read_view::TableReaders;
-    use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, RowWrite};
+    use crate::storage::redb::memtable::row_key::{RowKey, RowTree, RowWrite};
     use crate::storage::redb::memtable::table::Memtable;
     use crate::storage::redb::open::database::in_memory;
     use crate::storage::redb::open::options::OpenOptions;
@@ -185,7 +185,7 @@ mod tests {
 
     fn row(value: Option<Bytes>) -> RowWrite {
         RowWrite {
-            key: RowKey::new(DatabaseKind::File, RowTree::Tombstones, &[7; 16]),
+            key: RowKey::new(RowTree::Tombstones, &[7; 16]),
             value,
         }
     }
@@ -213,8 +213,7 @@ mod tests {
             active: Arc::new(Memtable::default()),
             frozen: None,
             readers: TableReaders {
-                file: reader.clone(),
-                memory: reader,
+                tables: reader,
                 life,
             },
         }

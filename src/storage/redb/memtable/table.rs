@@ -223,19 +223,18 @@ impl Memtable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::redb::memtable::row_key::DatabaseKind;
     use crate::storage::redb::memtable::write_batch::WriteBatch;
     use std::ops::Bound;
 
     fn row(key: &[u8], value: Option<&'static str>) -> RowWrite {
         RowWrite {
-            key: RowKey::new(DatabaseKind::File, RowTree::Packages, key),
+            key: RowKey::new(RowTree::Packages, key),
             value: value.map(|v| Bytes::from_static(v.as_bytes())),
         }
     }
 
     fn get(memtable: &Memtable, number: u64) -> Option<Option<Bytes>> {
-        let key = RowKey::new(DatabaseKind::File, RowTree::Packages, b"k");
+        let key = RowKey::new(RowTree::Packages, b"k");
         memtable.get(key.as_bytes(), number)
     }
 
@@ -320,7 +319,7 @@ mod tests {
     fn session_key(n: u32) -> RowKey {
         let mut key = [0; 20];
         key[..4].copy_from_slice(&n.to_be_bytes());
-        RowKey::new(DatabaseKind::File, RowTree::Sessions, &key)
+        RowKey::new(RowTree::Sessions, &key)
     }
 
     fn session(n: u32, value: &'static str) -> RowWrite {
@@ -386,7 +385,7 @@ mod tests {
             .into_iter()
             .enumerate()
         {
-            let key = RowKey::new(DatabaseKind::File, tree, &[n as u8]);
+            let key = RowKey::new(tree, &[n as u8]);
             memtable.put(RowWrite { key, value: None }, 1, 0);
         }
         let rows = memtable.rows(1);

@@ -2,15 +2,13 @@
 
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::quota::Quota;
+use crate::storage::quota::SharedQuota;
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::folder::Location;
 use crate::storage::redb::checkpoint::checkpointer::{Checkpointer, CheckpointerTask};
 use crate::storage::redb::checkpoint::task::Databases;
 use crate::storage::redb::commit::batch::BatchExtras;
-use crate::storage::redb::commit::committer::state::{
-    ActiveMemtable, CommitterState, KeptRows, LiveRows,
-};
+use crate::storage::redb::commit::committer::state::{ActiveMemtable, CommitterState, LiveRows};
 use crate::storage::redb::commit::job::{CommitJob, QueueJob};
 use crate::storage::redb::commit::kept_back::KeptBack;
 use crate::storage::redb::commit::touches;
@@ -23,7 +21,7 @@ use crate::storage::redb::memtable::table::Memtable;
 use crate::storage::redb::open::enter::{JournalAtOpening, OpenedStore};
 use crate::storage::redb::open::options::OpenOptions;
 use crate::storage::redb::{EngineShared, JournalRules};
-use crate::storage::{ContainerId, Outcome};
+use crate::storage::{ContainerId, ForeignCommit, Outcome};
 use redb::Database;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,7 +41,6 @@ pub(super) type CommitAnswers = Vec<(CommitJob, Outcome)>;
 pub(crate) struct DatabaseLocations {
     pub(crate) location: Option<Location>,
     pub(crate) file: Disk,
-    pub(crate) memory: Disk,
 }
 
 /// The one that writes: it serves the jobs of the queue.
@@ -68,7 +65,7 @@ pub(crate) struct Committer {
     /// The number of the last commit.
     pub(super) number: u64,
     /// How many sessions may still be founded, where that is limited.
-    pub(super) quota: Option<Quota>,
+    pub(super) quota: Option<SharedQuota>,
     /// Since when touches wait.
     pub(super) touched: Option<(Instant, Moment)>,
     pub(super) answers: CommitAnswers,
@@ -101,9 +98,9 @@ impl Committer {
         options: OpenOptions,
         rules: JournalRules,
         places: DatabaseLocations,
-        (file, memory): (Database, Database),
+        file: Database,
         (entered, known): (OpenedStore, JournalAtOpening),
-        quota: Option<Quota>,
+        quota: Option<SharedQuota>,
     ) -> Result<Self> {
         let identity = &entered.identity;
         // Numbers grow within a process and from one opening of the file to the next.
@@ -133,10 +130,10 @@ impl Committer {
             answers: CommitAnswers::new(),
             kept_back: KeptBack::new(rules),
         };
-        let databases = committer.databases((file, memory), options.step());
+        let databases = committer.databases(file, options.step());
         let (databases, readers) = failure::guarded_on(databases, Databases::readers)?;
         let lacks_space = committer.places.location.is_some() && entered.journal.is_none();
-        let rows = committer.recover(readers, entered.journal, &entered.recovered)?;
+        let (rows, _) = committer.recover(readers, entered.journal, &entered.recovered)?;
         committer.begin(rows, databases);
         if lacks_space {
             committer.wait_for_space();
@@ -144,24 +141,23 @@ impl Committer {
         Ok(committer)
     }
 
-    pub(super) fn databases(&self, (file, memory): (Database, Database), step: usize) -> Databases {
+    pub(super) fn databases(&self, file: Database, step: usize) -> Databases {
         Databases {
             file,
-            memory,
-            disks: [self.places.file.clone(), self.places.memory.clone()],
+            disk: self.places.file.clone(),
             life: Arc::default(),
             copies: (self.places.location.as_ref()).map(|_| self.shared.io.copies().clone()),
             step,
         }
     }
 
-    /// The rows of the journal, and those that were kept beside it.
+    /// The rows of the journal, and the parts in memory of a batch of which only the journal knew whether it counts.
     pub(super) fn recover(
         &mut self,
         readers: TableReaders,
         journal: Option<(Journal, JournalRef)>,
         recovered: &Recovered,
-    ) -> Result<Box<LiveRows>> {
+    ) -> Result<(Box<LiveRows>, Vec<ForeignCommit>)> {
         let active = Memtable::default();
         let number = self.number;
         let put = |row: RowWrite| active.put(row, number, number);
@@ -171,15 +167,10 @@ impl Committer {
             let value = value.clone();
             put(RowWrite { key, value });
         }
-        let KeptRows { in_memory, half } = self.state.take_kept();
-        in_memory.into_iter().for_each(put);
-        if let Some(half) = half
-            && half.frame <= recovered.last
-        {
-            half.rows.into_iter().for_each(put);
-        }
+        let unknown = self.state.take_unknown();
+        let found = unknown.filter(|batch| batch.frame <= recovered.last);
         let since = (!active.is_empty()).then(Instant::now);
-        Ok(Box::new(LiveRows {
+        let rows = Box::new(LiveRows {
             view: ReadView {
                 number,
                 base: number,
@@ -194,7 +185,8 @@ impl Committer {
                 ..ActiveMemtable::after(number)
             },
             unfinished: None,
-        }))
+        });
+        Ok((rows, found.map(|batch| batch.foreign).unwrap_or_default()))
     }
 
     /// Opens the store to commits.
@@ -259,14 +251,14 @@ impl Committer {
                     (task, 0)
                 }
                 QueueJob::Freeze(reply) => {
-                    let disks = [self.places.file.clone(), self.places.memory.clone()];
+                    let disk = self.places.file.clone();
                     // A checkpoint need not come first: the rows that are not in redb yet are inspected, too.
                     let rows = self.state.rows();
                     let has_unfinished = rows.is_some_and(|rows| rows.unfinished.is_some());
                     let is_vain = has_unfinished || self.orphaned.is_some();
                     let after = if is_vain { 0 } else { self.number };
                     let task = CheckpointerTask::Freeze {
-                        disks,
+                        disk,
                         newer: Default::default(),
                         reply,
                     };

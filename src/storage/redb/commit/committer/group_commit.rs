@@ -1,12 +1,10 @@
 //! Group commit: the jobs that wait become batches, each durable by one frame of the journal.
 
 use crate::error::{Error, ErrorKind};
-use crate::storage::Outcome;
-use crate::storage::quota::Quota;
 use crate::storage::redb::EngineCounters;
 use crate::storage::redb::commit::batch::{BatchExtras, BatchWrites, CommitBatch};
 use crate::storage::redb::commit::committer::core::Committer;
-use crate::storage::redb::commit::committer::state::MemoryHalf;
+use crate::storage::redb::commit::committer::state::UnknownBatch;
 use crate::storage::redb::commit::errors::{outcome_unknown, reopening};
 use crate::storage::redb::commit::job::CommitJob;
 use crate::storage::redb::commit::member::{Member, not_written};
@@ -14,6 +12,7 @@ use crate::storage::redb::failure::guarded;
 use crate::storage::redb::journal::AppendFailure;
 use crate::storage::redb::memtable::read_view::ReadView;
 use crate::storage::redb::memtable::write_batch::WriteBatch;
+use crate::storage::{ForeignCommit, Outcome};
 use crate::throttle::Throttle;
 use std::sync::Arc;
 
@@ -70,12 +69,11 @@ impl Committer {
             }
         };
         self.number = view.number;
-        let quota_before = self.quota.clone();
         let enough_bytes = self.enough();
         let mut batch = CommitBatch {
             shared: &self.shared,
             layers: &view,
-            quota: self.quota.as_mut(),
+            quota: self.quota.as_ref(),
             kept_back: &mut self.kept_back,
             retired: &self.retired,
             bytes: 0,
@@ -93,7 +91,7 @@ impl Committer {
             }
             Err(e) => (Vec::new(), Err(BatchFailure::Redb(e))),
         };
-        let wrote = !written.file.is_empty();
+        let wrote = !written.is_empty();
         let mut buried = 0;
         match result {
             Ok(()) => {
@@ -104,7 +102,7 @@ impl Committer {
                 self.count(self.answers.get(first..).unwrap_or_default());
             }
             Err(failure) => {
-                let error = self.fail(failure, written, quota_before);
+                let error = self.fail(failure, written);
                 let answers = members.into_iter().map(|member| member.failed(&error));
                 self.answers.extend(answers);
             }
@@ -137,9 +135,12 @@ impl Committer {
         let accesses = std::mem::take(&mut written.accesses);
         let touched = written.touched;
         self.bury_after = written.bury_after.take();
-        if !written.is_empty() {
-            self.show_written(written, view, before);
-        }
+        let foreign = std::mem::take(&mut written.foreign);
+        ForeignCommit::show_all(foreign, || {
+            if !written.is_empty() {
+                self.show_written(written, view, before);
+            }
+        });
         // Only now, or a transaction that begins in between would see neither the touches nor the rows.
         self.shared.touches.settle(&touches);
         accesses.into_iter().for_each(|it| self.shared.touch(it));
@@ -150,10 +151,10 @@ impl Committer {
     }
 
     /// Drops what failed. Returns the error for the members whose writes were in the batch.
-    fn fail(&mut self, failure: BatchFailure, written: BatchWrites, quota: Option<Quota>) -> Error {
+    fn fail(&mut self, failure: BatchFailure, written: BatchWrites) -> Error {
         let error = match failure {
             BatchFailure::NoRoom(cause) => {
-                self.quota = quota;
+                self.found_less(written.founded);
                 let error = not_written(cause);
                 static FULL: Throttle = Throttle::new(1);
                 if let Some(left_out) = FULL.pass() {
@@ -162,16 +163,16 @@ impl Committer {
                 return error;
             }
             BatchFailure::Redb(cause) => {
-                self.quota = quota;
+                self.found_less(written.founded);
                 self.lose_databases();
                 not_written(cause)
             }
             BatchFailure::Unknown(cause) => {
-                let half = self.state.journal().map(|journal| MemoryHalf {
+                let unknown = self.state.journal().map(|journal| UnknownBatch {
                     frame: journal.last() + 1,
-                    rows: written.memory,
+                    foreign: written.foreign,
                 });
-                self.lose_journal(half);
+                self.lose_journal(unknown);
                 outcome_unknown(cause)
             }
         };
@@ -179,18 +180,25 @@ impl Committer {
         error
     }
 
+    /// Sessions were not founded after all.
+    fn found_less(&self, founded: u64) {
+        if let Some(quota) = self.quota.as_ref().filter(|_| founded > 0) {
+            quota.give_back(founded);
+        }
+    }
+
     fn make_durable(
         &mut self,
         written: &BatchWrites,
         view: &ReadView,
     ) -> Result<(), AppendFailure> {
-        if written.file.is_empty() {
+        if written.is_empty() {
             return Ok(());
         }
         if self.shared.bugs.shows_early() {
-            let rows = written.file.iter().chain(&written.memory);
             let pending = view.pending.iter();
-            pending.for_each(|pending| rows.clone().for_each(|row| pending.put(row.clone())));
+            pending
+                .for_each(|pending| written.rows.iter().for_each(|row| pending.put(row.clone())));
             self.show(view.clone());
         }
         let Some(journal) = self.state.journal_mut() else {
@@ -199,7 +207,7 @@ impl Committer {
                 None => Ok(()),
             };
         };
-        journal.append(&written.file)?;
+        journal.append(&written.rows)?;
         self.count_journal_len();
         Ok(())
     }

@@ -1,19 +1,18 @@
 //! What the committer drops after a failure, how it opens the files again, and how it closes the store.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::ForeignCommit;
 use crate::storage::redb::EngineCounters;
-use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::checkpoint::checkpointer::CheckpointerTask;
 use crate::storage::redb::checkpoint::task::{Checkpoint, Databases, LeftOut, Step};
 use crate::storage::redb::commit::committer::core::{Committer, FIRST_RETRY, LAST_RETRY};
-use crate::storage::redb::commit::committer::state::{DatabaseHolder, MemoryHalf};
+use crate::storage::redb::commit::committer::state::{DatabaseHolder, UnknownBatch};
 use crate::storage::redb::commit::errors::{full, reopening};
 use crate::storage::redb::commit::job::QueueJob;
 use crate::storage::redb::commit::taker::Help;
 use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::open::database::reopen;
 use crate::storage::redb::open::enter::enter;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -88,13 +87,13 @@ impl Committer {
         true
     }
 
-    /// Drops the journal after a failure of its own, and its rows in memory, to read them again. Rows that are in no
-    /// file are kept; `half` are those of the batch that failed.
-    pub(super) fn lose_journal(&mut self, half: Option<MemoryHalf>) {
+    /// Drops the journal after a failure of its own, and its rows in memory, to read them again. `unknown` is the batch
+    /// that failed.
+    pub(super) fn lose_journal(&mut self, unknown: Option<UnknownBatch>) {
         // The snapshots first: dropping the databases answers callers, who would begin with one of them.
         self.expire_all();
         self.lose_databases();
-        self.state.fail_journal(half);
+        self.state.fail_journal(unknown);
     }
 
     /// Opens the files again, with bounded back-off. Returns false if the store is closing instead. Jobs are refused
@@ -141,12 +140,7 @@ impl Committer {
             self.expire_all();
         }
         let file = reopen(&self.places.file, self.options, &self.shared.io)?;
-        let memory = reopen(
-            &self.places.memory,
-            self.options.in_memory(),
-            &Arc::<FileIo>::default(),
-        )?;
-        let databases = self.databases((file, memory), self.options.step());
+        let databases = self.databases(file, self.options.step());
         let (places, known) = (&self.places, &mut self.known);
         let largest = self.rules.largest_file();
         let must_recover = self.state.rows().is_none();
@@ -168,16 +162,16 @@ impl Committer {
         }
         let (databases, (entered, readers)) = opened?;
         self.state.set_before(None);
-        let rows = match (entered, self.state.take_rows()) {
+        let (rows, foreign) = match (entered, self.state.take_rows()) {
             (Some(entered), _) => self.recover(readers, entered.journal, &entered.recovered)?,
             (None, Some(mut rows)) => {
                 rows.view.readers = readers;
-                rows
+                (rows, Vec::new())
             }
             // The store is open already.
             (None, None) => return Ok(()),
         };
-        self.begin(rows, databases);
+        ForeignCommit::show_all(foreign, || self.begin(rows, databases));
         self.count_broken();
         Ok(())
     }
@@ -219,10 +213,7 @@ impl Committer {
                     })
                 };
                 failure::guarded_on(databases, last).and_then(|(databases, ())| {
-                    guarded(|| {
-                        let _ = databases.memory.close();
-                        databases.file.close().map_err(failure::database)
-                    })
+                    guarded(|| databases.file.close().map_err(failure::database))
                 })
             }
             // Nothing was written.

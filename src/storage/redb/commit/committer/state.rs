@@ -1,10 +1,10 @@
 //! What the committer has of the store: open, or broken and to be opened again.
 
+use crate::storage::ForeignCommit;
 use crate::storage::redb::checkpoint::configure::SettingsBefore;
 use crate::storage::redb::checkpoint::task::{Checkpoint, Databases};
 use crate::storage::redb::journal::{Journal, JournalRef};
 use crate::storage::redb::memtable::read_view::ReadView;
-use crate::storage::redb::memtable::row_key::{DatabaseKind, RowWrite};
 use std::time::Instant;
 
 /// The store as the committer has it.
@@ -34,25 +34,16 @@ pub(super) struct BrokenStore {
 enum BrokenRows {
     /// Only redb failed. The memtables and the journal are complete.
     Live(Box<LiveRows>),
-    /// The journal failed. Its rows have to be read again.
-    Unread(KeptRows),
+    /// The journal failed. Its rows have to be read again. What is known of the batch that was written to it then.
+    Unread(Option<UnknownBatch>),
     /// There was no space to open the files for writing. The published snapshot can be read.
     NoSpace,
 }
 
-/// The rows that are not in the journal's file for certain.
-#[derive(Default)]
-pub(super) struct KeptRows {
-    /// The rows of the containers in memory.
-    pub(super) in_memory: Vec<RowWrite>,
-    pub(super) half: Option<MemoryHalf>,
-}
-
-/// The rows for memory of a batch that changed both file and memory, and whose outcome is unknown. They count if
-/// the journal holds the batch's frame (C1.7).
-pub(super) struct MemoryHalf {
+/// A batch whose outcome is unknown. Its parts in memory count if the journal holds its frame (C1.7).
+pub(super) struct UnknownBatch {
     pub(super) frame: u64,
-    pub(super) rows: Vec<RowWrite>,
+    pub(super) foreign: Vec<ForeignCommit>,
 }
 
 /// The rows that are not in redb yet.
@@ -91,7 +82,7 @@ impl CommitterState {
     /// Before the journal is read for the first time.
     pub(super) fn unread() -> Self {
         Self::Broken(BrokenStore {
-            rows: BrokenRows::Unread(KeptRows::default()),
+            rows: BrokenRows::Unread(None),
             before: None,
         })
     }
@@ -205,17 +196,14 @@ impl CommitterState {
         }
     }
 
-    /// The journal of a broken store has failed, too. Only the rows that are in no file are kept.
-    pub(super) fn fail_journal(&mut self, half: Option<MemoryHalf>) {
+    /// The journal of a broken store has failed, too.
+    pub(super) fn fail_journal(&mut self, unknown: Option<UnknownBatch>) {
         let Self::Broken(broken) = self else {
             return;
         };
         match &mut broken.rows {
-            BrokenRows::Live(rows) => {
-                let in_memory = rows.in_memory();
-                broken.rows = BrokenRows::Unread(KeptRows { in_memory, half });
-            }
-            BrokenRows::Unread(kept) => kept.half = half.or(kept.half.take()),
+            BrokenRows::Live(_) => broken.rows = BrokenRows::Unread(unknown),
+            BrokenRows::Unread(before) => *before = unknown.or(before.take()),
             BrokenRows::NoSpace => {}
         }
     }
@@ -255,27 +243,19 @@ impl CommitterState {
         }
     }
 
-    /// Takes the rows that are not in the journal.
-    pub(super) fn take_kept(&mut self) -> KeptRows {
+    /// Takes what is known of the batch whose outcome is unknown.
+    pub(super) fn take_unknown(&mut self) -> Option<UnknownBatch> {
         match self {
             Self::Broken(BrokenStore {
-                rows: BrokenRows::Unread(kept),
+                rows: BrokenRows::Unread(unknown),
                 ..
-            }) => std::mem::take(kept),
-            _ => KeptRows::default(),
+            }) => unknown.take(),
+            _ => None,
         }
     }
 }
 
 impl LiveRows {
-    /// The rows of the containers in memory.
-    fn in_memory(&self) -> Vec<RowWrite> {
-        let memtables = self.view.frozen.iter().chain([&self.view.active]);
-        let rows = memtables.flat_map(|memtable| memtable.rows(self.view.number));
-        rows.filter(|row| row.key.home() == DatabaseKind::Memory)
-            .collect()
-    }
-
     /// How many bytes the journal's files have.
     pub(super) fn journal_len(&self) -> u64 {
         let journal = self.journal.as_ref();

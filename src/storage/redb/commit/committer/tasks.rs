@@ -114,10 +114,10 @@ impl Committer {
                 buried,
                 reply,
             },
-            CheckpointerTask::Freeze { disks, reply, .. } => {
+            CheckpointerTask::Freeze { disk, reply, .. } => {
                 let rows = self.state.rows();
                 CheckpointerTask::Freeze {
-                    disks,
+                    disk,
                     newer: rows.map(|rows| over_redb(&rows.view)).unwrap_or_default(),
                     reply,
                 }

@@ -10,4 +10,4 @@ mod rows;
 
 pub(crate) use damage::{RowOwner, bad_page, page_of_copy, whose};
 pub(crate) use file::{InspectedJournal, examine, inspect_file};
-pub(crate) use frozen::{Frozen, InspectedDatabase, over_redb};
+pub(crate) use frozen::{Frozen, over_redb};

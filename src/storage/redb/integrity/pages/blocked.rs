@@ -1,6 +1,6 @@
 //! The ranges of keys in which redb cannot write rows, because of pages that cannot be read.
 
-use crate::storage::redb::memtable::row_key::{DatabaseKind, RowKey, RowTree, RowWrite};
+use crate::storage::redb::memtable::row_key::{RowKey, RowTree, RowWrite};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -35,7 +35,7 @@ impl BlockedRanges {
     }
 
     fn has(&self, key: &RowKey) -> bool {
-        let Some((tree, key)) = key.split().filter(|_| key.home() == DatabaseKind::File) else {
+        let Some((tree, key)) = key.split() else {
             return false;
         };
         let from = (tree as u8, false, key.to_vec());
@@ -65,16 +65,14 @@ mod tests {
         ranges.add(RowTree::Sessions, range(bytes(5), bytes(7)));
         ranges.add(RowTree::Owners, range(bytes(8), None));
         let blocked = |tree: RowTree| -> Vec<u8> {
-            let has = |key: &u8| ranges.has(&RowKey::new(DatabaseKind::File, tree, &[*key]));
+            let has = |key: &u8| ranges.has(&RowKey::new(tree, &[*key]));
             (0..10).filter(has).collect()
         };
         assert_eq!(blocked(RowTree::Sessions), [0, 1, 2, 6, 7]);
         assert!(blocked(RowTree::Packages).is_empty());
         assert_eq!(blocked(RowTree::Owners), [9]);
-        let in_memory = RowKey::new(DatabaseKind::Memory, RowTree::Sessions, &[1]);
-        assert!(!ranges.has(&in_memory));
         let row = |key| RowWrite {
-            key: RowKey::new(DatabaseKind::File, RowTree::Sessions, &[key]),
+            key: RowKey::new(RowTree::Sessions, &[key]),
             value: Some(vec![0; 9].into()),
         };
         let rows = [row(1), row(3), row(6)];

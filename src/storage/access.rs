@@ -1,0 +1,75 @@
+//! Access times: a session, and an access to it, merged by maximum with what is recorded.
+
+use super::container_id::ContainerId;
+use super::record::AccessPart;
+use super::version::{Mark, Version};
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use std::time::Duration;
+
+/// A session in one container. A later session of the same client has another incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionRef {
+    pub(crate) container: ContainerId,
+    pub(crate) client: ClientKey,
+    pub(crate) incarnation: Version,
+}
+
+/// The times of a session that its engine has recorded, those included that are not in its row yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecordedTimes {
+    pub(crate) created: Timestamp,
+    pub(crate) last_access: Timestamp,
+}
+
+/// A changed access time of one session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Touch {
+    pub(crate) session: SessionRef,
+    /// When its transaction looked first. A session that was found expired since is not brought back by it.
+    pub(crate) since: Mark,
+    pub(crate) at: TouchAt,
+}
+
+/// An access time, merged by maximum, except that a recorded time which was wrong gives way (C3.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TouchAt {
+    pub(crate) time: Timestamp,
+    /// A recorded time that lies further ahead than this is that of a clock that was wrong, and gives way.
+    pub(crate) slack: Duration,
+    /// The time when the session was founded, where it lay too far ahead, and what it is lowered to.
+    pub(crate) founded: Option<(Timestamp, Timestamp)>,
+}
+
+impl TouchAt {
+    /// The recorded time after this access; `now` is by the clock as it is.
+    pub(crate) fn merged_with(self, recorded: Timestamp, now: Timestamp) -> Timestamp {
+        if recorded > now + self.slack {
+            self.time
+        } else {
+            recorded.max(self.time)
+        }
+    }
+
+    /// The time of the founding, which is lowered where it was wrong.
+    pub(crate) fn founding(self, recorded: Timestamp) -> Timestamp {
+        match self.founded {
+            Some((wrong, lowered)) if wrong == recorded => lowered,
+            _ => recorded,
+        }
+    }
+
+    /// Lowers and raises times as this access does. What it tells of is not changed: see [`put_on`](Self::put_on).
+    pub(crate) fn correct(self, part: &mut AccessPart, now: Timestamp) {
+        part.last_access = self.merged_with(part.last_access, now);
+        part.created = self.founding(part.created);
+        // An id is never younger than its last use.
+        part.id_issued = part.id_issued.min(part.last_access);
+    }
+
+    /// Records this access, of a transaction that came with the session's id.
+    pub(crate) fn put_on(self, part: &mut AccessPart, now: Timestamp) {
+        self.correct(part, now);
+        part.is_id_confirmed = true;
+    }
+}
