@@ -8,7 +8,7 @@ use crate::storage::record::SessionRow;
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::backend::folder::Location;
-use crate::storage::redb::commit::committer::{CommitLeader, Committer, DatabaseLocations};
+use crate::storage::redb::commit::committer::{CommitLeader, Committer, DatabaseLocation};
 use crate::storage::redb::commit::errors;
 use crate::storage::redb::commit::job::QueueJob;
 use crate::storage::redb::failure;
@@ -121,7 +121,7 @@ impl Engine {
         })?;
         let settings = entered.identity.settings();
         let file_disk = location.map(|_| disk.clone());
-        let places = DatabaseLocations {
+        let places = DatabaseLocation {
             location: location.cloned(),
             file: disk,
         };

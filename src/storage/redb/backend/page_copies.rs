@@ -33,7 +33,7 @@ pub(crate) struct PageCopies {
     used: Mutex<BTreeSet<u64>>,
     /// Spares reads the lock.
     is_any_used: AtomicBool,
-    /// Whether a disk reads from these copies. The databases in memory have none.
+    /// Whether a disk reads from these copies. A database in memory has none.
     has_reader: AtomicBool,
     /// About how many bytes the copies have.
     bytes: AtomicUsize,

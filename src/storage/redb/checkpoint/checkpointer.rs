@@ -1,11 +1,11 @@
-//! The checkpointer: the thread that writes to redb while commits go on. It gets the databases with each task, and
-//! returns them with the result. It decides nothing.
+//! The checkpointer: the thread that writes to redb while commits go on. It gets the database with each task, and
+//! returns it with the result. It decides nothing.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::EngineShared;
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::checkpoint::configure::SettingsBefore;
-use crate::storage::redb::checkpoint::task::{Checkpoint, Databases, Step, StuckRows, Trees};
+use crate::storage::redb::checkpoint::task::{Checkpoint, Step, StoreDatabase, StuckRows, Trees};
 use crate::storage::redb::failure::guarded;
 use crate::storage::redb::integrity::inspect::Frozen;
 use crate::storage::redb::integrity::newer::NewerRows;
@@ -79,29 +79,29 @@ pub(crate) enum CheckpointOutcome {
     },
     /// redb cannot put these rows. The checkpoint goes on without them, once they are in the journal again.
     Stuck(StuckRows, Checkpoint),
-    /// The part that could not be read can be read now. The checkpoint goes on when the databases are open again.
+    /// The part that could not be read can be read now. The checkpoint goes on when the database is open again.
     Cured(Checkpoint),
-    /// The checkpoint is tried again when the databases are open again.
+    /// The checkpoint is tried again when the database is open again.
     Failed(Error, Checkpoint),
     /// All rows are in redb, but the journal's file cannot be used again.
     Spoilt(Error),
 }
 
-pub(crate) struct ReturnedDatabases {
-    pub(crate) databases: Databases,
+pub(crate) struct ReturnedDatabase {
+    pub(crate) database: StoreDatabase,
     pub(crate) report: TaskReport,
 }
 
 /// Does a task on this thread.
 pub(crate) fn perform(
-    databases: Databases,
+    database: StoreDatabase,
     task: CheckpointerTask,
     shared: &EngineShared,
-) -> ReturnedDatabases {
+) -> ReturnedDatabase {
     let io = &shared.io;
     let report = match task {
         CheckpointerTask::Checkpoint(checkpoint) => {
-            TaskReport::Checkpoint(make_checkpoint(&databases, checkpoint, shared))
+            TaskReport::Checkpoint(make_checkpoint(&database, checkpoint, shared))
         }
         CheckpointerTask::Configure(change, reply) => {
             let mut before = None;
@@ -109,10 +109,10 @@ pub(crate) fn perform(
             let result = guarded(|| {
                 let new = match old.changed(&change)? {
                     Some(new) => Arc::new(new),
-                    None => return Ok((old.clone(), databases.readers()?)),
+                    None => return Ok((old.clone(), database.readers()?)),
                 };
-                databases.configure(&change, (&old, &new), io, &mut before)?;
-                Ok((new, databases.readers()?))
+                database.configure(&change, (&old, &new), io, &mut before)?;
+                Ok((new, database.readers()?))
             });
             TaskReport::Configure {
                 result,
@@ -127,14 +127,14 @@ pub(crate) fn perform(
             reply,
         } => {
             let result = guarded(|| {
-                let (removed, is_empty) = databases.reclaim(refusals, retired, io)?;
-                Ok((removed + buried, is_empty, databases.readers()?))
+                let (removed, is_empty) = database.reclaim(refusals, retired, io)?;
+                Ok((removed + buried, is_empty, database.readers()?))
             });
             TaskReport::Reclaim { result, reply }
         }
         CheckpointerTask::Freeze { disk, newer, reply } => {
             let reopened = shared.counters.reopened.load(Ordering::Relaxed);
-            let frozen = guarded(|| Frozen::new(disk, &databases.file, newer, reopened));
+            let frozen = guarded(|| Frozen::new(disk, &database.file, newer, reopened));
             drop(reply.send(frozen));
             TaskReport::Nothing
         }
@@ -143,11 +143,11 @@ pub(crate) fn perform(
             TaskReport::Nothing
         }
     };
-    ReturnedDatabases { databases, report }
+    ReturnedDatabase { database, report }
 }
 
 fn make_checkpoint(
-    databases: &Databases,
+    database: &StoreDatabase,
     mut checkpoint: Checkpoint,
     shared: &EngineShared,
 ) -> CheckpointOutcome {
@@ -158,9 +158,9 @@ fn make_checkpoint(
     let was_expected = unreadable.is_expected();
     let (number, up_to) = (checkpoint.number, checkpoint.up_to);
     let done = guarded(|| {
-        let step = databases.checkpoint(&checkpoint, &shared.io, shared.bugs)?;
+        let step = database.checkpoint(&checkpoint, &shared.io, shared.bugs)?;
         Ok(match step {
-            Step::Done => Ok(databases.readers()?),
+            Step::Done => Ok(database.readers()?),
             Step::Stuck(rows) => Err(rows),
         })
     });
@@ -189,7 +189,7 @@ fn make_checkpoint(
                     checkpoint.left.trees = Trees::Whole;
                 }
             }
-            databases.life.end();
+            database.life.end();
             CheckpointOutcome::Failed(error, checkpoint)
         }
     }
@@ -200,7 +200,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const NEVER: Duration = Duration::from_secs(86_400);
 
 enum CheckpointerJob {
-    Task(Box<(Databases, CheckpointerTask)>),
+    Task(Box<(StoreDatabase, CheckpointerTask)>),
     /// A memtable whose rows are in redb. It is dropped here when it has no reader left, as dropping takes a while.
     Retire(Arc<Memtable>),
 }
@@ -208,7 +208,7 @@ enum CheckpointerJob {
 /// The thread's handle.
 pub(crate) struct Checkpointer {
     jobs: Option<Sender<CheckpointerJob>>,
-    reports: Receiver<ReturnedDatabases>,
+    reports: Receiver<ReturnedDatabase>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -234,10 +234,10 @@ impl Checkpointer {
         })
     }
 
-    /// Checks the databases out to the checkpointer for a task. If its thread has ended, both are dropped.
-    pub(crate) fn start_task(&self, databases: Databases, task: CheckpointerTask) -> Result<()> {
+    /// Checks the database out to the checkpointer for a task. If its thread has ended, both are dropped.
+    pub(crate) fn start_task(&self, database: StoreDatabase, task: CheckpointerTask) -> Result<()> {
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
-        let job = CheckpointerJob::Task(Box::new((databases, task)));
+        let job = CheckpointerJob::Task(Box::new((database, task)));
         jobs.send(job).map_err(|_| stopped())
     }
 
@@ -248,13 +248,13 @@ impl Checkpointer {
         }
     }
 
-    /// The databases and the result of the task, if it is done.
-    pub(crate) fn returned(&self) -> Option<ReturnedDatabases> {
+    /// The database and the result of the task, if it is done.
+    pub(crate) fn returned(&self) -> Option<ReturnedDatabase> {
         self.reports.try_recv().ok()
     }
 
     /// Waits for the task to be done.
-    pub(crate) fn wait(&self) -> Result<ReturnedDatabases> {
+    pub(crate) fn wait(&self) -> Result<ReturnedDatabase> {
         self.reports.recv().map_err(|_| stopped())
     }
 }
@@ -279,7 +279,7 @@ fn lower_priority() {
 
 fn run(
     queue: &Receiver<CheckpointerJob>,
-    report: &Sender<ReturnedDatabases>,
+    report: &Sender<ReturnedDatabase>,
     shared: &Weak<EngineShared>,
 ) {
     lower_priority();
@@ -296,11 +296,11 @@ fn run(
         match job {
             CheckpointerJob::Retire(memtable) => retired.push(memtable),
             CheckpointerJob::Task(checked_out) => {
-                let (databases, task) = *checked_out;
+                let (database, task) = *checked_out;
                 let Some(shared) = shared.upgrade() else {
                     return;
                 };
-                let done = report.send(perform(databases, task, &shared));
+                let done = report.send(perform(database, task, &shared));
                 shared.queue.wake();
                 if done.is_err() {
                     return;

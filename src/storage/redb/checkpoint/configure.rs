@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::storage::record::ContainerRecord;
 use crate::storage::redb::backend::file_io::FileIo;
-use crate::storage::redb::checkpoint::task::{Databases, commit};
+use crate::storage::redb::checkpoint::task::{StoreDatabase, commit};
 use crate::storage::redb::failure::{self, ContainedWrite};
 use crate::storage::redb::meta::{self, begin_durable, put_plain};
 use crate::storage::redb::tables::{CONTAINERS, RETIRED};
@@ -24,7 +24,7 @@ pub(crate) struct ContainerBefore {
     id: ContainerId,
 }
 
-impl Databases {
+impl StoreDatabase {
     /// Makes a change that leads from the settings `old` to `new`. `before` receives what it replaces.
     pub(crate) fn configure(
         &self,

@@ -34,7 +34,7 @@ const RECLAIMED: usize = 1000;
 const PAGE: usize = format::PAGE as usize;
 
 /// The database of a store.
-pub(crate) struct Databases {
+pub(crate) struct StoreDatabase {
     pub(crate) file: Database,
     pub(crate) disk: Disk,
     pub(crate) life: Arc<DatabaseLife>,
@@ -92,7 +92,7 @@ pub(crate) struct StuckRows {
     pub(crate) ranges: BlockedRanges,
 }
 
-impl Databases {
+impl StoreDatabase {
     /// Readers as of the last commit.
     pub(crate) fn readers(&self) -> Result<TableReaders> {
         if let Some(copies) = &self.copies

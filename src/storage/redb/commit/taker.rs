@@ -54,7 +54,7 @@ pub(super) enum Call {
     None,
     /// Upkeep is due.
     Upkeep,
-    /// The databases may be broken.
+    /// The database may be broken.
     Suspect,
 }
 

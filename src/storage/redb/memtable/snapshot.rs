@@ -62,7 +62,7 @@ impl RedbSnapshot {
         )
     }
 
-    /// Whether it shows a state of databases that were dropped.
+    /// Whether it shows a state of a database that was dropped.
     pub(crate) fn is_orphan(&self) -> bool {
         let layers = self.layers.load();
         let layers = layers.as_ref();

@@ -66,7 +66,7 @@ impl SupersededList {
 }
 
 impl SupersededList {
-    /// Orphans come first: later transactions read databases that were opened later.
+    /// Orphans come first: later transactions read a database that was opened later.
     fn is_orphan(&self, place: &SnapshotOrder) -> bool {
         let snapshot = self.old.get(place).and_then(|old| old.snapshot.upgrade());
         snapshot.is_some_and(|snapshot| snapshot.is_orphan())
@@ -113,7 +113,7 @@ impl SnapshotTracker {
         self.expire_while(|_, (_, since)| now.since(*since) > max_age);
     }
 
-    /// Whether a held one shows a state of databases that were dropped.
+    /// Whether a held one shows a state of a database that was dropped.
     pub(crate) fn has_orphans(&self) -> bool {
         let mut line = self.lock();
         line.first_held(0)

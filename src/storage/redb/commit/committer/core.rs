@@ -6,7 +6,7 @@ use crate::storage::quota::SharedQuota;
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::folder::Location;
 use crate::storage::redb::checkpoint::checkpointer::{Checkpointer, CheckpointerTask};
-use crate::storage::redb::checkpoint::task::Databases;
+use crate::storage::redb::checkpoint::task::StoreDatabase;
 use crate::storage::redb::commit::batch::BatchExtras;
 use crate::storage::redb::commit::committer::state::{ActiveMemtable, CommitterState, LiveRows};
 use crate::storage::redb::commit::job::{CommitJob, QueueJob};
@@ -37,8 +37,8 @@ pub(super) const LAST_RETRY: Duration = Duration::from_secs(1);
 /// Commits with their outcomes. They are answered when nothing is locked, as the answer runs the application's code.
 pub(super) type CommitAnswers = Vec<(CommitJob, Outcome)>;
 
-/// Where the databases of a store are kept.
-pub(crate) struct DatabaseLocations {
+/// Where the database of a store is kept.
+pub(crate) struct DatabaseLocation {
     pub(crate) location: Option<Location>,
     pub(crate) file: Disk,
 }
@@ -48,13 +48,13 @@ pub(crate) struct Committer {
     pub(super) shared: Arc<EngineShared>,
     pub(super) options: OpenOptions,
     pub(super) rules: JournalRules,
-    pub(super) places: DatabaseLocations,
+    pub(super) places: DatabaseLocation,
     pub(super) checkpointer: Checkpointer,
     pub(super) state: CommitterState,
     /// The journal's files, and what is left of the journal after a failure.
     pub(super) known: JournalAtOpening,
     pub(super) tasks: WaitingTasks,
-    /// Since when there may be snapshots of databases that were dropped.
+    /// Since when there may be snapshots of a database that was dropped.
     pub(super) orphaned: Option<Instant>,
     /// The wait before a checkpoint that failed is tried again.
     pub(super) retry: Duration,
@@ -97,7 +97,7 @@ impl Committer {
         shared: Arc<EngineShared>,
         options: OpenOptions,
         rules: JournalRules,
-        places: DatabaseLocations,
+        places: DatabaseLocation,
         file: Database,
         (entered, known): (OpenedStore, JournalAtOpening),
         quota: Option<SharedQuota>,
@@ -130,19 +130,19 @@ impl Committer {
             answers: CommitAnswers::new(),
             kept_back: KeptBack::new(rules),
         };
-        let databases = committer.databases(file, options.step());
-        let (databases, readers) = failure::guarded_on(databases, Databases::readers)?;
+        let database = committer.database(file, options.step());
+        let (database, readers) = failure::guarded_on(database, StoreDatabase::readers)?;
         let lacks_space = committer.places.location.is_some() && entered.journal.is_none();
         let (rows, _) = committer.recover(readers, entered.journal, &entered.recovered)?;
-        committer.begin(rows, databases);
+        committer.begin(rows, database);
         if lacks_space {
             committer.wait_for_space();
         }
         Ok(committer)
     }
 
-    pub(super) fn databases(&self, file: Database, step: usize) -> Databases {
-        Databases {
+    pub(super) fn database(&self, file: Database, step: usize) -> StoreDatabase {
+        StoreDatabase {
             file,
             disk: self.places.file.clone(),
             life: Arc::default(),
@@ -190,9 +190,9 @@ impl Committer {
     }
 
     /// Opens the store to commits.
-    pub(super) fn begin(&mut self, rows: Box<LiveRows>, databases: Databases) {
+    pub(super) fn begin(&mut self, rows: Box<LiveRows>, database: StoreDatabase) {
         let view = rows.view.clone();
-        self.state.open(rows, databases);
+        self.state.open(rows, database);
         self.count_journal_len();
         self.show(view);
     }
@@ -309,8 +309,8 @@ impl Committer {
             let left = self.shared.snapshot_max_age.saturating_sub(age);
             now + left.clamp(Duration::from_millis(10), Duration::from_secs(3600))
         });
-        // While the checkpointer has the databases, their return wakes this thread.
-        let is_here = self.state.has_databases();
+        // While the checkpointer has the database, its return wakes this thread.
+        let is_here = self.state.has_database();
         let checkpoint = match &rows.unfinished {
             Some((_, at)) => Some(*at).filter(|_| is_here),
             None => {

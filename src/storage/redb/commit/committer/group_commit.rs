@@ -164,7 +164,7 @@ impl Committer {
             }
             BatchFailure::Redb(cause) => {
                 self.found_less(written.founded);
-                self.lose_databases();
+                self.lose_database();
                 not_written(cause)
             }
             BatchFailure::Unknown(cause) => {

@@ -10,5 +10,5 @@ mod recovery;
 mod state;
 mod tasks;
 
-pub(crate) use crate::storage::redb::commit::committer::core::{Committer, DatabaseLocations};
+pub(crate) use crate::storage::redb::commit::committer::core::{Committer, DatabaseLocation};
 pub(crate) use crate::storage::redb::commit::committer::leader::CommitLeader;

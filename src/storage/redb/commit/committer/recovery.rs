@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::ForeignCommit;
 use crate::storage::redb::EngineCounters;
 use crate::storage::redb::checkpoint::checkpointer::CheckpointerTask;
-use crate::storage::redb::checkpoint::task::{Checkpoint, Databases, LeftOut, Step};
+use crate::storage::redb::checkpoint::task::{Checkpoint, LeftOut, Step, StoreDatabase};
 use crate::storage::redb::commit::committer::core::{Committer, FIRST_RETRY, LAST_RETRY};
 use crate::storage::redb::commit::committer::state::{DatabaseHolder, UnknownBatch};
 use crate::storage::redb::commit::errors::{full, reopening};
@@ -26,19 +26,19 @@ fn stays_in_the_journal(rows: usize) -> Error {
 }
 
 impl Committer {
-    /// Drops the databases after a failure. The rows stay in the journal and in memory. Snapshots are read past redb
+    /// Drops the database after a failure. The rows stay in the journal and in memory. Snapshots are read past redb
     /// from now on, until redb is written again.
-    pub(super) fn lose_databases(&mut self) {
+    pub(super) fn lose_database(&mut self) {
         let holder = self.state.fail();
         self.count_broken();
         if let Some(rows) = self.state.rows() {
             rows.view.readers.life.end();
         }
         match holder {
-            Some(DatabaseHolder::Committer(databases)) => self.drop_databases(databases),
+            Some(DatabaseHolder::Committer(database)) => self.drop_database(database),
             Some(DatabaseHolder::Checkpointer) => {
                 if let Ok(returned) = self.checkpointer.wait() {
-                    self.drop_databases(returned.databases);
+                    self.drop_database(returned.database);
                     // If the task failed, too, there is nothing more to drop.
                     drop(self.settle(returned.report));
                 }
@@ -50,16 +50,16 @@ impl Committer {
         }
     }
 
-    /// Drops databases without closing them.
-    pub(super) fn drop_databases(&mut self, databases: Databases) {
-        databases.life.end();
-        failure::discard(databases);
+    /// Drops the database without closing it.
+    pub(super) fn drop_database(&mut self, database: StoreDatabase) {
+        database.life.end();
+        failure::discard(database);
         self.orphaned.get_or_insert_with(Instant::now);
     }
 
     /// Opens the files for writing as after a failure. Until then the published snapshot can be read.
     pub(super) fn wait_for_space(&mut self) {
-        self.lose_databases();
+        self.lose_database();
         self.state.lack_space();
     }
 
@@ -90,16 +90,16 @@ impl Committer {
     /// Drops the journal after a failure of its own, and its rows in memory, to read them again. `unknown` is the batch
     /// that failed.
     pub(super) fn lose_journal(&mut self, unknown: Option<UnknownBatch>) {
-        // The snapshots first: dropping the databases answers callers, who would begin with one of them.
+        // The snapshots first: dropping the database answers callers, who would begin with one of them.
         self.expire_all();
-        self.lose_databases();
+        self.lose_database();
         self.state.fail_journal(unknown);
     }
 
     /// Opens the files again, with bounded back-off. Returns false if the store is closing instead. Jobs are refused
     /// if the first attempt fails.
     pub(super) fn reopen(&mut self, waiting: &mut Vec<QueueJob>) -> bool {
-        self.lose_databases();
+        self.lose_database();
         let mut delay = FIRST_RETRY;
         loop {
             let refusal = match self.try_reopen() {
@@ -117,7 +117,7 @@ impl Committer {
                     }
                 }
             };
-            self.lose_databases();
+            self.lose_database();
             let until = Instant::now() + delay;
             delay = (delay * 2).min(LAST_RETRY);
             loop {
@@ -140,27 +140,27 @@ impl Committer {
             self.expire_all();
         }
         let file = reopen(&self.places.file, self.options, &self.shared.io)?;
-        let databases = self.databases(file, self.options.step());
+        let database = self.database(file, self.options.step());
         let (places, known) = (&self.places, &mut self.known);
         let largest = self.rules.largest_file();
         let must_recover = self.state.rows().is_none();
         let before = self.state.before();
         self.shared.io.begin_commit();
-        let opened = failure::guarded_on(databases, |databases| {
+        let opened = failure::guarded_on(database, |database| {
             if let Some(before) = before {
-                before.restore(&databases.file, &self.shared.io)?;
+                before.restore(&database.file, &self.shared.io)?;
             }
             let location = places.location.as_ref();
             let io = &self.shared.io;
-            let enter = || enter(location, largest, &databases.file, io, known);
+            let enter = || enter(location, largest, &database.file, io, known);
             let entered = must_recover.then(enter).transpose()?;
-            Ok((entered, databases.readers()?))
+            Ok((entered, database.readers()?))
         });
         if opened.is_err() && self.shared.io.may_be_durable() {
             // The next attempt would be the second since those snapshots, and use their pages.
             self.expire_all();
         }
-        let (databases, (entered, readers)) = opened?;
+        let (database, (entered, readers)) = opened?;
         self.state.set_before(None);
         let (rows, foreign) = match (entered, self.state.take_rows()) {
             (Some(entered), _) => self.recover(readers, entered.journal, &entered.recovered)?,
@@ -171,7 +171,7 @@ impl Committer {
             // The store is open already.
             (None, None) => return Ok(()),
         };
-        ForeignCommit::show_all(foreign, || self.begin(rows, databases));
+        ForeignCommit::show_all(foreign, || self.begin(rows, database));
         self.count_broken();
         Ok(())
     }
@@ -195,25 +195,25 @@ impl Committer {
         let journal = rows.and_then(|rows| rows.journal.take());
         let had_journal = journal.is_some();
         drop(journal);
-        let databases = match self.state.fail() {
-            Some(DatabaseHolder::Committer(databases)) => Some(databases),
+        let database = match self.state.fail() {
+            Some(DatabaseHolder::Committer(database)) => Some(database),
             Some(DatabaseHolder::Checkpointer) | None => None,
         };
-        self.lose_databases();
+        self.lose_database();
         self.expire_all();
-        let closed = match (databases, closing) {
-            (Some(databases), Some(checkpoints)) => {
-                let last = |databases: &Databases| {
+        let closed = match (database, closing) {
+            (Some(database), Some(checkpoints)) => {
+                let last = |database: &StoreDatabase| {
                     checkpoints.iter().try_for_each(|checkpoint| {
                         let io = &self.shared.io;
-                        match databases.checkpoint(checkpoint, io, self.shared.bugs)? {
+                        match database.checkpoint(checkpoint, io, self.shared.bugs)? {
                             Step::Done => Ok(()),
                             Step::Stuck(stuck) => Err(stays_in_the_journal(stuck.rows.len())),
                         }
                     })
                 };
-                failure::guarded_on(databases, last).and_then(|(databases, ())| {
-                    guarded(|| databases.file.close().map_err(failure::database))
+                failure::guarded_on(database, last).and_then(|(database, ())| {
+                    guarded(|| database.file.close().map_err(failure::database))
                 })
             }
             // Nothing was written.
@@ -233,13 +233,13 @@ impl Committer {
         closed.and(unlocked)
     }
 
-    /// Opens the databases again if a part that could not be read can be read now.
+    /// Opens the database again if a part that could not be read can be read now.
     fn look_again(&mut self) {
         let unreadable = self.shared.io.unreadable();
         if !self.state.is_open() || unreadable.count() == 0 || !unreadable.can_be_read_again() {
             return;
         }
-        self.lose_databases();
+        self.lose_database();
         if let Err(error) = self.try_reopen() {
             tracing::warn!(%error, "the store cannot be reopened");
         }

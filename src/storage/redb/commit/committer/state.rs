@@ -2,7 +2,7 @@
 
 use crate::storage::ForeignCommit;
 use crate::storage::redb::checkpoint::configure::SettingsBefore;
-use crate::storage::redb::checkpoint::task::{Checkpoint, Databases};
+use crate::storage::redb::checkpoint::task::{Checkpoint, StoreDatabase};
 use crate::storage::redb::journal::{Journal, JournalRef};
 use crate::storage::redb::memtable::read_view::ReadView;
 use std::time::Instant;
@@ -12,15 +12,15 @@ pub(super) enum CommitterState {
     /// Commits are taken.
     Open {
         rows: Box<LiveRows>,
-        databases: DatabaseHolder,
+        database: DatabaseHolder,
     },
     /// A failure. Commits are refused until the files are open again.
     Broken(BrokenStore),
 }
 
-/// Who has the databases.
+/// Who has the database.
 pub(super) enum DatabaseHolder {
-    Committer(Databases),
+    Committer(StoreDatabase),
     Checkpointer,
 }
 
@@ -95,17 +95,17 @@ impl CommitterState {
         matches!(self, Self::Broken(broken) if matches!(broken.rows, BrokenRows::NoSpace))
     }
 
-    pub(super) fn has_databases(&self) -> bool {
-        let databases = match self {
-            Self::Open { databases, .. } => databases,
+    pub(super) fn has_database(&self) -> bool {
+        let database = match self {
+            Self::Open { database, .. } => database,
             Self::Broken(_) => return false,
         };
-        matches!(databases, DatabaseHolder::Committer(_))
+        matches!(database, DatabaseHolder::Committer(_))
     }
 
-    /// Whether the checkpointer has the databases.
+    /// Whether the checkpointer has the database.
     pub(super) fn is_checked_out(&self) -> bool {
-        self.is_open() && !self.has_databases()
+        self.is_open() && !self.has_database()
     }
 
     /// The rows, also after a failure of redb; none where the journal has to be read.
@@ -151,22 +151,22 @@ impl CommitterState {
         Some(journal)
     }
 
-    /// Takes the databases for the checkpointer; none if they are not here.
-    pub(super) fn check_out(&mut self) -> Option<Databases> {
-        let Self::Open { databases, .. } = self else {
+    /// Takes the database for the checkpointer; none if it is not here.
+    pub(super) fn check_out(&mut self) -> Option<StoreDatabase> {
+        let Self::Open { database, .. } = self else {
             return None;
         };
-        match std::mem::replace(databases, DatabaseHolder::Checkpointer) {
-            DatabaseHolder::Committer(databases) => Some(databases),
+        match std::mem::replace(database, DatabaseHolder::Checkpointer) {
+            DatabaseHolder::Committer(database) => Some(database),
             DatabaseHolder::Checkpointer => None,
         }
     }
 
-    /// Takes the databases back; gives them to the caller if the store has broken meanwhile.
-    pub(super) fn check_in(&mut self, returned: Databases) -> Option<Databases> {
+    /// Takes the database back; gives it to the caller if the store has broken meanwhile.
+    pub(super) fn check_in(&mut self, returned: StoreDatabase) -> Option<StoreDatabase> {
         match self {
-            Self::Open { databases, .. } => {
-                *databases = DatabaseHolder::Committer(returned);
+            Self::Open { database, .. } => {
+                *database = DatabaseHolder::Committer(returned);
                 None
             }
             Self::Broken(_) => Some(returned),
@@ -174,20 +174,20 @@ impl CommitterState {
     }
 
     /// The store is open, with these rows.
-    pub(super) fn open(&mut self, rows: Box<LiveRows>, databases: Databases) {
-        let databases = DatabaseHolder::Committer(databases);
-        *self = Self::Open { rows, databases };
+    pub(super) fn open(&mut self, rows: Box<LiveRows>, database: StoreDatabase) {
+        let database = DatabaseHolder::Committer(database);
+        *self = Self::Open { rows, database };
     }
 
-    /// redb has failed. Tells who has the databases; nobody, if the store was broken before.
+    /// redb has failed. Tells who has the database; nobody, if the store was broken before.
     pub(super) fn fail(&mut self) -> Option<DatabaseHolder> {
         match std::mem::replace(self, Self::unread()) {
-            Self::Open { rows, databases } => {
+            Self::Open { rows, database } => {
                 *self = Self::Broken(BrokenStore {
                     rows: BrokenRows::Live(rows),
                     before: None,
                 });
-                Some(databases)
+                Some(database)
             }
             broken @ Self::Broken(_) => {
                 *self = broken;

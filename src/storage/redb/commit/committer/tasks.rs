@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::StoreSettings;
 use crate::storage::redb::EngineCounters;
 use crate::storage::redb::checkpoint::checkpointer::{
-    CheckpointOutcome, CheckpointerTask, ReturnedDatabases, TaskReport, perform,
+    CheckpointOutcome, CheckpointerTask, ReturnedDatabase, TaskReport, perform,
 };
 use crate::storage::redb::checkpoint::configure::SettingsBefore;
 use crate::storage::redb::checkpoint::task::{Checkpoint, LeftOut, StuckRows};
@@ -24,29 +24,29 @@ use std::time::{Duration, Instant};
 const LAST_RETRY_AFTER_DAMAGE: Duration = Duration::from_secs(60);
 
 impl Committer {
-    /// Checks the databases out to the checkpointer for the next task. A checkpoint comes first where one is due, or
+    /// Checks the database out to the checkpointer for the next task. A checkpoint comes first where one is due, or
     /// where the task needs one.
     pub(super) fn give_tasks(&mut self) {
         self.collect();
         while let Some(task) = self.next_task() {
-            let Some(databases) = self.state.check_out() else {
+            let Some(database) = self.state.check_out() else {
                 return;
             };
             if self.rules.in_the_foreground {
-                let returned = perform(databases, task, &self.shared);
+                let returned = perform(database, task, &self.shared);
                 self.take_back(returned);
                 continue;
             }
-            if let Err(error) = self.checkpointer.start_task(databases, task) {
+            if let Err(error) = self.checkpointer.start_task(database, task) {
                 tracing::error!(%error, "checkpoints are made no more");
-                self.lose_databases();
+                self.lose_database();
             }
             return;
         }
     }
 
     fn next_task(&mut self) -> Option<CheckpointerTask> {
-        if !self.state.has_databases() {
+        if !self.state.has_database() {
             return None;
         }
         if !self.may_write() {
@@ -199,7 +199,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Takes the databases back if the checkpointer has done its task.
+    /// Takes the database back if the checkpointer has done its task.
     pub(super) fn collect(&mut self) {
         while let Some(returned) = self.checkpointer.returned() {
             self.take_back(returned);
@@ -212,18 +212,18 @@ impl Committer {
             Ok(returned) => self.take_back(returned),
             Err(error) => {
                 tracing::error!(%error, "checkpoints are made no more");
-                self.lose_databases();
+                self.lose_database();
             }
         }
     }
 
-    fn take_back(&mut self, returned: ReturnedDatabases) {
-        if let Some(databases) = self.state.check_in(returned.databases) {
-            self.drop_databases(databases);
+    fn take_back(&mut self, returned: ReturnedDatabase) {
+        if let Some(database) = self.state.check_in(returned.database) {
+            self.drop_database(database);
         }
         if let Err(error) = self.settle(returned.report) {
             tracing::error!(%error, "the store's file cannot be written; reopening it");
-            self.lose_databases();
+            self.lose_database();
         }
     }
 
@@ -270,7 +270,7 @@ impl Committer {
             CheckpointOutcome::Cured(checkpoint) => {
                 tracing::info!("a part of the store's file can be read again; reopening it");
                 self.set_unfinished(checkpoint, Instant::now());
-                self.lose_databases();
+                self.lose_database();
                 Ok(())
             }
             CheckpointOutcome::Failed(error, checkpoint) => {
@@ -367,7 +367,7 @@ impl Committer {
         self.retry = (self.retry * 2).min(most);
     }
 
-    /// The answer to a change of the store's settings. After a failure of the storage the databases are dropped first,
+    /// The answer to a change of the store's settings. After a failure of the storage the database is dropped first,
     /// so that a caller who has the answer does not find them.
     fn answer_to<T>(&mut self, result: Result<T>) -> Result<T> {
         match result {
@@ -379,7 +379,7 @@ impl Committer {
                     not_written(e)
                 };
                 tracing::error!(%error, "the store's file cannot be written; reopening it");
-                self.lose_databases();
+                self.lose_database();
                 Err(error)
             }
             other => other,
