@@ -1,4 +1,4 @@
-//! Runs futures to their end on a thread of its own, whether or not anybody polls for them.
+//! A thread that runs futures to their end, so that they advance although their callers no longer poll them.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::pin::Pin;
@@ -25,7 +25,7 @@ struct NewTasks {
     is_closed: bool,
 }
 
-/// Wakes the thread, which polls all its futures: there are few.
+/// Wakes the thread. It polls all its futures, which are few.
 struct ThreadWaker(Thread);
 
 impl Wake for ThreadWaker {
@@ -51,7 +51,7 @@ impl Driver {
         })
     }
 
-    /// Runs a future, unless this is closed.
+    /// Runs a future, unless the driver is closed.
     pub(super) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut new = self.shared.lock();
         if !new.is_closed {
@@ -61,7 +61,7 @@ impl Driver {
         self.handle.unpark();
     }
 
-    /// Ends the thread; futures that wait are dropped.
+    /// Ends the thread, and drops the unfinished futures.
     pub(super) fn close(&self) {
         self.shared.lock().is_closed = true;
         self.handle.unpark();

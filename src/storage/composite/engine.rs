@@ -1,4 +1,4 @@
-//! The engine that sends everything to one of the two, or to both.
+//! The engine that passes each call to the durable engine, to the containers in memory, or to both.
 
 use super::driver::Driver;
 use super::gate::{CommitGate, Inside};
@@ -20,10 +20,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, ThreadId};
 
-/// A durable engine, with containers in memory beside it. Until there is such a container, all goes to the durable engine.
+/// A durable engine, and the containers in memory beside it. Until there is such a container, every call goes to the
+/// durable engine.
 pub(crate) struct Composite {
     pub(super) shared: Arc<CompositeShared>,
-    /// Takes snapshots of an engine that does not answer at once.
+    /// Takes the snapshots of a durable engine that does not answer at once.
     pub(super) driver: Option<Driver>,
 }
 
@@ -31,15 +32,15 @@ pub(super) struct CompositeShared {
     pub(super) durable: Arc<dyn Storage>,
     pub(super) memory: Arc<MemoryEngine>,
     pub(super) gate: Arc<CommitGate>,
-    /// How many containers were registered and unregistered, as far as this process knows. Commits in memory go by it:
-    /// their rows are of this process alone.
+    /// The number of registrations, as far as this process knows. Commits in memory are compared with it: no other
+    /// process has their rows.
     registry: AtomicU64,
-    /// Whether there has been a container in memory. It is set before anybody learns of the first.
+    /// Whether there has been a container in memory. It is set before a transaction can know the first one.
     has_memory: AtomicBool,
 }
 
 impl Composite {
-    /// Puts an engine in memory beside a durable one.
+    /// Combines a durable engine with containers in memory.
     pub(crate) fn new(durable: Arc<dyn Storage>, clock: Clock, rules: MemoryRules) -> Result<Self> {
         let is_late = !durable.answers_at_once();
         Ok(Self {
@@ -54,7 +55,7 @@ impl Composite {
         })
     }
 
-    /// Notes the settings that the durable engine answers with.
+    /// Learns the settings that the durable engine answers with.
     fn known<'a>(
         &'a self,
         answer: Answer<'a, Result<Arc<StoreSettings>>>,
@@ -92,16 +93,16 @@ impl Concerns {
     }
 }
 
-/// How a change set is handed to the durable engine.
+/// How a change set is submitted to the durable engine.
 enum DurableSubmit {
     Bounded(WaiterKind),
     Unbounded,
-    /// In the place that it kept there.
+    /// In the place that the durable engine has kept for it.
     Again(Box<dyn Resubmit>),
 }
 
 impl DurableSubmit {
-    /// How this thread submits it. A thread that is not the submitter does not lead a commit next.
+    /// The same on this thread. Only the thread that submitted the change set will lead a commit next.
     fn here(self, submitter: ThreadId) -> Self {
         match self {
             Self::Bounded(_) if thread::current().id() != submitter => {
@@ -112,8 +113,8 @@ impl DurableSubmit {
     }
 }
 
-/// A commit of both engines that is submitted to the durable one later. Dropping its handle withdraws it, unless that
-/// one has admitted it.
+/// A commit of both engines that may be submitted to the durable engine later. Dropping its handle withdraws it, unless
+/// the durable engine has admitted it.
 #[derive(Default)]
 struct LateSubmission(Mutex<LateState>);
 
@@ -149,7 +150,7 @@ impl LateSubmission {
         matches!(*slot, LateState::Withdrawn)
     }
 
-    /// Keeps what withdraws it, or withdraws it at once.
+    /// The durable engine has it. Withdraws it there if it was withdrawn meanwhile.
     fn submitted(&self, submission: Submission) {
         if let LateState::Withdrawn = self.replace(LateState::Submitted(submission)) {
             drop(self.replace(LateState::Withdrawn));
@@ -170,8 +171,8 @@ impl CompositeShared {
         }
     }
 
-    /// The state of both engines at one moment, where the durable one answers at once. It shows commits of both while the
-    /// tables are locked.
+    /// The state of both engines at one moment, if the durable engine answers at once. It shows commits of both engines
+    /// only while the tables are locked.
     fn snapshot_at_once(&self) -> Result<Arc<dyn Snapshot>> {
         let mut tables = self.memory.tables();
         let durable = self.durable.snapshot().wait()?;
@@ -179,8 +180,8 @@ impl CompositeShared {
         Ok(Arc::new(CompositeSnapshot { durable, memory }))
     }
 
-    /// The state of both engines at one moment. At first without keeping commits out: only where one came in between,
-    /// the next try does.
+    /// The state of both engines at one moment. The first attempt does not keep commits out. If a commit has entered the
+    /// gate meanwhile, the second attempt keeps them out.
     async fn snapshot_late(self: &Arc<Self>, driver: &Driver) -> Result<Arc<dyn Snapshot>> {
         if let Some(before) = self.gate.quiet() {
             let memory = MemorySnapshot::of(&self.memory, &mut self.memory.tables());
@@ -192,7 +193,7 @@ impl CompositeShared {
         let (reply, answer) = oneshot::channel();
         let shared = self.clone();
         let (enter, entered) = oneshot::channel();
-        // Not by the caller, who may never poll again: commits wait until this has left the gate.
+        // The caller may never poll again, but commits wait until this has left the gate. So the driver runs it.
         driver.run(async move {
             let Ok(inside): Result<Inside, _> = entered.await else {
                 return;
@@ -259,8 +260,8 @@ impl CompositeShared {
         );
     }
 
-    /// Memory is locked for the clients concerned, and its rows go along to the durable engine, which validates
-    /// everything and makes its own part durable. Then memory is changed, which cannot fail.
+    /// Holds the clients in memory, and lends their rows to the durable engine. It validates everything and makes its own
+    /// part durable. Then memory is changed, which cannot fail.
     fn commit_in_both(
         self: &Arc<Self>,
         set: ChangeSet,
@@ -326,7 +327,7 @@ impl CompositeShared {
     fn complete(self: &Arc<Self>, outcome: Outcome, hold: &MemoryHold) -> Outcome {
         let outcome = match outcome {
             Outcome::Committed(mut set) => {
-                // An engine that shows commits itself has taken the part in memory.
+                // If the durable engine has shown the part in memory, it has taken it out.
                 if let Some(rows) = set.foreign.take() {
                     ForeignCommit::show_all(vec![rows.commit], || ());
                 }
@@ -340,7 +341,7 @@ impl CompositeShared {
                 });
                 Outcome::Stale(set, commutes, place)
             }
-            // The durable engine still has the part in memory, and shows it if it finds the commit later.
+            // The durable engine keeps the part in memory until it knows the outcome.
             unknown @ Outcome::Failed(..) if is_unknown(&unknown) => return unknown,
             failed @ Outcome::Failed(..) => failed,
         };
@@ -356,7 +357,7 @@ impl CompositeShared {
     }
 }
 
-/// The place of a commit in the durable engine while it is computed again.
+/// The place that the durable engine keeps for a commit while it is computed again.
 struct CompositePlace {
     shared: Weak<CompositeShared>,
     place: Box<dyn Resubmit>,

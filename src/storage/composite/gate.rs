@@ -1,13 +1,13 @@
-//! Keeps the snapshots of two engines and the commits in memory apart, so that both parts of a snapshot are of one
-//! moment.
+//! The order of commits that concern memory. If the durable engine answers late, it also keeps them and the snapshots of
+//! both engines apart, so that both parts of a snapshot are of one moment.
 
 use crate::client_id::ClientKey;
 use crate::process::Process;
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Commits that change memory exclude snapshots, and each other where they concern one client. All enter in the order of
-/// arrival, so nobody waits for ever. Nobody blocks a thread: what enters later is called back.
+/// Commits that change memory exclude snapshots. They exclude each other if they have a client in common. All enter in
+/// the order of arrival, so none starves. No thread is blocked: who must wait is called back.
 #[derive(Default)]
 pub(super) struct CommitGate {
     state: Mutex<GateState>,
@@ -23,11 +23,11 @@ struct GateState {
     /// The clients of the commits that are inside.
     clients: HashSet<ClientKey>,
     waiting: VecDeque<(Entry, GateCallback)>,
-    /// Whether a thread admits those that wait.
+    /// Whether a thread is letting in those that wait.
     is_admitting: bool,
 }
 
-/// Called once, inside the gate.
+/// Called once, when it is inside the gate.
 type GateCallback = Box<dyn FnOnce(Inside) + Send>;
 
 enum Entry {
@@ -35,7 +35,7 @@ enum Entry {
     Commit(Vec<ClientKey>),
 }
 
-/// Is inside the gate until it is dropped.
+/// The right to be inside the gate. Dropping it leaves the gate.
 pub(super) struct Inside {
     gate: Arc<CommitGate>,
     /// `None` for a snapshot.
@@ -59,8 +59,7 @@ impl CommitGate {
         self.admit(state);
     }
 
-    /// How many commits have entered so far, if none of them is inside. What was read of memory between two equal
-    /// answers was read between commits.
+    /// The number of commits that have entered, if none is inside. Between two equal answers no commit was inside.
     pub(super) fn quiet(&self) -> Option<u64> {
         let state = self.lock();
         (state.commits == 0).then_some(state.entered)
@@ -70,8 +69,8 @@ impl CommitGate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets in those that wait, as far as they may. One thread at a time does it, so that those who leave at once do not
-    /// call each other without end.
+    /// Lets in those that may enter. Only one thread at a time does this. Otherwise commits that leave at once would call
+    /// each other recursively.
     fn admit<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, GateState>) {
         if std::mem::replace(&mut state.is_admitting, true) {
             return;

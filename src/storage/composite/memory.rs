@@ -1,4 +1,4 @@
-//! The engine of the containers in memory: its rows, and what it adds to a change set that another engine commits.
+//! The engine of the containers in memory: it commits to them alone, and lends their rows to another engine.
 
 use crate::client_id::ClientKey;
 use crate::clock::{Clock, Timestamp};
@@ -114,8 +114,8 @@ impl MemoryEngine {
         Ok(())
     }
 
-    /// Adds the rows that a change set concerns to it, for the engine that commits it. They stay as they are until the
-    /// returned hold ends: the caller lets no other commit of these clients in.
+    /// Adds the rows that a change set concerns to it, for the engine that commits it. They do not change until the
+    /// returned hold ends: the gate lets no other commit of these clients in.
     pub(super) fn lend(self: &Arc<Self>, set: &mut ChangeSet) -> Result<Arc<MemoryHold>> {
         let mut tables = self.tables();
         check_holds(&tables, set)?;
@@ -181,7 +181,7 @@ pub(super) fn clients_of(set: &ChangeSet) -> Vec<ClientKey> {
     clients.collect()
 }
 
-/// Nobody knows yet what became of an earlier commit to some client.
+/// Refuses a change set to a client for which the outcome of an earlier commit is unknown.
 fn check_holds(tables: &MemoryTables, set: &ChangeSet) -> Result<()> {
     let mut clients = set.clients.iter().flat_map(|client| client.clients());
     match clients.any(|client| tables.is_held(client)) {
@@ -202,7 +202,7 @@ pub(super) struct MemoryHold {
 }
 
 impl MemoryHold {
-    /// Ends it: the commit is applied, or nothing of it came about.
+    /// Ends the hold, after the commit was applied or has failed.
     pub(super) fn end(&self) {
         if !self.is_over.swap(true, Ordering::AcqRel) {
             let now = self.engine.clock.timestamp();

@@ -1,5 +1,5 @@
-//! Two engines as one: a durable one, and one for the containers in memory (C1.7). Each container's part of a change set
-//! goes to its engine. Neither engine knows of the other.
+//! A durable engine and the containers in memory as one engine (C1.7). Each container's part of a change set goes to its
+//! engine. Neither engine knows the other.
 
 mod driver;
 mod engine;

@@ -1,4 +1,4 @@
-//! A snapshot of two engines, both parts of one moment.
+//! A snapshot of both engines. Its parts are of one moment.
 
 use super::memory::MemoryEngine;
 use crate::client_id::ClientKey;
@@ -13,7 +13,7 @@ pub(super) struct CompositeSnapshot {
     pub(super) memory: MemorySnapshot,
 }
 
-/// The memory's part. It is kept until this is dropped.
+/// A snapshot of the containers in memory. Dropping it gives it back.
 pub(super) struct MemorySnapshot {
     engine: Arc<MemoryEngine>,
     held: Option<TableSnapshot>,

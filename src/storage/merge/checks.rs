@@ -8,8 +8,8 @@ pub(super) fn conflict(what: &str) -> Error {
     Error::new(ErrorKind::Conflict, what)
 }
 
-/// A request came while its session was there, and acts when that has ended: it hands out no new id (C4.8). Another
-/// request would.
+/// The request arrived before its session ended, and acts afterwards. It must not hand out a new id (C4.8). A later
+/// request may.
 pub(crate) fn ended_on_the_way() -> Error {
     conflict("the session ended after the request that bears its id had come")
         .lasting(Duration::from_secs(1))

@@ -1,4 +1,4 @@
-//! The newest rows of an engine, together with those that another one keeps (C1.7).
+//! The newest rows of an engine, together with the rows that another engine lends for one commit (C1.7).
 
 use super::rows::CurrentRows;
 use crate::client_id::{ClientKey, Freshness};
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::storage::record::{PackageRow, SessionRow, package_key};
 use crate::storage::{ContainerId, ForeignRows, Mark};
 
-/// The rows of an engine, together with those of another one.
+/// The rows of an engine, and the rows that another engine lends.
 pub(super) struct WithForeign<'a, R> {
     pub(super) own: &'a R,
     pub(super) foreign: &'a ForeignRows,

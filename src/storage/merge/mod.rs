@@ -1,5 +1,5 @@
-//! Validates a change set against the rows as they are now and computes the rows to write. Pure; every engine uses it,
-//! inside its own write transaction.
+//! Validates a change set against the newest rows, and computes the rows to write. It is pure: each engine calls it
+//! within its own write transaction.
 
 mod checks;
 mod foreign;

@@ -1,4 +1,4 @@
-//! One package: whether what was read of it still holds, and what it holds with the changes.
+//! One package: checks the values that were read, and applies the changes.
 
 use super::checks::{conflict, too_many_keys};
 use crate::error::Result;
@@ -9,19 +9,21 @@ use crate::storage::{
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// What a package holds after the merge.
+/// The content of a package after the merge.
 pub(super) struct MergedPackage {
-    /// The row that stays but for what is written; none of a package that is new or was cleared.
+    /// The row before the merge. Keys that are not in `writes` keep their values. `None` if the package is new or was
+    /// cleared.
     pub(super) old: Option<PackageRow>,
-    /// The keys that change, sorted.
+    /// The changed keys, sorted.
     pub(super) writes: Vec<(Arc<str>, Option<Bytes>)>,
-    /// How many keys there are now, and how many there were.
+    /// The number of keys after the merge.
     pub(super) len: usize,
+    /// The number of keys before it.
     was: usize,
 }
 
 impl MergedPackage {
-    /// Whether what was added is within the limit, when everything is merged (C5.3).
+    /// Checks the number of keys, if keys were added (C5.3).
     pub(super) fn check_count(&self, limits: &Limits) -> Result<()> {
         if self.len > limits.keys && self.len > self.was {
             return Err(too_many_keys(self.len, limits));
@@ -30,7 +32,7 @@ impl MergedPackage {
     }
 }
 
-/// Whether every key that was read still holds what was read (C2.7).
+/// Checks that every key that was read still has the same value (C2.7).
 pub(super) fn validate(observed: &Observed, current: Option<&PackageRow>) -> Result<()> {
     match (&observed.row, current) {
         (None, None) => return Ok(()),
@@ -56,8 +58,8 @@ pub(super) fn validate(observed: &Observed, current: Option<&PackageRow>) -> Res
     Ok(())
 }
 
-/// The first of some keys, which are sorted, whose values in two rows differ. Looks at the keys or at the rows,
-/// whichever are fewer: who reads very many keys that are not there does not hold others up.
+/// The first of the sorted `keys` whose values differ in two rows. It iterates over the keys or over the rows, whichever
+/// are fewer. So a transaction that read very many absent keys does not delay the commits of others.
 fn changed_key<'a>(
     one: Option<&'a PackageRow>,
     other: Option<&'a PackageRow>,
@@ -76,7 +78,7 @@ fn changed_key<'a>(
     })
 }
 
-/// What a package holds with its changes; none if that is what it held before.
+/// Applies the changes to a package. `None` if its content stays the same.
 pub(super) fn merge_keys(
     package: &PackageChange,
     old: Option<PackageRow>,
@@ -108,7 +110,7 @@ pub(super) fn merge_keys(
     }))
 }
 
-/// The value of a key after its change, given the value that is current before it.
+/// Applies a change to the current value of a key.
 fn merge_key(
     change: &KeyChange,
     current: Option<Bytes>,

@@ -15,7 +15,7 @@ use crate::storage::{
 };
 use std::sync::Arc;
 
-/// Computes what committing `set` with this version writes, or why it cannot be.
+/// Computes the rows that a commit of `set` with this version writes, or the reason why it cannot be committed.
 pub(crate) fn resolve(
     set: &ChangeSet,
     rows: &impl CurrentRows,
@@ -63,8 +63,10 @@ fn resolve_on(
 }
 
 /// A session that ends because of its owner must still be this owner's in some container, if anything is left of it.
-fn check_owner(rooms: &[SessionMerge<'_>], owner: &Arc<str>) -> Result<()> {
-    let stored = rooms.iter().filter_map(|room| room.stored.as_ref());
+fn check_owner(sessions: &[SessionMerge<'_>], owner: &Arc<str>) -> Result<()> {
+    let stored = sessions
+        .iter()
+        .filter_map(|session| session.stored.as_ref());
     let mut owners = stored.map(|row| row.owner.as_ref()).peekable();
     if owners.peek().is_none() || owners.any(|it| it == Some(owner)) {
         return Ok(());
@@ -81,29 +83,29 @@ struct Merge<'a, R> {
 
 impl<R: CurrentRows> Merge<'_, R> {
     fn client(&mut self, change: &ClientChange) -> Result<()> {
-        let mut rooms = Vec::with_capacity(change.seen.len());
+        let mut sessions = Vec::with_capacity(change.seen.len());
         for seen in &change.seen {
             let stored = self
                 .rows
                 .session(seen.place.id, change.client, seen.row.as_ref());
             let stored = stored.map_err(|e| e.in_container(&*seen.place.name))?;
-            rooms.push(SessionMerge::new(seen, stored));
+            sessions.push(SessionMerge::new(seen, stored));
         }
-        // So that the room of each package is found among many.
-        rooms.sort_by_key(|room| room.seen.place.id);
+        // For the binary search in `package`.
+        sessions.sort_by_key(|session| session.seen.place.id);
         if let SessionEnd::Swept(over) = change.end {
-            return self.writer.sweep(change.client, &rooms, over);
+            return self.writer.sweep(change.client, &sessions, over);
         }
         if change.writes() {
-            for room in &rooms {
-                room.check_same_session(change.end)?;
+            for session in &sessions {
+                session.check_same_session(change.end)?;
             }
         }
         if let Some(owner) = &change.ends_of {
-            check_owner(&rooms, owner)?;
+            check_owner(&sessions, owner)?;
         }
-        let exists = rooms.iter().any(|room| room.row.is_some());
-        let moved = rooms.iter().any(SessionMerge::came_or_went);
+        let exists = sessions.iter().any(|session| session.row.is_some());
+        let moved = sessions.iter().any(SessionMerge::came_or_went);
         if moved || change.exists.is_some_and(|seen| seen != exists) {
             return Err(conflict("the session came or went meanwhile"));
         }
@@ -119,36 +121,36 @@ impl<R: CurrentRows> Merge<'_, R> {
             }
         }
         for package in &change.packages {
-            self.package(change, &mut rooms, package)?;
+            self.package(change, &mut sessions, package)?;
         }
-        for room in &mut rooms {
-            room.list_packages();
+        for session in &mut sessions {
+            session.list_packages();
         }
         if !self.stale.is_empty() {
             return Ok(());
         }
-        self.found_alone(change, &mut rooms)?;
-        if !exists && rooms.iter().any(|room| room.row.is_some()) {
+        self.found_alone(change, &mut sessions)?;
+        if !exists && sessions.iter().any(|session| session.row.is_some()) {
             self.writer.writes.founded += 1;
         }
-        for room in &mut rooms {
-            room.check_count(&self.set.limits)?;
-            if let Some(row) = &mut room.row {
-                room.changed |= attributes(row, change, room.seen, self.rows.now());
-                // Whoever meant to found a session and joins one that was founded meanwhile accesses
-                // it now (C3.6); or it might have expired by then, and the changes with it.
-                let founds = change.home.is_some() || !room.packages.is_empty();
-                let joins = room.seen.state == SeenState::Absent && founds;
+        for session in &mut sessions {
+            session.check_count(&self.set.limits)?;
+            if let Some(row) = &mut session.row {
+                session.changed |= attributes(row, change, session.seen, self.rows.now());
+                // The transaction meant to found a session, and joins one that was founded meanwhile. That is an
+                // access (C3.6): otherwise the session could expire at once, and the changes with it.
+                let founds = change.home.is_some() || !session.packages.is_empty();
+                let joins = session.seen.state == SeenState::Absent && founds;
                 if joins && row.access.last_access < self.set.now {
                     row.access.last_access = self.set.now;
-                    room.changed = true;
+                    session.changed = true;
                 }
             }
         }
-        self.writer.finish(change, rooms)
+        self.writer.finish(change, sessions)
     }
 
-    /// Whether a session may begin under an id that has none now: it has had none so far (C4.8).
+    /// Checks that a session may begin under an id that has none: the id has never had one (C4.8).
     fn check_founder(&self, change: &ClientChange) -> Result<()> {
         if let Some(founder) = &change.founder
             && self.rows.is_used(change.client, founder)
@@ -160,7 +162,7 @@ impl<R: CurrentRows> Merge<'_, R> {
         self.check_not_refused(change.client)
     }
 
-    /// An id that was rotated or destroyed lately founds nothing (C4.8).
+    /// Checks that no tombstone refuses an id (C4.8).
     fn check_not_refused(&self, client: ClientKey) -> Result<()> {
         let now = self.rows.now();
         match self.rows.tombstone(client)? {
@@ -175,19 +177,19 @@ impl<R: CurrentRows> Merge<'_, R> {
     fn package(
         &mut self,
         change: &ClientChange,
-        rooms: &mut [SessionMerge<'_>],
+        sessions: &mut [SessionMerge<'_>],
         package: &PackageChange,
     ) -> Result<()> {
         let named = |e: Error| {
             e.in_container(&*package.place.name)
                 .in_package(&*package.package)
         };
-        let at = rooms.binary_search_by_key(&package.place.id, |room| room.seen.place.id);
+        let at = sessions.binary_search_by_key(&package.place.id, |session| session.seen.place.id);
         let gone = || named(conflict("the container is gone"));
         let at = at.map_err(|_| gone())?;
-        let room = rooms.get(at).ok_or_else(gone)?;
+        let session = sessions.get(at).ok_or_else(gone)?;
         let (name, read) = (&package.package, package.observed.row.as_ref());
-        let old = stored_package(self.rows, room, change.client, name, read).map_err(named)?;
+        let old = stored_package(self.rows, session, change.client, name, read).map_err(named)?;
         validate(&package.observed, old.as_ref()).map_err(named)?;
         if !package.writes() {
             return Ok(());
@@ -197,37 +199,41 @@ impl<R: CurrentRows> Merge<'_, R> {
             return Ok(());
         };
         content.check_count(&self.set.limits).map_err(named)?;
-        let founded = match &room.row {
+        let founded = match &session.row {
             Some(_) => None,
-            None => Some(self.founded(change, rooms)?),
+            None => Some(self.founded(change, sessions)?),
         };
-        let room = rooms.get_mut(at).ok_or_else(gone)?;
-        founded.into_iter().for_each(|row| room.found(row));
-        room.packages.insert(package.package.clone(), content);
+        let session = sessions.get_mut(at).ok_or_else(gone)?;
+        founded.into_iter().for_each(|row| session.found(row));
+        session.packages.insert(package.package.clone(), content);
         Ok(())
     }
 
-    /// The row of a session that begins in a container: of the one that is in another container, or a new one.
-    fn founded(&self, change: &ClientChange, rooms: &[SessionMerge<'_>]) -> Result<SessionRow> {
+    /// The row of a session that begins in a container. It continues the client's session in another container, if there
+    /// is one.
+    fn founded(&self, change: &ClientChange, sessions: &[SessionMerge<'_>]) -> Result<SessionRow> {
         let (now, version) = (self.set.now, self.writer.version);
-        if let Some(other) = rooms.iter().find_map(|room| room.row.as_ref()) {
+        if let Some(other) = sessions.iter().find_map(|session| session.row.as_ref()) {
             return Ok(other.continued(now, version));
         }
         self.check_founder(change)?;
         Ok(SessionRow::new(now, version))
     }
 
-    /// Founds a session for its timeout or its owner, where no package has (C8.1).
-    fn found_alone(&self, change: &ClientChange, rooms: &mut [SessionMerge<'_>]) -> Result<()> {
+    /// Founds a session for its timeout, owner or label, if no package founds one (C8.1).
+    fn found_alone(&self, change: &ClientChange, sessions: &mut [SessionMerge<'_>]) -> Result<()> {
         let Some(home) = change.home else {
             return Ok(());
         };
-        if rooms.iter().any(|room| room.row.is_some()) {
+        if sessions.iter().any(|session| session.row.is_some()) {
             return Ok(());
         }
-        let row = self.founded(change, rooms)?;
-        if let Some(room) = rooms.iter_mut().find(|room| room.seen.place.id == home) {
-            room.found(row);
+        let row = self.founded(change, sessions)?;
+        if let Some(session) = sessions
+            .iter_mut()
+            .find(|session| session.seen.place.id == home)
+        {
+            session.found(row);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What the merge reads, and why it may refuse: the rows as they are now.
+//! The newest rows, as the merge reads them, and its refusals.
 
 use crate::client_id::{ClientKey, Freshness};
 use crate::clock::Timestamp;
@@ -6,17 +6,17 @@ use crate::error::{Error, Result};
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{ContainerId, Mark, StaleCommute};
 
-/// The rows as the engine sees them now. It is given the rows that were read since [`ChangeSet::since`], so that it need
-/// not look where nothing can have changed.
+/// The newest rows of an engine. The engine gets the rows that the transaction read. It may return them if it knows that
+/// nothing has changed since [`ChangeSet::since`].
 pub(crate) trait CurrentRows {
-    /// Without `read`, there was none.
+    /// Without `read`, the transaction found no row.
     fn session(
         &self,
         container: ContainerId,
         client: ClientKey,
         read: Option<&SessionRow>,
     ) -> Result<Option<SessionRow>>;
-    /// Without `read`, it may not have been read.
+    /// Without `read`, the transaction found no row, or did not look.
     fn package(
         &self,
         container: ContainerId,
@@ -25,20 +25,20 @@ pub(crate) trait CurrentRows {
         read: Option<&PackageRow>,
     ) -> Result<Option<PackageRow>>;
     fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>>;
-    /// The time by the clock as it is: that of a change set may lie long back.
+    /// The time now. The time of a change set may be long ago.
     fn now(&self) -> Timestamp;
-    /// Whether the session of a client was ended by a commit after this mark, or may have been.
+    /// Whether a commit after this mark ended the client's session. `true` also if that is not remembered.
     fn ended_since(&self, client: ClientKey, mark: Mark) -> bool;
-    /// Whether the session of a client that has been swept was over after this time only, or may have been.
+    /// Whether the client's session was swept and expired after this time. `true` also if that is not remembered.
     fn expired_since(&self, client: ClientKey, time: Timestamp) -> bool;
-    /// Whether a session was founded before under an id that was fresh when the transaction packed it, or may have been
-    /// (C4.8). `founder` tells this only of sessions that this process founded.
+    /// Whether a session was founded under an id that was fresh when the transaction was packed (C4.8). `true` also if that
+    /// is not known. `founder` knows only of sessions that this process founded.
     fn is_used(&self, client: ClientKey, founder: &Freshness) -> bool;
     /// Counts the containers registered and unregistered so far.
     fn registry(&self) -> u64;
 }
 
-/// Why a change set cannot be applied as it stands.
+/// The reason why a change set cannot be committed as it is.
 #[derive(Debug)]
 pub(crate) enum MergeRefusal {
     Failed(Error, Option<ClientKey>),

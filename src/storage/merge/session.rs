@@ -14,12 +14,12 @@ use std::sync::Arc;
 /// One client in one container while it is merged.
 pub(super) struct SessionMerge<'a> {
     pub(super) seen: &'a Seen,
-    /// The row in the file, served or not.
+    /// The stored row, expired or not.
     pub(super) stored: Option<SessionRow>,
-    /// The row as this transaction must see it: expired ones are not there.
+    /// The row as the transaction sees it. `None` if the session has expired.
     pub(super) row: Option<SessionRow>,
     pub(super) changed: bool,
-    /// Packages whose content was computed here.
+    /// The packages that change.
     pub(super) packages: BTreeMap<Arc<str>, MergedPackage>,
 }
 
@@ -56,7 +56,7 @@ impl<'a> SessionMerge<'a> {
         self.changed = true;
     }
 
-    /// Enters the packages in the session's list that were computed here, or takes them out of it.
+    /// Updates the session's list of packages: it has those that are not empty.
     pub(super) fn list_packages(&mut self) {
         let Some(row) = &mut self.row else { return };
         let mut computed = self.packages.iter();
@@ -77,7 +77,7 @@ impl<'a> SessionMerge<'a> {
         self.seen.observed && was != self.row.is_some()
     }
 
-    /// Whether what was added is within the limit, when everything is merged (C5.3).
+    /// Checks the number of packages, if packages were added (C5.3).
     pub(super) fn check_count(&self, limits: &Limits) -> Result<()> {
         let Some(row) = &self.row else { return Ok(()) };
         let stored = |package: &str| self.stored.as_ref().is_some_and(|row| row.has(package));
@@ -94,9 +94,8 @@ impl<'a> SessionMerge<'a> {
         }
     }
 
-    /// A session that was seen live must be the one still there, and one seen expired must not have
-    /// come back to life, or a write would join another session than the one it was meant for (C2.11).
-    /// One that is destroyed may have come back: it ends all the same.
+    /// Checks that a write goes to the session that it was meant for (C2.11). A session that was seen live must still be
+    /// there. A session that was seen expired must not be live again, unless the transaction destroys it.
     pub(super) fn check_same_session(&self, end: SessionEnd) -> Result<()> {
         let now = self.stored.as_ref().map(|row| row.incarnation);
         let ended = match self.seen.state {
@@ -114,29 +113,30 @@ impl<'a> SessionMerge<'a> {
     }
 }
 
-/// The row of a package that the session lists. That a listed one is missing is damage (C5.4).
+/// The row of a package, if the session lists it. A listed package without a row is damage (C5.4).
 pub(super) fn stored_package(
     rows: &impl CurrentRows,
-    room: &SessionMerge<'_>,
+    session: &SessionMerge<'_>,
     client: ClientKey,
     package: &str,
     read: Option<&PackageRow>,
 ) -> Result<Option<PackageRow>> {
-    let listed = match (&room.row, &room.stored) {
+    let listed = match (&session.row, &session.stored) {
         (Some(row), Some(stored)) if row.incarnation == stored.incarnation => stored.has(package),
         _ => false,
     };
     if !listed {
         return Ok(None);
     }
-    match rows.package(room.seen.place.id, client, package, read)? {
+    match rows.package(session.seen.place.id, client, package, read)? {
         Some(row) => Ok(Some(row)),
         None => Err(lost_package()),
     }
 }
 
-/// Applies what concerns the session itself; tells whether the row changed. Where nothing else is written, an
-/// access does not count if somebody has found the session expired since: it is recorded beside the merge.
+/// Applies the attributes of the session. Returns whether the row changed. An access is applied only if the transaction
+/// writes something else to the session; otherwise the engine records it apart from the merge, unless the session was
+/// found expired since.
 pub(super) fn attributes(
     row: &mut SessionRow,
     change: &ClientChange,

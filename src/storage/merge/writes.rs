@@ -14,7 +14,7 @@ use crate::storage::{
 };
 use std::sync::Arc;
 
-/// The rows that a change set writes with this version.
+/// Collects the rows that a change set writes.
 pub(super) struct RowWriter<'a, R> {
     pub(super) set: &'a ChangeSet,
     pub(super) rows: &'a R,
@@ -23,45 +23,45 @@ pub(super) struct RowWriter<'a, R> {
 }
 
 impl<R: CurrentRows> RowWriter<'_, R> {
-    /// Turns the merged rooms of a client into rows to write.
+    /// Writes the merged sessions of a client.
     pub(super) fn finish(
         &mut self,
         change: &ClientChange,
-        rooms: Vec<SessionMerge<'_>>,
+        sessions: Vec<SessionMerge<'_>>,
     ) -> Result<()> {
         let ends = match change.end {
             SessionEnd::Moves(_) | SessionEnd::Destroyed => true,
             SessionEnd::Stays | SessionEnd::Swept(_) => false,
         };
-        for room in rooms {
-            let id = room.seen.place.id;
+        for session in sessions {
+            let id = session.seen.place.id;
             if ends {
-                if room.stored.is_some() {
+                if session.stored.is_some() {
                     self.writes
                         .tombstones
                         .push((id, change.client, self.set.refusals.until()));
                 }
-                if let (SessionEnd::Moves(to), Some(_)) = (change.end, &room.row) {
-                    self.carry_over(&room, change, to)?;
+                if let (SessionEnd::Moves(to), Some(_)) = (change.end, &session.row) {
+                    self.carry_over(&session, change, to)?;
                 }
-                self.remove(&room, change.client);
+                self.remove(&session, change.client);
                 continue;
             }
-            // A session founded over an expired one takes none of its rows along (C3.2).
-            let replaced = room.row.as_ref().map(|row| row.incarnation)
-                != room.stored.as_ref().map(|row| row.incarnation);
-            if replaced && room.row.is_some() && room.stored.is_some() {
-                self.remove_packages(&room, change.client);
+            // A session that replaces an expired one inherits none of its packages (C3.2).
+            let replaced = session.row.as_ref().map(|row| row.incarnation)
+                != session.stored.as_ref().map(|row| row.incarnation);
+            if replaced && session.row.is_some() && session.stored.is_some() {
+                self.remove_packages(&session, change.client);
             }
-            for (package, content) in &room.packages {
-                self.put_package(&room.seen.place, change.client, package, content)?;
+            for (package, content) in &session.packages {
+                self.put_package(&session.seen.place, change.client, package, content)?;
             }
-            if room.changed {
+            if session.changed {
                 self.writes.sessions.push(SessionWrite {
                     container: id,
                     client: change.client,
-                    old_owner: room.stored.and_then(|row| row.owner),
-                    row: room.row,
+                    old_owner: session.stored.and_then(|row| row.owner),
+                    row: session.row,
                 });
             }
         }
@@ -95,28 +95,33 @@ impl<R: CurrentRows> RowWriter<'_, R> {
     /// Writes a live session again under another id, with all its packages.
     fn carry_over(
         &mut self,
-        room: &SessionMerge<'_>,
+        session: &SessionMerge<'_>,
         change: &ClientChange,
         to: ClientKey,
     ) -> Result<()> {
-        let Some(row) = &room.row else {
+        let Some(row) = &session.row else {
             return Ok(());
         };
         let from = change.client;
-        // The new id was told before the commit made it valid; who used it must not lose by it.
+        // The application knew the new id before this commit. A session that was founded under it must not be lost.
         let founder = change.founder.as_ref();
         let is_used = founder.is_some_and(|founder| self.rows.is_used(to, founder));
-        if is_used || self.rows.session(room.seen.place.id, to, None)?.is_some() {
+        if is_used
+            || self
+                .rows
+                .session(session.seen.place.id, to, None)?
+                .is_some()
+        {
             return Err(conflict("the new id was used before it was valid"));
         }
         for package in row.packages.iter() {
-            let place = &room.seen.place;
-            if let Some(content) = room.packages.get(package) {
+            let place = &session.seen.place;
+            if let Some(content) = session.packages.get(package) {
                 self.put_package(place, to, package, content)?;
                 continue;
             }
             let named = |e: Error| e.in_container(&*place.name).in_package(&**package);
-            let old = stored_package(self.rows, room, from, package, None).map_err(named)?;
+            let old = stored_package(self.rows, session, from, package, None).map_err(named)?;
             let old = old.ok_or_else(|| named(lost_package()))?;
             let key = package_key(place.id, to, package);
             let record = PackageRow::rebuild(Some(&old), &key, self.version, (old.len(), &[]))?;
@@ -127,7 +132,7 @@ impl<R: CurrentRows> RowWriter<'_, R> {
             });
         }
         self.writes.sessions.push(SessionWrite {
-            container: room.seen.place.id,
+            container: session.seen.place.id,
             client: to,
             old_owner: None,
             row: Some(row.moved(self.set.now, self.version)),
@@ -135,33 +140,33 @@ impl<R: CurrentRows> RowWriter<'_, R> {
         Ok(())
     }
 
-    /// Removes what has expired, and lowers the times that lie too far ahead.
+    /// Removes expired sessions, and lowers times that lie too far ahead.
     pub(super) fn sweep(
         &mut self,
         client: ClientKey,
-        rooms: &[SessionMerge<'_>],
+        sessions: &[SessionMerge<'_>],
         over: Timestamp,
     ) -> Result<()> {
-        for room in rooms {
-            let Some(row) = &room.row else {
-                if room.stored.is_some() {
-                    self.remove(room, client);
+        for session in sessions {
+            let Some(row) = &session.row else {
+                if session.stored.is_some() {
+                    self.remove(session, client);
                     self.writes.swept.push((client, over));
                 }
                 continue;
             };
-            let SeenState::Live { incarnation } = room.seen.state else {
+            let SeenState::Live { incarnation } = session.seen.state else {
                 continue;
             };
             let mut lowered = row.clone();
-            if let Some(touch) = room.seen.touch
+            if let Some(touch) = session.seen.touch
                 && row.incarnation == incarnation
             {
                 touch.correct(&mut lowered.access, self.rows.now());
             }
             if lowered != *row {
                 self.writes.sessions.push(SessionWrite {
-                    container: room.seen.place.id,
+                    container: session.seen.place.id,
                     client,
                     old_owner: row.owner.clone(),
                     row: Some(lowered),
@@ -171,21 +176,23 @@ impl<R: CurrentRows> RowWriter<'_, R> {
         Ok(())
     }
 
-    /// Removes what is stored of a session, whole.
-    fn remove(&mut self, room: &SessionMerge<'_>, client: ClientKey) {
-        let Some(stored) = &room.stored else { return };
-        self.remove_packages(room, client);
+    /// Removes a stored session with all its packages.
+    fn remove(&mut self, session: &SessionMerge<'_>, client: ClientKey) {
+        let Some(stored) = &session.stored else {
+            return;
+        };
+        self.remove_packages(session, client);
         self.writes.sessions.push(SessionWrite {
-            container: room.seen.place.id,
+            container: session.seen.place.id,
             client,
             old_owner: stored.owner.clone(),
             row: None,
         });
     }
 
-    fn remove_packages(&mut self, room: &SessionMerge<'_>, client: ClientKey) {
-        let container = room.seen.place.id;
-        for package in room.stored.iter().flat_map(|row| row.packages.iter()) {
+    fn remove_packages(&mut self, session: &SessionMerge<'_>, client: ClientKey) {
+        let container = session.seen.place.id;
+        for package in session.stored.iter().flat_map(|row| row.packages.iter()) {
             self.writes.packages.push(PackageWrite {
                 container,
                 key: package_key(container, client, package),

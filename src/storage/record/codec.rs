@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use twox_hash::XxHash3_64;
 
-/// The format that most records are written in, and the first one that sessions were.
+/// The format of most records, and the first format of sessions.
 pub(super) const FORMAT: u8 = 1;
-/// The format that the records of sessions are written in.
+/// The format of the records of sessions.
 pub(super) const SESSION_FORMAT: u8 = 2;
 const CHECKSUM: usize = size_of::<u64>();
-/// No record is larger than this; a damaged length must not make a reader allocate.
+/// The size limit of a record. It bounds what a reader allocates for a damaged length.
 const MAX_RECORD: usize = 1 << 30;
 
-/// What kind of row a record is, so that a record of one kind never passes for another.
+/// The kind of a row. A record of one kind is never accepted as another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum RecordKind {
@@ -60,7 +60,7 @@ pub(super) fn seal(kind: RecordKind, key: &[u8], payload: impl bincode::Encode) 
     Ok(out)
 }
 
-/// Appends `payload`, encoded, to a record that is being made.
+/// Encodes `payload` at the end of an unfinished record.
 pub(super) fn append(out: &mut Vec<u8>, payload: impl bincode::Encode) -> Result<()> {
     bincode::encode_into_std_write(payload, out, config()).map_err(|e| {
         Error::new(ErrorKind::InvalidInput, "a record cannot be encoded").with_source(e)
@@ -68,13 +68,13 @@ pub(super) fn append(out: &mut Vec<u8>, payload: impl bincode::Encode) -> Result
     Ok(())
 }
 
-/// Completes the record at `key` by its checksum.
+/// Appends the checksum of the record at `key`.
 pub(super) fn close(kind: RecordKind, key: &[u8], record: &mut Vec<u8>) {
     let sum = checksum(kind, key, record);
     record.extend_from_slice(&sum);
 }
 
-/// A record at `key` of any format and payload at all, for the fuzzers, which cannot guess a checksum.
+/// A record at `key` with any format and payload. For the fuzzers, which cannot guess a checksum.
 #[cfg(feature = "torture")]
 pub(crate) fn seal_raw(kind: RecordKind, key: &[u8], (format, payload): (u8, &[u8])) -> Vec<u8> {
     let mut out = [&[format], payload].concat();
@@ -82,13 +82,13 @@ pub(crate) fn seal_raw(kind: RecordKind, key: &[u8], (format, payload): (u8, &[u
     out
 }
 
-/// The payload of the record at `key`, after its checksum and format were verified.
+/// Verifies the checksum and the format of the record at `key`. Returns its payload.
 pub(super) fn open<'a>(kind: RecordKind, key: &[u8], record: &'a [u8]) -> Result<&'a [u8]> {
     verified(kind, key, record).map(|(_, payload)| payload)
 }
 
-/// The format and the payload of the record at `key`, after its checksum was verified. The format is one that records of
-/// this kind have.
+/// Verifies the checksum of the record at `key`. Returns its payload and its format, which is one that records of this
+/// kind may have.
 pub(super) fn verified<'a>(
     kind: RecordKind,
     key: &[u8],
@@ -110,12 +110,12 @@ pub(super) fn verified<'a>(
     }
 }
 
-/// Whether the record at `key` is what was written there, whatever it holds.
+/// Whether the checksum of the record at `key` is right.
 pub(crate) fn verify(kind: RecordKind, key: &[u8], record: &[u8]) -> Result<()> {
     open(kind, key, record).map(drop)
 }
 
-/// What `decode` makes of a payload, which it must use up.
+/// Decodes a payload with `decode`, which must consume all of it.
 pub(super) fn whole<'a, T>(
     kind: RecordKind,
     payload: &'a [u8],
@@ -128,7 +128,7 @@ pub(super) fn whole<'a, T>(
     }
 }
 
-/// A payload that is decoded piece by piece, into no more memory than what comes of it takes.
+/// Decodes a payload piece by piece, with no more memory than the result takes.
 pub(super) struct PayloadReader<'a> {
     kind: RecordKind,
     payload: &'a [u8],
@@ -152,7 +152,7 @@ impl<'a> PayloadReader<'a> {
         Ok(part)
     }
 
-    /// Where in the record the next bytes are, if the payload begins at `start` there.
+    /// The offset of the next bytes in the record, if the payload begins at `start`.
     pub(super) fn next_bytes(&mut self, start: usize) -> Result<Range<u32>> {
         let rest = self.payload.get(self.at..).unwrap_or_default();
         let too_short = || corrupt(self.kind, "it is too short");
@@ -164,8 +164,8 @@ impl<'a> PayloadReader<'a> {
         Ok(place(end - len)?..place(end)?)
     }
 
-    /// How many parts follow; each takes a byte at least, so that a damaged number of them reserves no
-    /// more than a record's worth.
+    /// The number of parts that follow. Each takes at least one byte, so a damaged number reserves no more memory than
+    /// the record has bytes.
     pub(super) fn count(&mut self) -> Result<usize> {
         let count: u64 = self.next()?;
         let fits = |count: &usize| *count <= self.payload.len() - self.at;
@@ -190,7 +190,7 @@ fn too_long(kind: RecordKind) -> Error {
     corrupt(kind, "it is too long")
 }
 
-/// A length as bincode writes it, and how many bytes that takes: packages consist of many.
+/// Decodes a length as bincode writes it. Returns also how many bytes it takes. Packages consist of many lengths.
 fn length(bytes: &[u8]) -> Option<(usize, usize)> {
     let (first, rest) = bytes.split_first()?;
     let (len, used) = match first {
@@ -222,29 +222,29 @@ pub(super) fn gather<T: Default>(
     failure.map_or(Ok(parts), Err)
 }
 
-/// A value that a small record may consist of.
+/// The value of a record that has only one.
 pub(crate) trait PlainValue: bincode::Encode + bincode::Decode<()> {}
 
 impl<T: bincode::Encode + bincode::Decode<()>> PlainValue for T {}
 
-/// Encodes a record of one plain value, for the few rows that are no more than that.
+/// Encodes a record of one value.
 pub(crate) fn seal_plain(kind: RecordKind, key: &[u8], value: impl PlainValue) -> Result<Vec<u8>> {
     seal(kind, key, value)
 }
 
-/// Decodes what [`seal_plain`] wrote.
+/// Decodes a record of [`seal_plain`].
 pub(crate) fn open_plain<T: PlainValue>(kind: RecordKind, key: &[u8], record: &[u8]) -> Result<T> {
     whole(kind, open(kind, key, record)?, |payload| {
         bincode::decode_from_slice(payload, config())
     })
 }
 
-/// Durations are stored in milliseconds, rounded up: zero means never (C3.3), and no other may become it.
+/// A duration in milliseconds, as it is stored. It is rounded up, because zero means never (C3.3).
 pub(crate) fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// A duration as it comes back from a record, to set: what is set and what is stored compare equal.
+/// Rounds a duration as storing it does, so that a setting and its stored value are equal.
 pub(crate) fn whole_millis(d: Duration) -> Duration {
     Duration::from_millis(millis(d))
 }

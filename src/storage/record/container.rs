@@ -3,7 +3,7 @@
 use super::codec::{PayloadReader, RecordKind, open, seal};
 use crate::error::Result;
 
-/// A container's place and settings, as stored.
+/// The stored number and settings of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ContainerRecord {
     pub(crate) name: String,
@@ -11,7 +11,7 @@ pub(crate) struct ContainerRecord {
     pub(crate) timeout_ms: u64,
     pub(crate) resolution_ms: u64,
     pub(crate) max_lifetime_ms: Option<u64>,
-    /// Stored where it is not set only: the first records end before it.
+    /// Stored only if it is not set. The first records end before it.
     pub(crate) implicit_sweeps: bool,
 }
 

@@ -3,7 +3,7 @@
 use super::codec::{FORMAT, RecordKind, checksum, config, open, whole};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The rows of one group of commits: each with its key, and without a value if it is removed.
+/// The rows of one group of commits: key and value. A row without a value is removed.
 pub(crate) type FrameRows<'a> = Vec<(&'a [u8], Option<&'a [u8]>)>;
 
 /// Appends the record of a group of commits to `out`.
@@ -25,7 +25,7 @@ pub(crate) fn seal_frame<'a>(
     Ok(())
 }
 
-/// Decodes what [`seal_frame`] wrote.
+/// Decodes a record of [`seal_frame`].
 pub(crate) fn open_frame<'a>(key: &[u8], record: &'a [u8]) -> Result<FrameRows<'a>> {
     whole(
         RecordKind::Frame,

@@ -1,4 +1,4 @@
-//! What the rows hold and how they are encoded. The only place that knows bincode; it knows no tables.
+//! The contents of rows, and their encoding. Only this module knows bincode. It knows no tables.
 
 mod codec;
 mod container;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The key of a package row: that of its session, then the package id.
+/// The key of a package row: the key of its session, then the package id.
 pub(crate) fn package_key(container: ContainerId, client: ClientKey, package: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(20 + package.len());
     key.extend_from_slice(&session_key(container, client));
@@ -17,29 +17,29 @@ pub(crate) fn package_key(container: ContainerId, client: ClientKey, package: &s
     key
 }
 
-/// One package of one session: the version of the commit that wrote it, and its values by key. The
-/// values are slices of the row as it was read.
+/// One package of one session: the version of the commit that wrote it, and its values by key. The values are slices
+/// of the record.
 #[derive(Clone, Debug)]
 pub(crate) struct PackageRow {
     pub(crate) version: Version,
     bytes: Bytes,
-    /// Where in the record the first entry begins.
+    /// The offset of the first entry in the record.
     start: usize,
     entries: Arc<[PackageEntry]>,
 }
 
-/// Where in the record a key and its value are.
+/// The positions of a key and its value in the record.
 #[derive(Clone, Debug, Default)]
 struct PackageEntry {
     key: Range<u32>,
     value: Range<u32>,
 }
 
-/// What becomes of some keys of a package, sorted; `None` removes one.
+/// New values of keys, sorted. `None` removes a key.
 pub(crate) type KeyWrites = [(Arc<str>, Option<Bytes>)];
 
 impl PackageRow {
-    /// The number of bytes that the record of `entries` takes; what the package limit counts (C5.3).
+    /// The number of bytes of the record of `entries`, which the package limit counts (C5.3).
     #[cfg(any(test, feature = "torture"))]
     pub(crate) fn encode<'a>(
         key: &[u8],
@@ -56,8 +56,8 @@ impl PackageRow {
         Ok(out)
     }
 
-    /// The record at `key` of what `old` holds, but for the keys that are written, and how many bytes it takes: what
-    /// the package limit counts (C5.3). What lies between those keys is copied as it is.
+    /// Encodes the record at `key`: the entries of `old` with the written keys changed. Runs of unchanged entries are
+    /// copied as bytes.
     pub(crate) fn rebuild(
         old: Option<&Self>,
         key: &[u8],
@@ -125,7 +125,7 @@ impl PackageRow {
         })
     }
 
-    /// Whether this is what `record` holds: the very bytes, in the same place.
+    /// Whether this row was decoded from this very `record`: the same bytes at the same address.
     pub(crate) fn is_of(&self, record: &Bytes) -> bool {
         self.bytes.as_ptr() == record.as_ptr() && self.bytes.len() == record.len()
     }
@@ -140,7 +140,7 @@ impl PackageRow {
             .slice(entry.value.start as usize..entry.value.end as usize)
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -151,7 +151,7 @@ impl PackageRow {
         self.entries.get(at).map(|e| self.value_of(e))
     }
 
-    /// About how many bytes of memory it takes.
+    /// The approximate number of bytes of memory that it takes.
     pub(crate) fn memory_size(&self) -> usize {
         self.bytes.len() + size_of_val(&*self.entries)
     }
@@ -164,12 +164,12 @@ impl PackageRow {
         })
     }
 
-    /// Whether two rows hold the same values, whichever commit wrote them.
+    /// Whether two rows have equal values. Their versions may differ.
     pub(crate) fn same_values(&self, other: &Self) -> bool {
         self.version == other.version || self.iter().eq(other.iter())
     }
 
-    /// The first key for which two rows differ, of those that are `of_interest`.
+    /// The first key that is `of_interest` and differs in two rows.
     pub(crate) fn first_difference<'a>(
         one: Option<&'a Self>,
         other: Option<&'a Self>,
@@ -194,7 +194,7 @@ impl PackageRow {
     }
 }
 
-/// Appends what bincode makes of a value.
+/// Appends a value, encoded by bincode.
 fn put(out: &mut Vec<u8>, value: impl bincode::Encode) -> Result<()> {
     match bincode::encode_into_std_write(value, out, config()) {
         Ok(_) => Ok(()),
@@ -204,7 +204,7 @@ fn put(out: &mut Vec<u8>, value: impl bincode::Encode) -> Result<()> {
     }
 }
 
-/// The entries of a row that are not copied yet, and where they begin and end in its record.
+/// The entries of a row that are not copied yet, and their range in its record.
 #[derive(Default)]
 struct RemainingEntries<'a> {
     row: Option<&'a PackageRow>,
@@ -214,7 +214,7 @@ struct RemainingEntries<'a> {
 }
 
 impl<'a> RemainingEntries<'a> {
-    /// Takes what stands before `key`; goes on after it.
+    /// Takes the bytes of the entries before `key`, and skips the entry of `key`.
     fn take_before(&mut self, key: &str) -> &'a [u8] {
         let Some(row) = self.row else { return &[] };
         let entries = row.entries.get(self.at..).unwrap_or_default();

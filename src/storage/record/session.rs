@@ -1,5 +1,5 @@
-//! The row of a session, and its key. What an access changes stands apart from the rest of the record, so that an access
-//! leaves the rest as it is, byte by byte.
+//! The row of a session, and its key. The times that an access changes are a part of their own. So an access leaves the
+//! other bytes of the record unchanged.
 
 use super::codec::{
     FORMAT, PayloadReader, RecordKind, SESSION_FORMAT, append, close, corrupt, gather, millis,
@@ -32,20 +32,20 @@ pub(crate) fn client_of(key: &[u8; 20]) -> ClientKey {
     ClientKey::from_bytes(client)
 }
 
-/// What an access may change of a session row.
+/// The part of a session row that an access may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AccessPart {
     pub(crate) last_access: Timestamp,
-    /// An access lowers it only where the clock was wrong (C3.5).
+    /// An access lowers it only if the clock was wrong (C3.5).
     pub(crate) created: Timestamp,
-    /// When the session got the client id that it has now (C8.4). An access lowers it as it lowers `created`.
+    /// The time when the session got its present client id (C8.4). An access lowers it as it lowers `created`.
     pub(crate) id_issued: Timestamp,
-    /// Whether a transaction has come with that id since (C8.5).
+    /// Whether a request has presented that id (C8.5).
     pub(crate) is_id_confirmed: bool,
 }
 
 impl AccessPart {
-    /// The part of a session that is founded at this time, under an id that is new.
+    /// The times of a session that is founded now, under a new id.
     pub(crate) fn new(now: Timestamp) -> Self {
         Self {
             last_access: now,
@@ -92,17 +92,17 @@ const ACCESS_PART: usize = 25;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SessionRow {
     pub(crate) access: AccessPart,
-    /// The version of the commit that founded it: tells it from a later session of the same client (C2.11).
+    /// The version of the commit that founded it. A later session of the same client has another one (C2.11).
     pub(crate) incarnation: Version,
     pub(crate) timeout: Option<Duration>,
     pub(crate) owner: Option<Arc<str>>,
-    /// The packages that have a row, sorted, so that a lost one is noticed (C5.4).
+    /// The packages that have a row, sorted. A lost row is noticed by this list (C5.4).
     pub(crate) packages: Arc<[Arc<str>]>,
-    /// What the application shows for it in a list of devices.
+    /// The text that the application shows for it in a list of devices.
     pub(crate) label: Option<Arc<str>>,
     /// When its owner last logged in.
     pub(crate) authenticated_at: Option<Timestamp>,
-    /// Fields that this version does not know, as they are stored.
+    /// Fields that this version of the crate does not know, as they are stored.
     pub(crate) unknown: Bytes,
 }
 
@@ -114,7 +114,7 @@ const AUTHENTICATED_AT: u8 = 2;
 struct SessionParts<'a> {
     access: &'a [u8; ACCESS_PART],
     incarnation: Version,
-    /// What no access changes, but for the incarnation.
+    /// The fields that no access changes, without the incarnation.
     body: &'a [u8],
 }
 
@@ -143,7 +143,7 @@ impl<'a> SessionParts<'a> {
 }
 
 impl SessionRow {
-    /// The row of a session that a commit of this number founds.
+    /// The row of a session that a commit of this version founds.
     pub(crate) fn new(now: Timestamp, incarnation: Version) -> Self {
         Self {
             access: AccessPart::new(now),
@@ -157,7 +157,7 @@ impl SessionRow {
         }
     }
 
-    /// The row under another id, to which a commit of this number moves it.
+    /// The row after a commit of this version has moved it to another id.
     pub(crate) fn moved(&self, now: Timestamp, incarnation: Version) -> Self {
         let access = AccessPart {
             id_issued: now,
@@ -171,7 +171,7 @@ impl SessionRow {
         }
     }
 
-    /// The row of the same session in another container, where a commit of this number begins it.
+    /// The row of the same session in another container, where a commit of this version begins it.
     pub(crate) fn continued(&self, now: Timestamp, incarnation: Version) -> Self {
         let access = AccessPart {
             last_access: now,
@@ -253,8 +253,8 @@ impl SessionRow {
         Ok(())
     }
 
-    /// The first form has no part of its own for what an access changes, and ends with the packages. The ids of its
-    /// sessions count as issued when the session was founded, and as confirmed.
+    /// Decodes the first format, which has no part of its own for accesses and ends with the packages. The ids of such
+    /// sessions count as confirmed, and as issued when the session was founded.
     fn decode_first_form(payload: &[u8]) -> Result<Self> {
         type Head<'a> = (i64, i64, Option<u64>, Option<&'a str>, u64);
         let mut parts = PayloadReader::new(RecordKind::Session, payload);
@@ -276,8 +276,8 @@ impl SessionRow {
         })
     }
 
-    /// The record at `key` after an access, which changes the part that is for it alone. `None` if it changes nothing, or
-    /// if the session is of another incarnation.
+    /// The record at `key` after an access. `None` if the access changes nothing, or if the session has another
+    /// incarnation.
     pub(crate) fn accessed(
         key: &[u8],
         record: &[u8],

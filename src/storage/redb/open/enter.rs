@@ -44,7 +44,7 @@ pub(crate) fn peek(
 ) -> Result<(Database, OpenedStore)> {
     tracing::warn!(
         error = %why, path = %store.path.display(),
-        "the disk is full: the store is opened for begin_read, and for writing once there is room"
+        "the disk is full: the store is opened for reading, and for writing once there is room"
     );
     let database = open_overlay(disk.clone(), options)?;
     failure::guarded_on(database, |database| {
