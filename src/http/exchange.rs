@@ -258,3 +258,7 @@ fn hide_ids(headers: &mut HeaderMap, settings: &LayerSettings) {
 #[cfg(test)]
 #[path = "exchange_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "forged_tests.rs"]
+mod forged_tests;

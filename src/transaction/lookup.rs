@@ -71,6 +71,7 @@ impl FoundSession {
         client: ClientKey,
         (now, keeping): (Timestamp, Option<Keeping>),
     ) -> Result<(Self, RowVerdict)> {
+        crate::steps::count(1);
         let row = snapshot.session(container.id(), client);
         let row = row.map_err(|e| e.in_container(&*container.place.name))?;
         let times = row.as_ref().map(SessionRow::times);
