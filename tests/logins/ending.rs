@@ -2,10 +2,10 @@
 
 use super::{is_there, logged_in, with};
 use crate::support::clock::HOUR;
+use crate::support::damage::flip_session;
 use crate::support::engine::needs_files;
 use crate::support::store::{builder, file_builder, keys_of, place, timed};
-use cloakroom::{ClientId, ClientKey, ContainerSettings, ErrorKind, Session, Store, Txn};
-use redb::{Database, ReadableTable, TableDefinition};
+use cloakroom::{ClientId, ContainerSettings, ErrorKind, Session, Store, Txn};
 use std::path::Path;
 
 /// A late request under an ended id reads nothing, and writes nothing.
@@ -282,7 +282,7 @@ fn a_damaged_session_is_listed_and_the_others_end() {
     let store = file_builder().open(&path).unwrap();
     let ids: Vec<_> = (0..3).map(|_| logged_in(&store, "ann")).collect();
     store.close().unwrap();
-    damage(&path, ids[1].key());
+    flip_session(&path, ids[1].key());
     let store = builder(&crate::support::clock::clock())
         .secret([7; 32])
         .open(&path)
@@ -308,26 +308,6 @@ fn a_damaged_session_is_listed_and_the_others_end() {
     let bob = logged_in(&store, "bob");
     corrupt(store.end_all().unwrap_err());
     assert!(!is_there(&store, &bob));
-}
-
-/// Flips a bit of a session's record, past the store.
-fn damage(path: &Path, client: ClientKey) {
-    let database = Database::open(path).unwrap();
-    let txn = database.begin_write().unwrap();
-    {
-        let table: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("sessions");
-        let mut table = txn.open_table(table).unwrap();
-        let rows = table.iter().unwrap().map(|row| {
-            let (key, value) = row.unwrap();
-            (*key.value(), value.value().to_vec())
-        });
-        let rows: Vec<_> = rows.collect();
-        let of = |(key, _): &&([u8; 20], Vec<u8>)| key[4..] == *client.as_bytes();
-        let (key, mut record) = rows.iter().find(of).unwrap().clone();
-        record[40] ^= 1;
-        table.insert(&key, &*record).unwrap();
-    }
-    txn.commit().unwrap();
 }
 
 // The index of owners still names the rows of the container.

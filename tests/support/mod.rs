@@ -7,6 +7,7 @@
 )]
 
 pub(crate) mod clock;
+pub(crate) mod damage;
 pub(crate) mod engine;
 pub(crate) mod files;
 pub(crate) mod log;
