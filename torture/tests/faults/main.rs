@@ -16,6 +16,7 @@ mod reopening;
 mod space;
 #[path = "../support/mod.rs"]
 mod support;
+mod sweeps;
 
 use cloakroom::{ClientId, Result, Store, Transaction};
 use cloakroom_torture::disk::{Call, Disk, Failure, Fault};
