@@ -112,6 +112,12 @@ impl ClientId {
         self.0.freshness.clone()
     }
 
+    /// Notes, for all clones, that a session was founded under this id. Returns whether nobody has noted that before.
+    pub(crate) fn take_freshness(&self) -> bool {
+        let fresh = self.0.freshness.0.as_ref();
+        fresh.is_none_or(|fresh| fresh.swap(false, Ordering::AcqRel))
+    }
+
     /// Notes, for all clones, that a session was founded under this id.
     pub(crate) fn mark_used(&self) {
         if let Some(fresh) = &self.0.freshness.0 {

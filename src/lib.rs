@@ -126,6 +126,7 @@ mod clock;
 mod contain;
 mod container;
 mod error;
+mod events;
 mod expiry;
 #[cfg(feature = "http")]
 pub mod http;
@@ -153,6 +154,7 @@ pub use container::{
     Container, ContainerSettings, ContainerStatistics, ContainerTxn, Residence, Swept,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use events::{CreatedEvent, EndReason, EndedEvent, RenewedEvent};
 pub use package::{Package, Pkg};
 pub use session::{PkgData, Session, SessionData};
 pub use storage::Damage;

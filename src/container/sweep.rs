@@ -4,14 +4,15 @@ use crate::block_on::wait;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::{EndReason, EndedEvent};
 use crate::storage::record::SessionRow;
 use crate::storage::{
     ChangeSet, ClientChange, ContainerId, Mark, Outcome, Seen, SeenState, SessionEnd, SessionPage,
     Submission, TouchAt, WaiterKind,
 };
 use crate::throttle::Throttle;
-use crate::transaction::{ContainerEntry, Env};
-use std::sync::mpsc;
+use crate::transaction::{ContainerEntry, Env, SessionEvent};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -149,7 +150,7 @@ pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
     };
     let mut batch: Option<ChangeSet> = None;
     let mut flying: Option<Removal> = None;
-    let end = |flying: Option<Removal>| flying.map_or(Ok(0), Removal::end);
+    let end = |flying: Option<Removal>| flying.map_or(Ok(0), |it| it.end(env, container));
     scan_stale(env, container.id(), now, |mark, row| {
         swept.scanned += 1;
         match row {
@@ -181,7 +182,7 @@ pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
     })?;
     swept.removed += end(flying)?;
     if let Some(batch) = batch {
-        swept.removed += Removal::begin(env, batch).end()?;
+        swept.removed += Removal::begin(env, batch).end(env, container)?;
     }
     if swept.removed > 0 {
         tracing::debug!(container = &*container.place.name, ?swept, "swept");
@@ -232,6 +233,8 @@ fn removal(
 
 /// Sessions that are being removed.
 struct Removal {
+    /// Who they are and whose, where the application is told of them.
+    told: Vec<(ClientKey, Option<Arc<str>>)>,
     answer: mpsc::Receiver<Result<u64>>,
     _submission: Submission,
 }
@@ -239,6 +242,10 @@ struct Removal {
 impl Removal {
     /// Has a batch of a sweep committed.
     fn begin(env: &Env, set: ChangeSet) -> Self {
+        let told = match env.events {
+            Some(_) => set.clients.iter().map(owned).collect(),
+            None => Vec::new(),
+        };
         let (reply, answer) = mpsc::sync_channel(1);
         let submission = env.storage.submit(
             set,
@@ -255,13 +262,36 @@ impl Removal {
             }),
         );
         Self {
+            told,
             answer,
             _submission: submission,
         }
     }
 
     /// Waits until it is committed; returns how many sessions the engine has removed.
-    fn end(self) -> Result<u64> {
-        self.answer.recv().map_err(|_| Error::stopped())?
+    fn end(self, env: &Env, container: &ContainerEntry) -> Result<u64> {
+        let removed = self.answer.recv().map_err(|_| Error::stopped())??;
+        if let Some(events) = &env.events {
+            let all = self.told.len() as u64 == removed;
+            let keys: Vec<_> = self.told.iter().map(|(client, _)| *client).collect();
+            let newest = env.snapshot()?;
+            newest.load(&keys).wait()?;
+            for (client, owner) in self.told {
+                if all || newest.session(container.id(), client)?.is_none() {
+                    events.tell(SessionEvent::Ended(EndedEvent {
+                        client,
+                        reason: EndReason::Expired,
+                        containers: vec![container.place.name.to_string()],
+                        owner: owner.map(|owner| owner.to_string()),
+                    }));
+                }
+            }
+        }
+        Ok(removed)
     }
+}
+
+fn owned(change: &ClientChange) -> (ClientKey, Option<Arc<str>>) {
+    let mut rows = change.seen.iter().filter_map(|seen| seen.row.as_ref());
+    (change.client, rows.find_map(|row| row.owner.clone()))
 }

@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::storage::Limits;
 use crate::storage::quota::SharedQuota;
 use crate::storage::redb::{AdmissionBounds, EngineRules, OpenOptions};
-use crate::transaction::TxnRules;
+use crate::transaction::{EventHooks, TxnRules};
 use std::time::Duration;
 
 /// The settings of a store, to change before it is opened. [`Store::builder`](crate::Store::builder) makes one.
@@ -16,6 +16,7 @@ pub struct StoreBuilder {
     admission: AdmissionBounds,
     new_sessions: Option<(u64, Duration)>,
     pub(super) implicit_sweeps: bool,
+    pub(super) events: EventHooks,
     pub(super) secrets: Given,
     /// The settings of the engine that keeps a file. Every engine has the others.
     file: FileSettings,
@@ -55,6 +56,7 @@ impl Default for StoreBuilder {
             },
             new_sessions: None,
             implicit_sweeps: true,
+            events: EventHooks::default(),
             secrets: Given::default(),
             file: FileSettings::default(),
             #[cfg(feature = "torture")]

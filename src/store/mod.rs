@@ -1,6 +1,7 @@
 //! The store: opens, wires and owns everything below it.
 
 mod builder;
+mod builder_events;
 mod check;
 mod containers;
 mod file_settings;

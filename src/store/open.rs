@@ -14,7 +14,7 @@ use crate::storage::quota::SharedQuota;
 use crate::storage::redb::{Engine, EngineRules, OpenOptions};
 use crate::storage::{Finding, Storage};
 use crate::transaction::{
-    BACKGROUND_THREADS, Env, KnownSettings, Recomputer, Registry, Turns, Worker,
+    BACKGROUND_THREADS, Env, EventQueue, KnownSettings, Recomputer, Registry, Turns, Worker,
 };
 use arc_swap::ArcSwap;
 use std::path::Path;
@@ -184,6 +184,7 @@ impl StoreBuilder {
             known: KnownSettings::new(&settings, source),
             turns: Arc::new(Turns::default()),
             hooks: Worker::new("cloakroom-hooks"),
+            events: EventQueue::new(self.events),
             recomputer: Recomputer::new(),
             background: Worker::with_spares("cloakroom-scan", BACKGROUND_THREADS - 1),
             process: Process::this(),

@@ -3,6 +3,7 @@
 use super::Store;
 use crate::error::Result;
 use crate::storage::{Counters, FileCounters, LocalEngine};
+use crate::transaction::EventQueue;
 use std::time::Duration;
 
 /// The counters of a store since it was opened, and the work that waits in it now.
@@ -12,6 +13,8 @@ pub struct Statistics {
     /// Zero where the engine keeps no files.
     files: FileCounters,
     hooks: usize,
+    events: usize,
+    dropped_events: u64,
     file_len: u64,
 }
 
@@ -25,10 +28,13 @@ impl Store {
         self.inner.env.process.check()?;
         let storage = &self.inner.env.storage;
         let local = storage.local();
+        let events = self.inner.env.events.as_ref();
         Ok(Statistics {
             counters: storage.counters(),
             files: local.map(LocalEngine::file_counters).unwrap_or_default(),
             hooks: self.inner.env.hooks.waiting(),
+            events: events.map_or(0, EventQueue::waiting),
+            dropped_events: events.map_or(0, EventQueue::dropped),
             file_len: local.map_or(Ok(0), LocalEngine::file_len)?,
         })
     }
@@ -108,6 +114,18 @@ impl Statistics {
     #[must_use]
     pub fn waiting_hooks(&self) -> usize {
         self.hooks
+    }
+
+    /// Calls of hooks for events, such as [`on_ended`](crate::StoreBuilder::on_ended), that wait to be made.
+    #[must_use]
+    pub fn waiting_events(&self) -> usize {
+        self.events
+    }
+
+    /// Events that no hook was told of, because 4,096 others waited.
+    #[must_use]
+    pub fn dropped_events(&self) -> u64 {
+        self.dropped_events
     }
 
     /// Access times that were not recorded because 65,536 others waited to be written. The disk does not keep up.

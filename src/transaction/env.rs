@@ -8,6 +8,7 @@ use crate::process::Process;
 use crate::storage::record::SessionRow;
 use crate::storage::{Limits, Snapshot, Storage, TombstonePolicy};
 use crate::transaction::commit::recompute::Recomputer;
+use crate::transaction::events::EventQueue;
 use crate::transaction::known_settings::KnownSettings;
 use crate::transaction::registry::{ContainerEntry, Registry};
 use crate::transaction::turns::turn::{Patience, Turns};
@@ -34,6 +35,8 @@ pub(crate) struct Env {
     pub(crate) known: KnownSettings,
     pub(crate) turns: Arc<Turns>,
     pub(crate) hooks: Worker,
+    /// `None` if the application wants to be told of no events.
+    pub(crate) events: Option<EventQueue>,
     pub(crate) recomputer: Recomputer,
     /// Does what must not block an async runtime.
     pub(crate) background: Worker,

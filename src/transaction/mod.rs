@@ -5,6 +5,7 @@ pub(crate) mod commit;
 #[cfg(feature = "http")]
 mod early;
 mod env;
+mod events;
 mod fetch;
 #[cfg(test)]
 mod growth_tests;
@@ -25,6 +26,7 @@ pub(crate) use crate::transaction::commit::access::CookieAction;
 pub(crate) use crate::transaction::commit::recompute::Recomputer;
 pub(crate) use crate::transaction::commit::submit::CommitFailure;
 pub(crate) use crate::transaction::env::{Env, KeepOpen, TxnRules};
+pub(crate) use crate::transaction::events::{EventHooks, EventQueue, SessionEvent};
 pub(crate) use crate::transaction::known_settings::{KnownSettings, SecretSource, split_secrets};
 pub(crate) use crate::transaction::registry::{
     ContainerEntry, ContainerIndex, ContainerLink, Registry,
@@ -531,6 +533,7 @@ impl TxnState {
             closures: Vec::new(),
             turns: self.turn.take().into_iter().collect(),
             founders: Vec::new(),
+            events: Vec::new(),
             touches: Vec::new(),
             store: None,
         }

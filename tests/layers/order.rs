@@ -15,6 +15,7 @@ pub(crate) const ORDER: &[&str] = &[
     "block_on",
     "value",
     "client_id",
+    "events",
     "expiry",
     "storage",
     "transaction",

@@ -7,3 +7,4 @@ mod packages;
 pub(crate) mod recompute;
 pub(crate) mod start;
 pub(crate) mod submit;
+mod told;

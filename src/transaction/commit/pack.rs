@@ -8,6 +8,7 @@ use crate::storage::merge::ended_on_the_way;
 use crate::storage::{Arrival, ChangeSet, ClientChange, ContainerId, Seen, SessionEnd, Touch};
 use crate::transaction::commit::access::{CookieAction, LoadedSession};
 use crate::transaction::commit::packages::{founding, pack_packages};
+use crate::transaction::events::SessionEvent;
 use crate::transaction::state::changes::{Closure, SessionFate, SubjectChanges};
 use crate::transaction::state::subject::{SessionView, Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
@@ -19,6 +20,8 @@ pub(crate) struct PackedCommit {
     pub(crate) closures: Vec<Closure>,
     /// Ids that are no longer fresh once this is committed.
     pub(crate) founders: Vec<ClientId>,
+    /// What the application is told once this is committed.
+    pub(crate) events: Vec<SessionEvent>,
     /// Access times that are due and not part of the set.
     pub(crate) touches: Vec<Touch>,
     /// The sessions, known before, that are written to: whose lines the commit passes through.
@@ -86,6 +89,7 @@ impl TxnState {
             set: None,
             closures: Vec::new(),
             founders: Vec::new(),
+            events: Vec::new(),
             touches,
             contended: Vec::new(),
             cookie_action,
@@ -102,6 +106,9 @@ impl TxnState {
         for id in 0..self.subjects.len() {
             let changes = self.take_changes(id).unwrap_or_default();
             let subject = self.subject(id)?;
+            if self.env().events.is_some() {
+                packed.events.extend(self.events_of(subject, &changes));
+            }
             self.pack_subject(subject, changes, &mut clients, packed)?;
         }
         packed.touches = touches_beside(&mut clients, std::mem::take(&mut packed.touches));

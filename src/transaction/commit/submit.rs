@@ -12,6 +12,7 @@ use crate::transaction::commit::access::{CookieAction, LoadedSession};
 use crate::transaction::commit::pack::PackedCommit;
 use crate::transaction::commit::recompute::{self, Recompute, StaleCommit};
 use crate::transaction::env::{Env, KeepOpen};
+use crate::transaction::events::SessionEvent;
 use crate::transaction::state::changes::Closure;
 use crate::transaction::turns::turn::{Patience, Turn};
 use crate::transaction::worker::WorkerTask;
@@ -49,6 +50,7 @@ pub(crate) struct Completion {
     pub(crate) closures: Vec<Closure>,
     pub(crate) turns: Vec<Turn>,
     pub(crate) founders: Vec<ClientId>,
+    pub(crate) events: Vec<SessionEvent>,
     /// Access times to record when the rest is committed.
     pub(crate) touches: Vec<Touch>,
     /// Keeps the store open until the outcome is certain, whoever waits for it.
@@ -57,6 +59,10 @@ pub(crate) struct Completion {
 
 impl Completion {
     fn committed(mut self) {
+        if let Some(events) = &self.env.events {
+            let told = std::mem::take(&mut self.events);
+            told.into_iter().for_each(|event| events.tell(event));
+        }
         self.founders.iter().for_each(ClientId::mark_used);
         record_touches(&self.env, &self.touches).for_each(drop);
         let unused = std::mem::take(&mut self.after_abort);
@@ -198,7 +204,7 @@ impl PendingCommit {
             return Ok(valid(&env, cookie_action, &renews, touched).await);
         };
         completion.touches = packed.touches;
-        completion.founders = packed.founders;
+        (completion.founders, completion.events) = (packed.founders, packed.events);
         let (reply, answer) = oneshot::channel();
         let in_flight = InFlight {
             completion,

@@ -3,6 +3,7 @@
 use crate::client_id::ClientId;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
+use crate::events::EndReason;
 use crate::storage::{ChangeBase, ChangeStep, Commute, KeyChange};
 use crate::transaction::registry::ContainerIndex;
 use crate::transaction::state::indexed_list::{IndexedItem, IndexedList};
@@ -42,6 +43,8 @@ pub(crate) struct Attributes {
     pub(crate) authenticated_at: Option<Option<Timestamp>>,
     /// Whose session it must still be to be ended, where it ends because of its owner.
     pub(crate) ends_of: Option<Arc<str>>,
+    /// Why it ends, if its own transaction does not end it for itself.
+    pub(crate) end_reason: Option<EndReason>,
 }
 
 /// The changes to one client's session.

@@ -3,6 +3,7 @@
 use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::EndReason;
 use crate::storage::record::SessionRow;
 use crate::transaction::state::changes::{Attributes, SessionFate};
 use crate::transaction::state::subject::SubjectId;
@@ -122,7 +123,9 @@ impl TxnState {
             sessions += u64::from(!has_ended && self.live_anywhere(subject)?);
             self.destroy(subject)?;
             if !has_ended {
-                self.change(subject)?.ends_of = owner.cloned();
+                let change = self.change(subject)?;
+                change.ends_of = owner.cloned();
+                change.end_reason = Some(EndReason::Revoked);
             }
         }
         Ok(sessions)

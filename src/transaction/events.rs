@@ -1,0 +1,99 @@
+//! The hooks for events of sessions, and their bounded queue (C8.9). They run after the commit that they tell of, on a
+//! thread of their own.
+
+use crate::client_id::ClientId;
+use crate::events::{CreatedEvent, EndedEvent, RenewedEvent};
+use crate::transaction::worker::Worker;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// So many events wait at most. Those beyond are dropped and counted.
+const MANY: usize = 4096;
+
+type Hook<E> = Arc<dyn Fn(&E) + Send + Sync>;
+
+/// The application's functions, by what they are told.
+#[derive(Clone, Default)]
+pub(crate) struct EventHooks {
+    pub(crate) created: Vec<Hook<CreatedEvent>>,
+    pub(crate) renewed: Vec<Hook<RenewedEvent>>,
+    pub(crate) ended: Vec<Hook<EndedEvent>>,
+}
+
+impl EventHooks {
+    fn is_empty(&self) -> bool {
+        self.created.is_empty() && self.renewed.is_empty() && self.ended.is_empty()
+    }
+}
+
+impl fmt::Debug for EventHooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = [self.created.len(), self.renewed.len(), self.ended.len()];
+        write!(f, "{counts:?} hooks")
+    }
+}
+
+/// What a commit will have done once it is certain.
+pub(crate) enum SessionEvent {
+    /// The id tells whether another commit has used it already.
+    Created(ClientId, CreatedEvent),
+    Renewed(RenewedEvent),
+    Ended(EndedEvent),
+}
+
+/// Tells the hooks. There is none in a store without hooks.
+pub(crate) struct EventQueue {
+    hooks: Arc<EventHooks>,
+    worker: Worker,
+    dropped: AtomicU64,
+}
+
+impl EventQueue {
+    pub(crate) fn new(hooks: EventHooks) -> Option<Self> {
+        (!hooks.is_empty()).then(|| Self {
+            hooks: Arc::new(hooks),
+            worker: Worker::new("cloakroom-events"),
+            dropped: AtomicU64::new(0),
+        })
+    }
+
+    /// Tells of what is certain now.
+    pub(crate) fn tell(&self, event: SessionEvent) {
+        let hooks = &self.hooks;
+        match event {
+            SessionEvent::Created(id, event) => {
+                if id.take_freshness() {
+                    self.push(&hooks.created, event);
+                }
+            }
+            SessionEvent::Renewed(event) => self.push(&hooks.renewed, event),
+            SessionEvent::Ended(event) => self.push(&hooks.ended, event),
+        }
+    }
+
+    fn push<E: Send + Sync + 'static>(&self, hooks: &[Hook<E>], event: E) {
+        if hooks.is_empty() {
+            return;
+        }
+        if self.worker.waiting() >= MANY {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!("cloakroom_events_dropped_total").increment(1);
+            return;
+        }
+        let event = Arc::new(event);
+        for hook in hooks {
+            let (hook, event) = (hook.clone(), event.clone());
+            // Each by itself, so that one which panics keeps nothing from the others.
+            self.worker.run(Box::new(move || hook(&event)));
+        }
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.worker.waiting()
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
