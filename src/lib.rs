@@ -103,12 +103,9 @@
 //!
 //! # Metrics and log
 //!
-//! The crate `metrics` gets these counters: `cloakroom_commits_total`, `cloakroom_swept_total`, and
-//! `cloakroom_refused_ids_total` with the label `reason`. The reasons are `garbled`, `forged`, `retired` (the id
-//! names a secret that is not in use) and `dead` (the id verifies but has no session). `http::CsrfLayer` counts
-//! `cloakroom_csrf_refused_total`. Log lines go to `tracing`.
-//! Neither log lines nor errors contain an id or a value. The guide `docs/guide/security.md` lists the log levels and
-//! gives advice for operators.
+//! The crate `metrics` gets counters, gauges and histograms, which [`describe_metrics`] describes. Spans and log lines
+//! go to `tracing`. None of them contains an id, a value, an owner or a label. The guide `docs/guide/observability.md`
+//! lists their names; `docs/guide/security.md` lists the log levels and gives advice for operators.
 //!
 //! # Features
 //!
@@ -130,6 +127,7 @@ mod events;
 mod expiry;
 #[cfg(feature = "http")]
 pub mod http;
+mod meters;
 #[cfg(feature = "minijinja")]
 pub mod minijinja;
 mod package;
@@ -155,6 +153,7 @@ pub use container::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use events::{CreatedEvent, EndReason, EndedEvent, RenewedEvent};
+pub use meters::describe_metrics;
 pub use package::{Package, Pkg};
 pub use session::{PkgData, Session, SessionData};
 pub use storage::Damage;

@@ -14,7 +14,8 @@ use crate::throttle::Throttle;
 use crate::transaction::{ContainerEntry, Env, SessionEvent};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tracing::field::Empty;
 
 /// How many rows are looked at in one step of a sweep or a count. Whoever commits meanwhile on the same
 /// core waits as long as a step takes.
@@ -135,6 +136,21 @@ pub(super) fn judge(
 
 /// Removes what has expired in a container. While a batch is committed, the next one is looked for.
 pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
+    let begun = Instant::now();
+    let name = &*container.place.name;
+    let span = tracing::debug_span!("cloakroom.sweep", container = name, removed = Empty);
+    let swept = span.in_scope(|| remove_stale(env, container))?;
+    span.record("removed", swept.removed);
+    metrics::histogram!("cloakroom_sweep_seconds").record(begun.elapsed());
+    metrics::histogram!("cloakroom_sweep_removed").record(swept.removed as f64);
+    if swept.removed > 0 {
+        span.in_scope(|| tracing::debug!(container = name, ?swept, "swept"));
+        metrics::counter!("cloakroom_swept_total").increment(swept.removed);
+    }
+    Ok(swept)
+}
+
+fn remove_stale(env: &Env, container: &ContainerEntry) -> Result<Swept> {
     let now = env.clock.timestamp();
     let registry = env.registry.load().number;
     let mut swept = Swept::default();
@@ -183,10 +199,6 @@ pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
     swept.removed += end(flying)?;
     if let Some(batch) = batch {
         swept.removed += Removal::begin(env, batch).end(env, container)?;
-    }
-    if swept.removed > 0 {
-        tracing::debug!(container = &*container.place.name, ?swept, "swept");
-        metrics::counter!("cloakroom_swept_total").increment(swept.removed);
     }
     Ok(swept)
 }

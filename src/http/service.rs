@@ -143,6 +143,7 @@ where
             Some(body) => body,
             None => return Ok(refuse(error, &exchange.settings)),
         };
+        metrics::counter!("cloakroom_reruns_total", "of" => "request").increment(1);
         tracing::debug!(attempt = count, %error, "running a request again after a conflict");
         attempt = AttemptGuard(Slot::next(&exchange));
         count += 1;

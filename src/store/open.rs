@@ -6,6 +6,7 @@ use super::sweeper::Sweeper;
 use super::{Store, StoreBuilder, StoreInner};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::meters::describe_metrics;
 use crate::process::Process;
 use crate::storage::composite::{Composite, MemoryRules};
 #[cfg(feature = "torture")]
@@ -170,6 +171,7 @@ impl StoreBuilder {
 
     /// Builds the store above an engine.
     fn wire(self, storage: Arc<dyn Storage>) -> Result<Store> {
+        describe_metrics();
         let settings = storage.settings().wait()?;
         let (source, ids) = client_ids(&settings, &self.secrets.0)?;
         #[cfg(feature = "torture")]

@@ -124,6 +124,7 @@ impl Attempts {
             return Err(failure.error);
         }
         self.contended = failure.client.or(self.contended);
+        metrics::counter!("cloakroom_reruns_total", "of" => "transact").increment(1);
         tracing::debug!(error = %failure.error, "running a transaction again");
         Ok(())
     }

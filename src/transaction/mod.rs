@@ -243,6 +243,7 @@ impl TxnShared {
             state.drop_unread();
         }
         if state.only_read() {
+            state.count_skipped_touches();
             return Ok(None);
         }
         let mut completion = state.completion();

@@ -49,6 +49,15 @@ impl TxnState {
                 .any(|subject| !subject.blind.is_none() || is_touched(subject))
     }
 
+    /// Counts the accesses that needed no write, of a transaction without changes.
+    pub(crate) fn count_skipped_touches(&self) {
+        let sessions = self.subjects.iter().flat_map(|it| it.sessions.iter());
+        let skipped = sessions.filter(|view| view.used && view.live).count();
+        if skipped > 0 {
+            metrics::counter!("cloakroom_touches_skipped_total").increment(skipped as u64);
+        }
+    }
+
     /// Whether nothing was read or changed, and nobody waits for the end.
     #[cfg(feature = "http")]
     pub(crate) fn is_unused(&self) -> bool {

@@ -22,6 +22,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+use tracing::field::{Empty, debug};
 
 /// Why a commit failed, and whose session was at fault where one was.
 #[derive(Debug)]
@@ -205,6 +206,7 @@ impl PendingCommit {
         };
         completion.touches = packed.touches;
         (completion.founders, completion.events) = (packed.founders, packed.events);
+        let span = commit_span(&set);
         let (reply, answer) = oneshot::channel();
         let in_flight = InFlight {
             completion,
@@ -214,12 +216,27 @@ impl PendingCommit {
         };
         // Dropped with this future: what has not been queued by then is taken back (C2.4).
         let _submission = in_flight.submit(set, waiter);
-        match in_process(&env.process, answer).await? {
+        let answered = in_process(&env.process, answer).await?;
+        match &answered {
+            Ok(Ok(_)) => span.record("outcome", "Committed"),
+            Ok(Err(failure)) => span.record("outcome", debug(failure.error.kind())),
+            Err(oneshot::Canceled) => span.record("outcome", "Stopped"),
+        };
+        match answered {
             Ok(Ok(_)) => Ok(valid(&env, cookie_action, &renews, Vec::new()).await),
             Ok(Err(failure)) => Err(failure),
             Err(oneshot::Canceled) => Err(Error::stopped().into()),
         }
     }
+}
+
+/// From the queue to the answer. Nothing is logged in it, so it is not entered.
+fn commit_span(set: &ChangeSet) -> tracing::Span {
+    tracing::debug_span!(
+        "cloakroom.commit",
+        sessions = set.clients.len(),
+        outcome = Empty
+    )
 }
 
 /// Waits for an answer, which comes in the process of the store alone. What it has become elsewhere is not even looked

@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A task that needs redb.
 pub(crate) enum CheckpointerTask {
@@ -157,6 +157,8 @@ fn make_checkpoint(
     }
     let was_expected = unreadable.is_expected();
     let (number, up_to) = (checkpoint.number, checkpoint.up_to);
+    let begun = Instant::now();
+    let _span = tracing::debug_span!("cloakroom.checkpoint", commit = up_to).entered();
     let done = guarded(|| {
         let step = database.checkpoint(&checkpoint, &shared.io, shared.bugs)?;
         Ok(match step {
@@ -166,6 +168,7 @@ fn make_checkpoint(
     });
     match done {
         Ok(Ok(readers)) => {
+            metrics::histogram!("cloakroom_checkpoint_seconds").record(begun.elapsed());
             if checkpoint.left.keys.is_empty() {
                 unreadable.note_no_damage();
             } else {

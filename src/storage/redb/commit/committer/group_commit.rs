@@ -15,6 +15,7 @@ use crate::storage::redb::memtable::write_batch::WriteBatch;
 use crate::storage::{ForeignCommit, Outcome};
 use crate::throttle::Throttle;
 use std::sync::Arc;
+use std::time::Instant;
 
 fn journal_full() -> Error {
     Error::new(
@@ -59,6 +60,8 @@ impl Committer {
         jobs: Vec<CommitJob>,
         extras: &BatchExtras,
     ) -> (Vec<CommitJob>, u64) {
+        let begun = Instant::now();
+        let _span = tracing::trace_span!("cloakroom.batch", commits = jobs.len()).entered();
         self.make_space_for(jobs.first().map_or(0, CommitJob::bytes));
         let (view, before) = match self.next_view() {
             Ok(next) => next,
@@ -99,7 +102,7 @@ impl Committer {
                 self.complete(written, view, before);
                 let first = self.answers.len();
                 self.answers.extend(members.into_iter().map(Member::ended));
-                self.count(self.answers.get(first..).unwrap_or_default());
+                self.count(self.answers.get(first..).unwrap_or_default(), begun);
             }
             Err(failure) => {
                 let error = self.fail(failure, written);
@@ -148,6 +151,9 @@ impl Committer {
             self.touched = None;
         }
         EngineCounters::add(&self.shared.counters.touches, touched);
+        if touched > 0 {
+            metrics::counter!("cloakroom_touches_written_total").increment(touched);
+        }
     }
 
     /// Drops what failed. Returns the error for the members whose writes were in the batch.
@@ -212,20 +218,23 @@ impl Committer {
         Ok(())
     }
 
-    fn count(&self, answers: &[(CommitJob, Outcome)]) {
+    fn count(&self, answers: &[(CommitJob, Outcome)], begun: Instant) {
         let tally = &self.shared.counters;
         let committed = |(_, o): &&(CommitJob, Outcome)| matches!(o, Outcome::Committed(_));
         let conflicted =
             |(_, o): &&(CommitJob, Outcome)| matches!(o, Outcome::Failed(e, _) if e.is_conflict());
         let commits = answers.iter().filter(committed).count() as u64;
         EngineCounters::add(&tally.commits, commits);
-        EngineCounters::add(
-            &tally.conflicts,
-            answers.iter().filter(conflicted).count() as u64,
-        );
+        let conflicts = answers.iter().filter(conflicted).count() as u64;
+        EngineCounters::add(&tally.conflicts, conflicts);
         if commits > 0 {
             EngineCounters::add(&tally.groups, 1);
+            metrics::histogram!("cloakroom_batch_seconds").record(begun.elapsed());
+            metrics::histogram!("cloakroom_batch_commits").record(commits as f64);
         }
         metrics::counter!("cloakroom_commits_total").increment(commits);
+        if conflicts > 0 {
+            metrics::counter!("cloakroom_conflicts_total").increment(conflicts);
+        }
     }
 }

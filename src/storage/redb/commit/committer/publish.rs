@@ -61,6 +61,7 @@ impl Committer {
         let len = self.state.rows().map_or(0, |rows| rows.journal_len());
         let counter = &self.shared.counters.journal_len;
         counter.store(len, Ordering::Relaxed);
+        metrics::gauge!("cloakroom_journal_bytes").set(len as f64);
     }
 
     /// Takes back snapshots that were superseded too long ago (C2.14).
