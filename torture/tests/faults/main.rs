@@ -11,6 +11,7 @@
 
 mod answers;
 mod groups;
+mod memory;
 mod reads;
 mod reopening;
 mod space;
