@@ -286,7 +286,11 @@ impl<'t> TableWriter<'t> {
 
     /// Removes expired tombstones and lowers those that are too far in the future, at most `limit` of them. Returns
     /// the number.
-    pub(crate) fn put_tombstone(&mut self, refusals: TombstonePolicy, limit: usize) -> Result<u64> {
+    pub(crate) fn settle_tombstones(
+        &mut self,
+        refusals: TombstonePolicy,
+        limit: usize,
+    ) -> Result<u64> {
         let mut settled = Vec::new();
         for row in self.tombstones.iter().map_err(failure::storage)? {
             let (key, record) = row.map_err(failure::storage)?;
@@ -295,11 +299,11 @@ impl<'t> TableWriter<'t> {
                 break;
             }
         }
-        self.put_tombstones(&settled)
+        self.put_settled(&settled)
     }
 
     /// Writes changed tombstones and returns their number.
-    pub(crate) fn put_tombstones(&mut self, settled: &[Settled]) -> Result<u64> {
+    pub(crate) fn put_settled(&mut self, settled: &[Settled]) -> Result<u64> {
         for (key, record) in settled {
             match record {
                 Some(record) => self.tombstones.insert(key, &**record).map(drop),

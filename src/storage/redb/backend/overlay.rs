@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) struct OverlayBackend {
     file: Disk,
     held: Mutex<Overlay>,
-    reach: PageBounds,
+    bounds: PageBounds,
 }
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl OverlayBackend {
                 len,
                 pages: BTreeMap::new(),
             }),
-            reach: PageBounds::default(),
+            bounds: PageBounds::default(),
         })
     }
 
@@ -90,11 +90,11 @@ impl StorageBackend for OverlayBackend {
                 }
             }
         }
-        self.reach.after_read(offset, out, || Ok(len))
+        self.bounds.after_read(offset, out, || Ok(len))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.reach.before_set_len(len);
+        self.bounds.before_set_len(len);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if len < held.len {
             // The truncated part must read as zeros if the file grows again.
@@ -118,7 +118,7 @@ impl StorageBackend for OverlayBackend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.reach.before_write(offset, data);
+        self.bounds.before_write(offset, data);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, inner, at, part) in by_page(offset, data.len()) {
             let mut page = match held.pages.remove(&index) {

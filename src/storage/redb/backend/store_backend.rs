@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct StoreBackend {
     inner: Disk,
     io: Arc<FileIo>,
-    reach: PageBounds,
+    bounds: PageBounds,
     write_buffer: WriteBuffer,
     /// Held while buffered parts are written to the disk. Any thread may do that: redb's readers empty its cache, too.
     writing: Mutex<()>,
@@ -28,7 +28,7 @@ impl StoreBackend {
         Self {
             inner,
             io,
-            reach: PageBounds::default(),
+            bounds: PageBounds::default(),
             write_buffer: WriteBuffer::default(),
             writing: Mutex::default(),
             is_spoilt: AtomicBool::new(false),
@@ -89,7 +89,7 @@ impl StorageBackend for StoreBackend {
             HeldPart::Leaving => drop(self.await_writer()),
         }
         match read_part(&self.inner, offset, out)? {
-            PageRead::All => self.reach.after_read(offset, out, || self.inner.len()),
+            PageRead::All => self.bounds.after_read(offset, out, || self.inner.len()),
             PageRead::Beyond => {
                 out.fill(NO_PAGE);
                 Ok(())
@@ -104,7 +104,7 @@ impl StorageBackend for StoreBackend {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.io.copies().note_len(len);
-        self.reach.before_set_len(len);
+        self.bounds.before_set_len(len);
         self.write_out()?;
         self.inner.set_len(len)
     }
@@ -121,7 +121,7 @@ impl StorageBackend for StoreBackend {
         self.io.note_write(offset, data);
         self.io.copies().note_write(offset, data);
         self.io.unreadable().forget(offset);
-        self.reach.before_write(offset, data);
+        self.bounds.before_write(offset, data);
         while !self.write_buffer.keep(offset, data) {
             self.write_out()?;
         }

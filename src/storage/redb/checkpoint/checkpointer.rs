@@ -28,7 +28,7 @@ pub(crate) enum CheckpointerTask {
         refusals: TombstonePolicy,
         retired: Option<ContainerId>,
         /// How many tombstones a commit has removed already.
-        buried: u64,
+        settled: u64,
         reply: Reply<u64>,
     },
     Freeze {
@@ -123,12 +123,12 @@ pub(crate) fn perform(
         CheckpointerTask::Reclaim {
             refusals,
             retired,
-            buried,
+            settled,
             reply,
         } => {
             let result = guarded(|| {
                 let (removed, is_empty) = database.reclaim(refusals, retired, io)?;
-                Ok((removed + buried, is_empty, database.readers()?))
+                Ok((removed + settled, is_empty, database.readers()?))
             });
             TaskReport::Reclaim { result, reply }
         }

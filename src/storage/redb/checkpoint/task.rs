@@ -252,8 +252,8 @@ impl StoreDatabase {
         let (is_dirty, removed) = {
             let mut tables = TableWriter::open(&txn)?;
             let mut removed = match settled {
-                Some(settled) => tables.put_tombstones(&settled)?,
-                None => tables.put_tombstone(refusals, RECLAIMED)?,
+                Some(settled) => tables.put_settled(&settled)?,
+                None => tables.settle_tombstones(refusals, RECLAIMED)?,
             };
             if let Some(id) = retired {
                 let rows = tables.reclaim(id, RECLAIMED)?;

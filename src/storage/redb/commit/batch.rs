@@ -31,7 +31,7 @@ use std::sync::atomic::Ordering;
 pub(crate) struct CommitBatch<'a> {
     pub(crate) shared: &'a EngineShared,
     /// The newest state, with the writes of the batch so far.
-    pub(crate) layers: &'a ReadView,
+    pub(crate) view: &'a ReadView,
     /// How many sessions may still be founded, where that is limited.
     pub(crate) quota: Option<&'a SharedQuota>,
     pub(crate) kept_back: &'a mut KeptBack,
@@ -60,9 +60,9 @@ pub(crate) struct BatchWrites {
     /// Accesses of its members that it does not write. They are recorded once it is committed.
     pub(crate) accesses: Vec<Touch>,
     pub(crate) touched: u64,
-    pub(crate) buried: u64,
+    pub(crate) settled: u64,
     /// The search for old tombstones goes on after this one.
-    pub(crate) bury_after: Option<RowKey>,
+    pub(crate) settle_after: Option<RowKey>,
 }
 
 /// The work of a batch besides its jobs.
@@ -73,11 +73,11 @@ pub(crate) struct BatchExtras {
     /// Removes old tombstones, of those that are not in redb yet.
     pub(crate) retire: Option<TombstonePolicy>,
     /// Only those after this key.
-    pub(crate) bury_after: Option<RowKey>,
+    pub(crate) settle_after: Option<RowKey>,
 }
 
 /// How many tombstones one batch removes at most.
-const BURIED: usize = 1000;
+const SETTLED: usize = 1000;
 
 impl BatchWrites {
     pub(crate) fn is_empty(&self) -> bool {
@@ -99,7 +99,7 @@ impl CommitBatch<'_> {
     pub(crate) fn gather(
         &mut self,
         jobs: Vec<CommitJob>,
-        besides: &BatchExtras,
+        extras: &BatchExtras,
         members: &mut Vec<Member>,
     ) -> Result<Vec<CommitJob>> {
         // A job that is not reached before the storage fails stays undecided.
@@ -116,14 +116,14 @@ impl CommitBatch<'_> {
             .split_off(taken)
             .into_iter()
             .map(|member| member.job);
-        if let Some(refusals) = besides.retire {
-            let after = besides.bury_after.as_ref();
-            let (settled, next) = self.layers.settled_tombstones(refusals, BURIED, after)?;
-            self.written.bury_after = next;
-            self.written.buried = settled.len() as u64;
+        if let Some(refusals) = extras.retire {
+            let after = extras.settle_after.as_ref();
+            let (settled, next) = self.view.settled_tombstones(refusals, SETTLED, after)?;
+            self.written.settle_after = next;
+            self.written.settled = settled.len() as u64;
             settled.into_iter().for_each(|row| self.put(row));
         }
-        if besides.flush || self.written.has_rows {
+        if extras.flush || self.written.has_rows {
             self.written.touches = self.shared.touches.list();
             let accesses = std::mem::take(&mut self.written.accesses);
             self.written.touches.extend(accesses);
@@ -132,7 +132,7 @@ impl CommitBatch<'_> {
                 self.touch(&touch, now)?;
             }
         }
-        let pending = self.layers.pending.iter();
+        let pending = self.view.pending.iter();
         self.written.rows = pending.flat_map(|pending| pending.take()).collect();
         Ok(left.collect())
     }
@@ -146,7 +146,7 @@ impl CommitBatch<'_> {
         bugs.before_merging(&mut set);
         let registry = self.shared.registry.load(Ordering::Acquire);
         let rows = BatchView {
-            layers: self.layers,
+            view: self.view,
             touches: &self.shared.touches,
             ended: &self.shared.ended,
             registry,
@@ -157,7 +157,7 @@ impl CommitBatch<'_> {
                 ..set.refusals
             },
         };
-        let mut writes = match resolve(&set, &rows, Version(self.layers.number)) {
+        let mut writes = match resolve(&set, &rows, Version(self.view.number)) {
             Ok(writes) => writes,
             Err(MergeRefusal::Stale(commutes)) => {
                 return Ok(Some(BatchVerdict::Stale(set, commutes)));
@@ -198,7 +198,7 @@ impl CommitBatch<'_> {
         }
         let admitted = self
             .kept_back
-            .admit(&rows, &self.layers.active, self.layers.number);
+            .admit(&rows, &self.view.active, self.view.number);
         if let Err(refusal) = admitted {
             return Ok(Some(BatchVerdict::Refused(refusal, None)));
         }
@@ -210,7 +210,7 @@ impl CommitBatch<'_> {
         }
         // Only now: a refused job ends no session.
         for client in ended {
-            self.shared.ended.note(client, self.layers.number);
+            self.shared.ended.note(client, self.view.number);
         }
         self.shared.ended.note_swept(&swept);
         set.swept = swept.len() as u64;
@@ -231,7 +231,7 @@ impl CommitBatch<'_> {
     /// memtables, and redb has removed rows only of containers that the set knows to be gone.
     fn is_read_current(&self, set: &ChangeSet, registry: u64) -> bool {
         let as_of = RedbMark::from(set.since).commit;
-        let is_covered = as_of >= self.layers.base || self.shared.bugs.trusts_old_reads();
+        let is_covered = as_of >= self.view.base || self.shared.bugs.trusts_old_reads();
         is_covered && set.registry == registry
     }
 
@@ -294,7 +294,7 @@ impl CommitBatch<'_> {
 
     fn put(&mut self, row: RowWrite) {
         self.written.has_rows = true;
-        if let Some(pending) = &self.layers.pending {
+        if let Some(pending) = &self.view.pending {
             pending.put(row);
         }
     }
@@ -310,7 +310,7 @@ impl CommitBatch<'_> {
             return Ok(());
         }
         let key = session_key(container, client);
-        let record = self.layers.session_record(container, client);
+        let record = self.view.session_record(container, client);
         let accessed = record.and_then(|record| match record {
             Some(record) => SessionRow::accessed(&key, &record, incarnation, |part| {
                 touch.at.put_on(part, now);
@@ -346,7 +346,7 @@ fn too_large(bytes: usize, most: usize) -> Error {
 
 /// The rows as a change set of the batch sees them.
 struct BatchView<'a> {
-    layers: &'a ReadView,
+    view: &'a ReadView,
     touches: &'a Touches,
     ended: &'a EndedSessions,
     registry: u64,
@@ -361,7 +361,7 @@ impl merge::CurrentRows for BatchView<'_> {
         client: ClientKey,
         read: Option<&SessionRow>,
     ) -> Result<Option<SessionRow>> {
-        let row = self.layers.session_or(container, client, |redb| {
+        let row = self.view.session_or(container, client, |redb| {
             if self.is_read_current {
                 Ok(read.cloned())
             } else {
@@ -393,18 +393,18 @@ impl merge::CurrentRows for BatchView<'_> {
             Some(row) => Ok(Some(row.clone())),
             None => redb.package(key),
         };
-        self.layers
+        self.view
             .package_or(container, client, package, read, below)
     }
 
     /// A tombstone that lies too far ahead is lowered, whether or not the commit that met it succeeds (C3.5).
     fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
-        let until = self.layers.tombstone(client)?;
+        let until = self.view.tombstone(client)?;
         let Some(lowered) = until.and_then(|until| self.refusals.lowered(until)) else {
             return Ok(until);
         };
-        if let Some(pending) = &self.layers.pending {
-            let row = self.layers.lowered_tombstone(self.refusals, client)?;
+        if let Some(pending) = &self.view.pending {
+            let row = self.view.lowered_tombstone(self.refusals, client)?;
             row.into_iter().for_each(|row| pending.put(row));
         }
         Ok(Some(lowered))

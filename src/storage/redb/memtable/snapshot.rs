@@ -24,17 +24,17 @@ pub(crate) trait SnapshotOwner: Send + Sync {
 
 pub(crate) struct RedbSnapshot {
     number: u64,
-    layers: ArcSwapOption<ReadView>,
-    /// Set before the layers are dropped.
+    view: ArcSwapOption<ReadView>,
+    /// Set before the view is dropped.
     expired: AtomicBool,
     owner: Weak<dyn SnapshotOwner>,
 }
 
 impl RedbSnapshot {
-    pub(crate) fn new(layers: ReadView, owner: Weak<dyn SnapshotOwner>) -> Self {
+    pub(crate) fn new(view: ReadView, owner: Weak<dyn SnapshotOwner>) -> Self {
         Self {
-            number: layers.number,
-            layers: ArcSwapOption::from_pointee(layers),
+            number: view.number,
+            view: ArcSwapOption::from_pointee(view),
             expired: AtomicBool::new(false),
             owner,
         }
@@ -48,7 +48,7 @@ impl RedbSnapshot {
     /// Drops the pages and the rows that it holds. Rows that were read stay with their reader.
     pub(crate) fn expire(&self) {
         self.expired.store(true, Ordering::Release);
-        self.layers.store(None);
+        self.view.store(None);
     }
 
     fn why_it_is_gone(&self) -> Error {
@@ -64,19 +64,19 @@ impl RedbSnapshot {
 
     /// Whether it shows a state of a database that was dropped.
     pub(crate) fn is_orphan(&self) -> bool {
-        let layers = self.layers.load();
-        let layers = layers.as_ref();
-        layers.is_some_and(|layers| layers.readers.life.is_over())
+        let view = self.view.load();
+        let view = view.as_ref();
+        view.is_some_and(|view| view.readers.life.is_over())
     }
 
     fn read<T>(&self, read: impl Fn(&ReadView) -> Result<T>) -> Result<T> {
-        let layers = self.layers.load();
-        let Some(layers) = &*layers else {
+        let view = self.view.load();
+        let Some(view) = &*view else {
             return Err(self.why_it_is_gone());
         };
-        let life = &layers.readers.life;
+        let life = &view.readers.life;
         let had_failed = life.has_failed();
-        let mut result = read(layers);
+        let mut result = read(view);
         if let Err(error) = &result
             && !had_failed
         {
@@ -86,7 +86,7 @@ impl RedbSnapshot {
                 life.fail();
             }
             if life.has_failed() {
-                result = read(layers);
+                result = read(view);
             }
         }
         // The snapshot may have expired meanwhile. Then row versions that it alone kept may be gone, and the rows that were
@@ -117,7 +117,7 @@ impl Snapshot for RedbSnapshot {
     }
 
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {
-        self.read(|layers| layers.session(container, client))
+        self.read(|view| view.session(container, client))
     }
 
     fn package(
@@ -126,7 +126,7 @@ impl Snapshot for RedbSnapshot {
         client: ClientKey,
         package: &str,
     ) -> Result<Option<PackageRow>> {
-        self.read(|layers| layers.package(container, client, package))
+        self.read(|view| view.package(container, client, package))
     }
 
     fn package_len(
@@ -135,7 +135,7 @@ impl Snapshot for RedbSnapshot {
         client: ClientKey,
         package: &str,
     ) -> Result<usize> {
-        self.read(|layers| layers.package_len(container, client, package))
+        self.read(|view| view.package_len(container, client, package))
     }
 
     fn sessions(
@@ -144,11 +144,11 @@ impl Snapshot for RedbSnapshot {
         after: Option<ClientKey>,
         limit: usize,
     ) -> Answer<'_, Result<SessionPage>> {
-        Answer::now(self.read(|layers| layers.sessions(container, after, limit)))
+        Answer::now(self.read(|view| view.sessions(container, after, limit)))
     }
 
     fn owned(&self, owner: &str) -> Answer<'_, Result<Vec<(ContainerId, ClientKey)>>> {
-        Answer::now(self.read(|layers| layers.owned(owner)))
+        Answer::now(self.read(|view| view.owned(owner)))
     }
 }
 
@@ -158,14 +158,14 @@ pub(crate) fn snapshots(
     numbers: std::ops::Range<u64>,
 ) -> impl Iterator<Item = std::sync::Arc<RedbSnapshot>> {
     thread_local! {
-        static EMPTY: ReadView = tests::layers();
+        static EMPTY: ReadView = tests::view();
     }
     numbers.map(|number| {
-        let layers = EMPTY.with(|empty| ReadView {
+        let view = EMPTY.with(|empty| ReadView {
             number,
             ..empty.clone()
         });
-        std::sync::Arc::new(RedbSnapshot::new(layers, tests::no_owner()))
+        std::sync::Arc::new(RedbSnapshot::new(view, tests::no_owner()))
     })
 }
 
@@ -195,7 +195,7 @@ mod tests {
         Weak::<EngineShared>::new()
     }
 
-    pub(crate) fn layers() -> ReadView {
+    pub(crate) fn view() -> ReadView {
         let options = OpenOptions {
             cache_size: 1 << 20,
             verify: false,
@@ -222,17 +222,17 @@ mod tests {
     // C2.14
     #[test]
     fn a_read_that_the_end_of_the_snapshot_overtakes_gives_nothing() {
-        let layers = layers();
-        let active = layers.active.clone();
+        let view = self::view();
+        let active = view.active.clone();
         active.put(row(None), 1, 1);
-        let snapshot = RedbSnapshot::new(layers, no_owner());
-        let read = snapshot.read(|layers| {
+        let snapshot = RedbSnapshot::new(view, no_owner());
+        let read = snapshot.read(|view| {
             snapshot.expire();
             for number in 2..4 {
                 active.put(row(None), number, number);
             }
             let key = row(None).key;
-            Ok(layers.active.get(key.as_bytes(), layers.number))
+            Ok(view.active.get(key.as_bytes(), view.number))
         });
         assert!(read.is_err(), "the row was removed, but it read {read:?}");
     }

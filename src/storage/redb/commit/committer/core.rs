@@ -61,7 +61,7 @@ pub(crate) struct Committer {
     /// Unregistered containers whose rows are being removed, each with the last commit that may have added some.
     pub(super) retired: Vec<(ContainerId, u64)>,
     /// The search for old tombstones goes on after this one.
-    pub(super) bury_after: Option<RowKey>,
+    pub(super) settle_after: Option<RowKey>,
     /// The number of the last commit.
     pub(super) number: u64,
     /// How many sessions may still be founded, where that is limited.
@@ -123,7 +123,7 @@ impl Committer {
             orphaned: None,
             retry: FIRST_RETRY,
             retired: identity.retired.iter().map(|id| (*id, number)).collect(),
-            bury_after: None,
+            settle_after: None,
             number,
             quota,
             touched: None,
@@ -234,18 +234,18 @@ impl Committer {
                 QueueJob::Reclaim(refusals, reply) => {
                     let retire = BatchExtras {
                         retire: Some(refusals),
-                        bury_after: self.bury_after.take(),
+                        settle_after: self.settle_after.take(),
                         ..BatchExtras::default()
                     };
-                    let buried = self.commit(Vec::new(), retire);
+                    let settled = self.commit(Vec::new(), retire);
                     if self.has_nothing_to_reclaim() {
-                        drop(reply.send(Ok(buried)));
+                        drop(reply.send(Ok(settled)));
                         continue;
                     }
                     let task = CheckpointerTask::Reclaim {
                         refusals,
                         retired: None,
-                        buried,
+                        settled,
                         reply,
                     };
                     (task, 0)

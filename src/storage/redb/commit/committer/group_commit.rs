@@ -47,11 +47,11 @@ impl Committer {
     /// Commits jobs in as many batches as their writes need. Their answers are left for later. Returns how many
     /// tombstones were removed.
     pub(super) fn commit(&mut self, jobs: Vec<CommitJob>, extras: BatchExtras) -> u64 {
-        let (mut left, buried) = self.commit_batch(jobs, &extras);
+        let (mut left, settled) = self.commit_batch(jobs, &extras);
         while !left.is_empty() {
             (left, _) = self.commit_batch(left, &BatchExtras::default());
         }
-        buried
+        settled
     }
 
     /// Commits as many of the jobs as make a batch. Returns the others, and how many tombstones were removed.
@@ -75,7 +75,7 @@ impl Committer {
         let enough_bytes = self.enough();
         let mut batch = CommitBatch {
             shared: &self.shared,
-            layers: &view,
+            view: &view,
             quota: self.quota.as_ref(),
             kept_back: &mut self.kept_back,
             retired: &self.retired,
@@ -95,10 +95,10 @@ impl Committer {
             Err(e) => (Vec::new(), Err(BatchFailure::Redb(e))),
         };
         let wrote = !written.is_empty();
-        let mut buried = 0;
+        let mut settled = 0;
         match result {
             Ok(()) => {
-                buried = written.buried;
+                settled = written.settled;
                 self.complete(written, view, before);
                 let first = self.answers.len();
                 self.answers.extend(members.into_iter().map(Member::ended));
@@ -115,7 +115,7 @@ impl Committer {
         if self.rules.in_the_foreground && wrote {
             self.give_tasks();
         }
-        (left, buried)
+        (left, settled)
     }
 
     /// The view that the next batch works on, and the number of the commit before it.
@@ -137,7 +137,7 @@ impl Committer {
         let touches = std::mem::take(&mut written.touches);
         let accesses = std::mem::take(&mut written.accesses);
         let touched = written.touched;
-        self.bury_after = written.bury_after.take();
+        self.settle_after = written.settle_after.take();
         let foreign = std::mem::take(&mut written.foreign);
         ForeignCommit::show_all(foreign, || {
             if !written.is_empty() {

@@ -103,7 +103,7 @@ impl Committer {
         Some(match task {
             CheckpointerTask::Reclaim {
                 refusals,
-                buried,
+                settled,
                 reply,
                 ..
             } => CheckpointerTask::Reclaim {
@@ -111,7 +111,7 @@ impl Committer {
                 // Some of the container's rows may be in a part that cannot be read, or be left out of it.
                 retired: (self.retired.last().map(|(id, _)| *id))
                     .filter(|_| !self.shared.io.unreadable().is_expected()),
-                buried,
+                settled,
                 reply,
             },
             CheckpointerTask::Freeze { disk, reply, .. } => {

@@ -62,10 +62,10 @@ impl Frozen {
 }
 
 /// The rows in memory that are newer than redb's. No thread may commit meanwhile.
-pub(crate) fn over_redb(layers: &ReadView) -> NewerRows {
+pub(crate) fn over_redb(view: &ReadView) -> NewerRows {
     let mut newer = NewerRows::default();
-    for memtable in layers.frozen.iter().chain([&layers.active]) {
-        let rows = memtable.rows(layers.number);
+    for memtable in view.frozen.iter().chain([&view.active]) {
+        let rows = memtable.rows(view.number);
         rows.into_iter().for_each(|row| newer.put(row));
     }
     newer
