@@ -30,7 +30,7 @@ fn get(store: &Store, id: &ClientId, key: &str) -> Option<u32> {
     with(store, id, |s| s.pkg("app").get(key))
 }
 
-/// What one does to a session that is not there.
+/// An operation on a session that is not there.
 type Act = (&'static str, fn(&Session) -> Result<()>);
 
 const ACTS: [Act; 4] = [
@@ -91,7 +91,7 @@ fn what_was_inserted_elsewhere_and_taken_back_counts_as_read() {
     }
 }
 
-// C2.7: two that act on one absent session merge with whoever leaves it absent.
+// C2.7: to act on an absent session merges with a commit that leaves it absent.
 #[test]
 fn what_is_absent_still_is_no_conflict() {
     for (name, act) in &ACTS {
@@ -130,7 +130,7 @@ fn ending_an_expired_session_ends_it() {
     assert_eq!(store.check().unwrap().sessions, 0);
 }
 
-// C2.11: whoever wrote to it meanwhile has lost it.
+// C2.11: a transaction that wrote to it meanwhile conflicts.
 #[test]
 fn who_writes_to_a_session_that_expired_and_was_ended_conflicts() {
     let (clock, store) = timed();
@@ -146,7 +146,7 @@ fn who_writes_to_a_session_that_expired_and_was_ended_conflicts() {
     assert_eq!(get(&store, &id, "k"), None);
 }
 
-// C2.11: a touch that came between the look and the commit does not keep what is ended.
+// C2.11: a touch between the look and the commit does not save a session from its end.
 #[test]
 fn an_expired_session_is_ended_although_it_was_touched_meanwhile() {
     let (clock, store) = timed();
@@ -249,7 +249,7 @@ fn a_touch_does_not_revive_what_was_found_expired() {
     }
 }
 
-// C3.2: the access travels with what is written to another session.
+// C3.2: the access is recorded by a commit to another session.
 #[test]
 fn a_touch_beside_changes_does_not_revive_what_was_found_expired() {
     for looked in [false, true] {
@@ -325,7 +325,8 @@ fn written_in_time(write: &Act) -> (Clock, Store, ClientId, Transaction) {
     (clock, store, id, slow)
 }
 
-// C2.7, C2.11, C3.2: somebody was told that it is over. Whoever saw it live comes before that, or not at all.
+// C2.7, C2.11, C3.2: a transaction was told that the session is over. One that saw it live commits before that, or not
+// at all.
 #[test]
 fn a_write_begun_in_time_does_not_revive_what_was_found_expired() {
     for write in &WRITES {
@@ -334,7 +335,7 @@ fn a_write_begun_in_time_does_not_revive_what_was_found_expired() {
         let error = slow.commit().expect_err(write.0);
         assert_eq!(error.kind(), ErrorKind::Conflict, "{}", write.0);
         assert!(!with(&store, &id, Session::exists), "{}", write.0);
-        // It stays so, whatever it was to be.
+        // It stays over.
         clock.advance(secs(10));
         assert!(!with(&store, &id, Session::exists), "{}", write.0);
         let swept = store.container("").unwrap().sweep().unwrap();
@@ -365,7 +366,7 @@ fn what_was_found_expired_is_ended_all_the_same() {
     assert_eq!(store.check().unwrap().sessions, 0);
 }
 
-// C2.11, C3.2: whoever finds it expired before the commit is decided comes first.
+// C2.11, C3.2: a transaction that finds it expired before the commit is decided comes first.
 #[test]
 fn a_write_that_waits_in_the_queue_does_not_revive_what_was_found_expired() {
     needs_files!("the writer's thread is held up");
@@ -396,7 +397,7 @@ fn what_was_found_expired_by_a_clock_that_was_ahead_is_touched_again() {
     }
 }
 
-// C2.1, C2.7: what was cleared without a look is what is there at the commit.
+// C2.1, C2.7: a blind clear applies to the package as of the commit.
 #[test]
 fn what_was_cleared_blindly_is_cleared_as_of_the_commit() {
     let store = Store::in_memory().unwrap();

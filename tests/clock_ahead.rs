@@ -1,4 +1,5 @@
-//! C3.5, C3.8: a clock that was ahead. What it recorded counts as now for whoever meets it, who lowers it.
+//! C3.5, C3.8: a clock that was ahead. The times that it recorded count as now, and the first transaction that meets
+//! them lowers them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -123,7 +124,7 @@ fn a_touch_made_ahead_does_not_come_back() {
     assert!(!lives(&store, &id));
 }
 
-// C3.5: what is recorded beneath an access that waits, and lies ahead as well, is lowered with it.
+// C3.5: a recorded time below a waiting touch, which lies ahead as well, is lowered with it.
 #[test]
 fn a_visit_lowers_what_is_recorded_beneath_a_touch_that_waits() {
     let (clock, store, id) = wrong(|store| {
@@ -203,7 +204,7 @@ fn ended(store: &Store) -> ClientId {
     store.client_ids().verify(id.as_str()).unwrap()
 }
 
-/// Whether whoever comes with a dead id is given a new session.
+/// Whether a request with a dead id is given a new session.
 fn is_let_in(store: &Store, id: &ClientId) -> bool {
     let txn = store.begin().unwrap();
     let session = txn.session(id).unwrap();
@@ -211,7 +212,7 @@ fn is_let_in(store: &Store, id: &ClientId) -> bool {
     txn.commit().is_ok()
 }
 
-// C3.5, C4.8: whoever meets the tombstone first is refused, and from then on it has its time.
+// C3.5, C4.8: the first transaction that meets the tombstone is refused; from then on the tombstone expires as usual.
 #[test]
 fn a_commit_lowers_a_tombstone() {
     for checkpoint in [false, true] {

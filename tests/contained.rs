@@ -76,7 +76,7 @@ struct Given {
 /// Opens the store, reads, writes, closes, and opens again: nobody holds its lock.
 fn lived(path: &Path, id: &str) -> Given {
     let refused = |kind| matches!(kind, ErrorKind::Corrupt | ErrorKind::Unavailable);
-    // What says that it is a store may itself be damaged.
+    // The record that identifies a store may itself be damaged.
     let not_opened = |kind| matches!(kind, ErrorKind::Corrupt | ErrorKind::NotAStore);
     let store = match builder().open(path) {
         Ok(store) => store,

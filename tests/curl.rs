@@ -156,8 +156,7 @@ impl Visit {
         self.folder.path().join("jar")
     }
 
-    /// Asks for a page with what is in the jar, and keeps there what the answer says. The fields of the answer, and its
-    /// body.
+    /// Requests a page with the jar's cookies, and updates the jar. Returns the fields of the answer, and its body.
     fn ask(&self, host: &str, path: &str) -> (String, String) {
         let (jar, port) = (self.jar(), self.port);
         let output = Command::new("curl")
@@ -307,7 +306,7 @@ fn a_cookie_with_a_domain_is_sent_to_its_subdomains() {
     }
 }
 
-// C4.3: `SameSite`, which curl does not keep. Whatever it says, the cookie is one that a client takes.
+// C4.3: `SameSite`, which curl does not keep. A client takes the cookie with each of its values.
 #[test]
 fn a_cookie_is_kept_with_each_value_of_same_site() {
     for (value, text) in [

@@ -1,5 +1,5 @@
-//! C2.1: a transaction sees the store as it was when it first looked at anything; before that it is never too old,
-//! whatever it has changed.
+//! C2.1: a transaction sees the store as of its first look. Before that it is never too old, even if it has changed
+//! something.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -69,7 +69,7 @@ fn one_that_only_changed_is_never_too_old_and_sees_the_newest_at_its_first_look(
         // Twice, where it adds.
         let twice = if name == "add" { Some(9) } else { after };
         assert_eq!(n, twice, "{name}");
-        // From now on the snapshot is what it sees. (What was cleared is known without a look.)
+        // From now on it sees the snapshot. (A blind clear is known without a look.)
         assert!(session.exists().unwrap());
         put(&store, &id, "later", 1);
         assert_eq!(app.get::<i64>("later").unwrap(), None, "{name}");
@@ -181,7 +181,7 @@ fn who_began_before_the_end_of_its_session_is_given_no_other_id() {
         clock.advance(LONG);
         let error = txn.commit().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
-        // Whoever comes afterwards is.
+        // A transaction that begins afterwards founds a new session.
         let txn = store.begin().unwrap();
         let session = txn.session(&id).unwrap();
         session.pkg("app").insert("late", 1).unwrap();
@@ -311,7 +311,7 @@ fn a_change_before_a_registration_and_the_first_look_is_a_conflict() {
     assert_eq!((runs, get(&store, &id, "n")), (2, Some(2)));
 }
 
-// C3.4, C2.5: what was used is an access, whenever that was found out.
+// C3.4, C2.5: a use is an access, whenever the transaction finds it out.
 #[test]
 fn a_blind_change_is_an_access_also_if_it_is_rolled_back() {
     for is_kept in [true, false] {
@@ -341,7 +341,7 @@ fn who_founds_a_session_blindly_joins_one_that_another_has_founded_in_another_co
         let session = txn.session(&id).unwrap();
         session.pkg(package).insert("n", 1).unwrap();
         assert_eq!(session.client_id().as_ref(), Some(&id));
-        // The commit is decided on what it finds, not on what is there when it is called.
+        // This looks, so that the commit is decided on the snapshot of now.
         txn.session(&store.client_ids().issue())
             .unwrap()
             .last_access()

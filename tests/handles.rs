@@ -116,7 +116,7 @@ fn a_handle_says_that_its_session_was_destroyed() {
     has_ended(&store, &handle);
 }
 
-// C4.7: what it was made for goes on under another id.
+// C4.7: the session goes on under another id.
 #[test]
 fn a_handle_says_that_its_session_was_rotated() {
     let (clock, store) = timed();
@@ -194,7 +194,7 @@ fn handles_in_a_transaction_see_what_it_did_to_the_session() {
     let session = txn.session(&id).unwrap();
     let app = session.pkg("app");
     let new = session.rotate().unwrap();
-    // It is one session, by whatever id it is asked for.
+    // It is one session under both ids.
     for id in [&id, &new] {
         let session = txn.session(id).unwrap();
         assert!(session.exists().unwrap());

@@ -91,7 +91,7 @@ async fn destroy(session: Session) -> Result<(), Error> {
     session.destroy()
 }
 
-/// Counts, and answers what it was sent.
+/// Counts, and answers with the request's body.
 async fn echo(session: Session, body: String) -> Result<String, Error> {
     count(&session)?;
     Ok(body)

@@ -22,7 +22,7 @@ struct Place {
 struct Table {
     store: Store,
     rows: [Place; 2],
-    /// Whether there is a checkpoint after each commit, so that what the next is held against is in redb.
+    /// Whether there is a checkpoint after each commit, so that the next is validated against rows in redb.
     checkpoints: bool,
     /// For the message of a failure.
     what: String,
@@ -64,7 +64,7 @@ impl Table {
         self.both(&self.begin())
     }
 
-    /// Both rows are what they were; for a table that was not committed to.
+    /// Both rows are unchanged; for a table without a commit.
     fn is_untouched(&self) {
         assert_eq!(self.now(), [Some(10), Some(20)], "{}", self.what);
     }
@@ -75,7 +75,7 @@ impl Table {
     }
 }
 
-/// What it is called; of either row the client, the package and the key.
+/// The name of a layout; of either row the client, the package and the key.
 type Layout = (
     &'static str,
     [usize; 2],
@@ -154,7 +154,7 @@ fn blind_writers_of_two_rows_never_leave_one_of_each() {
     });
 }
 
-// G1a, aborted reads. C2.4, C2.7: what is aborted, dropped, doomed or refused was never there.
+// G1a, aborted reads. C2.4, C2.7: changes that are aborted, dropped, doomed or refused are never seen.
 #[test]
 fn a_change_that_is_not_committed_is_never_read() {
     let endings: [fn(&Table, Transaction); 4] = [
@@ -165,7 +165,7 @@ fn a_change_that_is_not_committed_is_never_read() {
             table.commit(txn).unwrap_err();
         },
         |table, txn| {
-            // What it has read is changed, and put back once it has been refused.
+            // Another transaction changes the row that was read, and puts it back after the refusal.
             table.get(&txn, 1);
             let change = |value| {
                 let other = table.begin();
@@ -224,7 +224,7 @@ fn two_that_read_what_the_other_writes_never_both_commit() {
     });
 }
 
-// OTV, observed transaction vanishes. C2.1, C2.2: who has seen a commit sees it whole, to the end.
+// OTV, observed transaction vanishes. C2.1, C2.2: a transaction that has seen a commit sees it whole, to the end.
 #[test]
 fn a_transaction_once_observed_never_vanishes() {
     everywhere(|table| {
@@ -281,7 +281,7 @@ fn a_listing_tells_the_same_until_the_transaction_ends() {
     }
 }
 
-// PMP with a write predicate. C2.7: whoever writes by what a listing told conflicts if it changed.
+// PMP with a write predicate. C2.7: a transaction that writes by a listing conflicts if the listing changed.
 #[test]
 fn who_writes_by_a_listing_that_changed_conflicts() {
     for question in QUESTIONS {
@@ -358,7 +358,7 @@ fn of_two_that_found_a_row_absent_and_made_it_one_conflicts() {
     });
 }
 
-// P4 of neighbours. C2.8: what touched different rows is merged, and neither row is lost.
+// P4 of neighbours. C2.8: changes to different rows merge, and neither is lost.
 #[test]
 fn no_update_of_another_row_is_lost() {
     everywhere(|table| {
@@ -462,7 +462,7 @@ fn there_is_no_write_skew_on_rows() {
     });
 }
 
-// G2, anti-dependency cycles over predicates. C2.7: listing reads what is not there, too.
+// G2, anti-dependency cycles over predicates. C2.7: a listing observes absent keys, too.
 #[test]
 fn there_is_no_write_skew_on_listings() {
     everywhere(|table| {

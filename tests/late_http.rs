@@ -30,7 +30,7 @@ async fn count(session: Session) -> Result<String, Error> {
     Ok(n.to_string())
 }
 
-/// Inserts without a look: what is there is found out at the commit.
+/// Inserts without a look. The commit finds out what is there.
 async fn note(session: Session) -> Result<(), Error> {
     session.pkg("visits").insert("noted", true)?;
     session.pkg("visits").add("notes", 1)
@@ -127,7 +127,7 @@ async fn no_request_blocks_the_thread_that_serves_it() {
     // Several at once, on one thread.
     tokio::join!(visit(&app), visit(&app), visit(&app), visit(&app));
     assert_eq!(times_blocked(), before);
-    // What waits is noticed.
+    // The waiting is counted.
     assert_eq!(page(&app, "/looked", "").await, "1");
     assert!(times_blocked() > before);
 }

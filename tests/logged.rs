@@ -63,7 +63,7 @@ fn a_migration_is_logged_once_from_where_to_where() {
     assert_eq!(logged(Store::builder(), &path), [""; 0]);
 }
 
-// C7: whoever reads the file has the sessions in it.
+// C7: a reader of the file has the sessions in it.
 #[test]
 #[cfg(unix)]
 fn a_file_that_others_can_get_at_is_warned_of_with_what_to_do_or_refused() {
@@ -114,7 +114,7 @@ fn a_file_of_another_user_is_warned_of_or_refused() {
     assert!(error.to_string().contains("chown"), "{error}");
 }
 
-// C7: whatever the process's mask of permissions.
+// C7: the process's umask does not matter.
 #[test]
 #[cfg(unix)]
 fn the_files_that_a_store_makes_are_its_users_alone() {

@@ -373,7 +373,7 @@ fn it_can_be_written_to() {
         });
         assert!(fixture.store.sessions_of(OWNER).unwrap().is_empty());
         assert_eq!(fixture.store.sessions_of("new owner").unwrap().len(), 1);
-        // What a container of this name held before it was unregistered is not seen again.
+        // Data that a container of this name held before it was unregistered stays hidden.
         fixture.see(id.as_str(), |session| session.pkg("gone").is_empty());
         let gone = fixture.store.container("gone").unwrap();
         assert_eq!(gone.statistics().unwrap().live, 0);

@@ -1,5 +1,5 @@
-//! What a person reads where a store cannot be opened: one line, which says what it is about, what is wrong, why,
-//! and what can be done, each once (C7.1, C7.2). And how long it is waited for a lock.
+//! The message for a person when a store cannot be opened: one line with the path, the problem, the reason and the
+//! remedy, each once (C7.1, C7.2). And how long an opening waits for a lock.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -36,7 +36,7 @@ fn refused(path: &Path) -> Error {
     Store::open(path).map(drop).unwrap_err()
 }
 
-/// The line, and all that whoever follows the sources prints beside it.
+/// Asserts that the error is the path and this line, and has no source that would be printed beside it.
 #[track_caller]
 fn assert_says(path: &Path, kind: ErrorKind, line: &str) {
     let error = refused(path);
@@ -97,7 +97,7 @@ fn what_is_no_place_for_a_store_is_told_with_the_systems_reason_once() {
         refused(Path::new("")).to_string(),
         "\"\": the path names no file"
     );
-    // Also where nothing is yet: what was made would not be found under that path again.
+    // Also where nothing is yet: a store made there would not be found under that path again.
     for end in ["/", "/.", "//"] {
         let path = format!("{}{end}", place.join("new").display());
         assert_says(Path::new(&path), ErrorKind::Io, "the path names no file");

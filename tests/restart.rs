@@ -50,7 +50,7 @@ impl Visitor {
     }
 }
 
-/// C2.2, C7.3: what was acknowledged is there after SIGKILL, in the middle of the traffic of others.
+/// C2.2, C7.3: every acknowledged visit is there after SIGKILL in the middle of traffic.
 #[test]
 fn a_killed_server_keeps_every_acknowledged_visit() {
     const ROUNDS: usize = 6;
@@ -181,7 +181,7 @@ fn logout_ends_the_session() {
     );
 }
 
-/// C2.2: a colour outlives the server. What is no colour is refused, readably and without harm.
+/// C2.2: a colour outlives the server. Any other text is refused, readably and without harm.
 #[test]
 fn a_favourite_colour_persists_and_is_escaped() {
     let folder = tempfile::tempdir().unwrap();

@@ -195,7 +195,7 @@ fn a_path_in_rust_says_when_a_value_is_of_another_type() {
     assert_eq!(error.key(), Some("color"));
     let error = session.path::<u32>("a/b | 'seven'").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TypeMismatch);
-    // What is stored as nothing is there.
+    // A value that is stored as nothing is there.
     let nothing = session
         .path::<Option<u8>>("products.foo/nothing | 7")
         .unwrap();

@@ -89,7 +89,7 @@ struct FlatEnum<T> {
     inner: Internal<T>,
 }
 
-/// What was not named goes to a map.
+/// Fields without a name of their own go to a map.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Rest<T> {
     name: u8,

@@ -172,7 +172,7 @@ fn an_access_is_recorded_only_when_the_last_is_older_than_the_resolution() {
     assert_eq!(minute_of_last_access(), "00:11");
 }
 
-// C3.2: data that nobody touched for the timeout is gone; a visitor who keeps clicking stays.
+// C3.2: data without an access for the timeout is gone; a visitor who keeps clicking stays.
 #[test]
 fn idle_data_goes_after_the_timeout_and_used_data_stays() {
     let (clock, store) = timed();
@@ -200,7 +200,7 @@ fn a_timeout_of_zero_keeps_data_for_ever() {
     assert_eq!(color(&session, "products.foo").as_deref(), Some("red"));
 }
 
-// C3.7: a sweep removes what is stale, and only that.
+// C3.7: a sweep removes stale data only.
 #[test]
 fn a_sweep_removes_stale_data_alone() {
     let (clock, store) = timed();

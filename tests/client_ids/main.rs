@@ -1,5 +1,5 @@
-//! Client ids (C1.6, C4.1, C4.2, C4.7, C4.8) as a store keeps them: who verifies, who founds a session
-//! under which id, and what is left of an id that was given up.
+//! Client ids (C1.6, C4.1, C4.2, C4.7, C4.8) as a store keeps them: which ids verify, under which id a session is
+//! founded, and the fate of ids that were given up.
 
 #![allow(
     clippy::unwrap_used,

@@ -151,7 +151,7 @@ fn of_two_rotations_of_one_session_one_conflicts() {
     assert_eq!(n(&store, &second), None);
 }
 
-// C4.7: whoever uses the new id before it is valid founds a session there.
+// C4.7: a visitor who uses the new id before it is valid founds a session there.
 #[test]
 fn a_rotation_does_not_overwrite_a_session_under_its_new_id() {
     for checkpoint in [false, true] {

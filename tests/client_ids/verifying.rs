@@ -1,4 +1,4 @@
-//! C1.6, C4.1, C4.2: who verifies, and under which secret.
+//! C1.6, C4.1, C4.2: which ids verify, and under which secret.
 
 use super::{destroy, in_memory, n, put, rotate};
 use crate::support::clock::{clock, secs};

@@ -16,7 +16,7 @@ fn poll_once<F: Future>(future: F) -> (std::pin::Pin<Box<F>>, Poll<F::Output>) {
     (future, polled)
 }
 
-/// What is left of a transaction that `end` has ended without a commit: nothing.
+/// Asserts that a transaction which `end` ends without a commit leaves no trace.
 fn leaves_no_trace(end: impl Fn(Transaction)) {
     let folder = TempDir::new().unwrap();
     let clock = clock();
@@ -170,7 +170,7 @@ fn store_of_savepoints() -> cloakroom::Savepoint {
     txn.savepoint().unwrap()
 }
 
-/// Handles are closed once `end` was called; what it returns lives until they were tried.
+/// Handles are closed once `end` was called. Its result lives until they were tried.
 fn closes_handles<T>(end: impl Fn(Transaction) -> T) {
     let store = Store::in_memory().unwrap();
     let id = client(&store);

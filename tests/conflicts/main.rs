@@ -48,8 +48,8 @@ fn shop(txn: &Txn, id: &ClientId) -> PkgData {
     txn.session(id).unwrap().pkg("shop")
 }
 
-/// One transaction does `ours` and writes something that nobody else does; before it commits,
-/// another does `theirs`. Gives what becomes of it, which is the same wherever the rows are by then.
+/// One transaction does `ours` and an unrelated write. Before it commits, another does `theirs`. Returns the outcome of
+/// the first, which is the same wherever the rows are by then.
 fn meet(
     ours: impl Fn(&Session) -> Result<()>,
     theirs: impl Fn(&Session) -> Result<()>,

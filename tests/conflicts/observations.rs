@@ -295,7 +295,7 @@ fn times_settings_and_owners_are_no_observations() {
     .unwrap();
 }
 
-// C2.7: what is put into one container looks into no other, where the session may be over meanwhile.
+// C2.7: an insert into one container does not look into another, where the session may be over meanwhile.
 #[test]
 fn an_insert_is_no_observation_of_the_session_in_other_containers() {
     type Put = fn(&PkgData) -> Result<()>;

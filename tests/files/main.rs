@@ -1,4 +1,4 @@
-//! C7: who owns a file, which files are refused and left as they are, and what a killed store leaves.
+//! C7: which process owns a file, which files are refused and left as they are, and what a killed store leaves.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -60,8 +60,8 @@ fn make(path: &Path) -> String {
     id.as_str().to_owned()
 }
 
-/// What is in the files after the process was killed in the middle of its work, and an id under which
-/// they hold the number 2.
+/// Writes the files of a process that was killed in the middle of its work. Returns an id under which they hold the
+/// number 2.
 fn make_killed(path: &Path) -> String {
     let (folder, alive) = place();
     let store = open(&alive).unwrap();

@@ -79,7 +79,7 @@ fn a_file_that_is_no_database_is_refused_untouched() {
     }
 }
 
-// C7.2: as those have it who make their files by `NamedTempFile`.
+// C7.2: as `NamedTempFile` makes it.
 #[test]
 fn an_empty_file_that_nobody_holds_becomes_a_store() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -127,7 +127,7 @@ fn an_empty_file_that_somebody_holds_is_locked() {
     make(&path);
 }
 
-// C7.2: it was a store, which somebody emptied, and what was committed last lies beside it.
+// C7.2: a store that was emptied, with its last commits in the journals beside it.
 #[test]
 fn an_empty_file_beside_journals_is_refused_untouched() {
     let (folder, path) = place();
@@ -241,8 +241,8 @@ fn a_file_cut_short_is_refused_untouched() {
             cut.get_mut("sessions.redb").unwrap().truncate(len);
             restore(folder.path(), &cut);
             match open(&path) {
-                // redb cuts and grows its files itself, so a killed one may have any of those lengths.
-                // What was cut off there was free.
+                // redb cuts and grows its files itself, so a killed store may have any of those lengths. The part that
+                // was cut off was free.
                 Ok(store) => {
                     assert!(store.check().unwrap().is_clean(), "cut at {len}");
                 }

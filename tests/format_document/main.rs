@@ -232,7 +232,7 @@ fn a_store_that_two_versions_of_redb_wrote_is_read_by_the_document() {
     }
 }
 
-/// Sections 5.2 and 5.4: what is torn is told from what is damaged.
+/// Sections 5.2 and 5.4: torn frames are told from damaged ones.
 #[test]
 fn damage_to_the_journal_is_told_as_the_document_says() {
     // All rows are in the first file, whose four frames begin there.

@@ -1,9 +1,9 @@
-//! Sections 2 to 4: records, and what is in them.
+//! Sections 2 to 4: records and their fields.
 
 use std::collections::BTreeMap;
 use twox_hash::XxHash3_64;
 
-/// Section 2: what is inside a record.
+/// Section 2: the inside of a record.
 pub(crate) struct Payload<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Payload<'a> {

@@ -42,7 +42,7 @@ where
 }
 
 impl State {
-    /// What the document calls damaged is an error.
+    /// Damage, as the document defines it, is an error.
     pub(crate) fn read(path: &Path) -> Result<Self, &'static str> {
         let header = fs::read(path).unwrap();
         let magic = [0x72, 0x65, 0x64, 0x62, 0x1A, 0x0A, 0xA9, 0x0D, 0x0A];

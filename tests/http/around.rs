@@ -94,7 +94,7 @@ async fn a_timeout_outside_drops_the_handler_and_commits_nothing() {
     assert_eq!(stored, Some(1));
 }
 
-/// C6.1: what a handler did before it gave up is not half committed, whatever status its error has.
+/// C6.1: a handler that gives up commits nothing, with any status of its error.
 #[tokio::test]
 async fn a_handler_that_returns_an_error_commits_nothing() {
     let store = Store::in_memory().unwrap();

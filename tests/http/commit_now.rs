@@ -46,7 +46,7 @@ async fn what_was_committed_stays_and_its_cookie_is_sent_whatever_the_status() {
     assert_eq!(stored(&store, &cookie), Some(2));
 }
 
-/// C8.7: what was done after it is committed with the response.
+/// C8.7: later changes are committed with the response.
 #[tokio::test]
 async fn the_request_goes_on_in_a_new_transaction_with_the_same_handles() {
     let (done, hooks) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));
@@ -96,7 +96,7 @@ async fn the_new_transaction_sees_what_others_committed_meanwhile() {
         others.transact_async(insert).await?;
         let before: Option<u32> = session.pkg("news").get("n")?;
         assert_eq!(before, None);
-        // What was read counts as read, so that this conflicts; the next transaction has read nothing.
+        // The reads count as observations, so that this conflicts. The next transaction has read nothing.
         assert!(session.commit_now().await.unwrap_err().is_conflict());
         let after: Option<u32> = session.pkg("news").get("n")?;
         assert_eq!(after, Some(7));
@@ -291,7 +291,7 @@ async fn a_session_that_the_layer_refuses_is_not_committed_early() {
     assert_eq!(text(response).await, "reads only");
 }
 
-/// C8.7: a transaction that no layer made has an owner who commits it.
+/// C8.7: a transaction that no layer made belongs to its caller, who commits it.
 #[tokio::test]
 async fn outside_a_request_it_is_refused() {
     let store = Store::in_memory().unwrap();

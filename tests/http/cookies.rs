@@ -85,7 +85,7 @@ async fn the_cookie_is_sent_when_new_and_then_only_with_a_due_touch() {
     assert_eq!(set_cookie(&get_page(&app, "/read", &cookie).await), None);
 }
 
-/// C4.3, C4.6: there is nothing in it to renew, and what caches may do is the handler's to say.
+/// C4.3, C4.6: there is no lifetime to renew, and the handler decides about caching.
 #[tokio::test]
 async fn a_cookie_without_a_lifetime_is_sent_when_it_is_new_only() {
     let public = |session: Session| async move {
@@ -124,7 +124,7 @@ async fn the_cookie_is_sent_when_the_sessions_own_timeout_is_set_or_taken_back()
         };
         assert_eq!(remember("").await, None, "there was none to take back");
         assert_eq!(remember("?2592000").await, Some(2_592_000));
-        // Who lost the first response asks again.
+        // A client that lost the first response asks again.
         assert_eq!(remember("?2592000").await, Some(2_592_000));
         assert_eq!(remember("?0").await, Some(400 * 86_400));
         assert_eq!(age_at(&app, "/read", &cookie).await, None);
@@ -199,7 +199,7 @@ async fn no_browser_drops_the_cookie_of_a_visitor_who_comes_often_enough() {
     assert!(stays(CookieLifetime::Max, Some(60), hour, 29 * SECOND).await > 0);
 }
 
-/// C4.3, C1.9: what begins in another container is an access that is recorded there, and looks like a fresh one
+/// C4.3, C1.9: a session that begins in another container is recorded there as an access, and looks like a fresh one
 /// from then on.
 #[tokio::test]
 async fn the_cookie_is_renewed_where_the_session_goes_on_in_another_container() {

@@ -1,4 +1,4 @@
-//! What another site makes a browser send is refused, and nothing else is.
+//! Requests that another site makes a browser send are refused, and no others.
 
 use super::*;
 use axum::body::Bytes;
@@ -419,7 +419,7 @@ async fn a_page_with_a_form_is_served_to_a_visitor_who_was_logged_out_elsewhere(
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
     let error = refused.extensions().get::<Error>().unwrap();
     assert_eq!(error.kind(), ErrorKind::CsrfRefused);
-    // Whatever else a page would store is not lost in silence.
+    // Other values that a page stores are not lost in silence.
     let counted = get_page(&app, "/counted", &cookie).await;
     assert_eq!(counted.status(), StatusCode::SERVICE_UNAVAILABLE);
 

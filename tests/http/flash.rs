@@ -126,7 +126,7 @@ async fn of_parallel_requests_exactly_one_shows_a_message() {
     assert_eq!(shown, ["", "success saved\n"]);
 }
 
-/// C2.9: nobody who adds a message conflicts with another.
+/// C2.9: parallel messages never conflict.
 #[test]
 fn messages_of_parallel_transactions_are_all_kept() {
     let store = Store::in_memory().unwrap();

@@ -1,4 +1,4 @@
-//! C4.1, C4.8, C4.9, C4.10 over HTTP: which cookie counts, and what a dead one is worth.
+//! C4.1, C4.8, C4.9, C4.10 over HTTP: which cookie counts, and the effect of a dead one.
 
 use super::*;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -281,7 +281,7 @@ async fn a_request_that_came_before_its_id_ended_hands_out_no_new_id() {
                 other.container("").unwrap().sweep().unwrap();
             });
             is_refused(&app, "/late", &cookie).await;
-            // Who comes now is given one.
+            // A request that comes now is given one.
             let response = send(&app, request("POST", "/count", &cookie)).await;
             assert_eq!(text(response).await, "1");
             let read = send(&app, request("POST", "/late/read", &cookie)).await;
@@ -291,7 +291,7 @@ async fn a_request_that_came_before_its_id_ended_hands_out_no_new_id() {
     }
 }
 
-/// C4.8: an id that was over when the request came is replaced, whatever ends meanwhile.
+/// C4.8: an id whose session had ended when the request came is replaced, even if other sessions end meanwhile.
 #[tokio::test]
 async fn a_request_that_came_after_its_id_had_ended_is_given_a_new_one() {
     for sweeps in [false, true] {
@@ -392,7 +392,7 @@ async fn what_ended_on_the_way_is_not_destroyed_and_replaced() {
             .route("/login", post(replaces))
             .layer(SessionLayer::new(store));
         is_refused(&app, "/late", &cookie).await;
-        // Who comes now is given one.
+        // A request that comes now is given one.
         let response = send(&app, request("POST", "/login", &cookie)).await;
         assert_ne!(jar(&response), cookie);
         assert_eq!(text(response).await, "1");

@@ -1,4 +1,4 @@
-//! C6.5: what a visitor is answered when a limit of the store is reached.
+//! C6.5: the response when a limit of the store is reached.
 
 use super::*;
 use axum::http::StatusCode;
@@ -81,12 +81,12 @@ async fn the_application_may_refuse_new_sessions() {
     let rotated = jar(&send(&app, bot("/rotate", &known)).await);
     assert_eq!(asked.load(Ordering::Relaxed), 2, "nobody else founds one");
 
-    // What founds a session without an insert is asked about like one.
+    // The limit also asks about a session that is founded without an insert.
     let refused = send(&app, bot("/owned", "")).await;
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(asked.load(Ordering::Relaxed), 3);
 
-    // Whoever has ended founds anew.
+    // A visitor who ended the session founds another one.
     send(&app, bot("/destroy", &rotated)).await;
     assert_eq!(stored(&store, &known), None);
     let refused = send(&app, bot("/count", &known)).await;

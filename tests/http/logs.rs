@@ -13,7 +13,7 @@ use tower::Layer as _;
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing::{Level, Metadata};
 
-/// What is logged on this thread.
+/// The log of this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<(Level, String)>>>);
 
@@ -121,7 +121,7 @@ async fn refusals_of_one_kind_are_told_once_a_second() {
     assert!(lines.iter().all(|(level, _)| *level == Level::WARN));
 }
 
-/// What a visitor brings about at will is there for whoever looks for it.
+/// Events that a visitor can cause at will are logged below warnings.
 #[tokio::test]
 async fn what_visitors_cause_is_no_warning() {
     let store = Store::in_memory().unwrap();
@@ -181,7 +181,7 @@ fn lose(store: &Store) -> Result<(), Error> {
     own.commit()
 }
 
-/// What an attempt answers that runs again is not sent.
+/// The response of an attempt that runs again is not sent.
 #[tokio::test]
 async fn of_a_request_that_runs_again_only_what_is_sent_is_logged() {
     let store = Store::builder().max_attempts(3).in_memory().unwrap();

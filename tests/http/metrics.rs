@@ -107,7 +107,7 @@ fn a_dead_id_is_counted_where_the_request_only_writes() {
     assert_eq!(refused(&app, "/blind", &[&ended]), [("dead".to_owned(), 1)]);
 }
 
-/// C4.8: what lives in a container that nobody asked for is not dead.
+/// C4.8: an id whose session lives in a container that nobody asked for is not dead.
 #[test]
 fn an_id_whose_session_lives_elsewhere_is_not_counted() {
     let (store, app) = usual();

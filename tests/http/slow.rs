@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 type Change = fn(&Session) -> Result<(), Error>;
 
-/// What a handler does once its body is there.
+/// The changes that a handler makes once its body is there.
 const CHANGES: [(&str, Change); 5] = [
     ("insert", |s| s.pkg(PACKAGE).insert("count", 8)),
     ("add", |s| s.pkg(PACKAGE).add("count", 7)),
@@ -124,7 +124,7 @@ async fn a_post_that_came_before_a_login_hands_out_no_id_however_late_it_asks() 
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(set_cookie(&response), None);
     assert_eq!(page(&pages, "/read", &login).await, "1");
-    // Who comes with it now gets another.
+    // A request that comes with it now gets another.
     let response = send(&pages, request("POST", "/count", &cookie)).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert!(set_cookie(&response).is_some());
@@ -199,7 +199,7 @@ async fn a_request_that_only_a_check_looks_at_is_an_access() {
     assert_eq!(stored(&store, &cookie), Some(1));
 }
 
-/// C4.3: what the check records is not lost for the cookie.
+/// C4.3: an access that only the check records still renews the cookie.
 #[tokio::test]
 async fn an_access_that_only_a_check_makes_renews_the_cookie() {
     let clock = clock();
@@ -224,7 +224,7 @@ async fn an_access_that_only_a_check_makes_renews_the_cookie() {
     }
 }
 
-/// C2.4: what middleware has done so far is what a check inside it sees.
+/// C2.4: a check inside middleware sees the middleware's changes.
 #[tokio::test]
 async fn a_check_sees_what_middleware_did_before_it() {
     use axum::middleware::{Next, from_fn};

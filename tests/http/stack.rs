@@ -112,7 +112,7 @@ async fn the_layer_may_be_a_route_layer_nested_or_merged() {
     assert_eq!(missing.status(), StatusCode::NOT_FOUND);
 }
 
-/// C6.2: what is kept of the body reaches the second attempt through axum's body.
+/// C6.2: the kept part of the body reaches the second attempt through axum's body.
 #[tokio::test]
 async fn a_body_is_read_again_after_a_conflict() {
     let store = Store::in_memory().unwrap();
@@ -146,7 +146,7 @@ async fn a_body_is_read_again_after_a_conflict() {
     }
 }
 
-/// C6.1: without axum the body is one that can be read again, whatever it was before.
+/// C6.1: without axum, any body becomes one that can be read again.
 #[tokio::test]
 async fn the_generic_layer_takes_and_gives_other_bodies() {
     let layer: GenericSessionLayer = SessionLayer::new(Store::in_memory().unwrap()).generic();

@@ -65,7 +65,7 @@ async fn a_header_gets_a_new_id_and_the_end_of_its_session() {
     assert_eq!(text(after).await, "0");
 }
 
-/// C8.3: what is not asked for is not read.
+/// C8.3: without the setting, the header is not read.
 #[tokio::test]
 async fn without_the_setting_no_header_is_read() {
     let (_, app) = usual();

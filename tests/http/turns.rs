@@ -1,4 +1,4 @@
-//! C2.10, C6.2: how long a request waits for turns, and who is told that waiting blocks a thread.
+//! C2.10, C6.2: how long a request waits for turns, and which caller is told that waiting blocks a thread.
 
 use super::support::engine::needs_files;
 use super::support::log::Warnings;
@@ -129,7 +129,7 @@ async fn a_closure_of_transact_async_that_blocks_is_warned_of() {
     assert_eq!(warnings.count(), 0);
     store.transact_async(nested).await.unwrap();
     assert_eq!(warnings.count(), 1);
-    // What comes after is no task any more.
+    // From here on there is no task.
     let other = Store::in_memory().unwrap();
     insert(&other).unwrap();
     assert_eq!(warnings.count(), 1);

@@ -8,8 +8,8 @@ use cloakroom::{ClientId, ErrorKind, Store, Txn};
 
 const HEADERS: [usize; 2] = [0, 4096];
 
-/// What a kill leaves while a checkpoint is made: groups in both files of the journal, none of them in the
-/// store. Each session was set to its number in a group of its own.
+/// The files after a kill during a checkpoint: groups in both files of the journal, none of them in the store. Each
+/// session was set to its number in a group of its own.
 fn killed_in_a_checkpoint(place: &Place) -> (Image, Image, Vec<ClientId>) {
     let store = place.open();
     let ids: Vec<_> = (0..6).map(|_| store.client_ids().issue()).collect();
@@ -73,7 +73,7 @@ fn a_flipped_bit_before_the_end_of_a_journal_is_refused() {
     }
 }
 
-// C2.2: that is what a power loss leaves of a commit that nobody was told of.
+// C2.2: a power loss leaves this of a commit that was not acknowledged.
 #[test]
 fn a_last_group_that_is_not_whole_is_cut_off_alone() {
     let place = Place::new();

@@ -1,5 +1,5 @@
-//! C2.2, C7.2, C7.3: what the journal beside a store's file promises: which files there are, what a kill
-//! leaves, what is refused, what bounds it, and that a row reads the same wherever it lies.
+//! C2.2, C7.2, C7.3: the promises of the journal beside a store's file: which files there are, what a kill leaves, what
+//! is refused, what bounds it, and that a row reads the same wherever it lies.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -52,8 +52,7 @@ impl Place {
         files::names(self.0.path())
     }
 
-    /// What is in the folder. Of an open store where nothing is under way, it is what the kernel keeps of a
-    /// process that is killed now.
+    /// The files in the folder. Of an idle open store, they are the files that a kill would leave.
     fn image(&self) -> Image {
         files::image(self.0.path())
     }
@@ -113,7 +112,7 @@ fn killed(place: &Place) -> (Image, ClientId) {
     (image, id)
 }
 
-/// Sets many sessions to many values; what is to be found then.
+/// Sets many sessions to many values. Returns the final ones.
 fn fill(store: &Store, ids: &[ClientId], mut each: impl FnMut(&Store)) -> Vec<String> {
     let mut values = vec![String::new(); ids.len()];
     for n in 0..400 {

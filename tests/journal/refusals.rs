@@ -63,7 +63,7 @@ fn with_journals_of(image: &Image, other: &Image) -> Image {
     mixed
 }
 
-// C7.2: what was acknowledged between the two is in neither.
+// C7.2: the commits between the two moments are in neither.
 #[test]
 fn journals_of_an_earlier_moment_than_the_store_are_refused_both_by_name() {
     let (alive, place) = (Place::new(), Place::new());
@@ -92,7 +92,7 @@ fn journals_of_an_earlier_moment_than_the_store_are_refused_both_by_name() {
     assert_eq!(get(&place.open(), &id), Some(99));
 }
 
-// C7.2: whatever changes the store's file says in it how far the journal reaches.
+// C7.2: each change of the store's file records there how far the journal reaches.
 #[test]
 fn journals_of_an_earlier_moment_than_a_change_of_settings_are_refused() {
     type Change = fn(&Store);

@@ -10,7 +10,7 @@ use cloakroom::{
 };
 use std::time::Duration;
 
-/// What there is to see of a store.
+/// All that a reader can see of a store.
 #[derive(Debug, PartialEq)]
 struct Seen {
     values: Vec<(Option<u64>, Vec<String>)>,

@@ -230,7 +230,7 @@ fn what_is_allowed_is_not_reported() {
     }
 }
 
-/// What is found in one file beside a root that re-exports two names.
+/// The violations in one file beside a root that re-exports two names.
 fn planted(file: &str, text: &str) -> Vec<String> {
     let root =
         "mod store;\npub use clock::Clock;\npub use store::{Store, StoreBuilder as Builder};";

@@ -1,5 +1,5 @@
-//! What every source file is read for, by its syntax: circles between files, names of types that are defined
-//! twice, functions that are too long, and parameters that are a bare `bool`.
+//! The rules that every source file is checked for, by its syntax: no circles between files, no type name defined
+//! twice, no function that is too long, and no parameter that is a bare `bool`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use syn::spanned::Spanned;
@@ -11,7 +11,7 @@ const LONGEST_FUNCTION: usize = 70;
 /// Two definitions of one type for two systems, of which a build has one.
 const DEFINED_TWICE: &[&str] = &["Directory", "TempFile"];
 
-/// The parsed files by path, without what is for tests.
+/// The parsed files by path, without the items for tests.
 pub(crate) struct Files(BTreeMap<String, syn::File>);
 
 impl Files {

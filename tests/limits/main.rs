@@ -1,5 +1,5 @@
-//! What is bounded: how much waits to be committed, how many sessions are founded, what a reader that
-//! is held open costs (C2.9, C2.14, C4.8).
+//! The bounds: of the commits that wait, of the sessions that are founded, of the cost of an open reader (C2.9, C2.14,
+//! C4.8).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -15,7 +15,7 @@ fn limited(count: u64) -> (Clock, Store) {
     (clock, store)
 }
 
-/// Asserts that the limit of new sessions is reached; returns what was said.
+/// Asserts that the limit of new sessions is reached. Returns the error.
 fn assert_full(result: Result<impl Sized>) -> Error {
     let error = result.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);

@@ -116,7 +116,7 @@ fn a_session_that_gets_another_id_meanwhile_is_ended_with_its_owner() {
         });
         let mut ended = 0;
         while ended == 0 {
-            // It gives up on whoever is faster.
+            // It gives up if the writers are faster.
             ended = store.end_all_of("ann").unwrap_or(0);
         }
         assert_eq!(ended, 1);
@@ -274,7 +274,7 @@ fn what_ends_and_the_other_calls_are_futures_too() {
     assert!(!is_there(&store, &bob));
 }
 
-// C5.4: what cannot be read cannot be ended, which is told, and ends with nobody else's.
+// C5.4: a session that cannot be read cannot be ended. The caller is told, and all others end.
 #[test]
 fn a_damaged_session_is_listed_and_the_others_end() {
     needs_files!("it damages a row in the store's file");

@@ -1,4 +1,4 @@
-//! C8.1: what is told of the sessions of an owner.
+//! C8.1: the lists of an owner's sessions.
 
 use super::{info, logged_in, with};
 use crate::support::clock::{HOUR, MINUTE, secs};

@@ -77,7 +77,7 @@ fn journals_of_another_store_stay_where_they_are() {
     assert_eq!(names(folder.path()), [NAME]);
 }
 
-// C7.4: what is no journal of this store's is not replaced.
+// C7.4: a file that is not this store's journal is not replaced.
 #[test]
 fn a_file_that_bears_the_name_of_a_journal_stays() {
     let place = tempfile::tempdir().unwrap();
@@ -150,7 +150,7 @@ fn a_store_that_was_killed_under_one_of_its_names_opens_by_that_one_alone() {
     }
 }
 
-// C7.4: without its journal it is damaged wherever it lies, but who reads that is told where it was.
+// C7.4: without its journal it is damaged in any place, but the error says where the journal lies.
 #[test]
 fn a_copy_without_its_journal_says_where_the_journal_lies() {
     let place = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! C7.4: a store knows its files by what they are: whatever becomes of the working folder, of links and of
-//! names while it is open, it goes on with what it opened, and touches no file of another store.
+//! C7.4: a store knows its files by identity. If the working folder, links or names change while it is open, it goes on
+//! with the files that it opened, and touches no file of another store.
 #![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
@@ -99,7 +99,7 @@ fn journals(folder: &Path) -> Vec<PathBuf> {
     journals.map(|name| folder.join(name)).collect()
 }
 
-/// Does what the text of an error says is to be done.
+/// Follows the instruction in the text of an error.
 fn follow(error: &Error) {
     let text = error.to_string();
     for step in text.split(": ").flat_map(|part| part.split(", ")) {

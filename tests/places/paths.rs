@@ -8,8 +8,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-/// One store is open at a path; what is there becomes something else, and another store is made under the
-/// same path. Neither harms the other.
+/// One store is open at a path. The path then leads elsewhere, and another store is made under it. Neither harms the
+/// other.
 fn two_stores_under_one_path(path: &Path, change: impl FnOnce() -> PathBuf) {
     let one = open(path);
     let id = one.client_ids().issue();

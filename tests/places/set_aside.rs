@@ -130,7 +130,7 @@ fn put_in_place(copy: &Image, folder: &Path, old: &Path) {
     }
 }
 
-// C7.4: a copy says the same of itself as what it was copied from.
+// C7.4: a copy has the identity of its original.
 #[test]
 fn a_store_that_is_closed_leaves_the_journals_of_its_own_copy_alone() {
     let place = tempfile::tempdir().unwrap();
@@ -144,7 +144,7 @@ fn a_store_that_is_closed_leaves_the_journals_of_its_own_copy_alone() {
     store.close().unwrap();
     assert_whole(&image(place.path()), &ids);
     assert_eq!(get(&open(&path), &ids[1]), Some(2));
-    // What was closed is whole where it was moved to.
+    // The closed store is whole at its new place.
     assert_eq!(get(&open(&old.join(NAME)), &ids[0]), Some(3));
     assert_eq!(names(&old), [NAME]);
 }
@@ -178,7 +178,7 @@ fn commits_that_a_journal_holds_beyond_what_was_copied_from_it_are_set_aside() {
     assert_eq!(get(&open(&path), &id), Some(2));
 }
 
-// C7.4: nobody knows what it is, and the store needs it not.
+// C7.4: its kind is unknown, and the store does not need it.
 #[test]
 fn what_bears_the_name_of_a_journal_and_cannot_be_opened_as_one_stays() {
     for what in ["link", "broken link", "folder", "fifo", "empty"] {

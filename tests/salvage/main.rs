@@ -1,5 +1,5 @@
-//! C5.4: damage anywhere in a file is found and named before and while it is served, and what is
-//! readable of it can be had in a new store.
+//! C5.4: damage anywhere in a file is found and named at the opening and later, and the readable rest can be salvaged
+//! into a new store.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! C5.4: damaged pages of the file, and what is had in spite of them.
+//! C5.4: damaged pages of the file, and the rows that are salvaged in spite of them.
 
 use super::{House, PAGE, SESSIONS, builder, clock, contains, open_salvaged, value};
 use cloakroom::{ClientId, ClientKey, ContainerSettings, ErrorKind, Store};
@@ -77,7 +77,7 @@ fn a_lost_page_takes_its_rows_along_and_each_is_named() {
     }
 }
 
-/// Nothing but its record tells a container's name, so what was in it is named without.
+/// Only its record tells a container's name, so the sessions in it are named without.
 #[test]
 fn without_the_list_of_containers_each_session_of_theirs_is_named() {
     let house = House::new();

@@ -1,4 +1,4 @@
-//! C4.2, C7.1, C7.2: what is not salvaged, and verifying at the opening.
+//! C4.2, C7.1, C7.2: files that are not salvaged, and verifying at the opening.
 
 use super::{House, PAGE, SESSIONS, at_once, builder, contains, make_fifo, value};
 use cloakroom::ErrorKind;

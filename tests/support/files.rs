@@ -7,8 +7,7 @@ use std::path::Path;
 /// All files of a folder, by their names.
 pub(crate) type Image = BTreeMap<String, Vec<u8>>;
 
-/// What is in a folder. Of an open store where nothing is under way, it is what the kernel keeps of a process
-/// that is killed now.
+/// The files in a folder. Of an idle open store, they are the files that a kill would leave.
 pub(crate) fn image(folder: &Path) -> Image {
     let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
     entries

@@ -1,4 +1,4 @@
-//! What is logged, by the thread that a subscriber is set for.
+//! The log of the thread that a subscriber is set for.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ impl<F: Fn(Level, String) + 'static> Lines<F> {
 }
 
 impl<F: Fn(Level, String) + 'static> Subscriber for Lines<F> {
-    /// Asked anew each time: what is of no interest to other threads is not `enabled` there.
+    /// Asked anew each time: events that interest other threads are not `enabled` there.
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
         Interest::sometimes()
     }

@@ -109,7 +109,7 @@ fn a_due_touch_does_not_take_a_commit_in_memory_to_the_disk() {
     assert_eq!(get(&txn, &id, "app", "n"), Some(1));
     txn.session(&id).unwrap().pkg("ram").insert("n", 2).unwrap();
     txn.commit().unwrap();
-    // What the commit itself wrote is not counted as a touch; this one came later, by itself.
+    // The commit's own write is not counted as a touch; this one came later, by itself.
     until("the touch is written", || touches(&store) == 1);
     assert_eq!(last_access(&store, &id), Some(clock.now()));
 }

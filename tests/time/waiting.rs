@@ -64,7 +64,7 @@ fn a_touch_that_waits_keeps_the_session_alive_for_commits() {
     assert_eq!(peek(&store, &id, "app", "n"), Some(2));
 }
 
-// C2.7, C3.2: whoever saw it over goes on, and whoever saw it live and wrote does not.
+// C2.7, C3.2: a transaction that saw it over goes on; one that saw it live and wrote conflicts.
 #[test]
 fn a_session_that_expired_for_a_transaction_is_written_to_by_none_that_saw_it_live() {
     let clock = clock();

@@ -175,7 +175,7 @@ fn a_flipped_bit_anywhere_gives_no_wrong_value_and_is_found_by_verifying() {
                 let given = read_all(&store, &ids);
                 let found = store.check().map_or(true, |check| !check.is_clean());
                 assert!(found || given.corrupt == 0, "{given:?}");
-                // Writing may fail, too, but what it says is written is there.
+                // A write may fail, too, but an acknowledged write is there.
                 for id in ids.iter().take(2) {
                     // It may be reopening itself after another attempt.
                     let Ok(txn) = store.begin() else { continue };

@@ -126,7 +126,7 @@ fn a_package_that_grows_beyond_its_limit_by_merging_is_refused() {
     assert_eq!(pkg(&txn, &id, "app").keys().unwrap(), ["a", "n"]);
 }
 
-// C5.3: what is large in the snapshot has shrunk when it is committed.
+// C5.3: the package is too large in the snapshot, and has shrunk by the commit.
 #[test]
 fn a_package_that_fits_after_merging_is_allowed() {
     let store = small();

@@ -1,4 +1,4 @@
-//! Values (C5): what is stored comes back or says why not, limits hold after merging, and damage is
+//! Values (C5): a stored value comes back or gives an error that says why, limits hold after merging, and damage is
 //! found.
 
 #![allow(

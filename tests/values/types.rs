@@ -1,4 +1,4 @@
-//! C5.1, C5.2: what is stored comes back, or says why not.
+//! C5.1, C5.2: a stored value comes back, or gives an error that says why.
 
 use super::{get, in_memory, pkg, stored};
 use cloakroom::{ErrorKind, Store};

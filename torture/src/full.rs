@@ -118,7 +118,8 @@ fn nothing_can_be_made(space: &Space) {
     assert_eq!(refused.kind(), ErrorKind::Io, "{refused:?}");
     assert!(!new.exists());
     assert_eq!(unfinished(space.path()), 0);
-    // This one opens to be read, unless not even what is in its place can be written, and is not harmed.
+    // This one is opened for reading. Where even a write in place fails, it cannot be opened at all, but is left
+    // unharmed.
     match Store::open(&existing) {
         Ok(store) => {
             assert!(store.statistics().unwrap().is_read_only());
@@ -185,7 +186,7 @@ impl Book {
         }
     }
 
-    /// How many are not as they must be. Whoever reads must not be refused any more.
+    /// The number of sessions that are not as expected. No read may be refused any more.
     fn hold_against(&self, store: &Store) -> u64 {
         let found = |id: &&ClientId| guest::find(store, id).unwrap();
         let lost = self

@@ -63,9 +63,8 @@ pub fn client_id(data: &[u8]) {
     assert_eq!(verified, changed == id.as_str().as_bytes());
 }
 
-/// Whatever stands in the `Cookie` fields of a request, it is answered, and nobody is let in who does not
-/// bear the id (C4.1, C4.9). Fields are divided by line feeds; a byte 1 stands for the name of the cookie,
-/// a byte 2 for the genuine id.
+/// Any bytes in the `Cookie` fields of a request get an answer, and only a request with the id finds its session (C4.1,
+/// C4.9). Line feeds divide the fields. A byte 1 stands for the name of the cookie, a byte 2 for the genuine id.
 pub fn cookies(data: &[u8]) {
     let (store, id) = known();
     let settings = CookieSettings::new().name("sid").unwrap().plain_http();
@@ -152,7 +151,7 @@ pub fn values(data: &[u8]) {
 
 const FILE: &str = "store";
 
-/// What a damaged file is made of: an image, the ids in it, and what each session's package holds.
+/// The store that is damaged: its image, the ids in it, and the content of each session's package.
 struct Whole {
     image: Vec<u8>,
     ids: Vec<String>,
@@ -182,9 +181,9 @@ fn whole() -> &'static Whole {
     })
 }
 
-/// A file with some bytes changed or its end cut off is refused, or serves each session right, as an
-/// error, or not at all (C5.4). The bytes are patches: two bytes say which page, two say where in it,
-/// one what is to stand there. If the first is odd, its second says how much is cut off, in 1/256.
+/// A store file with changed bytes or a missing end is refused, or serves each session right, as an error, or not at
+/// all (C5.4). The data are patches: two bytes name the page, two the place in it, and one the new value. If the first
+/// byte is odd, the second says how much is cut off, in 1/256.
 pub fn damaged_file(data: &[u8]) {
     const PAGE: usize = 4096;
     let whole = whole();
@@ -267,8 +266,8 @@ fn killed() -> &'static Killed {
     })
 }
 
-/// A journal of any bytes gives no frame that was never written; and whatever rows its last frame holds, a
-/// store that opens with it serves each session right, as an error, or not at all (C5.4).
+/// No bytes in a journal give a frame that was never written. A store that opens with it serves each session right, as
+/// an error, or not at all, for any rows in the last frame (C5.4).
 pub fn frames(data: &[u8]) {
     torture::decode_journal(data);
     let killed = killed();

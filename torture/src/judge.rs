@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// What a load was answered, as the load's script reports it.
+/// The answers to a load, as its script reports them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answers {
     pub(crate) requests: u64,
@@ -44,8 +44,8 @@ impl Answers {
     }
 }
 
-/// Holds counters against acknowledgements: each at least what was acknowledged, and together no more
-/// beyond that than can have been in flight when the load ended. Tells what is wrong.
+/// Compares counters with acknowledgements. Each counter is at least the number acknowledged; the surplus of all is at
+/// most the number of requests that can have been in flight when the load ended. Returns the violations.
 pub(crate) fn verify(
     counters: &BTreeMap<u64, u64>,
     acknowledged: &BTreeMap<u64, u64>,
@@ -76,8 +76,8 @@ pub(crate) fn verify(
     wrong
 }
 
-/// Something levels off if in the second half of a run it is never more than a tenth above what it
-/// was at most in the first half. Gives both maxima where it does not.
+/// Whether a series levels off: in the second half of a run it is never more than a tenth above the maximum of the
+/// first half. Returns both maxima if it does not.
 pub(crate) fn levels_off(samples: &[u64]) -> Result<(), (u64, u64)> {
     let (first, second) = samples.split_at(samples.len() / 2);
     let max = |half: &[u64]| half.iter().max().copied().unwrap_or(0);

@@ -115,7 +115,7 @@ fn commit_and_die(path: &Path, ledger: &mut Ledger, chance: &mut fastrand::Rng) 
     }
 }
 
-/// Whoever repairs the file is killed, too.
+/// The process that repairs the file is killed, too.
 fn die_while_opening(path: &Path, chance: &mut fastrand::Rng) {
     let process = Process::start(["child", "--idle", "--store", path.to_str().unwrap()]);
     thread::sleep(Duration::from_micros(chance.u64(..12_000)));

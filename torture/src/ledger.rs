@@ -10,7 +10,7 @@ use std::fmt::Write;
 /// Ids that are worth nothing are looked up again in later rounds, so many of each writer's.
 const REMEMBERED: usize = 500;
 
-/// What was found that must not be.
+/// The violations that were found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
     /// Acknowledged and not there.
@@ -76,7 +76,7 @@ impl Ledger {
         })
     }
 
-    /// What the next process is told.
+    /// The input of the next process.
     pub(crate) fn plan(&self) -> String {
         let mut plan = format!("hall {}\n", self.hall);
         for writer in &self.writers {
@@ -110,7 +110,7 @@ impl Ledger {
         }
     }
 
-    /// Looks at everything in the store, and goes on from what was found.
+    /// Looks at everything in the store, and takes it as the new state.
     pub(crate) fn settle(&mut self, store: &Store) -> Result<(), Error> {
         let hall = store.client_ids().verify(&self.hall);
         let Some(hall) = hall else {

@@ -45,7 +45,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     eprintln!("seed {seed}");
     let mut chance = fastrand::Rng::with_seed(seed);
     let takes = time_of_making(arguments.migrating);
-    // What is in the store before anything is added to it.
+    // The content of the store before anything is added to it.
     let content = rows(&folder(arguments.migrating).1).unwrap();
     assert_eq!(content.0 > 0, arguments.migrating);
     let progress = ProgressBar::new(arguments.rounds);
@@ -110,7 +110,7 @@ fn rows(path: &Path) -> cloakroom::Result<(u64, u64)> {
     Ok((check.sessions, check.packages))
 }
 
-/// Whatever is there or not there, the next one to come has a store that works, with so much in it.
+/// Whether the next opening finds a working store with this content, after a kill at any point.
 fn opens(path: &Path, content: (u64, u64)) -> bool {
     let works = || {
         let store = Store::open(path)?;

@@ -70,8 +70,8 @@ impl Process {
         kill_process(id, signal).unwrap();
     }
 
-    /// Waits for its end; gives how it ended and what it said that was not heard yet. It must have
-    /// been told to end, or be about to.
+    /// Waits for the end of the process. Returns its exit status and the lines not read yet. The process must have been
+    /// told to end, or be about to.
     pub(crate) fn end(mut self) -> (ExitStatus, Vec<String>) {
         drop(self.stdin.take());
         let status = self.child.wait().unwrap();

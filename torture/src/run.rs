@@ -67,7 +67,8 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// Panics on purpose, and what they lead to inside the store, are not news; those of the checks are.
+/// Silences the panics that are made on purpose, and those that they cause inside the store. Panics of the checks are
+/// printed.
 fn quiet() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -24,7 +24,7 @@ pub struct Arguments {
 
 /// The package and container of the long-lived sessions.
 pub(crate) const ACCOUNT: &str = "account";
-/// That of the visitors who come once.
+/// The package of visitors who come once.
 pub(crate) const VISIT: &str = "visit";
 
 /// So much of the file is kept in memory: less than a run writes, so that memory can level off.

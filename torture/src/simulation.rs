@@ -17,7 +17,7 @@ const LIVES: u32 = 12;
 /// Steps of one life, at most.
 const STEPS: usize = 60;
 
-/// What was tried, and what was found.
+/// The number of trials, and their findings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub crashes: u64,
@@ -71,7 +71,7 @@ impl std::fmt::Display for Tally {
     }
 }
 
-/// What is drawn for a seed: where it plays, and what is done.
+/// Draws the scene and the operations for a seed.
 fn draw<S: Strategy>(strategy: &S, seed: u64) -> S::Value {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -129,7 +129,7 @@ impl Life {
             if self.play.disk.has_crashed() {
                 return true;
             }
-            // A checkpoint may have failed: nothing to whoever commits, but the store was opened again for it.
+            // A checkpoint may have failed. No commit is told, but the store was opened again because of it.
             if self.play.disk.heal() && !self.play.is_closed() && !self.go_on() {
                 return false;
             }
@@ -172,7 +172,7 @@ impl Life {
             "storage failed although nothing was made to fail"
         );
         if play.is_closed() {
-            // A store that could not be closed or opened is opened again by whoever started it.
+            // A store that could not be closed or opened is opened again, as an operator would do.
             play.end();
             play.disk = play.disk.after_kill();
             return self.come_back();

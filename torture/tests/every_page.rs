@@ -1,4 +1,4 @@
-//! C5.4, C2.13: whichever page of the file cannot be read any more, what does not lie on it is read and written, and
+//! C5.4, C2.13: if any one page of the file cannot be read any more, everything on other pages is read and written, and
 //! checkpoints go on.
 
 #![allow(
@@ -252,7 +252,7 @@ fn whichever_page_cannot_be_read_nobody_else_is_disturbed() {
     );
 }
 
-// C5.4: nobody has a copy of what cannot be read when the store is opened.
+// C5.4: at the opening, no memory holds a copy of the unreadable page.
 #[test]
 fn a_closed_store_with_an_unreadable_page_opens_or_says_what_to_do() {
     let base = Base::new();

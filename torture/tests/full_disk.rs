@@ -20,7 +20,7 @@ use support::log::Lines;
 use support::store::file_builder;
 use support::wait::eventually;
 
-/// Without a cache: what a snapshot has not read yet is read from the disk.
+/// Without a cache: a snapshot reads from the disk again.
 fn builder() -> StoreBuilder {
     file_builder().cache_size(0)
 }

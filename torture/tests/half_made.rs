@@ -1,5 +1,5 @@
-//! C5.4: a store is not taken for damaged because a checkpoint of several steps is half made: what it holds
-//! is the file with what the journal and the memory hold.
+//! C5.4: a half-made checkpoint of several steps is not damage. The content of the store is its file together with the
+//! journal and the memory.
 
 #![allow(
     clippy::unwrap_used,
@@ -108,7 +108,7 @@ fn a_store_killed_at_any_step_of_a_checkpoint_is_verified_and_opens() {
     assert!(steps > 20, "{steps}");
 }
 
-// C5.4: what is wrong is still found, beside what the journal has newer.
+// C5.4: damage is still found, though the journal has newer rows.
 #[test]
 fn what_is_damaged_in_a_half_made_checkpoint_is_found() {
     let (image, ids) = prepare();

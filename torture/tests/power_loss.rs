@@ -159,7 +159,7 @@ fn a_power_loss_after_a_failed_sync_leaves_every_acknowledged_commit_whole() {
     }
 }
 
-// C2.2, C7.3: the name of a store is kept, too, although whoever made it never came to make it last.
+// C2.2, C7.3: a store keeps its name although its maker was killed before it synced the folder.
 #[test]
 fn a_store_whose_maker_was_killed_keeps_its_name_through_a_power_loss() {
     let mut kept = 0;

@@ -1,4 +1,4 @@
-//! The short forms of what is done with real processes; `--rounds` of the program makes them long.
+//! The short forms of the tests with real processes. `--rounds` of the program makes them longer.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "tests")]

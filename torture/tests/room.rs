@@ -48,7 +48,7 @@ fn poll(committing: &mut Committing) -> Poll<Result<()>> {
     committing.as_mut().poll(&mut nobody)
 }
 
-/// Goes as far as it can without anyone who would be woken.
+/// Goes as far as possible without a waker.
 fn start(txn: Transaction) -> Committing {
     let mut committing: Committing = Box::pin(txn.commit_async());
     assert!(poll(&mut committing).is_pending());

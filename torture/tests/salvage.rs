@@ -213,8 +213,7 @@ fn a_salvage_on_a_full_disk_leaves_nothing() {
     assert!(base.judge(&disk, "free again"));
 }
 
-/// What a salvage of a disk that does not read everything makes of it. What it could not read is reported, and the
-/// rest is there.
+/// The outcome of a salvage from a disk with unreadable parts. The report names them, and the rest is salvaged.
 #[derive(Debug, PartialEq)]
 enum Read {
     All,

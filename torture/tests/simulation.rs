@@ -1,5 +1,5 @@
-//! C2.2, C2.13, C7.3: what is acknowledged is there whole, whatever happens to the disk; a short part of
-//! what `cargo run --release -p cloakroom-torture` does for as long as it is told to.
+//! C2.2, C2.13, C7.3: every acknowledged commit is there whole, after any failure of the disk. A short part of `cargo
+//! run --release -p cloakroom-torture`, which runs for as long as it is told to.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,8 +24,8 @@ fn the_same_seed_asks_the_same_of_the_disk() {
     }
 }
 
-/// Each of these found something once; what, is in `docs/reliability.md`, and a test of its own is in
-/// `faults.rs` or `power_loss.rs`.
+/// Each of these seeds found a fault once. `docs/reliability.md` describes it, and a test in `faults` or
+/// `power_loss.rs` covers it.
 // C2.2, C3.4, C4.8
 #[test]
 fn what_was_found_once_is_not_found_again() {

@@ -9,7 +9,7 @@ pub enum Call {
     Write,
     /// Changing the length of one.
     SetLen,
-    /// Making what was written to a file last.
+    /// Makes the writes to a file durable.
     Sync,
     /// Making, naming or removing a file.
     Name,
@@ -18,7 +18,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// Whether it can change what is on the disk.
+    /// Whether the call can change the disk.
     pub fn changes(self) -> bool {
         self != Self::Read
     }
@@ -29,8 +29,8 @@ impl Call {
 pub enum Failure {
     /// With this error of the operating system, and nothing done.
     Error(i32),
-    /// With this error, after a part of what was to be done. A sync that fails so has lost some of what
-    /// it was to keep, although all of it can still be read: the next sync succeeds without it.
+    /// Fails with this error after a part of its work. A sync that fails like this has lost some of its data, although
+    /// all of it can still be read: the next sync succeeds without it.
     Half(i32),
     /// With a panic.
     Panic,

@@ -1,4 +1,4 @@
-//! A file of the simulated disk: what a reader sees, what a power loss leaves, and who holds its lock.
+//! A file of the simulated disk: the content for readers, the content after a power loss, and the owner of its lock.
 
 use super::{Call, Disk, EBADF, EIO, Turn, loss};
 use fastrand::Rng;
@@ -24,7 +24,7 @@ pub enum Change {
     Mark(u64),
 }
 
-/// Does to an image what was done to the file.
+/// Applies a change of the file to an image.
 pub fn apply(image: &mut Vec<u8>, change: &Change) {
     match change {
         Change::Write { offset, data } => {
@@ -92,8 +92,8 @@ impl File {
         self.log.push(Change::Sync);
     }
 
-    /// A sync that failed: of what was written, some is lost for good, though all can still be read. The
-    /// length is kept by the file system's own journal.
+    /// A failed sync: some of the written data is lost for good, though all can still be read. The file system's own
+    /// journal keeps the length.
     fn lose(&mut self, chance: &mut Rng) {
         let lengths = |change: &&Change| matches!(change, Change::SetLen(_));
         for change in self.unsynced.iter().filter(lengths) {
@@ -185,7 +185,7 @@ impl StorageBackend for Handle {
         let mut state = self.disk.lock_to_sync();
         match state.turn(Call::Sync)? {
             Turn::Goes => state.files[self.file].sync(),
-            // A crash leaves it to the power loss what is lost.
+            // After a crash, the power loss decides which data is lost.
             Turn::Half(code) if state.crashed => return Err(failed(code)),
             Turn::Half(code) => {
                 let mut chance = state.chance.fork();

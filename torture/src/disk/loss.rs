@@ -1,5 +1,5 @@
-//! What a power loss leaves of changes that were not synced: any of them, in any order, each torn at
-//! any sector.
+//! The effect of a power loss on changes that were not synced: any of them survive, in any order, each torn at any
+//! sector.
 
 use super::file::{Change, apply};
 use fastrand::Rng;
@@ -27,7 +27,7 @@ pub(super) fn some_of<'a, T>(all: &'a [T], chance: &mut Rng) -> Vec<&'a T> {
         .collect()
 }
 
-/// What is left of `kept` where these changes were not synced.
+/// The content that remains of `kept` if these changes were not synced.
 pub(super) fn image(kept: &[u8], unsynced: &[Change], chance: &mut Rng) -> Vec<u8> {
     let mut image = kept.to_vec();
     let mut left = some_of(unsynced, chance);

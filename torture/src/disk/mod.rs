@@ -1,5 +1,5 @@
-//! A disk in memory with one folder: it counts what is asked of it, fails where it is told to, can
-//! crash at any operation, and knows what a power loss then leaves. It knows nothing of what is on it.
+//! A disk in memory with one folder. It counts its calls, fails where it is told to, can crash at any operation, and
+//! knows the content after a power loss. It knows nothing of the format of its files.
 
 mod calls;
 mod file;
@@ -122,7 +122,7 @@ impl Disk {
         state.spoilt.push((file, part));
     }
 
-    /// From now on no file can grow, new ones included; what is in its place can be written.
+    /// From now on no file can grow, new ones included. Writes in place succeed.
     pub fn fill(&self) {
         self.lock().full = true;
     }
@@ -137,7 +137,7 @@ impl Disk {
         self.lock().spoilt.clear();
     }
 
-    /// What was asked of it so far.
+    /// The calls so far.
     pub fn counts(&self) -> Counts {
         self.lock().counts
     }
@@ -163,8 +163,8 @@ impl Disk {
         self.lock().crashed
     }
 
-    /// What the disk holds after a power loss at this moment: what was synced, and by chance some of the
-    /// rest, by sectors, in any order.
+    /// The disk after a power loss at this moment: all that was synced, and by chance some of the rest, by sectors, in
+    /// any order.
     pub fn after_power_loss(&self, chance: &mut Rng) -> Self {
         let state = self.lock();
         let mut names = state.kept_names.clone();
@@ -188,7 +188,7 @@ impl Disk {
         Self::of(left)
     }
 
-    /// What the disk holds after the process was killed: all that was written.
+    /// The disk after the process was killed: every write is there.
     pub fn after_kill(&self) -> Self {
         let state = self.lock();
         let left = State {

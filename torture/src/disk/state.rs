@@ -1,4 +1,4 @@
-//! What is on a disk, and how the next call goes.
+//! The content of a disk, and the outcome of the next call.
 
 use super::calls::{Call, Counts, EIO, ENOSPC, Failure, Fault};
 use super::file::File;
@@ -29,7 +29,7 @@ pub(super) struct State {
     /// Operations until the crash.
     pub(super) left: Option<u64>,
     pub(super) crashed: bool,
-    /// What a failed sync loses, is chance.
+    /// Decides which data a failed sync loses.
     pub(super) chance: Rng,
     /// Syncs wait.
     pub(super) held: bool,

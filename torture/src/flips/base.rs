@@ -1,4 +1,4 @@
-//! The store that is damaged, and what is in it.
+//! The store that is damaged, and its content.
 
 use super::*;
 
@@ -65,9 +65,9 @@ pub(super) struct Base {
     pub(super) newest: State,
     /// What the file of the killed one holds without its journal.
     pub(super) merged: State,
-    /// What each group did that is in the journal alone.
+    /// The changes of each group that is in the journal alone.
     pub(super) groups: Vec<Vec<Deed>>,
-    /// The pages that are in use and what they are, by redb's own verification: in the closed one.
+    /// The pages in use and their kinds, by redb's own verification: of the closed store.
     pub(super) live: Vec<(usize, Page)>,
     /// And in the killed one.
     pub(super) live_killed: Vec<(usize, Page)>,
@@ -101,7 +101,7 @@ impl Base {
         let mut rng = Rng::with_seed(seed);
         let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
         let path = folder.join("base");
-        // None of its ids is issued again by who opens it.
+        // The store that opens it issues none of its ids again.
         let store = builder(&clock).guessable_ids(1 << 32).open(&path).unwrap();
         let settings = || ContainerSettings::new().timeout(Duration::from_secs(86_400));
         for name in CONTAINERS {

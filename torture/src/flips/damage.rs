@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What is done to a file.
+/// The damage to a file.
 #[derive(Clone, Debug)]
 pub(super) struct Damage {
     pub(super) killed: bool,

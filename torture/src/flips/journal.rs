@@ -1,5 +1,5 @@
-//! What is expected of a journal that was damaged. A group is lost if anything of its frame is; where
-//! others follow it, or the store's file knows of it, the store is refused; at the end it is cut off.
+//! The expected effect of damage to a journal. Damage to any part of a frame loses its group. If other groups follow
+//! it, or the store's file knows of it, the store is refused. At the end of the journal the group is cut off.
 
 use super::*;
 use std::ops::Range;
@@ -27,7 +27,7 @@ impl Log {
         let mut found: Vec<_> = journals
             .map(|file| (frames(&base.killed[file]), file))
             .collect();
-        // What lies in the other one is of an earlier use of it.
+        // The frames in the other file are of an earlier use of it.
         found.sort_by_key(|(frames, _)| frames.len() != base.groups.len() + 1);
         let [(mut frames, active), (_, spare)] = <[_; 2]>::try_from(found).unwrap();
         let begin = frames.remove(0);
@@ -54,7 +54,7 @@ fn frames(file: &[u8]) -> Vec<Range<usize>> {
     frames
 }
 
-/// What is left of the groups.
+/// The groups that remain.
 struct Left {
     /// Whether the frame of a group is whole.
     whole: Vec<bool>,
@@ -108,8 +108,8 @@ impl Left {
         lost.unwrap_or(self.whole.len())
     }
 
-    /// Whether it can be told that something is lost: the headers, an end, what stood before a group that is
-    /// there, or what the store's file knows of.
+    /// Whether the store can tell that something is lost: by the headers, by a missing end, by a damaged group before a
+    /// whole one, or by the store's file.
     fn is_lost(&self) -> bool {
         let has_gap = self.whole[self.up_to()..].contains(&true);
         !self.header || !self.length || !self.begin || has_gap

@@ -1,7 +1,7 @@
-//! Damages the files of a store in one place at a time: flipped bits, lost ends, runs of zeros, swapped
-//! pages and sectors. Of each, every value is read, and must be what was written, an error, or hidden with its whole
-//! session (C5.4); `check` and `verify_on_open` must find what goes amiss and say whose it is; `salvage`
-//! must save what is readable and name the rest.
+//! Damages the files of a store in one place at a time: flipped bits, lost ends, runs of zeros, swapped pages and
+//! sectors. After each damage, every value must be read as it was written, give an error, or be hidden with its whole
+//! session (C5.4). `check` and `verify_on_open` must find the damage and name the session; `salvage` must save all that
+//! is readable and name the rest.
 
 mod base;
 mod damage;
@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use trial::*;
 
-/// Counts for the whole process, whatever is run.
+/// Counts for the whole process, in every mode.
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
@@ -40,7 +40,7 @@ const PAGE: usize = 4096;
 const HEADER: usize = 320;
 const CONTAINERS: [&str; 3] = ["", "shop", "login"];
 
-/// Damages a store file in many ways, and holds what is read against what was written.
+/// Damages a store file in many ways, and compares the reads with the writes.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Arguments {
     /// How many damages.
@@ -82,7 +82,7 @@ pub struct Tally {
     pub panics: u64,
     /// Panics inside the store that ended there.
     pub contained: u64,
-    /// Damages after which a salvage lost what was readable, or did not name what it lost.
+    /// Damages after which a salvage lost readable data, or did not name a loss.
     pub salvage: u64,
     /// Damages that had the store allocate beyond the bound.
     pub allocations: u64,
@@ -100,7 +100,7 @@ pub struct Tally {
     pub whole: u64,
     /// Older values read of pages that were swapped; no checksum of a record can tell.
     pub stale: u64,
-    /// What each failure was.
+    /// A description of each failure.
     pub failures: Vec<String>,
 }
 

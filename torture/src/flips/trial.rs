@@ -1,4 +1,4 @@
-//! What a store makes of a damage, held against what was in it.
+//! Opens a damaged store and compares its answers with the content before the damage.
 
 use super::*;
 
@@ -36,7 +36,7 @@ pub(super) struct Given {
 pub(super) struct Trial<'a> {
     pub(super) base: &'a Base,
     pub(super) folder: &'a Path,
-    /// What is to be found.
+    /// The content that must be found.
     pub(super) expected: &'a State,
     pub(super) image: Files,
     pub(super) damage: &'a Damage,
@@ -228,7 +228,7 @@ impl Trial<'_> {
         given
     }
 
-    /// Writing may fail, but what it says is written is there.
+    /// A write may fail, but an acknowledged write is there.
     pub(super) fn write(&mut self, store: &Store) {
         for session in self.expected.sessions.iter().take(3) {
             let Some(id) = store.client_ids().verify(&session.id) else {

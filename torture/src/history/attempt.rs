@@ -203,7 +203,7 @@ impl<'a> Attempt<'a> {
         Ok((self.session(client)?.pkg(package), name.into()))
     }
 
-    /// A package whose keys are numbered: who adds one has counted them.
+    /// A package with numbered keys: a transaction that adds one has counted them.
     fn log(&mut self, rng: &mut Rng) -> Result<()> {
         let client = rng.choice(&self.world.residents).unwrap();
         let data = self.session(client)?.pkg("log");
@@ -229,7 +229,7 @@ impl<'a> Attempt<'a> {
             let there = session.exists()?;
             self.ops.push(Op::Seen(existence(client), there));
         } else if rng.u32(..3) == 0 && session.client_id().is_none() {
-            // What is ended although it is not there was seen not to be there.
+            // To end a session that is not there is to observe its absence.
             session.destroy()?;
             self.ops.push(Op::Seen(existence(client), false));
         } else if rng.u32(..3) == 0 {

@@ -209,7 +209,7 @@ impl Check<'_> {
             Change::Wrote(value) => Some(*value),
             _ => None,
         });
-        // Who made what of each version.
+        // The transactions that replaced each version.
         let mut next: BTreeMap<(Name, Option<u64>), Vec<usize>> = BTreeMap::new();
         for (name, writes) in &writes {
             for (writer, _) in writes {

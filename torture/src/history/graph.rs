@@ -12,7 +12,7 @@ pub(super) enum Because {
     WriteRead,
     /// The other wrote what it had not seen.
     ReadWrite,
-    /// The same, where what it had not seen was told by a listing.
+    /// The same, if a listing told that it was not there.
     Predicate,
     /// It ended before the other began.
     RealTime,
@@ -26,7 +26,7 @@ use Because::{Predicate, ReadWrite, RealTime, WriteRead, WriteWrite};
 pub(super) struct Graph {
     transactions: usize,
     edges: Vec<Vec<(usize, Because)>>,
-    /// For what object the edge is there.
+    /// The object of each edge.
     about: BTreeMap<(usize, usize, Because), String>,
 }
 
@@ -73,7 +73,7 @@ impl Graph {
         }
     }
 
-    /// Every kind of cycle, from the plainest on; what is part of a plainer one is not told again.
+    /// Every kind of cycle, the plainest first. A cycle that contains a plainer one is not reported.
     pub(super) fn cycles(&self) -> Vec<Anomaly> {
         let mut found = Vec::new();
         let mut told = BTreeSet::new();

@@ -46,7 +46,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Records and checks the history of one seed; gives what is wrong with it.
+    /// Records and checks the history of one seed. Returns its anomalies.
     pub fn add(&mut self, seed: u64, builder: StoreBuilder) -> Vec<Anomaly> {
         let recorded = record(seed, builder);
         let mut anomalies = recorded.errors;

@@ -35,7 +35,7 @@ pub enum Outcome {
     Unknown,
 }
 
-/// One thing a transaction did. Of those who write a value to an object, at most one is committed, and
+/// One operation of a transaction. Of the transactions that write one value to an object, at most one is committed, and
 /// the outcome of the others is known.
 #[derive(Clone, Debug)]
 pub enum Op {
@@ -70,6 +70,6 @@ pub enum Op {
 pub struct Anomaly {
     /// The name of the phenomenon, after Adya and Elle: `G1a`, `G-single-realtime`, `lost update`, ….
     pub name: String,
-    /// Who did what to whom.
+    /// The cycle in words.
     pub story: String,
 }

@@ -9,7 +9,7 @@ use std::sync::Barrier;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-/// A history, and what went wrong while it was made.
+/// A history, and the failures during its recording.
 pub struct Recorded {
     /// All attempts of all transactions.
     pub transactions: Vec<Transaction>,
@@ -30,8 +30,8 @@ impl From<Error> for Halt {
     }
 }
 
-/// Records one history of what `seed` says, on a store that is made by `builder`; a quarter of them on
-/// a file. What the threads do depends on the seed alone; how they meet does not.
+/// Records one history of `seed`, on a store that `builder` makes; a quarter of the histories use a file. The
+/// operations of the threads depend on the seed alone; their interleaving does not.
 #[must_use]
 pub fn record(seed: u64, builder: StoreBuilder) -> Recorded {
     let mut rng = Rng::with_seed(seed);

@@ -173,7 +173,7 @@ impl Facts {
         });
     }
 
-    /// Notes what was read of others; a second time it must be the same.
+    /// Notes a read of another transaction's write. A second read must give the same.
     fn external(&mut self, name: &Name, value: Value) {
         match self.reads.get(name) {
             Some(before) if *before != value => {

@@ -1,4 +1,4 @@
-//! Who wrote what, and which of the unknown were committed. Knows no order.
+//! Finds the writer of each value, and which of the undecided transactions were committed. Knows no order.
 
 use super::model::{Name, Outcome, Transaction};
 use super::replay::{Change, Facts, Listing, Value};
@@ -27,14 +27,14 @@ pub(super) struct Sources {
     flags: BTreeMap<Name, Flag>,
 }
 
-/// Who put a flag up and took it down, committed or not.
+/// The transactions that set and cleared a flag, committed or not.
 #[derive(Clone, Debug, Default)]
 struct Flag {
     raised_by: Vec<usize>,
     lowered_by: Vec<usize>,
 }
 
-/// What is certain of a flag, and what is not.
+/// The certain and the possible writers of a flag.
 #[derive(Debug)]
 pub(super) struct Touched {
     pub(super) raised_by: Vec<usize>,
@@ -85,7 +85,7 @@ impl Sources {
         sources
     }
 
-    /// Who is unknown was committed if anybody saw what it wrote, and nobody else wrote that.
+    /// An undecided transaction was committed if another transaction saw a value that nobody else wrote.
     fn resolve_unknown(&mut self, transactions: &[Transaction], facts: &[Facts]) {
         let mut seen = Vec::new();
         for (reader, facts) in facts.iter().enumerate() {
@@ -103,7 +103,7 @@ impl Sources {
         }
     }
 
-    /// Who must have been committed, as it alone can have made a flag what a reader found.
+    /// The transactions that must have been committed, because only they can have left a flag as a reader found it.
     fn seen_by_flags(
         &self,
         transactions: &[Transaction],
@@ -154,7 +154,7 @@ impl Sources {
         }
     }
 
-    /// Who of the committed touched a flag.
+    /// The committed transactions that touched a flag.
     pub(super) fn flag(&self, name: &Name) -> Touched {
         let flag = self.flags.get(name).cloned().unwrap_or_default();
         let committed = |by: &[usize]| -> Vec<usize> {

@@ -1,4 +1,4 @@
-//! What the visitors of a store do, and how it is drawn.
+//! The operations of the visitors of a store, and how they are drawn.
 
 use super::spec::{At, Policy, Room};
 use proptest::prelude::*;
@@ -49,7 +49,7 @@ pub enum Cookies {
     Taken,
 }
 
-/// What a case is run on.
+/// The store that a case runs on.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene {
     pub(super) file: bool,

@@ -16,9 +16,9 @@ pub struct Mismatch {
     room: Room,
     /// Package and key; without them, when the session was created.
     key: Option<(usize, usize)>,
-    /// What is served.
+    /// The value that the store serves.
     pub found: Option<i64>,
-    /// What is foretold.
+    /// The value that the specification predicts.
     pub foretold: Option<i64>,
 }
 
@@ -83,7 +83,7 @@ impl Play {
         Ok(found)
     }
 
-    /// Holds what is served against the specification.
+    /// Compares the served values with the specification.
     pub(super) fn expect(&mut self, ids: impl IntoIterator<Item = usize>) -> Result<()> {
         let ids: Vec<usize> = ids.into_iter().collect();
         let found = self.mismatches(&self.spec, ids.iter().copied())?;
@@ -248,7 +248,7 @@ impl Play {
         Ok(())
     }
 
-    /// What is swept is gone, whether or not a sweep was under way.
+    /// Sweeps all containers. What a sweep removes is gone, whether or not another sweep was under way.
     fn sweep_all(&mut self) -> Result<()> {
         for room in Room::BOTH {
             self.store().container(room.name())?.sweep()?;
@@ -294,7 +294,7 @@ fn value(row: &Row, package: usize, key: usize) -> Option<i64> {
     row.packages.get(&package)?.get(&key).copied()
 }
 
-/// Each list holds what is found against one way that the specification allows.
+/// Each list holds the differences from one outcome that the specification allows.
 fn verdict(misfits: &[Vec<Mismatch>]) -> Verdict {
     let allowed_somewhere = |found: &Mismatch| {
         let same = |other: &&Mismatch| {

@@ -61,7 +61,7 @@ impl Play {
         }
         self.disk.hold();
         let mut members: Vec<Member> = Vec::new();
-        // What is to be seen: the world of those that did not have to wait.
+        // The expected state: without the commits that had to wait.
         let mut seen = self.spec.clone();
         for t in open {
             let Some(open) = self.open[t].take() else {

@@ -1,4 +1,4 @@
-//! What a commit answers when a call fails, and what is served and on the disk then.
+//! The answer of a commit when a call fails, and the state served and on the disk afterwards.
 
 use super::{fault, get, prepare, put, queue, writing};
 use crate::support::store::file_builder;
@@ -7,8 +7,8 @@ use cloakroom::{ClientId, ContainerSettings, ErrorKind, Result, Store, StoreBuil
 use cloakroom_torture::disk::{Call, Disk, EIO, ENOSPC, Failure, Fault};
 use std::task::{Context, Poll, Waker};
 
-/// Lets each call of a commit go wrong in turn. Holds every answer against what is served afterwards
-/// and what a power loss would leave; returns the answers.
+/// Fails each call of a commit in turn. Compares every answer with the state served afterwards and with the state after
+/// a power loss. Returns the answers.
 fn each_call_fails(
     builder: fn() -> StoreBuilder,
     fault: Fault,
@@ -168,7 +168,7 @@ fn a_store_that_cannot_reopen_is_unavailable_until_it_can() {
     );
     let registered = store.register("late", ContainerSettings::new());
     assert_eq!(registered.unwrap_err().kind(), ErrorKind::Unavailable);
-    // What was read stays; what was not cannot be read any more.
+    // Rows that were read stay readable; no others can be read any more.
     assert_eq!(reading.pkg("a").get("n").unwrap(), Some(1_u64));
     let unread = reading.pkg("b").get::<u64>("n").unwrap_err();
     assert_eq!(unread.kind(), ErrorKind::SnapshotTooOld);

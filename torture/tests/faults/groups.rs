@@ -172,7 +172,7 @@ impl Wake for Startled {
     }
 }
 
-// C2.13: neither its own death nor anyone's waker makes the committer forget who waits.
+// C2.13: the committer answers every waiting commit, also after its own death and after a waker that panics.
 #[test]
 fn a_waker_that_panics_harms_nobody_else() {
     let prepared = prepare();

@@ -1,5 +1,5 @@
-//! C2.13: what a commit answers when storage fails, what is on the disk then, and that the store
-//! goes on by itself.
+//! C2.13: the answer of a commit when storage fails, the content of the disk then, and that the store recovers by
+//! itself.
 
 #![allow(
     clippy::unwrap_used,
@@ -107,7 +107,7 @@ fn fault(on: fn(Call) -> bool, after: usize, times: usize, failure: Failure) -> 
     }
 }
 
-/// The first so many polls of a commit, without anyone who would be woken.
+/// Polls a commit a few times without a waker.
 fn queue(txn: Transaction) -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>> {
     let mut committing: std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>> =
         Box::pin(txn.commit_async());

@@ -8,7 +8,7 @@ use cloakroom::{ClientId, Error, ErrorKind, Store, Transaction, Txn};
 use cloakroom_torture::disk::{Call, Disk, EIO, Failure, Fault};
 use std::time::Duration;
 
-/// A store that keeps nothing in memory but root pages: what lies below them is read each time.
+/// A store that keeps only root pages in memory. All pages below them are read each time.
 fn spread(prepared: &Prepared) -> (Disk, Store, ClientId) {
     let disk = Disk::holding("store", prepared.image.clone());
     let store = file_builder().cache_size(0);

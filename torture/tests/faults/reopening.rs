@@ -225,7 +225,7 @@ fn an_id_founds_no_second_session_after_a_commit_whose_outcome_is_unknown() {
     }
 }
 
-// C3.4, C2.13: who reads while the file is away was there all the same.
+// C3.4, C2.13: a request that reads while the file is away is an access all the same.
 #[test]
 fn an_access_while_the_store_reopens_is_recorded() {
     let disk = Disk::default();
@@ -251,7 +251,7 @@ fn an_access_while_the_store_reopens_is_recorded() {
     assert_eq!(accessed.unwrap(), clock.now());
 }
 
-// C7.4: what the journal holds is read where it is, whatever bears its names by then.
+// C7.4: the store reads its journal through its open file, not by name.
 #[test]
 fn a_store_whose_journals_were_replaced_comes_back_after_a_failed_sync() {
     let prepared = prepare();
@@ -286,7 +286,7 @@ fn fail_a_sync(disk: &Disk, store: &Store, id: &ClientId) {
     assert!(disk.heal());
 }
 
-// C7.4: a copy says the same of itself as what it was copied from.
+// C7.4: a copy has the identity of its original.
 #[test]
 fn a_store_that_reopens_leaves_the_journals_of_its_own_copy_alone() {
     let prepared = prepare();

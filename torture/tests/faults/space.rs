@@ -28,7 +28,7 @@ fn a_journal_that_cannot_grow_refuses_what_needs_room_and_nothing_else() {
     assert_eq!(prepared.found_in(&disk.all_kept()), 2);
 }
 
-// C2.13: what is in the journal is served and durable, and commits go on in it.
+// C2.13: commits in the journal are served and durable, and further commits go on.
 #[test]
 fn a_checkpoint_that_fails_costs_nothing_and_is_made_again() {
     let prepared = prepare();

@@ -1,4 +1,4 @@
-//! What happens in a child to commits that were on their way, and to their hooks.
+//! The fate of commits under way, and of their hooks, in a child.
 
 use super::{PATIENCE, builder, in_a_child, kind, others, writing};
 use crate::support::files::image;

@@ -190,7 +190,7 @@ fn who_inherited_a_lock_is_named() {
     waiting.open(&path).unwrap().close().unwrap();
 }
 
-// C7.5: what is opened after the fork works.
+// C7.5: a store that is opened after the fork works.
 #[test]
 fn a_child_may_open_a_store_of_its_own() {
     let folder = tempfile::tempdir().unwrap();

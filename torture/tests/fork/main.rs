@@ -69,7 +69,7 @@ fn writing(store: &Store, id: &ClientId) -> Transaction {
     txn
 }
 
-/// What calls in a child give that are not [`OtherProcess`](ErrorKind::OtherProcess).
+/// The calls in a child that do not give [`OtherProcess`](ErrorKind::OtherProcess), with their results.
 fn others(results: &[(&str, Option<ErrorKind>)]) -> String {
     let other = |(_, kind): &&(&str, Option<ErrorKind>)| *kind != Some(ErrorKind::OtherProcess);
     format!("{:?}", results.iter().filter(other).collect::<Vec<_>>())

@@ -4,7 +4,7 @@ use super::{House, JOURNAL, SESSIONS, Table, builder, eventually, owner, text};
 use cloakroom::{ClientId, Error, ErrorKind, Txn};
 use std::time::Duration;
 
-// C5.4: what a checkpoint cannot bring into the file is not in the way of the rest, and is not lost.
+// C5.4: rows that a checkpoint cannot bring into the file neither stop the others nor get lost.
 #[test]
 fn commits_go_on_for_ever_beside_an_unreadable_page() {
     let house = House::new();
@@ -172,7 +172,7 @@ fn a_store_is_closed_and_opened_beside_an_unreadable_page() {
     let package = txn.session(&house.ids[7]).unwrap().pkg("app");
     package.insert("late", 7).unwrap();
     txn.commit().unwrap();
-    // What was committed cannot be brought into the file, so the journal stays.
+    // A commit cannot be brought into the file, so the journal stays.
     let (house, closed) = house.closed(BAD);
     assert_eq!(closed.unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(house.value(7, "late").unwrap(), Some(7));
@@ -184,7 +184,7 @@ fn a_store_is_closed_and_opened_beside_an_unreadable_page() {
     assert_eq!(house.get(7).unwrap(), Some(text(7)));
 }
 
-// C5.4: what cannot be brought into the file is no reason for another checkpoint, however much it is.
+// C5.4: rows that cannot be brought into the file, however many, make no other checkpoint due.
 #[test]
 fn rows_that_stay_in_the_journal_alone_make_no_checkpoint_due() {
     const FULL: usize = 16 << 10;
@@ -202,7 +202,7 @@ fn rows_that_stay_in_the_journal_alone_make_no_checkpoint_due() {
         store,
         ids: house.ids,
     };
-    // Only where it lies now: what is free is written again.
+    // Only at its present place: free pages are written again.
     for at in house.places(Table::Owners, 7) {
         let sector = at as u64 / 512 * 512;
         house.disk.spoil("store", sector..sector + 512);
@@ -254,7 +254,7 @@ fn what_is_kept_back_for_an_unreadable_page_has_a_limit() {
     assert!(refused.to_string().contains("cannot be read"), "{refused}");
     assert!(entered.len() > 100, "{}", entered.len());
 
-    // Everybody else goes on, and so do they who end.
+    // All others go on, and sessions can be ended.
     let others = (0..SESSIONS).filter(|n| house.store.sessions_of(&owner(*n)).is_ok());
     let others: Vec<_> = others.collect();
     assert!(others.len() > SESSIONS / 2);
@@ -271,7 +271,7 @@ fn what_is_kept_back_for_an_unreadable_page_has_a_limit() {
     house.enter(&owner(7)).map(drop).unwrap_err();
 
     house.store.checkpoint().unwrap();
-    // What is kept is written again by each checkpoint, but does not grow.
+    // Each checkpoint writes the kept rows again, but they do not grow.
     for (round, n) in others.iter().enumerate().take(10) {
         let written = house.written_by_a_round(*n, round);
         assert!(written <= healthy + 2 * MOST, "{written} of {healthy}");

@@ -1,5 +1,5 @@
-//! C5.4, C2.13: a part of the file that the disk cannot read is `Corrupt` for what lies there. Everybody else
-//! goes on, and nothing that cannot be read is lost by what is written beside it.
+//! C5.4, C2.13: a part of the file that the disk cannot read is `Corrupt` for the sessions in it. All others go on, and
+//! no write beside it loses unreadable data.
 
 #![allow(
     clippy::unwrap_used,
@@ -92,8 +92,7 @@ impl House {
         txn.session(&self.ids[n])?.pkg("app").get("text")
     }
 
-    /// One sector of the page on which a table has session `n` cannot be read any more, nor can what is left of
-    /// earlier versions of the page.
+    /// Makes a sector of the page with session `n` of a table unreadable, and earlier versions of the page as well.
     fn spoil(&self, table: Table, n: usize) {
         for at in self.places(table, n) {
             let sector = at as u64 / 512 * 512;

@@ -175,7 +175,7 @@ impl Spec {
         Ok(())
     }
 
-    /// What was read still holds (C2.7), and what is changed is the session that was seen (C2.11).
+    /// Checks that all observations still hold (C2.7), and that the changed session is the one that was seen (C2.11).
     fn validate(
         &self,
         txn: &Txn,
@@ -200,7 +200,7 @@ impl Spec {
             let row = stored.clone().filter(|row| !as_expired(row));
             if fate != Fate::Stays || own.writes() {
                 let ended = seen.live && !stored.as_ref().is_some_and(same);
-                // What is destroyed may have been touched meanwhile: it ends all the same.
+                // The session may have been touched meanwhile. It ends all the same.
                 let destroyed = fate == Fate::Destroyed;
                 let renewed = !seen.live && !destroyed && row.as_ref().is_some_and(same);
                 if ended || renewed {
@@ -260,7 +260,7 @@ impl Spec {
         found.is_some_and(|look| *look > txn.looks)
     }
 
-    /// Changes are made to what is current (C2.8, C2.9).
+    /// Applies the changes to the current rows (C2.8, C2.9).
     fn apply(
         &self,
         txn: &Txn,

@@ -79,7 +79,7 @@ pub(super) struct Row {
     born: u64,
     pub(super) created: u64,
     pub(super) accessed: u64,
-    /// What of that is certainly on the disk.
+    /// The part of `accessed` that is certainly on the disk.
     kept: u64,
     timeout: Option<u64>,
     pub(super) packages: BTreeMap<usize, Content>,
@@ -297,7 +297,7 @@ pub(super) struct Spec {
 struct Merged {
     /// As it is there.
     stored: Option<Row>,
-    /// As the transaction must see it: what had expired for it is not there.
+    /// The row as the transaction must see it: without a session that had expired for it.
     row: Option<Row>,
 }
 
@@ -343,7 +343,7 @@ impl Spec {
         })
     }
 
-    /// Whether there is no telling, from what is served, in which of two ways a commit ended.
+    /// Whether the two outcomes of a commit serve different rows.
     pub(super) fn differs_from(&self, other: &Self) -> bool {
         self.world.rows != other.world.rows || self.world.refused != other.world.refused
     }

@@ -79,7 +79,7 @@ impl Spec {
             .contains(&true)
     }
 
-    /// A package as of the snapshot; what was destroyed in this transaction is gone.
+    /// A package as of the snapshot. Empty if this transaction destroyed the session.
     pub(super) fn stored(&mut self, t: usize, id: Id, place: Place) -> Option<Content> {
         if self.fate(t, id) == Fate::Destroyed {
             return None;
@@ -130,7 +130,7 @@ impl Spec {
         }
     }
 
-    /// What is inserted needs a session to go to (C4.8).
+    /// An insert needs a session to go to (C4.8).
     fn found(&mut self, t: usize, id: Id, room: Room) {
         if self.changes(t, id).new != New::None {
             return;
@@ -148,7 +148,7 @@ impl Spec {
         }
     }
 
-    /// What is acted on as absent counts as read (C2.7).
+    /// To act on absence is to observe it (C2.7).
     fn acts_on_absence(&mut self, t: usize, id: Id) {
         let subject = self.txn(t).subjects.entry(id).or_default();
         subject.exists = Some(false);
@@ -263,7 +263,7 @@ impl Spec {
         }
     }
 
-    /// Ends what is stored, also if it has expired.
+    /// Ends the stored session, also if it has expired.
     pub(in crate::model) fn destroy(&mut self, t: usize, id: Id) {
         self.live_anywhere(t, id);
         let subject = self.txn(t).subjects.entry(id).or_default();
