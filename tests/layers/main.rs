@@ -1,5 +1,5 @@
 //! The structure of the sources: each module uses only those below it, redb and bincode are named in few places, and
-//! the rules of [`rules`] hold.
+//! the rules of [`rules`] hold. No file is too long, those of tests included.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod length;
 mod order;
 mod rules;
 mod text;
@@ -42,6 +43,20 @@ fn each_type_has_a_name_of_its_own() {
 #[test]
 fn functions_are_short_and_take_no_bare_bool() {
     let found = rules::functions(&Files::parse(&sources()));
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn files_are_short() {
+    let sources = all_sources();
+    for file in [
+        "tests/layers/main.rs",
+        "torture/src/lib.rs",
+        "benches/growth.rs",
+    ] {
+        assert!(sources.contains_key(file), "{file} is not read");
+    }
+    let found = length::long_files(&sources);
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
@@ -129,6 +144,19 @@ fn a_planted_function_is_found() {
             [""; 0],
             "{text}"
         );
+    }
+}
+
+#[test]
+fn a_planted_file_that_is_too_long_is_found() {
+    let comments = "// no code\n\n    /// none either\n";
+    for (lines, expected) in [
+        (500, &[][..]),
+        (501, &["tests/a/b.rs has 501 lines of code"][..]),
+    ] {
+        let text = format!("{comments}{}", "const A: u8 = 1;\n".repeat(lines));
+        let planted = Sources::from([("tests/a/b.rs".to_owned(), text)]);
+        assert_eq!(length::long_files(&planted), expected);
     }
 }
 
@@ -242,9 +270,26 @@ fn planted(file: &str, text: &str) -> Vec<String> {
 type Sources = BTreeMap<String, String>;
 
 fn sources() -> Sources {
+    read(&["src", "migrations"])
+}
+
+/// Those that are not of the library, too.
+fn all_sources() -> Sources {
+    read(&[
+        "src",
+        "migrations",
+        "tests",
+        "torture",
+        "benches",
+        "examples",
+        "fuzz",
+    ])
+}
+
+fn read(folders: &[&str]) -> Sources {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Sources::new();
-    for folder in ["src", "migrations"] {
+    for folder in folders {
         collect(root, &root.join(folder), &mut found);
     }
     found
@@ -253,7 +298,8 @@ fn sources() -> Sources {
 fn collect(root: &Path, folder: &Path, found: &mut Sources) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
+        // Packages of their own may have been built where they are.
+        if path.is_dir() && !path.ends_with("target") {
             collect(root, &path, found);
         } else if path.extension().is_some_and(|e| e == "rs") {
             let name = path.strip_prefix(root).unwrap().to_str().unwrap();
