@@ -11,24 +11,20 @@
 mod journals;
 mod pages;
 mod refusals;
+#[path = "../support/mod.rs"]
+mod support;
 
-use cloakroom::{ClientId, ClientKey, Clock, ContainerSettings, Salvage, Store, StoreBuilder};
+use cloakroom::{ClientId, ClientKey, ContainerSettings, Salvage, Store, StoreBuilder};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use support::clock::clock;
 
 const PAGE: usize = 4096;
 const SESSIONS: usize = 200;
 
-fn clock() -> Clock {
-    Clock::manual("2026-01-01T00:00:00Z".parse().unwrap())
-}
-
 fn builder() -> StoreBuilder {
-    Store::builder()
-        .clock(clock())
-        .implicit_sweeps(false)
-        .cache_size(1 << 20)
+    support::store::builder(&clock()).cache_size(1 << 20)
 }
 
 /// A store that was closed in order, and the ids of its sessions.

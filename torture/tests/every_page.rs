@@ -9,10 +9,13 @@
     reason = "tests"
 )]
 
+mod support;
+
 use cloakroom::{
     ClientId, Clock, ContainerSettings, Error, ErrorKind, Result, Store, StoreBuilder, Txn,
 };
 use cloakroom_torture::disk::Disk;
+use support::clock::clock;
 
 const SESSIONS: usize = 120;
 const ENDED: usize = 40;
@@ -22,13 +25,9 @@ const JOURNAL: u64 = 256 << 10;
 const MANY: usize = 30;
 const LARGE: usize = 6000;
 
-fn clock() -> Clock {
-    Clock::manual("2026-01-01T00:00:00Z".parse().unwrap())
-}
-
 fn builder(clock: &Clock) -> StoreBuilder {
-    let builder = Store::builder().clock(clock.clone()).secret([7; 32]);
-    builder.implicit_sweeps(false).journal_size(JOURNAL)
+    let builder = support::store::builder(clock).secret([7; 32]);
+    builder.journal_size(JOURNAL)
 }
 
 fn text(n: usize) -> String {

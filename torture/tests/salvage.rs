@@ -9,10 +9,13 @@
     reason = "tests"
 )]
 
-use cloakroom::{ClientId, Clock, Error, ErrorKind, Salvage, Store, StoreBuilder, Txn};
+mod support;
+
+use cloakroom::{ClientId, Error, ErrorKind, Salvage, Store, Txn};
 use cloakroom_torture::disk::{Call, Disk, EIO, ENOSPC, Failure, Fault};
 use fastrand::Rng;
 use std::collections::BTreeMap;
+use support::store::file_builder;
 
 const SESSIONS: usize = 40;
 const SOURCE: &str = "from";
@@ -20,14 +23,8 @@ const TARGET: &str = "to";
 /// What follows the name of a store in those of its files.
 const SUFFIXES: [&str; 5] = ["", ".journal-1", ".journal-2", ".journal-3", ".journal-4"];
 
-fn builder() -> StoreBuilder {
-    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-    let builder = Store::builder().clock(clock).secret([7; 32]);
-    builder.implicit_sweeps(false).cache_size(1 << 20)
-}
-
 fn open(disk: &Disk, name: &str) -> cloakroom::Result<Store> {
-    builder().open_in(disk.folder(), name)
+    file_builder().open_in(disk.folder(), name)
 }
 
 /// The files of a store that was killed, and the ids of its sessions. A part of it is in its journal alone.
@@ -91,7 +88,7 @@ impl Base {
 
     /// How many sessions the target serves as they were. It is a clean store.
     fn served(&self, disk: &Disk, trial: &str) -> usize {
-        let verified = builder()
+        let verified = file_builder()
             .verify_on_open(true)
             .open_in(disk.folder(), TARGET);
         let store = verified.unwrap_or_else(|error| panic!("{trial}: {error:?}"));
@@ -130,7 +127,7 @@ fn is_there(disk: &Disk) -> bool {
 }
 
 fn salvage(disk: &Disk) -> cloakroom::Result<Salvage> {
-    builder().salvage_in(&disk.folder(), SOURCE, TARGET)
+    file_builder().salvage_in(&disk.folder(), SOURCE, TARGET)
 }
 
 #[test]

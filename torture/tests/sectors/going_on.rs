@@ -1,6 +1,7 @@
 //! Commits, scans and checkpoints go on beside an unreadable page.
 
-use super::{House, JOURNAL, SESSIONS, Table, builder, eventually, owner, text};
+use super::{House, JOURNAL, SESSIONS, Table, builder, owner, text};
+use crate::support::wait::eventually;
 use cloakroom::{ClientId, Error, ErrorKind, Txn};
 use std::time::Duration;
 

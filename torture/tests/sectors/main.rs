@@ -11,24 +11,21 @@
 
 mod going_on;
 mod reading;
+#[path = "../support/mod.rs"]
+mod support;
 
 use cloakroom::{ClientId, Clock, Error, ErrorKind, Result, Store, StoreBuilder, Transaction, Txn};
 use cloakroom_torture::disk::Disk;
-use std::time::{Duration, Instant};
+use support::clock::clock;
 
 const SESSIONS: usize = 300;
 const PAGE: usize = 4096;
 const JOURNAL: u64 = 256 << 10;
 
-fn clock() -> Clock {
-    Clock::manual("2026-01-01T00:00:00Z".parse().unwrap())
-}
-
 /// Without a cache, so that each page is read again each time, and with a small journal.
 fn builder(clock: &Clock) -> StoreBuilder {
-    let builder = Store::builder().clock(clock.clone()).secret([7; 32]);
-    let builder = builder.implicit_sweeps(false).cache_size(0);
-    builder.journal_size(JOURNAL)
+    let builder = support::store::builder(clock).secret([7; 32]);
+    builder.cache_size(0).journal_size(JOURNAL)
 }
 
 fn owner(n: usize) -> String {
@@ -144,18 +141,6 @@ impl House {
                 false
             }
         })
-    }
-}
-
-/// Asks until the store answers.
-fn eventually<T>(mut ask: impl FnMut() -> Result<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        match ask() {
-            Ok(answer) => return answer,
-            Err(e) => assert!(Instant::now() < until, "{e:?}"),
-        }
-        std::thread::yield_now();
     }
 }
 

@@ -1,9 +1,9 @@
 //! What lies on an unreadable sector, and reads that fail for a while.
 
-use super::{House, PAGE, Table, builder, eventually, text};
+use super::{House, PAGE, Table, builder, text};
+use crate::support::wait::{eventually, until};
 use cloakroom::{ErrorKind, Txn};
 use cloakroom_torture::disk::{Call, EIO, Failure, Fault};
-use std::time::{Duration, Instant};
 
 // C5.4, C2.13
 #[test]
@@ -96,9 +96,7 @@ fn what_can_be_read_again_is_served_again() {
     house.disk.fail(failing_read(2));
     assert_eq!(house.get(7).unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(eventually(|| house.get(7)), Some(text(7)));
-    let until = Instant::now() + Duration::from_secs(60);
-    while house.store.statistics().unwrap().unreadable_parts() > 0 {
-        assert!(Instant::now() < until, "it is not opened again");
-        std::thread::yield_now();
-    }
+    until("it is opened again", || {
+        house.store.statistics().unwrap().unreadable_parts() == 0
+    });
 }
