@@ -27,6 +27,11 @@ const TAG_LEN: usize = 32;
 const RAW_LEN: usize = SIGNED_LEN + TAG_LEN;
 const TEXT_LEN: usize = 68;
 
+/// Separates the keys of adopted ids from those of signed ones, which are hashes of their text alone.
+const ADOPTED_LABEL: &[u8] = b"cloakroom adopted id v1\0";
+/// The longest id that is adopted.
+const ADOPTED_MAX: usize = 256;
+
 /// Separates the tags of ids from other data that the same secret may sign.
 const LABEL: &[u8; 23] = b"cloakroom client id v1\0";
 
@@ -43,8 +48,8 @@ const _: () = {
 
 /// The identity of a visitor: a secret that only the visitor's browser and the running request know.
 ///
-/// An id is either [issued](ClientIds::issue) or [verified](ClientIds::verify); it cannot be made in another way. Its
-/// holder *is* the client. So an id is never logged, stored or serialized. `Debug` prints `ClientId(..)`, and the
+/// An id is [issued](ClientIds::issue), [verified](ClientIds::verify), or [adopted](ClientIds::adopt) from somebody else
+/// who makes ids. Its holder *is* the client. So an id is never logged, stored or serialized. `Debug` prints `ClientId(..)`, and the
 /// store keeps only its [`key`](Self::key). Comparing two ids takes the same time wherever they differ.
 ///
 /// Clones are cheap and share one state. To keep data per client in a map, use the key.
@@ -52,58 +57,84 @@ const _: () = {
 pub struct ClientId(Arc<ClientIdInner>);
 
 struct ClientIdInner {
-    /// ASCII.
-    text: [u8; TEXT_LEN],
+    id: IdBytes,
     key: OnceLock<ClientKey>,
     freshness: Freshness,
 }
 
-/// Whether a session may be founded under an id: it was issued, not verified, and has founded none yet (C4.8).
-/// Clones of an id share it; it tells nothing of the id.
+enum IdBytes {
+    /// Signed by a secret of the store. ASCII.
+    Signed([u8; TEXT_LEN]),
+    /// Somebody else's.
+    Adopted(Box<[u8]>),
+}
+
+/// Whether a session may be founded under an id (C4.8). Clones of an id share it; it tells nothing of the id.
 #[derive(Clone, Debug)]
-pub(crate) struct Freshness(Option<Arc<AtomicBool>>);
+pub(crate) enum Freshness {
+    /// It was issued, and this is true as long as it has founded none.
+    Issued(Arc<AtomicBool>),
+    Verified,
+    /// It may found one whenever there is none.
+    Adopted,
+}
 
 impl Freshness {
     fn issued() -> Self {
-        Self(Some(Arc::new(AtomicBool::new(true))))
-    }
-
-    fn verified() -> Self {
-        Self(None)
+        Self::Issued(Arc::new(AtomicBool::new(true)))
     }
 
     pub(crate) fn is_fresh(&self) -> bool {
-        self.0.as_ref().is_some_and(|it| it.load(Ordering::Acquire))
+        match self {
+            Self::Issued(fresh) => fresh.load(Ordering::Acquire),
+            Self::Verified => false,
+            Self::Adopted => true,
+        }
     }
 }
 
 impl ClientId {
-    fn new(text: [u8; TEXT_LEN], freshness: Freshness) -> Self {
+    fn new(id: IdBytes, freshness: Freshness) -> Self {
         Self(Arc::new(ClientIdInner {
-            text,
+            id,
             key: OnceLock::new(),
             freshness,
         }))
     }
 
-    /// Returns the id: 68 characters of `A`-`Z`, `a`-`z`, `0`-`9`, `-` and `_`, safe in a cookie and in a URL.
+    /// Returns the id: 68 characters of `A`-`Z`, `a`-`z`, `0`-`9`, `-` and `_`, safe in a cookie and in a URL. An
+    /// [adopted](ClientIds::adopt) id may be any text, and is `""` here if it is not UTF-8: see
+    /// [`as_bytes`](Self::as_bytes).
     ///
     /// This is the secret. Put it only into the visitor's cookie. To tell clients apart in a log, print the
     /// [`key`](Self::key).
     #[must_use]
-    #[allow(
-        clippy::expect_used,
-        reason = "base64 is ASCII, whether this wrote it or it was decoded"
-    )]
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0.text).expect("an id is ASCII")
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
-    /// Returns the key under which the store knows this client: the first 16 bytes of SHA-256 of the id. It is
-    /// computed once and shared by clones.
+    /// Returns the bytes of the id, which are the secret.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0.id {
+            IdBytes::Signed(text) => text,
+            IdBytes::Adopted(bytes) => bytes,
+        }
+    }
+
+    /// Returns the key under which the store knows this client: the first 16 bytes of SHA-256 of the id, which begins
+    /// with a label if the id is adopted. It is computed once and shared by clones.
     #[must_use]
     pub fn key(&self) -> ClientKey {
-        *self.0.key.get_or_init(|| ClientKey::of(&self.0.text))
+        *self.0.key.get_or_init(|| match &self.0.id {
+            IdBytes::Signed(text) => ClientKey::of(text),
+            IdBytes::Adopted(bytes) => ClientKey::of(&[ADOPTED_LABEL, bytes].concat()),
+        })
+    }
+
+    /// Whether somebody else made it, so that it cannot be replaced by another one.
+    pub(crate) fn is_adopted(&self) -> bool {
+        matches!(self.0.id, IdBytes::Adopted(_))
     }
 
     /// Whether a session may be founded under this id.
@@ -117,13 +148,20 @@ impl ClientId {
 
     /// Notes, for all clones, that a session was founded under this id. Returns whether nobody has noted that before.
     pub(crate) fn take_freshness(&self) -> bool {
-        let fresh = self.0.freshness.0.as_ref();
-        fresh.is_none_or(|fresh| fresh.swap(false, Ordering::AcqRel))
+        match &self.0.freshness {
+            Freshness::Issued(fresh) => fresh.swap(false, Ordering::AcqRel),
+            Freshness::Verified | Freshness::Adopted => true,
+        }
+    }
+
+    /// What tells whether the id has founded a session before. `None` if that is no reason against another one.
+    pub(crate) fn founder(&self) -> Option<Freshness> {
+        (!self.is_adopted()).then(|| self.freshness())
     }
 
     /// Notes, for all clones, that a session was founded under this id.
     pub(crate) fn mark_used(&self) {
-        if let Some(fresh) = &self.0.freshness.0 {
+        if let Freshness::Issued(fresh) = &self.0.freshness {
             fresh.store(false, Ordering::Release);
         }
     }
@@ -131,7 +169,8 @@ impl ClientId {
 
 impl PartialEq for ClientId {
     fn eq(&self, other: &Self) -> bool {
-        self.0.text.ct_eq(&other.0.text).into()
+        let same_kind = self.is_adopted() == other.is_adopted();
+        same_kind && bool::from(self.as_bytes().ct_eq(other.as_bytes()))
     }
 }
 
@@ -139,7 +178,7 @@ impl Eq for ClientId {}
 
 impl Hash for ClientId {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.text.hash(state);
+        self.as_bytes().hash(state);
     }
 }
 
@@ -284,7 +323,38 @@ impl ClientIds {
     pub fn issue(&self) -> ClientId {
         let random = self.random().expect("the operating system has randomness");
         let signers = self.signers.load();
-        ClientId::new(signers.issuing.sign(random), Freshness::issued())
+        let text = signers.issuing.sign(random);
+        ClientId::new(IdBytes::Signed(text), Freshness::issued())
+    }
+
+    /// Takes an id that somebody else made, as it is: for adapters of other session layers, which choose the ids of
+    /// their records, and for ids that a front server hands out.
+    ///
+    /// A session may be created under it whenever there is none, unless one has
+    /// [ended a moment ago](crate::StoreBuilder::tombstone_lifetime). It is not verified: whoever chooses ids must make
+    /// them impossible to guess and tell them to their visitors alone. It never meets an issued id, even if the bytes
+    /// are the same. [`rotate`](crate::Session::rotate) gives [`Unsupported`](ErrorKind::Unsupported), as the store cannot
+    /// give the client another one.
+    ///
+    /// ```
+    /// use cloakroom::Store;
+    ///
+    /// let store = Store::in_memory()?;
+    /// let id = store.client_ids().adopt(&0x2a_u128.to_be_bytes())?;
+    /// store.transact(|txn| txn.session(&id)?.pkg("cart").insert("tea", 2))?;
+    /// assert!(store.session_info(id.key())?.is_some());
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) unless it has 1 to 256 bytes.
+    pub fn adopt(&self, id: &[u8]) -> Result<ClientId> {
+        if !(1..=ADOPTED_MAX).contains(&id.len()) {
+            let detail = format!("an adopted id has 1 to {ADOPTED_MAX} bytes, not {}", id.len());
+            return Err(Error::new(ErrorKind::InvalidInput, detail));
+        }
+        Ok(ClientId::new(IdBytes::Adopted(id.into()), Freshness::Adopted))
     }
 
     /// Returns the id that `text` spells, if a secret in use signed it.
@@ -321,7 +391,7 @@ impl ClientIds {
     pub fn verify_bytes(&self, text: &[u8]) -> Option<ClientId> {
         let text = <&[u8; TEXT_LEN]>::try_from(text).map_err(|_| Refused::Garbled);
         match text.and_then(|text| self.check(text).map(|()| *text)) {
-            Ok(text) => Some(ClientId::new(text, Freshness::verified())),
+            Ok(text) => Some(ClientId::new(IdBytes::Signed(text), Freshness::Verified)),
             Err(refused) => {
                 refused.count();
                 None

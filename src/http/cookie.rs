@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cookie_rules::{check_domain, check_name, check_path, invalid};
+use super::cookie_rules::{check_domain, check_foreign_name, check_name, check_path, invalid};
 use crate::error::Result;
 use crate::expiry::Keeping;
 
@@ -80,6 +80,7 @@ pub struct CookieSettings {
     path: String,
     path_rule: Option<PathRule>,
     founding: FoundingMethod,
+    issuer: CookieIssuer,
     secure: bool,
     http_only: bool,
     same_site: SameSite,
@@ -97,6 +98,7 @@ impl CookieSettings {
             path: "/".to_owned(),
             path_rule: None,
             founding: FoundingMethod::Any,
+            issuer: CookieIssuer::Layer,
             secure: true,
             http_only: true,
             same_site: SameSite::Lax,
@@ -113,6 +115,7 @@ impl CookieSettings {
     /// interpret (`__Host-`, `__Secure-`, `__Http-`).
     pub fn name(mut self, name: &str) -> Result<Self> {
         check_name(name)?;
+        self.issuer = CookieIssuer::Layer;
         self.name = Some(name.to_owned());
         self.checked()
     }
@@ -189,6 +192,40 @@ impl CookieSettings {
         self
     }
 
+    /// Takes the id from a cookie that a front server sets, such as a load balancer or a gateway. The value is the id, 1
+    /// to 256 bytes as they are. The layer sends no cookie then, and the other settings of the cookie except
+    /// [`post_only`](Self::post_only) mean nothing. A request without that cookie reads an empty session, and its first
+    /// write gives [`MissingClientId`](crate::ErrorKind::MissingClientId).
+    ///
+    /// **Whoever knows such an id has the session.** The front server must make ids that cannot be guessed, and must let
+    /// no request pass with a cookie of this name that it did not set. The id does not change at a login:
+    /// [`rotate`](crate::Session::rotate) and [`log_in`](crate::Session::log_in) give
+    /// [`Unsupported`](crate::ErrorKind::Unsupported). [`set_owner`](crate::Session::set_owner) works.
+    ///
+    /// ```
+    /// use cloakroom::http::CookieSettings;
+    ///
+    /// let cookie = CookieSettings::new().third_party("gateway.visit")?;
+    /// # drop(cookie);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) unless the name has 1 to 256 of the characters that HTTP allows
+    /// in names of cookies.
+    pub fn third_party(mut self, name: &str) -> Result<Self> {
+        check_foreign_name(name)?;
+        self.name = Some(name.to_owned());
+        self.issuer = CookieIssuer::FrontServer;
+        self.checked()
+    }
+
+    /// Whether a front server sets the cookie.
+    pub(super) fn is_third_party(&self) -> bool {
+        self.issuer == CookieIssuer::FrontServer
+    }
+
     /// Whether a request with this method may hand out a new visitor's cookie.
     pub(super) fn founds_by(&self, method: &Method) -> bool {
         self.founding == FoundingMethod::Any || method == Method::POST
@@ -252,6 +289,9 @@ impl CookieSettings {
     }
 
     fn prefix(&self) -> &'static str {
+        if self.is_third_party() {
+            return "";
+        }
         let is_bound = self.domain.is_none() && self.path == "/" && self.path_rule.is_none();
         match (self.secure, is_bound) {
             (false, _) => "",
@@ -266,6 +306,13 @@ impl CookieSettings {
 enum FoundingMethod {
     Any,
     Post,
+}
+
+/// Who makes the ids and sets the cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CookieIssuer {
+    Layer,
+    FrontServer,
 }
 
 /// The application's rule for the cookie's path. Equal to itself and its clones only.

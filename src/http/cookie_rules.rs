@@ -35,6 +35,19 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// The name of a cookie that somebody else sets: a token (RFC 6265 §4.1.1).
+pub(super) fn check_foreign_name(name: &str) -> Result<()> {
+    const SEPARATORS: &[u8] = br#"()<>@,;:\"/[]?={}"#;
+    let is_token = |byte: u8| byte.is_ascii_graphic() && !SEPARATORS.contains(&byte);
+    if (1..=256).contains(&name.len()) && name.bytes().all(is_token) {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "a cookie's name has 1 to 256 characters that HTTP allows there, which {} has not",
+        Quoted(name)
+    )))
+}
+
 pub(super) fn check_domain(domain: &str) -> Result<()> {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())

@@ -126,7 +126,7 @@ impl Exchange {
         let visit = Visit {
             came: self.came,
             keeping: self.keeping(),
-            founding: self.founding(),
+            founding: self.founding(id),
         };
         transaction.came(subject, visit)?;
         let session = transaction.session_of(subject).await?;
@@ -146,20 +146,31 @@ impl Exchange {
     }
 
     /// Whether the request may create a session (C4.5).
-    fn founding(&self) -> FoundingRule {
+    fn founding(&self, id: Option<&ClientId>) -> FoundingRule {
         let cookie = self.settings.cookie.settings();
-        match self.carrier {
-            IdCarrier::Cookie if !cookie.founds_by(&self.request.method) => FoundingRule::Refused,
-            _ => FoundingRule::Allowed,
+        if !matches!(self.carrier, IdCarrier::Cookie) {
+            FoundingRule::Allowed
+        } else if !cookie.founds_by(&self.request.method) {
+            FoundingRule::Refused("only a POST request may create a session here (post_only)")
+        } else if cookie.is_third_party() && id.is_none() {
+            FoundingRule::Refused("the request lacks the id of the front server (third_party)")
+        } else {
+            FoundingRule::Allowed
         }
+    }
+
+    /// Whether the ids that the request presents are those of a front server.
+    fn adopts(&self) -> bool {
+        let cookie = self.settings.cookie.settings();
+        matches!(self.carrier, IdCarrier::Cookie) && cookie.is_third_party()
     }
 
     /// How long the client keeps the id.
     fn keeping(&self) -> Keeping {
         let keeping = self.settings.cookie.keeping();
         match self.carrier {
-            IdCarrier::Cookie => keeping,
-            IdCarrier::Other(_) => Keeping {
+            IdCarrier::Cookie if !self.adopts() => keeping,
+            _ => Keeping {
                 usual: None,
                 ..keeping
             },
@@ -169,14 +180,18 @@ impl Exchange {
     /// The ids that verify: the first, and the others.
     fn known_ids(&self) -> (Option<ClientId>, Vec<ClientId>) {
         let ids = self.settings.store.client_ids();
-        let mut known = self.presented().filter_map(|it| ids.verify_bytes(it));
+        let adopts = self.adopts();
+        let mut known = self.presented().filter_map(|it| match adopts {
+            true => ids.adopt(it).ok(),
+            false => ids.verify_bytes(it),
+        });
         (known.next(), known.collect())
     }
 
     /// Whether an id may be one of a secret that another process made.
     fn names_unknown_secret(&self) -> bool {
         let ids = self.settings.store.client_ids();
-        self.presented().any(|it| ids.names_unknown_secret(it))
+        !self.adopts() && self.presented().any(|it| ids.names_unknown_secret(it))
     }
 
     /// Of the ids that verify, the first that is live, else the first (C4.9). Which are live is read in another

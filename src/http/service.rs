@@ -285,6 +285,10 @@ fn hand<R: Default>(
     let headers = response.headers_mut();
     let sent_id = match &exchange.carrier {
         _ if matches!(action, CookieAction::Keep) => return sent(response),
+        // The front server's cookie is its own.
+        IdCarrier::Cookie if exchange.settings.cookie.settings().is_third_party() => {
+            return sent(response);
+        }
         IdCarrier::Cookie => send_cookie(&action, exchange, headers),
         IdCarrier::Other(transport) => {
             match &action {

@@ -38,7 +38,7 @@ impl Session {
     /// # Errors
     ///
     /// [`TooLarge`](crate::ErrorKind::TooLarge) if the owner exceeds the limit of names; otherwise as for
-    /// [`exists`](Self::exists).
+    /// [`rotate`](Self::rotate).
     pub fn log_in(&self, owner: &str) -> Result<ClientId> {
         check_name("the owner", owner, self.txn.limits())?;
         self.with(|state| state.log_in(self.subject, owner))

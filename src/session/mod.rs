@@ -182,7 +182,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As for [`exists`](Self::exists).
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) if the id is [adopted](crate::ClientIds::adopt); otherwise as for
+    /// [`exists`](Self::exists).
     pub fn rotate(&self) -> Result<ClientId> {
         self.with(|state| state.rotate(self.subject))
     }

@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod adopting;
 mod destroying;
 mod founding;
 mod rotating;

@@ -302,3 +302,66 @@ async fn a_path_that_browsers_would_not_read_is_an_error() {
     let error = response.extensions().get::<Error>().unwrap();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
+
+fn behind_a_front_server() -> (Clock, Store, Router) {
+    let (clock, store, _) = timed();
+    let cookie = CookieSettings::new().third_party("gate.visit").unwrap();
+    let app = site(SessionLayer::new(store.clone()).cookie(cookie));
+    (clock, store, app)
+}
+
+/// C4.5
+#[tokio::test]
+async fn the_cookie_of_a_front_server_is_the_id_and_no_cookie_is_ever_sent() {
+    let (clock, _, app) = behind_a_front_server();
+    let front = "gate.visit=front-server-7";
+    for (path, told) in [("/count", "1"), ("/count", "2"), ("/destroy", "")] {
+        let response = get_page(&app, path, front).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert_eq!(set_cookie(&response), None, "{path}");
+        assert_eq!(values(&response, header::VARY), ["Cookie"], "{path}");
+        assert_eq!(text(response).await, told, "{path}");
+    }
+    assert_eq!(page(&app, "/read", front).await, "0");
+    clock.advance(std::time::Duration::from_secs(11));
+    assert_eq!(page(&app, "/count", front).await, "1");
+    assert_eq!(page(&app, "/read", "gate.visit=front-server-8").await, "0");
+}
+
+/// C4.5
+#[tokio::test]
+async fn without_the_front_servers_cookie_nothing_is_stored() {
+    let (_, store, app) = behind_a_front_server();
+    let own = store.client_ids().issue();
+    let own = format!("__Host-{}={}", name_of(&store), own.as_str());
+    let long = format!("gate.visit={}", "a".repeat(257));
+    for cookie in ["", &own, &long] {
+        assert_eq!(page(&app, "/read", cookie).await, "0");
+        let response = send(&app, request("POST", "/count", cookie)).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        assert_eq!(set_cookie(&response), None);
+        let error = response.extensions().get::<Error>().unwrap();
+        assert_eq!(error.kind(), ErrorKind::MissingClientId);
+    }
+}
+
+/// C4.5
+#[tokio::test]
+async fn the_front_servers_id_cannot_be_rotated() {
+    let (_, _, app) = behind_a_front_server();
+    page(&app, "/count", "gate.visit=7").await;
+    let response = get_page(&app, "/rotate", "gate.visit=7").await;
+    let error = response.extensions().get::<Error>().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(page(&app, "/read", "gate.visit=7").await, "1");
+}
+
+/// C4.5
+#[test]
+fn a_front_servers_cookie_has_a_name_that_http_allows() {
+    for name in ["", "a b", "a=b", "a;b", "é", &"a".repeat(257)] {
+        let error = CookieSettings::new().third_party(name).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}");
+    }
+    assert!(CookieSettings::new().third_party("connect.sid").is_ok());
+}

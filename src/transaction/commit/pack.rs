@@ -172,7 +172,7 @@ impl TxnState {
             };
             let founder = match end {
                 SessionEnd::Moves(_) => rotated,
-                _ => subject.presented.as_ref().map(ClientId::freshness),
+                _ => subject.presented.as_ref().and_then(ClientId::founder),
             };
             if own.founds() {
                 packed.founders.extend(subject.presented.clone());

@@ -156,6 +156,7 @@ impl TxnState {
     }
 
     pub(crate) fn rotate(&mut self, id: SubjectId) -> Result<ClientId> {
+        self.check_replaceable(id)?;
         if self.fate(id) != SessionFate::Destroyed {
             if self.live_anywhere(id)? {
                 self.use_live_containers(id)?;

@@ -46,8 +46,20 @@ pub(crate) struct Subject {
 pub(crate) enum FoundingRule {
     #[default]
     Allowed,
-    /// A write to a session that does not exist is an error.
-    Refused,
+    /// A write to a session that does not exist is an error, with this reason.
+    #[cfg(feature = "http")]
+    Refused(&'static str),
+}
+
+impl FoundingRule {
+    /// Why a session may not be created.
+    pub(crate) fn refusal(self) -> Option<&'static str> {
+        match self {
+            Self::Allowed => None,
+            #[cfg(feature = "http")]
+            Self::Refused(why) => Some(why),
+        }
+    }
 }
 
 /// How a client came, as a request tells it.

@@ -7,7 +7,7 @@ use crate::transaction::state::changes::PackageChanges;
 use crate::transaction::state::changes::{
     KeyBase, KeyChanges, KeyStep, SessionFate, SubjectChanges,
 };
-use crate::transaction::state::subject::{FoundingRule, SubjectId};
+use crate::transaction::state::subject::SubjectId;
 use crate::transaction::state::txn_state::TxnState;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ impl TxnState {
         // Where it is live, no other container is looked into: what becomes of it there is no conflict (C2.7).
         let stays = self.fate(id) != SessionFate::Destroyed;
         // One that may found nothing is told at once whether there is a session.
-        let is_told = self.subject(id)?.founding == FoundingRule::Refused;
+        let is_told = self.subject(id)?.founding.refusal().is_some();
         if (self.snapshot.is_some() || is_told) && stays && self.session(id, container)?.live {
             return Ok(());
         }
@@ -28,14 +28,16 @@ impl TxnState {
 
     /// The same for what belongs to no container.
     pub(crate) fn found(&mut self, id: SubjectId) -> Result<()> {
-        if self.subject(id)?.founding == FoundingRule::Refused && !self.live_anywhere(id)? {
-            let why = "only a POST request may create a session here (post_only)";
+        if let Some(why) = self.subject(id)?.founding.refusal()
+            && !self.live_anywhere(id)?
+        {
             return Err(Error::new(ErrorKind::MissingClientId, why));
         }
         if self.changed(id).is_some_and(|changes| changes.id.is_some()) {
             return Ok(());
         }
         if self.fate(id) == SessionFate::Destroyed {
+            self.check_replaceable(id)?;
             self.issue(id)?;
             return Ok(());
         }
@@ -63,6 +65,17 @@ impl TxnState {
         (subject.successor, subject.has_moved) = (Some(successor.clone()), true);
         self.change(id)?.id = Some(successor);
         Ok(())
+    }
+
+    /// Whether the store may give a client another id: not in place of one that somebody else made (C4.5).
+    pub(crate) fn check_replaceable(&self, id: SubjectId) -> Result<()> {
+        match &self.subject(id)?.presented {
+            Some(presented) if presented.is_adopted() => Err(Error::new(
+                ErrorKind::Unsupported,
+                "the client's id was made by somebody else, and cannot be replaced",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// What was found out of where inserts go may have been rolled back, and they not.
