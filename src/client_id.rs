@@ -351,10 +351,16 @@ impl ClientIds {
     /// [`InvalidInput`](ErrorKind::InvalidInput) unless it has 1 to 256 bytes.
     pub fn adopt(&self, id: &[u8]) -> Result<ClientId> {
         if !(1..=ADOPTED_MAX).contains(&id.len()) {
-            let detail = format!("an adopted id has 1 to {ADOPTED_MAX} bytes, not {}", id.len());
+            let detail = format!(
+                "an adopted id has 1 to {ADOPTED_MAX} bytes, not {}",
+                id.len()
+            );
             return Err(Error::new(ErrorKind::InvalidInput, detail));
         }
-        Ok(ClientId::new(IdBytes::Adopted(id.into()), Freshness::Adopted))
+        Ok(ClientId::new(
+            IdBytes::Adopted(id.into()),
+            Freshness::Adopted,
+        ))
     }
 
     /// Returns the id that `text` spells, if a secret in use signed it.

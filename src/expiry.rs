@@ -19,6 +19,8 @@ pub(crate) struct Times {
     pub(crate) last_access: Timestamp,
     /// Its own timeout, which replaces that of the container (C3.8).
     pub(crate) timeout: Option<Duration>,
+    /// When it ends at the latest, where it has an end of its own.
+    pub(crate) ends_at: Option<Timestamp>,
 }
 
 /// How long the visitor's client keeps its id, for example in a cookie. The id is sent again when an access is recorded
@@ -67,13 +69,15 @@ impl ExpiryPolicy {
     }
 
     /// Whether a session must not be served any more: idle for longer than its timeout (C3.2), or
-    /// older than the absolute lifetime (C3.8). A timeout of zero never ends it (C3.3).
+    /// older than the absolute lifetime, or past its own end (C3.8). A timeout of zero never ends it (C3.3).
     pub(crate) fn is_expired(&self, times: &Times, now: Timestamp) -> bool {
         let timeout = self.timeout_of(times);
         // A time in the future counts as now.
         let idle = now.since(times.last_access);
         let age = now.since(times.created);
-        (!timeout.is_zero() && idle > timeout) || self.max_lifetime.is_some_and(|max| age > max)
+        (!timeout.is_zero() && idle > timeout)
+            || self.max_lifetime.is_some_and(|max| age > max)
+            || times.ends_at.is_some_and(|end| now >= end)
     }
 
     /// From when on a session is over if nothing is recorded of it any more.
@@ -81,8 +85,10 @@ impl ExpiryPolicy {
         let timeout = Some(self.timeout_of(times)).filter(|timeout| !timeout.is_zero());
         let idle = timeout.map(|timeout| times.last_access + timeout);
         let age = self.max_lifetime.map(|max| times.created + max);
-        let last = idle.into_iter().chain(age).min();
-        last.map_or(Timestamp(i64::MAX), |last| last + Duration::from_millis(1))
+        let last = idle.into_iter().chain(age);
+        let over = last.map(|last| last + Duration::from_millis(1));
+        let over = over.chain(times.ends_at).min();
+        over.unwrap_or(Timestamp(i64::MAX))
     }
 
     /// Whether a session is live and no access is due, so that accesses which are not recorded yet change nothing.
@@ -130,6 +136,7 @@ mod tests {
             created: Timestamp(0),
             last_access: Timestamp(seconds * 1000),
             timeout: None,
+            ends_at: None,
         }
     }
 
@@ -187,11 +194,28 @@ mod tests {
             max_lifetime: Some(Duration::from_secs(100)),
             ..POLICY
         };
-        for policy in [POLICY, lasting] {
-            let over = policy.over_at(&seen_at(50));
-            assert!(policy.is_expired(&seen_at(50), over));
-            assert!(!policy.is_expired(&seen_at(50), Timestamp(over.0 - 1)));
+        let mut ending = seen_at(50);
+        ending.ends_at = Some(at(77));
+        let cases = [
+            (POLICY, seen_at(50)),
+            (lasting, seen_at(50)),
+            (POLICY, ending),
+        ];
+        for (policy, times) in cases {
+            let over = policy.over_at(&times);
+            assert!(policy.is_expired(&times, over));
+            assert!(!policy.is_expired(&times, Timestamp(over.0 - 1)));
         }
+    }
+
+    #[test]
+    fn an_end_of_its_own_ends_a_session_that_never_times_out_and_lengthens_none() {
+        let mut times = seen_at(0);
+        (times.timeout, times.ends_at) = (Some(Duration::ZERO), Some(at(9)));
+        assert!(!POLICY.is_expired(&times, Timestamp(8_999)));
+        assert!(POLICY.is_expired(&times, at(9)));
+        (times.timeout, times.ends_at) = (None, Some(at(1 << 30)));
+        assert!(POLICY.is_expired(&times, at(3601)));
     }
 
     #[test]

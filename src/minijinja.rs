@@ -20,7 +20,9 @@
 //! - `session["package.id"].key` or `session["package.id"]["key"]` is a value. It is undefined if it is missing, so
 //!   `default` and `is defined` work, for packages that do not exist, too.
 //! - `"key" in session["package.id"]` and `for key in session["package.id"]` work on the keys of one package. An empty
-//!   package is false. The packages themselves cannot be listed; trying to is an error.
+//!   package is false.
+//! - `"package.id" in session` and `for package in session` work on the packages that have any key. A session without any
+//!   is false.
 //! - `session.path("products.foo/color | products.bar/color | 'green'")` gives the first that is there, see
 //!   [`Session::path`].
 //!
@@ -58,6 +60,17 @@ fn failed(error: crate::Error) -> TemplateError {
     TemplateError::new(TemplateErrorKind::InvalidOperation, what).with_source(error)
 }
 
+/// The names, or one item that fails the template.
+fn listed(names: Result<Vec<String>, crate::Error>) -> Enumerator {
+    match names {
+        Ok(names) => Enumerator::Values(names.into_iter().map(Value::from).collect()),
+        Err(error) => {
+            let error = Value::from(failed(error));
+            Enumerator::Iter(Box::new(std::iter::once(error)))
+        }
+    }
+}
+
 struct SessionObject(Session);
 
 impl fmt::Debug for SessionObject {
@@ -67,7 +80,8 @@ impl fmt::Debug for SessionObject {
 }
 
 impl Object for SessionObject {
-    /// Not a map: minijinja would take each package for present, because a handle on it exists.
+    /// Not a map: minijinja would take each package for present, because a handle on it exists. It iterates over the
+    /// packages.
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Iterable
     }
@@ -78,13 +92,7 @@ impl Object for SessionObject {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        let why = "the packages of a session cannot be listed; ask for a key of one package";
-        let error = TemplateError::new(TemplateErrorKind::InvalidOperation, why);
-        Enumerator::Iter(Box::new(std::iter::once(Value::from(error))))
-    }
-
-    fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
-        None
+        listed(self.0.packages())
     }
 
     fn call_method(
@@ -119,12 +127,6 @@ impl Object for PkgObject {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        match self.0.keys() {
-            Ok(keys) => Enumerator::Values(keys.into_iter().map(Value::from).collect()),
-            Err(error) => {
-                let error = Value::from(failed(error));
-                Enumerator::Iter(Box::new(std::iter::once(error)))
-            }
-        }
+        listed(self.0.keys())
     }
 }

@@ -128,20 +128,47 @@ fn a_package_is_iterated_and_asked_for_its_keys() {
 }
 
 #[test]
-fn packages_are_not_listed_and_a_page_that_tries_to_fails() {
+fn a_session_is_iterated_and_asked_for_its_packages() {
     let (store, id) = products();
     let txn = store.begin().unwrap();
     let session = session_of(&txn, &id);
-    for page in [
-        "{% for package in session %}{{ package }}{% endfor %}",
-        r#"{% if "plain" in session %}yes{% else %}no{% endif %}"#,
+    let empty = session_of(&txn, &store.client_ids().issue());
+    for (page, expected, of_nobody) in [
+        (
+            "{% for package in session %}{{ package }} {% endfor %}",
+            "plain products.foo ",
+            "",
+        ),
+        (
+            r#"{% if "plain" in session %}yes{% else %}no{% endif %}"#,
+            "yes",
+            "no",
+        ),
+        (
+            r#"{% if "other" in session %}yes{% else %}no{% endif %}"#,
+            "no",
+            "no",
+        ),
+        (
+            "{% if session %}some{% else %}none{% endif %}",
+            "some",
+            "none",
+        ),
+        ("{{ session | length }}", "2", "0"),
+        (
+            "{% for p in session %}{% for k in session[p] %}{{ k }} {% endfor %}{% endfor %}",
+            "n color maker nothing sizes ",
+            "",
+        ),
     ] {
-        let error = render(&session, page).unwrap_err();
-        assert!(
-            format!("{error:#}").contains("cannot be listed"),
-            "{error:#}"
-        );
+        assert_eq!(shown(&session, page), expected, "{page}");
+        assert_eq!(shown(&empty, page), of_nobody, "{page}");
     }
+    session.pkg("plain").clear().unwrap();
+    assert_eq!(shown(&session, r#"{{ "plain" in session }}"#), "False");
+    txn.abort();
+    let error = render(&session, "{% for p in session %}{% endfor %}").unwrap_err();
+    assert_eq!(Error::find_in(&error).unwrap().kind(), ErrorKind::Closed);
 }
 
 #[test]

@@ -114,6 +114,7 @@ pub(super) fn judge(
             incarnation,
             last_access: times.last_access,
             timeout: row.timeout,
+            ends_at: row.ends_at,
         };
         return Ok(SweepVerdict::Expired(state, policy.over_at(&times)));
     }
@@ -226,6 +227,7 @@ fn removal(
             row: Some(row.clone()),
             state,
             observed: false,
+            listed: false,
             touch,
         }],
         exists: None,
@@ -237,6 +239,7 @@ fn removal(
         owner: None,
         label: None,
         authenticated_at: None,
+        ends_at: None,
         carries: 0,
         end: SessionEnd::Swept(over),
         ends_of: None,

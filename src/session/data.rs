@@ -69,7 +69,10 @@ impl SessionData {
             .map(|times| times.map(|(created, _)| created))
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut TxnState, ContainerIndex) -> Result<T>) -> Result<T> {
+    pub(super) fn with<T>(
+        &self,
+        work: impl FnOnce(&mut TxnState, ContainerIndex) -> Result<T>,
+    ) -> Result<T> {
         self.session.with(|state| {
             state.look_at(self.session.subject)?;
             work(state, state.resolve(self.container, "")?)

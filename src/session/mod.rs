@@ -3,6 +3,8 @@
 mod data;
 #[cfg(feature = "http")]
 mod early;
+mod lifetime;
+mod listing;
 mod login;
 mod pkg;
 

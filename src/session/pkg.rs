@@ -274,6 +274,21 @@ impl PkgData {
         self.with_all(|content| Ok(content.into_keys().map(|key| key.to_string()).collect()))
     }
 
+    /// Returns all keys with their values, sorted by key. Counts as reading the whole package.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get): one value that is not a `T` fails the call.
+    pub fn entries<T: DeserializeOwned>(&self) -> Result<Vec<(String, T)>> {
+        let content = self.with_all(Ok)?;
+        let entries = content.into_iter().map(|(key, stored)| {
+            let value = stored.and_then(|bytes| value::decode(&bytes));
+            let value = value.map_err(|e| self.at(&key, e))?;
+            Ok((key.to_string(), value))
+        });
+        entries.collect()
+    }
+
     /// Returns the number of keys. Counts as reading the whole package.
     ///
     /// # Errors

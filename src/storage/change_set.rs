@@ -106,6 +106,7 @@ pub(crate) struct ClientChange {
     pub(crate) owner: Option<Option<Arc<str>>>,
     pub(crate) label: Option<Option<Arc<str>>>,
     pub(crate) authenticated_at: Option<Option<Timestamp>>,
+    pub(crate) ends_at: Option<Option<Timestamp>>,
     pub(crate) end: SessionEnd,
     /// Whose session it must still be, where it ends because of its owner (C8.2).
     pub(crate) ends_of: Option<Arc<str>>,
@@ -129,6 +130,7 @@ impl ClientChange {
             || self.owner.is_some()
             || self.label.is_some()
             || self.authenticated_at.is_some()
+            || self.ends_at.is_some()
     }
 
     /// Whether anything is to be written for this client, touches aside.
@@ -191,6 +193,8 @@ pub(crate) struct Seen {
     pub(crate) state: SeenState,
     /// Whether its existence was observed.
     pub(crate) observed: bool,
+    /// Whether it was observed which packages it has.
+    pub(crate) listed: bool,
     /// An access time that is due with this commit.
     pub(crate) touch: Option<TouchAt>,
 }
@@ -236,6 +240,7 @@ pub(crate) enum SeenState {
         incarnation: Version,
         last_access: Timestamp,
         timeout: Option<Duration>,
+        ends_at: Option<Timestamp>,
     },
 }
 

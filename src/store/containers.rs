@@ -98,6 +98,25 @@ impl Store {
         Ok(self.handle(container.place.name.clone()))
     }
 
+    /// Returns all containers, sorted by name: the unnamed one first.
+    ///
+    /// ```
+    /// use cloakroom::{ContainerSettings, Store};
+    ///
+    /// let store = Store::in_memory()?;
+    /// store.register("cart", ContainerSettings::new())?;
+    /// let containers = store.containers();
+    /// let names: Vec<_> = containers.iter().map(|container| container.name()).collect();
+    /// assert_eq!(names, ["", "cart"]);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    #[must_use]
+    pub fn containers(&self) -> Vec<Container> {
+        let registry = self.inner.env.registry.load();
+        let names = registry.containers().iter();
+        names.map(|it| self.handle(it.place.name.clone())).collect()
+    }
+
     /// Returns the container that a package lives in: the one with its name, or else the unnamed one.
     ///
     /// # Errors

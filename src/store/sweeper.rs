@@ -123,6 +123,7 @@ fn interval(policy: &ExpiryPolicy) -> Duration {
         created: Timestamp(0),
         last_access: Timestamp(0),
         timeout: None,
+        ends_at: None,
     };
     policy.resolution_of(&of_the_container, None).max(SHORTEST)
 }

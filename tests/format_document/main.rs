@@ -173,6 +173,7 @@ fn a_killed_store_is_read_by_the_document_alone() {
         is_id_confirmed: true,
         label: None,
         logged_in: None,
+        ends_at: None,
     };
     let ann = session("ann@example.org", &["greeter", "long"]);
     assert_eq!(state.session(0, ANN), Some(ann));

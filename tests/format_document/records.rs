@@ -122,6 +122,7 @@ pub(crate) struct Session {
     pub(crate) is_id_confirmed: bool,
     pub(crate) label: Option<String>,
     pub(crate) logged_in: Option<i64>,
+    pub(crate) ends_at: Option<i64>,
 }
 
 impl Session {
@@ -147,6 +148,7 @@ impl Session {
             is_id_confirmed: true,
             label: None,
             logged_in: None,
+            ends_at: None,
         }
     }
 
@@ -167,11 +169,13 @@ impl Session {
             is_id_confirmed,
             label: None,
             logged_in: None,
+            ends_at: None,
         };
         while !payload.is_used_up() {
             match (payload.u8(), payload.long()) {
                 (1, label) => session.label = Some(String::from_utf8(label.to_vec()).unwrap()),
                 (2, at) => session.logged_in = Some(i64::from_le_bytes(at.try_into().unwrap())),
+                (3, at) => session.ends_at = Some(i64::from_le_bytes(at.try_into().unwrap())),
                 (other, _) => panic!("an optional field has the number {other}"),
             }
         }

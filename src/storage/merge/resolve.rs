@@ -109,6 +109,9 @@ impl<R: CurrentRows> Merge<'_, R> {
         if moved || change.exists.is_some_and(|seen| seen != exists) {
             return Err(conflict("the session came or went meanwhile"));
         }
+        if sessions.iter().any(SessionMerge::was_listed_otherwise) {
+            return Err(conflict("packages of the session came or went meanwhile"));
+        }
         if let Some(came) = change.replaced {
             if exists && change.end != SessionEnd::Destroyed {
                 return Err(conflict("the session was founded meanwhile"));

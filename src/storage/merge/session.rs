@@ -31,11 +31,13 @@ impl<'a> SessionMerge<'a> {
                     incarnation,
                     last_access,
                     timeout,
+                    ends_at,
                 },
                 Some(now),
             ) if now.incarnation == incarnation
                 && now.access.last_access == last_access
-                && now.timeout == timeout =>
+                && now.timeout == timeout
+                && now.ends_at == ends_at =>
             {
                 None
             }
@@ -75,6 +77,15 @@ impl<'a> SessionMerge<'a> {
     pub(super) fn came_or_went(&self) -> bool {
         let was = matches!(self.seen.state, SeenState::Live { .. });
         self.seen.observed && was != self.row.is_some()
+    }
+
+    /// Whether the list of packages was read, and is another one now.
+    pub(super) fn was_listed_otherwise(&self) -> bool {
+        fn packages(row: Option<&SessionRow>) -> &[Arc<str>] {
+            row.map_or(&[], |row| &row.packages)
+        }
+        let seen = self.seen.row.as_ref().filter(|_| self.seen.is_live());
+        self.seen.listed && packages(seen) != packages(self.row.as_ref())
     }
 
     /// Checks the number of packages, if packages were added (C5.3).
@@ -155,6 +166,9 @@ pub(super) fn attributes(
     }
     if let Some(at) = change.authenticated_at {
         row.authenticated_at = at;
+    }
+    if let Some(at) = change.ends_at {
+        row.ends_at = at;
     }
     let same =
         matches!(seen.state, SeenState::Live { incarnation } if incarnation == row.incarnation);

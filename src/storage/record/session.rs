@@ -102,6 +102,8 @@ pub(crate) struct SessionRow {
     pub(crate) label: Option<Arc<str>>,
     /// When its owner last logged in.
     pub(crate) authenticated_at: Option<Timestamp>,
+    /// When it ends at the latest, however often it is used.
+    pub(crate) ends_at: Option<Timestamp>,
     /// Fields that this version of the crate does not know, as they are stored.
     pub(crate) unknown: Bytes,
 }
@@ -109,6 +111,7 @@ pub(crate) struct SessionRow {
 /// The optional fields at the end of the record, by their numbers.
 const LABEL: u8 = 1;
 const AUTHENTICATED_AT: u8 = 2;
+const ENDS_AT: u8 = 3;
 
 /// The parts of a record of the current form.
 struct SessionParts<'a> {
@@ -153,6 +156,7 @@ impl SessionRow {
             packages: Arc::default(),
             label: None,
             authenticated_at: None,
+            ends_at: None,
             unknown: Bytes::new(),
         }
     }
@@ -191,6 +195,7 @@ impl SessionRow {
             created: self.access.created,
             last_access: self.access.last_access,
             timeout: self.timeout,
+            ends_at: self.ends_at,
         }
     }
 
@@ -207,8 +212,13 @@ impl SessionRow {
         if let Some(label) = &self.label {
             append(&mut body, (LABEL, label.as_bytes()))?;
         }
-        if let Some(at) = self.authenticated_at {
-            append(&mut body, (AUTHENTICATED_AT, &at.0.to_le_bytes()[..]))?;
+        for (number, at) in [
+            (AUTHENTICATED_AT, self.authenticated_at),
+            (ENDS_AT, self.ends_at),
+        ] {
+            if let Some(at) = at {
+                append(&mut body, (number, &at.0.to_le_bytes()[..]))?;
+            }
         }
         body.extend_from_slice(&self.unknown);
         let parts = SessionParts {
@@ -246,6 +256,7 @@ impl SessionRow {
             match parts.next()? {
                 (LABEL, label) => self.label = Some(text(label)?.into()),
                 (AUTHENTICATED_AT, at) => self.authenticated_at = Some(time(at)?),
+                (ENDS_AT, at) => self.ends_at = Some(time(at)?),
                 (_, _) => unknown.extend_from_slice(body.get(start..parts.at).unwrap_or_default()),
             }
         }

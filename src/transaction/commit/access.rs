@@ -28,10 +28,16 @@ pub(crate) struct LoadedSession {
 }
 
 impl TxnState {
-    pub(super) fn touch_of(&self, subject: &Subject, view: &SessionView) -> Option<TouchAt> {
+    pub(in crate::transaction) fn touch_of(
+        &self,
+        subject: &Subject,
+        view: &SessionView,
+    ) -> Option<TouchAt> {
         let times = view.live_times()?;
         let policy = &self.registry.container(view.container).policy;
-        let due = view.used && policy.is_touch_due(&times, self.now, subject.keeping);
+        let is_asked_for = subject.is_touched && times.last_access < self.now;
+        let is_due = is_asked_for || policy.is_touch_due(&times, self.now, subject.keeping);
+        let due = view.used && is_due;
         if !due && !policy.is_ahead(&times, self.now) {
             return None;
         }

@@ -52,6 +52,7 @@ impl TxnState {
                 || changes
                     .authenticated_at
                     .is_some_and(|at| at != row.authenticated_at)
+                || changes.ends_at.is_some_and(|at| at != row.ends_at)
         });
         let live = self.subject(id)?.sessions.iter().any(|view| view.live);
         let founds = !live && changes.attributes.is_founding();

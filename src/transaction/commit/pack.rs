@@ -222,6 +222,7 @@ impl TxnState {
             owner: attributes.owner,
             label: attributes.label,
             authenticated_at: attributes.authenticated_at,
+            ends_at: attributes.ends_at,
             end: SessionEnd::Stays,
             ends_of: None,
             carries: 0,
@@ -277,6 +278,7 @@ impl TxnState {
                 incarnation: row.incarnation,
                 last_access: times.last_access,
                 timeout: times.timeout,
+                ends_at: times.ends_at,
             },
             _ => crate::storage::SeenState::Absent,
         };
@@ -285,6 +287,7 @@ impl TxnState {
             row: view.row.clone(),
             state,
             observed: view.observed,
+            listed: view.listed,
             touch: self.touch_of(subject, view),
         }
     }

@@ -35,6 +35,7 @@ pub(super) fn founding(
         row: None,
         state: crate::storage::SeenState::Absent,
         observed: false,
+        listed: false,
         touch: None,
     });
     let seen = seen.collect();
@@ -62,6 +63,7 @@ pub(super) fn founding(
         owner: attributes.owner,
         label: attributes.label,
         authenticated_at: attributes.authenticated_at,
+        ends_at: attributes.ends_at,
         end: SessionEnd::Stays,
         ends_of: None,
         carries: 0,

@@ -41,6 +41,7 @@ pub(crate) struct Attributes {
     pub(crate) owner: Option<Option<Arc<str>>>,
     pub(crate) label: Option<Option<Arc<str>>>,
     pub(crate) authenticated_at: Option<Option<Timestamp>>,
+    pub(crate) ends_at: Option<Option<Timestamp>>,
     /// Whose session it must still be to be ended, where it ends because of its owner.
     pub(crate) ends_of: Option<Arc<str>>,
     /// Why it ends, if its own transaction does not end it for itself.
@@ -68,6 +69,7 @@ impl Attributes {
         matches!(self.timeout, Some(Some(_)))
             || matches!(self.owner, Some(Some(_)))
             || matches!(self.label, Some(Some(_)))
+            || matches!(self.ends_at, Some(Some(_)))
     }
 }
 
@@ -80,6 +82,7 @@ impl Attributes {
             || self.owner.is_some()
             || self.label.is_some()
             || self.authenticated_at.is_some()
+            || self.ends_at.is_some()
     }
 }
 
@@ -143,6 +146,14 @@ impl PackageChanges {
 
     fn inserts(&self) -> bool {
         self.inserting > 0
+    }
+
+    /// Whether the package has a key afterwards; `None` if that depends on what is stored.
+    pub(crate) fn leaves_keys(&self) -> Option<bool> {
+        if self.inserting > 0 {
+            return Some(true);
+        }
+        self.cleared.then_some(false)
     }
 
     /// How many keys are certain to be there afterwards.

@@ -2,7 +2,9 @@
 //! was used, and how it is rotated and destroyed.
 
 use crate::client_id::ClientId;
+use crate::clock::Timestamp;
 use crate::error::Result;
+use crate::expiry::Times;
 use crate::transaction::registry::ContainerIndex;
 use crate::transaction::state::changes::{Attributes, SessionFate};
 use crate::transaction::state::subject::{SessionView, Subject, SubjectId};
@@ -139,6 +141,44 @@ impl TxnState {
         Ok(created
             .zip(last_access)
             .map(|(c, l)| (c.to_datetime(), l.to_datetime())))
+    }
+
+    /// When it ends if it is not used any more: the latest of its containers. `None` if it does not, or is not there.
+    pub(crate) fn expires_at(&mut self, id: SubjectId) -> Result<Option<Timestamp>> {
+        let (timeout, ends_at) = (self.own_timeout(id)?, self.own_end(id)?);
+        let (subject, now) = (self.subject(id)?, self.now);
+        let over = |at, created, last_access| {
+            let times = Times {
+                created,
+                last_access,
+                timeout,
+                ends_at,
+            };
+            self.registry.container(at).policy.over_at(&times)
+        };
+        let is_gone = self.fate(id) == SessionFate::Destroyed;
+        let lives = subject.sessions.iter().filter(|_| !is_gone);
+        let lives = lives.filter_map(|view| {
+            let times = view.live_times()?;
+            let is_recorded = self.touch_of(subject, view).is_some();
+            let last_access = if is_recorded { now } else { times.last_access };
+            Some(over(view.container, times.created, last_access))
+        });
+        let mut latest = lives.max();
+        for at in self.registry.places() {
+            if self.founds_in(id, Some(at))? {
+                latest = latest.max(Some(over(at, now, now)));
+            }
+        }
+        Ok(latest.filter(|over| *over < Timestamp(i64::MAX)))
+    }
+
+    /// Notes an access that is recorded although none may be due.
+    pub(crate) fn touch(&mut self, id: SubjectId) -> Result<()> {
+        self.live_anywhere(id)?;
+        self.use_live_containers(id)?;
+        self.subject_mut(id)?.is_touched = true;
+        Ok(())
     }
 
     /// What becomes of the session as a whole, to be given a timeout or an owner. If there is no session, that founds

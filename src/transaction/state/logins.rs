@@ -9,6 +9,7 @@ use crate::transaction::state::changes::{Attributes, SessionFate};
 use crate::transaction::state::subject::SubjectId;
 use crate::transaction::state::txn_state::TxnState;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What came of ending sessions by their keys.
 #[derive(Debug, Default)]
@@ -42,6 +43,14 @@ impl TxnState {
 
     pub(crate) fn authenticated_at(&mut self, id: SubjectId) -> Result<Option<Timestamp>> {
         self.attribute(id, |it| it.authenticated_at, |row| row.authenticated_at)
+    }
+
+    pub(crate) fn own_timeout(&mut self, id: SubjectId) -> Result<Option<Duration>> {
+        self.attribute(id, |it| it.timeout, |row| row.timeout)
+    }
+
+    pub(crate) fn own_end(&mut self, id: SubjectId) -> Result<Option<Timestamp>> {
+        self.attribute(id, |it| it.ends_at, |row| row.ends_at)
     }
 
     /// What this transaction sets of the session as a whole, or else what is stored of it. An access.

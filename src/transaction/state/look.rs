@@ -184,6 +184,7 @@ impl TxnState {
             live: is_live,
             used: false,
             observed: false,
+            listed: false,
         })
     }
 

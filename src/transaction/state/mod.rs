@@ -3,6 +3,7 @@
 pub(crate) mod changes;
 pub(crate) mod indexed_list;
 pub(crate) mod lifecycle;
+mod listing;
 pub(crate) mod logins;
 mod look;
 pub(crate) mod read;

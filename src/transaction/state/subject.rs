@@ -25,6 +25,8 @@ pub(crate) struct Subject {
     /// When it came, where that was before the transaction began.
     pub(crate) came: Option<Arrival>,
     pub(crate) founding: FoundingRule,
+    /// Whether its access is recorded although none may be due.
+    pub(crate) is_touched: bool,
     pub(crate) sessions: IndexedList<SessionView>,
     pub(crate) packages: IndexedList<PackageView>,
     /// Its sessions, if they were fetched before anything was read.
@@ -104,6 +106,8 @@ pub(crate) struct SessionView {
     pub(crate) used: bool,
     /// Whether its existence was read.
     pub(crate) observed: bool,
+    /// Whether the list of its packages was read.
+    pub(crate) listed: bool,
 }
 
 impl SessionView {

@@ -50,6 +50,7 @@ fn set(engine: &MemoryEngine, state: SeenState, touch: Option<TouchAt>) -> Chang
         row: None,
         state,
         observed: false,
+        listed: false,
         touch,
     };
     ChangeSet {
@@ -68,6 +69,7 @@ fn set(engine: &MemoryEngine, state: SeenState, touch: Option<TouchAt>) -> Chang
             owner: None,
             label: None,
             authenticated_at: None,
+            ends_at: None,
             end: SessionEnd::Stays,
             carries: 0,
         }],

@@ -33,6 +33,7 @@ impl Edit {
                 row,
                 state,
                 observed: false,
+                listed: false,
                 touch: None,
             }
         });
@@ -48,6 +49,7 @@ impl Edit {
             owner: None,
             label: None,
             authenticated_at: None,
+            ends_at: None,
             end: SessionEnd::Stays,
             ends_of: None,
             carries: 0,
@@ -182,6 +184,12 @@ impl Edit {
         self
     }
 
+    /// The packages in the unnamed container were listed.
+    pub(crate) fn list_packages(&mut self) -> &mut Self {
+        self.change.seen[0].listed = true;
+        self
+    }
+
     /// What is in the unnamed container had expired.
     pub(super) fn expired(&mut self) -> &mut Self {
         let seen = &mut self.change.seen[0];
@@ -190,6 +198,7 @@ impl Edit {
             incarnation: row.incarnation,
             last_access: row.access.last_access,
             timeout: row.timeout,
+            ends_at: row.ends_at,
         };
         self
     }

@@ -54,6 +54,32 @@ fn a_write_joins_no_other_session_than_it_was_meant_for() {
     ]);
 }
 
+// C2.7
+#[test]
+fn the_list_of_packages_is_an_observation() {
+    const ONE: &str = "a#1 p/1{k=1}";
+    let list: fn(&mut Edit) -> &mut Edit = |e| e.list_packages().put("q", "k", "2");
+    check(&[
+        ("it is the same", ONE, ONE, list, "a#1 p/1{k=1} q/9{k=2}"),
+        (
+            "another value is no other package",
+            ONE,
+            "a#1 p/3{k=7}",
+            list,
+            "a#1 p/3{k=7} q/9{k=2}",
+        ),
+        (
+            "one was added",
+            ONE,
+            "a#1 p/1{k=1} r/3{k=1}",
+            list,
+            "Conflict",
+        ),
+        ("one is gone", ONE, "a#1", list, "Conflict"),
+        ("there was none, and is one", "", ONE, list, "Conflict"),
+    ]);
+}
+
 // C2.7, C2.11
 #[test]
 fn existence_is_an_observation() {
