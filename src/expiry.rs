@@ -10,6 +10,8 @@ pub(crate) struct ExpiryPolicy {
     pub(crate) timeout: Duration,
     pub(crate) resolution: Duration,
     pub(crate) max_lifetime: Option<Duration>,
+    /// How long a session lasts whose id has not come back (C8.5).
+    pub(crate) unconfirmed: Option<Duration>,
 }
 
 /// The times of one session.
@@ -21,6 +23,21 @@ pub(crate) struct Times {
     pub(crate) timeout: Option<Duration>,
     /// When it ends at the latest, where it has an end of its own.
     pub(crate) ends_at: Option<Timestamp>,
+    /// When it got its id, if that has not come back.
+    pub(crate) unconfirmed_since: Option<Timestamp>,
+}
+
+impl Times {
+    /// Those of a session that begins now.
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self {
+            created: now,
+            last_access: now,
+            timeout: None,
+            ends_at: None,
+            unconfirmed_since: Some(now),
+        }
+    }
 }
 
 /// How long the visitor's client keeps its id, for example in a cookie. The id is sent again when an access is recorded
@@ -78,6 +95,14 @@ impl ExpiryPolicy {
         (!timeout.is_zero() && idle > timeout)
             || self.max_lifetime.is_some_and(|max| age > max)
             || times.ends_at.is_some_and(|end| now >= end)
+            || self
+                .unconfirmed_since(times)
+                .is_some_and(|(since, limit)| now.since(since) > limit)
+    }
+
+    /// When a session got its id, and how long it waits for that to come back.
+    fn unconfirmed_since(&self, times: &Times) -> Option<(Timestamp, Duration)> {
+        times.unconfirmed_since.zip(self.unconfirmed)
     }
 
     /// From when on a session is over if nothing is recorded of it any more.
@@ -85,7 +110,9 @@ impl ExpiryPolicy {
         let timeout = Some(self.timeout_of(times)).filter(|timeout| !timeout.is_zero());
         let idle = timeout.map(|timeout| times.last_access + timeout);
         let age = self.max_lifetime.map(|max| times.created + max);
-        let last = idle.into_iter().chain(age);
+        let unconfirmed = self.unconfirmed_since(times);
+        let unconfirmed = unconfirmed.map(|(since, limit)| since + limit);
+        let last = idle.into_iter().chain(age).chain(unconfirmed);
         let over = last.map(|last| last + Duration::from_millis(1));
         let over = over.chain(times.ends_at).min();
         over.unwrap_or(Timestamp(i64::MAX))
@@ -103,14 +130,14 @@ impl ExpiryPolicy {
 
     /// Whether an access now must be recorded: the recorded one is older than the resolution
     /// (C3.4), or lies so far ahead that it must be put right (C3.5). Where the session never expires, only
-    /// if what its id is kept in must be renewed (C3.3).
+    /// if what its id is kept in must be renewed (C3.3). An access with an id that has not come back before confirms it.
     pub(crate) fn is_touch_due(
         &self,
         times: &Times,
         now: Timestamp,
         keeping: Option<Keeping>,
     ) -> bool {
-        if self.is_ahead(times, now) {
+        if self.is_ahead(times, now) || self.unconfirmed_since(times).is_some() {
             return true;
         }
         let kept = keeping.and_then(|keeping| keeping.of(times.timeout));
@@ -129,6 +156,7 @@ mod tests {
         timeout: Duration::from_secs(3600),
         resolution: Duration::from_secs(600),
         max_lifetime: None,
+        unconfirmed: None,
     };
 
     fn seen_at(seconds: i64) -> Times {
@@ -137,6 +165,7 @@ mod tests {
             last_access: Timestamp(seconds * 1000),
             timeout: None,
             ends_at: None,
+            unconfirmed_since: None,
         }
     }
 
@@ -206,6 +235,22 @@ mod tests {
             assert!(policy.is_expired(&times, over));
             assert!(!policy.is_expired(&times, Timestamp(over.0 - 1)));
         }
+    }
+
+    // C8.5
+    #[test]
+    fn a_session_whose_id_did_not_come_back_ends_where_that_is_a_setting() {
+        let policy = ExpiryPolicy {
+            unconfirmed: Some(Duration::from_secs(60)),
+            ..POLICY
+        };
+        let mut times = seen_at(20);
+        times.unconfirmed_since = Some(at(10));
+        assert!(!policy.is_expired(&times, at(70)) && policy.is_expired(&times, at(71)));
+        assert_eq!(policy.over_at(&times), Timestamp(70_001));
+        assert!(policy.is_touch_due(&times, at(20), None));
+        assert!(!POLICY.is_expired(&times, at(71)) && !POLICY.is_touch_due(&times, at(20), None));
+        assert!(!policy.is_touch_due(&seen_at(20), at(21), None));
     }
 
     #[test]

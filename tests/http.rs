@@ -43,6 +43,8 @@ mod middleware;
 mod packages;
 #[path = "http/pages.rs"]
 mod pages;
+#[path = "http/renewal.rs"]
+mod renewal;
 #[path = "http/rerun.rs"]
 mod rerun;
 #[path = "http/slow.rs"]

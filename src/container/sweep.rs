@@ -243,6 +243,7 @@ fn removal(
         carries: 0,
         end: SessionEnd::Swept(over),
         ends_of: None,
+        leads_on: None,
     }
 }
 

@@ -145,6 +145,20 @@ impl Exchange {
         cookies.into_iter().flatten().chain(other)
     }
 
+    /// Gives the session another id if the one that it has is old enough (C8.4). A request that cannot run again does so
+    /// only as long as nobody can have overtaken it with another renewal: its commit would conflict.
+    pub(super) fn renew_if_due(&self, session: &Session) {
+        let rules = &self.settings.rules;
+        let Some(after) = rules.renew_after else {
+            return;
+        };
+        let is_cookie = matches!(self.carrier, IdCarrier::Cookie);
+        let took = self.settings.store.arrival().at.since(self.came.at);
+        if is_cookie && (self.policy.permits() || took < self.settings.turn_wait()) {
+            session.renew_if_due(after, rules.renew_grace);
+        }
+    }
+
     /// Whether the request may create a session (C4.5).
     fn founding(&self, id: Option<&ClientId>) -> FoundingRule {
         let cookie = self.settings.cookie.settings();

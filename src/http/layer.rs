@@ -138,6 +138,40 @@ impl SessionLayer {
         self
     }
 
+    /// Gives a client a new id when its id is older than `age`, with the first request after that which uses the session
+    /// and commits. The session and its data stay. So an id that somebody else got hold of is worth nothing after a while,
+    /// as long as the visitor comes. Default: only [`rotate`](crate::Session::rotate) and
+    /// [`log_in`](crate::Session::log_in) give new ids.
+    ///
+    /// Requests that were sent with the old id go on finding the session for [`renew_grace`](Self::renew_grace), to read and
+    /// to write, and their responses carry no cookie. A client that does not get the response with the new cookie within
+    /// that time loses its session.
+    ///
+    /// A renewal is a durable commit that writes the session anew, so `age` should be minutes or more. Ids in other
+    /// [transports](Self::transport) are not renewed.
+    ///
+    /// ```
+    /// use cloakroom::{Store, http::SessionLayer};
+    /// use std::time::Duration;
+    ///
+    /// let layer = SessionLayer::new(Store::in_memory()?).renew_after(Duration::from_secs(15 * 60));
+    /// # drop(layer);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    #[must_use]
+    pub fn renew_after(mut self, age: Duration) -> Self {
+        self.rules().renew_after = Some(age);
+        self
+    }
+
+    /// Sets how long a renewed id goes on finding its session. Default: 30 s. With zero, requests that bear it when it is
+    /// renewed conflict, or read an empty session.
+    #[must_use]
+    pub fn renew_grace(mut self, time: Duration) -> Self {
+        self.rules().renew_grace = time;
+        self
+    }
+
     /// Adds a transport for ids beside the cookie. Requests that use it get no cookie. Several are asked in the order in
     /// which they were added. See [`IdTransport`].
     #[must_use]

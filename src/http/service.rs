@@ -236,6 +236,7 @@ fn end<R: Default>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> A
     if let Some((_, session)) = &open {
         if commits {
             session.look_before_commit();
+            exchange.renew_if_due(session);
         }
         if session.bears_dead_id() {
             exchange.count_dead_id();

@@ -31,6 +31,9 @@ pub(super) struct LayerRules {
     pub(super) cookie_use: CookieUse,
     pub(super) site_data: SiteData,
     pub(super) proxies: Option<TrustedProxies>,
+    /// How old an id becomes, and how long it works after that.
+    pub(super) renew_after: Option<Duration>,
+    pub(super) renew_grace: Duration,
     #[cfg(feature = "axum")]
     pub(super) on_error: Option<Arc<ErrorPage>>,
 }
@@ -66,6 +69,8 @@ impl Default for LayerRules {
             cookie_use: CookieUse::On,
             site_data: SiteData::Kept,
             proxies: None,
+            renew_after: None,
+            renew_grace: Duration::from_secs(30),
             #[cfg(feature = "axum")]
             on_error: None,
         }
@@ -124,6 +129,12 @@ impl LayerSettings {
     pub(super) fn patience(&self) -> Patience {
         let store = || self.store.patience();
         self.rules.turn_wait.map_or_else(store, Patience::new)
+    }
+
+    /// How long a commit waits for those that hold the turn of its session.
+    pub(super) fn turn_wait(&self) -> Duration {
+        let own = self.rules.turn_wait;
+        own.unwrap_or_else(|| self.store.turn_wait())
     }
 
     /// The transport that a request uses: the first that reads something from it.

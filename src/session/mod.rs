@@ -118,6 +118,13 @@ impl Session {
         });
     }
 
+    /// Gives the session another id if its id is older than this. The old one goes on leading to it for a while.
+    #[cfg(feature = "http")]
+    pub(crate) fn renew_if_due(&self, after: Duration, grace: Duration) {
+        // What cannot be looked at any more is renewed by a later request.
+        let _ = self.with(|state| state.renew_if_due(self.subject, after, grace));
+    }
+
     /// Whether nothing of the session was read or changed in its transaction.
     #[cfg(feature = "http")]
     pub(crate) fn is_unused(&self) -> bool {

@@ -5,6 +5,7 @@ use super::record::AccessPart;
 use super::version::{Mark, Version};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
+use crate::expiry::Times;
 use std::time::Duration;
 
 /// A session in one container. A later session of the same client has another incarnation.
@@ -20,6 +21,25 @@ pub(crate) struct SessionRef {
 pub(crate) struct RecordedTimes {
     pub(crate) created: Timestamp,
     pub(crate) last_access: Timestamp,
+    pub(crate) is_id_confirmed: bool,
+}
+
+impl RecordedTimes {
+    pub(crate) fn of(part: &AccessPart) -> Self {
+        Self {
+            created: part.created,
+            last_access: part.last_access,
+            is_id_confirmed: part.is_id_confirmed,
+        }
+    }
+
+    /// Puts what is recorded in place of what a row tells.
+    pub(crate) fn replace(self, times: &mut Times) {
+        (times.created, times.last_access) = (self.created, self.last_access);
+        if self.is_id_confirmed {
+            times.unconfirmed_since = None;
+        }
+    }
 }
 
 /// A changed access time of one session.

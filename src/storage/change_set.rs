@@ -110,6 +110,8 @@ pub(crate) struct ClientChange {
     pub(crate) end: SessionEnd,
     /// Whose session it must still be, where it ends because of its owner (C8.2).
     pub(crate) ends_of: Option<Arc<str>>,
+    /// How long the old id goes on leading to the session, where that moves because its id is renewed (C8.4).
+    pub(crate) leads_on: Option<Duration>,
     /// About how many bytes of packages it writes again where the session moves.
     pub(crate) carries: usize,
 }

@@ -49,6 +49,7 @@ impl Default for StoreBuilder {
                 turn_wait: Duration::from_secs(2),
                 snapshot_max_age: Duration::from_secs(30),
                 tombstone: Duration::from_secs(10),
+                unconfirmed: None,
             },
             admission: AdmissionBounds {
                 commits: 8192,
@@ -114,6 +115,31 @@ impl StoreBuilder {
     #[must_use]
     pub fn tombstone_lifetime(mut self, lifetime: Duration) -> Self {
         self.rules.tombstone = lifetime;
+        self
+    }
+
+    /// The time after which a session ends whose id never came back: that of a visitor who does not take the cookie, such
+    /// as a bot. It counts from when the id was handed out, at the first write or a log-in. Default: none, such a session
+    /// lasts as long as any other. It is a setting of the code, not stored in the file.
+    ///
+    /// The first request that comes back with an id records its access, whatever the resolution is.
+    ///
+    /// ```
+    /// use cloakroom::{Clock, Store};
+    /// use std::time::Duration;
+    ///
+    /// let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    /// let minute = Duration::from_secs(60);
+    /// let store = Store::builder().clock(clock.clone()).unconfirmed_timeout(minute).in_memory()?;
+    /// let id = store.client_ids().issue();
+    /// store.transact(|txn| txn.session(&id)?.pkg("cart").insert("tea", 2))?;
+    /// clock.advance(2 * minute);
+    /// assert!(!store.begin()?.session(&id)?.exists()?);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    #[must_use]
+    pub fn unconfirmed_timeout(mut self, timeout: Duration) -> Self {
+        self.rules.unconfirmed = Some(timeout);
         self
     }
 

@@ -95,7 +95,8 @@ impl InfoDraft {
     ) -> Result<()> {
         let times = env.times_of(container, self.info.client, &row, now, None);
         let times = times.await?;
-        if container.policy.is_expired(&times, now) {
+        // Under an id that was renewed there is no session of its own.
+        if container.policy.is_expired(&times, now) || row.moved.is_some() {
             return Ok(());
         }
         let info = &mut self.info;

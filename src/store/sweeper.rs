@@ -124,6 +124,7 @@ fn interval(policy: &ExpiryPolicy) -> Duration {
         last_access: Timestamp(0),
         timeout: None,
         ends_at: None,
+        unconfirmed_since: None,
     };
     policy.resolution_of(&of_the_container, None).max(SHORTEST)
 }
@@ -164,6 +165,7 @@ mod tests {
             timeout: Duration::from_secs(timeout),
             resolution: Duration::from_secs(resolution),
             max_lifetime: None,
+            unconfirmed: None,
         };
         let every = |timeout, resolution| interval(&policy(timeout, resolution)).as_secs();
         assert_eq!(every(3600, 600), 600);

@@ -6,6 +6,8 @@ use crate::client_id::{ClientId, ClientKey};
 use crate::error::{Error, Result};
 use crate::transaction::{CommitFailure, Patience, Transaction, Txn};
 use std::pin::pin;
+#[cfg(feature = "http")]
+use std::time::Duration;
 
 impl Store {
     /// Runs `f` in a transaction and commits it. After a conflict, runs `f` again. From the second attempt on, the
@@ -89,6 +91,12 @@ impl Store {
 
     pub(crate) fn patience(&self) -> Patience {
         self.inner.env.patience()
+    }
+
+    /// For how long one waits for turns.
+    #[cfg(feature = "http")]
+    pub(crate) fn turn_wait(&self) -> Duration {
+        self.inner.env.rules.turn_wait
     }
 }
 

@@ -96,7 +96,7 @@ impl Env {
         let recorded = recorded.map_err(|e| e.in_container(&*container.place.name))?;
         // A session that has ended since is what it was.
         if let Some(recorded) = recorded {
-            (times.created, times.last_access) = (recorded.created, recorded.last_access);
+            recorded.replace(&mut times);
         }
         Ok(times)
     }
@@ -111,4 +111,6 @@ pub(crate) struct TxnRules {
     pub(crate) snapshot_max_age: Duration,
     /// How long an ended id is refused (C4.8).
     pub(crate) tombstone: Duration,
+    /// How long a session lasts whose id has not come back (C8.5).
+    pub(crate) unconfirmed: Option<Duration>,
 }

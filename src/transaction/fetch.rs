@@ -8,6 +8,7 @@ use crate::storage::Snapshot;
 use crate::transaction::env::Env;
 use crate::transaction::lookup::FirstLook;
 use crate::transaction::registry::Registry;
+use crate::transaction::state::look::MOST_MOVES;
 use crate::transaction::state::subject::{FoundSession, FoundSessions, Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub(crate) struct Fetched {
     pub(crate) snapshot: Arc<dyn Snapshot>,
     /// If the transaction had not looked.
     pub(crate) look: Option<FirstLook>,
-    pub(crate) sessions: Vec<(SubjectId, FoundSessions)>,
+    pub(crate) sessions: Vec<(SubjectId, ClientKey, FoundSessions)>,
 }
 
 impl Fetch {
@@ -53,20 +54,17 @@ impl Fetch {
             snapshot.load(&keys).await?;
         }
         let mut sessions = Vec::with_capacity(clients.len());
-        for (id, client, keeping) in clients {
-            let mut found = FoundSessions::new();
-            for at in registry.places() {
-                let container = registry.container(at);
-                let session =
-                    FoundSession::find(&env, &*snapshot, container, client, (now, keeping));
-                match session.await {
-                    Ok(session) => found.push((at, session)),
-                    // Its reader is told.
-                    Err(error) if error.kind() == ErrorKind::Corrupt => {}
-                    Err(error) => return Err(error),
-                }
+        for (id, mut client, keeping) in clients {
+            let at = (now, keeping);
+            let mut found = find_all(&env, &registry, &*snapshot, client, at).await?;
+            for _ in 0..MOST_MOVES {
+                let Some(to) = found.iter().find_map(|(_, it)| it.leads_to()) else {
+                    break;
+                };
+                client = to;
+                found = find_all(&env, &registry, &*snapshot, client, at).await?;
             }
-            sessions.push((id, found));
+            sessions.push((id, client, found));
         }
         Ok(Fetched {
             snapshot,
@@ -74,6 +72,27 @@ impl Fetch {
             sessions,
         })
     }
+}
+
+/// The sessions of a client in all containers.
+async fn find_all(
+    env: &Env,
+    registry: &Registry,
+    snapshot: &dyn Snapshot,
+    client: ClientKey,
+    at: (Timestamp, Option<Keeping>),
+) -> Result<FoundSessions> {
+    let mut found = FoundSessions::new();
+    for place in registry.places() {
+        let container = registry.container(place);
+        match FoundSession::find(env, snapshot, container, client, at).await {
+            Ok(session) => found.push((place, session)),
+            // Its reader is told.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 impl TxnState {
@@ -117,7 +136,10 @@ impl TxnState {
         if let (true, Some(look)) = (is_first, fetched.look) {
             self.adopt(look)?;
         }
-        for (id, sessions) in fetched.sessions {
+        for (id, client, sessions) in fetched.sessions {
+            if self.subject(id)?.key() != Some(client) {
+                self.follow(id, client)?;
+            }
             self.subject_mut(id)?.fetched = Some(sessions);
         }
         if is_first {

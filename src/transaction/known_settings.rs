@@ -10,7 +10,6 @@ use crate::transaction::registry::Registry;
 use arc_swap::ArcSwap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-#[cfg(feature = "http")]
 use std::time::Duration;
 
 /// Ids that name unknown secrets make the store ask its engine for new ones no more often than this.
@@ -31,6 +30,8 @@ pub(crate) struct KnownSettings {
     /// Locked while newer settings are shown, so that older ones never replace them.
     showing: Mutex<()>,
     secrets: SecretSource,
+    /// A setting of this process.
+    unconfirmed: Option<Duration>,
     /// When the engine was last asked for an unknown secret.
     #[cfg(feature = "http")]
     asked: Mutex<Option<Moment>>,
@@ -39,11 +40,16 @@ pub(crate) struct KnownSettings {
 
 impl KnownSettings {
     /// What is known of a store that was opened with these settings.
-    pub(crate) fn new(settings: &StoreSettings, secrets: SecretSource) -> Self {
+    pub(crate) fn new(
+        settings: &StoreSettings,
+        secrets: SecretSource,
+        unconfirmed: Option<Duration>,
+    ) -> Self {
         Self {
             version: AtomicU64::new(settings.version),
             showing: Mutex::default(),
             secrets,
+            unconfirmed,
             #[cfg(feature = "http")]
             asked: Mutex::default(),
             on_change: OnceLock::new(),
@@ -74,7 +80,7 @@ impl KnownSettings {
         if settings.version <= self.version() {
             return Ok(());
         }
-        let newest = Registry::of(settings)?;
+        let newest = Registry::of(settings, self.unconfirmed)?;
         if self.secrets == SecretSource::Kept {
             let (issuing, older) = split_secrets(&settings.secrets)?;
             ids.replace(issuing, older);

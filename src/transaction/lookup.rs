@@ -107,7 +107,7 @@ impl FoundSession {
             let recorded = env.storage.found_expired(session).await;
             let recorded = recorded.map_err(|e| e.in_container(&*container.place.name))?;
             if let Some(recorded) = recorded {
-                (times.created, times.last_access) = (recorded.created, recorded.last_access);
+                recorded.replace(&mut times);
             }
         }
         self.times = Some(times);

@@ -20,7 +20,7 @@ pub(crate) struct ContainerEntry {
 
 impl ContainerEntry {
     /// The container of a record.
-    fn of(record: &ContainerRecord) -> Self {
+    fn of(record: &ContainerRecord, unconfirmed: Option<Duration>) -> Self {
         Self {
             place: ContainerRef {
                 id: ContainerId(record.id),
@@ -30,6 +30,7 @@ impl ContainerEntry {
                 timeout: Duration::from_millis(record.timeout_ms),
                 resolution: Duration::from_millis(record.resolution_ms),
                 max_lifetime: record.max_lifetime_ms.map(Duration::from_millis),
+                unconfirmed,
             },
             implicit_sweeps: record.implicit_sweeps,
         }
@@ -96,9 +97,10 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// The containers of these settings.
-    pub(crate) fn of(settings: &StoreSettings) -> Result<Self> {
-        let containers = settings.containers.values().map(ContainerEntry::of);
+    /// The containers of these settings, in a store where sessions last so long whose id has not come back.
+    pub(crate) fn of(settings: &StoreSettings, unconfirmed: Option<Duration>) -> Result<Self> {
+        let records = settings.containers.values();
+        let containers = records.map(|record| ContainerEntry::of(record, unconfirmed));
         Self::new(settings.registry, containers)
     }
 

@@ -233,10 +233,7 @@ impl MemoryTables {
     ) -> Option<RecordedTimes> {
         let mut row = self.newest_session(session.container, session.client)?;
         self.holds.put_on(session, &mut row.access, now);
-        (row.incarnation == session.incarnation).then_some(RecordedTimes {
-            created: row.access.created,
-            last_access: row.access.last_access,
-        })
+        (row.incarnation == session.incarnation).then(|| RecordedTimes::of(&row.access))
     }
 
     pub(crate) fn tombstone(&self, client: ClientKey) -> Option<Timestamp> {

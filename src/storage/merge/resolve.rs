@@ -10,8 +10,8 @@ use crate::client_id::ClientKey;
 use crate::error::{Error, Result};
 use crate::storage::record::SessionRow;
 use crate::storage::{
-    ChangeSet, ClientChange, MergedWrites, PackageChange, SeenState, SessionEnd, StaleCommute,
-    Version,
+    ChangeSet, ClientChange, MergedWrites, PackageChange, Seen, SeenState, SessionEnd,
+    StaleCommute, Version,
 };
 use std::sync::Arc;
 
@@ -62,6 +62,46 @@ fn resolve_on(
     }
 }
 
+/// The same change under the id that the session was given meanwhile because its old one was renewed (C8.4). Where some
+/// of it is in memory, the new client is not locked, and the change conflicts. So does another renewal.
+fn moved_on(change: &ClientChange, sessions: &[SessionMerge<'_>]) -> Option<ClientChange> {
+    let moved = |session: &SessionMerge<'_>| session.stored.as_ref().and_then(|row| row.moved);
+    let to = sessions.iter().find_map(moved)?.client;
+    let is_renewal = change.leads_on.is_some();
+    if is_renewal || !change.seen.iter().any(Seen::is_live) {
+        return None;
+    }
+    let mut seen = Vec::with_capacity(sessions.len());
+    for session in sessions {
+        let was = session.seen;
+        let state = match (was.state, &session.stored) {
+            (SeenState::Live { incarnation }, Some(row))
+                if moved(session).is_some_and(|it| it.from == Some(incarnation)) =>
+            {
+                SeenState::Live {
+                    incarnation: row.incarnation,
+                }
+            }
+            (SeenState::Live { .. }, _) => return None,
+            (SeenState::Absent | SeenState::Expired { .. }, _) => SeenState::Absent,
+        };
+        if was.place.id.is_in_memory() {
+            return None;
+        }
+        let row = was.row.clone();
+        seen.push(Seen {
+            state,
+            row: row.filter(|_| was.is_live()),
+            ..was.clone()
+        });
+    }
+    Some(ClientChange {
+        client: to,
+        seen,
+        ..change.clone()
+    })
+}
+
 /// A session that ends because of its owner must still be this owner's in some container, if anything is left of it.
 fn check_owner(sessions: &[SessionMerge<'_>], owner: &Arc<str>) -> Result<()> {
     let stored = sessions
@@ -82,7 +122,8 @@ struct Merge<'a, R> {
 }
 
 impl<R: CurrentRows> Merge<'_, R> {
-    fn client(&mut self, change: &ClientChange) -> Result<()> {
+    /// The sessions of a client, sorted for the binary search in `package`.
+    fn sessions<'c>(&self, change: &'c ClientChange) -> Result<Vec<SessionMerge<'c>>> {
         let mut sessions = Vec::with_capacity(change.seen.len());
         for seen in &change.seen {
             let stored = self
@@ -91,10 +132,17 @@ impl<R: CurrentRows> Merge<'_, R> {
             let stored = stored.map_err(|e| e.in_container(&*seen.place.name))?;
             sessions.push(SessionMerge::new(seen, stored));
         }
-        // For the binary search in `package`.
         sessions.sort_by_key(|session| session.seen.place.id);
+        Ok(sessions)
+    }
+
+    fn client(&mut self, change: &ClientChange) -> Result<()> {
+        let mut sessions = self.sessions(change)?;
         if let SessionEnd::Swept(over) = change.end {
             return self.writer.sweep(change.client, &sessions, over);
+        }
+        if let Some(moved) = moved_on(change, &sessions).filter(|_| self.set.foreign.is_none()) {
+            return self.client(&moved);
         }
         if change.writes() {
             for session in &sessions {

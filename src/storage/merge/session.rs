@@ -114,7 +114,8 @@ impl<'a> SessionMerge<'a> {
             SeenState::Expired { incarnation, .. } => {
                 now == Some(incarnation) && self.row.is_some() && end != SessionEnd::Destroyed
             }
-            SeenState::Absent => false,
+            // The row under a renewed id is no session to join.
+            SeenState::Absent => self.row.as_ref().is_some_and(|row| row.moved.is_some()),
         };
         if ended {
             return Err(conflict("the session was ended or renewed meanwhile")

@@ -7,12 +7,13 @@ use super::session::{SessionMerge, stored_package};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::storage::record::{PackageRow, package_key};
+use crate::storage::record::{MovedTo, PackageRow, SessionRow, package_key};
 use crate::storage::{
     ChangeSet, ClientChange, ContainerRef, MergedWrites, PackageWrite, SeenState, SessionEnd,
     SessionWrite, Version,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Collects the rows that a change set writes.
 pub(super) struct RowWriter<'a, R> {
@@ -36,13 +37,17 @@ impl<R: CurrentRows> RowWriter<'_, R> {
         for session in sessions {
             let id = session.seen.place.id;
             if ends {
-                if session.stored.is_some() {
+                if session.stored.is_some() && change.leads_on.is_none() {
                     self.writes
                         .tombstones
                         .push((id, change.client, self.set.refusals.until()));
                 }
                 if let (SessionEnd::Moves(to), Some(_)) = (change.end, &session.row) {
                     self.carry_over(&session, change, to)?;
+                }
+                if let (SessionEnd::Moves(to), Some(lasts)) = (change.end, change.leads_on) {
+                    self.lead_on(session, change.client, to, lasts);
+                    continue;
                 }
                 self.remove(&session, change.client);
                 continue;
@@ -66,6 +71,26 @@ impl<R: CurrentRows> RowWriter<'_, R> {
             }
         }
         Ok(())
+    }
+
+    /// Leads from an id that is renewed to the session, in every container: whoever bears it looks into one first.
+    fn lead_on(
+        &mut self,
+        session: SessionMerge<'_>,
+        client: ClientKey,
+        to: ClientKey,
+        lasts: Duration,
+    ) {
+        self.remove_packages(&session, client);
+        let from = session.row.as_ref().map(|row| row.incarnation);
+        let moved = MovedTo { client: to, from };
+        let row = SessionRow::leading(self.rows.now(), self.version, moved, lasts);
+        self.writes.sessions.push(SessionWrite {
+            container: session.seen.place.id,
+            client,
+            old_owner: session.stored.and_then(|row| row.owner),
+            row: Some(row),
+        });
     }
 
     fn put_package(

@@ -16,4 +16,4 @@ pub(crate) use codec::{
 pub(crate) use container::ContainerRecord;
 pub(crate) use frame::{open_frame, seal_frame};
 pub(crate) use package::{PackageRow, package_key};
-pub(crate) use session::{AccessPart, SessionRow, client_of, session_key};
+pub(crate) use session::{AccessPart, MovedTo, SessionRow, client_of, session_key};

@@ -104,6 +104,8 @@ pub(crate) struct SessionRow {
     pub(crate) authenticated_at: Option<Timestamp>,
     /// When it ends at the latest, however often it is used.
     pub(crate) ends_at: Option<Timestamp>,
+    /// Where the session is now, if this row only leads there: its id was renewed a moment ago (C8.4).
+    pub(crate) moved: Option<MovedTo>,
     /// Fields that this version of the crate does not know, as they are stored.
     pub(crate) unknown: Bytes,
 }
@@ -112,6 +114,37 @@ pub(crate) struct SessionRow {
 const LABEL: u8 = 1;
 const AUTHENTICATED_AT: u8 = 2;
 const ENDS_AT: u8 = 3;
+const MOVED: u8 = 4;
+
+/// Where a session went when its id was renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MovedTo {
+    pub(crate) client: ClientKey,
+    /// The incarnation that it had in this container; none if it was not there.
+    pub(crate) from: Option<Version>,
+}
+
+impl MovedTo {
+    fn encode(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        let (client, from) = bytes.split_at_mut(16);
+        client.copy_from_slice(self.client.as_bytes());
+        let version = self.from.map_or(0, |from| from.0);
+        from.copy_from_slice(&version.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let parts = bytes.split_first_chunk().and_then(|(client, from)| {
+            let from = u64::from_le_bytes(from.try_into().ok()?);
+            Some(Self {
+                client: ClientKey::from_bytes(*client),
+                from: (from != 0).then_some(Version(from)),
+            })
+        });
+        parts.ok_or_else(|| corrupt(RecordKind::Session, "a client key has another length"))
+    }
+}
 
 /// The parts of a record of the current form.
 struct SessionParts<'a> {
@@ -157,8 +190,22 @@ impl SessionRow {
             label: None,
             authenticated_at: None,
             ends_at: None,
+            moved: None,
             unknown: Bytes::new(),
         }
+    }
+
+    /// The row under an id that was replaced. It leads to the session for this long.
+    pub(crate) fn leading(
+        now: Timestamp,
+        incarnation: Version,
+        to: MovedTo,
+        lasts: Duration,
+    ) -> Self {
+        let mut row = Self::new(now, incarnation);
+        (row.timeout, row.moved) = (Some(lasts), Some(to));
+        row.access.is_id_confirmed = true;
+        row
     }
 
     /// The row after a commit of this version has moved it to another id.
@@ -196,6 +243,7 @@ impl SessionRow {
             last_access: self.access.last_access,
             timeout: self.timeout,
             ends_at: self.ends_at,
+            unconfirmed_since: (!self.access.is_id_confirmed).then_some(self.access.id_issued),
         }
     }
 
@@ -219,6 +267,9 @@ impl SessionRow {
             if let Some(at) = at {
                 append(&mut body, (number, &at.0.to_le_bytes()[..]))?;
             }
+        }
+        if let Some(moved) = self.moved {
+            append(&mut body, (MOVED, &moved.encode()[..]))?;
         }
         body.extend_from_slice(&self.unknown);
         let parts = SessionParts {
@@ -257,6 +308,7 @@ impl SessionRow {
                 (LABEL, label) => self.label = Some(text(label)?.into()),
                 (AUTHENTICATED_AT, at) => self.authenticated_at = Some(time(at)?),
                 (ENDS_AT, at) => self.ends_at = Some(time(at)?),
+                (MOVED, to) => self.moved = Some(MovedTo::decode(to)?),
                 (_, _) => unknown.extend_from_slice(body.get(start..parts.at).unwrap_or_default()),
             }
         }

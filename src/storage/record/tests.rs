@@ -1,4 +1,5 @@
 use super::*;
+use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::ErrorKind;
 use crate::storage::Version;
@@ -21,6 +22,10 @@ fn row() -> SessionRow {
         label: Some("phone".into()),
         authenticated_at: Some(Timestamp(6)),
         ends_at: Some(Timestamp(8)),
+        moved: Some(MovedTo {
+            client: ClientKey::from_bytes([9; 16]),
+            from: Some(Version(3)),
+        }),
         unknown: Bytes::new(),
     }
 }
@@ -52,7 +57,7 @@ fn a_session_row_of_the_first_form_is_read_and_written_in_the_current_one() {
     read.access.id_issued = Timestamp(5);
     read.label = Some("phone".into());
     read.authenticated_at = Some(Timestamp(6));
-    read.ends_at = Some(Timestamp(8));
+    (read.ends_at, read.moved) = (row().ends_at, row().moved);
     assert_eq!(read, row());
 }
 
@@ -105,7 +110,7 @@ fn an_access_changes_its_own_part_of_the_record_alone() {
     let after = access(&first_form(), 4).unwrap().unwrap();
     expected.access.id_issued = Timestamp(1);
     (expected.label, expected.authenticated_at) = (None, None);
-    expected.ends_at = None;
+    (expected.ends_at, expected.moved) = (None, None);
     assert_eq!(SessionRow::decode(b"key", &after).unwrap(), expected);
     assert_eq!(access(&first_form(), 5).unwrap(), None);
 }
@@ -276,6 +281,6 @@ fn a_payload_of_a_session_that_ends_early_is_corrupt() {
         };
         // Where optional fields end, a shorter record is one without them.
         let whole: Vec<_> = (0..payload.len()).filter(|len| at(*len)).collect();
-        assert_eq!(whole.len(), if record[0] == 1 { 0 } else { 3 }, "{whole:?}");
+        assert_eq!(whole.len(), if record[0] == 1 { 0 } else { 4 }, "{whole:?}");
     }
 }

@@ -225,10 +225,7 @@ impl Engine {
         if let Some(touch) = waiting {
             touch.put_on(&mut row.access, self.shared.clock.timestamp());
         }
-        Ok(Some(RecordedTimes {
-            created: row.access.created,
-            last_access: row.access.last_access,
-        }))
+        Ok(Some(RecordedTimes::of(&row.access)))
     }
 }
 

@@ -94,6 +94,8 @@ impl TxnState {
             (_, Some(id), _) if changes.founds() => send(id),
             (SessionFate::Destroyed, _, _) => CookieAction::Withdraw,
             (_, None, Some(presented)) if !live && changes.founds() => send(presented),
+            // The session's own id has been handed out.
+            (_, None, Some(_)) if live && subject.moved_to.is_some() => CookieAction::Keep,
             (_, None, Some(presented)) if live => {
                 let is_set = changes
                     .timeout

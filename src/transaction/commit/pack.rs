@@ -3,7 +3,7 @@
 
 use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::ended_on_the_way;
 use crate::storage::{Arrival, ChangeSet, ClientChange, ContainerId, Seen, SessionEnd, Touch};
 use crate::transaction::commit::access::{CookieAction, LoadedSession};
@@ -120,6 +120,13 @@ impl TxnState {
             }
             self.pack_subject(subject, changes, &mut clients, packed)?;
         }
+        if self
+            .subjects
+            .iter()
+            .any(|subject| subject.moved_to.is_some())
+        {
+            check_distinct(&clients)?;
+        }
         packed.touches = touches_beside(&mut clients, std::mem::take(&mut packed.touches));
         let rules = &self.env().rules;
         packed.set = Some(ChangeSet {
@@ -225,6 +232,7 @@ impl TxnState {
             ends_at: attributes.ends_at,
             end: SessionEnd::Stays,
             ends_of: None,
+            leads_on: attributes.leads_on,
             carries: 0,
         })
     }
@@ -291,6 +299,20 @@ impl TxnState {
             touch: self.touch_of(subject, view),
         }
     }
+}
+
+/// A session that was written to under two of its ids cannot be committed: each would overwrite the other.
+fn check_distinct(clients: &[ClientChange]) -> Result<()> {
+    let written = clients.iter().filter(|client| client.writes());
+    let mut keys: Vec<_> = written.map(|client| client.client).collect();
+    keys.sort_unstable();
+    if keys.is_sorted_by(|a, b| a < b) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        "a transaction wrote to one session under two ids, of which one was renewed",
+    ))
 }
 
 /// Takes the access times of sessions in the file out of a commit that otherwise changes memory only:

@@ -46,6 +46,8 @@ pub(crate) struct Attributes {
     pub(crate) ends_of: Option<Arc<str>>,
     /// Why it ends, if its own transaction does not end it for itself.
     pub(crate) end_reason: Option<EndReason>,
+    /// How long the old id goes on leading to the session, where it is renewed.
+    pub(crate) leads_on: Option<Duration>,
 }
 
 /// The changes to one client's session.

@@ -6,10 +6,14 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::expiry::Times;
 use crate::transaction::registry::ContainerIndex;
+#[cfg(feature = "http")]
+use crate::transaction::state::changes::SubjectChanges;
 use crate::transaction::state::changes::{Attributes, SessionFate};
 use crate::transaction::state::subject::{SessionView, Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 use chrono::{DateTime, Utc};
+#[cfg(feature = "http")]
+use std::time::Duration;
 
 impl TxnState {
     /// The id under which the commit leaves a session, if it leaves one (C8.1).
@@ -147,27 +151,27 @@ impl TxnState {
     pub(crate) fn expires_at(&mut self, id: SubjectId) -> Result<Option<Timestamp>> {
         let (timeout, ends_at) = (self.own_timeout(id)?, self.own_end(id)?);
         let (subject, now) = (self.subject(id)?, self.now);
-        let over = |at, created, last_access| {
+        let over = |at, times| {
             let times = Times {
-                created,
-                last_access,
                 timeout,
                 ends_at,
+                ..times
             };
             self.registry.container(at).policy.over_at(&times)
         };
         let is_gone = self.fate(id) == SessionFate::Destroyed;
         let lives = subject.sessions.iter().filter(|_| !is_gone);
         let lives = lives.filter_map(|view| {
-            let times = view.live_times()?;
-            let is_recorded = self.touch_of(subject, view).is_some();
-            let last_access = if is_recorded { now } else { times.last_access };
-            Some(over(view.container, times.created, last_access))
+            let mut times = view.live_times()?;
+            if self.touch_of(subject, view).is_some() {
+                (times.last_access, times.unconfirmed_since) = (now, None);
+            }
+            Some(over(view.container, times))
         });
         let mut latest = lives.max();
         for at in self.registry.places() {
             if self.founds_in(id, Some(at))? {
-                latest = latest.max(Some(over(at, now, now)));
+                latest = latest.max(Some(over(at, Times::new(now))));
             }
         }
         Ok(latest.filter(|over| *over < Timestamp(i64::MAX)))
@@ -206,6 +210,32 @@ impl TxnState {
             }
         }
         self.issue(id)
+    }
+
+    /// Gives a session another id in place of one that is older than this, if the session was used. The old one goes on
+    /// leading to it for a while (C8.4).
+    #[cfg(feature = "http")]
+    pub(crate) fn renew_if_due(
+        &mut self,
+        id: SubjectId,
+        after: Duration,
+        grace: Duration,
+    ) -> Result<()> {
+        let is_changed = |it: &SubjectChanges| it.fate != SessionFate::Stays || it.id.is_some();
+        let subject = self.subject(id)?;
+        if subject.moved_to.is_some() || self.changed(id).is_some_and(is_changed) {
+            return Ok(());
+        }
+        let used = subject.sessions.iter().filter(|view| view.used);
+        let issued = used.filter_map(|view| Some(view.live_row()?.access.id_issued));
+        let is_due = issued
+            .min()
+            .is_some_and(|issued| self.now.since(issued) > after);
+        if is_due && self.check_replaceable(id).is_ok() {
+            self.rotate(id)?;
+            self.change(id)?.leads_on = Some(grace).filter(|grace| !grace.is_zero());
+        }
+        Ok(())
     }
 
     /// Ends what is stored of the session, whether it is live or has expired: an access that came before it

@@ -8,6 +8,7 @@ use crate::storage::record::SessionRow;
 use crate::transaction::state::changes::{Attributes, SessionFate};
 use crate::transaction::state::subject::SubjectId;
 use crate::transaction::state::txn_state::TxnState;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,11 +102,13 @@ impl TxnState {
     ) -> Result<Ended> {
         let mut ended = Ended::default();
         let mut subjects = Vec::with_capacity(keys.len());
+        let mut found = BTreeSet::new();
         for key in keys {
             let subject = self.subject_of(*key);
             match self.is_of(subject, owner.map(|owner| &**owner)) {
-                Ok(true) => subjects.push(subject),
-                Ok(false) => {}
+                // Two keys may lead to one session.
+                Ok(true) if found.insert(self.subject(subject)?.key()) => subjects.push(subject),
+                Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     ended.damaged.push((*key, error));
                 }

@@ -9,12 +9,16 @@ use crate::storage::{Snapshot, merge};
 use crate::transaction::lookup::{FirstLook, RowVerdict};
 use crate::transaction::registry::{ContainerIndex, Registry};
 use crate::transaction::state::changes::{SessionFate, SubjectChanges};
+use crate::transaction::state::indexed_list::IndexedList;
 use crate::transaction::state::subject::{
     BlindChanges, FoundSession, PackageView, SessionView, Subject, SubjectId,
 };
 use crate::transaction::state::txn_state::{TxnState, broken};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// How many renewals of one session are followed: each lasts for a while only.
+pub(crate) const MOST_MOVES: usize = 8;
 
 fn renamed() -> Error {
     Error::new(
@@ -125,7 +129,7 @@ impl TxnState {
         }
         self.snapshot = None;
         for subject in &mut self.subjects {
-            subject.fetched = None;
+            (subject.fetched, subject.moved_to) = (None, None);
         }
     }
 
@@ -152,11 +156,28 @@ impl TxnState {
         let at = match found {
             Some(at) => at,
             None => {
-                let view = self.load_session(id, container)?;
+                let mut view = self.load_session(id, container)?;
+                for _ in 0..MOST_MOVES {
+                    let Some(to) = view.leads_to() else { break };
+                    self.follow(id, to)?;
+                    view = self.load_session(id, container)?;
+                }
                 self.subject_mut(id)?.sessions.push(view)
             }
         };
         self.subject(id)?.sessions.get(at).ok_or_else(broken)
+    }
+
+    /// Goes on with the session to which the id of a client leads, because it was renewed a moment ago (C8.4).
+    pub(crate) fn follow(&mut self, id: SubjectId, to: ClientKey) -> Result<()> {
+        let subject = self.subject_mut(id)?;
+        (subject.moved_to, subject.fetched, subject.live) = (Some(to), None, None);
+        // What was looked at under the old id was not there.
+        subject.sessions = IndexedList::default();
+        if self.subjects.first().and_then(Subject::came_with) != Some(to) {
+            self.by_key.entry(to).or_insert(id);
+        }
+        Ok(())
     }
 
     fn load_session(&self, id: SubjectId, container: ContainerIndex) -> Result<SessionView> {

@@ -5,7 +5,7 @@ pub(crate) mod indexed_list;
 pub(crate) mod lifecycle;
 mod listing;
 pub(crate) mod logins;
-mod look;
+pub(crate) mod look;
 pub(crate) mod read;
 pub(crate) mod savepoint;
 pub(crate) mod subject;

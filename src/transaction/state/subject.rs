@@ -20,6 +20,8 @@ pub(crate) struct Subject {
     pub(crate) presented: Option<ClientId>,
     /// The key of one that is to end, and whose id is not known.
     pub(crate) known_by: Option<ClientKey>,
+    /// The key of its session, if it came with an id that was renewed a moment ago (C8.4).
+    pub(crate) moved_to: Option<ClientKey>,
     /// How long it keeps the id, where somebody hands it out.
     pub(crate) keeping: Option<Keeping>,
     /// When it came, where that was before the transaction began.
@@ -92,6 +94,14 @@ pub(crate) struct FoundSession {
     pub(crate) is_live: bool,
 }
 
+impl FoundSession {
+    /// Where the session is now, if this row only leads there.
+    pub(crate) fn leads_to(&self) -> Option<ClientKey> {
+        let row = self.row.as_ref().filter(|_| self.is_live);
+        Some(row?.moved?.client)
+    }
+}
+
 /// The sessions of a client in all containers. Those with a damaged row are left out.
 pub(crate) type FoundSessions = Vec<(ContainerIndex, FoundSession)>;
 
@@ -111,6 +121,11 @@ pub(crate) struct SessionView {
 }
 
 impl SessionView {
+    /// Where the session is now, if this row only leads there.
+    pub(crate) fn leads_to(&self) -> Option<ClientKey> {
+        Some(self.live_row()?.moved?.client)
+    }
+
     pub(crate) fn live_row(&self) -> Option<&SessionRow> {
         self.row.as_ref().filter(|_| self.live)
     }
@@ -177,6 +192,11 @@ impl Subject {
     }
 
     pub(crate) fn key(&self) -> Option<ClientKey> {
+        self.moved_to.or_else(|| self.came_with())
+    }
+
+    /// The key that it came with.
+    pub(crate) fn came_with(&self) -> Option<ClientKey> {
         let presented = self.presented.as_ref().map(ClientId::key);
         presented.or(self.known_by)
     }

@@ -108,7 +108,7 @@ impl TxnState {
     fn subject_with(&mut self, key: ClientKey) -> SubjectId {
         let next = self.subjects.len();
         match self.subjects.first() {
-            Some(first) if first.key() == Some(key) => 0,
+            Some(first) if first.came_with() == Some(key) => 0,
             Some(_) => *self.by_key.entry(key).or_insert(next),
             None => next,
         }

@@ -52,6 +52,7 @@ impl Edit {
             ends_at: None,
             end: SessionEnd::Stays,
             ends_of: None,
+            leads_on: None,
             carries: 0,
         };
         let rows = rows.clone();

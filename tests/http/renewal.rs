@@ -1,0 +1,326 @@
+//! C8.4, C8.5: ids that are renewed by age, and sessions whose id never comes back.
+
+use super::*;
+use axum::http::StatusCode;
+use axum::routing::post;
+use cloakroom::{ContainerSettings, StoreBuilder};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn renewing(store: &Store) -> SessionLayer {
+    SessionLayer::new(store.clone()).renew_after(10 * MINUTE)
+}
+
+fn built(builder: impl FnOnce(StoreBuilder) -> StoreBuilder) -> (Clock, Store) {
+    let clock = clock();
+    let store = builder(Store::builder().clock(clock.clone()));
+    (clock, store.in_memory().unwrap())
+}
+
+/// A site whose ids are renewed after ten minutes, and a visitor whose id is that old.
+async fn due() -> (Clock, Store, Router, String) {
+    let (clock, store) = built(|builder| builder);
+    let app = site(renewing(&store));
+    let cookie = visitor(&app).await;
+    clock.advance(10 * MINUTE);
+    assert_eq!(set_cookie(&get_page(&app, "/read", &cookie).await), None);
+    clock.advance(Duration::from_millis(1));
+    (clock, store, app, cookie)
+}
+
+/// A page that sends no cookie.
+async fn quiet(app: &Router, path: &str, cookie: &str) -> String {
+    let response = get_page(app, path, cookie).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(set_cookie(&response), None, "{path}");
+    text(response).await
+}
+
+#[tokio::test]
+async fn an_old_id_is_renewed_and_leads_to_the_session_for_a_while() {
+    for path in ["/count", "/read"] {
+        let (clock, store, app, old) = due().await;
+        let response = get_page(&app, path, &old).await;
+        let new = jar(&response);
+        assert_ne!(new, old);
+        let n: u64 = text(response).await.parse().unwrap();
+        // Requests that were on their way, in read and write, and more than one.
+        assert_eq!(quiet(&app, "/read", &old).await, n.to_string());
+        assert_eq!(quiet(&app, "/count", &old).await, (n + 1).to_string());
+        assert_eq!(quiet(&app, "/count", &new).await, (n + 2).to_string());
+        clock.advance(Duration::from_secs(30));
+        assert_eq!(quiet(&app, "/count", &old).await, (n + 3).to_string());
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(quiet(&app, "/read", &old).await, "0");
+        assert_eq!(quiet(&app, "/read", &new).await, (n + 3).to_string());
+        // Nothing is left of the old id.
+        store.container("").unwrap().sweep().unwrap();
+        assert_eq!(store.check().unwrap().sessions, 1);
+    }
+}
+
+#[tokio::test]
+async fn an_id_is_renewed_again_and_each_leads_on() {
+    let (clock, store) = built(|builder| builder);
+    let app = site(renewing(&store).renew_grace(60 * MINUTE));
+    let first = visitor(&app).await;
+    let mut newest = first.clone();
+    for _ in 0..3 {
+        clock.advance(11 * MINUTE);
+        newest = jar(&get_page(&app, "/read", &newest).await);
+    }
+    assert_eq!(quiet(&app, "/count", &first).await, "2");
+    assert_eq!(quiet(&app, "/read", &newest).await, "2");
+}
+
+#[tokio::test]
+async fn what_only_a_response_that_aborts_would_renew_stays() {
+    let (_clock, store, _, cookie) = due().await;
+    let fails = |_: Session| async { StatusCode::INTERNAL_SERVER_ERROR };
+    let unused = || async { "unused" };
+    let app = Router::new()
+        .route("/fails", get(fails))
+        .route("/unused", get(unused))
+        .layer(renewing(&store));
+    for path in ["/fails", "/unused"] {
+        assert_eq!(
+            set_cookie(&get_page(&app, path, &cookie).await),
+            None,
+            "{path}"
+        );
+    }
+    let app = site(renewing(&store));
+    assert!(set_cookie(&get_page(&app, "/read", &cookie).await).is_some());
+}
+
+/// A POST that loads its session, and another request that renews its id in between.
+struct Overtaken {
+    response: Response<Body>,
+    renewed: String,
+    app: Router,
+}
+
+async fn overtaken(during: &'static str, change: fn(&Session) -> Result<(), Error>) -> Overtaken {
+    let (_clock, store, _, cookie) = due().await;
+    let layer = renewing(&store).turn_wait(Duration::ZERO);
+    let app = site(layer.clone());
+    let renewed = Arc::new(Mutex::new(String::new()));
+    let (inner, bears, told) = (app.clone(), cookie.clone(), renewed.clone());
+    let slow = move |session: Session| {
+        let (inner, bears, told) = (inner.clone(), bears.clone(), told.clone());
+        async move {
+            assert_eq!(session.pkg(PACKAGE).get::<u64>("count")?, Some(1));
+            let response = get_page(&inner, during, &bears).await;
+            *told.lock().unwrap() = jar(&response);
+            change(&session)
+        }
+    };
+    let slow = Router::new().route("/slow", post(slow)).layer(layer);
+    let response = send(&slow, request("POST", "/slow", &cookie)).await;
+    let renewed = renewed.lock().unwrap().clone();
+    Overtaken {
+        response,
+        renewed,
+        app,
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_had_loaded_the_session_loses_nothing_by_a_renewal() {
+    let Overtaken {
+        response,
+        renewed,
+        app,
+    } = overtaken("/read", |session| {
+        count(session)?;
+        session.set_timeout(Some(30 * MINUTE))
+    })
+    .await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(set_cookie(&response), None);
+    assert_eq!(quiet(&app, "/read", &renewed).await, "2");
+}
+
+#[tokio::test]
+async fn a_request_that_read_what_the_renewing_one_changed_conflicts() {
+    let Overtaken {
+        response,
+        renewed,
+        app,
+    } = overtaken("/count", |session| count(session).map(drop)).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(quiet(&app, "/read", &renewed).await, "2");
+}
+
+#[tokio::test]
+async fn a_request_that_had_loaded_the_session_ends_the_renewed_one() {
+    let Overtaken {
+        response,
+        renewed,
+        app,
+    } = overtaken("/read", Session::destroy).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(quiet(&app, "/read", &renewed).await, "0");
+    assert_eq!(
+        get_page(&app, "/count", &renewed).await.status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+}
+
+#[tokio::test]
+async fn of_two_requests_at_once_one_renews() {
+    let (_clock, store, _, cookie) = due().await;
+    let is_first = Arc::new(AtomicBool::new(true));
+    let inner = site(renewing(&store));
+    let (app, bears) = (inner.clone(), cookie.clone());
+    let page = move |session: Session| {
+        let (app, bears, is_first) = (app.clone(), bears.clone(), is_first.clone());
+        async move {
+            count(&session)?;
+            if is_first.swap(false, Ordering::Relaxed) {
+                return Ok::<_, Error>(jar(&get_page(&app, "/count", &bears).await));
+            }
+            Ok(String::new())
+        }
+    };
+    let app = Router::new().route("/", get(page)).layer(renewing(&store));
+    let response = get_page(&app, "/", &cookie).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(set_cookie(&response), None);
+    assert_eq!(quiet(&inner, "/read", &cookie).await, "3");
+    assert_eq!(store.check().unwrap().sessions, 2);
+}
+
+#[tokio::test]
+async fn a_logout_and_a_login_with_the_old_id_are_the_sessions() {
+    let (_clock, store, app, old) = due().await;
+    let new = jar(&get_page(&app, "/read", &old).await);
+    let login = jar(&get_page(&app, "/rotate", &old).await);
+    assert_eq!(quiet(&app, "/read", &login).await, "1");
+    assert_eq!(quiet(&app, "/read", &new).await, "0");
+    assert_eq!(quiet(&app, "/read", &old).await, "0");
+    // Both are refused, as after any log-in.
+    for dead in [&new, &old] {
+        let response = get_page(&app, "/count", dead).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(set_cookie(&response), None);
+    }
+    drop(store);
+
+    let (_clock, _store, app, old) = due().await;
+    let new = jar(&get_page(&app, "/read", &old).await);
+    let response = get_page(&app, "/destroy", &old).await;
+    assert!(set_cookie(&response).unwrap().contains("Max-Age=0"));
+    assert_eq!(quiet(&app, "/read", &new).await, "0");
+}
+
+#[tokio::test]
+async fn administration_sees_a_renewed_session_once() {
+    let (_clock, store, app, old) = due().await;
+    let id = id_of(&store, &old);
+    let own = |txn: &cloakroom::Txn| txn.session(&id)?.set_owner(Some("ann"));
+    store.transact(own).unwrap();
+    let new = jar(&get_page(&app, "/read", &old).await);
+    let (old, new) = (id_of(&store, &old).key(), id_of(&store, &new).key());
+    let listed = store.sessions_of("ann").unwrap();
+    assert_eq!(
+        listed.iter().map(|info| info.client).collect::<Vec<_>>(),
+        [new]
+    );
+    assert!(store.session_info(old).unwrap().is_none());
+    assert!(store.session_info(new).unwrap().is_some());
+    assert_eq!(store.end_all().unwrap(), 1);
+    assert!(store.sessions_of("ann").unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_key_of_the_old_id_ends_the_renewed_session() {
+    let (_clock, store, app, old) = due().await;
+    let new = jar(&get_page(&app, "/read", &old).await);
+    assert_eq!(store.end(id_of(&store, &old).key()).unwrap(), 1);
+    assert_eq!(quiet(&app, "/read", &new).await, "0");
+}
+
+#[tokio::test]
+async fn a_session_in_several_containers_is_found_in_each() {
+    let (clock, store) = built(|builder| builder);
+    store.register("file", ContainerSettings::new()).unwrap();
+    store
+        .register("ram", ContainerSettings::new().in_memory())
+        .unwrap();
+    let mark = |session: Session| async move {
+        for package in ["ram", "file", "other"] {
+            session.pkg(package).add("n", 1)?;
+        }
+        Ok::<_, Error>("")
+    };
+    let sum = |session: Session| async move {
+        let mut sum = Vec::new();
+        for package in ["ram", "file", "other", "visits"] {
+            sum.push(session.pkg(package).get::<u8>("n")?.unwrap_or(0));
+        }
+        Ok::<_, Error>(format!("{sum:?}"))
+    };
+    let app = Router::new()
+        .route("/mark", get(mark))
+        .route("/sum", get(sum))
+        .layer(renewing(&store));
+    let old = jar(&get_page(&app, "/mark", "").await);
+    clock.advance(11 * MINUTE);
+    let new = jar(&get_page(&app, "/sum", &old).await);
+    assert_eq!(quiet(&app, "/mark", &old).await, "");
+    assert_eq!(quiet(&app, "/sum", &old).await, "[2, 2, 2, 0]");
+    assert_eq!(quiet(&app, "/sum", &new).await, "[2, 2, 2, 0]");
+}
+
+#[tokio::test]
+async fn the_old_id_leads_to_the_session_after_a_restart() {
+    crate::support::engine::needs_files!("it reopens a file");
+    let clock = clock();
+    let (_folder, path) = crate::support::store::place();
+    let open = || Store::builder().clock(clock.clone()).open(&path).unwrap();
+    let old = {
+        let app = site(renewing(&open()));
+        let old = visitor(&app).await;
+        clock.advance(11 * MINUTE);
+        jar(&get_page(&app, "/read", &old).await);
+        old
+    };
+    let app = site(renewing(&open()));
+    assert_eq!(quiet(&app, "/count", &old).await, "2");
+}
+
+#[tokio::test]
+async fn without_a_grace_the_old_id_is_worth_nothing_at_once() {
+    let (clock, store) = built(|builder| builder);
+    let app = site(renewing(&store).renew_grace(Duration::ZERO));
+    let old = visitor(&app).await;
+    clock.advance(11 * MINUTE);
+    let new = jar(&get_page(&app, "/read", &old).await);
+    assert_eq!(quiet(&app, "/read", &old).await, "0");
+    assert_eq!(quiet(&app, "/read", &new).await, "1");
+}
+
+// C8.5
+#[tokio::test]
+async fn a_session_whose_cookie_never_comes_back_ends_early() {
+    let (clock, store) = built(|builder| builder.unconfirmed_timeout(MINUTE));
+    let app = site(SessionLayer::new(store.clone()));
+    let bot = visitor(&app).await;
+    let browser = visitor(&app).await;
+    clock.advance(MINUTE);
+    assert_eq!(page(&app, "/read", &browser).await, "1");
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(page(&app, "/read", &bot).await, "0");
+    clock.advance(40 * MINUTE);
+    assert_eq!(page(&app, "/count", &browser).await, "2");
+    // A log-in gives an id that has not come back.
+    let login = jar(&get_page(&app, "/rotate", &browser).await);
+    clock.advance(2 * MINUTE);
+    assert_eq!(page(&app, "/read", &login).await, "0");
+    store.container("").unwrap().sweep().unwrap();
+    assert_eq!(store.check().unwrap().sessions, 0);
+}
