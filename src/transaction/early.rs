@@ -7,7 +7,7 @@ use crate::transaction::commit::start::end_commit;
 use crate::transaction::env::KeepOpen;
 use crate::transaction::registry::Registry;
 use crate::transaction::request::WeakRequest;
-use crate::transaction::state::changes::SessionFate;
+use crate::transaction::state::attributes::SessionFate;
 use crate::transaction::state::subject::{Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 use crate::transaction::{Transaction, Txn, TxnPhase, closed};

@@ -3,7 +3,8 @@
 use crate::client_id::ClientId;
 use crate::error::Result;
 use crate::storage::{Mark, SessionRef, Touch, TouchAt};
-use crate::transaction::state::changes::{SessionFate, SubjectChanges};
+use crate::transaction::state::attributes::SessionFate;
+use crate::transaction::state::changes::SubjectChanges;
 use crate::transaction::state::subject::{SessionView, Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 use std::time::Duration;

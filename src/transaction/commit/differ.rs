@@ -1,7 +1,8 @@
 //! Whether a transaction would change anything that is stored (C2.12).
 
 use crate::error::{ErrorKind, Result};
-use crate::transaction::state::changes::{KeyBase, PackageChanges, SessionFate, SubjectChanges};
+use crate::transaction::state::attributes::SessionFate;
+use crate::transaction::state::changes::{KeyBase, PackageChanges, SubjectChanges};
 use crate::transaction::state::subject::{SessionView, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 use bytes::Bytes;

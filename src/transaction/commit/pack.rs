@@ -9,7 +9,8 @@ use crate::storage::{Arrival, ChangeSet, ClientChange, ContainerId, Seen, Sessio
 use crate::transaction::commit::access::{CookieAction, LoadedSession};
 use crate::transaction::commit::packages::{founding, pack_packages};
 use crate::transaction::events::SessionEvent;
-use crate::transaction::state::changes::{Closure, SessionFate, SubjectChanges};
+use crate::transaction::state::attributes::SessionFate;
+use crate::transaction::state::changes::{Closure, SubjectChanges};
 use crate::transaction::state::subject::{SessionView, Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 

@@ -3,7 +3,8 @@
 use crate::client_id::ClientId;
 use crate::events::{CreatedEvent, EndReason, EndedEvent, RenewedEvent};
 use crate::transaction::events::SessionEvent;
-use crate::transaction::state::changes::{SessionFate, SubjectChanges};
+use crate::transaction::state::attributes::SessionFate;
+use crate::transaction::state::changes::SubjectChanges;
 use crate::transaction::state::subject::{SessionView, Subject};
 use crate::transaction::state::txn_state::TxnState;
 use std::sync::Arc;

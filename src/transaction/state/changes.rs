@@ -1,11 +1,9 @@
 //! What a transaction wants changed, and how each change is undone (C2.5). Knows no storage.
 
-use crate::client_id::ClientId;
-use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::events::EndReason;
 use crate::storage::{ChangeBase, ChangeStep, Commute, KeyChange};
 use crate::transaction::registry::ContainerIndex;
+use crate::transaction::state::attributes::Attributes;
 use crate::transaction::state::indexed_list::{IndexedItem, IndexedList};
 use crate::transaction::state::subject::SubjectId;
 use crate::value::Arithmetic;
@@ -14,40 +12,11 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 /// The changes of a whole transaction, by subject.
 #[derive(Default)]
 pub(crate) struct Changes {
     pub(crate) subjects: Vec<SubjectChanges>,
-}
-
-/// What becomes of the session that a client came with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum SessionFate {
-    #[default]
-    Stays,
-    Rotated,
-    Destroyed,
-}
-
-/// What becomes of one client's session as a whole.
-#[derive(Clone, Default)]
-pub(crate) struct Attributes {
-    pub(crate) fate: SessionFate,
-    /// The id issued in this transaction: for a session founded, or a rotated one.
-    pub(crate) id: Option<ClientId>,
-    pub(crate) timeout: Option<Option<Duration>>,
-    pub(crate) owner: Option<Option<Arc<str>>>,
-    pub(crate) label: Option<Option<Arc<str>>>,
-    pub(crate) authenticated_at: Option<Option<Timestamp>>,
-    pub(crate) ends_at: Option<Option<Timestamp>>,
-    /// Whose session it must still be to be ended, where it ends because of its owner.
-    pub(crate) ends_of: Option<Arc<str>>,
-    /// Why it ends, if its own transaction does not end it for itself.
-    pub(crate) end_reason: Option<EndReason>,
-    /// How long the old id goes on leading to the session, where it is renewed.
-    pub(crate) leads_on: Option<Duration>,
 }
 
 /// The changes to one client's session.
@@ -62,29 +31,6 @@ impl Deref for SubjectChanges {
 
     fn deref(&self) -> &Attributes {
         &self.attributes
-    }
-}
-
-impl Attributes {
-    /// Whether they make a session of what is none. Taking one back does not.
-    pub(crate) fn is_founding(&self) -> bool {
-        matches!(self.timeout, Some(Some(_)))
-            || matches!(self.owner, Some(Some(_)))
-            || matches!(self.label, Some(Some(_)))
-            || matches!(self.ends_at, Some(Some(_)))
-    }
-}
-
-#[cfg(feature = "http")]
-impl Attributes {
-    /// Whether anything becomes of the session as a whole, its founding aside.
-    pub(crate) fn is_set(&self) -> bool {
-        self.fate != SessionFate::Stays
-            || self.timeout.is_some()
-            || self.owner.is_some()
-            || self.label.is_some()
-            || self.authenticated_at.is_some()
-            || self.ends_at.is_some()
     }
 }
 

@@ -6,9 +6,9 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::expiry::Times;
 use crate::transaction::registry::ContainerIndex;
+use crate::transaction::state::attributes::{Attributes, SessionFate};
 #[cfg(feature = "http")]
 use crate::transaction::state::changes::SubjectChanges;
-use crate::transaction::state::changes::{Attributes, SessionFate};
 use crate::transaction::state::subject::{SessionView, Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 use chrono::{DateTime, Utc};

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::transaction::registry::ContainerIndex;
-use crate::transaction::state::changes::SessionFate;
+use crate::transaction::state::attributes::SessionFate;
 use crate::transaction::state::subject::{SessionView, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 use std::collections::BTreeSet;

@@ -5,7 +5,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::EndReason;
 use crate::storage::record::SessionRow;
-use crate::transaction::state::changes::{Attributes, SessionFate};
+use crate::transaction::state::attributes::{Attributes, SessionFate};
 use crate::transaction::state::subject::SubjectId;
 use crate::transaction::state::txn_state::TxnState;
 use std::collections::BTreeSet;

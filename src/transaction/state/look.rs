@@ -8,7 +8,8 @@ use crate::storage::record::PackageRow;
 use crate::storage::{Snapshot, merge};
 use crate::transaction::lookup::{FirstLook, RowVerdict};
 use crate::transaction::registry::{ContainerIndex, Registry};
-use crate::transaction::state::changes::{SessionFate, SubjectChanges};
+use crate::transaction::state::attributes::SessionFate;
+use crate::transaction::state::changes::SubjectChanges;
 use crate::transaction::state::indexed_list::IndexedList;
 use crate::transaction::state::subject::{
     BlindChanges, FoundSession, PackageView, SessionView, Subject, SubjectId,

@@ -1,5 +1,6 @@
 //! What an open transaction read and changed.
 
+pub(crate) mod attributes;
 pub(crate) mod changes;
 pub(crate) mod indexed_list;
 pub(crate) mod lifecycle;

@@ -3,7 +3,8 @@
 use crate::error::Result;
 use crate::storage::record::PackageRow;
 use crate::transaction::registry::ContainerIndex;
-use crate::transaction::state::changes::{KeyBase, SessionFate};
+use crate::transaction::state::attributes::SessionFate;
+use crate::transaction::state::changes::KeyBase;
 use crate::transaction::state::subject::SubjectId;
 use crate::transaction::state::txn_state::TxnState;
 use bytes::Bytes;

@@ -7,9 +7,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{Mark, Snapshot};
 use crate::transaction::env::{Env, KeepOpen};
 use crate::transaction::registry::{ContainerIndex, ContainerLink, Registry};
-use crate::transaction::state::changes::{
-    Attributes, Changes, SessionFate, SubjectChanges, Undo, UndoLog,
-};
+use crate::transaction::state::attributes::{Attributes, SessionFate};
+use crate::transaction::state::changes::{Changes, SubjectChanges, Undo, UndoLog};
 use crate::transaction::state::savepoint::Savepoints;
 use crate::transaction::state::subject::{Subject, SubjectId};
 use crate::transaction::turns::turn::Turn;

@@ -2,11 +2,10 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::transaction::registry::ContainerIndex;
+use crate::transaction::state::attributes::SessionFate;
 #[cfg(feature = "http")]
 use crate::transaction::state::changes::PackageChanges;
-use crate::transaction::state::changes::{
-    KeyBase, KeyChanges, KeyStep, SessionFate, SubjectChanges,
-};
+use crate::transaction::state::changes::{KeyBase, KeyChanges, KeyStep, SubjectChanges};
 use crate::transaction::state::subject::SubjectId;
 use crate::transaction::state::txn_state::TxnState;
 use std::sync::Arc;

@@ -1,0 +1,58 @@
+//! What a transaction wants changed of one client's session as a whole. Knows no storage.
+
+use crate::client_id::ClientId;
+use crate::clock::Timestamp;
+use crate::events::EndReason;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What becomes of the session that a client came with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SessionFate {
+    #[default]
+    Stays,
+    Rotated,
+    Destroyed,
+}
+
+/// What becomes of one client's session as a whole.
+#[derive(Clone, Default)]
+pub(crate) struct Attributes {
+    pub(crate) fate: SessionFate,
+    /// The id issued in this transaction: for a session founded, or a rotated one.
+    pub(crate) id: Option<ClientId>,
+    pub(crate) timeout: Option<Option<Duration>>,
+    pub(crate) owner: Option<Option<Arc<str>>>,
+    pub(crate) label: Option<Option<Arc<str>>>,
+    pub(crate) authenticated_at: Option<Option<Timestamp>>,
+    pub(crate) ends_at: Option<Option<Timestamp>>,
+    /// Whose session it must still be to be ended, where it ends because of its owner.
+    pub(crate) ends_of: Option<Arc<str>>,
+    /// Why it ends, if its own transaction does not end it for itself.
+    pub(crate) end_reason: Option<EndReason>,
+    /// How long the old id goes on leading to the session, where it is renewed.
+    pub(crate) leads_on: Option<Duration>,
+}
+
+impl Attributes {
+    /// Whether they make a session of what is none. Taking one back does not.
+    pub(crate) fn is_founding(&self) -> bool {
+        matches!(self.timeout, Some(Some(_)))
+            || matches!(self.owner, Some(Some(_)))
+            || matches!(self.label, Some(Some(_)))
+            || matches!(self.ends_at, Some(Some(_)))
+    }
+}
+
+#[cfg(feature = "http")]
+impl Attributes {
+    /// Whether anything becomes of the session as a whole, its founding aside.
+    pub(crate) fn is_set(&self) -> bool {
+        self.fate != SessionFate::Stays
+            || self.timeout.is_some()
+            || self.owner.is_some()
+            || self.label.is_some()
+            || self.authenticated_at.is_some()
+            || self.ends_at.is_some()
+    }
+}
