@@ -98,7 +98,8 @@ pub enum ErrorKind {
     CsrfRefused,
     /// The last login of the session is not recent enough (`RequireFresh`).
     NotFresh,
-    /// The application does not allow this request to create a session (`SessionLayer::admit_new`).
+    /// The application does not allow this request to create a session (`SessionLayer::admit_new`), or the owner has as many
+    /// as one may have (`StoreBuilder::max_sessions_per_owner`).
     NotAdmitted,
     /// The session layer is not installed, or not around this route.
     NoSessionLayer,

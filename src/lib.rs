@@ -158,7 +158,7 @@ pub use package::{Package, Pkg};
 pub use session::{PkgData, Session, SessionData};
 pub use storage::Damage;
 pub use store::{Check, Salvage, SessionHandle, SessionInfo, Statistics, Store, StoreBuilder};
-pub use transaction::{Savepoint, Transaction, Txn};
+pub use transaction::{Savepoint, Transaction, Txn, WhenFull};
 
 /// The README's examples are compiled and run as tests.
 #[cfg(all(doctest, feature = "axum"))]

@@ -37,7 +37,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`TooLarge`](crate::ErrorKind::TooLarge) if the owner exceeds the limit of names; otherwise as for
+    /// [`TooLarge`](crate::ErrorKind::TooLarge) if the owner exceeds the limit of names;
+    /// [`NotAdmitted`](crate::ErrorKind::NotAdmitted) if the owner has
+    /// [as many sessions as one may have](crate::StoreBuilder::max_sessions_per_owner); otherwise as for
     /// [`rotate`](Self::rotate).
     pub fn log_in(&self, owner: &str) -> Result<ClientId> {
         check_name("the owner", owner, self.txn.limits())?;

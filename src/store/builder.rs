@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::storage::Limits;
 use crate::storage::quota::SharedQuota;
 use crate::storage::redb::{AdmissionBounds, EngineRules, OpenOptions};
-use crate::transaction::{EventHooks, TxnRules};
+use crate::transaction::{EventHooks, OwnerLimit, TxnRules, WhenFull};
 use std::time::Duration;
 
 /// The settings of a store, to change before it is opened. [`Store::builder`](crate::Store::builder) makes one.
@@ -50,6 +50,7 @@ impl Default for StoreBuilder {
                 snapshot_max_age: Duration::from_secs(30),
                 tombstone: Duration::from_secs(10),
                 unconfirmed: None,
+                owner_limit: None,
             },
             admission: AdmissionBounds {
                 commits: 8192,
@@ -140,6 +141,22 @@ impl StoreBuilder {
     #[must_use]
     pub fn unconfirmed_timeout(mut self, timeout: Duration) -> Self {
         self.rules.unconfirmed = Some(timeout);
+        self
+    }
+
+    /// The number of live sessions that one owner may have, at least 1. [`log_in`](crate::Session::log_in) decides: it
+    /// counts the owner's other sessions that its transaction sees, and [`when_full`](WhenFull) says what it does if they
+    /// are too many. Default: no limit.
+    ///
+    /// Logins of one owner at the same moment do not see each other, and may exceed the limit by their number. With
+    /// [`WhenFull::EndOldest`], the next login ends the surplus. [`set_owner`](crate::Session::set_owner) is not limited.
+    #[must_use]
+    pub fn max_sessions_per_owner(mut self, sessions: usize, when_full: WhenFull) -> Self {
+        let sessions = sessions.max(1);
+        self.rules.owner_limit = Some(OwnerLimit {
+            sessions,
+            when_full,
+        });
         self
     }
 

@@ -113,4 +113,34 @@ pub(crate) struct TxnRules {
     pub(crate) tombstone: Duration,
     /// How long a session lasts whose id has not come back (C8.5).
     pub(crate) unconfirmed: Option<Duration>,
+    pub(crate) owner_limit: Option<OwnerLimit>,
+}
+
+/// How many sessions an owner may have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnerLimit {
+    pub(crate) sessions: usize,
+    pub(crate) when_full: WhenFull,
+}
+
+/// What a login does if its owner has as many sessions as one may have:
+/// [`StoreBuilder::max_sessions_per_owner`](crate::StoreBuilder::max_sessions_per_owner).
+///
+/// ```
+/// use cloakroom::{Store, WhenFull};
+///
+/// let store = Store::builder().max_sessions_per_owner(1, WhenFull::EndOldest).in_memory()?;
+/// for _ in 0..2 {
+///     let visitor = store.client_ids().issue();
+///     store.transact(|txn| txn.session(&visitor)?.log_in("ann"))?;
+/// }
+/// assert_eq!(store.sessions_of("ann")?.len(), 1);
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It fails with [`NotAdmitted`](crate::ErrorKind::NotAdmitted).
+    Refuse,
+    /// It ends those that were not used for longest, in the same transaction.
+    EndOldest,
 }

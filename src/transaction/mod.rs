@@ -25,7 +25,8 @@ pub(crate) use crate::transaction::background::THREADS as BACKGROUND_THREADS;
 pub(crate) use crate::transaction::commit::access::CookieAction;
 pub(crate) use crate::transaction::commit::recompute::Recomputer;
 pub(crate) use crate::transaction::commit::submit::CommitFailure;
-pub(crate) use crate::transaction::env::{Env, KeepOpen, TxnRules};
+pub use crate::transaction::env::WhenFull;
+pub(crate) use crate::transaction::env::{Env, KeepOpen, OwnerLimit, TxnRules};
 pub(crate) use crate::transaction::events::{EventHooks, EventQueue, SessionEvent};
 pub(crate) use crate::transaction::known_settings::{KnownSettings, SecretSource, split_secrets};
 pub(crate) use crate::transaction::registry::{

@@ -8,6 +8,7 @@
 )]
 
 mod ending;
+mod limit;
 mod lists;
 mod logging_in;
 #[path = "../support/mod.rs"]

@@ -5,8 +5,9 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::EndReason;
 use crate::storage::record::SessionRow;
+use crate::transaction::env::{OwnerLimit, WhenFull};
 use crate::transaction::state::attributes::{Attributes, SessionFate};
-use crate::transaction::state::subject::SubjectId;
+use crate::transaction::state::subject::{SessionView, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,6 +25,10 @@ pub(crate) struct Ended {
 impl TxnState {
     /// Gives a session a new id, an owner, and the time of this transaction as that of its log-in.
     pub(crate) fn log_in(&mut self, id: SubjectId, owner: &str) -> Result<ClientId> {
+        self.check_replaceable(id)?;
+        if let Some(limit) = self.env().rules.owner_limit {
+            self.make_room(id, owner, limit)?;
+        }
         let issued = self.rotate(id)?;
         let now = self.now;
         let attributes = self.give(id)?;
@@ -79,19 +84,49 @@ impl TxnState {
         let Some(owner) = self.owner(id)? else {
             return Ok(0);
         };
-        let owned = self.snapshot()?.owned(&owner).wait()?;
-        let mut others: Vec<_> = owned.into_iter().map(|(_, client)| client).collect();
-        others.sort_unstable();
-        others.dedup();
-        let mut subjects = Vec::with_capacity(others.len());
-        for client in others {
+        let subjects = self.others_of(id, &owner)?;
+        self.end_all(subjects, Some(&owner), EndReason::Revoked)
+    }
+
+    /// The other sessions of an owner, as of the snapshot. What cannot be read is an error before anything ends.
+    fn others_of(&mut self, id: SubjectId, owner: &str) -> Result<Vec<SubjectId>> {
+        self.live_anywhere(id)?;
+        let owned = self.snapshot()?.owned(owner).wait()?;
+        let clients: BTreeSet<_> = owned.into_iter().map(|(_, client)| client).collect();
+        let mut subjects = Vec::with_capacity(clients.len());
+        for client in clients {
             let other = self.subject_of(client);
-            // What cannot be read is an error before anything ends.
-            if other != id && self.is_of(other, Some(&owner))? {
+            if other != id && self.is_of(other, Some(owner))? {
                 subjects.push(other);
             }
         }
-        self.end_all(subjects, Some(&owner))
+        Ok(subjects)
+    }
+
+    /// Makes sure that an owner may have one more session, beside those that end in this transaction.
+    fn make_room(&mut self, id: SubjectId, owner: &str, limit: OwnerLimit) -> Result<()> {
+        let mut others = Vec::new();
+        for other in self.others_of(id, owner)? {
+            let views = self.subject(other)?.sessions.iter();
+            let times = views.filter_map(SessionView::live_times);
+            let last_access = times.map(|times| times.last_access).max();
+            if self.fate(other) != SessionFate::Destroyed {
+                others.extend(last_access.map(|last_access| (last_access, other)));
+            }
+        }
+        let surplus = (others.len() + 1).saturating_sub(limit.sessions);
+        if surplus == 0 {
+            return Ok(());
+        }
+        if limit.when_full == WhenFull::Refuse {
+            let why = "the owner has as many sessions as one may have (max_sessions_per_owner)";
+            return Err(Error::new(ErrorKind::NotAdmitted, why));
+        }
+        others.sort_unstable();
+        let oldest = others.into_iter().take(surplus).map(|(_, other)| other);
+        let owner = Arc::from(owner);
+        self.end_all(oldest.collect(), Some(&owner), EndReason::Limit)?;
+        Ok(())
     }
 
     /// Ends sessions by their keys, if they still have this owner, or whosesoever they are.
@@ -115,7 +150,7 @@ impl TxnState {
                 Err(error) => return Err(error),
             }
         }
-        ended.sessions = self.end_all(subjects, owner)?;
+        ended.sessions = self.end_all(subjects, owner, EndReason::Revoked)?;
         Ok(ended)
     }
 
@@ -128,7 +163,12 @@ impl TxnState {
     }
 
     /// If they end because they are an owner's, each must still be when this is committed.
-    fn end_all(&mut self, subjects: Vec<SubjectId>, owner: Option<&Arc<str>>) -> Result<u64> {
+    fn end_all(
+        &mut self,
+        subjects: Vec<SubjectId>,
+        owner: Option<&Arc<str>>,
+        reason: EndReason,
+    ) -> Result<u64> {
         let mut sessions = 0;
         for subject in subjects {
             let has_ended = self.fate(subject) == SessionFate::Destroyed;
@@ -137,7 +177,7 @@ impl TxnState {
             if !has_ended {
                 let change = self.change(subject)?;
                 change.ends_of = owner.cloned();
-                change.end_reason = Some(EndReason::Revoked);
+                change.end_reason = Some(reason);
             }
         }
         Ok(sessions)
