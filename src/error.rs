@@ -84,6 +84,8 @@ pub enum ErrorKind {
     /// Users other than the one who runs this process can access the file, and the store was opened with
     /// `require_private_files`.
     NotPrivate,
+    /// The store is encrypted, and its keys were not given, or others were (`StoreBuilder::encryption`).
+    WrongKey,
     /// No container of this name is registered.
     NoSuchContainer,
     /// A setting, a name or an argument is not allowed.

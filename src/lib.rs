@@ -113,6 +113,8 @@
 //!   `Error: IntoResponse`; implies `http`.
 //! - `http`: `http::SessionLayer::generic`, a layer for any tower service.
 //! - `minijinja`: the module `minijinja`, sessions in templates of minijinja 3.
+//! - `encryption`: `StoreBuilder::encryption` encrypts what the files hold of sessions. The guide
+//!   `docs/guide/encryption.md` says against whom that helps.
 //! - `public-suffixes`: `http::CookieSettings::domain` refuses domains under which others register, such as `co.uk`
 //!   and `github.io`, as browsers do. The list of these domains adds 0.8 MB.
 //! - `test`: the module `testing`, for tests of an application's pages; implies `axum`.
@@ -122,6 +124,8 @@ mod client_id;
 mod clock;
 mod contain;
 mod container;
+#[cfg(feature = "encryption")]
+mod encryption;
 mod error;
 mod events;
 mod expiry;
@@ -151,12 +155,16 @@ pub use clock::Clock;
 pub use container::{
     Container, ContainerSettings, ContainerStatistics, ContainerTxn, Residence, Swept,
 };
+#[cfg(feature = "encryption")]
+pub use encryption::KeyRing;
 pub use error::{Error, ErrorKind, Result};
 pub use events::{CreatedEvent, EndReason, EndedEvent, RenewedEvent};
 pub use meters::describe_metrics;
 pub use package::{Package, Pkg};
 pub use session::{PkgData, Session, SessionData};
 pub use storage::Damage;
+#[cfg(feature = "encryption")]
+pub use store::Reseal;
 pub use store::{Check, Salvage, SessionHandle, SessionInfo, Statistics, Store, StoreBuilder};
 pub use transaction::{Savepoint, Transaction, Txn, WhenFull};
 
@@ -185,6 +193,10 @@ struct DeploymentGuide;
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../docs/guide/tutorial.md")]
 struct TutorialGuide;
+
+#[cfg(all(doctest, feature = "encryption"))]
+#[doc = include_str!("../docs/guide/encryption.md")]
+struct EncryptionGuide;
 
 #[cfg(all(doctest, feature = "test"))]
 #[doc = include_str!("../docs/guide/testing.md")]

@@ -4,7 +4,8 @@ pub use crate::storage::redb::backend::folder::{Folder, NewFile};
 pub use crate::storage::redb::fault_injection::InjectedFault;
 
 use crate::storage::record::{
-    ContainerRecord, PackageRow, PlainValue, RecordKind, SessionRow, open_plain, seal_raw,
+    ContainerRecord, PackageRow, PlainValue, RecordCipher, RecordKind, SessionRow, open_plain,
+    seal_raw,
 };
 use crate::storage::redb::journal::torture;
 use crate::value::{self, Arithmetic};
@@ -26,22 +27,23 @@ pub fn times_blocked() -> u64 {
 ///
 /// If a record is not what it was once it is written again.
 pub fn decode_records(data: &[u8]) {
+    let plain = &RecordCipher::Plain;
     let sealed = |kind| seal_raw(kind, KEY, (1, data));
     let session = seal_raw(RecordKind::Session, KEY, (2, data));
     for record in [data.to_vec(), sealed(RecordKind::Session), session] {
-        if let Ok(row) = SessionRow::decode(KEY, &record) {
+        if let Ok(row) = SessionRow::decode(KEY, &record, plain) {
             let again = row
-                .encode(KEY)
-                .and_then(|record| SessionRow::decode(KEY, &record));
+                .encode(KEY, plain)
+                .and_then(|record| SessionRow::decode(KEY, &record, plain));
             assert_eq!(format!("{:?}", again.ok()), format!("{:?}", Some(row)));
         }
     }
     for record in [data.to_vec(), sealed(RecordKind::Package)] {
-        if let Ok(row) = PackageRow::decode(KEY, Bytes::from(record)) {
+        if let Ok(row) = PackageRow::decode(KEY, Bytes::from(record), plain) {
             let pairs: Vec<_> = row.iter().collect();
             let entries = pairs.iter().map(|(key, value)| (*key, &**value));
             let again = PackageRow::encode(KEY, crate::storage::Version::ANY, entries)
-                .and_then(|record| PackageRow::decode(KEY, Bytes::from(record)));
+                .and_then(|record| PackageRow::decode(KEY, Bytes::from(record), plain));
             assert!(again.is_ok_and(|again| again.iter().eq(row.iter())));
             for (key, _) in &pairs {
                 let _ = row.get(key);

@@ -148,7 +148,7 @@ mod tests {
     }
 
     /// All there are.
-    const KINDS: [ErrorKind; 29] = [
+    const KINDS: [ErrorKind; 30] = [
         ErrorKind::Conflict,
         ErrorKind::NotSerializable,
         ErrorKind::TypeMismatch,
@@ -168,6 +168,7 @@ mod tests {
         ErrorKind::TooNew,
         ErrorKind::NotAStore,
         ErrorKind::NotPrivate,
+        ErrorKind::WrongKey,
         ErrorKind::NoSuchContainer,
         ErrorKind::InvalidInput,
         ErrorKind::Panicked,

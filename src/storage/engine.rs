@@ -95,6 +95,22 @@ pub(crate) struct Salvaged {
     pub(crate) new_secrets: bool,
 }
 
+/// A step of encrypting all rows with the current key.
+#[cfg(feature = "encryption")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ResealStep {
+    /// Sessions that were looked at.
+    pub(crate) sessions: u64,
+    /// Sessions that there were at the last checkpoint.
+    pub(crate) of: u64,
+    /// Records that were encrypted again.
+    pub(crate) records: u64,
+    /// Sessions and packages that cannot be read.
+    pub(crate) unreadable: u64,
+    /// Where the next step goes on, if there is one.
+    pub(crate) last: Option<[u8; 20]>,
+}
+
 /// How much a check has read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Checked {
@@ -286,6 +302,13 @@ pub(crate) trait LocalEngine {
     fn wake_group(&self) -> &Arc<WakeGroup>;
     /// Writes all commits so far to the main file. They are durable before.
     fn checkpoint(&self) -> Answer<'_, Result<()>>;
+    /// Encrypts the rows of some sessions with the current key, of those after a key.
+    #[cfg(feature = "encryption")]
+    fn reseal(&self, after: Option<[u8; 20]>) -> Answer<'_, Result<ResealStep>>;
+    /// Notes that all rows are encrypted with the current key. Returns whether that is so: not while the rows of
+    /// unregistered containers are being removed.
+    #[cfg(feature = "encryption")]
+    fn finish_reseal(&self) -> Answer<'_, Result<bool>>;
     /// Whether commits are about to be delayed until earlier ones are in the main file. Background work waits while
     /// this is so. It ends by itself.
     fn has_backpressure(&self) -> bool;

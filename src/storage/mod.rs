@@ -34,6 +34,8 @@ pub(crate) use change_set::{
 };
 pub(crate) use container_id::{ContainerHome, ContainerId, ContainerRef};
 pub use engine::Damage;
+#[cfg(feature = "encryption")]
+pub(crate) use engine::ResealStep;
 pub(crate) use engine::{
     Checked, CommitCallback, Counters, FileCounters, Finding, LocalEngine, Outcome, Resubmit,
     Salvaged, SessionPage, Snapshot, StalePage, Storage, Submission, TouchOutcome, WaiterKind,

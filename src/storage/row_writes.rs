@@ -1,7 +1,7 @@
 //! The rows that a commit writes.
 
 use super::container_id::ContainerId;
-use super::record::{PackageRow, SessionRow};
+use super::record::{PackageRow, RecordCipher, SessionRow};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -54,7 +54,7 @@ impl MemoryWrites {
     pub(crate) fn decode(writes: MergedWrites) -> Result<Self> {
         let packages = writes.packages.into_iter().map(|write| {
             let row = write.row.map(Bytes::from);
-            let row = row.map(|row| PackageRow::decode(&write.key, row));
+            let row = row.map(|row| PackageRow::decode(&write.key, row, &RecordCipher::Plain));
             Ok((write.key, row.transpose()?))
         });
         Ok(Self {

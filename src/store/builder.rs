@@ -2,8 +2,12 @@
 
 use super::file_settings::FileSettings;
 use crate::clock::Clock;
+#[cfg(feature = "encryption")]
+use crate::encryption::KeyRing;
+use crate::error::Result;
 use crate::storage::Limits;
 use crate::storage::quota::SharedQuota;
+use crate::storage::record::RecordCipher;
 use crate::storage::redb::{AdmissionBounds, EngineRules, OpenOptions};
 use crate::transaction::{EventHooks, OwnerLimit, TxnRules, WhenFull};
 use std::time::Duration;
@@ -18,6 +22,8 @@ pub struct StoreBuilder {
     pub(super) implicit_sweeps: bool,
     pub(super) events: EventHooks,
     pub(super) secrets: Given,
+    #[cfg(feature = "encryption")]
+    keys: Option<KeyRing>,
     /// The settings of the engine that keeps a file. Every engine has the others.
     file: FileSettings,
     #[cfg(feature = "torture")]
@@ -60,6 +66,8 @@ impl Default for StoreBuilder {
             implicit_sweeps: true,
             events: EventHooks::default(),
             secrets: Given::default(),
+            #[cfg(feature = "encryption")]
+            keys: None,
             file: FileSettings::default(),
             #[cfg(feature = "torture")]
             guessable_ids: None,
@@ -363,6 +371,47 @@ impl StoreBuilder {
         self
     }
 
+    /// Encrypts what the store's files hold of sessions: values and their keys, owners, labels, and the secrets that
+    /// ids are signed with, with XChaCha20-Poly1305 under the current key of the ring. Default: nothing is encrypted.
+    ///
+    /// The names of packages and containers, the times of sessions and the keys of clients stay readable. The guide
+    /// to security says what a reader and a writer of the files can do.
+    ///
+    /// A store that was written without keys can be opened with them. From then on, what is written is encrypted, and
+    /// the store cannot be opened without them. [`Store::reseal`](crate::Store::reseal) encrypts the rest. Pages of the
+    /// file that are free keep what they held: to get rid of that, [`salvage`](Self::salvage) the closed store with
+    /// these keys, and remove the old file.
+    ///
+    /// A store in memory has no files, so keys change nothing.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("sessions.redb");
+    /// # let key_from_a_safe_place = [7; 32];
+    /// use cloakroom::{ErrorKind, KeyRing, Store};
+    ///
+    /// let ring = KeyRing::new(1, key_from_a_safe_place);
+    /// let store = Store::builder().encryption(ring).open(&path)?;
+    /// store.close()?;
+    /// assert_eq!(Store::open(&path).unwrap_err().kind(), ErrorKind::WrongKey);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "encryption")]
+    #[must_use]
+    pub fn encryption(mut self, keys: KeyRing) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
+    /// The cipher of the keys that were given.
+    pub(super) fn cipher(&self) -> Result<RecordCipher> {
+        #[cfg(feature = "encryption")]
+        if let Some(keys) = &self.keys {
+            return RecordCipher::of(keys);
+        }
+        Ok(RecordCipher::Plain)
+    }
+
     /// Gives the store a bug.
     #[cfg(feature = "torture")]
     #[doc(hidden)]
@@ -414,6 +463,7 @@ impl StoreBuilder {
                 .new_sessions
                 .map(|(count, per)| SharedQuota::new(count, per)),
             journal: self.file.journal,
+            cipher: RecordCipher::Plain,
         }
     }
 

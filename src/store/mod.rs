@@ -8,6 +8,8 @@ mod file_settings;
 mod handle;
 mod memory;
 mod open;
+#[cfg(feature = "encryption")]
+mod reseal;
 mod salvage;
 mod secrets;
 mod sessions;
@@ -18,6 +20,8 @@ mod transact;
 pub use builder::StoreBuilder;
 pub use check::Check;
 pub use handle::SessionHandle;
+#[cfg(feature = "encryption")]
+pub use reseal::Reseal;
 pub use salvage::Salvage;
 pub use sessions::SessionInfo;
 pub use statistics::Statistics;

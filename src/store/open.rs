@@ -12,6 +12,7 @@ use crate::storage::composite::{Composite, MemoryRules};
 #[cfg(feature = "torture")]
 use crate::storage::fake_remote::{FakeRemote, RemoteRules};
 use crate::storage::quota::SharedQuota;
+use crate::storage::record::RecordCipher;
 use crate::storage::redb::{Engine, EngineRules, OpenOptions};
 use crate::storage::{Finding, Storage};
 use crate::transaction::{
@@ -101,7 +102,10 @@ impl StoreBuilder {
         open: impl FnOnce(OpenOptions, Clock, EngineRules, &mut dyn FnMut(Finding)) -> Result<Engine>,
     ) -> Result<Store> {
         let mut check = Check::default();
-        let rules = self.engine_rules();
+        let rules = EngineRules {
+            cipher: path.map_or(Ok(RecordCipher::Plain), |_| self.cipher())?,
+            ..self.engine_rules()
+        };
         let new_sessions = rules.new_sessions.clone();
         let opened = open(self.options(), self.clock.clone(), rules, &mut |found| {
             check.note(found)

@@ -77,7 +77,8 @@ impl StoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`Locked`](crate::ErrorKind::Locked) if `from` is open; [`NotAStore`](crate::ErrorKind::NotAStore);
+    /// [`Locked`](crate::ErrorKind::Locked) if `from` is open; [`WrongKey`](crate::ErrorKind::WrongKey) if it is encrypted
+    /// and its keys were not given, or others were; [`NotAStore`](crate::ErrorKind::NotAStore);
     /// [`TooNew`](crate::ErrorKind::TooNew); [`Corrupt`](crate::ErrorKind::Corrupt) if nothing can be reached,
     /// or what was said of secrets; [`Io`](crate::ErrorKind::Io), also if `to` exists.
     pub fn salvage(self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvage> {
@@ -110,7 +111,8 @@ impl StoreBuilder {
         let mut report = Salvage::default();
         let found = &mut |found| report.note(found);
         let options = self.options();
-        let salvaged = salvage(from, to, options, secrets, found)?;
+        let cipher = self.cipher()?;
+        let salvaged = salvage(from, to, options, (secrets, &cipher), found)?;
         report.sessions = salvaged.sessions;
         report.packages = salvaged.packages;
         report.mended_pages = salvaged.mended;

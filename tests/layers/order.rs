@@ -16,6 +16,7 @@ pub(crate) const ORDER: &[&str] = &[
     "block_on",
     "value",
     "client_id",
+    "encryption",
     "events",
     "expiry",
     "storage",

@@ -10,6 +10,8 @@ use twox_hash::XxHash3_64;
 pub(super) const FORMAT: u8 = 1;
 /// The format of the records of sessions.
 pub(super) const SESSION_FORMAT: u8 = 2;
+/// The bit of a format that says that the record is encrypted.
+pub(super) const ENCRYPTED: u8 = 0x80;
 const CHECKSUM: usize = size_of::<u64>();
 /// The size limit of a record. It bounds what a reader allocates for a damaged length.
 const MAX_RECORD: usize = 1 << 30;
@@ -84,7 +86,10 @@ pub(crate) fn seal_raw(kind: RecordKind, key: &[u8], (format, payload): (u8, &[u
 
 /// Verifies the checksum and the format of the record at `key`. Returns its payload.
 pub(super) fn open<'a>(kind: RecordKind, key: &[u8], record: &'a [u8]) -> Result<&'a [u8]> {
-    verified(kind, key, record).map(|(_, payload)| payload)
+    match verified(kind, key, record)? {
+        (format, _) if format & ENCRYPTED != 0 => Err(corrupt(kind, "it is encrypted")),
+        (_, payload) => Ok(payload),
+    }
 }
 
 /// Verifies the checksum of the record at `key`. Returns its payload and its format, which is one that records of this
@@ -105,14 +110,24 @@ pub(super) fn verified<'a>(
         Some((&SESSION_FORMAT, payload)) if kind == RecordKind::Session => {
             Ok((SESSION_FORMAT, payload))
         }
+        Some((format, payload)) if is_encrypted(kind, *format) => Ok((*format, payload)),
         Some((other, _)) => Err(corrupt(kind, &format!("unknown record format {other}"))),
         None => Err(corrupt(kind, "it is empty")),
     }
 }
 
+/// Whether records of this kind that are encrypted have this format.
+fn is_encrypted(kind: RecordKind, format: u8) -> bool {
+    match kind {
+        RecordKind::Session => format == ENCRYPTED | SESSION_FORMAT,
+        RecordKind::Package | RecordKind::Meta => format == ENCRYPTED | FORMAT,
+        _ => false,
+    }
+}
+
 /// Whether the checksum of the record at `key` is right.
 pub(crate) fn verify(kind: RecordKind, key: &[u8], record: &[u8]) -> Result<()> {
-    open(kind, key, record).map(drop)
+    verified(kind, key, record).map(drop)
 }
 
 /// Decodes a payload with `decode`, which must consume all of it.

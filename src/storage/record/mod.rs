@@ -1,13 +1,21 @@
 //! The contents of rows, and their encoding. Only this module knows bincode. It knows no tables.
 
+mod cipher;
+#[cfg(test)]
+#[cfg(feature = "encryption")]
+mod cipher_tests;
 mod codec;
 mod container;
 mod frame;
+#[cfg(feature = "encryption")]
+mod keys;
 mod package;
+mod place;
 mod session;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cipher::{RecordCipher, open_value, seal_value};
 #[cfg(feature = "torture")]
 pub(crate) use codec::seal_raw;
 pub(crate) use codec::{
@@ -15,5 +23,7 @@ pub(crate) use codec::{
 };
 pub(crate) use container::ContainerRecord;
 pub(crate) use frame::{open_frame, seal_frame};
+#[cfg(feature = "encryption")]
+pub(crate) use keys::{FileKeys, RecordKeys};
 pub(crate) use package::{PackageRow, package_key};
 pub(crate) use session::{AccessPart, MovedTo, SessionRow, client_of, session_key};

@@ -1,6 +1,11 @@
 //! The row of a package, and its key.
 
-use super::codec::{FORMAT, PayloadReader, RecordKind, checksum, config, corrupt, gather, open};
+use super::cipher::RecordCipher;
+use super::codec::{
+    ENCRYPTED, FORMAT, PayloadReader, RecordKind, checksum, close, config, corrupt, gather,
+    verified,
+};
+use super::place::RecordPlace;
 use super::session::session_key;
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,7 +27,11 @@ pub(crate) fn package_key(container: ContainerId, client: ClientKey, package: &s
 #[derive(Clone, Debug)]
 pub(crate) struct PackageRow {
     pub(crate) version: Version,
+    /// The record as it is stored without encryption.
     bytes: Bytes,
+    /// The record as it is stored, if it is encrypted.
+    #[cfg(feature = "encryption")]
+    encrypted: Option<Bytes>,
     /// The offset of the first entry in the record.
     start: usize,
     entries: Arc<[PackageEntry]>,
@@ -97,8 +106,57 @@ impl PackageRow {
         }
     }
 
-    pub(crate) fn decode(key: &[u8], record: Bytes) -> Result<Self> {
-        let payload = open(RecordKind::Package, key, &record)?;
+    /// Encrypts a record that [`rebuild`](Self::rebuild) made, if there are keys.
+    pub(crate) fn encrypt(
+        key: &[u8],
+        mut record: Vec<u8>,
+        cipher: &RecordCipher,
+    ) -> Result<Vec<u8>> {
+        if cipher.encrypts() {
+            record.truncate(record.len().saturating_sub(size_of::<u64>()));
+            let place = RecordPlace::new(RecordKind::Package, key);
+            cipher.encrypt(place, &mut record, 1)?;
+            close(RecordKind::Package, key, &mut record);
+        }
+        Ok(record)
+    }
+
+    /// The record of the row at `key`, which `record` is of, encrypted with the current key if there are keys.
+    pub(crate) fn again(
+        &self,
+        key: &[u8],
+        record: &[u8],
+        cipher: &RecordCipher,
+    ) -> Result<Vec<u8>> {
+        if !cipher.encrypts() {
+            return Ok(record.to_vec());
+        }
+        let plain = Self::rebuild(Some(self), key, self.version, (self.len(), &[]))?;
+        Self::encrypt(key, plain, cipher)
+    }
+
+    pub(crate) fn decode(key: &[u8], record: Bytes, cipher: &RecordCipher) -> Result<Self> {
+        let (format, payload) = verified(RecordKind::Package, key, &record)?;
+        if format & ENCRYPTED == 0 {
+            cipher.accept_plain(RecordKind::Package)?;
+            let len = payload.len();
+            return Self::parse(record, len);
+        }
+        let place = RecordPlace::new(RecordKind::Package, key);
+        let plain = cipher.decrypt(place, format, payload, vec![FORMAT])?;
+        let len = plain.len() - 1;
+        let row = Self::parse(plain.into(), len)?;
+        #[cfg(feature = "encryption")]
+        let row = Self {
+            encrypted: Some(record),
+            ..row
+        };
+        Ok(row)
+    }
+
+    /// `record` begins with a format, which a payload of this length follows.
+    fn parse(record: Bytes, len: usize) -> Result<Self> {
+        let payload = record.get(1..1 + len).unwrap_or_default();
         let mut parts = PayloadReader::new(RecordKind::Package, payload);
         let version = Version(parts.next()?);
         let count = parts.count()?;
@@ -120,6 +178,8 @@ impl PackageRow {
         Ok(Self {
             version,
             bytes: record,
+            #[cfg(feature = "encryption")]
+            encrypted: None,
             start,
             entries,
         })
@@ -127,7 +187,17 @@ impl PackageRow {
 
     /// Whether this row was decoded from this very `record`: the same bytes at the same address.
     pub(crate) fn is_of(&self, record: &Bytes) -> bool {
-        self.bytes.as_ptr() == record.as_ptr() && self.bytes.len() == record.len()
+        let stored = self.stored();
+        stored.as_ptr() == record.as_ptr() && stored.len() == record.len()
+    }
+
+    /// The record as it is stored.
+    fn stored(&self) -> &Bytes {
+        #[cfg(feature = "encryption")]
+        if let Some(encrypted) = &self.encrypted {
+            return encrypted;
+        }
+        &self.bytes
     }
 
     fn key_of(&self, entry: &PackageEntry) -> &[u8] {
@@ -153,7 +223,11 @@ impl PackageRow {
 
     /// The approximate number of bytes of memory that it takes.
     pub(crate) fn memory_size(&self) -> usize {
-        self.bytes.len() + size_of_val(&*self.entries)
+        #[cfg(feature = "encryption")]
+        let encrypted = self.encrypted.as_ref().map_or(0, Bytes::len);
+        #[cfg(not(feature = "encryption"))]
+        let encrypted = 0;
+        self.bytes.len() + encrypted + size_of_val(&*self.entries)
     }
 
     /// Keys and values, in the order of the keys.

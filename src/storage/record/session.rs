@@ -1,10 +1,12 @@
 //! The row of a session, and its key. The times that an access changes are a part of their own. So an access leaves the
 //! other bytes of the record unchanged.
 
+use super::cipher::RecordCipher;
 use super::codec::{
-    FORMAT, PayloadReader, RecordKind, SESSION_FORMAT, append, close, corrupt, gather, millis,
-    verified,
+    ENCRYPTED, FORMAT, PayloadReader, RecordKind, SESSION_FORMAT, append, close, corrupt, gather,
+    millis, verified,
 };
+use super::place::RecordPlace;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -167,13 +169,13 @@ impl<'a> SessionParts<'a> {
         parts.ok_or_else(|| corrupt(RecordKind::Session, "it is too short"))
     }
 
-    fn join(&self, key: &[u8]) -> Vec<u8> {
+    /// The record of a session in this format, without its checksum.
+    fn join(&self, format: u8) -> Vec<u8> {
         let mut record = Vec::with_capacity(self.body.len() + 48);
-        record.push(SESSION_FORMAT);
+        record.push(format);
         record.extend_from_slice(self.access);
         record.extend_from_slice(&self.incarnation.0.to_le_bytes());
         record.extend_from_slice(self.body);
-        close(RecordKind::Session, key, &mut record);
         record
     }
 }
@@ -253,7 +255,7 @@ impl SessionRow {
             .is_ok()
     }
 
-    pub(crate) fn encode(&self, key: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn encode(&self, key: &[u8], cipher: &RecordCipher) -> Result<Vec<u8>> {
         let mut body = Vec::new();
         let timeout = self.timeout.map(millis);
         append(&mut body, (timeout, self.owner.as_deref(), &*self.packages))?;
@@ -277,11 +279,18 @@ impl SessionRow {
             incarnation: self.incarnation,
             body: &body,
         };
-        Ok(parts.join(key))
+        let mut record = parts.join(SESSION_FORMAT);
+        let start = RecordPlace::start_of(RecordKind::Session);
+        cipher.encrypt(place(key, self.incarnation), &mut record, start)?;
+        close(RecordKind::Session, key, &mut record);
+        Ok(record)
     }
 
-    pub(crate) fn decode(key: &[u8], record: &[u8]) -> Result<Self> {
+    pub(crate) fn decode(key: &[u8], record: &[u8], cipher: &RecordCipher) -> Result<Self> {
         let (format, payload) = verified(RecordKind::Session, key, record)?;
+        if format & ENCRYPTED == 0 {
+            cipher.accept_plain(RecordKind::Session)?;
+        }
         if format == FORMAT {
             return Self::decode_first_form(payload);
         }
@@ -290,7 +299,12 @@ impl SessionRow {
             access: AccessPart::decode(parts.access)?,
             ..Self::new(Timestamp::default(), parts.incarnation)
         };
-        row.read_body(parts.body)?;
+        if format & ENCRYPTED == 0 {
+            row.read_body(parts.body)?;
+        } else {
+            let place = place(key, parts.incarnation);
+            row.read_body(&cipher.decrypt(place, format, parts.body, Vec::new())?)?;
+        }
         Ok(row)
     }
 
@@ -355,7 +369,7 @@ impl SessionRow {
             if row.incarnation != incarnation || accessed == row {
                 return Ok(None);
             }
-            return accessed.encode(key).map(Some);
+            return accessed.encode(key, &RecordCipher::Plain).map(Some);
         }
         let parts = SessionParts::of(payload)?;
         let before = AccessPart::decode(parts.access)?;
@@ -365,7 +379,17 @@ impl SessionRow {
             return Ok(None);
         }
         let access = &after.encode();
-        Ok(Some(SessionParts { access, ..parts }.join(key)))
+        let mut record = SessionParts { access, ..parts }.join(format);
+        close(RecordKind::Session, key, &mut record);
+        Ok(Some(record))
+    }
+}
+
+fn place(key: &[u8], incarnation: Version) -> RecordPlace<'_> {
+    RecordPlace {
+        kind: RecordKind::Session,
+        key,
+        incarnation: incarnation.0,
     }
 }
 

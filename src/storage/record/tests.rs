@@ -32,8 +32,11 @@ fn row() -> SessionRow {
 
 #[test]
 fn a_session_row_comes_back_as_it_was() {
-    let record = row().encode(b"key").unwrap();
-    assert_eq!(SessionRow::decode(b"key", &record).unwrap(), row());
+    let record = row().encode(b"key", &RecordCipher::Plain).unwrap();
+    assert_eq!(
+        SessionRow::decode(b"key", &record, &RecordCipher::Plain).unwrap(),
+        row()
+    );
 }
 
 /// What the first form of a session's record holds, as it was written.
@@ -47,10 +50,13 @@ fn first_form() -> Vec<u8> {
 
 #[test]
 fn a_session_row_of_the_first_form_is_read_and_written_in_the_current_one() {
-    let mut read = SessionRow::decode(b"key", &first_form()).unwrap();
-    let again = read.encode(b"key").unwrap();
+    let mut read = SessionRow::decode(b"key", &first_form(), &RecordCipher::Plain).unwrap();
+    let again = read.encode(b"key", &RecordCipher::Plain).unwrap();
     assert_eq!((first_form()[0], again[0]), (1, 2));
-    assert_eq!(SessionRow::decode(b"key", &again).unwrap(), read);
+    assert_eq!(
+        SessionRow::decode(b"key", &again, &RecordCipher::Plain).unwrap(),
+        read
+    );
     // Its ids are those that it was founded with, and count as confirmed.
     assert_eq!(read.access.id_issued, Timestamp(1));
     assert!(read.access.is_id_confirmed);
@@ -63,16 +69,19 @@ fn a_session_row_of_the_first_form_is_read_and_written_in_the_current_one() {
 
 #[test]
 fn fields_of_a_later_version_are_kept() {
-    let record = row().encode(b"key").unwrap();
+    let record = row().encode(b"key", &RecordCipher::Plain).unwrap();
     let mut later = record[..record.len() - 8].to_vec();
     codec::append(&mut later, (9_u8, &b"later"[..])).unwrap();
     codec::close(RecordKind::Session, b"key", &mut later);
-    let mut read = SessionRow::decode(b"key", &later).unwrap();
+    let mut read = SessionRow::decode(b"key", &later, &RecordCipher::Plain).unwrap();
     assert_eq!(&*read.unknown, b"\x09\x05later");
-    assert_eq!(read.encode(b"key").unwrap(), later);
+    assert_eq!(read.encode(b"key", &RecordCipher::Plain).unwrap(), later);
     read = read.moved(Timestamp(7), Version(5));
-    let moved = read.encode(b"other").unwrap();
-    assert_eq!(SessionRow::decode(b"other", &moved).unwrap(), read);
+    let moved = read.encode(b"other", &RecordCipher::Plain).unwrap();
+    assert_eq!(
+        SessionRow::decode(b"other", &moved, &RecordCipher::Plain).unwrap(),
+        read
+    );
     read.unknown = Bytes::new();
     assert_eq!(read.label, row().label);
 }
@@ -86,7 +95,7 @@ fn an_access_changes_its_own_part_of_the_record_alone() {
             part.is_id_confirmed = true;
         })
     };
-    let before = row().encode(b"key").unwrap();
+    let before = row().encode(b"key", &RecordCipher::Plain).unwrap();
     let after = access(&before, 4).unwrap().unwrap();
     let apart = 1..26;
     let differs = |at: &usize| before[*at] != after[*at];
@@ -94,8 +103,14 @@ fn an_access_changes_its_own_part_of_the_record_alone() {
     assert!((0..sum).filter(differs).all(|at| apart.contains(&at)));
     let mut expected = row();
     expected.access.last_access = Timestamp(70);
-    assert_eq!(SessionRow::decode(b"key", &after).unwrap(), expected);
-    assert_eq!(expected.encode(b"key").unwrap(), after);
+    assert_eq!(
+        SessionRow::decode(b"key", &after, &RecordCipher::Plain).unwrap(),
+        expected
+    );
+    assert_eq!(
+        expected.encode(b"key", &RecordCipher::Plain).unwrap(),
+        after
+    );
     // Nothing to change; another session.
     assert_eq!(access(&after, 4).unwrap(), None);
     assert_eq!(access(&before, 5).unwrap(), None);
@@ -103,7 +118,7 @@ fn an_access_changes_its_own_part_of_the_record_alone() {
     let mut opaque = before[..34].to_vec();
     opaque.extend_from_slice(b"sealed");
     codec::close(RecordKind::Session, b"key", &mut opaque);
-    assert!(SessionRow::decode(b"key", &opaque).is_err());
+    assert!(SessionRow::decode(b"key", &opaque, &RecordCipher::Plain).is_err());
     let after = access(&opaque, 4).unwrap().unwrap();
     assert_eq!(after[26..40], opaque[26..40]);
     // One of the first form is written in the current one.
@@ -111,7 +126,10 @@ fn an_access_changes_its_own_part_of_the_record_alone() {
     expected.access.id_issued = Timestamp(1);
     (expected.label, expected.authenticated_at) = (None, None);
     (expected.ends_at, expected.moved) = (None, None);
-    assert_eq!(SessionRow::decode(b"key", &after).unwrap(), expected);
+    assert_eq!(
+        SessionRow::decode(b"key", &after, &RecordCipher::Plain).unwrap(),
+        expected
+    );
     assert_eq!(access(&first_form(), 5).unwrap(), None);
 }
 
@@ -154,7 +172,7 @@ fn a_package_row_finds_every_key() {
         entries.iter().map(|(k, v)| (k.as_str(), v.as_slice())),
     )
     .unwrap();
-    let row = PackageRow::decode(b"key", record.into()).unwrap();
+    let row = PackageRow::decode(b"key", record.into(), &RecordCipher::Plain).unwrap();
     assert_eq!(row.version, Version(7));
     for (key, value) in &entries {
         assert_eq!(row.get(key).as_deref(), Some(value.as_slice()));
@@ -176,7 +194,7 @@ fn a_row_is_rebuilt_byte_by_byte_as_if_it_were_encoded_anew() {
             .map(|n| (format!("{:02}", n * 3), value(seed + n)))
             .collect();
         let record = encode(&content);
-        let old = PackageRow::decode(b"key", record.into()).unwrap();
+        let old = PackageRow::decode(b"key", record.into(), &RecordCipher::Plain).unwrap();
         let mut writes: Vec<(Arc<str>, Option<Bytes>)> = Vec::new();
         for n in 0..20 {
             if (seed * 31 + n * 17) % 5 == 0 {
@@ -206,7 +224,8 @@ fn a_row_is_rebuilt_byte_by_byte_as_if_it_were_encoded_anew() {
 fn rebuilding_a_row_takes_steps_for_the_keys_that_change_alone() {
     let steps = |keys: usize| {
         let content = (0..keys).map(|n| (format!("{n:05}"), vec![7; 9])).collect();
-        let old = PackageRow::decode(b"key", encode(&content).into()).unwrap();
+        let old =
+            PackageRow::decode(b"key", encode(&content).into(), &RecordCipher::Plain).unwrap();
         let writes = [("00003".into(), Some(Bytes::from_static(b"new")))];
         crate::steps::of(|| {
             PackageRow::rebuild(Some(&old), b"key", Version(8), (keys, &writes)).unwrap();
@@ -221,7 +240,7 @@ fn the_first_difference_of_two_rows_is_found() {
         let entries = keys.iter().map(|key| (&key[..1], key.as_bytes()));
         let record =
             PackageRow::encode(b"key", Version(7), entries.collect::<Vec<_>>().into_iter());
-        PackageRow::decode(b"key", record.unwrap().into()).unwrap()
+        PackageRow::decode(b"key", record.unwrap().into(), &RecordCipher::Plain).unwrap()
     };
     let first = |one: &[&str], other: &[&str]| {
         let (one, other) = (row(one), row(other));
@@ -247,7 +266,7 @@ fn every_flipped_bit_is_found() {
     for bit in 0..record.len() * 8 {
         let mut flipped = record.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        let error = PackageRow::decode(b"key", flipped.into()).unwrap_err();
+        let error = PackageRow::decode(b"key", flipped.into(), &RecordCipher::Plain).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
     }
 }
@@ -255,16 +274,19 @@ fn every_flipped_bit_is_found() {
 // C5.4
 #[test]
 fn a_record_at_another_key_or_of_another_kind_is_corrupt() {
-    let record = row().encode(b"key").unwrap();
-    assert!(SessionRow::decode(b"other", &record).is_err());
-    assert!(PackageRow::decode(b"key", record.into()).is_err());
+    let record = row().encode(b"key", &RecordCipher::Plain).unwrap();
+    assert!(SessionRow::decode(b"other", &record, &RecordCipher::Plain).is_err());
+    assert!(PackageRow::decode(b"key", record.into(), &RecordCipher::Plain).is_err());
 }
 
 #[test]
 fn a_truncated_record_is_corrupt() {
-    for record in [row().encode(b"key").unwrap(), first_form()] {
+    for record in [
+        row().encode(b"key", &RecordCipher::Plain).unwrap(),
+        first_form(),
+    ] {
         for len in 0..record.len() {
-            assert!(SessionRow::decode(b"key", &record[..len]).is_err());
+            assert!(SessionRow::decode(b"key", &record[..len], &RecordCipher::Plain).is_err());
         }
     }
 }
@@ -272,12 +294,15 @@ fn a_truncated_record_is_corrupt() {
 // C5.4
 #[test]
 fn a_payload_of_a_session_that_ends_early_is_corrupt() {
-    for record in [row().encode(b"key").unwrap(), first_form()] {
+    for record in [
+        row().encode(b"key", &RecordCipher::Plain).unwrap(),
+        first_form(),
+    ] {
         let payload = &record[..record.len() - 8];
         let at = |len: usize| {
             let mut short = payload[..len].to_vec();
             codec::close(RecordKind::Session, b"key", &mut short);
-            SessionRow::decode(b"key", &short).is_ok()
+            SessionRow::decode(b"key", &short, &RecordCipher::Plain).is_ok()
         };
         // Where optional fields end, a shorter record is one without them.
         let whole: Vec<_> = (0..payload.len()).filter(|len| at(*len)).collect();

@@ -4,6 +4,8 @@ use crate::block_on::WakeGroup;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
+#[cfg(feature = "encryption")]
+use crate::storage::ResealStep;
 use crate::storage::record::SessionRow;
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::file_io::FileIo;
@@ -90,7 +92,12 @@ impl Engine {
         found: &mut dyn FnMut(Finding),
     ) -> Result<Self> {
         let io = Arc::<FileIo>::default();
-        let opened = identify::open_or_create(location, options, &io, found)?;
+        #[cfg(feature = "encryption")]
+        let rules = EngineRules {
+            cipher: rules.cipher.afresh(),
+            ..rules
+        };
+        let opened = identify::open_or_create(location, options, &io, &rules.cipher, found)?;
         Self::start(opened, Some(location), io, options, clock, rules)
     }
 
@@ -104,11 +111,12 @@ impl Engine {
     ) -> Result<Self> {
         let mut known = JournalAtOpening::of(foreseen);
         let largest = rules.journal.largest_file();
-        let entered =
-            failure::guarded_on(file, |file| enter(location, largest, file, &io, &mut known));
+        let entered = failure::guarded_on(file, |file| {
+            enter(location, largest, file, &io, &mut known, &rules.cipher)
+        });
         let entered = match (entered, location) {
             (Err(error), Some(location)) if failure::is_full(&error) => {
-                peek(location, &disk, options, &error, &mut known)
+                peek(location, &disk, options, &error, &mut known, &rules.cipher)
             }
             (entered, _) => entered,
         };
@@ -317,7 +325,7 @@ impl Storage for Engine {
             let frozen = frozen.await?;
             let reopened = frozen.reopened;
             let disk = frozen.disk();
-            let checked = frozen.inspect(found);
+            let checked = frozen.inspect(&self.shared.cipher, found);
             for offset in self.shared.io.copies().still_used(&disk) {
                 found(Finding::Structure(inspect::page_of_copy(offset)));
             }
@@ -380,6 +388,26 @@ impl LocalEngine for Engine {
 
     fn checkpoint(&self) -> Answer<'_, Result<()>> {
         self.ask(QueueJob::Checkpoint)
+    }
+
+    #[cfg(feature = "encryption")]
+    fn reseal(&self, after: Option<[u8; 20]>) -> Answer<'_, Result<ResealStep>> {
+        Answer::later(async move {
+            if !self.shared.cipher.encrypts() {
+                let why = "the store was opened without keys";
+                return Err(Error::new(ErrorKind::Unsupported, why));
+            }
+            let (plan, mut step) = self.newest()?.plan_reseal(after)?;
+            for part in plan.parts {
+                step.records += self.ask(|reply| QueueJob::Reseal(part, reply)).await?;
+            }
+            Ok(step)
+        })
+    }
+
+    #[cfg(feature = "encryption")]
+    fn finish_reseal(&self) -> Answer<'_, Result<bool>> {
+        self.ask(QueueJob::FinishReseal)
     }
 
     fn has_backpressure(&self) -> bool {

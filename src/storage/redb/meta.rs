@@ -13,6 +13,10 @@ use redb::{Database, ReadableTable};
 pub(crate) const IDENTITY: &str = "identity";
 /// The secrets that sign the ids of clients.
 pub(crate) const SECRETS: &str = "secrets";
+/// The keys that records of the file may be encrypted with. Missing if none is.
+pub(crate) const SEALED_BY: &str = "sealed-by";
+/// The key of the hashes in the index of owners, encrypted.
+pub(crate) const INDEX_KEY: &str = "index-key";
 /// How often the file was opened.
 pub(crate) const EPOCH: &str = "epoch";
 /// The number that the next new container gets.

@@ -17,6 +17,7 @@ mod meta;
 mod names;
 pub(crate) mod open;
 mod reply;
+mod sealing;
 mod shared;
 mod tables;
 

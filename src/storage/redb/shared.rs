@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::storage::admission::AdmissionBounds;
 use crate::storage::quota::SharedQuota;
+use crate::storage::record::RecordCipher;
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::commit::ended::EndedSessions;
 use crate::storage::redb::commit::queue::Queue;
@@ -39,6 +40,8 @@ pub(crate) struct EngineShared {
     pub(crate) clock: Clock,
     pub(crate) snapshot_max_age: Duration,
     pub(crate) bugs: FaultInjection,
+    /// Encrypts the records of the file.
+    pub(crate) cipher: RecordCipher,
 }
 
 #[derive(Default)]
@@ -85,6 +88,7 @@ impl EngineShared {
             clock,
             snapshot_max_age: rules.snapshot_max_age,
             bugs,
+            cipher: rules.cipher.clone(),
         }
     }
 
@@ -130,6 +134,8 @@ pub(crate) struct EngineRules {
     /// How many sessions may be founded, where that is limited.
     pub(crate) new_sessions: Option<SharedQuota>,
     pub(crate) journal: JournalRules,
+    /// Encrypts the records of the file.
+    pub(crate) cipher: RecordCipher,
 }
 
 /// The bounds of the rows that are not in redb yet.

@@ -6,7 +6,8 @@ use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{
-    PackageRow, RecordKind, SessionRow, client_of, open_plain, seal_plain, session_key,
+    PackageRow, RecordCipher, RecordKind, SessionRow, client_of, open_plain, seal_plain,
+    session_key,
 };
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::memtable::detached::{DatabaseLife, DetachedReader};
@@ -18,7 +19,6 @@ use redb::{
     Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
     TableDefinition,
 };
-use sha2::{Digest, Sha256};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -30,14 +30,13 @@ pub(crate) const SESSIONS: TableDefinition<&[u8; 20], &[u8]> =
 pub(crate) const PACKAGES: TableDefinition<&[u8], &[u8]> = TableDefinition::new(names::PACKAGES);
 pub(crate) const TOMBSTONES: TableDefinition<&[u8; 16], &[u8]> =
     TableDefinition::new(names::TOMBSTONES);
-/// First 16 bytes of the owner's SHA-256, then the session's key.
+/// The hash of the owner ([`RecordCipher::owner_hashes`]), then the session's key.
 pub(crate) const OWNERS: TableDefinition<&[u8; 36], ()> = TableDefinition::new(names::OWNERS);
 
 /// The key of a session in the index of owners, or with zeros the start of an owner's range.
-pub(crate) fn owner_key(owner: &str, session: [u8; 20]) -> [u8; 36] {
-    let hash = Sha256::digest(owner.as_bytes());
+pub(crate) fn owner_key(hash: [u8; 16], session: [u8; 20]) -> [u8; 36] {
     let mut key = [0; 36];
-    for (to, from) in key.iter_mut().zip(hash.iter().take(16).chain(&session)) {
+    for (to, from) in key.iter_mut().zip(hash.iter().chain(&session)) {
         *to = *from;
     }
     key
@@ -50,13 +49,19 @@ pub(crate) struct TableReader {
     tombstones: Contained<ReadOnlyTable<&'static [u8; 16], &'static [u8]>>,
     owners: Contained<ReadOnlyTable<&'static [u8; 36], ()>>,
     life: Arc<DatabaseLife>,
+    cipher: RecordCipher,
     /// Reads without redb; `None` if the list of tables cannot be read.
     past: Option<DetachedReader>,
 }
 
 impl TableReader {
     /// Opens the tables. No thread may write to the database meanwhile.
-    pub(crate) fn open(database: &Database, disk: &Disk, life: &Arc<DatabaseLife>) -> Result<Self> {
+    pub(crate) fn open(
+        database: &Database,
+        disk: &Disk,
+        life: &Arc<DatabaseLife>,
+        cipher: &RecordCipher,
+    ) -> Result<Self> {
         let txn = database.begin_read().map(Contained::new);
         let txn = txn.map_err(failure::transaction)?;
         Ok(Self {
@@ -65,8 +70,13 @@ impl TableReader {
             tombstones: Contained::new(txn.open_table(TOMBSTONES).map_err(failure::table)?),
             owners: Contained::new(txn.open_table(OWNERS).map_err(failure::table)?),
             life: life.clone(),
+            cipher: cipher.clone(),
             past: DetachedReader::new(disk).ok(),
         })
+    }
+
+    pub(crate) fn cipher(&self) -> &RecordCipher {
+        &self.cipher
     }
 
     /// The reader without redb, once redb has stopped.
@@ -80,7 +90,9 @@ impl TableReader {
         client: ClientKey,
     ) -> Result<Option<SessionRow>> {
         let key = session_key(container, client);
-        self.with_session(&key, |record| SessionRow::decode(&key, record))
+        self.with_session(&key, |record| {
+            SessionRow::decode(&key, record, &self.cipher)
+        })
     }
 
     /// The row of a session as it is stored.
@@ -110,12 +122,33 @@ impl TableReader {
 
     pub(crate) fn package(&self, key: &[u8]) -> Result<Option<PackageRow>> {
         let Some(past) = self.past() else {
-            return package_row(&*self.packages, key);
+            return package_row(&*self.packages, key, &self.cipher);
         };
         let record = past.get(RowTree::Packages, key)?;
         record
-            .map(|record| PackageRow::decode(key, Bytes::from(record)))
+            .map(|record| PackageRow::decode(key, Bytes::from(record), &self.cipher))
             .transpose()
+    }
+
+    /// The row of a package as it is stored.
+    #[cfg(feature = "encryption")]
+    pub(crate) fn package_record(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        if let Some(past) = self.past() {
+            return Ok(past.get(RowTree::Packages, key)?.map(Bytes::from));
+        }
+        guarded(|| {
+            let row = self.packages.get(key).map_err(failure::storage)?;
+            Ok(row.map(|row| Bytes::copy_from_slice(row.value())))
+        })
+    }
+
+    /// How many sessions there are; 0 if that is not known.
+    #[cfg(feature = "encryption")]
+    pub(crate) fn session_count(&self) -> Result<u64> {
+        match self.past() {
+            Some(_) => Ok(0),
+            None => guarded(|| self.sessions.len().map_err(failure::storage)),
+        }
     }
 
     pub(crate) fn package_len(&self, key: &[u8]) -> Result<usize> {
@@ -240,7 +273,12 @@ impl<'t> TableWriter<'t> {
     }
 
     /// Removes at most `limit` rows of an unregistered container; returns how many there were.
-    pub(crate) fn reclaim(&mut self, container: ContainerId, limit: usize) -> Result<u64> {
+    pub(crate) fn reclaim(
+        &mut self,
+        container: ContainerId,
+        limit: usize,
+        cipher: &RecordCipher,
+    ) -> Result<u64> {
         let from = container.0.to_be_bytes();
         let to = container.0.saturating_add(1).to_be_bytes();
         let mut packages = Vec::new();
@@ -267,15 +305,18 @@ impl<'t> TableWriter<'t> {
             .take(limit.saturating_sub(packages.len()))
         {
             let (key, record) = row.map_err(failure::storage)?;
-            let owner = SessionRow::decode(key.value(), record.value())
+            let owner = SessionRow::decode(key.value(), record.value(), cipher)
                 .ok()
                 .and_then(|row| row.owner);
             sessions.push((*key.value(), owner));
         }
         for (key, owner) in &sessions {
             self.sessions.remove(key).map_err(failure::storage)?;
-            if let Some(owner) = owner {
-                let entry = owner_key(owner, *key);
+            let hashes = owner
+                .iter()
+                .flat_map(|owner| cipher.owner_hashes(owner).all());
+            for hash in hashes {
+                let entry = owner_key(hash, *key);
                 self.owners.remove(&entry).map_err(failure::storage)?;
             }
         }
@@ -339,12 +380,16 @@ pub(crate) fn settle(
 fn package_row(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
     key: &[u8],
+    cipher: &RecordCipher,
 ) -> Result<Option<PackageRow>> {
     guarded(|| {
         table
             .get(key)
             .map_err(failure::storage)?
-            .map(|record| PackageRow::decode(key, Bytes::copy_from_slice(record.value())))
+            .map(|record| {
+                let record = Bytes::copy_from_slice(record.value());
+                PackageRow::decode(key, record, cipher)
+            })
             .transpose()
     })
 }
@@ -433,7 +478,7 @@ mod tests {
         TableWriter::open(&txn).unwrap().put(&row).unwrap();
         txn.commit().unwrap();
         let life = Arc::<DatabaseLife>::default();
-        let reader = TableReader::open(&database, &disk, &life).unwrap();
+        let reader = TableReader::open(&database, &disk, &life, &RecordCipher::Plain).unwrap();
         assert_eq!(reader.package_len(b"key").unwrap(), 5);
         life.fail();
         failing.1.store(true, Ordering::SeqCst);

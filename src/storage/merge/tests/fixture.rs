@@ -17,7 +17,9 @@ use super::edit::Edit;
 use crate::client_id::{ClientIds, ClientKey, Freshness, Secret};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::storage::record::{AccessPart, PackageRow, SessionRow, client_of, package_key};
+use crate::storage::record::{
+    AccessPart, PackageRow, RecordCipher, SessionRow, client_of, package_key,
+};
 use crate::storage::{
     ChangeSet, ClientChange, ContainerId, ContainerRef, Limits, Mark, MergedWrites, StaleCommute,
     TombstonePolicy, Version,
@@ -165,7 +167,7 @@ impl World {
         let key = package_key(at.0, at.1, name);
         let entries = entries.iter().map(|(key, value)| (*key, &**value));
         let record = PackageRow::encode(&key, Version(version.parse().unwrap()), entries).unwrap();
-        let row = PackageRow::decode(&key, record.into()).unwrap();
+        let row = PackageRow::decode(&key, record.into(), &RecordCipher::Plain).unwrap();
         self.packages.insert((at.0, at.1, name.to_owned()), row);
     }
 
@@ -235,7 +237,8 @@ impl World {
             let at = (write.container, client_of(&session), name);
             match write.row {
                 Some(row) => {
-                    let row = PackageRow::decode(&write.key, row.into()).unwrap();
+                    let row =
+                        PackageRow::decode(&write.key, row.into(), &RecordCipher::Plain).unwrap();
                     self.packages.insert(at, row)
                 }
                 None => self.packages.remove(&at),

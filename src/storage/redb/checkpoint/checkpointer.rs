@@ -37,6 +37,9 @@ pub(crate) enum CheckpointerTask {
         newer: NewerRows,
         reply: Reply<Frozen>,
     },
+    /// Notes that all rows are encrypted with the current key.
+    #[cfg(feature = "encryption")]
+    FinishReseal(Reply<bool>),
     /// Does nothing: the caller waits for the checkpoint that comes first.
     Nothing(Reply<()>),
 }
@@ -47,6 +50,8 @@ impl CheckpointerTask {
         match self {
             Self::Checkpoint(_) => {}
             Self::Configure(_, reply) => drop(reply.send(Err(error))),
+            #[cfg(feature = "encryption")]
+            Self::FinishReseal(reply) => drop(reply.send(Err(error))),
             Self::Nothing(reply) => drop(reply.send(Err(error))),
             Self::Reclaim { reply, .. } => drop(reply.send(Err(error))),
             Self::Freeze { reply, .. } => drop(reply.send(Err(error))),
@@ -65,6 +70,11 @@ pub(crate) enum TaskReport {
     Reclaim {
         result: Result<(u64, bool, TableReaders)>,
         reply: Reply<u64>,
+    },
+    #[cfg(feature = "encryption")]
+    FinishReseal {
+        result: Result<TableReaders>,
+        reply: Reply<bool>,
     },
     Nothing,
 }
@@ -137,6 +147,14 @@ pub(crate) fn perform(
             let frozen = guarded(|| Frozen::new(disk, &database.file, newer, reopened));
             drop(reply.send(frozen));
             TaskReport::Nothing
+        }
+        #[cfg(feature = "encryption")]
+        CheckpointerTask::FinishReseal(reply) => {
+            let result = guarded(|| {
+                database.finish_reseal(io)?;
+                database.readers()
+            });
+            TaskReport::FinishReseal { result, reply }
         }
         CheckpointerTask::Nothing(reply) => {
             drop(reply.send(Ok(())));

@@ -1,12 +1,13 @@
 //! Changes to the store's own records in redb: its containers and the secrets of the client ids.
 
 use crate::error::Result;
-use crate::storage::record::ContainerRecord;
+use crate::storage::record::{ContainerRecord, RecordCipher};
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::checkpoint::task::{StoreDatabase, commit};
 use crate::storage::redb::failure::{self, ContainedWrite};
 use crate::storage::redb::meta::{self, begin_durable, put_plain};
-use crate::storage::redb::tables::{CONTAINERS, RETIRED};
+use crate::storage::redb::sealing;
+use crate::storage::redb::tables::{CONTAINERS, META, RETIRED};
 use crate::storage::{ContainerId, SecretRecord, SettingsChange, StoreSettings, no_such_container};
 use redb::Database;
 
@@ -46,10 +47,24 @@ impl StoreDatabase {
                 SettingsBefore::Container(remove_container(&txn, name)?)
             }
             SettingsChange::ReplaceSecrets { .. } => {
-                put_secrets(&txn, &new.secrets)?;
+                put_secrets(&txn, &new.secrets, &self.cipher)?;
                 SettingsBefore::Secrets(old.secrets.clone())
             }
         });
+        commit(txn, io)
+    }
+}
+
+#[cfg(feature = "encryption")]
+impl StoreDatabase {
+    /// Notes that all rows are encrypted with the current key.
+    pub(crate) fn finish_reseal(&self, io: &FileIo) -> Result<()> {
+        io.begin_commit();
+        let txn = begin_durable(&self.file)?;
+        {
+            let mut meta = txn.open_table(META).map_err(failure::table)?;
+            sealing::finish(&self.cipher, &mut meta)?;
+        }
         commit(txn, io)
     }
 }
@@ -86,18 +101,27 @@ fn remove_container(txn: &ContainedWrite, name: &str) -> Result<ContainerBefore>
     })
 }
 
-fn put_secrets(txn: &ContainedWrite, secrets: &[SecretRecord]) -> Result<()> {
-    let list: Vec<(u8, [u8; 32])> = secrets.iter().map(|s| (s.0, s.1)).collect();
-    put_plain(txn, meta::SECRETS, list)
+fn put_secrets(
+    txn: &ContainedWrite,
+    secrets: &[SecretRecord],
+    cipher: &RecordCipher,
+) -> Result<()> {
+    let mut meta = txn.open_table(META).map_err(failure::table)?;
+    sealing::put_secrets(cipher, &mut meta, secrets)
 }
 
 impl SettingsBefore {
     /// Restores it in the file.
-    pub(crate) fn restore(&self, file: &Database, io: &FileIo) -> Result<()> {
+    pub(crate) fn restore(
+        &self,
+        file: &Database,
+        io: &FileIo,
+        cipher: &RecordCipher,
+    ) -> Result<()> {
         let txn = begin_durable(file)?;
         match self {
             Self::Container(container) => container.put_back(&txn)?,
-            Self::Secrets(secrets) => put_secrets(&txn, secrets)?,
+            Self::Secrets(secrets) => put_secrets(&txn, secrets, cipher)?,
         }
         commit(txn, io)
     }

@@ -2,6 +2,7 @@
 //! is on the path of a commit.
 
 use crate::error::{ErrorKind, Result};
+use crate::storage::record::RecordCipher;
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::backend::page_copies::PageCopies;
@@ -38,6 +39,8 @@ pub(crate) struct StoreDatabase {
     pub(crate) file: Database,
     pub(crate) disk: Disk,
     pub(crate) life: Arc<DatabaseLife>,
+    /// Encrypts the records.
+    pub(crate) cipher: RecordCipher,
     /// Copies of the file's vital pages; none for a store in memory.
     pub(crate) copies: Option<Arc<PageCopies>>,
     /// The approximate number of bytes of pages that one transaction may change.
@@ -101,7 +104,12 @@ impl StoreDatabase {
             tracing::warn!(%error, "pages of the store's file cannot be copied");
         }
         Ok(TableReaders {
-            tables: Arc::new(TableReader::open(&self.file, &self.disk, &self.life)?),
+            tables: Arc::new(TableReader::open(
+                &self.file,
+                &self.disk,
+                &self.life,
+                &self.cipher,
+            )?),
             life: self.life.clone(),
         })
     }
@@ -256,7 +264,7 @@ impl StoreDatabase {
                 None => tables.settle_tombstones(refusals, RECLAIMED)?,
             };
             if let Some(id) = retired {
-                let rows = tables.reclaim(id, RECLAIMED)?;
+                let rows = tables.reclaim(id, RECLAIMED, &self.cipher)?;
                 removed += rows;
                 if rows == 0 {
                     let mut retired = txn.open_table(RETIRED).map_err(failure::table)?;

@@ -5,7 +5,9 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::{self, MergeRefusal, found_expired, resolve};
 use crate::storage::quota::SharedQuota;
-use crate::storage::record::{PackageRow, RecordKind, SessionRow, seal_plain, session_key};
+use crate::storage::record::{
+    PackageRow, RecordCipher, RecordKind, SessionRow, seal_plain, session_key,
+};
 use crate::storage::redb::EngineCounters;
 use crate::storage::redb::EngineShared;
 use crate::storage::redb::commit::ended::EndedSessions;
@@ -61,6 +63,9 @@ pub(crate) struct BatchWrites {
     pub(crate) accesses: Vec<Touch>,
     pub(crate) touched: u64,
     pub(crate) settled: u64,
+    /// Rows that are encrypted again.
+    #[cfg(feature = "encryption")]
+    pub(crate) resealed: u64,
     /// The search for old tombstones goes on after this one.
     pub(crate) settle_after: Option<RowKey>,
 }
@@ -74,6 +79,9 @@ pub(crate) struct BatchExtras {
     pub(crate) retire: Option<TombstonePolicy>,
     /// Only those after this key.
     pub(crate) settle_after: Option<RowKey>,
+    /// Encrypts these rows with the current key.
+    #[cfg(feature = "encryption")]
+    pub(crate) reseal: Vec<RowKey>,
 }
 
 /// How many tombstones one batch removes at most.
@@ -122,6 +130,10 @@ impl CommitBatch<'_> {
             self.written.settle_after = next;
             self.written.settled = settled.len() as u64;
             settled.into_iter().for_each(|row| self.put(row));
+        }
+        #[cfg(feature = "encryption")]
+        for key in &extras.reseal {
+            self.reseal(key)?;
         }
         if extras.flush || self.written.has_rows {
             self.written.touches = self.shared.touches.list();
@@ -186,7 +198,7 @@ impl CommitBatch<'_> {
             None => MemoryWrites::default(),
         };
         let ended: Vec<_> = writes.tombstones.iter().map(|(_, it, _)| *it).collect();
-        let rows = rows_of(writes)?;
+        let rows = rows_of(writes, &self.shared.cipher)?;
         let bytes = rows.iter().map(RowWrite::len).sum::<usize>();
         if bytes > self.most_bytes {
             let error = too_large(bytes, self.most_bytes);
@@ -290,6 +302,21 @@ impl CommitBatch<'_> {
             Err(_) => EngineCounters::add(&self.shared.counters.refused, 1),
         }
         taken
+    }
+
+    /// Encrypts a row with the current key, unless it is, or is gone. A damaged row stays.
+    #[cfg(feature = "encryption")]
+    fn reseal(&mut self, key: &RowKey) -> Result<()> {
+        let is_retired = |id: ContainerId| self.retired.iter().any(|(retired, _)| *retired == id);
+        match self.view.resealed(key, is_retired) {
+            Ok(rows) => {
+                self.written.resealed += u64::from(!rows.is_empty());
+                rows.into_iter().for_each(|row| self.put(row));
+                Ok(())
+            }
+            Err(e) if e.kind() == ErrorKind::Corrupt => Ok(()),
+            Err(e) => Err(e),
+        }
     }
 
     fn put(&mut self, row: RowWrite) {
@@ -433,28 +460,31 @@ impl merge::CurrentRows for BatchView<'_> {
 }
 
 /// The rows of a commit's writes. The index of owners follows the sessions.
-fn rows_of(writes: MergedWrites) -> Result<Vec<RowWrite>> {
+fn rows_of(writes: MergedWrites, cipher: &RecordCipher) -> Result<Vec<RowWrite>> {
     let mut rows = Vec::with_capacity(writes.packages.len() + writes.sessions.len());
     let mut put = |tree, key: &[u8], value: Option<Bytes>| {
         let key = RowKey::new(tree, key);
         rows.push(RowWrite { key, value });
     };
     for write in writes.packages {
-        let value = write.row.map(Bytes::from);
-        put(RowTree::Packages, &write.key, value);
+        let encrypt = |row| PackageRow::encrypt(&write.key, row, cipher);
+        let value = write.row.map(encrypt).transpose()?;
+        put(RowTree::Packages, &write.key, value.map(Bytes::from));
     }
     for write in writes.sessions {
         let key = session_key(write.container, write.client);
         let owner = write.row.as_ref().and_then(|row| row.owner.as_ref());
-        if owner != write.old_owner.as_ref() {
-            if let Some(old) = &write.old_owner {
-                put(RowTree::Owners, &owner_key(old, key), None);
+        if owner != write.old_owner.as_ref() || cipher.has_former_hashes() {
+            let old = write.old_owner.iter();
+            for hash in old.flat_map(|old| cipher.owner_hashes(old).all()) {
+                put(RowTree::Owners, &owner_key(hash, key), None);
             }
             if let Some(new) = owner {
-                put(RowTree::Owners, &owner_key(new, key), Some(Bytes::new()));
+                let hash = cipher.owner_hashes(new).current;
+                put(RowTree::Owners, &owner_key(hash, key), Some(Bytes::new()));
             }
         }
-        let value = write.row.map(|row| row.encode(&key)).transpose()?;
+        let value = write.row.map(|row| row.encode(&key, cipher)).transpose()?;
         put(RowTree::Sessions, &key, value.map(Bytes::from));
     }
     for (_, client, until) in writes.tombstones {

@@ -5,6 +5,8 @@ use crate::contain::contain;
 use crate::error::Error;
 use crate::storage::redb::commit::errors::{gone, stopped_during_commit};
 use crate::storage::redb::integrity::inspect::Frozen;
+#[cfg(feature = "encryption")]
+use crate::storage::redb::memtable::row_key::RowKey;
 use crate::storage::redb::reply::Reply;
 use crate::storage::{
     ChangeSet, CommitCallback, Outcome, Resubmit, SettingsChange, StoreSettings, TombstonePolicy,
@@ -97,6 +99,11 @@ pub(crate) enum QueueJob {
     Reclaim(TombstonePolicy, Reply<u64>),
     Freeze(Reply<Frozen>),
     Checkpoint(Reply<()>),
+    /// Encrypts these rows with the current key.
+    #[cfg(feature = "encryption")]
+    Reseal(Vec<RowKey>, Reply<u64>),
+    #[cfg(feature = "encryption")]
+    FinishReseal(Reply<bool>),
 }
 
 impl QueueJob {
@@ -104,6 +111,8 @@ impl QueueJob {
         match self {
             Self::Commit(job) => job.bytes,
             Self::Configure(..) | Self::Reclaim(..) | Self::Freeze(_) | Self::Checkpoint(_) => 0,
+            #[cfg(feature = "encryption")]
+            Self::Reseal(..) | Self::FinishReseal(_) => 0,
         }
     }
 
@@ -123,6 +132,10 @@ impl QueueJob {
             Self::Reclaim(_, reply) => drop(reply.send(Err(error))),
             Self::Freeze(reply) => drop(reply.send(Err(error))),
             Self::Checkpoint(reply) => drop(reply.send(Err(error))),
+            #[cfg(feature = "encryption")]
+            Self::Reseal(_, reply) => drop(reply.send(Err(error))),
+            #[cfg(feature = "encryption")]
+            Self::FinishReseal(reply) => drop(reply.send(Err(error))),
         }
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::storage::Outcome;
+use crate::storage::record::RecordCipher;
 use crate::storage::redb::commit::job::CommitJob;
 use crate::storage::redb::commit::queue::tests::set;
 use crate::storage::redb::fault_injection::FaultInjection;
@@ -28,6 +29,7 @@ fn in_memory() -> Engine {
             in_the_foreground: false,
             largest_group: 1 << 20,
         },
+        cipher: RecordCipher::Plain,
     };
     Engine::open(None, options, Clock::system(), rules, &mut |_| {}).unwrap()
 }

@@ -3,6 +3,8 @@
 pub(crate) mod detached;
 pub(crate) mod held;
 pub(crate) mod read_view;
+#[cfg(feature = "encryption")]
+pub(crate) mod reseal;
 pub(crate) mod row_key;
 pub(crate) mod snapshot;
 pub(crate) mod table;

@@ -4,7 +4,8 @@ use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{
-    PackageRow, RecordKind, SessionRow, client_of, open_plain, seal_plain, session_key,
+    PackageRow, RecordCipher, RecordKind, SessionRow, client_of, open_plain, seal_plain,
+    session_key,
 };
 use crate::storage::redb::failure::guarded;
 use crate::storage::redb::memtable::detached::DatabaseLife;
@@ -55,6 +56,10 @@ impl ReadView {
             .filter(|memtable| !memtable.is_empty())
     }
 
+    pub(crate) fn cipher(&self) -> &RecordCipher {
+        self.readers.tables.cipher()
+    }
+
     /// The row in the memtables; `None` if only redb may have it.
     fn over_redb(&self, key: &[u8]) -> Option<Option<Bytes>> {
         let pending = self.pending.as_ref();
@@ -94,14 +99,14 @@ impl ReadView {
         let key = RowKey::of_session(container, client);
         match self.over_redb(&key) {
             Some(record) => record
-                .map(|record| SessionRow::decode(in_its_tree(&key), &record))
+                .map(|record| SessionRow::decode(in_its_tree(&key), &record, self.cipher()))
                 .transpose(),
             None => {
                 let row = below(&self.readers.tables)?;
                 if let (Some(pending), Some(row)) = (&self.pending, &row)
                     && pending.is_curious()
                 {
-                    pending.tell((key, row.encode(in_its_tree(&key))?.into()));
+                    pending.tell((key, row.encode(in_its_tree(&key), self.cipher())?.into()));
                 }
                 Ok(row)
             }
@@ -133,7 +138,7 @@ impl ReadView {
             Some(None) => Ok(None),
             Some(Some(record)) => match read.filter(|read| read.is_of(&record)) {
                 Some(read) => Ok(Some(read.clone())),
-                None => PackageRow::decode(in_its_tree(key), record).map(Some),
+                None => PackageRow::decode(in_its_tree(key), record, self.cipher()).map(Some),
             },
             None => below(&self.readers.tables, in_its_tree(key)),
         }
@@ -238,7 +243,7 @@ impl ReadView {
                 .map(|row| {
                     let (key, record) = row?;
                     let row = match record {
-                        Some(record) => SessionRow::decode(&key, &record),
+                        Some(record) => SessionRow::decode(&key, &record, self.cipher()),
                         None => Err(unreadable()),
                     };
                     Ok((client_of(&key), row))
@@ -256,18 +261,40 @@ impl ReadView {
 
     /// The sessions with this `owner`; an error if one of them may be on a page that cannot be read.
     pub(crate) fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>> {
-        let (from, to) = (owner_key(owner, [0; 20]), owner_key(owner, [u8::MAX; 20]));
         let mut found = Vec::new();
-        guarded(|| {
-            let below = self.readers.tables.owners(from, to)?;
-            for row in self.range(RowTree::Owners, Bound::Included(from), to, below) {
-                let (key, entry) = row?;
-                entry.ok_or_else(unreadable)?;
-                found.extend(session_of(&key));
-            }
-            Ok(())
-        })?;
+        for hash in self.cipher().owner_hashes(owner).all() {
+            let (from, to) = (owner_key(hash, [0; 20]), owner_key(hash, [u8::MAX; 20]));
+            guarded(|| {
+                let below = self.readers.tables.owners(from, to)?;
+                for row in self.range(RowTree::Owners, Bound::Included(from), to, below) {
+                    let (key, entry) = row?;
+                    entry.ok_or_else(unreadable)?;
+                    found.extend(session_of(&key));
+                }
+                Ok(())
+            })?;
+        }
         Ok(found)
+    }
+
+    /// The sessions of all containers after a key, as they are stored.
+    #[cfg(feature = "encryption")]
+    pub(super) fn session_rows(
+        &self,
+        from: Bound<[u8; 20]>,
+    ) -> Result<impl Iterator<Item = Result<([u8; 20], Option<Bytes>)>>> {
+        let to = [u8::MAX; 20];
+        let below = self.readers.tables.sessions(from, to)?;
+        Ok(self.range(RowTree::Sessions, from, to, below))
+    }
+
+    /// The row of a package as it is stored.
+    #[cfg(feature = "encryption")]
+    pub(super) fn package_record(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        match self.over_redb(RowKey::new(RowTree::Packages, key).as_bytes()) {
+            Some(record) => Ok(record),
+            None => self.readers.tables.package_record(key),
+        }
     }
 
     /// The rows of a tree, merged from all layers.

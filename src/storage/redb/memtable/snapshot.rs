@@ -3,9 +3,13 @@
 
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "encryption")]
+use crate::storage::ResealStep;
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::redb::commit::errors;
 use crate::storage::redb::memtable::read_view::ReadView;
+#[cfg(feature = "encryption")]
+use crate::storage::redb::memtable::reseal::ResealPlan;
 use crate::storage::{Answer, ContainerId, SessionPage, Snapshot};
 use arc_swap::ArcSwapOption;
 use std::sync::Weak;
@@ -67,6 +71,12 @@ impl RedbSnapshot {
         let view = self.view.load();
         let view = view.as_ref();
         view.is_some_and(|view| view.readers.life.is_over())
+    }
+
+    /// [`ReadView::plan_reseal`], as a read of this snapshot.
+    #[cfg(feature = "encryption")]
+    pub(crate) fn plan_reseal(&self, after: Option<[u8; 20]>) -> Result<(ResealPlan, ResealStep)> {
+        self.read(|layers| layers.plan_reseal(after))
     }
 
     fn read<T>(&self, read: impl Fn(&ReadView) -> Result<T>) -> Result<T> {
@@ -172,6 +182,7 @@ pub(crate) fn snapshots(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::record::RecordCipher;
     use crate::storage::redb::EngineShared;
     use crate::storage::redb::memtable::detached::DatabaseLife;
     use crate::storage::redb::memtable::read_view::TableReaders;
@@ -205,7 +216,8 @@ mod tests {
         };
         let (disk, database) = in_memory(options, &Arc::default()).unwrap();
         let life = Arc::<DatabaseLife>::default();
-        let reader = Arc::new(TableReader::open(&database, &disk, &life).unwrap());
+        let reader =
+            Arc::new(TableReader::open(&database, &disk, &life, &RecordCipher::Plain).unwrap());
         ReadView {
             number: 1,
             base: 0,

@@ -210,6 +210,7 @@ fn build_store<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::record::RecordCipher;
     use crate::storage::redb::backend::folder::Folder;
     use crate::storage::redb::fault_injection::FaultInjection;
     use crate::storage::redb::open::identify::open_or_create;
@@ -317,14 +318,27 @@ mod tests {
         let before = std::fs::read(&path).unwrap();
         let mut moving = own.clone();
         moving.folder = Arc::new(Moving(own, AtomicUsize::new(0)));
-        let opened = open_or_create(&moving, options(), &Arc::default(), &mut |_| {});
+        let opened = open_or_create(
+            &moving,
+            options(),
+            &Arc::default(),
+            &RecordCipher::Plain,
+            &mut |_| {},
+        );
         let error = opened.map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);
         assert!(error.to_string().contains("while it was opened"), "{error}");
         assert_eq!(std::fs::read(place.path().join("moved")).unwrap(), before);
         // Nor is it held.
         let moved = Location::of(&place.path().join("moved")).unwrap().unwrap();
-        open_or_create(&moved, options(), &Arc::default(), &mut |_| {}).unwrap();
+        open_or_create(
+            &moved,
+            options(),
+            &Arc::default(),
+            &RecordCipher::Plain,
+            &mut |_| {},
+        )
+        .unwrap();
     }
 
     // C7.2

@@ -1,7 +1,7 @@
 //! Enters a store that was identified: reads its journal, creates the next one, and counts the opening (C7.3).
 
 use crate::error::{Error, Result};
-use crate::storage::record::{RecordKind, seal_plain};
+use crate::storage::record::{RecordCipher, RecordKind, seal_plain};
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::backend::folder::Location;
@@ -20,6 +20,7 @@ use crate::storage::redb::open::identity::{
     Identity, begin_read, containers, expected_journal, own_records,
 };
 use crate::storage::redb::open::options::OpenOptions;
+use crate::storage::redb::sealing;
 use crate::storage::redb::tables::META;
 use redb::Database;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub(crate) fn peek(
     options: OpenOptions,
     why: &Error,
     known: &mut JournalAtOpening,
+    cipher: &RecordCipher,
 ) -> Result<(Database, OpenedStore)> {
     tracing::warn!(
         error = %why, path = %store.path.display(),
@@ -51,12 +53,12 @@ pub(crate) fn peek(
         let held = std::mem::take(&mut known.held);
         let OpeningPlan {
             recovered, held, ..
-        } = foresee(store, database, held)?;
+        } = foresee(store, database, held, cipher)?;
         known.held = held;
         let txn = begin_read(database)?;
         let meta = Contained::new(txn.open_table(META).map_err(failure::table)?);
         let (containers, retired) = containers(database)?;
-        let own = own_records(&*meta)?;
+        let own = own_records(&*meta, cipher)?;
         let identity = Identity {
             containers,
             retired,
@@ -105,10 +107,11 @@ pub(crate) fn enter(
     database: &Database,
     io: &Arc<FileIo>,
     known: &mut JournalAtOpening,
+    cipher: &RecordCipher,
 ) -> Result<OpenedStore> {
     let expected = expected_journal(database)?;
     let Some(store) = store else {
-        let identity = count_opening(database, None)?;
+        let identity = count_opening(database, None, cipher)?;
         return Ok(OpenedStore {
             identity,
             journal: None,
@@ -129,7 +132,7 @@ pub(crate) fn enter(
         journal::make_room(store, &expected, last)?
     };
     let (journal, named) = Journal::make(store, &expected, &recovered, largest, io, pair, held)?;
-    let identity = count_opening(database, Some((named, last, store)))?;
+    let identity = count_opening(database, Some((named, last, store)), cipher)?;
     // The previous files are no longer needed. Closing the store removes those that cannot be removed now.
     if let Err(error) = held.keep_only(named.opening) {
         tracing::warn!(%error, "the files of the journal before are left");
@@ -145,6 +148,7 @@ pub(crate) fn enter(
 fn count_opening(
     database: &Database,
     journal: Option<(JournalRef, u64, &Location)>,
+    cipher: &RecordCipher,
 ) -> Result<Identity> {
     let txn = begin_durable(database)?;
     if let Some((named, last, store)) = journal {
@@ -155,7 +159,10 @@ fn count_opening(
     }
     let identity = {
         let mut meta = txn.open_table(META).map_err(failure::table)?;
-        let identity = own_records(&*meta)?;
+        sealing::meet(cipher, &*meta)?;
+        #[cfg(feature = "encryption")]
+        sealing::settle(cipher, &mut meta)?;
+        let identity = own_records(&*meta, cipher)?;
         let epoch = identity.epoch + 1;
         let record = seal_plain(RecordKind::Meta, meta::EPOCH.as_bytes(), epoch)?;
         meta.insert(meta::EPOCH, &*record)

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Finding;
+use crate::storage::record::RecordCipher;
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::backend::folder::Location;
@@ -21,6 +22,7 @@ use crate::storage::redb::open::database::{on_disk, open_overlay};
 use crate::storage::redb::open::identity::{begin_read, containers, expected_journal, own_records};
 use crate::storage::redb::open::options::OpenOptions;
 use crate::storage::redb::open::{migrate, private};
+use crate::storage::redb::sealing;
 use crate::storage::redb::tables::META;
 use redb::Database;
 use std::path::Path;
@@ -31,6 +33,7 @@ pub(crate) fn open_or_create(
     location: &Location,
     options: OpenOptions,
     io: &Arc<FileIo>,
+    cipher: &RecordCipher,
     found: &mut dyn FnMut(Finding),
 ) -> Result<(Disk, Database, Option<OpeningPlan>)> {
     let path = &location.path;
@@ -40,7 +43,7 @@ pub(crate) fn open_or_create(
         let synced = location.folder.sync();
         synced.map_err(|e| io_error(path, "the store's folder cannot be synced", e))
     };
-    let opened = guarded(|| open_existing(location, &file, options, io, found)).and_then(
+    let opened = guarded(|| open_existing(location, &file, options, io, cipher, found)).and_then(
         |(disk, database, foreseen)| {
             let (database, ()) = failure::guarded_on(database, lasts)?;
             Ok((disk, database, foreseen))
@@ -80,6 +83,7 @@ fn open_existing(
     opened: &Opened,
     options: OpenOptions,
     io: &Arc<FileIo>,
+    cipher: &RecordCipher,
     found: &mut dyn FnMut(Finding),
 ) -> Result<(Disk, Database, Option<OpeningPlan>)> {
     let path = &location.path;
@@ -99,7 +103,7 @@ fn open_existing(
     if start != MAGIC {
         return Err(not_a_store(path, "it is a file of another kind"));
     }
-    identify(location, file, options, found)
+    identify(location, file, options, cipher, found)
         .and_then(|foreseen| {
             opened.require_at(location)?;
             if let Some(why) = private::exposure(location)? {
@@ -136,9 +140,10 @@ fn identify(
     store: &Location,
     file: &Disk,
     options: OpenOptions,
+    cipher: &RecordCipher,
     found: &mut dyn FnMut(Finding),
 ) -> Result<Option<OpeningPlan>> {
-    let mut identified = rehearse(store, file.clone(), options);
+    let mut identified = rehearse(store, file.clone(), options, cipher);
     if identified
         .as_ref()
         .is_err_and(|e| e.kind() != ErrorKind::Locked)
@@ -163,7 +168,7 @@ fn identify(
             Ok(None) => InspectedJournal::Read(Vec::new()),
             Err(_) => InspectedJournal::Beside(store),
         };
-        inspect_file(file, beyond, &mut |what| {
+        inspect_file(file, beyond, cipher, &mut |what| {
             any = true;
             found(what);
         })?;
@@ -180,11 +185,16 @@ fn identify(
     Ok(foreseen)
 }
 
-fn rehearse(store: &Location, file: Disk, options: OpenOptions) -> Result<Option<OpeningPlan>> {
+fn rehearse(
+    store: &Location,
+    file: Disk,
+    options: OpenOptions,
+    cipher: &RecordCipher,
+) -> Result<Option<OpeningPlan>> {
     let database = open_overlay(file, options)?;
     let (database, foreseen) = failure::guarded_on(database, |database| {
         migrate::check(database)?
-            .then(|| foresee(store, database, HeldJournals::default()))
+            .then(|| foresee(store, database, HeldJournals::default(), cipher))
             .transpose()
     })?;
     failure::discard(database);
@@ -196,12 +206,13 @@ pub(crate) fn foresee(
     store: &Location,
     database: &Database,
     mut held: HeldJournals,
+    cipher: &RecordCipher,
 ) -> Result<OpeningPlan> {
     let expected = expected_journal(database)?;
     let txn = begin_read(database)?;
-    own_records(&*Contained::new(
-        txn.open_table(META).map_err(failure::table)?,
-    ))?;
+    let meta = Contained::new(txn.open_table(META).map_err(failure::table)?);
+    sealing::meet(cipher, &*meta)?;
+    own_records(&*meta, cipher)?;
     containers(database)?;
     let recovered = journal::read(store, &expected, &mut held)?;
     Ok(OpeningPlan {

@@ -1,13 +1,14 @@
 //! Reads the store's own records: its identity, its containers, and the journal that belongs to it.
 
 use crate::error::Result;
-use crate::storage::record::ContainerRecord;
+use crate::storage::record::{ContainerRecord, RecordCipher};
 use crate::storage::redb::failure;
 use crate::storage::redb::failure::Contained;
 use crate::storage::redb::journal::{ExpectedJournal, JournalExtent, JournalRef};
 use crate::storage::redb::meta::{
     self, COPIED, COVERED, JOURNAL, OPENED_AS, REACHED, plain, plain_if_there,
 };
+use crate::storage::redb::sealing;
 use crate::storage::redb::tables::{CONTAINERS, META, RETIRED};
 use crate::storage::{ContainerId, SecretRecord, StoreSettings};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
@@ -66,14 +67,11 @@ pub(crate) fn begin_read(database: &Database) -> Result<Contained<ReadTransactio
 /// The store's own records, without its containers.
 pub(crate) fn own_records(
     meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    cipher: &RecordCipher,
 ) -> Result<Identity> {
-    let secrets: Vec<(u8, [u8; 32])> = plain(meta, meta::SECRETS)?;
     Ok(Identity {
         id: plain(meta, meta::IDENTITY)?,
-        secrets: secrets
-            .into_iter()
-            .map(|(name, key)| SecretRecord(name, key))
-            .collect(),
+        secrets: sealing::secrets(cipher, meta)?,
         containers: Vec::new(),
         retired: Vec::new(),
         next_container: plain(meta, meta::NEXT_CONTAINER)?,

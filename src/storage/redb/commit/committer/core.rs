@@ -66,6 +66,9 @@ pub(crate) struct Committer {
     pub(super) number: u64,
     /// How many sessions may still be founded, where that is limited.
     pub(super) quota: Option<SharedQuota>,
+    /// How many rows the last batch encrypted again, or why it failed.
+    #[cfg(feature = "encryption")]
+    pub(super) resealed: Result<u64>,
     /// Since when touches wait.
     pub(super) touched: Option<(Instant, Moment)>,
     pub(super) answers: CommitAnswers,
@@ -126,6 +129,8 @@ impl Committer {
             settle_after: None,
             number,
             quota,
+            #[cfg(feature = "encryption")]
+            resealed: Ok(0),
             touched: None,
             answers: CommitAnswers::new(),
             kept_back: KeptBack::new(rules),
@@ -146,6 +151,7 @@ impl Committer {
             file,
             disk: self.places.file.clone(),
             life: Arc::default(),
+            cipher: self.shared.cipher.clone(),
             copies: (self.places.location.as_ref()).map(|_| self.shared.io.copies().clone()),
             step,
         }
@@ -263,6 +269,19 @@ impl Committer {
                         reply,
                     };
                     (task, after)
+                }
+                #[cfg(feature = "encryption")]
+                QueueJob::Reseal(rows, reply) => {
+                    drop(reply.send(self.reseal(rows)));
+                    continue;
+                }
+                #[cfg(feature = "encryption")]
+                QueueJob::FinishReseal(reply) => {
+                    if !self.retired.is_empty() {
+                        drop(reply.send(Ok(false)));
+                        continue;
+                    }
+                    (CheckpointerTask::FinishReseal(reply), self.number)
                 }
                 QueueJob::Checkpoint(reply) => (CheckpointerTask::Nothing(reply), self.number),
             };

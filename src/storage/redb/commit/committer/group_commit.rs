@@ -11,6 +11,8 @@ use crate::storage::redb::commit::member::{Member, not_written};
 use crate::storage::redb::failure::guarded;
 use crate::storage::redb::journal::AppendFailure;
 use crate::storage::redb::memtable::read_view::ReadView;
+#[cfg(feature = "encryption")]
+use crate::storage::redb::memtable::row_key::RowKey;
 use crate::storage::redb::memtable::write_batch::WriteBatch;
 use crate::storage::{ForeignCommit, Outcome};
 use crate::throttle::Throttle;
@@ -54,6 +56,18 @@ impl Committer {
         settled
     }
 
+    /// Encrypts rows with the current key, in a batch of their own. Returns how many.
+    #[cfg(feature = "encryption")]
+    pub(super) fn reseal(&mut self, rows: Vec<RowKey>) -> Result<u64, Error> {
+        let extras = BatchExtras {
+            reseal: rows,
+            ..BatchExtras::default()
+        };
+        self.resealed = Ok(0);
+        self.commit_batch(Vec::new(), &extras);
+        std::mem::replace(&mut self.resealed, Ok(0))
+    }
+
     /// Commits as many of the jobs as make a batch. Returns the others, and how many tombstones were removed.
     fn commit_batch(
         &mut self,
@@ -68,6 +82,10 @@ impl Committer {
             Err(error) => {
                 let refused = |job| (job, Outcome::Failed(error.clone(), None));
                 self.answers.extend(jobs.into_iter().map(refused));
+                #[cfg(feature = "encryption")]
+                {
+                    self.resealed = Err(error);
+                }
                 return (Vec::new(), 0);
             }
         };
@@ -99,6 +117,10 @@ impl Committer {
         match result {
             Ok(()) => {
                 settled = written.settled;
+                #[cfg(feature = "encryption")]
+                {
+                    self.resealed = Ok(written.resealed);
+                }
                 self.complete(written, view, before);
                 let first = self.answers.len();
                 self.answers.extend(members.into_iter().map(Member::ended));

@@ -148,11 +148,11 @@ impl Committer {
         self.shared.io.begin_commit();
         let opened = failure::guarded_on(database, |database| {
             if let Some(before) = before {
-                before.restore(&database.file, &self.shared.io)?;
+                before.restore(&database.file, &self.shared.io, &self.shared.cipher)?;
             }
             let location = places.location.as_ref();
-            let io = &self.shared.io;
-            let enter = || enter(location, largest, &database.file, io, known);
+            let (io, cipher) = (&self.shared.io, &self.shared.cipher);
+            let enter = || enter(location, largest, &database.file, io, known, cipher);
             let entered = must_recover.then(enter).transpose()?;
             Ok((entered, database.readers()?))
         });

@@ -240,6 +240,12 @@ impl Committer {
                 let answer = self.settle_configured(result, before);
                 drop(reply.send(answer));
             }
+            #[cfg(feature = "encryption")]
+            TaskReport::FinishReseal { result, reply } => {
+                let answer = self.answer_to(result);
+                let answer = answer.map(|readers| self.show_readers(readers));
+                drop(reply.send(answer.map(|()| true)));
+            }
             TaskReport::Reclaim { result, reply } => {
                 let answer = self.answer_to(result).map(|(removed, is_empty, readers)| {
                     if is_empty {

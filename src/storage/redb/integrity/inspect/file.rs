@@ -1,6 +1,7 @@
 //! Inspecting a file that no process has open.
 
 use crate::error::{ErrorKind, Result};
+use crate::storage::record::RecordCipher;
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::folder::Location;
 use crate::storage::redb::format::{BitRepair, check_header};
@@ -36,9 +37,10 @@ pub(crate) enum InspectedJournal<'a> {
 pub(crate) fn inspect_file(
     disk: &Disk,
     beyond: InspectedJournal<'_>,
+    cipher: &RecordCipher,
     found: &mut dyn FnMut(Finding),
 ) -> Result<Checked> {
-    let mut inspection = Inspection::new(found);
+    let mut inspection = Inspection::new(found, cipher);
     if let Err(error) = check_header(&header_of(disk)?) {
         inspection.structure(error);
     }
@@ -59,7 +61,10 @@ pub(crate) fn inspect_file(
     let of_journal = inspection.meta(&mut pages, &tables)?;
     inspection.containers(&mut pages, &tables)?;
     let newer = inspection.newer(beyond, of_journal)?;
-    inspection.rows(&mut pages, &tables, &newer)?;
+    // Without the store's own record of its keys, no row can be judged.
+    if cipher.knows_file() {
+        inspection.rows(&mut pages, &tables, &newer)?;
+    }
     Ok(inspection.checked)
 }
 

@@ -1,6 +1,7 @@
 //! Inspecting an open store as of one commit.
 
 use crate::error::Result;
+use crate::storage::record::RecordCipher;
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::failure;
 use crate::storage::redb::format::BitRepair;
@@ -48,8 +49,12 @@ impl Frozen {
         self.pages.disk.clone()
     }
 
-    pub(crate) fn inspect(mut self, found: &mut dyn FnMut(Finding)) -> Result<Checked> {
-        let mut inspection = Inspection::new(found);
+    pub(crate) fn inspect(
+        mut self,
+        cipher: &RecordCipher,
+        found: &mut dyn FnMut(Finding),
+    ) -> Result<Checked> {
+        let mut inspection = Inspection::new(found, cipher);
         let system = self.system.iter();
         system.for_each(|page| inspection.page("system", page));
         let Self { pages, newer, .. } = &mut self;

@@ -2,7 +2,9 @@
 
 use crate::client_id::ClientKey;
 use crate::error::{Error, Result};
-use crate::storage::record::{self, ContainerRecord, PlainValue, RecordKind, open_plain};
+use crate::storage::record::{
+    self, ContainerRecord, PlainValue, RecordCipher, RecordKind, open_plain,
+};
 use crate::storage::redb::format::TableRoot;
 use crate::storage::redb::integrity::inspect::damage::{RowOwner, bad_page, corrupt};
 use crate::storage::redb::integrity::newer::NewerRows;
@@ -21,6 +23,7 @@ const REMEMBERED: usize = 100_000;
 
 pub(crate) struct Inspection<'a> {
     pub(crate) found: &'a mut dyn FnMut(Finding),
+    pub(crate) cipher: &'a RecordCipher,
     pub(crate) names: BTreeMap<ContainerId, String>,
     pub(crate) retired: BTreeSet<u32>,
     /// Unreadable sessions that were reported, at most [`REMEMBERED`].
@@ -29,9 +32,10 @@ pub(crate) struct Inspection<'a> {
 }
 
 impl<'a> Inspection<'a> {
-    pub(crate) fn new(found: &'a mut dyn FnMut(Finding)) -> Self {
+    pub(crate) fn new(found: &'a mut dyn FnMut(Finding), cipher: &'a RecordCipher) -> Self {
         Self {
             found,
+            cipher,
             names: BTreeMap::new(),
             retired: BTreeSet::new(),
             reported: BTreeSet::new(),

@@ -3,7 +3,9 @@
 use crate::client_id::ClientKey;
 use crate::error::{ErrorKind, Result};
 use crate::storage::merge::lost_package;
-use crate::storage::record::{PackageRow, RecordKind, SessionRow, open_plain, package_key};
+use crate::storage::record::{
+    PackageRow, RecordCipher, RecordKind, SessionRow, open_plain, package_key,
+};
 use crate::storage::redb::integrity::inspect::damage::{RowOwner, corrupt, whose};
 use crate::storage::redb::integrity::inspect::inspection::{InspectedTables, Inspection};
 use crate::storage::redb::integrity::newer::NewerRows;
@@ -25,6 +27,7 @@ impl Inspection<'_> {
             pages: pages.twin(),
             tables,
             newer,
+            cipher: self.cipher,
         };
         self.sessions(pages, &mut look)?;
         self.packages(pages, &mut look)?;
@@ -58,7 +61,7 @@ impl Inspection<'_> {
                     return Ok(());
                 }
                 this.checked.sessions += 1;
-                let row = match SessionRow::decode(key, value) {
+                let row = match SessionRow::decode(key, value, look.cipher) {
                     Ok(row) => row,
                     Err(error) => {
                         this.unreadable(&whose, error);
@@ -71,7 +74,7 @@ impl Inspection<'_> {
                 this.packages_of(&whose, &row, look)?;
                 if let Some(owner) = &row.owner
                     && let Some(session) = key.first_chunk()
-                    && !look.finds(RowTree::Owners, &owner_key(owner, *session), &[])?
+                    && !look.lists(owner, *session)?
                 {
                     this.row(
                         &whose,
@@ -92,7 +95,9 @@ impl Inspection<'_> {
         for package in row.packages.iter() {
             let key = package_key(whose.container, whose.client, package);
             let error = match look.get(RowTree::Packages, &key) {
-                Ok(Some(record)) => PackageRow::decode(&key, Bytes::from(record)).err(),
+                Ok(Some(record)) => {
+                    PackageRow::decode(&key, Bytes::from(record), look.cipher).err()
+                }
                 Ok(None) => Some(lost_package()),
                 Err(error) if error.kind() == ErrorKind::Corrupt => Some(error),
                 Err(error) => return Err(error),
@@ -137,7 +142,7 @@ impl Inspection<'_> {
                     }
                     Some(SessionLookup::Damaged) => {
                         this.unreadable(&whose, corrupt("the session cannot be read"));
-                        PackageRow::decode(key, Bytes::copy_from_slice(value)).err()
+                        PackageRow::decode(key, Bytes::copy_from_slice(value), look.cipher).err()
                     }
                     Some(SessionLookup::Absent) | None => {
                         Some(corrupt("the package's session is lost"))
@@ -170,7 +175,10 @@ impl Inspection<'_> {
             }
             let session = key.last_chunk::<20>().copied().unwrap_or([0; 20]);
             let wrong = match look.session(&session)? {
-                SessionLookup::Row(row) => row.owner.is_none_or(|o| owner_key(&o, session) != *key),
+                SessionLookup::Row(row) => row.owner.is_none_or(|owner| {
+                    let mut hashes = look.cipher.owner_hashes(&owner).all();
+                    hashes.all(|hash| owner_key(hash, session) != *key)
+                }),
                 SessionLookup::Damaged => {
                     this.unreadable(&whose, corrupt("the session cannot be read"));
                     false
@@ -228,6 +236,7 @@ struct RowLookup<'a> {
     pages: Pages,
     tables: &'a InspectedTables,
     newer: &'a NewerRows,
+    cipher: &'a RecordCipher,
 }
 
 impl<'a> RowLookup<'a> {
@@ -254,10 +263,21 @@ impl<'a> RowLookup<'a> {
         }
     }
 
+    /// Whether a session is in the list of its owner.
+    fn lists(&mut self, owner: &str, session: [u8; 20]) -> Result<bool> {
+        for hash in self.cipher.owner_hashes(owner).all() {
+            if self.finds(RowTree::Owners, &owner_key(hash, session), &[])? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn session(&mut self, key: &[u8]) -> Result<SessionLookup> {
         Ok(match self.get(RowTree::Sessions, key) {
             Ok(Some(record)) => {
-                SessionRow::decode(key, &record).map_or(SessionLookup::Damaged, SessionLookup::Row)
+                let row = SessionRow::decode(key, &record, self.cipher);
+                row.map_or(SessionLookup::Damaged, SessionLookup::Row)
             }
             Ok(None) => SessionLookup::Absent,
             Err(error) if error.kind() == ErrorKind::Corrupt => SessionLookup::Damaged,

@@ -3,12 +3,16 @@
 use crate::client_id::ClientKey;
 use crate::error::Result;
 use crate::storage::merge::lost_package;
-use crate::storage::record::{PackageRow, RecordKind, SessionRow, open_plain, seal_plain};
+use crate::storage::record::{
+    PackageRow, RecordKind, SessionRow, open_plain, seal_plain, seal_value,
+};
 use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::integrity::inspect::{RowOwner, whose};
 use crate::storage::redb::integrity::salvage::{SalvageRun, StoreRecords, corrupt};
 use crate::storage::redb::memtable::row_key::RowTree;
 use crate::storage::redb::meta::{self, begin_durable};
+#[cfg(feature = "encryption")]
+use crate::storage::redb::sealing;
 use crate::storage::redb::tables::{
     CONTAINERS, META, OWNERS, PACKAGES, SESSIONS, TOMBSTONES, owner_key, session_of,
 };
@@ -41,9 +45,12 @@ impl SalvageRun<'_> {
                     seal_plain(RecordKind::Meta, meta::IDENTITY.as_bytes(), identity)?,
                 )?;
             }
-            if let Some(secrets) = &own.secrets {
-                let record =
-                    seal_plain(RecordKind::Meta, meta::SECRETS.as_bytes(), secrets.clone())?;
+            // The file may still show those that it was made with.
+            let fresh = || failure::random().map(|key| vec![(0, key)]);
+            let fresh = self.cipher.encrypts().then(fresh).transpose()?;
+            if let Some(secrets) = own.secrets.clone().or(fresh) {
+                let key = meta::SECRETS.as_bytes();
+                let record = seal_value(self.cipher, RecordKind::Meta, key, secrets)?;
                 put(meta::SECRETS, record)?;
             }
             put(
@@ -62,6 +69,11 @@ impl SalvageRun<'_> {
                     .insert(container.name.as_str(), &*container.encode()?)
                     .map_err(failure::storage)?;
             }
+        }
+        #[cfg(feature = "encryption")]
+        {
+            let mut meta = txn.open_table(META).map_err(failure::table)?;
+            sealing::name_keys(self.cipher, &mut meta)?;
         }
         txn.commit().map_err(failure::commit)
     }
@@ -96,10 +108,11 @@ impl SalvageRun<'_> {
             if !this.wanted(&whose) {
                 return Ok(());
             }
-            match PackageRow::decode(key, Bytes::copy_from_slice(value)) {
+            let cipher = this.cipher;
+            match PackageRow::decode(key, Bytes::copy_from_slice(value), cipher) {
                 Ok(row) => {
                     this.epoch = this.epoch.max(commit_number::epoch_of(row.version.0));
-                    batch.push(key, value.to_vec())
+                    batch.push(key, row.again(key, value, cipher)?)
                 }
                 Err(error) => {
                     this.lost(Some(&whose), None, error);
@@ -117,6 +130,7 @@ impl SalvageRun<'_> {
             .map_err(failure::transaction)?
             .open_table(PACKAGES)
             .map_err(failure::table)?;
+        let cipher = self.cipher;
         let mut batch = CopyBatch::new(database, |txn, rows| {
             let mut sessions = txn.open_table(SESSIONS).map_err(failure::table)?;
             let mut owners = txn.open_table(OWNERS).map_err(failure::table)?;
@@ -124,9 +138,10 @@ impl SalvageRun<'_> {
                 let Ok(key) = <[u8; 20]>::try_from(&*key) else {
                     continue;
                 };
-                if let Some(owner) = SessionRow::decode(&key, &value)?.owner {
+                if let Some(owner) = SessionRow::decode(&key, &value, cipher)?.owner {
+                    let hash = cipher.owner_hashes(&owner).current;
                     owners
-                        .insert(&owner_key(&owner, key), ())
+                        .insert(&owner_key(hash, key), ())
                         .map_err(failure::storage)?;
                 }
                 sessions.insert(&key, &*value).map_err(failure::storage)?;
@@ -142,7 +157,7 @@ impl SalvageRun<'_> {
             if !this.wanted(&whose) {
                 return Ok(());
             }
-            let mut row = match SessionRow::decode(key, value) {
+            let mut row = match SessionRow::decode(key, value, cipher) {
                 Ok(row) => row,
                 Err(error) => {
                     this.lost(Some(&whose), None, error);
@@ -165,11 +180,11 @@ impl SalvageRun<'_> {
                 }
             }
             sessions += 1;
-            if kept.len() == row.packages.len() {
+            if kept.len() == row.packages.len() && !cipher.encrypts() {
                 return batch.push(key, value.to_vec());
             }
             row.packages = kept.into();
-            batch.push(key, row.encode(key)?)
+            batch.push(key, row.encode(key, cipher)?)
         })?;
         batch.flush()?;
         self.salvaged.sessions = sessions;
@@ -196,7 +211,7 @@ impl SalvageRun<'_> {
                 continue;
             };
             let row = sessions.get(session.0).map_err(failure::storage)?;
-            let row = row.map(|row| SessionRow::decode(session.0, row.value()));
+            let row = row.map(|row| SessionRow::decode(session.0, row.value(), self.cipher));
             let why = match row.transpose()? {
                 Some(row) if row.has(whose.package.unwrap_or_default()) => {
                     kept += 1;

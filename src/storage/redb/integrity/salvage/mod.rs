@@ -5,7 +5,11 @@
 mod copy;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::record::{ContainerRecord, PlainValue, RecordKind, open_plain};
+#[cfg(feature = "encryption")]
+use crate::storage::record::FileKeys;
+use crate::storage::record::{
+    ContainerRecord, PlainValue, RecordCipher, RecordKind, open_plain, open_value,
+};
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::folder::{Location, is_no_regular_file};
 use crate::storage::redb::failure;
@@ -16,11 +20,12 @@ use crate::storage::redb::integrity::pages::{BadPage, Pages, Visited};
 use crate::storage::redb::journal;
 use crate::storage::redb::journal::JournalRef;
 use crate::storage::redb::memtable::row_key::RowTree;
-use crate::storage::redb::meta::{self, COVERED, JOURNAL, REACHED};
+use crate::storage::redb::meta::{self, COVERED, INDEX_KEY, JOURNAL, REACHED, SEALED_BY};
 use crate::storage::redb::names;
 use crate::storage::redb::open::locks::name_holder;
 use crate::storage::redb::open::options::OpenOptions;
 use crate::storage::redb::open::{create, migrate};
+use crate::storage::redb::sealing;
 use crate::storage::{ContainerId, Damage, Finding, Salvaged};
 use inspect::{RowOwner, whose};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,11 +45,11 @@ pub(crate) fn salvage(
     from: &Location,
     to: &Location,
     options: OpenOptions,
-    secrets: OwnSecrets,
+    (secrets, cipher): (OwnSecrets, &RecordCipher),
     found: &mut dyn FnMut(Finding),
 ) -> Result<Salvaged> {
     let disk = lock(from)?;
-    let result = read_and_write(&disk, from, to, options, secrets, found);
+    let result = read_and_write(&disk, from, to, options, (secrets, cipher), found);
     let _ = disk.close();
     result
 }
@@ -80,7 +85,7 @@ fn read_and_write(
     from: &Location,
     to: &Location,
     options: OpenOptions,
-    secrets: OwnSecrets,
+    (secrets, cipher): (OwnSecrets, &RecordCipher),
     found: &mut dyn FnMut(Finding),
 ) -> Result<Salvaged> {
     let of_source = |e| failure::at(&from.path, e);
@@ -94,6 +99,7 @@ fn read_and_write(
     let mut work = SalvageRun {
         pages: Pages::new(disk.clone(), BitRepair::Bits).map_err(of_source)?,
         tables: BTreeMap::new(),
+        cipher,
         found,
         salvaged: Salvaged::default(),
         names: BTreeMap::new(),
@@ -122,9 +128,17 @@ struct StoreRecords {
     containers: Vec<ContainerRecord>,
 }
 
+/// How the store keeps its secrets.
+enum ReadSecrets {
+    Plain,
+    Encrypted,
+}
+
 struct SalvageRun<'a> {
     pages: Pages,
     tables: BTreeMap<String, TableRoot>,
+    /// Decrypts the rows of the old store, and encrypts those of the new one.
+    cipher: &'a RecordCipher,
     found: &'a mut dyn FnMut(Finding),
     salvaged: Salvaged,
     names: BTreeMap<ContainerId, String>,
@@ -271,9 +285,13 @@ impl SalvageRun<'_> {
             meta.insert(key.to_vec(), value.to_vec());
             Ok(())
         })?;
+        let secret_list = self.keys(&meta)?;
         let mut own = StoreRecords {
             identity: self.record(&meta, meta::IDENTITY),
-            secrets: self.record(&meta, meta::SECRETS),
+            secrets: match secret_list {
+                ReadSecrets::Plain => self.record(&meta, meta::SECRETS),
+                ReadSecrets::Encrypted => self.encrypted_secrets(&meta),
+            },
             containers: Vec::new(),
         };
         if own.secrets.as_ref().is_some_and(Vec::is_empty) {
@@ -298,6 +316,60 @@ impl SalvageRun<'_> {
         })?;
         own.containers = self.containers()?;
         Ok(own)
+    }
+
+    /// Checks the keys against those that the store names. A store that names none may have been encrypted all the same:
+    /// its record may be lost.
+    fn keys(&mut self, meta: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<ReadSecrets> {
+        let is_named = meta.contains_key(SEALED_BY.as_bytes());
+        let is_encrypted = is_named || meta.contains_key(INDEX_KEY.as_bytes());
+        if is_encrypted && !self.cipher.encrypts() {
+            return Err(sealing::no_key());
+        }
+        #[cfg(feature = "encryption")]
+        if let Some(keys) = self.cipher.keys() {
+            let named = is_named.then(|| self.record::<sealing::NamedKeys>(meta, SEALED_BY));
+            sealing::check(keys, &named.flatten().unwrap_or_default())?;
+            let index = meta.get(INDEX_KEY.as_bytes()).map(|record| {
+                let read = open_value(self.cipher, RecordKind::Meta, INDEX_KEY.as_bytes(), record);
+                read.map(|(_, is_mixed): sealing::IndexKey| is_mixed)
+            });
+            if let Some(Err(_)) = index {
+                self.lost(
+                    None,
+                    None,
+                    corrupt("the key of the index of owners is lost"),
+                );
+            }
+            self.cipher.know(FileKeys {
+                // The index is made anew.
+                index: failure::random()?.into(),
+                accepts_plain: index.and_then(Result::ok).unwrap_or(true),
+                has_former_hashes: false,
+            });
+        }
+        Ok(match is_encrypted {
+            true => ReadSecrets::Encrypted,
+            false => ReadSecrets::Plain,
+        })
+    }
+
+    fn encrypted_secrets(
+        &mut self,
+        meta: &BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Option<Vec<(u8, [u8; 32])>> {
+        let (key, kind) = (meta::SECRETS.as_bytes(), RecordKind::Meta);
+        let record = meta.get(key);
+        let read = record.map(|record| open_value(self.cipher, kind, key, record));
+        let read = read.and_then(Result::ok);
+        if read.is_none() {
+            self.lost(
+                None,
+                None,
+                corrupt("the store's record \"secrets\" is lost"),
+            );
+        }
+        read
     }
 
     fn record<T: PlainValue>(&mut self, meta: &BTreeMap<Vec<u8>, Vec<u8>>, key: &str) -> Option<T> {
