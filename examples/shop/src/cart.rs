@@ -1,19 +1,15 @@
 //! The shelf and the cart.
 
-use crate::Shop;
-use crate::pages::ShopError;
-use axum::extract::{Form, State};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use crate::answers::ShopError;
+use crate::pages::Page;
+use axum::extract::Form;
 use axum::response::{IntoResponse, Redirect, Response};
 use cloakroom::http::FlashMessage;
-use cloakroom::{ErrorKind, Package, Pkg, Session, SessionHandle};
-use futures_channel::mpsc;
+use cloakroom::{Package, Pkg};
 use minijinja::context;
 use minijinja::value::Serde;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::time::Duration;
 
 const SHELF: [(&str, &str, u32); 4] = [
     ("tea", "Darjeeling, 100 g", 690),
@@ -34,7 +30,7 @@ impl Package for Cart {
 }
 
 impl Cart {
-    fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.articles
             .values()
             .fold(0, |sum, n| sum.saturating_add(*n))
@@ -83,27 +79,19 @@ impl Article {
     }
 }
 
-pub(crate) async fn shelf(
-    State(shop): State<Shop>,
-    session: Session,
-    cart: Pkg<Cart>,
-) -> Result<Response, ShopError> {
-    let content = context! { articles => Serde(lines(&cart)), count => cart.count() };
-    shop.pages.show(&session, "shelf.html", content)
+/// The template reads the cart from the session by itself.
+pub(crate) async fn shelf(page: Page) -> Result<Response, ShopError> {
+    let content = context! { articles => Serde(lines(&Cart::default())) };
+    page.show("shelf.html", content)
 }
 
-pub(crate) async fn show(
-    State(shop): State<Shop>,
-    session: Session,
-    cart: Pkg<Cart>,
-) -> Result<Response, ShopError> {
+pub(crate) async fn show(page: Page, cart: Pkg<Cart>) -> Result<Response, ShopError> {
     let articles = lines(&cart).into_iter().filter(|line| line.count > 0);
     let content = context! {
         articles => Serde(articles.collect::<Vec<_>>()),
-        count => cart.count(),
         sum => euros(sum(&cart)),
     };
-    shop.pages.show(&session, "cart.html", content)
+    page.show("cart.html", content)
 }
 
 pub(crate) async fn add(
@@ -130,50 +118,4 @@ pub(crate) async fn remove(
         cart.articles.remove(&article.id);
     })?;
     Ok((FlashMessage::info("Taken out."), Redirect::to("/cart")).into_response())
-}
-
-pub(crate) async fn live_page(
-    State(shop): State<Shop>,
-    session: Session,
-    cart: Pkg<Cart>,
-) -> Result<Response, ShopError> {
-    let content = context! { count => cart.count() };
-    shop.pages.show(&session, "live.html", content)
-}
-
-/// Follows the cart while the page is open. The request's transaction ends with the response; the handle begins one for
-/// each look. Each look counts as an access, so an open page keeps the session alive.
-pub(crate) async fn live_events(session: Session) -> Result<impl IntoResponse, ShopError> {
-    let handle = session.handle()?;
-    let (sender, receiver) = mpsc::channel(4);
-    tokio::spawn(follow(handle, sender));
-    Ok(Sse::new(receiver).keep_alive(KeepAlive::default()))
-}
-
-async fn follow(handle: SessionHandle, mut events: mpsc::Sender<Result<Event, Infallible>>) {
-    let mut shown = None;
-    while !events.is_closed() {
-        let read =
-            |session: Session| async move { Pkg::<Cart>::of(&session).map(|cart| cart.count()) };
-        let event = match handle.transact_async(read).await {
-            Ok(count) if shown == Some(count) => None,
-            Ok(count) => {
-                shown = Some(count);
-                Some(Event::default().event("cart").data(count.to_string()))
-            }
-            // Logged out here or from another device.
-            Err(error) if error.kind() == ErrorKind::SessionEnded => {
-                drop(events.try_send(Ok(Event::default().event("ended").data(""))));
-                return;
-            }
-            // The next look may succeed.
-            Err(_) => None,
-        };
-        if let Some(event) = event
-            && events.try_send(Ok(event)).is_err()
-        {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
 }

@@ -1,110 +1,51 @@
-//! A small shop: a cart, registration and login, "remember me", a list of devices that can be logged out, flash
-//! messages, CSRF protection, and a page that follows the cart while it is open.
+//! A small shop: a cart, registration and login, "remember me", a list of devices that can be logged out, a change of
+//! the password, flash messages, CSRF protection, and a page that follows the cart while it is open.
 //!
 //! `cargo run --release -p cloakroom-shop -- --listen 127.0.0.1:3000 --data shop-data`
 
 mod accounts;
+mod answers;
+mod app;
+mod attempts;
 mod cart;
 mod devices;
+mod live;
 mod login;
 mod pages;
+mod password;
 
-use accounts::Accounts;
-use axum::Router;
-use axum::http::header;
-use axum::response::IntoResponse;
-use axum::routing::{get, post};
-use cloakroom::http::{CookieSettings, CsrfLayer, SessionLayer};
-use cloakroom::{ContainerSettings, Package, Store};
-use pages::{Pages, error_page};
+use app::Shop;
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::net::TcpListener;
-
-const DAY: Duration = Duration::from_secs(86_400);
-
-/// What handlers need besides the session.
-#[derive(Clone)]
-struct Shop {
-    store: Store,
-    accounts: Accounts,
-    pages: Pages,
-}
-
-impl Shop {
-    fn open(folder: &Path) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        std::fs::create_dir_all(folder)?;
-        let store = Store::open(folder.join("sessions.redb"))?;
-        let settings = ContainerSettings::new().timeout(DAY / 2);
-        store.container("")?.configure(settings)?;
-        // A cart outlives a login. It has a container of its own, with a longer timeout.
-        let settings = ContainerSettings::new().timeout(30 * DAY);
-        store.register(cart::Cart::ID, settings)?;
-        let accounts = Accounts::open(&folder.join("accounts.redb"))?;
-        let pages = Pages::new()?;
-        Ok(Self {
-            store,
-            accounts,
-            pages,
-        })
-    }
-
-    fn router(self) -> Router {
-        let pages = self.pages.clone();
-        // The example speaks plain HTTP; behind TLS, leave `plain_http` out.
-        let sessions = SessionLayer::new(self.store.clone())
-            .cookie(CookieSettings::new().plain_http())
-            .on_error(move |error, _request| error_page(&pages, error));
-        Router::new()
-            .route("/", get(cart::shelf))
-            .route("/cart", get(cart::show))
-            .route("/cart/add", post(cart::add))
-            .route("/cart/remove", post(cart::remove))
-            .route("/live", get(cart::live_page))
-            .route("/live/events", get(cart::live_events))
-            .route("/register", get(login::register_page).post(login::register))
-            .route("/login", get(login::login_page).post(login::log_in))
-            .route("/logout", post(login::log_out))
-            .route("/devices", get(devices::list))
-            .route("/devices/end", post(devices::end))
-            .route("/devices/end-others", post(devices::end_others))
-            // Inside the session layer, because it needs the session.
-            .layer(CsrfLayer::new())
-            .layer(sessions)
-            .route("/style.css", get(style))
-            .route("/live.js", get(script))
-            .with_state(self)
-    }
-}
-
-async fn style() -> impl IntoResponse {
-    let headers = [
-        (header::CONTENT_TYPE, "text/css; charset=utf-8"),
-        (header::CACHE_CONTROL, "max-age=300"),
-    ];
-    (headers, include_str!("style.css"))
-}
-
-async fn script() -> impl IntoResponse {
-    let headers = [
-        (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
-        (header::CACHE_CONTROL, "max-age=300"),
-    ];
-    (headers, include_str!("live.js"))
-}
+use tokio::sync::oneshot;
 
 const USAGE: &str = "\
-Usage: shop [--listen ADDR] [--data FOLDER]
+Usage: shop [--listen ADDR] [--data FOLDER] [--behind-proxy] [--fresh SECONDS]
 
-  --listen ADDR  where to listen (default 127.0.0.1:3000)
-  --data FOLDER  the folder of the sessions and the accounts (default shop-data)
-  --help         print this";
+  --listen ADDR    where to listen (default 127.0.0.1:3000)
+  --data FOLDER    the folder of the sessions and the accounts (default shop-data)
+  --behind-proxy   a proxy on this host speaks HTTPS and sets X-Forwarded-For
+  --fresh SECONDS  how long after a login devices and the password may be changed (default 600)
+  --help           print this
+
+Without --behind-proxy, cookies are sent over plain HTTP only if ADDR is a loopback address.";
 
 struct Settings {
     listen: String,
     folder: PathBuf,
+    proxy: Proxy,
+    fresh: Duration,
+}
+
+/// Who speaks to the visitors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Proxy {
+    None,
+    OnThisHost,
 }
 
 /// The settings, or `None` if only help is wanted.
@@ -112,6 +53,8 @@ fn parse_args(args: impl IntoIterator<Item = String>) -> Result<Option<Settings>
     let mut settings = Settings {
         listen: "127.0.0.1:3000".to_owned(),
         folder: PathBuf::from("shop-data"),
+        proxy: Proxy::None,
+        fresh: Duration::from_secs(600),
     };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -119,6 +62,11 @@ fn parse_args(args: impl IntoIterator<Item = String>) -> Result<Option<Settings>
         match &*arg {
             "--listen" => settings.listen = value()?,
             "--data" => settings.folder = value()?.into(),
+            "--behind-proxy" => settings.proxy = Proxy::OnThisHost,
+            "--fresh" => {
+                let seconds = value()?.parse().map_err(|e| format!("--fresh: {e}"))?;
+                settings.fresh = Duration::from_secs(seconds);
+            }
             "--help" | "-h" => return Ok(None),
             _ => return Err(format!("unknown argument: {arg}")),
         }
@@ -151,15 +99,65 @@ async fn main() -> ExitCode {
 async fn serve(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     let listener = TcpListener::bind(&settings.listen).await?;
     let address = listener.local_addr()?;
+    let mut stop = StopSignal::new()?;
     let shop = Shop::open(&settings.folder)?;
-    let store = shop.store.clone();
+    let (store, streams) = (shop.store.clone(), shop.streams.clone());
+    let app = shop.router(settings, address)?;
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+
+    let (ask, asked) = oneshot::channel::<()>();
+    let server = axum::serve(listener, app).with_graceful_shutdown(async { drop(asked.await) });
+    let stopping = async {
+        stop.wait().await;
+        drop(ask);
+        // Pages that follow the cart never end by themselves.
+        streams.stop();
+        // Open requests may end, but not for ever; a second signal means now.
+        drop(tokio::time::timeout(Duration::from_secs(10), stop.wait()).await);
+        Ok(())
+    };
     println!("listening on http://{address}");
-    let server = axum::serve(listener, shop.router());
-    // Pages that follow the cart never end by themselves, so the server does not wait for open requests.
-    tokio::select! {
-        served = server.into_future() => served?,
-        stop = tokio::signal::ctrl_c() => stop?,
-    }
+    let served = tokio::select! {
+        served = server.into_future() => served,
+        late = stopping => late,
+    };
     store.close()?;
-    Ok(())
+    Ok(served?)
+}
+
+/// Ctrl-C, and on Unix the signal that service managers send.
+struct StopSignal {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl StopSignal {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl StopSignal {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn wait(&mut self) {
+        drop(tokio::signal::ctrl_c().await);
+    }
 }

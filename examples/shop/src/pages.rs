@@ -1,36 +1,39 @@
-//! Templates, and the response that an error becomes.
+//! Templates, and what each page shows of the visitor.
 
-use axum::http::{HeaderName, StatusCode, header};
+use crate::answers::ShopError;
+use crate::app::Shop;
+use axum::extract::{FromRef, FromRequestParts};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
+use cloakroom::Session;
 use cloakroom::http::{CsrfToken, Flash};
-use cloakroom::{ErrorKind, Session};
+use cloakroom::minijinja::csrf_input;
 use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
 use std::sync::Arc;
 
-/// No inline style and no inline script.
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
-                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-
-const HEADERS: [(HeaderName, &str); 3] = [
-    (header::CONTENT_SECURITY_POLICY, POLICY),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::REFERRER_POLICY, "same-origin"),
-];
-
 #[derive(Clone)]
 pub(crate) struct Pages(Arc<Environment<'static>>);
+
+impl FromRef<Shop> for Pages {
+    fn from_ref(shop: &Shop) -> Self {
+        shop.pages.clone()
+    }
+}
 
 impl Pages {
     pub(crate) fn new() -> Result<Self, minijinja::Error> {
         let mut pages = Environment::new();
         for (name, source) in [
             ("base.html", include_str!("templates/base.html")),
+            ("bye.html", include_str!("templates/bye.html")),
             ("cart.html", include_str!("templates/cart.html")),
             ("devices.html", include_str!("templates/devices.html")),
             ("error.html", include_str!("templates/error.html")),
             ("live.html", include_str!("templates/live.html")),
             ("login.html", include_str!("templates/login.html")),
+            ("password.html", include_str!("templates/password.html")),
             ("register.html", include_str!("templates/register.html")),
             ("shelf.html", include_str!("templates/shelf.html")),
         ] {
@@ -39,104 +42,75 @@ impl Pages {
         Ok(Self(Arc::new(pages)))
     }
 
-    /// Renders a page for the visitor of this session: with the waiting messages, the name and the CSRF token.
-    pub(crate) fn show(
+    /// The page of an error. It knows no session: the session may be what failed.
+    pub(crate) fn error(&self, status: StatusCode, title: &str, text: &str) -> String {
+        let page = self.0.get_template("error.html");
+        let content = context! { status => status.as_u16(), title, text };
+        let html = page.and_then(|page| page.render(content));
+        html.unwrap_or_else(|_| title.to_owned())
+    }
+}
+
+/// What a page needs of its request, as an extractor.
+pub(crate) struct Page {
+    pages: Pages,
+    session: Session,
+    /// Only a session has one: so a page that is merely looked at founds none.
+    csrf: Option<CsrfToken>,
+    path: String,
+}
+
+impl FromRequestParts<Shop> for Page {
+    type Rejection = cloakroom::Error;
+
+    async fn from_request_parts(parts: &mut Parts, shop: &Shop) -> Result<Self, Self::Rejection> {
+        let session = <Session as FromRequestParts<Shop>>::from_request_parts(parts, shop).await?;
+        let csrf = if session.exists()? {
+            Some(CsrfToken::from_request_parts(parts, shop).await?)
+        } else {
+            None
+        };
+        Ok(Self {
+            pages: shop.pages.clone(),
+            session,
+            csrf,
+            path: parts.uri.path().to_owned(),
+        })
+    }
+}
+
+impl Page {
+    /// Renders a page: its content, with the waiting messages, the visitor's name and the CSRF token. Templates read the
+    /// session itself as `session`.
+    pub(crate) fn show(&self, name: &str, content: Value) -> Result<Response, ShopError> {
+        let user = self.session.owner()?;
+        let is_logged_in = user.is_some();
+        let visitor = context! {
+            messages => Serde(Flash::of(&self.session).take()?),
+            csrf => self.csrf.as_ref().map_or(Value::UNDEFINED, csrf_input),
+            session => cloakroom::minijinja::session(&self.session),
+            path => self.path.clone(),
+            user,
+        };
+        let page = self.pages.0.get_template(name)?;
+        let html = Html(page.render(context! { ..content, ..visitor })?);
+        // Whose device it is next must not see it by the button "back".
+        if is_logged_in {
+            Ok(([(header::CACHE_CONTROL, "no-store")], html).into_response())
+        } else {
+            Ok(html.into_response())
+        }
+    }
+
+    /// Shows a form again that has a problem. The content has it as `error`.
+    pub(crate) fn show_again(
         &self,
-        session: &Session,
-        page: &str,
+        status: StatusCode,
+        name: &str,
         content: Value,
     ) -> Result<Response, ShopError> {
-        let visitor = context! {
-            messages => Serde(Flash::of(session).take()?),
-            user => session.owner()?,
-            csrf => Value::from_safe_string(CsrfToken::of(session)?.input()),
-        };
-        let page = self.0.get_template(page)?;
-        let html = page.render(context! { ..content, ..visitor })?;
-        Ok((HEADERS, Html(html)).into_response())
-    }
-
-    fn show_error(&self, status: StatusCode, text: &str) -> Response {
-        let page = self.0.get_template("error.html");
-        let html = page.and_then(|page| page.render(context! { status => status.as_u16(), text }));
-        match html {
-            Ok(html) => (status, HEADERS, Html(html)).into_response(),
-            Err(_) => (status, text.to_owned()).into_response(),
-        }
-    }
-}
-
-/// The page of an error that the session layer answers with.
-pub(crate) fn error_page(pages: &Pages, error: &cloakroom::Error) -> Response {
-    let (status, text) = match error.kind() {
-        ErrorKind::CsrfRefused => (
-            StatusCode::FORBIDDEN,
-            "This form is out of date, or it was sent by another site. Go back, reload the page, and send it again.",
-        ),
-        ErrorKind::TooLarge => (
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "That is more than fits. Nothing was changed.",
-        ),
-        ErrorKind::Conflict | ErrorKind::Unavailable | ErrorKind::NotWritten => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "The shop is busy. Nothing was changed; please try again in a moment.",
-        ),
-        ErrorKind::SessionEnded => (
-            StatusCode::UNAUTHORIZED,
-            "Your session has ended. Please log in again.",
-        ),
-        _ => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "Something went wrong. Nothing was changed.",
-        ),
-    };
-    pages.show_error(status, text)
-}
-
-/// The shop's own error. The session layer sees the session's error in its response: so the request's transaction is
-/// aborted, and the request runs again after a conflict.
-#[derive(Debug)]
-pub(crate) enum ShopError {
-    Session(cloakroom::Error),
-    /// Nobody is logged in.
-    LoginNeeded,
-    Other(Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl From<cloakroom::Error> for ShopError {
-    fn from(error: cloakroom::Error) -> Self {
-        Self::Session(error)
-    }
-}
-
-impl From<minijinja::Error> for ShopError {
-    fn from(error: minijinja::Error) -> Self {
-        Self::Other(error.into())
-    }
-}
-
-impl From<Box<dyn std::error::Error + Send + Sync>> for ShopError {
-    fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
-        Self::Other(error)
-    }
-}
-
-impl From<tokio::task::JoinError> for ShopError {
-    fn from(error: tokio::task::JoinError) -> Self {
-        Self::Other(error.into())
-    }
-}
-
-impl IntoResponse for ShopError {
-    fn into_response(self) -> Response {
-        match self {
-            Self::Session(error) => error.into_response(),
-            Self::LoginNeeded => axum::response::Redirect::to("/login").into_response(),
-            Self::Other(error) => {
-                eprintln!("shop: {error}");
-                let text = "Something went wrong. Nothing was changed.\n";
-                (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
-            }
-        }
+        let mut response = self.show(name, content)?;
+        *response.status_mut() = status;
+        Ok(response)
     }
 }
