@@ -59,6 +59,10 @@ pub struct CsrfToken {
 impl CsrfToken {
     /// Returns a token of a session. Makes the session's secret if there is none yet, which counts as an insert.
     ///
+    /// In a request, prefer the extractor. It also knows the field's name that the layer sets, and it notes the new secret as
+    /// one that the page can do without: if the visitor's session has just ended elsewhere, the page is served and the secret
+    /// is dropped. The secret that this function makes is an insert as any other, and then the response is 503.
+    ///
     /// # Errors
     ///
     /// [`Io`](crate::ErrorKind::Io) if the operating system has no randomness; otherwise as for
