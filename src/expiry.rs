@@ -105,6 +105,13 @@ impl ExpiryPolicy {
         times.unconfirmed_since.zip(self.unconfirmed)
     }
 
+    /// Whether a log-in at this time is over: it lasts no longer than a session may, whatever the session has since gained
+    /// in other containers (C3.8).
+    pub(crate) fn is_login_over(&self, authenticated_at: Timestamp, now: Timestamp) -> bool {
+        let age = now.since(authenticated_at);
+        self.max_lifetime.is_some_and(|max| age > max)
+    }
+
     /// From when on a session is over if nothing is recorded of it any more.
     pub(crate) fn over_at(&self, times: &Times) -> Timestamp {
         let timeout = Some(self.timeout_of(times)).filter(|timeout| !timeout.is_zero());

@@ -18,7 +18,9 @@ use axum::http::{Request, Response, header};
 use axum::routing::get;
 use cloakroom::http::SessionLayer;
 use cloakroom::torture::times_blocked;
-use cloakroom::{ClientId, Error, Session, Store};
+use cloakroom::{ClientId, Clock, Error, Session, Store};
+use std::time::Duration;
+use support::clock::clock;
 use support::engine::is_remote;
 use support::visitors::{again, visitor};
 use tower::ServiceExt as _;
@@ -39,6 +41,17 @@ async fn note(session: Session) -> Result<(), Error> {
 async fn read(session: Session) -> Result<String, Error> {
     let n = session.pkg("visits").get::<u64>("n")?;
     Ok(n.unwrap_or(0).to_string())
+}
+
+/// Ends the other sessions of the owner, whose keys are fetched.
+async fn end_others(session: Session) -> Result<String, Error> {
+    Ok(session.end_others_async().await?.to_string())
+}
+
+/// Inserts after the snapshot that was fetched has become too old, as after a long upload.
+async fn note_late(State(clock): State<Clock>, session: Session) -> Result<(), Error> {
+    clock.advance(Duration::from_secs(31));
+    session.pkg("visits").insert("late", true)
 }
 
 async fn end(session: Session) -> Result<(), Error> {
@@ -69,6 +82,11 @@ fn site(store: &Store, other: &ClientId) -> Router {
         )
         .route("/fetched", get(fetched))
         .route("/looked", get(looked))
+        .route(
+            "/login",
+            get(async |session: Session| session.log_in("ann").map(drop)),
+        )
+        .route("/end-others", get(end_others))
         .with_state(again(store, other))
         .layer(SessionLayer::new(store.clone()))
 }
@@ -130,4 +148,47 @@ async fn no_request_blocks_the_thread_that_serves_it() {
     // The waiting is counted.
     assert_eq!(page(&app, "/looked", "").await, "1");
     assert!(times_blocked() > before);
+}
+
+/// C8.2
+#[tokio::test(flavor = "current_thread")]
+async fn ending_the_other_sessions_of_an_owner_blocks_no_thread() {
+    if !is_remote() {
+        eprintln!("SKIPPED on files: run with CLOAKROOM_TEST_ENGINE=remote");
+        return;
+    }
+    let store = Store::in_memory().unwrap();
+    let app = site(&store, &visitor(&store));
+    let before = times_blocked();
+    let mut cookies = Vec::new();
+    for _ in 0..3 {
+        cookies.push(jar(&send(&app, "/login", "").await));
+        send(&app, "/note", cookies.last().unwrap()).await;
+    }
+    assert_eq!(page(&app, "/end-others", &cookies[1]).await, "2");
+    assert_eq!(page(&app, "/end-others", &cookies[1]).await, "0");
+    assert_eq!(page(&app, "/end-others", &cookies[0]).await, "0");
+    assert_eq!(store.sessions_of_async("ann").await.unwrap().len(), 1);
+    assert_eq!(times_blocked(), before);
+}
+
+/// C2.1, C6.3
+#[tokio::test(flavor = "current_thread")]
+async fn a_request_that_only_inserts_late_blocks_no_thread() {
+    if !is_remote() {
+        eprintln!("SKIPPED on files: run with CLOAKROOM_TEST_ENGINE=remote");
+        return;
+    }
+    let clock = clock();
+    let store = Store::builder().clock(clock.clone()).in_memory().unwrap();
+    let app = Router::new()
+        .route("/late", get(note_late))
+        .with_state(clock)
+        .route("/count", get(count))
+        .layer(SessionLayer::new(store));
+    let before = times_blocked();
+    let cookie = jar(&send(&app, "/count", "").await);
+    send(&app, "/late", &cookie).await;
+    assert_eq!(page(&app, "/count", &cookie).await, "2");
+    assert_eq!(times_blocked(), before);
 }

@@ -4,6 +4,7 @@ use super::Session;
 use crate::client_id::ClientId;
 use crate::error::Result;
 use crate::storage::merge::check_name;
+use crate::transaction::{TxnState, clients_of};
 use chrono::{DateTime, Utc};
 
 impl Session {
@@ -12,6 +13,10 @@ impl Session {
     ///
     /// The session keeps its data, for example the cart that a visitor filled before. If it may be another owner's, end
     /// it first by [`destroy`](Self::destroy).
+    ///
+    /// The owner belongs to the session in all its containers. So the visitor stays logged in until the session has expired
+    /// in the last of them. To bound this, set [`max_lifetime`](crate::ContainerSettings::max_lifetime) on each container
+    /// that the session can live in: it counts from the log-in, also where the session begins in a container later.
     ///
     /// ```
     /// use cloakroom::Store;
@@ -55,8 +60,9 @@ impl Session {
         self.destroy()
     }
 
-    /// Returns the owner that [`log_in`](Self::log_in) or [`set_owner`](Self::set_owner) set. `None` if there is none, or
-    /// no session. Counts as an access, but not as a read.
+    /// Returns the owner that [`log_in`](Self::log_in) or [`set_owner`](Self::set_owner) set. `None` if there is none, if the
+    /// log-in is older than [`max_lifetime`](crate::ContainerSettings::max_lifetime) of every container that the session
+    /// is live in, or if there is no session. Counts as an access, but not as a read.
     ///
     /// # Errors
     ///
@@ -67,7 +73,8 @@ impl Session {
     }
 
     /// Returns when [`log_in`](Self::log_in) was last called for the session: to ask for the password again before
-    /// something important. `None` if it never was, or if there is no session. Counts as an access, but not as a read.
+    /// something important. `None` if it never was, if the log-in is over as for [`owner`](Self::owner), or if there is no
+    /// session. Counts as an access, but not as a read.
     ///
     /// # Errors
     ///
@@ -117,5 +124,26 @@ impl Session {
     /// [`exists`](Self::exists).
     pub fn end_others(&self) -> Result<u64> {
         self.with(|state| state.end_others(self.subject))
+    }
+
+    /// [`end_others`](Self::end_others) as a future, which makes no thread of a runtime wait.
+    ///
+    /// # Errors
+    ///
+    /// As for [`end_others`](Self::end_others).
+    pub fn end_others_async(&self) -> impl Future<Output = Result<u64>> + Send + use<> {
+        let session = self.clone();
+        async move {
+            let look = |state: &mut TxnState| {
+                let owner = state.owner(session.subject)?;
+                Ok((owner, state.snapshot.clone()))
+            };
+            let (Some(owner), Some(snapshot)) = session.with(look)? else {
+                return Ok(0);
+            };
+            let clients = clients_of(snapshot.owned(&owner).await?);
+            session.txn.fetch_by_key(&clients).await?;
+            session.with(|state| state.end_of_owner(session.subject, &owner, &clients))
+        }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the ids of ended sessions are refused (C4.8).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TombstonePolicy {
     pub(crate) now: Timestamp,
     pub(crate) lasts: Duration,

@@ -43,6 +43,6 @@ pub(crate) use engine::{
 pub(crate) use foreign::{ForeignCommit, ForeignHold, ForeignRows};
 pub(crate) use row_writes::{MemoryWrites, MergedWrites, PackageWrite, SessionWrite};
 pub(crate) use settings::{
-    ContainerSpec, SecretRecord, SettingsChange, StoreSettings, no_such_container,
+    ContainerSpec, SecretRecord, SettingsChange, StoreSettings, newest_secret, no_such_container,
 };
 pub(crate) use version::{Mark, Version};

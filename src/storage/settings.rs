@@ -20,8 +20,11 @@ pub(crate) struct StoreSettings {
     pub(crate) containers: BTreeMap<String, ContainerRecord>,
     /// The number of the next new container. No number is used twice.
     pub(crate) next_container: u32,
-    /// The last one signs new ids.
+    /// The secrets that verify ids, the newest last.
     pub(crate) secrets: Vec<SecretRecord>,
+    /// Names the secret that signs new ids: the newest, unless the engine lets a new one verify in every process before
+    /// it signs.
+    pub(crate) issuing: u8,
 }
 
 /// A secret that signs client ids, as stored: the byte that names it, and the key.
@@ -102,6 +105,7 @@ impl StoreSettings {
                     ));
                 }
                 settings.secrets.clone_from(new);
+                settings.issuing = newest_secret(new);
             }
         }
         settings.version += 1;
@@ -135,6 +139,11 @@ impl StoreSettings {
     }
 }
 
+/// The name of the newest secret.
+pub(crate) fn newest_secret(secrets: &[SecretRecord]) -> u8 {
+    secrets.last().map_or(0, |secret| secret.0)
+}
+
 pub(crate) fn no_such_container(name: &str) -> Error {
     Error::new(
         ErrorKind::NoSuchContainer,
@@ -155,6 +164,7 @@ mod tests {
             containers: BTreeMap::new(),
             next_container: 5,
             secrets: vec![SecretRecord(0, [1; 32])],
+            issuing: 0,
         }
     }
 
@@ -221,6 +231,7 @@ mod tests {
         };
         let replaced = replace(1).unwrap().unwrap();
         assert_eq!(replaced.secrets, [SecretRecord(1, [2; 32])]);
+        assert_eq!(replaced.issuing, 1);
         assert_eq!((replaced.version, replaced.registry), (8, 3));
         assert_eq!(replace(9).unwrap_err().kind(), ErrorKind::Conflict);
     }

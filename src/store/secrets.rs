@@ -58,7 +58,7 @@ pub(super) fn client_ids(
     given: &[[u8; 32]],
 ) -> Result<(SecretSource, ClientIds)> {
     let Some((newest, older)) = given.split_first() else {
-        let (issuing, older) = split_secrets(&settings.secrets)?;
+        let (issuing, older) = split_secrets(settings)?;
         return Ok((SecretSource::Kept, ClientIds::new(issuing, older)));
     };
     let older = older.iter().map(|key| named(*key)).collect();
@@ -68,7 +68,7 @@ pub(super) fn client_ids(
 
 /// Adds a new secret, which signs from now on. Returns the byte that names it.
 async fn rotate(env: &Env) -> Result<u8> {
-    change(env, |secrets| {
+    change(env, |secrets, _| {
         let free = (0..=u8::MAX)
             .cycle()
             .skip(secrets.last().map_or(0, |s| usize::from(s.0) + 1))
@@ -85,8 +85,8 @@ async fn rotate(env: &Env) -> Result<u8> {
 
 /// Removes an older secret.
 async fn retire(env: &Env, name: u8) -> Result<()> {
-    change(env, |secrets| {
-        let in_use = secrets.last().is_some_and(|s| s.0 == name);
+    change(env, |secrets, issuing| {
+        let in_use = issuing == name;
         let known = secrets.iter().position(|s| s.0 == name);
         match known {
             Some(at) if !in_use => drop(secrets.remove(at)),
@@ -105,7 +105,7 @@ async fn retire(env: &Env, name: u8) -> Result<()> {
 /// Changes the newest secrets. If somebody else changes them at the same time, this starts again from theirs.
 async fn change<T>(
     env: &Env,
-    mut change: impl FnMut(&mut Vec<SecretRecord>) -> Result<T>,
+    mut change: impl FnMut(&mut Vec<SecretRecord>, u8) -> Result<T>,
 ) -> Result<T> {
     env.process.check()?;
     if env.known.secrets() == SecretSource::Given {
@@ -118,7 +118,7 @@ async fn change<T>(
     loop {
         let settings = env.storage.settings().await?;
         let mut secrets = settings.secrets.clone();
-        let result = change(&mut secrets)?;
+        let result = change(&mut secrets, settings.issuing)?;
         let replacement = SettingsChange::ReplaceSecrets {
             expected: settings.secrets.clone(),
             new: secrets,

@@ -82,7 +82,7 @@ impl KnownSettings {
         }
         let newest = Registry::of(settings, self.unconfirmed)?;
         if self.secrets == SecretSource::Kept {
-            let (issuing, older) = split_secrets(&settings.secrets)?;
+            let (issuing, older) = split_secrets(settings)?;
             ids.replace(issuing, older);
         }
         registry.store(Arc::new(newest));
@@ -107,10 +107,43 @@ impl KnownSettings {
 }
 
 /// The secret that issues, and the older ones that verify.
-pub(crate) fn split_secrets(kept: &[SecretRecord]) -> Result<(Secret, Vec<Secret>)> {
+pub(crate) fn split_secrets(settings: &StoreSettings) -> Result<(Secret, Vec<Secret>)> {
     let secret = |s: &SecretRecord| Secret::from_key(s.0, s.1);
-    match kept.split_last() {
-        Some((issuing, older)) => Ok((secret(issuing), older.iter().map(secret).collect())),
+    let (issuing, others): (Vec<_>, Vec<_>) = settings
+        .secrets
+        .iter()
+        .partition(|secret| secret.0 == settings.issuing);
+    match issuing.first() {
+        Some(issuing) => Ok((secret(issuing), others.into_iter().map(secret).collect())),
         None => Err(Error::new(ErrorKind::Corrupt, "the store lacks its secret")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    // C4.2, C10.3
+    #[test]
+    fn a_newer_secret_may_verify_before_it_signs() {
+        let settings = |issuing| StoreSettings {
+            identity: [0; 16],
+            version: 1,
+            registry: 1,
+            containers: BTreeMap::new(),
+            next_container: 1,
+            secrets: (4..7).map(|n| SecretRecord(n, [n; 32])).collect(),
+            issuing,
+        };
+        for issuing in 4..7 {
+            let (signs, others) = split_secrets(&settings(issuing)).unwrap();
+            assert_eq!(signs.key(), &[issuing; 32]);
+            let others = others.iter().map(|secret| secret.key()[0]);
+            let expected = (4..7).filter(|n| *n != issuing);
+            assert!(others.eq(expected));
+        }
+        let lacking = split_secrets(&settings(9)).map(|_| ()).unwrap_err();
+        assert_eq!(lacking.kind(), ErrorKind::Corrupt);
     }
 }

@@ -35,6 +35,7 @@ pub(crate) use crate::transaction::registry::{
 #[cfg(feature = "http")]
 pub(crate) use crate::transaction::request::{RequestLink, WeakRequest};
 pub(crate) use crate::transaction::state::changes::{Closure, KeyBase, KeyChanges, KeyStep};
+pub(crate) use crate::transaction::state::logins::clients_of;
 pub(crate) use crate::transaction::state::read::Content;
 pub use crate::transaction::state::savepoint::Savepoint;
 pub(crate) use crate::transaction::state::subject::SubjectId;
@@ -176,7 +177,10 @@ impl Transaction {
     pub(crate) fn commit_here(self, patience: Option<Patience>) -> Result<(), CommitFailure> {
         match self.depart(None, WaiterKind::Thread)? {
             Some(started) => {
-                let mut pending = wait(started.packed())?;
+                let mut pending = match started {
+                    StartedCommit::Packed(pending) => pending,
+                    unpacked => wait(unpacked.packed())?,
+                };
                 let env = pending.completion.env.clone();
                 let mut patience = patience.unwrap_or_else(|| env.patience());
                 block_on(pending.wait_in_line(&mut patience));
@@ -256,7 +260,7 @@ impl TxnShared {
             let unpacked = UnpackedCommit::new(state, completion, visitor);
             return Ok(Some(StartedCommit::Unpacked(unpacked)));
         }
-        let pending = pack(state, completion, visitor)?;
+        let pending = pack(&mut state, completion, visitor)?;
         Ok(Some(StartedCommit::Packed(pending)))
     }
 }

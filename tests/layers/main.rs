@@ -41,6 +41,12 @@ fn each_type_has_a_name_of_its_own() {
 }
 
 #[test]
+fn imports_name_what_they_import() {
+    let found = rules::globs(&Files::parse(&sources()));
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
 fn functions_are_short_and_take_no_bare_bool() {
     let found = rules::functions(&Files::parse(&sources()));
     assert!(found.is_empty(), "\n{}", found.join("\n"));
@@ -108,6 +114,25 @@ fn a_planted_name_of_two_types_is_found() {
     ];
     let found = of_planted(rules::types_defined_twice, &files);
     assert_eq!(found, ["State: src/a.rs:1, src/b.rs:1"]);
+    let files = [
+        (
+            "src/a.rs",
+            "struct State; #[cfg(test)] mod tests { struct State; }",
+        ),
+        ("src/b.rs", "mod linux {\n struct State; }"),
+    ];
+    let found = of_planted(rules::types_defined_twice, &files);
+    assert_eq!(found, ["State: src/a.rs:1, src/b.rs:2"]);
+}
+
+#[test]
+fn a_planted_glob_is_found() {
+    let files = [
+        ("src/a.rs", "use crate::b::{c, d::*};"),
+        ("src/b.rs", "#[cfg(test)] mod tests { use super::*; }"),
+    ];
+    let found = of_planted(rules::globs, &files);
+    assert_eq!(found, ["src/a.rs:1: imports everything"]);
 }
 
 #[test]

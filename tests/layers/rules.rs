@@ -80,6 +80,22 @@ fn name_of(item: &syn::Item) -> Option<&syn::Ident> {
     }
 }
 
+/// The types of a file, those in modules inside it included.
+fn types<'a>(items: impl Iterator<Item = &'a syn::Item>) -> Vec<&'a syn::Item> {
+    let mut found = Vec::new();
+    for item in items.filter(|item| !is_for_tests(attributes(item))) {
+        match item {
+            syn::Item::Mod(module) => {
+                let inner = module.content.iter().flat_map(|(_, items)| items);
+                found.extend(types(inner.collect::<Vec<_>>().into_iter()));
+            }
+            _ if is_type(item) => found.push(item),
+            _ => {}
+        }
+    }
+    found
+}
+
 fn is_type(item: &syn::Item) -> bool {
     use syn::Item;
     matches!(
@@ -92,7 +108,7 @@ fn is_type(item: &syn::Item) -> bool {
 pub(crate) fn types_defined_twice(files: &Files) -> Vec<String> {
     let mut by_name = BTreeMap::<String, Vec<String>>::new();
     for (file, parsed) in &files.0 {
-        for item in items(parsed).filter(|item| is_type(item)) {
+        for item in types(parsed.items.iter()) {
             let name = name_of(item).expect("types have names").to_string();
             let line = item.span().start().line;
             by_name
@@ -106,6 +122,30 @@ pub(crate) fn types_defined_twice(files: &Files) -> Vec<String> {
     found
         .map(|(name, places)| format!("{name}: {}", places.join(", ")))
         .collect()
+}
+
+/// The imports that name nothing.
+pub(crate) fn globs(files: &Files) -> Vec<String> {
+    fn is_glob(tree: &syn::UseTree) -> bool {
+        match tree {
+            syn::UseTree::Path(it) => is_glob(&it.tree),
+            syn::UseTree::Group(it) => it.items.iter().any(is_glob),
+            syn::UseTree::Glob(_) => true,
+            syn::UseTree::Name(_) | syn::UseTree::Rename(_) => false,
+        }
+    }
+    let mut found = Vec::new();
+    for (file, parsed) in &files.0 {
+        for item in items(parsed) {
+            if let syn::Item::Use(it) = item
+                && is_glob(&it.tree)
+            {
+                let line = item.span().start().line;
+                found.push(format!("{file}:{line}: imports everything"));
+            }
+        }
+    }
+    found
 }
 
 /// The functions above the limit, and those that take a bare `bool` without being public.
@@ -284,6 +324,7 @@ fn leaves(tree: &syn::UseTree, prefix: &mut Path, found: &mut Vec<(String, Path)
             let path = [&**prefix, &[it.ident.to_string()]].concat();
             found.push((it.rename.to_string(), path));
         }
+        // No name tells what a glob brings in, so a circle could hide behind one: see `globs`.
         syn::UseTree::Glob(_) => {}
     }
 }

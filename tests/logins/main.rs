@@ -8,6 +8,7 @@
 )]
 
 mod ending;
+mod lifetimes;
 mod limit;
 mod lists;
 mod logging_in;

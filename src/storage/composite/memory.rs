@@ -85,7 +85,10 @@ impl MemoryEngine {
                 metrics::counter!("cloakroom_commits_total").increment(1);
                 &self.commits
             }
-            Err(MergeRefusal::Failed(error, _)) if error.is_conflict() => &self.conflicts,
+            Err(MergeRefusal::Failed(error, _)) if error.is_conflict() => {
+                metrics::counter!("cloakroom_conflicts_total").increment(1);
+                &self.conflicts
+            }
             Err(_) => return committed,
         };
         counter.fetch_add(1, Ordering::Relaxed);

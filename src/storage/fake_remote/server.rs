@@ -64,6 +64,7 @@ impl Server {
                 containers: BTreeMap::from([(String::new(), unnamed)]),
                 next_container: 1,
                 secrets: vec![SecretRecord(0, random()?)],
+                issuing: 0,
             }),
             listeners: Vec::new(),
             versions: Random::new(u64::from_be_bytes(random()?)),

@@ -25,7 +25,7 @@ fn names(store: &Store) -> Vec<u8> {
 fn a_rotation_keeps_the_secret_that_another_process_adds_meanwhile() {
     let store = Store::in_memory().unwrap();
     let mut attempts = 0;
-    let rotated = change(&store.inner.env, |secrets| {
+    let rotated = change(&store.inner.env, |secrets, _| {
         attempts += 1;
         if attempts == 1 {
             add(&store, 77);
@@ -43,7 +43,7 @@ fn a_rotation_keeps_the_secret_that_another_process_adds_meanwhile() {
 fn secrets_that_others_change_without_end_are_a_conflict() {
     let store = Store::builder().max_attempts(3).in_memory().unwrap();
     let mut attempts = 0;
-    let rotated = change(&store.inner.env, |secrets| {
+    let rotated = change(&store.inner.env, |secrets, _| {
         attempts += 1;
         add(&store, attempts);
         secrets.push(SecretRecord(88, [88; 32]));

@@ -24,23 +24,15 @@ impl TxnState {
 
     /// Whether a client's changes would make its session other than it is in the snapshot.
     pub(super) fn differs(&mut self, id: SubjectId) -> Result<bool> {
-        let Some(changes) = self.take_changes(id) else {
-            return Ok(false);
+        // Out of here, so that the packages can be looked at meanwhile.
+        let changes = self.changes.take();
+        let subjects = changes.as_ref().map(|changes| &changes.subjects);
+        let differs = match subjects.and_then(|subjects| subjects.get(id)) {
+            Some(changes) => self.differs_by(id, changes),
+            None => Ok(false),
         };
-        let differs = self.differs_by(id, &changes);
-        if let Some(subject) = self.changes.as_mut().and_then(|c| c.subjects.get_mut(id)) {
-            *subject = changes;
-        }
+        self.changes = changes;
         differs
-    }
-
-    /// Takes a client's changes out, so that its packages can be looked at meanwhile.
-    pub(super) fn take_changes(&mut self, id: SubjectId) -> Option<SubjectChanges> {
-        self.changes
-            .as_mut()?
-            .subjects
-            .get_mut(id)
-            .map(std::mem::take)
     }
 
     fn differs_by(&mut self, id: SubjectId, changes: &SubjectChanges) -> Result<bool> {

@@ -5,7 +5,9 @@ use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::ended_on_the_way;
-use crate::storage::{Arrival, ChangeSet, ClientChange, ContainerId, Seen, SessionEnd, Touch};
+use crate::storage::{
+    Arrival, ChangeSet, ClientChange, ContainerId, Seen, SessionEnd, TombstonePolicy, Touch,
+};
 use crate::transaction::commit::access::{CookieAction, LoadedSession};
 use crate::transaction::commit::packages::{founding, pack_packages};
 use crate::transaction::events::SessionEvent;
@@ -75,7 +77,7 @@ impl TxnState {
     }
 
     /// Packs the transaction; `visitor` is the client that a response will be sent to.
-    pub(crate) fn pack(mut self, visitor: Option<SubjectId>) -> Result<PackedCommit> {
+    pub(crate) fn pack(&mut self, visitor: Option<SubjectId>) -> Result<PackedCommit> {
         self.check_values()?;
         let mut differs = false;
         for id in 0..self.subjects.len() {
@@ -112,10 +114,11 @@ impl TxnState {
     }
 
     fn pack_changes(&mut self, packed: &mut PackedCommit) -> Result<()> {
-        let mut clients = Vec::new();
-        for id in 0..self.subjects.len() {
-            let changes = self.take_changes(id).unwrap_or_default();
-            let subject = self.subject(id)?;
+        let mut clients = Vec::with_capacity(self.subjects.len());
+        let changes = self.changes.take().map(|changes| changes.subjects);
+        let mut changes = changes.unwrap_or_default().into_iter();
+        for subject in &self.subjects {
+            let changes = changes.next().unwrap_or_default();
             if self.env().events.is_some() {
                 packed.events.extend(self.events_of(subject, &changes));
             }
@@ -134,7 +137,8 @@ impl TxnState {
             now: self.now,
             since: self.looked_at,
             clients,
-            refusals: self.env().refusals(),
+            // Of when it is submitted.
+            refusals: TombstonePolicy::default(),
             limits: rules.limits,
             registry: self.registry.number,
             foreign: None,

@@ -78,7 +78,7 @@ pub(super) fn pack_packages(
     (registry, limits): (&Registry, &Limits),
     closures: &mut Vec<Closure>,
 ) -> Result<Vec<PackageChange>> {
-    let mut packages = Vec::new();
+    let mut packages = Vec::with_capacity(views.len().max(changes.len()));
     let changed = |view: &PackageView| changes.position(view.container, &view.package).is_some();
     for view in views.iter().filter(|view| !changed(view)) {
         let observed = observed(view);

@@ -98,7 +98,7 @@ impl UnpackedCommit {
             }
         }
         match state.0.take() {
-            Some(state) => pack(state, completion, visitor),
+            Some(mut state) => pack(&mut state, completion, visitor),
             None => Err(Error::stopped()),
         }
     }
@@ -106,7 +106,7 @@ impl UnpackedCommit {
 
 /// Packs a transaction on this thread, which blocks if the engine cannot answer at once.
 pub(crate) fn pack(
-    state: TxnState,
+    state: &mut TxnState,
     mut completion: Completion,
     visitor: Option<SubjectId>,
 ) -> Result<Box<PendingCommit>> {

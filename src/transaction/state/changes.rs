@@ -338,7 +338,7 @@ impl Changes {
                 if change
                     .known
                     .as_ref()
-                    .is_some_and(|(n, _)| *n > change.steps.len())
+                    .is_some_and(|known| known.0 > change.steps.len())
                 {
                     change.known = None;
                 }
@@ -355,7 +355,9 @@ pub(crate) struct KeyChanges {
     pub(crate) steps: Vec<KeyStep>,
     /// The value after so many of the steps, where it was asked for. What they start from is fixed within a
     /// transaction.
-    known: Option<(usize, Option<Bytes>)>,
+    ///
+    /// In a box, which few keys need: so a node of the tree of keys is a small block of memory.
+    known: Option<Box<(usize, Option<Bytes>)>>,
 }
 
 pub(crate) enum KeyBase {
@@ -426,7 +428,7 @@ impl KeyChanges {
 
     /// The value after this change, given the value before it.
     pub(crate) fn value(&self, before: Option<Bytes>) -> Result<Option<Bytes>> {
-        let (done, mut value) = match (&self.known, &self.base) {
+        let (done, mut value) = match (self.known.as_deref(), &self.base) {
             (Some((done, value)), _) => (*done, value.clone()),
             (None, KeyBase::Current) => (0, before),
             (None, KeyBase::Put(value)) => (0, Some(value.clone())),
@@ -443,7 +445,7 @@ impl KeyChanges {
     /// The same; it need not be computed again as more steps follow.
     pub(crate) fn value_to_keep(&mut self, before: Option<Bytes>) -> Result<Option<Bytes>> {
         let value = self.value(before)?;
-        self.known = Some((self.steps.len(), value.clone()));
+        self.known = Some(Box::new((self.steps.len(), value.clone())));
         Ok(value)
     }
 

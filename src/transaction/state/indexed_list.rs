@@ -9,6 +9,9 @@ use std::ops::{Deref, DerefMut};
 /// Up to so many are looked at one by one.
 const FEW: usize = 8;
 
+/// The usual allocators keep blocks up to this size at hand. Larger ones take several times as long to get and to free.
+const SMALL_BLOCK: usize = 1024;
+
 /// What an item of a list is found by.
 pub(crate) trait IndexedItem {
     fn container(&self) -> ContainerIndex;
@@ -74,6 +77,10 @@ impl<T: IndexedItem> IndexedList<T> {
     /// Adds an item that is not there yet; returns where it is.
     pub(crate) fn push(&mut self, item: T) -> usize {
         let at = self.items.len();
+        // A vector begins with space for four.
+        if at == 0 && 4 * size_of::<T>() > SMALL_BLOCK {
+            self.items.reserve_exact(1);
+        }
         self.items.push(item);
         match &mut self.index {
             Some(index) => {

@@ -53,9 +53,13 @@ impl TxnState {
         Ok(!self.live_anywhere(id)?)
     }
 
-    /// Looks at a client as the commit will, if it was changed without a look.
+    /// Looks at a client as the commit will, if it was changed without a look. Where a look would wait, the commit fetches
+    /// it.
     #[cfg(feature = "http")]
     pub(crate) fn look_before_commit(&mut self, id: SubjectId) {
+        if self.snapshot.is_none() && !self.env().storage.answers_at_once() {
+            return;
+        }
         let is_blind = |subject: &Subject| !subject.blind.is_none() && !subject.is_new();
         if self.subject(id).is_ok_and(is_blind) {
             // If this fails, the commit does.

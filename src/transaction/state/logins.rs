@@ -4,6 +4,7 @@ use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::EndReason;
+use crate::storage::ContainerId;
 use crate::storage::record::SessionRow;
 use crate::transaction::env::{OwnerLimit, WhenFull};
 use crate::transaction::state::attributes::{Attributes, SessionFate};
@@ -20,6 +21,14 @@ pub(crate) struct Ended {
     pub(crate) sessions: u64,
     /// Those that cannot be read, and so not be ended.
     pub(crate) damaged: Vec<(ClientKey, Error)>,
+}
+
+/// Whether what a row says of a log-in still holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LoginState {
+    Lasts,
+    /// The log-in is older than the container's `max_lifetime`.
+    Over,
 }
 
 impl TxnState {
@@ -39,24 +48,29 @@ impl TxnState {
 
     pub(crate) fn owner(&mut self, id: SubjectId) -> Result<Option<Arc<str>>> {
         let set = |changes: &Attributes| changes.owner.clone();
-        self.attribute(id, set, |row| row.owner.clone())
+        self.attribute(id, set, |row, login| {
+            row.owner.clone().filter(|_| login != LoginState::Over)
+        })
     }
 
     pub(crate) fn label(&mut self, id: SubjectId) -> Result<Option<Arc<str>>> {
         let set = |changes: &Attributes| changes.label.clone();
-        self.attribute(id, set, |row| row.label.clone())
+        self.attribute(id, set, |row, _| row.label.clone())
     }
 
     pub(crate) fn authenticated_at(&mut self, id: SubjectId) -> Result<Option<Timestamp>> {
-        self.attribute(id, |it| it.authenticated_at, |row| row.authenticated_at)
+        let set = |changes: &Attributes| changes.authenticated_at;
+        self.attribute(id, set, |row, login| {
+            row.authenticated_at.filter(|_| login != LoginState::Over)
+        })
     }
 
     pub(crate) fn own_timeout(&mut self, id: SubjectId) -> Result<Option<Duration>> {
-        self.attribute(id, |it| it.timeout, |row| row.timeout)
+        self.attribute(id, |it| it.timeout, |row, _| row.timeout)
     }
 
     pub(crate) fn own_end(&mut self, id: SubjectId) -> Result<Option<Timestamp>> {
-        self.attribute(id, |it| it.ends_at, |row| row.ends_at)
+        self.attribute(id, |it| it.ends_at, |row, _| row.ends_at)
     }
 
     /// What this transaction sets of the session as a whole, or else what is stored of it. An access.
@@ -64,7 +78,7 @@ impl TxnState {
         &mut self,
         id: SubjectId,
         set: impl FnOnce(&Attributes) -> Option<Option<T>>,
-        mut stored: impl FnMut(&SessionRow) -> Option<T>,
+        mut stored: impl FnMut(&SessionRow, LoginState) -> Option<T>,
     ) -> Result<Option<T>> {
         self.live_anywhere(id)?;
         self.use_live_containers(id)?;
@@ -76,7 +90,16 @@ impl TxnState {
             return Ok(None);
         }
         let mut rows = self.subject(id)?.sessions.iter();
-        Ok(rows.find_map(|view| view.live_row().and_then(&mut stored)))
+        Ok(rows.find_map(|view| {
+            let row = view.live_row()?;
+            let policy = &self.registry.container(view.container).policy;
+            let is_over = |at| policy.is_login_over(at, self.now);
+            let login = match row.authenticated_at.is_some_and(is_over) {
+                true => LoginState::Over,
+                false => LoginState::Lasts,
+            };
+            stored(row, login)
+        }))
     }
 
     /// Ends the other sessions of a session's owner, as of the snapshot; tells how many.
@@ -84,18 +107,32 @@ impl TxnState {
         let Some(owner) = self.owner(id)? else {
             return Ok(0);
         };
-        let subjects = self.others_of(id, &owner)?;
-        self.end_all(subjects, Some(&owner), EndReason::Revoked)
+        let owned = self.snapshot()?.owned(&owner).wait()?;
+        self.end_of_owner(id, &owner, &clients_of(owned))
     }
 
-    /// The other sessions of an owner, as of the snapshot. What cannot be read is an error before anything ends.
-    fn others_of(&mut self, id: SubjectId, owner: &str) -> Result<Vec<SubjectId>> {
-        self.live_anywhere(id)?;
-        let owned = self.snapshot()?.owned(owner).wait()?;
-        let clients: BTreeSet<_> = owned.into_iter().map(|(_, client)| client).collect();
+    /// Ends those of these clients' sessions, but this one, that have this owner as of the snapshot; tells how many.
+    pub(crate) fn end_of_owner(
+        &mut self,
+        id: SubjectId,
+        owner: &Arc<str>,
+        clients: &[ClientKey],
+    ) -> Result<u64> {
+        let subjects = self.others_of(id, owner, clients)?;
+        self.end_all(subjects, Some(owner), EndReason::Revoked)
+    }
+
+    /// Those of these clients' sessions, but this one, that have this owner as of the snapshot. What cannot be read is an
+    /// error before anything ends.
+    fn others_of(
+        &mut self,
+        id: SubjectId,
+        owner: &str,
+        clients: &[ClientKey],
+    ) -> Result<Vec<SubjectId>> {
         let mut subjects = Vec::with_capacity(clients.len());
         for client in clients {
-            let other = self.subject_of(client);
+            let other = self.subject_of(*client);
             if other != id && self.is_of(other, Some(owner))? {
                 subjects.push(other);
             }
@@ -105,8 +142,10 @@ impl TxnState {
 
     /// Makes sure that an owner may have one more session, beside those that end in this transaction.
     fn make_room(&mut self, id: SubjectId, owner: &str, limit: OwnerLimit) -> Result<()> {
+        self.live_anywhere(id)?;
+        let owned = self.snapshot()?.owned(owner).wait()?;
         let mut others = Vec::new();
-        for other in self.others_of(id, owner)? {
+        for other in self.others_of(id, owner, &clients_of(owned))? {
             let views = self.subject(other)?.sessions.iter();
             let times = views.filter_map(SessionView::live_times);
             let last_access = times.map(|times| times.last_access).max();
@@ -182,4 +221,12 @@ impl TxnState {
         }
         Ok(sessions)
     }
+}
+
+/// The clients in a list of an owner's sessions, each once.
+pub(crate) fn clients_of(owned: Vec<(ContainerId, ClientKey)>) -> Vec<ClientKey> {
+    let mut clients: Vec<_> = owned.into_iter().map(|(_, client)| client).collect();
+    clients.sort_unstable();
+    clients.dedup();
+    clients
 }

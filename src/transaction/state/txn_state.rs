@@ -83,7 +83,7 @@ impl TxnState {
         match self.subjects.get_mut(subject) {
             Some(known) if known.known_by.is_some() => known.presented = id.cloned(),
             Some(_) => {}
-            None => self.subjects.push(Subject {
+            None => self.add_subject(Subject {
                 presented: id.cloned(),
                 ..Subject::default()
             }),
@@ -95,12 +95,20 @@ impl TxnState {
     pub(crate) fn subject_of(&mut self, key: ClientKey) -> SubjectId {
         let subject = self.subject_with(key);
         if subject == self.subjects.len() {
-            self.subjects.push(Subject {
+            self.add_subject(Subject {
                 known_by: Some(key),
                 ..Subject::default()
             });
         }
         subject
+    }
+
+    fn add_subject(&mut self, subject: Subject) {
+        // Most transactions have one client. A vector would begin with space for four, a block that takes longer to get.
+        if self.subjects.is_empty() {
+            self.subjects.reserve_exact(1);
+        }
+        self.subjects.push(subject);
     }
 
     /// The client with a key: a known one, or the next.

@@ -85,6 +85,9 @@ impl CommitJob {
 
 impl Drop for CommitJob {
     fn drop(&mut self) {
+        if self.done.is_none() {
+            return;
+        }
         let error = match self.set {
             Some(_) => gone(),
             None => stopped_during_commit(),

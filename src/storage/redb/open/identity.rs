@@ -10,7 +10,7 @@ use crate::storage::redb::meta::{
 };
 use crate::storage::redb::sealing;
 use crate::storage::redb::tables::{CONTAINERS, META, RETIRED};
-use crate::storage::{ContainerId, SecretRecord, StoreSettings};
+use crate::storage::{ContainerId, SecretRecord, StoreSettings, newest_secret};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 
 /// The store's own records.
@@ -39,6 +39,7 @@ impl Identity {
                 .collect(),
             next_container: self.next_container,
             secrets: self.secrets.clone(),
+            issuing: newest_secret(&self.secrets),
         }
     }
 }

@@ -63,12 +63,12 @@ mod linux {
             id: &id,
         };
         match owner_of(&locks, &id) {
-            Owner::Process(process) if lock.is_held_by(process).unwrap_or(true) => {
+            LockHolder::Process(process) if lock.is_held_by(process).unwrap_or(true) => {
                 Some(describe(process))
             }
             // The process that took the lock has closed the file or has ended, but a process forked from it still has
             // the file open.
-            Owner::Process(former) => {
+            LockHolder::Process(former) => {
                 let heir = describe(lock.find_holder()?);
                 Some(format!(
                     "{heir}, forked from process {former}, which took the lock"
@@ -76,7 +76,7 @@ mod linux {
             }
             // The lock of an open file description, which several processes may share; or that of a process that has
             // ended or is hidden.
-            Owner::OpenFile | Owner::None => Some(describe(lock.find_holder()?)),
+            LockHolder::OpenFile | LockHolder::None => Some(describe(lock.find_holder()?)),
         }
     }
 
@@ -126,15 +126,15 @@ mod linux {
     }
 
     #[derive(Debug, PartialEq, Eq)]
-    pub(crate) enum Owner {
+    pub(crate) enum LockHolder {
         Process(u32),
         OpenFile,
         None,
     }
 
     /// Finds the holder of a file's lock in `/proc/locks`.
-    pub(crate) fn owner_of(locks: &str, id: &str) -> Owner {
-        let mut owner = Owner::None;
+    pub(crate) fn owner_of(locks: &str, id: &str) -> LockHolder {
+        let mut owner = LockHolder::None;
         for line in locks.lines() {
             let mut words = line.split_ascii_whitespace();
             // A line with an arrow is a waiting process.
@@ -144,8 +144,8 @@ mod linux {
             }
             match process.and_then(|process| process.parse().ok()) {
                 // A process that is not visible from here has the number 0.
-                Some(process) if process > 0 => return Owner::Process(process),
-                _ => owner = Owner::OpenFile,
+                Some(process) if process > 0 => return LockHolder::Process(process),
+                _ => owner = LockHolder::OpenFile,
             }
         }
         owner
@@ -164,7 +164,7 @@ mod linux {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use super::linux::{Owner, owner_of};
+    use super::linux::{LockHolder, owner_of};
     use super::*;
     use std::fs::File;
 
@@ -180,16 +180,16 @@ mod tests {
     #[test]
     fn the_lines_of_the_system_tell_who_holds_a_lock() {
         for (inode, owner) in [
-            (11, Owner::Process(13455)),
-            (12, Owner::OpenFile),
-            (13, Owner::Process(17)),
-            (14, Owner::None),
-            (15, Owner::OpenFile),
-            (1, Owner::None),
+            (11, LockHolder::Process(13455)),
+            (12, LockHolder::OpenFile),
+            (13, LockHolder::Process(17)),
+            (14, LockHolder::None),
+            (15, LockHolder::OpenFile),
+            (1, LockHolder::None),
         ] {
             assert_eq!(owner_of(LOCKS, &format!("fe:00:{inode}")), owner);
         }
-        assert_eq!(owner_of("", "fe:00:11"), Owner::None);
+        assert_eq!(owner_of("", "fe:00:11"), LockHolder::None);
     }
 
     // C7.1
