@@ -48,12 +48,12 @@ const ACTS: [Act; 4] = [
 
 /// `one` acts on a session that is not there and writes y; `two`, which is committed first, founds the
 /// session and writes y. No serial order of both leaves the session beside the y of `one`.
-fn meets_one_that_came(store: &Store, borne: &ClientId, act: &Act, found: impl Fn()) {
+fn meets_one_that_came(store: &Store, presented: &ClientId, act: &Act, found: impl Fn()) {
     let (name, act) = act;
     let y = store.client_ids().issue();
     put(store, &y, "k", 0);
     let one = store.begin().unwrap();
-    act(&one.session(borne).unwrap()).unwrap();
+    act(&one.session(presented).unwrap()).unwrap();
     let of_y = one.session(&y).unwrap();
     of_y.pkg("app").insert("k", 1).unwrap();
     found();
@@ -85,8 +85,8 @@ fn what_was_inserted_elsewhere_and_taken_back_counts_as_read() {
     for act in ACTS.iter().chain([&inserts_and_clears]) {
         let store = Store::in_memory().unwrap();
         let x = store.client_ids().issue();
-        let borne = again(&store, &x);
-        meets_one_that_came(&store, &borne, act, || put(&store, &x, "k", 2));
+        let presented = again(&store, &x);
+        meets_one_that_came(&store, &presented, act, || put(&store, &x, "k", 2));
         assert_eq!(get(&store, &x, "k"), Some(2));
     }
 }
@@ -402,9 +402,9 @@ fn what_was_found_expired_by_a_clock_that_was_ahead_is_touched_again() {
 fn what_was_cleared_blindly_is_cleared_as_of_the_commit() {
     let store = Store::in_memory().unwrap();
     let x = store.client_ids().issue();
-    let borne = again(&store, &x);
+    let presented = again(&store, &x);
     let one = store.begin().unwrap();
-    let session = one.session(&borne).unwrap();
+    let session = one.session(&presented).unwrap();
     session.pkg("app").insert("own", 1).unwrap();
     session.pkg("app").clear().unwrap();
     put(&store, &x, "k", 2);

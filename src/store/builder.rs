@@ -417,7 +417,7 @@ impl StoreBuilder {
     #[doc(hidden)]
     #[must_use]
     pub fn bug(mut self, bug: crate::storage::redb::fault_injection::InjectedFault) -> Self {
-        self.file.bugs.0 = Some(bug);
+        self.file.faults.0 = Some(bug);
         self
     }
 

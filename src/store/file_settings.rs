@@ -16,7 +16,7 @@ pub(super) struct FileSettings {
     pub(super) wait: Duration,
     /// Whether a file that other users can access is refused.
     pub(super) private: bool,
-    pub(super) bugs: FaultInjection,
+    pub(super) faults: FaultInjection,
 }
 
 impl Default for FileSettings {
@@ -33,7 +33,7 @@ impl Default for FileSettings {
             verify: false,
             wait: Duration::ZERO,
             private: false,
-            bugs: FaultInjection::default(),
+            faults: FaultInjection::default(),
         }
     }
 }
@@ -45,7 +45,7 @@ impl FileSettings {
             verify: self.verify,
             wait: self.wait,
             private: self.private,
-            bugs: self.bugs,
+            faults: self.faults,
         }
     }
 }

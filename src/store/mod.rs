@@ -208,7 +208,7 @@ impl Store {
     ) -> Result<Transaction> {
         self.inner.env.process.check()?;
         let turns = &self.inner.env.turns;
-        let turn = patience.spend(|left| turns.hold(key, left)).await;
+        let turn = patience.wait_for(|left| turns.hold(key, left)).await;
         self.inner.env.refresh_settings().await?;
         Transaction::begin(self.inner.clone(), turn)
     }

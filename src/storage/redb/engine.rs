@@ -133,7 +133,13 @@ impl Engine {
             location: location.cloned(),
             file: disk,
         };
-        let shared = Arc::new(EngineShared::new(&rules, io, clock, options.bugs, settings));
+        let shared = Arc::new(EngineShared::new(
+            &rules,
+            io,
+            clock,
+            options.faults,
+            settings,
+        ));
         let committer = Committer::new(
             shared.clone(),
             options,

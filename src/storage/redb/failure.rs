@@ -200,7 +200,7 @@ pub(crate) fn unlock(error: io::Error) -> Error {
     Error::new(ErrorKind::Io, "the file's lock cannot be released").with_source(error)
 }
 
-pub(crate) fn unsynced(error: io::Error) -> Error {
+pub(crate) fn sync_failed(error: io::Error) -> Error {
     Error::new(ErrorKind::Io, "the file cannot be synced").with_source(error)
 }
 

@@ -1,4 +1,4 @@
-//! Deliberate bugs, with which the fault harness proves that it finds such bugs. They exist only with the feature
+//! Deliberate faults, with which the fault harness proves that it finds such faults. They exist only with the feature
 //! `torture`.
 
 use crate::error::Result;

@@ -39,7 +39,7 @@ pub(crate) struct EngineShared {
     pub(crate) counters: EngineCounters,
     pub(crate) clock: Clock,
     pub(crate) snapshot_max_age: Duration,
-    pub(crate) bugs: FaultInjection,
+    pub(crate) faults: FaultInjection,
     /// Encrypts the records of the file.
     pub(crate) cipher: RecordCipher,
 }
@@ -69,7 +69,7 @@ impl EngineShared {
         rules: &EngineRules,
         io: Arc<FileIo>,
         clock: Clock,
-        bugs: FaultInjection,
+        faults: FaultInjection,
         settings: StoreSettings,
     ) -> Self {
         Self {
@@ -87,7 +87,7 @@ impl EngineShared {
             counters: EngineCounters::default(),
             clock,
             snapshot_max_age: rules.snapshot_max_age,
-            bugs,
+            faults,
             cipher: rules.cipher.clone(),
         }
     }

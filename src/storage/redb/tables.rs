@@ -466,7 +466,7 @@ mod tests {
             verify: false,
             wait: std::time::Duration::ZERO,
             private: false,
-            bugs: FaultInjection::default(),
+            faults: FaultInjection::default(),
         };
         let failing = Arc::<Failing>::default();
         let (disk, database) = on_disk(failing.clone(), options, &Arc::default()).unwrap();

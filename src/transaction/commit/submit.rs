@@ -176,7 +176,7 @@ impl PendingCommit {
         for session in contended {
             if held != Some(session) {
                 let pass = |left| env.turns.pass(session, left);
-                completion.turns.extend(patience.spend(pass).await);
+                completion.turns.extend(patience.wait_for(pass).await);
             }
         }
     }

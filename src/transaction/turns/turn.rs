@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 pub(crate) struct Turns {
     lines: Mutex<TurnLines>,
-    /// Tells the keeper of a new deadline.
+    /// Tells the timer of a new deadline.
     alarm: Condvar,
     /// In any other one, nobody leaves a line or keeps deadlines, and the lock may be held for ever (C7.5).
     process: Process,
@@ -145,22 +145,25 @@ impl Patience {
 
     /// Waits for a place in a line, if there is time left. What it waited is spent also if this future is dropped
     /// before its end.
-    pub(crate) async fn spend(&mut self, line: impl FnOnce(Duration) -> TurnWait) -> Option<Turn> {
+    pub(crate) async fn wait_for(
+        &mut self,
+        line: impl FnOnce(Duration) -> TurnWait,
+    ) -> Option<Turn> {
         let wait = line(self.0);
-        let mut spending = Spending {
+        let mut account = WaitAccount {
             patience: self,
             wait,
         };
-        (&mut spending.wait).await
+        (&mut account.wait).await
     }
 }
 
-struct Spending<'a> {
+struct WaitAccount<'a> {
     patience: &'a mut Patience,
     wait: TurnWait,
 }
 
-impl Drop for Spending<'_> {
+impl Drop for WaitAccount<'_> {
     fn drop(&mut self) {
         let waited = self.wait.since.map(|since| since.elapsed());
         let left = &mut self.patience.0;

@@ -41,7 +41,7 @@ pub struct Play {
 pub(super) struct Open {
     pub(super) txn: Transaction,
     savepoints: Vec<Savepoint>,
-    borne: [Option<usize>; 2],
+    presented: [Option<usize>; 2],
 }
 
 impl Play {
@@ -168,7 +168,7 @@ impl Play {
             self.open[t] = Some(Open {
                 txn,
                 savepoints: Vec::new(),
-                borne: [None; 2],
+                presented: [None; 2],
             });
         }
         Ok(())
@@ -179,7 +179,7 @@ impl Play {
         self.begin(t)?;
         let jar = self.jars[c];
         let open = self.open[t].as_mut().unwrap();
-        let id = *open.borne[c].get_or_insert(jar);
+        let id = *open.presented[c].get_or_insert(jar);
         let session = open.txn.session(&self.ids[id])?;
         self.spec.enter(t, id);
         Ok((session, id))
@@ -383,7 +383,7 @@ impl Play {
     /// The ids that visitors have if the transaction commits, where those are new.
     fn given(&mut self, t: T, open: &Open) -> Vec<(C, usize)> {
         (0..2)
-            .filter_map(|c| Some((c, self.spec.given(t, open.borne[c]?)?)))
+            .filter_map(|c| Some((c, self.spec.given(t, open.presented[c]?)?)))
             .collect()
     }
 

@@ -178,7 +178,7 @@ fn make_checkpoint(
     let begun = Instant::now();
     let _span = tracing::debug_span!("cloakroom.checkpoint", commit = up_to).entered();
     let done = guarded(|| {
-        let step = database.checkpoint(&checkpoint, &shared.io, shared.bugs)?;
+        let step = database.checkpoint(&checkpoint, &shared.io, shared.faults)?;
         Ok(match step {
             Step::Done => Ok(database.readers()?),
             Step::Stuck(rows) => Err(rows),

@@ -126,7 +126,7 @@ impl StoreDatabase {
         &self,
         checkpoint: &Checkpoint,
         io: &FileIo,
-        bugs: FaultInjection,
+        faults: FaultInjection,
     ) -> Result<Step> {
         io.begin_commit();
         let left = &checkpoint.left;
@@ -144,7 +144,7 @@ impl StoreDatabase {
         let steps = in_steps(&moved.rows, self.step).chain(in_steps(&rows, self.step));
         let mut steps = steps.peekable();
         let file = loop {
-            let txn = bugs.begin(&self.file)?;
+            let txn = faults.begin(&self.file)?;
             if let Err(error) = put_all(&txn, steps.next().unwrap_or_default()) {
                 if error.kind() != ErrorKind::Corrupt || unreadable.count() == 0 {
                     return Err(error);

@@ -154,8 +154,8 @@ impl CommitBatch<'_> {
         let Some(mut set) = job.take_set() else {
             return Ok(Some(BatchVerdict::Refused(stopped_during_commit(), None)));
         };
-        let bugs: FaultInjection = self.shared.bugs;
-        bugs.before_merging(&mut set);
+        let faults: FaultInjection = self.shared.faults;
+        faults.before_merging(&mut set);
         let registry = self.shared.registry.load(Ordering::Acquire);
         let rows = BatchView {
             view: self.view,
@@ -180,7 +180,7 @@ impl CommitBatch<'_> {
                 return Ok(Some(BatchVerdict::Refused(e, client)));
             }
         };
-        bugs.before_writing(&mut writes);
+        faults.before_writing(&mut writes);
         self.accept(job, set, writes)
     }
 
@@ -243,7 +243,7 @@ impl CommitBatch<'_> {
     /// memtables, and redb has removed rows only of containers that the set knows to be gone.
     fn is_read_current(&self, set: &ChangeSet, registry: u64) -> bool {
         let as_of = RedbMark::from(set.since).commit;
-        let is_covered = as_of >= self.view.base || self.shared.bugs.trusts_old_reads();
+        let is_covered = as_of >= self.view.base || self.shared.faults.trusts_old_reads();
         is_covered && set.registry == registry
     }
 

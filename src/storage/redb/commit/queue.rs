@@ -183,7 +183,7 @@ impl Queue {
     }
 
     /// Queues a commit, or lets it wait for admission behind others. A thread that waits for the commit calls
-    /// [`begin_lead`](Self::begin_lead) next, so the taker may sleep on.
+    /// [`become_leader`](Self::become_leader) next, so the taker may sleep on.
     pub(crate) fn commit(
         self: &Arc<Self>,
         set: ChangeSet,
@@ -285,8 +285,8 @@ impl Queue {
     }
 
     /// Makes the calling thread the leader: takes a batch in the taker's place, if the taker sleeps and need not be
-    /// woken. Then [`end_lead`](Self::end_lead) must be called.
-    pub(crate) fn begin_lead(&self) -> Option<Vec<QueueJob>> {
+    /// woken. Then [`resign`](Self::resign) must be called.
+    pub(crate) fn become_leader(&self) -> Option<Vec<QueueJob>> {
         let mut state = self.lock();
         let has_more = state.call != Call::None || state.phase.is_closing();
         if !state.can_have_leader() || has_more || state.jobs.is_empty() {
@@ -297,7 +297,7 @@ impl Queue {
     }
 
     /// The leader is done with its batch. Wakes the taker if there are more jobs, or if it would sleep beyond `wake_at`.
-    pub(crate) fn end_lead(&self, wake_at: Option<Instant>) {
+    pub(crate) fn resign(&self, wake_at: Option<Instant>) {
         let mut state = self.lock();
         state.has_leader = false;
         if wake_at.is_some_and(|at| state.taker.sleeps_beyond(at)) {

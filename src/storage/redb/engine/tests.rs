@@ -13,7 +13,7 @@ fn in_memory() -> Engine {
         verify: false,
         wait: Duration::ZERO,
         private: false,
-        bugs: FaultInjection::default(),
+        faults: FaultInjection::default(),
     };
     let rules = EngineRules {
         snapshot_max_age: Duration::from_secs(30),

@@ -22,7 +22,7 @@ fn in_use(location: &Location) -> Error {
 }
 
 /// Whether a name exists, even if it is no file that can be opened.
-pub(crate) fn is_borne(location: &Location) -> Result<bool> {
+pub(crate) fn name_exists(location: &Location) -> Result<bool> {
     match location.folder.identity(&location.name) {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -36,7 +36,7 @@ fn cannot_find(location: &Location, error: io::Error) -> Error {
 }
 
 /// The same for a name that could not be opened.
-fn is_borne_by_another(location: &Location, error: io::Error) -> Result<bool> {
+fn name_exists_as_other(location: &Location, error: io::Error) -> Result<bool> {
     match error.kind() {
         io::ErrorKind::NotFound => Ok(false),
         _ if is_no_journal(&error) => Ok(true),
@@ -95,7 +95,7 @@ impl HeldJournal {
     pub(crate) fn is_free(location: &Location) -> Result<bool> {
         let disk = match location.folder.open(&location.name) {
             Ok(disk) => disk,
-            Err(e) => return is_borne_by_another(location, e),
+            Err(e) => return name_exists_as_other(location, e),
         };
         // A process that opens the store at the same time must not find the file locked by this check.
         match disk.query_lock_range(Unbounded, Unbounded) {
@@ -147,7 +147,7 @@ impl HeldJournal {
             folder, name, path, ..
         } = &self.location;
         if !self.is_at_its_name()? {
-            if matches!(is_borne(&self.location), Ok(true)) {
+            if matches!(name_exists(&self.location), Ok(true)) {
                 let journal = path.display();
                 tracing::warn!(%journal, "another file bears the name of this store's journal by now, and is left as it is");
             }
@@ -277,10 +277,10 @@ mod tests {
         folder.1.store(true, Ordering::SeqCst);
         assert_eq!(holdings.remove().unwrap_err().kind(), ErrorKind::Io);
         assert!(holdings.keep_only([2; 16]).is_err());
-        assert!(is_borne(&location).is_err());
+        assert!(name_exists(&location).is_err());
         folder.1.store(false, Ordering::SeqCst);
         holdings.keep_only([2; 16]).unwrap();
         assert!(!location.path.exists());
-        assert!(!is_borne(&location).unwrap());
+        assert!(!name_exists(&location).unwrap());
     }
 }

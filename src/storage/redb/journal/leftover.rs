@@ -2,7 +2,7 @@
 //! (C7.4).
 
 use super::frame::JournalHeader;
-use super::held::{HeldJournal, HeldJournals, is_borne};
+use super::held::{HeldJournal, HeldJournals, name_exists};
 use super::names::{MOST_PAIRS, all_asides, names};
 use super::recovery::{header_of, read_rest};
 use super::state::{ExpectedJournal, JournalRef};
@@ -71,7 +71,7 @@ fn each_pair(
 pub(crate) fn next_free(store: &Location, named: &JournalRef) -> Result<u16> {
     for pair in (0..MOST_PAIRS).filter(|pair| *pair != named.pair) {
         let [first, second] = names(store, pair);
-        if !is_borne(&first)? && !is_borne(&second)? {
+        if !name_exists(&first)? && !name_exists(&second)? {
             return Ok(pair);
         }
     }

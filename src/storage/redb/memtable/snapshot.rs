@@ -212,7 +212,7 @@ mod tests {
             verify: false,
             wait: std::time::Duration::ZERO,
             private: false,
-            bugs: crate::storage::redb::fault_injection::FaultInjection::default(),
+            faults: crate::storage::redb::fault_injection::FaultInjection::default(),
         };
         let (disk, database) = in_memory(options, &Arc::default()).unwrap();
         let life = Arc::<DatabaseLife>::default();

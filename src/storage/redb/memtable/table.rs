@@ -95,8 +95,8 @@ pub(crate) struct Memtable {
     rows: DashMap<Box<[u8]>, RowVersions, RandomState>,
     /// The keys in order, of all trees that are scanned: not of packages, which are most of the rows.
     ordered: SkipSet<Box<[u8]>>,
-    weight: AtomicUsize,
-    /// How much of `weight` is for copies.
+    size: AtomicUsize,
+    /// How much of `size` is for copies.
     copies: AtomicUsize,
 }
 
@@ -116,7 +116,7 @@ impl Memtable {
                 PARTS,
             ),
             ordered: SkipSet::default(),
-            weight: AtomicUsize::default(),
+            size: AtomicUsize::default(),
             copies: AtomicUsize::default(),
         }
     }
@@ -135,14 +135,14 @@ impl Memtable {
         let (more, less) = if let Some(mut versions) = self.rows.get_mut(key.as_bytes()) {
             // Only sessions are copied.
             let was_copy = versions.is_copy();
-            let weights = versions.push(version, oldest);
+            let sizes = versions.push(version, oldest);
             drop(versions);
             if was_copy {
                 self.ordered.insert(key.0);
             }
-            weights
+            sizes
         } else {
-            let weight = OVERHEAD + key.as_bytes().len() + version.memory_size();
+            let size = OVERHEAD + key.as_bytes().len() + version.memory_size();
             let is_package = matches!(key.split(), Some((RowTree::Packages, _)));
             // The row before the key: a scan that finds the key looks for the row next.
             let in_order = (!is_package).then(|| key.0.clone());
@@ -150,10 +150,10 @@ impl Memtable {
             if let Some(key) = in_order {
                 self.ordered.insert(key);
             }
-            (weight, 0)
+            (size, 0)
         };
-        self.weight.fetch_add(more, Ordering::Relaxed);
-        self.weight.fetch_sub(less, Ordering::Relaxed);
+        self.size.fetch_add(more, Ordering::Relaxed);
+        self.size.fetch_sub(less, Ordering::Relaxed);
     }
 
     /// Puts in a copy of redb's row, so that it is found without redb. Does nothing if there is no space left for copies.
@@ -166,10 +166,10 @@ impl Memtable {
             number: BEFORE,
             value: Some(value),
         };
-        let weight = OVERHEAD + key.len() + copy.memory_size();
+        let size = OVERHEAD + key.len() + copy.memory_size();
         self.rows.insert(key.into(), RowVersions::new(copy));
-        self.copies.fetch_add(weight, Ordering::Relaxed);
-        self.weight.fetch_add(weight, Ordering::Relaxed);
+        self.copies.fetch_add(size, Ordering::Relaxed);
+        self.size.fetch_add(size, Ordering::Relaxed);
     }
 
     pub(crate) fn takes_copies(&self) -> bool {
@@ -216,7 +216,7 @@ impl Memtable {
 
     /// About how many bytes of memory it takes.
     pub(crate) fn memory_size(&self) -> usize {
-        self.weight.load(Ordering::Relaxed)
+        self.size.load(Ordering::Relaxed)
     }
 }
 

@@ -199,7 +199,7 @@ fn build_store<T>(
         let (disk, database) = on_disk(disk, options, &Arc::default())?;
         let (database, filled) = failure::guarded_on(database, fill)?;
         database.close().map_err(failure::database)?;
-        disk.sync_data().map_err(failure::unsynced)?;
+        disk.sync_data().map_err(failure::sync_failed)?;
         disk.close().map_err(failure::unlock)?;
         Ok(filled)
     });
@@ -225,7 +225,7 @@ mod tests {
             verify: false,
             wait: Duration::ZERO,
             private: false,
-            bugs: FaultInjection::default(),
+            faults: FaultInjection::default(),
         }
     }
 

@@ -16,7 +16,7 @@ pub(crate) struct OpenOptions {
     pub(crate) wait: Duration,
     /// Whether a file that other users can access is refused.
     pub(crate) private: bool,
-    pub(crate) bugs: FaultInjection,
+    pub(crate) faults: FaultInjection,
 }
 
 impl OpenOptions {

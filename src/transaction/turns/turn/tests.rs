@@ -74,7 +74,7 @@ fn who_waits_costs_by_the_logarithm_of_how_many_do() {
         let join = |session, wait| {
             let mut wait = turns.hold(session, wait);
             assert!(poll(&mut wait).is_pending());
-            // The keeper looks whenever a wait is the next to end.
+            // The timer looks whenever a wait is the next to end.
             assert!(turns.lock().next_deadline().is_some());
             wait
         };
@@ -102,14 +102,14 @@ fn who_waits_costs_by_the_logarithm_of_how_many_do() {
 fn a_wait_ends_when_its_time_is_over() {
     let turns = Arc::new(Turns::default());
     let _held = granted(poll(&mut turns.hold(session(1), LONG)));
-    let keeper = {
+    let timer = {
         let turns = turns.clone();
         std::thread::spawn(move || turns.keep_deadlines())
     };
     let late = block_on(turns.hold(session(1), Duration::from_millis(1)));
     assert!(late.is_none());
     turns.close();
-    keeper.join().unwrap();
+    timer.join().unwrap();
 }
 
 // C6.2
@@ -117,26 +117,26 @@ fn a_wait_ends_when_its_time_is_over() {
 fn waits_share_what_time_there_is() {
     let turns = Arc::new(Turns::default());
     let mut patience = Patience::new(LONG);
-    let free = block_on(patience.spend(|left| turns.hold(session(1), left)));
+    let free = block_on(patience.wait_for(|left| turns.hold(session(1), left)));
     assert_eq!(
         patience,
         Patience::new(LONG),
         "there was nothing to wait for"
     );
-    let keeper = {
+    let timer = {
         let turns = turns.clone();
         std::thread::spawn(move || turns.keep_deadlines())
     };
     patience = Patience::new(Duration::from_millis(1));
-    assert!(block_on(patience.spend(|left| turns.hold(session(1), left))).is_none());
+    assert!(block_on(patience.wait_for(|left| turns.hold(session(1), left))).is_none());
     assert_eq!(patience, Patience::new(Duration::ZERO));
     // Nothing is left to wait with.
-    let mut again = Box::pin(patience.spend(|left| turns.pass(session(1), left)));
+    let mut again = Box::pin(patience.wait_for(|left| turns.pass(session(1), left)));
     let nobody = &mut Context::from_waker(Waker::noop());
     assert!(matches!(again.as_mut().poll(nobody), Poll::Ready(None)));
     drop(free);
     turns.close();
-    keeper.join().unwrap();
+    timer.join().unwrap();
 }
 
 // C2.10
@@ -146,7 +146,7 @@ fn a_wait_that_is_given_up_was_a_wait() {
     let _held = granted(poll(&mut turns.hold(session(1), LONG)));
     let mut patience = Patience::new(LONG);
     {
-        let mut spend = Box::pin(patience.spend(|left| turns.hold(session(1), left)));
+        let mut spend = Box::pin(patience.wait_for(|left| turns.hold(session(1), left)));
         let nobody = &mut Context::from_waker(Waker::noop());
         assert!(spend.as_mut().poll(nobody).is_pending());
         let joined = Instant::now();
@@ -173,7 +173,7 @@ fn a_waker_that_panics_stops_neither_the_deadlines_nor_another_waiter() {
     let turns = Arc::new(Turns::default());
     let held = granted(poll(&mut turns.hold(session(1), LONG)));
     let startled = Waker::from(Arc::new(Startled));
-    let keeper = {
+    let timer = {
         let turns = turns.clone();
         std::thread::spawn(move || turns.keep_deadlines())
     };
@@ -195,7 +195,7 @@ fn a_waker_that_panics_stops_neither_the_deadlines_nor_another_waiter() {
     let mut last = turns.pass(session(1), LONG);
     assert!(poll_with(&mut last, &startled).is_pending());
     turns.close();
-    keeper.join().unwrap();
+    timer.join().unwrap();
     assert!(matches!(poll(&mut last), Poll::Ready(None)));
 }
 

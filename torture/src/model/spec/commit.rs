@@ -118,8 +118,8 @@ impl Spec {
         };
         let replaces =
             changes.fate == Fate::Destroyed && subject.seen.values().any(|seen| seen.live);
-        let forsaken = elsewhere.is_some() && !replaces;
-        let mut merged = self.validate(txn, id, subject, &own, changes.fate, forsaken)?;
+        let replaces_dead_id = elsewhere.is_some() && !replaces;
+        let mut merged = self.validate(txn, id, subject, &own, changes.fate, replaces_dead_id)?;
         if own.founds() {
             founders.push(id);
         }
@@ -183,7 +183,7 @@ impl Spec {
         subject: &Subject,
         own: &Changes,
         fate: Fate,
-        forsaken: bool,
+        replaces_dead_id: bool,
     ) -> Result<BTreeMap<Room, Merged>, Conflict> {
         let mut merged = BTreeMap::new();
         for (room, seen) in &subject.seen {
@@ -222,7 +222,7 @@ impl Spec {
         // However long that is ago, what came before an id ended founds nothing in its stead (C4.8).
         let ended = self.world.ended.get(&id).is_some_and(|by| *by > txn.begun);
         let founded = exists && fate != Fate::Destroyed;
-        if forsaken && (founded || ended || self.refused(id)) {
+        if replaces_dead_id && (founded || ended || self.refused(id)) {
             return Err(Conflict);
         }
         for ((room, package), read) in &subject.read {

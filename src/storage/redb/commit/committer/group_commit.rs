@@ -223,7 +223,7 @@ impl Committer {
         if written.is_empty() {
             return Ok(());
         }
-        if self.shared.bugs.shows_early() {
+        if self.shared.faults.shows_early() {
             let pending = view.pending.iter();
             pending
                 .for_each(|pending| written.rows.iter().for_each(|row| pending.put(row.clone())));

@@ -77,7 +77,7 @@ impl CommitLeader {
 
     /// Leads a batch of the jobs that wait on this thread, if the committer's own sleeps. Returns whether it did.
     pub(crate) fn lead(&self) -> bool {
-        let Some(jobs) = self.shared.queue.begin_lead() else {
+        let Some(jobs) = self.shared.queue.become_leader() else {
             return false;
         };
         let led = catch_unwind(AssertUnwindSafe(|| {
@@ -87,7 +87,7 @@ impl CommitLeader {
         let led = led.unwrap_or_else(|_| Err(gone()));
         let (answers, wake_at) =
             led.unwrap_or_else(|_| (CommitAnswers::new(), Some(Instant::now())));
-        self.shared.queue.end_lead(wake_at);
+        self.shared.queue.resign(wake_at);
         CommitJob::answer_all(answers);
         true
     }

@@ -206,7 +206,7 @@ impl Committer {
                 let last = |database: &StoreDatabase| {
                     checkpoints.iter().try_for_each(|checkpoint| {
                         let io = &self.shared.io;
-                        match database.checkpoint(checkpoint, io, self.shared.bugs)? {
+                        match database.checkpoint(checkpoint, io, self.shared.faults)? {
                             Step::Done => Ok(()),
                             Step::Stuck(stuck) => Err(stays_in_the_journal(stuck.rows.len())),
                         }

@@ -127,19 +127,19 @@ fn who_helps_takes_a_group_and_lets_the_other_sleep_unless_more_comes() {
     let taker = asleep(&queue, None, Help::Allowed);
     for _ in 0..3 {
         commit(&queue, WaiterKind::Thread);
-        let jobs = queue.begin_lead().unwrap();
+        let jobs = queue.become_leader().unwrap();
         assert_eq!(jobs.len(), 1);
         refuse(jobs);
-        queue.end_lead(None);
-        assert!(queue.lock().taker.is_asleep() && queue.begin_lead().is_none());
+        queue.resign(None);
+        assert!(queue.lock().taker.is_asleep() && queue.become_leader().is_none());
     }
     commit(&queue, WaiterKind::Thread);
-    let jobs = queue.begin_lead().unwrap();
+    let jobs = queue.become_leader().unwrap();
     commit(&queue, WaiterKind::Task);
     commit(&queue, WaiterKind::Thread);
-    assert!(queue.lock().taker.is_asleep() && queue.begin_lead().is_none());
+    assert!(queue.lock().taker.is_asleep() && queue.become_leader().is_none());
     refuse(jobs);
-    queue.end_lead(None);
+    queue.resign(None);
     assert_eq!(taker.join().unwrap(), 2);
 }
 
@@ -151,9 +151,9 @@ fn who_helped_wakes_the_other_before_its_time_if_need_be() {
     let taker = asleep(&queue, Some(until), Help::Allowed);
     for wake_at in [None, Some(until), Some(until + hour), Some(Instant::now())] {
         commit(&queue, WaiterKind::Thread);
-        refuse(queue.begin_lead().unwrap());
+        refuse(queue.become_leader().unwrap());
         assert!(queue.lock().taker.is_asleep());
-        queue.end_lead(wake_at);
+        queue.resign(wake_at);
     }
     assert_eq!(taker.join().unwrap(), 0);
 }
@@ -163,7 +163,7 @@ fn what_who_helps_has_taken_comes_before_the_end() {
     let queue = roomy();
     let taker = asleep(&queue, None, Help::Allowed);
     commit(&queue, WaiterKind::Thread);
-    let jobs = queue.begin_lead().unwrap();
+    let jobs = queue.become_leader().unwrap();
     queue.close();
     // It is woken, and sleeps on.
     while !queue.lock().taker.is_asleep() {
@@ -171,7 +171,7 @@ fn what_who_helps_has_taken_comes_before_the_end() {
     }
     assert!(!taker.is_finished());
     refuse(jobs);
-    queue.end_lead(None);
+    queue.resign(None);
     assert_eq!(taker.join().unwrap(), 0);
 }
 
@@ -180,11 +180,11 @@ fn nobody_helps_one_that_must_not_be_helped_or_is_called() {
     let queue = roomy();
     let taker = asleep(&queue, None, Help::Refused);
     commit(&queue, WaiterKind::Thread);
-    assert!(queue.begin_lead().is_none());
+    assert!(queue.become_leader().is_none());
     assert_eq!(taker.join().unwrap(), 1);
     let taker = asleep(&queue, None, Help::Allowed);
     queue.wake();
-    assert!(queue.begin_lead().is_none());
+    assert!(queue.become_leader().is_none());
     assert_eq!(taker.join().unwrap(), 0);
 }
 
