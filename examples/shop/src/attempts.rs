@@ -1,7 +1,7 @@
 //! How often a name or an address may try passwords.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,17 @@ const MOST_COUNTERS: usize = 10_000;
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Subject {
     Name(String),
-    Address(IpAddr),
+    Network(IpAddr),
+}
+
+impl Subject {
+    /// A visitor with IPv6 has a whole network of addresses, and chooses among them.
+    fn of(address: IpAddr) -> Self {
+        Self::Network(match address {
+            IpAddr::V4(_) => address,
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        })
+    }
 }
 
 struct Counter {
@@ -23,7 +33,8 @@ struct Counter {
     attempts: u32,
 }
 
-/// Counts in memory: a restart forgets them.
+/// Counts in memory: a restart forgets them. The limit of a name lets others keep its user from logging in, for one
+/// period; sessions that exist go on.
 #[derive(Clone, Default)]
 pub(crate) struct Attempts(Arc<Mutex<HashMap<Subject, Counter>>>);
 
@@ -31,7 +42,7 @@ impl Attempts {
     /// Counts an attempt before it is made, so that many at once are not more. Returns whether it may be made.
     pub(crate) fn admit(&self, name: &str, address: IpAddr) -> bool {
         let now = Instant::now();
-        self.count(Subject::Address(address), PER_ADDRESS, now)
+        self.count(Subject::of(address), PER_ADDRESS, now)
             && self.count(Subject::Name(name.to_owned()), PER_NAME, now)
     }
 
@@ -77,6 +88,14 @@ mod tests {
         assert!(tries(Duration::ZERO));
         assert!(!tries(PERIOD / 2));
         assert!(tries(PERIOD));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_visitor() {
+        let subject = |text: &str| Subject::of(text.parse().unwrap());
+        assert!(subject("2001:db8::1") == subject("2001:db8::ffff:0:1"));
+        assert!(subject("2001:db8::1") != subject("2001:db8:0:1::1"));
+        assert!(subject("192.0.2.1") != subject("192.0.2.2"));
     }
 
     #[test]

@@ -79,7 +79,7 @@ async fn follow(
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = open.stop.changed() => return,
+            _ = open.stop.wait_for(|is_stopped| *is_stopped) => return,
         }
     }
 }
@@ -100,21 +100,21 @@ async fn look(store: &Store, handle: &SessionHandle) -> Result<Option<u32>, cloa
 #[derive(Clone)]
 pub(crate) struct Streams {
     open: Arc<Mutex<HashMap<ClientKey, usize>>>,
-    stop: watch::Sender<()>,
+    stop: watch::Sender<bool>,
 }
 
 impl Default for Streams {
     fn default() -> Self {
         Self {
             open: Arc::default(),
-            stop: watch::Sender::new(()),
+            stop: watch::Sender::new(false),
         }
     }
 }
 
 impl Streams {
     pub(crate) fn stop(&self) {
-        self.stop.send_replace(());
+        self.stop.send_replace(true);
     }
 
     /// `None` if the session has enough of them.
@@ -137,7 +137,7 @@ impl Streams {
 struct OpenStream {
     client: ClientKey,
     streams: Streams,
-    stop: watch::Receiver<()>,
+    stop: watch::Receiver<bool>,
 }
 
 impl Drop for OpenStream {
