@@ -385,6 +385,23 @@ impl ClientIds {
         self.signers.load().verify(signed, tag)
     }
 
+    /// A key that is derived from the newest secret for a purpose, and the name of that secret.
+    #[cfg(feature = "cookie-containers")]
+    pub(crate) fn newest_key(&self, purpose: &[u8]) -> (u8, [u8; 32]) {
+        let signers = self.signers.load();
+        let signer = &signers.issuing;
+        (signer.name, signer.derive(purpose))
+    }
+
+    /// The keys that are derived for a purpose from the secrets of this name.
+    #[cfg(feature = "cookie-containers")]
+    pub(crate) fn keys_of(&self, secret: u8, purpose: &[u8]) -> Vec<[u8; 32]> {
+        let signers = self.signers.load();
+        let all = std::iter::once(&signers.issuing).chain(&signers.older);
+        let named = all.filter(|signer| signer.name == secret);
+        named.map(|signer| signer.derive(purpose)).collect()
+    }
+
     /// Whether a text has the form of an id, but names a secret that is not in use.
     #[cfg(feature = "http")]
     pub(crate) fn names_unknown_secret(&self, text: &[u8]) -> bool {
@@ -460,6 +477,14 @@ impl Signer {
         let mut hmac = self.keyed.clone();
         hmac.update(LABEL);
         hmac.update(signed);
+        hmac.finalize().into_bytes().into()
+    }
+
+    /// A key for a purpose, which no id is signed with: no purpose begins as [`LABEL`] does.
+    #[cfg(feature = "cookie-containers")]
+    fn derive(&self, purpose: &[u8]) -> [u8; TAG_LEN] {
+        let mut hmac = self.keyed.clone();
+        hmac.update(purpose);
         hmac.finalize().into_bytes().into()
     }
 

@@ -112,6 +112,8 @@
 //! - `axum` (default): the extractor [`Session`], `http::SessionLayer` as a layer over axum's `Body`, and
 //!   `Error: IntoResponse`; implies `http`.
 //! - `http`: `http::SessionLayer::generic`, a layer for any tower service.
+//! - `cookie-containers`: `ContainerSettings::cookie`, containers that live in the visitor's cookie; implies `http`. A
+//!   store with such a container opens only with this feature.
 //! - `minijinja`: the module `minijinja`, sessions in templates of minijinja 3.
 //! - `encryption`: `StoreBuilder::encryption` encrypts what the files hold of sessions. The guide
 //!   `docs/guide/encryption.md` says against whom that helps.

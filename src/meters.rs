@@ -62,6 +62,10 @@ const METERS: &[Meter] = &[
         "Requests whose id was refused, by `reason`: `garbled`, `forged`, `retired` or `dead`.",
     ),
     counter(
+        "cloakroom_refused_container_cookies_total",
+        "Cookies of containers that were not read, by `reason`: `garbled`, `forged` or `expired`.",
+    ),
+    counter(
         "cloakroom_csrf_refused_total",
         "Requests that `CsrfLayer` refused, by `reason`.",
     ),

@@ -4,7 +4,7 @@ use super::settings::ContainerSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
 use crate::storage::{ContainerId, SettingsChange, no_such_container};
-use crate::transaction::Env;
+use crate::transaction::{CookieSupport, Env};
 
 /// How many sessions of the unnamed container are looked at when a container is registered.
 const SAMPLED: usize = 1000;
@@ -25,11 +25,13 @@ pub(crate) async fn register(
 ) -> Result<Registration> {
     env.process.check()?;
     check_name("the container's name", name, &env.rules.limits)?;
+    let spec = settings.spec(name);
+    CookieSupport::of_this_build().check_home(spec.home, name)?;
     let registration = match env.registry.load().get(name) {
         Some(_) => Registration::Changed,
         None => Registration::New,
     };
-    let change = SettingsChange::PutContainer(settings.spec(name));
+    let change = SettingsChange::PutContainer(spec);
     let settings = env.storage.configure(change).await?;
     env.show_settings(&settings)?;
     Ok(registration)

@@ -14,6 +14,8 @@ pub enum Residence {
     File,
     /// In memory, until the store is closed.
     Memory,
+    /// In the visitor's cookie: see [`ContainerSettings::cookie`]. Needs the feature `cookie-containers`.
+    Cookie,
 }
 
 /// The settings of a container. They are stored with the container, survive a restart, and can change while the store
@@ -124,12 +126,76 @@ impl ContainerSettings {
         }
     }
 
+    /// Keeps the packages of the container in a cookie of the visitor, sealed: for small things that change with nearly
+    /// every request, such as the last pages seen. The store gets no row of it, so a commit that changes nothing else waits
+    /// for no disk.
+    ///
+    /// Sessions, packages, transactions and errors are the same. The container has a cookie of its own beside the session's
+    /// cookie, with the same attributes. It is encrypted and authenticated (XChaCha20-Poly1305) under keys that are derived
+    /// from the secrets of the client ids and rotate with them. It belongs to one client id and has an expiry inside, which
+    /// is renewed as an access is recorded: at most once per [`resolution`](Self::resolution). A cookie that was changed, is
+    /// another visitor's, or has expired reads as an empty container.
+    ///
+    /// ```
+    /// # #[cfg(feature = "axum")] {
+    /// use axum::{Router, routing::get};
+    /// use cloakroom::{ContainerSettings, Error, Session, Store, http::SessionLayer};
+    ///
+    /// async fn page(session: Session) -> Result<String, Error> {
+    ///     let n = session.pkg("seen").update("pages", |n: Option<u32>| n.unwrap_or(0) + 1)?;
+    ///     Ok(format!("page {n}"))
+    /// }
+    ///
+    /// let store = Store::in_memory()?;
+    /// store.register("seen", ContainerSettings::new().cookie())?;
+    /// let app: Router = Router::new().route("/", get(page)).layer(SessionLayer::new(store));
+    /// # }
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// # What it cannot do
+    ///
+    /// - **Replay.** A visitor can send an older cookie of the same session again until that has expired: put no balance,
+    ///   no vote and no right there that must not come back.
+    /// - **Revocation.** Nothing ends what a cookie holds but the end of its id and its own expiry. An id that was
+    ///   destroyed, rotated or ended by its key is refused for the store's
+    ///   [`tombstone_lifetime`](crate::StoreBuilder::tombstone_lifetime), ten seconds by default, and the container reads as
+    ///   empty that long. Whoever has kept the cookie can read it again afterwards, until it expires. A
+    ///   session that expired leaves the cookie readable until the cookie expires. The cookie keeps no owner, label or time
+    ///   of log-in, so no cookie logs anybody in.
+    /// - **Size.** The whole `Set-Cookie` field has at most 4,096 bytes. A commit that would exceed this is
+    ///   [`TooLarge`](crate::ErrorKind::TooLarge): nothing is stored or sent.
+    /// - **Parallel requests.** They see the cookie that each was sent with, and never conflict over it. The browser keeps
+    ///   that of the response which comes last. If a response is lost on its way, so is its cookie, although its commit
+    ///   succeeded. A request that still comes with an id which another one had renewed by its age
+    ///   ([`renew_after`](crate::http::SessionLayer::renew_after)) finds the container empty. A session that lives in cookies
+    ///   alone is not renewed by its age.
+    /// - **Administration.** Sweeps, statistics, lists of sessions and
+    ///   [`Store::end`](crate::Store::end) know nothing of what is in cookies.
+    /// - **Elsewhere than in the visitor's request.** In a transaction of [`Store::begin`](crate::Store::begin), in a
+    ///   [`SessionHandle`](crate::SessionHandle) and for clients whose id does not come in the cookie the container is
+    ///   empty, and a commit that writes to it is [`Unsupported`](crate::ErrorKind::Unsupported). A session that lives in
+    ///   cookies alone has ended there, and one that is rotated there loses its cookies' content.
+    ///
+    /// A session may live in cookies alone: then the store does not know it. When something of it is first put into a stored
+    /// container, or it gets an owner, a label or a timeout, it also gets a new id, as after a log-in: a cookie is no proof that its id was not
+    /// ended long ago.
+    #[cfg(feature = "cookie-containers")]
+    #[must_use]
+    pub fn cookie(self) -> Self {
+        Self {
+            residence: Residence::Cookie,
+            ..self
+        }
+    }
+
     pub(super) fn spec(&self, name: &str) -> ContainerSpec {
         ContainerSpec {
             name: name.to_owned(),
             home: match self.residence {
                 Residence::File => ContainerHome::Durable,
                 Residence::Memory => ContainerHome::Memory,
+                Residence::Cookie => ContainerHome::Cookie,
             },
             timeout_ms: millis(self.timeout),
             resolution_ms: millis(self.resolution),
@@ -147,6 +213,7 @@ impl ContainerSettings {
             residence: match container.id().home() {
                 ContainerHome::Durable => Residence::File,
                 ContainerHome::Memory => Residence::Memory,
+                ContainerHome::Cookie => Residence::Cookie,
             },
         }
     }

@@ -163,6 +163,7 @@ fn remove_stale(env: &Env, container: &ContainerEntry) -> Result<Swept> {
         limits: env.rules.limits,
         registry,
         foreign: None,
+        carried: None,
         swept: 0,
     };
     let mut batch: Option<ChangeSet> = None;

@@ -357,6 +357,22 @@ impl SessionCookie {
         }
     }
 
+    /// Another cookie with the same attributes.
+    #[cfg(feature = "cookie-containers")]
+    pub(super) fn named(&self, name: String) -> Self {
+        Self {
+            name,
+            settings: self.settings.clone(),
+        }
+    }
+
+    /// The length of a `Set-Cookie` field without the value.
+    #[cfg(feature = "cookie-containers")]
+    pub(super) fn overhead(&self) -> Result<usize> {
+        let longest = self.handing_out("", Some(Duration::ZERO))?;
+        Ok(longest.len())
+    }
+
     /// The name that browsers see.
     pub(super) fn name(&self) -> &str {
         &self.name

@@ -7,6 +7,8 @@ use http_body::SizeHint;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+#[cfg(feature = "cookie-containers")]
+use super::container_cookies::ContainerCookies;
 use super::early::EarlyCookie;
 use super::policy::RerunPolicy;
 use super::settings::LayerSettings;
@@ -15,6 +17,8 @@ use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Keeping;
 use crate::session::{CookieAction, Session};
+#[cfg(feature = "cookie-containers")]
+use crate::transaction::Carrier;
 use crate::transaction::{Arrival, FoundingRule, Patience, RequestLink, Transaction, Visit};
 
 /// How an attempt begins its transaction.
@@ -45,6 +49,9 @@ pub(super) struct Exchange {
     patience: Mutex<Patience>,
     /// What the response must do with the cookie after the commits before the last one.
     pub(super) early: EarlyCookie,
+    /// The rows of the cookies that hold containers, once the request used its session.
+    #[cfg(feature = "cookie-containers")]
+    pub(super) container_cookies: OnceLock<Option<ContainerCookies>>,
 }
 
 impl Exchange {
@@ -73,6 +80,8 @@ impl Exchange {
             risky: body.upper().is_none_or(|upper| upper > limit),
             patience: Mutex::new(settings.patience()),
             early: EarlyCookie::default(),
+            #[cfg(feature = "cookie-containers")]
+            container_cookies: OnceLock::new(),
             settings,
         })
     }
@@ -115,11 +124,19 @@ impl Exchange {
             Some(first) if !others.is_empty() => Some(self.first_live(first, &others).await?),
             _ => first.as_ref(),
         };
+        #[cfg(feature = "cookie-containers")]
+        let carrier = self.carrier_of(id);
         let transaction = match id.map(ClientId::key) {
             Some(key) if order == AttemptOrder::InTurn => {
                 let mut guard = PatienceGuard(self, self.patience());
-                settings.store.begin_in_turn(key, &mut guard.1).await?
+                let transaction = settings.store.begin_in_turn(key, &mut guard.1).await?;
+                #[cfg(feature = "cookie-containers")]
+                carrier.map_or(Ok(()), |carrier| transaction.carry(carrier))?;
+                transaction
             }
+            #[cfg(feature = "cookie-containers")]
+            _ => settings.store.begin_with(carrier).await?,
+            #[cfg(not(feature = "cookie-containers"))]
             _ => settings.store.begin_async().await?,
         };
         let subject = transaction.enter(id)?;
@@ -206,6 +223,17 @@ impl Exchange {
     fn names_unknown_secret(&self) -> bool {
         let ids = self.settings.store.client_ids();
         !self.adopts() && self.presented().any(|it| ids.names_unknown_secret(it))
+    }
+
+    /// The rows that the request's cookies hold. None where no container lives in a cookie.
+    #[cfg(feature = "cookie-containers")]
+    fn carrier_of(&self, id: Option<&ClientId>) -> Option<Arc<Carrier>> {
+        let IdCarrier::Cookie = self.carrier else {
+            return None;
+        };
+        let opened = || ContainerCookies::open(&self.settings, &self.request, id, self.came.at);
+        let cookies = self.container_cookies.get_or_init(opened);
+        cookies.as_ref().map(ContainerCookies::carrier)
     }
 
     /// Of the ids that verify, the first that is live, else the first (C4.9). Which are live is read in another

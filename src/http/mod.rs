@@ -62,6 +62,8 @@ mod answer;
 mod axum;
 #[cfg(feature = "axum")]
 mod checked;
+#[cfg(feature = "cookie-containers")]
+mod container_cookies;
 mod cookie;
 mod cookie_rules;
 #[cfg(feature = "axum")]
@@ -79,6 +81,8 @@ mod proxies;
 mod replay;
 mod report;
 mod rerun;
+#[cfg(feature = "cookie-containers")]
+mod sealed_cookie;
 mod service;
 mod settings;
 mod slot;

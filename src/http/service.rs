@@ -14,6 +14,8 @@ use std::task::{Context, Poll};
 use tower_service::Service;
 
 use super::answer::{SessionUse, answer, mark};
+#[cfg(feature = "cookie-containers")]
+use super::container_cookies::HasEnded;
 use super::exchange::Exchange;
 use super::flash::FlashQueue;
 use super::replay::{Replay, RequestBody};
@@ -283,12 +285,21 @@ fn hand<R: Default>(
     exchange: &Exchange,
     mut response: Response<R>,
 ) -> Response<R> {
+    let containers = match container_fields(&action, exchange) {
+        Ok(fields) => fields,
+        Err(error) => return replace(response, error, &exchange.settings),
+    };
     let headers = response.headers_mut();
     let sent_id = match &exchange.carrier {
-        _ if matches!(action, CookieAction::Keep) => return sent(response),
+        _ if matches!(action, CookieAction::Keep) && containers.is_empty() => {
+            return sent(response);
+        }
         // The front server's cookie is its own.
         IdCarrier::Cookie if exchange.settings.cookie.settings().is_third_party() => {
-            return sent(response);
+            if containers.is_empty() {
+                return sent(response);
+            }
+            Ok(())
         }
         IdCarrier::Cookie => send_cookie(&action, exchange, headers),
         IdCarrier::Other(transport) => {
@@ -302,11 +313,33 @@ fn hand<R: Default>(
     };
     match sent_id {
         Ok(()) => {
+            for field in containers {
+                headers.append(SET_COOKIE, field);
+            }
             mark(headers, SessionUse::Cookie, exchange.settings.id_fields());
             sent(response)
         }
         Err(error) => replace(response, error, &exchange.settings),
     }
+}
+
+/// The cookies that hold containers, as far as the request's commits changed them.
+#[cfg(feature = "cookie-containers")]
+fn container_fields(action: &CookieAction, exchange: &Exchange) -> Result<Vec<HeaderValue>> {
+    let Some(Some(cookies)) = exchange.container_cookies.get() else {
+        return Ok(Vec::new());
+    };
+    let has_ended = match action {
+        CookieAction::Withdraw => HasEnded::Yes,
+        CookieAction::Keep | CookieAction::Send { .. } => HasEnded::No,
+    };
+    cookies.fields(exchange.settings.store.client_ids(), has_ended)
+}
+
+/// This build has no cookies for containers.
+#[cfg(not(feature = "cookie-containers"))]
+fn container_fields(_: &CookieAction, _: &Exchange) -> Result<Vec<HeaderValue>> {
+    Ok(Vec::new())
 }
 
 fn send_cookie(action: &CookieAction, exchange: &Exchange, headers: &mut HeaderMap) -> Result<()> {

@@ -1,7 +1,8 @@
 //! What a transaction read and wants changed, as plain data: an engine validates and merges it.
 
 use super::access::{SessionRef, Touch, TouchAt};
-use super::container_id::{ContainerId, ContainerRef};
+use super::carried::CarriedChange;
+use super::container_id::{ContainerHome, ContainerId, ContainerRef};
 use super::foreign::ForeignRows;
 use super::record::{PackageRow, SessionRow};
 use super::version::{Mark, Version};
@@ -52,6 +53,8 @@ pub(crate) struct ChangeSet {
     pub(crate) registry: u64,
     /// The rows of containers that another engine keeps, where the set concerns both.
     pub(crate) foreign: Option<Box<ForeignRows>>,
+    /// The rows in the visitor's cookie, where it concerns them.
+    pub(crate) carried: Option<Arc<CarriedChange>>,
     /// How many sessions a sweep has removed. The engine that commits it puts the number here.
     pub(crate) swept: u64,
 }
@@ -166,7 +169,7 @@ impl ClientChange {
 
     /// Whether more than access times may be written to the file.
     pub(crate) fn writes_to_file(&self) -> bool {
-        let in_file = |p: &PackageChange| p.writes() && !p.place.id.is_in_memory();
+        let in_file = |p: &PackageChange| p.writes() && p.place.id.home() == ContainerHome::Durable;
         !matches!(self.end, SessionEnd::Stays)
             || self.sets_attributes()
             || self.packages.iter().any(in_file)

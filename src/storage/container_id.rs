@@ -11,18 +11,22 @@ impl ContainerId {
     /// The container `""`, which always exists.
     pub(crate) const UNNAMED: Self = Self(0);
     const IN_MEMORY: u32 = 1 << 31;
+    const IN_COOKIE: u32 = 1 << 30;
 
     /// The id of a container with this number (C1.7).
     pub(crate) fn new(number: u32, home: ContainerHome) -> Self {
         Self(match home {
             ContainerHome::Durable => number,
             ContainerHome::Memory => number | Self::IN_MEMORY,
+            ContainerHome::Cookie => number | Self::IN_COOKIE,
         })
     }
 
     pub(crate) fn home(self) -> ContainerHome {
         if self.is_in_memory() {
             ContainerHome::Memory
+        } else if self.is_in_cookie() {
+            ContainerHome::Cookie
         } else {
             ContainerHome::Durable
         }
@@ -32,9 +36,14 @@ impl ContainerId {
         self.0 & Self::IN_MEMORY != 0
     }
 
+    /// Whether no engine keeps its rows (C8.6).
+    pub(crate) fn is_in_cookie(self) -> bool {
+        self.0 & Self::IN_COOKIE != 0
+    }
+
     /// The number without the mark of its kind.
     pub(crate) fn number(self) -> u32 {
-        self.0 & !Self::IN_MEMORY
+        self.0 & !(Self::IN_MEMORY | Self::IN_COOKIE)
     }
 }
 
@@ -45,6 +54,8 @@ pub(crate) enum ContainerHome {
     Durable,
     /// In the memory of this process.
     Memory,
+    /// In the visitor's cookie.
+    Cookie,
 }
 
 /// A container as a change set names it: by number, and by name for the errors.

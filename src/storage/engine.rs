@@ -51,6 +51,8 @@ pub(crate) trait Snapshot: Send + Sync {
         let row = self.package(container, client, package)?;
         Ok(row.map_or(0, |row| row.memory_size()))
     }
+    /// Until when the id of a client is refused, if its session ended. The client is loaded.
+    fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>>;
     /// At most `limit` sessions of a container in the order of their keys, beginning after `after`.
     fn sessions(
         &self,

@@ -4,6 +4,11 @@
 mod access;
 pub(crate) mod admission;
 mod answer;
+#[cfg_attr(
+    not(feature = "cookie-containers"),
+    allow(dead_code, reason = "only a request brings rows along")
+)]
+pub(crate) mod carried;
 mod change_set;
 pub(crate) mod composite;
 mod container_id;

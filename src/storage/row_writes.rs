@@ -69,16 +69,30 @@ impl MemoryWrites {
 impl MergedWrites {
     /// Takes out what is written to containers in memory.
     pub(crate) fn split_off_memory(&mut self) -> Self {
-        let mut memory = Self::default();
+        self.split_off(ContainerId::is_in_memory)
+    }
+
+    /// Takes out what is written to containers in the visitor's cookie. The tombstones of ids that end there stay, as
+    /// those of the unnamed container.
+    pub(crate) fn split_off_carried(&mut self) -> Self {
+        let mut carried = self.split_off(ContainerId::is_in_cookie);
+        for (_, client, until) in carried.tombstones.drain(..) {
+            if self.tombstones.iter().all(|(_, it, _)| *it != client) {
+                self.tombstones.push((ContainerId::UNNAMED, client, until));
+            }
+        }
+        carried
+    }
+
+    fn split_off(&mut self, is_picked: impl Fn(ContainerId) -> bool) -> Self {
+        let mut picked = Self::default();
         let sessions = std::mem::take(&mut self.sessions).into_iter();
-        (memory.sessions, self.sessions) =
-            sessions.partition(|write| write.container.is_in_memory());
+        (picked.sessions, self.sessions) = sessions.partition(|write| is_picked(write.container));
         let packages = std::mem::take(&mut self.packages).into_iter();
-        (memory.packages, self.packages) =
-            packages.partition(|write| write.container.is_in_memory());
+        (picked.packages, self.packages) = packages.partition(|write| is_picked(write.container));
         let tombstones = std::mem::take(&mut self.tombstones).into_iter();
-        (memory.tombstones, self.tombstones) =
-            tombstones.partition(|(container, ..)| container.is_in_memory());
-        memory
+        (picked.tombstones, self.tombstones) =
+            tombstones.partition(|(container, ..)| is_picked(*container));
+        picked
     }
 }

@@ -122,7 +122,7 @@ impl StoreSettings {
         if id.home() != spec.home {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "a container cannot move between file and memory",
+                "a container cannot move between file, memory and cookie",
             )
             .in_container(&*spec.name));
         }

@@ -9,6 +9,8 @@ use crate::container::{
 use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::storage::no_such_container;
+#[cfg(feature = "cookie-containers")]
+use crate::transaction::ContainerEntry;
 use std::sync::Arc;
 
 impl Store {
@@ -19,7 +21,7 @@ impl Store {
     /// # Errors
     ///
     /// [`TooLarge`](ErrorKind::TooLarge) if the name exceeds the limit; [`InvalidInput`](ErrorKind::InvalidInput) if
-    /// an existing container would move between file and memory; or a failure of the storage.
+    /// an existing container would move between file, memory and cookie; or a failure of the storage.
     pub fn register(&self, name: &str, settings: ContainerSettings) -> Result<Container> {
         let env = &self.inner.env;
         if block_on(register(env, name, &settings))? == Registration::New {
@@ -126,6 +128,18 @@ impl Store {
         let registry = self.inner.env.registry.load();
         let container = registry.container(registry.for_package(pkg_id));
         Ok(self.handle(container.place.name.clone()))
+    }
+
+    /// The containers that live in the visitor's cookie.
+    #[cfg(feature = "cookie-containers")]
+    pub(crate) fn cookie_containers(&self) -> Vec<Arc<ContainerEntry>> {
+        let registry = self.inner.env.registry.load();
+        if !registry.has_cookie_containers() {
+            return Vec::new();
+        }
+        let containers = registry.containers().iter();
+        let carried = containers.filter(|container| container.id().is_in_cookie());
+        carried.cloned().collect()
     }
 
     fn handle(&self, name: Arc<str>) -> Container {

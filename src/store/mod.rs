@@ -31,6 +31,8 @@ use crate::client_id::{ClientIds, ClientKey};
 use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::storage::LocalEngine;
+#[cfg(feature = "cookie-containers")]
+use crate::transaction::Carrier;
 use crate::transaction::{Env, KeepOpen, Patience, Transaction};
 use std::any::Any;
 use std::fmt;
@@ -155,6 +157,17 @@ impl Store {
             txn.fetch(None).await?;
             Ok(txn)
         }
+    }
+
+    /// [`begin_async`](Self::begin_async) for a request that brought rows along.
+    #[cfg(feature = "cookie-containers")]
+    pub(crate) async fn begin_with(&self, carrier: Option<Arc<Carrier>>) -> Result<Transaction> {
+        let txn = self.begin_before_looking().await?;
+        if let Some(carrier) = carrier {
+            txn.carry(carrier)?;
+        }
+        txn.fetch(None).await?;
+        Ok(txn)
     }
 
     /// Begins a transaction that has looked at nothing, however long its engine takes to answer.

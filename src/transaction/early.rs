@@ -3,6 +3,7 @@
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::WaiterKind;
+use crate::transaction::carrier::Carrier;
 use crate::transaction::commit::start::end_commit;
 use crate::transaction::env::KeepOpen;
 use crate::transaction::registry::Registry;
@@ -95,6 +96,7 @@ struct NextState {
     store: Arc<dyn KeepOpen>,
     /// By which the handles know their containers, if there are any.
     named: Option<Arc<Registry>>,
+    carrier: Option<Arc<Carrier>>,
     clients: Vec<NextClient>,
 }
 
@@ -110,6 +112,7 @@ impl NextState {
         Self {
             clients: clients.collect(),
             store: state.keep_open(),
+            carrier: state.carrier.clone(),
             named,
         }
     }
@@ -126,7 +129,7 @@ impl NextState {
         let is_named = self.named.is_some();
         let registry = self.named.unwrap_or_else(|| env.registry.load_full());
         let mut state = TxnState::new(self.store.clone(), registry, None, begun_at);
-        state.is_named = is_named;
+        (state.is_named, state.carrier) = (is_named, self.carrier);
         for (id, NextClient { client, .. }) in self.clients.into_iter().enumerate() {
             if let Some(key) = client.key().filter(|_| id > 0) {
                 state.by_key.entry(key).or_insert(id);

@@ -5,6 +5,7 @@ use crate::clock::Timestamp;
 use crate::error::{ErrorKind, Result};
 use crate::expiry::Keeping;
 use crate::storage::Snapshot;
+use crate::transaction::carrier::Carrier;
 use crate::transaction::env::Env;
 use crate::transaction::lookup::FirstLook;
 use crate::transaction::registry::Registry;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 pub(crate) struct Fetch {
     pub(crate) env: Arc<Env>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) carrier: Option<Arc<Carrier>>,
     /// The snapshot of the transaction and its time, if it has looked.
     pub(crate) looked: Option<(Arc<dyn Snapshot>, Timestamp)>,
     pub(crate) clients: Vec<(SubjectId, ClientKey, Option<Keeping>)>,
@@ -36,13 +38,14 @@ impl Fetch {
         let Self {
             env,
             mut registry,
+            carrier,
             looked,
             clients,
         } = self;
         let (snapshot, now, look) = match looked {
             Some((snapshot, now)) => (snapshot, now, None),
             None => {
-                let look = FirstLook::take(&env, &registry).await?;
+                let look = FirstLook::take(&env, &registry, carrier.as_deref()).await?;
                 if let Some(other) = &look.registry {
                     registry = Arc::clone(other);
                 }
@@ -111,6 +114,7 @@ impl TxnState {
         (looked.is_none() || !clients.is_empty()).then(|| Fetch {
             env: Arc::clone(self.env()),
             registry: Arc::clone(&self.registry),
+            carrier: self.carrier.clone(),
             looked,
             clients,
         })

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::expiry::Keeping;
 use crate::storage::record::SessionRow;
 use crate::storage::{Mark, Snapshot};
+use crate::transaction::carrier::Carrier;
 use crate::transaction::env::Env;
 use crate::transaction::registry::{ContainerEntry, Registry};
 use crate::transaction::state::subject::FoundSession;
@@ -24,7 +25,12 @@ pub(crate) struct FirstLook {
 }
 
 impl FirstLook {
-    pub(crate) async fn take(env: &Env, known: &Arc<Registry>) -> Result<Self> {
+    /// `carrier` has the rows that the request brought along.
+    pub(crate) async fn take(
+        env: &Env,
+        known: &Arc<Registry>,
+        carrier: Option<&Carrier>,
+    ) -> Result<Self> {
         // Before the time is read: what happens in between counts as having happened since.
         let at = env.storage.mark();
         let (now, taken) = (env.clock.timestamp(), env.clock.moment());
@@ -33,6 +39,10 @@ impl FirstLook {
             let snapshot = env.storage.snapshot().await?;
             let newest = env.registry.load();
             if Arc::ptr_eq(&newest, registry.as_ref().unwrap_or(known)) {
+                let snapshot = match carrier {
+                    Some(carrier) => carrier.show_with(snapshot, now),
+                    None => snapshot,
+                };
                 return Ok(Self {
                     at,
                     now,
@@ -99,6 +109,12 @@ impl FoundSession {
         let Some(row) = &self.row else {
             return Ok(self);
         };
+        if container.id().is_in_cookie() {
+            // Nobody records accesses to it.
+            let is_live = |times| !container.policy.is_expired(&times, now);
+            self.is_live = self.times.is_some_and(is_live);
+            return Ok(self);
+        }
         let mut times = env.times_of(container, client, row, now, keeping).await?;
         if container.policy.is_expired(&times, now) {
             // From now on no access brings it back that came before this look (C3.2). One that came in between is seen

@@ -1,6 +1,11 @@
 //! Transactions: begin, observe, buffer, commit, abort (C2). Knows neither redb nor HTTP.
 
 mod background;
+#[cfg_attr(
+    not(feature = "cookie-containers"),
+    allow(dead_code, reason = "only a request brings rows along")
+)]
+mod carrier;
 pub(crate) mod commit;
 #[cfg(feature = "http")]
 mod early;
@@ -21,7 +26,11 @@ mod worker;
 
 #[cfg(feature = "http")]
 pub(crate) use crate::storage::Arrival;
+#[cfg(feature = "cookie-containers")]
+pub(crate) use crate::storage::carried::{CarriedLimit, CarriedRows};
 pub(crate) use crate::transaction::background::THREADS as BACKGROUND_THREADS;
+#[cfg(feature = "cookie-containers")]
+pub(crate) use crate::transaction::carrier::Carrier;
 pub(crate) use crate::transaction::commit::access::CookieAction;
 pub(crate) use crate::transaction::commit::recompute::Recomputer;
 pub(crate) use crate::transaction::commit::submit::CommitFailure;
@@ -30,7 +39,7 @@ pub(crate) use crate::transaction::env::{Env, KeepOpen, OwnerLimit, TxnRules};
 pub(crate) use crate::transaction::events::{EventHooks, EventQueue, SessionEvent};
 pub(crate) use crate::transaction::known_settings::{KnownSettings, SecretSource, split_secrets};
 pub(crate) use crate::transaction::registry::{
-    ContainerEntry, ContainerIndex, ContainerLink, Registry,
+    ContainerEntry, ContainerIndex, ContainerLink, CookieSupport, Registry,
 };
 #[cfg(feature = "http")]
 pub(crate) use crate::transaction::request::{RequestLink, WeakRequest};
@@ -486,6 +495,15 @@ impl Txn {
         self.with(|state| Ok(state.subject_for(id)))
     }
 
+    /// Gives the rows that the request brought along. To be given before anything is read.
+    #[cfg(feature = "cookie-containers")]
+    pub(crate) fn carry(&self, carrier: Arc<Carrier>) -> Result<()> {
+        self.with(|state| {
+            state.carrier = Some(carrier);
+            Ok(())
+        })
+    }
+
     /// Says how a client came. To be said before anything of it is read.
     #[cfg(feature = "http")]
     pub(crate) fn came(&self, id: SubjectId, visit: Visit) -> Result<()> {
@@ -513,6 +531,7 @@ impl TxnState {
             is_named: false,
             former: None,
             snapshot: None,
+            carrier: None,
             now: crate::clock::Timestamp::default(),
             taken: crate::clock::Moment::default(),
             doomed: false,

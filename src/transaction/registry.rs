@@ -4,7 +4,7 @@ use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::ExpiryPolicy;
 use crate::storage::record::{ContainerRecord, SessionRow};
-use crate::storage::{ContainerId, ContainerRef, SessionRef, StoreSettings};
+use crate::storage::{ContainerHome, ContainerId, ContainerRef, SessionRef, StoreSettings};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +50,40 @@ impl ContainerEntry {
     }
 }
 
+/// Whether containers can live in the visitor's cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CookieSupport {
+    Present,
+    Missing,
+}
+
+impl CookieSupport {
+    pub(crate) fn of_this_build() -> Self {
+        match cfg!(feature = "cookie-containers") {
+            true => Self::Present,
+            false => Self::Missing,
+        }
+    }
+
+    /// Checks a container that is to be registered.
+    pub(crate) fn check_home(self, home: ContainerHome, name: &str) -> Result<()> {
+        if self == Self::Present || home != ContainerHome::Cookie {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "the container lives in the visitor's cookie: enable cloakroom's feature cookie-containers",
+        )
+        .in_container(name))
+    }
+
+    /// Checks the containers of a store.
+    fn check(self, settings: &StoreSettings) -> Result<()> {
+        let mut records = settings.containers.values();
+        records.try_for_each(|record| self.check_home(ContainerId(record.id).home(), &record.name))
+    }
+}
+
 /// Where in its registry a container is. A transaction, which keeps the registry that its handles were made by,
 /// knows its containers by this: threads that counted references to one would slow each other down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +126,8 @@ pub(crate) struct Registry {
     slack: Duration,
     /// The unnamed one first.
     containers: Vec<Arc<ContainerEntry>>,
+    /// Whether any of them lives in the visitor's cookie.
+    has_cookie_containers: bool,
     /// All others.
     named: HashMap<Arc<str>, ContainerIndex>,
 }
@@ -101,6 +137,7 @@ impl Registry {
     pub(crate) fn of(settings: &StoreSettings, unconfirmed: Option<Duration>) -> Result<Self> {
         let records = settings.containers.values();
         let containers = records.map(|record| ContainerEntry::of(record, unconfirmed));
+        CookieSupport::of_this_build().check(settings)?;
         Self::new(settings.registry, containers)
     }
 
@@ -122,12 +159,20 @@ impl Registry {
         };
         let named = containers.iter().enumerate().skip(1);
         let named = named.map(|(at, container)| (container.place.name.clone(), ContainerIndex(at)));
+        let is_in_cookie = |container: &Arc<ContainerEntry>| container.id().is_in_cookie();
+        let has_cookie_containers = containers.iter().any(is_in_cookie);
         Ok(Self {
             number,
             slack,
+            has_cookie_containers,
             named: named.collect(),
             containers,
         })
+    }
+
+    /// Whether any container lives in the visitor's cookie.
+    pub(crate) fn has_cookie_containers(&self) -> bool {
+        self.has_cookie_containers
     }
 
     /// How far ahead the tombstones may lie, which belong to no container.
@@ -212,5 +257,43 @@ impl Registry {
     /// The places of all containers.
     pub(crate) fn places(&self) -> impl Iterator<Item = ContainerIndex> + use<> {
         (0..self.containers.len()).map(ContainerIndex)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    // C8.6
+    #[test]
+    fn a_build_without_cookies_for_containers_opens_no_store_that_has_one() {
+        let record = |name: &str, id: ContainerId| ContainerRecord {
+            name: name.into(),
+            id: id.0,
+            timeout_ms: 1,
+            resolution_ms: 1,
+            max_lifetime_ms: None,
+            implicit_sweeps: true,
+        };
+        let settings = |home| StoreSettings {
+            identity: [0; 16],
+            version: 1,
+            registry: 1,
+            containers: BTreeMap::from([
+                (String::new(), record("", ContainerId::UNNAMED)),
+                ("seen".into(), record("seen", ContainerId::new(1, home))),
+            ]),
+            next_container: 2,
+            secrets: Vec::new(),
+            issuing: 0,
+        };
+        let in_cookie = settings(ContainerHome::Cookie);
+        let error = CookieSupport::Missing.check(&in_cookie).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert_eq!(error.container(), Some("seen"));
+        CookieSupport::Present.check(&in_cookie).unwrap();
+        let durable = settings(ContainerHome::Durable);
+        CookieSupport::Missing.check(&durable).unwrap();
     }
 }

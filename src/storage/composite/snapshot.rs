@@ -2,6 +2,7 @@
 
 use super::memory::MemoryEngine;
 use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::memory::{MemoryTables, TableSnapshot};
 use crate::storage::record::{PackageRow, SessionRow};
@@ -96,6 +97,11 @@ impl Snapshot for CompositeSnapshot {
             let row = tables.package(held, container, client, package);
             row.map_or(0, PackageRow::memory_size)
         })
+    }
+
+    fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
+        let memory = self.memory.read(|tables, _| tables.tombstone(client))?;
+        Ok(self.durable.tombstone(client)?.max(memory))
     }
 
     fn sessions(

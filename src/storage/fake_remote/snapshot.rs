@@ -2,6 +2,7 @@
 
 use super::wire::Wire;
 use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::memory::TableSnapshot;
 use crate::storage::record::{PackageRow, SessionRow};
@@ -18,7 +19,10 @@ pub(super) struct RemoteSnapshot {
 
 /// All that may be read of one client.
 #[derive(Default)]
-pub(super) struct ClientRows(HashMap<ContainerId, (SessionRow, HashMap<Arc<str>, PackageRow>)>);
+pub(super) struct ClientRows {
+    sessions: HashMap<ContainerId, (SessionRow, HashMap<Arc<str>, PackageRow>)>,
+    tombstone: Option<Timestamp>,
+}
 
 impl RemoteSnapshot {
     pub(super) fn new(wire: Arc<Wire>, held: TableSnapshot) -> Self {
@@ -56,7 +60,10 @@ impl Snapshot for RemoteSnapshot {
         let asked = self.wire.ask(move |server| {
             let mut loaded = Vec::with_capacity(clients.len());
             for client in clients {
-                let mut rows = ClientRows::default();
+                let mut rows = ClientRows {
+                    tombstone: server.tables.tombstone(client),
+                    ..ClientRows::default()
+                };
                 for container in server.places() {
                     let tables = &server.tables;
                     let Some(row) = tables.session(&held, container, client) else {
@@ -67,7 +74,7 @@ impl Snapshot for RemoteSnapshot {
                         Some((name.clone(), row.clone()))
                     };
                     let packages = row.packages.iter().filter_map(package).collect();
-                    rows.0.insert(container, (row, packages));
+                    rows.sessions.insert(container, (row, packages));
                 }
                 loaded.push((client, rows));
             }
@@ -87,7 +94,7 @@ impl Snapshot for RemoteSnapshot {
 
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {
         self.with_rows(client, |rows| {
-            rows.0.get(&container).map(|(row, _)| row.clone())
+            rows.sessions.get(&container).map(|(row, _)| row.clone())
         })
     }
 
@@ -98,9 +105,13 @@ impl Snapshot for RemoteSnapshot {
         package: &str,
     ) -> Result<Option<PackageRow>> {
         self.with_rows(client, |rows| {
-            let (_, packages) = rows.0.get(&container)?;
+            let (_, packages) = rows.sessions.get(&container)?;
             packages.get(package).cloned()
         })
+    }
+
+    fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
+        self.with_rows(client, |rows| rows.tombstone)
     }
 
     fn sessions(

@@ -1,6 +1,7 @@
 //! Validates a change set against the newest rows, and computes the rows to write. It is pure: each engine calls it
 //! within its own write transaction.
 
+mod carried;
 mod checks;
 mod foreign;
 mod package;

@@ -1,5 +1,6 @@
 //! Validation and merge of a change set (C2.7 to C2.9, C2.11).
 
+use super::carried::WithCarried;
 use super::checks::{conflict, ended_on_the_way};
 use super::foreign::WithForeign;
 use super::package::{merge_keys, validate};
@@ -10,13 +11,28 @@ use crate::client_id::ClientKey;
 use crate::error::{Error, Result};
 use crate::storage::record::SessionRow;
 use crate::storage::{
-    ChangeSet, ClientChange, MergedWrites, PackageChange, Seen, SeenState, SessionEnd,
+    ChangeSet, ClientChange, ContainerId, MergedWrites, PackageChange, Seen, SeenState, SessionEnd,
     StaleCommute, Version,
 };
 use std::sync::Arc;
 
 /// Computes the rows that a commit of `set` with this version writes, or the reason why it cannot be committed.
 pub(crate) fn resolve(
+    set: &ChangeSet,
+    rows: &impl CurrentRows,
+    version: Version,
+) -> Result<MergedWrites, MergeRefusal> {
+    let Some(change) = &set.carried else {
+        return resolve_with_foreign(set, rows, version);
+    };
+    let carried = change.rows();
+    let rows = WithCarried { own: rows, carried };
+    let mut writes = resolve_with_foreign(set, &rows, version)?;
+    change.take_writes(&mut writes)?;
+    Ok(writes)
+}
+
+fn resolve_with_foreign(
     set: &ChangeSet,
     rows: &impl CurrentRows,
     version: Version,
@@ -149,6 +165,10 @@ impl<R: CurrentRows> Merge<'_, R> {
                 session.check_same_session(change.end)?;
             }
         }
+        // Rows that the request brought along tell nothing of the end of their session (C4.8).
+        if change.writes() && sessions.iter().any(SessionMerge::is_carried) {
+            self.check_not_refused(change.client)?;
+        }
         if let Some(owner) = &change.ends_of {
             check_owner(&sessions, owner)?;
         }
@@ -174,9 +194,7 @@ impl<R: CurrentRows> Merge<'_, R> {
         for package in &change.packages {
             self.package(change, &mut sessions, package)?;
         }
-        for session in &mut sessions {
-            session.list_packages();
-        }
+        sessions.iter_mut().for_each(SessionMerge::list_packages);
         if !self.stale.is_empty() {
             return Ok(());
         }
@@ -252,7 +270,7 @@ impl<R: CurrentRows> Merge<'_, R> {
         content.check_count(&self.set.limits).map_err(named)?;
         let founded = match &session.row {
             Some(_) => None,
-            None => Some(self.founded(change, sessions)?),
+            None => Some(self.founded(change, sessions, package.place.id)?),
         };
         let session = sessions.get_mut(at).ok_or_else(gone)?;
         founded.into_iter().for_each(|row| session.found(row));
@@ -262,9 +280,20 @@ impl<R: CurrentRows> Merge<'_, R> {
 
     /// The row of a session that begins in a container. It continues the client's session in another container, if there
     /// is one.
-    fn founded(&self, change: &ClientChange, sessions: &[SessionMerge<'_>]) -> Result<SessionRow> {
+    fn founded(
+        &self,
+        change: &ClientChange,
+        sessions: &[SessionMerge<'_>],
+        container: ContainerId,
+    ) -> Result<SessionRow> {
         let (now, version) = (self.set.now, self.writer.version);
-        if let Some(other) = sessions.iter().find_map(|session| session.row.as_ref()) {
+        let stored = sessions.iter().filter(|session| !session.is_carried());
+        let carried = sessions.iter().filter(|session| session.is_carried());
+        // An id that has a session in a cookie only may be a dead one. A stored session begins under another id (C4.8).
+        let moves = matches!(change.end, SessionEnd::Moves(_));
+        let carried = carried.filter(|_| moves || container.is_in_cookie());
+        let rows = stored.chain(carried);
+        if let Some(other) = rows.filter_map(|session| session.row.as_ref()).next() {
             return Ok(other.continued(now, version));
         }
         self.check_founder(change)?;
@@ -276,10 +305,11 @@ impl<R: CurrentRows> Merge<'_, R> {
         let Some(home) = change.home else {
             return Ok(());
         };
-        if sessions.iter().any(|session| session.row.is_some()) {
+        let is_stored = |session: &SessionMerge<'_>| session.row.is_some() && !session.is_carried();
+        if sessions.iter().any(is_stored) {
             return Ok(());
         }
-        let row = self.founded(change, sessions)?;
+        let row = self.founded(change, sessions, home)?;
         if let Some(session) = sessions
             .iter_mut()
             .find(|session| session.seen.place.id == home)

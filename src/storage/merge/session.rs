@@ -52,6 +52,11 @@ impl<'a> SessionMerge<'a> {
         }
     }
 
+    /// Whether the request brought its row along, live or not.
+    pub(super) fn is_carried(&self) -> bool {
+        self.row.is_some() && self.seen.place.id.is_in_cookie()
+    }
+
     /// Begins a session in this container.
     pub(super) fn found(&mut self, row: SessionRow) {
         self.row = Some(row);

@@ -239,6 +239,16 @@ impl SessionRow {
         }
     }
 
+    /// The row without what only a store may say of a session (C8.6).
+    pub(crate) fn without_owner(self) -> Self {
+        Self {
+            owner: None,
+            label: None,
+            authenticated_at: None,
+            ..self
+        }
+    }
+
     pub(crate) fn times(&self) -> Times {
         Times {
             created: self.access.created,

@@ -40,13 +40,19 @@ impl TxnState {
         let rows = self.subject(id)?.sessions.iter();
         let attributes = rows.filter(live).filter_map(|v| v.row.as_ref()).any(|row| {
             changes.timeout.is_some_and(|t| t != row.timeout)
-                || changes.owner.as_ref().is_some_and(|o| *o != row.owner)
-                || changes.label.as_ref().is_some_and(|l| *l != row.label)
-                || changes
-                    .authenticated_at
-                    .is_some_and(|at| at != row.authenticated_at)
                 || changes.ends_at.is_some_and(|at| at != row.ends_at)
         });
+        let stored = |view: &&SessionView| view.live && !self.is_carried(view);
+        let rows = self.subject(id)?.sessions.iter();
+        let mut rows = rows.filter(stored).filter_map(|v| v.row.as_ref());
+        let attributes = attributes
+            || rows.any(|row| {
+                changes.owner.as_ref().is_some_and(|o| *o != row.owner)
+                    || changes.label.as_ref().is_some_and(|l| *l != row.label)
+                    || changes
+                        .authenticated_at
+                        .is_some_and(|at| at != row.authenticated_at)
+            });
         let live = self.subject(id)?.sessions.iter().any(|view| view.live);
         let founds = !live && changes.attributes.is_founding();
         if changes.fate != SessionFate::Stays || attributes || founds {

@@ -1,6 +1,7 @@
 //! How a transaction is packed, submitted and, if a commute is stale, computed again.
 
 pub(crate) mod access;
+mod carried;
 mod differ;
 pub(crate) mod pack;
 mod packages;

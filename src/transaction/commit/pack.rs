@@ -8,6 +8,7 @@ use crate::storage::merge::ended_on_the_way;
 use crate::storage::{
     Arrival, ChangeSet, ClientChange, ContainerId, Seen, SessionEnd, TombstonePolicy, Touch,
 };
+use crate::transaction::carrier::CarriedCommit;
 use crate::transaction::commit::access::{CookieAction, LoadedSession};
 use crate::transaction::commit::packages::{founding, pack_packages};
 use crate::transaction::events::SessionEvent;
@@ -33,6 +34,8 @@ pub(crate) struct PackedCommit {
     /// The session that the cookie action is for, where it was there before: the cookie stays as it is if that has
     /// ended meanwhile.
     pub(crate) renews: Vec<LoadedSession>,
+    /// What becomes of the rows that the request brought along.
+    pub(crate) carried: Option<CarriedCommit>,
 }
 
 impl TxnState {
@@ -79,6 +82,7 @@ impl TxnState {
     /// Packs the transaction; `visitor` is the client that a response will be sent to.
     pub(crate) fn pack(&mut self, visitor: Option<SubjectId>) -> Result<PackedCommit> {
         self.check_values()?;
+        self.check_carried(visitor)?;
         let mut differs = false;
         for id in 0..self.subjects.len() {
             if self.changes.is_some() || !self.subject(id)?.blind.is_none() {
@@ -106,7 +110,9 @@ impl TxnState {
             contended: Vec::new(),
             cookie_action,
             renews,
+            carried: None,
         };
+        self.pack_carried(visitor, &mut packed);
         if differs {
             self.pack_changes(&mut packed)?;
         }
@@ -142,6 +148,7 @@ impl TxnState {
             limits: rules.limits,
             registry: self.registry.number,
             foreign: None,
+            carried: packed.carried.as_ref().map(|it| it.change.clone()),
             swept: 0,
         });
         Ok(())
@@ -301,7 +308,9 @@ impl TxnState {
             state,
             observed: view.observed,
             listed: view.listed,
-            touch: self.touch_of(subject, view),
+            touch: self
+                .touch_of(subject, view)
+                .filter(|_| !self.is_carried(view)),
         }
     }
 }

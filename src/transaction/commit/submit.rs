@@ -8,6 +8,7 @@ use crate::process::Process;
 use crate::storage::{
     Answer, ChangeSet, Outcome, Resubmit, SessionRef, Submission, Touch, TouchOutcome, WaiterKind,
 };
+use crate::transaction::carrier::CarriedCommit;
 use crate::transaction::commit::access::{CookieAction, LoadedSession};
 use crate::transaction::commit::pack::PackedCommit;
 use crate::transaction::commit::recompute::{self, Recompute, StaleCommit};
@@ -198,8 +199,16 @@ impl PendingCommit {
         if completion.leaves_tasks() && env.hooks.is_behind() {
             return Err(completion.turned_away().into());
         }
-        let (cookie_action, renews) = (packed.cookie_action, packed.renews);
+        let (cookie_action, renews, carried) =
+            (packed.cookie_action, packed.renews, packed.carried);
         let Some(set) = packed.set else {
+            if let Some(carried) = &carried {
+                if carried.is_too_late(&env).await? {
+                    completion.committed();
+                    return Ok(CookieAction::Keep);
+                }
+                carried.committed();
+            }
             let touched = record_touches(&env, &packed.touches).collect();
             completion.committed();
             return Ok(valid(&env, cookie_action, &renews, touched).await);
@@ -223,7 +232,10 @@ impl PendingCommit {
             Err(oneshot::Canceled) => span.record("outcome", "Stopped"),
         };
         match answered {
-            Ok(Ok(_)) => Ok(valid(&env, cookie_action, &renews, Vec::new()).await),
+            Ok(Ok(_)) => {
+                carried.iter().for_each(CarriedCommit::committed);
+                Ok(valid(&env, cookie_action, &renews, Vec::new()).await)
+            }
             Ok(Err(failure)) => Err(failure),
             Err(oneshot::Canceled) => Err(Error::stopped().into()),
         }

@@ -11,6 +11,7 @@ use crate::transaction::state::attributes::{Attributes, SessionFate};
 use crate::transaction::state::changes::SubjectChanges;
 use crate::transaction::state::subject::{SessionView, Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
+use crate::transaction::state::write::FoundingPlace;
 use chrono::{DateTime, Utc};
 #[cfg(feature = "http")]
 use std::time::Duration;
@@ -86,7 +87,8 @@ impl TxnState {
         if unnamed.is_some_and(|view| view.used) {
             return ContainerIndex::UNNAMED;
         }
-        let used = subject.sessions.iter().find(|view| view.used);
+        let mut used = subject.sessions.iter().filter(|view| view.used);
+        let used = used.find(|view| !self.is_carried(view));
         used.map_or(ContainerIndex::UNNAMED, |view| view.container)
     }
 
@@ -99,8 +101,9 @@ impl TxnState {
             return Ok(true);
         }
         let subject = self.subject(id)?;
-        let live = subject.sessions.iter().any(|view| view.live);
-        let lives_on = live && changes.fate != SessionFate::Destroyed;
+        let mut live = subject.sessions.iter().filter(|view| view.live);
+        let lives_on =
+            live.any(|view| !self.is_carried(view)) && changes.fate != SessionFate::Destroyed;
         let alone = changes.attributes.is_founding() && !changes.inserts_in(None) && !lives_on;
         Ok(alone && container.is_none_or(|container| container == self.home(subject)))
     }
@@ -193,7 +196,7 @@ impl TxnState {
     /// one (C8.1).
     pub(crate) fn give(&mut self, id: SubjectId) -> Result<&mut Attributes> {
         self.use_attributes(id)?;
-        self.found(id)?;
+        self.found(id, FoundingPlace::Store)?;
         self.change(id)
     }
 
@@ -230,7 +233,9 @@ impl TxnState {
         if subject.moved_to.is_some() || self.changed(id).is_some_and(is_changed) {
             return Ok(());
         }
-        let used = subject.sessions.iter().filter(|view| view.used);
+        // Only stored rows lead on from the old id.
+        let is_stored = |view: &&SessionView| view.used && !self.is_carried(view);
+        let used = subject.sessions.iter().filter(is_stored);
         let issued = used.filter_map(|view| Some(view.live_row()?.access.id_issued));
         let is_due = issued
             .min()

@@ -55,7 +55,8 @@ impl TxnState {
     /// left open.
     pub(crate) fn look_at(&mut self, id: SubjectId) -> Result<()> {
         if self.snapshot.is_none() {
-            let look = wait(FirstLook::take(self.store.env(), &self.registry))?;
+            let look = FirstLook::take(self.store.env(), &self.registry, self.carrier.as_deref());
+            let look = wait(look)?;
             self.adopt(look)?;
             self.settle_all();
         }
@@ -101,7 +102,8 @@ impl TxnState {
             self.live_anywhere(id)?;
         }
         if blind.is_unfounded && self.changed(id).is_some_and(SubjectChanges::founds) {
-            self.found(id)?;
+            let place = self.founding_place(id);
+            self.found(id, place)?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use crate::client_id::{ClientId, ClientKey};
 use crate::clock::{Moment, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{Mark, Snapshot};
+use crate::transaction::carrier::Carrier;
 use crate::transaction::env::{Env, KeepOpen};
 use crate::transaction::registry::{ContainerIndex, ContainerLink, Registry};
 use crate::transaction::state::attributes::{Attributes, SessionFate};
@@ -27,6 +28,8 @@ pub(crate) struct TxnState {
     pub(crate) former: Option<Arc<Registry>>,
     /// `None` before anything was looked at (C2.1).
     pub(crate) snapshot: Option<Arc<dyn Snapshot>>,
+    /// The rows that the request brought along.
+    pub(crate) carrier: Option<Arc<Carrier>>,
     /// The time of the snapshot.
     pub(crate) now: Timestamp,
     /// When its snapshot was taken, by the clock that is never set back.

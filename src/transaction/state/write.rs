@@ -1,6 +1,7 @@
 //! The changes of keys, and where a session is founded for them.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::ContainerHome;
 use crate::transaction::registry::ContainerIndex;
 use crate::transaction::state::attributes::SessionFate;
 #[cfg(feature = "http")]
@@ -9,6 +10,15 @@ use crate::transaction::state::changes::{KeyBase, KeyChanges, KeyStep, SubjectCh
 use crate::transaction::state::subject::SubjectId;
 use crate::transaction::state::txn_state::TxnState;
 use std::sync::Arc;
+
+/// Where a session begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FoundingPlace {
+    /// In the file, on a server or in memory.
+    Store,
+    /// In the visitor's cookie.
+    Cookie,
+}
 
 impl TxnState {
     /// Makes sure that what is inserted into a container has a session to go to: the one there is, one under the id
@@ -22,11 +32,15 @@ impl TxnState {
         if (self.snapshot.is_some() || is_told) && stays && self.session(id, container)?.live {
             return Ok(());
         }
-        self.found(id)
+        let place = match self.registry.container(container).id().home() {
+            ContainerHome::Cookie => FoundingPlace::Cookie,
+            ContainerHome::Durable | ContainerHome::Memory => FoundingPlace::Store,
+        };
+        self.found(id, place)
     }
 
     /// The same for what belongs to no container.
-    pub(crate) fn found(&mut self, id: SubjectId) -> Result<()> {
+    pub(crate) fn found(&mut self, id: SubjectId, place: FoundingPlace) -> Result<()> {
         if let Some(why) = self.subject(id)?.founding.refusal()
             && !self.live_anywhere(id)?
         {
@@ -41,7 +55,8 @@ impl TxnState {
             return Ok(());
         }
         let subject = self.subject(id)?;
-        if subject.sessions.iter().any(|view| view.live) {
+        let mut live = subject.sessions.iter().filter(|view| view.live);
+        if live.any(|view| place == FoundingPlace::Cookie || !self.is_carried(view)) {
             return Ok(());
         }
         if let Some(presented) = subject.presented.clone() {
@@ -50,7 +65,14 @@ impl TxnState {
                 return Ok(());
             }
             // In all containers, so that the commit finds out whether another one has founded it since.
-            if self.live_anywhere(id)? || presented.is_fresh() {
+            let is_live = self.live_anywhere(id)?;
+            if is_live && !presented.is_fresh() && self.lives_in_cookie_only(id)? {
+                if place == FoundingPlace::Store {
+                    self.move_into_store(id)?;
+                }
+                return Ok(());
+            }
+            if is_live || presented.is_fresh() {
                 return Ok(());
             }
             // It is founded elsewhere because there is none here (C2.7).
@@ -74,6 +96,38 @@ impl TxnState {
                 "the client's id was made by somebody else, and cannot be replaced",
             )),
             _ => Ok(()),
+        }
+    }
+
+    /// Whether a client's live session is in the visitor's cookie alone, once all containers were looked at.
+    fn lives_in_cookie_only(&self, id: SubjectId) -> Result<bool> {
+        let mut live = self.subject(id)?.sessions.iter().filter(|view| view.live);
+        Ok(live.all(|view| self.is_carried(view)))
+    }
+
+    /// Gives a session that lives in the visitor's cookie alone a new id, because a part of it begins in the store. What
+    /// the cookie says is no proof that its id was not ended long ago (C4.8).
+    fn move_into_store(&mut self, id: SubjectId) -> Result<()> {
+        let successor = match self.subject(id)?.successor.clone() {
+            Some(successor) => successor,
+            None => self.issue(id)?,
+        };
+        let subject = self.subject_mut(id)?;
+        (subject.successor, subject.has_moved) = (Some(successor.clone()), true);
+        let attributes = self.change(id)?;
+        (attributes.id, attributes.fate) = (Some(successor), SessionFate::Rotated);
+        Ok(())
+    }
+
+    /// Where what was inserted founds a session.
+    pub(crate) fn founding_place(&self, id: SubjectId) -> FoundingPlace {
+        let Some(changes) = self.changed(id) else {
+            return FoundingPlace::Cookie;
+        };
+        let in_store = |at| !self.registry.container(at).id().is_in_cookie();
+        match changes.attributes.is_founding() || changes.containers_inserted().any(in_store) {
+            true => FoundingPlace::Store,
+            false => FoundingPlace::Cookie,
         }
     }
 

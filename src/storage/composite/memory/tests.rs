@@ -87,6 +87,7 @@ fn set(engine: &MemoryEngine, state: SeenState, touch: Option<TouchAt>) -> Chang
         },
         registry: 0,
         foreign: None,
+        carried: None,
         swept: 0,
     }
 }

@@ -344,6 +344,7 @@ fn set(clients: Vec<ClientChange>) -> ChangeSet {
         },
         registry: 0,
         foreign: None,
+        carried: None,
         swept: 0,
     }
 }

@@ -2,6 +2,7 @@
 //! when it is too old (C2.14).
 
 use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "encryption")]
 use crate::storage::ResealStep;
@@ -146,6 +147,10 @@ impl Snapshot for RedbSnapshot {
         package: &str,
     ) -> Result<usize> {
         self.read(|view| view.package_len(container, client, package))
+    }
+
+    fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
+        self.read(|layers| layers.tombstone(client))
     }
 
     fn sessions(

@@ -31,6 +31,7 @@ pub(crate) fn set() -> ChangeSet {
         },
         registry: 0,
         foreign: None,
+        carried: None,
         swept: 0,
     }
 }

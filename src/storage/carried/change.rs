@@ -1,0 +1,121 @@
+//! The part of a change set that concerns rows which the request brought along.
+
+use super::rows::CarriedRows;
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{ContainerId, ContainerRef, MergedWrites, TouchAt};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many bytes the encoded rows of a container may have.
+#[derive(Clone, Debug)]
+pub(crate) struct CarriedLimit {
+    pub(crate) place: ContainerRef,
+    pub(crate) bytes: usize,
+}
+
+/// The rows that a change set may read and write in the visitor's cookie. The merge leaves their outcome here; the engine
+/// gets nothing of it.
+#[derive(Debug)]
+pub(crate) struct CarriedChange {
+    client: ClientKey,
+    /// As the transaction read them, with the accesses that are due.
+    rows: CarriedRows,
+    limits: Arc<[CarriedLimit]>,
+    touched: BTreeSet<ContainerId>,
+    outcome: Mutex<Option<CarriedOutcome>>,
+}
+
+/// The rows after a commit, and the containers in which they changed.
+#[derive(Clone, Debug)]
+pub(crate) struct CarriedOutcome {
+    pub(crate) rows: CarriedRows,
+    pub(crate) changed: BTreeSet<ContainerId>,
+}
+
+impl CarriedChange {
+    pub(crate) fn new(client: ClientKey, rows: CarriedRows, limits: Arc<[CarriedLimit]>) -> Self {
+        Self {
+            client,
+            rows,
+            limits,
+            touched: BTreeSet::new(),
+            outcome: Mutex::default(),
+        }
+    }
+
+    /// Adds an access that is due.
+    pub(crate) fn touch(&mut self, container: ContainerId, at: TouchAt, now: Timestamp) {
+        let access = |part: &mut _| at.put_on(part, now);
+        self.rows.access(container, self.client, access);
+        self.touched.insert(container);
+    }
+
+    pub(crate) fn client(&self) -> ClientKey {
+        self.client
+    }
+
+    pub(crate) fn is_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    pub(crate) fn rows(&self) -> &CarriedRows {
+        &self.rows
+    }
+
+    /// Takes out of the rows to write what the cookie is to hold. A change set that an engine merges again replaces what
+    /// it left here before. An id that ends is refused by the engine.
+    ///
+    /// # Errors
+    ///
+    /// `TooLarge` if a cookie cannot hold its rows.
+    pub(crate) fn take_writes(&self, writes: &mut MergedWrites) -> Result<()> {
+        let own = writes.split_off_carried();
+        let mut rows = self.rows.clone();
+        let mut changed = rows.apply(own);
+        for container in &changed {
+            self.check_size(&rows, *container)?;
+        }
+        changed.extend(&self.touched);
+        let outcome = CarriedOutcome { rows, changed };
+        *self.slot() = Some(outcome);
+        Ok(())
+    }
+
+    fn check_size(&self, rows: &CarriedRows, container: ContainerId) -> Result<()> {
+        let Some((client, _)) = rows.session_in(container) else {
+            return Ok(());
+        };
+        let mut limits = self.limits.iter();
+        let limit = limits.find(|limit| limit.place.id == container);
+        let Some(CarriedLimit { place, bytes }) = limit else {
+            return Err(not_carried());
+        };
+        let len = rows.encode(container, client)?.len();
+        if len <= *bytes {
+            return Ok(());
+        }
+        let why = format!("a cookie holds {bytes} bytes of this container, which now has {len}");
+        Err(Error::new(ErrorKind::TooLarge, why).in_container(&*place.name))
+    }
+
+    /// The rows after the commit.
+    pub(crate) fn outcome(&self) -> CarriedOutcome {
+        self.slot().take().unwrap_or_else(|| CarriedOutcome {
+            rows: self.rows.clone(),
+            changed: self.touched.clone(),
+        })
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<CarriedOutcome>> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_carried() -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "the container was registered after the request came",
+    )
+}

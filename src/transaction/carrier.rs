@@ -1,0 +1,106 @@
+//! What a request brings along of containers that live in the visitor's cookie, for all its transactions (C8.6).
+
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::storage::carried::{
+    CarriedChange, CarriedLimit, CarriedOutcome, CarriedRows, CarriedSnapshot,
+};
+use crate::storage::{ContainerId, Snapshot};
+use crate::transaction::env::Env;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The rows that a request brought along, with the changes of its commits so far.
+pub(crate) struct Carrier {
+    limits: Arc<[CarriedLimit]>,
+    state: Mutex<CarrierState>,
+}
+
+struct CarrierState {
+    rows: Arc<CarriedRows>,
+    changed: BTreeSet<ContainerId>,
+}
+
+impl Carrier {
+    pub(crate) fn new(rows: CarriedRows, limits: Arc<[CarriedLimit]>) -> Self {
+        Self {
+            limits,
+            state: Mutex::new(CarrierState {
+                rows: Arc::new(rows),
+                changed: BTreeSet::new(),
+            }),
+        }
+    }
+
+    /// A snapshot that also shows the rows as they are now.
+    pub(crate) fn show_with(&self, engine: Arc<dyn Snapshot>, now: Timestamp) -> Arc<dyn Snapshot> {
+        let rows = self.rows();
+        if rows.is_empty() {
+            return engine;
+        }
+        Arc::new(CarriedSnapshot::new(engine, rows, now))
+    }
+
+    /// The part of a change set that concerns what is left of `rows`.
+    pub(crate) fn change(self: &Arc<Self>, client: ClientKey, rows: CarriedRows) -> CarriedChange {
+        CarriedChange::new(client, rows, self.limits.clone())
+    }
+
+    pub(crate) fn rows(&self) -> Arc<CarriedRows> {
+        self.lock().rows.clone()
+    }
+
+    /// The containers that a commit changed. The response takes their rows back.
+    pub(crate) fn changed(&self) -> BTreeSet<ContainerId> {
+        self.lock().changed.clone()
+    }
+
+    fn accept(&self, outcome: CarriedOutcome) {
+        let mut state = self.lock();
+        let mut rows = CarriedRows::clone(&state.rows);
+        for container in &outcome.changed {
+            rows.replace(*container, &outcome.rows);
+        }
+        state.rows = Arc::new(rows);
+        state.changed.extend(outcome.changed);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, CarrierState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a commit does to the rows that its request brought along.
+pub(crate) struct CarriedCommit {
+    carrier: Arc<Carrier>,
+    pub(crate) change: Arc<CarriedChange>,
+}
+
+impl CarriedCommit {
+    pub(crate) fn new(carrier: &Arc<Carrier>, change: CarriedChange) -> Self {
+        Self {
+            carrier: carrier.clone(),
+            change: Arc::new(change),
+        }
+    }
+
+    /// The commit has succeeded.
+    pub(crate) fn committed(&self) {
+        self.carrier.accept(self.change.outcome());
+    }
+
+    /// Whether only accesses are due, of a client whose id has been ended meanwhile.
+    pub(crate) async fn is_too_late(&self, env: &Env) -> Result<bool> {
+        if !self.change.is_touched() {
+            return Ok(false);
+        }
+        let client = self.change.client();
+        let newest = env.storage.snapshot().await?;
+        if !newest.is_loaded(client) {
+            newest.load(&[client]).await?;
+        }
+        let until = newest.tombstone(client)?;
+        Ok(until.is_some_and(|until| until > env.clock.timestamp()))
+    }
+}
