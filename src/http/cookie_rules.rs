@@ -94,6 +94,13 @@ pub(super) fn check_path(path: &str) -> Result<()> {
     let fits = path.starts_with('/')
         && path.len() <= MAX_ATTRIBUTE
         && path.bytes().all(|b| b.is_ascii_graphic() && b != b';');
+    // Browsers encode braces in paths, so such a cookie would never come back.
+    if path.contains(['{', '}']) {
+        return Err(invalid(format!(
+            "a cookie's path has no braces: {} looks like the pattern of a route",
+            Quoted(path)
+        )));
+    }
     if fits {
         return Ok(());
     }

@@ -295,12 +295,35 @@ async fn the_cookie_has_the_path_at_which_its_router_is_nested() {
 /// C4.4
 #[tokio::test]
 async fn a_path_that_browsers_would_not_read_is_an_error() {
-    let odd = CookieSettings::new().path_from(|_| Some("/a; Domain=b".to_owned()));
-    let (_, app) = with(|layer| layer.cookie(odd.clone()));
-    let response = get_page(&app, "/count", "").await;
-    assert_eq!(set_cookie(&response), None);
-    let error = response.extensions().get::<Error>().unwrap();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    for path in ["/a; Domain=b", "/{tenant}/shop"] {
+        let odd = CookieSettings::new().path_from(|_| Some(path.to_owned()));
+        let (_, app) = with(|layer| layer.cookie(odd.clone()));
+        let response = get_page(&app, "/count", "").await;
+        assert_eq!(set_cookie(&response), None);
+        let error = response.extensions().get::<Error>().unwrap();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+}
+
+/// C4.3: as the guide cuts it from the request's own path.
+#[tokio::test]
+async fn the_cookie_has_the_own_path_of_a_router_that_is_nested_under_a_parameter() {
+    use axum::extract::{NestedPath, OriginalUri};
+    let settings = CookieSettings::new().path_from(|request| {
+        let pattern = request.extensions.get::<NestedPath>()?.as_str();
+        let depth = pattern.matches('/').count();
+        let path = request.extensions.get::<OriginalUri>()?.path();
+        Some(
+            path.split('/')
+                .take(depth + 1)
+                .collect::<Vec<_>>()
+                .join("/"),
+        )
+    });
+    let (_, inner) = with(|layer| layer.cookie(settings.clone()));
+    let app = Router::new().nest("/{tenant}/shop", inner);
+    let sent = set_cookie(&get_page(&app, "/acme/shop/count", "").await).unwrap();
+    assert!(sent.contains("Path=/acme/shop"), "{sent}");
 }
 
 fn behind_a_front_server() -> (Clock, Store, Router) {
