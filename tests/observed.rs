@@ -261,7 +261,25 @@ async fn visit(store: &Store, clock: &Clock) -> Vec<String> {
     send(&app, request("GET", "/logout", &cookie, "")).await;
     send(&app, request("PUT", "/fail", &cookie, "fine")).await;
     let ids = cookies.iter().map(|it| it.split_once('=').unwrap().1);
-    ids.map(str::to_owned).collect()
+    let mut ids: Vec<_> = ids.map(str::to_owned).collect();
+    #[cfg(feature = "cookie-containers")]
+    ids.extend(keep_in_cookies(store, &cookies[1]).await);
+    ids
+}
+
+/// A visitor with a container in a cookie, and with a garbled one. Returns what the cookie holds.
+#[cfg(feature = "cookie-containers")]
+async fn keep_in_cookies(store: &Store, id: &str) -> Option<String> {
+    let settings = cloakroom::ContainerSettings::new().cookie();
+    store.register("seen", settings).unwrap();
+    let put = |session: Session| async move { session.pkg("seen").insert("page", VALUE) };
+    let layer = SessionLayer::new(store.clone());
+    let app = Router::new().route("/seen", any(put)).layer(layer);
+    let kept = jar(&send(&app, request("GET", "/seen", id, "")).await);
+    let (name, sealed) = kept.split_once('=').unwrap();
+    let garbled = format!("{id}; {name}={}x", &sealed[1..]);
+    send(&app, request("GET", "/seen", &garbled, "")).await;
+    Some(sealed.to_owned())
 }
 
 /// What is done to the store without requests.
@@ -364,6 +382,8 @@ fn everything_was_told(text: &str) {
     let mut recorded = names("metric ");
     // Its test is that of the queue.
     recorded.insert("cloakroom_events_dropped_total");
+    #[cfg(not(feature = "cookie-containers"))]
+    recorded.insert("cloakroom_refused_container_cookies_total");
     assert_eq!(recorded, described);
     for kind in ["TypeMismatch", "NotSerializable", "TooLarge", "Conflict"] {
         assert!(text.contains(kind), "{kind}");
