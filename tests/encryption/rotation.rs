@@ -111,6 +111,37 @@ fn resealing_tells_its_progress_and_can_be_broken_off() {
     }
 }
 
+/// A commit that leaves a session's row as it is makes a copy of it in memory. The row in the file is encrypted all the same.
+#[test]
+fn a_session_whose_packages_are_written_meanwhile_is_resealed_too() {
+    for was_plain in [false, true] {
+        let (_folder, path) = place();
+        let before = match was_plain {
+            true => builder(),
+            false => builder().encryption(ring(1)),
+        };
+        let store = before.open(&path).unwrap();
+        let all = sessions(&store, MANY);
+        store.close().unwrap();
+        let keys = || if was_plain { ring(2) } else { both() };
+        let store = open(&path, keys()).unwrap();
+        let done = store.reseal(|_| {
+            for id in all.values() {
+                let txn = store.begin().unwrap();
+                let package = txn.session(id).unwrap().pkg("cart");
+                package.add("looked", 1).unwrap();
+                txn.commit().unwrap();
+            }
+            ControlFlow::Continue(())
+        });
+        assert!(done.unwrap().is_complete);
+        store.close().unwrap();
+        let store = open(&path, ring(2)).unwrap();
+        check_all(&store, &all);
+        store.close().unwrap();
+    }
+}
+
 #[test]
 fn commits_go_on_while_a_store_is_resealed() {
     let (_folder, path) = place();

@@ -66,6 +66,9 @@ pub(crate) struct BatchWrites {
     /// Rows that are encrypted again.
     #[cfg(feature = "encryption")]
     pub(crate) resealed: u64,
+    /// A row that was to be encrypted with the current key and cannot be read.
+    #[cfg(feature = "encryption")]
+    pub(crate) not_resealed: Option<Error>,
     /// The search for old tombstones goes on after this one.
     pub(crate) settle_after: Option<RowKey>,
 }
@@ -314,7 +317,11 @@ impl CommitBatch<'_> {
                 rows.into_iter().for_each(|row| self.put(row));
                 Ok(())
             }
-            Err(e) if e.kind() == ErrorKind::Corrupt => Ok(()),
+            // It was not damaged when it was looked for, so the caller is told.
+            Err(e) if e.kind() == ErrorKind::Corrupt => {
+                self.written.not_resealed = Some(e);
+                Ok(())
+            }
             Err(e) => Err(e),
         }
     }

@@ -89,6 +89,25 @@ impl ReadView {
         }
     }
 
+    /// The row of a session as it is stored, or is going to be: not a copy of redb's row.
+    #[cfg(feature = "encryption")]
+    pub(super) fn session_record_to_store(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+    ) -> Result<Option<Bytes>> {
+        let key = RowKey::of_session(container, client);
+        let pending = self.pending.as_ref().and_then(|pending| pending.get(&key));
+        let changed = pending.or_else(|| {
+            let mut memtables = self.memtables();
+            memtables.find_map(|memtable| memtable.get_changed(&key, self.number))
+        });
+        match changed {
+            Some(record) => Ok(record),
+            None => self.readers.tables.session_record(container, client),
+        }
+    }
+
     /// The row of a session. If no memtable has it, `below` reads it.
     pub(crate) fn session_or(
         &self,

@@ -136,7 +136,7 @@ impl ReadView {
             RowTree::Packages => (RecordKind::Package, self.package_record(own)?),
             _ => (
                 RecordKind::Session,
-                self.session_record(container, client_of(session))?,
+                self.session_record_to_store(container, client_of(session))?,
             ),
         };
         let Some(record) = record.filter(|record| !self.is_current(kind, record)) else {

@@ -181,6 +181,16 @@ impl Memtable {
         self.rows.get(key)?.as_of(number)
     }
 
+    /// As [`get`](Self::get), but without copies of redb's rows: a copy does not tell how the row in the file is encrypted.
+    #[cfg(feature = "encryption")]
+    pub(crate) fn get_changed(&self, key: &[u8], number: u64) -> Option<Option<Bytes>> {
+        let versions = self.rows.get(key)?;
+        if versions.is_copy() {
+            return None;
+        }
+        versions.as_of(number)
+    }
+
     /// The rows of a range as of a commit, in order, with the removed ones. Not for packages.
     pub(crate) fn range(
         &self,
