@@ -252,6 +252,7 @@ fn removal(
 struct Removal {
     /// Who they are and whose, where the application is told of them.
     told: Vec<(ClientKey, Option<Arc<str>>)>,
+    sent: u64,
     answer: mpsc::Receiver<Result<u64>>,
     _submission: Submission,
 }
@@ -260,9 +261,13 @@ impl Removal {
     /// Has a batch of a sweep committed.
     fn begin(env: &Env, set: ChangeSet) -> Self {
         let told = match env.events {
-            Some(_) => set.clients.iter().map(owned).collect(),
+            Some(_) => {
+                let told = set.clients.iter().filter(|change| !leads_on(change));
+                told.map(owned).collect()
+            }
             None => Vec::new(),
         };
+        let sent = set.clients.len() as u64;
         let (reply, answer) = mpsc::sync_channel(1);
         let submission = env.storage.submit(
             set,
@@ -280,6 +285,7 @@ impl Removal {
         );
         Self {
             told,
+            sent,
             answer,
             _submission: submission,
         }
@@ -289,7 +295,7 @@ impl Removal {
     fn end(self, env: &Env, container: &ContainerEntry) -> Result<u64> {
         let removed = self.answer.recv().map_err(|_| Error::stopped())??;
         if let Some(events) = &env.events {
-            let all = self.told.len() as u64 == removed;
+            let all = self.sent == removed;
             let keys: Vec<_> = self.told.iter().map(|(client, _)| *client).collect();
             let newest = env.snapshot()?;
             newest.load(&keys).wait()?;
@@ -306,6 +312,12 @@ impl Removal {
         }
         Ok(removed)
     }
+}
+
+/// Whether a row only leads from a renewed id to its session, which lives on (C8.4).
+fn leads_on(change: &ClientChange) -> bool {
+    let mut rows = change.seen.iter().filter_map(|seen| seen.row.as_ref());
+    rows.any(|row| row.moved.is_some())
 }
 
 fn owned(change: &ClientChange) -> (ClientKey, Option<Arc<str>>) {

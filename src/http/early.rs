@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::client_id::ClientId;
 use crate::error::Result;
 use crate::session::CookieAction;
-use crate::store::Store;
+use crate::transaction::Transaction;
 
 /// What a response must do with the cookie after the commits of its request so far.
 #[derive(Default)]
@@ -30,7 +30,12 @@ impl EarlyCookie {
 
     /// What the response must do after its last commit. An id that was to be sent must not overwrite a newer one if its
     /// session has ended meanwhile (C4.8).
-    pub(super) async fn with_last(&self, last: CookieAction, store: &Store) -> CookieAction {
+    /// `look` begins the transaction that looks.
+    pub(super) async fn with_last(
+        &self,
+        last: CookieAction,
+        look: impl Future<Output = Result<Transaction>>,
+    ) -> CookieAction {
         if last != CookieAction::Keep {
             return last;
         }
@@ -38,7 +43,7 @@ impl EarlyCookie {
         let early = { early }.take().unwrap_or(CookieAction::Keep);
         match &early {
             // What cannot be looked at was durable.
-            CookieAction::Send { id, .. } if !is_live(store, id).await.unwrap_or(true) => {
+            CookieAction::Send { id, .. } if !is_live(look, id).await.unwrap_or(true) => {
                 CookieAction::Keep
             }
             _ => early,
@@ -46,8 +51,8 @@ impl EarlyCookie {
     }
 }
 
-async fn is_live(store: &Store, id: &ClientId) -> Result<bool> {
-    let look = store.begin_async().await?;
+async fn is_live(look: impl Future<Output = Result<Transaction>>, id: &ClientId) -> Result<bool> {
+    let look = look.await?;
     look.load(id).await?;
     look.is_live(id)
 }

@@ -225,6 +225,44 @@ impl Exchange {
         !self.adopts() && self.presented().any(|it| ids.names_unknown_secret(it))
     }
 
+    /// Begins a transaction that looks at what the response has to tell, with what the request's commits left.
+    pub(super) async fn look(&self) -> Result<Transaction> {
+        #[cfg(feature = "cookie-containers")]
+        if let Some(Some(cookies)) = self.container_cookies.get() {
+            return self
+                .settings
+                .store
+                .begin_with(Some(cookies.carrier()))
+                .await;
+        }
+        self.settings.store.begin_async().await
+    }
+
+    /// Keeps the containers' cookies out of the response if their session ended after the request's last commit: they
+    /// would replace those of the session that came after it (C4.8).
+    #[cfg(feature = "cookie-containers")]
+    pub(super) async fn drop_ended_containers(&self, action: &CookieAction) {
+        let (Some(Some(cookies)), CookieAction::Keep | CookieAction::Send { .. }) =
+            (self.container_cookies.get(), action)
+        else {
+            return;
+        };
+        let carrier = cookies.carrier();
+        let Some(client) = carrier.changed_client() else {
+            return;
+        };
+        // What cannot be looked at was committed.
+        if self
+            .settings
+            .store
+            .is_refused(client)
+            .await
+            .unwrap_or(false)
+        {
+            carrier.forget_changes();
+        }
+    }
+
     /// The rows that the request's cookies hold. None where no container lives in a cookie.
     #[cfg(feature = "cookie-containers")]
     fn carrier_of(&self, id: Option<&ClientId>) -> Option<Arc<Carrier>> {

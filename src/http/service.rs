@@ -273,9 +273,10 @@ async fn finish<R: Default>(
     response: Response<R>,
 ) -> Response<R> {
     if exchange.early.is_set() {
-        let store = &exchange.settings.store;
-        action = Box::pin(exchange.early.with_last(action, store)).await;
+        action = Box::pin(exchange.early.with_last(action, exchange.look())).await;
     }
+    #[cfg(feature = "cookie-containers")]
+    exchange.drop_ended_containers(&action).await;
     hand(action, exchange, response)
 }
 

@@ -32,7 +32,7 @@ use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::storage::LocalEngine;
 #[cfg(feature = "cookie-containers")]
-use crate::transaction::Carrier;
+use crate::transaction::{Carrier, is_refused};
 use crate::transaction::{Env, KeepOpen, Patience, Transaction};
 use std::any::Any;
 use std::fmt;
@@ -168,6 +168,12 @@ impl Store {
         }
         txn.fetch(None).await?;
         Ok(txn)
+    }
+
+    /// Whether the id of a client has been ended lately.
+    #[cfg(feature = "cookie-containers")]
+    pub(crate) async fn is_refused(&self, client: ClientKey) -> Result<bool> {
+        is_refused(&self.inner.env, client).await
     }
 
     /// Begins a transaction that has looked at nothing, however long its engine takes to answer.

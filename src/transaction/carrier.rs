@@ -3,6 +3,7 @@
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::Result;
+use crate::storage::Mark;
 use crate::storage::carried::{
     CarriedChange, CarriedLimit, CarriedOutcome, CarriedRows, CarriedSnapshot,
 };
@@ -43,8 +44,13 @@ impl Carrier {
     }
 
     /// The part of a change set that concerns what is left of `rows`.
-    pub(crate) fn change(self: &Arc<Self>, client: ClientKey, rows: CarriedRows) -> CarriedChange {
-        CarriedChange::new(client, rows, self.limits.clone())
+    pub(crate) fn change(
+        self: &Arc<Self>,
+        client: ClientKey,
+        came: Mark,
+        rows: CarriedRows,
+    ) -> CarriedChange {
+        CarriedChange::new(client, came, rows, self.limits.clone())
     }
 
     pub(crate) fn rows(&self) -> Arc<CarriedRows> {
@@ -54,6 +60,18 @@ impl Carrier {
     /// The containers that a commit changed. The response takes their rows back.
     pub(crate) fn changed(&self) -> BTreeSet<ContainerId> {
         self.lock().changed.clone()
+    }
+
+    /// The client whose rows a commit changed.
+    pub(crate) fn changed_client(&self) -> Option<ClientKey> {
+        let state = self.lock();
+        let mut changed = state.changed.iter();
+        changed.find_map(|container| Some(state.rows.session_in(*container)?.0))
+    }
+
+    /// The response takes no rows back.
+    pub(crate) fn forget_changes(&self) {
+        self.lock().changed.clear();
     }
 
     fn accept(&self, outcome: CarriedOutcome) {
@@ -95,12 +113,16 @@ impl CarriedCommit {
         if !self.change.is_touched() {
             return Ok(false);
         }
-        let client = self.change.client();
-        let newest = env.storage.snapshot().await?;
-        if !newest.is_loaded(client) {
-            newest.load(&[client]).await?;
-        }
-        let until = newest.tombstone(client)?;
-        Ok(until.is_some_and(|until| until > env.clock.timestamp()))
+        is_refused(env, self.change.client()).await
     }
+}
+
+/// Whether the id of a client has been ended lately.
+pub(crate) async fn is_refused(env: &Env, client: ClientKey) -> Result<bool> {
+    let newest = env.storage.snapshot().await?;
+    if !newest.is_loaded(client) {
+        newest.load(&[client]).await?;
+    }
+    let until = newest.tombstone(client)?;
+    Ok(until.is_some_and(|until| until > env.clock.timestamp()))
 }

@@ -31,6 +31,8 @@ pub(crate) use crate::storage::carried::{CarriedLimit, CarriedRows};
 pub(crate) use crate::transaction::background::THREADS as BACKGROUND_THREADS;
 #[cfg(feature = "cookie-containers")]
 pub(crate) use crate::transaction::carrier::Carrier;
+#[cfg(feature = "cookie-containers")]
+pub(crate) use crate::transaction::carrier::is_refused;
 pub(crate) use crate::transaction::commit::access::CookieAction;
 pub(crate) use crate::transaction::commit::recompute::Recomputer;
 pub(crate) use crate::transaction::commit::submit::CommitFailure;

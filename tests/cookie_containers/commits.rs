@@ -45,6 +45,17 @@ async fn an_early_commit_is_sent_whatever_comes_after() {
     assert_eq!(ann.read("seen").await, "tea");
 }
 
+// C8.7
+#[tokio::test]
+async fn an_early_commit_of_a_new_visitor_sends_the_id_too() {
+    let world = World::new();
+    let mut ann = world.browser();
+    let answer = ann.get("/early?value=tea").await;
+    assert_eq!(answer.status, 500);
+    assert!(answer.set(SEEN).is_some() && answer.set(super::ID).is_some());
+    assert_eq!(ann.read("seen").await, "tea");
+}
+
 #[tokio::test]
 async fn outside_a_request_it_is_empty_and_cannot_be_written() {
     let world = World::new();

@@ -94,6 +94,31 @@ async fn read_late(
     Ok(value.unwrap_or_default())
 }
 
+/// Reads, and writes when it may.
+async fn write_late(
+    Extension(gate): Extension<Arc<Gate>>,
+    session: Session,
+    Query(op): Query<Op>,
+) -> Result<(), Error> {
+    let _: Option<String> = session.pkg("seen").get("key")?;
+    gate.0.notify_one();
+    gate.1.notified().await;
+    session.pkg(&op.pkg).insert("key", &op.value)
+}
+
+/// Commits at once, and answers when it may.
+async fn answer_late(
+    Extension(gate): Extension<Arc<Gate>>,
+    session: Session,
+    Query(op): Query<Op>,
+) -> Result<(), Error> {
+    session.pkg("seen").insert("key", &op.value)?;
+    session.commit_now().await?;
+    gate.0.notify_one();
+    gate.1.notified().await;
+    Ok(())
+}
+
 async fn fail(session: Session) -> Result<(), Error> {
     session.pkg("seen").insert("key", "lost")?;
     session.txn().doom();
@@ -179,6 +204,8 @@ impl World {
             .route("/put", get(put).post(put))
             .route("/rolled-back", get(rolled_back))
             .route("/read-late", get(read_late))
+            .route("/write-late", get(write_late))
+            .route("/answer-late", get(answer_late))
             .route("/read", get(read))
             .route("/both", get(both))
             .route("/overtaken", get(overtaken).post(overtaken))

@@ -225,3 +225,47 @@ async fn only_a_post_founds_a_session_in_a_cookie_where_that_is_the_rule() {
     assert_eq!(founded.status, 200);
     assert_eq!(ann.put("seen", "milk").await.status, 200);
 }
+
+// C4.8: the tombstone is over, but the request came before the end.
+#[tokio::test]
+async fn a_request_that_was_under_way_does_not_bring_an_ended_session_back() {
+    let world = World::new();
+    for package in ["seen", "cart"] {
+        let mut ann = world.browser();
+        ann.put("seen", "tea").await;
+        let mut late = ann.clone();
+        let path = format!("/write-late?pkg={package}&value=late");
+        let late = async move { late.get(&path).await };
+        let meanwhile = async {
+            world.gate.0.notified().await;
+            ann.get("/logout").await;
+            world.clock.advance(Duration::from_secs(15));
+            world.gate.1.notify_one();
+        };
+        let (answer, ()) = tokio::join!(late, meanwhile);
+        assert_eq!(answer.status, 503, "{package}");
+        assert!(
+            answer.set(SEEN).is_none() && answer.set(ID).is_none(),
+            "{package}"
+        );
+    }
+}
+
+// C4.8
+#[tokio::test]
+async fn a_late_response_does_not_replace_the_cookie_of_the_session_after_a_login() {
+    let world = World::new();
+    let mut ann = world.browser();
+    ann.put("seen", "tea").await;
+    let mut late = ann.clone();
+    let late = async move { late.get("/answer-late?value=late").await };
+    let meanwhile = async {
+        world.gate.0.notified().await;
+        let answer = ann.get("/login").await;
+        assert!(answer.set(ID).is_some());
+        world.gate.1.notify_one();
+    };
+    let (answer, ()) = tokio::join!(late, meanwhile);
+    assert_eq!(answer.status, 200);
+    assert!(answer.set(SEEN).is_none() && answer.set(ID).is_none());
+}

@@ -4,7 +4,7 @@ use super::rows::CarriedRows;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{ContainerId, ContainerRef, MergedWrites, TouchAt};
+use crate::storage::{ContainerId, ContainerRef, Mark, MergedWrites, TouchAt};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,6 +20,8 @@ pub(crate) struct CarriedLimit {
 #[derive(Debug)]
 pub(crate) struct CarriedChange {
     client: ClientKey,
+    /// When the request came.
+    came: Mark,
     /// As the transaction read them, with the accesses that are due.
     rows: CarriedRows,
     limits: Arc<[CarriedLimit]>,
@@ -35,9 +37,15 @@ pub(crate) struct CarriedOutcome {
 }
 
 impl CarriedChange {
-    pub(crate) fn new(client: ClientKey, rows: CarriedRows, limits: Arc<[CarriedLimit]>) -> Self {
+    pub(crate) fn new(
+        client: ClientKey,
+        came: Mark,
+        rows: CarriedRows,
+        limits: Arc<[CarriedLimit]>,
+    ) -> Self {
         Self {
             client,
+            came,
             rows,
             limits,
             touched: BTreeSet::new(),
@@ -54,6 +62,10 @@ impl CarriedChange {
 
     pub(crate) fn client(&self) -> ClientKey {
         self.client
+    }
+
+    pub(crate) fn came(&self) -> Mark {
+        self.came
     }
 
     pub(crate) fn is_touched(&self) -> bool {

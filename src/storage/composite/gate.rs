@@ -2,12 +2,15 @@
 //! both engines apart, so that both parts of a snapshot are of one moment.
 
 use crate::client_id::ClientKey;
+use crate::contain::contain;
 use crate::process::Process;
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Commits that change memory exclude snapshots. They exclude each other if they have a client in common. All enter in
-/// the order of arrival, so none starves. No thread is blocked: who must wait is called back.
+/// Commits that change memory exclude snapshots. They exclude each other if they have a client in common. Snapshots, and
+/// the commits of one client, enter in the order of arrival, so none starves. A commit overtakes those of other clients
+/// that must wait: one client who keeps a slow disk busy delays nobody else. No thread is blocked: who must wait is
+/// called back.
 #[derive(Default)]
 pub(super) struct CommitGate {
     state: Mutex<GateState>,
@@ -75,14 +78,15 @@ impl CommitGate {
         if std::mem::replace(&mut state.is_admitting, true) {
             return;
         }
-        while let Some((entry, _)) = state.waiting.front()
-            && state.lets_in(entry)
-            && let Some((entry, go)) = state.waiting.pop_front()
-        {
+        while let Some((entry, go)) = state.next() {
             let clients = state.let_in(entry);
-            let gate = self.clone();
+            let inside = Inside {
+                gate: self.clone(),
+                clients,
+            };
             drop(state);
-            go(Inside { gate, clients });
+            // A panic drops what is inside. The others must not wait for ever.
+            let _ = contain(|| go(inside));
             state = self.lock();
         }
         state.is_admitting = false;
@@ -90,6 +94,28 @@ impl CommitGate {
 }
 
 impl GateState {
+    /// The first of those that wait that may enter, and overtakes no snapshot and no commit of its own clients.
+    fn next(&mut self) -> Option<(Entry, GateCallback)> {
+        let mut ahead = HashSet::new();
+        let mut found = None;
+        for (at, (entry, _)) in self.waiting.iter().enumerate() {
+            match entry {
+                Entry::Snapshot => {
+                    found = (ahead.is_empty() && self.lets_in(entry)).then_some(at);
+                    break;
+                }
+                Entry::Commit(clients) => {
+                    if self.lets_in(entry) && !clients.iter().any(|it| ahead.contains(it)) {
+                        found = Some(at);
+                        break;
+                    }
+                    ahead.extend(clients.iter().copied());
+                }
+            }
+        }
+        self.waiting.remove(found?)
+    }
+
     fn lets_in(&self, entry: &Entry) -> bool {
         match entry {
             Entry::Snapshot => self.commits == 0,
@@ -194,6 +220,42 @@ mod tests {
         drop(second);
         assert_eq!(queue.entered().0, ["d"]);
         assert_eq!(queue.gate.quiet(), Some(1));
+    }
+
+    // C2.8
+    #[test]
+    fn a_client_who_must_wait_delays_nobody_else() {
+        let queue = Queue::new();
+        queue.commit("a", &[1]);
+        queue.commit("a again", &[1, 2]);
+        queue.commit("b", &[2]);
+        queue.commit("c", &[3]);
+        let (names, inside) = queue.entered();
+        assert_eq!(names, ["a", "c"], "b comes after one of its client");
+        queue.snapshot("s");
+        queue.commit("d", &[4]);
+        assert!(queue.entered().0.is_empty(), "nobody overtakes a snapshot");
+        drop(inside);
+        let (names, second) = queue.entered();
+        assert_eq!(names, ["a again"]);
+        drop(second);
+        let (names, third) = queue.entered();
+        assert_eq!(names, ["b"]);
+        drop(third);
+        let (names, snapshot) = queue.entered();
+        assert_eq!(names, ["s"]);
+        drop(snapshot);
+        assert_eq!(queue.entered().0, ["d"]);
+    }
+
+    #[test]
+    fn a_callback_that_panics_does_not_close_the_gate() {
+        let queue = Queue::new();
+        queue
+            .gate
+            .enter_commit(vec![client(1)], Box::new(|_| panic!("a recorder")));
+        queue.commit("a", &[1]);
+        assert_eq!(queue.entered().0, ["a"]);
     }
 
     #[test]

@@ -165,9 +165,14 @@ impl<R: CurrentRows> Merge<'_, R> {
                 session.check_same_session(change.end)?;
             }
         }
-        // Rows that the request brought along tell nothing of the end of their session (C4.8).
+        // Rows that the request brought along tell nothing of the end of their session (C4.8): neither of one that is still
+        // remembered, nor of one that came after the request, however long ago.
         if change.writes() && sessions.iter().any(SessionMerge::is_carried) {
             self.check_not_refused(change.client)?;
+            let carried = self.set.carried.as_ref();
+            if carried.is_some_and(|it| self.rows.ended_since(change.client, it.came())) {
+                return Err(ended_on_the_way());
+            }
         }
         if let Some(owner) = &change.ends_of {
             check_owner(&sessions, owner)?;

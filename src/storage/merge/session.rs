@@ -115,12 +115,12 @@ impl<'a> SessionMerge<'a> {
     pub(super) fn check_same_session(&self, end: SessionEnd) -> Result<()> {
         let now = self.stored.as_ref().map(|row| row.incarnation);
         let ended = match self.seen.state {
-            SeenState::Live { incarnation } => now != Some(incarnation),
+            SeenState::Live { incarnation } => now != Some(incarnation) || leads_on(&self.stored),
             SeenState::Expired { incarnation, .. } => {
                 now == Some(incarnation) && self.row.is_some() && end != SessionEnd::Destroyed
             }
             // The row under a renewed id is no session to join.
-            SeenState::Absent => self.row.as_ref().is_some_and(|row| row.moved.is_some()),
+            SeenState::Absent => leads_on(&self.row),
         };
         if ended {
             return Err(conflict("the session was ended or renewed meanwhile")
@@ -128,6 +128,11 @@ impl<'a> SessionMerge<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a row only leads from a renewed id to its session.
+fn leads_on(row: &Option<SessionRow>) -> bool {
+    row.as_ref().is_some_and(|row| row.moved.is_some())
 }
 
 /// The row of a package, if the session lists it. A listed package without a row is damage (C5.4).

@@ -156,11 +156,16 @@ impl<R: CurrentRows> RowWriter<'_, R> {
                 row: Some(record),
             });
         }
+        let mut moved = row.moved(self.set.now, self.version);
+        if change.leads_on.is_some() {
+            // A session that goes on under a renewed id is no new one, whose id may never come back (C8.5).
+            moved.access.is_id_confirmed = row.access.is_id_confirmed;
+        }
         self.writes.sessions.push(SessionWrite {
             container: session.seen.place.id,
             client: to,
             old_owner: None,
-            row: Some(row.moved(self.set.now, self.version)),
+            row: Some(moved),
         });
         Ok(())
     }

@@ -70,7 +70,8 @@ impl TxnState {
                 |view: &SessionView| self.registry.container(view.container).id() == container;
             of == client && views().any(is_it)
         });
-        let mut change = carrier.change(client, rows);
+        let came = subject.came.map_or(self.looked_at, |came| came.mark);
+        let mut change = carrier.change(client, came, rows);
         let now = self.env().clock.timestamp();
         for view in views() {
             if let Some(at) = self.touch_of(subject, view) {

@@ -165,6 +165,8 @@ impl TxnState {
                     self.follow(id, to)?;
                     view = self.load_session(id, container)?;
                 }
+                // It was renewed too often since: no row that only leads on is served.
+                view.live &= view.leads_to().is_none();
                 self.subject_mut(id)?.sessions.push(view)
             }
         };
