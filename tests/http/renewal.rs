@@ -324,3 +324,42 @@ async fn a_session_whose_cookie_never_comes_back_ends_early() {
     store.container("").unwrap().sweep().unwrap();
     assert_eq!(store.check().unwrap().sessions, 0);
 }
+
+/// C8.4, C8.5
+#[tokio::test]
+async fn a_renewal_by_age_leaves_an_established_session_established() {
+    let (clock, store) = built(|builder| builder.unconfirmed_timeout(MINUTE));
+    let app = site(renewing(&store));
+    let old = visitor(&app).await;
+    assert_eq!(page(&app, "/read", &old).await, "1");
+    clock.advance(11 * MINUTE);
+    let new = jar(&get_page(&app, "/read", &old).await);
+    assert_ne!(new, old);
+    // The visitor reads the page for longer than a new session may stay unconfirmed.
+    clock.advance(5 * MINUTE);
+    assert_eq!(page(&app, "/count", &new).await, "2");
+}
+
+/// C8.5
+#[tokio::test]
+async fn an_id_that_came_back_is_confirmed_in_all_containers() {
+    async fn fill(session: Session) -> Result<(), Error> {
+        session.pkg("visits").insert("count", 1)?;
+        session.pkg("cart").insert("tea", 1)
+    }
+    async fn cart(session: Session) -> Result<String, Error> {
+        let tea = session.pkg("cart").get::<u32>("tea")?;
+        Ok(tea.unwrap_or(0).to_string())
+    }
+    let (clock, store) = built(|builder| builder.unconfirmed_timeout(MINUTE));
+    store.register("cart", ContainerSettings::new()).unwrap();
+    let app = Router::new()
+        .route("/fill", get(fill))
+        .route("/cart", get(cart))
+        .route("/read", get(reader))
+        .layer(SessionLayer::new(store.clone()));
+    let cookie = jar(&get_page(&app, "/fill", "").await);
+    assert_eq!(page(&app, "/read", &cookie).await, "1");
+    clock.advance(2 * MINUTE);
+    assert_eq!(page(&app, "/cart", &cookie).await, "1");
+}

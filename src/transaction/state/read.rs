@@ -23,9 +23,23 @@ impl TxnState {
             return Ok(());
         }
         self.session(id, container)?;
+        let ends_unconfirmed = self
+            .registry
+            .container(container)
+            .policy
+            .unconfirmed
+            .is_some();
         let sessions = &mut self.subject_mut(id)?.sessions;
+        let mut confirms = false;
         if let Some(view) = sessions.find_mut(container, "") {
             view.used = true;
+            let times = view.live_times().filter(|_| ends_unconfirmed);
+            confirms = times.is_some_and(|times| times.unconfirmed_since.is_some());
+        }
+        if confirms {
+            // The id has come back for the session in all its containers (C8.5).
+            self.live_anywhere(id)?;
+            self.use_live_containers(id)?;
         }
         Ok(())
     }
