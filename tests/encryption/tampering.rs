@@ -200,6 +200,21 @@ fn secrets_that_somebody_else_wrote_do_not_open_the_store() {
     assert_eq!(kind_of(open(&two.path, ring(1))), ErrorKind::Corrupt);
 }
 
+/// A store that does not say that it is encrypted is taken for a plain one, whose plain rows are accepted, only if nothing
+/// else says so.
+#[test]
+fn a_store_whose_record_of_keys_is_removed_is_damaged() {
+    let two = two();
+    let file = Database::open(&two.path).unwrap();
+    let txn = file.begin_write().unwrap();
+    let mut meta = txn.open_table(META).unwrap();
+    assert!(meta.remove("sealed-by").unwrap().is_some());
+    drop(meta);
+    txn.commit().unwrap();
+    drop(file);
+    assert_eq!(kind_of(open(&two.path, ring(1))), ErrorKind::Corrupt);
+}
+
 /// An entry of the index alone makes no session another's.
 #[test]
 fn an_owner_does_not_get_a_session_by_an_entry_of_the_index() {

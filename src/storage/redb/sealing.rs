@@ -40,6 +40,16 @@ pub(crate) fn meet(
         if keys.knows_file() {
             return Ok(());
         }
+        if named.is_none()
+            && meta
+                .get(meta::INDEX_KEY)
+                .map_err(failure::storage)?
+                .is_some()
+        {
+            // A store that was plain has neither record. Nobody is to make an encrypted one pass for it.
+            let why = format!("the store's record {SEALED_BY:?} is missing");
+            return Err(Error::new(ErrorKind::Corrupt, why));
+        }
         let (index, is_mixed) = match named {
             Some(_) => index_key(cipher, meta)?,
             // A store that was never opened has no rows.
