@@ -152,6 +152,17 @@ impl<R: CurrentRows> Merge<'_, R> {
         Ok(sessions)
     }
 
+    /// Rows that the request brought along tell nothing of the end of their session (C4.8): neither of one that is still
+    /// remembered, nor of one that came after the request, however long ago.
+    fn check_carried_not_ended(&self, client: ClientKey) -> Result<()> {
+        self.check_not_refused(client)?;
+        let carried = self.set.carried.as_ref();
+        match carried.is_some_and(|it| self.rows.ended_since(client, it.came())) {
+            true => Err(ended_on_the_way()),
+            false => Ok(()),
+        }
+    }
+
     fn client(&mut self, change: &ClientChange) -> Result<()> {
         let mut sessions = self.sessions(change)?;
         if let SessionEnd::Swept(over) = change.end {
@@ -165,14 +176,8 @@ impl<R: CurrentRows> Merge<'_, R> {
                 session.check_same_session(change.end)?;
             }
         }
-        // Rows that the request brought along tell nothing of the end of their session (C4.8): neither of one that is still
-        // remembered, nor of one that came after the request, however long ago.
         if change.writes() && sessions.iter().any(SessionMerge::is_carried) {
-            self.check_not_refused(change.client)?;
-            let carried = self.set.carried.as_ref();
-            if carried.is_some_and(|it| self.rows.ended_since(change.client, it.came())) {
-                return Err(ended_on_the_way());
-            }
+            self.check_carried_not_ended(change.client)?;
         }
         if let Some(owner) = &change.ends_of {
             check_owner(&sessions, owner)?;

@@ -73,6 +73,17 @@ pub(crate) struct BatchWrites {
     pub(crate) settle_after: Option<RowKey>,
 }
 
+#[cfg(feature = "encryption")]
+impl BatchWrites {
+    /// How many rows were encrypted with the current key, or why one was not.
+    pub(crate) fn resealed(&self) -> Result<u64> {
+        match &self.not_resealed {
+            Some(error) => Err(error.clone()),
+            None => Ok(self.resealed),
+        }
+    }
+}
+
 /// The work of a batch besides its jobs.
 #[derive(Clone, Default)]
 pub(crate) struct BatchExtras {

@@ -119,10 +119,7 @@ impl Committer {
                 settled = written.settled;
                 #[cfg(feature = "encryption")]
                 {
-                    self.resealed = match &written.not_resealed {
-                        Some(error) => Err(error.clone()),
-                        None => Ok(written.resealed),
-                    };
+                    self.resealed = written.resealed();
                 }
                 self.complete(written, view, before);
                 let first = self.answers.len();
