@@ -40,7 +40,7 @@ pub struct Reseal {
     pub of: u64,
     /// Records that were encrypted again: sessions and packages.
     pub records: u64,
-    /// Sessions and packages that are damaged. They stay as they are.
+    /// Sessions and packages that were found damaged. They stay as they are.
     pub unreadable: u64,
     /// Whether everything is encrypted with the current key, so that the store needs no other.
     pub is_complete: bool,
@@ -52,8 +52,9 @@ impl Store {
     ///
     /// It works in small steps, and calls `progress` after each. If that breaks off, or the process is killed, the rest
     /// stays as it was, and the next call goes through all sessions again. When it has come to the end, the file names
-    /// the current key alone as the one that it needs. It does not as long as anything is damaged: remove that, or
-    /// [`salvage`](crate::StoreBuilder::salvage) the store.
+    /// the current key alone as the one that it needs. It does not if it met damage: remove that, or
+    /// [`salvage`](crate::StoreBuilder::salvage) the store. Packages under the current key are not read, so damage in
+    /// them is not met; [`check`](Self::check) finds it.
     ///
     /// Blocks the thread until it is done. Costs in proportion to the whole store.
     ///
