@@ -1,0 +1,3 @@
+//! The first program of the README.
+
+include!(concat!(env!("OUT_DIR"), "/readme_visits.rs"));

@@ -1,0 +1,3 @@
+//! The tutorial's login.
+
+include!(concat!(env!("OUT_DIR"), "/tutorial_login.rs"));

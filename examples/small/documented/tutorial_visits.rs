@@ -1,0 +1,3 @@
+//! The first program of the tutorial.
+
+include!(concat!(env!("OUT_DIR"), "/tutorial_visits.rs"));
