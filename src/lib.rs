@@ -170,40 +170,35 @@ pub use store::Reseal;
 pub use store::{Check, Salvage, SessionHandle, SessionInfo, Statistics, Store, StoreBuilder};
 pub use transaction::{Savepoint, Transaction, Txn, WhenFull};
 
-/// The README's examples are compiled and run as tests.
-#[cfg(all(doctest, feature = "axum"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
+/// The examples of the README and of the guides are compiled and run as tests.
+#[cfg(doctest)]
+mod documents {
+    /// Modules without contents, each with a document as its documentation.
+    macro_rules! documents {
+        ($($name:ident $features:meta $document:literal)*) => {
+            $(
+                #[cfg($features)]
+                #[doc = include_str!($document)]
+                mod $name {}
+            )*
+        };
+    }
 
-/// And so are those of the guide.
-#[cfg(all(doctest, feature = "axum"))]
-#[doc = include_str!("../docs/guide/layers.md")]
-struct LayersGuide;
-
-#[cfg(all(doctest, feature = "axum"))]
-#[doc = include_str!("../docs/guide/handlers.md")]
-struct HandlersGuide;
-
-#[cfg(all(doctest, feature = "axum"))]
-#[doc = include_str!("../docs/guide/settings.md")]
-struct SettingsGuide;
-
-#[cfg(all(doctest, feature = "axum"))]
-#[doc = include_str!("../docs/guide/deployment.md")]
-struct DeploymentGuide;
-
-#[cfg(all(doctest, feature = "axum"))]
-#[doc = include_str!("../docs/guide/tutorial.md")]
-struct TutorialGuide;
-
-#[cfg(all(doctest, feature = "encryption"))]
-#[doc = include_str!("../docs/guide/encryption.md")]
-struct EncryptionGuide;
-
-#[cfg(all(doctest, feature = "test"))]
-#[doc = include_str!("../docs/guide/testing.md")]
-struct TestingGuide;
-
-#[cfg(all(doctest, feature = "axum", feature = "minijinja"))]
-#[doc = include_str!("../docs/guide/templates.md")]
-struct TemplatesGuide;
+    documents! {
+        readme feature = "axum" "../README.md"
+        coming_from all(feature = "axum", feature = "test") "../docs/guide/coming-from.md"
+        deployment feature = "axum" "../docs/guide/deployment.md"
+        encryption feature = "encryption" "../docs/guide/encryption.md"
+        errors feature = "axum" "../docs/guide/errors.md"
+        handlers feature = "axum" "../docs/guide/handlers.md"
+        layers feature = "axum" "../docs/guide/layers.md"
+        observability feature = "axum" "../docs/guide/observability.md"
+        owasp feature = "axum" "../docs/guide/owasp.md"
+        security feature = "axum" "../docs/guide/security.md"
+        settings feature = "cookie-containers" "../docs/guide/settings.md"
+        templates all(feature = "axum", feature = "minijinja") "../docs/guide/templates.md"
+        testing feature = "test" "../docs/guide/testing.md"
+        tutorial feature = "test" "../docs/guide/tutorial.md"
+        reliability feature = "axum" "../docs/reliability.md"
+    }
+}

@@ -1,5 +1,5 @@
 //! The structure of the sources: each module uses only those below it, redb and bincode are named in few places, and
-//! the rules of [`rules`] hold. No file is too long, those of tests included.
+//! the rules of [`rules`] hold. No file is too long, those of tests included. The code in documents is compiled.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod documents;
 mod length;
 mod order;
 mod rules;
