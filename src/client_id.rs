@@ -17,6 +17,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use subtle::ConstantTimeEq as _;
+#[cfg(feature = "cookie-containers")]
+use zeroize::Zeroize as _;
 
 /// 144 bits, where C4.1 asks for 128: together with the name and the tag they fill whole groups of
 /// four base64 characters, so that an id has exactly one spelling.
@@ -137,6 +139,11 @@ impl ClientId {
         matches!(self.0.id, IdBytes::Adopted(_))
     }
 
+    /// Whether it was issued in this process, and not read from what a visitor sent.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.0.freshness, Freshness::Issued(_))
+    }
+
     /// Whether a session may be founded under this id.
     pub(crate) fn is_fresh(&self) -> bool {
         self.0.freshness.is_fresh()
@@ -224,6 +231,10 @@ impl fmt::Debug for Secret {
             .finish_non_exhaustive()
     }
 }
+
+/// A key that is derived from a secret. It is overwritten when it is dropped.
+#[cfg(feature = "cookie-containers")]
+pub(crate) type DerivedKey = zeroize::Zeroizing<[u8; TAG_LEN]>;
 
 /// Issues and verifies client ids.
 ///
@@ -387,7 +398,7 @@ impl ClientIds {
 
     /// A key that is derived from the newest secret for a purpose, and the name of that secret.
     #[cfg(feature = "cookie-containers")]
-    pub(crate) fn newest_key(&self, purpose: &[u8]) -> (u8, [u8; 32]) {
+    pub(crate) fn newest_key(&self, purpose: &[u8]) -> (u8, DerivedKey) {
         let signers = self.signers.load();
         let signer = &signers.issuing;
         (signer.name, signer.derive(purpose))
@@ -395,11 +406,19 @@ impl ClientIds {
 
     /// The keys that are derived for a purpose from the secrets of this name.
     #[cfg(feature = "cookie-containers")]
-    pub(crate) fn keys_of(&self, secret: u8, purpose: &[u8]) -> Vec<[u8; 32]> {
+    pub(crate) fn keys_of(&self, secret: u8, purpose: &[u8]) -> Vec<DerivedKey> {
         let signers = self.signers.load();
         let all = std::iter::once(&signers.issuing).chain(&signers.older);
         let named = all.filter(|signer| signer.name == secret);
         named.map(|signer| signer.derive(purpose)).collect()
+    }
+
+    /// Whether a secret of this name is in use.
+    #[cfg(feature = "cookie-containers")]
+    pub(crate) fn knows(&self, secret: u8) -> bool {
+        let signers = self.signers.load();
+        let mut all = std::iter::once(&signers.issuing).chain(&signers.older);
+        all.any(|signer| signer.name == secret)
     }
 
     /// Whether a text has the form of an id, but names a secret that is not in use.
@@ -482,10 +501,13 @@ impl Signer {
 
     /// A key for a purpose, which no id is signed with: no purpose begins as [`LABEL`] does.
     #[cfg(feature = "cookie-containers")]
-    fn derive(&self, purpose: &[u8]) -> [u8; TAG_LEN] {
+    fn derive(&self, purpose: &[u8]) -> DerivedKey {
         let mut hmac = self.keyed.clone();
         hmac.update(purpose);
-        hmac.finalize().into_bytes().into()
+        let mut tag = hmac.finalize().into_bytes();
+        let key = DerivedKey::new(tag.into());
+        tag.as_mut_slice().zeroize();
+        key
     }
 
     /// The text of an id.

@@ -105,6 +105,11 @@ impl ExpiryPolicy {
         times.unconfirmed_since.zip(self.unconfirmed)
     }
 
+    /// Whether a session ends because its id has not come back, unless that comes back yet.
+    pub(crate) fn is_unconfirmed(&self, times: &Times) -> bool {
+        self.unconfirmed_since(times).is_some()
+    }
+
     /// Whether a log-in at this time is over: it lasts no longer than a session may, whatever the session has since gained
     /// in other containers (C3.8).
     pub(crate) fn is_login_over(&self, authenticated_at: Timestamp, now: Timestamp) -> bool {

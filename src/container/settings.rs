@@ -132,9 +132,9 @@ impl ContainerSettings {
     ///
     /// Sessions, packages, transactions and errors are the same. The container has a cookie of its own beside the session's
     /// cookie, with the same attributes. It is encrypted and authenticated (XChaCha20-Poly1305) under keys that are derived
-    /// from the secrets of the client ids and rotate with them. It belongs to one client id and has an expiry inside, which
-    /// is renewed as an access is recorded: at most once per [`resolution`](Self::resolution). A cookie that was changed, is
-    /// another visitor's, or has expired reads as an empty container.
+    /// from the secrets of the client ids and rotate with them. It belongs to one store, container and client id, and has an
+    /// expiry inside, which is renewed as an access is recorded: at most once per [`resolution`](Self::resolution). A cookie
+    /// that was changed, is another visitor's or another store's, or has expired reads as an empty container.
     ///
     /// ```
     /// # #[cfg(feature = "axum")] {

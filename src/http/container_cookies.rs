@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::cookie::SessionCookie;
-use super::sealed_cookie::{RefusedSeal, SealPlace, open, room, seal};
+use super::sealed_cookie::{RefusedSeal, SealPlace, names_unknown_secret, open, room, seal};
 use super::settings::LayerSettings;
-use crate::client_id::{ClientId, ClientIds};
+use crate::client_id::{ClientId, ClientIds, ClientKey};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::transaction::{CarriedLimit, CarriedRows, Carrier, ContainerEntry};
@@ -56,8 +56,12 @@ impl ContainerCookies {
             let mut values = cookie.candidates(fields).peekable();
             let is_presented = values.peek().is_some();
             if let Some(id) = id {
+                let place = place_of(settings, &container, id.key());
                 // `any` stops at the first that opens.
-                values.any(|value| read(ids, &container, id, now, value, &mut rows));
+                values.any(|value| {
+                    let read = read(ids, place, &container, now, value, &mut rows);
+                    read.map_err(RefusedSeal::count).is_ok()
+                });
             }
             drop(values);
             limits.push(CarriedLimit {
@@ -82,7 +86,12 @@ impl ContainerCookies {
 
     /// The `Set-Cookie` fields of the response: what its commits changed. If the session ended, the other cookies are
     /// removed.
-    pub(super) fn fields(&self, ids: &ClientIds, has_ended: HasEnded) -> Result<Vec<HeaderValue>> {
+    pub(super) fn fields(
+        &self,
+        settings: &LayerSettings,
+        has_ended: HasEnded,
+    ) -> Result<Vec<HeaderValue>> {
+        let ids = settings.store.client_ids();
         let changed = self.carrier.changed();
         let rows = self.carrier.rows();
         let mut fields = Vec::new();
@@ -91,10 +100,7 @@ impl ContainerCookies {
             let session = rows.session_in(container);
             match session {
                 Some((client, row)) if changed.contains(&container) => {
-                    let place = SealPlace {
-                        container: container.number(),
-                        client,
-                    };
+                    let place = place_of(settings, &it.container, client);
                     let times = row.times();
                     let expires = it.container.policy.over_at(&times);
                     let text = seal(ids, place, expires, &rows.encode(container, client)?)?;
@@ -118,28 +124,77 @@ pub(super) enum HasEnded {
     No,
 }
 
-/// Reads one cookie; tells whether it was read.
+/// The rows of all these clients that the request's cookies hold, to find out which of them has a session. Counts no
+/// refusal: a cookie is of one client at most.
+pub(super) fn rows_of(
+    settings: &LayerSettings,
+    request: &request::Parts,
+    clients: &[&ClientId],
+    now: Timestamp,
+) -> CarriedRows {
+    let ids = settings.store.client_ids();
+    let mut rows = CarriedRows::default();
+    each_value(settings, request, |container, value| {
+        for client in clients {
+            let place = place_of(settings, container, client.key());
+            if read(ids, place, container, now, value, &mut rows).is_ok() {
+                break;
+            }
+        }
+    });
+    rows
+}
+
+/// Whether a cookie that holds a container may be sealed under a secret that another process made.
+pub(super) fn name_unknown_secret(settings: &LayerSettings, request: &request::Parts) -> bool {
+    let ids = settings.store.client_ids();
+    let mut found = false;
+    each_value(settings, request, |_, value| {
+        found |= names_unknown_secret(ids, value);
+    });
+    found
+}
+
+/// Visits the values of the cookies that hold containers.
+fn each_value(
+    settings: &LayerSettings,
+    request: &request::Parts,
+    mut visit: impl FnMut(&ContainerEntry, &[u8]),
+) {
+    for container in settings.store.cookie_containers() {
+        let session = &settings.cookie;
+        let cookie = session.named(cookie_name(session.name(), &container.place.name));
+        let fields = request.headers.get_all(COOKIE);
+        let values = cookie.candidates(fields);
+        values.for_each(|value| visit(&container, value));
+    }
+}
+
+fn place_of<'a>(
+    settings: &LayerSettings,
+    container: &'a ContainerEntry,
+    client: ClientKey,
+) -> SealPlace<'a> {
+    SealPlace {
+        store: settings.store.identity(),
+        container: container.id().number(),
+        name: &container.place.name,
+        client,
+    }
+}
+
+/// Reads one cookie.
 fn read(
     ids: &ClientIds,
+    place: SealPlace<'_>,
     container: &ContainerEntry,
-    id: &ClientId,
     now: Timestamp,
     value: &[u8],
     rows: &mut CarriedRows,
-) -> bool {
-    let place = SealPlace {
-        container: container.id().number(),
-        client: id.key(),
-    };
-    let opened = open(ids, place, now, value);
-    let read = opened.and_then(|opened| {
-        let decoded = rows.decode(container.id(), id.key(), &opened);
-        decoded.map_err(|_| RefusedSeal::Garbled)
-    });
-    if let Err(refused) = read {
-        refused.count();
-    }
-    read.is_ok()
+) -> Result<(), RefusedSeal> {
+    let opened = open(ids, place, now, value)?;
+    let decoded = rows.decode(container.id(), place.client, &opened);
+    decoded.map_err(|_| RefusedSeal::Garbled)
 }
 
 /// The name of the cookie that holds a container. Different containers have different names.

@@ -1,35 +1,66 @@
 //! The commits of a request before its last one (C8.7).
 
+use futures_channel::oneshot;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::client_id::ClientId;
 use crate::error::Result;
+use crate::process::Process;
 use crate::session::CookieAction;
-use crate::transaction::Transaction;
+use crate::transaction::{Transaction, in_process};
 
 /// What a response must do with the cookie after the commits of its request so far.
 #[derive(Default)]
 pub(super) struct EarlyCookie {
-    is_set: AtomicBool,
-    action: Mutex<Option<CookieAction>>,
+    is_begun: AtomicBool,
+    state: Mutex<EarlyState>,
+}
+
+#[derive(Default)]
+struct EarlyState {
+    action: Option<CookieAction>,
+    /// The newest commit. Its caller may have given it up before it was certain.
+    newest: Option<oneshot::Receiver<CookieAction>>,
+}
+
+impl EarlyState {
+    fn set(&mut self, action: CookieAction) {
+        if action != CookieAction::Keep {
+            self.action = Some(action);
+        }
+    }
 }
 
 impl EarlyCookie {
-    pub(super) fn set(&self, action: CookieAction) {
-        if action != CookieAction::Keep {
-            *self.action.lock().unwrap_or_else(PoisonError::into_inner) = Some(action);
-            self.is_set.store(true, Ordering::Release);
+    /// Notes a commit that begins. The one before it has ended.
+    pub(super) fn begin(&self, outcome: oneshot::Receiver<CookieAction>) {
+        let mut state = self.lock();
+        if let Some(mut former) = state.newest.replace(outcome)
+            && let Ok(Some(action)) = former.try_recv()
+        {
+            state.set(action);
+        }
+        self.is_begun.store(true, Ordering::Release);
+    }
+
+    /// Whether there was a commit before the last one.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_begun.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is certain what became of these commits.
+    pub(super) async fn ended(&self, process: &Process) {
+        let newest = self.lock().newest.take();
+        if let Some(newest) = newest
+            && let Ok(Ok(action)) = in_process(process, newest).await
+        {
+            self.lock().set(action);
         }
     }
 
-    /// Whether a commit before the last one left something to do.
-    pub(super) fn is_set(&self) -> bool {
-        self.is_set.load(Ordering::Acquire)
-    }
-
     /// What the response must do after its last commit. An id that was to be sent must not overwrite a newer one if its
-    /// session has ended meanwhile (C4.8).
+    /// session has ended or was given that meanwhile (C4.8, C8.4).
     /// `look` begins the transaction that looks.
     pub(super) async fn with_last(
         &self,
@@ -39,20 +70,23 @@ impl EarlyCookie {
         if last != CookieAction::Keep {
             return last;
         }
-        let early = self.action.lock().unwrap_or_else(PoisonError::into_inner);
-        let early = { early }.take().unwrap_or(CookieAction::Keep);
+        let early = self.lock().action.take().unwrap_or(CookieAction::Keep);
         match &early {
             // What cannot be looked at was durable.
-            CookieAction::Send { id, .. } if !is_live(look, id).await.unwrap_or(true) => {
+            CookieAction::Send { id, .. } if !is_newest(look, id).await.unwrap_or(true) => {
                 CookieAction::Keep
             }
             _ => early,
         }
     }
+
+    fn lock(&self) -> MutexGuard<'_, EarlyState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-async fn is_live(look: impl Future<Output = Result<Transaction>>, id: &ClientId) -> Result<bool> {
+async fn is_newest(look: impl Future<Output = Result<Transaction>>, id: &ClientId) -> Result<bool> {
     let look = look.await?;
     look.load(id).await?;
-    look.is_live(id)
+    look.is_newest(id)
 }

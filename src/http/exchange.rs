@@ -2,13 +2,14 @@
 
 #[cfg(feature = "axum")]
 use chrono::{DateTime, Utc};
+use futures_channel::oneshot;
 use http::{HeaderMap, header, request};
 use http_body::SizeHint;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 #[cfg(feature = "cookie-containers")]
-use super::container_cookies::ContainerCookies;
+use super::container_cookies::{ContainerCookies, name_unknown_secret, rows_of};
 use super::early::EarlyCookie;
 use super::policy::RerunPolicy;
 use super::settings::LayerSettings;
@@ -117,7 +118,7 @@ impl Exchange {
         let settings = &self.settings;
         settings.check()?;
         let (mut first, mut others) = self.known_ids();
-        if first.is_none() && self.names_unknown_secret() && settings.store.learn_secrets().await? {
+        if self.names_unknown_secret(&first, &others) && settings.store.learn_secrets().await? {
             (first, others) = self.known_ids();
         }
         let id = match &first {
@@ -219,10 +220,19 @@ impl Exchange {
         (known.next(), known.collect())
     }
 
-    /// Whether an id may be one of a secret that another process made.
-    fn names_unknown_secret(&self) -> bool {
+    /// Whether an id, or a cookie that holds a container, may be of a secret that another process made.
+    fn names_unknown_secret(&self, first: &Option<ClientId>, others: &[ClientId]) -> bool {
         let ids = self.settings.store.client_ids();
-        !self.adopts() && self.presented().any(|it| ids.names_unknown_secret(it))
+        let known = usize::from(first.is_some()) + others.len();
+        let is_unknown = || self.presented().any(|it| ids.names_unknown_secret(it));
+        if !self.adopts() && self.presented().count() > known && is_unknown() {
+            return true;
+        }
+        #[cfg(feature = "cookie-containers")]
+        if first.is_some() && self.container_cookies.get().is_none() {
+            return name_unknown_secret(&self.settings, &self.request);
+        }
+        false
     }
 
     /// Begins a transaction that looks at what the response has to tell, with what the request's commits left.
@@ -281,7 +291,7 @@ impl Exchange {
         first: &'a ClientId,
         others: &'a [ClientId],
     ) -> Result<&'a ClientId> {
-        let look = self.settings.store.begin_async().await?;
+        let look = self.look_for(first, others).await?;
         for id in std::iter::once(first).chain(others) {
             look.load(id).await?;
             if look.is_live(id)? {
@@ -289,6 +299,26 @@ impl Exchange {
             }
         }
         Ok(first)
+    }
+
+    /// Begins the transaction that finds out which of several ids is live. A session may live in cookies alone.
+    #[cfg(feature = "cookie-containers")]
+    async fn look_for(&self, first: &ClientId, others: &[ClientId]) -> Result<Transaction> {
+        let ids: Vec<_> = std::iter::once(first).chain(others).collect();
+        let carrier = match self.carrier {
+            IdCarrier::Cookie => {
+                let rows = rows_of(&self.settings, &self.request, &ids, self.came.at);
+                Some(Arc::new(Carrier::new(rows, Arc::default())))
+            }
+            IdCarrier::Other(_) => None,
+        };
+        self.settings.store.begin_with(carrier).await
+    }
+
+    /// Begins the transaction that finds out which of several ids is live.
+    #[cfg(not(feature = "cookie-containers"))]
+    async fn look_for(&self, _: &ClientId, _: &[ClientId]) -> Result<Transaction> {
+        self.settings.store.begin_async().await
     }
 
     /// How long this request may still wait for turns.
@@ -318,8 +348,8 @@ impl RequestLink for Exchange {
         Self::set_patience(self, left);
     }
 
-    fn committed(&self, action: CookieAction) {
-        self.early.set(action);
+    fn commits(&self, outcome: oneshot::Receiver<CookieAction>) {
+        self.early.begin(outcome);
     }
 }
 

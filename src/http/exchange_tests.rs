@@ -11,9 +11,13 @@ use std::time::Duration;
 
 /// A request of a visitor who has this id.
 fn exchange(store: &Store, id: &ClientId) -> Arc<Exchange> {
+    exchange_with(store, &format!("__Host-sid={}", id.as_str()))
+}
+
+/// A request with these cookies.
+fn exchange_with(store: &Store, cookie: &str) -> Arc<Exchange> {
     let mut settings = LayerSettings::new(store.clone());
     settings.set_cookie(CookieSettings::new().name("sid").unwrap());
-    let cookie = format!("__Host-sid={}", id.as_str());
     let request = Request::builder().header(header::COOKIE, cookie);
     let (parts, ()) = request.body(()).unwrap().into_parts();
     Exchange::new(Arc::new(settings), parts, &SizeHint::default())
@@ -35,6 +39,43 @@ fn a_request_whose_id_another_process_signed_finds_its_session() {
     let exchange = exchange(&store, &id);
     let (_txn, session) = block_on(exchange.begin(AttemptOrder::Optimistic)).unwrap();
     assert_eq!(session.pkg("a").get("k").unwrap(), Some(1));
+}
+
+// C4.2, C4.9, C10.3
+#[test]
+fn an_id_of_this_process_hides_none_that_another_process_signed() {
+    let store = Store::in_memory().unwrap();
+    let foreign = ClientIds::new(Secret::from_key(77, [77; 32]), Vec::new());
+    let id = foreign.issue();
+    let txn = store.begin().unwrap();
+    let session = txn.session(&id).unwrap();
+    session.pkg("a").insert("k", 1).unwrap();
+    txn.commit().unwrap();
+    store.add_secret_elsewhere(77, [77; 32]);
+
+    let dead = store.client_ids().issue();
+    let cookie = format!("__Host-sid={}; __Host-sid={}", dead.as_str(), id.as_str());
+    let exchange = exchange_with(&store, &cookie);
+    let (_txn, session) = block_on(exchange.begin(AttemptOrder::Optimistic)).unwrap();
+    assert_eq!(session.pkg("a").get("k").unwrap(), Some(1));
+}
+
+// C4.2, C8.6, C10.3
+#[cfg(feature = "cookie-containers")]
+#[test]
+fn the_secret_of_a_cookie_that_another_process_sealed_is_learned() {
+    use base64::Engine as _;
+
+    let store = Store::in_memory().unwrap();
+    let seen = ContainerSettings::new().cookie();
+    store.register("seen", seen).unwrap();
+    store.add_secret_elsewhere(77, [77; 32]);
+    let id = store.client_ids().issue();
+    let sealed = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode([1, 77, 5, 6, 7, 8]);
+    let cookie = format!("__Host-sid={}; __Host-sid-seen={sealed}", id.as_str());
+    let exchange = exchange_with(&store, &cookie);
+    let (_txn, _session) = block_on(exchange.begin(AttemptOrder::Optimistic)).unwrap();
+    assert!(store.client_ids().knows(77));
 }
 
 // C6.5: a request whose session cannot be looked up is not refused as one without a session.

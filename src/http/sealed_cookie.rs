@@ -1,8 +1,8 @@
 //! Seals the rows of a container into the value of a cookie, and opens it (C8.6). Knows no session.
 //!
 //! The value is base64url without padding: a version byte, the byte that names the secret, the nonce, and the ciphertext of
-//! the time of expiry and the rows. Authenticated beside it: the version, the secret's name, the number of the container and
-//! the key of the client.
+//! the time of expiry and the rows. Authenticated beside it: the version, the secret's name, the identity of the store, the
+//! number and the name of the container, and the key of the client.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -25,9 +25,13 @@ const PURPOSE: &[u8] = b"cloakroom container cookie v1\0";
 
 /// Where sealed rows belong.
 #[derive(Clone, Copy)]
-pub(super) struct SealPlace {
+pub(super) struct SealPlace<'a> {
+    /// The identity of the store. Other stores may be given the same secret.
+    pub(super) store: [u8; 16],
     /// The number of the container, which no other container of the store gets.
     pub(super) container: u32,
+    /// The name of the container.
+    pub(super) name: &'a str,
     pub(super) client: ClientKey,
 }
 
@@ -67,7 +71,7 @@ pub(super) fn room(overhead: usize) -> usize {
 /// `Io` if the operating system has no randomness.
 pub(super) fn seal(
     ids: &ClientIds,
-    place: SealPlace,
+    place: SealPlace<'_>,
     expires: Timestamp,
     rows: &[u8],
 ) -> Result<String> {
@@ -79,7 +83,7 @@ pub(super) fn seal(
         msg: &plain,
         aad: &bound,
     };
-    let sealed = XChaCha20Poly1305::new(&key.into()).encrypt(&XNonce::from(nonce), payload);
+    let sealed = XChaCha20Poly1305::new((&*key).into()).encrypt(&XNonce::from(nonce), payload);
     let sealed = sealed.map_err(|_| {
         Error::new(
             ErrorKind::InvalidInput,
@@ -92,7 +96,7 @@ pub(super) fn seal(
 /// Opens what [`seal`] made for this place, if it has not expired.
 pub(super) fn open(
     ids: &ClientIds,
-    place: SealPlace,
+    place: SealPlace<'_>,
     now: Timestamp,
     text: &[u8],
 ) -> Result<Vec<u8>, RefusedSeal> {
@@ -114,7 +118,7 @@ pub(super) fn open(
             msg: sealed,
             aad: &bound,
         };
-        let opened = XChaCha20Poly1305::new(&key.into()).decrypt(&XNonce::from(*nonce), payload);
+        let opened = XChaCha20Poly1305::new((&*key).into()).decrypt(&XNonce::from(*nonce), payload);
         let Ok(plain) = opened else {
             refused = RefusedSeal::Forged;
             continue;
@@ -129,9 +133,30 @@ pub(super) fn open(
 }
 
 /// What is authenticated beside the rows.
-fn bound(secret: u8, place: SealPlace) -> Vec<u8> {
-    let container = place.container.to_le_bytes();
-    [&[VERSION, secret][..], &container, place.client.as_bytes()].concat()
+fn bound(secret: u8, place: SealPlace<'_>) -> Vec<u8> {
+    let SealPlace {
+        store,
+        container,
+        name,
+        client,
+    } = place;
+    let container = container.to_le_bytes();
+    // Only the last part has no fixed length.
+    let parts = [
+        &[VERSION, secret][..],
+        &store,
+        &container,
+        client.as_bytes(),
+    ];
+    [&parts.concat(), name.as_bytes()].concat()
+}
+
+/// Whether a text has the form of what [`seal`] makes, but names a secret that is not in use.
+pub(super) fn names_unknown_secret(ids: &ClientIds, text: &[u8]) -> bool {
+    // Four characters are three bytes.
+    let first = text.first_chunk::<4>();
+    let first = first.and_then(|first| URL_SAFE_NO_PAD.decode(first).ok());
+    matches!(first.as_deref(), Some([VERSION, secret, ..]) if !ids.knows(*secret))
 }
 
 #[cfg(test)]
@@ -148,9 +173,11 @@ mod tests {
         ClientIds::new(secret(newest), older.iter().map(secret).collect())
     }
 
-    fn place(container: u32, client: u8) -> SealPlace {
+    fn place(container: u32, client: u8) -> SealPlace<'static> {
         SealPlace {
+            store: [0; 16],
             container,
+            name: "seen",
             client: ClientKey::from_bytes([client; 16]),
         }
     }
@@ -165,6 +192,16 @@ mod tests {
         assert_eq!(open(place(1, 3), NOW), Err(RefusedSeal::Forged));
         assert_eq!(open(place(2, 2), NOW), Err(RefusedSeal::Forged));
         assert_eq!(open(place(1, 2), LATER), Err(RefusedSeal::Expired));
+        let store = SealPlace {
+            store: [1; 16],
+            ..place(1, 2)
+        };
+        assert_eq!(open(store, NOW), Err(RefusedSeal::Forged));
+        let name = SealPlace {
+            name: "shown",
+            ..place(1, 2)
+        };
+        assert_eq!(open(name, NOW), Err(RefusedSeal::Forged));
     }
 
     // C8.6
@@ -193,6 +230,8 @@ mod tests {
         let open = |secrets: &[u8]| open(&ids(secrets), place(1, 2), NOW, text.as_bytes());
         assert_eq!(open(&[1, 9]).unwrap(), b"rows");
         assert_eq!(open(&[9]), Err(RefusedSeal::Garbled));
+        assert!(names_unknown_secret(&ids(&[9]), text.as_bytes()));
+        assert!(!names_unknown_secret(&ids(&[1, 9]), text.as_bytes()));
         let again = seal(&ids(&[1, 9]), place(1, 2), LATER, b"rows").unwrap();
         assert_eq!(URL_SAFE_NO_PAD.decode(again).unwrap()[1], 9);
     }

@@ -272,7 +272,11 @@ async fn finish<R: Default>(
     exchange: &Exchange,
     response: Response<R>,
 ) -> Response<R> {
-    if exchange.early.is_set() {
+    if exchange.early.is_begun() {
+        exchange
+            .early
+            .ended(exchange.settings.store.process())
+            .await;
         action = Box::pin(exchange.early.with_last(action, exchange.look())).await;
     }
     #[cfg(feature = "cookie-containers")]
@@ -334,7 +338,7 @@ fn container_fields(action: &CookieAction, exchange: &Exchange) -> Result<Vec<He
         CookieAction::Withdraw => HasEnded::Yes,
         CookieAction::Keep | CookieAction::Send { .. } => HasEnded::No,
     };
-    cookies.fields(exchange.settings.store.client_ids(), has_ended)
+    cookies.fields(&exchange.settings, has_ended)
 }
 
 /// This build has no cookies for containers.

@@ -12,7 +12,8 @@ impl Session {
     ///
     /// This session and all handles of the request belong to the new transaction then, which sees the store anew: values
     /// that were read before may have changed. While this runs, they give [`Closed`](crate::ErrorKind::Closed), and they
-    /// stay so if the future is dropped before it ends. Savepoints set before are gone.
+    /// stay so if the future is dropped before it ends. A commit that was queued by then completes all the same, and the
+    /// response waits for it and carries its cookies. Savepoints set before are gone.
     ///
     /// From the call on, the request is not run again after a conflict, whatever [`Rerun`](crate::http::Rerun) says. After
     /// it, the request holds no turn: others of the same visitor go ahead, and a later conflict is answered with 503.

@@ -131,7 +131,8 @@ impl StoreBuilder {
     /// as a bot. It counts from when the id was handed out, at the first write or a log-in. Default: none, such a session
     /// lasts as long as any other. It is a setting of the code, not stored in the file.
     ///
-    /// The first request that comes back with an id records its access, whatever the resolution is.
+    /// The first request that comes back with an id records its access, whatever the resolution is. What uses an id that
+    /// was issued in this process and not sent by a visitor confirms nothing.
     ///
     /// ```
     /// use cloakroom::{Clock, Store};

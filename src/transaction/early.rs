@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::WaiterKind;
 use crate::transaction::carrier::Carrier;
 use crate::transaction::commit::start::end_commit;
+use crate::transaction::commit::submit::EarlyReport;
 use crate::transaction::env::KeepOpen;
 use crate::transaction::registry::Registry;
 use crate::transaction::request::WeakRequest;
@@ -12,6 +13,7 @@ use crate::transaction::state::attributes::SessionFate;
 use crate::transaction::state::subject::{Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 use crate::transaction::{Transaction, Txn, TxnPhase, closed};
+use futures_channel::oneshot;
 use std::sync::{Arc, PoisonError};
 
 fn no_request() -> Error {
@@ -30,7 +32,7 @@ impl Transaction {
 
 impl Txn {
     /// Commits what was done so far, and goes on in a new transaction, whatever comes of that. If this is dropped before
-    /// it ends, the handles stay closed.
+    /// it ends, the handles stay closed. Once the commit is queued, it completes even then, and the response learns of it.
     pub(crate) async fn commit_now(&self, visitor: SubjectId) -> Result<()> {
         let request = self.shared.request.get().ok_or_else(no_request)?;
         let request = request.upgrade().ok_or_else(closed)?;
@@ -41,26 +43,31 @@ impl Txn {
             Ok(())
         })?;
         request.run_once();
-        let mut founds = || self.with(|state| state.founds(visitor));
-        let admitted = request.admit(&mut founds);
+        // From here on nobody else changes what is admitted.
         let mut state = self.pause()?;
+        let admitted = request.admit(&mut || state.founds(visitor));
         let mut next = NextState::of(&mut state, self.shared.registry.get().cloned());
         let committed = match admitted {
             Ok(()) => {
-                let started = self.shared.start(state, Some(visitor), WaiterKind::Task);
+                let mut started = self.shared.start(state, Some(visitor), WaiterKind::Task);
+                if let Ok(Some(started)) = &mut started {
+                    let (tell, told) = oneshot::channel();
+                    started.report_to(EarlyReport::new(tell));
+                    request.commits(told);
+                }
                 let (committed, left) = end_commit(started, Some(request.patience())).await;
                 left.into_iter().for_each(|left| request.set_patience(left));
                 committed.map_err(|failure| failure.error)
             }
             Err(refusal) => {
+                if state.has_hooks() {
+                    drop(state.completion());
+                }
                 drop(state);
                 Err(refusal)
             }
         };
-        let committed = committed.map(|action| {
-            next.adopt_ids();
-            request.committed(action);
-        });
+        let committed = committed.map(|_| next.adopt_ids());
         // The next look tells what goes wrong from here on.
         let _ = next.store.env().refresh_settings().await;
         self.resume(next);

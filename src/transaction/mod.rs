@@ -62,7 +62,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 use crate::storage::{Limits, Mark, WaiterKind};
 use crate::transaction::commit::start::{StartedCommit, UnpackedCommit, end_commit, pack};
-use crate::transaction::commit::submit::{Completion, in_process};
+use crate::transaction::commit::submit::Completion;
+pub(crate) use crate::transaction::commit::submit::in_process;
 use crate::transaction::state::changes::Undo;
 use std::any::Any;
 use std::fmt;
@@ -448,6 +449,16 @@ impl Txn {
         })
     }
 
+    /// Whether a live session has this very id, and not one that was given to it since (C8.4).
+    #[cfg(feature = "http")]
+    pub(crate) fn is_newest(&self, id: &ClientId) -> Result<bool> {
+        self.with(|state| {
+            let subject = state.subject_for(Some(id));
+            let is_live = state.live_anywhere(subject)?;
+            Ok(is_live && state.subject(subject)?.moved_to.is_none())
+        })
+    }
+
     /// Fetches the session of a client, with everything that later calls may read of it.
     ///
     /// A store in a file or in memory reads whatever is asked for at once; there, this does nothing, and is no read. On
@@ -548,11 +559,11 @@ impl TxnState {
         }
     }
 
-    fn has_hooks(&self) -> bool {
+    pub(in crate::transaction) fn has_hooks(&self) -> bool {
         !(self.after_commit.is_empty() && self.after_abort.is_empty())
     }
 
-    fn completion(&mut self) -> Completion {
+    pub(in crate::transaction) fn completion(&mut self) -> Completion {
         Completion {
             env: self.env().clone(),
             after_commit: std::mem::take(&mut self.after_commit),
@@ -562,6 +573,8 @@ impl TxnState {
             founders: Vec::new(),
             events: Vec::new(),
             touches: Vec::new(),
+            carried: None,
+            early: None,
             store: None,
         }
     }

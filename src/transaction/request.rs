@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::transaction::commit::access::CookieAction;
 use crate::transaction::turns::turn::Patience;
+use futures_channel::oneshot;
 use std::sync::Weak;
 
 /// The request that a transaction belongs to.
@@ -14,8 +15,8 @@ pub(crate) trait RequestLink: Send + Sync {
     /// How long the request may still wait for turns.
     fn patience(&self) -> Patience;
     fn set_patience(&self, left: Patience);
-    /// What its response must do with the cookie after a commit.
-    fn committed(&self, action: CookieAction);
+    /// A commit begins. It tells what the response must do with the cookie, or is dropped if it fails.
+    fn commits(&self, outcome: oneshot::Receiver<CookieAction>);
 }
 
 /// The request must not be kept by handles that outlive it.

@@ -1,7 +1,7 @@
 //! Cookies and commits: a response carries them only if its commit succeeded.
 
 use super::{SEEN, World};
-use cloakroom::ErrorKind;
+use cloakroom::{Clock, ErrorKind, Store};
 
 #[tokio::test]
 async fn what_is_not_committed_is_not_sent() {
@@ -93,4 +93,23 @@ async fn a_container_in_memory_goes_along() {
     let lost = ann.send("POST", "/overtaken?value=2").await;
     assert_eq!((lost.status, lost.sets_any()), (503, false));
     assert_eq!(ann.read("seen").await, "1");
+}
+
+// C8.6, C8.7
+#[tokio::test]
+async fn an_early_commit_that_nobody_waits_for_is_sent_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(super::NOON.parse().unwrap());
+    let store = Store::builder().clock(clock.clone());
+    // On a disk, so that the commit takes its time.
+    let store = store.open(folder.path().join("store")).unwrap();
+    let world = World::of(store, clock);
+    for _ in 0..8 {
+        let mut ann = world.browser();
+        let answer = ann.get("/given-up?value=tea").await;
+        // If it was certain at once, the request went on.
+        assert!([200, 500].contains(&answer.status));
+        assert_eq!(ann.read("cart").await, "tea");
+        assert_eq!(ann.read("seen").await, "tea");
+    }
 }

@@ -20,6 +20,7 @@ use cloakroom::http::{CookieLifetime, CookieSettings, SessionLayer};
 use cloakroom::{Clock, ContainerSettings, Error, Session, Store};
 use serde::Deserialize;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -119,6 +120,15 @@ async fn answer_late(
     Ok(())
 }
 
+/// Begins a commit, and does not wait until it ends.
+async fn given_up(session: Session, Query(op): Query<Op>) -> Result<(), Error> {
+    session.pkg("seen").insert("key", &op.value)?;
+    session.pkg("cart").insert("key", &op.value)?;
+    let mut commit = std::pin::pin!(session.commit_now());
+    let _ = std::future::poll_fn(|cx| Poll::Ready(commit.as_mut().poll(cx))).await;
+    Ok(())
+}
+
 async fn fail(session: Session) -> Result<(), Error> {
     session.pkg("seen").insert("key", "lost")?;
     session.txn().doom();
@@ -209,6 +219,7 @@ impl World {
             .route("/read", get(read))
             .route("/both", get(both))
             .route("/overtaken", get(overtaken).post(overtaken))
+            .route("/given-up", get(given_up))
             .route("/fail", get(fail))
             .route("/error", get(error))
             .route("/login", get(login))

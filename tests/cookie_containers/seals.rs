@@ -204,3 +204,19 @@ async fn it_follows_the_settings_of_the_session_cookie() {
     assert!(!field.contains("Secure"));
     assert_eq!(ann.read("seen").await, "tea");
 }
+
+#[tokio::test]
+async fn the_cookie_of_another_store_with_the_same_secret_reads_empty() {
+    let shared = || {
+        let clock = Clock::manual(super::NOON.parse().unwrap());
+        let store = Store::builder().clock(clock.clone()).secret([7; 32]);
+        World::of(store.in_memory().unwrap(), clock)
+    };
+    let (here, there) = (shared(), shared());
+    let mut ann = here.browser();
+    ann.put("seen", "tea").await;
+    assert!(there.store.client_ids().verify(&ann.cookies[ID]).is_some());
+    let mut moved = ann.clone().with(there.app_with(CookieSettings::new()));
+    assert_eq!(moved.read("seen").await, "");
+    assert_eq!(ann.read("seen").await, "tea");
+}

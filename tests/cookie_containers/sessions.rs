@@ -269,3 +269,22 @@ async fn a_late_response_does_not_replace_the_cookie_of_the_session_after_a_logi
     assert_eq!(answer.status, 200);
     assert!(answer.set(SEEN).is_none() && answer.set(ID).is_none());
 }
+
+// C4.9
+#[tokio::test]
+async fn a_dead_id_hides_no_session_that_lives_in_cookies_alone() {
+    let world = World::new();
+    let mut ann = world.browser();
+    ann.put("seen", "tea").await;
+    let dead = world.store.client_ids().issue();
+    let live = ann.cookies[ID].clone();
+    for ids in [
+        format!("{}; {ID}={live}", dead.as_str()),
+        format!("{live}; {ID}={}", dead.as_str()),
+    ] {
+        let mut both = ann.clone();
+        both.cookies.insert(ID.into(), ids);
+        assert_eq!(both.read("seen").await, "tea");
+        assert!(both.put("seen", "milk").await.set(ID).is_none());
+    }
+}

@@ -276,8 +276,10 @@ async fn the_cookie_of_a_session_that_has_ended_meanwhile_is_not_sent() {
 /// C6.5
 #[tokio::test]
 async fn a_session_that_the_layer_refuses_is_not_committed_early() {
-    let handler = |session: Session| async move {
+    let (ran, hooks) = std::sync::mpsc::channel();
+    let handler = move |session: Session| async move {
         count(&session)?;
+        session.txn().after_abort(move || ran.send(()).unwrap());
         let refused = session.commit_now().await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::NotAdmitted);
         assert!(!session.exists()?);
@@ -289,6 +291,7 @@ async fn a_session_that_the_layer_refuses_is_not_committed_early() {
     let response = get_page(&app, "/now", "").await;
     assert_eq!(set_cookie(&response), None);
     assert_eq!(text(response).await, "reads only");
+    hooks.recv().unwrap();
 }
 
 /// C8.7: a transaction that no layer made belongs to its caller, who commits it.

@@ -363,3 +363,49 @@ async fn an_id_that_came_back_is_confirmed_in_all_containers() {
     clock.advance(2 * MINUTE);
     assert_eq!(page(&app, "/cart", &cookie).await, "1");
 }
+
+/// C8.5: the visitor has not sent it.
+#[tokio::test]
+async fn an_id_that_only_its_own_request_used_is_not_confirmed() {
+    async fn twice(session: Session) -> Result<String, Error> {
+        count(&session)?;
+        session.commit_now().await?;
+        let n = count(&session)?;
+        session.commit_now().await?;
+        assert!(session.exists()?);
+        Ok(n.to_string())
+    }
+    let (clock, store) = built(|builder| builder.unconfirmed_timeout(MINUTE));
+    let layer = SessionLayer::new(store);
+    let app = site(layer.clone()).merge(Router::new().route("/twice", get(twice)).layer(layer));
+    let bot = jar(&get_page(&app, "/twice", "").await);
+    let browser = jar(&get_page(&app, "/twice", "").await);
+    clock.advance(MINUTE);
+    assert_eq!(page(&app, "/read", &browser).await, "2");
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(page(&app, "/read", &bot).await, "0");
+    assert_eq!(page(&app, "/read", &browser).await, "2");
+}
+
+/// C8.4, C8.7
+#[tokio::test]
+async fn an_id_that_was_renewed_after_an_early_commit_is_not_sent() {
+    let (clock, store) = built(|builder| builder);
+    let inner = site(renewing(&store));
+    let cookie = visitor(&inner).await;
+    let name = cookie.split_once('=').unwrap().0.to_owned();
+    let (app, time) = (inner.clone(), clock.clone());
+    let slow = move |session: Session| async move {
+        count(&session)?;
+        session.commit_now().await?;
+        let id = session.client_id().unwrap();
+        let cookie = format!("{name}={}", id.as_str());
+        time.advance(11 * MINUTE);
+        Ok::<_, Error>(jar(&get_page(&app, "/read", &cookie).await))
+    };
+    let app = Router::new().route("/", get(slow)).layer(renewing(&store));
+    let response = get_page(&app, "/", "").await;
+    assert_eq!(set_cookie(&response), None);
+    let renewed = text(response).await;
+    assert_eq!(quiet(&inner, "/read", &renewed).await, "1");
+}

@@ -36,6 +36,11 @@ impl TxnState {
     ) -> Option<TouchAt> {
         let times = view.live_times()?;
         let policy = &self.registry.container(view.container).policy;
+        // An id that was issued in this process has not come back from anybody. Its use confirms nothing (C8.5).
+        if policy.is_unconfirmed(&times) && subject.presented.as_ref().is_some_and(ClientId::is_own)
+        {
+            return None;
+        }
         let is_asked_for = subject.is_touched && times.last_access < self.now;
         let is_due = is_asked_for || policy.is_touch_due(&times, self.now, subject.keeping);
         let due = view.used && is_due;

@@ -3,6 +3,8 @@
 use crate::error::{Error, Result};
 use crate::storage::WaiterKind;
 use crate::transaction::commit::access::CookieAction;
+#[cfg(feature = "http")]
+use crate::transaction::commit::submit::EarlyReport;
 use crate::transaction::commit::submit::{CommitFailure, Completion, PendingCommit, in_process};
 use crate::transaction::state::subject::SubjectId;
 use crate::transaction::state::txn_state::TxnState;
@@ -16,6 +18,16 @@ pub(crate) enum StartedCommit {
 }
 
 impl StartedCommit {
+    /// Tells the request once the commit is certain, whoever waits for it.
+    #[cfg(feature = "http")]
+    pub(crate) fn report_to(&mut self, early: EarlyReport) {
+        let completion = match self {
+            Self::Packed(pending) => &mut pending.completion,
+            Self::Unpacked(unpacked) => &mut unpacked.completion,
+        };
+        completion.early = Some(early);
+    }
+
     /// Packs the transaction, and waits for what that reads.
     pub(crate) async fn packed(self) -> Result<Box<PendingCommit>> {
         match self {

@@ -55,8 +55,27 @@ pub(crate) struct Completion {
     pub(crate) events: Vec<SessionEvent>,
     /// Access times to record when the rest is committed.
     pub(crate) touches: Vec<Touch>,
+    /// What becomes of the rows that the request brought along.
+    pub(crate) carried: Option<CarriedCommit>,
+    /// To the request, if that goes on after the commit. Its caller may not wait for the outcome.
+    pub(crate) early: Option<EarlyReport>,
     /// Keeps the store open until the outcome is certain, whoever waits for it.
     pub(crate) store: Option<Arc<dyn KeepOpen>>,
+}
+
+/// Tells a request what its response must do with the cookie after a commit, once that is certain. Dropped, the commit has
+/// failed.
+pub(crate) struct EarlyReport {
+    to: oneshot::Sender<CookieAction>,
+    action: CookieAction,
+}
+
+impl EarlyReport {
+    #[cfg(feature = "http")]
+    pub(crate) fn new(to: oneshot::Sender<CookieAction>) -> Self {
+        let action = CookieAction::Keep;
+        Self { to, action }
+    }
 }
 
 impl Completion {
@@ -66,6 +85,12 @@ impl Completion {
             told.into_iter().for_each(|event| events.tell(event));
         }
         self.founders.iter().for_each(ClientId::mark_used);
+        if let Some(carried) = self.carried.take() {
+            carried.committed();
+        }
+        if let Some(EarlyReport { to, action }) = self.early.take() {
+            let _ = to.send(action);
+        }
         record_touches(&self.env, &self.touches).for_each(drop);
         let unused = std::mem::take(&mut self.after_abort);
         self.discard(unused);
@@ -90,6 +115,14 @@ impl Completion {
         let _store = self.store.clone();
         self.failed(&error);
         error
+    }
+
+    /// What the request learns once the commit is certain.
+    fn will_tell(&mut self, action: &CookieAction, carried: Option<CarriedCommit>) {
+        self.carried = carried;
+        if let Some(early) = &mut self.early {
+            early.action = action.clone();
+        }
     }
 
     /// Whether it gives the thread for hooks something to do.
@@ -202,17 +235,18 @@ impl PendingCommit {
         let (cookie_action, renews, carried) =
             (packed.cookie_action, packed.renews, packed.carried);
         let Some(set) = packed.set else {
-            if let Some(carried) = &carried {
-                if carried.is_too_late(&env).await? {
-                    completion.committed();
-                    return Ok(CookieAction::Keep);
-                }
-                carried.committed();
+            if let Some(carried) = &carried
+                && carried.is_too_late(&env).await?
+            {
+                completion.committed();
+                return Ok(CookieAction::Keep);
             }
+            completion.will_tell(&cookie_action, carried);
             let touched = record_touches(&env, &packed.touches).collect();
             completion.committed();
             return Ok(valid(&env, cookie_action, &renews, touched).await);
         };
+        completion.will_tell(&cookie_action, carried);
         completion.touches = packed.touches;
         (completion.founders, completion.events) = (packed.founders, packed.events);
         let span = commit_span(&set);
@@ -232,10 +266,7 @@ impl PendingCommit {
             Err(oneshot::Canceled) => span.record("outcome", "Stopped"),
         };
         match answered {
-            Ok(Ok(_)) => {
-                carried.iter().for_each(CarriedCommit::committed);
-                Ok(valid(&env, cookie_action, &renews, Vec::new()).await)
-            }
+            Ok(Ok(_)) => Ok(valid(&env, cookie_action, &renews, Vec::new()).await),
             Ok(Err(failure)) => Err(failure),
             Err(oneshot::Canceled) => Err(Error::stopped().into()),
         }
