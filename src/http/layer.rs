@@ -250,6 +250,18 @@ impl SessionLayer {
     ///
     /// By default a response commits unless its handler failed: it has the status 408, as a timeout inside the layer
     /// gives, or 500 or above, or it was made from an [`Error`](crate::Error), whatever its status.
+    ///
+    /// A response that aborts keeps its status and its body. If a commit fails, the response is replaced by one with
+    /// the status of the [error](super#errors-as-responses).
+    ///
+    /// ```
+    /// use cloakroom::{Store, http::SessionLayer};
+    ///
+    /// let layer = SessionLayer::new(Store::in_memory()?)
+    ///     .commit_when(|response| response.status.is_success() || response.status.is_redirection());
+    /// # drop(layer);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
     #[must_use]
     pub fn commit_when(
         mut self,

@@ -144,6 +144,27 @@ impl IntoResponse for ShopError {
     }
 }
 
+/// An application's own, without other crates.
+enum CartError {
+    Full,
+    Session(Error),
+}
+
+impl From<Error> for CartError {
+    fn from(error: Error) -> Self {
+        Self::Session(error)
+    }
+}
+
+impl IntoResponse for CartError {
+    fn into_response(self) -> Response<Body> {
+        match self {
+            Self::Full => (StatusCode::CONFLICT, "Your cart is full.").into_response(),
+            Self::Session(error) => error.into_response(),
+        }
+    }
+}
+
 async fn with_anyhow(session: Session, headers: HeaderMap) -> Result<String, AnyError> {
     count(&session).context("counting")?;
     if headers.contains_key("x-other") {
@@ -168,6 +189,15 @@ async fn with_thiserror(session: Session, headers: HeaderMap) -> Result<String, 
         .unwrap_or_default())
 }
 
+async fn with_its_own(session: Session, headers: HeaderMap) -> Result<String, CartError> {
+    count(&session)?;
+    if headers.contains_key("x-other") {
+        return Err(CartError::Full);
+    }
+    let n = session.pkg(PACKAGE).get::<String>("count")?;
+    Ok(n.unwrap_or_default())
+}
+
 #[tokio::test]
 async fn the_question_mark_works_with_the_error_types_of_applications() {
     let store = Store::in_memory().unwrap();
@@ -175,10 +205,11 @@ async fn the_question_mark_works_with_the_error_types_of_applications() {
     let app = Router::new()
         .route("/anyhow", get(with_anyhow))
         .route("/thiserror", get(with_thiserror))
+        .route("/own", get(with_its_own))
         .layer(layer.clone())
         .merge(site(layer));
     let cookie = visitor(&app).await;
-    for (path, other_status) in [("/anyhow", 500), ("/thiserror", 404)] {
+    for (path, other_status) in [("/anyhow", 500), ("/thiserror", 404), ("/own", 409)] {
         let response = get_page(&app, path, &cookie).await;
         assert_eq!(response.status(), 500, "{path}");
         let error = response.extensions().get::<Error>().unwrap();
@@ -190,8 +221,8 @@ async fn the_question_mark_works_with_the_error_types_of_applications() {
         assert_eq!(response.status(), other_status, "{path}");
         assert!(response.extensions().get::<Error>().is_none());
     }
-    // Of the four, only the 404 committed.
-    assert_eq!(stored(&store, &cookie), Some(2));
+    // Of the six, only the 404 and the 409 committed.
+    assert_eq!(stored(&store, &cookie), Some(3));
 }
 
 /// C6.2: a conflict inside another error runs the request again, too.

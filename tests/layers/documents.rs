@@ -1,6 +1,6 @@
 //! The README and the guides: what stands in them can be pasted, and all of it is compiled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -62,5 +62,99 @@ fn the_code_of_every_document_is_compiled() {
     assert_eq!(
         left_out(&documents, "\"../README.md\"").len(),
         documents.len() - 1
+    );
+}
+
+/// The words of a piece of code that name something: types, and what is called or belongs to a type.
+fn named(code: &str) -> Vec<&str> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    let mut rest = code;
+    while let Some(at) = rest.find(is_word) {
+        let (before, word) = rest.split_at(at);
+        let end = word.find(|c| !is_word(c)).unwrap_or(word.len());
+        let (word, after) = word.split_at(end);
+        let is_type = word.len() > 1 && word.starts_with(char::is_uppercase);
+        let is_called = after.starts_with('(') || after.starts_with("::<");
+        if is_type || is_called || before.ends_with("::") || word == code {
+            found.push(word);
+        }
+        rest = after;
+    }
+    found
+}
+
+/// Our names in the tables of a guide that its program does not use.
+fn unused_names(guide: &str) -> Vec<String> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let program = guide.split("```rust").nth(1).unwrap_or("");
+    let used: BTreeSet<&str> = program.split(|c| !is_word(c)).collect();
+    let rows = guide.lines().filter(|line| line.starts_with("| "));
+    let ours = rows.filter_map(|row| row.split('|').nth(2));
+    let names = ours.flat_map(|cell| cell.split('`').skip(1).step_by(2).flat_map(named));
+    let unused: BTreeSet<_> = names.filter(|name| !used.contains(name)).collect();
+    unused.into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_names_for_those_who_come_from_elsewhere_are_compiled() {
+    assert_eq!(
+        unused_names(&documents()["docs/guide/coming-from.md"]),
+        [""; 0]
+    );
+    let guide =
+        "| theirs | ours |\n| `x()` | `A::b(d)`, `s.c(d)?`, not `e` |\n```rust\nA::b(); e\n```\n";
+    assert_eq!(unused_names(guide), ["c"]);
+}
+
+/// The name that GitHub gives a heading.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// The links to files and headings of the repository that lead nowhere.
+fn broken_links(documents: &Documents) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for (file, text) in documents {
+        let folder = root.join(file).parent().unwrap().to_owned();
+        let targets = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.contains("://")) {
+            let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+            let to = match path {
+                "" => Some(text.clone()),
+                path => {
+                    let bytes = fs::read(folder.join(path)).ok();
+                    bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+                }
+            };
+            let mut headings = to
+                .iter()
+                .flat_map(|to| to.lines().filter(|line| line.starts_with('#')));
+            let leads =
+                to.is_some() && (heading.is_empty() || headings.any(|it| anchor(it) == heading));
+            if !leads {
+                found.push(format!("{file}: {target}"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_links_of_documents_lead_somewhere() {
+    assert_eq!(broken_links(&documents()), [""; 0]);
+    let text = "# The `one` title\n[a](#the-one-title) [b](docs/guide) [c](README.md#nowhere) [d](https://a.b/#c)";
+    let planted = Documents::from([("a.md".to_owned(), text.to_owned())]);
+    assert_eq!(
+        broken_links(&planted),
+        ["a.md: docs/guide", "a.md: README.md#nowhere"]
     );
 }
