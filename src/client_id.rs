@@ -55,6 +55,18 @@ const _: () = {
 /// store keeps only its [`key`](Self::key). Comparing two ids takes the same time wherever they differ.
 ///
 /// Clones are cheap and share one state. To keep data per client in a map, use the key.
+///
+/// ```
+/// use cloakroom::Store;
+///
+/// let store = Store::in_memory()?;
+/// let id = store.client_ids().issue();
+/// assert_eq!(format!("{id:?}"), "ClientId(..)");
+/// let cookie = id.as_str().to_owned(); // for the visitor alone
+/// let back = store.client_ids().verify(&cookie).expect("its signature is ours");
+/// assert_eq!(back.key(), id.key());
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct ClientId(Arc<ClientIdInner>);
 
@@ -243,6 +255,18 @@ pub(crate) type DerivedKey = zeroize::Zeroizing<[u8; TAG_LEN]>;
 ///
 /// The text of an id is base64url without padding, of 51 bytes: 18 random bytes, one byte that names the secret, and
 /// an HMAC-SHA-256 of a label and those 19 bytes. It has 68 characters and only one valid spelling.
+///
+/// ```
+/// use cloakroom::Store;
+///
+/// let store = Store::in_memory()?;
+/// let ids = store.client_ids();
+/// let id = ids.issue();
+/// assert!(ids.verify(id.as_str()).is_some());
+/// assert!(ids.verify("a guess").is_none());
+/// assert!(ids.verify(&id.as_str()[1..]).is_none());
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 pub struct ClientIds {
     signers: ArcSwap<Signers>,
     #[cfg(feature = "torture")]

@@ -23,6 +23,18 @@ use std::sync::Arc;
 use sweep::{SweepVerdict, judge, scan};
 
 /// A registered container: a handle for its settings and maintenance. It does not keep the store open.
+///
+/// ```
+/// use cloakroom::{ContainerSettings, Store};
+/// use std::time::Duration;
+///
+/// let store = Store::in_memory()?;
+/// let carts = store.register("shop.cart", ContainerSettings::new())?;
+/// // In force at once, for the sessions that exist too:
+/// carts.configure(ContainerSettings::new().timeout(Duration::from_secs(7200)))?;
+/// assert_eq!(carts.settings()?.timeout, Duration::from_secs(7200));
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Container {
     env: Arc<Env>,
@@ -30,6 +42,18 @@ pub struct Container {
 }
 
 /// The number of sessions in a container.
+///
+/// ```
+/// use cloakroom::{ContainerSettings, Store};
+///
+/// let store = Store::in_memory()?;
+/// let carts = store.register("shop.cart", ContainerSettings::new())?;
+/// let id = store.client_ids().issue();
+/// store.transact(|txn| txn.session(&id)?.pkg("shop.cart").insert("tea", 2))?;
+/// let counted = carts.statistics()?;
+/// assert_eq!((counted.live, counted.packages), (1, 1));
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ContainerStatistics {
@@ -184,6 +208,21 @@ fn count(env: &Env, container: &ContainerEntry) -> Result<ContainerStatistics> {
 }
 
 /// A container inside a transaction.
+///
+/// ```
+/// use cloakroom::{ContainerSettings, Store};
+///
+/// let store = Store::in_memory()?;
+/// store.register("shop.cart", ContainerSettings::new())?;
+/// let (ann, bob) = (store.client_ids().issue(), store.client_ids().issue());
+/// let txn = store.begin()?;
+/// let carts = txn.container("shop.cart")?;
+/// for id in [&ann, &bob] {
+///     carts.session_data(id)?.pkg("shop.cart").insert("tea", 2)?;
+/// }
+/// txn.commit()?;
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct ContainerTxn {
     txn: Txn,

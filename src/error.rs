@@ -8,6 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The result of every fallible operation of this crate.
+///
+/// ```
+/// use cloakroom::{Result, Session};
+///
+/// fn visits(session: &Session) -> Result<u64> {
+///     session.pkg("visits").update("count", |n: Option<u64>| n.unwrap_or(0) + 1)
+/// }
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type AnyError = dyn std::error::Error + Send + Sync + 'static;
@@ -25,6 +33,20 @@ type AnyError = dyn std::error::Error + Send + Sync + 'static;
 ///
 /// Names are escaped and quoted with at most 64 characters, because a visitor may have chosen them. Clones share one
 /// allocation.
+///
+/// ```
+/// use cloakroom::{ErrorKind, Store};
+///
+/// let store = Store::in_memory()?;
+/// let id = store.client_ids().issue();
+/// let txn = store.begin()?;
+/// let cart = txn.session(&id)?.pkg("cart");
+/// cart.insert("tea", 2)?;
+/// let error = cart.get::<String>("tea").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::TypeMismatch);
+/// assert_eq!((error.package(), error.key()), (Some("cart"), Some("tea")));
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Error(Arc<ErrorInner>);
 
@@ -42,6 +64,23 @@ struct ErrorInner {
 }
 
 /// The kinds of [`Error`], to match on.
+///
+/// ```
+/// use cloakroom::{ErrorKind, Store};
+///
+/// let store = Store::in_memory()?;
+/// let id = store.client_ids().issue();
+/// let (one, two) = (store.begin()?, store.begin()?);
+/// for txn in [&one, &two] {
+///     txn.session(&id)?.pkg("cart").update("tea", |n: Option<u32>| n.unwrap_or(0) + 1)?;
+/// }
+/// one.commit()?;
+/// match two.commit() {
+///     Err(error) if error.kind() == ErrorKind::Conflict => {} // run it again
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -4,6 +4,20 @@
 use crate::client_id::ClientKey;
 
 /// A session was created: see [`StoreBuilder::on_created`](crate::StoreBuilder::on_created).
+///
+/// ```
+/// use cloakroom::Store;
+/// use std::sync::mpsc;
+///
+/// let (tell, told) = mpsc::channel();
+/// let store = Store::builder()
+///     .on_created(move |event| drop(tell.send(event.clone())))
+///     .in_memory()?;
+/// let id = store.client_ids().issue();
+/// store.transact(|txn| txn.session(&id)?.pkg("cart").insert("tea", 2))?;
+/// assert_eq!(told.recv().unwrap().client, id.key());
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CreatedEvent {
@@ -14,6 +28,22 @@ pub struct CreatedEvent {
 }
 
 /// A session got a new id: see [`StoreBuilder::on_renewed`](crate::StoreBuilder::on_renewed).
+///
+/// ```
+/// use cloakroom::Store;
+/// use std::sync::mpsc;
+///
+/// let (tell, told) = mpsc::channel();
+/// let store = Store::builder()
+///     .on_renewed(move |event| drop(tell.send(event.clone())))
+///     .in_memory()?;
+/// let id = store.client_ids().issue();
+/// store.transact(|txn| txn.session(&id)?.pkg("cart").insert("tea", 2))?;
+/// let new = store.transact(|txn| txn.session(&id)?.log_in("ann"))?;
+/// let event = told.recv().unwrap();
+/// assert_eq!((event.former, event.client), (id.key(), new.key()));
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RenewedEvent {
@@ -26,6 +56,22 @@ pub struct RenewedEvent {
 }
 
 /// A session has ended: see [`StoreBuilder::on_ended`](crate::StoreBuilder::on_ended).
+///
+/// ```
+/// use cloakroom::Store;
+/// use std::sync::mpsc;
+///
+/// let (tell, told) = mpsc::channel();
+/// let store = Store::builder()
+///     .on_ended(move |event| drop(tell.send(event.clone())))
+///     .in_memory()?;
+/// let id = store.client_ids().issue();
+/// store.transact(|txn| txn.session(&id)?.pkg("cart").insert("tea", 2))?;
+/// store.end(id.key())?;
+/// let event = told.recv().unwrap();
+/// assert_eq!((event.client, event.reason.as_str()), (id.key(), "revoked"));
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EndedEvent {

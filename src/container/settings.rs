@@ -6,6 +6,13 @@ use crate::transaction::ContainerEntry;
 use std::time::Duration;
 
 /// Where the sessions of a container live.
+///
+/// ```
+/// use cloakroom::{ContainerSettings, Residence};
+///
+/// assert_eq!(ContainerSettings::new().residence, Residence::File);
+/// assert_eq!(ContainerSettings::new().in_memory().residence, Residence::Memory);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Residence {

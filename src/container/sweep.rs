@@ -28,6 +28,19 @@ const PAUSE: Duration = Duration::from_millis(5);
 const RECLAIMS: usize = 10_000;
 
 /// The result of a sweep.
+///
+/// ```
+/// use cloakroom::{Clock, Store};
+/// use std::time::Duration;
+///
+/// let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+/// let store = Store::builder().clock(clock.clone()).implicit_sweeps(false).in_memory()?;
+/// let id = store.client_ids().issue();
+/// store.transact(|txn| txn.session(&id)?.pkg("cart").insert("tea", 2))?;
+/// clock.advance(Duration::from_secs(3601)); // the timeout is one hour
+/// assert_eq!(store.container("")?.sweep()?.removed, 1);
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Swept {

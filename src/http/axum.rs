@@ -35,6 +35,18 @@ impl<S> Layer<S> for SessionLayer {
 }
 
 /// The service that [`SessionLayer`] makes. The inner service gets axum's `Body`.
+///
+/// ```
+/// use axum::Router;
+/// use cloakroom::http::{SessionLayer, SessionService};
+/// use cloakroom::{Error, Store};
+/// use tower::Layer as _;
+///
+/// /// The whole application as a service, with the layer outside all routes, those of the fallback included.
+/// fn service(app: Router, store: Store) -> SessionService<Router> {
+///     SessionLayer::new(store).layer(app)
+/// }
+/// ```
 #[derive(Clone)]
 pub struct SessionService<S> {
     inner: S,

@@ -21,6 +21,16 @@ pub trait RequestCheck: Clone + Send + Sync + 'static {
 
 /// The service that [`CsrfLayer`](super::CsrfLayer) and [`RequireFresh`](super::RequireFresh) make: the inner service gets
 /// the requests that pass the layer's check.
+///
+/// ```
+/// use axum::Router;
+/// use cloakroom::http::CsrfLayer;
+/// use tower::Layer as _;
+///
+/// let app = Router::<()>::new().route("/", axum::routing::post(|| async {}));
+/// let checked = CsrfLayer::new().layer(app); // a `CheckedService` around the router
+/// # drop(checked);
+/// ```
 #[derive(Clone)]
 pub struct CheckedService<S, C> {
     inner: S,

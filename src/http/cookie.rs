@@ -28,6 +28,15 @@ const MAX_CANDIDATES: usize = 8;
 /// recorded access sends the cookie again. If a task uses the session more often than that, the cookie may expire
 /// although the visitor is active, with [`Max`](Self::Max) on day 400. In this case choose a lifetime, or a session's
 /// own timeout, as long as a login may last.
+///
+/// ```
+/// use cloakroom::http::{CookieLifetime, CookieSettings};
+/// use std::time::Duration;
+///
+/// let month = Duration::from_secs(30 * 86_400);
+/// let cookie = CookieSettings::new().lifetime(CookieLifetime::For(month));
+/// # drop(cookie);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CookieLifetime {
     /// Until the browser is closed.
@@ -40,6 +49,15 @@ pub enum CookieLifetime {
 }
 
 /// Which requests from other sites carry the cookie.
+///
+/// ```
+/// use cloakroom::http::{CookieSettings, SameSite};
+///
+/// // For pages that are shown in frames of other sites:
+/// let cookie = CookieSettings::new().same_site(SameSite::None)?.partitioned()?;
+/// # drop(cookie);
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SameSite {
     /// None, not even after a link from another site. A visitor who comes back from a login on another site has no

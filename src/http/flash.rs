@@ -15,6 +15,13 @@ const MAX_WAITING: usize = 32;
 
 /// How important a [`FlashMessage`] is, and of which kind. Serialized as `"debug"`, `"info"`, `"success"`,
 /// `"warning"` or `"error"`.
+///
+/// ```
+/// use cloakroom::http::{FlashLevel, FlashMessage};
+///
+/// let message = FlashMessage::new(FlashLevel::Warning, "Only two are left.");
+/// assert_eq!(format!("<p class={}>", message.level), "<p class=warning>");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FlashLevel {

@@ -64,6 +64,21 @@ enum ForwardingHeader {
 ///
 /// An address is no identity: many visitors share one, and one visitor has several. It serves to limit, not to tell
 /// visitors apart.
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::Extension;
+/// use cloakroom::http::VisitorAddress;
+///
+/// async fn page(visitor: Option<Extension<VisitorAddress>>) -> String {
+///     match visitor {
+///         Some(Extension(visitor)) => format!("you come from {}", visitor.ip),
+///         None => "from nowhere".to_owned(),
+///     }
+/// }
+/// # let _ = axum::Router::<()>::new().route("/", axum::routing::get(page));
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VisitorAddress {
     /// The address. An IPv4 address that is mapped to IPv6 is shown as IPv4.

@@ -19,6 +19,25 @@ use super::policy::{RerunPolicy, SharedPolicy};
 ///
 /// Inside a [`SessionLayer`](super::SessionLayer) it is wrapped in axum's `Body`. A service tied to another body
 /// type, such as hyper's `Incoming`, does not accept it; make the service generic over [`http_body::Body`].
+///
+/// ```
+/// use bytes::Bytes;
+/// use cloakroom::Error;
+/// use cloakroom::http::{Replay, session};
+/// use http::{Request, Response};
+/// use http_body_util::{BodyExt as _, Full};
+///
+/// /// A page that reads its body. After a conflict it runs again, and gets the same bytes.
+/// async fn upload(request: Request<Replay<Full<Bytes>>>) -> Result<Response<String>, Error> {
+///     let session = session(request.extensions()).await?;
+///     let Ok(body) = request.into_body().collect().await else {
+///         return Ok(Response::new("the body ended early".to_owned()));
+///     };
+///     let length = body.to_bytes().len();
+///     session.pkg("uploads").add("bytes", i64::try_from(length).unwrap_or(i64::MAX))?;
+///     Ok(Response::new(format!("{length} bytes")))
+/// }
+/// ```
 pub struct Replay<B>(Option<Box<BodyReader<B>>>);
 
 /// The body during one attempt. It is boxed, because requests are moved often.

@@ -21,6 +21,15 @@ impl<S> Layer<S> for Rerun {
 
 /// The service that [`Rerun`] makes as a layer. It tells the [`SessionLayer`](super::SessionLayer) around it whether
 /// this request may run again. Without such a layer it does nothing.
+///
+/// ```
+/// use cloakroom::http::{Rerun, RerunService};
+/// use tower::Layer as _;
+///
+/// fn repeatable<S>(pages: S) -> RerunService<S> {
+///     Rerun::Always.layer(pages)
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct RerunService<S> {
     inner: S,

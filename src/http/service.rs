@@ -30,6 +30,17 @@ use crate::transaction::{CommitFailure, Transaction};
 
 /// The service that [`GenericSessionLayer`](super::GenericSessionLayer) makes. The inner service gets the request's
 /// body as [`Replay`].
+///
+/// ```
+/// use cloakroom::Store;
+/// use cloakroom::http::{GenericSessionService, SessionLayer};
+/// use tower::Layer as _;
+///
+/// /// For a service whose type must be named, for example in a struct.
+/// fn with_sessions<S>(pages: S, store: Store) -> GenericSessionService<S> {
+///     SessionLayer::new(store).generic().layer(pages)
+/// }
+/// ```
 #[derive(Clone)]
 pub struct GenericSessionService<S> {
     inner: S,

@@ -7,6 +7,21 @@ use chrono::{DateTime, Utc};
 use std::fmt;
 
 /// A client's session in one container only.
+///
+/// ```
+/// use cloakroom::{ContainerSettings, Store};
+///
+/// let store = Store::in_memory()?;
+/// store.register("shop.cart", ContainerSettings::new())?;
+/// let id = store.client_ids().issue();
+/// let txn = store.begin()?;
+/// let carts = txn.container("shop.cart")?.session_data(&id)?;
+/// carts.pkg("shop.cart").insert("tea", 2)?;
+/// assert!(carts.exists()?);
+/// let rest = txn.container("")?.session_data(&id)?;
+/// assert!(!rest.exists()?);
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct SessionData {
     pub(super) session: Session,

@@ -27,6 +27,20 @@ use std::time::Duration;
 ///
 /// Clones refer to the same session of the same transaction. After the transaction has ended, every method returns
 /// [`Closed`](crate::ErrorKind::Closed).
+///
+/// ```
+/// use cloakroom::Store;
+///
+/// let store = Store::in_memory()?;
+/// let id = store.client_ids().issue();
+/// let txn = store.begin()?;
+/// let session = txn.session(&id)?; // a handler of axum gets it as an argument
+/// assert!(!session.exists()?);
+/// session.pkg("shop.cart").insert("tea", 2)?;
+/// assert_eq!(session.packages()?, ["shop.cart"]);
+/// txn.commit()?;
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Session {
     txn: Txn,

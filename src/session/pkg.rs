@@ -18,6 +18,23 @@ use std::sync::Arc;
 /// The values of one package in a session, by key.
 ///
 /// Reading creates nothing. Changes are buffered in the transaction, and its commit stores them.
+///
+/// ```
+/// use cloakroom::Store;
+///
+/// let store = Store::in_memory()?;
+/// let id = store.client_ids().issue();
+/// let txn = store.begin()?;
+/// let cart = txn.session(&id)?.pkg("shop.cart");
+/// cart.insert("tea", 2)?;
+/// cart.update("tea", |n: Option<u32>| n.unwrap_or(0) + 1)?;
+/// cart.add("cups", 4)?; // never conflicts
+/// assert_eq!(cart.keys()?, ["cups", "tea"]);
+/// assert_eq!(cart.get::<u32>("tea")?, Some(3));
+/// assert_eq!(cart.take::<u32>("cups")?, Some(4));
+/// assert_eq!(cart.get::<u32>("cups")?, None);
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct PkgData {
     session: Session,

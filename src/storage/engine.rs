@@ -65,6 +65,21 @@ pub(crate) trait Snapshot: Send + Sync {
 }
 
 /// A damaged item, and the session concerned.
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("sessions.redb");
+/// use cloakroom::Store;
+///
+/// let store = Store::open(path)?;
+/// for damage in store.check()?.findings {
+///     if let Some(client) = damage.client {
+///         store.end(client)?; // the visitor begins anew
+///     }
+/// }
+/// # store.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Damage {

@@ -13,6 +13,20 @@ use crate::transaction::{EventHooks, OwnerLimit, TxnRules, WhenFull};
 use std::time::Duration;
 
 /// The settings of a store, to change before it is opened. [`Store::builder`](crate::Store::builder) makes one.
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("sessions.redb");
+/// use cloakroom::Store;
+/// use std::time::Duration;
+///
+/// let store = Store::builder()
+///     .max_package_size(64 << 10)
+///     .max_new_sessions(100, Duration::from_secs(1))
+///     .open(path)?;
+/// # store.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct StoreBuilder {
     pub(super) clock: Clock,

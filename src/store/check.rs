@@ -12,6 +12,18 @@ pub(super) const KEPT: usize = 1000;
 const NAMED: usize = 5;
 
 /// The result of [`Store::check`].
+///
+/// ```
+/// use cloakroom::Store;
+///
+/// let store = Store::in_memory()?;
+/// let check = store.check()?;
+/// assert!(check.is_clean());
+/// for damage in &check.findings {
+///     eprintln!("{:?}: {}", damage.client, damage.error);
+/// }
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Check {

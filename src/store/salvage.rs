@@ -9,6 +9,21 @@ use crate::storage::{Damage, Finding};
 use std::path::Path;
 
 /// The result of [`StoreBuilder::salvage`]: what it copied and what is lost.
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// # let (damaged, copy) = (folder.path().join("damaged.redb"), folder.path().join("sessions.redb"));
+/// use cloakroom::Store;
+///
+/// # Store::open(&damaged)?.close()?;
+/// let salvage = Store::builder().salvage(&damaged, &copy)?;
+/// println!("{} sessions copied, {} losses", salvage.sessions, salvage.lost);
+/// for loss in &salvage.losses {
+///     eprintln!("{}", loss.error);
+/// }
+/// assert!(salvage.is_whole());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Salvage {

@@ -7,6 +7,18 @@ use crate::transaction::EventQueue;
 use std::time::Duration;
 
 /// The counters of a store since it was opened, and the work that waits in it now.
+///
+/// ```
+/// use cloakroom::Store;
+///
+/// let store = Store::in_memory()?;
+/// let id = store.client_ids().issue();
+/// store.transact(|txn| txn.session(&id)?.pkg("cart").insert("tea", 2))?;
+/// let statistics = store.statistics()?;
+/// assert_eq!(statistics.commits(), 1);
+/// assert!(!statistics.is_read_only());
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Statistics {
     counters: Counters,

@@ -6,6 +6,28 @@ use http::HeaderValue;
 use std::time::Duration;
 
 /// A `Set-Cookie` field.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// use axum::{Router, routing::get};
+/// use cloakroom::http::SessionLayer;
+/// use cloakroom::testing::{self, Visitor};
+/// use cloakroom::{Error, Session};
+///
+/// async fn page(session: Session) -> Result<&'static str, Error> {
+///     session.pkg("seen").insert("page", true)?;
+///     Ok("home")
+/// }
+///
+/// let (store, clock) = testing::store();
+/// let app: Router = Router::new().route("/", get(page)).layer(SessionLayer::new(store));
+/// let answer = Visitor::new(app, &clock).get("/").await;
+/// let cookie = &answer.set_cookies()[0];
+/// assert!(cookie.is_secure() && cookie.is_http_only());
+/// assert_eq!((cookie.same_site(), cookie.path(), cookie.max_age()), (Some("Lax"), Some("/"), None));
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct SetCookie(Cookie<'static>);
 

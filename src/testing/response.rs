@@ -5,6 +5,28 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header, response};
 
 /// What the application answered to a [`Visitor`](super::Visitor).
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// use axum::{Router, routing::get};
+/// use cloakroom::http::SessionLayer;
+/// use cloakroom::testing::{self, Visitor};
+/// use cloakroom::{Error, Session};
+///
+/// async fn page(session: Session) -> Result<&'static str, Error> {
+///     session.pkg("seen").insert("page", true)?;
+///     Ok("home")
+/// }
+///
+/// let (store, clock) = testing::store();
+/// let app: Router = Router::new().route("/", get(page)).layer(SessionLayer::new(store));
+/// let answer = Visitor::new(app, &clock).get("/").await;
+/// assert_eq!((answer.status().as_u16(), answer.text()), (200, "home"));
+/// assert_eq!(answer.header("cache-control"), Some("no-store"));
+/// assert!(answer.error().is_none());
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct TestResponse {
     head: response::Parts,

@@ -22,6 +22,28 @@ const HOST: &str = "localhost";
 /// same cookies.
 ///
 /// The module's page has a complete test.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// use axum::{Router, routing::get};
+/// use cloakroom::http::SessionLayer;
+/// use cloakroom::testing::{self, Visitor};
+/// use cloakroom::{Error, Session};
+///
+/// async fn page(session: Session) -> Result<&'static str, Error> {
+///     session.pkg("seen").insert("page", true)?;
+///     Ok("home")
+/// }
+///
+/// let (store, clock) = testing::store();
+/// let app: Router = Router::new().route("/", get(page)).layer(SessionLayer::new(store.clone()));
+/// let mut visitor = Visitor::new(app, &clock);
+/// assert_eq!(visitor.get("/").await.text(), "home");
+/// let id = visitor.client_id(&store).expect("the page makes a session");
+/// store.end(id.key()).unwrap();
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Visitor<S> {
     app: S,

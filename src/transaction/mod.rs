@@ -74,6 +74,25 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 ///
 /// [`commit`](Self::commit) or [`abort`](Self::abort) ends it; dropping it aborts. It dereferences to [`Txn`], the
 /// handle that gives access to sessions.
+///
+/// ```
+/// use cloakroom::Store;
+///
+/// let store = Store::in_memory()?;
+/// let id = store.client_ids().issue();
+///
+/// let txn = store.begin()?;
+/// txn.session(&id)?.pkg("cart").insert("tea", 2)?;
+/// txn.commit()?;
+///
+/// let txn = store.begin()?;
+/// txn.session(&id)?.pkg("cart").insert("tea", 99)?;
+/// txn.abort();
+///
+/// let txn = store.begin()?;
+/// assert_eq!(txn.session(&id)?.pkg("cart").get("tea")?, Some(2));
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[must_use = "a transaction that is dropped is aborted"]
 pub struct Transaction {
     txn: Txn,
@@ -81,6 +100,22 @@ pub struct Transaction {
 
 /// A handle on a [`Transaction`]. Clones refer to the same transaction. After the transaction has ended, all of them
 /// return [`Closed`](ErrorKind::Closed).
+///
+/// ```
+/// use cloakroom::{ClientId, Result, Store, Txn};
+///
+/// fn add_tea(txn: &Txn, id: &ClientId) -> Result<()> {
+///     txn.session(id)?.pkg("cart").add("tea", 1)
+/// }
+///
+/// let store = Store::in_memory()?;
+/// let id = store.client_ids().issue();
+/// store.transact(|txn| add_tea(txn, &id))?;
+/// let txn = store.begin()?;
+/// add_tea(&txn, &id)?;
+/// txn.commit()?;
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Txn {
     shared: Arc<TxnShared>,

@@ -12,6 +12,7 @@
 mod documents;
 mod length;
 mod order;
+mod public;
 mod rules;
 mod text;
 

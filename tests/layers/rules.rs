@@ -12,7 +12,7 @@ const LONGEST_FUNCTION: usize = 70;
 const DEFINED_TWICE: &[&str] = &["Directory", "TempFile"];
 
 /// The parsed files by path, without the items for tests.
-pub(crate) struct Files(BTreeMap<String, syn::File>);
+pub(crate) struct Files(pub(crate) BTreeMap<String, syn::File>);
 
 impl Files {
     pub(crate) fn parse<'a>(sources: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
@@ -41,7 +41,7 @@ fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
-fn attributes(item: &syn::Item) -> &[syn::Attribute] {
+pub(crate) fn attributes(item: &syn::Item) -> &[syn::Attribute] {
     use syn::Item;
     match item {
         Item::Const(it) => &it.attrs,
@@ -59,13 +59,13 @@ fn attributes(item: &syn::Item) -> &[syn::Attribute] {
     }
 }
 
-fn items(file: &syn::File) -> impl Iterator<Item = &syn::Item> {
+pub(crate) fn items(file: &syn::File) -> impl Iterator<Item = &syn::Item> {
     file.items
         .iter()
         .filter(|item| !is_for_tests(attributes(item)))
 }
 
-fn name_of(item: &syn::Item) -> Option<&syn::Ident> {
+pub(crate) fn name_of(item: &syn::Item) -> Option<&syn::Ident> {
     use syn::Item;
     match item {
         Item::Const(it) => Some(&it.ident),
@@ -81,7 +81,7 @@ fn name_of(item: &syn::Item) -> Option<&syn::Ident> {
 }
 
 /// The types of a file, those in modules inside it included.
-fn types<'a>(items: impl Iterator<Item = &'a syn::Item>) -> Vec<&'a syn::Item> {
+pub(crate) fn types<'a>(items: impl Iterator<Item = &'a syn::Item>) -> Vec<&'a syn::Item> {
     let mut found = Vec::new();
     for item in items.filter(|item| !is_for_tests(attributes(item))) {
         match item {
@@ -96,7 +96,7 @@ fn types<'a>(items: impl Iterator<Item = &'a syn::Item>) -> Vec<&'a syn::Item> {
     found
 }
 
-fn is_type(item: &syn::Item) -> bool {
+pub(crate) fn is_type(item: &syn::Item) -> bool {
     use syn::Item;
     matches!(
         item,
@@ -190,7 +190,7 @@ fn is_bool(input: &syn::FnArg) -> bool {
     matches!(&*input.ty, syn::Type::Path(it) if it.path.is_ident("bool"))
 }
 
-fn is_public(visibility: &syn::Visibility) -> bool {
+pub(crate) fn is_public(visibility: &syn::Visibility) -> bool {
     matches!(visibility, syn::Visibility::Public(_))
 }
 

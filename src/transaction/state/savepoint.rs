@@ -5,6 +5,22 @@ use crate::transaction::state::changes::{Undo, UndoLog};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A point in a transaction to [roll back](crate::Txn::rollback_to) to.
+///
+/// ```
+/// use cloakroom::Store;
+///
+/// let store = Store::in_memory()?;
+/// let id = store.client_ids().issue();
+/// let txn = store.begin()?;
+/// let cart = txn.session(&id)?.pkg("cart");
+/// cart.insert("tea", 2)?;
+/// let before = txn.savepoint()?;
+/// cart.insert("tea", 99)?;
+/// txn.rollback_to(&before)?;
+/// assert_eq!(cart.get("tea")?, Some(2));
+/// txn.commit()?;
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Savepoint(u64);
 
