@@ -212,6 +212,26 @@ impl Store {
         self.inner.identity
     }
 
+    /// Returns the time that its sessions go by: that of the [clock](crate::StoreBuilder::clock) it was given, else the
+    /// system's. From it, an end for [`set_expires_at`](crate::Session::set_expires_at) is computed.
+    ///
+    /// ```
+    /// use chrono::TimeDelta;
+    /// use cloakroom::{Clock, Store};
+    ///
+    /// let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    /// let store = Store::builder().clock(clock).in_memory()?;
+    /// let id = store.client_ids().issue();
+    /// let end = store.now() + TimeDelta::minutes(5);
+    /// store.transact(|txn| txn.session(&id)?.set_expires_at(Some(end)))?;
+    /// assert_eq!(store.session_info(id.key())?.unwrap().expires, Some(end));
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    #[must_use]
+    pub fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        self.inner.env.clock.now()
+    }
+
     /// The process in which it was opened.
     #[cfg(feature = "http")]
     pub(crate) fn process(&self) -> &crate::process::Process {
