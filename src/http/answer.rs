@@ -202,6 +202,21 @@ mod tests {
             let told: Vec<_> = told.map(|row| row[0]).collect();
             assert_eq!(told, [status(kind).as_str()], "{kind:?}");
         }
+
+        let guide = include_str!("../../docs/guide/errors.md");
+        let rows = guide.lines().filter_map(|line| line.strip_prefix("| "));
+        let rows: Vec<Vec<&str>> = rows.map(|row| row.split(" | ").collect()).collect();
+        for kind in KINDS {
+            let name = format!("`{kind:?}`");
+            let told = rows.iter().filter(|row| row[0].contains(&name));
+            let told: Vec<_> = told.map(|row| row[1]).collect();
+            let is_told =
+                |told: &str| told == "at opening" || told.starts_with(status(kind).as_str());
+            assert!(
+                matches!(*told, [told] if is_told(told)),
+                "{kind:?}: {told:?}"
+            );
+        }
     }
 
     #[test]
