@@ -127,7 +127,7 @@ pub(super) fn judge(
             incarnation,
             last_access: times.last_access,
             timeout: row.timeout,
-            ends_at: row.ends_at,
+            ends_at: row.optional.ends_at,
         };
         return Ok(SweepVerdict::Expired(state, policy.over_at(&times)));
     }
@@ -330,7 +330,7 @@ impl Removal {
 /// Whether a row only leads from a renewed id to its session, which lives on (C8.4).
 fn leads_on(change: &ClientChange) -> bool {
     let mut rows = change.seen.iter().filter_map(|seen| seen.row.as_ref());
-    rows.any(|row| row.moved.is_some())
+    rows.any(|row| row.optional.moved.is_some())
 }
 
 fn owned(change: &ClientChange) -> (ClientKey, Option<Arc<str>>) {

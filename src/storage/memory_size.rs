@@ -30,7 +30,7 @@ fn seen(seen: &Seen) -> usize {
     let row = seen.row.as_ref();
     let texts = row
         .iter()
-        .flat_map(|row| row.owner.iter().chain(&row.label));
+        .flat_map(|row| row.owner.iter().chain(&row.optional.label));
     let packages = row.iter().flat_map(|row| row.packages.iter());
     size_of::<Seen>()
         + texts.map(|text| text.len()).sum::<usize>()

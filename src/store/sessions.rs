@@ -96,7 +96,7 @@ impl InfoDraft {
         let times = env.times_of(container, self.info.client, &row, now, None);
         let times = times.await?;
         // Under an id that was renewed there is no session of its own.
-        if container.policy.is_expired(&times, now) || row.moved.is_some() {
+        if container.policy.is_expired(&times, now) || row.optional.moved.is_some() {
             return Ok(());
         }
         let info = &mut self.info;
@@ -107,8 +107,8 @@ impl InfoDraft {
         self.over = self.over.max(container.policy.over_at(&times));
         let text = |text: Arc<str>| text.to_string();
         info.owner = info.owner.take().or(row.owner.map(text));
-        info.label = info.label.take().or(row.label.map(text));
-        let authenticated_at = row.authenticated_at.map(Timestamp::to_datetime);
+        info.label = info.label.take().or(row.optional.label.clone().map(text));
+        let authenticated_at = row.optional.authenticated_at.map(Timestamp::to_datetime);
         info.authenticated_at = info.authenticated_at.max(authenticated_at);
         Ok(())
     }

@@ -90,7 +90,7 @@ impl CarriedRows {
         for write in writes.sessions {
             let at = (write.container, write.client);
             // A row that leads on from a renewed id is the engine's.
-            let row = write.row.filter(|row| row.moved.is_none());
+            let row = write.row.filter(|row| row.optional.moved.is_none());
             let row = row.map(SessionRow::without_owner);
             if self.sessions.get(&at) == row.as_ref() {
                 continue;

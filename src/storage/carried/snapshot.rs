@@ -45,7 +45,7 @@ impl Snapshot for CarriedSnapshot {
         };
         // A renewed id leads on from every container of the engine.
         let unnamed = self.engine.session(ContainerId::UNNAMED, client)?;
-        if let Some(leading) = unnamed.filter(|row| row.moved.is_some()) {
+        if let Some(leading) = unnamed.filter(|row| row.optional.moved.is_some()) {
             let lasts = leading.timeout.unwrap_or_default();
             let leads = leading.access.last_access + lasts > self.now;
             return Ok(leads.then_some(leading));

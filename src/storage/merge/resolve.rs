@@ -81,7 +81,8 @@ fn resolve_on(
 /// The same change under the id that the session was given meanwhile because its old one was renewed (C8.4). Where some
 /// of it is in memory, the new client is not locked, and the change conflicts. So does another renewal.
 fn moved_on(change: &ClientChange, sessions: &[SessionMerge<'_>]) -> Option<ClientChange> {
-    let moved = |session: &SessionMerge<'_>| session.stored.as_ref().and_then(|row| row.moved);
+    let moved =
+        |session: &SessionMerge<'_>| session.stored.as_ref().and_then(|row| row.optional.moved);
     let to = sessions.iter().find_map(moved)?.client;
     let is_renewal = change.leads_on.is_some();
     if is_renewal || !change.seen.iter().any(Seen::is_live) {

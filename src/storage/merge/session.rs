@@ -37,7 +37,7 @@ impl<'a> SessionMerge<'a> {
             ) if now.incarnation == incarnation
                 && now.access.last_access == last_access
                 && now.timeout == timeout
-                && now.ends_at == ends_at =>
+                && now.optional.ends_at == ends_at =>
             {
                 None
             }
@@ -132,7 +132,7 @@ impl<'a> SessionMerge<'a> {
 
 /// Whether a row only leads from a renewed id to its session.
 fn leads_on(row: &Option<SessionRow>) -> bool {
-    row.as_ref().is_some_and(|row| row.moved.is_some())
+    row.as_ref().is_some_and(|row| row.optional.moved.is_some())
 }
 
 /// The row of a package, if the session lists it. A listed package without a row is damage (C5.4).
@@ -173,13 +173,13 @@ pub(super) fn attributes(
         row.owner.clone_from(owner);
     }
     if let Some(label) = &change.label {
-        row.label.clone_from(label);
+        row.optional.label.clone_from(label);
     }
     if let Some(at) = change.authenticated_at {
-        row.authenticated_at = at;
+        row.optional.authenticated_at = at;
     }
     if let Some(at) = change.ends_at {
-        row.ends_at = at;
+        row.optional.ends_at = at;
     }
     let same =
         matches!(seen.state, SeenState::Live { incarnation } if incarnation == row.incarnation);

@@ -19,7 +19,7 @@ fn cipher(number: u32, key: u8) -> RecordCipher {
 fn session() -> SessionRow {
     let mut row = SessionRow::new(Timestamp(5), Version(8));
     row.owner = Some("ann".into());
-    row.label = Some("phone".into());
+    row.optional.label = Some("phone".into());
     row.packages = ["a".into()].into();
     row
 }

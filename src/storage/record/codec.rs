@@ -188,6 +188,11 @@ impl<'a> PayloadReader<'a> {
         count.ok_or_else(|| corrupt(self.kind, "it is too short"))
     }
 
+    /// The bytes from this offset of the payload on that were read.
+    pub(super) fn since(&self, start: usize) -> &'a [u8] {
+        self.payload.get(start..self.at).unwrap_or_default()
+    }
+
     pub(super) fn is_at_end(&self) -> bool {
         self.at == self.payload.len()
     }

@@ -9,6 +9,7 @@ mod container;
 mod frame;
 #[cfg(feature = "encryption")]
 mod keys;
+mod optional_fields;
 mod package;
 mod place;
 mod session;
@@ -25,5 +26,6 @@ pub(crate) use container::ContainerRecord;
 pub(crate) use frame::{open_frame, seal_frame};
 #[cfg(feature = "encryption")]
 pub(crate) use keys::{FileKeys, RecordKeys};
+pub(crate) use optional_fields::MovedTo;
 pub(crate) use package::{PackageRow, package_key};
-pub(crate) use session::{AccessPart, MovedTo, SessionRow, client_of, session_key};
+pub(crate) use session::{AccessPart, SessionRow, client_of, session_key};

@@ -6,13 +6,13 @@ use super::codec::{
     ENCRYPTED, FORMAT, PayloadReader, RecordKind, SESSION_FORMAT, append, close, corrupt, gather,
     millis, verified,
 };
+use super::optional_fields::{MovedTo, SharedFields};
 use super::place::RecordPlace;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::expiry::Times;
 use crate::storage::{ContainerId, Version};
-use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,52 +100,7 @@ pub(crate) struct SessionRow {
     pub(crate) owner: Option<Arc<str>>,
     /// The packages that have a row, sorted. A lost row is noticed by this list (C5.4).
     pub(crate) packages: Arc<[Arc<str>]>,
-    /// The text that the application shows for it in a list of devices.
-    pub(crate) label: Option<Arc<str>>,
-    /// When its owner last logged in.
-    pub(crate) authenticated_at: Option<Timestamp>,
-    /// When it ends at the latest, however often it is used.
-    pub(crate) ends_at: Option<Timestamp>,
-    /// Where the session is now, if this row only leads there: its id was renewed a moment ago (C8.4).
-    pub(crate) moved: Option<MovedTo>,
-    /// Fields that this version of the crate does not know, as they are stored.
-    pub(crate) unknown: Bytes,
-}
-
-/// The optional fields at the end of the record, by their numbers.
-const LABEL: u8 = 1;
-const AUTHENTICATED_AT: u8 = 2;
-const ENDS_AT: u8 = 3;
-const MOVED: u8 = 4;
-
-/// Where a session went when its id was renewed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MovedTo {
-    pub(crate) client: ClientKey,
-    /// The incarnation that it had in this container; none if it was not there.
-    pub(crate) from: Option<Version>,
-}
-
-impl MovedTo {
-    fn encode(self) -> [u8; 24] {
-        let mut bytes = [0; 24];
-        let (client, from) = bytes.split_at_mut(16);
-        client.copy_from_slice(self.client.as_bytes());
-        let version = self.from.map_or(0, |from| from.0);
-        from.copy_from_slice(&version.to_le_bytes());
-        bytes
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self> {
-        let parts = bytes.split_first_chunk().and_then(|(client, from)| {
-            let from = u64::from_le_bytes(from.try_into().ok()?);
-            Some(Self {
-                client: ClientKey::from_bytes(*client),
-                from: (from != 0).then_some(Version(from)),
-            })
-        });
-        parts.ok_or_else(|| corrupt(RecordKind::Session, "a client key has another length"))
-    }
+    pub(crate) optional: SharedFields,
 }
 
 /// The parts of a record of the current form.
@@ -169,9 +124,9 @@ impl<'a> SessionParts<'a> {
         parts.ok_or_else(|| corrupt(RecordKind::Session, "it is too short"))
     }
 
-    /// The record of a session in this format, without its checksum.
-    fn join(&self, format: u8) -> Vec<u8> {
-        let mut record = Vec::with_capacity(self.body.len() + 48);
+    /// The record of a session in this format, without its checksum. There is space for as many bytes `more`.
+    fn join(&self, format: u8, more: usize) -> Vec<u8> {
+        let mut record = Vec::with_capacity(self.body.len() + more + 64);
         record.push(format);
         record.extend_from_slice(self.access);
         record.extend_from_slice(&self.incarnation.0.to_le_bytes());
@@ -189,11 +144,7 @@ impl SessionRow {
             timeout: None,
             owner: None,
             packages: Arc::default(),
-            label: None,
-            authenticated_at: None,
-            ends_at: None,
-            moved: None,
-            unknown: Bytes::new(),
+            optional: SharedFields::default(),
         }
     }
 
@@ -205,7 +156,8 @@ impl SessionRow {
         lasts: Duration,
     ) -> Self {
         let mut row = Self::new(now, incarnation);
-        (row.timeout, row.moved) = (Some(lasts), Some(to));
+        row.timeout = Some(lasts);
+        row.optional.moved = Some(to);
         row.access.is_id_confirmed = true;
         row
     }
@@ -240,13 +192,12 @@ impl SessionRow {
     }
 
     /// The row without what only a store may say of a session (C8.6).
-    pub(crate) fn without_owner(self) -> Self {
-        Self {
-            owner: None,
-            label: None,
-            authenticated_at: None,
-            ..self
+    pub(crate) fn without_owner(mut self) -> Self {
+        self.owner = None;
+        if self.optional.label.is_some() || self.optional.authenticated_at.is_some() {
+            (self.optional.label, self.optional.authenticated_at) = (None, None);
         }
+        self
     }
 
     pub(crate) fn times(&self) -> Times {
@@ -254,7 +205,7 @@ impl SessionRow {
             created: self.access.created,
             last_access: self.access.last_access,
             timeout: self.timeout,
-            ends_at: self.ends_at,
+            ends_at: self.optional.ends_at,
             unconfirmed_since: (!self.access.is_id_confirmed).then_some(self.access.id_issued),
         }
     }
@@ -266,30 +217,20 @@ impl SessionRow {
     }
 
     pub(crate) fn encode(&self, key: &[u8], cipher: &RecordCipher) -> Result<Vec<u8>> {
-        let mut body = Vec::new();
-        let timeout = self.timeout.map(millis);
-        append(&mut body, (timeout, self.owner.as_deref(), &*self.packages))?;
-        if let Some(label) = &self.label {
-            append(&mut body, (LABEL, label.as_bytes()))?;
-        }
-        for (number, at) in [
-            (AUTHENTICATED_AT, self.authenticated_at),
-            (ENDS_AT, self.ends_at),
-        ] {
-            if let Some(at) = at {
-                append(&mut body, (number, &at.0.to_le_bytes()[..]))?;
-            }
-        }
-        if let Some(moved) = self.moved {
-            append(&mut body, (MOVED, &moved.encode()[..]))?;
-        }
-        body.extend_from_slice(&self.unknown);
+        let texts = self.owner.iter().chain(self.packages.iter());
+        let len = texts.map(|text| text.len() + 2).sum::<usize>();
         let parts = SessionParts {
             access: &self.access.encode(),
             incarnation: self.incarnation,
-            body: &body,
+            body: &[],
         };
-        let mut record = parts.join(SESSION_FORMAT);
+        let mut record = parts.join(SESSION_FORMAT, len);
+        let timeout = self.timeout.map(millis);
+        append(
+            &mut record,
+            (timeout, self.owner.as_deref(), &*self.packages),
+        )?;
+        self.optional.append_to(&mut record)?;
         let start = RecordPlace::start_of(RecordKind::Session);
         cipher.encrypt(place(key, self.incarnation), &mut record, start)?;
         close(RecordKind::Session, key, &mut record);
@@ -325,18 +266,7 @@ impl SessionRow {
         self.owner = owner.map(Arc::from);
         let count = parts.count()?;
         self.packages = gather(count, || parts.next().map(<&str>::into))?;
-        let mut unknown = Vec::new();
-        while !parts.is_at_end() {
-            let start = parts.at;
-            match parts.next()? {
-                (LABEL, label) => self.label = Some(text(label)?.into()),
-                (AUTHENTICATED_AT, at) => self.authenticated_at = Some(time(at)?),
-                (ENDS_AT, at) => self.ends_at = Some(time(at)?),
-                (MOVED, to) => self.moved = Some(MovedTo::decode(to)?),
-                (_, _) => unknown.extend_from_slice(body.get(start..parts.at).unwrap_or_default()),
-            }
-        }
-        self.unknown = unknown.into();
+        self.optional = SharedFields::read(&mut parts)?;
         Ok(())
     }
 
@@ -389,7 +319,7 @@ impl SessionRow {
             return Ok(None);
         }
         let access = &after.encode();
-        let mut record = SessionParts { access, ..parts }.join(format);
+        let mut record = SessionParts { access, ..parts }.join(format, 0);
         close(RecordKind::Session, key, &mut record);
         Ok(Some(record))
     }
@@ -401,16 +331,4 @@ fn place(key: &[u8], incarnation: Version) -> RecordPlace<'_> {
         key,
         incarnation: incarnation.0,
     }
-}
-
-fn text(bytes: &[u8]) -> Result<&str> {
-    std::str::from_utf8(bytes)
-        .map_err(|e| corrupt(RecordKind::Session, "a text is not UTF-8").with_source(e))
-}
-
-fn time(bytes: &[u8]) -> Result<Timestamp> {
-    let bytes = bytes.try_into().map(i64::from_le_bytes);
-    bytes
-        .map(Timestamp)
-        .map_err(|_| corrupt(RecordKind::Session, "a time has another length"))
 }

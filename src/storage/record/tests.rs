@@ -1,3 +1,4 @@
+use super::optional_fields::{OptionalFields, SharedFields};
 use super::*;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -19,14 +20,16 @@ fn row() -> SessionRow {
         timeout: Some(Duration::from_secs(3)),
         owner: Some("ann".into()),
         packages: ["a".into(), "b".into()].into(),
-        label: Some("phone".into()),
-        authenticated_at: Some(Timestamp(6)),
-        ends_at: Some(Timestamp(8)),
-        moved: Some(MovedTo {
-            client: ClientKey::from_bytes([9; 16]),
-            from: Some(Version(3)),
+        optional: SharedFields::from(OptionalFields {
+            label: Some("phone".into()),
+            authenticated_at: Some(Timestamp(6)),
+            ends_at: Some(Timestamp(8)),
+            moved: Some(MovedTo {
+                client: ClientKey::from_bytes([9; 16]),
+                from: Some(Version(3)),
+            }),
+            unknown: Bytes::new(),
         }),
-        unknown: Bytes::new(),
     }
 }
 
@@ -61,9 +64,8 @@ fn a_session_row_of_the_first_form_is_read_and_written_in_the_current_one() {
     assert_eq!(read.access.id_issued, Timestamp(1));
     assert!(read.access.is_id_confirmed);
     read.access.id_issued = Timestamp(5);
-    read.label = Some("phone".into());
-    read.authenticated_at = Some(Timestamp(6));
-    (read.ends_at, read.moved) = (row().ends_at, row().moved);
+    assert_eq!(read.optional, SharedFields::default());
+    read.optional = row().optional;
     assert_eq!(read, row());
 }
 
@@ -74,7 +76,7 @@ fn fields_of_a_later_version_are_kept() {
     codec::append(&mut later, (9_u8, &b"later"[..])).unwrap();
     codec::close(RecordKind::Session, b"key", &mut later);
     let mut read = SessionRow::decode(b"key", &later, &RecordCipher::Plain).unwrap();
-    assert_eq!(&*read.unknown, b"\x09\x05later");
+    assert_eq!(&*read.optional.unknown, b"\x09\x05later");
     assert_eq!(read.encode(b"key", &RecordCipher::Plain).unwrap(), later);
     read = read.moved(Timestamp(7), Version(5));
     let moved = read.encode(b"other", &RecordCipher::Plain).unwrap();
@@ -82,8 +84,8 @@ fn fields_of_a_later_version_are_kept() {
         SessionRow::decode(b"other", &moved, &RecordCipher::Plain).unwrap(),
         read
     );
-    read.unknown = Bytes::new();
-    assert_eq!(read.label, row().label);
+    read.optional.unknown = Bytes::new();
+    assert_eq!(read.optional.label, row().optional.label);
 }
 
 // C3.4: what an access changes stands apart.
@@ -124,8 +126,7 @@ fn an_access_changes_its_own_part_of_the_record_alone() {
     // One of the first form is written in the current one.
     let after = access(&first_form(), 4).unwrap().unwrap();
     expected.access.id_issued = Timestamp(1);
-    (expected.label, expected.authenticated_at) = (None, None);
-    (expected.ends_at, expected.moved) = (None, None);
+    expected.optional = SharedFields::default();
     assert_eq!(
         SessionRow::decode(b"key", &after, &RecordCipher::Plain).unwrap(),
         expected

@@ -40,7 +40,7 @@ impl TxnState {
         let rows = self.subject(id)?.sessions.iter();
         let attributes = rows.filter(live).filter_map(|v| v.row.as_ref()).any(|row| {
             changes.timeout.is_some_and(|t| t != row.timeout)
-                || changes.ends_at.is_some_and(|at| at != row.ends_at)
+                || changes.ends_at.is_some_and(|at| at != row.optional.ends_at)
         });
         let stored = |view: &&SessionView| view.live && !self.is_carried(view);
         let rows = self.subject(id)?.sessions.iter();
@@ -48,10 +48,13 @@ impl TxnState {
         let attributes = attributes
             || rows.any(|row| {
                 changes.owner.as_ref().is_some_and(|o| *o != row.owner)
-                    || changes.label.as_ref().is_some_and(|l| *l != row.label)
+                    || changes
+                        .label
+                        .as_ref()
+                        .is_some_and(|l| *l != row.optional.label)
                     || changes
                         .authenticated_at
-                        .is_some_and(|at| at != row.authenticated_at)
+                        .is_some_and(|at| at != row.optional.authenticated_at)
             });
         let live = self.subject(id)?.sessions.iter().any(|view| view.live);
         let founds = !live && changes.attributes.is_founding();

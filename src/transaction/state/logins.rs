@@ -55,13 +55,15 @@ impl TxnState {
 
     pub(crate) fn label(&mut self, id: SubjectId) -> Result<Option<Arc<str>>> {
         let set = |changes: &Attributes| changes.label.clone();
-        self.attribute(id, set, |row, _| row.label.clone())
+        self.attribute(id, set, |row, _| row.optional.label.clone())
     }
 
     pub(crate) fn authenticated_at(&mut self, id: SubjectId) -> Result<Option<Timestamp>> {
         let set = |changes: &Attributes| changes.authenticated_at;
         self.attribute(id, set, |row, login| {
-            row.authenticated_at.filter(|_| login != LoginState::Over)
+            row.optional
+                .authenticated_at
+                .filter(|_| login != LoginState::Over)
         })
     }
 
@@ -70,7 +72,7 @@ impl TxnState {
     }
 
     pub(crate) fn own_end(&mut self, id: SubjectId) -> Result<Option<Timestamp>> {
-        self.attribute(id, |it| it.ends_at, |row, _| row.ends_at)
+        self.attribute(id, |it| it.ends_at, |row, _| row.optional.ends_at)
     }
 
     /// What this transaction sets of the session as a whole, or else what is stored of it. An access.
@@ -94,7 +96,7 @@ impl TxnState {
             let row = view.live_row()?;
             let policy = &self.registry.container(view.container).policy;
             let is_over = |at| policy.is_login_over(at, self.now);
-            let login = match row.authenticated_at.is_some_and(is_over) {
+            let login = match row.optional.authenticated_at.is_some_and(is_over) {
                 true => LoginState::Over,
                 false => LoginState::Lasts,
             };

@@ -98,7 +98,7 @@ impl FoundSession {
     /// Where the session is now, if this row only leads there.
     pub(crate) fn leads_to(&self) -> Option<ClientKey> {
         let row = self.row.as_ref().filter(|_| self.is_live);
-        Some(row?.moved?.client)
+        Some(row?.optional.moved?.client)
     }
 }
 
@@ -123,7 +123,7 @@ pub(crate) struct SessionView {
 impl SessionView {
     /// Where the session is now, if this row only leads there.
     pub(crate) fn leads_to(&self) -> Option<ClientKey> {
-        Some(self.live_row()?.moved?.client)
+        Some(self.live_row()?.optional.moved?.client)
     }
 
     pub(crate) fn live_row(&self) -> Option<&SessionRow> {

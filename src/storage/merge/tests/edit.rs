@@ -199,7 +199,7 @@ impl Edit {
             incarnation: row.incarnation,
             last_access: row.access.last_access,
             timeout: row.timeout,
-            ends_at: row.ends_at,
+            ends_at: row.optional.ends_at,
         };
         self
     }

@@ -144,8 +144,8 @@ impl World {
         };
         row.timeout = after('~').map(span);
         row.owner = after('=').map(Arc::from);
-        row.label = after('"').map(Arc::from);
-        row.authenticated_at = after('*').map(time);
+        row.optional.label = after('"').map(Arc::from);
+        row.optional.authenticated_at = after('*').map(time);
         let at = (place(container).id, client(name));
         self.sessions.insert(at, row);
         at
@@ -186,11 +186,11 @@ impl World {
             if row.access.id_issued != row.access.created {
                 add('%', row.access.id_issued);
             }
-            add('*', row.authenticated_at.unwrap_or_default());
+            add('*', row.optional.authenticated_at.unwrap_or_default());
             if row.access.is_id_confirmed {
                 word.push('+');
             }
-            if let Some(label) = &row.label {
+            if let Some(label) = &row.optional.label {
                 word.push_str(&format!("\"{label}"));
             }
             if let Some(timeout) = row.timeout {
