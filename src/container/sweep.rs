@@ -168,18 +168,20 @@ fn remove_stale(env: &Env, container: &ContainerEntry) -> Result<Swept> {
     let now = env.clock.timestamp();
     let registry = env.registry.load().number;
     let mut swept = Swept::default();
-    let empty = |since| ChangeSet {
-        now,
-        since,
-        clients: Vec::new(),
-        refusals: env.refusals(),
-        limits: env.rules.limits,
-        registry,
-        foreign: None,
-        carried: None,
-        swept: 0,
+    let empty = |since| {
+        Box::new(ChangeSet {
+            now,
+            since,
+            clients: Vec::new(),
+            refusals: env.refusals(),
+            limits: env.rules.limits,
+            registry,
+            foreign: None,
+            carried: None,
+            swept: 0,
+        })
     };
-    let mut batch: Option<ChangeSet> = None;
+    let mut batch: Option<Box<ChangeSet>> = None;
     let mut flying: Option<Removal> = None;
     let end = |flying: Option<Removal>| flying.map_or(Ok(0), |it| it.end(env, container));
     scan_stale(env, container.id(), now, |mark, row| {
@@ -272,7 +274,7 @@ struct Removal {
 
 impl Removal {
     /// Has a batch of a sweep committed.
-    fn begin(env: &Env, set: ChangeSet) -> Self {
+    fn begin(env: &Env, set: Box<ChangeSet>) -> Self {
         let told = match env.events {
             Some(_) => {
                 let told = set.clients.iter().filter(|change| !leads_on(change));

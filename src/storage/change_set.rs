@@ -130,7 +130,7 @@ impl ClientChange {
     }
 
     /// Whether anything of the session as a whole is set or taken back.
-    fn sets_attributes(&self) -> bool {
+    pub(crate) fn sets_attributes(&self) -> bool {
         self.timeout.is_some()
             || self.owner.is_some()
             || self.label.is_some()

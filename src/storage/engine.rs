@@ -138,12 +138,12 @@ pub(crate) struct Checked {
 /// How a commit ended.
 pub(crate) enum Outcome {
     /// Durable and visible. The change set goes back to the thread that made it, which frees it more cheaply.
-    Committed(ChangeSet),
+    Committed(Box<ChangeSet>),
     /// Nothing was written. If the session of one client was at fault, its key.
     Failed(Error, Option<ClientKey>),
     /// A commute started from a value that is no longer current. The caller computes it again from the bytes given
     /// here and submits the change set again: through [`Resubmit`] if the engine gives one.
-    Stale(ChangeSet, Vec<StaleCommute>, Option<Box<dyn Resubmit>>),
+    Stale(Box<ChangeSet>, Vec<StaleCommute>, Option<Box<dyn Resubmit>>),
 }
 
 /// What an engine keeps of a stale commit while the caller computes it again.
@@ -151,7 +151,7 @@ pub(crate) enum Outcome {
 /// An engine that limits admission keeps the commit's place, so that the commit never waits behind those that wait
 /// for it. Dropping this gives the place up.
 pub(crate) trait Resubmit: Send {
-    fn resubmit(self: Box<Self>, set: ChangeSet, done: CommitCallback);
+    fn resubmit(self: Box<Self>, set: Box<ChangeSet>, done: CommitCallback);
 }
 
 /// Called once with the outcome of a commit, on a thread of the engine. It must not block.
@@ -248,10 +248,10 @@ pub(crate) trait Storage: Send + Sync {
     fn snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>>;
     /// Submits a change set and calls `done` with the outcome. A [`WaiterKind::Thread`] calls
     /// [`lead_commit`](LocalEngine::lead_commit) next, so that a local engine need not wake its own thread.
-    fn submit(&self, set: ChangeSet, waiter: WaiterKind, done: CommitCallback) -> Submission;
+    fn submit(&self, set: Box<ChangeSet>, waiter: WaiterKind, done: CommitCallback) -> Submission;
     /// Submits a change set that does not wait for admission and is never withdrawn: commits that were admitted may
     /// wait for it.
-    fn submit_unbounded(&self, set: ChangeSet, done: CommitCallback);
+    fn submit_unbounded(&self, set: Box<ChangeSet>, done: CommitCallback);
     /// Records an access time, whether or not the answer is awaited. It becomes durable with the next commit or within
     /// a second (C3.4). Nothing is recorded if the session has ended or was found expired after [`Touch::since`].
     fn touch(&self, touch: Touch) -> Answer<'static, TouchOutcome>;

@@ -56,7 +56,7 @@ pub(crate) use crate::transaction::state::txn_state::TxnState;
 pub(crate) use crate::transaction::turns::turn::{Patience, Turn, Turns};
 pub(crate) use worker::Worker;
 
-use crate::block_on::{block_on, wait};
+use crate::block_on::wait;
 use crate::client_id::{ClientId, ClientKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
@@ -230,7 +230,7 @@ impl Transaction {
                 };
                 let env = pending.completion.env.clone();
                 let mut patience = patience.unwrap_or_else(|| env.patience());
-                block_on(pending.wait_in_line(&mut patience));
+                wait(pending.wait_in_line(&mut patience));
                 let commit = pending.commit(WaiterKind::Thread);
                 env.storage.block_on(commit).map(drop)
             }

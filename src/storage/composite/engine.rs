@@ -218,7 +218,7 @@ impl CompositeShared {
 
     fn submit(
         self: &Arc<Self>,
-        set: ChangeSet,
+        set: Box<ChangeSet>,
         waiter: WaiterKind,
         done: CommitCallback,
     ) -> Submission {
@@ -232,7 +232,7 @@ impl CompositeShared {
         }
     }
 
-    fn submit_unbounded(self: &Arc<Self>, set: ChangeSet, done: CommitCallback) {
+    fn submit_unbounded(self: &Arc<Self>, set: Box<ChangeSet>, done: CommitCallback) {
         match self.concerns(&set) {
             Concerns::Durable => self.durable.submit_unbounded(set, done),
             Concerns::Memory => self.commit_in_memory(set, done),
@@ -242,7 +242,7 @@ impl CompositeShared {
         }
     }
 
-    fn commit_in_memory(self: &Arc<Self>, mut set: ChangeSet, done: CommitCallback) {
+    fn commit_in_memory(self: &Arc<Self>, mut set: Box<ChangeSet>, done: CommitCallback) {
         let shared = self.clone();
         self.gate.enter_commit(
             clients_of(&set),
@@ -264,7 +264,7 @@ impl CompositeShared {
     /// part durable. Then memory is changed, which cannot fail.
     fn commit_in_both(
         self: &Arc<Self>,
-        set: ChangeSet,
+        set: Box<ChangeSet>,
         done: CommitCallback,
         how: DurableSubmit,
     ) -> Submission {
@@ -291,7 +291,7 @@ impl CompositeShared {
 
     fn submit_to_durable(
         self: &Arc<Self>,
-        mut set: ChangeSet,
+        mut set: Box<ChangeSet>,
         done: CommitCallback,
         how: DurableSubmit,
         inside: Inside,
@@ -364,7 +364,7 @@ struct CompositePlace {
 }
 
 impl Resubmit for CompositePlace {
-    fn resubmit(self: Box<Self>, set: ChangeSet, done: CommitCallback) {
+    fn resubmit(self: Box<Self>, set: Box<ChangeSet>, done: CommitCallback) {
         match self.shared.upgrade() {
             Some(shared) => {
                 let _ = shared.commit_in_both(set, done, DurableSubmit::Again(self.place));
@@ -405,11 +405,11 @@ impl Storage for Composite {
         }
     }
 
-    fn submit(&self, set: ChangeSet, waiter: WaiterKind, done: CommitCallback) -> Submission {
+    fn submit(&self, set: Box<ChangeSet>, waiter: WaiterKind, done: CommitCallback) -> Submission {
         self.shared.submit(set, waiter, done)
     }
 
-    fn submit_unbounded(&self, set: ChangeSet, done: CommitCallback) {
+    fn submit_unbounded(&self, set: Box<ChangeSet>, done: CommitCallback) {
         self.shared.submit_unbounded(set, done);
     }
 

@@ -123,7 +123,7 @@ impl RemoteCounters {
 }
 
 impl Resubmit for AdmittedPlace {
-    fn resubmit(self: Box<Self>, set: ChangeSet, done: CommitCallback) {
+    fn resubmit(self: Box<Self>, set: Box<ChangeSet>, done: CommitCallback) {
         self.resend(set, done);
     }
 }
@@ -146,14 +146,14 @@ impl Storage for FakeRemote {
         })
     }
 
-    fn submit(&self, set: ChangeSet, _: WaiterKind, done: CommitCallback) -> Submission {
+    fn submit(&self, set: Box<ChangeSet>, _: WaiterKind, done: CommitCallback) -> Submission {
         match self.line.enter(set, done) {
             Some(withdrawal) => Submission::pending(withdrawal),
             None => Submission::admitted(),
         }
     }
 
-    fn submit_unbounded(&self, set: ChangeSet, done: CommitCallback) {
+    fn submit_unbounded(&self, set: Box<ChangeSet>, done: CommitCallback) {
         self.line.pass(set, done);
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A change set on its way, and what is called with its outcome.
 pub(super) struct RemoteCommit {
-    pub(super) set: ChangeSet,
+    pub(super) set: Box<ChangeSet>,
     pub(super) done: CommitCallback,
     /// `None` if it was submitted without a bound.
     pub(super) place: Option<AdmittedPlace>,
@@ -65,7 +65,7 @@ impl AdmissionLine {
     /// Sends a commit, or lets it wait.
     pub(super) fn enter(
         self: &Arc<Self>,
-        set: ChangeSet,
+        set: Box<ChangeSet>,
         done: CommitCallback,
     ) -> Option<RemoteWithdrawal> {
         let bytes = set.memory_size();
@@ -90,7 +90,7 @@ impl AdmissionLine {
     }
 
     /// Sends a commit that does not wait for admission.
-    pub(super) fn pass(&self, set: ChangeSet, done: CommitCallback) {
+    pub(super) fn pass(&self, set: Box<ChangeSet>, done: CommitCallback) {
         (self.send)(RemoteCommit {
             set,
             done,
@@ -129,7 +129,7 @@ impl AdmissionLine {
 
 impl AdmittedPlace {
     /// Sends a commit again, in its place.
-    pub(super) fn resend(self, set: ChangeSet, done: CommitCallback) {
+    pub(super) fn resend(self, set: Box<ChangeSet>, done: CommitCallback) {
         let line = self.line.clone();
         (line.send)(RemoteCommit {
             set,

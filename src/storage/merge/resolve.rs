@@ -285,7 +285,9 @@ impl<R: CurrentRows> Merge<'_, R> {
         };
         let session = sessions.get_mut(at).ok_or_else(gone)?;
         founded.into_iter().for_each(|row| session.found(row));
-        session.packages.insert(package.package.clone(), content);
+        session
+            .packages
+            .insert(package.package.clone(), Box::new(content));
         Ok(())
     }
 

@@ -19,8 +19,8 @@ pub(super) struct SessionMerge<'a> {
     /// The row as the transaction sees it. `None` if the session has expired.
     pub(super) row: Option<SessionRow>,
     pub(super) changed: bool,
-    /// The packages that change.
-    pub(super) packages: BTreeMap<Arc<str>, MergedPackage>,
+    /// The packages that change. In boxes, so that the map's nodes are small blocks.
+    pub(super) packages: BTreeMap<Arc<str>, Box<MergedPackage>>,
 }
 
 impl<'a> SessionMerge<'a> {
@@ -165,6 +165,9 @@ pub(super) fn attributes(
     seen: &Seen,
     now: Timestamp,
 ) -> bool {
+    if !change.sets_attributes() && seen.touch.is_none() {
+        return false;
+    }
     let before = row.clone();
     if let Some(timeout) = change.timeout {
         row.timeout = timeout;

@@ -266,12 +266,12 @@ impl Storage for Engine {
         Answer::now(self.newest().map(|it| it as Arc<dyn Snapshot>))
     }
 
-    fn submit(&self, set: ChangeSet, waiter: WaiterKind, done: CommitCallback) -> Submission {
+    fn submit(&self, set: Box<ChangeSet>, waiter: WaiterKind, done: CommitCallback) -> Submission {
         let pending = self.shared.queue.commit(set, done, waiter);
         pending.map_or_else(Submission::admitted, Submission::pending)
     }
 
-    fn submit_unbounded(&self, set: ChangeSet, done: CommitCallback) {
+    fn submit_unbounded(&self, set: Box<ChangeSet>, done: CommitCallback) {
         self.shared.queue.commit_unbounded(set, done);
     }
 

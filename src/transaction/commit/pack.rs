@@ -20,7 +20,7 @@ use crate::transaction::state::txn_state::TxnState;
 /// A transaction that is ready to be committed.
 pub(crate) struct PackedCommit {
     /// `None` if nothing is to be written.
-    pub(crate) set: Option<ChangeSet>,
+    pub(crate) set: Option<Box<ChangeSet>>,
     pub(crate) closures: Vec<Closure>,
     /// Ids that are no longer fresh once this is committed.
     pub(crate) founders: Vec<ClientId>,
@@ -139,7 +139,7 @@ impl TxnState {
         }
         packed.touches = touches_beside(&mut clients, std::mem::take(&mut packed.touches));
         let rules = &self.env().rules;
-        packed.set = Some(ChangeSet {
+        packed.set = Some(Box::new(ChangeSet {
             now: self.now,
             since: self.looked_at,
             clients,
@@ -150,7 +150,7 @@ impl TxnState {
             foreign: None,
             carried: packed.carried.as_ref().map(|it| it.change.clone()),
             swept: 0,
-        });
+        }));
         Ok(())
     }
 

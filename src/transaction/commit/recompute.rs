@@ -19,7 +19,7 @@ const MAX_SPARE_THREADS: usize = 7;
 
 /// A commit that must compute some of its values again.
 pub(crate) struct Recompute {
-    pub(crate) set: ChangeSet,
+    pub(crate) set: Box<ChangeSet>,
     pub(crate) commutes: Vec<StaleCommute>,
     pub(crate) commit: Box<dyn StaleCommit>,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Recompute {
 /// The commit that waits for its values. All that this module knows of it.
 pub(crate) trait StaleCommit: Send {
     fn closure(&self, index: usize) -> Option<&Closure>;
-    fn submit_again(self: Box<Self>, set: ChangeSet);
+    fn submit_again(self: Box<Self>, set: Box<ChangeSet>);
     fn fail(self: Box<Self>, error: Error);
 }
 

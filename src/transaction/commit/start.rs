@@ -32,7 +32,8 @@ impl StartedCommit {
     pub(crate) async fn packed(self) -> Result<Box<PendingCommit>> {
         match self {
             Self::Packed(pending) => Ok(pending),
-            Self::Unpacked(unpacked) => unpacked.fetch_and_pack().await,
+            // In a box of its own, so that the future of other commits is small.
+            Self::Unpacked(unpacked) => Box::pin(unpacked.fetch_and_pack()).await,
         }
     }
 }

@@ -335,7 +335,7 @@ async fn valid(
 /// A queued commit.
 pub(crate) struct InFlight {
     completion: Completion,
-    reply: oneshot::Sender<Result<Option<ChangeSet>, CommitFailure>>,
+    reply: oneshot::Sender<Result<Option<Box<ChangeSet>>, CommitFailure>>,
     /// By which it is submitted again, while it is computed again.
     again: Option<Box<dyn Resubmit>>,
     /// Whether a closure that runs again makes this commit, and waits for it.
@@ -343,7 +343,7 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    fn submit(self, mut set: ChangeSet, waiter: WaiterKind) -> Submission {
+    fn submit(self, mut set: Box<ChangeSet>, waiter: WaiterKind) -> Submission {
         self.refuse_ended(&mut set);
         let storage = self.completion.env.storage.clone();
         if self.is_inside {
@@ -355,7 +355,7 @@ impl InFlight {
         storage.submit(set, waiter, done)
     }
 
-    fn submit_again(mut self, mut set: ChangeSet) {
+    fn submit_again(mut self, mut set: Box<ChangeSet>) {
         self.refuse_ended(&mut set);
         let (again, storage) = (self.again.take(), self.completion.env.storage.clone());
         let done = Box::new(move |outcome| self.complete(outcome));
@@ -405,7 +405,7 @@ impl StaleCommit for InFlight {
         self.completion.closures.get(index)
     }
 
-    fn submit_again(self: Box<Self>, set: ChangeSet) {
+    fn submit_again(self: Box<Self>, set: Box<ChangeSet>) {
         (*self).submit_again(set);
     }
 

@@ -4,6 +4,7 @@
 
 use crate::client_id::ClientKey;
 use crate::steps::Counted;
+use rapidhash::fast::RandomState;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::task::Waker;
@@ -11,7 +12,7 @@ use std::time::Instant;
 
 #[derive(Default)]
 pub(crate) struct TurnLines {
-    by_session: HashMap<ClientKey, TurnLine>,
+    by_session: HashMap<ClientKey, TurnLine, RandomState>,
     /// When whose wait ends, in which line.
     deadlines: Deadlines,
     next: u64,
@@ -114,10 +115,7 @@ impl TurnLines {
 
     /// Leaves a turn.
     pub(crate) fn leave(&mut self, session: ClientKey, mode: TurnMode, wakers: &mut Vec<Waker>) {
-        if let Some(line) = self.by_session.get_mut(&session) {
-            line.leave(mode);
-        }
-        self.advance(session, wakers);
+        self.advance(session, wakers, |line| line.leave(mode));
     }
 
     /// Waits at the end of a session's line. Tells whether this wait is the next to end.
@@ -167,10 +165,11 @@ impl TurnLines {
         if let Some(waiter) = &waiter {
             forget(&mut self.deadlines, number, waiter);
         }
-        if line.called.remove(&number) == Some(Called::Granted) {
-            line.leave(mode);
-        }
-        self.advance(session, wakers);
+        self.advance(session, wakers, |line| {
+            if line.called.remove(&number) == Some(Called::Granted) {
+                line.leave(mode);
+            }
+        });
         waiter
     }
 
@@ -194,7 +193,7 @@ impl TurnLines {
             }
         }
         for session in lines {
-            self.advance(session, &mut wakers);
+            self.advance(session, &mut wakers, |_| {});
         }
         wakers
     }
@@ -212,11 +211,17 @@ impl TurnLines {
         wakers
     }
 
-    /// Lets in who can be let in, and forgets the line when it is idle.
-    fn advance(&mut self, session: ClientKey, wakers: &mut Vec<Waker>) {
+    /// Changes a line, lets in who can be let in, and forgets the line when it is idle.
+    fn advance(
+        &mut self,
+        session: ClientKey,
+        wakers: &mut Vec<Waker>,
+        change: impl FnOnce(&mut TurnLine),
+    ) {
         let Entry::Occupied(mut line) = self.by_session.entry(session) else {
             return;
         };
+        change(line.get_mut());
         line.get_mut().advance(&mut self.deadlines, wakers);
         if line.get().is_idle() {
             line.remove();

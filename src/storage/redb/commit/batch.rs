@@ -158,8 +158,9 @@ impl CommitBatch<'_> {
                 self.touch(&touch, now)?;
             }
         }
-        let pending = self.view.pending.iter();
-        self.written.rows = pending.flat_map(|pending| pending.take()).collect();
+        if let Some(pending) = &self.view.pending {
+            self.written.rows = pending.take().collect();
+        }
         Ok(left.collect())
     }
 
@@ -202,7 +203,7 @@ impl CommitBatch<'_> {
     fn accept(
         &mut self,
         job: &mut CommitJob,
-        mut set: ChangeSet,
+        mut set: Box<ChangeSet>,
         mut writes: MergedWrites,
     ) -> Result<Option<BatchVerdict>> {
         let swept = std::mem::take(&mut writes.swept);

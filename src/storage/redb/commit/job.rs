@@ -16,14 +16,14 @@ use std::sync::Arc;
 
 /// A change set, and the callback for its outcome. The callback is called even if the job is dropped.
 pub(crate) struct CommitJob {
-    set: Option<ChangeSet>,
+    set: Option<Box<ChangeSet>>,
     bytes: usize,
     done: Option<CommitCallback>,
     pub(super) permit: Option<QueuePermit>,
 }
 
 impl CommitJob {
-    pub(crate) fn new(set: ChangeSet, done: CommitCallback) -> Self {
+    pub(crate) fn new(set: Box<ChangeSet>, done: CommitCallback) -> Self {
         Self {
             bytes: set.memory_size(),
             set: Some(set),
@@ -37,12 +37,12 @@ impl CommitJob {
         self.bytes
     }
 
-    pub(crate) fn take_set(&mut self) -> Option<ChangeSet> {
+    pub(crate) fn take_set(&mut self) -> Option<Box<ChangeSet>> {
         self.set.take()
     }
 
     /// Puts the change set back: it was not committed, and will be later.
-    pub(crate) fn give_back(&mut self, set: ChangeSet) {
+    pub(crate) fn give_back(&mut self, set: Box<ChangeSet>) {
         self.set = Some(set);
     }
 
@@ -177,7 +177,7 @@ impl QueuePermit {
 }
 
 impl Resubmit for QueuePermit {
-    fn resubmit(self: Box<Self>, set: ChangeSet, done: CommitCallback) {
+    fn resubmit(self: Box<Self>, set: Box<ChangeSet>, done: CommitCallback) {
         let queue = self.queue.clone();
         let mut job = CommitJob::new(set, done);
         job.permit = Some(*self);

@@ -10,11 +10,11 @@ pub(crate) enum BatchVerdict {
     /// Nothing yet. This ends as an error, however the batch ends.
     Undecided,
     /// Its rows are in the batch. It is committed once they are durable.
-    Accepted(ChangeSet),
+    Accepted(Box<ChangeSet>),
     /// It writes nothing. Where one client's session was at fault, its key.
     Refused(Error, Option<ClientKey>),
     /// It writes nothing: a commute must be computed again.
-    Stale(ChangeSet, Vec<StaleCommute>),
+    Stale(Box<ChangeSet>, Vec<StaleCommute>),
 }
 
 /// A job in a batch.

@@ -178,7 +178,7 @@ impl Queue {
     }
 
     /// Queues a commit that takes no room.
-    pub(crate) fn commit_unbounded(&self, set: ChangeSet, done: CommitCallback) {
+    pub(crate) fn commit_unbounded(&self, set: Box<ChangeSet>, done: CommitCallback) {
         self.push(QueueJob::Commit(CommitJob::new(set, done)));
     }
 
@@ -186,7 +186,7 @@ impl Queue {
     /// [`become_leader`](Self::become_leader) next, so the taker may sleep on.
     pub(crate) fn commit(
         self: &Arc<Self>,
-        set: ChangeSet,
+        set: Box<ChangeSet>,
         done: CommitCallback,
         waiter: WaiterKind,
     ) -> Option<Withdrawal> {

@@ -9,8 +9,8 @@ use std::sync::mpsc;
 use std::task::Waker;
 use std::thread::JoinHandle;
 
-pub(crate) fn set() -> ChangeSet {
-    ChangeSet {
+pub(crate) fn set() -> Box<ChangeSet> {
+    Box::new(ChangeSet {
         now: Timestamp(0),
         since: RedbMark {
             commit: 0,
@@ -33,7 +33,7 @@ pub(crate) fn set() -> ChangeSet {
         foreign: None,
         carried: None,
         swept: 0,
-    }
+    })
 }
 
 #[test]
