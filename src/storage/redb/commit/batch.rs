@@ -177,7 +177,7 @@ impl CommitBatch<'_> {
             touches: &self.shared.touches,
             ended: &self.shared.ended,
             registry,
-            is_read_current: self.is_read_current(&set, registry),
+            reads_since: self.reads_since(&set, registry),
             // The time now: the job may have waited.
             refusals: TombstonePolicy {
                 now: self.shared.clock.timestamp(),
@@ -254,12 +254,13 @@ impl CommitBatch<'_> {
         Ok(Some(BatchVerdict::Accepted(set)))
     }
 
-    /// Whether a row that is in no memtable is as the change set's transaction read it. Later commits are all in
-    /// memtables, and redb has removed rows only of containers that the set knows to be gone.
-    fn is_read_current(&self, set: &ChangeSet, registry: u64) -> bool {
+    /// The commit as of which the change set's transaction read its rows, or which came before, if all later commits are in
+    /// memtables: a row is as it was read unless one of them has it. redb has removed rows only of containers that the set
+    /// knows to be gone.
+    fn reads_since(&self, set: &ChangeSet, registry: u64) -> Option<u64> {
         let as_of = RedbMark::from(set.since).commit;
         let is_covered = as_of >= self.view.base || self.shared.faults.trusts_old_reads();
-        is_covered && set.registry == registry
+        (is_covered && set.registry == registry).then_some(as_of)
     }
 
     /// Whether the change set may still write into the sessions that its transaction saw live. A session that another
@@ -396,7 +397,8 @@ struct BatchView<'a> {
     touches: &'a Touches,
     ended: &'a EndedSessions,
     registry: u64,
-    is_read_current: bool,
+    /// See [`CommitBatch::reads_since`].
+    reads_since: Option<u64>,
     refusals: TombstonePolicy,
 }
 
@@ -407,13 +409,12 @@ impl merge::CurrentRows for BatchView<'_> {
         client: ClientKey,
         read: Option<&SessionRow>,
     ) -> Result<Option<SessionRow>> {
-        let row = self.view.session_or(container, client, |redb| {
-            if self.is_read_current {
-                Ok(read.cloned())
-            } else {
-                redb.session(container, client)
-            }
-        })?;
+        let below = |redb: &TableReader| match self.reads_since {
+            Some(_) => Ok(read.cloned()),
+            None => redb.session(container, client),
+        };
+        let read_since = read.zip(self.reads_since);
+        let row = self.view.session_or(container, client, read_since, below)?;
         Ok(row.map(|mut row| {
             let session = SessionRef {
                 container,
@@ -434,7 +435,7 @@ impl merge::CurrentRows for BatchView<'_> {
         package: &str,
         read: Option<&PackageRow>,
     ) -> Result<Option<PackageRow>> {
-        let current = read.filter(|_| self.is_read_current);
+        let current = read.filter(|_| self.reads_since.is_some());
         let below = |redb: &TableReader, key: &[u8]| match current {
             Some(row) => Ok(Some(row.clone())),
             None => redb.package(key),

@@ -11,7 +11,7 @@ use crate::storage::redb::failure::guarded;
 use crate::storage::redb::memtable::detached::DatabaseLife;
 use crate::storage::redb::memtable::held::{Held, TableRows};
 use crate::storage::redb::memtable::row_key::{RowKey, RowTree, RowWrite};
-use crate::storage::redb::memtable::table::Memtable;
+use crate::storage::redb::memtable::table::{ChangedRow, Memtable};
 use crate::storage::redb::memtable::write_batch::WriteBatch;
 use crate::storage::redb::tables::{TableReader, owner_key, session_of, settle};
 use crate::storage::{ContainerId, TombstonePolicy};
@@ -69,12 +69,22 @@ impl ReadView {
         })
     }
 
+    /// The row in the memtables, unless no commit after `since` has changed it.
+    fn over_redb_since(&self, key: &[u8], since: u64) -> Option<ChangedRow> {
+        let pending = self.pending.as_ref().and_then(|pending| pending.get(key));
+        pending.map(ChangedRow::Changed).or_else(|| {
+            let mut memtables = self.memtables();
+            memtables.find_map(|memtable| memtable.get_since(key, self.number, since))
+        })
+    }
+
     pub(crate) fn session(
         &self,
         container: ContainerId,
         client: ClientKey,
     ) -> Result<Option<SessionRow>> {
-        self.session_or(container, client, |redb| redb.session(container, client))
+        let below = |redb: &TableReader| redb.session(container, client);
+        self.session_or(container, client, None, below)
     }
 
     /// The row of a session as it is stored.
@@ -108,15 +118,25 @@ impl ReadView {
         }
     }
 
-    /// The row of a session. If no memtable has it, `below` reads it.
+    /// The row of a session. If no memtable has it, `below` reads it. A row that was `read` as of a commit, or of a later
+    /// one, is not decoded again if no commit after that one has changed it.
     pub(crate) fn session_or(
         &self,
         container: ContainerId,
         client: ClientKey,
+        read: Option<(&SessionRow, u64)>,
         below: impl FnOnce(&TableReader) -> Result<Option<SessionRow>>,
     ) -> Result<Option<SessionRow>> {
         let key = RowKey::of_session(container, client);
-        match self.over_redb(&key) {
+        let changed = match read {
+            Some((row, since)) => match self.over_redb_since(&key, since) {
+                Some(ChangedRow::Unchanged) => return Ok(Some(row.clone())),
+                Some(ChangedRow::Changed(record)) => Some(record),
+                None => None,
+            },
+            None => self.over_redb(&key),
+        };
+        match changed {
             Some(record) => record
                 .map(|record| SessionRow::decode(in_its_tree(&key), &record, self.cipher()))
                 .transpose(),

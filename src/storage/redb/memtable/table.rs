@@ -31,6 +31,13 @@ impl RowVersion {
     }
 }
 
+/// Whether commits after a certain one have changed a row.
+pub(crate) enum ChangedRow {
+    Unchanged,
+    /// The row, or that it was removed.
+    Changed(Option<Bytes>),
+}
+
 /// The newest version of a row, and the earlier ones that snapshots may still read.
 #[derive(Debug)]
 struct RowVersions {
@@ -71,18 +78,16 @@ impl RowVersions {
         self.newest.number == BEFORE
     }
 
-    fn as_of(&self, number: u64) -> Option<Option<Bytes>> {
+    fn as_of(&self, number: u64) -> Option<&RowVersion> {
         if self.newest.number <= number {
-            return Some(self.newest.value.clone());
+            return Some(&self.newest);
         }
         let is_visible = |version: &RowVersion| {
             crate::steps::count(1);
             version.number <= number
         };
         let visible = self.earlier.partition_point(is_visible).checked_sub(1)?;
-        self.earlier
-            .get(visible)
-            .map(|version| version.value.clone())
+        self.earlier.get(visible)
     }
 }
 
@@ -178,7 +183,17 @@ impl Memtable {
 
     /// The row as of a commit: `None` if the memtable does not have it, `Some(None)` if it was removed.
     pub(crate) fn get(&self, key: &[u8], number: u64) -> Option<Option<Bytes>> {
-        self.rows.get(key)?.as_of(number)
+        Some(self.rows.get(key)?.as_of(number)?.value.clone())
+    }
+
+    /// As [`get`](Self::get), unless no commit after `since` has changed the row.
+    pub(crate) fn get_since(&self, key: &[u8], number: u64, since: u64) -> Option<ChangedRow> {
+        let versions = self.rows.get(key)?;
+        let version = versions.as_of(number)?;
+        Some(match version.number <= since {
+            true => ChangedRow::Unchanged,
+            false => ChangedRow::Changed(version.value.clone()),
+        })
     }
 
     /// As [`get`](Self::get), but without copies of redb's rows: a copy does not tell how the row in the file is encrypted.
@@ -188,7 +203,7 @@ impl Memtable {
         if versions.is_copy() {
             return None;
         }
-        versions.as_of(number)
+        Some(versions.as_of(number)?.value.clone())
     }
 
     /// The rows of a range as of a commit, in order, with the removed ones. Not for packages.
@@ -208,7 +223,7 @@ impl Memtable {
         let row = |key: &[u8], versions: &RowVersions| {
             Some(RowWrite {
                 key: RowKey(key.into()),
-                value: versions.as_of(number)?,
+                value: versions.as_of(number)?.value.clone(),
             })
         };
         let rows = self.rows.iter();
