@@ -190,6 +190,10 @@ impl Changes {
     /// The changes of a client, to be changed.
     fn subject(&mut self, id: SubjectId) -> Option<&mut SubjectChanges> {
         if self.subjects.len() <= id {
+            // Most transactions have one client. A vector would begin with space for four.
+            if self.subjects.is_empty() {
+                self.subjects.reserve_exact(id + 1);
+            }
             self.subjects.resize_with(id + 1, Default::default);
         }
         self.subjects.get_mut(id)

@@ -193,7 +193,6 @@ impl TurnWait {
     fn join(&mut self, waker: &Waker) -> Poll<Option<Turn>> {
         let turns = self.turns.clone();
         let waker = waker.clone();
-        let now = Instant::now();
         let mut lines = turns.lock();
         if lines.enter(self.session, self.mode) {
             drop(lines);
@@ -208,6 +207,7 @@ impl TurnWait {
             self.place = WaitState::Done;
             return Poll::Ready(None);
         }
+        let now = Instant::now();
         self.since = Some(now);
         let waiter = TurnWaiter {
             mode: self.mode,

@@ -153,9 +153,11 @@ impl CommitBatch<'_> {
             self.written.touches = self.shared.touches.list();
             let accesses = std::mem::take(&mut self.written.accesses);
             self.written.touches.extend(accesses);
-            let now = self.shared.clock.timestamp();
-            for touch in self.written.touches.clone() {
-                self.touch(&touch, now)?;
+            if !self.written.touches.is_empty() {
+                let now = self.shared.clock.timestamp();
+                for touch in self.written.touches.clone() {
+                    self.touch(&touch, now)?;
+                }
             }
         }
         if let Some(pending) = &self.view.pending {
@@ -286,6 +288,9 @@ impl CommitBatch<'_> {
         let is_here = |seen: &Seen| !seen.place.id.is_in_memory();
         let mut beside =
             set.accesses(|client, seen| is_here(seen) && !client.writes_in(seen.place.id));
+        if claims.is_empty() && beside.is_empty() {
+            return Ok(());
+        }
         let now = self.shared.clock.timestamp();
         let claimed = touches.claim(&claims, &mut beside, now);
         claimed.map_err(|over| {

@@ -171,16 +171,16 @@ impl ReadView {
         read: Option<&PackageRow>,
         below: impl FnOnce(&TableReader, &[u8]) -> Result<Option<PackageRow>>,
     ) -> Result<Option<PackageRow>> {
-        let key = RowKey::of_package(container, client, package);
-        let key = key.as_bytes();
-        match self.over_redb(key) {
-            Some(None) => Ok(None),
-            Some(Some(record)) => match read.filter(|read| read.is_of(&record)) {
-                Some(read) => Ok(Some(read.clone())),
-                None => PackageRow::decode(in_its_tree(key), record, self.cipher()).map(Some),
-            },
-            None => below(&self.readers.tables, in_its_tree(key)),
-        }
+        RowKey::with_package(container, client, package, |key| {
+            match self.over_redb(key) {
+                Some(None) => Ok(None),
+                Some(Some(record)) => match read.filter(|read| read.is_of(&record)) {
+                    Some(read) => Ok(Some(read.clone())),
+                    None => PackageRow::decode(in_its_tree(key), record, self.cipher()).map(Some),
+                },
+                None => below(&self.readers.tables, in_its_tree(key)),
+            }
+        })
     }
 
     /// How many bytes the row of a package has.
@@ -190,11 +190,12 @@ impl ReadView {
         client: ClientKey,
         package: &str,
     ) -> Result<usize> {
-        let key = RowKey::of_package(container, client, package);
-        match self.over_redb(key.as_bytes()) {
-            Some(record) => Ok(record.map_or(0, |record| record.len())),
-            None => self.readers.tables.package_len(in_its_tree(key.as_bytes())),
-        }
+        RowKey::with_package(container, client, package, |key| {
+            match self.over_redb(key) {
+                Some(record) => Ok(record.map_or(0, |record| record.len())),
+                None => self.readers.tables.package_len(in_its_tree(key)),
+            }
+        })
     }
 
     /// Until when the id of an ended session is refused.

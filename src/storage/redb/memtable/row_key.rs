@@ -50,19 +50,35 @@ impl Borrow<[u8]> for RowKey {
 impl RowKey {
     /// The key of a session's row in [`RowTree::Sessions`].
     pub(crate) fn of_session(container: ContainerId, client: ClientKey) -> [u8; 21] {
-        let mut key = [RowTree::Sessions as u8; 21];
+        Self::session_in(RowTree::Sessions, container, client)
+    }
+
+    fn session_in(tree: RowTree, container: ContainerId, client: ClientKey) -> [u8; 21] {
+        let mut key = [tree as u8; 21];
         let (_, rest) = key.split_at_mut(1);
         rest.copy_from_slice(&session_key(container, client));
         key
     }
 
-    /// The key of a package's row.
-    pub(crate) fn of_package(container: ContainerId, client: ClientKey, package: &str) -> Self {
-        let mut bytes = Vec::with_capacity(21 + package.len());
-        bytes.push(RowTree::Packages as u8);
-        bytes.extend_from_slice(&session_key(container, client));
-        bytes.extend_from_slice(package.as_bytes());
-        Self(bytes.into())
+    /// Calls `look` with the key of a package's row, which is put together on the stack unless it is long.
+    pub(crate) fn with_package<T>(
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+        look: impl FnOnce(&[u8]) -> T,
+    ) -> T {
+        let session = Self::session_in(RowTree::Packages, container, client);
+        let mut short = [0; 96];
+        let len = session.len() + package.len();
+        match short.get_mut(..len) {
+            Some(key) => {
+                let (head, tail) = key.split_at_mut(session.len());
+                head.copy_from_slice(&session);
+                tail.copy_from_slice(package.as_bytes());
+                look(key)
+            }
+            None => look(&[&session, package.as_bytes()].concat()),
+        }
     }
 
     pub(crate) fn new(tree: RowTree, key: &[u8]) -> Self {

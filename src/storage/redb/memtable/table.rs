@@ -284,6 +284,28 @@ mod tests {
         }
     }
 
+    // C2.7
+    #[test]
+    fn a_row_is_unchanged_since_the_commit_that_wrote_it_and_no_earlier_one() {
+        let memtable = Memtable::default();
+        let key = RowKey::new(RowTree::Packages, b"k");
+        let since = |since| match memtable.get_since(key.as_bytes(), 9, since) {
+            Some(ChangedRow::Unchanged) => "unchanged".into(),
+            Some(ChangedRow::Changed(value)) => format!("{value:?}"),
+            None => "not here".into(),
+        };
+        assert_eq!(since(9), "not here");
+        memtable.put_copy(key.as_bytes(), Bytes::from("copy"));
+        assert_eq!(since(0), "unchanged");
+        memtable.put(row(b"k", Some("three")), 3, 0);
+        memtable.put(row(b"k", None), 5, 0);
+        assert_eq!((since(3), since(4)), ("None".into(), "None".into()));
+        assert_eq!(since(5), "unchanged");
+        memtable.put(row(b"k", Some("seven")), 7, 0);
+        assert_eq!(since(6), r#"Some(b"seven")"#);
+        assert_eq!(since(7), "unchanged");
+    }
+
     #[test]
     fn what_nobody_reads_any_more_goes() {
         let memtable = Memtable::default();
