@@ -194,6 +194,8 @@ fn count(env: &Env, container: &ContainerEntry) -> Result<ContainerStatistics> {
     scan(env, container.id(), |row| {
         match row {
             Err(_) => counts.unreadable += 1,
+            // It only leads on from a renewed id to its session (C8.4).
+            Ok((_, row)) if row.optional.moved.is_some() => {}
             Ok(row) => match judge(env, container, row, now)? {
                 SweepVerdict::Expired(..) => counts.expired += 1,
                 SweepVerdict::Stands | SweepVerdict::Ahead(..) => {

@@ -123,6 +123,25 @@ fn a_session_that_two_commits_found_is_told_of_once() {
     assert_eq!(all(store, &told), [Told::Created(id.key(), None)]);
 }
 
+/// C8.9: neither an adopted id nor the first request of a visitor tells which of two creates the session.
+#[test]
+fn a_session_under_an_adopted_id_that_two_commits_found_is_told_of_once() {
+    let (store, told) = in_memory();
+    let id = store.client_ids().adopt(b"front-7").unwrap();
+    for n in 0..2 {
+        let (one, two) = (store.begin().unwrap(), store.begin().unwrap());
+        for (txn, package) in [(&one, "a"), (&two, "b")] {
+            let session = txn.session(&id).unwrap();
+            // A look that is no read.
+            session.created_at().unwrap();
+            session.pkg(package).insert("n", n).unwrap();
+        }
+        one.commit().unwrap();
+        two.commit().unwrap();
+    }
+    assert_eq!(all(store, &told), [Told::Created(id.key(), None)]);
+}
+
 /// C8.9, C8.2
 #[test]
 fn the_reason_tells_who_ended_a_session() {

@@ -178,6 +178,7 @@ fn remove_stale(env: &Env, container: &ContainerEntry) -> Result<Swept> {
             registry,
             foreign: None,
             carried: None,
+            findings: None,
             swept: 0,
         })
     };
@@ -268,6 +269,8 @@ struct Removal {
     /// Who they are and whose, where the application is told of them.
     told: Vec<(ClientKey, Option<Arc<str>>)>,
     sent: u64,
+    /// How many of them only lead on from a renewed id. Nothing brings these back.
+    leading: u64,
     answer: mpsc::Receiver<Result<u64>>,
     _submission: Submission,
 }
@@ -283,6 +286,8 @@ impl Removal {
             None => Vec::new(),
         };
         let sent = set.clients.len() as u64;
+        let leading = set.clients.iter().filter(|change| leads_on(change));
+        let leading = leading.count() as u64;
         let (reply, answer) = mpsc::sync_channel(1);
         let submission = env.storage.submit(
             set,
@@ -301,6 +306,7 @@ impl Removal {
         Self {
             told,
             sent,
+            leading,
             answer,
             _submission: submission,
         }
@@ -325,7 +331,7 @@ impl Removal {
                 }
             }
         }
-        Ok(removed)
+        Ok(removed.saturating_sub(self.leading))
     }
 }
 

@@ -20,7 +20,9 @@ use crate::expiry::Keeping;
 use crate::session::{CookieAction, Session};
 #[cfg(feature = "cookie-containers")]
 use crate::transaction::Carrier;
-use crate::transaction::{Arrival, FoundingRule, Patience, RequestLink, Transaction, Visit};
+use crate::transaction::{
+    Arrival, FoundingRule, MOST_MOVES, Patience, RequestLink, Transaction, Visit,
+};
 
 /// How an attempt begins its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,10 +129,10 @@ impl Exchange {
         };
         #[cfg(feature = "cookie-containers")]
         let carrier = self.carrier_of(id);
-        let transaction = match id.map(ClientId::key) {
-            Some(key) if order == AttemptOrder::InTurn => {
+        let transaction = match id {
+            Some(id) if order == AttemptOrder::InTurn => {
                 let mut guard = PatienceGuard(self, self.patience());
-                let transaction = settings.store.begin_in_turn(key, &mut guard.1).await?;
+                let transaction = self.begin_in_turn(id, &mut guard.1).await?;
                 #[cfg(feature = "cookie-containers")]
                 carrier.map_or(Ok(()), |carrier| transaction.carry(carrier))?;
                 transaction
@@ -151,6 +153,28 @@ impl Exchange {
         Ok((transaction, session))
     }
 
+    /// Begins a transaction in the turn of the session to which an id leads (C8.4). Who had the turn before may have given
+    /// the session another id. That is looked up in another transaction, so that the request's own has observed nothing yet
+    /// (C2.1).
+    async fn begin_in_turn(&self, id: &ClientId, patience: &mut Patience) -> Result<Transaction> {
+        let store = &self.settings.store;
+        let mut key = id.key();
+        for _ in 0..MOST_MOVES {
+            let transaction = store.begin_in_turn(key, patience).await?;
+            if self.settings.rules.renew_after.is_none() {
+                return Ok(transaction);
+            }
+            let look = store.begin_async().await?;
+            look.load(id).await?;
+            let newest = look.leads_to(id)?;
+            if newest == key {
+                return Ok(transaction);
+            }
+            key = newest;
+        }
+        store.begin_in_turn(key, patience).await
+    }
+
     /// The ids that the request presents, unverified.
     fn presented(&self) -> impl Iterator<Item = &[u8]> {
         let (cookie, other) = match &self.carrier {
@@ -164,7 +188,8 @@ impl Exchange {
     }
 
     /// Gives the session another id if the one that it has is old enough (C8.4). A request that cannot run again does so
-    /// only as long as nobody can have overtaken it with another renewal: its commit would conflict.
+    /// only in its session's turn, and as long as nobody can have overtaken it with another renewal: its commit would
+    /// conflict.
     pub(super) fn renew_if_due(&self, session: &Session) {
         let rules = &self.settings.rules;
         let Some(after) = rules.renew_after else {
@@ -172,7 +197,8 @@ impl Exchange {
         };
         let is_cookie = matches!(self.carrier, IdCarrier::Cookie);
         let took = self.settings.store.arrival().at.since(self.came.at);
-        if is_cookie && (self.policy.permits() || took < self.settings.turn_wait()) {
+        let is_alone = || session.holds_turn() && took < self.settings.turn_wait();
+        if is_cookie && (self.policy.permits() || is_alone()) {
             session.renew_if_due(after, rules.renew_grace);
         }
     }

@@ -13,7 +13,7 @@ pub(crate) use crate::transaction::CookieAction;
 pub use data::SessionData;
 pub use pkg::PkgData;
 
-use crate::client_id::ClientId;
+use crate::client_id::{ClientId, ClientKey};
 use crate::error::Result;
 use crate::storage::merge::check_name;
 use crate::storage::record::whole_millis;
@@ -107,11 +107,37 @@ impl Session {
     }
 
     /// Returns the id that the session will have after the commit. It is `Some` exactly if the commit, as things
-    /// stand, leaves a session. It is `None` for a visitor without a session until something is inserted, or an
+    /// stand, leaves a session under it. It is `None` for a visitor without a session until something is inserted, or an
     /// owner, a label or a timeout is set, and after the transaction has ended. Does not count as a read.
+    ///
+    /// It is also `None` where the visitor sent an id that was renewed by its age a moment ago
+    /// ([`renew_after`](crate::http::SessionLayer::renew_after)). That leads to the session, but the session has another id,
+    /// which only its visitor knows. [`client_key`](Self::client_key) tells its key.
     #[must_use]
     pub fn client_id(&self) -> Option<ClientId> {
-        self.with(|state| state.client_id(self.subject)).ok()?
+        self.with(|state| state.own_client_id(self.subject)).ok()?
+    }
+
+    /// Returns the key under which the store knows the session after the commit, as
+    /// [`SessionInfo::client`](crate::SessionInfo::client) tells it: for example to find this session in a list of its
+    /// owner's devices. It is `None` if the commit, as things stand, leaves no session, and after the transaction has ended.
+    /// Does not count as a read.
+    ///
+    /// ```
+    /// use cloakroom::Store;
+    ///
+    /// let store = Store::in_memory()?;
+    /// let id = store.client_ids().issue();
+    /// store.transact(|txn| txn.session(&id)?.set_owner(Some("ann")))?;
+    ///
+    /// let txn = store.begin()?;
+    /// let this = txn.session(&id)?.client_key();
+    /// assert_eq!(this, Some(store.sessions_of("ann")?[0].client));
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    #[must_use]
+    pub fn client_key(&self) -> Option<ClientKey> {
+        self.with(|state| state.client_key(self.subject)).ok()?
     }
 
     /// Whether the commit founds a session for a client that has none. An error if that cannot be told.
@@ -137,6 +163,13 @@ impl Session {
     pub(crate) fn renew_if_due(&self, after: Duration, grace: Duration) {
         // What cannot be looked at any more is renewed by a later request.
         let _ = self.with(|state| state.renew_if_due(self.subject, after, grace));
+    }
+
+    /// Whether the transaction holds the turn of the session, however that is called by now.
+    #[cfg(feature = "http")]
+    pub(crate) fn holds_turn(&self) -> bool {
+        let holds = self.with(|state| Ok(state.holds_turn(self.subject)));
+        holds.unwrap_or(false)
     }
 
     /// Whether nothing of the session was read or changed in its transaction.

@@ -3,6 +3,7 @@
 use super::access::{SessionRef, Touch, TouchAt};
 use super::carried::CarriedChange;
 use super::container_id::{ContainerHome, ContainerId, ContainerRef};
+use super::findings::MergeFindings;
 use super::foreign::ForeignRows;
 use super::record::{PackageRow, SessionRow};
 use super::version::{Mark, Version};
@@ -55,6 +56,8 @@ pub(crate) struct ChangeSet {
     pub(crate) foreign: Option<Box<ForeignRows>>,
     /// The rows in the visitor's cookie, where it concerns them.
     pub(crate) carried: Option<Arc<CarriedChange>>,
+    /// What its merge finds out, if anybody asks.
+    pub(crate) findings: Option<MergeFindings>,
     /// How many sessions a sweep has removed. The engine that commits it puts the number here.
     pub(crate) swept: u64,
 }

@@ -15,6 +15,7 @@ mod container_id;
 mod engine;
 #[cfg(any(test, feature = "torture"))]
 pub(crate) mod fake_remote;
+mod findings;
 mod foreign;
 #[cfg_attr(
     not(any(test, feature = "torture")),
@@ -45,6 +46,7 @@ pub(crate) use engine::{
     Checked, CommitCallback, Counters, FileCounters, Finding, LocalEngine, Outcome, Resubmit,
     Salvaged, SessionPage, Snapshot, StalePage, Storage, Submission, TouchOutcome, WaiterKind,
 };
+pub(crate) use findings::{ClientFindings, MergeFindings};
 pub(crate) use foreign::{ForeignCommit, ForeignHold, ForeignRows};
 pub(crate) use row_writes::{MemoryWrites, MergedWrites, PackageWrite, SessionWrite};
 pub(crate) use settings::{

@@ -11,7 +11,8 @@ impl StoreBuilder {
     /// request. At most 4,096 events wait; those beyond are dropped, and
     /// [counted](crate::Statistics::dropped_events). So an event comes **at most once**, and not at all if the process dies
     /// first: a hook is for logs, counters and notices to open pages, not for accounts. A panic in a hook is logged. If
-    /// several processes use one store, each tells of its own commits.
+    /// several processes use one store, each tells of its own commits. Events of commits that end at the same time may come
+    /// in another order.
     ///
     /// The events carry keys of clients, from which no id can be had, and the owner that the application has set itself.
     #[must_use]

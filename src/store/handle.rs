@@ -13,7 +13,9 @@ use std::fmt;
 /// A [`Session`] belongs to its transaction and is [`Closed`](ErrorKind::Closed) with it. A handle begins its own
 /// transaction for each use. Once the session was rotated or destroyed, or has expired, every use gives
 /// [`SessionEnded`](ErrorKind::SessionEnded). (A late *request* under the same id would read an empty session.)
-/// Clones refer to the same session. They keep the store open.
+/// Clones refer to the same session. They keep the store open. An id that is
+/// [renewed by its age](crate::http::SessionLayer::renew_after) finds the session for the grace; then a handle which was made
+/// before has ended, too.
 ///
 /// Each use by [`transact`](Self::transact) is an access: it keeps the session from expiring, and is recorded once per
 /// resolution. [`is_live`](Self::is_live) is none. A handle sends no cookie. If the cookie has a lifetime (`CookieLifetime`, or the session's own timeout), a recorded use delays its

@@ -3,6 +3,7 @@
 
 use crate::client_id::ClientId;
 use crate::events::{CreatedEvent, EndedEvent, RenewedEvent};
+use crate::storage::ClientFindings;
 use crate::transaction::worker::Worker;
 use std::fmt;
 use std::sync::Arc;
@@ -40,6 +41,25 @@ pub(crate) enum SessionEvent {
     Created(ClientId, CreatedEvent),
     Renewed(RenewedEvent),
     Ended(EndedEvent),
+}
+
+impl SessionEvent {
+    /// The event of a change as it was merged. A session that was founded meanwhile was created by another commit, and one
+    /// that was given another id meanwhile is told of under that.
+    pub(crate) fn merged(self, found: &ClientFindings) -> Option<Self> {
+        Some(match self {
+            Self::Created(_, event) if !found.founded.contains(&event.client) => return None,
+            Self::Created(..) => self,
+            Self::Renewed(event) => Self::Renewed(RenewedEvent {
+                former: found.newest(event.former),
+                ..event
+            }),
+            Self::Ended(event) => Self::Ended(EndedEvent {
+                client: found.newest(event.client),
+                ..event
+            }),
+        })
+    }
 }
 
 /// Tells the hooks. There is none in a store without hooks.

@@ -47,6 +47,8 @@ pub(crate) use crate::transaction::registry::{
 pub(crate) use crate::transaction::request::{RequestLink, WeakRequest};
 pub(crate) use crate::transaction::state::changes::{Closure, KeyBase, KeyChanges, KeyStep};
 pub(crate) use crate::transaction::state::logins::clients_of;
+#[cfg(feature = "http")]
+pub(crate) use crate::transaction::state::look::MOST_MOVES;
 pub(crate) use crate::transaction::state::read::Content;
 pub use crate::transaction::state::savepoint::Savepoint;
 pub(crate) use crate::transaction::state::subject::SubjectId;
@@ -484,6 +486,17 @@ impl Txn {
         })
     }
 
+    /// The client of the session to which `id` leads; its own if there is none, or if that cannot be read, which its reader
+    /// is told. Neither an observation nor an access.
+    #[cfg(feature = "http")]
+    pub(crate) fn leads_to(&self, id: &ClientId) -> Result<ClientKey> {
+        self.with(|state| {
+            let subject = state.subject_for(Some(id));
+            let _ = state.live_anywhere(subject);
+            Ok(state.subject(subject)?.key().unwrap_or_else(|| id.key()))
+        })
+    }
+
     /// Whether a live session has this very id, and not one that was given to it since (C8.4).
     #[cfg(feature = "http")]
     pub(crate) fn is_newest(&self, id: &ClientId) -> Result<bool> {
@@ -607,6 +620,7 @@ impl TxnState {
             turns: self.turn.take().into_iter().collect(),
             founders: Vec::new(),
             events: Vec::new(),
+            findings: None,
             touches: Vec::new(),
             carried: None,
             early: None,

@@ -7,6 +7,7 @@ use cloakroom::{ContainerSettings, StoreBuilder};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -22,7 +23,13 @@ fn built(builder: impl FnOnce(StoreBuilder) -> StoreBuilder) -> (Clock, Store) {
 
 /// A site whose ids are renewed after ten minutes, and a visitor whose id is that old.
 async fn due() -> (Clock, Store, Router, String) {
-    let (clock, store) = built(|builder| builder);
+    due_with(|builder| builder).await
+}
+
+async fn due_with(
+    builder: impl FnOnce(StoreBuilder) -> StoreBuilder,
+) -> (Clock, Store, Router, String) {
+    let (clock, store) = built(builder);
     let app = site(renewing(&store));
     let cookie = visitor(&app).await;
     clock.advance(10 * MINUTE);
@@ -104,7 +111,14 @@ struct Overtaken {
 }
 
 async fn overtaken(during: &'static str, change: fn(&Session) -> Result<(), Error>) -> Overtaken {
-    let (_clock, store, _, cookie) = due().await;
+    overtaken_in(due().await, during, change).await
+}
+
+async fn overtaken_in(
+    (_clock, store, _, cookie): (Clock, Store, Router, String),
+    during: &'static str,
+    change: fn(&Session) -> Result<(), Error>,
+) -> Overtaken {
     let layer = renewing(&store).turn_wait(Duration::ZERO);
     let app = site(layer.clone());
     let renewed = Arc::new(Mutex::new(String::new()));
@@ -172,7 +186,7 @@ async fn a_request_that_had_loaded_the_session_ends_the_renewed_one() {
 
 #[tokio::test]
 async fn of_two_requests_at_once_one_renews() {
-    let (_clock, store, _, cookie) = due().await;
+    let (clock, store, _, cookie) = due().await;
     let is_first = Arc::new(AtomicBool::new(true));
     let inner = site(renewing(&store));
     let (app, bears) = (inner.clone(), cookie.clone());
@@ -191,7 +205,15 @@ async fn of_two_requests_at_once_one_renews() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(set_cookie(&response), None);
     assert_eq!(quiet(&inner, "/read", &cookie).await, "3");
-    assert_eq!(store.check().unwrap().sessions, 2);
+    // The row under the old id is no session.
+    assert_eq!(store.check().unwrap().sessions, 1);
+    let container = store.container("").unwrap();
+    assert_eq!(container.statistics().unwrap().live, 1);
+    clock.advance(MINUTE);
+    assert_eq!(container.statistics().unwrap().expired, 0);
+    let swept = container.sweep().unwrap();
+    assert_eq!((swept.scanned, swept.removed), (2, 0));
+    assert_eq!(container.sweep().unwrap().scanned, 1);
 }
 
 #[tokio::test]
@@ -408,4 +430,108 @@ async fn an_id_that_was_renewed_after_an_early_commit_is_not_sent() {
     assert_eq!(set_cookie(&response), None);
     let renewed = text(response).await;
     assert_eq!(quiet(&inner, "/read", &renewed).await, "1");
+}
+
+/// C8.1, C8.4
+#[tokio::test]
+async fn under_a_renewed_id_the_session_has_a_key_and_no_id_of_its_own() {
+    async fn names(session: Session) -> String {
+        let id = session.client_id().map(|id| id.key());
+        format!("{id:?} {:?}", session.client_key())
+    }
+    async fn moved(session: Session) -> Result<String, Error> {
+        session.rotate()?;
+        Ok(names(session).await)
+    }
+    let (_clock, store, app, old) = due().await;
+    let layer = renewing(&store);
+    let pages = Router::new().route("/names", get(names));
+    let pages = pages.route("/moved", get(moved)).layer(layer);
+    let own = |cookie: &str| id_of(&store, cookie).key();
+    let key = own(&old);
+    assert_eq!(
+        quiet(&pages, "/names", "").await,
+        "None None",
+        "a visitor without a session"
+    );
+    let new = jar(&get_page(&app, "/read", &old).await);
+    let renewed = own(&new);
+    assert_ne!(renewed, key);
+    let by_old = quiet(&pages, "/names", &old).await;
+    assert_eq!(by_old, format!("None Some({renewed})"));
+    let by_new = quiet(&pages, "/names", &new).await;
+    assert_eq!(by_new, format!("Some({renewed}) Some({renewed})"));
+    let response = get_page(&pages, "/moved", &old).await;
+    let rotated = own(&jar(&response));
+    assert_eq!(
+        text(response).await,
+        format!("Some({rotated}) Some({rotated})")
+    );
+}
+
+/// C6.2, C8.4
+#[tokio::test]
+async fn requests_under_the_old_and_the_new_id_wait_for_one_turn() {
+    let (_clock, store, app, old) = due().await;
+    let new = jar(&get_page(&app, "/read", &old).await);
+    let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (enter, may) = (entered.clone(), go.clone());
+    let slow = move |session: Session| {
+        let (enter, may) = (enter.clone(), may.clone());
+        async move {
+            let n = count(&session)?;
+            enter.notify_one();
+            may.notified().await;
+            Ok::<_, Error>(n.to_string())
+        }
+    };
+    let layer = renewing(&store).turn_wait(Duration::from_secs(3600));
+    let slow = Router::new().route("/slow", post(slow)).layer(layer);
+    for (first, second) in [(&old, &new), (&new, &old)] {
+        let first = tokio::spawn(slow.clone().oneshot(request("POST", "/slow", first)));
+        entered.notified().await;
+        let second = tokio::spawn(slow.clone().oneshot(request("POST", "/slow", second)));
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        go.notify_one();
+        assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::OK);
+        go.notify_one();
+        assert_eq!(second.await.unwrap().unwrap().status(), StatusCode::OK);
+        entered.notified().await;
+    }
+    assert_eq!(quiet(&app, "/read", &new).await, "5");
+}
+
+/// C8.4, C8.7: another request may renew it, and then the commit could not.
+#[tokio::test]
+async fn a_request_without_a_turn_renews_nothing() {
+    let (_clock, store, app, old) = due().await;
+    let (inner, bears) = (app.clone(), old.clone());
+    let slow = move |session: Session| {
+        let (inner, bears) = (inner.clone(), bears.clone());
+        async move {
+            session.pkg("other").insert("n", 1)?;
+            session.commit_now().await?;
+            assert_eq!(session.pkg("other").get("n")?, Some(1));
+            jar(&get_page(&inner, "/read", &bears).await);
+            session.pkg("other").insert("n", 2)
+        }
+    };
+    let slow = Router::new()
+        .route("/slow", post(slow))
+        .layer(renewing(&store));
+    let response = send(&slow, request("POST", "/slow", &old)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(set_cookie(&response), None);
+}
+
+/// C8.4, C8.9
+#[tokio::test]
+async fn what_a_request_under_the_old_id_ends_is_told_under_the_new_one() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let due = due_with(|builder| builder.on_ended(move |it| tell.send(it.client).unwrap())).await;
+    let store = due.1.clone();
+    let Overtaken { renewed, .. } = overtaken_in(due, "/read", Session::destroy).await;
+    assert_eq!(told.recv().unwrap(), id_of(&store, &renewed).key());
 }

@@ -57,7 +57,7 @@ pub(crate) async fn list(
     session: Session,
 ) -> Result<Response, ShopError> {
     let owner = session.owner()?.ok_or(LOGIN_NEEDED)?;
-    let this = session.client_id().map(|id| id.key());
+    let this = session.client_key();
     let sessions = shop.store.sessions_of_async(&owner).await?;
     let devices: Vec<_> = sessions.iter().map(|info| Device::of(info, this)).collect();
     page.show("devices.html", context! { devices => Serde(devices) })

@@ -324,10 +324,15 @@ impl MemoryTables {
         let sessions = self.sessions.values();
         let packages = self.packages.values();
         Checked {
-            sessions: sessions.filter(|row| row.newest().is_some()).count() as u64,
+            sessions: sessions.filter(|row| is_session(row.newest())).count() as u64,
             packages: packages.filter(|row| row.newest().is_some()).count() as u64,
         }
     }
+}
+
+/// Whether a row is that of a session, and does not only lead on from a renewed id (C8.4).
+fn is_session(row: Option<&SessionRow>) -> bool {
+    row.is_some_and(|row| row.optional.moved.is_none())
 }
 
 /// Forgets a row if no snapshot from `oldest` on can read any content of it.

@@ -11,8 +11,8 @@ use crate::client_id::ClientKey;
 use crate::error::{Error, Result};
 use crate::storage::record::SessionRow;
 use crate::storage::{
-    ChangeSet, ClientChange, ContainerId, MergedWrites, PackageChange, Seen, SeenState, SessionEnd,
-    StaleCommute, Version,
+    Arrival, ChangeSet, ClientChange, ClientFindings, ContainerId, MergedWrites, PackageChange,
+    Seen, SeenState, SessionEnd, StaleCommute, Version,
 };
 use std::sync::Arc;
 
@@ -65,13 +65,18 @@ fn resolve_on(
             writes: MergedWrites::default(),
         },
         stale: Vec::new(),
+        findings: set.findings.as_ref().map(|_| ClientFindings::default()),
+        client: None,
     };
     for client in &set.clients {
-        merge
-            .client(client)
-            .map_err(|e| MergeRefusal::Failed(e, Some(client.client)))?;
+        if let Err(error) = merge.client(client) {
+            return Err(MergeRefusal::Failed(error, merge.client));
+        }
     }
     if merge.stale.is_empty() {
+        if let (Some(to), Some(found)) = (&set.findings, merge.findings) {
+            to.set(found);
+        }
         Ok(merge.writer.writes)
     } else {
         Err(MergeRefusal::Stale(merge.stale))
@@ -83,7 +88,7 @@ fn resolve_on(
 fn moved_on(change: &ClientChange, sessions: &[SessionMerge<'_>]) -> Option<ClientChange> {
     let moved =
         |session: &SessionMerge<'_>| session.stored.as_ref().and_then(|row| row.optional.moved);
-    let to = sessions.iter().find_map(moved)?.client;
+    let to = leads_to(sessions)?;
     let is_renewal = change.leads_on.is_some();
     if is_renewal || !change.seen.iter().any(Seen::is_live) {
         return None;
@@ -119,6 +124,12 @@ fn moved_on(change: &ClientChange, sessions: &[SessionMerge<'_>]) -> Option<Clie
     })
 }
 
+/// The client that the session of a renewed id was given.
+fn leads_to(sessions: &[SessionMerge<'_>]) -> Option<ClientKey> {
+    let mut stored = sessions.iter().filter_map(|it| it.stored.as_ref());
+    Some(stored.find_map(|row| row.optional.moved)?.client)
+}
+
 /// A session that ends because of its owner must still be this owner's in some container, if anything is left of it.
 fn check_owner(sessions: &[SessionMerge<'_>], owner: &Arc<str>) -> Result<()> {
     let stored = sessions
@@ -136,6 +147,9 @@ struct Merge<'a, R> {
     rows: &'a R,
     writer: RowWriter<'a, R>,
     stale: Vec<StaleCommute>,
+    findings: Option<ClientFindings>,
+    /// Whose session is merged: who meets a conflict in it waits in the line of that client.
+    client: Option<ClientKey>,
 }
 
 impl<R: CurrentRows> Merge<'_, R> {
@@ -164,13 +178,30 @@ impl<R: CurrentRows> Merge<'_, R> {
         }
     }
 
+    /// Checks that an id which has no session had none when its request came, either (C4.8).
+    fn check_not_ended_since(&self, client: ClientKey, came: Arrival) -> Result<()> {
+        self.check_not_refused(client)?;
+        let has_ended = self.rows.ended_since(client, came.mark);
+        match has_ended || self.rows.expired_since(client, came.at) {
+            true => Err(ended_on_the_way()),
+            false => Ok(()),
+        }
+    }
+
     fn client(&mut self, change: &ClientChange) -> Result<()> {
+        self.client = Some(change.client);
         let mut sessions = self.sessions(change)?;
         if let SessionEnd::Swept(over) = change.end {
             return self.writer.sweep(change.client, &sessions, over);
         }
         if let Some(moved) = moved_on(change, &sessions).filter(|_| self.set.foreign.is_none()) {
+            if let Some(findings) = &mut self.findings {
+                findings.moved.push((change.client, moved.client));
+            }
             return self.client(&moved);
+        }
+        if let Some(to) = leads_to(&sessions) {
+            self.client = Some(to);
         }
         if change.writes() {
             for session in &sessions {
@@ -195,12 +226,7 @@ impl<R: CurrentRows> Merge<'_, R> {
             if exists && change.end != SessionEnd::Destroyed {
                 return Err(conflict("the session was founded meanwhile"));
             }
-            self.check_not_refused(change.client)?;
-            if self.rows.ended_since(change.client, came.mark)
-                || self.rows.expired_since(change.client, came.at)
-            {
-                return Err(ended_on_the_way());
-            }
+            self.check_not_ended_since(change.client, came)?;
         }
         for package in &change.packages {
             self.package(change, &mut sessions, package)?;
@@ -212,6 +238,9 @@ impl<R: CurrentRows> Merge<'_, R> {
         self.found_alone(change, &mut sessions)?;
         if !exists && sessions.iter().any(|session| session.row.is_some()) {
             self.writer.writes.founded += 1;
+            if let Some(findings) = &mut self.findings {
+                findings.founded.push(change.client);
+            }
         }
         for session in &mut sessions {
             session.check_count(&self.set.limits)?;

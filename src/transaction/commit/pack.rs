@@ -6,7 +6,8 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::ended_on_the_way;
 use crate::storage::{
-    Arrival, ChangeSet, ClientChange, ContainerId, Seen, SessionEnd, TombstonePolicy, Touch,
+    Arrival, ChangeSet, ClientChange, ContainerId, MergeFindings, Seen, SessionEnd,
+    TombstonePolicy, Touch,
 };
 use crate::transaction::carrier::CarriedCommit;
 use crate::transaction::commit::access::{CookieAction, LoadedSession};
@@ -149,6 +150,7 @@ impl TxnState {
             registry: self.registry.number,
             foreign: None,
             carried: packed.carried.as_ref().map(|it| it.change.clone()),
+            findings: (!packed.events.is_empty()).then(MergeFindings::default),
             swept: 0,
         }));
         Ok(())

@@ -6,7 +6,8 @@ use crate::contain::contain;
 use crate::error::{Error, ErrorKind};
 use crate::process::Process;
 use crate::storage::{
-    Answer, ChangeSet, Outcome, Resubmit, SessionRef, Submission, Touch, TouchOutcome, WaiterKind,
+    Answer, ChangeSet, MergeFindings, Outcome, Resubmit, SessionRef, Submission, Touch,
+    TouchOutcome, WaiterKind,
 };
 use crate::transaction::carrier::CarriedCommit;
 use crate::transaction::commit::access::{CookieAction, LoadedSession};
@@ -53,6 +54,8 @@ pub(crate) struct Completion {
     pub(crate) turns: Vec<Turn>,
     pub(crate) founders: Vec<ClientId>,
     pub(crate) events: Vec<SessionEvent>,
+    /// What the merge found out that concerns the events.
+    pub(crate) findings: Option<MergeFindings>,
     /// Access times to record when the rest is committed.
     pub(crate) touches: Vec<Touch>,
     /// What becomes of the rows that the request brought along.
@@ -81,8 +84,14 @@ impl EarlyReport {
 impl Completion {
     fn committed(mut self) {
         if let Some(events) = &self.env.events {
-            let told = std::mem::take(&mut self.events);
-            told.into_iter().for_each(|event| events.tell(event));
+            let found = self.findings.take().map(|found| found.take());
+            let found = found.unwrap_or_default();
+            for event in std::mem::take(&mut self.events) {
+                event
+                    .merged(&found)
+                    .into_iter()
+                    .for_each(|it| events.tell(it));
+            }
         }
         self.founders.iter().for_each(ClientId::mark_used);
         if let Some(carried) = self.carried.take() {
@@ -249,6 +258,7 @@ impl PendingCommit {
         completion.will_tell(&cookie_action, carried);
         completion.touches = packed.touches;
         (completion.founders, completion.events) = (packed.founders, packed.events);
+        completion.findings.clone_from(&set.findings);
         let span = commit_span(&set);
         let (reply, answer) = oneshot::channel();
         let in_flight = InFlight {

@@ -1,7 +1,7 @@
 //! The life of a client's session inside a transaction: which id it has, whether it is there, when it
 //! was used, and how it is rotated and destroyed.
 
-use crate::client_id::ClientId;
+use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::expiry::Times;
@@ -17,7 +17,34 @@ use chrono::{DateTime, Utc};
 use std::time::Duration;
 
 impl TxnState {
-    /// The id under which the commit leaves a session, if it leaves one (C8.1).
+    /// The id under which the commit leaves a session, if it leaves one (C8.1). One that was renewed a moment ago only leads
+    /// there (C8.4).
+    pub(crate) fn own_client_id(&mut self, id: SubjectId) -> Result<Option<ClientId>> {
+        let found_by = self.client_id(id)?;
+        let subject = self.subject(id)?;
+        let leads_on =
+            |it: &ClientId| subject.moved_to.is_some() && Some(it.key()) == subject.came_with();
+        Ok(found_by.filter(|it| !leads_on(it)))
+    }
+
+    /// The key under which the commit leaves a session, if it leaves one.
+    pub(crate) fn client_key(&mut self, id: SubjectId) -> Result<Option<ClientKey>> {
+        let found_by = self.client_id(id)?.map(|it| it.key());
+        let subject = self.subject(id)?;
+        let is_own = found_by.is_some() && found_by == subject.came_with();
+        Ok(if is_own { subject.key() } else { found_by })
+    }
+
+    /// Whether this transaction holds the turn of a client's session.
+    #[cfg(feature = "http")]
+    pub(crate) fn holds_turn(&self, id: SubjectId) -> bool {
+        let key = self.subject(id).ok().and_then(Subject::key);
+        self.turn
+            .as_ref()
+            .is_some_and(|turn| Some(turn.session()) == key)
+    }
+
+    /// The id by which the commit leaves a session to be found, if it leaves one.
     pub(crate) fn client_id(&mut self, id: SubjectId) -> Result<Option<ClientId>> {
         if self.subject(id)?.may_move() {
             self.look_at(id)?;

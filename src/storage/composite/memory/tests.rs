@@ -88,6 +88,7 @@ fn set(engine: &MemoryEngine, state: SeenState, touch: Option<TouchAt>) -> Chang
         registry: 0,
         foreign: None,
         carried: None,
+        findings: None,
         swept: 0,
     }
 }

@@ -345,6 +345,7 @@ fn set(clients: Vec<ClientChange>) -> ChangeSet {
         registry: 0,
         foreign: None,
         carried: None,
+        findings: None,
         swept: 0,
     }
 }

@@ -32,6 +32,7 @@ pub(crate) fn set() -> Box<ChangeSet> {
         registry: 0,
         foreign: None,
         carried: None,
+        findings: None,
         swept: 0,
     })
 }

@@ -60,10 +60,14 @@ impl Inspection<'_> {
                 if !this.counts(&whose) {
                     return Ok(());
                 }
-                this.checked.sessions += 1;
                 let row = match SessionRow::decode(key, value, look.cipher) {
-                    Ok(row) => row,
+                    Ok(row) => {
+                        // A row that leads on from a renewed id is no session of its own (C8.4).
+                        this.checked.sessions += u64::from(row.optional.moved.is_none());
+                        row
+                    }
                     Err(error) => {
+                        this.checked.sessions += 1;
                         this.unreadable(&whose, error);
                         return Ok(());
                     }

@@ -179,7 +179,8 @@ impl SalvageRun<'_> {
                     }
                 }
             }
-            sessions += 1;
+            // A row that leads on from a renewed id is no session of its own (C8.4).
+            sessions += u64::from(row.optional.moved.is_none());
             if kept.len() == row.packages.len() && !cipher.encrypts() {
                 return batch.push(key, value.to_vec());
             }
