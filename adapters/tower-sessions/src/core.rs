@@ -145,7 +145,7 @@ macro_rules! implement {
                 let text = id.to_string();
                 let here = self.store.load_contents(&text).await.map_err(failed)?;
                 if let Some(contents) = here {
-                    if contents.is_elsewhere {
+                    if self.store.is_elsewhere(&text).await.map_err(failed)? {
                         finish_move(self, id).await;
                     }
                     return Ok(Some(record(id, contents)));

@@ -18,8 +18,6 @@ const FROM: &str = "from";
 pub(crate) struct Contents {
     pub(crate) data: Data,
     pub(crate) end: Option<DateTime<Utc>>,
-    /// Another store still has the record.
-    pub(crate) is_elsewhere: bool,
 }
 
 /// Whether a record could be put under its id.
@@ -126,7 +124,7 @@ impl CloakroomStore {
         let id = &self.client(id)?;
         let saved = self.store.transact_async(move |txn| async move {
             let held = self.held(&txn, id).await?;
-            // A record that is there no more must not come back by keys that are the same: that is an observation.
+            // An observation: a record that is deleted meanwhile does not come back.
             held.in_container.exists()?;
             held.set(data, end)
         });
@@ -141,7 +139,6 @@ impl CloakroomStore {
             Some(Contents {
                 data: held.package.entries()?.into_iter().collect(),
                 end: held.session().expires_at()?,
-                is_elsewhere: held.moved().contains_key(FROM)?,
             })
         } else {
             None
@@ -158,6 +155,13 @@ impl CloakroomStore {
             session.destroy()
         });
         deleted.await
+    }
+
+    /// Whether another store may still have a record that is here.
+    pub(crate) async fn is_elsewhere(&self, id: &str) -> Result<bool> {
+        let id = self.client(id)?;
+        let txn = self.store.begin_async().await?;
+        self.held(&txn, &id).await?.moved().contains_key(FROM)
     }
 
     /// Notes that no other store has the record any more.
