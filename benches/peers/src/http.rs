@@ -1,4 +1,7 @@
-//! Requests per second of one axum handler, under wrk: without a session, reading one, writing one.
+//! Requests per second of one handler, under wrk: without a session, reading one, writing one. The servers are axum's and
+//! actix-web's.
+
+mod actix;
 
 use crate::engine::{Peer, Site};
 use crate::engines::cloakroom::{Cloakroom, clients, open_store, still_clock};
@@ -22,11 +25,24 @@ use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
 use tower_sessions::session_store::SessionStore;
 use tower_sessions::{MemoryStore, SessionManagerLayer};
+use tower_sessions_cloakroom_store::CloakroomStore;
 use tower_sessions_sqlx_store::SqliteStore;
 
 const HELLO: &str = "welcome back";
 const COOKIE: &str = "sid";
 const WORKERS: usize = 2;
+/// How many sessions are saved at once before the measurement.
+const FILLING: usize = 64;
+const ENGINES: [&str; 8] = [
+    "axum",
+    "cloakroom",
+    "tower-sessions-cloakroom",
+    "tower-sessions-memory",
+    "tower-sessions-sqlite",
+    actix::BARE,
+    actix::CLOAKROOM,
+    actix::REDIS,
+];
 
 pub(crate) fn main(settings: &Settings) -> Result<()> {
     if let Some(how) = wrk::missing() {
@@ -40,12 +56,11 @@ pub(crate) fn main(settings: &Settings) -> Result<()> {
     };
     let folder = House::folder()?;
     let mut servers = Vec::new();
-    for engine in [
-        "axum",
-        "cloakroom",
-        "tower-sessions-memory",
-        "tower-sessions-sqlite",
-    ] {
+    for engine in ENGINES {
+        if let Some(how) = actix::missing(engine) {
+            report.note(format!("{engine} was left out: {how}"));
+            continue;
+        }
         if settings.engines.is_empty() || settings.engines.iter().any(|name| name == engine) {
             let site = Site {
                 folder: folder.path().join(engine),
@@ -82,8 +97,12 @@ pub(crate) fn main(settings: &Settings) -> Result<()> {
         "server on {WORKERS} threads, wrk on one of the same machine"
     ));
     report.note("axum                     the handler alone, no session");
+    report.note("tower-sessions-cloakroom tower-sessions with our store");
     report.note("tower-sessions-memory    nothing is on a disk");
     report.note("tower-sessions-sqlite    WAL, synchronous=FULL");
+    report.note("actix                    the handler alone, no session, on actix-web");
+    report.note("actix-session-cloakroom  actix-session with our store");
+    report.note("actix-session-redis      appendfsync always");
     report.finish(REQUESTS)
 }
 
@@ -91,14 +110,30 @@ fn cookies(site: &Site) -> std::path::PathBuf {
     site.folder.join("cookies")
 }
 
+/// Writes what the visitors bring along.
+fn write_cookies(site: &Site, values: &[String]) -> Result<()> {
+    let lines: String = values.iter().map(|v| format!("{COOKIE}={v}\n")).collect();
+    Ok(std::fs::write(cookies(site), lines)?)
+}
+
 /// One engine behind one handler, on threads of its own.
 struct Server {
     address: SocketAddr,
-    _runtime: Runtime,
+    _runtime: Option<Runtime>,
+    _actix: Option<actix::Running>,
 }
 
 impl Server {
     fn start(engine: &str, site: &Site) -> Result<Self> {
+        if actix::ENGINES.contains(&engine) {
+            let (running, values) = actix::start(engine, site)?;
+            write_cookies(site, &values)?;
+            return Ok(Self {
+                address: running.address,
+                _runtime: None,
+                _actix: Some(running),
+            });
+        }
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .enable_all()
@@ -106,20 +141,21 @@ impl Server {
         let (app, values) = match engine {
             "axum" => (bare(), vec!["none".to_owned()]),
             "cloakroom" => cloakroom(site)?,
+            "tower-sessions-cloakroom" => runtime.block_on(on_cloakroom(site))?,
             "tower-sessions-memory" => runtime.block_on(memory(site))?,
             _ => {
                 TowerSessionsSqlite.make(site)?;
                 runtime.block_on(sqlite(site))?
             }
         };
-        let lines: String = values.iter().map(|v| format!("{COOKIE}={v}\n")).collect();
-        std::fs::write(cookies(site), lines)?;
+        write_cookies(site, &values)?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         let address = listener.local_addr()?;
         runtime.spawn(axum::serve(listener, app).into_future());
         Ok(Self {
             address,
-            _runtime: runtime,
+            _runtime: Some(runtime),
+            _actix: None,
         })
     }
 }
@@ -177,6 +213,23 @@ async fn memory(site: &Site) -> Result<App> {
     let store = MemoryStore::default();
     for session in 0..site.sessions {
         store.save(&record(session)).await?;
+    }
+    Ok(tower_sessions(site, store))
+}
+
+async fn on_cloakroom(site: &Site) -> Result<App> {
+    let store = CloakroomStore::open(site.folder.join("sessions.redb"))?;
+    // Commits that wait at the same time share a sync.
+    let mut saving = tokio::task::JoinSet::new();
+    for session in 0..site.sessions {
+        let store = store.clone();
+        saving.spawn(async move { store.save(&record(session)).await });
+        if saving.len() == FILLING {
+            saving.join_next().await.context("none is left")???;
+        }
+    }
+    while let Some(saved) = saving.join_next().await {
+        saved??;
     }
     Ok(tower_sessions(site, store))
 }

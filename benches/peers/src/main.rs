@@ -45,7 +45,7 @@ enum What {
     Checkpoint(Settings),
     /// Removing a tenth of the sessions.
     Sweep(Settings),
-    /// Requests per second of an axum handler, under wrk.
+    /// Requests per second of a handler of axum or actix-web, under wrk.
     Http(Settings),
     /// What things cost at 1,000 to 10,000,000 sessions.
     Scale(scale::Scale),

@@ -8,7 +8,7 @@ mod lmdb;
 mod log;
 mod redb;
 mod redis;
-mod redis_server;
+pub(crate) mod redis_server;
 mod same_rows;
 mod sqlite;
 pub(crate) mod tower_sessions;
