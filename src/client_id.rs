@@ -17,7 +17,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use subtle::ConstantTimeEq as _;
-#[cfg(feature = "cookie-containers")]
+#[cfg(any(feature = "cookie-containers", feature = "url-ids"))]
 use zeroize::Zeroize as _;
 
 /// 144 bits, where C4.1 asks for 128: together with the name and the tag they fill whole groups of
@@ -245,7 +245,7 @@ impl fmt::Debug for Secret {
 }
 
 /// A key that is derived from a secret. It is overwritten when it is dropped.
-#[cfg(feature = "cookie-containers")]
+#[cfg(any(feature = "cookie-containers", feature = "url-ids"))]
 pub(crate) type DerivedKey = zeroize::Zeroizing<[u8; TAG_LEN]>;
 
 /// Issues and verifies client ids.
@@ -421,7 +421,7 @@ impl ClientIds {
     }
 
     /// A key that is derived from the newest secret for a purpose, and the name of that secret.
-    #[cfg(feature = "cookie-containers")]
+    #[cfg(any(feature = "cookie-containers", feature = "url-ids"))]
     pub(crate) fn newest_key(&self, purpose: &[u8]) -> (u8, DerivedKey) {
         let signers = self.signers.load();
         let signer = &signers.issuing;
@@ -429,7 +429,7 @@ impl ClientIds {
     }
 
     /// The keys that are derived for a purpose from the secrets of this name.
-    #[cfg(feature = "cookie-containers")]
+    #[cfg(any(feature = "cookie-containers", feature = "url-ids"))]
     pub(crate) fn keys_of(&self, secret: u8, purpose: &[u8]) -> Vec<DerivedKey> {
         let signers = self.signers.load();
         let all = std::iter::once(&signers.issuing).chain(&signers.older);
@@ -438,7 +438,7 @@ impl ClientIds {
     }
 
     /// Whether a secret of this name is in use.
-    #[cfg(feature = "cookie-containers")]
+    #[cfg(any(feature = "cookie-containers", feature = "url-ids"))]
     pub(crate) fn knows(&self, secret: u8) -> bool {
         let signers = self.signers.load();
         let mut all = std::iter::once(&signers.issuing).chain(&signers.older);
@@ -524,7 +524,7 @@ impl Signer {
     }
 
     /// A key for a purpose, which no id is signed with: no purpose begins as [`LABEL`] does.
-    #[cfg(feature = "cookie-containers")]
+    #[cfg(any(feature = "cookie-containers", feature = "url-ids"))]
     fn derive(&self, purpose: &[u8]) -> DerivedKey {
         let mut hmac = self.keyed.clone();
         hmac.update(purpose);

@@ -199,6 +199,7 @@ mod documents {
         templates all(feature = "axum", feature = "minijinja") "../docs/guide/templates.md"
         testing feature = "test" "../docs/guide/testing.md"
         tutorial feature = "test" "../docs/guide/tutorial.md"
+        url_ids all(feature = "axum", feature = "url-ids") "../docs/guide/url-ids.md"
         reliability feature = "axum" "../docs/reliability.md"
     }
 }

@@ -59,7 +59,7 @@ const METERS: &[Meter] = &[
     ),
     counter(
         "cloakroom_refused_ids_total",
-        "Requests whose id was refused, by `reason`: `garbled`, `forged`, `retired` or `dead`.",
+        "Requests whose id was refused, by `reason`: `garbled`, `forged`, `expired`, `retired` or `dead`.",
     ),
     counter(
         "cloakroom_refused_container_cookies_total",

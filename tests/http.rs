@@ -22,6 +22,8 @@ mod cookies;
 mod crowd;
 #[path = "http/csrf.rs"]
 mod csrf;
+#[path = "http/ended.rs"]
+mod ended;
 #[path = "http/errors.rs"]
 mod errors;
 #[cfg(feature = "test")]
@@ -56,6 +58,9 @@ mod support;
 mod transports;
 #[path = "http/turns.rs"]
 mod turns;
+#[cfg(feature = "url-ids")]
+#[path = "http/url_ids.rs"]
+mod url_ids;
 
 use axum::Router;
 use axum::body::Body;

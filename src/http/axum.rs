@@ -58,7 +58,7 @@ where
     S: Service<Request<Body>> + Clone + Send + 'static,
     S::Response: IntoResponse,
     S::Future: Send,
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
 {
     type Response = Response;
     type Error = S::Error;
@@ -124,7 +124,7 @@ fn render(page: &ErrorPage, request: &request::Parts, response: Response) -> Res
 /// Boxes a body. Most requests have none and need no box.
 fn inward<B>(body: Replay<B>) -> Body
 where
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
 {
     if body.is_empty() {
         Body::empty()

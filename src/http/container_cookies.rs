@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::cookie::SessionCookie;
-use super::sealed_cookie::{RefusedSeal, SealPlace, names_unknown_secret, open, room, seal};
+use super::seal::{RefusedSeal, names_unknown_secret};
+use super::sealed_cookie::{SealPlace, count_refused, open, room, seal};
 use super::settings::LayerSettings;
 use crate::client_id::{ClientId, ClientIds, ClientKey};
 use crate::clock::Timestamp;
@@ -60,7 +61,7 @@ impl ContainerCookies {
                 // `any` stops at the first that opens.
                 values.any(|value| {
                     let read = read(ids, place, &container, now, value, &mut rows);
-                    read.map_err(RefusedSeal::count).is_ok()
+                    read.map_err(count_refused).is_ok()
                 });
             }
             drop(values);

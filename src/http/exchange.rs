@@ -1,9 +1,13 @@
 //! The state that all attempts at one request share. Begins their transactions.
 
+#[cfg(feature = "url-ids")]
+use bytes::Bytes;
 #[cfg(feature = "axum")]
 use chrono::{DateTime, Utc};
 use futures_channel::oneshot;
 use http::{HeaderMap, header, request};
+#[cfg(feature = "url-ids")]
+use http_body::Body;
 use http_body::SizeHint;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,8 +16,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::container_cookies::{ContainerCookies, name_unknown_secret, rows_of};
 use super::early::EarlyCookie;
 use super::policy::RerunPolicy;
+#[cfg(feature = "url-ids")]
+use super::proxies::VisitorAddress;
+#[cfg(feature = "url-ids")]
+use super::replay::Replay;
 use super::settings::LayerSettings;
 use super::transport::{IdCarrier, NEW};
+#[cfg(feature = "url-ids")]
+use super::url_request::{OtherIds, PresentedTokens};
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Keeping;
@@ -40,8 +50,14 @@ pub(super) struct Exchange {
     /// The request as it arrived.
     pub(super) request: request::Parts,
     came: Arrival,
-    /// The transport of the request's id, and of a new one.
-    pub(super) carrier: IdCarrier,
+    /// The transport of the request's id, and of a new one, unless a token was accepted.
+    carrier: IdCarrier,
+    /// The tokens in its URL and its form.
+    #[cfg(feature = "url-ids")]
+    pub(super) tokens: PresentedTokens,
+    /// Whether it presents an id by the cookie or by a transport that carries ids.
+    #[cfg(feature = "url-ids")]
+    other_ids: OtherIds,
     /// The result of `admit_new`, which is called once per request.
     admitted: OnceLock<bool>,
     /// Whether the request's id was found to have no session, and counted.
@@ -68,6 +84,9 @@ impl Exchange {
         if let Some(visitor) = proxies.and_then(|proxies| proxies.visitor(&request)) {
             request.extensions.insert(visitor);
         }
+        let carrier = settings.carrier(settings.used(&request));
+        #[cfg(feature = "url-ids")]
+        let (tokens, other_ids) = take_tokens(&settings, &mut request);
         let limit = settings.rules.replay_limit as u64;
         let policy = RerunPolicy::new(settings.rules.rerun, &request);
         if body.lower() > limit {
@@ -75,7 +94,11 @@ impl Exchange {
         }
         Arc::new(Self {
             came: settings.store.arrival(),
-            carrier: settings.carrier(&request),
+            carrier,
+            #[cfg(feature = "url-ids")]
+            tokens,
+            #[cfg(feature = "url-ids")]
+            other_ids,
             policy,
             request,
             admitted: OnceLock::new(),
@@ -115,10 +138,21 @@ impl Exchange {
         }
     }
 
+    /// The transport of the request's id, and of a new one.
+    pub(super) fn carrier(&self) -> &IdCarrier {
+        #[cfg(feature = "url-ids")]
+        if let Some((carrier, _)) = self.tokens.accepted() {
+            return carrier;
+        }
+        &self.carrier
+    }
+
     /// Begins a transaction and loads the visitor's session in it.
     pub(super) async fn begin(&self, order: AttemptOrder) -> Result<(Transaction, Session)> {
         let settings = &self.settings;
         settings.check()?;
+        #[cfg(feature = "url-ids")]
+        self.tokens.check()?;
         let (mut first, mut others) = self.known_ids();
         if self.names_unknown_secret(&first, &others) && settings.store.learn_secrets().await? {
             (first, others) = self.known_ids();
@@ -127,6 +161,23 @@ impl Exchange {
             Some(first) if !others.is_empty() => Some(self.first_live(first, &others).await?),
             _ => first.as_ref(),
         };
+        let begun = self.begin_as(id, order).await?;
+        // The same snapshot that the handler sees.
+        #[cfg(feature = "url-ids")]
+        if self.tokens.accepted().is_some() && begun.1.owner()?.is_some() {
+            drop(begun);
+            return self.begin_as(None, order).await;
+        }
+        Ok(begun)
+    }
+
+    /// Begins a transaction for the visitor with this id.
+    async fn begin_as(
+        &self,
+        id: Option<&ClientId>,
+        order: AttemptOrder,
+    ) -> Result<(Transaction, Session)> {
+        let settings = &self.settings;
         #[cfg(feature = "cookie-containers")]
         let carrier = self.carrier_of(id);
         let transaction = match id {
@@ -177,10 +228,16 @@ impl Exchange {
 
     /// The ids that the request presents, unverified.
     fn presented(&self) -> impl Iterator<Item = &[u8]> {
-        let (cookie, other) = match &self.carrier {
+        let (cookie, other) = match self.carrier() {
             IdCarrier::Cookie => (Some(&self.settings.cookie), None),
             IdCarrier::Other(transport) => (None, transport.read(&self.request)),
         };
+        #[cfg(feature = "url-ids")]
+        let other = self
+            .tokens
+            .accepted()
+            .map(|(_, id)| id.as_bytes())
+            .or(other);
         let fields = || self.request.headers.get_all(header::COOKIE);
         let cookies = cookie.map(|cookie| cookie.candidates(fields()));
         let other = other.filter(|id| !id.is_empty() && *id != NEW);
@@ -195,7 +252,7 @@ impl Exchange {
         let Some(after) = rules.renew_after else {
             return;
         };
-        let is_cookie = matches!(self.carrier, IdCarrier::Cookie);
+        let is_cookie = matches!(self.carrier(), IdCarrier::Cookie);
         let took = self.settings.store.arrival().at.since(self.came.at);
         let is_alone = || session.holds_turn() && took < self.settings.turn_wait();
         if is_cookie && (self.policy.permits() || is_alone()) {
@@ -206,7 +263,7 @@ impl Exchange {
     /// Whether the request may create a session (C4.5).
     fn founding(&self, id: Option<&ClientId>) -> FoundingRule {
         let cookie = self.settings.cookie.settings();
-        if !matches!(self.carrier, IdCarrier::Cookie) {
+        if !matches!(self.carrier(), IdCarrier::Cookie) {
             FoundingRule::Allowed
         } else if !cookie.founds_by(&self.request.method) {
             FoundingRule::Refused("only a POST request may create a session here (post_only)")
@@ -220,13 +277,13 @@ impl Exchange {
     /// Whether the ids that the request presents are those of a front server.
     fn adopts(&self) -> bool {
         let cookie = self.settings.cookie.settings();
-        matches!(self.carrier, IdCarrier::Cookie) && cookie.is_third_party()
+        matches!(self.carrier(), IdCarrier::Cookie) && cookie.is_third_party()
     }
 
     /// How long the client keeps the id.
     fn keeping(&self) -> Keeping {
         let keeping = self.settings.cookie.keeping();
-        match self.carrier {
+        match self.carrier() {
             IdCarrier::Cookie if !self.adopts() => keeping,
             _ => Keeping {
                 usual: None,
@@ -302,7 +359,7 @@ impl Exchange {
     /// The rows that the request's cookies hold. None where no container lives in a cookie.
     #[cfg(feature = "cookie-containers")]
     fn carrier_of(&self, id: Option<&ClientId>) -> Option<Arc<Carrier>> {
-        let IdCarrier::Cookie = self.carrier else {
+        let IdCarrier::Cookie = self.carrier() else {
             return None;
         };
         let opened = || ContainerCookies::open(&self.settings, &self.request, id, self.came.at);
@@ -331,7 +388,7 @@ impl Exchange {
     #[cfg(feature = "cookie-containers")]
     async fn look_for(&self, first: &ClientId, others: &[ClientId]) -> Result<Transaction> {
         let ids: Vec<_> = std::iter::once(first).chain(others).collect();
-        let carrier = match self.carrier {
+        let carrier = match self.carrier() {
             IdCarrier::Cookie => {
                 let rows = rows_of(&self.settings, &self.request, &ids, self.came.at);
                 Some(Arc::new(Carrier::new(rows, Arc::default())))
@@ -345,6 +402,34 @@ impl Exchange {
     #[cfg(not(feature = "cookie-containers"))]
     async fn look_for(&self, _: &ClientId, _: &[ClientId]) -> Result<Transaction> {
         self.settings.store.begin_async().await
+    }
+
+    /// Reads the request's tokens before its first attempt.
+    #[cfg(feature = "url-ids")]
+    pub(super) async fn read_tokens<B: Body<Data = Bytes>>(&self, body: &mut Replay<B>) {
+        let Some(visitor) = self.request.extensions.get::<VisitorAddress>() else {
+            return;
+        };
+        let reading = self
+            .tokens
+            .read(&self.settings.store, visitor, self.came.at, body);
+        reading.await;
+    }
+
+    /// Whether the page must carry the id in its URLs and forms.
+    #[cfg(feature = "url-ids")]
+    pub(super) fn needs_tokens(&self) -> bool {
+        self.other_ids == OtherIds::Absent
+    }
+
+    /// A session that is found by a token has no owner, and none is given one (C8.3).
+    #[cfg(feature = "url-ids")]
+    pub(super) fn admit_owner(&self, session: &Session) -> Result<()> {
+        if self.tokens.accepted().is_none() || session.owner()?.is_none() {
+            return Ok(());
+        }
+        let why = "a session that is found by a URL or a form can have no owner: the visitor must accept cookies";
+        Err(Error::new(ErrorKind::MissingClientId, why))
     }
 
     /// How long this request may still wait for turns.
@@ -395,6 +480,24 @@ impl Drop for PatienceGuard<'_> {
             self.0.set_patience(self.1);
         }
     }
+}
+
+/// Takes the tokens out of a request's URL, and tells whether it presents an id otherwise.
+#[cfg(feature = "url-ids")]
+fn take_tokens(
+    settings: &LayerSettings,
+    request: &mut request::Parts,
+) -> (PresentedTokens, OtherIds) {
+    let transports = &settings.rules.transports;
+    if !transports.iter().any(|it| it.tokens().is_some()) {
+        return (PresentedTokens::default(), OtherIds::Presented);
+    }
+    let others = match settings.used(request).is_some() || settings.has_cookie(request) {
+        true => OtherIds::Presented,
+        false => OtherIds::Absent,
+    };
+    let tokens = PresentedTokens::take(request, transports, others);
+    (tokens, others)
 }
 
 /// Marks the fields that carry ids as sensitive. An inner service may print the headers with `Debug`, which hides

@@ -10,6 +10,8 @@ use std::convert::Infallible;
 use super::answer::answer;
 use super::csrf::CsrfToken;
 use super::flash::{Flash, FlashMessage};
+#[cfg(feature = "url-ids")]
+use super::url_id::UrlId;
 use crate::error::{Error, ErrorKind};
 use crate::package::{Package, Pkg};
 use crate::session::Session;
@@ -99,6 +101,20 @@ impl<S: Send + Sync> FromRequestParts<S> for CsrfToken {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
         let session = super::session(&parts.extensions).await?;
         Self::for_request(&session, &parts.extensions)
+    }
+}
+
+/// The id of the request's session, for pages whose visitors may keep no cookies.
+///
+/// # Errors
+///
+/// As for `Session` as an argument.
+#[cfg(feature = "url-ids")]
+impl<S: Send + Sync> FromRequestParts<S> for UrlId {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
+        Self::of(&parts.extensions).await
     }
 }
 

@@ -1,15 +1,16 @@
-//! C4.1: 100,000 ids that the store has not issued. None is accepted, none is looked up, none panics.
+//! C4.1, C8.3: 100,000 ids that the store has not issued, by each transport. None is accepted, none is looked up, none
+//! panics.
 
 use super::*;
 use crate::block_on::block_on;
 use crate::client_id::{ClientIds, Secret};
-use crate::http::CookieSettings;
+use crate::http::{BearerTransport, CookieSettings, HeaderTransport};
 use crate::steps;
 use crate::storage::memory::Random;
 use crate::store::Store;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderValue, Request};
+use http::{HeaderName, HeaderValue, Request};
 use std::collections::HashSet;
 
 const FORGED: usize = 100_000;
@@ -30,10 +31,10 @@ fn letter(random: &mut Random) -> u8 {
     ALPHABET[below(random, ALPHABET.len())]
 }
 
-/// Ids that have a session each, and a signer that the store does not know.
+/// Ids that have a session each, or their tokens, and others that a signer made whom the store does not know.
 struct Known {
     live: Vec<Vec<u8>>,
-    foreign: ClientIds,
+    foreign: Vec<Vec<u8>>,
 }
 
 impl Known {
@@ -58,7 +59,7 @@ impl Known {
                 text.splice(at.., self.one(random).drain(at..));
             }
             8 => text.swap(below(random, len), below(random, len)),
-            9 => text = self.foreign.issue().as_str().as_bytes().to_vec(),
+            9 => text = self.foreign[below(random, self.foreign.len())].clone(),
             10 => text = change_raw(&text, random),
             _ => text.make_ascii_lowercase(),
         }
@@ -76,48 +77,105 @@ fn change_raw(text: &[u8], random: &mut Random) -> Vec<u8> {
     URL_SAFE_NO_PAD.encode(raw).into_bytes()
 }
 
-/// A store with sessions, and a signer whose secret bears the name of the store's.
-fn known() -> (Store, Known) {
+/// A store with sessions, and their ids. The foreign signer's secret bears the name of the store's.
+fn known() -> (Store, Vec<ClientId>, ClientIds) {
     let store = Store::builder().secret(SECRET).in_memory().unwrap();
     let live = (0..64).map(|_| {
         let id = store.client_ids().issue();
         let put = |txn: &crate::Txn| txn.session(&id)?.pkg("a").insert("k", 1);
         store.transact::<_, Error>(put).unwrap();
-        id.as_str().as_bytes().to_vec()
+        id
     });
     let live: Vec<_> = live.collect();
-    let name = URL_SAFE_NO_PAD.decode(&live[0]).unwrap()[18];
+    let name = URL_SAFE_NO_PAD.decode(live[0].as_bytes()).unwrap()[18];
     let foreign = ClientIds::new(Secret::from_key(name, [8; 32]), Vec::new());
-    (store, Known { live, foreign })
+    (store, live, foreign)
 }
 
-/// What a request with these cookies finds, and how many steps that takes.
-fn visit(settings: &Arc<LayerSettings>, ids: &[Vec<u8>]) -> (Option<u32>, bool, usize) {
-    let mut request = Request::new(());
-    for id in ids {
-        let field = [b"__Host-sid=", &id[..]].concat();
-        let field = HeaderValue::from_bytes(&field).unwrap();
-        request.headers_mut().append(header::COOKIE, field);
+/// The texts of ids, known and foreign.
+fn texts(live: &[ClientId], foreign: &ClientIds) -> Known {
+    let bytes = |id: &ClientId| id.as_bytes().to_vec();
+    Known {
+        live: live.iter().map(bytes).collect(),
+        foreign: (0..64).map(|_| bytes(&foreign.issue())).collect(),
     }
-    let (parts, ()) = request.into_parts();
-    let exchange = Exchange::new(Arc::clone(settings), parts, &SizeHint::default());
-    let mut found = (None, false);
-    let steps = steps::of(|| {
-        let (_txn, session) = block_on(exchange.begin(AttemptOrder::Optimistic)).unwrap();
-        found = (
-            session.pkg("a").get("k").unwrap(),
-            session.exists().unwrap(),
-        );
-        assert_eq!(session.client_id().is_some(), found.1);
-    });
-    (found.0, found.1, steps)
 }
 
-/// Whether a text can stand in a field as one value, and is not an id with something around it that is no part of it.
-fn fits_in_a_cookie(text: &[u8], known: &HashSet<&[u8]>) -> bool {
-    let bare = text.trim_ascii();
-    HeaderValue::from_bytes(text).is_ok() && !text.contains(&b';') && !known.contains(bare)
+/// A way for ids to travel: puts some into a request, and gives the body.
+struct Way {
+    settings: Arc<LayerSettings>,
+    put: fn(&mut request::Parts, &[Vec<u8>]) -> Vec<u8>,
+    per_request: usize,
+    /// Whether a text can stand there as one value.
+    fits: fn(&[u8]) -> bool,
 }
+
+fn is_value(text: &[u8]) -> bool {
+    HeaderValue::from_bytes(text).is_ok()
+}
+
+impl Way {
+    /// What a request with these ids finds, and how many steps that takes.
+    fn visit(&self, ids: &[Vec<u8>]) -> (Option<u32>, bool, usize) {
+        let (mut parts, ()) = Request::new(()).into_parts();
+        let body = (self.put)(&mut parts, ids);
+        let exchange = Exchange::new(Arc::clone(&self.settings), parts, &SizeHint::default());
+        let mut found = (None, false);
+        let steps = steps::of(|| {
+            present(&exchange, body);
+            let (_txn, session) = block_on(exchange.begin(AttemptOrder::Optimistic)).unwrap();
+            found = (
+                session.pkg("a").get("k").unwrap(),
+                session.exists().unwrap(),
+            );
+            assert_eq!(session.client_id().is_some(), found.1);
+        });
+        (found.0, found.1, steps)
+    }
+
+    fn refuses_what_is_forged(&self, known: &Known) {
+        let live: HashSet<&[u8]> = known.live.iter().map(Vec::as_slice).collect();
+        let (value, exists, without) = self.visit(&[]);
+        assert_eq!((value, exists), (None, false));
+        let (value, exists, with) = self.visit(&known.live[..1]);
+        assert_eq!((value, exists), (Some(1), true));
+        assert!(with > without, "a look-up is not counted");
+
+        let ids = self.settings.store.client_ids();
+        let mut random = Random::new(seed());
+        let (mut tried, mut sent) = (0, Vec::new());
+        while tried < FORGED {
+            let forged = known.forge(&mut random);
+            if live.contains(&forged[..]) {
+                continue;
+            }
+            tried += 1;
+            let text = String::from_utf8_lossy(&forged);
+            assert!(ids.verify_bytes(&forged).is_none(), "{text}");
+            assert!(ids.verify(&text).is_none(), "{text}");
+            // An id with something around it that is no part of it is that id.
+            if (self.fits)(&forged) && !live.contains(forged.trim_ascii()) {
+                sent.push(forged);
+            }
+            if sent.len() == self.per_request {
+                let found = self.visit(&sent);
+                assert_eq!(found, (None, false, without), "{sent:?}");
+                sent.clear();
+            }
+        }
+    }
+}
+
+/// Reads what a body presents, as the layer does before the first attempt.
+#[cfg(feature = "url-ids")]
+fn present(exchange: &Arc<Exchange>, body: Vec<u8>) {
+    let body = http_body_util::Full::new(Bytes::from(body));
+    let (_, mut body) = crate::http::replay::RequestBody::of(body, exchange, 0);
+    block_on(exchange.read_tokens(&mut body));
+}
+
+#[cfg(not(feature = "url-ids"))]
+fn present(_: &Arc<Exchange>, _: Vec<u8>) {}
 
 /// The seed that the environment gives, or any.
 fn seed() -> u64 {
@@ -129,39 +187,153 @@ fn seed() -> u64 {
     seed
 }
 
+fn layer(store: Store, set: impl FnOnce(&mut LayerSettings)) -> Arc<LayerSettings> {
+    let mut settings = LayerSettings::new(store);
+    set(&mut settings);
+    Arc::new(settings)
+}
+
 // C4.1
 #[test]
-fn of_a_hundred_thousand_forged_ids_none_is_accepted_and_none_is_looked_up() {
-    let (store, known) = known();
-    let mut settings = LayerSettings::new(store.clone());
-    settings.set_cookie(CookieSettings::new().name("sid").unwrap());
-    let settings = Arc::new(settings);
-    let live: HashSet<&[u8]> = known.live.iter().map(Vec::as_slice).collect();
+fn of_a_hundred_thousand_forged_cookies_none_is_accepted_and_none_is_looked_up() {
+    let (store, live, foreign) = known();
+    let name = CookieSettings::new().name("sid").unwrap();
+    let way = Way {
+        settings: layer(store, |settings| settings.set_cookie(name)),
+        put: |request, ids| {
+            for id in ids {
+                let field = [b"__Host-sid=", &id[..]].concat();
+                let field = HeaderValue::from_bytes(&field).unwrap();
+                request.headers.append(header::COOKIE, field);
+            }
+            Vec::new()
+        },
+        per_request: PER_REQUEST,
+        fits: |text| is_value(text) && !text.contains(&b';'),
+    };
+    way.refuses_what_is_forged(&texts(&live, &foreign));
+}
 
-    let (value, exists, without) = visit(&settings, &[]);
-    assert_eq!((value, exists), (None, false));
-    let (value, exists, with) = visit(&settings, &known.live[..1]);
-    assert_eq!((value, exists), (Some(1), true));
-    assert!(with > without, "a look-up is not counted");
+// C4.1, C8.3
+#[test]
+fn of_a_hundred_thousand_forged_bearers_none_is_accepted_and_none_is_looked_up() {
+    let (store, live, foreign) = known();
+    let bearer = Arc::new(BearerTransport::new());
+    let way = Way {
+        settings: layer(store, |settings| settings.rules.transports.push(bearer)),
+        put: |request, ids| {
+            let id = ids.first().map_or(NEW, Vec::as_slice);
+            let field = HeaderValue::from_bytes(&[b"Bearer ", id].concat()).unwrap();
+            request.headers.insert(header::AUTHORIZATION, field);
+            Vec::new()
+        },
+        per_request: 1,
+        fits: is_value,
+    };
+    way.refuses_what_is_forged(&texts(&live, &foreign));
+}
 
-    let mut random = Random::new(seed());
-    let (mut tried, mut cookies) = (0, Vec::new());
-    while tried < FORGED {
-        let forged = known.forge(&mut random);
-        if live.contains(&forged[..]) {
-            continue;
+const FIELD: HeaderName = HeaderName::from_static("x-session-id");
+
+// C4.1, C8.3
+#[test]
+fn of_a_hundred_thousand_forged_header_fields_none_is_accepted_and_none_is_looked_up() {
+    let (store, live, foreign) = known();
+    let field = Arc::new(HeaderTransport::new(FIELD).unwrap());
+    let way = Way {
+        settings: layer(store, |settings| settings.rules.transports.push(field)),
+        put: |request, ids| {
+            let id = ids.first().map_or(NEW, Vec::as_slice);
+            let field = HeaderValue::from_bytes(id).unwrap();
+            request.headers.insert(FIELD, field);
+            Vec::new()
+        },
+        per_request: 1,
+        fits: is_value,
+    };
+    way.refuses_what_is_forged(&texts(&live, &foreign));
+}
+
+#[cfg(feature = "url-ids")]
+mod tokens {
+    use super::*;
+    use crate::http::url_tokens::{TokenContext, token_of};
+    use crate::http::{FormTransport, QueryTransport};
+    use std::net::IpAddr;
+    use std::net::Ipv4Addr;
+
+    const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+    /// The tokens of ids, known and foreign. Half of the foreign ones are the store's own for another address.
+    fn tokens(store: &Store, live: &[ClientId], foreign: &ClientIds) -> Known {
+        let later = store.arrival().at + std::time::Duration::from_secs(3600);
+        let token = |ids: &ClientIds, id: &ClientId, ip: IpAddr| {
+            let context = TokenContext {
+                store: store.identity(),
+                ip,
+            };
+            token_of(ids, id, context, later).unwrap().into_bytes()
+        };
+        let ids = store.client_ids();
+        let there = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
+        let elsewhere = live.iter().map(|id| token(ids, id, there));
+        let others = live.iter().map(|id| token(foreign, id, HOME));
+        Known {
+            live: live.iter().map(|id| token(ids, id, HOME)).collect(),
+            foreign: elsewhere.chain(others).collect(),
         }
-        tried += 1;
-        let text = String::from_utf8_lossy(&forged);
-        assert!(store.client_ids().verify_bytes(&forged).is_none(), "{text}");
-        assert!(store.client_ids().verify(&text).is_none(), "{text}");
-        if fits_in_a_cookie(&forged, &live) {
-            cookies.push(forged);
-        }
-        if cookies.len() == PER_REQUEST {
-            let found = visit(&settings, &cookies);
-            assert_eq!(found, (None, false, without), "{cookies:?}");
-            cookies.clear();
-        }
+    }
+
+    fn at_home(request: &mut request::Parts) {
+        request.extensions.insert(VisitorAddress {
+            ip: HOME,
+            scheme: None,
+        });
+    }
+
+    // C4.1, C8.3
+    #[test]
+    fn of_a_hundred_thousand_forged_parameters_none_is_accepted_and_none_is_looked_up() {
+        let (store, live, foreign) = known();
+        let known = tokens(&store, &live, &foreign);
+        let query = Arc::new(QueryTransport::new("sid").unwrap());
+        let way = Way {
+            settings: layer(store, |settings| settings.rules.transports.push(query)),
+            put: |request, ids| {
+                at_home(request);
+                let id = ids.first().map_or(&b""[..], Vec::as_slice);
+                let uri = [b"/?sid=", id].concat();
+                request.uri = http::Uri::try_from(&uri[..]).unwrap();
+                Vec::new()
+            },
+            per_request: 1,
+            fits: |text| {
+                let uri = http::Uri::try_from(&[b"/?sid=", text].concat()[..]);
+                uri.is_ok() && !text.contains(&b'&') && !text.contains(&b'#')
+            },
+        };
+        way.refuses_what_is_forged(&known);
+    }
+
+    // C4.1, C8.3
+    #[test]
+    fn of_a_hundred_thousand_forged_form_fields_none_is_accepted_and_none_is_looked_up() {
+        let (store, live, foreign) = known();
+        let known = tokens(&store, &live, &foreign);
+        let form = Arc::new(FormTransport::new("sid").unwrap());
+        let way = Way {
+            settings: layer(store, |settings| settings.rules.transports.push(form)),
+            put: |request, ids| {
+                at_home(request);
+                request.method = http::Method::POST;
+                let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+                request.headers.insert(header::CONTENT_TYPE, kind);
+                let id = ids.first().map_or(&b""[..], Vec::as_slice);
+                [b"sid=", id].concat()
+            },
+            per_request: 1,
+            fits: |text| !text.contains(&b'&'),
+        };
+        way.refuses_what_is_forged(&known);
     }
 }

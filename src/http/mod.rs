@@ -73,6 +73,8 @@ mod exchange;
 #[cfg(feature = "axum")]
 mod extract;
 mod flash;
+#[cfg(any(feature = "axum", feature = "url-ids"))]
+mod form;
 #[cfg(feature = "axum")]
 mod fresh;
 mod layer;
@@ -81,12 +83,23 @@ mod proxies;
 mod replay;
 mod report;
 mod rerun;
+mod rewound;
+#[cfg(any(feature = "cookie-containers", feature = "url-ids"))]
+mod seal;
 #[cfg(feature = "cookie-containers")]
 mod sealed_cookie;
 mod service;
 mod settings;
 mod slot;
 mod transport;
+#[cfg(feature = "url-ids")]
+mod url_id;
+#[cfg(feature = "url-ids")]
+mod url_request;
+#[cfg(feature = "url-ids")]
+mod url_tokens;
+#[cfg(feature = "url-ids")]
+mod url_transport;
 
 #[cfg(feature = "axum")]
 pub use axum::SessionService;
@@ -106,3 +119,9 @@ pub use rerun::RerunService;
 pub use service::GenericSessionService;
 pub use slot::session;
 pub use transport::{BearerTransport, HeaderTransport, IdTransport};
+#[cfg(feature = "url-ids")]
+pub use url_id::UrlId;
+#[cfg(feature = "url-ids")]
+pub use url_tokens::UrlTokens;
+#[cfg(feature = "url-ids")]
+pub use url_transport::{FormTransport, QueryTransport};

@@ -9,13 +9,19 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+#[cfg(feature = "url-ids")]
+use super::form::FormEnd;
 use super::policy::{RerunPolicy, SharedPolicy};
+#[cfg(feature = "url-ids")]
+use super::rewound::ReadAhead;
+use super::rewound::RewoundBody;
 
 /// The request body for services inside a [`GenericSessionLayer`](super::GenericSessionLayer). It records the
 /// original body as it is read, so that the request can run again after a conflict.
 ///
 /// It reads nothing ahead and keeps at most [`replay_limit`](super::SessionLayer::replay_limit) bytes. When the
-/// request runs again, the recorded part arrives in one piece, and the rest from the original body.
+/// request runs again, the recorded part arrives in one piece, and the rest from the original body. (Only a layer with a
+/// `FormTransport` reads the beginning of some forms before the service does.)
 ///
 /// Inside a [`SessionLayer`](super::SessionLayer) it is wrapped in axum's `Body`. A service tied to another body
 /// type, such as hyper's `Incoming`, does not accept it; make the service generic over [`http_body::Body`].
@@ -38,10 +44,10 @@ use super::policy::{RerunPolicy, SharedPolicy};
 ///     Ok(Response::new(format!("{length} bytes")))
 /// }
 /// ```
-pub struct Replay<B>(Option<Box<BodyReader<B>>>);
+pub struct Replay<B: Body>(Option<Box<BodyReader<B>>>);
 
 /// The body during one attempt. It is boxed, because requests are moved often.
-struct BodyReader<B> {
+struct BodyReader<B: Body> {
     /// `None` only while being dropped.
     source: Option<BodySource<B>>,
     mode: ReplayMode,
@@ -52,8 +58,8 @@ struct BodyReader<B> {
 }
 
 /// The original body, and the record of the part that was read.
-struct BodySource<B> {
-    body: Pin<Box<B>>,
+struct BodySource<B: Body> {
+    body: RewoundBody<Pin<Box<B>>>,
     record: BodyRecord,
 }
 
@@ -75,7 +81,7 @@ enum ReplayMode {
 }
 
 /// The body of one request, attempt by attempt.
-pub(super) enum RequestBody<B> {
+pub(super) enum RequestBody<B: Body> {
     /// The request has no body, as most requests.
     Empty,
     Kept(Arc<BodyReturn<B>>),
@@ -106,13 +112,13 @@ impl<B: Body> RequestBody<B> {
 }
 
 /// Passes the body from one attempt to the next.
-pub(super) struct BodyReturn<B> {
+pub(super) struct BodyReturn<B: Body> {
     parked: Mutex<Option<BodySource<B>>>,
     policy: SharedPolicy,
     limit: usize,
 }
 
-impl<B> BodyReturn<B> {
+impl<B: Body> BodyReturn<B> {
     fn new(policy: SharedPolicy, limit: usize) -> Arc<Self> {
         Arc::new(Self {
             parked: Mutex::new(None),
@@ -124,7 +130,7 @@ impl<B> BodyReturn<B> {
     /// The body of the first attempt.
     fn admit(self: &Arc<Self>, body: B) -> Replay<B> {
         let source = BodySource {
-            body: Box::pin(body),
+            body: RewoundBody::new(Box::pin(body)),
             record: BodyRecord::default(),
         };
         Replay::of(source, Some(Arc::clone(self)))
@@ -140,11 +146,11 @@ impl<B> BodyReturn<B> {
     }
 }
 
-impl<B> Replay<B> {
+impl<B: Body> Replay<B> {
     /// A body that is passed through without a record.
     pub(super) fn once(body: B) -> Self {
         let source = BodySource {
-            body: Box::pin(body),
+            body: RewoundBody::new(Box::pin(body)),
             record: BodyRecord::default(),
         };
         Self::of(source, None)
@@ -173,7 +179,7 @@ impl<B> Replay<B> {
     }
 }
 
-impl<B> BodyReader<B> {
+impl<B: Body> BodyReader<B> {
     /// Whether the next frame is recorded: all frames before it were, and the request may run again.
     fn records(&self) -> bool {
         self.mode != ReplayMode::Lost
@@ -223,6 +229,22 @@ impl BodyRecord {
     }
 }
 
+impl<B: Body<Data = Bytes>> Replay<B> {
+    /// Reads a part of the body before the first attempt does, which gets it all the same.
+    #[cfg(feature = "url-ids")]
+    pub(super) async fn read_ahead<T>(
+        &mut self,
+        limit: usize,
+        find: impl Fn(&[u8], FormEnd) -> Option<T>,
+    ) -> Option<T> {
+        let source = self.0.as_mut()?.source.as_mut()?;
+        match source.body.read_until(limit, find).await {
+            ReadAhead::Found(found) => Some(found),
+            ReadAhead::Nothing | ReadAhead::TooLong => None,
+        }
+    }
+}
+
 impl<B: Body<Data = Bytes>> BodyReader<B> {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         if let Some(data) = self.data.take() {
@@ -240,7 +262,7 @@ impl<B: Body<Data = Bytes>> BodyReader<B> {
         let answer = if source.record.ended {
             Poll::Ready(None)
         } else {
-            source.body.as_mut().poll_frame(cx)
+            Pin::new(&mut source.body).poll_frame(cx)
         };
         if let Some(home) = &self.home {
             if records && source.record.note(&answer, home.limit) {
@@ -307,7 +329,7 @@ impl<B: Body<Data = Bytes>> Body for Replay<B> {
     }
 }
 
-impl<B> Drop for BodyReader<B> {
+impl<B: Body> Drop for BodyReader<B> {
     fn drop(&mut self) {
         if self.mode == ReplayMode::Lost {
             return;
@@ -319,7 +341,7 @@ impl<B> Drop for BodyReader<B> {
     }
 }
 
-impl<B> fmt::Debug for Replay<B> {
+impl<B: Body> fmt::Debug for Replay<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replay").finish_non_exhaustive()
     }

@@ -1,23 +1,13 @@
 //! Seals the rows of a container into the value of a cookie, and opens it (C8.6). Knows no session.
 //!
-//! The value is base64url without padding: a version byte, the byte that names the secret, the nonce, and the ciphertext of
-//! the time of expiry and the rows. Authenticated beside it: the version, the secret's name, the identity of the store, the
-//! number and the name of the container, and the key of the client.
+//! The value is a sealed text (`seal`). Authenticated beside the rows: the identity of the store, the number and the name
+//! of the container, and the key of the client.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-
-use crate::client_id::{ClientIds, ClientKey, random};
+use super::seal::{BESIDE, RefusedSeal, SealScope};
+use crate::client_id::{ClientIds, ClientKey};
 use crate::clock::Timestamp;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
-const VERSION: u8 = 1;
-const NONCE: usize = 24;
-const TAG: usize = 16;
-/// The bytes that a sealed text has beside the rows: version, secret, nonce, expiry and tag.
-const BESIDE: usize = 2 + NONCE + 8 + TAG;
 /// Browsers keep no longer cookies (RFC 6265bis §5.6), their attributes not counted.
 pub(super) const MAX_COOKIE: usize = 4096;
 /// Separates the keys from all else that is derived from the secrets.
@@ -35,27 +25,10 @@ pub(super) struct SealPlace<'a> {
     pub(super) client: ClientKey,
 }
 
-/// Why a cookie is not read. Only the metric shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RefusedSeal {
-    /// It does not have the form of a sealed text, or names a secret that is not in use.
-    Garbled,
-    /// It was changed, or belongs to another client, container or store.
-    Forged,
-    /// It is too old.
-    Expired,
-}
-
-impl RefusedSeal {
-    pub(super) fn count(self) {
-        let reason = match self {
-            Self::Garbled => "garbled",
-            Self::Forged => "forged",
-            Self::Expired => "expired",
-        };
-        metrics::counter!("cloakroom_refused_container_cookies_total", "reason" => reason)
-            .increment(1);
-    }
+/// Counts a cookie that is not read.
+pub(super) fn count_refused(refused: RefusedSeal) {
+    metrics::counter!("cloakroom_refused_container_cookies_total", "reason" => refused.reason())
+        .increment(1);
 }
 
 /// How many bytes of rows fit into a cookie whose name and attributes take `overhead` bytes.
@@ -75,22 +48,7 @@ pub(super) fn seal(
     expires: Timestamp,
     rows: &[u8],
 ) -> Result<String> {
-    let (secret, key) = ids.newest_key(PURPOSE);
-    let nonce: [u8; NONCE] = random()?;
-    let plain = [&expires.0.to_le_bytes()[..], rows].concat();
-    let bound = bound(secret, place);
-    let payload = Payload {
-        msg: &plain,
-        aad: &bound,
-    };
-    let sealed = XChaCha20Poly1305::new((&*key).into()).encrypt(&XNonce::from(nonce), payload);
-    let sealed = sealed.map_err(|_| {
-        Error::new(
-            ErrorKind::InvalidInput,
-            "the rows of a container cannot be sealed",
-        )
-    })?;
-    Ok(URL_SAFE_NO_PAD.encode([&[VERSION, secret][..], &nonce, &sealed].concat()))
+    super::seal::seal(ids, scope(&associated_data(place)), expires, rows)
 }
 
 /// Opens what [`seal`] made for this place, if it has not expired.
@@ -103,37 +61,18 @@ pub(super) fn open(
     if text.len() > MAX_COOKIE {
         return Err(RefusedSeal::Garbled);
     }
-    let raw = URL_SAFE_NO_PAD.decode(text);
-    let raw = raw.map_err(|_| RefusedSeal::Garbled)?;
-    let Some((&[VERSION, secret], rest)) = raw.split_first_chunk::<2>() else {
-        return Err(RefusedSeal::Garbled);
-    };
-    let (nonce, sealed) = rest
-        .split_first_chunk::<NONCE>()
-        .ok_or(RefusedSeal::Garbled)?;
-    let bound = bound(secret, place);
-    let mut refused = RefusedSeal::Garbled;
-    for key in ids.keys_of(secret, PURPOSE) {
-        let payload = Payload {
-            msg: sealed,
-            aad: &bound,
-        };
-        let opened = XChaCha20Poly1305::new((&*key).into()).decrypt(&XNonce::from(*nonce), payload);
-        let Ok(plain) = opened else {
-            refused = RefusedSeal::Forged;
-            continue;
-        };
-        let (expires, rows) = plain.split_first_chunk().ok_or(RefusedSeal::Garbled)?;
-        if Timestamp(i64::from_le_bytes(*expires)) <= now {
-            return Err(RefusedSeal::Expired);
-        }
-        return Ok(rows.to_vec());
+    super::seal::open(ids, scope(&associated_data(place)), now, text)
+}
+
+fn scope(associated: &[u8]) -> SealScope<'_> {
+    SealScope {
+        purpose: PURPOSE,
+        associated,
     }
-    Err(refused)
 }
 
 /// What is authenticated beside the rows.
-fn bound(secret: u8, place: SealPlace<'_>) -> Vec<u8> {
+fn associated_data(place: SealPlace<'_>) -> Vec<u8> {
     let SealPlace {
         store,
         container,
@@ -142,27 +81,17 @@ fn bound(secret: u8, place: SealPlace<'_>) -> Vec<u8> {
     } = place;
     let container = container.to_le_bytes();
     // Only the last part has no fixed length.
-    let parts = [
-        &[VERSION, secret][..],
-        &store,
-        &container,
-        client.as_bytes(),
-    ];
+    let parts = [&store[..], &container, client.as_bytes()];
     [&parts.concat(), name.as_bytes()].concat()
-}
-
-/// Whether a text has the form of what [`seal`] makes, but names a secret that is not in use.
-pub(super) fn names_unknown_secret(ids: &ClientIds, text: &[u8]) -> bool {
-    // Four characters are three bytes.
-    let first = text.first_chunk::<4>();
-    let first = first.and_then(|first| URL_SAFE_NO_PAD.decode(first).ok());
-    matches!(first.as_deref(), Some([VERSION, secret, ..]) if !ids.knows(*secret))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::client_id::Secret;
+    use crate::http::seal::names_unknown_secret;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     const NOW: Timestamp = Timestamp(1_000_000);
     const LATER: Timestamp = Timestamp(2_000_000);

@@ -57,7 +57,7 @@ impl<S, B, R> Service<Request<B>> for GenericSessionService<S>
 where
     S: Service<Request<Replay<B>>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes, Error: Send> + Send + 'static,
     R: Default + Send + 'static,
 {
     type Response = Response<R>;
@@ -111,6 +111,7 @@ where
     let limit = exchange.settings.rules.replay_limit;
     let (bodies, mut body) = RequestBody::of(body, &exchange, limit);
     let _answered = RequestGuard(Arc::clone(&exchange));
+    read_tokens(&exchange, &mut body).await;
     let mut attempt = AttemptGuard(Slot::first(&exchange));
     let mut count = 1;
     loop {
@@ -152,10 +153,11 @@ where
         }
         // It may hold the request's body, which the next attempt needs.
         response.into_iter().for_each(discard);
-        body = match bodies.again() {
-            Some(body) => body,
-            None => return Ok(refuse(error, &exchange.settings)),
+        let Some(again) = bodies.again() else {
+            let response = refuse(error, &exchange.settings);
+            return Ok(uncommitted(&exchange, response).await);
         };
+        body = again;
         metrics::counter!("cloakroom_reruns_total", "of" => "request").increment(1);
         tracing::debug!(attempt = count, %error, "running a request again after a conflict");
         attempt = AttemptGuard(Slot::next(&exchange));
@@ -163,6 +165,18 @@ where
         poll_fn(|cx| service.poll_ready(cx)).await?;
     }
 }
+
+/// Reads the tokens that the request presents in its URL or its form. Boxed, because few do.
+#[cfg(feature = "url-ids")]
+async fn read_tokens<B: Body<Data = Bytes>>(exchange: &Exchange, body: &mut Replay<B>) {
+    if exchange.tokens.are_there() {
+        Box::pin(exchange.read_tokens(body)).await;
+    }
+}
+
+/// This build reads none.
+#[cfg(not(feature = "url-ids"))]
+async fn read_tokens<B: Body<Data = Bytes>>(_: &Exchange, _: &mut Replay<B>) {}
 
 /// Commits, as long as the request may still wait for turns. What is left of that is for the next attempt.
 async fn commit(
@@ -264,12 +278,19 @@ fn end<R: Default>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> A
         };
     }
     match open {
-        Some((transaction, session)) => match exchange.admit(|| session.founds()) {
+        Some((transaction, session)) => match admit(exchange, &session) {
             Ok(()) => AfterResponse::Commit(transaction, session, response),
             Err(error) => AfterResponse::Final(replace(response, error, &exchange.settings)),
         },
         None => AfterResponse::Final(response),
     }
+}
+
+/// Whether the session may be committed.
+fn admit(exchange: &Exchange, session: &Session) -> Result<()> {
+    #[cfg(feature = "url-ids")]
+    exchange.admit_owner(session)?;
+    exchange.admit(|| session.founds())
 }
 
 /// The response to a request whose transaction was not committed, or changed nothing.
@@ -292,7 +313,21 @@ async fn finish<R: Default>(
     }
     #[cfg(feature = "cookie-containers")]
     exchange.drop_ended_containers(&action).await;
-    hand(action, exchange, response)
+    let response = hand(action, exchange, response);
+    #[cfg(feature = "url-ids")]
+    let response = hide_tokens(exchange, response);
+    response
+}
+
+/// Keeps the tokens of the request's URL and of the page from others.
+#[cfg(feature = "url-ids")]
+fn hide_tokens<R>(exchange: &Exchange, mut response: Response<R>) -> Response<R> {
+    let headers = response.headers_mut();
+    exchange.tokens.hide_url(headers);
+    if exchange.tokens.were_given() {
+        mark(headers, SessionUse::Cookie, exchange.settings.id_fields());
+    }
+    response
 }
 
 /// The response with what became of the cookie.
@@ -306,7 +341,7 @@ fn hand<R: Default>(
         Err(error) => return replace(response, error, &exchange.settings),
     };
     let headers = response.headers_mut();
-    let sent_id = match &exchange.carrier {
+    let sent_id = match exchange.carrier() {
         _ if matches!(action, CookieAction::Keep) && containers.is_empty() => {
             return sent(response);
         }

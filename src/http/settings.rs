@@ -137,15 +137,26 @@ impl LayerSettings {
         own.unwrap_or_else(|| self.store.turn_wait())
     }
 
-    /// The transport that a request uses: the first that reads something from it.
-    pub(super) fn carrier(&self, request: &request::Parts) -> IdCarrier {
-        let transports = &self.rules.transports;
-        let mut used = transports.iter().filter(|it| it.read(request).is_some());
+    /// The transport that a request uses beside the cookie: the first that reads something from it.
+    pub(super) fn used(&self, request: &request::Parts) -> Option<&Arc<dyn IdTransport>> {
+        let mut transports = self.rules.transports.iter();
+        transports.find(|it| it.read(request).is_some())
+    }
+
+    /// The transport of new ids, if a request uses this one.
+    pub(super) fn carrier(&self, used: Option<&Arc<dyn IdTransport>>) -> IdCarrier {
         let other = match self.rules.cookie_use {
-            CookieUse::On => used.next(),
-            CookieUse::Off => used.next().or(transports.first()),
+            CookieUse::On => used,
+            CookieUse::Off => used.or(self.rules.transports.first()),
         };
         other.map_or(IdCarrier::Cookie, |it| IdCarrier::Other(Arc::clone(it)))
+    }
+
+    /// Whether a request has a cookie of the layer's name, valid or not.
+    #[cfg(feature = "url-ids")]
+    pub(super) fn has_cookie(&self, request: &request::Parts) -> bool {
+        let fields = request.headers.get_all(header::COOKIE);
+        self.rules.cookie_use == CookieUse::On && self.cookie.candidates(fields).next().is_some()
     }
 
     /// The fields of requests that carry ids.

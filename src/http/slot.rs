@@ -55,7 +55,7 @@ pub(super) fn glance<T>(
     }
 }
 
-fn no_layer() -> Error {
+pub(super) fn no_layer() -> Error {
     Error::new(
         ErrorKind::NoSessionLayer,
         "this request has no session: is the session layer installed?",
@@ -134,6 +134,11 @@ impl Slot {
         request
     }
 
+    #[cfg(feature = "url-ids")]
+    pub(super) fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
     pub(super) fn policy(&self) -> &RerunPolicy {
         &self.exchange.policy
     }
@@ -141,7 +146,7 @@ impl Slot {
     /// Whether the request presents its id by the cookie, which browsers send by themselves.
     #[cfg(feature = "axum")]
     pub(super) fn uses_cookie(&self) -> bool {
-        matches!(self.exchange.carrier, IdCarrier::Cookie)
+        matches!(self.exchange.carrier(), IdCarrier::Cookie)
     }
 
     /// When the request arrived, by the store's clock.

@@ -5,6 +5,8 @@ use http::request;
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "url-ids")]
+use super::url_tokens::UrlTokens;
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -49,8 +51,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// }
 /// ```
 ///
-/// An id in a URL ends up in histories, logs and `Referer` headers, and whoever gets a link gets the session. A
-/// transport that reads one must prevent that itself. Whatever a browser sends by itself is open to forgery by other
+/// An id in a URL ends up in histories, logs and `Referer` headers, and anybody who gets a link gets the session. A
+/// transport that reads one must prevent that itself, as `QueryTransport` and `FormTransport` of the feature `url-ids` do. Whatever a browser sends by itself is open to forgery by other
 /// sites, and [`CsrfLayer`](super::CsrfLayer) checks only requests that use the cookie.
 pub trait IdTransport: Send + Sync + 'static {
     /// The id that a request presents, as it was sent. `None` if the request does not use this transport.
@@ -65,6 +67,14 @@ pub trait IdTransport: Send + Sync + 'static {
     /// The header field that [`read`](Self::read) reads. It is marked as sensitive inside the layer, and `Vary` names
     /// it.
     fn request_field(&self) -> Option<HeaderName>;
+
+    /// The rules of the tokens that it carries in place of ids, where the layer reads them from URLs and forms itself. A
+    /// transport that wraps [`QueryTransport`](super::QueryTransport) or [`FormTransport`](super::FormTransport) passes this
+    /// on; others leave it out.
+    #[cfg(feature = "url-ids")]
+    fn tokens(&self) -> Option<&UrlTokens> {
+        None
+    }
 }
 
 /// What a client without an id presents, to choose the transport.

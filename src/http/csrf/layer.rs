@@ -7,14 +7,14 @@ use std::fmt;
 use std::sync::Arc;
 use tower_layer::Layer;
 
-use super::body::{ReadAhead, RewoundBody};
-use super::form::FormEncoding;
 use super::origin::{RequestSource, judge};
 use super::refusal::CsrfReason;
 use super::token::{CsrfField, FIELD, check};
 use crate::error::{Error, ErrorKind, Quoted, Result};
 use crate::http::checked::{CheckedService, RequestCheck};
+use crate::http::form::FormEncoding;
 use crate::http::policy::is_upgrade;
+use crate::http::rewound::{ReadAhead, RewoundBody};
 use crate::http::slot::{Slot, glance};
 
 /// The default of `form_limit`, in bytes.
@@ -64,7 +64,8 @@ struct CsrfSettings {
 /// twice:
 ///
 /// 1. By its headers. `Sec-Fetch-Site` must say `same-origin` or `none`. Without that header, `Origin` must name the
-///    host that the request was sent to. A request with neither, from an old browser or another program, goes on.
+///    host that the request was sent to, and the scheme, if the proxies that
+///    [`SessionLayer::proxies`](crate::http::SessionLayer::proxies) trusts tell it. A request with neither, from an old browser or another program, goes on.
 /// 2. By its token, a [`CsrfToken`](super::CsrfToken) of the session. It is in the header `x-csrf-token`, or in
 ///    the field `csrf_token` within the first 64 KiB of a form. The handler gets the whole body. In a form with files,
 ///    put the field before the files. [`accept_same_origin`](Self::accept_same_origin) omits this check where the

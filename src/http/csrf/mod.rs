@@ -1,8 +1,6 @@
 //! Refuses requests that another site makes a browser send: by the headers in which browsers tell where a request
 //! comes from, and by a token of the session.
 
-mod body;
-mod form;
 mod layer;
 mod origin;
 mod refusal;

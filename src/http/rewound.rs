@@ -1,31 +1,36 @@
 //! Reads the beginning of a body, and gives the whole body back.
 
-use axum_core::Error as BodyError;
-use axum_core::body::Body;
+#[cfg(feature = "axum")]
+use axum_core::body::Body as AxumBody;
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use std::collections::VecDeque;
+#[cfg(any(feature = "axum", feature = "url-ids"))]
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+#[cfg(any(feature = "axum", feature = "url-ids"))]
 use super::form::FormEnd;
 
 /// A body of which some frames were read ahead.
-pub(super) struct RewoundBody {
+pub(super) struct RewoundBody<B: Body> {
     /// The frames that the handler reads first.
-    front: VecDeque<Result<Frame<Bytes>, BodyError>>,
-    rest: Body,
+    front: VecDeque<Result<Frame<Bytes>, B::Error>>,
+    rest: B,
 }
 
-impl RewoundBody {
-    pub(super) fn new(body: Body) -> Self {
+impl<B: Body> RewoundBody<B> {
+    pub(super) fn new(body: B) -> Self {
         Self {
             front: VecDeque::new(),
             rest: body,
         }
     }
+}
 
+#[cfg(any(feature = "axum", feature = "url-ids"))]
+impl<B: Body<Data = Bytes> + Unpin> RewoundBody<B> {
     /// Reads frames until `find` returns something for all bytes so far, until the end, or until `limit` bytes were
     /// read. `find` is asked for the first bytes, whenever there are twice as many as the last time, and at the end: a
     /// sender of many small frames must not make the search quadratic (C5.5).
@@ -66,17 +71,21 @@ impl RewoundBody {
             }
         }
     }
+}
 
-    pub(super) fn into_body(self) -> Body {
+#[cfg(feature = "axum")]
+impl RewoundBody<AxumBody> {
+    pub(super) fn into_body(self) -> AxumBody {
         if self.front.is_empty() {
             self.rest
         } else {
-            Body::new(self)
+            AxumBody::new(self)
         }
     }
 }
 
 /// The result of reading ahead.
+#[cfg(any(feature = "axum", feature = "url-ids"))]
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReadAhead<T> {
     Found(T),
@@ -86,14 +95,17 @@ pub(super) enum ReadAhead<T> {
     TooLong,
 }
 
-impl http_body::Body for RewoundBody {
+/// The frames are moved, never polled in place.
+impl<B: Body + Unpin> Unpin for RewoundBody<B> {}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for RewoundBody<B> {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.front.pop_front() {
             Some(frame) => Poll::Ready(Some(frame)),
             None => Pin::new(&mut self.rest).poll_frame(cx),
@@ -118,7 +130,7 @@ impl http_body::Body for RewoundBody {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "axum"))]
 mod tests {
     use super::*;
     use std::cell::Cell;
@@ -127,7 +139,7 @@ mod tests {
     /// A body whose every byte is a frame.
     struct Crumbs(usize);
 
-    impl http_body::Body for Crumbs {
+    impl Body for Crumbs {
         type Data = Bytes;
         type Error = Infallible;
 
@@ -146,7 +158,7 @@ mod tests {
     #[test]
     fn many_small_frames_are_searched_a_few_times() {
         let searched = Cell::new(0);
-        let mut body = RewoundBody::new(Body::new(Crumbs(1 << 16)));
+        let mut body = RewoundBody::new(Crumbs(1 << 16));
         let read = body.read_until(1 << 16, |bytes, _| {
             searched.set(searched.get() + bytes.len());
             None::<()>

@@ -1,4 +1,4 @@
-//! Finds the token's field in the beginning of a form, as browsers encode forms (WHATWG HTML, RFC 7578). Pure
+//! Finds a field in the beginning of a form, as browsers encode forms (WHATWG HTML, RFC 7578). Pure
 //! functions.
 
 use http::HeaderMap;

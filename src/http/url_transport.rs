@@ -1,0 +1,158 @@
+//! Client ids in URLs and form fields, for visitors whose browsers keep no cookies. Knows no session.
+
+use http::{HeaderMap, HeaderName, request};
+use std::time::Duration;
+
+use super::transport::IdTransport;
+use super::url_tokens::{TokenPlace, UrlTokens};
+use crate::client_id::ClientId;
+use crate::error::Result;
+
+/// Ids in a query parameter, for visitors whose browsers keep no cookies (URL rewriting).
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::{extract::ConnectInfo, response::Html};
+/// use cloakroom::http::{QueryTransport, SessionLayer, TrustedProxies, UrlId};
+/// use cloakroom::{Error, Session, Store};
+/// use std::net::SocketAddr;
+///
+/// async fn cart(session: Session, url_id: UrlId) -> Result<Html<String>, Error> {
+///     session.pkg("cart").add("tea", 1)?;
+///     let next = url_id.encode_url("/checkout")?; // "/checkout?sid=…" without a cookie
+///     Ok(Html(format!("<a href=\"{next}\">Check out</a>")))
+/// }
+///
+/// let peers = TrustedProxies::new(|request| {
+///     let peer = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
+///     Some(peer.0.ip())
+/// });
+/// let layer = SessionLayer::new(Store::in_memory()?)
+///     .proxies(peers)
+///     .transport(QueryTransport::new("sid")?);
+/// # drop((layer, axum::Router::<()>::new().route("/", axum::routing::get(cart))));
+/// # }
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+///
+/// URLs end up in histories, logs and other people's hands. So a URL does not carry the id itself, but a token:
+///
+/// - It is sealed under the store's secrets. The id cannot be had from it.
+/// - It is bound to the visitor's network address, as [`proxies`](super::SessionLayer::proxies) tells it. Without that
+///   setting, no token is made or accepted.
+/// - It expires after a [lifetime](Self::lifetime) of its own. Each page makes new ones.
+/// - It is not accepted for a session that has an owner, also if it got the owner later. A request that came with a token
+///   and leaves its session with an owner is answered with 403: visitors without cookies cannot log in.
+///
+/// A token that is not accepted reads as none. Any cookie of the layer and any other transport that the request uses
+/// comes before tokens, which are not read then. The parameter is taken out of the request's URL before the handler sees
+/// it. The response says `Referrer-Policy: same-origin`, so that no other site learns the URL. (With `no-referrer`,
+/// browsers would send forms of this site with `Origin: null`, which [`CsrfLayer`](super::CsrfLayer) refuses.) A
+/// stricter policy of the handler stays.
+///
+/// A request with an accepted token gets no cookie, and needs no CSRF token: nobody else knows its URL. New ids travel in the
+/// URLs of the pages that the handler makes: see [`UrlId`](super::UrlId). Layers outside this one, such as a log of
+/// requests, see the URL as it came.
+#[derive(Clone, Debug)]
+pub struct QueryTransport(UrlTokens);
+
+impl QueryTransport {
+    /// A transport by the parameter with this name.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) unless it consists of ASCII letters, digits, `_`, `-` and `.`.
+    pub fn new(parameter: &str) -> Result<Self> {
+        UrlTokens::new(TokenPlace::Query, parameter).map(Self)
+    }
+
+    /// Sets how long a token is accepted. Default: 30 minutes.
+    #[must_use]
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.0.lifetime = lifetime;
+        self
+    }
+}
+
+/// Ids in a hidden field of forms, for visitors whose browsers keep no cookies. The field carries a token, with the limits
+/// of [`QueryTransport`].
+///
+/// ```
+/// use cloakroom::{Store, http::{FormTransport, QueryTransport, SessionLayer}};
+///
+/// let layer = SessionLayer::new(Store::in_memory()?)
+///     .transport(QueryTransport::new("sid")?)
+///     .transport(FormTransport::new("sid")?);
+/// # drop(layer);
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+///
+/// [`UrlId::input`](super::UrlId::input) makes the field. Put it at the beginning of the form: the layer reads the first
+/// 64 KiB ([`form_limit`](Self::form_limit)) of a body before the handler does, which gets the whole body. It
+/// reads bodies of the type `application/x-www-form-urlencoded` only, of requests with unsafe methods, a visitor's address
+/// and neither a cookie of the layer nor another transport. For forms with files, encode the URL of the form's action.
+#[derive(Clone, Debug)]
+pub struct FormTransport(UrlTokens);
+
+impl FormTransport {
+    /// A transport by the field with this name.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) unless it consists of ASCII letters, digits, `_`, `-` and `.`.
+    pub fn new(field: &str) -> Result<Self> {
+        UrlTokens::new(TokenPlace::Form, field).map(Self)
+    }
+
+    /// Sets how long a token is accepted. Default: 30 minutes.
+    #[must_use]
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.0.lifetime = lifetime;
+        self
+    }
+
+    /// Sets how many bytes of a form are searched for the field. Default: 64 KiB.
+    #[must_use]
+    pub fn form_limit(mut self, bytes: usize) -> Self {
+        self.0.form_limit = bytes;
+        self
+    }
+}
+
+impl IdTransport for QueryTransport {
+    /// Nothing: the layer reads the tokens, see [`tokens`](IdTransport::tokens).
+    fn read<'a>(&self, _: &'a request::Parts) -> Option<&'a [u8]> {
+        None
+    }
+
+    fn send(&self, _: &ClientId, _: &mut HeaderMap) {}
+
+    fn withdraw(&self, _: &mut HeaderMap) {}
+
+    fn request_field(&self) -> Option<HeaderName> {
+        None
+    }
+
+    fn tokens(&self) -> Option<&UrlTokens> {
+        Some(&self.0)
+    }
+}
+
+impl IdTransport for FormTransport {
+    /// Nothing: the layer reads the tokens, see [`tokens`](IdTransport::tokens).
+    fn read<'a>(&self, _: &'a request::Parts) -> Option<&'a [u8]> {
+        None
+    }
+
+    fn send(&self, _: &ClientId, _: &mut HeaderMap) {}
+
+    fn withdraw(&self, _: &mut HeaderMap) {}
+
+    fn request_field(&self) -> Option<HeaderName> {
+        None
+    }
+
+    fn tokens(&self) -> Option<&UrlTokens> {
+        Some(&self.0)
+    }
+}
