@@ -24,7 +24,7 @@
 //! - `"package.id" in session` and `for package in session` work on the packages that have any key. A session without any
 //!   is false.
 //! - `session.path("products.foo/color | products.bar/color | 'green'")` gives the first that is there, see
-//!   [`Session::path`].
+//!   [`Session::path`]. [`add_path`] adds the same as a function and a filter.
 //!
 //! Values are read when the template asks for them, in the request's transaction. So a page is rendered in the handler,
 //! before its response is made, and not in the stream of a body. What the page reads counts as read, as in the handler
@@ -36,7 +36,13 @@
 
 #[cfg(feature = "axum")]
 use crate::http::CsrfToken;
+#[cfg(feature = "http")]
+use crate::http::Flash;
+#[cfg(feature = "url-ids")]
+use crate::http::UrlId;
 use crate::session::{PkgData, Session};
+#[cfg(feature = "http")]
+use ::minijinja::value::Serde;
 use ::minijinja::value::{Enumerator, Object, ObjectRepr, Value};
 use ::minijinja::{Error as TemplateError, ErrorKind as TemplateErrorKind, State};
 use std::fmt;
@@ -53,6 +59,116 @@ pub fn session(session: &Session) -> Value {
 #[must_use]
 pub fn csrf_input(token: &CsrfToken) -> Value {
     Value::from_safe_string(token.input())
+}
+
+/// Takes the messages that wait for the visitor, for the page that shows them: a list of objects with `level` and `text`.
+/// The handler takes them; the template only reads.
+///
+/// ```
+/// use cloakroom::{Store, http::{Flash, FlashMessage}};
+/// use minijinja::{Environment, context};
+///
+/// let store = Store::in_memory()?;
+/// let id = store.client_ids().issue();
+/// let txn = store.begin()?;
+/// let flash = Flash::of(&txn.session(&id)?);
+/// flash.push(FlashMessage::success("saved <now>"))?;
+///
+/// let page = "{% for m in messages %}{{ m.level }}: {{ m.text }}{% endfor %}";
+/// let mut templates = Environment::new();
+/// templates.add_template("page.html", page)?;
+/// let messages = cloakroom::minijinja::messages(&flash)?;
+/// let shown = templates.get_template("page.html")?.render(context! { messages })?;
+/// assert_eq!(shown, "success: saved &lt;now&gt;");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// As for [`Flash::take`].
+#[cfg(feature = "http")]
+pub fn messages(flash: &Flash) -> Result<Value, crate::Error> {
+    let messages = flash.take()?;
+    Ok(messages.iter().map(|it| Value::from(Serde(it))).collect())
+}
+
+/// Adds the function and the filter `path` to an environment: `path("products.foo/color | 'green'")` and
+/// `"products.foo/color | 'green'" | path`. They read the object `session` of the template's context.
+///
+/// ```
+/// use cloakroom::Store;
+/// use minijinja::{Environment, context};
+///
+/// let mut templates = Environment::new();
+/// cloakroom::minijinja::add_path(&mut templates);
+///
+/// let store = Store::in_memory()?;
+/// let id = store.client_ids().issue();
+/// let txn = store.begin()?;
+/// let session = txn.session(&id)?;
+/// session.pkg("products.bar").insert("color", "blue")?;
+/// let session = cloakroom::minijinja::session(&session);
+/// let page = r#"{{ path("products.foo/color | products.bar/color") }} {{ "products.foo/size | 38" | path }}"#;
+/// assert_eq!(templates.render_str(page, context! { session })?, "blue 38");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn add_path(environment: &mut ::minijinja::Environment<'_>) {
+    environment.add_function("path", by_path);
+    environment.add_filter("path", by_path);
+}
+
+fn by_path(state: &mut State<'_, '_>, path: &str) -> Result<Value, TemplateError> {
+    let session = state.lookup("session").unwrap_or_default();
+    let Some(SessionObject(session)) = session.downcast_object_ref() else {
+        let what = "`path` reads the object `session`, which the template's context lacks";
+        return Err(TemplateError::new(
+            TemplateErrorKind::InvalidOperation,
+            what,
+        ));
+    };
+    let value = session.path(path).map_err(failed)?;
+    Ok(value.unwrap_or(Value::UNDEFINED))
+}
+
+/// Returns the object by which templates put the id into their URLs and forms: `{{ url_id.url("/cart") }}` is the URL with
+/// the token if one is needed ([`UrlId::encode_url`]), escaped as any text, and `{{ url_id.input() }}` the hidden field
+/// ([`UrlId::input`]), marked as safe.
+#[cfg(feature = "url-ids")]
+#[must_use]
+pub fn url_id(id: &UrlId) -> Value {
+    Value::from_object(UrlObject(id.clone()))
+}
+
+#[cfg(feature = "url-ids")]
+struct UrlObject(UrlId);
+
+#[cfg(feature = "url-ids")]
+impl fmt::Debug for UrlObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("url_id")
+    }
+}
+
+#[cfg(feature = "url-ids")]
+impl Object for UrlObject {
+    fn call_method(
+        self: &Arc<Self>,
+        _state: &mut State<'_, '_>,
+        method: &str,
+        args: &[Value],
+    ) -> Result<Value, TemplateError> {
+        match method {
+            "url" => {
+                let (url,): (&str,) = ::minijinja::value::from_args(args)?;
+                self.0.encode_url(url).map(Value::from).map_err(failed)
+            }
+            "input" => {
+                let (): () = ::minijinja::value::from_args(args)?;
+                self.0.input().map(Value::from_safe_string).map_err(failed)
+            }
+            _ => Err(TemplateErrorKind::UnknownMethod.into()),
+        }
+    }
 }
 
 fn failed(error: crate::Error) -> TemplateError {

@@ -328,3 +328,135 @@ fn flash_messages_are_shown_by_a_template() {
     let shown = environment().render_str(page, context! { messages });
     assert_eq!(shown.unwrap(), "<p class=warning>&lt;b&gt;</p>");
 }
+
+#[test]
+fn a_path_is_a_function_and_a_filter_too() {
+    let (store, id) = products();
+    let txn = store.begin().unwrap();
+    let session = session_of(&txn, &id);
+    let mut environment = environment();
+    cloakroom::minijinja::add_path(&mut environment);
+    let render = |page: &str| {
+        let session = cloakroom::minijinja::session(&session);
+        environment.render_str(page, context! { session })
+    };
+    for (page, expected) in [
+        (
+            r#"{{ path("products.bar/color | products.foo/color | 'green'") }}"#,
+            "red",
+        ),
+        (
+            r#"{{ "products.foo/maker" | path | attr("name") }}"#,
+            "Ann &amp; Co",
+        ),
+        (r#"{{ path("products.foo/none") | default("-") }}"#, "-"),
+    ] {
+        assert_eq!(render(page).unwrap(), expected, "{page}");
+    }
+    let error = render(r#"{{ path("no path") }}"#).unwrap_err();
+    assert_eq!(
+        Error::find_in(&error).unwrap().kind(),
+        ErrorKind::InvalidInput
+    );
+    let bare = environment.render_str(r#"{{ path("a/b") }}"#, context! {});
+    assert!(bare.unwrap_err().to_string().contains("session"));
+}
+
+#[cfg(feature = "axum")]
+mod pages {
+    use super::*;
+    use axum::Router;
+    use axum::body::Body;
+    use axum::http::{Request, Response, header};
+    use axum::response::Html;
+    use axum::routing::get;
+    use cloakroom::http::{Flash, FlashMessage, SessionLayer};
+    use tower::ServiceExt as _;
+
+    const PAGE: &str = r#"{% for p in session %}{{ p }}{% endfor %}{{ session.path("a/b | 'none'") }}
+        {{ session["a"].b | default("-") }}{% if "a" in session %}!{% endif %}"#;
+
+    async fn rendered(session: Session) -> Html<String> {
+        Html(shown(&session, PAGE))
+    }
+
+    async fn with_messages(flash: Flash) -> Result<Html<String>, Error> {
+        let messages = cloakroom::minijinja::messages(&flash)?;
+        let page = "{% for m in messages %}<p class={{ m.level }}>{{ m.text }}</p>{% endfor %}";
+        Ok(Html(
+            environment()
+                .render_str(page, context! { messages })
+                .unwrap(),
+        ))
+    }
+
+    async fn send(app: &Router, path: &str, cookie: &str) -> Response<Body> {
+        let request = Request::builder().uri(path).header(header::COOKIE, cookie);
+        let request = request.body(Body::empty()).unwrap();
+        app.clone().oneshot(request).await.unwrap()
+    }
+
+    async fn text(response: Response<Body>) -> String {
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX);
+        String::from_utf8(bytes.await.unwrap().to_vec()).unwrap()
+    }
+
+    fn app() -> (Store, Router) {
+        let store = Store::in_memory().unwrap();
+        let say = async || (FlashMessage::success("<b>saved</b>"), "said");
+        let app = Router::new()
+            .route("/", get(rendered))
+            .route("/messages", get(with_messages))
+            .route("/say", get(say))
+            .layer(SessionLayer::new(store.clone()));
+        (store, app)
+    }
+
+    #[tokio::test]
+    async fn a_page_that_only_renders_the_session_sends_no_cookie_and_stores_nothing() {
+        let (store, app) = app();
+        let dead = store.client_ids().issue();
+        let name = SessionLayer::new(store.clone()).cookie_name().to_owned();
+        for cookie in [String::new(), format!("{name}={}", dead.as_str())] {
+            let response = send(&app, "/", &cookie).await;
+            assert!(!response.headers().contains_key(header::SET_COOKIE));
+            assert!(text(response).await.contains("none"));
+        }
+        let container = store.container("").unwrap();
+        assert_eq!(container.statistics().unwrap().live, 0);
+    }
+
+    #[tokio::test]
+    async fn messages_are_shown_once_and_escaped() {
+        let (_, app) = app();
+        let said = send(&app, "/say", "").await;
+        let cookie = said.headers()[header::SET_COOKIE].to_str().unwrap();
+        let cookie = cookie.split(';').next().unwrap();
+        let shown = text(send(&app, "/messages", cookie).await).await;
+        assert_eq!(shown, "<p class=success>&lt;b&gt;saved&lt;&#x2f;b&gt;</p>");
+        assert_eq!(text(send(&app, "/messages", cookie).await).await, "");
+    }
+
+    #[cfg(feature = "url-ids")]
+    #[tokio::test]
+    async fn a_template_puts_the_id_into_urls_and_forms() {
+        use cloakroom::http::{FormTransport, QueryTransport, TrustedProxies, UrlId};
+        async fn page(session: Session, id: UrlId) -> Result<Html<String>, Error> {
+            session.pkg("a").insert("b", 1)?;
+            let url_id = cloakroom::minijinja::url_id(&id);
+            let page = r#"<a href="{{ url_id.url("/a?b=<") }}">{{ url_id.input() }}"#;
+            Ok(Html(
+                environment().render_str(page, context! { url_id }).unwrap(),
+            ))
+        }
+        let layer = SessionLayer::new(Store::in_memory().unwrap())
+            .proxies(TrustedProxies::new(|_| Some([192, 0, 2, 1].into())))
+            .transport(QueryTransport::new("sid").unwrap())
+            .transport(FormTransport::new("sid").unwrap());
+        let app = Router::new().route("/", get(page)).layer(layer);
+        let shown = text(send(&app, "/", "").await).await;
+        let start = r#"<a href="&#x2f;a?b=&lt;&amp;sid="#;
+        let field = r#""><input type="hidden" name="sid" value=""#;
+        assert!(shown.starts_with(start) && shown.contains(field), "{shown}");
+    }
+}

@@ -8,8 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use cloakroom::Session;
 use cloakroom::http::{CsrfToken, Flash};
-use cloakroom::minijinja::csrf_input;
-use minijinja::value::Serde;
+use cloakroom::minijinja::{add_path, csrf_input, messages};
 use minijinja::{Environment, Value, context};
 use std::sync::Arc;
 
@@ -39,6 +38,7 @@ impl Pages {
         ] {
             pages.add_template(name, source)?;
         }
+        add_path(&mut pages);
         Ok(Self(Arc::new(pages)))
     }
 
@@ -86,7 +86,7 @@ impl Page {
         let user = self.session.owner()?;
         let is_logged_in = user.is_some();
         let visitor = context! {
-            messages => Serde(Flash::of(&self.session).take()?),
+            messages => messages(&Flash::of(&self.session))?,
             csrf => self.csrf.as_ref().map_or(Value::UNDEFINED, csrf_input),
             session => cloakroom::minijinja::session(&self.session),
             path => self.path.clone(),
