@@ -2,8 +2,10 @@
 
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
+use http::uri::Scheme;
 
 use super::refusal::CsrfReason;
+use crate::http::proxies::VisitorAddress;
 
 /// What the headers tell, if they do not refuse the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +40,23 @@ pub(super) fn judge(request: &Parts, trusted: &[String]) -> Result<RequestSource
     }
 }
 
-/// Whether an origin has the host and the port that the request was sent to. The scheme is not compared, because the
-/// server may not know it behind a proxy.
+/// Whether an origin has the host and the port that the request was sent to, and the scheme by which the visitor sent it,
+/// if that is known: the server may not know it behind a proxy.
 fn is_host(origin: &[u8], request: &Parts) -> bool {
+    let visitor = request.extensions.get::<VisitorAddress>();
+    let known = visitor.and_then(|it| it.scheme.as_ref());
     let host = match request.uri.authority() {
         Some(authority) => Some(authority.as_str().as_bytes()),
         None => request.headers.get(HOST).map(http::HeaderValue::as_bytes),
     };
-    let scheme = [&b"https://"[..], b"http://"];
-    let own = scheme
+    let schemes = [Scheme::HTTPS, Scheme::HTTP];
+    let mut schemes = schemes
         .iter()
-        .find_map(|scheme| origin.strip_prefix(*scheme));
+        .filter(|it| known.is_none_or(|known| known == *it));
+    let own = schemes.find_map(|scheme| {
+        let rest = origin.strip_prefix(scheme.as_str().as_bytes())?;
+        rest.strip_prefix(b"://")
+    });
     own.zip(host)
         .is_some_and(|(own, host)| !own.is_empty() && own.eq_ignore_ascii_case(host))
 }
@@ -117,6 +125,25 @@ mod tests {
             ("host", "a.example"),
         ];
         assert_eq!(judged(&twice), REFUSED);
+    }
+
+    // A network attacker can make pages of the plain origin.
+    #[test]
+    fn the_scheme_is_compared_where_it_is_known() {
+        for (scheme, origin, expected) in [
+            (Some(Scheme::HTTPS), "https://a.example", OURS),
+            (Some(Scheme::HTTPS), "http://a.example", REFUSED),
+            (Some(Scheme::HTTP), "http://a.example", OURS),
+            (Some(Scheme::HTTP), "https://a.example", REFUSED),
+            (None, "http://a.example", OURS),
+        ] {
+            let request = Request::builder().header("origin", origin);
+            let request = request.header("host", "a.example").body(()).unwrap();
+            let (mut parts, ()) = request.into_parts();
+            let ip = std::net::Ipv4Addr::LOCALHOST.into();
+            parts.extensions.insert(VisitorAddress { ip, scheme });
+            assert_eq!(judge(&parts, &[]), expected, "{origin}");
+        }
     }
 
     #[test]
