@@ -15,10 +15,10 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     let fits = (1..=MAX_NAME).contains(&name.len())
         && name
             .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+            .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
     if !fits {
         return Err(invalid(format!(
-            "a cookie's name is 1 to {MAX_NAME} ASCII letters, digits, `_` and `-`, not {}",
+            "a cookie's name is 1 to {MAX_NAME} ASCII letters, digits, `_`, `-` and `.`, not {}",
             Quoted(name)
         )));
     }

@@ -2,6 +2,7 @@
 
 use super::Session;
 use crate::error::Result;
+use crate::storage::no_such_container;
 use crate::transaction::{ContainerIndex, ContainerLink, TxnState};
 use chrono::{DateTime, Utc};
 use std::fmt;
@@ -40,6 +41,33 @@ impl fmt::Debug for SessionData {
 }
 
 impl Session {
+    /// Returns this session in one container, whatever packages that is registered for. So a handler reaches a container
+    /// that it chooses, for new visitors too.
+    ///
+    /// ```
+    /// use cloakroom::{ContainerSettings, Store};
+    ///
+    /// let store = Store::in_memory()?;
+    /// store.register("drafts", ContainerSettings::new())?;
+    /// let id = store.client_ids().issue();
+    /// let txn = store.begin()?;
+    /// let session = txn.session(&id)?;
+    /// let drafts = session.data("drafts")?;
+    /// drafts.pkg("letter").insert("text", "Dear Ann")?;
+    /// assert_eq!(drafts.packages()?, ["letter"]);
+    /// assert!(session.pkg("letter").is_empty()?);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Txn::container`](crate::Txn::container).
+    pub fn data(&self, container: &str) -> Result<SessionData> {
+        let link = self.txn.link(container)?;
+        let link = link.ok_or_else(|| no_such_container(container))?;
+        Ok(self.in_container(link))
+    }
+
     pub(crate) fn in_container(&self, container: ContainerLink) -> SessionData {
         SessionData {
             session: self.clone(),

@@ -458,3 +458,32 @@ async fn the_end_of_a_session_clears_the_sites_data_where_that_is_set() {
     let response = get_page(&app, "/destroy", &visitor(&app).await).await;
     assert_eq!(cleared(&response), [""; 0]);
 }
+
+/// The visitor's own session goes on.
+#[tokio::test]
+async fn ending_the_other_sessions_clears_nothing_in_this_browser() {
+    let store = Store::in_memory().unwrap();
+    let others = async |session: Session| session.end_others().map(|n| n.to_string());
+    let all = async |session: Session| {
+        let ended = session.end_others()?;
+        session.log_out()?;
+        Ok::<_, Error>(ended.to_string())
+    };
+    let log_in = async |session: Session| session.log_in("ann").map(drop);
+    let app = Router::new()
+        .route("/login", get(log_in))
+        .route("/others", get(others))
+        .route("/all", get(all))
+        .layer(SessionLayer::new(store).clear_site_data());
+    let cookies = [
+        jar(&get_page(&app, "/login", "").await),
+        jar(&get_page(&app, "/login", "").await),
+    ];
+    let response = get_page(&app, "/others", &cookies[0]).await;
+    assert_eq!(cleared(&response), [""; 0]);
+    assert_eq!(set_cookie(&response), None);
+    assert_eq!(text(response).await, "1");
+    let response = get_page(&app, "/all", &cookies[0]).await;
+    assert_eq!(cleared(&response), [r#""cookies", "storage""#]);
+    assert_eq!(text(response).await, "0");
+}

@@ -165,3 +165,26 @@ fn a_message_is_serialized_for_templates() {
     let json = serde_json::to_string(&message).unwrap();
     assert_eq!(json, r#"{"level":"warning","text":"<b>"}"#);
 }
+
+/// C4.5: a message is a write as any other.
+#[tokio::test]
+async fn with_post_only_a_message_for_a_new_visitor_needs_a_post() {
+    let cookie = cloakroom::http::CookieSettings::new().post_only();
+    let layer = SessionLayer::new(Store::in_memory().unwrap()).cookie(cookie);
+    let app = Router::new()
+        .route("/", get(show))
+        .route("/save", get(save).post(save))
+        .layer(layer);
+    let refused = get_page(&app, "/save", "").await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    assert_eq!(set_cookie(&refused), None);
+    // Whoever only looks for messages writes nothing.
+    assert_eq!(page(&app, "/", "").await, "");
+    let saved = send(&app, request("POST", "/save", "")).await;
+    assert_eq!(saved.status(), StatusCode::SEE_OTHER);
+    let cookie = jar(&saved);
+    assert_eq!(page(&app, "/", &cookie).await, "success saved\n");
+    let again = get_page(&app, "/save", &cookie).await;
+    assert_eq!(again.status(), StatusCode::SEE_OTHER);
+    assert_eq!(page(&app, "/", &cookie).await, "success saved\n");
+}
