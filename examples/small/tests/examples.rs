@@ -7,6 +7,14 @@
     reason = "tests"
 )]
 
+#[path = "../grpc.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "its main is not run"
+)]
+mod grpc;
 #[path = "../live.rs"]
 #[allow(dead_code, unreachable_pub, reason = "its main is not run")]
 mod live;
@@ -22,8 +30,10 @@ use axum::body::Body;
 use axum::http::{Request, Response, header};
 use cloakroom::Store;
 use http_body_util::BodyExt as _;
+use hyper::http::uri::PathAndQuery;
 use std::io::{Read, Write};
 use tokio::net::TcpListener;
+use tonic::transport::Channel;
 use tower::ServiceExt as _;
 use tungstenite::client::IntoClientRequest as _;
 use tungstenite::{Message, WebSocket, stream::MaybeTlsStream};
@@ -161,6 +171,65 @@ async fn a_server_of_hyper_has_sessions() {
         assert!(second.ends_with("visit 2\n"), "{second}");
     };
     tokio::task::spawn_blocking(visit).await.unwrap();
+    server.abort();
+}
+
+type Call = Result<tonic::Response<grpc::Cart>, tonic::Status>;
+
+/// One call, as a client that tonic generates makes it.
+async fn add(channel: &Channel, id: &str, name: &str) -> Call {
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client.ready().await.unwrap();
+    let mut request = tonic::Request::new(grpc::Article { name: name.into() });
+    let bearer = format!("Bearer {id}").parse().unwrap();
+    request.metadata_mut().insert("authorization", bearer);
+    let codec = tonic_prost::ProstCodec::<grpc::Article, grpc::Cart>::default();
+    let path = PathAndQuery::from_static("/shop.Carts/Add");
+    client.unary(request, path, codec).await
+}
+
+/// C6.1, C8.3, in a gRPC service over HTTP/2.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grpc_service_of_tonic_has_sessions() {
+    let store = Store::in_memory().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(grpc::serve(listener, store.clone()));
+    let channel = Channel::from_shared(address).unwrap();
+    let channel = channel.connect().await.unwrap();
+
+    let first = add(&channel, "new", "tea").await.unwrap();
+    assert_eq!(first.get_ref().articles, 1);
+    // The id is in the fields at the beginning, the status in the trailers at the end.
+    assert_eq!(first.metadata().get("grpc-status").unwrap(), "0");
+    let id = first.metadata().get("x-session-id").unwrap();
+    let id = id.to_str().unwrap().to_owned();
+    assert!(first.metadata().get("set-cookie").is_none());
+
+    let second = add(&channel, &id, "tea").await.unwrap();
+    assert_eq!(second.get_ref().articles, 2);
+    assert!(second.metadata().get("x-session-id").is_none());
+    // A call that fails leaves nothing.
+    let failed = add(&channel, &id, "").await.unwrap_err();
+    assert_eq!(failed.code(), tonic::Code::InvalidArgument);
+    assert_eq!(
+        add(&channel, &id, "tea").await.unwrap().get_ref().articles,
+        3
+    );
+    // Another visitor has another cart.
+    assert_eq!(
+        add(&channel, "new", "tea")
+            .await
+            .unwrap()
+            .get_ref()
+            .articles,
+        1
+    );
+    // A commit that fails is no success: the session has ended meanwhile.
+    let key = store.client_ids().verify(&id).unwrap().key();
+    store.end_async(key).await.unwrap();
+    let late = add(&channel, &id, "tea").await.unwrap_err();
+    assert_eq!(late.code(), tonic::Code::Unavailable);
     server.abort();
 }
 
