@@ -260,6 +260,7 @@ fn removal(
         carries: 0,
         end: SessionEnd::Swept(over),
         ends_of: None,
+        ends_in: Vec::new(),
         leads_on: None,
     }
 }

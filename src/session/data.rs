@@ -112,6 +112,37 @@ impl SessionData {
             .map(|times| times.map(|(created, _)| created))
     }
 
+    /// Ends the session in this container: its packages and its times there are gone, and other containers keep theirs. If
+    /// the session is in no other container, it ends as by [`Session::destroy`]. What the transaction inserts here
+    /// afterwards is stored. Counts as reading which packages there are.
+    ///
+    /// ```
+    /// use cloakroom::{ContainerSettings, Store};
+    ///
+    /// let store = Store::in_memory()?;
+    /// store.register("cart", ContainerSettings::new())?;
+    /// let id = store.client_ids().issue();
+    /// store.transact(|txn| {
+    ///     let session = txn.session(&id)?;
+    ///     session.pkg("cart").insert("tea", 2)?;
+    ///     session.pkg("seen").insert("tea", true)
+    /// })?;
+    ///
+    /// store.transact(|txn| txn.session(&id)?.data("cart")?.destroy())?;
+    /// let txn = store.begin()?;
+    /// let session = txn.session(&id)?;
+    /// assert!(!session.data("cart")?.exists()?);
+    /// assert_eq!(session.pkg("seen").get("tea")?, Some(true));
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::exists`].
+    pub fn destroy(&self) -> Result<()> {
+        self.with(|state, container| state.destroy_in(self.session.subject, container))
+    }
+
     pub(super) fn with<T>(
         &self,
         work: impl FnOnce(&mut TxnState, ContainerIndex) -> Result<T>,

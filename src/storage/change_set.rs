@@ -114,6 +114,8 @@ pub(crate) struct ClientChange {
     pub(crate) authenticated_at: Option<Option<Timestamp>>,
     pub(crate) ends_at: Option<Option<Timestamp>>,
     pub(crate) end: SessionEnd,
+    /// The containers in which it ends, unless something is put into it there. It goes on in others.
+    pub(crate) ends_in: Vec<ContainerId>,
     /// Whose session it must still be, where it ends because of its owner (C8.2).
     pub(crate) ends_of: Option<Arc<str>>,
     /// How long the old id goes on leading to the session, where that moves because its id is renewed (C8.4).
@@ -145,6 +147,7 @@ impl ClientChange {
     pub(crate) fn writes(&self) -> bool {
         !matches!(self.end, SessionEnd::Stays)
             || self.sets_attributes()
+            || !self.ends_in.is_empty()
             || self.packages.iter().any(PackageChange::writes)
     }
 
@@ -167,14 +170,17 @@ impl ClientChange {
         let in_it = |p: &PackageChange| p.writes() && p.place.id == container;
         !matches!(self.end, SessionEnd::Stays)
             || self.sets_attributes()
+            || self.ends_in.contains(&container)
             || self.packages.iter().any(in_it)
     }
 
     /// Whether more than access times may be written to the file.
     pub(crate) fn writes_to_file(&self) -> bool {
         let in_file = |p: &PackageChange| p.writes() && p.place.id.home() == ContainerHome::Durable;
+        let ends = |id: &ContainerId| id.home() == ContainerHome::Durable;
         !matches!(self.end, SessionEnd::Stays)
             || self.sets_attributes()
+            || self.ends_in.iter().any(ends)
             || self.packages.iter().any(in_file)
     }
 }

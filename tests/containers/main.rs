@@ -7,6 +7,7 @@
     reason = "helpers of tests are tests"
 )]
 
+mod ending;
 mod naming;
 mod packages;
 mod sessions;

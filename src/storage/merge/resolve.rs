@@ -232,6 +232,11 @@ impl<R: CurrentRows> Merge<'_, R> {
             self.package(change, &mut sessions, package)?;
         }
         sessions.iter_mut().for_each(SessionMerge::list_packages);
+        for session in &mut sessions {
+            if change.ends_in.contains(&session.seen.place.id) {
+                session.end_if_empty();
+            }
+        }
         if !self.stale.is_empty() {
             return Ok(());
         }

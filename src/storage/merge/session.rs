@@ -79,6 +79,14 @@ impl<'a> SessionMerge<'a> {
         self.changed = true;
     }
 
+    /// Ends it in this container, unless something was put into it.
+    pub(super) fn end_if_empty(&mut self) {
+        if self.row.as_ref().is_some_and(|row| row.packages.is_empty()) {
+            self.row = None;
+            self.changed = true;
+        }
+    }
+
     pub(super) fn came_or_went(&self) -> bool {
         let was = matches!(self.seen.state, SeenState::Live { .. });
         self.seen.observed && was != self.row.is_some()

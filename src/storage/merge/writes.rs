@@ -34,7 +34,14 @@ impl<R: CurrentRows> RowWriter<'_, R> {
             SessionEnd::Moves(_) | SessionEnd::Destroyed => true,
             SessionEnd::Stays | SessionEnd::Swept(_) => false,
         };
+        // One that has ended in its last container has ended.
+        let is_over = !change.ends_in.is_empty() && sessions.iter().all(|it| it.row.is_none());
         for session in sessions {
+            if is_over && !ends && session.stored.is_some() {
+                let until = self.set.refusals.until();
+                let id = session.seen.place.id;
+                self.writes.tombstones.push((id, change.client, until));
+            }
             let id = session.seen.place.id;
             if ends {
                 if session.stored.is_some() && change.leads_on.is_none() {

@@ -58,7 +58,8 @@ impl TxnState {
             });
         let live = self.subject(id)?.sessions.iter().any(|view| view.live);
         let founds = !live && changes.attributes.is_founding();
-        if changes.fate != SessionFate::Stays || attributes || founds {
+        let ends = changes.fate != SessionFate::Stays || !changes.ends_in.is_empty();
+        if ends || attributes || founds {
             return Ok(true);
         }
         for package in changes.packages.iter() {

@@ -246,6 +246,11 @@ impl TxnState {
             ends_at: attributes.ends_at,
             end: SessionEnd::Stays,
             ends_of: None,
+            ends_in: attributes
+                .ends_in
+                .iter()
+                .map(|at| self.registry.container(*at).id())
+                .collect(),
             leads_on: attributes.leads_on,
             carries: 0,
         })

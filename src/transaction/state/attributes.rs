@@ -3,6 +3,7 @@
 use crate::client_id::ClientId;
 use crate::clock::Timestamp;
 use crate::events::EndReason;
+use crate::transaction::registry::ContainerIndex;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(crate) struct Attributes {
     pub(crate) label: Option<Option<Arc<str>>>,
     pub(crate) authenticated_at: Option<Option<Timestamp>>,
     pub(crate) ends_at: Option<Option<Timestamp>>,
+    /// The containers in which it ends, while it goes on in others.
+    pub(crate) ends_in: Vec<ContainerIndex>,
     /// Whose session it must still be to be ended, where it ends because of its owner.
     pub(crate) ends_of: Option<Arc<str>>,
     /// Why it ends, if its own transaction does not end it for itself.
@@ -54,5 +57,6 @@ impl Attributes {
             || self.label.is_some()
             || self.authenticated_at.is_some()
             || self.ends_at.is_some()
+            || !self.ends_in.is_empty()
     }
 }

@@ -142,7 +142,7 @@ impl TxnState {
         container: Option<ContainerIndex>,
     ) -> Result<bool> {
         let stored = match container {
-            Some(container) => self.session(id, container)?.live,
+            Some(container) => self.session(id, container)?.live && !self.ends_in(id, container),
             None => self.live_anywhere(id)?,
         };
         self.observe_existence(id, container)?;
@@ -165,6 +165,7 @@ impl TxnState {
         let here =
             |view: &&SessionView| container.is_none_or(|container| container == view.container);
         let rows = subject.sessions.iter().filter(here);
+        let rows = rows.filter(|view| !self.ends_in(id, view.container));
         let times: Vec<_> = rows
             .filter_map(|view| view.live_times().filter(|_| !gone))
             .collect();
@@ -195,6 +196,7 @@ impl TxnState {
         };
         let is_gone = self.fate(id) == SessionFate::Destroyed;
         let lives = subject.sessions.iter().filter(|_| !is_gone);
+        let lives = lives.filter(|view| !self.ends_in(id, view.container));
         let lives = lives.filter_map(|view| {
             let mut times = view.live_times()?;
             if self.touch_of(subject, view).is_some() {

@@ -2,6 +2,7 @@
 
 pub(crate) mod attributes;
 pub(crate) mod changes;
+mod container_end;
 pub(crate) mod indexed_list;
 pub(crate) mod lifecycle;
 mod listing;

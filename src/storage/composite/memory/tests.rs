@@ -66,6 +66,7 @@ fn set(engine: &MemoryEngine, state: SeenState, touch: Option<TouchAt>) -> Chang
             home: Some(place().id),
             timeout: Some(Some(Duration::from_secs(7200))),
             ends_of: None,
+            ends_in: Vec::new(),
             leads_on: None,
             owner: None,
             label: None,

@@ -1,0 +1,44 @@
+//! The end of a session in one container, while it goes on in others (C1.9).
+
+use crate::error::Result;
+use crate::transaction::registry::ContainerIndex;
+use crate::transaction::state::attributes::SessionFate;
+use crate::transaction::state::subject::SubjectId;
+use crate::transaction::state::txn_state::TxnState;
+
+impl TxnState {
+    /// Whether this transaction ends a session in a container alone.
+    pub(crate) fn ends_in(&self, id: SubjectId, container: ContainerIndex) -> bool {
+        self.changed(id)
+            .is_some_and(|changes| changes.ends_in.contains(&container))
+    }
+
+    /// Ends a session in one container. In its last one, it ends as a whole.
+    pub(crate) fn destroy_in(&mut self, id: SubjectId, container: ContainerIndex) -> Result<()> {
+        self.live_anywhere(id)?;
+        let is_live = self.session(id, container)?.live;
+        let stays = self.fate(id) != SessionFate::Destroyed;
+        if is_live && stays && !self.goes_on_beside(id, container)? {
+            return self.destroy(id);
+        }
+        self.observe_existence(id, Some(container))?;
+        for package in self.packages_in(id, container)? {
+            self.clear(id, container, &package)?;
+        }
+        if is_live && stays && !self.ends_in(id, container) {
+            self.change(id)?.ends_in.push(container);
+        }
+        Ok(())
+    }
+
+    /// Whether a session is in another container too, or will be once this transaction is committed.
+    fn goes_on_beside(&self, id: SubjectId, container: ContainerIndex) -> Result<bool> {
+        let inserted = self.changed(id).into_iter();
+        let mut inserted = inserted.flat_map(|changes| changes.containers_inserted());
+        if inserted.any(|at| at != container) {
+            return Ok(true);
+        }
+        let mut live = self.subject(id)?.sessions.iter().filter(|view| view.live);
+        Ok(live.any(|view| view.container != container && !self.ends_in(id, view.container)))
+    }
+}

@@ -1,0 +1,231 @@
+//! C1.9: a session that ends in one container alone.
+
+use super::{client_with, in_folder, in_ram, key_of, live_sessions, put, reopen};
+use crate::support::clock::{HOUR, MINUTE};
+use crate::support::store::timed;
+use crate::support::visitors::with;
+use cloakroom::{ClientId, ContainerSettings, ErrorKind, Session, Store};
+
+/// A store with the containers "bank" and, in memory, "scratch", and a client in these and the unnamed one.
+fn everywhere(store: &Store) -> ClientId {
+    store.register("bank", ContainerSettings::new()).unwrap();
+    store.register("scratch", in_ram()).unwrap();
+    client_with(store, &["news", "bank", "scratch"], 1)
+}
+
+fn destroy(store: &Store, id: &ClientId, container: &str) {
+    with(store, id, |session| session.data(container)?.destroy());
+}
+
+/// The id is refused, as after any end (C4.8).
+fn assert_refused(store: &Store, id: &ClientId) {
+    let late = store.transact(|txn| txn.session(id)?.pkg("news").insert("key", 1));
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+#[test]
+fn it_ends_there_and_goes_on_in_the_others() {
+    let (folder, store) = in_folder();
+    let id = everywhere(&store);
+    with(&store, &id, |session| {
+        session.set_owner(Some("ann"))?;
+        session.data("bank")?.pkg("other").insert("key", 2)
+    });
+    for (container, left) in [("bank", [""; 1].as_slice()), ("scratch", &[""])] {
+        destroy(&store, &id, container);
+        assert_eq!(live_sessions(&store, container), 0, "{container}");
+        assert_eq!(key_of(&store, &id, container), None);
+        let info = store.session_info(id.key()).unwrap().unwrap();
+        let names: Vec<_> = info.containers.iter().map(String::as_str).collect();
+        assert!(left.iter().all(|it| names.contains(it)), "{names:?}");
+        assert!(!names.contains(&container), "{names:?}");
+    }
+    assert_eq!(key_of(&store, &id, "news"), Some(1));
+    assert_eq!(store.sessions_of("ann").unwrap()[0].containers, [""]);
+    let other = with(&store, &id, |s| s.data("bank")?.pkg("other").is_empty());
+    assert!(other);
+    drop(store);
+    if !crate::support::engine::is_remote() {
+        let store = reopen(folder.path());
+        assert_eq!(key_of(&store, &id, "bank"), None);
+        assert_eq!(key_of(&store, &id, "news"), Some(1));
+        assert!(store.check().unwrap().is_clean());
+    }
+}
+
+#[test]
+fn it_begins_anew_there_with_the_next_insert() {
+    let (clock, store) = timed();
+    let id = everywhere(&store);
+    with(&store, &id, |session| session.set_owner(Some("ann")));
+    clock.advance(20 * MINUTE);
+    destroy(&store, &id, "bank");
+    put(&store, &id, &["bank"], 2);
+    with(&store, &id, |session| {
+        let bank = session.data("bank")?;
+        assert_eq!(bank.packages()?, ["bank"]);
+        assert_eq!(bank.created_at()?, bank.last_access()?);
+        assert_eq!(session.owner()?.as_deref(), Some("ann"));
+        Ok(())
+    });
+    assert_eq!(store.sessions_of("ann").unwrap()[0].containers.len(), 3);
+}
+
+#[test]
+fn in_its_last_container_the_session_ends() {
+    for at_once in [true, false] {
+        let (_clock, store) = timed();
+        let id = everywhere(&store);
+        let containers = ["scratch", "bank", ""];
+        if at_once {
+            with(&store, &id, |session| {
+                containers
+                    .iter()
+                    .try_for_each(|it| session.data(it)?.destroy())?;
+                assert!(!session.exists()?);
+                assert!(session.client_id().is_none());
+                Ok(())
+            });
+        } else {
+            containers.iter().for_each(|it| destroy(&store, &id, it));
+        }
+        assert!(store.session_info(id.key()).unwrap().is_none());
+        assert_refused(&store, &id);
+    }
+}
+
+/// Both see the other container live. The later one conflicts, and finds the last container when it runs again.
+#[test]
+fn two_that_end_the_last_two_containers_end_the_session() {
+    let (_clock, store) = timed();
+    store.register("bank", ContainerSettings::new()).unwrap();
+    let id = client_with(&store, &["news", "bank"], 1);
+    let mut runs = 0;
+    let ends = store.transact::<_, cloakroom::Error>(|txn| {
+        txn.session(&id)?.data("bank")?.destroy()?;
+        runs += 1;
+        if runs == 1 {
+            destroy(&store, &id, "");
+        }
+        Ok(())
+    });
+    ends.unwrap();
+    assert_eq!(runs, 2);
+    assert!(store.session_info(id.key()).unwrap().is_none());
+    assert_refused(&store, &id);
+}
+
+/// It was to go on in another container, and what was inserted there was removed again.
+#[test]
+fn a_session_that_is_left_in_no_container_has_ended() {
+    let (_clock, store) = timed();
+    store.register("bank", ContainerSettings::new()).unwrap();
+    let id = client_with(&store, &["bank"], 1);
+    with(&store, &id, |session| {
+        session.pkg("news").insert("key", 2)?;
+        session.data("bank")?.destroy()?;
+        session.pkg("news").clear()
+    });
+    assert!(store.session_info(id.key()).unwrap().is_none());
+    assert_refused(&store, &id);
+}
+
+// C2.11
+#[test]
+fn a_transaction_that_had_loaded_it_there_conflicts() {
+    let (_clock, store) = timed();
+    let id = everywhere(&store);
+    for container in ["bank", "scratch"] {
+        let txn = store.begin().unwrap();
+        let bank = txn.session(&id).unwrap().pkg(container);
+        assert_eq!(bank.get::<u32>("key").unwrap(), Some(1));
+        bank.insert("key", 2).unwrap();
+        destroy(&store, &id, container);
+        assert_eq!(txn.commit().unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(key_of(&store, &id, container), None);
+    }
+}
+
+/// C2.7: packages that come meanwhile are not lost unseen.
+#[test]
+fn a_package_that_came_meanwhile_is_a_conflict() {
+    let (_clock, store) = timed();
+    let id = everywhere(&store);
+    let txn = store.begin().unwrap();
+    txn.session(&id)
+        .unwrap()
+        .data("bank")
+        .unwrap()
+        .destroy()
+        .unwrap();
+    with(&store, &id, |s| s.data("bank")?.pkg("new").insert("key", 1));
+    assert_eq!(txn.commit().unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(key_of(&store, &id, "bank"), Some(1));
+}
+
+// C2.4, C2.5
+#[test]
+fn it_is_seen_in_the_transaction_and_rolled_back_with_it() {
+    let (_clock, store) = timed();
+    let id = everywhere(&store);
+    with(&store, &id, |session| {
+        let bank = session.data("bank")?;
+        let before = session.txn().savepoint()?;
+        bank.destroy()?;
+        assert!(!bank.exists()? && bank.pkg("bank").is_empty()? && session.exists()?);
+        assert_eq!((bank.created_at()?, bank.packages()?.len()), (None, 0));
+        assert!(session.client_id().is_some());
+        session.txn().rollback_to(&before)?;
+        assert!(bank.exists()?);
+        assert_eq!(bank.pkg("bank").get("key")?, Some(1));
+        bank.destroy()?;
+        bank.pkg("other").insert("key", 3)?;
+        assert!(bank.exists()?);
+        Ok(())
+    });
+    with(&store, &id, |session| {
+        let bank = session.data("bank")?;
+        assert_eq!(bank.packages()?, ["other"]);
+        Ok(())
+    });
+}
+
+// C4.7
+#[test]
+fn it_goes_with_a_new_id() {
+    let (_clock, store) = timed();
+    let id = everywhere(&store);
+    let renewed = with(&store, &id, |session| {
+        session.data("bank")?.destroy()?;
+        session.log_in("ann")
+    });
+    assert_eq!(
+        store.sessions_of("ann").unwrap()[0].containers,
+        ["", "scratch"]
+    );
+    assert_eq!(key_of(&store, &renewed, "bank"), None);
+    assert_eq!(key_of(&store, &renewed, "news"), Some(1));
+}
+
+#[test]
+fn where_there_is_no_session_nothing_ends() {
+    let (clock, store) = timed();
+    let id = everywhere(&store);
+    store.register("empty", ContainerSettings::new()).unwrap();
+    destroy(&store, &id, "empty");
+    assert_eq!(key_of(&store, &id, "news"), Some(1));
+    // What was inserted there in the transaction itself is not stored.
+    with(&store, &id, |session: &Session| {
+        session.pkg("empty").insert("key", 1)?;
+        session.data("empty")?.destroy()
+    });
+    assert_eq!(live_sessions(&store, "empty"), 0);
+    // One that has expired is none.
+    clock.advance(2 * HOUR);
+    destroy(&store, &id, "bank");
+    let visitor = store.client_ids().issue();
+    destroy(&store, &visitor, "bank");
+    assert!(store.session_info(visitor.key()).unwrap().is_none());
+    let nowhere = store.transact(|txn| txn.session(&id)?.data("nowhere").map(drop));
+    assert_eq!(nowhere.unwrap_err().kind(), ErrorKind::NoSuchContainer);
+}
