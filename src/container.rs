@@ -191,16 +191,16 @@ impl Container {
 fn count(env: &Env, container: &ContainerEntry) -> Result<ContainerStatistics> {
     let now = env.clock.timestamp();
     let mut counts = ContainerStatistics::default();
-    scan(env, container.id(), |row| {
-        match row {
+    scan(env, container, now, |session| {
+        match session {
             Err(_) => counts.unreadable += 1,
             // It only leads on from a renewed id to its session (C8.4).
-            Ok((_, row)) if row.optional.moved.is_some() => {}
-            Ok(row) => match judge(env, container, row, now)? {
+            Ok(session) if session.row.optional.moved.is_some() => {}
+            Ok(session) => match judge(env, container, session, now) {
                 SweepVerdict::Expired(..) => counts.expired += 1,
                 SweepVerdict::Stands | SweepVerdict::Ahead(..) => {
                     counts.live += 1;
-                    counts.packages += row.1.packages.len() as u64;
+                    counts.packages += session.row.packages.len() as u64;
                 }
             },
         }

@@ -5,13 +5,14 @@ use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{EndReason, EndedEvent};
+use crate::expiry::Times;
 use crate::storage::record::SessionRow;
 use crate::storage::{
-    ChangeSet, ClientChange, ContainerId, Mark, Outcome, Seen, SeenState, SessionEnd, SessionPage,
-    Submission, TouchAt, WaiterKind,
+    ChangeSet, ClientChange, Mark, Outcome, Seen, SeenState, SessionEnd, SessionPage, Submission,
+    TouchAt, WaiterKind,
 };
 use crate::throttle::Throttle;
-use crate::transaction::{ContainerEntry, Env, SessionEvent};
+use crate::transaction::{ContainerEntry, Env, SessionEvent, ShownSession};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -53,41 +54,54 @@ pub struct Swept {
     pub unreadable: u64,
 }
 
-pub(super) type SessionSummary<'a> = (ClientKey, &'a SessionRow);
+/// A session that is visited, and its newest times.
+#[derive(Clone, Copy)]
+pub(super) struct VisitedSession<'a> {
+    pub(super) client: ClientKey,
+    pub(super) row: &'a SessionRow,
+    times: Times,
+}
 
-/// A session that is visited, or the damage in its place.
-type VisitedSession<'a> = Result<SessionSummary<'a>, &'a Error>;
+/// A visited session, or the damage in its place.
+type SessionVisit<'a> = Result<VisitedSession<'a>, &'a Error>;
 
 /// Visits all sessions of a container in bounded steps, each on the newest snapshot.
 pub(super) fn scan(
     env: &Env,
-    id: ContainerId,
-    mut visit: impl FnMut(VisitedSession<'_>) -> Result<()>,
+    container: &ContainerEntry,
+    now: Timestamp,
+    mut visit: impl FnMut(SessionVisit<'_>) -> Result<()>,
 ) -> Result<()> {
+    let id = container.id();
     // A snapshot is let go before its sessions are visited, which may take a while.
     let page = |after| Ok((env.snapshot()?.sessions(id, after, SCANNED).wait()?, ()));
-    in_pages(page, |(), row| visit(row))
+    in_pages(env, container, now, page, |(), session| visit(session))
 }
 
 /// Visits the sessions of a container that may have expired by `now`, with a mark from before they were read.
 fn scan_stale(
     env: &Env,
-    id: ContainerId,
+    container: &ContainerEntry,
     now: Timestamp,
-    visit: impl FnMut(Mark, VisitedSession<'_>) -> Result<()>,
+    visit: impl FnMut(Mark, SessionVisit<'_>) -> Result<()>,
 ) -> Result<()> {
     let page = |after| {
         env.process.check()?;
-        let page = env.storage.stale(id, now, after, SCANNED).wait()?;
+        let stale = env.storage.stale(container.id(), now, after, SCANNED);
+        let page = stale.wait()?;
         Ok((page.sessions, page.mark))
     };
-    in_pages(page, visit)
+    in_pages(env, container, now, page, visit)
 }
 
-/// Visits sessions page by page. `page` gives those after a client, and what they are visited with.
+/// Visits sessions page by page. `page` gives those after a client, and what they are visited with. The engine is asked
+/// once for the times of a page.
 fn in_pages<T: Copy>(
+    env: &Env,
+    container: &ContainerEntry,
+    now: Timestamp,
     page: impl Fn(Option<ClientKey>) -> Result<(SessionPage, T)>,
-    mut visit: impl FnMut(T, VisitedSession<'_>) -> Result<()>,
+    mut visit: impl FnMut(T, SessionVisit<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut after = None;
     loop {
@@ -96,9 +110,28 @@ fn in_pages<T: Copy>(
             return Ok(());
         };
         after = Some(*last);
+        let readable = rows.iter().filter_map(|(client, row)| {
+            Some(ShownSession {
+                container,
+                client: *client,
+                row: row.as_ref().ok()?,
+                keeping: None,
+            })
+        });
+        let readable: Vec<_> = readable.collect();
+        let mut times = wait(env.times_of(&readable, now)).into_iter();
         for (client, row) in &rows {
             crate::steps::count(1);
-            visit(with, row.as_ref().map(|row| (*client, row)))?;
+            let row = match row {
+                Ok(row) => row,
+                Err(error) => {
+                    visit(with, Err(error))?;
+                    continue;
+                }
+            };
+            let times = times.next().unwrap_or_else(|| Ok(row.times()))?;
+            let client = *client;
+            visit(with, Ok(VisitedSession { client, row, times }))?;
         }
         // Nobody waits for this thread; somebody may wait for its core.
         thread::yield_now();
@@ -117,10 +150,9 @@ pub(super) enum SweepVerdict {
 pub(super) fn judge(
     env: &Env,
     container: &ContainerEntry,
-    (client, row): SessionSummary<'_>,
+    VisitedSession { row, times, .. }: VisitedSession<'_>,
     now: Timestamp,
-) -> Result<SweepVerdict> {
-    let times = wait(env.times_of(container, client, row, now, None))?;
+) -> SweepVerdict {
     let (policy, incarnation) = (&container.policy, row.incarnation);
     if policy.is_expired(&times, now) {
         let state = SeenState::Expired {
@@ -129,15 +161,15 @@ pub(super) fn judge(
             timeout: row.timeout,
             ends_at: row.optional.ends_at,
         };
-        return Ok(SweepVerdict::Expired(state, policy.over_at(&times)));
+        return SweepVerdict::Expired(state, policy.over_at(&times));
     }
     if !policy.is_ahead(&times, now) {
-        return Ok(SweepVerdict::Stands);
+        return SweepVerdict::Stands;
     }
     // By the clock as it is: a sweep may take long.
     let now = env.clock.timestamp();
     if !policy.is_ahead(&times, now) {
-        return Ok(SweepVerdict::Stands);
+        return SweepVerdict::Stands;
     }
     let latest = policy.latest(&times, now);
     let at = TouchAt {
@@ -145,7 +177,7 @@ pub(super) fn judge(
         slack: policy.resolution_of(&times, None),
         founded: (times.created > latest).then_some((times.created, now)),
     };
-    Ok(SweepVerdict::Ahead(SeenState::Live { incarnation }, at))
+    SweepVerdict::Ahead(SeenState::Live { incarnation }, at)
 }
 
 /// Removes what has expired in a container. While a batch is committed, the next one is looked for.
@@ -185,9 +217,9 @@ fn remove_stale(env: &Env, container: &ContainerEntry) -> Result<Swept> {
     let mut batch: Option<Box<ChangeSet>> = None;
     let mut flying: Option<Removal> = None;
     let end = |flying: Option<Removal>| flying.map_or(Ok(0), |it| it.end(env, container));
-    scan_stale(env, container.id(), now, |mark, row| {
+    scan_stale(env, container, now, |mark, session| {
         swept.scanned += 1;
-        match row {
+        match session {
             Err(error) => {
                 swept.unreadable += 1;
                 static DAMAGED: Throttle = Throttle::new(1);
@@ -195,14 +227,14 @@ fn remove_stale(env: &Env, container: &ContainerEntry) -> Result<Swept> {
                     tracing::warn!(%error, left_out, "a sweep met a damaged session");
                 }
             }
-            Ok(row) => {
-                let (state, over, touch) = match judge(env, container, row, now)? {
+            Ok(session) => {
+                let (state, over, touch) = match judge(env, container, session, now) {
                     SweepVerdict::Stands => return Ok(()),
                     SweepVerdict::Expired(state, over) => (state, over, None),
                     SweepVerdict::Ahead(state, at) => (state, now, Some(at)),
                 };
                 let clients = &mut batch.get_or_insert_with(|| empty(mark)).clients;
-                clients.push(removal(container, row, (state, over), touch));
+                clients.push(removal(container, session, (state, over), touch));
             }
         }
         if let Some(full) = batch.take_if(|batch| batch.clients.len() >= REMOVED) {
@@ -233,7 +265,7 @@ pub(crate) fn reclaim(env: &Env) -> Result<()> {
 
 fn removal(
     container: &ContainerEntry,
-    (client, row): SessionSummary<'_>,
+    VisitedSession { client, row, .. }: VisitedSession<'_>,
     (state, over): (SeenState, Timestamp),
     touch: Option<TouchAt>,
 ) -> ClientChange {

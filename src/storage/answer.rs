@@ -24,6 +24,17 @@ impl<'a, T> Answer<'a, T> {
         Self::Later(Box::pin(answer))
     }
 
+    /// What `change` makes of the answer, once it is there.
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U + Send + 'a) -> Answer<'a, U>
+    where
+        T: 'a,
+    {
+        match self {
+            Self::Now(answer) => Answer::now(change(answer.into_inner())),
+            Self::Later(answer) => Answer::later(async move { change(answer.await) }),
+        }
+    }
+
     /// Blocks this thread until the answer is there. Not to be called on a thread of an engine.
     pub(crate) fn wait(self) -> T {
         match self {

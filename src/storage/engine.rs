@@ -19,6 +19,9 @@ use std::time::Duration;
 /// Sessions of one container, in the order of their keys. A damaged row is an error in its place.
 pub(crate) type SessionPage = Vec<(ClientKey, Result<SessionRow>)>;
 
+/// The newest times of sessions, in the order in which they were asked for. `None` for one that has ended.
+pub(crate) type NewestTimes = Vec<Result<Option<RecordedTimes>>>;
+
 /// Candidates for a sweep.
 pub(crate) struct StalePage {
     /// A moment before the sessions were read.
@@ -255,13 +258,13 @@ pub(crate) trait Storage: Send + Sync {
     /// Records an access time, whether or not the answer is awaited. It becomes durable with the next commit or within
     /// a second (C3.4). Nothing is recorded if the session has ended or was found expired after [`Touch::since`].
     fn touch(&self, touch: Touch) -> Answer<'static, TouchOutcome>;
-    /// Whether a session is still there and was not found expired after this mark.
-    fn is_alive(&self, session: SessionRef, since: Mark) -> Answer<'_, Result<bool>>;
-    /// The newest times of a session, including accesses that are not in its row yet. `None` if it has ended.
-    fn recorded_times(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>>;
-    /// Notes that a session was found expired, then returns its newest times: an access that came before the note may
-    /// have kept it alive. After the note, no transaction that looked first before it brings the session back (C3.2).
-    fn found_expired(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>>;
+    /// Whether one of these sessions is still there and was not found expired after this mark.
+    fn is_any_alive(&self, sessions: &[SessionRef], since: Mark) -> Answer<'_, Result<bool>>;
+    /// The newest times of sessions, including accesses that are not in their rows yet.
+    fn recorded_times(&self, sessions: &[SessionRef]) -> Answer<'_, NewestTimes>;
+    /// Notes that sessions were found expired, then returns their newest times: an access that came before the note may
+    /// have kept one alive. After the note, no transaction that looked first before it brings the session back (C3.2).
+    fn found_expired(&self, sessions: &[SessionRef]) -> Answer<'_, NewestTimes>;
     /// The newest settings of the store, with the changes that other processes made.
     fn settings(&self) -> Answer<'_, Result<Arc<StoreSettings>>>;
     /// The version of the newest settings that the engine knows of. Does not wait: each transaction asks when it

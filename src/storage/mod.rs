@@ -43,8 +43,9 @@ pub use engine::Damage;
 #[cfg(feature = "encryption")]
 pub(crate) use engine::ResealStep;
 pub(crate) use engine::{
-    Checked, CommitCallback, Counters, FileCounters, Finding, LocalEngine, Outcome, Resubmit,
-    Salvaged, SessionPage, Snapshot, StalePage, Storage, Submission, TouchOutcome, WaiterKind,
+    Checked, CommitCallback, Counters, FileCounters, Finding, LocalEngine, NewestTimes, Outcome,
+    Resubmit, Salvaged, SessionPage, Snapshot, StalePage, Storage, Submission, TouchOutcome,
+    WaiterKind,
 };
 pub(crate) use findings::{ClientFindings, MergeFindings};
 pub(crate) use foreign::{ForeignCommit, ForeignHold, ForeignRows};

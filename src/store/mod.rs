@@ -301,6 +301,9 @@ impl Drop for StoreInner {
 #[cfg(test)]
 mod background_tests;
 #[cfg(test)]
+#[cfg(feature = "torture")]
+mod calls_tests;
+#[cfg(test)]
 mod containers_tests;
 #[cfg(test)]
 #[cfg(feature = "torture")]

@@ -5,11 +5,12 @@ use crate::block_on::{block_on, is_task};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::Times;
 use crate::steps::Counted;
 use crate::storage::Snapshot;
 use crate::storage::record::SessionRow;
 use crate::throttle::Throttle;
-use crate::transaction::{ContainerEntry, Env};
+use crate::transaction::{ContainerEntry, Env, ShownSession};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -86,18 +87,10 @@ impl InfoDraft {
     }
 
     /// Adds what a container has of it, if it is live there.
-    async fn add(
-        &mut self,
-        env: &Env,
-        container: &ContainerEntry,
-        row: SessionRow,
-        now: Timestamp,
-    ) -> Result<()> {
-        let times = env.times_of(container, self.info.client, &row, now, None);
-        let times = times.await?;
+    fn add(&mut self, container: &ContainerEntry, row: SessionRow, times: Times, now: Timestamp) {
         // Under an id that was renewed there is no session of its own.
         if container.policy.is_expired(&times, now) || row.optional.moved.is_some() {
-            return Ok(());
+            return;
         }
         let info = &mut self.info;
         info.containers.push(container.place.name.to_string());
@@ -110,6 +103,20 @@ impl InfoDraft {
         info.label = info.label.take().or(row.optional.label.clone().map(text));
         let authenticated_at = row.optional.authenticated_at.map(Timestamp::to_datetime);
         info.authenticated_at = info.authenticated_at.max(authenticated_at);
+    }
+
+    /// Names a container in which its record is damaged, as the index says that it is there.
+    fn note_damage(&mut self, container: &ContainerEntry, error: Error) -> Result<()> {
+        if error.kind() != ErrorKind::Corrupt {
+            return Err(error);
+        }
+        let name = container.place.name.to_string();
+        self.info.containers.push(name.clone());
+        let error = error.in_container(name);
+        static DAMAGED: Throttle = Throttle::new(1);
+        if let Some(left_out) = DAMAGED.pass() {
+            tracing::warn!(%error, left_out, "a session in the list of an owner is damaged");
+        }
         Ok(())
     }
 
@@ -316,32 +323,37 @@ async fn sessions_of(env: &Env, owner: &str) -> Result<Vec<SessionInfo>> {
     let containers = containers.map(|container| (container.id(), container));
     let containers: HashMap<_, _> = containers.collect();
     let mut found = BTreeMap::new();
+    let (mut rows, mut read) = (Vec::new(), Vec::new());
     for (id, client) in owned {
         crate::steps::count(1);
         let Some(container) = containers.get(&id) else {
             continue;
         };
-        let draft = InfoDraft::new(client);
-        let draft = found.entry(Counted(client)).or_insert(draft);
+        let draft = found.entry(Counted(client));
+        let draft = draft.or_insert_with(|| InfoDraft::new(client));
         let row = snapshot.session(id, client);
-        let added = match row.map(|row| row.filter(|row| row.owner.as_deref() == Some(owner))) {
-            Ok(Some(row)) => draft.add(env, container, row, now).await,
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
+        match row.map(|row| row.filter(|row| row.owner.as_deref() == Some(owner))) {
+            Ok(Some(row)) => rows.push((*container, client, row)),
+            Ok(None) => {}
+            Err(error) => draft.note_damage(container, error)?,
+        }
+    }
+    for (container, client, row) in &rows {
+        read.push(ShownSession {
+            container,
+            client: *client,
+            row,
+            keeping: None,
+        });
+    }
+    let times = env.times_of(&read, now).await;
+    for ((container, client, row), times) in rows.into_iter().zip(times) {
+        let Some(draft) = found.get_mut(&Counted(client)) else {
+            continue;
         };
-        match added {
-            Ok(()) => {}
-            // The index names it.
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                let name = container.place.name.to_string();
-                draft.info.containers.push(name.clone());
-                let error = error.in_container(name);
-                static DAMAGED: Throttle = Throttle::new(1);
-                if let Some(left_out) = DAMAGED.pass() {
-                    tracing::warn!(%error, left_out, "a session in the list of an owner is damaged");
-                }
-            }
-            Err(error) => return Err(error),
+        match times {
+            Ok(times) => draft.add(container, row, times, now),
+            Err(error) => draft.note_damage(container, error)?,
         }
     }
     let found = found.into_values().map(InfoDraft::finish);
@@ -356,12 +368,21 @@ async fn session_info(env: &Env, client: ClientKey) -> Result<Option<SessionInfo
     let registry = env.registry.load_full();
     let now = env.clock.timestamp();
     let mut draft = InfoDraft::new(client);
+    let mut rows = Vec::new();
     for container in registry.containers() {
         let named = |e: Error| e.in_container(&*container.place.name);
         let row = snapshot.session(container.id(), client).map_err(named)?;
-        if let Some(row) = row {
-            draft.add(env, container, row, now).await?;
-        }
+        rows.extend(row.map(|row| (container, row)));
+    }
+    let shown = rows.iter().map(|(container, row)| ShownSession {
+        container,
+        client,
+        row,
+        keeping: None,
+    });
+    let times = env.times_of(&shown.collect::<Vec<_>>(), now).await;
+    for ((container, row), times) in rows.into_iter().zip(times) {
+        draft.add(container, row, times?, now);
     }
     Ok(Some(draft.finish()).filter(|info| info.created.is_some()))
 }

@@ -1,16 +1,14 @@
 //! What all transactions of one store share.
 
-use crate::client_id::{ClientIds, ClientKey};
-use crate::clock::{Clock, Timestamp};
+use crate::client_id::ClientIds;
+use crate::clock::Clock;
 use crate::error::Result;
-use crate::expiry::{Keeping, Times};
 use crate::process::Process;
-use crate::storage::record::SessionRow;
 use crate::storage::{Limits, Snapshot, Storage, TombstonePolicy};
 use crate::transaction::commit::recompute::Recomputer;
 use crate::transaction::events::EventQueue;
 use crate::transaction::known_settings::KnownSettings;
-use crate::transaction::registry::{ContainerEntry, Registry};
+use crate::transaction::registry::Registry;
 use crate::transaction::turns::turn::{Patience, Turns};
 use crate::transaction::worker::Worker;
 use arc_swap::ArcSwap;
@@ -74,31 +72,6 @@ impl Env {
     /// For how long one waits for turns.
     pub(crate) fn patience(&self) -> Patience {
         Patience::new(self.rules.turn_wait)
-    }
-
-    /// The times of a session that a snapshot shows. Where they decide something, an access that was
-    /// recorded since counts: it waits to be written, or has been written after the snapshot (C3.2).
-    pub(crate) async fn times_of(
-        &self,
-        container: &ContainerEntry,
-        client: ClientKey,
-        row: &SessionRow,
-        now: Timestamp,
-        keeping: Option<Keeping>,
-    ) -> Result<Times> {
-        let mut times = row.times();
-        // The common case, a session that was touched lately, looks for nothing.
-        if container.policy.is_settled(&times, now, keeping) {
-            return Ok(times);
-        }
-        let session = container.session_ref(client, row);
-        let recorded = self.storage.recorded_times(session).await;
-        let recorded = recorded.map_err(|e| e.in_container(&*container.place.name))?;
-        // A session that has ended since is what it was.
-        if let Some(recorded) = recorded {
-            recorded.replace(&mut times);
-        }
-        Ok(times)
     }
 }
 

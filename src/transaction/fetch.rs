@@ -7,10 +7,10 @@ use crate::expiry::Keeping;
 use crate::storage::Snapshot;
 use crate::transaction::carrier::Carrier;
 use crate::transaction::env::Env;
-use crate::transaction::lookup::FirstLook;
+use crate::transaction::lookup::{FirstLook, OpenSession, RowLook};
 use crate::transaction::registry::Registry;
 use crate::transaction::state::look::MOST_MOVES;
-use crate::transaction::state::subject::{FoundSession, FoundSessions, Subject, SubjectId};
+use crate::transaction::state::subject::{FoundSessions, Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 use std::sync::Arc;
 
@@ -21,8 +21,11 @@ pub(crate) struct Fetch {
     pub(crate) carrier: Option<Arc<Carrier>>,
     /// The snapshot of the transaction and its time, if it has looked.
     pub(crate) looked: Option<(Arc<dyn Snapshot>, Timestamp)>,
-    pub(crate) clients: Vec<(SubjectId, ClientKey, Option<Keeping>)>,
+    pub(crate) clients: Vec<FetchedClient>,
 }
+
+/// A client of the transaction, its key, and how long it keeps its id.
+type FetchedClient = (SubjectId, ClientKey, Option<Keeping>);
 
 /// What was fetched.
 pub(crate) struct Fetched {
@@ -52,23 +55,7 @@ impl Fetch {
                 (Arc::clone(&look.snapshot), look.now, Some(look))
             }
         };
-        let keys: Vec<_> = clients.iter().map(|(_, key, _)| *key).collect();
-        if !keys.is_empty() {
-            snapshot.load(&keys).await?;
-        }
-        let mut sessions = Vec::with_capacity(clients.len());
-        for (id, mut client, keeping) in clients {
-            let at = (now, keeping);
-            let mut found = find_all(&env, &registry, &*snapshot, client, at).await?;
-            for _ in 0..MOST_MOVES {
-                let Some(to) = found.iter().find_map(|(_, it)| it.leads_to()) else {
-                    break;
-                };
-                client = to;
-                found = find_all(&env, &registry, &*snapshot, client, at).await?;
-            }
-            sessions.push((id, client, found));
-        }
+        let sessions = find_clients(&env, &registry, &*snapshot, clients, now).await?;
         Ok(Fetched {
             snapshot,
             look,
@@ -77,25 +64,91 @@ impl Fetch {
     }
 }
 
-/// The sessions of a client in all containers.
+/// Finds the sessions of clients, where their ids lead to. All clients go from one id to the next together, so that the
+/// engine is asked as often for many of them as for one.
+async fn find_clients(
+    env: &Env,
+    registry: &Registry,
+    snapshot: &dyn Snapshot,
+    clients: Vec<FetchedClient>,
+    now: Timestamp,
+) -> Result<Vec<(SubjectId, ClientKey, FoundSessions)>> {
+    let mut sessions = Vec::with_capacity(clients.len());
+    let mut next = clients;
+    for moves in 0..=MOST_MOVES {
+        let found = find_all(env, registry, snapshot, &next, now).await?;
+        let mut moved = Vec::new();
+        for ((id, client, keeping), found) in next.into_iter().zip(found) {
+            match found.iter().find_map(|(_, it)| it.leads_to()) {
+                Some(to) if moves < MOST_MOVES => moved.push((id, to, keeping)),
+                _ => sessions.push((id, client, found)),
+            }
+        }
+        if moved.is_empty() {
+            break;
+        }
+        next = moved;
+    }
+    Ok(sessions)
+}
+
+/// The sessions of each client in all containers.
 async fn find_all(
     env: &Env,
     registry: &Registry,
     snapshot: &dyn Snapshot,
-    client: ClientKey,
-    at: (Timestamp, Option<Keeping>),
-) -> Result<FoundSessions> {
-    let mut found = FoundSessions::new();
-    for place in registry.places() {
-        let container = registry.container(place);
-        match FoundSession::find(env, snapshot, container, client, at).await {
-            Ok(session) => found.push((place, session)),
-            // Its reader is told.
-            Err(error) if error.kind() == ErrorKind::Corrupt => {}
-            Err(error) => return Err(error),
+    clients: &[FetchedClient],
+    now: Timestamp,
+) -> Result<Vec<FoundSessions>> {
+    let keys = clients.iter().map(|(_, client, _)| *client);
+    let keys: Vec<_> = keys.filter(|it| !snapshot.is_loaded(*it)).collect();
+    if !keys.is_empty() {
+        snapshot.load(&keys).await?;
+    }
+    let mut all = Vec::with_capacity(clients.len());
+    let (mut places, mut open) = (Vec::new(), Vec::new());
+    for (_, client, keeping) in clients {
+        let (client, keeping) = (*client, *keeping);
+        let mut found = FoundSessions::new();
+        for place in registry.places() {
+            let container = registry.container(place);
+            let look = RowLook::at(snapshot, container, client, (now, keeping));
+            match unless_damaged(look)? {
+                Some(RowLook::Found(session)) => found.push((place, session)),
+                Some(RowLook::Open(row)) => {
+                    places.push((all.len(), place));
+                    open.push(OpenSession {
+                        container,
+                        client,
+                        keeping,
+                        row,
+                    });
+                }
+                None => {}
+            }
+        }
+        all.push(found);
+    }
+    if !open.is_empty() {
+        let looked = OpenSession::look_again(env, open, now).await;
+        for ((client, place), session) in places.into_iter().zip(looked) {
+            let session = unless_damaged(session)?;
+            let found = all.get_mut(client).zip(session);
+            found
+                .into_iter()
+                .for_each(|(found, session)| found.push((place, session)));
         }
     }
-    Ok(found)
+    Ok(all)
+}
+
+/// A session whose record is damaged is left out: its reader is told.
+fn unless_damaged<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 impl TxnState {

@@ -4,13 +4,14 @@
 use crate::client_id::ClientKey;
 use crate::clock::{Moment, Timestamp};
 use crate::error::Result;
-use crate::expiry::Keeping;
+use crate::expiry::{Keeping, Times};
 use crate::storage::record::SessionRow;
 use crate::storage::{Mark, Snapshot};
 use crate::transaction::carrier::Carrier;
 use crate::transaction::env::Env;
 use crate::transaction::registry::{ContainerEntry, Registry};
 use crate::transaction::state::subject::FoundSession;
+use crate::transaction::times::ShownSession;
 use std::sync::Arc;
 
 /// The first look of a transaction (C2.1).
@@ -56,85 +57,76 @@ impl FirstLook {
     }
 }
 
-impl FoundSession {
-    /// Finds the session of a client. The client is loaded first, if it is not.
-    pub(crate) async fn find(
-        env: &Env,
-        snapshot: &dyn Snapshot,
-        container: &ContainerEntry,
-        client: ClientKey,
-        at: (Timestamp, Option<Keeping>),
-    ) -> Result<Self> {
-        if !snapshot.is_loaded(client) {
-            snapshot.load(&[client]).await?;
-        }
-        match Self::by_row(snapshot, container, client, at)? {
-            (found, RowVerdict::Final) => Ok(found),
-            (found, RowVerdict::Open) => found.look_again(env, container, client, at).await,
-        }
-    }
+/// What the row of a session tells.
+pub(crate) enum RowLook {
+    /// All that matters.
+    Found(FoundSession),
+    /// Accesses that it does not record may matter: whether the session has expired or an access is due is open.
+    Open(SessionRow),
+}
 
-    /// The session of a loaded client as its row tells, and whether accesses that the row does not record may matter.
-    pub(crate) fn by_row(
+impl RowLook {
+    /// Looks at the row of a client that is loaded.
+    pub(crate) fn at(
         snapshot: &dyn Snapshot,
         container: &ContainerEntry,
         client: ClientKey,
         (now, keeping): (Timestamp, Option<Keeping>),
-    ) -> Result<(Self, RowVerdict)> {
+    ) -> Result<Self> {
         crate::steps::count(1);
         let row = snapshot.session(container.id(), client);
         let row = row.map_err(|e| e.in_container(&*container.place.name))?;
-        let times = row.as_ref().map(SessionRow::times);
-        let is_final = |times| container.policy.is_settled(&times, now, keeping);
-        let verdict = match times.is_none_or(is_final) {
-            true => RowVerdict::Final,
-            false => RowVerdict::Open,
+        let Some(row) = row else {
+            return Ok(Self::Found(FoundSession::default()));
         };
-        let found = Self {
-            row,
-            times,
-            is_live: times.is_some(),
-        };
-        Ok((found, verdict))
-    }
-
-    /// Asks the engine for the times of a session whose row leaves open whether it has expired or an access is due.
-    pub(crate) async fn look_again(
-        mut self,
-        env: &Env,
-        container: &ContainerEntry,
-        client: ClientKey,
-        (now, keeping): (Timestamp, Option<Keeping>),
-    ) -> Result<Self> {
-        let Some(row) = &self.row else {
-            return Ok(self);
-        };
-        if container.id().is_in_cookie() {
-            // Nobody records accesses to it.
-            let is_live = |times| !container.policy.is_expired(&times, now);
-            self.is_live = self.times.is_some_and(is_live);
-            return Ok(self);
-        }
-        let mut times = env.times_of(container, client, row, now, keeping).await?;
-        if container.policy.is_expired(&times, now) {
-            // From now on no access brings it back that came before this look (C3.2). One that came in between is seen
-            // now.
-            let session = container.session_ref(client, row);
-            let recorded = env.storage.found_expired(session).await;
-            let recorded = recorded.map_err(|e| e.in_container(&*container.place.name))?;
-            if let Some(recorded) = recorded {
-                recorded.replace(&mut times);
-            }
-        }
-        self.times = Some(times);
-        self.is_live = !container.policy.is_expired(&times, now);
-        Ok(self)
+        let times = row.times();
+        // Nobody records accesses to a session in a cookie.
+        let is_final =
+            container.id().is_in_cookie() || container.policy.is_settled(&times, now, keeping);
+        Ok(match is_final {
+            true => Self::Found(FoundSession::of(row, times, container, now)),
+            false => Self::Open(row),
+        })
     }
 }
 
-/// Whether the row of a session tells all that matters of its times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RowVerdict {
-    Final,
-    Open,
+impl FoundSession {
+    fn of(row: SessionRow, times: Times, container: &ContainerEntry, now: Timestamp) -> Self {
+        Self {
+            row: Some(row),
+            times: Some(times),
+            is_live: !container.policy.is_expired(&times, now),
+        }
+    }
+}
+
+/// A session whose row leaves open whether it has expired or an access is due.
+pub(crate) struct OpenSession<'a> {
+    pub(crate) container: &'a ContainerEntry,
+    pub(crate) client: ClientKey,
+    pub(crate) keeping: Option<Keeping>,
+    pub(crate) row: SessionRow,
+}
+
+impl OpenSession<'_> {
+    /// Asks the engine for the times of sessions, which tell. The answers stand in the order of the sessions.
+    pub(crate) async fn look_again(
+        env: &Env,
+        open: Vec<Self>,
+        now: Timestamp,
+    ) -> Vec<Result<FoundSession>> {
+        let shown = open.iter().map(|it| ShownSession {
+            container: it.container,
+            client: it.client,
+            row: &it.row,
+            keeping: it.keeping,
+        });
+        let shown: Vec<_> = shown.collect();
+        let times = env.times_to_decide_by(&shown, now).await;
+        let found = open
+            .into_iter()
+            .zip(times)
+            .map(|(open, times)| Ok(FoundSession::of(open.row, times?, open.container, now)));
+        found.collect()
+    }
 }

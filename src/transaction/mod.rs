@@ -21,6 +21,7 @@ mod registry;
 #[cfg(feature = "http")]
 mod request;
 pub(crate) mod state;
+mod times;
 pub(crate) mod turns;
 mod worker;
 
@@ -55,6 +56,7 @@ pub(crate) use crate::transaction::state::subject::SubjectId;
 #[cfg(feature = "http")]
 pub(crate) use crate::transaction::state::subject::{FoundingRule, Visit};
 pub(crate) use crate::transaction::state::txn_state::TxnState;
+pub(crate) use crate::transaction::times::ShownSession;
 pub(crate) use crate::transaction::turns::turn::{Patience, Turn, Turns};
 pub(crate) use worker::Worker;
 

@@ -4,6 +4,7 @@ use super::driver::Driver;
 use super::gate::{CommitGate, Inside};
 use super::memory::{MemoryEngine, MemoryHold, MemoryRules, clients_of};
 use super::snapshot::{CompositeSnapshot, MemorySnapshot};
+use super::times::ask_each;
 use crate::client_id::ClientKey;
 use crate::clock::{Clock, ClockOffset, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
@@ -11,7 +12,7 @@ use crate::process::Process;
 use crate::storage::merge::MergeRefusal;
 use crate::storage::{
     Answer, ChangeSet, Checked, CommitCallback, ContainerId, Counters, Finding, ForeignCommit,
-    LocalEngine, Mark, Outcome, RecordedTimes, Resubmit, SessionRef, SettingsChange, Snapshot,
+    LocalEngine, Mark, NewestTimes, Outcome, Resubmit, SessionRef, SettingsChange, Snapshot,
     StalePage, Storage, StoreSettings, Submission, TombstonePolicy, Touch, TouchOutcome,
     WaiterKind,
 };
@@ -60,13 +61,7 @@ impl Composite {
         &'a self,
         answer: Answer<'a, Result<Arc<StoreSettings>>>,
     ) -> Answer<'a, Result<Arc<StoreSettings>>> {
-        let learned = |settings: Result<Arc<StoreSettings>>| {
-            settings.inspect(|settings| self.shared.learn(settings))
-        };
-        match answer {
-            Answer::Now(settings) => Answer::now(learned(settings.into_inner())),
-            Answer::Later(settings) => Answer::later(async move { learned(settings.await) }),
-        }
+        answer.map(|settings| settings.inspect(|settings| self.shared.learn(settings)))
     }
 }
 
@@ -425,25 +420,34 @@ impl Storage for Composite {
         })
     }
 
-    fn is_alive(&self, session: SessionRef, since: Mark) -> Answer<'_, Result<bool>> {
-        if !session.container.is_in_memory() {
-            return self.shared.durable.is_alive(session, since);
+    fn is_any_alive(&self, sessions: &[SessionRef], since: Mark) -> Answer<'_, Result<bool>> {
+        let all = sessions.iter().copied();
+        let (in_memory, durable): (Vec<_>, Vec<_>) =
+            all.partition(|it| it.container.is_in_memory());
+        let is_alive = |it: &SessionRef| self.shared.memory.tables().is_live(*it, since);
+        if in_memory.iter().any(is_alive) {
+            return Answer::now(Ok(true));
         }
-        Answer::now(Ok(self.shared.memory.tables().is_live(session, since)))
+        match durable.is_empty() {
+            true => Answer::now(Ok(false)),
+            false => self.shared.durable.is_any_alive(&durable, since),
+        }
     }
 
-    fn recorded_times(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>> {
-        if !session.container.is_in_memory() {
-            return self.shared.durable.recorded_times(session);
-        }
-        Answer::now(Ok(self.shared.memory.recorded_times(session)))
+    fn recorded_times(&self, sessions: &[SessionRef]) -> Answer<'_, NewestTimes> {
+        let CompositeShared {
+            memory, durable, ..
+        } = &*self.shared;
+        let in_memory = |sessions: &[SessionRef]| memory.recorded_times(sessions);
+        ask_each(sessions, in_memory, |it| durable.recorded_times(it))
     }
 
-    fn found_expired(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>> {
-        if !session.container.is_in_memory() {
-            return self.shared.durable.found_expired(session);
-        }
-        Answer::now(Ok(self.shared.memory.found_expired(session)))
+    fn found_expired(&self, sessions: &[SessionRef]) -> Answer<'_, NewestTimes> {
+        let CompositeShared {
+            memory, durable, ..
+        } = &*self.shared;
+        let in_memory = |sessions: &[SessionRef]| memory.found_expired(sessions);
+        ask_each(sessions, in_memory, |it| durable.found_expired(it))
     }
 
     fn stale(

@@ -11,8 +11,8 @@ use crate::storage::merge::MergeRefusal;
 use crate::storage::quota::SharedQuota;
 use crate::storage::record::package_key;
 use crate::storage::{
-    ChangeSet, ClientChange, Counters, ForeignCommit, ForeignHold, ForeignRows, RecordedTimes,
-    Seen, SessionRef, Version,
+    ChangeSet, ClientChange, Counters, ForeignCommit, ForeignHold, ForeignRows, NewestTimes, Seen,
+    SessionRef, Version,
 };
 use std::fmt::{self, Debug, Formatter};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -144,18 +144,24 @@ impl MemoryEngine {
         Ok(hold)
     }
 
-    pub(super) fn recorded_times(&self, session: SessionRef) -> Option<RecordedTimes> {
+    pub(super) fn recorded_times(&self, sessions: &[SessionRef]) -> NewestTimes {
         let now = self.clock.timestamp();
-        self.tables().recorded_times(session, now)
+        let tables = self.tables();
+        let times = sessions
+            .iter()
+            .map(|it| Ok(tables.recorded_times(*it, now)));
+        times.collect()
     }
 
-    /// Notes that a session was found expired, then gives its newest times.
-    pub(super) fn found_expired(&self, session: SessionRef) -> Option<RecordedTimes> {
-        let now = self.clock.timestamp();
+    /// Notes that sessions were found expired, then gives their newest times.
+    pub(super) fn found_expired(&self, sessions: &[SessionRef]) -> NewestTimes {
         let mut tables = self.tables();
-        tables.note_expired(session);
+        for session in sessions {
+            tables.note_expired(*session);
+        }
         self.note_change(&mut tables);
-        tables.recorded_times(session, now)
+        drop(tables);
+        self.recorded_times(sessions)
     }
 
     pub(super) fn add_to(&self, counters: &mut Counters) {

@@ -6,6 +6,7 @@ mod engine;
 mod gate;
 mod memory;
 mod snapshot;
+mod times;
 
 pub(crate) use engine::Composite;
 pub(crate) use memory::MemoryRules;

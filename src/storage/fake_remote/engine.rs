@@ -11,7 +11,7 @@ use crate::storage::admission::AdmissionBounds;
 use crate::storage::merge::MergeRefusal;
 use crate::storage::quota::SharedQuota;
 use crate::storage::{
-    Answer, ChangeSet, Checked, CommitCallback, Counters, Finding, Mark, Outcome, RecordedTimes,
+    Answer, ChangeSet, Checked, CommitCallback, Counters, Finding, Mark, NewestTimes, Outcome,
     Resubmit, SessionRef, SettingsChange, Snapshot, Storage, StoreSettings, Submission,
     TombstonePolicy, Touch, TouchOutcome, WaiterKind,
 };
@@ -65,6 +65,26 @@ impl FakeRemote {
             counters,
             process: Process::this(),
         })
+    }
+}
+
+impl FakeRemote {
+    /// Asks for the newest times of sessions, after `note` has noted each.
+    fn ask_times(
+        &self,
+        sessions: &[SessionRef],
+        note: impl Fn(&mut ServerState, SessionRef) + Send + 'static,
+    ) -> Answer<'_, NewestTimes> {
+        let now = self.wire.clock.timestamp();
+        let (asked_for, count) = (sessions.to_vec(), sessions.len());
+        let asked = self.wire.ask(move |server| {
+            let times = asked_for.into_iter().map(|session| {
+                note(server, session);
+                Ok(server.tables.recorded_times(session, now))
+            });
+            Ok(times.collect())
+        });
+        asked.map(move |times| times.unwrap_or_else(|error| vec![Err(error); count]))
     }
 }
 
@@ -168,23 +188,20 @@ impl Storage for FakeRemote {
         })
     }
 
-    fn is_alive(&self, session: SessionRef, since: Mark) -> Answer<'_, Result<bool>> {
-        self.wire
-            .ask(move |server| Ok(server.tables.is_live(session, since)))
-    }
-
-    fn recorded_times(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>> {
-        let now = self.wire.clock.timestamp();
-        self.wire
-            .ask(move |server| Ok(server.tables.recorded_times(session, now)))
-    }
-
-    fn found_expired(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>> {
-        let now = self.wire.clock.timestamp();
+    fn is_any_alive(&self, sessions: &[SessionRef], since: Mark) -> Answer<'_, Result<bool>> {
+        let sessions = sessions.to_vec();
         self.wire.ask(move |server| {
-            server.tables.note_expired(session);
-            Ok(server.tables.recorded_times(session, now))
+            let mut sessions = sessions.into_iter();
+            Ok(sessions.any(|it| server.tables.is_live(it, since)))
         })
+    }
+
+    fn recorded_times(&self, sessions: &[SessionRef]) -> Answer<'_, NewestTimes> {
+        self.ask_times(sessions, |_, _| {})
+    }
+
+    fn found_expired(&self, sessions: &[SessionRef]) -> Answer<'_, NewestTimes> {
+        self.ask_times(sessions, |server, it| server.tables.note_expired(it))
     }
 
     fn settings(&self) -> Answer<'_, Result<Arc<StoreSettings>>> {

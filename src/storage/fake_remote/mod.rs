@@ -9,6 +9,8 @@ mod snapshot;
 mod wire;
 
 pub(crate) use engine::{FakeRemote, RemoteRules};
+#[cfg(test)]
+pub(crate) use wire::times_asked;
 
 #[cfg(feature = "torture")]
 use crate::error::{Error, ErrorKind, Result};

@@ -26,6 +26,17 @@ pub(super) struct Wire {
 /// An access on its way to the server, and who is told whether its session was alive.
 type UnderWay = (Touch, oneshot::Sender<bool>);
 
+#[cfg(test)]
+thread_local! {
+    static ASKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How often this thread has asked a server so far. Commits and snapshots that are given back do not count.
+#[cfg(test)]
+pub(crate) fn times_asked() -> usize {
+    ASKED.get()
+}
+
 /// What every answer of the server tells, the newest of all answers so far. What happened at the server since is not
 /// known yet, so who goes by this takes it for later than it was.
 struct Heard {
@@ -58,6 +69,8 @@ impl Wire {
         self: &Arc<Self>,
         at_server: impl FnOnce(&mut ServerState) -> Result<T> + Send + 'static,
     ) -> Answer<'static, Result<T>> {
+        #[cfg(test)]
+        ASKED.set(ASKED.get() + 1);
         let (reply, answer) = oneshot::channel();
         self.call(at_server, move |answer: Result<Result<T>>| {
             drop(reply.send(answer.and_then(|answer| answer)));

@@ -26,8 +26,8 @@ use crate::storage::redb::reply::Reply;
 use crate::storage::redb::{EngineRules, EngineShared};
 use crate::storage::{
     Answer, ChangeSet, Checked, CommitCallback, Counters, FileCounters, Finding, LocalEngine, Mark,
-    RecordedTimes, SessionRef, SettingsChange, Snapshot, Storage, StoreSettings, Submission,
-    TombstonePolicy, Touch, TouchOutcome, WaiterKind,
+    NewestTimes, RecordedTimes, SessionRef, SettingsChange, Snapshot, Storage, StoreSettings,
+    Submission, TombstonePolicy, Touch, TouchOutcome, WaiterKind,
 };
 use futures_channel::oneshot;
 use redb::Database;
@@ -287,18 +287,29 @@ impl Storage for Engine {
         Answer::now(outcome)
     }
 
-    fn is_alive(&self, session: SessionRef, since: Mark) -> Answer<'_, Result<bool>> {
-        Answer::now(self.finds(session, since))
+    fn is_any_alive(&self, sessions: &[SessionRef], since: Mark) -> Answer<'_, Result<bool>> {
+        let mut unreadable = None;
+        for session in sessions {
+            match self.finds(*session, since) {
+                Ok(true) => return Answer::now(Ok(true)),
+                Ok(false) => {}
+                Err(error) => unreadable = Some(error),
+            }
+        }
+        Answer::now(unreadable.map_or(Ok(false), Err))
     }
 
-    fn recorded_times(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>> {
-        Answer::now(self.times_of(session))
+    fn recorded_times(&self, sessions: &[SessionRef]) -> Answer<'_, NewestTimes> {
+        let times = sessions.iter().map(|session| self.times_of(*session));
+        Answer::now(times.collect())
     }
 
-    fn found_expired(&self, session: SessionRef) -> Answer<'_, Result<Option<RecordedTimes>>> {
-        let touches = &self.shared.touches;
-        touches.found_expired(session.container, session.client);
-        Answer::now(self.times_of(session))
+    fn found_expired(&self, sessions: &[SessionRef]) -> Answer<'_, NewestTimes> {
+        for session in sessions {
+            let touches = &self.shared.touches;
+            touches.found_expired(session.container, session.client);
+        }
+        self.recorded_times(sessions)
     }
 
     fn settings(&self) -> Answer<'_, Result<Arc<StoreSettings>>> {

@@ -323,23 +323,30 @@ async fn valid(
     renews: &[LoadedSession],
     mut touched: Vec<TouchAnswer>,
 ) -> CookieAction {
-    if renews.is_empty() {
+    // All were loaded by one transaction.
+    let Some(LoadedSession { since, .. }) = renews.first() else {
         return cookie_action;
-    }
-    for renewed in renews {
-        let touch = touched.iter().position(|(of, _)| *of == renewed.session);
-        let is_alive = match touch.map(|at| touched.swap_remove(at)) {
-            Some((_, outcome)) => outcome.await == TouchOutcome::Alive,
-            None => {
-                let alive = env.storage.is_alive(renewed.session, renewed.since);
-                alive.await.unwrap_or(false)
+    };
+    let mut others = Vec::with_capacity(renews.len());
+    for LoadedSession { session, .. } in renews {
+        let touch = touched.iter().position(|(of, _)| of == session);
+        match touch.map(|at| touched.swap_remove(at)) {
+            Some((_, outcome)) => {
+                if outcome.await == TouchOutcome::Alive {
+                    return cookie_action;
+                }
             }
-        };
-        if is_alive {
-            return cookie_action;
+            None => others.push(*session),
         }
     }
-    CookieAction::Keep
+    if others.is_empty() {
+        return CookieAction::Keep;
+    }
+    let is_alive = env.storage.is_any_alive(&others, *since).await;
+    match is_alive {
+        Ok(true) => cookie_action,
+        Ok(false) | Err(_) => CookieAction::Keep,
+    }
 }
 
 /// A queued commit.

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Keeping;
 use crate::storage::record::PackageRow;
 use crate::storage::{Snapshot, merge};
-use crate::transaction::lookup::{FirstLook, RowVerdict};
+use crate::transaction::lookup::{FirstLook, OpenSession, RowLook};
 use crate::transaction::registry::{ContainerIndex, Registry};
 use crate::transaction::state::attributes::SessionFate;
 use crate::transaction::state::changes::SubjectChanges;
@@ -223,14 +223,21 @@ impl TxnState {
     ) -> Result<FoundSession> {
         let container = self.registry.container(container);
         let (env, snapshot) = (self.env(), self.snapshot()?);
-        let times = (self.now, keeping);
         if !snapshot.is_loaded(client) {
-            return wait(FoundSession::find(env, snapshot, container, client, times));
+            snapshot.load(&[client]).wait()?;
         }
-        match FoundSession::by_row(snapshot, container, client, times)? {
-            (found, RowVerdict::Final) => Ok(found),
-            (found, RowVerdict::Open) => wait(found.look_again(env, container, client, times)),
-        }
+        let row = match RowLook::at(snapshot, container, client, (self.now, keeping))? {
+            RowLook::Found(found) => return Ok(found),
+            RowLook::Open(row) => row,
+        };
+        let open = OpenSession {
+            container,
+            client,
+            keeping,
+            row,
+        };
+        let found = wait(OpenSession::look_again(env, vec![open], self.now));
+        found.into_iter().next().ok_or_else(broken)?
     }
 
     /// Loads the session rows of a client in all containers; tells whether any is live.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::storage::{
-    ContainerHome, ContainerId, ContainerRef, Limits, Mark, SeenState, SessionEnd, TombstonePolicy,
-    Touch, TouchAt,
+    ContainerHome, ContainerId, ContainerRef, Limits, Mark, RecordedTimes, SeenState, SessionEnd,
+    TombstonePolicy, Touch, TouchAt,
 };
 
 const MINUTE: i64 = 60_000;
@@ -106,8 +106,12 @@ fn founded(engine: &MemoryEngine) -> SessionRef {
     }
 }
 
+fn newest(times: NewestTimes) -> RecordedTimes {
+    times[0].as_ref().unwrap().unwrap()
+}
+
 fn last_access(engine: &MemoryEngine, session: SessionRef) -> i64 {
-    engine.recorded_times(session).unwrap().last_access.0
+    newest(engine.recorded_times(&[session])).last_access.0
 }
 
 fn live(session: SessionRef) -> SeenState {
@@ -141,7 +145,7 @@ fn what_is_lent_stays_as_it_is_until_its_commit_has_ended() {
         };
         assert!(engine.tables().touch(touch, engine.clock.timestamp()));
         // A look sees the access of the commit, and does not keep it from being recorded.
-        let found = engine.found_expired(session).unwrap();
+        let found = newest(engine.found_expired(&[session]));
         assert_eq!(found.last_access, Timestamp(2 * MINUTE));
         let commit = lent.foreign.take().unwrap().commit;
         if is_committed {
