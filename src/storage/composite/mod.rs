@@ -5,7 +5,9 @@ mod driver;
 mod engine;
 mod gate;
 mod memory;
+mod shared;
 mod snapshot;
+mod submit;
 mod times;
 
 pub(crate) use engine::Composite;

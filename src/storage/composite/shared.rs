@@ -1,0 +1,88 @@
+//! What the composite's calls share: both engines, the gate before them, and their state at one moment.
+
+use super::driver::Driver;
+use super::gate::{CommitGate, Inside};
+use super::memory::MemoryEngine;
+use super::snapshot::{CompositeSnapshot, MemorySnapshot};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{ContainerId, Mark, Snapshot, Storage, StoreSettings};
+use futures_channel::oneshot;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+pub(super) struct CompositeShared {
+    pub(super) durable: Arc<dyn Storage>,
+    pub(super) memory: Arc<MemoryEngine>,
+    pub(super) gate: Arc<CommitGate>,
+    /// The number of registrations, as far as this process knows. Commits in memory are compared with it: no other
+    /// process has their rows.
+    pub(super) registry: AtomicU64,
+    /// Whether there has been a container in memory. It is set before a transaction can know the first one.
+    pub(super) has_memory: AtomicBool,
+}
+
+impl CompositeShared {
+    pub(super) fn has_memory(&self) -> bool {
+        self.has_memory.load(Ordering::Acquire)
+    }
+
+    pub(super) fn learn(&self, settings: &StoreSettings) {
+        self.registry.fetch_max(settings.registry, Ordering::AcqRel);
+        let mut containers = settings.containers.values();
+        if containers.any(|record| ContainerId(record.id).is_in_memory()) {
+            self.has_memory.store(true, Ordering::Release);
+        }
+    }
+
+    /// The state of both engines at one moment, if the durable engine answers at once. It shows commits of both engines
+    /// only while the tables are locked.
+    pub(super) fn snapshot_at_once(&self) -> Result<Arc<dyn Snapshot>> {
+        let mut tables = self.memory.tables();
+        let durable = self.durable.snapshot().wait()?;
+        let memory = MemorySnapshot::of(&self.memory, &mut tables);
+        Ok(Arc::new(CompositeSnapshot { durable, memory }))
+    }
+
+    /// The state of both engines at one moment. The first attempt does not keep commits out. If a commit has entered the
+    /// gate meanwhile, the second attempt keeps them out.
+    pub(super) async fn snapshot_late(
+        self: &Arc<Self>,
+        driver: &Driver,
+    ) -> Result<Arc<dyn Snapshot>> {
+        if let Some(before) = self.gate.quiet() {
+            let memory = MemorySnapshot::of(&self.memory, &mut self.memory.tables());
+            let durable = self.durable.snapshot().await?;
+            if self.gate.quiet() == Some(before) {
+                return Ok(Arc::new(CompositeSnapshot { durable, memory }));
+            }
+        }
+        let (reply, answer) = oneshot::channel();
+        let shared = self.clone();
+        let (enter, entered) = oneshot::channel();
+        // The caller may never poll again, but commits wait until this has left the gate. So the driver runs it.
+        driver.run(async move {
+            let Ok(inside): Result<Inside, _> = entered.await else {
+                return;
+            };
+            let memory = MemorySnapshot::of(&shared.memory, &mut shared.memory.tables());
+            let durable = shared.durable.snapshot().await;
+            drop(inside);
+            let _ = reply.send(durable.map(|durable| CompositeSnapshot { durable, memory }));
+        });
+        self.gate
+            .enter_snapshot(Box::new(move |inside| drop(enter.send(inside))));
+        let snapshot = answer.await.map_err(|_| closed())??;
+        Ok(Arc::new(snapshot))
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            memory: self.memory.revision(),
+            ..self.durable.mark()
+        }
+    }
+}
+
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the store is closed")
+}
