@@ -403,17 +403,17 @@ impl ClientIds {
     /// Any other text, forged, truncated, over-long or garbled, gives `None` and never panics. The cost is one HMAC;
     /// the time does not depend on where a forged tag is wrong. An id that verifies does not necessarily have a
     /// session. Failures are counted by the metric `cloakroom_refused_ids_total`.
+    ///
+    /// This knows the secrets that this process knows. If other processes use the same storage, one of them may have
+    /// [made](crate::Store::rotate_secret) another one: [`Store::verify`](crate::Store::verify) learns of it, and so does
+    /// the next transaction that begins.
     #[must_use]
     pub fn verify(&self, text: &str) -> Option<ClientId> {
         self.verify_bytes(text.as_bytes())
     }
 
     fn check(&self, text: &[u8; TEXT_LEN]) -> Result<(), Refused> {
-        let mut raw = [0; RAW_LEN];
-        match URL_SAFE_NO_PAD.decode_slice(text, &mut raw) {
-            Ok(RAW_LEN) => {}
-            _ => return Err(Refused::Garbled),
-        }
+        let raw = decoded(text)?;
         let (signed, tag) = raw
             .split_first_chunk::<SIGNED_LEN>()
             .ok_or(Refused::Garbled)?;
@@ -432,8 +432,7 @@ impl ClientIds {
     #[cfg(any(feature = "cookie-containers", feature = "url-ids"))]
     pub(crate) fn keys_of(&self, secret: u8, purpose: &[u8]) -> Vec<DerivedKey> {
         let signers = self.signers.load();
-        let all = std::iter::once(&signers.issuing).chain(&signers.older);
-        let named = all.filter(|signer| signer.name == secret);
+        let named = signers.named(secret);
         named.map(|signer| signer.derive(purpose)).collect()
     }
 
@@ -446,10 +445,9 @@ impl ClientIds {
     }
 
     /// Whether a text has the form of an id, but names a secret that is not in use.
-    #[cfg(feature = "http")]
     pub(crate) fn names_unknown_secret(&self, text: &[u8]) -> bool {
-        let text = <&[u8; TEXT_LEN]>::try_from(text);
-        text.is_ok_and(|text| self.check(text) == Err(Refused::Retired))
+        let raw = <&[u8; TEXT_LEN]>::try_from(text).map(decoded);
+        matches!(raw, Ok(Ok(raw)) if self.signers.load().named(raw[RANDOM_LEN]).next().is_none())
     }
 
     /// [`verify`](Self::verify) for the bytes of a `Cookie` field, which need not be text.
@@ -463,6 +461,15 @@ impl ClientIds {
                 None
             }
         }
+    }
+}
+
+/// The bytes that a text spells.
+fn decoded(text: &[u8; TEXT_LEN]) -> Result<[u8; RAW_LEN], Refused> {
+    let mut raw = [0; RAW_LEN];
+    match URL_SAFE_NO_PAD.decode_slice(text, &mut raw) {
+        Ok(RAW_LEN) => Ok(raw),
+        _ => Err(Refused::Garbled),
     }
 }
 
@@ -480,13 +487,15 @@ impl Signers {
         }
     }
 
+    fn named(&self, name: u8) -> impl Iterator<Item = &Signer> {
+        let all = std::iter::once(&self.issuing).chain(&self.older);
+        all.filter(move |signer| signer.name == name)
+    }
+
     fn verify(&self, signed: &[u8; SIGNED_LEN], tag: &[u8]) -> Result<(), Refused> {
         let [.., name] = *signed;
         let mut refused = Refused::Retired;
-        for signer in std::iter::once(&self.issuing).chain(&self.older) {
-            if signer.name != name {
-                continue;
-            }
+        for signer in self.named(name) {
             if signer.tag(signed).ct_eq(tag).into() {
                 return Ok(());
             }

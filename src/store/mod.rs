@@ -188,13 +188,6 @@ impl Store {
         &self.inner.env.ids
     }
 
-    /// An id names a secret that is not known. Returns whether that is worth another look, because there are newer
-    /// secrets now.
-    #[cfg(feature = "http")]
-    pub(crate) async fn learn_secrets(&self) -> Result<bool> {
-        self.inner.env.learn_secrets().await
-    }
-
     /// Of a request that comes now: when that is. Touches nothing that is stored (C6.4).
     #[cfg(feature = "http")]
     pub(crate) fn arrival(&self) -> crate::transaction::Arrival {

@@ -2,13 +2,60 @@
 
 use super::Store;
 use crate::block_on::block_on;
-use crate::client_id::{ClientIds, Secret};
+use crate::client_id::{ClientId, ClientIds, Secret};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{SecretRecord, SettingsChange, StoreSettings};
 use crate::transaction::{Env, SecretSource, split_secrets};
 use sha2::{Digest, Sha256};
 
 impl Store {
+    /// Returns the id that `text` spells, as [`ClientIds::verify`] does. If the text names a secret that this process does
+    /// not know, this asks the storage for newer ones first: another process that uses the same storage may have made it.
+    /// It asks no more than once a second, so that forged ids do not keep the storage busy. A file is used by one process
+    /// alone. There this never waits.
+    ///
+    /// ```
+    /// use cloakroom::Store;
+    ///
+    /// let store = Store::in_memory()?;
+    /// let id = store.client_ids().issue();
+    /// assert_eq!(store.verify(id.as_str())?, Some(id));
+    /// assert_eq!(store.verify("garbled")?, None);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A failure of the storage, if it was asked.
+    pub fn verify(&self, text: &str) -> Result<Option<ClientId>> {
+        block_on(self.verify_async(text))
+    }
+
+    /// [`verify`](Self::verify) as a future.
+    ///
+    /// # Errors
+    ///
+    /// As for [`verify`](Self::verify).
+    pub fn verify_async(
+        &self,
+        text: &str,
+    ) -> impl Future<Output = Result<Option<ClientId>>> + Send + use<> {
+        let (store, text) = (self.clone(), text.to_owned());
+        async move {
+            let ids = store.client_ids();
+            if ids.names_unknown_secret(text.as_bytes()) {
+                store.learn_secrets().await?;
+            }
+            Ok(ids.verify(&text))
+        }
+    }
+
+    /// An id names a secret that is not known. Returns whether that is worth another look, because there are newer
+    /// secrets now.
+    pub(crate) async fn learn_secrets(&self) -> Result<bool> {
+        self.inner.env.learn_secrets().await
+    }
+
     /// Creates a new secret and signs new ids with it. Ids of older secrets verify until their secret is retired.
     /// Returns the byte that names the new secret. Blocks until the secret is stored.
     ///

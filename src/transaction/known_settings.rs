@@ -2,7 +2,6 @@
 //! process may change them, where the engine lets several use one store.
 
 use crate::client_id::{ClientIds, Secret};
-#[cfg(feature = "http")]
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{SecretRecord, StoreSettings};
@@ -13,7 +12,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Ids that name unknown secrets make the store ask its engine for new ones no more often than this.
-#[cfg(feature = "http")]
 const ASKED_EVERY: Duration = Duration::from_secs(1);
 
 /// Where the secrets of the client ids come from.
@@ -33,7 +31,6 @@ pub(crate) struct KnownSettings {
     /// A setting of this process.
     unconfirmed: Option<Duration>,
     /// When the engine was last asked for an unknown secret.
-    #[cfg(feature = "http")]
     asked: Mutex<Option<Moment>>,
     on_change: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -50,7 +47,6 @@ impl KnownSettings {
             showing: Mutex::default(),
             secrets,
             unconfirmed,
-            #[cfg(feature = "http")]
             asked: Mutex::default(),
             on_change: OnceLock::new(),
         }
@@ -95,7 +91,6 @@ impl KnownSettings {
     }
 
     /// Whether the engine may be asked for an unknown secret now. If so, it counts as asked.
-    #[cfg(feature = "http")]
     pub(super) fn may_ask(&self, now: Moment) -> bool {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let may = asked.is_none_or(|asked| now.since(asked) >= ASKED_EVERY);

@@ -3,7 +3,6 @@
 use crate::error::Result;
 use crate::storage::{Answer, StoreSettings};
 use crate::transaction::env::Env;
-#[cfg(feature = "http")]
 use crate::transaction::known_settings::SecretSource;
 
 impl Env {
@@ -28,7 +27,6 @@ impl Env {
 
     /// An id names a secret that is not known: asks the engine for newer secrets, once a second at most. Returns
     /// whether there were any, so that the id is worth another look.
-    #[cfg(feature = "http")]
     pub(crate) async fn learn_secrets(&self) -> Result<bool> {
         if self.known.secrets() == SecretSource::Given || !self.known.may_ask(self.clock.moment()) {
             return Ok(false);

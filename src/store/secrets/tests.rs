@@ -89,7 +89,6 @@ fn older_settings_never_replace_newer_ones() {
     assert_eq!(store.container("cart").unwrap().name(), "cart");
 }
 
-#[cfg(feature = "http")]
 #[test]
 fn unknown_secrets_are_asked_for_once_a_second() {
     let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
@@ -102,4 +101,24 @@ fn unknown_secrets_are_asked_for_once_a_second() {
     assert!(learn());
     let signed = ClientIds::new(Secret::from_key(77, [77; 32]), Vec::new()).issue();
     assert!(store.client_ids().verify(signed.as_str()).is_some());
+}
+
+#[test]
+fn verifying_an_id_learns_of_the_secret_that_another_process_made() {
+    let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let store = Store::builder().clock(clock.clone()).in_memory().unwrap();
+    let signed_by = |name| {
+        add(&store, name);
+        ClientIds::new(Secret::from_key(name, [name; 32]), Vec::new()).issue()
+    };
+    let id = signed_by(77);
+    assert!(store.client_ids().verify(id.as_str()).is_none());
+    assert_eq!(store.verify(id.as_str()).unwrap(), Some(id.clone()));
+    assert_eq!(store.client_ids().verify(id.as_str()), Some(id));
+    let id = signed_by(78);
+    let too_early = store.verify(id.as_str()).unwrap();
+    assert_eq!(too_early, None, "the engine was asked just now");
+    clock.advance(Duration::from_secs(1));
+    let verified = block_on(store.verify_async(id.as_str())).unwrap();
+    assert_eq!(verified, Some(id));
 }
