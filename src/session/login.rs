@@ -51,6 +51,32 @@ impl Session {
         self.with(|state| state.log_in(self.subject, owner))
     }
 
+    /// [`log_in`](Self::log_in) as a future, which makes no thread of a runtime wait. The two differ only with a
+    /// [limit of sessions per owner](crate::StoreBuilder::max_sessions_per_owner) on storage that is reached over a
+    /// network: there, the sessions of the owner are fetched first.
+    ///
+    /// # Errors
+    ///
+    /// As for [`log_in`](Self::log_in).
+    pub fn log_in_async(
+        &self,
+        owner: &str,
+    ) -> impl Future<Output = Result<ClientId>> + Send + use<> {
+        let (session, owner) = (self.clone(), owner.to_owned());
+        async move {
+            let (txn, subject) = (&session.txn, session.subject);
+            check_name("the owner", &owner, txn.limits())?;
+            txn.fetch(Some(subject)).await?;
+            let looked = session.with(|state| state.look_for_login(subject))?;
+            let others = match looked {
+                Some(snapshot) => clients_of(snapshot.owned(&owner).await?),
+                None => Vec::new(),
+            };
+            txn.fetch_by_key(&others).await?;
+            session.with(|state| state.log_in_beside(subject, &owner, &others))
+        }
+    }
+
     /// Logs the owner out: ends the session in all containers, as [`destroy`](Self::destroy) does.
     ///
     /// # Errors
@@ -134,6 +160,7 @@ impl Session {
     pub fn end_others_async(&self) -> impl Future<Output = Result<u64>> + Send + use<> {
         let session = self.clone();
         async move {
+            session.txn.fetch(Some(session.subject)).await?;
             let look = |state: &mut TxnState| {
                 let owner = state.owner(session.subject)?;
                 Ok((owner, state.snapshot.clone()))

@@ -4,8 +4,8 @@ use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::EndReason;
-use crate::storage::ContainerId;
 use crate::storage::record::SessionRow;
+use crate::storage::{ContainerId, Snapshot};
 use crate::transaction::env::{OwnerLimit, WhenFull};
 use crate::transaction::state::attributes::{Attributes, SessionFate};
 use crate::transaction::state::subject::{SessionView, SubjectId};
@@ -33,10 +33,37 @@ enum LoginState {
 
 impl TxnState {
     /// Gives a session a new id, an owner, and the time of this transaction as that of its log-in.
+    ///
+    /// Blocks if the owner's sessions are limited and the engine cannot answer at once.
     pub(crate) fn log_in(&mut self, id: SubjectId, owner: &str) -> Result<ClientId> {
+        let others = match self.look_for_login(id)? {
+            Some(snapshot) => clients_of(snapshot.owned(owner).wait()?),
+            None => Vec::new(),
+        };
+        self.log_in_beside(id, owner, &others)
+    }
+
+    /// The snapshot that tells which sessions the owner of a login has, if their number is limited.
+    pub(crate) fn look_for_login(&mut self, id: SubjectId) -> Result<Option<Arc<dyn Snapshot>>> {
+        self.check_replaceable(id)?;
+        if self.env().rules.owner_limit.is_none() {
+            return Ok(None);
+        }
+        self.live_anywhere(id)?;
+        Ok(self.snapshot.clone())
+    }
+
+    /// Logs an owner in who has the sessions of these clients as of the snapshot. They are needed if their number is
+    /// limited.
+    pub(crate) fn log_in_beside(
+        &mut self,
+        id: SubjectId,
+        owner: &str,
+        others: &[ClientKey],
+    ) -> Result<ClientId> {
         self.check_replaceable(id)?;
         if let Some(limit) = self.env().rules.owner_limit {
-            self.make_room(id, owner, limit)?;
+            self.make_room(id, owner, others, limit)?;
         }
         let issued = self.rotate(id)?;
         let now = self.now;
@@ -143,11 +170,15 @@ impl TxnState {
     }
 
     /// Makes sure that an owner may have one more session, beside those that end in this transaction.
-    fn make_room(&mut self, id: SubjectId, owner: &str, limit: OwnerLimit) -> Result<()> {
-        self.live_anywhere(id)?;
-        let owned = self.snapshot()?.owned(owner).wait()?;
+    fn make_room(
+        &mut self,
+        id: SubjectId,
+        owner: &str,
+        clients: &[ClientKey],
+        limit: OwnerLimit,
+    ) -> Result<()> {
         let mut others = Vec::new();
-        for other in self.others_of(id, owner, &clients_of(owned))? {
+        for other in self.others_of(id, owner, clients)? {
             let views = self.subject(other)?.sessions.iter();
             let times = views.filter_map(SessionView::live_times);
             let last_access = times.map(|times| times.last_access).max();
