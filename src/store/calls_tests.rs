@@ -13,7 +13,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn store(clock: &Clock) -> Store {
     let builder = Store::builder().clock(clock.clone());
     let builder = builder.implicit_sweeps(false);
-    let store = builder.on_a_remote_engine(None, 7).unwrap();
+    let store = block_on(builder.on_a_remote_engine(None, 7)).unwrap();
     for name in CONTAINERS {
         store.register(name, ContainerSettings::new()).unwrap();
     }

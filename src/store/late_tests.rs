@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::block_on::times_blocked;
-use crate::{ClientId, Clock, ContainerSettings, Txn};
+use crate::client_id::Secret;
+use crate::{ClientId, Clock, ContainerSettings, Error, ErrorKind, Txn, WhenFull};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -10,10 +11,7 @@ use std::time::Duration;
 
 fn store(clock: &Clock) -> Store {
     let builder = Store::builder().clock(clock.clone());
-    builder
-        .implicit_sweeps(false)
-        .on_a_remote_engine(None, 7)
-        .unwrap()
+    drive(builder.implicit_sweeps(false).on_a_remote_engine(None, 7)).unwrap()
 }
 
 fn clock() -> Clock {
@@ -47,6 +45,55 @@ fn visitor(store: &Store) -> ClientId {
 fn number(store: &Store, id: &ClientId) -> Option<u64> {
     let txn = store.begin().unwrap();
     txn.session(id).unwrap().pkg("app").get("n").unwrap()
+}
+
+#[test]
+fn a_store_is_opened_without_blocking() {
+    let store = drive(Store::builder().on_a_remote_engine(None, 7)).unwrap();
+    assert_eq!(number(&store, &visitor(&store)), Some(1));
+}
+
+// C4.2
+#[test]
+fn a_secret_of_another_process_is_learned_without_blocking() {
+    let store = store(&clock());
+    store.add_secret_elsewhere(77, [77; 32]);
+    let ids = ClientIds::new(Secret::from_key(77, [77; 32]), Vec::new());
+    let id = ids.issue();
+    let verified = drive(store.verify_async(id.as_str())).unwrap();
+    assert_eq!(verified, Some(id));
+}
+
+// C8.2
+#[test]
+fn a_login_with_a_limit_of_sessions_reads_the_list_of_the_owner_without_blocking() {
+    for when_full in [WhenFull::EndOldest, WhenFull::Refuse] {
+        let clock = clock();
+        let builder = Store::builder().clock(clock.clone()).implicit_sweeps(false);
+        let builder = builder.max_sessions_per_owner(1, when_full);
+        let store = drive(builder.on_a_remote_engine(None, 7)).unwrap();
+        let log_in = async |wait: Duration| {
+            let txn = store.begin_async().await?;
+            let session = txn.visit(None).await?;
+            // What was fetched has become too old, as after a long upload.
+            clock.advance(wait);
+            let id = session.log_in_async("ann").await?;
+            txn.commit_async().await?;
+            Ok::<_, Error>(id)
+        };
+        let first = drive(log_in(Duration::ZERO)).unwrap();
+        let second = drive(log_in(Duration::from_secs(31)));
+        let lives = match (when_full, second) {
+            (WhenFull::EndOldest, second) => second.unwrap(),
+            (WhenFull::Refuse, second) => {
+                assert_eq!(second.unwrap_err().kind(), ErrorKind::NotAdmitted);
+                first
+            }
+        };
+        let known = drive(store.sessions_of_async("ann")).unwrap();
+        let known: Vec<_> = known.iter().map(|info| info.client).collect();
+        assert_eq!(known, [lives.key()]);
+    }
 }
 
 #[test]

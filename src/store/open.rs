@@ -4,6 +4,7 @@ use super::check::Check;
 use super::secrets::client_ids;
 use super::sweeper::Sweeper;
 use super::{Store, StoreBuilder, StoreInner};
+use crate::block_on::block_on;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::meters::describe_metrics;
@@ -19,6 +20,7 @@ use crate::transaction::{
     BACKGROUND_THREADS, Env, EventQueue, KnownSettings, Recomputer, Registry, Turns, Worker,
 };
 use arc_swap::ArcSwap;
+use futures_channel::oneshot;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,6 +51,17 @@ impl Store {
         Self::builder().open(path)
     }
 
+    /// [`open`](Self::open) as a future: [`StoreBuilder::open_async`] describes it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn open_async(
+        path: impl AsRef<Path>,
+    ) -> impl Future<Output = Result<Self>> + Send + 'static {
+        Self::builder().open_async(path)
+    }
+
     /// Opens a store in memory, with the same guarantees except durability.
     ///
     /// # Errors
@@ -76,6 +89,44 @@ impl StoreBuilder {
         self.build(Some(path.as_ref()))
     }
 
+    /// [`open`](Self::open) as a future. Opening may take long: it waits for the disk, reads the journal of a store that was
+    /// killed, and may [wait for the lock](Self::wait_for_lock). A thread that is started for it does that. If the future is
+    /// dropped, the store is closed as soon as it is open.
+    ///
+    /// ```
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    /// # }
+    /// use cloakroom::Store;
+    ///
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("sessions.redb");
+    /// let opening = Store::builder().open_async(&path);
+    /// let store = block_on(opening)?;
+    /// assert_eq!(store.containers().len(), 1);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::open`].
+    pub fn open_async(
+        self,
+        path: impl AsRef<Path>,
+    ) -> impl Future<Output = Result<Store>> + Send + 'static {
+        let path = path.as_ref().to_owned();
+        async move {
+            #[cfg(feature = "torture")]
+            if let Some(seed) = crate::storage::fake_remote::chosen_seed()? {
+                return self.on_a_remote_engine(Some(&path), seed).await;
+            }
+            let (reply, answer) = oneshot::channel();
+            spawn("cloakroom-open", move || drop(reply.send(self.open(path))))?;
+            let ended = |_| Error::new(ErrorKind::Io, "the thread that opens the store has ended");
+            answer.await.map_err(ended)?
+        }
+    }
+
     /// Opens a store in memory.
     ///
     /// # Errors
@@ -88,7 +139,7 @@ impl StoreBuilder {
     fn build(self, path: Option<&Path>) -> Result<Store> {
         #[cfg(feature = "torture")]
         if let Some(seed) = crate::storage::fake_remote::chosen_seed()? {
-            return self.on_a_remote_engine(path, seed);
+            return block_on(self.on_a_remote_engine(path, seed));
         }
         self.opened(path, |options, clock, rules, found| {
             Engine::open(path, options, clock, rules, found)
@@ -122,11 +173,12 @@ impl StoreBuilder {
         getrandom::fill(&mut seed).map_err(|e| {
             Error::new(ErrorKind::Io, "the system has no randomness").with_source(e)
         })?;
-        self.beside_memory(Arc::new(engine), u64::from_be_bytes(seed), new_sessions)
+        // It answers at once.
+        block_on(self.beside_memory(Arc::new(engine), u64::from_be_bytes(seed), new_sessions))
     }
 
     /// Builds the store above a durable engine, with containers in memory beside it.
-    fn beside_memory(
+    async fn beside_memory(
         self,
         durable: Arc<dyn Storage>,
         seed: u64,
@@ -138,12 +190,12 @@ impl StoreBuilder {
             seed,
         };
         let engine = Composite::new(durable, self.clock.clone(), rules)?;
-        self.wire(Arc::new(engine))
+        self.wire(Arc::new(engine)).await
     }
 
     /// Opens the store on an engine for tests, whose every call comes late: the one whose server has this name.
     #[cfg(feature = "torture")]
-    pub(super) fn on_a_remote_engine(self, name: Option<&Path>, seed: u64) -> Result<Store> {
+    pub(super) async fn on_a_remote_engine(self, name: Option<&Path>, seed: u64) -> Result<Store> {
         let rules = self.engine_rules();
         let new_sessions = rules.new_sessions.clone();
         let rules = RemoteRules {
@@ -152,7 +204,8 @@ impl StoreBuilder {
             new_sessions: rules.new_sessions,
         };
         let engine = FakeRemote::connect(name, rules, self.clock.clone())?;
-        self.beside_memory(Arc::new(engine), seed, new_sessions)
+        let engine = Arc::new(engine);
+        self.beside_memory(engine, seed, new_sessions).await
     }
 
     /// Opens the store of this name in a folder of the harness's own.
@@ -173,10 +226,10 @@ impl StoreBuilder {
         })
     }
 
-    /// Builds the store above an engine.
-    fn wire(self, storage: Arc<dyn Storage>) -> Result<Store> {
+    /// Builds the store above an engine, which may have to be waited for.
+    async fn wire(self, storage: Arc<dyn Storage>) -> Result<Store> {
         describe_metrics();
-        let settings = storage.settings().wait()?;
+        let settings = storage.settings().await?;
         let (source, ids) = client_ids(&settings, &self.secrets.0)?;
         #[cfg(feature = "torture")]
         let ids = ids.guessable(self.guessable_ids);
