@@ -72,6 +72,29 @@ impl ChangeSet {
         }
         accesses
     }
+
+    /// Takes the accesses out that are due with it, to sessions that are picked.
+    pub(crate) fn take_accesses(&mut self, pick: impl Fn(&Seen) -> bool) -> Vec<Touch> {
+        let mut accesses = Vec::new();
+        for client in &mut self.clients {
+            for seen in client.seen.iter_mut().filter(|seen| pick(seen)) {
+                accesses.extend(seen.access(client.client, self.since));
+                seen.touch = None;
+            }
+        }
+        accesses
+    }
+
+    /// Puts accesses back that were taken out.
+    pub(crate) fn put_back(&mut self, accesses: &[Touch]) {
+        for client in &mut self.clients {
+            for seen in &mut client.seen {
+                let session = seen.live_session(client.client);
+                let access = accesses.iter().find(|it| Some(it.session) == session);
+                seen.touch = access.map(|access| access.at).or(seen.touch);
+            }
+        }
+    }
 }
 
 /// What a session may hold (C5.3).
@@ -174,14 +197,14 @@ impl ClientChange {
             || self.packages.iter().any(in_it)
     }
 
-    /// Whether more than access times may be written to the file.
-    pub(crate) fn writes_to_file(&self) -> bool {
-        let in_file = |p: &PackageChange| p.writes() && p.place.id.home() == ContainerHome::Durable;
-        let ends = |id: &ContainerId| id.home() == ContainerHome::Durable;
+    /// Whether more than access times may be written to durable containers.
+    pub(crate) fn writes_durably(&self) -> bool {
+        let is_durable = |id: ContainerId| id.home() == ContainerHome::Durable;
+        let in_durable = |p: &PackageChange| p.writes() && is_durable(p.place.id);
         !matches!(self.end, SessionEnd::Stays)
             || self.sets_attributes()
-            || self.ends_in.iter().any(ends)
-            || self.packages.iter().any(in_file)
+            || self.ends_in.iter().any(|id| is_durable(*id))
+            || self.packages.iter().any(in_durable)
     }
 }
 

@@ -623,7 +623,6 @@ impl TxnState {
             founders: Vec::new(),
             events: Vec::new(),
             findings: None,
-            touches: Vec::new(),
             carried: None,
             early: None,
             store: None,

@@ -114,6 +114,31 @@ fn a_due_touch_does_not_take_a_commit_in_memory_to_the_disk() {
     assert_eq!(last_access(&store, &id), Some(clock.now()));
 }
 
+// C2.9, C3.4: a commit in memory that is computed again keeps the touch beside it.
+#[test]
+fn a_touch_beside_a_commit_in_memory_outlasts_that_it_is_computed_again() {
+    let clock = clock();
+    let (_folder, store) = in_file(&clock);
+    let ram = ContainerSettings::new().in_memory();
+    store.register("ram", ram).unwrap();
+    let id = visitor(&store);
+    put(&store, &id, "ram", "n", 1);
+    clock.advance(secs(601));
+    let txn = store.begin().unwrap();
+    assert_eq!(get(&txn, &id, "app", "n"), Some(1));
+    let ram = txn.session(&id).unwrap().pkg("ram");
+    ram.commute("n", |n: Option<i64>| n.unwrap_or(0) + 1)
+        .unwrap();
+    put(&store, &id, "ram", "n", 10);
+    let before = touches(&store);
+    txn.commit().unwrap();
+    assert_eq!(peek(&store, &id, "ram", "n"), Some(11));
+    until("the touch is recorded", || touches(&store) > before);
+    let txn = store.begin().unwrap();
+    let app = txn.container("").unwrap().session_data(&id).unwrap();
+    assert_eq!(app.last_access().unwrap(), Some(clock.now()));
+}
+
 // C2.4, C3.4
 #[test]
 fn an_aborted_transaction_leaves_no_touch() {

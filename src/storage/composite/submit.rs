@@ -7,7 +7,8 @@ use crate::error::ErrorKind;
 use crate::process::Process;
 use crate::storage::merge::MergeRefusal;
 use crate::storage::{
-    ChangeSet, CommitCallback, ForeignCommit, Outcome, Resubmit, Submission, WaiterKind,
+    ChangeSet, ClientChange, CommitCallback, ContainerHome, ForeignCommit, Outcome, Resubmit,
+    Submission, WaiterKind,
 };
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -115,6 +116,7 @@ impl CompositeShared {
         waiter: WaiterKind,
         done: CommitCallback,
     ) -> Submission {
+        let (set, done) = self.access_after(set, done);
         match self.concerns(&set) {
             Concerns::Durable => self.durable.submit(set, waiter, done),
             Concerns::Memory => {
@@ -126,6 +128,7 @@ impl CompositeShared {
     }
 
     pub(super) fn submit_unbounded(self: &Arc<Self>, set: Box<ChangeSet>, done: CommitCallback) {
+        let (set, done) = self.access_after(set, done);
         match self.concerns(&set) {
             Concerns::Durable => self.durable.submit_unbounded(set, done),
             Concerns::Memory => self.commit_in_memory(set, done),
@@ -133,6 +136,39 @@ impl CompositeShared {
                 let _ = self.commit_in_both(set, done, DurableSubmit::Unbounded);
             }
         }
+    }
+
+    /// Takes the accesses to durable containers out of a commit that otherwise changes none of them, and records them after
+    /// it: a touch makes no request wait for a disk or a network (C3.4).
+    fn access_after(
+        self: &Arc<Self>,
+        mut set: Box<ChangeSet>,
+        done: CommitCallback,
+    ) -> (Box<ChangeSet>, CommitCallback) {
+        if set.clients.iter().any(ClientChange::writes_durably) {
+            return (set, done);
+        }
+        let accesses = set.take_accesses(|seen| seen.place.id.home() == ContainerHome::Durable);
+        if accesses.is_empty() {
+            return (set, done);
+        }
+        let durable = self.durable.clone();
+        let recording = move |outcome| {
+            done(match outcome {
+                Outcome::Committed(set) => {
+                    for access in accesses {
+                        drop(durable.touch(access));
+                    }
+                    Outcome::Committed(set)
+                }
+                Outcome::Stale(mut set, commutes, place) => {
+                    set.put_back(&accesses);
+                    Outcome::Stale(set, commutes, place)
+                }
+                failed @ Outcome::Failed(..) => failed,
+            });
+        };
+        (set, Box::new(recording))
     }
 
     fn commit_in_memory(self: &Arc<Self>, mut set: Box<ChangeSet>, done: CommitCallback) {
@@ -253,6 +289,7 @@ impl Resubmit for CompositePlace {
     fn resubmit(self: Box<Self>, set: Box<ChangeSet>, done: CommitCallback) {
         match self.shared.upgrade() {
             Some(shared) => {
+                let (set, done) = shared.access_after(set, done);
                 let _ = shared.commit_in_both(set, done, DurableSubmit::Again(self.place));
             }
             None => done(Outcome::Failed(closed(), None)),

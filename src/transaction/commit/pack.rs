@@ -27,7 +27,7 @@ pub(crate) struct PackedCommit {
     pub(crate) founders: Vec<ClientId>,
     /// What the application is told once this is committed.
     pub(crate) events: Vec<SessionEvent>,
-    /// Access times that are due and not part of the set.
+    /// Access times that are due, if there is no set: they are recorded without a commit.
     pub(crate) touches: Vec<Touch>,
     /// The sessions, known before, that are written to: whose lines the commit passes through.
     pub(crate) contended: Vec<ClientKey>,
@@ -97,7 +97,11 @@ impl TxnState {
             self.look_at_large()?;
         }
         let subjects = self.subjects.iter();
-        let touches = subjects.flat_map(|s| self.touches_of(s)).collect();
+        // The set takes its own along.
+        let touches = match differs {
+            true => Vec::new(),
+            false => subjects.flat_map(|s| self.touches_of(s)).collect(),
+        };
         let (cookie_action, renews) = match visitor {
             Some(id) => self.cookie_action(id)?,
             None => (CookieAction::Keep, Vec::new()),
@@ -138,7 +142,6 @@ impl TxnState {
         {
             check_distinct(&clients)?;
         }
-        packed.touches = touches_beside(&mut clients, std::mem::take(&mut packed.touches));
         let rules = &self.env().rules;
         packed.set = Some(Box::new(ChangeSet {
             now: self.now,
@@ -334,19 +337,4 @@ fn check_distinct(clients: &[ClientChange]) -> Result<()> {
         ErrorKind::Unsupported,
         "a transaction wrote to one session under two ids, of which one was renewed",
     ))
-}
-
-/// Takes the access times of sessions in the file out of a commit that otherwise changes memory only:
-/// a touch makes no request wait for the disk (C3.4). Returns what is left to record of `due`.
-fn touches_beside(clients: &mut [ClientChange], mut due: Vec<Touch>) -> Vec<Touch> {
-    if clients.iter().any(ClientChange::writes_to_file) {
-        return Vec::new();
-    }
-    for seen in clients.iter_mut().flat_map(|client| &mut client.seen) {
-        if !seen.place.id.is_in_memory() {
-            seen.touch = None;
-        }
-    }
-    due.retain(|touch| !touch.session.container.is_in_memory());
-    due
 }

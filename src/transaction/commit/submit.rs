@@ -56,8 +56,6 @@ pub(crate) struct Completion {
     pub(crate) events: Vec<SessionEvent>,
     /// What the merge found out that concerns the events.
     pub(crate) findings: Option<MergeFindings>,
-    /// Access times to record when the rest is committed.
-    pub(crate) touches: Vec<Touch>,
     /// What becomes of the rows that the request brought along.
     pub(crate) carried: Option<CarriedCommit>,
     /// To the request, if that goes on after the commit. Its caller may not wait for the outcome.
@@ -100,7 +98,6 @@ impl Completion {
         if let Some(EarlyReport { to, action }) = self.early.take() {
             let _ = to.send(action);
         }
-        record_touches(&self.env, &self.touches).for_each(drop);
         let unused = std::mem::take(&mut self.after_abort);
         self.discard(unused);
         for hook in std::mem::take(&mut self.after_commit) {
@@ -256,7 +253,6 @@ impl PendingCommit {
             return Ok(valid(&env, cookie_action, &renews, touched).await);
         };
         completion.will_tell(&cookie_action, carried);
-        completion.touches = packed.touches;
         (completion.founders, completion.events) = (packed.founders, packed.events);
         completion.findings.clone_from(&set.findings);
         let span = commit_span(&set);
