@@ -8,7 +8,8 @@ use crate::storage::record::{
 };
 use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::integrity::inspect::{RowOwner, whose};
-use crate::storage::redb::integrity::salvage::{SalvageRun, StoreRecords, corrupt};
+use crate::storage::redb::integrity::salvage::own_records::StoreRecords;
+use crate::storage::redb::integrity::salvage::run::{SalvageRun, corrupt};
 use crate::storage::redb::memtable::row_key::RowTree;
 use crate::storage::redb::meta::{self, begin_durable};
 #[cfg(feature = "encryption")]
