@@ -18,10 +18,11 @@ use axum::http::{Request, Response, header};
 use axum::routing::get;
 use cloakroom::http::SessionLayer;
 use cloakroom::torture::times_blocked;
-use cloakroom::{ClientId, Clock, Error, Session, Store};
+use cloakroom::{ClientId, Clock, Error, Session, Store, WhenFull};
 use std::time::Duration;
 use support::clock::clock;
 use support::engine::is_remote;
+use support::store::place;
 use support::visitors::{again, visitor};
 use tower::ServiceExt as _;
 
@@ -84,7 +85,7 @@ fn site(store: &Store, other: &ClientId) -> Router {
         .route("/looked", get(looked))
         .route(
             "/login",
-            get(async |session: Session| session.log_in("ann").map(drop)),
+            get(async |session: Session| session.log_in_async("ann").await.map(drop)),
         )
         .route("/end-others", get(end_others))
         .with_state(again(store, other))
@@ -137,7 +138,10 @@ async fn no_request_blocks_the_thread_that_serves_it() {
         eprintln!("SKIPPED on files: run with CLOAKROOM_TEST_ENGINE=remote");
         return;
     }
-    let store = Store::in_memory().unwrap();
+    let (_folder, path) = place();
+    let before = times_blocked();
+    let store = Store::open_async(path).await.unwrap();
+    assert_eq!(times_blocked(), before, "opening blocks no thread");
     let other = visitor(&store);
     let app = site(&store, &other);
     let before = times_blocked();
@@ -152,22 +156,31 @@ async fn no_request_blocks_the_thread_that_serves_it() {
 
 /// C8.2
 #[tokio::test(flavor = "current_thread")]
-async fn ending_the_other_sessions_of_an_owner_blocks_no_thread() {
+async fn logging_in_with_a_limit_and_ending_the_others_block_no_thread() {
     if !is_remote() {
         eprintln!("SKIPPED on files: run with CLOAKROOM_TEST_ENGINE=remote");
         return;
     }
-    let store = Store::in_memory().unwrap();
+    let clock = clock();
+    let builder = Store::builder().clock(clock.clone());
+    let builder = builder.max_sessions_per_owner(3, WhenFull::EndOldest);
+    let store = builder.in_memory().unwrap();
     let app = site(&store, &visitor(&store));
     let before = times_blocked();
     let mut cookies = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
+        clock.advance(Duration::from_secs(1));
         cookies.push(jar(&send(&app, "/login", "").await));
         send(&app, "/note", cookies.last().unwrap()).await;
     }
-    assert_eq!(page(&app, "/end-others", &cookies[1]).await, "2");
+    assert_eq!(
+        page(&app, "/end-others", &cookies[0]).await,
+        "0",
+        "the oldest was ended"
+    );
+    assert_eq!(page(&app, "/end-others", &cookies[2]).await, "2");
+    assert_eq!(page(&app, "/end-others", &cookies[2]).await, "0");
     assert_eq!(page(&app, "/end-others", &cookies[1]).await, "0");
-    assert_eq!(page(&app, "/end-others", &cookies[0]).await, "0");
     assert_eq!(store.sessions_of_async("ann").await.unwrap().len(), 1);
     assert_eq!(times_blocked(), before);
 }

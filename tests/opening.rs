@@ -14,8 +14,10 @@ use cloakroom::{Error, ErrorKind, Store};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
+use std::task::{Context, Waker};
 use std::time::Duration;
 use support::log::Lines;
 use support::process;
@@ -285,4 +287,39 @@ fn it_is_waited_no_longer_than_that() {
     let refused = tracing::subscriber::with_default(self::waits(waits), || short.open(&path));
     assert_eq!(refused.map(drop).unwrap_err().kind(), ErrorKind::Locked);
     assert!(waiting.try_recv().is_ok());
+}
+
+/// Begins to open a store that is open already, on a thread that must not wait for it.
+fn begin_to_open(path: &Path) -> Pin<Box<dyn Future<Output = Result<Store, Error>>>> {
+    let builder = Store::builder().wait_for_lock(LONG);
+    let mut opening = Box::pin(builder.open_async(path));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(opening.as_mut().poll(&mut context).is_pending());
+    opening
+}
+
+// C7.1
+#[test]
+fn opening_asynchronously_waits_on_a_thread_of_its_own() {
+    let (_folder, place) = place();
+    let path = place.join("store");
+    let first = Store::open(&path).unwrap();
+    let opening = begin_to_open(&path);
+    first.close().unwrap();
+    let store = pollster::block_on(opening).unwrap();
+    let refused = pollster::block_on(Store::open_async(&path)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Locked);
+    store.close().unwrap();
+}
+
+// C7.1
+#[test]
+fn a_store_whose_opening_nobody_awaits_is_closed_again() {
+    let (_folder, place) = place();
+    let path = place.join("store");
+    let first = Store::open(&path).unwrap();
+    drop(begin_to_open(&path));
+    first.close().unwrap();
+    let later = Store::builder().wait_for_lock(LONG).open(&path).unwrap();
+    later.close().unwrap();
 }

@@ -375,8 +375,9 @@ impl Exchange {
         others: &'a [ClientId],
     ) -> Result<&'a ClientId> {
         let look = self.look_for(first, others).await?;
-        for id in std::iter::once(first).chain(others) {
-            look.load(id).await?;
+        let all = || std::iter::once(first).chain(others);
+        look.load_all(all()).await?;
+        for id in all() {
             if look.is_live(id)? {
                 return Ok(id);
             }

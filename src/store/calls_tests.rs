@@ -96,6 +96,21 @@ fn the_sessions_of_an_owner_are_listed_and_ended_in_batches() {
     assert_eq!(asked(end_all), 2 + 2 * 3 + 2);
 }
 
+/// C4.9
+#[cfg(feature = "http")]
+#[test]
+fn the_ids_of_a_request_are_looked_at_together() {
+    let store = store(&clock());
+    let ids = visitors(&store, 8);
+    let live = async {
+        let txn = store.begin_async().await.unwrap();
+        txn.load_all(ids.iter()).await.unwrap();
+        assert!(ids.iter().all(|id| txn.is_live(id).unwrap()));
+    };
+    // A snapshot, and the rows of all.
+    assert_eq!(asked(|| block_on(live)), 2);
+}
+
 /// C3.2, C3.4
 #[test]
 fn a_session_in_several_containers_is_found_as_fast_as_in_one() {

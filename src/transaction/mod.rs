@@ -527,6 +527,17 @@ impl Txn {
         async move { txn.fetch(Some(entered?)).await }
     }
 
+    /// [`load`](Self::load) for several clients: the engine is asked for all of them at once.
+    #[cfg(feature = "http")]
+    pub(crate) async fn load_all(&self, ids: impl Iterator<Item = &ClientId>) -> Result<()> {
+        if self.shared.answers_at_once {
+            return Ok(());
+        }
+        let entered = ids.map(|id| self.enter(Some(id)));
+        let entered: Vec<_> = entered.collect::<Result<_>>()?;
+        self.fetch_late(&entered).await
+    }
+
     /// Fetches what the engine cannot give at once: the first look, and the sessions of a client.
     pub(crate) async fn fetch(&self, id: Option<SubjectId>) -> Result<()> {
         if self.shared.answers_at_once {
