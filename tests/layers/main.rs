@@ -15,6 +15,7 @@ mod order;
 mod public;
 mod rules;
 mod text;
+mod waits;
 
 use order::{ORDER, violations};
 use rules::Files;
@@ -51,6 +52,12 @@ fn imports_name_what_they_import() {
 #[test]
 fn functions_are_short_and_take_no_bare_bool() {
     let found = rules::functions(&Files::parse(&sources()));
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn no_future_makes_its_thread_wait() {
+    let found = waits::in_futures(&Files::parse(&sources()));
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
@@ -171,6 +178,31 @@ fn a_planted_function_is_found() {
             [""; 0],
             "{text}"
         );
+    }
+}
+
+#[test]
+fn a_planted_wait_in_a_future_is_found() {
+    let waits = [
+        "async fn f(s: Store) { s.settings().wait(); }",
+        "impl S { async fn f(&self) { block_on(self.g()); } }",
+        "fn f() -> impl Future { async move { let it = async || 1; crate::block_on::wait(it()) } }",
+        "fn f() { g(async |s: Store| s.block_on(h())); }",
+        "trait T { async fn f(&self) { self.with(|it| it.wait()) } }",
+    ];
+    for text in waits {
+        let found = of_planted(waits::in_futures, &[("src/a.rs", text)]);
+        assert_eq!(found.len(), 1, "{text}");
+        assert!(found[0].starts_with("src/a.rs:1: "), "{found:?}");
+    }
+    let allowed = [
+        "fn f(s: Store) { s.settings().wait(); block_on(async { g().await }) }",
+        "async fn f() { fn g() { wait(h()); } condition.wait(guard); }",
+        "#[cfg(test)] mod tests { async fn f() { block_on(g()); } }",
+    ];
+    for text in allowed {
+        let found = of_planted(waits::in_futures, &[("src/a.rs", text)]);
+        assert_eq!(found, [""; 0], "{text}");
     }
 }
 
