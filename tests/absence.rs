@@ -18,6 +18,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 use support::clock::{clock, secs};
 use support::engine::needs_files;
+use support::runtime::block_on;
 use support::store::timed;
 use support::visitors::{again, with};
 use support::writer::HeldWriter;
@@ -185,8 +186,8 @@ fn queued(found: impl Fn(&Session) -> Result<()>) {
     assert!(ending.as_mut().poll(&mut context).is_pending());
     assert!(one.as_mut().poll(&mut context).is_pending());
     drop(held);
-    pollster::block_on(ending).unwrap();
-    let error = pollster::block_on(one).unwrap_err();
+    block_on(ending).unwrap();
+    let error = block_on(one).unwrap_err();
     assert!(error.is_conflict());
     assert_eq!(get(&store, &id, "k"), None);
 }
@@ -377,7 +378,7 @@ fn a_write_that_waits_in_the_queue_does_not_revive_what_was_found_expired() {
     assert!(committing.as_mut().poll(&mut context).is_pending());
     assert_eq!(get(&store, &id, "k"), None);
     drop(held);
-    let error = pollster::block_on(committing).unwrap_err();
+    let error = block_on(committing).unwrap_err();
     assert!(error.is_conflict());
     assert!(!with(&store, &id, Session::exists));
 }

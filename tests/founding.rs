@@ -12,6 +12,7 @@ mod support;
 use cloakroom::{ClientId, ContainerSettings, Result, Session, Store};
 use std::time::Duration;
 use support::clock::clock;
+use support::runtime::block_on;
 use support::store::keys_of;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -30,7 +31,7 @@ fn comes(
     does: impl Fn(&Session) -> Result<()>,
 ) -> Option<ClientId> {
     let txn = store.begin().unwrap();
-    let session = pollster::block_on(txn.visit(id)).unwrap();
+    let session = block_on(txn.visit(id)).unwrap();
     does(&session).unwrap();
     let told = session.client_id();
     assert_eq!(session.exists().unwrap(), told.is_some());

@@ -11,8 +11,8 @@ mod support;
 use cloakroom::{
     ClientId, ContainerSettings, Error, ErrorKind, Result, Session, SessionHandle, Store,
 };
-use pollster::block_on;
 use std::time::Duration;
+use support::runtime::block_on;
 use support::store::timed;
 use support::visitors::with;
 

@@ -8,8 +8,13 @@
     reason = "helpers of tests are tests"
 )]
 
-use cloakroom::{ClientId, ContainerSettings, ErrorKind, PkgData, Result, Store, Transaction, Txn};
+mod support;
+
+use cloakroom::{
+    ClientId, ContainerSettings, ErrorKind, PkgData, Result, Session, Store, Transaction, Txn,
+};
 use std::time::Duration;
+use support::runtime::{block_on, without_blocking};
 
 /// Where a row of Hermitage's table is kept.
 struct Place {
@@ -24,36 +29,64 @@ struct Table {
     rows: [Place; 2],
     /// Whether there is a checkpoint after each commit, so that the next is validated against rows in redb.
     checkpoints: bool,
+    calls: Calls,
     /// For the message of a failure.
     what: String,
 }
 
+/// By which calls the store is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Calls {
+    Blocking,
+    /// On a runtime of one thread, which no call blocks.
+    Asynchronous,
+}
+
 impl Table {
     fn begin(&self) -> Transaction {
-        self.store.begin().unwrap()
+        match self.calls {
+            Calls::Blocking => self.store.begin().unwrap(),
+            Calls::Asynchronous => block_on(self.store.begin_async()).unwrap(),
+        }
     }
 
     fn commit(&self, txn: Transaction) -> Result<()> {
-        let outcome = txn.commit();
+        let outcome = match self.calls {
+            Calls::Blocking => txn.commit(),
+            Calls::Asynchronous => block_on(txn.commit_async()),
+        };
         if self.checkpoints {
             self.store.checkpoint().unwrap();
         }
         outcome
     }
 
+    fn session(&self, txn: &Txn, row: usize) -> Session {
+        let client = &self.rows[row].client;
+        match self.calls {
+            Calls::Blocking => txn.session(client).unwrap(),
+            Calls::Asynchronous => block_on(txn.session_async(client)).unwrap(),
+        }
+    }
+
     fn pkg(&self, txn: &Txn, row: usize) -> PkgData {
-        let place = &self.rows[row];
-        txn.session(&place.client).unwrap().pkg(place.package)
+        self.session(txn, row).pkg(self.rows[row].package)
     }
 
     fn get(&self, txn: &Txn, row: usize) -> Option<i64> {
-        self.pkg(txn, row).get(self.rows[row].key).unwrap()
+        let (pkg, key) = (self.pkg(txn, row), self.rows[row].key);
+        match self.calls {
+            Calls::Blocking => pkg.get(key).unwrap(),
+            Calls::Asynchronous => without_blocking(|| pkg.get(key)).unwrap(),
+        }
     }
 
     fn set(&self, txn: &Txn, row: usize, value: i64) {
-        self.pkg(txn, row)
-            .insert(self.rows[row].key, value)
-            .unwrap();
+        let (pkg, key) = (self.pkg(txn, row), self.rows[row].key);
+        match self.calls {
+            Calls::Blocking => pkg.insert(key, value).unwrap(),
+            Calls::Asynchronous => without_blocking(|| pkg.insert(key, value)).unwrap(),
+        }
     }
 
     fn both(&self, txn: &Txn) -> [Option<i64>; 2] {
@@ -94,8 +127,14 @@ const LAYOUTS: [Layout; 5] = [
 ];
 
 fn everywhere(test: impl Fn(&Table)) {
-    let places = [(false, false), (false, true), (true, false), (true, true)];
-    for (on_file, checkpoints) in places {
+    let places = [
+        (false, false, Calls::Blocking),
+        (false, true, Calls::Blocking),
+        (true, false, Calls::Blocking),
+        (true, true, Calls::Blocking),
+        (true, false, Calls::Asynchronous),
+    ];
+    for (on_file, checkpoints, calls) in places {
         for (layout, clients, packages, keys) in LAYOUTS {
             let folder = tempfile::tempdir().unwrap();
             // Without tombstones nothing but the incarnation keeps an ended session from coming back.
@@ -116,11 +155,12 @@ fn everywhere(test: impl Fn(&Table)) {
             });
             let place = if on_file { "a file" } else { "memory" };
             let between = if checkpoints { "with" } else { "without" };
-            let what = format!("{layout}, in {place}, {between} checkpoints");
+            let what = format!("{layout}, in {place}, {between} checkpoints, {calls:?}");
             let table = Table {
                 store,
                 rows,
                 checkpoints,
+                calls,
                 what,
             };
             let txn = table.begin();

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::task::{Context, Waker};
 use support::clock::{MINUTE, clock};
 use support::engine::needs_files;
+use support::runtime::block_on;
 use support::store::builder;
 use support::visitors::visitor_with;
 use tempfile::TempDir;
@@ -209,7 +210,7 @@ fn a_commit_that_waits_keeps_the_store_open() {
         .unwrap();
     let commit = txn.commit_async();
     drop(store);
-    pollster::block_on(commit).unwrap();
+    block_on(commit).unwrap();
     let store = place.open();
     assert_eq!(stored(&store, &id), Some(2));
 }
@@ -276,15 +277,9 @@ fn after_close_everything_gives_closed() {
     let later = |_: Txn| async { Ok::<_, Error>(()) };
     let results: Vec<(&str, Result<()>)> = vec![
         ("begin", store.begin().map(drop)),
-        (
-            "begin_async",
-            pollster::block_on(store.begin_async()).map(drop),
-        ),
+        ("begin_async", block_on(store.begin_async()).map(drop)),
         ("transact", transact(|_| Ok(()))),
-        (
-            "transact_async",
-            pollster::block_on(store.transact_async(later)),
-        ),
+        ("transact_async", block_on(store.transact_async(later))),
         (
             "register",
             store.register("new", ContainerSettings::new()).map(drop),
@@ -347,10 +342,7 @@ fn the_asynchronous_forms_do_what_the_others_do_on_a_runtime_of_one_thread() {
     let place = Place::new();
     let store = place.open();
     let id = client(&store);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    block_on(async {
         let settings = ContainerSettings::new();
         let carts = store
             .register_async("cart", settings.clone())
@@ -361,7 +353,8 @@ fn the_asynchronous_forms_do_what_the_others_do_on_a_runtime_of_one_thread() {
         assert_eq!(carts.settings().unwrap().timeout, MINUTE);
 
         let txn = store.begin_async().await.unwrap();
-        txn.session(&id).unwrap().set_owner(Some("ann")).unwrap();
+        let session = txn.session_async(&id).await.unwrap();
+        session.set_owner(Some("ann")).unwrap();
         txn.commit_async().await.unwrap();
         let owned = store.sessions_of_async("ann").await.unwrap();
         assert!(owned.len() == 1 && owned[0].client == id.key());

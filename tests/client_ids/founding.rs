@@ -2,6 +2,7 @@
 
 use super::{destroy, in_memory, n, put, rotate};
 use crate::support::clock::{clock, secs};
+use crate::support::runtime::block_on;
 use crate::support::store::{builder, place};
 use crate::support::visitors::{again, visitor};
 use cloakroom::ErrorKind;
@@ -179,7 +180,7 @@ fn visitors_without_an_id_are_different_ones() {
     let (store, _) = in_memory();
     let txn = store.begin().unwrap();
     let [one, two] = [1, 2].map(|n| {
-        let session = pollster::block_on(txn.visit(None)).unwrap();
+        let session = block_on(txn.visit(None)).unwrap();
         assert_eq!(session.client_id(), None);
         session.pkg("app").insert("n", n).unwrap();
         session

@@ -3,6 +3,7 @@
 use super::{client, in_file, shop, stored};
 use crate::support::clock::{MINUTE, clock};
 use crate::support::engine::needs_files;
+use crate::support::runtime::block_on;
 use cloakroom::{ClientId, Error, ErrorKind, PkgData, Result, Session, Store, Transaction};
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
@@ -148,11 +149,8 @@ fn all_is_closed(txn: &cloakroom::Txn, session: &Session, mine: &PkgData, id: &C
         ("set_owner", session.set_owner(None)),
         ("pkg", session.pkg("news").len().map(drop)),
         ("session", txn.session(id).map(drop)),
-        (
-            "session_async",
-            pollster::block_on(txn.session_async(id)).map(drop),
-        ),
-        ("visit", pollster::block_on(txn.visit(None)).map(drop)),
+        ("session_async", block_on(txn.session_async(id)).map(drop)),
+        ("visit", block_on(txn.visit(None)).map(drop)),
         ("session_data", data(txn)),
         ("savepoint", txn.savepoint().map(drop)),
         ("rollback_to", txn.rollback_to(&savepoint)),

@@ -1,6 +1,7 @@
 //! C2.6: doomed transactions, and what runs after the outcome.
 
 use super::{Refuses, client, in_file, put, shop, stored};
+use crate::support::runtime::block_on;
 use cloakroom::{ClientId, Error, ErrorKind, PkgData, Result, Store, Transaction};
 use std::sync::mpsc;
 use std::thread::ThreadId;
@@ -26,7 +27,7 @@ fn a_doomed_transaction_without_changes_does_not_commit_either() {
     let store = Store::in_memory().unwrap();
     let txn = store.begin().unwrap();
     txn.doom();
-    let error = pollster::block_on(txn.commit_async()).unwrap_err();
+    let error = block_on(txn.commit_async()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Doomed);
 }
 

@@ -1,6 +1,7 @@
 //! C2.5: rolling back to a savepoint.
 
 use super::{client, put, shop, stored};
+use crate::support::runtime::block_on;
 use cloakroom::{ErrorKind, Store};
 
 // C2.5
@@ -60,7 +61,7 @@ fn rolling_back_undoes_a_rotation() {
 fn rolling_back_the_only_insert_founds_nothing() {
     let store = Store::in_memory().unwrap();
     let txn = store.begin().unwrap();
-    let session = pollster::block_on(txn.visit(None)).unwrap();
+    let session = block_on(txn.visit(None)).unwrap();
     let savepoint = txn.savepoint().unwrap();
     session.pkg("shop").insert("key", 1).unwrap();
     txn.rollback_to(&savepoint).unwrap();

@@ -1,6 +1,7 @@
 //! C2.10: `transact` runs again, and every writer of a session gets its turn.
 
 use super::{LONG, put, shop, stored, usual};
+use crate::support::runtime::{block_on, without_blocking};
 use crate::support::visitors::with;
 use cloakroom::{ClientId, Error, ErrorKind, Result, Store, Txn};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -151,7 +152,7 @@ fn waiting_for_a_turn_needs_no_thread() {
         .build()
         .unwrap();
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
+    let all = async {
         let started = Arc::new(tokio::sync::Barrier::new(16));
         let tasks: Vec<_> = (0..16)
             .map(|_| {
@@ -162,6 +163,7 @@ fn waiting_for_a_turn_needs_no_thread() {
                         let (id, started) = (id.clone(), started.clone());
                         let run = first.fetch_add(1, Ordering::SeqCst);
                         async move {
+                            txn.load(&id).await?;
                             increment(&txn, &id)?;
                             if run == 0 {
                                 // All have read before anyone commits.
@@ -177,7 +179,8 @@ fn waiting_for_a_turn_needs_no_thread() {
         for task in tasks {
             task.await.unwrap();
         }
-    });
+    };
+    without_blocking(|| local.block_on(&runtime, all));
     assert_eq!(stored(&store, &id, "count"), Some(16));
 }
 
@@ -218,7 +221,7 @@ fn while_a_turn_is_held_other_commits_to_that_session_wait_behind_it() {
     assert_eq!(runs, 2, "the other commit overtook the turn");
     assert_eq!(stored(&store, &id, "count"), Some(101));
     let commit = waiting.take().unwrap();
-    pollster::block_on(commit).unwrap();
+    block_on(commit).unwrap();
     assert_eq!(stored(&store, &id, "count"), Some(1000));
 }
 

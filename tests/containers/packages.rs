@@ -3,6 +3,7 @@
 use super::{client_with, in_folder, key_of, live_sessions};
 use crate::support::clock::HOUR;
 use crate::support::engine::needs_files;
+use crate::support::runtime::block_on;
 use crate::support::visitors::with;
 use cloakroom::{ContainerSettings, Session, Store};
 use std::path::Path;
@@ -84,7 +85,7 @@ fn reading_never_creates() {
 fn a_new_visitor_has_no_id_before_the_first_insert() {
     let store = Store::in_memory().unwrap();
     let txn = store.begin().unwrap();
-    let session = pollster::block_on(txn.visit(None)).unwrap();
+    let session = block_on(txn.visit(None)).unwrap();
     assert_eq!(session.pkg("shop").get::<u32>("key").unwrap(), None);
     assert_eq!(session.client_id(), None);
     session.pkg("shop").insert("key", 7).unwrap();

@@ -16,6 +16,7 @@ mod support;
 
 use cloakroom::{ClientId, Result, Store};
 use std::task::{Context, Waker};
+use support::runtime::block_on;
 use support::wait;
 
 /// Founds a session.
@@ -45,9 +46,4 @@ fn poll_once<F: Future>(future: F) -> std::pin::Pin<Box<F>> {
 
 fn until(done: impl FnMut() -> bool) {
     wait::until("it never came", done);
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread();
-    { runtime }.build().unwrap().block_on(future)
 }

@@ -4,6 +4,7 @@ use super::{is_there, logged_in, with};
 use crate::support::clock::HOUR;
 use crate::support::damage::flip_session;
 use crate::support::engine::needs_files;
+use crate::support::runtime::block_on;
 use crate::support::store::{builder, file_builder, keys_of, place, timed};
 use cloakroom::{ClientId, ContainerSettings, ErrorKind, Session, Store, Txn};
 use std::path::Path;
@@ -266,7 +267,7 @@ fn what_ends_and_the_other_calls_are_futures_too() {
     let (_clock, store) = timed();
     let ids: Vec<_> = (0..3).map(|_| logged_in(&store, "ann")).collect();
     let bob = logged_in(&store, "bob");
-    pollster::block_on(async {
+    block_on(async {
         assert_eq!(store.end_async(ids[0].key()).await.unwrap(), 1);
         assert_eq!(store.end_all_of_async("ann").await.unwrap(), 2);
         assert_eq!(store.end_all_async().await.unwrap(), 1);

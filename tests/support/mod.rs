@@ -13,6 +13,7 @@ pub(crate) mod files;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod process;
+pub(crate) mod runtime;
 pub(crate) mod server;
 pub(crate) mod store;
 pub(crate) mod visitors;
