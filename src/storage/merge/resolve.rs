@@ -231,12 +231,9 @@ impl<R: CurrentRows> Merge<'_, R> {
         for package in &change.packages {
             self.package(change, &mut sessions, package)?;
         }
-        sessions.iter_mut().for_each(SessionMerge::list_packages);
-        for session in &mut sessions {
-            if change.ends_in.contains(&session.seen.place.id) {
-                session.end_if_empty();
-            }
-        }
+        sessions
+            .iter_mut()
+            .for_each(|it| it.list_packages(&change.ends_in));
         if !self.stale.is_empty() {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::storage::record::{PackageRow, SessionRow};
-use crate::storage::{ClientChange, Limits, Seen, SeenState, SessionEnd};
+use crate::storage::{ClientChange, ContainerId, Limits, Seen, SeenState, SessionEnd};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -63,8 +63,15 @@ impl<'a> SessionMerge<'a> {
         self.changed = true;
     }
 
-    /// Updates the session's list of packages: it has those that are not empty.
-    pub(super) fn list_packages(&mut self) {
+    /// Updates the session's list of packages: it has those that are not empty. Without any, it ends where it is to end.
+    pub(super) fn list_packages(&mut self, ends_in: &[ContainerId]) {
+        self.list_those_with_keys();
+        if ends_in.contains(&self.seen.place.id) {
+            self.end_if_empty();
+        }
+    }
+
+    fn list_those_with_keys(&mut self) {
         let Some(row) = &mut self.row else { return };
         let mut computed = self.packages.iter();
         if computed.all(|(package, content)| row.has(package) == (content.len > 0)) {
@@ -80,7 +87,7 @@ impl<'a> SessionMerge<'a> {
     }
 
     /// Ends it in this container, unless something was put into it.
-    pub(super) fn end_if_empty(&mut self) {
+    fn end_if_empty(&mut self) {
         if self.row.as_ref().is_some_and(|row| row.packages.is_empty()) {
             self.row = None;
             self.changed = true;
