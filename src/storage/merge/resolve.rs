@@ -222,12 +222,7 @@ impl<R: CurrentRows> Merge<'_, R> {
         if sessions.iter().any(SessionMerge::was_listed_otherwise) {
             return Err(conflict("packages of the session came or went meanwhile"));
         }
-        if let Some(came) = change.replaced {
-            if exists && change.end != SessionEnd::Destroyed {
-                return Err(conflict("the session was founded meanwhile"));
-            }
-            self.check_not_ended_since(change.client, came)?;
-        }
+        self.check_replaced(change, &sessions)?;
         for package in &change.packages {
             self.package(change, &mut sessions, package)?;
         }
@@ -259,6 +254,19 @@ impl<R: CurrentRows> Merge<'_, R> {
             }
         }
         self.writer.finish(change, sessions)
+    }
+
+    /// Checks a client whose id is given up for a new one: it has no session, and lost none lately (C4.8).
+    fn check_replaced(&self, change: &ClientChange, sessions: &[SessionMerge<'_>]) -> Result<()> {
+        let Some(came) = change.replaced else {
+            return Ok(());
+        };
+        let exists = sessions.iter().any(|session| session.row.is_some());
+        if exists && change.end != SessionEnd::Destroyed {
+            return Err(conflict("the session was founded meanwhile"));
+        }
+        self.check_not_ended_since(change.client, came)?;
+        Ok(())
     }
 
     /// Checks that a session may begin under an id that has none: the id has never had one (C4.8).
