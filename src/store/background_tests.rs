@@ -1,9 +1,10 @@
 //! The asynchronous forms of long work do none of it on the thread that awaits them.
 
-use super::*;
+use super::Store;
 use crate::block_on::block_on;
 use crate::container::{Container, ContainerSettings};
 use crate::steps;
+use std::sync::{Arc, Mutex};
 
 fn store() -> (Store, Container) {
     let store = Store::in_memory().unwrap();

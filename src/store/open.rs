@@ -1,9 +1,10 @@
 //! Opens a store: the engine, then everything above it.
 
+use super::StoreBuilder;
 use super::check::Check;
 use super::secrets::client_ids;
+use super::store::{Store, StoreInner};
 use super::sweeper::Sweeper;
-use super::{Store, StoreBuilder, StoreInner};
 use crate::block_on::block_on;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};

@@ -1,7 +1,7 @@
 //! C2.9: what becomes of a commit when its closure cannot be run again, or panics.
 
-use super::*;
-use crate::error::ErrorKind;
+use super::Store;
+use crate::error::{ErrorKind, Result};
 use crate::{ClientId, Txn};
 
 fn put(store: &Store, id: &ClientId, n: u64) {

@@ -1,7 +1,8 @@
 //! C8.2: sessions that are ended by their owner while others change them.
 
-use super::*;
+use super::Store;
 use crate::error::ErrorKind;
+use std::sync::Arc;
 
 #[test]
 fn a_session_that_got_another_owner_meanwhile_does_not_end_with_the_former_owners() {

@@ -12,7 +12,9 @@ use crate::transaction::request::WeakRequest;
 use crate::transaction::state::attributes::SessionFate;
 use crate::transaction::state::subject::{Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
-use crate::transaction::{Transaction, Txn, TxnPhase, closed};
+use crate::transaction::transaction::Transaction;
+use crate::transaction::txn::Txn;
+use crate::transaction::txn_shared::{TxnPhase, closed};
 use futures_channel::oneshot;
 use std::sync::{Arc, PoisonError};
 

@@ -1,6 +1,8 @@
 //! A second engine, for tests: a server in memory behind a network on which everything comes late and in any order. Its
 //! servers last as long as the process. Proves that nothing above the seam assumes redb.
 
+#[cfg(feature = "torture")]
+mod choice;
 mod engine;
 mod line;
 mod network;
@@ -8,31 +10,8 @@ mod server;
 mod snapshot;
 mod wire;
 
+#[cfg(feature = "torture")]
+pub(crate) use choice::chosen_seed;
 pub(crate) use engine::{FakeRemote, RemoteRules};
 #[cfg(test)]
 pub(crate) use wire::times_asked;
-
-#[cfg(feature = "torture")]
-use crate::error::{Error, ErrorKind, Result};
-
-/// The seed of this engine, if the environment asks for it: `CLOAKROOM_TEST_ENGINE=remote` or `remote:SEED`.
-#[cfg(feature = "torture")]
-pub(crate) fn chosen_seed() -> Result<Option<u64>> {
-    let Some(engine) = std::env::var_os("CLOAKROOM_TEST_ENGINE") else {
-        return Ok(None);
-    };
-    let seed = match engine.to_str() {
-        Some("remote") => Some(1),
-        Some(engine) => engine
-            .strip_prefix("remote:")
-            .and_then(|seed| seed.parse().ok()),
-        None => None,
-    };
-    match seed {
-        Some(seed) => Ok(Some(seed)),
-        None => Err(Error::new(
-            ErrorKind::InvalidInput,
-            "CLOAKROOM_TEST_ENGINE is to be `remote` or `remote:SEED`",
-        )),
-    }
-}

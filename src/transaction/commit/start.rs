@@ -131,3 +131,22 @@ pub(crate) fn pack(
         Err(error) => Err(completion.refused(error)),
     }
 }
+
+impl TxnState {
+    /// What happens at the end of its commit. The hooks and the turn are taken out of the state.
+    pub(crate) fn completion(&mut self) -> Completion {
+        Completion {
+            env: self.env().clone(),
+            after_commit: std::mem::take(&mut self.after_commit),
+            after_abort: std::mem::take(&mut self.after_abort),
+            closures: Vec::new(),
+            turns: self.turn.take().into_iter().collect(),
+            founders: Vec::new(),
+            events: Vec::new(),
+            findings: None,
+            carried: None,
+            early: None,
+            store: None,
+        }
+    }
+}

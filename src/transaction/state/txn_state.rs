@@ -10,10 +10,11 @@ use crate::transaction::env::{Env, KeepOpen};
 use crate::transaction::registry::{ContainerIndex, ContainerLink, Registry};
 use crate::transaction::state::attributes::{Attributes, SessionFate};
 use crate::transaction::state::changes::{Changes, SubjectChanges, Undo, UndoLog};
-use crate::transaction::state::savepoint::Savepoints;
+use crate::transaction::state::savepoint::{Savepoint, Savepoints};
 use crate::transaction::state::subject::{Subject, SubjectId};
 use crate::transaction::turns::turn::Turn;
 use crate::transaction::worker::WorkerTask;
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ pub(crate) struct TxnState {
     /// `None` before the first.
     pub(crate) changes: Option<Changes>,
     pub(crate) savepoints: Savepoints,
-    pub(crate) discarded: Vec<Box<dyn std::any::Any + Send>>,
+    pub(crate) discarded: Vec<Box<dyn Any + Send>>,
     pub(crate) after_commit: Vec<WorkerTask>,
     pub(crate) after_abort: Vec<WorkerTask>,
     pub(crate) turn: Option<Turn>,
@@ -68,6 +69,36 @@ pub(crate) fn broken() -> Error {
 }
 
 impl TxnState {
+    /// Of a transaction that begins now.
+    pub(crate) fn new(
+        store: Arc<dyn KeepOpen>,
+        registry: Arc<Registry>,
+        turn: Option<Turn>,
+        begun_at: Mark,
+    ) -> Self {
+        Self {
+            store,
+            registry,
+            begun_at,
+            looked_at: begun_at,
+            is_named: false,
+            former: None,
+            snapshot: None,
+            carrier: None,
+            now: Timestamp::default(),
+            taken: Moment::default(),
+            doomed: false,
+            subjects: Vec::new(),
+            by_key: BTreeMap::new(),
+            changes: None,
+            savepoints: Savepoints::default(),
+            discarded: Vec::new(),
+            after_commit: Vec::new(),
+            after_abort: Vec::new(),
+            turn,
+        }
+    }
+
     pub(crate) fn env(&self) -> &Arc<Env> {
         self.store.env()
     }
@@ -224,5 +255,36 @@ impl TxnState {
                 .map(|at| former.container(at).place.name.clone());
             gone(&name.unwrap_or_default())
         })
+    }
+
+    pub(crate) fn has_hooks(&self) -> bool {
+        !(self.after_commit.is_empty() && self.after_abort.is_empty())
+    }
+
+    pub(crate) fn set_savepoint(&mut self) -> Savepoint {
+        self.savepoints.set()
+    }
+
+    pub(crate) fn roll_back(&mut self, savepoint: &Savepoint) -> Result<()> {
+        for undo in self.savepoints.back_to(savepoint)?.into_iter().rev() {
+            let is_first = matches!(undo, Undo::First);
+            let undone = self.changes.as_mut().and_then(|changes| changes.undo(undo));
+            self.discarded.extend(undone);
+            if is_first {
+                self.changes = None;
+            }
+        }
+        self.find_out_again();
+        Ok(())
+    }
+
+    /// Keeps what may hold closures of the application, whose `Drop` must not run under the
+    /// transaction's lock, until that is free.
+    pub(crate) fn discard(&mut self, what: impl Any + Send) {
+        self.discarded.push(Box::new(what));
+    }
+
+    pub(crate) fn take_discarded(&mut self) -> Vec<Box<dyn Any + Send>> {
+        std::mem::take(&mut self.discarded)
     }
 }

@@ -1,0 +1,286 @@
+//! The handle on a transaction: savepoints, hooks, and the way to its state.
+
+use crate::client_id::{ClientId, ClientKey};
+#[cfg(doc)]
+use crate::error::ErrorKind;
+use crate::error::Result;
+use crate::storage::Limits;
+#[cfg(feature = "cookie-containers")]
+use crate::transaction::carrier::Carrier;
+use crate::transaction::commit::submit::in_process;
+use crate::transaction::registry::{ContainerLink, Registry};
+use crate::transaction::state::savepoint::Savepoint;
+use crate::transaction::state::subject::SubjectId;
+#[cfg(feature = "http")]
+use crate::transaction::state::subject::Visit;
+use crate::transaction::state::txn_state::TxnState;
+use crate::transaction::txn_shared::{TxnPhase, TxnShared, closed};
+use crate::transaction::worker::WorkerTask;
+use std::fmt;
+use std::sync::{Arc, PoisonError, TryLockError};
+
+/// A handle on a [`Transaction`](crate::Transaction). Clones refer to the same transaction. After the transaction has ended, all of them
+/// return [`Closed`](ErrorKind::Closed).
+///
+/// ```
+/// use cloakroom::{ClientId, Result, Store, Txn};
+///
+/// fn add_tea(txn: &Txn, id: &ClientId) -> Result<()> {
+///     txn.session(id)?.pkg("cart").add("tea", 1)
+/// }
+///
+/// let store = Store::in_memory()?;
+/// let id = store.client_ids().issue();
+/// store.transact(|txn| add_tea(txn, &id))?;
+/// let txn = store.begin()?;
+/// add_tea(&txn, &id)?;
+/// txn.commit()?;
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Txn {
+    pub(super) shared: Arc<TxnShared>,
+}
+
+impl fmt::Debug for Txn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Txn").finish_non_exhaustive()
+    }
+}
+
+impl Txn {
+    pub(super) fn end(&self) -> Option<TxnState> {
+        let mut phase = match self.shared.phase.try_lock() {
+            Ok(phase) => phase,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // By a thread that is not here.
+            Err(TryLockError::WouldBlock) if !self.shared.process.is_this() => return None,
+            Err(TryLockError::WouldBlock) => {
+                let phase = self.shared.phase.lock();
+                phase.unwrap_or_else(PoisonError::into_inner)
+            }
+        };
+        phase.end()
+    }
+
+    /// Works on the state under its lock. Closures of the application that this discards are
+    /// dropped when the lock is free again (C6.3).
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut TxnState) -> Result<T>) -> Result<T> {
+        // Its lock, and those of the storage below, may be held by threads that are not here (C7.5).
+        self.shared.process.check()?;
+        let mut guard = self
+            .shared
+            .phase
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let TxnPhase::Open(state) = &mut *guard else {
+            return Err(closed());
+        };
+        if !self.shared.answers_at_once {
+            state.drop_unread();
+        }
+        let result = work(state);
+        let discarded = state.take_discarded();
+        drop(guard);
+        drop(discarded);
+        result
+    }
+
+    /// The containers by which the first handles know theirs; `None` if there was none yet when the transaction ended.
+    fn registry(&self) -> Option<&Registry> {
+        if let Some(registry) = self.shared.registry.get() {
+            return Some(registry);
+        }
+        let named = self.with(|state| Ok(state.named()));
+        let named = named.ok()?;
+        Some(self.shared.registry.get_or_init(|| named))
+    }
+
+    /// The container of a package. After the end of the transaction it does not matter: `None`.
+    pub(crate) fn link_for_package(&self, package: &str) -> Option<ContainerLink> {
+        self.registry().map(|it| it.link_for_package(package))
+    }
+
+    /// The container of this name, if there is one.
+    pub(crate) fn link(&self, name: &str) -> Result<Option<ContainerLink>> {
+        let first = self.registry().ok_or_else(closed)?;
+        let named = self.with(|state| Ok(state.named().link(name)));
+        // After the end of the transaction a handle only tells that it has ended.
+        Ok(named.unwrap_or_else(|_| first.link(name)))
+    }
+
+    /// The name of the container of a handle. Not to be called under the lock.
+    pub(crate) fn name_of(&self, link: Option<ContainerLink>, package: &str) -> Arc<str> {
+        let Some(link) = link else {
+            return Arc::default();
+        };
+        let name = self.with(|state| Ok(state.name_of(state.resolve(link, package)?)));
+        name.unwrap_or_else(|_| {
+            let first = self.registry();
+            let name = first.and_then(|it| Some(it.container(it.linked(link)?)));
+            name.map(|it| it.place.name.clone()).unwrap_or_default()
+        })
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// Sets a savepoint. Savepoints nest.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](ErrorKind::Closed) once the transaction has ended.
+    pub fn savepoint(&self) -> Result<Savepoint> {
+        self.with(|state| Ok(state.set_savepoint()))
+    }
+
+    /// Undoes every change made since the savepoint. The savepoint stays and can be used again. Values read since
+    /// then still count as read.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchSavepoint`](ErrorKind::NoSuchSavepoint) if the transaction was rolled back to an earlier savepoint
+    /// since, or if the savepoint belongs to another transaction.
+    pub fn rollback_to(&self, savepoint: &Savepoint) -> Result<()> {
+        self.with(|state| state.roll_back(savepoint))
+    }
+
+    /// Makes every later commit of this transaction fail with [`Doomed`](ErrorKind::Doomed).
+    pub fn doom(&self) {
+        // A transaction that has ended cannot be committed anyway.
+        let _ = self.with(|state| {
+            state.doomed = true;
+            Ok(())
+        });
+    }
+
+    /// Runs `f` once after the commit is durable, on a thread of the store for hooks. If the transaction has ended
+    /// already, `f` never runs.
+    pub fn after_commit(&self, f: impl FnOnce() + Send + 'static) {
+        let hook: WorkerTask = Box::new(f);
+        let _ = self.with(|state| {
+            state.after_commit.push(hook);
+            Ok(())
+        });
+    }
+
+    /// Runs `f` once after it is certain that the transaction left no trace, on a thread of the store for hooks.
+    /// After [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), neither kind of hook runs.
+    pub fn after_abort(&self, f: impl FnOnce() + Send + 'static) {
+        let hook: WorkerTask = Box::new(f);
+        let _ = self.with(|state| {
+            state.after_abort.push(hook);
+            Ok(())
+        });
+    }
+
+    /// Whether `id` has a live session. Neither an observation nor an access.
+    pub(crate) fn is_live(&self, id: &ClientId) -> Result<bool> {
+        self.with(|state| {
+            let subject = state.subject_for(Some(id));
+            state.live_anywhere(subject)
+        })
+    }
+
+    /// The client of the session to which `id` leads; its own if there is none, or if that cannot be read, which its reader
+    /// is told. Neither an observation nor an access.
+    #[cfg(feature = "http")]
+    pub(crate) fn leads_to(&self, id: &ClientId) -> Result<ClientKey> {
+        self.with(|state| {
+            let subject = state.subject_for(Some(id));
+            let _ = state.live_anywhere(subject);
+            Ok(state.subject(subject)?.key().unwrap_or_else(|| id.key()))
+        })
+    }
+
+    /// Whether a live session has this very id, and not one that was given to it since (C8.4).
+    #[cfg(feature = "http")]
+    pub(crate) fn is_newest(&self, id: &ClientId) -> Result<bool> {
+        self.with(|state| {
+            let subject = state.subject_for(Some(id));
+            let is_live = state.live_anywhere(subject)?;
+            Ok(is_live && state.subject(subject)?.moved_to.is_none())
+        })
+    }
+
+    /// Fetches the session of a client, with everything that later calls may read of it.
+    ///
+    /// A store in a file or in memory reads whatever is asked for at once; there, this does nothing, and is no read. On
+    /// storage that is reached over a network, the first call that reads something of a client waits for the network.
+    /// In asynchronous code, await this before such a call, as a call that is not asynchronous would block the thread.
+    /// [`session_async`](Self::session_async), [`visit`](Self::visit) and the extractor do so for their client.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](ErrorKind::Closed) once the transaction has ended; [`SnapshotTooOld`](ErrorKind::SnapshotTooOld),
+    /// [`Unavailable`](ErrorKind::Unavailable); [`Conflict`](ErrorKind::Conflict) if this is the first read, values
+    /// were changed before, and a container was registered or unregistered meanwhile.
+    pub fn load(&self, id: &ClientId) -> impl Future<Output = Result<()>> + Send + use<> {
+        let entered = self.enter(Some(id));
+        let txn = self.clone();
+        async move { txn.fetch(Some(entered?)).await }
+    }
+
+    /// [`load`](Self::load) for several clients: the engine is asked for all of them at once.
+    #[cfg(feature = "http")]
+    pub(crate) async fn load_all(&self, ids: impl Iterator<Item = &ClientId>) -> Result<()> {
+        if self.shared.answers_at_once {
+            return Ok(());
+        }
+        let entered = ids.map(|id| self.enter(Some(id)));
+        let entered: Vec<_> = entered.collect::<Result<_>>()?;
+        self.fetch_late(&entered).await
+    }
+
+    /// Fetches what the engine cannot give at once: the first look, and the sessions of a client.
+    pub(crate) async fn fetch(&self, id: Option<SubjectId>) -> Result<()> {
+        if self.shared.answers_at_once {
+            return Ok(());
+        }
+        Box::pin(self.fetch_late(id.as_slice())).await
+    }
+
+    /// The same of clients that are known by their keys.
+    pub(crate) async fn fetch_by_key(&self, keys: &[ClientKey]) -> Result<()> {
+        if self.shared.answers_at_once {
+            return Ok(());
+        }
+        let ids = |state: &mut TxnState| keys.iter().map(|key| state.subject_of(*key)).collect();
+        let ids: Vec<_> = self.with(|state| Ok(ids(state)))?;
+        self.fetch_late(&ids).await
+    }
+
+    async fn fetch_late(&self, ids: &[SubjectId]) -> Result<()> {
+        while let Some(fetch) = self.with(|state| Ok(state.missing(|it| ids.contains(&it))))? {
+            let fetched = in_process(&self.shared.process, fetch.run()).await??;
+            self.with(|state| state.take_in(fetched))?;
+        }
+        Ok(())
+    }
+
+    /// Enters a client into the transaction, without a look at its rows.
+    pub(crate) fn enter(&self, id: Option<&ClientId>) -> Result<SubjectId> {
+        self.with(|state| Ok(state.subject_for(id)))
+    }
+
+    /// Gives the rows that the request brought along. To be given before anything is read.
+    #[cfg(feature = "cookie-containers")]
+    pub(crate) fn carry(&self, carrier: Arc<Carrier>) -> Result<()> {
+        self.with(|state| {
+            state.carrier = Some(carrier);
+            Ok(())
+        })
+    }
+
+    /// Says how a client came. To be said before anything of it is read.
+    #[cfg(feature = "http")]
+    pub(crate) fn came(&self, id: SubjectId, visit: Visit) -> Result<()> {
+        self.with(|state| {
+            let subject = state.subject_mut(id)?;
+            (subject.came, subject.keeping) = (Some(visit.came), Some(visit.keeping));
+            subject.founding = visit.founding;
+            Ok(())
+        })
+    }
+}
