@@ -32,23 +32,23 @@ fn main() -> Outcome {
     for sessions in [1_000, 100_000] {
         let folder = folder.path().join(sessions.to_string());
         std::fs::create_dir(&folder)?;
-        let house = House::fill(&folder, effort.sessions(sessions))?;
+        let stores = BothStores::fill(&folder, effort.sessions(sessions))?;
         for round in 0..report.rounds() {
-            commits(&house, sessions, round, effort, &mut report)?;
+            commits(&stores, sessions, round, effort, &mut report)?;
         }
         if sessions == 100_000 {
-            touches(&house, &mut report)?;
-            loads(&house, effort, &mut report)?;
-            sweeps(&house, effort, &mut report)?;
+            touches(&stores, &mut report)?;
+            loads(&stores, effort, &mut report)?;
+            sweeps(&stores, effort, &mut report)?;
         }
-        house.store.close()?;
+        stores.store.close()?;
     }
     compare(&mut report);
     report.finish()
 }
 
 /// One set of sessions, in a store of ours and in plain redb.
-struct House {
+struct BothStores {
     store: Store,
     clock: Clock,
     clients: Vec<ClientId>,
@@ -56,7 +56,7 @@ struct House {
     raw_counts: Arc<Counts>,
 }
 
-impl House {
+impl BothStores {
     fn fill(folder: &Path, sessions: usize) -> Outcome<Self> {
         let clock = still_clock()?;
         let store = open(&folder.join("store.cloakroom"), &clock)?;
@@ -124,7 +124,7 @@ fn add_written(
 
 /// One changed package of a random session, by a number of writers at once.
 fn commits(
-    house: &House,
+    stores: &BothStores,
     sessions: usize,
     round: usize,
     effort: Effort,
@@ -142,33 +142,33 @@ fn commits(
             report.add(&case, engine, AMPLIFICATION, bytes);
         };
 
-        let before = house.written()?;
+        let before = stores.written()?;
         let time = timed(writers, |writer| {
             let mut dice = Dice::new((round * 1000 + writers * 100_000 + writer) as u64);
             for _ in 0..each {
-                change_one_package(house, &mut dice)?;
+                change_one_package(stores, &mut dice)?;
             }
             Ok(())
         })?;
-        add("cloakroom", before, house.written()?, time);
+        add("cloakroom", before, stores.written()?, time);
 
         // The least that redb needs for as many changes, if they always came in full groups.
-        let before = house.raw_counts.now();
+        let before = stores.raw_counts.now();
         let mut dice = Dice::new(round as u64);
         let start = Instant::now();
         for _ in 0..each {
-            house.rewrite_packages(writers, &mut dice)?;
+            stores.rewrite_packages(writers, &mut dice)?;
         }
-        add("redb", before, house.raw_counts.now(), start.elapsed());
+        add("redb", before, stores.raw_counts.now(), start.elapsed());
 
         // The second half of what they cost, and the less of it the more commits share a checkpoint.
-        let (before, start) = (house.written()?, Instant::now());
-        house.store.checkpoint()?;
+        let (before, start) = (stores.written()?, Instant::now());
+        stores.store.checkpoint()?;
         let drain = format!("checkpoint-of-{total}/uniform/{sessions}/w{writers}");
         add_written(
             report,
             (&drain, "cloakroom"),
-            (before, house.written()?),
+            (before, stores.written()?),
             total,
         );
         report.add(&drain, "cloakroom", SECONDS, start.elapsed().as_secs_f64());
@@ -176,10 +176,10 @@ fn commits(
     Ok(())
 }
 
-fn change_one_package(house: &House, dice: &mut Dice) -> Outcome {
-    let client = dice.pick(&house.clients)?;
+fn change_one_package(stores: &BothStores, dice: &mut Dice) -> Outcome {
+    let client = dice.pick(&stores.clients)?;
     let [package, _] = PACKAGES;
-    let txn = house.store.begin()?;
+    let txn = stores.store.begin()?;
     txn.session(client)?
         .pkg(package)
         .insert(KEY, dice.value())?;
@@ -196,86 +196,86 @@ fn load(store: &Store, client: &ClientId) -> Outcome {
 }
 
 /// Access times that are due: alone, and as many as 64 visitors leave behind.
-fn touches(house: &House, report: &mut Report) -> Outcome {
+fn touches(stores: &BothStores, report: &mut Report) -> Outcome {
     // Past the resolution of 600 s and well within the timeout: each session is due once.
-    house.clock.advance(Duration::from_secs(700));
-    let mut clients = house.clients.iter();
+    stores.clock.advance(Duration::from_secs(700));
+    let mut clients = stores.clients.iter();
     for round in 0..report.rounds() {
         for visitors in [1, 64] {
             let case = format!("touch/uniform/100000/w{visitors}");
-            let before = house.written()?;
+            let before = stores.written()?;
             for client in clients.by_ref().take(visitors) {
-                load(&house.store, client)?;
+                load(&stores.store, client)?;
             }
-            settle(house, before)?;
+            settle(stores, before)?;
             let at = (case.as_str(), "cloakroom");
-            add_written(report, at, (before, house.written()?), visitors);
+            add_written(report, at, (before, stores.written()?), visitors);
 
-            let before = house.raw_counts.now();
-            house.rewrite_sessions(visitors, &mut Dice::new(round as u64 + 77))?;
-            let after = house.raw_counts.now();
+            let before = stores.raw_counts.now();
+            stores.rewrite_sessions(visitors, &mut Dice::new(round as u64 + 77))?;
+            let after = stores.raw_counts.now();
             add_written(report, (&case, "redb"), (before, after), visitors);
         }
     }
     // Everybody else is touched now, so that the loads find nothing due.
-    let before = house.written()?;
+    let before = stores.written()?;
     for client in clients {
-        load(&house.store, client)?;
+        load(&stores.store, client)?;
     }
-    settle(house, before)
+    settle(stores, before)
 }
 
 /// Waits until touches have been written and nothing more comes: they take a second at most.
-fn settle(house: &House, before: (u64, u64)) -> Outcome {
+fn settle(stores: &BothStores, before: (u64, u64)) -> Outcome {
     const STEP: Duration = Duration::from_millis(50);
     let deadline = Instant::now() + Duration::from_secs(5);
-    while house.written()? == before {
+    while stores.written()? == before {
         if Instant::now() > deadline {
             return Err("touches were not written within five seconds".into());
         }
         thread::park_timeout(STEP);
     }
-    let mut seen = house.written()?;
+    let mut seen = stores.written()?;
     let mut quiet = Instant::now();
     while quiet.elapsed() < STEP * 4 {
         thread::park_timeout(STEP);
-        if house.written()? != seen {
-            (seen, quiet) = (house.written()?, Instant::now());
+        if stores.written()? != seen {
+            (seen, quiet) = (stores.written()?, Instant::now());
         }
     }
     Ok(())
 }
 
 /// A million loads inside the resolution window, beside writing each access.
-fn loads(house: &House, effort: Effort, report: &mut Report) -> Outcome {
-    house.store.checkpoint()?;
+fn loads(stores: &BothStores, effort: Effort, report: &mut Report) -> Outcome {
+    stores.store.checkpoint()?;
     let case = "load/uniform/100000/w1";
     for round in 0..report.rounds() {
         let total = effort.scaled(1_000_000);
         let mut dice = Dice::new(round as u64 + 5);
-        let before = house.written()?;
+        let before = stores.written()?;
         let start = Instant::now();
         for _ in 0..total {
-            load(&house.store, dice.pick(&house.clients)?)?;
+            load(&stores.store, dice.pick(&stores.clients)?)?;
         }
         let rate = total as f64 / start.elapsed().as_secs_f64();
         add_written(
             report,
             (case, "cloakroom"),
-            (before, house.written()?),
+            (before, stores.written()?),
             total,
         );
         report.add(case, "cloakroom", RATE, rate);
 
         // Each load in a commit of its own, as where a session is saved at the end of each request.
         let total = effort.scaled(500);
-        let before = house.raw_counts.now();
+        let before = stores.raw_counts.now();
         let start = Instant::now();
         for _ in 0..total {
-            house.rewrite_sessions(1, &mut dice)?;
+            stores.rewrite_sessions(1, &mut dice)?;
         }
         let rate = total as f64 / start.elapsed().as_secs_f64();
-        let after = house.raw_counts.now();
+        let after = stores.raw_counts.now();
         add_written(report, (case, "redb-each-access"), (before, after), total);
         report.add(case, "redb-each-access", RATE, rate);
     }
@@ -284,40 +284,40 @@ fn loads(house: &House, effort: Effort, report: &mut Report) -> Outcome {
 
 /// A sweep with nothing to do, and one that finds a tenth of the sessions expired. Here, a commit
 /// is a session that was removed.
-fn sweeps(house: &House, effort: Effort, report: &mut Report) -> Outcome {
+fn sweeps(stores: &BothStores, effort: Effort, report: &mut Report) -> Outcome {
     const SECONDS: (&str, &str) = ("seconds_per_sweep", "s");
-    let container = house.store.container("")?;
+    let container = stores.store.container("")?;
     for _ in 0..report.rounds() {
         let case = "sweep-none-stale/uniform/100000/w1";
-        let before = house.written()?;
+        let before = stores.written()?;
         let start = Instant::now();
         let swept = container.sweep()?;
         report.add(case, "cloakroom", SECONDS, start.elapsed().as_secs_f64());
-        add_written(report, (case, "cloakroom"), (before, house.written()?), 1);
+        add_written(report, (case, "cloakroom"), (before, stores.written()?), 1);
         if swept.removed != 0 {
             return Err("a sweep removed a session that had not expired".into());
         }
 
         let stale = effort.sessions(100_000) / 10;
-        let brief = fill(&house.store, stale)?;
+        let brief = fill(&stores.store, stale)?;
         for clients in brief.chunks(1000) {
-            let txn = house.store.begin()?;
+            let txn = stores.store.begin()?;
             for client in clients {
                 txn.session(client)?
                     .set_timeout(Some(Duration::from_secs(60)))?;
             }
             txn.commit()?;
         }
-        house.clock.advance(Duration::from_secs(61));
+        stores.clock.advance(Duration::from_secs(61));
         let case = "sweep-tenth-stale/uniform/100000/w1";
-        let before = house.written()?;
+        let before = stores.written()?;
         let start = Instant::now();
         let swept = container.sweep()?;
         report.add(case, "cloakroom", SECONDS, start.elapsed().as_secs_f64());
         add_written(
             report,
             (case, "cloakroom"),
-            (before, house.written()?),
+            (before, stores.written()?),
             stale,
         );
         if swept.removed != stale as u64 {

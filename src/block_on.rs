@@ -147,7 +147,7 @@ impl Wake for WakeGroup {
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     // A thread that ends has none any more.
     let wake_group = OWN.try_with(Arc::clone).unwrap_or_default();
-    block_on_helping(future, &wake_group, || false)
+    block_on_leading(future, &wake_group, || false)
 }
 
 /// Runs a future that is ready at once, as a rule. Only if it is not, this thread sleeps.
@@ -164,10 +164,10 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
 
 /// Like `block_on`, with this wake group as the waker. Before it sleeps, the thread calls `help`, which returns whether
 /// it advanced the work that the future waits for.
-pub(crate) fn block_on_helping<F: Future>(
+pub(crate) fn block_on_leading<F: Future>(
     future: F,
     wake_group: &Arc<WakeGroup>,
-    help: impl Fn() -> bool,
+    lead: impl Fn() -> bool,
 ) -> F::Output {
     let waker = Waker::from(wake_group.clone());
     let mut context = Context::from_waker(&waker);
@@ -177,7 +177,7 @@ pub(crate) fn block_on_helping<F: Future>(
         match future.as_mut().poll(&mut context) {
             Poll::Ready(output) => return output,
             // It may be rung for others; then the future is asked again.
-            Poll::Pending if help() => {}
+            Poll::Pending if lead() => {}
             Poll::Pending => {
                 #[cfg(all(test, feature = "torture"))]
                 BLOCKED.set(BLOCKED.get() + 1);
@@ -200,7 +200,7 @@ mod tests {
         let (replies, answers): (Vec<_>, Vec<_>) = (0..8).map(|_| oneshot::channel()).unzip();
         let waiting = answers.into_iter().map(|answer| {
             let wake_group = wake_group.clone();
-            thread::spawn(move || block_on_helping(answer, &wake_group, || false))
+            thread::spawn(move || block_on_leading(answer, &wake_group, || false))
         });
         let waiting: Vec<_> = waiting.collect();
         while *wake_group.lock() < 8 {
@@ -220,10 +220,10 @@ mod tests {
     }
 
     #[test]
-    fn who_is_called_while_it_helps_does_not_sleep() {
+    fn a_thread_that_is_woken_while_it_leads_does_not_sleep() {
         let (reply, answer) = oneshot::channel();
         let reply = RefCell::new(Some(reply));
-        let answered = block_on_helping(answer, &Arc::default(), || {
+        let answered = block_on_leading(answer, &Arc::default(), || {
             reply.take().map(|reply| reply.send(7));
             false
         });
@@ -236,7 +236,7 @@ mod tests {
         let (reply, answer) = oneshot::channel();
         let waiting = {
             let wake_group = wake_group.clone();
-            thread::spawn(move || block_on_helping(answer, &wake_group, || false))
+            thread::spawn(move || block_on_leading(answer, &wake_group, || false))
         };
         for _ in 0..100 {
             while *wake_group.lock() == 0 {

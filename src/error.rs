@@ -236,8 +236,8 @@ impl Error {
 
     /// The line without container, package and key, for who tells these apart from it.
     #[cfg(feature = "http")]
-    pub(crate) fn without_places(&self) -> String {
-        self.0.what() + &self.0.cause()
+    pub(crate) fn without_location(&self) -> String {
+        self.0.summary() + &self.0.cause()
     }
 
     /// The kind of the error.
@@ -339,7 +339,7 @@ impl std::error::Error for Error {
     /// The cause that the line does not contain.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         let source = self.0.source.as_deref()?;
-        if self.0.tells_cause() {
+        if self.0.shows_cause() {
             source.source()
         } else {
             Some(source)
@@ -355,11 +355,11 @@ impl fmt::Display for Error {
 
 impl ErrorInner {
     /// The message of a type's own `Serialize` may contain a value.
-    fn tells_cause(&self) -> bool {
+    fn shows_cause(&self) -> bool {
         self.kind != ErrorKind::NotSerializable
     }
 
-    fn places(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    fn location(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [
             ("container", &self.container),
             ("package", &self.package),
@@ -369,7 +369,7 @@ impl ErrorInner {
         .filter_map(|(name, place)| Some((name, place.as_deref()?)))
     }
 
-    fn what(&self) -> String {
+    fn summary(&self) -> String {
         match &self.file {
             Some(file) if file.as_os_str().is_empty() => format!("\"\": {}", self.detail),
             Some(file) => format!("{}: {}", file.display(), self.detail),
@@ -378,17 +378,17 @@ impl ErrorInner {
     }
 
     fn cause(&self) -> String {
-        let source = self.source.as_ref().filter(|_| self.tells_cause());
+        let source = self.source.as_ref().filter(|_| self.shows_cause());
         source.map_or(String::new(), |source| format!(": {source}"))
     }
 
     fn describe(&self) -> String {
-        let mut out = self.what();
-        for (i, (name, place)) in self.places().enumerate() {
+        let mut out = self.summary();
+        for (i, (name, place)) in self.location().enumerate() {
             let lead = if i == 0 { " (" } else { ", " };
             out.push_str(&format!("{lead}{name} {}", Quoted(place)));
         }
-        if self.places().next().is_some() {
+        if self.location().next().is_some() {
             out.push(')');
         }
         out + &self.cause()
@@ -403,11 +403,11 @@ impl fmt::Debug for ErrorInner {
             out.field("file", file);
         }
         out.field("detail", &self.detail);
-        for (name, place) in self.places() {
+        for (name, place) in self.location() {
             out.field(name, &format_args!("{}", Quoted(place)));
         }
         match &self.source {
-            Some(_) if !self.tells_cause() => {
+            Some(_) if !self.shows_cause() => {
                 out.field(
                     "source",
                     &format_args!("(not shown: it may tell the value)"),

@@ -17,7 +17,7 @@ use std::time::Duration;
 use support::runtime::{block_on, without_blocking};
 
 /// Where a row of Hermitage's table is kept.
-struct Place {
+struct ValueKey {
     client: ClientId,
     package: &'static str,
     key: &'static str,
@@ -26,7 +26,7 @@ struct Place {
 /// Hermitage's table: a first row that holds 10, and a second that holds 20.
 struct Table {
     store: Store,
-    rows: [Place; 2],
+    rows: [ValueKey; 2],
     /// Whether there is a checkpoint after each commit, so that the next is validated against rows in redb.
     checkpoints: bool,
     calls: Calls,
@@ -148,7 +148,7 @@ fn everywhere(test: impl Fn(&Table)) {
             let in_memory = ContainerSettings::new().in_memory();
             store.register("cache", in_memory).unwrap();
             let ids = [(); 2].map(|()| store.client_ids().issue());
-            let rows = [0, 1].map(|row| Place {
+            let rows = [0, 1].map(|row| ValueKey {
                 client: ids[clients[row]].clone(),
                 package: packages[row],
                 key: keys[row],

@@ -21,13 +21,13 @@ use support::store::builder;
 use support::visitors::visitor_with;
 use tempfile::TempDir;
 
-struct Place {
+struct TempStore {
     _folder: TempDir,
     file: PathBuf,
     clock: Clock,
 }
 
-impl Place {
+impl TempStore {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
         Self {
@@ -75,7 +75,7 @@ fn stored(store: &Store, id: &ClientId) -> Option<u32> {
 #[test]
 fn a_store_that_is_open_is_locked() {
     needs_files!("an open store is locked");
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     assert!(place.is_locked());
     drop(store);
@@ -84,7 +84,7 @@ fn a_store_that_is_open_is_locked() {
 
 /// The store opens again at once after `end`, while handles of every kind are in scope.
 fn reopens_after(end: impl Fn(Store)) {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let id = client(&store);
     let named: Container = store.register("bank", ContainerSettings::new()).unwrap();
@@ -135,7 +135,7 @@ fn a_store_that_was_dropped_opens_again_while_its_handles_are_in_scope() {
 // C2.2
 #[test]
 fn a_store_closes_although_clones_of_it_are_alive() {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let (clone, other) = (store.clone(), store.clone());
     let id = client(&store);
@@ -152,7 +152,7 @@ fn a_store_closes_although_clones_of_it_are_alive() {
 #[test]
 fn a_store_is_open_until_its_last_clone_is_dropped() {
     needs_files!("an open store is locked");
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let clone = store.clone();
     let id = client(&store);
@@ -167,7 +167,7 @@ fn a_store_is_open_until_its_last_clone_is_dropped() {
 #[test]
 fn a_transaction_keeps_the_store_open() {
     needs_files!("an open store is locked");
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let id = client(&store);
     let txn = store.begin().unwrap();
@@ -185,7 +185,7 @@ fn a_transaction_keeps_the_store_open() {
 #[test]
 fn a_transaction_that_is_dropped_lets_the_store_go() {
     needs_files!("an open store is locked");
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let txn = store.begin().unwrap();
     let handle = (*txn).clone();
@@ -199,7 +199,7 @@ fn a_transaction_that_is_dropped_lets_the_store_go() {
 // C2.4
 #[test]
 fn a_commit_that_waits_keeps_the_store_open() {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let id = client(&store);
     let txn = store.begin().unwrap();
@@ -219,7 +219,7 @@ fn a_commit_that_waits_keeps_the_store_open() {
 #[test]
 fn close_commits_what_was_queued() {
     needs_files!("the changes are queued at the first poll");
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let ids: Vec<ClientId> = (0..20).map(|_| client(&store)).collect();
     for id in &ids {
@@ -240,7 +240,7 @@ fn close_commits_what_was_queued() {
 
 /// An access time that waits to be written is in the file after `end`.
 fn flushes(end: impl Fn(Store)) {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let id = client(&store);
     place.clock.advance(30 * MINUTE);
@@ -264,7 +264,7 @@ fn closing_writes_the_access_times_that_wait() {
 // C2.4
 #[test]
 fn after_close_everything_gives_closed() {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let id = client(&store);
     let bank = store.register("bank", ContainerSettings::new()).unwrap();
@@ -318,7 +318,7 @@ fn a_store_in_memory_can_be_closed_too() {
 // C2.6
 #[test]
 fn a_hook_may_hold_the_last_handle_of_a_store() {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let (told, heard) = std::sync::mpsc::channel();
     let (go, wait) = std::sync::mpsc::channel::<()>();
@@ -339,7 +339,7 @@ fn a_hook_may_hold_the_last_handle_of_a_store() {
 // C10.1
 #[test]
 fn the_asynchronous_forms_do_what_the_others_do_on_a_runtime_of_one_thread() {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let id = client(&store);
     block_on(async {

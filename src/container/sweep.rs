@@ -183,7 +183,7 @@ pub(super) fn judge(
 /// Removes what has expired in a container. While a batch is committed, the next one is looked for.
 pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
     let begun = Instant::now();
-    let name = &*container.place.name;
+    let name = &*container.container_ref.name;
     let span = tracing::debug_span!("cloakroom.sweep", container = name, removed = Empty);
     let swept = span.in_scope(|| remove_stale(env, container))?;
     span.record("removed", swept.removed);
@@ -215,8 +215,8 @@ fn remove_stale(env: &Env, container: &ContainerEntry) -> Result<Swept> {
         })
     };
     let mut batch: Option<Box<ChangeSet>> = None;
-    let mut flying: Option<Removal> = None;
-    let end = |flying: Option<Removal>| flying.map_or(Ok(0), |it| it.end(env, container));
+    let mut in_flight: Option<Removal> = None;
+    let end = |in_flight: Option<Removal>| in_flight.map_or(Ok(0), |it| it.end(env, container));
     scan_stale(env, container, now, |mark, session| {
         swept.scanned += 1;
         match session {
@@ -238,15 +238,15 @@ fn remove_stale(env: &Env, container: &ContainerEntry) -> Result<Swept> {
             }
         }
         if let Some(full) = batch.take_if(|batch| batch.clients.len() >= REMOVED) {
-            swept.removed += end(flying.take())?;
+            swept.removed += end(in_flight.take())?;
             while env.storage.has_backpressure() {
                 thread::sleep(PAUSE);
             }
-            flying = Some(Removal::begin(env, full));
+            in_flight = Some(Removal::begin(env, full));
         }
         Ok(())
     })?;
-    swept.removed += end(flying)?;
+    swept.removed += end(in_flight)?;
     if let Some(batch) = batch {
         swept.removed += Removal::begin(env, batch).end(env, container)?;
     }
@@ -272,7 +272,7 @@ fn removal(
     ClientChange {
         client,
         seen: vec![Seen {
-            place: container.place.clone(),
+            container_ref: container.container_ref.clone(),
             row: Some(row.clone()),
             state,
             observed: false,
@@ -358,7 +358,7 @@ impl Removal {
                     events.tell(SessionEvent::Ended(EndedEvent {
                         client,
                         reason: EndReason::Expired,
-                        containers: vec![container.place.name.to_string()],
+                        containers: vec![container.container_ref.name.to_string()],
                         owner: owner.map(|owner| owner.to_string()),
                     }));
                 }

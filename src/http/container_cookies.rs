@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::cookie::SessionCookie;
 use super::seal::{RefusedSeal, names_unknown_secret};
-use super::sealed_cookie::{SealPlace, count_refused, open, room, seal};
+use super::sealed_cookie::{SealContext, capacity, count_refused, open, seal};
 use super::settings::LayerSettings;
 use crate::client_id::{ClientId, ClientIds, ClientKey};
 use crate::clock::Timestamp;
@@ -51,23 +51,23 @@ impl ContainerCookies {
         let mut cookies = Vec::with_capacity(containers.len());
         let mut limits = Vec::with_capacity(containers.len());
         for container in containers {
-            let name = cookie_name(session.name(), &container.place.name);
+            let name = cookie_name(session.name(), &container.container_ref.name);
             let cookie = session.named(name);
             let fields = request.headers.get_all(COOKIE);
             let mut values = cookie.candidates(fields).peekable();
             let is_presented = values.peek().is_some();
             if let Some(id) = id {
-                let place = place_of(settings, &container, id.key());
+                let context = context_of(settings, &container, id.key());
                 // `any` stops at the first that opens.
                 values.any(|value| {
-                    let read = read(ids, place, &container, now, value, &mut rows);
+                    let read = read(ids, context, &container, now, value, &mut rows);
                     read.map_err(count_refused).is_ok()
                 });
             }
             drop(values);
             limits.push(CarriedLimit {
-                place: container.place.clone(),
-                bytes: cookie.overhead().map_or(0, room),
+                container_ref: container.container_ref.clone(),
+                bytes: cookie.overhead().map_or(0, capacity),
             });
             cookies.push(ContainerCookie {
                 container,
@@ -101,10 +101,10 @@ impl ContainerCookies {
             let session = rows.session_in(container);
             match session {
                 Some((client, row)) if changed.contains(&container) => {
-                    let place = place_of(settings, &it.container, client);
+                    let context = context_of(settings, &it.container, client);
                     let times = row.times();
                     let expires = it.container.policy.over_at(&times);
-                    let text = seal(ids, place, expires, &rows.encode(container, client)?)?;
+                    let text = seal(ids, context, expires, &rows.encode(container, client)?)?;
                     fields.push(it.cookie.handing_out(&text, times.timeout)?);
                 }
                 _ if changed.contains(&container) => fields.push(it.cookie.removal()?),
@@ -137,8 +137,8 @@ pub(super) fn rows_of(
     let mut rows = CarriedRows::default();
     each_value(settings, request, |container, value| {
         for client in clients {
-            let place = place_of(settings, container, client.key());
-            if read(ids, place, container, now, value, &mut rows).is_ok() {
+            let context = context_of(settings, container, client.key());
+            if read(ids, context, container, now, value, &mut rows).is_ok() {
                 break;
             }
         }
@@ -164,22 +164,22 @@ fn each_value(
 ) {
     for container in settings.store.cookie_containers() {
         let session = &settings.cookie;
-        let cookie = session.named(cookie_name(session.name(), &container.place.name));
+        let cookie = session.named(cookie_name(session.name(), &container.container_ref.name));
         let fields = request.headers.get_all(COOKIE);
         let values = cookie.candidates(fields);
         values.for_each(|value| visit(&container, value));
     }
 }
 
-fn place_of<'a>(
+fn context_of<'a>(
     settings: &LayerSettings,
     container: &'a ContainerEntry,
     client: ClientKey,
-) -> SealPlace<'a> {
-    SealPlace {
+) -> SealContext<'a> {
+    SealContext {
         store: settings.store.identity(),
         container: container.id().number(),
-        name: &container.place.name,
+        name: &container.container_ref.name,
         client,
     }
 }
@@ -187,14 +187,14 @@ fn place_of<'a>(
 /// Reads one cookie.
 fn read(
     ids: &ClientIds,
-    place: SealPlace<'_>,
+    context: SealContext<'_>,
     container: &ContainerEntry,
     now: Timestamp,
     value: &[u8],
     rows: &mut CarriedRows,
 ) -> Result<(), RefusedSeal> {
-    let opened = open(ids, place, now, value)?;
-    let decoded = rows.decode(container.id(), place.client, &opened);
+    let opened = open(ids, context, now, value)?;
+    let decoded = rows.decode(container.id(), context.client, &opened);
     decoded.map_err(|_| RefusedSeal::Garbled)
 }
 

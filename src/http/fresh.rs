@@ -10,7 +10,7 @@ use std::time::Duration;
 use tower_layer::Layer;
 
 use super::checked::{CheckedService, RequestCheck};
-use super::slot::{Slot, glance};
+use super::slot::{Slot, read_early};
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::Session;
 
@@ -72,7 +72,7 @@ impl RequireFresh {
 
     /// Whether the request's session has a login that is recent enough.
     async fn passes(&self, request: &Extensions) -> Result<bool> {
-        let login = glance(request, Session::authenticated_at).await?;
+        let login = read_early(request, Session::authenticated_at).await?;
         let came = Slot::of(request).map(|slot| slot.came_at());
         let logged_in = login.zip(came);
         Ok(logged_in.is_some_and(|(login, now)| self.is_recent(login, now)))

@@ -206,12 +206,12 @@ impl BodyRecord {
 
     /// Records a frame. Returns false if it does not fit, or if it follows the trailers, which end a body.
     fn take(&mut self, frame: &Frame<Bytes>, limit: usize) -> bool {
-        let room = limit.saturating_sub(self.data.len());
+        let remaining = limit.saturating_sub(self.data.len());
         if self.trailers.is_some() {
             return false;
         }
         if let Some(data) = frame.data_ref() {
-            if data.len() > room {
+            if data.len() > remaining {
                 return false;
             }
             self.data.extend_from_slice(data);
@@ -222,10 +222,10 @@ impl BodyRecord {
         };
         let fields = trailers.iter();
         let size: usize = fields.map(|(k, v)| k.as_str().len() + v.len()).sum();
-        if size <= room {
+        if size <= remaining {
             self.trailers = Some(trailers.clone());
         }
-        size <= room
+        size <= remaining
     }
 }
 

@@ -130,7 +130,7 @@ fn report(error: &Error) {
     let container = error.container().map(name);
     let package = error.package().map(name);
     let key = error.key().map(name);
-    let why = error.without_places();
+    let why = error.without_location();
     macro_rules! tell {
         ($level:ident) => {
             tracing::$level!(

@@ -47,8 +47,8 @@ impl<B: Body<Data = Bytes> + Unpin> RewoundBody<B> {
             if let Some(Ok(frame)) = &frame
                 && let Some(data) = frame.data_ref()
             {
-                let room = limit.saturating_sub(bytes.len());
-                bytes.extend_from_slice(data.get(..room).unwrap_or(data));
+                let remaining = limit.saturating_sub(bytes.len());
+                bytes.extend_from_slice(data.get(..remaining).unwrap_or(data));
             }
             self.front.extend(frame);
             let end = if is_end {

@@ -15,7 +15,7 @@ const PURPOSE: &[u8] = b"cloakroom container cookie v1\0";
 
 /// Where sealed rows belong.
 #[derive(Clone, Copy)]
-pub(super) struct SealPlace<'a> {
+pub(super) struct SealContext<'a> {
     /// The identity of the store. Other stores may be given the same secret.
     pub(super) store: [u8; 16],
     /// The number of the container, which no other container of the store gets.
@@ -32,7 +32,7 @@ pub(super) fn count_refused(refused: RefusedSeal) {
 }
 
 /// How many bytes of rows fit into a cookie whose name and attributes take `overhead` bytes.
-pub(super) fn room(overhead: usize) -> usize {
+pub(super) fn capacity(overhead: usize) -> usize {
     let characters = MAX_COOKIE.saturating_sub(overhead);
     (characters * 3 / 4).saturating_sub(BESIDE)
 }
@@ -44,24 +44,24 @@ pub(super) fn room(overhead: usize) -> usize {
 /// `Io` if the operating system has no randomness.
 pub(super) fn seal(
     ids: &ClientIds,
-    place: SealPlace<'_>,
+    context: SealContext<'_>,
     expires: Timestamp,
     rows: &[u8],
 ) -> Result<String> {
-    super::seal::seal(ids, scope(&associated_data(place)), expires, rows)
+    super::seal::seal(ids, scope(&associated_data(context)), expires, rows)
 }
 
 /// Opens what [`seal`] made for this place, if it has not expired.
 pub(super) fn open(
     ids: &ClientIds,
-    place: SealPlace<'_>,
+    context: SealContext<'_>,
     now: Timestamp,
     text: &[u8],
 ) -> Result<Vec<u8>, RefusedSeal> {
     if text.len() > MAX_COOKIE {
         return Err(RefusedSeal::Garbled);
     }
-    super::seal::open(ids, scope(&associated_data(place)), now, text)
+    super::seal::open(ids, scope(&associated_data(context)), now, text)
 }
 
 fn scope(associated: &[u8]) -> SealScope<'_> {
@@ -72,13 +72,13 @@ fn scope(associated: &[u8]) -> SealScope<'_> {
 }
 
 /// What is authenticated beside the rows.
-fn associated_data(place: SealPlace<'_>) -> Vec<u8> {
-    let SealPlace {
+fn associated_data(context: SealContext<'_>) -> Vec<u8> {
+    let SealContext {
         store,
         container,
         name,
         client,
-    } = place;
+    } = context;
     let container = container.to_le_bytes();
     // Only the last part has no fixed length.
     let parts = [&store[..], &container, client.as_bytes()];
@@ -102,8 +102,8 @@ mod tests {
         ClientIds::new(secret(newest), older.iter().map(secret).collect())
     }
 
-    fn place(container: u32, client: u8) -> SealPlace<'static> {
-        SealPlace {
+    fn context(container: u32, client: u8) -> SealContext<'static> {
+        SealContext {
             store: [0; 16],
             container,
             name: "seen",
@@ -115,20 +115,20 @@ mod tests {
     #[test]
     fn only_the_same_place_opens_a_seal_and_only_before_it_expires() {
         let ids = ids(&[1]);
-        let text = seal(&ids, place(1, 2), LATER, b"rows").unwrap();
-        let open = |place, now| open(&ids, place, now, text.as_bytes());
-        assert_eq!(open(place(1, 2), NOW).unwrap(), b"rows");
-        assert_eq!(open(place(1, 3), NOW), Err(RefusedSeal::Forged));
-        assert_eq!(open(place(2, 2), NOW), Err(RefusedSeal::Forged));
-        assert_eq!(open(place(1, 2), LATER), Err(RefusedSeal::Expired));
-        let store = SealPlace {
+        let text = seal(&ids, context(1, 2), LATER, b"rows").unwrap();
+        let open = |context, now| open(&ids, context, now, text.as_bytes());
+        assert_eq!(open(context(1, 2), NOW).unwrap(), b"rows");
+        assert_eq!(open(context(1, 3), NOW), Err(RefusedSeal::Forged));
+        assert_eq!(open(context(2, 2), NOW), Err(RefusedSeal::Forged));
+        assert_eq!(open(context(1, 2), LATER), Err(RefusedSeal::Expired));
+        let store = SealContext {
             store: [1; 16],
-            ..place(1, 2)
+            ..context(1, 2)
         };
         assert_eq!(open(store, NOW), Err(RefusedSeal::Forged));
-        let name = SealPlace {
+        let name = SealContext {
             name: "shown",
-            ..place(1, 2)
+            ..context(1, 2)
         };
         assert_eq!(open(name, NOW), Err(RefusedSeal::Forged));
     }
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_change_at_any_place_is_noticed() {
         let ids = ids(&[1]);
-        let text = seal(&ids, place(1, 2), LATER, b"rows").unwrap();
+        let text = seal(&ids, context(1, 2), LATER, b"rows").unwrap();
         for at in 0..text.len() {
             for byte in [b'A', b'_', b'%', 0, 255] {
                 let mut other = text.clone().into_bytes();
@@ -145,23 +145,23 @@ mod tests {
                     continue;
                 }
                 other[at] = byte;
-                assert!(open(&ids, place(1, 2), NOW, &other).is_err(), "{at}");
+                assert!(open(&ids, context(1, 2), NOW, &other).is_err(), "{at}");
             }
             let cut = &text.as_bytes()[..at];
-            assert!(open(&ids, place(1, 2), NOW, cut).is_err(), "{at}");
+            assert!(open(&ids, context(1, 2), NOW, cut).is_err(), "{at}");
         }
     }
 
     // C4.2, C8.6
     #[test]
     fn older_secrets_open_and_the_newest_seals() {
-        let text = seal(&ids(&[1]), place(1, 2), LATER, b"rows").unwrap();
-        let open = |secrets: &[u8]| open(&ids(secrets), place(1, 2), NOW, text.as_bytes());
+        let text = seal(&ids(&[1]), context(1, 2), LATER, b"rows").unwrap();
+        let open = |secrets: &[u8]| open(&ids(secrets), context(1, 2), NOW, text.as_bytes());
         assert_eq!(open(&[1, 9]).unwrap(), b"rows");
         assert_eq!(open(&[9]), Err(RefusedSeal::Garbled));
         assert!(names_unknown_secret(&ids(&[9]), text.as_bytes()));
         assert!(!names_unknown_secret(&ids(&[1, 9]), text.as_bytes()));
-        let again = seal(&ids(&[1, 9]), place(1, 2), LATER, b"rows").unwrap();
+        let again = seal(&ids(&[1, 9]), context(1, 2), LATER, b"rows").unwrap();
         assert_eq!(URL_SAFE_NO_PAD.decode(again).unwrap()[1], 9);
     }
 
@@ -170,11 +170,11 @@ mod tests {
     fn the_room_of_a_cookie_is_used_to_the_last_byte() {
         for overhead in 0..200 {
             let sealed = |len: usize| {
-                let text = seal(&ids(&[1]), place(1, 2), LATER, &vec![7; len]).unwrap();
+                let text = seal(&ids(&[1]), context(1, 2), LATER, &vec![7; len]).unwrap();
                 text.len() + overhead
             };
-            let room = room(overhead);
-            assert!(sealed(room) <= MAX_COOKIE && sealed(room + 1) > MAX_COOKIE);
+            let capacity = capacity(overhead);
+            assert!(sealed(capacity) <= MAX_COOKIE && sealed(capacity + 1) > MAX_COOKIE);
         }
     }
 }

@@ -265,7 +265,7 @@ fn end<R: Default>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> A
             session.look_before_commit();
             exchange.renew_if_due(session);
         }
-        if session.bears_dead_id() {
+        if session.presents_dead_id() {
             exchange.count_dead_id();
         }
     }
@@ -313,7 +313,7 @@ async fn finish<R: Default>(
     }
     #[cfg(feature = "cookie-containers")]
     exchange.drop_ended_containers(&action).await;
-    let response = hand(action, exchange, response);
+    let response = answer_with_cookie(action, exchange, response);
     #[cfg(feature = "url-ids")]
     let response = hide_tokens(exchange, response);
     response
@@ -331,7 +331,7 @@ fn hide_tokens<R>(exchange: &Exchange, mut response: Response<R>) -> Response<R>
 }
 
 /// The response with what became of the cookie.
-fn hand<R: Default>(
+fn answer_with_cookie<R: Default>(
     action: CookieAction,
     exchange: &Exchange,
     mut response: Response<R>,

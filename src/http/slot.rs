@@ -44,14 +44,14 @@ pub fn session(
 /// transaction has looked at nothing when the handler has read the body, however long that took (C2.1). If the session
 /// was used before, in middleware, that transaction is read, with its changes.
 #[cfg(feature = "axum")]
-pub(super) fn glance<T>(
+pub(super) fn read_early<T>(
     extensions: &Extensions,
     read: impl FnOnce(&Session) -> Result<T> + Send,
 ) -> impl Future<Output = Result<T>> + Send {
     let slot = Slot::of(extensions).cloned();
     async move {
         let slot = slot.ok_or_else(no_layer)?;
-        slot.glance(read).await
+        slot.read_early(read).await
     }
 }
 
@@ -68,9 +68,9 @@ pub(super) struct Slot {
     order: AttemptOrder,
     asked: AtomicBool,
     state: Mutex<SlotState>,
-    /// A transaction that glanced at the session when an access was due. It records the access if the attempt's own
+    /// A transaction that early_reads at the session when an access was due. It records the access if the attempt's own
     /// transaction does not use the session.
-    glanced: Mutex<Option<(Transaction, Session)>>,
+    early_reads: Mutex<Option<(Transaction, Session)>>,
     /// The one write of the attempt that its response can do without, if it is made.
     optional_write: OnceLock<OptionalWrite>,
 }
@@ -112,7 +112,7 @@ impl Slot {
             order,
             asked: AtomicBool::new(false),
             state: Mutex::new(SlotState::Vacant),
-            glanced: Mutex::new(None),
+            early_reads: Mutex::new(None),
             optional_write: OnceLock::new(),
         })
     }
@@ -163,14 +163,16 @@ impl Slot {
     /// Ends the attempt. Returns its transaction, which the caller commits or aborts.
     pub(super) fn close(&self) -> Option<(Transaction, Session)> {
         let former = std::mem::replace(&mut *self.lock(), SlotState::Closed);
-        let glanced = self.glanced().take();
+        let early_reads = self.early_reads().take();
         match former {
-            SlotState::Open(_, session) if glanced.is_some() && session.is_unused() => glanced,
+            SlotState::Open(_, session) if early_reads.is_some() && session.is_unused() => {
+                early_reads
+            }
             SlotState::Open(transaction, session) => Some((transaction, session)),
-            SlotState::Vacant | SlotState::Closed => glanced,
+            SlotState::Vacant | SlotState::Closed => early_reads,
             SlotState::Beginning(waiting) => {
                 waiting.into_iter().for_each(Waker::wake);
-                glanced
+                early_reads
             }
         }
     }
@@ -189,7 +191,7 @@ impl Slot {
     }
 
     #[cfg(feature = "axum")]
-    async fn glance<T>(&self, read: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
+    async fn read_early<T>(&self, read: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
         self.asked.store(true, Ordering::Relaxed);
         self.process().check()?;
         let open = match &*self.lock() {
@@ -202,32 +204,34 @@ impl Slot {
         }
         let (transaction, session) = self.exchange.begin(AttemptOrder::Optimistic).await?;
         let result = read(&session);
-        if session.bears_dead_id() {
+        if session.presents_dead_id() {
             self.exchange.count_dead_id();
         }
-        self.keep_glance(transaction, session);
+        self.keep_early_read(transaction, session);
         result
     }
 
     /// Keeps the transaction that has the more accesses to record, if it has any.
     #[cfg(feature = "axum")]
-    fn keep_glance(&self, transaction: Transaction, session: Session) {
+    fn keep_early_read(&self, transaction: Transaction, session: Session) {
         let accesses = session.due_accesses();
         if accesses == 0 {
             return;
         }
-        let mut glanced = self.glanced();
-        let known = glanced.as_ref().map_or(0, |(_, it)| it.due_accesses());
+        let mut early_reads = self.early_reads();
+        let known = early_reads.as_ref().map_or(0, |(_, it)| it.due_accesses());
         if known > accesses {
             return;
         }
-        let former = glanced.replace((transaction, session));
-        drop(glanced);
+        let former = early_reads.replace((transaction, session));
+        drop(early_reads);
         drop(former);
     }
 
-    fn glanced(&self) -> MutexGuard<'_, Option<(Transaction, Session)>> {
-        self.glanced.lock().unwrap_or_else(PoisonError::into_inner)
+    fn early_reads(&self) -> MutexGuard<'_, Option<(Transaction, Session)>> {
+        self.early_reads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn session(&self) -> Result<Session> {

@@ -182,8 +182,8 @@ impl Session {
 
     /// Whether the client presented an id that has no session, as far as the transaction looked.
     #[cfg(feature = "http")]
-    pub(crate) fn bears_dead_id(&self) -> bool {
-        let is_dead = self.with(|state| Ok(state.bears_dead_id(self.subject)));
+    pub(crate) fn presents_dead_id(&self) -> bool {
+        let is_dead = self.with(|state| Ok(state.presents_dead_id(self.subject)));
         is_dead.unwrap_or(false)
     }
 

@@ -183,14 +183,14 @@ impl ClientChange {
     /// a container without the session continues the session that was seen in another one.
     pub(crate) fn over(&self, is_over: impl Fn(&Seen) -> bool) -> Option<&Seen> {
         let live = || self.seen.iter().filter(|seen| seen.is_live());
-        let mut written = live().filter(|seen| self.writes_in(seen.place.id));
+        let mut written = live().filter(|seen| self.writes_in(seen.container_ref.id));
         let over = written.find(|seen| is_over(seen));
         over.or_else(|| live().next().filter(|_| live().all(is_over)))
     }
 
     /// Whether anything is written to the session in a container, an access time aside.
     pub(crate) fn writes_in(&self, container: ContainerId) -> bool {
-        let in_it = |p: &PackageChange| p.writes() && p.place.id == container;
+        let in_it = |p: &PackageChange| p.writes() && p.container_ref.id == container;
         !matches!(self.end, SessionEnd::Stays)
             || self.sets_attributes()
             || self.ends_in.contains(&container)
@@ -200,7 +200,7 @@ impl ClientChange {
     /// Whether more than access times may be written to durable containers.
     pub(crate) fn writes_durably(&self) -> bool {
         let is_durable = |id: ContainerId| id.home() == ContainerHome::Durable;
-        let in_durable = |p: &PackageChange| p.writes() && is_durable(p.place.id);
+        let in_durable = |p: &PackageChange| p.writes() && is_durable(p.container_ref.id);
         !matches!(self.end, SessionEnd::Stays)
             || self.sets_attributes()
             || self.ends_in.iter().any(|id| is_durable(*id))
@@ -223,7 +223,7 @@ pub(crate) enum SessionEnd {
 /// A session row as a transaction saw it.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
-    pub(crate) place: ContainerRef,
+    pub(crate) container_ref: ContainerRef,
     /// The row as it was read; none where there was none. There was none under an id that was made later than
     /// what was read: whoever has put one there since has done so in a later commit.
     pub(crate) row: Option<SessionRow>,
@@ -247,7 +247,7 @@ impl Seen {
             return None;
         };
         Some(SessionRef {
-            container: self.place.id,
+            container: self.container_ref.id,
             client,
             incarnation,
         })
@@ -259,7 +259,7 @@ impl Seen {
             return None;
         };
         let session = SessionRef {
-            container: self.place.id,
+            container: self.container_ref.id,
             client,
             incarnation,
         };
@@ -284,7 +284,7 @@ pub(crate) enum SeenState {
 /// What a transaction saw of one package and wants changed.
 #[derive(Clone, Debug)]
 pub(crate) struct PackageChange {
-    pub(crate) place: ContainerRef,
+    pub(crate) container_ref: ContainerRef,
     pub(crate) package: Arc<str>,
     pub(crate) observed: Observed,
     pub(crate) clear: bool,

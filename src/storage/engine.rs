@@ -8,7 +8,7 @@ use super::container_id::ContainerId;
 use super::record::{PackageRow, SessionRow};
 use super::settings::{SettingsChange, StoreSettings};
 use super::version::Mark;
-use crate::block_on::{WakeGroup, block_on, block_on_helping};
+use crate::block_on::{WakeGroup, block_on, block_on_leading};
 use crate::client_id::ClientKey;
 use crate::clock::{ClockOffset, Timestamp};
 use crate::error::{Error, Result};
@@ -341,7 +341,7 @@ impl dyn Storage {
     /// Runs a future that waits for a commit to its end on this thread. A local engine commits on it meanwhile.
     pub(crate) fn block_on<F: Future>(&self, commit: F) -> F::Output {
         match self.local() {
-            Some(local) => block_on_helping(commit, local.wake_group(), || local.lead_commit()),
+            Some(local) => block_on_leading(commit, local.wake_group(), || local.lead_commit()),
             None => block_on(commit),
         }
     }

@@ -41,7 +41,7 @@ pub(crate) struct ForeignCommit {
 pub(crate) trait ForeignHold: Debug + Send + Sync {
     /// Calls `show`, which makes the parts of another engine visible, and puts these parts in. Whoever takes a snapshot of
     /// both engines sees all of this or nothing.
-    fn show_together(&self, commits: Vec<ForeignCommit>, show: &mut dyn FnMut());
+    fn publish_together(&self, commits: Vec<ForeignCommit>, show: &mut dyn FnMut());
 }
 
 impl ForeignCommit {
@@ -52,7 +52,7 @@ impl ForeignCommit {
             return show();
         };
         let mut show = Some(show);
-        hold.show_together(commits, &mut || {
+        hold.publish_together(commits, &mut || {
             if let Some(show) = show.take() {
                 show();
             }

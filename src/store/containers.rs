@@ -97,7 +97,7 @@ impl Store {
     pub fn container(&self, name: &str) -> Result<Container> {
         let registry = self.inner.env.registry.load();
         let container = registry.get(name).ok_or_else(|| no_such_container(name))?;
-        Ok(self.handle(container.place.name.clone()))
+        Ok(self.handle(container.container_ref.name.clone()))
     }
 
     /// Returns all containers, sorted by name: the unnamed one first.
@@ -116,7 +116,9 @@ impl Store {
     pub fn containers(&self) -> Vec<Container> {
         let registry = self.inner.env.registry.load();
         let names = registry.containers().iter();
-        names.map(|it| self.handle(it.place.name.clone())).collect()
+        names
+            .map(|it| self.handle(it.container_ref.name.clone()))
+            .collect()
     }
 
     /// Returns the container that a package lives in: the one with its name, or else the unnamed one.
@@ -127,7 +129,7 @@ impl Store {
     pub fn container_for(&self, pkg_id: &str) -> Result<Container> {
         let registry = self.inner.env.registry.load();
         let container = registry.container(registry.for_package(pkg_id));
-        Ok(self.handle(container.place.name.clone()))
+        Ok(self.handle(container.container_ref.name.clone()))
     }
 
     /// The containers that live in the visitor's cookie.

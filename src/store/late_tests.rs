@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::block_on::times_blocked;
-use crate::client_id::Secret;
+use crate::client_id::{ClientIds, Secret};
 use crate::{ClientId, Clock, ContainerSettings, Error, ErrorKind, Txn, WhenFull};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};

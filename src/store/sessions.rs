@@ -93,7 +93,8 @@ impl InfoDraft {
             return;
         }
         let info = &mut self.info;
-        info.containers.push(container.place.name.to_string());
+        info.containers
+            .push(container.container_ref.name.to_string());
         let created = times.created.to_datetime();
         info.created = Some(info.created.map_or(created, |other| other.min(created)));
         info.last_access = info.last_access.max(Some(times.last_access.to_datetime()));
@@ -110,7 +111,7 @@ impl InfoDraft {
         if error.kind() != ErrorKind::Corrupt {
             return Err(error);
         }
-        let name = container.place.name.to_string();
+        let name = container.container_ref.name.to_string();
         self.info.containers.push(name.clone());
         let error = error.in_container(name);
         static DAMAGED: Throttle = Throttle::new(1);
@@ -370,7 +371,7 @@ async fn session_info(env: &Env, client: ClientKey) -> Result<Option<SessionInfo
     let mut draft = InfoDraft::new(client);
     let mut rows = Vec::new();
     for container in registry.containers() {
-        let named = |e: Error| e.in_container(&*container.place.name);
+        let named = |e: Error| e.in_container(&*container.container_ref.name);
         let row = snapshot.session(container.id(), client).map_err(named)?;
         rows.extend(row.map(|row| (container, row)));
     }

@@ -35,7 +35,11 @@ impl Carrier {
     }
 
     /// A snapshot that also shows the rows as they are now.
-    pub(crate) fn show_with(&self, engine: Arc<dyn Snapshot>, now: Timestamp) -> Arc<dyn Snapshot> {
+    pub(crate) fn snapshot_with(
+        &self,
+        engine: Arc<dyn Snapshot>,
+        now: Timestamp,
+    ) -> Arc<dyn Snapshot> {
         let rows = self.rows();
         if rows.is_empty() {
             return engine;

@@ -110,7 +110,7 @@ async fn find_all(
     for (_, client, keeping) in clients {
         let (client, keeping) = (*client, *keeping);
         let mut found = FoundSessions::new();
-        for place in registry.places() {
+        for place in registry.indices() {
             let container = registry.container(place);
             let look = RowLook::at(snapshot, container, client, (now, keeping));
             match unless_damaged(look)? {

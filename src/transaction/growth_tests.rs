@@ -236,11 +236,11 @@ fn whether_an_id_is_dead_is_told_without_a_look() {
         assert_eq!(session.pkg("c3").get::<u8>("k").unwrap(), None);
         let steps = crate::steps::of(|| {
             session.look_before_commit();
-            assert!(!session.bears_dead_id());
+            assert!(!session.presents_dead_id());
         });
         assert_eq!(steps, 0);
         session.exists().unwrap();
-        let steps = crate::steps::of(|| assert_eq!(session.bears_dead_id(), dead));
+        let steps = crate::steps::of(|| assert_eq!(session.presents_dead_id(), dead));
         assert_eq!(steps, 0);
     }
 }

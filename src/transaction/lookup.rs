@@ -41,7 +41,7 @@ impl FirstLook {
             let newest = env.registry.load();
             if Arc::ptr_eq(&newest, registry.as_ref().unwrap_or(known)) {
                 let snapshot = match carrier {
-                    Some(carrier) => carrier.show_with(snapshot, now),
+                    Some(carrier) => carrier.snapshot_with(snapshot, now),
                     None => snapshot,
                 };
                 return Ok(Self {
@@ -75,7 +75,7 @@ impl RowLook {
     ) -> Result<Self> {
         crate::steps::count(1);
         let row = snapshot.session(container.id(), client);
-        let row = row.map_err(|e| e.in_container(&*container.place.name))?;
+        let row = row.map_err(|e| e.in_container(&*container.container_ref.name))?;
         let Some(row) = row else {
             return Ok(Self::Found(FoundSession::default()));
         };

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// A container as transactions see it.
 #[derive(Debug)]
 pub(crate) struct ContainerEntry {
-    pub(crate) place: ContainerRef,
+    pub(crate) container_ref: ContainerRef,
     pub(crate) policy: ExpiryPolicy,
     /// Whether it is swept without being asked for, where the store's containers are.
     pub(crate) implicit_sweeps: bool,
@@ -22,7 +22,7 @@ impl ContainerEntry {
     /// The container of a record.
     fn of(record: &ContainerRecord, unconfirmed: Option<Duration>) -> Self {
         Self {
-            place: ContainerRef {
+            container_ref: ContainerRef {
                 id: ContainerId(record.id),
                 name: Arc::from(record.name.as_str()),
             },
@@ -37,7 +37,7 @@ impl ContainerEntry {
     }
 
     pub(crate) fn id(&self) -> ContainerId {
-        self.place.id
+        self.container_ref.id
     }
 
     /// The session of a client in this container that has this row.
@@ -147,10 +147,10 @@ impl Registry {
         containers: impl IntoIterator<Item = ContainerEntry>,
     ) -> Result<Self> {
         let mut containers: Vec<_> = containers.into_iter().map(Arc::new).collect();
-        containers.sort_by(|a, b| a.place.name.cmp(&b.place.name));
+        containers.sort_by(|a, b| a.container_ref.name.cmp(&b.container_ref.name));
         let unnamed = containers
             .first()
-            .filter(|container| container.place.name.is_empty());
+            .filter(|container| container.container_ref.name.is_empty());
         let Some(slack) = unnamed.map(|container| container.policy.resolution) else {
             return Err(Error::new(
                 ErrorKind::Corrupt,
@@ -158,7 +158,8 @@ impl Registry {
             ));
         };
         let named = containers.iter().enumerate().skip(1);
-        let named = named.map(|(at, container)| (container.place.name.clone(), ContainerIndex(at)));
+        let named =
+            named.map(|(at, container)| (container.container_ref.name.clone(), ContainerIndex(at)));
         let is_in_cookie = |container: &Arc<ContainerEntry>| container.id().is_in_cookie();
         let has_cookie_containers = containers.iter().any(is_in_cookie);
         Ok(Self {
@@ -240,7 +241,7 @@ impl Registry {
 
     /// Where this registry has a container of another one. Another container of the same name is not the same.
     pub(crate) fn find_same(&self, container: &ContainerEntry) -> Option<ContainerIndex> {
-        let at = self.find(&container.place.name)?;
+        let at = self.find(&container.container_ref.name)?;
         (self.container(at).id() == container.id()).then_some(at)
     }
 
@@ -255,7 +256,7 @@ impl Registry {
     }
 
     /// The places of all containers.
-    pub(crate) fn places(&self) -> impl Iterator<Item = ContainerIndex> + use<> {
+    pub(crate) fn indices(&self) -> impl Iterator<Item = ContainerIndex> + use<> {
         (0..self.containers.len()).map(ContainerIndex)
     }
 }

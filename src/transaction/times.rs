@@ -87,7 +87,9 @@ fn take_newest(asked: Vec<AskedSession<'_>>, newest: NewestTimes) {
             (Ok(Some(recorded)), Ok(times)) => recorded.replace(times),
             // A session that has ended since is what it was.
             (Ok(None), _) | (Ok(_), Err(_)) => {}
-            (Err(error), _) => *times = Err(error.in_container(&*shown.container.place.name)),
+            (Err(error), _) => {
+                *times = Err(error.in_container(&*shown.container.container_ref.name))
+            }
         }
     }
 }

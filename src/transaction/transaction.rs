@@ -81,7 +81,7 @@ impl Transaction {
 
     /// Commits with this thread's help, after it waited no longer for turns than is left, or than the store allows.
     pub(crate) fn commit_here(self, patience: Option<Patience>) -> Result<(), CommitFailure> {
-        match self.depart(None, WaiterKind::Thread)? {
+        match self.close_and_pack(None, WaiterKind::Thread)? {
             Some(started) => {
                 let mut pending = match started {
                     StartedCommit::Packed(pending) => pending,
@@ -122,7 +122,7 @@ impl Transaction {
         patience: Option<Patience>,
     ) -> impl Future<Output = (Result<CookieAction, CommitFailure>, Option<Patience>)> + Send + 'static
     {
-        end_commit(self.depart(visitor, WaiterKind::Task), patience)
+        end_commit(self.close_and_pack(visitor, WaiterKind::Task), patience)
     }
 
     /// Discards all changes. Sessions that the transaction would create and access times that it would record are
@@ -131,7 +131,7 @@ impl Transaction {
 
     /// Closes the handles and packs the changes, unless a task would have to wait for that. `None` where nothing is to
     /// be done, as after most requests.
-    fn depart(
+    fn close_and_pack(
         self,
         visitor: Option<SubjectId>,
         waiter: WaiterKind,

@@ -118,7 +118,8 @@ impl Txn {
         name.unwrap_or_else(|_| {
             let first = self.registry();
             let name = first.and_then(|it| Some(it.container(it.linked(link)?)));
-            name.map(|it| it.place.name.clone()).unwrap_or_default()
+            name.map(|it| it.container_ref.name.clone())
+                .unwrap_or_default()
         })
     }
 

@@ -1,6 +1,6 @@
 //! C2.2, C2.8, C5.3: what bounds a journal, and how checkpoints bring it into the file.
 
-use super::{Place, active, builder, contains, fill, frames, journals};
+use super::{TempStore, active, builder, contains, fill, frames, journals};
 use crate::support::visitors::{get, put};
 use crate::support::wait::until;
 use cloakroom::{ClientId, ErrorKind, Store, Txn};
@@ -21,7 +21,7 @@ fn the_size_of_a_journal_is_bounded() {
     const SIZE: u64 = 256 << 10;
     // The last group may reach beyond the bound, and a file grows by no less than this.
     const BEYOND: u64 = 2 * ((64 << 10) + (8 << 10));
-    let place = Place::new();
+    let place = TempStore::new();
     let store = builder().journal_size(SIZE).open(place.path()).unwrap();
     let ids: Vec<_> = (0..50).map(|_| store.client_ids().issue()).collect();
     let mut largest = 0;
@@ -45,7 +45,7 @@ fn the_size_of_a_journal_is_bounded() {
 
 #[test]
 fn the_memory_of_what_is_not_in_the_file_yet_is_bounded() {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = builder()
         .unmerged_memory(256 << 10)
         .open(place.path())
@@ -69,7 +69,7 @@ fn put_text(store: &Store) {
 
 #[test]
 fn after_an_interval_what_was_committed_is_in_the_file() {
-    let place = Place::new();
+    let place = TempStore::new();
     let interval = Duration::from_millis(50);
     let store = builder()
         .checkpoint_interval(interval)
@@ -86,7 +86,7 @@ fn after_an_interval_what_was_committed_is_in_the_file() {
 
 #[test]
 fn a_checkpoint_brings_what_was_committed_into_the_file() {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     put_text(&store);
     assert!(!contains(&place.image(), TEXT));
@@ -101,7 +101,7 @@ fn a_checkpoint_brings_what_was_committed_into_the_file() {
 
 /// How many bytes a checkpoint of so many sessions writes.
 fn checkpoint_with(cache: usize, sessions: usize) -> u64 {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = builder().cache_size(cache).open(place.path()).unwrap();
     let ids: Vec<_> = (0..sessions).map(|_| store.client_ids().issue()).collect();
     let put = |value: &str| {
@@ -136,7 +136,7 @@ fn a_checkpoint_that_is_larger_than_the_cache_writes_its_pages_once() {
 #[test]
 fn commits_go_on_during_checkpoints() {
     const WRITERS: usize = 3;
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let ids: Vec<_> = (0..2 * WRITERS)
         .map(|_| store.client_ids().issue())
@@ -201,7 +201,7 @@ fn commits_go_on_during_checkpoints() {
 #[cfg(feature = "torture")]
 #[test]
 fn a_commit_too_large_for_a_frame_is_refused_and_leaves_no_trace() {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = builder().groups_of_at_most(64 << 10);
     let store = store.open(place.path()).unwrap();
     let id = store.client_ids().issue();
@@ -229,7 +229,7 @@ fn a_commit_too_large_for_a_frame_is_refused_and_leaves_no_trace() {
 #[test]
 fn commits_that_do_not_fit_in_one_frame_go_into_the_next() {
     const MANY: u64 = 40;
-    let place = Place::new();
+    let place = TempStore::new();
     let store = builder().groups_of_at_most(64 << 10);
     let store = store.open(place.path()).unwrap();
     let ids: Vec<_> = (0..MANY).map(|_| store.client_ids().issue()).collect();

@@ -1,6 +1,6 @@
 //! C2.2, C5.4, C7.2: gaps and damage.
 
-use super::{Place, SECTOR, active, builder, frames, journals, killed};
+use super::{SECTOR, TempStore, active, builder, frames, journals, killed};
 use crate::support::files::Image;
 use crate::support::visitors::{get, put};
 use crate::support::wait::until;
@@ -10,7 +10,7 @@ const HEADERS: [usize; 2] = [0, 4096];
 
 /// The files after a kill during a checkpoint: groups in both files of the journal, none of them in the store. Each
 /// session was set to its number in a group of its own.
-fn killed_in_a_checkpoint(place: &Place) -> (Image, Image, Vec<ClientId>) {
+fn killed_in_a_checkpoint(place: &TempStore) -> (Image, Image, Vec<ClientId>) {
     let store = place.open();
     let ids: Vec<_> = (0..6).map(|_| store.client_ids().issue()).collect();
     put(&store, &ids[0], 0);
@@ -32,7 +32,7 @@ fn killed_in_a_checkpoint(place: &Place) -> (Image, Image, Vec<ClientId>) {
 // C2.2, C7.3
 #[test]
 fn a_store_killed_in_a_checkpoint_opens_with_both_files_of_its_journal() {
-    let place = Place::new();
+    let place = TempStore::new();
     let (image, _, ids) = killed_in_a_checkpoint(&place);
     place.restore(&image);
     for _ in 0..2 {
@@ -48,7 +48,7 @@ fn a_store_killed_in_a_checkpoint_opens_with_both_files_of_its_journal() {
 // C7.2: an older copy of one of the files.
 #[test]
 fn a_gap_between_the_files_of_a_journal_is_refused() {
-    let place = Place::new();
+    let place = TempStore::new();
     let (image, early, _) = killed_in_a_checkpoint(&place);
     let first = active(&early);
     let second = journals(&image).into_iter().find(|name| *name != first);
@@ -60,7 +60,7 @@ fn a_gap_between_the_files_of_a_journal_is_refused() {
 // C7.2
 #[test]
 fn a_flipped_bit_before_the_end_of_a_journal_is_refused() {
-    let place = Place::new();
+    let place = TempStore::new();
     let (image, _) = killed(&place);
     let name = active(&image);
     let frames = frames(&image[&name]);
@@ -76,7 +76,7 @@ fn a_flipped_bit_before_the_end_of_a_journal_is_refused() {
 // C2.2: a power loss leaves this of a commit that was not acknowledged.
 #[test]
 fn a_last_group_that_is_not_whole_is_cut_off_alone() {
-    let place = Place::new();
+    let place = TempStore::new();
     let (image, id) = killed(&place);
     let name = active(&image);
     let last = *frames(&image[&name]).last().unwrap();
@@ -100,7 +100,7 @@ fn a_last_group_that_is_not_whole_is_cut_off_alone() {
 // C5.4
 #[test]
 fn one_header_of_a_journal_may_be_damaged_but_not_both() {
-    let place = Place::new();
+    let place = TempStore::new();
     let (image, id) = killed(&place);
     for name in journals(&image) {
         let mut damaged = image.clone();
@@ -124,7 +124,7 @@ const PAGE: usize = 4096;
 
 /// A store of many sessions, closed; and then one page of theirs is damaged, so that all of it but its
 /// first row can be read, and none of it be written.
-fn with_a_damaged_page(place: &Place) -> Vec<ClientId> {
+fn with_a_damaged_page(place: &TempStore) -> Vec<ClientId> {
     // All in one commit of redb, which leaves no other page of theirs in the file.
     let store = builder().cache_size(16 << 20).open(place.path()).unwrap();
     let ids: Vec<_> = (0..300).map(|_| store.client_ids().issue()).collect();
@@ -155,7 +155,7 @@ fn with_a_damaged_page(place: &Place) -> Vec<ClientId> {
 // C5.4, C2.13
 #[test]
 fn a_damaged_page_that_keeps_a_checkpoint_from_being_made_keeps_nobody_from_the_rest() {
-    let place = Place::new();
+    let place = TempStore::new();
     let ids = with_a_damaged_page(&place);
     let store = place.open();
     let is_hit = |id: &ClientId| {

@@ -1,12 +1,12 @@
 //! C2.2, C7.3: which files there are, and what a kill leaves.
 
-use super::{Place, active, journals, killed};
+use super::{TempStore, active, journals, killed};
 use crate::support::visitors::{get, put};
 
 // C7.3
 #[test]
 fn an_open_store_is_three_files_and_a_closed_one_is_one() {
-    let place = Place::new();
+    let place = TempStore::new();
     for _ in 0..3 {
         let store = place.open();
         let names = place.names();
@@ -25,7 +25,7 @@ fn an_open_store_is_three_files_and_a_closed_one_is_one() {
 // C7.3
 #[test]
 fn a_killed_store_opens_with_what_is_in_its_journal_also_if_it_is_killed_again() {
-    let place = Place::new();
+    let place = TempStore::new();
     let (mut image, id) = killed(&place);
     for n in 4..8 {
         place.restore(&image);
@@ -47,7 +47,7 @@ fn a_killed_store_opens_with_what_is_in_its_journal_also_if_it_is_killed_again()
 // C2.2: what a checkpoint holds already may lie in the journal once more.
 #[test]
 fn a_journal_that_is_partly_in_the_file_is_replayed_from_there_on() {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let id = store.client_ids().issue();
     put(&store, &id, 1);
@@ -71,7 +71,7 @@ fn a_journal_that_is_partly_in_the_file_is_replayed_from_there_on() {
 // C7.3
 #[test]
 fn a_journal_that_the_store_does_not_name_is_set_aside_and_not_replayed() {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let id = store.client_ids().issue();
     put(&store, &id, 1);
@@ -102,7 +102,7 @@ fn a_journal_that_the_store_does_not_name_is_set_aside_and_not_replayed() {
 // C7.3: closed, and killed before it removed them.
 #[test]
 fn the_journal_that_a_store_was_closed_with_is_of_no_use_any_more() {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let id = store.client_ids().issue();
     put(&store, &id, 1);

@@ -33,9 +33,9 @@ fn builder() -> StoreBuilder {
 }
 
 /// A folder for a store.
-struct Place(TempDir);
+struct TempStore(TempDir);
 
-impl Place {
+impl TempStore {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -103,7 +103,7 @@ fn frames(file: &[u8]) -> Vec<usize> {
 }
 
 /// What a kill leaves of a store with a session that was set to 1, 2 and 3, each in a group of its own.
-fn killed(place: &Place) -> (Image, ClientId) {
+fn killed(place: &TempStore) -> (Image, ClientId) {
     let store = place.open();
     let id = store.client_ids().issue();
     (1..=3).for_each(|n| put(&store, &id, n));

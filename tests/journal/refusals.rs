@@ -1,6 +1,6 @@
 //! C7.2: a journal that is not the store's, or is not whole, is refused.
 
-use super::{FRAMES, Place, active, frames, journals, killed};
+use super::{FRAMES, TempStore, active, frames, journals, killed};
 use crate::support::clock::clock;
 use crate::support::files::Image;
 use crate::support::visitors::{get, put};
@@ -10,7 +10,7 @@ use std::time::Duration;
 // C7.2
 #[test]
 fn a_missing_journal_is_refused_by_its_name_and_opens_once_it_is_back() {
-    let place = Place::new();
+    let place = TempStore::new();
     let (image, id) = killed(&place);
     for missing in journals(&image) {
         let mut without = image.clone();
@@ -24,7 +24,7 @@ fn a_missing_journal_is_refused_by_its_name_and_opens_once_it_is_back() {
 // C7.2
 #[test]
 fn the_journal_of_another_store_is_refused() {
-    let (place, other) = (Place::new(), Place::new());
+    let (place, other) = (TempStore::new(), TempStore::new());
     let (image, _) = killed(&place);
     let (foreign, _) = killed(&other);
     for name in journals(&image) {
@@ -37,7 +37,7 @@ fn the_journal_of_another_store_is_refused() {
 // C7.2: of the same store, by another opening.
 #[test]
 fn the_journal_of_another_state_of_the_store_is_refused() {
-    let place = Place::new();
+    let place = TempStore::new();
     let (first, id) = killed(&place);
     place.restore(&first);
     let store = place.open();
@@ -66,7 +66,7 @@ fn with_journals_of(image: &Image, other: &Image) -> Image {
 // C7.2: the commits between the two moments are in neither.
 #[test]
 fn journals_of_an_earlier_moment_than_the_store_are_refused_both_by_name() {
-    let (alive, place) = (Place::new(), Place::new());
+    let (alive, place) = (TempStore::new(), TempStore::new());
     let store = alive.open();
     let id = store.client_ids().issue();
     let commit = |numbers: std::ops::Range<u64>| {
@@ -113,13 +113,13 @@ fn journals_of_an_earlier_moment_than_a_change_of_settings_are_refused() {
         }),
     ];
     // With secrets of its own.
-    let open = |place: &Place| {
+    let open = |place: &TempStore| {
         let builder = Store::builder().clock(clock()).implicit_sweeps(false);
         let builder = builder.checkpoint_interval(Duration::from_secs(1 << 30));
         builder.open(place.path()).unwrap()
     };
     for (what, change) in changes {
-        let (alive, place) = (Place::new(), Place::new());
+        let (alive, place) = (TempStore::new(), TempStore::new());
         let store = open(&alive);
         store.register("other", ContainerSettings::new()).unwrap();
         let id = store.client_ids().issue();
@@ -144,7 +144,7 @@ fn journals_of_an_earlier_moment_than_a_change_of_settings_are_refused() {
 // C7.2: an opening copies what the journal before held.
 #[test]
 fn an_opening_says_how_far_its_journal_reaches() {
-    let place = Place::new();
+    let place = TempStore::new();
     let (image, id) = killed(&place);
     place.restore(&image);
     let store = place.open();
@@ -165,7 +165,7 @@ fn an_opening_says_how_far_its_journal_reaches() {
 // C7.2: a file grows before a frame is in it, and is never shorter than its header says.
 #[test]
 fn a_journal_cut_short_is_refused_wherever_it_was_cut() {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let id = store.client_ids().issue();
     let write = |bytes: usize, n: u64| {

@@ -1,6 +1,6 @@
 //! C1.7, C2.1, C2.14: a row reads the same wherever it lies.
 
-use super::{Place, builder};
+use super::{TempStore, builder};
 use crate::support::clock::clock;
 use crate::support::store::keys_of;
 use crate::support::visitors::{get, put};
@@ -133,7 +133,7 @@ impl House {
 // C1.7, C1.9, C3.7
 #[test]
 fn sessions_are_seen_the_same_in_whatever_layer_their_rows_are() {
-    let place = Place::new();
+    let place = TempStore::new();
     let mut file = House::new(builder(), |builder| builder.open(place.path()).unwrap());
     let mut memory = House::new(builder(), |builder| builder.in_memory().unwrap());
     let mut seen = Vec::new();
@@ -157,7 +157,7 @@ fn sessions_are_seen_the_same_in_whatever_layer_their_rows_are() {
 // C2.1
 #[test]
 fn a_snapshot_reads_its_state_across_checkpoints() {
-    let place = Place::new();
+    let place = TempStore::new();
     let store = place.open();
     let ids: Vec<_> = (0..4).map(|_| store.client_ids().issue()).collect();
     put(&store, &ids[0], 1);
@@ -197,7 +197,7 @@ fn a_snapshot_reads_its_state_across_checkpoints() {
 // C2.14
 #[test]
 fn a_snapshot_whose_rows_are_in_the_journal_is_too_old_after_its_time() {
-    let place = Place::new();
+    let place = TempStore::new();
     let clock = clock();
     let age = Duration::from_secs(30);
     let builder = builder().clock(clock.clone()).snapshot_max_age(age);

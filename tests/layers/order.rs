@@ -33,7 +33,7 @@ pub(crate) const ORDER: &[&str] = &[
 ];
 
 /// Dependencies that are named in few places: where a path starts with one of these.
-const ROOMS: &[(&str, &[&str])] = &[
+const CONFINED: &[(&str, &[&str])] = &[
     ("redb", &["src/storage/redb/", "migrations/"]),
     ("bincode", &["src/storage/record/"]),
 ];
@@ -64,11 +64,13 @@ pub(crate) fn violations(sources: &Sources) -> Vec<String> {
                 None => found.push(format!("{file}:{line}: {used} has no place in the order")),
             }
         }
-        for (name, rooms) in ROOMS {
-            if !rooms.iter().any(|room| file.starts_with(room)) {
+        for (name, folders) in CONFINED {
+            if !folders.iter().any(|folder| file.starts_with(folder)) {
                 for at in starts_of(&text, name) {
                     let line = text[..at].lines().count().max(1);
-                    found.push(format!("{file}:{line}: {name} is named outside its room"));
+                    found.push(format!(
+                        "{file}:{line}: {name} is named outside its folders"
+                    ));
                 }
             }
         }

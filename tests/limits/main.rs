@@ -8,8 +8,8 @@
     reason = "helpers of tests are tests"
 )]
 
+mod admission;
 mod computing;
-mod room;
 mod sessions;
 #[path = "../support/mod.rs"]
 mod support;

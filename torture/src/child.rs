@@ -1,7 +1,7 @@
 //! The process that is killed. It commits as fast as it can, and prints each attempt and each acknowledgement. It does
 //! not know its reader.
 
-use crate::guest;
+use crate::twin_packages;
 use clap::Args;
 use cloakroom::{ClientId, Error, ErrorKind, Store, Transaction};
 use std::collections::VecDeque;
@@ -169,7 +169,7 @@ impl Writer {
     fn change(&mut self) -> Result<(), Error> {
         let txn = self.store.begin()?;
         self.number += 1;
-        guest::write(&txn.session(&self.own)?, self.number)?;
+        twin_packages::write(&txn.session(&self.own)?, self.number)?;
         let counters = txn.session(&self.hall)?.pkg(COUNTERS);
         counters.add("all", 1)?;
         counters.add(&self.place.to_string(), 1)?;
@@ -180,7 +180,7 @@ impl Writer {
     fn receive(&mut self) -> Result<(), Error> {
         let id = self.store.client_ids().issue();
         let txn = self.store.begin()?;
-        guest::write(&txn.session(&id)?, self.number)?;
+        twin_packages::write(&txn.session(&id)?, self.number)?;
         self.announce(&format!("receive {}", id.as_str()));
         self.commit(txn)?;
         self.guests.push_back((id, self.number));
@@ -209,7 +209,7 @@ impl Writer {
     fn abort(&mut self) -> Result<(), Error> {
         let id = self.store.client_ids().issue();
         let txn = self.store.begin()?;
-        guest::write(&txn.session(&id)?, self.number)?;
+        twin_packages::write(&txn.session(&id)?, self.number)?;
         txn.session(&self.own)?.pkg(NEVER).insert("key", true)?;
         txn.session(&self.hall)?.pkg(COUNTERS).add("all", 1_000)?;
         self.announce(&format!("abort {}", id.as_str()));

@@ -1,8 +1,8 @@
 //! A process without free file descriptors: an open store continues to work; opening one fails with a clear error and
 //! leaves nothing incomplete.
 
-use crate::guest::{self, Found};
 use crate::making::unfinished;
+use crate::twin_packages::{self, Found};
 use clap::Args;
 use cloakroom::{ErrorKind, Store};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -79,9 +79,9 @@ fn commit(store: &Store, times: u64) {
     for n in 0..times {
         let id = store.client_ids().issue();
         let txn = store.begin().unwrap();
-        guest::write(&txn.session(&id).unwrap(), n).unwrap();
+        twin_packages::write(&txn.session(&id).unwrap(), n).unwrap();
         txn.commit().unwrap();
-        assert_eq!(guest::find(store, &id).unwrap(), Found::Whole(n));
+        assert_eq!(twin_packages::find(store, &id).unwrap(), Found::Whole(n));
     }
 }
 

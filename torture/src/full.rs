@@ -1,9 +1,9 @@
 //! A disk that is really full: no acknowledged commit is lost, reads continue, and the store continues by itself once
 //! there is space (C2.13).
 
-use crate::guest::{self, Found};
 use crate::making::unfinished;
 use crate::space::{Space, again_without_the_signal};
+use crate::twin_packages::{self, Found};
 use clap::{Args, ValueEnum};
 use cloakroom::{ClientId, Error, ErrorKind, Store};
 use std::path::Path;
@@ -123,7 +123,7 @@ fn nothing_can_be_made(space: &Space) {
     match Store::open(&existing) {
         Ok(store) => {
             assert!(store.statistics().unwrap().is_read_only());
-            let found = guest::find_text(&store, written.0.as_str());
+            let found = twin_packages::find_text(&store, written.0.as_str());
             assert_eq!(found.unwrap(), Found::Whole(SIZE_OF_ALL));
             store.close().unwrap();
         }
@@ -135,7 +135,7 @@ fn nothing_can_be_made(space: &Space) {
     let store = Store::open(&existing).unwrap();
     assert!(store.check().unwrap().is_clean());
     assert_eq!(
-        guest::find_text(&store, written.0.as_str()).unwrap(),
+        twin_packages::find_text(&store, written.0.as_str()).unwrap(),
         Found::Whole(SIZE_OF_ALL)
     );
     store.close().unwrap();
@@ -153,7 +153,7 @@ fn write(store: &Store) -> Written {
     let id = store.client_ids().issue();
     let prepare = || {
         let txn = store.begin()?;
-        guest::write(&txn.session(&id)?, SIZE_OF_ALL)?;
+        twin_packages::write(&txn.session(&id)?, SIZE_OF_ALL)?;
         Ok::<_, Error>(txn)
     };
     let ended = loop {
@@ -188,7 +188,7 @@ impl Book {
 
     /// The number of sessions that are not as expected. No read may be refused any more.
     fn hold_against(&self, store: &Store) -> u64 {
-        let found = |id: &&ClientId| guest::find(store, id).unwrap();
+        let found = |id: &&ClientId| twin_packages::find(store, id).unwrap();
         let lost = self
             .acknowledged
             .iter()
@@ -238,7 +238,7 @@ fn reads_are_served(store: &Store, book: &Book) -> Duration {
     let begun = Instant::now();
     for id in &book.acknowledged {
         loop {
-            match guest::find(store, id) {
+            match twin_packages::find(store, id) {
                 Ok(found) => {
                     assert_eq!(found, Found::Whole(SIZE_OF_ALL));
                     break;

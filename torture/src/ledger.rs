@@ -2,7 +2,7 @@
 //! in, findings out.
 
 use crate::child::{COUNTERS, NEVER};
-use crate::guest::{self, Found};
+use crate::twin_packages::{self, Found};
 use cloakroom::{Error, Store};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -58,7 +58,7 @@ impl Ledger {
         let mut founded = Vec::new();
         for _ in 0..writers {
             let own = store.client_ids().issue();
-            guest::write(&txn.session(&own)?, 0)?;
+            twin_packages::write(&txn.session(&own)?, 0)?;
             founded.push(Writer {
                 own: own.as_str().to_owned(),
                 number: 0,
@@ -186,7 +186,7 @@ impl Writer {
         let mut tried = None;
         match self.attempt.take() {
             Some((number, Attempt::Change)) => tried = Some(number),
-            Some((number, Attempt::Receive(id))) => match guest::find_text(store, &id)? {
+            Some((number, Attempt::Receive(id))) => match twin_packages::find_text(store, &id)? {
                 Found::Absent => self.gone.push_back(id),
                 Found::Whole(n) if n == number => {
                     self.guests.insert(id, number);
@@ -198,7 +198,7 @@ impl Writer {
             Some((_, Attempt::Abort(id))) => self.gone.push_back(id),
             None => {}
         }
-        match guest::find_text(store, &self.own)? {
+        match twin_packages::find_text(store, &self.own)? {
             Found::Whole(n) if n == self.number || Some(n) == tried => self.number = n,
             Found::Whole(n) if n < self.number => findings.lost += 1,
             Found::Whole(_) => findings.phantom += 1,
@@ -211,14 +211,14 @@ impl Writer {
             findings.phantom += u64::from(!untouched);
         }
         for (id, number) in &self.guests {
-            match guest::find_text(store, id)? {
+            match twin_packages::find_text(store, id)? {
                 Found::Whole(n) if n == *number => {}
                 Found::Absent => findings.lost += 1,
                 Found::Whole(_) | Found::Torn => findings.torn += 1,
             }
         }
         for id in &self.gone {
-            if guest::find_text(store, id)? != Found::Absent {
+            if twin_packages::find_text(store, id)? != Found::Absent {
                 findings.phantom += 1;
             }
         }
@@ -229,7 +229,7 @@ impl Writer {
 
     /// If it is still there, it is among the guests and must be as it was.
     fn settle_dismissal(&mut self, store: &Store, id: String) -> Result<(), Error> {
-        if guest::find_text(store, &id)? == Found::Absent {
+        if twin_packages::find_text(store, &id)? == Found::Absent {
             self.guests.remove(&id);
             self.gone.push_back(id);
         }
@@ -238,7 +238,7 @@ impl Writer {
 
     /// Which of the two ids it is now; the other must be worth nothing.
     fn settle_rotation(&mut self, store: &Store, old: String, new: String) -> Result<(), Error> {
-        if guest::find_text(store, &new)? == Found::Absent {
+        if twin_packages::find_text(store, &new)? == Found::Absent {
             self.gone.push_back(new);
         } else {
             let number = self.guests.remove(&old).unwrap();
@@ -275,7 +275,7 @@ mod tests {
     /// Writes as the process does, or only a part of it.
     fn write(store: &Store, id: &ClientId, n: u64, counters: Option<&ClientId>) {
         let txn = store.begin().unwrap();
-        guest::write(&txn.session(id).unwrap(), n).unwrap();
+        twin_packages::write(&txn.session(id).unwrap(), n).unwrap();
         if let Some(hall) = counters {
             let counters = txn.session(hall).unwrap().pkg(COUNTERS);
             counters.add("all", 1).unwrap();

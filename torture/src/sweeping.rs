@@ -1,8 +1,8 @@
 //! A sweep that a signal ends in the middle: no live session is lost, no expired one comes back, and a later sweep
 //! finishes the work (C3.2, C3.7).
 
-use crate::guest::{self, Found};
 use crate::process::Process;
+use crate::twin_packages::{self, Found};
 use clap::Args;
 use cloakroom::{Clock, Store, Txn};
 use indicatif::ProgressBar;
@@ -75,7 +75,7 @@ impl Origin {
             for some in ids.chunks(500) {
                 let write = |txn: &Txn| {
                     some.iter()
-                        .try_for_each(|id| guest::write(&txn.session(id)?, 7))
+                        .try_for_each(|id| twin_packages::write(&txn.session(id)?, 7))
                 };
                 store.transact(write).unwrap();
             }
@@ -114,7 +114,7 @@ impl Origin {
     }
 
     fn misplaced(&self, store: &Store) -> u64 {
-        let found = |id: &String| guest::find_text(store, id).unwrap();
+        let found = |id: &String| twin_packages::find_text(store, id).unwrap();
         let lost = self.live.iter().filter(|id| found(id) != Found::Whole(7));
         let served = self.expired.iter().filter(|id| found(id) != Found::Absent);
         lost.count() as u64 + served.count() as u64

@@ -4,8 +4,8 @@ use crate::beside::beside;
 use crate::engine::Site;
 use crate::engines;
 use crate::engines::cloakroom::{clients, still_clock};
-use crate::house::{House, progress};
 use crate::payload::{Dice, KEY, PACKAGES, Pick, value};
+use crate::prepared::{PreparedEngines, progress};
 use crate::report::{Metric, Report};
 use crate::run::Span;
 use crate::settings::Settings;
@@ -25,19 +25,19 @@ pub(crate) fn main(settings: &Settings) -> Result<()> {
     let Span::For(alone) = settings.span() else {
         bail!("commits go on for a time, not for a number of operations");
     };
-    let house = House::make(
+    let engines = PreparedEngines::make(
         &engines::named(&["cloakroom".to_owned()])?,
         sessions,
         &mut report,
     )?;
-    let bar = progress((settings.rounds() * WRITERS.len() * house.lodgers.len()) as u64);
+    let bar = progress((settings.rounds() * WRITERS.len() * engines.prepared.len()) as u64);
     for _ in 0..settings.rounds() {
         for writers in WRITERS {
             let case = format!("checkpoint/uniform/{sessions}/w{writers}");
-            for lodger in &house.lodgers {
+            for peer in &engines.prepared {
                 bar.set_message(case.clone());
                 bar.tick();
-                measure(&lodger.site, &case, (writers, alone), &mut report)?;
+                measure(&peer.site, &case, (writers, alone), &mut report)?;
                 bar.inc(1);
             }
         }

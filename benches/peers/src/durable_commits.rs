@@ -2,9 +2,9 @@
 //!
 //! The clock stops when the engine is closed, so that deferred work counts.
 
-use crate::house::{House, Lodger, progress};
 use crate::io;
 use crate::payload::Pick;
+use crate::prepared::{PreparedEngine, PreparedEngines, progress};
 use crate::report::{BYTES, CALLS, DEVICE, FILE, P50, P99, RATE, RATE_OPEN, Report};
 use crate::run::{self, Load, Run};
 use crate::settings::Settings;
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 pub(crate) fn main(settings: &Settings) -> Result<()> {
     let mut report = Report::new("durable_commits");
-    let house = House::of(settings, &mut report)?;
-    each(settings, &house, |lodger, case, load| {
-        let cost = cost(lodger, load)?;
-        let mut add = |metric, value| report.add(case, lodger.name(), metric, value);
+    let engines = PreparedEngines::of(settings, &mut report)?;
+    each(settings, &engines, |peer, case, load| {
+        let cost = cost(peer, load)?;
+        let mut add = |metric, value| report.add(case, peer.name(), metric, value);
         add(
             RATE,
             cost.run.operations as f64 / cost.sustained.as_secs_f64(),
@@ -27,7 +27,7 @@ pub(crate) fn main(settings: &Settings) -> Result<()> {
         add(BYTES, cost.per_commit(cost.bytes));
         Ok(())
     })?;
-    house.introduce(&mut report);
+    engines.introduce(&mut report);
     report.note("commits_per_second: until everything is in its place, closing included");
     report.finish(RATE)
 }
@@ -35,19 +35,19 @@ pub(crate) fn main(settings: &Settings) -> Result<()> {
 /// The same loads, for their bytes.
 pub(crate) fn bytes(settings: &Settings) -> Result<()> {
     let mut report = Report::new("bytes");
-    let house = House::of(settings, &mut report)?;
-    each(settings, &house, |lodger, case, load| {
-        let cost = cost(lodger, load)?;
-        let mut add = |metric, value| report.add(case, lodger.name(), metric, value);
+    let engines = PreparedEngines::of(settings, &mut report)?;
+    each(settings, &engines, |peer, case, load| {
+        let cost = cost(peer, load)?;
+        let mut add = |metric, value| report.add(case, peer.name(), metric, value);
         add(BYTES, cost.per_commit(cost.bytes));
         add(CALLS, cost.per_commit(cost.calls));
         if let Some(device) = cost.device {
             add(DEVICE, cost.per_commit(device));
         }
-        add(FILE, io::on_disk(&lodger.site.folder)? as f64);
+        add(FILE, io::on_disk(&peer.site.folder)? as f64);
         Ok(())
     })?;
-    house.introduce(&mut report);
+    engines.introduce(&mut report);
     report.note(
         "wchar: given to write calls, by /proc/PID/io; device: what reached the disk, which is",
     );
@@ -60,15 +60,15 @@ pub(crate) fn bytes(settings: &Settings) -> Result<()> {
 /// All cases on all engines, which take turns.
 fn each(
     settings: &Settings,
-    house: &House,
-    mut measure: impl FnMut(&Lodger, &str, &Load) -> Result<()>,
+    engines: &PreparedEngines,
+    mut measure: impl FnMut(&PreparedEngine, &str, &Load) -> Result<()>,
 ) -> Result<()> {
     let picks = [Pick::Uniform, Pick::Hot];
     let cases: Vec<_> = picks
         .iter()
         .flat_map(|pick| settings.writers().into_iter().map(|n| (*pick, n)))
         .collect();
-    let steps = settings.rounds() * cases.len() * house.lodgers.len();
+    let steps = settings.rounds() * cases.len() * engines.prepared.len();
     let bar = progress(steps as u64);
     for round in 0..settings.rounds() {
         for (number, (pick, threads)) in cases.iter().enumerate() {
@@ -80,11 +80,11 @@ fn each(
                 sessions: settings.sessions(),
             };
             let case = format!("commit/{}/{}/w{threads}", pick.name(), settings.sessions());
-            for lodger in &house.lodgers {
-                bar.set_message(format!("{case} {}", lodger.name()));
+            for peer in &engines.prepared {
+                bar.set_message(format!("{case} {}", peer.name()));
                 bar.tick();
-                measure(lodger, &case, &load)
-                    .with_context(|| format!("{case} on {}", lodger.name()))?;
+                measure(peer, &case, &load)
+                    .with_context(|| format!("{case} on {}", peer.name()))?;
                 bar.inc(1);
             }
         }
@@ -111,9 +111,9 @@ impl Cost {
 }
 
 /// Opens an engine, lets it commit, closes it.
-pub(crate) fn cost(lodger: &Lodger, load: &Load) -> Result<Cost> {
-    let folder = &lodger.site.folder;
-    let (engine, _) = lodger.open()?;
+pub(crate) fn cost(peer: &PreparedEngine, load: &Load) -> Result<Cost> {
+    let folder = &peer.site.folder;
+    let (engine, _) = peer.open()?;
     // By reading, so that nothing is put off when the clock starts.
     run::loads(&*engine, &load.warm_up())?;
     let process = engine.process();

@@ -6,8 +6,8 @@ mod actix;
 use crate::engine::{Peer, Site};
 use crate::engines::cloakroom::{Cloakroom, clients, open_store, still_clock};
 use crate::engines::tower_sessions::{TowerSessionsSqlite, id, pool, record};
-use crate::house::{House, progress};
 use crate::payload::{Dice, KEY, PACKAGES, value};
+use crate::prepared::{PreparedEngines, progress};
 use crate::report::{P99, REQUESTS, Report};
 use crate::run::Span;
 use crate::settings::Settings;
@@ -54,7 +54,7 @@ pub(crate) fn main(settings: &Settings) -> Result<()> {
         Span::For(time) => time.as_secs().max(1),
         Span::Operations(_) => bail!("wrk runs for a time, not for a number of requests"),
     };
-    let folder = House::folder()?;
+    let folder = PreparedEngines::folder()?;
     let mut servers = Vec::new();
     for engine in ENGINES {
         if let Some(how) = actix::missing(engine) {

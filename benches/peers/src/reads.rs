@@ -1,7 +1,7 @@
 //! Loads of a session and its two packages, all in cache.
 
-use crate::house::{House, progress};
 use crate::payload::Pick;
+use crate::prepared::{PreparedEngines, progress};
 use crate::report::{LOADS, P50, P99, Report};
 use crate::run::{self, Load};
 use crate::settings::Settings;
@@ -11,8 +11,8 @@ const READERS: [usize; 2] = [1, 2];
 
 pub(crate) fn main(settings: &Settings) -> Result<()> {
     let mut report = Report::new("reads");
-    let house = House::of(settings, &mut report)?;
-    let steps = settings.rounds() * READERS.len() * house.lodgers.len();
+    let engines = PreparedEngines::of(settings, &mut report)?;
+    let steps = settings.rounds() * READERS.len() * engines.prepared.len();
     let bar = progress(steps as u64);
     for round in 0..settings.rounds() {
         for threads in READERS {
@@ -24,11 +24,11 @@ pub(crate) fn main(settings: &Settings) -> Result<()> {
                 sessions: settings.sessions(),
             };
             let case = format!("load-two/uniform/{}/w{threads}", settings.sessions());
-            for lodger in &house.lodgers {
-                let name = lodger.name();
+            for peer in &engines.prepared {
+                let name = peer.name();
                 bar.set_message(format!("{case} {name}"));
                 bar.tick();
-                let (engine, _) = lodger.open()?;
+                let (engine, _) = peer.open()?;
                 run::loads(&*engine, &load.warm_up())?;
                 let run =
                     run::loads(&*engine, &load).with_context(|| format!("{case} on {name}"))?;
@@ -41,7 +41,7 @@ pub(crate) fn main(settings: &Settings) -> Result<()> {
         }
     }
     bar.finish_and_clear();
-    house.introduce(&mut report);
+    engines.introduce(&mut report);
     report.note("the log answers from an index in memory, as it was when it was opened");
     report.finish(LOADS)
 }

@@ -3,8 +3,8 @@
 
 use crate::engine::{Engine, Peer, Site};
 use crate::engines;
-use crate::house::{House, Lodger, progress};
 use crate::payload::{Dice, FIRST, PACKAGES, first_value, number, value};
+use crate::prepared::{PreparedEngine, PreparedEngines, progress};
 use crate::report::{Metric, OPEN, Report};
 use crate::run::Span;
 use crate::settings::Settings;
@@ -39,37 +39,37 @@ pub(crate) struct Victim {
 
 pub(crate) fn main(settings: &Settings) -> Result<()> {
     let mut report = Report::new("restart");
-    let house = House::of(settings, &mut report)?;
+    let engines = PreparedEngines::of(settings, &mut report)?;
     let (time, most) = match settings.span() {
         Span::For(time) => (time, usize::MAX),
         Span::Operations(count) => (Duration::MAX, count),
     };
     let case = format!("open-after-kill/uniform/{}/w{WRITERS}", settings.sessions());
-    let bar = progress((settings.rounds() * house.lodgers.len()) as u64);
+    let bar = progress((settings.rounds() * engines.prepared.len()) as u64);
     let mut ledgers: HashMap<&str, Ledger> = HashMap::new();
     for round in 0..settings.rounds() {
-        for lodger in &house.lodgers {
-            let name = lodger.name();
+        for peer in &engines.prepared {
+            let name = peer.name();
             bar.set_message(format!("{case} {name}"));
             bar.tick();
             let ledger = ledgers.entry(name).or_default();
             let first = (round as u64 + 1) << 32;
-            let commits = kill(lodger, first, (time, most), ledger)
+            let commits = kill(peer, first, (time, most), ledger)
                 .with_context(|| format!("killing {name}"))?;
-            let (engine, open) = lodger.open()?;
+            let (engine, open) = peer.open()?;
             let start = Instant::now();
             look(&*engine, 0)?;
             report.add(&case, name, OPEN, open.as_secs_f64() * 1e3);
             let load = open + start.elapsed();
             report.add(&case, name, FIRST_LOAD, load.as_secs_f64() * 1e3);
             report.add(&case, name, COMMITS, commits as f64);
-            verify(&*engine, lodger, ledger).with_context(|| format!("after killing {name}"))?;
+            verify(&*engine, peer, ledger).with_context(|| format!("after killing {name}"))?;
             engine.close()?;
             bar.inc(1);
         }
     }
     bar.finish_and_clear();
-    house.introduce(&mut report);
+    engines.introduce(&mut report);
     report.note("redis and zodb: the start of their process is part of opening");
     report.note("every value that was acknowledged before the kill was there, or a later one");
     report.finish(OPEN)
@@ -80,23 +80,23 @@ type Ledger = HashMap<usize, u64>;
 
 /// Runs the victim and kills it with SIGKILL; counts the commits that it acknowledged.
 fn kill(
-    lodger: &Lodger,
+    peer: &PreparedEngine,
     first: u64,
     until: (Duration, usize),
     ledger: &mut Ledger,
 ) -> Result<usize> {
-    let complaints = lodger.site.folder.join("victim.log");
+    let complaints = peer.site.folder.join("victim.log");
     let mut child = Command::new(std::env::current_exe()?)
-        .args(["victim", "--engine", lodger.name()])
+        .args(["victim", "--engine", peer.name()])
         .arg("--folder")
-        .arg(&lodger.site.folder)
-        .args(["--sessions", &lodger.site.sessions.to_string()])
+        .arg(&peer.site.folder)
+        .args(["--sessions", &peer.site.sessions.to_string()])
         .args(["--first", &first.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(File::create(&complaints)?)
         .spawn()?;
-    let outcome = note(&mut child, lodger, until, ledger);
+    let outcome = note(&mut child, peer, until, ledger);
     child.kill()?;
     child.wait()?;
     outcome.with_context(|| std::fs::read_to_string(complaints).unwrap_or_default())
@@ -104,7 +104,7 @@ fn kill(
 
 fn note(
     child: &mut Child,
-    lodger: &Lodger,
+    peer: &PreparedEngine,
     (time, most): (Duration, usize),
     ledger: &mut Ledger,
 ) -> Result<usize> {
@@ -117,7 +117,7 @@ fn note(
     while start.elapsed() < time && commits < most {
         commits += usize::from(acknowledged(&mut said, &mut line, ledger)?);
     }
-    kill_server(&lodger.site)?;
+    kill_server(&peer.site)?;
     child.kill()?;
     // What it still said before it died was acknowledged, too; half a line was not.
     while acknowledged(&mut said, &mut line, ledger)? {
@@ -169,9 +169,9 @@ fn look(engine: &dyn Engine, session: usize) -> Result<u64> {
 }
 
 /// Each writer numbers its values upwards, and each session has one writer.
-fn verify(engine: &dyn Engine, lodger: &Lodger, ledger: &Ledger) -> Result<()> {
+fn verify(engine: &dyn Engine, peer: &PreparedEngine, ledger: &Ledger) -> Result<()> {
     let mut read = engine.reader()?;
-    for session in 0..lodger.site.sessions {
+    for session in 0..peer.site.sessions {
         let mut found = Vec::new();
         read(session, &mut |bytes| found.push(number(bytes)))?;
         let Some(Some(found)) = found.first() else {

@@ -4,9 +4,9 @@ use crate::durable_commits::cost;
 use crate::engine::Site;
 use crate::engines;
 use crate::engines::cloakroom::{open_store, still_clock};
-use crate::house::{House, progress};
 use crate::io;
 use crate::payload::Pick;
+use crate::prepared::{PreparedEngines, progress};
 use crate::report::{BYTES, FILE, Metric, OPEN, Report};
 use crate::run::{self, Load};
 use crate::settings::Settings;
@@ -41,11 +41,11 @@ pub(crate) fn main(scale: &Scale) -> Result<()> {
         if sessions > scale.to {
             break;
         }
-        let house = House::make(&peers, sessions, &mut report)?;
-        let bar = progress((settings.rounds() * house.lodgers.len()) as u64);
+        let engines = PreparedEngines::make(&peers, sessions, &mut report)?;
+        let bar = progress((settings.rounds() * engines.prepared.len()) as u64);
         for round in 0..settings.rounds() {
-            for lodger in &house.lodgers {
-                let name = lodger.name();
+            for peer in &engines.prepared {
+                let name = peer.name();
                 bar.set_message(format!("{sessions} sessions: {name}"));
                 bar.tick();
                 let case = format!("scale/uniform/{sessions}/w1");
@@ -56,7 +56,7 @@ pub(crate) fn main(scale: &Scale) -> Result<()> {
                     seed: round as u64 + 1,
                     sessions,
                 };
-                let (engine, open) = lodger.open()?;
+                let (engine, open) = peer.open()?;
                 report.add(&case, name, OPEN, open.as_secs_f64() * 1e3);
                 run::loads(&*engine, &load(1).warm_up())?;
                 let loads = run::loads(&*engine, &load(1))?;
@@ -64,15 +64,15 @@ pub(crate) fn main(scale: &Scale) -> Result<()> {
                 report.add(&case, name, LOAD, 1e6 / loads.per_second());
                 for threads in [1, 64] {
                     let case = format!("scale/uniform/{sessions}/w{threads}");
-                    let cost = cost(lodger, &load(threads))?;
+                    let cost = cost(peer, &load(threads))?;
                     let each = cost.sustained.as_secs_f64() / cost.run.operations as f64;
                     report.add(&case, name, COMMIT, each * 1e6);
                     report.add(&case, name, BYTES, cost.per_commit(cost.bytes));
                 }
                 if name == "cloakroom" {
-                    report.add(&case, name, SWEEP, sweep_step(&lodger.site)?);
+                    report.add(&case, name, SWEEP, sweep_step(&peer.site)?);
                 }
-                let file = io::on_disk(&lodger.site.folder)?;
+                let file = io::on_disk(&peer.site.folder)?;
                 report.add(&case, name, FILE, file as f64);
                 bar.inc(1);
             }

@@ -4,8 +4,8 @@ use crate::beside::{Beside, beside};
 use crate::engine::Site;
 use crate::engines::cloakroom::{clients, open_store, still_clock};
 use crate::engines::{CACHE, named, zodb};
-use crate::house::{House, progress};
 use crate::payload::{Dice, KEY, PACKAGES, Pick, client, first_value, row, value};
+use crate::prepared::{PreparedEngines, progress};
 use crate::report::{Metric, Report};
 use crate::settings::Settings;
 use anyhow::{Context, Result, ensure};
@@ -24,7 +24,7 @@ pub(crate) fn main(settings: &Settings) -> Result<()> {
     let mut report = Report::new("sweep").against("sqlite");
     let sessions = settings.sessions_or(if settings.quick { 100_000 } else { 1_000_000 });
     let case = format!("sweep-tenth-stale/uniform/{sessions}/w1");
-    let folder = House::folder()?;
+    let folder = PreparedEngines::folder()?;
     let peers: Vec<_> = named(&settings.engines)?
         .into_iter()
         .filter(|peer| ENGINES.contains(&peer.name()))

@@ -15,7 +15,7 @@ use crate::http::checked::{CheckedService, RequestCheck};
 use crate::http::form::FormEncoding;
 use crate::http::policy::is_upgrade;
 use crate::http::rewound::{ReadAhead, RewoundBody};
-use crate::http::slot::{Slot, glance};
+use crate::http::slot::{Slot, read_early};
 
 /// The default of `form_limit`, in bytes.
 const FORM_LIMIT: usize = 64 * 1024;
@@ -251,7 +251,7 @@ impl CsrfSettings {
             return Ok(Request::from_parts(parts, body));
         }
         let (token, body) = self.token(&parts, body).await?;
-        glance(&parts.extensions, |session| check(session, &token)).await?;
+        read_early(&parts.extensions, |session| check(session, &token)).await?;
         Ok(Request::from_parts(parts, body))
     }
 

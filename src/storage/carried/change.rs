@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// How many bytes the encoded rows of a container may have.
 #[derive(Clone, Debug)]
 pub(crate) struct CarriedLimit {
-    pub(crate) place: ContainerRef,
+    pub(crate) container_ref: ContainerRef,
     pub(crate) bytes: usize,
 }
 
@@ -100,8 +100,12 @@ impl CarriedChange {
             return Ok(());
         };
         let mut limits = self.limits.iter();
-        let limit = limits.find(|limit| limit.place.id == container);
-        let Some(CarriedLimit { place, bytes }) = limit else {
+        let limit = limits.find(|limit| limit.container_ref.id == container);
+        let Some(CarriedLimit {
+            container_ref,
+            bytes,
+        }) = limit
+        else {
             return Err(not_carried());
         };
         let len = rows.encode(container, client)?.len();
@@ -109,7 +113,7 @@ impl CarriedChange {
             return Ok(());
         }
         let why = format!("a cookie holds {bytes} bytes of this container, which now has {len}");
-        Err(Error::new(ErrorKind::TooLarge, why).in_container(&*place.name))
+        Err(Error::new(ErrorKind::TooLarge, why).in_container(&*container_ref.name))
     }
 
     /// The rows after the commit.

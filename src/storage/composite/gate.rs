@@ -79,7 +79,7 @@ impl CommitGate {
             return;
         }
         while let Some((entry, go)) = state.next() {
-            let clients = state.let_in(entry);
+            let clients = state.admit_entry(entry);
             let inside = Inside {
                 gate: self.clone(),
                 clients,
@@ -101,11 +101,11 @@ impl GateState {
         for (at, (entry, _)) in self.waiting.iter().enumerate() {
             match entry {
                 Entry::Snapshot => {
-                    found = (ahead.is_empty() && self.lets_in(entry)).then_some(at);
+                    found = (ahead.is_empty() && self.admits_now(entry)).then_some(at);
                     break;
                 }
                 Entry::Commit(clients) => {
-                    if self.lets_in(entry) && !clients.iter().any(|it| ahead.contains(it)) {
+                    if self.admits_now(entry) && !clients.iter().any(|it| ahead.contains(it)) {
                         found = Some(at);
                         break;
                     }
@@ -116,7 +116,7 @@ impl GateState {
         self.waiting.remove(found?)
     }
 
-    fn lets_in(&self, entry: &Entry) -> bool {
+    fn admits_now(&self, entry: &Entry) -> bool {
         match entry {
             Entry::Snapshot => self.commits == 0,
             Entry::Commit(clients) => {
@@ -125,7 +125,7 @@ impl GateState {
         }
     }
 
-    fn let_in(&mut self, entry: Entry) -> Option<Vec<ClientKey>> {
+    fn admit_entry(&mut self, entry: Entry) -> Option<Vec<ClientKey>> {
         match entry {
             Entry::Snapshot => {
                 self.snapshots += 1;

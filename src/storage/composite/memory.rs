@@ -221,7 +221,7 @@ impl MemoryHold {
 }
 
 impl ForeignHold for MemoryHold {
-    fn show_together(&self, commits: Vec<ForeignCommit>, show: &mut dyn FnMut()) {
+    fn publish_together(&self, commits: Vec<ForeignCommit>, show: &mut dyn FnMut()) {
         let now = self.engine.clock.timestamp();
         let mut holds = Vec::with_capacity(commits.len());
         let mut tables = self.engine.tables();
@@ -258,9 +258,9 @@ fn add_client(
     change: &ClientChange,
     now: Timestamp,
 ) {
-    let in_memory = |seen: &&Seen| seen.place.id.is_in_memory();
+    let in_memory = |seen: &&Seen| seen.container_ref.id.is_in_memory();
     for seen in change.seen.iter().filter(in_memory) {
-        let container = seen.place.id;
+        let container = seen.container_ref.id;
         if tables.was_found_expired(set, change, seen) {
             rows.expired.insert((container, change.client));
         }

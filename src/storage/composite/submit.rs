@@ -25,7 +25,7 @@ enum Concerns {
 impl Concerns {
     fn of(set: &ChangeSet) -> Self {
         let seen = set.clients.iter().flat_map(|client| &client.seen);
-        let mut is_in_memory = seen.map(|seen| seen.place.id.is_in_memory());
+        let mut is_in_memory = seen.map(|seen| seen.container_ref.id.is_in_memory());
         let Some(first) = is_in_memory.next() else {
             return Self::Durable;
         };
@@ -148,7 +148,8 @@ impl CompositeShared {
         if set.clients.iter().any(ClientChange::writes_durably) {
             return (set, done);
         }
-        let accesses = set.take_accesses(|seen| seen.place.id.home() == ContainerHome::Durable);
+        let accesses =
+            set.take_accesses(|seen| seen.container_ref.id.home() == ContainerHome::Durable);
         if accesses.is_empty() {
             return (set, done);
         }

@@ -1,6 +1,6 @@
 //! The engine: every answer but the cheap ones comes from the server.
 
-use super::line::{AdmissionLine, AdmittedPlace, RemoteCommit};
+use super::line::{AdmissionLine, RemoteCommit, RemotePermit};
 use super::server::{Server, ServerState};
 use super::snapshot::RemoteSnapshot;
 use super::wire::Wire;
@@ -100,7 +100,7 @@ impl CommitSender {
         let RemoteCommit {
             mut set,
             done,
-            place,
+            permit,
         } = commit;
         let (clock, quota) = (self.wire.clock.clone(), self.quota.clone());
         let at_server = move |server: &mut ServerState| {
@@ -117,14 +117,14 @@ impl CommitSender {
             let outcome = match answer {
                 Ok((set, Ok(()))) => Outcome::Committed(set),
                 Ok((set, Err(MergeRefusal::Stale(commutes)))) => {
-                    let place = place.map(|place| Box::new(place) as Box<dyn Resubmit>);
-                    return done(Outcome::Stale(set, commutes, place));
+                    let permit = permit.map(|permit| Box::new(permit) as Box<dyn Resubmit>);
+                    return done(Outcome::Stale(set, commutes, permit));
                 }
                 Ok((_, Err(MergeRefusal::Failed(error, client)))) => Outcome::Failed(error, client),
                 Err(error) => Outcome::Failed(error, None),
             };
             counters.note(&outcome);
-            drop(place);
+            drop(permit);
             done(outcome);
         });
     }
@@ -142,7 +142,7 @@ impl RemoteCounters {
     }
 }
 
-impl Resubmit for AdmittedPlace {
+impl Resubmit for RemotePermit {
     fn resubmit(self: Box<Self>, set: Box<ChangeSet>, done: CommitCallback) {
         self.resend(set, done);
     }

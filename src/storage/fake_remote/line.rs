@@ -10,7 +10,7 @@ pub(super) struct RemoteCommit {
     pub(super) set: Box<ChangeSet>,
     pub(super) done: CommitCallback,
     /// `None` if it was submitted without a bound.
-    pub(super) place: Option<AdmittedPlace>,
+    pub(super) permit: Option<RemotePermit>,
 }
 
 /// Sends a commit that was admitted to the server.
@@ -34,8 +34,8 @@ pub(super) struct LineLoad {
     pub(super) waiting: usize,
 }
 
-/// The place of an admitted commit. Dropping it admits those that wait.
-pub(super) struct AdmittedPlace {
+/// The permit of an admitted commit. Dropping it admits those that wait.
+pub(super) struct RemotePermit {
     line: Arc<AdmissionLine>,
     bytes: usize,
 }
@@ -72,12 +72,12 @@ impl AdmissionLine {
         let mut commit = RemoteCommit {
             set,
             done,
-            place: None,
+            permit: None,
         };
         let mut state = self.lock();
         if state.waiting.is_empty() && state.admission.admit(bytes) {
             drop(state);
-            commit.place = Some(self.place(bytes));
+            commit.permit = Some(self.permit(bytes));
             (self.send)(commit);
             return None;
         }
@@ -94,13 +94,13 @@ impl AdmissionLine {
         (self.send)(RemoteCommit {
             set,
             done,
-            place: None,
+            permit: None,
         });
     }
 
-    fn place(self: &Arc<Self>, bytes: usize) -> AdmittedPlace {
+    fn permit(self: &Arc<Self>, bytes: usize) -> RemotePermit {
         let line = self.clone();
-        AdmittedPlace { line, bytes }
+        RemotePermit { line, bytes }
     }
 
     fn admit(self: &Arc<Self>, mut state: MutexGuard<'_, LineState>) {
@@ -110,7 +110,7 @@ impl AdmissionLine {
             && state.admission.admit(bytes)
             && let Some((_, mut commit, _)) = state.waiting.pop_front()
         {
-            commit.place = Some(self.place(bytes));
+            commit.permit = Some(self.permit(bytes));
             admitted.push(commit);
         }
         drop(state);
@@ -127,19 +127,19 @@ impl AdmissionLine {
     }
 }
 
-impl AdmittedPlace {
+impl RemotePermit {
     /// Sends a commit again, in its place.
     pub(super) fn resend(self, set: Box<ChangeSet>, done: CommitCallback) {
         let line = self.line.clone();
         (line.send)(RemoteCommit {
             set,
             done,
-            place: Some(self),
+            permit: Some(self),
         });
     }
 }
 
-impl Drop for AdmittedPlace {
+impl Drop for RemotePermit {
     fn drop(&mut self) {
         let mut state = self.line.lock();
         state.admission.release(1, self.bytes);

@@ -110,7 +110,7 @@ impl ServerState {
     }
 
     /// All containers that may have rows.
-    pub(super) fn places(&self) -> impl Iterator<Item = ContainerId> + use<> {
+    pub(super) fn containers(&self) -> impl Iterator<Item = ContainerId> + use<> {
         (0..self.settings.next_container).map(ContainerId)
     }
 

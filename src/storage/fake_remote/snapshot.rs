@@ -64,7 +64,7 @@ impl Snapshot for RemoteSnapshot {
                     tombstone: server.tables.tombstone(client),
                     ..ClientRows::default()
                 };
-                for container in server.places() {
+                for container in server.containers() {
                     let tables = &server.tables;
                     let Some(row) = tables.session(&held, container, client) else {
                         continue;

@@ -107,7 +107,7 @@ impl MemoryTables {
         for client in set.clients.iter().filter(|client| client.goes_on()) {
             let is_over = |seen: &Seen| self.was_found_expired(set, client, seen);
             if let Some(seen) = client.over(is_over) {
-                let error = found_expired(&seen.place.name);
+                let error = found_expired(&seen.container_ref.name);
                 return Err(MergeRefusal::Failed(error, Some(client.client)));
             }
         }
@@ -148,8 +148,9 @@ impl MemoryTables {
         pick: impl Fn(&ClientChange, ContainerId) -> bool,
     ) -> Vec<Touch> {
         let is_here = |container| self.role.keeps(container);
-        let mut accesses =
-            set.accesses(|client, seen| is_here(seen.place.id) && pick(client, seen.place.id));
+        let mut accesses = set.accesses(|client, seen| {
+            is_here(seen.container_ref.id) && pick(client, seen.container_ref.id)
+        });
         let since = |touch: &Touch| self.role.revision(touch.since);
         accesses.retain(|touch| !self.times.is_expired_since(touch.session, since(touch)));
         accesses

@@ -107,7 +107,7 @@ fn moved_on(change: &ClientChange, sessions: &[SessionMerge<'_>]) -> Option<Clie
             (SeenState::Live { .. }, _) => return None,
             (SeenState::Absent | SeenState::Expired { .. }, _) => SeenState::Absent,
         };
-        if was.place.id.is_in_memory() {
+        if was.container_ref.id.is_in_memory() {
             return None;
         }
         let row = was.row.clone();
@@ -159,11 +159,11 @@ impl<R: CurrentRows> Merge<'_, R> {
         for seen in &change.seen {
             let stored = self
                 .rows
-                .session(seen.place.id, change.client, seen.row.as_ref());
-            let stored = stored.map_err(|e| e.in_container(&*seen.place.name))?;
+                .session(seen.container_ref.id, change.client, seen.row.as_ref());
+            let stored = stored.map_err(|e| e.in_container(&*seen.container_ref.name))?;
             sessions.push(SessionMerge::new(seen, stored));
         }
-        sessions.sort_by_key(|session| session.seen.place.id);
+        sessions.sort_by_key(|session| session.seen.container_ref.id);
         Ok(sessions)
     }
 
@@ -300,10 +300,12 @@ impl<R: CurrentRows> Merge<'_, R> {
         package: &PackageChange,
     ) -> Result<()> {
         let named = |e: Error| {
-            e.in_container(&*package.place.name)
+            e.in_container(&*package.container_ref.name)
                 .in_package(&*package.package)
         };
-        let at = sessions.binary_search_by_key(&package.place.id, |session| session.seen.place.id);
+        let at = sessions.binary_search_by_key(&package.container_ref.id, |session| {
+            session.seen.container_ref.id
+        });
         let gone = || named(conflict("the container is gone"));
         let at = at.map_err(|_| gone())?;
         let session = sessions.get(at).ok_or_else(gone)?;
@@ -320,7 +322,7 @@ impl<R: CurrentRows> Merge<'_, R> {
         content.check_count(&self.set.limits).map_err(named)?;
         let founded = match &session.row {
             Some(_) => None,
-            None => Some(self.founded(change, sessions, package.place.id)?),
+            None => Some(self.founded(change, sessions, package.container_ref.id)?),
         };
         let session = sessions.get_mut(at).ok_or_else(gone)?;
         founded.into_iter().for_each(|row| session.found(row));
@@ -364,7 +366,7 @@ impl<R: CurrentRows> Merge<'_, R> {
         let row = self.founded(change, sessions, home)?;
         if let Some(session) = sessions
             .iter_mut()
-            .find(|session| session.seen.place.id == home)
+            .find(|session| session.seen.container_ref.id == home)
         {
             session.found(row);
         }

@@ -54,7 +54,7 @@ impl<'a> SessionMerge<'a> {
 
     /// Whether the request brought its row along, live or not.
     pub(super) fn is_carried(&self) -> bool {
-        self.row.is_some() && self.seen.place.id.is_in_cookie()
+        self.row.is_some() && self.seen.container_ref.id.is_in_cookie()
     }
 
     /// Begins a session in this container.
@@ -66,7 +66,7 @@ impl<'a> SessionMerge<'a> {
     /// Updates the session's list of packages: it has those that are not empty. Without any, it ends where it is to end.
     pub(super) fn list_packages(&mut self, ends_in: &[ContainerId]) {
         self.list_those_with_keys();
-        if ends_in.contains(&self.seen.place.id) {
+        if ends_in.contains(&self.seen.container_ref.id) {
             self.end_if_empty();
         }
     }
@@ -118,7 +118,7 @@ impl<'a> SessionMerge<'a> {
             Some(package) if count > limit => {
                 let error = too_large("the session has too many packages", count, limit, "");
                 Err(error
-                    .in_container(&*self.seen.place.name)
+                    .in_container(&*self.seen.container_ref.name)
                     .in_package(&**package))
             }
             _ => Ok(()),
@@ -139,7 +139,7 @@ impl<'a> SessionMerge<'a> {
         };
         if ended {
             return Err(conflict("the session was ended or renewed meanwhile")
-                .in_container(&*self.seen.place.name));
+                .in_container(&*self.seen.container_ref.name));
         }
         Ok(())
     }
@@ -165,7 +165,7 @@ pub(super) fn stored_package(
     if !listed {
         return Ok(None);
     }
-    match rows.package(session.seen.place.id, client, package, read)? {
+    match rows.package(session.seen.container_ref.id, client, package, read)? {
         Some(row) => Ok(Some(row)),
         None => Err(lost_package()),
     }
@@ -202,7 +202,7 @@ pub(super) fn attributes(
     let same =
         matches!(seen.state, SeenState::Live { incarnation } if incarnation == row.incarnation);
     if let (Some(touch), true) = (seen.touch, same)
-        && change.writes_in(seen.place.id)
+        && change.writes_in(seen.container_ref.id)
     {
         touch.put_on(&mut row.access, now);
     }

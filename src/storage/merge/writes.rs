@@ -39,10 +39,10 @@ impl<R: CurrentRows> RowWriter<'_, R> {
         for session in sessions {
             if is_over && !ends && session.stored.is_some() {
                 let until = self.set.refusals.until();
-                let id = session.seen.place.id;
+                let id = session.seen.container_ref.id;
                 self.writes.tombstones.push((id, change.client, until));
             }
-            let id = session.seen.place.id;
+            let id = session.seen.container_ref.id;
             if ends {
                 if session.stored.is_some() && change.leads_on.is_none() {
                     self.writes
@@ -66,7 +66,7 @@ impl<R: CurrentRows> RowWriter<'_, R> {
                 self.remove_packages(&session, change.client);
             }
             for (package, content) in &session.packages {
-                self.put_package(&session.seen.place, change.client, package, content)?;
+                self.put_package(&session.seen.container_ref, change.client, package, content)?;
             }
             if session.changed {
                 self.writes.sessions.push(SessionWrite {
@@ -93,7 +93,7 @@ impl<R: CurrentRows> RowWriter<'_, R> {
         let moved = MovedTo { client: to, from };
         let row = SessionRow::leading(self.rows.now(), self.version, moved, lasts);
         self.writes.sessions.push(SessionWrite {
-            container: session.seen.place.id,
+            container: session.seen.container_ref.id,
             client,
             old_owner: session.stored.and_then(|row| row.owner),
             row: Some(row),
@@ -141,13 +141,13 @@ impl<R: CurrentRows> RowWriter<'_, R> {
         if is_used
             || self
                 .rows
-                .session(session.seen.place.id, to, None)?
+                .session(session.seen.container_ref.id, to, None)?
                 .is_some()
         {
             return Err(conflict("the new id was used before it was valid"));
         }
         for package in row.packages.iter() {
-            let place = &session.seen.place;
+            let place = &session.seen.container_ref;
             if let Some(content) = session.packages.get(package) {
                 self.put_package(place, to, package, content)?;
                 continue;
@@ -169,7 +169,7 @@ impl<R: CurrentRows> RowWriter<'_, R> {
             moved.access.is_id_confirmed = row.access.is_id_confirmed;
         }
         self.writes.sessions.push(SessionWrite {
-            container: session.seen.place.id,
+            container: session.seen.container_ref.id,
             client: to,
             old_owner: None,
             row: Some(moved),
@@ -203,7 +203,7 @@ impl<R: CurrentRows> RowWriter<'_, R> {
             }
             if lowered != *row {
                 self.writes.sessions.push(SessionWrite {
-                    container: session.seen.place.id,
+                    container: session.seen.container_ref.id,
                     client,
                     old_owner: row.owner.clone(),
                     row: Some(lowered),
@@ -220,7 +220,7 @@ impl<R: CurrentRows> RowWriter<'_, R> {
         };
         self.remove_packages(session, client);
         self.writes.sessions.push(SessionWrite {
-            container: session.seen.place.id,
+            container: session.seen.container_ref.id,
             client,
             old_owner: stored.owner.clone(),
             row: None,
@@ -228,7 +228,7 @@ impl<R: CurrentRows> RowWriter<'_, R> {
     }
 
     fn remove_packages(&mut self, session: &SessionMerge<'_>, client: ClientKey) {
-        let container = session.seen.place.id;
+        let container = session.seen.container_ref.id;
         for package in session.stored.iter().flat_map(|row| row.packages.iter()) {
             self.writes.packages.push(PackageWrite {
                 container,

@@ -3,9 +3,9 @@
 use super::codec::{
     ENCRYPTED, FORMAT, PlainValue, RecordKind, append, close, config, corrupt, verified, whole,
 };
+use super::context::RecordContext;
 #[cfg(feature = "encryption")]
 use super::keys::{FileKeys, RecordKeys};
-use super::place::RecordPlace;
 #[cfg(feature = "encryption")]
 use crate::encryption::KeyRing;
 use crate::error::Result;
@@ -54,13 +54,13 @@ impl RecordCipher {
     /// Encrypts what stands in a record from `start` on, and marks its format. Nothing without keys.
     pub(super) fn encrypt(
         &self,
-        place: RecordPlace<'_>,
+        context: RecordContext<'_>,
         record: &mut Vec<u8>,
         start: usize,
     ) -> Result<()> {
         match self {
             Self::Plain => {
-                let _ = (place, record, start);
+                let _ = (context, record, start);
                 Ok(())
             }
             #[cfg(feature = "encryption")]
@@ -68,7 +68,7 @@ impl RecordCipher {
                 if let Some(format) = record.first_mut() {
                     *format |= ENCRYPTED;
                 }
-                keys.encrypt(place, record, start)
+                keys.encrypt(context, record, start)
             }
         }
     }
@@ -76,7 +76,7 @@ impl RecordCipher {
     /// Appends to `clear` what `encrypted` holds, of a record of this format.
     pub(super) fn decrypt(
         &self,
-        place: RecordPlace<'_>,
+        context: RecordContext<'_>,
         format: u8,
         encrypted: &[u8],
         clear: Vec<u8>,
@@ -85,10 +85,10 @@ impl RecordCipher {
             Self::Plain => {
                 let _ = (format, encrypted, clear);
                 let why = "it is encrypted, and the store has no keys";
-                Err(corrupt(place.kind, why))
+                Err(corrupt(context.kind, why))
             }
             #[cfg(feature = "encryption")]
-            Self::Keyed(keys) => keys.decrypt(place, format, encrypted, clear),
+            Self::Keyed(keys) => keys.decrypt(context, format, encrypted, clear),
         }
     }
 
@@ -186,7 +186,7 @@ pub(crate) fn seal_value(
 ) -> Result<Vec<u8>> {
     let mut record = vec![FORMAT];
     append(&mut record, value)?;
-    cipher.encrypt(RecordPlace::new(kind, key), &mut record, 1)?;
+    cipher.encrypt(RecordContext::new(kind, key), &mut record, 1)?;
     close(kind, key, &mut record);
     Ok(record)
 }
@@ -202,8 +202,8 @@ pub(crate) fn open_value<T: PlainValue>(
     if format & ENCRYPTED == 0 {
         return Err(corrupt(kind, "it is not encrypted"));
     }
-    let place = RecordPlace::new(kind, key);
-    let plain = cipher.decrypt(place, format, payload, Vec::new())?;
+    let context = RecordContext::new(kind, key);
+    let plain = cipher.decrypt(context, format, payload, Vec::new())?;
     whole(kind, &plain, |payload| {
         bincode::decode_from_slice(payload, config())
     })

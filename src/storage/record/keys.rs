@@ -1,7 +1,7 @@
 //! The keys of a store, ready for use: XChaCha20-Poly1305 for records, HMAC-SHA-256 for the index of owners.
 
 use super::codec::{ENCRYPTED, RecordKind, corrupt};
-use super::place::RecordPlace;
+use super::context::RecordContext;
 use crate::encryption::KeyRing;
 use crate::error::{Error, ErrorKind, Result};
 use chacha20poly1305::aead::AeadInOut;
@@ -113,7 +113,7 @@ impl RecordKeys {
 
     /// Whether a record need not be encrypted again: it is, with the current key.
     pub(crate) fn is_current(&self, kind: RecordKind, record: &[u8]) -> bool {
-        let start = RecordPlace::start_of(kind);
+        let start = RecordContext::start_of(kind);
         let is_encrypted = record.first().is_some_and(|it| it & ENCRYPTED != 0);
         let number = record.get(start..).and_then(<[u8]>::first_chunk);
         let number = number.map(|number| u32::from_le_bytes(*number));
@@ -127,7 +127,7 @@ impl RecordKeys {
 
     pub(super) fn encrypt(
         &self,
-        place: RecordPlace<'_>,
+        context: RecordContext<'_>,
         record: &mut Vec<u8>,
         start: usize,
     ) -> Result<()> {
@@ -149,7 +149,7 @@ impl RecordKeys {
         let buffer = record.get_mut(content..).ok_or_else(failed)?;
         let sealed = key.cipher.encrypt_inout_detached(
             (&nonce).into(),
-            &bound(place, format),
+            &associated_data(context, format),
             buffer.into(),
         );
         let tag = sealed.map_err(|_| failed())?;
@@ -159,12 +159,12 @@ impl RecordKeys {
 
     pub(super) fn decrypt(
         &self,
-        place: RecordPlace<'_>,
+        context: RecordContext<'_>,
         format: u8,
         encrypted: &[u8],
         mut clear: Vec<u8>,
     ) -> Result<Vec<u8>> {
-        let short = || corrupt(place.kind, "it is too short");
+        let short = || corrupt(context.kind, "it is too short");
         let (number, rest) = encrypted.split_first_chunk().ok_or_else(short)?;
         let (nonce, rest) = rest.split_first_chunk::<NONCE>().ok_or_else(short)?;
         let (content, tag) = rest.split_last_chunk::<TAG>().ok_or_else(short)?;
@@ -173,28 +173,28 @@ impl RecordKeys {
         let key = keys.find(|key| key.number == number).ok_or_else(|| {
             let why =
                 format!("it is encrypted with the key {number}, which the store does not have");
-            corrupt(place.kind, &why)
+            corrupt(context.kind, &why)
         })?;
         let start = clear.len();
         clear.extend_from_slice(content);
         let buffer = clear.get_mut(start..).ok_or_else(short)?;
         let opened = key.cipher.decrypt_inout_detached(
             nonce.into(),
-            &bound(place, format),
+            &associated_data(context, format),
             buffer.into(),
             tag.into(),
         );
         let forged = "it was changed, or belongs to another place";
-        opened.map_err(|_| corrupt(place.kind, forged))?;
+        opened.map_err(|_| corrupt(context.kind, forged))?;
         Ok(clear)
     }
 }
 
 /// What the encryption binds a record to, besides its content.
-fn bound(place: RecordPlace<'_>, format: u8) -> Vec<u8> {
-    let mut bound = Vec::with_capacity(10 + place.key.len());
-    bound.extend_from_slice(&[place.kind as u8, format]);
-    bound.extend_from_slice(&place.incarnation.to_le_bytes());
-    bound.extend_from_slice(place.key);
-    bound
+fn associated_data(context: RecordContext<'_>, format: u8) -> Vec<u8> {
+    let mut associated = Vec::with_capacity(10 + context.key.len());
+    associated.extend_from_slice(&[context.kind as u8, format]);
+    associated.extend_from_slice(&context.incarnation.to_le_bytes());
+    associated.extend_from_slice(context.key);
+    associated
 }

@@ -6,12 +6,12 @@ mod cipher;
 mod cipher_tests;
 mod codec;
 mod container;
+mod context;
 mod frame;
 #[cfg(feature = "encryption")]
 mod keys;
 mod optional_fields;
 mod package;
-mod place;
 mod session;
 #[cfg(test)]
 mod tests;

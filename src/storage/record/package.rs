@@ -5,7 +5,7 @@ use super::codec::{
     ENCRYPTED, FORMAT, PayloadReader, RecordKind, checksum, close, config, corrupt, gather,
     verified,
 };
-use super::place::RecordPlace;
+use super::context::RecordContext;
 use super::session::session_key;
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
@@ -114,8 +114,8 @@ impl PackageRow {
     ) -> Result<Vec<u8>> {
         if cipher.encrypts() {
             record.truncate(record.len().saturating_sub(size_of::<u64>()));
-            let place = RecordPlace::new(RecordKind::Package, key);
-            cipher.encrypt(place, &mut record, 1)?;
+            let context = RecordContext::new(RecordKind::Package, key);
+            cipher.encrypt(context, &mut record, 1)?;
             close(RecordKind::Package, key, &mut record);
         }
         Ok(record)
@@ -142,8 +142,8 @@ impl PackageRow {
             let len = payload.len();
             return Self::parse(record, len);
         }
-        let place = RecordPlace::new(RecordKind::Package, key);
-        let plain = cipher.decrypt(place, format, payload, vec![FORMAT])?;
+        let context = RecordContext::new(RecordKind::Package, key);
+        let plain = cipher.decrypt(context, format, payload, vec![FORMAT])?;
         let len = plain.len() - 1;
         let row = Self::parse(plain.into(), len)?;
         #[cfg(feature = "encryption")]

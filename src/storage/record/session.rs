@@ -6,8 +6,8 @@ use super::codec::{
     ENCRYPTED, FORMAT, PayloadReader, RecordKind, SESSION_FORMAT, append, close, corrupt, gather,
     millis, verified,
 };
+use super::context::RecordContext;
 use super::optional_fields::{MovedTo, SharedFields};
-use super::place::RecordPlace;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -231,8 +231,8 @@ impl SessionRow {
             (timeout, self.owner.as_deref(), &*self.packages),
         )?;
         self.optional.append_to(&mut record)?;
-        let start = RecordPlace::start_of(RecordKind::Session);
-        cipher.encrypt(place(key, self.incarnation), &mut record, start)?;
+        let start = RecordContext::start_of(RecordKind::Session);
+        cipher.encrypt(context(key, self.incarnation), &mut record, start)?;
         close(RecordKind::Session, key, &mut record);
         Ok(record)
     }
@@ -253,8 +253,8 @@ impl SessionRow {
         if format & ENCRYPTED == 0 {
             row.read_body(parts.body)?;
         } else {
-            let place = place(key, parts.incarnation);
-            row.read_body(&cipher.decrypt(place, format, parts.body, Vec::new())?)?;
+            let context = context(key, parts.incarnation);
+            row.read_body(&cipher.decrypt(context, format, parts.body, Vec::new())?)?;
         }
         Ok(row)
     }
@@ -325,8 +325,8 @@ impl SessionRow {
     }
 }
 
-fn place(key: &[u8], incarnation: Version) -> RecordPlace<'_> {
-    RecordPlace {
+fn context(key: &[u8], incarnation: Version) -> RecordContext<'_> {
+    RecordContext {
         kind: RecordKind::Session,
         key,
         incarnation: incarnation.0,

@@ -129,7 +129,7 @@ impl Engine {
         })?;
         let settings = entered.identity.settings();
         let file_disk = location.map(|_| disk.clone());
-        let places = DatabaseLocation {
+        let location = DatabaseLocation {
             location: location.cloned(),
             file: disk,
         };
@@ -144,7 +144,7 @@ impl Engine {
             shared.clone(),
             options,
             rules.journal,
-            places,
+            location,
             file,
             (entered, known),
             rules.new_sessions,
@@ -337,12 +337,12 @@ impl Storage for Engine {
         &'a self,
         found: &'a mut (dyn FnMut(Finding) + Send),
     ) -> Answer<'a, Result<Checked>> {
-        let frozen = self.ask(QueueJob::Freeze);
+        let snapshot = self.ask(QueueJob::Inspect);
         Answer::later(async move {
-            let frozen = frozen.await?;
-            let reopened = frozen.reopened;
-            let disk = frozen.disk();
-            let checked = frozen.inspect(&self.shared.cipher, found);
+            let snapshot = snapshot.await?;
+            let reopened = snapshot.reopened;
+            let disk = snapshot.disk();
+            let checked = snapshot.inspect(&self.shared.cipher, found);
             for offset in self.shared.io.copies().still_used(&disk) {
                 found(Finding::Structure(inspect::page_of_copy(offset)));
             }
@@ -359,7 +359,7 @@ impl Storage for Engine {
         let tally = &self.shared.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let load = self.shared.queue.load();
-        let (held, oldest_held) = self.shared.superseded.held(self.shared.clock.moment());
+        let (held, oldest_held) = self.shared.snapshots.held(self.shared.clock.moment());
         Counters {
             commits: get(&tally.commits),
             groups: get(&tally.groups),

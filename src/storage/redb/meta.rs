@@ -93,7 +93,7 @@ pub(crate) fn name_journal(txn: &ContainedWrite, named: JournalRef) -> Result<()
 }
 
 /// Records the journal's last durable frame.
-pub(crate) fn put_reached(txn: &ContainedWrite, frame: u64) -> Result<()> {
+pub(crate) fn put_last_frame(txn: &ContainedWrite, frame: u64) -> Result<()> {
     put_plain(txn, REACHED, frame)
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn no_key() -> Error {
 
 /// Checks whether the cipher has the keys that the file needs, and reads with them what it needs to know. Changes
 /// nothing.
-pub(crate) fn meet(
+pub(crate) fn check_keys(
     cipher: &RecordCipher,
     meta: &impl ReadableTable<&'static str, &'static [u8]>,
 ) -> Result<()> {

@@ -25,7 +25,7 @@ pub(crate) struct EngineShared {
     pub(crate) published: ArcSwapOption<RedbSnapshot>,
     pub(crate) closed: AtomicBool,
     /// The older snapshots that transactions still hold.
-    pub(crate) superseded: SnapshotTracker,
+    pub(crate) snapshots: SnapshotTracker,
     pub(crate) touches: Touches,
     pub(crate) ended: EndedSessions,
     /// The number of the published commit.
@@ -76,7 +76,7 @@ impl EngineShared {
             queue: Arc::new(Queue::new(rules.admission)),
             published: ArcSwapOption::empty(),
             closed: AtomicBool::new(false),
-            superseded: SnapshotTracker::default(),
+            snapshots: SnapshotTracker::default(),
             touches: Touches::default(),
             ended: EndedSessions::default(),
             shown: AtomicU64::new(0),
@@ -115,7 +115,7 @@ impl SnapshotOwner for EngineShared {
     }
 
     fn note_failed_read(&self, error: &Error) {
-        if error.kind() == ErrorKind::Corrupt && self.io.unreadable().is_cured() {
+        if error.kind() == ErrorKind::Corrupt && self.io.unreadable().is_readable_again() {
             self.queue.suspect();
         }
     }

@@ -51,7 +51,7 @@ pub(crate) struct TableReader {
     life: Arc<DatabaseLife>,
     cipher: RecordCipher,
     /// Reads without redb; `None` if the list of tables cannot be read.
-    past: Option<DetachedReader>,
+    detached: Option<DetachedReader>,
 }
 
 impl TableReader {
@@ -71,7 +71,7 @@ impl TableReader {
             owners: Contained::new(txn.open_table(OWNERS).map_err(failure::table)?),
             life: life.clone(),
             cipher: cipher.clone(),
-            past: DetachedReader::new(disk).ok(),
+            detached: DetachedReader::new(disk).ok(),
         })
     }
 
@@ -80,8 +80,8 @@ impl TableReader {
     }
 
     /// The reader without redb, once redb has stopped.
-    fn past(&self) -> Option<&DetachedReader> {
-        self.past.as_ref().filter(|_| self.life.has_failed())
+    fn detached(&self) -> Option<&DetachedReader> {
+        self.detached.as_ref().filter(|_| self.life.has_failed())
     }
 
     pub(crate) fn session(
@@ -110,7 +110,7 @@ impl TableReader {
         key: &[u8; 20],
         read: impl FnOnce(&[u8]) -> Result<T>,
     ) -> Result<Option<T>> {
-        if let Some(past) = self.past() {
+        if let Some(past) = self.detached() {
             let record = past.get(RowTree::Sessions, key)?;
             return record.map(|record| read(&record)).transpose();
         }
@@ -121,7 +121,7 @@ impl TableReader {
     }
 
     pub(crate) fn package(&self, key: &[u8]) -> Result<Option<PackageRow>> {
-        let Some(past) = self.past() else {
+        let Some(past) = self.detached() else {
             return package_row(&*self.packages, key, &self.cipher);
         };
         let record = past.get(RowTree::Packages, key)?;
@@ -133,7 +133,7 @@ impl TableReader {
     /// The row of a package as it is stored.
     #[cfg(feature = "encryption")]
     pub(crate) fn package_record(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        if let Some(past) = self.past() {
+        if let Some(past) = self.detached() {
             return Ok(past.get(RowTree::Packages, key)?.map(Bytes::from));
         }
         guarded(|| {
@@ -145,14 +145,14 @@ impl TableReader {
     /// How many sessions there are; 0 if that is not known.
     #[cfg(feature = "encryption")]
     pub(crate) fn session_count(&self) -> Result<u64> {
-        match self.past() {
+        match self.detached() {
             Some(_) => Ok(0),
             None => guarded(|| self.sessions.len().map_err(failure::storage)),
         }
     }
 
     pub(crate) fn package_len(&self, key: &[u8]) -> Result<usize> {
-        if let Some(past) = self.past() {
+        if let Some(past) = self.detached() {
             let record = past.get(RowTree::Packages, key)?;
             return Ok(record.map_or(0, |record| record.len()));
         }
@@ -163,7 +163,7 @@ impl TableReader {
     }
 
     pub(crate) fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
-        let Some(past) = self.past() else {
+        let Some(past) = self.detached() else {
             return tombstone_row(&*self.tombstones, client);
         };
         let key = client.as_bytes();
@@ -174,7 +174,7 @@ impl TableReader {
     }
 
     pub(crate) fn has_tombstones(&self) -> Result<bool> {
-        if let Some(past) = self.past() {
+        if let Some(past) = self.detached() {
             return Ok(!past.is_empty(RowTree::Tombstones)?);
         }
         Ok(!self.tombstones.is_empty().map_err(failure::storage)?)
@@ -186,7 +186,7 @@ impl TableReader {
         from: Bound<[u8; 20]>,
         to: [u8; 20],
     ) -> Result<TableRows<'_, 20>> {
-        if let Some(past) = self.past() {
+        if let Some(past) = self.detached() {
             return Ok(Box::new(past.range(RowTree::Sessions, from, to)?));
         }
         let range = (from.as_ref(), Bound::Included(&to));
@@ -204,14 +204,14 @@ impl TableReader {
         from: Bound<[u8; 20]>,
         to: [u8; 20],
     ) -> Option<Result<TableRows<'_, 20>>> {
-        let past = self.past.as_ref()?;
+        let past = self.detached.as_ref()?;
         let rows = past.range(RowTree::Sessions, from, to);
         Some(rows.map(|rows| Box::new(rows) as TableRows<'_, 20>))
     }
 
     /// The entries of a range in the index of owners.
     pub(crate) fn owners(&self, from: [u8; 36], to: [u8; 36]) -> Result<TableRows<'_, 36>> {
-        if let Some(past) = self.past() {
+        if let Some(past) = self.detached() {
             let from = Bound::Included(from);
             return Ok(Box::new(past.range(RowTree::Owners, from, to)?));
         }

@@ -38,7 +38,7 @@ impl TxnState {
                 let container = self.registry.container(package.container);
                 if container.id().is_in_cookie() {
                     return Err(no_carrier()
-                        .in_container(&*container.place.name)
+                        .in_container(&*container.container_ref.name)
                         .in_package(&*package.package));
                 }
             }
@@ -59,7 +59,7 @@ impl TxnState {
             return;
         };
         // A new visitor has no rows yet.
-        let client = subject.key().unwrap_or_else(nobody);
+        let client = subject.key().unwrap_or_else(no_client);
         let mut rows = CarriedRows::clone(&carrier.rows());
         let views = || {
             let views = subject.sessions.iter();
@@ -83,6 +83,6 @@ impl TxnState {
 }
 
 /// The key of no client.
-fn nobody() -> ClientKey {
+fn no_client() -> ClientKey {
     ClientKey::from_bytes([0; 16])
 }

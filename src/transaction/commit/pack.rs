@@ -313,7 +313,11 @@ impl TxnState {
             _ => crate::storage::SeenState::Absent,
         };
         Seen {
-            place: self.registry.container(view.container).place.clone(),
+            container_ref: self
+                .registry
+                .container(view.container)
+                .container_ref
+                .clone(),
             row: view.row.clone(),
             state,
             observed: view.observed,

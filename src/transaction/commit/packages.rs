@@ -31,7 +31,7 @@ pub(super) fn founding(
         containers.insert(home);
     }
     let seen = containers.into_iter().map(|container| Seen {
-        place: registry.container(container).place.clone(),
+        container_ref: registry.container(container).container_ref.clone(),
         row: None,
         state: crate::storage::SeenState::Absent,
         observed: false,
@@ -85,7 +85,7 @@ pub(super) fn pack_packages(
         let observed = observed(view);
         if !observed.keys.are_none() {
             packages.push(PackageChange {
-                place: registry.container(view.container).place.clone(),
+                container_ref: registry.container(view.container).container_ref.clone(),
                 package: view.package.clone(),
                 observed,
                 clear: false,
@@ -119,7 +119,7 @@ fn check_count(
     let stay = stored.filter(|_| !changes.cleared).into_iter();
     let stay = stay.flat_map(|row| row.iter());
     let stay = stay.filter(|(key, _)| !changes.keys.contains_key(*key));
-    let name = &registry.container(changes.container).place.name;
+    let name = &registry.container(changes.container).container_ref.name;
     Err(too_many_keys(put + stay.count(), limits)
         .in_container(&**name)
         .in_package(&*changes.package))
@@ -137,7 +137,7 @@ fn pack_package(
         keys.push((key, change.pack(closures)?));
     }
     Ok(PackageChange {
-        place: registry.container(changes.container).place.clone(),
+        container_ref: registry.container(changes.container).container_ref.clone(),
         package: changes.package,
         observed,
         clear: changes.cleared,

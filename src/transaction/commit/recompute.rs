@@ -124,7 +124,7 @@ fn recompute(
                     continue;
                 };
                 let spot = (
-                    package.place.id,
+                    package.container_ref.id,
                     client.client,
                     package.package.clone(),
                     key.clone(),
@@ -135,7 +135,7 @@ fn recompute(
                     _ => current,
                 };
                 let value = rerun_from(change, at, start, commit).map_err(|e| {
-                    e.in_container(&*package.place.name)
+                    e.in_container(&*package.container_ref.name)
                         .in_package(&*package.package)
                         .at_key(&**key)
                 })?;

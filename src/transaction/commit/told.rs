@@ -59,7 +59,7 @@ impl TxnState {
     fn name(&self, view: &SessionView) -> String {
         self.registry
             .container(view.container)
-            .place
+            .container_ref
             .name
             .to_string()
     }

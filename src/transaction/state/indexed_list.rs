@@ -25,7 +25,7 @@ pub(crate) struct IndexedList<T> {
     index: Option<Box<Index>>,
 }
 
-/// Where the items are, by a hash that no visitor can foresee.
+/// Where the items are, by a hash that no visitor can check_readable.
 #[derive(Default)]
 struct Index {
     state: RandomState,

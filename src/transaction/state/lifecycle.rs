@@ -11,7 +11,7 @@ use crate::transaction::state::attributes::{Attributes, SessionFate};
 use crate::transaction::state::changes::SubjectChanges;
 use crate::transaction::state::subject::{SessionView, Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
-use crate::transaction::state::write::FoundingPlace;
+use crate::transaction::state::write::FoundingContainer;
 use chrono::{DateTime, Utc};
 #[cfg(feature = "http")]
 use std::time::Duration;
@@ -98,13 +98,13 @@ impl TxnState {
     /// Whether a client presented an id that has no session, as far as all containers were looked into. Loads
     /// nothing.
     #[cfg(feature = "http")]
-    pub(crate) fn bears_dead_id(&self, id: SubjectId) -> bool {
+    pub(crate) fn presents_dead_id(&self, id: SubjectId) -> bool {
         if self.subject(id).is_ok_and(Subject::is_new) {
             return false;
         }
-        let places = self.registry.containers().len();
+        let containers = self.registry.containers().len();
         self.subject(id)
-            .is_ok_and(|subject| subject.is_known_absent(places))
+            .is_ok_and(|subject| subject.is_known_absent(containers))
     }
 
     /// The container in which a session begins that is founded by its attributes alone: one that this
@@ -205,7 +205,7 @@ impl TxnState {
             Some(over(view.container, times))
         });
         let mut latest = lives.max();
-        for at in self.registry.places() {
+        for at in self.registry.indices() {
             if self.founds_in(id, Some(at))? {
                 latest = latest.max(Some(over(at, Times::new(now))));
             }
@@ -225,7 +225,7 @@ impl TxnState {
     /// one (C8.1).
     pub(crate) fn give(&mut self, id: SubjectId) -> Result<&mut Attributes> {
         self.use_attributes(id)?;
-        self.found(id, FoundingPlace::Store)?;
+        self.found(id, FoundingContainer::Store)?;
         self.change(id)
     }
 

@@ -48,7 +48,7 @@ impl TxnState {
     pub(crate) fn packages(&mut self, id: SubjectId) -> Result<BTreeSet<Arc<str>>> {
         self.look_at(id)?;
         let mut names = BTreeSet::new();
-        for container in self.registry.places() {
+        for container in self.registry.indices() {
             let mut found = self.packages_in(id, container)?;
             found.retain(|package| self.registry.for_package(package) == container);
             names.append(&mut found);
@@ -59,7 +59,7 @@ impl TxnState {
     /// Removes all values of a session, which stays.
     pub(crate) fn clear_all(&mut self, id: SubjectId) -> Result<()> {
         self.look_at(id)?;
-        for container in self.registry.places() {
+        for container in self.registry.indices() {
             for package in self.packages_in(id, container)? {
                 self.clear(id, container, &package)?;
             }

@@ -102,7 +102,7 @@ impl TxnState {
             self.live_anywhere(id)?;
         }
         if blind.is_unfounded && self.changed(id).is_some_and(SubjectChanges::founds) {
-            let place = self.founding_place(id);
+            let place = self.founding_container(id);
             self.found(id, place)?;
         }
         Ok(())
@@ -247,7 +247,7 @@ impl TxnState {
         }
         self.look_at(id)?;
         let mut live = false;
-        for container in self.registry.places() {
+        for container in self.registry.indices() {
             live |= self.session(id, container)?.live;
         }
         self.subject_mut(id)?.live = Some(live);
@@ -302,7 +302,7 @@ impl TxnState {
         let row = self.snapshot()?.package(container.id(), client, package);
         row.and_then(|row| row.map_or_else(|| Err(merge::lost_package()), |row| Ok(Some(row))))
             .map_err(|e| {
-                e.in_container(&*container.place.name)
+                e.in_container(&*container.container_ref.name)
                     .in_package(&**package)
             })
     }

@@ -207,10 +207,10 @@ impl Subject {
         self.sessions.iter().any(|view| view.live)
     }
 
-    /// Whether all of the `places` containers were looked into, and none has a live session.
+    /// Whether all of the `containers` containers were looked into, and none has a live session.
     #[cfg(feature = "http")]
-    pub(crate) fn is_known_absent(&self, places: usize) -> bool {
-        self.sessions.len() == places && !self.is_live()
+    pub(crate) fn is_known_absent(&self, containers: usize) -> bool {
+        self.sessions.len() == containers && !self.is_live()
     }
 
     /// Whether nothing of it was read.

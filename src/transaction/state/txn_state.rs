@@ -242,7 +242,11 @@ impl TxnState {
     }
 
     pub(crate) fn name_of(&self, container: ContainerIndex) -> Arc<str> {
-        self.registry.container(container).place.name.clone()
+        self.registry
+            .container(container)
+            .container_ref
+            .name
+            .clone()
     }
 
     #[cold]
@@ -252,7 +256,7 @@ impl TxnState {
         found.ok_or_else(|| {
             let name = former
                 .linked(link)
-                .map(|at| former.container(at).place.name.clone());
+                .map(|at| former.container(at).container_ref.name.clone());
             gone(&name.unwrap_or_default())
         })
     }

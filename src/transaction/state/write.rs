@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// Where a session begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FoundingPlace {
+pub(crate) enum FoundingContainer {
     /// In the file, on a server or in memory.
     Store,
     /// In the visitor's cookie.
@@ -33,14 +33,14 @@ impl TxnState {
             return Ok(());
         }
         let place = match self.registry.container(container).id().home() {
-            ContainerHome::Cookie => FoundingPlace::Cookie,
-            ContainerHome::Durable | ContainerHome::Memory => FoundingPlace::Store,
+            ContainerHome::Cookie => FoundingContainer::Cookie,
+            ContainerHome::Durable | ContainerHome::Memory => FoundingContainer::Store,
         };
         self.found(id, place)
     }
 
     /// The same for what belongs to no container.
-    pub(crate) fn found(&mut self, id: SubjectId, place: FoundingPlace) -> Result<()> {
+    pub(crate) fn found(&mut self, id: SubjectId, place: FoundingContainer) -> Result<()> {
         if let Some(why) = self.subject(id)?.founding.refusal()
             && !self.live_anywhere(id)?
         {
@@ -56,7 +56,7 @@ impl TxnState {
         }
         let subject = self.subject(id)?;
         let mut live = subject.sessions.iter().filter(|view| view.live);
-        if live.any(|view| place == FoundingPlace::Cookie || !self.is_carried(view)) {
+        if live.any(|view| place == FoundingContainer::Cookie || !self.is_carried(view)) {
             return Ok(());
         }
         if let Some(presented) = subject.presented.clone() {
@@ -67,7 +67,7 @@ impl TxnState {
             // In all containers, so that the commit finds out whether another one has founded it since.
             let is_live = self.live_anywhere(id)?;
             if is_live && !presented.is_fresh() && self.lives_in_cookie_only(id)? {
-                if place == FoundingPlace::Store {
+                if place == FoundingContainer::Store {
                     self.move_into_store(id)?;
                 }
                 return Ok(());
@@ -120,14 +120,14 @@ impl TxnState {
     }
 
     /// Where what was inserted founds a session.
-    pub(crate) fn founding_place(&self, id: SubjectId) -> FoundingPlace {
+    pub(crate) fn founding_container(&self, id: SubjectId) -> FoundingContainer {
         let Some(changes) = self.changed(id) else {
-            return FoundingPlace::Cookie;
+            return FoundingContainer::Cookie;
         };
         let in_store = |at| !self.registry.container(at).id().is_in_cookie();
         match changes.attributes.is_founding() || changes.containers_inserted().any(in_store) {
-            true => FoundingPlace::Store,
-            false => FoundingPlace::Cookie,
+            true => FoundingContainer::Store,
+            false => FoundingContainer::Cookie,
         }
     }
 

@@ -20,16 +20,16 @@ pub(super) struct Attempt<'a> {
     ended: BTreeSet<usize>,
 }
 
-/// A package of a resident's that is drawn at random.
-struct Place {
-    resident: usize,
+/// A package of a lasting session, drawn at random.
+struct DrawnPackage {
+    lasting_at: usize,
     package: &'static str,
     data: PkgData,
 }
 
-impl Place {
+impl DrawnPackage {
     fn name(&self, world: &World, key: &str) -> Name {
-        let client = &world.residents[self.resident].name;
+        let client = &world.lasting[self.lasting_at].name;
         format!("{client}/{}/{key}", self.package).into()
     }
 }
@@ -51,13 +51,13 @@ impl<'a> Attempt<'a> {
         self.txn.session(&client.id)
     }
 
-    fn place(&self, rng: &mut Rng, kind: &str) -> Result<(Place, String)> {
-        let resident = rng.usize(..self.world.residents.len());
+    fn draw_package(&self, rng: &mut Rng, kind: &str) -> Result<(DrawnPackage, String)> {
+        let lasting_at = rng.usize(..self.world.lasting.len());
         let package = PACKAGES[rng.usize(..PACKAGES.len())];
         let key = KEYS[rng.usize(..KEYS.len())];
-        let data = self.session(&self.world.residents[resident])?.pkg(package);
-        let place = Place {
-            resident,
+        let data = self.session(&self.world.lasting[lasting_at])?.pkg(package);
+        let place = DrawnPackage {
+            lasting_at,
             package,
             data,
         };
@@ -77,13 +77,13 @@ impl<'a> Attempt<'a> {
             62..74 => self.flag(rng),
             74..80 => self.log(rng),
             80..86 => self.visit(rng),
-            86..92 => self.haunt(rng),
+            86..92 => self.end_or_read_a_session(rng),
             _ => self.savepoint(rng),
         }
     }
 
     fn read_list(&mut self, rng: &mut Rng) -> Result<()> {
-        let (place, key) = self.place(rng, "list")?;
+        let (place, key) = self.draw_package(rng, "list")?;
         let list: Vec<u64> = place.data.get(&key)?.unwrap_or_default();
         self.ops
             .push(Op::ReadList(place.name(self.world, &key), list));
@@ -91,7 +91,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn append(&mut self, rng: &mut Rng) -> Result<()> {
-        let (place, key) = self.place(rng, "list")?;
+        let (place, key) = self.draw_package(rng, "list")?;
         let name = place.name(self.world, &key);
         let element = self.world.value();
         let mut read = None;
@@ -124,7 +124,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn read_register(&mut self, rng: &mut Rng, writes: bool) -> Result<()> {
-        let (place, key) = self.place(rng, "register")?;
+        let (place, key) = self.draw_package(rng, "register")?;
         let name = place.name(self.world, &key);
         let value = place.data.get(&key)?;
         self.ops.push(Op::Read(name.clone(), value));
@@ -137,14 +137,14 @@ impl<'a> Attempt<'a> {
     }
 
     fn sum(&mut self, rng: &mut Rng) -> Result<()> {
-        let (place, key) = self.place(rng, "sum")?;
+        let (place, key) = self.draw_package(rng, "sum")?;
         let sum = place.data.get(&key)?.unwrap_or(0);
         self.ops.push(Op::Sum(place.name(self.world, &key), sum));
         Ok(())
     }
 
     fn add(&mut self, rng: &mut Rng) -> Result<()> {
-        let (place, key) = self.place(rng, "sum")?;
+        let (place, key) = self.draw_package(rng, "sum")?;
         let name = place.name(self.world, &key);
         if let Some(bit) = self.world.bit(&name) {
             place.data.add(&key, i64::try_from(bit).unwrap())?;
@@ -155,19 +155,19 @@ impl<'a> Attempt<'a> {
 
     /// Keys that come and go, in packages that hold nothing else.
     fn flag(&mut self, rng: &mut Rng) -> Result<()> {
-        let resident = rng.usize(..self.world.residents.len());
+        let lasting_at = rng.usize(..self.world.lasting.len());
         let package = if rng.bool() { "left" } else { "right" };
         match rng.u32(..4) {
             0 => {
                 let key = format!("{}", self.world.value());
-                let (data, name) = self.flag_at(resident, package, &key)?;
+                let (data, name) = self.flag_at(lasting_at, package, &key)?;
                 data.insert(&key, true)?;
                 self.ops.push(Op::Raise(name));
-                self.raised.push((resident, package, key));
+                self.raised.push((lasting_at, package, key));
             }
             1 => {
-                let (data, _) = self.flag_at(resident, package, "")?;
-                let client = &self.world.residents[resident].name;
+                let (data, _) = self.flag_at(lasting_at, package, "")?;
+                let client = &self.world.lasting[lasting_at].name;
                 let prefix = format!("{client}/{package}/");
                 let keys = data.keys()?;
                 let names = keys.iter().map(|key| format!("{prefix}{key}").into());
@@ -175,10 +175,10 @@ impl<'a> Attempt<'a> {
                     .push(Op::Listed(prefix.as_str().into(), names.collect()));
             }
             choice => {
-                let Some((resident, package, key)) = self.any_flag(rng) else {
+                let Some((lasting_at, package, key)) = self.any_flag(rng) else {
                     return Ok(());
                 };
-                let (data, name) = self.flag_at(resident, package, &key)?;
+                let (data, name) = self.flag_at(lasting_at, package, &key)?;
                 if choice == 2 {
                     self.ops.push(Op::Seen(name, data.contains_key(&key)?));
                     return Ok(());
@@ -197,15 +197,15 @@ impl<'a> Attempt<'a> {
         self.world.any_flag(rng)
     }
 
-    fn flag_at(&self, resident: usize, package: &str, key: &str) -> Result<(PkgData, Name)> {
-        let client = &self.world.residents[resident];
+    fn flag_at(&self, lasting_at: usize, package: &str, key: &str) -> Result<(PkgData, Name)> {
+        let client = &self.world.lasting[lasting_at];
         let name = format!("{}/{package}/{key}", client.name);
         Ok((self.session(client)?.pkg(package), name.into()))
     }
 
     /// A package with numbered keys: a transaction that adds one has counted them.
     fn log(&mut self, rng: &mut Rng) -> Result<()> {
-        let client = rng.choice(&self.world.residents).unwrap();
+        let client = rng.choice(&self.world.lasting).unwrap();
         let data = self.session(client)?.pkg("log");
         let name: Name = format!("{}/log", client.name).into();
         let count = data.len()? as u64;
@@ -244,12 +244,12 @@ impl<'a> Attempt<'a> {
     }
 
     /// Sessions that end.
-    fn haunt(&mut self, rng: &mut Rng) -> Result<()> {
-        let mortals = &self.world.mortals;
-        let Some(which) = (!mortals.is_empty()).then(|| rng.usize(..mortals.len())) else {
+    fn end_or_read_a_session(&mut self, rng: &mut Rng) -> Result<()> {
+        let ending = &self.world.ending;
+        let Some(which) = (!ending.is_empty()).then(|| rng.usize(..ending.len())) else {
             return Ok(());
         };
-        let client = &mortals[which];
+        let client = &ending[which];
         let session = self.session(client)?;
         let what = rng.u32(..5);
         // After it was rotated here, the old id stands for the new session until the commit.
@@ -300,11 +300,11 @@ impl<'a> Attempt<'a> {
 
     /// Founds the sessions that are there from the start.
     pub(super) fn found(&mut self) -> Result<()> {
-        for client in &self.world.residents {
+        for client in &self.world.lasting {
             let session = self.session(client)?;
             session.pkg("shop").insert("founded", true)?;
         }
-        for client in &self.world.mortals {
+        for client in &self.world.ending {
             let session = self.session(client)?;
             for package in PACKAGES {
                 session.pkg(package).insert("founded", true)?;
@@ -316,7 +316,7 @@ impl<'a> Attempt<'a> {
 
     /// Reads everything there is.
     pub(super) fn read_all(&mut self) -> Result<()> {
-        for client in &self.world.residents {
+        for client in &self.world.lasting {
             let session = self.session(client)?;
             for package in PACKAGES {
                 let data = session.pkg(package);
@@ -343,7 +343,7 @@ impl<'a> Attempt<'a> {
             self.ops
                 .push(Op::Read(format!("{}/log", client.name).into(), read));
         }
-        for client in self.world.visitors.iter().chain(&self.world.mortals) {
+        for client in self.world.visitors.iter().chain(&self.world.ending) {
             let there = self.session(client)?.exists()?;
             self.ops.push(Op::Seen(existence(client), there));
         }

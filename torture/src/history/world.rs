@@ -25,11 +25,11 @@ pub(super) struct Client {
 pub(super) struct World {
     pub(super) store: Store,
     /// Sessions that stay.
-    pub(super) residents: Vec<Client>,
+    pub(super) lasting: Vec<Client>,
     /// Sessions that are not there at first.
     pub(super) visitors: Vec<Client>,
     /// Sessions that somebody ends.
-    pub(super) mortals: Vec<Client>,
+    pub(super) ending: Vec<Client>,
     ticks: AtomicU64,
     values: AtomicU64,
     bits: Mutex<BTreeMap<Name, u32>>,
@@ -39,7 +39,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(store: Store, counts: [usize; 3]) -> Self {
-        let [residents, visitors, mortals] = counts;
+        let [lasting, visitors, ending] = counts;
         let fresh = |kind: &str, count: usize| -> Vec<Client> {
             let name = |n| format!("{kind}{n}");
             let id = || store.client_ids().issue();
@@ -50,13 +50,13 @@ impl World {
                 })
                 .collect()
         };
-        let residents = fresh("resident", residents);
+        let lasting = fresh("resident", lasting);
         let visitors = fresh("visitor", visitors);
-        let mortals = fresh("mortal", mortals);
+        let ending = fresh("mortal", ending);
         Self {
-            residents,
+            lasting,
             visitors,
-            mortals,
+            ending,
             store,
             ticks: AtomicU64::new(0),
             values: AtomicU64::new(1),
@@ -67,7 +67,7 @@ impl World {
 
     /// After that a mortal's id is known from a cookie only, so that nothing is founded under it again.
     pub(super) fn forget_that_ids_are_fresh(&mut self) {
-        for mortal in &mut self.mortals {
+        for mortal in &mut self.ending {
             let known = self.store.client_ids().verify(mortal.id.as_str());
             mortal.id = known.unwrap();
         }

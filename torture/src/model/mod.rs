@@ -20,4 +20,4 @@ mod together;
 pub use ops::{Cookies, Op, Scene, op, scene, scene_on_disk};
 pub use play::Play;
 pub use recover::{Mismatch, Recovered, Verdict};
-pub use spec::{At, Policy, Room};
+pub use spec::{At, ModelContainer, Policy};

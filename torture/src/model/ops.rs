@@ -1,6 +1,6 @@
 //! The operations of the visitors of a store, and how they are drawn.
 
-use super::spec::{At, Policy, Room};
+use super::spec::{At, ModelContainer, Policy};
 use proptest::prelude::*;
 
 pub(super) const PACKAGES: [&str; 2] = ["p", "q"];
@@ -22,7 +22,7 @@ pub enum Op {
     Max(T, C, At, i64),
     Commute(T, C, At, i64),
     Exists(T, C),
-    ExistsIn(T, C, Room),
+    ExistsIn(T, C, ModelContainer),
     WhoAmI(T, C),
     Rotate(T, C),
     Destroy(T, C),
@@ -33,10 +33,10 @@ pub enum Op {
     Commit(T, Cookies),
     Abort(T),
     Advance(u64),
-    Sweep(Room),
+    Sweep(ModelContainer),
     Reopen,
     /// A container gets other settings.
-    Configure(Room, Policy),
+    Configure(ModelContainer, Policy),
     /// All transactions commit at once, so that they wait in one group.
     Together,
     /// A visitor comes without a cookie.
@@ -62,14 +62,19 @@ pub struct Scene {
 
 fn at() -> impl Strategy<Value = At> {
     // Unevenly, so that transactions meet.
-    let room = prop_oneof![2 => Just(Room::First), 1 => Just(Room::Second)];
+    let container =
+        prop_oneof![2 => Just(ModelContainer::First), 1 => Just(ModelContainer::Second)];
     let package = prop_oneof![3 => Just(0_usize), 1 => Just(1)];
     let key = prop_oneof![3 => Just(0_usize), 2 => Just(1), 1 => Just(2)];
-    (room, package, key).prop_map(|(room, package, key)| At { room, package, key })
+    (container, package, key).prop_map(|(container, package, key)| At {
+        container,
+        package,
+        key,
+    })
 }
 
 pub fn op() -> impl Strategy<Value = Op> {
-    let room = || prop_oneof![Just(Room::First), Just(Room::Second)];
+    let container = || prop_oneof![Just(ModelContainer::First), Just(ModelContainer::Second)];
     let cookies = prop_oneof![1 => Just(Cookies::Kept), 3 => Just(Cookies::Taken)];
     let (t, c, n) = (|| 0..3_usize, || 0..2_usize, || 0..5_i64);
     let timeout = prop_oneof![
@@ -96,7 +101,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         2 => (t(), c(), at(), n()).prop_map(|(t, c, at, n)| Op::Max(t, c, at, n)),
         3 => (t(), c(), at(), n()).prop_map(|(t, c, at, n)| Op::Commute(t, c, at, n)),
         2 => (t(), c()).prop_map(|(t, c)| Op::Exists(t, c)),
-        1 => (t(), c(), room()).prop_map(|(t, c, room)| Op::ExistsIn(t, c, room)),
+        1 => (t(), c(), container()).prop_map(|(t, c, container)| Op::ExistsIn(t, c, container)),
         1 => (t(), c()).prop_map(|(t, c)| Op::WhoAmI(t, c)),
         2 => (t(), c()).prop_map(|(t, c)| Op::Rotate(t, c)),
         2 => (t(), c()).prop_map(|(t, c)| Op::Destroy(t, c)),
@@ -106,9 +111,9 @@ pub fn op() -> impl Strategy<Value = Op> {
         12 => (t(), cookies).prop_map(|(t, cookies)| Op::Commit(t, cookies)),
         1 => t().prop_map(Op::Abort),
         5 => time.prop_map(Op::Advance),
-        1 => room().prop_map(Op::Sweep),
+        1 => container().prop_map(Op::Sweep),
         1 => Just(Op::Reopen),
-        1 => (room(), policy()).prop_map(|(room, policy)| Op::Configure(room, policy)),
+        1 => (container(), policy()).prop_map(|(container, policy)| Op::Configure(container, policy)),
         2 => Just(Op::Together),
         1 => c().prop_map(Op::Forget),
     ]

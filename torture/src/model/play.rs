@@ -1,7 +1,7 @@
 //! A store and its specification beside each other: every step is taken by both.
 
 use super::ops::{C, Cookies, KEYS, Op, PACKAGES, Scene, T};
-use super::spec::{At, Policy, Room, Spec, Step};
+use super::spec::{At, ModelContainer, Policy, Spec, Step};
 use crate::disk::Disk;
 use cloakroom::torture::InjectedFault;
 use cloakroom::{
@@ -89,9 +89,9 @@ impl Play {
         } else {
             builder.in_memory()?
         };
-        for room in Room::BOTH {
-            let settings = self.settings(room, self.spec.policy(room));
-            store.register(room.name(), settings)?;
+        for container in ModelContainer::BOTH {
+            let settings = self.settings(container, self.spec.policy(container));
+            store.register(container.name(), settings)?;
         }
         let endless = ContainerSettings::new().timeout(Duration::ZERO);
         store.register("beside", endless)?;
@@ -107,12 +107,12 @@ impl Play {
         Ok(())
     }
 
-    pub(super) fn settings(&self, room: Room, policy: Policy) -> ContainerSettings {
+    pub(super) fn settings(&self, container: ModelContainer, policy: Policy) -> ContainerSettings {
         let settings = ContainerSettings::new()
             .timeout(Duration::from_millis(policy.timeout))
             .resolution(Duration::from_millis(policy.resolution))
             .max_lifetime(policy.max_lifetime.map(Duration::from_millis));
-        if self.scene.ram && room == Room::Second {
+        if self.scene.ram && container == ModelContainer::Second {
             settings.in_memory()
         } else {
             settings
@@ -188,8 +188,8 @@ impl Play {
     fn pkg(&mut self, t: T, c: C, at: At) -> Result<(PkgData, usize)> {
         let (_, id) = self.session(t, c)?;
         let open = self.open[t].as_ref().unwrap();
-        let container = open.txn.container(at.room.name())?;
-        let data = container.session_data(&self.ids[id])?;
+        let handle = open.txn.container(at.container.name())?;
+        let data = handle.session_data(&self.ids[id])?;
         Ok((data.pkg(PACKAGES[at.package]), id))
     }
 
@@ -239,16 +239,16 @@ impl Play {
                 self.clock.advance(Duration::from_millis(ms));
                 self.spec.now += ms;
             }
-            Op::Sweep(room) => {
-                let swept = self.store().container(room.name())?.sweep()?;
-                assert_eq!(swept.removed, self.spec.sweep(room));
+            Op::Sweep(container) => {
+                let swept = self.store().container(container.name())?.sweep()?;
+                assert_eq!(swept.removed, self.spec.sweep(container));
             }
             Op::Reopen => self.reopen()?,
-            Op::Configure(room, policy) => {
+            Op::Configure(container, policy) => {
                 (0..self.open.len()).for_each(|t| self.abort(t));
-                let settings = self.settings(room, policy);
-                self.store().register(room.name(), settings)?;
-                self.spec.configure(room, policy);
+                let settings = self.settings(container, policy);
+                self.store().register(container.name(), settings)?;
+                self.spec.configure(container, policy);
             }
             Op::Forget(c) => self.forget(c),
             inside => self.run_inside(inside)?,
@@ -318,17 +318,17 @@ impl Play {
                 let (session, id) = self.session(t, c)?;
                 assert_eq!(session.exists()?, self.spec.exists(t, id, None));
             }
-            Op::ExistsIn(t, c, room) => {
+            Op::ExistsIn(t, c, container) => {
                 let at = At {
-                    room,
+                    container,
                     package: 0,
                     key: 0,
                 };
                 let (_, id) = self.pkg(t, c, at)?;
                 let open = self.open[t].as_ref().unwrap();
-                let container = open.txn.container(room.name())?;
-                let data = container.session_data(&self.ids[id])?;
-                assert_eq!(data.exists()?, self.spec.exists(t, id, Some(room)));
+                let handle = open.txn.container(container.name())?;
+                let data = handle.session_data(&self.ids[id])?;
+                assert_eq!(data.exists()?, self.spec.exists(t, id, Some(container)));
             }
             Op::WhoAmI(t, c) => {
                 let (session, id) = self.session(t, c)?;

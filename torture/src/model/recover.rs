@@ -2,7 +2,7 @@
 
 use super::ops::{KEYS, PACKAGES};
 use super::play::Play;
-use super::spec::{Room, Row, Spec};
+use super::spec::{ModelContainer, Row, Spec};
 use cloakroom::Result;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ const START: i64 = 1_767_225_600_000;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mismatch {
     id: usize,
-    room: Room,
+    container: ModelContainer,
     /// Package and key; without them, when the session was created.
     key: Option<(usize, usize)>,
     /// The value that the store serves.
@@ -54,15 +54,15 @@ impl Play {
         let mut found = Vec::new();
         let txn = self.store().begin()?;
         for id in ids {
-            for room in Room::BOTH {
-                let container = txn.container(room.name())?;
-                let data = container.session_data(&self.ids[id])?;
-                let row = spec.served(id, room);
+            for container in ModelContainer::BOTH {
+                let handle = txn.container(container.name())?;
+                let data = handle.session_data(&self.ids[id])?;
+                let row = spec.served(id, container);
                 let mut hold = |key, found_here: Option<i64>, foretold: Option<i64>| {
                     if found_here != foretold {
                         found.push(Mismatch {
                             id,
-                            room,
+                            container,
                             key,
                             found: found_here,
                             foretold,
@@ -148,18 +148,18 @@ impl Play {
         let txn = self.store().begin()?;
         let mut accessed = Vec::new();
         for id in 0..self.ids.len() {
-            for room in Room::BOTH {
-                if self.spec.served(id, room).is_some() {
-                    let container = txn.container(room.name())?;
-                    let data = container.session_data(&self.ids[id])?;
+            for container in ModelContainer::BOTH {
+                if self.spec.served(id, container).is_some() {
+                    let handle = txn.container(container.name())?;
+                    let data = handle.session_data(&self.ids[id])?;
                     let last = data.last_access()?.unwrap();
-                    accessed.push((id, room, since_start(last.timestamp_millis())));
+                    accessed.push((id, container, since_start(last.timestamp_millis())));
                 }
             }
         }
         txn.abort();
-        for (id, room, at) in accessed {
-            self.spec.recovered(id, room, at);
+        for (id, container, at) in accessed {
+            self.spec.recovered(id, container, at);
         }
         self.expect_all()?;
         Ok(recovered)
@@ -181,9 +181,9 @@ impl Play {
         self.all_specs().for_each(Spec::abort_all);
         self.await_store()?;
         // A setting whose change failed may be in the file all the same.
-        for room in Room::BOTH {
-            let settings = self.settings(room, self.spec.policy(room));
-            self.store().register(room.name(), settings)?;
+        for container in ModelContainer::BOTH {
+            let settings = self.settings(container, self.spec.policy(container));
+            self.store().register(container.name(), settings)?;
         }
         let recovered = self.choose()?;
         if recovered == Recovered::Whole {
@@ -223,25 +223,21 @@ impl Play {
     fn let_end_what_may(&mut self) -> Result<()> {
         let ids = 0..self.ids.len();
         let places: Vec<_> = ids
-            .flat_map(|id| Room::BOTH.map(|room| (id, room)))
+            .flat_map(|id| ModelContainer::BOTH.map(|container| (id, container)))
             .collect();
         let txn = self.store().begin()?;
         let mut over = Vec::new();
-        for (id, room) in places {
-            let container = txn.container(room.name())?;
-            if container
-                .session_data(&self.ids[id])?
-                .created_at()?
-                .is_none()
-            {
-                over.push((id, room));
+        for (id, container) in places {
+            let handle = txn.container(container.name())?;
+            if handle.session_data(&self.ids[id])?.created_at()?.is_none() {
+                over.push((id, container));
             }
         }
         txn.abort();
         for spec in self.all_specs() {
-            for (id, room) in &over {
-                if spec.may_be_over(*id, *room) {
-                    spec.is_over(*id, *room);
+            for (id, container) in &over {
+                if spec.may_be_over(*id, *container) {
+                    spec.is_over(*id, *container);
                 }
             }
         }
@@ -250,9 +246,9 @@ impl Play {
 
     /// Sweeps all containers. What a sweep removes is gone, whether or not another sweep was under way.
     fn sweep_all(&mut self) -> Result<()> {
-        for room in Room::BOTH {
-            self.store().container(room.name())?.sweep()?;
-            self.spec.sweep(room);
+        for container in ModelContainer::BOTH {
+            self.store().container(container.name())?.sweep()?;
+            self.spec.sweep(container);
         }
         Ok(())
     }
@@ -298,7 +294,7 @@ fn value(row: &Row, package: usize, key: usize) -> Option<i64> {
 fn verdict(misfits: &[Vec<Mismatch>]) -> Verdict {
     let allowed_somewhere = |found: &Mismatch| {
         let same = |other: &&Mismatch| {
-            (other.id, other.room, other.key) == (found.id, found.room, found.key)
+            (other.id, other.container, other.key) == (found.id, found.container, found.key)
         };
         misfits
             .iter()

@@ -3,7 +3,7 @@
 use super::ops::{Cookies, T};
 use super::play::Play;
 use super::recover::since_start;
-use super::spec::{Outcome, Room, Spec};
+use super::spec::{ModelContainer, Outcome, Spec};
 use cloakroom::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -78,7 +78,11 @@ impl Play {
             }
         }
         // To find a session expired would change what the others may do.
-        let expired = |id: usize| Room::BOTH.iter().any(|room| seen.is_expired(id, *room));
+        let expired = |id: usize| {
+            ModelContainer::BOTH
+                .iter()
+                .any(|container| seen.is_expired(id, *container))
+        };
         let may_look = !self.jars.iter().any(|id| expired(*id));
         if may_look && !self.disk.has_crashed() && members.iter_mut().any(Member::poll) {
             // Where that cannot be read, a fault has struck.
@@ -176,19 +180,23 @@ impl Play {
     /// Keeps the ways whose access times the store serves. The order of an access and of a rotation shows in nothing
     /// else. Where none fits, or where they cannot be read because a fault has struck, all stay.
     fn keep_accessed(&self, ways: &mut Vec<Spec>) {
-        let accessed = |way: &Spec, id, room| way.served(id, room).map(|row| row.accessed);
+        let accessed =
+            |way: &Spec, id, container| way.served(id, container).map(|row| row.accessed);
         let Ok(txn) = self.store().begin() else {
             return;
         };
         let mut fits = vec![true; ways.len()];
         for id in 0..self.ids.len() {
-            for room in Room::BOTH {
-                let foretold: Vec<_> = ways.iter().map(|way| accessed(way, id, room)).collect();
+            for container in ModelContainer::BOTH {
+                let foretold: Vec<_> = ways
+                    .iter()
+                    .map(|way| accessed(way, id, container))
+                    .collect();
                 if foretold.iter().all(|one| *one == foretold[0]) {
                     continue;
                 }
                 let data = txn
-                    .container(room.name())
+                    .container(container.name())
                     .and_then(|container| container.session_data(&self.ids[id]));
                 let Ok(last) = data.and_then(|data| data.last_access()) else {
                     return;

@@ -46,7 +46,7 @@ fn access(time: i64) -> TouchAt {
 fn set(engine: &MemoryEngine, state: SeenState, touch: Option<TouchAt>) -> ChangeSet {
     let now = engine.clock.timestamp();
     let seen = Seen {
-        place: place(),
+        container_ref: place(),
         row: None,
         state,
         observed: false,

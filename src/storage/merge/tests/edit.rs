@@ -29,7 +29,7 @@ impl Edit {
                     incarnation: row.incarnation,
                 });
             Seen {
-                place,
+                container_ref: place,
                 row,
                 state,
                 observed: false,
@@ -74,7 +74,7 @@ impl Edit {
                     row: self.rows.packages.get(&row).cloned(),
                     keys: ObservedKeys::default(),
                 },
-                place,
+                container_ref: place,
                 package: name.into(),
                 clear: false,
                 keys: Vec::new(),

@@ -105,7 +105,7 @@ impl UnreadableParts {
     }
 
     /// Whether a part can be read again. The check may take long, so it runs rarely.
-    pub(crate) fn is_cured(&self) -> bool {
+    pub(crate) fn is_readable_again(&self) -> bool {
         if self.count() == 0 {
             return false;
         }

@@ -37,7 +37,7 @@ pub(crate) enum HeldPart {
 }
 
 /// The last part that overlaps `offset..offset + len`.
-fn met<T>(
+fn last_overlapping<T>(
     parts: &BTreeMap<u64, T>,
     len_of: impl Fn(&T) -> usize,
     offset: u64,
@@ -65,9 +65,9 @@ impl WriteBuffer {
             return HeldPart::None;
         }
         let held = self.lock();
-        if met(&held.buffered, |part| len_of(part), offset, len).is_some() {
+        if last_overlapping(&held.buffered, |part| len_of(part), offset, len).is_some() {
             HeldPart::Buffered
-        } else if met(&held.leaving, |len| *len, offset, len).is_some() {
+        } else if last_overlapping(&held.leaving, |len| *len, offset, len).is_some() {
             HeldPart::Leaving
         } else {
             HeldPart::None
@@ -79,8 +79,10 @@ impl WriteBuffer {
     pub(crate) fn keep(&self, offset: u64, data: &[u8]) -> bool {
         let mut held = self.lock();
         let is_full = self.bytes.load(Ordering::Relaxed) + data.len() > MOST;
-        let met = met(&held.buffered, |part| len_of(part), offset, data.len());
-        let lies_across = met.is_some_and(|met| met != (offset, data.len()));
+        let last_overlapping =
+            last_overlapping(&held.buffered, |part| len_of(part), offset, data.len());
+        let lies_across = last_overlapping
+            .is_some_and(|last_overlapping| last_overlapping != (offset, data.len()));
         let is_empty = held.buffered.is_empty() && held.leaving.is_empty();
         if (is_full && !is_empty) || lies_across {
             return false;

@@ -7,7 +7,7 @@ use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::checkpoint::configure::SettingsBefore;
 use crate::storage::redb::checkpoint::task::{Checkpoint, Step, StoreDatabase, StuckRows, Trees};
 use crate::storage::redb::failure::guarded;
-use crate::storage::redb::integrity::inspect::Frozen;
+use crate::storage::redb::integrity::inspect::InspectionSnapshot;
 use crate::storage::redb::integrity::newer::NewerRows;
 use crate::storage::redb::journal::JournalFile;
 use crate::storage::redb::memtable::read_view::TableReaders;
@@ -31,11 +31,11 @@ pub(crate) enum CheckpointerTask {
         settled: u64,
         reply: Reply<u64>,
     },
-    Freeze {
+    Inspect {
         disk: Disk,
         /// The rows over redb when the task is done.
         newer: NewerRows,
-        reply: Reply<Frozen>,
+        reply: Reply<InspectionSnapshot>,
     },
     /// Notes that all rows are encrypted with the current key.
     #[cfg(feature = "encryption")]
@@ -54,7 +54,7 @@ impl CheckpointerTask {
             Self::FinishReseal(reply) => drop(reply.send(Err(error))),
             Self::Nothing(reply) => drop(reply.send(Err(error))),
             Self::Reclaim { reply, .. } => drop(reply.send(Err(error))),
-            Self::Freeze { reply, .. } => drop(reply.send(Err(error))),
+            Self::Inspect { reply, .. } => drop(reply.send(Err(error))),
         }
     }
 }
@@ -142,10 +142,11 @@ pub(crate) fn perform(
             });
             TaskReport::Reclaim { result, reply }
         }
-        CheckpointerTask::Freeze { disk, newer, reply } => {
+        CheckpointerTask::Inspect { disk, newer, reply } => {
             let reopened = shared.counters.reopened.load(Ordering::Relaxed);
-            let frozen = guarded(|| Frozen::new(disk, &database.file, newer, reopened));
-            drop(reply.send(frozen));
+            let snapshot =
+                guarded(|| InspectionSnapshot::new(disk, &database.file, newer, reopened));
+            drop(reply.send(snapshot));
             TaskReport::Nothing
         }
         #[cfg(feature = "encryption")]
@@ -170,7 +171,7 @@ fn make_checkpoint(
     shared: &EngineShared,
 ) -> CheckpointOutcome {
     let unreadable = shared.io.unreadable();
-    if unreadable.is_cured() {
+    if unreadable.is_readable_again() {
         return CheckpointOutcome::Cured(checkpoint);
     }
     let was_expected = unreadable.is_expected();

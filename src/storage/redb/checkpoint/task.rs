@@ -13,15 +13,15 @@ use crate::storage::redb::failure::{ContainedWrite, guarded};
 use crate::storage::redb::fault_injection::FaultInjection;
 use crate::storage::redb::format;
 use crate::storage::redb::integrity::pages::blocked::{BlockedRanges, PageKeys};
+use crate::storage::redb::integrity::pages::row_paths::{RowChange, RowPaths};
 use crate::storage::redb::integrity::pages::vital::copy_vital_pages;
-use crate::storage::redb::integrity::pages::ways::{RowChange, Ways};
 use crate::storage::redb::journal::{JournalFile, JournalRef};
 use crate::storage::redb::memtable::detached::{DatabaseLife, DetachedReader};
 use crate::storage::redb::memtable::held::Held;
 use crate::storage::redb::memtable::read_view::TableReaders;
 use crate::storage::redb::memtable::row_key::{RowKey, RowTree, RowWrite};
 use crate::storage::redb::memtable::table::Memtable;
-use crate::storage::redb::meta::{COVERED, begin_durable, name_journal, put_plain, put_reached};
+use crate::storage::redb::meta::{COVERED, begin_durable, name_journal, put_last_frame, put_plain};
 use crate::storage::redb::tables::{RETIRED, Settled, TableReader, TableWriter, settle};
 use crate::storage::{ContainerId, TombstonePolicy};
 use redb::Database;
@@ -190,10 +190,10 @@ impl StoreDatabase {
         trees: Trees,
         unreadable: &UnreadableParts,
     ) -> Result<StuckRows> {
-        let mut ways = Ways::new(&self.disk, unreadable)?;
+        let mut row_paths = RowPaths::new(&self.disk, unreadable)?;
         let mut stuck = StuckRows::default();
         for row in rows {
-            if let Some((tree, keys)) = obstacle(row, &mut ways)? {
+            if let Some((tree, keys)) = obstacle(row, &mut row_paths)? {
                 stuck.rows.push(row.clone());
                 // A removal may be blocked by a page beside a whole one, into which rows can be put.
                 if row.value.is_some() {
@@ -218,7 +218,7 @@ impl StoreDatabase {
         refusals: TombstonePolicy,
         unreadable: &UnreadableParts,
     ) -> Result<Vec<Settled>> {
-        let mut ways = Ways::new(&self.disk, unreadable)?;
+        let mut row_paths = RowPaths::new(&self.disk, unreadable)?;
         let mut settled = Vec::new();
         let from = Bound::Included([0; 16]);
         for held in
@@ -233,7 +233,7 @@ impl StoreDatabase {
             let change = record
                 .as_ref()
                 .map_or(RowChange::Remove, |_| RowChange::Put);
-            if ways.are_whole(RowTree::Tombstones.name(), &key, change)? {
+            if row_paths.are_whole(RowTree::Tombstones.name(), &key, change)? {
                 settled.push((key, record));
             }
             if settled.len() == RECLAIMED {
@@ -286,7 +286,7 @@ impl StoreDatabase {
 }
 
 /// The range of keys around a row in which redb can write none.
-fn obstacle(row: &RowWrite, ways: &mut Ways<'_>) -> Result<Option<(RowTree, PageKeys)>> {
+fn obstacle(row: &RowWrite, row_paths: &mut RowPaths<'_>) -> Result<Option<(RowTree, PageKeys)>> {
     let change = match row.value {
         Some(_) => RowChange::Put,
         None => RowChange::Remove,
@@ -294,7 +294,7 @@ fn obstacle(row: &RowWrite, ways: &mut Ways<'_>) -> Result<Option<(RowTree, Page
     let Some((tree, key)) = row.key.split() else {
         return Ok(None);
     };
-    let keys = ways.obstacle(tree.name(), key, change)?;
+    let keys = row_paths.obstacle(tree.name(), key, change)?;
     Ok(keys.map(|keys| (tree, keys)))
 }
 
@@ -323,7 +323,7 @@ fn in_steps(rows: &[RowWrite], bytes: usize) -> impl Iterator<Item = &[RowWrite]
 /// Commits a change to the file of an open store. It also records the journal's last frame, so that an older copy of
 /// the journal is not accepted for this file.
 pub(super) fn commit(txn: ContainedWrite, io: &FileIo) -> Result<()> {
-    put_reached(&txn, io.last_frame())?;
+    put_last_frame(&txn, io.last_frame())?;
     txn.commit().map_err(failure::commit)
 }
 

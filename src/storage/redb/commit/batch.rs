@@ -273,21 +273,21 @@ impl CommitBatch<'_> {
         let mut claims = Vec::new();
         for client in set.clients.iter().filter(|client| client.goes_on()) {
             let is_over = |seen: &Seen| {
-                let of = (seen.place.id, client.client);
+                let of = (seen.container_ref.id, client.client);
                 let lent = set.foreign.as_ref();
-                touches.is_expired_since(seen.place.id, client.client, set.since)
+                touches.is_expired_since(seen.container_ref.id, client.client, set.since)
                     || lent.is_some_and(|lent| lent.expired.contains(&of))
             };
             if let Some(seen) = client.over(is_over) {
-                return Err((found_expired(&seen.place.name), client.client));
+                return Err((found_expired(&seen.container_ref.name), client.client));
             }
             let seen = client.seen.iter().filter(|seen| seen.is_live());
             let written = seen.filter(|seen| writes_here(client, seen));
             claims.extend(written.filter_map(|seen| seen.access(client.client, set.since)));
         }
-        let is_here = |seen: &Seen| !seen.place.id.is_in_memory();
+        let is_here = |seen: &Seen| !seen.container_ref.id.is_in_memory();
         let mut beside =
-            set.accesses(|client, seen| is_here(seen) && !client.writes_in(seen.place.id));
+            set.accesses(|client, seen| is_here(seen) && !client.writes_in(seen.container_ref.id));
         if claims.is_empty() && beside.is_empty() {
             return Ok(());
         }
@@ -295,8 +295,8 @@ impl CommitBatch<'_> {
         let claimed = touches.claim(&claims, &mut beside, now);
         claimed.map_err(|over| {
             let mut seen = set.clients.iter().flat_map(|client| &client.seen);
-            let place = seen.find(|seen| seen.place.id == over.session.container);
-            let error = found_expired(place.map_or("", |seen| &seen.place.name));
+            let place = seen.find(|seen| seen.container_ref.id == over.session.container);
+            let error = found_expired(place.map_or("", |seen| &seen.container_ref.name));
             (error, over.session.client)
         })?;
         self.written.accesses.append(&mut beside);
@@ -386,7 +386,7 @@ impl CommitBatch<'_> {
 
 /// Whether a change writes to a session that this engine keeps.
 fn writes_here(client: &ClientChange, seen: &Seen) -> bool {
-    !seen.place.id.is_in_memory() && client.writes_in(seen.place.id)
+    !seen.container_ref.id.is_in_memory() && client.writes_in(seen.container_ref.id)
 }
 
 fn too_large(bytes: usize, most: usize) -> Error {

@@ -4,7 +4,7 @@ use crate::block_on::WakeGroup;
 use crate::contain::contain;
 use crate::error::Error;
 use crate::storage::redb::commit::errors::{gone, stopped_during_commit};
-use crate::storage::redb::integrity::inspect::Frozen;
+use crate::storage::redb::integrity::inspect::InspectionSnapshot;
 #[cfg(feature = "encryption")]
 use crate::storage::redb::memtable::row_key::RowKey;
 use crate::storage::redb::reply::Reply;
@@ -100,7 +100,7 @@ pub(crate) enum QueueJob {
     Commit(CommitJob),
     Configure(SettingsChange, Reply<Arc<StoreSettings>>),
     Reclaim(TombstonePolicy, Reply<u64>),
-    Freeze(Reply<Frozen>),
+    Inspect(Reply<InspectionSnapshot>),
     Checkpoint(Reply<()>),
     /// Encrypts these rows with the current key.
     #[cfg(feature = "encryption")]
@@ -113,7 +113,7 @@ impl QueueJob {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Commit(job) => job.bytes,
-            Self::Configure(..) | Self::Reclaim(..) | Self::Freeze(_) | Self::Checkpoint(_) => 0,
+            Self::Configure(..) | Self::Reclaim(..) | Self::Inspect(_) | Self::Checkpoint(_) => 0,
             #[cfg(feature = "encryption")]
             Self::Reseal(..) | Self::FinishReseal(_) => 0,
         }
@@ -133,7 +133,7 @@ impl QueueJob {
             Self::Commit(job) => job.answer(Outcome::Failed(error, None)),
             Self::Configure(_, reply) => drop(reply.send(Err(error))),
             Self::Reclaim(_, reply) => drop(reply.send(Err(error))),
-            Self::Freeze(reply) => drop(reply.send(Err(error))),
+            Self::Inspect(reply) => drop(reply.send(Err(error))),
             Self::Checkpoint(reply) => drop(reply.send(Err(error))),
             #[cfg(feature = "encryption")]
             Self::Reseal(_, reply) => drop(reply.send(Err(error))),

@@ -36,7 +36,7 @@ impl KeptBack {
     }
 
     /// Records where the running checkpoint cannot write.
-    pub(crate) fn meet(&mut self, ranges: &BlockedRanges) {
+    pub(crate) fn check_keys(&mut self, ranges: &BlockedRanges) {
         self.ranges.extend(ranges);
         self.met.extend(ranges);
     }

@@ -6,7 +6,7 @@ use crate::process::Process;
 use crate::storage::admission::{Admission, AdmissionBounds};
 use crate::storage::redb::commit::errors::closed;
 use crate::storage::redb::commit::job::{Admits, CommitJob, QueueJob, QueuePermit};
-use crate::storage::redb::commit::taker::{Call, Help, Phase, Taker};
+use crate::storage::redb::commit::taker::{Call, OtherLeaders, Phase, Taker};
 use crate::storage::{ChangeSet, CommitCallback, Outcome, WaiterKind};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,7 +57,7 @@ impl QueueState {
     }
 
     fn can_have_leader(&self) -> bool {
-        self.taker.allows_help() && !self.has_leader
+        self.taker.allows_leaders() && !self.has_leader
     }
 
     fn take_group(&mut self) -> Vec<QueueJob> {
@@ -157,7 +157,7 @@ impl Queue {
     }
 
     /// Releases the lock, and wakes the taker if it is asleep: only then is there a system call.
-    fn rouse(&self, mut state: MutexGuard<'_, QueueState>) {
+    fn release_and_wake(&self, mut state: MutexGuard<'_, QueueState>) {
         let taker = std::mem::replace(&mut state.taker, Taker::Awake);
         drop(state);
         if taker.is_asleep() {
@@ -173,7 +173,7 @@ impl Queue {
             job.refuse(error);
         } else {
             state.jobs.push_back(job);
-            self.rouse(state);
+            self.release_and_wake(state);
         }
     }
 
@@ -204,7 +204,7 @@ impl Queue {
             let helps = waiter == WaiterKind::Thread && state.can_have_leader();
             let others_see_to_it = state.has_leader || helps;
             if !others_see_to_it {
-                self.rouse(state);
+                self.release_and_wake(state);
             }
             return None;
         }
@@ -230,7 +230,7 @@ impl Queue {
             any = true;
         }
         if any {
-            self.rouse(state);
+            self.release_and_wake(state);
         }
     }
 
@@ -259,7 +259,7 @@ impl Queue {
     fn call(&self, call: Call) {
         let mut state = self.lock();
         state.call = state.call.max(call);
-        self.rouse(state);
+        self.release_and_wake(state);
     }
 
     /// Ends the queue. Returns the jobs that are left.
@@ -277,7 +277,7 @@ impl Queue {
         let mut state = self.lock();
         state.phase = state.phase.closed();
         let outside = std::mem::take(&mut state.pending_admission);
-        self.rouse(state);
+        self.release_and_wake(state);
         QueueJob::refuse_all(
             outside.into_iter().map(|(_, job)| QueueJob::Commit(job)),
             &closed(),
@@ -304,7 +304,7 @@ impl Queue {
             state.call = state.call.max(Call::Upkeep);
         }
         if !state.is_idle() {
-            self.rouse(state);
+            self.release_and_wake(state);
         }
     }
 
@@ -318,13 +318,13 @@ impl Queue {
 
     /// Waits until there is something to do, or until `deadline`; takes at most one batch. `help` says whether other
     /// threads may lead meanwhile.
-    pub(crate) fn take(&self, deadline: Option<Instant>, help: Help) -> TakenJobs {
+    pub(crate) fn take(&self, deadline: Option<Instant>, leaders: OtherLeaders) -> TakenJobs {
         let mut state = self.lock();
         while state.is_idle() {
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
             state.taker = Taker::Asleep {
                 until: deadline,
-                help,
+                leaders,
             };
             state = match left {
                 Some(Duration::ZERO) => break,

@@ -66,13 +66,13 @@ pub(super) enum Taker {
     Asleep {
         /// When it wakes by itself.
         until: Option<Instant>,
-        help: Help,
+        leaders: OtherLeaders,
     },
 }
 
 /// Whether other threads may lead while the taker sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Help {
+pub(crate) enum OtherLeaders {
     Allowed,
     Refused,
 }
@@ -82,11 +82,11 @@ impl Taker {
         matches!(self, Self::Asleep { .. })
     }
 
-    pub(super) fn allows_help(self) -> bool {
+    pub(super) fn allows_leaders(self) -> bool {
         matches!(
             self,
             Self::Asleep {
-                help: Help::Allowed,
+                leaders: OtherLeaders::Allowed,
                 ..
             }
         )

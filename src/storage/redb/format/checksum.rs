@@ -18,7 +18,7 @@ pub(crate) enum BitRepair {
 }
 
 /// Searches the one bit whose flip makes the checksum match. With 128 bits a false match is practically impossible.
-pub(crate) fn mend(bytes: &mut [u8], is_whole: impl Fn(&[u8]) -> bool) -> bool {
+pub(crate) fn repair_bit(bytes: &mut [u8], is_whole: impl Fn(&[u8]) -> bool) -> bool {
     for at in 0..bytes.len() {
         for bit in 0..8 {
             flip(bytes, at, bit);

@@ -1,7 +1,7 @@
 //! The header of a file: its two commits, which of them is current, and the roots of that commit.
 
 use super::bytes::u64_at;
-use super::checksum::{BitRepair, CHECKSUM, checksum, mend};
+use super::checksum::{BitRepair, CHECKSUM, checksum, repair_bit};
 use super::layout::{Geometry, ORDER_AT, TableRoot, TreeRoot};
 use super::node::{FixedWidths, NUMBER, Node};
 use crate::error::{Error, ErrorKind, Result};
@@ -46,7 +46,7 @@ impl DatabaseHeader {
         let state = bytes.get(STATE_AT).copied().ok_or_else(damaged)?;
         let mut slot = current_slot(bytes, state).ok_or_else(damaged)?.to_vec();
         if mend_bits == BitRepair::Bits && CommitSlot::read(&slot).is_none() {
-            mend(&mut slot, |slot| CommitSlot::read(slot).is_some());
+            repair_bit(&mut slot, |slot| CommitSlot::read(slot).is_some());
         }
         let slot = CommitSlot::read(&slot).ok_or_else(damaged)?;
         Ok(Self {

@@ -7,7 +7,7 @@ mod header;
 mod layout;
 mod node;
 
-pub(crate) use checksum::{BitRepair, mend};
+pub(crate) use checksum::{BitRepair, repair_bit};
 pub(crate) use header::{
     DatabaseHeader, HEADER, MAGIC, PageNumbers, check_header, check_version, current,
 };

@@ -3,15 +3,15 @@
 //! page it follows only links to intact pages. It does not know the meaning of rows.
 
 pub(crate) mod blocked;
+pub(crate) mod row_paths;
 pub(crate) mod vital;
-pub(crate) mod ways;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::backend::disk::{Disk, PageRead, read_part};
 use crate::storage::redb::failure;
 use crate::storage::redb::format::{
-    BitRepair, DatabaseHeader, FixedWidths, HEADER, Node, TableRoot, TreeRoot, is_whole, mend,
-    search,
+    BitRepair, DatabaseHeader, FixedWidths, HEADER, Node, TableRoot, TreeRoot, is_whole,
+    repair_bit, search,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -62,7 +62,7 @@ pub(crate) struct Pages {
     pub(crate) disk: Disk,
     header: DatabaseHeader,
     len: u64,
-    mend: BitRepair,
+    repair: BitRepair,
     tried: u64,
     cache: BTreeMap<u64, Arc<[u8]>>,
     cached: usize,
@@ -86,27 +86,27 @@ fn failed(error: io::Error) -> Error {
 
 impl Pages {
     /// The current commit, by the header of `disk`. No thread may write to it meanwhile.
-    pub(crate) fn new(disk: Disk, mend: BitRepair) -> Result<Self> {
+    pub(crate) fn new(disk: Disk, repair: BitRepair) -> Result<Self> {
         let bytes = header_of(&disk)?;
         let len = disk.len().map_err(failed)?;
         let mut pages = Self {
             disk,
-            header: DatabaseHeader::read(&bytes, mend)?,
+            header: DatabaseHeader::read(&bytes, repair)?,
             len,
-            mend,
+            repair,
             tried: 0,
             cache: BTreeMap::new(),
             cached: 0,
         };
-        if mend == BitRepair::Bits {
-            pages.mend_regions()?;
+        if repair == BitRepair::Bits {
+            pages.repair_regions()?;
         }
         Ok(pages)
     }
 
     /// No checksum covers the layout of the regions. But if one of its bits is wrong, the root page of the tree is
     /// not found.
-    fn mend_regions(&mut self) -> Result<()> {
+    fn repair_regions(&mut self) -> Result<()> {
         let Some(root) = self.header.data else {
             return Ok(());
         };
@@ -123,12 +123,12 @@ impl Pages {
     }
 
     /// A second reader of the same pages, for look-ups during a walk.
-    pub(crate) fn twin(&self) -> Self {
+    pub(crate) fn second_reader(&self) -> Self {
         Self {
             disk: self.disk.clone(),
             header: self.header,
             len: self.len,
-            mend: self.mend,
+            repair: self.repair,
             tried: 0,
             cache: BTreeMap::new(),
             cached: 0,
@@ -409,9 +409,9 @@ impl Pages {
             return Ok((page, Ok(())));
         }
         let mut fixed = false;
-        if self.mend == BitRepair::Bits && page.len() <= MENDABLE && self.tried < TRIED {
+        if self.repair == BitRepair::Bits && page.len() <= MENDABLE && self.tried < TRIED {
             self.tried += 8 * (page.len() as u64).pow(2);
-            fixed = mend(&mut page, |page| is_whole(page, widths, at.checksum));
+            fixed = repair_bit(&mut page, |page| is_whole(page, widths, at.checksum));
         }
         Ok((page, Err(("its checksum does not match", fixed))))
     }

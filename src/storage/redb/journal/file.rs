@@ -49,7 +49,7 @@ pub(crate) struct Owner {
 pub(crate) struct JournalFile {
     disk: Disk,
     io: Arc<FileIo>,
-    whose: Owner,
+    owner: Owner,
     salt: u64,
     /// Where the next frame begins.
     end: u64,
@@ -132,8 +132,8 @@ impl JournalFile {
 
     fn header(&self, len: u64) -> JournalHeader {
         JournalHeader {
-            store: self.whose.store,
-            opening: self.whose.opening,
+            store: self.owner.store,
+            opening: self.owner.opening,
             salt: self.salt,
             copied: self.copied,
             len,
@@ -169,7 +169,7 @@ impl JournalFile {
     }
 
     /// The number of bytes until the bound.
-    pub(crate) fn room(&self) -> u64 {
+    pub(crate) fn remaining(&self) -> u64 {
         self.largest.saturating_sub(self.end - START)
     }
 
@@ -193,7 +193,7 @@ pub(crate) struct FileBuilder<'a> {
 impl<'a> FileBuilder<'a> {
     pub(crate) fn new(
         location: &'a Location,
-        whose: Owner,
+        owner: Owner,
         largest: u64,
         io: &Arc<FileIo>,
     ) -> Result<Self> {
@@ -204,7 +204,7 @@ impl<'a> FileBuilder<'a> {
         let mut file = JournalFile {
             disk: held.disk().clone(),
             io: io.clone(),
-            whose,
+            owner,
             salt: u64::from_le_bytes(random()?),
             end: START,
             allocated: 0,
@@ -241,7 +241,7 @@ impl<'a> FileBuilder<'a> {
     pub(crate) fn publish(mut self, holdings: &mut HeldJournals) -> Result<JournalFile> {
         self.file.write_header(|_| Ok(()))?;
         self.file.sync()?;
-        holdings.add(self.file.whose.opening, self.held);
+        holdings.add(self.file.owner.opening, self.held);
         let published = self.made.publish(&self.location.name);
         published.map_err(|e| io_error(&self.location.path, "the journal cannot be named", e))?;
         Ok(self.file)

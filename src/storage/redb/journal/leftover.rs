@@ -3,7 +3,7 @@
 
 use super::frame::JournalHeader;
 use super::held::{HeldJournal, HeldJournals, name_exists};
-use super::names::{MOST_PAIRS, all_asides, names};
+use super::names::{MOST_PAIRS, all_set_aside_names, names};
 use super::recovery::{header_of, read_rest};
 use super::state::{ExpectedJournal, JournalRef};
 use crate::error::{Error, ErrorKind, Result};
@@ -189,19 +189,19 @@ fn is_all_up_to(held: &HeldJournal, header: &JournalHeader, last: u64) -> Result
 }
 
 /// The names that a journal set aside may get.
-fn asides(location: &Location) -> impl Iterator<Item = Location> {
-    all_asides(location).take(MOST_ASIDE)
+fn set_aside_names(location: &Location) -> impl Iterator<Item = Location> {
+    all_set_aside_names(location).take(MOST_ASIDE)
 }
 
 /// Renames a held file to a name for files set aside.
 fn set_aside(held: &HeldJournal, store: [u8; 16]) -> Result<()> {
     let location = held.location();
-    if !held.is_at_its_name()? || rename_to_any(location, asides(location))? {
+    if !held.is_at_its_name()? || rename_to_any(location, set_aside_names(location))? {
         return Ok(());
     }
     // All names are used: the oldest of this store's files is removed, and the others move up by one.
     let mut own = Vec::new();
-    for aside in asides(location) {
+    for aside in set_aside_names(location) {
         if let Some(Some(held)) = HeldJournal::open_if_journal(&aside)?
             && header_of(&held).is_ok_and(|header| header.store == store)
         {
@@ -213,8 +213,8 @@ fn set_aside(held: &HeldJournal, store: [u8; 16]) -> Result<()> {
         tracing::warn!(%journal, "too many journals were set aside here; the oldest is removed");
         held.remove()?;
     }
-    for places in own.windows(2) {
-        if let [(to, _), (from, _)] = places {
+    for names in own.windows(2) {
+        if let [(to, _), (from, _)] = names {
             rename_to_any(from, [to.clone()])?;
         }
     }

@@ -54,7 +54,7 @@ pub(crate) fn names(store: &Location, pair: u16) -> [Location; 2] {
 }
 
 /// The names that a journal set aside may have.
-pub(crate) fn all_asides(location: &Location) -> impl Iterator<Item = Location> {
+pub(crate) fn all_set_aside_names(location: &Location) -> impl Iterator<Item = Location> {
     (1..=EVER_ASIDE).map(|n| {
         let mut name: OsString = location.name.clone();
         name.push(format!("{ASIDE}{n}"));

@@ -3,7 +3,7 @@
 use super::file::start_of;
 use super::frame::{Frame, JournalHeader, START, scan};
 use super::held::{HeldJournal, HeldJournals};
-use super::names::{INFIX, all_asides, names};
+use super::names::{INFIX, all_set_aside_names, names};
 use super::state::{ExpectedJournal, JournalExtent, Recovered};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::redb::backend::folder::Location;
@@ -64,7 +64,7 @@ pub(crate) fn read(
         return Ok(recovered);
     }
     if holdings.of(expected.named.opening).count() != 2 {
-        hold_named(store, expected, holdings)?;
+        lock_named(store, expected, holdings)?;
     }
     let mut files = Vec::new();
     for held in holdings.of(expected.named.opening) {
@@ -116,7 +116,7 @@ pub(crate) fn cut_short(len: u64, before: u64) -> String {
 }
 
 /// Locks the files that have the journal's names.
-fn hold_named(
+fn lock_named(
     store: &Location,
     expected: &ExpectedJournal,
     holdings: &mut HeldJournals,
@@ -228,7 +228,7 @@ fn put_back(
         let of_link = beside_link
             .iter()
             .filter(|other| is_same_half(other, location));
-        let mut others = of_link.cloned().chain(all_asides(location));
+        let mut others = of_link.cloned().chain(all_set_aside_names(location));
         let Some(aside) = others.find(|other| belongs(other).is_some()) else {
             continue;
         };

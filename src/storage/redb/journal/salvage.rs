@@ -40,12 +40,18 @@ pub(crate) fn salvage(
             .any(|journal| journal.folder.identity(&journal.name).is_ok())
     };
     let pairs = pairs.take_while(|pair| known.named.is_some() || *pair < 2 || is_there(*pair));
-    let mut whose = known.store;
+    let mut identity = known.store;
     let mut files = Vec::new();
     for location in pairs.flat_map(|pair| names(store, pair)) {
         match read(&location, lost) {
             Ok(Some(bytes)) => {
-                files.extend(SalvagedFile::new(location, bytes, &known, &mut whose, lost));
+                files.extend(SalvagedFile::new(
+                    location,
+                    bytes,
+                    &known,
+                    &mut identity,
+                    lost,
+                ));
             }
             Ok(None) if known.named.is_some() => {
                 lost(corrupt(&location, "this journal is missing"));
@@ -90,7 +96,7 @@ impl SalvagedFile {
         location: Location,
         bytes: Bytes,
         known: &KnownJournal,
-        whose: &mut Option<[u8; 16]>,
+        identity: &mut Option<[u8; 16]>,
         lost: &mut dyn FnMut(Error),
     ) -> Option<Self> {
         let Ok(header) = JournalHeader::of(&bytes) else {
@@ -110,7 +116,7 @@ impl SalvagedFile {
         let is_named = known
             .named
             .is_none_or(|named| named.opening == header.opening);
-        if !is_named || *whose.get_or_insert(header.store) != header.store {
+        if !is_named || *identity.get_or_insert(header.store) != header.store {
             lost(corrupt(
                 &location,
                 "this journal belongs to another store or another state of it, and is left out",

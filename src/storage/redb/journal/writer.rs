@@ -36,14 +36,14 @@ impl Journal {
     ) -> Result<(Self, JournalRef)> {
         let opening = random()?;
         let [first, second] = names(store, pair);
-        let whose = file::Owner {
+        let owner = file::Owner {
             store: expected.store,
             opening,
         };
-        let mut making = file::FileBuilder::new(&first, whose, largest, io)?;
+        let mut making = file::FileBuilder::new(&first, owner, largest, io)?;
         making.copy(recovered)?;
         let active = making.publish(holdings)?;
-        let spare = file::FileBuilder::new(&second, whose, largest, io)?.publish(holdings)?;
+        let spare = file::FileBuilder::new(&second, owner, largest, io)?.publish(holdings)?;
         first.sync_folder()?;
         let journal = Self {
             active,
@@ -79,8 +79,8 @@ impl Journal {
     }
 
     /// The number of bytes until the active file reaches its bound.
-    pub(crate) fn room(&self) -> u64 {
-        self.active.room()
+    pub(crate) fn remaining(&self) -> u64 {
+        self.active.remaining()
     }
 
     /// The size of both files on the disk.

@@ -67,7 +67,7 @@ impl DetachedReader {
     }
 
     pub(crate) fn get(&self, tree: RowTree, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.pages.twin().get(self.table(tree)?, key)
+        self.pages.second_reader().get(self.table(tree)?, key)
     }
 
     /// The rows of a range of keys, and the unreadable gaps between them.
@@ -78,7 +78,7 @@ impl DetachedReader {
         to: [u8; N],
     ) -> Result<impl Iterator<Item = Result<([u8; N], Held)>> + use<N>> {
         let table = *self.table(tree)?;
-        let mut pages = self.pages.twin();
+        let mut pages = self.pages.second_reader();
         let mut from = from;
         let mut ready = VecDeque::new();
         let mut is_last = false;

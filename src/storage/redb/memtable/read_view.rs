@@ -31,7 +31,7 @@ pub(crate) struct ReadView {
     /// The active memtable: the rows of the commits since the last checkpoint began.
     pub(crate) active: Arc<Memtable>,
     /// The immutable memtable: its rows are being written to redb.
-    pub(crate) frozen: Option<Arc<Memtable>>,
+    pub(crate) immutable: Option<Arc<Memtable>>,
     pub(crate) readers: TableReaders,
 }
 
@@ -50,7 +50,7 @@ fn in_its_tree(key: &[u8]) -> &[u8] {
 impl ReadView {
     /// Newest first.
     fn memtables(&self) -> impl Iterator<Item = &Memtable> {
-        let memtables = std::iter::once(&self.active).chain(&self.frozen);
+        let memtables = std::iter::once(&self.active).chain(&self.immutable);
         memtables
             .map(|memtable| &**memtable)
             .filter(|memtable| !memtable.is_empty())
@@ -143,7 +143,7 @@ impl ReadView {
             None => {
                 let row = below(&self.readers.tables)?;
                 if let (Some(pending), Some(row)) = (&self.pending, &row)
-                    && pending.is_curious()
+                    && pending.collects_redb_rows()
                 {
                     pending.tell((key, row.encode(in_its_tree(&key), self.cipher())?.into()));
                 }

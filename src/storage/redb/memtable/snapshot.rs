@@ -56,7 +56,7 @@ impl RedbSnapshot {
         self.view.store(None);
     }
 
-    fn why_it_is_gone(&self) -> Error {
+    fn expired_error(&self) -> Error {
         let owner = self.owner.upgrade();
         if owner.is_none_or(|owner| owner.is_closed()) {
             return errors::closed();
@@ -83,7 +83,7 @@ impl RedbSnapshot {
     fn read<T>(&self, read: impl Fn(&ReadView) -> Result<T>) -> Result<T> {
         let view = self.view.load();
         let Some(view) = &*view else {
-            return Err(self.why_it_is_gone());
+            return Err(self.expired_error());
         };
         let life = &view.readers.life;
         let had_failed = life.has_failed();
@@ -103,7 +103,7 @@ impl RedbSnapshot {
         // The snapshot may have expired meanwhile. Then row versions that it alone kept may be gone, and the rows that were
         // read may be older than the snapshot. `expired` is set before the versions go.
         if self.expired.load(Ordering::Acquire) {
-            return Err(self.why_it_is_gone());
+            return Err(self.expired_error());
         }
         let needs_opening = life.has_failed() && !life.is_over();
         if (needs_opening || result.is_err())
@@ -228,7 +228,7 @@ mod tests {
             base: 0,
             pending: None,
             active: Arc::new(Memtable::default()),
-            frozen: None,
+            immutable: None,
             readers: TableReaders {
                 tables: reader,
                 life,

@@ -413,7 +413,7 @@ mod tests {
     fn copies_take_no_more_memory_than_there_is_for_them() {
         let memtable = Memtable::default();
         let mut copied = 0;
-        while WriteBatch::over(&memtable).is_curious() {
+        while WriteBatch::over(&memtable).collects_redb_rows() {
             memtable.put_copy(session_key(copied).as_bytes(), Bytes::from("copy"));
             copied += 1;
         }

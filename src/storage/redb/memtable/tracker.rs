@@ -17,7 +17,7 @@ type SnapshotOrder = (u64, u64);
 #[derive(Default)]
 struct SupersededList {
     old: BTreeMap<SnapshotOrder, SupersededSnapshot>,
-    /// How many were superseded.
+    /// How many were tracker.
     count: u64,
     /// The last one that was checked in turn.
     looked_at: SnapshotOrder,
@@ -89,7 +89,7 @@ impl SnapshotTracker {
         line.look_on();
     }
 
-    /// Since when the oldest held snapshot is superseded.
+    /// Since when the oldest held snapshot is tracker.
     pub(crate) fn first(&self) -> Option<Moment> {
         self.lock().first_held(0).map(|(_, since)| since)
     }
@@ -100,7 +100,7 @@ impl SnapshotTracker {
         first.map(|((number, _), _)| number)
     }
 
-    /// How many are held, and for how long the oldest of them has been superseded.
+    /// How many are held, and for how long the oldest of them has been tracker.
     pub(crate) fn held(&self, now: Moment) -> (usize, Option<Duration>) {
         let line = self.lock();
         let held = line.old.values().filter(|old| old.is_held());
@@ -157,51 +157,51 @@ mod tests {
     // C2.14
     #[test]
     fn those_that_are_held_are_found_in_order_and_taken_back_in_time() {
-        let superseded = SnapshotTracker::default();
+        let tracker = SnapshotTracker::default();
         let mut held: Vec<_> = snapshots(1..7).collect();
         for (n, snapshot) in held.iter().enumerate() {
-            superseded.add(snapshot, at(n as u64));
+            tracker.add(snapshot, at(n as u64));
         }
         for gone in [3, 2, 0] {
             held.remove(gone);
         }
-        assert_eq!(superseded.first(), Some(at(1)));
+        assert_eq!(tracker.first(), Some(at(1)));
         for (first, oldest) in [(0, 2), (2, 2), (3, 5), (5, 5), (6, 6)] {
-            assert_eq!(superseded.oldest_since(first), Some(oldest));
+            assert_eq!(tracker.oldest_since(first), Some(oldest));
         }
-        assert_eq!(superseded.oldest_since(7), None);
+        assert_eq!(tracker.oldest_since(7), None);
         let seconds = Duration::from_secs;
-        assert_eq!(superseded.held(at(9)), (3, Some(seconds(8))));
-        superseded.expire(at(9), seconds(8));
-        assert_eq!(superseded.first(), Some(at(1)), "not longer than that");
-        superseded.expire(at(9), seconds(4));
-        assert_eq!(superseded.held(at(9)), (1, Some(seconds(4))));
-        superseded.expire_all();
-        assert_eq!(superseded.held(at(9)), (0, None));
-        assert_eq!(superseded.first(), None);
+        assert_eq!(tracker.held(at(9)), (3, Some(seconds(8))));
+        tracker.expire(at(9), seconds(8));
+        assert_eq!(tracker.first(), Some(at(1)), "not longer than that");
+        tracker.expire(at(9), seconds(4));
+        assert_eq!(tracker.held(at(9)), (1, Some(seconds(4))));
+        tracker.expire_all();
+        assert_eq!(tracker.held(at(9)), (0, None));
+        assert_eq!(tracker.first(), None);
     }
 
     // C5.5
     #[test]
     fn however_many_are_held_a_commit_looks_at_a_few() {
-        let superseded = SnapshotTracker::default();
+        let tracker = SnapshotTracker::default();
         let held: Vec<_> = snapshots(1..1001).collect();
         for snapshot in &held {
-            superseded.add(snapshot, at(0));
+            tracker.add(snapshot, at(0));
         }
         let steps = crate::steps::of(|| {
             for number in 1001..11_001 {
-                snapshots(number..number + 1).for_each(|one| superseded.add(&one, at(1)));
-                superseded.first();
-                assert_eq!(superseded.oldest_since(500), Some(500));
-                superseded.expire(at(1), Duration::from_secs(9));
+                snapshots(number..number + 1).for_each(|one| tracker.add(&one, at(1)));
+                tracker.first();
+                assert_eq!(tracker.oldest_since(500), Some(500));
+                tracker.expire(at(1), Duration::from_secs(9));
             }
         });
         assert!(steps < 10 * 10_000, "{steps} steps for 10,000 commits");
-        let left = superseded.lock().old.len();
+        let left = tracker.lock().old.len();
         assert!(left < 4 * 1000, "{left} are remembered");
         drop(held);
-        assert_eq!(superseded.first(), None);
-        assert_eq!(superseded.lock().old.len(), 0);
+        assert_eq!(tracker.first(), None);
+        assert_eq!(tracker.lock().old.len(), 0);
     }
 }

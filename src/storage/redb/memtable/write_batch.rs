@@ -29,7 +29,7 @@ impl WriteBatch {
     }
 
     /// Whether it collects rows that are found in redb, for copies in the memtable.
-    pub(crate) fn is_curious(&self) -> bool {
+    pub(crate) fn collects_redb_rows(&self) -> bool {
         self.found.is_some()
     }
 

@@ -12,10 +12,10 @@ use crate::storage::redb::journal::{
     ExpectedJournal, HeldJournals, Journal, JournalRef, Recovered,
 };
 use crate::storage::redb::meta::{
-    self, begin_durable, name_journal, name_store, put_copied, put_reached,
+    self, begin_durable, name_journal, name_store, put_copied, put_last_frame,
 };
 use crate::storage::redb::open::database::open_overlay;
-use crate::storage::redb::open::identify::{OpeningPlan, foresee};
+use crate::storage::redb::open::identify::{OpeningPlan, check_readable};
 use crate::storage::redb::open::identity::{
     Identity, begin_read, containers, expected_journal, own_records,
 };
@@ -53,7 +53,7 @@ pub(crate) fn peek(
         let held = std::mem::take(&mut known.held);
         let OpeningPlan {
             recovered, held, ..
-        } = foresee(store, database, held, cipher)?;
+        } = check_readable(store, database, held, cipher)?;
         known.held = held;
         let txn = begin_read(database)?;
         let meta = Contained::new(txn.open_table(META).map_err(failure::table)?);
@@ -153,13 +153,13 @@ fn count_opening(
     let txn = begin_durable(database)?;
     if let Some((named, last, store)) = journal {
         name_journal(&txn, named)?;
-        put_reached(&txn, last)?;
+        put_last_frame(&txn, last)?;
         put_copied(&txn, last)?;
         name_store(&txn, &store.path.to_string_lossy())?;
     }
     let identity = {
         let mut meta = txn.open_table(META).map_err(failure::table)?;
-        sealing::meet(cipher, &*meta)?;
+        sealing::check_keys(cipher, &*meta)?;
         #[cfg(feature = "encryption")]
         sealing::settle(cipher, &mut meta)?;
         let identity = own_records(&*meta, cipher)?;

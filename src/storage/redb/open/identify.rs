@@ -194,7 +194,7 @@ fn rehearse(
     let database = open_overlay(file, options)?;
     let (database, foreseen) = failure::guarded_on(database, |database| {
         migrate::check(database)?
-            .then(|| foresee(store, database, HeldJournals::default(), cipher))
+            .then(|| check_readable(store, database, HeldJournals::default(), cipher))
             .transpose()
     })?;
     failure::discard(database);
@@ -202,7 +202,7 @@ fn rehearse(
 }
 
 /// Reads all that [`enter`](super::enter::enter) will read, in a file of the current format.
-pub(crate) fn foresee(
+pub(crate) fn check_readable(
     store: &Location,
     database: &Database,
     mut held: HeldJournals,
@@ -211,7 +211,7 @@ pub(crate) fn foresee(
     let expected = expected_journal(database)?;
     let txn = begin_read(database)?;
     let meta = Contained::new(txn.open_table(META).map_err(failure::table)?);
-    sealing::meet(cipher, &*meta)?;
+    sealing::check_keys(cipher, &*meta)?;
     own_records(&*meta, cipher)?;
     containers(database)?;
     let recovered = journal::read(store, &expected, &mut held)?;

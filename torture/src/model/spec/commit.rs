@@ -1,8 +1,8 @@
 //! What a commit comes to.
 
 use super::{
-    Changes, Conflict, Content, Fate, Id, Merged, New, Outcome, Package, REFUSED, Room, Row, Seen,
-    Spec, Subject, Txn,
+    Changes, Conflict, Content, Fate, Id, Merged, ModelContainer, New, Outcome, Package, REFUSED,
+    Row, Seen, Spec, Subject, Txn,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,8 +38,8 @@ impl Spec {
         let txn = self.open.remove(&t).unwrap();
         if !differs {
             for (id, subject) in &txn.subjects {
-                for (room, seen) in &subject.seen {
-                    self.touch_beside(&txn, *room, *id, seen);
+                for (container, seen) in &subject.seen {
+                    self.touch_beside(&txn, *container, *id, seen);
                 }
             }
             return Outcome::Committed;
@@ -64,29 +64,29 @@ impl Spec {
     }
 
     /// An access to a session that nobody has found expired meanwhile.
-    fn touch_beside(&mut self, txn: &Txn, room: Room, id: Id, seen: &Seen) {
-        if !self.is_found_expired(txn, id, room) {
-            self.touch(txn, room, id, seen);
+    fn touch_beside(&mut self, txn: &Txn, container: ModelContainer, id: Id, seen: &Seen) {
+        if !self.is_found_expired(txn, id, container) {
+            self.touch(txn, container, id, seen);
         }
     }
 
     /// Whether changes write to the session in a container.
-    fn writes_in(changes: &Changes, room: Room) -> bool {
+    fn writes_in(changes: &Changes, container: ModelContainer) -> bool {
         let mut packages = changes.packages.iter();
         let written = |package: &Package| package.cleared || !package.keys.is_empty();
         changes.timeout.is_some()
-            || packages.any(|((place, _), package)| *place == room && written(package))
+            || packages.any(|((place, _), package)| *place == container && written(package))
     }
 
     /// The time only grows, and only that of the session that was used (C3.5).
-    fn touch(&mut self, txn: &Txn, room: Room, id: Id, seen: &Seen) {
+    fn touch(&mut self, txn: &Txn, container: ModelContainer, id: Id, seen: &Seen) {
         let Some(row) = seen.live_row().filter(|_| seen.used) else {
             return;
         };
-        if !self.policy(room).touch_due(row, txn.now) {
+        if !self.policy(container).touch_due(row, txn.now) {
             return;
         }
-        if let Some(now) = self.world.rows.get_mut(&(room, id))
+        if let Some(now) = self.world.rows.get_mut(&(container, id))
             && now.born == row.born
         {
             now.accessed = now.accessed.max(txn.now);
@@ -95,8 +95,17 @@ impl Spec {
     }
 
     fn refused(&self, id: Id) -> bool {
-        let until = |room| self.world.refused.get(&(room, id)).copied().unwrap_or(0);
-        Room::BOTH.map(until).iter().any(|until| *until > self.now)
+        let until = |container| {
+            self.world
+                .refused
+                .get(&(container, id))
+                .copied()
+                .unwrap_or(0)
+        };
+        ModelContainer::BOTH
+            .map(until)
+            .iter()
+            .any(|until| *until > self.now)
     }
 
     fn subject(
@@ -125,39 +134,44 @@ impl Spec {
         }
         let home = subject.home();
         self.apply(txn, id, &own, home, &mut merged)?;
-        for (room, one) in merged {
-            let seen = &subject.seen[&room];
+        for (container, one) in merged {
+            let seen = &subject.seen[&container];
             if changes.fate == Fate::Stays {
                 if let Some(row) = one.row {
-                    self.world.rows.insert((room, id), row);
-                    self.touch_beside(txn, room, id, seen);
+                    self.world.rows.insert((container, id), row);
+                    self.touch_beside(txn, container, id, seen);
                 }
                 continue;
             }
             if one.stored.is_some() {
-                self.world.refused.insert((room, id), self.now + REFUSED);
+                self.world
+                    .refused
+                    .insert((container, id), self.now + REFUSED);
                 self.world.ended.insert(id, self.world.commits);
-                self.world.rows.remove(&(room, id));
+                self.world.rows.remove(&(container, id));
             }
             if let (Fate::Rotated, Some(row), Some(new)) = (changes.fate, one.row, new) {
                 // Touched first, then carried over under a new name.
-                self.world.rows.insert((room, id), row);
-                self.touch(txn, room, id, seen);
-                let row = self.world.rows.remove(&(room, id)).unwrap();
+                self.world.rows.insert((container, id), row);
+                self.touch(txn, container, id, seen);
+                let row = self.world.rows.remove(&(container, id)).unwrap();
                 let born = self.world.commits;
-                self.world.rows.insert((room, new), Row { born, ..row });
+                self.world
+                    .rows
+                    .insert((container, new), Row { born, ..row });
             }
         }
         if let Some(new) = elsewhere {
-            let mut rooms: BTreeSet<Room> = changes.packages.keys().map(|place| place.0).collect();
+            let mut containers: BTreeSet<ModelContainer> =
+                changes.packages.keys().map(|place| place.0).collect();
             if changes.timeout.is_some_and(|timeout| timeout.is_some()) {
-                rooms.insert(home);
+                containers.insert(home);
             }
-            let mut merged = rooms
+            let mut merged = containers
                 .into_iter()
-                .map(|room| {
+                .map(|container| {
                     (
-                        room,
+                        container,
                         Merged {
                             stored: None,
                             row: None,
@@ -166,10 +180,10 @@ impl Spec {
                 })
                 .collect();
             self.apply(txn, new, &changes, home, &mut merged)?;
-            for (room, one) in merged {
+            for (container, one) in merged {
                 self.world
                     .rows
-                    .extend(one.row.map(|row| ((room, new), row)));
+                    .extend(one.row.map(|row| ((container, new), row)));
             }
         }
         Ok(())
@@ -184,10 +198,10 @@ impl Spec {
         own: &Changes,
         fate: Fate,
         replaces_dead_id: bool,
-    ) -> Result<BTreeMap<Room, Merged>, Conflict> {
+    ) -> Result<BTreeMap<ModelContainer, Merged>, Conflict> {
         let mut merged = BTreeMap::new();
-        for (room, seen) in &subject.seen {
-            let stored = self.world.rows.get(&(*room, id)).cloned();
+        for (container, seen) in &subject.seen {
+            let stored = self.world.rows.get(&(*container, id)).cloned();
             let same = |row: &Row| {
                 let seen = seen.row.as_ref();
                 seen.is_some_and(|seen| seen.born == row.born)
@@ -210,7 +224,7 @@ impl Spec {
             if seen.observed && seen.live != row.is_some() {
                 return Err(Conflict);
             }
-            merged.insert(*room, Merged { stored, row });
+            merged.insert(*container, Merged { stored, row });
         }
         if self.was_over(txn, id, subject, own, fate) {
             return Err(Conflict);
@@ -225,10 +239,10 @@ impl Spec {
         if replaces_dead_id && (founded || ended || self.refused(id)) {
             return Err(Conflict);
         }
-        for ((room, package), read) in &subject.read {
-            let then = subject.seen[room].live_row();
+        for ((container, package), read) in &subject.read {
+            let then = subject.seen[container].live_row();
             let then = then.and_then(|row| row.packages.get(package));
-            let now = merged[room]
+            let now = merged[container]
                 .row
                 .as_ref()
                 .and_then(|row| row.packages.get(package));
@@ -249,14 +263,15 @@ impl Spec {
             return false;
         }
         let live = || subject.seen.iter().filter(|(_, seen)| seen.live);
-        let is_over = |room: Room| self.is_found_expired(txn, id, room);
-        live().any(|(room, _)| (rotated || Self::writes_in(own, *room)) && is_over(*room))
-            || (live().count() > 0 && live().all(|(room, _)| is_over(*room)))
+        let is_over = |container: ModelContainer| self.is_found_expired(txn, id, container);
+        live().any(|(container, _)| {
+            (rotated || Self::writes_in(own, *container)) && is_over(*container)
+        }) || (live().count() > 0 && live().all(|(container, _)| is_over(*container)))
     }
 
     /// Whether somebody has found a session expired since a transaction began.
-    fn is_found_expired(&self, txn: &Txn, id: Id, room: Room) -> bool {
-        let found = self.found_expired.get(&(room, id));
+    fn is_found_expired(&self, txn: &Txn, id: Id, container: ModelContainer) -> bool {
+        let found = self.found_expired.get(&(container, id));
         found.is_some_and(|look| *look > txn.looks)
     }
 
@@ -266,28 +281,28 @@ impl Spec {
         txn: &Txn,
         id: Id,
         own: &Changes,
-        home: Room,
-        merged: &mut BTreeMap<Room, Merged>,
+        home: ModelContainer,
+        merged: &mut BTreeMap<ModelContainer, Merged>,
     ) -> Result<(), Conflict> {
         let founds_alone = own.timeout.is_some_and(|timeout| timeout.is_some());
-        let joins: Vec<Room> = merged
+        let joins: Vec<ModelContainer> = merged
             .iter()
-            .filter(|(room, one)| {
-                let then = txn.world.rows.contains_key(&(**room, id));
+            .filter(|(container, one)| {
+                let then = txn.world.rows.contains_key(&(**container, id));
                 founds_alone && !then && one.row.is_some()
             })
-            .map(|(room, _)| *room)
+            .map(|(container, _)| *container)
             .collect();
-        for ((room, package), change) in &own.packages {
+        for ((container, package), change) in &own.packages {
             let elsewhere = merged.values().find_map(|one| one.row.as_ref()?.timeout);
             let alive = merged.values().any(|one| one.row.is_some());
-            let one = merged.get_mut(room).unwrap();
+            let one = merged.get_mut(container).unwrap();
             let stored = one.row.as_ref().and_then(|row| row.packages.get(package));
             let content = change.of(stored);
             if content == stored.cloned().unwrap_or_default() {
                 continue;
             }
-            let founded_meanwhile = !txn.world.rows.contains_key(&(*room, id));
+            let founded_meanwhile = !txn.world.rows.contains_key(&(*container, id));
             let used_up = !alive && !self.fresh.contains(&id);
             if one.row.is_none() && (used_up || self.refused(id)) {
                 return Err(Conflict);
@@ -323,8 +338,8 @@ impl Spec {
             });
         }
         // To join a session that was founded meanwhile is an access.
-        for room in joins {
-            if let Some(row) = merged.get_mut(&room).and_then(|one| one.row.as_mut()) {
+        for container in joins {
+            if let Some(row) = merged.get_mut(&container).and_then(|one| one.row.as_mut()) {
                 row.accessed = row.accessed.max(txn.now);
             }
         }

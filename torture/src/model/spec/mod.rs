@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 const REFUSED: u64 = 10_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Room {
+pub enum ModelContainer {
     First,
     Second,
 }
 
-impl Room {
+impl ModelContainer {
     pub(super) const BOTH: [Self; 2] = [Self::First, Self::Second];
 
     /// The name of the container.
@@ -30,18 +30,18 @@ impl Room {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct At {
-    pub(super) room: Room,
+    pub(super) container: ModelContainer,
     pub(super) package: usize,
     pub(super) key: usize,
 }
 
 impl At {
-    fn place(self) -> Place {
-        (self.room, self.package)
+    fn place(self) -> PackagePath {
+        (self.container, self.package)
     }
 }
 
-type Place = (Room, usize);
+type PackagePath = (ModelContainer, usize);
 
 type Id = usize;
 
@@ -88,8 +88,8 @@ pub(super) struct Row {
 #[derive(Clone, Default)]
 struct World {
     commits: u64,
-    rows: BTreeMap<(Room, Id), Row>,
-    refused: BTreeMap<(Room, Id), u64>,
+    rows: BTreeMap<(ModelContainer, Id), Row>,
+    refused: BTreeMap<(ModelContainer, Id), u64>,
     /// Which commit ended a session.
     ended: BTreeMap<Id, u64>,
 }
@@ -190,13 +190,13 @@ enum New {
 struct Changes {
     fate: Fate,
     new: New,
-    packages: BTreeMap<Place, Package>,
+    packages: BTreeMap<PackagePath, Package>,
     timeout: Option<Option<u64>>,
 }
 
 impl Changes {
-    fn inserts(&self, room: Option<Room>) -> bool {
-        let here = |place: &Place| room.is_none_or(|room| room == place.0);
+    fn inserts(&self, container: Option<ModelContainer>) -> bool {
+        let here = |place: &PackagePath| container.is_none_or(|container| container == place.0);
         self.packages
             .iter()
             .filter(|(place, _)| here(place))
@@ -237,9 +237,9 @@ struct Read {
 
 #[derive(Clone, Debug, Default)]
 struct Subject {
-    seen: BTreeMap<Room, Seen>,
+    seen: BTreeMap<ModelContainer, Seen>,
     exists: Option<bool>,
-    read: BTreeMap<Place, Read>,
+    read: BTreeMap<PackagePath, Read>,
 }
 
 impl Subject {
@@ -248,9 +248,9 @@ impl Subject {
     }
 
     /// Where a session begins that nothing was inserted into.
-    fn home(&self) -> Room {
+    fn home(&self) -> ModelContainer {
         let used = self.seen.iter().find(|(_, seen)| seen.used);
-        used.map_or(Room::First, |(room, _)| *room)
+        used.map_or(ModelContainer::First, |(container, _)| *container)
     }
 }
 
@@ -289,7 +289,7 @@ pub(super) struct Spec {
     pub(super) touched: bool,
     /// How many times a session was found expired, and which of them each was found so last.
     looks: u64,
-    found_expired: BTreeMap<(Room, Id), u64>,
+    found_expired: BTreeMap<(ModelContainer, Id), u64>,
     open: BTreeMap<usize, Txn>,
 }
 
@@ -315,8 +315,8 @@ impl Spec {
         }
     }
 
-    pub(super) fn policy(&self, room: Room) -> Policy {
-        self.policies[room as usize]
+    pub(super) fn policy(&self, container: ModelContainer) -> Policy {
+        self.policies[container as usize]
     }
 
     fn txn(&mut self, t: usize) -> &mut Txn {
@@ -348,9 +348,9 @@ impl Spec {
         self.world.rows != other.world.rows || self.world.refused != other.world.refused
     }
 
-    pub(super) fn served(&self, id: Id, room: Room) -> Option<&Row> {
-        let row = self.world.rows.get(&(room, id))?;
-        (!self.policy(room).expired(row, self.now)).then_some(row)
+    pub(super) fn served(&self, id: Id, container: ModelContainer) -> Option<&Row> {
+        let row = self.world.rows.get(&(container, id))?;
+        (!self.policy(container).expired(row, self.now)).then_some(row)
     }
 
     /// How many rows of sessions and of packages there are, served or not.

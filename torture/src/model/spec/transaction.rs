@@ -1,8 +1,8 @@
 //! What a transaction sees, and what it plans.
 
 use super::{
-    AllChanges, At, Base, Change, Changes, Content, Fate, Id, New, Package, Place, Read, Room, Row,
-    Seen, Spec, Step, Txn,
+    AllChanges, At, Base, Change, Changes, Content, Fate, Id, ModelContainer, New, Package,
+    PackagePath, Read, Row, Seen, Spec, Step, Txn,
 };
 use std::collections::BTreeMap;
 
@@ -29,29 +29,29 @@ impl Spec {
     }
 
     /// Looks at a session: the snapshot's row (C2.1), with the latest access time (C3.2).
-    fn look(&mut self, t: usize, id: Id, room: Room) -> &mut Seen {
+    fn look(&mut self, t: usize, id: Id, container: ModelContainer) -> &mut Seen {
         let subject = self.txn(t).subjects.entry(id).or_default();
-        let is_first = !subject.seen.contains_key(&room);
-        let seen = self.look_at(t, id, room);
+        let is_first = !subject.seen.contains_key(&container);
+        let seen = self.look_at(t, id, container);
         if is_first && !seen.live && seen.row.is_some() {
-            self.finds_expired(id, room);
+            self.finds_expired(id, container);
         }
-        self.look_at(t, id, room)
+        self.look_at(t, id, container)
     }
 
     /// No access that came before brings back what somebody found expired (C3.2).
-    pub(super) fn finds_expired(&mut self, id: Id, room: Room) {
+    pub(super) fn finds_expired(&mut self, id: Id, container: ModelContainer) {
         self.looks += 1;
-        self.found_expired.insert((room, id), self.looks);
+        self.found_expired.insert((container, id), self.looks);
     }
 
-    fn look_at(&mut self, t: usize, id: Id, room: Room) -> &mut Seen {
-        let policy = self.policy(room);
-        let newest = self.world.rows.get(&(room, id)).cloned();
+    fn look_at(&mut self, t: usize, id: Id, container: ModelContainer) -> &mut Seen {
+        let policy = self.policy(container);
+        let newest = self.world.rows.get(&(container, id)).cloned();
         let txn = self.txn(t);
-        let (now, row) = (txn.now, txn.world.rows.get(&(room, id)).cloned());
+        let (now, row) = (txn.now, txn.world.rows.get(&(container, id)).cloned());
         let subject = txn.subjects.entry(id).or_default();
-        subject.seen.entry(room).or_insert_with(|| {
+        subject.seen.entry(container).or_insert_with(|| {
             let row = row.map(|row| match newest {
                 Some(newest)
                     if newest.born == row.born
@@ -74,13 +74,13 @@ impl Spec {
     }
 
     fn live_anywhere(&mut self, t: usize, id: Id) -> bool {
-        Room::BOTH
-            .map(|room| self.look(t, id, room).live)
+        ModelContainer::BOTH
+            .map(|container| self.look(t, id, container).live)
             .contains(&true)
     }
 
     /// A package as of the snapshot. Empty if this transaction destroyed the session.
-    pub(super) fn stored(&mut self, t: usize, id: Id, place: Place) -> Option<Content> {
+    pub(super) fn stored(&mut self, t: usize, id: Id, place: PackagePath) -> Option<Content> {
         if self.fate(t, id) == Fate::Destroyed {
             return None;
         }
@@ -96,7 +96,7 @@ impl Spec {
 
     pub(in crate::model) fn get(&mut self, t: usize, id: Id, at: At) -> Option<i64> {
         let planned = self.planned(t, id, at);
-        self.look(t, id, at.room).used = true;
+        self.look(t, id, at.container).used = true;
         if let Some(
             change @ Change {
                 base: Base::Own(_), ..
@@ -113,13 +113,13 @@ impl Spec {
         planned.map_or(stored, |change| change.of(stored))
     }
 
-    fn note(&mut self, t: usize, id: Id, place: Place) -> &mut Read {
+    fn note(&mut self, t: usize, id: Id, place: PackagePath) -> &mut Read {
         let subject = self.txn(t).subjects.entry(id).or_default();
         subject.read.entry(place).or_default()
     }
 
     pub(in crate::model) fn content(&mut self, t: usize, id: Id, at: At) -> Content {
-        self.look(t, id, at.room).used = true;
+        self.look(t, id, at.container).used = true;
         let stored = self.stored(t, id, at.place());
         if self.fate(t, id) != Fate::Destroyed {
             self.note(t, id, at.place()).all = true;
@@ -131,14 +131,14 @@ impl Spec {
     }
 
     /// An insert needs a session to go to (C4.8).
-    fn found(&mut self, t: usize, id: Id, room: Room) {
+    fn found(&mut self, t: usize, id: Id, container: ModelContainer) {
         if self.changes(t, id).new != New::None {
             return;
         }
         let destroyed = self.fate(t, id) == Fate::Destroyed;
         // Unless it is live here, the session is looked for everywhere: what it has of its own goes
         // along into a further container.
-        let live = !destroyed && (self.look(t, id, room).live || self.live_anywhere(t, id));
+        let live = !destroyed && (self.look(t, id, container).live || self.live_anywhere(t, id));
         let there = live || self.fresh.contains(&id);
         if destroyed || !there {
             if !destroyed {
@@ -155,13 +155,13 @@ impl Spec {
     }
 
     fn write(&mut self, t: usize, id: Id, at: At, change: Change) {
-        self.look(t, id, at.room).used = true;
+        self.look(t, id, at.container).used = true;
         let package = self.changes(t, id).packages.entry(at.place()).or_default();
         package.keys.insert(at.key, change);
     }
 
     pub(in crate::model) fn insert(&mut self, t: usize, id: Id, at: At, value: i64) {
-        self.found(t, id, at.room);
+        self.found(t, id, at.container);
         self.write(t, id, at, Change::own(Some(value)));
     }
 
@@ -174,7 +174,7 @@ impl Spec {
     }
 
     pub(in crate::model) fn clear(&mut self, t: usize, id: Id, at: At) {
-        self.look(t, id, at.room).used = true;
+        self.look(t, id, at.container).used = true;
         let package = self.changes(t, id).packages.entry(at.place()).or_default();
         *package = Package {
             cleared: true,
@@ -183,7 +183,7 @@ impl Spec {
     }
 
     pub(in crate::model) fn step(&mut self, t: usize, id: Id, at: At, step: Step) {
-        self.found(t, id, at.room);
+        self.found(t, id, at.container);
         let change = match self.planned(t, id, at) {
             Some(change) => change,
             None => Change {
@@ -197,31 +197,36 @@ impl Spec {
         self.write(t, id, at, change);
     }
 
-    pub(in crate::model) fn exists(&mut self, t: usize, id: Id, room: Option<Room>) -> bool {
-        let live = match room {
-            Some(room) => self.look(t, id, room).live,
+    pub(in crate::model) fn exists(
+        &mut self,
+        t: usize,
+        id: Id,
+        container: Option<ModelContainer>,
+    ) -> bool {
+        let live = match container {
+            Some(container) => self.look(t, id, container).live,
             None => self.live_anywhere(t, id),
         };
         let subject = self.txn(t).subjects.entry(id).or_default();
-        match room {
-            Some(room) => subject.seen.get_mut(&room).unwrap().observed = true,
+        match container {
+            Some(container) => subject.seen.get_mut(&container).unwrap().observed = true,
             None => subject.exists = Some(live),
         }
         for (here, seen) in &mut subject.seen {
-            seen.used |= seen.live && room.is_none_or(|room| room == *here);
+            seen.used |= seen.live && container.is_none_or(|container| container == *here);
         }
         let alive = live && self.fate(t, id) != Fate::Destroyed;
-        alive || self.founds_in(t, id, room)
+        alive || self.founds_in(t, id, container)
     }
 
     /// Whether a transaction founds a session, in one container or in any.
-    fn founds_in(&mut self, t: usize, id: Id, room: Option<Room>) -> bool {
+    fn founds_in(&mut self, t: usize, id: Id, container: Option<ModelContainer>) -> bool {
         let changes = self.changes(t, id).clone();
         let subject = self.txn(t).subjects.entry(id).or_default();
         let lives_on = subject.live() && changes.fate != Fate::Destroyed;
         let alone = changes.founds() && !changes.inserts(None) && !lives_on;
         let home = subject.home();
-        changes.inserts(room) || (alone && room.is_none_or(|room| room == home))
+        changes.inserts(container) || (alone && container.is_none_or(|container| container == home))
     }
 
     pub(in crate::model) fn client_id(&mut self, t: usize, id: Id) -> Option<Id> {
@@ -281,7 +286,7 @@ impl Spec {
     pub(in crate::model) fn set_timeout(&mut self, t: usize, id: Id, timeout: Option<u64>) {
         self.live_anywhere(t, id);
         if timeout.is_some() {
-            self.found(t, id, Room::First);
+            self.found(t, id, ModelContainer::First);
         }
         self.changes(t, id).timeout = Some(timeout);
     }

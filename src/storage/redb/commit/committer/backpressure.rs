@@ -18,7 +18,7 @@ impl Committer {
         let rows = self.state.rows();
         let used = rows.map_or(0, |rows| rows.view.active.memory_size());
         let memory = (self.rules.memory / 2).saturating_sub(used);
-        let file = (self.state.journal()).map_or(u64::MAX, |journal| journal.room());
+        let file = (self.state.journal()).map_or(u64::MAX, |journal| journal.remaining());
         usize::try_from(file).map_or(memory, |file| file.min(memory))
     }
 
@@ -48,7 +48,7 @@ impl Committer {
     /// How much of the bounds of both memtables is used while there is an immutable one, else 0.
     fn used(&self) -> f64 {
         let rows = self.state.rows();
-        match rows.and_then(|rows| rows.view.frozen.as_ref()) {
+        match rows.and_then(|rows| rows.view.immutable.as_ref()) {
             Some(_) => (1.0 + self.filled()) / 2.0,
             None => 0.0,
         }

@@ -48,7 +48,7 @@ pub(crate) struct Committer {
     pub(super) shared: Arc<EngineShared>,
     pub(super) options: OpenOptions,
     pub(super) rules: JournalRules,
-    pub(super) places: DatabaseLocation,
+    pub(super) database: DatabaseLocation,
     pub(super) checkpointer: Checkpointer,
     pub(super) state: CommitterState,
     /// The journal's files, and what is left of the journal after a failure.
@@ -100,7 +100,7 @@ impl Committer {
         shared: Arc<EngineShared>,
         options: OpenOptions,
         rules: JournalRules,
-        places: DatabaseLocation,
+        database: DatabaseLocation,
         file: Database,
         (entered, known): (OpenedStore, JournalAtOpening),
         quota: Option<SharedQuota>,
@@ -116,7 +116,7 @@ impl Committer {
                 ..options
             },
             rules,
-            places,
+            database,
             state: CommitterState::unread(),
             known: JournalAtOpening {
                 is_reopened: true,
@@ -137,7 +137,7 @@ impl Committer {
         };
         let database = committer.database(file, options.step());
         let (database, readers) = failure::guarded_on(database, StoreDatabase::readers)?;
-        let lacks_space = committer.places.location.is_some() && entered.journal.is_none();
+        let lacks_space = committer.database.location.is_some() && entered.journal.is_none();
         let (rows, _) = committer.recover(readers, entered.journal, &entered.recovered)?;
         committer.begin(rows, database);
         if lacks_space {
@@ -149,10 +149,10 @@ impl Committer {
     pub(super) fn database(&self, file: Database, step: usize) -> StoreDatabase {
         StoreDatabase {
             file,
-            disk: self.places.file.clone(),
+            disk: self.database.file.clone(),
             life: Arc::default(),
             cipher: self.shared.cipher.clone(),
-            copies: (self.places.location.as_ref()).map(|_| self.shared.io.copies().clone()),
+            copies: (self.database.location.as_ref()).map(|_| self.shared.io.copies().clone()),
             step,
         }
     }
@@ -182,7 +182,7 @@ impl Committer {
                 base: number,
                 pending: None,
                 active: Arc::new(active),
-                frozen: None,
+                immutable: None,
                 readers,
             },
             journal,
@@ -256,14 +256,14 @@ impl Committer {
                     };
                     (task, 0)
                 }
-                QueueJob::Freeze(reply) => {
-                    let disk = self.places.file.clone();
+                QueueJob::Inspect(reply) => {
+                    let disk = self.database.file.clone();
                     // A checkpoint need not come first: the rows that are not in redb yet are inspected, too.
                     let rows = self.state.rows();
                     let has_unfinished = rows.is_some_and(|rows| rows.unfinished.is_some());
                     let is_vain = has_unfinished || self.orphaned.is_some();
                     let after = if is_vain { 0 } else { self.number };
-                    let task = CheckpointerTask::Freeze {
+                    let task = CheckpointerTask::Inspect {
                         disk,
                         newer: Default::default(),
                         reply,
@@ -323,7 +323,7 @@ impl Committer {
             self.touched = Some((now, self.shared.clock.moment()));
         }
         let touches = self.touched.map(|(since, _)| since + TOUCH_WAIT);
-        let snapshots = self.shared.superseded.first().map(|since| {
+        let snapshots = self.shared.snapshots.first().map(|since| {
             let age = self.shared.clock.moment().since(since);
             let left = self.shared.snapshot_max_age.saturating_sub(age);
             now + left.clamp(Duration::from_millis(10), Duration::from_secs(3600))

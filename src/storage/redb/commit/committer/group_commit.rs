@@ -143,7 +143,7 @@ impl Committer {
     /// The view that the next batch works on, and the number of the commit before it.
     fn next_view(&self) -> Result<(ReadView, u64), Error> {
         let rows = self.state.open_rows().ok_or_else(reopening)?;
-        if self.filled() >= 1.0 && rows.view.frozen.is_some() {
+        if self.filled() >= 1.0 && rows.view.immutable.is_some() {
             return Err(journal_full());
         }
         let view = ReadView {
@@ -230,7 +230,7 @@ impl Committer {
             self.show(view.clone());
         }
         let Some(journal) = self.state.journal_mut() else {
-            return match self.places.location {
+            return match self.database.location {
                 Some(_) => Err(AppendFailure::NoRoom(reopening())),
                 None => Ok(()),
             };

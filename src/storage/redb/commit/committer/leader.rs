@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::storage::redb::commit::committer::core::{CommitAnswers, Committer};
 use crate::storage::redb::commit::errors::gone;
 use crate::storage::redb::commit::job::{CommitJob, QueueJob};
-use crate::storage::redb::commit::taker::Help;
+use crate::storage::redb::commit::taker::OtherLeaders;
 use crate::storage::redb::{EngineShared, failure};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -53,7 +53,7 @@ impl CommitLeader {
     fn serve(&self) -> Result<()> {
         loop {
             let deadline = self.with(|committer| Ok(committer.deadline()))?;
-            let mut taken = self.shared.queue.take(deadline, Help::Allowed);
+            let mut taken = self.shared.queue.take(deadline, OtherLeaders::Allowed);
             let (goes_on, answers) = self.with(|committer| {
                 committer.collect();
                 let is_lost = taken.suspect || !committer.state.is_open();
@@ -80,13 +80,13 @@ impl CommitLeader {
         let Some(jobs) = self.shared.queue.become_leader() else {
             return false;
         };
-        let led = catch_unwind(AssertUnwindSafe(|| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
             self.with(|committer| lead(committer, jobs))
         }));
         // After a panic, the committer's own thread finds the poisoned lock.
-        let led = led.unwrap_or_else(|_| Err(gone()));
+        let outcome = outcome.unwrap_or_else(|_| Err(gone()));
         let (answers, wake_at) =
-            led.unwrap_or_else(|_| (CommitAnswers::new(), Some(Instant::now())));
+            outcome.unwrap_or_else(|_| (CommitAnswers::new(), Some(Instant::now())));
         self.shared.queue.resign(wake_at);
         CommitJob::answer_all(answers);
         true

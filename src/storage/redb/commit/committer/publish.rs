@@ -23,7 +23,7 @@ impl Committer {
         self.shared.shown.store(number, Ordering::Release);
         if let Some(old) = old {
             let now = self.shared.clock.moment();
-            self.shared.superseded.add(&old, now);
+            self.shared.snapshots.add(&old, now);
         }
     }
 
@@ -45,12 +45,12 @@ impl Committer {
     /// memtable became active do not read it.
     pub(super) fn oldest_read(&self, newest: u64) -> u64 {
         let first = self.state.rows().map_or(0, |rows| rows.active.from);
-        let oldest = self.shared.superseded.oldest_since(first);
+        let oldest = self.shared.snapshots.oldest_since(first);
         oldest.map_or(newest, |oldest| oldest.min(newest))
     }
 
     /// Publishes the same state, read through newer tables.
-    pub(super) fn show_readers(&mut self, readers: TableReaders) {
+    pub(super) fn publish_readers(&mut self, readers: TableReaders) {
         if let Some(rows) = self.state.open_rows() {
             let view = rows.view.clone();
             self.show(ReadView { readers, ..view });
@@ -68,7 +68,7 @@ impl Committer {
     pub(super) fn expire_snapshots(&mut self) {
         let now = self.shared.clock.moment();
         let max_age = self.shared.snapshot_max_age;
-        self.shared.superseded.expire(now, max_age);
+        self.shared.snapshots.expire(now, max_age);
     }
 
     /// Takes back every snapshot.
@@ -76,7 +76,7 @@ impl Committer {
         if let Some(last) = self.shared.published.swap(None) {
             last.expire();
         }
-        self.shared.superseded.expire_all();
+        self.shared.snapshots.expire_all();
         self.orphaned = None;
     }
 }

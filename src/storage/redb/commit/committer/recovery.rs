@@ -9,7 +9,7 @@ use crate::storage::redb::commit::committer::core::{Committer, FIRST_RETRY, LAST
 use crate::storage::redb::commit::committer::state::{DatabaseHolder, UnknownBatch};
 use crate::storage::redb::commit::errors::{full, reopening};
 use crate::storage::redb::commit::job::QueueJob;
-use crate::storage::redb::commit::taker::Help;
+use crate::storage::redb::commit::taker::OtherLeaders;
 use crate::storage::redb::failure::{self, guarded};
 use crate::storage::redb::open::database::reopen;
 use crate::storage::redb::open::enter::enter;
@@ -75,12 +75,12 @@ impl Committer {
             return true;
         };
         let waits =
-            |(task, _): &(CheckpointerTask, u64)| !matches!(task, CheckpointerTask::Freeze { .. });
+            |(task, _): &(CheckpointerTask, u64)| !matches!(task, CheckpointerTask::Inspect { .. });
         let is_urgent = self.filled() >= 1.0 || self.tasks.line.iter().any(waits);
         let has_waited = is_urgent && since.elapsed() >= PATIENCE;
         if self.rules.in_the_foreground || has_waited {
-            self.shared.superseded.expire_orphans();
-        } else if self.shared.superseded.has_orphans() {
+            self.shared.snapshots.expire_orphans();
+        } else if self.shared.snapshots.has_orphans() {
             return false;
         }
         self.orphaned = None;
@@ -122,7 +122,7 @@ impl Committer {
             delay = (delay * 2).min(LAST_RETRY);
             loop {
                 QueueJob::refuse_all(waiting.drain(..), &refusal);
-                let taken = self.shared.queue.take(Some(until), Help::Refused);
+                let taken = self.shared.queue.take(Some(until), OtherLeaders::Refused);
                 waiting.extend(taken.jobs);
                 if taken.finish {
                     return false;
@@ -139,9 +139,9 @@ impl Committer {
             // The restored row is written at once.
             self.expire_all();
         }
-        let file = reopen(&self.places.file, self.options, &self.shared.io)?;
+        let file = reopen(&self.database.file, self.options, &self.shared.io)?;
         let database = self.database(file, self.options.step());
-        let (places, known) = (&self.places, &mut self.known);
+        let (location, known) = (&self.database, &mut self.known);
         let largest = self.rules.largest_file();
         let must_recover = self.state.rows().is_none();
         let before = self.state.before();
@@ -150,7 +150,7 @@ impl Committer {
             if let Some(before) = before {
                 before.restore(&database.file, &self.shared.io, &self.shared.cipher)?;
             }
-            let location = places.location.as_ref();
+            let location = location.location.as_ref();
             let (io, cipher) = (&self.shared.io, &self.shared.cipher);
             let enter = || enter(location, largest, &database.file, io, known, cipher);
             let entered = must_recover.then(enter).transpose()?;
@@ -182,7 +182,7 @@ impl Committer {
             self.flush();
         }
         self.shared.io.last();
-        self.shared.superseded.expire_orphans();
+        self.shared.snapshots.expire_orphans();
         self.look_again();
         self.give_tasks();
         while self.state.is_checked_out() {
@@ -229,7 +229,7 @@ impl Committer {
         }
         // Before the lock of the store is released, so that the next opening finds them free.
         drop(held);
-        let unlocked = self.places.file.close().map_err(failure::unlock);
+        let unlocked = self.database.file.close().map_err(failure::unlock);
         closed.and(unlocked)
     }
 

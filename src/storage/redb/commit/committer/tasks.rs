@@ -52,7 +52,7 @@ impl Committer {
         if !self.may_write() {
             let reads_only = matches!(
                 self.tasks.line.front(),
-                Some((CheckpointerTask::Freeze { .. }, 0))
+                Some((CheckpointerTask::Inspect { .. }, 0))
             );
             return reads_only.then(|| self.pop_task(|_| true)).flatten();
         }
@@ -82,7 +82,7 @@ impl Committer {
         let is_due = rows.active.since.is_some_and(is_due);
         let is_asked_for = asked_for > self.tasks.drained && !rows.view.active.is_empty();
         if is_due || is_asked_for {
-            return self.freeze().map(CheckpointerTask::Checkpoint);
+            return self.switch_memtable().map(CheckpointerTask::Checkpoint);
         }
         self.pop_task(|_| true)
     }
@@ -114,9 +114,9 @@ impl Committer {
                 settled,
                 reply,
             },
-            CheckpointerTask::Freeze { disk, reply, .. } => {
+            CheckpointerTask::Inspect { disk, reply, .. } => {
                 let rows = self.state.rows();
-                CheckpointerTask::Freeze {
+                CheckpointerTask::Inspect {
                     disk,
                     newer: rows.map(|rows| over_redb(&rows.view)).unwrap_or_default(),
                     reply,
@@ -128,7 +128,7 @@ impl Committer {
 
     /// Makes the active memtable immutable, for a checkpoint. A new one becomes active, and with it the other journal
     /// file.
-    fn freeze(&mut self) -> Option<Checkpoint> {
+    fn switch_memtable(&mut self) -> Option<Checkpoint> {
         let up_to = self.number;
         let rows = self.state.open_rows_mut()?;
         let (file, covered) = match &mut rows.journal {
@@ -149,7 +149,7 @@ impl Committer {
         let view = &mut rows.view;
         let next = Arc::new(view.active.successor());
         let memtable = std::mem::replace(&mut view.active, next);
-        view.frozen = Some(memtable.clone());
+        view.immutable = Some(memtable.clone());
         rows.active = ActiveMemtable::after(view.number);
         Some(Checkpoint {
             memtable,
@@ -173,7 +173,7 @@ impl Committer {
             return Ok(());
         };
         let (active, number) = (live.view.active.clone(), live.view.number);
-        self.kept_back.meet(&stuck.ranges);
+        self.kept_back.check_keys(&stuck.ranges);
         let rows = stuck.rows;
         let oldest = self.oldest_read(number);
         tracing::warn!(
@@ -243,7 +243,7 @@ impl Committer {
             #[cfg(feature = "encryption")]
             TaskReport::FinishReseal { result, reply } => {
                 let answer = self.answer_to(result);
-                let answer = answer.map(|readers| self.show_readers(readers));
+                let answer = answer.map(|readers| self.publish_readers(readers));
                 drop(reply.send(answer.map(|()| true)));
             }
             TaskReport::Reclaim { result, reply } => {
@@ -251,7 +251,7 @@ impl Committer {
                     if is_empty {
                         self.retired.pop();
                     }
-                    self.show_readers(readers);
+                    self.publish_readers(readers);
                     removed
                 });
                 drop(reply.send(answer));
@@ -269,7 +269,7 @@ impl Committer {
                 readers,
             } => {
                 self.end_checkpoint(number, up_to, file);
-                self.show_readers(readers);
+                self.publish_readers(readers);
                 Ok(())
             }
             CheckpointOutcome::Stuck(rows, checkpoint) => self.go_on(rows, checkpoint),
@@ -280,7 +280,7 @@ impl Committer {
                 Ok(())
             }
             CheckpointOutcome::Failed(error, checkpoint) => {
-                self.try_later(&error, checkpoint);
+                self.schedule_retry(&error, checkpoint);
                 Err(error)
             }
             CheckpointOutcome::Spoilt(error) => {
@@ -301,7 +301,7 @@ impl Committer {
         self.retry = FIRST_RETRY;
         EngineCounters::add(&self.shared.counters.checkpoints, 1);
         if let Some(rows) = self.state.rows_mut()
-            && let Some(immutable) = rows.view.frozen.take()
+            && let Some(immutable) = rows.view.immutable.take()
         {
             self.checkpointer.retire(immutable);
             rows.view.base = number;
@@ -331,7 +331,7 @@ impl Committer {
             self.retired.push((container.id(), self.number));
         }
         self.shared.show_settings(settings.clone());
-        self.show_readers(readers);
+        self.publish_readers(readers);
         Ok(settings)
     }
 
@@ -341,7 +341,7 @@ impl Committer {
         match self.keep_back(rows, &mut checkpoint) {
             Ok(()) => self.set_unfinished(checkpoint, Instant::now()),
             Err(AppendFailure::NoRoom(error)) => {
-                self.try_later(&error, checkpoint);
+                self.schedule_retry(&error, checkpoint);
                 return Err(error);
             }
             Err(AppendFailure::Unknown(error)) => {
@@ -359,7 +359,7 @@ impl Committer {
     }
 
     /// Tries a checkpoint again after a while.
-    fn try_later(&mut self, error: &Error, checkpoint: Checkpoint) {
+    fn schedule_retry(&mut self, error: &Error, checkpoint: Checkpoint) {
         let wait = if self.rules.in_the_foreground {
             Duration::ZERO
         } else {

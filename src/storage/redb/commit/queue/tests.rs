@@ -90,7 +90,7 @@ fn the_end_of_the_writer_answers_those_that_wait_for_room_too() {
     drop(outside);
 }
 
-fn roomy() -> Arc<Queue> {
+fn large_queue() -> Arc<Queue> {
     Arc::new(Queue::new(AdmissionBounds {
         commits: 9,
         bytes: usize::MAX,
@@ -98,11 +98,11 @@ fn roomy() -> Arc<Queue> {
 }
 
 /// Someone who takes jobs, asleep; gives how many were taken.
-fn asleep(queue: &Arc<Queue>, until: Option<Instant>, help: Help) -> JoinHandle<usize> {
+fn asleep(queue: &Arc<Queue>, until: Option<Instant>, leaders: OtherLeaders) -> JoinHandle<usize> {
     let taker = std::thread::spawn({
         let queue = queue.clone();
         move || {
-            let taken = queue.take(until, help);
+            let taken = queue.take(until, leaders);
             let many = taken.jobs.len();
             QueueJob::refuse_all(taken.jobs, &gone());
             many
@@ -124,9 +124,9 @@ fn refuse(jobs: Vec<QueueJob>) {
 }
 
 #[test]
-fn who_helps_takes_a_group_and_lets_the_other_sleep_unless_more_comes() {
-    let queue = roomy();
-    let taker = asleep(&queue, None, Help::Allowed);
+fn a_leader_takes_a_group_and_lets_the_taker_sleep_unless_more_comes() {
+    let queue = large_queue();
+    let taker = asleep(&queue, None, OtherLeaders::Allowed);
     for _ in 0..3 {
         commit(&queue, WaiterKind::Thread);
         let jobs = queue.become_leader().unwrap();
@@ -146,11 +146,11 @@ fn who_helps_takes_a_group_and_lets_the_other_sleep_unless_more_comes() {
 }
 
 #[test]
-fn who_helped_wakes_the_other_before_its_time_if_need_be() {
-    let queue = roomy();
+fn a_former_leader_wakes_the_taker_before_its_time_if_need_be() {
+    let queue = large_queue();
     let hour = Duration::from_secs(3600);
     let until = Instant::now() + hour;
-    let taker = asleep(&queue, Some(until), Help::Allowed);
+    let taker = asleep(&queue, Some(until), OtherLeaders::Allowed);
     for wake_at in [None, Some(until), Some(until + hour), Some(Instant::now())] {
         commit(&queue, WaiterKind::Thread);
         refuse(queue.become_leader().unwrap());
@@ -161,9 +161,9 @@ fn who_helped_wakes_the_other_before_its_time_if_need_be() {
 }
 
 #[test]
-fn what_who_helps_has_taken_comes_before_the_end() {
-    let queue = roomy();
-    let taker = asleep(&queue, None, Help::Allowed);
+fn the_jobs_of_a_leader_end_before_the_queue_does() {
+    let queue = large_queue();
+    let taker = asleep(&queue, None, OtherLeaders::Allowed);
     commit(&queue, WaiterKind::Thread);
     let jobs = queue.become_leader().unwrap();
     queue.close();
@@ -178,13 +178,13 @@ fn what_who_helps_has_taken_comes_before_the_end() {
 }
 
 #[test]
-fn nobody_helps_one_that_must_not_be_helped_or_is_called() {
-    let queue = roomy();
-    let taker = asleep(&queue, None, Help::Refused);
+fn nobody_leads_where_leaders_are_refused_or_the_taker_is_called() {
+    let queue = large_queue();
+    let taker = asleep(&queue, None, OtherLeaders::Refused);
     commit(&queue, WaiterKind::Thread);
     assert!(queue.become_leader().is_none());
     assert_eq!(taker.join().unwrap(), 1);
-    let taker = asleep(&queue, None, Help::Allowed);
+    let taker = asleep(&queue, None, OtherLeaders::Allowed);
     queue.wake();
     assert!(queue.become_leader().is_none());
     assert_eq!(taker.join().unwrap(), 0);
@@ -208,14 +208,14 @@ fn the_first_to_end_the_queue_says_why_it_refuses_unless_the_store_is_closed() {
 
 #[test]
 fn a_call_is_answered_once_and_the_graver_one_stays() {
-    let queue = roomy();
+    let queue = large_queue();
     queue.suspect();
     queue.wake();
-    assert!(queue.take(None, Help::Refused).suspect);
+    assert!(queue.take(None, OtherLeaders::Refused).suspect);
     queue.wake();
-    assert!(!queue.take(None, Help::Refused).suspect);
+    assert!(!queue.take(None, OtherLeaders::Refused).suspect);
     let now = Instant::now();
-    let taken = queue.take(Some(now), Help::Refused);
+    let taken = queue.take(Some(now), OtherLeaders::Refused);
     assert!(taken.jobs.is_empty() && !taken.suspect && !taken.finish);
 }
 

@@ -189,12 +189,16 @@ fn a_flipped_bit_is_found_where_the_checksum_covers_it() {
     }
     let mut flipped = page[..end].to_vec();
     flipped[end / 2] ^= 16;
-    assert!(mend(&mut flipped, |page| is_whole(page, widths, wanted)));
+    assert!(repair_bit(&mut flipped, |page| is_whole(
+        page, widths, wanted
+    )));
     assert_eq!(flipped, page[..end]);
     flipped[0] ^= 1;
     flipped[end / 2] ^= 16;
     let two = flipped.clone();
-    assert!(!mend(&mut flipped, |page| is_whole(page, widths, wanted)));
+    assert!(!repair_bit(&mut flipped, |page| is_whole(
+        page, widths, wanted
+    )));
     assert_eq!(flipped, two, "what cannot be mended stays");
     // Beyond its rows a page may hold anything.
     if end < page.len() {

@@ -12,17 +12,17 @@ pub(crate) fn corrupt(why: impl Into<String>) -> Error {
 
 /// The container, session and package of a row, from its key.
 #[derive(Clone, Copy)]
-pub(crate) struct RowOwner<'a> {
+pub(crate) struct ParsedKey<'a> {
     pub(crate) container: ContainerId,
     pub(crate) client: ClientKey,
     pub(crate) package: Option<&'a str>,
 }
 
 /// Splits the key of a session or package.
-pub(crate) fn whose(key: &[u8]) -> Option<RowOwner<'_>> {
+pub(crate) fn parse_key(key: &[u8]) -> Option<ParsedKey<'_>> {
     let (session, package) = key.split_first_chunk::<20>()?;
     let container = session.first_chunk::<4>()?;
-    Some(RowOwner {
+    Some(ParsedKey {
         container: ContainerId(u32::from_be_bytes(*container)),
         client: client_of(session),
         package: str::from_utf8(package).ok().filter(|p| !p.is_empty()),

@@ -6,7 +6,7 @@ use crate::storage::record::{
     self, ContainerRecord, PlainValue, RecordCipher, RecordKind, open_plain,
 };
 use crate::storage::redb::format::TableRoot;
-use crate::storage::redb::integrity::inspect::damage::{RowOwner, bad_page, corrupt};
+use crate::storage::redb::integrity::inspect::damage::{ParsedKey, bad_page, corrupt};
 use crate::storage::redb::integrity::newer::NewerRows;
 use crate::storage::redb::integrity::pages::{BadPage, Pages, Visited};
 use crate::storage::redb::journal::{ExpectedJournal, JournalExtent, JournalRef};
@@ -66,36 +66,36 @@ impl<'a> Inspection<'a> {
         }));
     }
 
-    pub(crate) fn row(&mut self, whose: &RowOwner<'_>, error: Error) {
-        let name = self.names.get(&whose.container);
+    pub(crate) fn row(&mut self, parsed: &ParsedKey<'_>, error: Error) {
+        let name = self.names.get(&parsed.container);
         let error = match name {
             Some(name) => error.in_container(name.as_str()),
             None => error,
         };
-        let error = match whose.package {
+        let error = match parsed.package {
             Some(package) => error.in_package(package),
             None => error,
         };
         (self.found)(Finding::Record(Damage {
             container: name.cloned(),
-            client: Some(whose.client),
-            package: whose.package.map(str::to_owned),
+            client: Some(parsed.client),
+            package: parsed.package.map(str::to_owned),
             error,
         }));
     }
 
     /// Reports an unreadable session once.
-    pub(crate) fn unreadable(&mut self, whose: &RowOwner<'_>, error: Error) {
-        let session = (whose.container, whose.client);
+    pub(crate) fn unreadable(&mut self, parsed: &ParsedKey<'_>, error: Error) {
+        let session = (parsed.container, parsed.client);
         if !self.reported.contains(&session) {
             if self.reported.len() < REMEMBERED {
                 self.reported.insert(session);
             }
-            let whose = RowOwner {
+            let parsed = ParsedKey {
                 package: None,
-                ..*whose
+                ..*parsed
             };
-            self.row(&whose, error);
+            self.row(&parsed, error);
         }
     }
 

@@ -4,10 +4,10 @@
 
 mod damage;
 mod file;
-mod frozen;
 mod inspection;
 mod rows;
+mod snapshot;
 
-pub(crate) use damage::{RowOwner, bad_page, page_of_copy, whose};
+pub(crate) use damage::{ParsedKey, bad_page, page_of_copy, parse_key};
 pub(crate) use file::{InspectedJournal, examine, inspect_file};
-pub(crate) use frozen::{Frozen, over_redb};
+pub(crate) use snapshot::{InspectionSnapshot, over_redb};

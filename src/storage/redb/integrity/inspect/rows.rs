@@ -6,7 +6,7 @@ use crate::storage::merge::lost_package;
 use crate::storage::record::{
     PackageRow, RecordCipher, RecordKind, SessionRow, open_plain, package_key,
 };
-use crate::storage::redb::integrity::inspect::damage::{RowOwner, corrupt, whose};
+use crate::storage::redb::integrity::inspect::damage::{ParsedKey, corrupt, parse_key};
 use crate::storage::redb::integrity::inspect::inspection::{InspectedTables, Inspection};
 use crate::storage::redb::integrity::newer::NewerRows;
 use crate::storage::redb::integrity::pages::Pages;
@@ -24,7 +24,7 @@ impl Inspection<'_> {
         newer: &NewerRows,
     ) -> Result<()> {
         let mut look = RowLookup {
-            pages: pages.twin(),
+            pages: pages.second_reader(),
             tables,
             newer,
             cipher: self.cipher,
@@ -36,12 +36,12 @@ impl Inspection<'_> {
     }
 
     /// Whether the rows of a container count. Those of an ended container are being removed.
-    fn counts(&mut self, whose: &RowOwner<'_>) -> bool {
-        if self.retired.contains(&whose.container.0) {
+    fn counts(&mut self, parsed: &ParsedKey<'_>) -> bool {
+        if self.retired.contains(&parsed.container.0) {
             return false;
         }
-        if !self.names.contains_key(&whose.container) {
-            self.row(whose, corrupt("its container is not registered"));
+        if !self.names.contains_key(&parsed.container) {
+            self.row(parsed, corrupt("its container is not registered"));
             return false;
         }
         true
@@ -53,11 +53,11 @@ impl Inspection<'_> {
             look.all(),
             RowTree::Sessions,
             |this, key, value, sound| {
-                let Some(whose) = whose(key) else {
+                let Some(parsed) = parse_key(key) else {
                     this.own(corrupt("a session's key is damaged"));
                     return Ok(());
                 };
-                if !this.counts(&whose) {
+                if !this.counts(&parsed) {
                     return Ok(());
                 }
                 let row = match SessionRow::decode(key, value, look.cipher) {
@@ -68,20 +68,20 @@ impl Inspection<'_> {
                     }
                     Err(error) => {
                         this.checked.sessions += 1;
-                        this.unreadable(&whose, error);
+                        this.unreadable(&parsed, error);
                         return Ok(());
                     }
                 };
                 if !sound && !look.finds(RowTree::Sessions, key, value)? {
-                    this.unreadable(&whose, corrupt("the session is there, but is not found"));
+                    this.unreadable(&parsed, corrupt("the session is there, but is not found"));
                 }
-                this.packages_of(&whose, &row, look)?;
+                this.packages_of(&parsed, &row, look)?;
                 if let Some(owner) = &row.owner
                     && let Some(session) = key.first_chunk()
                     && !look.lists(owner, *session)?
                 {
                     this.row(
-                        &whose,
+                        &parsed,
                         corrupt("the session is not in the list of its owner"),
                     );
                 }
@@ -92,12 +92,12 @@ impl Inspection<'_> {
 
     fn packages_of(
         &mut self,
-        whose: &RowOwner<'_>,
+        parsed: &ParsedKey<'_>,
         row: &SessionRow,
         look: &mut RowLookup<'_>,
     ) -> Result<()> {
         for package in row.packages.iter() {
-            let key = package_key(whose.container, whose.client, package);
+            let key = package_key(parsed.container, parsed.client, package);
             let error = match look.get(RowTree::Packages, &key) {
                 Ok(Some(record)) => {
                     PackageRow::decode(&key, Bytes::from(record), look.cipher).err()
@@ -107,11 +107,11 @@ impl Inspection<'_> {
                 Err(error) => return Err(error),
             };
             if let Some(error) = error {
-                let whose = RowOwner {
+                let parsed = ParsedKey {
                     package: Some(package),
-                    ..*whose
+                    ..*parsed
                 };
-                self.row(&whose, error);
+                self.row(&parsed, error);
             }
         }
         Ok(())
@@ -124,12 +124,12 @@ impl Inspection<'_> {
             look.all(),
             RowTree::Packages,
             |this, key, value, _| {
-                let Some((session, whose)) = key.split_at_checked(20).zip(whose(key)) else {
+                let Some((session, parsed)) = key.split_at_checked(20).zip(parse_key(key)) else {
                     this.own(corrupt("a package's key is damaged"));
                     return Ok(());
                 };
                 let session = session.0;
-                if !this.counts(&whose) {
+                if !this.counts(&parsed) {
                     return Ok(());
                 }
                 this.checked.packages += 1;
@@ -138,14 +138,16 @@ impl Inspection<'_> {
                 }
                 let error = match of.as_ref().map(|(_, looked)| looked) {
                     // It was inspected with its session.
-                    Some(SessionLookup::Row(row)) if row.has(whose.package.unwrap_or_default()) => {
+                    Some(SessionLookup::Row(row))
+                        if row.has(parsed.package.unwrap_or_default()) =>
+                    {
                         None
                     }
                     Some(SessionLookup::Row(_)) => {
                         Some(corrupt("its session does not list the package"))
                     }
                     Some(SessionLookup::Damaged) => {
-                        this.unreadable(&whose, corrupt("the session cannot be read"));
+                        this.unreadable(&parsed, corrupt("the session cannot be read"));
                         PackageRow::decode(key, Bytes::copy_from_slice(value), look.cipher).err()
                     }
                     Some(SessionLookup::Absent) | None => {
@@ -153,7 +155,7 @@ impl Inspection<'_> {
                     }
                 };
                 if let Some(error) = error {
-                    this.row(&whose, error);
+                    this.row(&parsed, error);
                 }
                 Ok(())
             },
@@ -169,12 +171,12 @@ impl Inspection<'_> {
                 this.own(corrupt("a key in the list of owners is damaged"));
                 return Ok(());
             };
-            let whose = RowOwner {
+            let parsed = ParsedKey {
                 container,
                 client,
                 package: None,
             };
-            if !this.counts(&whose) {
+            if !this.counts(&parsed) {
                 return Ok(());
             }
             let session = key.last_chunk::<20>().copied().unwrap_or([0; 20]);
@@ -184,16 +186,16 @@ impl Inspection<'_> {
                     hashes.all(|hash| owner_key(hash, session) != *key)
                 }),
                 SessionLookup::Damaged => {
-                    this.unreadable(&whose, corrupt("the session cannot be read"));
+                    this.unreadable(&parsed, corrupt("the session cannot be read"));
                     false
                 }
                 SessionLookup::Absent => true,
             };
             if wrong {
                 let why = "the list of an owner names the session, which is lost or another's";
-                this.row(&whose, corrupt(why));
+                this.row(&parsed, corrupt(why));
             } else if !sound && !look.finds(RowTree::Owners, key, &[])? {
-                this.row(&whose, corrupt("the list of its owner is damaged"));
+                this.row(&parsed, corrupt("the list of its owner is damaged"));
             }
             Ok(())
         })

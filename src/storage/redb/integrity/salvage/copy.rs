@@ -7,7 +7,7 @@ use crate::storage::record::{
     PackageRow, RecordKind, SessionRow, open_plain, seal_plain, seal_value,
 };
 use crate::storage::redb::failure::{self, guarded};
-use crate::storage::redb::integrity::inspect::{RowOwner, whose};
+use crate::storage::redb::integrity::inspect::{ParsedKey, parse_key};
 use crate::storage::redb::integrity::salvage::own_records::StoreRecords;
 use crate::storage::redb::integrity::salvage::run::{SalvageRun, corrupt};
 use crate::storage::redb::memtable::row_key::RowTree;
@@ -80,14 +80,14 @@ impl SalvageRun<'_> {
     }
 
     /// Whether rows of this container are copied.
-    fn wanted(&mut self, whose: &RowOwner<'_>) -> bool {
-        if self.retired.contains(&whose.container.0) {
+    fn wanted(&mut self, parsed: &ParsedKey<'_>) -> bool {
+        if self.retired.contains(&parsed.container.0) {
             return false;
         }
-        let known = self.names.contains_key(&whose.container);
+        let known = self.names.contains_key(&parsed.container);
         if !known {
             let why = "its container is not known, so neither is when it ends";
-            self.lost(Some(whose), None, corrupt(why));
+            self.lost(Some(parsed), None, corrupt(why));
         }
         known
     }
@@ -102,11 +102,11 @@ impl SalvageRun<'_> {
             Ok(())
         });
         self.each_newest(RowTree::Packages, |this, key, value| {
-            let Some(whose) = whose(key) else {
+            let Some(parsed) = parse_key(key) else {
                 this.lost(None, None, corrupt("a package's key is damaged"));
                 return Ok(());
             };
-            if !this.wanted(&whose) {
+            if !this.wanted(&parsed) {
                 return Ok(());
             }
             let cipher = this.cipher;
@@ -116,7 +116,7 @@ impl SalvageRun<'_> {
                     batch.push(key, row.again(key, value, cipher)?)
                 }
                 Err(error) => {
-                    this.lost(Some(&whose), None, error);
+                    this.lost(Some(&parsed), None, error);
                     Ok(())
                 }
             }
@@ -151,17 +151,17 @@ impl SalvageRun<'_> {
         });
         let mut sessions = 0;
         self.each_newest(RowTree::Sessions, |this, key, value| {
-            let Some(whose) = whose(key).filter(|_| key.len() == 20) else {
+            let Some(parsed) = parse_key(key).filter(|_| key.len() == 20) else {
                 this.lost(None, None, corrupt("a session's key is damaged"));
                 return Ok(());
             };
-            if !this.wanted(&whose) {
+            if !this.wanted(&parsed) {
                 return Ok(());
             }
             let mut row = match SessionRow::decode(key, value, cipher) {
                 Ok(row) => row,
                 Err(error) => {
-                    this.lost(Some(&whose), None, error);
+                    this.lost(Some(&parsed), None, error);
                     return Ok(());
                 }
             };
@@ -172,11 +172,11 @@ impl SalvageRun<'_> {
                 match packages.get(&*package_key).map_err(failure::storage)? {
                     Some(_) => kept.push(package.clone()),
                     None => {
-                        let whose = RowOwner {
+                        let parsed = ParsedKey {
                             package: Some(package),
-                            ..whose
+                            ..parsed
                         };
-                        this.lost(Some(&whose), None, lost_package());
+                        this.lost(Some(&parsed), None, lost_package());
                     }
                 }
             }
@@ -209,20 +209,20 @@ impl SalvageRun<'_> {
         for row in packages.iter().map_err(failure::storage)? {
             let (key, _) = row.map_err(failure::storage)?;
             let key = key.value();
-            let Some((session, whose)) = key.split_first_chunk::<20>().zip(whose(key)) else {
+            let Some((session, parsed)) = key.split_first_chunk::<20>().zip(parse_key(key)) else {
                 continue;
             };
             let row = sessions.get(session.0).map_err(failure::storage)?;
             let row = row.map(|row| SessionRow::decode(session.0, row.value(), self.cipher));
             let why = match row.transpose()? {
-                Some(row) if row.has(whose.package.unwrap_or_default()) => {
+                Some(row) if row.has(parsed.package.unwrap_or_default()) => {
                     kept += 1;
                     continue;
                 }
                 Some(_) => "its session does not list the package",
                 None => "the package's session is lost",
             };
-            self.lost(Some(&whose), None, corrupt(why));
+            self.lost(Some(&parsed), None, corrupt(why));
             batch.push(key, Vec::new())?;
         }
         batch.flush()?;
@@ -245,7 +245,7 @@ impl SalvageRun<'_> {
             else {
                 return Ok(());
             };
-            let whose = RowOwner {
+            let parsed = ParsedKey {
                 container,
                 client,
                 package: None,
@@ -255,7 +255,7 @@ impl SalvageRun<'_> {
                 && sessions.get(session).map_err(failure::storage)?.is_none()
             {
                 let why = "the list of an owner names the session, which is lost";
-                this.lost(Some(&whose), None, corrupt(why));
+                this.lost(Some(&parsed), None, corrupt(why));
             }
             Ok(())
         };

@@ -8,7 +8,7 @@ use crate::storage::record::{ContainerRecord, PlainValue, RecordKind, open_plain
 use crate::storage::redb::backend::folder::Location;
 #[cfg(feature = "encryption")]
 use crate::storage::redb::failure;
-use crate::storage::redb::integrity::inspect::whose;
+use crate::storage::redb::integrity::inspect::parse_key;
 use crate::storage::redb::integrity::newer::NewerRows;
 use crate::storage::redb::integrity::pages::Visited;
 use crate::storage::redb::integrity::salvage::run::{SalvageRun, corrupt};
@@ -224,16 +224,16 @@ impl SalvageRun<'_> {
             return Ok(unknown);
         };
         let mut look = |key: &[u8]| {
-            if let Some(whose) = whose(key)
-                && !known.contains(&whose.container.0)
-                && !self.retired.contains(&whose.container.0)
+            if let Some(parsed) = parse_key(key)
+                && !known.contains(&parsed.container.0)
+                && !self.retired.contains(&parsed.container.0)
                 && unknown.len() < 2
             {
-                unknown.insert(whose.container.0);
+                unknown.insert(parsed.container.0);
             }
         };
         // Damaged pages are reported when the rows are copied.
-        self.pages.twin().walk(table, |met| {
+        self.pages.second_reader().walk(table, |met| {
             if let Visited::Row { key, .. } = met {
                 look(key);
             }

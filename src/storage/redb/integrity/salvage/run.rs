@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::RecordCipher;
 use crate::storage::redb::format::TableRoot;
-use crate::storage::redb::integrity::inspect::{self, RowOwner};
+use crate::storage::redb::integrity::inspect::{self, ParsedKey};
 use crate::storage::redb::integrity::newer::NewerRows;
 use crate::storage::redb::integrity::pages::{BadPage, Pages, Visited};
 use crate::storage::redb::memtable::row_key::RowTree;
@@ -37,13 +37,13 @@ pub(super) struct SalvageRun<'a> {
 impl SalvageRun<'_> {
     pub(super) fn lost(
         &mut self,
-        whose: Option<&RowOwner<'_>>,
+        parsed: Option<&ParsedKey<'_>>,
         container: Option<&str>,
         error: Error,
     ) {
-        let name = whose.and_then(|w| self.names.get(&w.container).map(String::as_str));
+        let name = parsed.and_then(|w| self.names.get(&w.container).map(String::as_str));
         let container = name.or(container).map(str::to_owned);
-        let package = whose.and_then(|w| w.package);
+        let package = parsed.and_then(|w| w.package);
         let error = match &container {
             Some(name) => error.in_container(name.as_str()),
             None => error,
@@ -54,7 +54,7 @@ impl SalvageRun<'_> {
         };
         (self.found)(Finding::Record(Damage {
             container,
-            client: whose.map(|w| w.client),
+            client: parsed.map(|w| w.client),
             package: package.map(str::to_owned),
             error,
         }));
@@ -111,7 +111,7 @@ impl SalvageRun<'_> {
         let Some(table) = self.tables.get(name).copied() else {
             return Ok(());
         };
-        let mut pages = self.pages.twin();
+        let mut pages = self.pages.second_reader();
         pages.walk(&table, |met| {
             match met {
                 Visited::Row { key, value, .. } => visit(self, key, value)?,

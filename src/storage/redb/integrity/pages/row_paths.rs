@@ -30,7 +30,7 @@ enum PageSide {
 }
 
 /// The neighbour of a page on the same level of the tree.
-enum Beside {
+enum Neighbour {
     Nothing,
     /// It is not known.
     Damaged,
@@ -39,13 +39,13 @@ enum Beside {
 }
 
 /// The path to a key: the branches, the leaf, and the keys of the leaf. Or the keys below the first unusable page.
-type Way = std::result::Result<(Vec<BranchStep>, u64, PageKeys), PageKeys>;
+type RowPath = std::result::Result<(Vec<BranchStep>, u64, PageKeys), PageKeys>;
 
 /// A branch on the path to a row, and the index of the next child.
 type BranchStep = (u64, usize);
 
 /// The paths from the roots of a file's trees to their rows, as of its current commit.
-pub(crate) struct Ways<'a> {
+pub(crate) struct RowPaths<'a> {
     pages: Pages,
     tables: BTreeMap<String, TableRoot>,
     unreadable: &'a UnreadableParts,
@@ -55,7 +55,7 @@ pub(crate) struct Ways<'a> {
     last: Option<(u64, bool)>,
 }
 
-impl<'a> Ways<'a> {
+impl<'a> RowPaths<'a> {
     /// No thread may write to the file while this is used.
     pub(crate) fn new(disk: &Disk, unreadable: &'a UnreadableParts) -> Result<Self> {
         let mut pages = Pages::new(disk.clone(), BitRepair::Nothing)?;
@@ -92,7 +92,7 @@ impl<'a> Ways<'a> {
             return Ok(None);
         };
         let top = (root.page, root.checksum);
-        let (turns, leaf, keys) = match self.way(top, table.widths, key)? {
+        let (turns, leaf, keys) = match self.path_to(top, table.widths, key)? {
             Ok(way) => way,
             Err(below) => return Ok(Some(below)),
         };
@@ -113,7 +113,7 @@ impl<'a> Ways<'a> {
         Ok(Some(keys).filter(|_| !is_apart))
     }
 
-    fn way(&mut self, top: (u64, u128), widths: FixedWidths, key: &[u8]) -> Result<Way> {
+    fn path_to(&mut self, top: (u64, u128), widths: FixedWidths, key: &[u8]) -> Result<RowPath> {
         let mut turns = Vec::new();
         let mut keys = PageKeys::default();
         let mut at = top;
@@ -157,9 +157,9 @@ impl<'a> Ways<'a> {
         let mut turns = turns.to_vec();
         for _ in 0..LOOKED_PAST {
             match self.step(&mut turns, widths, side)? {
-                Beside::Nothing | Beside::Large => return Ok(true),
-                Beside::Damaged => return Ok(false),
-                Beside::Small => {}
+                Neighbour::Nothing | Neighbour::Large => return Ok(true),
+                Neighbour::Damaged => return Ok(false),
+                Neighbour::Small => {}
             }
         }
         Ok(false)
@@ -171,12 +171,12 @@ impl<'a> Ways<'a> {
         turns: &mut Vec<BranchStep>,
         widths: FixedWidths,
         side: PageSide,
-    ) -> Result<Beside> {
+    ) -> Result<Neighbour> {
         let depth = turns.len();
         // Up to the first branch with a child on that side, then down along its edge.
         let mut at = loop {
             let Some((page, n)) = turns.pop() else {
-                return Ok(Beside::Nothing);
+                return Ok(Neighbour::Nothing);
             };
             let n = match side {
                 PageSide::Before => n.checked_sub(1),
@@ -191,7 +191,7 @@ impl<'a> Ways<'a> {
         };
         while turns.len() < depth {
             if !self.is_whole(at, widths)? {
-                return Ok(Beside::Damaged);
+                return Ok(Neighbour::Damaged);
             }
             let last = self.last_child(at.0, widths)?;
             let n = match side {
@@ -199,20 +199,20 @@ impl<'a> Ways<'a> {
                 PageSide::After => 0,
             };
             let Some(child) = self.child(at.0, n, widths)? else {
-                return Ok(Beside::Damaged);
+                return Ok(Neighbour::Damaged);
             };
             turns.push((at.0, n));
             at = child;
         }
         if !self.is_whole(at, widths)? {
-            return Ok(Beside::Damaged);
+            return Ok(Neighbour::Damaged);
         }
         let page = self.pages.cached(at.0)?;
         let node = page.as_ref().and_then(|page| Node::of(page, widths));
         Ok(match node.and_then(|node| node.end()) {
-            Some(end) if end >= SMALL => Beside::Large,
-            Some(_) => Beside::Small,
-            None => Beside::Damaged,
+            Some(end) if end >= SMALL => Neighbour::Large,
+            Some(_) => Neighbour::Small,
+            None => Neighbour::Damaged,
         })
     }
 

@@ -9,12 +9,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-pub(crate) struct Lodger {
+pub(crate) struct PreparedEngine {
     pub(crate) peer: &'static dyn Peer,
     pub(crate) site: Site,
 }
 
-impl Lodger {
+impl PreparedEngine {
     pub(crate) fn name(&self) -> &'static str {
         self.peer.name()
     }
@@ -30,13 +30,13 @@ impl Lodger {
     }
 }
 
-pub(crate) struct House {
-    pub(crate) lodgers: Vec<Lodger>,
-    /// Gone with the house.
+pub(crate) struct PreparedEngines {
+    pub(crate) prepared: Vec<PreparedEngine>,
+    /// Gone with the engines.
     _folder: TempDir,
 }
 
-impl House {
+impl PreparedEngines {
     /// Makes the sessions of all engines that are wanted and can run; notes which cannot.
     pub(crate) fn make(
         peers: &[&'static dyn Peer],
@@ -45,7 +45,7 @@ impl House {
     ) -> Result<Self> {
         let folder = Self::folder()?;
         let bar = progress(peers.len() as u64);
-        let mut lodgers = Vec::new();
+        let mut prepared = Vec::new();
         for peer in peers {
             let name = peer.name();
             bar.set_message(format!("{name}: making {sessions} sessions"));
@@ -62,14 +62,14 @@ impl House {
                 peer.make(&site)
                     .with_context(|| format!("making the sessions of {name}"))?;
                 let peer = *peer;
-                lodgers.push(Lodger { peer, site });
+                prepared.push(PreparedEngine { peer, site });
             }
             bar.inc(1);
         }
         bar.finish_and_clear();
-        ensure!(!lodgers.is_empty(), "no engine can run");
+        ensure!(!prepared.is_empty(), "no engine can run");
         Ok(Self {
-            lodgers,
+            prepared,
             _folder: folder,
         })
     }
@@ -88,9 +88,8 @@ impl House {
 
     /// Says under the tables what the engines are.
     pub(crate) fn introduce(&self, report: &mut Report) {
-        for lodger in &self.lodgers {
-            let (name, about, counted) =
-                (lodger.name(), lodger.peer.about(), lodger.peer.counted());
+        for peer in &self.prepared {
+            let (name, about, counted) = (peer.name(), peer.peer.about(), peer.peer.counted());
             report.note(format!("{name:<24} {about}; bytes by {counted}"));
         }
     }

@@ -8,14 +8,14 @@ use super::codec::RecordKind;
     allow(dead_code, reason = "only encryption reads it")
 )]
 #[derive(Clone, Copy)]
-pub(crate) struct RecordPlace<'a> {
+pub(crate) struct RecordContext<'a> {
     pub(crate) kind: RecordKind,
     pub(crate) key: &'a [u8],
     /// Of a session; 0 of other records.
     pub(crate) incarnation: u64,
 }
 
-impl<'a> RecordPlace<'a> {
+impl<'a> RecordContext<'a> {
     pub(crate) fn new(kind: RecordKind, key: &'a [u8]) -> Self {
         Self {
             kind,

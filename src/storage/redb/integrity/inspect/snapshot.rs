@@ -13,7 +13,7 @@ use crate::storage::{Checked, Finding};
 use redb::{Database, ReadTransaction, ReadableDatabase};
 
 /// A store as of one commit. Commits continue meanwhile.
-pub(crate) struct Frozen {
+pub(crate) struct InspectionSnapshot {
     pages: Pages,
     newer: NewerRows,
     system: Vec<BadPage>,
@@ -24,7 +24,7 @@ pub(crate) struct Frozen {
     pub(crate) reopened: u64,
 }
 
-impl Frozen {
+impl InspectionSnapshot {
     /// `newer` are the rows in memory. No thread may write to the database meanwhile.
     pub(crate) fn new(
         disk: Disk,
@@ -69,7 +69,7 @@ impl Frozen {
 /// The rows in memory that are newer than redb's. No thread may commit meanwhile.
 pub(crate) fn over_redb(view: &ReadView) -> NewerRows {
     let mut newer = NewerRows::default();
-    for memtable in view.frozen.iter().chain([&view.active]) {
+    for memtable in view.immutable.iter().chain([&view.active]) {
         let rows = memtable.rows(view.number);
         rows.into_iter().for_each(|row| newer.put(row));
     }
