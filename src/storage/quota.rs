@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_as_long_as_told_gets_through() {
+    fn a_client_that_waits_as_long_as_told_is_admitted() {
         for start in [0, 1, 1_874, 3_749, 3_750, 59_999] {
             let mut quota = Quota::new(3, MINUTE);
             assert!(quota.take(1, at(start)));

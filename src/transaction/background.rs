@@ -5,11 +5,11 @@ use crate::transaction::env::Env;
 use futures_channel::oneshot;
 use std::sync::Arc;
 
-/// So many threads do such work at once at most.
+/// The largest number of threads for such work.
 pub(crate) const THREADS: usize = 4;
 
 impl Env {
-    /// Runs `work` on a thread of the store, once the future is polled for the first time. The work is done to its end
+    /// Runs `work` on a thread of the store, once the future is polled for the first time. The work runs to its end
     /// even if the future is dropped.
     pub(crate) fn in_background<T, W>(
         self: &Arc<Self>,

@@ -1,4 +1,5 @@
-//! What a request brings along of containers that live in the visitor's cookie, for all its transactions (C8.6).
+//! The rows of containers that live in the visitor's cookie. A request brings them along for all its transactions
+//! (C8.6).
 
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -34,7 +35,7 @@ impl Carrier {
         }
     }
 
-    /// A snapshot that also shows the rows as they are now.
+    /// A snapshot of the engine that also shows the rows in their current state.
     pub(crate) fn snapshot_with(
         &self,
         engine: Arc<dyn Snapshot>,
@@ -47,7 +48,7 @@ impl Carrier {
         Arc::new(CarriedSnapshot::new(engine, rows, now))
     }
 
-    /// The part of a change set that concerns what is left of `rows`.
+    /// The part of a change set that concerns the remaining `rows`.
     pub(crate) fn change(
         self: &Arc<Self>,
         client: ClientKey,
@@ -61,7 +62,7 @@ impl Carrier {
         self.lock().rows.clone()
     }
 
-    /// The containers that a commit changed. The response takes their rows back.
+    /// The containers that a commit changed. The response returns their rows to the visitor.
     pub(crate) fn changed(&self) -> BTreeSet<ContainerId> {
         self.lock().changed.clone()
     }
@@ -73,7 +74,7 @@ impl Carrier {
         changed.find_map(|container| Some(state.rows.session_in(*container)?.0))
     }
 
-    /// The response takes no rows back.
+    /// Returns no rows with the response.
     pub(crate) fn forget_changes(&self) {
         self.lock().changed.clear();
     }
@@ -93,7 +94,7 @@ impl Carrier {
     }
 }
 
-/// What a commit does to the rows that its request brought along.
+/// The effect of a commit on the rows that its request brought along.
 pub(crate) struct CarriedCommit {
     carrier: Arc<Carrier>,
     pub(crate) change: Arc<CarriedChange>,
@@ -107,12 +108,12 @@ impl CarriedCommit {
         }
     }
 
-    /// The commit has succeeded.
+    /// Applies the changes after the commit has succeeded.
     pub(crate) fn committed(&self) {
         self.carrier.accept(self.change.outcome());
     }
 
-    /// Whether only accesses are due, of a client whose id has been ended meanwhile.
+    /// Whether the commit only records accesses, for a client whose id has ended since.
     pub(crate) async fn is_too_late(&self, env: &Env) -> Result<bool> {
         if !self.change.is_touched() {
             return Ok(false);
@@ -121,7 +122,7 @@ impl CarriedCommit {
     }
 }
 
-/// Whether the id of a client has been ended lately.
+/// Whether the id of a client ended a short time ago, so that it is still refused.
 pub(crate) async fn is_refused(env: &Env, client: ClientKey) -> Result<bool> {
     let newest = env.storage.snapshot().await?;
     if !newest.is_loaded(client) {

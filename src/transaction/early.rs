@@ -1,4 +1,4 @@
-//! A transaction that is committed before its request ends, and goes on under the same handles as a new one (C8.7).
+//! Commits a transaction before its request ends. A new transaction goes on under the same handles (C8.7).
 
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,26 +26,27 @@ fn no_request() -> Error {
 }
 
 impl Transaction {
-    /// Says which request the transaction belongs to.
+    /// Sets the request that the transaction belongs to.
     pub(crate) fn belongs_to(&self, request: WeakRequest) {
         let _ = self.txn.shared.request.set(request);
     }
 }
 
 impl Txn {
-    /// Commits what was done so far, and goes on in a new transaction, whatever comes of that. If this is dropped before
-    /// it ends, the handles stay closed. Once the commit is queued, it completes even then, and the response learns of it.
+    /// Commits the changes so far, and goes on in a new transaction even if the commit fails. If this future is
+    /// dropped before it ends, the handles stay closed. Once the commit is queued, it completes even then, and the
+    /// response learns of it.
     pub(crate) async fn commit_now(&self, visitor: SubjectId) -> Result<()> {
         let request = self.shared.request.get().ok_or_else(no_request)?;
         let request = request.upgrade().ok_or_else(closed)?;
-        // What cannot be fetched is told by the commit.
+        // If the fetch fails, the commit returns the error.
         let _ = self.fetch(Some(visitor)).await;
         self.with(|state| {
             state.look_before_commit(visitor);
             Ok(())
         })?;
         request.run_once();
-        // From here on nobody else changes what is admitted.
+        // From here on, nothing else changes the checked state.
         let mut state = self.pause()?;
         let admitted = request.admit(&mut || state.founds(visitor));
         let mut next = NextState::of(&mut state, self.shared.registry.get().cloned());
@@ -70,7 +71,7 @@ impl Txn {
             }
         };
         let committed = committed.map(|_| next.adopt_ids());
-        // The next look tells what goes wrong from here on.
+        // If this fails, the next look returns the error.
         let _ = next.store.env().refresh_settings().await;
         self.resume(next);
         let _ = self.fetch(Some(visitor)).await;
@@ -100,10 +101,10 @@ impl Txn {
     }
 }
 
-/// What goes over into the next transaction: its handles know clients by their numbers, and containers by their registry.
+/// The state that the next transaction takes over. Its handles know clients by number, and containers by registry.
 struct NextState {
     store: Arc<dyn KeepOpen>,
-    /// By which the handles know their containers, if there are any.
+    /// The registry of the handles, if there are any.
     named: Option<Arc<Registry>>,
     carrier: Option<Arc<Carrier>>,
     clients: Vec<NextClient>,
@@ -111,7 +112,7 @@ struct NextState {
 
 struct NextClient {
     client: Subject,
-    /// The id that it has once the transaction is committed.
+    /// The id that the client has after the commit.
     after: Option<ClientId>,
 }
 
@@ -162,7 +163,7 @@ impl TxnState {
         };
         let after = match (self.changed(id).is_some(), self.fate(id)) {
             (false, _) => client.presented.clone(),
-            // What begins in its place gets an id of its own.
+            // A new session after this one gets an id of its own.
             (true, SessionFate::Destroyed) => self.client_id(id).ok().flatten(),
             (true, _) => {
                 let left = self.client_id(id).ok().flatten();

@@ -1,4 +1,4 @@
-//! What all transactions of one store share.
+//! The state that all transactions of one store share.
 
 use crate::client_id::ClientIds;
 use crate::clock::Clock;
@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// A store that stays open while a transaction has it.
+/// A store that stays open as long as a transaction holds this.
 pub(crate) trait KeepOpen: Send + Sync {
     fn env(&self) -> &Arc<Env>;
-    /// The store itself, for whoever knows what it is.
+    /// The store itself, for callers that know its type.
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
@@ -33,18 +33,18 @@ pub(crate) struct Env {
     pub(crate) known: KnownSettings,
     pub(crate) turns: Arc<Turns>,
     pub(crate) hooks: Worker,
-    /// `None` if the application wants to be told of no events.
+    /// `None` if the application has no hooks for events.
     pub(crate) events: Option<EventQueue>,
     pub(crate) recomputer: Recomputer,
-    /// Does what must not block an async runtime.
+    /// Runs work that must not block an async runtime.
     pub(crate) background: Worker,
-    /// The one in which the store was opened.
+    /// The process that opened the store.
     pub(crate) process: Process,
     pub(crate) warned_of_blocking: AtomicBool,
 }
 
 impl Env {
-    /// The newest state, for code outside transactions. Blocks until the engine has it.
+    /// The newest state, for code outside transactions. Blocks until the engine returns it.
     pub(crate) fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
         self.process.check()?;
         self.storage.snapshot().wait()
@@ -59,7 +59,7 @@ impl Env {
         }
     }
 
-    /// Says once that a thread which runs tasks is blocked.
+    /// Logs once that a thread which runs tasks is blocked.
     pub(crate) fn warn_of_blocking(&self) {
         if !self.warned_of_blocking.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -69,13 +69,13 @@ impl Env {
         }
     }
 
-    /// For how long one waits for turns.
+    /// How long a commit waits for turns.
     pub(crate) fn patience(&self) -> Patience {
         Patience::new(self.rules.turn_wait)
     }
 }
 
-/// The store's settings that transactions go by.
+/// The settings of the store that transactions follow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TxnRules {
     pub(crate) limits: Limits,
@@ -84,12 +84,12 @@ pub(crate) struct TxnRules {
     pub(crate) snapshot_max_age: Duration,
     /// How long an ended id is refused (C4.8).
     pub(crate) tombstone: Duration,
-    /// How long a session lasts whose id has not come back (C8.5).
+    /// How long a session lasts while its id has not come back (C8.5).
     pub(crate) unconfirmed: Option<Duration>,
     pub(crate) owner_limit: Option<OwnerLimit>,
 }
 
-/// How many sessions an owner may have.
+/// The limit of sessions for each owner.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwnerLimit {
     pub(crate) sessions: usize,

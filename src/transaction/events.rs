@@ -1,5 +1,5 @@
-//! The hooks for events of sessions, and their bounded queue (C8.9). They run after the commit that they tell of, on a
-//! thread of their own.
+//! The hooks for events of sessions, and their bounded queue (C8.9). The hooks run after the commit, on a thread of
+//! their own.
 
 use crate::client_id::ClientId;
 use crate::events::{CreatedEvent, EndedEvent, RenewedEvent};
@@ -9,12 +9,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// So many events wait at most. Those beyond are dropped and counted.
+/// The largest number of events that wait. Further events are dropped and counted.
 const MANY: usize = 4096;
 
 type Hook<E> = Arc<dyn Fn(&E) + Send + Sync>;
 
-/// The application's functions, by what they are told.
+/// The application's functions, by kind of event.
 #[derive(Clone, Default)]
 pub(crate) struct EventHooks {
     pub(crate) created: Vec<Hook<CreatedEvent>>,
@@ -35,9 +35,9 @@ impl fmt::Debug for EventHooks {
     }
 }
 
-/// What a commit will have done once it is certain.
+/// An event that takes place if the commit succeeds.
 pub(crate) enum SessionEvent {
-    /// The id tells whether another commit has used it already.
+    /// The id shows whether another commit has used it already.
     Created(ClientId, CreatedEvent),
     Renewed(RenewedEvent),
     Ended(EndedEvent),
@@ -78,7 +78,7 @@ impl EventQueue {
         })
     }
 
-    /// Tells of what is certain now.
+    /// Passes on an event that has taken place.
     pub(crate) fn tell(&self, event: SessionEvent) {
         let hooks = &self.hooks;
         match event {
@@ -104,7 +104,7 @@ impl EventQueue {
         let event = Arc::new(event);
         for hook in hooks {
             let (hook, event) = (hook.clone(), event.clone());
-            // Each by itself, so that one which panics keeps nothing from the others.
+            // Each hook by itself: if one panics, the others still run.
             self.worker.run(Box::new(move || hook(&event)));
         }
     }

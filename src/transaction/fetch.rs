@@ -1,4 +1,4 @@
-//! What a transaction gets from an engine that cannot answer at once, before code runs that must not wait.
+//! Fetches from an engine that cannot answer at once, before code runs that must not wait.
 
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -14,12 +14,12 @@ use crate::transaction::state::subject::{FoundSessions, Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 use std::sync::Arc;
 
-/// What a transaction is to be given before it goes on, so that it does not wait under its lock.
+/// The data that a transaction needs before it goes on. It is fetched without holding the transaction's lock.
 pub(crate) struct Fetch {
     pub(crate) env: Arc<Env>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) carrier: Option<Arc<Carrier>>,
-    /// The snapshot of the transaction and its time, if it has looked.
+    /// The snapshot of the transaction and its time, if it has one.
     pub(crate) looked: Option<(Arc<dyn Snapshot>, Timestamp)>,
     pub(crate) clients: Vec<FetchedClient>,
 }
@@ -29,9 +29,9 @@ type FetchedClient = (SubjectId, ClientKey, Option<Keeping>);
 
 /// What was fetched.
 pub(crate) struct Fetched {
-    /// The snapshot that the sessions are of.
+    /// The snapshot that the sessions were read from.
     pub(crate) snapshot: Arc<dyn Snapshot>,
-    /// If the transaction had not looked.
+    /// The first look, if the transaction had not looked yet.
     pub(crate) look: Option<FirstLook>,
     pub(crate) sessions: Vec<(SubjectId, ClientKey, FoundSessions)>,
 }
@@ -152,8 +152,8 @@ fn unless_damaged<T>(found: Result<T>) -> Result<Option<T>> {
 }
 
 impl TxnState {
-    /// What is missing for these clients, and for those whose changes before the first look left something open. `None`
-    /// if nothing is.
+    /// The missing data of these clients, and of clients whose changes before the first look need it. `None` if
+    /// nothing is missing.
     pub(crate) fn missing(&self, ids: impl Fn(SubjectId) -> bool) -> Option<Fetch> {
         let is_missing = |(id, subject): &(SubjectId, &Subject)| {
             let is_open = !subject.blind.is_none();
@@ -173,7 +173,7 @@ impl TxnState {
         })
     }
 
-    /// What is missing to pack the transaction.
+    /// The data that packing the transaction needs.
     pub(crate) fn missing_to_pack(&self) -> Option<Fetch> {
         let is_changed = |id| self.changed(id).is_some();
         let has_changes = self.changes.is_some();
@@ -183,7 +183,7 @@ impl TxnState {
             .flatten()
     }
 
-    /// Takes what was fetched. If the transaction has looked by itself meanwhile, that is of no use.
+    /// Takes the fetched data. Drops it if the transaction has looked by itself meanwhile.
     pub(crate) fn take_in(&mut self, fetched: Fetched) -> Result<()> {
         let is_first = match (&self.snapshot, &fetched.look) {
             (None, Some(_)) => true,

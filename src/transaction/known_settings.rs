@@ -1,5 +1,5 @@
-//! The settings of the store as this process knows them: its containers, and the secrets of its client ids. Another
-//! process may change them, where the engine lets several use one store.
+//! The settings of the store that this process knows: its containers, and the secrets of its client ids. Another
+//! process may change them, if the engine lets several processes use one store.
 
 use crate::client_id::{ClientIds, Secret};
 use crate::clock::Moment;
@@ -14,18 +14,18 @@ use std::time::Duration;
 /// Ids that name unknown secrets make the store ask its engine for new ones no more often than this.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
 
-/// Where the secrets of the client ids come from.
+/// The source of the secrets of client ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SecretSource {
-    /// The store keeps them.
+    /// They are stored in the store.
     Kept,
-    /// The application gave them.
+    /// The application set them.
     Given,
 }
 
 pub(crate) struct KnownSettings {
     version: AtomicU64,
-    /// Locked while newer settings are shown, so that older ones never replace them.
+    /// Held while newer settings are published, so that older settings never replace them.
     showing: Mutex<()>,
     secrets: SecretSource,
     /// A setting of this process.
@@ -36,7 +36,7 @@ pub(crate) struct KnownSettings {
 }
 
 impl KnownSettings {
-    /// What is known of a store that was opened with these settings.
+    /// The known settings of a store that was opened with `settings`.
     pub(crate) fn new(
         settings: &StoreSettings,
         secrets: SecretSource,
@@ -101,7 +101,7 @@ impl KnownSettings {
     }
 }
 
-/// The secret that issues, and the older ones that verify.
+/// The secret that signs new ids, and the older ones that verify.
 pub(crate) fn split_secrets(settings: &StoreSettings) -> Result<(Secret, Vec<Secret>)> {
     let secret = |s: &SecretRecord| Secret::from_key(s.0, s.1);
     let (issuing, others): (Vec<_>, Vec<_>) = settings

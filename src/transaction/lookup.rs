@@ -1,5 +1,5 @@
-//! The first look of a transaction, and how it finds sessions. Both are futures, which an engine in this process
-//! completes at once.
+//! The first look of a transaction, and the search for sessions. Both are futures. An engine in this process completes
+//! them at once.
 
 use crate::client_id::ClientKey;
 use crate::clock::{Moment, Timestamp};
@@ -18,10 +18,10 @@ use std::sync::Arc;
 pub(crate) struct FirstLook {
     pub(crate) at: Mark,
     pub(crate) now: Timestamp,
-    /// `now`, by the clock that is never set back.
+    /// The same time as `now`, by the clock that is never set back.
     pub(crate) taken: Moment,
     pub(crate) snapshot: Arc<dyn Snapshot>,
-    /// The containers as they were registered then, if they are not those known.
+    /// The containers that were registered then, if they differ from the known ones.
     pub(crate) registry: Option<Arc<Registry>>,
 }
 
@@ -32,7 +32,7 @@ impl FirstLook {
         known: &Arc<Registry>,
         carrier: Option<&Carrier>,
     ) -> Result<Self> {
-        // Before the time is read: what happens in between counts as having happened since.
+        // Taken before the time is read: changes in between count as later than this look.
         let at = env.storage.mark();
         let (now, taken) = (env.clock.timestamp(), env.clock.moment());
         let mut registry = None;

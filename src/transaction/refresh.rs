@@ -1,4 +1,4 @@
-//! How an open store learns of settings that it does not know yet.
+//! How an open store learns of settings that changed elsewhere.
 
 use crate::error::Result;
 use crate::storage::{Answer, StoreSettings};
@@ -6,7 +6,7 @@ use crate::transaction::env::Env;
 use crate::transaction::known_settings::SecretSource;
 
 impl Env {
-    /// Makes the newest settings of the engine known here. Each transaction calls this before it begins.
+    /// Loads the newest settings of the engine. Each transaction calls this before it begins.
     pub(crate) fn refresh_settings(&self) -> Answer<'_, Result<()>> {
         if self.storage.settings_version() == self.known.version() {
             return Answer::now(Ok(()));

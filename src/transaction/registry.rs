@@ -14,12 +14,12 @@ use std::time::Duration;
 pub(crate) struct ContainerEntry {
     pub(crate) container_ref: ContainerRef,
     pub(crate) policy: ExpiryPolicy,
-    /// Whether it is swept without being asked for, where the store's containers are.
+    /// Whether the store's sweeper sweeps this container.
     pub(crate) implicit_sweeps: bool,
 }
 
 impl ContainerEntry {
-    /// The container of a record.
+    /// The container that a record describes.
     fn of(record: &ContainerRecord, unconfirmed: Option<Duration>) -> Self {
         Self {
             container_ref: ContainerRef {
@@ -40,7 +40,7 @@ impl ContainerEntry {
         self.container_ref.id
     }
 
-    /// The session of a client in this container that has this row.
+    /// The session that this row describes, of a client in this container.
     pub(crate) fn session_ref(&self, client: ClientKey, row: &SessionRow) -> SessionRef {
         SessionRef {
             container: self.id(),
@@ -84,8 +84,8 @@ impl CookieSupport {
     }
 }
 
-/// Where in its registry a container is. A transaction, which keeps the registry that its handles were made by,
-/// knows its containers by this: threads that counted references to one would slow each other down.
+/// The index of a container in its registry. A transaction keeps the registry of its handles and refers to containers
+/// by index: threads that count references to one shared container slow each other down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ContainerIndex(usize);
 
@@ -101,7 +101,7 @@ impl ContainerIndex {
     }
 }
 
-/// How a handle knows its container.
+/// How a handle refers to its container.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ContainerLink {
     at: ContainerIndex,
@@ -110,17 +110,17 @@ pub(crate) struct ContainerLink {
     found_by: FoundBy,
 }
 
-/// How the container of a handle was found, and is found again in another registry.
+/// How a handle found its container. With this, it finds the container again in another registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FoundBy {
     Package,
     Container,
 }
 
-/// The containers that are registered.
+/// The registered containers.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    /// Counts registrations, as the storage does.
+    /// The number of registrations so far, as the storage counts them.
     pub(crate) number: u64,
     /// The resolution of the unnamed container.
     slack: Duration,
@@ -133,7 +133,7 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// The containers of these settings, in a store where sessions last so long whose id has not come back.
+    /// The containers of these settings. `unconfirmed` is the time that sessions last whose id has not come back.
     pub(crate) fn of(settings: &StoreSettings, unconfirmed: Option<Duration>) -> Result<Self> {
         let records = settings.containers.values();
         let containers = records.map(|record| ContainerEntry::of(record, unconfirmed));
@@ -176,7 +176,7 @@ impl Registry {
         self.has_cookie_containers
     }
 
-    /// How far ahead the tombstones may lie, which belong to no container.
+    /// How far in the future a tombstone may lie. Tombstones belong to no container.
     pub(crate) fn slack(&self) -> Duration {
         self.slack
     }
@@ -193,7 +193,7 @@ impl Registry {
         }
     }
 
-    /// The container of a package: the one of its name, else the unnamed one (C1.2).
+    /// The container of a package: the one with its name, or else the unnamed one (C1.2).
     pub(crate) fn for_package(&self, package: &str) -> ContainerIndex {
         self.named
             .get(package)
@@ -225,8 +225,8 @@ impl Registry {
         (link.registry == self.number).then_some(link.at)
     }
 
-    /// The container of the handle of a package that the registry `former` made. None if the container of a
-    /// container's handle is not registered any more.
+    /// The container of a package's handle that the registry `former` made. `None` if the container of a container's
+    /// handle is not registered any more.
     pub(crate) fn find_again(
         &self,
         link: ContainerLink,
@@ -239,7 +239,8 @@ impl Registry {
         }
     }
 
-    /// Where this registry has a container of another one. Another container of the same name is not the same.
+    /// The index in this registry of a container of another registry. A new container with the same name is not the
+    /// same.
     pub(crate) fn find_same(&self, container: &ContainerEntry) -> Option<ContainerIndex> {
         let at = self.find(&container.container_ref.name)?;
         (self.container(at).id() == container.id()).then_some(at)
@@ -255,7 +256,7 @@ impl Registry {
         &self.containers
     }
 
-    /// The places of all containers.
+    /// The indices of all containers.
     pub(crate) fn indices(&self) -> impl Iterator<Item = ContainerIndex> + use<> {
         (0..self.containers.len()).map(ContainerIndex)
     }

@@ -79,7 +79,7 @@ impl Transaction {
         self.commit_here(None).map_err(|failure| failure.error)
     }
 
-    /// Commits with this thread's help, after it waited no longer for turns than is left, or than the store allows.
+    /// Commits on this thread. It waits for turns no longer than `patience` has left, or than the store allows.
     pub(crate) fn commit_here(self, patience: Option<Patience>) -> Result<(), CommitFailure> {
         match self.close_and_pack(None, WaiterKind::Thread)? {
             Some(started) => {
@@ -114,8 +114,8 @@ impl Transaction {
         }
     }
 
-    /// Commits, and tells what a response must do with the cookie of `visitor`. Waits no longer for turns than is
-    /// left of `patience`, or than the store allows; returns what is left then.
+    /// Commits, and returns what a response must do with the cookie of `visitor`. It waits for turns no longer than
+    /// `patience` has left, or than the store allows, and returns the rest of the patience.
     pub(crate) fn commit_for(
         self,
         visitor: Option<SubjectId>,
@@ -129,8 +129,8 @@ impl Transaction {
     /// discarded too.
     pub fn abort(self) {}
 
-    /// Closes the handles and packs the changes, unless a task would have to wait for that. `None` where nothing is to
-    /// be done, as after most requests.
+    /// Closes the handles and packs the changes. Packs later where a task would have to wait for that. `None` if there
+    /// is nothing to do, as after most requests.
     fn close_and_pack(
         self,
         visitor: Option<SubjectId>,

@@ -1,4 +1,4 @@
-//! The handle on a transaction: savepoints, hooks, and the way to its state.
+//! The handle on a transaction: savepoints, hooks, and access to its state.
 
 use crate::client_id::{ClientId, ClientKey};
 #[cfg(doc)]
@@ -19,8 +19,8 @@ use crate::transaction::worker::WorkerTask;
 use std::fmt;
 use std::sync::{Arc, PoisonError, TryLockError};
 
-/// A handle on a [`Transaction`](crate::Transaction). Clones refer to the same transaction. After the transaction has ended, all of them
-/// return [`Closed`](ErrorKind::Closed).
+/// A handle on a [`Transaction`](crate::Transaction). Clones refer to the same transaction. After the transaction has
+/// ended, all of them return [`Closed`](ErrorKind::Closed).
 ///
 /// ```
 /// use cloakroom::{ClientId, Result, Store, Txn};
@@ -53,7 +53,7 @@ impl Txn {
         let mut phase = match self.shared.phase.try_lock() {
             Ok(phase) => phase,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // By a thread that is not here.
+            // The thread that holds the lock is not in this process.
             Err(TryLockError::WouldBlock) if !self.shared.process.is_this() => return None,
             Err(TryLockError::WouldBlock) => {
                 let phase = self.shared.phase.lock();
@@ -63,10 +63,10 @@ impl Txn {
         phase.end()
     }
 
-    /// Works on the state under its lock. Closures of the application that this discards are
-    /// dropped when the lock is free again (C6.3).
+    /// Runs `work` on the state under its lock. Closures of the application that `work` discards are dropped after the
+    /// lock is released (C6.3).
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut TxnState) -> Result<T>) -> Result<T> {
-        // Its lock, and those of the storage below, may be held by threads that are not here (C7.5).
+        // Threads that are not in this process may hold its lock and those of the storage (C7.5).
         self.shared.process.check()?;
         let mut guard = self
             .shared
@@ -86,7 +86,7 @@ impl Txn {
         result
     }
 
-    /// The containers by which the first handles know theirs; `None` if there was none yet when the transaction ended.
+    /// The registry that the first handles use. `None` if the transaction had none when it ended.
     fn registry(&self) -> Option<&Registry> {
         if let Some(registry) = self.shared.registry.get() {
             return Some(registry);
@@ -96,20 +96,20 @@ impl Txn {
         Some(self.shared.registry.get_or_init(|| named))
     }
 
-    /// The container of a package. After the end of the transaction it does not matter: `None`.
+    /// The container of a package. `None` after the end of the transaction, when it no longer matters.
     pub(crate) fn link_for_package(&self, package: &str) -> Option<ContainerLink> {
         self.registry().map(|it| it.link_for_package(package))
     }
 
-    /// The container of this name, if there is one.
+    /// The container of this name, if it exists.
     pub(crate) fn link(&self, name: &str) -> Result<Option<ContainerLink>> {
         let first = self.registry().ok_or_else(closed)?;
         let named = self.with(|state| Ok(state.named().link(name)));
-        // After the end of the transaction a handle only tells that it has ended.
+        // After the end of the transaction, a handle only returns `Closed`.
         Ok(named.unwrap_or_else(|_| first.link(name)))
     }
 
-    /// The name of the container of a handle. Not to be called under the lock.
+    /// The name of the container of a handle. It takes the lock, so it must not be called under it.
     pub(crate) fn name_of(&self, link: Option<ContainerLink>, package: &str) -> Arc<str> {
         let Some(link) = link else {
             return Arc::default();
@@ -176,7 +176,7 @@ impl Txn {
         });
     }
 
-    /// Whether `id` has a live session. Neither an observation nor an access.
+    /// Whether `id` has a live session. Counts neither as a read nor as an access.
     pub(crate) fn is_live(&self, id: &ClientId) -> Result<bool> {
         self.with(|state| {
             let subject = state.subject_for(Some(id));
@@ -242,7 +242,7 @@ impl Txn {
         Box::pin(self.fetch_late(id.as_slice())).await
     }
 
-    /// The same of clients that are known by their keys.
+    /// As [`fetch`](Self::fetch), for clients that are known by their keys.
     pub(crate) async fn fetch_by_key(&self, keys: &[ClientKey]) -> Result<()> {
         if self.shared.answers_at_once {
             return Ok(());
@@ -260,12 +260,12 @@ impl Txn {
         Ok(())
     }
 
-    /// Enters a client into the transaction, without a look at its rows.
+    /// Adds a client to the transaction without reading its rows.
     pub(crate) fn enter(&self, id: Option<&ClientId>) -> Result<SubjectId> {
         self.with(|state| Ok(state.subject_for(id)))
     }
 
-    /// Gives the rows that the request brought along. To be given before anything is read.
+    /// Gives the rows that the request brought along. Must be called before the first read.
     #[cfg(feature = "cookie-containers")]
     pub(crate) fn carry(&self, carrier: Arc<Carrier>) -> Result<()> {
         self.with(|state| {
@@ -274,7 +274,7 @@ impl Txn {
         })
     }
 
-    /// Says how a client came. To be said before anything of it is read.
+    /// Sets how a client came. Must be called before anything of the client is read.
     #[cfg(feature = "http")]
     pub(crate) fn came(&self, id: SubjectId, visit: Visit) -> Result<()> {
         self.with(|state| {

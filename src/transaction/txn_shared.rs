@@ -14,11 +14,11 @@ use crate::transaction::turns::turn::Turn;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub(super) struct TxnShared {
-    /// The containers by which handles are made, from the first of them on.
+    /// The registry that the handles use, set by the first handle.
     pub(super) registry: OnceLock<Arc<Registry>>,
     pub(super) limits: Limits,
     pub(super) process: Process,
-    /// Whether the engine answers at once, so that nothing needs to be fetched.
+    /// Whether the engine answers at once. If so, nothing needs to be fetched.
     pub(super) answers_at_once: bool,
     pub(super) phase: Mutex<TxnPhase>,
     /// The request that the transaction belongs to.
@@ -32,7 +32,7 @@ pub(super) struct TxnShared {
 )]
 pub(super) enum TxnPhase {
     Open(TxnState),
-    /// What was done so far is being committed; then the transaction goes on.
+    /// The changes so far are being committed. The transaction goes on afterwards.
     #[cfg(feature = "http")]
     Committing,
     Ended,
@@ -54,8 +54,8 @@ impl Drop for TxnShared {
     }
 }
 
-/// Drops the state of a transaction, but nothing of a store that was opened in another process: what this locks
-/// may have been locked by a thread that is not here (C7.5).
+/// Drops the state of a transaction. In a process other than the store's, it leaks the state instead: a thread that is
+/// not in this process may hold the locks that dropping takes (C7.5).
 pub(super) fn let_go(process: &Process, state: Option<TxnState>) {
     if state.is_some() && !process.is_this() {
         std::mem::forget(state);
@@ -63,7 +63,7 @@ pub(super) fn let_go(process: &Process, state: Option<TxnState>) {
 }
 
 impl TxnShared {
-    /// Of a transaction that begins now.
+    /// The shared part of a transaction that begins now.
     pub(super) fn new(store: Arc<dyn KeepOpen>, turn: Option<Turn>) -> Result<Self> {
         let env = store.env();
         env.process.check()?;
@@ -84,7 +84,7 @@ impl TxnShared {
         })
     }
 
-    /// Packs the changes of a state that the handles have no more.
+    /// Packs the changes of a state that no handle can reach any more.
     pub(super) fn start(
         &self,
         mut state: TxnState,

@@ -1,6 +1,6 @@
-//! A thread for the application's own code, started when it is first needed: hooks, and closures
-//! that a commit must run again. What panics there harms nobody else (C2.6). Where a task may wait for a later one, spare
-//! threads take what the thread leaves waiting.
+//! A thread for the application's own code: hooks, and closures that a commit must run again. It is started when it is
+//! first needed. A panic in this code does no harm to others (C2.6). Where a task may wait for a later task, spare
+//! threads run the tasks that the thread leaves waiting.
 
 use crate::contain::contain;
 use crate::process::Process;
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 pub(crate) type WorkerTask = Box<dyn FnOnce() + Send>;
 
-/// Once so many tasks wait, no commit is taken that would add to them.
+/// If this many tasks wait, no commit is accepted that would add tasks.
 const MANY: usize = 65_536;
 
-/// A spare thread takes a task that has waited for so long.
+/// A spare thread runs a task that has waited this long.
 const LONG_WAIT: Duration = Duration::from_millis(100);
 
 pub(crate) struct Worker {
@@ -25,31 +25,31 @@ pub(crate) struct Worker {
     pub(crate) no_threads: std::sync::atomic::AtomicBool,
 }
 
-/// The tasks that wait, in order.
+/// The waiting tasks, in order.
 #[derive(Default)]
 struct TaskQueue {
     state: Mutex<WorkerState>,
     changed: Condvar,
-    /// Tells spare threads of a task that may have to wait.
+    /// Notifies the spare threads of a task that may have to wait.
     left_waiting: Condvar,
-    /// So many spare threads there are at most.
+    /// The largest number of spare threads.
     max_spares: usize,
     process: Process,
 }
 
 #[derive(Default)]
 struct WorkerState {
-    /// With the time from which each waits.
+    /// Each with the time since which it waits.
     tasks: VecDeque<(Instant, WorkerTask)>,
     has_thread: bool,
-    /// It does a task.
+    /// The thread runs a task.
     is_busy: bool,
     spares: usize,
-    /// Spare threads that do nothing.
+    /// The idle spare threads.
     idle_spares: usize,
-    /// A spare thread sleeps until the first task has waited for long.
+    /// A spare thread sleeps until the first task has waited long enough.
     is_watched: bool,
-    /// One of those that do nothing is to do so.
+    /// An idle spare thread was told to watch the first task.
     call: bool,
     closing: bool,
 }
@@ -60,12 +60,12 @@ enum ThreadRole {
     Spare,
 }
 
-/// What a spare thread does first.
+/// The first duty of a spare thread.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SpareDuty {
-    /// It watches the first task, until that has waited for long.
+    /// Watch the first task until it has waited long enough.
     Watch,
-    /// It waits until it is called to watch.
+    /// Wait until it is told to watch.
     Idle,
 }
 
@@ -74,7 +74,7 @@ impl Worker {
         Self::with_spares(name, 0)
     }
 
-    /// One that takes on spare threads, at most so many, while its tasks wait for long.
+    /// Creates a worker that starts at most this many spare threads while its tasks wait too long.
     pub(crate) fn with_spares(name: &'static str, max_spares: usize) -> Self {
         Self {
             name,
@@ -87,9 +87,8 @@ impl Worker {
         }
     }
 
-    /// Runs a task after those given before. Where no thread can be started, it waits for the next
-    /// task, with which that is tried again. The thread ends when the worker is dropped and the last
-    /// task is done.
+    /// Runs a task after the tasks given before. If no thread can be started, the task waits until the next task tries
+    /// again. The thread ends when the worker is dropped and the last task has run.
     pub(crate) fn run(&self, task: WorkerTask) {
         let mut state = self.line.lock();
         let started = self.start(&mut state);
@@ -103,17 +102,17 @@ impl Worker {
         }
     }
 
-    /// How many tasks wait for their turn.
+    /// The number of tasks that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.line.lock().tasks.len()
     }
 
-    /// Whether more tasks wait than can be good.
+    /// Whether too many tasks wait.
     pub(super) fn is_behind(&self) -> bool {
         self.waiting() >= MANY
     }
 
-    /// As [`run`](Self::run), but drops the task where no thread can be started.
+    /// As [`run`](Self::run), but drops the task if no thread can be started.
     pub(super) fn try_run(&self, task: WorkerTask) -> io::Result<()> {
         let mut state = self.line.lock();
         self.start(&mut state)?;
@@ -121,7 +120,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Starts the thread unless there is one.
+    /// Starts the thread, if it does not run.
     fn start(&self, state: &mut WorkerState) -> io::Result<()> {
         if state.has_thread {
             return Ok(());
@@ -189,7 +188,7 @@ impl TaskQueue {
         }
     }
 
-    /// Sees to it that a spare thread watches what waits while the thread is busy.
+    /// Makes sure that a spare thread watches the waiting tasks while the thread is busy.
     fn watch(self: &Arc<Self>, state: &mut WorkerState) {
         if state.is_watched || state.tasks.is_empty() {
             return;
@@ -206,10 +205,10 @@ impl TaskQueue {
         }
     }
 
-    /// Does tasks until the worker is dropped; false in a process that a task forked, where the tasks that wait are not
-    /// to be done once more.
+    /// Runs tasks until the worker is dropped. Returns false in a process that a task has forked: the tasks that wait
+    /// belong to the other process.
     fn work(self: &Arc<Self>, role: ThreadRole) -> bool {
-        // A spare thread is started to watch.
+        // The spare thread begins by watching.
         let mut duty = SpareDuty::Watch;
         let mut next = || match role {
             ThreadRole::Regular => self.next(),
@@ -244,8 +243,7 @@ impl TaskQueue {
         Some(task)
     }
 
-    /// For a spare thread, one that watches or is to wait until it is called to: the first task, once that has waited for
-    /// long.
+    /// For a spare thread: returns the first task once it has waited long enough.
     fn next_that_waits(self: &Arc<Self>, duty: SpareDuty) -> Option<WorkerTask> {
         let mut watches = duty == SpareDuty::Watch;
         let mut state = self.lock();
@@ -281,7 +279,7 @@ impl TaskQueue {
     }
 }
 
-/// That there is a thread, while it lives.
+/// Registers the thread as alive while this value lives.
 struct ThreadGuard<'a>(&'a TaskQueue, ThreadRole);
 
 impl Drop for ThreadGuard<'_> {

@@ -1,4 +1,4 @@
-//! The accesses that a transaction records, and what they mean for the cookie.
+//! The accesses that a transaction records, and their effect on the cookie.
 
 use crate::client_id::ClientId;
 use crate::error::Result;
@@ -9,20 +9,20 @@ use crate::transaction::state::subject::{SessionView, Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 use std::time::Duration;
 
-/// What a response must do with the session's cookie once the commit is certain (C4.3).
+/// What a response must do with the session's cookie once the commit has succeeded (C4.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CookieAction {
     Keep,
-    /// Hand out this id; a session's own timeout is also its cookie's lifetime.
+    /// Send this id. A timeout of the session's own is also the cookie's lifetime.
     Send {
         id: ClientId,
         timeout: Option<Duration>,
     },
-    /// The session was destroyed; remove the cookie.
+    /// Remove the cookie: the session was destroyed.
     Withdraw,
 }
 
-/// A session in one container, and when its transaction looked first.
+/// A session in one container, and when its transaction first looked.
 pub(crate) struct LoadedSession {
     pub(crate) session: SessionRef,
     pub(crate) since: Mark,
@@ -36,7 +36,7 @@ impl TxnState {
     ) -> Option<TouchAt> {
         let times = view.live_times()?;
         let policy = &self.registry.container(view.container).policy;
-        // An id that was issued in this process has not come back from anybody. Its use confirms nothing (C8.5).
+        // An id that was issued in this process has not come back from a visitor. Its use confirms nothing (C8.5).
         if policy.is_unconfirmed(&times) && subject.presented.as_ref().is_some_and(ClientId::is_own)
         {
             return None;
@@ -47,7 +47,7 @@ impl TxnState {
         if !due && !policy.is_ahead(&times, self.now) {
             return None;
         }
-        // By the clock as it is: the transaction's own time may lie long before another's access.
+        // By the current clock: another transaction's access may be later than the time of this transaction.
         let now = self.env().clock.timestamp();
         let latest = policy.latest(&times, now);
         let at = TouchAt {
@@ -55,7 +55,7 @@ impl TxnState {
             slack: policy.resolution_of(&times, None),
             founded: (times.created > latest).then_some((times.created, self.now)),
         };
-        // What lies too far ahead is lowered by whoever meets it (C3.5).
+        // A time too far in the future is lowered by the first transaction that reads it (C3.5).
         (due || policy.is_ahead(&times, now)).then_some(at)
     }
 
@@ -74,7 +74,7 @@ impl TxnState {
         due.collect()
     }
 
-    /// The cookie action of a client, and the session that one is for which was there before.
+    /// The cookie action of a client. Also returns its session, if that existed before.
     pub(super) fn cookie_action(
         &self,
         id: SubjectId,
@@ -100,7 +100,7 @@ impl TxnState {
             (_, Some(id), _) if changes.founds() => send(id),
             (SessionFate::Destroyed, _, _) => CookieAction::Withdraw,
             (_, None, Some(presented)) if !live && changes.founds() => send(presented),
-            // The session's own id has been handed out.
+            // The session's own id has been sent.
             (_, None, Some(_)) if live && subject.moved_to.is_some() => CookieAction::Keep,
             (_, None, Some(presented)) if live => {
                 let is_set = changes
@@ -116,7 +116,7 @@ impl TxnState {
         Ok((cookie_action, Vec::new()))
     }
 
-    /// Whether a commit records an access of the visitor, and what the id is kept in must be renewed with it.
+    /// Whether a commit records an access of the visitor that also renews the cookie.
     fn is_renewed(
         &self,
         subject: &Subject,
@@ -124,7 +124,7 @@ impl TxnState {
         timeout: Option<Duration>,
     ) -> bool {
         let kept = subject.keeping.and_then(|keeping| keeping.of(timeout));
-        // To go on in a further container is recorded there.
+        // A session that begins in a further container is recorded there.
         let begins = |container| subject.session(container).is_none_or(|view| !view.live);
         kept.is_some()
             && (!self.touches_of(subject).is_empty() || changes.containers_inserted().any(begins))

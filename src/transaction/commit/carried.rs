@@ -1,4 +1,4 @@
-//! Packs what a commit does to the rows that the request brought along (C8.6).
+//! Packs the changes to the rows that the request brought along (C8.6).
 
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
@@ -82,7 +82,7 @@ impl TxnState {
     }
 }
 
-/// The key of no client.
+/// A key that no client has.
 fn no_client() -> ClientKey {
     ClientKey::from_bytes([0; 16])
 }

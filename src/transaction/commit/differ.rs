@@ -1,4 +1,4 @@
-//! Whether a transaction would change anything that is stored (C2.12).
+//! Whether a transaction would change any stored data (C2.12).
 
 use crate::error::{ErrorKind, Result};
 use crate::transaction::state::attributes::SessionFate;
@@ -22,9 +22,9 @@ impl TxnState {
         Ok(())
     }
 
-    /// Whether a client's changes would make its session other than it is in the snapshot.
+    /// Whether a client's changes would make its session differ from the snapshot.
     pub(super) fn differs(&mut self, id: SubjectId) -> Result<bool> {
-        // Out of here, so that the packages can be looked at meanwhile.
+        // Taken out, so that the packages can be read meanwhile.
         let changes = self.changes.take();
         let subjects = changes.as_ref().map(|changes| &changes.subjects);
         let differs = match subjects.and_then(|subjects| subjects.get(id)) {
@@ -66,7 +66,7 @@ impl TxnState {
             match self.package_differs(id, package) {
                 Ok(false) => {}
                 Ok(true) => return Ok(true),
-                // What cannot be compared any more is committed.
+                // If the package cannot be read any more, the change is committed.
                 Err(e) if e.kind() == ErrorKind::SnapshotTooOld => return Ok(true),
                 Err(e) => return Err(e),
             }
@@ -90,12 +90,12 @@ impl TxnState {
         }
         Ok(changes.keys.iter().any(|(key, change)| {
             let before = row.and_then(|row| row.get(key));
-            // A sum that overflows here may not do so on the value that is current at commit.
+            // A sum that overflows here may not overflow on the value that is current at the commit.
             change.value(before.clone()).map_or(true, |v| v != before)
         }))
     }
 
-    /// Loads the packages that get more keys than a package may have, so that they are refused here.
+    /// Loads the packages that exceed the limit of keys, so that they are refused here.
     pub(super) fn look_at_large(&mut self) -> Result<()> {
         let limit = self.env().rules.limits.keys;
         let subjects = self.changes.iter().flat_map(|it| it.subjects.iter());
@@ -110,7 +110,7 @@ impl TxnState {
         for (id, container, package) in large {
             match self.package(id, container, &package) {
                 Ok(_) => {}
-                // What cannot be counted any more is counted where it is merged.
+                // If the package cannot be read any more, the merge counts its keys.
                 Err(e) if e.kind() == ErrorKind::SnapshotTooOld => {}
                 Err(e) => return Err(e),
             }

@@ -1,5 +1,5 @@
-//! Packs a finished transaction into the change set that is committed. Pure, but for rows that must
-//! still be compared with what they would become (C2.12).
+//! Packs a finished transaction into the change set that is committed. Reads only rows that must still be compared
+//! with their new values (C2.12).
 
 use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
@@ -23,25 +23,25 @@ pub(crate) struct PackedCommit {
     /// `None` if nothing is to be written.
     pub(crate) set: Option<Box<ChangeSet>>,
     pub(crate) closures: Vec<Closure>,
-    /// Ids that are no longer fresh once this is committed.
+    /// Ids that are no longer fresh after this commit.
     pub(crate) founders: Vec<ClientId>,
-    /// What the application is told once this is committed.
+    /// The events of this commit, for the application's hooks.
     pub(crate) events: Vec<SessionEvent>,
     /// Access times that are due, if there is no set: they are recorded without a commit.
     pub(crate) touches: Vec<Touch>,
-    /// The sessions, known before, that are written to: whose lines the commit passes through.
+    /// The existing sessions that are written to. The commit waits in their lines.
     pub(crate) contended: Vec<ClientKey>,
     pub(crate) cookie_action: CookieAction,
-    /// The session that the cookie action is for, where it was there before: the cookie stays as it is if that has
-    /// ended meanwhile.
+    /// The session that the cookie action concerns, if it existed before. If it has ended meanwhile, the cookie stays
+    /// as it is.
     pub(crate) renews: Vec<LoadedSession>,
-    /// What becomes of the rows that the request brought along.
+    /// The changes to the rows that the request brought along.
     pub(crate) carried: Option<CarriedCommit>,
 }
 
 impl TxnState {
-    /// Whether nothing was changed, no access is due, and nobody waits for the end: then the
-    /// transaction is over.
+    /// Whether nothing was changed, no access is due, and no hook waits for the end. Such a transaction needs no
+    /// commit.
     pub(crate) fn only_read(&self) -> bool {
         let is_touched = |subject: &Subject| {
             let mut views = subject.sessions.iter();
@@ -56,7 +56,7 @@ impl TxnState {
                 .any(|subject| !subject.blind.is_none() || is_touched(subject))
     }
 
-    /// Counts the accesses that needed no write, of a transaction without changes.
+    /// Counts the accesses of a transaction without changes that needed no write.
     pub(crate) fn count_skipped_touches(&self) {
         let sessions = self.subjects.iter().flat_map(|it| it.sessions.iter());
         let skipped = sessions.filter(|view| view.used && view.live).count();
@@ -65,7 +65,7 @@ impl TxnState {
         }
     }
 
-    /// Whether nothing was read or changed, and nobody waits for the end.
+    /// Whether nothing was read or changed, and no hook waits for the end.
     #[cfg(feature = "http")]
     pub(crate) fn is_unused(&self) -> bool {
         let is_unused = |subject: &Subject| subject.is_unread() && subject.blind.is_none();
@@ -73,14 +73,14 @@ impl TxnState {
         is_idle && self.subjects.iter().all(is_unused)
     }
 
-    /// How many accesses are to be recorded.
+    /// The number of accesses to record.
     #[cfg(feature = "axum")]
     pub(crate) fn due_accesses(&self) -> usize {
         let touches = self.subjects.iter().map(|subject| self.touches_of(subject));
         touches.map(|touches| touches.len()).sum()
     }
 
-    /// Packs the transaction; `visitor` is the client that a response will be sent to.
+    /// Packs the transaction. `visitor` is the client that gets the response.
     pub(crate) fn pack(&mut self, visitor: Option<SubjectId>) -> Result<PackedCommit> {
         self.check_values()?;
         self.check_carried(visitor)?;
@@ -147,7 +147,7 @@ impl TxnState {
             now: self.now,
             since: self.looked_at,
             clients,
-            // Of when it is submitted.
+            // Set when the commit is submitted.
             refusals: TombstonePolicy::default(),
             limits: rules.limits,
             registry: self.registry.number,
@@ -185,7 +185,7 @@ impl TxnState {
             (changes, SubjectChanges::default())
         };
         if let Some(client) = subject.key() {
-            // One that is there is replaced; what is over was so before the request came, or it is too late.
+            // A stored session is replaced. It expired before the request came, or the commit is too late.
             let replaces =
                 end == SessionEnd::Destroyed && subject.sessions.iter().any(|view| view.live);
             let replaces_dead_id = elsewhere.is_some() && !replaces && moved.founds();
@@ -220,7 +220,7 @@ impl TxnState {
         Ok(())
     }
 
-    /// The change of the client under the id that it presented, which stays.
+    /// The change of a client that keeps the id that it presented.
     fn pack_presented(
         &self,
         subject: &Subject,
@@ -259,12 +259,12 @@ impl TxnState {
         })
     }
 
-    /// When a client came whose id has no session; a failure where the session has expired since then (C4.8).
+    /// The time when a client came whose id has no session. An error if the session has expired since then (C4.8).
     fn came_after_the_end(&self, subject: &Subject) -> Result<Arrival> {
         let Some(came) = subject.came else {
             return Ok(Arrival {
                 mark: self.begun_at,
-                // It came with no request: what it finds expired, or swept, was over for it.
+                // It came with no request: a session that it finds expired, or swept, was over when it came.
                 at: Timestamp(i64::MAX),
             });
         };
@@ -280,7 +280,7 @@ impl TxnState {
         Ok(came)
     }
 
-    /// About how many bytes of packages a session has; where that cannot be told, how many it may have.
+    /// The approximate bytes of a session's packages. If they are unknown, the limit.
     fn carried(&self, subject: &Subject, client: ClientKey) -> usize {
         let rows = subject.sessions.iter();
         let rows = rows.filter_map(|view| Some((view.container, view.live_row()?)));
@@ -329,7 +329,7 @@ impl TxnState {
     }
 }
 
-/// A session that was written to under two of its ids cannot be committed: each would overwrite the other.
+/// A session that was written to under two of its ids cannot be committed: each write would overwrite the other.
 fn check_distinct(clients: &[ClientChange]) -> Result<()> {
     let written = clients.iter().filter(|client| client.writes());
     let mut keys: Vec<_> = written.map(|client| client.client).collect();

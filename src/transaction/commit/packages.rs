@@ -13,7 +13,7 @@ use crate::transaction::state::indexed_list::IndexedList;
 use crate::transaction::state::subject::PackageView;
 use std::collections::BTreeSet;
 
-/// The change of a client whose session begins with it.
+/// The change of a client whose session begins with this commit.
 pub(super) fn founding(
     id: &ClientId,
     changes: SubjectChanges,
@@ -72,7 +72,7 @@ pub(super) fn founding(
     })
 }
 
-/// Joins what was read of each package with what is to become of it.
+/// Combines the reads of each package with its changes.
 pub(super) fn pack_packages(
     views: &IndexedList<PackageView>,
     changes: IndexedList<PackageChanges>,
@@ -104,8 +104,8 @@ pub(super) fn pack_packages(
     Ok(packages)
 }
 
-/// Refuses what is certain to have too many keys, before others wait for it: a package that has fewer now
-/// does not get more than the limit from anyone.
+/// Refuses a package that certainly gets too many keys, before others wait for it. A package that has fewer keys now
+/// never exceeds the limit by another transaction.
 fn check_count(
     changes: &PackageChanges,
     stored: Option<&PackageRow>,
@@ -145,7 +145,7 @@ fn pack_package(
     })
 }
 
-/// What was read of a package, and its row, so that whoever commits need not look for it or decode it again.
+/// The reads of a package and its row, so that the commit need not search for it or decode it again.
 fn observed(view: &PackageView) -> Observed {
     let keys = if view.read_all {
         ObservedKeys::All

@@ -1,7 +1,7 @@
-//! Runs the closures of `commute` again when the value that they started from has changed (C2.9):
-//! on a thread of their own, never on the storage's. Commits that wait together are computed one
-//! on the other's result, so that they pass together. While a closure takes long, as one does that waits for another
-//! commit, a spare thread goes on with those that wait.
+//! Runs the closures of `commute` again when their start value has changed (C2.9). They run on a thread of their own,
+//! never on the storage's. Commits that wait together are computed one after the other, each on the result of the
+//! previous one, so that they are committed together. While a closure takes long, for example because it waits for
+//! another commit, a spare thread continues with the waiting commits.
 
 use crate::client_id::ClientKey;
 use crate::contain::contain;
@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// So many closures that wait for others do not keep those of other sessions waiting.
+/// This many closures can wait for others without blocking those of other sessions.
 const MAX_SPARE_THREADS: usize = 7;
 
 /// A commit that must compute some of its values again.
@@ -24,7 +24,7 @@ pub(crate) struct Recompute {
     pub(crate) commit: Box<dyn StaleCommit>,
 }
 
-/// The commit that waits for its values. All that this module knows of it.
+/// The commit that waits for its values. This module knows nothing else of it.
 pub(crate) trait StaleCommit: Send {
     fn closure(&self, index: usize) -> Option<&Closure>;
     fn submit_again(self: Box<Self>, set: Box<ChangeSet>);
@@ -53,7 +53,7 @@ thread_local! {
     static RUNNING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this is the thread on which a closure runs again now.
+/// Whether this thread is running a closure again.
 pub(crate) fn is_running() -> bool {
     RUNNING.get()
 }
@@ -69,7 +69,7 @@ impl Recomputer {
         }
     }
 
-    /// Where no thread can be started, the commits that wait for it fail.
+    /// If no thread can be started, the waiting commits fail.
     pub(crate) fn push(&self, recompute: Recompute) {
         self.waiting.lock().push_back(recompute);
         let waiting = self.waiting.clone();
@@ -92,8 +92,8 @@ impl Recomputer {
     }
 }
 
-/// Takes no more than wait now, so that it does not build for ever on commits that may fail. Each is left waiting until
-/// its turn comes: another thread takes it if a closure before it does not end.
+/// Takes at most the commits that wait now, so that it does not build without end on commits that may fail. Each waits
+/// until its turn comes. If a closure before it does not return, another thread takes it.
 fn run(waiting: &WaitingRecomputes) {
     let mut latest = LatestValues::new();
     let many = waiting.lock().len();
@@ -129,7 +129,7 @@ fn recompute(
                     package.package.clone(),
                     key.clone(),
                 );
-                // The first step starts from what is stored, which the commit before may change.
+                // The first step starts from the stored value, which the commit before may change.
                 let start = match latest.get(&spot) {
                     Some(value) if at == 0 => Some(value.clone()),
                     _ => current,

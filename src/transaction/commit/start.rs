@@ -1,4 +1,4 @@
-//! The way from a closed transaction to a packed commit.
+//! From a closed transaction to a packed commit.
 
 use crate::error::{Error, Result};
 use crate::storage::WaiterKind;
@@ -13,12 +13,12 @@ use crate::transaction::turns::turn::Patience;
 /// A transaction that is being committed. Dropping it aborts.
 pub(crate) enum StartedCommit {
     Packed(Box<PendingCommit>),
-    /// The engine cannot answer at once what packing reads.
+    /// Packing reads data that the engine cannot return at once.
     Unpacked(Box<UnpackedCommit>),
 }
 
 impl StartedCommit {
-    /// Tells the request once the commit is certain, whoever waits for it.
+    /// Informs the request once the commit has succeeded, even if no caller waits.
     #[cfg(feature = "http")]
     pub(crate) fn report_to(&mut self, early: EarlyReport) {
         let completion = match self {
@@ -28,7 +28,7 @@ impl StartedCommit {
         completion.early = Some(early);
     }
 
-    /// Packs the transaction, and waits for what that reads.
+    /// Packs the transaction. Waits for the data that this reads.
     pub(crate) async fn packed(self) -> Result<Box<PendingCommit>> {
         match self {
             Self::Packed(pending) => Ok(pending),
@@ -38,13 +38,13 @@ impl StartedCommit {
     }
 }
 
-/// Ends a commit that a task waits for.
+/// Completes a commit that a task waits for.
 pub(crate) async fn end_commit(
     started: Result<Option<StartedCommit>>,
     patience: Option<Patience>,
 ) -> (Result<CookieAction, CommitFailure>, Option<Patience>) {
     match started {
-        // In a box, so that this future, a part of every request's, is small.
+        // In a box, so that this future stays small: it is a part of each request's future.
         Ok(Some(started)) => {
             Box::pin(async move {
                 let mut pending = match started.packed().await {
@@ -69,8 +69,7 @@ pub(crate) struct UnpackedCommit {
     visitor: Option<SubjectId>,
 }
 
-/// The state of a transaction without handles. Nothing of it is dropped in another process than that of the store
-/// (C7.5).
+/// The state of a transaction without handles. In a process other than the store's, nothing of it is dropped (C7.5).
 struct ClosedState(Option<TxnState>);
 
 impl Drop for ClosedState {
@@ -133,7 +132,7 @@ pub(crate) fn pack(
 }
 
 impl TxnState {
-    /// What happens at the end of its commit. The hooks and the turn are taken out of the state.
+    /// The work at the end of the commit. Takes the hooks and the turn out of the state.
     pub(crate) fn completion(&mut self) -> Completion {
         Completion {
             env: self.env().clone(),

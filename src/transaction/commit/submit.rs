@@ -1,5 +1,5 @@
-//! The way of a commit: through the lines of the sessions it writes to, into the storage's queue,
-//! and back with an outcome. Once queued it ends by itself, whoever still waits for it (C2.4).
+//! The path of a commit: through the lines of the sessions that it writes to, into the storage's queue, and back with
+//! an outcome. A queued commit completes even if no caller waits for it (C2.4).
 
 use crate::client_id::{ClientId, ClientKey};
 use crate::contain::contain;
@@ -26,7 +26,7 @@ use std::task::Poll;
 use std::time::Duration;
 use tracing::field::{Empty, debug};
 
-/// Why a commit failed, and whose session was at fault where one was.
+/// Why a commit failed, and the client whose session caused that, if one did.
 #[derive(Debug)]
 pub(crate) struct CommitFailure {
     pub(crate) error: Error,
@@ -42,10 +42,10 @@ impl From<Error> for CommitFailure {
     }
 }
 
-/// What happens when the outcome is certain. Dropped before, the transaction was aborted.
+/// The work to do when the outcome is known. If it is dropped before, the transaction was aborted.
 ///
-/// All that the application gave is here, and leaves by the thread for hooks: its `Drop` is the
-/// application's code and must not run on a thread of the storage's (C2.6, C6.3).
+/// It holds everything that the application gave. This is dropped by the thread for hooks: `Drop` is the application's
+/// code, and must not run on a thread of the storage (C2.6, C6.3).
 pub(crate) struct Completion {
     pub(crate) env: Arc<Env>,
     pub(crate) after_commit: Vec<WorkerTask>,
@@ -58,14 +58,14 @@ pub(crate) struct Completion {
     pub(crate) findings: Option<MergeFindings>,
     /// What becomes of the rows that the request brought along.
     pub(crate) carried: Option<CarriedCommit>,
-    /// To the request, if that goes on after the commit. Its caller may not wait for the outcome.
+    /// Informs the request, if that goes on after the commit. The caller may not wait for the outcome.
     pub(crate) early: Option<EarlyReport>,
-    /// Keeps the store open until the outcome is certain, whoever waits for it.
+    /// Keeps the store open until the outcome is known, even if no caller waits for it.
     pub(crate) store: Option<Arc<dyn KeepOpen>>,
 }
 
-/// Tells a request what its response must do with the cookie after a commit, once that is certain. Dropped, the commit has
-/// failed.
+/// Tells a request what its response must do with the cookie, once a commit has succeeded. If it is dropped before,
+/// the commit has failed.
 pub(crate) struct EarlyReport {
     to: oneshot::Sender<CookieAction>,
     action: CookieAction,
@@ -105,8 +105,8 @@ impl Completion {
         }
     }
 
-    /// A commit whose outcome nobody knows runs no hook: neither would tell the truth. It may have founded
-    /// sessions, so no other is founded under their ids (C4.8).
+    /// If the outcome is unknown, no hook runs: neither kind would be correct. The commit may have created sessions,
+    /// so no other session is created under their ids (C4.8).
     pub(crate) fn failed(mut self, error: &Error) {
         if error.kind() == ErrorKind::OutcomeUnknown {
             self.founders.iter().for_each(ClientId::mark_used);
@@ -117,13 +117,13 @@ impl Completion {
 
     /// Ends a transaction that could not be packed.
     pub(crate) fn refused(self, error: Error) -> Error {
-        // So that it is not the ending that closes the store.
+        // So that the end of this commit does not close the store.
         let _store = self.store.clone();
         self.failed(&error);
         error
     }
 
-    /// What the request learns once the commit is certain.
+    /// Informs the request once the commit has succeeded.
     fn will_tell(&mut self, action: &CookieAction, carried: Option<CarriedCommit>) {
         self.carried = carried;
         if let Some(early) = &mut self.early {
@@ -131,14 +131,14 @@ impl Completion {
         }
     }
 
-    /// Whether it gives the thread for hooks something to do.
+    /// Whether the thread for hooks has something to do for it.
     fn leaves_tasks(&self) -> bool {
         let hooks = [&self.after_commit, &self.after_abort];
         hooks.iter().any(|hooks| !hooks.is_empty()) || !self.closures.is_empty()
     }
 
-    /// In a process that was forked from the store's: the outcome is the other one's, as is whatever runs hooks, and a
-    /// lock may be held by a thread that is not here (C7.5).
+    /// For a process that was forked from the store's. The other process has the outcome and runs the hooks. A lock
+    /// may be held by a thread that is not in this process (C7.5).
     fn leak(&mut self) {
         let hooks = [&mut self.after_commit, &mut self.after_abort].map(std::mem::take);
         let closures = std::mem::take(&mut self.closures);
@@ -146,8 +146,8 @@ impl Completion {
         std::mem::forget((hooks, closures, turns, self.store.take(), self.env.clone()));
     }
 
-    /// Where the hooks of earlier commits do not run fast enough, their number stays bounded. Still on
-    /// the thread of the application, so what it gave is dropped here.
+    /// Bounds the number of hooks if those of earlier commits do not run fast enough. This is still the application's
+    /// thread, so the application's data is dropped here.
     fn turned_away(&mut self) -> Error {
         for unused in std::mem::take(&mut self.after_commit) {
             contain(|| drop(unused));
@@ -161,7 +161,7 @@ impl Completion {
         )
     }
 
-    /// Drops each by itself, so that one which panics takes no other along.
+    /// Drops each value separately: if one panics, the others are still dropped.
     fn discard(&self, unused: Vec<impl Send + 'static>) {
         for one in unused {
             self.env.hooks.run(Box::new(move || drop(one)));
@@ -181,7 +181,7 @@ impl Drop for Completion {
         self.discard(unused);
         let closures = std::mem::take(&mut self.closures);
         self.discard(closures);
-        // Closing a store waits for its threads, of which this may be one.
+        // Closing a store waits for its threads. This may be one of them.
         if let Some(store) = self.store.take()
             && Arc::strong_count(&store) == 1
         {
@@ -190,15 +190,15 @@ impl Drop for Completion {
     }
 }
 
-/// A transaction packed and on its way; dropping it before it is queued aborts. What the application gave is in the
-/// ending alone.
+/// A packed transaction that is not queued yet. Dropping it aborts. Everything that the application gave is in
+/// `completion`.
 pub(crate) struct PendingCommit {
     pub(crate) completion: Completion,
     pub(crate) packed: PackedCommit,
 }
 
 impl PendingCommit {
-    /// Waits behind those that hold the turn of a session which this writes to. To be done before
+    /// Waits until nobody holds the turn of a session that this commit writes to. Must be done before
     /// [`commit`](Self::commit).
     pub(crate) async fn wait_in_line(&mut self, patience: &mut Patience) {
         if self.packed.set.is_none() {
@@ -207,10 +207,10 @@ impl PendingCommit {
         let completion = &mut self.completion;
         let env = completion.env.clone();
         let held = completion.turns.first().map(Turn::session);
-        // Who holds a turn waits for no other one, so that crossed writers cannot block each other.
+        // A transaction that holds a turn waits for no other turn, so crossed writers cannot deadlock.
         let mut none = Patience::new(Duration::ZERO);
         let patience = if held.is_some() { &mut none } else { patience };
-        // All wait in one order, so that those who pass through several lines cannot either.
+        // All commits wait in the same order, so those that wait in several lines cannot deadlock either.
         let mut contended = std::mem::take(&mut self.packed.contended);
         contended.sort_unstable();
         for session in contended {
@@ -221,7 +221,7 @@ impl PendingCommit {
         }
     }
 
-    /// The future is a part of every request's; what it carries lies in a box, so that it is small.
+    /// This future is a part of each request's future. Its data is in a box, so that it stays small.
     pub(crate) async fn commit(
         self: Box<Self>,
         waiter: WaiterKind,
@@ -231,9 +231,9 @@ impl PendingCommit {
             packed,
         } = *self;
         let env = completion.env.clone();
-        // A future may come into another process, at each of its waits.
+        // At each of its waits, a future may move to another process.
         env.process.check()?;
-        // Until the answer is here, so that the last of the store's handles goes with this future.
+        // Held until the answer arrives, so that the last handle of the store is dropped with this future.
         let _store = completion.store.clone();
         if completion.leaves_tasks() && env.hooks.is_behind() {
             return Err(completion.turned_away().into());
@@ -263,7 +263,7 @@ impl PendingCommit {
             again: None,
             is_inside: recompute::is_running(),
         };
-        // Dropped with this future: what has not been queued by then is taken back (C2.4).
+        // Dropped with this future: a commit that is not queued by then is withdrawn (C2.4).
         let _submission = in_flight.submit(set, waiter);
         let answered = in_process(&env.process, answer).await?;
         match &answered {
@@ -279,7 +279,7 @@ impl PendingCommit {
     }
 }
 
-/// From the queue to the answer. Nothing is logged in it, so it is not entered.
+/// From the queue to the answer. It is never entered, because nothing is logged in it.
 fn commit_span(set: &ChangeSet) -> tracing::Span {
     tracing::debug_span!(
         "cloakroom.commit",
@@ -288,8 +288,8 @@ fn commit_span(set: &ChangeSet) -> tracing::Span {
     )
 }
 
-/// Waits for an answer, which comes in the process of the store alone. What it has become elsewhere is not even looked
-/// at: the thread that gave it may have been halfway.
+/// Waits for an answer, which arrives only in the store's process. Other processes do not look at the channel: the
+/// sending thread may have been interrupted by the fork.
 pub(crate) async fn in_process<T>(
     process: &Process,
     answer: impl Future<Output = T>,
@@ -302,17 +302,17 @@ pub(crate) async fn in_process<T>(
     .await
 }
 
-/// A touch on its way, and the session that it is of.
+/// A touch that is being recorded, and its session.
 type TouchAnswer = (SessionRef, Answer<'static, TouchOutcome>);
 
-/// Records access times. The engine does so even if nobody waits for its answers.
+/// Records access times. The engine does this even if nobody waits for its answers.
 fn record_touches(env: &Env, touches: &[Touch]) -> impl Iterator<Item = TouchAnswer> {
     let touches = touches.iter();
     touches.map(|touch| (touch.session, env.storage.touch(*touch)))
 }
 
-/// The cookie action, unless it is for a session that was there before and has ended meanwhile: its id must not
-/// overwrite another one (C4.8). A touch tells of its own session.
+/// The cookie action, unless its session existed before and has ended meanwhile: its id must not overwrite another one
+/// (C4.8). A touch tells whether its own session was alive.
 async fn valid(
     env: &Env,
     cookie_action: CookieAction,
@@ -360,7 +360,7 @@ impl InFlight {
         self.refuse_ended(&mut set);
         let storage = self.completion.env.storage.clone();
         if self.is_inside {
-            // Those that have all the room may wait for the closure that this is called from.
+            // The commits that fill the queue may wait for the closure that makes this commit.
             storage.submit_unbounded(set, Box::new(move |outcome| self.complete(outcome)));
             return Submission::admitted();
         }
@@ -378,13 +378,13 @@ impl InFlight {
         }
     }
 
-    /// However long the transaction took, an id that it ends is refused for the whole time.
+    /// An id that this ends is refused for the full time, however long the transaction took.
     fn refuse_ended(&self, set: &mut ChangeSet) {
         let env = &self.completion.env;
         set.refusals = env.refusals();
     }
 
-    /// Runs on the storage's thread: only hands on.
+    /// Runs on the storage's thread, so it only passes the outcome on.
     fn complete(mut self, outcome: Outcome) {
         match outcome {
             Outcome::Committed(set) => {
@@ -392,7 +392,7 @@ impl InFlight {
                 let _ = self.reply.send(Ok(Some(set)));
             }
             Outcome::Failed(error, client) => self.fail(CommitFailure { error, client }),
-            // A thread that runs closures again waits for this one.
+            // A thread that runs closures again waits for this commit.
             Outcome::Stale(..) if self.is_inside => self.fail(inside().into()),
             Outcome::Stale(set, commutes, again) => {
                 self.again = again;

@@ -1,4 +1,4 @@
-//! Which events a commit tells of once it is certain (C8.9).
+//! The events of a successful commit (C8.9).
 
 use crate::client_id::ClientId;
 use crate::events::{CreatedEvent, EndReason, EndedEvent, RenewedEvent};
@@ -10,7 +10,7 @@ use crate::transaction::state::txn_state::TxnState;
 use std::sync::Arc;
 
 impl TxnState {
-    /// What a client's changes do to its session.
+    /// The events of one client's changes.
     pub(super) fn events_of(
         &self,
         subject: &Subject,

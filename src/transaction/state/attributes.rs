@@ -1,4 +1,4 @@
-//! What a transaction wants changed of one client's session as a whole. Knows no storage.
+//! The changes of a transaction to one client's session as a whole. Knows no storage.
 
 use crate::client_id::ClientId;
 use crate::clock::Timestamp;
@@ -7,7 +7,7 @@ use crate::transaction::registry::ContainerIndex;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What becomes of the session that a client came with.
+/// Whether the session that a client came with stays, moves to another id, or ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum SessionFate {
     #[default]
@@ -16,11 +16,11 @@ pub(crate) enum SessionFate {
     Destroyed,
 }
 
-/// What becomes of one client's session as a whole.
+/// The changes to one client's session as a whole.
 #[derive(Clone, Default)]
 pub(crate) struct Attributes {
     pub(crate) fate: SessionFate,
-    /// The id issued in this transaction: for a session founded, or a rotated one.
+    /// The id issued in this transaction, for a new session or a rotated one.
     pub(crate) id: Option<ClientId>,
     pub(crate) timeout: Option<Option<Duration>>,
     pub(crate) owner: Option<Option<Arc<str>>>,
@@ -31,14 +31,14 @@ pub(crate) struct Attributes {
     pub(crate) ends_in: Vec<ContainerIndex>,
     /// Whose session it must still be to be ended, where it ends because of its owner.
     pub(crate) ends_of: Option<Arc<str>>,
-    /// Why it ends, if its own transaction does not end it for itself.
+    /// Why the session ends, if another transaction than its own ends it.
     pub(crate) end_reason: Option<EndReason>,
-    /// How long the old id goes on leading to the session, where it is renewed.
+    /// How long the old id leads to the session, if its id is renewed.
     pub(crate) leads_on: Option<Duration>,
 }
 
 impl Attributes {
-    /// Whether they make a session of what is none. Taking one back does not.
+    /// Whether they create a session if there is none. Taking an attribute back does not.
     pub(crate) fn is_founding(&self) -> bool {
         matches!(self.timeout, Some(Some(_)))
             || matches!(self.owner, Some(Some(_)))
@@ -49,7 +49,7 @@ impl Attributes {
 
 #[cfg(feature = "http")]
 impl Attributes {
-    /// Whether anything becomes of the session as a whole, its founding aside.
+    /// Whether the session as a whole changes, apart from being created.
     pub(crate) fn is_set(&self) -> bool {
         self.fate != SessionFate::Stays
             || self.timeout.is_some()

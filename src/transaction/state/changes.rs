@@ -1,4 +1,4 @@
-//! What a transaction wants changed, and how each change is undone (C2.5). Knows no storage.
+//! The changes of a transaction, and how each of them is undone (C2.5). Knows no storage.
 
 use crate::error::{Error, Result};
 use crate::storage::{ChangeBase, ChangeStep, Commute, KeyChange};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The changes of a whole transaction, by subject.
+/// The changes of a transaction, by client.
 #[derive(Default)]
 pub(crate) struct Changes {
     pub(crate) subjects: Vec<SubjectChanges>,
@@ -43,19 +43,18 @@ impl SubjectChanges {
         self.packages.find(container, package)
     }
 
-    /// Whether anything was put into the session, or it was given an owner, a label or a timeout, so that it
-    /// comes into being (C1.4, C8.1).
+    /// Whether they create a session: something was inserted, or an owner, a label or a timeout was set (C1.4, C8.1).
     pub(crate) fn founds(&self) -> bool {
         self.attributes.is_founding() || self.inserts_in(None)
     }
 
-    /// Whether anything was put into a package, of one container or of any.
+    /// Whether something was inserted into a package, of one container or of any.
     pub(crate) fn inserts_in(&self, container: Option<ContainerIndex>) -> bool {
         let here = |at| container.is_none_or(|container| container == at);
         self.containers_inserted().any(here)
     }
 
-    /// The container of each package that anything was put into.
+    /// The container of each package with an insert.
     pub(crate) fn containers_inserted(&self) -> impl Iterator<Item = ContainerIndex> {
         let inserted = self.packages.iter().filter(|p| p.inserts());
         inserted.map(|package| package.container)
@@ -67,7 +66,7 @@ pub(crate) struct PackageChanges {
     pub(crate) package: Arc<str>,
     pub(crate) cleared: bool,
     pub(crate) keys: BTreeMap<Arc<str>, KeyChanges>,
-    /// How many of the keys are put there.
+    /// The number of keys with an insert.
     inserting: usize,
 }
 
@@ -96,7 +95,7 @@ impl PackageChanges {
         self.inserting > 0
     }
 
-    /// Whether the package has a key afterwards; `None` if that depends on what is stored.
+    /// Whether the package has a key afterwards. `None` if that depends on the stored package.
     pub(crate) fn leaves_keys(&self) -> Option<bool> {
         if self.inserting > 0 {
             return Some(true);
@@ -104,12 +103,12 @@ impl PackageChanges {
         self.cleared.then_some(false)
     }
 
-    /// How many keys are certain to be there afterwards.
+    /// The number of keys that certainly exist afterwards.
     pub(crate) fn inserted(&self) -> usize {
         self.inserting
     }
 
-    /// Replaces what is to become of a key; `None` leaves it as it is.
+    /// Replaces the changes of a key. `None` removes them.
     fn set(&mut self, key: &Arc<str>, change: Option<KeyChanges>) -> Option<KeyChanges> {
         self.inserting += usize::from(change.as_ref().is_some_and(KeyChanges::inserts));
         let before = match change {
@@ -123,7 +122,7 @@ impl PackageChanges {
         before
     }
 
-    /// Replaces all that is to become of the package; returns what was.
+    /// Replaces all changes of the package, and returns the old ones.
     fn replace(&mut self, by: OwnKeys) -> OwnKeys {
         self.inserting = by.keys.values().filter(|key| key.inserts()).count();
         OwnKeys {
@@ -132,7 +131,7 @@ impl PackageChanges {
         }
     }
 
-    /// What a key certainly becomes, whatever is stored.
+    /// The result for a key, if it does not depend on the stored value.
     pub(crate) fn own(&self, key: &str) -> Option<&KeyBase> {
         match self.keys.get(key) {
             Some(change) => Some(&change.base).filter(|base| !matches!(base, KeyBase::Current)),
@@ -141,36 +140,36 @@ impl PackageChanges {
     }
 }
 
-/// What is to become of all keys of a package.
+/// The changes to all keys of a package.
 pub(crate) struct OwnKeys {
-    /// Whether those that are stored are removed.
+    /// Whether the stored keys are removed.
     cleared: bool,
     keys: BTreeMap<Arc<str>, KeyChanges>,
 }
 
-/// What is no longer wanted. It may hold closures of the application, whose `Drop` must not run under the
+/// Data that is no longer needed. It may hold closures of the application, whose `Drop` must not run under the
 /// transaction's lock.
 pub(crate) type Discarded = Box<dyn Any + Send>;
 
-/// One change, and how it was before.
+/// One change, with the state before it.
 pub(crate) enum Undo {
-    /// There was none at all.
+    /// There were no changes at all.
     First,
     Attributes(SubjectId, Attributes),
-    /// All changes of a client were given up.
+    /// All changes of a client were dropped.
     Subject(SubjectId, SubjectChanges),
-    /// A package is changed from now on.
+    /// The first change of a package.
     Package(SubjectId),
     Cleared(ChangeTarget, OwnKeys),
     Key(ChangeTarget, Arc<str>, Option<KeyChanges>),
-    /// A step was added to those of a key.
+    /// A step was added to the steps of a key.
     Step(ChangeTarget, Arc<str>),
 }
 
-/// A client, and which of its packages.
+/// A client, and the index of one of its packages.
 pub(crate) type ChangeTarget = (SubjectId, usize);
 
-/// The changes made since the first savepoint, the newest last; nothing before one is set.
+/// The changes since the first savepoint, the newest last. Empty while no savepoint is set.
 #[derive(Default)]
 pub(crate) struct UndoLog {
     pub(crate) is_kept: bool,
@@ -187,7 +186,7 @@ impl UndoLog {
 }
 
 impl Changes {
-    /// The changes of a client, to be changed.
+    /// The changes of a client, for changing.
     fn subject(&mut self, id: SubjectId) -> Option<&mut SubjectChanges> {
         if self.subjects.len() <= id {
             // Most transactions have one client. A vector would begin with space for four.
@@ -209,7 +208,7 @@ impl Changes {
         Some(&mut subject.attributes)
     }
 
-    /// Gives up all changes of a client.
+    /// Drops all changes of a client.
     pub(crate) fn forget(&mut self, id: SubjectId, log: &mut UndoLog) -> Option<SubjectChanges> {
         let old = std::mem::take(self.subject(id)?);
         if log.is_kept {
@@ -254,7 +253,7 @@ impl Changes {
         Some(before.keys)
     }
 
-    /// Replaces what is to become of a key; returns what was, where nobody may want it again.
+    /// Replaces the changes of a key. Returns the old ones if no savepoint needs them.
     pub(crate) fn write(
         &mut self,
         id: SubjectId,
@@ -280,7 +279,7 @@ impl Changes {
         before
     }
 
-    /// Adds a step to what is to become of a key, whose value depends on what is stored.
+    /// Adds a step to the changes of a key, whose value depends on the stored one.
     pub(crate) fn step(
         &mut self,
         id: SubjectId,
@@ -306,7 +305,7 @@ impl Changes {
         changes.inserting += added;
     }
 
-    /// Takes one change back, the newest of those that are there. What that replaces is to be dropped later.
+    /// Undoes the newest change. The caller drops the returned data later.
     pub(crate) fn undo(&mut self, undo: Undo) -> Option<Discarded> {
         crate::steps::count(1);
         fn kept(discarded: impl Any + Send) -> Option<Discarded> {
@@ -353,14 +352,14 @@ impl Changes {
     }
 }
 
-/// What becomes of one key.
+/// The changes to one key.
 pub(crate) struct KeyChanges {
     pub(crate) base: KeyBase,
     pub(crate) steps: Vec<KeyStep>,
-    /// The value after so many of the steps, where it was asked for. What they start from is fixed within a
-    /// transaction.
+    /// The value after this many of the steps, if it was computed. The value that the steps start from does not change
+    /// within a transaction.
     ///
-    /// In a box, which few keys need: so a node of the tree of keys is a small block of memory.
+    /// In a box, because few keys need it: so a node of the tree of keys stays small.
     known: Option<Box<(usize, Option<Bytes>)>>,
 }
 
@@ -368,7 +367,7 @@ pub(crate) enum KeyBase {
     Current,
     Put(Bytes),
     Removed,
-    /// The value cannot be stored; the commit fails with this.
+    /// The value cannot be stored. The commit fails with this error.
     Refused(Error),
 }
 
@@ -386,7 +385,7 @@ impl KeyStep {
     pub(crate) fn after(&self, value: Option<&[u8]>) -> Result<Bytes> {
         match self {
             Self::Arithmetic(arithmetic) => Ok(arithmetic.apply(value)?.into()),
-            // What it started from is fixed within a transaction.
+            // The value before it does not change within a transaction.
             Self::Commute { output, .. } => Ok(output.clone()),
         }
     }
@@ -394,8 +393,7 @@ impl KeyStep {
 
 type Function = Box<dyn FnMut(Option<&[u8]>) -> Result<Bytes> + Send>;
 
-/// An application's closure from bytes to bytes. It is taken out while it runs, so that nothing is
-/// locked meanwhile.
+/// An application's closure from bytes to bytes. It is taken out while it runs, so that no lock is held.
 #[derive(Clone)]
 pub(crate) struct Closure(Arc<Mutex<Option<Function>>>);
 
@@ -404,7 +402,7 @@ impl Closure {
         Self(Arc::new(Mutex::new(Some(Box::new(f)))))
     }
 
-    /// Runs it; `None` if it is running already.
+    /// Runs the closure. `None` if it is already running.
     pub(crate) fn call(&self, value: Option<&[u8]>) -> Option<Result<Bytes>> {
         let slot = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut function = slot().take()?;
@@ -446,14 +444,14 @@ impl KeyChanges {
         Ok(value)
     }
 
-    /// The same; it need not be computed again as more steps follow.
+    /// As [`apply`](Self::apply). The value is kept, so that later steps do not compute it again.
     pub(crate) fn value_to_keep(&mut self, before: Option<Bytes>) -> Result<Option<Bytes>> {
         let value = self.value(before)?;
         self.known = Some(Box::new((self.steps.len(), value.clone())));
         Ok(value)
     }
 
-    /// The change as plain data; the closures go to `closures`.
+    /// The change as plain data. Its closures are appended to `closures`.
     pub(crate) fn pack(self, closures: &mut Vec<Closure>) -> Result<KeyChange> {
         let base = match self.base {
             KeyBase::Current => ChangeBase::Current,

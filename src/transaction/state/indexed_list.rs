@@ -1,31 +1,31 @@
-//! A list whose items are found by container and package: few by looking at each, many by an index. Knows
-//! nothing of what the items hold.
+//! A list whose items are found by container and package. A short list is searched item by item, a long one by an
+//! index. Knows nothing about the items.
 
 use crate::transaction::registry::ContainerIndex;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::{Deref, DerefMut};
 
-/// Up to so many are looked at one by one.
+/// A list up to this length is searched item by item.
 const FEW: usize = 8;
 
-/// The usual allocators keep blocks up to this size at hand. Larger ones take several times as long to get and to free.
+/// Common allocators cache blocks up to this size. Larger blocks take several times as long to allocate and to free.
 const SMALL_BLOCK: usize = 1024;
 
-/// What an item of a list is found by.
+/// The key of an item.
 pub(crate) trait IndexedItem {
     fn container(&self) -> ContainerIndex;
-    /// Empty for what is one in each container.
+    /// Empty for items of which each container has one.
     fn package(&self) -> &str;
 }
 
-/// See the module. The items stand in the order in which they came.
+/// See the module. The items are in the order in which they were added.
 pub(crate) struct IndexedList<T> {
     items: Vec<T>,
     index: Option<Box<Index>>,
 }
 
-/// Where the items are, by a hash that no visitor can check_readable.
+/// The positions of the items, by a hash that visitors cannot predict.
 #[derive(Default)]
 struct Index {
     state: RandomState,
@@ -48,7 +48,7 @@ impl<T> Default for IndexedList<T> {
 }
 
 impl<T: IndexedItem> IndexedList<T> {
-    /// Where the item of this container and package is.
+    /// The position of the item of this container and package.
     pub(crate) fn position(&self, container: ContainerIndex, package: &str) -> Option<usize> {
         let is_it = |item: &T| {
             crate::steps::count(1);
@@ -60,7 +60,7 @@ impl<T: IndexedItem> IndexedList<T> {
         let at = *index.places.get(&index.hash(container, package))?;
         match self.items.get(at) {
             Some(item) if is_it(item) => Some(at),
-            // Two that have the same hash: the index knows the first of them.
+            // Several items may have the same hash. The index has the first of them.
             _ => self.items.iter().position(is_it),
         }
     }
@@ -74,10 +74,10 @@ impl<T: IndexedItem> IndexedList<T> {
         self.items.get_mut(at)
     }
 
-    /// Adds an item that is not there yet; returns where it is.
+    /// Adds an item that is not in the list yet, and returns its position.
     pub(crate) fn push(&mut self, item: T) -> usize {
         let at = self.items.len();
-        // A vector begins with space for four.
+        // A new vector would allocate space for four.
         if at == 0 && 4 * size_of::<T>() > SMALL_BLOCK {
             self.items.reserve_exact(1);
         }
@@ -102,7 +102,7 @@ impl<T: IndexedItem> IndexedList<T> {
         at
     }
 
-    /// Takes the newest item out again.
+    /// Removes the newest item.
     pub(crate) fn pop(&mut self) -> Option<T> {
         let item = self.items.pop()?;
         if let Some(index) = &mut self.index {

@@ -1,5 +1,4 @@
-//! The life of a client's session inside a transaction: which id it has, whether it is there, when it
-//! was used, and how it is rotated and destroyed.
+//! A client's session inside a transaction: its id, whether it exists, its times, and how it is rotated and destroyed.
 
 use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
@@ -50,7 +49,7 @@ impl TxnState {
             self.look_at(id)?;
         }
         let subject = self.subject(id)?;
-        // What was seen live needs no further look, which an old snapshot would refuse (C2.14).
+        // A session that was seen live needs no further look. An old snapshot would refuse one (C2.14).
         let seen = subject.sessions.iter().any(|view| view.live);
         let presented = subject.presented.clone();
         if let Some(changes) = self.changed(id) {
@@ -70,19 +69,19 @@ impl TxnState {
         Ok(known.then_some(presented))
     }
 
-    /// Whether the commit founds a session for a client that has none. An error if that cannot be told.
+    /// Whether the commit creates a session for a client that has none. An error if that cannot be determined.
     #[cfg(feature = "http")]
     pub(crate) fn founds(&mut self, id: SubjectId) -> Result<bool> {
         let is_founding = self.changed(id).is_some_and(|changes| changes.founds());
         if !is_founding || self.subject(id)?.is_live() {
             return Ok(false);
         }
-        // A blind insert may not have looked whether there is one.
+        // A blind insert may not have checked whether a session exists.
         Ok(!self.live_anywhere(id)?)
     }
 
-    /// Looks at a client as the commit will, if it was changed without a look. Where a look would wait, the commit fetches
-    /// it.
+    /// Looks at a client as the commit will, if it was changed without a look. If the look would wait, the commit
+    /// fetches the rows instead.
     #[cfg(feature = "http")]
     pub(crate) fn look_before_commit(&mut self, id: SubjectId) {
         if self.snapshot.is_none() && !self.env().storage.answers_at_once() {
@@ -90,13 +89,13 @@ impl TxnState {
         }
         let is_blind = |subject: &Subject| !subject.blind.is_none() && !subject.is_new();
         if self.subject(id).is_ok_and(is_blind) {
-            // If this fails, the commit does.
+            // If this fails, the commit fails too.
             let _ = self.look_at(id);
         }
     }
 
-    /// Whether a client presented an id that has no session, as far as all containers were looked into. Loads
-    /// nothing.
+    /// Whether a client presented an id that has no session in any container. False while not all containers were
+    /// read. Loads nothing.
     #[cfg(feature = "http")]
     pub(crate) fn presents_dead_id(&self, id: SubjectId) -> bool {
         if self.subject(id).is_ok_and(Subject::is_new) {
@@ -107,8 +106,8 @@ impl TxnState {
             .is_ok_and(|subject| subject.is_known_absent(containers))
     }
 
-    /// The container in which a session begins that is founded by its attributes alone: one that this
-    /// transaction has used, the unnamed one first, or else that.
+    /// The container of a session that its attributes alone create: a container that this transaction has used, the
+    /// unnamed one first. Otherwise the unnamed one.
     pub(crate) fn home(&self, subject: &Subject) -> ContainerIndex {
         let unnamed = subject.session(ContainerIndex::UNNAMED);
         if unnamed.is_some_and(|view| view.used) {
@@ -119,7 +118,7 @@ impl TxnState {
         used.map_or(ContainerIndex::UNNAMED, |view| view.container)
     }
 
-    /// Whether this transaction founds a session, in one container or in any.
+    /// Whether this transaction creates a session, in one container or in any.
     fn founds_in(&self, id: SubjectId, container: Option<ContainerIndex>) -> Result<bool> {
         let Some(changes) = self.changed(id) else {
             return Ok(false);
@@ -135,7 +134,7 @@ impl TxnState {
         Ok(alone && container.is_none_or(|container| container == self.home(subject)))
     }
 
-    /// Whether a session is there, or will be once this transaction is committed.
+    /// Whether the session exists, or will exist once this transaction is committed.
     pub(crate) fn exists(
         &mut self,
         id: SubjectId,
@@ -150,7 +149,7 @@ impl TxnState {
         Ok(founds || (stored && self.fate(id) != SessionFate::Destroyed))
     }
 
-    /// When it was founded and last accessed: the earliest and the latest of the containers.
+    /// The earliest creation and the latest access of all containers.
     pub(crate) fn times(
         &mut self,
         id: SubjectId,
@@ -182,7 +181,8 @@ impl TxnState {
             .map(|(c, l)| (c.to_datetime(), l.to_datetime())))
     }
 
-    /// When it ends if it is not used any more: the latest of its containers. `None` if it does not, or is not there.
+    /// When the session expires if it is not used any more: the latest of its containers. `None` if it never expires,
+    /// or does not exist.
     pub(crate) fn expires_at(&mut self, id: SubjectId) -> Result<Option<Timestamp>> {
         let (timeout, ends_at) = (self.own_timeout(id)?, self.own_end(id)?);
         let (subject, now) = (self.subject(id)?, self.now);
@@ -213,7 +213,7 @@ impl TxnState {
         Ok(latest.filter(|over| *over < Timestamp(i64::MAX)))
     }
 
-    /// Notes an access that is recorded although none may be due.
+    /// Notes an access that is recorded even if none is due.
     pub(crate) fn touch(&mut self, id: SubjectId) -> Result<()> {
         self.live_anywhere(id)?;
         self.use_live_containers(id)?;
@@ -221,15 +221,15 @@ impl TxnState {
         Ok(())
     }
 
-    /// What becomes of the session as a whole, to be given a timeout or an owner. If there is no session, that founds
-    /// one (C8.1).
+    /// The attributes of the session, for setting a timeout or an owner. If there is no session, this creates one
+    /// (C8.1).
     pub(crate) fn give(&mut self, id: SubjectId) -> Result<&mut Attributes> {
         self.use_attributes(id)?;
         self.found(id, FoundingContainer::Store)?;
         self.change(id)
     }
 
-    /// The same, to take a timeout or an owner back, which founds nothing.
+    /// The attributes of the session, for taking a timeout or an owner back. This creates nothing.
     pub(crate) fn take_back(&mut self, id: SubjectId) -> Result<&mut Attributes> {
         self.use_attributes(id)?;
         self.change(id)
@@ -248,8 +248,8 @@ impl TxnState {
         self.issue(id)
     }
 
-    /// Gives a session another id in place of one that is older than this, if the session was used. The old one goes on
-    /// leading to it for a while (C8.4).
+    /// Gives a session a new id if its id is older than this and the session was used. The old id leads to it for a
+    /// while (C8.4).
     #[cfg(feature = "http")]
     pub(crate) fn renew_if_due(
         &mut self,
@@ -262,7 +262,7 @@ impl TxnState {
         if subject.moved_to.is_some() || self.changed(id).is_some_and(is_changed) {
             return Ok(());
         }
-        // Only stored rows lead on from the old id.
+        // Only stored rows lead from the old id to the new one.
         let is_stored = |view: &&SessionView| view.used && !self.is_carried(view);
         let used = subject.sessions.iter().filter(is_stored);
         let issued = used.filter_map(|view| Some(view.live_row()?.access.id_issued));
@@ -276,8 +276,8 @@ impl TxnState {
         Ok(())
     }
 
-    /// Ends what is stored of the session, whether it is live or has expired: an access that came before it
-    /// expired may be on its way, and must not bring it back (C2.11).
+    /// Ends the stored session, whether it is live or has expired. An access from before it expired may still be
+    /// waiting, and must not revive it (C2.11).
     pub(crate) fn destroy(&mut self, id: SubjectId) -> Result<()> {
         self.live_anywhere(id)?;
         let stored = self.subject(id)?.sessions.iter().any(|v| v.row.is_some());
@@ -285,7 +285,7 @@ impl TxnState {
             self.observe_existence(id, None)?;
         }
         self.forget_changes(id);
-        // What is inserted afterwards is another session.
+        // Later inserts create another session.
         self.subject_mut(id)?.successor = None;
         if stored {
             self.change(id)?.fate = SessionFate::Destroyed;

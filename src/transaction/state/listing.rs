@@ -1,4 +1,4 @@
-//! Which packages a session has.
+//! The packages of a session.
 
 use crate::error::Result;
 use crate::transaction::registry::ContainerIndex;
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl TxnState {
-    /// The packages that have a key in a container, as this transaction sees them. Which there are counts as read
+    /// The packages that have a key in a container, as this transaction sees them. The set of packages counts as read
     /// (C2.7).
     pub(crate) fn packages_in(
         &mut self,
@@ -44,7 +44,7 @@ impl TxnState {
         Ok(names)
     }
 
-    /// The packages that have a key in the container where their handles find them.
+    /// The packages that have a key, each in the container of its handle.
     pub(crate) fn packages(&mut self, id: SubjectId) -> Result<BTreeSet<Arc<str>>> {
         self.look_at(id)?;
         let mut names = BTreeSet::new();
@@ -56,7 +56,7 @@ impl TxnState {
         Ok(names)
     }
 
-    /// Removes all values of a session, which stays.
+    /// Removes all values of a session. The session stays.
     pub(crate) fn clear_all(&mut self, id: SubjectId) -> Result<()> {
         self.look_at(id)?;
         for container in self.registry.indices() {

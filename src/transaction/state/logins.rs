@@ -1,4 +1,4 @@
-//! Whose a session is, when its owner logged in, and the sessions that are ended without their ids (C8.1, C8.2).
+//! The owners of sessions, the time of their log-in, and sessions that are ended by owner or by key (C8.1, C8.2).
 
 use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
@@ -14,16 +14,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What came of ending sessions by their keys.
+/// The result of ending sessions by their keys.
 #[derive(Debug, Default)]
 pub(crate) struct Ended {
-    /// How many live ones end.
+    /// How many live sessions end.
     pub(crate) sessions: u64,
-    /// Those that cannot be read, and so not be ended.
+    /// The sessions that cannot be read, and so cannot be ended.
     pub(crate) damaged: Vec<(ClientKey, Error)>,
 }
 
-/// Whether what a row says of a log-in still holds.
+/// Whether the log-in that a row records is still valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LoginState {
     Lasts,
@@ -102,7 +102,7 @@ impl TxnState {
         self.attribute(id, |it| it.ends_at, |row, _| row.optional.ends_at)
     }
 
-    /// What this transaction sets of the session as a whole, or else what is stored of it. An access.
+    /// The attributes that this transaction sets, or else the stored ones. Counts as an access.
     fn attribute<T>(
         &mut self,
         id: SubjectId,
@@ -131,7 +131,7 @@ impl TxnState {
         }))
     }
 
-    /// Ends the other sessions of a session's owner, as of the snapshot; tells how many.
+    /// Ends the other sessions of a session's owner, as of the snapshot, and returns their number.
     pub(crate) fn end_others(&mut self, id: SubjectId) -> Result<u64> {
         let Some(owner) = self.owner(id)? else {
             return Ok(0);
@@ -140,7 +140,8 @@ impl TxnState {
         self.end_of_owner(id, &owner, &clients_of(owned))
     }
 
-    /// Ends those of these clients' sessions, but this one, that have this owner as of the snapshot; tells how many.
+    /// Ends the sessions of these clients, except this one, that have this owner as of the snapshot. Returns their
+    /// number.
     pub(crate) fn end_of_owner(
         &mut self,
         id: SubjectId,
@@ -151,8 +152,8 @@ impl TxnState {
         self.end_all(subjects, Some(owner), EndReason::Revoked)
     }
 
-    /// Those of these clients' sessions, but this one, that have this owner as of the snapshot. What cannot be read is an
-    /// error before anything ends.
+    /// The sessions of these clients, except this one, that have this owner as of the snapshot. A session that cannot
+    /// be read is an error before any session ends.
     fn others_of(
         &mut self,
         id: SubjectId,
@@ -201,7 +202,7 @@ impl TxnState {
         Ok(())
     }
 
-    /// Ends sessions by their keys, if they still have this owner, or whosesoever they are.
+    /// Ends sessions by their keys. If an owner is given, ends only the sessions that still have this owner.
     pub(crate) fn end_by_key(
         &mut self,
         keys: &[ClientKey],
@@ -213,7 +214,7 @@ impl TxnState {
         for key in keys {
             let subject = self.subject_of(*key);
             match self.is_of(subject, owner.map(|owner| &**owner)) {
-                // Two keys may lead to one session.
+                // Two keys may lead to the same session.
                 Ok(true) if found.insert(self.subject(subject)?.key()) => subjects.push(subject),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -226,7 +227,7 @@ impl TxnState {
         Ok(ended)
     }
 
-    /// Whether anything is stored of a client's session that has this owner, or any.
+    /// Whether a stored session of a client has this owner, or any.
     fn is_of(&mut self, id: SubjectId, owner: Option<&str>) -> Result<bool> {
         self.live_anywhere(id)?;
         let rows = self.subject(id)?.sessions.iter();
@@ -234,7 +235,7 @@ impl TxnState {
         Ok(rows.any(|row| owner.is_none() || row.owner.as_deref() == owner))
     }
 
-    /// If they end because they are an owner's, each must still be when this is committed.
+    /// If the sessions end because of their owner, each must still have this owner when this is committed.
     fn end_all(
         &mut self,
         subjects: Vec<SubjectId>,

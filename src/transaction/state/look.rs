@@ -1,4 +1,4 @@
-//! The first look of a transaction, and the rows that it loads.
+//! The first look of a transaction, and loading rows.
 
 use crate::block_on::wait;
 use crate::client_id::ClientKey;
@@ -18,7 +18,7 @@ use crate::transaction::state::txn_state::{TxnState, broken};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// How many renewals of one session are followed: each lasts for a while only.
+/// How many renewals of one session are followed. Each of them lasts a while, so there are few.
 pub(crate) const MOST_MOVES: usize = 8;
 
 fn renamed() -> Error {
@@ -29,9 +29,9 @@ fn renamed() -> Error {
 }
 
 impl TxnState {
-    /// Goes over to the registry of the first look (C1.2). Handles find their containers there. Changes of packages,
-    /// which were recorded under the containers of before, cannot: their transaction conflicts. Without any it never
-    /// does (C2.7).
+    /// Changes over to the registry of the first look (C1.2). Handles find their containers there. Changes of packages
+    /// cannot: they were recorded under the old containers, so their transaction conflicts. A transaction without such
+    /// changes never does (C2.7).
     fn change_registry(&mut self, other: Arc<Registry>) -> Result<()> {
         if !self.is_named || other.number == self.registry.number {
             self.registry = other;
@@ -41,7 +41,7 @@ impl TxnState {
         if subjects.any(|subject| !subject.packages.is_empty()) {
             return Err(renamed());
         }
-        // What was rolled back has left accesses.
+        // Accesses remain from changes that were rolled back.
         for subject in &mut self.subjects {
             let used = std::mem::take(&mut subject.blind.containers).into_iter();
             let used = used.filter_map(|at| other.find_same(self.registry.container(at)));
@@ -51,8 +51,7 @@ impl TxnState {
         Ok(())
     }
 
-    /// Takes the newest state, at the first look (C2.1), and finds out what the client's changes before it
-    /// left open.
+    /// Takes the newest state, at the first look (C2.1), and decides what the client's changes before it left open.
     pub(crate) fn look_at(&mut self, id: SubjectId) -> Result<()> {
         if self.snapshot.is_none() {
             let look = FirstLook::take(self.store.env(), &self.registry, self.carrier.as_deref());
@@ -73,8 +72,8 @@ impl TxnState {
         Ok(())
     }
 
-    /// Finds out what the changes of all clients left open: while ids are fresh that were so when they were inserted
-    /// under. What fails is said to who asks.
+    /// Decides what the changes of all clients left open. This comes first, while ids are as fresh as they were at the
+    /// insert. The client that is asked about gets its error here; the others get theirs later.
     pub(crate) fn settle_all(&mut self) {
         for id in 0..self.subjects.len() {
             let _ = self.settle(id);
@@ -108,8 +107,7 @@ impl TxnState {
         Ok(())
     }
 
-    /// Makes sure that all of a client's rows are known that its owner and its timeout concern, once something is
-    /// looked at.
+    /// Loads all rows of a client that its owner or its timeout concern, if the transaction has looked.
     pub(crate) fn use_attributes(&mut self, id: SubjectId) -> Result<()> {
         if self.snapshot.is_none() {
             self.subject_mut(id)?.blind.is_given = true;
@@ -118,13 +116,13 @@ impl TxnState {
         self.live_anywhere(id).map(drop)
     }
 
-    /// The snapshot, once something was looked at.
+    /// The snapshot, if the transaction has looked.
     pub(crate) fn snapshot(&self) -> Result<&dyn Snapshot> {
         self.snapshot.as_deref().ok_or_else(broken)
     }
 
-    /// Lets a snapshot go that was fetched, but not read before it became too old. A request may wait long for its body:
-    /// what it looks at then is the newest state (C2.1).
+    /// Drops a snapshot that was fetched but not read before it became too old. A request may wait long for its body,
+    /// and then sees the newest state (C2.1).
     pub(crate) fn drop_unread(&mut self) {
         let is_too_old = self.snapshot.is_some() && self.check_age().is_err();
         if !is_too_old || !self.subjects.iter().all(Subject::is_unread) {
@@ -148,7 +146,7 @@ impl TxnState {
         Ok(())
     }
 
-    /// The session row of a client in a container, loaded at the first call.
+    /// The session row of a client in a container. Loads it at the first call.
     pub(crate) fn session(
         &mut self,
         id: SubjectId,
@@ -165,7 +163,7 @@ impl TxnState {
                     self.follow(id, to)?;
                     view = self.load_session(id, container)?;
                 }
-                // It was renewed too often since: no row that only leads on is served.
+                // The session was renewed too often since. A row that only leads to another is not returned.
                 view.live &= view.leads_to().is_none();
                 self.subject_mut(id)?.sessions.push(view)
             }
@@ -173,11 +171,11 @@ impl TxnState {
         self.subject(id)?.sessions.get(at).ok_or_else(broken)
     }
 
-    /// Goes on with the session to which the id of a client leads, because it was renewed a moment ago (C8.4).
+    /// Goes on with the session to which the client's id leads, because it was renewed a short time ago (C8.4).
     pub(crate) fn follow(&mut self, id: SubjectId, to: ClientKey) -> Result<()> {
         let subject = self.subject_mut(id)?;
         (subject.moved_to, subject.fetched, subject.live) = (Some(to), None, None);
-        // What was looked at under the old id was not there.
+        // The look under the old id found no session.
         subject.sessions = IndexedList::default();
         if self.subjects.first().and_then(Subject::came_with) != Some(to) {
             self.by_key.entry(to).or_insert(id);
@@ -188,7 +186,7 @@ impl TxnState {
     fn load_session(&self, id: SubjectId, container: ContainerIndex) -> Result<SessionView> {
         crate::steps::count(1);
         let subject = self.subject(id)?;
-        // A fresh id has no session unless another transaction founded it.
+        // A fresh id has no session unless another transaction created it.
         let FoundSession {
             row,
             times,
@@ -240,7 +238,7 @@ impl TxnState {
         found.into_iter().next().ok_or_else(broken)?
     }
 
-    /// Loads the session rows of a client in all containers; tells whether any is live.
+    /// Loads the session rows of a client in all containers. Returns whether any is live.
     pub(crate) fn live_anywhere(&mut self, id: SubjectId) -> Result<bool> {
         if let Some(live) = self.subject(id)?.live {
             return Ok(live);
@@ -254,8 +252,7 @@ impl TxnState {
         Ok(live)
     }
 
-    /// The package as of the snapshot, loaded at the first call; nothing of a session that was
-    /// destroyed in this transaction.
+    /// The package as of the snapshot. Loads it at the first call. Empty if this transaction destroyed the session.
     pub(crate) fn package(
         &mut self,
         id: SubjectId,

@@ -1,4 +1,4 @@
-//! What a transaction reads, and what counts as read or as an access.
+//! Reads of a transaction, and which of them count as a read or an access.
 
 use crate::error::Result;
 use crate::storage::record::PackageRow;
@@ -11,12 +11,12 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The keys and values of a package. A value that cannot be told is an error.
+/// The keys and values of a package. A value that cannot be computed is an error.
 pub(crate) type Content = BTreeMap<Arc<str>, Result<Bytes>>;
 
 impl TxnState {
-    /// Notes that a package was used, which is an access to the session in its container. Looks at nothing yet
-    /// where nothing was looked at before.
+    /// Notes that a package was used, which is an access to the session in its container. Does not start the first
+    /// look.
     pub(crate) fn use_container(&mut self, id: SubjectId, container: ContainerIndex) -> Result<()> {
         if self.snapshot.is_none() {
             self.subject_mut(id)?.blind.containers.insert(container);
@@ -52,7 +52,8 @@ impl TxnState {
         Ok(())
     }
 
-    /// Notes that a session's existence was read, in one container or in all; an access where it is.
+    /// Notes that the existence of a session was read, in one container or in all. Counts as an access where the
+    /// session exists.
     pub(crate) fn observe_existence(
         &mut self,
         id: SubjectId,
@@ -98,8 +99,8 @@ impl TxnState {
         }
     }
 
-    /// The value of a key as this transaction sees it. Where that depends on what is stored, the key
-    /// counts as read (C2.7).
+    /// The value of a key as this transaction sees it. If it depends on the stored value, the key counts as read
+    /// (C2.7).
     pub(crate) fn read(
         &mut self,
         id: SubjectId,
@@ -107,11 +108,11 @@ impl TxnState {
         package: &Arc<str>,
         key: &str,
     ) -> Result<Option<Bytes>> {
-        // What was found counts as read also where it cannot be told, as a sum that overflows.
+        // The stored value counts as read even if the result is an error, as when a sum overflows.
         let value = self.peek(id, container, package, key);
         self.use_container(id, container)?;
         let own = self.own(id, container, package, key).is_some();
-        // After destroying the session, its emptiness is the transaction's own, too.
+        // After the transaction destroyed the session, its packages are empty whatever is stored.
         let own = own || self.fate(id) == SessionFate::Destroyed;
         if let Some(view) = self.subject_mut(id)?.package_mut(container, package)
             && !own

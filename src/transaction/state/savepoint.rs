@@ -1,4 +1,4 @@
-//! Savepoints (C2.5): lengths of the log of changes, in a stack. What was read since stays read.
+//! Savepoints (C2.5): a stack of lengths of the log of changes. Reads are never undone.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::transaction::state::changes::{Undo, UndoLog};
@@ -26,15 +26,15 @@ pub struct Savepoint(u64);
 
 #[derive(Default)]
 pub(crate) struct Savepoints {
-    /// How to undo what was changed since the first of them.
+    /// The log of changes since the first savepoint.
     pub(crate) log: UndoLog,
-    /// By ascending number: how long the log was.
+    /// The length of the log at each savepoint, by ascending number.
     set: Vec<(u64, usize)>,
 }
 
 impl Savepoints {
     pub(crate) fn set(&mut self) -> Savepoint {
-        // Unique in the process, so that one of another transaction is never taken for ours.
+        // Unique in the process, so that a savepoint of another transaction is recognized.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         self.log.is_kept = true;
@@ -42,7 +42,7 @@ impl Savepoints {
         Savepoint(number)
     }
 
-    /// What is to be undone, the oldest first. The savepoints set since are gone; this one stays.
+    /// The changes to undo, the oldest first. Removes the later savepoints and keeps this one.
     pub(crate) fn back_to(&mut self, savepoint: &Savepoint) -> Result<Vec<Undo>> {
         let found = self.set.binary_search_by_key(&savepoint.0, |(n, _)| *n);
         let there = found.ok().and_then(|at| Some((at, self.set.get(at)?.1)));

@@ -1,4 +1,4 @@
-//! What a transaction saw of a client's session. Knows nothing of changes.
+//! The client's session as a transaction saw it. Knows nothing of changes.
 
 use crate::client_id::{ClientId, ClientKey};
 use crate::expiry::{Keeping, Times};
@@ -10,38 +10,38 @@ use crate::transaction::state::indexed_list::{IndexedItem, IndexedList};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Which of the clients in a transaction.
+/// The index of a client in a transaction.
 pub(crate) type SubjectId = usize;
 
-/// A client, and what was seen of its session. Rolling back forgets nothing of this (C2.5).
+/// A client, and the observations of its session. Rolling back removes none of them (C2.5).
 #[derive(Default)]
 pub(crate) struct Subject {
-    /// The id it came with; a new visitor has none.
+    /// The id it came with. `None` for a new visitor.
     pub(crate) presented: Option<ClientId>,
-    /// The key of one that is to end, and whose id is not known.
+    /// The key of a client whose session is to end, if its id is not known.
     pub(crate) known_by: Option<ClientKey>,
-    /// The key of its session, if it came with an id that was renewed a moment ago (C8.4).
+    /// The key of its session, if it came with an id that was renewed a short time ago (C8.4).
     pub(crate) moved_to: Option<ClientKey>,
-    /// How long it keeps the id, where somebody hands it out.
+    /// How long the client keeps the id, if somebody hands it out.
     pub(crate) keeping: Option<Keeping>,
-    /// When it came, where that was before the transaction began.
+    /// When the client came, if that was before the transaction began.
     pub(crate) came: Option<Arrival>,
     pub(crate) founding: FoundingRule,
-    /// Whether its access is recorded although none may be due.
+    /// Whether its access is recorded even if none is due.
     pub(crate) is_touched: bool,
     pub(crate) sessions: IndexedList<SessionView>,
     pub(crate) packages: IndexedList<PackageView>,
-    /// Its sessions, if they were fetched before anything was read.
+    /// Its sessions, if they were fetched before the first read.
     pub(crate) fetched: Option<FoundSessions>,
-    /// Whether its session is live in any container, once all were looked at.
+    /// Whether its session is live in any container, once all were read.
     pub(crate) live: Option<bool>,
-    /// Whether its session was there when `exists` asked.
+    /// Whether its session existed when `exists` was called.
     pub(crate) exists: Option<bool>,
     pub(crate) blind: BlindChanges,
-    /// The id of the session that is founded here because the id which it came with has none: the same one
-    /// as long as anything is left that founds it.
+    /// The id of the session that is created here because the presented id has none. It stays the same as long as any
+    /// change creates the session.
     pub(crate) successor: Option<ClientId>,
-    /// Whether it ever had one here.
+    /// Whether the client ever had one in this transaction.
     pub(crate) has_moved: bool,
 }
 
@@ -66,7 +66,7 @@ impl FoundingRule {
     }
 }
 
-/// How a client came, as a request tells it.
+/// How a client came, as its request knows.
 #[cfg(feature = "http")]
 pub(crate) struct Visit {
     pub(crate) came: Arrival,
@@ -74,14 +74,14 @@ pub(crate) struct Visit {
     pub(crate) founding: FoundingRule,
 }
 
-/// What is to be found out for changes that were made before anything was looked at.
+/// What the first look must decide for changes that were made before it.
 #[derive(Default)]
 pub(crate) struct BlindChanges {
-    /// The containers used.
+    /// The containers that were used.
     pub(crate) containers: BTreeSet<ContainerIndex>,
     /// Whether the client was given an owner, a label or a timeout.
     pub(crate) is_given: bool,
-    /// Whether it is open where what founds a session goes.
+    /// Whether it is undecided which id a new session gets.
     pub(crate) is_unfounded: bool,
 }
 
@@ -95,7 +95,7 @@ pub(crate) struct FoundSession {
 }
 
 impl FoundSession {
-    /// Where the session is now, if this row only leads there.
+    /// The session's current key, if this row only leads to it.
     pub(crate) fn leads_to(&self) -> Option<ClientKey> {
         let row = self.row.as_ref().filter(|_| self.is_live);
         Some(row?.optional.moved?.client)
@@ -109,7 +109,7 @@ pub(crate) type FoundSessions = Vec<(ContainerIndex, FoundSession)>;
 pub(crate) struct SessionView {
     pub(crate) container: ContainerIndex,
     pub(crate) row: Option<SessionRow>,
-    /// Its times, with accesses that it does not record yet.
+    /// Its times, with accesses that the row does not record yet.
     pub(crate) times: Option<Times>,
     pub(crate) live: bool,
     /// Whether its packages were read or written, which counts as an access (C1.9).
@@ -121,7 +121,7 @@ pub(crate) struct SessionView {
 }
 
 impl SessionView {
-    /// Where the session is now, if this row only leads there.
+    /// The session's current key, if this row only leads to it.
     pub(crate) fn leads_to(&self) -> Option<ClientKey> {
         Some(self.live_row()?.optional.moved?.client)
     }
@@ -135,7 +135,7 @@ impl SessionView {
     }
 }
 
-/// A package row as of the snapshot, and what of it was read.
+/// A package row as of the snapshot, and which parts of it were read.
 pub(crate) struct PackageView {
     pub(crate) container: ContainerIndex,
     pub(crate) package: Arc<str>,
@@ -179,13 +179,13 @@ impl BlindChanges {
 }
 
 impl Subject {
-    /// Whether it presented no id, or one under which no session was created yet.
+    /// Whether it presented no id, or an id under which no session was created yet.
     #[cfg(feature = "http")]
     pub(crate) fn is_new(&self) -> bool {
         self.presented.as_ref().is_none_or(ClientId::is_fresh)
     }
 
-    /// Whether what founds a session may go elsewhere than to the id that it came with, which is open yet.
+    /// Whether it is still undecided if a new session keeps the presented id.
     pub(crate) fn may_move(&self) -> bool {
         let is_fresh = self.presented.as_ref().is_some_and(ClientId::is_fresh);
         self.blind.is_unfounded && !is_fresh
@@ -207,7 +207,7 @@ impl Subject {
         self.sessions.iter().any(|view| view.live)
     }
 
-    /// Whether all of the `containers` containers were looked into, and none has a live session.
+    /// Whether all `containers` containers were read, and none has a live session.
     #[cfg(feature = "http")]
     pub(crate) fn is_known_absent(&self, containers: usize) -> bool {
         self.sessions.len() == containers && !self.is_live()

@@ -1,5 +1,5 @@
-//! The inside of a transaction: what it saw of the store, and what it wants changed. Works under
-//! the transaction's lock and runs none of the application's code.
+//! The state of a transaction: what it has read of the store, and its changes. Runs under the transaction's lock, and
+//! never runs the application's code.
 
 use crate::client_id::{ClientId, ClientKey};
 use crate::clock::{Moment, Timestamp};
@@ -18,33 +18,33 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// See the module. One lives in each open transaction.
+/// See the module. Each open transaction has one.
 pub(crate) struct TxnState {
-    /// Keeps the store open while the transaction is.
+    /// Keeps the store open while the transaction is open.
     pub(crate) store: Arc<dyn KeepOpen>,
     pub(crate) registry: Arc<Registry>,
-    /// Whether handles know containers by their places in this registry.
+    /// Whether handles refer to containers by their indices in this registry.
     pub(crate) is_named: bool,
-    /// The registry of the handles that were made before the first look, where that found another one.
+    /// The registry of the handles from before the first look, if the first look found another one.
     pub(crate) former: Option<Arc<Registry>>,
-    /// `None` before anything was looked at (C2.1).
+    /// `None` before the first look (C2.1).
     pub(crate) snapshot: Option<Arc<dyn Snapshot>>,
     /// The rows that the request brought along.
     pub(crate) carrier: Option<Arc<Carrier>>,
     /// The time of the snapshot.
     pub(crate) now: Timestamp,
-    /// When its snapshot was taken, by the clock that is never set back.
+    /// When the snapshot was taken, by the clock that is never set back.
     pub(crate) taken: Moment,
-    /// When it began.
+    /// When the transaction began.
     pub(crate) begun_at: Mark,
-    /// When it looked first; before that, when it began.
+    /// When the transaction first looked. Before that, when it began.
     pub(crate) looked_at: Mark,
     pub(crate) doomed: bool,
     pub(crate) subjects: Vec<Subject>,
-    /// Which client bears an id, or was issued it here; without the id of the first client, which is
-    /// the only one in most transactions.
+    /// The client of each id that was presented or issued here. The id of the first client is not in it: most
+    /// transactions have no other client.
     pub(crate) by_key: BTreeMap<ClientKey, SubjectId>,
-    /// `None` before the first.
+    /// `None` before the first change.
     pub(crate) changes: Option<Changes>,
     pub(crate) savepoints: Savepoints,
     pub(crate) discarded: Vec<Box<dyn Any + Send>>,
@@ -69,7 +69,7 @@ pub(crate) fn broken() -> Error {
 }
 
 impl TxnState {
-    /// Of a transaction that begins now.
+    /// The state of a transaction that begins now.
     pub(crate) fn new(
         store: Arc<dyn KeepOpen>,
         registry: Arc<Registry>,
@@ -125,7 +125,7 @@ impl TxnState {
         subject
     }
 
-    /// The client with a key, whose id need not be known.
+    /// The client with this key. Its id need not be known.
     pub(crate) fn subject_of(&mut self, key: ClientKey) -> SubjectId {
         let subject = self.subject_with(key);
         if subject == self.subjects.len() {
@@ -138,14 +138,14 @@ impl TxnState {
     }
 
     fn add_subject(&mut self, subject: Subject) {
-        // Most transactions have one client. A vector would begin with space for four, a block that takes longer to get.
+        // Most transactions have one client. A vector would allocate space for four, which takes longer.
         if self.subjects.is_empty() {
             self.subjects.reserve_exact(1);
         }
         self.subjects.push(subject);
     }
 
-    /// The client with a key: a known one, or the next.
+    /// The index of the client with a key, or the next free one.
     fn subject_with(&mut self, key: ClientKey) -> SubjectId {
         let next = self.subjects.len();
         match self.subjects.first() {
@@ -175,7 +175,7 @@ impl TxnState {
         self.changes.as_ref()?.subjects.get(id)
     }
 
-    /// The changes, to be changed, and the log of that.
+    /// The changes, for changing, and their log.
     pub(crate) fn changes(&mut self) -> (&mut Changes, &mut UndoLog) {
         let log = &mut self.savepoints.log;
         let changes = self.changes.get_or_insert_with(|| {
@@ -185,13 +185,13 @@ impl TxnState {
         (changes, log)
     }
 
-    /// What becomes of a client's session as a whole, to be changed.
+    /// The changes to a client's session as a whole, for changing.
     pub(crate) fn change(&mut self, id: SubjectId) -> Result<&mut Attributes> {
         let (changes, log) = self.changes();
         changes.attributes(id, log).ok_or_else(broken)
     }
 
-    /// Gives up all that a client was to have changed.
+    /// Drops all changes of a client.
     pub(crate) fn forget_changes(&mut self, id: SubjectId) {
         let (changes, log) = self.changes();
         let forgotten = changes.forget(id, log);
@@ -204,7 +204,7 @@ impl TxnState {
             .map_or(SessionFate::Stays, |changes| changes.fate)
     }
 
-    /// The containers, for handles to know theirs by.
+    /// The registry by which new handles refer to their containers.
     pub(crate) fn named(&mut self) -> Arc<Registry> {
         if !self.is_named && self.snapshot.is_none() {
             let now = self.store.env().registry.load();
@@ -216,8 +216,8 @@ impl TxnState {
         self.registry.clone()
     }
 
-    /// The container of a handle: one comparison, unless a container was registered or unregistered between the
-    /// first handle and the first look.
+    /// The container of a handle. This takes one comparison, unless a container was registered or unregistered between
+    /// the first handle and the first look.
     pub(crate) fn resolve(&self, link: ContainerLink, package: &str) -> Result<ContainerIndex> {
         match self.registry.linked(link) {
             Some(at) => Ok(at),
@@ -225,7 +225,8 @@ impl TxnState {
         }
     }
 
-    /// The same, to read a key: looks first, unless this transaction says what the value is.
+    /// As [`resolve`](Self::resolve), for reading a key. Looks first, unless the transaction's own changes decide the
+    /// value.
     pub(crate) fn resolve_to_read(
         &mut self,
         id: SubjectId,
@@ -282,8 +283,8 @@ impl TxnState {
         Ok(())
     }
 
-    /// Keeps what may hold closures of the application, whose `Drop` must not run under the
-    /// transaction's lock, until that is free.
+    /// Keeps data until the transaction's lock is released. It may hold closures of the application, whose `Drop` must
+    /// not run under the lock.
     pub(crate) fn discard(&mut self, what: impl Any + Send) {
         self.discarded.push(Box::new(what));
     }

@@ -1,4 +1,4 @@
-//! The changes of keys, and where a session is founded for them.
+//! Changes of keys, and where a session is created for them.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::ContainerHome;
@@ -21,13 +21,13 @@ pub(crate) enum FoundingContainer {
 }
 
 impl TxnState {
-    /// Makes sure that what is inserted into a container has a session to go to: the one there is, one under the id
-    /// that was presented if it is fresh, else one under an id issued here (C4.8). Where nothing was looked at before,
-    /// that is found out later.
+    /// Makes sure that an insert into a container has a session to go to: the existing one, or a new one under the
+    /// presented id if that is fresh, or else a new one under an id issued here (C4.8). Before the first look, this is
+    /// decided later.
     pub(crate) fn found_in(&mut self, id: SubjectId, container: ContainerIndex) -> Result<()> {
-        // Where it is live, no other container is looked into: what becomes of it there is no conflict (C2.7).
+        // If the session is live here, no other container is read: its state there causes no conflict (C2.7).
         let stays = self.fate(id) != SessionFate::Destroyed;
-        // One that may found nothing is told at once whether there is a session.
+        // A client that may not create a session learns at once whether it has one.
         let is_told = self.subject(id)?.founding.refusal().is_some();
         if (self.snapshot.is_some() || is_told) && stays && self.session(id, container)?.live {
             return Ok(());
@@ -39,7 +39,7 @@ impl TxnState {
         self.found(id, place)
     }
 
-    /// The same for what belongs to no container.
+    /// As above, for changes that belong to no container.
     pub(crate) fn found(&mut self, id: SubjectId, place: FoundingContainer) -> Result<()> {
         if let Some(why) = self.subject(id)?.founding.refusal()
             && !self.live_anywhere(id)?
@@ -64,7 +64,8 @@ impl TxnState {
                 self.subject_mut(id)?.blind.is_unfounded = true;
                 return Ok(());
             }
-            // In all containers, so that the commit finds out whether another one has founded it since.
+            // Read in all containers, so that the commit detects whether another transaction created the session
+            // since.
             let is_live = self.live_anywhere(id)?;
             if is_live && !presented.is_fresh() && self.lives_in_cookie_only(id)? {
                 if place == FoundingContainer::Store {
@@ -75,7 +76,7 @@ impl TxnState {
             if is_live || presented.is_fresh() {
                 return Ok(());
             }
-            // It is founded elsewhere because there is none here (C2.7).
+            // The session is created elsewhere because there is none here (C2.7).
             self.observe_existence(id, None)?;
         }
         let successor = match self.subject(id)?.successor.clone() {
@@ -88,7 +89,7 @@ impl TxnState {
         Ok(())
     }
 
-    /// Whether the store may give a client another id: not in place of one that somebody else made (C4.5).
+    /// Whether the store may give a client another id. It may not if somebody else made the id (C4.5).
     pub(crate) fn check_replaceable(&self, id: SubjectId) -> Result<()> {
         match &self.subject(id)?.presented {
             Some(presented) if presented.is_adopted() => Err(Error::new(
@@ -99,14 +100,14 @@ impl TxnState {
         }
     }
 
-    /// Whether a client's live session is in the visitor's cookie alone, once all containers were looked at.
+    /// Whether a client's live session is only in the visitor's cookie, once all containers were read.
     fn lives_in_cookie_only(&self, id: SubjectId) -> Result<bool> {
         let mut live = self.subject(id)?.sessions.iter().filter(|view| view.live);
         Ok(live.all(|view| self.is_carried(view)))
     }
 
-    /// Gives a session that lives in the visitor's cookie alone a new id, because a part of it begins in the store. What
-    /// the cookie says is no proof that its id was not ended long ago (C4.8).
+    /// Gives a session that is only in the visitor's cookie a new id, because a part of it begins in the store. The
+    /// cookie does not prove that its id did not end long ago (C4.8).
     fn move_into_store(&mut self, id: SubjectId) -> Result<()> {
         let successor = match self.subject(id)?.successor.clone() {
             Some(successor) => successor,
@@ -119,7 +120,7 @@ impl TxnState {
         Ok(())
     }
 
-    /// Where what was inserted founds a session.
+    /// The id of the session that inserts create.
     pub(crate) fn founding_container(&self, id: SubjectId) -> FoundingContainer {
         let Some(changes) = self.changed(id) else {
             return FoundingContainer::Cookie;
@@ -131,7 +132,7 @@ impl TxnState {
         }
     }
 
-    /// What was found out of where inserts go may have been rolled back, and they not.
+    /// The observations that decided where inserts go may have been rolled back, while the inserts were not.
     pub(crate) fn find_out_again(&mut self) {
         let changes = self.changes.as_ref();
         let moved = self.subjects.iter_mut().enumerate();
@@ -143,7 +144,7 @@ impl TxnState {
         }
     }
 
-    /// Whether all that this transaction writes is one key of a client's session.
+    /// Whether this transaction only writes one key of a client's session.
     #[cfg(feature = "http")]
     pub(crate) fn writes_only(&self, id: SubjectId, package: &str, key: &str) -> bool {
         let is_it = |it: &PackageChanges| {
@@ -155,7 +156,7 @@ impl TxnState {
         })
     }
 
-    /// What a key certainly becomes, whatever is stored, where this transaction says so.
+    /// The result for a key, if this transaction decides it whatever is stored.
     pub(crate) fn own(
         &self,
         id: SubjectId,
@@ -166,7 +167,7 @@ impl TxnState {
         self.changed(id)?.package(container, package)?.own(key)
     }
 
-    /// Adds a step to what is to become of a key that is not the transaction's own.
+    /// Adds a step to the changes of a key whose value depends on the stored one.
     pub(crate) fn step(
         &mut self,
         id: SubjectId,
@@ -196,7 +197,7 @@ impl TxnState {
         Ok(())
     }
 
-    /// Replaces what is to become of a key.
+    /// Replaces the changes of a key.
     pub(crate) fn write(
         &mut self,
         id: SubjectId,

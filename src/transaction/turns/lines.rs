@@ -1,6 +1,6 @@
-//! Who waits for which session's turn, and until when. Each operation takes steps by the logarithm of how many
-//! wait (C5.5). Knows neither locks nor futures: the wakers that it is given go back to whoever holds the lock, to
-//! be called and dropped elsewhere.
+//! The waiters of each session's line, and their deadlines. Each operation takes steps logarithmic in the number of
+//! waiters (C5.5). Knows neither locks nor futures: it returns wakers to the caller, which calls and drops them after
+//! it has released its lock.
 
 use crate::client_id::ClientKey;
 use crate::steps::Counted;
@@ -19,7 +19,7 @@ pub(crate) struct TurnLines {
     pub(crate) closed: bool,
 }
 
-/// In the order of coming.
+/// In the order of arrival.
 pub(crate) type ArrivalNumber = Counted<u64>;
 
 type Deadlines = BTreeMap<(Counted<Instant>, ArrivalNumber), ClientKey>;
@@ -29,7 +29,7 @@ struct TurnLine {
     held: bool,
     passing: usize,
     waiting: BTreeMap<ArrivalNumber, TurnWaiter>,
-    /// Waiters whose wait has ended and who have not noticed yet.
+    /// Waiters whose wait has ended, and who have not been polled since.
     called: BTreeMap<ArrivalNumber, Called>,
 }
 
@@ -41,16 +41,16 @@ pub(crate) enum Called {
 
 pub(crate) struct TurnWaiter {
     pub(crate) mode: TurnMode,
-    /// None where it lies beyond what an `Instant` can tell.
+    /// `None` if it is later than an `Instant` can represent.
     pub(crate) deadline: Option<Instant>,
     pub(crate) waker: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TurnMode {
-    /// Holds the turn.
+    /// It holds the turn.
     Hold,
-    /// Passes with a commit, beside others that do.
+    /// It passes with a commit, beside other commits.
     Pass,
 }
 
@@ -76,7 +76,7 @@ impl TurnLine {
         }
     }
 
-    /// Lets in from the head of the line whoever can be, in order.
+    /// Admits waiters from the head of the line, in order, as far as possible.
     fn advance(&mut self, deadlines: &mut Deadlines, wakers: &mut Vec<Waker>) {
         while let Some((_, first)) = self.waiting.first_key_value() {
             if !self.admits(first.mode) {
@@ -103,7 +103,7 @@ fn forget(deadlines: &mut Deadlines, number: ArrivalNumber, waiter: &TurnWaiter)
 }
 
 impl TurnLines {
-    /// Enters a session's turn, if nobody is in the way or waits for it.
+    /// Enters a session's turn at once, if it is free and nobody waits for it.
     pub(crate) fn enter(&mut self, session: ClientKey, mode: TurnMode) -> bool {
         let line = self.by_session.entry(session).or_default();
         let is_free = line.waiting.is_empty() && line.admits(mode);
@@ -118,7 +118,7 @@ impl TurnLines {
         self.advance(session, wakers, |line| line.leave(mode));
     }
 
-    /// Waits at the end of a session's line. Tells whether this wait is the next to end.
+    /// Waits at the end of a session's line. Returns whether this deadline is the next one.
     pub(crate) fn join(&mut self, session: ClientKey, waiter: TurnWaiter) -> (ArrivalNumber, bool) {
         let number = Counted(self.next);
         self.next += 1;
@@ -132,7 +132,7 @@ impl TurnLines {
         (number, self.next_deadline() == Some(at))
     }
 
-    /// How a wait has ended, if it has; else `waker` is exchanged for the one of before.
+    /// The result of a wait, if it has ended. Otherwise exchanges `waker` for the previous one.
     pub(crate) fn check(
         &mut self,
         session: ClientKey,
@@ -152,7 +152,7 @@ impl TurnLines {
         called
     }
 
-    /// Gives up a wait. Whether it had been granted does not matter.
+    /// Gives up a wait, whether or not it was granted.
     pub(crate) fn give_up(
         &mut self,
         session: ClientKey,
@@ -178,7 +178,7 @@ impl TurnLines {
         Some(first.0.0)
     }
 
-    /// Takes everyone out of the lines whose deadline is over.
+    /// Removes all waiters whose deadline has passed.
     pub(crate) fn call_late(&mut self, now: Instant) -> Vec<Waker> {
         let (mut wakers, mut lines) = (Vec::new(), Vec::new());
         while self.next_deadline().is_some_and(|at| at <= now)
@@ -198,7 +198,7 @@ impl TurnLines {
         wakers
     }
 
-    /// Takes everyone out of the lines.
+    /// Removes all waiters.
     pub(crate) fn call_all(&mut self) -> Vec<Waker> {
         let mut wakers = Vec::new();
         self.deadlines.clear();

@@ -1,7 +1,7 @@
-//! Fair lines, one per session in this process (C2.10). Whoever holds a session's turn keeps other
-//! commits to it waiting; commits without a turn pass side by side while nobody holds it. Turns
-//! serve progress, never correctness: every wait ends, and what follows is optimistic. Knows no
-//! storage; a waiter is a future and needs no thread.
+//! Fair lines, one for each session in this process (C2.10). While a commit holds a session's turn, other commits to
+//! the session wait. Commits without a turn pass side by side while nobody holds it. Turns help progress and never
+//! correctness: each wait ends, and the commit that follows is optimistic. Knows no storage. A waiter is a future and
+//! needs no thread.
 
 use crate::client_id::ClientKey;
 use crate::contain::contain;
@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 pub(crate) struct Turns {
     lines: Mutex<TurnLines>,
-    /// Tells the timer of a new deadline.
+    /// Notifies the timer of a new deadline.
     alarm: Condvar,
-    /// In any other one, nobody leaves a line or keeps deadlines, and the lock may be held for ever (C7.5).
+    /// In any other process, nobody leaves a line or watches deadlines, and the lock may stay held (C7.5).
     process: Process,
 }
 
-/// A place at the head of a session's line; leaves it when dropped.
+/// The right to be at the head of a session's line. Dropping it leaves the line.
 pub(crate) struct Turn {
     turns: Arc<Turns>,
     session: ClientKey,
@@ -51,7 +51,7 @@ impl Turns {
         self.wait(session, TurnMode::Hold, wait)
     }
 
-    /// Waits, for at most `wait`, until nobody holds the turn of a session, and registers a commit.
+    /// Waits, for at most `wait`, until nobody holds the turn of a session. Then registers a commit.
     pub(crate) fn pass(self: &Arc<Self>, session: ClientKey, wait: Duration) -> TurnWait {
         self.wait(session, TurnMode::Pass, wait)
     }
@@ -71,8 +71,8 @@ impl Turns {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the lines. Wakers are the application's: they are called outside the lock, and `change` neither
-    /// clones nor drops any.
+    /// Changes the lines. Wakers are the application's code, so they are called outside the lock. `change` must
+    /// neither clone nor drop any.
     fn change<T>(&self, change: impl FnOnce(&mut TurnLines, &mut Vec<Waker>) -> T) -> T {
         let mut wakers = Vec::new();
         let result = change(&mut self.lock(), &mut wakers);
@@ -80,7 +80,7 @@ impl Turns {
         result
     }
 
-    /// Ends the waits whose time is over, as their deadlines come, until the store closes.
+    /// Ends waits when their deadlines pass, until the store closes.
     pub(crate) fn keep_deadlines(&self) {
         let mut lines = self.lock();
         while !lines.closed {
@@ -117,7 +117,7 @@ impl Turns {
     }
 }
 
-/// Wakes everyone, and nobody in vain because another one's waker panics: it is the application's.
+/// Wakes all. If a waker panics, the others are still woken: wakers are the application's code.
 fn wake(wakers: Vec<Waker>) {
     for waker in wakers {
         if contain(|| waker.wake()).is_none() {
@@ -129,12 +129,12 @@ fn wake(wakers: Vec<Waker>) {
     }
 }
 
-/// Drops a waker that is not called, outside the lock: that runs the application's code, too (C6.3).
+/// Drops a waker without calling it, outside the lock. This also runs the application's code (C6.3).
 fn let_go<T>(unused: T) {
     contain(|| drop(unused));
 }
 
-/// For how long one may still wait for turns; all waits come out of it.
+/// The time that remains for waiting for turns. All waits are deducted from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Patience(Duration);
 
@@ -143,8 +143,7 @@ impl Patience {
         Self(wait)
     }
 
-    /// Waits for a place in a line, if there is time left. What it waited is spent also if this future is dropped
-    /// before its end.
+    /// Waits for a turn, if time is left. The time waited is deducted even if this future is dropped.
     pub(crate) async fn wait_for(
         &mut self,
         line: impl FnOnce(Duration) -> TurnWait,
@@ -171,14 +170,14 @@ impl Drop for WaitAccount<'_> {
     }
 }
 
-/// The wait for a place: `Some` once it is granted, `None` if the time was over first, or in a process that was
-/// forked from the store's. Dropping it leaves the line.
+/// The wait for a turn: `Some` once it is granted. `None` if the time was over first, or in a process that was forked
+/// from the store's. Dropping it leaves the line.
 pub(crate) struct TurnWait {
     turns: Arc<Turns>,
     session: ClientKey,
     mode: TurnMode,
     wait: Duration,
-    /// When it began, if there was anything to wait for.
+    /// When the wait began, if there was something to wait for.
     since: Option<Instant>,
     place: WaitState,
 }
@@ -196,7 +195,7 @@ impl TurnWait {
         let mut lines = turns.lock();
         if lines.enter(self.session, self.mode) {
             drop(lines);
-            // From here on the place is given back whatever happens.
+            // From here on, the turn is given back in any case.
             let turn = self.granted();
             let_go(waker);
             return Poll::Ready(turn);
