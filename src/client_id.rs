@@ -337,9 +337,8 @@ impl ClientIds {
         random()
     }
 
-    /// Takes other secrets in place of all those in use: after a rotation the former issuing secret is
-    /// among `older`, after a retirement some are left out. Whatever is issued or verified from now on
-    /// goes by these.
+    /// Replaces all secrets in use. After a rotation, the former issuing secret is one of `older`. After a retirement,
+    /// `older` lacks some. From now on, ids are issued and verified with these secrets.
     pub(crate) fn replace(&self, issuing: Secret, older: Vec<Secret>) {
         self.signers.store(Arc::new(Signers::new(&issuing, &older)));
     }

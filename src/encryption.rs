@@ -10,9 +10,9 @@ use zeroize::{Zeroize, Zeroizing};
 /// from the operating system's random numbers, keep them apart from the files and their backups, and give each store
 /// a ring of its own. A ring wipes its keys from memory when it is dropped, and never prints them.
 ///
-/// To rotate the keys, open the store with a ring whose current key is the new one. From then on, what is written is
-/// sealed with it. [`Store::reseal`](crate::Store::reseal) seals the rest with it too. After that, the older key is
-/// needed for backups only.
+/// To rotate the keys, open the store with a ring whose current key is the new one. From then on, new records are
+/// sealed with it. [`Store::reseal`](crate::Store::reseal) seals the other records with it too. After that, the older
+/// key is needed for backups only.
 ///
 /// ```
 /// use cloakroom::{KeyRing, Store};

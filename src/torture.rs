@@ -25,7 +25,7 @@ pub fn times_blocked() -> u64 {
 ///
 /// # Panics
 ///
-/// If a record is not what it was once it is written again.
+/// If a record differs after it was decoded and encoded again.
 pub fn decode_records(data: &[u8]) {
     let plain = &RecordCipher::Plain;
     let sealed = |kind| seal_raw(kind, KEY, (1, data));

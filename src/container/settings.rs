@@ -164,12 +164,11 @@ impl ContainerSettings {
     ///
     /// - **Replay.** A visitor can send an older cookie of the same session again until that has expired: put no balance,
     ///   no vote and no right there that must not come back.
-    /// - **Revocation.** Nothing ends what a cookie holds but the end of its id and its own expiry. An id that was
-    ///   destroyed, rotated or ended by its key is refused for the store's
-    ///   [`tombstone_lifetime`](crate::StoreBuilder::tombstone_lifetime), ten seconds by default, and the container reads as
-    ///   empty that long. Whoever has kept the cookie can read it again afterwards, until it expires. A
-    ///   session that expired leaves the cookie readable until the cookie expires. The cookie keeps no owner, label or time
-    ///   of log-in, so no cookie logs anybody in.
+    /// - **Revocation.** The rows in a cookie are valid until the cookie expires. An id that was destroyed, rotated or
+    ///   ended by its key is refused for the store's [`tombstone_lifetime`](crate::StoreBuilder::tombstone_lifetime), ten
+    ///   seconds by default, and the container reads as empty that long. A visitor who has kept the cookie can read it
+    ///   again afterwards, until it expires. A session that expired leaves the cookie readable until the cookie expires.
+    ///   The cookie keeps no owner, label or time of log-in, so no cookie logs anybody in.
     /// - **Size.** The whole `Set-Cookie` field has at most 4,096 bytes. A commit that would exceed this is
     ///   [`TooLarge`](crate::ErrorKind::TooLarge): nothing is stored or sent.
     /// - **Parallel requests.** They see the cookie that each was sent with, and never conflict over it. The browser keeps

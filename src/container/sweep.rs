@@ -18,12 +18,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tracing::field::Empty;
 
-/// How many rows are looked at in one step of a sweep or a count. Whoever commits meanwhile on the same
-/// core waits as long as a step takes.
+/// How many rows one step of a sweep or a count reads. Another commit on the same core waits at most for one step.
 const SCANNED: usize = 256;
-/// How many sessions are removed in one commit.
+/// How many sessions one commit removes.
 const REMOVED: usize = 32;
-/// How long a sweep waits before it looks again whether the storage has room for more.
+/// How long a sweep waits before it checks again whether the storage accepts more.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How many times at most the storage is asked to reclaim rows, a bounded number each.
 const RECLAIMS: usize = 10_000;

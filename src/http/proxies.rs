@@ -37,10 +37,10 @@ type PeerRule = dyn Fn(&request::Parts) -> Option<IpAddr> + Send + Sync;
 /// # Ok::<(), cloakroom::Error>(())
 /// ```
 ///
-/// `X-Forwarded-For` and `X-Forwarded-Proto` are believed only if the connection comes from a listed network. The list of
-/// addresses is read from its end, which the nearest proxy wrote: the first address that is not in a listed network is the
-/// visitor's. What is before it may be forged and is not read. If an entry is no address, the proxy that wrote it counts as
-/// the visitor.
+/// `X-Forwarded-For` and `X-Forwarded-Proto` are trusted only if the connection comes from a listed network. The list
+/// of addresses is read from its end, which the nearest proxy wrote. The first address that is not in a listed network
+/// is the visitor's. Addresses before it may be forged and are not read. If an entry is no address, the proxy that
+/// wrote it counts as the visitor.
 ///
 /// Without listed networks no header is read, and the address is that of the connection.
 #[derive(Clone)]

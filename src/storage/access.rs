@@ -79,7 +79,7 @@ impl TouchAt {
         }
     }
 
-    /// Lowers and raises times as this access does. What it tells of is not changed: see [`put_on`](Self::put_on).
+    /// Lowers and raises times as this access does. Changes nothing else: see [`put_on`](Self::put_on).
     pub(crate) fn correct(self, part: &mut AccessPart, now: Timestamp) {
         part.last_access = self.merged_with(part.last_access, now);
         part.created = self.founding(part.created);

@@ -224,8 +224,8 @@ pub(crate) enum SessionEnd {
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) container_ref: ContainerRef,
-    /// The row as it was read; none where there was none. There was none under an id that was made later than
-    /// what was read: whoever has put one there since has done so in a later commit.
+    /// The row as it was read, if there was one. Under an id that was made after the snapshot, there was none: another
+    /// transaction can only have created one in a later commit.
     pub(crate) row: Option<SessionRow>,
     pub(crate) state: SeenState,
     /// Whether its existence was observed.

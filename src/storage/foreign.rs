@@ -37,10 +37,10 @@ pub(crate) struct ForeignCommit {
     pub(crate) hold: Option<Arc<dyn ForeignHold>>,
 }
 
-/// Keeps the rows of some clients in memory as they are. Dropping it lets them go.
+/// Keeps the rows of some clients in memory unchanged. Dropping it releases them.
 pub(crate) trait ForeignHold: Debug + Send + Sync {
-    /// Calls `show`, which makes the parts of another engine visible, and puts these parts in. Whoever takes a snapshot of
-    /// both engines sees all of this or nothing.
+    /// Calls `show`, which makes the parts of another engine visible, and adds these parts. A snapshot of both engines
+    /// sees all of this or nothing.
     fn publish_together(&self, commits: Vec<ForeignCommit>, show: &mut dyn FnMut());
 }
 

@@ -47,8 +47,8 @@ pub struct Reseal {
 }
 
 impl Store {
-    /// Encrypts with the current key of the [ring](crate::KeyRing) what is encrypted with an older one, or not at all.
-    /// Commits go on meanwhile. What was encrypted is durable.
+    /// Encrypts all records with the current key of the [ring](crate::KeyRing): those under an older key and those
+    /// that are not encrypted. Commits go on meanwhile. Records that were encrypted are durable.
     ///
     /// It works in small steps, and calls `progress` after each. If that breaks off, or the process is killed, the rest
     /// stays as it was, and the next call goes through all sessions again. When it has come to the end, the file names

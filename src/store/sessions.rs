@@ -15,14 +15,14 @@ use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-/// How many sessions one commit ends at most.
+/// How many sessions one commit ends.
 const ENDED: usize = 64;
-/// How many sessions are looked at in one step.
+/// How many sessions one step reads.
 const SCANNED: usize = 256;
-/// How often an owner's list is gone through at most: what is left after so many times logs in faster than it is ended.
+/// How often an owner's list is read. If sessions remain after that, they log in faster than they are ended.
 const PASSES: usize = 16;
 
-/// What is known of a session without its id: for a list of devices, or for administration. Its
+/// The data of a session without its id: for a list of devices, or for administration. Its
 /// [`client`](Self::client) is a key, by which the session can be [ended](Store::end). It gives no access to it.
 ///
 /// ```

@@ -76,8 +76,8 @@ impl CarriedChange {
         &self.rows
     }
 
-    /// Takes out of the rows to write what the cookie is to hold. A change set that an engine merges again replaces what
-    /// it left here before. An id that ends is refused by the engine.
+    /// Moves the rows for the cookie out of the rows to write. If an engine merges a change set again, this replaces
+    /// the rows of the first merge. The engine refuses an id that ends.
     ///
     /// # Errors
     ///

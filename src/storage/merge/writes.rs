@@ -80,7 +80,8 @@ impl<R: CurrentRows> RowWriter<'_, R> {
         Ok(())
     }
 
-    /// Leads from an id that is renewed to the session, in every container: whoever bears it looks into one first.
+    /// Makes a renewed id lead to the session in every container: a request with the old id may read any container
+    /// first.
     fn lead_on(
         &mut self,
         session: SessionMerge<'_>,

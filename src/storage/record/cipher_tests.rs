@@ -45,7 +45,7 @@ fn records_come_back_as_they_were() {
     assert!(row.is_of(&record));
     assert_eq!(row.version, Version(7));
     assert_eq!(row.get("k").as_deref(), Some(&b"value"[..]));
-    // What is built of it is what is built of a plain row.
+    // A row rebuilt from it equals a row rebuilt from a plain one.
     let writes = [("m".into(), Some(Bytes::from_static(b"new")))];
     let built = |row: &PackageRow| PackageRow::rebuild(Some(row), b"key", Version(9), (3, &writes));
     let plain = PackageRow::encode(

@@ -1,4 +1,4 @@
-//! What is written is read again, and written as other versions and crates do.
+//! Written values are read again. Other versions and crates write the same bytes.
 
 use super::{Bytes, Cart, Line, Step, mismatch, round_trips};
 use crate::value::*;

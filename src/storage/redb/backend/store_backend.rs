@@ -271,7 +271,7 @@ mod tests {
         }
     }
 
-    // C2.13: redb goes on after some failed writes, but what was kept back is gone.
+    // C2.13: redb goes on after some failed writes, but the buffered bytes are lost.
     #[test]
     fn nothing_is_synced_after_what_was_kept_back_could_not_be_written() {
         let (disk, backend) = noted();

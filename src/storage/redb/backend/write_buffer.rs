@@ -103,7 +103,7 @@ impl WriteBuffer {
         parts
     }
 
-    /// What was taken is on the disk, or lost.
+    /// The parts that were taken are on the disk, or lost.
     pub(crate) fn end_write(&self) {
         let leaving = std::mem::take(&mut self.lock().leaving);
         self.bytes

@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(ended.lock().len(), REMEMBERED);
     }
 
-    // C4.8: whoever came after its end, or when it was over by a clock that was wrong only, is not concerned.
+    // C4.8: does not concern clients that came after the end, or when the session had only expired by a wrong clock.
     #[test]
     fn what_was_swept_counts_for_those_who_came_before_it_was_over() {
         let ended = EndedSessions::default();

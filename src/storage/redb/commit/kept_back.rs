@@ -50,14 +50,14 @@ impl KeptBack {
         self.counted = self.bytes;
     }
 
-    /// Ends a checkpoint. What it has not met is no longer in the way.
+    /// Ends a checkpoint. Ranges that it did not meet no longer block.
     pub(crate) fn end_checkpoint(&mut self, active: &Memtable, number: u64) {
         self.ranges = std::mem::take(&mut self.met);
         self.recount(active, number);
     }
 
-    /// Whether the rows of a commit may be kept. Removals always may, as there are no more of them than rows. A row that
-    /// is written again and again counts each time, until a recount.
+    /// Whether the rows of a commit may be kept. Removals always may: there are no more of them than rows. A row that
+    /// is written several times counts each time, until a recount.
     ///
     /// # Errors
     ///

@@ -79,8 +79,8 @@ impl Touches {
             return Err(*expired);
         }
         beside.retain(|it| !is_expired(it));
-        // Whoever looks from now on notes that first, then sees the access, and does not find the session expired.
-        // So no later look keeps it from being recorded.
+        // A later look first notes itself, then sees the access, and does not find the session expired. So it does not
+        // keep the access from being recorded.
         let after_all = Mark::from(RedbMark::AFTER_ALL_LOOKS);
         beside.iter_mut().for_each(|it| it.since = after_all);
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);

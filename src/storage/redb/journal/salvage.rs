@@ -262,7 +262,7 @@ mod tests {
             let start = offset as usize;
             let end = start + out.len();
             if bad.iter().any(|page| (start..end).contains(&(page * PAGE))) {
-                // What it leaves there is not what is on the disk.
+                // A failed read leaves other bytes than those on the disk.
                 out.fill(0xff);
                 return Err(io::Error::other("bad sector"));
             }

@@ -68,15 +68,15 @@ pub trait Folder: fmt::Debug + Send + Sync {
         Ok(false)
     }
 
-    /// What tells that which bears a name now, a file or not, from all others, as far as the system tells. To be
-    /// had without a file descriptor, and whoever's it is.
+    /// The identity of the file that has this name now, or of another object with the name. Distinct from all others,
+    /// as far as the system tells. Needs no file descriptor and no right to the file.
     ///
     /// # Errors
     ///
     /// [`NotFound`](io::ErrorKind::NotFound) where nothing bears the name, and others of the file system.
     fn identity(&self, name: &OsStr) -> io::Result<Option<(u64, u64)>>;
 
-    /// Who can get at a file.
+    /// Who has access to a file.
     ///
     /// # Errors
     ///
@@ -87,12 +87,12 @@ pub trait Folder: fmt::Debug + Send + Sync {
     }
 }
 
-/// Who can get at a file.
+/// Who has access to a file.
 #[allow(unreachable_pub, reason = "public for the fault harness alone")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(unix), allow(dead_code, reason = "the system does not tell"))]
 pub enum Access {
-    /// The user who runs this process, and whoever may do anything; or the system does not tell.
+    /// The user that runs this process, and the administrator. Also if the system does not tell.
     Own,
     /// A user who is not the one that runs this process.
     Foreign {

@@ -243,7 +243,7 @@ impl CommitterState {
         }
     }
 
-    /// Takes what is known of the batch whose outcome is unknown.
+    /// Takes the record of the batch whose outcome is unknown.
     pub(super) fn take_unknown(&mut self) -> Option<UnknownBatch> {
         match self {
             Self::Broken(BrokenStore {

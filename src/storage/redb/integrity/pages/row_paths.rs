@@ -145,9 +145,9 @@ impl<'a> RowPaths<'a> {
         Ok(Err(keys))
     }
 
-    /// Whether a page, to which these turns lead, is not joined with a damaged one on a side of it. One that is not
-    /// small lies between, which does not become small, for what is removed from it is asked as well; or what
-    /// it is joined with does not.
+    /// Whether redb cannot join the page at the end of this path with a damaged one on one side. It cannot if a page
+    /// between them is not small, and does not become small: removals from it are asked about as well. Or the page
+    /// that it would join is not small.
     fn is_apart(
         &mut self,
         turns: &[BranchStep],
