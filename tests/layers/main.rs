@@ -62,6 +62,12 @@ fn no_future_makes_its_thread_wait() {
 }
 
 #[test]
+fn a_mod_file_lists_and_re_exports_only() {
+    let found = rules::working_lists(&Files::parse(&sources()));
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
 fn files_are_short() {
     let sources = all_sources();
     for file in [
@@ -142,6 +148,34 @@ fn a_planted_glob_is_found() {
     ];
     let found = of_planted(rules::globs, &files);
     assert_eq!(found, ["src/a.rs:1: imports everything"]);
+}
+
+#[test]
+fn a_planted_function_in_a_mod_file_is_found() {
+    let files = [
+        (
+            "src/a/mod.rs",
+            "mod b;\npub use b::B;\nimpl B { fn f() {} }",
+        ),
+        (
+            "src/b/mod.rs",
+            "fn f() {}\ntrait T { fn g(&self); fn h(&self) {} }\nmod inner { fn i() {} }",
+        ),
+        (
+            "src/c/mod.rs",
+            "pub struct C; #[cfg(test)] mod tests { fn f() {} }",
+        ),
+        ("src/d.rs", "fn f() {}"),
+    ];
+    let found = of_planted(rules::working_lists, &files);
+    let expected = [
+        "src/a/mod.rs:3: f",
+        "src/b/mod.rs:1: f",
+        "src/b/mod.rs:2: h",
+        "src/b/mod.rs:3: i",
+    ];
+    let expected = expected.map(|it| format!("{it} stands in a mod.rs"));
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The rules that every source file is checked for, by its syntax: no circles between files, no type name defined
-//! twice, no function that is too long, and no parameter that is a bare `bool`.
+//! twice, no `mod.rs` with functions, no function that is too long, and no parameter that is a bare `bool`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use syn::spanned::Spanned;
@@ -159,6 +159,51 @@ pub(crate) fn functions(files: &Files) -> Vec<String> {
         for item in items(parsed) {
             functions.visit_item(item);
         }
+    }
+    found
+}
+
+/// The functions in a `mod.rs`, which lists modules and re-exports names only.
+pub(crate) fn working_lists(files: &Files) -> Vec<String> {
+    #[derive(Default)]
+    struct Bodies(Vec<(usize, String)>);
+
+    impl Bodies {
+        fn note(&mut self, signature: &syn::Signature) {
+            let line = signature.span().start().line;
+            self.0.push((line, signature.ident.to_string()));
+        }
+    }
+
+    impl<'a> Visit<'a> for Bodies {
+        fn visit_item(&mut self, item: &'a syn::Item) {
+            if !is_for_tests(attributes(item)) {
+                visit::visit_item(self, item);
+            }
+        }
+
+        fn visit_item_fn(&mut self, it: &'a syn::ItemFn) {
+            self.note(&it.sig);
+        }
+
+        fn visit_impl_item_fn(&mut self, it: &'a syn::ImplItemFn) {
+            self.note(&it.sig);
+        }
+
+        fn visit_trait_item_fn(&mut self, it: &'a syn::TraitItemFn) {
+            if it.default.is_some() {
+                self.note(&it.sig);
+            }
+        }
+    }
+
+    let mut found = Vec::new();
+    for (file, parsed) in files.0.iter().filter(|(file, _)| file.ends_with("/mod.rs")) {
+        let mut bodies = Bodies::default();
+        items(parsed).for_each(|item| bodies.visit_item(item));
+        let bodies = bodies.0.into_iter();
+        found
+            .extend(bodies.map(|(line, name)| format!("{file}:{line}: {name} stands in a mod.rs")));
     }
     found
 }
