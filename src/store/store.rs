@@ -77,8 +77,9 @@ impl Store {
     }
 
     /// Writes all earlier commits from the journal to the store's file, and blocks until that is done. Other commits
-    /// continue meanwhile. The commits are durable before and after. A checkpoint makes opening after a crash faster. Rows that
-    /// belong to a part of the file that cannot be read ([`Statistics::unreadable_parts`]) stay in the journal.
+    /// continue meanwhile. The commits are durable before and after. A checkpoint makes opening after a crash faster. Rows
+    /// that belong to a part of the file that cannot be read
+    /// ([`unreadable_parts`](crate::Statistics::unreadable_parts)) stay in the journal.
     ///
     /// # Errors
     ///
