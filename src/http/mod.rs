@@ -41,7 +41,7 @@
 //! | Status | [`ErrorKind`](crate::ErrorKind) | What to do |
 //! |---|---|---|
 //! | 401 | `NotFresh` | Nothing: the visitor must log in again. |
-//! | 403 | `MissingClientId` | Nothing: a request that may not hand out an id wrote to a session that does not exist. |
+//! | 403 | `MissingClientId` | Nothing: a request that may not hand out an id wrote to a session that does not exist, or one that came by a token in its URL or form logged in. |
 //! | 403 | `CsrfRefused` | Nothing: another site may have sent the request. The body tells the visitor what to do. |
 //! | 413 | `TooLarge` | Store less. A visitor can cause this: a name or a value exceeded its limit. |
 //! | 429 | `NotAdmitted` | Come back later: your rule does not let this visitor create a session now. |

@@ -131,7 +131,10 @@ impl TrustedProxies {
             if !self.trusts(ip) {
                 break;
             }
-            scheme = hop.scheme.or(scheme);
+            // A nearer proxy that says `http` may stand behind one that ends TLS and tells nothing.
+            scheme = hop
+                .scheme
+                .or(scheme.filter(|scheme| *scheme == Scheme::HTTPS));
             match hop.ip {
                 Some(before) => ip = before,
                 None => break,
@@ -376,6 +379,11 @@ mod tests {
         assert_eq!(seen(&proxies, &forged), "192.0.2.7 http");
         let two = [(FOR, "192.0.2.7, 10.0.0.2"), (PROTO, "https, http")];
         assert_eq!(seen(&proxies, &two), "192.0.2.7 https");
+        // The nearer proxy overwrote what the farther one had told.
+        let lost = [(FOR, "192.0.2.7, 10.0.0.2"), (PROTO, "http")];
+        assert_eq!(seen(&proxies, &lost), "192.0.2.7");
+        let kept = [(FOR, "192.0.2.7, 10.0.0.2"), (PROTO, "https")];
+        assert_eq!(seen(&proxies, &kept), "192.0.2.7 https");
         assert_eq!(
             seen(&proxies, &[(FOR, "192.0.2.7"), (PROTO, "gopher")]),
             "192.0.2.7"
@@ -389,7 +397,7 @@ mod tests {
             ("for=192.0.2.7;proto=https", "192.0.2.7 https"),
             ("For=\"[2001:db8::1]:80\"; by=10.0.0.1", "2001:db8::1"),
             (
-                "for=1.1.1.1, for=192.0.2.7;proto=HTTP, for=10.0.0.2",
+                "for=1.1.1.1, for=192.0.2.7;proto=HTTP, for=10.0.0.2;proto=https",
                 "192.0.2.7 http",
             ),
             ("for=_hidden, for=unknown", "10.0.0.1"),

@@ -15,6 +15,8 @@ use actix_session::config::PersistentSession;
 use actix_session_cloakroom::CloakroomSessionStore;
 use actix_web::cookie::{Key, time::Duration};
 use actix_web::{App, HttpMessage as _, HttpRequest, HttpServer, Result, web};
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::Path;
 
 async fn home(user: Option<Identity>) -> Result<String> {
@@ -38,10 +40,15 @@ async fn log_out(user: Option<Identity>) -> &'static str {
     "logged out\n"
 }
 
-/// The key that cookies are signed with. It lies beside the store, as it must outlive the process.
+/// The key that cookies are signed with. It lies beside the store, as it must outlive the process. Only its owner may
+/// read the file.
 fn key(path: &Path) -> std::io::Result<Key> {
     if !path.exists() {
-        std::fs::write(path, Key::generate().master())?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(path)?.write_all(Key::generate().master())?;
     }
     Ok(Key::from(&std::fs::read(path)?))
 }

@@ -16,6 +16,9 @@ const FROM: &str = "from";
 /// A session that is not here is looked for in the old store. If it is there, it is moved: it is stored here under the same
 /// key, and then deleted from the old store. New sessions are stored here only. The interface of actix-session does not
 /// tell when a session of the old store ends, so a session that is moved lives as long as is given here, until it changes.
+/// If the old store refuses to delete a session, `delete` returns an error although the session has ended here. Repeat it:
+/// otherwise the old store's copy comes back once the [`tombstone_lifetime`](cloakroom::StoreBuilder::tombstone_lifetime)
+/// has passed.
 ///
 /// Once the longest lifetime of a session has passed, the old store holds nothing that is live. Then use
 /// [`CloakroomSessionStore::with_moved_keys`] alone.

@@ -7,8 +7,9 @@ use crate::CloakroomStore;
 ///
 /// A record that is not here is looked for in the old store. If it is there, it is moved: it is stored here under the same
 /// id, with the same data and the same end, and then deleted from the old store. New records are created here only.
-/// Whatever moves a record runs in parallel with other requests, restarts and deletions, it is never there twice and never
-/// comes back.
+/// Other requests, restarts and deletions may happen while a record is moved: it is never there twice. If the old store
+/// refuses to delete a record, `delete` returns an error although the record has ended here. Repeat it: otherwise the old
+/// store's copy comes back once the [`tombstone_lifetime`](cloakroom::StoreBuilder::tombstone_lifetime) has passed.
 ///
 /// Once the longest lifetime of a session has passed, the old store holds nothing that is live. Then use
 /// [`CloakroomStore`] alone. To move all records at once, load each id.
