@@ -229,3 +229,30 @@ fn where_there_is_no_session_nothing_ends() {
     let nowhere = store.transact(|txn| txn.session(&id)?.data("nowhere").map(drop));
     assert_eq!(nowhere.unwrap_err().kind(), ErrorKind::NoSuchContainer);
 }
+
+/// C2.7: a session that began elsewhere meanwhile is not lost: it goes on there.
+#[test]
+fn the_end_in_the_last_container_conflicts_with_a_beginning_elsewhere() {
+    for other in ["", "scratch"] {
+        let (_clock, store) = timed();
+        store.register("bank", ContainerSettings::new()).unwrap();
+        store.register("scratch", in_ram()).unwrap();
+        let package = if other.is_empty() { "news" } else { other };
+        let id = client_with(&store, &["bank"], 1);
+        let mut runs = 0;
+        let ends = store.transact::<_, cloakroom::Error>(|txn| {
+            txn.session(&id)?.data("bank")?.destroy()?;
+            runs += 1;
+            if runs == 1 {
+                put(&store, &id, &[package], 2);
+            }
+            Ok(())
+        });
+        ends.unwrap();
+        assert_eq!(runs, 2, "{package}");
+        assert_eq!(key_of(&store, &id, package), Some(2));
+        assert_eq!(key_of(&store, &id, "bank"), None);
+        let info = store.session_info(id.key()).unwrap().unwrap();
+        assert_eq!(info.containers, [other]);
+    }
+}

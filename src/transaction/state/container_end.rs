@@ -19,6 +19,7 @@ impl TxnState {
         let is_live = self.session(id, container)?.live;
         let stays = self.fate(id) != SessionFate::Destroyed;
         if is_live && stays && !self.goes_on_beside(id, container)? {
+            self.observe_everywhere(id)?;
             return self.destroy(id);
         }
         self.observe_existence(id, Some(container))?;
@@ -28,6 +29,13 @@ impl TxnState {
         if is_live && stays && !self.ends_in(id, container) {
             self.change(id)?.ends_in.push(container);
         }
+        Ok(())
+    }
+
+    /// Notes in which containers the session was found, because it ends as a whole for being in no other one (C2.7).
+    fn observe_everywhere(&mut self, id: SubjectId) -> Result<()> {
+        let views = self.subject_mut(id)?.sessions.iter_mut();
+        views.for_each(|view| view.observed = true);
         Ok(())
     }
 
