@@ -137,7 +137,7 @@ pub(crate) struct ClientChange {
     pub(crate) authenticated_at: Option<Option<Timestamp>>,
     pub(crate) ends_at: Option<Option<Timestamp>>,
     pub(crate) end: SessionEnd,
-    /// The containers in which it ends, unless something is put into it there. It goes on in others.
+    /// The containers in which it ends. What is put into them begins another one there. It goes on in others.
     pub(crate) ends_in: Vec<ContainerId>,
     /// Whose session it must still be, where it ends because of its owner (C8.2).
     pub(crate) ends_of: Option<Arc<str>>,

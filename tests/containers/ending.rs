@@ -256,3 +256,75 @@ fn the_end_in_the_last_container_conflicts_with_a_beginning_elsewhere() {
         assert_eq!(info.containers, [other]);
     }
 }
+
+/// C2.11: where it is ended and begins again in one transaction, it is another session.
+#[test]
+fn ended_and_begun_again_at_once_it_is_another_one() {
+    let (clock, store) = timed();
+    let id = everywhere(&store);
+    with(&store, &id, |session| session.set_owner(Some("ann")));
+    clock.advance(20 * MINUTE);
+    for container in ["bank", "scratch"] {
+        let loaded = store.begin().unwrap();
+        let bank = loaded.session(&id).unwrap().pkg(container);
+        assert_eq!(bank.get::<u32>("key").unwrap(), Some(1));
+        let blind = store.begin().unwrap();
+        let bank = blind.session(&id).unwrap();
+        assert!(bank.data(container).unwrap().exists().unwrap());
+        bank.pkg(container).add("n", 1).unwrap();
+        let times = with(&store, &id, |session| {
+            let bank = session.data(container)?;
+            bank.destroy()?;
+            bank.pkg("other").insert("old", 2)?;
+            // The same value as before is no less a new one.
+            bank.pkg(container).insert("key", 1)?;
+            Ok((bank.created_at()?, bank.last_access()?))
+        });
+        with(&store, &id, |session| {
+            let bank = session.data(container)?;
+            assert_eq!((bank.created_at()?, bank.last_access()?), times);
+            assert_eq!(bank.packages()?.len(), 2);
+            assert_eq!(bank.pkg(container).get("key")?, Some(1));
+            assert_eq!(session.owner()?.as_deref(), Some("ann"));
+            Ok(())
+        });
+        loaded
+            .session(&id)
+            .unwrap()
+            .pkg(container)
+            .insert("key", 3)
+            .unwrap();
+        for late in [loaded, blind] {
+            assert_eq!(late.commit().unwrap_err().kind(), ErrorKind::Conflict);
+        }
+    }
+    assert!(store.check().unwrap().is_clean());
+}
+
+/// C2.7: what was read of it before must still be there.
+#[test]
+fn what_was_read_before_it_ends_there_is_validated() {
+    let (_clock, store) = timed();
+    let id = everywhere(&store);
+    let ends = |begins: bool| {
+        let txn = store.begin().unwrap();
+        let bank = txn.session(&id).unwrap().data("bank").unwrap();
+        let read = bank.pkg("bank").get::<u32>("key").unwrap();
+        bank.destroy().unwrap();
+        if begins {
+            bank.pkg("bank").insert("new", 2).unwrap();
+        }
+        (txn, read)
+    };
+    for begins in [true, false] {
+        put(&store, &id, &["bank"], 1);
+        let (txn, read) = ends(begins);
+        assert_eq!(read, Some(1));
+        put(&store, &id, &["bank"], 2);
+        assert_eq!(txn.commit().unwrap_err().kind(), ErrorKind::Conflict);
+        let (txn, read) = ends(begins);
+        assert_eq!(read, Some(2));
+        txn.commit().unwrap();
+        assert_eq!(key_of(&store, &id, "bank"), None);
+    }
+}

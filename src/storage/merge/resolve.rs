@@ -223,12 +223,13 @@ impl<R: CurrentRows> Merge<'_, R> {
             return Err(conflict("packages of the session came or went meanwhile"));
         }
         self.check_replaced(change, &sessions)?;
+        let ends = |it: &&mut SessionMerge<'_>| change.ends_in.contains(&it.seen.container_ref.id);
+        let ended = sessions.iter_mut().filter(ends);
+        ended.for_each(SessionMerge::end);
         for package in &change.packages {
             self.package(change, &mut sessions, package)?;
         }
-        sessions
-            .iter_mut()
-            .for_each(|it| it.list_packages(&change.ends_in));
+        sessions.iter_mut().for_each(SessionMerge::list_packages);
         if !self.stale.is_empty() {
             return Ok(());
         }
@@ -310,11 +311,19 @@ impl<R: CurrentRows> Merge<'_, R> {
         let at = at.map_err(|_| gone())?;
         let session = sessions.get(at).ok_or_else(gone)?;
         let (name, read) = (&package.package, package.observed.row.as_ref());
-        let old = stored_package(self.rows, session, change.client, name, read).map_err(named)?;
+        let has_ended = session.has_ended();
+        // A package that ends unread may be damaged.
+        let old = match has_ended && package.observed.keys.are_none() {
+            true => None,
+            false => {
+                stored_package(self.rows, session, change.client, name, read).map_err(named)?
+            }
+        };
         validate(&package.observed, old.as_ref()).map_err(named)?;
         if !package.writes() {
             return Ok(());
         }
+        let old = old.filter(|_| !has_ended);
         let content = merge_keys(package, old, &mut self.stale).map_err(named)?;
         let Some(content) = content else {
             return Ok(());
@@ -347,7 +356,7 @@ impl<R: CurrentRows> Merge<'_, R> {
         let moves = matches!(change.end, SessionEnd::Moves(_));
         let carried = carried.filter(|_| moves || container.is_in_cookie());
         let rows = stored.chain(carried);
-        if let Some(other) = rows.filter_map(|session| session.row.as_ref()).next() {
+        if let Some(other) = rows.filter_map(SessionMerge::row_before).next() {
             return Ok(other.continued(now, version));
         }
         self.check_founder(change)?;

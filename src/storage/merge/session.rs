@@ -7,7 +7,7 @@ use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::storage::record::{PackageRow, SessionRow};
-use crate::storage::{ClientChange, ContainerId, Limits, Seen, SeenState, SessionEnd};
+use crate::storage::{ClientChange, Limits, Seen, SeenState, SessionEnd};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ pub(super) struct SessionMerge<'a> {
     pub(super) stored: Option<SessionRow>,
     /// The row as the transaction sees it. `None` if the session has expired.
     pub(super) row: Option<SessionRow>,
+    /// The row, if the transaction ends the session here. What it inserts here begins another one.
+    ended: Option<SessionRow>,
     pub(super) changed: bool,
     /// The packages that change. In boxes, so that the map's nodes are small blocks.
     pub(super) packages: BTreeMap<Arc<str>, Box<MergedPackage>>,
@@ -47,6 +49,7 @@ impl<'a> SessionMerge<'a> {
             seen,
             stored,
             row,
+            ended: None,
             changed: false,
             packages: BTreeMap::new(),
         }
@@ -54,7 +57,23 @@ impl<'a> SessionMerge<'a> {
 
     /// Whether the request brought its row along, live or not.
     pub(super) fn is_carried(&self) -> bool {
-        self.row.is_some() && self.seen.container_ref.id.is_in_cookie()
+        self.row_before().is_some() && self.seen.container_ref.id.is_in_cookie()
+    }
+
+    /// The row as the transaction sees it, ended here or not.
+    pub(super) fn row_before(&self) -> Option<&SessionRow> {
+        self.row.as_ref().or(self.ended.as_ref())
+    }
+
+    /// Whether the transaction ends it in this container.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Ends the session in this container.
+    pub(super) fn end(&mut self) {
+        self.ended = self.row.take();
+        self.changed |= self.ended.is_some();
     }
 
     /// Begins a session in this container.
@@ -63,15 +82,8 @@ impl<'a> SessionMerge<'a> {
         self.changed = true;
     }
 
-    /// Updates the session's list of packages: it has those that are not empty. Without any, it ends where it is to end.
-    pub(super) fn list_packages(&mut self, ends_in: &[ContainerId]) {
-        self.list_those_with_keys();
-        if ends_in.contains(&self.seen.container_ref.id) {
-            self.end_if_empty();
-        }
-    }
-
-    fn list_those_with_keys(&mut self) {
+    /// Updates the session's list of packages: it has those that are not empty.
+    pub(super) fn list_packages(&mut self) {
         let Some(row) = &mut self.row else { return };
         let mut computed = self.packages.iter();
         if computed.all(|(package, content)| row.has(package) == (content.len > 0)) {
@@ -84,14 +96,6 @@ impl<'a> SessionMerge<'a> {
         packages.sort_unstable();
         row.packages = packages.into();
         self.changed = true;
-    }
-
-    /// Ends it in this container, unless something was put into it.
-    fn end_if_empty(&mut self) {
-        if self.row.as_ref().is_some_and(|row| row.packages.is_empty()) {
-            self.row = None;
-            self.changed = true;
-        }
     }
 
     pub(super) fn came_or_went(&self) -> bool {
@@ -150,7 +154,7 @@ fn leads_on(row: &Option<SessionRow>) -> bool {
     row.as_ref().is_some_and(|row| row.optional.moved.is_some())
 }
 
-/// The row of a package, if the session lists it. A listed package without a row is damage (C5.4).
+/// The row of a package before the transaction, if the session lists it. A listed package without a row is damage (C5.4).
 pub(super) fn stored_package(
     rows: &impl CurrentRows,
     session: &SessionMerge<'_>,
@@ -158,7 +162,7 @@ pub(super) fn stored_package(
     package: &str,
     read: Option<&PackageRow>,
 ) -> Result<Option<PackageRow>> {
-    let listed = match (&session.row, &session.stored) {
+    let listed = match (session.row_before(), &session.stored) {
         (Some(row), Some(stored)) if row.incarnation == stored.incarnation => stored.has(package),
         _ => false,
     };

@@ -59,10 +59,10 @@ impl<R: CurrentRows> RowWriter<'_, R> {
                 self.remove(&session, change.client);
                 continue;
             }
-            // A session that replaces an expired one inherits none of its packages (C3.2).
+            // A session that replaces an expired one inherits none of its packages (C3.2), nor one that has ended here.
             let replaced = session.row.as_ref().map(|row| row.incarnation)
                 != session.stored.as_ref().map(|row| row.incarnation);
-            if replaced && session.row.is_some() && session.stored.is_some() {
+            if replaced && session.changed && session.stored.is_some() {
                 self.remove_packages(&session, change.client);
             }
             for (package, content) in &session.packages {
