@@ -87,6 +87,33 @@ fn a_session_is_told_of_when_it_begins_moves_and_ends() {
     assert_eq!(all(store, &told), expected);
 }
 
+/// C8.9: however a session comes to its end.
+#[test]
+fn the_end_in_the_last_container_is_told() {
+    for goes_on_first in [false, true] {
+        let (store, told) = in_memory();
+        store.register("cart", ContainerSettings::new()).unwrap();
+        let id = store.client_ids().issue();
+        store.transact(insert(&id)).unwrap();
+        let end = |txn: &Txn| {
+            let session = txn.session(&id)?;
+            let cart = session.pkg("cart");
+            if goes_on_first {
+                cart.insert("n", 1)?;
+            }
+            session.data("")?.destroy()?;
+            cart.clear()
+        };
+        store.transact(end).unwrap();
+        let told = all(store, &told);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(
+            matches!(&told[1], Told::Ended(key, ..) if *key == id.key()),
+            "{told:?}"
+        );
+    }
+}
+
 /// C8.9: what leaves no trace is not told.
 #[test]
 fn what_is_not_committed_is_not_told() {

@@ -161,7 +161,7 @@ impl TxnState {
             founding: subject.founding,
             ..Subject::default()
         };
-        let after = match (self.changed(id).is_some(), self.fate(id)) {
+        let after = match (self.changed(id).is_some(), self.final_fate(id)) {
             (false, _) => client.presented.clone(),
             // A new session after this one gets an id of its own.
             (true, SessionFate::Destroyed) => self.client_id(id).ok().flatten(),

@@ -120,14 +120,78 @@ fn two_that_end_the_last_two_containers_end_the_session() {
 fn a_session_that_is_left_in_no_container_has_ended() {
     let (_clock, store) = timed();
     store.register("bank", ContainerSettings::new()).unwrap();
+    for rotates in [false, true] {
+        let id = client_with(&store, &["bank"], 1);
+        with(&store, &id, |session| {
+            session.pkg("news").insert("key", 2)?;
+            session.data("bank")?.destroy()?;
+            if rotates {
+                session.rotate()?;
+            }
+            session.pkg("news").clear()?;
+            assert!(!session.exists()?);
+            assert!(session.client_id().is_none() && session.created_at()?.is_none());
+            Ok(())
+        });
+        assert!(store.session_info(id.key()).unwrap().is_none());
+        assert_refused(&store, &id);
+    }
+}
+
+/// C2.7: that it is in no other container was read.
+#[test]
+fn a_session_that_is_left_in_no_container_conflicts_with_a_beginning_elsewhere() {
+    let (_clock, store) = timed();
+    store.register("bank", ContainerSettings::new()).unwrap();
+    store.register("cart", ContainerSettings::new()).unwrap();
     let id = client_with(&store, &["bank"], 1);
-    with(&store, &id, |session| {
+    let mut runs = 0;
+    let ends = store.transact::<_, cloakroom::Error>(|txn| {
+        let session = txn.session(&id)?;
         session.pkg("news").insert("key", 2)?;
         session.data("bank")?.destroy()?;
-        session.pkg("news").clear()
+        session.pkg("news").clear()?;
+        runs += 1;
+        if runs == 1 {
+            put(&store, &id, &["cart"], 2);
+        }
+        Ok(())
     });
-    assert!(store.session_info(id.key()).unwrap().is_none());
-    assert_refused(&store, &id);
+    ends.unwrap();
+    assert_eq!((runs, key_of(&store, &id, "cart")), (2, Some(2)));
+    assert_eq!(key_of(&store, &id, "bank"), None);
+}
+
+/// C8.1: what it is given goes on with it.
+#[test]
+fn a_label_takes_a_session_on_that_has_ended_where_it_was() {
+    let (_clock, store) = timed();
+    store.register("bank", ContainerSettings::new()).unwrap();
+    store.register("cart", ContainerSettings::new()).unwrap();
+    for labels_first in [false, true] {
+        let id = client_with(&store, &["bank"], 1);
+        with(&store, &id, |session| {
+            session.set_owner(Some("ann"))?;
+            if labels_first {
+                session.set_label("phone")?;
+            }
+            session.pkg("cart").insert("key", 2)?;
+            session.data("bank")?.destroy()?;
+            session.pkg("cart").clear()?;
+            session.set_label("phone")?;
+            assert!(session.exists()? && session.client_id().is_some());
+            assert!(session.created_at()?.is_some());
+            assert!(!session.data("bank")?.exists()?);
+            Ok(())
+        });
+        let info = store.session_info(id.key()).unwrap().unwrap();
+        assert_eq!(
+            (info.label.as_deref(), info.owner.as_deref()),
+            (Some("phone"), Some("ann"))
+        );
+        assert_eq!(info.containers, ["cart"], "{labels_first}");
+        assert_eq!(key_of(&store, &id, "bank"), None);
+    }
 }
 
 // C2.11

@@ -166,6 +166,13 @@ async fn early(
     ))
 }
 
+/// Ends the session in the store, where it goes on in the cookie, and gives it what only a store has.
+async fn end_and_label(session: Session) -> Result<String, Error> {
+    session.data("")?.destroy()?;
+    session.set_label("phone")?;
+    Ok(session.client_id().is_some().to_string())
+}
+
 async fn exists(session: Session) -> Result<String, Error> {
     let owner = session.owner()?;
     Ok(format!("{} {owner:?}", session.exists()?))
@@ -227,6 +234,7 @@ impl World {
             .route("/rotate", get(rotate))
             .route("/early", get(early))
             .route("/exists", get(exists))
+            .route("/end-and-label", get(end_and_label))
             .route("/", get(|| async { "no session" }))
             .with_state(self.store.clone())
             .layer(Extension(self.gate.clone()))

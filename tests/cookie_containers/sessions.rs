@@ -44,6 +44,20 @@ async fn logout_removes_the_cookie_and_a_replay_reads_empty() {
     }
 }
 
+// C8.1
+#[tokio::test]
+async fn a_label_takes_a_session_on_that_has_ended_in_the_store() {
+    let world = World::new();
+    let mut ann = world.browser();
+    ann.get("/both?value=tea").await;
+    let answer = ann.get("/end-and-label").await;
+    assert_eq!((answer.status, &*answer.text), (200, "true"));
+    assert_eq!(world.stored().0, 1);
+    assert_eq!(ann.read("seen").await, "tea");
+    assert_eq!(ann.read("cart").await, "");
+    assert_eq!(ann.get("/exists").await.text, "true None");
+}
+
 // C4.8
 #[tokio::test]
 async fn a_replayed_cookie_revives_no_stored_session() {

@@ -255,6 +255,37 @@ async fn after_a_logout_the_request_may_begin_another_session() {
     assert!(set_cookie(&response).unwrap().contains("Max-Age=0"));
 }
 
+/// C4.7, C4.8: a session that is left in no container has ended, and its id with it.
+#[tokio::test]
+async fn after_the_end_in_every_container_the_id_is_not_used_again() {
+    fn end(session: &Session) -> Result<(), Error> {
+        session.pkg("cart").insert("n", 1)?;
+        session.data("")?.destroy()?;
+        session.pkg("cart").clear()
+    }
+    let ends = |session: Session| async move { end(&session) };
+    let begins = |session: Session| async move {
+        end(&session)?;
+        session.commit_now().await?;
+        count(&session).map(|n| n.to_string())
+    };
+    let store = Store::in_memory().unwrap();
+    store.register("cart", ContainerSettings::new()).unwrap();
+    let begins = app(SessionLayer::new(store.clone()), begins);
+    let old = visitor(&begins).await;
+    let response = get_page(&begins, "/now", &old).await;
+    let new = jar(&response);
+    assert_eq!(text(response).await, "1");
+    assert_eq!(
+        (stored(&store, &old), stored(&store, &new)),
+        (None, Some(1))
+    );
+
+    let ends = app(SessionLayer::new(store.clone()), ends);
+    let response = get_page(&ends, "/now", &new).await;
+    assert!(set_cookie(&response).unwrap().contains("Max-Age=0"));
+}
+
 /// C8.7, C4.8: an older id must not overwrite a newer one.
 #[tokio::test]
 async fn the_cookie_of_a_session_that_has_ended_meanwhile_is_not_sent() {

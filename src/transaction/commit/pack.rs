@@ -13,6 +13,7 @@ use crate::transaction::carrier::CarriedCommit;
 use crate::transaction::commit::access::{CookieAction, LoadedSession};
 use crate::transaction::commit::packages::{founding, pack_packages};
 use crate::transaction::events::SessionEvent;
+use crate::transaction::registry::ContainerIndex;
 use crate::transaction::state::attributes::SessionFate;
 use crate::transaction::state::changes::{Closure, SubjectChanges};
 use crate::transaction::state::subject::{SessionView, Subject, SubjectId};
@@ -89,6 +90,7 @@ impl TxnState {
             if self.changes.is_some() || !self.subject(id)?.blind.is_none() {
                 self.look_at(id)?;
             }
+            self.end_if_over(id)?;
         }
         for id in 0..self.subjects.len() {
             differs = differs || self.differs(id)?;
@@ -213,7 +215,7 @@ impl TxnState {
             clients.push(change);
         }
         if let (Some(id), true) = (&elsewhere, moved.founds()) {
-            let home = self.home(subject);
+            let home = self.home(subject, &moved.ends_in);
             let rules = (&*self.registry, &self.env().rules.limits);
             clients.push(founding(id, moved, home, rules, &mut packed.closures)?);
         }
@@ -241,7 +243,9 @@ impl TxnState {
             replaced: None,
             founder: None,
             packages: pack_packages(&subject.packages, packages, rules, &mut packed.closures)?,
-            home: attributes.is_founding().then(|| self.home_of(subject)),
+            home: attributes
+                .is_founding()
+                .then(|| self.home_of(subject, &attributes.ends_in)),
             timeout: attributes.timeout,
             owner: attributes.owner,
             label: attributes.label,
@@ -295,8 +299,8 @@ impl TxnState {
         lens.sum()
     }
 
-    fn home_of(&self, subject: &Subject) -> ContainerId {
-        self.registry.container(self.home(subject)).id()
+    fn home_of(&self, subject: &Subject, ends_in: &[ContainerIndex]) -> ContainerId {
+        self.registry.container(self.home(subject, ends_in)).id()
     }
 
     fn seen(&self, subject: &Subject, view: &SessionView) -> Seen {

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::transaction::registry::ContainerIndex;
 use crate::transaction::state::attributes::SessionFate;
-use crate::transaction::state::subject::SubjectId;
+use crate::transaction::state::subject::{SessionView, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 
 impl TxnState {
@@ -11,6 +11,38 @@ impl TxnState {
     pub(crate) fn ends_in(&self, id: SubjectId, container: ContainerIndex) -> bool {
         self.changed(id)
             .is_some_and(|changes| changes.ends_in.contains(&container))
+    }
+
+    /// Whether a session is live in a container and goes on there.
+    pub(crate) fn lives_on(&self, id: SubjectId, view: &SessionView) -> bool {
+        view.live && !self.ends_in(id, view.container)
+    }
+
+    /// What becomes of a session in the end. One that has ended in each container, and is founded in none, has ended.
+    pub(crate) fn final_fate(&self, id: SubjectId) -> SessionFate {
+        let Some(changes) = self.changed(id) else {
+            return SessionFate::Stays;
+        };
+        if changes.ends_in.is_empty() || changes.founds() {
+            return changes.fate;
+        }
+        let mut views = self
+            .subject(id)
+            .into_iter()
+            .flat_map(|it| it.sessions.iter());
+        match views.any(|view| self.lives_on(id, view)) {
+            true => changes.fate,
+            false => SessionFate::Destroyed,
+        }
+    }
+
+    /// Ends a session as a whole that has ended in each of its containers.
+    pub(crate) fn end_if_over(&mut self, id: SubjectId) -> Result<()> {
+        if self.final_fate(id) != self.fate(id) {
+            self.observe_everywhere(id)?;
+            self.change(id)?.fate = SessionFate::Destroyed;
+        }
+        Ok(())
     }
 
     /// Ends a session in one container. In its last one, it ends as a whole.
@@ -46,7 +78,7 @@ impl TxnState {
         if inserted.any(|at| at != container) {
             return Ok(true);
         }
-        let mut live = self.subject(id)?.sessions.iter().filter(|view| view.live);
-        Ok(live.any(|view| view.container != container && !self.ends_in(id, view.container)))
+        let mut views = self.subject(id)?.sessions.iter();
+        Ok(views.any(|view| view.container != container && self.lives_on(id, view)))
     }
 }

@@ -54,7 +54,7 @@ impl TxnState {
         let presented = subject.presented.clone();
         if let Some(changes) = self.changed(id) {
             let founds = changes.founds();
-            match (changes.fate, changes.id.clone()) {
+            match (self.final_fate(id), changes.id.clone()) {
                 (SessionFate::Rotated, issued) => return Ok(issued),
                 (_, Some(issued)) => return Ok(founds.then_some(issued)),
                 (SessionFate::Destroyed, None) => return Ok(None),
@@ -108,12 +108,15 @@ impl TxnState {
 
     /// The container of a session that its attributes alone create: a container that this transaction has used, the
     /// unnamed one first. Otherwise the unnamed one.
-    pub(crate) fn home(&self, subject: &Subject) -> ContainerIndex {
+    ///
+    /// Not one where the session ends (`ends_in`), if there is another.
+    pub(crate) fn home(&self, subject: &Subject, ends_in: &[ContainerIndex]) -> ContainerIndex {
+        let is_used = |view: &SessionView| view.used && !ends_in.contains(&view.container);
         let unnamed = subject.session(ContainerIndex::UNNAMED);
-        if unnamed.is_some_and(|view| view.used) {
+        if unnamed.is_some_and(is_used) {
             return ContainerIndex::UNNAMED;
         }
-        let mut used = subject.sessions.iter().filter(|view| view.used);
+        let mut used = subject.sessions.iter().filter(|view| is_used(view));
         let used = used.find(|view| !self.is_carried(view));
         used.map_or(ContainerIndex::UNNAMED, |view| view.container)
     }
@@ -127,11 +130,12 @@ impl TxnState {
             return Ok(true);
         }
         let subject = self.subject(id)?;
-        let mut live = subject.sessions.iter().filter(|view| view.live);
-        let lives_on =
-            live.any(|view| !self.is_carried(view)) && changes.fate != SessionFate::Destroyed;
+        let mut views = subject.sessions.iter();
+        let lives_on = views.any(|view| self.lives_on(id, view) && !self.is_carried(view))
+            && changes.fate != SessionFate::Destroyed;
         let alone = changes.attributes.is_founding() && !changes.inserts_in(None) && !lives_on;
-        Ok(alone && container.is_none_or(|container| container == self.home(subject)))
+        Ok(alone
+            && container.is_none_or(|container| container == self.home(subject, &changes.ends_in)))
     }
 
     /// Whether the session exists, or will exist once this transaction is committed.
@@ -142,7 +146,11 @@ impl TxnState {
     ) -> Result<bool> {
         let stored = match container {
             Some(container) => self.session(id, container)?.live && !self.ends_in(id, container),
-            None => self.live_anywhere(id)?,
+            None => {
+                self.live_anywhere(id)?;
+                let mut views = self.subject(id)?.sessions.iter();
+                views.any(|view| self.lives_on(id, view))
+            }
         };
         self.observe_existence(id, container)?;
         let founds = self.founds_in(id, container)?;
@@ -164,9 +172,9 @@ impl TxnState {
         let here =
             |view: &&SessionView| container.is_none_or(|container| container == view.container);
         let rows = subject.sessions.iter().filter(here);
-        let rows = rows.filter(|view| !self.ends_in(id, view.container));
+        let rows = rows.filter(|view| self.lives_on(id, view));
         let times: Vec<_> = rows
-            .filter_map(|view| view.live_times().filter(|_| !gone))
+            .filter_map(|view| view.times.filter(|_| !gone))
             .collect();
         let created = times.iter().map(|t| t.created).min();
         let last_access = times.iter().map(|t| t.last_access).max();
@@ -196,9 +204,9 @@ impl TxnState {
         };
         let is_gone = self.fate(id) == SessionFate::Destroyed;
         let lives = subject.sessions.iter().filter(|_| !is_gone);
-        let lives = lives.filter(|view| !self.ends_in(id, view.container));
+        let lives = lives.filter(|view| self.lives_on(id, view));
         let lives = lives.filter_map(|view| {
-            let mut times = view.live_times()?;
+            let mut times = view.times?;
             if self.touch_of(subject, view).is_some() {
                 (times.last_access, times.unconfirmed_since) = (now, None);
             }
