@@ -79,6 +79,29 @@ fn room_for_new_sessions_comes_back_with_time() {
     assert_full(visitor(&store));
 }
 
+// C4.8, C2.11
+#[test]
+fn what_a_refused_commit_would_found_is_not_counted() {
+    let (clock, store) = limited(2);
+    let container = store.container("").unwrap();
+    let settings = container.settings().unwrap().timeout(HOUR / 60);
+    container
+        .configure(settings.resolution(Duration::ZERO))
+        .unwrap();
+    let old = visitor(&store).unwrap();
+    let late = store.begin().unwrap();
+    for id in [&old, &store.client_ids().issue()] {
+        let package = late.session(id).unwrap().pkg("shop");
+        assert_eq!(package.get::<u64>("other").unwrap(), None);
+        package.insert("n", 2).unwrap();
+    }
+    clock.advance(HOUR / 30);
+    assert_eq!(get(&store, &old), None);
+    assert_eq!(late.commit().unwrap_err().kind(), ErrorKind::Conflict);
+    visitor(&store).unwrap();
+    assert_full(visitor(&store));
+}
+
 // C4.8, C2.14
 #[test]
 fn a_clock_that_is_set_back_neither_frees_new_sessions_nor_keeps_them_off() {

@@ -235,6 +235,7 @@ impl CommitBatch<'_> {
             return Ok(Some(BatchVerdict::Refused(refusal, None)));
         }
         if let Err((expired, client)) = self.claim(&set) {
+            self.found_less(founded);
             return Ok(Some(BatchVerdict::Refused(expired, Some(client))));
         }
         // Only now: a refused job ends no session.
@@ -323,6 +324,14 @@ impl CommitBatch<'_> {
             Err(_) => EngineCounters::add(&self.shared.counters.refused, 1),
         }
         taken
+    }
+
+    /// Gives sessions that a job does not found after all back to the quota.
+    fn found_less(&mut self, founded: u64) {
+        if let Some(quota) = self.quota.filter(|_| founded > 0) {
+            quota.give_back(founded);
+            self.written.founded -= founded;
+        }
     }
 
     /// Encrypts a row with the current key, unless it is, or is gone. A damaged row stays.
