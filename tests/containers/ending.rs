@@ -2,9 +2,11 @@
 
 use super::{client_with, in_folder, in_ram, key_of, live_sessions, put, reopen};
 use crate::support::clock::{HOUR, MINUTE};
-use crate::support::store::timed;
-use crate::support::visitors::with;
-use cloakroom::{ClientId, ContainerSettings, ErrorKind, Session, Store};
+use crate::support::damage::flip_packages;
+use crate::support::engine::needs_files;
+use crate::support::store::{file_builder, place, timed};
+use crate::support::visitors::{again, with};
+use cloakroom::{ClientId, ContainerSettings, ErrorKind, Session, Store, Txn};
 
 /// A store with the containers "bank" and, in memory, "scratch", and a client in these and the unnamed one.
 fn everywhere(store: &Store) -> ClientId {
@@ -391,4 +393,35 @@ fn what_was_read_before_it_ends_there_is_validated() {
         txn.commit().unwrap();
         assert_eq!(key_of(&store, &id, "bank"), None);
     }
+}
+
+// C5.4
+#[test]
+fn packages_that_cannot_be_read_end_with_it() {
+    needs_files!("it damages rows in the store's file");
+    let (_folder, path) = place();
+    let store = file_builder().open(&path).unwrap();
+    store.register("bank", ContainerSettings::new()).unwrap();
+    let ids = [(); 2].map(|()| client_with(&store, &["bank"], 1));
+    store.close().unwrap();
+    ids.iter().for_each(|id| flip_packages(&path, id.key()));
+    let store = file_builder().open(&path).unwrap();
+    store.register("bank", ContainerSettings::new()).unwrap();
+    for (id, begins) in ids.iter().zip([false, true]) {
+        let id = &again(&store, id);
+        let read = |txn: &Txn| txn.session(id)?.pkg("bank").get::<u32>("key");
+        assert_eq!(store.transact(read).unwrap_err().kind(), ErrorKind::Corrupt);
+        with(&store, id, |session| {
+            session.pkg("news").insert("key", 2)?;
+            session.data("bank")?.destroy()?;
+            match begins {
+                true => session.pkg("bank").insert("new", 3),
+                false => Ok(()),
+            }
+        });
+        assert_eq!(key_of(&store, id, "news"), Some(2));
+        assert_eq!(key_of(&store, id, "bank"), None);
+        assert_eq!(with(&store, id, |s| s.data("bank")?.exists()), begins);
+    }
+    assert!(store.check().unwrap().is_clean());
 }

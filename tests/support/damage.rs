@@ -23,3 +23,25 @@ pub(crate) fn flip_session(path: &Path, client: ClientKey) {
     }
     txn.commit().unwrap();
 }
+
+/// Flips a bit of the record of each package of a session.
+pub(crate) fn flip_packages(path: &Path, client: ClientKey) {
+    let database = Database::open(path).unwrap();
+    let txn = database.begin_write().unwrap();
+    {
+        let table: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("packages");
+        let mut table = txn.open_table(table).unwrap();
+        let rows = table.iter().unwrap().map(|row| {
+            let (key, value) = row.unwrap();
+            (key.value().to_vec(), value.value().to_vec())
+        });
+        let rows: Vec<_> = rows.collect();
+        let of = |(key, _): &&(Vec<u8>, Vec<u8>)| key[4..20] == *client.as_bytes();
+        for (key, record) in rows.iter().filter(of) {
+            let mut record = record.clone();
+            *record.last_mut().unwrap() ^= 1;
+            table.insert(&**key, &*record).unwrap();
+        }
+    }
+    txn.commit().unwrap();
+}
