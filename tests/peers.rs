@@ -17,7 +17,7 @@
 //! | What cannot be loaded becomes an empty session. | `tests/peers.rs` `a_session_that_cannot_be_loaded_is_an_error_and_not_an_empty_one` |
 //! | What cannot be decoded becomes an empty session, or locks the user out. | `tests/peers.rs` `a_value_that_cannot_be_decoded_is_an_error_and_locks_nobody_out` |
 //! | An id that the client chose is adopted. | `tests/peers.rs` `an_id_that_the_client_chose_is_not_adopted` |
-//! | Forged ids are accepted, or looked up. | `src/http/forged_tests.rs` `of_a_hundred_thousand_forged_ids_none_is_accepted_and_none_is_looked_up` |
+//! | Forged ids are accepted, or looked up. | `src/http/forged_tests.rs` `of_a_hundred_thousand_forged_cookies_none_is_accepted_and_none_is_looked_up` |
 //! | Ids are signed with SHA-1. | `src/client_id/tests.rs` `an_id_is_the_random_bytes_the_name_and_an_hmac_of_both` |
 //! | Ids are from a weak generator. | `src/client_id/tests.rs` `issued_ids_differ` |
 //! | Only the sweeper knows what has expired. | `tests/time/sweeps.rs` `without_implicit_sweeps_rows_stay_until_one_is_asked_for` |
