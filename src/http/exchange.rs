@@ -31,7 +31,7 @@ use crate::session::{CookieAction, Session};
 #[cfg(feature = "cookie-containers")]
 use crate::transaction::Carrier;
 use crate::transaction::{
-    Arrival, FoundingRule, MOST_MOVES, Patience, RequestLink, Transaction, Visit,
+    Arrival, CommitProspect, FoundingRule, MOST_MOVES, Patience, RequestLink, Transaction, Visit,
 };
 
 /// How an attempt begins its transaction.
@@ -112,13 +112,18 @@ impl Exchange {
         })
     }
 
-    /// Whether the session may be committed. The application can refuse a session that the commit would create, as `founds`
-    /// tells.
-    pub(super) fn admit(&self, founds: impl FnOnce() -> Result<bool>) -> Result<()> {
+    /// Whether the session may be committed. A session that a token found gets no owner (C8.3), and the application can
+    /// refuse a session that the commit would create.
+    pub(super) fn admit(&self, prospect: &mut dyn CommitProspect) -> Result<()> {
+        #[cfg(feature = "url-ids")]
+        if self.tokens.accepted().is_some() && prospect.has_owner()? {
+            let why = "a session that is found by a URL or a form can have no owner: the visitor must accept cookies";
+            return Err(Error::new(ErrorKind::MissingClientId, why));
+        }
         let Some(rule) = self.settings.admit_new() else {
             return Ok(());
         };
-        if !founds()? || *self.admitted.get_or_init(|| rule(&self.request)) {
+        if !prospect.founds()? || *self.admitted.get_or_init(|| rule(&self.request)) {
             return Ok(());
         }
         let why = "the application admits no new session (admit_new)";
@@ -423,16 +428,6 @@ impl Exchange {
         self.other_ids == OtherIds::Absent
     }
 
-    /// A session that is found by a token has no owner, and none is given one (C8.3).
-    #[cfg(feature = "url-ids")]
-    pub(super) fn admit_owner(&self, session: &Session) -> Result<()> {
-        if self.tokens.accepted().is_none() || session.owner()?.is_none() {
-            return Ok(());
-        }
-        let why = "a session that is found by a URL or a form can have no owner: the visitor must accept cookies";
-        Err(Error::new(ErrorKind::MissingClientId, why))
-    }
-
     /// How long this request may still wait for turns.
     pub(super) fn patience(&self) -> Patience {
         *self.patience.lock().unwrap_or_else(PoisonError::into_inner)
@@ -448,8 +443,8 @@ impl RequestLink for Exchange {
         self.policy.forbid();
     }
 
-    fn admit(&self, founds: &mut dyn FnMut() -> Result<bool>) -> Result<()> {
-        Self::admit(self, founds)
+    fn admit(&self, prospect: &mut dyn CommitProspect) -> Result<()> {
+        Self::admit(self, prospect)
     }
 
     fn patience(&self) -> Patience {

@@ -94,11 +94,11 @@ fn a_look_that_fails_is_not_taken_for_a_visitor_without_a_session() {
     settings.rules.admit_new = Some(Arc::new(|_: &Parts| false));
     let (parts, ()) = Request::new(()).into_parts();
     let exchange = Exchange::new(Arc::new(settings), parts, &SizeHint::default());
-    let (_txn, session) = put(2);
-    exchange.admit(|| session.founds()).unwrap();
-    let (_other, unseen) = put(3);
+    let (_txn, mut session) = put(2);
+    exchange.admit(&mut session).unwrap();
+    let (_other, mut unseen) = put(3);
     store.close().unwrap();
-    let error = exchange.admit(|| unseen.founds()).unwrap_err();
+    let error = exchange.admit(&mut unseen).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
 }
 

@@ -278,19 +278,12 @@ fn end<R: Default>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> A
         };
     }
     match open {
-        Some((transaction, session)) => match admit(exchange, &session) {
+        Some((transaction, mut session)) => match exchange.admit(&mut session) {
             Ok(()) => AfterResponse::Commit(transaction, session, response),
             Err(error) => AfterResponse::Final(replace(response, error, &exchange.settings)),
         },
         None => AfterResponse::Final(response),
     }
-}
-
-/// Whether the session may be committed.
-fn admit(exchange: &Exchange, session: &Session) -> Result<()> {
-    #[cfg(feature = "url-ids")]
-    exchange.admit_owner(session)?;
-    exchange.admit(|| session.founds())
 }
 
 /// The response to a request whose transaction was not committed, or changed nothing.

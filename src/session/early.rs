@@ -2,6 +2,7 @@
 
 use super::Session;
 use crate::error::Result;
+use crate::transaction::CommitProspect;
 
 impl Session {
     /// Commits what the request did so far, and goes on in a new transaction: for a handler that does something afterwards
@@ -49,11 +50,24 @@ impl Session {
     ///
     /// As for [`commit`](crate::Transaction::commit); [`NotAdmitted`](crate::ErrorKind::NotAdmitted) and
     /// [`MissingClientId`](crate::ErrorKind::MissingClientId) if the layer's settings refuse the session that would be
-    /// created; [`Closed`](crate::ErrorKind::Closed) after the response was made, or while another call of this runs;
+    /// created, the latter also if a session that a URL or a form found would have an owner; [`Closed`](crate::ErrorKind::Closed) after the response was made, or while another call of this runs;
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for a session that no layer made.
     pub fn commit_now(&self) -> impl Future<Output = Result<()>> + Send + use<> {
         let (txn, subject) = (self.txn.clone(), self.subject);
         // Boxed: a handler's future holds it, and few handlers use it.
         Box::pin(async move { txn.commit_now(subject).await })
+    }
+}
+
+impl CommitProspect for Session {
+    fn founds(&mut self) -> Result<bool> {
+        // A transaction that has ended founds nothing.
+        let founds = self.with(|state| Ok(state.founds(self.subject)));
+        founds.unwrap_or(Ok(false))
+    }
+
+    #[cfg(feature = "url-ids")]
+    fn has_owner(&mut self) -> Result<bool> {
+        Ok(self.owner()?.is_some())
     }
 }

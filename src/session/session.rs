@@ -127,14 +127,6 @@ impl Session {
         self.with(|state| state.client_key(self.subject)).ok()?
     }
 
-    /// Whether the commit founds a session for a client that has none. An error if that cannot be told.
-    #[cfg(feature = "http")]
-    pub(crate) fn founds(&self) -> Result<bool> {
-        // A transaction that has ended founds nothing.
-        let founds = self.with(|state| Ok(state.founds(self.subject)));
-        founds.unwrap_or(Ok(false))
-    }
-
     /// Looks at the session as the commit will, if it was changed without a look.
     #[cfg(feature = "http")]
     pub(crate) fn look_before_commit(&self) {

@@ -8,7 +8,7 @@ use crate::transaction::commit::start::end_commit;
 use crate::transaction::commit::submit::EarlyReport;
 use crate::transaction::env::KeepOpen;
 use crate::transaction::registry::Registry;
-use crate::transaction::request::WeakRequest;
+use crate::transaction::request::{CommitProspect, WeakRequest};
 use crate::transaction::state::attributes::SessionFate;
 use crate::transaction::state::subject::{Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
@@ -48,7 +48,7 @@ impl Txn {
         request.run_once();
         // From here on, nothing else changes the checked state.
         let mut state = self.pause()?;
-        let admitted = request.admit(&mut || state.founds(visitor));
+        let admitted = request.admit(&mut VisitorProspect(&mut state, visitor));
         let mut next = NextState::of(&mut state, self.shared.registry.get().cloned());
         let committed = match admitted {
             Ok(()) => {
@@ -98,6 +98,20 @@ impl Txn {
         if matches!(*phase, TxnPhase::Committing) {
             *phase = TxnPhase::Open(state);
         }
+    }
+}
+
+/// The visitor's session in a transaction that nothing else changes any more.
+struct VisitorProspect<'a>(&'a mut TxnState, SubjectId);
+
+impl CommitProspect for VisitorProspect<'_> {
+    fn founds(&mut self) -> Result<bool> {
+        self.0.founds(self.1)
+    }
+
+    #[cfg(feature = "url-ids")]
+    fn has_owner(&mut self) -> Result<bool> {
+        Ok(self.0.owner(self.1)?.is_some())
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) use crate::transaction::registry::{
     ContainerEntry, ContainerIndex, ContainerLink, CookieSupport, Registry,
 };
 #[cfg(feature = "http")]
-pub(crate) use crate::transaction::request::RequestLink;
+pub(crate) use crate::transaction::request::{CommitProspect, RequestLink};
 pub(crate) use crate::transaction::state::changes::{Closure, KeyBase, KeyChanges, KeyStep};
 pub(crate) use crate::transaction::state::logins::clients_of;
 #[cfg(feature = "http")]

@@ -10,14 +10,23 @@ use std::sync::Weak;
 pub(crate) trait RequestLink: Send + Sync {
     /// Marks that the request must not run again.
     fn run_once(&self);
-    /// Checks whether the session may be committed. `founds` returns whether the commit founds it.
-    fn admit(&self, founds: &mut dyn FnMut() -> Result<bool>) -> Result<()>;
+    /// Checks whether the session may be committed.
+    fn admit(&self, prospect: &mut dyn CommitProspect) -> Result<()>;
     /// How long the request may still wait for turns.
     fn patience(&self) -> Patience;
     fn set_patience(&self, left: Patience);
     /// A commit begins. The receiver gets what the response must do with the cookie. The sender is dropped if the
     /// commit fails.
     fn commits(&self, outcome: oneshot::Receiver<CookieAction>);
+}
+
+/// The session of a request, as its commit would leave it.
+pub(crate) trait CommitProspect {
+    /// Whether the commit founds it.
+    fn founds(&mut self) -> Result<bool>;
+    /// Whether it has an owner.
+    #[cfg(feature = "url-ids")]
+    fn has_owner(&mut self) -> Result<bool>;
 }
 
 /// A weak reference: handles may outlive the request and must not keep it.

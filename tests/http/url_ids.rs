@@ -41,6 +41,13 @@ async fn logging_in(session: Session) -> Result<&'static str, Error> {
     Ok("welcome")
 }
 
+/// Logs in, and commits before the response.
+async fn logging_in_now(session: Session) -> Result<&'static str, Error> {
+    session.log_in("ann")?;
+    session.commit_now().await?;
+    Ok("welcome")
+}
+
 fn pages() -> Router {
     Router::new()
         .route("/count", get(counting).post(counting))
@@ -48,6 +55,7 @@ fn pages() -> Router {
         .route("/form", post(body_of))
         .route("/rotate", get(rotating))
         .route("/login", post(logging_in))
+        .route("/login_now", post(logging_in_now))
         .route(
             "/own",
             post(|s: Session| async move { s.set_owner(Some("ann")) }),
@@ -329,7 +337,7 @@ async fn a_session_with_an_owner_is_not_found_also_if_it_got_the_owner_later() {
 async fn a_session_that_a_token_found_gets_no_owner() {
     let (_, store, app) = site();
     let token = token(&app).await;
-    for path in ["/login", "/own"] {
+    for path in ["/login", "/login_now", "/own"] {
         let response = send(&app, posted(path, FORM, format!("sid={token}"))).await;
         assert_eq!(response.status(), StatusCode::FORBIDDEN, "{path}");
         let error = response.extensions().get::<Error>().unwrap();
