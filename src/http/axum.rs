@@ -4,7 +4,7 @@ use axum_core::body::Body;
 use axum_core::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, ETAG, SET_COOKIE, VARY};
-use http::{HeaderValue, Request, request};
+use http::{HeaderMap, HeaderValue, Request, request};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -91,9 +91,24 @@ where
         };
         let answered = Arc::clone(&exchange);
         let response = run(ready, exchange, body, inward, IntoResponse::into_response);
-        Box::pin(async move { Ok(render(&*page, &answered.request, response.await?)) })
+        Box::pin(async move {
+            let response = response.await?;
+            let mut rendered = render(&*page, &answered.request, response);
+            hide_url(&answered, rendered.headers_mut());
+            Ok(rendered)
+        })
     }
 }
+
+/// Keeps the URL of a request that presented a token out of `Referer`, whatever the application's page says.
+#[cfg(feature = "url-ids")]
+fn hide_url(exchange: &Exchange, headers: &mut HeaderMap) {
+    exchange.tokens.hide_url(headers);
+}
+
+/// This build has no ids in URLs.
+#[cfg(not(feature = "url-ids"))]
+fn hide_url(_: &Exchange, _: &mut HeaderMap) {}
 
 /// Gives a response that was made from an error the application's page. What the answer says of cookies and caches
 /// stays (C4.6), and what it says of its body goes with that.

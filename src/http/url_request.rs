@@ -161,13 +161,14 @@ impl PresentedTokens {
         self.was_given.load(Ordering::Relaxed)
     }
 
-    /// Keeps other sites from learning the URL. A stricter policy of the handler stays.
+    /// Keeps the URL out of `Referer`, also in requests to this site. A policy of the handler that does so stays.
     pub(super) fn hide_url(&self, response: &mut HeaderMap) {
-        let is_strict = |field: &HeaderValue| field == "no-referrer" || field == "same-origin";
+        let strict = ["no-referrer", "strict-origin", "origin"];
+        let is_strict = |field: &HeaderValue| strict.iter().any(|policy| field == policy);
         let mut policies = response.get_all(REFERRER_POLICY).iter();
         let is_safe = policies.next().is_some_and(is_strict) && policies.next().is_none();
         if self.is_in_url && !is_safe {
-            response.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+            response.insert(REFERRER_POLICY, HeaderValue::from_static("strict-origin"));
         }
     }
 }

@@ -46,9 +46,10 @@ use crate::error::Result;
 ///
 /// A token that is not accepted reads as none. Any cookie of the layer and any other transport that the request uses
 /// comes before tokens, which are not read then. The parameter is taken out of the request's URL before the handler sees
-/// it. The response says `Referrer-Policy: same-origin`, so that no other site learns the URL. (With `no-referrer`,
-/// browsers would send forms of this site with `Origin: null`, which [`CsrfLayer`](super::CsrfLayer) refuses.) A
-/// stricter policy of the handler stays.
+/// it. The response says `Referrer-Policy: strict-origin`, so that `Referer` names the site and nothing of the URL, also in
+/// requests to the site itself. (With `no-referrer`, browsers would send forms of this site with `Origin: null`, which
+/// [`CsrfLayer`](super::CsrfLayer) refuses.) A policy of the handler that tells no more stays: `no-referrer` or `origin`.
+/// If the inner service fails with an error instead of a response, what an outer layer makes of it gets no policy.
 ///
 /// A request with an accepted token gets no cookie, and needs no CSRF token: nobody else knows its URL. New ids travel in the
 /// URLs of the pages that the handler makes: see [`UrlId`](super::UrlId). Layers outside this one, such as a log of

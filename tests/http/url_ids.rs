@@ -152,7 +152,7 @@ async fn a_visitor_without_cookies_is_known_by_the_urls_of_the_pages() {
 
     let second = fetch(&app, HOME, url).await;
     assert_eq!(set_cookie(&second), None);
-    assert_eq!(policy(&second), ["same-origin"]);
+    assert_eq!(policy(&second), ["strict-origin"]);
     assert_eq!(values(&second, header::CACHE_CONTROL), ["no-store"]);
     let page = text(second).await;
     // The handler sees the URL without the token, and gets a new one for its page.
@@ -161,7 +161,7 @@ async fn a_visitor_without_cookies_is_known_by_the_urls_of_the_pages() {
     // Whatever becomes of the request.
     for path in ["/plain", "/nowhere"] {
         let other = fetch(&app, HOME, &format!("{path}?sid=x")).await;
-        assert_eq!(policy(&other), ["same-origin"], "{path}");
+        assert_eq!(policy(&other), ["strict-origin"], "{path}");
     }
 }
 
@@ -170,13 +170,36 @@ async fn a_handlers_stricter_policy_stays_and_a_weaker_one_does_not() {
     let store = Store::in_memory().unwrap();
     for (own, sent) in [
         ("no-referrer", "no-referrer"),
-        ("unsafe-url", "same-origin"),
-        ("no-referrer, unsafe-url", "same-origin"),
+        ("strict-origin", "strict-origin"),
+        ("origin", "origin"),
+        // With it, other pages of the site would get the token.
+        ("same-origin", "strict-origin"),
+        ("unsafe-url", "strict-origin"),
+        ("no-referrer, unsafe-url", "strict-origin"),
     ] {
         let page = move || async move { [("referrer-policy", own)] };
         let app = Router::new().route("/", get(page)).layer(layer(&store));
         assert_eq!(policy(&fetch(&app, HOME, "/?sid=x").await), [sent]);
         assert_eq!(policy(&fetch(&app, HOME, "/").await), [own]);
+    }
+}
+
+/// It is made after the layer has answered.
+#[tokio::test]
+async fn an_error_page_does_not_weaken_the_policy() {
+    let store = Store::in_memory().unwrap();
+    for (own, sent) in [
+        ("unsafe-url", "strict-origin"),
+        ("no-referrer", "no-referrer"),
+    ] {
+        let page = move |_: &Error, _: &axum::http::request::Parts| {
+            axum::response::IntoResponse::into_response([("referrer-policy", own)])
+        };
+        let app = pages().layer(layer(&store).on_error(page));
+        let token = token(&app).await;
+        let response = send(&app, posted(&format!("/login?sid={token}"), FORM, "")).await;
+        assert!(response.extensions().get::<Error>().is_some());
+        assert_eq!(policy(&response), [sent]);
     }
 }
 
@@ -367,7 +390,7 @@ async fn a_cookie_or_another_transport_comes_before_tokens() {
     let cookie = visitor(&app).await;
     let path = format!("/count?sid={token}");
     let shown = send(&app, from(HOME, request("GET", &path, &cookie))).await;
-    assert_eq!(policy(&shown), ["same-origin"]);
+    assert_eq!(policy(&shown), ["strict-origin"]);
     assert_eq!(text(shown).await, "2 /count /count?a=1#b ");
     let app = pages().layer(layer(&store).transport(BearerTransport::new()));
     let mut request = from(HOME, request("GET", &path, ""));
