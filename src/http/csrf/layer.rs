@@ -7,13 +7,13 @@ use std::fmt;
 use std::sync::Arc;
 use tower_layer::Layer;
 
-use super::origin::{RequestSource, judge};
 use super::refusal::CsrfReason;
 use super::token::{CsrfField, FIELD, check};
 use crate::error::{Error, ErrorKind, Quoted, Result};
 use crate::http::checked::{CheckedService, RequestCheck};
 use crate::http::form::FormEncoding;
 use crate::http::policy::is_upgrade;
+use crate::http::proxies::origin::{RequestSource, source_of};
 use crate::http::rewound::{ReadAhead, RewoundBody};
 use crate::http::slot::{Slot, read_early};
 
@@ -242,7 +242,10 @@ impl CsrfSettings {
         if is_ours || self.exempt.iter().any(|rule| rule(&parts)) {
             return Ok(Request::from_parts(parts, body));
         }
-        let source = judge(&parts, &self.trusted)?;
+        let source = source_of(&parts, &self.trusted);
+        if source == RequestSource::OtherSite {
+            return Err(CsrfReason::OtherSite.into());
+        }
         // A browser can add neither a field nor a form to the handshake of a WebSocket, but it tells the origin.
         if is_upgrade {
             return Ok(Request::from_parts(parts, body));

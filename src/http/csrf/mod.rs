@@ -2,7 +2,6 @@
 //! comes from, and by a token of the session.
 
 mod layer;
-mod origin;
 mod refusal;
 mod token;
 

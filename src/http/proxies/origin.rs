@@ -4,39 +4,40 @@ use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 use http::uri::Scheme;
 
-use super::refusal::CsrfReason;
-use crate::http::proxies::VisitorAddress;
+use super::VisitorAddress;
 
-/// What the headers tell, if they do not refuse the request.
+/// What the headers tell of where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RequestSource {
+pub(in crate::http) enum RequestSource {
     /// A page of this origin or of a trusted one, or the visitor's own action, such as a bookmark.
     Ours,
     /// No header tells it: an old browser, or no browser.
     Untold,
+    /// A page of another site, or headers that contradict each other.
+    OtherSite,
 }
 
-/// Judges a request by `Sec-Fetch-Site`, and without it by `Origin`. Every browser since 2023 sends the first over
+/// Where a request comes from, by `Sec-Fetch-Site`, and without it by `Origin`. Every browser since 2023 sends the first over
 /// HTTPS, and scripts cannot set either.
-pub(super) fn judge(request: &Parts, trusted: &[String]) -> Result<RequestSource, CsrfReason> {
+pub(in crate::http) fn source_of(request: &Parts, trusted: &[String]) -> RequestSource {
     let mut origins = request.headers.get_all(ORIGIN).iter();
     let origin = origins.next().map(http::HeaderValue::as_bytes);
     if origins.next().is_some() {
-        return Err(CsrfReason::OtherSite);
+        return RequestSource::OtherSite;
     }
     let is = |known: &String| origin.is_some_and(|it| it.eq_ignore_ascii_case(known.as_bytes()));
     if trusted.iter().any(is) {
-        return Ok(RequestSource::Ours);
+        return RequestSource::Ours;
     }
     let mut sites = request.headers.get_all("sec-fetch-site").iter();
     let site = sites.next().map(http::HeaderValue::as_bytes);
     match (site, origin) {
-        _ if sites.next().is_some() => Err(CsrfReason::OtherSite),
-        (Some(b"same-origin" | b"none"), _) => Ok(RequestSource::Ours),
-        (Some(_), _) => Err(CsrfReason::OtherSite),
-        (None, Some(origin)) if is_host(origin, request) => Ok(RequestSource::Ours),
-        (None, Some(_)) => Err(CsrfReason::OtherSite),
-        (None, None) => Ok(RequestSource::Untold),
+        _ if sites.next().is_some() => RequestSource::OtherSite,
+        (Some(b"same-origin" | b"none"), _) => RequestSource::Ours,
+        (Some(_), _) => RequestSource::OtherSite,
+        (None, Some(origin)) if is_host(origin, request) => RequestSource::Ours,
+        (None, Some(_)) => RequestSource::OtherSite,
+        (None, None) => RequestSource::Untold,
     }
 }
 
@@ -66,17 +67,17 @@ mod tests {
     use super::*;
     use http::Request;
 
-    fn judged(headers: &[(&str, &str)]) -> Result<RequestSource, CsrfReason> {
+    fn judged(headers: &[(&str, &str)]) -> RequestSource {
         let mut request = Request::builder().uri("/");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        judge(&parts, &["https://pay.example".to_owned()])
+        source_of(&parts, &["https://pay.example".to_owned()])
     }
 
-    const OURS: Result<RequestSource, CsrfReason> = Ok(RequestSource::Ours);
-    const REFUSED: Result<RequestSource, CsrfReason> = Err(CsrfReason::OtherSite);
+    const OURS: RequestSource = RequestSource::Ours;
+    const REFUSED: RequestSource = RequestSource::OtherSite;
 
     #[test]
     fn fetch_metadata_decides_where_a_browser_sends_it() {
@@ -142,7 +143,7 @@ mod tests {
             let (mut parts, ()) = request.into_parts();
             let ip = std::net::Ipv4Addr::LOCALHOST.into();
             parts.extensions.insert(VisitorAddress { ip, scheme });
-            assert_eq!(judge(&parts, &[]), expected, "{origin}");
+            assert_eq!(source_of(&parts, &[]), expected, "{origin}");
         }
     }
 
@@ -162,6 +163,6 @@ mod tests {
 
     #[test]
     fn without_either_header_nothing_is_known() {
-        assert_eq!(judged(&[("host", "a.example")]), Ok(RequestSource::Untold));
+        assert_eq!(judged(&[("host", "a.example")]), RequestSource::Untold);
     }
 }
