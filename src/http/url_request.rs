@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::form::FormEncoding;
 use super::proxies::VisitorAddress;
+use super::proxies::origin::{RequestSource, source_of};
 use super::replay::Replay;
 use super::transport::{IdCarrier, IdTransport};
 use super::url_tokens::{
@@ -68,8 +69,11 @@ impl PresentedTokens {
         if !request.method.is_safe() && is_form() {
             tokens.form = of(TokenPlace::Form).next().map(|(it, _)| Arc::clone(it));
         }
-        // Without an address, none is accepted.
-        if others == OtherIds::Presented || request.extensions.get::<VisitorAddress>().is_none() {
+        // Without an address, none is accepted. Nor is one from another site, which would choose the visitor's session.
+        if others == OtherIds::Presented
+            || request.extensions.get::<VisitorAddress>().is_none()
+            || source_of(request, &[]) == RequestSource::OtherSite
+        {
             (tokens.found, tokens.form) = (Vec::new(), None);
         }
         tokens

@@ -43,12 +43,14 @@ use crate::error::Result;
 /// - It expires after a [lifetime](Self::lifetime) of its own. Each page makes new ones.
 /// - It is not accepted for a session that has an owner, also if it got the owner later. A request that came with a token
 ///   and leaves its session with an owner is answered with 403: visitors without cookies cannot log in.
+/// - It is not accepted where the browser tells, by `Sec-Fetch-Site` or `Origin`, that another site sent the request. So it
+///   is not found again when a payment service sends the visitor back.
 ///
 /// A token that is not accepted reads as none. Any cookie of the layer and any other transport that the request uses
 /// comes before tokens, which are not read then. The parameter is taken out of the request's URL before the handler sees
 /// it. The response says `Referrer-Policy: strict-origin`, so that `Referer` names the site and nothing of the URL, also in
-/// requests to the site itself. (With `no-referrer`, browsers would send forms of this site with `Origin: null`, which
-/// [`CsrfLayer`](super::CsrfLayer) refuses.) A policy of the handler that tells no more stays: `no-referrer` or `origin`.
+/// requests to the site itself. (With `no-referrer`, browsers would send forms of this site with `Origin: null`, as if
+/// another site sent them.) A policy of the handler that tells no more stays: `no-referrer` or `origin`.
 /// If the inner service fails with an error instead of a response, what an outer layer makes of it gets no policy.
 ///
 /// A request with an accepted token gets no cookie, and needs no CSRF token: nobody else knows its URL. New ids travel in the

@@ -433,6 +433,44 @@ async fn csrf_checks_do_not_apply_to_a_request_with_a_valid_token() {
     }
 }
 
+/// Behind one address, another visitor's token would lead into that one's session.
+#[tokio::test]
+async fn a_token_that_another_site_sends_is_not_accepted() {
+    let (_, _, app) = site();
+    let token = token(&app).await;
+    for (fields, found) in [
+        (&[("sec-fetch-site", "same-origin")][..], "1"),
+        (&[("sec-fetch-site", "none")], "1"),
+        (&[("sec-fetch-site", "same-site")], "0"),
+        (&[("sec-fetch-site", "cross-site")], "0"),
+        (
+            &[("origin", "https://a.example"), ("host", "a.example")],
+            "1",
+        ),
+        (
+            &[("origin", "https://b.example"), ("host", "a.example")],
+            "0",
+        ),
+    ] {
+        let by_url = request("GET", &format!("/read?sid={token}"), "");
+        let by_form = posted("/read", FORM, format!("sid={token}"));
+        for mut request in [from(HOME, by_url), by_form] {
+            for (name, value) in fields {
+                request.headers_mut().insert(*name, value.parse().unwrap());
+            }
+            assert_eq!(text(send(&app, request).await).await, found, "{fields:?}");
+        }
+    }
+    // The handler does not see it all the same.
+    let mut request = from(HOME, request("GET", &format!("/count?sid={token}"), ""));
+    let site = "cross-site".parse().unwrap();
+    request.headers_mut().insert("sec-fetch-site", site);
+    let response = send(&app, request).await;
+    assert!(set_cookie(&response).is_some());
+    assert_eq!(policy(&response), ["strict-origin"]);
+    assert!(text(response).await.starts_with("1 /count /count?a=1&sid="));
+}
+
 /// C4.5: with `post_only`, a page without a session has no token.
 #[tokio::test]
 async fn where_no_session_can_begin_there_is_no_token() {
