@@ -291,6 +291,7 @@ fn removal(
         carries: 0,
         end: SessionEnd::Swept(over),
         ends_of: None,
+        keeps_owner: false,
         ends_in: Vec::new(),
         leads_on: None,
     }

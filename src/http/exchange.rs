@@ -203,6 +203,7 @@ impl Exchange {
             came: self.came,
             keeping: self.keeping(),
             founding: self.founding(id),
+            keeps_owner: self.uses_token(),
         };
         transaction.came(subject, visit)?;
         let session = transaction.session_of(subject).await?;
@@ -277,6 +278,18 @@ impl Exchange {
         } else {
             FoundingRule::Allowed
         }
+    }
+
+    /// Whether the request's id is that of a token.
+    #[cfg(feature = "url-ids")]
+    fn uses_token(&self) -> bool {
+        self.tokens.accepted().is_some()
+    }
+
+    /// This build has no tokens.
+    #[cfg(not(feature = "url-ids"))]
+    fn uses_token(&self) -> bool {
+        false
     }
 
     /// Whether the ids that the request presents are those of a front server.

@@ -141,6 +141,8 @@ pub(crate) struct ClientChange {
     pub(crate) ends_in: Vec<ContainerId>,
     /// Whose session it must still be, where it ends because of its owner (C8.2).
     pub(crate) ends_of: Option<Arc<str>>,
+    /// Whether it must have got no other owner since it was seen, to be written (C8.3).
+    pub(crate) keeps_owner: bool,
     /// How long the old id goes on leading to the session, where that moves because its id is renewed (C8.4).
     pub(crate) leads_on: Option<Duration>,
     /// About how many bytes of packages it writes again where the session moves.

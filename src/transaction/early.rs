@@ -173,6 +173,7 @@ impl TxnState {
             came: subject.came,
             keeping: subject.keeping,
             founding: subject.founding,
+            keeps_owner: subject.keeps_owner,
             ..Subject::default()
         };
         let after = match (self.changed(id).is_some(), self.final_fate(id)) {

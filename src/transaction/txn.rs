@@ -280,7 +280,7 @@ impl Txn {
         self.with(|state| {
             let subject = state.subject_mut(id)?;
             (subject.came, subject.keeping) = (Some(visit.came), Some(visit.keeping));
-            subject.founding = visit.founding;
+            (subject.founding, subject.keeps_owner) = (visit.founding, visit.keeps_owner);
             Ok(())
         })
     }

@@ -371,6 +371,44 @@ async fn a_session_that_a_token_found_gets_no_owner() {
     assert_eq!(reads(&app, HOME, &token).await, "1");
 }
 
+/// C2.7: as if it had come after the owner.
+#[tokio::test]
+async fn a_session_that_gets_an_owner_during_the_request_is_not_written_by_it() {
+    let (_, store, _) = site();
+    let owned = store.clone();
+    let parallel = async move |session: Session, OriginalUri(uri): OriginalUri| {
+        let n = count(&session)?;
+        let id = session.client_id().unwrap();
+        if n == 2 {
+            owned.transact::<_, Error>(|txn| txn.session(&id)?.set_owner(Some("ann")))?;
+        }
+        if uri.path() == "/now" {
+            session.commit_now().await?;
+        }
+        Ok::<_, Error>(n.to_string())
+    };
+    let paths = ["/now", "/later"];
+    let routes = paths.map(|path| (path, get(parallel.clone()).post(parallel.clone())));
+    let add = |app: Router, (path, methods)| app.route(path, methods);
+    let app = routes.into_iter().fold(pages(), add).layer(layer(&store));
+    for path in paths {
+        let first = fetch(&app, HOME, "/count").await;
+        let cookie = jar(&first);
+        let shown = text(first).await;
+        let (_, rest) = shown.split_once("&sid=").unwrap();
+        let token = rest.split_once('#').unwrap().0;
+        let response = send(&app, posted(path, FORM, format!("sid={token}"))).await;
+        let error = response.extensions().get::<Error>().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{path}");
+        assert_eq!(page(&app, "/read", &cookie).await, "1", "{path}");
+        assert_eq!(reads(&app, HOME, token).await, "0", "{path}");
+    }
+    // A request that can run again finds no session then.
+    let token = token(&app).await;
+    let response = fetch(&app, HOME, &format!("/later?sid={token}")).await;
+    assert_eq!(text(response).await, "1");
+}
+
 #[tokio::test]
 async fn a_new_id_travels_in_the_urls_of_its_page() {
     let (_, _, app) = site();

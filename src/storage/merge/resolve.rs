@@ -214,6 +214,9 @@ impl<R: CurrentRows> Merge<'_, R> {
         if let Some(owner) = &change.ends_of {
             check_owner(&sessions, owner)?;
         }
+        if change.keeps_owner && change.writes() && sessions.iter().any(SessionMerge::got_owner) {
+            return Err(conflict("the session was given an owner meanwhile"));
+        }
         let exists = sessions.iter().any(|session| session.row.is_some());
         let moved = sessions.iter().any(SessionMerge::came_or_went);
         if moved || change.exists.is_some_and(|seen| seen != exists) {

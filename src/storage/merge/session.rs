@@ -103,6 +103,13 @@ impl<'a> SessionMerge<'a> {
         self.seen.observed && was != self.row.is_some()
     }
 
+    /// Whether it has an owner that was not seen.
+    pub(super) fn got_owner(&self) -> bool {
+        let owner = |row: &Option<SessionRow>| row.as_ref().and_then(|row| row.owner.clone());
+        let stored = owner(&self.stored);
+        stored.is_some() && stored != owner(&self.seen.row)
+    }
+
     /// Whether the list of packages was read, and is another one now.
     pub(super) fn was_listed_otherwise(&self) -> bool {
         fn packages(row: Option<&SessionRow>) -> &[Arc<str>] {

@@ -253,6 +253,7 @@ impl TxnState {
             ends_at: attributes.ends_at,
             end: SessionEnd::Stays,
             ends_of: None,
+            keeps_owner: subject.keeps_owner,
             ends_in: attributes
                 .ends_in
                 .iter()

@@ -66,6 +66,7 @@ pub(super) fn founding(
         ends_at: attributes.ends_at,
         end: SessionEnd::Stays,
         ends_of: None,
+        keeps_owner: false,
         ends_in: Vec::new(),
         leads_on: None,
         carries: 0,

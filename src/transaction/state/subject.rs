@@ -27,6 +27,8 @@ pub(crate) struct Subject {
     /// When the client came, if that was before the transaction began.
     pub(crate) came: Option<Arrival>,
     pub(crate) founding: FoundingRule,
+    /// Whether its commit conflicts if the session got an owner that was not seen.
+    pub(crate) keeps_owner: bool,
     /// Whether its access is recorded even if none is due.
     pub(crate) is_touched: bool,
     pub(crate) sessions: IndexedList<SessionView>,
@@ -72,6 +74,8 @@ pub(crate) struct Visit {
     pub(crate) came: Arrival,
     pub(crate) keeping: Keeping,
     pub(crate) founding: FoundingRule,
+    /// Whether the session must get no owner meanwhile.
+    pub(crate) keeps_owner: bool,
 }
 
 /// What the first look must decide for changes that were made before it.

@@ -66,6 +66,7 @@ fn set(engine: &MemoryEngine, state: SeenState, touch: Option<TouchAt>) -> Chang
             home: Some(place().id),
             timeout: Some(Some(Duration::from_secs(7200))),
             ends_of: None,
+            keeps_owner: false,
             ends_in: Vec::new(),
             leads_on: None,
             owner: None,

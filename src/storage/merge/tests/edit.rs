@@ -52,6 +52,7 @@ impl Edit {
             ends_at: None,
             end: SessionEnd::Stays,
             ends_of: None,
+            keeps_owner: false,
             ends_in: Vec::new(),
             leads_on: None,
             carries: 0,
