@@ -269,11 +269,11 @@ impl Exchange {
     /// Whether the request may create a session (C4.5).
     fn founding(&self, id: Option<&ClientId>) -> FoundingRule {
         let cookie = self.settings.cookie.settings();
-        if !matches!(self.carrier(), IdCarrier::Cookie) {
-            FoundingRule::Allowed
-        } else if !cookie.founds_by(&self.request.method) {
+        let is_cookie = matches!(self.carrier(), IdCarrier::Cookie);
+        // A token is in a page that the cookie's visitors get, too.
+        if (is_cookie || self.uses_token()) && !cookie.founds_by(&self.request.method) {
             FoundingRule::Refused("only a POST request may create a session here (post_only)")
-        } else if cookie.is_third_party() && id.is_none() {
+        } else if is_cookie && cookie.is_third_party() && id.is_none() {
             FoundingRule::Refused("the request lacks the id of the front server (third_party)")
         } else {
             FoundingRule::Allowed

@@ -523,6 +523,32 @@ async fn where_no_session_can_begin_there_is_no_token() {
     assert_eq!(text(response).await, "/a");
 }
 
+/// C4.5: a session has ended whose token is still good.
+#[tokio::test]
+async fn with_post_only_a_dead_token_begins_no_session_by_get() {
+    let clock = clock();
+    let store = Store::builder().clock(clock.clone()).in_memory().unwrap();
+    let cookie = CookieSettings::new().post_only();
+    let shorten =
+        |session: Session| async move { session.set_timeout(Some(Duration::from_secs(10))) };
+    let app = pages().route("/shorten", post(shorten));
+    let app = app.layer(layer(&store).cookie(cookie));
+    let shown = text(send(&app, posted("/count", FORM, "")).await).await;
+    let (_, rest) = shown.split_once("&sid=").unwrap();
+    let url = format!("/count?sid={}", rest.split_once('#').unwrap().0);
+    assert!(text(fetch(&app, HOME, &url).await).await.starts_with("2 "));
+    let shorten = url.replace("/count", "/shorten");
+    let response = send(&app, posted(&shorten, FORM, "")).await;
+    assert_eq!(response.status(), StatusCode::OK);
+
+    clock.advance(LIFETIME - Duration::from_secs(1));
+    let response = fetch(&app, HOME, &url).await;
+    let error = response.extensions().get::<Error>().unwrap();
+    assert_eq!(error.kind(), ErrorKind::MissingClientId);
+    let response = send(&app, posted(&url, FORM, "")).await;
+    assert!(text(response).await.starts_with("1 "));
+}
+
 #[tokio::test]
 async fn without_the_cookie_tokens_alone_work() {
     let store = Store::in_memory().unwrap();
