@@ -1,5 +1,4 @@
-//! The rows of containers that live in the visitor's cookie. A request brings them along for all its transactions
-//! (C8.6).
+//! The rows of containers that live in the visitor's cookie. They come with a request, for all its transactions (C8.6).
 
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -13,7 +12,7 @@ use crate::transaction::env::Env;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The rows that a request brought along, with the changes of its commits so far.
+/// The rows that came with a request, with the changes of its commits so far.
 pub(crate) struct Carrier {
     limits: Arc<[CarriedLimit]>,
     state: Mutex<CarrierState>,
@@ -74,7 +73,7 @@ impl Carrier {
         changed.find_map(|container| Some(state.rows.session_in(*container)?.0))
     }
 
-    /// Returns no rows with the response.
+    /// Forgets the changes, so that the response returns no rows.
     pub(crate) fn forget_changes(&self) {
         self.lock().changed.clear();
     }
@@ -94,7 +93,7 @@ impl Carrier {
     }
 }
 
-/// The effect of a commit on the rows that its request brought along.
+/// The effect of a commit on the rows that came with its request.
 pub(crate) struct CarriedCommit {
     carrier: Arc<Carrier>,
     pub(crate) change: Arc<CarriedChange>,
@@ -113,7 +112,7 @@ impl CarriedCommit {
         self.carrier.accept(self.change.outcome());
     }
 
-    /// Whether the commit only records accesses, for a client whose id has ended since.
+    /// Whether a commit without other changes records accesses for a client whose id has ended since.
     pub(crate) async fn is_too_late(&self, env: &Env) -> Result<bool> {
         if !self.change.is_touched() {
             return Ok(false);
@@ -122,7 +121,7 @@ impl CarriedCommit {
     }
 }
 
-/// Whether the id of a client ended a short time ago, so that it is still refused.
+/// Whether the id of a client ended so short a time ago that a tombstone still refuses it.
 pub(crate) async fn is_refused(env: &Env, client: ClientKey) -> Result<bool> {
     let newest = env.storage.snapshot().await?;
     if !newest.is_loaded(client) {

@@ -1,4 +1,4 @@
-//! Commits a transaction before its request ends. A new transaction goes on under the same handles (C8.7).
+//! Commits a transaction before its request ends. The handles then refer to a new transaction (C8.7).
 
 use crate::client_id::ClientId;
 use crate::error::{Error, ErrorKind, Result};
@@ -33,9 +33,9 @@ impl Transaction {
 }
 
 impl Txn {
-    /// Commits the changes so far, and goes on in a new transaction even if the commit fails. If this future is
-    /// dropped before it ends, the handles stay closed. Once the commit is queued, it completes even then, and the
-    /// response learns of it.
+    /// Commits the changes so far, and begins a new transaction even if the commit fails. If this future is dropped
+    /// before it ends, the handles stay closed. A queued commit completes even then, and the response includes its
+    /// cookie action.
     pub(crate) async fn commit_now(&self, visitor: SubjectId) -> Result<()> {
         let request = self.shared.request.get().ok_or_else(no_request)?;
         let request = request.upgrade().ok_or_else(closed)?;
@@ -46,7 +46,7 @@ impl Txn {
             Ok(())
         })?;
         request.run_once();
-        // From here on, nothing else changes the checked state.
+        // From here on, no handle can change the state that is checked.
         let mut state = self.pause()?;
         let admitted = request.admit(&mut VisitorProspect(&mut state, visitor));
         let mut next = NextState::of(&mut state, self.shared.registry.get().cloned());
@@ -90,7 +90,7 @@ impl Txn {
         }
     }
 
-    /// Goes on, unless the transaction has ended meanwhile.
+    /// Opens the next transaction, unless the handles were closed meanwhile.
     fn resume(&self, next: NextState) {
         let state = next.into_state();
         let phase = self.shared.phase.lock();

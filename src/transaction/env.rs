@@ -59,7 +59,7 @@ impl Env {
         }
     }
 
-    /// Logs once that a thread which runs tasks is blocked.
+    /// Logs once that `transact` blocks a thread that runs tasks.
     pub(crate) fn warn_of_blocking(&self) {
         if !self.warned_of_blocking.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -84,7 +84,7 @@ pub(crate) struct TxnRules {
     pub(crate) snapshot_max_age: Duration,
     /// How long an ended id is refused (C4.8).
     pub(crate) tombstone: Duration,
-    /// How long a session lasts while its id has not come back (C8.5).
+    /// How long a session lasts while no request has presented its id (C8.5).
     pub(crate) unconfirmed: Option<Duration>,
     pub(crate) owner_limit: Option<OwnerLimit>,
 }
@@ -96,7 +96,7 @@ pub(crate) struct OwnerLimit {
     pub(crate) when_full: WhenFull,
 }
 
-/// What a login does if its owner has as many sessions as one may have:
+/// The result of a login whose owner already has the maximum number of sessions:
 /// [`StoreBuilder::max_sessions_per_owner`](crate::StoreBuilder::max_sessions_per_owner).
 ///
 /// ```
@@ -112,8 +112,8 @@ pub(crate) struct OwnerLimit {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
-    /// It fails with [`NotAdmitted`](crate::ErrorKind::NotAdmitted).
+    /// The login fails with [`NotAdmitted`](crate::ErrorKind::NotAdmitted).
     Refuse,
-    /// It ends those that were not used for longest, in the same transaction.
+    /// The login ends the owner's least recently used sessions, in the same transaction.
     EndOldest,
 }

@@ -44,8 +44,8 @@ pub(crate) enum SessionEvent {
 }
 
 impl SessionEvent {
-    /// The event of a change as it was merged. A session that was founded meanwhile was created by another commit, and one
-    /// that was given another id meanwhile is told of under that.
+    /// The event as the merge found it. `None` for a session that another commit created meanwhile. If the session got
+    /// another id meanwhile, the event names that id.
     pub(crate) fn merged(self, found: &ClientFindings) -> Option<Self> {
         Some(match self {
             Self::Created(_, event) if !found.founded.contains(&event.client) => return None,
@@ -62,7 +62,7 @@ impl SessionEvent {
     }
 }
 
-/// Tells the hooks. There is none in a store without hooks.
+/// The queue of events for the hooks. A store without hooks has none.
 pub(crate) struct EventQueue {
     hooks: Arc<EventHooks>,
     worker: Worker,
@@ -78,7 +78,7 @@ impl EventQueue {
         })
     }
 
-    /// Passes on an event that has taken place.
+    /// Queues an event that has taken place.
     pub(crate) fn tell(&self, event: SessionEvent) {
         let hooks = &self.hooks;
         match event {
@@ -104,7 +104,7 @@ impl EventQueue {
         let event = Arc::new(event);
         for hook in hooks {
             let (hook, event) = (hook.clone(), event.clone());
-            // Each hook by itself: if one panics, the others still run.
+            // Each hook is a task of its own: if one panics, the others still run.
             self.worker.run(Box::new(move || hook(&event)));
         }
     }

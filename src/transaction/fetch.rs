@@ -1,4 +1,4 @@
-//! Fetches from an engine that cannot answer at once, before code runs that must not wait.
+//! Fetches data from an engine that cannot answer at once. This happens before code that must not wait.
 
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
@@ -27,7 +27,7 @@ pub(crate) struct Fetch {
 /// A client of the transaction, its key, and how long it keeps its id.
 type FetchedClient = (SubjectId, ClientKey, Option<Keeping>);
 
-/// What was fetched.
+/// The fetched data.
 pub(crate) struct Fetched {
     /// The snapshot that the sessions were read from.
     pub(crate) snapshot: Arc<dyn Snapshot>,
@@ -64,8 +64,8 @@ impl Fetch {
     }
 }
 
-/// Finds the sessions of clients, where their ids lead to. All clients go from one id to the next together, so that the
-/// engine is asked as often for many of them as for one.
+/// Finds the sessions to which the ids of clients lead. Each step follows one renewal for all clients together, so that
+/// many clients need as many requests to the engine as one.
 async fn find_clients(
     env: &Env,
     registry: &Registry,
@@ -142,7 +142,7 @@ async fn find_all(
     Ok(all)
 }
 
-/// A session whose record is damaged is left out: its reader is told.
+/// Leaves out a session whose record is damaged. The call that reads the session returns the error.
 fn unless_damaged<T>(found: Result<T>) -> Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
@@ -152,8 +152,8 @@ fn unless_damaged<T>(found: Result<T>) -> Result<Option<T>> {
 }
 
 impl TxnState {
-    /// The missing data of these clients, and of clients whose changes before the first look need it. `None` if
-    /// nothing is missing.
+    /// The data that is missing for these clients, and for clients with open decisions from before the first look.
+    /// `None` if nothing is missing.
     pub(crate) fn missing(&self, ids: impl Fn(SubjectId) -> bool) -> Option<Fetch> {
         let is_missing = |(id, subject): &(SubjectId, &Subject)| {
             let is_open = !subject.blind.is_none();
@@ -183,7 +183,8 @@ impl TxnState {
             .flatten()
     }
 
-    /// Takes the fetched data. Drops it if the transaction has looked by itself meanwhile.
+    /// Adds the fetched data to the transaction. Drops the data if the transaction has taken another snapshot
+    /// meanwhile.
     pub(crate) fn take_in(&mut self, fetched: Fetched) -> Result<()> {
         let is_first = match (&self.snapshot, &fetched.look) {
             (None, Some(_)) => true,

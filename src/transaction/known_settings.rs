@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// Ids that name unknown secrets make the store ask its engine for new ones no more often than this.
+/// The shortest time between two requests to the engine for new secrets. Ids that name unknown secrets cause such
+/// requests.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
 
 /// The source of the secrets of client ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SecretSource {
-    /// They are stored in the store.
+    /// The store keeps them.
     Kept,
     /// The application set them.
     Given,
@@ -28,7 +29,7 @@ pub(crate) struct KnownSettings {
     /// Held while newer settings are published, so that older settings never replace them.
     showing: Mutex<()>,
     secrets: SecretSource,
-    /// A setting of this process.
+    /// How long a session lasts while no request has presented its id. A setting of this process, not of the store.
     unconfirmed: Option<Duration>,
     /// When the engine was last asked for an unknown secret.
     asked: Mutex<Option<Moment>>,
@@ -90,7 +91,7 @@ impl KnownSettings {
         Ok(())
     }
 
-    /// Whether the engine may be asked for an unknown secret now. If so, it counts as asked.
+    /// Whether the engine may be asked for an unknown secret now. If so, notes that it was asked.
     pub(super) fn may_ask(&self, now: Moment) -> bool {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let may = asked.is_none_or(|asked| now.since(asked) >= ASKED_EVERY);
@@ -101,7 +102,7 @@ impl KnownSettings {
     }
 }
 
-/// The secret that signs new ids, and the older ones that verify.
+/// The secret that signs new ids, and the other secrets, which only verify ids.
 pub(crate) fn split_secrets(settings: &StoreSettings) -> Result<(Secret, Vec<Secret>)> {
     let secret = |s: &SecretRecord| Secret::from_key(s.0, s.1);
     let (issuing, others): (Vec<_>, Vec<_>) = settings

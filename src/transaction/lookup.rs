@@ -26,13 +26,13 @@ pub(crate) struct FirstLook {
 }
 
 impl FirstLook {
-    /// `carrier` has the rows that the request brought along.
+    /// `carrier` has the rows that came with the request.
     pub(crate) async fn take(
         env: &Env,
         known: &Arc<Registry>,
         carrier: Option<&Carrier>,
     ) -> Result<Self> {
-        // Taken before the time is read: changes in between count as later than this look.
+        // The mark is taken before the time is read, so that changes in between count as later than this look.
         let at = env.storage.mark();
         let (now, taken) = (env.clock.timestamp(), env.clock.moment());
         let mut registry = None;
@@ -57,16 +57,17 @@ impl FirstLook {
     }
 }
 
-/// What the row of a session tells.
+/// The state of a session, as far as its row shows it.
 pub(crate) enum RowLook {
-    /// All that matters.
+    /// The row decides everything.
     Found(FoundSession),
-    /// Accesses that it does not record may matter: whether the session has expired or an access is due is open.
+    /// The row leaves open whether the session has expired, or whether an access is due. Accesses that the row does not
+    /// record yet may decide it.
     Open(SessionRow),
 }
 
 impl RowLook {
-    /// Looks at the row of a client that is loaded.
+    /// Reads the row of a client that the snapshot has loaded.
     pub(crate) fn at(
         snapshot: &dyn Snapshot,
         container: &ContainerEntry,
@@ -80,7 +81,7 @@ impl RowLook {
             return Ok(Self::Found(FoundSession::default()));
         };
         let times = row.times();
-        // Nobody records accesses to a session in a cookie.
+        // The engine records no accesses to a session in a cookie, so the row decides.
         let is_final =
             container.id().is_in_cookie() || container.policy.is_settled(&times, now, keeping);
         Ok(match is_final {
@@ -109,7 +110,7 @@ pub(crate) struct OpenSession<'a> {
 }
 
 impl OpenSession<'_> {
-    /// Asks the engine for the times of sessions, which tell. The answers stand in the order of the sessions.
+    /// Asks the engine for the newest times of sessions, which decide. The answers are in the order of the sessions.
     pub(crate) async fn look_again(
         env: &Env,
         open: Vec<Self>,

@@ -53,7 +53,7 @@ impl Txn {
         let mut phase = match self.shared.phase.try_lock() {
             Ok(phase) => phase,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // The thread that holds the lock is not in this process.
+            // After a fork, the thread that holds the lock is not in this process.
             Err(TryLockError::WouldBlock) if !self.shared.process.is_this() => return None,
             Err(TryLockError::WouldBlock) => {
                 let phase = self.shared.phase.lock();
@@ -66,7 +66,7 @@ impl Txn {
     /// Runs `work` on the state under its lock. Closures of the application that `work` discards are dropped after the
     /// lock is released (C6.3).
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut TxnState) -> Result<T>) -> Result<T> {
-        // Threads that are not in this process may hold its lock and those of the storage (C7.5).
+        // After a fork, threads of the other process may hold this lock and those of the storage (C7.5).
         self.shared.process.check()?;
         let mut guard = self
             .shared
@@ -109,7 +109,7 @@ impl Txn {
         Ok(named.unwrap_or_else(|_| first.link(name)))
     }
 
-    /// The name of the container of a handle. It takes the lock, so it must not be called under it.
+    /// The name of the container of a handle. Takes the lock, so the caller must not hold it.
     pub(crate) fn name_of(&self, link: Option<ContainerLink>, package: &str) -> Arc<str> {
         let Some(link) = link else {
             return Arc::default();
@@ -184,8 +184,8 @@ impl Txn {
         })
     }
 
-    /// The client of the session to which `id` leads; its own if there is none, or if that cannot be read, which its reader
-    /// is told. Neither an observation nor an access.
+    /// The client key of the session to which `id` leads. If there is no such session, or if it cannot be read, the key
+    /// of `id` itself; the call that reads the session returns the error. Counts neither as a read nor as an access.
     #[cfg(feature = "http")]
     pub(crate) fn leads_to(&self, id: &ClientId) -> Result<ClientKey> {
         self.with(|state| {
@@ -195,7 +195,7 @@ impl Txn {
         })
     }
 
-    /// Whether a live session has this very id, and not one that was given to it since (C8.4).
+    /// Whether `id` is the current id of a live session. A renewed id is not current (C8.4).
     #[cfg(feature = "http")]
     pub(crate) fn is_newest(&self, id: &ClientId) -> Result<bool> {
         self.with(|state| {
@@ -205,12 +205,12 @@ impl Txn {
         })
     }
 
-    /// Fetches the session of a client, with everything that later calls may read of it.
+    /// Fetches the session of a client, and all data that later calls may read from it.
     ///
-    /// A store in a file or in memory reads whatever is asked for at once; there, this does nothing, and is no read. On
-    /// storage that is reached over a network, the first call that reads something of a client waits for the network.
-    /// In asynchronous code, await this before such a call, as a call that is not asynchronous would block the thread.
-    /// [`session_async`](Self::session_async), [`visit`](Self::visit) and the extractor do so for their client.
+    /// A store in a file or in memory answers every read at once. There, this does nothing and does not count as a
+    /// read. On storage over a network, the first read from a client's session waits for the network. In asynchronous
+    /// code, await this before that read: a synchronous call would block the thread.
+    /// [`session_async`](Self::session_async), [`visit`](Self::visit) and the extractor load their client in this way.
     ///
     /// # Errors
     ///
@@ -234,7 +234,7 @@ impl Txn {
         self.fetch_late(&entered).await
     }
 
-    /// Fetches what the engine cannot give at once: the first look, and the sessions of a client.
+    /// Fetches the data that the engine cannot give at once: the first look, and the sessions of a client.
     pub(crate) async fn fetch(&self, id: Option<SubjectId>) -> Result<()> {
         if self.shared.answers_at_once {
             return Ok(());
@@ -265,7 +265,7 @@ impl Txn {
         self.with(|state| Ok(state.subject_for(id)))
     }
 
-    /// Gives the rows that the request brought along. Must be called before the first read.
+    /// Sets the rows that came with the request. Must be called before the first read.
     #[cfg(feature = "cookie-containers")]
     pub(crate) fn carry(&self, carrier: Arc<Carrier>) -> Result<()> {
         self.with(|state| {
@@ -274,7 +274,7 @@ impl Txn {
         })
     }
 
-    /// Sets how a client came. Must be called before anything of the client is read.
+    /// Sets the facts about a client's visit. Must be called before anything of the client is read.
     #[cfg(feature = "http")]
     pub(crate) fn came(&self, id: SubjectId, visit: Visit) -> Result<()> {
         self.with(|state| {

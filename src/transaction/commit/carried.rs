@@ -1,4 +1,4 @@
-//! Packs the changes to the rows that the request brought along (C8.6).
+//! Packs the changes to the rows that came with the request (C8.6).
 
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,7 +23,8 @@ impl TxnState {
         self.registry.container(view.container).id().is_in_cookie()
     }
 
-    /// Checks that the transaction can keep what it writes to the visitor's cookie.
+    /// Checks that the transaction has a cookie for each change to a container that lives in the visitor's cookie. Only
+    /// the visitor's own session has one.
     pub(crate) fn check_carried(&self, visitor: Option<SubjectId>) -> Result<()> {
         if !self.registry.has_cookie_containers() {
             return Ok(());

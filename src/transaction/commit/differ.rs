@@ -24,7 +24,7 @@ impl TxnState {
 
     /// Whether a client's changes would make its session differ from the snapshot.
     pub(super) fn differs(&mut self, id: SubjectId) -> Result<bool> {
-        // Taken out, so that the packages can be read meanwhile.
+        // Taken out, because reading packages needs `self` as mutable.
         let changes = self.changes.take();
         let subjects = changes.as_ref().map(|changes| &changes.subjects);
         let differs = match subjects.and_then(|subjects| subjects.get(id)) {
@@ -66,7 +66,7 @@ impl TxnState {
             match self.package_differs(id, package) {
                 Ok(false) => {}
                 Ok(true) => return Ok(true),
-                // If the package cannot be read any more, the change is committed.
+                // The snapshot is too old to compare with, so the change is committed.
                 Err(e) if e.kind() == ErrorKind::SnapshotTooOld => return Ok(true),
                 Err(e) => return Err(e),
             }
@@ -95,7 +95,7 @@ impl TxnState {
         }))
     }
 
-    /// Loads the packages that exceed the limit of keys, so that they are refused here.
+    /// Loads each package with more inserted keys than the limit, so that packing can refuse it.
     pub(super) fn look_at_large(&mut self) -> Result<()> {
         let limit = self.env().rules.limits.keys;
         let subjects = self.changes.iter().flat_map(|it| it.subjects.iter());
@@ -110,7 +110,7 @@ impl TxnState {
         for (id, container, package) in large {
             match self.package(id, container, &package) {
                 Ok(_) => {}
-                // If the package cannot be read any more, the merge counts its keys.
+                // The snapshot is too old to read the package, so the merge counts its keys.
                 Err(e) if e.kind() == ErrorKind::SnapshotTooOld => {}
                 Err(e) => return Err(e),
             }

@@ -30,13 +30,13 @@ pub(crate) struct PackedCommit {
     pub(crate) events: Vec<SessionEvent>,
     /// Access times that are due, if there is no set: they are recorded without a commit.
     pub(crate) touches: Vec<Touch>,
-    /// The existing sessions that are written to. The commit waits in their lines.
+    /// The existing sessions that the commit writes to. The commit waits in their lines.
     pub(crate) contended: Vec<ClientKey>,
     pub(crate) cookie_action: CookieAction,
-    /// The session that the cookie action concerns, if it existed before. If it has ended meanwhile, the cookie stays
-    /// as it is.
+    /// The session that the cookie action concerns, if it existed before. If it has ended meanwhile, the response
+    /// leaves the cookie as it is.
     pub(crate) renews: Vec<LoadedSession>,
-    /// The changes to the rows that the request brought along.
+    /// The changes to the rows that came with the request.
     pub(crate) carried: Option<CarriedCommit>,
 }
 
@@ -99,7 +99,7 @@ impl TxnState {
             self.look_at_large()?;
         }
         let subjects = self.subjects.iter();
-        // The set takes its own along.
+        // A change set records its own accesses.
         let touches = match differs {
             true => Vec::new(),
             false => subjects.flat_map(|s| self.touches_of(s)).collect(),
@@ -187,7 +187,8 @@ impl TxnState {
             (changes, SubjectChanges::default())
         };
         if let Some(client) = subject.key() {
-            // A stored session is replaced. It expired before the request came, or the commit is too late.
+            // A live session may be replaced at any time. A session that was not live must have expired before the
+            // request came; otherwise the commit is too late.
             let replaces =
                 end == SessionEnd::Destroyed && subject.sessions.iter().any(|view| view.live);
             let replaces_dead_id = elsewhere.is_some() && !replaces && moved.founds();
@@ -222,7 +223,7 @@ impl TxnState {
         Ok(())
     }
 
-    /// The change of a client that keeps the id that it presented.
+    /// The change of a client under the id that it presented.
     fn pack_presented(
         &self,
         subject: &Subject,
@@ -264,12 +265,13 @@ impl TxnState {
         })
     }
 
-    /// The time when a client came whose id has no session. An error if the session has expired since then (C4.8).
+    /// The arrival of a client whose id has no session. An error if the session has expired since the arrival (C4.8).
     fn came_after_the_end(&self, subject: &Subject) -> Result<Arrival> {
         let Some(came) = subject.came else {
             return Ok(Arrival {
                 mark: self.begun_at,
-                // It came with no request: a session that it finds expired, or swept, was over when it came.
+                // Without a request, no time passed since the arrival: a session that is expired or swept now was over
+                // then, too.
                 at: Timestamp(i64::MAX),
             });
         };
@@ -285,7 +287,7 @@ impl TxnState {
         Ok(came)
     }
 
-    /// The approximate bytes of a session's packages. If they are unknown, the limit.
+    /// The approximate size of a session's packages, in bytes. A package of unknown size counts with the size limit.
     fn carried(&self, subject: &Subject, client: ClientKey) -> usize {
         let rows = subject.sessions.iter();
         let rows = rows.filter_map(|view| Some((view.container, view.live_row()?)));
@@ -334,7 +336,7 @@ impl TxnState {
     }
 }
 
-/// A session that was written to under two of its ids cannot be committed: each write would overwrite the other.
+/// Refuses a transaction that wrote to one session under two of its ids: each write would overwrite the other.
 fn check_distinct(clients: &[ClientChange]) -> Result<()> {
     let written = clients.iter().filter(|client| client.writes());
     let mut keys: Vec<_> = written.map(|client| client.client).collect();

@@ -28,11 +28,11 @@ impl StartedCommit {
         completion.early = Some(early);
     }
 
-    /// Packs the transaction. Waits for the data that this reads.
+    /// Packs the transaction. Waits for the data that packing reads.
     pub(crate) async fn packed(self) -> Result<Box<PendingCommit>> {
         match self {
             Self::Packed(pending) => Ok(pending),
-            // In a box of its own, so that the future of other commits is small.
+            // Boxed by itself, so that the futures of other commits stay small.
             Self::Unpacked(unpacked) => Box::pin(unpacked.fetch_and_pack()).await,
         }
     }
@@ -44,7 +44,7 @@ pub(crate) async fn end_commit(
     patience: Option<Patience>,
 ) -> (Result<CookieAction, CommitFailure>, Option<Patience>) {
     match started {
-        // In a box, so that this future stays small: it is a part of each request's future.
+        // Boxed, so that this future stays small: it is a part of each request's future.
         Ok(Some(started)) => {
             Box::pin(async move {
                 let mut pending = match started.packed().await {
@@ -69,7 +69,7 @@ pub(crate) struct UnpackedCommit {
     visitor: Option<SubjectId>,
 }
 
-/// The state of a transaction without handles. In a process other than the store's, nothing of it is dropped (C7.5).
+/// The state of a transaction without handles. A process other than the store's drops nothing of it (C7.5).
 struct ClosedState(Option<TxnState>);
 
 impl Drop for ClosedState {

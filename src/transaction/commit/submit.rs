@@ -1,5 +1,5 @@
-//! The path of a commit: through the lines of the sessions that it writes to, into the storage's queue, and back with
-//! an outcome. A queued commit completes even if no caller waits for it (C2.4).
+//! The path of a commit. It waits in the lines of the sessions that it writes to, enters the storage's queue, and
+//! returns with an outcome. A queued commit completes even if no caller waits for it (C2.4).
 
 use crate::client_id::{ClientId, ClientKey};
 use crate::contain::contain;
@@ -42,10 +42,10 @@ impl From<Error> for CommitFailure {
     }
 }
 
-/// The work to do when the outcome is known. If it is dropped before, the transaction was aborted.
+/// The work to do when the outcome is known. Dropping it earlier aborts the transaction.
 ///
-/// It holds everything that the application gave. This is dropped by the thread for hooks: `Drop` is the application's
-/// code, and must not run on a thread of the storage (C2.6, C6.3).
+/// It owns the hooks and closures of the application. The thread for hooks drops them: their `Drop` is the
+/// application's code, and must not run on a thread of the storage (C2.6, C6.3).
 pub(crate) struct Completion {
     pub(crate) env: Arc<Env>,
     pub(crate) after_commit: Vec<WorkerTask>,
@@ -54,18 +54,19 @@ pub(crate) struct Completion {
     pub(crate) turns: Vec<Turn>,
     pub(crate) founders: Vec<ClientId>,
     pub(crate) events: Vec<SessionEvent>,
-    /// What the merge found out that concerns the events.
+    /// The findings of the merge that the events depend on.
     pub(crate) findings: Option<MergeFindings>,
-    /// What becomes of the rows that the request brought along.
+    /// The changes to the rows that came with the request.
     pub(crate) carried: Option<CarriedCommit>,
-    /// Informs the request, if that goes on after the commit. The caller may not wait for the outcome.
+    /// Informs the request, if the request continues after the commit. It does so even if no caller waits for the
+    /// outcome.
     pub(crate) early: Option<EarlyReport>,
     /// Keeps the store open until the outcome is known, even if no caller waits for it.
     pub(crate) store: Option<Arc<dyn KeepOpen>>,
 }
 
-/// Tells a request what its response must do with the cookie, once a commit has succeeded. If it is dropped before,
-/// the commit has failed.
+/// Sends the cookie action for the response to a request, once a commit has succeeded. If the commit fails, it is
+/// dropped unused.
 pub(crate) struct EarlyReport {
     to: oneshot::Sender<CookieAction>,
     action: CookieAction,
@@ -105,8 +106,8 @@ impl Completion {
         }
     }
 
-    /// If the outcome is unknown, no hook runs: neither kind would be correct. The commit may have created sessions,
-    /// so no other session is created under their ids (C4.8).
+    /// If the outcome is unknown, no hook runs: neither kind would be correct. The commit may have created sessions, so
+    /// their ids count as used, and no other session is created under them (C4.8).
     pub(crate) fn failed(mut self, error: &Error) {
         if error.kind() == ErrorKind::OutcomeUnknown {
             self.founders.iter().for_each(ClientId::mark_used);
@@ -117,7 +118,7 @@ impl Completion {
 
     /// Ends a transaction that could not be packed.
     pub(crate) fn refused(self, error: Error) -> Error {
-        // So that the end of this commit does not close the store.
+        // Dropping the completion must not close the store.
         let _store = self.store.clone();
         self.failed(&error);
         error
@@ -131,14 +132,14 @@ impl Completion {
         }
     }
 
-    /// Whether the thread for hooks has something to do for it.
+    /// Whether the commit leaves work for the thread for hooks.
     fn leaves_tasks(&self) -> bool {
         let hooks = [&self.after_commit, &self.after_abort];
         hooks.iter().any(|hooks| !hooks.is_empty()) || !self.closures.is_empty()
     }
 
-    /// For a process that was forked from the store's. The other process has the outcome and runs the hooks. A lock
-    /// may be held by a thread that is not in this process (C7.5).
+    /// Leaks everything, in a process that was forked from the store's. The store's process gets the outcome and runs
+    /// the hooks. Here, `Drop` could wait for a lock that a thread of the store's process held at the fork (C7.5).
     fn leak(&mut self) {
         let hooks = [&mut self.after_commit, &mut self.after_abort].map(std::mem::take);
         let closures = std::mem::take(&mut self.closures);
@@ -146,8 +147,8 @@ impl Completion {
         std::mem::forget((hooks, closures, turns, self.store.take(), self.env.clone()));
     }
 
-    /// Bounds the number of hooks if those of earlier commits do not run fast enough. This is still the application's
-    /// thread, so the application's data is dropped here.
+    /// Refuses the commit, because the hooks of earlier commits do not run fast enough. So the number of waiting hooks
+    /// stays bounded. This runs on the application's thread, so it may drop the application's data.
     fn turned_away(&mut self) -> Error {
         for unused in std::mem::take(&mut self.after_commit) {
             contain(|| drop(unused));
@@ -190,16 +191,16 @@ impl Drop for Completion {
     }
 }
 
-/// A packed transaction that is not queued yet. Dropping it aborts. Everything that the application gave is in
-/// `completion`.
+/// A packed transaction that is not queued yet. Dropping it aborts. `completion` owns the hooks and closures of the
+/// application.
 pub(crate) struct PendingCommit {
     pub(crate) completion: Completion,
     pub(crate) packed: PackedCommit,
 }
 
 impl PendingCommit {
-    /// Waits until nobody holds the turn of a session that this commit writes to. Must be done before
-    /// [`commit`](Self::commit).
+    /// Waits until no transaction holds the turn of a session that this commit writes to, as long as `patience` lasts.
+    /// Must be awaited before [`commit`](Self::commit).
     pub(crate) async fn wait_in_line(&mut self, patience: &mut Patience) {
         if self.packed.set.is_none() {
             return;
@@ -207,10 +208,11 @@ impl PendingCommit {
         let completion = &mut self.completion;
         let env = completion.env.clone();
         let held = completion.turns.first().map(Turn::session);
-        // A transaction that holds a turn waits for no other turn, so crossed writers cannot deadlock.
+        // A transaction that holds a turn waits for no other turn, so two such transactions cannot deadlock.
         let mut none = Patience::new(Duration::ZERO);
         let patience = if held.is_some() { &mut none } else { patience };
-        // All commits wait in the same order, so those that wait in several lines cannot deadlock either.
+        // All commits wait for sessions in the same order, so commits that wait in several lines cannot deadlock
+        // either.
         let mut contended = std::mem::take(&mut self.packed.contended);
         contended.sort_unstable();
         for session in contended {
@@ -221,7 +223,7 @@ impl PendingCommit {
         }
     }
 
-    /// This future is a part of each request's future. Its data is in a box, so that it stays small.
+    /// Commits. Its future is a part of each request's future. Its data is boxed, so that the future stays small.
     pub(crate) async fn commit(
         self: Box<Self>,
         waiter: WaiterKind,
@@ -231,9 +233,9 @@ impl PendingCommit {
             packed,
         } = *self;
         let env = completion.env.clone();
-        // At each of its waits, a future may move to another process.
+        // The application may fork while a future waits, so each wait may end in another process.
         env.process.check()?;
-        // Held until the answer arrives, so that the last handle of the store is dropped with this future.
+        // Held until the answer arrives, so that this future drops the last handle of the store.
         let _store = completion.store.clone();
         if completion.leaves_tasks() && env.hooks.is_behind() {
             return Err(completion.turned_away().into());
@@ -263,7 +265,7 @@ impl PendingCommit {
             again: None,
             is_inside: recompute::is_running(),
         };
-        // Dropped with this future: a commit that is not queued by then is withdrawn (C2.4).
+        // Dropping this future withdraws the commit, unless the storage has queued it (C2.4).
         let _submission = in_flight.submit(set, waiter);
         let answered = in_process(&env.process, answer).await?;
         match &answered {
@@ -279,7 +281,7 @@ impl PendingCommit {
     }
 }
 
-/// From the queue to the answer. It is never entered, because nothing is logged in it.
+/// A span from the submission to the answer. It is never entered, because nothing is logged in it.
 fn commit_span(set: &ChangeSet) -> tracing::Span {
     tracing::debug_span!(
         "cloakroom.commit",
@@ -288,8 +290,8 @@ fn commit_span(set: &ChangeSet) -> tracing::Span {
     )
 }
 
-/// Waits for an answer, which arrives only in the store's process. Other processes do not look at the channel: the
-/// sending thread may have been interrupted by the fork.
+/// Waits for an answer. It arrives only in the store's process. Other processes do not look at the channel: the fork
+/// may have interrupted the sending thread.
 pub(crate) async fn in_process<T>(
     process: &Process,
     answer: impl Future<Output = T>,
@@ -311,15 +313,15 @@ fn record_touches(env: &Env, touches: &[Touch]) -> impl Iterator<Item = TouchAns
     touches.map(|touch| (touch.session, env.storage.touch(*touch)))
 }
 
-/// The cookie action, unless its session existed before and has ended meanwhile: its id must not overwrite another one
-/// (C4.8). A touch tells whether its own session was alive.
+/// The cookie action. If its session existed before and has ended meanwhile, the cookie stays as it is: an ended id
+/// must not overwrite another one (C4.8). The answer to a touch shows whether its session was alive.
 async fn valid(
     env: &Env,
     cookie_action: CookieAction,
     renews: &[LoadedSession],
     mut touched: Vec<TouchAnswer>,
 ) -> CookieAction {
-    // All were loaded by one transaction.
+    // One transaction loaded all of them, so they have the same `since`.
     let Some(LoadedSession { since, .. }) = renews.first() else {
         return cookie_action;
     };
@@ -349,9 +351,9 @@ async fn valid(
 pub(crate) struct InFlight {
     completion: Completion,
     reply: oneshot::Sender<Result<Option<Box<ChangeSet>>, CommitFailure>>,
-    /// By which it is submitted again, while it is computed again.
+    /// The place that the engine keeps for the commit while it is computed again.
     again: Option<Box<dyn Resubmit>>,
-    /// Whether a closure that runs again makes this commit, and waits for it.
+    /// Whether a closure that is being recomputed makes this commit and waits for it.
     is_inside: bool,
 }
 
@@ -360,7 +362,7 @@ impl InFlight {
         self.refuse_ended(&mut set);
         let storage = self.completion.env.storage.clone();
         if self.is_inside {
-            // The commits that fill the queue may wait for the closure that makes this commit.
+            // A bounded queue could deadlock: the commits that fill it may wait for the closure that makes this commit.
             storage.submit_unbounded(set, Box::new(move |outcome| self.complete(outcome)));
             return Submission::admitted();
         }
@@ -378,7 +380,8 @@ impl InFlight {
         }
     }
 
-    /// An id that this ends is refused for the full time, however long the transaction took.
+    /// Computes at the submission how long ended ids are refused. So the time is the full one, however long the
+    /// transaction took.
     fn refuse_ended(&self, set: &mut ChangeSet) {
         let env = &self.completion.env;
         set.refusals = env.refusals();
@@ -392,7 +395,7 @@ impl InFlight {
                 let _ = self.reply.send(Ok(Some(set)));
             }
             Outcome::Failed(error, client) => self.fail(CommitFailure { error, client }),
-            // A thread that runs closures again waits for this commit.
+            // The thread that recomputes closures waits for this commit, so it cannot recompute this one.
             Outcome::Stale(..) if self.is_inside => self.fail(inside().into()),
             Outcome::Stale(set, commutes, again) => {
                 self.again = again;

@@ -43,7 +43,8 @@ impl SubjectChanges {
         self.packages.find(container, package)
     }
 
-    /// Whether they create a session: something was inserted, or an owner, a label or a timeout was set (C1.4, C8.1).
+    /// Whether the changes create a session: something was inserted, or an owner, a label or a timeout was set (C1.4,
+    /// C8.1).
     pub(crate) fn founds(&self) -> bool {
         self.attributes.is_founding() || self.inserts_in(None)
     }
@@ -356,10 +357,10 @@ impl Changes {
 pub(crate) struct KeyChanges {
     pub(crate) base: KeyBase,
     pub(crate) steps: Vec<KeyStep>,
-    /// The value after this many of the steps, if it was computed. The value that the steps start from does not change
-    /// within a transaction.
+    /// A number of steps, and the value after them, if it was computed. It stays correct, because the value before the
+    /// steps does not change within a transaction.
     ///
-    /// In a box, because few keys need it: so a node of the tree of keys stays small.
+    /// Boxed, because few keys need it. So a node of the tree of keys stays small.
     known: Option<Box<(usize, Option<Bytes>)>>,
 }
 
@@ -385,7 +386,7 @@ impl KeyStep {
     pub(crate) fn after(&self, value: Option<&[u8]>) -> Result<Bytes> {
         match self {
             Self::Arithmetic(arithmetic) => Ok(arithmetic.apply(value)?.into()),
-            // The value before it does not change within a transaction.
+            // The value before this step does not change within a transaction, so the output stays correct.
             Self::Commute { output, .. } => Ok(output.clone()),
         }
     }
@@ -444,7 +445,7 @@ impl KeyChanges {
         Ok(value)
     }
 
-    /// As [`apply`](Self::apply). The value is kept, so that later steps do not compute it again.
+    /// As [`value`](Self::value). The value is kept, so that it is not computed again for later steps.
     pub(crate) fn value_to_keep(&mut self, before: Option<Bytes>) -> Result<Option<Bytes>> {
         let value = self.value(before)?;
         self.known = Some(Box::new((self.steps.len(), value.clone())));

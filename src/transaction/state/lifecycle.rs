@@ -1,4 +1,4 @@
-//! A client's session inside a transaction: its id, whether it exists, its times, and how it is rotated and destroyed.
+//! A client's session inside a transaction: its id, its existence, its times, its rotation and its end.
 
 use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
@@ -16,8 +16,8 @@ use chrono::{DateTime, Utc};
 use std::time::Duration;
 
 impl TxnState {
-    /// The id under which the commit leaves a session, if it leaves one (C8.1). One that was renewed a moment ago only leads
-    /// there (C8.4).
+    /// The session's own id after the commit, if the client has a session then (C8.1). An id that was renewed a short
+    /// time ago is not its own: it only leads to the session (C8.4).
     pub(crate) fn own_client_id(&mut self, id: SubjectId) -> Result<Option<ClientId>> {
         let found_by = self.client_id(id)?;
         let subject = self.subject(id)?;
@@ -26,7 +26,7 @@ impl TxnState {
         Ok(found_by.filter(|it| !leads_on(it)))
     }
 
-    /// The key under which the commit leaves a session, if it leaves one.
+    /// The session's client key after the commit, if the client has a session then.
     pub(crate) fn client_key(&mut self, id: SubjectId) -> Result<Option<ClientKey>> {
         let found_by = self.client_id(id)?.map(|it| it.key());
         let subject = self.subject(id)?;
@@ -43,7 +43,7 @@ impl TxnState {
             .is_some_and(|turn| Some(turn.session()) == key)
     }
 
-    /// The id by which the commit leaves a session to be found, if it leaves one.
+    /// The id that finds the session after the commit, if the client has a session then.
     pub(crate) fn client_id(&mut self, id: SubjectId) -> Result<Option<ClientId>> {
         if self.subject(id)?.may_move() {
             self.look_at(id)?;
@@ -76,12 +76,12 @@ impl TxnState {
         if !is_founding || self.subject(id)?.is_live() {
             return Ok(false);
         }
-        // A blind insert may not have checked whether a session exists.
+        // After a blind insert, it is possibly not known yet whether a session exists.
         Ok(!self.live_anywhere(id)?)
     }
 
-    /// Looks at a client as the commit will, if it was changed without a look. If the look would wait, the commit
-    /// fetches the rows instead.
+    /// Takes the look that the commit would take, for a client that was changed without one. If the look would wait,
+    /// the commit fetches the rows instead.
     #[cfg(feature = "http")]
     pub(crate) fn look_before_commit(&mut self, id: SubjectId) {
         if self.snapshot.is_none() && !self.env().storage.answers_at_once() {
@@ -94,8 +94,8 @@ impl TxnState {
         }
     }
 
-    /// Whether a client presented an id that has no session in any container. False while not all containers were
-    /// read. Loads nothing.
+    /// Whether a client presented an id that has no session in any container. False until all containers were read.
+    /// Loads nothing.
     #[cfg(feature = "http")]
     pub(crate) fn presents_dead_id(&self, id: SubjectId) -> bool {
         if self.subject(id).is_ok_and(Subject::is_new) {
@@ -157,7 +157,7 @@ impl TxnState {
         Ok(founds || (stored && self.fate(id) != SessionFate::Destroyed))
     }
 
-    /// The earliest creation and the latest access of all containers.
+    /// The times of the earliest creation and the latest access, in one container or over all.
     pub(crate) fn times(
         &mut self,
         id: SubjectId,
@@ -189,8 +189,8 @@ impl TxnState {
             .map(|(c, l)| (c.to_datetime(), l.to_datetime())))
     }
 
-    /// When the session expires if it is not used any more: the latest of its containers. `None` if it never expires,
-    /// or does not exist.
+    /// When the session expires if no request uses it any more: the latest time over its containers. `None` if it never
+    /// expires, or does not exist.
     pub(crate) fn expires_at(&mut self, id: SubjectId) -> Result<Option<Timestamp>> {
         let (timeout, ends_at) = (self.own_timeout(id)?, self.own_end(id)?);
         let (subject, now) = (self.subject(id)?, self.now);
@@ -221,7 +221,7 @@ impl TxnState {
         Ok(latest.filter(|over| *over < Timestamp(i64::MAX)))
     }
 
-    /// Notes an access that is recorded even if none is due.
+    /// Makes the commit record an access, even if none is due.
     pub(crate) fn touch(&mut self, id: SubjectId) -> Result<()> {
         self.live_anywhere(id)?;
         self.use_live_containers(id)?;
@@ -237,7 +237,7 @@ impl TxnState {
         self.change(id)
     }
 
-    /// The attributes of the session, for taking a timeout or an owner back. This creates nothing.
+    /// The attributes of the session, for removing a timeout or an owner. This creates no session.
     pub(crate) fn take_back(&mut self, id: SubjectId) -> Result<&mut Attributes> {
         self.use_attributes(id)?;
         self.change(id)
@@ -256,8 +256,8 @@ impl TxnState {
         self.issue(id)
     }
 
-    /// Gives a session a new id if its id is older than this and the session was used. The old id leads to it for a
-    /// while (C8.4).
+    /// Gives a session a new id if its id is older than `after` and this transaction used it. The old id leads to the
+    /// session for the time `grace` (C8.4).
     #[cfg(feature = "http")]
     pub(crate) fn renew_if_due(
         &mut self,
@@ -284,8 +284,8 @@ impl TxnState {
         Ok(())
     }
 
-    /// Ends the stored session, whether it is live or has expired. An access from before it expired may still be
-    /// waiting, and must not revive it (C2.11).
+    /// Ends the stored session, whether it is live or has expired. An access from before the expiry may still wait to
+    /// be recorded, and must not revive the session (C2.11).
     pub(crate) fn destroy(&mut self, id: SubjectId) -> Result<()> {
         self.live_anywhere(id)?;
         let stored = self.subject(id)?.sessions.iter().any(|v| v.row.is_some());

@@ -1,4 +1,4 @@
-//! The owners of sessions, the time of their log-in, and sessions that are ended by owner or by key (C8.1, C8.2).
+//! The owners of sessions, the times of their log-ins, and the ends of sessions by owner or by key (C8.1, C8.2).
 
 use crate::client_id::{ClientId, ClientKey};
 use crate::clock::Timestamp;
@@ -32,7 +32,7 @@ enum LoginState {
 }
 
 impl TxnState {
-    /// Gives a session a new id, an owner, and the time of this transaction as that of its log-in.
+    /// Gives a session a new id and an owner. The time of this transaction becomes the time of the log-in.
     ///
     /// Blocks if the owner's sessions are limited and the engine cannot answer at once.
     pub(crate) fn log_in(&mut self, id: SubjectId, owner: &str) -> Result<ClientId> {
@@ -43,7 +43,7 @@ impl TxnState {
         self.log_in_beside(id, owner, &others)
     }
 
-    /// The snapshot that tells which sessions the owner of a login has, if their number is limited.
+    /// The snapshot in which a login finds the owner's sessions. `None` if their number is not limited.
     pub(crate) fn look_for_login(&mut self, id: SubjectId) -> Result<Option<Arc<dyn Snapshot>>> {
         self.check_replaceable(id)?;
         if self.env().rules.owner_limit.is_none() {
@@ -53,8 +53,8 @@ impl TxnState {
         Ok(self.snapshot.clone())
     }
 
-    /// Logs an owner in who has the sessions of these clients as of the snapshot. They are needed if their number is
-    /// limited.
+    /// Logs an owner in. `others` are the clients of the owner's sessions as of the snapshot. They are needed only if
+    /// the number of sessions is limited.
     pub(crate) fn log_in_beside(
         &mut self,
         id: SubjectId,
@@ -102,7 +102,7 @@ impl TxnState {
         self.attribute(id, |it| it.ends_at, |row, _| row.optional.ends_at)
     }
 
-    /// The attributes that this transaction sets, or else the stored ones. Counts as an access.
+    /// The attribute that this transaction sets, or else the stored one. Counts as an access.
     fn attribute<T>(
         &mut self,
         id: SubjectId,
@@ -152,8 +152,8 @@ impl TxnState {
         self.end_all(subjects, Some(owner), EndReason::Revoked)
     }
 
-    /// The sessions of these clients, except this one, that have this owner as of the snapshot. A session that cannot
-    /// be read is an error before any session ends.
+    /// The sessions of these clients, except this one, that have this owner as of the snapshot. If one cannot be read,
+    /// this fails before any session ends.
     fn others_of(
         &mut self,
         id: SubjectId,
@@ -170,7 +170,7 @@ impl TxnState {
         Ok(subjects)
     }
 
-    /// Makes sure that an owner may have one more session, beside those that end in this transaction.
+    /// Makes sure that the limit allows an owner one more session. Sessions that end in this transaction do not count.
     fn make_room(
         &mut self,
         id: SubjectId,
@@ -227,7 +227,7 @@ impl TxnState {
         Ok(ended)
     }
 
-    /// Whether a stored session of a client has this owner, or any.
+    /// Whether a client has a stored session of this owner. Without an owner, whether it has any stored session.
     fn is_of(&mut self, id: SubjectId, owner: Option<&str>) -> Result<bool> {
         self.live_anywhere(id)?;
         let rows = self.subject(id)?.sessions.iter();
@@ -235,7 +235,8 @@ impl TxnState {
         Ok(rows.any(|row| owner.is_none() || row.owner.as_deref() == owner))
     }
 
-    /// If the sessions end because of their owner, each must still have this owner when this is committed.
+    /// Ends sessions, and returns how many of them were live. If an owner is given, each session must still have this
+    /// owner at the commit.
     fn end_all(
         &mut self,
         subjects: Vec<SubjectId>,

@@ -18,7 +18,8 @@ use crate::transaction::state::txn_state::{TxnState, broken};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// How many renewals of one session are followed. Each of them lasts a while, so there are few.
+/// The maximum number of renewals of one session that are followed. A session keeps each id for a while, so there are
+/// few.
 pub(crate) const MOST_MOVES: usize = 8;
 
 fn renamed() -> Error {
@@ -29,9 +30,9 @@ fn renamed() -> Error {
 }
 
 impl TxnState {
-    /// Changes over to the registry of the first look (C1.2). Handles find their containers there. Changes of packages
-    /// cannot: they were recorded under the old containers, so their transaction conflicts. A transaction without such
-    /// changes never does (C2.7).
+    /// Switches to the registry of the first look (C1.2). Handles find their containers in it. Changes of packages were
+    /// recorded under the old containers, so a transaction with such changes conflicts. A transaction without them
+    /// never conflicts (C2.7).
     fn change_registry(&mut self, other: Arc<Registry>) -> Result<()> {
         if !self.is_named || other.number == self.registry.number {
             self.registry = other;
@@ -41,7 +42,7 @@ impl TxnState {
         if subjects.any(|subject| !subject.packages.is_empty()) {
             return Err(renamed());
         }
-        // Accesses remain from changes that were rolled back.
+        // Changes that were rolled back leave accesses behind.
         for subject in &mut self.subjects {
             let used = std::mem::take(&mut subject.blind.containers).into_iter();
             let used = used.filter_map(|at| other.find_same(self.registry.container(at)));
@@ -51,7 +52,8 @@ impl TxnState {
         Ok(())
     }
 
-    /// Takes the newest state, at the first look (C2.1), and decides what the client's changes before it left open.
+    /// Takes the newest snapshot, if this is the first look (C2.1). Then makes the decisions that the client's earlier
+    /// changes left open.
     pub(crate) fn look_at(&mut self, id: SubjectId) -> Result<()> {
         if self.snapshot.is_none() {
             let look = FirstLook::take(self.store.env(), &self.registry, self.carrier.as_deref());
@@ -62,7 +64,7 @@ impl TxnState {
         self.settle(id)
     }
 
-    /// Sees the store as the first look shows it.
+    /// Takes over the snapshot, the times and the registry of the first look.
     pub(crate) fn adopt(&mut self, look: FirstLook) -> Result<()> {
         if let Some(other) = look.registry {
             self.change_registry(other)?;
@@ -72,8 +74,9 @@ impl TxnState {
         Ok(())
     }
 
-    /// Decides what the changes of all clients left open. This comes first, while ids are as fresh as they were at the
-    /// insert. The client that is asked about gets its error here; the others get theirs later.
+    /// Makes the decisions that the changes of all clients left open. This follows the first look at once, while ids
+    /// are as fresh as they were at the insert. A client whose decisions fail keeps them open, and its next look
+    /// returns the error.
     pub(crate) fn settle_all(&mut self) {
         for id in 0..self.subjects.len() {
             let _ = self.settle(id);
@@ -107,7 +110,8 @@ impl TxnState {
         Ok(())
     }
 
-    /// Loads all rows of a client that its owner or its timeout concern, if the transaction has looked.
+    /// Loads all rows of a client: its owner and its timeout concern all of them. Before the first look, only notes
+    /// that they are needed.
     pub(crate) fn use_attributes(&mut self, id: SubjectId) -> Result<()> {
         if self.snapshot.is_none() {
             self.subject_mut(id)?.blind.is_given = true;
@@ -116,13 +120,13 @@ impl TxnState {
         self.live_anywhere(id).map(drop)
     }
 
-    /// The snapshot, if the transaction has looked.
+    /// The snapshot. An error before the first look.
     pub(crate) fn snapshot(&self) -> Result<&dyn Snapshot> {
         self.snapshot.as_deref().ok_or_else(broken)
     }
 
-    /// Drops a snapshot that was fetched but not read before it became too old. A request may wait long for its body,
-    /// and then sees the newest state (C2.1).
+    /// Drops a snapshot that became too old before anything was read from it. A request can wait long for its body, and
+    /// then sees the newest state (C2.1).
     pub(crate) fn drop_unread(&mut self) {
         let is_too_old = self.snapshot.is_some() && self.check_age().is_err();
         if !is_too_old || !self.subjects.iter().all(Subject::is_unread) {
@@ -163,7 +167,8 @@ impl TxnState {
                     self.follow(id, to)?;
                     view = self.load_session(id, container)?;
                 }
-                // The session was renewed too often since. A row that only leads to another is not returned.
+                // After too many renewals, the row still only leads to another session. Such a row does not count as
+                // live.
                 view.live &= view.leads_to().is_none();
                 self.subject_mut(id)?.sessions.push(view)
             }
@@ -171,7 +176,7 @@ impl TxnState {
         self.subject(id)?.sessions.get(at).ok_or_else(broken)
     }
 
-    /// Goes on with the session to which the client's id leads, because it was renewed a short time ago (C8.4).
+    /// Switches to the session to which the client's id leads, because the id was renewed a short time ago (C8.4).
     pub(crate) fn follow(&mut self, id: SubjectId, to: ClientKey) -> Result<()> {
         let subject = self.subject_mut(id)?;
         (subject.moved_to, subject.fetched, subject.live) = (Some(to), None, None);
@@ -252,7 +257,7 @@ impl TxnState {
         Ok(live)
     }
 
-    /// The package as of the snapshot. Loads it at the first call. Empty if this transaction destroyed the session.
+    /// The package as of the snapshot. Loads it at the first call. `None` if this transaction destroyed the session.
     pub(crate) fn package(
         &mut self,
         id: SubjectId,

@@ -16,15 +16,15 @@ pub(crate) type SubjectId = usize;
 /// A client, and the observations of its session. Rolling back removes none of them (C2.5).
 #[derive(Default)]
 pub(crate) struct Subject {
-    /// The id it came with. `None` for a new visitor.
+    /// The id that the client presented. `None` for a new visitor.
     pub(crate) presented: Option<ClientId>,
     /// The key of a client whose session is to end, if its id is not known.
     pub(crate) known_by: Option<ClientKey>,
-    /// The key of its session, if it came with an id that was renewed a short time ago (C8.4).
+    /// The key of its session, if it presented an id that was renewed a short time ago (C8.4).
     pub(crate) moved_to: Option<ClientKey>,
-    /// How long the client keeps the id, if somebody hands it out.
+    /// How long the client keeps the id, if a response sends it.
     pub(crate) keeping: Option<Keeping>,
-    /// When the client came, if that was before the transaction began.
+    /// The arrival of the client's request, if that was before the transaction began.
     pub(crate) came: Option<Arrival>,
     pub(crate) founding: FoundingRule,
     /// Whether its commit conflicts if the session got an owner that was not seen.
@@ -43,7 +43,7 @@ pub(crate) struct Subject {
     /// The id of the session that is created here because the presented id has none. It stays the same as long as any
     /// change creates the session.
     pub(crate) successor: Option<ClientId>,
-    /// Whether the client ever had one in this transaction.
+    /// Whether the client ever had a `successor` in this transaction.
     pub(crate) has_moved: bool,
 }
 
@@ -58,7 +58,7 @@ pub(crate) enum FoundingRule {
 }
 
 impl FoundingRule {
-    /// Why a session may not be created.
+    /// The reason why no session may be created, if there is one.
     pub(crate) fn refusal(self) -> Option<&'static str> {
         match self {
             Self::Allowed => None,
@@ -68,7 +68,7 @@ impl FoundingRule {
     }
 }
 
-/// How a client came, as its request knows.
+/// The facts about a client's visit that its request knows.
 #[cfg(feature = "http")]
 pub(crate) struct Visit {
     pub(crate) came: Arrival,
@@ -78,7 +78,7 @@ pub(crate) struct Visit {
     pub(crate) keeps_owner: bool,
 }
 
-/// What the first look must decide for changes that were made before it.
+/// The decisions that changes before the first look leave open.
 #[derive(Default)]
 pub(crate) struct BlindChanges {
     /// The containers that were used.
@@ -183,13 +183,13 @@ impl BlindChanges {
 }
 
 impl Subject {
-    /// Whether it presented no id, or an id under which no session was created yet.
+    /// Whether the client presented no id, or an id under which no session was created yet.
     #[cfg(feature = "http")]
     pub(crate) fn is_new(&self) -> bool {
         self.presented.as_ref().is_none_or(ClientId::is_fresh)
     }
 
-    /// Whether it is still undecided if a new session keeps the presented id.
+    /// Whether the decision is still open if a new session keeps the presented id.
     pub(crate) fn may_move(&self) -> bool {
         let is_fresh = self.presented.as_ref().is_some_and(ClientId::is_fresh);
         self.blind.is_unfounded && !is_fresh
@@ -199,7 +199,7 @@ impl Subject {
         self.moved_to.or_else(|| self.came_with())
     }
 
-    /// The key that it came with.
+    /// The key of the id that the client presented, or the key that it is known by.
     pub(crate) fn came_with(&self) -> Option<ClientKey> {
         let presented = self.presented.as_ref().map(ClientId::key);
         presented.or(self.known_by)
@@ -217,7 +217,7 @@ impl Subject {
         self.sessions.len() == containers && !self.is_live()
     }
 
-    /// Whether nothing of it was read.
+    /// Whether nothing of the client was read.
     pub(crate) fn is_unread(&self) -> bool {
         self.sessions.is_empty() && self.packages.is_empty()
     }

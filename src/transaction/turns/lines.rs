@@ -1,6 +1,6 @@
 //! The waiters of each session's line, and their deadlines. Each operation takes steps logarithmic in the number of
-//! waiters (C5.5). Knows neither locks nor futures: it returns wakers to the caller, which calls and drops them after
-//! it has released its lock.
+//! waiters (C5.5). Knows neither locks nor futures: it returns wakers. The caller calls and drops them after it has
+//! released its lock.
 
 use crate::client_id::ClientKey;
 use crate::steps::Counted;
@@ -13,13 +13,13 @@ use std::time::Instant;
 #[derive(Default)]
 pub(crate) struct TurnLines {
     by_session: HashMap<ClientKey, TurnLine, RandomState>,
-    /// When whose wait ends, in which line.
+    /// The deadlines of all waiters in order, with the session that each waits for.
     deadlines: Deadlines,
     next: u64,
     pub(crate) closed: bool,
 }
 
-/// In the order of arrival.
+/// Numbers the waiters in the order of their arrival.
 pub(crate) type ArrivalNumber = Counted<u64>;
 
 type Deadlines = BTreeMap<(Counted<Instant>, ArrivalNumber), ClientKey>;
@@ -29,7 +29,7 @@ struct TurnLine {
     held: bool,
     passing: usize,
     waiting: BTreeMap<ArrivalNumber, TurnWaiter>,
-    /// Waiters whose wait has ended, and who have not been polled since.
+    /// Waiters whose wait has ended, and whose future has not been polled since.
     called: BTreeMap<ArrivalNumber, Called>,
 }
 
@@ -48,9 +48,9 @@ pub(crate) struct TurnWaiter {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TurnMode {
-    /// It holds the turn.
+    /// Exclusive: it holds the turn.
     Hold,
-    /// It passes with a commit, beside other commits.
+    /// Shared: it registers a commit, beside other commits.
     Pass,
 }
 
@@ -103,7 +103,7 @@ fn forget(deadlines: &mut Deadlines, number: ArrivalNumber, waiter: &TurnWaiter)
 }
 
 impl TurnLines {
-    /// Enters a session's turn at once, if it is free and nobody waits for it.
+    /// Enters a session's turn at once, if the turn is free and has no waiter.
     pub(crate) fn enter(&mut self, session: ClientKey, mode: TurnMode) -> bool {
         let line = self.by_session.entry(session).or_default();
         let is_free = line.waiting.is_empty() && line.admits(mode);
@@ -118,7 +118,7 @@ impl TurnLines {
         self.advance(session, wakers, |line| line.leave(mode));
     }
 
-    /// Waits at the end of a session's line. Returns whether this deadline is the next one.
+    /// Appends a waiter to a session's line. Also returns whether its deadline is the first of all.
     pub(crate) fn join(&mut self, session: ClientKey, waiter: TurnWaiter) -> (ArrivalNumber, bool) {
         let number = Counted(self.next);
         self.next += 1;
@@ -211,7 +211,7 @@ impl TurnLines {
         wakers
     }
 
-    /// Changes a line, lets in who can be let in, and forgets the line when it is idle.
+    /// Changes a line, admits all waiters that it can, and removes the line if it is idle.
     fn advance(
         &mut self,
         session: ClientKey,

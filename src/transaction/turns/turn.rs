@@ -1,6 +1,6 @@
-//! Fair lines, one for each session in this process (C2.10). While a commit holds a session's turn, other commits to
-//! the session wait. Commits without a turn pass side by side while nobody holds it. Turns help progress and never
-//! correctness: each wait ends, and the commit that follows is optimistic. Knows no storage. A waiter is a future and
+//! Fair lines, one for each session in this process (C2.10). While a transaction holds a session's turn, other commits
+//! to the session wait. While no transaction holds it, commits pass concurrently. Turns serve progress, not
+//! correctness: each wait ends, and the commit after it is still validated. Knows no storage. A waiter is a future and
 //! needs no thread.
 
 use crate::client_id::ClientKey;
@@ -18,11 +18,12 @@ pub(crate) struct Turns {
     lines: Mutex<TurnLines>,
     /// Notifies the timer of a new deadline.
     alarm: Condvar,
-    /// In any other process, nobody leaves a line or watches deadlines, and the lock may stay held (C7.5).
+    /// The process that opened the store. In any other process, no thread leaves a line or watches deadlines, and the
+    /// lock may stay held for ever (C7.5).
     process: Process,
 }
 
-/// The right to be at the head of a session's line. Dropping it leaves the line.
+/// A place at the head of a session's line. Dropping it leaves the line.
 pub(crate) struct Turn {
     turns: Arc<Turns>,
     session: ClientKey,
@@ -51,7 +52,7 @@ impl Turns {
         self.wait(session, TurnMode::Hold, wait)
     }
 
-    /// Waits, for at most `wait`, until nobody holds the turn of a session. Then registers a commit.
+    /// Waits, for at most `wait`, until no transaction holds the turn of a session. Then registers a commit.
     pub(crate) fn pass(self: &Arc<Self>, session: ClientKey, wait: Duration) -> TurnWait {
         self.wait(session, TurnMode::Pass, wait)
     }
@@ -71,8 +72,8 @@ impl Turns {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the lines. Wakers are the application's code, so they are called outside the lock. `change` must
-    /// neither clone nor drop any.
+    /// Changes the lines under the lock. Wakers are the application's code, so they are called outside the lock.
+    /// `change` must neither clone nor drop a waker.
     fn change<T>(&self, change: impl FnOnce(&mut TurnLines, &mut Vec<Waker>) -> T) -> T {
         let mut wakers = Vec::new();
         let result = change(&mut self.lock(), &mut wakers);
@@ -117,7 +118,7 @@ impl Turns {
     }
 }
 
-/// Wakes all. If a waker panics, the others are still woken: wakers are the application's code.
+/// Calls all wakers. Wakers are the application's code: if one panics, the others are still called.
 fn wake(wakers: Vec<Waker>) {
     for waker in wakers {
         if contain(|| waker.wake()).is_none() {
@@ -129,12 +130,12 @@ fn wake(wakers: Vec<Waker>) {
     }
 }
 
-/// Drops a waker without calling it, outside the lock. This also runs the application's code (C6.3).
+/// Drops a waker without calling it. Must be called outside the lock: `Drop` is also the application's code (C6.3).
 fn let_go<T>(unused: T) {
     contain(|| drop(unused));
 }
 
-/// The time that remains for waiting for turns. All waits are deducted from it.
+/// The remaining time for waits for turns. Each wait is deducted from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Patience(Duration);
 
@@ -143,7 +144,7 @@ impl Patience {
         Self(wait)
     }
 
-    /// Waits for a turn, if time is left. The time waited is deducted even if this future is dropped.
+    /// Waits for a turn, if time is left. The waiting time is deducted even if this future is dropped.
     pub(crate) async fn wait_for(
         &mut self,
         line: impl FnOnce(Duration) -> TurnWait,
@@ -170,14 +171,14 @@ impl Drop for WaitAccount<'_> {
     }
 }
 
-/// The wait for a turn: `Some` once it is granted. `None` if the time was over first, or in a process that was forked
-/// from the store's. Dropping it leaves the line.
+/// The wait for a turn. Returns `Some` once the turn is granted. Returns `None` if the time passes first, or in a
+/// process that was forked from the store's. Dropping it leaves the line.
 pub(crate) struct TurnWait {
     turns: Arc<Turns>,
     session: ClientKey,
     mode: TurnMode,
     wait: Duration,
-    /// When the wait began, if there was something to wait for.
+    /// The start of the wait. `None` as long as it has not had to wait.
     since: Option<Instant>,
     place: WaitState,
 }
@@ -195,7 +196,7 @@ impl TurnWait {
         let mut lines = turns.lock();
         if lines.enter(self.session, self.mode) {
             drop(lines);
-            // From here on, the turn is given back in any case.
+            // From here on, `Drop` gives the turn back.
             let turn = self.granted();
             let_go(waker);
             return Poll::Ready(turn);
