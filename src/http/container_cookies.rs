@@ -1,4 +1,4 @@
-//! The cookies that hold containers: reads those of a request, and makes those of its response (C8.6).
+//! Reads the cookies of a request that hold containers, and makes those of its response (C8.6).
 
 use http::header::COOKIE;
 use http::{HeaderValue, request};
@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::transaction::{CarriedLimit, CarriedRows, Carrier, ContainerEntry};
 
-/// The longest container name that a cookie's name repeats.
+/// The longest container name that a cookie's name contains as it is.
 const LONGEST_NAME: usize = 64;
 
 /// The cookies of one request that hold containers.
@@ -43,7 +43,7 @@ impl ContainerCookies {
         if containers.is_empty() {
             return None;
         }
-        // A path that browsers would reject is told when the response sends a cookie.
+        // If browsers would reject the path, the response reports the error when it sends a cookie.
         let session = settings.cookie.at(request);
         let session = session.as_deref().unwrap_or(&settings.cookie);
         let ids = settings.store.client_ids();
@@ -58,7 +58,7 @@ impl ContainerCookies {
             let is_presented = values.peek().is_some();
             if let Some(id) = id {
                 let context = context_of(settings, &container, id.key());
-                // `any` stops at the first that opens.
+                // `any` stops at the first value that opens.
                 values.any(|value| {
                     let read = read(ids, context, &container, now, value, &mut rows);
                     read.map_err(count_refused).is_ok()
@@ -85,8 +85,8 @@ impl ContainerCookies {
         self.carrier.clone()
     }
 
-    /// The `Set-Cookie` fields of the response: what its commits changed. If the session ended, the other cookies are
-    /// removed.
+    /// The `Set-Cookie` fields of the response, for the containers that its commits changed. If the session ended, they
+    /// also remove the other cookies.
     pub(super) fn fields(
         &self,
         settings: &LayerSettings,
@@ -118,15 +118,15 @@ impl ContainerCookies {
     }
 }
 
-/// Whether the response takes the visitor's id away.
+/// Whether the response removes the visitor's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HasEnded {
     Yes,
     No,
 }
 
-/// The rows of all these clients that the request's cookies hold, to find out which of them has a session. Counts no
-/// refusal: a cookie is of one client at most.
+/// The rows of all these clients in the request's cookies. They show which client has a session. Refusals are not
+/// counted: a cookie opens for one client at most.
 pub(super) fn rows_of(
     settings: &LayerSettings,
     request: &request::Parts,

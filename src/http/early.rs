@@ -20,7 +20,7 @@ pub(super) struct EarlyCookie {
 #[derive(Default)]
 struct EarlyState {
     action: Option<CookieAction>,
-    /// The newest commit. Its caller may have given it up before it was certain.
+    /// The newest commit. Its caller may have stopped waiting before the outcome was known.
     newest: Option<oneshot::Receiver<CookieAction>>,
 }
 
@@ -49,7 +49,7 @@ impl EarlyCookie {
         self.is_begun.load(Ordering::Acquire)
     }
 
-    /// Waits until it is certain what became of these commits.
+    /// Waits until the outcome of these commits is known.
     pub(super) async fn ended(&self, process: &Process) {
         let newest = self.lock().newest.take();
         if let Some(newest) = newest
@@ -59,9 +59,9 @@ impl EarlyCookie {
         }
     }
 
-    /// What the response must do after its last commit. An id that was to be sent must not overwrite a newer one if its
-    /// session has ended or was given that meanwhile (C4.8, C8.4).
-    /// `look` begins the transaction that looks.
+    /// The cookie action of the response after its last commit. If the session of an id has ended or got a newer id
+    /// meanwhile, the response does not send the id: it must not overwrite a newer one (C4.8, C8.4). `look` begins the
+    /// transaction that finds this out.
     pub(super) async fn with_last(
         &self,
         last: CookieAction,
@@ -72,7 +72,7 @@ impl EarlyCookie {
         }
         let early = self.lock().action.take().unwrap_or(CookieAction::Keep);
         match &early {
-            // What cannot be looked at was durable.
+            // If the look fails, the id is sent: its commit was durable.
             CookieAction::Send { id, .. } if !is_newest(look, id).await.unwrap_or(true) => {
                 CookieAction::Keep
             }

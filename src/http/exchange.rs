@@ -167,7 +167,7 @@ impl Exchange {
             _ => first.as_ref(),
         };
         let begun = self.begin_as(id, order).await?;
-        // The same snapshot that the handler sees.
+        // The owner is read from the snapshot that the handler sees.
         #[cfg(feature = "url-ids")]
         if self.tokens.accepted().is_some() && begun.1.owner()?.is_some() {
             drop(begun);
@@ -210,9 +210,9 @@ impl Exchange {
         Ok((transaction, session))
     }
 
-    /// Begins a transaction in the turn of the session to which an id leads (C8.4). Who had the turn before may have given
-    /// the session another id. That is looked up in another transaction, so that the request's own has observed nothing yet
-    /// (C2.1).
+    /// Begins a transaction in the turn of the session to which an id leads (C8.4). The transaction that had the turn
+    /// before may have given the session another id. A separate transaction looks that up, so that the request's own
+    /// transaction has read nothing yet (C2.1).
     async fn begin_in_turn(&self, id: &ClientId, patience: &mut Patience) -> Result<Transaction> {
         let store = &self.settings.store;
         let mut key = id.key();
@@ -250,9 +250,9 @@ impl Exchange {
         cookies.into_iter().flatten().chain(other)
     }
 
-    /// Gives the session another id if the one that it has is old enough (C8.4). A request that cannot run again does so
-    /// only in its session's turn, and as long as nobody can have overtaken it with another renewal: its commit would
-    /// conflict.
+    /// Gives the session another id if its id is old enough (C8.4). If another request renews the id first, the commit
+    /// conflicts. So a request that cannot run again renews the id only in its session's turn, and only within the time
+    /// for which other requests wait for that turn.
     pub(super) fn renew_if_due(&self, session: &Session) {
         let rules = &self.settings.rules;
         let Some(after) = rules.renew_after else {
@@ -310,7 +310,7 @@ impl Exchange {
         }
     }
 
-    /// The ids that verify: the first, and the others.
+    /// The presented ids that verify: the first, and the others.
     fn known_ids(&self) -> (Option<ClientId>, Vec<ClientId>) {
         let ids = self.settings.store.client_ids();
         let adopts = self.adopts();
@@ -336,7 +336,8 @@ impl Exchange {
         false
     }
 
-    /// Begins a transaction that looks at what the response has to tell, with what the request's commits left.
+    /// Begins a transaction that reads the state for the response. It sees the rows that the request's commits left for
+    /// the cookies.
     pub(super) async fn look(&self) -> Result<Transaction> {
         #[cfg(feature = "cookie-containers")]
         if let Some(Some(cookies)) = self.container_cookies.get() {
@@ -349,8 +350,8 @@ impl Exchange {
         self.settings.store.begin_async().await
     }
 
-    /// Keeps the containers' cookies out of the response if their session ended after the request's last commit: they
-    /// would replace those of the session that came after it (C4.8).
+    /// Keeps the containers' cookies out of the response if their session ended after the request's last commit.
+    /// Otherwise they would replace the cookies of the next session (C4.8).
     #[cfg(feature = "cookie-containers")]
     pub(super) async fn drop_ended_containers(&self, action: &CookieAction) {
         let (Some(Some(cookies)), CookieAction::Keep | CookieAction::Send { .. }) =
@@ -362,7 +363,7 @@ impl Exchange {
         let Some(client) = carrier.changed_client() else {
             return;
         };
-        // What cannot be looked at was committed.
+        // If the look fails, the cookies stay: they were committed.
         if self
             .settings
             .store
@@ -374,7 +375,7 @@ impl Exchange {
         }
     }
 
-    /// The rows that the request's cookies hold. None where no container lives in a cookie.
+    /// The rows in the request's cookies. `None` if no container lives in a cookie.
     #[cfg(feature = "cookie-containers")]
     fn carrier_of(&self, id: Option<&ClientId>) -> Option<Arc<Carrier>> {
         let IdCarrier::Cookie = self.carrier() else {
@@ -385,8 +386,8 @@ impl Exchange {
         cookies.as_ref().map(ContainerCookies::carrier)
     }
 
-    /// Of the ids that verify, the first that is live, else the first (C4.9). Which are live is read in another
-    /// transaction, so that the request's own has observed nothing yet (C2.1).
+    /// The first verified id that has a live session, or else the first verified id (C4.9). A separate transaction
+    /// reads which ids are live, so that the request's own transaction has read nothing yet (C2.1).
     async fn first_live<'a>(
         &self,
         first: &'a ClientId,
@@ -479,8 +480,8 @@ impl AsRef<RerunPolicy> for Exchange {
     }
 }
 
-/// The request's patience during a wait. On drop the rest goes back to the exchange: an extraction may be dropped
-/// during its wait and begun again.
+/// The request's patience during a wait. Dropping it returns the rest to the exchange, because an extraction may be
+/// dropped during its wait and begun again.
 struct PatienceGuard<'a>(&'a Exchange, Patience);
 
 impl Drop for PatienceGuard<'_> {
@@ -491,7 +492,7 @@ impl Drop for PatienceGuard<'_> {
     }
 }
 
-/// Takes the tokens out of a request's URL, and tells whether it presents an id otherwise.
+/// Takes the tokens out of a request's URL. Also returns whether the request presents an id in another way.
 #[cfg(feature = "url-ids")]
 fn take_tokens(
     settings: &LayerSettings,

@@ -21,7 +21,7 @@ pub(super) enum FormEnd {
 }
 
 impl FormEncoding {
-    /// The encoding of a request's body. `None` if it is no form.
+    /// The encoding of a request's body. `None` if the body is not a form.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let field = headers.get(CONTENT_TYPE)?.to_str().ok()?;
         let mut parts = field.split(';').map(str::trim);
@@ -81,7 +81,7 @@ fn find_in_parts<'a>(name: &str, bytes: &'a [u8], separator: &[u8]) -> Option<&'
     }
 }
 
-/// Whether the head of a part names this field. A file is no field.
+/// Whether the head of a part names this field. A file does not count as a field.
 fn is_field(head: &str, name: &str) -> bool {
     head.lines().any(|line| {
         let Some((header, value)) = line.split_once(':') else {
@@ -97,7 +97,7 @@ fn is_field(head: &str, name: &str) -> bool {
     })
 }
 
-/// What comes before and after the first `mark`.
+/// The bytes before and after the first `mark`.
 fn split_at<'a>(bytes: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let at = bytes
         .windows(mark.len())

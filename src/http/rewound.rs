@@ -31,9 +31,9 @@ impl<B: Body> RewoundBody<B> {
 
 #[cfg(any(feature = "axum", feature = "url-ids"))]
 impl<B: Body<Data = Bytes> + Unpin> RewoundBody<B> {
-    /// Reads frames until `find` returns something for all bytes so far, until the end, or until `limit` bytes were
-    /// read. `find` is asked for the first bytes, whenever there are twice as many as the last time, and at the end: a
-    /// sender of many small frames must not make the search quadratic (C5.5).
+    /// Reads frames until `find` returns a result for all bytes so far, until the end, or until `limit` bytes were
+    /// read. `find` is called for the first bytes, each time that their number has doubled, and at the end. So a sender
+    /// of many small frames cannot make the search quadratic (C5.5).
     pub(super) async fn read_until<T>(
         &mut self,
         limit: usize,
@@ -91,11 +91,11 @@ pub(super) enum ReadAhead<T> {
     Found(T),
     /// The whole body was read.
     Nothing,
-    /// The limit was read.
+    /// As many bytes as the limit were read.
     TooLong,
 }
 
-/// The frames are moved, never polled in place.
+/// The frames are only moved, never polled in place.
 impl<B: Body + Unpin> Unpin for RewoundBody<B> {}
 
 impl<B: Body<Data = Bytes> + Unpin> Body for RewoundBody<B> {

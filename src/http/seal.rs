@@ -2,8 +2,8 @@
 //! neither cookies nor URLs.
 //!
 //! A sealed text is base64url without padding: a version byte, the byte that names the secret, the nonce, and the
-//! ciphertext of the time of expiry and the content. Authenticated beside it: the version, the secret's name, and what
-//! the text is bound to.
+//! ciphertext of the time of expiry and the content. The associated data are the version, the secret's name, and the
+//! data that the text is bound to.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,24 +18,24 @@ const VERSION: u8 = 1;
 const NONCE: usize = 24;
 #[cfg(feature = "cookie-containers")]
 const TAG: usize = 16;
-/// The bytes that a sealed text has beside its content: version, secret, nonce, expiry and tag.
+/// The number of bytes that a sealed text adds to its content: version, secret, nonce, expiry and tag.
 #[cfg(feature = "cookie-containers")]
 pub(super) const BESIDE: usize = 2 + NONCE + 8 + TAG;
 
-/// What a sealed text is for, and what is authenticated beside it.
+/// The purpose of a sealed text, and the data that it is bound to.
 #[derive(Clone, Copy)]
 pub(super) struct SealScope<'a> {
-    /// Separates the keys from all else that is derived from the secrets.
+    /// Separates the keys of this purpose from everything else that is derived from the secrets.
     pub(super) purpose: &'a [u8],
     pub(super) associated: &'a [u8],
 }
 
-/// Why a text is not opened. Only the metrics show it.
+/// The reason why a text is not opened. Only the metrics show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefusedSeal {
     /// It does not have the form of a sealed text, or names a secret that is not in use.
     Garbled,
-    /// It was changed, or is bound to something else, or belongs to another store.
+    /// It was changed, or it is bound to other data, or it belongs to another store.
     Forged,
     /// It is too old.
     Expired,
@@ -76,7 +76,7 @@ pub(super) fn seal(
     Ok(URL_SAFE_NO_PAD.encode([&[VERSION, secret][..], &nonce, &sealed].concat()))
 }
 
-/// Opens what [`seal`] made in this scope, if it has not expired. The caller bounds the length of the text.
+/// Opens a text that [`seal`] made in this scope, if it has not expired. The caller bounds the length of the text.
 pub(super) fn open(
     ids: &ClientIds,
     scope: SealScope<'_>,
@@ -112,7 +112,7 @@ pub(super) fn open(
     Err(refused)
 }
 
-/// Whether a text has the form of what [`seal`] makes, but names a secret that is not in use.
+/// Whether a text has the form of a sealed text, but names a secret that is not in use.
 pub(super) fn names_unknown_secret(ids: &ClientIds, text: &[u8]) -> bool {
     // Four characters are three bytes.
     let first = text.first_chunk::<4>();

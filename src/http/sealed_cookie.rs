@@ -1,22 +1,22 @@
-//! Seals the rows of a container into the value of a cookie, and opens it (C8.6). Knows no session.
+//! Seals the rows of a container into the value of a cookie, and opens such values (C8.6). Knows no session.
 //!
-//! The value is a sealed text (`seal`). Authenticated beside the rows: the identity of the store, the number and the name
-//! of the container, and the key of the client.
+//! The value is a sealed text (`seal`). It is bound to the identity of the store, the number and the name of the
+//! container, and the key of the client.
 
 use super::seal::{BESIDE, RefusedSeal, SealScope};
 use crate::client_id::{ClientIds, ClientKey};
 use crate::clock::Timestamp;
 use crate::error::Result;
 
-/// Browsers keep no longer cookies (RFC 6265bis §5.6), their attributes not counted.
+/// The longest cookie that browsers keep, in bytes, without its attributes (RFC 6265bis §5.6).
 pub(super) const MAX_COOKIE: usize = 4096;
-/// Separates the keys from all else that is derived from the secrets.
+/// Separates the keys of this purpose from everything else that is derived from the secrets.
 const PURPOSE: &[u8] = b"cloakroom container cookie v1\0";
 
-/// Where sealed rows belong.
+/// The place that sealed rows are bound to.
 #[derive(Clone, Copy)]
 pub(super) struct SealContext<'a> {
-    /// The identity of the store. Other stores may be given the same secret.
+    /// The identity of the store. Two stores may have the same secret.
     pub(super) store: [u8; 16],
     /// The number of the container, which no other container of the store gets.
     pub(super) container: u32,
@@ -25,7 +25,7 @@ pub(super) struct SealContext<'a> {
     pub(super) client: ClientKey,
 }
 
-/// Counts a cookie that is not read.
+/// Counts a cookie that was refused.
 pub(super) fn count_refused(refused: RefusedSeal) {
     metrics::counter!("cloakroom_refused_container_cookies_total", "reason" => refused.reason())
         .increment(1);
@@ -51,7 +51,7 @@ pub(super) fn seal(
     super::seal::seal(ids, scope(&associated_data(context)), expires, rows)
 }
 
-/// Opens what [`seal`] made for this place, if it has not expired.
+/// Opens a text that [`seal`] made for this place, if it has not expired.
 pub(super) fn open(
     ids: &ClientIds,
     context: SealContext<'_>,
@@ -71,7 +71,7 @@ fn scope(associated: &[u8]) -> SealScope<'_> {
     }
 }
 
-/// What is authenticated beside the rows.
+/// The data that the rows are bound to.
 fn associated_data(context: SealContext<'_>) -> Vec<u8> {
     let SealContext {
         store,
@@ -80,7 +80,7 @@ fn associated_data(context: SealContext<'_>) -> Vec<u8> {
         client,
     } = context;
     let container = container.to_le_bytes();
-    // Only the last part has no fixed length.
+    // Only the last part has a variable length, so the bytes have one meaning only.
     let parts = [&store[..], &container, client.as_bytes()];
     [&parts.concat(), name.as_bytes()].concat()
 }

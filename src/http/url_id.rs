@@ -29,9 +29,12 @@ use crate::session::Session;
 /// # }
 /// ```
 ///
-/// Nothing is added where nothing is needed: if the request brought a cookie of the layer, used another transport, or the
-/// layer has no [`QueryTransport`](super::QueryTransport) for a URL and no [`FormTransport`](super::FormTransport) for a
-/// form. Nor if there is no session that the commit leaves, or if it has an owner.
+/// No token is added in these cases:
+///
+/// - The request has a cookie of the layer, or used another transport.
+/// - For a URL, the layer has no [`QueryTransport`](super::QueryTransport). For a form, it has no
+///   [`FormTransport`](super::FormTransport).
+/// - The visitor has no session after the commit, or the session has an owner.
 ///
 /// A response for which a token was made says `Cache-Control: no-store`.
 #[derive(Clone)]
@@ -41,7 +44,8 @@ pub struct UrlId {
 }
 
 impl UrlId {
-    /// Returns that of the request with these extensions. The extractor calls this; services without axum call it directly.
+    /// Returns the `UrlId` of the request with these extensions. The extractor calls this; services without axum call
+    /// it directly.
     ///
     /// # Errors
     ///
@@ -57,7 +61,7 @@ impl UrlId {
         }
     }
 
-    /// Returns a URL of this site with the token in its query. A URL that has a scheme or a host is returned as it is, so
+    /// Returns a URL of this site with the token in its query. A URL with a scheme or a host is returned unchanged, so
     /// that no other site gets a token. The result is not escaped for HTML.
     ///
     /// # Errors

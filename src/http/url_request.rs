@@ -25,23 +25,23 @@ const REFERRER_POLICY: HeaderName = HeaderName::from_static("referrer-policy");
 /// A token that was accepted: its transport, and the text of its id.
 type AcceptedToken = (IdCarrier, String);
 
-/// The tokens of one request, and what its response has to say of them.
+/// The tokens of one request, and the facts that its response needs about them.
 #[derive(Default)]
 pub(super) struct PresentedTokens {
-    /// Those of the URL, in the order of their transports.
+    /// The tokens of the URL, in the order of their transports.
     found: Vec<(Arc<dyn IdTransport>, Vec<u8>)>,
     is_in_url: bool,
-    /// The transport of a form that may have one.
+    /// The transport of a form that may have a token.
     form: Option<Arc<dyn IdTransport>>,
-    /// Or why that cannot be told.
+    /// The accepted token, or the error that prevented the check.
     accepted: OnceLock<Result<AcceptedToken>>,
     /// Whether the page got a token.
     was_given: AtomicBool,
 }
 
 impl PresentedTokens {
-    /// Takes the tokens out of a request's URL, so that nothing inside the layer sees them. They are left unread if the
-    /// request presents an id otherwise.
+    /// Takes the tokens out of a request's URL, so that no service inside the layer sees them. If the request presents
+    /// an id in another way, the tokens are not read.
     pub(super) fn take(
         request: &mut request::Parts,
         transports: &[Arc<dyn IdTransport>],
@@ -79,7 +79,7 @@ impl PresentedTokens {
         tokens
     }
 
-    /// Whether there is anything to read.
+    /// Whether there are tokens, or a form that may have one.
     pub(super) fn are_there(&self) -> bool {
         !self.found.is_empty() || self.form.is_some()
     }
@@ -110,7 +110,7 @@ impl PresentedTokens {
         }
     }
 
-    /// Whether the search is over.
+    /// Checks one token. Returns whether the search is over.
     async fn accept(
         &self,
         store: &Store,
@@ -148,7 +148,7 @@ impl PresentedTokens {
         self.accepted.get()?.as_ref().ok()
     }
 
-    /// An error if it could not be told whether a token is valid.
+    /// Returns the error that prevented the check of a token, if there was one.
     pub(super) fn check(&self) -> Result<()> {
         match self.accepted.get() {
             Some(Err(error)) => Err(error.clone()),
@@ -177,14 +177,14 @@ impl PresentedTokens {
     }
 }
 
-/// Whether a request presents an id otherwise: by a cookie or by another transport.
+/// Whether a request presents an id in another way: by a cookie or by another transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OtherIds {
     Presented,
     Absent,
 }
 
-/// The transport of this place that a layer has.
+/// The rules of the layer's transport for this place.
 pub(super) fn rules_for(
     transports: &[Arc<dyn IdTransport>],
     place: TokenPlace,
@@ -193,7 +193,7 @@ pub(super) fn rules_for(
     rules.find(|rules| rules.place == place)
 }
 
-/// A URI with another query, which is a part of its own.
+/// Returns the URI with `query`, which is a part of the URI's own query.
 fn with_query(uri: &Uri, query: &str) -> Uri {
     let path = uri.path();
     let text = match query {

@@ -1,4 +1,4 @@
-//! The tokens that URLs and form fields carry in place of client ids, and what limits them. Knows no request.
+//! The tokens that URLs and form fields carry in place of client ids, and their limits. Knows no request.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,13 +11,13 @@ use crate::client_id::{ClientId, ClientIds};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Quoted, Result};
 
-/// Separates the keys from all else that is derived from the secrets.
+/// Separates the keys of this purpose from everything else that is derived from the secrets.
 const PURPOSE: &[u8] = b"cloakroom url id v1\0";
-/// A token has 135 characters.
+/// The longest text that is tried as a token. A token has 135 characters.
 const MAX_TOKEN: usize = 160;
 /// The default lifetime of a token.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
-/// The default of how many bytes of a form are searched.
+/// The default number of bytes of a form that are searched.
 const FORM_LIMIT: usize = 64 * 1024;
 
 /// The rules of a [transport](super::IdTransport) that carries tokens in place of ids: its name in URLs or forms, and how
@@ -64,10 +64,10 @@ impl UrlTokens {
     }
 }
 
-/// What a token is bound to.
+/// The data that a token is bound to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TokenContext {
-    /// The identity of the store. Other stores may be given the same secret.
+    /// The identity of the store. Two stores may have the same secret.
     pub(super) store: [u8; 16],
     /// The visitor's address.
     pub(super) ip: IpAddr,
@@ -84,7 +84,7 @@ pub(super) fn token_of(
     context: TokenContext,
     expires: Timestamp,
 ) -> Result<String> {
-    // Of the text's two forms, the bytes behind its letters are the shorter one.
+    // The decoded bytes of the id are shorter than its text.
     let raw = URL_SAFE_NO_PAD.decode(id.as_bytes()).unwrap_or_default();
     seal(ids, scope(&associated_data(context)), expires, &raw)
 }
@@ -115,7 +115,8 @@ fn scope(associated: &[u8]) -> SealScope<'_> {
     }
 }
 
-/// The store, and the address, which is the same whether it is written as IPv4 or as IPv4 in IPv6.
+/// The bytes of the store's identity and of the address. An IPv4 address has the same bytes as its IPv4-mapped IPv6
+/// form.
 fn associated_data(context: TokenContext) -> Vec<u8> {
     let ip = match context.ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
@@ -124,7 +125,7 @@ fn associated_data(context: TokenContext) -> Vec<u8> {
     [context.store, ip].concat()
 }
 
-/// Takes the pairs with these names out of a query, and gives the value of the first of each name.
+/// Takes the pairs with these names out of a query. Also returns the first value of each name.
 pub(super) fn split_query(query: &str, names: &[Arc<str>]) -> (String, Vec<Option<Vec<u8>>>) {
     let mut values = vec![None; names.len()];
     let is_other = |pair: &&str| {
@@ -142,10 +143,10 @@ pub(super) fn split_query(query: &str, names: &[Arc<str>]) -> (String, Vec<Optio
     (others.join("&"), values)
 }
 
-/// Adds a parameter to the query of a URL of this site. `None` for a URL that may lead elsewhere: one that has a scheme or
-/// a host, or that browsers might read so.
+/// Adds a parameter to the query of a URL of this site. `None` for a URL that may lead to another site: it has a scheme
+/// or a host, or browsers might read it as if it had one.
 pub(super) fn with_parameter(url: &str, name: &str, value: &str) -> Option<String> {
-    // Browsers drop tabs and line ends, and spaces at the beginning. They take `\` for `/`.
+    // Browsers drop tabs and line ends, and spaces at the beginning. They read `\` as `/`.
     let is_odd = |c: char| c.is_ascii_control() || c == '\\';
     let first = url.split(['/', '?', '#']).next().unwrap_or_default();
     if url.contains(is_odd)

@@ -35,11 +35,12 @@ use crate::error::Result;
 /// # Ok::<(), cloakroom::Error>(())
 /// ```
 ///
-/// URLs end up in histories, logs and other people's hands. So a URL does not carry the id itself, but a token:
+/// URLs end up in histories and logs, and visitors pass them on to other people. So a URL does not carry the id itself,
+/// but a token:
 ///
-/// - It is sealed under the store's secrets. The id cannot be had from it.
-/// - It is bound to the visitor's network address, as [`proxies`](super::SessionLayer::proxies) tells it. Without that
-///   setting, no token is made or accepted.
+/// - It is sealed under the store's secrets. Nobody can get the id from it without them.
+/// - It is bound to the visitor's network address, which [`proxies`](super::SessionLayer::proxies) determines. Without
+///   that setting, no token is made or accepted.
 /// - It expires after a [lifetime](Self::lifetime) of its own. Each page makes new ones.
 /// - It is not accepted for a session that has an owner, also if it got the owner later. A request that came with a token
 ///   and leaves its session with an owner is answered with 403: visitors without cookies cannot log in.
@@ -53,14 +54,14 @@ use crate::error::Result;
 /// another site sent them.) A policy of the handler that tells no more stays: `no-referrer` or `origin`.
 /// If the inner service fails with an error instead of a response, what an outer layer makes of it gets no policy.
 ///
-/// A request with an accepted token gets no cookie, and needs no CSRF token: nobody else knows its URL. New ids travel in the
-/// URLs of the pages that the handler makes: see [`UrlId`](super::UrlId). Layers outside this one, such as a log of
-/// requests, see the URL as it came.
+/// A request with an accepted token gets no cookie, and needs no CSRF token: nobody else knows its URL. New ids travel
+/// in the URLs of the pages that the handler makes: see [`UrlId`](super::UrlId). Layers outside this one, such as a log
+/// of requests, see the URL as it arrived.
 #[derive(Clone, Debug)]
 pub struct QueryTransport(UrlTokens);
 
 impl QueryTransport {
-    /// A transport by the parameter with this name.
+    /// Creates a transport that uses the parameter with this name.
     ///
     /// # Errors
     ///
@@ -77,8 +78,8 @@ impl QueryTransport {
     }
 }
 
-/// Ids in a hidden field of forms, for visitors whose browsers keep no cookies. The field carries a token, with the limits
-/// of [`QueryTransport`].
+/// Ids in a hidden field of forms, for visitors whose browsers keep no cookies. The field carries a token. The limits
+/// of [`QueryTransport`] apply to it.
 ///
 /// ```
 /// use cloakroom::{Store, http::{FormTransport, QueryTransport, SessionLayer}};
@@ -90,15 +91,16 @@ impl QueryTransport {
 /// # Ok::<(), cloakroom::Error>(())
 /// ```
 ///
-/// [`UrlId::input`](super::UrlId::input) makes the field. Put it at the beginning of the form: the layer reads the first
-/// 64 KiB ([`form_limit`](Self::form_limit)) of a body before the handler does, which gets the whole body. It
-/// reads bodies of the type `application/x-www-form-urlencoded` only, of requests with unsafe methods, a visitor's address
-/// and neither a cookie of the layer nor another transport. For forms with files, encode the URL of the form's action.
+/// [`UrlId::input`](super::UrlId::input) makes the field. Put it at the beginning of the form: the layer searches only
+/// the first 64 KiB ([`form_limit`](Self::form_limit)) of a body. It reads them before the handler runs; the handler
+/// still gets the whole body. The layer reads a body only if its type is `application/x-www-form-urlencoded`, the
+/// method is unsafe, the visitor's address is known, and the request has neither a cookie of the layer nor another
+/// transport. For forms with files, encode the URL of the form's action.
 #[derive(Clone, Debug)]
 pub struct FormTransport(UrlTokens);
 
 impl FormTransport {
-    /// A transport by the field with this name.
+    /// Creates a transport that uses the field with this name.
     ///
     /// # Errors
     ///
@@ -114,7 +116,7 @@ impl FormTransport {
         self
     }
 
-    /// Sets how many bytes of a form are searched for the field. Default: 64 KiB.
+    /// Sets the number of bytes of a form that are searched for the field. Default: 64 KiB.
     #[must_use]
     pub fn form_limit(mut self, bytes: usize) -> Self {
         self.0.form_limit = bytes;
@@ -123,7 +125,7 @@ impl FormTransport {
 }
 
 impl IdTransport for QueryTransport {
-    /// Nothing: the layer reads the tokens, see [`tokens`](IdTransport::tokens).
+    /// Returns nothing: the layer reads the tokens, see [`tokens`](IdTransport::tokens).
     fn read<'a>(&self, _: &'a request::Parts) -> Option<&'a [u8]> {
         None
     }
@@ -142,7 +144,7 @@ impl IdTransport for QueryTransport {
 }
 
 impl IdTransport for FormTransport {
-    /// Nothing: the layer reads the tokens, see [`tokens`](IdTransport::tokens).
+    /// Returns nothing: the layer reads the tokens, see [`tokens`](IdTransport::tokens).
     fn read<'a>(&self, _: &'a request::Parts) -> Option<&'a [u8]> {
         None
     }
