@@ -1,4 +1,4 @@
-//! A thread that runs futures to their end, so that they advance although their callers no longer poll them.
+//! A thread that runs futures to completion, so that they advance even if their callers no longer poll them.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::pin::Pin;
@@ -25,7 +25,7 @@ struct NewTasks {
     is_closed: bool,
 }
 
-/// Wakes the thread. It polls all its futures, which are few.
+/// Wakes the thread. The thread polls all its futures, which are few.
 struct ThreadWaker(Thread);
 
 impl Wake for ThreadWaker {
@@ -91,7 +91,7 @@ impl DriverShared {
             tasks.append(&mut new.tasks);
             drop(new);
             tasks.retain_mut(|task: &mut Task| task.as_mut().poll(&mut context).is_pending());
-            // An unpark that came since the poll is not lost.
+            // If the thread was unparked since the poll, this returns at once.
             std::thread::park();
         }
     }

@@ -39,7 +39,7 @@ impl Composite {
         })
     }
 
-    /// Learns the settings that the durable engine answers with.
+    /// Notes the settings that the durable engine returns.
     fn known<'a>(
         &'a self,
         answer: Answer<'a, Result<Arc<StoreSettings>>>,

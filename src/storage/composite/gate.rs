@@ -1,5 +1,5 @@
-//! The order of commits that concern memory. If the durable engine answers late, it also keeps them and the snapshots of
-//! both engines apart, so that both parts of a snapshot are of one moment.
+//! Orders the commits that concern memory. If the durable engine answers late, it also separates them from the
+//! snapshots of both engines, so that both parts of a snapshot show the same moment.
 
 use crate::client_id::ClientKey;
 use crate::contain::contain;
@@ -7,10 +7,10 @@ use crate::process::Process;
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Commits that change memory exclude snapshots. They exclude each other if they have a client in common. Snapshots, and
-/// the commits of one client, enter in the order of arrival, so none starves. A commit overtakes those of other clients
-/// that must wait: one client who keeps a slow disk busy delays nobody else. No thread is blocked: who must wait is
-/// called back.
+/// Commits that change memory exclude snapshots. They exclude each other if they have a client in common. Snapshots,
+/// and the commits of one client, enter in the order of arrival, so none starves. A commit overtakes waiting commits of
+/// other clients: a client that keeps a slow disk busy delays no other client. No thread is blocked: an entry that must
+/// wait is called back.
 #[derive(Default)]
 pub(super) struct CommitGate {
     state: Mutex<GateState>,
@@ -26,11 +26,11 @@ struct GateState {
     /// The clients of the commits that are inside.
     clients: HashSet<ClientKey>,
     waiting: VecDeque<(Entry, GateCallback)>,
-    /// Whether a thread is letting in those that wait.
+    /// Whether a thread is admitting waiting entries.
     is_admitting: bool,
 }
 
-/// Called once, when it is inside the gate.
+/// Called once, when its entry is inside the gate.
 type GateCallback = Box<dyn FnOnce(Inside) + Send>;
 
 enum Entry {
@@ -51,7 +51,7 @@ impl CommitGate {
         self.enter(Entry::Snapshot, go);
     }
 
-    /// Begins a commit once no snapshot is inside, and no commit of one of these clients.
+    /// Begins a commit once neither a snapshot nor a commit of one of these clients is inside.
     pub(super) fn enter_commit(self: &Arc<Self>, clients: Vec<ClientKey>, go: GateCallback) {
         self.enter(Entry::Commit(clients), go);
     }
@@ -72,8 +72,8 @@ impl CommitGate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets in those that may enter. Only one thread at a time does this. Otherwise commits that leave at once would call
-    /// each other recursively.
+    /// Admits the waiting entries that may enter. Only one thread at a time does this. Otherwise commits that leave at
+    /// once would call each other recursively.
     fn admit<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, GateState>) {
         if std::mem::replace(&mut state.is_admitting, true) {
             return;
@@ -85,7 +85,7 @@ impl CommitGate {
                 clients,
             };
             drop(state);
-            // A panic drops what is inside. The others must not wait for ever.
+            // A panic drops `inside`, which leaves the gate. The other entries must not wait for ever.
             let _ = contain(|| go(inside));
             state = self.lock();
         }
@@ -94,7 +94,7 @@ impl CommitGate {
 }
 
 impl GateState {
-    /// The first of those that wait that may enter, and overtakes no snapshot and no commit of its own clients.
+    /// The first waiting entry that may enter. It overtakes no snapshot, and no commit of its own clients.
     fn next(&mut self) -> Option<(Entry, GateCallback)> {
         let mut ahead = HashSet::new();
         let mut found = None;
@@ -143,7 +143,7 @@ impl GateState {
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        // In a process that was forked, a thread that is not there may hold the lock (C7.5).
+        // In a forked process, a thread that does not exist there may hold the lock (C7.5).
         if !self.gate.process.is_this() {
             return;
         }
@@ -197,7 +197,7 @@ mod tests {
             self.gate.enter_commit(clients, self.callback(name));
         }
 
-        /// Those that came in, who leave with what is returned.
+        /// The entries that came in. Each leaves when its `Inside` is dropped.
         fn entered(&self) -> (Vec<&'static str>, Vec<Inside>) {
             self.told.try_iter().unzip()
         }

@@ -1,4 +1,5 @@
-//! The engine of the containers in memory: it commits to them alone, and lends their rows to another engine.
+//! The engine of the containers in memory. It commits change sets that concern only them, and lends their rows to
+//! another engine.
 
 use crate::client_id::ClientKey;
 use crate::clock::{Clock, Timestamp};
@@ -22,9 +23,9 @@ use std::time::Duration;
 /// The settings of the engine of containers in memory.
 pub(crate) struct MemoryRules {
     pub(crate) snapshot_max_age: Duration,
-    /// How many sessions may be founded, where that is limited.
+    /// The limit of new sessions, if there is one.
     pub(crate) new_sessions: Option<SharedQuota>,
-    /// Draws the versions of rows.
+    /// The seed of the versions of rows.
     pub(crate) seed: u64,
 }
 
@@ -60,12 +61,12 @@ impl MemoryEngine {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest revision. Waits for nothing.
+    /// The newest revision. Takes no lock.
     pub(super) fn revision(&self) -> u64 {
         self.newest.load(Ordering::Acquire)
     }
 
-    /// The tables have changed.
+    /// Publishes the newest revision, after the tables have changed.
     pub(super) fn note_change(&self, tables: &mut MemoryTables) {
         let Revision(newest) = tables.newest();
         self.newest.store(newest, Ordering::Release);
@@ -117,8 +118,8 @@ impl MemoryEngine {
         Ok(())
     }
 
-    /// Adds the rows that a change set concerns to it, for the engine that commits it. They do not change until the
-    /// returned hold ends: the gate lets no other commit of these clients in.
+    /// Adds the rows that a change set concerns to the change set, for the engine that commits it. They do not change
+    /// until the returned hold ends: the gate admits no other commit of these clients.
     pub(super) fn lend(self: &Arc<Self>, set: &mut ChangeSet) -> Result<Arc<MemoryHold>> {
         let mut tables = self.tables();
         check_holds(&tables, set)?;
@@ -153,7 +154,7 @@ impl MemoryEngine {
         times.collect()
     }
 
-    /// Notes that sessions were found expired, then gives their newest times.
+    /// Notes that sessions were found expired, then returns their newest times.
     pub(super) fn found_expired(&self, sessions: &[SessionRef]) -> NewestTimes {
         let mut tables = self.tables();
         for session in sessions {
@@ -202,7 +203,7 @@ fn check_holds(tables: &MemoryTables, set: &ChangeSet) -> Result<()> {
     }
 }
 
-/// Keeps the rows of some clients as they are.
+/// While it lasts, the rows of some clients do not change.
 #[derive(Debug)]
 pub(super) struct MemoryHold {
     engine: Arc<MemoryEngine>,
@@ -244,7 +245,7 @@ impl ForeignHold for MemoryHold {
 
 impl Drop for MemoryHold {
     fn drop(&mut self) {
-        // In a process that was forked, a thread that is not there may hold the lock (C7.5).
+        // In a forked process, a thread that does not exist there may hold the lock (C7.5).
         if self.engine.process.is_this() {
             self.end();
         }

@@ -1,4 +1,5 @@
-//! What the composite's calls share: both engines, the gate before them, and their state at one moment.
+//! The state that the composite's calls share: both engines and the gate before them. Also takes snapshots of both
+//! engines at one moment.
 
 use super::driver::Driver;
 use super::gate::{CommitGate, Inside};
@@ -14,7 +15,7 @@ pub(super) struct CompositeShared {
     pub(super) durable: Arc<dyn Storage>,
     pub(super) memory: Arc<MemoryEngine>,
     pub(super) gate: Arc<CommitGate>,
-    /// The number of registrations, as far as this process knows. Commits in memory are compared with it: no other
+    /// The number of registrations that this process knows of. It is enough to validate commits in memory: no other
     /// process has their rows.
     pub(super) registry: AtomicU64,
     /// Whether there has been a container in memory. It is set before a transaction can know the first one.
@@ -34,8 +35,8 @@ impl CompositeShared {
         }
     }
 
-    /// The state of both engines at one moment, if the durable engine answers at once. It shows commits of both engines
-    /// only while the tables are locked.
+    /// The state of both engines at one moment, if the durable engine answers at once. Such an engine publishes commits
+    /// of both engines only while the tables are locked, so the lock keeps them out.
     pub(super) fn snapshot_at_once(&self) -> Result<Arc<dyn Snapshot>> {
         let mut tables = self.memory.tables();
         let durable = self.durable.snapshot().wait()?;
@@ -43,8 +44,8 @@ impl CompositeShared {
         Ok(Arc::new(CompositeSnapshot { durable, memory }))
     }
 
-    /// The state of both engines at one moment. The first attempt does not keep commits out. If a commit has entered the
-    /// gate meanwhile, the second attempt keeps them out.
+    /// The state of both engines at one moment. The first attempt does not exclude commits. If a commit has entered the
+    /// gate meanwhile, the second attempt excludes them.
     pub(super) async fn snapshot_late(
         self: &Arc<Self>,
         driver: &Driver,
@@ -59,7 +60,7 @@ impl CompositeShared {
         let (reply, answer) = oneshot::channel();
         let shared = self.clone();
         let (enter, entered) = oneshot::channel();
-        // The caller may never poll again, but commits wait until this has left the gate. So the driver runs it.
+        // The caller may never poll again, but commits wait until this future has left the gate. So the driver runs it.
         driver.run(async move {
             let Ok(inside): Result<Inside, _> = entered.await else {
                 return;

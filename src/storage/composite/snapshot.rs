@@ -1,4 +1,4 @@
-//! A snapshot of both engines. Its parts are of one moment.
+//! A snapshot of both engines. Both parts show the same moment.
 
 use super::memory::MemoryEngine;
 use crate::client_id::ClientKey;
@@ -14,7 +14,7 @@ pub(super) struct CompositeSnapshot {
     pub(super) memory: MemorySnapshot,
 }
 
-/// A snapshot of the containers in memory. Dropping it gives it back.
+/// A snapshot of the containers in memory. Dropping it returns it to the tables.
 pub(super) struct MemorySnapshot {
     engine: Arc<MemoryEngine>,
     held: Option<TableSnapshot>,
@@ -45,7 +45,7 @@ fn outlived() -> Error {
 
 impl Drop for MemorySnapshot {
     fn drop(&mut self) {
-        // In a process that was forked, a thread that is not there may hold the lock (C7.5).
+        // In a forked process, a thread that does not exist there may hold the lock (C7.5).
         if let Some(held) = self.held.take().filter(|_| self.engine.process.is_this()) {
             self.engine.tables().give_back(held);
         }

@@ -1,4 +1,4 @@
-//! How a change set is passed to the engines that it concerns.
+//! Submits a change set to the engines that it concerns.
 
 use super::gate::Inside;
 use super::memory::{MemoryHold, clients_of};
@@ -46,7 +46,8 @@ enum DurableSubmit {
 }
 
 impl DurableSubmit {
-    /// The same on this thread. Only the thread that submitted the change set will lead a commit next.
+    /// The same, as seen from this thread. Only the thread that submitted the change set waits, and can lead a group
+    /// commit. On any other thread, the waiter counts as a task.
     fn here(self, submitter: ThreadId) -> Self {
         match self {
             Self::Bounded(_) if thread::current().id() != submitter => {
@@ -74,7 +75,7 @@ struct LateWithdrawal(Arc<LateSubmission>, Process);
 
 impl Drop for LateWithdrawal {
     fn drop(&mut self) {
-        // In a process that was forked, a thread that is not there may hold the lock (C7.5).
+        // In a forked process, a thread that does not exist there may hold the lock (C7.5).
         if !self.1.is_this() {
             return std::mem::forget(self.0.clone());
         }
@@ -94,7 +95,7 @@ impl LateSubmission {
         matches!(*slot, LateState::Withdrawn)
     }
 
-    /// The durable engine has it. Withdraws it there if it was withdrawn meanwhile.
+    /// Notes that the durable engine has the commit. Withdraws it there if it was withdrawn meanwhile.
     fn submitted(&self, submission: Submission) {
         if let LateState::Withdrawn = self.replace(LateState::Submitted(submission)) {
             drop(self.replace(LateState::Withdrawn));
@@ -138,8 +139,8 @@ impl CompositeShared {
         }
     }
 
-    /// Takes the accesses to durable containers out of a commit that otherwise changes none of them, and records them after
-    /// it: a touch makes no request wait for a disk or a network (C3.4).
+    /// Takes the accesses to durable containers out of a commit that does not change these containers otherwise.
+    /// Records them after the commit, so that no request waits for a disk or a network because of a touch (C3.4).
     fn access_after(
         self: &Arc<Self>,
         mut set: Box<ChangeSet>,
@@ -190,8 +191,8 @@ impl CompositeShared {
         );
     }
 
-    /// Holds the clients in memory, and lends their rows to the durable engine. It validates everything and makes its own
-    /// part durable. Then memory is changed, which cannot fail.
+    /// Holds the clients in memory, and lends their rows to the durable engine. The durable engine validates everything
+    /// and makes its own part durable. Then memory is changed, which cannot fail.
     fn commit_in_both(
         self: &Arc<Self>,
         set: Box<ChangeSet>,
@@ -253,11 +254,11 @@ impl CompositeShared {
         }
     }
 
-    /// The durable engine has answered.
+    /// Completes the part in memory, after the durable engine has answered.
     fn complete(self: &Arc<Self>, outcome: Outcome, hold: &MemoryHold) -> Outcome {
         let outcome = match outcome {
             Outcome::Committed(mut set) => {
-                // If the durable engine has shown the part in memory, it has taken it out.
+                // If the durable engine has published the part in memory already, it has taken the part out.
                 if let Some(rows) = set.foreign.take() {
                     ForeignCommit::show_all(vec![rows.commit], || ());
                 }
@@ -280,7 +281,7 @@ impl CompositeShared {
     }
 }
 
-/// The place that the durable engine keeps for a commit while it is computed again.
+/// The place that the durable engine keeps for a commit while the commit is computed again.
 struct CompositePlace {
     shared: Weak<CompositeShared>,
     place: Box<dyn Resubmit>,

@@ -2,7 +2,7 @@
 
 use crate::storage::{Answer, NewestTimes, SessionRef};
 
-/// What both engines answer of their sessions, in the order of `sessions`.
+/// The answers of both engines about their sessions, in the order of `sessions`.
 pub(super) fn ask_each<'a>(
     sessions: &[SessionRef],
     memory: impl FnOnce(&[SessionRef]) -> NewestTimes,
@@ -46,7 +46,7 @@ mod tests {
         }
     }
 
-    /// Times that tell the number of the container.
+    /// Times that contain the number of the container.
     fn times(sessions: &[SessionRef]) -> NewestTimes {
         let times = sessions.iter().map(|session| {
             let at = Timestamp(i64::from(session.container.number()));

@@ -1,4 +1,4 @@
-//! The newest rows of an engine, together with the rows that the request brought along (C8.6).
+//! The newest rows of an engine, together with the rows that came with the request (C8.6).
 
 use super::rows::CurrentRows;
 use crate::client_id::{ClientKey, Freshness};
@@ -8,7 +8,8 @@ use crate::storage::carried::CarriedRows;
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{ContainerId, Mark};
 
-/// The rows of an engine, and those of containers in the visitor's cookie. Nobody else changes the latter.
+/// The rows of an engine, and those of containers in the visitor's cookie. Only the visitor's request changes the
+/// latter.
 pub(super) struct WithCarried<'a, R> {
     pub(super) own: &'a R,
     pub(super) carried: &'a CarriedRows,

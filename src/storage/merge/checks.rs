@@ -8,14 +8,14 @@ pub(super) fn conflict(what: &str) -> Error {
     Error::new(ErrorKind::Conflict, what)
 }
 
-/// The request arrived before its session ended, and acts afterwards. It must not hand out a new id (C4.8). A later
-/// request may.
+/// The error of a request that arrived before its session ended and commits afterwards. Such a request must not send a
+/// new id (C4.8). A later request may.
 pub(crate) fn ended_on_the_way() -> Error {
     conflict("the session ended after the request that bears its id had come")
         .lasting(Duration::from_secs(1))
 }
 
-/// Another transaction has found the session expired meanwhile (C2.11, C3.2).
+/// The error if another transaction has found the session expired meanwhile (C2.11, C3.2).
 pub(crate) fn found_expired(container: &str) -> Error {
     conflict("the session has expired, and was found so meanwhile").in_container(container)
 }
@@ -38,7 +38,7 @@ pub(crate) fn too_many_keys(keys: usize, limits: &Limits) -> Error {
     too_large("the package has too many keys", keys, limits.keys, "")
 }
 
-/// Whether the record of a package is within its limit (C5.3).
+/// Checks that the record of a package is within its limit (C5.3).
 pub(super) fn check_size(
     limits: &Limits,
     place: &ContainerRef,
@@ -52,7 +52,7 @@ pub(super) fn check_size(
     Ok(())
 }
 
-/// Whether a key or a package id is within its limit (C5.3).
+/// Checks that a key or a package id is within its limit (C5.3).
 pub(crate) fn check_name(what: &str, name: &str, limits: &Limits) -> Result<()> {
     if name.len() > limits.name {
         let what = format!("{what} is too long");

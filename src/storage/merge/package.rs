@@ -58,8 +58,8 @@ pub(super) fn validate(observed: &Observed, current: Option<&PackageRow>) -> Res
     Ok(())
 }
 
-/// The first of the sorted `keys` whose values differ in two rows. It iterates over the keys or over the rows, whichever
-/// are fewer. So a transaction that read very many absent keys does not delay the commits of others.
+/// The first of the sorted `keys` whose values differ in two rows. It iterates over the keys, or over the rows if these
+/// have fewer keys. So a transaction that read very many absent keys does not delay other commits.
 fn changed_key<'a>(
     one: Option<&'a PackageRow>,
     other: Option<&'a PackageRow>,

@@ -83,8 +83,9 @@ fn resolve_on(
     }
 }
 
-/// The same change under the id that the session was given meanwhile because its old one was renewed (C8.4). Where some
-/// of it is in memory, the new client is not locked, and the change conflicts. So does another renewal.
+/// The same change under the session's new id, if the session's id was renewed meanwhile (C8.4). `None` if a part of
+/// the session is in memory, because the new client is not locked there. `None` also if the change renews the id
+/// itself. Both conflict later.
 fn moved_on(change: &ClientChange, sessions: &[SessionMerge<'_>]) -> Option<ClientChange> {
     let moved =
         |session: &SessionMerge<'_>| session.stored.as_ref().and_then(|row| row.optional.moved);
@@ -124,13 +125,13 @@ fn moved_on(change: &ClientChange, sessions: &[SessionMerge<'_>]) -> Option<Clie
     })
 }
 
-/// The client that the session of a renewed id was given.
+/// The client to which the rows of a renewed id lead.
 fn leads_to(sessions: &[SessionMerge<'_>]) -> Option<ClientKey> {
     let mut stored = sessions.iter().filter_map(|it| it.stored.as_ref());
     Some(stored.find_map(|row| row.optional.moved)?.client)
 }
 
-/// A session that ends because of its owner must still be this owner's in some container, if anything is left of it.
+/// A session that ends because of its owner must still have this owner in some container, unless no row of it is left.
 fn check_owner(sessions: &[SessionMerge<'_>], owner: &Arc<str>) -> Result<()> {
     let stored = sessions
         .iter()
@@ -148,7 +149,7 @@ struct Merge<'a, R> {
     writer: RowWriter<'a, R>,
     stale: Vec<StaleCommute>,
     findings: Option<ClientFindings>,
-    /// Whose session is merged: who meets a conflict in it waits in the line of that client.
+    /// The client whose session is merged. After a conflict, the next attempt waits in the line of this client.
     client: Option<ClientKey>,
 }
 
@@ -167,8 +168,9 @@ impl<R: CurrentRows> Merge<'_, R> {
         Ok(sessions)
     }
 
-    /// Rows that the request brought along tell nothing of the end of their session (C4.8): neither of one that is still
-    /// remembered, nor of one that came after the request, however long ago.
+    /// Checks that the session of rows that came with the request has not ended (C4.8). The rows themselves do not show
+    /// this. A tombstone shows an end of a short time ago. The engine also remembers the ends since the request
+    /// arrived, however long ago that was.
     fn check_carried_not_ended(&self, client: ClientKey) -> Result<()> {
         self.check_not_refused(client)?;
         let carried = self.set.carried.as_ref();
@@ -178,7 +180,7 @@ impl<R: CurrentRows> Merge<'_, R> {
         }
     }
 
-    /// Checks that an id which has no session had none when its request came, either (C4.8).
+    /// Checks that an id without a session had none when its request arrived, either (C4.8).
     fn check_not_ended_since(&self, client: ClientKey, came: Arrival) -> Result<()> {
         self.check_not_refused(client)?;
         let has_ended = self.rows.ended_since(client, came.mark);
@@ -247,8 +249,8 @@ impl<R: CurrentRows> Merge<'_, R> {
             session.check_count(&self.set.limits)?;
             if let Some(row) = &mut session.row {
                 session.changed |= attributes(row, change, session.seen, self.rows.now());
-                // The transaction meant to found a session, and joins one that was founded meanwhile. That is an
-                // access (C3.6): otherwise the session could expire at once, and the changes with it.
+                // The transaction would have created a session, and joins one that was created meanwhile. Joining is an
+                // access (C3.6): otherwise the session could expire at once, together with the changes.
                 let founds = change.home.is_some() || !session.packages.is_empty();
                 let joins = session.seen.state == SeenState::Absent && founds;
                 if joins && row.access.last_access < self.set.now {
@@ -260,7 +262,8 @@ impl<R: CurrentRows> Merge<'_, R> {
         self.writer.finish(change, sessions)
     }
 
-    /// Checks a client whose id is given up for a new one: it has no session, and lost none lately (C4.8).
+    /// Checks a client whose id is replaced by a new one. The client must have no session, unless this commit destroys
+    /// it, and must not have lost one since its request arrived (C4.8).
     fn check_replaced(&self, change: &ClientChange, sessions: &[SessionMerge<'_>]) -> Result<()> {
         let Some(came) = change.replaced else {
             return Ok(());
@@ -273,7 +276,7 @@ impl<R: CurrentRows> Merge<'_, R> {
         Ok(())
     }
 
-    /// Checks that a session may begin under an id that has none: the id has never had one (C4.8).
+    /// Checks that a session may begin under an id without a session. The id must never have had one (C4.8).
     fn check_founder(&self, change: &ClientChange) -> Result<()> {
         if let Some(founder) = &change.founder
             && self.rows.is_used(change.client, founder)
@@ -344,8 +347,8 @@ impl<R: CurrentRows> Merge<'_, R> {
         Ok(())
     }
 
-    /// The row of a session that begins in a container. It continues the client's session in another container, if there
-    /// is one.
+    /// The row of a session that begins in a container. If the client has a session in another container, the row
+    /// continues it.
     fn founded(
         &self,
         change: &ClientChange,
@@ -355,7 +358,8 @@ impl<R: CurrentRows> Merge<'_, R> {
         let (now, version) = (self.set.now, self.writer.version);
         let stored = sessions.iter().filter(|session| !session.is_carried());
         let carried = sessions.iter().filter(|session| session.is_carried());
-        // An id that has a session in a cookie only may be a dead one. A stored session begins under another id (C4.8).
+        // An id whose only session is in a cookie may be dead. So such a session does not let a stored session begin
+        // under this id (C4.8).
         let moves = matches!(change.end, SessionEnd::Moves(_));
         let carried = carried.filter(|_| moves || container.is_in_cookie());
         let rows = stored.chain(carried);
@@ -366,7 +370,7 @@ impl<R: CurrentRows> Merge<'_, R> {
         Ok(SessionRow::new(now, version))
     }
 
-    /// Founds a session for its timeout, owner or label, if no package founds one (C8.1).
+    /// Creates a session for its timeout, owner or label, if no package creates one (C8.1).
     fn found_alone(&self, change: &ClientChange, sessions: &mut [SessionMerge<'_>]) -> Result<()> {
         let Some(home) = change.home else {
             return Ok(());

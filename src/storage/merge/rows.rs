@@ -27,14 +27,14 @@ pub(crate) trait CurrentRows {
     fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>>;
     /// The time now. The time of a change set may be long ago.
     fn now(&self) -> Timestamp;
-    /// Whether a commit after this mark ended the client's session. `true` also if that is not remembered.
+    /// Whether a commit after this mark ended the client's session. Also `true` if the engine does not remember.
     fn ended_since(&self, client: ClientKey, mark: Mark) -> bool;
-    /// Whether the client's session was swept and expired after this time. `true` also if that is not remembered.
+    /// Whether the client's session was swept and expired after this time. Also `true` if the engine does not remember.
     fn expired_since(&self, client: ClientKey, time: Timestamp) -> bool;
-    /// Whether a session was founded under an id that was fresh when the transaction was packed (C4.8). `true` also if that
-    /// is not known. `founder` knows only of sessions that this process founded.
+    /// Whether a session was created under an id that was fresh when the transaction was packed (C4.8). Also `true` if
+    /// the engine does not know. `founder` knows only of sessions that this process created.
     fn is_used(&self, client: ClientKey, founder: &Freshness) -> bool;
-    /// Counts the containers registered and unregistered so far.
+    /// The number of containers registered and unregistered so far.
     fn registry(&self) -> u64;
 }
 

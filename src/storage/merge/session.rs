@@ -21,7 +21,7 @@ pub(super) struct SessionMerge<'a> {
     /// The row, if the transaction ends the session here. What it inserts here begins another one.
     ended: Option<SessionRow>,
     pub(super) changed: bool,
-    /// The packages that change. In boxes, so that the map's nodes are small blocks.
+    /// The packages that change. Boxed, so that the map's nodes are small blocks.
     pub(super) packages: BTreeMap<Arc<str>, Box<MergedPackage>>,
 }
 
@@ -55,7 +55,7 @@ impl<'a> SessionMerge<'a> {
         }
     }
 
-    /// Whether the request brought its row along, live or not.
+    /// Whether it has a row that came with the request. False if the transaction saw that row expired.
     pub(super) fn is_carried(&self) -> bool {
         self.row_before().is_some() && self.seen.container_ref.id.is_in_cookie()
     }
@@ -136,8 +136,8 @@ impl<'a> SessionMerge<'a> {
         }
     }
 
-    /// Checks that a write goes to the session that it was meant for (C2.11). A session that was seen live must still be
-    /// there. A session that was seen expired must not be live again, unless the transaction destroys it.
+    /// Checks that a write goes to the session that the transaction saw (C2.11). A session that was seen live must
+    /// still be there. A session that was seen expired must not be live again, unless the transaction destroys it.
     pub(super) fn check_same_session(&self, end: SessionEnd) -> Result<()> {
         let now = self.stored.as_ref().map(|row| row.incarnation);
         let ended = match self.seen.state {
@@ -145,7 +145,7 @@ impl<'a> SessionMerge<'a> {
             SeenState::Expired { incarnation, .. } => {
                 now == Some(incarnation) && self.row.is_some() && end != SessionEnd::Destroyed
             }
-            // The row under a renewed id is no session to join.
+            // The row under a renewed id is not a session that a write may join.
             SeenState::Absent => leads_on(&self.row),
         };
         if ended {
@@ -183,8 +183,8 @@ pub(super) fn stored_package(
 }
 
 /// Applies the attributes of the session. Returns whether the row changed. An access is applied only if the transaction
-/// writes something else to the session; otherwise the engine records it apart from the merge, unless the session was
-/// found expired since.
+/// writes something else to the session. Otherwise the engine records the access apart from the merge, unless the
+/// session was found expired since.
 pub(super) fn attributes(
     row: &mut SessionRow,
     change: &ClientChange,

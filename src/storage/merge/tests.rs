@@ -1,4 +1,4 @@
-//! The rules of the merge as tables: what was read, what is there at commit, what changes, what comes of it.
+//! The rules of the merge as tables: the rows that were read, the rows at the commit, the changes, and the result.
 
 mod counters;
 mod edit;
@@ -66,7 +66,7 @@ fn rows_that_stay_are_not_written() {
     assert!(writes.sessions.is_empty() && writes.packages.is_empty());
     assert!(writes.tombstones.is_empty());
 
-    // One key of a package that stays in the list: the session's row is as it was.
+    // One key of a package that stays in the list: the session's row does not change.
     let writes = merge(&rows, vec![put(&rows, "a", "2")]).unwrap();
     assert!(writes.sessions.is_empty());
     assert_eq!(writes.packages.len(), 1);

@@ -34,7 +34,7 @@ impl<R: CurrentRows> RowWriter<'_, R> {
             SessionEnd::Moves(_) | SessionEnd::Destroyed => true,
             SessionEnd::Stays | SessionEnd::Swept(_) => false,
         };
-        // One that has ended in its last container has ended.
+        // A session that has ended in its last container has ended as a whole.
         let is_over = !change.ends_in.is_empty() && sessions.iter().all(|it| it.row.is_none());
         for session in sessions {
             if is_over && !ends && session.stored.is_some() {
@@ -136,7 +136,8 @@ impl<R: CurrentRows> RowWriter<'_, R> {
             return Ok(());
         };
         let from = change.client;
-        // The application knew the new id before this commit. A session that was founded under it must not be lost.
+        // The application knew the new id before this commit, and may have created a session under it. That session
+        // must not be lost.
         let founder = change.founder.as_ref();
         let is_used = founder.is_some_and(|founder| self.rows.is_used(to, founder));
         if is_used
@@ -166,7 +167,7 @@ impl<R: CurrentRows> RowWriter<'_, R> {
         }
         let mut moved = row.moved(self.set.now, self.version);
         if change.leads_on.is_some() {
-            // A session that goes on under a renewed id is no new one, whose id may never come back (C8.5).
+            // A session under a renewed id is not a new session, whose client may never present the id (C8.5).
             moved.access.is_id_confirmed = row.access.is_id_confirmed;
         }
         self.writes.sessions.push(SessionWrite {
@@ -178,7 +179,7 @@ impl<R: CurrentRows> RowWriter<'_, R> {
         Ok(())
     }
 
-    /// Removes expired sessions, and lowers times that lie too far ahead.
+    /// Removes expired sessions, and lowers times that are too far in the future.
     pub(super) fn sweep(
         &mut self,
         client: ClientKey,
