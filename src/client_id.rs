@@ -364,11 +364,11 @@ impl ClientIds {
     /// Takes an id that somebody else made, as it is: for adapters of other session layers, which choose the ids of
     /// their records, and for ids that a front server hands out.
     ///
-    /// A session may be created under it whenever there is none, unless one has
-    /// [ended a moment ago](crate::StoreBuilder::tombstone_lifetime). It is not verified: whoever chooses ids must make
-    /// them impossible to guess and tell them to their visitors alone. It never meets an issued id, even if the bytes
-    /// are the same. [`rotate`](crate::Session::rotate) gives [`Unsupported`](ErrorKind::Unsupported), as the store cannot
-    /// give the client another one.
+    /// A session may be created under it whenever there is none, unless one has [ended a moment
+    /// ago](crate::StoreBuilder::tombstone_lifetime). The store does not verify it. The software that chooses ids must
+    /// make them impossible to guess, and must tell each id to its visitor alone. Such an id never equals an issued id,
+    /// even if the bytes are the same. [`rotate`](crate::Session::rotate) gives
+    /// [`Unsupported`](ErrorKind::Unsupported), as the store cannot give the client another one.
     ///
     /// ```
     /// use cloakroom::Store;

@@ -87,9 +87,9 @@ fn a_visit_lowers_a_sessions_times() {
     assert!(!lives(&store, &id));
 }
 
-// C3.5: also one that does not use it, and one whose commit writes something else.
+// C3.5: also a transaction that does not use the session, and one whose commit writes something else.
 #[test]
-fn whoever_meets_a_session_lowers_its_times() {
+fn a_transaction_that_meets_a_session_lowers_its_times() {
     let looks: [fn(&Session); 2] = [
         |session| assert!(session.created_at().unwrap().is_some()),
         |session| session.set_owner(Some("ann")).unwrap(),

@@ -205,7 +205,8 @@ fn a_fixed_end_lengthens_no_timeout_and_can_be_moved_and_removed() {
     with(&store, &idle, |s| s.set_expires_at(Some(end)));
     clock.advance(61 * MINUTE);
     assert!(!with(&store, &idle, Session::exists));
-    // Whoever found it expired does not write to one that was lengthened; a passed end ends it.
+    // A transaction that found the session expired does not write to it after it was lengthened. An end that has passed
+    // ends the session.
     let now = clock.now();
     with(&store, &id, |s| s.set_expires_at(Some(now)));
     assert!(!with(&store, &id, Session::exists));

@@ -114,7 +114,7 @@ async fn follow(
             return;
         };
         for line in lines.iter().skip(sent) {
-            // Whoever does not read for so long is let go.
+            // Drops a listener that has not read for so long.
             if listener.try_send(Ok(Event::default().data(line))).is_err() {
                 return;
             }

@@ -215,9 +215,9 @@ impl CookieSettings {
     /// [`post_only`](Self::post_only) mean nothing. A request without that cookie reads an empty session, and its first
     /// write gives [`MissingClientId`](crate::ErrorKind::MissingClientId).
     ///
-    /// **Whoever knows such an id has the session.** The front server must make ids that cannot be guessed, and must let
-    /// no request pass with a cookie of this name that it did not set. The id does not change at a login:
-    /// [`rotate`](crate::Session::rotate) and [`log_in`](crate::Session::log_in) give
+    /// **Every client that knows such an id can use its session.** The front server must make ids that cannot be
+    /// guessed, and must let no request pass with a cookie of this name that it did not set. The id does not change at
+    /// a login: [`rotate`](crate::Session::rotate) and [`log_in`](crate::Session::log_in) give
     /// [`Unsupported`](crate::ErrorKind::Unsupported). [`set_owner`](crate::Session::set_owner) works.
     ///
     /// ```

@@ -178,7 +178,7 @@ async fn read_tokens<B: Body<Data = Bytes>>(exchange: &Exchange, body: &mut Repl
 #[cfg(not(feature = "url-ids"))]
 async fn read_tokens<B: Body<Data = Bytes>>(_: &Exchange, _: &mut Replay<B>) {}
 
-/// Commits, as long as the request may still wait for turns. What is left of that is for the next attempt.
+/// Commits. The wait for turns uses the time that the request has left for it. The next attempt gets the rest.
 async fn commit(
     transaction: Transaction,
     session: &Session,

@@ -392,10 +392,10 @@ impl StoreBuilder {
     /// The names of packages and containers, the times of sessions and the keys of clients stay readable. The guide
     /// to security says what a reader and a writer of the files can do.
     ///
-    /// A store that was written without keys can be opened with them. From then on, what is written is encrypted, and
-    /// the store cannot be opened without them. [`Store::reseal`](crate::Store::reseal) encrypts the rest. Pages of the
-    /// file that are free keep what they held: to get rid of that, [`salvage`](Self::salvage) the closed store with
-    /// these keys, and remove the old file.
+    /// A store that was written without keys can be opened with them. From then on, everything that is written is
+    /// encrypted, and the store cannot be opened without the keys. [`Store::reseal`](crate::Store::reseal) encrypts the
+    /// rest. Free pages of the file keep their old content. To remove it, [`salvage`](Self::salvage) the closed store
+    /// with these keys, and remove the old file.
     ///
     /// A store in memory has no files, so keys change nothing.
     ///

@@ -1,4 +1,4 @@
-//! What can be read of a damaged store, in a new one (C5.4).
+//! Copies the readable data of a damaged store into a new store (C5.4).
 
 use super::StoreBuilder;
 use super::check::KEPT;
@@ -8,7 +8,7 @@ use crate::storage::redb::{Location, OwnSecrets, location};
 use crate::storage::{Damage, Finding};
 use std::path::Path;
 
-/// The result of [`StoreBuilder::salvage`]: what it copied and what is lost.
+/// The result of [`StoreBuilder::salvage`]: the copied data and the losses.
 ///
 /// ```
 /// # let folder = tempfile::tempdir()?;

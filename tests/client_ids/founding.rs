@@ -97,7 +97,7 @@ fn how_long_a_dead_id_is_refused_can_be_set() {
 
 // C4.8
 #[test]
-fn an_issued_id_founds_one_session_only_whoever_holds_a_clone() {
+fn an_issued_id_founds_one_session_only_also_through_a_clone() {
     let (store, clock) = in_memory();
     let id = store.client_ids().issue();
     let clone = id.clone();

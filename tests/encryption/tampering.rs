@@ -164,7 +164,7 @@ fn a_row_that_is_put_under_another_client_is_damaged() {
     store.close().unwrap();
 }
 
-/// Whoever writes the file can compute checksums, and so write rows that are not encrypted.
+/// An attacker who can write the file can compute checksums, and so write rows that are not encrypted.
 #[test]
 fn plain_rows_in_an_encrypted_store_are_damaged() {
     for (kind, record) in [
@@ -184,7 +184,7 @@ fn plain_rows_in_an_encrypted_store_are_damaged() {
     }
 }
 
-/// The secrets with which ids are signed, too: whoever puts others there could make ids.
+/// The same holds for the secrets that sign ids: an attacker who replaces them could make ids.
 #[test]
 fn secrets_that_somebody_else_wrote_do_not_open_the_store() {
     let two = two();

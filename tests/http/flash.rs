@@ -178,7 +178,7 @@ async fn with_post_only_a_message_for_a_new_visitor_needs_a_post() {
     let refused = get_page(&app, "/save", "").await;
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
     assert_eq!(set_cookie(&refused), None);
-    // Whoever only looks for messages writes nothing.
+    // A request that only looks for messages writes nothing.
     assert_eq!(page(&app, "/", "").await, "");
     let saved = send(&app, request("POST", "/save", "")).await;
     assert_eq!(saved.status(), StatusCode::SEE_OTHER);

@@ -110,7 +110,7 @@ fn a_label_founds_a_session_and_an_empty_one_removes_it() {
 }
 
 #[test]
-fn whoever_only_asks_for_the_owner_uses_the_session() {
+fn asking_for_the_owner_alone_uses_the_session() {
     let (clock, store) = timed();
     let id = logged_in(&store, "ann");
     for _ in 0..4 {

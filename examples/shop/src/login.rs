@@ -65,7 +65,7 @@ pub(crate) async fn register_page(page: Page) -> Result<Response, ShopError> {
     page.show("register.html", context! {})
 }
 
-/// Whoever is logged in is asked for the password again.
+/// A customer who is logged in must enter the password again.
 pub(crate) async fn login_page(
     page: Page,
     session: Session,

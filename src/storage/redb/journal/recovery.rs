@@ -1,4 +1,4 @@
-//! Reads the journal of a store that was not closed, and explains what is wrong where a file is missing.
+//! Reads the journal of a store that was not closed, and explains the fault if a file is missing.
 
 use super::file::start_of;
 use super::frame::{Frame, JournalHeader, START, scan};
