@@ -134,7 +134,7 @@ impl Store {
         }
     }
 
-    /// [`begin_async`](Self::begin_async) for a request that brought rows along.
+    /// [`begin_async`](Self::begin_async) for a request with rows in its cookies.
     #[cfg(feature = "cookie-containers")]
     pub(crate) async fn begin_with(&self, carrier: Option<Arc<Carrier>>) -> Result<Transaction> {
         let txn = self.begin_before_looking().await?;

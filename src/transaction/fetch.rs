@@ -14,7 +14,7 @@ use crate::transaction::state::subject::{FoundSessions, Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 use std::sync::Arc;
 
-/// The data that a transaction needs before it goes on. It is fetched without holding the transaction's lock.
+/// The data that a transaction needs before it continues. It is fetched without holding the transaction's lock.
 pub(crate) struct Fetch {
     pub(crate) env: Arc<Env>,
     pub(crate) registry: Arc<Registry>,

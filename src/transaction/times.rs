@@ -22,15 +22,15 @@ pub(crate) struct ShownSession<'a> {
 type AskedSession<'a> = (&'a mut Result<Times>, &'a ShownSession<'a>);
 
 impl Env {
-    /// The times of sessions, in their order. Where they decide something, an access that was recorded since counts: it
-    /// waits to be written, or has been written after the snapshot (C3.2).
+    /// The times of sessions, in their order. If the row's times leave something open, the newest recorded access
+    /// counts. It may still wait to be written, or it was written after the snapshot (C3.2).
     pub(crate) async fn times_of(
         &self,
         sessions: &[ShownSession<'_>],
         now: Timestamp,
     ) -> Vec<Result<Times>> {
         let mut times: Vec<_> = sessions.iter().map(|it| Ok(it.row.times())).collect();
-        // The common case, a session that was touched lately, looks for nothing.
+        // In the common case, the session was touched a short time ago, and the engine is not asked.
         let is_open = |times: &Times, shown: &ShownSession<'_>| {
             let policy = &shown.container.policy;
             !policy.is_settled(times, now, shown.keeping)
@@ -43,8 +43,9 @@ impl Env {
         times
     }
 
-    /// The same, where a transaction decides by them. From now on no access brings back a session that is expired by
-    /// them, if it came before this look (C3.2). One that came in between is seen now.
+    /// As [`times_of`](Self::times_of), for a transaction that acts on the times. The engine notes which sessions they
+    /// show as expired. From then on, an access from before this look does not revive such a session (C3.2). An access
+    /// that was recorded in between is seen now.
     pub(crate) async fn times_to_decide_by(
         &self,
         sessions: &[ShownSession<'_>],
@@ -85,7 +86,7 @@ fn take_newest(asked: Vec<AskedSession<'_>>, newest: NewestTimes) {
     for ((times, shown), newest) in asked.into_iter().zip(newest) {
         match (newest, &mut *times) {
             (Ok(Some(recorded)), Ok(times)) => recorded.replace(times),
-            // A session that has ended since is what it was.
+            // If the session has ended since, its times stay as the snapshot shows them.
             (Ok(None), _) | (Ok(_), Err(_)) => {}
             (Err(error), _) => {
                 *times = Err(error.in_container(&*shown.container.container_ref.name))

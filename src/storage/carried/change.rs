@@ -1,4 +1,4 @@
-//! The part of a change set that concerns rows which the request brought along.
+//! The part of a change set that concerns the rows that came with the request.
 
 use super::rows::CarriedRows;
 use crate::client_id::ClientKey;
@@ -8,21 +8,21 @@ use crate::storage::{ContainerId, ContainerRef, Mark, MergedWrites, TouchAt};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many bytes the encoded rows of a container may have.
+/// The maximum size of the encoded rows of a container, in bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct CarriedLimit {
     pub(crate) container_ref: ContainerRef,
     pub(crate) bytes: usize,
 }
 
-/// The rows that a change set may read and write in the visitor's cookie. The merge leaves their outcome here; the engine
-/// gets nothing of it.
+/// The rows that a change set may read and write in the visitor's cookie. The merge stores their new state here. The
+/// engine never gets them.
 #[derive(Debug)]
 pub(crate) struct CarriedChange {
     client: ClientKey,
-    /// When the request came.
+    /// When the request arrived.
     came: Mark,
-    /// As the transaction read them, with the accesses that are due.
+    /// The rows as the transaction read them, with the accesses that are due.
     rows: CarriedRows,
     limits: Arc<[CarriedLimit]>,
     touched: BTreeSet<ContainerId>,

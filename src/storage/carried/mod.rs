@@ -1,5 +1,5 @@
-//! The rows of containers that live in the visitor's cookie (C8.6). No engine keeps them: a request brings them along, and
-//! its response takes them back. It knows nothing of cookies and seals.
+//! The rows of containers that live in the visitor's cookie (C8.6). No engine keeps them: they come with a request, and
+//! its response returns them. Knows neither cookies nor seals.
 
 mod change;
 mod rows;

@@ -1,4 +1,4 @@
-//! Rows that a request brought along, and their encoding.
+//! The rows that came with a request, and their encoding.
 
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
@@ -39,19 +39,19 @@ impl CarriedRows {
             .transpose()
     }
 
-    /// The session in a container, whosever it is.
+    /// The session in a container, of any client.
     pub(crate) fn session_in(&self, container: ContainerId) -> Option<(ClientKey, &SessionRow)> {
         let mut sessions = self.sessions.iter();
         let found = sessions.find(|((at, _), _)| *at == container);
         found.map(|((_, client), row)| (*client, row))
     }
 
-    /// Keeps the sessions that are picked. The packages of the others are not listed any more.
+    /// Keeps only the sessions that `picked` accepts. No session lists the packages of the others any more.
     pub(crate) fn retain(&mut self, picked: impl Fn(ContainerId, ClientKey) -> bool) {
         self.sessions.retain(|(at, client), _| picked(*at, *client));
     }
 
-    /// Takes over the rows of a container, whatever they were before.
+    /// Replaces the rows of a container.
     pub(crate) fn replace(&mut self, container: ContainerId, other: &Self) {
         self.sessions.retain(|(at, _), _| *at != container);
         if let Some((client, row)) = other.session_in(container) {
@@ -89,7 +89,7 @@ impl CarriedRows {
         }
         for write in writes.sessions {
             let at = (write.container, write.client);
-            // A row that leads on from a renewed id is the engine's.
+            // A row that leads from a renewed id to its session belongs to the engine.
             let row = write.row.filter(|row| row.optional.moved.is_none());
             let row = row.map(SessionRow::without_owner);
             if self.sessions.get(&at) == row.as_ref() {
@@ -124,11 +124,11 @@ impl CarriedRows {
         Ok(out)
     }
 
-    /// Adds what [`encode`](Self::encode) gave of this client and container.
+    /// Adds the rows that [`encode`](Self::encode) returned for this client and container.
     ///
     /// # Errors
     ///
-    /// `Corrupt` if it is something else. Then nothing is added.
+    /// `Corrupt` if the bytes are something else. Then no row is added.
     pub(crate) fn decode(
         &mut self,
         container: ContainerId,

@@ -1,4 +1,4 @@
-//! A snapshot of an engine, together with the rows that the request brought along.
+//! A snapshot of an engine, together with the rows that came with the request.
 
 use super::rows::CarriedRows;
 use crate::client_id::ClientKey;
@@ -20,7 +20,7 @@ impl CarriedSnapshot {
         Self { engine, rows, now }
     }
 
-    /// Whether an id was ended lately. What its cookies hold is not read then (C4.8).
+    /// Whether an id ended a short time ago. Then the rows in its cookies are not read (C4.8).
     fn is_refused(&self, client: ClientKey) -> Result<bool> {
         let until = self.engine.tombstone(client)?;
         Ok(until.is_some_and(|until| until > self.now))
@@ -43,7 +43,7 @@ impl Snapshot for CarriedSnapshot {
         let Some(row) = self.rows.session(container, client) else {
             return Ok(None);
         };
-        // A renewed id leads on from every container of the engine.
+        // In every container of the engine, the row of a renewed id leads to the session.
         let unnamed = self.engine.session(ContainerId::UNNAMED, client)?;
         if let Some(leading) = unnamed.filter(|row| row.optional.moved.is_some()) {
             let lasts = leading.timeout.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The errors of the merge, and the limits of what a session may hold.
+//! The errors of the merge, and the checks of a session's limits.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ContainerRef, Limits};

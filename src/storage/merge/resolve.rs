@@ -169,8 +169,8 @@ impl<R: CurrentRows> Merge<'_, R> {
     }
 
     /// Checks that the session of rows that came with the request has not ended (C4.8). The rows themselves do not show
-    /// this. A tombstone shows an end of a short time ago. The engine also remembers the ends since the request
-    /// arrived, however long ago that was.
+    /// this. A tombstone shows an end of a short time ago. `ended_since` shows an end since the request arrived,
+    /// however long ago that was.
     fn check_carried_not_ended(&self, client: ClientKey) -> Result<()> {
         self.check_not_refused(client)?;
         let carried = self.set.carried.as_ref();

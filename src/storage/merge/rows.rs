@@ -34,7 +34,7 @@ pub(crate) trait CurrentRows {
     /// Whether a session was created under an id that was fresh when the transaction was packed (C4.8). Also `true` if
     /// the engine does not know. `founder` knows only of sessions that this process created.
     fn is_used(&self, client: ClientKey, founder: &Freshness) -> bool;
-    /// The number of containers registered and unregistered so far.
+    /// How many times a container was registered or unregistered so far.
     fn registry(&self) -> u64;
 }
 

@@ -16,7 +16,7 @@ pub(super) struct SessionMerge<'a> {
     pub(super) seen: &'a Seen,
     /// The stored row, expired or not.
     pub(super) stored: Option<SessionRow>,
-    /// The row as the transaction sees it. `None` if the session has expired.
+    /// The row as the transaction sees it. `None` if the transaction saw the stored row expired.
     pub(super) row: Option<SessionRow>,
     /// The row, if the transaction ends the session here. What it inserts here begins another one.
     ended: Option<SessionRow>,
@@ -55,7 +55,8 @@ impl<'a> SessionMerge<'a> {
         }
     }
 
-    /// Whether it has a row that came with the request. False if the transaction saw that row expired.
+    /// Whether it has a row in a container that lives in the visitor's cookie. A row that the transaction saw expired
+    /// does not count.
     pub(super) fn is_carried(&self) -> bool {
         self.row_before().is_some() && self.seen.container_ref.id.is_in_cookie()
     }

@@ -58,8 +58,7 @@ pub(crate) struct Completion {
     pub(crate) findings: Option<MergeFindings>,
     /// The changes to the rows that came with the request.
     pub(crate) carried: Option<CarriedCommit>,
-    /// Informs the request, if the request continues after the commit. It does so even if no caller waits for the
-    /// outcome.
+    /// Informs a request that continues after the commit, even if no caller waits for the outcome.
     pub(crate) early: Option<EarlyReport>,
     /// Keeps the store open until the outcome is known, even if no caller waits for it.
     pub(crate) store: Option<Arc<dyn KeepOpen>>,
@@ -380,8 +379,8 @@ impl InFlight {
         }
     }
 
-    /// Computes at the submission how long ended ids are refused. So the time is the full one, however long the
-    /// transaction took.
+    /// Sets how long ended ids are refused. This happens at each submission, so the ids are refused for the full time,
+    /// however long the transaction took.
     fn refuse_ended(&self, set: &mut ChangeSet) {
         let env = &self.completion.env;
         set.refusals = env.refusals();

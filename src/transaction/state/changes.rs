@@ -187,7 +187,7 @@ impl UndoLog {
 }
 
 impl Changes {
-    /// The changes of a client, for changing.
+    /// The changes of a client, mutable.
     fn subject(&mut self, id: SubjectId) -> Option<&mut SubjectChanges> {
         if self.subjects.len() <= id {
             // Most transactions have one client. A vector would begin with space for four.

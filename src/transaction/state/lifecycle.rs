@@ -76,12 +76,12 @@ impl TxnState {
         if !is_founding || self.subject(id)?.is_live() {
             return Ok(false);
         }
-        // After a blind insert, it is possibly not known yet whether a session exists.
+        // After a blind insert, the transaction may not know yet whether a session exists.
         Ok(!self.live_anywhere(id)?)
     }
 
-    /// Takes the look that the commit would take, for a client that was changed without one. If the look would wait,
-    /// the commit fetches the rows instead.
+    /// Reads the rows of a client that was changed without a read, as the commit would. If the read would wait, the
+    /// commit fetches the rows instead.
     #[cfg(feature = "http")]
     pub(crate) fn look_before_commit(&mut self, id: SubjectId) {
         if self.snapshot.is_none() && !self.env().storage.answers_at_once() {

@@ -189,7 +189,7 @@ impl Subject {
         self.presented.as_ref().is_none_or(ClientId::is_fresh)
     }
 
-    /// Whether the decision is still open if a new session keeps the presented id.
+    /// Whether it is not decided yet if a new session keeps the presented id.
     pub(crate) fn may_move(&self) -> bool {
         let is_fresh = self.presented.as_ref().is_some_and(ClientId::is_fresh);
         self.blind.is_unfounded && !is_fresh

@@ -1,5 +1,5 @@
-//! The state of a transaction: what it has read of the store, and its changes. Runs under the transaction's lock, and
-//! never runs the application's code.
+//! The state of a transaction: the data that it has read, and its changes. Runs under the transaction's lock, and never
+//! runs the application's code.
 
 use crate::client_id::{ClientId, ClientKey};
 use crate::clock::{Moment, Timestamp};
@@ -29,7 +29,7 @@ pub(crate) struct TxnState {
     pub(crate) former: Option<Arc<Registry>>,
     /// `None` before the first look (C2.1).
     pub(crate) snapshot: Option<Arc<dyn Snapshot>>,
-    /// The rows that the request brought along.
+    /// The rows that came with the request.
     pub(crate) carrier: Option<Arc<Carrier>>,
     /// The time of the snapshot.
     pub(crate) now: Timestamp,
@@ -175,7 +175,7 @@ impl TxnState {
         self.changes.as_ref()?.subjects.get(id)
     }
 
-    /// The changes, for changing, and their log.
+    /// The changes and their undo log, both mutable.
     pub(crate) fn changes(&mut self) -> (&mut Changes, &mut UndoLog) {
         let log = &mut self.savepoints.log;
         let changes = self.changes.get_or_insert_with(|| {
@@ -185,7 +185,7 @@ impl TxnState {
         (changes, log)
     }
 
-    /// The changes to a client's session as a whole, for changing.
+    /// The changes to a client's session as a whole, mutable.
     pub(crate) fn change(&mut self, id: SubjectId) -> Result<&mut Attributes> {
         let (changes, log) = self.changes();
         changes.attributes(id, log).ok_or_else(broken)

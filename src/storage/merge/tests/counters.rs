@@ -1,4 +1,4 @@
-//! What becomes of sums, extremes and closures on keys.
+//! The merge of sums, extremes and closures on keys.
 
 use super::fixture::check;
 use crate::value::Arithmetic::{Add, Max, Min};

@@ -1,4 +1,4 @@
-//! What a transaction wants changed of a client, step by step.
+//! Builds the change of one client, step by step.
 
 use super::fixture::{NOW, NOWHERE, World, client, place, stored};
 use crate::client_id::Freshness;
@@ -11,14 +11,14 @@ use crate::value::Arithmetic;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a transaction saw of one client in some rows, and wants changed.
+/// The observations of one client in some rows, and the changes to it.
 pub(super) struct Edit {
     pub(super) rows: World,
     pub(super) change: ClientChange,
 }
 
 impl Edit {
-    /// It has looked at the sessions of both containers.
+    /// The transaction has read the sessions of both containers.
     pub(super) fn new(rows: &World, name: &str) -> Self {
         let client = client(name);
         let seen = ["", "s"].map(place).map(|place| {
@@ -108,7 +108,7 @@ impl Edit {
         self
     }
 
-    /// All of a package counts as read.
+    /// The whole package counts as read.
     pub(super) fn list(&mut self, package: &str) -> &mut Self {
         self.package(package).observed.keys = ObservedKeys::All;
         self
@@ -135,7 +135,7 @@ impl Edit {
         self
     }
 
-    /// A closure that made one value of another, or of none. Closures are numbered by their outcome.
+    /// A closure that computed a value from another one, or from none. Closures are numbered by their result.
     pub(super) fn commute(&mut self, package: &str, key: &str, values: (&str, i64)) -> &mut Self {
         let (input, output) = values;
         let commute = Commute {
@@ -169,19 +169,19 @@ impl Edit {
         self
     }
 
-    /// Its timeout or its owner found it, in the unnamed container.
+    /// The timeout or the owner creates the session, in the unnamed container.
     pub(super) fn home(&mut self) -> &mut Self {
         self.change.home = Some(ContainerId::UNNAMED);
         self
     }
 
-    /// The client was observed to have a session, or none.
+    /// The transaction observed whether the client has a session.
     pub(super) fn exists(&mut self, exists: bool) -> &mut Self {
         self.change.exists = Some(exists);
         self
     }
 
-    /// The session in the unnamed container was observed, or that there is none.
+    /// The transaction observed whether there is a session in the unnamed container.
     pub(super) fn observe(&mut self) -> &mut Self {
         self.change.seen[0].observed = true;
         self
@@ -193,7 +193,7 @@ impl Edit {
         self
     }
 
-    /// What is in the unnamed container had expired.
+    /// The session in the unnamed container had expired.
     pub(super) fn expired(&mut self) -> &mut Self {
         let seen = &mut self.change.seen[0];
         let row = seen.row.as_ref().unwrap();
@@ -206,7 +206,7 @@ impl Edit {
         self
     }
 
-    /// An access of the session in the unnamed container is due with it, recorded times further ahead than 10 are wrong.
+    /// An access of the session in the unnamed container is due. Recorded times that are more than 10 ahead are wrong.
     pub(super) fn touch(&mut self, time: i64, founded: Option<(i64, i64)>) -> &mut Self {
         self.change.seen[0].touch = Some(TouchAt {
             time: Timestamp(time),
@@ -216,7 +216,7 @@ impl Edit {
         self
     }
 
-    /// It has not looked at the container of the packages that begin with `s`.
+    /// The transaction has not read the container of the packages that begin with `s`.
     pub(super) fn without_s(&mut self) -> &mut Self {
         self.change.seen.truncate(1);
         self
@@ -227,7 +227,7 @@ impl Edit {
         self
     }
 
-    /// The client is given up for another one.
+    /// The client is replaced by another one.
     pub(super) fn replaced(&mut self) -> &mut Self {
         self.change.replaced = Some(Arrival {
             mark: NOWHERE,
@@ -236,7 +236,7 @@ impl Edit {
         self
     }
 
-    /// Whether the id that founds has founded no session meanwhile.
+    /// The freshness of the founding id: whether it has founded no session meanwhile.
     pub(super) fn founder(&mut self, founder: Freshness) -> &mut Self {
         self.change.founder = Some(founder);
         self

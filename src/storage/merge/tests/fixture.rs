@@ -1,16 +1,16 @@
-//! What the tables are written in: rows as text, and a client's change, step by step.
+//! The notation of the tables: rows as text, and the change of a client, step by step.
 //!
 //! The text of some rows is a list of words:
 //!
 //! - `a#3`, or `s:a#3`: the session of client `a`, founded by commit 3, in the unnamed container or in that of the
-//!   package `s`. After it may stand `@50` (its last access), `^40` (when it was founded), `%45` (when it got its id, if not
-//!   then), `*45` (when its owner logged in), `+` (its id came back), `"phone` (its label), `~30` (its timeout) and `=ann` (its
-//!   owner). Times are milliseconds, and 0 where they are not told.
+//!   package `s`. These may follow: `@50` (its last access), `^40` (when it was founded), `%45` (when it got its id, if
+//!   at another time), `*45` (when its owner logged in), `+` (a request presented its id), `"phone` (its label), `~30`
+//!   (its timeout) and `=ann` (its owner). Times are milliseconds. A missing time is 0.
 //! - `p/2{j=1,k=x}`: the package `p` of that session, as commit 2 wrote it. `p?` is listed, but has no row.
 //! - `a!50`: the id of client `a` is refused until 50.
-//! - `now=50`: the time by the clock as it is, 100 where it is not told.
-//! - `registered`, `ended`, `expired`: a container was registered, the session of any client was ended, or found
-//!   over, since the transaction began.
+//! - `now=50`: the time by the clock. If it is missing, 100.
+//! - `registered`, `ended`, `expired`: since the transaction began, a container was registered, the session of any
+//!   client was ended, or it was found expired.
 
 use super::super::{CurrentRows, MergeRefusal, resolve};
 use super::edit::Edit;
@@ -30,10 +30,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What stands before each part of a session.
+/// The mark before each part of a session.
 const MARKS: [char; 8] = ['@', '^', '%', '*', '+', '"', '~', '='];
 
-/// The number of the commit that the tables try.
+/// The number of the commit that the tables test.
 const COMMIT: u64 = 9;
 
 /// When its transaction began.
@@ -82,7 +82,7 @@ fn shown(bytes: &[u8]) -> String {
 
 type SessionAt = (ContainerId, ClientKey);
 
-/// All rows that there are.
+/// All rows of a store.
 #[derive(Clone, Default)]
 pub(super) struct World {
     pub(super) sessions: BTreeMap<SessionAt, SessionRow>,
@@ -129,7 +129,7 @@ impl World {
             None => ("", word),
         };
         let (name, rest) = word.split_once('#').unwrap();
-        // What stands after a mark, up to the next one.
+        // The text after a mark, up to the next mark.
         let after = |mark| {
             let (_, rest) = rest.split_once(mark)?;
             rest.split(MARKS).next()
@@ -220,7 +220,7 @@ impl World {
         words.join(" ")
     }
 
-    /// The rows after these were written, and what else the writes tell.
+    /// The rows after these writes, and the other results of the writes.
     pub(super) fn after(mut self, writes: MergedWrites) -> String {
         for write in writes.sessions {
             let at = (write.container, write.client);
@@ -350,14 +350,14 @@ fn set(clients: Vec<ClientChange>) -> ChangeSet {
     }
 }
 
-/// What some edits come to: the writes, or why there are none.
+/// The result of some edits: the writes, or the refusal.
 pub(super) fn merge(rows: &World, edits: Vec<Edit>) -> Result<MergedWrites, MergeRefusal> {
     let clients = edits.into_iter().map(|edit| edit.change).collect();
     resolve(&set(clients), rows, Version(COMMIT))
 }
 
-/// What some edits come to, as text: the rows after them, or `Conflict p.k` and the like, or the closures that have to
-/// run again, each with what it is to start from.
+/// The result of some edits, as text. This is the rows after them, or an error such as `Conflict p.k`, or the closures
+/// that must run again, each with its new input.
 pub(super) fn outcome(rows: &World, edits: Vec<Edit>) -> String {
     match merge(rows, edits) {
         Ok(writes) => rows.clone().after(writes),
@@ -383,8 +383,8 @@ fn failed(error: &Error) -> String {
     text
 }
 
-/// One row of a table: what it shows, the rows that the transaction read, those that are there when it commits, what it
-/// wants changed of client `a`, and what comes of it.
+/// One row of a table: its title, the rows that the transaction read, the rows at its commit, its change of client `a`,
+/// and the result.
 pub(super) type Case = (
     &'static str,
     &'static str,
@@ -393,7 +393,7 @@ pub(super) type Case = (
     &'static str,
 );
 
-/// Tries each row of a table.
+/// Tests each row of a table.
 #[track_caller]
 pub(super) fn check(table: &[Case]) {
     for (what, read, current, change, expected) in table {

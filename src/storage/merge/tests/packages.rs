@@ -1,4 +1,4 @@
-//! What becomes of packages and their keys.
+//! The merge of packages and their keys.
 
 use super::edit::Edit;
 use super::fixture::check;

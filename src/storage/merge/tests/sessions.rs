@@ -1,4 +1,4 @@
-//! What becomes of sessions, their times and their ids.
+//! The merge of sessions, their times and their ids.
 
 use super::edit::Edit;
 use super::fixture::{World, check, client, fresh, merge, used};

@@ -1,4 +1,4 @@
-//! What becomes of the times of a session, of its label, and of the age of its id.
+//! The merge of a session's times, its label, and the age of its id.
 
 use super::edit::Edit;
 use super::fixture::{check, client};

@@ -57,7 +57,7 @@ fn dropping_a_wait_leaves_the_line() {
     assert!(poll(&mut second).is_pending());
     assert!(poll(&mut third).is_pending());
     drop(first);
-    // Granted, but nobody took it.
+    // The second wait has got the turn, but was not polled since.
     drop(second);
     drop(granted(poll(&mut third)));
     assert!(turns.lock().is_empty());
@@ -74,7 +74,7 @@ fn who_waits_costs_by_the_logarithm_of_how_many_do() {
         let join = |session, wait| {
             let mut wait = turns.hold(session, wait);
             assert!(poll(&mut wait).is_pending());
-            // The timer looks whenever a wait is the next to end.
+            // The timer wakes for each wait that is the next to end.
             assert!(turns.lock().next_deadline().is_some());
             wait
         };
@@ -130,7 +130,7 @@ fn waits_share_what_time_there_is() {
     patience = Patience::new(Duration::from_millis(1));
     assert!(block_on(patience.wait_for(|left| turns.hold(session(1), left))).is_none());
     assert_eq!(patience, Patience::new(Duration::ZERO));
-    // Nothing is left to wait with.
+    // No waiting time is left.
     let mut again = Box::pin(patience.wait_for(|left| turns.pass(session(1), left)));
     let nobody = &mut Context::from_waker(Waker::noop());
     assert!(matches!(again.as_mut().poll(nobody), Poll::Ready(None)));
