@@ -1,4 +1,4 @@
-//! The keys that the application gives for what a store's files hold. It knows neither records nor files.
+//! The keys that the application gives for the encryption of a store's files. Knows neither records nor files.
 
 use std::fmt;
 use zeroize::{Zeroize, Zeroizing};

@@ -11,9 +11,9 @@
 //! - a float by one of either width that has exactly its value, never by an integer;
 //! - a sequence by tuples, arrays and tuple structs of its length, and as bytes; bytes as a sequence of
 //!   `u8`; a map by structs whose fields are its keys, and the other way round;
-//! - what is no nil as a `Some` of it, and a `Some` of it as itself. `None`, `()` and unit structs are
-//!   nil; `Some(None)` and `Some(())` are something else, read by nested options only. (A field that is
-//!   read with `deserialize_with` as one option, for another, must be written as one too.)
+//! - a value other than nil by an option, as a `Some` of it; and a `Some` of such a value by the type of the value.
+//!   `None`, `()` and unit structs are nil. `Some(None)` and `Some(())` are not nil, and only nested options read them.
+//!   (A field that is read with `deserialize_with` as one option, for another, must be written as one too.)
 //!
 //! Everything else is a [`TypeMismatch`](ErrorKind::TypeMismatch). What serde itself reads ahead and
 //! hands on from memory (untagged and internally tagged enums, flattened structs) follows serde's own
@@ -122,9 +122,9 @@ impl Arithmetic {
     ///
     /// # Errors
     ///
-    /// [`TypeMismatch`](ErrorKind::TypeMismatch) if what is stored is not a number,
-    /// [`Overflow`](ErrorKind::Overflow) if the outcome or the stored integer is out of range, or if the
-    /// stored float is not finite, [`Corrupt`](ErrorKind::Corrupt) if the bytes are not exactly one value.
+    /// [`TypeMismatch`](ErrorKind::TypeMismatch) if the stored value is not a number, [`Overflow`](ErrorKind::Overflow)
+    /// if the outcome or the stored integer is out of range, or if the stored float is not finite,
+    /// [`Corrupt`](ErrorKind::Corrupt) if the bytes are not exactly one value.
     pub(crate) fn apply(self, current: Option<&[u8]>) -> Result<Vec<u8>> {
         let (Self::Add(operand) | Self::Max(operand) | Self::Min(operand)) = self;
         let Some(bytes) = current else {

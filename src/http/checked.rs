@@ -1,4 +1,4 @@
-//! A check before the inner service, as a service: what the layers that refuse requests share.
+//! A service that checks a request before the inner service gets it. The layers that refuse requests share it.
 
 use axum_core::body::Body;
 use axum_core::response::{IntoResponse, Response};
@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::service::take_ready;
 
-/// What a layer requires of requests.
+/// The check that a layer makes on requests.
 pub trait RequestCheck: Clone + Send + Sync + 'static {
     /// The request if it passes, or else the response to it.
     fn pass(

@@ -10,7 +10,7 @@ use crate::process::Process;
 use crate::session::CookieAction;
 use crate::transaction::{Transaction, in_process};
 
-/// What a response must do with the cookie after the commits of its request so far.
+/// The cookie action of a response after the commits of its request so far.
 #[derive(Default)]
 pub(super) struct EarlyCookie {
     is_begun: AtomicBool,

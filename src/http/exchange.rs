@@ -66,7 +66,7 @@ pub(super) struct Exchange {
     pub(super) risky: bool,
     /// How long the attempts may still wait for turns.
     patience: Mutex<Patience>,
-    /// What the response must do with the cookie after the commits before the last one.
+    /// The cookie action of the response after the commits before the last one.
     pub(super) early: EarlyCookie,
     /// The rows of the cookies that hold containers, once the request used its session.
     #[cfg(feature = "cookie-containers")]

@@ -38,7 +38,7 @@ pub(super) struct LayerRules {
     pub(super) on_error: Option<Arc<ErrorPage>>,
 }
 
-/// What a browser keeps of the site when a session ends.
+/// Whether a browser keeps the data of the site when a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SiteData {
     Kept,

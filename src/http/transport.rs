@@ -77,7 +77,7 @@ pub trait IdTransport: Send + Sync + 'static {
     }
 }
 
-/// What a client without an id presents, to choose the transport.
+/// The marker by which a client without an id chooses the transport.
 pub(super) const NEW: &[u8] = b"new";
 
 /// The header field of responses that carry a new id, unless another is set.

@@ -1,4 +1,4 @@
-//! Access times: a session, and an access to it, merged by maximum with what is recorded.
+//! Access times: a session, and an access to it. The access is merged with the recorded time by maximum.
 
 use super::container_id::ContainerId;
 use super::record::AccessPart;
@@ -33,7 +33,7 @@ impl RecordedTimes {
         }
     }
 
-    /// Puts what is recorded in place of what a row tells.
+    /// Replaces the times of a row by the recorded ones.
     pub(crate) fn replace(self, times: &mut Times) {
         (times.created, times.last_access) = (self.created, self.last_access);
         if self.is_id_confirmed {
@@ -46,7 +46,7 @@ impl RecordedTimes {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Touch {
     pub(crate) session: SessionRef,
-    /// When its transaction looked first. A session that was found expired since is not brought back by it.
+    /// The first look of its transaction. The access does not revive a session that was found expired since.
     pub(crate) since: Mark,
     pub(crate) at: TouchAt,
 }
@@ -55,9 +55,9 @@ pub(crate) struct Touch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TouchAt {
     pub(crate) time: Timestamp,
-    /// A recorded time that lies further ahead than this is that of a clock that was wrong, and gives way.
+    /// If a recorded time lies further ahead than this, a wrong clock recorded it, and it gives way.
     pub(crate) slack: Duration,
-    /// The time when the session was founded, where it lay too far ahead, and what it is lowered to.
+    /// The time when the session was founded, if it lay too far ahead, and the time that replaces it.
     pub(crate) founded: Option<(Timestamp, Timestamp)>,
 }
 

@@ -5,8 +5,8 @@ use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// What an engine answers. An engine in this process answers at once, without an allocation; one over a network gives
-/// a future.
+/// The answer of an engine. An engine in this process answers at once, without an allocation. An engine over a network
+/// gives a future.
 #[must_use = "an answer that is not awaited may never come"]
 pub(crate) enum Answer<'a, T> {
     Now(Ready<T>),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-/// The number of a container; no file uses one twice, so what an unregistered container left
-/// behind is never seen by a later one of its name.
+/// The number of a container. No file uses a number twice, so a container never sees the rows of an unregistered
+/// container with the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ContainerId(pub(crate) u32);
 

@@ -105,7 +105,7 @@ pub(crate) enum Finding {
     Structure(Damage),
 }
 
-/// What a salvage copied from a damaged store into a new one.
+/// The result of a salvage, which copies a damaged store into a new one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Salvaged {
     pub(crate) sessions: u64,
@@ -149,7 +149,7 @@ pub(crate) enum Outcome {
     Stale(Box<ChangeSet>, Vec<StaleCommute>, Option<Box<dyn Resubmit>>),
 }
 
-/// What an engine keeps of a stale commit while the caller computes it again.
+/// The state of a stale commit that an engine keeps while the caller computes the commit again.
 ///
 /// An engine that limits admission keeps the commit's place, so that the commit never waits behind those that wait
 /// for it. Dropping this gives the place up.
@@ -241,7 +241,8 @@ pub(crate) struct FileCounters {
 pub(crate) trait Storage: Send + Sync {
     /// The moment in the engine's history that it is now. Reads nothing that is stored, and does not wait.
     fn mark(&self) -> Mark;
-    /// Whether looks and loads are answered at once. Only then may asynchronous code read what it did not fetch.
+    /// Whether the engine answers looks and loads at once. Only then may asynchronous code read data that it did not
+    /// fetch.
     fn answers_at_once(&self) -> bool {
         false
     }
@@ -293,8 +294,8 @@ pub(crate) trait Storage: Send + Sync {
             Ok(StalePage { mark, sessions })
         })
     }
-    /// Reads everything that is stored as of one commit, while commits go on, and reports what is damaged. It may read
-    /// on the thread that waits for it.
+    /// Reads all stored data as of one commit, and reports damage. Commits continue meanwhile. It may read on the
+    /// thread that waits for it.
     fn check<'a>(
         &'a self,
         found: &'a mut (dyn FnMut(Finding) + Send),
@@ -315,7 +316,7 @@ pub(crate) trait Storage: Send + Sync {
 
 /// An engine that keeps files and commits on threads of this process. An engine over a network has none of this.
 pub(crate) trait LocalEngine {
-    /// Commits on this thread what is queued, unless the engine's thread does so already. Returns whether it
+    /// Commits the queued change sets on this thread, unless the engine's thread does so already. Returns whether it
     /// committed. A thread that waits for a commit asks this each time before it sleeps.
     fn lead_commit(&self) -> bool;
     /// Wakes a thread that waits for the commit which it submits next.

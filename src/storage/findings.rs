@@ -1,18 +1,19 @@
-//! What a merge finds out of the sessions that a change set concerns, beside the rows to write.
+//! The findings of a merge about the sessions of a change set, in addition to the rows to write.
 
 use crate::client_id::ClientKey;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What the merge of a change set found out. A change set that an engine merges again replaces what it left here before.
+/// The findings of the merge of a change set. If an engine merges the change set again, the new findings replace the
+/// old ones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MergeFindings(Arc<Mutex<ClientFindings>>);
 
-/// What a merge found out of clients.
+/// The findings of a merge about clients.
 #[derive(Debug, Default)]
 pub(crate) struct ClientFindings {
-    /// Those that begin a session. Others join one that was founded meanwhile.
+    /// The clients that begin a session. The others join a session that was founded meanwhile.
     pub(crate) founded: Vec<ClientKey>,
-    /// Those whose session was given another id meanwhile, and its new client.
+    /// The clients whose session got another id meanwhile, each with its new client.
     pub(crate) moved: Vec<(ClientKey, ClientKey)>,
 }
 

@@ -10,8 +10,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
-/// The rows of containers in memory that a change set concerns. They stay as they are until its commit ends. The engine
-/// that keeps the other containers merges with them, and gives back what is to be written to them.
+/// The rows of containers in memory that a change set concerns. They do not change until its commit ends. The engine
+/// that keeps the other containers merges with them, and returns the rows to write to them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ForeignRows {
     pub(crate) sessions: HashMap<(ContainerId, ClientKey), SessionRow>,
@@ -26,11 +26,11 @@ pub(crate) struct ForeignRows {
     pub(crate) commit: ForeignCommit,
 }
 
-/// What a commit means for the containers in memory. The engine that commits shows it together with its own part, or
-/// drops it: then nothing of the commit has come about.
+/// The part of a commit that concerns the containers in memory. The engine that commits publishes it together with its
+/// own part. If the commit fails, the engine drops it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ForeignCommit {
-    /// What it writes to those containers. The engine that commits puts it here.
+    /// The rows that it writes to those containers. The engine that commits stores them here.
     pub(crate) written: MemoryWrites,
     /// The accesses that are due with it, to sessions that it does not write into.
     pub(crate) accesses: Vec<Touch>,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use std::mem::{size_of, size_of_val};
 
 impl ChangeSet {
-    /// Approximate: what an allocator adds is left out, and what is shared counts for each.
+    /// Approximate: it leaves out the overhead of the allocator, and counts shared data for each owner.
     pub(crate) fn memory_size(&self) -> usize {
         let clients = self.clients.iter().map(client);
         size_of::<Self>() + clients.sum::<usize>()

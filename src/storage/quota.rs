@@ -8,8 +8,8 @@ use std::time::Duration;
 /// The parts that an interval is counted in.
 const PARTS: usize = 16;
 
-/// At most `count` in any interval of length `per`. What was counted counts for at least that long, and
-/// for a sixteenth longer at most.
+/// At most `count` in any interval of length `per`. A count lasts for at least that interval, and for a sixteenth
+/// longer at most.
 #[derive(Clone, Debug)]
 pub(crate) struct Quota {
     count: u64,
@@ -111,7 +111,7 @@ impl SharedQuota {
         self.lock().take_or_refuse(n, now)
     }
 
-    /// Takes a count of `n` back: what was counted did not come about.
+    /// Takes a count of `n` back, because the counted event did not take place.
     pub(crate) fn give_back(&self, n: u64) {
         self.lock().give_back(n);
     }

@@ -67,13 +67,13 @@ impl MemoryWrites {
 }
 
 impl MergedWrites {
-    /// Takes out what is written to containers in memory.
+    /// Takes out the writes to containers in memory.
     pub(crate) fn split_off_memory(&mut self) -> Self {
         self.split_off(ContainerId::is_in_memory)
     }
 
-    /// Takes out what is written to containers in the visitor's cookie. The tombstones of ids that end there stay, as
-    /// those of the unnamed container.
+    /// Takes out the writes to containers in the visitor's cookie. The tombstones of ids that end there stay, as
+    /// tombstones of the unnamed container.
     pub(crate) fn split_off_carried(&mut self) -> Self {
         let mut carried = self.split_off(ContainerId::is_in_cookie);
         for (_, client, until) in carried.tombstones.drain(..) {

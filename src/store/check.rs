@@ -6,7 +6,7 @@ use crate::storage::{Checked, Damage, Finding};
 use crate::transaction::Env;
 use std::collections::BTreeSet;
 
-/// No more than this is kept of what was found; the rest is counted.
+/// The maximum number of findings that are kept. The rest is only counted.
 pub(super) const KEPT: usize = 1000;
 /// An error names no more sessions than this.
 const NAMED: usize = 5;
@@ -74,7 +74,7 @@ impl Check {
         self
     }
 
-    /// What was found, as the error of opening the store.
+    /// The findings, as the error of opening the store.
     pub(super) fn into_result(self) -> Result<()> {
         if self.is_clean() {
             return Ok(());

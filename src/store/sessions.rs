@@ -86,7 +86,7 @@ impl InfoDraft {
         Self { info, over }
     }
 
-    /// Adds what a container has of it, if it is live there.
+    /// Adds the data of a container, if the session is live there.
     fn add(&mut self, container: &ContainerEntry, row: SessionRow, times: Times, now: Timestamp) {
         // Under an id that was renewed there is no session of its own.
         if container.policy.is_expired(&times, now) || row.optional.moved.is_some() {
@@ -158,7 +158,7 @@ impl Store {
         async move { sessions_of(&store.inner.env, &owner).await }
     }
 
-    /// Returns what is known of the session of a client key. `None` if there is none, or if it has expired. Does not
+    /// Returns information about the session of a client key. `None` if there is none, or if it has expired. Does not
     /// count as a read or as an access. Blocks until it is read.
     ///
     /// # Errors

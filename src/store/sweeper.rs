@@ -35,7 +35,7 @@ impl Sweeper {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks again at what is due: time was moved, or a container changed.
+    /// Wakes the sweeper, which then looks again which sweeps are due: time was moved, or a container changed.
     pub(super) fn wake(&self) {
         self.lock().woken = true;
         self.changed.notify_all();
@@ -80,7 +80,7 @@ impl Sweeper {
     }
 }
 
-/// Sweeps what is due; returns how long nothing will be.
+/// Runs the sweeps that are due. Returns the time until the next one is due.
 fn round(env: &Env, last: &mut HashMap<ContainerId, Moment>) -> Duration {
     let registry = env.registry.load_full();
     let mut wait = LONGEST;

@@ -114,7 +114,7 @@ impl Transaction {
         }
     }
 
-    /// Commits, and returns what a response must do with the cookie of `visitor`. It waits for turns no longer than
+    /// Commits, and returns the cookie action for the response to `visitor`. It waits for turns no longer than
     /// `patience` has left, or than the store allows, and returns the rest of the patience.
     pub(crate) fn commit_for(
         self,

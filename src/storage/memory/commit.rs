@@ -1,5 +1,5 @@
-//! Validates a change set against the newest rows, and applies what it writes. The two are apart: between them an
-//! engine may do what can still fail.
+//! Validates a change set against the newest rows, and applies its writes. These are two steps: between them, an engine
+//! may take steps that can still fail.
 
 use super::revision::TablesRole;
 use super::tables::MemoryTables;
@@ -14,17 +14,17 @@ use crate::storage::{
 };
 use std::cell::RefCell;
 
-/// What a commit goes by.
+/// The version, the registry and the time of a commit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CommitTerms {
     /// The version of the rows that it writes: a random number, never used before.
     pub(crate) version: Version,
-    /// Counts the containers registered and unregistered so far.
+    /// How many times a container was registered or unregistered so far.
     pub(crate) registry: u64,
     pub(crate) now: Timestamp,
 }
 
-/// A change set that was validated, and what it writes.
+/// The writes of a change set that was validated.
 #[derive(Debug)]
 pub(crate) struct DecidedCommit {
     writes: MemoryWrites,
@@ -32,13 +32,13 @@ pub(crate) struct DecidedCommit {
     accesses: Vec<Touch>,
     /// How many clients begin a session with it.
     founded: u64,
-    /// What it writes to the containers of another engine.
+    /// The writes to the containers of another engine.
     foreign: MemoryWrites,
     now: Timestamp,
 }
 
 impl DecidedCommit {
-    /// What another engine has merged.
+    /// A commit that another engine has merged.
     pub(crate) fn merged(writes: MemoryWrites, accesses: Vec<Touch>, now: Timestamp) -> Self {
         Self {
             writes,
@@ -59,14 +59,14 @@ impl DecidedCommit {
         self.founded
     }
 
-    /// Takes what it writes to the containers of another engine.
+    /// Takes the writes to the containers of another engine.
     pub(crate) fn take_foreign(&mut self) -> MemoryWrites {
         std::mem::take(&mut self.foreign)
     }
 }
 
 impl MemoryTables {
-    /// Validates a change set against the newest rows and computes what it writes. Changes no row.
+    /// Validates a change set against the newest rows and computes its writes. Changes no row.
     pub(crate) fn decide(
         &mut self,
         set: &ChangeSet,
@@ -131,8 +131,8 @@ impl MemoryTables {
             || foreign.any(|foreign| foreign.expired.contains(&of))
     }
 
-    /// The accesses that are due with a change set, to sessions of these tables that it does not write into. What was
-    /// found expired since is left out.
+    /// The accesses that are due with a change set, to sessions of these tables that it does not write into. Sessions
+    /// that were found expired since are left out.
     pub(crate) fn accesses_beside(&self, set: &ChangeSet) -> Vec<Touch> {
         self.accesses(set, |client, container| !client.writes_in(container))
     }

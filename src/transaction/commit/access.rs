@@ -9,7 +9,7 @@ use crate::transaction::state::subject::{SessionView, Subject, SubjectId};
 use crate::transaction::state::txn_state::TxnState;
 use std::time::Duration;
 
-/// What a response must do with the session's cookie once the commit has succeeded (C4.3).
+/// The action of a response on the session's cookie, once the commit has succeeded (C4.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CookieAction {
     Keep,

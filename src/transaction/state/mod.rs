@@ -1,4 +1,4 @@
-//! What an open transaction read and changed.
+//! The reads and the changes of an open transaction.
 
 pub(crate) mod attributes;
 pub(crate) mod changes;
