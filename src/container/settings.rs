@@ -176,8 +176,8 @@ impl ContainerSettings {
     ///   succeeded. A request that still comes with an id which another one had renewed by its age
     ///   ([`renew_after`](crate::http::SessionLayer::renew_after)) finds the container empty. A session that lives in cookies
     ///   alone is not renewed by its age.
-    /// - **Administration.** Sweeps, statistics, lists of sessions and
-    ///   [`Store::end`](crate::Store::end) know nothing of what is in cookies.
+    /// - **Administration.** Sweeps, statistics, lists of sessions and [`Store::end`](crate::Store::end) do not see the
+    ///   sessions in cookies.
     /// - **Elsewhere than in the visitor's request.** In a transaction of [`Store::begin`](crate::Store::begin), in a
     ///   [`SessionHandle`](crate::SessionHandle) and for clients whose id does not come in the cookie the container is
     ///   empty, and a commit that writes to it is [`Unsupported`](crate::ErrorKind::Unsupported). A session that lives in

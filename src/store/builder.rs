@@ -145,8 +145,8 @@ impl StoreBuilder {
     /// as a bot. It counts from when the id was handed out, at the first write or a log-in. Default: none, such a session
     /// lasts as long as any other. It is a setting of the code, not stored in the file.
     ///
-    /// The first request that comes back with an id records its access, whatever the resolution is. What uses an id that
-    /// was issued in this process and not sent by a visitor confirms nothing.
+    /// The first request that comes back with an id records its access, whatever the resolution is. An id that was
+    /// issued in this process, and not sent by a visitor, confirms nothing when it is used.
     ///
     /// ```
     /// use cloakroom::{Clock, Store};
@@ -386,11 +386,11 @@ impl StoreBuilder {
         self
     }
 
-    /// Encrypts what the store's files hold of sessions: values and their keys, owners, labels, and the secrets that
-    /// ids are signed with, with XChaCha20-Poly1305 under the current key of the ring. Default: nothing is encrypted.
+    /// Encrypts the sessions' data in the store's files: values and their keys, owners, labels, and the secrets that
+    /// sign ids. The cipher is XChaCha20-Poly1305, under the current key of the ring. Default: nothing is encrypted.
     ///
-    /// The names of packages and containers, the times of sessions and the keys of clients stay readable. The guide
-    /// to security says what a reader and a writer of the files can do.
+    /// The names of packages and containers, the times of sessions and the keys of clients stay readable. The guide to
+    /// security describes the power of an attacker who reads or writes the files.
     ///
     /// A store that was written without keys can be opened with them. From then on, everything that is written is
     /// encrypted, and the store cannot be opened without the keys. [`Store::reseal`](crate::Store::reseal) encrypts the

@@ -75,7 +75,7 @@ fn a_login_with_a_limit_of_sessions_reads_the_list_of_the_owner_without_blocking
         let log_in = async |wait: Duration| {
             let txn = store.begin_async().await?;
             let session = txn.visit(None).await?;
-            // What was fetched has become too old, as after a long upload.
+            // The fetched data has become too old, as after a long upload.
             clock.advance(wait);
             let id = session.log_in_async("ann").await?;
             txn.commit_async().await?;

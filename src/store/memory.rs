@@ -13,7 +13,7 @@ pub(super) fn default_cache_size() -> usize {
     *SIZE.get_or_init(|| share(there_is(), allowed()) as usize)
 }
 
-/// A quarter of what there is or, if that is less, of what this process may use.
+/// A quarter of the machine's memory or, if that is less, of the memory that this process may use.
 fn share(there_is: Option<u64>, allowed: Option<u64>) -> u64 {
     let memory = there_is.into_iter().chain(allowed).min();
     memory.map_or(USUAL, |memory| (memory / 4).clamp(LEAST, MOST))
@@ -28,7 +28,8 @@ fn there_is() -> Option<u64> {
     pages.checked_mul(u64::from(system.mem_unit))
 }
 
-/// What a container may use, in bytes: the control group of its root, in the second version or the first.
+/// The memory that a container may use, in bytes: the limit of the root control group, in the second version or the
+/// first.
 #[cfg(target_os = "linux")]
 fn allowed() -> Option<u64> {
     let paths = [

@@ -1,4 +1,4 @@
-//! Encrypts with the current key whatever is not.
+//! Encrypts all rows with the current key that are not encrypted with it yet.
 
 use super::Store;
 use crate::container;

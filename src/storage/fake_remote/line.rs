@@ -5,7 +5,7 @@ use crate::storage::{ChangeSet, CommitCallback};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A change set on its way, and what is called with its outcome.
+/// A change set on its way, and the callback for its outcome.
 pub(super) struct RemoteCommit {
     pub(super) set: Box<ChangeSet>,
     pub(super) done: CommitCallback,

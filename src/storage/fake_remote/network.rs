@@ -76,7 +76,7 @@ impl Network {
         Ok(())
     }
 
-    /// Delivers what is under way, then closes the connection.
+    /// Delivers the messages that are under way, then closes the connection.
     pub(super) fn close(&self) {
         self.shared.lock().is_closed = true;
         self.shared.sent.notify_one();

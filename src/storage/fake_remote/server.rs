@@ -84,8 +84,8 @@ fn random<const N: usize>() -> Result<[u8; N]> {
 }
 
 impl ServerState {
-    /// Commits a change set, unless it is refused, or founds more sessions than `may_found` allows. What it writes to
-    /// containers in memory goes into the set.
+    /// Commits a change set, unless it is refused, or founds more sessions than `may_found` allows. Puts its writes to
+    /// containers in memory into the set.
     pub(super) fn commit(
         &mut self,
         set: &mut ChangeSet,

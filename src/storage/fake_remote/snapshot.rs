@@ -1,4 +1,4 @@
-//! A snapshot: the state that the server keeps for it, and what was fetched of it.
+//! A snapshot: the state that the server keeps for it, and the rows that were fetched from it.
 
 use super::wire::Wire;
 use crate::client_id::ClientKey;

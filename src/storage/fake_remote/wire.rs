@@ -1,4 +1,4 @@
-//! What an engine asks of its server, and what it has heard from it.
+//! The requests of an engine to its server, and the newest facts from the server's answers.
 
 use super::network::{Network, closed};
 use super::server::{Server, ServerState};
@@ -16,8 +16,8 @@ pub(super) struct Wire {
     pub(super) network: Network,
     pub(super) clock: Clock,
     heard: Heard,
-    /// Accesses that the server does not know yet. The next message that reaches it brings them along, so that nothing
-    /// that is asked after an access misses it.
+    /// Accesses that the server does not know yet. The next message that reaches the server contains them, so that a
+    /// request after an access always sees the access.
     touches: Mutex<Vec<UnderWay>>,
     /// How many accesses of this engine the server has recorded.
     pub(super) recorded: AtomicU64,

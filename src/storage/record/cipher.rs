@@ -23,8 +23,8 @@ pub(crate) enum RecordCipher {
     Keyed(Arc<RecordKeys>),
 }
 
-/// What the index of owners has in the place of an owner: the one that is written, and the one that rows may still have
-/// that were written before the store had keys.
+/// The hashes of an owner in the index of owners: the one that is written now, and the one in rows from before the
+/// store had keys.
 pub(crate) struct OwnerHashes {
     pub(crate) current: [u8; 16],
     pub(crate) former: Option<[u8; 16]>,
@@ -42,7 +42,7 @@ impl RecordCipher {
         !matches!(self, Self::Plain)
     }
 
-    /// Whether it knows what the file says of its keys, or needs to know nothing.
+    /// Whether it knows the file's records about keys, or needs none.
     pub(crate) fn knows_file(&self) -> bool {
         match self {
             Self::Plain => true,
@@ -51,7 +51,7 @@ impl RecordCipher {
         }
     }
 
-    /// Encrypts what stands in a record from `start` on, and marks its format. Nothing without keys.
+    /// Encrypts the bytes of a record from `start` on, and marks its format. Does nothing without keys.
     pub(super) fn encrypt(
         &self,
         context: RecordContext<'_>,

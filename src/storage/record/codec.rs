@@ -13,7 +13,7 @@ pub(super) const SESSION_FORMAT: u8 = 2;
 /// The bit of a format that says that the record is encrypted.
 pub(super) const ENCRYPTED: u8 = 0x80;
 const CHECKSUM: usize = size_of::<u64>();
-/// The size limit of a record. It bounds what a reader allocates for a damaged length.
+/// The size limit of a record. It bounds the allocation of a reader that meets a damaged length.
 const MAX_RECORD: usize = 1 << 30;
 
 /// The kind of a row. A record of one kind is never accepted as another.

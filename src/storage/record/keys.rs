@@ -15,7 +15,7 @@ const NUMBER: usize = size_of::<u32>();
 const NONCE: usize = 24;
 const TAG: usize = 16;
 
-/// What the keys of a ring are used for, so that no two uses share a key.
+/// The uses of the keys of a ring. Each use has a key of its own.
 const FOR_RECORDS: &[u8] = b"cloakroom records v1\0";
 const FOR_CHECKS: &[u8] = b"cloakroom key check v1\0";
 
@@ -27,7 +27,7 @@ struct RecordKey {
     check: [u8; 16],
 }
 
-/// What a file says of how it uses keys. It does not change while the store is open.
+/// The facts in a file about its use of keys. They do not change while the store is open.
 pub(crate) struct FileKeys {
     /// The key of the hashes in the index of owners.
     pub(crate) index: Zeroizing<[u8; 32]>,
@@ -190,7 +190,7 @@ impl RecordKeys {
     }
 }
 
-/// What the encryption binds a record to, besides its content.
+/// The data that the encryption binds a record to, besides its content.
 fn associated_data(context: RecordContext<'_>, format: u8) -> Vec<u8> {
     let mut associated = Vec::with_capacity(10 + context.key.len());
     associated.extend_from_slice(&[context.kind as u8, format]);

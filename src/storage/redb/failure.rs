@@ -47,9 +47,9 @@ pub(crate) fn guarded_on<D, T>(database: D, work: impl FnOnce(&D) -> Result<T>) 
 
 /// A value of redb that can be dropped during a panic.
 ///
-/// redb's tables and transactions lock shared state when they are dropped. A panic inside redb poisons the lock, so
-/// the next drop during unwinding panics too, which would abort the process. This type catches the second panic. What
-/// it leaves undone does not matter: after a panic the database is not used again.
+/// redb's tables and transactions lock shared state when they are dropped. A panic inside redb poisons the lock, so the
+/// next drop during unwinding panics too, which would abort the process. This type catches the second panic. Unfinished
+/// work does not matter: after a panic the database is not used again.
 #[derive(Debug)]
 pub(crate) struct Contained<T>(Option<T>);
 
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    /// As redb's tables are: dropped, it locks what the panic that drops it has poisoned.
+    /// Like redb's tables: its `Drop` locks a lock that the panic has poisoned.
     struct Shaky<'a>(&'a AtomicU64);
 
     impl Drop for Shaky<'_> {

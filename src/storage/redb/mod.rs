@@ -1,5 +1,5 @@
-//! The engine on redb: one file, one writer thread, group commit, shared snapshots. It knows bytes
-//! and versions, not what the values mean or when a session expires.
+//! The engine on redb: one file, one writer thread, group commit, shared snapshots. It knows bytes and versions. It
+//! knows neither the meaning of values nor the expiry of sessions.
 
 pub(crate) mod backend;
 pub(crate) mod checkpoint;

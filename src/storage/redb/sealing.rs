@@ -27,8 +27,8 @@ pub(crate) fn no_key() -> Error {
     wrong_key("the store is encrypted, and no keys were given (StoreBuilder::encryption)")
 }
 
-/// Checks whether the cipher has the keys that the file needs, and reads with them what it needs to know. Changes
-/// nothing.
+/// Checks whether the cipher has the keys that the file needs. Then passes the file's facts about keys to the cipher.
+/// Changes nothing in the file.
 pub(crate) fn check_keys(
     cipher: &RecordCipher,
     meta: &impl ReadableTable<&'static str, &'static [u8]>,

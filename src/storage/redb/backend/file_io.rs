@@ -1,4 +1,4 @@
-//! What a store does to its file: counts of what is written and synced, and whether a failed commit may have become
+//! The operations of a store on its file: the counts of writes and syncs, and whether a failed commit may have become
 //! durable (C2.13).
 
 use crate::storage::redb::backend::page_copies::PageCopies;

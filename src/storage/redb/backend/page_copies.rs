@@ -9,9 +9,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The most bytes that are copied of what redb writes after a commit.
+/// The most bytes that are copied from the writes of redb after a commit.
 const AFTER_COMMIT: usize = 256 << 10;
-/// The most bytes of all copies, what is written during a checkpoint included.
+/// The most bytes of all copies, including the pages that are written during a checkpoint.
 const MOST: usize = 5 << 20;
 
 /// A page as it is in the file.
@@ -71,7 +71,7 @@ impl PageCopies {
         *copies = pages;
     }
 
-    /// Forgets what a database that was dropped has written after its last commit.
+    /// Forgets the pages that a dropped database wrote after its last commit.
     pub(crate) fn begin(&self) {
         let mut copies = lock(&self.pages);
         let AfterCommit { offsets, .. } = std::mem::take(&mut *lock(&self.after_commit));
@@ -117,7 +117,7 @@ impl PageCopies {
     pub(crate) fn still_used(&self, disk: &Disk) -> BTreeSet<u64> {
         for offset in self.used() {
             let len = lock(&self.pages).get(&offset).map(|copy| copy.bytes.len());
-            // The disk is one over these copies, so that it notes what it finds.
+            // The disk uses these copies, so that they note the result of the read.
             let _ = len.map(|len| disk.read(offset, &mut vec![0; len]));
         }
         self.used()
@@ -170,7 +170,7 @@ impl PageCopies {
     }
 }
 
-/// A disk that reads from the copies what it cannot read from the file.
+/// A disk that reads a page from the copies if it cannot read the page from the file.
 #[derive(Debug)]
 pub(crate) struct CopiedDisk {
     inner: Disk,

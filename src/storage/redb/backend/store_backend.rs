@@ -35,7 +35,7 @@ impl StoreBackend {
         }
     }
 
-    /// Writes what is buffered, after what another thread writes at the moment: of two versions of a page, the later one
+    /// Writes the buffer, after the write of another thread, if there is one: of two versions of a page, the later one
     /// must be written last. redb continues after some failed writes, but the failed write may be another one than redb
     /// asked for, so every failure is remembered.
     fn write_out(&self) -> io::Result<()> {

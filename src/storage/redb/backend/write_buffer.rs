@@ -21,7 +21,7 @@ pub(crate) struct WriteBuffer {
 #[derive(Debug, Default)]
 struct HeldParts {
     buffered: BufferedParts,
-    /// The lengths of the parts that are being written, by their offset. The disk may still have what was there before.
+    /// The lengths of the parts that are being written, by their offset. The disk may still have the old bytes there.
     leaving: BTreeMap<u64, usize>,
 }
 

@@ -11,8 +11,9 @@ use crate::storage::redb::tables::{CONTAINERS, META, RETIRED};
 use crate::storage::{ContainerId, SecretRecord, SettingsChange, StoreSettings, no_such_container};
 use redb::Database;
 
-/// What a change replaced. If its outcome is unknown, the process continues with this, so the file must have it too:
-/// otherwise a container's number could be given to another, its rows be reclaimed, or ids verify after a restart only.
+/// The state that a change replaced. If the outcome of the change is unknown, the process continues with this state, so
+/// the file must have it too. Otherwise another container could get a container's number, the container's rows could be
+/// reclaimed, or ids could verify only after a restart.
 pub(crate) enum SettingsBefore {
     Container(ContainerBefore),
     Secrets(Vec<SecretRecord>),
@@ -26,7 +27,7 @@ pub(crate) struct ContainerBefore {
 }
 
 impl StoreDatabase {
-    /// Makes a change that leads from the settings `old` to `new`. `before` receives what it replaces.
+    /// Makes a change that leads from the settings `old` to `new`. `before` receives the replaced state.
     pub(crate) fn configure(
         &self,
         change: &SettingsChange,

@@ -14,7 +14,7 @@ const SHARE: usize = 8;
 pub(crate) struct KeptBack {
     /// Where the last checkpoint could not write.
     ranges: BlockedRanges,
-    /// What the running checkpoint has found of that.
+    /// Where the running checkpoint could not write so far.
     met: BlockedRanges,
     /// Bytes of rows in these ranges.
     bytes: usize,

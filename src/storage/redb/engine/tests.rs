@@ -50,7 +50,7 @@ fn a_job_without_its_change_set_is_not_answered_as_committed() {
     engine.close().unwrap();
 }
 
-// C2.13: also what is asked of it after that. Waiting does not help, so nobody is told to.
+// C2.13: later requests fail, too. Waiting does not help, so no error says that it does.
 #[test]
 fn after_the_death_of_the_committer_nobody_is_told_that_the_store_reopens() {
     let engine = in_memory();

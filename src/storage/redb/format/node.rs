@@ -6,9 +6,9 @@ use super::checksum::{CHECKSUM, checksum};
 /// The first byte of a page is its kind.
 const LEAF: u8 = 1;
 const BRANCH: u8 = 2;
-/// What stands for a page that cannot be had. As the kind of a page redb refuses it, and as a number of
-/// rows it leads out of any page. Zeros would be a leaf without rows to it where it joins neighbours, and so
-/// would make away with the rows.
+/// Fills a page that cannot be read. redb refuses this byte as the kind of a page. As a number of rows, it leads out of
+/// any page. Zeros would not do: where redb joins neighbours, it takes them for a leaf without rows, and the rows would
+/// be lost.
 pub(crate) const NO_PAGE: u8 = 0xFF;
 /// The offset of the number of rows of a leaf, or of keys of a branch.
 const COUNT_AT: usize = 2;

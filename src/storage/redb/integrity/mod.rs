@@ -1,4 +1,4 @@
-//! Reads redb's pages without redb: checks what is stored, and salvages what can be read of a damaged store.
+//! Reads redb's pages without redb: checks the stored data, and salvages the readable data of a damaged store.
 
 pub(crate) mod inspect;
 pub(crate) mod newer;

@@ -39,7 +39,7 @@ pub(crate) struct BadPage {
     pub(crate) mended: bool,
 }
 
-/// What a walk visits, in the order of the tree.
+/// The items that a walk visits, in the order of the tree.
 pub(crate) enum Visited<'a> {
     Row {
         key: &'a [u8],

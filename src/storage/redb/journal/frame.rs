@@ -97,7 +97,7 @@ pub(crate) fn aligned(offset: u64) -> u64 {
     offset.next_multiple_of(SECTOR as u64)
 }
 
-/// What a frame's checksum covers in addition to its rows.
+/// The bytes that a frame's checksum covers in addition to its rows.
 fn key(salt: u64, number: u64) -> [u8; 16] {
     let mut key = [0; 16];
     let (first, last) = key.split_at_mut(8);
@@ -106,7 +106,8 @@ fn key(salt: u64, number: u64) -> [u8; 16] {
     key
 }
 
-/// What a frame begins with, but for its length; and what its checksum covers besides its rows.
+/// Appends the beginning of a frame, with zeros in place of its length. Returns the bytes that its checksum covers in
+/// addition to its rows.
 pub(crate) fn prefix(frame: &mut Vec<u8>, salt: u64, number: u64) -> [u8; 16] {
     let key = key(salt, number);
     frame.extend_from_slice(&MAGIC);
@@ -356,7 +357,7 @@ mod tests {
             flipped[FIRST + 512 + bit / 8] ^= 1 << (bit % 8);
             assert!(torn(&flipped), "bit {bit}");
         }
-        // What an earlier use left behind the end.
+        // Bytes of an earlier use, after the end.
         let mut other = header();
         other.salt ^= 0x0123_4567_89ab_cdef;
         assert!(!scan(&whole, &other).torn);

@@ -156,14 +156,14 @@ fn is_same_half(one: &Location, other: &Location) -> bool {
     number(one) == number(other)
 }
 
-/// What is found instead of a file of the journal.
+/// Why a file of the journal was not found.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MissingJournal {
     Missing,
     Replaced,
 }
 
-/// The error for a missing file, with what is known of where it may be.
+/// The error for a missing file, with hints to the place where it may be.
 fn lacks(
     store: &Location,
     expected: &ExpectedJournal,

@@ -1,4 +1,4 @@
-//! Which rows are not encrypted with the current key, and what they are once they are.
+//! Finds the rows that are not encrypted with the current key, and computes their encrypted form.
 
 use crate::error::{ErrorKind, Result};
 use crate::storage::record::{PackageRow, RecordKind, SessionRow, client_of, package_key};

@@ -74,7 +74,7 @@ pub(crate) fn peek(
     })
 }
 
-/// What is known of the journal before [`enter`] reads it.
+/// The facts that are known about the journal before [`enter`] reads it.
 #[derive(Default)]
 pub(crate) struct JournalAtOpening {
     /// The frames that were read when the file was identified.

@@ -126,7 +126,7 @@ fn advise(file: &Disk, error: Error) -> Error {
     error
 }
 
-/// What an opening continues with. It was read before a byte was changed.
+/// The data with which an opening continues. It was read before a byte was changed.
 pub(crate) struct OpeningPlan {
     pub(crate) expected: ExpectedJournal,
     pub(crate) recovered: Recovered,

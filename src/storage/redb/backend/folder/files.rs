@@ -1,4 +1,4 @@
-//! What a store does in a folder, whichever it is.
+//! The operations of a store in a folder, of any kind.
 
 use crate::storage::redb::backend::disk::Disk;
 use redb::backends::FileBackend;
@@ -51,7 +51,7 @@ pub trait Folder: fmt::Debug + Send + Sync {
     /// of the file system.
     fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()>;
 
-    /// Makes what was done to the names in it last.
+    /// Makes the changes to the names in the folder durable.
     ///
     /// # Errors
     ///

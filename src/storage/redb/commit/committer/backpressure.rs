@@ -13,7 +13,7 @@ const PAUSED: f64 = 0.7;
 const SLOWEST: Duration = Duration::from_millis(4);
 
 impl Committer {
-    /// How many bytes fit into what is left of the bounds of the active memtable, in its journal file and in memory.
+    /// How many more bytes the bounds of the active memtable allow, in its journal file and in memory.
     fn space(&self) -> usize {
         let rows = self.state.rows();
         let used = rows.map_or(0, |rows| rows.view.active.memory_size());

@@ -1,4 +1,4 @@
-//! The committer itself: what it has, which jobs it serves, and what it does when nobody asks.
+//! The committer itself: its state, the jobs that it serves, and its work between jobs.
 
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
@@ -51,7 +51,7 @@ pub(crate) struct Committer {
     pub(super) database: DatabaseLocation,
     pub(super) checkpointer: Checkpointer,
     pub(super) state: CommitterState,
-    /// The journal's files, and what is left of the journal after a failure.
+    /// The journal's files, and the rest of the journal after a failure.
     pub(super) known: JournalAtOpening,
     pub(super) tasks: WaitingTasks,
     /// Since when there may be snapshots of a database that was dropped.
@@ -86,7 +86,7 @@ pub(super) struct WaitingTasks {
     pub(super) turn: TaskTurn,
 }
 
-/// What comes next if a checkpoint is due and a task waits.
+/// The next step if a checkpoint is due and a task waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum TaskTurn {
     #[default]
@@ -203,7 +203,7 @@ impl Committer {
         self.show(view);
     }
 
-    /// Does what is due between batches.
+    /// Does the work that is due between batches.
     pub(super) fn upkeep(&mut self) {
         if self.touches_due() {
             self.flush();

@@ -97,7 +97,7 @@ impl CommitLeader {
         self.committer.lock().map_err(|_| gone())
     }
 
-    /// Does what a panic of the committer does.
+    /// Has the effect of a panic of the committer.
     #[cfg(test)]
     pub(crate) fn kill(&self) {
         let killed = catch_unwind(AssertUnwindSafe(|| {

@@ -1,4 +1,4 @@
-//! What the committer drops after a failure, how it opens the files again, and how it closes the store.
+//! Drops state after a failure of the committer, opens the files again, and closes the store.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::ForeignCommit;

@@ -1,4 +1,4 @@
-//! What the committer has of the store: open, or broken and to be opened again.
+//! The committer's state of the store: open, or broken until the files are opened again.
 
 use crate::storage::ForeignCommit;
 use crate::storage::redb::checkpoint::configure::SettingsBefore;
@@ -24,7 +24,7 @@ pub(super) enum DatabaseHolder {
     Checkpointer,
 }
 
-/// What is left after a failure, and what to do when the files are opened again.
+/// The state that is left after a failure, and the work for the next opening of the files.
 pub(super) struct BrokenStore {
     rows: BrokenRows,
     /// The row of a container whose change may be in the file although it was not confirmed. It is put back.
@@ -34,7 +34,8 @@ pub(super) struct BrokenStore {
 enum BrokenRows {
     /// Only redb failed. The memtables and the journal are complete.
     Live(Box<LiveRows>),
-    /// The journal failed. Its rows have to be read again. What is known of the batch that was written to it then.
+    /// The journal failed. Its rows must be read again. Contains the batch that was being written then, if there was
+    /// one.
     Unread(Option<UnknownBatch>),
     /// There was no space to open the files for writing. The published snapshot can be read.
     NoSpace,
@@ -57,13 +58,13 @@ pub(super) struct LiveRows {
     pub(super) unfinished: Option<(Checkpoint, Instant)>,
 }
 
-/// What the committer knows of the active memtable.
+/// The facts that the committer knows about the active memtable.
 pub(super) struct ActiveMemtable {
     /// Since when it has rows.
     pub(super) since: Option<Instant>,
     /// The newest commit when the memtable became active.
     pub(super) from: u64,
-    /// The next commit does not fit into what is left of its bounds.
+    /// The next commit would exceed its bounds.
     pub(super) is_full: bool,
 }
 

@@ -1,4 +1,4 @@
-//! An inspection under way: what it has found, and the tables of the store's own records.
+//! A running inspection: its findings, and the tables of the store's own records.
 
 use crate::client_id::ClientKey;
 use crate::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! Visits the rows of a damaged store, and reports what is lost.
+//! Visits the rows of a damaged store, and reports the losses.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::RecordCipher;
