@@ -151,7 +151,7 @@ impl ClientId {
         matches!(self.0.id, IdBytes::Adopted(_))
     }
 
-    /// Whether it was issued in this process, and not read from what a visitor sent.
+    /// Whether this process issued it. False if it was read from a request.
     pub(crate) fn is_own(&self) -> bool {
         matches!(self.0.freshness, Freshness::Issued(_))
     }

@@ -1,4 +1,4 @@
-//! What an application may be told of sessions: that one was created, got a new id, or has ended. Knows neither ids nor
+//! The events of sessions for the application: a session was created, got a new id, or has ended. Knows neither ids nor
 //! values.
 
 use crate::client_id::ClientKey;

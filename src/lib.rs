@@ -115,8 +115,8 @@
 //! - `cookie-containers`: `ContainerSettings::cookie`, containers that live in the visitor's cookie; implies `http`. A
 //!   store with such a container opens only with this feature.
 //! - `minijinja`: the module `minijinja`, sessions in templates of minijinja 3.
-//! - `encryption`: `StoreBuilder::encryption` encrypts what the files hold of sessions. The guide
-//!   `docs/guide/encryption.md` says against whom that helps.
+//! - `encryption`: `StoreBuilder::encryption` encrypts the sessions' data in the files. The guide
+//!   `docs/guide/encryption.md` describes the attackers against whom that helps.
 //! - `public-suffixes`: `http::CookieSettings::domain` refuses domains under which others register, such as `co.uk`
 //!   and `github.io`, as browsers do. The list of these domains adds 0.8 MB.
 //! - `test`: the module `testing`, for tests of an application's pages; implies `axum`.

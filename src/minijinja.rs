@@ -27,8 +27,8 @@
 //!   [`Session::path`]. [`add_path`] adds the same as a function and a filter.
 //!
 //! Values are read when the template asks for them, in the request's transaction. So a page is rendered in the handler,
-//! before its response is made, and not in the stream of a body. What the page reads counts as read, as in the handler
-//! itself. Rendering creates nothing and changes nothing.
+//! before its response is made, and not in the stream of a body. The values that the page reads count as read, as in
+//! the handler itself. Rendering creates nothing and changes nothing.
 //!
 //! A value that cannot be read is an error of the template, with the [`Error`](crate::Error) among its sources
 //! ([`Error::find_in`](crate::Error::find_in)). Texts of the session are never marked as safe, so that autoescaping

@@ -1,4 +1,4 @@
-//! What the fault harness reaches through. No part of the public interface: it changes without notice.
+//! The interface for the fault harness. It is not part of the public interface, and changes without notice.
 
 pub use crate::storage::redb::backend::folder::{Folder, NewFile};
 pub use crate::storage::redb::fault_injection::InjectedFault;
@@ -58,8 +58,8 @@ pub fn decode_records(data: &[u8]) {
     decode_plain::<Vec<(u8, [u8; 32])>>(data);
 }
 
-/// Reads bytes as a journal file: as they are, as what stands in a header whose checksum is right, as the
-/// rows of frames whose checksums are, divided by line feeds, and as changes to a file that is whole.
+/// Reads bytes as a journal file in four ways: as they are, as the content of a header with a correct checksum, as the
+/// rows of frames with correct checksums, divided by line feeds, and as changes to a whole file.
 ///
 /// # Panics
 ///
@@ -80,7 +80,7 @@ fn decode_plain<T: PlainValue>(data: &[u8]) {
     let _ = open_plain::<T>(RecordKind::Meta, KEY, &record);
 }
 
-/// Reads bytes as a `T`; what can be read can be written, and is then read as the same.
+/// Reads bytes as a `T`. A value that can be read can also be written, and is then read as the same value.
 ///
 /// # Panics
 ///
@@ -99,7 +99,7 @@ pub fn decode_value<T: Serialize + DeserializeOwned>(data: &[u8]) {
     }
 }
 
-/// Adds to what the bytes hold.
+/// Applies each kind of arithmetic to the bytes, and reads the result again.
 pub fn add_to_value(data: &[u8], n: i64) {
     for arithmetic in [Arithmetic::Add(n), Arithmetic::Max(n), Arithmetic::Min(n)] {
         if let Ok(sum) = arithmetic.apply(Some(data)) {

@@ -100,7 +100,7 @@ impl From<Flaw> for Error {
     }
 }
 
-/// A change to a number that is made to whatever is stored when it is committed (C2.9).
+/// A change to a number. It is applied to the value that is stored at the commit (C2.9).
 ///
 /// Integers stay integers: one that fits `i64` stays within `i64`, a larger one (only a `u64` is) within
 /// `i64::MIN..=u64::MAX`. The format knows no narrower types, so that a `u8` of 255 can become 256,

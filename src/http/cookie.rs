@@ -412,9 +412,8 @@ impl SessionCookie {
         Ok(Cow::Owned(cookie))
     }
 
-    /// The values under our name in a request's `Cookie` fields, in order, as many as are checked.
-    /// Fields are bytes: what another cookie holds is of no concern (C4.9). Quotes around a value are no part of
-    /// it (RFC 6265 §4.1.1).
+    /// The values under our name in a request's `Cookie` fields, in order, as many as are checked. Fields are bytes, so
+    /// the values of other cookies do not matter (C4.9). Quotes around a value are no part of it (RFC 6265 §4.1.1).
     pub(super) fn candidates<'a>(
         &'a self,
         fields: impl IntoIterator<Item = &'a HeaderValue>,
@@ -452,8 +451,8 @@ impl SessionCookie {
         Keeping { usual, longest }
     }
 
-    /// The `Set-Cookie` field that removes the cookie: browsers find it by name, domain and path, and
-    /// a prefix holds the others to what they were.
+    /// The `Set-Cookie` field that removes the cookie. Browsers find the cookie by name, domain and path. The other
+    /// attributes stay the same, because a prefix of the name may require them.
     pub(super) fn removal(&self) -> Result<HeaderValue> {
         let cookie = self
             .build("")

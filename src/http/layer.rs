@@ -127,8 +127,8 @@ impl SessionLayer {
         self
     }
 
-    /// Tells the browser to drop what it keeps of this site when the session ends: the response whose commit ends it says
-    /// `Clear-Site-Data: "cookies", "storage"`, unless the handler sets that header itself.
+    /// Tells the browser to drop its data of this site when the session ends. The response whose commit ends the
+    /// session has the field `Clear-Site-Data: "cookies", "storage"`, unless the handler sets that header itself.
     ///
     /// Browsers obey over HTTPS only. They drop **all** cookies of the registered domain, those of neighbouring hosts
     /// included, and this host's storage and service workers. Default: only the session's cookie is removed.

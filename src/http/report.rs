@@ -99,7 +99,7 @@ pub(super) fn report_when_sent(error: &Error, response: &mut Extensions) {
 
 /// Logs the error that the response is made of which is sent now.
 pub(super) fn report_sent(response: &mut Extensions) {
-    // Inside another layer, that one decides what is sent.
+    // Inside another layer, that layer decides which response is sent.
     if !is_task()
         && let Some(unlogged) = response.remove::<UnloggedError>()
         && !unlogged.0.is_settled.swap(true, Ordering::Relaxed)

@@ -13,10 +13,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// A way for client ids to travel beside the cookie, for clients that keep no cookies: APIs and apps. It is added to a
 /// layer by [`SessionLayer::transport`](super::SessionLayer::transport).
 ///
-/// The id that it reads is verified like that of a cookie. A request uses one transport: the first that reads
-/// something from it, in the order in which they were added, or else the cookie. What it reads need not be valid: a
-/// request with a garbled id in one transport gets an empty session, and its cookie is not read. New ids are sent by the
-/// transport that the request used.
+/// The id that it reads is verified like that of a cookie. A request uses one transport: the first that reads something
+/// from it, in the order in which they were added, or else the cookie. The id that the transport reads need not be
+/// valid: a request with a garbled id in one transport gets an empty session, and its cookie is not read. New ids are
+/// sent by the transport that the request used.
 ///
 /// [`BearerTransport`] and [`HeaderTransport`] are implementations. One of your own:
 ///
@@ -52,8 +52,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// ```
 ///
 /// An id in a URL ends up in histories, logs and `Referer` headers, and anybody who gets a link gets the session. A
-/// transport that reads one must prevent that itself, as `QueryTransport` and `FormTransport` of the feature `url-ids` do. Whatever a browser sends by itself is open to forgery by other
-/// sites, and [`CsrfLayer`](super::CsrfLayer) checks only requests that use the cookie.
+/// transport that reads one must prevent that itself, as `QueryTransport` and `FormTransport` of the feature `url-ids`
+/// do. If a browser sends the id by itself, other sites can forge requests, and [`CsrfLayer`](super::CsrfLayer) checks
+/// only requests that use the cookie.
 pub trait IdTransport: Send + Sync + 'static {
     /// The id that a request presents, as it was sent. `None` if the request does not use this transport.
     fn read<'a>(&self, request: &'a request::Parts) -> Option<&'a [u8]>;

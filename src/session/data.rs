@@ -112,9 +112,9 @@ impl SessionData {
             .map(|times| times.map(|(created, _)| created))
     }
 
-    /// Ends the session in this container: its packages and its times there are gone, and other containers keep theirs. If
-    /// the session is in no other container, it ends as by [`Session::destroy`]. What the transaction inserts here
-    /// afterwards is stored. Counts as reading which packages there are.
+    /// Ends the session in this container: its packages and its times there are gone, and other containers keep theirs.
+    /// If the session is in no other container, it ends as by [`Session::destroy`]. Values that the transaction inserts
+    /// here afterwards are stored. Counts as reading the list of packages.
     ///
     /// ```
     /// use cloakroom::{ContainerSettings, Store};

@@ -4,8 +4,8 @@ use super::{Session, SessionData};
 use crate::error::Result;
 
 impl Session {
-    /// Returns the ids of the packages that have any key, sorted, where [`pkg`](Self::pkg) finds them. Counts as reading
-    /// which packages there are, but not as reading what they hold.
+    /// Returns the ids of the packages that have any key, sorted, where [`pkg`](Self::pkg) finds them. Counts as
+    /// reading the list of packages, but not as reading their content.
     ///
     /// ```
     /// use cloakroom::Store;

@@ -110,9 +110,9 @@ impl Session {
         Ok(at.map(|at| at.to_datetime()))
     }
 
-    /// Sets what a list of the owner's devices shows for this session, for example the browser's name. An empty label
-    /// removes it. It is never taken from the request by itself. If there is no session, a label creates one,
-    /// [as a timeout does](Self::set_timeout).
+    /// Sets the text for this session in a list of the owner's devices, for example the browser's name. An empty label
+    /// removes it. It is never taken from the request by itself. If there is no session, a label creates one, [as a
+    /// timeout does](Self::set_timeout).
     ///
     /// # Errors
     ///

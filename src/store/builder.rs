@@ -168,8 +168,8 @@ impl StoreBuilder {
     }
 
     /// The number of live sessions that one owner may have, at least 1. [`log_in`](crate::Session::log_in) decides: it
-    /// counts the owner's other sessions that its transaction sees, and [`when_full`](WhenFull) says what it does if they
-    /// are too many. Default: no limit.
+    /// counts the owner's other sessions that its transaction sees, and [`when_full`](WhenFull) decides between refusal
+    /// and ending old sessions if they are too many. Default: no limit.
     ///
     /// Logins of one owner at the same moment do not see each other, and may exceed the limit by their number. With
     /// [`WhenFull::EndOldest`], the next login ends the surplus. [`set_owner`](crate::Session::set_owner) is not limited.
@@ -445,8 +445,8 @@ impl StoreBuilder {
         self
     }
 
-    /// Makes checkpoints as soon as the rows in the journal take so many bytes of memory, and between
-    /// commits instead of beside them, so that what is asked of the disk comes in one order.
+    /// Makes checkpoints as soon as the rows in the journal take so many bytes of memory, and between commits instead
+    /// of beside them, so that the requests to the disk come in one order.
     #[cfg(feature = "torture")]
     #[doc(hidden)]
     #[must_use]

@@ -92,10 +92,10 @@ impl StoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`Locked`](crate::ErrorKind::Locked) if `from` is open; [`WrongKey`](crate::ErrorKind::WrongKey) if it is encrypted
-    /// and its keys were not given, or others were; [`NotAStore`](crate::ErrorKind::NotAStore);
-    /// [`TooNew`](crate::ErrorKind::TooNew); [`Corrupt`](crate::ErrorKind::Corrupt) if nothing can be reached,
-    /// or what was said of secrets; [`Io`](crate::ErrorKind::Io), also if `to` exists.
+    /// [`Locked`](crate::ErrorKind::Locked) if `from` is open; [`WrongKey`](crate::ErrorKind::WrongKey) if it is
+    /// encrypted and its keys were not given, or others were; [`NotAStore`](crate::ErrorKind::NotAStore);
+    /// [`TooNew`](crate::ErrorKind::TooNew); [`Corrupt`](crate::ErrorKind::Corrupt) if no data can be reached, or for
+    /// lost secrets as described above; [`Io`](crate::ErrorKind::Io), also if `to` exists.
     pub fn salvage(self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvage> {
         self.salvage_at(&location(from.as_ref())?, &location(to.as_ref())?)
     }

@@ -4,7 +4,7 @@ use super::jar::SetCookie;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header, response};
 
-/// What the application answered to a [`Visitor`](super::Visitor).
+/// The answer of the application to a [`Visitor`](super::Visitor).
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {

@@ -1,5 +1,5 @@
-//! What a transaction does costs in proportion to what it touches (C5.5): twice as much takes no more than about
-//! twice the steps.
+//! The cost of a transaction is proportional to the data that it touches (C5.5): twice the data takes no more than
+//! about twice the steps.
 
 use crate::steps::Counted;
 use crate::transaction::registry::ContainerIndex;

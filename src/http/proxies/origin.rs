@@ -11,7 +11,7 @@ use super::VisitorAddress;
 pub(in crate::http) enum RequestSource {
     /// A page of this origin or of a trusted one, or the visitor's own action, such as a bookmark.
     Ours,
-    /// No header tells it: an old browser, or no browser.
+    /// No header shows it: an old browser, or no browser.
     Untold,
     /// A page of another site, or headers that contradict each other.
     OtherSite,

@@ -77,7 +77,7 @@ impl CarriedRows {
         }
     }
 
-    /// Applies what a commit writes to these containers. Returns the containers with changes.
+    /// Applies the writes of a commit to these containers. Returns the containers with changes.
     pub(super) fn apply(&mut self, writes: MergedWrites) -> BTreeSet<ContainerId> {
         let mut changed = BTreeSet::new();
         for write in writes.packages {

@@ -42,7 +42,7 @@ fn a_session_row_comes_back_as_it_was() {
     );
 }
 
-/// What the first form of a session's record holds, as it was written.
+/// A session's record in the first form, as it was written.
 fn first_form() -> Vec<u8> {
     let mut record = vec![codec::FORMAT];
     let row = (1_i64, -2_i64, Some(3000_u64), Some("ann"), 4_u64);
@@ -88,7 +88,7 @@ fn fields_of_a_later_version_are_kept() {
     assert_eq!(read.optional.label, row().optional.label);
 }
 
-// C3.4: what an access changes stands apart.
+// C3.4: the fields that an access changes stand apart.
 #[test]
 fn an_access_changes_its_own_part_of_the_record_alone() {
     let access = |record: &[u8], incarnation| {

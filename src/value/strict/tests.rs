@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::num::Saturating;
 
-/// What a stored `value` reads as.
+/// The result of reading a stored `value`.
 #[track_caller]
 fn reads<T: DeserializeOwned + PartialEq + fmt::Debug>(value: impl Serialize, as_: T) {
     assert_eq!(decode::<T>(&encode(&value).unwrap()).unwrap(), as_);
@@ -35,7 +35,7 @@ enum Step {
     Done { at: u8 },
 }
 
-/// What a `value` is stored as, by each integer type that holds it.
+/// The stored form of `value`, by each integer type that can hold it.
 fn stored_by_each_type(value: i128) -> impl Iterator<Item = Vec<u8>> {
     fn store<T: TryFrom<i128> + Serialize>(value: i128) -> Option<Vec<u8>> {
         Some(encode(&T::try_from(value).ok()?).unwrap())

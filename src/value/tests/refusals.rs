@@ -1,4 +1,4 @@
-//! What is not read, and what is not written.
+//! The values that are not read, and the values that are not written.
 
 use super::{Bytes, Cart, Line, Step, mismatch, round_trips};
 use crate::value::*;

@@ -79,7 +79,7 @@ mod tests {
     const PAGE: usize = 4096;
     const ROWS: TableDefinition<u64, &[u8]> = TableDefinition::new("rows");
 
-    /// Notes the most that redb asks for at once, which is what it allocated for it.
+    /// Notes the longest read that redb requests. redb has allocated as many bytes for it.
     #[derive(Debug)]
     struct Asked<B>(B, Arc<AtomicU64>);
 

@@ -351,7 +351,7 @@ mod tests {
         copies.note_write(1008, &[3; PAGE]);
         copies.replace(CopiedPages::new());
         assert!(!can_be_read(1000) && can_be_read(1008));
-        // The database is dropped, and what it wrote may be lost.
+        // The database is dropped, and its writes may be lost.
         copies.begin();
         assert!(!can_be_read(1008));
         copies.note_write(1000, &[3; AFTER_COMMIT - PAGE]);

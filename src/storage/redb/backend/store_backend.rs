@@ -159,7 +159,7 @@ mod tests {
         }
     }
 
-    /// A disk that notes what is asked of it.
+    /// A disk that notes the requests to it.
     #[derive(Debug, Default)]
     struct Noted(Mutex<Vec<(u64, usize)>>, InMemoryBackend, AtomicBool);
 

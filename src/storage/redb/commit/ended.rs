@@ -88,7 +88,8 @@ mod tests {
         assert!(since(1, 99));
         assert!(!since(1, 100));
         assert!(!ended.expired_since(key(1), Timestamp(50), Timestamp(99)));
-        // A large sweep of what was over long ago makes nothing forgotten that was over since, nor was ended.
+        // A large sweep of sessions that expired long ago does not displace the ends and the later expiries that are
+        // remembered.
         let old: Vec<_> = (2..=2 * REMEMBERED)
             .map(|n| (key(n), Timestamp(10)))
             .collect();

@@ -1,4 +1,5 @@
-//! Pages by hand and pages that redb made: what is read of them, and what is not where they are damaged.
+//! Pages made by hand and by redb: the rows that are read from them, and the rows that are not read if they are
+//! damaged.
 
 mod by_hand;
 mod by_redb;

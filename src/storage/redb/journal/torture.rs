@@ -1,4 +1,4 @@
-//! What the fuzzers feed with bytes in the place of a journal file.
+//! The functions that fuzzers call with bytes in place of a journal file.
 
 use super::frame::{
     Frame, HEADERS, JournalHeader, SECTOR, START, encode, prefix, scan, scan_for_any,
@@ -16,8 +16,8 @@ const HEADER: JournalHeader = JournalHeader {
     start: START,
 };
 
-/// Reads bytes as a journal file: as they are, as what stands in a header whose checksum is right, as the
-/// rows of frames whose checksums are, and as changes to a file that is whole.
+/// Reads bytes as a journal file in four ways: as they are, as the content of a header with a correct checksum, as the
+/// rows of frames with correct checksums, and as changes to a whole file.
 ///
 /// # Panics
 ///
@@ -88,8 +88,8 @@ fn read_one(header: &JournalHeader, frame: Vec<u8>) -> Option<RawFrameRows> {
         .ok()
 }
 
-/// A file that is whole, with a few bytes changed: what is found in it was written there, in its order.
-/// Two bytes of each change say where, one what is to stand there.
+/// A whole file with a few bytes changed: every frame that is found was written there, in this order. Two bytes of each
+/// change give the offset, and one gives the new byte.
 fn changed(data: &[u8]) {
     const FRAMES: u64 = 6;
     let value = |number: u64| vec![number as u8; 300 * number as usize];

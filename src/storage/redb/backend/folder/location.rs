@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A name in a folder, which is found again whatever becomes of its path (C7.4).
+/// A name in a folder. It is found again even if its path changes (C7.4).
 #[derive(Clone, Debug)]
 pub(crate) struct Location {
     pub(crate) folder: Arc<dyn Folder>,

@@ -29,7 +29,7 @@ fn content<K: Key + 'static, V: Value + 'static>(
     rows
 }
 
-/// A file with tables of each kind, as redb made it, and what is in them by their names.
+/// A file with tables of each kind, as redb made it, and the content of the tables by name.
 fn made() -> (Vec<u8>, [(&'static str, Content); 4]) {
     let file = tempfile::NamedTempFile::new().unwrap();
     let backend = FileBackend::new(file.reopen().unwrap()).unwrap();
@@ -158,7 +158,7 @@ fn of_a_page_cut_short_there_is_what_lies_before_the_cut() {
                 assert!(cut.is_none() || cut == whole);
                 lost += usize::from(cut.is_none());
             }
-            // What is left out may be room that no row takes.
+            // The part that is left out may be space without rows.
             let covers = is_whole(&page[..len], widths, wanted);
             assert!(!covers || cut.iter().all(Option::is_some));
         }
@@ -277,7 +277,7 @@ fn a_page_is_where_its_number_says() {
     for len in 0..24 {
         assert!(Geometry::read(&header[..len]).is_none());
     }
-    // Whatever a header says, no number overflows.
+    // No number overflows, for any content of a header.
     header[16..24].fill(0xFF);
     let geometry = Geometry::read(&header).unwrap();
     for order in 0..=20 {
