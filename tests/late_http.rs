@@ -18,7 +18,7 @@ use axum::http::{Request, Response, header};
 use axum::routing::get;
 use cloakroom::http::SessionLayer;
 use cloakroom::torture::times_blocked;
-use cloakroom::{ClientId, Clock, Error, Session, Store, WhenFull};
+use cloakroom::{ClientId, Clock, ContainerSettings, Error, ErrorKind, Session, Store, WhenFull};
 use std::time::Duration;
 use support::clock::clock;
 use support::engine::is_remote;
@@ -204,4 +204,34 @@ async fn a_request_that_only_inserts_late_blocks_no_thread() {
     send(&app, "/late", &cookie).await;
     assert_eq!(page(&app, "/count", &cookie).await, "2");
     assert_eq!(times_blocked(), before);
+}
+
+/// C6.3, C8.7: what the commit has to know cannot be fetched, and nothing waits for it.
+#[tokio::test(flavor = "current_thread")]
+async fn an_early_commit_whose_fetch_fails_blocks_no_thread() {
+    if !is_remote() {
+        eprintln!("SKIPPED on files: run with CLOAKROOM_TEST_ENGINE=remote");
+        return;
+    }
+    let clock = clock();
+    let store = Store::builder().clock(clock.clone()).in_memory().unwrap();
+    let other = store.clone();
+    let late = async move |session: Session| {
+        clock.advance(Duration::from_secs(31));
+        session.pkg("visits").insert("late", true)?;
+        // The insert was named by other containers.
+        other.register("more", ContainerSettings::new())?;
+        let before = times_blocked();
+        let refused = session.commit_now().await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict);
+        assert_eq!(times_blocked(), before);
+        session.pkg("visits").insert("later", true)
+    };
+    let app = Router::new()
+        .route("/late", get(late))
+        .route("/count", get(count))
+        .layer(SessionLayer::new(store));
+    let cookie = jar(&send(&app, "/count", "").await);
+    send(&app, "/late", &cookie).await;
+    assert_eq!(page(&app, "/count", &cookie).await, "2");
 }

@@ -39,8 +39,7 @@ impl Txn {
     pub(crate) async fn commit_now(&self, visitor: SubjectId) -> Result<()> {
         let request = self.shared.request.get().ok_or_else(no_request)?;
         let request = request.upgrade().ok_or_else(closed)?;
-        // If the fetch fails, the commit returns the error.
-        let _ = self.fetch(Some(visitor)).await;
+        let fetched = self.fetch(Some(visitor)).await;
         self.with(|state| {
             state.look_before_commit(visitor);
             Ok(())
@@ -48,8 +47,15 @@ impl Txn {
         request.run_once();
         // From here on, no handle can change the state that is checked.
         let mut state = self.pause()?;
-        let admitted = request.admit(&mut VisitorProspect(&mut state, visitor));
-        let mut next = NextState::of(&mut state, self.shared.registry.get().cloned());
+        let admitted = match fetched {
+            // To look for what is missing would block this thread.
+            Err(error) if state.changes.is_some() => Err(error),
+            _ => request.admit(&mut VisitorProspect(&mut state, visitor)),
+        };
+        let mut next = NextState::of(&state, self.shared.registry.get().cloned());
+        if admitted.is_ok() {
+            next.learn_ids(&mut state);
+        }
         let committed = match admitted {
             Ok(()) => {
                 let mut started = self.shared.start(state, Some(visitor), WaiterKind::Task);
@@ -131,13 +137,20 @@ struct NextClient {
 }
 
 impl NextState {
-    fn of(state: &mut TxnState, named: Option<Arc<Registry>>) -> Self {
-        let clients = (0..state.subjects.len()).filter_map(|id| state.next_client(id));
+    fn of(state: &TxnState, named: Option<Arc<Registry>>) -> Self {
+        let clients = state.subjects.iter().map(NextClient::of);
         Self {
             clients: clients.collect(),
             store: state.keep_open(),
             carrier: state.carrier.clone(),
             named,
+        }
+    }
+
+    /// Finds out which ids the commit leaves.
+    fn learn_ids(&mut self, state: &mut TxnState) {
+        for (id, client) in self.clients.iter_mut().enumerate() {
+            client.after = state.id_after(id);
         }
     }
 
@@ -164,9 +177,8 @@ impl NextState {
     }
 }
 
-impl TxnState {
-    fn next_client(&mut self, id: SubjectId) -> Option<NextClient> {
-        let subject = self.subject(id).ok()?;
+impl NextClient {
+    fn of(subject: &Subject) -> Self {
         let client = Subject {
             presented: subject.presented.clone(),
             known_by: subject.known_by,
@@ -176,15 +188,20 @@ impl TxnState {
             keeps_owner: subject.keeps_owner,
             ..Subject::default()
         };
-        let after = match (self.changed(id).is_some(), self.final_fate(id)) {
-            (false, _) => client.presented.clone(),
+        let after = client.presented.clone();
+        Self { client, after }
+    }
+}
+
+impl TxnState {
+    /// The id that a client has after the commit.
+    fn id_after(&mut self, id: SubjectId) -> Option<ClientId> {
+        let presented = self.subject(id).ok()?.presented.clone();
+        match (self.changed(id).is_some(), self.final_fate(id)) {
+            (false, _) => presented,
             // A new session after this one gets an id of its own.
             (true, SessionFate::Destroyed) => self.client_id(id).ok().flatten(),
-            (true, _) => {
-                let left = self.client_id(id).ok().flatten();
-                left.or_else(|| client.presented.clone())
-            }
-        };
-        Some(NextClient { client, after })
+            (true, _) => self.client_id(id).ok().flatten().or(presented),
+        }
     }
 }
