@@ -33,7 +33,7 @@ impl EarlyState {
 }
 
 impl EarlyCookie {
-    /// Notes a commit that begins. The one before it has ended.
+    /// Notes a commit that the engine is given. The one before it has ended.
     pub(super) fn begin(&self, outcome: oneshot::Receiver<CookieAction>) {
         let mut state = self.lock();
         if let Some(mut former) = state.newest.replace(outcome)
@@ -49,7 +49,8 @@ impl EarlyCookie {
         self.is_begun.load(Ordering::Acquire)
     }
 
-    /// Waits until the outcome of these commits is known.
+    /// Waits until the outcome is known of each commit that the engine was given. It does not wait for other commits: the
+    /// future of one may be a part of the response.
     pub(super) async fn ended(&self, process: &Process) {
         let newest = self.lock().newest.take();
         if let Some(newest) = newest

@@ -61,8 +61,13 @@ impl Txn {
                 let mut started = self.shared.start(state, Some(visitor), WaiterKind::Task);
                 if let Ok(Some(started)) = &mut started {
                     let (tell, told) = oneshot::channel();
-                    started.report_to(EarlyReport::new(tell));
-                    request.commits(told);
+                    let link = self.shared.request.get().cloned();
+                    let begins = move || {
+                        if let Some(request) = link.and_then(|link| link.upgrade()) {
+                            request.commits(told);
+                        }
+                    };
+                    started.report_to(EarlyReport::new(tell, begins));
                 }
                 let (committed, left) = end_commit(started, Some(request.patience())).await;
                 left.into_iter().for_each(|left| request.set_patience(left));

@@ -15,8 +15,8 @@ pub(crate) trait RequestLink: Send + Sync {
     /// How long the request may still wait for turns.
     fn patience(&self) -> Patience;
     fn set_patience(&self, left: Patience);
-    /// Notes that a commit begins. The receiver gets the cookie action for the response. If the commit fails, the
-    /// sender is dropped.
+    /// Notes that a commit was given to the engine, which ends it. The receiver gets the cookie action for the response.
+    /// If the commit fails, the sender is dropped.
     fn commits(&self, outcome: oneshot::Receiver<CookieAction>);
 }
 

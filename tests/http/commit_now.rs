@@ -5,8 +5,10 @@ use axum::http::StatusCode;
 use axum::routing::any;
 use cloakroom::http::Rerun;
 use cloakroom::{ContainerSettings, ErrorKind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -384,4 +386,45 @@ async fn a_commit_that_is_given_up_leaves_the_session_closed() {
     assert_eq!(kind(&response), Some(ErrorKind::Closed));
     held.abort();
     assert_eq!(stored(&store, &cookie), Some(1));
+}
+
+/// C8.7: its future may be a part of the response's body, and is polled when that is sent.
+#[tokio::test]
+async fn the_response_does_not_wait_for_a_commit_that_the_engine_was_not_given() {
+    type Commit = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+    let store = Store::builder().turn_wait(Duration::from_secs(3600));
+    let store = store.in_memory().unwrap();
+    let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (enter, leave) = (entered.clone(), go.clone());
+    let slow = move |_: Session| async move {
+        enter.notify_one();
+        leave.notified().await;
+    };
+    let kept = Arc::new(std::sync::Mutex::new(None));
+    let keep = kept.clone();
+    let handler = move |session: Session| async move {
+        count(&session)?;
+        let mut commit: Commit = Box::pin(async move { session.commit_now().await });
+        // It waits behind the request that holds the turn.
+        let began = std::future::poll_fn(|cx| Poll::Ready(commit.as_mut().poll(cx))).await;
+        assert!(began.is_pending());
+        *keep.lock().unwrap() = Some(commit);
+        Ok::<_, Error>("waits")
+    };
+    let layer = SessionLayer::new(store.clone());
+    let app = app(layer.clone(), handler);
+    let app = app.merge(Router::new().route("/slow", any(slow)).layer(layer));
+    let cookie = visitor(&app).await;
+    let held = tokio::spawn(app.clone().oneshot(request("POST", "/slow", &cookie)));
+    entered.notified().await;
+    let response = get_page(&app, "/now", &cookie);
+    let response = tokio::time::timeout(Duration::from_secs(10), response);
+    let response = response.await.expect("a response");
+    go.notify_one();
+    held.await.unwrap().unwrap();
+    // Nothing is told to be saved then.
+    assert_eq!(kind(&response), Some(ErrorKind::Closed));
+    let commit = kept.lock().unwrap().take().unwrap();
+    commit.await.unwrap();
+    assert_eq!(stored(&store, &cookie), Some(2));
 }

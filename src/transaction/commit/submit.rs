@@ -69,13 +69,21 @@ pub(crate) struct Completion {
 pub(crate) struct EarlyReport {
     to: oneshot::Sender<CookieAction>,
     action: CookieAction,
+    /// Lets the request wait for the outcome.
+    begins: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl EarlyReport {
     #[cfg(feature = "http")]
-    pub(crate) fn new(to: oneshot::Sender<CookieAction>) -> Self {
-        let action = CookieAction::Keep;
-        Self { to, action }
+    pub(crate) fn new(
+        to: oneshot::Sender<CookieAction>,
+        begins: impl FnOnce() + Send + 'static,
+    ) -> Self {
+        Self {
+            to,
+            action: CookieAction::Keep,
+            begins: Some(Box::new(begins)),
+        }
     }
 }
 
@@ -95,7 +103,7 @@ impl Completion {
         if let Some(carried) = self.carried.take() {
             carried.committed();
         }
-        if let Some(EarlyReport { to, action }) = self.early.take() {
+        if let Some(EarlyReport { to, action, .. }) = self.early.take() {
             let _ = to.send(action);
         }
         let unused = std::mem::take(&mut self.after_abort);
@@ -123,11 +131,13 @@ impl Completion {
         error
     }
 
-    /// Informs the request once the commit has succeeded.
+    /// Informs the request once the commit has succeeded. From here on, the commit ends even if nobody polls it, and the
+    /// request can wait for that.
     fn will_tell(&mut self, action: &CookieAction, carried: Option<CarriedCommit>) {
         self.carried = carried;
         if let Some(early) = &mut self.early {
             early.action = action.clone();
+            early.begins.take().into_iter().for_each(|begins| begins());
         }
     }
 
