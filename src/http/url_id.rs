@@ -61,7 +61,8 @@ impl UrlId {
         }
     }
 
-    /// Returns a URL of this site with the token in its query. A URL with a scheme or a host is returned unchanged, so
+    /// Returns a URL of this site with the token in its query. The token replaces one that the URL already has. A URL with
+    /// a scheme or a host is returned unchanged, so
     /// that no other site gets a token. The result is not escaped for HTML.
     ///
     /// # Errors

@@ -126,11 +126,14 @@ fn associated_data(context: TokenContext) -> Vec<u8> {
 }
 
 /// Takes the pairs with these names out of a query. Also returns the first value of each name.
-pub(super) fn split_query(query: &str, names: &[Arc<str>]) -> (String, Vec<Option<Vec<u8>>>) {
+pub(super) fn split_query(
+    query: &str,
+    names: &[impl AsRef<str>],
+) -> (String, Vec<Option<Vec<u8>>>) {
     let mut values = vec![None; names.len()];
     let is_other = |pair: &&str| {
         let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
-        let Some(at) = names.iter().position(|it| **it == *name) else {
+        let Some(at) = names.iter().position(|it| it.as_ref() == name) else {
             return true;
         };
         let value = pair.split_once('=').map_or("", |(_, value)| value);
@@ -143,7 +146,7 @@ pub(super) fn split_query(query: &str, names: &[Arc<str>]) -> (String, Vec<Optio
     (others.join("&"), values)
 }
 
-/// Adds a parameter to the query of a URL of this site. `None` for a URL that may lead to another site: it has a scheme
+/// Sets a parameter in the query of a URL of this site. `None` for a URL that may lead to another site: it has a scheme
 /// or a host, or browsers might read it as if it had one.
 pub(super) fn with_parameter(url: &str, name: &str, value: &str) -> Option<String> {
     // Browsers drop tabs and line ends, and spaces at the beginning. They read `\` as `/`.
@@ -160,13 +163,11 @@ pub(super) fn with_parameter(url: &str, name: &str, value: &str) -> Option<Strin
         Some((rest, fragment)) => (rest, Some(fragment)),
         None => (url, None),
     };
-    let joint = match rest.split_once('?') {
-        None => "?",
-        Some((_, "")) => "",
-        Some(_) => "&",
-    };
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (others, _) = split_query(query, &[name]);
+    let joint = if others.is_empty() { "" } else { "&" };
     let fragment = fragment.map_or(String::new(), |it| format!("#{it}"));
-    Some(format!("{rest}{joint}{name}={value}{fragment}"))
+    Some(format!("{path}?{others}{joint}{name}={value}{fragment}"))
 }
 
 #[cfg(test)]
@@ -232,7 +233,7 @@ mod tests {
 
     #[test]
     fn parameters_are_taken_out_of_a_query() {
-        let names = [Arc::from("sid"), Arc::from("s.2")];
+        let names = ["sid", "s.2"];
         for (query, rest, sid) in [
             ("sid=a", "", Some("a")),
             ("a=1&sid=a&b=2", "a=1&b=2", Some("a")),
@@ -259,6 +260,9 @@ mod tests {
             ("/a?b=http://c#d?e", "/a?b=http://c&s=t#d?e"),
             ("?a", "?a&s=t"),
             ("#top", "?s=t#top"),
+            // The first one would be read.
+            ("/a?s=old", "/a?s=t"),
+            ("/a?s=old&b=c&s=older&ss=d#s=e", "/a?b=c&ss=d&s=t#s=e"),
         ] {
             assert_eq!(
                 with_parameter(url, "s", "t").as_deref(),
