@@ -62,8 +62,7 @@ impl UrlId {
     }
 
     /// Returns a URL of this site with the token in its query. The token replaces one that the URL already has. A URL with
-    /// a scheme or a host is returned unchanged, so
-    /// that no other site gets a token. The result is not escaped for HTML.
+    /// a scheme or a host is returned unchanged, so that no other site gets a token. The result is not escaped for HTML.
     ///
     /// # Errors
     ///

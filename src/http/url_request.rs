@@ -40,8 +40,8 @@ pub(super) struct PresentedTokens {
 }
 
 impl PresentedTokens {
-    /// Takes the tokens out of a request's URL, so that no service inside the layer sees them. If the request presents
-    /// an id in another way, the tokens are not read.
+    /// Takes the tokens out of a request's URL, so that no service inside the layer sees them there. axum's `OriginalUri`
+    /// in the extensions may still have them. If the request presents an id in another way, the tokens are not read.
     pub(super) fn take(
         request: &mut request::Parts,
         transports: &[Arc<dyn IdTransport>],

@@ -56,7 +56,8 @@ use crate::error::Result;
 ///
 /// A request with an accepted token gets no cookie, and needs no CSRF token: nobody else knows its URL. New ids travel
 /// in the URLs of the pages that the handler makes: see [`UrlId`](super::UrlId). Layers outside this one, such as a log
-/// of requests, see the URL as it arrived.
+/// of requests, see the URL as it arrived. So does axum's `OriginalUri` in a router with `Router::layer`, unless the layer
+/// is put around the whole router.
 #[derive(Clone, Debug)]
 pub struct QueryTransport(UrlTokens);
 

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tower::Layer as _;
 
 const HOME: &str = "192.0.2.1";
 const LIFETIME: Duration = Duration::from_secs(60);
@@ -163,6 +164,19 @@ async fn a_visitor_without_cookies_is_known_by_the_urls_of_the_pages() {
         let other = fetch(&app, HOME, &format!("{path}?sid=x")).await;
         assert_eq!(policy(&other), ["strict-origin"], "{path}");
     }
+}
+
+/// The router notes the URL before the layers of `Router::layer` run.
+#[tokio::test]
+async fn the_original_uri_has_no_token_if_the_layer_is_around_the_router() {
+    let store = Store::in_memory().unwrap();
+    let within = pages().layer(layer(&store));
+    let response = fetch(&within, HOME, "/plain?a=1&sid=x").await;
+    assert_eq!(text(response).await, "/plain?a=1&sid=x");
+    let around = layer(&store).layer(pages());
+    let request = from(HOME, request("GET", "/plain?a=1&sid=x", ""));
+    let response = around.oneshot(request).await.unwrap();
+    assert_eq!(text(response).await, "/plain?a=1");
 }
 
 #[tokio::test]
