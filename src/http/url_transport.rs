@@ -97,6 +97,9 @@ impl QueryTransport {
 /// still gets the whole body. The layer reads a body only if its type is `application/x-www-form-urlencoded`, the
 /// method is unsafe, the visitor's address is known, and the request has neither a cookie of the layer nor another
 /// transport. For forms with files, encode the URL of the form's action.
+///
+/// The layer reads the beginning of a form before inner layers run, so a timeout inside the session layer does not bound
+/// it. Put `tower_http`'s `RequestBodyTimeoutLayer` outside.
 #[derive(Clone, Debug)]
 pub struct FormTransport(UrlTokens);
 
