@@ -18,6 +18,8 @@ pub(super) struct RewoundBody<B: Body> {
     /// The frames that the handler reads first.
     front: VecDeque<Result<Frame<Bytes>, B::Error>>,
     rest: B,
+    /// Whether `rest` told its end. It must not be polled again.
+    has_ended: bool,
 }
 
 impl<B: Body> RewoundBody<B> {
@@ -25,7 +27,19 @@ impl<B: Body> RewoundBody<B> {
         Self {
             front: VecDeque::new(),
             rest: body,
+            has_ended: false,
         }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> RewoundBody<B> {
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        let polled = Pin::new(&mut self.rest).poll_frame(cx);
+        self.has_ended = matches!(polled, Poll::Ready(None));
+        polled
     }
 }
 
@@ -42,7 +56,7 @@ impl<B: Body<Data = Bytes> + Unpin> RewoundBody<B> {
         let mut bytes = Vec::new();
         let mut searched = 0;
         loop {
-            let frame = poll_fn(|cx| Pin::new(&mut self.rest).poll_frame(cx)).await;
+            let frame = poll_fn(|cx| self.poll_rest(cx)).await;
             let is_end = !matches!(&frame, Some(Ok(frame)) if frame.is_data());
             if let Some(Ok(frame)) = &frame
                 && let Some(data) = frame.data_ref()
@@ -76,7 +90,7 @@ impl<B: Body<Data = Bytes> + Unpin> RewoundBody<B> {
 #[cfg(feature = "axum")]
 impl RewoundBody<AxumBody> {
     pub(super) fn into_body(self) -> AxumBody {
-        if self.front.is_empty() {
+        if self.front.is_empty() && !self.has_ended {
             self.rest
         } else {
             AxumBody::new(self)
@@ -108,19 +122,22 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RewoundBody<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.front.pop_front() {
             Some(frame) => Poll::Ready(Some(frame)),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
+            None => self.poll_rest(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.front.is_empty() && self.rest.is_end_stream()
+        self.front.is_empty() && (self.has_ended || self.rest.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
         let frames = self.front.iter().flatten();
         let sizes = frames.filter_map(|frame| Some(frame.data_ref()?.len() as u64));
         let front: u64 = sizes.sum();
-        let rest = self.rest.size_hint();
+        let rest = match self.has_ended {
+            true => SizeHint::with_exact(0),
+            false => self.rest.size_hint(),
+        };
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(front));
         if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(front)) {
@@ -165,5 +182,47 @@ mod tests {
         });
         assert_eq!(pollster::block_on(read), ReadAhead::TooLong);
         assert!(searched.get() <= 4 << 16, "{}", searched.get());
+    }
+    /// A body that must not be polled after its end.
+    struct Brittle(Option<Option<Bytes>>);
+
+    impl Body for Brittle {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let left = self.0.take().expect("polled after the end");
+            self.0 = left.is_some().then_some(None);
+            Poll::Ready(left.map(|data| Ok(Frame::data(data))))
+        }
+    }
+
+    #[test]
+    fn a_body_that_was_read_to_its_end_is_not_polled_again() {
+        let data = Bytes::from_static(b"a=1");
+        let ahead = || RewoundBody::new(Brittle(Some(Some(data.clone()))));
+        let read_all = |body: &mut RewoundBody<Brittle>| {
+            let read = body.read_until(1 << 16, |_, _| None::<()>);
+            assert_eq!(pollster::block_on(read), ReadAhead::Nothing);
+        };
+        let next = |body: &mut RewoundBody<Brittle>| {
+            let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+            let frame = pollster::block_on(frame).map(Result::unwrap);
+            frame.map(|frame| frame.into_data().unwrap())
+        };
+        let mut body = ahead();
+        read_all(&mut body);
+        assert_eq!(body.size_hint().exact(), Some(3));
+        assert!(!body.is_end_stream());
+        assert_eq!(next(&mut body), Some(data.clone()));
+        assert!(body.is_end_stream());
+        assert_eq!(next(&mut body), None);
+        // Also without reading ahead.
+        let mut body = ahead();
+        assert_eq!(next(&mut body), Some(data.clone()));
+        assert_eq!((next(&mut body), next(&mut body)), (None, None));
     }
 }
