@@ -59,6 +59,9 @@ mod transports;
 #[path = "http/turns.rs"]
 mod turns;
 #[cfg(feature = "url-ids")]
+#[path = "http/url_dangers.rs"]
+mod url_dangers;
+#[cfg(feature = "url-ids")]
 #[path = "http/url_ids.rs"]
 mod url_ids;
 
