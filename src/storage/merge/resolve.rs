@@ -14,7 +14,6 @@ use crate::storage::{
     Arrival, ChangeSet, ClientChange, ClientFindings, ContainerId, MergedWrites, PackageChange,
     Seen, SeenState, SessionEnd, StaleCommute, Version,
 };
-use std::sync::Arc;
 
 /// Computes the rows that a commit of `set` with this version writes, or the reason why it cannot be committed.
 pub(crate) fn resolve(
@@ -131,8 +130,16 @@ fn leads_to(sessions: &[SessionMerge<'_>]) -> Option<ClientKey> {
     Some(stored.find_map(|row| row.optional.moved)?.client)
 }
 
-/// A session that ends because of its owner must still have this owner in some container, unless no row of it is left.
-fn check_owner(sessions: &[SessionMerge<'_>], owner: &Arc<str>) -> Result<()> {
+/// Checks that the owner is the one that the change depends on. A session that ends because of its owner must still have
+/// this owner in some container, unless no row of it is left. A change for a visitor without an owner must not reach a
+/// session that got one.
+fn check_owner(change: &ClientChange, sessions: &[SessionMerge<'_>]) -> Result<()> {
+    if change.keeps_owner && change.writes() && sessions.iter().any(SessionMerge::got_owner) {
+        return Err(conflict("the session was given an owner meanwhile"));
+    }
+    let Some(owner) = &change.ends_of else {
+        return Ok(());
+    };
     let stored = sessions
         .iter()
         .filter_map(|session| session.stored.as_ref());
@@ -213,12 +220,7 @@ impl<R: CurrentRows> Merge<'_, R> {
         if change.writes() && sessions.iter().any(SessionMerge::is_carried) {
             self.check_carried_not_ended(change.client)?;
         }
-        if let Some(owner) = &change.ends_of {
-            check_owner(&sessions, owner)?;
-        }
-        if change.keeps_owner && change.writes() && sessions.iter().any(SessionMerge::got_owner) {
-            return Err(conflict("the session was given an owner meanwhile"));
-        }
+        check_owner(change, &sessions)?;
         let exists = sessions.iter().any(|session| session.row.is_some());
         let moved = sessions.iter().any(SessionMerge::came_or_went);
         if moved || change.exists.is_some_and(|seen| seen != exists) {
