@@ -25,6 +25,7 @@ use super::transport::{IdCarrier, NEW};
 #[cfg(feature = "url-ids")]
 use super::url_request::{OtherIds, PresentedTokens};
 use crate::client_id::ClientId;
+use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Keeping;
 use crate::session::{CookieAction, Session};
@@ -50,6 +51,8 @@ pub(super) struct Exchange {
     /// The request as it arrived.
     pub(super) request: request::Parts,
     came: Arrival,
+    /// When it came, by the monotonic clock.
+    begun: Moment,
     /// The transport of the request's id, and of a new one, unless a token was accepted.
     carrier: IdCarrier,
     /// The tokens in its URL and its form.
@@ -94,6 +97,7 @@ impl Exchange {
         }
         Arc::new(Self {
             came: settings.store.arrival(),
+            begun: settings.store.moment(),
             carrier,
             #[cfg(feature = "url-ids")]
             tokens,
@@ -259,7 +263,7 @@ impl Exchange {
             return;
         };
         let is_cookie = matches!(self.carrier(), IdCarrier::Cookie);
-        let took = self.settings.store.arrival().at.since(self.came.at);
+        let took = self.settings.store.moment().since(self.begun);
         let is_alone = || session.holds_turn() && took < self.settings.turn_wait();
         if is_cookie && (self.policy.permits() || is_alone()) {
             session.renew_if_due(after, rules.renew_grace);

@@ -173,6 +173,12 @@ impl Store {
         }
     }
 
+    /// Now, by the monotonic clock.
+    #[cfg(feature = "http")]
+    pub(crate) fn moment(&self) -> crate::clock::Moment {
+        self.inner.env.clock.moment()
+    }
+
     /// Returns the random identity of the store, made when the store was created. It is not secret. The default name
     /// of the cookie contains its first four bytes in hex.
     #[must_use]
