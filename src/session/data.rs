@@ -113,8 +113,8 @@ impl SessionData {
     }
 
     /// Ends the session in this container: its packages and its times there are gone, and other containers keep theirs.
-    /// If the session is in no other container, it ends as by [`Session::destroy`]. Values that the transaction inserts
-    /// here afterwards are stored. Counts as reading the list of packages.
+    /// If the session is in no other container, it ends as by [`Session::destroy`], and that counts as read. Values that
+    /// the transaction inserts here afterwards begin it anew here. Counts as reading the list of packages.
     ///
     /// ```
     /// use cloakroom::{ContainerSettings, Store};
