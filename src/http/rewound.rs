@@ -194,7 +194,8 @@ mod tests {
             mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            let left = self.0.take().expect("polled after the end");
+            assert!(self.0.is_some(), "polled after the end");
+            let left = self.0.take().flatten();
             self.0 = left.is_some().then_some(None);
             Poll::Ready(left.map(|data| Ok(Frame::data(data))))
         }
