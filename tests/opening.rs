@@ -16,6 +16,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
+use std::sync::Once;
 use std::sync::mpsc::{Sender, channel};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -220,7 +221,14 @@ fn a_locked_store_is_told_with_the_process_that_has_it() {
 const LONG: Duration = Duration::from_secs(600);
 
 /// Sends that it is told of waiting.
+///
+/// A thread without a subscriber that meets an event for the first time, while another one sets its own, can switch the
+/// event off for both. So there is a subscriber for all threads.
 fn waits(waits: Sender<()>) -> impl Subscriber + Send + Sync + 'static {
+    static EVERYWHERE: Once = Once::new();
+    EVERYWHERE.call_once(|| {
+        tracing::subscriber::set_global_default(Lines::of(|_| true, |_, _| {})).unwrap();
+    });
     let is_wait = |metadata: &Metadata<'_>| {
         *metadata.level() == Level::INFO && metadata.target().ends_with("locks")
     };

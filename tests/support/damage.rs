@@ -36,7 +36,7 @@ pub(crate) fn flip_packages(path: &Path, client: ClientKey) {
             (key.value().to_vec(), value.value().to_vec())
         });
         let rows: Vec<_> = rows.collect();
-        let of = |(key, _): &&(Vec<u8>, Vec<u8>)| key[4..20] == *client.as_bytes();
+        let of = |(key, _): &&(Vec<u8>, Vec<u8>)| key.get(4..20) == Some(&client.as_bytes()[..]);
         for (key, record) in rows.iter().filter(of) {
             let mut record = record.clone();
             *record.last_mut().unwrap() ^= 1;
