@@ -1,9 +1,15 @@
 //! Containers: handles for their settings and maintenance, and containers inside a transaction.
 
+mod filter;
+mod listing;
+mod measure;
 mod register;
 mod settings;
 mod sweep;
 
+pub use filter::SessionFilter;
+pub use listing::{ListedSession, SessionList};
+pub use measure::{SessionHistogram, SessionMeasures};
 pub(crate) use register::{Registration, register, unregister, warn_of_data_left_behind};
 pub use settings::{ContainerSettings, Residence};
 pub use sweep::Swept;

@@ -117,6 +117,7 @@
 //! - `minijinja`: the module `minijinja`, sessions in templates of minijinja 3.
 //! - `encryption`: `StoreBuilder::encryption` encrypts the sessions' data in the files. The guide
 //!   `docs/guide/encryption.md` describes the attackers against whom that helps.
+//! - `export`: `Store::export` writes the sessions as lines of JSON, and `Store::import` reads them.
 //! - `public-suffixes`: `http::CookieSettings::domain` refuses domains under which others register, such as `co.uk`
 //!   and `github.io`, as browsers do. The list of these domains adds 0.8 MB.
 //! - `test`: the module `testing`, for tests of an application's pages; implies `axum`.
@@ -155,7 +156,8 @@ mod value;
 pub use client_id::{ClientId, ClientIds, ClientKey};
 pub use clock::Clock;
 pub use container::{
-    Container, ContainerSettings, ContainerStatistics, ContainerTxn, Residence, Swept,
+    Container, ContainerSettings, ContainerStatistics, ContainerTxn, ListedSession, Residence,
+    SessionFilter, SessionHistogram, SessionList, SessionMeasures, Swept,
 };
 #[cfg(feature = "encryption")]
 pub use encryption::KeyRing;
@@ -165,10 +167,18 @@ pub use meters::describe_metrics;
 pub use package::{Package, Pkg};
 pub use session::{PkgData, Session, SessionData};
 pub use storage::Damage;
+#[cfg(feature = "export")]
+pub use storage::OnDuplicate;
 #[cfg(feature = "encryption")]
 pub use store::Reseal;
-pub use store::{Check, Salvage, SessionHandle, SessionInfo, Statistics, Store, StoreBuilder};
+pub use store::{
+    Check, EntryKey, EntryPackage, EntryPart, Salvage, SessionEntry, SessionHandle, SessionInfo,
+    Statistics, Store, StoreBuilder,
+};
+#[cfg(feature = "export")]
+pub use store::{Exported, ImportSettings, Imported};
 pub use transaction::{Savepoint, Transaction, Txn, WhenFull};
+pub use value::Value;
 
 /// The examples of the README and of the guides are compiled and run as tests.
 #[cfg(doctest)]
@@ -193,6 +203,7 @@ mod documents {
         handlers feature = "axum" "../docs/guide/handlers.md"
         layers feature = "axum" "../docs/guide/layers.md"
         observability feature = "axum" "../docs/guide/observability.md"
+        operate feature = "axum" "../docs/guide/operate.md"
         owasp feature = "axum" "../docs/guide/owasp.md"
         security feature = "axum" "../docs/guide/security.md"
         settings feature = "cookie-containers" "../docs/guide/settings.md"

@@ -23,7 +23,9 @@
 
 mod refusal;
 mod strict;
+mod tagged;
 mod token;
+mod tree;
 mod writer;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +33,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::type_name;
 use token::{Flaw, Token};
+pub use tree::Value;
 
 /// The stored form of `value`. Equal numbers of one kind are equal bytes.
 ///

@@ -210,7 +210,7 @@ impl ContainerSettings {
         }
     }
 
-    pub(super) fn of(container: &ContainerEntry) -> Self {
+    pub(crate) fn of(container: &ContainerEntry) -> Self {
         Self {
             timeout: container.policy.timeout,
             resolution: container.policy.resolution,

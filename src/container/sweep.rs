@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tracing::field::Empty;
 
 /// How many rows one step of a sweep or a count reads. Another commit on the same core waits at most for one step.
-const SCANNED: usize = 256;
+pub(super) const SCANNED: usize = 256;
 /// How many sessions one commit removes.
 const REMOVED: usize = 32;
 /// How long a sweep waits before it checks again whether the storage accepts more.
@@ -58,7 +58,7 @@ pub struct Swept {
 pub(super) struct VisitedSession<'a> {
     pub(super) client: ClientKey,
     pub(super) row: &'a SessionRow,
-    times: Times,
+    pub(super) times: Times,
 }
 
 /// A visited session, or the damage in its place.
@@ -95,7 +95,7 @@ fn scan_stale(
 
 /// Visits sessions page by page. `page` gives those after a client, and what they are visited with. The engine is asked
 /// once for the times of a page.
-fn in_pages<T: Copy>(
+pub(super) fn in_pages<T: Clone>(
     env: &Env,
     container: &ContainerEntry,
     now: Timestamp,
@@ -124,13 +124,13 @@ fn in_pages<T: Copy>(
             let row = match row {
                 Ok(row) => row,
                 Err(error) => {
-                    visit(with, Err(error))?;
+                    visit(with.clone(), Err(error))?;
                     continue;
                 }
             };
             let times = times.next().unwrap_or_else(|| Ok(row.times()))?;
             let client = *client;
-            visit(with, Ok(VisitedSession { client, row, times }))?;
+            visit(with.clone(), Ok(VisitedSession { client, row, times }))?;
         }
         // Nobody waits for this thread; somebody may wait for its core.
         thread::yield_now();

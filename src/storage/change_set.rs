@@ -5,7 +5,7 @@ use super::carried::CarriedChange;
 use super::container_id::{ContainerHome, ContainerId, ContainerRef};
 use super::findings::MergeFindings;
 use super::foreign::ForeignRows;
-use super::record::{PackageRow, SessionRow};
+use super::record::{AccessPart, PackageRow, SessionRow};
 use super::version::{Mark, Version};
 use crate::client_id::{ClientKey, Freshness};
 use crate::clock::Timestamp;
@@ -154,7 +154,10 @@ impl ClientChange {
     pub(crate) fn clients(&self) -> impl Iterator<Item = ClientKey> + use<> {
         let to = match self.end {
             SessionEnd::Moves(to) => Some(to),
-            SessionEnd::Stays | SessionEnd::Destroyed | SessionEnd::Swept(_) => None,
+            SessionEnd::Stays
+            | SessionEnd::Destroyed
+            | SessionEnd::Swept(_)
+            | SessionEnd::Imported(..) => None,
         };
         std::iter::once(self.client).chain(to)
     }
@@ -220,6 +223,39 @@ pub(crate) enum SessionEnd {
     Destroyed,
     /// It was over at this time, and is swept; if it was touched meanwhile, it stays (C3.7).
     Swept(Timestamp),
+    #[cfg_attr(
+        not(feature = "export"),
+        allow(dead_code, reason = "only an import puts sessions back")
+    )]
+    /// It is put back with these times, as an export has it: its attributes and packages are those of the change. The
+    /// container may have a session of this client already.
+    Imported(AccessPart, OnDuplicate),
+}
+
+/// What an import does with a session that the store has already.
+///
+/// ```
+/// use cloakroom::{OnDuplicate, Store};
+///
+/// let store = Store::in_memory()?;
+/// let mut lines = Vec::new();
+/// store.export(&mut lines)?;
+/// // The second time, the sessions are there already, and stay as they are.
+/// store.import(&*lines, OnDuplicate::Skip)?;
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+#[cfg_attr(
+    not(feature = "export"),
+    allow(dead_code, unreachable_pub, reason = "only an import has duplicates")
+)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDuplicate {
+    /// The store's session stays as it is.
+    Skip,
+    /// The imported session replaces it.
+    Replace,
+    /// The import ends with an error.
+    Fail,
 }
 
 /// A session row as a transaction saw it.

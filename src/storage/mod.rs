@@ -34,6 +34,10 @@ mod version;
 
 pub(crate) use access::{RecordedTimes, SessionRef, Touch, TouchAt};
 pub(crate) use answer::Answer;
+#[cfg(feature = "export")]
+pub use change_set::OnDuplicate;
+#[cfg(not(feature = "export"))]
+pub(crate) use change_set::OnDuplicate;
 pub(crate) use change_set::{
     Arrival, ChangeBase, ChangeSet, ChangeStep, ClientChange, Commute, KeyChange, Limits, Observed,
     ObservedKeys, PackageChange, Seen, SeenState, SessionEnd, StaleCommute, TombstonePolicy,

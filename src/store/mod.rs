@@ -4,8 +4,19 @@ mod builder;
 mod builder_events;
 mod check;
 mod containers;
+mod entry;
+#[cfg(feature = "export")]
+mod export;
+#[cfg(feature = "export")]
+mod export_lines;
 mod file_settings;
 mod handle;
+#[cfg(feature = "export")]
+mod import;
+#[cfg(feature = "export")]
+mod import_batch;
+#[cfg(feature = "export")]
+mod import_reader;
 mod memory;
 mod open;
 #[cfg(feature = "encryption")]
@@ -20,7 +31,12 @@ mod transact;
 
 pub use builder::StoreBuilder;
 pub use check::Check;
+pub use entry::{EntryKey, EntryPackage, EntryPart, SessionEntry};
+#[cfg(feature = "export")]
+pub use export::Exported;
 pub use handle::SessionHandle;
+#[cfg(feature = "export")]
+pub use import::{ImportSettings, Imported};
 #[cfg(feature = "encryption")]
 pub use reseal::Reseal;
 pub use salvage::Salvage;

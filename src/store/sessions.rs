@@ -389,7 +389,7 @@ async fn session_info(env: &Env, client: ClientKey) -> Result<Option<SessionInfo
 }
 
 /// The newest state, and the containers that are registered by now.
-async fn newest(env: &Env) -> Result<Arc<dyn Snapshot>> {
+pub(super) async fn newest(env: &Env) -> Result<Arc<dyn Snapshot>> {
     env.refresh_settings().await?;
     env.process.check()?;
     env.storage.snapshot().await

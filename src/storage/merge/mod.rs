@@ -4,6 +4,7 @@
 mod carried;
 mod checks;
 mod foreign;
+mod import;
 mod package;
 mod resolve;
 mod rows;

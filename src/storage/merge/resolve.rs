@@ -3,16 +3,17 @@
 use super::carried::WithCarried;
 use super::checks::{conflict, ended_on_the_way};
 use super::foreign::WithForeign;
+use super::import::import;
 use super::package::{merge_keys, validate};
 use super::rows::{CurrentRows, MergeRefusal};
 use super::session::{SessionMerge, attributes, stored_package};
 use super::writes::RowWriter;
 use crate::client_id::ClientKey;
 use crate::error::{Error, Result};
-use crate::storage::record::SessionRow;
+use crate::storage::record::{AccessPart, SessionRow};
 use crate::storage::{
-    Arrival, ChangeSet, ClientChange, ClientFindings, ContainerId, MergedWrites, PackageChange,
-    Seen, SeenState, SessionEnd, StaleCommute, Version,
+    Arrival, ChangeSet, ClientChange, ClientFindings, ContainerId, MergedWrites, OnDuplicate,
+    PackageChange, Seen, SeenState, SessionEnd, StaleCommute, Version,
 };
 
 /// Computes the rows that a commit of `set` with this version writes, or the reason why it cannot be committed.
@@ -203,6 +204,9 @@ impl<R: CurrentRows> Merge<'_, R> {
         if let SessionEnd::Swept(over) = change.end {
             return self.writer.sweep(change.client, &sessions, over);
         }
+        if let SessionEnd::Imported(access, existing) = change.end {
+            return self.import(change, sessions, (access, existing));
+        }
         if let Some(moved) = moved_on(change, &sessions).filter(|_| self.set.foreign.is_none()) {
             if let Some(findings) = &mut self.findings {
                 findings.moved.push((change.client, moved.client));
@@ -260,6 +264,21 @@ impl<R: CurrentRows> Merge<'_, R> {
                     session.changed = true;
                 }
             }
+        }
+        self.writer.finish(change, sessions)
+    }
+
+    fn import(
+        &mut self,
+        change: &ClientChange,
+        sessions: Vec<SessionMerge<'_>>,
+        how: (AccessPart, OnDuplicate),
+    ) -> Result<()> {
+        let Some(sessions) = import(change, sessions, how, &self.writer)? else {
+            return Ok(());
+        };
+        if let Some(findings) = &mut self.findings {
+            findings.founded.push(change.client);
         }
         self.writer.finish(change, sessions)
     }

@@ -32,7 +32,7 @@ impl<R: CurrentRows> RowWriter<'_, R> {
     ) -> Result<()> {
         let ends = match change.end {
             SessionEnd::Moves(_) | SessionEnd::Destroyed => true,
-            SessionEnd::Stays | SessionEnd::Swept(_) => false,
+            SessionEnd::Stays | SessionEnd::Swept(_) | SessionEnd::Imported(..) => false,
         };
         // A session that has ended in its last container has ended as a whole.
         let is_over = !change.ends_in.is_empty() && sessions.iter().all(|it| it.row.is_none());

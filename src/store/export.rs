@@ -1,0 +1,336 @@
+//! Writes the sessions of a store as JSON lines.
+
+use super::Store;
+use super::export_lines::{
+    ContainerLine, DamagedLine, EndLine, ExportLine, FORMAT, HeaderLine, SessionLine, VERSION,
+};
+use crate::block_on::wait;
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::Times;
+use crate::storage::merge::lost_package;
+use crate::storage::record::{SessionRow, millis};
+use crate::storage::{ContainerHome, SessionPage, Snapshot};
+use crate::transaction::{ContainerEntry, Env, ShownSession};
+use crate::value::Value;
+use std::io::{BufWriter, Write};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// How many sessions are read at once.
+const READ: usize = 64;
+
+/// The result of [`Store::export`]: what was written.
+///
+/// ```
+/// use cloakroom::Store;
+///
+/// let store = Store::in_memory()?;
+/// let mut lines = Vec::new();
+/// let exported = store.export(&mut lines)?;
+/// assert_eq!((exported.containers, exported.sessions), (1, 0));
+/// assert!(exported.is_complete && exported.is_one_state);
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exported {
+    /// Containers whose settings were written.
+    pub containers: u64,
+    /// Sessions, counted once per container.
+    pub sessions: u64,
+    /// Packages of these sessions.
+    pub packages: u64,
+    /// Sessions and packages that are damaged. A line of the export names each. A part of the file that cannot be read
+    /// counts once.
+    pub damaged: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Whether everything was written. If not, `progress` has broken it off, and the last line is missing.
+    pub is_complete: bool,
+    /// Whether all of it is the state after one commit. It is not if commits went on and the export took longer than
+    /// [`snapshot_max_age`](crate::StoreBuilder::snapshot_max_age).
+    pub is_one_state: bool,
+}
+
+impl Store {
+    /// Writes the settings of the store's containers and all their live sessions with their values as lines of JSON,
+    /// which `docs/export-format.md` describes, and flushes the writer. Counts as no access. Blocks until it is done;
+    /// memory holds a few sessions at a time.
+    ///
+    /// The lines hold the visitors' data, and keys of clients, but no ids and no secrets. With the same secrets
+    /// ([`StoreBuilder::secret`](crate::StoreBuilder::secret)) the visitors' ids find their sessions in the store that
+    /// [imports](Self::import) them. Containers in memory and in cookies are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](ErrorKind::Io) if the writer fails; a failure of the storage. Damaged sessions are no error:
+    /// [`Exported::damaged`] counts them.
+    pub fn export(&self, writer: impl Write) -> Result<Exported> {
+        self.export_with(writer, |_| ControlFlow::Continue(()))
+    }
+
+    /// [`export`](Self::export), which tells `progress` every 64 sessions what was written.
+    /// [`Break`](ControlFlow::Break) ends it: the end is missing then.
+    ///
+    /// # Errors
+    ///
+    /// As for [`export`](Self::export).
+    pub fn export_with(
+        &self,
+        writer: impl Write,
+        mut progress: impl FnMut(&Exported) -> ControlFlow<()>,
+    ) -> Result<Exported> {
+        let env = &self.inner.env;
+        wait(env.refresh_settings())?;
+        let registry = env.registry.load_full();
+        let is_durable = |it: &&Arc<ContainerEntry>| it.id().home() == ContainerHome::Durable;
+        let containers: Vec<_> = registry.containers().iter().filter(is_durable).collect();
+        let mut export = Export {
+            env,
+            out: BufWriter::new(writer),
+            now: env.clock.timestamp(),
+            snapshot: env.snapshot()?,
+            done: Exported {
+                is_one_state: true,
+                ..Exported::default()
+            },
+        };
+        export.begin(&containers)?;
+        for container in containers {
+            if export.container(container, &mut progress)?.is_break() {
+                export.flush()?;
+                return Ok(export.done);
+            }
+        }
+        export.end()
+    }
+}
+
+struct Export<'a, W: Write> {
+    env: &'a Env,
+    out: BufWriter<W>,
+    now: Timestamp,
+    snapshot: Arc<dyn Snapshot>,
+    done: Exported,
+}
+
+impl<W: Write> Export<'_, W> {
+    fn put(&mut self, line: &ExportLine) -> Result<()> {
+        let mut text = serde_json::to_vec(line).map_err(|error| {
+            let error = std::io::Error::from(error);
+            Error::new(ErrorKind::NotSerializable, "a line of the export").with_source(error)
+        })?;
+        text.push(b'\n');
+        self.done.bytes += text.len() as u64;
+        self.out.write_all(&text).map_err(not_written)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.out.flush().map_err(not_written)
+    }
+
+    fn begin(&mut self, containers: &[&Arc<ContainerEntry>]) -> Result<()> {
+        self.put(&ExportLine::Header(HeaderLine {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            written_ms: self.now.0,
+        }))?;
+        for container in containers {
+            self.done.containers += 1;
+            self.put(&ExportLine::Container(ContainerLine::of(container)))?;
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<Exported> {
+        self.put(&ExportLine::End(EndLine {
+            containers: self.done.containers,
+            sessions: self.done.sessions,
+            packages: self.done.packages,
+            damaged: self.done.damaged,
+        }))?;
+        self.flush()?;
+        self.done.is_complete = true;
+        Ok(self.done)
+    }
+
+    fn container(
+        &mut self,
+        container: &ContainerEntry,
+        progress: &mut impl FnMut(&Exported) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let mut after = None;
+        loop {
+            let rows = self.read(container, after)?;
+            let Some((last, _)) = rows.last() else {
+                return Ok(ControlFlow::Continue(()));
+            };
+            after = Some(*last);
+            self.page(container, rows)?;
+            if progress(&self.done).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    }
+
+    /// The next sessions. If the snapshot has become too old, they are those of the newest one.
+    fn read(
+        &mut self,
+        container: &ContainerEntry,
+        after: Option<ClientKey>,
+    ) -> Result<SessionPage> {
+        match read(&*self.snapshot, container, after) {
+            Err(error) if error.kind() == ErrorKind::SnapshotTooOld => {
+                self.renew()?;
+                read(&*self.snapshot, container, after)
+            }
+            rows => rows,
+        }
+    }
+
+    fn renew(&mut self) -> Result<()> {
+        self.done.is_one_state = false;
+        self.snapshot = self.env.snapshot()?;
+        Ok(())
+    }
+
+    fn page(&mut self, container: &ContainerEntry, rows: SessionPage) -> Result<()> {
+        let readable = rows.iter().filter_map(|(client, row)| {
+            Some(ShownSession {
+                container,
+                client: *client,
+                row: row.as_ref().ok()?,
+                keeping: None,
+            })
+        });
+        let times = wait(self.env.times_of(&readable.collect::<Vec<_>>(), self.now));
+        let mut times = times.into_iter();
+        for (client, row) in rows {
+            match row {
+                Ok(row) => {
+                    let times = times.next().unwrap_or_else(|| Ok(row.times()))?;
+                    self.session(container, client, (row, times))?;
+                }
+                Err(error) => self.damaged(container, client, (None, error))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn damaged(
+        &mut self,
+        container: &ContainerEntry,
+        client: ClientKey,
+        (package, error): (Option<&str>, Error),
+    ) -> Result<()> {
+        if error.kind() != ErrorKind::Corrupt {
+            return Err(error);
+        }
+        self.done.damaged += 1;
+        self.put(&ExportLine::Damaged(DamagedLine {
+            container: container.container_ref.name.to_string(),
+            client: client.to_string(),
+            package: package.map(str::to_owned),
+            error: error.to_string(),
+        }))
+    }
+
+    fn session(
+        &mut self,
+        container: &ContainerEntry,
+        client: ClientKey,
+        (mut row, mut times): (SessionRow, Times),
+    ) -> Result<()> {
+        let mut packages;
+        loop {
+            // Under an id that was renewed there is no session of its own.
+            if container.policy.is_expired(&times, self.now) || row.optional.moved.is_some() {
+                return Ok(());
+            }
+            packages = Vec::with_capacity(row.packages.len());
+            for package in row.packages.iter() {
+                let read = self.snapshot.package(container.id(), client, package);
+                packages.push((package.clone(), read));
+            }
+            let is_too_old = |read: &Result<_>| {
+                let error = read.as_ref().err();
+                error.is_some_and(|error: &Error| error.kind() == ErrorKind::SnapshotTooOld)
+            };
+            if !packages.iter().any(|(_, read)| is_too_old(read)) {
+                break;
+            }
+            self.renew()?;
+            self.snapshot.load(&[client]).wait()?;
+            let Some(newest) = self.snapshot.session(container.id(), client)? else {
+                return Ok(());
+            };
+            times = newest.times();
+            row = newest;
+        }
+        let mut line = SessionLine::of(container, client, &row, &times);
+        for (package, read) in packages {
+            match read.and_then(|read| read.ok_or_else(lost_package)) {
+                Ok(values) => {
+                    let values = values.iter();
+                    let values = values.map(|(key, value)| (key.to_owned(), Value::read(&value)));
+                    line.packages.insert(package.to_string(), values.collect());
+                }
+                Err(error) => self.damaged(container, client, (Some(&package), error))?,
+            }
+        }
+        self.done.sessions += 1;
+        self.done.packages += line.packages.len() as u64;
+        self.put(&ExportLine::Session(line))
+    }
+}
+
+fn read(
+    snapshot: &dyn Snapshot,
+    container: &ContainerEntry,
+    after: Option<ClientKey>,
+) -> Result<SessionPage> {
+    let rows = snapshot.sessions(container.id(), after, READ).wait()?;
+    let clients: Vec<_> = rows.iter().map(|(client, _)| *client).collect();
+    snapshot.load(&clients).wait()?;
+    Ok(rows)
+}
+
+fn not_written(error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, "the export cannot be written").with_source(error)
+}
+
+impl ContainerLine {
+    fn of(container: &ContainerEntry) -> Self {
+        let policy = &container.policy;
+        Self {
+            name: container.container_ref.name.to_string(),
+            timeout_ms: millis(policy.timeout),
+            resolution_ms: millis(policy.resolution),
+            max_lifetime_ms: policy.max_lifetime.map(millis),
+            implicit_sweeps: container.implicit_sweeps,
+        }
+    }
+}
+
+impl SessionLine {
+    fn of(container: &ContainerEntry, client: ClientKey, row: &SessionRow, times: &Times) -> Self {
+        let over = container.policy.over_at(times);
+        Self {
+            container: container.container_ref.name.to_string(),
+            client: client.to_string(),
+            created_ms: times.created.0,
+            last_access_ms: times.last_access.0,
+            expires_ms: (over < Timestamp(i64::MAX)).then_some(over.0),
+            id_issued_ms: row.access.id_issued.0,
+            id_confirmed: row.access.is_id_confirmed || times.unconfirmed_since.is_none(),
+            timeout_ms: row.timeout.map(millis),
+            owner: row.owner.as_deref().map(str::to_owned),
+            label: row.optional.label.as_deref().map(str::to_owned),
+            authenticated_at_ms: row.optional.authenticated_at.map(|at| at.0),
+            ends_at_ms: row.optional.ends_at.map(|at| at.0),
+            packages: Default::default(),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Reads the JSON lines of an export into a store, in batches.
+
+use super::Store;
+use super::export_lines::{ContainerLine, EndLine, ExportLine, FORMAT, HeaderLine, VERSION};
+use super::import_batch::ImportBatch;
+use super::import_reader::{LineReader, invalid};
+use crate::block_on::{block_on, wait};
+use crate::container::{ContainerSettings, register};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::OnDuplicate;
+use crate::transaction::Env;
+use std::io::Read;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+/// The result of [`Store::import`]: what is in the store now.
+///
+/// ```
+/// use cloakroom::{OnDuplicate, Store};
+///
+/// let store = Store::in_memory()?;
+/// let id = store.client_ids().issue();
+/// store.transact(|txn| txn.session(&id)?.pkg("cart").insert("tea", 2))?;
+/// let mut lines = Vec::new();
+/// store.export(&mut lines)?;
+///
+/// let copy = Store::in_memory()?;
+/// let imported = copy.import(&*lines, OnDuplicate::Fail)?;
+/// assert_eq!((imported.sessions, imported.skipped), (1, 0));
+/// assert_eq!(copy.entry_values(id.key(), "", "cart")?.len(), 1);
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Imported {
+    /// Containers whose settings were read.
+    pub containers: u64,
+    /// Sessions that were written, counted once per container.
+    pub sessions: u64,
+    /// Sessions that were there already and stayed as they were.
+    pub skipped: u64,
+    /// Sessions and packages that the export names as damaged. It does not have them.
+    pub damaged: u64,
+    /// All lines up to this number are imported. [`ImportSettings::after_line`] goes on after it.
+    pub lines: u64,
+    /// Whether everything was read. If not, `progress` has broken it off.
+    pub is_complete: bool,
+}
+
+/// How an export is imported: [`Store::import_with`].
+///
+/// ```
+/// use cloakroom::{ImportSettings, OnDuplicate, Store};
+/// use std::ops::ControlFlow;
+///
+/// let store = Store::in_memory()?;
+/// let mut lines = Vec::new();
+/// store.export(&mut lines)?;
+///
+/// let settings = ImportSettings::new(OnDuplicate::Replace).after_line(2);
+/// let imported = store.import_with(&*lines, settings, |imported| {
+///     println!("{} lines", imported.lines);
+///     ControlFlow::Continue(())
+/// })?;
+/// assert!(imported.is_complete);
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImportSettings {
+    on_duplicate: OnDuplicate,
+    after_line: u64,
+}
+
+impl ImportSettings {
+    /// Imports everything.
+    #[must_use]
+    pub fn new(on_duplicate: OnDuplicate) -> Self {
+        Self {
+            on_duplicate,
+            after_line: 0,
+        }
+    }
+
+    /// Imports the lines after this one, because an earlier import ended there: [`Imported::lines`]. The earlier lines
+    /// are read and checked, but not written.
+    #[must_use]
+    pub fn after_line(self, line: u64) -> Self {
+        Self {
+            after_line: line,
+            ..self
+        }
+    }
+}
+
+impl Store {
+    /// Reads what [`export`](Self::export) wrote, and puts the sessions into this store, with their keys, times,
+    /// owners, labels and values. Blocks until that is durable.
+    ///
+    /// Sessions are written in batches, each in one commit: all of it or nothing. Containers are registered. One that
+    /// has sessions already keeps its settings, unless `on_duplicate` is [`Replace`](OnDuplicate::Replace).
+    ///
+    /// The ids of the visitors go on working if this store has the secrets of the other one, given to both by
+    /// [`StoreBuilder::secret`](crate::StoreBuilder::secret). An export holds no secrets. Without them, its sessions can
+    /// be listed and ended here, but no visitor has an id that leads to one.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a line that is wrong, that names a session of the store with
+    /// [`OnDuplicate::Fail`], or for a missing end, with the number of the line; nothing of its batch is written, and
+    /// the earlier batches are. [`TooNew`](ErrorKind::TooNew) for an export of a newer format.
+    /// [`TooLarge`](ErrorKind::TooLarge) if a session exceeds the limits of this store. [`Io`](ErrorKind::Io) if the
+    /// reader fails. A failure of the storage.
+    pub fn import(&self, reader: impl Read, on_duplicate: OnDuplicate) -> Result<Imported> {
+        let settings = ImportSettings::new(on_duplicate);
+        self.import_with(reader, settings, |_| ControlFlow::Continue(()))
+    }
+
+    /// [`import`](Self::import), which tells `progress` after each batch what was imported. [`Break`](ControlFlow::Break)
+    /// ends it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`import`](Self::import).
+    pub fn import_with(
+        &self,
+        reader: impl Read,
+        settings: ImportSettings,
+        mut progress: impl FnMut(&Imported) -> ControlFlow<()>,
+    ) -> Result<Imported> {
+        let env = &self.inner.env;
+        wait(env.refresh_settings())?;
+        let mut import = Import {
+            env,
+            settings,
+            lines: LineReader::new(reader),
+            batch: ImportBatch::default(),
+            read: EndLine::default(),
+            done: Imported::default(),
+        };
+        import.header()?;
+        loop {
+            let flow = import.line().map_err(|error| import.located(error))?;
+            match flow {
+                ImportFlow::Goes => {}
+                ImportFlow::Committed => {
+                    if progress(&import.done).is_break() {
+                        return Ok(import.done);
+                    }
+                }
+                ImportFlow::Ends => return Ok(import.done),
+            }
+        }
+    }
+}
+
+enum ImportFlow {
+    Goes,
+    Committed,
+    Ends,
+}
+
+struct Import<'a, R: Read> {
+    env: &'a Env,
+    settings: ImportSettings,
+    lines: LineReader<R>,
+    batch: ImportBatch,
+    /// What the lines had so far.
+    read: EndLine,
+    done: Imported,
+}
+
+impl<R: Read> Import<'_, R> {
+    /// An error with the number of its line.
+    fn located(&self, error: Error) -> Error {
+        let line = self.batch.line_of_error().unwrap_or(self.lines.number);
+        let detail = format!(
+            "line {line} of the export; the lines up to {} are imported",
+            self.done.lines
+        );
+        Error::new(error.kind(), detail).with_source(error)
+    }
+
+    fn header(&mut self) -> Result<()> {
+        let not_an_export = || invalid("this is no export of cloakroom");
+        match self.lines.next() {
+            Ok(Some(ExportLine::Header(HeaderLine {
+                format, version, ..
+            }))) if format == FORMAT => {
+                if version > VERSION {
+                    let why =
+                        format!("the export has version {version}; this program reads {VERSION}");
+                    return Err(Error::new(ErrorKind::TooNew, why));
+                }
+                self.done.lines = self.lines.number.max(self.settings.after_line);
+                Ok(())
+            }
+            Ok(_) => Err(not_an_export()),
+            Err(error) if error.kind() == ErrorKind::Io => Err(error),
+            Err(error) => Err(not_an_export().with_source(error)),
+        }
+    }
+
+    fn line(&mut self) -> Result<ImportFlow> {
+        let Some(line) = self.lines.next()? else {
+            self.commit()?;
+            return Err(invalid("the export is cut short: its end is missing"));
+        };
+        let is_wanted = self.lines.number > self.settings.after_line;
+        match line {
+            ExportLine::Header(_) => return Err(invalid("a second header")),
+            ExportLine::Container(container) => {
+                self.read.containers += 1;
+                if is_wanted {
+                    self.container(&container)?;
+                }
+            }
+            ExportLine::Session(session) => {
+                self.read.sessions += 1;
+                self.read.packages += session.packages.len() as u64;
+                if is_wanted {
+                    let number = self.lines.number;
+                    self.batch
+                        .add(self.env, session, (number, self.lines.len))?;
+                }
+            }
+            ExportLine::Damaged(_) => {
+                self.read.damaged += 1;
+                self.done.damaged += 1;
+            }
+            ExportLine::End(end) => return self.end(end),
+        }
+        if !self.batch.is_full() {
+            return Ok(ImportFlow::Goes);
+        }
+        self.commit()?;
+        Ok(ImportFlow::Committed)
+    }
+
+    fn end(&mut self, end: EndLine) -> Result<ImportFlow> {
+        if end != self.read {
+            return Err(invalid(
+                "lines are missing or too many: the end counts others",
+            ));
+        }
+        let number = self.lines.number;
+        if self.lines.next()?.is_some() {
+            return Err(invalid("a line comes after the end"));
+        }
+        self.commit()?;
+        self.done.lines = number;
+        self.done.is_complete = true;
+        Ok(ImportFlow::Ends)
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        let (written, skipped) = self.batch.commit(self.env, self.settings.on_duplicate)?;
+        self.done.sessions += written;
+        self.done.skipped += skipped;
+        self.done.lines = self.lines.number;
+        Ok(())
+    }
+
+    fn container(&mut self, line: &ContainerLine) -> Result<()> {
+        let settings = line.settings();
+        let known = self.env.registry.load().get(&line.name).cloned();
+        self.done.containers += 1;
+        let keeps = match &known {
+            None => false,
+            Some(known) if ContainerSettings::of(known) == settings => true,
+            Some(known) => {
+                let snapshot = self.env.snapshot()?;
+                let first = snapshot.sessions(known.id(), None, 1).wait()?;
+                !first.is_empty() && self.settings.on_duplicate != OnDuplicate::Replace
+            }
+        };
+        match keeps {
+            true => Ok(()),
+            false => block_on(register(self.env, &line.name, &settings)).map(drop),
+        }
+    }
+}
+
+impl ContainerLine {
+    fn settings(&self) -> ContainerSettings {
+        ContainerSettings::new()
+            .timeout(Duration::from_millis(self.timeout_ms))
+            .resolution(Duration::from_millis(self.resolution_ms))
+            .max_lifetime(self.max_lifetime_ms.map(Duration::from_millis))
+            .implicit_sweeps(self.implicit_sweeps)
+    }
+}

@@ -1,0 +1,477 @@
+//! A store written as lines of JSON and read back: the same store (C1.6, C2.2, C9.4).
+#![cfg(feature = "export")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod support;
+
+use cloakroom::{
+    ClientId, ContainerSettings, Error, ErrorKind, ImportSettings, OnDuplicate, Store, Value,
+};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::Duration;
+use support::clock::{HOUR, MINUTE, clock};
+use support::engine::needs_files;
+use support::store::{builder, timed};
+use support::visitors::with;
+
+/// All that an administrator sees of a store.
+type Seen = BTreeMap<String, Vec<String>>;
+
+fn seen(store: &Store) -> Seen {
+    let mut seen = Seen::new();
+    for container in store.containers() {
+        let mut all = vec![format!("{:?}", container.settings().unwrap())];
+        let mut after = None;
+        loop {
+            let page = container.sessions(&Default::default(), after, 7).unwrap();
+            for session in page.sessions {
+                let entry = store.entry(session.client).unwrap().unwrap();
+                let parts = entry.parts.iter();
+                let part = parts.clone().find(|it| it.container == container.name());
+                all.push(format!("{session:?} {:?}", part.unwrap()));
+                for package in &part.unwrap().packages {
+                    let values =
+                        store.entry_values(session.client, container.name(), &package.name);
+                    all.push(format!("{:?}", values.unwrap()));
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        seen.insert(container.name().to_owned(), all);
+    }
+    seen
+}
+
+fn exported(store: &Store) -> String {
+    let mut lines = Vec::new();
+    assert!(store.export(&mut lines).unwrap().is_complete);
+    String::from_utf8(lines).unwrap()
+}
+
+/// A store of some sessions.
+fn filled(sessions: u32) -> (Store, Vec<ClientId>) {
+    let (_, store) = timed();
+    let ids: Vec<_> = (0..sessions)
+        .map(|n| {
+            let id = store.client_ids().issue();
+            with(&store, &id, |session| {
+                session.set_owner(Some(&format!("owner {}", n % 3)))?;
+                session.pkg("cart").insert("n", n)
+            });
+            id
+        })
+        .collect();
+    (store, ids)
+}
+
+fn empty() -> Store {
+    builder(&clock()).in_memory().unwrap()
+}
+
+/// Values of each kind that can be stored.
+fn value() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<u64>().prop_map(Into::into),
+        any::<f64>().prop_map(Into::into),
+        ".{0,12}".prop_map(Into::into),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            prop::collection::btree_map("[$a-c]{0,3}", inner, 0..4)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+#[derive(Clone, Debug)]
+struct Visitor {
+    owner: Option<String>,
+    label: Option<String>,
+    timeout: Option<u64>,
+    waits: u64,
+    packages: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
+}
+
+fn visitor() -> impl Strategy<Value = Visitor> {
+    let packages = prop::collection::btree_map(
+        prop_oneof![Just("shop".to_owned()), "\\PC{1,8}"],
+        prop::collection::btree_map("\\PC{0,8}", value(), 1..4),
+        0..4,
+    );
+    let owner = prop::option::of("\\PC{1,8}");
+    let label = prop::option::of(".{1,8}");
+    let times = (prop::option::of(0_u64..90_000), 0_u64..900);
+    (owner, label, times, packages).prop_map(|(owner, label, (timeout, waits), packages)| Visitor {
+        owner,
+        label,
+        timeout,
+        waits,
+        packages,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn an_imported_export_gives_the_same_store(
+        visitors in prop::collection::vec(visitor(), 0..6),
+        timeout in 1800_u64..7200,
+    ) {
+        let (clock, store) = timed();
+        let shop = ContainerSettings::new().timeout(Duration::from_secs(timeout));
+        store.register("shop", shop.max_lifetime(Some(HOUR)).implicit_sweeps(false)).unwrap();
+        for visitor in &visitors {
+            let id = store.client_ids().issue();
+            with(&store, &id, |session| {
+                for (package, values) in &visitor.packages {
+                    for (key, value) in values {
+                        session.pkg(package).insert(key, value)?;
+                    }
+                }
+                if let Some(owner) = &visitor.owner {
+                    session.set_owner(Some(owner))?;
+                }
+                if let Some(label) = &visitor.label {
+                    session.set_label(label)?;
+                }
+                match visitor.timeout {
+                    Some(timeout) => session.set_timeout(Some(Duration::from_secs(timeout))),
+                    None => Ok(()),
+                }
+            });
+            clock.advance(Duration::from_secs(visitor.waits));
+        }
+        let copy = builder(&clock).in_memory().unwrap();
+        let lines = exported(&store);
+        let imported = copy.import(lines.as_bytes(), OnDuplicate::Fail).unwrap();
+        prop_assert!(imported.is_complete && imported.skipped == 0);
+        prop_assert_eq!(seen(&copy), seen(&store));
+        prop_assert!(copy.check().unwrap().is_clean());
+        let again = exported(&copy);
+        let (one, other) = (again.lines().skip(1), lines.lines().skip(1));
+        prop_assert!(one.eq(other), "the second export differs:\n{}\n{}", again, lines);
+    }
+}
+
+#[test]
+fn values_that_json_does_not_have_come_back() {
+    let (_, store) = timed();
+    let id = store.client_ids().issue();
+    with(&store, &id, |session| {
+        let package = session.pkg("p");
+        package.insert("bytes", serde_bytes(&[0, 159, 146, 150]))?;
+        package.insert("nan", f64::NAN)?;
+        package.insert("infinite", f32::NEG_INFINITY)?;
+        package.insert("negative zero", -0.0_f64)?;
+        package.insert("single", 0.1_f32)?;
+        package.insert("whole", 1.0_f64)?;
+        package.insert("largest", u64::MAX)?;
+        package.insert("smallest", i64::MIN)?;
+        package.insert("huge", u128::MAX)?;
+        package.insert("tiny", i128::MIN)?;
+        package.insert("some none", Some(None::<u8>))?;
+        package.insert("numbers", BTreeMap::from([(1, "a"), (2, "b")]))?;
+        package.insert("a tag", BTreeMap::from([("$bytes", "x")]))?;
+        package.insert("deep", deep(100))
+    });
+    let copy = empty();
+    let lines = exported(&store);
+    copy.import(lines.as_bytes(), OnDuplicate::Fail).unwrap();
+    let values = |store: &Store| store.entry_values(id.key(), "", "p").unwrap();
+    assert_eq!(
+        format!("{:?}", values(&copy)),
+        format!("{:?}", values(&store))
+    );
+    let of = |key: &str| {
+        let values = values(&copy).into_iter();
+        values.clone().find(|(it, _)| it == key).unwrap().1
+    };
+    assert_eq!(of("bytes"), Value::Bytes(vec![0, 159, 146, 150]));
+    assert_eq!(of("huge"), Value::Unsigned(u128::MAX));
+    assert_eq!(of("whole"), Value::Double(1.0));
+    assert_eq!(of("some none"), Value::SomeNull(1));
+    assert!(matches!(of("deep"), Value::Raw(_)));
+    assert_eq!(exported(&copy).lines().nth(2), lines.lines().nth(2));
+}
+
+fn serde_bytes(bytes: &'static [u8]) -> impl serde::Serialize {
+    struct Bytes(&'static [u8]);
+    impl serde::Serialize for Bytes {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_bytes(self.0)
+        }
+    }
+    Bytes(bytes)
+}
+
+fn deep(levels: usize) -> serde_json::Value {
+    (0..levels).fold(serde_json::Value::Null, |inner, _| vec![inner].into())
+}
+
+// C1.6, C4.2
+#[test]
+fn an_export_has_neither_ids_nor_secrets_and_ids_go_on_with_the_same_secrets() {
+    let open = |secret| builder(&clock()).secret(secret).in_memory().unwrap();
+    let store = open([7; 32]);
+    let id = store.client_ids().issue();
+    with(&store, &id, |session| session.pkg("cart").insert("tea", 2));
+    let lines = exported(&store);
+    assert!(!lines.contains(id.as_str()) && lines.contains(&id.key().to_string()));
+    assert!(!lines.to_lowercase().contains("secret"));
+
+    let (same, other) = (open([7; 32]), open([8; 32]));
+    for store in [&same, &other] {
+        store.import(lines.as_bytes(), OnDuplicate::Fail).unwrap();
+        assert!(store.entry(id.key()).unwrap().is_some());
+    }
+    let found = same.client_ids().verify(id.as_str()).unwrap();
+    let tea = same.transact(|txn| txn.session(&found)?.pkg("cart").get::<u8>("tea"));
+    assert_eq!(tea.unwrap(), Some(2));
+    assert!(other.client_ids().verify(id.as_str()).is_none());
+}
+
+#[test]
+fn sessions_that_are_there_are_skipped_or_replaced_or_end_the_import() {
+    let (store, ids) = filled(3);
+    let lines = exported(&store);
+    let target = empty();
+    target.import(lines.as_bytes(), OnDuplicate::Fail).unwrap();
+    // One of them goes on here, and one ends.
+    let (changed, ended) = (ids[0].key(), ids[1].key());
+    let id = &ids[0];
+    target
+        .transact(|txn| {
+            let session = txn.session(id)?;
+            session.pkg("other").insert("k", 1)?;
+            session.set_owner(Some("new"))
+        })
+        .unwrap_or_else(|error| panic!("{error}"));
+    target.end(ended).unwrap();
+
+    let error = target
+        .import(lines.as_bytes(), OnDuplicate::Fail)
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(
+        error
+            .to_string()
+            .contains("the store has this session already"),
+        "{error}"
+    );
+    assert!(
+        target.entry(ended).unwrap().is_none(),
+        "a part of the batch was written"
+    );
+
+    let skipped = target.import(lines.as_bytes(), OnDuplicate::Skip).unwrap();
+    assert_eq!((skipped.sessions, skipped.skipped), (1, 2));
+    assert_eq!(target.sessions_of("new").unwrap().len(), 1);
+
+    let replaced = target
+        .import(lines.as_bytes(), OnDuplicate::Replace)
+        .unwrap();
+    assert_eq!((replaced.sessions, replaced.skipped), (3, 0));
+    assert!(target.sessions_of("new").unwrap().is_empty());
+    let entry = target.entry(changed).unwrap().unwrap();
+    assert_eq!(entry.parts[0].packages.len(), 1, "{entry:?}");
+    assert_eq!(seen(&target), seen(&store));
+    assert!(target.check().unwrap().is_clean());
+}
+
+// C9.4
+#[test]
+fn a_wrong_line_is_named_and_nothing_of_its_batch_is_written() {
+    let (store, _) = filled(300);
+    let lines = exported(&store);
+    let all: Vec<_> = lines.lines().collect();
+    let rubbish = [
+        "rubbish",
+        "{}",
+        "{\"session\":{}}",
+        "{\"unknown\":{}}",
+        all[0],
+        &all[290].replace("\"client\":\"", "\"client\":\"x"),
+        &all[290].replace("\"container\":\"\"", "\"container\":\"nowhere\""),
+        &all[290].replace("\"n\":", "\"n\":{\"$bytes\":3},\"m\":"),
+        all[280],
+    ];
+    for wrong in rubbish {
+        let target = empty();
+        let mut lines = all.clone();
+        lines[290] = wrong;
+        let error = target
+            .import(lines.join("\n").as_bytes(), OnDuplicate::Fail)
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{wrong}: {error}");
+        let text = error.to_string();
+        assert!(text.contains("line 291 of"), "{wrong}: {text}");
+        assert!(text.contains("up to 258 are"), "{wrong}: {text}");
+        assert_eq!(
+            target.container("").unwrap().statistics().unwrap().live,
+            256
+        );
+    }
+}
+
+#[test]
+fn an_export_that_is_cut_short_or_of_a_newer_version_is_refused() {
+    let (store, _) = filled(3);
+    let lines = exported(&store);
+    let all: Vec<_> = lines.lines().collect();
+    let import = |lines: &str| {
+        empty()
+            .import(lines.as_bytes(), OnDuplicate::Fail)
+            .unwrap_err()
+    };
+    let cut = all[..4].join("\n");
+    assert!(import(&cut).to_string().contains("cut short"));
+    let missing = [&all[..3], &all[4..]].concat().join("\n");
+    assert!(
+        import(&missing)
+            .to_string()
+            .contains("the end counts others")
+    );
+    let newer = lines.replace("\"version\":1", "\"version\":2");
+    assert_eq!(import(&newer).kind(), ErrorKind::TooNew);
+    for foreign in ["", "\n", "PK\u{3}\u{4}", "{\"a\":1}", all[1]] {
+        let error = import(foreign);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{foreign}: {error}");
+        assert!(
+            error.to_string().contains("no export of cloakroom"),
+            "{error}"
+        );
+    }
+}
+
+// C9.4
+#[test]
+fn an_import_that_was_broken_off_goes_on_where_it_ended() {
+    let (store, _) = filled(600);
+    let lines = exported(&store);
+    let target = empty();
+    let settings = ImportSettings::new(OnDuplicate::Fail);
+    let begun = target.import_with(lines.as_bytes(), settings, |_| ControlFlow::Break(()));
+    let begun = begun.unwrap();
+    assert_eq!((begun.sessions, begun.is_complete), (256, false));
+    let mut told = Vec::new();
+    let settings = settings.after_line(begun.lines);
+    let rest = target.import_with(lines.as_bytes(), settings, |imported| {
+        told.push(imported.sessions);
+        ControlFlow::Continue(())
+    });
+    let rest = rest.unwrap();
+    assert_eq!(
+        (rest.sessions, rest.is_complete, told),
+        (344, true, vec![256])
+    );
+    assert_eq!(seen(&target), seen(&store));
+}
+
+#[test]
+fn an_export_that_is_broken_off_has_no_end() {
+    let (store, _) = filled(100);
+    let mut lines = Vec::new();
+    let mut calls = 0;
+    let exported = store.export_with(&mut lines, |exported| {
+        calls += 1;
+        assert_eq!(exported.sessions, 64);
+        ControlFlow::Break(())
+    });
+    assert!(!exported.unwrap().is_complete);
+    let error = empty().import(&*lines, OnDuplicate::Fail).unwrap_err();
+    assert!(error.to_string().contains("cut short"), "{error}");
+    assert_eq!(calls, 1);
+}
+
+/// Writes until it is full.
+struct Full(usize);
+
+impl std::io::Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self
+            .0
+            .checked_sub(bytes.len())
+            .ok_or(std::io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_writer_that_fails_ends_the_export() {
+    let (store, _) = filled(100);
+    let error: Error = store.export(Full(10_000)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+}
+
+// C2.14
+#[test]
+fn a_long_export_goes_on_with_newer_states_and_says_so() {
+    needs_files!("other engines may keep a snapshot for longer");
+    let clock = clock();
+    let store = builder(&clock)
+        .snapshot_max_age(MINUTE)
+        .in_memory()
+        .unwrap();
+    for n in 0..200 {
+        let id = store.client_ids().issue();
+        with(&store, &id, |session| session.pkg("p").insert("n", n));
+    }
+    let mut lines = Vec::new();
+    let exported = store.export_with(&mut lines, |_| {
+        for _ in 0..2 {
+            let id = store.client_ids().issue();
+            with(&store, &id, |session| session.pkg("p").insert("n", 0));
+            clock.advance(2 * MINUTE);
+        }
+        ControlFlow::Continue(())
+    });
+    let exported = exported.unwrap();
+    assert!(
+        exported.is_complete && exported.sessions >= 150,
+        "{exported:?}"
+    );
+    assert!(!exported.is_one_state);
+    let copy = builder(&clock).in_memory().unwrap();
+    let imported = copy.import(&*lines, OnDuplicate::Fail).unwrap();
+    assert_eq!(imported.sessions, exported.sessions);
+}
+
+// C3.2
+#[test]
+fn containers_with_sessions_keep_their_settings_unless_they_are_replaced() {
+    let (store, _) = filled(1);
+    let own = ContainerSettings::new().timeout(2 * HOUR);
+    store.container("").unwrap().configure(own.clone()).unwrap();
+    let lines = exported(&store);
+    let (target, _) = filled(1);
+    let timeout = || target.container("").unwrap().settings().unwrap().timeout;
+    target.import(lines.as_bytes(), OnDuplicate::Skip).unwrap();
+    assert_eq!(timeout(), HOUR);
+    target
+        .import(lines.as_bytes(), OnDuplicate::Replace)
+        .unwrap();
+    assert_eq!(timeout(), own.timeout);
+    let fresh = empty();
+    fresh.import(lines.as_bytes(), OnDuplicate::Fail).unwrap();
+    assert_eq!(fresh.container("").unwrap().settings().unwrap(), own);
+}
