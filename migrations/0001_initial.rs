@@ -51,6 +51,7 @@ pub(crate) fn migrate(txn: &WriteTransaction) -> Result<()> {
         resolution_ms: 600_000,
         max_lifetime_ms: None,
         implicit_sweeps: true,
+        aliases: Vec::new(),
     };
     let mut containers = txn.open_table(CONTAINERS).map_err(open)?;
     containers

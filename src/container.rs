@@ -10,7 +10,9 @@ mod sweep;
 pub use filter::SessionFilter;
 pub use listing::{ListedSession, SessionList};
 pub use measure::{SessionHistogram, SessionMeasures};
-pub(crate) use register::{Registration, register, unregister, warn_of_data_left_behind};
+pub(crate) use register::{
+    Registration, register, register_alias, unregister, warn_of_data_left_behind,
+};
 pub use settings::{ContainerSettings, Residence};
 pub use sweep::Swept;
 pub(crate) use sweep::{reclaim, sweep};
@@ -25,6 +27,7 @@ use crate::storage::no_such_container;
 use crate::transaction::{ContainerEntry, ContainerLink, Env, Txn};
 use register::configure;
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 use sweep::{SweepVerdict, judge, scan};
 
@@ -87,10 +90,33 @@ impl Container {
         Self { env, name }
     }
 
-    /// Returns the name that it is registered under; `""` is the unnamed container.
+    /// Returns the name that it is registered under; `""` is the unnamed container. Its aliases are other names:
+    /// [`names`](Self::names).
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns all its names: the one that it is registered under, then its aliases, sorted.
+    ///
+    /// ```
+    /// use cloakroom::{ContainerSettings, Store};
+    ///
+    /// let store = Store::in_memory()?;
+    /// store.register("shop.cart", ContainerSettings::new())?;
+    /// let cart = store.register_alias("shop.wishlist", "shop.cart")?;
+    /// assert_eq!(cart.names()?, ["shop.cart", "shop.wishlist"]);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer) after it was unregistered.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let container = self.container()?;
+        let own = &container.container_ref.name;
+        let names = iter::once(own).chain(&container.aliases);
+        Ok(names.map(|name| name.to_string()).collect())
     }
 
     /// Returns the settings in force.

@@ -214,3 +214,31 @@ fn a_server_outlasts_its_stores() {
     store.close().unwrap();
     assert_eq!(get(&open(), &id), Some(5));
 }
+
+// C1.2, C10.3
+#[test]
+fn an_alias_that_one_registers_the_other_knows() {
+    let Some([one, other]) = two_stores() else {
+        return;
+    };
+    one.register("shop", ContainerSettings::new()).unwrap();
+    one.register_alias("kiosk", "shop").unwrap();
+    let id = visitor(&one);
+    let insert = |store: &Store, package: &str| {
+        let insert =
+            |txn: &cloakroom::Txn| txn.session(&again(store, &id))?.pkg(package).insert("n", 1);
+        store.transact(insert).unwrap();
+    };
+    insert(&one, "kiosk");
+    until("the other knows it", || {
+        drop(other.begin().unwrap());
+        other.container("kiosk").is_ok_and(|it| it.name() == "shop")
+    });
+    insert(&other, "shop");
+    let packages = with(&other, &again(&other, &id), |session| session.packages());
+    assert!(packages.iter().any(|it| it == "kiosk") && packages.iter().any(|it| it == "shop"));
+    assert_eq!(
+        other.container("shop").unwrap().statistics().unwrap().live,
+        1
+    );
+}

@@ -3,8 +3,8 @@
 use super::settings::ContainerSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
-use crate::storage::{ContainerId, SettingsChange, no_such_container};
-use crate::transaction::{CookieSupport, Env};
+use crate::storage::{AliasSpec, ContainerId, SettingsChange, no_such_container};
+use crate::transaction::{ContainerIndex, CookieSupport, Env};
 
 /// How many sessions of the unnamed container are looked at when a container is registered.
 const SAMPLED: usize = 1000;
@@ -37,6 +37,23 @@ pub(crate) async fn register(
     Ok(registration)
 }
 
+/// Gives a container another name.
+pub(crate) async fn register_alias(env: &Env, alias: &str, name: &str) -> Result<Registration> {
+    env.process.check()?;
+    check_name("the container's name", alias, &env.rules.limits)?;
+    let registration = match env.registry.load().get(alias) {
+        Some(_) => Registration::Changed,
+        None => Registration::New,
+    };
+    let change = SettingsChange::PutAlias(AliasSpec {
+        alias: alias.to_owned(),
+        name: name.to_owned(),
+    });
+    let settings = env.storage.configure(change).await?;
+    env.show_settings(&settings)?;
+    Ok(registration)
+}
+
 /// Changes the settings of a container that is registered.
 pub(crate) async fn configure(env: &Env, name: &str, settings: &ContainerSettings) -> Result<()> {
     env.refresh_settings().await?;
@@ -46,7 +63,7 @@ pub(crate) async fn configure(env: &Env, name: &str, settings: &ContainerSetting
     register(env, name, settings).await.map(drop)
 }
 
-/// Removes a container.
+/// Removes a container, or an alias of one.
 pub(crate) async fn unregister(env: &Env, name: &str) -> Result<()> {
     env.process.check()?;
     if name.is_empty() {
@@ -60,8 +77,13 @@ pub(crate) async fn unregister(env: &Env, name: &str) -> Result<()> {
     env.show_settings(&settings)
 }
 
-/// Warns of data that a new container's package has elsewhere. After the registration, nobody adds any.
+/// Warns of data that the package of a new container, or of a new alias, has elsewhere. After the registration, nobody
+/// adds any.
 pub(crate) fn warn_of_data_left_behind(env: &Env, package: &str) {
+    let registry = env.registry.load();
+    if registry.for_package(package) == ContainerIndex::UNNAMED {
+        return;
+    }
     match has_data_left_behind(env, package) {
         Ok(false) => {}
         Ok(true) => tracing::warn!(

@@ -55,6 +55,7 @@ pub(crate) use findings::{ClientFindings, MergeFindings};
 pub(crate) use foreign::{ForeignCommit, ForeignHold, ForeignRows};
 pub(crate) use row_writes::{MemoryWrites, MergedWrites, PackageWrite, SessionWrite};
 pub(crate) use settings::{
-    ContainerSpec, SecretRecord, SettingsChange, StoreSettings, newest_secret, no_such_container,
+    AliasSpec, ContainerSpec, SecretRecord, SettingsChange, StoreSettings, newest_secret,
+    no_such_container,
 };
 pub(crate) use version::{Mark, Version};

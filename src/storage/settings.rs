@@ -42,7 +42,10 @@ impl fmt::Debug for SecretRecord {
 pub(crate) enum SettingsChange {
     /// Registers a container, or changes one. The engine numbers a new one.
     PutContainer(ContainerSpec),
-    /// Removes the container's record. `reclaim` removes its rows.
+    /// Gives a container another name.
+    PutAlias(AliasSpec),
+    /// Removes the container's record, with its aliases. `reclaim` removes its rows. An alias alone is only taken off its
+    /// container.
     RemoveContainer(String),
     /// Replaces the secrets, provided that they still are the expected ones.
     ReplaceSecrets {
@@ -62,10 +65,20 @@ pub(crate) struct ContainerSpec {
     pub(crate) implicit_sweeps: bool,
 }
 
+/// Another name for a container.
+#[derive(Clone, Debug)]
+pub(crate) struct AliasSpec {
+    pub(crate) alias: String,
+    /// A name of the container.
+    pub(crate) name: String,
+}
+
 impl ContainerSpec {
-    fn record(&self, id: ContainerId) -> ContainerRecord {
+    /// The record of a container that has these names.
+    fn record(&self, name: String, aliases: Vec<String>, id: ContainerId) -> ContainerRecord {
         ContainerRecord {
-            name: self.name.clone(),
+            name,
+            aliases,
             id: id.0,
             timeout_ms: self.timeout_ms,
             resolution_ms: self.resolution_ms,
@@ -91,9 +104,16 @@ impl StoreSettings {
                     return Ok(None);
                 }
             }
+            SettingsChange::PutAlias(spec) => {
+                if !settings.put_alias(spec)? {
+                    return Ok(None);
+                }
+            }
             SettingsChange::RemoveContainer(name) => {
-                if settings.containers.remove(name).is_none() {
-                    return Err(no_such_container(name));
+                let own_name = self.container(name)?.name.clone();
+                match settings.containers.get_mut(&own_name) {
+                    Some(record) if own_name != *name => record.aliases.retain(|it| it != name),
+                    _ => drop(settings.containers.remove(name)),
                 }
                 settings.registry += 1;
             }
@@ -114,7 +134,7 @@ impl StoreSettings {
 
     /// Puts a container; false if it is there already with the same settings.
     fn put(&mut self, spec: &ContainerSpec) -> Result<bool> {
-        let known = self.containers.get(&spec.name);
+        let known = self.container(&spec.name).ok();
         let id = match known {
             Some(record) => ContainerId(record.id),
             None => ContainerId::new(self.next_container, spec.home),
@@ -126,7 +146,11 @@ impl StoreSettings {
             )
             .in_container(&*spec.name));
         }
-        let record = spec.record(id);
+        let (name, aliases) = match known {
+            Some(record) => (record.name.clone(), record.aliases.clone()),
+            None => (spec.name.clone(), Vec::new()),
+        };
+        let record = spec.record(name.clone(), aliases, id);
         if known == Some(&record) {
             return Ok(false);
         }
@@ -134,9 +158,52 @@ impl StoreSettings {
             self.next_container += 1;
             self.registry += 1;
         }
-        self.containers.insert(spec.name.clone(), record);
+        self.containers.insert(name, record);
         Ok(true)
     }
+
+    /// Gives a container another name; false if it has it already.
+    fn put_alias(&mut self, AliasSpec { alias, name }: &AliasSpec) -> Result<bool> {
+        let own_name = self.container(name)?.name.clone();
+        if self.containers.contains_key(alias) {
+            return Err(taken(
+                alias,
+                "a container of its own has this name; unregister it first",
+            ));
+        }
+        match self.container(alias) {
+            Ok(record) if record.name == own_name => return Ok(false),
+            Ok(_) => {
+                let why = "the name leads to another container; unregister the name first";
+                return Err(taken(alias, why));
+            }
+            Err(_) => {}
+        }
+        if let Some(record) = self.containers.get_mut(&own_name) {
+            record.aliases.push(alias.clone());
+            record.aliases.sort();
+        }
+        self.registry += 1;
+        Ok(true)
+    }
+
+    /// The container with this name, which may be an alias.
+    ///
+    /// # Errors
+    ///
+    /// `NoSuchContainer`.
+    pub(crate) fn container(&self, name: &str) -> Result<&ContainerRecord> {
+        let by_alias = || {
+            let mut records = self.containers.values();
+            records.find(|record| record.aliases.iter().any(|alias| alias == name))
+        };
+        let record = self.containers.get(name).or_else(by_alias);
+        record.ok_or_else(|| no_such_container(name))
+    }
+}
+
+fn taken(alias: &str, why: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidInput, why).in_container(alias)
 }
 
 /// The name of the newest secret.

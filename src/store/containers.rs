@@ -3,7 +3,8 @@
 use super::Store;
 use crate::block_on::block_on;
 use crate::container::{
-    Container, ContainerSettings, Registration, register, unregister, warn_of_data_left_behind,
+    Container, ContainerSettings, Registration, register, register_alias, unregister,
+    warn_of_data_left_behind,
 };
 #[cfg(doc)]
 use crate::error::ErrorKind;
@@ -55,21 +56,72 @@ impl Store {
     ) -> impl Future<Output = Result<Container>> + Send + use<> {
         let (store, name) = (self.clone(), name.to_owned());
         async move {
-            let env = &store.inner.env;
-            if register(env, &name, &settings).await? == Registration::New {
-                let package = name.clone();
-                let sample = env.in_background(move |env| {
-                    warn_of_data_left_behind(env, &package);
-                    Ok(())
-                });
-                sample.await?;
-            }
+            let registered = register(&store.inner.env, &name, &settings).await?;
+            store.warn_if_new(registered, &name).await?;
             store.container(&name)
         }
     }
 
-    /// Removes a container. Its sessions are gone at once; later sweeps remove their rows. From now on its package
-    /// lives in the unnamed container. Blocks until the change is stored.
+    /// Gives a container another name: the packages of both names live in it. Their sessions, settings and expiry are
+    /// the same. Blocks until the change is stored. The store keeps it: to register an alias again, as at each start of
+    /// an application, changes nothing.
+    ///
+    /// `name` may be an alias itself: then both are names of the same container. Whatever takes the name of a container
+    /// takes an alias too: [`register`](Self::register) with it changes the container's settings,
+    /// [`container`](Self::container) returns the container under its own name. [`unregister`](Self::unregister) with it
+    /// takes the alias away and leaves the container.
+    ///
+    /// If the package of the alias has data in the unnamed container already, it stays and expires there. This logs a
+    /// warning if it finds any, as [`register`](Self::register) does.
+    ///
+    /// ```
+    /// use cloakroom::{ContainerSettings, Store};
+    ///
+    /// let store = Store::in_memory()?;
+    /// store.register("shop.cart", ContainerSettings::new().in_memory())?;
+    /// store.register_alias("shop.wishlist", "shop.cart")?;
+    /// assert_eq!(store.container_for("shop.wishlist")?.name(), "shop.cart");
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchContainer`](ErrorKind::NoSuchContainer) if no container has the name `name`;
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if `alias` is the name of a container, this one or another, or an alias
+    /// of another one: unregister it first. [`TooLarge`](ErrorKind::TooLarge) if the alias exceeds the limit; or a
+    /// failure of the storage.
+    pub fn register_alias(&self, alias: &str, name: &str) -> Result<Container> {
+        let env = &self.inner.env;
+        if block_on(register_alias(env, alias, name))? == Registration::New {
+            warn_of_data_left_behind(env, alias);
+        }
+        self.container(alias)
+    }
+
+    /// [`register_alias`](Self::register_alias) as a future. The sessions are examined on a thread of the store. If the
+    /// future is dropped, the alias may be registered all the same.
+    ///
+    /// # Errors
+    ///
+    /// As for [`register_alias`](Self::register_alias).
+    pub fn register_alias_async(
+        &self,
+        alias: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Container>> + Send + use<> {
+        let (store, alias, name) = (self.clone(), alias.to_owned(), name.to_owned());
+        async move {
+            let registered = register_alias(&store.inner.env, &alias, &name).await?;
+            store.warn_if_new(registered, &alias).await?;
+            store.container(&alias)
+        }
+    }
+
+    /// Removes a container, with its aliases. Its sessions are gone at once; later sweeps remove their rows. From now on
+    /// the packages of its names live in the unnamed container. Blocks until the change is stored.
+    ///
+    /// With an alias it takes only that name away: the container stays, with all its sessions. What the package of that
+    /// name had in it stays there and expires there.
     ///
     /// # Errors
     ///
@@ -89,7 +141,7 @@ impl Store {
         async move { unregister(&store.inner.env, &name).await }
     }
 
-    /// Returns the container registered under exactly this name.
+    /// Returns the container registered under exactly this name, or under this alias.
     ///
     /// # Errors
     ///
@@ -100,7 +152,7 @@ impl Store {
         Ok(self.handle(container.container_ref.name.clone()))
     }
 
-    /// Returns all containers, sorted by name: the unnamed one first.
+    /// Returns all containers, sorted by name: the unnamed one first. Each is there once, however many aliases it has.
     ///
     /// ```
     /// use cloakroom::{ContainerSettings, Store};
@@ -142,6 +194,19 @@ impl Store {
         let containers = registry.containers().iter();
         let carried = containers.filter(|container| container.id().is_in_cookie());
         carried.cloned().collect()
+    }
+
+    /// Looks for data that the package of a new name has left in the unnamed container.
+    async fn warn_if_new(&self, registered: Registration, package: &str) -> Result<()> {
+        if registered != Registration::New {
+            return Ok(());
+        }
+        let package = package.to_owned();
+        let sample = self.inner.env.in_background(move |env| {
+            warn_of_data_left_behind(env, &package);
+            Ok(())
+        });
+        sample.await
     }
 
     fn handle(&self, name: Arc<str>) -> Container {

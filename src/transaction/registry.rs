@@ -16,6 +16,8 @@ pub(crate) struct ContainerEntry {
     pub(crate) policy: ExpiryPolicy,
     /// Whether the store's sweeper sweeps this container.
     pub(crate) implicit_sweeps: bool,
+    /// Its other names.
+    pub(crate) aliases: Box<[Arc<str>]>,
 }
 
 impl ContainerEntry {
@@ -33,6 +35,7 @@ impl ContainerEntry {
                 unconfirmed,
             },
             implicit_sweeps: record.implicit_sweeps,
+            aliases: record.aliases.iter().map(|it| Arc::from(&**it)).collect(),
         }
     }
 
@@ -128,7 +131,7 @@ pub(crate) struct Registry {
     containers: Vec<Arc<ContainerEntry>>,
     /// Whether any of them lives in the visitor's cookie.
     has_cookie_containers: bool,
-    /// All others.
+    /// All others, and the aliases of all.
     named: HashMap<Arc<str>, ContainerIndex>,
 }
 
@@ -157,16 +160,18 @@ impl Registry {
                 "the store lacks its unnamed container",
             ));
         };
-        let named = containers.iter().enumerate().skip(1);
-        let named =
-            named.map(|(at, container)| (container.container_ref.name.clone(), ContainerIndex(at)));
+        let places = || (0..).map(ContainerIndex).zip(&containers);
+        let aliases = places().flat_map(|(at, it)| it.aliases.iter().map(move |name| (name, at)));
+        let own = places().map(|(at, it)| (&it.container_ref.name, at));
+        let named = aliases.chain(own.skip(1));
+        let named = named.map(|(name, at)| (name.clone(), at)).collect();
         let is_in_cookie = |container: &Arc<ContainerEntry>| container.id().is_in_cookie();
         let has_cookie_containers = containers.iter().any(is_in_cookie);
         Ok(Self {
             number,
             slack,
             has_cookie_containers,
-            named: named.collect(),
+            named,
             containers,
         })
     }
@@ -277,6 +282,7 @@ mod tests {
             resolution_ms: 1,
             max_lifetime_ms: None,
             implicit_sweeps: true,
+            aliases: Vec::new(),
         };
         let settings = |home| StoreSettings {
             identity: [0; 16],

@@ -7,6 +7,7 @@
     reason = "helpers of tests are tests"
 )]
 
+mod aliases;
 mod ending;
 mod naming;
 mod packages;

@@ -155,6 +155,7 @@ fn a_killed_store_is_read_by_the_document_alone() {
         resolution,
         longest_lifetime,
         implicit_sweeps,
+        aliases: Vec::new(),
     };
     let unnamed = container(0, 3_600_000, 600_000, None, true);
     let shop = container(1, 7_200_000, 300_000, Some(2_592_000_000), false);
@@ -220,6 +221,35 @@ fn stores_of_earlier_forms_are_read_by_the_document() {
         assert_eq!(state.frames > 0, frames, "{name}");
         assert_eq!(state.tables[0].len(), 5, "{name}");
     }
+}
+
+/// Section 4.2.
+#[test]
+fn the_aliases_of_containers_are_read_by_the_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let store = cloakroom::Store::open(&path).unwrap();
+    let quiet = cloakroom::ContainerSettings::new().implicit_sweeps(false);
+    for (name, settings) in [
+        ("quiet", quiet.clone()),
+        ("shop", quiet.implicit_sweeps(true)),
+    ] {
+        store.register(name, settings).unwrap();
+        for alias in ["stall", "kiosk"] {
+            let alias = format!("{name}.{alias}");
+            store.register_alias(&alias, name).unwrap();
+        }
+    }
+    store.close().unwrap();
+    let state = State::read(&path).unwrap();
+    state.assert_goes_together();
+    for (name, implicit_sweeps) in [("quiet", false), ("shop", true)] {
+        let container = &state.containers[name];
+        let aliases = ["kiosk", "stall"].map(|alias| format!("{name}.{alias}"));
+        assert_eq!(container.aliases, aliases);
+        assert_eq!(container.implicit_sweeps, implicit_sweeps);
+    }
+    assert!(state.containers[""].aliases.is_empty());
 }
 
 /// Where both are written to: the other tests have all rows in one.

@@ -191,6 +191,7 @@ pub(crate) struct Container {
     pub(crate) resolution: u64,
     pub(crate) longest_lifetime: Option<u64>,
     pub(crate) implicit_sweeps: bool,
+    pub(crate) aliases: Vec<String>,
 }
 
 /// Section 4.1.

@@ -157,6 +157,10 @@ pub(crate) fn container((key, row): (&Vec<u8>, &Vec<u8>)) -> (String, Container)
             resolution: payload.varint(),
             longest_lifetime: payload.option(Payload::varint),
             implicit_sweeps: payload.is_used_up() || payload.flag(),
+            aliases: match payload.is_used_up() {
+                true => Vec::new(),
+                false => (0..payload.varint()).map(|_| payload.string()).collect(),
+            },
         };
         (name, container)
     })

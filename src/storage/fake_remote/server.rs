@@ -54,6 +54,7 @@ impl Server {
             resolution_ms: 600_000,
             max_lifetime_ms: None,
             implicit_sweeps: true,
+            aliases: Vec::new(),
         };
         Ok(Self(Mutex::new(ServerState {
             tables: MemoryTables::new(TablesRole::Server),

@@ -2,6 +2,7 @@
 
 use super::codec::{PayloadReader, RecordKind, open, seal};
 use crate::error::Result;
+use std::iter;
 
 /// The stored number and settings of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,8 +12,10 @@ pub(crate) struct ContainerRecord {
     pub(crate) timeout_ms: u64,
     pub(crate) resolution_ms: u64,
     pub(crate) max_lifetime_ms: Option<u64>,
-    /// Stored only if it is not set. The first records end before it.
+    /// Stored only if it is not set, or if there are aliases. The first records end before it.
     pub(crate) implicit_sweeps: bool,
+    /// Its other names, sorted. Stored only if there are any.
+    pub(crate) aliases: Vec<String>,
 }
 
 impl ContainerRecord {
@@ -25,11 +28,19 @@ impl ContainerRecord {
             self.max_lifetime_ms,
         );
         let key = self.name.as_bytes();
-        if self.implicit_sweeps {
-            seal(RecordKind::Container, key, head)
-        } else {
-            seal(RecordKind::Container, key, (head, self.implicit_sweeps))
+        let (kind, implicit_sweeps) = (RecordKind::Container, self.implicit_sweeps);
+        match (&self.aliases, implicit_sweeps) {
+            (aliases, true) if aliases.is_empty() => seal(kind, key, head),
+            (aliases, false) if aliases.is_empty() => seal(kind, key, (head, implicit_sweeps)),
+            (aliases, _) => seal(kind, key, (head, implicit_sweeps, aliases)),
         }
+    }
+
+    /// All its names, its own first.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        iter::once(&self.name)
+            .chain(&self.aliases)
+            .map(String::as_str)
     }
 
     pub(crate) fn decode(name: &str, record: &[u8]) -> Result<Self> {
@@ -37,6 +48,10 @@ impl ContainerRecord {
         let mut parts = PayloadReader::new(RecordKind::Container, payload);
         let (name, id, timeout_ms, resolution_ms, max_lifetime_ms) = parts.next()?;
         let implicit_sweeps = parts.is_at_end() || parts.next()?;
+        let aliases = match parts.is_at_end() {
+            true => Vec::new(),
+            false => parts.next()?,
+        };
         parts.end()?;
         Ok(Self {
             name,
@@ -45,6 +60,7 @@ impl ContainerRecord {
             resolution_ms,
             max_lifetime_ms,
             implicit_sweeps,
+            aliases,
         })
     }
 }

@@ -137,7 +137,13 @@ fn an_access_changes_its_own_part_of_the_record_alone() {
 // C1.8
 #[test]
 fn a_container_record_comes_back_as_it_was() {
-    for implicit_sweeps in [true, false] {
+    let forms = [
+        (true, vec![]),
+        (false, vec![]),
+        (true, vec!["kiosk".to_owned()]),
+        (false, vec!["kiosk".to_owned(), "stall".to_owned()]),
+    ];
+    for (implicit_sweeps, aliases) in forms {
         let record = ContainerRecord {
             name: "shop".into(),
             id: 3,
@@ -145,6 +151,7 @@ fn a_container_record_comes_back_as_it_was() {
             resolution_ms: 300,
             max_lifetime_ms: Some(7),
             implicit_sweeps,
+            aliases,
         };
         let bytes = record.encode().unwrap();
         assert_eq!(ContainerRecord::decode("shop", &bytes).unwrap(), record);

@@ -8,7 +8,10 @@ use crate::storage::redb::failure::{self, ContainedWrite};
 use crate::storage::redb::meta::{self, begin_durable, put_plain};
 use crate::storage::redb::sealing;
 use crate::storage::redb::tables::{CONTAINERS, META, RETIRED};
-use crate::storage::{ContainerId, SecretRecord, SettingsChange, StoreSettings, no_such_container};
+use crate::storage::{
+    AliasSpec, ContainerId, ContainerSpec, SecretRecord, SettingsChange, StoreSettings,
+    no_such_container,
+};
 use redb::Database;
 
 /// The state that a change replaced. If the outcome of the change is unknown, the process continues with this state, so
@@ -38,14 +41,18 @@ impl StoreDatabase {
         io.begin_commit();
         let txn = begin_durable(&self.file)?;
         *before = Some(match change {
-            SettingsChange::PutContainer(spec) => {
-                let record = new.containers.get(&spec.name);
-                let record = record.ok_or_else(|| no_such_container(&spec.name))?;
+            SettingsChange::PutContainer(ContainerSpec { name, .. })
+            | SettingsChange::PutAlias(AliasSpec { name, .. }) => {
                 put_plain(&txn, meta::NEXT_CONTAINER, new.next_container)?;
-                SettingsBefore::Container(put_container(&txn, record)?)
+                SettingsBefore::Container(put_container(&txn, new.container(name)?)?)
             }
             SettingsChange::RemoveContainer(name) => {
-                SettingsBefore::Container(remove_container(&txn, name)?)
+                let own_name = &old.container(name)?.name;
+                SettingsBefore::Container(match new.containers.get(own_name) {
+                    // Only an alias goes.
+                    Some(record) => put_container(&txn, record)?,
+                    None => remove_container(&txn, name)?,
+                })
             }
             SettingsChange::ReplaceSecrets { .. } => {
                 put_secrets(&txn, &new.secrets, &self.cipher)?;

@@ -220,10 +220,20 @@ impl<'a> Inspection<'a> {
     }
 
     pub(crate) fn containers(&mut self, pages: &mut Pages, tables: &InspectedTables) -> Result<()> {
+        let mut taken = BTreeSet::new();
         self.each(pages, tables, names::CONTAINERS, |this, key, value, _| {
             let name = String::from_utf8_lossy(key);
             match ContainerRecord::decode(&name, value) {
-                Ok(record) => drop(this.names.insert(ContainerId(record.id), record.name)),
+                Ok(record) => {
+                    for name in record
+                        .names()
+                        .filter(|name| !taken.insert((*name).to_owned()))
+                    {
+                        let why = corrupt("two containers have this name");
+                        this.own(why.in_container(name));
+                    }
+                    this.names.insert(ContainerId(record.id), record.name);
+                }
                 Err(error) => {
                     // Its number is known although its record is not.
                     if name.is_empty() {

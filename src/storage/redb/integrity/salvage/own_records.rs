@@ -255,5 +255,6 @@ fn defaults(name: String, id: u32) -> ContainerRecord {
         resolution_ms: 600_000,
         max_lifetime_ms: None,
         implicit_sweeps: true,
+        aliases: Vec::new(),
     }
 }
