@@ -5,6 +5,7 @@ mod actix;
 
 use crate::engine::{Peer, Site};
 use crate::engines::cloakroom::{Cloakroom, clients, open_store, still_clock};
+use crate::engines::redis_server::{self, Server as Redis};
 use crate::engines::tower_sessions::{TowerSessionsSqlite, id, pool, record};
 use crate::payload::{Dice, KEY, PACKAGES, value};
 use crate::prepared::{PreparedEngines, progress};
@@ -26,6 +27,8 @@ use tokio::runtime::{self, Runtime};
 use tower_sessions::session_store::SessionStore;
 use tower_sessions::{MemoryStore, SessionManagerLayer};
 use tower_sessions_cloakroom_store::CloakroomStore;
+use tower_sessions_redis_store::RedisStore;
+use tower_sessions_redis_store::fred::prelude::{ClientLike, Config, Pool};
 use tower_sessions_sqlx_store::SqliteStore;
 
 const HELLO: &str = "welcome back";
@@ -33,12 +36,16 @@ const COOKIE: &str = "sid";
 const WORKERS: usize = 2;
 /// How many sessions are saved at once before the measurement.
 const FILLING: usize = 64;
-const ENGINES: [&str; 8] = [
+/// How many connections to Redis the store has.
+const REDIS_CONNECTIONS: usize = 6;
+const TOWER_REDIS: &str = "tower-sessions-redis";
+const ENGINES: [&str; 9] = [
     "axum",
     "cloakroom",
     "tower-sessions-cloakroom",
     "tower-sessions-memory",
     "tower-sessions-sqlite",
+    TOWER_REDIS,
     actix::BARE,
     actix::CLOAKROOM,
     actix::REDIS,
@@ -57,11 +64,12 @@ pub(crate) fn main(settings: &Settings) -> Result<()> {
     let folder = PreparedEngines::folder()?;
     let mut servers = Vec::new();
     for engine in ENGINES {
-        if let Some(how) = actix::missing(engine) {
-            report.note(format!("{engine} was left out: {how}"));
-            continue;
-        }
         if settings.engines.is_empty() || settings.engines.iter().any(|name| name == engine) {
+            if let Some(how) = missing(engine) {
+                eprintln!("{engine} IS LEFT OUT: {how}");
+                report.note(format!("{engine} was left out: {how}"));
+                continue;
+            }
             let site = Site {
                 folder: folder.path().join(engine),
                 sessions,
@@ -100,10 +108,17 @@ pub(crate) fn main(settings: &Settings) -> Result<()> {
     report.note("tower-sessions-cloakroom tower-sessions with our store");
     report.note("tower-sessions-memory    nothing is on a disk");
     report.note("tower-sessions-sqlite    WAL, synchronous=FULL");
+    report.note("tower-sessions-redis     appendfsync always");
     report.note("actix                    the handler alone, no session, on actix-web");
     report.note("actix-session-cloakroom  actix-session with our store");
     report.note("actix-session-redis      appendfsync always");
     report.finish(REQUESTS)
+}
+
+/// How to come by what an engine needs, if it is not there.
+fn missing(engine: &str) -> Option<String> {
+    let on_redis = [TOWER_REDIS, actix::REDIS].contains(&engine);
+    on_redis.then(redis_server::missing).flatten()
 }
 
 fn cookies(site: &Site) -> std::path::PathBuf {
@@ -121,6 +136,7 @@ struct Server {
     address: SocketAddr,
     _runtime: Option<Runtime>,
     _actix: Option<actix::Running>,
+    _redis: Option<Redis>,
 }
 
 impl Server {
@@ -132,17 +148,24 @@ impl Server {
                 address: running.address,
                 _runtime: None,
                 _actix: Some(running),
+                _redis: None,
             });
         }
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .enable_all()
             .build()?;
+        let redis = (engine == TOWER_REDIS).then(|| Redis::start(site));
+        let redis = redis.transpose()?;
         let (app, values) = match engine {
             "axum" => (bare(), vec!["none".to_owned()]),
             "cloakroom" => cloakroom(site)?,
             "tower-sessions-cloakroom" => runtime.block_on(on_cloakroom(site))?,
             "tower-sessions-memory" => runtime.block_on(memory(site))?,
+            TOWER_REDIS => {
+                let server = redis.as_ref().context("no redis-server")?;
+                runtime.block_on(on_redis(site, server))?
+            }
             _ => {
                 TowerSessionsSqlite.make(site)?;
                 runtime.block_on(sqlite(site))?
@@ -156,6 +179,7 @@ impl Server {
             address,
             _runtime: Some(runtime),
             _actix: None,
+            _redis: redis,
         })
     }
 }
@@ -219,6 +243,27 @@ async fn memory(site: &Site) -> Result<App> {
 
 async fn on_cloakroom(site: &Site) -> Result<App> {
     let store = CloakroomStore::open(site.folder.join("sessions.redb"))?;
+    fill(site, &store).await?;
+    Ok(tower_sessions(site, store))
+}
+
+async fn on_redis(site: &Site, server: &Redis) -> Result<App> {
+    let pool = Pool::new(
+        Config::from_url(&server.url)?,
+        None,
+        None,
+        None,
+        REDIS_CONNECTIONS,
+    )?;
+    pool.connect();
+    pool.wait_for_connect().await?;
+    let store = RedisStore::new(pool);
+    fill(site, &store).await?;
+    Ok(tower_sessions(site, store))
+}
+
+/// Saves the sessions.
+async fn fill<S: SessionStore + Clone>(site: &Site, store: &S) -> Result<()> {
     // Commits that wait at the same time share a sync.
     let mut saving = tokio::task::JoinSet::new();
     for session in 0..site.sessions {
@@ -231,7 +276,7 @@ async fn on_cloakroom(site: &Site) -> Result<App> {
     while let Some(saved) = saving.join_next().await {
         saved??;
     }
-    Ok(tower_sessions(site, store))
+    Ok(())
 }
 
 async fn sqlite(site: &Site) -> Result<App> {

@@ -2,7 +2,7 @@
 
 use super::{COOKIE, FILLING, HELLO, WORKERS, fresh};
 use crate::engine::Site;
-use crate::engines::redis_server::{self, Server as Redis};
+use crate::engines::redis_server::Server as Redis;
 use crate::payload::{PACKAGES, first_value};
 use actix_session::config::CookieContentSecurity;
 use actix_session::storage::{RedisSessionStore, SessionKey, SessionStore};
@@ -22,11 +22,6 @@ pub(super) const BARE: &str = "actix";
 pub(super) const CLOAKROOM: &str = "actix-session-cloakroom";
 pub(super) const REDIS: &str = "actix-session-redis";
 pub(super) const ENGINES: [&str; 3] = [BARE, CLOAKROOM, REDIS];
-
-/// How to come by what an engine needs, if it is not there.
-pub(super) fn missing(engine: &str) -> Option<String> {
-    (engine == REDIS).then(redis_server::missing).flatten()
-}
 
 /// A server on threads of its own.
 pub(super) struct Running {
