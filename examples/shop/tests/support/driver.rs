@@ -21,6 +21,8 @@ pub(crate) enum Look {
     Desk,
     DarkPhone,
     DarkDesk,
+    /// A desk, where pages run no scripts.
+    WithoutScripts,
 }
 
 impl Look {
@@ -35,13 +37,17 @@ impl Look {
         if matches!(self, Self::DarkPhone | Self::DarkDesk) {
             arguments.push("--blink-settings=preferredColorScheme=0");
         }
+        if let Self::WithoutScripts = self {
+            let blocked = json!({ "profile.managed_default_content_settings.javascript": 2 });
+            return json!({ "args": arguments, "prefs": blocked });
+        }
         let metrics = json!({ "width": 320, "height": 800, "pixelRatio": 2.0 });
         match self {
             Self::Phone | Self::DarkPhone => json!({
                 "args": arguments,
                 "mobileEmulation": { "deviceMetrics": metrics },
             }),
-            Self::Desk | Self::DarkDesk => json!({ "args": arguments }),
+            Self::Desk | Self::DarkDesk | Self::WithoutScripts => json!({ "args": arguments }),
         }
     }
 }

@@ -1,0 +1,442 @@
+//! What each request passes before a page sees it: access, protection from other sites, and the headers of its answer.
+
+use crate::access::Access;
+use crate::admin::App;
+use crate::audit::Action;
+use crate::csrf;
+use crate::failure::Failure;
+use crate::pages::sign_in;
+use crate::render::{self, Format, HEADERS};
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+use minijinja::value::Serde;
+use minijinja::{Value, context};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// The largest form.
+const MAX_FORM: usize = 64 * 1024;
+
+/// The pages that the navigation names.
+const NAVIGATION: [(&str, &str); 7] = [
+    ("/", "Overview"),
+    ("/containers", "Containers"),
+    ("/sessions", "Sessions"),
+    ("/owners", "Owners"),
+    ("/maintenance", "Maintenance"),
+    ("/settings", "Settings"),
+    ("/audit", "Audit log"),
+];
+
+/// A request with access, and how it is answered.
+#[derive(Clone)]
+pub(crate) struct Visit {
+    pub(crate) app: Arc<App>,
+    pub(crate) access: Access,
+    pub(crate) format: Format,
+    pub(crate) fields: Fields,
+    base: String,
+    path: String,
+    /// The number of the entry of the audit log that brought the visitor here.
+    done: Option<u64>,
+}
+
+/// The fields of a form, of a JSON object, or of the query.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// The first field of this name, without white space around it. An empty one counts as missing.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let mut fields = self.0.iter();
+        let found = fields.find(|(field, _)| field == name);
+        found
+            .map(|(_, value)| value.trim())
+            .filter(|it| !it.is_empty())
+    }
+
+    /// Whether there is a field of this name, empty or not, and its exact value.
+    pub(crate) fn exact(&self, name: &str) -> Option<&str> {
+        let mut fields = self.0.iter();
+        let found = fields.find(|(field, _)| field == name);
+        found.map(|(_, value)| &**value)
+    }
+
+    /// The parts of a query, or of a form's content (WHATWG URL, `application/x-www-form-urlencoded`).
+    fn of_form(bytes: &[u8]) -> Self {
+        let pairs = form_urlencoded::parse(bytes);
+        Self(pairs.into_owned().collect())
+    }
+
+    fn of_json(bytes: &[u8]) -> Result<Self, Failure> {
+        use serde_json::Value;
+        let object: serde_json::Map<String, Value> = serde_json::from_slice(bytes)
+            .map_err(|error| Failure::bad_request(format!("A JSON object is expected: {error}")))?;
+        let mut fields = Vec::with_capacity(object.len());
+        for (name, value) in object {
+            let text = match value {
+                Value::Null => continue,
+                Value::String(text) => text,
+                Value::Bool(_) | Value::Number(_) => value.to_string(),
+                Value::Array(_) | Value::Object(_) => {
+                    let text =
+                        format!("The value of {name:?} must be a string, a number or a boolean.");
+                    return Err(Failure::bad_request(text));
+                }
+            };
+            fields.push((name, text));
+        }
+        Ok(Self(fields))
+    }
+}
+
+/// Lets a request in, or answers it.
+pub(crate) async fn gate(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let format = Format::wanted(&head.headers);
+    let access = app.access(&head).await;
+    let mut visit = Visit {
+        base: app.base(&head),
+        path: head.uri.path().to_owned(),
+        app,
+        access,
+        format,
+        fields: Fields::default(),
+        done: None,
+    };
+    let mut response = match visit.let_in(head, body).await {
+        Ok(request) => {
+            let response = next.run(request).await;
+            visit.with_error_page(response)
+        }
+        Err(Refusal::Answer(response)) => response,
+        Err(Refusal::Failure(failure)) => visit.error_page(&failure),
+    };
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        // Only the style and the script say otherwise of `Cache-Control`.
+        headers.entry(name).or_insert(value);
+    }
+    response
+}
+
+enum Refusal {
+    Answer(Response),
+    Failure(Failure),
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl Visit {
+    /// The request as a page gets it.
+    async fn let_in(&mut self, mut head: Parts, body: Body) -> Result<Request, Refusal> {
+        if self.access.who().is_none() {
+            return self.without_access(head, body).await;
+        }
+        if head.method.is_safe() {
+            let query = head.uri.query().unwrap_or_default();
+            self.fields = Fields::of_form(query.as_bytes());
+            self.done = self.fields.get("done").and_then(|it| it.parse().ok());
+        } else {
+            self.fields = read_fields(&head, body).await?;
+            self.check_origin(&head.method, &head.headers)?;
+        }
+        head.extensions.insert(self.clone());
+        Ok(Request::from_parts(head, Body::empty()))
+    }
+
+    /// Only a form that asks for the token is shown, if there is one.
+    async fn without_access(&mut self, head: Parts, body: Body) -> Result<Request, Refusal> {
+        let not_found = || Refusal::Answer(StatusCode::NOT_FOUND.into_response());
+        let Some(token) = self.app.sign_in.clone() else {
+            return Err(not_found());
+        };
+        let is_asset = self.path.starts_with("/assets/");
+        if is_asset && head.method.is_safe() {
+            return Ok(Request::from_parts(head, Body::empty()));
+        }
+        if self.path == sign_in::PATH && head.method == Method::POST {
+            self.fields = read_fields(&head, body).await?;
+            if csrf::is_from_elsewhere(&head.headers) {
+                return Err(Failure::forbidden("The form was sent by another site.").into());
+            }
+            let answer = sign_in::give_token(self, &token, &head.headers).await;
+            return Err(Refusal::Answer(
+                answer.unwrap_or_else(|failure| self.error_page(&failure)),
+            ));
+        }
+        if !head.method.is_safe() || self.format == Format::Json {
+            return Err(not_found());
+        }
+        if self.path == sign_in::PATH {
+            let page = sign_in::form(self, None);
+            return Err(Refusal::Answer(
+                page.unwrap_or_else(|failure| self.error_page(&failure)),
+            ));
+        }
+        Err(Refusal::Answer(
+            Redirect::to(&self.url(sign_in::PATH)).into_response(),
+        ))
+    }
+
+    /// Whether a request that changes something comes from a page of ours, or from a program that carries its own right.
+    fn check_origin(&self, method: &Method, headers: &HeaderMap) -> Result<(), Failure> {
+        if method != Method::POST {
+            return Ok(()); // No page takes it: 405.
+        }
+        if csrf::is_from_elsewhere(headers) {
+            return Err(Failure::forbidden("The request was sent by another site."));
+        }
+        let who = self.access.who().unwrap_or_default();
+        let token = self.fields.exact("form_token").unwrap_or_default();
+        if csrf::has_bearer(headers) || self.app.tokens.accepts(who, token) {
+            return Ok(());
+        }
+        Err(Failure::forbidden(
+            "The form is out of date: the program was started again, or somebody else signed in. Go back, reload the \
+             page, and send it again.",
+        ))
+    }
+
+    /// Refuses who may only look.
+    pub(crate) fn need_change(&self) -> Result<(), Failure> {
+        match self.access.may_change() {
+            true => Ok(()),
+            false => Err(Failure::forbidden(
+                "You may look at everything here, and change nothing.",
+            )),
+        }
+    }
+
+    /// The address of a page, as browsers know it.
+    pub(crate) fn url(&self, path: &str) -> String {
+        match (&*self.base, path) {
+            ("", path) => path.to_owned(),
+            (base, "/") => base.to_owned(),
+            (base, path) => format!("{base}{path}"),
+        }
+    }
+
+    /// The path for the cookie of a browser that signed in.
+    pub(crate) fn cookie_path(&self) -> &str {
+        match &*self.base {
+            "" => "/",
+            base => base,
+        }
+    }
+
+    /// A page as HTML, or what it holds as JSON.
+    pub(crate) fn show(
+        &self,
+        template: &str,
+        title: &str,
+        page: &impl Serialize,
+    ) -> Result<Response, Failure> {
+        self.show_as(StatusCode::OK, template, title, page)
+    }
+
+    pub(crate) fn show_as(
+        &self,
+        status: StatusCode,
+        template: &str,
+        title: &str,
+        page: &impl Serialize,
+    ) -> Result<Response, Failure> {
+        if self.format == Format::Json {
+            return Ok(render::json(status, page));
+        }
+        let html = render::html(&self.app.templates, template, self.frame(title), page)?;
+        let kind = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
+        Ok((status, kind, html).into_response())
+    }
+
+    /// Makes a change and records it, also if the client goes away meanwhile. A browser is sent on to a page of ours,
+    /// which tells the outcome; a program gets the entry of the audit log.
+    pub(crate) async fn change<W>(
+        &self,
+        action: &'static str,
+        subject: String,
+        next: &str,
+        work: W,
+    ) -> Result<Response, Failure>
+    where
+        W: Future<Output = cloakroom::Result<String>> + Send + 'static,
+    {
+        self.need_change()?;
+        let number = self.record(action, subject, work).await?;
+        Ok(self.done(number, next))
+    }
+
+    /// Does this work and records it. Returns the number of its entry.
+    pub(crate) async fn record<W>(
+        &self,
+        action: &'static str,
+        subject: String,
+        work: W,
+    ) -> Result<u64, Failure>
+    where
+        W: Future<Output = cloakroom::Result<String>> + Send + 'static,
+    {
+        let action = Action {
+            who: self.access.who().unwrap_or_default().to_owned(),
+            action,
+            subject,
+        };
+        let log = self.app.log.clone();
+        let working = tokio::spawn(async move {
+            let outcome = work.await;
+            let recorded = match &outcome {
+                Ok(text) => Ok(text.clone()),
+                Err(error) => Err(error.to_string()),
+            };
+            let recording = tokio::task::spawn_blocking(move || log.record(action, recorded));
+            (outcome, recording.await)
+        });
+        let fault = |_| {
+            let text = "The log of the application has more. Look before you repeat it.";
+            Failure::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Something went wrong",
+                text,
+            )
+        };
+        let (outcome, number) = working.await.map_err(fault)?;
+        outcome?;
+        number.map_err(fault)
+    }
+
+    /// The answer to a change that was made.
+    pub(crate) fn done(&self, number: u64, next: &str) -> Response {
+        if self.format == Format::Json {
+            return render::json(StatusCode::OK, &self.app.log.entry(number));
+        }
+        let mark = if next.contains('?') { '&' } else { '?' };
+        let url = self.url(next);
+        Redirect::to(&format!("{url}{mark}done={number}")).into_response()
+    }
+
+    /// The page of an error.
+    fn error_page(&self, failure: &Failure) -> Response {
+        #[derive(Serialize)]
+        struct Page<'a> {
+            status: u16,
+            title: &'a str,
+            text: &'a str,
+        }
+        let page = Page {
+            status: failure.status.as_u16(),
+            title: failure.title,
+            text: &failure.text,
+        };
+        let shown = self.show_as(failure.status, "error.html", failure.title, &page);
+        shown.unwrap_or_else(|_| failure.status.into_response())
+    }
+
+    /// Gives an error without a page its page: of a handler, or of the router.
+    fn with_error_page(&self, mut response: Response) -> Response {
+        let status = response.status();
+        if let Some(failure) = response.extensions_mut().remove::<Arc<Failure>>() {
+            return self.error_page(&failure);
+        }
+        let failure = match status {
+            StatusCode::NOT_FOUND if self.access.who().is_some() => {
+                Failure::not_found("There is no such page. The address may be mistyped.")
+            }
+            StatusCode::METHOD_NOT_ALLOWED => Failure::new(
+                status,
+                "This address takes no such request",
+                "Open the page that has the form.",
+            ),
+            _ if status.is_client_error() && is_plain(&response) => Failure::new(
+                status,
+                "The request was not understood",
+                "The address may be mistyped.",
+            ),
+            _ => return response,
+        };
+        self.error_page(&failure)
+    }
+
+    /// What the frame of each page shows.
+    fn frame(&self, title: &str) -> Value {
+        let who = self.access.who().unwrap_or_default();
+        let navigation: Vec<_> = NAVIGATION
+            .iter()
+            .map(|(path, label)| {
+                let is_here = match *path {
+                    "/" => self.path == "/",
+                    path => self.path.starts_with(path),
+                };
+                context! { url => self.url(path), label => *label, is_here => is_here }
+            })
+            .collect();
+        // Only what this administrator did is told.
+        let done = self.done.and_then(|number| self.app.log.entry(number));
+        let done = done.filter(|entry| entry.who == who);
+        context! {
+            title => title,
+            base => &*self.base,
+            navigation => navigation,
+            who => who,
+            may_change => self.access.may_change(),
+            may_see_values => self.access.may_see_values(),
+            form_token => self.app.tokens.token(who),
+            can_sign_out => self.app.sign_in.is_some() && !who.is_empty(),
+            done => done.map(Serde),
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Visit {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        // The gate, which is around every page, put it there.
+        let visit = head.extensions.remove();
+        visit.ok_or(StatusCode::NOT_FOUND)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}
+
+/// Whether it is the words of an extractor.
+fn is_plain(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"))
+}
+
+async fn read_fields(head: &Parts, body: Body) -> Result<Fields, Failure> {
+    let bytes = to_bytes(body, MAX_FORM).await.map_err(|_| {
+        let text = "A form holds at most 64 KiB.";
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "That is too much", text)
+    })?;
+    let kind = head.headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    match kind.split(';').next().unwrap_or_default().trim() {
+        "application/json" => Fields::of_json(&bytes),
+        "application/x-www-form-urlencoded" => Ok(Fields::of_form(&bytes)),
+        _ if bytes.is_empty() => Ok(Fields::default()),
+        _ => {
+            let text = "Send a form or a JSON object.";
+            Err(Failure::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "The request was not understood",
+                text,
+            ))
+        }
+    }
+}

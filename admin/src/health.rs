@@ -1,0 +1,107 @@
+//! The state of a store in words: what is wrong, and what to do.
+
+use crate::forms::number;
+use cloakroom::Statistics;
+use serde::Serialize;
+use std::time::Duration;
+
+/// How old a snapshot may become before it is reported.
+const OLD_SNAPSHOT: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    /// Worth knowing.
+    Note,
+    /// Something is lost or slow.
+    Warning,
+    /// Visitors are affected.
+    Problem,
+}
+
+/// One thing that an operator should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Finding {
+    pub(crate) level: Level,
+    pub(crate) problem: String,
+    pub(crate) advice: &'static str,
+}
+
+/// What the statistics say, the worst first. Nothing, if all is well.
+pub(crate) fn findings(statistics: &Statistics) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut note = |level, problem: String, advice| {
+        found.push(Finding {
+            level,
+            problem,
+            advice,
+        });
+    };
+    if statistics.is_read_only() {
+        note(
+            Level::Problem,
+            "The store cannot write to its files. Commits are refused.".to_owned(),
+            "Free space on the disk and look into the log. The store goes on by itself.",
+        );
+    }
+    if statistics.unreadable_parts() > 0 {
+        let parts = number(statistics.unreadable_parts() as u64);
+        note(
+            Level::Problem,
+            format!("The disk cannot read {parts} parts of the file."),
+            "Run a check: it names the sessions. Move the store to another disk soon.",
+        );
+    }
+    if statistics.commits_held_back() > 0 {
+        let commits = number(statistics.commits_held_back() as u64);
+        note(
+            Level::Warning,
+            format!("{commits} commits wait to be admitted to the queue."),
+            "The disk does not keep pace. If this lasts, use a faster disk or write less.",
+        );
+    }
+    if statistics.lost_touches() > 0 {
+        let touches = number(statistics.lost_touches());
+        note(
+            Level::Warning,
+            format!("{touches} access times were not recorded since the store was opened."),
+            "Sessions may end early. The disk did not keep pace at some time.",
+        );
+    }
+    let oldest = statistics.oldest_held_snapshot();
+    if let Some(age) = oldest.filter(|age| *age >= OLD_SNAPSHOT) {
+        note(
+            Level::Warning,
+            format!("A transaction has been open for {} seconds.", age.as_secs()),
+            "The file may grow meanwhile. Look for a handler that waits with its session open.",
+        );
+    }
+    if statistics.dropped_events() > 0 {
+        let events = number(statistics.dropped_events());
+        note(
+            Level::Warning,
+            format!("{events} events were dropped before the application's hooks saw them."),
+            "The hooks are too slow: let them hand their work on.",
+        );
+    }
+    if statistics.refused_sessions() > 0 {
+        let sessions = number(statistics.refused_sessions());
+        note(
+            Level::Note,
+            format!(
+                "{sessions} new sessions were refused by the limit since the store was opened."
+            ),
+            "If no attack explains them, raise the limit.",
+        );
+    }
+    if statistics.reopened() > 0 {
+        let times = number(statistics.reopened());
+        note(
+            Level::Note,
+            format!("The store reopened its files {times} times after storage failed."),
+            "Nothing that was acknowledged is lost. The log has the reasons.",
+        );
+    }
+    found.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    found
+}

@@ -1,0 +1,96 @@
+//! The figures of the overview as they change (server-sent events, WHATWG HTML).
+
+use super::overview::{rate, size};
+use crate::entry::Visit;
+use crate::forms::number;
+use crate::sampler::Sample;
+use axum::response::Sse;
+use axum::response::sse::Event;
+use cloakroom::Store;
+use futures_core::Stream;
+use serde::Serialize;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+const EVERY: Duration = Duration::from_secs(2);
+/// A stream ends after this, and the browser connects again. So a right that was taken away ends soon, and a server that
+/// is asked to stop does not wait for a page that is open.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// Figures for the elements of the page that name them.
+#[derive(Serialize)]
+struct Live {
+    commits: String,
+    commits_per_second: String,
+    conflicts: String,
+    conflicts_per_second: String,
+    bytes_per_second: String,
+    syncs_per_second: String,
+    journal_bytes: String,
+    file_bytes: String,
+    waiting_commits: String,
+    held_snapshots: String,
+    is_well: bool,
+}
+
+struct Figures {
+    store: Store,
+    ticks: Interval,
+    end: Instant,
+    last: Option<Sample>,
+}
+
+pub(super) async fn stream(visit: Visit) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let mut ticks = interval_at(Instant::now() + EVERY, EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let last = Sample::now(&visit.app.store).ok();
+    Sse::new(Figures {
+        store: visit.app.store.clone(),
+        ticks,
+        end: Instant::now() + LONGEST,
+        last,
+    })
+}
+
+impl Stream for Figures {
+    type Item = Result<Event, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let tick = ready!(self.ticks.poll_tick(context));
+            // A store that was closed or cannot be read has no figures.
+            let Ok(sample) = Sample::now(&self.store) else {
+                return Poll::Ready(None);
+            };
+            let Some(last) = self.last.replace(sample).filter(|_| tick < self.end) else {
+                return Poll::Ready(None);
+            };
+            let live = Live::new(&sample, &last);
+            if let Ok(event) = Event::default().json_data(live) {
+                return Poll::Ready(Some(Ok(event)));
+            }
+        }
+    }
+}
+
+impl Live {
+    fn new(sample: &Sample, last: &Sample) -> Self {
+        let (statistics, rates) = (sample.statistics(), sample.since(last));
+        Self {
+            commits: number(statistics.commits()),
+            commits_per_second: rate(rates.commits_per_second),
+            conflicts: number(statistics.conflicts()),
+            conflicts_per_second: rate(rates.conflicts_per_second),
+            bytes_per_second: size(rates.bytes_per_second),
+            syncs_per_second: rate(rates.syncs_per_second),
+            journal_bytes: size(rates.journal_bytes as f64),
+            file_bytes: size(rates.file_bytes as f64),
+            waiting_commits: number(statistics.waiting_commits() as u64),
+            held_snapshots: number(statistics.held_snapshots() as u64),
+            is_well: crate::health::findings(statistics).is_empty(),
+        }
+    }
+}

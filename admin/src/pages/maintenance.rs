@@ -1,0 +1,90 @@
+//! Long work: begun, followed, and stopped.
+
+use super::Answer;
+use crate::entry::Visit;
+use crate::failure::Failure;
+use crate::render::{self, Format};
+use crate::tasks::{TaskView, Work};
+use axum::extract::Path;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Redirect};
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Page {
+    works: Vec<WorkView>,
+    tasks: Vec<TaskView>,
+    /// The task that is followed, if the address names one.
+    followed: Option<TaskView>,
+}
+
+#[derive(Serialize)]
+struct WorkView {
+    path: &'static str,
+    label: &'static str,
+    effect: &'static str,
+}
+
+pub(super) async fn show(visit: Visit) -> Answer {
+    visit.show("maintenance.html", "Maintenance", &page(&visit, None))
+}
+
+pub(super) async fn begin(visit: Visit, Path(work): Path<String>) -> Answer {
+    visit.need_change()?;
+    let work = Work::ALL.into_iter().find(|it| it.path() == work);
+    let work = work.ok_or_else(|| Failure::not_found("There is no such work."))?;
+    let who = visit.access.who().unwrap_or_default();
+    let app = &visit.app;
+    let number = (app.tasks).begin(work, who, app.store.clone(), app.log.clone());
+    follow(&visit, number, StatusCode::ACCEPTED)
+}
+
+pub(super) async fn task(visit: Visit, Path(number): Path<u64>) -> Answer {
+    let task = visit.app.tasks.view(number).ok_or_else(no_such_task)?;
+    if visit.format == Format::Json {
+        return Ok(render::json(StatusCode::OK, &task));
+    }
+    let title = format!(
+        "{} {}",
+        task.label,
+        if task.ended.is_some() {
+            "ended"
+        } else {
+            "is running"
+        }
+    );
+    visit.show("maintenance.html", &title, &page(&visit, Some(task)))
+}
+
+pub(super) async fn stop(visit: Visit, Path(number): Path<u64>) -> Answer {
+    visit.need_change()?;
+    visit.app.tasks.stop(number).ok_or_else(no_such_task)?;
+    follow(&visit, number, StatusCode::OK)
+}
+
+fn follow(visit: &Visit, number: u64, status: StatusCode) -> Answer {
+    if visit.format == Format::Json {
+        return Ok(render::json(status, &visit.app.tasks.view(number)));
+    }
+    let url = visit.url(&format!("/maintenance/tasks/{number}"));
+    Ok(Redirect::to(&url).into_response())
+}
+
+fn page(visit: &Visit, followed: Option<TaskView>) -> Page {
+    let works = Work::ALL.map(|work| WorkView {
+        path: work.path(),
+        label: work.label(),
+        effect: work.effect(),
+    });
+    Page {
+        works: works.into(),
+        tasks: visit.app.tasks.list(),
+        followed,
+    }
+}
+
+fn no_such_task() -> Failure {
+    Failure::not_found(
+        "There is no such task. The list keeps the last ones; the audit log has all.",
+    )
+}

@@ -1,0 +1,132 @@
+//! How the store does.
+
+use super::Answer;
+use crate::entry::Visit;
+use crate::failure::Failure;
+use crate::forms::{bytes, number};
+use crate::health::{Finding, findings};
+use crate::plot::Plot;
+use crate::sampler::{Rates, Sample};
+use cloakroom::{Statistics, Store};
+use serde::Serialize;
+
+/// The counters that the page shows, and their names in JSON.
+#[derive(Serialize)]
+pub(super) struct Figures {
+    commits: u64,
+    groups: u64,
+    conflicts: u64,
+    touches: u64,
+    bytes_written: u64,
+    syncs: u64,
+    checkpoints: u64,
+    journal_bytes: u64,
+    file_bytes: u64,
+    waiting_commits: usize,
+    waiting_bytes: usize,
+    commits_held_back: usize,
+    held_snapshots: usize,
+    waiting_hooks: usize,
+    waiting_events: usize,
+    is_read_only: bool,
+}
+
+impl Figures {
+    pub(super) fn of(statistics: &Statistics) -> Self {
+        Self {
+            commits: statistics.commits(),
+            groups: statistics.groups(),
+            conflicts: statistics.conflicts(),
+            touches: statistics.touches(),
+            bytes_written: statistics.bytes_written(),
+            syncs: statistics.syncs(),
+            checkpoints: statistics.checkpoints(),
+            journal_bytes: statistics.journal_len(),
+            file_bytes: statistics.file_len(),
+            waiting_commits: statistics.waiting_commits(),
+            waiting_bytes: statistics.waiting_bytes(),
+            commits_held_back: statistics.commits_held_back(),
+            held_snapshots: statistics.held_snapshots(),
+            waiting_hooks: statistics.waiting_hooks(),
+            waiting_events: statistics.waiting_events(),
+            is_read_only: statistics.is_read_only(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Page {
+    /// The store's identity as 32 hexadecimal digits.
+    identity: String,
+    figures: Figures,
+    health: Vec<Finding>,
+    /// What happened between each sample of the last hour and the next.
+    rates: Vec<Rates>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plots: Option<Vec<PlotView>>,
+}
+
+#[derive(Serialize)]
+struct PlotView {
+    title: &'static str,
+    now: String,
+    most: String,
+    svg: String,
+}
+
+pub(super) async fn show(visit: Visit) -> Result<axum::response::Response, Failure> {
+    let page = page(&visit.app.store, visit.app.samples.rates(), visit.format)?;
+    visit.show("overview.html", "Overview", &page) as Answer
+}
+
+fn page(store: &Store, rates: Vec<Rates>, format: crate::render::Format) -> Result<Page, Failure> {
+    let sample = Sample::now(store)?;
+    let is_html = format == crate::render::Format::Html;
+    Ok(Page {
+        identity: crate::csrf::hex(&store.identity()),
+        figures: Figures::of(sample.statistics()),
+        health: findings(sample.statistics()),
+        plots: is_html.then(|| plots(&rates)),
+        rates,
+    })
+}
+
+fn plots(rates: &[Rates]) -> Vec<PlotView> {
+    type Figure = (&'static str, fn(&Rates) -> f64, fn(f64) -> String);
+    const FIGURES: [Figure; 6] = [
+        ("Commits a second", |it| it.commits_per_second, rate),
+        ("Conflicts a second", |it| it.conflicts_per_second, rate),
+        ("Written a second", |it| it.bytes_per_second, size),
+        ("Syncs a second", |it| it.syncs_per_second, rate),
+        ("Journal", |it| it.journal_bytes as f64, size),
+        ("File", |it| it.file_bytes as f64, size),
+    ];
+    let views = FIGURES.iter().map(|(title, figure, format)| {
+        let values: Vec<f64> = rates.iter().map(figure).collect();
+        let most = values.iter().copied().fold(0.0, f64::max);
+        let plot = Plot {
+            title,
+            values: &values,
+            format: *format,
+        };
+        PlotView {
+            title,
+            now: format(values.last().copied().unwrap_or(0.0)),
+            most: format(most),
+            svg: plot.svg(),
+        }
+    });
+    views.collect()
+}
+
+/// A rate for people: whole numbers, or one digit where that is all there is.
+pub(super) fn rate(value: f64) -> String {
+    match value {
+        few if few < 10.0 => format!("{few:.1}"),
+        many => number(many as u64),
+    }
+}
+
+pub(super) fn size(value: f64) -> String {
+    bytes(value as u64)
+}

@@ -1,0 +1,181 @@
+//! One session.
+
+use super::Answer;
+use crate::entry::Visit;
+use crate::failure::Failure;
+use crate::forms::written;
+use crate::shown::{Node, Trees};
+use axum::extract::Path;
+use chrono::{DateTime, Utc};
+use cloakroom::{ClientKey, EntryPackage, EntryPart, SessionEntry};
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Page {
+    key: String,
+    parts: Vec<PartView>,
+    /// Where the session is now, if its id was renewed a moment ago.
+    renewed_as: Option<String>,
+    /// Whether the values are there.
+    with_values: bool,
+}
+
+#[derive(Serialize)]
+struct PartView {
+    container: String,
+    created: Option<DateTime<Utc>>,
+    last_access: Option<DateTime<Utc>>,
+    expires: Option<DateTime<Utc>>,
+    is_expired: bool,
+    timeout: Option<String>,
+    owner: Option<String>,
+    label: Option<String>,
+    authenticated_at: Option<DateTime<Utc>>,
+    packages: Vec<PackageView>,
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct PackageView {
+    name: String,
+    bytes: u64,
+    keys: Vec<KeyView>,
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct KeyView {
+    name: String,
+    bytes: u64,
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tree: Option<Node>,
+    /// For programs, in the form of exports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<cloakroom::Value>,
+}
+
+impl Page {
+    fn of(entry: SessionEntry) -> Self {
+        Self {
+            key: entry.client.to_string(),
+            parts: entry.parts.into_iter().map(PartView::of).collect(),
+            renewed_as: entry.renewed_as.map(|key| key.to_string()),
+            with_values: false,
+        }
+    }
+}
+
+impl PartView {
+    fn of(part: EntryPart) -> Self {
+        Self {
+            container: part.container,
+            created: part.created,
+            last_access: part.last_access,
+            expires: part.expires,
+            is_expired: part.is_expired,
+            timeout: part.timeout.map(written),
+            owner: part.owner,
+            label: part.label,
+            authenticated_at: part.authenticated_at,
+            packages: part.packages.into_iter().map(PackageView::of).collect(),
+            error: part.error.map(|error| error.to_string()),
+        }
+    }
+}
+
+impl PackageView {
+    fn of(package: EntryPackage) -> Self {
+        let keys = package.keys.into_iter().map(|key| KeyView {
+            name: key.name,
+            bytes: key.bytes,
+            tree: None,
+            value: None,
+        });
+        Self {
+            name: package.name,
+            bytes: package.bytes,
+            keys: keys.collect(),
+            error: package.error.map(|error| error.to_string()),
+        }
+    }
+}
+
+pub(super) async fn show(visit: Visit, Path(key): Path<String>) -> Answer {
+    let key = read_key(&key)?;
+    let page = Page::of(entry(&visit, key).await?);
+    visit.show("session.html", &format!("Session {key}"), &page)
+}
+
+/// The same page with the values of one package. It is asked for by a form, because the asking is recorded.
+pub(super) async fn values(visit: Visit, Path(key): Path<String>) -> Answer {
+    if !visit.access.may_see_values() {
+        return Err(Failure::forbidden(
+            "You may not see the values of sessions.",
+        ));
+    }
+    let key = read_key(&key)?;
+    let container = visit
+        .fields
+        .exact("container")
+        .unwrap_or_default()
+        .to_owned();
+    let package = visit.fields.exact("package").map(str::to_owned);
+    let package = package.ok_or_else(|| Failure::bad_request("The field “package” is missing."))?;
+    let subject = format!("{key}, container “{container}”, package “{package}”");
+    // First the record, then the values.
+    let asked = async { Ok("shown".to_owned()) };
+    visit.record("show values", subject, asked).await?;
+    let store = visit.app.store.clone();
+    let values = store.entry_values_async(key, &container, &package).await?;
+    let mut page = Page::of(entry(&visit, key).await?);
+    page.with_values = true;
+    let part = page
+        .parts
+        .iter_mut()
+        .find(|part| part.container == container);
+    let of = part.and_then(|part| part.packages.iter_mut().find(|it| it.name == package));
+    if let Some(of) = of {
+        let mut trees = Trees::new();
+        let is_json = visit.format == crate::render::Format::Json;
+        let keys = values.into_iter().map(|(name, value)| KeyView {
+            bytes: of
+                .keys
+                .iter()
+                .find(|key| key.name == name)
+                .map_or(0, |key| key.bytes),
+            tree: (!is_json).then(|| trees.node(&value)),
+            value: is_json.then_some(value),
+            name,
+        });
+        of.keys = keys.collect();
+    }
+    visit.show("session.html", &format!("Session {key}"), &page)
+}
+
+pub(super) async fn end(visit: Visit, Path(key): Path<String>) -> Answer {
+    let key = read_key(&key)?;
+    let store = visit.app.store.clone();
+    let work = async move {
+        match store.end_async(key).await? {
+            0 => Ok("there was no such session any more".to_owned()),
+            _ => Ok("ended".to_owned()),
+        }
+    };
+    visit
+        .change("end session", key.to_string(), "/sessions", work)
+        .await
+}
+
+async fn entry(visit: &Visit, key: ClientKey) -> Result<SessionEntry, Failure> {
+    let entry = visit.app.store.entry_async(key).await?;
+    entry.ok_or_else(|| {
+        Failure::not_found(
+            "There is no session with this key. It may have ended, or its id may have changed.",
+        )
+    })
+}
+
+fn read_key(text: &str) -> Result<ClientKey, Failure> {
+    Ok(text.parse()?)
+}

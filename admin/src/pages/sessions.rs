@@ -1,0 +1,245 @@
+//! The sessions of a container, by pages.
+
+use super::Answer;
+use crate::entry::{Fields, Visit};
+use crate::forms::duration;
+use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use cloakroom::{ListedSession, SessionFilter};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How many sessions a page lists, unless the address asks for another number.
+const LISTED: usize = 50;
+/// How many calls one page makes to the store until it has found something. Each examines a bounded number of sessions.
+const CALLS: usize = 8;
+
+#[derive(Default, Serialize)]
+struct Page {
+    /// The names of all containers.
+    containers: Vec<String>,
+    filter: Typed,
+    /// By the name of the field.
+    errors: BTreeMap<&'static str, String>,
+    sessions: Vec<SessionView>,
+    examined: usize,
+    /// The key after which the next page begins.
+    next: Option<String>,
+    /// The query of the next page.
+    next_query: Option<String>,
+}
+
+/// What was typed into the form.
+#[derive(Clone, Default, Serialize)]
+struct Typed {
+    container: String,
+    key: String,
+    owner: String,
+    label: String,
+    idle_at_least: String,
+    idle_at_most: String,
+    age_at_least: String,
+    age_at_most: String,
+    bytes_at_least: String,
+    bytes_at_most: String,
+}
+
+/// A session as lists show it, and as JSON.
+#[derive(Serialize)]
+pub(super) struct SessionView {
+    key: String,
+    created: Option<DateTime<Utc>>,
+    last_access: Option<DateTime<Utc>>,
+    expires: Option<DateTime<Utc>>,
+    owner: Option<String>,
+    label: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    containers: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packages: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl From<ListedSession> for SessionView {
+    fn from(session: ListedSession) -> Self {
+        Self {
+            key: session.client.to_string(),
+            created: session.created,
+            last_access: session.last_access,
+            expires: session.expires,
+            owner: session.owner,
+            label: session.label,
+            containers: None,
+            packages: Some(session.packages),
+            bytes: Some(session.bytes),
+            error: session.error.map(|error| error.to_string()),
+        }
+    }
+}
+
+impl From<cloakroom::SessionInfo> for SessionView {
+    fn from(session: cloakroom::SessionInfo) -> Self {
+        Self {
+            key: session.client.to_string(),
+            created: session.created,
+            last_access: session.last_access,
+            expires: session.expires,
+            owner: session.owner,
+            label: session.label,
+            containers: Some(session.containers),
+            packages: None,
+            bytes: None,
+            error: None,
+        }
+    }
+}
+
+impl Typed {
+    fn of(fields: &Fields) -> Self {
+        let text = |name| fields.get(name).unwrap_or_default().to_owned();
+        Self {
+            container: fields.exact("container").unwrap_or_default().to_owned(),
+            key: text("key"),
+            owner: text("owner"),
+            label: text("label"),
+            idle_at_least: text("idle_at_least"),
+            idle_at_most: text("idle_at_most"),
+            age_at_least: text("age_at_least"),
+            age_at_most: text("age_at_most"),
+            bytes_at_least: text("bytes_at_least"),
+            bytes_at_most: text("bytes_at_most"),
+        }
+    }
+
+    /// The filter, or what is wrong with it by the name of the field.
+    fn filter(&self) -> Result<SessionFilter, BTreeMap<&'static str, String>> {
+        let mut errors = BTreeMap::new();
+        let mut filter = SessionFilter::new();
+        if !self.key.is_empty() {
+            match SessionFilter::new().key_prefix(&self.key) {
+                Ok(by_key) => filter = by_key,
+                Err(error) => {
+                    errors.insert("key", error.to_string());
+                }
+            }
+        }
+        if !self.owner.is_empty() {
+            filter = filter.owner(&self.owner);
+        }
+        if !self.label.is_empty() {
+            filter = filter.label(&self.label);
+        }
+        type Span = (&'static str, fn(SessionFilter, Duration) -> SessionFilter);
+        let spans: [(Span, &str); 4] = [
+            (
+                ("idle_at_least", SessionFilter::idle_at_least),
+                &self.idle_at_least,
+            ),
+            (
+                ("idle_at_most", SessionFilter::idle_at_most),
+                &self.idle_at_most,
+            ),
+            (
+                ("age_at_least", SessionFilter::age_at_least),
+                &self.age_at_least,
+            ),
+            (
+                ("age_at_most", SessionFilter::age_at_most),
+                &self.age_at_most,
+            ),
+        ];
+        for ((name, set), text) in spans {
+            match duration(text) {
+                _ if text.is_empty() => {}
+                Ok(span) => filter = set(filter, span),
+                Err(error) => {
+                    errors.insert(name, error);
+                }
+            }
+        }
+        type Size = (&'static str, fn(SessionFilter, u64) -> SessionFilter);
+        let sizes: [(Size, &str); 2] = [
+            (
+                ("bytes_at_least", SessionFilter::bytes_at_least),
+                &self.bytes_at_least,
+            ),
+            (
+                ("bytes_at_most", SessionFilter::bytes_at_most),
+                &self.bytes_at_most,
+            ),
+        ];
+        for ((name, set), text) in sizes {
+            match text.parse() {
+                _ if text.is_empty() => {}
+                Ok(bytes) => filter = set(filter, bytes),
+                Err(_) => {
+                    errors.insert(name, "Write a whole number of bytes.".to_owned());
+                }
+            }
+        }
+        match errors.is_empty() {
+            true => Ok(filter),
+            false => Err(errors),
+        }
+    }
+
+    /// The query that asks for the same, after this key.
+    fn query_after(&self, key: &str) -> String {
+        let fields = [
+            ("key", &self.key),
+            ("owner", &self.owner),
+            ("label", &self.label),
+            ("idle_at_least", &self.idle_at_least),
+            ("idle_at_most", &self.idle_at_most),
+            ("age_at_least", &self.age_at_least),
+            ("age_at_most", &self.age_at_most),
+            ("bytes_at_least", &self.bytes_at_least),
+            ("bytes_at_most", &self.bytes_at_most),
+        ];
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("container", &self.container);
+        query.extend_pairs(fields.iter().filter(|(_, text)| !text.is_empty()));
+        query.append_pair("after", key).finish()
+    }
+}
+
+pub(super) async fn list(visit: Visit) -> Answer {
+    let store = &visit.app.store;
+    let containers = store.containers();
+    let mut page = Page {
+        containers: containers.iter().map(|it| it.name().to_owned()).collect(),
+        filter: Typed::of(&visit.fields),
+        ..Page::default()
+    };
+    let filter = match page.filter.filter() {
+        Ok(filter) => filter,
+        Err(errors) => {
+            page.errors = errors;
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            return visit.show_as(status, "sessions.html", "Error: Sessions", &page);
+        }
+    };
+    let container = store.container(&page.filter.container)?;
+    let limit = visit.fields.get("limit").and_then(|it| it.parse().ok());
+    let limit = limit.unwrap_or(LISTED);
+    let after = visit.fields.get("after");
+    let mut after = after.map(str::parse::<cloakroom::ClientKey>).transpose()?;
+    for _ in 0..CALLS {
+        let left = limit.saturating_sub(page.sessions.len());
+        let list = container.sessions_async(&filter, after, left).await?;
+        page.examined += list.examined;
+        page.sessions
+            .extend(list.sessions.into_iter().map(SessionView::from));
+        after = list.next;
+        if after.is_none() || page.sessions.len() >= limit {
+            break;
+        }
+    }
+    page.next = after.map(|key| key.to_string());
+    page.next_query = page.next.as_ref().map(|key| page.filter.query_after(key));
+    visit.show("sessions.html", "Sessions", &page)
+}

@@ -1,0 +1,123 @@
+//! The figures of the last hour, taken every few seconds on a thread of their own.
+
+use chrono::{DateTime, Utc};
+use cloakroom::{Statistics, Store};
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The time between two samples.
+pub(crate) const EVERY: Duration = Duration::from_secs(5);
+/// How many samples make an hour.
+const KEPT: usize = 3600 / EVERY.as_secs() as usize + 1;
+
+/// The counters of a store at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    at: Instant,
+    time: DateTime<Utc>,
+    statistics: Statistics,
+}
+
+/// What happened between two samples.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Rates {
+    /// When it ended.
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) commits_per_second: f64,
+    pub(crate) conflicts_per_second: f64,
+    pub(crate) bytes_per_second: f64,
+    pub(crate) syncs_per_second: f64,
+    pub(crate) journal_bytes: u64,
+    pub(crate) file_bytes: u64,
+}
+
+impl Sample {
+    pub(crate) fn now(store: &Store) -> cloakroom::Result<Self> {
+        Ok(Self {
+            at: Instant::now(),
+            time: Utc::now(),
+            statistics: store.statistics()?,
+        })
+    }
+
+    pub(crate) fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// The rates since an earlier sample.
+    pub(crate) fn since(&self, earlier: &Self) -> Rates {
+        let seconds = (self.at - earlier.at).as_secs_f64().max(0.001);
+        let (new, old) = (&self.statistics, &earlier.statistics);
+        let rate = |count: fn(&Statistics) -> u64| {
+            // Counters begin anew when a store is opened; a page belongs to one opening.
+            count(new).saturating_sub(count(old)) as f64 / seconds
+        };
+        Rates {
+            at: self.time,
+            commits_per_second: rate(Statistics::commits),
+            conflicts_per_second: rate(Statistics::conflicts),
+            bytes_per_second: rate(Statistics::bytes_written),
+            syncs_per_second: rate(Statistics::syncs),
+            journal_bytes: new.journal_len(),
+            file_bytes: new.file_len(),
+        }
+    }
+}
+
+/// The samples of the last hour.
+#[derive(Debug)]
+pub(crate) struct Samples {
+    kept: Mutex<VecDeque<Sample>>,
+    /// The thread ends when this is dropped, and lets go of the store.
+    _ends: Sender<()>,
+}
+
+impl Samples {
+    /// Takes samples until the result is dropped everywhere.
+    pub(crate) fn start(store: Store) -> Arc<Self> {
+        let (ends, ended) = mpsc::channel();
+        let samples = Arc::new(Self {
+            kept: Mutex::default(),
+            _ends: ends,
+        });
+        let kept = Arc::downgrade(&samples);
+        let thread = thread::Builder::new().name("cloakroom-admin".to_owned());
+        if let Err(error) = thread.spawn(move || take_samples(&store, &kept, &ended)) {
+            tracing::warn!(%error, "no thread for the figures of the administration page");
+        }
+        samples
+    }
+
+    /// What happened between each sample and the next, the oldest first.
+    pub(crate) fn rates(&self) -> Vec<Rates> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let pairs = kept.iter().zip(kept.iter().skip(1));
+        pairs.map(|(old, new)| new.since(old)).collect()
+    }
+
+    fn keep(&self, sample: Sample) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(sample);
+    }
+}
+
+fn take_samples(store: &Store, samples: &Weak<Samples>, ended: &Receiver<()>) {
+    while let Some(samples) = samples.upgrade() {
+        match Sample::now(store) {
+            Ok(sample) => samples.keep(sample),
+            Err(error) if error.kind() == cloakroom::ErrorKind::Closed => return,
+            Err(error) => tracing::debug!(%error, "no figures for the administration page"),
+        }
+        drop(samples);
+        if ended.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+    }
+}

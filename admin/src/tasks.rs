@@ -1,0 +1,257 @@
+//! Long work that the maintenance page starts: it goes on when the page is closed.
+
+use crate::audit::{Action, AuditLog};
+use crate::forms::{counted, number};
+use chrono::{DateTime, Utc};
+use cloakroom::Store;
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many tasks that ended are shown.
+const KEPT: usize = 20;
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Work {
+    Sweep,
+    Check,
+    Checkpoint,
+    RotateSecret,
+}
+
+impl Work {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Sweep,
+        Self::Check,
+        Self::Checkpoint,
+        Self::RotateSecret,
+    ];
+
+    /// The last part of its address.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Sweep => "sweep",
+            Self::Check => "check",
+            Self::Checkpoint => "checkpoint",
+            Self::RotateSecret => "rotate-secret",
+        }
+    }
+
+    /// What it does, for its button.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Sweep => "Sweep",
+            Self::Check => "Check",
+            Self::Checkpoint => "Checkpoint",
+            Self::RotateSecret => "Rotate the secret",
+        }
+    }
+
+    /// What it does and what it costs.
+    pub(crate) fn effect(self) -> &'static str {
+        match self {
+            Self::Sweep => {
+                "Removes the rows of sessions that have expired. They are not served in either case. The store sweeps by \
+                 itself once per resolution."
+            }
+            Self::Check => {
+                "Reads every record and every page of the file and reports damage. Changes nothing."
+            }
+            Self::Checkpoint => {
+                "Writes the commits of the journal into the file. The store does so by itself; this brings it forward, \
+                 before a copy of the disk for instance."
+            }
+            Self::RotateSecret => {
+                "New ids are signed with a new secret. Ids that visitors have go on working, until the older secret is \
+                 retired."
+            }
+        }
+    }
+}
+
+/// Work that was begun.
+#[derive(Debug)]
+pub(crate) struct Task {
+    number: u64,
+    work: Work,
+    who: String,
+    began: DateTime<Utc>,
+    is_stopping: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    progress: String,
+    outcome: Option<(Result<String, String>, DateTime<Utc>)>,
+}
+
+/// A task as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TaskView {
+    pub(crate) number: u64,
+    pub(crate) work: Work,
+    pub(crate) label: &'static str,
+    pub(crate) who: String,
+    pub(crate) began: DateTime<Utc>,
+    pub(crate) ended: Option<DateTime<Utc>>,
+    /// What has been done so far.
+    pub(crate) progress: String,
+    pub(crate) outcome: Option<String>,
+    pub(crate) failed: bool,
+}
+
+/// All tasks, running ones and the last that ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tasks {
+    inner: Arc<Mutex<VecDeque<Arc<Task>>>>,
+}
+
+impl Tasks {
+    /// Begins this work, unless it runs already. Returns its number. Must be called in a runtime.
+    pub(crate) fn begin(&self, work: Work, who: &str, store: Store, log: AuditLog) -> u64 {
+        let mut tasks = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = tasks.iter().filter(|task| !task.has_ended());
+        if let Some(task) = running.find(|task| task.work == work) {
+            return task.number;
+        }
+        let task = Arc::new(Task {
+            number: tasks.back().map_or(1, |task| task.number + 1),
+            work,
+            who: who.to_owned(),
+            began: Utc::now(),
+            is_stopping: AtomicBool::new(false),
+            state: Mutex::default(),
+        });
+        tasks.push_back(task.clone());
+        if tasks.len() > KEPT
+            && let Some(oldest) = tasks.iter().position(|task| task.has_ended())
+        {
+            tasks.remove(oldest);
+        }
+        let number = task.number;
+        tokio::spawn(async move {
+            let outcome = task.run(&store).await;
+            let action = Action {
+                who: task.who.clone(),
+                action: task.work.label(),
+                subject: String::new(),
+            };
+            let recorded = outcome.clone();
+            let record = tokio::task::spawn_blocking(move || log.record(action, recorded));
+            // It ends with the process or not at all.
+            drop(record.await);
+            task.change(|state| state.outcome = Some((outcome, Utc::now())));
+        });
+        number
+    }
+
+    /// All tasks, the newest first.
+    pub(crate) fn list(&self) -> Vec<TaskView> {
+        let tasks = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.iter().rev().map(|task| task.view()).collect()
+    }
+
+    /// The task with this number, if it is kept.
+    pub(crate) fn view(&self, number: u64) -> Option<TaskView> {
+        self.find(number).map(|task| task.view())
+    }
+
+    /// Asks a task to stop as soon as it can.
+    pub(crate) fn stop(&self, number: u64) -> Option<TaskView> {
+        let task = self.find(number)?;
+        task.is_stopping.store(true, Ordering::Relaxed);
+        Some(task.view())
+    }
+
+    fn find(&self, number: u64) -> Option<Arc<Task>> {
+        let tasks = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.iter().find(|task| task.number == number).cloned()
+    }
+}
+
+impl Task {
+    async fn run(&self, store: &Store) -> Result<String, String> {
+        let words = |error: cloakroom::Error| error.to_string();
+        match self.work {
+            Work::Sweep => self.sweep(store).await,
+            Work::Check => {
+                self.change(|state| state.progress = "reading all records and pages".to_owned());
+                let check = store.check_async().await.map_err(words)?;
+                let sessions = counted(check.sessions, "session");
+                let packages = counted(check.packages, "package");
+                let mut text = format!("{sessions} and {packages} read, ");
+                if check.is_clean() {
+                    text.push_str("no damage found");
+                    return Ok(text);
+                }
+                let records = counted(check.damaged, "damaged record");
+                let pages = counted(check.damaged_pages, "damaged part");
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{records}, {pages} of the structure");
+                for error in check.errors.iter().take(10) {
+                    let _ = write!(text, "; {error}");
+                }
+                Err(text)
+            }
+            Work::Checkpoint => {
+                self.change(|state| state.progress = "writing to the file".to_owned());
+                store.checkpoint_async().await.map_err(words)?;
+                Ok("the file holds all commits".to_owned())
+            }
+            Work::RotateSecret => {
+                let name = store.rotate_secret_async().await.map_err(words)?;
+                Ok(format!("new ids are signed with secret {name}"))
+            }
+        }
+    }
+
+    async fn sweep(&self, store: &Store) -> Result<String, String> {
+        let (mut scanned, mut removed) = (0, 0);
+        for container in store.containers() {
+            if self.is_stopping.load(Ordering::Relaxed) {
+                let removed = counted(removed, "removed session");
+                return Err(format!("stopped after {removed}"));
+            }
+            let name = container.name().to_owned();
+            self.change(|state| {
+                let removed = counted(removed, "session");
+                state.progress = format!("container “{name}”, {removed} removed so far");
+            });
+            let swept = container.sweep_async().await;
+            let swept = swept.map_err(|error| error.to_string())?;
+            (scanned, removed) = (scanned + swept.scanned, removed + swept.removed);
+        }
+        let scanned = counted(scanned, "session");
+        Ok(format!("{scanned} examined, {} removed", number(removed)))
+    }
+
+    fn view(&self) -> TaskView {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = state.outcome.as_ref();
+        TaskView {
+            number: self.number,
+            work: self.work,
+            label: self.work.label(),
+            who: self.who.clone(),
+            began: self.began,
+            ended: outcome.map(|(_, ended)| *ended),
+            progress: state.progress.clone(),
+            outcome: outcome.map(|(Ok(text) | Err(text), _)| text.clone()),
+            failed: outcome.is_some_and(|(outcome, _)| outcome.is_err()),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.outcome.is_some()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}

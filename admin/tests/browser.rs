@@ -1,0 +1,385 @@
+//! The pages in a real browser: each form used, mistakes provoked, hostile values looked at, by keyboard alone, without
+//! scripts, in light and dark, on a phone; and an accessibility checker.
+//!
+//! Needs Chromium and its driver (Debian: `chromium`, `chromium-driver`). Without the driver the tests say so and pass,
+//! unless `CLOAKROOM_BROWSER=required` is set. `CLOAKROOM_BROWSER=none` leaves them out. The pictures of `docs/pictures`
+//! are drawn by `CLOAKROOM_SCREENSHOTS=docs/pictures cargo test -p cloakroom-admin --test browser pictures`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+#[path = "../../examples/shop/tests/support/driver.rs"]
+#[allow(dead_code, reason = "the test uses some of it")]
+mod driver;
+
+use axum::http::request::Parts;
+use cloakroom::http::SessionLayer;
+use cloakroom::{ClientKey, ContainerSettings, Store};
+use cloakroom_admin::{Access, Admin, TokenAccess};
+use driver::{Driver, Look, Visitor};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+const AXE: &str = include_str!("axe/axe.min.js");
+const TOKEN: &str = "correct horse battery staple";
+/// What a visitor might store to harm who looks.
+const HOSTILE: &str = "<script>document.title='harmed'</script><img src=x onerror=\"document.title='harmed'\">\u{202e}";
+
+/// A store in a file, and its pages on a port.
+struct Site {
+    store: Store,
+    address: String,
+    _folder: TempDir,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("sessions.cloakroom")).unwrap();
+        let carts = ContainerSettings::new().timeout(Duration::from_secs(14 * 24 * 3600));
+        store.register("shop.cart", carts).unwrap();
+        for number in 0..60 {
+            visitor(&store, number);
+        }
+        let token = TokenAccess::new(TOKEN, Access::all("operator")).unwrap();
+        let layer = SessionLayer::new(store.clone());
+        // Who has not signed in sees nothing but the form.
+        let nobody = |_: &Parts| async { Access::none() };
+        let pages = Admin::new(store.clone(), nobody)
+            .sign_in(token)
+            .session_layer(&layer);
+        let app = axum::Router::new().nest("/internal/sessions", pages.router());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self {
+            store,
+            address,
+            _folder: folder,
+        }
+    }
+
+    /// A browser that has signed in.
+    async fn signed_in(&self, driver: &Driver, look: Look) -> Visitor {
+        let visitor = driver.visitor(&self.address, look).await;
+        open(&visitor, "").await;
+        visitor.type_into("token", TOKEN).await;
+        visitor.press("Sign in").await;
+        visitor.sees("Overview").await;
+        visitor
+    }
+}
+
+fn visitor(store: &Store, number: u64) -> ClientKey {
+    let id = store.client_ids().issue();
+    let founded = store.transact(|txn| {
+        let session = txn.session(&id)?;
+        session.set_owner(Some(&format!("customer-{}@example.com", number % 9)))?;
+        session.set_label("Firefox on Linux")?;
+        let cart = session.pkg("shop.cart");
+        cart.insert(
+            "items",
+            BTreeMap::from([("Assam", number % 5 + 1), ("Sencha", 2)]),
+        )?;
+        cart.insert("note", "Please ring twice. 请按两次门铃。")
+    });
+    founded.unwrap();
+    id.key()
+}
+
+async fn open(visitor: &Visitor, path: &str) {
+    visitor.open(&format!("/internal/sessions{path}")).await;
+}
+
+/// The addresses of all pages, with names for their pictures.
+fn pages(key: ClientKey) -> Vec<(&'static str, String)> {
+    vec![
+        ("overview", String::new()),
+        ("containers", "/containers".to_owned()),
+        ("container", "/containers/edit?name=shop.cart".to_owned()),
+        ("sessions", "/sessions?container=shop.cart".to_owned()),
+        ("session", format!("/sessions/{key}")),
+        (
+            "owners",
+            "/owners?owner=customer-1%40example.com".to_owned(),
+        ),
+        ("maintenance", "/maintenance".to_owned()),
+        ("settings", "/settings".to_owned()),
+        ("audit", "/audit".to_owned()),
+    ]
+}
+
+/// Asks the accessibility checker: WCAG 2.2 A and AA, and its best practices.
+async fn check(visitor: &Visitor, page: &str) {
+    visitor.browser.execute(AXE, vec![]).await.unwrap();
+    let script = "const done = arguments[arguments.length - 1]; axe.run().then((found) => done(found.violations.map((it) => \
+                  it.id + ': ' + it.nodes.map((node) => node.html + ' ' + node.failureSummary).join(' | '))));";
+    let found = visitor.browser.execute_async(script, vec![]).await.unwrap();
+    assert_eq!(found, serde_json::json!([]), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_of_each_page_fit_and_are_accessible() {
+    let Some(driver) = Driver::start() else {
+        return;
+    };
+    let site = Site::start().await;
+    let key = visitor(&site.store, 7);
+    let looks = [
+        ("light", Look::Desk),
+        ("dark", Look::DarkDesk),
+        ("phone", Look::Phone),
+        ("phone-dark", Look::DarkPhone),
+    ];
+    for (look_name, look) in looks {
+        let visitor = driver.visitor(&site.address, look).await;
+        open(&visitor, "/sign-in").await;
+        check(&visitor, "sign-in").await;
+        visitor.fits(&format!("admin-sign-in-{look_name}")).await;
+        visitor.type_into("token", TOKEN).await;
+        visitor.press("Sign in").await;
+        visitor.sees("Overview").await;
+        for (page, path) in pages(key) {
+            open(&visitor, &path).await;
+            visitor.fits(&format!("admin-{page}-{look_name}")).await;
+            check(&visitor, &format!("{page} {look_name}")).await;
+        }
+        open(&visitor, &format!("/sessions/{key}")).await;
+        visitor.press("Show values of shop.cart").await;
+        visitor.sees("Assam").await;
+        visitor.fits(&format!("admin-values-{look_name}")).await;
+        check(&visitor, "values").await;
+        visitor.browser.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_form_does_what_it_says() {
+    let Some(driver) = Driver::start() else {
+        return;
+    };
+    let site = Site::start().await;
+    let desk = driver.visitor(&site.address, Look::Desk).await;
+    open(&desk, "/containers").await;
+    desk.type_into("token", "wrong horse battery staple").await;
+    desk.press("Sign in").await;
+    desk.sees("This is not the token.").await;
+    check(&desk, "a wrong token").await;
+    desk.type_into("token", TOKEN).await;
+    desk.press("Sign in").await;
+    use_forms(&site, &desk).await;
+
+    // Figures come by themselves.
+    open(&desk, "").await;
+    let before = desk
+        .script("document.querySelector('[data-figure=commits]').textContent")
+        .await;
+    visitor(&site.store, 1);
+    let commits = "document.querySelector('[data-figure=commits]').textContent";
+    let mut waited = 0;
+    while desk.script(commits).await == before {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        waited += 1;
+        assert!(waited < 300, "no live figures");
+    }
+    // A table is sorted by a press on a heading.
+    open(&desk, "/owners?owner=customer-1%40example.com").await;
+    desk.press("Key").await;
+    let keys = "[...document.querySelectorAll('tbody th code')].map((it) => it.title)";
+    let ascending = desk.script(keys).await;
+    desk.press("Key").await;
+    let descending = desk.script(keys).await;
+    let mut turned = descending.as_array().unwrap().clone();
+    turned.reverse();
+    assert_eq!(ascending.as_array().unwrap(), &turned);
+    assert_eq!(
+        desk.script("document.querySelector('th[aria-sort]').ariaSort")
+            .await,
+        "descending"
+    );
+    desk.press("Sign out").await;
+    desk.sees("Token").await;
+}
+
+/// Changes a container, ends a session and those of an owner, looks at values, and starts work.
+async fn use_forms(site: &Site, desk: &Visitor) {
+    open(desk, "/containers/edit?name=shop.cart").await;
+    desk.type_into("timeout", "soon").await;
+    desk.press("Save").await;
+    desk.sees("Nothing was changed: 1 field has a mistake.")
+        .await;
+    desk.type_into("timeout", "30m").await;
+    desk.press("Save").await;
+    desk.sees("timeout from 14days to 30m").await;
+    let settings = site
+        .store
+        .container("shop.cart")
+        .unwrap()
+        .settings()
+        .unwrap();
+    assert_eq!(settings.timeout, Duration::from_secs(1800));
+
+    let key = visitor(&site.store, 100);
+    open(desk, "/sessions").await;
+    desk.type_into("key", &key.to_string()[..20]).await;
+    desk.press("Search").await;
+    desk.sees("No session was found").await;
+    open(desk, "/sessions?container=shop.cart").await;
+    desk.type_into("key", &key.to_string()[..20]).await;
+    desk.press("Search").await;
+    desk.sees("customer-1@example.com").await;
+    open(desk, &format!("/sessions/{key}")).await;
+    assert!(!desk.text().await.contains("Assam"));
+    desk.press("Show values of shop.cart").await;
+    desk.sees("Assam").await;
+    desk.press("End session").await;
+    desk.sees("End session").await;
+    assert!(site.store.session_info(key).unwrap().is_none());
+
+    open(desk, "/owners").await;
+    desk.type_into("owner", "customer-2@example.com").await;
+    desk.press("Search").await;
+    desk.press("End all sessions of customer-2@example.com")
+        .await;
+    desk.sees("sessions ended").await;
+    assert!(
+        site.store
+            .sessions_of("customer-2@example.com")
+            .unwrap()
+            .is_empty()
+    );
+
+    open(desk, "/maintenance").await;
+    for (work, told) in [
+        ("Check", "no damage found"),
+        ("Sweep", "examined"),
+        ("Checkpoint", "holds all commits"),
+        ("Rotate the secret", "signed with secret"),
+    ] {
+        desk.press(work).await;
+        desk.sees(told).await;
+    }
+    open(desk, "/audit").await;
+    for action in [
+        "configure container",
+        "show values",
+        "end session",
+        "end sessions of owner",
+        "Rotate the secret",
+    ] {
+        desk.sees(action).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_scripts_everything_works() {
+    let Some(driver) = Driver::start() else {
+        return;
+    };
+    let site = Site::start().await;
+    let desk = site.signed_in(&driver, Look::WithoutScripts).await;
+    open(&desk, "/owners?owner=customer-1%40example.com").await;
+    assert!(
+        desk.browser
+            .find(fantoccini::Locator::Css("th button"))
+            .await
+            .is_err(),
+        "scripts run"
+    );
+    use_forms(&site, &desk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_values_stay_text() {
+    let Some(driver) = Driver::start() else {
+        return;
+    };
+    let site = Site::start().await;
+    let id = site.store.client_ids().issue();
+    let founded = site.store.transact(|txn| {
+        let session = txn.session(&id)?;
+        session.set_owner(Some(HOSTILE))?;
+        session.set_label(HOSTILE)?;
+        session.pkg(HOSTILE).insert(HOSTILE, HOSTILE)?;
+        session
+            .pkg("large")
+            .insert("megabyte", HOSTILE.repeat(8000))?;
+        session
+            .pkg("bytes")
+            .insert("not text", [0xff_u8, 0xfe, 0x00].as_slice())
+    });
+    founded.unwrap();
+    let desk = site.signed_in(&driver, Look::Desk).await;
+    let key = id.key();
+    open(&desk, "/sessions").await;
+    desk.sees("harmed").await;
+    for package in [HOSTILE, "large", "bytes"] {
+        open(&desk, &format!("/sessions/{key}")).await;
+        let shown = package.replace('\u{202e}', "⟨U+202E⟩");
+        let buttons = desk
+            .browser
+            .find_all(fantoccini::Locator::Css(".package form button"))
+            .await
+            .unwrap();
+        let mut pressed = false;
+        for button in buttons {
+            if button.text().await.unwrap_or_default().contains(&shown)
+                || button
+                    .html(true)
+                    .await
+                    .unwrap()
+                    .contains(package.split('<').next().unwrap())
+            {
+                button.click().await.unwrap();
+                pressed = true;
+                break;
+            }
+        }
+        assert!(pressed, "{package}");
+        desk.sees("Container").await;
+        let title = desk.script("document.title").await;
+        assert_eq!(title, format!("Session {key} · Sessions"));
+        assert_eq!(desk.script("document.images.length").await, 0);
+        let scripts =
+            "[...document.scripts].filter((it) => !it.src.endsWith('/assets/live.js')).length";
+        assert_eq!(desk.script(scripts).await, 0);
+        desk.fits("admin-hostile").await;
+        check(&desk, "hostile").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_keyboard_alone() {
+    let Some(driver) = Driver::start() else {
+        return;
+    };
+    let site = Site::start().await;
+    let desk = driver.visitor(&site.address, Look::Desk).await;
+    open(&desk, "/sign-in").await;
+    desk.tab_to("token").await;
+    desk.keys(TOKEN).await;
+    desk.keys("\u{e007}").await;
+    desk.sees("Nothing is wrong.").await;
+    desk.tab_to("Containers").await;
+    desk.keys("\u{e007}").await;
+    desk.sees("shop.cart").await;
+    desk.tab_to("Edit shop.cart").await;
+    desk.keys("\u{e007}").await;
+    desk.sees("Longest lifetime").await;
+    desk.tab_to("max_lifetime").await;
+    desk.keys("7d").await;
+    desk.tab_to("Save").await;
+    desk.keys(" ").await;
+    desk.sees("longest lifetime from none to 7days").await;
+    // The link to the content is the first stop, and it leads there.
+    desk.tab_to("Skip to the content").await;
+    desk.keys("\u{e007}").await;
+    assert_eq!(desk.script("document.activeElement.id").await, "main");
+}
