@@ -134,6 +134,7 @@ mod events;
 mod expiry;
 #[cfg(feature = "http")]
 pub mod http;
+mod latency;
 mod meters;
 #[cfg(feature = "minijinja")]
 pub mod minijinja;
@@ -163,6 +164,7 @@ pub use container::{
 pub use encryption::KeyRing;
 pub use error::{Error, ErrorKind, Result};
 pub use events::{CreatedEvent, EndReason, EndedEvent, RenewedEvent};
+pub use latency::CommitTimes;
 pub use meters::describe_metrics;
 pub use package::{Package, Pkg};
 pub use session::{PkgData, Session, SessionData};

@@ -1,7 +1,7 @@
 //! The figures of the last hour, taken every few seconds on a thread of their own.
 
 use chrono::{DateTime, Utc};
-use cloakroom::{Statistics, Store};
+use cloakroom::{CommitTimes, Statistics, Store};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -15,11 +15,12 @@ pub(crate) const EVERY: Duration = Duration::from_secs(5);
 const KEPT: usize = 3600 / EVERY.as_secs() as usize + 1;
 
 /// The counters of a store at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sample {
     at: Instant,
     time: DateTime<Utc>,
     statistics: Statistics,
+    commit_times: CommitTimes,
 }
 
 /// What happened between two samples.
@@ -31,6 +32,9 @@ pub(crate) struct Rates {
     pub(crate) conflicts_per_second: f64,
     pub(crate) bytes_per_second: f64,
     pub(crate) syncs_per_second: f64,
+    /// How long half of the commits took, and 99 of 100, in seconds. Nothing, if there were none.
+    pub(crate) commit_p50_seconds: Option<f64>,
+    pub(crate) commit_p99_seconds: Option<f64>,
     pub(crate) journal_bytes: u64,
     pub(crate) file_bytes: u64,
 }
@@ -41,6 +45,7 @@ impl Sample {
             at: Instant::now(),
             time: Utc::now(),
             statistics: store.statistics()?,
+            commit_times: store.commit_times(),
         })
     }
 
@@ -56,12 +61,16 @@ impl Sample {
             // Counters begin anew when a store is opened; a page belongs to one opening.
             count(new).saturating_sub(count(old)) as f64 / seconds
         };
+        let times = self.commit_times.since(&earlier.commit_times);
+        let within = |percent| times.percentile(percent).map(|time| time.as_secs_f64());
         Rates {
             at: self.time,
             commits_per_second: rate(Statistics::commits),
             conflicts_per_second: rate(Statistics::conflicts),
             bytes_per_second: rate(Statistics::bytes_written),
             syncs_per_second: rate(Statistics::syncs),
+            commit_p50_seconds: within(50.0),
+            commit_p99_seconds: within(99.0),
             journal_bytes: new.journal_len(),
             file_bytes: new.file_len(),
         }

@@ -8,6 +8,7 @@ use super::sweeper::Sweeper;
 use crate::block_on::block_on;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::latency::LatencyCounter;
 use crate::meters::describe_metrics;
 use crate::process::Process;
 use crate::storage::composite::{Composite, MemoryRules};
@@ -249,6 +250,7 @@ impl StoreBuilder {
             background: Worker::with_spares("cloakroom-scan", BACKGROUND_THREADS - 1),
             process: Process::this(),
             warned_of_blocking: AtomicBool::new(false),
+            commit_times: LatencyCounter::default(),
         });
         let sweeper = Arc::new(Sweeper::default());
         let woken = sweeper.clone();

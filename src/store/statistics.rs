@@ -2,6 +2,7 @@
 
 use super::Store;
 use crate::error::Result;
+use crate::latency::CommitTimes;
 use crate::storage::{Counters, FileCounters, LocalEngine};
 use crate::transaction::EventQueue;
 use std::time::Duration;
@@ -49,6 +50,12 @@ impl Store {
             dropped_events: events.map_or(0, EventQueue::dropped),
             file_len: local.map_or(Ok(0), LocalEngine::file_len)?,
         })
+    }
+
+    /// Returns how long the commits of the store took since it was opened.
+    #[must_use]
+    pub fn commit_times(&self) -> CommitTimes {
+        self.inner.env.commit_times.read()
     }
 }
 

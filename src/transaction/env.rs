@@ -3,6 +3,7 @@
 use crate::client_id::ClientIds;
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::latency::LatencyCounter;
 use crate::process::Process;
 use crate::storage::{Limits, Snapshot, Storage, TombstonePolicy};
 use crate::transaction::commit::recompute::Recomputer;
@@ -41,6 +42,7 @@ pub(crate) struct Env {
     /// The process that opened the store.
     pub(crate) process: Process,
     pub(crate) warned_of_blocking: AtomicBool,
+    pub(crate) commit_times: LatencyCounter,
 }
 
 impl Env {

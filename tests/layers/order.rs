@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 /// Bottom to top. A module may use itself and those before it.
 pub(crate) const ORDER: &[&str] = &[
     "steps",
+    "latency",
     "meters",
     "error",
     "process",

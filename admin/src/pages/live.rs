@@ -1,6 +1,6 @@
 //! The figures of the overview as they change (server-sent events, WHATWG HTML).
 
-use super::overview::{rate, size};
+use super::overview::{rate, size, time};
 use crate::entry::Visit;
 use crate::forms::number;
 use crate::sampler::Sample;
@@ -29,6 +29,8 @@ struct Live {
     conflicts_per_second: String,
     bytes_per_second: String,
     syncs_per_second: String,
+    commit_p50: String,
+    commit_p99: String,
     journal_bytes: String,
     file_bytes: String,
     waiting_commits: String,
@@ -65,7 +67,11 @@ impl Stream for Figures {
             let Ok(sample) = Sample::now(&self.store) else {
                 return Poll::Ready(None);
             };
-            let Some(last) = self.last.replace(sample).filter(|_| tick < self.end) else {
+            let Some(last) = self
+                .last
+                .replace(sample.clone())
+                .filter(|_| tick < self.end)
+            else {
                 return Poll::Ready(None);
             };
             let live = Live::new(&sample, &last);
@@ -86,6 +92,8 @@ impl Live {
             conflicts_per_second: rate(rates.conflicts_per_second),
             bytes_per_second: size(rates.bytes_per_second),
             syncs_per_second: rate(rates.syncs_per_second),
+            commit_p50: time(rates.commit_p50_seconds.unwrap_or(0.0)),
+            commit_p99: time(rates.commit_p99_seconds.unwrap_or(0.0)),
             journal_bytes: size(rates.journal_bytes as f64),
             file_bytes: size(rates.file_bytes as f64),
             waiting_commits: number(statistics.waiting_commits() as u64),

@@ -68,6 +68,8 @@ struct Page {
 
 #[derive(Serialize)]
 struct PlotView {
+    /// The name under which its newest value comes live.
+    name: &'static str,
     title: &'static str,
     now: String,
     most: String,
@@ -92,16 +94,58 @@ fn page(store: &Store, rates: Vec<Rates>, format: crate::render::Format) -> Resu
 }
 
 fn plots(rates: &[Rates]) -> Vec<PlotView> {
-    type Figure = (&'static str, fn(&Rates) -> f64, fn(f64) -> String);
-    const FIGURES: [Figure; 6] = [
-        ("Commits a second", |it| it.commits_per_second, rate),
-        ("Conflicts a second", |it| it.conflicts_per_second, rate),
-        ("Written a second", |it| it.bytes_per_second, size),
-        ("Syncs a second", |it| it.syncs_per_second, rate),
-        ("Journal", |it| it.journal_bytes as f64, size),
-        ("File", |it| it.file_bytes as f64, size),
+    type Figure = (
+        &'static str,
+        &'static str,
+        fn(&Rates) -> f64,
+        fn(f64) -> String,
+    );
+    const FIGURES: [Figure; 8] = [
+        (
+            "commits_per_second",
+            "Commits a second",
+            |it| it.commits_per_second,
+            rate,
+        ),
+        (
+            "conflicts_per_second",
+            "Conflicts a second",
+            |it| it.conflicts_per_second,
+            rate,
+        ),
+        (
+            "commit_p50",
+            "Half of the commits take",
+            |it| it.commit_p50_seconds.unwrap_or(0.0),
+            time,
+        ),
+        (
+            "commit_p99",
+            "99 of 100 commits take",
+            |it| it.commit_p99_seconds.unwrap_or(0.0),
+            time,
+        ),
+        (
+            "bytes_per_second",
+            "Written a second",
+            |it| it.bytes_per_second,
+            size,
+        ),
+        (
+            "syncs_per_second",
+            "Syncs a second",
+            |it| it.syncs_per_second,
+            rate,
+        ),
+        (
+            "journal_bytes",
+            "Journal",
+            |it| it.journal_bytes as f64,
+            size,
+        ),
+        ("file_bytes", "File", |it| it.file_bytes as f64, size),
     ];
-    let views = FIGURES.iter().map(|(title, figure, format)| {
+    let views = FIGURES.iter().map(|(name, title, figure, format)| {
         let values: Vec<f64> = rates.iter().map(figure).collect();
         let most = values.iter().copied().fold(0.0, f64::max);
         let plot = Plot {
@@ -110,6 +154,7 @@ fn plots(rates: &[Rates]) -> Vec<PlotView> {
             format: *format,
         };
         PlotView {
+            name,
             title,
             now: format(values.last().copied().unwrap_or(0.0)),
             most: format(most),
@@ -129,4 +174,14 @@ pub(super) fn rate(value: f64) -> String {
 
 pub(super) fn size(value: f64) -> String {
     bytes(value as u64)
+}
+
+/// A time in seconds for people.
+pub(super) fn time(seconds: f64) -> String {
+    match seconds {
+        none if none <= 0.0 => "–".to_owned(),
+        short if short < 0.001 => format!("{:.0} µs", short * 1e6),
+        short if short < 1.0 => format!("{:.1} ms", short * 1e3),
+        long => format!("{long:.2} s"),
+    }
 }

@@ -23,7 +23,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::field::{Empty, debug};
 
 /// Why a commit failed, and the client whose session caused that, if one did.
@@ -273,6 +273,7 @@ impl PendingCommit {
             reply,
             again: None,
             is_inside: recompute::is_running(),
+            begun: Instant::now(),
         };
         // Dropping this future withdraws the commit, unless the storage has queued it (C2.4).
         let _submission = in_flight.submit(set, waiter);
@@ -364,6 +365,7 @@ pub(crate) struct InFlight {
     again: Option<Box<dyn Resubmit>>,
     /// Whether a closure that is being recomputed makes this commit and waits for it.
     is_inside: bool,
+    begun: Instant,
 }
 
 impl InFlight {
@@ -400,6 +402,7 @@ impl InFlight {
     fn complete(mut self, outcome: Outcome) {
         match outcome {
             Outcome::Committed(set) => {
+                self.completion.env.commit_times.count(self.begun.elapsed());
                 self.completion.committed();
                 let _ = self.reply.send(Ok(Some(set)));
             }
