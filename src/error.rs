@@ -118,7 +118,7 @@ pub enum ErrorKind {
     OtherProcess,
     /// The file was written by a newer version of this crate, or is of a newer version of redb's file format.
     TooNew,
-    /// The file is not a store.
+    /// The file is not a store, or not a backup of one.
     NotAStore,
     /// Users other than the one who runs this process can access the file, and the store was opened with
     /// `require_private_files`.
@@ -133,6 +133,8 @@ pub enum ErrorKind {
     Panicked,
     /// The operation is not supported here.
     Unsupported,
+    /// The caller broke a long operation off. It left what was there before.
+    Interrupted,
     /// This request may not hand out a client id.
     MissingClientId,
     /// The request comes from another site, or has no valid token (`CsrfLayer`).

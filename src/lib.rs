@@ -168,14 +168,14 @@ pub use latency::CommitTimes;
 pub use meters::describe_metrics;
 pub use package::{Package, Pkg};
 pub use session::{PkgData, Session, SessionData};
-pub use storage::Damage;
 #[cfg(feature = "export")]
 pub use storage::OnDuplicate;
+pub use storage::{BackupPhase, BackupProgress, Damage};
 #[cfg(feature = "encryption")]
 pub use store::Reseal;
 pub use store::{
-    Check, EntryKey, EntryPackage, EntryPart, Salvage, SessionEntry, SessionHandle, SessionInfo,
-    Statistics, Store, StoreBuilder,
+    Backup, Check, EntryKey, EntryPackage, EntryPart, PreviousLink, Salvage, SessionEntry,
+    SessionHandle, SessionInfo, Statistics, Store, StoreBuilder,
 };
 #[cfg(feature = "export")]
 pub use store::{Exported, ImportSettings, Imported};
@@ -198,6 +198,7 @@ mod documents {
 
     documents! {
         readme feature = "axum" "../README.md"
+        backup feature = "axum" "../docs/guide/backup.md"
         coming_from all(feature = "axum", feature = "test") "../docs/guide/coming-from.md"
         deployment feature = "axum" "../docs/guide/deployment.md"
         encryption feature = "encryption" "../docs/guide/encryption.md"

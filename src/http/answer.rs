@@ -148,7 +148,7 @@ mod tests {
     }
 
     /// All there are.
-    const KINDS: [ErrorKind; 30] = [
+    const KINDS: [ErrorKind; 31] = [
         ErrorKind::Conflict,
         ErrorKind::NotSerializable,
         ErrorKind::TypeMismatch,
@@ -173,6 +173,7 @@ mod tests {
         ErrorKind::InvalidInput,
         ErrorKind::Panicked,
         ErrorKind::Unsupported,
+        ErrorKind::Interrupted,
         ErrorKind::MissingClientId,
         ErrorKind::CsrfRefused,
         ErrorKind::NotFresh,

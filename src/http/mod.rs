@@ -47,7 +47,7 @@
 //! | 429 | `NotAdmitted` | Come back later: your rule does not let this visitor create a session now. |
 //! | 503 | `Conflict`, `SnapshotTooOld`, `Unavailable`, `NotWritten` | Send the request again; nothing was stored. `Retry-After` says when, if that is known. |
 //! | 500 | `OutcomeUnknown` | Check whether the change was stored before you send the request again. |
-//! | 500 | `NotSerializable`, `TypeMismatch`, `Overflow`, `Closed`, `Doomed`, `NoSuchSavepoint`, `SessionEnded`, `NoSuchContainer`, `InvalidInput`, `Panicked`, `Unsupported`, `NoSessionLayer` | Correct the application, or handle the error where it is expected. |
+//! | 500 | `NotSerializable`, `TypeMismatch`, `Overflow`, `Closed`, `Doomed`, `NoSuchSavepoint`, `SessionEnded`, `NoSuchContainer`, `InvalidInput`, `Panicked`, `Unsupported`, `Interrupted`, `NoSessionLayer` | Correct the application, or handle the error where it is expected. |
 //! | 500 | `Corrupt`, `Locked`, `OtherProcess`, `TooNew`, `NotAStore`, `NotPrivate`, `WrongKey`, `Io` | Examine the store and its files. |
 //!
 //! # Beside other layers

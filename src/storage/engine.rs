@@ -3,6 +3,7 @@
 
 use super::access::{RecordedTimes, SessionRef, Touch};
 use super::answer::Answer;
+use super::backup::{BackupSummary, PreviousBackup, ProgressFn};
 use super::change_set::{ChangeSet, StaleCommute, TombstonePolicy};
 use super::container_id::ContainerId;
 use super::record::{PackageRow, SessionRow};
@@ -13,6 +14,7 @@ use crate::client_id::ClientKey;
 use crate::clock::{ClockOffset, Timestamp};
 use crate::error::{Error, Result};
 use std::any::Any;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -220,6 +222,9 @@ pub(crate) struct Counters {
     /// newest.
     pub(crate) held: usize,
     pub(crate) oldest_held: Option<Duration>,
+    /// Snapshots that maintenance reads, such as a backup, and for how long the oldest of them has been read.
+    pub(crate) maintenance: usize,
+    pub(crate) oldest_maintenance: Option<Duration>,
 }
 
 /// Counters of an engine that keeps files.
@@ -323,6 +328,14 @@ pub(crate) trait LocalEngine {
     fn wake_group(&self) -> &Arc<WakeGroup>;
     /// Writes all commits so far to the main file. They are durable before.
     fn checkpoint(&self) -> Answer<'_, Result<()>>;
+    /// Writes a backup as of a commit that is no older than the call: whole, or what changed since a previous one. It
+    /// reads on this thread.
+    fn backup(
+        &self,
+        out: &mut dyn Write,
+        previous: Option<PreviousBackup<'_>>,
+        progress: &mut ProgressFn<'_>,
+    ) -> Result<BackupSummary>;
     /// Encrypts the rows of some sessions with the current key, of those after a key.
     #[cfg(feature = "encryption")]
     fn reseal(&self, after: Option<[u8; 20]>) -> Answer<'_, Result<ResealStep>>;

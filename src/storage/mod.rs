@@ -4,6 +4,7 @@
 mod access;
 pub(crate) mod admission;
 mod answer;
+mod backup;
 #[cfg_attr(
     not(feature = "cookie-containers"),
     allow(dead_code, reason = "only a request brings rows along")
@@ -34,6 +35,8 @@ mod version;
 
 pub(crate) use access::{RecordedTimes, SessionRef, Touch, TouchAt};
 pub(crate) use answer::Answer;
+pub use backup::{BackupPhase, BackupProgress};
+pub(crate) use backup::{BackupRow, BackupRows, BackupSummary, PreviousBackup, ProgressFn, report};
 #[cfg(feature = "export")]
 pub use change_set::OnDuplicate;
 #[cfg(not(feature = "export"))]

@@ -1,5 +1,6 @@
 //! The store: opens, wires and owns everything below it.
 
+mod backup;
 mod builder;
 mod builder_events;
 mod check;
@@ -29,6 +30,7 @@ mod store;
 mod sweeper;
 mod transact;
 
+pub use backup::{Backup, PreviousLink};
 pub use builder::StoreBuilder;
 pub use check::Check;
 pub use entry::{EntryKey, EntryPackage, EntryPart, SessionEntry};

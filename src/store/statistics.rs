@@ -167,6 +167,19 @@ impl Statistics {
         self.counters.oldest_held
     }
 
+    /// Long reads that go on: backups. What they read stays as it was when they began, so the file grows by what is
+    /// written meanwhile. No age ends them.
+    #[must_use]
+    pub fn maintenance_snapshots(&self) -> usize {
+        self.counters.maintenance
+    }
+
+    /// The time since the oldest of those reads began.
+    #[must_use]
+    pub fn oldest_maintenance_snapshot(&self) -> Option<Duration> {
+        self.counters.oldest_maintenance
+    }
+
     /// Whether the store cannot write to its files now, because storage failed and they are not reopened yet, or
     /// because the store was opened on a full disk. Commits get [`Unavailable`](crate::ErrorKind::Unavailable); reads
     /// are served where possible. The store recovers by itself.

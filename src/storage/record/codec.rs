@@ -27,6 +27,7 @@ pub(crate) enum RecordKind {
     Tombstone = 4,
     Frame = 5,
     Journal = 6,
+    Backup = 7,
 }
 
 pub(super) fn config() -> impl bincode::config::Config {
@@ -47,6 +48,7 @@ pub(super) fn corrupt(kind: RecordKind, why: &str) -> Error {
         RecordKind::Tombstone => "ended-session",
         RecordKind::Frame => "journal",
         RecordKind::Journal => "journal's own",
+        RecordKind::Backup => "backup's",
     };
     Error::new(
         ErrorKind::Corrupt,

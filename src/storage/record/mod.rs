@@ -1,5 +1,6 @@
 //! The contents of rows, and their encoding. Only this module knows bincode. It knows no tables.
 
+mod backup;
 mod cipher;
 #[cfg(test)]
 #[cfg(feature = "encryption")]
@@ -16,6 +17,10 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use backup::{
+    BackupCounts, BackupHeader, BackupRecord, open_backup, seal_backup_end, seal_backup_header,
+    seal_backup_rows,
+};
 pub(crate) use cipher::{RecordCipher, open_value, seal_value};
 #[cfg(feature = "torture")]
 pub(crate) use codec::seal_raw;
@@ -28,4 +33,4 @@ pub(crate) use frame::{open_frame, seal_frame};
 pub(crate) use keys::{FileKeys, RecordKeys};
 pub(crate) use optional_fields::MovedTo;
 pub(crate) use package::{PackageRow, package_key};
-pub(crate) use session::{AccessPart, SessionRow, client_of, session_key};
+pub(crate) use session::{AccessPart, SessionRow, client_of, container_of, session_key};

@@ -25,6 +25,12 @@ pub(crate) fn session_key(container: ContainerId, client: ClientKey) -> [u8; 20]
     key
 }
 
+/// The container that a session's key names.
+pub(crate) fn container_of(key: &[u8; 20]) -> ContainerId {
+    let number = key.first_chunk().copied().unwrap_or_default();
+    ContainerId(u32::from_be_bytes(number))
+}
+
 /// The client of a session row's key.
 pub(crate) fn client_of(key: &[u8; 20]) -> ClientKey {
     let mut client = [0; 16];

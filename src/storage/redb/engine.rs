@@ -10,6 +10,7 @@ use crate::storage::record::SessionRow;
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::backend::folder::Location;
+use crate::storage::redb::backup::write_backup;
 use crate::storage::redb::commit::committer::{CommitLeader, Committer, DatabaseLocation};
 use crate::storage::redb::commit::errors;
 use crate::storage::redb::commit::job::QueueJob;
@@ -25,12 +26,14 @@ use crate::storage::redb::open::{identify, locks};
 use crate::storage::redb::reply::Reply;
 use crate::storage::redb::{EngineRules, EngineShared};
 use crate::storage::{
-    Answer, ChangeSet, Checked, CommitCallback, Counters, FileCounters, Finding, LocalEngine, Mark,
-    NewestTimes, RecordedTimes, SessionRef, SettingsChange, Snapshot, Storage, StoreSettings,
-    Submission, TombstonePolicy, Touch, TouchOutcome, WaiterKind,
+    Answer, BackupSummary, ChangeSet, Checked, CommitCallback, Counters, FileCounters, Finding,
+    LocalEngine, Mark, NewestTimes, PreviousBackup, ProgressFn, RecordedTimes, SessionRef,
+    SettingsChange, Snapshot, Storage, StoreSettings, Submission, TombstonePolicy, Touch,
+    TouchOutcome, WaiterKind,
 };
 use futures_channel::oneshot;
 use redb::Database;
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -139,7 +142,7 @@ impl Engine {
             clock,
             options.faults,
             settings,
-        ));
+        )?);
         let committer = Committer::new(
             shared.clone(),
             options,
@@ -359,7 +362,9 @@ impl Storage for Engine {
         let tally = &self.shared.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let load = self.shared.queue.load();
-        let (held, oldest_held) = self.shared.snapshots.held(self.shared.clock.moment());
+        let now = self.shared.clock.moment();
+        let (held, oldest_held) = self.shared.snapshots.held(now);
+        let (maintenance, oldest_maintenance) = self.shared.snapshots.maintenance(now);
         Counters {
             commits: get(&tally.commits),
             groups: get(&tally.groups),
@@ -372,6 +377,8 @@ impl Storage for Engine {
             pending_admission: load.pending_admission,
             held,
             oldest_held,
+            maintenance,
+            oldest_maintenance,
         }
     }
 
@@ -405,6 +412,16 @@ impl LocalEngine for Engine {
 
     fn checkpoint(&self) -> Answer<'_, Result<()>> {
         self.ask(QueueJob::Checkpoint)
+    }
+
+    fn backup(
+        &self,
+        out: &mut dyn Write,
+        previous: Option<PreviousBackup<'_>>,
+        progress: &mut ProgressFn<'_>,
+    ) -> Result<BackupSummary> {
+        let snapshot = self.ask(QueueJob::KeepSnapshot).wait()?;
+        write_backup((&snapshot, &self.shared), out, previous, progress)
     }
 
     #[cfg(feature = "encryption")]

@@ -2,6 +2,7 @@
 //! knows neither the meaning of values nor the expiry of sessions.
 
 pub(crate) mod backend;
+pub(crate) mod backup;
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
 mod commit_number;
@@ -16,6 +17,7 @@ pub(crate) mod memtable;
 mod meta;
 mod names;
 pub(crate) mod open;
+mod own_tables;
 mod reply;
 mod sealing;
 mod shared;

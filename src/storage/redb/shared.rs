@@ -1,7 +1,7 @@
 //! The state that the threads of an engine share, and the engine's settings.
 
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::admission::AdmissionBounds;
 use crate::storage::quota::SharedQuota;
 use crate::storage::record::RecordCipher;
@@ -9,6 +9,7 @@ use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::commit::ended::EndedSessions;
 use crate::storage::redb::commit::queue::Queue;
 use crate::storage::redb::commit::touches::{self, Touches};
+use crate::storage::redb::failure;
 use crate::storage::redb::fault_injection::FaultInjection;
 use crate::storage::redb::memtable::snapshot::{RedbSnapshot, SnapshotOwner};
 use crate::storage::redb::memtable::tracker::SnapshotTracker;
@@ -37,6 +38,8 @@ pub(crate) struct EngineShared {
     pub(crate) settings_version: AtomicU64,
     pub(crate) registry: AtomicU64,
     pub(crate) counters: EngineCounters,
+    /// Tells this opening of the store from all others.
+    pub(crate) opening: [u8; 16],
     pub(crate) clock: Clock,
     pub(crate) snapshot_max_age: Duration,
     pub(crate) faults: FaultInjection,
@@ -71,8 +74,8 @@ impl EngineShared {
         clock: Clock,
         faults: FaultInjection,
         settings: StoreSettings,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        Ok(Self {
             queue: Arc::new(Queue::new(rules.admission)),
             published: ArcSwapOption::empty(),
             closed: AtomicBool::new(false),
@@ -85,11 +88,12 @@ impl EngineShared {
             registry: AtomicU64::new(settings.registry),
             settings: ArcSwap::from_pointee(settings),
             counters: EngineCounters::default(),
+            opening: failure::random()?,
             clock,
             snapshot_max_age: rules.snapshot_max_age,
             faults,
             cipher: rules.cipher.clone(),
-        }
+        })
     }
 
     /// The file has these settings now.

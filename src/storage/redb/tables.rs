@@ -13,6 +13,7 @@ use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::memtable::detached::{DatabaseLife, DetachedReader};
 use crate::storage::redb::memtable::held::{Held, TableRows};
 use crate::storage::redb::memtable::row_key::{RowTree, RowWrite};
+use crate::storage::redb::own_tables::OwnTables;
 use crate::storage::{ContainerId, TombstonePolicy};
 use bytes::Bytes;
 use redb::{
@@ -48,6 +49,7 @@ pub(crate) struct TableReader {
     packages: Contained<ReadOnlyTable<&'static [u8], &'static [u8]>>,
     tombstones: Contained<ReadOnlyTable<&'static [u8; 16], &'static [u8]>>,
     owners: Contained<ReadOnlyTable<&'static [u8; 36], ()>>,
+    own: OwnTables,
     life: Arc<DatabaseLife>,
     cipher: RecordCipher,
     /// Reads without redb; `None` if the list of tables cannot be read.
@@ -69,6 +71,7 @@ impl TableReader {
             packages: Contained::new(txn.open_table(PACKAGES).map_err(failure::table)?),
             tombstones: Contained::new(txn.open_table(TOMBSTONES).map_err(failure::table)?),
             owners: Contained::new(txn.open_table(OWNERS).map_err(failure::table)?),
+            own: OwnTables::open(&txn, META, CONTAINERS)?,
             life: life.clone(),
             cipher: cipher.clone(),
             detached: DetachedReader::new(disk).ok(),
@@ -77,6 +80,11 @@ impl TableReader {
 
     pub(crate) fn cipher(&self) -> &RecordCipher {
         &self.cipher
+    }
+
+    /// The tables of the file's own records.
+    pub(crate) fn own(&self) -> &OwnTables {
+        &self.own
     }
 
     /// The reader without redb, once redb has stopped.
@@ -131,7 +139,6 @@ impl TableReader {
     }
 
     /// The row of a package as it is stored.
-    #[cfg(feature = "encryption")]
     pub(crate) fn package_record(&self, key: &[u8]) -> Result<Option<Bytes>> {
         if let Some(past) = self.detached() {
             return Ok(past.get(RowTree::Packages, key)?.map(Bytes::from));
@@ -143,7 +150,6 @@ impl TableReader {
     }
 
     /// How many sessions there are; 0 if that is not known.
-    #[cfg(feature = "encryption")]
     pub(crate) fn session_count(&self) -> Result<u64> {
         match self.detached() {
             Some(_) => Ok(0),
@@ -186,16 +192,7 @@ impl TableReader {
         from: Bound<[u8; 20]>,
         to: [u8; 20],
     ) -> Result<TableRows<'_, 20>> {
-        if let Some(past) = self.detached() {
-            return Ok(Box::new(past.range(RowTree::Sessions, from, to)?));
-        }
-        let range = (from.as_ref(), Bound::Included(&to));
-        let rows = self.sessions.range::<&[u8; 20]>(range);
-        Ok(Box::new(rows.map_err(failure::storage)?.map(|row| {
-            let (key, record) = row.map_err(failure::storage)?;
-            let record = Bytes::copy_from_slice(record.value());
-            Ok((*key.value(), Held::Row(record)))
-        })))
+        self.rows(RowTree::Sessions, from, to)
     }
 
     /// The same without redb, which skips unreadable parts; `None` if there is no such reader.
@@ -209,18 +206,47 @@ impl TableReader {
         Some(rows.map(|rows| Box::new(rows) as TableRows<'_, 20>))
     }
 
-    /// The entries of a range in the index of owners.
-    pub(crate) fn owners(&self, from: [u8; 36], to: [u8; 36]) -> Result<TableRows<'_, 36>> {
+    /// The rows of a range of keys, of a tree whose keys have this length.
+    pub(crate) fn rows<const N: usize>(
+        &self,
+        tree: RowTree,
+        from: Bound<[u8; N]>,
+        to: [u8; N],
+    ) -> Result<TableRows<'_, N>> {
         if let Some(past) = self.detached() {
-            let from = Bound::Included(from);
-            return Ok(Box::new(past.range(RowTree::Owners, from, to)?));
+            return Ok(Box::new(past.range(tree, from, to)?));
         }
-        let rows = self.owners.range::<&[u8; 36]>(&from..=&to);
-        Ok(Box::new(rows.map_err(failure::storage)?.map(|row| {
-            let (key, _) = row.map_err(failure::storage)?;
-            Ok((*key.value(), Held::Row(Bytes::new())))
-        })))
+        match tree {
+            RowTree::Owners => range(&*self.owners, from, to, |()| Bytes::new()),
+            RowTree::Tombstones => range(&*self.tombstones, from, to, Bytes::copy_from_slice),
+            RowTree::Sessions => range(&*self.sessions, from, to, Bytes::copy_from_slice),
+            // The keys of packages have different lengths.
+            RowTree::Packages => Err(not_a_key()),
+        }
     }
+}
+
+/// The rows of a range of keys. `N` is the length `M` of the table's keys.
+fn range<'t, const N: usize, const M: usize, V: redb::Value + 'static>(
+    table: &'t ReadOnlyTable<&'static [u8; M], V>,
+    from: Bound<[u8; N]>,
+    to: [u8; N],
+    value: impl for<'v> Fn(V::SelfType<'v>) -> Bytes + 't,
+) -> Result<TableRows<'t, N>> {
+    let (from, to) = (sized_bound(&from)?, sized(&to)?);
+    let rows = table.range::<&[u8; M]>((from, Bound::Included(to)));
+    Ok(Box::new(rows.map_err(failure::storage)?.map(move |row| {
+        let (key, record) = row.map_err(failure::storage)?;
+        Ok((*sized(key.value())?, Held::Row(value(record.value()))))
+    })))
+}
+
+fn sized_bound<const N: usize, const M: usize>(from: &Bound<[u8; N]>) -> Result<Bound<&[u8; M]>> {
+    Ok(match from {
+        Bound::Included(key) => Bound::Included(sized(key)?),
+        Bound::Excluded(key) => Bound::Excluded(sized(key)?),
+        Bound::Unbounded => Bound::Unbounded,
+    })
 }
 
 pub(crate) fn session_of(owner_key: &[u8; 36]) -> Option<(ContainerId, ClientKey)> {

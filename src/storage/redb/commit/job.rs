@@ -7,6 +7,7 @@ use crate::storage::redb::commit::errors::{gone, stopped_during_commit};
 use crate::storage::redb::integrity::inspect::InspectionSnapshot;
 #[cfg(feature = "encryption")]
 use crate::storage::redb::memtable::row_key::RowKey;
+use crate::storage::redb::memtable::snapshot::RedbSnapshot;
 use crate::storage::redb::reply::Reply;
 use crate::storage::{
     ChangeSet, CommitCallback, Outcome, Resubmit, SettingsChange, StoreSettings, TombstonePolicy,
@@ -102,6 +103,8 @@ pub(crate) enum QueueJob {
     Reclaim(TombstonePolicy, Reply<u64>),
     Inspect(Reply<InspectionSnapshot>),
     Checkpoint(Reply<()>),
+    /// Writes the accesses that wait, and keeps the state after that for a long read.
+    KeepSnapshot(Reply<Arc<RedbSnapshot>>),
     /// Encrypts these rows with the current key.
     #[cfg(feature = "encryption")]
     Reseal(Vec<RowKey>, Reply<u64>),
@@ -113,7 +116,8 @@ impl QueueJob {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Commit(job) => job.bytes,
-            Self::Configure(..) | Self::Reclaim(..) | Self::Inspect(_) | Self::Checkpoint(_) => 0,
+            Self::Configure(..) | Self::Reclaim(..) | Self::Inspect(_) => 0,
+            Self::Checkpoint(_) | Self::KeepSnapshot(_) => 0,
             #[cfg(feature = "encryption")]
             Self::Reseal(..) | Self::FinishReseal(_) => 0,
         }
@@ -135,6 +139,7 @@ impl QueueJob {
             Self::Reclaim(_, reply) => drop(reply.send(Err(error))),
             Self::Inspect(reply) => drop(reply.send(Err(error))),
             Self::Checkpoint(reply) => drop(reply.send(Err(error))),
+            Self::KeepSnapshot(reply) => drop(reply.send(Err(error))),
             #[cfg(feature = "encryption")]
             Self::Reseal(_, reply) => drop(reply.send(Err(error))),
             #[cfg(feature = "encryption")]

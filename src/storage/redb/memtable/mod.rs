@@ -1,5 +1,6 @@
 //! The rows that are not in redb yet, and the snapshots that read them over redb.
 
+pub(crate) mod backup;
 pub(crate) mod detached;
 pub(crate) mod held;
 pub(crate) mod read_view;

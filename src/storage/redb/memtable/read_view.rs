@@ -305,8 +305,9 @@ impl ReadView {
         for hash in self.cipher().owner_hashes(owner).all() {
             let (from, to) = (owner_key(hash, [0; 20]), owner_key(hash, [u8::MAX; 20]));
             guarded(|| {
-                let below = self.readers.tables.owners(from, to)?;
-                for row in self.range(RowTree::Owners, Bound::Included(from), to, below) {
+                let (tree, from) = (RowTree::Owners, Bound::Included(from));
+                let below = self.readers.tables.rows(tree, from, to)?;
+                for row in self.range(tree, from, to, below) {
                     let (key, entry) = row?;
                     entry.ok_or_else(unreadable)?;
                     found.extend(session_of(&key));
@@ -318,7 +319,6 @@ impl ReadView {
     }
 
     /// The sessions of all containers after a key, as they are stored.
-    #[cfg(feature = "encryption")]
     pub(super) fn session_rows(
         &self,
         from: Bound<[u8; 20]>,
@@ -329,7 +329,6 @@ impl ReadView {
     }
 
     /// The row of a package as it is stored.
-    #[cfg(feature = "encryption")]
     pub(super) fn package_record(&self, key: &[u8]) -> Result<Option<Bytes>> {
         match self.over_redb(RowKey::new(RowTree::Packages, key).as_bytes()) {
             Some(record) => Ok(record),
@@ -338,7 +337,7 @@ impl ReadView {
     }
 
     /// The rows of a tree, merged from all layers.
-    fn range<'a, const N: usize>(
+    pub(super) fn range<'a, const N: usize>(
         &'a self,
         tree: RowTree,
         from: Bound<[u8; N]>,
@@ -378,7 +377,7 @@ fn is_of<const N: usize>(row: &Result<([u8; N], Held)>, key: &[u8; N]) -> bool {
 }
 
 /// Merges layers of rows, the newest first. Removed rows are left out; a row that cannot be read comes without a value.
-struct MergedRows<'a, const N: usize>(Vec<Peekable<TableRows<'a, N>>>);
+pub(super) struct MergedRows<'a, const N: usize>(Vec<Peekable<TableRows<'a, N>>>);
 
 impl<const N: usize> Iterator for MergedRows<'_, N> {
     type Item = Result<([u8; N], Option<Bytes>)>;

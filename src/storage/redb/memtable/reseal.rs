@@ -1,7 +1,9 @@
 //! Finds the rows that are not encrypted with the current key, and computes their encrypted form.
 
 use crate::error::{ErrorKind, Result};
-use crate::storage::record::{PackageRow, RecordKind, SessionRow, client_of, package_key};
+use crate::storage::record::{
+    PackageRow, RecordKind, SessionRow, client_of, container_of, package_key,
+};
 use crate::storage::redb::failure::guarded;
 use crate::storage::redb::memtable::read_view::ReadView;
 use crate::storage::redb::memtable::row_key::{RowKey, RowTree, RowWrite};
@@ -168,9 +170,4 @@ impl ReadView {
         });
         Ok(rows)
     }
-}
-
-fn container_of(session: &[u8; 20]) -> ContainerId {
-    let number = session.first_chunk().copied().unwrap_or_default();
-    ContainerId(u32::from_be_bytes(number))
 }

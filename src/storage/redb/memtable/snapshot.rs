@@ -80,7 +80,8 @@ impl RedbSnapshot {
         self.read(|layers| layers.plan_reseal(after))
     }
 
-    fn read<T>(&self, read: impl Fn(&ReadView) -> Result<T>) -> Result<T> {
+    /// Reads as of its commit.
+    pub(crate) fn read<T>(&self, read: impl Fn(&ReadView) -> Result<T>) -> Result<T> {
         let view = self.view.load();
         let Some(view) = &*view else {
             return Err(self.expired_error());

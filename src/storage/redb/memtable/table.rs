@@ -235,6 +235,20 @@ impl Memtable {
         rows
     }
 
+    /// Calls `found` with the rows that commits after `since` changed, as of a commit.
+    pub(crate) fn each_changed(
+        &self,
+        since: u64,
+        number: u64,
+        mut found: impl FnMut(&[u8], &Option<Bytes>),
+    ) {
+        for entry in self.rows.iter() {
+            if let Some(version) = entry.as_of(number).filter(|it| it.number > since) {
+                found(entry.key(), &version.value);
+            }
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.memory_size() == 0
     }

@@ -8,7 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 #[derive(Default)]
-pub(crate) struct SnapshotTracker(Mutex<SupersededList>);
+pub(crate) struct SnapshotTracker {
+    superseded: Mutex<SupersededList>,
+    /// Those of maintenance, which are not too old at any age.
+    kept: Mutex<SupersededList>,
+}
 
 /// The commit that a snapshot shows, and how many snapshots were superseded before it. Snapshots come, and age, in this
 /// order.
@@ -66,6 +70,22 @@ impl SupersededList {
 }
 
 impl SupersededList {
+    fn add(&mut self, snapshot: &Arc<RedbSnapshot>, since: Moment) {
+        let number = snapshot.number();
+        let snapshot = Arc::downgrade(snapshot);
+        self.count += 1;
+        let place = (number, self.count);
+        let superseded = SupersededSnapshot { snapshot, since };
+        self.old.insert(place, superseded);
+        self.look_on();
+    }
+
+    fn held(&self, now: Moment) -> (usize, Option<Duration>) {
+        let held = self.old.values().filter(|old| old.is_held());
+        let ages = held.clone().map(|old| now.since(old.since));
+        (held.count(), ages.max())
+    }
+
     /// Orphans come first: later transactions read a database that was opened later.
     fn is_orphan(&self, place: &SnapshotOrder) -> bool {
         let snapshot = self.old.get(place).and_then(|old| old.snapshot.upgrade());
@@ -75,18 +95,26 @@ impl SupersededList {
 
 impl SnapshotTracker {
     fn lock(&self) -> MutexGuard<'_, SupersededList> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let superseded = self.superseded.lock();
+        superseded.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, SupersededList> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn add(&self, snapshot: &Arc<RedbSnapshot>, since: Moment) {
-        let number = snapshot.number();
-        let snapshot = Arc::downgrade(snapshot);
-        let mut line = self.lock();
-        line.count += 1;
-        let place = (number, line.count);
-        line.old
-            .insert(place, SupersededSnapshot { snapshot, since });
-        line.look_on();
+        self.lock().add(snapshot, since);
+    }
+
+    /// Adds a snapshot that maintenance reads. It is held, however old it becomes (C2.14).
+    pub(crate) fn keep(&self, snapshot: &Arc<RedbSnapshot>, since: Moment) {
+        self.kept().add(snapshot, since);
+    }
+
+    /// How many maintenance reads there are, and how old the oldest of them is.
+    pub(crate) fn maintenance(&self, now: Moment) -> (usize, Option<Duration>) {
+        self.kept().held(now)
     }
 
     /// Since when the oldest held snapshot is tracker.
@@ -96,21 +124,20 @@ impl SnapshotTracker {
 
     /// The oldest commit, from `first` on, that a held snapshot shows.
     pub(crate) fn oldest_since(&self, first: u64) -> Option<u64> {
-        let first = self.lock().first_held(first);
-        first.map(|((number, _), _)| number)
+        let oldest = |line: &mut SupersededList| line.first_held(first);
+        let [superseded, kept] = [oldest(&mut self.lock()), oldest(&mut self.kept())];
+        let first = superseded.into_iter().chain(kept).map(|(place, _)| place);
+        first.min().map(|(number, _)| number)
     }
 
     /// How many are held, and for how long the oldest of them has been tracker.
     pub(crate) fn held(&self, now: Moment) -> (usize, Option<Duration>) {
-        let line = self.lock();
-        let held = line.old.values().filter(|old| old.is_held());
-        let ages = held.clone().map(|old| now.since(old.since));
-        (held.count(), ages.max())
+        self.lock().held(now)
     }
 
     /// Expires those that were superseded longer than `max_age` ago.
     pub(crate) fn expire(&self, now: Moment, max_age: Duration) {
-        self.expire_while(|_, (_, since)| now.since(*since) > max_age);
+        expire_while(self.lock(), |_, (_, since)| now.since(*since) > max_age);
     }
 
     /// Whether a held one shows a state of a database that was dropped.
@@ -120,28 +147,39 @@ impl SnapshotTracker {
             .is_some_and(|(place, _)| line.is_orphan(&place))
     }
 
+    /// Expires those of maintenance, which may last too long to be waited for.
+    pub(crate) fn expire_kept_orphans(&self) {
+        expire_while(self.kept(), |line, (place, _)| line.is_orphan(place));
+    }
+
     /// Expires these.
     pub(crate) fn expire_orphans(&self) {
-        self.expire_while(|line, (place, _)| line.is_orphan(place));
+        for line in [self.lock(), self.kept()] {
+            expire_while(line, |line, (place, _)| line.is_orphan(place));
+        }
     }
 
     pub(crate) fn expire_all(&self) {
-        self.expire_while(|_, _| true);
+        for line in [self.lock(), self.kept()] {
+            expire_while(line, |_, _| true);
+        }
     }
+}
 
-    fn expire_while(&self, is_due: impl Fn(&SupersededList, &(SnapshotOrder, Moment)) -> bool) {
-        let mut due = Vec::new();
-        let mut line = self.lock();
-        while let Some(first) = line.first_held(0)
-            && is_due(&line, &first)
-        {
-            let old = line.old.remove(&first.0);
-            due.extend(old.and_then(|old| old.snapshot.upgrade()));
-        }
-        drop(line);
-        for snapshot in due {
-            snapshot.expire();
-        }
+fn expire_while(
+    mut line: MutexGuard<'_, SupersededList>,
+    is_due: impl Fn(&SupersededList, &(SnapshotOrder, Moment)) -> bool,
+) {
+    let mut due = Vec::new();
+    while let Some(first) = line.first_held(0)
+        && is_due(&line, &first)
+    {
+        let old = line.old.remove(&first.0);
+        due.extend(old.and_then(|old| old.snapshot.upgrade()));
+    }
+    drop(line);
+    for snapshot in due {
+        snapshot.expire();
     }
 }
 
@@ -179,6 +217,26 @@ mod tests {
         tracker.expire_all();
         assert_eq!(tracker.held(at(9)), (0, None));
         assert_eq!(tracker.first(), None);
+    }
+
+    // C2.14
+    #[test]
+    fn those_of_maintenance_have_no_age_that_ends_them_and_keep_their_versions() {
+        let tracker = SnapshotTracker::default();
+        let held: Vec<_> = snapshots(3..5).collect();
+        tracker.keep(&held[0], at(0));
+        tracker.add(&held[1], at(1));
+        assert_eq!(tracker.oldest_since(0), Some(3));
+        assert_eq!(tracker.oldest_since(4), Some(4));
+        tracker.expire(at(1000), Duration::from_secs(1));
+        assert_eq!(tracker.first(), None);
+        assert_eq!(tracker.held(at(1000)), (0, None));
+        let age = Duration::from_secs(1000);
+        assert_eq!(tracker.maintenance(at(1000)), (1, Some(age)));
+        assert_eq!(tracker.oldest_since(0), Some(3));
+        drop(held);
+        assert_eq!(tracker.maintenance(at(1000)), (0, None));
+        assert_eq!(tracker.oldest_since(0), None);
     }
 
     // C5.5

@@ -284,6 +284,10 @@ impl Committer {
                     (CheckpointerTask::FinishReseal(reply), self.number)
                 }
                 QueueJob::Checkpoint(reply) => (CheckpointerTask::Nothing(reply), self.number),
+                QueueJob::KeepSnapshot(reply) => {
+                    drop(reply.send(self.keep_snapshot()));
+                    continue;
+                }
             };
             self.tasks.line.push_back((task, after));
         }

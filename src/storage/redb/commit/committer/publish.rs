@@ -1,8 +1,10 @@
 //! How the committer publishes the state after a commit, and takes old states back.
 
+use crate::error::Result;
 use crate::storage::redb::EngineShared;
 use crate::storage::redb::commit::batch::BatchWrites;
 use crate::storage::redb::commit::committer::core::Committer;
+use crate::storage::redb::commit::errors::reopening;
 use crate::storage::redb::memtable::read_view::{ReadView, TableReaders};
 use crate::storage::redb::memtable::snapshot::RedbSnapshot;
 use std::sync::atomic::Ordering;
@@ -55,6 +57,20 @@ impl Committer {
             let view = rows.view.clone();
             self.show(ReadView { readers, ..view });
         }
+    }
+
+    /// The state of the newest commit, for a long read. It does not become too old (C2.14). The accesses that wait are
+    /// part of it.
+    pub(super) fn keep_snapshot(&mut self) -> Result<Arc<RedbSnapshot>> {
+        if self.shared.touches.len() > 0 {
+            self.flush();
+        }
+        let view = self.state.open_rows().ok_or_else(reopening)?.view.clone();
+        let owner: Weak<EngineShared> = Arc::downgrade(&self.shared);
+        let snapshot = Arc::new(RedbSnapshot::new(view, owner));
+        let now = self.shared.clock.moment();
+        self.shared.snapshots.keep(&snapshot, now);
+        Ok(snapshot)
     }
 
     pub(super) fn count_journal_len(&self) {

@@ -74,6 +74,7 @@ impl Committer {
         let Some(since) = self.orphaned else {
             return true;
         };
+        self.shared.snapshots.expire_kept_orphans();
         let waits =
             |(task, _): &(CheckpointerTask, u64)| !matches!(task, CheckpointerTask::Inspect { .. });
         let is_urgent = self.filled() >= 1.0 || self.tasks.line.iter().any(waits);

@@ -1,0 +1,204 @@
+//! Writes a backup of an open store: all of its rows, or those that differ from the state of a previous backup.
+
+use super::block::{BackupId, BlockWriter};
+use super::current::{Pace, StoreRows, read};
+use super::row_order::{compare, is_always_whole, sort};
+use super::verify::count;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::{BackupCounts, BackupHeader, container_of};
+use crate::storage::redb::EngineShared;
+use crate::storage::redb::failure;
+use crate::storage::redb::memtable::row_key::RowTree;
+use crate::storage::redb::memtable::snapshot::RedbSnapshot;
+use crate::storage::redb::open::migrate;
+use crate::storage::{
+    BackupPhase, BackupProgress, BackupRow, BackupRows, BackupSummary, ContainerId, PreviousBackup,
+    ProgressFn, report,
+};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::atomic;
+
+/// Progress is told after so many rows.
+const TOLD: u64 = 256;
+
+/// Writes a backup as of a snapshot.
+pub(crate) fn write_backup(
+    (snapshot, shared): (&RedbSnapshot, &EngineShared),
+    out: &mut dyn Write,
+    previous: Option<PreviousBackup<'_>>,
+    progress: &mut ProgressFn<'_>,
+) -> Result<BackupSummary> {
+    let store = shared.settings.load().identity;
+    let id: BackupId = failure::random()?;
+    let header = BackupHeader {
+        store,
+        format: migrate::CURRENT,
+        commit: snapshot.number(),
+        opening: shared.opening,
+        reopened: shared.counters.reopened.load(atomic::Ordering::Relaxed),
+        taken: shared.clock.timestamp().0,
+        previous: previous.as_ref().map(|it| (it.id, it.header.commit)),
+    };
+    let mut run = BackupRun {
+        writer: BlockWriter::new(out, id, &header)?,
+        counts: BackupCounts::default(),
+        so_far: BackupProgress {
+            of_sessions: read(snapshot, |view| view.session_count())?,
+            ..BackupProgress::default()
+        },
+        rows: 0,
+        progress,
+    };
+    report(run.progress, run.so_far)?;
+    let current = StoreRows::new(snapshot, shared)?;
+    match previous {
+        None => run.all(current)?,
+        Some(previous) => {
+            if previous.header.store != store {
+                let why = "the previous backup is of another store";
+                return Err(Error::new(ErrorKind::InvalidInput, why));
+            }
+            match known_changes(snapshot, &previous.header, &header) {
+                Some(changed) => run.changed(changed, current, &mut Pace::new(shared))?,
+                None => run.differing((previous.state)()?, current)?,
+            }
+        }
+    }
+    let counts = run.counts;
+    let (_, bytes) = run.writer.finish(counts)?;
+    Ok(BackupSummary {
+        id,
+        header,
+        counts,
+        bytes,
+    })
+}
+
+/// The rows that were changed since the previous backup, if memory still has all of them.
+fn known_changes(
+    snapshot: &RedbSnapshot,
+    previous: &BackupHeader,
+    now: &BackupHeader,
+) -> Option<Vec<BackupRow>> {
+    if (previous.opening, previous.reopened) != (now.opening, now.reopened) {
+        return None;
+    }
+    let changed = read(snapshot, |view| Ok(view.changed_since(previous.commit)));
+    let rows = changed.ok()??.into_iter();
+    Some(rows.map(|(key, value)| BackupRow { key, value }).collect())
+}
+
+struct BackupRun<'a, 'w, 'p> {
+    writer: BlockWriter<&'a mut (dyn Write + 'w)>,
+    counts: BackupCounts,
+    so_far: BackupProgress,
+    rows: u64,
+    progress: &'a mut ProgressFn<'p>,
+}
+
+impl BackupRun<'_, '_, '_> {
+    /// Has passed a row, written or not.
+    fn pass(&mut self, key: &[u8]) -> Result<()> {
+        self.rows += 1;
+        self.so_far.sessions += u64::from(key.first() == Some(&(RowTree::Sessions as u8)));
+        if self.rows.is_multiple_of(TOLD) {
+            self.so_far.bytes = self.writer.written();
+            report(self.progress, self.so_far)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, row: BackupRow) -> Result<()> {
+        self.so_far.phase = BackupPhase::Writing;
+        count(&mut self.counts, &row.key, row.value.as_deref());
+        self.writer.put(row)
+    }
+
+    fn all(&mut self, current: StoreRows<'_>) -> Result<()> {
+        for row in current {
+            let row = row?;
+            self.pass(&row.key)?;
+            self.put(row)?;
+        }
+        Ok(())
+    }
+
+    /// The rows that were changed, and all of the tables that are always whole.
+    fn changed(
+        &mut self,
+        mut changed: Vec<BackupRow>,
+        current: StoreRows<'_>,
+        pace: &mut Pace<'_>,
+    ) -> Result<()> {
+        let known = current.known().clone();
+        changed.retain(|row| {
+            let table = row.key.first().copied();
+            !table.is_some_and(is_always_whole) && is_of(&known, &row.key)
+        });
+        for row in current.without_sessions() {
+            changed.push(row?);
+        }
+        sort(&mut changed);
+        for (n, row) in (1_u64..).zip(changed) {
+            self.pass(&row.key)?;
+            self.put(row)?;
+            if n.is_multiple_of(TOLD) {
+                pace.rest();
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows that differ from those of an earlier state.
+    fn differing(&mut self, earlier: BackupRows<'_>, current: StoreRows<'_>) -> Result<()> {
+        let known = current.known().clone();
+        let is_compared = |row: &Result<BackupRow>| {
+            let key = row.as_ref().ok().map(|row| &*row.key);
+            key.is_none_or(|key| {
+                !key.first().copied().is_some_and(is_always_whole) && is_of(&known, key)
+            })
+        };
+        let mut earlier = earlier.filter(is_compared).peekable();
+        for row in current {
+            let row = row?;
+            self.pass(&row.key)?;
+            let mut is_there = false;
+            while let Some(old) = earlier.next_if(|old| is_up_to(old, &row.key)) {
+                let old = old?;
+                if compare(&old.key, &row.key) == Ordering::Less {
+                    self.remove(old)?;
+                } else {
+                    is_there = old.value == row.value;
+                }
+            }
+            if !is_there {
+                self.put(row)?;
+            }
+        }
+        earlier.try_for_each(|old| self.remove(old?))
+    }
+
+    fn remove(&mut self, row: BackupRow) -> Result<()> {
+        self.put(BackupRow {
+            key: row.key,
+            value: None,
+        })
+    }
+}
+
+fn is_up_to(old: &Result<BackupRow>, key: &[u8]) -> bool {
+    let old = old.as_ref().ok();
+    old.is_none_or(|old| compare(&old.key, key) != Ordering::Greater)
+}
+
+/// Whether a row is of one of these containers. The rows of others are left out when a store is restored.
+pub(super) fn is_of(known: &BTreeSet<ContainerId>, key: &[u8]) -> bool {
+    match key.split_first() {
+        Some((table, key)) if *table == RowTree::Owners as u8 => key.last_chunk(),
+        Some((_, key)) => key.first_chunk(),
+        None => None,
+    }
+    .is_some_and(|session: &[u8; 20]| known.contains(&container_of(session)))
+}
