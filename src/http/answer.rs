@@ -2,7 +2,8 @@
 //! transaction.
 
 use http::header::{
-    CACHE_CONTROL, COOKIE, Entry, HeaderName, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    CACHE_CONTROL, CONTENT_TYPE, COOKIE, Entry, HeaderName, HeaderValue, RETRY_AFTER, VARY,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, Response, StatusCode};
 use std::time::Duration;
@@ -10,8 +11,15 @@ use std::time::Duration;
 use super::report::report_when_sent;
 use crate::error::{Error, ErrorKind};
 
-/// The status that answers an error (C6.5).
-pub(super) fn status(kind: ErrorKind) -> StatusCode {
+/// Returns the status of a response that is made from an error of this [kind](super#errors-as-responses).
+///
+/// ```
+/// use cloakroom::{ErrorKind, http::error_status};
+///
+/// assert_eq!(error_status(ErrorKind::Conflict), 503);
+/// ```
+#[must_use]
+pub fn error_status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::Conflict
         | ErrorKind::SnapshotTooOld
@@ -36,7 +44,7 @@ fn seconds(wait: Duration) -> HeaderValue {
 pub(super) fn answer<R: Default>(error: Error) -> Response<R> {
     let kind = error.kind();
     let mut response = Response::new(R::default());
-    *response.status_mut() = status(kind);
+    *response.status_mut() = error_status(kind);
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // RFC 9110 §15.5.2. Browsers know no scheme of this name, and so ask for no password themselves.
@@ -51,6 +59,54 @@ pub(super) fn answer<R: Default>(error: Error) -> Response<R> {
     response.extensions_mut().insert(PlainAnswer);
     response
 }
+
+/// Returns the response to an [`Error`] that the session layer would make: for web frameworks whose handlers return
+/// errors. With axum, `Error` is a response itself.
+///
+/// It has the status of the [error](super#errors-as-responses) and no body. Only a missing layer is described in the
+/// body, because no layer could render it, and a refusal that a visitor can do something about. Its extensions must reach
+/// the layer with the response: they hold the error, so that the transaction aborts, and the layer logs it. Outside of a
+/// layer it is logged at once.
+///
+/// ```
+/// use cloakroom::http::{error_response, session};
+/// use http::Extensions;
+///
+/// let error = pollster::block_on(session(&Extensions::new())).unwrap_err();
+/// let response = error_response(error);
+/// assert_eq!(response.status(), 500);
+/// assert!(response.body().contains("session layer"));
+/// ```
+#[must_use]
+pub fn error_response(error: Error) -> Response<String> {
+    let is_told = matches!(
+        error.kind(),
+        ErrorKind::NoSessionLayer | ErrorKind::CsrfRefused | ErrorKind::NotFresh
+    );
+    let text = is_told.then(|| error.to_string());
+    let mut response: Response<String> = answer(error);
+    if let Some(text) = text {
+        *response.body_mut() = text;
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, plain);
+    }
+    response
+}
+
+/// In the extensions of a response: its request's transaction aborts, whatever
+/// [`commit_when`](super::SessionLayer::commit_when) says of the response.
+///
+/// ```
+/// use cloakroom::http::Abort;
+/// use http::Response;
+///
+/// let mut response = Response::new("This was a preview. Nothing was saved.");
+/// response.extensions_mut().insert(Abort);
+/// ```
+///
+/// What [`commit_now`](crate::Session::commit_now) stored before stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abort;
 
 /// In the extensions of a response that was made from an error and has no page of the application.
 #[derive(Clone, Copy)]
@@ -129,13 +185,13 @@ mod tests {
             ErrorKind::Unavailable,
             ErrorKind::NotWritten,
         ] {
-            assert_eq!(status(kind), 503, "{kind:?}");
+            assert_eq!(error_status(kind), 503, "{kind:?}");
         }
-        assert_eq!(status(ErrorKind::MissingClientId), 403);
-        assert_eq!(status(ErrorKind::CsrfRefused), 403);
-        assert_eq!(status(ErrorKind::NotFresh), 401);
-        assert_eq!(status(ErrorKind::TooLarge), 413);
-        assert_eq!(status(ErrorKind::NotAdmitted), 429);
+        assert_eq!(error_status(ErrorKind::MissingClientId), 403);
+        assert_eq!(error_status(ErrorKind::CsrfRefused), 403);
+        assert_eq!(error_status(ErrorKind::NotFresh), 401);
+        assert_eq!(error_status(ErrorKind::TooLarge), 413);
+        assert_eq!(error_status(ErrorKind::NotAdmitted), 429);
         for kind in [
             ErrorKind::NoSessionLayer,
             ErrorKind::NotSerializable,
@@ -143,7 +199,7 @@ mod tests {
             ErrorKind::Corrupt,
             ErrorKind::Closed,
         ] {
-            assert_eq!(status(kind), 500, "{kind:?}");
+            assert_eq!(error_status(kind), 500, "{kind:?}");
         }
     }
 
@@ -201,7 +257,7 @@ mod tests {
             let name = format!("`{kind:?}`");
             let told = rows.iter().filter(|row| row[1].contains(&name));
             let told: Vec<_> = told.map(|row| row[0]).collect();
-            assert_eq!(told, [status(kind).as_str()], "{kind:?}");
+            assert_eq!(told, [error_status(kind).as_str()], "{kind:?}");
         }
 
         let guide = include_str!("../../docs/guide/errors.md");
@@ -212,7 +268,7 @@ mod tests {
             let told = rows.iter().filter(|row| row[0].contains(&name));
             let told: Vec<_> = told.map(|row| row[1]).collect();
             let is_told =
-                |told: &str| told == "at opening" || told.starts_with(status(kind).as_str());
+                |told: &str| told == "at opening" || told.starts_with(error_status(kind).as_str());
             assert!(
                 matches!(*told, [told] if is_told(told)),
                 "{kind:?}: {told:?}"

@@ -16,7 +16,8 @@ use super::answer::PlainAnswer;
 use super::exchange::Exchange;
 use super::layer::SessionLayer;
 use super::replay::Replay;
-use super::service::{run, take_ready};
+use super::serve::run;
+use super::service::{TowerInner, take_ready};
 use super::settings::{ErrorPage, LayerSettings};
 use super::slot::Slot;
 use crate::error::Error;
@@ -80,17 +81,16 @@ where
             parts,
             &http_body::Body::size_hint(&body),
         );
+        let inner = TowerInner {
+            service: ready,
+            inward,
+            outward: IntoResponse::into_response,
+        };
         let Some(page) = exchange.settings.rules.on_error.clone() else {
-            return Box::pin(run(
-                ready,
-                exchange,
-                body,
-                inward,
-                IntoResponse::into_response,
-            ));
+            return Box::pin(run(inner, exchange, body));
         };
         let answered = Arc::clone(&exchange);
-        let response = run(ready, exchange, body, inward, IntoResponse::into_response);
+        let response = run(inner, exchange, body);
         Box::pin(async move {
             let response = response.await?;
             let mut rendered = render(&*page, &answered.request, response);

@@ -3,11 +3,10 @@
 use axum_core::body::Body;
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
-use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use std::convert::Infallible;
 
-use super::answer::answer;
+use super::answer::error_response;
 use super::csrf::CsrfToken;
 use super::flash::{Flash, FlashMessage};
 #[cfg(feature = "url-ids")]
@@ -118,24 +117,14 @@ impl<S: Send + Sync> FromRequestParts<S> for UrlId {
     }
 }
 
-/// The same response that the session layer makes from an error: an empty body, and the error in the extensions. Only
-/// a missing layer is described in the body, because no layer could render it, and a refusal that a visitor can do
-/// something about.
+/// The same response that the session layer makes from an error: [`error_response`].
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let is_told = matches!(
-            self.kind(),
-            ErrorKind::NoSessionLayer | ErrorKind::CsrfRefused | ErrorKind::NotFresh
-        );
-        let text = is_told.then(|| self.to_string());
-        let mut response: Response = answer(self);
-        if let Some(text) = text {
-            *response.body_mut() = Body::from(text);
-            response.headers_mut().insert(
-                CONTENT_TYPE,
-                HeaderValue::from_static("text/plain; charset=utf-8"),
-            );
-        }
-        response
+        let response = error_response(self);
+        // An empty body needs no box.
+        response.map(|text| match text.is_empty() {
+            true => Body::empty(),
+            false => Body::from(text),
+        })
     }
 }

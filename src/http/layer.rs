@@ -4,12 +4,10 @@ use http::{request, response};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tower_layer::Layer;
 
 use super::cookie::CookieSettings;
 use super::policy::Rerun;
 use super::proxies::TrustedProxies;
-use super::service::GenericSessionService;
 use super::settings::{CookieUse, LayerRules, LayerSettings, SiteData};
 use super::transport::IdTransport;
 use crate::store::Store;
@@ -237,13 +235,6 @@ impl SessionLayer {
         self.settings.cookie.name()
     }
 
-    /// Returns a layer with these settings for services without axum. They get their body as
-    /// [`Replay`](super::Replay).
-    #[must_use]
-    pub fn generic(self) -> GenericSessionLayer {
-        GenericSessionLayer(self)
-    }
-
     /// Sets the rule for responses that commit. Other responses abort, and hand out no cookie. The rule is called
     /// only for requests that used their session or answer with a [`FlashMessage`](super::FlashMessage), for the
     /// latter twice.
@@ -287,34 +278,5 @@ impl fmt::Debug for SessionLayer {
             .field("replay_limit", &self.settings.rules.replay_limit)
             .field("turn_wait", &self.settings.rules.turn_wait)
             .finish_non_exhaustive()
-    }
-}
-
-/// A [`SessionLayer`] for services without axum. The inner service gets the request's body, of any type, as
-/// [`Replay`](super::Replay). It may answer with any body type that has a default, which must be the empty body.
-///
-/// ```
-/// use cloakroom::http::{Replay, SessionLayer, session};
-/// use cloakroom::{Error, Store};
-/// use http::{Request, Response};
-/// use tower::{Layer as _, service_fn};
-///
-/// let pages = service_fn(|request: Request<Replay<String>>| async move {
-///     let session = session(request.extensions()).await?;
-///     let n = session.pkg("visits").update("count", |n: Option<u64>| n.unwrap_or(0) + 1)?;
-///     Ok::<_, Error>(Response::new(format!("visit {n}")))
-/// });
-/// let service = SessionLayer::new(Store::in_memory()?).generic().layer(pages);
-/// # drop(service);
-/// # Ok::<(), Error>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct GenericSessionLayer(SessionLayer);
-
-impl<S> Layer<S> for GenericSessionLayer {
-    type Service = GenericSessionService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        GenericSessionService::new(inner, self.0.settings())
     }
 }

@@ -88,6 +88,7 @@ mod rewound;
 mod seal;
 #[cfg(feature = "cookie-containers")]
 mod sealed_cookie;
+mod serve;
 mod service;
 mod settings;
 mod slot;
@@ -101,6 +102,7 @@ mod url_tokens;
 #[cfg(feature = "url-ids")]
 mod url_transport;
 
+pub use answer::{Abort, error_response, error_status};
 #[cfg(feature = "axum")]
 pub use axum::SessionService;
 #[cfg(feature = "axum")]
@@ -111,12 +113,13 @@ pub use csrf::{CsrfLayer, CsrfToken};
 pub use flash::{Flash, FlashLevel, FlashMessage};
 #[cfg(feature = "axum")]
 pub use fresh::RequireFresh;
-pub use layer::{GenericSessionLayer, SessionLayer};
+pub use layer::SessionLayer;
 pub use policy::Rerun;
 pub use proxies::{TrustedProxies, VisitorAddress};
 pub use replay::Replay;
 pub use rerun::RerunService;
-pub use service::GenericSessionService;
+pub use serve::InnerService;
+pub use service::{GenericSessionLayer, GenericSessionService};
 pub use slot::session;
 pub use transport::{BearerTransport, HeaderTransport, IdTransport};
 #[cfg(feature = "url-ids")]

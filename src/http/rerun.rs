@@ -6,7 +6,6 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::policy::Rerun;
-use super::slot::Slot;
 
 impl<S> Layer<S> for Rerun {
     type Service = RerunService<S>;
@@ -49,9 +48,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if let Some(slot) = Slot::of(request.extensions()) {
-            slot.policy().set(self.rerun);
-        }
+        self.rerun.apply_to(request.extensions());
         self.inner.call(request)
     }
 }

@@ -1,9 +1,7 @@
-//! Runs one request: its attempts, their transactions, and the final response. Knows neither how a body is recorded
-//! nor how a cookie is formatted.
+//! The layer for any service of tower.
 
 use bytes::Bytes;
-use http::header::SET_COOKIE;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{Request, Response};
 use http_body::Body;
 use std::convert::identity;
 use std::fmt;
@@ -11,22 +9,56 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tower_layer::Layer;
 use tower_service::Service;
 
-use super::answer::{SessionUse, answer, mark};
-#[cfg(feature = "cookie-containers")]
-use super::container_cookies::HasEnded;
 use super::exchange::Exchange;
-use super::flash::FlashQueue;
-use super::replay::{Replay, RequestBody};
-use super::report::{report_dropped, report_sent};
-use super::settings::{LayerSettings, SiteData};
+use super::layer::SessionLayer;
+use super::replay::Replay;
+use super::serve::{InnerService, run};
+use super::settings::LayerSettings;
 use super::slot::Slot;
-use super::transport::IdCarrier;
-use crate::block_on::polled;
-use crate::error::{Error, Result};
-use crate::session::{CookieAction, Session};
-use crate::transaction::{CommitFailure, Transaction};
+use crate::error::Result;
+
+impl SessionLayer {
+    /// Returns a layer with these settings for services of tower without axum. They get their body as [`Replay`].
+    #[must_use]
+    pub fn generic(self) -> GenericSessionLayer {
+        GenericSessionLayer(self)
+    }
+}
+
+/// A [`SessionLayer`] for services without axum. The inner service gets the request's body, of any type, as
+/// [`Replay`]. It may answer with any body type that has a default, which must be the empty body.
+///
+/// ```
+/// use cloakroom::http::{Replay, SessionLayer, session};
+/// use cloakroom::{Error, Store};
+/// use http::{Request, Response};
+/// use tower::{Layer as _, service_fn};
+///
+/// let pages = service_fn(|request: Request<Replay<String>>| async move {
+///     let session = session(request.extensions()).await?;
+///     let n = session.pkg("visits").update("count", |n: Option<u64>| n.unwrap_or(0) + 1)?;
+///     Ok::<_, Error>(Response::new(format!("visit {n}")))
+/// });
+/// let service = SessionLayer::new(Store::in_memory()?).generic().layer(pages);
+/// # drop(service);
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct GenericSessionLayer(SessionLayer);
+
+impl<S> Layer<S> for GenericSessionLayer {
+    type Service = GenericSessionService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        GenericSessionService {
+            inner,
+            settings: self.0.settings(),
+        }
+    }
+}
 
 /// The service that [`GenericSessionLayer`](super::GenericSessionLayer) makes. The inner service gets the request's
 /// body as [`Replay`].
@@ -45,12 +77,6 @@ use crate::transaction::{CommitFailure, Transaction};
 pub struct GenericSessionService<S> {
     inner: S,
     settings: Arc<LayerSettings>,
-}
-
-impl<S> GenericSessionService<S> {
-    pub(super) fn new(inner: S, settings: Arc<LayerSettings>) -> Self {
-        Self { inner, settings }
-    }
 }
 
 impl<S, B, R> Service<Request<B>> for GenericSessionService<S>
@@ -75,7 +101,12 @@ where
         }
         let (parts, body) = request.into_parts();
         let exchange = Exchange::new(Arc::clone(&self.settings), parts, &body.size_hint());
-        Box::pin(run(ready, exchange, body, identity, identity))
+        let inner = TowerInner {
+            service: ready,
+            inward: identity,
+            outward: identity,
+        };
+        Box::pin(run(inner, exchange, body))
     }
 }
 
@@ -87,350 +118,39 @@ impl<S: fmt::Debug> fmt::Debug for GenericSessionService<S> {
     }
 }
 
+/// A service of tower inside the layer. `inward` converts the request's body for it, `outward` converts its response.
+pub(super) struct TowerInner<S, I, O> {
+    pub(super) service: S,
+    pub(super) inward: I,
+    pub(super) outward: O,
+}
+
+impl<S, B, I, M, O, R> InnerService<B> for TowerInner<S, I, O>
+where
+    S: Service<Request<M>>,
+    B: Body<Data = Bytes>,
+    I: Fn(Replay<B>) -> M,
+    O: Fn(S::Response) -> Response<R>,
+    R: Default,
+{
+    type Body = R;
+    type Error = S::Error;
+
+    async fn call(&mut self, request: Request<Replay<B>>) -> Result<Response<R>, S::Error> {
+        let mut call = pin!(self.service.call(request.map(&self.inward)));
+        poll_fn(|cx| call.as_mut().poll(cx))
+            .await
+            .map(&self.outward)
+    }
+
+    async fn ready_again(&mut self) -> Result<bool, S::Error> {
+        poll_fn(|cx| self.service.poll_ready(cx)).await?;
+        Ok(true)
+    }
+}
+
 /// Takes the service that reported to be ready. Its clone must be polled for readiness again.
 pub(super) fn take_ready<S: Clone>(inner: &mut S) -> S {
     let clone = inner.clone();
     std::mem::replace(inner, clone)
-}
-
-/// Answers a request. `inward` converts the request's body for `service`, `outward` converts the service's response.
-///
-/// This future is moved with every request, so it keeps little across its awaits.
-pub(super) async fn run<S, B, I, R>(
-    mut service: S,
-    exchange: Arc<Exchange>,
-    body: B,
-    inward: impl Fn(Replay<B>) -> I,
-    outward: impl Fn(S::Response) -> Response<R>,
-) -> Result<Response<R>, S::Error>
-where
-    S: Service<Request<I>>,
-    B: Body<Data = Bytes>,
-    R: Default,
-{
-    let limit = exchange.settings.rules.replay_limit;
-    let (bodies, mut body) = RequestBody::of(body, &exchange, limit);
-    let _answered = RequestGuard(Arc::clone(&exchange));
-    read_tokens(&exchange, &mut body).await;
-    let mut attempt = AttemptGuard(Slot::first(&exchange));
-    let mut count = 1;
-    loop {
-        let request = attempt.0.request(inward(body));
-        let mut response = {
-            let mut call = pin!(service.call(request));
-            let made = poll_fn(|cx| call.as_mut().poll(cx).map_ok(&outward));
-            polled(pin!(made)).await?
-        };
-        if let Some(queue) = FlashQueue::of(&response) {
-            response = Box::pin(store_flash(queue, &attempt.0, &exchange, response)).await;
-        }
-        let (error, response) = match end(&attempt.0, &exchange, response) {
-            AfterResponse::Final(response) => return Ok(uncommitted(&exchange, response).await),
-            AfterResponse::Conflict(error, response) => (error, Some(response)),
-            AfterResponse::Commit(transaction, session, response) => {
-                let is_optional = attempt.0.writes_optional(&session);
-                match commit(transaction, &session, &exchange).await {
-                    Ok(action) => return Ok(finish(action, &exchange, response).await),
-                    Err(failure) if is_optional && failure.error.is_of_ended_session() => {
-                        return Ok(uncommitted(&exchange, response).await);
-                    }
-                    Err(failure) if failure.error.is_conflict() => {
-                        discard(response);
-                        (failure.error, None)
-                    }
-                    Err(failure) => {
-                        let response = replace(response, failure.error, &exchange.settings);
-                        return Ok(uncommitted(&exchange, response).await);
-                    }
-                }
-            }
-        };
-        let curable = error.is_worth_another_try();
-        if !curable || count >= exchange.settings.store.max_attempts() || !exchange.policy.permits()
-        {
-            let response = response.unwrap_or_else(|| refuse(error, &exchange.settings));
-            return Ok(uncommitted(&exchange, response).await);
-        }
-        // It may hold the request's body, which the next attempt needs.
-        response.into_iter().for_each(discard);
-        let Some(again) = bodies.again() else {
-            let response = refuse(error, &exchange.settings);
-            return Ok(uncommitted(&exchange, response).await);
-        };
-        body = again;
-        metrics::counter!("cloakroom_reruns_total", "of" => "request").increment(1);
-        tracing::debug!(attempt = count, %error, "running a request again after a conflict");
-        attempt = AttemptGuard(Slot::next(&exchange));
-        count += 1;
-        poll_fn(|cx| service.poll_ready(cx)).await?;
-    }
-}
-
-/// Reads the tokens that the request presents in its URL or its form. Boxed, because few do.
-#[cfg(feature = "url-ids")]
-async fn read_tokens<B: Body<Data = Bytes>>(exchange: &Exchange, body: &mut Replay<B>) {
-    if exchange.tokens.are_there() {
-        Box::pin(exchange.read_tokens(body)).await;
-    }
-}
-
-/// This build reads none.
-#[cfg(not(feature = "url-ids"))]
-async fn read_tokens<B: Body<Data = Bytes>>(_: &Exchange, _: &mut Replay<B>) {}
-
-/// Commits. The wait for turns uses the time that the request has left for it. The next attempt gets the rest.
-async fn commit(
-    transaction: Transaction,
-    session: &Session,
-    exchange: &Exchange,
-) -> Result<CookieAction, CommitFailure> {
-    let patience = Some(exchange.patience());
-    let committing = transaction.commit_for(Some(session.subject), patience);
-    let (committed, left) = committing.await;
-    left.into_iter()
-        .for_each(|left| exchange.set_patience(left));
-    committed
-}
-
-/// Stores the messages that the response has for the visitor, if it will be committed.
-async fn store_flash<R: Default>(
-    queue: FlashQueue,
-    slot: &Slot,
-    exchange: &Exchange,
-    response: Response<R>,
-) -> Response<R> {
-    let (parts, body) = response.into_parts();
-    let commits = exchange.settings.commits(&parts);
-    let response = Response::from_parts(parts, body);
-    if !commits {
-        return response;
-    }
-    let session = slot.session().await;
-    match session.and_then(|session| queue.store(&session)) {
-        Ok(()) => response,
-        Err(error) => {
-            // Whatever `commit_when` says of the error's response.
-            drop(slot.close());
-            replace(response, error, &exchange.settings)
-        }
-    }
-}
-
-/// Ends the transaction with its attempt: after a return, after a panic, and when the future is dropped. The
-/// application may still hold a clone of the request's extensions.
-struct AttemptGuard(Arc<Slot>);
-
-impl Drop for AttemptGuard {
-    fn drop(&mut self) {
-        if self.0.process().is_this() {
-            drop(self.0.close());
-        }
-    }
-}
-
-/// Stops the recording of the body when the request is answered. The response may still read the rest of the body.
-struct RequestGuard(Arc<Exchange>);
-
-impl Drop for RequestGuard {
-    fn drop(&mut self) {
-        self.0.policy.forbid();
-    }
-}
-
-/// The next step after the inner service has answered.
-enum AfterResponse<R> {
-    Final(Response<R>),
-    /// The handler answered with a conflict error.
-    Conflict(Error, Response<R>),
-    Commit(Transaction, Session, Response<R>),
-}
-
-/// Ends an attempt, and decides the next step by its response.
-fn end<R: Default>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> AfterResponse<R> {
-    if !slot.was_asked() {
-        drop(slot.close());
-        return AfterResponse::Final(response);
-    }
-    let (mut parts, body) = response.into_parts();
-    let commits = exchange.settings.commits(&parts);
-    mark(
-        &mut parts.headers,
-        SessionUse::Read,
-        exchange.settings.id_fields(),
-    );
-    let response = Response::from_parts(parts, body);
-    let open = slot.close();
-    if let Some((_, session)) = &open {
-        if commits {
-            session.look_before_commit();
-            exchange.renew_if_due(session);
-        }
-        if session.presents_dead_id() {
-            exchange.count_dead_id();
-        }
-    }
-    if !commits {
-        drop(open);
-        let error = response.extensions().get::<Error>().cloned();
-        return match error.filter(Error::is_conflict) {
-            Some(error) => AfterResponse::Conflict(error, response),
-            None => AfterResponse::Final(response),
-        };
-    }
-    match open {
-        Some((transaction, mut session)) => match exchange.admit(&mut session) {
-            Ok(()) => AfterResponse::Commit(transaction, session, response),
-            Err(error) => AfterResponse::Final(replace(response, error, &exchange.settings)),
-        },
-        None => AfterResponse::Final(response),
-    }
-}
-
-/// The response to a request whose transaction was not committed, or changed nothing.
-async fn uncommitted<R: Default>(exchange: &Exchange, response: Response<R>) -> Response<R> {
-    finish(CookieAction::Keep, exchange, response).await
-}
-
-/// The response to a request whose transaction has ended.
-async fn finish<R: Default>(
-    mut action: CookieAction,
-    exchange: &Exchange,
-    response: Response<R>,
-) -> Response<R> {
-    if exchange.early.is_begun() {
-        exchange
-            .early
-            .ended(exchange.settings.store.process())
-            .await;
-        action = Box::pin(exchange.early.with_last(action, exchange.look())).await;
-    }
-    #[cfg(feature = "cookie-containers")]
-    exchange.drop_ended_containers(&action).await;
-    let response = answer_with_cookie(action, exchange, response);
-    #[cfg(feature = "url-ids")]
-    let response = hide_tokens(exchange, response);
-    response
-}
-
-/// Keeps the tokens of the request's URL and of the page from others.
-#[cfg(feature = "url-ids")]
-fn hide_tokens<R>(exchange: &Exchange, mut response: Response<R>) -> Response<R> {
-    let headers = response.headers_mut();
-    exchange.tokens.hide_url(headers);
-    if exchange.tokens.were_given() {
-        mark(headers, SessionUse::Cookie, exchange.settings.id_fields());
-    }
-    response
-}
-
-/// The response with what became of the cookie.
-fn answer_with_cookie<R: Default>(
-    action: CookieAction,
-    exchange: &Exchange,
-    mut response: Response<R>,
-) -> Response<R> {
-    let containers = match container_fields(&action, exchange) {
-        Ok(fields) => fields,
-        Err(error) => return replace(response, error, &exchange.settings),
-    };
-    let headers = response.headers_mut();
-    let sent_id = match exchange.carrier() {
-        _ if matches!(action, CookieAction::Keep) && containers.is_empty() => {
-            return sent(response);
-        }
-        // The front server's cookie is its own.
-        IdCarrier::Cookie if exchange.settings.cookie.settings().is_third_party() => {
-            if containers.is_empty() {
-                return sent(response);
-            }
-            Ok(())
-        }
-        IdCarrier::Cookie => send_cookie(&action, exchange, headers),
-        IdCarrier::Other(transport) => {
-            match &action {
-                CookieAction::Send { id, .. } => transport.send(id, headers),
-                CookieAction::Withdraw => transport.withdraw(headers),
-                CookieAction::Keep => {}
-            }
-            Ok(())
-        }
-    };
-    match sent_id {
-        Ok(()) => {
-            for field in containers {
-                headers.append(SET_COOKIE, field);
-            }
-            mark(headers, SessionUse::Cookie, exchange.settings.id_fields());
-            sent(response)
-        }
-        Err(error) => replace(response, error, &exchange.settings),
-    }
-}
-
-/// The cookies that hold containers, as far as the request's commits changed them.
-#[cfg(feature = "cookie-containers")]
-fn container_fields(action: &CookieAction, exchange: &Exchange) -> Result<Vec<HeaderValue>> {
-    let Some(Some(cookies)) = exchange.container_cookies.get() else {
-        return Ok(Vec::new());
-    };
-    let has_ended = match action {
-        CookieAction::Withdraw => HasEnded::Yes,
-        CookieAction::Keep | CookieAction::Send { .. } => HasEnded::No,
-    };
-    cookies.fields(&exchange.settings, has_ended)
-}
-
-/// This build has no cookies for containers.
-#[cfg(not(feature = "cookie-containers"))]
-fn container_fields(_: &CookieAction, _: &Exchange) -> Result<Vec<HeaderValue>> {
-    Ok(Vec::new())
-}
-
-fn send_cookie(action: &CookieAction, exchange: &Exchange, headers: &mut HeaderMap) -> Result<()> {
-    let cookie = exchange.settings.cookie.at(&exchange.request)?;
-    let field = match action {
-        CookieAction::Keep => return Ok(()),
-        CookieAction::Send { id, timeout } => cookie.handing_out(id.as_str(), *timeout)?,
-        CookieAction::Withdraw => {
-            if exchange.settings.rules.site_data == SiteData::Cleared {
-                let what = HeaderValue::from_static(r#""cookies", "storage""#);
-                headers.entry("clear-site-data").or_insert(what);
-            }
-            cookie.removal()?
-        }
-    };
-    headers.append(SET_COOKIE, field);
-    Ok(())
-}
-
-/// The response of the inner service, which the client gets.
-fn sent<R>(mut response: Response<R>) -> Response<R> {
-    report_sent(response.extensions_mut());
-    response
-}
-
-/// Drops a response of the inner service.
-fn discard<R>(response: Response<R>) {
-    report_dropped(response.extensions());
-}
-
-/// Answers an error in place of a response of the inner service.
-fn replace<R: Default>(
-    response: Response<R>,
-    error: Error,
-    settings: &LayerSettings,
-) -> Response<R> {
-    discard(response);
-    refuse(error, settings)
-}
-
-/// The response after a failed commit. The client must not get a response that says that its changes were saved.
-fn refuse<R: Default>(error: Error, settings: &LayerSettings) -> Response<R> {
-    let mut response = answer(error);
-    mark(
-        response.headers_mut(),
-        SessionUse::Read,
-        settings.id_fields(),
-    );
-    response
 }

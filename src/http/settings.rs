@@ -4,6 +4,7 @@ use http::{HeaderName, StatusCode, header, request, response};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::answer::Abort;
 use super::cookie::{CookieSettings, SessionCookie};
 use super::policy::Rerun;
 use super::proxies::TrustedProxies;
@@ -173,6 +174,6 @@ impl LayerSettings {
     }
 
     pub(super) fn commits(&self, response: &response::Parts) -> bool {
-        (self.rules.commit_when)(response)
+        response.extensions.get::<Abort>().is_none() && (self.rules.commit_when)(response)
     }
 }

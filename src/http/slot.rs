@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use super::exchange::{AttemptOrder, Exchange};
-use super::policy::RerunPolicy;
+use super::policy::{Rerun, RerunPolicy};
 #[cfg(feature = "axum")]
 use super::transport::IdCarrier;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,6 +36,28 @@ pub fn session(
         match slot {
             Some(slot) => slot.session().await,
             None => Err(no_layer()),
+        }
+    }
+}
+
+impl Rerun {
+    /// Sets which of its requests run again, for the request with these extensions, in place of the layer's setting. This is
+    /// for web frameworks that do not use tower. Call it before the session is extracted. Without a
+    /// [`SessionLayer`](super::SessionLayer) around it, this does nothing.
+    ///
+    /// ```
+    /// use cloakroom::http::Rerun;
+    /// use http::Request;
+    ///
+    /// /// A service calls this before it answers.
+    /// fn note<B>(request: &Request<B>) {
+    ///     Rerun::Always.apply_to(request.extensions());
+    /// }
+    /// # note(&Request::new(()));
+    /// ```
+    pub fn apply_to(self, request: &Extensions) {
+        if let Some(slot) = Slot::of(request) {
+            slot.policy().set(self);
         }
     }
 }

@@ -287,6 +287,7 @@ fn a_planted_violation_is_found() {
         ("migrations/0001_initial.rs", "use crate::transaction::Txn;"),
         ("src/nowhere.rs", ""),
         ("src/session.rs", "use redb::Database;"),
+        ("src/http/serve.rs", "use tower_service::Service;"),
         (
             "src/storage/merge/rows.rs",
             "fn f() -> ::redb::Error { g() }",
