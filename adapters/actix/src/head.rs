@@ -1,0 +1,95 @@
+//! The heads of requests and responses, between actix-web's version of the crate `http` and the present one. Knows no
+//! session.
+
+use actix_web::dev::ServiceRequest;
+use actix_web::error::{Error, ErrorInternalServerError};
+use actix_web::http as actix;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request};
+
+/// Something that one version of `http` accepts and the other does not.
+fn unknown<E>(_: E) -> Error {
+    ErrorInternalServerError("a part of the message cannot be converted")
+}
+
+/// The head of a request. Its extensions have the address of the peer.
+pub(crate) fn of_request(request: &ServiceRequest) -> Result<request::Parts, Error> {
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    let method = request.method().as_str().as_bytes();
+    parts.method = Method::from_bytes(method).map_err(unknown)?;
+    parts.uri = Uri::try_from(request.uri().to_string()).map_err(unknown)?;
+    parts.version = version(request.version());
+    parts.headers = headers(request.headers())?;
+    if let Some(peer) = request.peer_addr() {
+        parts.extensions.insert(peer);
+    }
+    Ok(parts)
+}
+
+fn version(version: actix::Version) -> Version {
+    match version {
+        actix::Version::HTTP_09 => Version::HTTP_09,
+        actix::Version::HTTP_10 => Version::HTTP_10,
+        actix::Version::HTTP_2 => Version::HTTP_2,
+        actix::Version::HTTP_3 => Version::HTTP_3,
+        _ => Version::HTTP_11,
+    }
+}
+
+/// All fields, in their order, each with all its values, as bytes.
+pub(crate) fn headers(fields: &actix::header::HeaderMap) -> Result<HeaderMap, Error> {
+    let mut converted = HeaderMap::with_capacity(fields.len());
+    for (name, value) in fields {
+        let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(unknown)?;
+        let mut field = HeaderValue::from_bytes(value.as_bytes()).map_err(unknown)?;
+        field.set_sensitive(value.is_sensitive());
+        converted.append(name, field);
+    }
+    Ok(converted)
+}
+
+pub(crate) fn status(status: actix::StatusCode) -> Result<StatusCode, Error> {
+    StatusCode::from_u16(status.as_u16()).map_err(unknown)
+}
+
+/// The way back.
+pub(crate) mod back {
+    use super::{
+        Error, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, actix, unknown,
+    };
+
+    pub(crate) fn method(method: &Method) -> Result<actix::Method, Error> {
+        actix::Method::from_bytes(method.as_str().as_bytes()).map_err(unknown)
+    }
+
+    pub(crate) fn uri(uri: &Uri) -> Result<actix::Uri, Error> {
+        uri.to_string().parse().map_err(unknown)
+    }
+
+    pub(crate) fn name(name: &HeaderName) -> Result<actix::header::HeaderName, Error> {
+        let name = name.as_str().as_bytes();
+        actix::header::HeaderName::from_bytes(name).map_err(unknown)
+    }
+
+    pub(crate) fn value(value: &HeaderValue) -> Result<actix::header::HeaderValue, Error> {
+        let field = actix::header::HeaderValue::from_bytes(value.as_bytes());
+        let mut field = field.map_err(unknown)?;
+        field.set_sensitive(value.is_sensitive());
+        Ok(field)
+    }
+
+    /// Makes `fields` the same as `headers`.
+    pub(crate) fn headers(
+        headers: &HeaderMap,
+        fields: &mut actix::header::HeaderMap,
+    ) -> Result<(), Error> {
+        fields.clear();
+        for (field, content) in headers {
+            fields.append(name(field)?, value(content)?);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn status(status: StatusCode) -> Result<actix::StatusCode, Error> {
+        actix::StatusCode::from_u16(status.as_u16()).map_err(unknown)
+    }
+}
