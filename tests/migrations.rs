@@ -379,3 +379,18 @@ fn it_can_be_written_to() {
         assert_eq!(gone.statistics().unwrap().live, 0);
     }
 }
+
+// C7.2
+#[test]
+fn a_store_of_an_older_format_that_is_not_to_be_migrated_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = copy("format-1.redb", &folder);
+    let before = fs::read(&path).unwrap();
+    let open = |migrate| builder(&clock()).migrate_older(migrate).open(&path);
+    let error = open(false).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("format 1"), "{error}");
+    assert!(fs::read(&path).unwrap() == before);
+    open(true).unwrap().close().unwrap();
+    open(false).unwrap();
+}

@@ -331,3 +331,26 @@ fn a_store_whose_opening_nobody_awaits_is_closed_again() {
     let later = Store::builder().wait_for_lock(LONG).open(&path).unwrap();
     later.close().unwrap();
 }
+
+#[test]
+fn no_store_is_created_where_none_is_to_be() {
+    let (_folder, place) = place();
+    let open = |name: &str| {
+        let builder = Store::builder().create_missing(false);
+        builder.open(place.join(name)).map(drop)
+    };
+    let missing = open("missing").unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::Io);
+    let system = missing.io_error().unwrap().kind();
+    assert_eq!(system, std::io::ErrorKind::NotFound);
+    fs::write(place.join("empty"), "").unwrap();
+    assert_eq!(open("empty").unwrap_err().kind(), ErrorKind::NotAStore);
+    let names = || fs::read_dir(&place).unwrap().count();
+    assert_eq!(
+        (names(), fs::read(place.join("empty")).unwrap().len()),
+        (1, 0)
+    );
+
+    Store::open(place.join("store")).unwrap().close().unwrap();
+    open("store").unwrap();
+}

@@ -371,6 +371,40 @@ impl StoreBuilder {
         self
     }
 
+    /// Whether opening creates a store where there is no file, or an empty one. If not, a missing file gives
+    /// [`Io`](crate::ErrorKind::Io), and an empty one [`NotAStore`](crate::ErrorKind::NotAStore). Default: yes.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("sessions.redb");
+    /// let error = cloakroom::Store::builder().create_missing(false).open(&path).unwrap_err();
+    /// assert_eq!(error.io_error().unwrap().kind(), std::io::ErrorKind::NotFound);
+    /// assert!(!path.exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn create_missing(mut self, create: bool) -> Self {
+        self.file.creates = create;
+        self
+    }
+
+    /// Whether opening migrates a store of an older format, which an older version of the crate cannot open any more. If
+    /// not, such a store gives [`Unsupported`](crate::ErrorKind::Unsupported) and stays as it is. Default: yes.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("sessions.redb");
+    /// # cloakroom::Store::open(&path)?.close()?;
+    /// let store = cloakroom::Store::builder().migrate_older(false).open(&path)?;
+    /// # store.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn migrate_older(mut self, migrate: bool) -> Self {
+        self.file.migrates = migrate;
+        self
+    }
+
     /// Signs ids with this secret instead of one that is kept in the store. Protect it like a password: a reader of
     /// the secret can make ids.
     #[must_use]

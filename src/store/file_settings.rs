@@ -16,6 +16,10 @@ pub(super) struct FileSettings {
     pub(super) wait: Duration,
     /// Whether a file that other users can access is refused.
     pub(super) private: bool,
+    /// Whether a store is created where there is none.
+    pub(super) creates: bool,
+    /// Whether a store of an older format is migrated.
+    pub(super) migrates: bool,
     pub(super) faults: FaultInjection,
 }
 
@@ -33,6 +37,8 @@ impl Default for FileSettings {
             verify: false,
             wait: Duration::ZERO,
             private: false,
+            creates: true,
+            migrates: true,
             faults: FaultInjection::default(),
         }
     }
@@ -45,6 +51,8 @@ impl FileSettings {
             verify: self.verify,
             wait: self.wait,
             private: self.private,
+            creates: self.creates,
+            migrates: self.migrates,
             faults: self.faults,
         }
     }

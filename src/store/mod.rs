@@ -42,6 +42,7 @@ pub use import::{ImportSettings, Imported};
 #[cfg(feature = "encryption")]
 pub use reseal::Reseal;
 pub use salvage::Salvage;
+pub use secrets::SecretInfo;
 pub use sessions::SessionInfo;
 pub use statistics::Statistics;
 pub use store::Store;

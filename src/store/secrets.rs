@@ -8,7 +8,48 @@ use crate::storage::{SecretRecord, SettingsChange, StoreSettings};
 use crate::transaction::{Env, SecretSource, split_secrets};
 use sha2::{Digest, Sha256};
 
+/// A secret that verifies client ids, without the secret: [`Store::secrets`].
+///
+/// ```
+/// use cloakroom::Store;
+///
+/// let store = Store::in_memory()?;
+/// let newest = store.rotate_secret()?;
+/// let secrets = store.secrets()?;
+/// assert_eq!(secrets.len(), 2);
+/// assert!(secrets[1].is_issuing && secrets[1].name == newest);
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SecretInfo {
+    /// The byte that names it, in [`retire_secret`](Store::retire_secret) and in ids.
+    pub name: u8,
+    /// Whether it signs new ids.
+    pub is_issuing: bool,
+}
+
 impl Store {
+    /// Returns the secrets that the store keeps, the oldest first, without their content. If the application gives the
+    /// secrets, they are not among these. Blocks until they are read.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the storage.
+    pub fn secrets(&self) -> Result<Vec<SecretInfo>> {
+        block_on(secrets(&self.inner.env))
+    }
+
+    /// [`secrets`](Self::secrets) as a future.
+    ///
+    /// # Errors
+    ///
+    /// As for [`secrets`](Self::secrets).
+    pub fn secrets_async(&self) -> impl Future<Output = Result<Vec<SecretInfo>>> + Send + use<> {
+        let store = self.clone();
+        async move { secrets(&store.inner.env).await }
+    }
+
     /// Returns the id that `text` spells, as [`ClientIds::verify`] does. If the text names a secret that this process does
     /// not know, this asks the storage for newer ones first: another process that uses the same storage may have made it.
     /// It asks no more than once a second, so that forged ids do not keep the storage busy. A file is used by one process
@@ -111,6 +152,16 @@ pub(super) fn client_ids(
     let older = older.iter().map(|key| named(*key)).collect();
     let ids = ClientIds::new(named(*newest), older);
     Ok((SecretSource::Given, ids))
+}
+
+async fn secrets(env: &Env) -> Result<Vec<SecretInfo>> {
+    env.process.check()?;
+    let settings = env.storage.settings().await?;
+    let secrets = settings.secrets.iter().map(|secret| SecretInfo {
+        name: secret.0,
+        is_issuing: secret.0 == settings.issuing,
+    });
+    Ok(secrets.collect())
 }
 
 /// Adds a new secret, which signs from now on. Returns the byte that names it.

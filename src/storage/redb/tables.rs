@@ -492,6 +492,8 @@ mod tests {
             verify: false,
             wait: std::time::Duration::ZERO,
             private: false,
+            creates: true,
+            migrates: true,
             faults: FaultInjection::default(),
         };
         let failing = Arc::<Failing>::default();

@@ -13,6 +13,8 @@ fn in_memory() -> Engine {
         verify: false,
         wait: Duration::ZERO,
         private: false,
+        creates: true,
+        migrates: true,
         faults: FaultInjection::default(),
     };
     let rules = EngineRules {

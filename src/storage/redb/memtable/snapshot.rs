@@ -218,6 +218,8 @@ mod tests {
             verify: false,
             wait: std::time::Duration::ZERO,
             private: false,
+            creates: true,
+            migrates: true,
             faults: crate::storage::redb::fault_injection::FaultInjection::default(),
         };
         let (disk, database) = in_memory(options, &Arc::default()).unwrap();

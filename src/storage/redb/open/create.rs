@@ -26,6 +26,15 @@ pub(crate) fn find_or_make(location: &Location, options: OpenOptions) -> Result<
     if let Some(file) = found_file.filter(|_| !is_empty) {
         return Ok(file);
     }
+    if !options.creates {
+        return Err(match is_empty {
+            true => not_a_store(path, "it is empty"),
+            false => {
+                let error = io::ErrorKind::NotFound.into();
+                io_error(path, "there is no store, and none is to be created", error)
+            }
+        });
+    }
     // If another process was faster, its file is opened, or found locked, like any other.
     let made = if is_empty {
         in_place_of_an_empty_file(location, options)?
@@ -225,6 +234,8 @@ mod tests {
             verify: false,
             wait: Duration::ZERO,
             private: false,
+            creates: true,
+            migrates: true,
             faults: FaultInjection::default(),
         }
     }

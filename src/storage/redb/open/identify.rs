@@ -193,7 +193,11 @@ fn rehearse(
 ) -> Result<Option<OpeningPlan>> {
     let database = open_overlay(file, options)?;
     let (database, foreseen) = failure::guarded_on(database, |database| {
-        migrate::check(database)?
+        let is_current = migrate::check(database)?;
+        if !is_current && !options.migrates {
+            return Err(migrate::is_older(database));
+        }
+        is_current
             .then(|| check_readable(store, database, HeldJournals::default(), cipher))
             .transpose()
     })?;

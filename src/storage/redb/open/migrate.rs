@@ -60,6 +60,19 @@ pub(crate) fn check(database: &Database) -> Result<bool> {
     }
 }
 
+/// The error of a store of an older format that is not to be migrated.
+pub(crate) fn is_older(database: &Database) -> Error {
+    match version(database) {
+        Ok(version) => {
+            let why = format!(
+                "the store has format {version}, and is not to be migrated to format {CURRENT}"
+            );
+            Error::new(ErrorKind::Unsupported, why)
+        }
+        Err(error) => error,
+    }
+}
+
 /// Migrates the file to the current format in one transaction.
 pub(crate) fn run(database: &Database) -> Result<()> {
     let version = version(database)?;

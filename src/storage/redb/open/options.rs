@@ -16,6 +16,10 @@ pub(crate) struct OpenOptions {
     pub(crate) wait: Duration,
     /// Whether a file that other users can access is refused.
     pub(crate) private: bool,
+    /// Whether a store is created where there is no file, or an empty one.
+    pub(crate) creates: bool,
+    /// Whether a store of an older format is migrated.
+    pub(crate) migrates: bool,
     pub(crate) faults: FaultInjection,
 }
 
