@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 use support::clock::{HOUR, MINUTE, clock};
 use support::engine::needs_files;
-use support::store::{builder, timed};
+use support::store::{builder, file_builder, place, timed};
 use support::visitors::with;
 
 /// All that an administrator sees of a store.
@@ -292,6 +292,31 @@ fn sessions_that_are_there_are_skipped_or_replaced_or_end_the_import() {
     assert_eq!(entry.parts[0].packages.len(), 1, "{entry:?}");
     assert_eq!(seen(&target), seen(&store));
     assert!(target.check().unwrap().is_clean());
+}
+
+// C2.2
+#[test]
+fn what_is_in_a_file_is_known_to_be_there() {
+    needs_files!("a store is opened again");
+    let (store, ids) = filled(3);
+    let lines = exported(&store);
+    let (_folder, path) = place();
+    let open = || file_builder().open(&path).unwrap();
+    let target = open();
+    target.import(lines.as_bytes(), OnDuplicate::Fail).unwrap();
+    target.close().unwrap();
+    let target = open();
+    let error = target.import(lines.as_bytes(), OnDuplicate::Fail);
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
+    let skipped = target.import(lines.as_bytes(), OnDuplicate::Skip).unwrap();
+    assert_eq!((skipped.sessions, skipped.skipped), (0, 3));
+    let replaced = target.import(lines.as_bytes(), OnDuplicate::Replace);
+    assert_eq!(replaced.unwrap().sessions, 3);
+    target.close().unwrap();
+    let target = open();
+    assert!(target.check().unwrap().is_clean());
+    assert_eq!(target.sessions_of("owner 0").unwrap().len(), 1);
+    assert!(target.entry(ids[2].key()).unwrap().is_some());
 }
 
 // C9.4

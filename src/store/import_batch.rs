@@ -6,10 +6,11 @@ use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
-use crate::storage::record::AccessPart;
+use crate::storage::record::{AccessPart, SessionRow};
 use crate::storage::{
-    ChangeBase, ChangeSet, ClientChange, ContainerHome, ContainerRef, KeyChange, MergeFindings,
-    Observed, OnDuplicate, Outcome, PackageChange, Seen, SeenState, SessionEnd, WaiterKind,
+    ChangeBase, ChangeSet, ClientChange, ContainerHome, ContainerRef, KeyChange, Mark,
+    MergeFindings, Observed, OnDuplicate, Outcome, PackageChange, Seen, SeenState, SessionEnd,
+    WaiterKind,
 };
 use crate::transaction::Env;
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +78,11 @@ impl ImportBatch {
         if sessions.is_empty() {
             return Ok((0, 0));
         }
+        // The merge may rely on the rows that a transaction has read, as of then.
+        let since = env.storage.mark();
+        let snapshot = env.snapshot()?;
+        let keys: Vec<_> = sessions.iter().map(|it| it.3).collect();
+        snapshot.load(&keys).wait()?;
         let mut clients = Vec::with_capacity(sessions.len());
         let mut known = BTreeSet::new();
         for (number, session, place, client) in &sessions {
@@ -84,14 +90,16 @@ impl ImportBatch {
             if !known.insert((place.id, *client)) {
                 return Err(invalid("the session has a line already"));
             }
-            clients.push(change(session, place, (*client, existing))?);
+            let named = |error: Error| error.in_container(&*place.name);
+            let row = snapshot.session(place.id, *client).map_err(named)?;
+            clients.push(change(session, seen(place, row), (*client, existing))?);
         }
         self.wrong = None;
         while env.storage.has_backpressure() {
             thread::sleep(PAUSE);
         }
         let count = sessions.len() as u64;
-        match submit(env, clients) {
+        match submit(env, since, clients) {
             Ok(written) => Ok((written, count.saturating_sub(written))),
             Err((error, client)) => {
                 let at_fault = sessions.iter().find(|it| Some(it.3) == client);
@@ -107,11 +115,15 @@ impl ImportBatch {
 }
 
 /// Commits, and returns how many sessions were written. Or the error, and the client at fault.
-fn submit(env: &Env, clients: Vec<ClientChange>) -> Result<u64, (Error, Option<ClientKey>)> {
+fn submit(
+    env: &Env,
+    since: Mark,
+    clients: Vec<ClientChange>,
+) -> Result<u64, (Error, Option<ClientKey>)> {
     let findings = MergeFindings::default();
     let set = ChangeSet {
         now: env.clock.timestamp(),
-        since: env.storage.mark(),
+        since,
         clients,
         refusals: env.refusals(),
         limits: env.rules.limits,
@@ -139,9 +151,26 @@ fn submit(env: &Env, clients: Vec<ClientChange>) -> Result<u64, (Error, Option<C
     Ok(findings.take().founded.len() as u64)
 }
 
+fn seen(place: &ContainerRef, row: Option<SessionRow>) -> Seen {
+    let state = match &row {
+        Some(row) => SeenState::Live {
+            incarnation: row.incarnation,
+        },
+        None => SeenState::Absent,
+    };
+    Seen {
+        container_ref: place.clone(),
+        row,
+        state,
+        observed: false,
+        listed: false,
+        touch: None,
+    }
+}
+
 fn change(
     session: &SessionLine,
-    place: &ContainerRef,
+    seen: Seen,
     (client, existing): (ClientKey, OnDuplicate),
 ) -> Result<ClientChange> {
     let access = AccessPart {
@@ -152,21 +181,14 @@ fn change(
     };
     let text = |text: &Option<String>| text.as_deref().map(|text| Some(text.into()));
     let time = |time: Option<i64>| time.map(|time| Some(Timestamp(time)));
-    let seen = Seen {
-        container_ref: place.clone(),
-        row: None,
-        state: SeenState::Absent,
-        observed: false,
-        listed: false,
-        touch: None,
-    };
+    let packages = packages(session, &seen.container_ref)?;
     Ok(ClientChange {
         client,
         seen: vec![seen],
         exists: None,
         replaced: None,
         founder: None,
-        packages: packages(session, place)?,
+        packages,
         home: None,
         timeout: session.timeout_ms.map(|ms| Some(Duration::from_millis(ms))),
         owner: text(&session.owner),
