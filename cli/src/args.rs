@@ -1,0 +1,245 @@
+//! The arguments.
+
+use crate::text::{parse_bytes, parse_duration, parse_timeout};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Looks into a store of web sessions, tends it and moves it.
+///
+/// Commands work on a store that no application has open. Sessions are named by the keys of their clients, 32 hexadecimal
+/// digits, from which no id can be had.
+#[derive(Debug, Parser)]
+#[command(name = "cloakroom", version, propagate_version = true, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 done, and something was found (damage, losses, no such session); 2 wrong usage; 3 the store cannot \
+be used; 4 interrupted, or the answer was no.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The store's file
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "CLOAKROOM_STORE"
+    )]
+    pub(crate) store: Option<PathBuf>,
+    /// Prints JSON, described in docs/cli-json.md
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The keys of an encrypted store: a number and 64 hexadecimal digits a line, the current key first
+    #[arg(long, global = true, value_name = "FILE", env = "CLOAKROOM_KEY_FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows how many sessions there are, how old and how large
+    Stats {
+        /// Only what is known without reading every session
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Lists the containers, or changes one
+    Containers {
+        #[command(subcommand)]
+        command: Option<ContainersCommand>,
+    },
+    /// Lists sessions
+    List(ListArguments),
+    /// Shows one session
+    Show {
+        /// Its key, or the first digits of it
+        key: String,
+        /// Shows the values too: they are the visitor's data
+        #[arg(long)]
+        values: bool,
+    },
+    /// Ends sessions
+    End(EndArguments),
+    /// Removes expired sessions
+    Sweep,
+    /// Reads everything and reports damage
+    Check,
+    /// Copies what can be read of a damaged store into a new one
+    Salvage {
+        /// The new store, which must not exist
+        #[arg(long, value_name = "PATH")]
+        to: PathBuf,
+        /// The secret that signs ids, 64 hexadecimal digits, if the store has lost its own
+        #[arg(long, value_name = "FILE")]
+        secret_file: Option<PathBuf>,
+    },
+    /// Migrates a store of an older format
+    Migrate {
+        /// Does not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Writes all sessions as lines of JSON
+    Export {
+        /// The new file; the standard output without it
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Reads sessions that `export` wrote
+    Import {
+        /// The file; - is the standard input
+        file: PathBuf,
+        /// What happens to sessions that are there already
+        #[arg(long, value_enum, default_value_t = Duplicates::Fail)]
+        on_duplicate: Duplicates,
+        /// Goes on after this line, where an earlier import ended
+        #[arg(long, value_name = "LINE", default_value_t = 0)]
+        after_line: u64,
+    },
+    /// Lists, rotates or retires the secrets that sign ids
+    Secrets {
+        #[command(subcommand)]
+        command: SecretsCommand,
+    },
+    /// Shows the sizes of the store's files as they change, while an application has it open too
+    Watch {
+        /// How often
+        #[arg(long, default_value = "1s", value_parser = parse_duration)]
+        interval: Duration,
+        /// Ends after so many times
+        #[arg(long, value_name = "TIMES")]
+        count: Option<u64>,
+    },
+    /// Measures durable commits on a disk, in a store of its own
+    Bench {
+        /// A folder on the disk
+        #[arg(long, default_value = ".", value_name = "FOLDER")]
+        folder: PathBuf,
+        /// For how long
+        #[arg(long, default_value = "3s", value_parser = parse_duration)]
+        time: Duration,
+    },
+    /// Prints the completions for a shell
+    Completions { shell: Shell },
+    /// Prints the manual page, or writes one per command into a folder
+    Man { folder: Option<PathBuf> },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContainersCommand {
+    /// Changes settings of a container, in force when an application opens the store
+    Set(SetArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetArguments {
+    /// The container; "" is the unnamed one
+    pub(crate) name: String,
+    /// A session that is idle for longer expires, for example 30m; or never
+    #[arg(long, value_parser = parse_timeout)]
+    pub(crate) timeout: Option<Duration>,
+    /// How precisely accesses are recorded
+    #[arg(long, value_parser = parse_timeout)]
+    pub(crate) resolution: Option<Duration>,
+    /// The age at which a session ends; never: none
+    #[arg(long, value_parser = parse_timeout)]
+    pub(crate) max_lifetime: Option<Duration>,
+    /// Whether the application sweeps it by itself
+    #[arg(long, value_name = "YES|NO")]
+    pub(crate) implicit_sweeps: Option<YesNo>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum YesNo {
+    Yes,
+    No,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// Only of this container
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    /// Only of this owner
+    #[arg(short, long)]
+    pub(crate) owner: Option<String>,
+    /// Only with this text in the label
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) label: Option<String>,
+    /// Only idle for this long or longer
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) idle_at_least: Option<Duration>,
+    /// Only idle for this long or shorter
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) idle_at_most: Option<Duration>,
+    /// Only this old or older
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) age_at_least: Option<Duration>,
+    /// Only this old or younger
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) age_at_most: Option<Duration>,
+    /// Only this large or larger
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) size_at_least: Option<u64>,
+    /// Only this large or smaller
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) size_at_most: Option<u64>,
+    /// Only with a key that begins with these digits
+    #[arg(long, value_name = "DIGITS")]
+    pub(crate) key: Option<String>,
+    /// How many at most
+    #[arg(long, default_value_t = 50, value_name = "NUMBER")]
+    pub(crate) limit: u64,
+    /// Begins after this key; with --container, unless there is one container only
+    #[arg(long, value_name = "KEY")]
+    pub(crate) after: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EndArguments {
+    /// Their keys
+    #[arg(value_name = "KEY", required_unless_present_any = ["owner", "all"])]
+    pub(crate) keys: Vec<String>,
+    /// All sessions of this owner
+    #[arg(long, conflicts_with_all = ["keys", "all"])]
+    pub(crate) owner: Option<String>,
+    /// All sessions of the store
+    #[arg(long, conflicts_with = "keys")]
+    pub(crate) all: bool,
+    /// Does not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Duplicates {
+    /// They stay as they are
+    Skip,
+    /// The imported ones replace them
+    Replace,
+    /// The import ends with an error
+    Fail,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretsCommand {
+    /// Lists them by their numbers, never the secrets
+    List,
+    /// Makes a new one, which signs new ids. Older ids go on working
+    Rotate,
+    /// Retires an older one: its ids do not work any more
+    Retire {
+        /// Its number
+        number: u8,
+        /// Does not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+}

@@ -1,0 +1,34 @@
+//! Which command runs.
+
+use super::{bench, containers, end, generate, list, secrets, show, stats, tend, transfer, watch};
+use crate::args::{Arguments, Command};
+use crate::failure::Outcome;
+use crate::interrupt::Interrupt;
+
+pub(crate) fn run(arguments: Arguments) -> Outcome {
+    let Arguments { global, command } = arguments;
+    let interrupt = &Interrupt::new()?;
+    let global = &global;
+    match command {
+        Command::Stats { quick } => stats::run(global, quick.into(), interrupt),
+        Command::Containers { command } => containers::run(global, command),
+        Command::List(wanted) => list::run(global, &wanted, interrupt),
+        Command::Show { key, values } => show::run(global, &key, values.into()),
+        Command::End(wanted) => end::run(global, &wanted),
+        Command::Sweep => tend::sweep(global),
+        Command::Check => tend::check(global),
+        Command::Salvage { to, secret_file } => tend::salvage(global, &to, secret_file.as_deref()),
+        Command::Migrate { yes } => tend::migrate(global, yes.into()),
+        Command::Export { output } => transfer::export(global, output.as_deref(), interrupt),
+        Command::Import {
+            file,
+            on_duplicate,
+            after_line,
+        } => transfer::import(global, &file, (on_duplicate, after_line), interrupt),
+        Command::Secrets { command } => secrets::run(global, command),
+        Command::Watch { interval, count } => watch::run(global, interval, count),
+        Command::Bench { folder, time } => bench::run(global, &folder, time, interrupt),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { folder } => generate::man(folder.as_deref()),
+    }
+}

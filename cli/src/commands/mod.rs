@@ -1,0 +1,16 @@
+//! The commands.
+
+mod bench;
+mod containers;
+mod dispatch;
+mod end;
+mod generate;
+mod list;
+mod secrets;
+mod show;
+mod stats;
+mod tend;
+mod transfer;
+mod watch;
+
+pub(crate) use dispatch::run;

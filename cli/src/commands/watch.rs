@@ -1,0 +1,98 @@
+//! `watch`: the sizes of the store's files as they change. Nothing is opened, so it works while an application has the
+//! store.
+
+use crate::args::Global;
+use crate::failure::{Failure, Found, Outcome};
+use crate::output::{Align, Table, json};
+use crate::text::{bytes, time};
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+/// After how many lines the heading is repeated.
+const HEADED: u64 = 20;
+
+#[derive(PartialEq, Eq)]
+struct Sizes {
+    file: u64,
+    journal: u64,
+    changed: Option<SystemTime>,
+}
+
+pub(crate) fn run(global: &Global, interval: Duration, count: Option<u64>) -> Outcome {
+    let path = global.path()?;
+    let mut before: Option<Sizes> = None;
+    let mut rows = 0_u64;
+    loop {
+        let sizes = sizes(path)?;
+        print(global, &sizes, before.as_ref(), rows)?;
+        before = Some(sizes);
+        rows += 1;
+        if count.is_some_and(|count| rows >= count) {
+            return Ok(Found::Nothing);
+        }
+        thread::sleep(interval);
+    }
+}
+
+fn sizes(path: &Path) -> Outcome<Sizes> {
+    let failed =
+        |error: io::Error| Failure::file(format!("{} cannot be looked at", path.display()), &error);
+    let file = fs::metadata(path).map_err(failed)?;
+    let path = fs::canonicalize(path).map_err(failed)?;
+    let mut sizes = Sizes {
+        file: file.len(),
+        journal: 0,
+        changed: file.modified().ok(),
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let journals = format!("{name}.journal-");
+    let folder = path.parent().unwrap_or(Path::new("."));
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if !entry.file_name().to_string_lossy().starts_with(&journals) {
+            continue;
+        }
+        // It may have gone meanwhile.
+        if let Ok(journal) = entry.metadata() {
+            sizes.journal += journal.len();
+            sizes.changed = sizes.changed.max(journal.modified().ok());
+        }
+    }
+    Ok(sizes)
+}
+
+fn print(global: &Global, sizes: &Sizes, before: Option<&Sizes>, rows: u64) -> Outcome<()> {
+    let now = DateTime::<Utc>::from(SystemTime::now());
+    let changed = sizes.changed.map(DateTime::<Utc>::from);
+    if global.json {
+        return json(&json!({
+            "time": time(now), "file_bytes": sizes.file, "journal_bytes": sizes.journal,
+            "changed": changed.map(time),
+        }));
+    }
+    let right = |head| (head, Align::Right);
+    let mut table = Table::new(&[
+        ("TIME                ", Align::Left),
+        right("FILE      "),
+        right("JOURNAL   "),
+        ("LAST WRITTEN        ", Align::Left),
+        ("", Align::Left),
+    ]);
+    let is_changed = before.is_some_and(|before| sizes != before);
+    table.row([
+        time(now),
+        bytes(sizes.file),
+        bytes(sizes.journal),
+        changed.map_or("-".to_owned(), time),
+        if is_changed { "written to" } else { "" }.to_owned(),
+    ]);
+    match rows.is_multiple_of(HEADED) {
+        true => table.print(),
+        false => table.print_rows(),
+    }
+}

@@ -1,0 +1,50 @@
+//! The command line of cloakroom: looks into a store, tends it and moves it. It uses the crate's public interface alone.
+
+mod args;
+mod commands;
+mod failure;
+mod interrupt;
+mod json;
+mod opening;
+mod output;
+mod progress;
+mod prompt;
+mod text;
+
+use args::Arguments;
+use clap::Parser as _;
+use clap::error::ErrorKind;
+use failure::{Failure, Outcome};
+use std::panic;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let is_help = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            );
+            // Nobody may be there to read it.
+            let _ = error.print();
+            return ExitCode::from(if is_help { 0 } else { failure::USAGE });
+        }
+    };
+    // A defect is told in a line, not in a backtrace. The crate catches panics of its own parts itself.
+    panic::set_hook(Box::new(|_| {}));
+    let is_json = arguments.global.json;
+    let run = || commands::run(arguments);
+    let outcome = panic::catch_unwind(panic::AssertUnwindSafe(run));
+    finish(outcome.unwrap_or_else(|_| Err(Failure::defect())), is_json)
+}
+
+fn finish(outcome: Outcome, is_json: impl Into<output::Form>) -> ExitCode {
+    match outcome {
+        Ok(found) => ExitCode::from(found.code()),
+        Err(failure) => {
+            failure.print(is_json.into());
+            ExitCode::from(failure.code())
+        }
+    }
+}

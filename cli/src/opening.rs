@@ -1,0 +1,88 @@
+//! Opens the store that the arguments name. Never creates one, and migrates none unasked.
+
+use crate::args::Global;
+use crate::failure::{Failure, Outcome};
+use cloakroom::{KeyRing, Store, StoreBuilder};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Whether an older store is migrated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Older {
+    Refused,
+    Migrated,
+}
+
+impl Global {
+    pub(crate) fn path(&self) -> Outcome<&Path> {
+        self.store.as_deref().ok_or_else(|| {
+            let advice =
+                "Give its path with --store PATH, or in the environment variable CLOAKROOM_STORE.";
+            Failure::usage("no store is named", advice)
+        })
+    }
+
+    pub(crate) fn builder(&self) -> Outcome<StoreBuilder> {
+        let builder = Store::builder()
+            .create_missing(false)
+            .implicit_sweeps(false);
+        match &self.key_file {
+            Some(path) => Ok(builder.encryption(keys(path)?)),
+            None => Ok(builder),
+        }
+    }
+
+    pub(crate) fn open(&self, older: Older) -> Outcome<Store> {
+        let builder = self.builder()?.migrate_older(older == Older::Migrated);
+        Ok(builder.open(self.path()?)?)
+    }
+
+    /// Runs a command on the open store, and closes it.
+    pub(crate) fn on_store<T>(&self, run: impl FnOnce(&Store) -> Outcome<T>) -> Outcome<T> {
+        let store = self.open(Older::Refused)?;
+        let outcome = run(&store);
+        let closed = store.close();
+        let result = outcome?;
+        closed?;
+        Ok(result)
+    }
+}
+
+/// The keys in a file: a number and 64 hexadecimal digits in each line, the current key first.
+fn keys(path: &PathBuf) -> Outcome<KeyRing> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| Failure::file(format!("{} cannot be read", path.display()), &error))?;
+    let mut ring: Option<KeyRing> = None;
+    for (at, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
+        let (number, key) = parse_key(line).ok_or_else(|| {
+            let what = format!("line {} of {} is no key", at + 1, path.display());
+            let advice = "Each line has the number of a key and 64 hexadecimal digits; the current key comes first.";
+            Failure::usage(what, advice)
+        })?;
+        ring = Some(match ring {
+            None => KeyRing::new(number, key),
+            Some(ring) => ring.with_older(number, key),
+        });
+    }
+    let empty = || Failure::usage(format!("{} has no key", path.display()), "Check the path.");
+    ring.ok_or_else(empty)
+}
+
+fn parse_key(line: &str) -> Option<(u32, [u8; 32])> {
+    let (number, digits) = line.trim().split_once(char::is_whitespace)?;
+    Some((number.parse().ok()?, parse_32_bytes(digits.trim())?))
+}
+
+/// 64 hexadecimal digits.
+pub(crate) fn parse_32_bytes(digits: &str) -> Option<[u8; 32]> {
+    let is_hex = digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let mut bytes = [0; 32];
+    for (at, byte) in bytes.iter_mut().enumerate().filter(|_| is_hex) {
+        *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    is_hex.then_some(bytes)
+}

@@ -1,0 +1,164 @@
+//! The program as a person drives it in a terminal: prompts, progress, colours and Ctrl-C.
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod support;
+
+use expectrl::process::unix::WaitStatus;
+use expectrl::{ControlCode, Eof, Expect as _, session::OsSession as Terminal};
+use std::process::Command;
+use std::time::Duration;
+use support::{Place, session};
+
+/// Longer than any command of a test takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn begin(mut command: Command) -> Terminal {
+    command.env("TERM", "xterm").env_remove("NO_COLOR");
+    let mut terminal = Terminal::spawn(command).unwrap();
+    terminal.set_expect_timeout(Some(PATIENCE));
+    terminal
+}
+
+/// The rest of the output, and the exit code.
+fn finish(mut terminal: Terminal) -> (String, i32) {
+    let rest = terminal.expect(Eof).unwrap();
+    let text = String::from_utf8_lossy(rest.as_bytes()).into_owned();
+    match terminal.get_process().wait().unwrap() {
+        WaitStatus::Exited(_, code) => (text, code),
+        other => panic!("{other:?}: {text}"),
+    }
+}
+
+fn count(place: &Place) -> usize {
+    let list = place.run(&["list", "--json"]).json();
+    list["sessions"].as_array().unwrap().len()
+}
+
+#[test]
+fn a_prompt_goes_on_with_yes_alone() {
+    let (place, _) = Place::with(&["ann", "bob"]);
+    for (answer, code, left) in [("", 4, 2), ("n", 4, 2), ("yess", 4, 2), ("Yes", 0, 0)] {
+        let mut terminal = begin(place.command(&["end", "--all"]));
+        terminal.expect("End all sessions of").unwrap();
+        terminal.expect("[y/N] ").unwrap();
+        terminal.send_line(answer).unwrap();
+        let (text, found) = finish(terminal);
+        assert_eq!((found, count(&place)), (code, left), "{answer}: {text}");
+        let says = if code == 0 {
+            "2 sessions ended"
+        } else {
+            "nothing was changed"
+        };
+        assert!(text.contains(says), "{answer}: {text}");
+    }
+}
+
+// C9.4
+#[test]
+fn ctrl_c_at_a_prompt_changes_nothing() {
+    let (place, _) = Place::with(&["ann"]);
+    let mut terminal = begin(place.command(&["end", "--owner", "ann"]));
+    terminal.expect("End the session of ann? [y/N] ").unwrap();
+    terminal.send(ControlCode::EndOfText).unwrap();
+    assert_eq!(finish(terminal).1, 4);
+    assert_eq!(count(&place), 1);
+}
+
+// C9.4
+#[test]
+fn ctrl_c_ends_a_measurement_and_leaves_nothing_of_it() {
+    let place = Place::empty();
+    let mut terminal = begin(place.command(&["bench", "--time", "10min"]));
+    terminal.expect("durable commits").unwrap();
+    terminal.send(ControlCode::EndOfText).unwrap();
+    let (text, code) = finish(terminal);
+    assert_eq!(code, 4, "{text}");
+    assert!(
+        text.contains("broken off") && text.contains("Nothing is left of it"),
+        "{text}"
+    );
+    assert!(place.names().is_empty(), "{:?}", place.names());
+}
+
+// C9.4
+#[test]
+fn ctrl_c_during_an_import_leaves_whole_batches_and_tells_how_to_go_on() {
+    let (place, _) = Place::with(&[]);
+    let lines = {
+        let (from, _) = Place::with(&[]);
+        from.edit(|store| {
+            for n in 0..600 {
+                session(store, |session| session.pkg("p").insert("n", n));
+            }
+        });
+        from.run(&["export"]).out
+    };
+    // The rest of the lines never comes: the command waits for it in the middle.
+    let all: Vec<_> = lines.split_inclusive('\n').collect();
+    let fifo = place.file("lines");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut terminal = begin(place.command(&["import", "lines"]));
+    let mut writer = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+    std::io::Write::write_all(&mut writer, all[..400].concat().as_bytes()).unwrap();
+    terminal.expect("sessions imported 256").unwrap();
+    terminal.get_process_mut().set_echo(true, None).unwrap();
+    terminal.send(ControlCode::EndOfText).unwrap();
+    // The signal has come once the terminal shows it.
+    terminal.expect("^C").unwrap();
+    std::io::Write::write_all(&mut writer, all[400..].concat().as_bytes()).unwrap();
+    drop(writer);
+    let (text, code) = finish(terminal);
+    assert_eq!(code, 4, "{text}");
+    let after = text.split("--after-line ").nth(1).unwrap();
+    let after: String = after.chars().take_while(char::is_ascii_digit).collect();
+    let there = place.run(&["stats", "--json"]).json()["containers"][0]["sessions"].clone();
+    // The header and the settings are two lines.
+    assert_eq!(there.as_u64().unwrap(), after.parse::<u64>().unwrap() - 2);
+    assert_eq!(there, 512);
+    let rest = place
+        .run_with(&["import", "-", "--after-line", &after], &lines)
+        .exits(0);
+    assert_eq!(
+        place.run(&["stats", "--json"]).json()["containers"][0]["sessions"],
+        600,
+        "{rest:?}"
+    );
+}
+
+#[test]
+fn colours_are_shown_in_a_terminal_unless_they_are_not_wanted() {
+    let (place, _) = Place::with(&["ann"]);
+    let (text, code) = finish(begin(place.command(&["list"])));
+    assert!(code == 0 && text.contains("\u{1b}[1mKEY"), "{text:?}");
+    let mut command = place.command(&["list"]);
+    command.env("TERM", "xterm").env("NO_COLOR", "1");
+    let mut terminal = Terminal::spawn(command).unwrap();
+    terminal.set_expect_timeout(Some(PATIENCE));
+    let (text, code) = finish(terminal);
+    assert!(
+        code == 0 && text.contains("KEY") && !text.contains("\u{1b}[1m"),
+        "{text:?}"
+    );
+}
+
+#[test]
+fn progress_is_drawn_and_taken_away() {
+    let (place, _) = Place::with(&["ann"]);
+    let mut terminal = begin(place.command(&["check"]));
+    terminal.expect("reading the whole store").unwrap();
+    let (text, code) = finish(terminal);
+    assert!(code == 0 && text.contains("no damage"), "{text:?}");
+}
