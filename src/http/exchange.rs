@@ -51,8 +51,8 @@ pub(super) struct Exchange {
     /// The request as it arrived.
     pub(super) request: request::Parts,
     came: Arrival,
-    /// When it came, by the monotonic clock.
-    begun: Moment,
+    /// When it came, by the monotonic clock, if that decides whether its session's id is renewed.
+    begun: Option<Moment>,
     /// The transport of the request's id, and of a new one, unless a token was accepted.
     carrier: IdCarrier,
     /// The tokens in its URL and its form.
@@ -92,12 +92,13 @@ impl Exchange {
         let (tokens, other_ids) = take_tokens(&settings, &mut request);
         let limit = settings.rules.replay_limit as u64;
         let policy = RerunPolicy::new(settings.rules.rerun, &request);
+        let renews = settings.rules.renew_after;
         if body.lower() > limit {
             policy.forbid();
         }
         Arc::new(Self {
             came: settings.store.arrival(),
-            begun: settings.store.moment(),
+            begun: renews.map(|_| settings.store.moment()),
             carrier,
             #[cfg(feature = "url-ids")]
             tokens,
@@ -157,17 +158,23 @@ impl Exchange {
     }
 
     /// Begins a transaction and loads the visitor's session in it.
+    ///
+    /// This future is a part of the handler's. What few requests wait for is boxed, so that the handler's future fits into
+    /// a block that allocators keep at hand (`size_tests`).
     pub(super) async fn begin(&self, order: AttemptOrder) -> Result<(Transaction, Session)> {
         let settings = &self.settings;
         settings.check()?;
         #[cfg(feature = "url-ids")]
         self.tokens.check()?;
-        let (mut first, mut others) = self.known_ids();
-        if self.names_unknown_secret(&first, &others) && settings.store.learn_secrets().await? {
-            (first, others) = self.known_ids();
+        let mut ids = self.known_ids();
+        if self.names_unknown_secret(&ids) && Box::pin(settings.store.learn_secrets()).await? {
+            ids = self.known_ids();
         }
-        let id = match &first {
-            Some(first) if !others.is_empty() => Some(self.first_live(first, &others).await?),
+        let PresentedIds { first, others, .. } = &ids;
+        let id = match first {
+            Some(first) if !others.is_empty() => {
+                Some(Box::pin(self.first_live(first, others)).await?)
+            }
             _ => first.as_ref(),
         };
         let begun = self.begin_as(id, order).await?;
@@ -175,7 +182,7 @@ impl Exchange {
         #[cfg(feature = "url-ids")]
         if self.tokens.accepted().is_some() && begun.1.owner()?.is_some() {
             drop(begun);
-            return self.begin_as(None, order).await;
+            return Box::pin(self.begin_as(None, order)).await;
         }
         Ok(begun)
     }
@@ -192,7 +199,7 @@ impl Exchange {
         let transaction = match id {
             Some(id) if order == AttemptOrder::InTurn => {
                 let mut guard = PatienceGuard(self, self.patience());
-                let transaction = self.begin_in_turn(id, &mut guard.1).await?;
+                let transaction = Box::pin(self.begin_in_turn(id, &mut guard.1)).await?;
                 #[cfg(feature = "cookie-containers")]
                 carrier.map_or(Ok(()), |carrier| transaction.carry(carrier))?;
                 transaction
@@ -200,7 +207,7 @@ impl Exchange {
             #[cfg(feature = "cookie-containers")]
             _ => settings.store.begin_with(carrier).await?,
             #[cfg(not(feature = "cookie-containers"))]
-            _ => settings.store.begin_async().await?,
+            _ => settings.store.begin_fetched().await?,
         };
         let subject = transaction.enter(id)?;
         let visit = Visit {
@@ -263,8 +270,13 @@ impl Exchange {
             return;
         };
         let is_cookie = matches!(self.carrier(), IdCarrier::Cookie);
-        let took = self.settings.store.moment().since(self.begun);
-        let is_alone = || session.holds_turn() && took < self.settings.turn_wait();
+        let took = |begun| self.settings.store.moment().since(begun);
+        let is_quick = || {
+            self.begun
+                .map(took)
+                .is_some_and(|took| took < self.settings.turn_wait())
+        };
+        let is_alone = || session.holds_turn() && is_quick();
         if is_cookie && (self.policy.permits() || is_alone()) {
             session.renew_if_due(after, rules.renew_grace);
         }
@@ -314,27 +326,34 @@ impl Exchange {
         }
     }
 
-    /// The presented ids that verify: the first, and the others.
-    fn known_ids(&self) -> (Option<ClientId>, Vec<ClientId>) {
+    /// The presented ids that verify.
+    fn known_ids(&self) -> PresentedIds {
         let ids = self.settings.store.client_ids();
         let adopts = self.adopts();
-        let mut known = self.presented().filter_map(|it| match adopts {
-            true => ids.adopt(it).ok(),
-            false => ids.verify_bytes(it),
-        });
-        (known.next(), known.collect())
+        let mut found = PresentedIds::default();
+        for presented in self.presented() {
+            let id = match adopts {
+                true => ids.adopt(presented).ok(),
+                false => ids.verify_bytes(presented),
+            };
+            match id {
+                None => found.has_refused = true,
+                id if found.first.is_none() => found.first = id,
+                id => found.others.extend(id),
+            }
+        }
+        found
     }
 
     /// Whether an id, or a cookie that holds a container, may be of a secret that another process made.
-    fn names_unknown_secret(&self, first: &Option<ClientId>, others: &[ClientId]) -> bool {
+    fn names_unknown_secret(&self, known: &PresentedIds) -> bool {
         let ids = self.settings.store.client_ids();
-        let known = usize::from(first.is_some()) + others.len();
         let is_unknown = || self.presented().any(|it| ids.names_unknown_secret(it));
-        if !self.adopts() && self.presented().count() > known && is_unknown() {
+        if known.has_refused && !self.adopts() && is_unknown() {
             return true;
         }
         #[cfg(feature = "cookie-containers")]
-        if first.is_some() && self.container_cookies.get().is_none() {
+        if known.first.is_some() && self.container_cookies.get().is_none() {
             return name_unknown_secret(&self.settings, &self.request);
         }
         false
@@ -454,6 +473,15 @@ impl Exchange {
     pub(super) fn set_patience(&self, left: Patience) {
         *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = left;
     }
+}
+
+/// The ids that a request presents and that verify.
+#[derive(Default)]
+struct PresentedIds {
+    first: Option<ClientId>,
+    others: Vec<ClientId>,
+    /// Whether it also presents one that does not verify.
+    has_refused: bool,
 }
 
 impl RequestLink for Exchange {

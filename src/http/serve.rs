@@ -113,7 +113,7 @@ impl SessionLayer {
 
 /// Answers a request.
 ///
-/// This future is moved with every request, so it keeps little across its awaits.
+/// This future is moved and allocated with every request, so it keeps little across its awaits (`size_tests`).
 pub(super) async fn run<B, N>(
     mut inner: N,
     exchange: Arc<Exchange>,
@@ -129,21 +129,21 @@ where
     read_tokens(&exchange, &mut body).await;
     let mut attempt = AttemptGuard(Slot::first(&exchange));
     let mut count = 1;
-    loop {
+    let (action, response) = loop {
         let request = attempt.0.request(body);
         let mut response = polled(pin!(inner.call(request))).await?;
         if let Some(queue) = FlashQueue::of(&response) {
             response = Box::pin(store_flash(queue, &attempt.0, &exchange, response)).await;
         }
         let (error, response) = match end(&attempt.0, &exchange, response) {
-            AfterResponse::Final(response) => return Ok(uncommitted(&exchange, response).await),
+            AfterResponse::Final(response) => break (CookieAction::Keep, response),
             AfterResponse::Conflict(error, response) => (error, Some(response)),
             AfterResponse::Commit(transaction, session, response) => {
                 let is_optional = attempt.0.writes_optional(&session);
                 match commit(transaction, &session, &exchange).await {
-                    Ok(action) => return Ok(finish(action, &exchange, response).await),
+                    Ok(action) => break (action, response),
                     Err(failure) if is_optional && failure.error.is_of_ended_session() => {
-                        return Ok(uncommitted(&exchange, response).await);
+                        break (CookieAction::Keep, response);
                     }
                     Err(failure) if failure.error.is_conflict() => {
                         discard(response);
@@ -151,7 +151,7 @@ where
                     }
                     Err(failure) => {
                         let response = replace(response, failure.error, &exchange.settings);
-                        return Ok(uncommitted(&exchange, response).await);
+                        break (CookieAction::Keep, response);
                     }
                 }
             }
@@ -160,7 +160,7 @@ where
         if !curable || count >= exchange.settings.store.max_attempts() || !exchange.policy.permits()
         {
             let response = response.unwrap_or_else(|| refuse(error, &exchange.settings));
-            return Ok(uncommitted(&exchange, response).await);
+            break (CookieAction::Keep, response);
         }
         // It may hold the request's body, which the next attempt needs.
         response.into_iter().for_each(discard);
@@ -168,14 +168,16 @@ where
         let again = bodies.again();
         let Some(again) = again.filter(|_| is_ready) else {
             let response = refuse(error, &exchange.settings);
-            return Ok(uncommitted(&exchange, response).await);
+            break (CookieAction::Keep, response);
         };
         body = again;
         metrics::counter!("cloakroom_reruns_total", "of" => "request").increment(1);
         tracing::debug!(attempt = count, %error, "running a request again after a conflict");
         attempt = AttemptGuard(Slot::next(&exchange));
         count += 1;
-    }
+    };
+    let action = after_all_commits(action, &exchange).await;
+    Ok(finish(action, &exchange, response))
 }
 
 /// Reads the tokens that the request presents in its URL or its form. Boxed, because few do.
@@ -298,26 +300,26 @@ fn end<R: Default>(slot: &Slot, exchange: &Exchange, response: Response<R>) -> A
     }
 }
 
-/// The response to a request whose transaction was not committed, or changed nothing.
-async fn uncommitted<R: Default>(exchange: &Exchange, response: Response<R>) -> Response<R> {
-    finish(CookieAction::Keep, exchange, response).await
-}
-
-/// The response to a request whose transaction has ended.
-async fn finish<R: Default>(
-    mut action: CookieAction,
-    exchange: &Exchange,
-    response: Response<R>,
-) -> Response<R> {
+/// The cookie action after all commits of a request, given that of the last one. Boxes what few requests wait for.
+async fn after_all_commits(mut action: CookieAction, exchange: &Exchange) -> CookieAction {
     if exchange.early.is_begun() {
-        exchange
-            .early
-            .ended(exchange.settings.store.process())
-            .await;
+        let process = exchange.settings.store.process();
+        Box::pin(exchange.early.ended(process)).await;
         action = Box::pin(exchange.early.with_last(action, exchange.look())).await;
     }
     #[cfg(feature = "cookie-containers")]
-    exchange.drop_ended_containers(&action).await;
+    if let Some(Some(_)) = exchange.container_cookies.get() {
+        Box::pin(exchange.drop_ended_containers(&action)).await;
+    }
+    action
+}
+
+/// The response to a request whose transaction has ended.
+fn finish<R: Default>(
+    action: CookieAction,
+    exchange: &Exchange,
+    response: Response<R>,
+) -> Response<R> {
     let response = answer_with_cookie(action, exchange, response);
     #[cfg(feature = "url-ids")]
     let response = hide_tokens(exchange, response);
@@ -446,3 +448,7 @@ fn refuse<R: Default>(error: Error, settings: &LayerSettings) -> Response<R> {
     );
     response
 }
+
+#[cfg(all(test, feature = "axum"))]
+#[path = "size_tests.rs"]
+mod size_tests;

@@ -127,11 +127,14 @@ impl Store {
     /// As for [`begin`](Self::begin).
     pub fn begin_async(&self) -> impl Future<Output = Result<Transaction>> + Send + use<> {
         let store = self.clone();
-        async move {
-            let txn = store.begin_before_looking().await?;
-            txn.fetch(None).await?;
-            Ok(txn)
-        }
+        async move { store.begin_fetched().await }
+    }
+
+    /// [`begin_async`](Self::begin_async) as a part of another future.
+    pub(crate) async fn begin_fetched(&self) -> Result<Transaction> {
+        let txn = self.begin_before_looking().await?;
+        txn.fetch(None).await?;
+        Ok(txn)
     }
 
     /// [`begin_async`](Self::begin_async) for a request with rows in its cookies.

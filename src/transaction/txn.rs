@@ -231,7 +231,7 @@ impl Txn {
         }
         let entered = ids.map(|id| self.enter(Some(id)));
         let entered: Vec<_> = entered.collect::<Result<_>>()?;
-        self.fetch_late(&entered).await
+        Box::pin(self.fetch_late(&entered)).await
     }
 
     /// Fetches the data that the engine cannot give at once: the first look, and the sessions of a client.
