@@ -2,7 +2,6 @@
 
 #[cfg(feature = "url-ids")]
 use bytes::Bytes;
-#[cfg(feature = "axum")]
 use chrono::{DateTime, Utc};
 use futures_channel::oneshot;
 use http::{HeaderMap, header, request};
@@ -136,7 +135,6 @@ impl Exchange {
     }
 
     /// When the request arrived.
-    #[cfg(feature = "axum")]
     pub(super) fn came_at(&self) -> DateTime<Utc> {
         self.came.at.to_datetime()
     }

@@ -1,26 +1,24 @@
 //! The layer that asks for a recent login before something important.
 
-use axum_core::body::Body;
-use axum_core::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use http::{Extensions, Request, request};
+use http::Extensions;
 use std::fmt;
+#[cfg(feature = "axum")]
 use std::sync::Arc;
 use std::time::Duration;
-use tower_layer::Layer;
 
-use super::checked::{CheckedService, RequestCheck};
+#[cfg(feature = "axum")]
+use super::settings::Otherwise;
 use super::slot::{Slot, read_early};
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::Session;
-
-type Otherwise = dyn Fn(&request::Parts) -> Response + Send + Sync;
 
 /// A layer for routes that need a recent login, such as a change of the password. It lies inside the
 /// [`SessionLayer`](super::SessionLayer). A request passes if [`Session::log_in`](crate::Session::log_in) was called for
 /// its session within the given time.
 ///
 /// ```
+/// # #[cfg(feature = "axum")] {
 /// use axum::response::Redirect;
 /// use axum::{Router, routing::post};
 /// use cloakroom::Store;
@@ -33,11 +31,12 @@ type Otherwise = dyn Fn(&request::Parts) -> Response + Send + Sync;
 ///     .route("/password", post(|| async { "changed" }).layer(fresh))
 ///     .layer(SessionLayer::new(Store::in_memory()?));
 /// # drop(app);
+/// # }
 /// # Ok::<(), cloakroom::Error>(())
 /// ```
 ///
 /// By default, other requests are answered with 401, and with the [`Error`] of the kind
-/// [`NotFresh`](ErrorKind::NotFresh) in the response's extensions. [`SessionLayer::on_error`](super::SessionLayer::on_error)
+/// [`NotFresh`](ErrorKind::NotFresh) in the response's extensions. `SessionLayer::on_error`
 /// can give it a page.
 ///
 /// The time counts from the login, not from the last access. A session whose owner was set by
@@ -46,7 +45,8 @@ type Otherwise = dyn Fn(&request::Parts) -> Response + Send + Sync;
 #[derive(Clone)]
 pub struct RequireFresh {
     within: Duration,
-    otherwise: Option<Arc<Otherwise>>,
+    #[cfg(feature = "axum")]
+    pub(super) otherwise: Option<Arc<Otherwise>>,
 }
 
 impl RequireFresh {
@@ -55,19 +55,26 @@ impl RequireFresh {
     pub fn within(time: Duration) -> Self {
         Self {
             within: time,
+            #[cfg(feature = "axum")]
             otherwise: None,
         }
     }
 
-    /// Sets the response to the other requests, for example a redirect to the login.
-    #[must_use]
-    pub fn or_else<R: IntoResponse>(
-        mut self,
-        response: impl Fn(&request::Parts) -> R + Send + Sync + 'static,
-    ) -> Self {
-        let response = move |request: &_| response(request).into_response();
-        self.otherwise = Some(Arc::new(response));
-        self
+    /// Lets the request with these extensions pass, or returns the error: for web frameworks that do not use tower. It
+    /// needs the extensions that the service inside the [`SessionLayer`](super::SessionLayer) got.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFresh`](ErrorKind::NotFresh) if the login is not recent enough, and the errors of
+    /// [`session`](super::session).
+    pub async fn check(&self, request: &Extensions) -> Result<()> {
+        match self.passes(request).await? {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::NotFresh,
+                "This page needs a recent login. Log in again.",
+            )),
+        }
     }
 
     /// Whether the request's session has a login that is recent enough.
@@ -83,16 +90,6 @@ impl RequireFresh {
         let distance = now.signed_duration_since(login).abs().to_std();
         distance.is_ok_and(|distance| distance <= self.within)
     }
-
-    fn answer(&self, request: &request::Parts) -> Response {
-        match &self.otherwise {
-            Some(response) => response(request),
-            None => {
-                let why = "This page needs a recent login. Log in again.";
-                Error::new(ErrorKind::NotFresh, why).into_response()
-            }
-        }
-    }
 }
 
 impl fmt::Debug for RequireFresh {
@@ -100,24 +97,5 @@ impl fmt::Debug for RequireFresh {
         f.debug_struct("RequireFresh")
             .field("within", &self.within)
             .finish_non_exhaustive()
-    }
-}
-
-impl<S> Layer<S> for RequireFresh {
-    type Service = CheckedService<S, Self>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        CheckedService::new(inner, self.clone())
-    }
-}
-
-impl RequestCheck for RequireFresh {
-    async fn pass(&self, request: Request<Body>) -> Result<Request<Body>, Response> {
-        let (parts, body) = request.into_parts();
-        match self.passes(&parts.extensions).await {
-            Ok(true) => Ok(Request::from_parts(parts, body)),
-            Ok(false) => Err(self.answer(&parts)),
-            Err(error) => Err(error.into_response()),
-        }
     }
 }

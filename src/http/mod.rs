@@ -66,17 +66,16 @@ mod checked;
 mod container_cookies;
 mod cookie;
 mod cookie_rules;
-#[cfg(feature = "axum")]
 mod csrf;
 mod early;
 mod exchange;
 #[cfg(feature = "axum")]
 mod extract;
 mod flash;
-#[cfg(any(feature = "axum", feature = "url-ids"))]
 mod form;
-#[cfg(feature = "axum")]
 mod fresh;
+#[cfg(feature = "axum")]
+mod fresh_service;
 mod layer;
 mod policy;
 mod proxies;
@@ -108,16 +107,15 @@ pub use axum::SessionService;
 #[cfg(feature = "axum")]
 pub use checked::CheckedService;
 pub use cookie::{CookieLifetime, CookieSettings, SameSite};
-#[cfg(feature = "axum")]
 pub use csrf::{CsrfLayer, CsrfToken};
 pub use flash::{Flash, FlashLevel, FlashMessage};
-#[cfg(feature = "axum")]
 pub use fresh::RequireFresh;
 pub use layer::SessionLayer;
 pub use policy::Rerun;
 pub use proxies::{TrustedProxies, VisitorAddress};
 pub use replay::Replay;
 pub use rerun::RerunService;
+pub use rewound::RewoundBody;
 pub use serve::InnerService;
 pub use service::{GenericSessionLayer, GenericSessionService};
 pub use slot::session;

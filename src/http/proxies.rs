@@ -1,6 +1,5 @@
 //! Where a request comes from, if proxies of listed networks passed it on. Knows no session.
 
-#[cfg(any(feature = "axum", feature = "url-ids"))]
 pub(super) mod origin;
 
 use http::header::{FORWARDED, HeaderMap};

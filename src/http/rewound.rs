@@ -5,16 +5,32 @@ use axum_core::body::Body as AxumBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::collections::VecDeque;
-#[cfg(any(feature = "axum", feature = "url-ids"))]
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-#[cfg(any(feature = "axum", feature = "url-ids"))]
 use super::form::FormEnd;
 
-/// A body of which some frames were read ahead.
-pub(super) struct RewoundBody<B: Body> {
+/// A body of which some frames were read ahead. It gives them all the same, before the rest.
+///
+/// [`CsrfLayer::check`](super::CsrfLayer::check) returns the bodies of the requests that pass so.
+///
+/// ```
+/// use bytes::Bytes;
+/// use cloakroom::Error;
+/// use cloakroom::http::{CsrfLayer, RewoundBody};
+/// use http::Request;
+/// use http_body_util::{BodyExt as _, Full};
+///
+/// /// Reads a form that passes.
+/// async fn checked(csrf: &CsrfLayer, request: Request<Full<Bytes>>) -> Result<Bytes, Error> {
+///     let request: Request<RewoundBody<Full<Bytes>>> = csrf.check(request).await?;
+///     let Ok(body) = request.into_body().collect().await;
+///     Ok(body.to_bytes())
+/// }
+/// ```
+pub struct RewoundBody<B: Body> {
     /// The frames that the handler reads first.
     front: VecDeque<Result<Frame<Bytes>, B::Error>>,
     rest: B,
@@ -43,7 +59,6 @@ impl<B: Body<Data = Bytes> + Unpin> RewoundBody<B> {
     }
 }
 
-#[cfg(any(feature = "axum", feature = "url-ids"))]
 impl<B: Body<Data = Bytes> + Unpin> RewoundBody<B> {
     /// Reads frames until `find` returns a result for all bytes so far, until the end, or until `limit` bytes were
     /// read. `find` is called for the first bytes, each time that their number has doubled, and at the end. So a sender
@@ -99,7 +114,6 @@ impl RewoundBody<AxumBody> {
 }
 
 /// The result of reading ahead.
-#[cfg(any(feature = "axum", feature = "url-ids"))]
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReadAhead<T> {
     Found(T),
@@ -107,6 +121,12 @@ pub(super) enum ReadAhead<T> {
     Nothing,
     /// As many bytes as the limit were read.
     TooLong,
+}
+
+impl<B: Body> fmt::Debug for RewoundBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RewoundBody").finish_non_exhaustive()
+    }
 }
 
 /// The frames are only moved, never polled in place.

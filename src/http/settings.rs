@@ -51,6 +51,10 @@ pub(super) enum SiteData {
 pub(super) type ErrorPage =
     dyn Fn(&Error, &request::Parts) -> axum_core::response::Response + Send + Sync;
 
+/// The application's response where a login is not recent enough.
+#[cfg(feature = "axum")]
+pub(super) type Otherwise = dyn Fn(&request::Parts) -> axum_core::response::Response + Send + Sync;
+
 /// Whether the layer reads and sends cookies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CookieUse {

@@ -1,7 +1,6 @@
 //! The slot holds the one transaction of an attempt at a request. The first extraction of the session begins it, later
 //! ones share it, and the service takes it out when the response is ready.
 
-#[cfg(feature = "axum")]
 use chrono::{DateTime, Utc};
 use http::{Extensions, Request};
 use std::future::poll_fn;
@@ -11,7 +10,6 @@ use std::task::{Context, Poll, Waker};
 
 use super::exchange::{AttemptOrder, Exchange};
 use super::policy::{Rerun, RerunPolicy};
-#[cfg(feature = "axum")]
 use super::transport::IdCarrier;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
@@ -65,7 +63,6 @@ impl Rerun {
 /// Reads the request's session before its handler does, in a short transaction of its own. So the request's
 /// transaction has looked at nothing when the handler has read the body, however long that took (C2.1). If the session
 /// was used before, in middleware, that transaction is read, with its changes.
-#[cfg(feature = "axum")]
 pub(super) fn read_early<T>(
     extensions: &Extensions,
     read: impl FnOnce(&Session) -> Result<T> + Send,
@@ -166,13 +163,11 @@ impl Slot {
     }
 
     /// Whether the request presents its id by the cookie, which browsers send by themselves.
-    #[cfg(feature = "axum")]
     pub(super) fn uses_cookie(&self) -> bool {
         matches!(self.exchange.carrier(), IdCarrier::Cookie)
     }
 
     /// When the request arrived, by the store's clock.
-    #[cfg(feature = "axum")]
     pub(super) fn came_at(&self) -> DateTime<Utc> {
         self.exchange.came_at()
     }
@@ -200,7 +195,6 @@ impl Slot {
     }
 
     /// Notes a write that the response can do without.
-    #[cfg(feature = "axum")]
     pub(super) fn note_optional(&self, write: OptionalWrite) {
         self.optional_write.get_or_init(|| write);
     }
@@ -212,7 +206,6 @@ impl Slot {
         write.is_some_and(|(package, key)| session.writes_only(package, key))
     }
 
-    #[cfg(feature = "axum")]
     async fn read_early<T>(&self, read: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
         self.asked.store(true, Ordering::Relaxed);
         self.process().check()?;
@@ -234,7 +227,6 @@ impl Slot {
     }
 
     /// Keeps the transaction that has the more accesses to record, if it has any.
-    #[cfg(feature = "axum")]
     fn keep_early_read(&self, transaction: Transaction, session: Session) {
         let accesses = session.due_accesses();
         if accesses == 0 {

@@ -166,7 +166,7 @@ impl Session {
     }
 
     /// How many accesses the transaction has to record.
-    #[cfg(feature = "axum")]
+    #[cfg(feature = "http")]
     pub(crate) fn due_accesses(&self) -> usize {
         let due = self.with(|state| Ok(state.due_accesses()));
         due.unwrap_or(0)

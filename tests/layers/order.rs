@@ -46,8 +46,8 @@ const CONFINED: &[(&str, &[&str])] = &[
 const TOWER: &[&str] = &[
     "src/http/axum.rs",
     "src/http/checked.rs",
-    "src/http/csrf/layer.rs",
-    "src/http/fresh.rs",
+    "src/http/csrf/service.rs",
+    "src/http/fresh_service.rs",
     "src/http/rerun.rs",
     "src/http/service.rs",
     "src/testing/",

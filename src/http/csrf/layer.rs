@@ -1,16 +1,14 @@
 //! The layer that checks unsafe requests.
 
-use axum_core::body::Body;
-use axum_core::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderName, Request, request};
+use http_body::Body;
 use std::fmt;
 use std::sync::Arc;
-use tower_layer::Layer;
 
 use super::refusal::CsrfReason;
 use super::token::{CsrfField, FIELD, check};
 use crate::error::{Error, ErrorKind, Quoted, Result};
-use crate::http::checked::{CheckedService, RequestCheck};
 use crate::http::form::FormEncoding;
 use crate::http::policy::is_upgrade;
 use crate::http::proxies::origin::{RequestSource, source_of};
@@ -43,6 +41,7 @@ struct CsrfSettings {
 /// [`SessionLayer`](crate::http::SessionLayer).
 ///
 /// ```
+/// # #[cfg(feature = "axum")] {
 /// use axum::response::Html;
 /// use axum::{Router, routing::get};
 /// use cloakroom::Store;
@@ -57,6 +56,7 @@ struct CsrfSettings {
 ///     .layer(CsrfLayer::new())
 ///     .layer(SessionLayer::new(Store::in_memory()?));
 /// # drop(app);
+/// # }
 /// # Ok::<(), cloakroom::Error>(())
 /// ```
 ///
@@ -173,6 +173,7 @@ impl CsrfLayer {
     /// anything that another site can choose beside the path. It can be set several times.
     ///
     /// ```
+    /// # #[cfg(feature = "axum")] {
     /// use axum::extract::MatchedPath;
     /// use cloakroom::http::CsrfLayer;
     ///
@@ -181,6 +182,7 @@ impl CsrfLayer {
     ///     route.is_some_and(|route| route.as_str() == "/hooks/{name}")
     /// });
     /// # drop(layer);
+    /// # }
     /// ```
     ///
     /// Routes that are added to a router after the layer are not checked either.
@@ -191,6 +193,22 @@ impl CsrfLayer {
     ) -> Self {
         self.settings().exempt.push(Arc::new(rule));
         self
+    }
+
+    /// Returns the request if it passes: for web frameworks that do not use tower. It needs the extensions that the service
+    /// inside the [`SessionLayer`](crate::http::SessionLayer) got, and its own extensions are those for the handler.
+    ///
+    /// # Errors
+    ///
+    /// [`CsrfRefused`](ErrorKind::CsrfRefused) with a text for the visitor, and the errors of
+    /// [`session`](crate::http::session).
+    pub async fn check<B>(&self, mut request: Request<B>) -> Result<Request<RewoundBody<B>>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let field = CsrfField(Arc::clone(&self.0.field));
+        request.extensions_mut().insert(field);
+        self.0.pass(request.map(RewoundBody::new)).await
     }
 
     /// Does not check requests for exactly this path. Inside a nested router, it is the path below the mount point.
@@ -212,28 +230,14 @@ impl fmt::Debug for CsrfLayer {
     }
 }
 
-impl<S> Layer<S> for CsrfLayer {
-    type Service = CheckedService<S, Self>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        CheckedService::new(inner, self.clone())
-    }
-}
-
-impl RequestCheck for CsrfLayer {
-    async fn pass(&self, mut request: Request<Body>) -> Result<Request<Body>, Response> {
-        let field = CsrfField(Arc::clone(&self.0.field));
-        request.extensions_mut().insert(field);
-        let passed = self.0.pass(request).await;
-        passed.map_err(IntoResponse::into_response)
-    }
-}
-
 impl CsrfSettings {
     /// Returns the request if it passes.
-    async fn pass(&self, request: Request<Body>) -> Result<Request<Body>> {
+    async fn pass<B>(&self, request: Request<RewoundBody<B>>) -> Result<Request<RewoundBody<B>>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         let is_safe = request.method().is_safe();
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let is_upgrade = is_upgrade(&parts);
         if is_safe && !is_upgrade {
             return Ok(Request::from_parts(parts, body));
@@ -253,25 +257,27 @@ impl CsrfSettings {
         if source == RequestSource::Ours && self.token_need == TokenNeed::WithoutOrigin {
             return Ok(Request::from_parts(parts, body));
         }
-        let (token, body) = self.token(&parts, body).await?;
+        let token = self.token(&parts, &mut body).await?;
         read_early(&parts.extensions, |session| check(session, &token)).await?;
         Ok(Request::from_parts(parts, body))
     }
 
-    /// The request's token, and the body as it was.
-    async fn token(&self, request: &request::Parts, body: Body) -> Result<(Vec<u8>, Body)> {
+    /// The request's token. The body stays as it was.
+    async fn token<B>(&self, request: &request::Parts, body: &mut RewoundBody<B>) -> Result<Vec<u8>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         if let Some(token) = request.headers.get(&self.header) {
-            return Ok((token.as_bytes().to_vec(), body));
+            return Ok(token.as_bytes().to_vec());
         }
         let Some(form) = FormEncoding::of(&request.headers) else {
             return Err(CsrfReason::NoToken.into());
         };
-        let mut body = RewoundBody::new(body);
         let read = body.read_until(self.form_limit, |bytes, end| {
             form.find(&self.field, bytes, end).map(<[u8]>::to_vec)
         });
         match read.await {
-            ReadAhead::Found(token) => Ok((token, body.into_body())),
+            ReadAhead::Found(token) => Ok(token),
             ReadAhead::Nothing => Err(CsrfReason::NoToken.into()),
             ReadAhead::TooLong => Err(CsrfReason::FormTooLong.into()),
         }

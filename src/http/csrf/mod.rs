@@ -3,6 +3,8 @@
 
 mod layer;
 mod refusal;
+#[cfg(feature = "axum")]
+mod service;
 mod token;
 
 pub use layer::CsrfLayer;

@@ -72,8 +72,13 @@ impl CsrfToken {
         Ok(token)
     }
 
-    /// A token whose field has the name that the layer around the handler sets.
-    pub(in crate::http) fn for_request(session: &Session, request: &Extensions) -> Result<Self> {
+    /// Returns a token of a request's session, for web frameworks without an extractor for it. It needs the extensions that
+    /// the handler got. Its field has the name that the [`CsrfLayer`](super::CsrfLayer) around the handler sets.
+    ///
+    /// # Errors
+    ///
+    /// As for [`of`](Self::of).
+    pub fn for_request(session: &Session, request: &Extensions) -> Result<Self> {
         let field = request.get().map(|CsrfField(field)| Arc::clone(field));
         let (token, origin) = Self::named(session, field.unwrap_or_else(|| Arc::from(FIELD)))?;
         if let (SecretOrigin::Inserted, Some(slot)) = (origin, Slot::of(request)) {

@@ -75,7 +75,7 @@ impl TxnState {
     }
 
     /// The number of accesses to record.
-    #[cfg(feature = "axum")]
+    #[cfg(feature = "http")]
     pub(crate) fn due_accesses(&self) -> usize {
         let touches = self.subjects.iter().map(|subject| self.touches_of(subject));
         touches.map(|touches| touches.len()).sum()
