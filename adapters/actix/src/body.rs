@@ -4,7 +4,6 @@ use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use bytes::Bytes;
-use cloakroom::http::Replay;
 use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
 use std::future::poll_fn;
@@ -73,19 +72,22 @@ impl Body for PayloadBody {
     }
 }
 
-/// The payload of one attempt.
-pub(crate) fn payload(body: Replay<PayloadBody>) -> Payload {
+/// A body as a payload again.
+pub(crate) fn payload<B>(body: B) -> Payload
+where
+    B: Body<Data = Bytes, Error = PayloadError> + Unpin + 'static,
+{
     if body.is_end_stream() {
         return Payload::None;
     }
     Payload::Stream {
-        payload: Box::pin(ReplayStream(body)),
+        payload: Box::pin(BodyStream(body)),
     }
 }
 
-struct ReplayStream(Replay<PayloadBody>);
+struct BodyStream<B>(B);
 
-impl Stream for ReplayStream {
+impl<B: Body<Data = Bytes, Error = PayloadError> + Unpin> Stream for BodyStream<B> {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

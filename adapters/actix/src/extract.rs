@@ -12,7 +12,7 @@ use std::pin::Pin;
 use crate::attempts::AttemptExtensions;
 use crate::error::Error;
 
-type Extracting<T> = Pin<Box<dyn Future<Output = Result<T, Error>>>>;
+pub(crate) type Extracting<T> = Pin<Box<dyn Future<Output = Result<T, Error>>>>;
 
 /// Returns the extensions that the session layer gave a request: for [`cloakroom::http::session`] in middleware, and for
 /// the [`VisitorAddress`](cloakroom::http::VisitorAddress). They are empty without a
@@ -90,7 +90,8 @@ impl FromRequest for Session {
     }
 }
 
-fn session(
+/// The session of a request.
+pub(crate) fn session(
     request: &HttpRequest,
 ) -> impl Future<Output = cloakroom::Result<cloakroom::Session>> + 'static + use<> {
     let extensions = request.extensions();

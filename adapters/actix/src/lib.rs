@@ -3,6 +3,7 @@
 mod answer;
 mod attempts;
 mod body;
+mod checked;
 mod error;
 mod extract;
 mod head;
@@ -10,6 +11,7 @@ mod middleware;
 mod rerun;
 mod respond;
 
+pub use checked::{CheckedService, CsrfMiddleware, CsrfToken, FreshMiddleware, RequestCheck};
 pub use error::Error;
 pub use extract::{Flash, Pkg, Session, extensions};
 pub use middleware::{SessionMiddleware, SessionService};
