@@ -70,7 +70,11 @@ fn round(effort: Effort, report: &mut Report) -> Outcome {
     for (name, times) in PHASES.into_iter().zip(times) {
         let mut times = times.into_inner().unwrap_or_else(|e| e.into_inner());
         times.sort_unstable();
-        for (metric, part) in [("commit_p50", 0.5), ("commit_p99", 0.99), ("commit_p999", 0.999)] {
+        for (metric, part) in [
+            ("commit_p50", 0.5),
+            ("commit_p99", 0.99),
+            ("commit_p999", 0.999),
+        ] {
             let at = (times.len() as f64 * part) as usize;
             if let Some(time) = times.get(at.min(times.len().saturating_sub(1))) {
                 report.add(name, "cloakroom", (metric, "ms"), time.as_secs_f64() * 1e3);

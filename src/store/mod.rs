@@ -4,6 +4,7 @@ mod backup;
 mod builder;
 mod builder_events;
 mod check;
+mod compact;
 mod containers;
 mod entry;
 #[cfg(feature = "export")]
@@ -33,6 +34,7 @@ mod transact;
 pub use backup::{Backup, PreviousLink};
 pub use builder::StoreBuilder;
 pub use check::Check;
+pub use compact::Compaction;
 pub use entry::{EntryKey, EntryPackage, EntryPart, SessionEntry};
 #[cfg(feature = "export")]
 pub use export::Exported;

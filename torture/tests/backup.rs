@@ -227,6 +227,35 @@ fn a_restore_that_crashes_at_any_operation_makes_a_whole_store_or_none() {
     assert!(crashes > 15 && whole > 2, "{crashes}, {whole}");
 }
 
+// C7.3, C9.4
+#[test]
+fn a_compaction_that_crashes_at_any_operation_leaves_the_store() {
+    let mut base = Base::new();
+    // A part is in the journal alone.
+    base.store.take();
+    let killed = Base::new();
+    for (of_a_killed_store, disk) in [(false, &base.disk), (true, &killed.disk)] {
+        let (base, mut crashes) = (if of_a_killed_store { &killed } else { &base }, 0);
+        for n in 1.. {
+            let disk = disk.after_kill();
+            disk.crash_at(n);
+            let compacted = file_builder().compact_in(&disk.folder(), STORE);
+            let mut chance = Rng::with_seed(n);
+            for left in [disk.after_kill(), disk.after_power_loss(&mut chance)] {
+                let said = base.said(&left, STORE, &format!("operation {n}"));
+                assert!(said.iter().all(|it| it == "new"), "operation {n}");
+            }
+            if !disk.has_crashed() {
+                compacted.unwrap();
+                break;
+            }
+            crashes += 1;
+            compacted.unwrap_err();
+        }
+        assert!(crashes > 15, "{crashes}");
+    }
+}
+
 /// C5.4: a backup is never taken of what the disk does not read right.
 #[test]
 fn a_backup_of_a_store_with_a_bad_sector_is_refused_or_right() {

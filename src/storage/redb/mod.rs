@@ -27,6 +27,7 @@ pub(crate) use crate::storage::admission::AdmissionBounds;
 pub(crate) use crate::storage::redb::backend::folder::Location;
 pub(crate) use crate::storage::redb::engine::Engine;
 pub(crate) use crate::storage::redb::integrity::salvage::{OwnSecrets, salvage};
+pub(crate) use crate::storage::redb::open::compact::compact;
 pub(crate) use crate::storage::redb::open::identify::location;
 pub(crate) use crate::storage::redb::open::options::OpenOptions;
 pub(crate) use crate::storage::redb::shared::{

@@ -9,6 +9,9 @@ mod disk_io;
 mod file;
 mod restore;
 mod row_order;
+#[cfg(test)]
+#[cfg(feature = "torture")]
+mod tests;
 mod verify;
 
 pub(crate) use chain::previous;

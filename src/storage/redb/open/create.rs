@@ -196,7 +196,7 @@ fn lock(file: &Disk, options: OpenOptions) -> Result<()> {
 }
 
 /// Creates a store without a name, and fills it.
-fn build_store<T>(
+pub(crate) fn build_store<T>(
     Location { folder, path, .. }: &Location,
     options: OpenOptions,
     fill: impl FnOnce(&Database) -> Result<T>,

@@ -1,5 +1,6 @@
 //! How a store is created, identified, locked, migrated and opened.
 
+pub(crate) mod compact;
 pub(crate) mod create;
 pub(crate) mod database;
 pub(crate) mod enter;
