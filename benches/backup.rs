@@ -36,9 +36,9 @@ fn main() -> Outcome {
 fn round(effort: Effort, report: &mut Report) -> Outcome {
     let folder = scratch()?;
     let store = open(&folder.path().join("store"), &still_clock()?)?;
-    let clients = fill(&store, effort.scaled(200_000))?;
+    let clients = fill(&store, effort.scaled(100_000))?;
     store.checkpoint()?;
-    let lasts = Duration::from_millis(effort.scaled(20_000) as u64);
+    let lasts = Duration::from_millis(effort.scaled(10_000) as u64);
     let phase = AtomicUsize::new(0);
     let is_over = AtomicBool::new(false);
     let times = PHASES.map(|_| Mutex::new(Vec::new()));
