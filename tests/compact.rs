@@ -134,6 +134,9 @@ fn a_compaction_that_is_broken_off_or_refused_changes_nothing() {
         error.io_error().unwrap().kind(),
         std::io::ErrorKind::NotFound
     );
+    std::fs::write(&missing, "").unwrap();
+    let error = builder().compact(&missing, go_on).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotAStore);
     std::fs::write(&missing, "text").unwrap();
     let error = builder().compact(&missing, go_on).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotAStore);

@@ -42,6 +42,10 @@ pub(crate) fn compact(
     cipher: &RecordCipher,
     written: &mut RowsWritten<'_>,
 ) -> Result<CompactedLen> {
+    let options = OpenOptions {
+        creates: false,
+        ..options
+    };
     waiting(options.wait, || {
         compact_now(location, options, cipher, written)
     })
