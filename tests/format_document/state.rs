@@ -126,7 +126,7 @@ impl State {
                 expected.1.insert([&hash[..16], key].concat());
             }
             let container = u32::from_be_bytes(key[..4].try_into().unwrap());
-            let known = |c: &Container| c.number == container.into();
+            let known = |c: &Container| c.number == u64::from(container);
             assert!(self.containers.values().any(known) || self.retired.contains(&container));
         }
         assert!(packages.keys().eq(expected.0.iter()));
