@@ -210,13 +210,37 @@ impl CookieSettings {
         self
     }
 
+    /// Lets no request create a session: the layer serves the sessions that exist. A request of a visitor without one
+    /// reads an empty session. If it writes to it, nothing is stored, and the response is
+    /// [`MissingClientId`](crate::ErrorKind::MissingClientId) with 403. The same holds for a request that has ended its
+    /// session.
+    ///
+    /// For routes whose sessions begin elsewhere: at a login under another layer, or with another session library, whose
+    /// cookie [`third_party`](Self::third_party) reads. An id that a visitor makes up begins no session there.
+    ///
+    /// ```
+    /// use cloakroom::http::CookieSettings;
+    ///
+    /// let cookie = CookieSettings::new().third_party("connect.sid")?.existing_only();
+    /// # drop(cookie);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// Ids in other [transports](super::IdTransport) are not concerned.
+    #[must_use]
+    pub fn existing_only(mut self) -> Self {
+        self.founding = FoundingMethod::None;
+        self
+    }
+
     /// Takes the id from a cookie that a front server sets, such as a load balancer or a gateway. The value is the id, 1
     /// to 256 bytes as they are. The layer sends no cookie then, and the other settings of the cookie except
-    /// [`post_only`](Self::post_only) mean nothing. A request without that cookie reads an empty session, and its first
+    /// [`post_only`](Self::post_only) and [`existing_only`](Self::existing_only) mean nothing. A request without that cookie reads an empty session, and its first
     /// write gives [`MissingClientId`](crate::ErrorKind::MissingClientId).
     ///
     /// **Every client that knows such an id can use its session.** The front server must make ids that cannot be
-    /// guessed, and must let no request pass with a cookie of this name that it did not set. The id does not change at
+    /// guessed, and must let no request pass with a cookie of this name that it did not set. If it cannot prevent that,
+    /// [`existing_only`](Self::existing_only) serves the ids whose sessions it began by other means. The id does not change at
     /// a login: [`rotate`](crate::Session::rotate) and [`log_in`](crate::Session::log_in) give
     /// [`Unsupported`](crate::ErrorKind::Unsupported). [`set_owner`](crate::Session::set_owner) works.
     ///
@@ -244,9 +268,16 @@ impl CookieSettings {
         self.issuer == CookieIssuer::FrontServer
     }
 
-    /// Whether a request with this method may hand out a new visitor's cookie.
-    pub(super) fn founds_by(&self, method: &Method) -> bool {
-        self.founding == FoundingMethod::Any || method == Method::POST
+    /// The reason why a request with this method may not hand out a new visitor's cookie, if there is one.
+    pub(super) fn founding_refusal(&self, method: &Method) -> Option<&'static str> {
+        match self.founding {
+            FoundingMethod::Any => None,
+            FoundingMethod::Post if method == Method::POST => None,
+            FoundingMethod::Post => {
+                Some("only a POST request may create a session here (post_only)")
+            }
+            FoundingMethod::None => Some("no request creates a session here (existing_only)"),
+        }
     }
 
     /// For development without TLS: no `Secure`, and therefore no prefix. Anyone on the network path can read the
@@ -324,6 +355,7 @@ impl CookieSettings {
 enum FoundingMethod {
     Any,
     Post,
+    None,
 }
 
 /// Who makes the ids and sets the cookie.

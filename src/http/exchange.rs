@@ -285,8 +285,10 @@ impl Exchange {
         let cookie = self.settings.cookie.settings();
         let is_cookie = matches!(self.carrier(), IdCarrier::Cookie);
         // A token is in a page that the cookie's visitors get, too.
-        if (is_cookie || self.uses_token()) && !cookie.founds_by(&self.request.method) {
-            FoundingRule::Refused("only a POST request may create a session here (post_only)")
+        let refusal = cookie.founding_refusal(&self.request.method);
+        let concerns = is_cookie || self.uses_token();
+        if let Some(why) = refusal.filter(|_| concerns) {
+            FoundingRule::Refused(why)
         } else if is_cookie && cookie.is_third_party() && id.is_none() {
             FoundingRule::Refused("the request lacks the id of the front server (third_party)")
         } else {

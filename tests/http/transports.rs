@@ -379,6 +379,48 @@ async fn the_front_servers_id_cannot_be_rotated() {
     assert_eq!(page(&app, "/read", "gate.visit=7").await, "1");
 }
 
+/// C4.5, C4.8
+#[tokio::test]
+async fn with_existing_only_no_request_begins_a_session() {
+    for front in [true, false] {
+        let store = Store::in_memory().unwrap();
+        let cookie = CookieSettings::new();
+        let cookie = match front {
+            true => cookie.third_party("gate.visit").unwrap(),
+            false => cookie,
+        };
+        let id = match front {
+            true => store.client_ids().adopt(b"7").unwrap(),
+            false => store.client_ids().issue(),
+        };
+        let brought = match front {
+            true => "gate.visit=7".to_owned(),
+            false => format!("__Host-{}={}", name_of(&store), id.as_str()),
+        };
+        let app = site(SessionLayer::new(store.clone()).cookie(cookie.existing_only()));
+        let refused = async |cookie: &str| {
+            for method in ["GET", "POST"] {
+                let response = send(&app, request(method, "/count", cookie)).await;
+                assert_eq!(response.status(), StatusCode::FORBIDDEN);
+                assert_eq!(set_cookie(&response), None);
+                let error = response.extensions().get::<Error>().unwrap();
+                assert_eq!(error.kind(), ErrorKind::MissingClientId);
+                assert!(error.to_string().contains("existing_only"), "{error}");
+            }
+            assert_eq!(page(&app, "/read", cookie).await, "0");
+        };
+        refused("").await;
+        refused(&brought).await;
+        assert_eq!(store.container("").unwrap().statistics().unwrap().live, 0);
+
+        let begin = |txn: &cloakroom::Txn| txn.session(&id)?.pkg(PACKAGE).insert("count", 1);
+        store.transact(begin).unwrap();
+        assert_eq!(page(&app, "/count", &brought).await, "2");
+        page(&app, "/destroy", &brought).await;
+        refused(&brought).await;
+    }
+}
+
 /// C4.5
 #[test]
 fn a_front_servers_cookie_has_a_name_that_http_allows() {

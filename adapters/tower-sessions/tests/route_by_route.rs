@@ -61,13 +61,14 @@ fn app() -> Router {
         .route("/cycle", get(cycle))
         .layer(SessionManagerLayer::new(store.clone()));
     let cookie = CookieSettings::new().third_party("id").unwrap();
+    let cookie = cookie.existing_only();
     let layer = SessionLayer::new(store.store().clone()).cookie(cookie);
     let new = Router::new()
         .route("/add-tea", get(add_tea))
         .route("/tea", get(tea))
         .route("/rename", get(rename))
         .route("/end", get(end))
-        .layer(layer.admit_new(|_| false));
+        .layer(layer);
     old.merge(new)
 }
 
@@ -133,7 +134,7 @@ async fn no_session_begins_under_an_id_that_a_visitor_brings_along() {
     let (app, planted) = (app(), &mut "id=AAAAAAAAAAAAAAAAAAAAAA".to_owned());
     for path in ["/add-tea", "/rename"] {
         let (status, _) = send(&app, path, planted).await;
-        assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{path}");
+        assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
     }
     assert_eq!(text(&app, "/tea", planted).await, "0");
     text(&app, "/login", planted).await;
