@@ -3,8 +3,8 @@
 use super::settings::ContainerSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
-use crate::storage::{AliasSpec, ContainerId, SettingsChange, no_such_container};
-use crate::transaction::{ContainerIndex, CookieSupport, Env};
+use crate::storage::{AliasSpec, ContainerSpec, SettingsChange, no_such_container};
+use crate::transaction::{ContainerEntry, ContainerIndex, CookieSupport, Env};
 
 /// How many sessions of the unnamed container are looked at when a container is registered.
 const SAMPLED: usize = 1000;
@@ -27,14 +27,47 @@ pub(crate) async fn register(
     check_name("the container's name", name, &env.rules.limits)?;
     let spec = settings.spec(name);
     CookieSupport::of_this_build().check_home(spec.home, name)?;
-    let registration = match env.registry.load().get(name) {
+    let registered = env.registry.load().get(name).cloned();
+    let former = registered.as_ref().filter(|it| it.id().home() != spec.home);
+    if let Some(former) = former {
+        refuse_sessions(env, former).await?;
+    }
+    put(env, spec).await?;
+    if let Some(former) = former
+        && let Err(error) = refuse_sessions(env, former).await
+    {
+        // One came in between. It is served again.
+        put(env, ContainerSettings::of(former).spec("")).await?;
+        return Err(error);
+    }
+    Ok(match registered {
         Some(_) => Registration::Changed,
         None => Registration::New,
-    };
+    })
+}
+
+async fn put(env: &Env, spec: ContainerSpec) -> Result<()> {
     let change = SettingsChange::PutContainer(spec);
     let settings = env.storage.configure(change).await?;
-    env.show_settings(&settings)?;
-    Ok(registration)
+    env.show_settings(&settings)
+}
+
+/// Refuses to move the unnamed container while it has sessions. From the registration on, nobody adds any to its former
+/// place. Other containers do not move in any case.
+async fn refuse_sessions(env: &Env, container: &ContainerEntry) -> Result<()> {
+    if !container.id().is_unnamed() {
+        return Ok(());
+    }
+    let snapshot = env.storage.snapshot().await?;
+    let sessions = snapshot.sessions(container.id(), None, 1).await?;
+    match sessions.is_empty() {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::InvalidInput,
+            "the unnamed container holds sessions; it moves between file and memory once all have ended and are swept",
+        )
+        .in_container("")),
+    }
 }
 
 /// Gives a container another name.
@@ -102,9 +135,8 @@ pub(crate) fn warn_of_data_left_behind(env: &Env, package: &str) {
 /// keys, which are hashes: a random sample.
 fn has_data_left_behind(env: &Env, package: &str) -> Result<bool> {
     let snapshot = env.snapshot()?;
-    let rows = snapshot
-        .sessions(ContainerId::UNNAMED, None, SAMPLED)
-        .wait()?;
+    let unnamed = env.registry.load().unnamed().id();
+    let rows = snapshot.sessions(unnamed, None, SAMPLED).wait()?;
     crate::steps::count(rows.len());
     let mut rows = rows.iter().filter_map(|(_, row)| row.as_ref().ok());
     Ok(rows.any(|row| row.has(package)))

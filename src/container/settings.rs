@@ -52,7 +52,8 @@ pub struct ContainerSettings {
     /// store that was opened with [`StoreBuilder::implicit_sweeps(false)`](crate::StoreBuilder::implicit_sweeps).
     /// Default: yes.
     pub implicit_sweeps: bool,
-    /// Where the sessions live. Cannot change later. Default: in the file.
+    /// Where the sessions live. Cannot change later, except for the unnamed container while it holds no session: see
+    /// [`in_memory`](Self::in_memory). Default: in the file.
     pub residence: Residence,
 }
 
@@ -124,7 +125,23 @@ impl ContainerSettings {
         }
     }
 
-    /// Keeps the sessions in memory.
+    /// Keeps the sessions in memory. They are gone after a restart; this setting stays.
+    ///
+    /// The unnamed container can live in memory too. It moves while the store runs, in both directions, but only while it
+    /// holds no session: otherwise the change gives [`InvalidInput`](crate::ErrorKind::InvalidInput) and nothing
+    /// happens. To end all sessions of it, give it a [`max_lifetime`](Self::max_lifetime) of a millisecond, and
+    /// [sweep](crate::Container::sweep) it after that.
+    ///
+    /// ```
+    /// use cloakroom::{ContainerSettings, Residence, Store};
+    ///
+    /// let store = Store::in_memory()?;
+    /// // Only what has a container of its own is durable.
+    /// store.register("", ContainerSettings::new().in_memory())?;
+    /// store.register("login", ContainerSettings::new())?;
+    /// assert_eq!(store.container_for("cart")?.settings()?.residence, Residence::Memory);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
     #[must_use]
     pub fn in_memory(self) -> Self {
         Self {

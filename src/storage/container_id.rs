@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub(crate) struct ContainerId(pub(crate) u32);
 
 impl ContainerId {
-    /// The container `""`, which always exists.
+    /// The container `""`, which always exists, while its sessions are in the file.
     pub(crate) const UNNAMED: Self = Self(0);
     const IN_MEMORY: u32 = 1 << 31;
     const IN_COOKIE: u32 = 1 << 30;
@@ -39,6 +39,11 @@ impl ContainerId {
     /// Whether no engine keeps its rows (C8.6).
     pub(crate) fn is_in_cookie(self) -> bool {
         self.0 & Self::IN_COOKIE != 0
+    }
+
+    /// Whether it is the container `""`, wherever its sessions are.
+    pub(crate) fn is_unnamed(self) -> bool {
+        self.number() == Self::UNNAMED.0
     }
 
     /// The number without the mark of its kind.

@@ -139,13 +139,11 @@ impl StoreSettings {
             Some(record) => ContainerId(record.id),
             None => ContainerId::new(self.next_container, spec.home),
         };
-        if id.home() != spec.home {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "a container cannot move between file, memory and cookie",
-            )
-            .in_container(&*spec.name));
-        }
+        let moves = id.home() != spec.home;
+        let id = match moves {
+            true => moved(id, spec)?,
+            false => id,
+        };
         let (name, aliases) = match known {
             Some(record) => (record.name.clone(), record.aliases.clone()),
             None => (spec.name.clone(), Vec::new()),
@@ -154,7 +152,10 @@ impl StoreSettings {
         if known == Some(&record) {
             return Ok(false);
         }
-        if known.is_none() {
+        if moves {
+            // Transactions that know its former place conflict.
+            self.registry += 1;
+        } else if known.is_none() {
             self.next_container += 1;
             self.registry += 1;
         }
@@ -200,6 +201,19 @@ impl StoreSettings {
         let record = self.containers.get(name).or_else(by_alias);
         record.ok_or_else(|| no_such_container(name))
     }
+}
+
+/// The id of a container after a move. Only the unnamed one moves, as it cannot be unregistered and registered anew. The
+/// caller makes sure that it has no sessions.
+fn moved(id: ContainerId, spec: &ContainerSpec) -> Result<ContainerId> {
+    if id.is_unnamed() && spec.home != ContainerHome::Cookie {
+        return Ok(ContainerId::new(id.number(), spec.home));
+    }
+    let why = match id.is_unnamed() {
+        true => "the unnamed container cannot live in a cookie",
+        false => "a container cannot move between file, memory and cookie; unregister it first",
+    };
+    Err(Error::new(ErrorKind::InvalidInput, why).in_container(&*spec.name))
 }
 
 fn taken(alias: &str, why: &'static str) -> Error {

@@ -9,6 +9,7 @@ use crate::storage::carried::{
 };
 use crate::storage::{ContainerId, Snapshot};
 use crate::transaction::env::Env;
+use crate::transaction::registry::Registry;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,12 +40,18 @@ impl Carrier {
         &self,
         engine: Arc<dyn Snapshot>,
         now: Timestamp,
+        registry: &Registry,
     ) -> Arc<dyn Snapshot> {
         let rows = self.rows();
         if rows.is_empty() {
             return engine;
         }
-        Arc::new(CarriedSnapshot::new(engine, rows, now))
+        Arc::new(CarriedSnapshot::new(
+            engine,
+            rows,
+            now,
+            registry.unnamed().id(),
+        ))
     }
 
     /// The part of a change set that concerns the remaining `rows`.

@@ -41,7 +41,7 @@ impl FirstLook {
             let newest = env.registry.load();
             if Arc::ptr_eq(&newest, registry.as_ref().unwrap_or(known)) {
                 let snapshot = match carrier {
-                    Some(carrier) => carrier.snapshot_with(snapshot, now),
+                    Some(carrier) => carrier.snapshot_with(snapshot, now, &newest),
                     None => snapshot,
                 };
                 return Ok(Self {

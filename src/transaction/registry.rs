@@ -186,6 +186,10 @@ impl Registry {
         self.slack
     }
 
+    pub(crate) fn unnamed(&self) -> &Arc<ContainerEntry> {
+        self.container(ContainerIndex::UNNAMED)
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<ContainerEntry>> {
         self.find(name).map(|at| self.container(at))
     }

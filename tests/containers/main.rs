@@ -15,6 +15,7 @@ mod sessions;
 mod settings;
 #[path = "../support/mod.rs"]
 mod support;
+mod unnamed;
 
 use cloakroom::{ClientId, ContainerSettings, Store};
 use std::path::Path;

@@ -12,12 +12,24 @@ pub(crate) struct CarriedSnapshot {
     engine: Arc<dyn Snapshot>,
     rows: Arc<CarriedRows>,
     now: Timestamp,
+    /// The unnamed container, which is in one of the engines.
+    unnamed: ContainerId,
 }
 
 impl CarriedSnapshot {
     /// `now` is the time of the snapshot.
-    pub(crate) fn new(engine: Arc<dyn Snapshot>, rows: Arc<CarriedRows>, now: Timestamp) -> Self {
-        Self { engine, rows, now }
+    pub(crate) fn new(
+        engine: Arc<dyn Snapshot>,
+        rows: Arc<CarriedRows>,
+        now: Timestamp,
+        unnamed: ContainerId,
+    ) -> Self {
+        Self {
+            engine,
+            rows,
+            now,
+            unnamed,
+        }
     }
 
     /// Whether an id ended a short time ago. Then the rows in its cookies are not read (C4.8).
@@ -44,7 +56,7 @@ impl Snapshot for CarriedSnapshot {
             return Ok(None);
         };
         // In every container of the engine, the row of a renewed id leads to the session.
-        let unnamed = self.engine.session(ContainerId::UNNAMED, client)?;
+        let unnamed = self.engine.session(self.unnamed, client)?;
         if let Some(leading) = unnamed.filter(|row| row.optional.moved.is_some()) {
             let lasts = leading.timeout.unwrap_or_default();
             let leads = leading.access.last_access + lasts > self.now;

@@ -117,7 +117,9 @@ impl ServerState {
 
     pub(super) fn registered(&self) -> HashSet<ContainerId> {
         let records = self.settings.containers.values();
-        records.map(|record| ContainerId(record.id)).collect()
+        let registered = records.map(|record| ContainerId(record.id));
+        // It keeps its rows while its sessions are in memory: a commit may have come in between.
+        registered.chain([ContainerId::UNNAMED]).collect()
     }
 
     /// Changes the settings, and tells all that are connected.

@@ -244,10 +244,11 @@ impl<'a> Inspection<'a> {
             }
             Ok(())
         })?;
-        if !self.names.contains_key(&ContainerId::UNNAMED) {
+        if !self.names.keys().any(|id| id.is_unnamed()) {
             self.own(corrupt("the unnamed container's record is missing").in_container(""));
-            self.names.insert(ContainerId::UNNAMED, String::new());
         }
+        // Its sessions may be in memory, and have been here before.
+        self.names.insert(ContainerId::UNNAMED, String::new());
         self.each(pages, tables, names::RETIRED, |this, key, _, _| {
             if let Ok(id) = <[u8; 4]>::try_from(key) {
                 this.retired.insert(u32::from_le_bytes(id));

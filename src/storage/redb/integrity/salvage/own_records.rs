@@ -193,7 +193,7 @@ impl SalvageRun<'_> {
             }
             Ok(())
         })?;
-        if containers.iter().all(|c| c.id != 0) {
+        if !containers.iter().any(|c| ContainerId(c.id).is_unnamed()) {
             nameless.retain(|name| !name.is_empty());
             containers.push(defaults(String::new(), 0));
         }
