@@ -268,7 +268,7 @@ async fn fill<S: SessionStore + Clone>(site: &Site, store: &S) -> Result<()> {
     let mut saving = tokio::task::JoinSet::new();
     for session in 0..site.sessions {
         let store = store.clone();
-        saving.spawn(async move { store.save(&record(session)).await });
+        saving.spawn(async move { store.create(&mut record(session)).await });
         if saving.len() == FILLING {
             saving.join_next().await.context("none is left")???;
         }
