@@ -258,3 +258,47 @@ fn a_touch_that_is_asked_for_is_recorded_although_none_is_due() {
     with(&store, &nobody, Session::touch);
     assert!(!with(&store, &nobody, Session::exists));
 }
+
+// C1.9, C3.8
+#[test]
+fn the_end_of_a_session_in_one_container_is_told() {
+    let (clock, store) = timed();
+    let brief = ContainerSettings::new().timeout(10 * MINUTE);
+    store.register("seen", brief).unwrap();
+    let id = filled(&store);
+    let start = clock.now();
+    let idle = |n| Some(start + minutes(n) + TimeDelta::milliseconds(1));
+    let in_each = |session: &Session| -> cloakroom::Result<_> {
+        let of = |name: &str| session.data(name)?.expires_at();
+        Ok((of("seen")?, of("")?, session.expires_at()?))
+    };
+    assert_eq!(with(&store, &id, in_each), (idle(10), idle(60), idle(60)));
+    let end = start + minutes(40);
+    let ends = with(&store, &id, |session| {
+        session.set_expires_at(Some(end))?;
+        in_each(session)
+    });
+    assert_eq!(ends, (idle(10), Some(end), Some(end)));
+    assert_eq!(with(&store, &id, in_each), ends);
+    clock.advance(20 * MINUTE);
+    let (seen, unnamed, _) = with(&store, &id, in_each);
+    assert_eq!((seen, unnamed), (None, Some(end)));
+    // It comes back to the container with the end that it has.
+    let ends = with(&store, &id, |session| {
+        session.pkg("seen").insert("tea", 1)?;
+        in_each(session)
+    });
+    assert_eq!(
+        ends,
+        (
+            Some(start + minutes(30) + TimeDelta::milliseconds(1)),
+            Some(end),
+            Some(end)
+        )
+    );
+    let gone = with(&store, &id, |session| {
+        session.destroy()?;
+        in_each(session)
+    });
+    assert_eq!(gone, (None, None, None));
+}

@@ -1,6 +1,7 @@
 //! A session in one container.
 
 use super::Session;
+use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::storage::no_such_container;
 use crate::transaction::{ContainerIndex, ContainerLink, TxnState};
@@ -110,6 +111,19 @@ impl SessionData {
     pub fn created_at(&self) -> Result<Option<DateTime<Utc>>> {
         self.with(|state, container| state.times(self.session.subject, Some(container)))
             .map(|times| times.map(|(created, _)| created))
+    }
+
+    /// When the session expires in this container if it is not used any more, as
+    /// [`Session::expires_at`] tells of all. Reads no other container, unless this transaction has changed the session.
+    /// `None` if it does not expire, or if it is not here.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::exists`].
+    pub fn expires_at(&self) -> Result<Option<DateTime<Utc>>> {
+        let subject = self.session.subject;
+        let at = self.with(|state, container| state.expires_at(subject, Some(container)))?;
+        Ok(at.map(Timestamp::to_datetime))
     }
 
     /// Ends the session in this container: its packages and its times there are gone, and other containers keep theirs.

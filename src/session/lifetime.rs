@@ -49,7 +49,7 @@ impl Session {
     ///
     /// As for [`exists`](Self::exists).
     pub fn expires_at(&self) -> Result<Option<DateTime<Utc>>> {
-        let at = self.with(|state| state.expires_at(self.subject))?;
+        let at = self.with(|state| state.expires_at(self.subject, None))?;
         Ok(at.map(Timestamp::to_datetime))
     }
 

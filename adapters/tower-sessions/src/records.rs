@@ -52,6 +52,8 @@ impl Held {
 
     /// Makes the session hold exactly these values, and end then. What is so already is not written.
     fn set(&self, data: &Data, end: DateTime<Utc>) -> Result<()> {
+        // Before anything is changed, no other container is read for it.
+        let ends_at = self.in_container.expires_at()?;
         let stored: Data = self.package.entries()?.into_iter().collect();
         for key in stored.keys().filter(|key| !data.contains_key(*key)) {
             self.package.remove(key)?;
@@ -61,7 +63,7 @@ impl Held {
                 self.package.insert(key, value)?;
             }
         }
-        if self.session().expires_at()? != Some(end) {
+        if ends_at != Some(end) {
             self.session().set_expires_at(Some(end))?;
         }
         Ok(())
@@ -138,7 +140,7 @@ impl CloakroomStore {
         let contents = if held.in_container.exists()? {
             Some(Contents {
                 data: held.package.entries()?.into_iter().collect(),
-                end: held.session().expires_at()?,
+                end: held.in_container.expires_at()?,
             })
         } else {
             None

@@ -189,22 +189,33 @@ impl TxnState {
             .map(|(c, l)| (c.to_datetime(), l.to_datetime())))
     }
 
-    /// When the session expires if no request uses it any more: the latest time over its containers. `None` if it never
-    /// expires, or does not exist.
-    pub(crate) fn expires_at(&mut self, id: SubjectId) -> Result<Option<Timestamp>> {
-        let (timeout, ends_at) = (self.own_timeout(id)?, self.own_end(id)?);
+    /// When the session expires if no request uses it any more, in one container, or the latest time over all. `None` if
+    /// it never expires, or does not exist.
+    pub(crate) fn expires_at(
+        &mut self,
+        id: SubjectId,
+        container: Option<ContainerIndex>,
+    ) -> Result<Option<Timestamp>> {
+        // The row decides where the session is live and unchanged. Then no other container is read.
+        let is_settled = match container {
+            Some(container) => self.session(id, container)?.live && self.changed(id).is_none(),
+            None => false,
+        };
+        let own = match is_settled {
+            true => None,
+            false => Some((self.own_timeout(id)?, self.own_end(id)?)),
+        };
         let (subject, now) = (self.subject(id)?, self.now);
-        let over = |at, times| {
-            let times = Times {
-                timeout,
-                ends_at,
-                ..times
-            };
+        let over = |at, mut times: Times| {
+            if let Some((timeout, ends_at)) = own {
+                (times.timeout, times.ends_at) = (timeout, ends_at);
+            }
             self.registry.container(at).policy.over_at(&times)
         };
         let is_gone = self.fate(id) == SessionFate::Destroyed;
         let lives = subject.sessions.iter().filter(|_| !is_gone);
-        let lives = lives.filter(|view| self.lives_on(id, view));
+        let is_here = |at| container.is_none_or(|container| container == at);
+        let lives = lives.filter(|view| is_here(view.container) && self.lives_on(id, view));
         let lives = lives.filter_map(|view| {
             let mut times = view.times?;
             if self.touch_of(subject, view).is_some() {
@@ -213,7 +224,7 @@ impl TxnState {
             Some(over(view.container, times))
         });
         let mut latest = lives.max();
-        for at in self.registry.indices() {
+        for at in self.registry.indices().filter(|at| is_here(*at)) {
             if self.founds_in(id, Some(at))? {
                 latest = latest.max(Some(over(at, Times::new(now))));
             }
