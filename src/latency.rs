@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Classes of one doubling of the time.
 const PER_DOUBLING: u32 = 8;
-/// Times are counted in units of 256 ns, up to 2^32 of them: 18 minutes.
+/// Times are counted in units of 256 ns. The last class begins after more than an hour.
 const UNIT_BITS: u32 = 8;
 const DOUBLINGS: u32 = 32;
 const CLASSES: usize = (PER_DOUBLING * DOUBLINGS) as usize;
@@ -86,7 +86,7 @@ impl CommitTimes {
     }
 
     /// The time within which this percentage of the commits was acknowledged: 50 for the median. It is at most an eighth
-    /// larger than the exact one. `None` if there were no commits.
+    /// and 256 ns larger than the exact one. `None` if there were no commits.
     #[must_use]
     pub fn percentile(&self, percent: f64) -> Option<Duration> {
         let count = self.count();

@@ -174,8 +174,8 @@ pub use storage::{BackupPhase, BackupProgress, Damage};
 #[cfg(feature = "encryption")]
 pub use store::Reseal;
 pub use store::{
-    Backup, Check, Compaction, EntryKey, EntryPackage, EntryPart, PreviousLink, Salvage,
-    SecretInfo, SessionEntry, SessionHandle, SessionInfo, Statistics, Store, StoreBuilder,
+    Backup, Check, Compaction, EntryKey, EntryPackage, EntryPart, OwnerSessions, PreviousLink,
+    Salvage, SecretInfo, SessionEntry, SessionHandle, SessionInfo, Statistics, Store, StoreBuilder,
 };
 #[cfg(feature = "export")]
 pub use store::{Exported, ImportSettings, Imported};

@@ -19,8 +19,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let token = token.ok_or("ADMIN_TOKEN is shorter than 16 characters")?;
 
     let store = Store::open(path)?;
-    let pages = Admin::new(store, token.clone()).sign_in(token).router();
     let listener = tokio::net::TcpListener::bind(address).await?;
+    let mut pages = Admin::new(store, token.clone()).sign_in(token);
+    if listener.local_addr()?.ip().is_loopback() {
+        // Nobody is on the way.
+        pages = pages.plain_http();
+    }
+    let pages = pages.router();
     println!("http://{}", listener.local_addr()?);
     axum::serve(listener, pages).await?;
     Ok(())

@@ -49,6 +49,14 @@ pub struct Admin {
     app: App,
 }
 
+/// How browsers reach the pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CookieScheme {
+    Https,
+    /// Without TLS.
+    PlainHttp,
+}
+
 /// What all pages share.
 pub(crate) struct App {
     pub(crate) store: Store,
@@ -58,6 +66,7 @@ pub(crate) struct App {
     pub(crate) tokens: FormTokens,
     pub(crate) templates: Environment<'static>,
     pub(crate) sign_in: Option<TokenAccess>,
+    pub(crate) cookie: CookieScheme,
     /// The settings of the layer, as its `Debug` shows them.
     pub(crate) layer: Option<String>,
     resolver: BoxedResolver,
@@ -75,6 +84,7 @@ impl Admin {
             tokens: FormTokens::new(),
             templates: render::environment(),
             sign_in: None,
+            cookie: CookieScheme::Https,
             layer: None,
             resolver: BoxedResolver::new(access),
             outer_path: String::new(),
@@ -96,9 +106,15 @@ impl Admin {
 
     /// Offers a form that asks for this token, for people without access. With this, the pages say that they exist.
     /// Nothing else is shown before the token was given. The browser then gets a cookie for this path, which is
-    /// `HttpOnly` and `SameSite=Strict` and works for twelve hours or until the process ends.
+    /// `Secure`, `HttpOnly` and `SameSite=Strict` and works for twelve hours or until the process ends.
     pub fn sign_in(mut self, token: TokenAccess) -> Self {
         self.app.sign_in = Some(token);
+        self
+    }
+
+    /// Leaves `Secure` out of that cookie, for pages that browsers reach without TLS. Anybody on the way can read it then.
+    pub fn plain_http(mut self) -> Self {
+        self.app.cookie = CookieScheme::PlainHttp;
         self
     }
 

@@ -3,21 +3,25 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many entries are kept in memory and shown.
 const KEPT: usize = 1000;
 /// A longer line of a file is none of ours.
 const MAX_LINE: usize = 64 * 1024;
+/// A longer subject or outcome is cut, so that a line stays below that.
+const MAX_TEXT: usize = 2 * 1024;
 
 /// One action of an administrator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AuditEntry {
-    /// Counts from 1, without gaps.
+    /// Counts from 1.
     pub number: u64,
     /// When it ended.
     pub at: DateTime<Utc>,
@@ -46,14 +50,45 @@ pub struct AuditEntry {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct AuditLog {
-    inner: Arc<Mutex<Entries>>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Held while an entry is written: entries come into the file in the order of their numbers.
+    file: Mutex<Option<LogFile>>,
+    /// Held for moments only.
+    entries: Mutex<Entries>,
+    is_failing: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Entries {
     last: u64,
     kept: VecDeque<AuditEntry>,
-    file: Option<File>,
+}
+
+struct LogFile {
+    target: Target,
+    /// Whether the last line ends where it should. After a failure, the next entry begins a line of its own.
+    is_ended: bool,
+}
+
+enum Target {
+    File(File),
+    Writer(Box<dyn Write + Send>),
+}
+
+impl fmt::Debug for LogFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = match self.target {
+            Target::File(_) => "file",
+            Target::Writer(_) => "writer",
+        };
+        f.debug_struct("LogFile")
+            .field("target", &target)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is known of an action when it begins.
@@ -74,35 +109,66 @@ impl AuditLog {
     /// A log that goes on in a file: one JSON object a line, appended and synced before the action's answer is sent. The
     /// file is made if it is missing, for its owner alone. Lines that cannot be read are skipped and stay.
     ///
+    /// While the file cannot be written, values of sessions are not shown, the answers to other actions say that these
+    /// were done and not kept, and the overview warns.
+    ///
     /// # Errors
     ///
-    /// Those of opening and reading the file.
+    /// Those of opening and reading the file; [`InvalidInput`](io::ErrorKind::InvalidInput) if it is none, but a device or
+    /// a pipe.
     pub fn in_file(path: impl AsRef<Path>) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path)?;
+        let path = path.as_ref();
+        if path.exists() && !path.metadata()?.is_file() {
+            let why = "the audit log is not a regular file";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        let file = options.open(path)?;
         let mut entries = Entries::default();
         let mut reader = BufReader::new(&file);
         let (mut line, mut is_ended) = (Vec::new(), true);
-        while reader.read_until(b'\n', &mut line)? > 0 {
+        while (&mut reader)
+            .take(MAX_LINE as u64)
+            .read_until(b'\n', &mut line)?
+            > 0
+        {
             is_ended = line.ends_with(b"\n");
-            if line.len() <= MAX_LINE
-                && let Ok(entry) = serde_json::from_slice(&line)
-            {
+            if let Ok(entry) = serde_json::from_slice(&line) {
                 entries.keep(entry);
             }
             line.clear();
         }
-        if !is_ended {
-            // The process died within a line.
-            file.write_all(b"\n")?;
+        let target = Target::File(file);
+        Ok(Self::with(LogFile { target, is_ended }, entries))
+    }
+
+    /// A log that is written to a writer, one JSON object a line, as in [`in_file`](Self::in_file). Each line is flushed.
+    ///
+    /// ```
+    /// let log = cloakroom_admin::AuditLog::to_writer(std::io::stderr());
+    /// # drop(log);
+    /// ```
+    #[must_use]
+    pub fn to_writer(writer: impl Write + Send + 'static) -> Self {
+        let file = LogFile {
+            target: Target::Writer(Box::new(writer)),
+            is_ended: true,
+        };
+        Self::with(file, Entries::default())
+    }
+
+    fn with(file: LogFile, entries: Entries) -> Self {
+        let inner = Inner {
+            file: Mutex::new(Some(file)),
+            entries: Mutex::new(entries),
+            is_failing: AtomicBool::new(false),
+        };
+        Self {
+            inner: Arc::new(inner),
         }
-        entries.file = Some(file);
-        Ok(Self {
-            inner: Arc::new(Mutex::new(entries)),
-        })
     }
 
     /// The entries that are kept, the newest first.
@@ -118,8 +184,17 @@ impl AuditLog {
         found.cloned()
     }
 
+    /// Whether the last entry did not come into the file.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.inner.is_failing.load(Ordering::Relaxed)
+    }
+
     /// Records an action with its outcome, and returns the number of the entry. Waits for the disk.
-    pub(crate) fn record(&self, action: Action, outcome: Result<String, String>) -> u64 {
+    pub(crate) fn record(
+        &self,
+        action: Action,
+        outcome: Result<String, String>,
+    ) -> io::Result<u64> {
         let failed = outcome.is_err();
         let (Ok(outcome) | Err(outcome)) = outcome;
         let Action {
@@ -127,41 +202,57 @@ impl AuditLog {
             action,
             subject,
         } = action;
+        let (subject, outcome) = (cut(subject), cut(outcome));
         tracing::info!(target: "cloakroom_admin::audit", who, action, subject, outcome, failed, "administration");
-        let mut entries = self.lock();
-        let number = entries.last + 1;
+        let file = self.inner.file.lock();
+        let mut file = file.unwrap_or_else(PoisonError::into_inner);
         let entry = AuditEntry {
-            number,
+            number: self.lock().last + 1,
             at: Utc::now(),
-            who,
+            who: cut(who),
             action: action.to_owned(),
             subject,
             outcome,
             failed,
         };
-        if let Err(error) = entries.write(&entry) {
+        let number = entry.number;
+        let written = file.as_mut().map_or(Ok(()), |file| file.write(&entry));
+        (self.inner.is_failing).store(written.is_err(), Ordering::Relaxed);
+        self.lock().keep(entry);
+        if let Err(error) = &written {
             tracing::error!(%error, number, "an entry of the audit log was not written to its file");
         }
-        entries.keep(entry);
-        number
+        written.map(|()| number)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Entries> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        let entries = self.inner.entries.lock();
+        entries.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogFile {
+    fn write(&mut self, entry: &AuditEntry) -> io::Result<()> {
+        let mut line = Vec::new();
+        if !self.is_ended {
+            line.push(b'\n');
+        }
+        serde_json::to_writer(&mut line, entry)?;
+        line.push(b'\n');
+        self.is_ended = false;
+        match &mut self.target {
+            Target::File(file) => file.write_all(&line)?,
+            Target::Writer(writer) => writer.write_all(&line)?,
+        }
+        self.is_ended = true;
+        match &mut self.target {
+            Target::File(file) => file.sync_data(),
+            Target::Writer(writer) => writer.flush(),
+        }
     }
 }
 
 impl Entries {
-    fn write(&mut self, entry: &AuditEntry) -> io::Result<()> {
-        let Some(file) = &mut self.file else {
-            return Ok(());
-        };
-        let mut line = serde_json::to_vec(entry)?;
-        line.push(b'\n');
-        file.write_all(&line)?;
-        file.sync_data()
-    }
-
     fn keep(&mut self, entry: AuditEntry) {
         self.last = self.last.max(entry.number);
         if self.kept.len() == KEPT {
@@ -169,6 +260,16 @@ impl Entries {
         }
         self.kept.push_back(entry);
     }
+}
+
+/// The text, or its beginning and its length.
+fn cut(mut text: String) -> String {
+    let bytes = text.len();
+    if bytes > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        text.push_str(&format!("… ({bytes} bytes in all)"));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -188,15 +289,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.jsonl");
         let log = AuditLog::in_file(&path).unwrap();
-        assert_eq!(log.record(action("a"), Ok("ended 1".to_owned())), 1);
-        assert_eq!(log.record(action("b\n<"), Err("disk full".to_owned())), 2);
+        assert_eq!(
+            log.record(action("a"), Ok("ended 1".to_owned())).unwrap(),
+            1
+        );
+        assert_eq!(
+            log.record(action("b\n<"), Err("disk full".to_owned()))
+                .unwrap(),
+            2
+        );
         drop(log);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.extend_from_slice(br#"{"number": 3, "at": "#);
         std::fs::write(&path, bytes).unwrap();
 
         let log = AuditLog::in_file(&path).unwrap();
-        assert_eq!(log.record(action("c"), Ok(String::new())), 3);
+        assert_eq!(log.record(action("c"), Ok(String::new())).unwrap(), 3);
         let log = AuditLog::in_file(&path).unwrap();
         let entries = log.entries();
         let subjects: Vec<_> = entries.iter().map(|it| &*it.subject).collect();
@@ -209,11 +317,36 @@ mod tests {
     fn memory_keeps_the_last_thousand() {
         let log = AuditLog::in_memory();
         for _ in 0..KEPT + 5 {
-            log.record(action("a"), Ok(String::new()));
+            log.record(action("a"), Ok(String::new())).unwrap();
         }
         let entries = log.entries();
         assert_eq!((entries.len(), entries[0].number), (KEPT, KEPT as u64 + 5));
         assert_eq!(log.entry(6).unwrap().number, 6);
         assert_eq!(log.entry(5), None);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_told_and_the_next_line_is_whole() {
+        let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else {
+            eprintln!("not tested: there is no /dev/full");
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let log = AuditLog::in_file(&path).unwrap();
+        log.record(action("a"), Ok(String::new())).unwrap();
+        let file = {
+            let mut file = log.inner.file.lock().unwrap();
+            std::mem::replace(&mut file.as_mut().unwrap().target, Target::File(full))
+        };
+        log.record(action("b"), Ok(String::new())).unwrap_err();
+        assert!(log.is_failing());
+        log.inner.file.lock().unwrap().as_mut().unwrap().target = file;
+        log.record(action("c"), Ok("x".repeat(100_000))).unwrap();
+        assert!(!log.is_failing());
+        let entries = AuditLog::in_file(&path).unwrap().entries();
+        let numbers: Vec<_> = entries.iter().map(|it| it.number).collect();
+        assert_eq!(numbers, [3, 1]);
+        assert!(entries[0].outcome.ends_with("… (100000 bytes in all)"));
     }
 }

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::pages::sign_in;
 use crate::render::{self, Format, HEADERS};
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, NestedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -40,6 +40,8 @@ pub(crate) struct Visit {
     pub(crate) format: Format,
     pub(crate) fields: Fields,
     base: String,
+    /// Whether the pages are mounted under a path that ends with a slash.
+    has_slash: bool,
     path: String,
     /// The number of the entry of the audit log that brought the visitor here.
     done: Option<u64>,
@@ -64,6 +66,19 @@ impl Fields {
         let mut fields = self.0.iter();
         let found = fields.find(|(field, _)| field == name);
         found.map(|(_, value)| &**value)
+    }
+
+    /// The exact text of a field, which a form of ours may have encoded: browsers change line breaks and NUL in the values
+    /// of fields.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        match self.exact(&format!("{name}_encoded")) {
+            Some(encoded) => {
+                let pair = format!("it={encoded}");
+                let mut pairs = form_urlencoded::parse(pair.as_bytes());
+                pairs.next().map(|(_, text)| text.into_owned())
+            }
+            None => self.exact(name).map(str::to_owned),
+        }
     }
 
     /// The parts of a query, or of a form's content (WHATWG URL, `application/x-www-form-urlencoded`).
@@ -101,6 +116,10 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, request: Request, next: Ne
     let access = app.access(&head).await;
     let mut visit = Visit {
         base: app.base(&head),
+        has_slash: head
+            .extensions
+            .get::<NestedPath>()
+            .is_some_and(|it| it.as_str().ends_with('/')),
         path: head.uri.path().to_owned(),
         app,
         access,
@@ -108,6 +127,7 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, request: Request, next: Ne
         fields: Fields::default(),
         done: None,
     };
+    let has_page = visit.access.who().is_some() || visit.app.sign_in.is_some();
     let mut response = match visit.let_in(head, body).await {
         Ok(request) => {
             let response = next.run(request).await;
@@ -116,10 +136,13 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, request: Request, next: Ne
         Err(Refusal::Answer(response)) => response,
         Err(Refusal::Failure(failure)) => visit.error_page(&failure),
     };
-    let headers = response.headers_mut();
-    for (name, value) in HEADERS {
-        // Only the style and the script say otherwise of `Cache-Control`.
-        headers.entry(name).or_insert(value);
+    // Who has no access gets no header that would tell that there is a page.
+    if has_page {
+        let headers = response.headers_mut();
+        for (name, value) in HEADERS {
+            // Only the style and the script say otherwise of `Cache-Control`.
+            headers.entry(name).or_insert(value);
+        }
     }
     response
 }
@@ -147,6 +170,12 @@ impl Visit {
             self.done = self.fields.get("done").and_then(|it| it.parse().ok());
         } else {
             self.fields = read_fields(&head, body).await?;
+            if self.path == sign_in::PATH {
+                // Another window signed in meanwhile.
+                return Err(Refusal::Answer(
+                    Redirect::to(&self.url("/")).into_response(),
+                ));
+            }
             self.check_origin(&head.method, &head.headers)?;
         }
         head.extensions.insert(self.clone());
@@ -168,16 +197,19 @@ impl Visit {
             if csrf::is_from_elsewhere(&head.headers) {
                 return Err(Failure::forbidden("The form was sent by another site.").into());
             }
-            let answer = sign_in::give_token(self, &token, &head.headers).await;
+            let answer = sign_in::give_token(self, &token).await;
             return Err(Refusal::Answer(
                 answer.unwrap_or_else(|failure| self.error_page(&failure)),
             ));
         }
-        if !head.method.is_safe() || self.format == Format::Json {
+        if self.format == Format::Json {
             return Err(not_found());
         }
-        if self.path == sign_in::PATH {
-            let page = sign_in::form(self, None);
+        let is_change = !head.method.is_safe();
+        if is_change || self.path == sign_in::PATH {
+            let ended =
+                "You are not signed in any more. Nothing was changed: sign in and do it again.";
+            let page = sign_in::form(self, is_change.then_some(ended));
             return Err(Refusal::Answer(
                 page.unwrap_or_else(|failure| self.error_page(&failure)),
             ));
@@ -216,10 +248,12 @@ impl Visit {
         }
     }
 
-    /// The address of a page, as browsers know it.
+    /// The address of a page, as browsers know it. That of the overview ends as the path ends under which the pages are
+    /// mounted, if it is known.
     pub(crate) fn url(&self, path: &str) -> String {
         match (&*self.base, path) {
             ("", path) => path.to_owned(),
+            (base, "/") if self.has_slash => format!("{base}/"),
             (base, "/") => base.to_owned(),
             (base, path) => format!("{base}{path}"),
         }
@@ -309,8 +343,33 @@ impl Visit {
             )
         };
         let (outcome, number) = working.await.map_err(fault)?;
+        let number = number.map_err(fault)?;
         outcome?;
-        number.map_err(fault)
+        number.map_err(|error| {
+            let text = format!(
+                "It was done, but it could not be kept in the audit log: {error}. Free space on the disk, or look at the \
+                 file's rights."
+            );
+            Failure::new(StatusCode::INSUFFICIENT_STORAGE, "The audit log cannot be written", text)
+        })
+    }
+
+    /// Records an action that is done, in the name of `who`.
+    pub(crate) async fn record_as(
+        &self,
+        who: &str,
+        action: &'static str,
+        outcome: Result<String, String>,
+    ) {
+        let action = Action {
+            who: who.to_owned(),
+            action,
+            subject: String::new(),
+        };
+        let log = self.app.log.clone();
+        let recording = tokio::task::spawn_blocking(move || log.record(action, outcome));
+        // A failure is shown by the overview. Nobody is kept from signing in or out by it.
+        drop(recording.await);
     }
 
     /// The answer to a change that was made.
@@ -384,6 +443,7 @@ impl Visit {
         context! {
             title => title,
             base => &*self.base,
+            overview => self.url("/"),
             navigation => navigation,
             who => who,
             may_change => self.access.may_change(),

@@ -1,6 +1,7 @@
 //! The state of a store in words: what is wrong, and what to do.
 
-use crate::forms::number;
+use crate::audit::AuditLog;
+use crate::forms::counted;
 use cloakroom::Statistics;
 use serde::Serialize;
 use std::time::Duration;
@@ -27,8 +28,8 @@ pub(crate) struct Finding {
     pub(crate) advice: &'static str,
 }
 
-/// What the statistics say, the worst first. Nothing, if all is well.
-pub(crate) fn findings(statistics: &Statistics) -> Vec<Finding> {
+/// What the statistics and the audit log say, the worst first. Nothing, if all is well.
+pub(crate) fn findings(statistics: &Statistics, log: &AuditLog) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut note = |level, problem: String, advice| {
         found.push(Finding {
@@ -44,27 +45,34 @@ pub(crate) fn findings(statistics: &Statistics) -> Vec<Finding> {
             "Free space on the disk and look into the log. The store goes on by itself.",
         );
     }
-    if statistics.unreadable_parts() > 0 {
-        let parts = number(statistics.unreadable_parts() as u64);
+    if log.is_failing() {
         note(
             Level::Problem,
-            format!("The disk cannot read {parts} parts of the file."),
+            "The audit log cannot be written to its file.".to_owned(),
+            "Free space on the disk, or look at the file's rights. Values of sessions are not shown meanwhile.",
+        );
+    }
+    if statistics.unreadable_parts() > 0 {
+        let parts = counted(statistics.unreadable_parts() as u64, "part");
+        note(
+            Level::Problem,
+            format!("The disk cannot read {parts} of the file."),
             "Run a check: it names the sessions. Move the store to another disk soon.",
         );
     }
     if statistics.commits_held_back() > 0 {
-        let commits = number(statistics.commits_held_back() as u64);
+        let commits = counted(statistics.commits_held_back() as u64, "commit");
         note(
             Level::Warning,
-            format!("{commits} commits wait to be admitted to the queue."),
+            format!("The queue is full: {commits} outside it."),
             "The disk does not keep pace. If this lasts, use a faster disk or write less.",
         );
     }
     if statistics.lost_touches() > 0 {
-        let touches = number(statistics.lost_touches());
+        let touches = counted(statistics.lost_touches(), "access time");
         note(
             Level::Warning,
-            format!("{touches} access times were not recorded since the store was opened."),
+            format!("Not recorded since the store was opened: {touches}."),
             "Sessions may end early. The disk did not keep pace at some time.",
         );
     }
@@ -77,28 +85,26 @@ pub(crate) fn findings(statistics: &Statistics) -> Vec<Finding> {
         );
     }
     if statistics.dropped_events() > 0 {
-        let events = number(statistics.dropped_events());
+        let events = counted(statistics.dropped_events(), "event");
         note(
             Level::Warning,
-            format!("{events} events were dropped before the application's hooks saw them."),
+            format!("Dropped before the application's hooks saw them: {events}."),
             "The hooks are too slow: let them hand their work on.",
         );
     }
     if statistics.refused_sessions() > 0 {
-        let sessions = number(statistics.refused_sessions());
+        let sessions = counted(statistics.refused_sessions(), "new session");
         note(
             Level::Note,
-            format!(
-                "{sessions} new sessions were refused by the limit since the store was opened."
-            ),
+            format!("Refused by the limit since the store was opened: {sessions}."),
             "If no attack explains them, raise the limit.",
         );
     }
     if statistics.reopened() > 0 {
-        let times = number(statistics.reopened());
+        let times = counted(statistics.reopened(), "time");
         note(
             Level::Note,
-            format!("The store reopened its files {times} times after storage failed."),
+            format!("The store reopened its files after storage failed: {times}."),
             "Nothing that was acknowledged is lost. The log has the reasons.",
         );
     }

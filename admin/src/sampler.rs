@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// The time between two samples.
@@ -80,25 +80,29 @@ impl Sample {
 /// The samples of the last hour.
 #[derive(Debug)]
 pub(crate) struct Samples {
+    store: Store,
     kept: Mutex<VecDeque<Sample>>,
-    /// The thread ends when this is dropped, and lets go of the store.
-    _ends: Sender<()>,
+    /// The thread ends when the sender is dropped.
+    thread: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Samples {
-    /// Takes samples until the result is dropped everywhere.
+    /// Takes samples until the result is dropped everywhere. The thread itself keeps no store open.
     pub(crate) fn start(store: Store) -> Arc<Self> {
-        let (ends, ended) = mpsc::channel();
-        let samples = Arc::new(Self {
-            kept: Mutex::default(),
-            _ends: ends,
-        });
-        let kept = Arc::downgrade(&samples);
-        let thread = thread::Builder::new().name("cloakroom-admin".to_owned());
-        if let Err(error) = thread.spawn(move || take_samples(&store, &kept, &ended)) {
-            tracing::warn!(%error, "no thread for the figures of the administration page");
-        }
-        samples
+        Arc::new_cyclic(|samples: &Weak<Self>| {
+            let (ends, ended) = mpsc::channel();
+            let samples = samples.clone();
+            let thread = thread::Builder::new().name("cloakroom-admin".to_owned());
+            let thread = thread.spawn(move || take_samples(&samples, &ended));
+            if let Err(error) = &thread {
+                tracing::warn!(%error, "no thread for the figures of the administration page");
+            }
+            Self {
+                store,
+                kept: Mutex::default(),
+                thread: thread.ok().map(|thread| (ends, thread)),
+            }
+        })
     }
 
     /// What happened between each sample and the next, the oldest first.
@@ -108,25 +112,42 @@ impl Samples {
         pairs.map(|(old, new)| new.since(old)).collect()
     }
 
-    fn keep(&self, sample: Sample) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() == KEPT {
-            kept.pop_front();
+    /// Takes a sample, unless the store is closed.
+    fn take(&self) {
+        match Sample::now(&self.store) {
+            Ok(sample) => {
+                let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.len() == KEPT {
+                    kept.pop_front();
+                }
+                kept.push_back(sample);
+            }
+            Err(error) => tracing::debug!(%error, "no figures for the administration page"),
         }
-        kept.push_back(sample);
     }
 }
 
-fn take_samples(store: &Store, samples: &Weak<Samples>, ended: &Receiver<()>) {
-    while let Some(samples) = samples.upgrade() {
-        match Sample::now(store) {
-            Ok(sample) => samples.keep(sample),
-            Err(error) if error.kind() == cloakroom::ErrorKind::Closed => return,
-            Err(error) => tracing::debug!(%error, "no figures for the administration page"),
-        }
-        drop(samples);
-        if ended.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout) {
+impl Drop for Samples {
+    fn drop(&mut self) {
+        let Some((ends, thread)) = self.thread.take() else {
             return;
+        };
+        drop(ends);
+        // The thread may hold the last handle for the moment in which it takes a sample.
+        if thread.thread().id() != thread::current().id() {
+            drop(thread.join());
         }
+    }
+}
+
+fn take_samples(samples: &Weak<Samples>, ended: &Receiver<()>) {
+    // The first sample is taken when the samples are there.
+    let mut wait = Duration::from_millis(10);
+    while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+        let Some(samples) = samples.upgrade() else {
+            return;
+        };
+        samples.take();
+        wait = EVERY;
     }
 }

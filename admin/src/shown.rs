@@ -1,5 +1,6 @@
 //! What visitors stored, made harmless to look at.
 
+use crate::forms::counted;
 use cloakroom::Value;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -29,14 +30,19 @@ pub(crate) fn visible(text: &str) -> String {
     shown
 }
 
-/// Controls, marks of direction (Unicode UAX #9), characters without width, tags, and characters for private use.
+/// Controls, characters for private use, spaces but the plain one, and what Unicode calls ignorable by default, such as
+/// marks of direction (UAX #9) and characters without width.
 fn is_hidden(character: char) -> bool {
     let is_line = matches!(character, '\n' | '\t');
     (character.is_control() && !is_line)
+        || (character.is_whitespace() && !is_line && character != ' ')
         || matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{e000}'..='\u{f8ff}'
-            | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{e000}'..='\u{f8ff}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+            | '\u{f0000}'..='\u{10ffff}')
 }
 
 /// A value as a tree.
@@ -107,8 +113,8 @@ impl Trees {
             shown.push((key, self.node(part)));
         }
         let text = match count - shown.len() {
-            0 => format!("{count} items"),
-            _ => format!("{count} items, {} shown", shown.len()),
+            0 => counted(count as u64, "item"),
+            _ => format!("{}, {} shown", counted(count as u64, "item"), shown.len()),
         };
         Node {
             kind,
@@ -140,6 +146,17 @@ mod tests {
 
     #[test]
     fn what_cannot_be_seen_is_named() {
+        for hidden in [
+            "\u{fe0f}",
+            "\u{a0}",
+            "\u{3000}",
+            "\u{2800}",
+            "\u{f0000}",
+            "\u{34f}",
+            "\u{2028}",
+        ] {
+            assert!(visible(hidden).starts_with("⟨U+"), "{hidden:?}");
+        }
         assert_eq!(
             visible("a\u{202e}b\u{0}\u{200b}"),
             "a⟨U+202E⟩b⟨U+0000⟩⟨U+200B⟩"

@@ -103,6 +103,8 @@ pub(crate) struct TaskView {
     pub(crate) progress: String,
     pub(crate) outcome: Option<String>,
     pub(crate) failed: bool,
+    /// Whether it can be stopped.
+    pub(crate) can_stop: bool,
 }
 
 /// All tasks, running ones and the last that ended.
@@ -143,7 +145,7 @@ impl Tasks {
             };
             let recorded = outcome.clone();
             let record = tokio::task::spawn_blocking(move || log.record(action, recorded));
-            // It ends with the process or not at all.
+            // A failure is shown by the overview.
             drop(record.await);
             task.change(|state| state.outcome = Some((outcome, Utc::now())));
         });
@@ -243,6 +245,7 @@ impl Task {
             progress: state.progress.clone(),
             outcome: outcome.map(|(Ok(text) | Err(text), _)| text.clone()),
             failed: outcome.is_some_and(|(outcome, _)| outcome.is_err()),
+            can_stop: outcome.is_none() && self.work == Work::Sweep,
         }
     }
 

@@ -16,9 +16,11 @@ use tokio::sync::Semaphore;
 const LEAST: usize = 16;
 /// How long the answer to a wrong token takes.
 const DELAY: Duration = Duration::from_secs(1);
-/// How many wrong tokens wait for their answer at once. Beyond that, the answer to a wrong token is the same but comes at
-/// once, so that attempts hold no memory.
-const DELAYED: usize = 64;
+/// How many wrong tokens are answered in that time. The others wait in line.
+const AT_ONCE: usize = 64;
+/// How many requests with wrong tokens wait at most. Beyond that, no token is looked at, the right one neither: only
+/// browsers that signed in before have access then.
+const WAITING: usize = 1024;
 /// A browser that signed in is forgotten after this.
 const SIGNED_IN: Duration = Duration::from_secs(12 * 3600);
 /// How many browsers are signed in at most; the oldest is forgotten.
@@ -28,8 +30,9 @@ const BROWSERS: usize = 256;
 pub(crate) const COOKIE: &str = "cloakroom-admin";
 
 /// Access for those who know a token. Programs send it as `Authorization: Bearer TOKEN` (RFC 6750). People type it into a
-/// form, if it was given to [`Admin::sign_in`](crate::Admin::sign_in). The token is compared in constant time, a wrong one
-/// waits a second for its answer, and nothing keeps the token itself.
+/// form, if it was given to [`Admin::sign_in`](crate::Admin::sign_in). The token is compared in constant time, and nothing
+/// keeps it. A wrong one waits a second for its answer, or longer if there are many. Who measures that learns that there
+/// is an administration page.
 ///
 /// ```
 /// use cloakroom::Store;
@@ -48,7 +51,8 @@ pub struct TokenAccess {
 struct Inner {
     digest: [u8; 32],
     access: Access,
-    delayed: Semaphore,
+    at_once: Semaphore,
+    waiting: Semaphore,
     /// The digests of the cookies of browsers that signed in, and when.
     browsers: Mutex<HashMap<[u8; 32], Instant>>,
 }
@@ -61,7 +65,8 @@ impl TokenAccess {
         let inner = Inner {
             digest: digest(token.as_bytes()),
             access,
-            delayed: Semaphore::new(DELAYED),
+            at_once: Semaphore::new(AT_ONCE),
+            waiting: Semaphore::new(WAITING),
             browsers: Mutex::default(),
         };
         let is_long_enough = token.len() >= LEAST;
@@ -70,18 +75,21 @@ impl TokenAccess {
         })
     }
 
-    /// Whether it is the token. A wrong one takes a second.
+    /// Whether it is the token. A wrong one takes a second or more.
     async fn accepts(&self, token: &[u8]) -> bool {
+        let Ok(_waiting) = self.inner.waiting.try_acquire() else {
+            return false;
+        };
         let is_right: bool = digest(token).ct_eq(&self.inner.digest).into();
-        if !is_right && let Ok(_place) = self.inner.delayed.try_acquire() {
+        if !is_right && let Ok(_turn) = self.inner.at_once.acquire().await {
             tracing::warn!(target: "cloakroom_admin::audit", "a wrong token");
             tokio::time::sleep(DELAY).await;
         }
         is_right
     }
 
-    /// Signs a browser in. Returns the value of its cookie, or `None` if the token is wrong.
-    pub(crate) async fn sign_in(&self, token: &str) -> Option<String> {
+    /// Signs a browser in. Returns its access and the value of its cookie, or `None` if the token is wrong.
+    pub(crate) async fn sign_in(&self, token: &str) -> Option<(Access, String)> {
         if !self.accepts(token.as_bytes()).await {
             return None;
         }
@@ -95,7 +103,7 @@ impl TokenAccess {
             browsers.remove(&oldest);
         }
         browsers.insert(digest(cookie.as_bytes()), Instant::now());
-        Some(cookie)
+        Some((self.inner.access.clone(), cookie))
     }
 
     /// Forgets the browser of this request.

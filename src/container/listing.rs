@@ -124,7 +124,7 @@ impl Container {
     ) -> impl Future<Output = Result<SessionList>> + Send + use<> {
         let (container, filter) = (self.clone(), filter.clone());
         self.env
-            .in_background(move |_| container.sessions(&filter, after, limit))
+            .read_in_background(move |_| container.sessions(&filter, after, limit))
     }
 }
 

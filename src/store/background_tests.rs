@@ -69,3 +69,45 @@ fn a_check_waits_for_a_thread_of_the_store_and_not_on_the_one_that_polls() {
     assert!(block_on(check).unwrap().is_clean());
     assert_eq!(block_on(count).unwrap().live, 10);
 }
+
+#[test]
+fn a_list_that_nobody_waits_for_any_more_is_not_read() {
+    let (store, container) = store();
+    let env = &store.inner.env;
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    for _ in 0..crate::transaction::BACKGROUND_THREADS {
+        let released = released.clone();
+        env.background.run(Box::new(move || {
+            let _ = released.lock().unwrap().recv();
+        }));
+    }
+    let ran = Arc::new(Mutex::new(Vec::new()));
+    let note = |what: &'static str| {
+        let ran = ran.clone();
+        move |_: &_| {
+            ran.lock().unwrap().push(what);
+            Ok(())
+        }
+    };
+    let polled = |future: std::pin::Pin<Box<dyn Future<Output = _>>>| {
+        let mut future = future;
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let _: std::task::Poll<crate::Result<()>> = future.as_mut().poll(&mut context);
+    };
+    polled(Box::pin(env.read_in_background(note("a list"))));
+    polled(Box::pin(env.in_background(note("a sweep"))));
+    drop(release);
+    let filter = crate::SessionFilter::new();
+    let list = block_on(container.sessions_async(&filter, None, 5)).unwrap();
+    assert_eq!(list.sessions.len(), 5);
+    // The threads take the work in order, and the last of it may still run.
+    block_on(env.in_background(|_| Ok(()))).unwrap();
+    for _ in 0..1000 {
+        if !ran.lock().unwrap().is_empty() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert_eq!(*ran.lock().unwrap(), ["a sweep"]);
+}

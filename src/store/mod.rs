@@ -45,7 +45,7 @@ pub use import::{ImportSettings, Imported};
 pub use reseal::Reseal;
 pub use salvage::Salvage;
 pub use secrets::SecretInfo;
-pub use sessions::SessionInfo;
+pub use sessions::{OwnerSessions, SessionInfo};
 pub use statistics::Statistics;
 pub use store::Store;
 

@@ -7,8 +7,8 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Times;
 use crate::steps::Counted;
-use crate::storage::Snapshot;
 use crate::storage::record::SessionRow;
+use crate::storage::{ContainerId, Snapshot};
 use crate::throttle::Throttle;
 use crate::transaction::{ContainerEntry, Env, ShownSession};
 use chrono::{DateTime, Utc};
@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// How many sessions one commit ends.
 const ENDED: usize = 64;
+/// How many sessions a page has at most.
+const LISTED: usize = 1000;
 /// How many sessions one step reads.
 const SCANNED: usize = 256;
 /// How often an owner's list is read. If sessions remain after that, they log in faster than they are ended.
@@ -61,6 +63,31 @@ pub struct SessionInfo {
     pub label: Option<String>,
     /// When its owner last logged in by [`log_in`](crate::Session::log_in).
     pub authenticated_at: Option<DateTime<Utc>>,
+}
+
+/// A page of the sessions of an owner, from [`Store::owner_sessions`].
+///
+/// ```
+/// use cloakroom::Store;
+///
+/// let store = Store::in_memory()?;
+/// for _ in 0..3 {
+///     let id = store.client_ids().issue();
+///     store.transact(|txn| txn.session(&id)?.set_owner(Some("ann")))?;
+/// }
+/// let first = store.owner_sessions("ann", None, 2)?;
+/// let second = store.owner_sessions("ann", first.next, 2)?;
+/// assert_eq!((first.sessions.len(), second.sessions.len()), (2, 1));
+/// assert!(second.next.is_none());
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct OwnerSessions {
+    /// The sessions, in the order of their keys.
+    pub sessions: Vec<SessionInfo>,
+    /// Where the next page goes on: after this key. `None` after the last session.
+    pub next: Option<ClientKey>,
 }
 
 /// A session while its containers are gone through.
@@ -156,6 +183,38 @@ impl Store {
     ) -> impl Future<Output = Result<Vec<SessionInfo>>> + Send + use<> {
         let (store, owner) = (self.clone(), owner.to_owned());
         async move { sessions_of(&store.inner.env, &owner).await }
+    }
+
+    /// Returns at most `limit` of the sessions that [`sessions_of`](Self::sessions_of) lists, in the order of their keys,
+    /// beginning after the key `after`: for owners with very many sessions. A page has no more than 1,000 sessions. Each
+    /// call reads the owner's list of keys, and the sessions of one page. Blocks until they are read.
+    ///
+    /// # Errors
+    ///
+    /// As for [`sessions_of`](Self::sessions_of).
+    pub fn owner_sessions(
+        &self,
+        owner: &str,
+        after: Option<ClientKey>,
+        limit: usize,
+    ) -> Result<OwnerSessions> {
+        block_on(page_of(&self.inner.env, owner, after, limit))
+    }
+
+    /// [`owner_sessions`](Self::owner_sessions) as a future. The sessions are read on a thread of the store.
+    ///
+    /// # Errors
+    ///
+    /// As for [`owner_sessions`](Self::owner_sessions).
+    pub fn owner_sessions_async(
+        &self,
+        owner: &str,
+        after: Option<ClientKey>,
+        limit: usize,
+    ) -> impl Future<Output = Result<OwnerSessions>> + Send + use<> {
+        let owner = owner.to_owned();
+        let env = &self.inner.env;
+        env.read_in_background(move |env| block_on(page_of(env, &owner, after, limit)))
     }
 
     /// Returns information about the session of a client key. `None` if there is none, or if it has expired. Does not
@@ -315,6 +374,34 @@ impl Store {
 async fn sessions_of(env: &Env, owner: &str) -> Result<Vec<SessionInfo>> {
     let snapshot = newest(env).await?;
     let owned = snapshot.owned(owner).await?;
+    describe(env, &*snapshot, owner, owned).await
+}
+
+async fn page_of(
+    env: &Env,
+    owner: &str,
+    after: Option<ClientKey>,
+    limit: usize,
+) -> Result<OwnerSessions> {
+    let snapshot = newest(env).await?;
+    let mut owned = snapshot.owned(owner).await?;
+    owned.retain(|(_, client)| after.is_none_or(|after| *client > after));
+    let clients: BTreeSet<_> = owned.iter().map(|(_, client)| *client).collect();
+    let last = clients.iter().nth(limit.clamp(1, LISTED) - 1).copied();
+    let next = last.filter(|last| clients.last() != Some(last));
+    owned.retain(|(_, client)| last.is_none_or(|last| *client <= last));
+    let mut sessions = describe(env, &*snapshot, owner, owned).await?;
+    sessions.sort_by_key(|info| info.client);
+    Ok(OwnerSessions { sessions, next })
+}
+
+/// The live sessions of an owner among those that its list names.
+async fn describe(
+    env: &Env,
+    snapshot: &dyn Snapshot,
+    owner: &str,
+    owned: Vec<(ContainerId, ClientKey)>,
+) -> Result<Vec<SessionInfo>> {
     let clients: BTreeSet<_> = owned.iter().map(|(_, client)| *client).collect();
     let clients: Vec<_> = clients.into_iter().collect();
     snapshot.load(&clients).await?;

@@ -1,6 +1,36 @@
 // Live figures on the overview, and sorting of tables. The pages work without this.
 "use strict";
 
+// The list of what is wrong, only when it changed: readers of the screen say it then.
+let shown = null;
+const showFindings = (findings) => {
+  const now = JSON.stringify(findings);
+  if (now === shown) return;
+  const isFirst = shown === null;
+  shown = now;
+  const place = document.getElementById("findings");
+  if (isFirst && place.querySelectorAll("li").length === findings.length) return;
+  if (findings.length === 0) {
+    const well = document.createElement("p");
+    well.className = "message good";
+    well.textContent = "Nothing is wrong.";
+    place.replaceChildren(well);
+    return;
+  }
+  const list = document.createElement("ul");
+  list.className = "findings";
+  for (const finding of findings) {
+    const item = document.createElement("li");
+    item.className = finding.level;
+    const problem = document.createElement("strong");
+    const level = finding.level[0].toUpperCase() + finding.level.slice(1);
+    problem.textContent = `${level}: ${finding.problem}`;
+    item.append(problem, ` ${finding.advice}`);
+    list.append(item);
+  }
+  place.replaceChildren(list);
+};
+
 const live = document.body.dataset.live;
 if (live && "EventSource" in window) {
   const source = new EventSource(live);
@@ -14,19 +44,37 @@ if (live && "EventSource" in window) {
       void element.offsetWidth; // Starts the animation anew.
       element.classList.add("changed");
     }
-    const isWell = document.getElementById("well") !== null;
-    if (isWell !== figures.is_well) location.reload();
+    showFindings(figures.health);
   };
   addEventListener("pagehide", () => source.close());
+}
+
+// A task that runs: its progress, and its page again when it has ended.
+const task = document.querySelector("[data-task]");
+if (task) {
+  const look = async () => {
+    const answer = await fetch(task.dataset.task, { headers: { Accept: "application/json" } });
+    if (!answer.ok) return;
+    const { ended, progress } = await answer.json();
+    if (ended) return location.reload();
+    const place = task.querySelector("[data-progress]");
+    if (place.textContent !== progress) place.textContent = progress;
+    setTimeout(look, 1000);
+  };
+  setTimeout(look, 300);
 }
 
 for (const table of document.querySelectorAll("table[data-sortable]")) {
   const body = table.tBodies[0];
   const headers = [...table.tHead.rows[0].cells];
+  const number = new RegExp("^[0-9][0-9,.]*$");
+  const compare = (a, b) => number.test(a) && number.test(b)
+    ? Number(a.replaceAll(",", "")) - Number(b.replaceAll(",", ""))
+    : a.localeCompare(b, "en");
   const value = (row, column) => {
     const cell = row.cells[column];
     const time = cell.querySelector("time");
-    return cell.dataset.sort ?? time?.dateTime ?? cell.textContent.trim();
+    return cell.dataset.sort ?? time?.dateTime ?? cell.querySelector("code")?.title ?? cell.textContent.trim();
   };
   headers.forEach((header, column) => {
     if (header.querySelector(".hidden")) return;
@@ -40,7 +88,7 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
       header.setAttribute("aria-sort", order);
       const sign = order === "ascending" ? 1 : -1;
       const rows = [...body.rows].sort((a, b) =>
-        sign * value(a, column).localeCompare(value(b, column), "en", { numeric: true }));
+        sign * compare(value(a, column), value(b, column)));
       body.append(...rows);
     });
   });

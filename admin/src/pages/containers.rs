@@ -22,6 +22,7 @@ struct ContainerView {
     resolution_seconds: f64,
     /// The resolution in force: at most half the timeout.
     resolution_in_force: String,
+    resolution_in_force_seconds: f64,
     max_lifetime: Option<String>,
     max_lifetime_seconds: Option<f64>,
     implicit_sweeps: bool,
@@ -47,6 +48,7 @@ impl ContainerView {
             resolution: written(settings.resolution),
             resolution_seconds: settings.resolution.as_secs_f64(),
             resolution_in_force: written(in_force),
+            resolution_in_force_seconds: in_force.as_secs_f64(),
             max_lifetime: settings.max_lifetime.map(written),
             max_lifetime_seconds: settings.max_lifetime.map(|it| it.as_secs_f64()),
             implicit_sweeps: settings.implicit_sweeps,
@@ -76,6 +78,8 @@ pub(super) async fn list(visit: Visit) -> Answer {
 #[derive(Serialize)]
 struct Form {
     container: ContainerView,
+    /// The settings from which the form was made. They come back with it.
+    seen: String,
     typed: Typed,
     /// By the name of the field.
     errors: BTreeMap<&'static str, String>,
@@ -93,6 +97,7 @@ pub(super) async fn edit(visit: Visit) -> Answer {
     let container = container(&visit)?;
     let view = ContainerView::of(&container)?;
     let form = Form {
+        seen: summary(&container.settings()?),
         typed: Typed {
             timeout: view.timeout.clone(),
             resolution: view.resolution.clone(),
@@ -109,43 +114,54 @@ pub(super) async fn save(visit: Visit) -> Answer {
     visit.need_change()?;
     let container = container(&visit)?;
     let old = container.settings()?;
-    match changed(&old, &visit.fields, visit.format) {
+    if let Some(seen) = visit.fields.exact("settings_seen")
+        && seen != summary(&old)
+    {
+        let text = format!(
+            "The settings are now: {}. Nothing was changed. Open the form again.",
+            summary(&old)
+        );
+        let title = "Somebody else changed them meanwhile";
+        return Err(Failure::new(StatusCode::CONFLICT, title, text));
+    }
+    match changed(&old, &visit.fields) {
         Ok(new) => {
             let name = container.name().to_owned();
             let what = difference(&old, &new);
-            let next = "/containers";
             let work = async move {
                 container.configure_async(new).await?;
                 Ok(what)
             };
+            let next = "/containers";
             visit.change("configure container", name, next, work).await
         }
         Err(errors) => {
             let text = |name| visit.fields.exact(name).unwrap_or_default().to_owned();
             let form = Form {
                 container: ContainerView::of(&container)?,
+                seen: summary(&old),
                 typed: Typed {
                     timeout: text("timeout"),
                     resolution: text("resolution"),
                     max_lifetime: text("max_lifetime"),
-                    implicit_sweeps: visit.fields.get("implicit_sweeps").is_some(),
+                    implicit_sweeps: visit.fields.get("implicit_sweeps") == Some("true"),
                 },
                 errors,
             };
             let title = format!("Error: {}", title(&form.container));
-            visit.show_as(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "container.html",
-                &title,
-                &form,
-            )
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            visit.show_as(status, "container.html", &title, &form)
         }
     }
 }
 
+/// The container that a field names. It is never the unnamed one by mistake.
 fn container(visit: &Visit) -> Result<Container, Failure> {
-    let name = visit.fields.exact("name").unwrap_or_default();
-    Ok(visit.app.store.container(name)?)
+    let name = visit.fields.text("name");
+    let name = name.ok_or_else(|| {
+        Failure::bad_request("The field “name” is missing. The unnamed container's is empty.")
+    })?;
+    Ok(visit.app.store.container(&name)?)
 }
 
 fn title(view: &ContainerView) -> String {
@@ -155,12 +171,11 @@ fn title(view: &ContainerView) -> String {
     }
 }
 
-/// The settings that the form asks for. A form always sends all fields, but a box that is not checked; a program may leave
-/// out what is to stay.
+/// The settings that the form asks for. A program may leave out what is to stay. So does a form with a box that is not
+/// checked: it names its boxes in a field of their own.
 fn changed(
     old: &ContainerSettings,
     fields: &Fields,
-    format: crate::render::Format,
 ) -> Result<ContainerSettings, BTreeMap<&'static str, String>> {
     let mut errors = BTreeMap::new();
     let mut read = |name: &'static str, old: Duration| match fields.exact(name) {
@@ -181,9 +196,16 @@ fn changed(
         let text = "Sessions would end at once. Leave the field empty for no limit.";
         errors.insert("max_lifetime", text.to_owned());
     }
-    let implicit_sweeps = match (fields.get("implicit_sweeps"), format) {
-        (None, crate::render::Format::Json) => old.implicit_sweeps,
-        (value, _) => value.is_some_and(|value| value != "false"),
+    let has_box = fields.exact("boxes").is_some();
+    let implicit_sweeps = match fields.get("implicit_sweeps") {
+        None if has_box => false,
+        None => old.implicit_sweeps,
+        Some("true") => true,
+        Some("false") => false,
+        Some(_) => {
+            errors.insert("implicit_sweeps", "Say true or false.".to_owned());
+            false
+        }
     };
     if !errors.is_empty() {
         return Err(errors);
@@ -194,6 +216,17 @@ fn changed(
         .resolution(resolution)
         .max_lifetime(max_lifetime)
         .implicit_sweeps(implicit_sweeps))
+}
+
+/// The settings in one line.
+fn summary(settings: &ContainerSettings) -> String {
+    let lifetime = settings.max_lifetime.map_or("none".to_owned(), written);
+    let timeout = written(settings.timeout);
+    let resolution = written(settings.resolution);
+    let sweeps = settings.implicit_sweeps;
+    format!(
+        "timeout {timeout}, resolution {resolution}, longest lifetime {lifetime}, sweeps by itself {sweeps}"
+    )
 }
 
 /// What was changed, for the audit log.

@@ -1,16 +1,20 @@
 //! The figures of the overview as they change (server-sent events, WHATWG HTML).
 
 use super::overview::{rate, size, time};
+use crate::admin::App;
+use crate::audit::AuditLog;
 use crate::entry::Visit;
 use crate::forms::number;
+use crate::health::{Finding, findings};
 use crate::sampler::Sample;
-use axum::response::Sse;
+use axum::http::{HeaderValue, header};
 use axum::response::sse::Event;
-use cloakroom::Store;
+use axum::response::{IntoResponse as _, Response, Sse};
 use futures_core::Stream;
 use serde::Serialize;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
@@ -35,26 +39,30 @@ struct Live {
     file_bytes: String,
     waiting_commits: String,
     held_snapshots: String,
-    is_well: bool,
+    health: Vec<Finding>,
 }
 
 struct Figures {
-    store: Store,
+    app: Arc<App>,
     ticks: Interval,
     end: Instant,
     last: Option<Sample>,
 }
 
-pub(super) async fn stream(visit: Visit) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+pub(super) async fn stream(visit: Visit) -> Response {
     let mut ticks = interval_at(Instant::now() + EVERY, EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let last = Sample::now(&visit.app.store).ok();
-    Sse::new(Figures {
-        store: visit.app.store.clone(),
+    let figures = Sse::new(Figures {
+        app: visit.app,
         ticks,
         end: Instant::now() + LONGEST,
         last,
-    })
+    });
+    let mut response = figures.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 impl Stream for Figures {
@@ -64,7 +72,7 @@ impl Stream for Figures {
         loop {
             let tick = ready!(self.ticks.poll_tick(context));
             // A store that was closed or cannot be read has no figures.
-            let Ok(sample) = Sample::now(&self.store) else {
+            let Ok(sample) = Sample::now(&self.app.store) else {
                 return Poll::Ready(None);
             };
             let Some(last) = self
@@ -74,7 +82,7 @@ impl Stream for Figures {
             else {
                 return Poll::Ready(None);
             };
-            let live = Live::new(&sample, &last);
+            let live = Live::new(&sample, &last, &self.app.log);
             if let Ok(event) = Event::default().json_data(live) {
                 return Poll::Ready(Some(Ok(event)));
             }
@@ -83,7 +91,7 @@ impl Stream for Figures {
 }
 
 impl Live {
-    fn new(sample: &Sample, last: &Sample) -> Self {
+    fn new(sample: &Sample, last: &Sample, log: &AuditLog) -> Self {
         let (statistics, rates) = (sample.statistics(), sample.since(last));
         Self {
             commits: number(statistics.commits()),
@@ -98,7 +106,7 @@ impl Live {
             file_bytes: size(rates.file_bytes as f64),
             waiting_commits: number(statistics.waiting_commits() as u64),
             held_snapshots: number(statistics.held_snapshots() as u64),
-            is_well: crate::health::findings(statistics).is_empty(),
+            health: findings(statistics, log),
         }
     }
 }

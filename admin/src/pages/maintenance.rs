@@ -36,6 +36,8 @@ pub(super) async fn begin(visit: Visit, Path(work): Path<String>) -> Answer {
     let who = visit.access.who().unwrap_or_default();
     let app = &visit.app;
     let number = (app.tasks).begin(work, who, app.store.clone(), app.log.clone());
+    let begun = format!("{} is task {number}", work.label());
+    visit.record_as(who, "start work", Ok(begun)).await;
     follow(&visit, number, StatusCode::ACCEPTED)
 }
 
@@ -58,7 +60,10 @@ pub(super) async fn task(visit: Visit, Path(number): Path<u64>) -> Answer {
 
 pub(super) async fn stop(visit: Visit, Path(number): Path<u64>) -> Answer {
     visit.need_change()?;
-    visit.app.tasks.stop(number).ok_or_else(no_such_task)?;
+    let task = visit.app.tasks.stop(number).ok_or_else(no_such_task)?;
+    let who = visit.access.who().unwrap_or_default();
+    let asked = format!("{}, task {number}, is asked to stop", task.label);
+    visit.record_as(who, "stop work", Ok(asked)).await;
     follow(&visit, number, StatusCode::OK)
 }
 

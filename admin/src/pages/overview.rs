@@ -1,13 +1,14 @@
 //! How the store does.
 
 use super::Answer;
+use crate::admin::App;
 use crate::entry::Visit;
 use crate::failure::Failure;
 use crate::forms::{bytes, number};
 use crate::health::{Finding, findings};
 use crate::plot::Plot;
 use crate::sampler::{Rates, Sample};
-use cloakroom::{Statistics, Store};
+use cloakroom::Statistics;
 use serde::Serialize;
 
 /// The counters that the page shows, and their names in JSON.
@@ -77,17 +78,18 @@ struct PlotView {
 }
 
 pub(super) async fn show(visit: Visit) -> Result<axum::response::Response, Failure> {
-    let page = page(&visit.app.store, visit.app.samples.rates(), visit.format)?;
+    let page = page(&visit.app, visit.format)?;
     visit.show("overview.html", "Overview", &page) as Answer
 }
 
-fn page(store: &Store, rates: Vec<Rates>, format: crate::render::Format) -> Result<Page, Failure> {
-    let sample = Sample::now(store)?;
+fn page(app: &App, format: crate::render::Format) -> Result<Page, Failure> {
+    let rates = app.samples.rates();
+    let sample = Sample::now(&app.store)?;
     let is_html = format == crate::render::Format::Html;
     Ok(Page {
-        identity: crate::csrf::hex(&store.identity()),
+        identity: crate::csrf::hex(&app.store.identity()),
         figures: Figures::of(sample.statistics()),
-        health: findings(sample.statistics()),
+        health: findings(sample.statistics(), &app.log),
         plots: is_html.then(|| plots(&rates)),
         rates,
     })

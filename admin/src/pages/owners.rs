@@ -5,31 +5,46 @@ use super::sessions::SessionView;
 use crate::entry::Visit;
 use crate::failure::Failure;
 use crate::forms::counted;
+use cloakroom::{ClientKey, OwnerSessions};
 use serde::Serialize;
+
+/// How many sessions a page lists.
+const LISTED: usize = 200;
 
 #[derive(Serialize)]
 struct Page {
     owner: Option<String>,
-    /// The newest access first.
+    /// In the order of their keys.
     sessions: Vec<SessionView>,
+    /// The key after which the next page begins.
+    next: Option<String>,
 }
 
 pub(super) async fn show(visit: Visit) -> Answer {
-    let owner = visit.fields.get("owner").map(str::to_owned);
-    let sessions = match &owner {
-        Some(owner) => visit.app.store.sessions_of_async(owner).await?,
-        None => Vec::new(),
+    let owner = visit.fields.exact("owner").filter(|it| !it.is_empty());
+    let after = visit.fields.get("after");
+    let after = after.map(str::parse::<ClientKey>).transpose()?;
+    let list = match owner {
+        Some(owner) => {
+            let store = &visit.app.store;
+            store.owner_sessions_async(owner, after, LISTED).await?
+        }
+        None => OwnerSessions::default(),
     };
-    let title = match &owner {
+    let title = match owner {
         Some(owner) => format!("Sessions of {owner}"),
         None => "Owners".to_owned(),
     };
-    let sessions = sessions.into_iter().map(SessionView::from).collect();
-    visit.show("owners.html", &title, &Page { owner, sessions })
+    let page = Page {
+        owner: owner.map(str::to_owned),
+        sessions: list.sessions.into_iter().map(SessionView::from).collect(),
+        next: list.next.map(|key| key.to_string()),
+    };
+    visit.show("owners.html", &title, &page)
 }
 
 pub(super) async fn end(visit: Visit) -> Answer {
-    let owner = visit.fields.exact("owner").map(str::to_owned);
+    let owner = visit.fields.text("owner");
     let owner = owner.ok_or_else(|| Failure::bad_request("The field “owner” is missing."))?;
     let store = visit.app.store.clone();
     let of = owner.clone();

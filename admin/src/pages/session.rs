@@ -9,6 +9,7 @@ use axum::extract::Path;
 use chrono::{DateTime, Utc};
 use cloakroom::{ClientKey, EntryPackage, EntryPart, SessionEntry};
 use serde::Serialize;
+use std::collections::HashMap;
 
 #[derive(Serialize)]
 struct Page {
@@ -16,8 +17,6 @@ struct Page {
     parts: Vec<PartView>,
     /// Where the session is now, if its id was renewed a moment ago.
     renewed_as: Option<String>,
-    /// Whether the values are there.
-    with_values: bool,
 }
 
 #[derive(Serialize)]
@@ -28,6 +27,7 @@ struct PartView {
     expires: Option<DateTime<Utc>>,
     is_expired: bool,
     timeout: Option<String>,
+    timeout_seconds: Option<f64>,
     owner: Option<String>,
     label: Option<String>,
     authenticated_at: Option<DateTime<Utc>>,
@@ -40,6 +40,8 @@ struct PackageView {
     name: String,
     bytes: u64,
     keys: Vec<KeyView>,
+    /// Whether the values are there.
+    has_values: bool,
     error: Option<String>,
 }
 
@@ -61,7 +63,6 @@ impl Page {
             key: entry.client.to_string(),
             parts: entry.parts.into_iter().map(PartView::of).collect(),
             renewed_as: entry.renewed_as.map(|key| key.to_string()),
-            with_values: false,
         }
     }
 }
@@ -75,6 +76,7 @@ impl PartView {
             expires: part.expires,
             is_expired: part.is_expired,
             timeout: part.timeout.map(written),
+            timeout_seconds: part.timeout.map(|it| it.as_secs_f64()),
             owner: part.owner,
             label: part.label,
             authenticated_at: part.authenticated_at,
@@ -96,6 +98,7 @@ impl PackageView {
             name: package.name,
             bytes: package.bytes,
             keys: keys.collect(),
+            has_values: false,
             error: package.error.map(|error| error.to_string()),
         }
     }
@@ -115,41 +118,31 @@ pub(super) async fn values(visit: Visit, Path(key): Path<String>) -> Answer {
         ));
     }
     let key = read_key(&key)?;
-    let container = visit
-        .fields
-        .exact("container")
-        .unwrap_or_default()
-        .to_owned();
-    let package = visit.fields.exact("package").map(str::to_owned);
+    let container = visit.fields.text("container").unwrap_or_default();
+    let package = visit.fields.text("package");
     let package = package.ok_or_else(|| Failure::bad_request("The field “package” is missing."))?;
+    let mut page = Page::of(entry(&visit, key).await?);
+    let mut parts = page.parts.iter_mut();
+    let part = parts.find(|part| part.container == container);
+    let of = part.and_then(|part| part.packages.iter_mut().find(|it| it.name == package));
+    let of = of.ok_or_else(|| Failure::not_found("The session has no such package any more."))?;
     let subject = format!("{key}, container “{container}”, package “{package}”");
     // First the record, then the values.
     let asked = async { Ok("shown".to_owned()) };
     visit.record("show values", subject, asked).await?;
-    let store = visit.app.store.clone();
+    let store = &visit.app.store;
     let values = store.entry_values_async(key, &container, &package).await?;
-    let mut page = Page::of(entry(&visit, key).await?);
-    page.with_values = true;
-    let part = page
-        .parts
-        .iter_mut()
-        .find(|part| part.container == container);
-    let of = part.and_then(|part| part.packages.iter_mut().find(|it| it.name == package));
-    if let Some(of) = of {
-        let mut trees = Trees::new();
-        let is_json = visit.format == crate::render::Format::Json;
-        let keys = values.into_iter().map(|(name, value)| KeyView {
-            bytes: of
-                .keys
-                .iter()
-                .find(|key| key.name == name)
-                .map_or(0, |key| key.bytes),
-            tree: (!is_json).then(|| trees.node(&value)),
-            value: is_json.then_some(value),
-            name,
-        });
-        of.keys = keys.collect();
-    }
+    let mut trees = Trees::new();
+    let is_json = visit.format == crate::render::Format::Json;
+    let sizes: HashMap<_, _> = of.keys.drain(..).map(|key| (key.name, key.bytes)).collect();
+    let keys = values.into_iter().map(|(name, value)| KeyView {
+        bytes: sizes.get(&name).copied().unwrap_or(0),
+        tree: (!is_json).then(|| trees.node(&value)),
+        value: is_json.then_some(value),
+        name,
+    });
+    of.keys = keys.collect();
+    of.has_values = true;
     visit.show("session.html", &format!("Session {key}"), &page)
 }
 

@@ -104,8 +104,8 @@ impl Typed {
         Self {
             container: fields.exact("container").unwrap_or_default().to_owned(),
             key: text("key"),
-            owner: text("owner"),
-            label: text("label"),
+            owner: fields.exact("owner").unwrap_or_default().to_owned(),
+            label: fields.exact("label").unwrap_or_default().to_owned(),
             idle_at_least: text("idle_at_least"),
             idle_at_most: text("idle_at_most"),
             age_at_least: text("age_at_least"),
@@ -188,7 +188,7 @@ impl Typed {
     }
 
     /// The query that asks for the same, after this key.
-    fn query_after(&self, key: &str) -> String {
+    fn query_after(&self, key: &str, limit: usize) -> String {
         let fields = [
             ("key", &self.key),
             ("owner", &self.owner),
@@ -203,6 +203,9 @@ impl Typed {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("container", &self.container);
         query.extend_pairs(fields.iter().filter(|(_, text)| !text.is_empty()));
+        if limit != LISTED {
+            query.append_pair("limit", &limit.to_string());
+        }
         query.append_pair("after", key).finish()
     }
 }
@@ -240,6 +243,9 @@ pub(super) async fn list(visit: Visit) -> Answer {
         }
     }
     page.next = after.map(|key| key.to_string());
-    page.next_query = page.next.as_ref().map(|key| page.filter.query_after(key));
+    page.next_query = page
+        .next
+        .as_ref()
+        .map(|key| page.filter.query_after(key, limit));
     visit.show("sessions.html", "Sessions", &page)
 }

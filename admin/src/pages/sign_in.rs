@@ -1,6 +1,7 @@
 //! The form that asks for the token.
 
 use super::Answer;
+use crate::admin::CookieScheme;
 use crate::entry::Visit;
 use crate::token::{COOKIE, TokenAccess};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -28,12 +29,20 @@ pub(crate) fn form(visit: &Visit, error: Option<&'static str>) -> Answer {
 }
 
 /// Signs in by the token of the form.
-pub(crate) async fn give_token(visit: &Visit, token: &TokenAccess, headers: &HeaderMap) -> Answer {
+pub(crate) async fn give_token(visit: &Visit, token: &TokenAccess) -> Answer {
     let given = visit.fields.get("token").unwrap_or_default();
-    let Some(cookie) = token.sign_in(given).await else {
+    let signed_in = token.sign_in(given).await;
+    let Some((access, cookie)) = signed_in else {
+        visit
+            .record_as("", "sign in", Err("a wrong token".to_owned()))
+            .await;
         return form(visit, Some("This is not the token."));
     };
-    let cookie = cookie_field(visit, headers, &cookie, "");
+    let who = access.who().unwrap_or_default();
+    visit
+        .record_as(who, "sign in", Ok("signed in".to_owned()))
+        .await;
+    let cookie = cookie_field(visit, &cookie, "");
     let to_overview = Redirect::to(&visit.url("/"));
     Ok(([(header::SET_COOKIE, cookie)], to_overview).into_response())
 }
@@ -47,22 +56,20 @@ pub(super) async fn out(visit: Visit, headers: HeaderMap) -> Answer {
     if let Some(token) = &visit.app.sign_in {
         token.sign_out(&headers);
     }
-    let cookie = cookie_field(&visit, &headers, "", "; Max-Age=0");
+    let who = visit.access.who().unwrap_or_default();
+    visit
+        .record_as(who, "sign out", Ok("signed out".to_owned()))
+        .await;
+    let cookie = cookie_field(&visit, "", "; Max-Age=0");
     let to_form = Redirect::to(&visit.url(PATH));
     Ok(([(header::SET_COOKIE, cookie)], to_form).into_response())
 }
 
-/// `Secure`, but on this machine itself, where there may be no TLS.
-fn cookie_field(visit: &Visit, headers: &HeaderMap, value: &str, more: &str) -> String {
-    let host = headers.get(header::HOST).map(|host| host.as_bytes());
-    let is_local = host.is_some_and(|host| {
-        let names: [&[u8]; 3] = [b"127.0.0.1", b"localhost", b"[::1]"];
-        names.iter().any(|name| {
-            let rest = host.strip_prefix(*name);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b":"))
-        })
-    });
-    let secure = if is_local { "" } else { "; Secure" };
+fn cookie_field(visit: &Visit, value: &str, more: &str) -> String {
+    let secure = match visit.app.cookie {
+        CookieScheme::Https => "; Secure",
+        CookieScheme::PlainHttp => "",
+    };
     let path = visit.cookie_path();
     format!("{COOKIE}={value}; Path={path}; HttpOnly; SameSite=Strict{secure}{more}")
 }
