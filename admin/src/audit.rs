@@ -266,7 +266,11 @@ impl Entries {
 fn cut(mut text: String) -> String {
     let bytes = text.len();
     if bytes > MAX_TEXT {
-        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        let mut end = MAX_TEXT;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
         text.push_str(&format!("… ({bytes} bytes in all)"));
     }
     text
@@ -342,11 +346,11 @@ mod tests {
         log.record(action("b"), Ok(String::new())).unwrap_err();
         assert!(log.is_failing());
         log.inner.file.lock().unwrap().as_mut().unwrap().target = file;
-        log.record(action("c"), Ok("x".repeat(100_000))).unwrap();
+        log.record(action("c"), Ok("茶".repeat(33_334))).unwrap();
         assert!(!log.is_failing());
         let entries = AuditLog::in_file(&path).unwrap().entries();
         let numbers: Vec<_> = entries.iter().map(|it| it.number).collect();
         assert_eq!(numbers, [3, 1]);
-        assert!(entries[0].outcome.ends_with("… (100000 bytes in all)"));
+        assert!(entries[0].outcome.ends_with("… (100002 bytes in all)"));
     }
 }

@@ -9,6 +9,7 @@ use axum::routing::{get, post};
 use std::sync::Arc;
 
 mod audit;
+mod backup;
 mod containers;
 mod live;
 mod maintenance;
@@ -42,6 +43,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/owners", get(owners::show))
         .route("/owners/end", post(owners::end))
         .route("/maintenance", get(maintenance::show))
+        .route("/maintenance/backup", post(backup::download))
         .route("/maintenance/{work}", post(maintenance::begin))
         .route("/maintenance/tasks/{number}", get(maintenance::task))
         .route("/maintenance/tasks/{number}/stop", post(maintenance::stop))

@@ -353,7 +353,6 @@ async fn nothing_that_a_visitor_can_store_is_shown_unescaped() {
             !text.contains("<script>") && !text.contains("<img"),
             "{text}"
         );
-        let hidden = ['\u{202e}', '\u{200b}', '\u{0}'];
         // What was typed into a filter stays in its field; everything else is made visible.
         let lines = text.lines().filter(|line| !line.contains("<input id="));
         for line in lines {
@@ -778,4 +777,51 @@ async fn mounted_with_and_without_a_slash_the_overview_is_found() {
         let sent = get("/x/sign-in").await.unwrap();
         assert_eq!(sent.headers()[header::LOCATION], overview);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_downloaded_and_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().join("store")).unwrap();
+    let resolver = |head: &axum::http::request::Parts| {
+        let may = head.headers.contains_key("x-who");
+        let access = if may {
+            Access::all("ann")
+        } else {
+            Access::all("support").without_values()
+        };
+        async move { access }
+    };
+    let pages = Pages::of(store.clone(), Admin::new(store, resolver));
+    let keys: Vec<_> = (0..300).map(|_| session(&pages.store, "dora")).collect();
+    let bytes = pages.download("ann", "/maintenance/backup").await;
+    let file = folder.path().join("downloaded");
+    std::fs::write(&file, bytes).unwrap();
+    assert_eq!(cloakroom::Backup::verify(&file).unwrap().sessions, 300);
+    let restored = folder.path().join("restored");
+    Store::restore([&file], &restored, |_| std::ops::ControlFlow::Continue(())).unwrap();
+    let restored = Store::open(restored).unwrap();
+    assert!(restored.session_info(keys[299]).unwrap().is_some());
+    let log = pages.json("ann", "/audit").await.json();
+    let actions: Vec<_> = log["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["action"].as_str().unwrap())
+        .collect();
+    assert!(actions.contains(&"start backup"), "{actions:?}");
+
+    let page = pages
+        .send(
+            Request::get(format!("{BASE}/maintenance")).header("accept", "text/html"),
+            "",
+        )
+        .await;
+    assert!(!page.text.contains("Back up and download"));
+    let request = Request::post(format!("{BASE}/maintenance/backup"))
+        .header("content-type", "application/x-www-form-urlencoded");
+    let answer = pages
+        .send(request, &format!("form_token={}", page.form_token()))
+        .await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
 }

@@ -117,4 +117,24 @@ impl Pages {
         self.send(request.header(header::CONTENT_TYPE, kind), fields)
             .await
     }
+
+    /// The bytes that a form's answer holds.
+    pub(crate) async fn download(&self, who: &str, path: &str) -> Vec<u8> {
+        let token = self.get(who, "/maintenance").await.form_token();
+        let request = Request::post(format!("{BASE}{path}")).header("x-who", who);
+        let kind = "application/x-www-form-urlencoded";
+        let request = request.header(header::CONTENT_TYPE, kind);
+        let request = request
+            .body(Body::from(format!("form_token={token}")))
+            .unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response
+            .into_body()
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes()
+            .into()
+    }
 }
