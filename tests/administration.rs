@@ -335,3 +335,34 @@ fn sessions_of_containers_in_memory_are_listed_too() {
     let values = store.entry_values(id.key(), "m", "m").unwrap();
     assert_eq!(values, [("k".to_owned(), Value::Bool(true))]);
 }
+
+#[test]
+fn a_check_tells_how_much_of_the_file_is_in_use() {
+    needs_files!("it is about the file");
+    let (_folder, path) = place();
+    let store = file_builder().open(&path).unwrap();
+    for _ in 0..50 {
+        let id = store.client_ids().issue();
+        with(&store, &id, |session| {
+            session.pkg("p").insert("k", "x".repeat(20_000))
+        });
+    }
+    let in_use = || {
+        // Pages are free two commits after they were last needed.
+        for _ in 0..3 {
+            store.checkpoint().unwrap();
+            let id = store.client_ids().issue();
+            with(&store, &id, |session| session.pkg("p").insert("k", 1));
+        }
+        let check = store.check().unwrap();
+        assert!(check.is_clean());
+        assert!(check.bytes_in_use <= store.statistics().unwrap().file_len());
+        check.bytes_in_use
+    };
+    let before = in_use();
+    assert!(before > 1_000_000, "{before}");
+    store.end_all().unwrap();
+    let after = in_use();
+    assert!(after < 200_000, "{after}");
+    assert!(store.statistics().unwrap().file_len() > 1_000_000);
+}

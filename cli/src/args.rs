@@ -86,6 +86,16 @@ pub(crate) enum Command {
         #[arg(short, long)]
         yes: bool,
     },
+    /// Writes a backup, verified
+    Backup(BackupArguments),
+    /// Verifies backups
+    Verify {
+        /// The backups
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Makes a new store of a backup, or of a chain of them
+    Restore(RestoreArguments),
     /// Writes all sessions as lines of JSON
     Export {
         /// The new file; the standard output without it
@@ -216,6 +226,25 @@ pub(crate) struct EndArguments {
     /// Does not ask
     #[arg(short, long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArguments {
+    /// The new file; - is the standard output
+    pub(crate) file: PathBuf,
+    /// Writes only what changed since this backup. Given once for each backup so far, the whole one first
+    #[arg(long, value_name = "FILE")]
+    pub(crate) since: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArguments {
+    /// The whole backup, then the incremental ones in their order
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The new store, which must not exist
+    #[arg(long, value_name = "PATH")]
+    pub(crate) to: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

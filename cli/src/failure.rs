@@ -138,6 +138,7 @@ impl From<Error> for Failure {
 fn code_of(error: &Error) -> u8 {
     match error.kind() {
         ErrorKind::InvalidInput | ErrorKind::NoSuchContainer => USAGE,
+        ErrorKind::Interrupted => INTERRUPTED,
         _ => UNUSABLE,
     }
 }
@@ -162,6 +163,9 @@ fn advice_on(error: &Error) -> &'static str {
         }
         ErrorKind::NoSuchContainer => "`cloakroom containers` lists the containers.",
         ErrorKind::Conflict | ErrorKind::Unavailable => "Try again.",
+        ErrorKind::Interrupted => {
+            "Nothing is left of it, and the store is as it was. Run the command again to do it."
+        }
         ErrorKind::TooLarge => "Raise the limit in the application, or leave the session out.",
         ErrorKind::InvalidInput => {
             "Correct it, and try again. `cloakroom help` describes the commands."

@@ -87,6 +87,14 @@ pub(crate) fn time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
+/// So many sessions.
+pub(crate) fn sessions(count: u64) -> String {
+    match count {
+        1 => "1 session".to_owned(),
+        count => format!("{count} sessions"),
+    }
+}
+
 /// How long ago that was; zero if it lies ahead.
 pub(crate) fn since(now: DateTime<Utc>, time: DateTime<Utc>) -> Duration {
     (now - time).to_std().unwrap_or_default()

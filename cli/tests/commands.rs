@@ -18,7 +18,7 @@ use std::time::Duration;
 use support::{Place, session};
 
 /// Every command, with arguments of its own.
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 15] = [
     &["stats"],
     &["containers"],
     &["containers", "set", "", "--timeout", "1h"],
@@ -29,6 +29,7 @@ const COMMANDS: [&[&str]; 14] = [
     &["check"],
     &["salvage", "--to", "new"],
     &["migrate", "--yes"],
+    &["backup", "new"],
     &["export"],
     &["import", "-"],
     &["secrets", "list"],
@@ -414,6 +415,61 @@ fn an_export_is_imported_again() {
         "missing.jsonl cannot be read",
         "Check the path",
     );
+}
+
+// C9.1
+#[test]
+fn a_backup_is_verified_and_restored_alone_and_in_a_chain() {
+    let (place, ids) = Place::with(&["ann"]);
+    let said = place.run(&["backup", "one"]).exits(0).out;
+    assert!(
+        said.starts_with("1 session backed up, as of commit"),
+        "{said}"
+    );
+    place
+        .run(&["backup", "one"])
+        .fails(2, "one exists already", "Name a file");
+    place.edit(|store| {
+        session(store, |session| session.set_owner(Some("bob")));
+    });
+    place.run(&["backup", "two", "--since", "one"]).exits(0);
+    place
+        .run(&["backup", "-", "--since", "one"])
+        .fails(2, "no stream", "Name a file");
+    let verified = place
+        .run(&["verify", "one", "two", "--json"])
+        .exits(0)
+        .json();
+    assert_eq!(verified[1]["previous"]["id"], verified[0]["id"]);
+
+    place.run(&["end", "--all", "--yes"]).exits(0);
+    let restore = ["restore", "one", "two", "--to", "new"];
+    let restored = place
+        .run(&[&restore[..], &["--json"]].concat())
+        .exits(0)
+        .json();
+    assert_eq!(restored["id"], verified[1]["id"]);
+    place
+        .run(&restore)
+        .fails(2, "new exists already", "Name a file");
+    place
+        .run(&["restore", "two", "--to", "gap"])
+        .fails(2, "", "Correct it");
+    assert!(!place.names().contains(&"gap".to_owned()));
+    let new = Place::empty();
+    fs::copy(place.file("new"), &new.path).unwrap();
+    let list = new.run(&["list", "--json"]).exits(0).json();
+    assert_eq!(list["sessions"].as_array().unwrap().len(), 2);
+    new.run(&["show", &ids[0].key().to_string()]).exits(0);
+
+    let mut damaged = fs::read(place.file("one")).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs::write(place.file("one"), damaged).unwrap();
+    place.run(&["verify", "one"]).fails(3, "one", "damage");
+    place
+        .run(&["verify", "missing"])
+        .fails(3, "missing", "Check the path");
 }
 
 // C4.2, C1.6

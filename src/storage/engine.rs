@@ -138,6 +138,8 @@ pub(crate) struct ResealStep {
 pub(crate) struct Checked {
     pub(crate) sessions: u64,
     pub(crate) packages: u64,
+    /// Bytes of the file's pages that hold something; 0 without a file.
+    pub(crate) bytes_in_use: u64,
 }
 
 /// How a commit ended.

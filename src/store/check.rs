@@ -31,6 +31,9 @@ pub struct Check {
     pub sessions: u64,
     /// Packages examined.
     pub packages: u64,
+    /// About the bytes of the file that are in use; 0 without a file. The rest of
+    /// [`file_len`](crate::Statistics::file_len) is free for what is written next.
+    pub bytes_in_use: u64,
     /// The number of records that are damaged, missing, or not found by their key.
     pub damaged: u64,
     /// The first thousand of those, with the container, and the package where it is known.
@@ -71,6 +74,7 @@ impl Check {
     fn counted(mut self, checked: Checked) -> Self {
         self.sessions = checked.sessions;
         self.packages = checked.packages;
+        self.bytes_in_use = checked.bytes_in_use;
         self
     }
 

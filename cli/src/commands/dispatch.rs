@@ -1,6 +1,8 @@
 //! Which command runs.
 
-use super::{bench, containers, end, generate, list, secrets, show, stats, tend, transfer, watch};
+use super::{
+    backup, bench, containers, end, generate, list, secrets, show, stats, tend, transfer, watch,
+};
 use crate::args::{Arguments, Command};
 use crate::failure::Outcome;
 use crate::interrupt::Interrupt;
@@ -19,6 +21,9 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Check => tend::check(global),
         Command::Salvage { to, secret_file } => tend::salvage(global, &to, secret_file.as_deref()),
         Command::Migrate { yes } => tend::migrate(global, yes.into()),
+        Command::Backup(wanted) => backup::backup(global, &wanted, interrupt),
+        Command::Verify { files } => backup::verify(global, &files, interrupt),
+        Command::Restore(wanted) => backup::restore(global, &wanted, interrupt),
         Command::Export { output } => transfer::export(global, output.as_deref(), interrupt),
         Command::Import {
             file,

@@ -4,7 +4,7 @@ use crate::args::{EndArguments, Global};
 use crate::failure::{Found, Outcome};
 use crate::output::{json, line};
 use crate::prompt::confirm;
-use crate::text::name;
+use crate::text::{name, sessions};
 use cloakroom::{ClientKey, Store};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -36,8 +36,7 @@ pub(crate) fn run(global: &Global, wanted: &EndArguments) -> Outcome {
         };
         match global.json {
             true => json(&json!({ "ended": ended }))?,
-            false if ended == 1 => line("1 session ended")?,
-            false => line(&format!("{ended} sessions ended"))?,
+            false => line(&format!("{} ended", sessions(ended)))?,
         }
         Ok(Found::of((keys.len() as u64).saturating_sub(ended)))
     })

@@ -1,5 +1,6 @@
 //! The commands.
 
+mod backup;
 mod bench;
 mod containers;
 mod dispatch;

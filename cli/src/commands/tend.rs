@@ -6,7 +6,7 @@ use crate::opening::{Older, parse_32_bytes};
 use crate::output::{json, line};
 use crate::progress::Progress;
 use crate::prompt::{Consent, confirm};
-use crate::text::plain;
+use crate::text::{bytes, plain};
 use cloakroom::{Damage, ErrorKind};
 use serde_json::json;
 use std::fs;
@@ -43,14 +43,17 @@ pub(crate) fn check(global: &Global) -> Outcome {
         let progress = Progress::open("reading the whole store");
         let check = store.check()?;
         drop(progress);
+        let file = store.statistics()?.file_len();
         let findings: Vec<_> = check.findings.iter().map(damage_json).collect();
         if global.json {
             json(&json!({
                 "sessions": check.sessions, "packages": check.packages, "damaged_records": check.damaged,
                 "damaged_pages": check.damaged_pages, "findings": findings,
+                "bytes_in_use": check.bytes_in_use, "file_bytes": file,
             }))?;
         } else {
             line(&format!("{} sessions, {} packages", check.sessions, check.packages))?;
+            line(&format!("{} of {} of the file are in use", bytes(check.bytes_in_use), bytes(file)))?;
             print_damage(&check.findings, check.damaged + check.damaged_pages)?;
             match check.is_clean() {
                 true => line("no damage")?,

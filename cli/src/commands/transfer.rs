@@ -5,6 +5,7 @@ use crate::failure::{Failure, Found, Outcome};
 use crate::interrupt::Interrupt;
 use crate::output::{error_line, json, line};
 use crate::progress::Progress;
+use crate::text::sessions;
 use cloakroom::{Exported, ImportSettings, Imported, OnDuplicate, Store};
 use serde_json::json;
 use std::fs::File;
@@ -24,7 +25,7 @@ pub(crate) fn export(global: &Global, output: Option<&Path>, interrupt: &Interru
                     "containers": exported.containers, "sessions": exported.sessions,
                     "packages": exported.packages, "damaged": exported.damaged, "bytes": exported.bytes,
                 }))?,
-                false => line(&format!("{} sessions exported", exported.sessions))?,
+                false => line(&format!("{} exported", sessions(exported.sessions)))?,
             }
         }
         if exported.damaged > 0 {
@@ -106,10 +107,7 @@ pub(crate) fn import(
 
 fn report(global: &Global, imported: &Imported) -> Outcome {
     if !imported.is_complete {
-        let done = format!(
-            "{} sessions are imported, the rest is not",
-            imported.sessions
-        );
+        let done = format!("{} imported, the rest is not", sessions(imported.sessions));
         let advice = format!("Go on with --after-line {}.", imported.lines);
         return Err(Failure::interrupted(done, &advice));
     }
@@ -119,7 +117,7 @@ fn report(global: &Global, imported: &Imported) -> Outcome {
             "damaged": imported.damaged,
         }))?,
         false => {
-            line(&format!("{} sessions imported", imported.sessions))?;
+            line(&format!("{} imported", sessions(imported.sessions)))?;
             if imported.skipped > 0 {
                 line(&format!(
                     "{} were there already, and stayed as they were",

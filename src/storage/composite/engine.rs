@@ -182,6 +182,7 @@ impl Storage for Composite {
             Ok(Checked {
                 sessions: durable.sessions + memory.sessions,
                 packages: durable.packages + memory.packages,
+                bytes_in_use: durable.bytes_in_use,
             })
         })
     }

@@ -64,6 +64,8 @@ pub(crate) struct Pages {
     len: u64,
     repair: BitRepair,
     tried: u64,
+    /// The bytes of the pages that were visited in walks.
+    pub(crate) walked: u64,
     cache: BTreeMap<u64, Arc<[u8]>>,
     cached: usize,
 }
@@ -95,6 +97,7 @@ impl Pages {
             len,
             repair,
             tried: 0,
+            walked: 0,
             cache: BTreeMap::new(),
             cached: 0,
         };
@@ -130,6 +133,7 @@ impl Pages {
             len: self.len,
             repair: self.repair,
             tried: 0,
+            walked: 0,
             cache: BTreeMap::new(),
             cached: 0,
         }
@@ -209,6 +213,7 @@ impl Pages {
         visit: &mut dyn FnMut(Visited<'_>) -> Result<()>,
     ) -> Result<()> {
         let (page, state) = self.verified(&at, widths)?;
+        self.walked += page.len() as u64;
         let sound = at.sound && state.is_ok();
         let mut mended = true;
         if let Err((why, fixed)) = state {

@@ -62,6 +62,7 @@ impl InspectionSnapshot {
         inspection.meta(pages, &tables)?;
         inspection.containers(pages, &tables)?;
         inspection.rows(pages, &tables, newer)?;
+        inspection.checked.bytes_in_use = pages.walked;
         Ok(inspection.checked)
     }
 }

@@ -1,0 +1,138 @@
+//! `backup`, `verify` and `restore`.
+
+use crate::args::{BackupArguments, Global, RestoreArguments};
+use crate::failure::{Failure, Found, Outcome};
+use crate::interrupt::Interrupt;
+use crate::output::{error_line, json, line};
+use crate::progress::Progress;
+use crate::text::{bytes, sessions, time};
+use cloakroom::{Backup, BackupPhase, BackupProgress, Store};
+use serde_json::json;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+pub(crate) fn backup(global: &Global, wanted: &BackupArguments, interrupt: &Interrupt) -> Outcome {
+    let is_piped = wanted.file.as_os_str() == "-";
+    if is_piped && !wanted.since.is_empty() {
+        let advice = "Name a file for it.";
+        return Err(Failure::usage("an incremental backup is no stream", advice));
+    }
+    if !is_piped {
+        is_new(&wanted.file)?;
+    }
+    let backup = global.on_store(|store| {
+        let interrupt = interrupt.asks();
+        let progress = shown("sessions backed up", interrupt);
+        let backup = match (is_piped, wanted.since.is_empty()) {
+            (true, _) => store.backup_to(io::stdout().lock(), progress)?,
+            (false, true) => store.backup(&wanted.file, progress)?,
+            (false, false) => store.backup_since(&wanted.since, &wanted.file, progress)?,
+        };
+        Ok(backup)
+    })?;
+    if !is_piped {
+        return report(global, &backup, "backed up");
+    }
+    error_line(&format!("{} backed up", sessions(backup.sessions)))?;
+    Ok(Found::Nothing)
+}
+
+pub(crate) fn verify(global: &Global, files: &[PathBuf], interrupt: &Interrupt) -> Outcome {
+    let mut backups = Vec::new();
+    for file in files {
+        let progress = shown("bytes verified", interrupt.asks());
+        backups.push((file, Backup::verify_with(file, progress)?));
+    }
+    if global.json {
+        let backups = backups.iter();
+        let backups = backups.map(|(file, backup)| {
+            let mut backup = in_json(backup);
+            if let Some(members) = backup.as_object_mut() {
+                members.insert("file".to_owned(), file.display().to_string().into());
+            }
+            backup
+        });
+        json(&backups.collect::<Vec<_>>())?;
+        return Ok(Found::Nothing);
+    }
+    for (file, backup) in backups {
+        let of = match &backup.previous {
+            None => "whole",
+            Some(_) => "incremental",
+        };
+        line(&format!(
+            "{}: sound, {of}, commit {}, taken {}, {}, {}",
+            crate::text::plain(&file.display().to_string()),
+            backup.commit,
+            time(backup.taken),
+            sessions(backup.sessions),
+            bytes(backup.bytes),
+        ))?;
+    }
+    Ok(Found::Nothing)
+}
+
+pub(crate) fn restore(
+    global: &Global,
+    wanted: &RestoreArguments,
+    interrupt: &Interrupt,
+) -> Outcome {
+    is_new(&wanted.to)?;
+    let progress = shown("sessions restored", interrupt.asks());
+    let backup = Store::restore(&wanted.files, &wanted.to, progress)?;
+    report(global, &backup, "restored")
+}
+
+/// A name that is taken is told before anything is read.
+fn is_new(path: &Path) -> Outcome<()> {
+    match path.symlink_metadata() {
+        Err(_) => Ok(()),
+        Ok(_) => {
+            let advice = "Name a file that does not exist yet.";
+            Err(Failure::usage(
+                format!("{} exists already", path.display()),
+                advice,
+            ))
+        }
+    }
+}
+
+/// Draws the progress, and breaks off when the interrupt comes.
+fn shown(
+    what: &'static str,
+    interrupt: &Interrupt,
+) -> impl FnMut(BackupProgress) -> ControlFlow<()> {
+    let interrupt = interrupt.clone();
+    let progress = Progress::open(what);
+    move |so_far: BackupProgress| {
+        progress.at(match so_far.phase {
+            BackupPhase::Verifying => so_far.bytes,
+            _ => so_far.sessions,
+        });
+        interrupt.flow()
+    }
+}
+
+fn report(global: &Global, backup: &Backup, done: &str) -> Outcome {
+    match global.json {
+        true => json(&in_json(backup))?,
+        false => line(&format!(
+            "{} {done}, as of commit {}, {}",
+            sessions(backup.sessions),
+            backup.commit,
+            time(backup.taken)
+        ))?,
+    }
+    Ok(Found::Nothing)
+}
+
+fn in_json(backup: &Backup) -> serde_json::Value {
+    let previous = backup.previous.as_ref();
+    json!({
+        "id": backup.id, "store": backup.store, "commit": backup.commit, "taken": time(backup.taken),
+        "previous": previous.map(|it| json!({ "id": it.id, "commit": it.commit })),
+        "sessions": backup.sessions, "packages": backup.packages, "removed": backup.removed,
+        "bytes": backup.bytes,
+    })
+}
