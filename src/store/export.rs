@@ -30,7 +30,7 @@ const READ: usize = 64;
 /// let mut lines = Vec::new();
 /// let exported = store.export(&mut lines)?;
 /// assert_eq!((exported.containers, exported.sessions), (1, 0));
-/// assert!(exported.is_complete && exported.is_one_state);
+/// assert!(exported.is_complete);
 /// # Ok::<(), cloakroom::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,15 +49,13 @@ pub struct Exported {
     pub bytes: u64,
     /// Whether everything was written. If not, `progress` has broken it off, and the last line is missing.
     pub is_complete: bool,
-    /// Whether all of it is the state after one commit. It is not if commits went on and the export took longer than
-    /// [`snapshot_max_age`](crate::StoreBuilder::snapshot_max_age).
-    pub is_one_state: bool,
 }
 
 impl Store {
     /// Writes the settings of the store's containers and all their live sessions with their values as lines of JSON,
-    /// which `docs/export-format.md` describes, and flushes the writer. Counts as no access. Blocks until it is done;
-    /// memory holds a few sessions at a time.
+    /// which `docs/export-format.md` describes, and flushes the writer. All of it is the state of the newest commit; commits
+    /// go on. Counts as no access. Blocks until it is done; memory holds a few sessions at a time. The state that it reads
+    /// is kept until it ends, so the store's file grows by what is written meanwhile.
     ///
     /// The lines hold the visitors' data, and keys of clients, but no ids and no secrets. With the same secrets
     /// ([`StoreBuilder::secret`](crate::StoreBuilder::secret)) the visitors' ids find their sessions in the store that
@@ -65,7 +63,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Io`](ErrorKind::Io) if the writer fails; a failure of the storage. Damaged sessions are no error:
+    /// [`Io`](ErrorKind::Io) if the writer fails; [`SnapshotTooOld`](ErrorKind::SnapshotTooOld) if the store had to reopen
+    /// its files meanwhile; a failure of the storage. Damaged sessions are no error:
     /// [`Exported::damaged`] counts them.
     pub fn export(&self, writer: impl Write) -> Result<Exported> {
         self.export_with(writer, |_| ControlFlow::Continue(()))
@@ -91,11 +90,8 @@ impl Store {
             env,
             out: BufWriter::new(writer),
             now: env.clock.timestamp(),
-            snapshot: env.snapshot()?,
-            done: Exported {
-                is_one_state: true,
-                ..Exported::default()
-            },
+            snapshot: snapshot(env)?,
+            done: Exported::default(),
         };
         export.begin(&containers)?;
         for container in containers {
@@ -163,7 +159,7 @@ impl<W: Write> Export<'_, W> {
     ) -> Result<ControlFlow<()>> {
         let mut after = None;
         loop {
-            let rows = self.read(container, after)?;
+            let rows = read(&*self.snapshot, container, after)?;
             let Some((last, _)) = rows.last() else {
                 return Ok(ControlFlow::Continue(()));
             };
@@ -173,27 +169,6 @@ impl<W: Write> Export<'_, W> {
                 return Ok(ControlFlow::Break(()));
             }
         }
-    }
-
-    /// The next sessions. If the snapshot has become too old, they are those of the newest one.
-    fn read(
-        &mut self,
-        container: &ContainerEntry,
-        after: Option<ClientKey>,
-    ) -> Result<SessionPage> {
-        match read(&*self.snapshot, container, after) {
-            Err(error) if error.kind() == ErrorKind::SnapshotTooOld => {
-                self.renew()?;
-                read(&*self.snapshot, container, after)
-            }
-            rows => rows,
-        }
-    }
-
-    fn renew(&mut self) -> Result<()> {
-        self.done.is_one_state = false;
-        self.snapshot = self.env.snapshot()?;
-        Ok(())
     }
 
     fn page(&mut self, container: &ContainerEntry, rows: SessionPage) -> Result<()> {
@@ -241,48 +216,35 @@ impl<W: Write> Export<'_, W> {
         &mut self,
         container: &ContainerEntry,
         client: ClientKey,
-        (mut row, mut times): (SessionRow, Times),
+        (row, times): (SessionRow, Times),
     ) -> Result<()> {
-        let mut packages;
-        loop {
-            // Under an id that was renewed there is no session of its own.
-            if container.policy.is_expired(&times, self.now) || row.optional.moved.is_some() {
-                return Ok(());
-            }
-            packages = Vec::with_capacity(row.packages.len());
-            for package in row.packages.iter() {
-                let read = self.snapshot.package(container.id(), client, package);
-                packages.push((package.clone(), read));
-            }
-            let is_too_old = |read: &Result<_>| {
-                let error = read.as_ref().err();
-                error.is_some_and(|error: &Error| error.kind() == ErrorKind::SnapshotTooOld)
-            };
-            if !packages.iter().any(|(_, read)| is_too_old(read)) {
-                break;
-            }
-            self.renew()?;
-            self.snapshot.load(&[client]).wait()?;
-            let Some(newest) = self.snapshot.session(container.id(), client)? else {
-                return Ok(());
-            };
-            times = newest.times();
-            row = newest;
+        // Under an id that was renewed there is no session of its own.
+        if container.policy.is_expired(&times, self.now) || row.optional.moved.is_some() {
+            return Ok(());
         }
         let mut line = SessionLine::of(container, client, &row, &times);
-        for (package, read) in packages {
+        for package in row.packages.iter() {
+            let read = self.snapshot.package(container.id(), client, package);
             match read.and_then(|read| read.ok_or_else(lost_package)) {
                 Ok(values) => {
                     let values = values.iter();
                     let values = values.map(|(key, value)| (key.to_owned(), Value::read(&value)));
                     line.packages.insert(package.to_string(), values.collect());
                 }
-                Err(error) => self.damaged(container, client, (Some(&package), error))?,
+                Err(error) => self.damaged(container, client, (Some(package), error))?,
             }
         }
         self.done.sessions += 1;
         self.done.packages += line.packages.len() as u64;
         self.put(&ExportLine::Session(line))
+    }
+}
+
+/// The state that is exported, for as long as that takes.
+fn snapshot(env: &Env) -> Result<Arc<dyn Snapshot>> {
+    match env.storage.local() {
+        Some(local) => local.lasting_snapshot().wait(),
+        None => env.snapshot(),
     }
 }
 

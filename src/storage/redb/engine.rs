@@ -414,6 +414,15 @@ impl LocalEngine for Engine {
         self.ask(QueueJob::Checkpoint)
     }
 
+    #[cfg(feature = "export")]
+    fn lasting_snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>> {
+        let snapshot = self.ask(QueueJob::KeepSnapshot);
+        Answer::later(async move {
+            let snapshot: Arc<dyn Snapshot> = snapshot.await?;
+            Ok(snapshot)
+        })
+    }
+
     fn backup(
         &self,
         out: &mut dyn Write,
