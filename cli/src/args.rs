@@ -80,6 +80,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         secret_file: Option<PathBuf>,
     },
+    /// Gives the space back that the store's file does not need any more
+    Compact,
     /// Migrates a store of an older format
     Migrate {
         /// Does not ask

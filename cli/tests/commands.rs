@@ -18,7 +18,7 @@ use std::time::Duration;
 use support::{Place, session};
 
 /// Every command, with arguments of its own.
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 16] = [
     &["stats"],
     &["containers"],
     &["containers", "set", "", "--timeout", "1h"],
@@ -28,6 +28,7 @@ const COMMANDS: [&[&str]; 15] = [
     &["sweep"],
     &["check"],
     &["salvage", "--to", "new"],
+    &["compact"],
     &["migrate", "--yes"],
     &["backup", "new"],
     &["export"],
@@ -470,6 +471,39 @@ fn a_backup_is_verified_and_restored_alone_and_in_a_chain() {
     place
         .run(&["verify", "missing"])
         .fails(3, "missing", "Check the path");
+}
+
+#[test]
+fn compacting_gives_free_space_back() {
+    let (place, ids) = Place::with(&["ann"]);
+    place.edit(|store| {
+        let large: Vec<_> = (0..60)
+            .map(|_| {
+                session(store, |session| {
+                    session.pkg("p").insert("k", "x".repeat(50_000))
+                })
+            })
+            .collect();
+        store.checkpoint().unwrap();
+        large
+            .iter()
+            .for_each(|id| assert_eq!(store.end(id.key()).unwrap(), 1));
+    });
+    let size = || fs::metadata(&place.path).unwrap().len();
+    let before = size();
+    let compacted = place.run(&["compact", "--json"]).exits(0).json();
+    assert_eq!(compacted["bytes_before"], before);
+    assert_eq!(compacted["bytes_after"], size());
+    assert!(
+        before > 3_000_000 && size() < 1_000_000,
+        "{before} {}",
+        size()
+    );
+    assert_eq!(place.names(), ["sessions.redb"]);
+    place.run(&["check"]).exits(0);
+    place.run(&["show", &ids[0].key().to_string()]).exits(0);
+    let said = place.run(&["compact"]).exits(0).out;
+    assert!(said.starts_with("the file has "), "{said}");
 }
 
 // C4.2, C1.6

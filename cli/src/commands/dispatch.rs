@@ -20,6 +20,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Sweep => tend::sweep(global),
         Command::Check => tend::check(global),
         Command::Salvage { to, secret_file } => tend::salvage(global, &to, secret_file.as_deref()),
+        Command::Compact => tend::compact(global, interrupt),
         Command::Migrate { yes } => tend::migrate(global, yes.into()),
         Command::Backup(wanted) => backup::backup(global, &wanted, interrupt),
         Command::Verify { files } => backup::verify(global, &files, interrupt),

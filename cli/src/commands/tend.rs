@@ -2,6 +2,7 @@
 
 use crate::args::Global;
 use crate::failure::{Failure, Found, Outcome};
+use crate::interrupt::Interrupt;
 use crate::opening::{Older, parse_32_bytes};
 use crate::output::{json, line};
 use crate::progress::Progress;
@@ -139,6 +140,27 @@ pub(crate) fn salvage(global: &Global, to: &Path, secret_file: Option<&Path>) ->
         }
     }
     Ok(Found::of(salvage.lost + salvage.damaged_pages))
+}
+
+pub(crate) fn compact(global: &Global, interrupt: &Interrupt) -> Outcome {
+    let interrupt = interrupt.asks();
+    let builder = global.builder()?.migrate_older(false);
+    let progress = Progress::open("rows written");
+    let compaction = builder.compact(global.path()?, |so_far| {
+        progress.at(so_far.rows);
+        interrupt.flow()
+    })?;
+    drop(progress);
+    let (before, after) = (compaction.bytes_before, compaction.bytes_after);
+    match global.json {
+        true => json(&json!({ "bytes_before": before, "bytes_after": after }))?,
+        false => line(&format!(
+            "the file has {} instead of {}",
+            bytes(after),
+            bytes(before)
+        ))?,
+    }
+    Ok(Found::Nothing)
 }
 
 pub(crate) fn migrate(global: &Global, consent: Consent) -> Outcome {
