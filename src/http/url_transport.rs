@@ -128,40 +128,28 @@ impl FormTransport {
     }
 }
 
-impl IdTransport for QueryTransport {
-    /// Returns nothing: the layer reads the tokens, see [`tokens`](IdTransport::tokens).
-    fn read<'a>(&self, _: &'a request::Parts) -> Option<&'a [u8]> {
-        None
-    }
+/// The layer reads and sends the tokens of both itself.
+macro_rules! carries_tokens {
+    ($($transport:ty),+) => {$(
+        impl IdTransport for $transport {
+            /// Returns nothing: the layer reads the tokens, see [`tokens`](IdTransport::tokens).
+            fn read<'a>(&self, _: &'a request::Parts) -> Option<&'a [u8]> {
+                None
+            }
 
-    fn send(&self, _: &ClientId, _: &mut HeaderMap) {}
+            fn send(&self, _: &ClientId, _: &mut HeaderMap) {}
 
-    fn withdraw(&self, _: &mut HeaderMap) {}
+            fn withdraw(&self, _: &mut HeaderMap) {}
 
-    fn request_field(&self) -> Option<HeaderName> {
-        None
-    }
+            fn request_field(&self) -> Option<HeaderName> {
+                None
+            }
 
-    fn tokens(&self) -> Option<&UrlTokens> {
-        Some(&self.0)
-    }
+            fn tokens(&self) -> Option<&UrlTokens> {
+                Some(&self.0)
+            }
+        }
+    )+};
 }
 
-impl IdTransport for FormTransport {
-    /// Returns nothing: the layer reads the tokens, see [`tokens`](IdTransport::tokens).
-    fn read<'a>(&self, _: &'a request::Parts) -> Option<&'a [u8]> {
-        None
-    }
-
-    fn send(&self, _: &ClientId, _: &mut HeaderMap) {}
-
-    fn withdraw(&self, _: &mut HeaderMap) {}
-
-    fn request_field(&self) -> Option<HeaderName> {
-        None
-    }
-
-    fn tokens(&self) -> Option<&UrlTokens> {
-        Some(&self.0)
-    }
-}
+carries_tokens!(QueryTransport, FormTransport);
