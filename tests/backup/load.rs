@@ -82,3 +82,51 @@ fn each_backup_under_load_shows_one_commit_and_all_that_was_acknowledged() {
         is_over.store(true, Ordering::SeqCst);
     });
 }
+
+// C9.1: one each second.
+#[test]
+fn a_backup_each_second_under_load_has_all_that_was_acknowledged_before_it() {
+    needs_files!("backups are of files");
+    let place = Place::new();
+    let clock = super::support::clock::clock();
+    let store = super::support::store::builder(&clock)
+        .open(place.at("store"))
+        .unwrap();
+    let new = || store.client_ids().issue();
+    let (pair, counter) = ([new(), new()], new());
+    transfer(&store, &pair, &counter);
+    let acknowledged = AtomicU64::new(0);
+    let is_over = AtomicBool::new(false);
+    let mut chain = vec![place.at("0.backup")];
+    store.backup(&chain[0], go_on).unwrap();
+    let least = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                let done = transfer(&store, &pair, &counter);
+                acknowledged.store(done, Ordering::SeqCst);
+            }
+        });
+        let mut least = Vec::new();
+        for second in 1..20 {
+            clock.advance(super::support::clock::secs(1));
+            least.push(acknowledged.load(Ordering::SeqCst));
+            let path = place.at(&format!("{second}.backup"));
+            store.backup_since(&chain, &path, go_on).unwrap();
+            chain.push(path);
+        }
+        is_over.store(true, Ordering::SeqCst);
+        least
+    });
+    for (n, least) in least.into_iter().enumerate().step_by(6) {
+        let restored = place.restore(&chain[..n + 2]);
+        let txn = restored.begin().unwrap();
+        let pkg = |id: &ClientId, pkg: &str| txn.session(id).unwrap().pkg(pkg);
+        let done = pkg(&counter, "count").get::<u64>("done").unwrap().unwrap();
+        assert!(done >= least, "{n}: {done} of {least}");
+        let coins = |id| pkg(id, "purse").get::<i64>("coins").unwrap().unwrap();
+        assert_eq!(
+            (coins(&pair[0]), coins(&pair[1])),
+            (-(done as i64), done as i64)
+        );
+    }
+}

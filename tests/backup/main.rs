@@ -10,6 +10,7 @@
 
 mod chains;
 mod damage;
+mod fixtures;
 mod load;
 #[path = "../support/mod.rs"]
 mod support;

@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod backup;
 mod journal;
 mod records;
 mod state;
