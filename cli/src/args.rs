@@ -3,6 +3,7 @@
 use crate::text::{parse_bytes, parse_duration, parse_timeout};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -138,10 +139,28 @@ pub(crate) enum Command {
         #[arg(long, default_value = "3s", value_parser = parse_duration)]
         time: Duration,
     },
+    /// Serves the administration page of a store that no application has open
+    Admin(AdminArguments),
     /// Prints the completions for a shell
     Completions { shell: Shell },
     /// Prints the manual page, or writes one per command into a folder
     Man { folder: Option<PathBuf> },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdminArguments {
+    /// Where to listen. Beyond this machine, put a proxy with TLS in front
+    #[arg(long, default_value = "127.0.0.1:7077", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// A file with the token that the page asks for, 16 characters or more; without it, one is made and printed
+    #[arg(long, value_name = "FILE", env = "CLOAKROOM_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The token lets look at everything, and change nothing
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// A file that keeps who did what, one JSON object a line; without it, the record ends with the command
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,7 +1,8 @@
 //! Which command runs.
 
 use super::{
-    backup, bench, containers, end, generate, list, secrets, show, stats, tend, transfer, watch,
+    admin, backup, bench, containers, end, generate, list, secrets, show, stats, tend, transfer,
+    watch,
 };
 use crate::args::{Arguments, Command};
 use crate::failure::Outcome;
@@ -34,6 +35,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Secrets { command } => secrets::run(global, command),
         Command::Watch { interval, count } => watch::run(global, interval, count),
         Command::Bench { folder, time } => bench::run(global, &folder, time, interrupt),
+        Command::Admin(wanted) => admin::run(global, &wanted, interrupt),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { folder } => generate::man(folder.as_deref()),
     }

@@ -1,5 +1,6 @@
 //! The commands.
 
+mod admin;
 mod backup;
 mod bench;
 mod containers;

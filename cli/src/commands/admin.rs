@@ -1,0 +1,132 @@
+//! `admin`: serves the administration page of a store that no application has open.
+
+use crate::args::{AdminArguments, Global};
+use crate::failure::{Failure, Found, Outcome};
+use crate::interrupt::Interrupt;
+use crate::output::{json, line};
+use cloakroom_admin::{Access, Admin, AuditLog, TokenAccess};
+use serde_json::json;
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// How often the command looks whether it is to stop.
+const LOOKED: Duration = Duration::from_millis(50);
+/// How long open requests may take to end.
+const LAST_REQUESTS: Duration = Duration::from_secs(3);
+
+/// Where the token comes from.
+enum Token {
+    Given(String),
+    /// Nobody knows it yet.
+    Made(String),
+}
+
+pub(crate) fn run(global: &Global, wanted: &AdminArguments, interrupt: &Interrupt) -> Outcome {
+    let token = token(wanted)?;
+    let (Token::Given(text) | Token::Made(text)) = &token;
+    let access = match wanted.read_only {
+        true => Access::read_only("operator"),
+        false => Access::all("operator"),
+    };
+    let advice = "Write 16 characters or more into the file: without white space around them.";
+    let access = TokenAccess::new(text, access)
+        .ok_or_else(|| Failure::usage("the token is shorter than 16 characters", advice))?;
+    let log = match &wanted.audit_log {
+        None => AuditLog::in_memory(),
+        Some(path) => AuditLog::in_file(path).map_err(|error| {
+            Failure::file(
+                format!("the audit log {} cannot be used", path.display()),
+                &error,
+            )
+        })?,
+    };
+    global.on_store(|store| {
+        let mut pages = Admin::new(store.clone(), access.clone())
+            .sign_in(access)
+            .audit_log(log);
+        if wanted.listen.ip().is_loopback() {
+            // Nobody is on the way.
+            pages = pages.plain_http();
+        }
+        serve(global, wanted, pages, (&token, interrupt.asks()))
+    })
+}
+
+fn token(wanted: &AdminArguments) -> Outcome<Token> {
+    if let Some(path) = &wanted.token_file {
+        let text = fs::read_to_string(path);
+        let text = text
+            .map_err(|error| Failure::file(format!("{} cannot be read", path.display()), &error))?;
+        return Ok(Token::Given(text.trim().to_owned()));
+    }
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    let mut text = String::new();
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    Ok(Token::Made(text))
+}
+
+fn serve(
+    global: &Global,
+    wanted: &AdminArguments,
+    pages: Admin,
+    (token, interrupt): (&Token, &Interrupt),
+) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let served = runtime.block_on(async {
+        let listener = TcpListener::bind(wanted.listen).await.map_err(|error| {
+            let advice = "Choose another address with --listen.";
+            let what = format!("nobody can listen on {}: {error}", wanted.listen);
+            Failure::unusable("io", what, advice)
+        })?;
+        tell(global, listener.local_addr()?.to_string(), token)?;
+        let asked = async || {
+            while !interrupt.has_come() {
+                tokio::time::sleep(LOOKED).await;
+            }
+        };
+        let server = axum::serve(listener, pages.router()).with_graceful_shutdown({
+            let interrupt = interrupt.clone();
+            async move {
+                while !interrupt.has_come() {
+                    tokio::time::sleep(LOOKED).await;
+                }
+            }
+        });
+        tokio::select! {
+            served = async { server.await } => served?,
+            // Streams of live figures end later.
+            () = async { asked().await; tokio::time::sleep(LAST_REQUESTS).await } => {}
+        }
+        Ok::<(), Failure>(())
+    });
+    // Its tasks hold the store.
+    runtime.shutdown_timeout(LAST_REQUESTS);
+    served?;
+    Ok(Found::Nothing)
+}
+
+fn tell(global: &Global, address: String, token: &Token) -> Outcome<()> {
+    let url = format!("http://{address}/");
+    if global.json {
+        let made = match token {
+            Token::Made(text) => Some(text),
+            Token::Given(_) => None,
+        };
+        return json(&json!({ "url": url, "token": made }));
+    }
+    line(&format!("The page is at {url}. Ctrl-C ends it."))?;
+    match token {
+        Token::Made(text) => line(&format!("It asks for this token: {text}")),
+        Token::Given(_) => Ok(()),
+    }
+}
