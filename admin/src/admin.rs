@@ -18,6 +18,7 @@ use cloakroom::http::SessionLayer;
 use minijinja::Environment;
 use std::fmt;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// The administration pages of a store, as a router that an application nests under a path of its choice. The resolver
 /// decides for each request what it may do.
@@ -62,6 +63,8 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) log: AuditLog,
     pub(crate) tasks: Tasks,
+    /// One backup is downloaded at a time.
+    pub(crate) backups: Arc<Semaphore>,
     pub(crate) samples: Arc<Samples>,
     pub(crate) tokens: FormTokens,
     pub(crate) templates: Environment<'static>,
@@ -81,6 +84,7 @@ impl Admin {
             store,
             log: AuditLog::in_memory(),
             tasks: Tasks::default(),
+            backups: Arc::new(Semaphore::new(1)),
             tokens: FormTokens::new(),
             templates: render::environment(),
             sign_in: None,

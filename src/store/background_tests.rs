@@ -111,3 +111,43 @@ fn a_list_that_nobody_waits_for_any_more_is_not_read() {
     }
     assert_eq!(*ran.lock().unwrap(), ["a sweep"]);
 }
+
+/// A writer that takes nothing until it is released.
+struct Stuck(std::sync::mpsc::Receiver<()>);
+
+impl std::io::Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = self.0.recv();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn readers_of_backups_that_read_nothing_hold_nothing_else_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().join("store")).unwrap();
+    let container = store.container("").unwrap();
+    let mut releases = Vec::new();
+    let mut backups = Vec::new();
+    for _ in 0..crate::transaction::BACKGROUND_THREADS {
+        let (release, released) = std::sync::mpsc::channel();
+        let backup =
+            store.backup_to_async(Stuck(released), |_| std::ops::ControlFlow::Continue(()));
+        let mut backup = Box::pin(backup);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(backup.as_mut().poll(&mut context).is_pending());
+        releases.push(release);
+        backups.push(backup);
+    }
+    block_on(container.sweep_async()).unwrap();
+    assert!(block_on(store.check_async()).unwrap().is_clean());
+    block_on(store.close_async()).unwrap();
+    drop(releases);
+    for backup in backups {
+        let _ = block_on(backup);
+    }
+}

@@ -7,7 +7,7 @@ use crate::error::ErrorKind;
 use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::storage::redb::{Location, backup as file, location};
 use crate::storage::{BackupProgress, BackupSummary, LocalEngine, PreviousBackup, ProgressFn};
-use crate::transaction::Env;
+use crate::transaction::{Env, on_own_thread};
 use chrono::{DateTime, Utc};
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
@@ -182,7 +182,7 @@ impl Store {
         to_file(&self.inner.env, &path, None, &mut progress)
     }
 
-    /// [`backup`](Self::backup) as a future, on a thread of the store. It goes on to the end if the future is dropped.
+    /// [`backup`](Self::backup) as a future, on a thread of its own. It goes on to the end if the future is dropped.
     ///
     /// # Errors
     ///
@@ -198,7 +198,9 @@ impl Store {
     {
         let path = path.as_ref().to_owned();
         let env = &self.inner.env;
-        env.in_background(move |env| to_file(env, &location(&path)?, None, &mut progress))
+        on_own_thread(env.clone(), move |env| {
+            to_file(env, &location(&path)?, None, &mut progress)
+        })
     }
 
     /// [`backup`](Self::backup) into anything that takes bytes: a pipe, a compressor, a connection. What was written is
@@ -217,7 +219,7 @@ impl Store {
         write_to(&self.inner.env, &mut writer, &mut progress)
     }
 
-    /// [`backup_to`](Self::backup_to) as a future, on a thread of the store. It goes on to the end if the future is
+    /// [`backup_to`](Self::backup_to) as a future, on a thread of its own. It goes on to the end if the future is
     /// dropped. The writer is returned.
     ///
     /// # Errors
@@ -233,7 +235,7 @@ impl Store {
         P: FnMut(BackupProgress) -> ControlFlow<()> + Send + 'static,
     {
         let env = &self.inner.env;
-        env.in_background(move |env| {
+        on_own_thread(env.clone(), move |env| {
             let backup = write_to(env, &mut writer, &mut progress)?;
             Ok((backup, writer))
         })
@@ -268,7 +270,7 @@ impl Store {
         )
     }
 
-    /// [`backup_since`](Self::backup_since) as a future, on a thread of the store. It goes on to the end if the future
+    /// [`backup_since`](Self::backup_since) as a future, on a thread of its own. It goes on to the end if the future
     /// is dropped.
     ///
     /// # Errors
@@ -288,7 +290,7 @@ impl Store {
         let path = path.as_ref().to_owned();
         let chain = chain.into_iter().map(|it| it.as_ref().to_owned());
         let chain: Vec<PathBuf> = chain.collect();
-        self.inner.env.in_background(move |env| {
+        on_own_thread(self.inner.env.clone(), move |env| {
             let chain = locations(chain)?;
             to_file(env, &location(&path)?, Some(&chain), &mut progress)
         })

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::storage::LocalEngine;
 #[cfg(feature = "cookie-containers")]
 use crate::transaction::{Carrier, is_refused};
-use crate::transaction::{Env, KeepOpen, Patience, Transaction};
+use crate::transaction::{Env, KeepOpen, Patience, Transaction, on_own_thread};
 use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,7 +65,7 @@ impl Store {
         self.inner.shut_down()
     }
 
-    /// [`close`](Self::close) as a future. A thread of the store closes it, to the end even if the future is dropped.
+    /// [`close`](Self::close) as a future. A thread of its own closes it, to the end even if the future is dropped.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl Store {
     pub fn close_async(self) -> impl Future<Output = Result<()>> + Send + use<> {
         let inner = self.inner;
         let env = inner.env.clone();
-        env.in_background(move |_| inner.shut_down())
+        on_own_thread(env, move |_| inner.shut_down())
     }
 
     /// Writes all earlier commits from the journal to the store's file, and blocks until that is done. Other commits

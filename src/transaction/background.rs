@@ -3,7 +3,9 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::transaction::env::Env;
 use futures_channel::oneshot;
+use std::io;
 use std::sync::Arc;
+use std::thread;
 
 /// The largest number of threads for such work.
 pub(crate) const THREADS: usize = 4;
@@ -43,6 +45,27 @@ impl Env {
     }
 }
 
+/// Runs `work` on a thread of its own, once the future is polled for the first time: work that may wait for somebody
+/// else, such as a reader of a backup, or that must not wait for such work. It runs to its end even if the future is
+/// dropped.
+pub(crate) async fn on_own_thread<T, W>(env: Arc<Env>, work: W) -> Result<T>
+where
+    T: Send + 'static,
+    W: FnOnce(&Arc<Env>) -> Result<T> + Send + 'static,
+{
+    env.process.check()?;
+    let (reply, answer) = oneshot::channel();
+    let worker = env.clone();
+    let thread = thread::Builder::new().name("cloakroom-task".to_owned());
+    let started = thread.spawn(move || drop(reply.send(work(&worker))));
+    started.map_err(no_thread)?;
+    answer.await.unwrap_or_else(|_| Err(Error::stopped()))
+}
+
+fn no_thread(error: io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, "no thread can be started").with_source(error)
+}
+
 async fn queue<T, W>(env: Arc<Env>, work: W, when_dropped: WhenDropped) -> Result<T>
 where
     T: Send + 'static,
@@ -56,8 +79,6 @@ where
             drop(reply.send(work(&worker)));
         }
     };
-    env.background.try_run(Box::new(task)).map_err(|error| {
-        Error::new(ErrorKind::Unavailable, "no thread can be started").with_source(error)
-    })?;
+    env.background.try_run(Box::new(task)).map_err(no_thread)?;
     answer.await.unwrap_or_else(|_| Err(Error::stopped()))
 }

@@ -32,7 +32,7 @@ mod worker;
 pub(crate) use crate::storage::Arrival;
 #[cfg(feature = "cookie-containers")]
 pub(crate) use crate::storage::carried::{CarriedLimit, CarriedRows};
-pub(crate) use crate::transaction::background::THREADS as BACKGROUND_THREADS;
+pub(crate) use crate::transaction::background::{THREADS as BACKGROUND_THREADS, on_own_thread};
 #[cfg(feature = "cookie-containers")]
 pub(crate) use crate::transaction::carrier::Carrier;
 #[cfg(feature = "cookie-containers")]

@@ -5,7 +5,7 @@ use crate::entry::Visit;
 use crate::failure::Failure;
 use crate::forms::{bytes, counted};
 use axum::body::{Body, Bytes};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse as _;
 use chrono::Utc;
 use futures_core::Stream;
@@ -13,6 +13,9 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// How much is sent at once.
@@ -20,10 +23,14 @@ const PART: usize = 64 * 1024;
 /// How many parts wait for a client that reads slowly. Then the backup waits, too.
 const WAITING: usize = 4;
 
+/// How long a client may read nothing.
+const STALLED: Duration = Duration::from_secs(60);
+
 /// What the backup is written to: the parts of the answer.
 struct Parts {
     part: Vec<u8>,
     to: Sender<io::Result<Bytes>>,
+    runtime: Handle,
 }
 
 impl Write for Parts {
@@ -40,8 +47,19 @@ impl Write for Parts {
         if part.is_empty() {
             return Ok(());
         }
-        let sent = self.to.blocking_send(Ok(part.into()));
-        sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the client went away"))
+        // A backup keeps the state of its commit: a client that does not read must not keep it for ever.
+        let sending = self.to.send_timeout(Ok(part.into()), STALLED);
+        match self.runtime.block_on(sending) {
+            Ok(()) => Ok(()),
+            Err(SendTimeoutError::Timeout(_)) => {
+                let why = "the client has read nothing for a minute";
+                Err(io::Error::new(io::ErrorKind::TimedOut, why))
+            }
+            Err(SendTimeoutError::Closed(_)) => Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "the client went away",
+            )),
+        }
     }
 }
 
@@ -63,6 +81,10 @@ pub(super) async fn download(visit: Visit) -> Answer {
             "A backup holds the values of all sessions, which you may not see.",
         ));
     }
+    let Ok(turn) = visit.app.backups.clone().try_acquire_owned() else {
+        let text = "Another backup is being downloaded. Wait for its end.";
+        return Err(Failure::new(StatusCode::CONFLICT, "One at a time", text));
+    };
     let who = visit.access.who().unwrap_or_default().to_owned();
     visit
         .record("start backup", String::new(), async {
@@ -74,6 +96,7 @@ pub(super) async fn download(visit: Visit) -> Answer {
     let writer = Parts {
         part: Vec::with_capacity(PART),
         to,
+        runtime: Handle::current(),
     };
     let store = visit.app.store.clone();
     let log = visit.clone();
@@ -87,9 +110,11 @@ pub(super) async fn download(visit: Visit) -> Answer {
         };
         if let Err(error) = &outcome {
             // The client sees that the answer is cut.
-            drop(failed.send(Err(io::Error::other(error.clone()))).await);
+            let cut = Err(io::Error::other(error.clone()));
+            drop(failed.send_timeout(cut, STALLED).await);
         }
         log.record_as(&who, "backup", outcome).await;
+        drop(turn);
     });
     let name = Utc::now().format("sessions-%Y%m%d-%H%M%S.backup");
     let headers = [

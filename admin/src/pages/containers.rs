@@ -15,6 +15,8 @@ use std::time::Duration;
 struct ContainerView {
     /// The unnamed container is `""`.
     name: String,
+    /// Its other names.
+    aliases: Vec<String>,
     residence: &'static str,
     timeout: String,
     timeout_seconds: f64,
@@ -37,6 +39,9 @@ impl ContainerView {
         };
         Ok(Self {
             name: container.name().to_owned(),
+            aliases: (container.names()?.into_iter())
+                .filter(|name| name != container.name())
+                .collect(),
             residence: match settings.residence {
                 Residence::File => "file",
                 Residence::Memory => "memory",
