@@ -203,7 +203,8 @@ impl CookieSettings {
 
     /// Lets only POST requests create a session. Any other request of a visitor without one reads an empty session.
     /// If it writes to it, nothing is stored, and the response is
-    /// [`MissingClientId`](crate::ErrorKind::MissingClientId) with 403.
+    /// [`MissingClientId`](crate::ErrorKind::MissingClientId) with 403. The same holds for a request that has ended its
+    /// session: a log-out that leaves a message for the next page needs a POST.
     #[must_use]
     pub fn post_only(mut self) -> Self {
         self.founding = FoundingMethod::Post;

@@ -421,6 +421,39 @@ async fn with_existing_only_no_request_begins_a_session() {
     }
 }
 
+/// C4.5, C4.8: a request that has ended its session has none, and begins none.
+#[tokio::test]
+async fn a_request_that_ended_its_session_may_not_begin_one() {
+    type End = fn(&Session) -> Result<(), Error>;
+    const ENDS: [End; 5] = [
+        |s| s.destroy(),
+        |s| s.log_out(),
+        |s| s.rotate().and_then(|_| s.destroy()),
+        |s| s.destroy().and_then(|()| s.rotate().map(drop)),
+        |s| s.data("")?.destroy(),
+    ];
+    let cookie = CookieSettings::new();
+    for cookie in [cookie.clone().post_only(), cookie.existing_only()] {
+        for (at, end) in ENDS.into_iter().enumerate() {
+            let store = Store::in_memory().unwrap();
+            let id = store.client_ids().issue();
+            let begin = |txn: &cloakroom::Txn| txn.session(&id)?.set_owner(Some("ann"));
+            store.transact(begin).unwrap();
+            let jar = format!("__Host-{}={}", name_of(&store), id.as_str());
+            let tells = move |session: Session| async move {
+                end(&session).unwrap();
+                let error = session.pkg(PACKAGE).insert("count", 1).unwrap_err();
+                format!("{:?} {:?}", error.kind(), session.exists().unwrap())
+            };
+            let layer = SessionLayer::new(store.clone()).cookie(cookie.clone());
+            let app = Router::new().route("/", get(tells)).layer(layer);
+            assert_eq!(page(&app, "/", &jar).await, "MissingClientId false", "{at}");
+            let live = store.container("").unwrap().statistics().unwrap().live;
+            assert_eq!(live, 0, "{at}");
+        }
+    }
+}
+
 /// C4.5
 #[test]
 fn a_front_servers_cookie_has_a_name_that_http_allows() {

@@ -41,8 +41,9 @@ impl TxnState {
 
     /// As above, for changes that belong to no container.
     pub(crate) fn found(&mut self, id: SubjectId, place: FoundingContainer) -> Result<()> {
+        // A session that this transaction ends was live, and is none any more.
         if let Some(why) = self.subject(id)?.founding.refusal()
-            && !self.live_anywhere(id)?
+            && (self.fate(id) == SessionFate::Destroyed || !self.live_anywhere(id)?)
         {
             return Err(Error::new(ErrorKind::MissingClientId, why));
         }
