@@ -31,6 +31,7 @@ impl<B> Answer<B> {
         if let Some(AnswerExtensions(extensions)) = extensions {
             *seen.extensions_mut() = extensions;
         }
+        copy_own(&response, seen.extensions_mut());
         seen.body_mut().0 = Some(response);
         Ok(seen)
     }
@@ -65,6 +66,17 @@ impl<B> Answer<B> {
             response.extensions_mut().insert(error.clone());
         }
         Ok(response)
+    }
+}
+
+/// Copies what an application put into the extensions of its response itself, for the layer.
+fn copy_own<B>(response: &HttpResponse<B>, seen: &mut Extensions) {
+    let own = response.extensions();
+    if let Some(abort) = own.get::<Abort>() {
+        seen.insert(*abort);
+    }
+    if let Some(error) = own.get::<cloakroom::Error>() {
+        seen.insert(error.clone());
     }
 }
 
