@@ -26,7 +26,7 @@ impl<B> Answer<B> {
     pub(crate) fn of(mut response: HttpResponse<B>) -> Result<Response<Self>, Error> {
         let mut seen = Response::new(Self::default());
         *seen.status_mut() = head::status(response.status())?;
-        *seen.headers_mut() = head::headers(response.headers())?;
+        *seen.headers_mut() = head::response_headers(response.headers())?;
         let extensions = response.extensions_mut().remove::<AnswerExtensions>();
         if let Some(AnswerExtensions(extensions)) = extensions {
             *seen.extensions_mut() = extensions;

@@ -2,13 +2,19 @@
 //! session.
 
 use actix_web::dev::ServiceRequest;
-use actix_web::error::{Error, ErrorInternalServerError};
+use actix_web::error::{Error, ErrorInternalServerError, ErrorRequestHeaderFieldsTooLarge};
 use actix_web::http as actix;
+use http::header::MaxSizeReached;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request};
 
 /// Something that one version of `http` accepts and the other does not.
 fn unknown<E>(_: E) -> Error {
     ErrorInternalServerError("a part of the message cannot be converted")
+}
+
+/// What a client gets for more fields than the present `http` holds. HTTP/2 limits their bytes alone.
+fn too_many<E>(_: E) -> Error {
+    ErrorRequestHeaderFieldsTooLarge("too many header fields")
 }
 
 /// The head of a request. Its extensions have the address of the peer.
@@ -18,7 +24,7 @@ pub(crate) fn of_request(request: &ServiceRequest) -> Result<request::Parts, Err
     parts.method = Method::from_bytes(method).map_err(unknown)?;
     parts.uri = Uri::try_from(request.uri().to_string()).map_err(unknown)?;
     parts.version = version(request.version());
-    parts.headers = headers(request.headers())?;
+    parts.headers = headers(request.headers(), too_many)?;
     if let Some(peer) = request.peer_addr() {
         parts.extensions.insert(peer);
     }
@@ -35,14 +41,21 @@ fn version(version: actix::Version) -> Version {
     }
 }
 
-/// All fields, in their order, each with all its values, as bytes.
-pub(crate) fn headers(fields: &actix::header::HeaderMap) -> Result<HeaderMap, Error> {
-    let mut converted = HeaderMap::with_capacity(fields.len());
+pub(crate) fn response_headers(fields: &actix::header::HeaderMap) -> Result<HeaderMap, Error> {
+    headers(fields, unknown)
+}
+
+/// All fields, in their order, each with all its values, as bytes. An error if there are too many.
+fn headers(
+    fields: &actix::header::HeaderMap,
+    full: impl Fn(MaxSizeReached) -> Error,
+) -> Result<HeaderMap, Error> {
+    let mut converted = HeaderMap::new();
     for (name, value) in fields {
         let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(unknown)?;
         let mut field = HeaderValue::from_bytes(value.as_bytes()).map_err(unknown)?;
         field.set_sensitive(value.is_sensitive());
-        converted.append(name, field);
+        converted.try_append(name, field).map_err(&full)?;
     }
     Ok(converted)
 }

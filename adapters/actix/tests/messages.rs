@@ -13,9 +13,9 @@ use actix_web::dev::{Service, ServiceResponse};
 use actix_web::http::{StatusCode, header};
 use actix_web::test::{TestRequest, init_service};
 use actix_web::{App, HttpResponse, web};
-use cloakroom::http::{Abort, SessionLayer};
+use cloakroom::http::{Abort, CsrfLayer, SessionLayer};
 use cloakroom::{ErrorKind, Store};
-use cloakroom_actix::{Error, Session, SessionMiddleware};
+use cloakroom_actix::{CsrfMiddleware, Error, Session, SessionMiddleware};
 
 fn sessions(store: &Store) -> SessionMiddleware {
     SessionMiddleware::new(SessionLayer::new(store.clone()))
@@ -74,4 +74,42 @@ async fn a_response_aborts_by_its_own_extensions() {
     let error = extensions.get::<cloakroom::Error>().expect("an error");
     assert_eq!(error.kind(), ErrorKind::NoSuchContainer);
     assert_eq!(live(&store), 0);
+}
+
+async fn visit(session: Session) -> Result<String, Error> {
+    let count = |n: Option<u64>| n.unwrap_or(0) + 1;
+    let n = session.pkg("visits").update("count", count)?;
+    Ok(n.to_string())
+}
+
+/// A request with one value in each of so many fields.
+fn with_fields(count: usize) -> TestRequest {
+    let names = (0..count).map(|n| format!("x-{n}"));
+    names.fold(TestRequest::get(), |request, name| {
+        request.append_header((name, "1"))
+    })
+}
+
+/// HTTP/2 has no limit of their number of its own.
+#[actix_web::test]
+async fn more_header_fields_than_fit_are_refused() {
+    let store = Store::in_memory().unwrap();
+    let app = App::new()
+        .route("/", web::get().to(visit))
+        .wrap(sessions(&store));
+    let app = init_service(app).await;
+    let checked = App::new()
+        .route("/", web::get().to(HttpResponse::Ok))
+        .wrap(CsrfMiddleware::new(CsrfLayer::new()));
+    let checked = init_service(checked).await;
+    let fits = answer(&app, with_fields(24_000)).await;
+    assert_eq!(fits.status(), StatusCode::OK);
+    let too_many = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    for count in [24_600, 40_000] {
+        let refused = answer(&app, with_fields(count)).await;
+        assert_eq!(refused.status(), too_many, "{count}");
+        let refused = answer(&checked, with_fields(count)).await;
+        assert_eq!(refused.status(), too_many, "{count}");
+    }
+    assert_eq!(live(&store), 1);
 }
