@@ -15,6 +15,9 @@ const SINGLE: &str = "$f32";
 const DOUBLE: &str = "$f64";
 const SOME: &str = "$some";
 const MAP: &str = "$map";
+/// The tag that serde_json itself gives a number, with its text, where a crate of the program turns the feature
+/// `arbitrary_precision` on.
+const NUMBER: &str = "$serde_json::private::Number";
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -140,6 +143,22 @@ fn integer(value: i128) -> Value {
     u128::try_from(value).map_or(Value::Negative(value), Value::Unsigned)
 }
 
+/// A number of JSON, as serde_json gives it without that feature.
+fn number(text: &str) -> Option<Value> {
+    let whole = text.parse().map(Value::Unsigned).ok();
+    let negative = || Some(Value::Negative(text.parse().ok().filter(|it| *it < 0)?));
+    let double = || {
+        let value = text.parse().ok().filter(|it: &f64| it.is_finite());
+        value.map(Value::Double)
+    };
+    let fits = |value: &Value| match value {
+        Value::Unsigned(value) => u64::try_from(*value).is_ok(),
+        Value::Negative(value) => i64::try_from(*value).is_ok(),
+        _ => false,
+    };
+    whole.or_else(negative).filter(fits).or_else(double)
+}
+
 fn tagged_value<'de, A: MapAccess<'de>>(tag: &str, map: &mut A) -> Result<Value, A::Error> {
     let wrong = || de::Error::custom("the content of a tag is not what the tag says");
     match tag {
@@ -167,6 +186,7 @@ fn tagged_value<'de, A: MapAccess<'de>>(tag: &str, map: &mut A) -> Result<Value,
             let unsigned = text.parse().ok().map(Value::Unsigned);
             unsigned.or_else(|| text.parse().ok().map(integer))
         }
+        NUMBER => number(&text),
         _ => return Err(de::Error::custom("a tag is unknown")),
     };
     value.ok_or_else(wrong)

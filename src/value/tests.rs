@@ -74,3 +74,36 @@ impl<'de> Deserialize<'de> for Bytes {
         deserializer.deserialize_bytes(Visit)
     }
 }
+
+// A crate of the program may turn serde_json's arbitrary_precision on: then it gives numbers so.
+#[cfg(feature = "export")]
+#[test]
+fn numbers_are_read_as_serde_json_gives_them_with_any_precision() {
+    use serde::de::value::{Error, MapDeserializer};
+    let read = |text: &'static str| {
+        let entries = [("$serde_json::private::Number", text)];
+        Value::deserialize(MapDeserializer::<_, Error>::new(entries.into_iter()))
+    };
+    for text in [
+        "0",
+        "7",
+        "-7",
+        "-0",
+        "18446744073709551615",
+        "18446744073709551616",
+        "-9223372036854775808",
+        "-9223372036854775809",
+        "1.5",
+        "-1e300",
+        "0.1",
+    ] {
+        assert_eq!(
+            read(text).unwrap(),
+            serde_json::from_str(text).unwrap(),
+            "{text}"
+        );
+    }
+    for wrong in ["1e999", "", "x", "NaN", "inf"] {
+        assert!(read(wrong).is_err(), "{wrong}");
+    }
+}
