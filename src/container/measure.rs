@@ -200,15 +200,16 @@ impl SessionMeasures {
         session: VisitedSession<'_>,
         (snapshot, now): (&dyn Snapshot, Timestamp),
     ) -> Result<()> {
-        let mut bytes = 0;
+        let (mut bytes, mut damaged) = (0, 0);
         for package in session.row.packages.iter() {
             crate::steps::count(1);
             match snapshot.package_len(container, session.client, package) {
                 Ok(len) => bytes += len as u64,
-                Err(error) if error.kind() == ErrorKind::Corrupt => self.unreadable += 1,
+                Err(error) if error.kind() == ErrorKind::Corrupt => damaged += 1,
                 Err(error) => return Err(error),
             }
         }
+        self.unreadable += u64::from(damaged > 0);
         self.live += 1;
         self.owned += u64::from(session.row.owner.is_some());
         self.packages += session.row.packages.len() as u64;
