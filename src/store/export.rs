@@ -114,13 +114,9 @@ struct Export<'a, W: Write> {
 
 impl<W: Write> Export<'_, W> {
     fn put(&mut self, line: &ExportLine) -> Result<()> {
-        let mut text = serde_json::to_vec(line).map_err(|error| {
-            let error = std::io::Error::from(error);
-            Error::new(ErrorKind::NotSerializable, "a line of the export").with_source(error)
-        })?;
-        text.push(b'\n');
+        let text = line.text()?;
         self.done.bytes += text.len() as u64;
-        self.out.write_all(&text).map_err(not_written)
+        self.out.write_all(text.as_bytes()).map_err(not_written)
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -272,6 +268,7 @@ impl ContainerLine {
             resolution_ms: millis(policy.resolution),
             max_lifetime_ms: policy.max_lifetime.map(millis),
             implicit_sweeps: container.implicit_sweeps,
+            aliases: container.aliases.iter().map(|it| it.to_string()).collect(),
         }
     }
 }

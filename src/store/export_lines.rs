@@ -1,8 +1,10 @@
 //! The lines of an export, as `docs/export-format.md` describes them.
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::value::Value;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 /// The name of the format, in the first line.
 pub(super) const FORMAT: &str = "cloakroom-export";
@@ -20,6 +22,40 @@ pub(super) enum ExportLine {
     End(EndLine),
 }
 
+impl ExportLine {
+    /// The line's text. What could act on a terminal is escaped as JSON does it, as exports are looked at there.
+    pub(super) fn text(&self) -> Result<String> {
+        let json = serde_json::to_string(self).map_err(|error| {
+            let error = std::io::Error::from(error);
+            Error::new(ErrorKind::NotSerializable, "a line of the export").with_source(error)
+        })?;
+        let mut text = match json.contains(acts_on_a_terminal) {
+            true => escaped(&json),
+            false => json,
+        };
+        text.push('\n');
+        Ok(text)
+    }
+}
+
+/// Controls, and marks of direction (UAX #9).
+fn acts_on_a_terminal(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match acts_on_a_terminal(c) {
+            // Writing to a string cannot fail.
+            true => drop(write!(text, "\\u{:04x}", u32::from(c))),
+            false => text.push(c),
+        }
+    }
+    text
+}
+
 /// The first line. Times are milliseconds since 1970, durations are milliseconds.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct HeaderLine {
@@ -28,7 +64,7 @@ pub(super) struct HeaderLine {
     pub(super) written_ms: i64,
 }
 
-/// A container's settings.
+/// A container's settings and other names.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ContainerLine {
     pub(super) name: String,
@@ -36,6 +72,9 @@ pub(super) struct ContainerLine {
     pub(super) resolution_ms: u64,
     pub(super) max_lifetime_ms: Option<u64>,
     pub(super) implicit_sweeps: bool,
+    /// Its other names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) aliases: Vec<String>,
 }
 
 /// A session in one container.

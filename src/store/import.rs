@@ -2,13 +2,13 @@
 
 use super::Store;
 use super::export_lines::{ContainerLine, EndLine, ExportLine, FORMAT, HeaderLine, VERSION};
-use super::import_batch::ImportBatch;
+use super::import_batch::{ImportBatch, check_own_name};
 use super::import_reader::{LineReader, invalid};
 use crate::block_on::{block_on, wait};
-use crate::container::{ContainerSettings, register};
+use crate::container::{ContainerSettings, register, register_alias};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::OnDuplicate;
-use crate::transaction::Env;
+use crate::transaction::{ContainerEntry, Env};
 use std::io::Read;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -96,8 +96,10 @@ impl Store {
     /// Reads what [`export`](Self::export) wrote, and puts the sessions into this store, with their keys, times,
     /// owners, labels and values. Blocks until that is durable.
     ///
-    /// Sessions are written in batches, each in one commit: all of it or nothing. Containers are registered. One that
-    /// has sessions already keeps its settings, unless `on_duplicate` is [`Replace`](OnDuplicate::Replace).
+    /// Sessions are written in batches, each in one commit: all of it or nothing. Containers are registered with their
+    /// aliases. One that has sessions already keeps its settings, unless `on_duplicate` is
+    /// [`Replace`](OnDuplicate::Replace). None moves: one that lives in memory here stays there, and the sessions of the
+    /// export that belong in it are refused.
     ///
     /// The ids of the visitors go on working if this store has the secrets of the other one, given to both by
     /// [`StoreBuilder::secret`](crate::StoreBuilder::secret). An export holds no secrets. Without them, its sessions can
@@ -106,8 +108,8 @@ impl Store {
     /// # Errors
     ///
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a line that is wrong, that names a session of the store with
-    /// [`OnDuplicate::Fail`], or for a missing end, with the number of the line; nothing of its batch is written, and
-    /// the earlier batches are. [`TooNew`](ErrorKind::TooNew) for an export of a newer format.
+    /// [`OnDuplicate::Fail`], that has as a container's name what is an alias here or the other way round, or for a
+    /// missing end, with the number of the line; nothing of its batch is written, and the earlier batches are. [`TooNew`](ErrorKind::TooNew) for an export of a newer format.
     /// [`TooLarge`](ErrorKind::TooLarge) if a session exceeds the limits of this store. [`Io`](ErrorKind::Io) if the
     /// reader fails. A failure of the storage.
     pub fn import(&self, reader: impl Read, on_duplicate: OnDuplicate) -> Result<Imported> {
@@ -202,7 +204,6 @@ impl<R: Read> Import<'_, R> {
 
     fn line(&mut self) -> Result<ImportFlow> {
         let Some(line) = self.lines.next()? else {
-            self.commit()?;
             return Err(invalid("the export is cut short: its end is missing"));
         };
         let is_wanted = self.lines.number > self.settings.after_line;
@@ -246,6 +247,11 @@ impl<R: Read> Import<'_, R> {
         if self.lines.next()?.is_some() {
             return Err(invalid("a line comes after the end"));
         }
+        if self.settings.after_line > number {
+            return Err(invalid(
+                "the export ends before the line that it is to go on after",
+            ));
+        }
         self.commit()?;
         self.done.lines = number;
         self.done.is_complete = true;
@@ -261,22 +267,27 @@ impl<R: Read> Import<'_, R> {
     }
 
     fn container(&mut self, line: &ContainerLine) -> Result<()> {
-        let settings = line.settings();
         let known = self.env.registry.load().get(&line.name).cloned();
         self.done.containers += 1;
-        let keeps = match &known {
-            None => false,
-            Some(known) if ContainerSettings::of(known) == settings => true,
-            Some(known) => {
-                let snapshot = self.env.snapshot()?;
-                let first = snapshot.sessions(known.id(), None, 1).wait()?;
-                !first.is_empty() && self.settings.on_duplicate != OnDuplicate::Replace
+        if !self.keeps_settings(line, known.as_deref())? {
+            let mut settings = line.settings();
+            if let Some(known) = &known {
+                settings.residence = ContainerSettings::of(known).residence;
             }
-        };
-        match keeps {
-            true => Ok(()),
-            false => block_on(register(self.env, &line.name, &settings)).map(drop),
+            block_on(register(self.env, &line.name, &settings))?;
         }
+        let mut aliases = line.aliases.iter();
+        aliases
+            .try_for_each(|alias| block_on(register_alias(self.env, alias, &line.name)).map(drop))
+    }
+
+    /// Whether a container of the store stays as it is.
+    fn keeps_settings(&self, line: &ContainerLine, known: Option<&ContainerEntry>) -> Result<bool> {
+        let Some(known) = known else { return Ok(false) };
+        check_own_name(known, &line.name)?;
+        let snapshot = self.env.snapshot()?;
+        let first = snapshot.sessions(known.id(), None, 1).wait()?;
+        Ok(!first.is_empty() && self.settings.on_duplicate != OnDuplicate::Replace)
     }
 }
 

@@ -2,9 +2,11 @@
 
 use super::export_lines::SessionLine;
 use super::import_reader::invalid;
+use crate::block_on::wait;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::Times;
 use crate::storage::merge::check_name;
 use crate::storage::record::{AccessPart, SessionRow};
 use crate::storage::{
@@ -12,9 +14,9 @@ use crate::storage::{
     MergeFindings, Observed, OnDuplicate, Outcome, PackageChange, Seen, SeenState, SessionEnd,
     WaiterKind,
 };
-use crate::transaction::Env;
+use crate::transaction::{ContainerEntry, Env, ShownSession};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -24,10 +26,17 @@ const BYTES: usize = 1 << 20;
 /// How long an import waits before it checks again whether the storage accepts more.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// A session as its line has it.
+struct ImportedSession {
+    line: SessionLine,
+    number: u64,
+    container: Arc<ContainerEntry>,
+    client: ClientKey,
+}
+
 #[derive(Default)]
 pub(super) struct ImportBatch {
-    /// Each with the number of its line.
-    sessions: Vec<(u64, SessionLine, ContainerRef, ClientKey)>,
+    sessions: Vec<ImportedSession>,
     bytes: usize,
     /// The line that was at fault.
     wrong: Option<u64>,
@@ -45,29 +54,35 @@ impl ImportBatch {
     pub(super) fn add(
         &mut self,
         env: &Env,
-        session: SessionLine,
+        line: SessionLine,
         (number, len): (u64, usize),
     ) -> Result<()> {
         let limits = &env.rules.limits;
-        let client: ClientKey = session.client.parse()?;
+        let client: ClientKey = line.client.parse()?;
         let registry = env.registry.load();
         let container = registry
-            .get(&session.container)
+            .get(&line.container)
             .ok_or_else(|| invalid("the container of the session has no line"))?;
+        check_own_name(container, &line.container)?;
         if container.id().home() != ContainerHome::Durable {
             return Err(invalid("here the container does not live in the file"));
         }
-        let owner = session.owner.iter().map(|owner| ("the owner", owner));
-        let label = session.label.iter().map(|label| ("the label", label));
-        let packages = session.packages.keys().map(|name| ("the package id", name));
-        let keys = session.packages.values().flat_map(BTreeMap::keys);
+        let owner = line.owner.iter().map(|owner| ("the owner", owner));
+        let label = line.label.iter().map(|label| ("the label", label));
+        let packages = line.packages.keys().map(|name| ("the package id", name));
+        let keys = line.packages.values().flat_map(BTreeMap::keys);
         let keys = keys.map(|key| ("the key", key));
         for (what, name) in owner.chain(label).chain(packages).chain(keys) {
             check_name(what, name, limits)?;
         }
         self.bytes += len;
-        let place = container.container_ref.clone();
-        self.sessions.push((number, session, place, client));
+        let container = container.clone();
+        self.sessions.push(ImportedSession {
+            line,
+            number,
+            container,
+            client,
+        });
         Ok(())
     }
 
@@ -81,29 +96,36 @@ impl ImportBatch {
         // The merge may rely on the rows that a transaction has read, as of then.
         let since = env.storage.mark();
         let snapshot = env.snapshot()?;
-        let keys: Vec<_> = sessions.iter().map(|it| it.3).collect();
+        let keys: Vec<_> = sessions.iter().map(|it| it.client).collect();
         snapshot.load(&keys).wait()?;
-        let mut clients = Vec::with_capacity(sessions.len());
+        let mut rows = Vec::with_capacity(sessions.len());
         let mut known = BTreeSet::new();
-        for (number, session, place, client) in &sessions {
-            self.wrong = Some(*number);
-            if !known.insert((place.id, *client)) {
+        for it in &sessions {
+            self.wrong = Some(it.number);
+            if !known.insert((it.container.id(), it.client)) {
                 return Err(invalid("the session has a line already"));
             }
-            let named = |error: Error| error.in_container(&*place.name);
-            let row = snapshot.session(place.id, *client).map_err(named)?;
-            clients.push(change(session, seen(place, row), (*client, existing))?);
+            let row = snapshot.session(it.container.id(), it.client);
+            rows.push(row.map_err(|error| it.named(error))?);
+        }
+        self.wrong = None;
+        let now = env.clock.timestamp();
+        let mut clients = Vec::with_capacity(sessions.len());
+        for (it, seen) in sessions.iter().zip(seen(env, &sessions, rows, now)) {
+            self.wrong = Some(it.number);
+            let seen = seen.map_err(|error| it.named(error))?;
+            clients.push(change(&it.line, seen, (it.client, existing))?);
         }
         self.wrong = None;
         while env.storage.has_backpressure() {
             thread::sleep(PAUSE);
         }
         let count = sessions.len() as u64;
-        match submit(env, since, clients) {
+        match submit(env, (since, now), clients) {
             Ok(written) => Ok((written, count.saturating_sub(written))),
             Err((error, client)) => {
-                let at_fault = sessions.iter().find(|it| Some(it.3) == client);
-                self.wrong = at_fault.map(|it| it.0);
+                let at_fault = sessions.iter().find(|it| Some(it.client) == client);
+                self.wrong = at_fault.map(|it| it.number);
                 let is_there = error.kind() == ErrorKind::Conflict && at_fault.is_some();
                 Err(match is_there {
                     true => invalid("the store has this session already"),
@@ -114,15 +136,25 @@ impl ImportBatch {
     }
 }
 
+/// Refuses a container of an export whose name is an alias here: its sessions would be merged with those of another.
+pub(super) fn check_own_name(container: &ContainerEntry, name: &str) -> Result<()> {
+    match *container.container_ref.name == *name {
+        true => Ok(()),
+        false => Err(
+            invalid("here the container's name is another name of a container").in_container(name),
+        ),
+    }
+}
+
 /// Commits, and returns how many sessions were written. Or the error, and the client at fault.
 fn submit(
     env: &Env,
-    since: Mark,
+    (since, now): (Mark, Timestamp),
     clients: Vec<ClientChange>,
 ) -> Result<u64, (Error, Option<ClientKey>)> {
     let findings = MergeFindings::default();
     let set = ChangeSet {
-        now: env.clock.timestamp(),
+        now,
         since,
         clients,
         refusals: env.refusals(),
@@ -151,20 +183,61 @@ fn submit(
     Ok(findings.take().founded.len() as u64)
 }
 
-fn seen(place: &ContainerRef, row: Option<SessionRow>) -> Seen {
-    let state = match &row {
-        Some(row) => SeenState::Live {
-            incarnation: row.incarnation,
-        },
-        None => SeenState::Absent,
+impl ImportedSession {
+    fn named(&self, error: Error) -> Error {
+        error.in_container(&*self.container.container_ref.name)
+    }
+}
+
+/// What the store has of the sessions. A row that has expired is none (C3.2), nor is one that only leads on from a
+/// renewed id.
+fn seen(
+    env: &Env,
+    sessions: &[ImportedSession],
+    rows: Vec<Option<SessionRow>>,
+    now: Timestamp,
+) -> Vec<Result<Seen>> {
+    let shown = sessions.iter().zip(&rows).filter_map(|(it, row)| {
+        Some(ShownSession {
+            container: &it.container,
+            client: it.client,
+            row: row.as_ref()?,
+            keeping: None,
+        })
+    });
+    let times = wait(env.times_to_decide_by(&shown.collect::<Vec<_>>(), now));
+    let mut times = times.into_iter();
+    let seen = sessions.iter().zip(rows).map(|(it, row)| {
+        let times = row.as_ref().and_then(|_| times.next()).transpose()?;
+        Ok(Seen {
+            container_ref: it.container.container_ref.clone(),
+            state: state(&it.container, row.as_ref().zip(times), now),
+            row,
+            observed: false,
+            listed: false,
+            touch: None,
+        })
+    });
+    seen.collect()
+}
+
+fn state(
+    container: &ContainerEntry,
+    stored: Option<(&SessionRow, Times)>,
+    now: Timestamp,
+) -> SeenState {
+    let Some((row, times)) = stored else {
+        return SeenState::Absent;
     };
-    Seen {
-        container_ref: place.clone(),
-        row,
-        state,
-        observed: false,
-        listed: false,
-        touch: None,
+    let incarnation = row.incarnation;
+    match container.policy.is_expired(&times, now) || row.optional.moved.is_some() {
+        true => SeenState::Expired {
+            incarnation,
+            last_access: times.last_access,
+            timeout: times.timeout,
+            ends_at: times.ends_at,
+        },
+        false => SeenState::Live { incarnation },
     }
 }
 

@@ -56,6 +56,8 @@ mod background_tests;
 mod calls_tests;
 #[cfg(test)]
 mod containers_tests;
+#[cfg(all(test, feature = "export", feature = "http"))]
+mod import_tests;
 #[cfg(test)]
 #[cfg(feature = "torture")]
 mod late_tests;

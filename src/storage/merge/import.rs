@@ -15,7 +15,8 @@ pub(super) fn import<'a, R>(
     (access, existing): (AccessPart, OnDuplicate),
     writer: &RowWriter<'_, R>,
 ) -> Result<Option<Vec<SessionMerge<'a>>>> {
-    if sessions.iter().any(|session| session.stored.is_some()) {
+    // What was seen expired is replaced in any case, with its packages.
+    if sessions.iter().any(|session| session.row.is_some()) {
         match existing {
             OnDuplicate::Skip => return Ok(None),
             OnDuplicate::Fail => return Err(conflict("the session is there already")),

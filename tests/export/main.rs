@@ -8,7 +8,9 @@
     reason = "tests"
 )]
 
+#[path = "../support/mod.rs"]
 mod support;
+mod target;
 
 use cloakroom::{
     ClientId, ContainerSettings, Error, ErrorKind, ImportSettings, OnDuplicate, Store, Value,
@@ -246,54 +248,6 @@ fn an_export_has_neither_ids_nor_secrets_and_ids_go_on_with_the_same_secrets() {
     assert!(other.client_ids().verify(id.as_str()).is_none());
 }
 
-#[test]
-fn sessions_that_are_there_are_skipped_or_replaced_or_end_the_import() {
-    let (store, ids) = filled(3);
-    let lines = exported(&store);
-    let target = empty();
-    target.import(lines.as_bytes(), OnDuplicate::Fail).unwrap();
-    // One of them goes on here, and one ends.
-    let (changed, ended) = (ids[0].key(), ids[1].key());
-    let id = &ids[0];
-    target
-        .transact(|txn| {
-            let session = txn.session(id)?;
-            session.pkg("other").insert("k", 1)?;
-            session.set_owner(Some("new"))
-        })
-        .unwrap_or_else(|error| panic!("{error}"));
-    target.end(ended).unwrap();
-
-    let error = target
-        .import(lines.as_bytes(), OnDuplicate::Fail)
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert!(
-        error
-            .to_string()
-            .contains("the store has this session already"),
-        "{error}"
-    );
-    assert!(
-        target.entry(ended).unwrap().is_none(),
-        "a part of the batch was written"
-    );
-
-    let skipped = target.import(lines.as_bytes(), OnDuplicate::Skip).unwrap();
-    assert_eq!((skipped.sessions, skipped.skipped), (1, 2));
-    assert_eq!(target.sessions_of("new").unwrap().len(), 1);
-
-    let replaced = target
-        .import(lines.as_bytes(), OnDuplicate::Replace)
-        .unwrap();
-    assert_eq!((replaced.sessions, replaced.skipped), (3, 0));
-    assert!(target.sessions_of("new").unwrap().is_empty());
-    let entry = target.entry(changed).unwrap().unwrap();
-    assert_eq!(entry.parts[0].packages.len(), 1, "{entry:?}");
-    assert_eq!(seen(&target), seen(&store));
-    assert!(target.check().unwrap().is_clean());
-}
-
 // C2.2
 #[test]
 fn what_is_in_a_file_is_known_to_be_there() {
@@ -366,6 +320,15 @@ fn an_export_that_is_cut_short_or_of_a_newer_version_is_refused() {
     };
     let cut = all[..4].join("\n");
     assert!(import(&cut).to_string().contains("cut short"));
+    let target = empty();
+    let error = target.import(cut.as_bytes(), OnDuplicate::Fail);
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("up to 1 are imported")
+    );
+    assert_eq!(target.container("").unwrap().statistics().unwrap().live, 0);
     let missing = [&all[..3], &all[4..]].concat().join("\n");
     assert!(
         import(&missing)
@@ -406,6 +369,16 @@ fn an_import_that_was_broken_off_goes_on_where_it_ended() {
         (344, true, vec![256])
     );
     assert_eq!(seen(&target), seen(&store));
+    let import = |after| {
+        let settings = ImportSettings::new(OnDuplicate::Fail).after_line(after);
+        target.import_with(lines.as_bytes(), settings, |_| ControlFlow::Continue(()))
+    };
+    assert!(import(rest.lines).unwrap().is_complete);
+    let error = import(rest.lines + 1).unwrap_err();
+    assert!(
+        error.to_string().contains("ends before the line"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -484,24 +457,4 @@ fn an_export_has_the_state_of_one_commit_however_long_it_takes() {
     assert_eq!(imported.sessions, 200);
     let text = String::from_utf8(lines).unwrap();
     assert!(!text.contains("\"n\":999"));
-}
-
-// C3.2
-#[test]
-fn containers_with_sessions_keep_their_settings_unless_they_are_replaced() {
-    let (store, _) = filled(1);
-    let own = ContainerSettings::new().timeout(2 * HOUR);
-    store.container("").unwrap().configure(own.clone()).unwrap();
-    let lines = exported(&store);
-    let (target, _) = filled(1);
-    let timeout = || target.container("").unwrap().settings().unwrap().timeout;
-    target.import(lines.as_bytes(), OnDuplicate::Skip).unwrap();
-    assert_eq!(timeout(), HOUR);
-    target
-        .import(lines.as_bytes(), OnDuplicate::Replace)
-        .unwrap();
-    assert_eq!(timeout(), own.timeout);
-    let fresh = empty();
-    fresh.import(lines.as_bytes(), OnDuplicate::Fail).unwrap();
-    assert_eq!(fresh.container("").unwrap().settings().unwrap(), own);
 }
