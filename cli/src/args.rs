@@ -226,9 +226,12 @@ pub(crate) struct ListArguments {
     #[arg(long, value_name = "DIGITS")]
     pub(crate) key: Option<String>,
     /// How many at most
-    #[arg(long, default_value_t = 50, value_name = "NUMBER")]
+    #[arg(long, default_value_t = 50, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,
-    /// Begins after this key; with --container, unless there is one container only
+    /// Begins with this container, and goes on into the following ones
+    #[arg(long, value_name = "NAME", conflicts_with = "container")]
+    pub(crate) from: Option<String>,
+    /// Begins after this key; with --container or --from, unless there is one container only
     #[arg(long, value_name = "KEY")]
     pub(crate) after: Option<String>,
 }

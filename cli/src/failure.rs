@@ -1,6 +1,7 @@
 //! How a command ends: its exit code, and what a person is told.
 
-use crate::output::Form;
+use crate::output::{Form, error_line};
+use crate::text::{json_escaped, plain};
 use cloakroom::{Error, ErrorKind};
 use std::io;
 
@@ -78,9 +79,9 @@ impl Failure {
         Self::new(UNUSABLE, "defect", "the command has failed", advice)
     }
 
-    /// The reader of the output has gone: the rest is not wanted.
+    /// The reader of an export, or of a backup, has gone before it had all.
     fn unread() -> Self {
-        Self::new(0, "unread", "", "")
+        Self::new(INTERRUPTED, "unread", "", "")
     }
 
     /// A file that is no store cannot be read or written.
@@ -100,17 +101,17 @@ impl Failure {
         if self.message.is_empty() {
             return;
         }
-        let message = crate::text::plain(&self.message);
         // Nobody may be there to read it.
         let _ = match form {
             Form::Json => {
                 let error = serde_json::json!({ "error": {
                     "kind": self.kind, "message": self.message, "advice": self.advice,
                 }});
-                crate::output::error_line(&error.to_string())
+                error_line(&json_escaped(&error.to_string()))
             }
-            Form::Text => crate::output::error_line(&format!(
-                "{red}error:{red:#} {message}\n{}",
+            Form::Text => error_line(&format!(
+                "{red}error:{red:#} {}\n{}",
+                plain(&self.message),
                 self.advice,
                 red = anstyle::AnsiColor::Red.on_default().bold(),
             )),

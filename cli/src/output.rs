@@ -1,10 +1,11 @@
 //! What commands print.
 
 use crate::failure::Outcome;
-use crate::text::width;
+use crate::text::{json_escaped, width};
 use anstyle::Style;
 use serde::Serialize;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// For people, or for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,17 +20,38 @@ impl From<bool> for Form {
     }
 }
 
+/// Whether the reader of the standard output has gone.
+static IS_UNREAD: AtomicBool = AtomicBool::new(false);
+
+/// Whether the reader of the standard output has gone. Commands that print until somebody ends them end then.
+pub(crate) fn is_unread() -> bool {
+    IS_UNREAD.load(Ordering::Relaxed)
+}
+
 /// Prints a line to the standard output. Colours are left out where nobody sees them.
 pub(crate) fn line(text: &str) -> Outcome<()> {
     let mut out = anstream::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()?;
-    Ok(())
+    let printed = writeln!(out, "{text}").and_then(|()| out.flush());
+    unless_unread(printed)
 }
 
+/// Prints a line of JSON, with all characters escaped that could act on a terminal. Nothing is left out of it.
 pub(crate) fn json(value: &impl Serialize) -> Outcome<()> {
     let text = serde_json::to_string(value).map_err(io::Error::from)?;
-    line(&text)
+    let mut out = io::stdout().lock();
+    let printed = writeln!(out, "{}", json_escaped(&text)).and_then(|()| out.flush());
+    unless_unread(printed)
+}
+
+/// A reader that goes away has seen enough. The command goes on, so that its exit code is that of what it finds.
+fn unless_unread(printed: io::Result<()>) -> Outcome<()> {
+    match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            IS_UNREAD.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+        printed => Ok(printed?),
+    }
 }
 
 /// Prints to the standard error.

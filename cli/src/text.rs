@@ -19,13 +19,32 @@ pub(crate) fn plain(text: &str) -> String {
     out
 }
 
+/// JSON in which the same characters are escaped as JSON does it. Its readers get the same values.
+pub(crate) fn json_escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_harmless(c) {
+            out.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+    }
+    out
+}
+
+/// Not so are controls, spaces but the plain one, characters for private use, and what Unicode calls ignorable by
+/// default, such as marks of direction and characters without width.
 fn is_harmless(c: char) -> bool {
-    let is_format = matches!(
-        u32::from(c),
-        0xad | 0x61c | 0x180e | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfe00..=0xfe0f | 0xfeff
-            | 0xfff9..=0xfffb | 0x1d173..=0x1d17a | 0xe0000..=0xe0fff
-    );
-    !c.is_control() && !is_format
+    let is_hidden = matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{e000}'..='\u{f8ff}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+        | '\u{f0000}'..='\u{10ffff}');
+    c == ' ' || !(c.is_control() || c.is_whitespace() || is_hidden)
 }
 
 /// A name in quotes, unless it is a plain word.
@@ -133,10 +152,22 @@ mod tests {
             ("a\nb\rc\u{9b}d", "a\\u{a}b\\u{d}c\\u{9b}d"),
             ("abc\u{202e}fed", "abc\\u{202e}fed"),
             ("in\u{200b}visible\u{feff}", "in\\u{200b}visible\\u{feff}"),
+            (
+                "no\u{3164}thing\u{115f}\u{34f}\u{2800}",
+                "no\\u{3164}thing\\u{115f}\\u{34f}\\u{2800}",
+            ),
             ("<script>", "<script>"),
         ] {
             assert_eq!(plain(text), harmless);
+            let json = serde_json::to_string(text).unwrap();
+            let escaped = json_escaped(&json);
+            assert!(escaped.chars().all(is_harmless), "{escaped}");
+            assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
         }
+        assert_eq!(
+            json_escaped("\"\u{7f}\u{e0041}\""),
+            "\"\\u007f\\udb40\\udc41\""
+        );
         assert_eq!(name("shop.cart"), "shop.cart");
         assert_eq!(name(""), "\"\"");
         assert_eq!(name("a \"b\" \u{7}"), "\"a \\\"b\\\" \\u{7}\"");

@@ -193,6 +193,69 @@ fn sessions_are_counted_listed_and_shown() {
 }
 
 #[test]
+fn pages_go_through_all_containers() {
+    let place = Place::empty();
+    place.edit(|store| {
+        for name in ["shop", "wiki", "zoo"] {
+            store.register(name, ContainerSettings::new()).unwrap();
+        }
+        store.register_alias("shelf", "shop").unwrap();
+        for (package, count) in [("p", 5), ("shop", 4), ("zoo", 3)] {
+            for _ in 0..count {
+                session(store, |session| session.pkg(package).insert("k", 1));
+            }
+        }
+    });
+    for limit in 1..=13 {
+        let limit = limit.to_string();
+        let mut found = Vec::new();
+        let mut next: Vec<String> = Vec::new();
+        loop {
+            let arguments = ["list", "--json", "--limit", &limit];
+            let next_ref = next.iter().map(String::as_str);
+            let arguments: Vec<_> = arguments.into_iter().chain(next_ref).collect();
+            let page = place.run(&arguments).exits(0).json();
+            for session in page["sessions"].as_array().unwrap() {
+                found.push((
+                    session["container"].to_string(),
+                    session["client"].to_string(),
+                ));
+            }
+            let Some(container) = page["next"]["container"].as_str() else {
+                break;
+            };
+            next = vec!["--from".to_owned(), container.to_owned()];
+            if let Some(after) = page["next"]["after"].as_str() {
+                next.extend(["--after".to_owned(), after.to_owned()]);
+            }
+        }
+        assert_eq!(found.len(), 12, "{limit}");
+        assert!(found.is_sorted(), "{found:?}");
+        found.dedup();
+        assert_eq!(found.len(), 12, "{limit}");
+    }
+    let told = place.run(&["list", "--limit", "6"]).exits(0).out;
+    assert!(
+        told.contains("There may be more: add --from shop --after "),
+        "{told}"
+    );
+    let rest = place
+        .run(&["list", "--json", "--from", "shelf"])
+        .exits(0)
+        .json();
+    assert_eq!(rest["sessions"].as_array().unwrap().len(), 7);
+    place.run(&["list", "--limit", "0"]).exits(2);
+    place
+        .run(&["list", "--from", "shop", "--container", "zoo"])
+        .exits(2);
+    place.run(&["list", "--from", "nowhere"]).fails(
+        2,
+        "no container of this name",
+        "cloakroom containers",
+    );
+}
+
+#[test]
 fn a_filter_takes_times_and_sizes_as_people_write_them() {
     let place = Place::empty();
     let now = chrono::Utc::now();
@@ -390,7 +453,7 @@ fn an_export_is_imported_again() {
         .fails(2, "exists already", "Name a file");
     place
         .run(&["import", "all.jsonl"])
-        .fails(2, "line 3", "Correct it");
+        .fails(3, "line 3", "--on-duplicate");
     let skipped = place
         .run(&["import", "all.jsonl", "--on-duplicate", "skip"])
         .exits(0);
@@ -405,12 +468,13 @@ fn an_export_is_imported_again() {
     let rubbish = lines.replace("\"owner\"", "owner");
     other
         .run_with(&["import", "-"], &rubbish)
-        .fails(2, "line 3 of the export", "Correct it");
+        .fails(3, "line 3 of the export", "Correct the file");
     let cut: Vec<_> = lines.lines().take(4).collect();
-    let skip = ["import", "-", "--on-duplicate", "skip"];
-    other
-        .run_with(&skip, &cut.join("\n"))
-        .fails(2, "cut short", "Correct it");
+    let (third, _) = Place::with(&[]);
+    third
+        .run_with(&["import", "-"], &cut.join("\n"))
+        .fails(3, "cut short", "Correct the file");
+    assert_eq!(third.run(&["list"]).exits(0).out, "no sessions\n");
     other.run(&["import", "missing.jsonl"]).fails(
         3,
         "missing.jsonl cannot be read",
@@ -539,7 +603,7 @@ fn hostile_texts_are_shown_harmless() {
             session.set_owner(Some("\u{1b}]0;owned\u{7}ann"))?;
             session.set_label("\u{202e}gnp.exe\r\nfake line")?;
             let package = session.pkg("\u{1b}[2Jp");
-            package.insert("k\u{9b}31m", "<script>\u{1b}[31m\u{202e}\u{200b}")?;
+            package.insert("k\u{9b}31m", "<script>\u{1b}[31m\u{202e}\u{200b}\u{7f}")?;
             package.insert("long", "x".repeat(900_000))
         });
         key = id.key().to_string();
@@ -554,12 +618,22 @@ fn hostile_texts_are_shown_harmless() {
         assert!(!run.out.contains(is_harmful), "{}", &run.out[..500]);
         assert!(run.out.lines().all(|line| !line.starts_with("fake")));
     }
-    let entry = place
-        .run(&["show", &key, "--values", "--json"])
-        .exits(0)
-        .json();
+    let run = place.run(&["show", &key, "--values", "--json"]).exits(0);
+    let exported = place.run(&["export"]).exits(0);
+    for out in [&run.out, &exported.out] {
+        let is_harmful = |c: char| (c.is_control() && c != '\n') || "\u{202e}".contains(c);
+        assert!(!out.contains(is_harmful), "{}", &out[..500]);
+    }
+    let entry = run.json();
     let value = &entry["containers"][0]["packages"][0]["keys"][0]["value"];
-    assert_eq!(value, "<script>\u{1b}[31m\u{202e}\u{200b}");
+    assert_eq!(value, "<script>\u{1b}[31m\u{202e}\u{200b}\u{7f}");
+    let other = Place::empty();
+    other.edit(|_| {});
+    other.run_with(&["import", "-"], &exported.out).exits(0);
+    assert_eq!(
+        other.run(&["show", &key, "--values", "--json"]).json(),
+        entry
+    );
 }
 
 #[test]
@@ -611,7 +685,14 @@ fn a_reader_that_goes_away_ends_a_command_quietly() {
             });
         }
     });
-    for arguments in [&["export"][..], &["list", "--limit", "1000"]] {
+    // What is cut short is told by the exit code. Of the others, the code is that of what they found.
+    for (arguments, code) in [
+        (&["export"][..], 4),
+        (&["backup", "-"], 4),
+        (&["list", "--limit", "1000"], 0),
+        (&["end", &"0".repeat(32), "--yes"], 1),
+        (&["watch", "--interval", "1ms"], 0),
+    ] {
         let mut command = place.command(arguments);
         let mut child = command
             .stdout(Stdio::piped())
@@ -620,7 +701,7 @@ fn a_reader_that_goes_away_ends_a_command_quietly() {
             .unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
         assert!(
             output.stderr.is_empty(),
             "{}",

@@ -3,7 +3,7 @@
 use crate::args::{AdminArguments, Global};
 use crate::failure::{Failure, Found, Outcome};
 use crate::interrupt::Interrupt;
-use crate::output::{json, line};
+use crate::output::{is_unread, json, line};
 use cloakroom_admin::{Access, Admin, AuditLog, TokenAccess};
 use serde_json::json;
 use std::fmt::Write as _;
@@ -89,6 +89,10 @@ fn serve(
             Failure::unusable("io", what, advice)
         })?;
         tell(global, listener.local_addr()?.to_string(), token)?;
+        if is_unread() && matches!(token, Token::Made(_)) {
+            // Nobody knows the token.
+            return Ok(());
+        }
         let asked = async || {
             while !interrupt.has_come() {
                 tokio::time::sleep(LOOKED).await;

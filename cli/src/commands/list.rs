@@ -13,10 +13,16 @@ use serde_json::json;
 /// How many characters of a text a table shows.
 const SHOWN: usize = 32;
 
+/// Where a page begins: in a container, after a key or with its first session.
+struct Next {
+    container: String,
+    after: Option<ClientKey>,
+}
+
 struct Listed {
     sessions: Vec<(String, ListedSession)>,
-    /// Where the next page begins.
-    next: Option<(String, ClientKey)>,
+    /// Where the next page begins, if there may be one.
+    next: Option<Next>,
 }
 
 pub(crate) fn run(global: &Global, wanted: &ListArguments, interrupt: &Interrupt) -> Outcome {
@@ -62,13 +68,21 @@ fn filter(wanted: &ListArguments) -> Outcome<SessionFilter> {
     }
 }
 
+/// The containers that the list goes through: one; or all, or all from the one on that the page before ended in.
 fn containers(store: &Store, wanted: &ListArguments) -> Outcome<Vec<Container>> {
-    let containers = match &wanted.container {
-        Some(name) => vec![store.container(name)?],
-        None => store.containers(),
-    };
-    if wanted.after.is_some() && containers.len() > 1 {
-        let advice = "Name the container with --container; \"\" is the unnamed one.";
+    if let Some(name) = &wanted.container {
+        return Ok(vec![store.container(name)?]);
+    }
+    let mut containers = store.containers();
+    if let Some(first) = &wanted.from {
+        let first = store.container(first)?;
+        let own = first.names()?;
+        let is_first = |it: &Container| own.iter().any(|name| name == it.name());
+        let before = containers.iter().take_while(|it| !is_first(it)).count();
+        containers.drain(..before);
+    } else if wanted.after.is_some() && containers.len() > 1 {
+        let advice = "Name the container: --container lists it alone, --from goes on into the following ones. \"\" is the \
+                      unnamed one.";
         return Err(Failure::usage(
             "--after begins in one of several containers",
             advice,
@@ -87,14 +101,18 @@ fn list(store: &Store, wanted: &ListArguments, interrupt: &Interrupt) -> Outcome
     };
     let mut examined = 0;
     for container in containers(store, wanted)? {
+        let of = container.name();
         loop {
             let left = wanted.limit.saturating_sub(listed.sessions.len() as u64);
             if left == 0 {
+                listed.next = Some(Next {
+                    container: of.to_owned(),
+                    after,
+                });
                 return Ok(listed);
             }
             let most = usize::try_from(left).unwrap_or(usize::MAX);
             let page = container.sessions(&filter, after, most)?;
-            let of = container.name();
             let sessions = page.sessions.into_iter();
             listed
                 .sessions
@@ -102,7 +120,6 @@ fn list(store: &Store, wanted: &ListArguments, interrupt: &Interrupt) -> Outcome
             examined += page.examined as u64;
             progress.at(examined);
             after = page.next;
-            listed.next = after.map(|after| (of.to_owned(), after));
             if interrupt.has_come() {
                 let advice = "Nothing was changed. --limit lists fewer.";
                 return Err(Failure::interrupted("the list was broken off", advice));
@@ -119,8 +136,10 @@ fn print_json(listed: &Listed) -> Outcome<()> {
     let sessions = listed.sessions.iter();
     let sessions = sessions.map(|(container, session)| ListedJson::of(container, session));
     let next = listed.next.as_ref();
-    let next = next
-        .map(|(container, after)| json!({ "container": container, "after": after.to_string() }));
+    let next = next.map(|next| {
+        let after = next.after.map(|after| after.to_string());
+        json!({ "container": next.container, "after": after })
+    });
     json(&json!({ "sessions": sessions.collect::<Vec<_>>(), "next": next }))
 }
 
@@ -161,14 +180,14 @@ fn print(store: &Store, wanted: &ListArguments, listed: &Listed) -> Outcome<()> 
         ]);
     }
     table.print()?;
-    if let Some((container, after)) = &listed.next {
-        let container = match wanted.container.is_none() && store.containers().len() > 1 {
-            true => format!(" --container {}", name(container)),
+    if let Some(next) = &listed.next {
+        let from = match wanted.container.is_none() && store.containers().len() > 1 {
+            true => format!(" --from {}", name(&next.container)),
             false => String::new(),
         };
-        line(&dim(&format!(
-            "There may be more: add{container} --after {after}"
-        )))?;
+        let after = next.after.map(|after| format!(" --after {after}"));
+        let after = after.unwrap_or_default();
+        line(&dim(&format!("There may be more: add{from}{after}")))?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::interrupt::Interrupt;
 use crate::output::{error_line, json, line};
 use crate::progress::Progress;
 use crate::text::sessions;
-use cloakroom::{Exported, ImportSettings, Imported, OnDuplicate, Store};
+use cloakroom::{Error, ErrorKind, Exported, ImportSettings, Imported, OnDuplicate, Store};
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -46,7 +46,8 @@ fn write(store: &Store, writer: impl Write, interrupt: &Interrupt) -> Outcome<Ex
     match exported.is_complete {
         true => Ok(exported),
         false => {
-            let advice = "The store is unchanged. An export without its last line cannot be imported by mistake.";
+            let advice = "The store is unchanged. An import refuses an export without its last line, after its whole \
+                          batches.";
             Err(Failure::interrupted("the export was broken off", advice))
         }
     }
@@ -99,10 +100,20 @@ pub(crate) fn import(
         let imported = store.import_with(reader, settings, |imported| {
             progress.at(imported.sessions + imported.skipped);
             interrupt.flow()
-        })?;
+        });
         drop(progress);
-        report(global, &imported)
+        report(global, &imported.map_err(not_imported)?)
     })
+}
+
+/// A file that is wrong is no wrong usage.
+fn not_imported(error: Error) -> Failure {
+    if error.kind() != ErrorKind::InvalidInput {
+        return error.into();
+    }
+    let advice = "Correct the file, or make a new one. --on-duplicate says what happens to sessions that are there already; \
+                  --after-line goes on after the lines that are imported.";
+    Failure::unusable("InvalidInput", error.to_string(), advice)
 }
 
 fn report(global: &Global, imported: &Imported) -> Outcome {

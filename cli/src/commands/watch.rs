@@ -3,7 +3,7 @@
 
 use crate::args::Global;
 use crate::failure::{Failure, Found, Outcome};
-use crate::output::{Align, Table, json};
+use crate::output::{Align, Table, is_unread, json};
 use crate::text::{bytes, time};
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -32,7 +32,7 @@ pub(crate) fn run(global: &Global, interval: Duration, count: Option<u64>) -> Ou
         print(global, &sizes, before.as_ref(), rows)?;
         before = Some(sizes);
         rows += 1;
-        if count.is_some_and(|count| rows >= count) {
+        if is_unread() || count.is_some_and(|count| rows >= count) {
             return Ok(Found::Nothing);
         }
         thread::sleep(interval);
