@@ -30,6 +30,7 @@ pub(crate) struct Rates {
     pub(crate) at: DateTime<Utc>,
     pub(crate) commits_per_second: f64,
     pub(crate) conflicts_per_second: f64,
+    pub(crate) reruns_per_second: f64,
     pub(crate) bytes_per_second: f64,
     pub(crate) syncs_per_second: f64,
     /// How long half of the commits took, and 99 of 100, in seconds. Nothing, if there were none.
@@ -67,6 +68,7 @@ impl Sample {
             at: self.time,
             commits_per_second: rate(Statistics::commits),
             conflicts_per_second: rate(Statistics::conflicts),
+            reruns_per_second: rate(Statistics::reruns),
             bytes_per_second: rate(Statistics::bytes_written),
             syncs_per_second: rate(Statistics::syncs),
             commit_p50_seconds: within(50.0),

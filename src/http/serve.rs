@@ -172,6 +172,7 @@ where
         };
         body = again;
         metrics::counter!("cloakroom_reruns_total", "of" => "request").increment(1);
+        exchange.settings.store.count_rerun();
         tracing::debug!(attempt = count, %error, "running a request again after a conflict");
         attempt = AttemptGuard(Slot::next(&exchange));
         count += 1;

@@ -24,7 +24,7 @@ use crate::transaction::{
 use arc_swap::ArcSwap;
 use futures_channel::oneshot;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -251,6 +251,7 @@ impl StoreBuilder {
             process: Process::this(),
             warned_of_blocking: AtomicBool::new(false),
             commit_times: LatencyCounter::default(),
+            reruns: AtomicU64::new(0),
         });
         let sweeper = Arc::new(Sweeper::default());
         let woken = sweeper.clone();

@@ -67,3 +67,22 @@ fn a_closure_whose_panic_panics_when_dropped_fails_its_own_commit_only() {
     add_by_closure(&store, &id, |n| n.unwrap() + 10).unwrap();
     assert_eq!(number(&store, &id), 13);
 }
+
+#[test]
+fn attempts_that_run_again_are_counted() {
+    let store = Store::in_memory().unwrap();
+    let id = store.client_ids().issue();
+    put(&store, &id, 1);
+    let mut meets_another = true;
+    let change = |txn: &Txn| {
+        let package = txn.session(&id)?.pkg("a");
+        let n: u64 = package.get("n")?.unwrap();
+        if std::mem::take(&mut meets_another) {
+            put(&store, &id, 10);
+        }
+        package.insert("n", n + 1)
+    };
+    store.transact(change).unwrap();
+    assert_eq!(number(&store, &id), 11);
+    assert_eq!(store.statistics().unwrap().reruns(), 1);
+}

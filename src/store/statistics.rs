@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::latency::CommitTimes;
 use crate::storage::{Counters, FileCounters, LocalEngine};
 use crate::transaction::EventQueue;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The counters of a store since it was opened, and the work that waits in it now.
@@ -28,6 +29,7 @@ pub struct Statistics {
     hooks: usize,
     events: usize,
     dropped_events: u64,
+    reruns: u64,
     file_len: u64,
 }
 
@@ -48,6 +50,7 @@ impl Store {
             hooks: self.inner.env.hooks.waiting(),
             events: events.map_or(0, EventQueue::waiting),
             dropped_events: events.map_or(0, EventQueue::dropped),
+            reruns: self.inner.env.reruns.load(Ordering::Relaxed),
             file_len: local.map_or(Ok(0), LocalEngine::file_len)?,
         })
     }
@@ -145,6 +148,12 @@ impl Statistics {
     #[must_use]
     pub fn dropped_events(&self) -> u64 {
         self.dropped_events
+    }
+
+    /// Requests and calls of [`Store::transact`] that ran again after a conflict.
+    #[must_use]
+    pub fn reruns(&self) -> u64 {
+        self.reruns
     }
 
     /// Access times that were not recorded because 65,536 others waited to be written. The disk does not keep up.

@@ -11,6 +11,7 @@ use crate::transaction::{Carrier, is_refused};
 use crate::transaction::{Env, KeepOpen, Patience, Transaction, on_own_thread};
 use std::any::Any;
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -180,6 +181,11 @@ impl Store {
     #[cfg(feature = "http")]
     pub(crate) fn moment(&self) -> crate::clock::Moment {
         self.inner.env.clock.moment()
+    }
+
+    /// Counts an attempt that runs again after a conflict.
+    pub(crate) fn count_rerun(&self) {
+        self.inner.env.reruns.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns the random identity of the store, made when the store was created. It is not secret. The default name

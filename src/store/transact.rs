@@ -37,7 +37,7 @@ impl Store {
             let value = f(&txn)?;
             match txn.commit_here(Some(patience)) {
                 Ok(()) => return Ok(value),
-                Err(failure) => attempts.failed(failure)?,
+                Err(failure) => attempts.failed(self, failure)?,
             }
         }
     }
@@ -79,7 +79,7 @@ impl Store {
                 let value = polled(pin!(f((*txn).clone()))).await?;
                 match txn.commit_for(None, Some(patience)).await.0 {
                     Ok(_) => return Ok(value),
-                    Err(failure) => attempts.failed(failure)?,
+                    Err(failure) => attempts.failed(&store, failure)?,
                 }
             }
         }
@@ -127,12 +127,13 @@ impl Attempts {
     }
 
     /// Gives the failure back unless another attempt may cure it.
-    fn failed(&mut self, failure: CommitFailure) -> Result<()> {
+    fn failed(&mut self, store: &Store, failure: CommitFailure) -> Result<()> {
         if !failure.error.is_worth_another_try() || self.left == 0 {
             return Err(failure.error);
         }
         self.contended = failure.client.or(self.contended);
         metrics::counter!("cloakroom_reruns_total", "of" => "transact").increment(1);
+        store.count_rerun();
         tracing::debug!(error = %failure.error, "running a transaction again");
         Ok(())
     }

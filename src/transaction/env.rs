@@ -15,7 +15,7 @@ use crate::transaction::worker::Worker;
 use arc_swap::ArcSwap;
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A store that stays open as long as a transaction holds this.
@@ -43,6 +43,8 @@ pub(crate) struct Env {
     pub(crate) process: Process,
     pub(crate) warned_of_blocking: AtomicBool,
     pub(crate) commit_times: LatencyCounter,
+    /// Requests and transactions that ran again after a conflict.
+    pub(crate) reruns: AtomicU64,
 }
 
 impl Env {

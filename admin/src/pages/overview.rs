@@ -17,6 +17,7 @@ pub(super) struct Figures {
     commits: u64,
     groups: u64,
     conflicts: u64,
+    reruns: u64,
     touches: u64,
     bytes_written: u64,
     syncs: u64,
@@ -38,6 +39,7 @@ impl Figures {
             commits: statistics.commits(),
             groups: statistics.groups(),
             conflicts: statistics.conflicts(),
+            reruns: statistics.reruns(),
             touches: statistics.touches(),
             bytes_written: statistics.bytes_written(),
             syncs: statistics.syncs(),
@@ -102,7 +104,7 @@ fn plots(rates: &[Rates]) -> Vec<PlotView> {
         fn(&Rates) -> f64,
         fn(f64) -> String,
     );
-    const FIGURES: [Figure; 8] = [
+    const FIGURES: [Figure; 9] = [
         (
             "commits_per_second",
             "Commits a second",
@@ -113,6 +115,12 @@ fn plots(rates: &[Rates]) -> Vec<PlotView> {
             "conflicts_per_second",
             "Conflicts a second",
             |it| it.conflicts_per_second,
+            rate,
+        ),
+        (
+            "reruns_per_second",
+            "Re-runs a second",
+            |it| it.reruns_per_second,
             rate,
         ),
         (
