@@ -233,6 +233,54 @@ fn a_wrong_chain_is_refused() {
     Store::restore([&a, &b], &to, go_on).unwrap();
 }
 
+// C9.1: ended sessions stay ended, whatever their container's number was meanwhile.
+#[test]
+fn sessions_do_not_come_back_with_their_container() {
+    needs_files!("backups are of files");
+    let place = Place::new();
+    let store = place.store();
+    let id = store.client_ids().issue();
+    set(&store, &id, "n", 1);
+    let chain = ["0", "1", "2"].map(|name| place.at(name));
+    store.backup(&chain[0], go_on).unwrap();
+    let end = |txn: &Txn| txn.session(&id)?.destroy();
+    store.transact(end).unwrap();
+    let settings = ContainerSettings::new().timeout(HOUR);
+    store.register("", settings.clone().in_memory()).unwrap();
+    store.backup_since(&chain[..1], &chain[1], go_on).unwrap();
+    store.register("", settings).unwrap();
+    store.backup_since(&chain[..2], &chain[2], go_on).unwrap();
+    let restored = place.restore(&chain);
+    assert!(restored.session_info(id.key()).unwrap().is_none());
+    assert_eq!(shown(&restored, &id), Shown::Refused);
+}
+
+// C9.1: a store that is restored from a part of the chain gives the numbers again that the lost one had given.
+#[test]
+fn a_container_does_not_get_the_sessions_of_a_lost_one_with_its_number() {
+    needs_files!("backups are of files");
+    let place = Place::new();
+    let store = place.store();
+    let settings = ContainerSettings::new().timeout(HOUR);
+    let chain = ["0", "1", "2", "3"].map(|name| place.at(name));
+    store.backup(&chain[0], go_on).unwrap();
+    store.register("lost", settings.clone()).unwrap();
+    let id = store.client_ids().issue();
+    let put = |txn: &Txn| txn.session(&id)?.pkg("lost").insert("n", 1);
+    store.transact(put).unwrap();
+    store.backup_since(&chain[..1], &chain[1], go_on).unwrap();
+    store.close().unwrap();
+    let copy = place.at("copy");
+    Store::restore(&chain[..1], &copy, go_on).unwrap();
+    let store = builder().open(&copy).unwrap();
+    store.backup_since(&chain[..2], &chain[2], go_on).unwrap();
+    store.register("new", settings).unwrap();
+    store.backup_since(&chain[..3], &chain[3], go_on).unwrap();
+    let restored = place.restore(&chain);
+    assert!(restored.container("new").is_ok());
+    assert!(restored.session_info(id.key()).unwrap().is_none());
+}
+
 // C9.1: the restored store is another one from there on.
 #[test]
 fn the_chain_goes_on_in_the_restored_store_and_in_the_salvaged_one() {

@@ -1,14 +1,16 @@
 //! A chain of backups: a whole one and the incremental ones after it. Merged, they show the state of the last one.
 
 use super::disk_io::{DiskReader, READ};
-use super::row_order::{compare, is_always_whole};
+use super::row_order::{CONTAINERS, compare, is_always_whole};
 use super::verify::{FileRows, open};
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::{ContainerRecord, container_of};
 use crate::storage::redb::backend::folder::Location;
 use crate::storage::redb::failure;
-use crate::storage::{BackupRow, BackupRows, PreviousBackup};
+use crate::storage::redb::memtable::row_key::RowTree;
+use crate::storage::{BackupRow, BackupRows, ContainerId, PreviousBackup};
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 /// So many files are open at once. Short ones are not held open.
 const MOST_OPEN: usize = 400;
@@ -81,6 +83,7 @@ impl Chain {
         let mut rows = ChainRows {
             heads: BinaryHeap::new(),
             last: self.0.len() - 1,
+            lasting: LastingContainers::of(self.0.len()),
             files: self.0,
         };
         for file in 0..rows.files.len() {
@@ -118,10 +121,66 @@ impl PartialEq for Head {
 
 impl Eq for Head {}
 
+/// Of each file, the containers that it and all later ones have. The rows of a container end with the first backup that
+/// lacks it, also if its number comes back: backups do not remove them.
+struct LastingContainers {
+    of_files: Vec<BTreeSet<ContainerId>>,
+    /// Whether the sets are of the later files, too. They are once the first row of a session or an owner comes: the
+    /// rows of containers come before.
+    is_joined: bool,
+}
+
+impl LastingContainers {
+    fn of(files: usize) -> Self {
+        Self {
+            of_files: vec![BTreeSet::new(); files],
+            is_joined: false,
+        }
+    }
+
+    fn note(&mut self, Head { row, file }: &Head) -> Result<()> {
+        if let (Some((&CONTAINERS, name)), Some(record), Some(own)) = (
+            row.key.split_first(),
+            &row.value,
+            self.of_files.get_mut(*file),
+        ) {
+            let name = std::str::from_utf8(name).unwrap_or_default();
+            own.insert(ContainerId(ContainerRecord::decode(name, record)?.id));
+        }
+        Ok(())
+    }
+
+    /// Whether a file's row of a session, a package or an owner still counts.
+    fn has(&mut self, file: usize, key: &[u8]) -> bool {
+        if !self.is_joined {
+            self.is_joined = true;
+            let mut later: Option<BTreeSet<ContainerId>> = None;
+            for own in self.of_files.iter_mut().rev() {
+                if let Some(later) = later {
+                    own.retain(|id| later.contains(id));
+                }
+                later = Some(own.clone());
+            }
+        }
+        self.of_files.get(file).is_some_and(|own| is_of(own, key))
+    }
+}
+
+/// Whether a row of a session, a package or an owner is of one of these containers.
+pub(super) fn is_of(known: &BTreeSet<ContainerId>, key: &[u8]) -> bool {
+    match key.split_first() {
+        Some((table, key)) if *table == RowTree::Owners as u8 => key.last_chunk(),
+        Some((_, key)) => key.first_chunk(),
+        None => None,
+    }
+    .is_some_and(|session: &[u8; 20]| known.contains(&container_of(session)))
+}
+
 pub(super) struct ChainRows {
     files: Vec<FileRows<DiskReader>>,
     heads: BinaryHeap<Head>,
     last: usize,
+    lasting: LastingContainers,
 }
 
 impl ChainRows {
@@ -141,6 +200,7 @@ impl ChainRows {
         let Some(head) = self.heads.pop() else {
             return Ok(None);
         };
+        self.lasting.note(&head)?;
         self.advance(head.file)?;
         Ok(Some(head))
     }
@@ -152,9 +212,11 @@ impl ChainRows {
             {
                 self.pop()?;
             }
-            let table = newest.row.key.first().copied();
-            let is_over = newest.file < self.last && table.is_some_and(is_always_whole);
-            if newest.row.value.is_some() && !is_over {
+            let is_shown = match newest.row.key.first().copied() {
+                Some(table) if is_always_whole(table) => newest.file == self.last,
+                _ => self.lasting.has(newest.file, &newest.row.key),
+            };
+            if newest.row.value.is_some() && is_shown {
                 return Ok(Some(newest.row));
             }
         }

@@ -1,22 +1,22 @@
 //! Writes a backup of an open store: all of its rows, or those that differ from the state of a previous backup.
 
 use super::block::{BackupId, BlockWriter};
+use super::chain::is_of;
 use super::current::{Pace, StoreRows, read};
 use super::row_order::{compare, is_always_whole, sort};
 use super::verify::count;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::record::{BackupCounts, BackupHeader, container_of};
+use crate::storage::record::{BackupCounts, BackupHeader};
 use crate::storage::redb::EngineShared;
 use crate::storage::redb::failure;
 use crate::storage::redb::memtable::row_key::RowTree;
 use crate::storage::redb::memtable::snapshot::RedbSnapshot;
 use crate::storage::redb::open::migrate;
 use crate::storage::{
-    BackupPhase, BackupProgress, BackupRow, BackupRows, BackupSummary, ContainerId, PreviousBackup,
-    ProgressFn, report,
+    BackupPhase, BackupProgress, BackupRow, BackupRows, BackupSummary, PreviousBackup, ProgressFn,
+    report,
 };
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::atomic;
 
@@ -191,14 +191,4 @@ impl BackupRun<'_, '_, '_> {
 fn is_up_to(old: &Result<BackupRow>, key: &[u8]) -> bool {
     let old = old.as_ref().ok();
     old.is_none_or(|old| compare(&old.key, key) != Ordering::Greater)
-}
-
-/// Whether a row is of one of these containers. The rows of others are left out when a store is restored.
-pub(super) fn is_of(known: &BTreeSet<ContainerId>, key: &[u8]) -> bool {
-    match key.split_first() {
-        Some((table, key)) if *table == RowTree::Owners as u8 => key.last_chunk(),
-        Some((_, key)) => key.first_chunk(),
-        None => None,
-    }
-    .is_some_and(|session: &[u8; 20]| known.contains(&container_of(session)))
 }

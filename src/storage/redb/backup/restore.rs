@@ -1,11 +1,10 @@
 //! Makes a store of a chain of backups.
 
 use super::chain::{Chain, ChainRows};
-use super::changes::is_of;
 use super::row_order::{CONTAINERS, META};
 use super::verify::count;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::record::{BackupCounts, ContainerRecord, RecordKind, open_plain, seal_plain};
+use crate::storage::record::{BackupCounts, RecordKind, open_plain, seal_plain};
 use crate::storage::redb::backend::folder::Location;
 use crate::storage::redb::backup::block::damaged;
 use crate::storage::redb::failure::{self, guarded, io_error};
@@ -16,11 +15,8 @@ use crate::storage::redb::open::options::OpenOptions;
 use crate::storage::redb::tables::{
     CONTAINERS as CONTAINER_TABLE, META as META_TABLE, TableWriter,
 };
-use crate::storage::{
-    BackupPhase, BackupProgress, BackupRow, BackupSummary, ContainerId, ProgressFn, report,
-};
+use crate::storage::{BackupPhase, BackupProgress, BackupRow, BackupSummary, ProgressFn, report};
 use redb::Database;
-use std::collections::BTreeSet;
 use std::io;
 
 /// A transaction writes about so many bytes of rows.
@@ -63,7 +59,6 @@ pub(crate) fn restore(
     let made = create::make(to, options, |database| {
         let mut run = RestoreRun {
             database,
-            known: BTreeSet::new(),
             counts: BackupCounts::default(),
         };
         run.fill(rows, summary.header.store, &mut |counts, read| {
@@ -79,7 +74,6 @@ pub(crate) fn restore(
 
 struct RestoreRun<'a> {
     database: &'a Database,
-    known: BTreeSet<ContainerId>,
     counts: BackupCounts,
 }
 
@@ -90,6 +84,7 @@ struct OwnRecords {
     has_secrets: bool,
     has_next: bool,
     has_epoch: bool,
+    has_containers: bool,
 }
 
 impl RestoreRun<'_> {
@@ -115,8 +110,8 @@ impl RestoreRun<'_> {
             guarded(|| self.write(batch, &mut own))?;
             told(self.counts, rows.read())?;
         }
-        let is_complete = own.has_secrets && own.has_next && own.has_epoch;
-        if own.identity != Some(store) || !is_complete || self.known.is_empty() {
+        let is_complete = own.has_secrets && own.has_next && own.has_epoch && own.has_containers;
+        if own.identity != Some(store) || !is_complete {
             return Err(damaged("it lacks the store's own records"));
         }
         Ok(())
@@ -138,11 +133,9 @@ impl RestoreRun<'_> {
                         meta.insert(key, &*record).map_err(failure::storage)?;
                     }
                     CONTAINERS => {
-                        let name = text(key)?;
-                        let container = ContainerRecord::decode(name, record)?;
-                        self.known.insert(ContainerId(container.id));
+                        own.has_containers = true;
                         containers
-                            .insert(name, &**record)
+                            .insert(text(key)?, &**record)
                             .map_err(failure::storage)?;
                     }
                     _ => self.put(row, &mut tables)?,
@@ -152,12 +145,7 @@ impl RestoreRun<'_> {
         txn.commit().map_err(failure::commit)
     }
 
-    /// Writes a row, unless it is of a container that was unregistered later.
     fn put(&mut self, row: BackupRow, tables: &mut TableWriter<'_>) -> Result<()> {
-        let is_tombstone = row.key.first() == Some(&2);
-        if !is_tombstone && !is_of(&self.known, &row.key) {
-            return Ok(());
-        }
         let key = RowKey::parse(&row.key).ok_or_else(|| damaged("a row's key is none"))?;
         count(&mut self.counts, &row.key, row.value.as_deref());
         let value = row.value;
