@@ -150,6 +150,78 @@ fn a_compaction_that_is_broken_off_or_refused_changes_nothing() {
     assert_same(&builder().verify_on_open(true).open(&path).unwrap(), &ids);
 }
 
+// C9.4: what is damaged can be mended or salvaged, so it is not replaced by a copy with right checksums.
+#[test]
+fn a_damaged_store_is_not_compacted() {
+    needs_files!("it compacts a file");
+    let (folder, path) = place();
+    let store = builder().open(&path).unwrap();
+    let id = store.client_ids().issue();
+    let put = |txn: &Txn| {
+        let session = txn.session(&id)?;
+        session.pkg("big").insert("text", "x".repeat(200))?;
+        session.set_owner(Some("ann"))
+    };
+    store.transact(put).unwrap();
+    store.close().unwrap();
+    let sound = std::fs::read(&path).unwrap();
+    let key = id.key();
+    let key = key.as_bytes();
+    // Keys in the tables of sessions, packages and owners, and in pages that were given up.
+    let places = (0..sound.len() - 16).filter(|at| sound[*at..].starts_with(key));
+    let mut in_use = 0;
+    for at in places {
+        let mut damaged = sound.clone();
+        damaged[at + 5] ^= 4;
+        std::fs::write(&path, &damaged).unwrap();
+        if builder().verify_on_open(true).open(&path).is_ok() {
+            continue;
+        }
+        in_use += 1;
+        let error = builder().compact(&path, go_on).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{at}: {error}");
+        assert_eq!(std::fs::read(&path).unwrap(), damaged);
+        assert_eq!(names(folder.path()), ["store"]);
+    }
+    assert!(in_use >= 3, "{in_use}");
+}
+
+// C7.2
+#[test]
+fn a_store_of_an_older_format_is_left_as_it_is() {
+    needs_files!("it compacts a file");
+    let (folder, path) = place();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1.redb");
+    std::fs::copy(fixture, &path).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let error = builder().compact(&path, go_on).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_eq!(names(folder.path()), ["store"]);
+    builder().open(&path).unwrap().close().unwrap();
+    builder().compact(&path, go_on).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn the_compacted_file_has_the_owner_and_the_permissions_of_the_old_one() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    needs_files!("it compacts a file");
+    let (_folder, path) = place();
+    builder().open(&path).unwrap().close().unwrap();
+    let permissions = std::fs::Permissions::from_mode(0o640);
+    std::fs::set_permissions(&path, permissions).unwrap();
+    // Only an administrator may do this.
+    let _ = chown(&path, Some(12_345), Some(23_456));
+    let of = |path: &Path| {
+        let metadata = std::fs::metadata(path).unwrap();
+        (metadata.mode(), metadata.uid(), metadata.gid())
+    };
+    let before = of(&path);
+    builder().compact(&path, go_on).unwrap();
+    assert_eq!(of(&path), before);
+}
+
 #[cfg(feature = "encryption")]
 #[test]
 fn an_encrypted_store_is_compacted_with_its_keys_alone() {

@@ -44,14 +44,23 @@ impl StoreBuilder {
     /// It writes all rows into a new file, which replaces the old one at once when it is complete and on the disk. Until
     /// then the old store stays, also if `progress` breaks off or the process is killed. So it needs as much free
     /// space on the disk as the new file has. A journal of a store that was killed stays beside it and belongs to it.
-    /// Blocks the thread until it is done. Of the settings, [`cache_size`](Self::cache_size), the keys and
-    /// [`wait_for_lock`](Self::wait_for_lock) have an effect.
+    /// Blocks the thread until it is done. Of the settings, [`cache_size`](Self::cache_size), the keys,
+    /// [`require_private_files`](Self::require_private_files) and [`wait_for_lock`](Self::wait_for_lock) have an effect.
+    ///
+    /// First it inspects all of the file, as [`verify_on_open`](Self::verify_on_open) does. It leaves a damaged store as
+    /// it is: the copy would hide the damage, and what can be mended or salvaged would be lost. It also leaves a store of
+    /// an older format as it is, until it was opened once.
+    ///
+    /// The new file has the owner, the group and the permissions of the old one. If the process is killed in the moment
+    /// at which one replaces the other, a file `.cloakroom-*.new` can remain beside the store. It is a whole copy, with
+    /// the secrets: remove it.
     ///
     /// # Errors
     ///
     /// [`Locked`](ErrorKind::Locked) if the store is open; [`Interrupted`](ErrorKind::Interrupted) if `progress` breaks
     /// off; [`InvalidInput`](ErrorKind::InvalidInput) if the file has several names; [`Corrupt`](ErrorKind::Corrupt) if it
-    /// is damaged; the errors of [`open`](Self::open).
+    /// is damaged; [`Unsupported`](ErrorKind::Unsupported) if it has an older format; [`Io`](ErrorKind::Io), also if this
+    /// process may not give the new file the old one's owner and permissions; the errors of [`open`](Self::open).
     pub fn compact(
         self,
         path: impl AsRef<Path>,

@@ -44,6 +44,11 @@ pub(crate) fn compact(
 ) -> Result<CompactedLen> {
     let options = OpenOptions {
         creates: false,
+        // An older store stays as it is until it is opened.
+        migrates: false,
+        // redb verifies no checksum of what it reads. Damage would get right checksums in the new file, and what could
+        // be mended or salvaged would be lost with the old one.
+        verify: true,
         ..options
     };
     waiting(options.wait, || {
@@ -78,6 +83,10 @@ fn compact_now(
             let why = "another file took its place meanwhile";
             return Err(refused(ErrorKind::Io, path, why));
         }
+        made.share_as(name).map_err(|e| {
+            let why = "the compacted file cannot have the owner and the permissions of the old one";
+            io_error(path, why, e)
+        })?;
         made.replace(name).map_err(failed)?;
         folder.sync().map_err(failed)?;
         Ok(CompactedLen { before, after })

@@ -127,6 +127,16 @@ pub trait NewFile {
         Ok(None)
     }
 
+    /// Gives it the owner, the group and the permissions of another file in the folder, where the system has them.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    fn share_as(&self, name: &OsStr) -> io::Result<()> {
+        let _ = name;
+        Ok(())
+    }
+
     /// Gives it its lasting name.
     ///
     /// # Errors

@@ -129,6 +129,18 @@ fn identity_of(file: &File) -> io::Result<Option<(u64, u64)>> {
     Ok(Some((metadata.dev(), metadata.ino())))
 }
 
+/// Gives a file the owner, the group and the permissions of another one.
+fn share_as(file: &File, folder: &File, name: &OsStr) -> io::Result<()> {
+    let like = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let own = file.metadata()?;
+    if (like.st_uid, like.st_gid) != (own.uid(), own.gid()) {
+        std::os::unix::fs::fchown(file, Some(like.st_uid), Some(like.st_gid))?;
+    }
+    // Last: a change of the owner can take permissions away.
+    let permissions = Mode::from_raw_mode(like.st_mode) & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
+    Ok(rustix::fs::fchmod(file, permissions)?)
+}
+
 /// A file under a temporary name, which a maker that is killed leaves behind.
 struct TempFile {
     folder: Arc<File>,
@@ -165,6 +177,10 @@ impl NewFile for TempFile {
         identity_of(&self.file)
     }
 
+    fn share_as(&self, name: &OsStr) -> io::Result<()> {
+        share_as(&self.file, &self.folder, name)
+    }
+
     fn publish(self: Box<Self>, name: &OsStr) -> io::Result<()> {
         let folder = &*self.folder;
         match linkat(folder, &self.name, folder, name, AtFlags::empty()) {
@@ -190,7 +206,7 @@ impl Drop for TempFile {
 /// Files without a name, which go with their maker.
 #[cfg(target_os = "linux")]
 mod nameless {
-    use super::{Disk, NewFile, TempFile, backend, identity_of, temporary_name};
+    use super::{Disk, NewFile, TempFile, backend, identity_of, share_as, temporary_name};
     use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
     use std::ffi::OsStr;
     use std::fs::{File, OpenOptions};
@@ -227,6 +243,10 @@ mod nameless {
 
         fn identity(&self) -> io::Result<Option<(u64, u64)>> {
             identity_of(&self.0)
+        }
+
+        fn share_as(&self, name: &OsStr) -> io::Result<()> {
+            share_as(&self.0, &self.1, name)
         }
 
         fn publish(self: Box<Self>, name: &OsStr) -> io::Result<()> {
