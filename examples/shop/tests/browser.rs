@@ -12,6 +12,7 @@
 )]
 
 #[path = "support/driver.rs"]
+#[allow(dead_code, reason = "the test uses some of it")]
 mod driver;
 #[path = "../../../tests/support/server.rs"]
 #[allow(dead_code, reason = "the test uses some of it")]
