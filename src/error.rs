@@ -60,6 +60,8 @@ struct ErrorInner {
     key: Option<String>,
     /// Trying again sooner meets the same.
     lasts: Option<Duration>,
+    /// Sessions that had ended before it.
+    ended: Option<u64>,
     source: Option<Arc<AnyError>>,
 }
 
@@ -161,6 +163,7 @@ impl Error {
             package: None,
             key: None,
             lasts: None,
+            ended: None,
             source: None,
         }))
     }
@@ -179,6 +182,10 @@ impl Error {
     pub(crate) fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
         let source = self.0.source.as_deref()?;
         Some(source)
+    }
+
+    pub(crate) fn after_ending(self, sessions: u64) -> Self {
+        self.map(|inner| inner.ended = Some(sessions))
     }
 
     pub(crate) fn in_container(self, name: impl AsRef<str>) -> Self {
@@ -263,6 +270,13 @@ impl Error {
         let shortest = Duration::from_secs(1);
         let lasts = self.0.lasts.unwrap_or(shortest).max(shortest);
         (waiting_helps && lasts < Duration::MAX).then_some(lasts)
+    }
+
+    /// How many sessions had ended when a call that ends several failed: [`Store::end_all`](crate::Store::end_all),
+    /// [`end_all_of`](crate::Store::end_all_of) and [`end`](crate::Store::end). `None` of every other error.
+    #[must_use]
+    pub fn sessions_ended(&self) -> Option<u64> {
+        self.0.ended
     }
 
     /// The container that the error concerns. The unnamed container is `Some("")`. Here and below, a name of more

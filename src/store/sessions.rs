@@ -274,8 +274,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Corrupt`](ErrorKind::Corrupt) if some sessions are damaged: the others have ended.
-    /// [`Conflict`](ErrorKind::Conflict) if the owner logs in faster than the sessions end. Otherwise as for
+    /// [`Corrupt`](ErrorKind::Corrupt) if some sessions are damaged: the others have ended, and
+    /// [`Error::sessions_ended`] says how many. [`Conflict`](ErrorKind::Conflict) if the owner logs in faster than the sessions end. Otherwise as for
     /// [`transact`](Self::transact): the sessions of earlier batches have ended.
     pub fn end_all_of(&self, owner: &str) -> Result<u64> {
         self.wait(self.end_all_of_async(owner))
@@ -509,7 +509,8 @@ impl Ending {
                 txn.with(|state| state.end_by_key(&clients, owner.as_ref()))
             }
         });
-        let ended = ended.await?;
+        let ended = ended.await;
+        let ended = ended.map_err(|error| error.after_ending(self.sessions))?;
         self.sessions += ended.sessions;
         for (client, error) in ended.damaged {
             self.damaged.insert(client);
@@ -519,6 +520,9 @@ impl Ending {
     }
 
     fn finish(self) -> Result<u64> {
-        self.error.map_or(Ok(self.sessions), Err)
+        match self.error {
+            None => Ok(self.sessions),
+            Some(error) => Err(error.after_ending(self.sessions)),
+        }
     }
 }

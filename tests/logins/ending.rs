@@ -303,11 +303,16 @@ fn a_damaged_session_is_listed_and_the_others_end() {
     let end_others = |txn: &Txn| txn.session(&ids[0])?.end_others();
     corrupt(store.transact(end_others).unwrap_err());
     assert!(is_there(&store, &ids[2]));
-    corrupt(store.end(ids[1].key()).unwrap_err());
-    corrupt(store.end_all_of("ann").unwrap_err());
+    let ended = |result: cloakroom::Result<u64>| {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        error.sessions_ended()
+    };
+    assert_eq!(ended(store.end(ids[1].key())), Some(0));
+    assert_eq!(ended(store.end_all_of("ann")), Some(2));
     assert_eq!(keys_of(&store, "ann"), [ids[1].key()]);
     let bob = logged_in(&store, "bob");
-    corrupt(store.end_all().unwrap_err());
+    assert_eq!(ended(store.end_all()), Some(1));
     assert!(!is_there(&store, &bob));
 }
 
