@@ -55,7 +55,8 @@ impl Store {
     /// Writes the settings of the store's containers and all their live sessions with their values as lines of JSON,
     /// which `docs/export-format.md` describes, and flushes the writer. All of it is the state of the newest commit; commits
     /// go on. Counts as no access. Blocks until it is done; memory holds a few sessions at a time. The state that it reads
-    /// is kept until it ends, so the store's file grows by what is written meanwhile.
+    /// is kept until it ends, so the store's file grows by what is written meanwhile. `tracing` tells at level info
+    /// that it was exported.
     ///
     /// The lines hold the visitors' data, and keys of clients, but no ids and no secrets. With the same secrets
     /// ([`StoreBuilder::secret`](crate::StoreBuilder::secret)) the visitors' ids find their sessions in the store that
@@ -97,6 +98,8 @@ impl Store {
         for container in containers {
             if export.container(container, &mut progress)?.is_break() {
                 export.flush()?;
+                let sessions = export.done.sessions;
+                tracing::info!(sessions, "an export was broken off");
                 return Ok(export.done);
             }
         }
@@ -145,6 +148,14 @@ impl<W: Write> Export<'_, W> {
         }))?;
         self.flush()?;
         self.done.is_complete = true;
+        let Exported {
+            sessions, damaged, ..
+        } = self.done;
+        tracing::info!(
+            sessions,
+            damaged,
+            "the sessions were exported, with their values"
+        );
         Ok(self.done)
     }
 

@@ -69,7 +69,11 @@ pub struct Imported {
 pub struct ImportSettings {
     on_duplicate: OnDuplicate,
     after_line: u64,
+    max_line: usize,
 }
+
+/// A session of the default limits fits, unless it is filled to them.
+const LONGEST_LINE: usize = 64 << 20;
 
 impl ImportSettings {
     /// Imports everything.
@@ -78,6 +82,18 @@ impl ImportSettings {
         Self {
             on_duplicate,
             after_line: 0,
+            max_line: LONGEST_LINE,
+        }
+    }
+
+    /// How many bytes a line may have. A longer one is [`TooLarge`](ErrorKind::TooLarge). To read a line that somebody
+    /// wrote for this purpose takes up to 30 times its length in memory, so an export that is not trusted asks for a
+    /// low limit. Default: 64 MiB.
+    #[must_use]
+    pub fn max_line(self, bytes: usize) -> Self {
+        Self {
+            max_line: bytes,
+            ..self
         }
     }
 
@@ -110,7 +126,8 @@ impl Store {
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a line that is wrong, that names a session of the store with
     /// [`OnDuplicate::Fail`], that has as a container's name what is an alias here or the other way round, or for a
     /// missing end, with the number of the line; nothing of its batch is written, and the earlier batches are. [`TooNew`](ErrorKind::TooNew) for an export of a newer format.
-    /// [`TooLarge`](ErrorKind::TooLarge) if a session exceeds the limits of this store. [`Io`](ErrorKind::Io) if the
+    /// [`TooLarge`](ErrorKind::TooLarge) if a session exceeds the limits of this store, or a line
+    /// [`ImportSettings::max_line`]. [`Io`](ErrorKind::Io) if the
     /// reader fails. A failure of the storage.
     pub fn import(&self, reader: impl Read, on_duplicate: OnDuplicate) -> Result<Imported> {
         let settings = ImportSettings::new(on_duplicate);
@@ -134,7 +151,7 @@ impl Store {
         let mut import = Import {
             env,
             settings,
-            lines: LineReader::new(reader),
+            lines: LineReader::new(reader, settings.max_line),
             batch: ImportBatch::default(),
             read: EndLine::default(),
             done: Imported::default(),

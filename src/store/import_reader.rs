@@ -4,12 +4,10 @@ use super::export_lines::ExportLine;
 use crate::error::{Error, ErrorKind, Result};
 use std::io::{BufRead, BufReader, Read};
 
-/// How long a line may be: some session of the usual limits fits several times.
-const LONGEST: u64 = 256 << 20;
-
 pub(super) struct LineReader<R> {
     reader: BufReader<R>,
     line: Vec<u8>,
+    longest: usize,
     /// The number of the last line that was read, from 1 on.
     pub(super) number: u64,
     /// The length of that line.
@@ -17,10 +15,11 @@ pub(super) struct LineReader<R> {
 }
 
 impl<R: Read> LineReader<R> {
-    pub(super) fn new(reader: R) -> Self {
+    pub(super) fn new(reader: R, longest: usize) -> Self {
         Self {
             reader: BufReader::new(reader),
             line: Vec::new(),
+            longest,
             number: 0,
             len: 0,
         }
@@ -29,7 +28,7 @@ impl<R: Read> LineReader<R> {
     /// The next line. `None` at the end of the input.
     pub(super) fn next(&mut self) -> Result<Option<ExportLine>> {
         self.line.clear();
-        let mut limited = (&mut self.reader).take(LONGEST);
+        let mut limited = (&mut self.reader).take((self.longest as u64).saturating_add(1));
         let read = limited.read_until(b'\n', &mut self.line);
         self.len = read.map_err(|error| {
             Error::new(ErrorKind::Io, "the export cannot be read").with_source(error)
@@ -38,8 +37,12 @@ impl<R: Read> LineReader<R> {
             return Ok(None);
         }
         self.number += 1;
-        if self.len as u64 == LONGEST {
-            return Err(Error::new(ErrorKind::TooLarge, "the line is too long"));
+        if self.len > self.longest {
+            let why = format!(
+                "the line is longer than {} bytes; ImportSettings::max_line accepts more",
+                self.longest
+            );
+            return Err(Error::new(ErrorKind::TooLarge, why));
         }
         match serde_json::from_slice(&self.line) {
             Ok(line) => Ok(Some(line)),

@@ -382,6 +382,21 @@ fn an_import_that_was_broken_off_goes_on_where_it_ended() {
 }
 
 #[test]
+fn a_line_is_as_long_as_the_import_says() {
+    let (store, _) = filled(1);
+    let lines = exported(&store);
+    let longest = lines.lines().map(str::len).max().unwrap() + 1;
+    let import = |bytes| {
+        let settings = ImportSettings::new(OnDuplicate::Fail).max_line(bytes);
+        empty().import_with(lines.as_bytes(), settings, |_| ControlFlow::Continue(()))
+    };
+    assert_eq!(import(longest).unwrap().sessions, 1);
+    let error = import(longest - 1).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    assert!(error.to_string().contains("line 3 of"), "{error}");
+}
+
+#[test]
 fn an_export_that_is_broken_off_has_no_end() {
     let (store, _) = filled(100);
     let mut lines = Vec::new();
