@@ -60,7 +60,7 @@ pub(crate) enum Command {
     List(ListArguments),
     /// Shows one session
     Show {
-        /// Its key, or the first digits of it
+        /// Its key, or the first digits of it. By these, no session is found that has expired
         key: String,
         /// Shows the values too: they are the visitor's data
         #[arg(long)]
@@ -115,8 +115,12 @@ pub(crate) enum Command {
         /// Goes on after this line, where an earlier import ended
         #[arg(long, value_name = "LINE", default_value_t = 0)]
         after_line: u64,
+        /// How long a line may be. To read one takes many times the memory
+        #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_bytes)]
+        max_line: u64,
     },
-    /// Lists, rotates or retires the secrets that sign ids
+    /// Lists, rotates or retires the secrets that the store keeps to sign ids. An application that gives secrets of its
+    /// own does not use these
     Secrets {
         #[command(subcommand)]
         command: SecretsCommand,

@@ -167,7 +167,9 @@ fn advice_on(error: &Error) -> &'static str {
         ErrorKind::Interrupted => {
             "Nothing is left of it, and the store is as it was. Run the command again to do it."
         }
-        ErrorKind::TooLarge => "Raise the limit in the application, or leave the session out.",
+        ErrorKind::TooLarge => {
+            "Raise the limit in the application, or of a line with --max-line, or leave the session out."
+        }
         ErrorKind::InvalidInput => {
             "Correct it, and try again. `cloakroom help` describes the commands."
         }

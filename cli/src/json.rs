@@ -15,6 +15,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 #[derive(Debug, Serialize)]
 pub(crate) struct SettingsJson {
     pub(crate) name: String,
+    pub(crate) aliases: Vec<String>,
     pub(crate) residence: &'static str,
     pub(crate) timeout_ms: u64,
     pub(crate) resolution_ms: u64,
@@ -23,9 +24,12 @@ pub(crate) struct SettingsJson {
 }
 
 impl SettingsJson {
-    pub(crate) fn of(name: &str, settings: &ContainerSettings) -> Self {
+    /// Of a container with these names, its own first.
+    pub(crate) fn of(names: &[String], settings: &ContainerSettings) -> Self {
+        let mut names = names.iter().cloned();
         Self {
-            name: name.to_owned(),
+            name: names.next().unwrap_or_default(),
+            aliases: names.collect(),
             residence: residence(settings.residence),
             timeout_ms: millis(settings.timeout),
             resolution_ms: millis(settings.resolution),

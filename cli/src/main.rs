@@ -26,6 +26,12 @@ fn main() -> ExitCode {
                 error.kind(),
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
             );
+            if !is_help && asks_for_json() {
+                let text = error.render().to_string();
+                let text = text.trim().trim_start_matches("error: ");
+                let failure = Failure::usage(text, "`cloakroom help` describes the commands.");
+                return finish(Err(failure), true);
+            }
             // Nobody may be there to read it.
             let _ = error.print();
             return ExitCode::from(if is_help { 0 } else { failure::USAGE });
@@ -37,6 +43,12 @@ fn main() -> ExitCode {
     let run = || commands::run(arguments);
     let outcome = panic::catch_unwind(panic::AssertUnwindSafe(run));
     finish(outcome.unwrap_or_else(|_| Err(Failure::defect())), is_json)
+}
+
+/// Whether `--json` is among the arguments, which are wrong otherwise.
+fn asks_for_json() -> bool {
+    let mut arguments = std::env::args_os().take_while(|argument| argument != "--");
+    arguments.any(|argument| argument == "--json")
 }
 
 fn finish(outcome: Outcome, is_json: impl Into<output::Form>) -> ExitCode {

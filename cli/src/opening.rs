@@ -6,6 +6,11 @@ use cloakroom::{KeyRing, Store, StoreBuilder};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The largest limits that an application can set, and for counts, more than any has.
+const LARGEST_PACKAGE: usize = 256 << 20;
+const LONGEST_NAME: usize = 4096;
+const MOST: usize = 1 << 24;
+
 /// Whether an older store is migrated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Older {
@@ -25,7 +30,12 @@ impl Global {
     pub(crate) fn builder(&self) -> Outcome<StoreBuilder> {
         let builder = Store::builder()
             .create_missing(false)
-            .implicit_sweeps(false);
+            .implicit_sweeps(false)
+            // The application's own are not known. What it could store can be imported.
+            .max_package_size(LARGEST_PACKAGE)
+            .max_packages(MOST)
+            .max_keys(MOST)
+            .max_name_len(LONGEST_NAME);
         match &self.key_file {
             Some(path) => Ok(builder.encryption(keys(path)?)),
             None => Ok(builder),

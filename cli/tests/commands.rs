@@ -324,7 +324,7 @@ fn sessions_end_by_key_by_owner_and_all_and_only_on_a_yes() {
     let ended = place
         .run(&["end", "--owner", "bob", "--yes", "--json"])
         .exits(0);
-    assert_eq!(ended.json(), json!({ "ended": 2 }));
+    assert_eq!(ended.json(), json!({ "ended": 2, "damage": null }));
     assert_eq!(
         place.run(&["end", "--owner", "nobody"]).exits(0).out,
         "0 sessions ended\n"
@@ -343,6 +343,7 @@ fn settings_are_changed_one_by_one_and_stay() {
     place.edit(|store| {
         let settings = ContainerSettings::new().max_lifetime(Some(Duration::from_secs(86_400)));
         store.register("shop", settings).unwrap();
+        store.register_alias("wishlist", "shop").unwrap();
     });
     let set = [
         "containers",
@@ -375,7 +376,7 @@ fn settings_are_changed_one_by_one_and_stay() {
     assert_eq!(
         all[1],
         json!({
-            "name": "shop", "residence": "file", "timeout_ms": 1_800_000, "resolution_ms": 600_000,
+            "name": "shop", "aliases": ["wishlist"], "residence": "file", "timeout_ms": 1_800_000, "resolution_ms": 600_000,
             "max_lifetime_ms": null, "implicit_sweeps": false,
         })
     );
@@ -436,6 +437,61 @@ fn damage_is_found_named_and_left_behind() {
     let new = Place::empty();
     fs::copy(place.file("new.redb"), &new.path).unwrap();
     new.run(&["check"]).exits(0);
+}
+
+// C5.3
+#[test]
+fn what_an_application_with_larger_limits_has_stored_is_imported() {
+    let place = Place::empty();
+    let (long, large) = ("k".repeat(2000), "x".repeat(3 << 20));
+    let builder = Store::builder()
+        .max_package_size(8 << 20)
+        .max_name_len(2000);
+    let store = builder.max_keys(5000).open(&place.path).unwrap();
+    session(&store, |session| {
+        session.pkg("p").insert(&long, &large)?;
+        (0..2000).try_for_each(|n| session.pkg("q").insert(&n.to_string(), n))
+    });
+    store.close().unwrap();
+    let lines = place.run(&["export"]).exits(0).out;
+    let (other, _) = Place::with(&[]);
+    fs::write(other.file("all.jsonl"), &lines).unwrap();
+    let short = ["import", "all.jsonl", "--max-line", "1MiB"];
+    other
+        .run(&short)
+        .fails(3, "line 3 of the export", "--max-line");
+    other.run(&["import", "all.jsonl"]).exits(0);
+    assert_eq!(
+        other.run(&["export"]).out.lines().nth(2),
+        lines.lines().nth(2)
+    );
+}
+
+// C5.4
+#[test]
+fn damage_is_told_by_the_exit_code_in_every_form() {
+    let (place, ids) = Place::with(&["ann", "bobby-the-builder", "cat"]);
+    let mut bytes = fs::read(&place.path).unwrap();
+    let owner = b"bobby-the-builder";
+    let is_owner = |at: &usize| bytes[*at..].starts_with(owner);
+    let places: Vec<_> = (0..bytes.len()).filter(is_owner).collect();
+    places.iter().for_each(|at| bytes[at + 3] ^= 1);
+    fs::write(&place.path, bytes).unwrap();
+    for arguments in [&["stats"][..], &["list"], &["check"], &["export"]] {
+        place.run(arguments).exits(1);
+        let run = place.run(&[arguments, &["--json"]].concat()).exits(1);
+        assert!(!run.out.is_empty());
+    }
+    let damaged = ids[1].key().to_string();
+    let run = place.run(&["end", &damaged, "--yes"]).exits(1);
+    assert!(
+        run.out == "0 sessions ended\n" && run.err.contains("cloakroom check"),
+        "{run:?}"
+    );
+    let run = place.run(&["end", "--all", "--yes", "--json"]).exits(1);
+    assert_eq!(run.json()["ended"], 2);
+    assert!(run.json()["damage"].is_string());
+    place.run(&["list"]).exits(1);
 }
 
 #[test]
@@ -578,7 +634,8 @@ fn secrets_are_listed_by_number_rotated_and_retired() {
         place.run(&["secrets", "list"]).exits(0).out,
         "secret 0    signs new ids\n"
     );
-    place.run(&["secrets", "rotate"]).exits(0);
+    let run = place.run(&["secrets", "rotate"]).exits(0);
+    assert!(run.err.contains("StoreBuilder::secret"), "{run:?}");
     let list = place.run(&["secrets", "list", "--json"]).exits(0).json();
     let expected =
         json!([{ "number": 0, "is_issuing": false }, { "number": 1, "is_issuing": true }]);
@@ -673,6 +730,20 @@ fn errors_are_json_where_json_is_asked_for() {
             .contains("Check the path")
     );
     assert_eq!(run.out, "");
+    for arguments in [
+        &["unknown", "--json"][..],
+        &["--json", "list", "--limit", "0"],
+    ] {
+        let run = place.run(arguments).exits(2);
+        let error: serde_json::Value = serde_json::from_str(&run.err).unwrap();
+        assert_eq!(error["error"]["kind"], "usage");
+        let message = error["error"]["message"].as_str().unwrap();
+        assert!(
+            !message.starts_with("error") && message.len() > 10,
+            "{message}"
+        );
+        assert_eq!(run.out, "");
+    }
 }
 
 #[test]

@@ -17,12 +17,12 @@ pub(crate) fn run(global: &Global, command: Option<ContainersCommand>) -> Outcom
 fn show(global: &Global, store: &Store) -> Outcome {
     let mut all = Vec::new();
     for container in store.containers() {
-        all.push((container.name().to_owned(), container.settings()?));
+        all.push((container.names()?, container.settings()?));
     }
     if global.json {
         let all = all
             .iter()
-            .map(|(name, settings)| SettingsJson::of(name, settings));
+            .map(|(names, settings)| SettingsJson::of(names, settings));
         json(&all.collect::<Vec<_>>())?;
         return Ok(Found::Nothing);
     }
@@ -34,10 +34,12 @@ fn show(global: &Global, store: &Store) -> Outcome {
         right("MAX LIFETIME"),
         ("SWEPT", Align::Left),
         ("LIVES IN", Align::Left),
+        ("ALIASES", Align::Left),
     ]);
-    for (of, settings) in all {
+    for (names, settings) in all {
+        let mut names = names.iter().map(|of| name(of));
         table.row([
-            name(&of),
+            names.next().unwrap_or_default(),
             timeout(settings.timeout),
             resolution_of(&settings),
             settings.max_lifetime.map_or("none".to_owned(), timeout),
@@ -48,6 +50,7 @@ fn show(global: &Global, store: &Store) -> Outcome {
             }
             .to_owned(),
             residence(settings.residence).to_owned(),
+            names.collect::<Vec<_>>().join(", "),
         ]);
     }
     table.print()?;
@@ -84,7 +87,7 @@ fn set(global: &Global, store: &Store, wanted: &SetArguments) -> Outcome {
     }
     container.configure(settings.clone())?;
     if global.json {
-        json(&SettingsJson::of(&wanted.name, &settings))?;
+        json(&SettingsJson::of(&container.names()?, &settings))?;
     } else if settings == before {
         line(&format!(
             "{} had these settings already",

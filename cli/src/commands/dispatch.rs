@@ -31,7 +31,12 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
             file,
             on_duplicate,
             after_line,
-        } => transfer::import(global, &file, (on_duplicate, after_line), interrupt),
+            max_line,
+        } => {
+            let max_line = usize::try_from(max_line).unwrap_or(usize::MAX);
+            let how = (on_duplicate, after_line, max_line);
+            transfer::import(global, &file, how, interrupt)
+        }
         Command::Secrets { command } => secrets::run(global, command),
         Command::Watch { interval, count } => watch::run(global, interval, count),
         Command::Bench { folder, time } => bench::run(global, &folder, time, interrupt),

@@ -32,7 +32,8 @@ pub(crate) fn run(global: &Global, wanted: &ListArguments, interrupt: &Interrupt
             true => print_json(&listed)?,
             false => print(store, wanted, &listed)?,
         }
-        Ok(Found::Nothing)
+        let damaged = listed.sessions.iter().filter(|(_, it)| it.error.is_some());
+        Ok(Found::of(damaged.count() as u64))
     })
 }
 

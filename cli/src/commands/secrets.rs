@@ -2,9 +2,13 @@
 
 use crate::args::{Global, SecretsCommand};
 use crate::failure::{Found, Outcome};
-use crate::output::{json, line};
+use crate::output::{error_line, json, line};
 use crate::prompt::confirm;
 use serde_json::json;
+
+/// The command cannot know whether an application gives its secrets itself.
+const KEPT: &str = "These are the secrets that the store keeps. An application that gives secrets of its own \
+                    (StoreBuilder::secret) does not use them: change them there.";
 
 pub(crate) fn run(global: &Global, command: SecretsCommand) -> Outcome {
     global.on_store(|store| {
@@ -24,14 +28,18 @@ pub(crate) fn run(global: &Global, command: SecretsCommand) -> Outcome {
                     };
                     line(&format!("secret {:<4} {use_}", secret.name))?;
                 }
+                error_line(KEPT)?;
             }
             SecretsCommand::Rotate => {
                 let number = store.rotate_secret()?;
                 match global.json {
-                    true => json(&json!({ "number": number, "is_issuing": true }))?,
-                    false => line(&format!(
-                        "secret {number} signs new ids. Retire the older ones when the sessions that they signed are over."
-                    ))?,
+                    true => json(&json!({ "number": number, "is_issuing": true, "note": KEPT }))?,
+                    false => {
+                        line(&format!(
+                            "secret {number} signs new ids. Retire the older ones when the sessions that they signed are over."
+                        ))?;
+                        error_line(KEPT)?;
+                    }
                 }
             }
             SecretsCommand::Retire { number, yes } => {
@@ -40,8 +48,11 @@ pub(crate) fn run(global: &Global, command: SecretsCommand) -> Outcome {
                 confirm(yes.into(), &question)?;
                 store.retire_secret(number)?;
                 match global.json {
-                    true => json(&json!({ "retired": number }))?,
-                    false => line(&format!("secret {number} is retired"))?,
+                    true => json(&json!({ "retired": number, "note": KEPT }))?,
+                    false => {
+                        line(&format!("secret {number} is retired"))?;
+                        error_line(KEPT)?;
+                    }
                 }
             }
         }

@@ -35,9 +35,12 @@ pub(crate) fn run(global: &Global, depth: Depth, interrupt: &Interrupt) -> Outco
         };
         let statistics = store.statistics()?;
         match global.json {
-            true => print_json(store, &statistics, measured.as_deref()),
-            false => print_text(store, &statistics, measured.as_deref()),
+            true => print_json(store, &statistics, measured.as_deref())?,
+            false => print_text(store, &statistics, measured.as_deref())?,
         }
+        let damaged = measured.iter().flatten();
+        let damaged: u64 = damaged.map(|(_, measures)| measures.unreadable).sum();
+        Ok(Found::of(damaged + statistics.unreadable_parts() as u64))
     })
 }
 
@@ -71,7 +74,7 @@ fn print_json(
     store: &Store,
     statistics: &Statistics,
     measured: Option<&[(String, SessionMeasures)]>,
-) -> Outcome {
+) -> Outcome<()> {
     let containers = measured.map(|measured| {
         let containers = measured.iter();
         let containers = containers.map(|(name, measures)| MeasuresJson::of(name, measures));
@@ -88,15 +91,14 @@ fn print_json(
         "unreadable_parts": statistics.unreadable_parts(),
         "container_names": names,
         "containers": containers,
-    }))?;
-    Ok(Found::Nothing)
+    }))
 }
 
 fn print_text(
     store: &Store,
     statistics: &Statistics,
     measured: Option<&[(String, SessionMeasures)]>,
-) -> Outcome {
+) -> Outcome<()> {
     line(&format!("file      {}", bytes(statistics.file_len())))?;
     line(&format!("journal   {}", bytes(statistics.journal_len())))?;
     if statistics.unreadable_parts() > 0 {
@@ -111,8 +113,7 @@ fn print_text(
             .iter()
             .map(|it| name(it.name()))
             .collect();
-        line(&format!("containers {}", names.join(", ")))?;
-        return Ok(Found::Nothing);
+        return line(&format!("containers {}", names.join(", ")));
     };
     line("")?;
     let right = |head| (head, Align::Right);
@@ -146,9 +147,7 @@ fn print_text(
     let time = |seconds| roughly(Duration::from_secs(seconds));
     histogram("AGE", &ages, time)?;
     histogram("SINCE THE LAST ACCESS", &idle, time)?;
-    histogram("SIZE", &sizes, bytes)?;
-    let damaged = measured.iter().map(|(_, measures)| measures.unreadable);
-    Ok(Found::of(damaged.sum()))
+    histogram("SIZE", &sizes, bytes)
 }
 
 fn histogram(

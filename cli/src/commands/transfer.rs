@@ -79,7 +79,7 @@ fn to_file(store: &Store, path: &Path, interrupt: &Interrupt) -> Outcome<Exporte
 pub(crate) fn import(
     global: &Global,
     file: &Path,
-    (on_duplicate, after_line): (Duplicates, u64),
+    (on_duplicate, after_line, max_line): (Duplicates, u64, usize),
     interrupt: &Interrupt,
 ) -> Outcome {
     let reader: Box<dyn Read> = match file.as_os_str() == "-" {
@@ -93,7 +93,9 @@ pub(crate) fn import(
         Duplicates::Replace => OnDuplicate::Replace,
         Duplicates::Fail => OnDuplicate::Fail,
     };
-    let settings = ImportSettings::new(on_duplicate).after_line(after_line);
+    let settings = ImportSettings::new(on_duplicate)
+        .after_line(after_line)
+        .max_line(max_line);
     global.on_store(|store| {
         let interrupt = interrupt.asks();
         let progress = Progress::open("sessions imported");
