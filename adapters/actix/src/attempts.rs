@@ -2,7 +2,6 @@
 
 use actix_web::dev::{Path, Payload, Service, ServiceRequest, ServiceResponse, Url};
 use actix_web::error::{Error, ErrorInternalServerError};
-use actix_web::http::header::HeaderMap as Fields;
 use actix_web::{HttpMessage as _, HttpRequest};
 use cloakroom::http::{InnerService, Replay};
 use http::{Extensions, HeaderMap, Request, Response, request};
@@ -56,7 +55,7 @@ impl<S> Attempts<S> {
         }
         match &self.arrived {
             None => {
-                hide(&parts.headers, request.headers_mut());
+                hide(&parts.headers, &mut request);
                 self.arrived = Some(request.match_info().clone());
             }
             Some(arrived) => {
@@ -69,12 +68,18 @@ impl<S> Attempts<S> {
     }
 }
 
-/// Marks the fields as sensitive that the layer marked. An application may print them with `Debug`.
-fn hide(headers: &HeaderMap, fields: &mut Fields) {
-    if headers.values().any(http::HeaderValue::is_sensitive) {
-        fields.retain(|name, value| {
-            let hidden = headers.get(name.as_str());
-            if hidden.is_some_and(http::HeaderValue::is_sensitive) {
+/// Marks the fields as sensitive that the layer marked. An application may print them with `Debug`. A request with none
+/// is not touched: actix-web panics if a clone of it is held.
+fn hide(headers: &HeaderMap, request: &mut ServiceRequest) {
+    let is_hidden = |name: &str| {
+        let hidden = headers.get(name);
+        hidden.is_some_and(http::HeaderValue::is_sensitive)
+    };
+    let fields = request.headers();
+    let mut shown = fields.iter().filter(|(_, value)| !value.is_sensitive());
+    if shown.any(|(name, _)| is_hidden(name.as_str())) {
+        request.headers_mut().retain(|name, value| {
+            if is_hidden(name.as_str()) {
                 value.set_sensitive(true);
             }
             true

@@ -17,12 +17,27 @@ fn too_many<E>(_: E) -> Error {
     ErrorRequestHeaderFieldsTooLarge("too many header fields")
 }
 
+/// A URI in the other version. By its parts: as a text, `OPTIONS *` of HTTP/2 would be another URI.
+macro_rules! converted_uri {
+    ($uri:expr, $($version:ident)::+) => {{
+        use $($version)::+::{Authority, Parts, PathAndQuery, Scheme, Uri};
+        let (uri, mut parts) = ($uri, Parts::default());
+        let scheme = uri.scheme_str().map(Scheme::try_from);
+        parts.scheme = scheme.transpose().map_err(unknown)?;
+        let authority = uri.authority().map(|it| Authority::try_from(it.as_str()));
+        parts.authority = authority.transpose().map_err(unknown)?;
+        let path = uri.path_and_query().map(|it| PathAndQuery::try_from(it.as_str()));
+        parts.path_and_query = path.transpose().map_err(unknown)?;
+        Uri::from_parts(parts).map_err(unknown)
+    }};
+}
+
 /// The head of a request. Its extensions have the address of the peer.
 pub(crate) fn of_request(request: &ServiceRequest) -> Result<request::Parts, Error> {
     let (mut parts, ()) = http::Request::new(()).into_parts();
     let method = request.method().as_str().as_bytes();
     parts.method = Method::from_bytes(method).map_err(unknown)?;
-    parts.uri = Uri::try_from(request.uri().to_string()).map_err(unknown)?;
+    parts.uri = converted_uri!(request.uri(), http::uri)?;
     parts.version = version(request.version());
     parts.headers = headers(request.headers(), too_many)?;
     if let Some(peer) = request.peer_addr() {
@@ -75,7 +90,7 @@ pub(crate) mod back {
     }
 
     pub(crate) fn uri(uri: &Uri) -> Result<actix::Uri, Error> {
-        uri.to_string().parse().map_err(unknown)
+        converted_uri!(uri, actix::uri)
     }
 
     pub(crate) fn name(name: &HeaderName) -> Result<actix::header::HeaderName, Error> {

@@ -8,11 +8,12 @@
 )]
 
 use actix_http::Request;
-use actix_web::body::MessageBody;
-use actix_web::dev::{Service, ServiceResponse};
-use actix_web::http::{StatusCode, header};
-use actix_web::test::{TestRequest, init_service};
-use actix_web::{App, HttpResponse, web};
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse};
+use actix_web::http::{Method, StatusCode, Uri, header, uri::PathAndQuery};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::test::{TestRequest, init_service, read_body};
+use actix_web::{App, HttpRequest, HttpResponse, web};
 use cloakroom::http::{Abort, CsrfLayer, SessionLayer};
 use cloakroom::{ErrorKind, Store};
 use cloakroom_actix::{CsrfMiddleware, Error, Session, SessionMiddleware};
@@ -33,7 +34,7 @@ async fn answer<B: MessageBody>(
     match app.call(request.to_request()).await {
         Ok(response) => {
             let (head, _) = response.into_parts().1.into_parts();
-            head.map_body(|_, ()| actix_web::body::BoxBody::new(()))
+            head.map_body(|_, ()| BoxBody::new(()))
         }
         Err(error) => error.error_response(),
     }
@@ -112,4 +113,71 @@ async fn more_header_fields_than_fit_are_refused() {
         assert_eq!(refused.status(), too_many, "{count}");
     }
     assert_eq!(live(&store), 1);
+}
+
+async fn uri_of(request: HttpRequest) -> String {
+    let uri = request.uri();
+    let parts = (
+        uri.scheme_str(),
+        uri.authority().map(|it| it.as_str()),
+        uri.path(),
+    );
+    format!("{parts:?}")
+}
+
+/// RFC 9113, 8.3.1: `OPTIONS *` has a scheme and an authority in HTTP/2.
+#[actix_web::test]
+async fn a_request_for_the_whole_server_keeps_its_uri() {
+    let store = Store::in_memory().unwrap();
+    let app = App::new()
+        .default_service(web::to(uri_of))
+        .wrap(sessions(&store));
+    let app = init_service(app).await;
+    for (method, path) in [(Method::OPTIONS, "*"), (Method::GET, "/a?b")] {
+        let uri = Uri::builder().scheme("https").authority("shop.example");
+        let uri = uri.path_and_query(PathAndQuery::from_static(path));
+        let mut request = TestRequest::default().method(method).to_request();
+        *request.uri_mut() = uri.build().unwrap();
+        let response = app.call(request).await.unwrap();
+        let seen = String::from_utf8(read_body(response).await.to_vec()).unwrap();
+        let path = path.trim_end_matches("?b");
+        let sent = (Some("https"), Some("shop.example"), path);
+        assert_eq!(seen, format!("{sent:?}"));
+    }
+}
+
+async fn holds_a_clone(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let held = request.request().clone();
+    let response = next.call(request).await;
+    drop(held);
+    response
+}
+
+async fn answers_itself(
+    request: ServiceRequest,
+    _: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    Ok(request.into_response(HttpResponse::Ok().finish()))
+}
+
+/// Middleware outside may hold a clone as long as no router is asked.
+#[actix_web::test]
+async fn a_request_of_which_a_clone_is_held_outside_is_not_touched() {
+    let store = Store::in_memory().unwrap();
+    let app = App::new()
+        .wrap(from_fn(answers_itself))
+        .wrap(sessions(&store))
+        .wrap(from_fn(holds_a_clone));
+    let app = init_service(app).await;
+    let mut cookie = header::HeaderValue::from_static("a=b");
+    cookie.set_sensitive(true);
+    for request in [
+        TestRequest::get(),
+        TestRequest::get().insert_header((header::COOKIE, cookie)),
+    ] {
+        assert_eq!(answer(&app, request).await.status(), StatusCode::OK);
+    }
 }
