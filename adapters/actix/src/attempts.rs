@@ -130,8 +130,11 @@ where
 }
 
 /// Whether the application has dropped its clones of the request. Routers need a request that has none, and actix-web
-/// tells of clones by a panic alone.
+/// tells of clones by a panic alone. Where a panic ends the process, nobody asks: the request does not run again.
 fn is_ours_alone(request: &mut ServiceRequest) -> bool {
+    if cfg!(panic = "abort") {
+        return false;
+    }
     let path = || {
         request.match_info_mut();
     };

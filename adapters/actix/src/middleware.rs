@@ -45,6 +45,14 @@ use crate::head;
 /// Wrap it around everything that uses the session. `Logger`, `Compress` and `NormalizePath` may lie outside: in `App::wrap`
 /// the last middleware is the outermost. Inside another `SessionMiddleware` it does nothing.
 ///
+/// **Security:** a request that runs again after a conflict still has in its extensions what the application put there in the
+/// first run, because actix-web's extensions cannot be copied. Middleware inside must set or remove its value each time it
+/// runs: one that finds "this user may" must not trust it. Otherwise [`RouteRerun`](crate::RouteRerun) with
+/// [`Rerun::Never`](cloakroom::http::Rerun::Never) keeps its routes from running again.
+///
+/// Whether a request may run again is found out by a panic that is caught, if a clone of its `HttpRequest` is held. In a
+/// program built with `panic = "abort"`, no request runs again.
+///
 /// An error that middleware inside returns aborts, whatever its status, and a request that ends so does not run again. An
 /// error that a handler or its extractor returns is a response, as any other.
 #[derive(Clone)]
