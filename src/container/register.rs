@@ -3,11 +3,14 @@
 use super::settings::ContainerSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
-use crate::storage::{AliasSpec, ContainerSpec, SettingsChange, no_such_container};
-use crate::transaction::{ContainerEntry, ContainerIndex, CookieSupport, Env};
+use crate::storage::{AliasSpec, ContainerId, ContainerSpec, SettingsChange, no_such_container};
+use crate::transaction::{ContainerIndex, CookieSupport, Env};
 
 /// How many sessions of the unnamed container are looked at when a container is registered.
 const SAMPLED: usize = 1000;
+
+const HELD: &str = "the unnamed container holds sessions; it moves between file and memory once all have ended and are swept";
+const HIDDEN: &str = "the unnamed container cannot move to where sessions still lie that an interrupted move left behind";
 
 /// What became of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +31,19 @@ pub(crate) async fn register(
     let spec = settings.spec(name);
     CookieSupport::of_this_build().check_home(spec.home, name)?;
     let registered = env.registry.load().get(name).cloned();
-    let former = registered.as_ref().filter(|it| it.id().home() != spec.home);
+    // Other containers do not move: the engine refuses it.
+    let moves = |id: ContainerId| id.is_unnamed() && id.home() != spec.home;
+    let former = registered.as_ref().filter(|it| moves(it.id()));
     if let Some(former) = former {
-        refuse_sessions(env, former).await?;
+        refuse_sessions(env, former.id(), HELD).await?;
+        // Where the process ended between the steps of an earlier move, a session may lie hidden there. It may have been
+        // logged out since, and must not be served again.
+        let there = ContainerId::new(former.id().number(), spec.home);
+        refuse_sessions(env, there, HIDDEN).await?;
     }
     put(env, spec).await?;
     if let Some(former) = former
-        && let Err(error) = refuse_sessions(env, former).await
+        && let Err(error) = refuse_sessions(env, former.id(), HELD).await
     {
         // One came in between. It is served again.
         put(env, ContainerSettings::of(former).spec("")).await?;
@@ -52,21 +61,14 @@ async fn put(env: &Env, spec: ContainerSpec) -> Result<()> {
     env.show_settings(&settings)
 }
 
-/// Refuses to move the unnamed container while it has sessions. From the registration on, nobody adds any to its former
-/// place. Other containers do not move in any case.
-async fn refuse_sessions(env: &Env, container: &ContainerEntry) -> Result<()> {
-    if !container.id().is_unnamed() {
-        return Ok(());
-    }
+/// Refuses to move the unnamed container while it has sessions in a place. From the registration on, nobody adds any to
+/// its former place.
+async fn refuse_sessions(env: &Env, place: ContainerId, why: &'static str) -> Result<()> {
     let snapshot = env.storage.snapshot().await?;
-    let sessions = snapshot.sessions(container.id(), None, 1).await?;
+    let sessions = snapshot.sessions(place, None, 1).await?;
     match sessions.is_empty() {
         true => Ok(()),
-        false => Err(Error::new(
-            ErrorKind::InvalidInput,
-            "the unnamed container holds sessions; it moves between file and memory once all have ended and are swept",
-        )
-        .in_container("")),
+        false => Err(Error::new(ErrorKind::InvalidInput, why).in_container("")),
     }
 }
 
@@ -140,4 +142,29 @@ fn has_data_left_behind(env: &Env, package: &str) -> Result<bool> {
     crate::steps::count(rows.len());
     let mut rows = rows.iter().filter_map(|(_, row)| row.as_ref().ok());
     Ok(rows.any(|row| row.has(package)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block_on::block_on;
+    use crate::{ContainerSettings, Store};
+
+    // C1.7: the process may end after the step that moves it, and before the check that nobody came in between.
+    #[test]
+    fn a_session_that_an_interrupted_move_hid_is_not_served_again() {
+        let store = Store::in_memory().unwrap();
+        let id = store.client_ids().issue();
+        let begin = |txn: &crate::Txn| txn.session(&id)?.pkg("news").insert("key", 7);
+        store.transact(begin).unwrap();
+        let in_memory = ContainerSettings::new().in_memory();
+        let unnamed = store.container("").unwrap();
+        block_on(put(&unnamed.env, in_memory.spec(""))).unwrap();
+        let exists = || store.transact(|txn| txn.session(&id)?.exists()).unwrap();
+        assert!(!exists());
+        let refused = store.register("", ContainerSettings::new()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+        assert!(refused.to_string().contains("interrupted"), "{refused}");
+        assert!(!exists());
+    }
 }
