@@ -1,6 +1,6 @@
 //! Counts each visitor's visits, in a file.
 //!
-//! `cargo run -p cloakroom-actix --example counter -- sessions.redb 127.0.0.1:8080`, then, twice:
+//! `cargo run -p cloakroom-actix --example actix_counter -- sessions.redb 127.0.0.1:8080`, then, twice:
 //!
 //! ```text
 //! curl -c jar -b jar http://127.0.0.1:8080/
@@ -20,7 +20,7 @@ async fn visits(session: Session) -> Result<String, Error> {
 }
 
 /// Serves the application on an address, and prints it.
-pub(crate) async fn run(path: &str, address: &str) -> std::io::Result<()> {
+async fn run(path: &str, address: &str) -> std::io::Result<()> {
     let store = Store::open(path).map_err(std::io::Error::other)?;
     let cookie = CookieSettings::new().plain_http(); // for development; leave it out behind TLS
     let layer = SessionLayer::new(store.clone()).cookie(cookie);
@@ -31,14 +31,13 @@ pub(crate) async fn run(path: &str, address: &str) -> std::io::Result<()> {
     });
     let server = server.workers(2).bind(address)?;
     for address in server.addrs() {
-        println!("listening on {address}");
+        println!("listening on http://{address}");
     }
     server.run().await?;
     store.close_async().await.map_err(std::io::Error::other)
 }
 
 #[actix_web::main]
-#[allow(dead_code, reason = "the tests run the application without it")]
 async fn main() -> std::io::Result<()> {
     let mut args = std::env::args().skip(1);
     let path = args.next().unwrap_or_else(|| "sessions.redb".to_owned());

@@ -1,0 +1,112 @@
+//! The example as a process, over a real connection: HTTP/1.1 with keep-alive, SIGKILL, and another start.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The example, running.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(binary: &Path, store: &Path) -> Self {
+        let mut command = Command::new(binary);
+        let command = command.arg(store).arg("127.0.0.1:0").stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        let address = line.trim_end().strip_prefix("listening on http://");
+        let address = address.unwrap_or_else(|| panic!("the server printed {line:?}"));
+        Self {
+            address: address.to_owned(),
+            child,
+        }
+    }
+
+    fn connect(&self) -> BufReader<TcpStream> {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        let wait = Some(Duration::from_secs(60));
+        stream.set_read_timeout(wait).unwrap();
+        BufReader::new(stream)
+    }
+}
+
+impl Drop for Server {
+    /// SIGKILL: the process gets no chance to do anything.
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The binary of the example, built if only this test was.
+fn binary() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let profile = own.parent().unwrap().parent().unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--example", "actix_counter"]);
+    cargo.arg("--manifest-path");
+    cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+    cargo.arg("--target-dir").arg(profile.parent().unwrap());
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().unwrap().success());
+    let example = profile.join("examples").join("actix_counter");
+    example.with_extension(std::env::consts::EXE_EXTENSION)
+}
+
+/// One request on a connection that stays open. Returns the body, and the cookie if one is set.
+fn visit(connection: &mut BufReader<TcpStream>, cookie: &str) -> (String, Option<String>) {
+    let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n");
+    connection.get_mut().write_all(request.as_bytes()).unwrap();
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        connection.read_line(&mut line).unwrap();
+        match line.trim_end() {
+            "" => break,
+            line => head.push(line.to_owned()),
+        }
+    }
+    assert_eq!(head[0], "HTTP/1.1 200 OK");
+    let field = |name: &str| {
+        let fields = head.iter().filter_map(|line| line.split_once(": "));
+        let mut found = fields.filter(|(it, _)| it.eq_ignore_ascii_case(name));
+        found.next().map(|(_, value)| value.to_owned())
+    };
+    let mut body = vec![0; field("content-length").unwrap().parse().unwrap()];
+    connection.read_exact(&mut body).unwrap();
+    let cookie = field("set-cookie").map(|it| it.split(';').next().unwrap().to_owned());
+    (String::from_utf8(body).unwrap(), cookie)
+}
+
+/// C2.2: acknowledged visits are there after SIGKILL.
+#[test]
+fn a_killed_server_counts_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (binary, store) = (binary(), folder.path().join("sessions.redb"));
+    let server = Server::start(&binary, &store);
+    let mut connection = server.connect();
+    let (first, cookie) = visit(&mut connection, "");
+    let cookie = cookie.expect("a cookie");
+    assert_eq!(first, "visit 1\n");
+    assert_eq!(visit(&mut connection, &cookie), ("visit 2\n".into(), None));
+    drop(server);
+
+    let server = Server::start(&binary, &store);
+    let again = visit(&mut server.connect(), &cookie);
+    assert_eq!(again, ("visit 3\n".into(), None));
+}
