@@ -21,7 +21,7 @@ const ENDED: usize = 64;
 const LISTED: usize = 1000;
 /// How many sessions one step reads.
 const SCANNED: usize = 256;
-/// How often an owner's list is read. If sessions remain after that, they log in faster than they are ended.
+/// How often an owner's sessions are ended. If sessions remain after that, they log in faster than they are ended.
 const PASSES: usize = 16;
 
 /// The data of a session without its id: for a list of devices, or for administration. Its
@@ -294,7 +294,7 @@ impl Store {
         let owner = Arc::<str>::from(owner);
         async move {
             let mut ending = Ending::default();
-            for _ in 0..PASSES {
+            for pass in 0..=PASSES {
                 let snapshot = newest(&store.inner.env).await?;
                 let owned = snapshot.owned(&owner).await?;
                 drop(snapshot);
@@ -309,14 +309,15 @@ impl Store {
                 if left.is_empty() {
                     return ending.finish();
                 }
+                if pass == PASSES {
+                    break;
+                }
                 for batch in left.chunks(ENDED) {
                     ending.end(&store, batch.to_vec(), Some(&owner)).await?;
                 }
             }
-            Err(Error::new(
-                ErrorKind::Conflict,
-                "the owner logs in faster than the sessions end",
-            ))
+            let why = "the owner logs in faster than the sessions end";
+            Err(Error::new(ErrorKind::Conflict, why).after_ending(ending.sessions))
         }
     }
 
