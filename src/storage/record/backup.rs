@@ -1,6 +1,8 @@
 //! The records of a backup file: its header, the rows that it carries, and its end.
 
-use super::codec::{FORMAT, RecordKind, append, close, config, corrupt, open, whole};
+use super::codec::{
+    FORMAT, PayloadReader, RecordKind, append, close, config, corrupt, open, whole,
+};
 use super::frame::FrameRows;
 use crate::error::Result;
 
@@ -119,10 +121,16 @@ pub(crate) fn open_backup<'a>(key: &[u8], record: &'a [u8]) -> Result<BackupReco
                 previous,
             }))
         }
-        ROWS => whole(kind, payload, |payload| {
-            bincode::borrow_decode_from_slice(payload, config())
-        })
-        .map(BackupRecord::Rows),
+        ROWS => {
+            let mut parts = PayloadReader::new(kind, payload);
+            // It reserves nothing for a count that a stranger wrote.
+            let mut rows = FrameRows::new();
+            for _ in 0..parts.count()? {
+                rows.push(parts.next()?);
+            }
+            parts.end()?;
+            Ok(BackupRecord::Rows(rows))
+        }
         END => {
             let (sessions, packages, others, removed) = whole(kind, payload, |payload| {
                 bincode::decode_from_slice(payload, config())
@@ -135,5 +143,22 @@ pub(crate) fn open_backup<'a>(key: &[u8], record: &'a [u8]) -> Result<BackupReco
             }))
         }
         other => Err(corrupt(kind, &format!("it is of the unknown kind {other}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_of_more_rows_than_there_are_bytes_is_refused_before_any_memory_is_taken() {
+        let mut record = vec![FORMAT, ROWS];
+        append(&mut record, 20_000_000_u64).unwrap();
+        record.extend([0; 60]);
+        close(RecordKind::Backup, b"key", &mut record);
+        let Err(error) = open_backup(b"key", &record) else {
+            panic!("it is read");
+        };
+        assert!(error.to_string().contains("too short"), "{error}");
     }
 }

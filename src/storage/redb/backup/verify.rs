@@ -141,7 +141,8 @@ fn check_row(key: &[u8], record: &[u8]) -> Result<()> {
         table if table == RowTree::Tombstones as u8 => {
             verify_record(RecordKind::Tombstone, own, record)
         }
-        _ => Ok(()),
+        _ if record.is_empty() => Ok(()),
+        _ => Err(damaged("an entry of an owner has a value")),
     }
 }
 
