@@ -42,7 +42,8 @@ pub struct Backup {
     pub id: String,
     /// The identity of the store: 32 hexadecimal digits. A restored store has the same one.
     pub store: String,
-    /// The number of the last commit that it shows. Later commits of a store have higher numbers.
+    /// The number of the last commit that it shows. Later commits of a store have higher numbers. Stores that were
+    /// restored from the same backup can give the same numbers: `id` tells their backups apart.
     pub commit: u64,
     /// When it was begun, by the clock of the store.
     pub taken: DateTime<Utc>,
@@ -245,15 +246,16 @@ impl Store {
     /// whole one first, then each incremental one in the order in which they were taken. The new one continues the last
     /// of these, and [`restore`](Self::restore) needs all of them.
     ///
-    /// If the store remembers what changed since the last backup, only that one is read, and the cost is in proportion
-    /// to the changes. It does if it was not opened again since, and no checkpoint has written those changes to the
-    /// file yet. Otherwise it reads the chain and the whole store, and compares them, which takes some 300 KiB of memory
-    /// for each file of the chain. Either way, the file has only what changed.
+    /// If the store remembers what changed since the last backup, only the header of that one is read, and the cost is
+    /// in proportion to the changes. It does if it was not opened again since, and no checkpoint has written those
+    /// changes to the file yet. The rest of the chain is not verified then: [`Backup::verify`] does that. Otherwise it
+    /// reads and verifies the chain, reads the whole store, and compares them, which takes some 300 KiB of memory for
+    /// each file of the chain, also of a small one. Either way, the file has only what changed.
     ///
     /// # Errors
     ///
     /// As for [`backup`](Self::backup); [`InvalidInput`](ErrorKind::InvalidInput) if the chain is of another store, or
-    /// if the whole chain is needed and has a gap or another order; the errors of [`Backup::verify`].
+    /// if the whole chain is needed and has a gap or another order; the errors of [`Backup::verify`] for what is read.
     pub fn backup_since<C: AsRef<Path>>(
         &self,
         chain: impl IntoIterator<Item = C>,

@@ -3,7 +3,8 @@
 use super::support::clock::{HOUR, clock};
 use super::support::engine::needs_files;
 use super::{Place, Shown, builder, go_on, set, shown};
-use cloakroom::{Backup, ClientId, ContainerSettings, Error, ErrorKind, Store, Txn};
+use cloakroom::{Backup, BackupPhase, ClientId, ContainerSettings, Error, ErrorKind, Store, Txn};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 const SESSIONS: usize = 1000;
@@ -130,6 +131,27 @@ fn a_chain_shows_what_the_store_shows_over_checkpoints_and_restarts() {
         (0, 0, 0)
     );
     house.assert_same();
+}
+
+// C9.1: it can be broken off, and leaves the processor to commits.
+#[test]
+fn progress_is_told_of_rows_that_are_gone() {
+    needs_files!("backups are of files");
+    let mut house = House::new();
+    for some in house.ids.chunks(100) {
+        let end = |txn: &Txn| some.iter().try_for_each(|id| txn.session(id)?.destroy());
+        house.store().transact(end).unwrap();
+    }
+    house.reopen();
+    let mut calls = 0;
+    let path = house.next();
+    let backup = house.store().backup_since(&house.chain, &path, |so_far| {
+        calls += u32::from(so_far.phase != BackupPhase::Verifying);
+        ControlFlow::Continue(())
+    });
+    assert_eq!(backup.unwrap().removed, 3 * SESSIONS as u64);
+    // Of the 3000 rows that are gone, and of the tombstones.
+    assert!(calls >= 3000 / 256 + 3, "{calls}");
 }
 
 #[test]
@@ -311,7 +333,6 @@ fn the_chain_goes_on_in_the_restored_store_and_in_the_salvaged_one() {
 #[test]
 fn a_chain_goes_on_over_the_encryption_of_a_store() {
     use cloakroom::KeyRing;
-    use std::ops::ControlFlow;
     needs_files!("backups are of files");
     let mut house = House::new();
     let open = |path: PathBuf| {

@@ -149,12 +149,21 @@ impl TableReader {
         })
     }
 
-    /// How many sessions there are; 0 if that is not known.
-    pub(crate) fn session_count(&self) -> Result<u64> {
-        match self.detached() {
-            Some(_) => Ok(0),
-            None => guarded(|| self.sessions.len().map_err(failure::storage)),
+    /// How many rows redb says that a table has, if that is known.
+    pub(crate) fn row_count(&self, tree: RowTree) -> Result<Option<u64>> {
+        if self.detached().is_some() {
+            return Ok(None);
         }
+        let count = guarded(|| {
+            match tree {
+                RowTree::Sessions => self.sessions.len(),
+                RowTree::Packages => self.packages.len(),
+                RowTree::Tombstones => self.tombstones.len(),
+                RowTree::Owners => self.owners.len(),
+            }
+            .map_err(failure::storage)
+        });
+        count.map(Some)
     }
 
     pub(crate) fn package_len(&self, key: &[u8]) -> Result<usize> {

@@ -49,10 +49,11 @@ pub(crate) fn write_backup(
             ..BackupProgress::default()
         },
         rows: 0,
+        earlier: 0,
         progress,
     };
     report(run.progress, run.so_far)?;
-    let current = StoreRows::new(snapshot, shared)?;
+    let current = StoreRows::new(snapshot, &shared.io)?;
     match previous {
         None => run.all(current)?,
         Some(previous) => {
@@ -61,8 +62,8 @@ pub(crate) fn write_backup(
                 return Err(Error::new(ErrorKind::InvalidInput, why));
             }
             match known_changes(snapshot, &previous.header, &header) {
-                Some(changed) => run.changed(changed, current, &mut Pace::new(shared))?,
-                None => run.differing((previous.state)()?, current)?,
+                Some(changed) => run.changed(changed, current, &mut Pace::new(&shared.io))?,
+                None => run.differing((previous.state)()?, current, &mut Pace::new(&shared.io))?,
             }
         }
     }
@@ -95,6 +96,8 @@ struct BackupRun<'a, 'w, 'p> {
     counts: BackupCounts,
     so_far: BackupProgress,
     rows: u64,
+    /// Rows of the earlier state that it has passed.
+    earlier: u64,
     progress: &'a mut ProgressFn<'p>,
 }
 
@@ -137,22 +140,35 @@ impl BackupRun<'_, '_, '_> {
             let table = row.key.first().copied();
             !table.is_some_and(is_always_whole) && is_of(&known, &row.key)
         });
-        for row in current.without_sessions() {
-            changed.push(row?);
-        }
         sort(&mut changed);
-        for (n, row) in (1_u64..).zip(changed) {
-            self.pass(&row.key)?;
-            self.put(row)?;
-            if n.is_multiple_of(TOLD) {
-                pace.rest();
+        let mut changed = changed.into_iter().peekable();
+        for row in current.without_sessions() {
+            let row = row?;
+            while let Some(before) =
+                changed.next_if(|it| compare(&it.key, &row.key) == Ordering::Less)
+            {
+                self.put_at_pace(before, pace)?;
             }
+            self.put_at_pace(row, pace)?;
         }
-        Ok(())
+        changed.try_for_each(|row| self.put_at_pace(row, pace))
+    }
+
+    fn put_at_pace(&mut self, row: BackupRow, pace: &mut Pace<'_>) -> Result<()> {
+        self.pass(&row.key)?;
+        if self.rows.is_multiple_of(TOLD) {
+            pace.rest();
+        }
+        self.put(row)
     }
 
     /// The rows that differ from those of an earlier state.
-    fn differing(&mut self, earlier: BackupRows<'_>, current: StoreRows<'_>) -> Result<()> {
+    fn differing(
+        &mut self,
+        earlier: BackupRows<'_>,
+        current: StoreRows<'_>,
+        pace: &mut Pace<'_>,
+    ) -> Result<()> {
         let known = current.known().clone();
         let is_compared = |row: &Result<BackupRow>| {
             let key = row.as_ref().ok().map(|row| &*row.key);
@@ -167,6 +183,7 @@ impl BackupRun<'_, '_, '_> {
             let mut is_there = false;
             while let Some(old) = earlier.next_if(|old| is_up_to(old, &row.key)) {
                 let old = old?;
+                self.pass_earlier(pace)?;
                 if compare(&old.key, &row.key) == Ordering::Less {
                     self.remove(old)?;
                 } else {
@@ -177,7 +194,21 @@ impl BackupRun<'_, '_, '_> {
                 self.put(row)?;
             }
         }
-        earlier.try_for_each(|old| self.remove(old?))
+        earlier.try_for_each(|old| {
+            self.pass_earlier(pace)?;
+            self.remove(old?)
+        })
+    }
+
+    /// Has passed a row of the earlier state. There can be many between two rows of the store.
+    fn pass_earlier(&mut self, pace: &mut Pace<'_>) -> Result<()> {
+        self.earlier += 1;
+        if self.earlier.is_multiple_of(TOLD) {
+            pace.rest();
+            self.so_far.bytes = self.writer.written();
+            report(self.progress, self.so_far)?;
+        }
+        Ok(())
     }
 
     fn remove(&mut self, row: BackupRow) -> Result<()> {

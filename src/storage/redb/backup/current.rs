@@ -3,8 +3,9 @@
 use super::row_order::{CONTAINERS, META, sort};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::ContainerRecord;
-use crate::storage::redb::EngineShared;
-use crate::storage::redb::memtable::row_key::RowWrite;
+use crate::storage::redb::backend::file_io::FileIo;
+use crate::storage::redb::memtable::backup::{BackupStep, wrong_owners};
+use crate::storage::redb::memtable::row_key::{RowTree, RowWrite};
 use crate::storage::redb::memtable::snapshot::RedbSnapshot;
 use crate::storage::redb::meta;
 use crate::storage::redb::own_tables::OwnRows;
@@ -25,28 +26,38 @@ const COPIED: [&str; 6] = [
 
 /// How long it waits while commits are about to be held up.
 const HELD_UP: Duration = Duration::from_millis(10);
+/// How often it does so at most after one step.
+const MOST_HELD_UP: u32 = 50;
 /// The longest pause after a step.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Leaves the processor and the disk to commits between two steps.
 pub(super) struct Pace<'a> {
-    shared: &'a EngineShared,
+    io: &'a FileIo,
     begun: Instant,
 }
 
 impl<'a> Pace<'a> {
-    pub(super) fn new(shared: &'a EngineShared) -> Self {
+    pub(super) fn new(io: &'a FileIo) -> Self {
         Self {
-            shared,
+            io,
             begun: Instant::now(),
         }
     }
 
-    /// A step has ended: rests as long as it took.
+    /// A step has ended: rests as long as it took. While commits are about to be held up, it rests longer, but goes on
+    /// in the end: then its next read finds out if the store lost its database, and its caller can break it off.
     pub(super) fn rest(&mut self) {
-        thread::sleep(self.begun.elapsed().min(LONGEST_PAUSE));
-        while self.shared.io.has_backpressure() {
-            thread::sleep(HELD_UP);
+        self.rest_with(&mut thread::sleep);
+    }
+
+    fn rest_with(&mut self, sleep: &mut dyn FnMut(Duration)) {
+        sleep(self.begun.elapsed().min(LONGEST_PAUSE));
+        for _ in 0..MOST_HELD_UP {
+            if !self.io.has_backpressure() {
+                break;
+            }
+            sleep(HELD_UP);
         }
         self.begun = Instant::now();
     }
@@ -66,6 +77,10 @@ pub(super) struct StoreRows<'a> {
     ready: VecDeque<BackupRow>,
     next: NextRows,
     pace: Pace<'a>,
+    /// How many rows of redb the steps of this table have passed.
+    in_redb: u64,
+    /// Sessions with an owner, less the entries of owners.
+    owned: u64,
 }
 
 fn row(write: RowWrite) -> BackupRow {
@@ -84,7 +99,7 @@ fn own(table: u8, rows: OwnRows) -> impl Iterator<Item = BackupRow> {
 
 impl<'a> StoreRows<'a> {
     /// Reads the store's own records.
-    pub(super) fn new(snapshot: &'a RedbSnapshot, shared: &'a EngineShared) -> Result<Self> {
+    pub(super) fn new(snapshot: &'a RedbSnapshot, io: &'a FileIo) -> Result<Self> {
         let (meta, containers) = read(snapshot, |view| view.own_rows())?;
         let mut known = BTreeSet::new();
         for (name, record) in &containers {
@@ -99,7 +114,9 @@ impl<'a> StoreRows<'a> {
             known,
             ready: ready.into(),
             next: NextRows::Sessions(None),
-            pace: Pace::new(shared),
+            pace: Pace::new(io),
+            in_redb: 0,
+            owned: 0,
         })
     }
 
@@ -123,7 +140,8 @@ impl<'a> StoreRows<'a> {
                     None => NextRows::Owners(None),
                     last => NextRows::Sessions(last),
                 };
-                step.rows
+                self.owned += step.owned;
+                self.pass(RowTree::Sessions, step)?
             }
             NextRows::Owners(after) => {
                 let step = read(self.snapshot, |view| view.backup_owners(after, known))?;
@@ -131,7 +149,12 @@ impl<'a> StoreRows<'a> {
                     None => NextRows::Tombstones(None),
                     last => NextRows::Owners(last),
                 };
-                step.rows
+                let rest = self.owned.checked_sub(step.owned);
+                self.owned = rest.ok_or_else(wrong_owners)?;
+                if step.last.is_none() && self.owned > 0 {
+                    return Err(wrong_owners());
+                }
+                self.pass(RowTree::Owners, step)?
             }
             NextRows::Tombstones(after) => {
                 let step = read(self.snapshot, |view| view.backup_tombstones(after))?;
@@ -139,12 +162,30 @@ impl<'a> StoreRows<'a> {
                     None => NextRows::None,
                     last => NextRows::Tombstones(last),
                 };
-                step.rows
+                self.pass(RowTree::Tombstones, step)?
             }
             NextRows::None => return Ok(()),
         };
         self.ready.extend(rows.into_iter().map(row));
         Ok(())
+    }
+
+    /// Counts the rows of redb. Each step finds its place anew, so a damaged branch of the tree can hide rows from it.
+    fn pass<const N: usize>(
+        &mut self,
+        tree: RowTree,
+        step: BackupStep<N>,
+    ) -> Result<Vec<RowWrite>> {
+        self.in_redb += step.in_redb;
+        if step.last.is_none() {
+            let passed = std::mem::take(&mut self.in_redb);
+            let all = read(self.snapshot, |view| view.redb_rows(tree))?;
+            if all.is_some_and(|all| all != passed) {
+                let why = "a table has rows that cannot be reached; Store::check tells more";
+                return Err(Error::new(ErrorKind::Corrupt, why));
+            }
+        }
+        Ok(step.rows)
     }
 }
 
@@ -175,4 +216,25 @@ pub(super) fn read<T>(
         }
         _ => error,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // C9.1: a store that lost its database leaves the mark as it is.
+    #[test]
+    fn a_rest_ends_also_while_commits_stay_held_up() {
+        let io = FileIo::default();
+        let naps = |io: &FileIo| {
+            let mut naps = 0;
+            Pace::new(io).rest_with(&mut |_| naps += 1);
+            naps
+        };
+        assert_eq!(naps(&io), 1);
+        io.begin_backpressure();
+        assert_eq!(naps(&io), 1 + MOST_HELD_UP);
+        io.end_backpressure();
+        assert_eq!(naps(&io), 1);
+    }
 }

@@ -319,6 +319,7 @@ impl ReadView {
     }
 
     /// The sessions of all containers after a key, as they are stored.
+    #[cfg(feature = "encryption")]
     pub(super) fn session_rows(
         &self,
         from: Bound<[u8; 20]>,

@@ -51,7 +51,7 @@ impl ReadView {
     pub(crate) fn plan_reseal(&self, after: Option<[u8; 20]>) -> Result<(ResealPlan, ResealStep)> {
         let mut plan = ResealPlan::default();
         let mut step = ResealStep {
-            of: self.readers.tables.session_count()?,
+            of: self.session_count()?,
             ..ResealStep::default()
         };
         let from = after.map_or(Bound::Included([0; 20]), Bound::Excluded);

@@ -31,6 +31,8 @@ impl Committer {
     pub(super) fn lose_database(&mut self) {
         let holder = self.state.fail();
         self.count_broken();
+        // No checkpoint ends it.
+        self.shared.io.end_backpressure();
         if let Some(rows) = self.state.rows() {
             rows.view.readers.life.end();
         }
