@@ -5,7 +5,8 @@ use fantoccini::wd::Capabilities;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -97,9 +98,26 @@ impl Driver {
     }
 }
 
+impl Driver {
+    /// Asks the driver to end. It ends its browsers first, which a kill would leave behind.
+    fn shut_down(&self) -> io::Result<()> {
+        let address = self.url.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(
+            stream,
+            "GET /shutdown HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )?;
+        io::copy(&mut stream, &mut io::sink())?;
+        Ok(())
+    }
+}
+
 impl Drop for Driver {
     fn drop(&mut self) {
-        drop(self.child.kill());
+        if self.shut_down().is_err() {
+            drop(self.child.kill());
+        }
         drop(self.child.wait());
     }
 }
