@@ -93,23 +93,12 @@ fn serve(
             // Nobody knows the token.
             return Ok(());
         }
-        let asked = async || {
-            while !interrupt.has_come() {
-                tokio::time::sleep(LOOKED).await;
-            }
-        };
-        let server = axum::serve(listener, pages.router()).with_graceful_shutdown({
-            let interrupt = interrupt.clone();
-            async move {
-                while !interrupt.has_come() {
-                    tokio::time::sleep(LOOKED).await;
-                }
-            }
-        });
+        let asked = is_asked_to_stop(interrupt.clone());
+        let server = axum::serve(listener, pages.router()).with_graceful_shutdown(asked);
         tokio::select! {
             served = async { server.await } => served?,
             // Streams of live figures end later.
-            () = async { asked().await; tokio::time::sleep(LAST_REQUESTS).await } => {}
+            () = async { is_asked_to_stop(interrupt.clone()).await; tokio::time::sleep(LAST_REQUESTS).await } => {}
         }
         Ok::<(), Failure>(())
     });
@@ -117,6 +106,12 @@ fn serve(
     runtime.shutdown_timeout(LAST_REQUESTS);
     served?;
     Ok(Found::Nothing)
+}
+
+async fn is_asked_to_stop(interrupt: Interrupt) {
+    while !interrupt.has_come() {
+        tokio::time::sleep(LOOKED).await;
+    }
 }
 
 fn tell(global: &Global, address: String, token: &Token) -> Outcome<()> {
