@@ -4,7 +4,7 @@ use super::Store;
 use crate::block_on::block_on;
 use crate::container::{Container, ContainerSettings};
 use crate::steps;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 fn store() -> (Store, Container) {
     let store = Store::in_memory().unwrap();
@@ -16,6 +16,19 @@ fn store() -> (Store, Container) {
     txn.commit().unwrap();
     let container = store.container("").unwrap();
     (store, container)
+}
+
+/// Keeps all threads for background work busy until the result is dropped.
+fn busy(store: &Store) -> mpsc::Sender<()> {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    for _ in 0..crate::transaction::BACKGROUND_THREADS {
+        let released = released.clone();
+        store.inner.env.background.run(Box::new(move || {
+            let _ = released.lock().unwrap().recv();
+        }));
+    }
+    release
 }
 
 // C5.5
@@ -51,15 +64,7 @@ fn work_that_is_asked_of_a_closed_store_is_refused() {
 #[test]
 fn a_check_waits_for_a_thread_of_the_store_and_not_on_the_one_that_polls() {
     let (store, container) = store();
-    let env = &store.inner.env;
-    let (release, released) = std::sync::mpsc::channel::<()>();
-    let released = Arc::new(Mutex::new(released));
-    for _ in 0..crate::transaction::BACKGROUND_THREADS {
-        let released = released.clone();
-        env.background.run(Box::new(move || {
-            let _ = released.lock().unwrap().recv();
-        }));
-    }
+    let release = busy(&store);
     let mut check = std::pin::pin!(store.check_async());
     let mut count = std::pin::pin!(container.statistics_async());
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -74,14 +79,7 @@ fn a_check_waits_for_a_thread_of_the_store_and_not_on_the_one_that_polls() {
 fn a_list_that_nobody_waits_for_any_more_is_not_read() {
     let (store, container) = store();
     let env = &store.inner.env;
-    let (release, released) = std::sync::mpsc::channel::<()>();
-    let released = Arc::new(Mutex::new(released));
-    for _ in 0..crate::transaction::BACKGROUND_THREADS {
-        let released = released.clone();
-        env.background.run(Box::new(move || {
-            let _ = released.lock().unwrap().recv();
-        }));
-    }
+    let release = busy(&store);
     let ran = Arc::new(Mutex::new(Vec::new()));
     let note = |what: &'static str| {
         let ran = ran.clone();
@@ -113,7 +111,7 @@ fn a_list_that_nobody_waits_for_any_more_is_not_read() {
 }
 
 /// A writer that takes nothing until it is released.
-struct Stuck(std::sync::mpsc::Receiver<()>);
+struct Stuck(mpsc::Receiver<()>);
 
 impl std::io::Write for Stuck {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -134,7 +132,7 @@ fn readers_of_backups_that_read_nothing_hold_nothing_else_up() {
     let mut releases = Vec::new();
     let mut backups = Vec::new();
     for _ in 0..crate::transaction::BACKGROUND_THREADS {
-        let (release, released) = std::sync::mpsc::channel();
+        let (release, released) = mpsc::channel();
         let backup =
             store.backup_to_async(Stuck(released), |_| std::ops::ControlFlow::Continue(()));
         let mut backup = Box::pin(backup);
