@@ -108,10 +108,17 @@ pub(crate) fn time(time: DateTime<Utc>) -> String {
 
 /// So many sessions.
 pub(crate) fn sessions(count: u64) -> String {
-    match count {
-        1 => "1 session".to_owned(),
-        count => format!("{count} sessions"),
-    }
+    counted(count, "session")
+}
+
+/// So many packages.
+pub(crate) fn packages(count: u64) -> String {
+    counted(count, "package")
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }
 
 /// How long ago that was; zero if it lies ahead.

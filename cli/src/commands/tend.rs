@@ -7,7 +7,7 @@ use crate::opening::{Older, parse_32_bytes};
 use crate::output::{json, line};
 use crate::progress::Progress;
 use crate::prompt::{Consent, confirm};
-use crate::text::{bytes, plain};
+use crate::text::{bytes, packages, plain, sessions};
 use cloakroom::{Damage, ErrorKind};
 use serde_json::json;
 use std::fs;
@@ -53,7 +53,7 @@ pub(crate) fn check(global: &Global) -> Outcome {
                 "bytes_in_use": check.bytes_in_use, "file_bytes": file,
             }))?;
         } else {
-            line(&format!("{} sessions, {} packages", check.sessions, check.packages))?;
+            line(&format!("{}, {}", sessions(check.sessions), packages(check.packages)))?;
             line(&format!("{} of {} of the file are in use", bytes(check.bytes_in_use), bytes(file)))?;
             print_damage(&check.findings, check.damaged + check.damaged_pages)?;
             match check.is_clean() {
@@ -122,8 +122,9 @@ pub(crate) fn salvage(global: &Global, to: &Path, secret_file: Option<&Path>) ->
         }))?;
     } else {
         line(&format!(
-            "{} sessions and {} packages copied",
-            salvage.sessions, salvage.packages
+            "{} and {} copied",
+            sessions(salvage.sessions),
+            packages(salvage.packages)
         ))?;
         print_damage(&salvage.losses, salvage.lost + salvage.damaged_pages)?;
         if salvage.new_secrets {
