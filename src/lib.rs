@@ -174,8 +174,9 @@ pub use storage::{BackupPhase, BackupProgress, Damage};
 #[cfg(feature = "encryption")]
 pub use store::Reseal;
 pub use store::{
-    Backup, Check, Compaction, EntryKey, EntryPackage, EntryPart, OwnerSessions, PreviousLink,
-    Salvage, SecretInfo, SessionEntry, SessionHandle, SessionInfo, Statistics, Store, StoreBuilder,
+    Backup, Check, Compaction, Copied, EntryKey, EntryPackage, EntryPart, OwnerSessions,
+    PreviousLink, Salvage, SecretInfo, SessionEntry, SessionHandle, SessionInfo, Statistics, Store,
+    StoreBuilder,
 };
 #[cfg(feature = "export")]
 pub use store::{Exported, ImportSettings, Imported};

@@ -288,6 +288,7 @@ fn removal(
         label: None,
         authenticated_at: None,
         ends_at: None,
+        imported: None,
         carries: 0,
         end: SessionEnd::Swept(over),
         ends_of: None,

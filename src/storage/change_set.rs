@@ -5,7 +5,7 @@ use super::carried::CarriedChange;
 use super::container_id::{ContainerHome, ContainerId, ContainerRef};
 use super::findings::MergeFindings;
 use super::foreign::ForeignRows;
-use super::record::{AccessPart, PackageRow, SessionRow};
+use super::record::{PackageRow, SessionRow};
 use super::version::{Mark, Version};
 use crate::client_id::{ClientKey, Freshness};
 use crate::clock::Timestamp;
@@ -145,6 +145,8 @@ pub(crate) struct ClientChange {
     pub(crate) keeps_owner: bool,
     /// How long the old id goes on leading to the session, where that moves because its id is renewed (C8.4).
     pub(crate) leads_on: Option<Duration>,
+    /// The row of a session that is put in as it was in another store.
+    pub(crate) imported: Option<Box<SessionRow>>,
     /// About how many bytes of packages it writes again where the session moves.
     pub(crate) carries: usize,
 }
@@ -223,13 +225,9 @@ pub(crate) enum SessionEnd {
     Destroyed,
     /// It was over at this time, and is swept; if it was touched meanwhile, it stays (C3.7).
     Swept(Timestamp),
-    #[cfg_attr(
-        not(feature = "export"),
-        allow(dead_code, reason = "only an import puts sessions back")
-    )]
-    /// It is put back with these times, as an export has it: its attributes and packages are those of the change. The
-    /// container may have a session of this client already.
-    Imported(AccessPart, OnDuplicate),
+    /// It is put in as it was in another store: its row is [`ClientChange::imported`], its packages are those of the
+    /// change. The container may have a session of this client already.
+    Imported(OnDuplicate),
 }
 
 /// What an import does with a session that the store has already.
@@ -330,6 +328,26 @@ pub(crate) struct PackageChange {
 }
 
 impl PackageChange {
+    /// Gives values to keys, whatever there was before.
+    pub(crate) fn put(
+        container_ref: ContainerRef,
+        package: Arc<str>,
+        values: Vec<(Arc<str>, Bytes)>,
+    ) -> Self {
+        let put = |(key, value)| {
+            let base = ChangeBase::Put(value);
+            let steps = Vec::new();
+            (key, KeyChange { base, steps })
+        };
+        Self {
+            container_ref,
+            package,
+            observed: Observed::default(),
+            clear: false,
+            keys: values.into_iter().map(put).collect(),
+        }
+    }
+
     pub(crate) fn writes(&self) -> bool {
         self.clear || !self.keys.is_empty()
     }

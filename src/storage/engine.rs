@@ -331,7 +331,6 @@ pub(crate) trait LocalEngine {
     /// Writes all commits so far to the main file. They are durable before.
     fn checkpoint(&self) -> Answer<'_, Result<()>>;
     /// The newest state, for maintenance: it does not become too old.
-    #[cfg(feature = "export")]
     fn lasting_snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>>;
     /// Writes a backup as of a commit that is no older than the call: whole, or what changed since a previous one. It
     /// reads on this thread.

@@ -5,11 +5,12 @@ use crate::clock::Clock;
 #[cfg(feature = "encryption")]
 use crate::encryption::KeyRing;
 use crate::error::Result;
-use crate::storage::Limits;
 use crate::storage::quota::SharedQuota;
 use crate::storage::record::RecordCipher;
 use crate::storage::redb::{AdmissionBounds, EngineRules, OpenOptions};
+use crate::storage::{Limits, StoreSettings};
 use crate::transaction::{EventHooks, OwnerLimit, TxnRules, WhenFull};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The settings of a store, to change before it is opened. [`Store::builder`](crate::Store::builder) makes one.
@@ -40,6 +41,8 @@ pub struct StoreBuilder {
     keys: Option<KeyRing>,
     /// The settings of the engine that keeps a file. Every engine has the others.
     file: FileSettings,
+    /// The settings of the store whose copy this one is to be.
+    pub(super) copy_of: Option<Arc<StoreSettings>>,
     #[cfg(feature = "torture")]
     pub(super) guessable_ids: Option<u64>,
 }
@@ -83,6 +86,7 @@ impl Default for StoreBuilder {
             #[cfg(feature = "encryption")]
             keys: None,
             file: FileSettings::default(),
+            copy_of: None,
             #[cfg(feature = "torture")]
             guessable_ids: None,
         }
@@ -513,6 +517,7 @@ impl StoreBuilder {
                 .map(|(count, per)| SharedQuota::new(count, per)),
             journal: self.file.journal,
             cipher: RecordCipher::Plain,
+            initial: self.copy_of.clone(),
         }
     }
 

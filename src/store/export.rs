@@ -4,22 +4,18 @@ use super::Store;
 use super::export_lines::{
     ContainerLine, DamagedLine, EndLine, ExportLine, FORMAT, HeaderLine, SessionLine, VERSION,
 };
+use super::session_walk::{SessionWalk, StoredSession, WalkFrom};
 use crate::block_on::wait;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::expiry::Times;
-use crate::storage::merge::lost_package;
+use crate::storage::ContainerHome;
 use crate::storage::record::{SessionRow, millis};
-use crate::storage::{ContainerHome, SessionPage, Snapshot};
-use crate::transaction::{ContainerEntry, Env, ShownSession};
+use crate::transaction::{ContainerEntry, Env};
 use crate::value::Value;
 use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-
-/// How many sessions are read at once.
-const READ: usize = 64;
 
 /// The result of [`Store::export`]: what was written.
 ///
@@ -91,7 +87,7 @@ impl Store {
             env,
             out: BufWriter::new(writer),
             now: env.clock.timestamp(),
-            snapshot: snapshot(env)?,
+            state: WalkFrom::now(env)?,
             done: Exported::default(),
         };
         export.begin(&containers)?;
@@ -111,7 +107,7 @@ struct Export<'a, W: Write> {
     env: &'a Env,
     out: BufWriter<W>,
     now: Timestamp,
-    snapshot: Arc<dyn Snapshot>,
+    state: WalkFrom,
     done: Exported,
 }
 
@@ -164,41 +160,19 @@ impl<W: Write> Export<'_, W> {
         container: &ContainerEntry,
         progress: &mut impl FnMut(&Exported) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
-        let mut after = None;
-        loop {
-            let rows = read(&*self.snapshot, container, after)?;
-            let Some((last, _)) = rows.last() else {
-                return Ok(ControlFlow::Continue(()));
-            };
-            after = Some(*last);
-            self.page(container, rows)?;
+        let state = self.state.clone();
+        let mut walk = SessionWalk::new(self.env, container, &state, self.now);
+        while let Some(page) = walk
+            .page(&mut |client, package, error| self.damaged(container, client, (package, error)))?
+        {
+            for (client, session) in page {
+                self.session(container, client, &session)?;
+            }
             if progress(&self.done).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
-    }
-
-    fn page(&mut self, container: &ContainerEntry, rows: SessionPage) -> Result<()> {
-        let readable = rows.iter().filter_map(|(client, row)| {
-            Some(ShownSession {
-                container,
-                client: *client,
-                row: row.as_ref().ok()?,
-                keeping: None,
-            })
-        });
-        let times = wait(self.env.times_of(&readable.collect::<Vec<_>>(), self.now));
-        let mut times = times.into_iter();
-        for (client, row) in rows {
-            match row {
-                Ok(row) => {
-                    let times = times.next().unwrap_or_else(|| Ok(row.times()))?;
-                    self.session(container, client, (row, times))?;
-                }
-                Err(error) => self.damaged(container, client, (None, error))?,
-            }
-        }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     fn damaged(
@@ -207,9 +181,6 @@ impl<W: Write> Export<'_, W> {
         client: ClientKey,
         (package, error): (Option<&str>, Error),
     ) -> Result<()> {
-        if error.kind() != ErrorKind::Corrupt {
-            return Err(error);
-        }
         self.done.damaged += 1;
         self.put(&ExportLine::Damaged(DamagedLine {
             container: container.container_ref.name.to_string(),
@@ -223,47 +194,22 @@ impl<W: Write> Export<'_, W> {
         &mut self,
         container: &ContainerEntry,
         client: ClientKey,
-        (row, times): (SessionRow, Times),
+        StoredSession { row, packages }: &StoredSession,
     ) -> Result<()> {
         // Under an id that was renewed there is no session of its own.
-        if container.policy.is_expired(&times, self.now) || row.optional.moved.is_some() {
+        if row.optional.moved.is_some() {
             return Ok(());
         }
-        let mut line = SessionLine::of(container, client, &row, &times);
-        for package in row.packages.iter() {
-            let read = self.snapshot.package(container.id(), client, package);
-            match read.and_then(|read| read.ok_or_else(lost_package)) {
-                Ok(values) => {
-                    let values = values.iter();
-                    let values = values.map(|(key, value)| (key.to_owned(), Value::read(&value)));
-                    line.packages.insert(package.to_string(), values.collect());
-                }
-                Err(error) => self.damaged(container, client, (Some(package), error))?,
-            }
+        let mut line = SessionLine::of(container, client, row);
+        for (package, values) in packages {
+            let values = values.iter();
+            let values = values.map(|(key, value)| (key.to_string(), Value::read(value)));
+            line.packages.insert(package.to_string(), values.collect());
         }
         self.done.sessions += 1;
         self.done.packages += line.packages.len() as u64;
         self.put(&ExportLine::Session(line))
     }
-}
-
-/// The state that is exported, for as long as that takes.
-fn snapshot(env: &Env) -> Result<Arc<dyn Snapshot>> {
-    match env.storage.local() {
-        Some(local) => local.lasting_snapshot().wait(),
-        None => env.snapshot(),
-    }
-}
-
-fn read(
-    snapshot: &dyn Snapshot,
-    container: &ContainerEntry,
-    after: Option<ClientKey>,
-) -> Result<SessionPage> {
-    let rows = snapshot.sessions(container.id(), after, READ).wait()?;
-    let clients: Vec<_> = rows.iter().map(|(client, _)| *client).collect();
-    snapshot.load(&clients).wait()?;
-    Ok(rows)
 }
 
 fn not_written(error: std::io::Error) -> Error {
@@ -285,16 +231,16 @@ impl ContainerLine {
 }
 
 impl SessionLine {
-    fn of(container: &ContainerEntry, client: ClientKey, row: &SessionRow, times: &Times) -> Self {
-        let over = container.policy.over_at(times);
+    fn of(container: &ContainerEntry, client: ClientKey, row: &SessionRow) -> Self {
+        let over = container.policy.over_at(&row.times());
         Self {
             container: container.container_ref.name.to_string(),
             client: client.to_string(),
-            created_ms: times.created.0,
-            last_access_ms: times.last_access.0,
+            created_ms: row.access.created.0,
+            last_access_ms: row.access.last_access.0,
             expires_ms: (over < Timestamp(i64::MAX)).then_some(over.0),
             id_issued_ms: row.access.id_issued.0,
-            id_confirmed: row.access.is_id_confirmed || times.unconfirmed_since.is_none(),
+            id_confirmed: row.access.is_id_confirmed,
             timeout_ms: row.timeout.map(millis),
             owner: row.owner.as_deref().map(str::to_owned),
             label: row.optional.label.as_deref().map(str::to_owned),

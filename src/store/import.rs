@@ -1,16 +1,24 @@
 //! Reads the JSON lines of an export into a store, in batches.
 
 use super::Store;
-use super::export_lines::{ContainerLine, EndLine, ExportLine, FORMAT, HeaderLine, VERSION};
-use super::import_batch::{ImportBatch, check_own_name};
+use super::export_lines::{
+    ContainerLine, EndLine, ExportLine, FORMAT, HeaderLine, SessionLine, VERSION,
+};
 use super::import_reader::{LineReader, invalid};
+use super::session_batch::{ImportedSession, SessionBatch};
 use crate::block_on::{block_on, wait};
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
 use crate::container::{ContainerSettings, register, register_alias};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::OnDuplicate;
+use crate::storage::merge::check_name;
+use crate::storage::record::{AccessPart, SessionRow};
+use crate::storage::{ContainerHome, ContainerRef, OnDuplicate, PackageChange};
 use crate::transaction::{ContainerEntry, Env};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The result of [`Store::import`]: what is in the store now.
@@ -152,7 +160,7 @@ impl Store {
             env,
             settings,
             lines: LineReader::new(reader, settings.max_line),
-            batch: ImportBatch::default(),
+            batch: SessionBatch::default(),
             read: EndLine::default(),
             done: Imported::default(),
         };
@@ -182,7 +190,7 @@ struct Import<'a, R: Read> {
     env: &'a Env,
     settings: ImportSettings,
     lines: LineReader<R>,
-    batch: ImportBatch,
+    batch: SessionBatch,
     /// What the lines had so far.
     read: EndLine,
     done: Imported,
@@ -236,9 +244,8 @@ impl<R: Read> Import<'_, R> {
                 self.read.sessions += 1;
                 self.read.packages += session.packages.len() as u64;
                 if is_wanted {
-                    let number = self.lines.number;
-                    self.batch
-                        .add(self.env, session, (number, self.lines.len))?;
+                    let session = session.imported(self.env, self.lines.number)?;
+                    self.batch.add(session, self.lines.len);
                 }
             }
             ExportLine::Damaged(_) => {
@@ -315,5 +322,79 @@ impl ContainerLine {
             .resolution(Duration::from_millis(self.resolution_ms))
             .max_lifetime(self.max_lifetime_ms.map(Duration::from_millis))
             .implicit_sweeps(self.implicit_sweeps)
+    }
+}
+
+impl SessionLine {
+    /// The session that the line with this number describes.
+    fn imported(self, env: &Env, number: u64) -> Result<ImportedSession> {
+        let limits = &env.rules.limits;
+        let client: ClientKey = self.client.parse()?;
+        let registry = env.registry.load();
+        let container = registry
+            .get(&self.container)
+            .ok_or_else(|| invalid("the container of the session has no line"))?;
+        check_own_name(container, &self.container)?;
+        if container.id().home() != ContainerHome::Durable {
+            return Err(invalid("here the container does not live in the file"));
+        }
+        let owner = self.owner.iter().map(|owner| ("the owner", owner));
+        let label = self.label.iter().map(|label| ("the label", label));
+        let packages = self.packages.keys().map(|name| ("the package id", name));
+        let keys = self.packages.values().flat_map(BTreeMap::keys);
+        let keys = keys.map(|key| ("the key", key));
+        for (what, name) in owner.chain(label).chain(packages).chain(keys) {
+            check_name(what, name, limits)?;
+        }
+        Ok(ImportedSession {
+            row: Box::new(self.row()),
+            packages: self.packages(&container.container_ref)?,
+            container: container.clone(),
+            client,
+            number,
+        })
+    }
+
+    fn row(&self) -> SessionRow {
+        let mut row = SessionRow::imported(AccessPart {
+            last_access: Timestamp(self.last_access_ms),
+            created: Timestamp(self.created_ms),
+            id_issued: Timestamp(self.id_issued_ms),
+            is_id_confirmed: self.id_confirmed,
+        });
+        row.timeout = self.timeout_ms.map(Duration::from_millis);
+        row.owner = self.owner.as_deref().map(Arc::from);
+        if self.label.is_some() || self.authenticated_at_ms.is_some() || self.ends_at_ms.is_some() {
+            row.optional.label = self.label.as_deref().map(Arc::from);
+            row.optional.authenticated_at = self.authenticated_at_ms.map(Timestamp);
+            row.optional.ends_at = self.ends_at_ms.map(Timestamp);
+        }
+        row
+    }
+
+    fn packages(&self, place: &ContainerRef) -> Result<Vec<PackageChange>> {
+        let mut packages = Vec::with_capacity(self.packages.len());
+        for (name, values) in &self.packages {
+            let mut keys = Vec::with_capacity(values.len());
+            for (key, value) in values {
+                keys.push((key.as_str().into(), value.stored()?.into()));
+            }
+            packages.push(PackageChange::put(
+                place.clone(),
+                name.as_str().into(),
+                keys,
+            ));
+        }
+        Ok(packages)
+    }
+}
+
+/// Refuses a container of an export whose name is an alias here: its sessions would be merged with those of another.
+pub(super) fn check_own_name(container: &ContainerEntry, name: &str) -> Result<()> {
+    match *container.container_ref.name == *name {
+        true => Ok(()),
+        false => Err(
+            invalid("here the container's name is another name of a container").in_container(name),
+        ),
     }
 }

@@ -6,6 +6,7 @@ mod builder_events;
 mod check;
 mod compact;
 mod containers;
+mod copy;
 mod entry;
 #[cfg(feature = "export")]
 mod export;
@@ -16,8 +17,6 @@ mod handle;
 #[cfg(feature = "export")]
 mod import;
 #[cfg(feature = "export")]
-mod import_batch;
-#[cfg(feature = "export")]
 mod import_reader;
 mod memory;
 mod open;
@@ -25,6 +24,8 @@ mod open;
 mod reseal;
 mod salvage;
 mod secrets;
+mod session_batch;
+mod session_walk;
 mod sessions;
 mod statistics;
 mod store;
@@ -35,6 +36,7 @@ pub use backup::{Backup, PreviousLink};
 pub use builder::StoreBuilder;
 pub use check::Check;
 pub use compact::Compaction;
+pub use copy::Copied;
 pub use entry::{EntryKey, EntryPackage, EntryPart, SessionEntry};
 #[cfg(feature = "export")]
 pub use export::Exported;

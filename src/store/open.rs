@@ -2,6 +2,7 @@
 
 use super::StoreBuilder;
 use super::check::Check;
+use super::copy::require_copy;
 use super::secrets::client_ids;
 use super::store::{Store, StoreInner};
 use super::sweeper::Sweeper;
@@ -204,6 +205,7 @@ impl StoreBuilder {
             seed,
             admission: rules.admission,
             new_sessions: rules.new_sessions,
+            initial: rules.initial,
         };
         let engine = FakeRemote::connect(name, rules, self.clock.clone())?;
         let engine = Arc::new(engine);
@@ -232,6 +234,9 @@ impl StoreBuilder {
     async fn wire(self, storage: Arc<dyn Storage>) -> Result<Store> {
         describe_metrics();
         let settings = storage.settings().await?;
+        if let Some(original) = &self.copy_of {
+            require_copy(&settings, original)?;
+        }
         let (source, ids) = client_ids(&settings, &self.secrets.0)?;
         #[cfg(feature = "torture")]
         let ids = ids.guessable(self.guessable_ids);

@@ -42,14 +42,16 @@ pub(crate) struct RemoteRules {
     pub(crate) admission: AdmissionBounds,
     /// How many sessions may be founded by this engine, where that is limited.
     pub(crate) new_sessions: Option<SharedQuota>,
+    /// The settings that a new server begins with, where its store is to be the copy of another one.
+    pub(crate) initial: Option<Arc<StoreSettings>>,
 }
 
 impl FakeRemote {
     /// Connects to the server of this name, or to a new one without a name.
     pub(crate) fn connect(name: Option<&Path>, rules: RemoteRules, clock: Clock) -> Result<Self> {
         let server = match name {
-            Some(name) => Server::named(name)?,
-            None => Arc::new(Server::new()?),
+            Some(name) => Server::named(name, rules.initial)?,
+            None => Arc::new(Server::new(rules.initial)?),
         };
         let wire = Wire::connect(server, rules.seed, clock)?;
         let counters = Arc::<RemoteCounters>::default();

@@ -32,7 +32,7 @@ pub(super) struct ServerState {
 
 impl Server {
     /// The server of this name, which is made at the first call.
-    pub(super) fn named(path: &Path) -> Result<Arc<Self>> {
+    pub(super) fn named(path: &Path, initial: Option<Arc<StoreSettings>>) -> Result<Arc<Self>> {
         let path = std::path::absolute(path).map_err(|e| {
             Error::new(ErrorKind::Io, "the server's name is no path").with_source(e)
         })?;
@@ -40,33 +40,16 @@ impl Server {
         if let Some(server) = servers.get(&path) {
             return Ok(server.clone());
         }
-        let server = Arc::new(Self::new()?);
+        let server = Arc::new(Self::new(initial)?);
         servers.insert(path, server.clone());
         Ok(server)
     }
 
     /// A new server, which lasts as long as it is used.
-    pub(super) fn new() -> Result<Self> {
-        let unnamed = ContainerRecord {
-            name: String::new(),
-            id: ContainerId::UNNAMED.0,
-            timeout_ms: 3_600_000,
-            resolution_ms: 600_000,
-            max_lifetime_ms: None,
-            implicit_sweeps: true,
-            aliases: Vec::new(),
-        };
+    pub(super) fn new(initial: Option<Arc<StoreSettings>>) -> Result<Self> {
         Ok(Self(Mutex::new(ServerState {
             tables: MemoryTables::new(TablesRole::Server),
-            settings: Arc::new(StoreSettings {
-                identity: random()?,
-                version: 0,
-                registry: 0,
-                containers: BTreeMap::from([(String::new(), unnamed)]),
-                next_container: 1,
-                secrets: vec![SecretRecord(0, random()?)],
-                issuing: 0,
-            }),
+            settings: initial.map_or_else(fresh_settings, Ok)?,
             listeners: Vec::new(),
             versions: Random::new(u64::from_be_bytes(random()?)),
         })))
@@ -75,6 +58,28 @@ impl Server {
     pub(super) fn lock(&self) -> MutexGuard<'_, ServerState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The settings of a store that is no copy.
+fn fresh_settings() -> Result<Arc<StoreSettings>> {
+    let unnamed = ContainerRecord {
+        name: String::new(),
+        id: ContainerId::UNNAMED.0,
+        timeout_ms: 3_600_000,
+        resolution_ms: 600_000,
+        max_lifetime_ms: None,
+        implicit_sweeps: true,
+        aliases: Vec::new(),
+    };
+    Ok(Arc::new(StoreSettings {
+        identity: random()?,
+        version: 0,
+        registry: 0,
+        containers: BTreeMap::from([(String::new(), unnamed)]),
+        next_container: 1,
+        secrets: vec![SecretRecord(0, random()?)],
+        issuing: 0,
+    }))
 }
 
 fn random<const N: usize>() -> Result<[u8; N]> {

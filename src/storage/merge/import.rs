@@ -1,18 +1,19 @@
-//! Puts a session back as an export has it.
+//! Puts a session in as it was in another store.
 
 use super::checks::conflict;
 use super::package::merge_keys;
-use super::session::{SessionMerge, attributes};
+use super::session::SessionMerge;
 use super::writes::RowWriter;
 use crate::error::{Error, Result};
-use crate::storage::record::{AccessPart, SessionRow};
+use crate::storage::record::SessionRow;
 use crate::storage::{ClientChange, OnDuplicate};
+use std::sync::Arc;
 
 /// The merged sessions of an imported client. `None` if the session that is there stays.
 pub(super) fn import<'a, R>(
     change: &ClientChange,
     mut sessions: Vec<SessionMerge<'a>>,
-    (access, existing): (AccessPart, OnDuplicate),
+    existing: OnDuplicate,
     writer: &RowWriter<'_, R>,
 ) -> Result<Option<Vec<SessionMerge<'a>>>> {
     // What was seen expired is replaced in any case, with its packages.
@@ -25,11 +26,15 @@ pub(super) fn import<'a, R>(
     }
     let limits = &writer.set.limits;
     for session in &mut sessions {
+        let Some(row) = &change.imported else {
+            continue;
+        };
         let container = session.seen.container_ref.id;
-        let mut row = SessionRow::new(access.created, writer.version);
-        row.access = access;
-        attributes(&mut row, change, session.seen, writer.set.now);
-        session.found(row);
+        session.found(SessionRow {
+            incarnation: writer.version,
+            packages: Arc::default(),
+            ..(**row).clone()
+        });
         let packages = change.packages.iter();
         for package in packages.filter(|it| it.container_ref.id == container) {
             let named = |e: Error| {

@@ -10,7 +10,7 @@ use super::session::{SessionMerge, attributes, stored_package};
 use super::writes::RowWriter;
 use crate::client_id::ClientKey;
 use crate::error::{Error, Result};
-use crate::storage::record::{AccessPart, SessionRow};
+use crate::storage::record::SessionRow;
 use crate::storage::{
     Arrival, ChangeSet, ClientChange, ClientFindings, ContainerId, MergedWrites, OnDuplicate,
     PackageChange, Seen, SeenState, SessionEnd, StaleCommute, Version,
@@ -204,8 +204,8 @@ impl<R: CurrentRows> Merge<'_, R> {
         if let SessionEnd::Swept(over) = change.end {
             return self.writer.sweep(change.client, &sessions, over);
         }
-        if let SessionEnd::Imported(access, existing) = change.end {
-            return self.import(change, sessions, (access, existing));
+        if let SessionEnd::Imported(existing) = change.end {
+            return self.import(change, sessions, existing);
         }
         if let Some(moved) = moved_on(change, &sessions).filter(|_| self.set.foreign.is_none()) {
             if let Some(findings) = &mut self.findings {
@@ -272,9 +272,9 @@ impl<R: CurrentRows> Merge<'_, R> {
         &mut self,
         change: &ClientChange,
         sessions: Vec<SessionMerge<'_>>,
-        how: (AccessPart, OnDuplicate),
+        existing: OnDuplicate,
     ) -> Result<()> {
-        let Some(sessions) = import(change, sessions, how, &self.writer)? else {
+        let Some(sessions) = import(change, sessions, existing, &self.writer)? else {
             return Ok(());
         };
         if let Some(findings) = &mut self.findings {

@@ -154,6 +154,27 @@ impl SessionRow {
         }
     }
 
+    #[cfg(feature = "export")]
+    /// The row of a session that had these times in another store. The commit that puts it in gives it its incarnation.
+    pub(crate) fn imported(access: AccessPart) -> Self {
+        Self {
+            access,
+            ..Self::new(access.created, Version(0))
+        }
+    }
+
+    /// The row as it is in every copy of its store: without the commits that wrote it.
+    pub(crate) fn without_history(mut self) -> Self {
+        self.incarnation = Version(0);
+        if let Some(moved) = self.optional.moved {
+            self.optional.moved = Some(MovedTo {
+                from: None,
+                ..moved
+            });
+        }
+        self
+    }
+
     /// The row under an id that was replaced. It leads to the session for this long.
     pub(crate) fn leading(
         now: Timestamp,

@@ -22,6 +22,7 @@ use crate::storage::redb::open::database::in_memory;
 use crate::storage::redb::open::enter::{JournalAtOpening, enter, peek};
 use crate::storage::redb::open::identify::OpeningPlan;
 use crate::storage::redb::open::options::OpenOptions;
+use crate::storage::redb::open::taken_over::put_settings;
 use crate::storage::redb::open::{identify, locks};
 use crate::storage::redb::reply::Reply;
 use crate::storage::redb::{EngineRules, EngineShared};
@@ -68,6 +69,9 @@ impl Engine {
             None => {
                 let io = Arc::<FileIo>::default();
                 let (disk, file) = in_memory(options, &io)?;
+                if let Some(settings) = &rules.initial {
+                    put_settings(&file, settings, &rules.cipher)?;
+                }
                 Self::start((disk, file, None), None, io, options, clock, rules)
             }
         }
@@ -100,7 +104,8 @@ impl Engine {
             cipher: rules.cipher.afresh(),
             ..rules
         };
-        let opened = identify::open_or_create(location, options, &io, &rules.cipher, found)?;
+        let terms = (&rules.cipher, rules.initial.as_deref());
+        let opened = identify::open_or_create(location, options, &io, terms, found)?;
         Self::start(opened, Some(location), io, options, clock, rules)
     }
 
@@ -414,7 +419,6 @@ impl LocalEngine for Engine {
         self.ask(QueueJob::Checkpoint)
     }
 
-    #[cfg(feature = "export")]
     fn lasting_snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>> {
         let snapshot = self.ask(QueueJob::KeepSnapshot);
         Answer::later(async move {

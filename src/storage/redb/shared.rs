@@ -140,6 +140,8 @@ pub(crate) struct EngineRules {
     pub(crate) journal: JournalRules,
     /// Encrypts the records of the file.
     pub(crate) cipher: RecordCipher,
+    /// The settings that a new store begins with, where it is to be the copy of another one.
+    pub(crate) initial: Option<Arc<StoreSettings>>,
 }
 
 /// The bounds of the rows that are not in redb yet.

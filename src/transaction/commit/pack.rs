@@ -261,6 +261,7 @@ impl TxnState {
                 .map(|at| self.registry.container(*at).id())
                 .collect(),
             leads_on: attributes.leads_on,
+            imported: None,
             carries: 0,
         })
     }

@@ -69,6 +69,7 @@ pub(super) fn founding(
         keeps_owner: false,
         ends_in: Vec::new(),
         leads_on: None,
+        imported: None,
         carries: 0,
     })
 }

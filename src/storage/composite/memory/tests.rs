@@ -74,6 +74,7 @@ fn set(engine: &MemoryEngine, state: SeenState, touch: Option<TouchAt>) -> Chang
             authenticated_at: None,
             ends_at: None,
             end: SessionEnd::Stays,
+            imported: None,
             carries: 0,
         }],
         refusals: TombstonePolicy {

@@ -55,6 +55,7 @@ impl Edit {
             keeps_owner: false,
             ends_in: Vec::new(),
             leads_on: None,
+            imported: None,
             carries: 0,
         };
         let rows = rows.clone();

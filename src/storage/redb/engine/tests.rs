@@ -32,6 +32,7 @@ fn in_memory() -> Engine {
             largest_group: 1 << 20,
         },
         cipher: RecordCipher::Plain,
+        initial: None,
     };
     Engine::open(None, options, Clock::system(), rules, &mut |_| {}).unwrap()
 }

@@ -73,7 +73,8 @@ fn compact_now(
     }
     let io = Arc::<FileIo>::default();
     // What holds the locks of the store's files until the new one is in its place.
-    let (disk, database, plan) = open_or_create(location, options, &io, cipher, &mut |_| {})?;
+    let (disk, database, plan) =
+        open_or_create(location, options, &io, (cipher, None), &mut |_| {})?;
     let compacted = guarded(|| {
         let identity = folder.identity(name).map_err(failed)?;
         let before = disk.len().map_err(failed)?;

@@ -14,8 +14,15 @@ use redb::Database;
 use std::io;
 use std::sync::Arc;
 
+/// Puts into a new store what it begins with.
+pub(crate) type FillStore<'a> = dyn Fn(&Database) -> Result<()> + 'a;
+
 /// Opens the file at a location, and creates it if there is none.
-pub(crate) fn find_or_make(location: &Location, options: OpenOptions) -> Result<Opened> {
+pub(crate) fn find_or_make(
+    location: &Location,
+    options: OpenOptions,
+    fill: &FillStore<'_>,
+) -> Result<Opened> {
     let path = &location.path;
     refuse_names_of_journals(location)?;
     let found_file = find(location)?;
@@ -37,10 +44,10 @@ pub(crate) fn find_or_make(location: &Location, options: OpenOptions) -> Result<
     }
     // If another process was faster, its file is opened, or found locked, like any other.
     let made = if is_empty {
-        in_place_of_an_empty_file(location, options)?
+        in_place_of_an_empty_file(location, options, fill)?
     } else {
         journal::none_in_use(location, 0, &HeldJournals::default()).map_err(|e| at(path, e))?;
-        make(location, options, |_| Ok(()))?.is_some()
+        make(location, options, fill)?.is_some()
     };
     if made {
         tracing::info!(path = %path.display(), "a new store was made");
@@ -153,7 +160,11 @@ pub(crate) fn make<T>(
 ///
 /// Every process that finds an empty file locks it like a store. So only one of them replaces it at a time, and none
 /// replaces a file that another has replaced already.
-fn in_place_of_an_empty_file(location: &Location, options: OpenOptions) -> Result<bool> {
+fn in_place_of_an_empty_file(
+    location: &Location,
+    options: OpenOptions,
+    fill: &FillStore<'_>,
+) -> Result<bool> {
     let Location {
         folder, name, path, ..
     } = location;
@@ -180,7 +191,7 @@ fn in_place_of_an_empty_file(location: &Location, options: OpenOptions) -> Resul
             return Err(not_a_store(path, &why));
         }
         let failed = |e: io::Error| io_error(path, "the store cannot be made", e);
-        let (made, ()) = build_store(location, options, |_| Ok(()))?;
+        let (made, ()) = build_store(location, options, fill)?;
         made.replace(name).map_err(failed)?;
         folder.sync().map_err(failed)?;
         Ok(true)
@@ -258,7 +269,7 @@ mod tests {
         fn open(&self, name: &OsStr) -> io::Result<Disk> {
             let opened = self.0.folder.open(name);
             if self.1.fetch_add(1, Ordering::SeqCst) == 1 {
-                find_or_make(&self.0, options()).unwrap();
+                find_or_make(&self.0, options(), &|_| Ok(())).unwrap();
                 *OTHERS.lock().unwrap() = self.made();
             }
             opened
@@ -325,7 +336,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("store");
         let own = Location::of(&path).unwrap().unwrap();
-        find_or_make(&own, options()).unwrap();
+        find_or_make(&own, options(), &|_| Ok(())).unwrap();
         let before = std::fs::read(&path).unwrap();
         let mut moving = own.clone();
         moving.folder = Arc::new(Moving(own, AtomicUsize::new(0)));
@@ -333,7 +344,7 @@ mod tests {
             &moving,
             options(),
             &Arc::default(),
-            &RecordCipher::Plain,
+            (&RecordCipher::Plain, None),
             &mut |_| {},
         );
         let error = opened.map(drop).unwrap_err();
@@ -346,7 +357,7 @@ mod tests {
             &moved,
             options(),
             &Arc::default(),
-            &RecordCipher::Plain,
+            (&RecordCipher::Plain, None),
             &mut |_| {},
         )
         .unwrap();
@@ -361,7 +372,7 @@ mod tests {
         let own = Location::of(&path).unwrap().unwrap();
         let mut plain = own.clone();
         plain.folder = Arc::new(Plain(own.clone(), AtomicUsize::new(0)));
-        find_or_make(&plain, options()).unwrap();
+        find_or_make(&plain, options(), &|_| Ok(())).unwrap();
         // The other's has one name, and what took its place would be another file.
         let is_others = OTHERS.lock().unwrap().take();
         assert_eq!(own.folder.identity(&own.name).unwrap(), is_others);

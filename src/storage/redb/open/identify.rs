@@ -1,7 +1,6 @@
 //! Identifies a store file before a byte of it is changed, then opens and migrates it (C7). It knows no sessions.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::Finding;
 use crate::storage::record::RecordCipher;
 use crate::storage::redb::backend::disk::Disk;
 use crate::storage::redb::backend::file_io::FileIo;
@@ -21,23 +20,28 @@ use crate::storage::redb::open::create::{Opened, find_or_make};
 use crate::storage::redb::open::database::{on_disk, open_overlay};
 use crate::storage::redb::open::identity::{begin_read, containers, expected_journal, own_records};
 use crate::storage::redb::open::options::OpenOptions;
+use crate::storage::redb::open::taken_over::put_settings;
 use crate::storage::redb::open::{migrate, private};
 use crate::storage::redb::sealing;
 use crate::storage::redb::tables::META;
+use crate::storage::{Finding, StoreSettings};
 use redb::Database;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Opens the store at a location, and creates it if there is none.
+/// Opens the store at a location, and creates it if there is none: with these settings, if there are any.
 pub(crate) fn open_or_create(
     location: &Location,
     options: OpenOptions,
     io: &Arc<FileIo>,
-    cipher: &RecordCipher,
+    (cipher, initial): (&RecordCipher, Option<&StoreSettings>),
     found: &mut dyn FnMut(Finding),
 ) -> Result<(Disk, Database, Option<OpeningPlan>)> {
     let path = &location.path;
-    let file = find_or_make(location, options)?;
+    let file = find_or_make(location, options, &|database| match initial {
+        Some(settings) => put_settings(database, settings, cipher),
+        None => Ok(()),
+    })?;
     let lasts = |_: &Database| {
         // The process that created the file may have been killed before it synced the folder.
         let synced = location.folder.sync();

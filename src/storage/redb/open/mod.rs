@@ -10,3 +10,4 @@ pub(crate) mod locks;
 pub(crate) mod migrate;
 pub(crate) mod options;
 pub(crate) mod private;
+pub(crate) mod taken_over;

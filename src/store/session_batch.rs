@@ -1,89 +1,59 @@
-//! Sessions of an export that are written in one commit.
+//! Sessions of another store that are written in one commit.
 
-use super::export_lines::SessionLine;
-use super::import_reader::invalid;
 use crate::block_on::wait;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Times;
-use crate::storage::merge::check_name;
-use crate::storage::record::{AccessPart, SessionRow};
+use crate::storage::record::SessionRow;
 use crate::storage::{
-    ChangeBase, ChangeSet, ClientChange, ContainerHome, ContainerRef, KeyChange, Mark,
-    MergeFindings, Observed, OnDuplicate, Outcome, PackageChange, Seen, SeenState, SessionEnd,
-    WaiterKind,
+    ChangeSet, ClientChange, Mark, MergeFindings, OnDuplicate, Outcome, PackageChange, Seen,
+    SeenState, SessionEnd, WaiterKind,
 };
 use crate::transaction::{ContainerEntry, Env, ShownSession};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-/// How many sessions a batch has, and how many bytes their lines.
+/// How many sessions a batch has, and about how many bytes.
 const SESSIONS: usize = 256;
 const BYTES: usize = 1 << 20;
 /// How long an import waits before it checks again whether the storage accepts more.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A session as its line has it.
-struct ImportedSession {
-    line: SessionLine,
-    number: u64,
-    container: Arc<ContainerEntry>,
-    client: ClientKey,
+/// A session of another store, and where it goes.
+pub(super) struct ImportedSession {
+    pub(super) container: Arc<ContainerEntry>,
+    pub(super) client: ClientKey,
+    pub(super) row: Box<SessionRow>,
+    pub(super) packages: Vec<PackageChange>,
+    /// The number of its line, where it comes from an export.
+    pub(super) number: u64,
 }
 
 #[derive(Default)]
-pub(super) struct ImportBatch {
+pub(super) struct SessionBatch {
     sessions: Vec<ImportedSession>,
     bytes: usize,
     /// The line that was at fault.
     wrong: Option<u64>,
 }
 
-impl ImportBatch {
+impl SessionBatch {
     pub(super) fn is_full(&self) -> bool {
         self.sessions.len() >= SESSIONS || self.bytes >= BYTES
     }
 
+    #[cfg(feature = "export")]
     pub(super) fn line_of_error(&self) -> Option<u64> {
         self.wrong
     }
 
-    pub(super) fn add(
-        &mut self,
-        env: &Env,
-        line: SessionLine,
-        (number, len): (u64, usize),
-    ) -> Result<()> {
-        let limits = &env.rules.limits;
-        let client: ClientKey = line.client.parse()?;
-        let registry = env.registry.load();
-        let container = registry
-            .get(&line.container)
-            .ok_or_else(|| invalid("the container of the session has no line"))?;
-        check_own_name(container, &line.container)?;
-        if container.id().home() != ContainerHome::Durable {
-            return Err(invalid("here the container does not live in the file"));
-        }
-        let owner = line.owner.iter().map(|owner| ("the owner", owner));
-        let label = line.label.iter().map(|label| ("the label", label));
-        let packages = line.packages.keys().map(|name| ("the package id", name));
-        let keys = line.packages.values().flat_map(BTreeMap::keys);
-        let keys = keys.map(|key| ("the key", key));
-        for (what, name) in owner.chain(label).chain(packages).chain(keys) {
-            check_name(what, name, limits)?;
-        }
-        self.bytes += len;
-        let container = container.clone();
-        self.sessions.push(ImportedSession {
-            line,
-            number,
-            container,
-            client,
-        });
-        Ok(())
+    /// Adds a session, which takes about so many bytes.
+    pub(super) fn add(&mut self, session: ImportedSession, bytes: usize) {
+        self.bytes += bytes;
+        self.sessions.push(session);
     }
 
     /// Writes the sessions in one commit. Returns how many were written, and how many were there.
@@ -103,7 +73,7 @@ impl ImportBatch {
         for it in &sessions {
             self.wrong = Some(it.number);
             if !known.insert((it.container.id(), it.client)) {
-                return Err(invalid("the session has a line already"));
+                return Err(refused("the session comes twice"));
             }
             let row = snapshot.session(it.container.id(), it.client);
             rows.push(row.map_err(|error| it.named(error))?);
@@ -111,38 +81,30 @@ impl ImportBatch {
         self.wrong = None;
         let now = env.clock.timestamp();
         let mut clients = Vec::with_capacity(sessions.len());
-        for (it, seen) in sessions.iter().zip(seen(env, &sessions, rows, now)) {
+        let seen = seen(env, &sessions, rows, now);
+        let places: Vec<_> = sessions.iter().map(|it| (it.number, it.client)).collect();
+        for (it, seen) in sessions.into_iter().zip(seen) {
             self.wrong = Some(it.number);
             let seen = seen.map_err(|error| it.named(error))?;
-            clients.push(change(&it.line, seen, (it.client, existing))?);
+            clients.push(it.change(seen, existing));
         }
         self.wrong = None;
         while env.storage.has_backpressure() {
             thread::sleep(PAUSE);
         }
-        let count = sessions.len() as u64;
+        let count = places.len() as u64;
         match submit(env, (since, now), clients) {
             Ok(written) => Ok((written, count.saturating_sub(written))),
             Err((error, client)) => {
-                let at_fault = sessions.iter().find(|it| Some(it.client) == client);
-                self.wrong = at_fault.map(|it| it.number);
+                let at_fault = places.iter().find(|(_, key)| Some(*key) == client);
+                self.wrong = at_fault.map(|(number, _)| *number);
                 let is_there = error.kind() == ErrorKind::Conflict && at_fault.is_some();
                 Err(match is_there {
-                    true => invalid("the store has this session already"),
+                    true => refused("the store has this session already"),
                     false => error,
                 })
             }
         }
-    }
-}
-
-/// Refuses a container of an export whose name is an alias here: its sessions would be merged with those of another.
-pub(super) fn check_own_name(container: &ContainerEntry, name: &str) -> Result<()> {
-    match *container.container_ref.name == *name {
-        true => Ok(()),
-        false => Err(
-            invalid("here the container's name is another name of a container").in_container(name),
-        ),
     }
 }
 
@@ -183,9 +145,37 @@ fn submit(
     Ok(findings.take().founded.len() as u64)
 }
 
+fn refused(why: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, why)
+}
+
 impl ImportedSession {
     fn named(&self, error: Error) -> Error {
         error.in_container(&*self.container.container_ref.name)
+    }
+
+    fn change(self, seen: Seen, existing: OnDuplicate) -> ClientChange {
+        ClientChange {
+            client: self.client,
+            seen: vec![seen],
+            exists: None,
+            replaced: None,
+            founder: None,
+            packages: self.packages,
+            home: None,
+            timeout: None,
+            owner: None,
+            label: None,
+            authenticated_at: None,
+            ends_at: None,
+            end: SessionEnd::Imported(existing),
+            ends_in: Vec::new(),
+            ends_of: None,
+            keeps_owner: false,
+            leads_on: None,
+            imported: Some(self.row),
+            carries: 0,
+        }
     }
 }
 
@@ -239,62 +229,4 @@ fn state(
         },
         false => SeenState::Live { incarnation },
     }
-}
-
-fn change(
-    session: &SessionLine,
-    seen: Seen,
-    (client, existing): (ClientKey, OnDuplicate),
-) -> Result<ClientChange> {
-    let access = AccessPart {
-        last_access: Timestamp(session.last_access_ms),
-        created: Timestamp(session.created_ms),
-        id_issued: Timestamp(session.id_issued_ms),
-        is_id_confirmed: session.id_confirmed,
-    };
-    let text = |text: &Option<String>| text.as_deref().map(|text| Some(text.into()));
-    let time = |time: Option<i64>| time.map(|time| Some(Timestamp(time)));
-    let packages = packages(session, &seen.container_ref)?;
-    Ok(ClientChange {
-        client,
-        seen: vec![seen],
-        exists: None,
-        replaced: None,
-        founder: None,
-        packages,
-        home: None,
-        timeout: session.timeout_ms.map(|ms| Some(Duration::from_millis(ms))),
-        owner: text(&session.owner),
-        label: text(&session.label),
-        authenticated_at: time(session.authenticated_at_ms),
-        ends_at: time(session.ends_at_ms),
-        end: SessionEnd::Imported(access, existing),
-        ends_in: Vec::new(),
-        ends_of: None,
-        keeps_owner: false,
-        leads_on: None,
-        carries: 0,
-    })
-}
-
-fn packages(session: &SessionLine, place: &ContainerRef) -> Result<Vec<PackageChange>> {
-    let mut packages = Vec::with_capacity(session.packages.len());
-    for (name, values) in &session.packages {
-        let mut keys = Vec::with_capacity(values.len());
-        for (key, value) in values {
-            let put = KeyChange {
-                base: ChangeBase::Put(value.stored()?.into()),
-                steps: Vec::new(),
-            };
-            keys.push((key.as_str().into(), put));
-        }
-        packages.push(PackageChange {
-            container_ref: place.clone(),
-            package: name.as_str().into(),
-            observed: Observed::default(),
-            clear: false,
-            keys,
-        });
-    }
-    Ok(packages)
 }

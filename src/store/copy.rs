@@ -1,0 +1,322 @@
+//! Copies a store's sessions into another store, which becomes its copy.
+
+use super::session_batch::{ImportedSession, SessionBatch};
+use super::session_walk::{SessionWalk, StoredSession, WalkFrom};
+use super::{Store, StoreBuilder};
+use crate::block_on::{block_on, wait};
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{ContainerHome, OnDuplicate, PackageChange, StoreSettings};
+use crate::transaction::{ContainerEntry, Env};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// The result of [`Store::copy_to`], or how far it has come.
+///
+/// ```
+/// use cloakroom::Store;
+///
+/// let original = Store::in_memory()?;
+/// let id = original.client_ids().issue();
+/// original.transact(|txn| txn.session(&id)?.pkg("cart").insert("tea", 2))?;
+///
+/// let copy = Store::builder().copy_of(&original)?.in_memory()?;
+/// let copied = original.copy_to(&copy)?;
+/// assert_eq!((copied.sessions, copied.verified), (1, 1));
+/// assert!(copied.is_complete);
+/// // The visitor's id goes on working.
+/// assert!(copy.client_ids().verify(id.as_str()).is_some());
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Copied {
+    /// Sessions that were written, counted once per container.
+    pub sessions: u64,
+    /// Sessions that an earlier call had written.
+    pub skipped: u64,
+    /// Sessions that cannot be read, and packages. They are not in the copy.
+    pub damaged: u64,
+    /// Sessions that were read again from both stores, and are equal. This begins when all are written.
+    pub verified: u64,
+    /// Whether everything was written and verified. If not, `progress` has broken it off.
+    pub is_complete: bool,
+}
+
+impl StoreBuilder {
+    /// Makes a new store the copy of another one: it begins with the identity, the containers and the secrets of
+    /// `original`, so that client ids and cookies go on working. [`Store::copy_to`] brings the sessions. Blocks until the
+    /// settings are read.
+    ///
+    /// A store that is there already is opened as it is, if an earlier call made it as a copy of `original`. Otherwise
+    /// opening fails.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the storage. Opening gives [`InvalidInput`](ErrorKind::InvalidInput) for a store that is no copy of
+    /// `original`.
+    pub fn copy_of(mut self, original: &Store) -> Result<Self> {
+        let settings = block_on(original.inner.env.refresh_settings())
+            .and_then(|_| wait(original.inner.env.storage.settings()))?;
+        self.copy_of = Some(settings);
+        Ok(self)
+    }
+}
+
+/// Refuses a store that is no copy of the one with the settings `original`.
+pub(super) fn require_copy(settings: &StoreSettings, original: &StoreSettings) -> Result<()> {
+    if settings.identity == original.identity {
+        return Ok(());
+    }
+    Err(refused(
+        "the store is there already, and is no copy of the other one; copy into a new store",
+    ))
+}
+
+impl Store {
+    /// Copies all live sessions into `target`, with their keys, times, owners, labels and values, and then reads both
+    /// stores again and compares them. Blocks until all of it is durable. [`StoreBuilder::copy_of`] opens the target. It
+    /// can be on another engine.
+    ///
+    /// No application may use either store meanwhile: what is changed in this one after the copy began is not in the
+    /// copy. If the copy is broken off or fails, call this again: it goes on. Sessions are written in batches, each in one
+    /// commit.
+    ///
+    /// Rows that lead from a renewed id to its session are copied, too. Tombstones of ended sessions and containers in
+    /// memory are not. Memory holds a few sessions at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if `target` is no copy of this store, if it has a session of the same
+    /// key with other contents, or if the stores differ at the end: something else has used one of them. A failure of
+    /// either storage. Damaged sessions are no error: [`Copied::damaged`] counts them.
+    pub fn copy_to(&self, target: &Self) -> Result<Copied> {
+        self.copy_to_with(target, |_| ControlFlow::Continue(()))
+    }
+
+    /// [`copy_to`](Self::copy_to), which tells `progress` every 64 sessions how far it has come.
+    /// [`Break`](ControlFlow::Break) ends it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`copy_to`](Self::copy_to).
+    pub fn copy_to_with(
+        &self,
+        target: &Self,
+        mut progress: impl FnMut(&Copied) -> ControlFlow<()>,
+    ) -> Result<Copied> {
+        let (from, to) = (&*self.inner.env, &*target.inner.env);
+        wait(from.refresh_settings())?;
+        wait(to.refresh_settings())?;
+        if self.identity() != target.identity() {
+            return Err(refused(
+                "the target is no copy of this store; open it with StoreBuilder::copy_of",
+            ));
+        }
+        let mut run = StoreCopy {
+            from,
+            to,
+            containers: pairs(from, to)?,
+            source: WalkFrom::now_if_kept(from)?,
+            now: from.clock.timestamp(),
+            done: Copied::default(),
+            progress: &mut progress,
+        };
+        if run.copy()?.is_continue() && run.verify()?.is_continue() {
+            run.done.is_complete = true;
+        }
+        let Copied {
+            sessions,
+            skipped,
+            verified,
+            damaged,
+            is_complete,
+        } = run.done;
+        tracing::info!(
+            sessions,
+            skipped,
+            verified,
+            damaged,
+            is_complete,
+            "the sessions were copied to another store"
+        );
+        Ok(run.done)
+    }
+}
+
+/// Each durable container, here and there.
+type ContainerPair = (Arc<ContainerEntry>, Arc<ContainerEntry>);
+
+fn pairs(from: &Env, to: &Env) -> Result<Vec<ContainerPair>> {
+    let (here, there) = (from.registry.load_full(), to.registry.load_full());
+    let durable = here
+        .containers()
+        .iter()
+        .filter(|it| it.id().home() == ContainerHome::Durable);
+    let pair = |it: &Arc<ContainerEntry>| {
+        let name = &*it.container_ref.name;
+        let other = there.get(name).filter(|other| other.id() == it.id());
+        let other = other.ok_or_else(|| {
+            refused("the container was registered after the copy was made; copy into a new store")
+                .in_container(name)
+        })?;
+        Ok((it.clone(), other.clone()))
+    };
+    durable.map(pair).collect()
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, why)
+}
+
+struct StoreCopy<'a> {
+    from: &'a Env,
+    to: &'a Env,
+    containers: Vec<ContainerPair>,
+    /// The state that is copied.
+    source: WalkFrom,
+    /// When the copy began. What has expired by then is left out.
+    now: Timestamp,
+    done: Copied,
+    progress: &'a mut dyn FnMut(&Copied) -> ControlFlow<()>,
+}
+
+impl StoreCopy<'_> {
+    fn goes_on(&mut self) -> bool {
+        (self.progress)(&self.done).is_continue()
+    }
+
+    fn copy(&mut self) -> Result<ControlFlow<()>> {
+        for (here, there) in self.containers.clone() {
+            let state = self.source.clone();
+            let mut walk = SessionWalk::new(self.from, &here, &state, self.now);
+            let mut batch = SessionBatch::default();
+            while let Some(page) = walk.page(&mut |_, _, _| {
+                self.done.damaged += 1;
+                Ok(())
+            })? {
+                self.copy_page(&there, page, &mut batch)?;
+                if !self.goes_on() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            self.commit(&mut batch)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn copy_page(
+        &mut self,
+        container: &Arc<ContainerEntry>,
+        page: Vec<(ClientKey, StoredSession)>,
+        batch: &mut SessionBatch,
+    ) -> Result<()> {
+        let keys: Vec<_> = page.iter().map(|(client, _)| *client).collect();
+        let newest = WalkFrom::Newest;
+        let target = SessionWalk::new(self.to, container, &newest, self.now);
+        let known = target.of(&keys, &mut damaged_copy)?;
+        let mut known = known.into_iter().peekable();
+        for (client, session) in page {
+            match known.next_if(|(key, _)| *key == client) {
+                Some((_, known)) if known == session => self.done.skipped += 1,
+                Some(_) => {
+                    let why = format!("the target has the session {client} with other contents");
+                    return Err(refused(&why).in_container(&*container.container_ref.name));
+                }
+                None => {
+                    let bytes = session.bytes();
+                    batch.add(imported(container, client, session), bytes);
+                    if batch.is_full() {
+                        self.commit(batch)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: &mut SessionBatch) -> Result<()> {
+        let (written, _) = batch.commit(self.to, OnDuplicate::Fail)?;
+        self.done.sessions += written;
+        Ok(())
+    }
+
+    /// Reads both stores again, side by side.
+    fn verify(&mut self) -> Result<ControlFlow<()>> {
+        for (here, there) in self.containers.clone() {
+            let (state, newest) = (self.source.clone(), WalkFrom::Newest);
+            let mut original = SessionWalk::new(self.from, &here, &state, self.now);
+            let mut copy = SessionWalk::new(self.to, &there, &newest, self.now);
+            let mut copies = Vec::new().into_iter().peekable();
+            while let Some(page) = original.page(&mut |_, _, _| Ok(()))? {
+                for (client, session) in page {
+                    if copies.peek().is_none() {
+                        let page = copy.page(&mut damaged_copy)?;
+                        copies = page.unwrap_or_default().into_iter().peekable();
+                    }
+                    let same = |it: &(ClientKey, StoredSession)| it.0 == client && it.1 == session;
+                    if copies.next_if(same).is_some() {
+                        self.done.verified += 1;
+                    } else if !self.has_expired(&here, &session) {
+                        return Err(differs(client).in_container(&*here.container_ref.name));
+                    }
+                }
+                if !self.goes_on() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            let rest = copies.next().map(Ok);
+            let rest = rest.or_else(|| first(&mut copy).transpose()).transpose()?;
+            if let Some((client, _)) = rest {
+                return Err(differs(client).in_container(&*here.container_ref.name));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Whether the target may have swept the session since.
+    fn has_expired(&self, container: &ContainerEntry, session: &StoredSession) -> bool {
+        let now = self.from.clock.timestamp().max(self.to.clock.timestamp());
+        container.policy.is_expired(&session.row.times(), now)
+    }
+}
+
+/// The first of the sessions that are left.
+fn first(walk: &mut SessionWalk<'_>) -> Result<Option<(ClientKey, StoredSession)>> {
+    while let Some(page) = walk.page(&mut damaged_copy)? {
+        if let Some(session) = page.into_iter().next() {
+            return Ok(Some(session));
+        }
+    }
+    Ok(None)
+}
+
+fn damaged_copy(_: ClientKey, _: Option<&str>, error: Error) -> Result<()> {
+    Err(error)
+}
+
+fn differs(client: ClientKey) -> Error {
+    let why =
+        format!("the stores differ at the session {client}: something else has used one of them");
+    refused(&why)
+}
+
+fn imported(
+    container: &Arc<ContainerEntry>,
+    client: ClientKey,
+    session: StoredSession,
+) -> ImportedSession {
+    let place = &container.container_ref;
+    let packages = session
+        .packages
+        .into_iter()
+        .map(|(name, values)| PackageChange::put(place.clone(), name, values));
+    ImportedSession {
+        container: container.clone(),
+        client,
+        packages: packages.collect(),
+        row: Box::new(session.row),
+        number: 0,
+    }
+}

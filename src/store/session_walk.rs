@@ -1,0 +1,205 @@
+//! Reads the live sessions of a container with their values, a few at a time.
+
+use crate::block_on::wait;
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::merge::lost_package;
+use crate::storage::record::{PackageRow, SessionRow};
+use crate::storage::{SessionPage, Snapshot};
+use crate::transaction::{ContainerEntry, Env, ShownSession};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// How many sessions are read at once.
+const READ: usize = 64;
+
+/// Which state is read.
+#[derive(Clone)]
+pub(super) enum WalkFrom {
+    /// The newest one, for each page anew.
+    Newest,
+    /// That of one moment, which is kept as long as it is read.
+    Lasting(Arc<dyn Snapshot>),
+}
+
+impl WalkFrom {
+    /// The state of now.
+    #[cfg(feature = "export")]
+    pub(super) fn now(env: &Env) -> Result<Self> {
+        Ok(Self::Lasting(match env.storage.local() {
+            Some(local) => local.lasting_snapshot().wait()?,
+            None => env.snapshot()?,
+        }))
+    }
+
+    /// The state of now, if the engine keeps it without keeping all that was read.
+    pub(super) fn now_if_kept(env: &Env) -> Result<Self> {
+        Ok(match env.storage.local() {
+            Some(local) => Self::Lasting(local.lasting_snapshot().wait()?),
+            None => Self::Newest,
+        })
+    }
+
+    fn snapshot(&self, env: &Env) -> Result<Arc<dyn Snapshot>> {
+        match self {
+            Self::Newest => env.snapshot(),
+            Self::Lasting(snapshot) => Ok(snapshot.clone()),
+        }
+    }
+}
+
+/// A package, by its keys.
+pub(super) type StoredPackage = (Arc<str>, Vec<(Arc<str>, Bytes)>);
+
+/// A live session, or a row that leads from a renewed id to one. Without what differs between copies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StoredSession {
+    /// With the newest times, and the packages that could be read.
+    pub(super) row: SessionRow,
+    pub(super) packages: Vec<StoredPackage>,
+}
+
+impl StoredSession {
+    /// About how many bytes it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let packages = self.packages.iter().map(|(name, values)| {
+            let values = values.iter().map(|(key, value)| key.len() + value.len());
+            name.len() + values.sum::<usize>()
+        });
+        size_of::<Self>() + packages.sum::<usize>()
+    }
+}
+
+/// Is told of a damaged session, or of a package of one.
+pub(super) type DamagedItem<'a> = dyn FnMut(ClientKey, Option<&str>, Error) -> Result<()> + 'a;
+
+/// A reader of one container's sessions, in the order of their keys.
+pub(super) struct SessionWalk<'a> {
+    env: &'a Env,
+    container: &'a ContainerEntry,
+    from: &'a WalkFrom,
+    /// What has expired by then is left out.
+    now: Timestamp,
+    after: Option<ClientKey>,
+}
+
+impl<'a> SessionWalk<'a> {
+    pub(super) fn new(
+        env: &'a Env,
+        container: &'a ContainerEntry,
+        from: &'a WalkFrom,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            env,
+            container,
+            from,
+            now,
+            after: None,
+        }
+    }
+
+    /// The next sessions. `None` at the end.
+    pub(super) fn page(
+        &mut self,
+        damaged: &mut DamagedItem<'_>,
+    ) -> Result<Option<Vec<(ClientKey, StoredSession)>>> {
+        let snapshot = self.from.snapshot(self.env)?;
+        let rows = snapshot.sessions(self.container.id(), self.after, READ);
+        let rows = rows.wait()?;
+        let Some((last, _)) = rows.last() else {
+            return Ok(None);
+        };
+        self.after = Some(*last);
+        let clients: Vec<_> = rows.iter().map(|(client, _)| *client).collect();
+        snapshot.load(&clients).wait()?;
+        self.read(&*snapshot, rows, damaged).map(Some)
+    }
+
+    /// The sessions of these clients, those that are there.
+    pub(super) fn of(
+        &self,
+        clients: &[ClientKey],
+        damaged: &mut DamagedItem<'_>,
+    ) -> Result<Vec<(ClientKey, StoredSession)>> {
+        let snapshot = self.from.snapshot(self.env)?;
+        snapshot.load(clients).wait()?;
+        let mut rows = Vec::new();
+        for client in clients {
+            let row = snapshot.session(self.container.id(), *client);
+            rows.extend(row.transpose().map(|row| (*client, row)));
+        }
+        self.read(&*snapshot, rows, damaged)
+    }
+
+    fn read(
+        &self,
+        snapshot: &dyn Snapshot,
+        rows: SessionPage,
+        damaged: &mut DamagedItem<'_>,
+    ) -> Result<Vec<(ClientKey, StoredSession)>> {
+        let readable = rows.iter().filter_map(|(client, row)| {
+            Some(ShownSession {
+                container: self.container,
+                client: *client,
+                row: row.as_ref().ok()?,
+                keeping: None,
+            })
+        });
+        let times = wait(self.env.times_of(&readable.collect::<Vec<_>>(), self.now));
+        let mut times = times.into_iter();
+        let mut sessions = Vec::with_capacity(rows.len());
+        for (client, row) in rows {
+            let mut row = match row {
+                Ok(row) => row,
+                Err(error) => {
+                    damaged(client, None, only_damage(error)?)?;
+                    continue;
+                }
+            };
+            let times = times.next().unwrap_or_else(|| Ok(row.times()))?;
+            if self.container.policy.is_expired(&times, self.now) {
+                continue;
+            }
+            row.access.last_access = times.last_access;
+            row.access.created = times.created;
+            row.access.is_id_confirmed |= times.unconfirmed_since.is_none();
+            let packages = self.packages(snapshot, (client, &row), damaged)?;
+            row.packages = packages.iter().map(|(name, _)| name.clone()).collect();
+            let row = row.without_history();
+            sessions.push((client, StoredSession { row, packages }));
+        }
+        Ok(sessions)
+    }
+
+    fn packages(
+        &self,
+        snapshot: &dyn Snapshot,
+        (client, row): (ClientKey, &SessionRow),
+        damaged: &mut DamagedItem<'_>,
+    ) -> Result<Vec<StoredPackage>> {
+        let mut packages = Vec::with_capacity(row.packages.len());
+        for name in row.packages.iter() {
+            let read = snapshot.package(self.container.id(), client, name);
+            match read.and_then(|read| read.ok_or_else(lost_package)) {
+                Ok(values) => packages.push((name.clone(), values_of(&values))),
+                Err(error) => damaged(client, Some(name), only_damage(error)?)?,
+            }
+        }
+        Ok(packages)
+    }
+}
+
+fn values_of(package: &PackageRow) -> Vec<(Arc<str>, Bytes)> {
+    let values = package.iter();
+    values.map(|(key, value)| (key.into(), value)).collect()
+}
+
+/// Damage is reported. Any other failure ends the walk.
+fn only_damage(error: Error) -> Result<Error> {
+    match error.kind() {
+        ErrorKind::Corrupt => Ok(error),
+        _ => Err(error),
+    }
+}
