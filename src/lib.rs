@@ -205,6 +205,7 @@ mod documents {
         encryption feature = "encryption" "../docs/guide/encryption.md"
         errors feature = "axum" "../docs/guide/errors.md"
         handlers feature = "axum" "../docs/guide/handlers.md"
+        import feature = "axum" "../docs/guide/import.md"
         layers feature = "axum" "../docs/guide/layers.md"
         observability feature = "axum" "../docs/guide/observability.md"
         operate feature = "axum" "../docs/guide/operate.md"

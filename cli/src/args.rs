@@ -1,5 +1,6 @@
 //! The arguments.
 
+use crate::foreign::SourceFormat;
 use crate::text::{parse_bytes, parse_duration, parse_timeout};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -105,7 +106,8 @@ pub(crate) enum Command {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Reads sessions that `export` wrote
+    /// Reads sessions that `export` wrote, or that another session library keeps in SQLite
+    #[command(after_long_help = FROM_HELP)]
     Import {
         /// The file; - is the standard input
         file: PathBuf,
@@ -113,11 +115,18 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = Duplicates::Fail)]
         on_duplicate: Duplicates,
         /// Goes on after this line, where an earlier import ended
-        #[arg(long, value_name = "LINE", default_value_t = 0)]
+        #[arg(
+            long,
+            value_name = "LINE",
+            default_value_t = 0,
+            conflicts_with = "from"
+        )]
         after_line: u64,
         /// How long a line may be. To read one takes many times the memory
         #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_bytes)]
         max_line: u64,
+        #[command(flatten)]
+        from: FromArguments,
     },
     /// Lists, rotates or retires the secrets that the store keeps to sign ids. An application that gives secrets of its
     /// own does not use these
@@ -150,6 +159,47 @@ pub(crate) enum Command {
     /// Prints the manual page, or writes one per command into a folder
     Man { folder: Option<PathBuf> },
 }
+
+/// Where the sessions of another library are, and where they go.
+#[derive(Debug, Args)]
+pub(crate) struct FromArguments {
+    /// Reads the sessions of another library from a file of SQLite, which is not changed
+    #[arg(long, value_enum, value_name = "LIBRARY")]
+    pub(crate) from: Option<SourceFormat>,
+    /// The table, if the application has named it otherwise than the library does
+    #[arg(long, value_name = "NAME", requires = "from")]
+    pub(crate) table: Option<String>,
+    /// The container and the package that the values go to: tower-sessions, axum-session or express-session
+    #[arg(long, value_name = "NAME", requires = "from")]
+    pub(crate) container: Option<String>,
+    /// A file with the secret that express-session signs its cookie with, in its first line. The whole cookie is the
+    /// id then
+    #[arg(long, value_name = "FILE", requires = "from")]
+    pub(crate) cookie_secret_file: Option<PathBuf>,
+    /// Creates the store if there is none
+    #[arg(long, requires = "from")]
+    pub(crate) create: bool,
+}
+
+const FROM_HELP: &str = "\
+With --from, ids are adopted as they are, so that the visitors' cookies go on working:
+
+  tower-sessions-sqlite   An application with tower-sessions changes its store to that of
+                          tower-sessions-cloakroom-store, and nobody is logged out. Cookies that it signs or
+                          encrypts work too.
+  axum-session-sqlite     The id is the value of the cookie, where axum_session has no key (with_key). With one, the
+                          application checks the signature, and adopts what it signs. Content that is encrypted
+                          (with_database_key) cannot be read.
+  express-session-sqlite  With --cookie-secret-file, the whole signed cookie is the id. Without it, the id is what the
+                          cookie signs: the application checks the signature, and adopts the rest.
+
+An application with a layer of cloakroom reads the cookie with CookieSettings::third_party(\"connect.sid\") and \
+existing_only(), and the values in the package that is called as the container. Sessions keep their ends; those of \
+express-session go on lasting for their maxAge after each use. docs/guide/import.md has an example for each.
+
+Expired sessions are left out. A row that cannot be read is named by the beginning of its id, and the exit code is 1. An \
+import that was broken off goes on with --on-duplicate skip. Stop the application for the last import: what it changes \
+afterwards is not in the store.";
 
 #[derive(Debug, Args)]
 pub(crate) struct AdminArguments {

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod failure;
+mod foreign;
 mod interrupt;
 mod json;
 mod opening;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The largest limits that an application can set, and for counts, more than any has.
 const LARGEST_PACKAGE: usize = 256 << 20;
-const LONGEST_NAME: usize = 4096;
+pub(crate) const LONGEST_NAME: usize = 4096;
 const MOST: usize = 1 << 24;
 
 /// Whether an older store is migrated.

@@ -1,8 +1,8 @@
 //! Which command runs.
 
 use super::{
-    admin, backup, bench, containers, end, generate, list, secrets, show, stats, tend, transfer,
-    watch,
+    admin, backup, bench, containers, end, generate, import_from, list, secrets, show, stats, tend,
+    transfer, watch,
 };
 use crate::args::{Arguments, Command};
 use crate::failure::Outcome;
@@ -32,8 +32,13 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
             on_duplicate,
             after_line,
             max_line,
+            from,
         } => {
             let max_line = usize::try_from(max_line).unwrap_or(usize::MAX);
+            if let Some(format) = from.from {
+                let how = (on_duplicate, max_line);
+                return import_from::run(global, &file, (format, &from), how, interrupt);
+            }
             let how = (on_duplicate, after_line, max_line);
             transfer::import(global, &file, how, interrupt)
         }

@@ -7,6 +7,7 @@ mod containers;
 mod dispatch;
 mod end;
 mod generate;
+mod import_from;
 mod list;
 mod secrets;
 mod show;

@@ -88,12 +88,7 @@ pub(crate) fn import(
             Failure::file(format!("{} cannot be read", file.display()), &error)
         })?),
     };
-    let on_duplicate = match on_duplicate {
-        Duplicates::Skip => OnDuplicate::Skip,
-        Duplicates::Replace => OnDuplicate::Replace,
-        Duplicates::Fail => OnDuplicate::Fail,
-    };
-    let settings = ImportSettings::new(on_duplicate)
+    let settings = ImportSettings::new(on_duplicate.into())
         .after_line(after_line)
         .max_line(max_line);
     global.on_store(|store| {
@@ -106,6 +101,16 @@ pub(crate) fn import(
         drop(progress);
         report(global, &imported.map_err(not_imported)?)
     })
+}
+
+impl From<Duplicates> for OnDuplicate {
+    fn from(duplicates: Duplicates) -> Self {
+        match duplicates {
+            Duplicates::Skip => Self::Skip,
+            Duplicates::Replace => Self::Replace,
+            Duplicates::Fail => Self::Fail,
+        }
+    }
 }
 
 /// A file that is wrong is no wrong usage.
