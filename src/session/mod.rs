@@ -3,6 +3,7 @@
 mod data;
 #[cfg(feature = "http")]
 mod early;
+mod entries;
 mod lifetime;
 mod listing;
 mod login;

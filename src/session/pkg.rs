@@ -4,10 +4,10 @@ use super::Session;
 use super::data::SessionData;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::merge::check_name;
+use crate::transaction::closed;
 use crate::transaction::{
     Closure, ContainerIndex, ContainerLink, KeyBase, KeyChanges, KeyStep, SubjectId, TxnState,
 };
-use crate::transaction::{Content, closed};
 use crate::value::{self, Arithmetic};
 use bytes::Bytes;
 use serde::Serialize;
@@ -37,10 +37,10 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone)]
 pub struct PkgData {
-    session: Session,
+    pub(super) session: Session,
     /// None if the transaction had ended.
-    container: Option<ContainerLink>,
-    package: Arc<str>,
+    pub(super) container: Option<ContainerLink>,
+    pub(super) package: Arc<str>,
 }
 
 impl fmt::Debug for PkgData {
@@ -259,15 +259,6 @@ impl PkgData {
         Ok(there)
     }
 
-    /// Removes all keys. Does not count as a read.
-    ///
-    /// # Errors
-    ///
-    /// As for [`insert`](Self::insert).
-    pub fn clear(&self) -> Result<()> {
-        self.with(|state, container| state.clear(self.subject(), container, &self.package))
-    }
-
     /// Whether a key has a value.
     ///
     /// # Errors
@@ -282,54 +273,15 @@ impl PkgData {
         }
     }
 
-    /// Returns all keys, sorted. Counts as reading the whole package.
-    ///
-    /// # Errors
-    ///
-    /// As for [`get`](Self::get), except for errors of the type.
-    pub fn keys(&self) -> Result<Vec<String>> {
-        self.with_all(|content| Ok(content.into_keys().map(|key| key.to_string()).collect()))
-    }
-
-    /// Returns all keys with their values, sorted by key. Counts as reading the whole package.
-    ///
-    /// # Errors
-    ///
-    /// As for [`get`](Self::get): one value that is not a `T` fails the call.
-    pub fn entries<T: DeserializeOwned>(&self) -> Result<Vec<(String, T)>> {
-        let content = self.with_all(Ok)?;
-        let entries = content.into_iter().map(|(key, stored)| {
-            let value = stored.and_then(|bytes| value::decode(&bytes));
-            let value = value.map_err(|e| self.at(&key, e))?;
-            Ok((key.to_string(), value))
-        });
-        entries.collect()
-    }
-
-    /// Returns the number of keys. Counts as reading the whole package.
-    ///
-    /// # Errors
-    ///
-    /// As for [`keys`](Self::keys).
-    pub fn len(&self) -> Result<usize> {
-        self.with_all(|content| Ok(content.len()))
-    }
-
-    /// Whether there are no keys. Counts as reading the whole package.
-    ///
-    /// # Errors
-    ///
-    /// As for [`keys`](Self::keys).
-    pub fn is_empty(&self) -> Result<bool> {
-        self.len().map(|len| len == 0)
-    }
-
-    fn subject(&self) -> SubjectId {
+    pub(super) fn subject(&self) -> SubjectId {
         self.session.subject
     }
 
     /// Works on the state, which is not made to look at anything.
-    fn with<T>(&self, work: impl FnOnce(&mut TxnState, ContainerIndex) -> Result<T>) -> Result<T> {
+    pub(super) fn with<T>(
+        &self,
+        work: impl FnOnce(&mut TxnState, ContainerIndex) -> Result<T>,
+    ) -> Result<T> {
         let link = self.container.ok_or_else(closed)?;
         self.session.with(|state| {
             let container = state.resolve(link, &self.package)?;
@@ -350,21 +302,12 @@ impl PkgData {
         })
     }
 
-    fn with_all<T>(&self, work: impl FnOnce(Content) -> Result<T>) -> Result<T> {
-        let link = self.container.ok_or_else(closed)?;
-        self.session.with(|state| {
-            state.look_at(self.subject())?;
-            let container = state.resolve(link, &self.package)?;
-            work(state.read_all(self.subject(), container, &self.package)?)
-        })
-    }
-
     fn container_name(&self) -> Arc<str> {
         self.session.txn.name_of(self.container, &self.package)
     }
 
     /// Adds to an error where it happened. Not to be called under the transaction's lock.
-    fn at(&self, key: &str, error: Error) -> Error {
+    pub(super) fn at(&self, key: &str, error: Error) -> Error {
         self.at_in(|| self.container_name(), key, error)
     }
 
@@ -409,14 +352,14 @@ impl PkgData {
             .map_err(|e| self.at(key, e))
     }
 
-    fn encoded(&self, key: &str, value: &impl Serialize) -> KeyChanges {
+    pub(super) fn encoded(&self, key: &str, value: &impl Serialize) -> KeyChanges {
         match value::encode(value) {
             Ok(bytes) => KeyChanges::of(KeyBase::Put(bytes.into())),
             Err(e) => KeyChanges::of(KeyBase::Refused(self.at(key, e))),
         }
     }
 
-    fn write(&self, key: &str, change: KeyChanges) -> Result<()> {
+    pub(super) fn write(&self, key: &str, change: KeyChanges) -> Result<()> {
         self.check(key)?;
         self.with(|state, container| {
             state.found_in(self.subject(), container)?;

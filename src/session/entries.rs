@@ -1,0 +1,69 @@
+//! A package as a whole: its keys and values.
+
+use super::PkgData;
+use crate::error::Result;
+use crate::transaction::{Content, closed};
+use crate::value;
+use serde::de::DeserializeOwned;
+
+impl PkgData {
+    /// Returns all keys, sorted. Counts as reading the whole package.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get), except for errors of the type.
+    pub fn keys(&self) -> Result<Vec<String>> {
+        self.with_all(|content| Ok(content.into_keys().map(|key| key.to_string()).collect()))
+    }
+
+    /// Returns all keys with their values, sorted by key. Counts as reading the whole package.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get): one value that is not a `T` fails the call.
+    pub fn entries<T: DeserializeOwned>(&self) -> Result<Vec<(String, T)>> {
+        let content = self.with_all(Ok)?;
+        let entries = content.into_iter().map(|(key, stored)| {
+            let value = stored.and_then(|bytes| value::decode(&bytes));
+            let value = value.map_err(|e| self.at(&key, e))?;
+            Ok((key.to_string(), value))
+        });
+        entries.collect()
+    }
+
+    /// Returns the number of keys. Counts as reading the whole package.
+    ///
+    /// # Errors
+    ///
+    /// As for [`keys`](Self::keys).
+    pub fn len(&self) -> Result<usize> {
+        self.with_all(|content| Ok(content.len()))
+    }
+
+    /// Whether there are no keys. Counts as reading the whole package.
+    ///
+    /// # Errors
+    ///
+    /// As for [`keys`](Self::keys).
+    pub fn is_empty(&self) -> Result<bool> {
+        self.len().map(|len| len == 0)
+    }
+
+    /// Removes all keys. Does not count as a read.
+    ///
+    /// # Errors
+    ///
+    /// As for [`insert`](Self::insert).
+    pub fn clear(&self) -> Result<()> {
+        self.with(|state, container| state.clear(self.subject(), container, &self.package))
+    }
+
+    fn with_all<T>(&self, work: impl FnOnce(Content) -> Result<T>) -> Result<T> {
+        let link = self.container.ok_or_else(closed)?;
+        self.session.with(|state| {
+            state.look_at(self.subject())?;
+            let container = state.resolve(link, &self.package)?;
+            work(state.read_all(self.subject(), container, &self.package)?)
+        })
+    }
+}
