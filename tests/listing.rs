@@ -75,6 +75,37 @@ fn entries_are_keys_with_their_values_and_one_of_another_type_is_an_error() {
     assert_eq!(error.key(), Some("beer"));
 }
 
+// C2.7, C2.12
+#[test]
+fn replacing_a_package_writes_what_differs_and_nothing_that_is_there() {
+    let (_clock, store) = timed();
+    let id = filled(&store);
+    let commits = || store.statistics().unwrap().commits();
+    let before = commits();
+    with(&store, &id, |session| {
+        session.pkg("cart").replace([("milk", 1), ("tea", 2)])
+    });
+    assert_eq!(commits(), before, "nothing differs");
+    with(&store, &id, |session| {
+        session.pkg("cart").replace([("tea", 2), ("beer", 6)])
+    });
+    let cart = |txn: &Txn| txn.session(&id)?.pkg("cart").entries::<u32>();
+    let expected = [("beer", 6), ("tea", 2)].map(|(key, n)| (key.to_owned(), n));
+    assert_eq!(store.transact(cart).unwrap(), expected);
+    let seen = |txn: &Txn| txn.session(&id)?.pkg("seen").get::<u32>("tea");
+    assert_eq!(store.transact(seen).unwrap(), Some(7));
+
+    // It sees what the transaction itself has put there.
+    let txn = store.begin().unwrap();
+    let cart = txn.session(&id).unwrap().pkg("cart");
+    cart.insert("wine", 1).unwrap();
+    cart.replace([("tea", 3)]).unwrap();
+    assert_eq!(cart.keys().unwrap(), ["tea"]);
+    with(&store, &id, |session| session.pkg("cart").insert("milk", 9));
+    let conflict = txn.commit().unwrap_err();
+    assert!(conflict.is_conflict(), "a key came in between");
+}
+
 #[test]
 fn a_package_is_listed_where_its_handle_finds_it() {
     let (_clock, store) = timed();

@@ -2,8 +2,9 @@
 
 use super::PkgData;
 use crate::error::Result;
-use crate::transaction::{Content, closed};
+use crate::transaction::{Content, KeyBase, KeyChanges, closed};
 use crate::value;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 impl PkgData {
@@ -29,6 +30,48 @@ impl PkgData {
             Ok((key.to_string(), value))
         });
         entries.collect()
+    }
+
+    /// Makes the package hold exactly these entries. Values that are stored already are not written again. Counts as
+    /// reading the whole package: if another transaction changes any of its keys meanwhile, the commit conflicts.
+    ///
+    /// ```
+    /// use cloakroom::Store;
+    /// use std::collections::BTreeMap;
+    ///
+    /// let store = Store::in_memory()?;
+    /// let id = store.client_ids().issue();
+    /// let txn = store.begin()?;
+    /// let cart = txn.session(&id)?.pkg("cart");
+    /// cart.insert("tea", 2)?;
+    /// cart.replace(&BTreeMap::from([("milk".to_owned(), 1)]))?;
+    /// assert_eq!(cart.keys()?, ["milk"]);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`keys`](Self::keys) and [`insert`](Self::insert).
+    pub fn replace<K: AsRef<str>, V: Serialize>(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<()> {
+        let mut before = self.with_all(Ok)?;
+        for (key, value) in entries {
+            let key = key.as_ref();
+            let change = self.encoded(key, &value);
+            let is_there = match (before.remove(key), &change.base) {
+                (Some(Ok(stored)), KeyBase::Put(new)) => stored == *new,
+                _ => false,
+            };
+            if !is_there {
+                self.write(key, change)?;
+            }
+        }
+        for key in before.keys() {
+            self.write(key, KeyChanges::of(KeyBase::Removed))?;
+        }
+        Ok(())
     }
 
     /// Returns the number of keys. Counts as reading the whole package.

@@ -164,15 +164,7 @@ impl CloakroomSessionStore {
             let (held, package) = self.held(&txn, id).await?;
             // Keys that are the same are not written: the session must be there for them.
             held.exists()?;
-            let stored: State = package.entries()?.into_iter().collect();
-            for key in stored.keys().filter(|key| !state.contains_key(*key)) {
-                package.remove(key)?;
-            }
-            for (key, value) in state {
-                if stored.get(key) != Some(value) {
-                    package.insert(key, value)?;
-                }
-            }
+            package.replace(state)?;
             held.session().set_expires_at(Some(self.end(ttl)))?;
             Ok::<_, cloakroom::Error>(held.session().client_id())
         });

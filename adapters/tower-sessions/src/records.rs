@@ -54,15 +54,7 @@ impl Held {
     fn set(&self, data: &Data, end: DateTime<Utc>) -> Result<()> {
         // Before anything is changed, no other container is read for it.
         let ends_at = self.in_container.expires_at()?;
-        let stored: Data = self.package.entries()?.into_iter().collect();
-        for key in stored.keys().filter(|key| !data.contains_key(*key)) {
-            self.package.remove(key)?;
-        }
-        for (key, value) in data {
-            if stored.get(key) != Some(value) {
-                self.package.insert(key, value)?;
-            }
-        }
+        self.package.replace(data)?;
         if ends_at != Some(end) {
             self.session().set_expires_at(Some(end))?;
         }
