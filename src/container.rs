@@ -137,10 +137,11 @@ impl Container {
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the sessions would move between file and memory;
     /// [`NoSuchContainer`](ErrorKind::NoSuchContainer); or a failure of the storage.
     pub fn configure(&self, settings: ContainerSettings) -> Result<()> {
-        block_on(self.configure_async(settings))
+        block_on(configure(&self.env, &self.name, &settings))
     }
 
-    /// [`configure`](Self::configure) as a future. If it is dropped, the settings may be stored all the same.
+    /// [`configure`](Self::configure) as a future. The work is done on a thread of the store, and to its end even if the
+    /// future is dropped.
     ///
     /// # Errors
     ///
@@ -149,8 +150,9 @@ impl Container {
         &self,
         settings: ContainerSettings,
     ) -> impl Future<Output = Result<()>> + Send + use<> {
-        let Self { env, name } = self.clone();
-        async move { configure(&env, &name, &settings).await }
+        let name = self.name.clone();
+        let work = move |env: &Arc<Env>| block_on(configure(env, &name, &settings));
+        self.env.in_background(work)
     }
 
     /// Removes expired sessions in bounded batches, and waits for that. It also removes unreachable rows: those of

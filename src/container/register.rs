@@ -10,7 +10,7 @@ use crate::transaction::{ContainerIndex, CookieSupport, Env};
 const SAMPLED: usize = 1000;
 
 const HELD: &str = "the unnamed container holds sessions; it moves between file and memory once all have ended and are swept";
-const HIDDEN: &str = "the unnamed container cannot move to where sessions still lie that an interrupted move left behind";
+const HIDDEN: &str = "the unnamed container cannot move to where sessions still lie that an interrupted move left behind; sweeps remove them once they have expired";
 
 /// What became of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +148,8 @@ fn has_data_left_behind(env: &Env, package: &str) -> Result<bool> {
 mod tests {
     use super::*;
     use crate::block_on::block_on;
-    use crate::{ContainerSettings, Store};
+    use crate::{Clock, ContainerSettings, Store};
+    use std::time::Duration;
 
     // C1.7: the process may end after the step that moves it, and before the check that nobody came in between.
     #[test]
@@ -166,5 +167,34 @@ mod tests {
         assert_eq!(refused.kind(), ErrorKind::InvalidInput);
         assert!(refused.to_string().contains("interrupted"), "{refused}");
         assert!(!exists());
+    }
+
+    // C1.7, C3.7
+    #[test]
+    fn sessions_that_an_interrupted_move_hid_are_swept_once_they_have_expired() {
+        let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+        let store = Store::builder().clock(clock.clone());
+        let store = store.implicit_sweeps(false).in_memory().unwrap();
+        let begin = |id: &crate::ClientId| {
+            let begin = |txn: &crate::Txn| txn.session(id)?.pkg("news").insert("key", 7);
+            store.transact(begin).unwrap();
+        };
+        begin(&store.client_ids().issue());
+        let unnamed = store.container("").unwrap();
+        let in_memory = ContainerSettings::new().in_memory();
+        block_on(put(&unnamed.env, in_memory.spec(""))).unwrap();
+        clock.advance(Duration::from_secs(1800));
+        let later = store.client_ids().issue();
+        begin(&later);
+        assert_eq!(unnamed.sweep().unwrap().removed, 0);
+        clock.advance(Duration::from_secs(1801));
+        let swept = unnamed.sweep().unwrap();
+        assert_eq!((swept.scanned, swept.removed), (2, 1));
+        store
+            .transact(|txn| txn.session(&later)?.destroy())
+            .unwrap();
+        store.register("", ContainerSettings::new()).unwrap();
+        begin(&store.client_ids().issue());
+        assert_eq!(unnamed.sweep().unwrap().scanned, 1);
     }
 }

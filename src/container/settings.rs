@@ -132,9 +132,9 @@ impl ContainerSettings {
     /// happens. To end all sessions of it, give it a [`max_lifetime`](Self::max_lifetime) of a millisecond, and
     /// [sweep](crate::Container::sweep) it after that.
     ///
-    /// Move it while no request begins a session. The move takes several steps: where the process ends between them, or
-    /// the future is dropped, a session that began meanwhile can stay behind, unreachable. It is not served again: the
-    /// container then cannot move back to where it lies.
+    /// Move it while no request begins a session. The move takes several steps: if the process ends between them, a
+    /// session that began meanwhile can stay behind, unreachable. It is not served again, and sweeps remove it once it
+    /// has expired. Until then the container cannot move back to where it lies.
     ///
     /// ```
     /// use cloakroom::{ContainerSettings, Residence, Store};

@@ -53,6 +53,16 @@ pub struct Swept {
     pub unreadable: u64,
 }
 
+impl Swept {
+    fn and(self, other: Self) -> Self {
+        Self {
+            scanned: self.scanned + other.scanned,
+            removed: self.removed + other.removed,
+            unreadable: self.unreadable + other.unreadable,
+        }
+    }
+}
+
 /// A session that is visited, and its newest times.
 #[derive(Clone, Copy)]
 pub(super) struct VisitedSession<'a> {
@@ -184,7 +194,10 @@ pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
     let begun = Instant::now();
     let name = &*container.container_ref.name;
     let span = tracing::debug_span!("cloakroom.sweep", container = name, removed = Empty);
-    let swept = span.in_scope(|| remove_stale(env, container))?;
+    let swept = span.in_scope(|| match container.left_in_file() {
+        None => remove_stale(env, container),
+        Some(left) => Ok(remove_stale(env, container)?.and(remove_stale(env, &left)?)),
+    })?;
     span.record("removed", swept.removed);
     metrics::histogram!("cloakroom_sweep_seconds").record(begun.elapsed());
     metrics::histogram!("cloakroom_sweep_removed").record(swept.removed as f64);

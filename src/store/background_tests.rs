@@ -49,6 +49,43 @@ fn a_sweep_a_count_and_a_registration_scan_on_a_thread_of_the_store() {
     assert_eq!(here, 0);
 }
 
+// C1.7: between the steps of a move, a session may come into the place that is left.
+#[test]
+fn a_move_of_the_unnamed_container_ends_although_its_future_is_dropped() {
+    let store = Store::in_memory().unwrap();
+    let unnamed = store.container("").unwrap();
+    let in_memory = ContainerSettings::new().in_memory();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let begin = |store: &Store| {
+        let id = store.client_ids().issue();
+        let insert = |txn: &crate::Txn| txn.session(&id)?.pkg("a").insert("k", 1);
+        store.transact(insert).unwrap();
+        id
+    };
+
+    let release = busy(&store);
+    let mut moving = Box::pin(store.register_async("", in_memory.clone()));
+    assert!(moving.as_mut().poll(&mut context).is_pending());
+    let id = begin(&store);
+    assert!(moving.as_mut().poll(&mut context).is_pending());
+    drop(moving);
+    drop(release);
+    // Each of these moves is refused, whichever is first.
+    assert!(block_on(unnamed.configure_async(in_memory.clone())).is_err());
+    let exists = |txn: &crate::Txn| txn.session(&id)?.exists();
+    assert!(store.transact(exists).unwrap());
+
+    store.transact(|txn| txn.session(&id)?.destroy()).unwrap();
+    let release = busy(&store);
+    let mut moving = Box::pin(unnamed.configure_async(in_memory.clone()));
+    assert!(moving.as_mut().poll(&mut context).is_pending());
+    drop(moving);
+    drop(release);
+    while unnamed.settings().unwrap() != in_memory {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn work_that_is_asked_of_a_closed_store_is_refused() {
     let (store, container) = store();

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::storage::no_such_container;
 #[cfg(feature = "cookie-containers")]
 use crate::transaction::ContainerEntry;
+use crate::transaction::Env;
 use std::sync::Arc;
 
 impl Store {
@@ -24,15 +25,12 @@ impl Store {
     /// [`TooLarge`](ErrorKind::TooLarge) if the name exceeds the limit; [`InvalidInput`](ErrorKind::InvalidInput) if
     /// an existing container would move between file, memory and cookie; or a failure of the storage.
     pub fn register(&self, name: &str, settings: ContainerSettings) -> Result<Container> {
-        let env = &self.inner.env;
-        if block_on(register(env, name, &settings))? == Registration::New {
-            warn_of_data_left_behind(env, name);
-        }
+        register_and_warn(&self.inner.env, name, &settings)?;
         self.container(name)
     }
 
-    /// [`register`](Self::register) as a future. The sessions are examined on a thread of the store. If the future is
-    /// dropped, the container may be registered all the same.
+    /// [`register`](Self::register) as a future. The work is done on a thread of the store, and to its end even if the
+    /// future is dropped.
     ///
     /// ```
     /// # fn block_on<F: Future>(future: F) -> F::Output {
@@ -56,8 +54,9 @@ impl Store {
     ) -> impl Future<Output = Result<Container>> + Send + use<> {
         let (store, name) = (self.clone(), name.to_owned());
         async move {
-            let registered = register(&store.inner.env, &name, &settings).await?;
-            store.warn_if_new(registered, &name).await?;
+            let of = name.clone();
+            let work = move |env: &Arc<Env>| register_and_warn(env, &of, &settings);
+            store.inner.env.in_background(work).await?;
             store.container(&name)
         }
     }
@@ -212,4 +211,12 @@ impl Store {
     fn handle(&self, name: Arc<str>) -> Container {
         Container::new(self.inner.env.clone(), name)
     }
+}
+
+/// Registers a container, and waits for that.
+fn register_and_warn(env: &Env, name: &str, settings: &ContainerSettings) -> Result<()> {
+    if block_on(register(env, name, settings))? == Registration::New {
+        warn_of_data_left_behind(env, name);
+    }
+    Ok(())
 }

@@ -21,6 +21,21 @@ pub(crate) struct ContainerEntry {
 }
 
 impl ContainerEntry {
+    /// The sessions that an interrupted move of the unnamed container into memory left in the file. Nothing finds them
+    /// any more. (What it leaves in memory is reclaimed like the rows of an unregistered container.)
+    pub(crate) fn left_in_file(&self) -> Option<Self> {
+        let id = self.id();
+        (id.is_unnamed() && id.is_in_memory()).then(|| Self {
+            container_ref: ContainerRef {
+                id: ContainerId::UNNAMED,
+                name: self.container_ref.name.clone(),
+            },
+            policy: self.policy,
+            implicit_sweeps: self.implicit_sweeps,
+            aliases: Box::default(),
+        })
+    }
+
     /// The container that a record describes.
     fn of(record: &ContainerRecord, unconfirmed: Option<Duration>) -> Self {
         Self {
