@@ -1,4 +1,4 @@
-//! The examples as child processes, and a browser that keeps one cookie.
+//! Servers as child processes, and a browser that keeps one cookie.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
-/// An example, running.
+/// A server, running.
 pub(crate) struct Server {
     child: Mutex<Child>,
     address: String,
@@ -28,13 +28,14 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on http://");
-        let address = address.unwrap_or_else(|| panic!("the server printed {line:?}"));
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines.find_map(|line| {
+            let line = line.unwrap();
+            let (_, address) = line.split_once("listening on http://")?;
+            Some(address.to_owned())
+        });
         Self {
-            address: address.to_owned(),
+            address: address.expect("the server tells where it listens"),
             child: Mutex::new(child),
         }
     }
@@ -70,6 +71,13 @@ impl Drop for Server {
             drop(child.wait());
         }
     }
+}
+
+/// A command that runs one test of this test program, which is the server.
+pub(crate) fn this_program(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]);
+    command
 }
 
 /// A command that runs the counter.

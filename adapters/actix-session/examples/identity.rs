@@ -72,7 +72,7 @@ pub(crate) async fn run(path: &str, address: &str) -> std::io::Result<()> {
     });
     let server = server.workers(2).bind(address)?;
     for address in server.addrs() {
-        println!("listening on {address}");
+        println!("listening on http://{address}");
     }
     server.run().await
 }

@@ -10,60 +10,31 @@
 #[path = "../examples/identity.rs"]
 mod identity;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+#[path = "../../../tests/support/server.rs"]
+#[allow(dead_code, reason = "the test uses some of it")]
+mod server;
+
+use server::{Browser, Server, this_program};
+use std::path::Path;
 
 /// The file of the store, for the process that is the server.
 const FILE: &str = "CLOAKROOM_TEST_IDENTITY_FILE";
 
-struct Server {
-    process: Child,
-    address: String,
+/// Runs this program again, as the server.
+fn start(file: &Path) -> Server {
+    Server::spawn(this_program("serves_if_it_is_told_a_file").env(FILE, file))
 }
 
-impl Server {
-    /// Runs this program again, as the server.
-    fn start(file: &std::path::Path) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "serves_if_it_is_told_a_file", "--nocapture"])
-            .env(FILE, file)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut lines = lines.map(Result::unwrap);
-        let line = lines.find(|line| line.contains("listening on")).unwrap();
-        let address = line.rsplit(' ').next().unwrap().to_owned();
-        Self { process, address }
-    }
-
-    /// SIGKILL.
-    fn kill(mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
+/// What the visitor's page says.
+fn greeting(browser: &mut Browser, server: &Server) -> String {
+    let answer = browser.get(server.address(), "/").unwrap();
+    assert_eq!(answer.status, 200);
+    answer.body
 }
 
-/// Sends a request with a cookie, and returns the body. The cookie becomes that of the answer.
-fn send(server: &Server, method: &str, path: &str, cookie: &mut String) -> String {
-    let mut stream = TcpStream::connect(&server.address).unwrap();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncookie: {cookie}\r\ncontent-length: 0\r\n\r\n"
-    )
-    .unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    let set = head
-        .lines()
-        .find_map(|line| line.strip_prefix("set-cookie: "));
-    if let Some(set) = set {
-        set.split(';').next().unwrap().clone_into(cookie);
-    }
-    body.to_owned()
+fn post(browser: &mut Browser, server: &Server, path: &str) {
+    let answer = browser.post(server.address(), path, "").unwrap();
+    assert_eq!(answer.status, 200);
 }
 
 /// The server's process. Without a file this is no test of its own.
@@ -80,19 +51,19 @@ fn serves_if_it_is_told_a_file() {
 fn logins_and_logouts_that_were_answered_survive_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sessions.redb");
-    let (mut ann, mut bob) = (String::new(), String::new());
-    let server = Server::start(&file);
-    assert_eq!(send(&server, "GET", "/", &mut ann), "welcome, stranger\n");
-    assert_eq!(ann, "");
-    send(&server, "POST", "/login/ann", &mut ann);
-    send(&server, "POST", "/login/bob", &mut bob);
+    let (mut ann, mut bob) = (Browser::default(), Browser::default());
+    let server = start(&file);
+    assert_eq!(greeting(&mut ann, &server), "welcome, stranger\n");
+    assert_eq!(ann.cookie, None);
+    post(&mut ann, &server, "/login/ann");
+    post(&mut bob, &server, "/login/bob");
     let logged_in = bob.clone();
-    send(&server, "POST", "/logout", &mut bob);
+    post(&mut bob, &server, "/logout");
     server.kill();
 
-    let server = Server::start(&file);
-    assert_eq!(send(&server, "GET", "/", &mut ann), "welcome, ann\n");
+    let server = start(&file);
+    assert_eq!(greeting(&mut ann, &server), "welcome, ann\n");
     bob = logged_in;
-    assert_eq!(send(&server, "GET", "/", &mut bob), "welcome, stranger\n");
+    assert_eq!(greeting(&mut bob, &server), "welcome, stranger\n");
     server.kill();
 }

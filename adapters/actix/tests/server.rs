@@ -7,48 +7,27 @@
     reason = "helpers of tests are tests"
 )]
 
+#[path = "../../../tests/support/server.rs"]
+#[allow(dead_code, reason = "the test uses some of it")]
+mod server;
+
+use server::Server;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-/// The example, running.
-struct Server {
-    child: Child,
-    address: String,
+/// Starts the example.
+fn start(binary: &Path, store: &Path) -> Server {
+    Server::spawn(Command::new(binary).arg(store).arg("127.0.0.1:0"))
 }
 
-impl Server {
-    fn start(binary: &Path, store: &Path) -> Self {
-        let mut command = Command::new(binary);
-        let command = command.arg(store).arg("127.0.0.1:0").stdin(Stdio::null());
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on http://");
-        let address = address.unwrap_or_else(|| panic!("the server printed {line:?}"));
-        Self {
-            address: address.to_owned(),
-            child,
-        }
-    }
-
-    fn connect(&self) -> BufReader<TcpStream> {
-        let stream = TcpStream::connect(&self.address).unwrap();
-        let wait = Some(Duration::from_secs(60));
-        stream.set_read_timeout(wait).unwrap();
-        BufReader::new(stream)
-    }
-}
-
-impl Drop for Server {
-    /// SIGKILL: the process gets no chance to do anything.
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+fn connect(server: &Server) -> BufReader<TcpStream> {
+    let stream = TcpStream::connect(server.address()).unwrap();
+    let wait = Some(Duration::from_secs(60));
+    stream.set_read_timeout(wait).unwrap();
+    BufReader::new(stream)
 }
 
 /// The binary of the example, built if only this test was.
@@ -98,15 +77,15 @@ fn visit(connection: &mut BufReader<TcpStream>, cookie: &str) -> (String, Option
 fn a_killed_server_counts_on() {
     let folder = tempfile::tempdir().unwrap();
     let (binary, store) = (binary(), folder.path().join("sessions.redb"));
-    let server = Server::start(&binary, &store);
-    let mut connection = server.connect();
+    let server = start(&binary, &store);
+    let mut connection = connect(&server);
     let (first, cookie) = visit(&mut connection, "");
     let cookie = cookie.expect("a cookie");
     assert_eq!(first, "visit 1\n");
     assert_eq!(visit(&mut connection, &cookie), ("visit 2\n".into(), None));
-    drop(server);
+    server.kill();
 
-    let server = Server::start(&binary, &store);
-    let again = visit(&mut server.connect(), &cookie);
+    let server = start(&binary, &store);
+    let again = visit(&mut connect(&server), &cookie);
     assert_eq!(again, ("visit 3\n".into(), None));
 }

@@ -161,7 +161,7 @@ pub(crate) fn app(store: CloakroomStore) -> Router {
 pub(crate) async fn run(path: &str, address: &str) -> anyhow::Result<()> {
     let store = CloakroomStore::open(path)?;
     let listener = tokio::net::TcpListener::bind(address).await?;
-    println!("listening on {}", listener.local_addr()?);
+    println!("listening on http://{}", listener.local_addr()?);
     serve(listener, app(store)).into_future().await?;
     Ok(())
 }
