@@ -7,6 +7,8 @@ mod aborts;
 mod caches;
 #[path = "commits.rs"]
 mod commits;
+#[path = "containers.rs"]
+mod containers;
 #[path = "cookies.rs"]
 mod cookies;
 #[path = "errors.rs"]
@@ -330,6 +332,10 @@ cases! {
         what_was_committed_now_stays_and_its_cookie_is_sent
         after_commit_now_the_request_never_runs_again
         after_commit_now_the_request_holds_no_turn
+    }
+    containers {
+        a_handler_chooses_a_container_for_a_new_visitor
+        a_container_that_is_not_there_is_an_error_and_begins_no_session
     }
     aborts {
         responses_of_500_and_408_abort
