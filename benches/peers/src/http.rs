@@ -39,7 +39,7 @@ const FILLING: usize = 64;
 /// How many connections to Redis the store has.
 const REDIS_CONNECTIONS: usize = 6;
 const TOWER_REDIS: &str = "tower-sessions-redis";
-const ENGINES: [&str; 9] = [
+const ENGINES: [&str; 10] = [
     "axum",
     "cloakroom",
     "tower-sessions-cloakroom",
@@ -47,6 +47,7 @@ const ENGINES: [&str; 9] = [
     "tower-sessions-sqlite",
     TOWER_REDIS,
     actix::BARE,
+    actix::NATIVE,
     actix::CLOAKROOM,
     actix::REDIS,
 ];
@@ -110,6 +111,7 @@ pub(crate) fn main(settings: &Settings) -> Result<()> {
     report.note("tower-sessions-sqlite    WAL, synchronous=FULL");
     report.note("tower-sessions-redis     appendfsync always");
     report.note("actix                    the handler alone, no session, on actix-web");
+    report.note("actix-cloakroom-native   our middleware for actix-web");
     report.note("actix-session-cloakroom  actix-session with our store");
     report.note("actix-session-redis      appendfsync always");
     report.finish(REQUESTS)
@@ -211,12 +213,19 @@ fn bare() -> Router {
 /// An application, and the values of the cookie that its visitors bring.
 type App = (Router, Vec<String>);
 
-fn cloakroom(site: &Site) -> Result<App> {
-    let [package, _] = PACKAGES;
+/// A layer on the sessions of a site, and the values of the cookie that its visitors bring.
+fn layer(site: &Site) -> Result<(SessionLayer, Vec<String>)> {
     Cloakroom.make(site)?;
     let store: Store = open_store(site, &still_clock()?)?;
     let values = clients(site, &store)?;
     let values = values.iter().map(|id| id.as_str().to_owned()).collect();
+    let cookie = CookieSettings::new().plain_http().name(COOKIE)?;
+    Ok((SessionLayer::new(store).cookie(cookie), values))
+}
+
+fn cloakroom(site: &Site) -> Result<App> {
+    let [package, _] = PACKAGES;
+    let (layer, values) = layer(site)?;
     let read = async move |session: cloakroom::Session| -> Answer {
         greet(session.pkg(package).get(KEY).map_err(failed)?)
     };
@@ -225,11 +234,10 @@ fn cloakroom(site: &Site) -> Result<App> {
         package.insert(KEY, fresh()).map_err(failed)?;
         Ok(HELLO)
     };
-    let cookie = CookieSettings::new().plain_http().name(COOKIE)?;
     let app = Router::new()
         .route("/read", get(read))
         .route("/write", get(write))
-        .layer(SessionLayer::new(store).cookie(cookie));
+        .layer(layer);
     Ok((app, values))
 }
 

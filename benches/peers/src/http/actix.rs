@@ -1,9 +1,9 @@
-//! The same handlers on actix-web: bare, and with actix-session on cloakroom and on Redis.
+//! The same handlers on actix-web: bare, with our middleware, and with actix-session on cloakroom and on Redis.
 
-use super::{COOKIE, FILLING, HELLO, WORKERS, fresh};
+use super::{COOKIE, FILLING, HELLO, WORKERS, fresh, layer};
 use crate::engine::Site;
 use crate::engines::redis_server::Server as Redis;
-use crate::payload::{PACKAGES, first_value};
+use crate::payload::{KEY, PACKAGES, first_value};
 use actix_session::config::CookieContentSecurity;
 use actix_session::storage::{RedisSessionStore, SessionKey, SessionStore};
 use actix_session::{Session, SessionMiddleware};
@@ -13,15 +13,17 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::error::{ErrorInternalServerError, ErrorNotFound};
 use actix_web::{App, HttpServer, Result as Answer, rt, web};
 use anyhow::{Context, Result, anyhow};
+use cloakroom_actix::Error as Native;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
 pub(super) const BARE: &str = "actix";
+pub(super) const NATIVE: &str = "actix-cloakroom-native";
 pub(super) const CLOAKROOM: &str = "actix-session-cloakroom";
 pub(super) const REDIS: &str = "actix-session-redis";
-pub(super) const ENGINES: [&str; 3] = [BARE, CLOAKROOM, REDIS];
+pub(super) const ENGINES: [&str; 4] = [BARE, NATIVE, CLOAKROOM, REDIS];
 
 /// A server on threads of its own.
 pub(super) struct Running {
@@ -57,6 +59,7 @@ pub(super) fn start(engine: &str, site: &Site) -> Result<(Running, Vec<String>)>
         rt::System::new().block_on(async {
             match (&*engine, url) {
                 (BARE, _) => bare(&started).await,
+                (NATIVE, _) => native(&started, &site).await,
                 (_, Some(url)) => serve(&started, RedisSessionStore::new(url).await?, &site).await,
                 (_, None) => {
                     let store = CloakroomSessionStore::open(site.folder.join("sessions.redb"))?;
@@ -103,6 +106,30 @@ async fn bare(told: &Sender<Started>) -> Result<()> {
     let server = server.workers(WORKERS).bind("127.0.0.1:0")?;
     let address = *server.addrs().first().context("no address")?;
     run(told, server.run(), address, vec!["none".to_owned()]).await
+}
+
+async fn native(told: &Sender<Started>, site: &Site) -> Result<()> {
+    let [package, _] = PACKAGES;
+    let read = async move |session: cloakroom_actix::Session| -> Answer<&'static str> {
+        let value: Option<String> = session.pkg(package).get(KEY).map_err(Native::from)?;
+        value
+            .map(|_| HELLO)
+            .ok_or_else(|| ErrorNotFound("no session"))
+    };
+    let write = async move |session: cloakroom_actix::Session| -> Result<&'static str, Native> {
+        session.pkg(package).insert(KEY, fresh())?;
+        Ok(HELLO)
+    };
+    let (layer, values) = layer(site)?;
+    let server = HttpServer::new(move || {
+        App::new()
+            .wrap(cloakroom_actix::SessionMiddleware::new(layer.clone()))
+            .route("/read", web::get().to(read))
+            .route("/write", web::get().to(write))
+    });
+    let server = server.workers(WORKERS).bind("127.0.0.1:0")?;
+    let address = *server.addrs().first().context("no address")?;
+    run(told, server.run(), address, values).await
 }
 
 async fn read(session: Session) -> Answer<&'static str> {
