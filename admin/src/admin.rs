@@ -5,6 +5,7 @@ use crate::audit::AuditLog;
 use crate::csrf::FormTokens;
 use crate::entry::gate;
 use crate::pages;
+use crate::ranking::Rankings;
 use crate::render;
 use crate::sampler::Samples;
 use crate::tasks::Tasks;
@@ -63,6 +64,7 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) log: AuditLog,
     pub(crate) tasks: Tasks,
+    pub(crate) rankings: Rankings,
     /// One backup is downloaded at a time.
     pub(crate) backups: Arc<Semaphore>,
     pub(crate) samples: Arc<Samples>,
@@ -84,6 +86,7 @@ impl Admin {
             store,
             log: AuditLog::in_memory(),
             tasks: Tasks::default(),
+            rankings: Rankings::default(),
             backups: Arc::new(Semaphore::new(1)),
             tokens: FormTokens::new(),
             templates: render::environment(),

@@ -33,6 +33,7 @@ mod forms;
 mod health;
 mod pages;
 mod plot;
+mod ranking;
 mod render;
 mod sampler;
 mod shown;

@@ -15,6 +15,7 @@ mod live;
 mod maintenance;
 mod overview;
 mod owners;
+mod secrets;
 mod session;
 mod sessions;
 mod settings;
@@ -44,6 +45,8 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/owners/end", post(owners::end))
         .route("/maintenance", get(maintenance::show))
         .route("/maintenance/backup", post(backup::download))
+        .route("/maintenance/secrets", get(secrets::show))
+        .route("/maintenance/secrets/retire", post(secrets::retire))
         .route("/maintenance/{work}", post(maintenance::begin))
         .route("/maintenance/tasks/{number}", get(maintenance::task))
         .route("/maintenance/tasks/{number}/stop", post(maintenance::stop))

@@ -66,7 +66,7 @@ impl Format {
 
 /// The templates.
 pub(crate) fn environment() -> Environment<'static> {
-    const TEMPLATES: [(&str, &str); 13] = [
+    const TEMPLATES: [(&str, &str); 14] = [
         ("audit.html", include_str!("templates/audit.html")),
         ("base.html", include_str!("templates/base.html")),
         ("container.html", include_str!("templates/container.html")),
@@ -80,6 +80,7 @@ pub(crate) fn environment() -> Environment<'static> {
         ("overview.html", include_str!("templates/overview.html")),
         ("owners.html", include_str!("templates/owners.html")),
         ("session.html", include_str!("templates/session.html")),
+        ("secrets.html", include_str!("templates/secrets.html")),
         ("sessions.html", include_str!("templates/sessions.html")),
         ("settings.html", include_str!("templates/settings.html")),
         ("sign_in.html", include_str!("templates/sign_in.html")),

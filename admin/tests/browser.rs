@@ -111,7 +111,12 @@ fn pages(key: ClientKey) -> Vec<(&'static str, String)> {
             "owners",
             "/owners?owner=customer-1%40example.com".to_owned(),
         ),
+        (
+            "sorted",
+            "/sessions?container=shop.cart&sort=largest".to_owned(),
+        ),
         ("maintenance", "/maintenance".to_owned()),
+        ("secrets", "/maintenance/secrets".to_owned()),
         ("settings", "/settings".to_owned()),
         ("audit", "/audit".to_owned()),
     ]
@@ -190,7 +195,21 @@ async fn each_form_does_what_it_says() {
         waited += 1;
         assert!(waited < 300, "no live figures");
     }
-    // A table is sorted by a press on a heading.
+    // All sessions are sorted by a link, and a table of another page by a press on a heading.
+    open(&desk, "/sessions?container=shop.cart").await;
+    for (order, turn) in [("descending", true), ("ascending", false)] {
+        let link = desk.browser.find(fantoccini::Locator::LinkText("Created"));
+        link.await.unwrap().click().await.unwrap();
+        desk.sees("Sorted among all").await;
+        let times = "[...document.querySelectorAll('tbody tr')].map((it) => it.cells[3].querySelector('time').dateTime)";
+        let times: Vec<String> = serde_json::from_value(desk.script(times).await).unwrap();
+        assert!(
+            times.is_sorted_by(|a, b| if turn { a >= b } else { a <= b }),
+            "{times:?}"
+        );
+        let sort = "document.querySelector('th[aria-sort]').ariaSort";
+        assert_eq!(desk.script(sort).await, order);
+    }
     open(&desk, "/owners?owner=customer-1%40example.com").await;
     desk.press("Key").await;
     let keys = "[...document.querySelectorAll('tbody th code')].map((it) => it.title)";
@@ -277,6 +296,13 @@ async fn use_forms(site: &Site, desk: &Visitor) {
         }
         desk.sees(told).await;
     }
+    open(desk, "/maintenance/secrets").await;
+    let older = site.store.secrets().unwrap()[0].name;
+    let confirm = format!("confirm-{older}");
+    let confirm = desk.browser.find(fantoccini::Locator::Id(&confirm)).await;
+    confirm.unwrap().click().await.unwrap();
+    desk.press(&format!("Retire secret {older}")).await;
+    desk.sees("its ids do not work any more").await;
     open(desk, "/audit").await;
     let actions =
         "[...document.querySelectorAll('tbody tr')].map((row) => row.cells[3].textContent)";
@@ -288,6 +314,7 @@ async fn use_forms(site: &Site, desk: &Visitor) {
         "end sessions of owner",
         "start work",
         "Rotate the secret",
+        "retire secret",
         "sign in",
     ] {
         assert!(

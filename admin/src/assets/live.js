@@ -64,6 +64,21 @@ if (task) {
   setTimeout(look, 300);
 }
 
+// A list that is being sorted: how far it is, and the list when it has ended.
+const sorting = document.querySelector("[data-sorting]");
+if (sorting) {
+  const look = async () => {
+    const answer = await fetch(sorting.dataset.sorting, { headers: { Accept: "application/json" } });
+    if (!answer.ok) return location.reload();
+    const { sorted } = await answer.json();
+    if (sorted.is_complete) return location.reload();
+    const text = `${sorted.examined.toLocaleString("en")} sessions examined`;
+    sorting.querySelector("[data-progress]").textContent = text;
+    setTimeout(look, 1000);
+  };
+  setTimeout(look, 300);
+}
+
 for (const table of document.querySelectorAll("table[data-sortable]")) {
   const body = table.tBodies[0];
   const headers = [...table.tHead.rows[0].cells];

@@ -2,7 +2,9 @@
 
 use super::Answer;
 use crate::entry::{Fields, Visit};
+use crate::failure::Failure;
 use crate::forms::duration;
+use crate::ranking::{Order, Question, Ranked};
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use cloakroom::{ListedSession, SessionFilter};
@@ -14,6 +16,9 @@ use std::time::Duration;
 const LISTED: usize = 50;
 /// How many calls one page makes to the store until it has found something. Each examines a bounded number of sessions.
 const CALLS: usize = 8;
+
+const NO_ORDER: &str =
+    "Sessions are sorted by oldest, newest, longest-idle, last-used, largest or smallest.";
 
 #[derive(Default, Serialize)]
 struct Page {
@@ -28,6 +33,23 @@ struct Page {
     next: Option<String>,
     /// The query of the next page.
     next_query: Option<String>,
+    /// The query of the same filter, sorted by keys, to which an order can be added.
+    query: String,
+    /// If another order than that of the keys was asked for.
+    sorted: Option<Sorted>,
+}
+
+/// How far a list is that is not in the order of the keys.
+#[derive(Serialize)]
+struct Sorted {
+    order: Order,
+    /// If not, the list is empty: the same address asks again.
+    is_complete: bool,
+    examined: u64,
+    /// How many sessions match. The first 1,000 of them can be listed.
+    matching: u64,
+    /// Where this page begins.
+    skipped: usize,
 }
 
 /// What was typed into the form.
@@ -187,8 +209,8 @@ impl Typed {
         }
     }
 
-    /// The query that asks for the same, after this key.
-    fn query_after(&self, key: &str, limit: usize) -> String {
+    /// The query that asks for the same.
+    fn query(&self, limit: usize, more: &[(&str, &str)]) -> String {
         let fields = [
             ("key", &self.key),
             ("owner", &self.owner),
@@ -206,7 +228,27 @@ impl Typed {
         if limit != LISTED {
             query.append_pair("limit", &limit.to_string());
         }
-        query.append_pair("after", key).finish()
+        query.extend_pairs(more).finish()
+    }
+}
+
+impl Page {
+    fn sort(&mut self, ranked: &Ranked, order: Order, (skipped, limit): (usize, usize)) {
+        let rest = ranked.sessions.get(skipped..).unwrap_or_default();
+        let shown = rest.iter().take(limit.max(1));
+        self.sessions = shown.cloned().map(SessionView::from).collect();
+        let next = skipped + self.sessions.len();
+        if next < ranked.sessions.len() {
+            let more = [("sort", order.name()), ("skip", &next.to_string())];
+            self.next_query = Some(self.filter.query(limit, &more));
+        }
+        self.sorted = Some(Sorted {
+            order,
+            is_complete: ranked.is_complete,
+            examined: ranked.examined,
+            matching: ranked.matching,
+            skipped,
+        });
     }
 }
 
@@ -229,6 +271,19 @@ pub(super) async fn list(visit: Visit) -> Answer {
     let container = store.container(&page.filter.container)?;
     let limit = visit.fields.get("limit").and_then(|it| it.parse().ok());
     let limit = limit.unwrap_or(LISTED);
+    page.query = page.filter.query(limit, &[]);
+    if let Some(order) = visit.fields.get("sort") {
+        let order = Order::of(order).ok_or_else(|| Failure::bad_request(NO_ORDER))?;
+        let question = Question {
+            container: container.name().to_owned(),
+            filter,
+            order,
+        };
+        let ranked = visit.app.rankings.answer(question, container).await?;
+        let skipped = visit.fields.get("skip").and_then(|it| it.parse().ok());
+        page.sort(&ranked, order, (skipped.unwrap_or(0), limit));
+        return visit.show("sessions.html", "Sessions", &page);
+    }
     let after = visit.fields.get("after");
     let mut after = after.map(str::parse::<cloakroom::ClientKey>).transpose()?;
     for _ in 0..CALLS {
@@ -243,9 +298,6 @@ pub(super) async fn list(visit: Visit) -> Answer {
         }
     }
     page.next = after.map(|key| key.to_string());
-    page.next_query = page
-        .next
-        .as_ref()
-        .map(|key| page.filter.query_after(key, limit));
+    page.next_query = (page.next.as_ref()).map(|key| page.filter.query(limit, &[("after", key)]));
     visit.show("sessions.html", "Sessions", &page)
 }

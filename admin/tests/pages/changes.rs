@@ -108,6 +108,62 @@ async fn work_is_begun_followed_and_kept() {
 }
 
 #[tokio::test]
+async fn a_secret_is_retired_only_when_that_is_confirmed() {
+    let pages = Pages::new();
+    let old = pages.store.client_ids().issue();
+    let number = pages.store.secrets().unwrap()[0].name;
+    let verifies = || pages.store.client_ids().verify(old.as_str()).is_some();
+    let issuing = pages.store.rotate_secret().unwrap();
+    let page = pages.get("ann", "/maintenance/secrets").await.text;
+    assert!(page.contains(&format!("Retire secret {number}")), "{page}");
+    assert!(
+        !page.contains(&format!("Retire secret {issuing}")),
+        "{page}"
+    );
+    let looked = pages.get("bob", "/maintenance/secrets").await.text;
+    assert!(looked.contains("Signs new ids") && !looked.contains("Retire secret"));
+
+    let path = "/maintenance/secrets/retire";
+    let unconfirmed = pages.post("ann", path, &format!("number={number}")).await;
+    assert_eq!(unconfirmed.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        unconfirmed.text.contains("was not retired"),
+        "{}",
+        unconfirmed.text
+    );
+    let fields = format!("number={number}&confirm=yes");
+    assert_eq!(
+        pages.post("bob", path, &fields).await.status,
+        StatusCode::FORBIDDEN
+    );
+    for wrong in [
+        format!("number={issuing}&confirm=yes"),
+        "number=999&confirm=yes".to_owned(),
+    ] {
+        let wrong = pages.post("ann", path, &wrong).await;
+        assert!(wrong.status.is_client_error(), "{}", wrong.text);
+    }
+    assert!(verifies());
+
+    let done = pages.post("ann", path, &fields).await;
+    assert!(
+        done.location()
+            .starts_with("/internal/sessions/maintenance/secrets?done=")
+    );
+    assert!(!verifies());
+    let secrets = pages.json("ann", "/maintenance/secrets").await.json();
+    let left = serde_json::json!([{ "number": issuing, "is_issuing": true }]);
+    assert_eq!(secrets["secrets"], left);
+    let log = pages.json("bob", "/audit").await.json();
+    let entry = &log["entries"][0];
+    assert_eq!(
+        (&entry["action"], &entry["who"]),
+        (&"retire secret".into(), &"ann".into())
+    );
+    assert_eq!(entry["subject"], format!("secret {number}"));
+}
+
+#[tokio::test]
 async fn names_that_look_alike_are_kept_apart() {
     let pages = Pages::new();
     let (ann, other, lines) = (

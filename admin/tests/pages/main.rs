@@ -18,7 +18,7 @@ use cloakroom::{ClientKey, Store};
 use cloakroom_admin::{Access, Admin, TokenAccess};
 use support::Pages;
 
-const PATHS: [&str; 9] = [
+const PATHS: [&str; 10] = [
     "",
     "/containers",
     "/containers/edit?name=",
@@ -26,6 +26,7 @@ const PATHS: [&str; 9] = [
     "/owners",
     "/owners?owner=ann",
     "/maintenance",
+    "/maintenance/secrets",
     "/settings",
     "/audit",
 ];

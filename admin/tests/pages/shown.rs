@@ -3,7 +3,7 @@
 use crate::support::{BASE, Pages};
 use crate::{PATHS, session};
 use axum::http::{Request, StatusCode, header};
-use cloakroom::Store;
+use cloakroom::{SessionFilter, Store};
 use cloakroom_admin::{Access, Admin};
 
 #[tokio::test]
@@ -119,6 +119,77 @@ async fn pages_of_sessions_are_bounded_and_lead_on() {
     }
     assert_eq!((keys.len(), count), (40, 2));
     assert!(keys.is_sorted());
+}
+
+/// Asks until the list is sorted.
+async fn sorted(pages: &Pages, path: &str) -> serde_json::Value {
+    loop {
+        let page = pages.json("bob", path).await.json();
+        if page["sorted"]["is_complete"] == true {
+            return page;
+        }
+        assert_eq!(page["sessions"].as_array().unwrap().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn all_sessions_are_sorted_and_not_a_page_of_them() {
+    let pages = Pages::new();
+    let mut sizes = Vec::new();
+    for number in 0..1200 {
+        let id = pages.store.client_ids().issue();
+        let founded = pages.store.transact(|txn| {
+            let session = txn.session(&id)?;
+            session.set_owner(Some(if number % 3 == 0 { "dora" } else { "emil" }))?;
+            session
+                .pkg("p")
+                .insert("v", "x".repeat(number * 7919 % 1200))
+        });
+        founded.unwrap();
+    }
+    let mut after = None;
+    loop {
+        let list = pages.store.container("").unwrap();
+        let list = list.sessions(&SessionFilter::new(), after, 1000).unwrap();
+        sizes.extend(list.sessions.iter().map(|it| it.bytes));
+        after = list.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    sizes.sort_unstable();
+    let bytes = |page: &serde_json::Value| {
+        let sessions = page["sessions"].as_array().unwrap();
+        let bytes = sessions.iter().map(|it| it["bytes"].as_u64().unwrap());
+        bytes.collect::<Vec<_>>()
+    };
+    let mut shown = Vec::new();
+    let mut path = "/sessions?container=&sort=smallest&limit=400".to_owned();
+    loop {
+        let page = sorted(&pages, &path).await;
+        assert_eq!(page["sorted"]["matching"], 1200);
+        shown.extend(bytes(&page));
+        match page["next_query"].as_str() {
+            Some(query) => path = format!("/sessions?{query}"),
+            None => break,
+        }
+    }
+    assert_eq!(shown, sizes[..1000]);
+    let path = "/sessions?container=&owner=dora&sort=largest&limit=3";
+    let page = sorted(&pages, path).await;
+    assert_eq!(page["sorted"]["matching"], 400);
+    let largest = bytes(&page);
+    assert!(largest.len() == 3 && largest.is_sorted_by(|a, b| a >= b));
+    let html = pages.get("bob", path).await.text;
+    assert!(html.contains("aria-sort=\"descending\""), "{html}");
+    assert!(html.contains("Sorted among all 400 that match"), "{html}");
+    assert!(
+        html.contains("owner=dora&amp;limit=3&amp;sort=smallest")
+            || html.contains("owner=dora&#38;limit=3&amp;sort=smallest"),
+        "{html}"
+    );
+    let wrong = pages.get("bob", "/sessions?sort=colour").await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
