@@ -10,6 +10,7 @@
     reason = "a broken assumption of the harness ends the run"
 )]
 
+pub mod backups;
 pub mod child;
 pub mod descriptors;
 pub mod disk;

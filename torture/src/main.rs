@@ -2,7 +2,8 @@
 
 use clap::{Parser, Subcommand};
 use cloakroom_torture::{
-    child, descriptors, flips, full, history, kill, making, owners, run, serve, soak, sweeping,
+    backups, child, descriptors, flips, full, history, kill, making, owners, run, serve, soak,
+    sweeping,
 };
 use std::process::ExitCode;
 
@@ -19,6 +20,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Backups(backups::Arguments),
     Flips(flips::Arguments),
     Full(full::Arguments),
     Descriptors(descriptors::Arguments),
@@ -28,6 +30,8 @@ enum Command {
     Owners(owners::Arguments),
     Soak(soak::Arguments),
     Sweeping(sweeping::Arguments),
+    #[command(hide = true)]
+    BackUp(backups::BackUp),
     #[command(hide = true)]
     Child(child::Arguments),
     #[command(hide = true)]
@@ -41,6 +45,8 @@ fn main() -> ExitCode {
     match arguments.command {
         None => run::run(&arguments.simulation),
         Some(command) => match command {
+            Command::Backups(arguments) => backups::run(arguments),
+            Command::BackUp(arguments) => backups::back_up(arguments),
             Command::Flips(arguments) => flips::run(arguments),
             Command::Full(arguments) => full::run(arguments),
             Command::Descriptors(arguments) => descriptors::run(arguments),

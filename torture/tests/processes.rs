@@ -53,6 +53,14 @@ fn a_sweep_that_was_ended_takes_no_live_session_with_it() {
     assert_eq!(figure(&line, "rounds"), 4);
 }
 
+// C9.1
+#[test]
+fn a_process_that_is_killed_in_backups_leaves_whole_ones_and_an_unharmed_store() {
+    let line = torture(&["backups", "--rounds", "15"]);
+    assert!(figure(&line, "backups") > 0, "{line}");
+    assert!(figure(&line, "killed within one") > 0, "{line}");
+}
+
 // C7.1
 #[test]
 fn one_of_many_processes_has_the_store() {
