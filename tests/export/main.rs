@@ -16,6 +16,7 @@ use cloakroom::{
     ClientId, ContainerSettings, Error, ErrorKind, ImportSettings, OnDuplicate, Store, Value,
 };
 use proptest::prelude::*;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -31,6 +32,7 @@ fn seen(store: &Store) -> Seen {
     let mut seen = Seen::new();
     for container in store.containers() {
         let mut all = vec![format!("{:?}", container.settings().unwrap())];
+        all.push(format!("{:?}", container.names().unwrap()));
         let mut after = None;
         loop {
             let page = container.sessions(&Default::default(), after, 7).unwrap();
@@ -100,30 +102,83 @@ fn value() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
+/// A value as an application stores it, of those that JSON has and those that it has not.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+enum Stored {
+    Json(serde_json::Value),
+    Bytes(#[serde(serialize_with = "as_bytes")] Vec<u8>),
+    Single(f32),
+    Unsigned(u128),
+    Signed(i128),
+    Char(char),
+    Numbers(BTreeMap<i32, String>),
+    SomeNone(Option<Option<u8>>),
+}
+
+fn as_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
+
+fn stored() -> impl Strategy<Value = Stored> {
+    prop_oneof![
+        6 => value().prop_map(Stored::Json),
+        1 => any::<Vec<u8>>().prop_map(Stored::Bytes),
+        1 => any::<f32>().prop_map(Stored::Single),
+        1 => any::<u128>().prop_map(Stored::Unsigned),
+        1 => any::<i128>().prop_map(Stored::Signed),
+        1 => any::<char>().prop_map(Stored::Char),
+        1 => prop::collection::btree_map(any::<i32>(), ".{0,4}", 0..3).prop_map(Stored::Numbers),
+        1 => any::<Option<Option<u8>>>().prop_map(Stored::SomeNone),
+    ]
+}
+
+/// How the owner of a session is set.
+#[derive(Clone, Copy, Debug)]
+enum Owned {
+    Set,
+    LoggedIn,
+}
+
 #[derive(Clone, Debug)]
 struct Visitor {
-    owner: Option<String>,
+    owner: Option<(String, Owned)>,
     label: Option<String>,
     timeout: Option<u64>,
+    /// A fixed end, in seconds from then.
+    end: Option<u64>,
     waits: u64,
-    packages: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
+    packages: BTreeMap<String, BTreeMap<String, Stored>>,
 }
 
 fn visitor() -> impl Strategy<Value = Visitor> {
     let packages = prop::collection::btree_map(
-        prop_oneof![Just("shop".to_owned()), "\\PC{1,8}"],
-        prop::collection::btree_map("\\PC{0,8}", value(), 1..4),
+        prop_oneof![
+            // A container, its alias, two that may be there, and names of none.
+            prop::sample::select(vec!["shop", "stall", "c0", "c1"]).prop_map(str::to_owned),
+            "\\PC{1,8}",
+        ],
+        prop::collection::btree_map("\\PC{0,8}", stored(), 1..4),
         0..4,
     );
-    let owner = prop::option::of("\\PC{1,8}");
+    let how = prop_oneof![Just(Owned::Set), Just(Owned::LoggedIn)];
+    let owner = prop::option::of(("\\PC{1,8}", how));
     let label = prop::option::of(".{1,8}");
-    let times = (prop::option::of(0_u64..90_000), 0_u64..900);
-    (owner, label, times, packages).prop_map(|(owner, label, (timeout, waits), packages)| Visitor {
-        owner,
-        label,
-        timeout,
-        waits,
-        packages,
+    let times = (
+        prop::option::of(0_u64..90_000),
+        prop::option::of(1_u64..9_000),
+        0_u64..900,
+    );
+    (owner, label, times, packages).prop_map(|(owner, label, times, packages)| {
+        let (timeout, end, waits) = times;
+        Visitor {
+            owner,
+            label,
+            timeout,
+            end,
+            waits,
+            packages,
+        }
     })
 }
 
@@ -134,10 +189,19 @@ proptest! {
     fn an_imported_export_gives_the_same_store(
         visitors in prop::collection::vec(visitor(), 0..6),
         timeout in 1800_u64..7200,
+        others in prop::collection::vec((60_u64..90_000, any::<bool>()), 0..3),
     ) {
         let (clock, store) = timed();
         let shop = ContainerSettings::new().timeout(Duration::from_secs(timeout));
         store.register("shop", shop.max_lifetime(Some(HOUR)).implicit_sweeps(false)).unwrap();
+        store.register_alias("stall", "shop").unwrap();
+        for (n, (timeout, is_aliased)) in others.iter().enumerate() {
+            let settings = ContainerSettings::new().timeout(Duration::from_secs(*timeout));
+            store.register(&format!("c{n}"), settings).unwrap();
+            if *is_aliased {
+                store.register_alias(&format!("alias {n}"), &format!("c{n}")).unwrap();
+            }
+        }
         for visitor in &visitors {
             let id = store.client_ids().issue();
             with(&store, &id, |session| {
@@ -146,8 +210,13 @@ proptest! {
                         session.pkg(package).insert(key, value)?;
                     }
                 }
-                if let Some(owner) = &visitor.owner {
-                    session.set_owner(Some(owner))?;
+                match &visitor.owner {
+                    None => {}
+                    Some((owner, Owned::Set)) => session.set_owner(Some(owner))?,
+                    Some((owner, Owned::LoggedIn)) => drop(session.log_in(owner)?),
+                }
+                if let Some(end) = visitor.end {
+                    session.set_expires_at(Some(clock.now() + Duration::from_secs(end)))?;
                 }
                 if let Some(label) = &visitor.label {
                     session.set_label(label)?;
