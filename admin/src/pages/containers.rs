@@ -1,8 +1,9 @@
 //! The containers and their settings.
 
 use super::Answer;
-use crate::entry::{Fields, Visit};
+use crate::entry::Visit;
 use crate::failure::Failure;
+use crate::fields::Fields;
 use crate::forms::{duration, written};
 use axum::http::StatusCode;
 use cloakroom::{Container, ContainerSettings, Residence};
