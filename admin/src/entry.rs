@@ -2,11 +2,11 @@
 
 use crate::access::Access;
 use crate::admin::App;
-use crate::audit::Action;
+use crate::audit::{Action, AuditEntry};
 use crate::csrf;
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::fields::{Fields, read_fields};
-use crate::pages::sign_in;
+use crate::pages::{import, sign_in};
 use crate::render::{self, Format, HEADERS};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, NestedPath, Request, State};
@@ -43,6 +43,29 @@ pub(crate) struct Visit {
     path: String,
     /// The number of the entry of the audit log that brought the visitor here.
     done: Option<u64>,
+}
+
+/// What work gave.
+#[derive(Clone, Debug)]
+pub(crate) struct Done {
+    /// For people.
+    pub(crate) words: String,
+    /// For programs.
+    pub(crate) result: Option<serde_json::Value>,
+}
+
+impl From<String> for Done {
+    fn from(words: String) -> Self {
+        let result = None;
+        Self { words, result }
+    }
+}
+
+impl From<(String, serde_json::Value)> for Done {
+    fn from((words, result): (String, serde_json::Value)) -> Self {
+        let result = Some(result);
+        Self { words, result }
+    }
 }
 
 /// Lets a request in, or answers it.
@@ -104,6 +127,12 @@ impl Visit {
             let query = head.uri.query().unwrap_or_default();
             self.fields = Fields::of_form(query.as_bytes());
             self.done = self.fields.get("done").and_then(|it| it.parse().ok());
+        } else if self.path == import::PATH {
+            // Its content is as long as it is. The page reads it.
+            self.fields = Fields::of_form(head.uri.query().unwrap_or_default().as_bytes());
+            self.check_origin(&head.method, &head.headers)?;
+            head.extensions.insert(self.clone());
+            return Ok(Request::from_parts(head, body));
         } else {
             self.fields = read_fields(&head, body).await?;
             if self.path == sign_in::PATH {
@@ -229,8 +258,8 @@ impl Visit {
     }
 
     /// Makes a change and records it, also if the client goes away meanwhile. A browser is sent on to a page of ours,
-    /// which tells the outcome; a program gets the entry of the audit log.
-    pub(crate) async fn change<W>(
+    /// which tells the outcome; a program gets the entry of the audit log, and the result.
+    pub(crate) async fn change<W, D>(
         &self,
         action: &'static str,
         subject: String,
@@ -238,22 +267,24 @@ impl Visit {
         work: W,
     ) -> Result<Response, Failure>
     where
-        W: Future<Output = cloakroom::Result<String>> + Send + 'static,
+        W: Future<Output = cloakroom::Result<D>> + Send + 'static,
+        D: Into<Done>,
     {
         self.need_change()?;
-        let number = self.record(action, subject, work).await?;
-        Ok(self.done(number, next))
+        let (number, done) = self.record(action, subject, work).await?;
+        Ok(self.done(number, next, done.result))
     }
 
-    /// Does this work and records it. Returns the number of its entry.
-    pub(crate) async fn record<W>(
+    /// Does this work and records it. Returns the number of its entry, and what it gave.
+    pub(crate) async fn record<W, D>(
         &self,
         action: &'static str,
         subject: String,
         work: W,
-    ) -> Result<u64, Failure>
+    ) -> Result<(u64, Done), Failure>
     where
-        W: Future<Output = cloakroom::Result<String>> + Send + 'static,
+        W: Future<Output = cloakroom::Result<D>> + Send + 'static,
+        D: Into<Done>,
     {
         let action = Action {
             who: self.access.who().unwrap_or_default().to_owned(),
@@ -262,9 +293,9 @@ impl Visit {
         };
         let log = self.app.log.clone();
         let working = tokio::spawn(async move {
-            let outcome = work.await;
+            let outcome: cloakroom::Result<Done> = work.await.map(Into::into);
             let recorded = match &outcome {
-                Ok(text) => Ok(text.clone()),
+                Ok(done) => Ok(done.words.clone()),
                 Err(error) => Err(error.to_string()),
             };
             let recording = tokio::task::spawn_blocking(move || log.record(action, recorded));
@@ -280,14 +311,15 @@ impl Visit {
         };
         let (outcome, number) = working.await.map_err(fault)?;
         let number = number.map_err(fault)?;
-        outcome?;
-        number.map_err(|error| {
+        let done = outcome?;
+        let number = number.map_err(|error| {
             let text = format!(
                 "It was done, but it could not be kept in the audit log: {error}. Free space on the disk, or look at the \
                  file's rights."
             );
             Failure::new(StatusCode::INSUFFICIENT_STORAGE, "The audit log cannot be written", text)
-        })
+        })?;
+        Ok((number, done))
     }
 
     /// Records an action that is done, in the name of `who`.
@@ -309,9 +341,17 @@ impl Visit {
     }
 
     /// The answer to a change that was made.
-    pub(crate) fn done(&self, number: u64, next: &str) -> Response {
+    fn done(&self, number: u64, next: &str, result: Option<serde_json::Value>) -> Response {
+        #[derive(Serialize)]
+        struct Change {
+            #[serde(flatten)]
+            entry: Option<AuditEntry>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            result: Option<serde_json::Value>,
+        }
         if self.format == Format::Json {
-            return render::json(StatusCode::OK, &self.app.log.entry(number));
+            let entry = self.app.log.entry(number);
+            return render::json(StatusCode::OK, &Change { entry, result });
         }
         let mark = if next.contains('?') { '&' } else { '?' };
         let url = self.url(next);
@@ -325,11 +365,14 @@ impl Visit {
             status: u16,
             title: &'a str,
             text: &'a str,
+            #[serde(flatten)]
+            cause: Option<&'a Cause>,
         }
         let page = Page {
             status: failure.status.as_u16(),
             title: failure.title,
             text: &failure.text,
+            cause: failure.cause.as_ref(),
         };
         let shown = self.show_as(failure.status, "error.html", failure.title, &page);
         shown.unwrap_or_else(|_| failure.status.into_response())

@@ -38,11 +38,11 @@ impl ContainerView {
             Duration::ZERO => settings.resolution,
             timeout => settings.resolution.min(timeout / 2),
         };
+        // Its own name is the first.
+        let mut names = container.names()?.into_iter();
         Ok(Self {
-            name: container.name().to_owned(),
-            aliases: (container.names()?.into_iter())
-                .filter(|name| name != container.name())
-                .collect(),
+            name: names.next().unwrap_or_default(),
+            aliases: names.collect(),
             residence: match settings.residence {
                 Residence::File => "file",
                 Residence::Memory => "memory",
