@@ -83,7 +83,12 @@ async fn programs_are_told_the_version_their_rights_and_results() {
         (&1.into(), &"ann".into())
     );
     assert_eq!(result(&pages, "end-all").await["ended"], 1);
-    let wrong = post(&pages, "/maintenance/secrets/retire", "number=200&confirm=yes").await;
+    let wrong = post(
+        &pages,
+        "/maintenance/secrets/retire",
+        "number=200&confirm=yes",
+    )
+    .await;
     assert_eq!(wrong.json()["kind"], "InvalidInput");
 }
 
