@@ -115,6 +115,8 @@
 //! - `cookie-containers`: `ContainerSettings::cookie`, containers that live in the visitor's cookie; implies `http`. A
 //!   store with such a container opens only with this feature.
 //! - `minijinja`: the module `minijinja`, sessions in templates of minijinja 3.
+//! - `postgres`: `Store::connect` keeps the sessions in a PostgreSQL server, for several processes. The guide
+//!   `docs/guide/postgres.md` describes it.
 //! - `encryption`: `StoreBuilder::encryption` encrypts the sessions' data in the files. The guide
 //!   `docs/guide/encryption.md` describes the attackers against whom that helps.
 //! - `export`: `Store::export` writes the sessions as lines of JSON, and `Store::import` reads them.
@@ -171,6 +173,8 @@ pub use session::{PkgData, Session, SessionData};
 #[cfg(feature = "export")]
 pub use storage::OnDuplicate;
 pub use storage::{BackupPhase, BackupProgress, Damage};
+#[cfg(feature = "postgres")]
+pub use store::PostgresSettings;
 #[cfg(feature = "encryption")]
 pub use store::Reseal;
 pub use store::{
@@ -210,6 +214,7 @@ mod documents {
         observability feature = "axum" "../docs/guide/observability.md"
         operate feature = "axum" "../docs/guide/operate.md"
         owasp feature = "axum" "../docs/guide/owasp.md"
+        postgres feature = "postgres" "../docs/guide/postgres.md"
         security feature = "axum" "../docs/guide/security.md"
         settings feature = "cookie-containers" "../docs/guide/settings.md"
         templates all(feature = "axum", feature = "minijinja") "../docs/guide/templates.md"

@@ -29,7 +29,6 @@ mod audit;
 mod csrf;
 mod entry;
 mod failure;
-mod fields;
 mod forms;
 mod health;
 mod pages;

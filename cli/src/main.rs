@@ -1,7 +1,6 @@
 //! The command line of cloakroom: looks into a store, tends it and moves it. It uses the crate's public interface alone.
 
 mod args;
-mod backend;
 mod commands;
 mod failure;
 mod foreign;

@@ -37,6 +37,10 @@ pub(crate) struct StalePage {
 pub(crate) trait Snapshot: Send + Sync {
     /// Fetches everything that may be read of these clients.
     fn load(&self, clients: &[ClientKey]) -> Answer<'_, Result<()>>;
+    /// Why a load failed, and of which client, if another transaction was in the way. The whole transaction must run again.
+    fn load_conflict(&self) -> Option<(Error, ClientKey)> {
+        None
+    }
     /// Whether a client is loaded. An engine that can read any row at once always says so.
     fn is_loaded(&self, client: ClientKey) -> bool;
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>>;

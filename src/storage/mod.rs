@@ -3,6 +3,8 @@
 
 mod access;
 pub(crate) mod admission;
+#[cfg(any(test, feature = "torture", feature = "postgres"))]
+mod admission_line;
 mod answer;
 mod backup;
 #[cfg_attr(
@@ -11,6 +13,8 @@ mod backup;
 )]
 pub(crate) mod carried;
 mod change_set;
+#[cfg(feature = "torture")]
+mod chosen_engine;
 pub(crate) mod composite;
 mod container_id;
 mod engine;
@@ -25,6 +29,8 @@ mod foreign;
 pub(crate) mod memory;
 mod memory_size;
 pub(crate) mod merge;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 pub(crate) mod quota;
 pub(crate) mod recent_ends;
 pub(crate) mod record;
@@ -45,6 +51,8 @@ pub(crate) use change_set::{
     Arrival, ChangeBase, ChangeSet, ChangeStep, ClientChange, Commute, KeyChange, Limits, Observed,
     ObservedKeys, PackageChange, Seen, SeenState, SessionEnd, StaleCommute, TombstonePolicy,
 };
+#[cfg(feature = "torture")]
+pub(crate) use chosen_engine::{ChosenEngine, chosen_engine};
 pub(crate) use container_id::{ContainerHome, ContainerId, ContainerRef};
 pub use engine::Damage;
 #[cfg(feature = "encryption")]

@@ -1,6 +1,8 @@
 //! The settings of a store, and how it is put together.
 
 use super::file_settings::FileSettings;
+#[cfg(feature = "postgres")]
+use super::postgres_settings::PostgresSettings;
 use crate::clock::Clock;
 #[cfg(feature = "encryption")]
 use crate::encryption::KeyRing;
@@ -40,9 +42,11 @@ pub struct StoreBuilder {
     #[cfg(feature = "encryption")]
     keys: Option<KeyRing>,
     /// The settings of the engine that keeps a file. Every engine has the others.
-    file: FileSettings,
+    pub(super) file: FileSettings,
     /// The settings of the store whose copy this one is to be.
     pub(super) copy_of: Option<Arc<StoreSettings>>,
+    #[cfg(feature = "postgres")]
+    pub(super) postgres: PostgresSettings,
     #[cfg(feature = "torture")]
     pub(super) guessable_ids: Option<u64>,
 }
@@ -87,6 +91,8 @@ impl Default for StoreBuilder {
             keys: None,
             file: FileSettings::default(),
             copy_of: None,
+            #[cfg(feature = "postgres")]
+            postgres: PostgresSettings::default(),
             #[cfg(feature = "torture")]
             guessable_ids: None,
         }

@@ -57,3 +57,11 @@ impl FileSettings {
         }
     }
 }
+
+#[cfg(feature = "postgres")]
+impl FileSettings {
+    /// Whether a store is created where there is none, and whether one of an older format is migrated.
+    pub(super) fn schema_changes(&self) -> (bool, bool) {
+        (self.creates, self.migrates)
+    }
+}

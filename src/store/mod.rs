@@ -5,6 +5,8 @@ mod builder;
 mod builder_events;
 mod check;
 mod compact;
+#[cfg(feature = "postgres")]
+mod connect;
 mod containers;
 mod copy;
 mod entry;
@@ -20,6 +22,8 @@ mod import;
 mod import_reader;
 mod memory;
 mod open;
+#[cfg(feature = "postgres")]
+mod postgres_settings;
 #[cfg(feature = "encryption")]
 mod reseal;
 mod salvage;
@@ -43,6 +47,8 @@ pub use export::Exported;
 pub use handle::SessionHandle;
 #[cfg(feature = "export")]
 pub use import::{ImportSettings, Imported};
+#[cfg(feature = "postgres")]
+pub use postgres_settings::PostgresSettings;
 #[cfg(feature = "encryption")]
 pub use reseal::Reseal;
 pub use salvage::Salvage;

@@ -18,6 +18,8 @@ use crate::storage::fake_remote::{FakeRemote, RemoteRules};
 use crate::storage::quota::SharedQuota;
 use crate::storage::record::RecordCipher;
 use crate::storage::redb::{Engine, EngineRules, OpenOptions};
+#[cfg(feature = "torture")]
+use crate::storage::{ChosenEngine, chosen_engine};
 use crate::storage::{Finding, Storage};
 use crate::transaction::{
     BACKGROUND_THREADS, Env, EventQueue, KnownSettings, Recomputer, Registry, Turns, Worker,
@@ -120,8 +122,8 @@ impl StoreBuilder {
         let path = path.as_ref().to_owned();
         async move {
             #[cfg(feature = "torture")]
-            if let Some(seed) = crate::storage::fake_remote::chosen_seed()? {
-                return self.on_a_remote_engine(Some(&path), seed).await;
+            if let Some(engine) = chosen_engine()? {
+                return self.on_a_chosen_engine(Some(&path), engine).await;
             }
             let (reply, answer) = oneshot::channel();
             spawn("cloakroom-open", move || drop(reply.send(self.open(path))))?;
@@ -141,8 +143,8 @@ impl StoreBuilder {
 
     fn build(self, path: Option<&Path>) -> Result<Store> {
         #[cfg(feature = "torture")]
-        if let Some(seed) = crate::storage::fake_remote::chosen_seed()? {
-            return block_on(self.on_a_remote_engine(path, seed));
+        if let Some(engine) = chosen_engine()? {
+            return block_on(self.on_a_chosen_engine(path, engine));
         }
         self.opened(path, |options, clock, rules, found| {
             Engine::open(path, options, clock, rules, found)
@@ -181,7 +183,7 @@ impl StoreBuilder {
     }
 
     /// Builds the store above a durable engine, with containers in memory beside it.
-    async fn beside_memory(
+    pub(super) async fn beside_memory(
         self,
         durable: Arc<dyn Storage>,
         seed: u64,
@@ -194,6 +196,16 @@ impl StoreBuilder {
         };
         let engine = Composite::new(durable, self.clock.clone(), rules)?;
         self.wire(Arc::new(engine)).await
+    }
+
+    /// Opens the store of this name on the engine that the environment asks for.
+    #[cfg(feature = "torture")]
+    async fn on_a_chosen_engine(self, name: Option<&Path>, engine: ChosenEngine) -> Result<Store> {
+        match engine {
+            ChosenEngine::FakeRemote(seed) => self.on_a_remote_engine(name, seed).await,
+            #[cfg(feature = "postgres")]
+            ChosenEngine::Postgres(url) => self.on_a_test_server(name, &url).await,
+        }
     }
 
     /// Opens the store on an engine for tests, whose every call comes late: the one whose server has this name.

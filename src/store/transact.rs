@@ -34,7 +34,13 @@ impl Store {
         let mut attempts = Attempts::new(self);
         loop {
             let (txn, patience) = block_on(attempts.begin(self))?;
-            let value = f(&txn)?;
+            let value = match f(&txn) {
+                Ok(value) => value,
+                Err(error) => {
+                    attempts.interrupted(self, &txn, error)?;
+                    continue;
+                }
+            };
             match txn.commit_here(Some(patience)) {
                 Ok(()) => return Ok(value),
                 Err(failure) => attempts.failed(self, failure)?,
@@ -76,7 +82,13 @@ impl Store {
                 let (txn, patience) = attempts.begin(&store).await?;
                 let client = client.as_ref().map(|id| txn.enter(Some(id))).transpose()?;
                 txn.fetch(client).await?;
-                let value = polled(pin!(f((*txn).clone()))).await?;
+                let value = match polled(pin!(f((*txn).clone()))).await {
+                    Ok(value) => value,
+                    Err(error) => {
+                        attempts.interrupted(&store, &txn, error)?;
+                        continue;
+                    }
+                };
                 match txn.commit_for(None, Some(patience)).await.0 {
                     Ok(_) => return Ok(value),
                     Err(failure) => attempts.failed(&store, failure)?,
@@ -127,6 +139,14 @@ impl Attempts {
     }
 
     /// Gives the failure back unless another attempt may cure it.
+    /// The closure has failed with `error`. If a load met a conflict, the transaction runs again.
+    fn interrupted<E>(&mut self, store: &Store, txn: &Txn, error: E) -> Result<(), E> {
+        let Some(conflict) = txn.load_conflict() else {
+            return Err(error);
+        };
+        self.failed(store, conflict).map_err(|_| error)
+    }
+
     fn failed(&mut self, store: &Store, failure: CommitFailure) -> Result<()> {
         if !failure.error.is_worth_another_try() || self.left == 0 {
             return Err(failure.error);

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::storage::Limits;
 #[cfg(feature = "cookie-containers")]
 use crate::transaction::carrier::Carrier;
-use crate::transaction::commit::submit::in_process;
+use crate::transaction::commit::submit::{CommitFailure, in_process};
 use crate::transaction::registry::{ContainerLink, Registry};
 use crate::transaction::state::savepoint::Savepoint;
 use crate::transaction::state::subject::SubjectId;
@@ -61,6 +61,19 @@ impl Txn {
             }
         };
         phase.end()
+    }
+
+    /// Why a load failed, if another transaction was in the way, so that this one must run again as a whole.
+    pub(crate) fn load_conflict(&self) -> Option<CommitFailure> {
+        let found = self.with(|state| {
+            let snapshot = state.snapshot.as_deref();
+            Ok(snapshot.and_then(|snapshot| snapshot.load_conflict()))
+        });
+        let (error, client) = found.ok()??;
+        Some(CommitFailure {
+            error,
+            client: Some(client),
+        })
     }
 
     /// Runs `work` on the state under its lock. Closures of the application that `work` discards are dropped after the

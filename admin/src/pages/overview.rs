@@ -30,7 +30,6 @@ pub(super) struct Figures {
     held_snapshots: usize,
     waiting_hooks: usize,
     waiting_events: usize,
-    unreadable_parts: usize,
     is_read_only: bool,
 }
 
@@ -53,7 +52,6 @@ impl Figures {
             held_snapshots: statistics.held_snapshots(),
             waiting_hooks: statistics.waiting_hooks(),
             waiting_events: statistics.waiting_events(),
-            unreadable_parts: statistics.unreadable_parts(),
             is_read_only: statistics.is_read_only(),
         }
     }

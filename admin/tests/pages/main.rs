@@ -10,7 +10,6 @@
 
 mod access;
 mod changes;
-mod programs;
 mod shown;
 #[path = "../support/mod.rs"]
 mod support;

@@ -11,12 +11,14 @@ const KEPT: &str = "These are the secrets that the store keeps. An application t
                     (StoreBuilder::secret) does not use them: change them there.";
 
 pub(crate) fn run(global: &Global, command: SecretsCommand) -> Outcome {
-    global.on_backend(|store| {
+    global.on_store(|store| {
         match command {
             SecretsCommand::List => {
                 let secrets = store.secrets()?;
                 if global.json {
-                    json(&secrets)?;
+                    let secrets = secrets.iter();
+                    let secrets = secrets.map(|it| json!({ "number": it.name, "is_issuing": it.is_issuing }));
+                    json(&secrets.collect::<Vec<_>>())?;
                     return Ok(Found::Nothing);
                 }
                 for secret in secrets {
@@ -24,7 +26,7 @@ pub(crate) fn run(global: &Global, command: SecretsCommand) -> Outcome {
                         true => "signs new ids",
                         false => "verifies older ids",
                     };
-                    line(&format!("secret {:<4} {use_}", secret.number))?;
+                    line(&format!("secret {:<4} {use_}", secret.name))?;
                 }
                 error_line(KEPT)?;
             }

@@ -3,7 +3,7 @@
 use super::rows::CarriedRows;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{Answer, ContainerId, SessionPage, Snapshot};
 use std::sync::Arc;
@@ -42,6 +42,10 @@ impl CarriedSnapshot {
 impl Snapshot for CarriedSnapshot {
     fn load(&self, clients: &[ClientKey]) -> Answer<'_, Result<()>> {
         self.engine.load(clients)
+    }
+
+    fn load_conflict(&self) -> Option<(Error, ClientKey)> {
+        self.engine.load_conflict()
     }
 
     fn is_loaded(&self, client: ClientKey) -> bool {

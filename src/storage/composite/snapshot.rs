@@ -57,6 +57,10 @@ impl Snapshot for CompositeSnapshot {
         self.durable.load(clients)
     }
 
+    fn load_conflict(&self) -> Option<(Error, ClientKey)> {
+        self.durable.load_conflict()
+    }
+
     fn is_loaded(&self, client: ClientKey) -> bool {
         self.durable.is_loaded(client)
     }

@@ -1,6 +1,5 @@
 //! The engine: every answer but the cheap ones comes from the server.
 
-use super::line::{AdmissionLine, RemoteCommit, RemotePermit};
 use super::server::{Server, ServerState};
 use super::snapshot::RemoteSnapshot;
 use super::wire::Wire;
@@ -8,6 +7,7 @@ use crate::clock::Clock;
 use crate::error::{ErrorKind, Result};
 use crate::process::Process;
 use crate::storage::admission::AdmissionBounds;
+use crate::storage::admission_line::{AdmissionLine, AdmissionPermit, QueuedCommit};
 use crate::storage::merge::MergeRefusal;
 use crate::storage::quota::SharedQuota;
 use crate::storage::{
@@ -98,8 +98,8 @@ struct CommitSender {
 }
 
 impl CommitSender {
-    fn send(&self, commit: RemoteCommit) {
-        let RemoteCommit {
+    fn send(&self, commit: QueuedCommit) {
+        let QueuedCommit {
             mut set,
             done,
             permit,
@@ -144,7 +144,7 @@ impl RemoteCounters {
     }
 }
 
-impl Resubmit for RemotePermit {
+impl Resubmit for AdmissionPermit {
     fn resubmit(self: Box<Self>, set: Box<ChangeSet>, done: CommitCallback) {
         self.resend(set, done);
     }

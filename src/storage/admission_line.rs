@@ -1,4 +1,4 @@
-//! The commits that one engine has under way, and the line of those that wait for admission.
+//! The commits that an engine over a network has under way, and the line of those that wait for admission.
 
 use crate::storage::admission::{Admission, AdmissionBounds};
 use crate::storage::{ChangeSet, CommitCallback};
@@ -6,48 +6,48 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A change set on its way, and the callback for its outcome.
-pub(super) struct RemoteCommit {
-    pub(super) set: Box<ChangeSet>,
-    pub(super) done: CommitCallback,
+pub(crate) struct QueuedCommit {
+    pub(crate) set: Box<ChangeSet>,
+    pub(crate) done: CommitCallback,
     /// `None` if it was submitted without a bound.
-    pub(super) permit: Option<RemotePermit>,
+    pub(crate) permit: Option<AdmissionPermit>,
 }
 
-/// Sends a commit that was admitted to the server.
-type SendCommit = Box<dyn Fn(RemoteCommit) + Send + Sync>;
+/// Sends a commit that was admitted to the server of an engine.
+type SendCommit = Box<dyn Fn(QueuedCommit) + Send + Sync>;
 
-pub(super) struct AdmissionLine {
+pub(crate) struct AdmissionLine {
     state: Mutex<LineState>,
     send: SendCommit,
 }
 
 struct LineState {
     admission: Admission,
-    waiting: VecDeque<(u64, RemoteCommit, usize)>,
+    waiting: VecDeque<(u64, QueuedCommit, usize)>,
     next: u64,
 }
 
 /// How much is under way, and how much waits.
-pub(super) struct LineLoad {
-    pub(super) commits: usize,
-    pub(super) bytes: usize,
-    pub(super) waiting: usize,
+pub(crate) struct LineLoad {
+    pub(crate) commits: usize,
+    pub(crate) bytes: usize,
+    pub(crate) waiting: usize,
 }
 
 /// The permit of an admitted commit. Dropping it admits those that wait.
-pub(super) struct RemotePermit {
+pub(crate) struct AdmissionPermit {
     line: Arc<AdmissionLine>,
     bytes: usize,
 }
 
 /// Dropping this withdraws a commit that still waits.
-pub(super) struct RemoteWithdrawal {
+pub(crate) struct AdmissionWithdrawal {
     line: Arc<AdmissionLine>,
     number: u64,
 }
 
 impl AdmissionLine {
-    pub(super) fn new(bounds: AdmissionBounds, send: SendCommit) -> Arc<Self> {
+    pub(crate) fn new(bounds: AdmissionBounds, send: SendCommit) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(LineState {
                 admission: Admission::new(bounds),
@@ -63,13 +63,13 @@ impl AdmissionLine {
     }
 
     /// Sends a commit, or lets it wait.
-    pub(super) fn enter(
+    pub(crate) fn enter(
         self: &Arc<Self>,
         set: Box<ChangeSet>,
         done: CommitCallback,
-    ) -> Option<RemoteWithdrawal> {
+    ) -> Option<AdmissionWithdrawal> {
         let bytes = set.memory_size();
-        let mut commit = RemoteCommit {
+        let mut commit = QueuedCommit {
             set,
             done,
             permit: None,
@@ -86,21 +86,21 @@ impl AdmissionLine {
         state.waiting.push_back((number, commit, bytes));
         drop(state);
         let line = self.clone();
-        Some(RemoteWithdrawal { line, number })
+        Some(AdmissionWithdrawal { line, number })
     }
 
     /// Sends a commit that does not wait for admission.
-    pub(super) fn pass(&self, set: Box<ChangeSet>, done: CommitCallback) {
-        (self.send)(RemoteCommit {
+    pub(crate) fn pass(&self, set: Box<ChangeSet>, done: CommitCallback) {
+        (self.send)(QueuedCommit {
             set,
             done,
             permit: None,
         });
     }
 
-    fn permit(self: &Arc<Self>, bytes: usize) -> RemotePermit {
+    fn permit(self: &Arc<Self>, bytes: usize) -> AdmissionPermit {
         let line = self.clone();
-        RemotePermit { line, bytes }
+        AdmissionPermit { line, bytes }
     }
 
     fn admit(self: &Arc<Self>, mut state: MutexGuard<'_, LineState>) {
@@ -117,7 +117,7 @@ impl AdmissionLine {
         admitted.into_iter().for_each(|commit| (self.send)(commit));
     }
 
-    pub(super) fn load(&self) -> LineLoad {
+    pub(crate) fn load(&self) -> LineLoad {
         let state = self.lock();
         LineLoad {
             commits: state.admission.commits,
@@ -127,11 +127,11 @@ impl AdmissionLine {
     }
 }
 
-impl RemotePermit {
+impl AdmissionPermit {
     /// Sends a commit again, in its place.
-    pub(super) fn resend(self, set: Box<ChangeSet>, done: CommitCallback) {
+    pub(crate) fn resend(self, set: Box<ChangeSet>, done: CommitCallback) {
         let line = self.line.clone();
-        (line.send)(RemoteCommit {
+        (line.send)(QueuedCommit {
             set,
             done,
             permit: Some(self),
@@ -139,7 +139,7 @@ impl RemotePermit {
     }
 }
 
-impl Drop for RemotePermit {
+impl Drop for AdmissionPermit {
     fn drop(&mut self) {
         let mut state = self.line.lock();
         state.admission.release(1, self.bytes);
@@ -147,7 +147,7 @@ impl Drop for RemotePermit {
     }
 }
 
-impl Drop for RemoteWithdrawal {
+impl Drop for AdmissionWithdrawal {
     fn drop(&mut self) {
         let mut state = self.line.lock();
         let waiting = state.waiting.iter();

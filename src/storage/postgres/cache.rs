@@ -1,0 +1,80 @@
+//! The rows of clients that this process read or wrote last. They are guesses: a commit that starts from them takes place
+//! only if the server still has them.
+
+use super::client_rows::StoredClient;
+use crate::client_id::ClientKey;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// How many bytes of rows are kept.
+const KEPT: usize = 32 << 20;
+/// About how many bytes a client takes besides its body.
+const FIXED: usize = 512;
+
+#[derive(Debug, Default)]
+pub(super) struct RowCache {
+    rows: HashMap<ClientKey, (u64, Arc<StoredClient>, usize)>,
+    /// In the order in which they came. An entry that is not the newest of its client is passed over.
+    order: VecDeque<(u64, ClientKey)>,
+    next: u64,
+    bytes: usize,
+}
+
+impl RowCache {
+    pub(super) fn get(&self, client: ClientKey) -> Option<Arc<StoredClient>> {
+        self.rows.get(&client).map(|(_, rows, _)| rows.clone())
+    }
+
+    pub(super) fn put(&mut self, client: ClientKey, rows: Arc<StoredClient>) {
+        let body = rows.stored.as_ref().and_then(|row| row.body.as_ref());
+        let size = FIXED + 2 * body.map_or(0, bytes::Bytes::len);
+        let number = self.next;
+        self.next += 1;
+        self.bytes += size;
+        if let Some((_, _, before)) = self.rows.insert(client, (number, rows, size)) {
+            self.bytes -= before;
+        }
+        self.order.push_back((number, client));
+        while self.bytes > KEPT || self.order.len() > 2 * self.rows.len() + 16 {
+            let Some((number, client)) = self.order.pop_front() else {
+                return;
+            };
+            match self.rows.get(&client) {
+                Some((newest, ..)) if *newest == number => self.remove(client),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, client: ClientKey) {
+        if let Some((_, _, size)) = self.rows.remove(&client) {
+            self.bytes -= size;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_keeps_the_newest_rows_within_its_bound() {
+        let client = |n: u64| ClientKey::from_bytes(u128::from(n).to_be_bytes());
+        let most = (KEPT / FIXED) as u64;
+        let mut cache = RowCache::default();
+        for n in 0..=most {
+            cache.put(client(n), Arc::default());
+        }
+        assert!(cache.get(client(0)).is_none());
+        assert!(cache.get(client(1)).is_some() && cache.get(client(most)).is_some());
+        for _ in 0..100 {
+            cache.put(client(most), Arc::default());
+        }
+        assert!(cache.order.len() <= 2 * cache.rows.len() + 16);
+        assert!(cache.get(client(2)).is_some() && cache.get(client(most)).is_some());
+        for n in 0..=most {
+            cache.remove(client(n));
+        }
+        assert_eq!(cache.bytes, 0);
+    }
+}

@@ -1,0 +1,122 @@
+//! What both ways to commit share: the plan, the quota of new sessions, and what follows a commit.
+
+use super::current::RowsByClient;
+use super::plan::{CommitPlan, plan};
+use super::row_edit::PlanTerms;
+use super::shared::{Shared, lock};
+use super::touches::PendingTouches;
+use crate::client_id::ClientKey;
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::storage::merge::MergeRefusal;
+use crate::storage::{ChangeSet, StaleCommute};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// How a commit ended.
+pub(super) enum CommitEnd {
+    Committed,
+    Stale(Vec<StaleCommute>),
+    Failed(Error, Option<ClientKey>),
+}
+
+impl From<MergeRefusal> for CommitEnd {
+    fn from(refusal: MergeRefusal) -> Self {
+        match refusal {
+            MergeRefusal::Failed(error, client) => Self::Failed(error, client),
+            MergeRefusal::Stale(commutes) => Self::Stale(commutes),
+        }
+    }
+}
+
+/// A commit whose answer was lost.
+pub(super) struct LostCommit {
+    pub(super) version: u64,
+    pub(super) plan: CommitPlan,
+}
+
+impl LostCommit {
+    /// The rows that it replaces, each with its version. `None`: there was no row.
+    pub(super) fn replaced(&self) -> impl Iterator<Item = (ClientKey, Option<u64>)> {
+        let writes = self.plan.writes.iter();
+        writes.map(|(client, write)| (*client, write.base.version()))
+    }
+}
+
+/// The result of planning a commit.
+pub(super) struct Planned {
+    /// The number of the commit.
+    pub(super) version: u64,
+    pub(super) plan: Result<CommitPlan, MergeRefusal>,
+    /// Clients whose rows are needed, too. If there are any, the plan is none.
+    pub(super) missing: BTreeSet<ClientKey>,
+    /// Tombstones that lay too far ahead.
+    pub(super) lowered: Vec<(ClientKey, Timestamp)>,
+}
+
+/// Commits change sets.
+pub(super) struct PgCommitter {
+    pub(super) shared: Arc<Shared>,
+    pub(super) touches: Arc<PendingTouches>,
+}
+
+impl PgCommitter {
+    /// Computes what a change set writes, from these rows.
+    pub(super) fn plan(&self, set: &ChangeSet, rows: &RowsByClient) -> Planned {
+        let shared = &self.shared;
+        let terms = PlanTerms {
+            version: shared.version(),
+            server_time: shared.heard.server_time(),
+        };
+        let under_way = self.touches.under_way(|client| rows.contains_key(&client));
+        shared.with_loaded(rows, &under_way, set.refusals, |rows| Planned {
+            version: terms.version,
+            plan: plan(set, rows, terms, &shared.rules.cipher),
+            missing: rows.missing.take(),
+            lowered: rows.lowered.take(),
+        })
+    }
+
+    /// Counts the sessions that begin with a commit, if that many may begin.
+    pub(super) fn admit_new(&self, plan: &CommitPlan) -> Result<()> {
+        let shared = &self.shared;
+        match &shared.rules.new_sessions {
+            Some(quota) if plan.founded > 0 => {
+                let admitted = quota.take_or_refuse(plan.founded, shared.clock.moment());
+                admitted.inspect_err(|_| {
+                    shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn give_back_new(&self, plan: &CommitPlan) {
+        if let Some(quota) = &self.shared.rules.new_sessions {
+            quota.give_back(plan.founded);
+        }
+    }
+
+    /// Notes what a commit has written.
+    pub(super) fn committed(&self, set: &mut ChangeSet, plan: CommitPlan) -> CommitEnd {
+        let shared = &self.shared;
+        for (client, write) in plan.writes {
+            shared.hear(client, &write.rows);
+            lock(&shared.cache).put(client, write.rows);
+        }
+        for touch in plan.accesses {
+            self.touches.add(touch, None);
+        }
+        set.swept = plan.swept;
+        if let Some(foreign) = &mut set.foreign {
+            foreign.commit.written = plan.foreign;
+        }
+        CommitEnd::Committed
+    }
+}
+
+/// The clients that a change set concerns, in the order in which their rows are locked.
+pub(super) fn clients_of(set: &ChangeSet) -> BTreeSet<ClientKey> {
+    set.clients.iter().flat_map(|it| it.clients()).collect()
+}

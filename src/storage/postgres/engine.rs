@@ -1,0 +1,256 @@
+//! The engine: every answer but the cheap ones comes from the server.
+
+use super::committer::{CommitEnd, PgCommitter};
+use super::failure::unavailable;
+use super::pages::check;
+use super::runtime::Runtime;
+use super::shared::Shared;
+use super::snapshot::PgSnapshot;
+use super::touches::PendingTouches;
+use crate::clock::ClockOffset;
+use crate::error::{ErrorKind, Result};
+use crate::storage::admission_line::{AdmissionLine, AdmissionPermit, QueuedCommit};
+use crate::storage::{
+    Answer, ChangeSet, Checked, CommitCallback, Counters, Finding, Mark, NewestTimes, Outcome,
+    Resubmit, SessionRef, SettingsChange, Snapshot, Storage, StoreSettings, Submission,
+    TombstonePolicy, Touch, TouchOutcome, WaiterKind,
+};
+use futures_channel::oneshot;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// An engine that keeps its sessions in a PostgreSQL server, which several processes use.
+pub(crate) struct PostgresEngine {
+    runtime: Arc<Runtime>,
+    shared: Arc<Shared>,
+    touches: Arc<PendingTouches>,
+    committer: Arc<PgCommitter>,
+    line: Arc<AdmissionLine>,
+}
+
+impl PostgresEngine {
+    pub(super) fn new(
+        runtime: Arc<Runtime>,
+        shared: Arc<Shared>,
+        touches: Arc<PendingTouches>,
+    ) -> Self {
+        let committer = Arc::new(PgCommitter {
+            shared: shared.clone(),
+            touches: touches.clone(),
+        });
+        let (here, committing) = (runtime.clone(), committer.clone());
+        let send = move |commit| {
+            let committer = committing.clone();
+            here.run(async move { send(&committer, commit).await });
+        };
+        let line = AdmissionLine::new(shared.rules.admission, Box::new(send));
+        Self {
+            runtime,
+            shared,
+            touches,
+            committer,
+            line,
+        }
+    }
+}
+
+/// Commits a change set, and calls back.
+async fn send(committer: &PgCommitter, commit: QueuedCommit) {
+    let QueuedCommit {
+        mut set,
+        done,
+        permit,
+    } = commit;
+    let outcome = match committer.commit(&mut set).await {
+        CommitEnd::Committed => Outcome::Committed(set),
+        CommitEnd::Stale(commutes) => {
+            let permit = permit.map(|permit| Box::new(PgPlace(permit)) as Box<dyn Resubmit>);
+            return done(Outcome::Stale(set, commutes, permit));
+        }
+        CommitEnd::Failed(error, client) => Outcome::Failed(error, client),
+    };
+    drop(permit);
+    done(outcome);
+}
+
+/// The place of a commit that is computed again.
+struct PgPlace(AdmissionPermit);
+
+impl Resubmit for PgPlace {
+    fn resubmit(self: Box<Self>, set: Box<ChangeSet>, done: CommitCallback) {
+        self.0.resend(set, done);
+    }
+}
+
+impl Storage for PostgresEngine {
+    fn mark(&self) -> Mark {
+        self.shared.mark()
+    }
+
+    fn ready(&self) -> Result<()> {
+        self.shared.check_open()?;
+        match self.shared.pool.is_down() {
+            true => Err(unavailable("the server cannot be reached")),
+            false => Ok(()),
+        }
+    }
+
+    fn snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>> {
+        let opened = self.shared.check_open().map(|()| {
+            let (runtime, touches) = (self.runtime.clone(), self.touches.clone());
+            let snapshot = PgSnapshot::new(runtime, self.shared.clone(), touches);
+            Arc::new(snapshot) as Arc<dyn Snapshot>
+        });
+        Answer::now(opened)
+    }
+
+    fn submit(&self, set: Box<ChangeSet>, _: WaiterKind, done: CommitCallback) -> Submission {
+        if let Err(error) = self.shared.check_open() {
+            done(Outcome::Failed(error, None));
+            return Submission::admitted();
+        }
+        match self.line.enter(set, done) {
+            Some(withdrawal) => Submission::pending(withdrawal),
+            None => Submission::admitted(),
+        }
+    }
+
+    fn submit_unbounded(&self, set: Box<ChangeSet>, done: CommitCallback) {
+        match self.shared.check_open() {
+            Ok(()) => self.line.pass(set, done),
+            Err(error) => done(Outcome::Failed(error, None)),
+        }
+    }
+
+    fn touch(&self, touch: Touch) -> Answer<'static, TouchOutcome> {
+        let (reply, answer) = oneshot::channel();
+        if self.shared.check_open().is_err() {
+            return Answer::now(TouchOutcome::Unknown);
+        }
+        if !self.touches.add(touch, Some(reply)) {
+            let lost = &self.shared.counters.lost_touches;
+            lost.fetch_add(1, Ordering::Relaxed);
+            return Answer::now(TouchOutcome::Unknown);
+        }
+        Answer::later(async move { answer.await.unwrap_or(TouchOutcome::Unknown) })
+    }
+
+    fn is_any_alive(&self, sessions: &[SessionRef], since: Mark) -> Answer<'_, Result<bool>> {
+        let (shared, sessions) = (self.shared.clone(), sessions.to_vec());
+        let asked = async move { shared.is_any_alive(&sessions, since).await };
+        Answer::later(self.runtime.ask(asked))
+    }
+
+    fn recorded_times(&self, sessions: &[SessionRef]) -> Answer<'_, NewestTimes> {
+        let (shared, touches) = (self.shared.clone(), self.touches.clone());
+        let (asked_for, count) = (sessions.to_vec(), sessions.len());
+        let asked = async move { Ok(shared.recorded_times(&asked_for, &touches).await) };
+        times(self.runtime.ask(asked), count)
+    }
+
+    fn found_expired(&self, sessions: &[SessionRef]) -> Answer<'_, NewestTimes> {
+        let (shared, touches) = (self.shared.clone(), self.touches.clone());
+        let (asked_for, count) = (sessions.to_vec(), sessions.len());
+        let asked = async move { Ok(shared.found_expired(&asked_for, &touches).await) };
+        times(self.runtime.ask(asked), count)
+    }
+
+    fn settings(&self) -> Answer<'_, Result<Arc<StoreSettings>>> {
+        let shared = self.shared.clone();
+        Answer::later(
+            self.runtime
+                .ask(async move { shared.load_settings().await }),
+        )
+    }
+
+    fn settings_version(&self) -> u64 {
+        self.shared.heard.epoch()
+    }
+
+    fn configure(&self, change: SettingsChange) -> Answer<'_, Result<Arc<StoreSettings>>> {
+        let shared = self.shared.clone();
+        let asked = async move { shared.configure(change).await };
+        Answer::later(self.runtime.ask(asked))
+    }
+
+    fn reclaim(&self, refusals: TombstonePolicy) -> Answer<'_, Result<u64>> {
+        let committer = self.committer.clone();
+        let asked = async move { committer.reclaim(refusals).await };
+        Answer::later(self.runtime.ask(asked))
+    }
+
+    fn check<'a>(
+        &'a self,
+        found: &'a mut (dyn FnMut(Finding) + Send),
+    ) -> Answer<'a, Result<Checked>> {
+        let shared = self.shared.clone();
+        let asked = self.runtime.ask(async move {
+            let mut findings = Vec::new();
+            let checked = check(&shared, &mut |it| findings.push(it)).await?;
+            Ok((checked, findings))
+        });
+        Answer::later(async move {
+            let (checked, findings) = asked.await?;
+            findings.into_iter().for_each(found);
+            Ok(checked)
+        })
+    }
+
+    fn counters(&self) -> Counters {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (load, counted) = (self.line.load(), &self.shared.counters);
+        Counters {
+            commits: get(&counted.commits),
+            groups: get(&counted.commits),
+            conflicts: get(&counted.conflicts),
+            touches: get(&counted.touches),
+            refused: get(&counted.refused),
+            lost_touches: get(&counted.lost_touches),
+            waiting: load.commits,
+            waiting_bytes: load.bytes,
+            pending_admission: load.waiting,
+            ..Counters::default()
+        }
+    }
+
+    fn clock_offset(&self) -> Option<Arc<ClockOffset>> {
+        Some(self.shared.heard.offset())
+    }
+
+    fn close(&self) -> Result<()> {
+        self.shared.process.check()?;
+        if self.shared.is_closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let (shared, touches) = (self.shared.clone(), self.touches.clone());
+        let settled = self.runtime.ask(async move {
+            let settled = tokio::time::timeout_at(shared.deadline(), touches.settle(&shared));
+            let _ = settled.await;
+            Ok(())
+        });
+        let settled = Answer::later(settled).wait();
+        self.shared.is_closed.store(true, Ordering::Release);
+        self.shared.pool.close();
+        self.runtime.stop();
+        match settled {
+            Err(error) if error.kind() != ErrorKind::Closed => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn times<'a>(
+    asked: impl Future<Output = Result<NewestTimes>> + Send + 'a,
+    count: usize,
+) -> Answer<'a, NewestTimes> {
+    Answer::later(async move {
+        let times = asked.await;
+        times.unwrap_or_else(|error| vec![Err(error); count])
+    })
+}
+
+impl Drop for PostgresEngine {
+    fn drop(&mut self) {
+        let _ = self.close();
+    }
+}

@@ -1,0 +1,140 @@
+//! Reads rows of clients from the server.
+
+use super::client_rows::{StoredClient, StoredRow};
+use super::connection::{Connection, Param, SqlKey};
+use super::failure::Failure;
+use super::reading::read;
+use super::shared::{Shared, lock};
+use super::statements::Statement;
+use crate::client_id::ClientKey;
+use crate::error::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use std::collections::HashSet;
+use std::sync::Arc;
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
+
+/// The rows of clients, or how one is damaged, in the order in which they were asked for.
+pub(super) type LoadedClients = Vec<(ClientKey, Result<Arc<StoredClient>>)>;
+
+/// The value of a column.
+pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, at: usize) -> Result<T> {
+    row.try_get(at).map_err(|error| {
+        let why = "the server's tables have other columns than this version of the crate";
+        Error::new(ErrorKind::Corrupt, why).with_source(error)
+    })
+}
+
+/// The columns of a client's row, which begin at `at`.
+pub(super) fn stored_row(row: &Row, at: usize) -> Result<StoredRow> {
+    let version: i64 = column(row, at)?;
+    let body: Option<&[u8]> = column(row, at + 3)?;
+    Ok(StoredRow {
+        version: version.cast_unsigned(),
+        past: column(row, at + 1)?,
+        seen: column(row, at + 2)?,
+        body: body.map(Bytes::copy_from_slice),
+        ended: column(row, at + 4)?,
+        owners: column(row, at + 5)?,
+        sweep_at: column(row, at + 6)?,
+        spilled: Vec::new(),
+    })
+}
+
+fn spilled(row: &Row, at: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
+    let places: Option<Vec<Vec<u8>>> = column(row, at)?;
+    let bodies: Option<Vec<Vec<u8>>> = column(row, at + 1)?;
+    let places = places.unwrap_or_default().into_iter();
+    let bodies = bodies.unwrap_or_default().into_iter().map(Bytes::from);
+    Ok(places.zip(bodies).collect())
+}
+
+impl Shared {
+    /// Reads the rows of clients in one statement.
+    pub(super) async fn fetch(
+        &self,
+        connection: &Connection,
+        clients: &[ClientKey],
+    ) -> Result<LoadedClients, Failure> {
+        let rows = match clients {
+            [client] => {
+                connection
+                    .run(Statement::LoadOne, &[&SqlKey(*client)])
+                    .await?
+            }
+            _ => {
+                let keys: Vec<_> = clients.iter().copied().map(SqlKey).collect();
+                connection.run(Statement::LoadMany, &[&keys]).await?
+            }
+        };
+        Ok(self.take_in(clients, &rows)?)
+    }
+
+    fn take_in(&self, clients: &[ClientKey], rows: &[Row]) -> Result<LoadedClients> {
+        let Some(first) = rows.first() else {
+            return Err(lost_meta());
+        };
+        let epoch: i64 = column(first, 0)?;
+        self.heard.hear_epoch(epoch.cast_unsigned());
+        self.heard.hear_time(column(first, 1)?);
+        let mut loaded = Vec::with_capacity(clients.len());
+        for row in rows {
+            let Some(SqlKey(client)) = column(row, 2)? else {
+                continue;
+            };
+            let mut stored = stored_row(row, 3)?;
+            stored.spilled = spilled(row, 10)?;
+            let rows = StoredClient::decode(client, stored, &self.rules.cipher).map(Arc::new);
+            if let Ok(rows) = &rows {
+                self.hear(client, rows);
+            }
+            loaded.push((client, rows));
+        }
+        let found: HashSet<_> = loaded.iter().map(|(client, _)| *client).collect();
+        let absent = clients.iter().filter(|client| !found.contains(client));
+        loaded.extend(absent.map(|client| (*client, Ok(Arc::default()))));
+        let mut cache = lock(&self.cache);
+        for (client, rows) in &loaded {
+            match rows {
+                Ok(rows) => cache.put(*client, rows.clone()),
+                Err(_) => cache.remove(*client),
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// Reads the rows of clients, if others still have these versions. `None` is the version of a client that is absent.
+    pub(super) async fn load_checked(
+        &self,
+        clients: &[ClientKey],
+        others: &[(ClientKey, Option<u64>)],
+    ) -> Result<Option<LoadedClients>> {
+        let keys: Vec<_> = clients.iter().copied().map(SqlKey).collect();
+        let (mut there, mut versions, mut absent) = (Vec::new(), Vec::new(), Vec::new());
+        for (client, version) in others {
+            match version {
+                Some(version) => {
+                    there.push(SqlKey(*client));
+                    versions.push(version.cast_signed());
+                }
+                None => absent.push(SqlKey(*client)),
+            }
+        }
+        let params: [Param<'_>; 4] = [&keys, &there, &versions, &absent];
+        let rows = read!(self, |connection| connection
+            .run(Statement::LoadChecked, &params))?;
+        match rows.is_empty() {
+            true => Ok(None),
+            false => self.take_in(clients, &rows).map(Some),
+        }
+    }
+
+    /// Reads the rows of clients, as often as it takes within the deadline.
+    pub(super) async fn load(&self, clients: &[ClientKey]) -> Result<LoadedClients> {
+        read!(self, |connection| self.fetch(&connection, clients))
+    }
+}
+
+pub(super) fn lost_meta() -> Error {
+    Error::new(ErrorKind::Corrupt, "the store's own row is missing")
+}

@@ -1,0 +1,42 @@
+//! The engine on a PostgreSQL server, which several processes use at once. A client is one row: a commit takes place only
+//! if the row is the one that it started from. Merging is done here, by the same code as for files.
+
+mod body;
+mod cache;
+mod client_rows;
+mod commit;
+mod committer;
+mod connect;
+mod connection;
+mod current;
+mod engine;
+mod event;
+mod failure;
+mod heard;
+mod in_line;
+mod keys;
+mod load;
+mod migrate;
+mod pages;
+mod pipeline;
+mod plan;
+mod pool;
+mod random;
+mod reading;
+mod reclaim;
+mod reclaim_state;
+mod row_edit;
+mod rules;
+mod runtime;
+mod seen;
+mod settings;
+mod shared;
+mod snapshot;
+mod statements;
+mod times;
+mod touches;
+mod writes;
+
+pub(crate) use connect::{connect, migrate};
+pub(crate) use random::seed;
+pub(crate) use rules::{PostgresRules, ServerSettings};

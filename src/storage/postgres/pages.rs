@@ -1,0 +1,166 @@
+//! Reads many clients: the sessions of a container in pages, those of an owner, and all of them for a check.
+
+use super::client_rows::StoredClient;
+use super::connection::{Param, SqlKey};
+use super::load::{column, stored_row};
+use super::reading::read;
+use super::shared::Shared;
+use super::statements::Statement;
+use crate::client_id::ClientKey;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{Checked, ContainerId, Damage, Finding, SessionPage};
+use tokio_postgres::Row;
+
+/// How many clients one statement reads at least.
+const ROWS: usize = 256;
+
+pub(super) type FoundClient = (ClientKey, Result<StoredClient>);
+
+impl Shared {
+    pub(super) fn decode(&self, row: &Row) -> Result<FoundClient> {
+        let SqlKey(client) = column(row, 0)?;
+        let stored = stored_row(row, 1)?;
+        Ok((
+            client,
+            StoredClient::decode(client, stored, &self.rules.cipher),
+        ))
+    }
+
+    /// The clients with sessions after one, in the order of their keys. Their large packages are missing.
+    async fn clients(&self, after: ClientKey, limit: usize) -> Result<Vec<FoundClient>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let after = SqlKey(after);
+        let params: [Param<'_>; 2] = [&after, &limit];
+        let rows = read!(self, |connection| connection.run(Statement::Page, &params))?;
+        rows.iter().map(|row| self.decode(row)).collect()
+    }
+}
+
+/// Some clients with sessions after one, in the order of their keys. Their large packages are missing.
+pub(super) async fn all_clients(shared: &Shared, after: ClientKey) -> Result<Vec<FoundClient>> {
+    shared.clients(after, ROWS).await
+}
+
+/// At most `limit` sessions of a container in the order of their keys. A damaged row is an error in its place.
+pub(super) async fn page(
+    shared: &Shared,
+    container: ContainerId,
+    after: Option<ClientKey>,
+    limit: usize,
+) -> Result<SessionPage> {
+    let mut page = SessionPage::new();
+    // A client key is a hash: that none has this value can be relied on.
+    let mut after = after.unwrap_or(ClientKey::from_bytes([0; 16]));
+    loop {
+        let clients = shared.clients(after, limit.max(ROWS)).await?;
+        let Some((last, _)) = clients.last() else {
+            return Ok(page);
+        };
+        after = *last;
+        for (client, rows) in clients {
+            let row = match rows {
+                Ok(rows) => rows.session(container).transpose(),
+                // Its containers are not known.
+                Err(error) => Some(Err(error)).filter(|_| container == ContainerId::UNNAMED),
+            };
+            page.extend(row.map(|row| (client, row)));
+            if page.len() >= limit {
+                return Ok(page);
+            }
+        }
+    }
+}
+
+/// The sessions of an owner.
+pub(super) async fn owned(shared: &Shared, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>> {
+    let hashes = shared.rules.cipher.owner_hashes(owner).all();
+    let hashes: Vec<Vec<u8>> = hashes.map(|hash| hash.to_vec()).collect();
+    let params: [Param<'_>; 1] = [&hashes];
+    let rows = read!(shared, |connection| connection
+        .run(Statement::Owned, &params))?;
+    let mut found = Vec::new();
+    for row in &rows {
+        let (client, rows) = shared.decode(row)?;
+        for session in &rows?.sessions {
+            if session.row.clone()?.owner.as_deref() == Some(owner) {
+                found.push((session.record.container, client));
+            }
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Reads all that is stored, and reports damage.
+pub(super) async fn check(
+    shared: &Shared,
+    found: &mut (dyn FnMut(Finding) + Send),
+) -> Result<Checked> {
+    let mut checked = Checked::default();
+    let mut after = ClientKey::from_bytes([0; 16]);
+    let settings = shared.load_settings().await?;
+    let name_of = |id: ContainerId| {
+        let mut containers = settings.containers.values();
+        containers
+            .find(|it| it.id == id.0)
+            .map(|it| it.name.clone())
+    };
+    loop {
+        let clients = shared.clients(after, ROWS).await?;
+        let Some((last, _)) = clients.last() else {
+            return Ok(checked);
+        };
+        after = *last;
+        let keys: Vec<_> = clients.iter().map(|(client, _)| *client).collect();
+        let mut report = |client, container, package, error| {
+            found(Finding::Record(Damage {
+                container,
+                client: Some(client),
+                package,
+                error,
+            }));
+        };
+        // With the large packages.
+        for (client, rows) in shared.load(&keys).await? {
+            let rows = match rows {
+                Ok(rows) => rows,
+                Err(error) => {
+                    report(client, None, None, error);
+                    continue;
+                }
+            };
+            for session in &rows.sessions {
+                let container = session.record.container;
+                let name = name_of(container);
+                let row = match &session.row {
+                    Ok(row) => row,
+                    Err(error) => {
+                        report(client, name, None, error.clone());
+                        continue;
+                    }
+                };
+                checked.sessions += u64::from(row.optional.moved.is_none());
+                for package in row.packages.iter() {
+                    let read = rows.package(container, client, package, &shared.rules.cipher);
+                    match read {
+                        Ok(Some(_)) => checked.packages += 1,
+                        Ok(None) => {
+                            let package = Some(package.to_string());
+                            report(client, name.clone(), package, lost_package());
+                        }
+                        Err(error) => {
+                            report(client, name.clone(), Some(package.to_string()), error);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn lost_package() -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        "the session lists a package whose row is missing",
+    )
+}

@@ -1,0 +1,146 @@
+//! The connections of one process. A request has one to itself until it ends. Connections whose state is not known are
+//! dropped.
+
+use super::connection::{Connection, Connector};
+use super::failure::{Failure, unavailable};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// How long the first pause between two attempts to connect is.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// How long a pause between two attempts to connect is at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+pub(super) struct Pool {
+    connector: Arc<Connector>,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<Connection>>,
+    /// The last attempt to connect has failed.
+    is_down: AtomicBool,
+    is_closed: AtomicBool,
+}
+
+/// A connection that one request uses. It goes back to the pool by [`give_back`](Self::give_back) only.
+pub(super) struct Borrowed {
+    pool: Arc<Pool>,
+    connection: Connection,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    pub(super) fn new(connector: Connector, connections: usize) -> Arc<Self> {
+        Arc::new(Self {
+            connector: Arc::new(connector),
+            permits: Arc::new(Semaphore::new(connections.max(1))),
+            idle: Mutex::default(),
+            is_down: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+        })
+    }
+
+    /// A connection, as soon as there is one.
+    pub(super) async fn get(self: &Arc<Self>, until: Instant) -> Result<Borrowed, Failure> {
+        let permit = timeout_at(until, self.permits.clone().acquire_owned()).await;
+        let busy = || Failure::NotSent(unavailable("all connections to the server are in use"));
+        let permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if let Some(connection) = self.take_idle() {
+                return Ok(self.lend(connection, permit));
+            }
+            match self.connector.connect(until).await {
+                Ok(connection) => {
+                    self.is_down.store(false, Ordering::Release);
+                    return Ok(self.lend(connection, permit));
+                }
+                Err(failure) => {
+                    self.is_down.store(true, Ordering::Release);
+                    let next = Instant::now() + pause;
+                    if next >= until || !failure.may_be_repeated() {
+                        return Err(failure);
+                    }
+                    sleep_until(next).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn lend(self: &Arc<Self>, connection: Connection, permit: OwnedSemaphorePermit) -> Borrowed {
+        Borrowed {
+            pool: self.clone(),
+            connection,
+            permit,
+        }
+    }
+
+    fn take_idle(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(connection) = idle.pop() {
+            if !connection.is_closed() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Whether the server could not be reached at the last attempt.
+    pub(super) fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Acquire)
+    }
+
+    /// Ends the idle connections, and those in use as they come back.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.clear();
+    }
+}
+
+impl Borrowed {
+    /// Gives the connection back, which is in no transaction.
+    pub(super) fn give_back(self) {
+        let Self {
+            pool,
+            connection,
+            permit,
+        } = self;
+        if !connection.is_closed() && !pool.is_closed.load(Ordering::Acquire) {
+            let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.push(connection);
+        }
+        drop(permit);
+    }
+
+    /// Gives the connection back after a statement outside transactions failed, unless it is of no more use.
+    pub(super) fn after(self, failure: &Failure) {
+        match failure {
+            Failure::Refused(_) | Failure::Again(_) => self.give_back(),
+            Failure::NotSent(_) | Failure::Lost(_) => self.give_up(),
+        }
+    }
+
+    /// Gives up the connection, and all that are idle: the server does not answer, or is not the one that it was.
+    pub(super) fn give_up(self) {
+        let mut idle = self
+            .pool
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        idle.clear();
+        drop(idle);
+        self.pool.is_down.store(true, Ordering::Release);
+    }
+}
+
+impl Deref for Borrowed {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}

@@ -1,0 +1,206 @@
+//! The settings of the store and the keys of its records, as the server has them.
+
+use super::connection::Param;
+use super::failure::Failure;
+use super::load::{column, lost_meta};
+use super::reading::read;
+use super::shared::Shared;
+use super::statements::Statement;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::record::{
+    ContainerRecord, RecordCipher, RecordKind, open_plain, open_value, seal_plain, seal_value,
+};
+use crate::storage::{ContainerId, SecretRecord, SettingsChange, StoreSettings};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::time::Instant;
+use tokio_postgres::Row;
+
+const SETTINGS: &[u8] = b"settings";
+const SECRETS: &[u8] = b"secrets";
+
+/// The stored form: registry, containers, the next container's number, the record of the secrets, the issuing one.
+type SettingsFields = (u64, Vec<(String, Vec<u8>)>, u32, Vec<u8>, u8);
+type SecretFields = Vec<(u8, [u8; 32])>;
+
+/// The settings of a new store.
+pub(super) fn new_settings(identity: [u8; 16], secret: [u8; 32]) -> StoreSettings {
+    let unnamed = ContainerRecord {
+        name: String::new(),
+        id: ContainerId::UNNAMED.0,
+        timeout_ms: 3_600_000,
+        resolution_ms: 600_000,
+        max_lifetime_ms: None,
+        implicit_sweeps: true,
+        aliases: Vec::new(),
+    };
+    StoreSettings {
+        identity,
+        version: 1,
+        registry: 0,
+        containers: BTreeMap::from([(String::new(), unnamed)]),
+        next_container: 1,
+        secrets: vec![SecretRecord(0, secret)],
+        issuing: 0,
+    }
+}
+
+pub(super) fn encode(settings: &StoreSettings, cipher: &RecordCipher) -> Result<Vec<u8>> {
+    let containers = settings.containers.iter();
+    let containers = containers.map(|(name, record)| Ok((name.clone(), record.encode()?)));
+    let secrets = settings.secrets.iter();
+    let secrets: SecretFields = secrets
+        .map(|SecretRecord(name, key)| (*name, *key))
+        .collect();
+    let secrets = match cipher.encrypts() {
+        true => seal_value(cipher, RecordKind::Meta, SECRETS, secrets)?,
+        false => seal_plain(RecordKind::Meta, SECRETS, secrets)?,
+    };
+    let fields: SettingsFields = (
+        settings.registry,
+        containers.collect::<Result<_>>()?,
+        settings.next_container,
+        secrets,
+        settings.issuing,
+    );
+    seal_plain(RecordKind::Meta, SETTINGS, fields)
+}
+
+pub(super) fn decode(
+    identity: [u8; 16],
+    epoch: u64,
+    record: &[u8],
+    cipher: &RecordCipher,
+) -> Result<StoreSettings> {
+    let (registry, containers, next_container, secrets, issuing): SettingsFields =
+        open_plain(RecordKind::Meta, SETTINGS, record)?;
+    let containers = containers.into_iter().map(|(name, record)| {
+        let record = ContainerRecord::decode(&name, &record)?;
+        Ok((name, record))
+    });
+    // A store that was plain before it had keys has plain secrets until they are written again.
+    let plain = open_plain(RecordKind::Meta, SECRETS, &secrets);
+    let secrets: SecretFields = match (plain, cipher.encrypts()) {
+        (Ok(secrets), _) => secrets,
+        (Err(_), true) => open_value(cipher, RecordKind::Meta, SECRETS, &secrets)?,
+        (Err(error), false) => return Err(error),
+    };
+    let secrets = secrets
+        .into_iter()
+        .map(|(name, key)| SecretRecord(name, key));
+    Ok(StoreSettings {
+        identity,
+        version: epoch,
+        registry,
+        containers: containers.collect::<Result<_>>()?,
+        next_container,
+        secrets: secrets.collect(),
+        issuing,
+    })
+}
+
+/// The settings in a row of the store's own table.
+pub(super) fn decode_row(row: &Row, cipher: &RecordCipher) -> Result<StoreSettings> {
+    let epoch: i64 = column(row, 0)?;
+    let identity: &[u8] = column(row, 2)?;
+    let identity = identity
+        .try_into()
+        .map_err(|_| Error::new(ErrorKind::Corrupt, "the store's identity is damaged"))?;
+    decode(identity, epoch.cast_unsigned(), column(row, 1)?, cipher)
+}
+
+impl Shared {
+    /// Loads the newest settings.
+    pub(super) async fn load_settings(&self) -> Result<Arc<StoreSettings>> {
+        let rows = read!(self, |connection| connection.run(Statement::Settings, &[]))?;
+        let row = rows.first().ok_or_else(lost_meta)?;
+        let settings = decode_row(row, &self.rules.cipher)?;
+        Ok(self.know(Arc::new(settings)))
+    }
+
+    /// Notes settings, unless newer ones are known. Returns the newest.
+    pub(super) fn know(&self, settings: Arc<StoreSettings>) -> Arc<StoreSettings> {
+        self.heard.hear_epoch(settings.version);
+        self.settings
+            .rcu(|known| match known.version < settings.version {
+                true => settings.clone(),
+                false => known.clone(),
+            });
+        self.settings.load_full()
+    }
+
+    /// Changes the settings, if that makes a difference.
+    pub(super) async fn configure(&self, change: SettingsChange) -> Result<Arc<StoreSettings>> {
+        let until = self.deadline();
+        loop {
+            let settings = self.load_settings().await?;
+            let Some(changed) = settings.changed(&change)? else {
+                return Ok(settings);
+            };
+            let record = encode(&changed, &self.rules.cipher)?;
+            let (old, new) = (settings.version, changed.version);
+            let connection = self.connection(until).await.map_err(Failure::into_error)?;
+            let (old, new) = (old.cast_signed(), new.cast_signed());
+            let params: [Param<'_>; 3] = [&old, &new, &record];
+            let request = connection.run(Statement::Configure, &params);
+            match self.within(until, request).await {
+                Ok(rows) => {
+                    connection.give_back();
+                    if !rows.is_empty() {
+                        return Ok(self.know(Arc::new(changed)));
+                    }
+                }
+                Err(Failure::Lost(error)) => {
+                    connection.give_up();
+                    return self.look_up_settings(&changed, error).await;
+                }
+                Err(failure @ Failure::Again(_)) if Instant::now() < until => {
+                    connection.after(&failure);
+                }
+                Err(failure) => {
+                    connection.after(&failure);
+                    return Err(failure.into_error());
+                }
+            }
+        }
+    }
+
+    /// What became of a change whose answer was lost.
+    async fn look_up_settings(
+        &self,
+        changed: &StoreSettings,
+        error: Error,
+    ) -> Result<Arc<StoreSettings>> {
+        let unknown = || {
+            let why = "the connection was lost while the settings were changed";
+            Error::new(ErrorKind::OutcomeUnknown, why).with_source(error.clone())
+        };
+        let newest = self.load_settings().await.map_err(|_| unknown())?;
+        let same = newest.version == changed.version
+            && newest.containers == changed.containers
+            && newest.secrets == changed.secrets;
+        match same {
+            true => Ok(newest),
+            false => Err(unknown()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // C1.8, C4.2
+    #[test]
+    fn settings_are_read_back() {
+        let settings = new_settings([3; 16], [4; 32]);
+        let plain = RecordCipher::Plain;
+        let record = encode(&settings, &plain).unwrap();
+        let read = decode([3; 16], 1, &record, &plain).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{settings:?}"));
+        let mut damaged = record;
+        damaged[9] ^= 1;
+        let error = decode([3; 16], 1, &damaged, &plain).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+}

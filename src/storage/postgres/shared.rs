@@ -1,0 +1,144 @@
+//! The state that the parts of the engine share.
+
+use super::cache::RowCache;
+use super::client_rows::StoredClient;
+use super::current::{LoadedRows, RowsByClient};
+use super::event::{HeardEvents, mark};
+use super::failure::Failure;
+use super::heard::ServerNews;
+use super::pool::{Borrowed, Pool};
+use super::reclaim_state::ReclaimState;
+use super::rules::PostgresRules;
+use crate::client_id::ClientKey;
+use crate::clock::{Clock, Timestamp};
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
+use crate::storage::memory::Random;
+use crate::storage::{Mark, StoreSettings, TombstonePolicy, Touch};
+use arc_swap::ArcSwap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+pub(super) struct Shared {
+    pub(super) pool: Arc<Pool>,
+    pub(super) clock: Clock,
+    pub(super) rules: PostgresRules,
+    pub(super) heard: ServerNews,
+    pub(super) events: Mutex<HeardEvents>,
+    pub(super) cache: Mutex<RowCache>,
+    /// The newest settings that were loaded.
+    pub(super) settings: ArcSwap<StoreSettings>,
+    pub(super) reclaim: Mutex<ReclaimState>,
+    pub(super) random: Mutex<Random>,
+    pub(super) counters: PgCounters,
+    pub(super) process: Process,
+    pub(super) is_closed: AtomicBool,
+}
+
+#[derive(Default)]
+pub(super) struct PgCounters {
+    pub(super) commits: AtomicU64,
+    pub(super) conflicts: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) touches: AtomicU64,
+    pub(super) lost_touches: AtomicU64,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the store is closed")
+}
+
+impl Shared {
+    /// Until when a request that begins now waits for the server.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.rules.server.deadline
+    }
+
+    pub(super) fn check_open(&self) -> Result<()> {
+        self.process.check()?;
+        match self.is_closed.load(Ordering::Acquire) {
+            true => Err(closed()),
+            false => Ok(()),
+        }
+    }
+
+    /// A connection, until this moment.
+    pub(super) async fn connection(&self, until: Instant) -> Result<Borrowed, Failure> {
+        self.check_open().map_err(Failure::Refused)?;
+        self.pool.get(until).await
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        lock(&self.random).version()
+    }
+
+    /// By how much the time of an event may be wrong, in milliseconds: a commit may take as long as the deadline.
+    pub(super) fn margin(&self) -> i64 {
+        let margin = self.rules.server.deadline + Duration::from_secs(1);
+        i64::try_from(margin.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        let newest = lock(&self.events).newest();
+        mark(newest, self.heard.server_time())
+    }
+
+    /// Runs a request on a connection, within the deadline. A request that has no answer in time costs the connection.
+    pub(super) async fn within<T>(
+        &self,
+        until: Instant,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        match timeout_at(until, request).await {
+            Ok(answer) => answer,
+            Err(_) => Err(super::connection::late(self.rules.server.deadline)),
+        }
+    }
+
+    /// Notes what the rows of a client tell of events.
+    pub(super) fn hear(&self, client: ClientKey, rows: &StoredClient) {
+        let found = rows.seen.iter().filter_map(|seen| seen.found_expired);
+        let mut all = found.chain(rows.end.map(|end| end.event)).peekable();
+        if all.peek().is_some() {
+            let mut events = lock(&self.events);
+            all.for_each(|event| events.hear(client, event));
+        }
+    }
+
+    /// Calls `read` with the rows of clients as a change set is validated against them.
+    pub(super) fn with_loaded<T>(
+        &self,
+        clients: &RowsByClient,
+        under_way: &[Touch],
+        refusals: TombstonePolicy,
+        read: impl FnOnce(&LoadedRows<'_>) -> T,
+    ) -> T {
+        let events = lock(&self.events);
+        let rows = LoadedRows {
+            clients,
+            under_way,
+            events: &events,
+            cipher: &self.rules.cipher,
+            registry: self.settings.load().registry,
+            refusals: TombstonePolicy {
+                now: self.now(),
+                ..refusals
+            },
+            server_time: self.heard.server_time(),
+            margin: self.margin(),
+            missing: Default::default(),
+            lowered: Default::default(),
+        };
+        read(&rows)
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.timestamp()
+    }
+}

@@ -1,0 +1,296 @@
+//! The SQL of this engine. A connection prepares each statement once, at its first use.
+
+use tokio_postgres::types::Type;
+
+/// A statement with parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Statement {
+    Epoch,
+    LoadOne,
+    LoadMany,
+    LoadChecked,
+    Place,
+    Lock,
+    Found,
+    Change,
+    Insert,
+    Replace,
+    Remove,
+    PutPackages,
+    DropPackages,
+    Touch,
+    Note,
+    Page,
+    Owned,
+    Settings,
+    Configure,
+    SetKeys,
+    Expired,
+    Ahead,
+    Lease,
+}
+
+/// How many statements there are.
+pub(super) const STATEMENTS: usize = Statement::Lease as usize + 1;
+
+/// What is read of a client. Always one row at least, so that the epoch and the server's time come along.
+macro_rules! load {
+    ($which:literal) => {
+        concat!(
+            "SELECT m.epoch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, c.client, c.version, c.past,",
+            " c.seen, c.body, c.ended, c.owners, c.sweep_at,",
+            " CASE WHEN c.spilled > 0 THEN ARRAY(SELECT p.place FROM {s}cloakroom_package p",
+            " WHERE p.client = c.client ORDER BY p.place) END,",
+            " CASE WHEN c.spilled > 0 THEN ARRAY(SELECT p.body FROM {s}cloakroom_package p",
+            " WHERE p.client = c.client ORDER BY p.place) END",
+            " FROM {s}cloakroom_meta m LEFT JOIN {s}cloakroom_client c ON c.client = ",
+            $which,
+            " WHERE m.one = 1"
+        )
+    };
+}
+
+const EPOCH: &str = "SELECT epoch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint \
+     FROM {s}cloakroom_meta WHERE one = 1";
+
+const LOAD_ONE: &str = load!("$1");
+
+const LOAD_MANY: &str = load!("ANY($1)");
+
+/// No row at all, if clients that were read before have other versions, or others that were absent are there.
+const LOAD_CHECKED: &str = concat!(
+    load!("ANY($1)"),
+    " AND cardinality($2) = (SELECT count(*) FROM unnest($2, $3) AS w(client, version)",
+    " JOIN {s}cloakroom_client v ON v.client = w.client AND v.version = w.version)",
+    " AND NOT EXISTS (SELECT 1 FROM {s}cloakroom_client v WHERE v.client = ANY($4))"
+);
+
+/// Rows that stand for absent clients, in the order in which rows are locked.
+const PLACE: &str = "INSERT INTO {s}cloakroom_client (client, version, past, seen, sweep_at, spilled) \
+     SELECT n.client, n.version, '', n.seen, $4, 0 \
+     FROM unnest($1, $2, $3) AS n(client, version, seen) ORDER BY n.client \
+     ON CONFLICT (client) DO NOTHING";
+
+const LOCK: &str =
+    "SELECT client FROM {s}cloakroom_client WHERE client = ANY($1) ORDER BY client FOR UPDATE";
+
+const FOUND: &str = "INSERT INTO {s}cloakroom_client \
+     (client, version, past, seen, body, ended, owners, sweep_at, spilled) \
+     SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 \
+     FROM {s}cloakroom_meta WHERE one = 1 AND epoch = $10 \
+     ON CONFLICT (client) DO NOTHING RETURNING spilled";
+
+const CHANGE: &str = "UPDATE {s}cloakroom_client SET version = $2, past = $3, seen = $4, body = $5, ended = $6, \
+     owners = $7, sweep_at = $8, spilled = $9 \
+     WHERE client = $1 AND version = $11 AND seen = $12 \
+     AND (SELECT epoch FROM {s}cloakroom_meta WHERE one = 1) = $10 RETURNING spilled";
+
+/// Within a transaction, what must not be written is an error, so that nothing of the transaction is.
+const INSERT: &str = "INSERT INTO {s}cloakroom_client \
+     (client, version, past, seen, body, ended, owners, sweep_at, spilled) \
+     VALUES ($1, CASE WHEN (SELECT epoch FROM {s}cloakroom_meta WHERE one = 1) = $10 THEN $2 END, \
+     $3, $4, $5, $6, $7, $8, $9)";
+
+const REPLACE: &str = "UPDATE {s}cloakroom_client SET \
+     version = CASE WHEN (SELECT epoch FROM {s}cloakroom_meta WHERE one = 1) = $10 THEN $2 END, \
+     past = $3, seen = $4, body = $5, ended = $6, owners = $7, sweep_at = $8, spilled = $9 \
+     WHERE client = $1 AND version = $11 AND seen = $12";
+
+const REMOVE: &str = "DELETE FROM {s}cloakroom_client WHERE client = $1 AND version = $2 AND seen = $3 \
+     RETURNING spilled";
+
+const PUT_PACKAGES: &str = "INSERT INTO {s}cloakroom_package (client, place, body) \
+     SELECT $1, n.place, n.body FROM unnest($2, $3) AS n(place, body) \
+     ON CONFLICT (client, place) DO UPDATE SET body = excluded.body";
+
+const DROP_PACKAGES: &str =
+    "DELETE FROM {s}cloakroom_package WHERE client = $1 AND place = ANY($2)";
+
+const TOUCH: &str = "UPDATE {s}cloakroom_client c SET seen = t.seen FROM unnest($1, $2, $3) AS t(client, old, seen) \
+     WHERE c.client = t.client AND c.seen = t.old RETURNING c.client";
+
+const NOTE: &str = "UPDATE {s}cloakroom_client SET version = $2, past = $3, seen = $4 \
+     WHERE client = $1 AND version = $5 AND seen = $6 RETURNING spilled";
+
+const PAGE: &str = "SELECT client, version, past, seen, body, ended, owners, sweep_at \
+     FROM {s}cloakroom_client WHERE body IS NOT NULL AND client > $1 ORDER BY client LIMIT $2";
+
+const OWNED: &str = "SELECT client, version, past, seen, body, ended, owners, sweep_at \
+     FROM {s}cloakroom_client WHERE owners && $1 ORDER BY client";
+
+const SETTINGS: &str =
+    "SELECT epoch, settings, identity, keys FROM {s}cloakroom_meta WHERE one = 1";
+
+const CONFIGURE: &str = "UPDATE {s}cloakroom_meta SET epoch = $2, settings = $3 \
+     WHERE one = 1 AND epoch = $1 RETURNING epoch";
+
+const SET_KEYS: &str = "UPDATE {s}cloakroom_meta SET keys = $3 WHERE one = 1 AND epoch = $1 \
+     AND keys IS NOT DISTINCT FROM $2 RETURNING epoch";
+
+const EXPIRED: &str = "DELETE FROM {s}cloakroom_client WHERE client IN (SELECT client FROM {s}cloakroom_client \
+     WHERE sweep_at < $1 AND body IS NULL ORDER BY sweep_at LIMIT $2 FOR UPDATE SKIP LOCKED) \
+     AND body IS NULL RETURNING client";
+
+const AHEAD: &str = "SELECT client, version, past, seen, body, ended, owners, sweep_at \
+     FROM {s}cloakroom_client WHERE sweep_at > $1 AND ended IS NOT NULL AND body IS NULL LIMIT $2";
+
+const LEASE: &str = "INSERT INTO {s}cloakroom_lease AS l (what, holder, until) VALUES \
+     (1, $1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $2) \
+     ON CONFLICT (what) DO UPDATE SET holder = excluded.holder, until = excluded.until \
+     WHERE l.holder = excluded.holder \
+     OR l.until < (extract(epoch FROM clock_timestamp()) * 1000)::bigint RETURNING what";
+
+impl Statement {
+    /// The text, in which `{s}` stands for the schema.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Epoch => EPOCH,
+            Self::LoadOne => LOAD_ONE,
+            Self::LoadMany => LOAD_MANY,
+            Self::LoadChecked => LOAD_CHECKED,
+            Self::Place => PLACE,
+            Self::Lock => LOCK,
+            Self::Found => FOUND,
+            Self::Change => CHANGE,
+            Self::Insert => INSERT,
+            Self::Replace => REPLACE,
+            Self::Remove => REMOVE,
+            Self::PutPackages => PUT_PACKAGES,
+            Self::DropPackages => DROP_PACKAGES,
+            Self::Touch => TOUCH,
+            Self::Note => NOTE,
+            Self::Page => PAGE,
+            Self::Owned => OWNED,
+            Self::Settings => SETTINGS,
+            Self::Configure => CONFIGURE,
+            Self::SetKeys => SET_KEYS,
+            Self::Expired => EXPIRED,
+            Self::Ahead => AHEAD,
+            Self::Lease => LEASE,
+        }
+    }
+
+    /// The types of the parameters. They are stated, because a statement that is not prepared needs them.
+    pub(super) fn types(self) -> &'static [Type] {
+        const CLIENT: Type = Type::UUID;
+        const NUMBER: Type = Type::INT8;
+        const BYTES: Type = Type::BYTEA;
+        const CLIENTS: Type = Type::UUID_ARRAY;
+        const MANY: Type = Type::BYTEA_ARRAY;
+        match self {
+            Self::Epoch | Self::Settings => &[],
+            Self::LoadOne => &[CLIENT],
+            Self::LoadMany | Self::Lock => &[CLIENTS],
+            Self::LoadChecked => &[CLIENTS, CLIENTS, Type::INT8_ARRAY, CLIENTS],
+            Self::Place => &[CLIENTS, Type::INT8_ARRAY, MANY, NUMBER],
+            Self::Found | Self::Insert => &[
+                CLIENT,
+                NUMBER,
+                BYTES,
+                BYTES,
+                BYTES,
+                BYTES,
+                MANY,
+                NUMBER,
+                Type::INT4,
+                NUMBER,
+            ],
+            Self::Change | Self::Replace => &[
+                CLIENT,
+                NUMBER,
+                BYTES,
+                BYTES,
+                BYTES,
+                BYTES,
+                MANY,
+                NUMBER,
+                Type::INT4,
+                NUMBER,
+                NUMBER,
+                BYTES,
+            ],
+            Self::Remove => &[CLIENT, NUMBER, BYTES],
+            Self::PutPackages => &[CLIENT, MANY, MANY],
+            Self::DropPackages => &[CLIENT, MANY],
+            Self::Touch => &[CLIENTS, MANY, MANY],
+            Self::Note => &[CLIENT, NUMBER, BYTES, BYTES, NUMBER, BYTES],
+            Self::Page => &[CLIENT, NUMBER],
+            Self::Owned => &[MANY],
+            Self::Configure => &[NUMBER, NUMBER, BYTES],
+            Self::SetKeys => &[NUMBER, BYTES, BYTES],
+            Self::Expired | Self::Ahead => &[NUMBER, NUMBER],
+            Self::Lease => &[BYTES, NUMBER],
+        }
+    }
+}
+
+/// The texts of all statements, for one schema.
+#[derive(Debug)]
+pub(super) struct SchemaTexts(Vec<String>);
+
+/// All statements, by number.
+const ALL: [Statement; STATEMENTS] = [
+    Statement::Epoch,
+    Statement::LoadOne,
+    Statement::LoadMany,
+    Statement::LoadChecked,
+    Statement::Place,
+    Statement::Lock,
+    Statement::Found,
+    Statement::Change,
+    Statement::Insert,
+    Statement::Replace,
+    Statement::Remove,
+    Statement::PutPackages,
+    Statement::DropPackages,
+    Statement::Touch,
+    Statement::Note,
+    Statement::Page,
+    Statement::Owned,
+    Statement::Settings,
+    Statement::Configure,
+    Statement::SetKeys,
+    Statement::Expired,
+    Statement::Ahead,
+    Statement::Lease,
+];
+
+impl SchemaTexts {
+    /// The texts for the tables of a schema; of the connection's search path, if none is given.
+    pub(super) fn new(schema: Option<&str>) -> Self {
+        let prefix = schema.map_or(String::new(), |schema| quoted(schema) + ".");
+        let texts = ALL.iter().map(|it| it.text().replace("{s}", &prefix));
+        Self(texts.collect())
+    }
+
+    pub(super) fn of(&self, statement: Statement) -> &str {
+        self.0.get(statement as usize).map_or("", String::as_str)
+    }
+}
+
+/// A name as SQL quotes it.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_statement_has_its_place_and_the_types_of_its_parameters() {
+        for (at, statement) in ALL.iter().enumerate() {
+            assert_eq!(*statement as usize, at);
+            let text = statement.text();
+            let largest = (1..=20).rev().find(|n| text.contains(&format!("${n}")));
+            assert_eq!(
+                largest.unwrap_or(0),
+                statement.types().len(),
+                "{statement:?}"
+            );
+        }
+        let texts = SchemaTexts::new(Some("a\"b"));
+        let text = texts.of(Statement::Epoch);
+        assert!(text.contains(r#"FROM "a""b".cloakroom_meta"#), "{text}");
+    }
+}

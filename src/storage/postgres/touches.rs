@@ -1,0 +1,350 @@
+//! Access times on their way to the server. They are written in batches, and merged with the recorded ones by maximum.
+
+use super::client_rows::StoredClient;
+use super::connection::{Connection, Param, SqlKey};
+use super::failure::Failure;
+use super::load::column;
+use super::pipeline::{Request, all};
+use super::reading::read;
+use super::seen::encode_seen;
+use super::shared::{Shared, lock};
+use super::statements::Statement;
+use crate::client_id::ClientKey;
+use crate::error::Result;
+use crate::storage::{Touch, TouchOutcome};
+use futures_channel::oneshot;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How many accesses may wait. More are lost: sessions may end earlier, and nothing worse.
+const WAITING: usize = 65_536;
+/// How many clients one statement concerns at most.
+const BATCH: usize = 256;
+/// How often a batch is tried again at most with newer rows.
+const ROUNDS: usize = 8;
+/// How long a batch waits after the server could not be reached.
+const PAUSE: Duration = Duration::from_millis(200);
+
+#[derive(Default)]
+pub(super) struct PendingTouches {
+    waiting: Mutex<TouchQueue>,
+    arrived: Notify,
+    written: Notify,
+}
+
+#[derive(Default)]
+struct TouchQueue {
+    next: Vec<WaitingTouch>,
+    /// The batch that is being written.
+    claimed: Vec<Touch>,
+}
+
+struct WaitingTouch {
+    touch: Touch,
+    reply: Option<oneshot::Sender<TouchOutcome>>,
+}
+
+/// A client of a batch.
+struct TouchedClient {
+    touches: Vec<WaitingTouch>,
+    /// Known rows that may be old.
+    known: Option<Arc<StoredClient>>,
+}
+
+impl WaitingTouch {
+    fn reply(self, outcome: TouchOutcome) {
+        if let Some(reply) = self.reply {
+            let _ = reply.send(outcome);
+        }
+    }
+}
+
+impl PendingTouches {
+    /// Sends an access.
+    pub(super) fn add(&self, touch: Touch, reply: Option<oneshot::Sender<TouchOutcome>>) -> bool {
+        let mut waiting = lock(&self.waiting);
+        let fits = waiting.next.len() < WAITING;
+        if fits {
+            waiting.next.push(WaitingTouch { touch, reply });
+            drop(waiting);
+            self.arrived.notify_one();
+        }
+        fits
+    }
+
+    /// The accesses of these clients that the server may not have yet.
+    pub(super) fn under_way(&self, is_picked: impl Fn(ClientKey) -> bool) -> Vec<Touch> {
+        let waiting = lock(&self.waiting);
+        let next = waiting.next.iter().map(|it| it.touch);
+        let all = waiting.claimed.iter().copied().chain(next);
+        all.filter(|touch| is_picked(touch.session.client))
+            .collect()
+    }
+
+    fn claim(&self) -> BTreeMap<ClientKey, TouchedClient> {
+        let mut waiting = lock(&self.waiting);
+        let mut batch = BTreeMap::<_, TouchedClient>::new();
+        let mut left = Vec::new();
+        for it in std::mem::take(&mut waiting.next) {
+            let client = it.touch.session.client;
+            if batch.len() >= BATCH && !batch.contains_key(&client) {
+                left.push(it);
+                continue;
+            }
+            waiting.claimed.push(it.touch);
+            let entry = batch.entry(client).or_insert_with(|| TouchedClient {
+                touches: Vec::new(),
+                known: None,
+            });
+            entry.touches.push(it);
+        }
+        waiting.next = left;
+        batch
+    }
+
+    fn put_back(&self, batch: BTreeMap<ClientKey, TouchedClient>) {
+        let mut waiting = lock(&self.waiting);
+        let again = batch.into_values().flat_map(|it| it.touches);
+        let mut all: Vec<_> = again.collect();
+        all.append(&mut waiting.next);
+        waiting.next = all;
+        waiting.claimed.clear();
+    }
+
+    fn is_empty(&self) -> bool {
+        let waiting = lock(&self.waiting);
+        waiting.next.is_empty() && waiting.claimed.is_empty()
+    }
+
+    /// Waits until no access is on its way, or the server cannot be reached.
+    pub(super) async fn settle(&self, shared: &Shared) {
+        loop {
+            let written = self.written.notified();
+            if self.is_empty() || shared.pool.is_down() {
+                return;
+            }
+            let _ = tokio::time::timeout(PAUSE, written).await;
+        }
+    }
+
+    /// Writes accesses as they arrive, until the engine is closed.
+    pub(super) async fn run(self: Arc<Self>, shared: Arc<Shared>) {
+        loop {
+            if lock(&self.waiting).next.is_empty() {
+                self.arrived.notified().await;
+            }
+            let mut batch = self.claim();
+            for (client, it) in &mut batch {
+                it.known = lock(&shared.cache).get(*client);
+            }
+            match write(&shared, &mut batch).await {
+                Ok(()) => lock(&self.waiting).claimed.clear(),
+                Err(error) => {
+                    tracing::debug!(%error, "accesses are not recorded yet");
+                    self.put_back(batch);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            self.written.notify_waiters();
+        }
+    }
+}
+
+/// Writes the accesses of clients. Those that are written leave the batch.
+async fn write(shared: &Shared, batch: &mut BTreeMap<ClientKey, TouchedClient>) -> Result<()> {
+    for _ in 0..ROUNDS {
+        let unknown = batch.iter().filter(|(_, it)| it.known.is_none());
+        let unknown: Vec<_> = unknown.map(|(client, _)| *client).collect();
+        let mut newest = BTreeSet::new();
+        if !unknown.is_empty() {
+            for (client, rows) in shared.load(&unknown).await? {
+                newest.insert(client);
+                match (rows, batch.get_mut(&client)) {
+                    (Ok(rows), Some(it)) => it.known = Some(rows),
+                    // What is damaged records nothing.
+                    (Err(_), _) => answer(shared, batch.remove(&client), None),
+                    (Ok(_), None) => {}
+                }
+            }
+        }
+        let changes = changes(shared, batch, &newest);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if changes.is_empty() {
+            continue;
+        }
+        let written = send(shared, &changes).await?;
+        for (client, change) in changes {
+            match written.contains(&client) {
+                true => {
+                    lock(&shared.cache).put(client, change.after.clone());
+                    answer(shared, batch.remove(&client), Some(&change));
+                }
+                false => {
+                    if let Some(it) = batch.get_mut(&client) {
+                        it.known = None;
+                    }
+                }
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+    }
+    let left = std::mem::take(batch);
+    let count = left.len() as u64;
+    shared
+        .counters
+        .lost_touches
+        .fetch_add(count, Ordering::Relaxed);
+    for it in left.into_values().flat_map(|it| it.touches) {
+        it.reply(TouchOutcome::Unknown);
+    }
+    Ok(())
+}
+
+/// The new access times of a client.
+struct SeenChange {
+    before: Vec<u8>,
+    after: Arc<StoredClient>,
+    outcomes: Vec<TouchOutcome>,
+    recorded: u64,
+}
+
+/// What the accesses change, where the known rows show it. Answers those that change nothing, if the rows are the newest.
+fn changes(
+    shared: &Shared,
+    batch: &mut BTreeMap<ClientKey, TouchedClient>,
+    newest: &BTreeSet<ClientKey>,
+) -> BTreeMap<ClientKey, SeenChange> {
+    let mut found = BTreeMap::new();
+    let clients: Vec<_> = batch.keys().copied().collect();
+    for client in clients {
+        let Some(it) = batch.get_mut(&client) else {
+            continue;
+        };
+        let Some(known) = &it.known else { continue };
+        let change = change(shared, client, known, &it.touches);
+        let all_alive = change.as_ref().is_some_and(|change| {
+            change.recorded > 0 && change.outcomes.iter().all(|it| *it == TouchOutcome::Alive)
+        });
+        match change {
+            Some(change) if all_alive || (change.recorded > 0 && newest.contains(&client)) => {
+                found.insert(client, change);
+            }
+            Some(change) if newest.contains(&client) => {
+                answer(shared, batch.remove(&client), Some(&change));
+            }
+            None if newest.contains(&client) => answer(shared, batch.remove(&client), None),
+            // The known rows may be old.
+            _ => it.known = None,
+        }
+    }
+    found
+}
+
+/// What accesses change in the rows of their client. `None`: there is no row.
+fn change(
+    shared: &Shared,
+    client: ClientKey,
+    rows: &StoredClient,
+    touches: &[WaitingTouch],
+) -> Option<SeenChange> {
+    let stored = rows.stored.as_ref()?;
+    let mut after = rows.clone();
+    let (mut outcomes, mut recorded) = (Vec::with_capacity(touches.len()), 0);
+    let events = lock(&shared.events);
+    let now = shared.now();
+    for WaitingTouch { touch, .. } in touches {
+        let of = touch.session;
+        let mut seen = after.seen.iter_mut();
+        let seen = seen.find(|it| (it.container, it.incarnation) == (of.container, of.incarnation));
+        let Some(seen) = seen else {
+            outcomes.push(TouchOutcome::Ended);
+            continue;
+        };
+        let mut part = seen.access;
+        touch.at.put_on(&mut part, now);
+        let is_over = seen
+            .found_expired
+            .is_some_and(|event| events.is_after(client, event, touch.since, shared.margin()));
+        if part != seen.access {
+            if is_over {
+                outcomes.push(TouchOutcome::Ended);
+                continue;
+            }
+            seen.access = part;
+            recorded += 1;
+        }
+        outcomes.push(TouchOutcome::Alive);
+    }
+    drop(events);
+    let seen = encode_seen(client, &after.seen).ok()?;
+    after.show_times();
+    if let Some(row) = &mut after.stored {
+        row.seen = seen;
+    }
+    Some(SeenChange {
+        before: stored.seen.clone(),
+        after: Arc::new(after),
+        outcomes,
+        recorded,
+    })
+}
+
+fn answer(shared: &Shared, client: Option<TouchedClient>, change: Option<&SeenChange>) {
+    let touches = client.map(|it| it.touches).unwrap_or_default();
+    let outcomes = change.map(|change| change.outcomes.as_slice());
+    let mut outcomes = outcomes.unwrap_or_default().iter();
+    for touch in touches {
+        touch.reply(*outcomes.next().unwrap_or(&TouchOutcome::Ended));
+    }
+    let recorded = change.map_or(0, |change| change.recorded);
+    shared
+        .counters
+        .touches
+        .fetch_add(recorded, Ordering::Relaxed);
+}
+
+/// Writes the new times. Returns the clients whose times were those that were known.
+async fn send(
+    shared: &Shared,
+    changes: &BTreeMap<ClientKey, SeenChange>,
+) -> Result<BTreeSet<ClientKey>> {
+    let clients: Vec<_> = changes.keys().copied().map(SqlKey).collect();
+    let before: Vec<&[u8]> = changes.values().map(|it| &*it.before).collect();
+    let after = changes.values().map(|it| {
+        let row = it.after.stored.as_ref();
+        row.map_or(&[][..], |row| &row.seen)
+    });
+    let after: Vec<&[u8]> = after.collect();
+    let params: [Param<'_>; 3] = [&clients, &before, &after];
+    read!(shared, |connection| send_on(&connection, &params))
+}
+
+/// Writing the same times twice changes nothing, so a lost answer is no loss: the times are merged again.
+async fn send_on(
+    connection: &Connection,
+    params: &[Param<'_>],
+) -> Result<BTreeSet<ClientKey>, Failure> {
+    connection.prepare_all(&[Statement::Touch]).await?;
+    let mut written = Vec::new();
+    let flight: Vec<Request<'_>> = vec![
+        Box::pin(connection.simple("BEGIN; SET LOCAL synchronous_commit = off")),
+        Box::pin(async {
+            written = connection.run(Statement::Touch, params).await?;
+            Ok(())
+        }),
+        Box::pin(connection.simple("COMMIT")),
+    ];
+    all(flight).await?;
+    let written = written.iter().map(|row| {
+        let SqlKey(client) = column(row, 0)?;
+        Ok(client)
+    });
+    Ok(written.collect::<Result<_>>()?)
+}
