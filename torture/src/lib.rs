@@ -21,6 +21,7 @@ pub mod history;
 mod judge;
 pub mod kill;
 mod ledger;
+pub mod load;
 pub mod making;
 pub mod model;
 pub mod owners;

@@ -28,4 +28,4 @@ pub use install::{is_available, is_pooler_available};
 pub use pair::{Mirroring, Pair, Watcher};
 pub use pooler::Pooler;
 pub use proxy::{Passage, Proxy};
-pub use server::{Server, ServerBuilder};
+pub use server::{Server, ServerBuilder, processor_time};

@@ -260,6 +260,17 @@ impl Server {
         sql(&self.url(), statements)
     }
 
+    /// The processor time of all its processes that live, so far.
+    #[must_use]
+    pub fn processor_time(&self) -> Duration {
+        let child = locked(&self.child);
+        let Some(main) = child.as_ref().map(Child::id) else {
+            return Duration::ZERO;
+        };
+        let all = children(main).into_iter().chain([main]);
+        all.filter_map(processor_time).sum()
+    }
+
     /// Whether its process lives.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -279,9 +290,10 @@ impl Server {
         signal(main, Signal::STOP);
         let processes = children(child.id());
         signal(main, Signal::KILL);
-        for process in processes {
-            signal(process, Signal::KILL);
-        }
+        let processes = processes
+            .into_iter()
+            .filter_map(|id| Pid::from_raw(id.try_into().unwrap()));
+        processes.for_each(|process| signal(process, Signal::KILL));
         child.wait().unwrap();
     }
 
@@ -344,20 +356,32 @@ fn signal(process: Pid, signal: Signal) {
     let _ = kill_process(process, signal);
 }
 
-/// The processes that this one started.
-fn children(of: u32) -> Vec<Pid> {
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    ids.filter(|id| parent(*id) == Some(of))
-        .filter_map(Pid::from_raw)
-        .collect()
+/// The processor time of a process so far. `None` if it is gone.
+#[must_use]
+pub fn processor_time(process: u32) -> Option<Duration> {
+    let fields = stat(process)?;
+    let ticks = |field: usize| fields.get(field)?.parse::<u64>().ok();
+    // In the system's unit for this, which Linux has never changed.
+    Some(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
 }
 
-fn parent(id: i32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The name before may hold anything, but its end is the last parenthesis.
-    let after = stat.rsplit_once(')')?.1;
-    after.split_whitespace().nth(1)?.parse().ok()
+/// The processes that this one started.
+fn children(of: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.filter(|id| parent(*id) == Some(of)).collect()
+}
+
+fn parent(process: u32) -> Option<u32> {
+    stat(process)?.get(1)?.parse().ok()
+}
+
+/// What the system says of a process, after its name.
+fn stat(process: u32) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name may hold anything, but its end is the last parenthesis.
+    let (_, after) = stat.rsplit_once(')')?;
+    Some(after.split_whitespace().map(str::to_owned).collect())
 }
 
 fn password() -> String {

@@ -219,6 +219,14 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
+    /// Where a look may conflict, `client_id` is `None` then, too.
+    fn is_absent(&self, session: &Session) -> Result<bool> {
+        if self.world.is_of_several() {
+            return Ok(!session.exists()?);
+        }
+        Ok(session.client_id().is_none())
+    }
+
     /// Sessions that come into being.
     fn visit(&mut self, rng: &mut Rng) -> Result<()> {
         let Some(client) = rng.choice(&self.world.visitors) else {
@@ -228,7 +236,7 @@ impl<'a> Attempt<'a> {
         if rng.bool() {
             let there = session.exists()?;
             self.ops.push(Op::Seen(existence(client), there));
-        } else if rng.u32(..3) == 0 && session.client_id().is_none() {
+        } else if rng.u32(..3) == 0 && self.is_absent(&session)? {
             // To end a session that is not there is to observe its absence.
             session.destroy()?;
             self.ops.push(Op::Seen(existence(client), false));

@@ -14,7 +14,7 @@ mod world;
 
 pub use checker::check;
 pub use model::{Anomaly, Name, Op, Outcome, Tick, Transaction};
-pub use record::{Recorded, record};
+pub use record::{Recorded, record, record_together};
 
 use cloakroom::{Store, StoreBuilder};
 use indicatif::ProgressBar;
@@ -48,7 +48,11 @@ pub struct Totals {
 impl Totals {
     /// Records and checks the history of one seed. Returns its anomalies.
     pub fn add(&mut self, seed: u64, builder: StoreBuilder) -> Vec<Anomaly> {
-        let recorded = record(seed, builder);
+        self.judge(record(seed, builder))
+    }
+
+    /// Checks a history. Returns its anomalies.
+    pub fn judge(&mut self, recorded: Recorded) -> Vec<Anomaly> {
         let mut anomalies = recorded.errors;
         anomalies.extend(check(&recorded.transactions));
         let conflict = |t: &&Transaction| t.outcome == Outcome::Conflict;

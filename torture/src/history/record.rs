@@ -1,9 +1,9 @@
-//! Runs random transactions from real threads on one store, and records the history.
+//! Runs random transactions from real threads on one store or several of one server, and records the history.
 
 use super::attempt::Attempt;
 use super::model::{Anomaly, Op, Outcome, Tick, Transaction};
 use super::world::World;
-use cloakroom::{ContainerSettings, Error, ErrorKind, StoreBuilder};
+use cloakroom::{ContainerSettings, Error, ErrorKind, Store, StoreBuilder};
 use fastrand::Rng;
 use std::sync::Barrier;
 use std::task::{Context, Waker};
@@ -50,9 +50,28 @@ pub fn record(seed: u64, builder: StoreBuilder) -> Recorded {
     store.register("bank", ContainerSettings::new()).unwrap();
     let in_memory = ContainerSettings::new().in_memory();
     store.register("cache", in_memory).unwrap();
+    record_on(vec![store], &mut rng)
+}
+
+/// Records one history of `seed`, on so many stores of one server. Each stands for a process: what it knows of the others,
+/// it knows from the server.
+#[must_use]
+pub fn record_together(seed: u64, stores: usize, open: impl Fn() -> Store) -> Recorded {
+    let mut rng = Rng::with_seed(seed);
+    let first = open();
+    // A container in memory is of one process alone.
+    for name in ["bank", "cache"] {
+        first.register(name, ContainerSettings::new()).unwrap();
+    }
+    let mut all = vec![first];
+    all.extend((1..stores).map(|_| open()));
+    record_on(all, &mut rng)
+}
+
+fn record_on(stores: Vec<Store>, rng: &mut Rng) -> Recorded {
     let counts = [1 + rng.usize(..2), 2, 3];
-    let mut world = World::new(store, counts);
-    let mut alone = Thread::new(&world, &mut rng);
+    let mut world = World::new(stores, counts);
+    let mut alone = Thread::new(&world, 0, rng);
     alone.by_itself(|attempt| attempt.found());
     let (mut transactions, mut errors) = (alone.transactions, alone.errors);
     world.forget_that_ids_are_fresh();
@@ -61,10 +80,10 @@ pub fn record(seed: u64, builder: StoreBuilder) -> Recorded {
     let start = Barrier::new(threads);
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
-            .map(|_| {
+            .map(|n| {
                 let (world, start, mut rng) = (&world, &start, rng.fork());
                 scope.spawn(move || {
-                    let mut thread = Thread::new(world, &mut rng);
+                    let mut thread = Thread::new(world, n, &mut rng);
                     start.wait();
                     for _ in 0..each {
                         thread.transaction();
@@ -79,7 +98,7 @@ pub fn record(seed: u64, builder: StoreBuilder) -> Recorded {
             errors.extend(failed);
         }
     });
-    let mut last = Thread::new(&world, &mut rng);
+    let mut last = Thread::new(&world, 0, rng);
     last.by_itself(|attempt| attempt.read_all());
     transactions.extend(last.transactions);
     errors.extend(last.errors);
@@ -93,15 +112,17 @@ pub fn record(seed: u64, builder: StoreBuilder) -> Recorded {
 /// What one thread does and notes.
 struct Thread<'a> {
     world: &'a World,
+    store: &'a Store,
     rng: &'a mut Rng,
     transactions: Vec<Transaction>,
     errors: Vec<Anomaly>,
 }
 
 impl<'a> Thread<'a> {
-    fn new(world: &'a World, rng: &'a mut Rng) -> Self {
+    fn new(world: &'a World, number: usize, rng: &'a mut Rng) -> Self {
         Self {
             world,
+            store: world.store(number),
             rng,
             transactions: Vec::new(),
             errors: Vec::new(),
@@ -140,7 +161,7 @@ impl<'a> Thread<'a> {
     fn by_itself(&mut self, work: impl Fn(&mut Attempt<'_>) -> cloakroom::Result<()>) {
         let begin = self.world.tick();
         let mut ops = Vec::new();
-        let outcome = self.world.store.begin().and_then(|txn| {
+        let outcome = self.store.begin().and_then(|txn| {
             let mut attempt = Attempt::new(self.world, &txn);
             work(&mut attempt)?;
             ops = attempt.ops;
@@ -175,7 +196,7 @@ impl<'a> Thread<'a> {
 
     fn begin_and_commit(&mut self) {
         let begin = self.world.tick();
-        let txn = match self.world.store.begin() {
+        let txn = match self.store.begin() {
             Ok(txn) => txn,
             Err(error) => {
                 self.outcome_of(&Halt::Failed(error));
@@ -219,7 +240,7 @@ impl<'a> Thread<'a> {
         let mut begin = world.tick();
         let mut ops = None;
         let mut raised = Vec::new();
-        let done = world.store.transact(|txn| {
+        let done = self.store.transact(|txn| {
             // Where there was an attempt before, this one began after that one's work, at least.
             if let Some((ops, worked)) = ops.take() {
                 self.note(begin, ops, Outcome::Conflict);

@@ -1,4 +1,4 @@
-//! What the threads of one run share: a store, clients, values that are given out once.
+//! What the threads of one run share: stores, clients, values that are given out once.
 
 use super::model::{Name, Tick};
 use cloakroom::{ClientId, Store};
@@ -23,7 +23,8 @@ pub(super) struct Client {
 
 /// What the threads of one run share.
 pub(super) struct World {
-    pub(super) store: Store,
+    /// Of the same server, or only one.
+    stores: Vec<Store>,
     /// Sessions that stay.
     pub(super) lasting: Vec<Client>,
     /// Sessions that are not there at first.
@@ -38,8 +39,9 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(store: Store, counts: [usize; 3]) -> Self {
+    pub(super) fn new(stores: Vec<Store>, counts: [usize; 3]) -> Self {
         let [lasting, visitors, ending] = counts;
+        let store = &stores[0];
         let fresh = |kind: &str, count: usize| -> Vec<Client> {
             let name = |n| format!("{kind}{n}");
             let id = || store.client_ids().issue();
@@ -57,7 +59,7 @@ impl World {
             lasting,
             visitors,
             ending,
-            store,
+            stores,
             ticks: AtomicU64::new(0),
             values: AtomicU64::new(1),
             bits: Mutex::default(),
@@ -65,10 +67,19 @@ impl World {
         }
     }
 
+    /// The store of a thread.
+    pub(super) fn store(&self, thread: usize) -> &Store {
+        &self.stores[thread % self.stores.len()]
+    }
+
+    pub(super) fn is_of_several(&self) -> bool {
+        self.stores.len() > 1
+    }
+
     /// After that a mortal's id is known from a cookie only, so that nothing is founded under it again.
     pub(super) fn forget_that_ids_are_fresh(&mut self) {
         for mortal in &mut self.ending {
-            let known = self.store.client_ids().verify(mortal.id.as_str());
+            let known = self.stores[0].client_ids().verify(mortal.id.as_str());
             mortal.id = known.unwrap();
         }
     }

@@ -1,0 +1,373 @@
+//! Threads that commit to a store while its server is broken, and what must be there afterwards. Knows no servers.
+
+use crate::twin_packages::{self, Found};
+use cloakroom::{ClientId, Error, ErrorKind, Store};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// The package of the number of a session's commits.
+const COUNT: &str = "count";
+/// Every so many commits a writer founds a session.
+const FOUNDS: u64 = 8;
+/// After a failure a writer waits, as an application would.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Threads that commit until they are told to end.
+#[derive(Debug)]
+pub struct Load {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<Writer>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ending: AtomicBool,
+    acknowledged: AtomicU64,
+}
+
+/// What the threads were told.
+#[derive(Debug)]
+pub struct Told {
+    writers: Vec<Writer>,
+}
+
+/// One thread, and the session that it alone changes.
+#[derive(Debug)]
+struct Writer {
+    own: ClientId,
+    /// The number of the last commit that was acknowledged.
+    number: u64,
+    /// Later numbers whose outcome nobody knows.
+    perhaps: BTreeSet<u64>,
+    last: u64,
+    acknowledged: u64,
+    unknown: u64,
+    founded: Vec<ClientId>,
+    perhaps_founded: Vec<ClientId>,
+    never_founded: Vec<ClientId>,
+    failures: BTreeMap<String, u64>,
+    moments: Vec<Instant>,
+    longest_call: Duration,
+    broken: Vec<String>,
+}
+
+/// What a store has of what was told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Commits that were acknowledged and are not there.
+    pub lost: u64,
+    /// Changes that are there though their commits failed, or twice.
+    pub phantom: u64,
+    /// What a thread read meanwhile and must not have, in words.
+    pub broken: Vec<String>,
+}
+
+impl Load {
+    /// Founds the threads' sessions and starts them. A thread uses one of the stores.
+    #[must_use]
+    pub fn start(stores: &[Store], threads: usize) -> Self {
+        let shared = Arc::new(Shared {
+            ending: AtomicBool::new(false),
+            acknowledged: AtomicU64::new(0),
+        });
+        let writers = (0..threads).map(|n| {
+            let store = stores[n % stores.len()].clone();
+            let writer = Writer::found(&store).unwrap();
+            (store, writer)
+        });
+        let writers: Vec<_> = writers.collect();
+        let threads = writers.into_iter().map(|(store, writer)| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || writer.work(&store, &shared))
+        });
+        let threads = threads.collect();
+        Self { shared, threads }
+    }
+
+    /// How many commits were acknowledged so far.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.shared.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many more commits were acknowledged. False if that takes longer than the time.
+    #[must_use]
+    pub fn goes_on(&self, commits: u64, within: Duration) -> bool {
+        let (since, wanted) = (Instant::now(), self.acknowledged() + commits);
+        while self.acknowledged() < wanted {
+            if since.elapsed() > within {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        true
+    }
+
+    /// Ends the threads.
+    #[must_use]
+    pub fn end(self) -> Told {
+        self.shared.ending.store(true, Ordering::SeqCst);
+        let writers = self
+            .threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap());
+        Told {
+            writers: writers.collect(),
+        }
+    }
+}
+
+impl Told {
+    /// Commits that were acknowledged.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.writers.iter().map(|writer| writer.acknowledged).sum()
+    }
+
+    /// Commits whose outcome nobody knows.
+    #[must_use]
+    pub fn unknown(&self) -> u64 {
+        self.writers.iter().map(|writer| writer.unknown).sum()
+    }
+
+    /// How often each kind of error came.
+    #[must_use]
+    pub fn failures(&self) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        for (kind, count) in self.writers.iter().flat_map(|writer| &writer.failures) {
+            *all.entry(kind.clone()).or_insert(0) += count;
+        }
+        all
+    }
+
+    /// The longest that a transaction took, from its beginning to its answer.
+    #[must_use]
+    pub fn longest_call(&self) -> Duration {
+        let longest = self.writers.iter().map(|writer| writer.longest_call);
+        longest.max().unwrap_or_default()
+    }
+
+    /// The longest time in which nobody's commit was acknowledged.
+    #[must_use]
+    pub fn longest_gap(&self) -> Duration {
+        let moments = self.writers.iter().flat_map(|writer| &writer.moments);
+        let mut moments: Vec<_> = moments.copied().collect();
+        moments.sort_unstable();
+        let gaps = moments.windows(2).map(|pair| pair[1] - pair[0]);
+        gaps.max().unwrap_or_default()
+    }
+
+    /// Looks at everything in a store that was opened afterwards.
+    pub fn verify(&self, store: &Store) -> Result<Verdict, Error> {
+        let mut verdict = Verdict::default();
+        for writer in &self.writers {
+            writer.verify(store, &mut verdict)?;
+        }
+        Ok(verdict)
+    }
+}
+
+impl Writer {
+    fn found(store: &Store) -> Result<Self, Error> {
+        let own = store.client_ids().issue();
+        let txn = store.begin()?;
+        change(&txn.session(&own)?, 1)?;
+        txn.commit()?;
+        Ok(Self {
+            own,
+            number: 1,
+            perhaps: BTreeSet::new(),
+            last: 1,
+            acknowledged: 1,
+            unknown: 0,
+            founded: Vec::new(),
+            perhaps_founded: Vec::new(),
+            never_founded: Vec::new(),
+            failures: BTreeMap::new(),
+            moments: Vec::new(),
+            longest_call: Duration::ZERO,
+            broken: Vec::new(),
+        })
+    }
+
+    fn work(mut self, store: &Store, shared: &Shared) -> Self {
+        while !shared.ending.load(Ordering::SeqCst) {
+            let begun = Instant::now();
+            let done = if self.last.is_multiple_of(FOUNDS) {
+                self.last += 1;
+                self.receive(store)
+            } else {
+                self.change(store)
+            };
+            self.longest_call = self.longest_call.max(begun.elapsed());
+            match done {
+                Ok(()) => {
+                    shared.acknowledged.fetch_add(1, Ordering::SeqCst);
+                    self.moments.push(Instant::now());
+                }
+                Err(error) => {
+                    let kind = format!("{:?}", error.kind());
+                    *self.failures.entry(kind).or_insert(0) += 1;
+                    thread::sleep(PAUSE);
+                }
+            }
+        }
+        self
+    }
+
+    /// Reads its session and writes the next number into it.
+    fn change(&mut self, store: &Store) -> Result<(), Error> {
+        let txn = store.begin()?;
+        let session = txn.session(&self.own)?;
+        let found: Option<u64> = session.pkg(COUNT).get("number")?;
+        self.look(found);
+        let number = self.last + 1;
+        self.last = number;
+        change(&session, number)?;
+        match txn.commit() {
+            Ok(()) => {
+                self.number = number;
+                self.perhaps.clear();
+                self.acknowledged += 1;
+                Ok(())
+            }
+            Err(error) => {
+                if error.kind() == ErrorKind::OutcomeUnknown {
+                    self.perhaps.insert(number);
+                    self.unknown += 1;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What was read must be the last that was acknowledged, or one of those in doubt.
+    fn look(&mut self, found: Option<u64>) {
+        match found {
+            Some(number) if number == self.number => {}
+            Some(number) if self.perhaps.contains(&number) => {
+                // It was committed, and so were none of those after it that were not seen.
+                self.number = number;
+            }
+            other => self.broken.push(format!(
+                "{other:?} was read after {} was acknowledged, in doubt: {:?}",
+                self.number, self.perhaps
+            )),
+        }
+    }
+
+    fn receive(&mut self, store: &Store) -> Result<(), Error> {
+        let id = store.client_ids().issue();
+        let txn = store.begin()?;
+        twin_packages::write(&txn.session(&id)?, self.last)?;
+        let done = txn.commit();
+        let list = match &done {
+            Ok(()) => &mut self.founded,
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => &mut self.perhaps_founded,
+            Err(_) => &mut self.never_founded,
+        };
+        list.push(id);
+        done
+    }
+
+    fn verify(&self, store: &Store, verdict: &mut Verdict) -> Result<(), Error> {
+        verdict.broken.extend(self.broken.iter().cloned());
+        let txn = store.begin()?;
+        let own = store.client_ids().verify(self.own.as_str()).unwrap();
+        let package = txn.session(&own)?.pkg(COUNT);
+        let number: Option<u64> = package.get("number")?;
+        let known = number.is_some_and(|n| n == self.number || self.perhaps.contains(&n));
+        if !known {
+            match number {
+                Some(number) if number > self.number => verdict.phantom += 1,
+                _ => verdict.lost += 1,
+            }
+        }
+        let count: u64 = package.get("commits")?.unwrap_or(0);
+        verdict.lost += self.acknowledged.saturating_sub(count);
+        verdict.phantom += count.saturating_sub(self.acknowledged + self.unknown);
+        for id in &self.founded {
+            match twin_packages::find_text(store, id.as_str())? {
+                Found::Whole(_) => {}
+                Found::Absent | Found::Torn => verdict.lost += 1,
+            }
+        }
+        for id in &self.never_founded {
+            let found = twin_packages::find_text(store, id.as_str())?;
+            verdict.phantom += u64::from(found != Found::Absent);
+        }
+        for id in &self.perhaps_founded {
+            let found = twin_packages::find_text(store, id.as_str())?;
+            verdict.phantom += u64::from(found == Found::Torn);
+        }
+        Ok(())
+    }
+}
+
+/// A number that says which commit it was, and one that counts them.
+fn change(session: &cloakroom::Session, number: u64) -> Result<(), Error> {
+    let package = session.pkg(COUNT);
+    package.insert("number", number)?;
+    package.add("commits", 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(store: &Store) -> Told {
+        let load = Load::start(std::slice::from_ref(store), 2);
+        assert!(load.goes_on(40, Duration::from_secs(60)));
+        load.end()
+    }
+
+    fn clean() -> Verdict {
+        Verdict::default()
+    }
+
+    #[test]
+    fn a_store_that_lost_nothing_is_clean() {
+        let store = Store::in_memory().unwrap();
+        let told = told(&store);
+        assert!(told.acknowledged() >= 40);
+        assert_eq!(told.failures(), BTreeMap::new());
+        assert_eq!(told.verify(&store).unwrap(), clean());
+    }
+
+    #[test]
+    fn what_is_missing_is_lost_and_what_is_too_much_a_phantom() {
+        let store = Store::in_memory().unwrap();
+        let mut told = told(&store);
+        told.writers[0].acknowledged += 3;
+        told.writers[1].acknowledged -= 2;
+        let verdict = told.verify(&store).unwrap();
+        assert_eq!((verdict.lost, verdict.phantom), (3, 2));
+    }
+
+    #[test]
+    fn a_session_that_is_gone_is_lost() {
+        let store = Store::in_memory().unwrap();
+        let told = told(&store);
+        let id = told.writers[0].founded[0].clone();
+        let txn = store.begin().unwrap();
+        txn.session(&id).unwrap().destroy().unwrap();
+        txn.commit().unwrap();
+        assert_eq!(told.verify(&store).unwrap().lost, 1);
+    }
+
+    #[test]
+    fn a_number_that_nobody_was_told_of_is_a_phantom() {
+        let store = Store::in_memory().unwrap();
+        let told = told(&store);
+        let txn = store.begin().unwrap();
+        let package = txn.session(&told.writers[0].own).unwrap().pkg(COUNT);
+        package
+            .insert("number", told.writers[0].number + 1)
+            .unwrap();
+        txn.commit().unwrap();
+        assert_eq!(told.verify(&store).unwrap().phantom, 1);
+    }
+}
