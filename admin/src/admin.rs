@@ -65,8 +65,8 @@ pub(crate) struct App {
     pub(crate) log: AuditLog,
     pub(crate) tasks: Tasks,
     pub(crate) rankings: Rankings,
-    /// One backup is downloaded at a time.
-    pub(crate) backups: Arc<Semaphore>,
+    /// One backup, export or import goes on at a time.
+    pub(crate) transfers: Arc<Semaphore>,
     pub(crate) samples: Arc<Samples>,
     pub(crate) tokens: FormTokens,
     pub(crate) templates: Environment<'static>,
@@ -87,7 +87,7 @@ impl Admin {
             log: AuditLog::in_memory(),
             tasks: Tasks::default(),
             rankings: Rankings::default(),
-            backups: Arc::new(Semaphore::new(1)),
+            transfers: Arc::new(Semaphore::new(1)),
             tokens: FormTokens::new(),
             templates: render::environment(),
             sign_in: None,

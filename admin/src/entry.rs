@@ -2,12 +2,13 @@
 
 use crate::access::Access;
 use crate::admin::App;
-use crate::audit::Action;
+use crate::audit::{Action, AuditEntry};
 use crate::csrf;
-use crate::failure::Failure;
-use crate::pages::sign_in;
+use crate::failure::{Cause, Failure};
+use crate::fields::{Fields, read_fields};
+use crate::pages::{import, sign_in};
 use crate::render::{self, Format, HEADERS};
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{FromRequestParts, NestedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -17,9 +18,6 @@ use minijinja::value::Serde;
 use minijinja::{Value, context};
 use serde::Serialize;
 use std::sync::Arc;
-
-/// The largest form.
-const MAX_FORM: usize = 64 * 1024;
 
 /// The pages that the navigation names.
 const NAVIGATION: [(&str, &str); 7] = [
@@ -47,65 +45,26 @@ pub(crate) struct Visit {
     done: Option<u64>,
 }
 
-/// The fields of a form, of a JSON object, or of the query.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Fields(Vec<(String, String)>);
+/// What work gave.
+#[derive(Clone, Debug)]
+pub(crate) struct Done {
+    /// For people.
+    pub(crate) words: String,
+    /// For programs.
+    pub(crate) result: Option<serde_json::Value>,
+}
 
-impl Fields {
-    /// The first field of this name, without white space around it. An empty one counts as missing.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        let mut fields = self.0.iter();
-        let found = fields.find(|(field, _)| field == name);
-        found
-            .map(|(_, value)| value.trim())
-            .filter(|it| !it.is_empty())
+impl From<String> for Done {
+    fn from(words: String) -> Self {
+        let result = None;
+        Self { words, result }
     }
+}
 
-    /// Whether there is a field of this name, empty or not, and its exact value.
-    pub(crate) fn exact(&self, name: &str) -> Option<&str> {
-        let mut fields = self.0.iter();
-        let found = fields.find(|(field, _)| field == name);
-        found.map(|(_, value)| &**value)
-    }
-
-    /// The exact text of a field, which a form of ours may have encoded: browsers change line breaks and NUL in the values
-    /// of fields.
-    pub(crate) fn text(&self, name: &str) -> Option<String> {
-        match self.exact(&format!("{name}_encoded")) {
-            Some(encoded) => {
-                let pair = format!("it={encoded}");
-                let mut pairs = form_urlencoded::parse(pair.as_bytes());
-                pairs.next().map(|(_, text)| text.into_owned())
-            }
-            None => self.exact(name).map(str::to_owned),
-        }
-    }
-
-    /// The parts of a query, or of a form's content (WHATWG URL, `application/x-www-form-urlencoded`).
-    fn of_form(bytes: &[u8]) -> Self {
-        let pairs = form_urlencoded::parse(bytes);
-        Self(pairs.into_owned().collect())
-    }
-
-    fn of_json(bytes: &[u8]) -> Result<Self, Failure> {
-        use serde_json::Value;
-        let object: serde_json::Map<String, Value> = serde_json::from_slice(bytes)
-            .map_err(|error| Failure::bad_request(format!("A JSON object is expected: {error}")))?;
-        let mut fields = Vec::with_capacity(object.len());
-        for (name, value) in object {
-            let text = match value {
-                Value::Null => continue,
-                Value::String(text) => text,
-                Value::Bool(_) | Value::Number(_) => value.to_string(),
-                Value::Array(_) | Value::Object(_) => {
-                    let text =
-                        format!("The value of {name:?} must be a string, a number or a boolean.");
-                    return Err(Failure::bad_request(text));
-                }
-            };
-            fields.push((name, text));
-        }
-        Ok(Self(fields))
+impl From<(String, serde_json::Value)> for Done {
+    fn from((words, result): (String, serde_json::Value)) -> Self {
+        let result = Some(result);
+        Self { words, result }
     }
 }
 
@@ -168,6 +127,12 @@ impl Visit {
             let query = head.uri.query().unwrap_or_default();
             self.fields = Fields::of_form(query.as_bytes());
             self.done = self.fields.get("done").and_then(|it| it.parse().ok());
+        } else if self.path == import::PATH {
+            // Its content is as long as it is. The page reads it.
+            self.fields = Fields::of_form(head.uri.query().unwrap_or_default().as_bytes());
+            self.check_origin(&head.method, &head.headers)?;
+            head.extensions.insert(self.clone());
+            return Ok(Request::from_parts(head, body));
         } else {
             self.fields = read_fields(&head, body).await?;
             if self.path == sign_in::PATH {
@@ -293,8 +258,8 @@ impl Visit {
     }
 
     /// Makes a change and records it, also if the client goes away meanwhile. A browser is sent on to a page of ours,
-    /// which tells the outcome; a program gets the entry of the audit log.
-    pub(crate) async fn change<W>(
+    /// which tells the outcome; a program gets the entry of the audit log, and the result.
+    pub(crate) async fn change<W, D>(
         &self,
         action: &'static str,
         subject: String,
@@ -302,22 +267,24 @@ impl Visit {
         work: W,
     ) -> Result<Response, Failure>
     where
-        W: Future<Output = cloakroom::Result<String>> + Send + 'static,
+        W: Future<Output = cloakroom::Result<D>> + Send + 'static,
+        D: Into<Done>,
     {
         self.need_change()?;
-        let number = self.record(action, subject, work).await?;
-        Ok(self.done(number, next))
+        let (number, done) = self.record(action, subject, work).await?;
+        Ok(self.done(number, next, done.result))
     }
 
-    /// Does this work and records it. Returns the number of its entry.
-    pub(crate) async fn record<W>(
+    /// Does this work and records it. Returns the number of its entry, and what it gave.
+    pub(crate) async fn record<W, D>(
         &self,
         action: &'static str,
         subject: String,
         work: W,
-    ) -> Result<u64, Failure>
+    ) -> Result<(u64, Done), Failure>
     where
-        W: Future<Output = cloakroom::Result<String>> + Send + 'static,
+        W: Future<Output = cloakroom::Result<D>> + Send + 'static,
+        D: Into<Done>,
     {
         let action = Action {
             who: self.access.who().unwrap_or_default().to_owned(),
@@ -326,9 +293,9 @@ impl Visit {
         };
         let log = self.app.log.clone();
         let working = tokio::spawn(async move {
-            let outcome = work.await;
+            let outcome: cloakroom::Result<Done> = work.await.map(Into::into);
             let recorded = match &outcome {
-                Ok(text) => Ok(text.clone()),
+                Ok(done) => Ok(done.words.clone()),
                 Err(error) => Err(error.to_string()),
             };
             let recording = tokio::task::spawn_blocking(move || log.record(action, recorded));
@@ -344,14 +311,15 @@ impl Visit {
         };
         let (outcome, number) = working.await.map_err(fault)?;
         let number = number.map_err(fault)?;
-        outcome?;
-        number.map_err(|error| {
+        let done = outcome?;
+        let number = number.map_err(|error| {
             let text = format!(
                 "It was done, but it could not be kept in the audit log: {error}. Free space on the disk, or look at the \
                  file's rights."
             );
             Failure::new(StatusCode::INSUFFICIENT_STORAGE, "The audit log cannot be written", text)
-        })
+        })?;
+        Ok((number, done))
     }
 
     /// Records an action that is done, in the name of `who`.
@@ -373,9 +341,17 @@ impl Visit {
     }
 
     /// The answer to a change that was made.
-    pub(crate) fn done(&self, number: u64, next: &str) -> Response {
+    fn done(&self, number: u64, next: &str, result: Option<serde_json::Value>) -> Response {
+        #[derive(Serialize)]
+        struct Change {
+            #[serde(flatten)]
+            entry: Option<AuditEntry>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            result: Option<serde_json::Value>,
+        }
         if self.format == Format::Json {
-            return render::json(StatusCode::OK, &self.app.log.entry(number));
+            let entry = self.app.log.entry(number);
+            return render::json(StatusCode::OK, &Change { entry, result });
         }
         let mark = if next.contains('?') { '&' } else { '?' };
         let url = self.url(next);
@@ -389,11 +365,14 @@ impl Visit {
             status: u16,
             title: &'a str,
             text: &'a str,
+            #[serde(flatten)]
+            cause: Option<&'a Cause>,
         }
         let page = Page {
             status: failure.status.as_u16(),
             title: failure.title,
             text: &failure.text,
+            cause: failure.cause.as_ref(),
         };
         let shown = self.show_as(failure.status, "error.html", failure.title, &page);
         shown.unwrap_or_else(|_| failure.status.into_response())
@@ -477,26 +456,4 @@ impl IntoResponse for Failure {
 fn is_plain(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"))
-}
-
-async fn read_fields(head: &Parts, body: Body) -> Result<Fields, Failure> {
-    let bytes = to_bytes(body, MAX_FORM).await.map_err(|_| {
-        let text = "A form holds at most 64 KiB.";
-        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "That is too much", text)
-    })?;
-    let kind = head.headers.get(header::CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    match kind.split(';').next().unwrap_or_default().trim() {
-        "application/json" => Fields::of_json(&bytes),
-        "application/x-www-form-urlencoded" => Ok(Fields::of_form(&bytes)),
-        _ if bytes.is_empty() => Ok(Fields::default()),
-        _ => {
-            let text = "Send a form or a JSON object.";
-            Err(Failure::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "The request was not understood",
-                text,
-            ))
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use cloakroom::{Error, ErrorKind};
+use serde::Serialize;
 
 /// The error of a page.
 #[derive(Debug)]
@@ -11,6 +12,38 @@ pub(crate) struct Failure {
     pub(crate) title: &'static str,
     /// What it means, and what to do.
     pub(crate) text: String,
+    /// The error of the store that it comes from, for programs.
+    pub(crate) cause: Option<Cause>,
+}
+
+/// What programs are told of an error of the store.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Cause {
+    /// The name of its kind.
+    pub(crate) kind: String,
+    /// How many sessions had ended, of an error of a call that ends several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sessions_ended: Option<u64>,
+    /// What an import had done by then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) imported: Option<ImportedSoFar>,
+}
+
+/// The sessions that are imported, and the last of their lines.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct ImportedSoFar {
+    pub(crate) sessions: u64,
+    pub(crate) lines: u64,
+}
+
+impl Cause {
+    pub(crate) fn of(error: &Error) -> Self {
+        Self {
+            kind: format!("{:?}", error.kind()),
+            sessions_ended: error.sessions_ended(),
+            imported: None,
+        }
+    }
 }
 
 impl Failure {
@@ -19,6 +52,7 @@ impl Failure {
             status,
             title,
             text: text.into(),
+            cause: None,
         }
     }
 
@@ -29,6 +63,14 @@ impl Failure {
     pub(crate) fn bad_request(text: impl Into<String>) -> Self {
         let title = "The request was not understood";
         Self::new(StatusCode::BAD_REQUEST, title, text)
+    }
+
+    /// The same, with what an import had done before.
+    pub(crate) fn after(mut self, imported: ImportedSoFar) -> Self {
+        if let Some(cause) = &mut self.cause {
+            cause.imported = Some(imported);
+        }
+        self
     }
 
     pub(crate) fn forbidden(text: impl Into<String>) -> Self {
@@ -58,7 +100,11 @@ impl From<Error> for Failure {
             ),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong"),
         };
-        Self::new(status, title, error.to_string())
+        let cause = Some(Cause::of(&error));
+        Self {
+            cause,
+            ..Self::new(status, title, error.to_string())
+        }
     }
 }
 

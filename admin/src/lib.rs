@@ -29,6 +29,7 @@ mod audit;
 mod csrf;
 mod entry;
 mod failure;
+mod fields;
 mod forms;
 mod health;
 mod pages;

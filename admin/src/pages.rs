@@ -11,6 +11,9 @@ use std::sync::Arc;
 mod audit;
 mod backup;
 mod containers;
+mod download;
+mod export;
+pub(crate) mod import;
 mod live;
 mod maintenance;
 mod overview;
@@ -20,6 +23,7 @@ mod session;
 mod sessions;
 mod settings;
 pub(crate) mod sign_in;
+mod status;
 
 /// What a page gives.
 type Answer = Result<Response, Failure>;
@@ -32,6 +36,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(overview::show))
         .route("/live", get(live::stream))
+        .route("/status", get(status::show))
         .route("/containers", get(containers::list))
         .route(
             "/containers/edit",
@@ -44,7 +49,9 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/owners", get(owners::show))
         .route("/owners/end", post(owners::end))
         .route("/maintenance", get(maintenance::show))
-        .route("/maintenance/backup", post(backup::download))
+        .route("/maintenance/backup", post(backup::send))
+        .route("/maintenance/export", post(export::send))
+        .route(import::PATH, post(import::receive))
         .route("/maintenance/secrets", get(secrets::show))
         .route("/maintenance/secrets/retire", post(secrets::retire))
         .route("/maintenance/{work}", post(maintenance::begin))

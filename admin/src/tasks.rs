@@ -5,10 +5,15 @@ use crate::forms::{counted, number};
 use chrono::{DateTime, Utc};
 use cloakroom::Store;
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+mod counting;
+
+use counting::check_result;
 
 /// How many tasks that ended are shown.
 const KEPT: usize = 20;
@@ -21,15 +26,32 @@ pub(crate) enum Work {
     Check,
     Checkpoint,
     RotateSecret,
+    Measure,
+    EndAll,
 }
 
 impl Work {
+    /// What the maintenance page has a button for.
     pub(crate) const ALL: [Self; 4] = [
         Self::Sweep,
         Self::Check,
         Self::Checkpoint,
         Self::RotateSecret,
     ];
+
+    /// What has no button, and programs begin.
+    const OF_PROGRAMS: [Self; 2] = [Self::Measure, Self::EndAll];
+
+    /// The work with this last part of an address.
+    pub(crate) fn at(path: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter().chain(Self::OF_PROGRAMS);
+        all.find(|work| work.path() == path)
+    }
+
+    /// Whether it changes anything, so that it needs the right to.
+    pub(crate) fn changes(self) -> bool {
+        self != Self::Measure
+    }
 
     /// The last part of its address.
     pub(crate) fn path(self) -> &'static str {
@@ -38,6 +60,8 @@ impl Work {
             Self::Check => "check",
             Self::Checkpoint => "checkpoint",
             Self::RotateSecret => "rotate-secret",
+            Self::Measure => "measure",
+            Self::EndAll => "end-all",
         }
     }
 
@@ -48,6 +72,8 @@ impl Work {
             Self::Check => "Check",
             Self::Checkpoint => "Checkpoint",
             Self::RotateSecret => "Rotate the secret",
+            Self::Measure => "Measure the sessions",
+            Self::EndAll => "End all sessions",
         }
     }
 
@@ -69,6 +95,10 @@ impl Work {
                 "New ids are signed with a new secret. Ids that visitors have go on working, until the older secret is \
                  retired."
             }
+            Self::Measure => {
+                "Reads every session and tells how many there are, how old and how large."
+            }
+            Self::EndAll => "Ends every session of every container.",
         }
     }
 }
@@ -87,6 +117,10 @@ pub(crate) struct Task {
 #[derive(Clone, Debug, Default)]
 struct State {
     progress: String,
+    /// How much is done, in the unit of the work, and of how much if that is known.
+    done: (u64, Option<u64>),
+    /// What it has found or done, for programs.
+    result: Option<Value>,
     outcome: Option<(Result<String, String>, DateTime<Utc>)>,
 }
 
@@ -101,8 +135,16 @@ pub(crate) struct TaskView {
     pub(crate) ended: Option<DateTime<Utc>>,
     /// What has been done so far.
     pub(crate) progress: String,
+    /// How much that is, in sessions or rows, and of how much if that is known.
+    pub(crate) done: u64,
+    pub(crate) of: Option<u64>,
     pub(crate) outcome: Option<String>,
     pub(crate) failed: bool,
+    /// Whether it was asked to stop.
+    pub(crate) stopped: bool,
+    /// What it has found or done, for programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) result: Option<Value>,
     /// Whether it can be stopped.
     pub(crate) can_stop: bool,
 }
@@ -177,13 +219,15 @@ impl Tasks {
 }
 
 impl Task {
-    async fn run(&self, store: &Store) -> Result<String, String> {
+    async fn run(self: &Arc<Self>, store: &Store) -> Result<String, String> {
         let words = |error: cloakroom::Error| error.to_string();
         match self.work {
             Work::Sweep => self.sweep(store).await,
             Work::Check => {
                 self.change(|state| state.progress = "reading all records and pages".to_owned());
                 let check = store.check_async().await.map_err(words)?;
+                let file = store.statistics().map_or(0, |it| it.file_len());
+                self.give(check_result(&check, file));
                 let sessions = counted(check.sessions, "session");
                 let packages = counted(check.packages, "package");
                 let mut text = format!("{sessions} and {packages} read, ");
@@ -207,15 +251,21 @@ impl Task {
             }
             Work::RotateSecret => {
                 let name = store.rotate_secret_async().await.map_err(words)?;
+                self.give(json!({ "number": name }));
                 Ok(format!("new ids are signed with secret {name}"))
             }
+            Work::Measure => self.measure(store).await,
+            Work::EndAll => self.end_all(store).await,
         }
     }
 
     async fn sweep(&self, store: &Store) -> Result<String, String> {
-        let (mut scanned, mut removed) = (0, 0);
+        let (mut scanned, mut removed, mut unreadable) = (0, 0, 0);
         for container in store.containers() {
             if self.is_stopping.load(Ordering::Relaxed) {
+                self.give(
+                    json!({ "removed": removed, "unreadable": unreadable, "complete": false }),
+                );
                 let removed = counted(removed, "removed session");
                 return Err(format!("stopped after {removed}"));
             }
@@ -227,7 +277,10 @@ impl Task {
             let swept = container.sweep_async().await;
             let swept = swept.map_err(|error| error.to_string())?;
             (scanned, removed) = (scanned + swept.scanned, removed + swept.removed);
+            unreadable += swept.unreadable;
+            self.change(|state| state.done = (scanned, None));
         }
+        self.give(json!({ "removed": removed, "unreadable": unreadable, "complete": true }));
         let scanned = counted(scanned, "session");
         Ok(format!("{scanned} examined, {} removed", number(removed)))
     }
@@ -243,10 +296,19 @@ impl Task {
             began: self.began,
             ended: outcome.map(|(_, ended)| *ended),
             progress: state.progress.clone(),
+            done: state.done.0,
+            of: state.done.1,
             outcome: outcome.map(|(Ok(text) | Err(text), _)| text.clone()),
             failed: outcome.is_some_and(|(outcome, _)| outcome.is_err()),
-            can_stop: outcome.is_none() && self.work == Work::Sweep,
+            stopped: self.is_stopping.load(Ordering::Relaxed),
+            result: state.result.clone(),
+            can_stop: outcome.is_none() && matches!(self.work, Work::Sweep | Work::Measure),
         }
+    }
+
+    /// Keeps the result for programs.
+    fn give(&self, result: Value) {
+        self.change(|state| state.result = Some(result));
     }
 
     fn has_ended(&self) -> bool {

@@ -1,7 +1,9 @@
 //! The arguments.
 
 use crate::foreign::SourceFormat;
-use crate::text::{parse_bytes, parse_duration, parse_timeout};
+use crate::opening::STORE_VARIABLE;
+use crate::text::{parse_bytes, parse_duration, parse_patience, parse_timeout};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::net::SocketAddr;
@@ -10,8 +12,8 @@ use std::time::Duration;
 
 /// Looks into a store of web sessions, tends it and moves it.
 ///
-/// Commands work on a store that no application has open. Sessions are named by the keys of their clients, 32 hexadecimal
-/// digits, from which no id can be had.
+/// A store is named by its path, if no application has it open; or by the address of the administration page that a running
+/// application mounts. Sessions are named by the keys of their clients, 32 hexadecimal digits, from which no id can be had.
 #[derive(Debug, Parser)]
 #[command(name = "cloakroom", version, propagate_version = true, after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
@@ -22,8 +24,8 @@ pub(crate) struct Arguments {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 done, and something was found (damage, losses, no such session); 2 wrong usage; 3 the store cannot \
-be used; 4 interrupted, or the answer was no.";
+Exit codes: 0 done; 1 done, and something was found (damage, losses, no such session); 2 wrong usage; 3 the store, a \
+file or the administration cannot be used; 4 interrupted, or the answer was no.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Global {
@@ -33,9 +35,22 @@ pub(crate) struct Global {
         long,
         global = true,
         value_name = "PATH",
-        env = "CLOAKROOM_STORE"
+        env = STORE_VARIABLE
     )]
     pub(crate) store: Option<PathBuf>,
+    /// Instead: the address of the administration page of the application that has the store open, such as
+    /// https://shop.example/internal/sessions. The token comes from --token-file or the variable CLOAKROOM_TOKEN
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) at: Option<String>,
+    /// A file with the token of the administration that --at names, or that `admin` serves
+    #[arg(long, global = true, value_name = "FILE", env = "CLOAKROOM_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// With --at: how long a connection may take
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = parse_patience)]
+    pub(crate) connect_timeout: Duration,
+    /// With --at: how long nothing may come
+    #[arg(long, global = true, value_name = "TIME", default_value = "60s", value_parser = parse_patience)]
+    pub(crate) answer_timeout: Duration,
     /// Prints JSON, described in docs/cli-json.md
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -152,7 +167,8 @@ pub(crate) enum Command {
         #[arg(long, default_value = "3s", value_parser = parse_duration)]
         time: Duration,
     },
-    /// Serves the administration page of a store that no application has open
+    /// Serves the administration page of a store that no application has open. It asks for the token in --token-file, 16
+    /// characters or more; without it, one is made and printed
     Admin(AdminArguments),
     /// Prints the completions for a shell
     Completions { shell: Shell },
@@ -206,9 +222,6 @@ pub(crate) struct AdminArguments {
     /// Where to listen. Beyond this machine, put a proxy with TLS in front
     #[arg(long, default_value = "127.0.0.1:7077", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
-    /// A file with the token that the page asks for, 16 characters or more; without it, one is made and printed
-    #[arg(long, value_name = "FILE", env = "CLOAKROOM_TOKEN_FILE")]
-    pub(crate) token_file: Option<PathBuf>,
     /// The token lets look at everything, and change nothing
     #[arg(long)]
     pub(crate) read_only: bool,
@@ -253,10 +266,10 @@ pub(crate) struct ListArguments {
     #[arg(short, long, value_name = "NAME")]
     pub(crate) container: Option<String>,
     /// Only of this owner
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) owner: Option<String>,
     /// Only with this text in the label
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) label: Option<String>,
     /// Only idle for this long or longer
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]

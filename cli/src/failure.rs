@@ -1,7 +1,7 @@
 //! How a command ends: its exit code, and what a person is told.
 
 use crate::output::{Form, error_line};
-use crate::text::{json_escaped, plain};
+use crate::text::{self, json_escaped, plain};
 use cloakroom::{Error, ErrorKind};
 use std::io;
 
@@ -73,6 +73,39 @@ impl Failure {
         Self::new(INTERRUPTED, "interrupted", message, advice)
     }
 
+    /// An error of a store elsewhere, by the name of its kind.
+    pub(crate) fn of_kind(name: &str, message: String) -> Self {
+        let known = KINDS.into_iter().find(|kind| format!("{kind:?}") == name);
+        let kind = known.unwrap_or(ErrorKind::Io);
+        Self::new(code_of(kind), name, message, advice_on(kind))
+    }
+
+    /// Sessions were not counted to the end.
+    pub(crate) fn unmeasured() -> Self {
+        let advice = "Nothing was changed. `cloakroom stats --quick` does not read the sessions.";
+        Self::interrupted("not all sessions were measured", advice)
+    }
+
+    /// An export was broken off.
+    pub(crate) fn unexported() -> Self {
+        let advice = "The store is unchanged. An import refuses an export without its last line, after its whole batches.";
+        Self::interrupted("the export was broken off", advice)
+    }
+
+    /// What was to be imported is wrong, which is no wrong usage.
+    pub(crate) fn not_imported(message: String) -> Self {
+        let advice = "Correct the file, or make a new one. --on-duplicate says what happens to sessions that are there \
+                      already; --after-line goes on after the lines that are imported.";
+        Self::unusable("InvalidInput", message, advice)
+    }
+
+    /// An import was broken off.
+    pub(crate) fn partly_imported(sessions: u64, lines: u64) -> Self {
+        let done = format!("{} imported, the rest is not", text::sessions(sessions));
+        let advice = format!("Go on with --after-line {lines}.");
+        Self::interrupted(done, &advice)
+    }
+
     pub(crate) fn defect() -> Self {
         let advice = "This is a defect of the program: please report what you did. The store is as a kill would leave \
                       it, which harms nothing.";
@@ -131,28 +164,51 @@ impl From<Error> for Failure {
         if error.io_error().is_some_and(broken_pipe) {
             return Self::unread();
         }
-        let (kind, code) = (format!("{:?}", error.kind()), code_of(&error));
-        Self::new(code, &kind, error.to_string(), advice_on(&error))
+        let is_missing = |io: &io::Error| io.kind() == io::ErrorKind::NotFound;
+        if error.kind() == ErrorKind::Io && error.io_error().is_some_and(is_missing) {
+            let advice = "Check the path. No command creates a store in its place: an application does when it first \
+                          opens it.";
+            return Self::new(UNUSABLE, "Io", error.to_string(), advice);
+        }
+        let kind = error.kind();
+        Self::new(
+            code_of(kind),
+            &format!("{kind:?}"),
+            error.to_string(),
+            advice_on(kind),
+        )
     }
 }
 
-fn code_of(error: &Error) -> u8 {
-    match error.kind() {
+/// The kinds that are more than a failure of the storage.
+const KINDS: [ErrorKind; 12] = [
+    ErrorKind::Locked,
+    ErrorKind::NotAStore,
+    ErrorKind::TooNew,
+    ErrorKind::WrongKey,
+    ErrorKind::Corrupt,
+    ErrorKind::NoSuchContainer,
+    ErrorKind::Conflict,
+    ErrorKind::Unavailable,
+    ErrorKind::Interrupted,
+    ErrorKind::TooLarge,
+    ErrorKind::InvalidInput,
+    ErrorKind::Unsupported,
+];
+
+fn code_of(kind: ErrorKind) -> u8 {
+    match kind {
         ErrorKind::InvalidInput | ErrorKind::NoSuchContainer => USAGE,
         ErrorKind::Interrupted => INTERRUPTED,
         _ => UNUSABLE,
     }
 }
 
-fn advice_on(error: &Error) -> &'static str {
-    let is_missing = |io: &io::Error| io.kind() == io::ErrorKind::NotFound;
-    match error.kind() {
+fn advice_on(kind: ErrorKind) -> &'static str {
+    match kind {
         ErrorKind::Locked => {
-            "An application, or another command, has the store open. Commands work on a store that nobody has open: \
-             stop the application first."
-        }
-        ErrorKind::Io if error.io_error().is_some_and(is_missing) => {
-            "Check the path. No command creates a store in its place: an application does when it first opens it."
+            "An application, or another command, has the store open. If the application mounts the administration page, \
+             name that instead of the path: --at URL. Otherwise stop the application first."
         }
         ErrorKind::NotAStore => "Check the path: the file was not changed.",
         ErrorKind::TooNew => {

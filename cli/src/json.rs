@@ -1,22 +1,31 @@
 //! What commands print with `--json`: the forms that `docs/cli-json.md` describes.
 
 use crate::text::time;
+use chrono::{DateTime, Utc};
 use cloakroom::{
-    ContainerSettings, EntryPackage, EntryPart, ListedSession, Residence, SessionHistogram,
-    SessionMeasures, Value,
+    ContainerSettings, Damage, EntryPackage, EntryPart, ListedSession, Residence, SessionHistogram,
+    SessionMeasures,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 use std::time::Duration;
+
+type Time = Option<DateTime<Utc>>;
+
+/// To the second.
+fn whole<S: Serializer>(at: &Time, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(time).serialize(serializer)
+}
 
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct SettingsJson {
     pub(crate) name: String,
     pub(crate) aliases: Vec<String>,
-    pub(crate) residence: &'static str,
+    pub(crate) residence: String,
     pub(crate) timeout_ms: u64,
     pub(crate) resolution_ms: u64,
     pub(crate) max_lifetime_ms: Option<u64>,
@@ -30,7 +39,7 @@ impl SettingsJson {
         Self {
             name: names.next().unwrap_or_default(),
             aliases: names.collect(),
-            residence: residence(settings.residence),
+            residence: residence(settings.residence).to_owned(),
             timeout_ms: millis(settings.timeout),
             resolution_ms: millis(settings.resolution),
             max_lifetime_ms: settings.max_lifetime.map(millis),
@@ -39,7 +48,7 @@ impl SettingsJson {
     }
 }
 
-pub(crate) fn residence(residence: Residence) -> &'static str {
+fn residence(residence: Residence) -> &'static str {
     match residence {
         Residence::File => "file",
         Residence::Memory => "memory",
@@ -48,7 +57,10 @@ pub(crate) fn residence(residence: Residence) -> &'static str {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// The ranges of a histogram: the largest value of each, and how many are in it.
+pub(crate) type Ranges = Vec<(u64, u64)>;
+
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct MeasuresJson {
     pub(crate) name: String,
     pub(crate) sessions: u64,
@@ -57,9 +69,9 @@ pub(crate) struct MeasuresJson {
     pub(crate) owned: u64,
     pub(crate) packages: u64,
     pub(crate) bytes: u64,
-    pub(crate) ages_seconds: Vec<(u64, u64)>,
-    pub(crate) idle_seconds: Vec<(u64, u64)>,
-    pub(crate) sizes_bytes: Vec<(u64, u64)>,
+    pub(crate) ages_seconds: Ranges,
+    pub(crate) idle_seconds: Ranges,
+    pub(crate) sizes_bytes: Ranges,
 }
 
 impl MeasuresJson {
@@ -84,9 +96,12 @@ impl MeasuresJson {
 pub(crate) struct ListedJson {
     pub(crate) client: String,
     pub(crate) container: String,
-    pub(crate) created: Option<String>,
-    pub(crate) last_access: Option<String>,
-    pub(crate) expires: Option<String>,
+    #[serde(serialize_with = "whole")]
+    pub(crate) created: Time,
+    #[serde(serialize_with = "whole")]
+    pub(crate) last_access: Time,
+    #[serde(serialize_with = "whole")]
+    pub(crate) expires: Time,
     pub(crate) owner: Option<String>,
     pub(crate) label: Option<String>,
     pub(crate) packages: usize,
@@ -99,9 +114,9 @@ impl ListedJson {
         Self {
             client: session.client.to_string(),
             container: container.to_owned(),
-            created: session.created.map(time),
-            last_access: session.last_access.map(time),
-            expires: session.expires.map(time),
+            created: session.created,
+            last_access: session.last_access,
+            expires: session.expires,
             owner: session.owner.clone(),
             label: session.label.clone(),
             packages: session.packages,
@@ -111,17 +126,29 @@ impl ListedJson {
     }
 }
 
+/// One session.
+#[derive(Debug, Serialize)]
+pub(crate) struct EntryJson {
+    pub(crate) client: String,
+    pub(crate) renewed_as: Option<String>,
+    pub(crate) containers: Vec<PartJson>,
+}
+
 #[derive(Debug, Serialize)]
 pub(crate) struct PartJson {
     pub(crate) name: String,
-    pub(crate) created: Option<String>,
-    pub(crate) last_access: Option<String>,
-    pub(crate) expires: Option<String>,
+    #[serde(serialize_with = "whole")]
+    pub(crate) created: Time,
+    #[serde(serialize_with = "whole")]
+    pub(crate) last_access: Time,
+    #[serde(serialize_with = "whole")]
+    pub(crate) expires: Time,
     pub(crate) is_expired: bool,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) owner: Option<String>,
     pub(crate) label: Option<String>,
-    pub(crate) authenticated_at: Option<String>,
+    #[serde(serialize_with = "whole")]
+    pub(crate) authenticated_at: Time,
     pub(crate) packages: Vec<PackageJson>,
     pub(crate) error: Option<String>,
 }
@@ -130,14 +157,14 @@ impl PartJson {
     pub(crate) fn of(part: &EntryPart) -> Self {
         Self {
             name: part.container.clone(),
-            created: part.created.map(time),
-            last_access: part.last_access.map(time),
-            expires: part.expires.map(time),
+            created: part.created,
+            last_access: part.last_access,
+            expires: part.expires,
             is_expired: part.is_expired,
             timeout_ms: part.timeout.map(millis),
             owner: part.owner.clone(),
             label: part.label.clone(),
-            authenticated_at: part.authenticated_at.map(time),
+            authenticated_at: part.authenticated_at,
             packages: part.packages.iter().map(PackageJson::of).collect(),
             error: part.error.as_ref().map(ToString::to_string),
         }
@@ -157,7 +184,7 @@ pub(crate) struct KeyJson {
     pub(crate) name: String,
     pub(crate) bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) value: Option<Value>,
+    pub(crate) value: Option<Box<RawValue>>,
 }
 
 impl PackageJson {
@@ -174,4 +201,60 @@ impl PackageJson {
             error: package.error.as_ref().map(ToString::to_string),
         }
     }
+}
+
+/// What a check found.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CheckJson {
+    pub(crate) sessions: u64,
+    pub(crate) packages: u64,
+    pub(crate) damaged_records: u64,
+    pub(crate) damaged_pages: u64,
+    pub(crate) findings: Vec<DamageJson>,
+    pub(crate) bytes_in_use: u64,
+    pub(crate) file_bytes: u64,
+    /// Whether everything was read.
+    pub(crate) complete: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DamageJson {
+    pub(crate) container: Option<String>,
+    pub(crate) client: Option<String>,
+    pub(crate) package: Option<String>,
+    pub(crate) error: String,
+}
+
+impl DamageJson {
+    pub(crate) fn of(damage: &Damage) -> Self {
+        Self {
+            container: damage.container.clone(),
+            client: damage.client.map(|client| client.to_string()),
+            package: damage.package.clone(),
+            error: damage.error.to_string(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct ExportedJson {
+    pub(crate) containers: u64,
+    pub(crate) sessions: u64,
+    pub(crate) packages: u64,
+    pub(crate) damaged: u64,
+    pub(crate) bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct ImportedJson {
+    pub(crate) containers: u64,
+    pub(crate) sessions: u64,
+    pub(crate) skipped: u64,
+    pub(crate) damaged: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SecretJson {
+    pub(crate) number: u8,
+    pub(crate) is_issuing: bool,
 }

@@ -1,6 +1,7 @@
 //! The command line of cloakroom: looks into a store, tends it and moves it. It uses the crate's public interface alone.
 
 mod args;
+mod backend;
 mod commands;
 mod failure;
 mod foreign;

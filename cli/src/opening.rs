@@ -1,8 +1,10 @@
 //! Opens the store that the arguments name. Never creates one, and migrates none unasked.
 
 use crate::args::Global;
+use crate::backend::{Backend, LocalStore, Patience, RemoteStore};
 use crate::failure::{Failure, Outcome};
 use cloakroom::{KeyRing, Store, StoreBuilder};
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +12,9 @@ use std::path::{Path, PathBuf};
 const LARGEST_PACKAGE: usize = 256 << 20;
 pub(crate) const LONGEST_NAME: usize = 4096;
 const MOST: usize = 1 << 24;
+
+/// The variable with the path of the store.
+pub(crate) const STORE_VARIABLE: &str = "CLOAKROOM_STORE";
 
 /// Whether an older store is migrated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +26,36 @@ pub(crate) enum Older {
 impl Global {
     pub(crate) fn path(&self) -> Outcome<&Path> {
         self.store.as_deref().ok_or_else(|| {
-            let advice =
-                "Give its path with --store PATH, or in the environment variable CLOAKROOM_STORE.";
+            let advice = "Give its path with --store PATH, or in the environment variable CLOAKROOM_STORE; or, if an \
+                          application has it open, the address of its administration page with --at URL.";
             Failure::usage("no store is named", advice)
         })
+    }
+
+    /// The address, if the store is that of a running application.
+    fn address(&self) -> Outcome<Option<&str>> {
+        let from_variable = env::var_os(STORE_VARIABLE).map(PathBuf::from);
+        match (&self.at, &self.store) {
+            // What the environment says is for the commands without --at.
+            (Some(_), Some(path)) if from_variable.as_ref() != Some(path) => {
+                let advice = "Name it by one of them.";
+                Err(Failure::usage("--at and --store name two stores", advice))
+            }
+            (at, _) => Ok(at.as_deref()),
+        }
+    }
+
+    /// Refuses a command that has to be run where the files are. The advice says what to do instead.
+    pub(crate) fn need_files(&self, command: &str, advice: &str) -> Outcome<()> {
+        match &self.at {
+            None => Ok(()),
+            Some(_) => {
+                let what = format!(
+                    "`{command}` cannot be done through the administration of an application"
+                );
+                Err(Failure::usage(what, advice))
+            }
+        }
     }
 
     pub(crate) fn builder(&self) -> Outcome<StoreBuilder> {
@@ -47,7 +78,33 @@ impl Global {
         Ok(builder.open(self.path()?)?)
     }
 
-    /// Runs a command on the open store, and closes it.
+    /// The store of a running application, if --at names it.
+    pub(crate) fn remote(&self) -> Outcome<Option<RemoteStore>> {
+        let patience = Patience {
+            connect: self.connect_timeout,
+            answer: self.answer_timeout,
+        };
+        let token_file = self.token_file.as_deref();
+        let address = self.address()?;
+        address
+            .map(|at| RemoteStore::reach(at, token_file, patience))
+            .transpose()
+    }
+
+    /// Runs a command on the store, wherever it is.
+    pub(crate) fn on_backend<T>(&self, run: impl FnOnce(&dyn Backend) -> Outcome<T>) -> Outcome<T> {
+        if let Some(store) = self.remote()? {
+            return run(&store);
+        }
+        let store = LocalStore::new(self.open(Older::Refused)?, self.path()?.to_owned());
+        let outcome = run(&store);
+        let closed = store.close();
+        let result = outcome?;
+        closed?;
+        Ok(result)
+    }
+
+    /// Runs a command on the store that this process opens, and closes it.
     pub(crate) fn on_store<T>(&self, run: impl FnOnce(&Store) -> Outcome<T>) -> Outcome<T> {
         let store = self.open(Older::Refused)?;
         let outcome = run(&store);

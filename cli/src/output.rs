@@ -1,7 +1,7 @@
 //! What commands print.
 
 use crate::failure::Outcome;
-use crate::text::{json_escaped, width};
+use crate::text::{json_escaped, short, width};
 use anstyle::Style;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -70,6 +70,9 @@ pub(crate) fn dim(text: &str) -> String {
     format!("{DIM}{text}{DIM:#}")
 }
 
+/// No column is cut to less: that of the longest heading of those that are.
+const NARROWEST: usize = 9;
+
 /// Columns under a heading. Numbers are given in right columns.
 pub(crate) struct Table {
     heads: Vec<(&'static str, Align)>,
@@ -92,6 +95,42 @@ impl Table {
 
     pub(crate) fn row(&mut self, cells: impl Into<Vec<String>>) {
         self.rows.push(cells.into());
+    }
+
+    /// Cuts the cells of these columns until the table fits into the terminal, if it is printed to one.
+    pub(crate) fn fit(&mut self, columns: &[usize]) {
+        let terminal = terminal_size::terminal_size_of(io::stdout());
+        if let Some((terminal_size::Width(most), _)) = terminal {
+            self.fit_into(usize::from(most), columns);
+        }
+    }
+
+    fn fit_into(&mut self, most: usize, columns: &[usize]) {
+        let mut widths = self.widths();
+        let gaps = 2 * widths.len().saturating_sub(1);
+        let flexible = |widths: &[usize]| {
+            let wide = columns
+                .iter()
+                .filter_map(|at| Some((*at, *widths.get(*at)?)));
+            wide.max_by_key(|(_, wide)| *wide)
+                .filter(|(_, wide)| *wide > NARROWEST)
+        };
+        while widths.iter().sum::<usize>() + gaps > most
+            && let Some((at, _)) = flexible(&widths)
+        {
+            widths
+                .iter_mut()
+                .skip(at)
+                .take(1)
+                .for_each(|wide| *wide -= 1);
+        }
+        for row in &mut self.rows {
+            for at in columns {
+                if let (Some(cell), Some(wide)) = (row.get_mut(*at), widths.get(*at)) {
+                    *cell = short(cell, *wide);
+                }
+            }
+        }
     }
 
     pub(crate) fn print(&self) -> Outcome<()> {
@@ -130,5 +169,23 @@ impl Table {
         });
         let cells: Vec<_> = cells.collect();
         cells.join("  ").trim_end().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_cut_in_its_flexible_columns_until_it_fits() {
+        let left = |head| (head, Align::Left);
+        let mut table = Table::new(&[left("KEY"), left("OWNER"), left("LABEL")]);
+        table.row(["k".repeat(32), "o".repeat(30), "l".repeat(20)]);
+        table.fit_into(70, &[1, 2]);
+        let widths = table.widths();
+        assert_eq!(widths.iter().sum::<usize>() + 4, 70);
+        assert_eq!(widths.first(), Some(&32));
+        table.fit_into(10, &[1, 2]);
+        assert_eq!(table.widths(), [32, NARROWEST, NARROWEST]);
     }
 }

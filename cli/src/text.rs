@@ -139,6 +139,14 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error}; write for example 90s, 30m, 12h or 7days"))
 }
 
+/// A time to wait, which is not zero.
+pub(crate) fn parse_patience(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("nothing comes at once; write for example 10s".to_owned()),
+        some => Ok(some),
+    }
+}
+
 /// A size such as `500`, `10kB` or `1.5MiB`.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let size = text.parse::<ByteSize>();

@@ -158,7 +158,7 @@ fn colours_are_shown_in_a_terminal_unless_they_are_not_wanted() {
 fn progress_is_drawn_and_taken_away() {
     let (place, _) = Place::with(&["ann"]);
     let mut terminal = begin(place.command(&["check"]));
-    terminal.expect("reading the whole store").unwrap();
+    terminal.expect("rows read").unwrap();
     let (text, code) = finish(terminal);
     assert!(code == 0 && text.contains("no damage"), "{text:?}");
 }

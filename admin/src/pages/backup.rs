@@ -1,103 +1,41 @@
 //! A backup as a download, written while it is sent.
 
 use super::Answer;
+use super::download::{Parts, download};
 use crate::entry::Visit;
 use crate::failure::Failure;
 use crate::forms::{bytes, counted};
-use axum::body::{Body, Bytes};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse as _;
 use chrono::Utc;
-use futures_core::Stream;
-use std::io::{self, Write};
+use std::io::Write as _;
 use std::ops::ControlFlow;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::runtime::Handle;
-use tokio::sync::mpsc::error::SendTimeoutError;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::OwnedSemaphorePermit;
 
-/// How much is sent at once.
-const PART: usize = 64 * 1024;
-/// How many parts wait for a client that reads slowly. Then the backup waits, too.
-const WAITING: usize = 4;
-
-/// How long a client may read nothing.
-const STALLED: Duration = Duration::from_secs(60);
-
-/// What the backup is written to: the parts of the answer.
-struct Parts {
-    part: Vec<u8>,
-    to: Sender<io::Result<Bytes>>,
-    runtime: Handle,
-}
-
-impl Write for Parts {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.part.extend_from_slice(bytes);
-        if self.part.len() >= PART {
-            self.flush()?;
-        }
-        Ok(bytes.len())
+/// The turn of who may have everything: one at a time.
+pub(super) fn turn(visit: &Visit, what: &str) -> Result<OwnedSemaphorePermit, Failure> {
+    visit.need_change()?;
+    if !visit.access.may_see_values() {
+        let text = format!("{what} holds the values of all sessions, which you may not see.");
+        return Err(Failure::forbidden(text));
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let part = std::mem::take(&mut self.part);
-        if part.is_empty() {
-            return Ok(());
-        }
-        // A backup keeps the state of its commit: a client that does not read must not keep it for ever.
-        let sending = self.to.send_timeout(Ok(part.into()), STALLED);
-        match self.runtime.block_on(sending) {
-            Ok(()) => Ok(()),
-            Err(SendTimeoutError::Timeout(_)) => {
-                let why = "the client has read nothing for a minute";
-                Err(io::Error::new(io::ErrorKind::TimedOut, why))
-            }
-            Err(SendTimeoutError::Closed(_)) => Err(io::Error::new(
-                io::ErrorKind::BrokenPipe,
-                "the client went away",
-            )),
-        }
-    }
-}
-
-struct Download(Receiver<io::Result<Bytes>>);
-
-impl Stream for Download {
-    type Item = io::Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(context)
-    }
+    let turn = visit.app.transfers.clone().try_acquire_owned();
+    turn.map_err(|_| {
+        let text = "Another backup, export or import is going on. Wait for its end.";
+        Failure::new(StatusCode::CONFLICT, "One at a time", text)
+    })
 }
 
 /// Sends a backup. It holds the values of all sessions, and the secrets that sign ids.
-pub(super) async fn download(visit: Visit) -> Answer {
-    visit.need_change()?;
-    if !visit.access.may_see_values() {
-        return Err(Failure::forbidden(
-            "A backup holds the values of all sessions, which you may not see.",
-        ));
-    }
-    let Ok(turn) = visit.app.backups.clone().try_acquire_owned() else {
-        let text = "Another backup is being downloaded. Wait for its end.";
-        return Err(Failure::new(StatusCode::CONFLICT, "One at a time", text));
-    };
+pub(super) async fn send(visit: Visit) -> Answer {
+    let turn = turn(&visit, "A backup")?;
     let who = visit.access.who().unwrap_or_default().to_owned();
     visit
         .record("start backup", String::new(), async {
             Ok("begun".to_owned())
         })
         .await?;
-    let (to, parts) = channel(WAITING);
-    let failed = to.clone();
-    let writer = Parts {
-        part: Vec::with_capacity(PART),
-        to,
-        runtime: Handle::current(),
-    };
+    let (writer, cut, body) = download();
     let store = visit.app.store.clone();
     let log = visit.clone();
     tokio::spawn(async move {
@@ -109,9 +47,7 @@ pub(super) async fn download(visit: Visit) -> Answer {
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = &outcome {
-            // The client sees that the answer is cut.
-            let cut = Err(io::Error::other(error.clone()));
-            drop(failed.send_timeout(cut, STALLED).await);
+            cut.tell(error).await;
         }
         log.record_as(&who, "backup", outcome).await;
         drop(turn);
@@ -124,7 +60,7 @@ pub(super) async fn download(visit: Visit) -> Answer {
             format!("attachment; filename=\"{name}\""),
         ),
     ];
-    Ok((headers, Body::from_stream(Download(parts))).into_response())
+    Ok((headers, body).into_response())
 }
 
 /// Sends the rest.

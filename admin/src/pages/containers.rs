@@ -1,8 +1,9 @@
 //! The containers and their settings.
 
 use super::Answer;
-use crate::entry::{Fields, Visit};
+use crate::entry::Visit;
 use crate::failure::Failure;
+use crate::fields::Fields;
 use crate::forms::{duration, written};
 use axum::http::StatusCode;
 use cloakroom::{Container, ContainerSettings, Residence};
@@ -37,11 +38,11 @@ impl ContainerView {
             Duration::ZERO => settings.resolution,
             timeout => settings.resolution.min(timeout / 2),
         };
+        // Its own name is the first.
+        let mut names = container.names()?.into_iter();
         Ok(Self {
-            name: container.name().to_owned(),
-            aliases: (container.names()?.into_iter())
-                .filter(|name| name != container.name())
-                .collect(),
+            name: names.next().unwrap_or_default(),
+            aliases: names.collect(),
             residence: match settings.residence {
                 Residence::File => "file",
                 Residence::Memory => "memory",

@@ -30,9 +30,10 @@ pub(super) async fn show(visit: Visit) -> Answer {
 }
 
 pub(super) async fn begin(visit: Visit, Path(work): Path<String>) -> Answer {
-    visit.need_change()?;
-    let work = Work::ALL.into_iter().find(|it| it.path() == work);
-    let work = work.ok_or_else(|| Failure::not_found("There is no such work."))?;
+    let work = Work::at(&work).ok_or_else(|| Failure::not_found("There is no such work."))?;
+    if work.changes() {
+        visit.need_change()?;
+    }
     let who = visit.access.who().unwrap_or_default();
     let app = &visit.app;
     let number = (app.tasks).begin(work, who, app.store.clone(), app.log.clone());
@@ -59,8 +60,11 @@ pub(super) async fn task(visit: Visit, Path(number): Path<u64>) -> Answer {
 }
 
 pub(super) async fn stop(visit: Visit, Path(number): Path<u64>) -> Answer {
-    visit.need_change()?;
-    let task = visit.app.tasks.stop(number).ok_or_else(no_such_task)?;
+    let task = visit.app.tasks.view(number).ok_or_else(no_such_task)?;
+    if task.work.changes() {
+        visit.need_change()?;
+    }
+    visit.app.tasks.stop(number);
     let who = visit.access.who().unwrap_or_default();
     let asked = format!("{}, task {number}, is asked to stop", task.label);
     visit.record_as(who, "stop work", Ok(asked)).await;

@@ -30,6 +30,7 @@ pub(super) struct Figures {
     held_snapshots: usize,
     waiting_hooks: usize,
     waiting_events: usize,
+    unreadable_parts: usize,
     is_read_only: bool,
 }
 
@@ -52,6 +53,7 @@ impl Figures {
             held_snapshots: statistics.held_snapshots(),
             waiting_hooks: statistics.waiting_hooks(),
             waiting_events: statistics.waiting_events(),
+            unreadable_parts: statistics.unreadable_parts(),
             is_read_only: statistics.is_read_only(),
         }
     }

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::forms::counted;
 use cloakroom::{ClientKey, OwnerSessions};
 use serde::Serialize;
+use serde_json::json;
 
 /// How many sessions a page lists.
 const LISTED: usize = 200;
@@ -50,7 +51,8 @@ pub(super) async fn end(visit: Visit) -> Answer {
     let of = owner.clone();
     let work = async move {
         let ended = store.end_all_of_async(&of).await?;
-        Ok(format!("{} ended", counted(ended, "session")))
+        let words = format!("{} ended", counted(ended, "session"));
+        Ok((words, json!({ "ended": ended })))
     };
     visit
         .change("end sessions of owner", owner, "/owners", work)

@@ -9,6 +9,7 @@ use axum::extract::Path;
 use chrono::{DateTime, Utc};
 use cloakroom::{ClientKey, EntryPackage, EntryPart, SessionEntry};
 use serde::Serialize;
+use serde_json::json;
 use std::collections::HashMap;
 
 #[derive(Serialize)]
@@ -150,10 +151,12 @@ pub(super) async fn end(visit: Visit, Path(key): Path<String>) -> Answer {
     let key = read_key(&key)?;
     let store = visit.app.store.clone();
     let work = async move {
-        match store.end_async(key).await? {
-            0 => Ok("there was no such session any more".to_owned()),
-            _ => Ok("ended".to_owned()),
-        }
+        let ended = store.end_async(key).await?;
+        let words = match ended {
+            0 => "there was no such session any more",
+            _ => "ended",
+        };
+        Ok((words.to_owned(), json!({ "ended": ended })))
     };
     visit
         .change("end session", key.to_string(), "/sessions", work)

@@ -1,8 +1,9 @@
 //! The sessions of a container, by pages.
 
 use super::Answer;
-use crate::entry::{Fields, Visit};
+use crate::entry::Visit;
 use crate::failure::Failure;
+use crate::fields::Fields;
 use crate::forms::duration;
 use crate::ranking::{Order, Question, Ranked};
 use axum::http::StatusCode;

@@ -10,6 +10,7 @@
 
 mod access;
 mod changes;
+mod programs;
 mod shown;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,13 +1,13 @@
 //! `admin`: serves the administration page of a store that no application has open.
 
 use crate::args::{AdminArguments, Global};
+use crate::backend::read_token;
 use crate::failure::{Failure, Found, Outcome};
 use crate::interrupt::Interrupt;
 use crate::output::{is_unread, json, line};
 use cloakroom_admin::{Access, Admin, AuditLog, TokenAccess};
 use serde_json::json;
 use std::fmt::Write as _;
-use std::fs;
 use std::io;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -25,7 +25,7 @@ enum Token {
 }
 
 pub(crate) fn run(global: &Global, wanted: &AdminArguments, interrupt: &Interrupt) -> Outcome {
-    let token = token(wanted)?;
+    let token = token(global)?;
     let (Token::Given(text) | Token::Made(text)) = &token;
     let access = match wanted.read_only {
         true => Access::read_only("operator"),
@@ -55,12 +55,9 @@ pub(crate) fn run(global: &Global, wanted: &AdminArguments, interrupt: &Interrup
     })
 }
 
-fn token(wanted: &AdminArguments) -> Outcome<Token> {
-    if let Some(path) = &wanted.token_file {
-        let text = fs::read_to_string(path);
-        let text = text
-            .map_err(|error| Failure::file(format!("{} cannot be read", path.display()), &error))?;
-        return Ok(Token::Given(text.trim().to_owned()));
+fn token(global: &Global) -> Outcome<Token> {
+    if let Some(path) = &global.token_file {
+        return Ok(Token::Given(read_token(path)?.trim().to_owned()));
     }
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;

@@ -1,6 +1,8 @@
 //! `backup`, `verify` and `restore`.
 
+use super::transfer::is_new;
 use crate::args::{BackupArguments, Global, RestoreArguments};
+use crate::backend::Transfer;
 use crate::failure::{Failure, Found, Outcome};
 use crate::interrupt::Interrupt;
 use crate::output::{error_line, json, line};
@@ -10,7 +12,7 @@ use cloakroom::{Backup, BackupPhase, BackupProgress, Store};
 use serde_json::json;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub(crate) fn backup(global: &Global, wanted: &BackupArguments, interrupt: &Interrupt) -> Outcome {
     let is_piped = wanted.file.as_os_str() == "-";
@@ -21,21 +23,23 @@ pub(crate) fn backup(global: &Global, wanted: &BackupArguments, interrupt: &Inte
     if !is_piped {
         is_new(&wanted.file)?;
     }
-    let backup = global.on_store(|store| {
+    global.on_backend(|store| {
         let interrupt = interrupt.asks();
-        let progress = shown("sessions backed up", interrupt);
-        let backup = match (is_piped, wanted.since.is_empty()) {
-            (true, _) => store.backup_to(io::stdout().lock(), progress)?,
-            (false, true) => store.backup(&wanted.file, progress)?,
-            (false, false) => store.backup_since(&wanted.since, &wanted.file, progress)?,
+        let progress = Progress::open(store.unit(Transfer::Backup));
+        let mut step = |so_far, _| {
+            progress.at(so_far);
+            interrupt.flow()
         };
-        Ok(backup)
-    })?;
-    if !is_piped {
-        return report(global, &backup, "backed up");
-    }
-    error_line(&format!("{} backed up", sessions(backup.sessions)))?;
-    Ok(Found::Nothing)
+        if is_piped {
+            let count = store.backup_to(&mut io::stdout(), &mut step)?;
+            drop(progress);
+            error_line(&format!("{} backed up", sessions(count)))?;
+            return Ok(Found::Nothing);
+        }
+        let backup = store.backup(&wanted.since, &wanted.file, &mut step)?;
+        drop(progress);
+        report(global, &backup, "backed up")
+    })
 }
 
 pub(crate) fn verify(global: &Global, files: &[PathBuf], interrupt: &Interrupt) -> Outcome {
@@ -82,20 +86,6 @@ pub(crate) fn restore(
     let progress = shown("sessions restored", interrupt.asks());
     let backup = Store::restore(&wanted.files, &wanted.to, progress)?;
     report(global, &backup, "restored")
-}
-
-/// A name that is taken is told before anything is read.
-fn is_new(path: &Path) -> Outcome<()> {
-    match path.symlink_metadata() {
-        Err(_) => Ok(()),
-        Ok(_) => {
-            let advice = "Name a file that does not exist yet.";
-            Err(Failure::usage(
-                format!("{} exists already", path.display()),
-                advice,
-            ))
-        }
-    }
 }
 
 /// Draws the progress, and breaks off when the interrupt comes.

@@ -4,7 +4,8 @@ use super::{
     admin, backup, bench, containers, end, generate, import_from, list, secrets, show, stats, tend,
     transfer, watch,
 };
-use crate::args::{Arguments, Command};
+use crate::args::{Arguments, Command, Global};
+use crate::backend::ImportHow;
 use crate::failure::Outcome;
 use crate::interrupt::Interrupt;
 
@@ -12,14 +13,15 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     let Arguments { global, command } = arguments;
     let interrupt = &Interrupt::new()?;
     let global = &global;
+    refuse_at(global, &command)?;
     match command {
         Command::Stats { quick } => stats::run(global, quick.into(), interrupt),
         Command::Containers { command } => containers::run(global, command),
         Command::List(wanted) => list::run(global, &wanted, interrupt),
         Command::Show { key, values } => show::run(global, &key, values.into()),
         Command::End(wanted) => end::run(global, &wanted),
-        Command::Sweep => tend::sweep(global),
-        Command::Check => tend::check(global),
+        Command::Sweep => tend::sweep(global, interrupt),
+        Command::Check => tend::check(global, interrupt),
         Command::Salvage { to, secret_file } => tend::salvage(global, &to, secret_file.as_deref()),
         Command::Compact => tend::compact(global, interrupt),
         Command::Migrate { yes } => tend::migrate(global, yes.into()),
@@ -39,7 +41,11 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
                 let how = (on_duplicate, max_line);
                 return import_from::run(global, &file, (format, &from), how, interrupt);
             }
-            let how = (on_duplicate, after_line, max_line);
+            let how = ImportHow {
+                on_duplicate,
+                after_line,
+                max_line,
+            };
             transfer::import(global, &file, how, interrupt)
         }
         Command::Secrets { command } => secrets::run(global, command),
@@ -49,4 +55,53 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { folder } => generate::man(folder.as_deref()),
     }
+}
+
+/// Refuses --at with commands that work on files, or on none.
+fn refuse_at(global: &Global, command: &Command) -> Outcome<()> {
+    let (name, advice) = match command {
+        Command::Salvage { .. } => (
+            "salvage",
+            "A damaged store is copied where its file is: stop the application, and name the file with --store.",
+        ),
+        Command::Compact => (
+            "compact",
+            "The file is written anew while nobody has it open: stop the application, and name the file with --store.",
+        ),
+        Command::Migrate { .. } => (
+            "migrate",
+            "A store that an application has open has the application's format already.",
+        ),
+        Command::Restore(_) => (
+            "restore",
+            "A restored store is a new file: leave --at out, and let the application open it.",
+        ),
+        Command::Verify { .. } => (
+            "verify",
+            "Backups are verified where they are: leave --at out.",
+        ),
+        Command::Bench { .. } => (
+            "bench",
+            "It measures a disk of the machine that it runs on: run it there, without --at.",
+        ),
+        Command::Admin(_) => (
+            "admin",
+            "The page is served already: open the address in a browser.",
+        ),
+        Command::Completions { .. } => (
+            "completions",
+            "They are the same for every store: leave --at out.",
+        ),
+        Command::Import { from, .. } if from.from.is_some() => (
+            "import --from",
+            "It adopts the ids of visitors, for which it needs the secrets of the store: stop the application, and name \
+             the file with --store.",
+        ),
+        Command::Man { .. } => (
+            "man",
+            "The manual is the same for every store: leave --at out.",
+        ),
+        _ => return Ok(()),
+    };
+    global.need_files(name, advice)
 }

@@ -1,51 +1,26 @@
 //! `end`: ends sessions.
 
 use crate::args::{EndArguments, Global};
+use crate::backend::{Backend, Ended};
 use crate::failure::{Found, Outcome};
 use crate::output::{error_line, json, line};
 use crate::prompt::confirm;
 use crate::text::{name, plain, sessions};
-use cloakroom::{ClientKey, Error, ErrorKind, Result, Store};
+use cloakroom::{ClientKey, Result};
 use serde_json::json;
 use std::collections::BTreeSet;
 
-/// What was ended, and what could not be.
-#[derive(Default)]
-struct Ended {
-    sessions: u64,
-    /// The first damage.
-    damage: Option<Error>,
-}
-
-impl Ended {
-    /// Notes what a call has ended. Damage ends no command: what is sound has ended.
-    fn note(&mut self, ended: Result<u64>) -> Result<()> {
-        match ended {
-            Ok(sessions) => self.sessions += sessions,
-            Err(error) => match (error.kind(), error.sessions_ended()) {
-                (ErrorKind::Corrupt, Some(sessions)) => {
-                    self.sessions += sessions;
-                    self.damage.get_or_insert(error);
-                }
-                _ => return Err(error),
-            },
-        }
-        Ok(())
-    }
-}
-
 pub(crate) fn run(global: &Global, wanted: &EndArguments) -> Outcome {
     // A key that is wrong is told before anything is asked or done.
-    let keys: Result<BTreeSet<ClientKey>, _> = wanted.keys.iter().map(|key| key.parse()).collect();
+    let keys: Result<BTreeSet<ClientKey>> = wanted.keys.iter().map(|key| key.parse()).collect();
     let keys = keys?;
-    global.on_store(|store| {
-        let mut ended = Ended::default();
-        match &wanted.owner {
-            Some(owner) => of_owner(store, owner, wanted, &mut ended)?,
+    global.on_backend(|store| {
+        let ended = match &wanted.owner {
+            Some(owner) => of_owner(store, owner, wanted)?,
             None if wanted.all => {
-                let question = format!("End all sessions of {}?", global.path()?.display());
+                let question = format!("End all sessions of {}?", store.place());
                 confirm(wanted.yes.into(), &question)?;
-                ended.note(store.end_all())?;
+                store.end_all()?
             }
             None => {
                 let question = match keys.len() {
@@ -53,12 +28,14 @@ pub(crate) fn run(global: &Global, wanted: &EndArguments) -> Outcome {
                     count => format!("End these {count} sessions?"),
                 };
                 confirm(wanted.yes.into(), &question)?;
+                let mut ended = Ended::default();
                 for key in &keys {
-                    ended.note(store.end(*key))?;
+                    ended = ended.and(store.end(*key)?);
                 }
+                ended
             }
-        }
-        let damage = ended.damage.as_ref().map(ToString::to_string);
+        };
+        let damage = ended.damage;
         match global.json {
             true => json(&json!({ "ended": ended.sessions, "damage": damage }))?,
             false => line(&format!("{} ended", sessions(ended.sessions)))?,
@@ -75,8 +52,8 @@ pub(crate) fn run(global: &Global, wanted: &EndArguments) -> Outcome {
     })
 }
 
-fn of_owner(store: &Store, owner: &str, wanted: &EndArguments, ended: &mut Ended) -> Outcome<()> {
-    let count = store.sessions_of(owner)?.len();
+fn of_owner(store: &dyn Backend, owner: &str, wanted: &EndArguments) -> Outcome<Ended> {
+    let count = store.count_of(owner)?;
     if count > 0 {
         let question = match count {
             1 => format!("End the session of {}?", name(owner)),
@@ -84,5 +61,5 @@ fn of_owner(store: &Store, owner: &str, wanted: &EndArguments, ended: &mut Ended
         };
         confirm(wanted.yes.into(), &question)?;
     }
-    Ok(ended.note(store.end_all_of(owner))?)
+    store.end_all_of(owner)
 }

@@ -1,13 +1,14 @@
 //! `list`: the sessions, in pages.
 
 use crate::args::{Global, ListArguments};
+use crate::backend::{Backend, Filter};
 use crate::failure::{Failure, Found, Outcome};
 use crate::interrupt::Interrupt;
 use crate::json::ListedJson;
 use crate::output::{Align, Table, dim, json, line};
 use crate::progress::Progress;
 use crate::text::{bytes, name, plain, roughly, short, since};
-use cloakroom::{ClientKey, Container, ListedSession, SessionFilter, Store};
+use cloakroom::{ClientKey, SessionFilter};
 use serde_json::json;
 
 /// How many characters of a text a table shows.
@@ -20,66 +21,52 @@ struct Next {
 }
 
 struct Listed {
-    sessions: Vec<(String, ListedSession)>,
+    sessions: Vec<ListedJson>,
     /// Where the next page begins, if there may be one.
     next: Option<Next>,
 }
 
 pub(crate) fn run(global: &Global, wanted: &ListArguments, interrupt: &Interrupt) -> Outcome {
-    global.on_store(|store| {
-        let listed = list(store, wanted, interrupt.asks())?;
+    let filter = filter(wanted)?;
+    global.on_backend(|store| {
+        let containers = store.containers()?;
+        let listed = list(store, &containers, (wanted, &filter), interrupt.asks())?;
         match global.json {
             true => print_json(&listed)?,
-            false => print(store, wanted, &listed)?,
+            false => print(store, &containers, wanted, &listed)?,
         }
-        let damaged = listed.sessions.iter().filter(|(_, it)| it.error.is_some());
+        let damaged = listed.sessions.iter().filter(|it| it.error.is_some());
         Ok(Found::of(damaged.count() as u64))
     })
 }
 
-fn filter(wanted: &ListArguments) -> Outcome<SessionFilter> {
-    let mut filter = SessionFilter::new();
-    if let Some(owner) = &wanted.owner {
-        filter = filter.owner(owner);
+fn filter(wanted: &ListArguments) -> Outcome<Filter> {
+    if let Some(digits) = &wanted.key {
+        // Digits that are wrong are told before anything is asked.
+        SessionFilter::new().key_prefix(digits)?;
     }
-    if let Some(label) = &wanted.label {
-        filter = filter.label(label);
-    }
-    if let Some(idle) = wanted.idle_at_least {
-        filter = filter.idle_at_least(idle);
-    }
-    if let Some(idle) = wanted.idle_at_most {
-        filter = filter.idle_at_most(idle);
-    }
-    if let Some(age) = wanted.age_at_least {
-        filter = filter.age_at_least(age);
-    }
-    if let Some(age) = wanted.age_at_most {
-        filter = filter.age_at_most(age);
-    }
-    if let Some(size) = wanted.size_at_least {
-        filter = filter.bytes_at_least(size);
-    }
-    if let Some(size) = wanted.size_at_most {
-        filter = filter.bytes_at_most(size);
-    }
-    match &wanted.key {
-        Some(digits) => Ok(filter.key_prefix(digits)?),
-        None => Ok(filter),
-    }
+    Ok(Filter {
+        owner: wanted.owner.clone(),
+        label: wanted.label.clone(),
+        idle_at_least: wanted.idle_at_least,
+        idle_at_most: wanted.idle_at_most,
+        age_at_least: wanted.age_at_least,
+        age_at_most: wanted.age_at_most,
+        bytes_at_least: wanted.size_at_least,
+        bytes_at_most: wanted.size_at_most,
+        key: wanted.key.clone(),
+    })
 }
 
 /// The containers that the list goes through: one; or all, or all from the one on that the page before ended in.
-fn containers(store: &Store, wanted: &ListArguments) -> Outcome<Vec<Container>> {
+fn containers(store: &dyn Backend, all: &[String], wanted: &ListArguments) -> Outcome<Vec<String>> {
     if let Some(name) = &wanted.container {
-        return Ok(vec![store.container(name)?]);
+        return Ok(vec![name.clone()]);
     }
-    let mut containers = store.containers();
+    let mut containers = all.to_vec();
     if let Some(first) = &wanted.from {
-        let first = store.container(first)?;
-        let own = first.names()?;
-        let is_first = |it: &Container| own.iter().any(|name| name == it.name());
-        let before = containers.iter().take_while(|it| !is_first(it)).count();
+        let first = store.settings(first)?.name;
+        let before = containers.iter().take_while(|name| **name != first).count();
         containers.drain(..before);
     } else if wanted.after.is_some() && containers.len() > 1 {
         let advice = "Name the container: --container lists it alone, --from goes on into the following ones. \"\" is the \
@@ -92,8 +79,12 @@ fn containers(store: &Store, wanted: &ListArguments) -> Outcome<Vec<Container>> 
     Ok(containers)
 }
 
-fn list(store: &Store, wanted: &ListArguments, interrupt: &Interrupt) -> Outcome<Listed> {
-    let filter = filter(wanted)?;
+fn list(
+    store: &dyn Backend,
+    all: &[String],
+    (wanted, filter): (&ListArguments, &Filter),
+    interrupt: &Interrupt,
+) -> Outcome<Listed> {
     let mut after: Option<ClientKey> = wanted.after.as_deref().map(str::parse).transpose()?;
     let progress = Progress::open("sessions examined");
     let mut listed = Listed {
@@ -101,24 +92,16 @@ fn list(store: &Store, wanted: &ListArguments, interrupt: &Interrupt) -> Outcome
         next: None,
     };
     let mut examined = 0;
-    for container in containers(store, wanted)? {
-        let of = container.name();
+    for container in containers(store, all, wanted)? {
         loop {
             let left = wanted.limit.saturating_sub(listed.sessions.len() as u64);
             if left == 0 {
-                listed.next = Some(Next {
-                    container: of.to_owned(),
-                    after,
-                });
+                listed.next = Some(Next { container, after });
                 return Ok(listed);
             }
-            let most = usize::try_from(left).unwrap_or(usize::MAX);
-            let page = container.sessions(&filter, after, most)?;
-            let sessions = page.sessions.into_iter();
-            listed
-                .sessions
-                .extend(sessions.map(|session| (of.to_owned(), session)));
-            examined += page.examined as u64;
+            let page = store.sessions(&container, filter, after, left)?;
+            listed.sessions.extend(page.sessions);
+            examined += page.examined;
             progress.at(examined);
             after = page.next;
             if interrupt.has_come() {
@@ -134,17 +117,20 @@ fn list(store: &Store, wanted: &ListArguments, interrupt: &Interrupt) -> Outcome
 }
 
 fn print_json(listed: &Listed) -> Outcome<()> {
-    let sessions = listed.sessions.iter();
-    let sessions = sessions.map(|(container, session)| ListedJson::of(container, session));
     let next = listed.next.as_ref();
     let next = next.map(|next| {
         let after = next.after.map(|after| after.to_string());
         json!({ "container": next.container, "after": after })
     });
-    json(&json!({ "sessions": sessions.collect::<Vec<_>>(), "next": next }))
+    json(&json!({ "sessions": listed.sessions, "next": next }))
 }
 
-fn print(store: &Store, wanted: &ListArguments, listed: &Listed) -> Outcome<()> {
+fn print(
+    store: &dyn Backend,
+    containers: &[String],
+    wanted: &ListArguments,
+    listed: &Listed,
+) -> Outcome<()> {
     if listed.sessions.is_empty() {
         return line("no sessions");
     }
@@ -161,13 +147,13 @@ fn print(store: &Store, wanted: &ListArguments, listed: &Listed) -> Outcome<()> 
         right("SIZE"),
         left(""),
     ]);
-    let now = store.now();
-    for (container, session) in &listed.sessions {
+    let now = store.now()?;
+    for session in &listed.sessions {
         let text = |text: &Option<String>| short(&plain(text.as_deref().unwrap_or("-")), SHOWN);
         let ago = |time: Option<_>| time.map_or("-".to_owned(), |time| roughly(since(now, time)));
         table.row([
-            session.client.to_string(),
-            short(&name(container), SHOWN),
+            plain(&session.client),
+            short(&name(&session.container), SHOWN),
             text(&session.owner),
             text(&session.label),
             ago(session.created),
@@ -180,9 +166,10 @@ fn print(store: &Store, wanted: &ListArguments, listed: &Listed) -> Outcome<()> 
                 .map_or_else(String::new, |_| "damaged".to_owned()),
         ]);
     }
+    table.fit(&[1, 2, 3]);
     table.print()?;
     if let Some(next) = &listed.next {
-        let from = match wanted.container.is_none() && store.containers().len() > 1 {
+        let from = match wanted.container.is_none() && containers.len() > 1 {
             true => format!(" --from {}", name(&next.container)),
             false => String::new(),
         };

@@ -11,14 +11,12 @@ const KEPT: &str = "These are the secrets that the store keeps. An application t
                     (StoreBuilder::secret) does not use them: change them there.";
 
 pub(crate) fn run(global: &Global, command: SecretsCommand) -> Outcome {
-    global.on_store(|store| {
+    global.on_backend(|store| {
         match command {
             SecretsCommand::List => {
                 let secrets = store.secrets()?;
                 if global.json {
-                    let secrets = secrets.iter();
-                    let secrets = secrets.map(|it| json!({ "number": it.name, "is_issuing": it.is_issuing }));
-                    json(&secrets.collect::<Vec<_>>())?;
+                    json(&secrets)?;
                     return Ok(Found::Nothing);
                 }
                 for secret in secrets {
@@ -26,7 +24,7 @@ pub(crate) fn run(global: &Global, command: SecretsCommand) -> Outcome {
                         true => "signs new ids",
                         false => "verifies older ids",
                     };
-                    line(&format!("secret {:<4} {use_}", secret.name))?;
+                    line(&format!("secret {:<4} {use_}", secret.number))?;
                 }
                 error_line(KEPT)?;
             }

@@ -1,15 +1,15 @@
 //! `show`: one session.
 
 use crate::args::Global;
+use crate::backend::{Backend, Filter};
 use crate::failure::{Failure, Found, Outcome};
-use crate::json::PartJson;
+use crate::json::{EntryJson, PackageJson, PartJson};
 use crate::output::{error_line, heading, json, line};
 use crate::text::{bytes, duration, name, plain, since, time, timeout};
 use chrono::{DateTime, Utc};
-use cloakroom::{ClientKey, SessionEntry, SessionFilter, Store};
-use serde_json::json;
-use std::collections::BTreeSet;
-use std::io;
+use cloakroom::{ClientKey, SessionFilter};
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Values {
@@ -24,50 +24,52 @@ impl From<bool> for Values {
 }
 
 pub(crate) fn run(global: &Global, key: &str, values: Values) -> Outcome {
-    global.on_store(|store| {
+    global.on_backend(|store| {
         let entry = match find(store, key)? {
-            Some(client) => store.entry(client)?,
+            Some(client) => store.entry(client)?.map(|entry| (client, entry)),
             None => None,
         };
-        let Some(entry) = entry else {
+        let Some((client, mut entry)) = entry else {
             if global.json {
                 json(&serde_json::Value::Null)?;
             }
             error_line("there is no session of this key; `cloakroom list` lists the sessions")?;
             return Ok(Found::Something);
         };
-        let mut parts: Vec<_> = entry.parts.iter().map(PartJson::of).collect();
         if values == Values::Shown {
-            fill(store, &entry, &mut parts)?;
+            fill(store, client, &mut entry.containers)?;
         }
         match global.json {
-            true => json(&json!({
-                "client": entry.client.to_string(),
-                "renewed_as": entry.renewed_as.map(|client| client.to_string()),
-                "containers": parts,
-            }))?,
-            false => print(store, &entry, &parts, values)?,
+            true => json(&entry)?,
+            false => print(store, &entry, values)?,
         }
         let is_damaged = |part: &PartJson| {
             part.error.is_some() || part.packages.iter().any(|package| package.error.is_some())
         };
-        let damaged = parts.iter().filter(|part| is_damaged(part));
+        let damaged = entry.containers.iter().filter(|part| is_damaged(part));
         Ok(Found::of(damaged.count() as u64))
     })
 }
 
 /// The key that is written in full, or the only one that begins like this.
-fn find(store: &Store, digits: &str) -> Outcome<Option<ClientKey>> {
+fn find(store: &dyn Backend, digits: &str) -> Outcome<Option<ClientKey>> {
     if digits.len() >= 32 {
         return Ok(Some(digits.parse()?));
     }
-    let filter = SessionFilter::new().key_prefix(digits)?;
+    // Digits that are wrong are told before anything is asked.
+    SessionFilter::new().key_prefix(digits)?;
+    let filter = Filter {
+        key: Some(digits.to_owned()),
+        ..Filter::default()
+    };
     let mut found = BTreeSet::new();
-    for container in store.containers() {
+    for container in store.containers()? {
         let mut after = None;
         loop {
-            let page = container.sessions(&filter, after, 2)?;
-            found.extend(page.sessions.iter().map(|session| session.client));
+            let page = store.sessions(&container, &filter, after, 2)?;
+            for session in &page.sessions {
+                found.insert(session.client.parse()?);
+            }
             after = page.next;
             if after.is_none() || found.len() > 1 {
                 break;
@@ -81,36 +83,34 @@ fn find(store: &Store, digits: &str) -> Outcome<Option<ClientKey>> {
     Ok(found.pop_first())
 }
 
-fn fill(store: &Store, entry: &SessionEntry, parts: &mut [PartJson]) -> Outcome<()> {
+fn fill(store: &dyn Backend, client: ClientKey, parts: &mut [PartJson]) -> Outcome<()> {
     for part in parts {
-        for package in part
-            .packages
-            .iter_mut()
-            .filter(|package| package.error.is_none())
-        {
-            let values = store.entry_values(entry.client, &part.name, &package.name)?;
+        let packages = part.packages.iter_mut();
+        for package in packages.filter(|package| package.error.is_none()) {
+            let values = store.values(client, &part.name, &package.name)?;
+            let mut values: HashMap<_, _> = values.into_iter().collect();
             for key in &mut package.keys {
-                let value = values.iter().find(|(name, _)| *name == key.name);
-                key.value = value.map(|(_, value)| value.clone());
+                key.value = values.remove(&key.name);
             }
         }
     }
     Ok(())
 }
 
-fn print(store: &Store, entry: &SessionEntry, parts: &[PartJson], values: Values) -> Outcome<()> {
-    let now = store.now();
-    line(&heading(&format!("session {}", entry.client)))?;
-    if let Some(renewed) = entry.renewed_as {
+fn print(store: &dyn Backend, entry: &EntryJson, values: Values) -> Outcome<()> {
+    let now = store.now()?;
+    line(&heading(&format!("session {}", plain(&entry.client))))?;
+    if let Some(renewed) = &entry.renewed_as {
         line(&format!(
-            "its id was renewed a moment ago: the session is now {renewed}"
+            "its id was renewed a moment ago: the session is now {}",
+            plain(renewed)
         ))?;
     }
-    for (part, json) in entry.parts.iter().zip(parts) {
+    for part in &entry.containers {
         line("")?;
-        line(&heading(&format!("container {}", name(&part.container))))?;
+        line(&heading(&format!("container {}", name(&part.name))))?;
         let row = |head: &str, text: String| line(&format!("  {head:<14}{text}"));
-        if let Some(error) = &json.error {
+        if let Some(error) = &part.error {
             row("damaged", plain(error))?;
             continue;
         }
@@ -125,8 +125,8 @@ fn print(store: &Store, entry: &SessionEntry, parts: &[PartJson], values: Values
                 Some(at) => format!("{} (in {})", time(at), duration(since(at, now))),
             },
         )?;
-        if let Some(own) = part.timeout {
-            row("own timeout", timeout(own))?;
+        if let Some(own) = part.timeout_ms {
+            row("own timeout", timeout(Duration::from_millis(own)))?;
         }
         if let Some(owner) = &part.owner {
             row("owner", plain(owner))?;
@@ -137,14 +137,14 @@ fn print(store: &Store, entry: &SessionEntry, parts: &[PartJson], values: Values
         if let Some(at) = part.authenticated_at {
             row("logged in", ago(at))?;
         }
-        json.packages
+        part.packages
             .iter()
             .try_for_each(|package| print_package(package, values))?;
     }
     Ok(())
 }
 
-fn print_package(package: &crate::json::PackageJson, values: Values) -> Outcome<()> {
+fn print_package(package: &PackageJson, values: Values) -> Outcome<()> {
     line(&format!(
         "  package {}  {}",
         name(&package.name),
@@ -155,10 +155,7 @@ fn print_package(package: &crate::json::PackageJson, values: Values) -> Outcome<
     }
     for key in &package.keys {
         let shown = match &key.value {
-            Some(value) => {
-                let text = serde_json::to_string(value).map_err(io::Error::from)?;
-                plain(&text)
-            }
+            Some(value) => plain(value.get()),
             None => bytes(key.bytes),
         };
         line(&format!("    {} = {shown}", name(&key.name)))?;

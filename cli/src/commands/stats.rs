@@ -1,16 +1,20 @@
 //! `stats`: how many sessions, how old, how large.
 
 use crate::args::Global;
-use crate::failure::{Failure, Found, Outcome};
+use crate::backend::{Backend, Figures};
+use crate::failure::{Found, Outcome};
 use crate::interrupt::Interrupt;
-use crate::json::MeasuresJson;
+use crate::json::{MeasuresJson, Ranges};
 use crate::output::{Align, Table, heading, json, line};
 use crate::progress::Progress;
 use crate::text::{bytes, name, roughly};
-use cloakroom::{SessionHistogram, SessionMeasures, Statistics, Store};
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::iter::successors;
 use std::time::Duration;
 
+/// The largest bound of a range but the last, which has none.
+const LAST_BOUND: u64 = 1 << 47;
 /// How long the longest bar is.
 const BAR: u64 = 40;
 
@@ -28,91 +32,53 @@ impl From<bool> for Depth {
 }
 
 pub(crate) fn run(global: &Global, depth: Depth, interrupt: &Interrupt) -> Outcome {
-    global.on_store(|store| {
+    global.on_backend(|store| {
         let measured = match depth {
             Depth::Quick => None,
             Depth::Full => Some(measure(store, interrupt)?),
         };
-        let statistics = store.statistics()?;
+        let figures = store.figures()?;
+        let names = store.containers()?;
         match global.json {
-            true => print_json(store, &statistics, measured.as_deref())?,
-            false => print_text(store, &statistics, measured.as_deref())?,
+            true => json(&json!({
+                "file_bytes": figures.file_bytes,
+                "journal_bytes": figures.journal_bytes,
+                "unreadable_parts": figures.unreadable_parts,
+                "container_names": names,
+                "containers": measured,
+            }))?,
+            false => print_text(&names, &figures, measured.as_deref())?,
         }
         let damaged = measured.iter().flatten();
-        let damaged: u64 = damaged.map(|(_, measures)| measures.unreadable).sum();
-        Ok(Found::of(damaged + statistics.unreadable_parts() as u64))
+        let damaged: u64 = damaged.map(|measures| measures.unreadable).sum();
+        Ok(Found::of(damaged + figures.unreadable_parts))
     })
 }
 
-type Measured = Vec<(String, SessionMeasures)>;
-
-fn measure(store: &Store, interrupt: &Interrupt) -> Outcome<Measured> {
+fn measure(store: &dyn Backend, interrupt: &Interrupt) -> Outcome<Vec<MeasuresJson>> {
     let interrupt = interrupt.asks();
     let progress = Progress::open("sessions measured");
-    let mut measured = Vec::new();
-    let mut before = 0;
-    for container in store.containers() {
-        let measures = container.measure(|measures| {
-            progress.at(before + measures.live + measures.expired);
-            interrupt.flow()
-        })?;
-        if !measures.is_complete || interrupt.has_come() {
-            let advice =
-                "Nothing was changed. `cloakroom stats --quick` does not read the sessions.";
-            return Err(Failure::interrupted(
-                "not all sessions were measured",
-                advice,
-            ));
-        }
-        before += measures.live + measures.expired;
-        measured.push((container.name().to_owned(), measures));
-    }
-    Ok(measured)
-}
-
-fn print_json(
-    store: &Store,
-    statistics: &Statistics,
-    measured: Option<&[(String, SessionMeasures)]>,
-) -> Outcome<()> {
-    let containers = measured.map(|measured| {
-        let containers = measured.iter();
-        let containers = containers.map(|(name, measures)| MeasuresJson::of(name, measures));
-        containers.collect::<Vec<_>>()
-    });
-    let names: Vec<_> = store
-        .containers()
-        .iter()
-        .map(|it| it.name().to_owned())
-        .collect();
-    json(&json!({
-        "file_bytes": statistics.file_len(),
-        "journal_bytes": statistics.journal_len(),
-        "unreadable_parts": statistics.unreadable_parts(),
-        "container_names": names,
-        "containers": containers,
-    }))
+    store.measure(&mut |sessions, _| {
+        progress.at(sessions);
+        interrupt.flow()
+    })
 }
 
 fn print_text(
-    store: &Store,
-    statistics: &Statistics,
-    measured: Option<&[(String, SessionMeasures)]>,
+    names: &[String],
+    figures: &Figures,
+    measured: Option<&[MeasuresJson]>,
 ) -> Outcome<()> {
-    line(&format!("file      {}", bytes(statistics.file_len())))?;
-    line(&format!("journal   {}", bytes(statistics.journal_len())))?;
-    if statistics.unreadable_parts() > 0 {
+    line(&format!("file      {}", bytes(figures.file_bytes)))?;
+    line(&format!("journal   {}", bytes(figures.journal_bytes)))?;
+    if figures.unreadable_parts > 0 {
         line(&format!(
             "unreadable parts of the file: {}",
-            statistics.unreadable_parts()
+            figures.unreadable_parts
         ))?;
     }
     let Some(measured) = measured else {
-        let names: Vec<_> = store
-            .containers()
-            .iter()
-            .map(|it| name(it.name()))
-            .collect();
+        let names: Vec<_> = names.iter().map(|it| name(it)).collect();
         return line(&format!("containers {}", names.join(", ")));
     };
     line("")?;
@@ -126,36 +92,52 @@ fn print_text(
         right("PACKAGES"),
         right("BYTES"),
     ]);
-    let (mut ages, mut idle, mut sizes) = Default::default();
-    for (of, measures) in measured {
+    for measures in measured {
         let numbers = [
-            measures.live,
+            measures.sessions,
             measures.owned,
             measures.expired,
             measures.unreadable,
         ];
         let numbers = numbers.into_iter().chain([measures.packages]);
-        let cells = [name(of)]
+        let cells = [name(&measures.name)]
             .into_iter()
             .chain(numbers.map(|number| number.to_string()));
         table.row(cells.chain([bytes(measures.bytes)]).collect::<Vec<_>>());
-        SessionHistogram::merge(&mut ages, &measures.age_histogram);
-        SessionHistogram::merge(&mut idle, &measures.idle_histogram);
-        SessionHistogram::merge(&mut sizes, &measures.bytes_histogram);
     }
     table.print()?;
     let time = |seconds| roughly(Duration::from_secs(seconds));
-    histogram("AGE", &ages, time)?;
-    histogram("SINCE THE LAST ACCESS", &idle, time)?;
-    histogram("SIZE", &sizes, bytes)
+    let of_all = |of: fn(&MeasuresJson) -> &Ranges| sum(measured.iter().map(of));
+    histogram("AGE", &of_all(|it| &it.ages_seconds), time)?;
+    histogram(
+        "SINCE THE LAST ACCESS",
+        &of_all(|it| &it.idle_seconds),
+        time,
+    )?;
+    histogram("SIZE", &of_all(|it| &it.sizes_bytes), bytes)
 }
 
-fn histogram(
-    title: &str,
-    histogram: &SessionHistogram,
-    bound: impl Fn(u64) -> String,
-) -> Outcome<()> {
-    let ranges: Vec<_> = histogram.ranges().collect();
+/// The histogram of all of them: each range from the first with a session to the last.
+fn sum<'a>(histograms: impl Iterator<Item = &'a Ranges>) -> Ranges {
+    let mut counts = BTreeMap::new();
+    for (bound, count) in histograms.flatten() {
+        *counts.entry(*bound).or_insert(0) += count;
+    }
+    let (Some(first), Some(last)) = (counts.keys().next(), counts.keys().next_back()) else {
+        return Vec::new();
+    };
+    let doubled = |bound: &u64| match bound {
+        0 => Some(1),
+        bound => bound.checked_mul(2).filter(|_| *bound < LAST_BOUND),
+    };
+    let bounds = successors(Some(*first), doubled).take_while(|bound| bound < last);
+    let bounds = bounds.chain([*last]);
+    bounds
+        .map(|bound| (bound, counts.get(&bound).copied().unwrap_or(0)))
+        .collect()
+}
+
+fn histogram(title: &str, ranges: &[(u64, u64)], bound: impl Fn(u64) -> String) -> Outcome<()> {
     let Some(most) = ranges
         .iter()
         .map(|range| range.1)
@@ -166,7 +148,7 @@ fn histogram(
     };
     line("")?;
     line(&heading(title))?;
-    for (up_to, count) in ranges {
+    for &(up_to, count) in ranges {
         let up_to = match up_to {
             u64::MAX => "more".to_owned(),
             up_to => format!("to {}", bound(up_to)),

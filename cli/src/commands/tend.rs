@@ -3,27 +3,32 @@
 use crate::args::Global;
 use crate::failure::{Failure, Found, Outcome};
 use crate::interrupt::Interrupt;
+use crate::json::{CheckJson, DamageJson};
 use crate::opening::{Older, parse_32_bytes};
 use crate::output::{json, line};
 use crate::progress::Progress;
 use crate::prompt::{Consent, confirm};
 use crate::text::{bytes, packages, plain, sessions};
-use cloakroom::{Damage, ErrorKind};
+use cloakroom::ErrorKind;
 use serde_json::json;
 use std::fs;
 use std::path::Path;
 
-pub(crate) fn sweep(global: &Global) -> Outcome {
-    global.on_store(|store| {
-        let (mut removed, mut unreadable) = (0, 0);
-        let progress = Progress::open("expired sessions removed");
-        for container in store.containers() {
-            let swept = container.sweep()?;
-            removed += swept.removed;
-            unreadable += swept.unreadable;
-            progress.at(removed);
-        }
+pub(crate) fn sweep(global: &Global, interrupt: &Interrupt) -> Outcome {
+    global.on_backend(|store| {
+        let interrupt = interrupt.asks();
+        let progress = Progress::open("sessions examined");
+        let swept = store.sweep(&mut |scanned, _| {
+            progress.at(scanned);
+            interrupt.flow()
+        })?;
         drop(progress);
+        let (removed, unreadable) = (swept.removed, swept.unreadable);
+        if !swept.complete {
+            let what = format!("the sweep was broken off; {removed} expired sessions are removed");
+            let advice = "They stay removed. Run the command again to remove the rest.";
+            return Err(Failure::interrupted(what, advice));
+        }
         match global.json {
             true => json(&json!({ "removed": removed, "unreadable": unreadable }))?,
             false => {
@@ -39,51 +44,53 @@ pub(crate) fn sweep(global: &Global) -> Outcome {
     })
 }
 
-pub(crate) fn check(global: &Global) -> Outcome {
-    global.on_store(|store| {
-        let progress = Progress::open("reading the whole store");
-        let check = store.check()?;
+pub(crate) fn check(global: &Global, interrupt: &Interrupt) -> Outcome {
+    global.on_backend(|store| {
+        let interrupt = interrupt.asks();
+        let progress = Progress::open("rows read");
+        let check = store.check(&mut |rows, of| {
+            progress.at_of(rows, of);
+            interrupt.flow()
+        })?;
         drop(progress);
-        let file = store.statistics()?.file_len();
-        let findings: Vec<_> = check.findings.iter().map(damage_json).collect();
-        if global.json {
-            json(&json!({
-                "sessions": check.sessions, "packages": check.packages, "damaged_records": check.damaged,
-                "damaged_pages": check.damaged_pages, "findings": findings,
-                "bytes_in_use": check.bytes_in_use, "file_bytes": file,
-            }))?;
-        } else {
-            line(&format!("{}, {}", sessions(check.sessions), packages(check.packages)))?;
-            line(&format!("{} of {} of the file are in use", bytes(check.bytes_in_use), bytes(file)))?;
-            print_damage(&check.findings, check.damaged + check.damaged_pages)?;
-            match check.is_clean() {
-                true => line("no damage")?,
-                false => line(&format!(
-                    "{} damaged records, {} damaged pages. `cloakroom salvage --to NEW` copies the rest.",
-                    check.damaged, check.damaged_pages
-                ))?,
-            }
+        let found = print_check(global, &check)?;
+        if !check.complete {
+            let what = "the check was broken off: not everything was read";
+            let advice = "Nothing was changed. Run the command again to read everything.";
+            return Err(Failure::interrupted(what, advice));
         }
-        Ok(Found::of(check.damaged + check.damaged_pages))
+        Ok(found)
     })
 }
 
-fn damage_json(damage: &Damage) -> serde_json::Value {
-    json!({
-        "container": damage.container, "client": damage.client.map(|client| client.to_string()),
-        "package": damage.package, "error": damage.error.to_string(),
-    })
+fn print_check(global: &Global, check: &CheckJson) -> Outcome {
+    let damaged = check.damaged_records + check.damaged_pages;
+    if global.json {
+        json(check)?;
+        return Ok(Found::of(damaged));
+    }
+    let (packages, sessions) = (packages(check.packages), sessions(check.sessions));
+    line(&format!("{sessions}, {packages}"))?;
+    if check.complete {
+        let (in_use, file) = (bytes(check.bytes_in_use), bytes(check.file_bytes));
+        line(&format!("{in_use} of {file} of the file are in use"))?;
+    }
+    print_damage(&check.findings, damaged)?;
+    match (damaged, check.complete) {
+        (0, true) => line("no damage")?,
+        (0, false) => line("no damage so far")?,
+        _ => line(&format!(
+            "{} damaged records, {} damaged pages. `cloakroom salvage --to NEW` copies the rest.",
+            check.damaged_records, check.damaged_pages
+        ))?,
+    }
+    Ok(Found::of(damaged))
 }
 
-fn print_damage(damages: &[Damage], all: u64) -> Outcome<()> {
+fn print_damage(damages: &[DamageJson], all: u64) -> Outcome<()> {
     for damage in damages {
-        let client = damage
-            .client
-            .map_or("-".to_owned(), |client| client.to_string());
-        line(&format!(
-            "{client:<32}  {}",
-            plain(&damage.error.to_string())
-        ))?;
+        let client = damage.client.as_deref().map_or("-".to_owned(), plain);
+        line(&format!("{client:<32}  {}", plain(&damage.error)))?;
     }
     match all.saturating_sub(damages.len() as u64) {
         0 => Ok(()),
@@ -113,8 +120,8 @@ pub(crate) fn salvage(global: &Global, to: &Path, secret_file: Option<&Path>) ->
     let progress = Progress::open("copying what can be read");
     let salvage = builder.salvage(from, to)?;
     drop(progress);
+    let losses: Vec<_> = salvage.losses.iter().map(DamageJson::of).collect();
     if global.json {
-        let losses: Vec<_> = salvage.losses.iter().map(damage_json).collect();
         json(&json!({
             "sessions": salvage.sessions, "packages": salvage.packages, "lost": salvage.lost,
             "mended_pages": salvage.mended_pages, "damaged_pages": salvage.damaged_pages,
@@ -126,7 +133,7 @@ pub(crate) fn salvage(global: &Global, to: &Path, secret_file: Option<&Path>) ->
             sessions(salvage.sessions),
             packages(salvage.packages)
         ))?;
-        print_damage(&salvage.losses, salvage.lost + salvage.damaged_pages)?;
+        print_damage(&losses, salvage.lost + salvage.damaged_pages)?;
         if salvage.new_secrets {
             line("the secrets are lost: ids work only under the secret that was given")?;
         }

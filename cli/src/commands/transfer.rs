@@ -1,69 +1,75 @@
 //! `export` and `import`.
 
 use crate::args::{Duplicates, Global};
+use crate::backend::{Backend, ImportHow, Source, Transfer};
 use crate::failure::{Failure, Found, Outcome};
 use crate::interrupt::Interrupt;
+use crate::json::{ExportedJson, ImportedJson};
 use crate::output::{error_line, json, line};
 use crate::progress::Progress;
 use crate::text::sessions;
-use cloakroom::{Error, ErrorKind, Exported, ImportSettings, Imported, OnDuplicate, Store};
-use serde_json::json;
+use cloakroom::OnDuplicate;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 pub(crate) fn export(global: &Global, output: Option<&Path>, interrupt: &Interrupt) -> Outcome {
-    global.on_store(|store| {
+    if let Some(path) = output {
+        is_new(path)?;
+    }
+    global.on_backend(|store| {
         let interrupt = interrupt.asks();
         let exported = match output {
-            None => write(store, io::stdout().lock(), interrupt)?,
+            None => write(store, &mut io::stdout().lock(), interrupt)?,
             Some(path) => to_file(store, path, interrupt)?,
         };
         if output.is_some() {
             match global.json {
-                true => json(&json!({
-                    "containers": exported.containers, "sessions": exported.sessions,
-                    "packages": exported.packages, "damaged": exported.damaged, "bytes": exported.bytes,
-                }))?,
+                true => json(&exported)?,
                 false => line(&format!("{} exported", sessions(exported.sessions)))?,
             }
         }
         if exported.damaged > 0 {
             let damaged = exported.damaged;
-            error_line(&format!("{damaged} sessions or packages are damaged: the export names them"))?;
+            error_line(&format!(
+                "{damaged} sessions or packages are damaged: the export names them"
+            ))?;
             return Ok(Found::Something);
         }
         Ok(Found::Nothing)
     })
 }
 
-fn write(store: &Store, writer: impl Write, interrupt: &Interrupt) -> Outcome<Exported> {
-    let progress = Progress::open("sessions exported");
-    let exported = store.export_with(writer, |exported| {
-        progress.at(exported.sessions);
+fn write(
+    store: &dyn Backend,
+    writer: &mut dyn Write,
+    interrupt: &Interrupt,
+) -> Outcome<ExportedJson> {
+    let progress = Progress::open(store.unit(Transfer::Export));
+    let exported = store.export(writer, &mut |so_far, _| {
+        progress.at(so_far);
         interrupt.flow()
     })?;
-    match exported.is_complete {
-        true => Ok(exported),
-        false => {
-            let advice = "The store is unchanged. An import refuses an export without its last line, after its whole \
-                          batches.";
-            Err(Failure::interrupted("the export was broken off", advice))
+    writer.flush()?;
+    Ok(exported)
+}
+
+/// A name that is taken is told before anything is read.
+pub(crate) fn is_new(path: &Path) -> Outcome<()> {
+    match path.symlink_metadata() {
+        Err(_) => Ok(()),
+        Ok(_) => {
+            let advice = "Name a file that does not exist yet.";
+            let what = format!("{} exists already", path.display());
+            Err(Failure::usage(what, advice))
         }
     }
 }
 
 /// The file gets its name when it is whole.
-fn to_file(store: &Store, path: &Path, interrupt: &Interrupt) -> Outcome<Exported> {
+fn to_file(store: &dyn Backend, path: &Path, interrupt: &Interrupt) -> Outcome<ExportedJson> {
     let failed =
         |error: io::Error| Failure::file(format!("{} cannot be written", path.display()), &error);
-    if path.symlink_metadata().is_ok() {
-        let advice = "Name a file that does not exist yet.";
-        return Err(Failure::usage(
-            format!("{} exists already", path.display()),
-            advice,
-        ));
-    }
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
@@ -79,27 +85,34 @@ fn to_file(store: &Store, path: &Path, interrupt: &Interrupt) -> Outcome<Exporte
 pub(crate) fn import(
     global: &Global,
     file: &Path,
-    (on_duplicate, after_line, max_line): (Duplicates, u64, usize),
+    how: ImportHow,
     interrupt: &Interrupt,
 ) -> Outcome {
-    let reader: Box<dyn Read> = match file.as_os_str() == "-" {
-        true => Box::new(io::stdin()),
-        false => Box::new(File::open(file).map_err(|error| {
-            Failure::file(format!("{} cannot be read", file.display()), &error)
-        })?),
+    let failed =
+        |error: io::Error| Failure::file(format!("{} cannot be read", file.display()), &error);
+    let source = match file.as_os_str() == "-" {
+        true => Source {
+            reader: Box::new(io::stdin()),
+            bytes: None,
+        },
+        false => {
+            let file = File::open(file).map_err(failed)?;
+            let metadata = file.metadata().map_err(failed)?;
+            Source {
+                reader: Box::new(file),
+                bytes: metadata.is_file().then_some(metadata.len()),
+            }
+        }
     };
-    let settings = ImportSettings::new(on_duplicate.into())
-        .after_line(after_line)
-        .max_line(max_line);
-    global.on_store(|store| {
+    global.on_backend(|store| {
         let interrupt = interrupt.asks();
-        let progress = Progress::open("sessions imported");
-        let imported = store.import_with(reader, settings, |imported| {
-            progress.at(imported.sessions + imported.skipped);
+        let progress = Progress::open(store.unit(Transfer::Import));
+        let imported = store.import(source, how, &mut |so_far, of| {
+            progress.at_of(so_far, of);
             interrupt.flow()
         });
         drop(progress);
-        report(global, &imported.map_err(not_imported)?)
+        report(global, &imported?)
     })
 }
 
@@ -113,27 +126,9 @@ impl From<Duplicates> for OnDuplicate {
     }
 }
 
-/// A file that is wrong is no wrong usage.
-fn not_imported(error: Error) -> Failure {
-    if error.kind() != ErrorKind::InvalidInput {
-        return error.into();
-    }
-    let advice = "Correct the file, or make a new one. --on-duplicate says what happens to sessions that are there already; \
-                  --after-line goes on after the lines that are imported.";
-    Failure::unusable("InvalidInput", error.to_string(), advice)
-}
-
-fn report(global: &Global, imported: &Imported) -> Outcome {
-    if !imported.is_complete {
-        let done = format!("{} imported, the rest is not", sessions(imported.sessions));
-        let advice = format!("Go on with --after-line {}.", imported.lines);
-        return Err(Failure::interrupted(done, &advice));
-    }
+fn report(global: &Global, imported: &ImportedJson) -> Outcome {
     match global.json {
-        true => json(&json!({
-            "containers": imported.containers, "sessions": imported.sessions, "skipped": imported.skipped,
-            "damaged": imported.damaged,
-        }))?,
+        true => json(imported)?,
         false => {
             line(&format!("{} imported", sessions(imported.sessions)))?;
             if imported.skipped > 0 {

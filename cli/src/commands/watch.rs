@@ -1,7 +1,8 @@
-//! `watch`: the sizes of the store's files as they change. Nothing is opened, so it works while an application has the
-//! store.
+//! `watch`: the sizes of the store's files as they change, without opening anything; or the figures of a running
+//! application.
 
 use crate::args::Global;
+use crate::backend::{FiguresWire, RemoteStore};
 use crate::failure::{Failure, Found, Outcome};
 use crate::output::{Align, Table, is_unread, json};
 use crate::text::{bytes, time};
@@ -11,7 +12,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// After how many lines the heading is repeated.
 const HEADED: u64 = 20;
@@ -24,6 +25,9 @@ struct Sizes {
 }
 
 pub(crate) fn run(global: &Global, interval: Duration, count: Option<u64>) -> Outcome {
+    if let Some(store) = global.remote()? {
+        return live(global, &store, interval, count);
+    }
     let path = global.path()?;
     let mut before: Option<Sizes> = None;
     let mut rows = 0_u64;
@@ -36,6 +40,69 @@ pub(crate) fn run(global: &Global, interval: Duration, count: Option<u64>) -> Ou
             return Ok(Found::Nothing);
         }
         thread::sleep(interval);
+    }
+}
+
+/// The figures of an application, and what they were a while ago.
+fn live(global: &Global, store: &RemoteStore, interval: Duration, count: Option<u64>) -> Outcome {
+    let mut before = (Instant::now(), store.live()?.1);
+    let mut rows = 0_u64;
+    loop {
+        thread::sleep(interval);
+        let (at, figures) = store.live()?;
+        let now = (Instant::now(), figures);
+        print_live(global, at, (&before, &now), rows)?;
+        before = now;
+        rows += 1;
+        if is_unread() || count.is_some_and(|count| rows >= count) {
+            return Ok(Found::Nothing);
+        }
+    }
+}
+
+fn print_live(
+    global: &Global,
+    at: DateTime<Utc>,
+    (before, now): (&(Instant, FiguresWire), &(Instant, FiguresWire)),
+    rows: u64,
+) -> Outcome<()> {
+    let (old, new) = (&before.1, &now.1);
+    if global.json {
+        return json(&json!({
+            "time": time(at), "file_bytes": new.file_bytes, "journal_bytes": new.journal_bytes,
+            "changed": null, "commits": new.commits, "conflicts": new.conflicts, "reruns": new.reruns,
+            "bytes_written": new.bytes_written, "syncs": new.syncs,
+        }));
+    }
+    let seconds = (now.0 - before.0).as_secs_f64().max(0.001);
+    // Counters begin anew when the application opens the store again.
+    let rate =
+        |count: fn(&FiguresWire) -> u64| count(new).saturating_sub(count(old)) as f64 / seconds;
+    let number = |rate: f64| format!("{rate:.1}");
+    let right = |head| (head, Align::Right);
+    let mut table = Table::new(&[
+        ("TIME                ", Align::Left),
+        right("FILE      "),
+        right("JOURNAL   "),
+        right("COMMITS/S"),
+        right("CONFLICTS/S"),
+        right("RE-RUNS/S"),
+        right("WRITTEN/S "),
+        right("SYNCS/S"),
+    ]);
+    table.row([
+        time(at),
+        bytes(new.file_bytes),
+        bytes(new.journal_bytes),
+        number(rate(|it| it.commits)),
+        number(rate(|it| it.conflicts)),
+        number(rate(|it| it.reruns)),
+        bytes(rate(|it| it.bytes_written) as u64),
+        number(rate(|it| it.syncs)),
+    ]);
+    match rows.is_multiple_of(HEADED) {
+        true => table.print(),
+        false => table.print_rows(),
     }
 }
 
