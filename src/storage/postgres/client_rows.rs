@@ -24,7 +24,7 @@ pub(super) struct StoredRow {
 }
 
 /// How many earlier versions a row names.
-const PAST: usize = 8;
+const PAST: usize = 16;
 
 /// All that is stored of one client. The default: there is no row.
 #[derive(Clone, Debug, Default)]
@@ -217,7 +217,13 @@ mod tests {
             row.version = version;
         }
         let known: Vec<_> = (0..=21).filter(|it| rows.is_or_was(*it)).collect();
-        assert_eq!(known, (12..=20).collect::<Vec<_>>());
+        assert_eq!(known, (4..=20).collect::<Vec<_>>());
         assert!(!StoredClient::default().is_or_was(0));
+        assert!(!rows.names_all_versions() && !rows.stands_for_absence());
+        let placed = StoredClient {
+            stored: Some(StoredRow::default()),
+            ..StoredClient::default()
+        };
+        assert!(placed.names_all_versions() && placed.stands_for_absence());
     }
 }

@@ -37,10 +37,14 @@ pub(super) struct LostCommit {
 }
 
 impl LostCommit {
-    /// The rows that it replaces, each with its version. `None`: there was no row.
+    /// The rows that it replaces, each with its version. `None`: there was no row, but for one that the same transaction
+    /// put there for an absent client.
     pub(super) fn replaced(&self) -> impl Iterator<Item = (ClientKey, Option<u64>)> {
         let writes = self.plan.writes.iter();
-        writes.map(|(client, write)| (*client, write.base.version()))
+        writes.map(|(client, write)| {
+            let base = Some(&write.base).filter(|base| !base.stands_for_absence());
+            (*client, base.and_then(|base| base.version()))
+        })
     }
 }
 

@@ -89,7 +89,8 @@ impl Storage for PostgresEngine {
 
     fn ready(&self) -> Result<()> {
         self.shared.check_open()?;
-        match self.shared.pool.is_down() {
+        let deadline = self.shared.rules.server.deadline;
+        match self.shared.pool.is_down_for(deadline) {
             true => Err(unavailable("the server cannot be reached")),
             false => Ok(()),
         }

@@ -5,7 +5,7 @@ use super::connection::{Connection, Connector};
 use super::failure::{Failure, unavailable};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -13,14 +13,14 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 /// How long the first pause between two attempts to connect is.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// How long a pause between two attempts to connect is at most.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Pool {
     connector: Arc<Connector>,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
-    /// The last attempt to connect has failed.
-    is_down: AtomicBool,
+    /// Since when every attempt to connect has failed.
+    down_since: Mutex<Option<Instant>>,
     is_closed: AtomicBool,
 }
 
@@ -37,7 +37,7 @@ impl Pool {
             connector: Arc::new(connector),
             permits: Arc::new(Semaphore::new(connections.max(1))),
             idle: Mutex::default(),
-            is_down: AtomicBool::new(false),
+            down_since: Mutex::default(),
             is_closed: AtomicBool::new(false),
         })
     }
@@ -54,11 +54,11 @@ impl Pool {
             }
             match self.connector.connect(until).await {
                 Ok(connection) => {
-                    self.is_down.store(false, Ordering::Release);
+                    *self.down_since() = None;
                     return Ok(self.lend(connection, permit));
                 }
                 Err(failure) => {
-                    self.is_down.store(true, Ordering::Release);
+                    self.down_since().get_or_insert_with(Instant::now);
                     let next = Instant::now() + pause;
                     if next >= until || !failure.may_be_repeated() {
                         return Err(failure);
@@ -88,9 +88,15 @@ impl Pool {
         None
     }
 
-    /// Whether the server could not be reached at the last attempt.
-    pub(super) fn is_down(&self) -> bool {
-        self.is_down.load(Ordering::Acquire)
+    /// Whether the server could not be reached for longer than `time`. A request that comes sooner waits for it.
+    pub(super) fn is_down_for(&self, time: Duration) -> bool {
+        self.down_since()
+            .is_some_and(|since| since.elapsed() > time)
+    }
+
+    fn down_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        let down = self.down_since.lock();
+        down.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the idle connections, and those in use as they come back.
@@ -109,6 +115,8 @@ impl Borrowed {
             connection,
             permit,
         } = self;
+        // The server has answered.
+        *pool.down_since() = None;
         if !connection.is_closed() && !pool.is_closed.load(Ordering::Acquire) {
             let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.push(connection);
@@ -132,8 +140,6 @@ impl Borrowed {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         idle.clear();
-        drop(idle);
-        self.pool.is_down.store(true, Ordering::Release);
     }
 }
 

@@ -123,7 +123,7 @@ impl PendingTouches {
     pub(super) async fn settle(&self, shared: &Shared) {
         loop {
             let written = self.written.notified();
-            if self.is_empty() || shared.pool.is_down() {
+            if self.is_empty() || shared.pool.is_down_for(Duration::ZERO) {
                 return;
             }
             let _ = tokio::time::timeout(PAUSE, written).await;
