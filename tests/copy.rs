@@ -198,8 +198,10 @@ fn a_store_that_is_there_is_opened_only_if_it_is_the_copy() {
     let (original, _) = original(&clock);
     let (_folder, path) = place();
     builder(&clock).open(&path).unwrap().close().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
     let error = copy_of(&original, &clock).open(&path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert!(bytes == std::fs::read(&path).unwrap(), "it is not changed");
     builder(&clock).open(&path).unwrap();
 
     let (_folder, path) = place();
@@ -210,32 +212,107 @@ fn a_store_that_is_there_is_opened_only_if_it_is_the_copy() {
     }
 }
 
+/// Sweeps a store's containers once the copy has begun to verify, an hour and a minute later.
+fn swept_on_the_way(original: &Store, copy: &Store, clock: &Clock, swept: &Store) -> Copied {
+    let mut removed = 0;
+    let copied = original.copy_to_with(copy, |so_far| {
+        if so_far.sessions == 600 && removed == 0 {
+            clock.advance(HOUR + MINUTE);
+            for container in swept.containers() {
+                removed += container.sweep().unwrap().removed;
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(removed > 300, "{removed}");
+    copied.unwrap()
+}
+
 #[test]
-fn what_expires_is_left_out_and_may_be_swept_on_the_way() {
+fn what_expires_on_the_way_may_be_swept_from_either_store() {
+    let clock = clock();
+    let (original, _) = original(&clock);
+    let copy = copy_of(&original, &clock).in_memory().unwrap();
+    let copied = swept_on_the_way(&original, &copy, &clock, &copy);
+    // In the cart, 240 have the timeout of two hours. In both, 60 have a fixed end after one.
+    assert!(copied.is_complete);
+    assert!((240..400).contains(&copied.verified), "{copied:?}");
+
+    let (original, _) = self::original(&clock);
+    let copy = copy_of(&original, &clock).in_memory().unwrap();
+    let copied = swept_on_the_way(&original, &copy, &clock, &original);
+    assert!(copied.is_complete && copied.verified >= 240, "{copied:?}");
+}
+
+#[test]
+fn what_has_expired_is_left_out() {
     let clock = clock();
     let (original, _) = original(&clock);
     clock.advance(HOUR + MINUTE);
     let copy = copy_of(&original, &clock).in_memory().unwrap();
-    let mut calls = 0;
-    let copied = original.copy_to_with(&copy, |so_far| {
-        calls += 1;
-        if so_far.sessions + so_far.skipped > 0 && calls == 8 {
-            clock.advance(30 * MINUTE);
-            copy.container("cart").unwrap().sweep().unwrap();
-        }
-        ControlFlow::Continue(())
-    });
-    // 240 sessions with the timeout of their containers, 60 with one of their own and a fixed end.
-    let (sessions, _, _, verified, is_complete) = counted(copied.unwrap());
-    assert!(sessions < 600 && verified <= sessions && is_complete);
-    let clock = support::clock::clock();
-    let (original, _) = self::original(&clock);
-    clock.advance(4 * HOUR);
+    let copied = original.copy_to(&copy).unwrap();
+    assert_eq!(counted(copied), (240, 0, 0, 240, true));
+    clock.advance(3 * HOUR);
     let copy = copy_of(&original, &clock).in_memory().unwrap();
-    assert_eq!(
-        counted(original.copy_to(&copy).unwrap()),
-        (0, 0, 0, 0, true)
-    );
+    let copied = original.copy_to(&copy).unwrap();
+    assert_eq!(counted(copied), (0, 0, 0, 0, true));
+}
+
+#[test]
+fn a_copy_goes_on_although_whole_pages_of_it_have_expired() {
+    let clock = clock();
+    let (original, _) = original(&clock);
+    let last = original.client_ids().issue();
+    with(&original, &last, |session| {
+        session.set_timeout(Some(100 * HOUR))?;
+        session.pkg("visits").insert("count", 1)
+    });
+    let copy = copy_of(&original, &clock).in_memory().unwrap();
+    assert!(original.copy_to(&copy).unwrap().is_complete);
+    clock.advance(5 * HOUR);
+    let copied = original.copy_to(&copy).unwrap();
+    assert_eq!(counted(copied), (0, 1, 0, 1, true));
+}
+
+#[test]
+fn settings_that_were_changed_since_are_refused() {
+    let clock = clock();
+    let (original, _) = original(&clock);
+    type Change = fn(&Store) -> cloakroom::Result<()>;
+    let changes: [Change; 3] = [
+        |store| store.rotate_secret().map(drop),
+        |store| store.register_alias("more", "cart").map(drop),
+        |store| {
+            let cart = store.container("cart")?;
+            cart.configure(ContainerSettings::new().timeout(3 * HOUR))
+        },
+    ];
+    for change in changes {
+        let copy = copy_of(&original, &clock).in_memory().unwrap();
+        change(&original).unwrap();
+        let error = original.copy_to(&copy).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+}
+
+// C3.5
+#[test]
+fn times_that_lie_ahead_are_lowered_in_the_copy() {
+    let ahead = clock();
+    ahead.advance(500 * HOUR);
+    let (original, ids) = original(&ahead);
+    let (_folder, path) = place();
+    let there = copy_of(&original, &ahead).open(&path).unwrap();
+    assert!(original.copy_to(&there).unwrap().is_complete);
+    there.close().unwrap();
+
+    let clock = clock();
+    let original = builder(&clock).open(&path).unwrap();
+    let copy = copy_of(&original, &clock).in_memory().unwrap();
+    let copied = original.copy_to(&copy).unwrap();
+    assert_eq!(counted(copied), (600, 0, 0, 600, true));
+    let entry = copy.entry(ids[0].key()).unwrap().unwrap();
+    assert_eq!(entry.parts[0].created, Some(clock.now()));
 }
 
 #[cfg(feature = "encryption")]

@@ -14,7 +14,7 @@ use cloakroom::{ClientId, ContainerSettings, ErrorKind, Session, Store, Txn};
 use std::time::Duration;
 use support::clock::{HOUR, MINUTE, secs};
 use support::engine::needs_files;
-use support::store::{builder, keys_of, place, timed};
+use support::store::{builder, file_builder, keys_of, place, timed};
 use support::visitors::{put, with};
 
 /// A session with three values in two packages.
@@ -77,7 +77,7 @@ fn entries_are_keys_with_their_values_and_one_of_another_type_is_an_error() {
 
 // C2.7, C2.12
 #[test]
-fn replacing_a_package_writes_what_differs_and_nothing_that_is_there() {
+fn a_package_that_is_replaced_has_the_given_entries_alone() {
     let (_clock, store) = timed();
     let id = filled(&store);
     let commits = || store.statistics().unwrap().commits();
@@ -104,6 +104,20 @@ fn replacing_a_package_writes_what_differs_and_nothing_that_is_there() {
     with(&store, &id, |session| session.pkg("cart").insert("milk", 9));
     let conflict = txn.commit().unwrap_err();
     assert!(conflict.is_conflict(), "a key came in between");
+}
+
+// C5.3
+#[test]
+fn a_key_that_is_longer_than_a_lowered_limit_is_replaced() {
+    needs_files!("a store that is opened again with another limit");
+    let (_folder, path) = place();
+    let store = file_builder().open(&path).unwrap();
+    let id = store.client_ids().issue();
+    with(&store, &id, |it| it.pkg("cart").insert("a long key", 1));
+    store.close().unwrap();
+    let store = file_builder().max_name_len(4).open(&path).unwrap();
+    with(&store, &id, |it| it.pkg("cart").replace([("tea", 2)]));
+    assert_eq!(with(&store, &id, |it| it.pkg("cart").keys()), ["tea"]);
 }
 
 #[test]

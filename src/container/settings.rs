@@ -132,8 +132,8 @@ impl ContainerSettings {
     /// happens. To end all sessions of it, give it a [`max_lifetime`](Self::max_lifetime) of a millisecond, and
     /// [sweep](crate::Container::sweep) it after that.
     ///
-    /// Move it while no request begins a session. The move takes several steps: if the process ends between them, a
-    /// session that began meanwhile can stay behind, unreachable. It is not served again, and sweeps remove it once it
+    /// Move it while no request begins a session. The move takes several steps: if the process ends, the store is closed,
+    /// or the storage fails between them, a session that began meanwhile can stay behind, unreachable. It is not served again, and sweeps remove it once it
     /// has expired. Until then the container cannot move back to where it lies.
     ///
     /// ```

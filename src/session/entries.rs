@@ -2,7 +2,7 @@
 
 use super::PkgData;
 use crate::error::Result;
-use crate::transaction::{Content, KeyBase, KeyChanges, closed};
+use crate::transaction::{Content, KeyBase, closed};
 use crate::value;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -68,10 +68,7 @@ impl PkgData {
                 self.write(key, change)?;
             }
         }
-        for key in before.keys() {
-            self.write(key, KeyChanges::of(KeyBase::Removed))?;
-        }
-        Ok(())
+        before.keys().try_for_each(|key| self.write_removal(key))
     }
 
     /// Returns the number of keys. Counts as reading the whole package.

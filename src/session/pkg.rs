@@ -250,13 +250,18 @@ impl PkgData {
     pub fn remove(&self, key: &str) -> Result<bool> {
         let there = self.contains_key(key)?;
         if there {
-            self.with(|state, container| {
-                let gone = KeyChanges::of(KeyBase::Removed);
-                state.write(self.subject(), container, &self.package, key, gone)
-            })
-            .map_err(|e| self.at(key, e))?;
+            self.write_removal(key)?;
         }
         Ok(there)
+    }
+
+    /// Removes a key. One that is longer than the limit, which may have been lowered, goes as well.
+    pub(super) fn write_removal(&self, key: &str) -> Result<()> {
+        self.with(|state, container| {
+            let gone = KeyChanges::of(KeyBase::Removed);
+            state.write(self.subject(), container, &self.package, key, gone)
+        })
+        .map_err(|e| self.at(key, e))
     }
 
     /// Whether a key has a value.

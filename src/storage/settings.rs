@@ -188,6 +188,13 @@ impl StoreSettings {
         Ok(true)
     }
 
+    /// The error of a store that is to be the copy of another one, and is not.
+    pub(crate) fn no_copy() -> Error {
+        let why =
+            "the store is there already, and is no copy of the other one; copy into a new store";
+        Error::new(ErrorKind::InvalidInput, why)
+    }
+
     /// The container with this name, which may be an alias.
     ///
     /// # Errors

@@ -7,10 +7,12 @@ use crate::block_on::{block_on, wait};
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{ContainerHome, OnDuplicate, PackageChange, StoreSettings};
+use crate::storage::{ContainerHome, OnDuplicate, PackageChange};
 use crate::transaction::{ContainerEntry, Env};
+use std::iter::Peekable;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::vec::IntoIter;
 
 /// The result of [`Store::copy_to`], or how far it has come.
 ///
@@ -46,8 +48,8 @@ pub struct Copied {
 
 impl StoreBuilder {
     /// Makes a new store the copy of another one: it begins with the identity, the containers and the secrets of
-    /// `original`, so that client ids and cookies go on working. [`Store::copy_to`] brings the sessions. Blocks until the
-    /// settings are read.
+    /// `original`, so that client ids and cookies go on working. If the application gives the secrets, give them to both
+    /// ([`secret`](Self::secret)). [`Store::copy_to`] brings the sessions. Blocks until the settings are read.
     ///
     /// A store that is there already is opened as it is, if an earlier call made it as a copy of `original`. Otherwise
     /// opening fails.
@@ -64,16 +66,6 @@ impl StoreBuilder {
     }
 }
 
-/// Refuses a store that is no copy of the one with the settings `original`.
-pub(super) fn require_copy(settings: &StoreSettings, original: &StoreSettings) -> Result<()> {
-    if settings.identity == original.identity {
-        return Ok(());
-    }
-    Err(refused(
-        "the store is there already, and is no copy of the other one; copy into a new store",
-    ))
-}
-
 impl Store {
     /// Copies all live sessions into `target`, with their keys, times, owners, labels and values, and then reads both
     /// stores again and compares them. Blocks until all of it is durable. [`StoreBuilder::copy_of`] opens the target. It
@@ -88,8 +80,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) if `target` is no copy of this store, if it has a session of the same
-    /// key with other contents, or if the stores differ at the end: something else has used one of them. A failure of
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if `target` is no copy of this store, if containers or secrets were
+    /// changed since it was made, if it has a session of the same key with other contents, or if the stores differ at the end: something else has used one of them. A failure of
     /// either storage. Damaged sessions are no error: [`Copied::damaged`] counts them.
     pub fn copy_to(&self, target: &Self) -> Result<Copied> {
         self.copy_to_with(target, |_| ControlFlow::Continue(()))
@@ -109,11 +101,6 @@ impl Store {
         let (from, to) = (&*self.inner.env, &*target.inner.env);
         wait(from.refresh_settings())?;
         wait(to.refresh_settings())?;
-        if self.identity() != target.identity() {
-            return Err(refused(
-                "the target is no copy of this store; open it with StoreBuilder::copy_of",
-            ));
-        }
         let mut run = StoreCopy {
             from,
             to,
@@ -148,22 +135,27 @@ impl Store {
 /// Each durable container, here and there.
 type ContainerPair = (Arc<ContainerEntry>, Arc<ContainerEntry>);
 
+/// The containers whose sessions are copied, if the copy still has the settings of its original.
 fn pairs(from: &Env, to: &Env) -> Result<Vec<ContainerPair>> {
+    let (here, there) = (wait(from.storage.settings())?, wait(to.storage.settings())?);
+    if here.identity != there.identity {
+        return Err(refused(
+            "the target is no copy of this store; open it with StoreBuilder::copy_of",
+        ));
+    }
+    if here.containers != there.containers || here.secrets != there.secrets {
+        return Err(refused(
+            "the containers or the secrets were changed after the copy was made; copy into a new store",
+        ));
+    }
     let (here, there) = (from.registry.load_full(), to.registry.load_full());
-    let durable = here
-        .containers()
-        .iter()
-        .filter(|it| it.id().home() == ContainerHome::Durable);
+    let durable = here.containers().iter();
+    let durable = durable.filter(|it| it.id().home() == ContainerHome::Durable);
     let pair = |it: &Arc<ContainerEntry>| {
-        let name = &*it.container_ref.name;
-        let other = there.get(name).filter(|other| other.id() == it.id());
-        let other = other.ok_or_else(|| {
-            refused("the container was registered after the copy was made; copy into a new store")
-                .in_container(name)
-        })?;
-        Ok((it.clone(), other.clone()))
+        let other = there.get(&it.container_ref.name)?;
+        Some((it.clone(), other.clone()))
     };
-    durable.map(pair).collect()
+    Ok(durable.filter_map(pair).collect())
 }
 
 fn refused(why: &str) -> Error {
@@ -217,7 +209,8 @@ impl StoreCopy<'_> {
         let target = SessionWalk::new(self.to, container, &newest, self.now);
         let known = target.of(&keys, &mut damaged_copy)?;
         let mut known = known.into_iter().peekable();
-        for (client, session) in page {
+        for (client, mut session) in page {
+            session.lower(&container.policy, self.now);
             match known.next_if(|(key, _)| *key == client) {
                 Some((_, known)) if known == session => self.done.skipped += 1,
                 Some(_) => {
@@ -242,64 +235,80 @@ impl StoreCopy<'_> {
         Ok(())
     }
 
-    /// Reads both stores again, side by side.
+    /// Reads both stores again, side by side, in the order of the keys.
     fn verify(&mut self) -> Result<ControlFlow<()>> {
         for (here, there) in self.containers.clone() {
             let (state, newest) = (self.source.clone(), WalkFrom::Newest);
-            let mut original = SessionWalk::new(self.from, &here, &state, self.now);
-            let mut copy = SessionWalk::new(self.to, &there, &newest, self.now);
-            let mut copies = Vec::new().into_iter().peekable();
-            while let Some(page) = original.page(&mut |_, _, _| Ok(()))? {
-                for (client, session) in page {
-                    if copies.peek().is_none() {
-                        let page = copy.page(&mut damaged_copy)?;
-                        copies = page.unwrap_or_default().into_iter().peekable();
+            let mut originals = SessionWalk::new(self.from, &here, &state, self.now);
+            let mut copies = Copies {
+                walk: SessionWalk::new(self.to, &there, &newest, self.now),
+                page: Vec::new().into_iter().peekable(),
+            };
+            while let Some(page) = originals.page(&mut |_, _, _| Ok(()))? {
+                for (client, mut session) in page {
+                    session.lower(&here.policy, self.now);
+                    while let Some((client, copy)) = copies.next_if(|it| it.0 < client)? {
+                        self.require_expired(&here, client, &copy)?;
                     }
-                    let same = |it: &(ClientKey, StoredSession)| it.0 == client && it.1 == session;
-                    if copies.next_if(same).is_some() {
-                        self.done.verified += 1;
-                    } else if !self.has_expired(&here, &session) {
-                        return Err(differs(client).in_container(&*here.container_ref.name));
+                    match copies.next_if(|it| it.0 == client && it.1 == session)? {
+                        Some(_) => self.done.verified += 1,
+                        None => self.require_expired(&here, client, &session)?,
                     }
                 }
                 if !self.goes_on() {
                     return Ok(ControlFlow::Break(()));
                 }
             }
-            let rest = copies.next().map(Ok);
-            let rest = rest.or_else(|| first(&mut copy).transpose()).transpose()?;
-            if let Some((client, _)) = rest {
-                return Err(differs(client).in_container(&*here.container_ref.name));
+            while let Some((client, copy)) = copies.next_if(|_| true)? {
+                self.require_expired(&here, client, &copy)?;
             }
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Whether the target may have swept the session since.
-    fn has_expired(&self, container: &ContainerEntry, session: &StoredSession) -> bool {
+    /// One of the stores may have swept a session that has expired since the copy began. Any other must be in both.
+    fn require_expired(
+        &self,
+        container: &ContainerEntry,
+        client: ClientKey,
+        session: &StoredSession,
+    ) -> Result<()> {
         let now = self.from.clock.timestamp().max(self.to.clock.timestamp());
-        container.policy.is_expired(&session.row.times(), now)
+        if container.policy.is_expired(&session.row.times(), now) {
+            return Ok(());
+        }
+        let why = format!(
+            "the stores differ at the session {client}: something else has used one of them"
+        );
+        Err(refused(&why).in_container(&*container.container_ref.name))
     }
 }
 
-/// The first of the sessions that are left.
-fn first(walk: &mut SessionWalk<'_>) -> Result<Option<(ClientKey, StoredSession)>> {
-    while let Some(page) = walk.page(&mut damaged_copy)? {
-        if let Some(session) = page.into_iter().next() {
-            return Ok(Some(session));
+/// The sessions of the copy, one after the other.
+struct Copies<'a> {
+    walk: SessionWalk<'a>,
+    page: Peekable<IntoIter<(ClientKey, StoredSession)>>,
+}
+
+impl Copies<'_> {
+    /// The next one, if it is wanted.
+    fn next_if(
+        &mut self,
+        is_wanted: impl FnOnce(&(ClientKey, StoredSession)) -> bool,
+    ) -> Result<Option<(ClientKey, StoredSession)>> {
+        while self.page.peek().is_none() {
+            // What all has expired is an empty page.
+            let Some(page) = self.walk.page(&mut damaged_copy)? else {
+                return Ok(None);
+            };
+            self.page = page.into_iter().peekable();
         }
+        Ok(self.page.next_if(is_wanted))
     }
-    Ok(None)
 }
 
 fn damaged_copy(_: ClientKey, _: Option<&str>, error: Error) -> Result<()> {
     Err(error)
-}
-
-fn differs(client: ClientKey) -> Error {
-    let why =
-        format!("the stores differ at the session {client}: something else has used one of them");
-    refused(&why)
 }
 
 fn imported(

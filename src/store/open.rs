@@ -2,7 +2,6 @@
 
 use super::StoreBuilder;
 use super::check::Check;
-use super::copy::require_copy;
 use super::secrets::client_ids;
 use super::store::{Store, StoreInner};
 use super::sweeper::Sweeper;
@@ -20,7 +19,7 @@ use crate::storage::record::RecordCipher;
 use crate::storage::redb::{Engine, EngineRules, OpenOptions};
 #[cfg(feature = "torture")]
 use crate::storage::{ChosenEngine, chosen_engine};
-use crate::storage::{Finding, Storage};
+use crate::storage::{Finding, Storage, StoreSettings};
 use crate::transaction::{
     BACKGROUND_THREADS, Env, EventQueue, KnownSettings, Recomputer, Registry, Turns, Worker,
 };
@@ -246,8 +245,10 @@ impl StoreBuilder {
     async fn wire(self, storage: Arc<dyn Storage>) -> Result<Store> {
         describe_metrics();
         let settings = storage.settings().await?;
-        if let Some(original) = &self.copy_of {
-            require_copy(&settings, original)?;
+        if let Some(original) = &self.copy_of
+            && original.identity != settings.identity
+        {
+            return Err(StoreSettings::no_copy());
         }
         let (source, ids) = client_ids(&settings, &self.secrets.0)?;
         #[cfg(feature = "torture")]

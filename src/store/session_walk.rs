@@ -4,6 +4,7 @@ use crate::block_on::wait;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::ExpiryPolicy;
 use crate::storage::merge::lost_package;
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{SessionPage, Snapshot};
@@ -11,8 +12,9 @@ use crate::transaction::{ContainerEntry, Env, ShownSession};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// How many sessions are read at once.
+/// How many sessions are read at once, and about how many bytes: one session more may be read.
 const READ: usize = 64;
+const BYTES: usize = 4 << 20;
 
 /// Which state is read.
 #[derive(Clone)]
@@ -61,6 +63,20 @@ pub(super) struct StoredSession {
 }
 
 impl StoredSession {
+    /// Lowers times that lie so far ahead that the store would lower them (C3.5).
+    pub(super) fn lower(&mut self, policy: &ExpiryPolicy, now: Timestamp) {
+        if policy.is_ahead(&self.row.times(), now) {
+            let access = &mut self.row.access;
+            for time in [
+                &mut access.last_access,
+                &mut access.created,
+                &mut access.id_issued,
+            ] {
+                *time = (*time).min(now);
+            }
+        }
+    }
+
     /// About how many bytes it takes.
     pub(super) fn bytes(&self) -> usize {
         let packages = self.packages.iter().map(|(name, values)| {
@@ -70,6 +86,9 @@ impl StoredSession {
         size_of::<Self>() + packages.sum::<usize>()
     }
 }
+
+/// Sessions in the order of their keys.
+pub(super) type StoredPage = Vec<(ClientKey, StoredSession)>;
 
 /// Is told of a damaged session, or of a package of one.
 pub(super) type DamagedItem<'a> = dyn FnMut(ClientKey, Option<&str>, Error) -> Result<()> + 'a;
@@ -101,20 +120,18 @@ impl<'a> SessionWalk<'a> {
     }
 
     /// The next sessions. `None` at the end.
-    pub(super) fn page(
-        &mut self,
-        damaged: &mut DamagedItem<'_>,
-    ) -> Result<Option<Vec<(ClientKey, StoredSession)>>> {
+    pub(super) fn page(&mut self, damaged: &mut DamagedItem<'_>) -> Result<Option<StoredPage>> {
         let snapshot = self.from.snapshot(self.env)?;
         let rows = snapshot.sessions(self.container.id(), self.after, READ);
         let rows = rows.wait()?;
-        let Some((last, _)) = rows.last() else {
+        if rows.is_empty() {
             return Ok(None);
-        };
-        self.after = Some(*last);
+        }
         let clients: Vec<_> = rows.iter().map(|(client, _)| *client).collect();
         snapshot.load(&clients).wait()?;
-        self.read(&*snapshot, rows, damaged).map(Some)
+        let (sessions, last) = self.read(&*snapshot, rows, (BYTES, damaged))?;
+        self.after = last.or(self.after);
+        Ok(Some(sessions))
     }
 
     /// The sessions of these clients, those that are there.
@@ -122,7 +139,7 @@ impl<'a> SessionWalk<'a> {
         &self,
         clients: &[ClientKey],
         damaged: &mut DamagedItem<'_>,
-    ) -> Result<Vec<(ClientKey, StoredSession)>> {
+    ) -> Result<StoredPage> {
         let snapshot = self.from.snapshot(self.env)?;
         snapshot.load(clients).wait()?;
         let mut rows = Vec::new();
@@ -130,15 +147,17 @@ impl<'a> SessionWalk<'a> {
             let row = snapshot.session(self.container.id(), *client);
             rows.extend(row.transpose().map(|row| (*client, row)));
         }
-        self.read(&*snapshot, rows, damaged)
+        let (sessions, _) = self.read(&*snapshot, rows, (usize::MAX, damaged))?;
+        Ok(sessions)
     }
 
+    /// Reads sessions until they take so many bytes. Returns the last key that was read, too.
     fn read(
         &self,
         snapshot: &dyn Snapshot,
         rows: SessionPage,
-        damaged: &mut DamagedItem<'_>,
-    ) -> Result<Vec<(ClientKey, StoredSession)>> {
+        (most, damaged): (usize, &mut DamagedItem<'_>),
+    ) -> Result<(StoredPage, Option<ClientKey>)> {
         let readable = rows.iter().filter_map(|(client, row)| {
             Some(ShownSession {
                 container: self.container,
@@ -150,7 +169,12 @@ impl<'a> SessionWalk<'a> {
         let times = wait(self.env.times_of(&readable.collect::<Vec<_>>(), self.now));
         let mut times = times.into_iter();
         let mut sessions = Vec::with_capacity(rows.len());
+        let (mut bytes, mut last) = (0, None);
         for (client, row) in rows {
+            if bytes >= most {
+                break;
+            }
+            last = Some(client);
             let mut row = match row {
                 Ok(row) => row,
                 Err(error) => {
@@ -168,9 +192,11 @@ impl<'a> SessionWalk<'a> {
             let packages = self.packages(snapshot, (client, &row), damaged)?;
             row.packages = packages.iter().map(|(name, _)| name.clone()).collect();
             let row = row.without_history();
-            sessions.push((client, StoredSession { row, packages }));
+            let session = StoredSession { row, packages };
+            bytes += session.bytes();
+            sessions.push((client, session));
         }
-        Ok(sessions)
+        Ok((sessions, last))
     }
 
     fn packages(

@@ -47,7 +47,8 @@ pub(crate) fn open_or_create(
         let synced = location.folder.sync();
         synced.map_err(|e| io_error(path, "the store's folder cannot be synced", e))
     };
-    let opened = guarded(|| open_existing(location, &file, options, io, cipher, found)).and_then(
+    let terms = (cipher, initial);
+    let opened = guarded(|| open_existing(location, &file, options, io, terms, found)).and_then(
         |(disk, database, foreseen)| {
             let (database, ()) = failure::guarded_on(database, lasts)?;
             Ok((disk, database, foreseen))
@@ -87,7 +88,7 @@ fn open_existing(
     opened: &Opened,
     options: OpenOptions,
     io: &Arc<FileIo>,
-    cipher: &RecordCipher,
+    (cipher, initial): (&RecordCipher, Option<&StoreSettings>),
     found: &mut dyn FnMut(Finding),
 ) -> Result<(Disk, Database, Option<OpeningPlan>)> {
     let path = &location.path;
@@ -109,6 +110,13 @@ fn open_existing(
     }
     identify(location, file, options, cipher, found)
         .and_then(|foreseen| {
+            let is_copy = |of: &StoreSettings| {
+                let plan = foreseen.as_ref();
+                plan.is_some_and(|plan| plan.expected.store == of.identity)
+            };
+            if !initial.is_none_or(is_copy) {
+                return Err(StoreSettings::no_copy());
+            }
             opened.require_at(location)?;
             if let Some(why) = private::exposure(location)? {
                 tracing::warn!(path = %path.display(), "{why}");

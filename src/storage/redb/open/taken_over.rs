@@ -17,6 +17,9 @@ pub(crate) fn put_settings(
     settings: &StoreSettings,
     cipher: &RecordCipher,
 ) -> Result<()> {
+    // What it learns of this file, the cipher must not believe of another one that gets the name first.
+    #[cfg(feature = "encryption")]
+    let cipher = &cipher.afresh();
     let txn = begin_durable(database)?;
     put_plain(&txn, meta::IDENTITY, settings.identity)?;
     put_plain(&txn, meta::NEXT_CONTAINER, settings.next_container)?;
