@@ -2,6 +2,7 @@
 
 use crate::access::{Access, AccessResolver, BoxedResolver};
 use crate::audit::AuditLog;
+use crate::census::Census;
 use crate::csrf::FormTokens;
 use crate::entry::gate;
 use crate::pages;
@@ -65,6 +66,7 @@ pub(crate) struct App {
     pub(crate) log: AuditLog,
     pub(crate) tasks: Tasks,
     pub(crate) rankings: Rankings,
+    pub(crate) census: Census,
     /// One backup, export or import goes on at a time.
     pub(crate) transfers: Arc<Semaphore>,
     pub(crate) samples: Arc<Samples>,
@@ -87,6 +89,7 @@ impl Admin {
             log: AuditLog::in_memory(),
             tasks: Tasks::default(),
             rankings: Rankings::default(),
+            census: Census::default(),
             transfers: Arc::new(Semaphore::new(1)),
             tokens: FormTokens::new(),
             templates: render::environment(),

@@ -1,6 +1,7 @@
 //! The state of a store in words: what is wrong, and what to do.
 
 use crate::audit::AuditLog;
+use crate::census::Known;
 use crate::forms::counted;
 use cloakroom::Statistics;
 use serde::Serialize;
@@ -28,8 +29,8 @@ pub(crate) struct Finding {
     pub(crate) advice: &'static str,
 }
 
-/// What the statistics and the audit log say, the worst first. Nothing, if all is well.
-pub(crate) fn findings(statistics: &Statistics, log: &AuditLog) -> Vec<Finding> {
+/// What the statistics, the last count and the audit log say, the worst first. Nothing, if all is well.
+pub(crate) fn findings(statistics: &Statistics, census: &Known, log: &AuditLog) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut note = |level, problem: String, advice| {
         found.push(Finding {
@@ -58,6 +59,13 @@ pub(crate) fn findings(statistics: &Statistics, log: &AuditLog) -> Vec<Finding> 
             Level::Problem,
             format!("The disk cannot read {parts} of the file."),
             "Run a check: it names the sessions. Move the store to another disk soon.",
+        );
+    }
+    if let Some(sessions) = census.unreadable() {
+        note(
+            Level::Problem,
+            format!("Cannot be read, by the last count: {sessions}."),
+            "Run a check: it names what is damaged.",
         );
     }
     if statistics.commits_held_back() > 0 {

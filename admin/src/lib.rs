@@ -26,6 +26,7 @@
 mod access;
 mod admin;
 mod audit;
+mod census;
 mod csrf;
 mod entry;
 mod failure;

@@ -31,6 +31,13 @@ const showFindings = (findings) => {
   place.replaceChildren(list);
 };
 
+// On a phone the navigation scrolls to the side: the page that is shown is in sight.
+const here = document.querySelector("nav [aria-current]");
+if (here) {
+  const row = here.closest("ul");
+  row.scrollLeft = here.offsetLeft - row.offsetLeft - (row.clientWidth - here.offsetWidth) / 2;
+}
+
 const live = document.body.dataset.live;
 if (live && "EventSource" in window) {
   const source = new EventSource(live);

@@ -3,6 +3,7 @@
 use super::overview::{rate, size, time};
 use crate::admin::App;
 use crate::audit::AuditLog;
+use crate::census::Known;
 use crate::entry::Visit;
 use crate::forms::number;
 use crate::health::{Finding, findings};
@@ -27,6 +28,8 @@ const LONGEST: Duration = Duration::from_secs(20);
 /// Figures for the elements of the page that name them.
 #[derive(Serialize)]
 struct Live {
+    sessions: String,
+    sessions_counted: String,
     commits: String,
     commits_per_second: String,
     conflicts: String,
@@ -83,7 +86,8 @@ impl Stream for Figures {
             else {
                 return Poll::Ready(None);
             };
-            let live = Live::new(&sample, &last, &self.app.log);
+            let known = self.app.census.known(&self.app.store);
+            let live = Live::new(&sample, &last, &known, &self.app.log);
             if let Ok(event) = Event::default().json_data(live) {
                 return Poll::Ready(Some(Ok(event)));
             }
@@ -92,9 +96,11 @@ impl Stream for Figures {
 }
 
 impl Live {
-    fn new(sample: &Sample, last: &Sample, log: &AuditLog) -> Self {
+    fn new(sample: &Sample, last: &Sample, known: &Known, log: &AuditLog) -> Self {
         let (statistics, rates) = (sample.statistics(), sample.since(last));
         Self {
+            sessions: known.sessions(),
+            sessions_counted: known.remark(chrono::Utc::now()),
             commits: number(statistics.commits()),
             commits_per_second: rate(rates.commits_per_second),
             conflicts: number(statistics.conflicts()),
@@ -108,7 +114,7 @@ impl Live {
             file_bytes: size(rates.file_bytes as f64),
             waiting_commits: number(statistics.waiting_commits() as u64),
             held_snapshots: number(statistics.held_snapshots() as u64),
-            health: findings(statistics, log),
+            health: findings(statistics, known, log),
         }
     }
 }

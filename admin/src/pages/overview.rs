@@ -2,6 +2,7 @@
 
 use super::Answer;
 use crate::admin::App;
+use crate::census::{Counted, Known};
 use crate::entry::Visit;
 use crate::failure::Failure;
 use crate::forms::{bytes, number};
@@ -64,6 +65,11 @@ struct Page {
     /// The store's identity as 32 hexadecimal digits.
     identity: String,
     figures: Figures,
+    /// Nothing, if they have not been counted yet.
+    sessions: Option<Counted>,
+    /// The number of sessions and its age, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions_shown: Option<(String, String)>,
     health: Vec<Finding>,
     /// What happened between each sample of the last hour and the next.
     rates: Vec<Rates>,
@@ -82,18 +88,21 @@ struct PlotView {
 }
 
 pub(super) async fn show(visit: Visit) -> Result<axum::response::Response, Failure> {
-    let page = page(&visit.app, visit.format)?;
+    let known = visit.app.census.known_soon(&visit.app.store).await;
+    let page = page(&visit.app, &known, visit.format)?;
     visit.show("overview.html", "Overview", &page) as Answer
 }
 
-fn page(app: &App, format: crate::render::Format) -> Result<Page, Failure> {
+fn page(app: &App, known: &Known, format: crate::render::Format) -> Result<Page, Failure> {
     let rates = app.samples.rates();
     let sample = Sample::now(&app.store)?;
     let is_html = format == crate::render::Format::Html;
     Ok(Page {
         identity: crate::csrf::hex(&app.store.identity()),
         figures: Figures::of(sample.statistics()),
-        health: findings(sample.statistics(), &app.log),
+        sessions: known.counted,
+        sessions_shown: is_html.then(|| (known.sessions(), known.remark(chrono::Utc::now()))),
+        health: findings(sample.statistics(), known, &app.log),
         plots: is_html.then(|| plots(&rates)),
         rates,
     })

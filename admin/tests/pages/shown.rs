@@ -30,6 +30,23 @@ async fn each_page_is_there_in_both_forms_with_safe_headers() {
 }
 
 #[tokio::test]
+async fn the_overview_has_the_number_of_sessions_and_its_age() {
+    let pages = Pages::new();
+    for owner in ["dora", "emil"] {
+        session(&pages.store, owner);
+    }
+    let counted = pages.json("bob", "").await.json()["sessions"].clone();
+    assert_eq!(counted["live"], 2);
+    assert!(counted["counted_at"].is_string() && counted["took_seconds"].is_number());
+    session(&pages.store, "fay");
+    // They are not counted for each request.
+    assert_eq!(pages.json("bob", "").await.json()["sessions"], counted);
+    let page = pages.get("bob", "").await.text;
+    assert!(page.contains("data-figure=\"sessions\">2<"), "{page}");
+    assert!(page.contains("counted just now"), "{page}");
+}
+
+#[tokio::test]
 async fn nothing_that_a_visitor_can_store_is_shown_unescaped() {
     let pages = Pages::new();
     let evil = "<script>alert(1)</script>\u{202e}\"'><img src=x onerror=alert(1)>\u{0}";
