@@ -54,6 +54,7 @@ pub(crate) fn write_backup(
     };
     report(run.progress, run.so_far)?;
     let current = StoreRows::new(snapshot, &shared.io)?;
+    let mut pace = current.pace();
     match previous {
         None => run.all(current)?,
         Some(previous) => {
@@ -62,8 +63,8 @@ pub(crate) fn write_backup(
                 return Err(Error::new(ErrorKind::InvalidInput, why));
             }
             match known_changes(snapshot, &previous.header, &header) {
-                Some(changed) => run.changed(changed, current, &mut Pace::new(&shared.io))?,
-                None => run.differing((previous.state)()?, current, &mut Pace::new(&shared.io))?,
+                Some(changed) => run.changed(changed, current, &mut pace)?,
+                None => run.differing((previous.state)()?, current, &mut pace)?,
             }
         }
     }
