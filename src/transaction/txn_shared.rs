@@ -91,6 +91,11 @@ impl TxnShared {
         visitor: Option<SubjectId>,
         waiter: WaiterKind,
     ) -> Result<Option<StartedCommit>> {
+        // `client_id` cannot tell its caller of it (C2.7).
+        let snapshot = state.snapshot.as_ref();
+        if let Some((conflict, _)) = snapshot.and_then(|it| it.load_conflict()) {
+            return Err(conflict);
+        }
         if !self.answers_at_once {
             state.drop_unread();
         }

@@ -4,7 +4,7 @@ use super::committer::{CommitEnd, PgCommitter};
 use super::failure::unavailable;
 use super::pages::check;
 use super::runtime::Runtime;
-use super::shared::Shared;
+use super::shared::{Shared, closed};
 use super::snapshot::PgSnapshot;
 use super::touches::PendingTouches;
 use crate::clock::ClockOffset;
@@ -18,6 +18,7 @@ use crate::storage::{
 use futures_channel::oneshot;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::RwLock;
 
 /// An engine that keeps its sessions in a PostgreSQL server, which several processes use.
 pub(crate) struct PostgresEngine {
@@ -26,6 +27,8 @@ pub(crate) struct PostgresEngine {
     touches: Arc<PendingTouches>,
     committer: Arc<PgCommitter>,
     line: Arc<AdmissionLine>,
+    /// Commits that are under way hold it, so that closing waits for them.
+    under_way: Arc<RwLock<()>>,
 }
 
 impl PostgresEngine {
@@ -39,9 +42,17 @@ impl PostgresEngine {
             touches: touches.clone(),
         });
         let (here, committing) = (runtime.clone(), committer.clone());
-        let send = move |commit| {
+        let under_way = Arc::<RwLock<()>>::default();
+        let held = under_way.clone();
+        let send = move |commit: QueuedCommit| {
+            let Ok(held) = held.clone().try_read_owned() else {
+                return (commit.done)(Outcome::Failed(closed(), None));
+            };
             let committer = committing.clone();
-            here.run(async move { send(&committer, commit).await });
+            here.run(async move {
+                send(&committer, commit).await;
+                drop(held);
+            });
         };
         let line = AdmissionLine::new(shared.rules.admission, Box::new(send));
         Self {
@@ -50,6 +61,7 @@ impl PostgresEngine {
             touches,
             committer,
             line,
+            under_way,
         }
     }
 }
@@ -231,6 +243,14 @@ impl Storage for PostgresEngine {
         });
         let settled = Answer::later(settled).wait();
         self.shared.is_closed.store(true, Ordering::Release);
+        // The outcome of a commit that was sent must be heard.
+        let (under_way, deadline) = (self.under_way.clone(), self.shared.deadline());
+        let ended = self.runtime.ask(async move {
+            let ended = tokio::time::timeout_at(deadline, under_way.write_owned()).await;
+            Ok(ended.ok())
+        });
+        // While it is held, no other commit begins.
+        let _held = Answer::later(ended).wait();
         self.shared.pool.close();
         self.runtime.stop();
         match settled {
