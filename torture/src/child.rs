@@ -6,7 +6,6 @@ use clap::Args;
 use cloakroom::{ClientId, Error, ErrorKind, Store, Transaction};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,8 +14,12 @@ use tokio::signal::unix::{SignalKind, signal};
 /// `hall ID`, and for each writer `own ID NUMBER` followed by `guest ID NUMBER` for its sessions.
 #[derive(Args)]
 pub struct Arguments {
+    /// The path of a file, or the address of a server.
     #[arg(long)]
-    store: PathBuf,
+    store: String,
+    /// The place of its first writer among those of all processes.
+    #[arg(long, default_value_t = 0)]
+    first: usize,
     /// Opens the store and holds it until its standard input ends.
     #[arg(long)]
     idle: bool,
@@ -52,7 +55,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         let _inside = waiting.enter();
         signal(SignalKind::terminate()).unwrap()
     };
-    let store = match Store::open(&arguments.store) {
+    let store = match open(&arguments.store) {
         Ok(store) => store,
         Err(error) => {
             say(&format!("refused {:?} {error}", error.kind()));
@@ -65,7 +68,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     if arguments.idle {
         return ended(store);
     }
-    let writers = writers(&store, &plan, arguments.seed);
+    let writers = writers(&store, &plan, &arguments);
     let threads: Vec<_> = writers
         .into_iter()
         .map(|writer| thread::spawn(move || writer.work()))
@@ -88,7 +91,17 @@ fn ended(store: Store) -> ExitCode {
     }
 }
 
-fn writers(store: &Store, plan: &str, seed: u64) -> Vec<Writer> {
+/// A file, or a database of PostgreSQL.
+fn open(place: &str) -> Result<Store, Error> {
+    if place.starts_with("postgres://") {
+        pollster::block_on(Store::connect(place))
+    } else {
+        Store::open(place)
+    }
+}
+
+fn writers(store: &Store, plan: &str, arguments: &Arguments) -> Vec<Writer> {
+    let Arguments { first, seed, .. } = *arguments;
     let mut hall = None;
     let mut writers: Vec<Writer> = Vec::new();
     for line in plan.lines() {
@@ -98,12 +111,12 @@ fn writers(store: &Store, plan: &str, seed: u64) -> Vec<Writer> {
             ["hall", text] => hall = Some(id(text)),
             ["own", own, number] => writers.push(Writer {
                 store: store.clone(),
-                place: writers.len(),
+                place: first + writers.len(),
                 hall: hall.clone().unwrap(),
                 own: id(own),
                 number: number.parse().unwrap(),
                 guests: VecDeque::new(),
-                chance: fastrand::Rng::with_seed(seed.wrapping_add(writers.len() as u64)),
+                chance: fastrand::Rng::with_seed(seed.wrapping_add((first + writers.len()) as u64)),
             }),
             ["guest", guest, number] => {
                 let guest = (id(guest), number.parse().unwrap());

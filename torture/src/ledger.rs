@@ -6,6 +6,7 @@ use crate::twin_packages::{self, Found};
 use cloakroom::{Error, Store};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
+use std::ops::Range;
 
 /// Ids that are worth nothing are looked up again in later rounds, so many of each writer's.
 const REMEMBERED: usize = 500;
@@ -78,8 +79,13 @@ impl Ledger {
 
     /// The input of the next process.
     pub(crate) fn plan(&self) -> String {
+        self.plan_of(0..self.writers.len())
+    }
+
+    /// The input of a process that has some of the writers.
+    pub(crate) fn plan_of(&self, writers: Range<usize>) -> String {
         let mut plan = format!("hall {}\n", self.hall);
-        for writer in &self.writers {
+        for writer in &self.writers[writers] {
             writeln!(plan, "own {} {}", writer.own, writer.number).unwrap();
             for (id, number) in &writer.guests {
                 writeln!(plan, "guest {id} {number}").unwrap();

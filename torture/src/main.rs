@@ -2,8 +2,8 @@
 
 use clap::{Parser, Subcommand};
 use cloakroom_torture::{
-    backups, child, descriptors, flips, full, history, kill, making, owners, run, serve, soak,
-    sweeping,
+    backups, child, descriptors, failover, flips, full, history, kill, making, owners, run, serve,
+    several, soak, sweeping,
 };
 use std::process::ExitCode;
 
@@ -21,6 +21,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Backups(backups::Arguments),
+    Failover(failover::Arguments),
     Flips(flips::Arguments),
     Full(full::Arguments),
     Descriptors(descriptors::Arguments),
@@ -28,6 +29,7 @@ enum Command {
     Kill(kill::Arguments),
     Making(making::Arguments),
     Owners(owners::Arguments),
+    Several(several::Arguments),
     Soak(soak::Arguments),
     Sweeping(sweeping::Arguments),
     #[command(hide = true)]
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Some(command) => match command {
             Command::Backups(arguments) => backups::run(arguments),
             Command::BackUp(arguments) => backups::back_up(arguments),
+            Command::Failover(arguments) => failover::run(arguments),
             Command::Flips(arguments) => flips::run(arguments),
             Command::Full(arguments) => full::run(arguments),
             Command::Descriptors(arguments) => descriptors::run(arguments),
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
             Command::Kill(arguments) => kill::run(arguments),
             Command::Making(arguments) => making::run(arguments),
             Command::Owners(arguments) => owners::run(arguments),
+            Command::Several(arguments) => several::run(arguments),
             Command::Soak(arguments) => soak::run(arguments),
             Command::Sweeping(arguments) => sweeping::run(arguments),
             Command::Child(arguments) => child::run(arguments),

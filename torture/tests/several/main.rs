@@ -12,7 +12,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod commands;
 mod histories;
+mod outages;
 mod place;
+mod places;
 mod races;
 mod rules;
