@@ -36,6 +36,7 @@ pub(crate) const ORDER: &[&str] = &[
 /// Dependencies that are named in few places: where a path starts with one of these.
 const CONFINED: &[(&str, &[&str])] = &[
     ("redb", &["src/storage/redb/", "migrations/"]),
+    ("tokio_postgres", &["src/storage/postgres/"]),
     ("bincode", &["src/storage/record/"]),
     // The rules of a session layer know no framework. Only the services and the layers do.
     ("tower_layer", TOWER),
