@@ -10,10 +10,16 @@ use std::sync::OnceLock;
 /// The folder of Debian's packages, one folder a version below it.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
-/// The folder with `initdb`: that of the newest version, or one of `PATH`.
+/// The folder with `initdb`: that of the newest version, or one of `PATH`. None if `CLOAKROOM_POSTGRES=none`: it may be
+/// installed where it cannot run.
 pub(crate) fn programs() -> Option<&'static Path> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let found = FOUND.get_or_init(|| newest_of_debian().or_else(|| in_path("initdb")));
+    let found = FOUND.get_or_init(|| {
+        if std::env::var("CLOAKROOM_POSTGRES").as_deref() == Ok("none") {
+            return None;
+        }
+        newest_of_debian().or_else(|| in_path("initdb"))
+    });
     found.as_deref()
 }
 
