@@ -105,6 +105,7 @@ fn filled() -> Place {
                 session.set_owner(Some(owner))?;
                 session.set_label("red \u{202e} phone")?;
                 session.pkg(package).insert("tea", "gr\u{7}een")?;
+                session.pkg(package).insert("nothing", ())?;
                 session
                     .pkg(package)
                     .insert("prices", vec![1.5_f32, f32::INFINITY])

@@ -6,7 +6,7 @@ use crate::json::{
     SettingsJson, millis,
 };
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -194,7 +194,13 @@ pub(crate) struct PackageWire {
 pub(crate) struct KeyWire {
     pub(crate) name: String,
     bytes: u64,
+    /// A null is a value too, and differs from one that was not asked for.
+    #[serde(default, deserialize_with = "present")]
     pub(crate) value: Option<Box<RawValue>>,
+}
+
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(value).map(Some)
 }
 
 impl From<EntryWire> for EntryJson {
