@@ -175,6 +175,18 @@ fn a_file_that_no_application_has_open_stays_alone() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn what_the_log_holds_is_imported_through_a_link() {
+    let place = Place::empty();
+    let file = place.file("old.sqlite");
+    let (_old, _store, _pool, _cookie) = running(&file);
+    let link = place.file("link.sqlite");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let done = import(&place, TOWER, &link, &["--create"]).exits(0).json();
+    assert_eq!(done["sessions"], 1, "{done}");
+}
+
 #[test]
 fn damaged_rows_are_named_and_the_others_imported() {
     let place = Place::empty();

@@ -3,7 +3,7 @@
 use super::format::{Columns, SourceFormat};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Statement};
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -82,15 +82,17 @@ impl SourceFile {
 /// Without a log beside it, a file that has logs is complete and in nobody's use. SQLite would make an empty log to read
 /// it, unless it is told that nothing changes.
 fn connection(path: &Path) -> Result<Connection, Unreadable> {
+    // SQLite writes the log beside the file itself, not beside a link to it.
+    let path = fs::canonicalize(path)?;
     let mut header = Vec::new();
-    File::open(path)?.take(100).read_to_end(&mut header)?;
+    File::open(&path)?.take(100).read_to_end(&mut header)?;
     let has_logs = header.get(WAL_AT) == Some(&WAL);
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if has_logs && !PathBuf::from(log).exists() {
         let flags = flags | OpenFlags::SQLITE_OPEN_URI;
-        return Ok(Connection::open_with_flags(unchanging(path)?, flags)?);
+        return Ok(Connection::open_with_flags(unchanging(&path)?, flags)?);
     }
     Ok(Connection::open_with_flags(path, flags)?)
 }
