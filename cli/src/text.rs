@@ -139,10 +139,14 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error}; write for example 90s, 30m, 12h or 7days"))
 }
 
+/// The longest time that is waited for an answer.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A time to wait, which is not zero.
 pub(crate) fn parse_patience(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => Err("nothing comes at once; write for example 10s".to_owned()),
+        some if some > LONGEST_PATIENCE => Err("write no more than one day".to_owned()),
         some => Ok(some),
     }
 }
@@ -193,6 +197,8 @@ mod tests {
         let secs = Duration::from_secs;
         assert_eq!(parse_duration("1h 30m"), Ok(secs(5400)));
         assert_eq!(parse_timeout("never"), Ok(Duration::ZERO));
+        assert_eq!(parse_patience("10s"), Ok(secs(10)));
+        assert!(parse_patience("2d").unwrap_err().contains("one day"));
         assert!(parse_duration("soon").unwrap_err().contains("30m"));
         assert_eq!(duration(secs(90_061)), "1day 1h");
         assert_eq!(duration(Duration::from_millis(5)), "5ms");

@@ -442,3 +442,18 @@ fn other_files_are_refused_before_a_store_is_made() {
     let plain = ["import", "--from", EXPRESS, express];
     place.run(&plain).fails(3, "", "No command creates a store");
 }
+
+#[tokio::test]
+async fn a_view_that_never_ends_is_no_table_of_sessions() {
+    let place = Place::empty();
+    let file = place.file("view.sqlite");
+    let pool = pool(&file, SqliteJournalMode::Delete).await;
+    let view = "CREATE VIEW tower_sessions AS WITH RECURSIVE n(id, data, expiry_date) AS \
+                (SELECT 1, 2, 3 UNION ALL SELECT id + 1, 2, 3 FROM n) SELECT * FROM n";
+    sqlx::query(view).execute(&pool).await.unwrap();
+    pool.close().await;
+    let arguments = ["import", "--create", "--from", TOWER, "view.sqlite"];
+    place
+        .run(&arguments)
+        .fails(3, "no table \"tower_sessions\"", "--table");
+}

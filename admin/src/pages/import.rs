@@ -22,6 +22,8 @@ pub(crate) const PATH: &str = "/maintenance/import";
 
 /// How many parts of the content wait until they are read.
 const WAITING: usize = 4;
+/// How long a line of an import may be.
+const LONGEST_LINE: usize = 64 << 20;
 /// How long nothing may come.
 const STALLED: Duration = Duration::from_secs(60);
 
@@ -126,7 +128,9 @@ fn settings(visit: &Visit) -> Result<ImportSettings, Failure> {
         settings = settings.after_line(line);
     }
     if let Some(bytes) = number("max_line")? {
-        settings = settings.max_line(usize::try_from(bytes).unwrap_or(usize::MAX));
+        // It is the application's memory: no more than a line may have by default.
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        settings = settings.max_line(bytes.min(LONGEST_LINE));
     }
     Ok(settings)
 }

@@ -26,18 +26,22 @@ impl Address {
                           the administration page.";
             Failure::usage(format!("{text:?} is no address: {why}"), advice)
         };
+        // A path may have the character, too: an address with it is refused before any of it is repeated.
+        if text
+            .split(['?', '#'])
+            .next()
+            .is_some_and(|it| it.contains('@'))
+        {
+            // Not repeated: it may hold a password.
+            let advice = "The administration asks for a token: give it with --token-file or in CLOAKROOM_TOKEN.";
+            return Err(Failure::usage("the address names a user", advice));
+        }
         let uri: Uri = text.parse().map_err(|error| wrong(&format!("{error}")))?;
         let is_secure = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
             _ => return Err(wrong("it begins with neither https:// nor http://")),
         };
-        let authority = uri.authority().map_or("", |it| it.as_str());
-        if authority.contains('@') {
-            // Not repeated: it may hold a password.
-            let advice = "The administration asks for a token: give it with --token-file or in CLOAKROOM_TOKEN.";
-            return Err(Failure::usage("the address names a user", advice));
-        }
         if uri.query().is_some() || text.contains('#') {
             return Err(wrong("it has a query or a fragment"));
         }
@@ -109,6 +113,8 @@ mod tests {
             "http://h/x?y=1",
             "http://h/x#y",
             "https://ann:secret@shop.example/",
+            "ftp://ann:secret@shop.example/",
+            "https://ann:secret x@shop.example/",
         ] {
             let failure = Address::read(text).unwrap_err();
             assert_eq!(failure.code(), 2, "{text}");

@@ -76,7 +76,7 @@ impl RemoteStore {
             return Err(self.client.no_administration());
         }
         if version.schema != SCHEMA {
-            let (theirs, version) = (version.schema, &version.version);
+            let (theirs, version) = (version.schema, plain(&version.version));
             let what = format!(
                 "the administration at {} speaks version {theirs} of its JSON, and this program version {SCHEMA}",
                 self.address

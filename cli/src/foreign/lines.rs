@@ -86,8 +86,14 @@ impl<'a> ForeignLines<'a> {
                 content: row.get_ref(1).map_err(unreadable)?,
                 end: row.get_ref(2).map_err(unreadable)?,
             };
+            let len = match row.content {
+                ValueRef::Text(content) | ValueRef::Blob(content) => content.len(),
+                _ => 0,
+            };
             let session = match id {
                 "" => Err("its id is no text"),
+                // To read it would take many times its length in memory.
+                _ if len > self.limits.line => Err("it is larger than --max-line"),
                 _ => self.reader.read(row),
             };
             let line = match session {

@@ -51,7 +51,11 @@ impl SourceFile {
         let connection = connection(path)?;
         connection.busy_timeout(PATIENCE)?;
         let found: Vec<String> = {
-            let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
+            // A view could be a query that never ends.
+            let mut statement = connection.prepare(
+                "SELECT columns.name FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS columns \
+                 WHERE tables.type = 'table' AND lower(tables.name) = lower(?1)",
+            )?;
             let names = statement.query_map([table], |row| row.get(0))?;
             names.collect::<Result<_, _>>()?
         };
