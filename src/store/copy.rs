@@ -81,8 +81,9 @@ impl Store {
     /// # Errors
     ///
     /// [`InvalidInput`](ErrorKind::InvalidInput) if `target` is no copy of this store, if containers or secrets were
-    /// changed since it was made, if it has a session of the same key with other contents, or if the stores differ at the end: something else has used one of them. A failure of
-    /// either storage. Damaged sessions are no error: [`Copied::damaged`] counts them.
+    /// changed since it was made, if it has a session of the same key with other contents, or if the stores differ at the
+    /// end: something else has used one of them. A failure of either storage. Damaged sessions are no error:
+    /// [`Copied::damaged`] counts them.
     pub fn copy_to(&self, target: &Self) -> Result<Copied> {
         self.copy_to_with(target, |_| ControlFlow::Continue(()))
     }
