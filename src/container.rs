@@ -28,6 +28,7 @@ use crate::transaction::{ContainerEntry, ContainerLink, Env, Txn};
 use register::configure;
 use std::fmt;
 use std::iter;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use sweep::{SweepVerdict, judge, scan};
 
@@ -162,8 +163,41 @@ impl Container {
     ///
     /// A failure of the storage. Sessions that were removed before it stay removed.
     pub fn sweep(&self) -> Result<Swept> {
-        let swept = sweep(&self.env, &*self.container()?)?;
-        reclaim(&self.env)?;
+        self.sweep_with(|_| ControlFlow::Continue(()))
+    }
+
+    /// [`sweep`](Self::sweep), with progress: `progress` is called every few hundred sessions with the figures so far.
+    /// If it breaks the sweep off, what was removed stays removed, and [`Swept::is_complete`] is false.
+    ///
+    /// ```
+    /// use cloakroom::Store;
+    /// use std::ops::ControlFlow;
+    ///
+    /// let store = Store::in_memory()?;
+    /// let swept = store.container("")?.sweep_with(|so_far| {
+    ///     println!("{} of {} removed", so_far.removed, so_far.scanned);
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert!(swept.is_complete);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`sweep`](Self::sweep).
+    pub fn sweep_with(&self, mut progress: impl FnMut(Swept) -> ControlFlow<()>) -> Result<Swept> {
+        let mut swept = sweep(&self.env, &*self.container()?, &mut progress)?;
+        if swept.is_complete {
+            swept.is_complete = false;
+            let so_far = swept;
+            let mut is_broken_off = false;
+            reclaim(&self.env, || {
+                let flow = progress(so_far);
+                is_broken_off |= flow.is_break();
+                flow
+            })?;
+            swept.is_complete = !is_broken_off;
+        }
         Ok(swept)
     }
 
@@ -189,6 +223,24 @@ impl Container {
     pub fn sweep_async(&self) -> impl Future<Output = Result<Swept>> + Send + use<> {
         let container = self.clone();
         self.env.in_background(move |_| container.sweep())
+    }
+
+    /// [`sweep_with`](Self::sweep_with) as a future. The work is done on a thread of the store, where `progress` is
+    /// called. It goes on if the future is dropped, until `progress` breaks it off.
+    ///
+    /// # Errors
+    ///
+    /// As for [`sweep`](Self::sweep).
+    pub fn sweep_with_async<P>(
+        &self,
+        progress: P,
+    ) -> impl Future<Output = Result<Swept>> + Send + use<P>
+    where
+        P: FnMut(Swept) -> ControlFlow<()> + Send + 'static,
+    {
+        let container = self.clone();
+        self.env
+            .in_background(move |_| container.sweep_with(progress))
     }
 
     /// Counts the sessions. It examines every one of them, and blocks the thread meanwhile.

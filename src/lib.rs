@@ -172,7 +172,7 @@ pub use package::{Package, Pkg};
 pub use session::{PkgData, Session, SessionData};
 #[cfg(feature = "export")]
 pub use storage::OnDuplicate;
-pub use storage::{BackupPhase, BackupProgress, Damage};
+pub use storage::{BackupPhase, BackupProgress, Damage, RowProgress};
 #[cfg(feature = "postgres")]
 pub use store::PostgresSettings;
 #[cfg(feature = "encryption")]

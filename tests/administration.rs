@@ -9,7 +9,9 @@
 
 mod support;
 
-use cloakroom::{ClientKey, ErrorKind, SessionFilter, SessionList, Store, Value};
+use cloakroom::{
+    ClientKey, ContainerSettings, ErrorKind, SessionFilter, SessionList, Store, Value,
+};
 use pollster::block_on;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -336,6 +338,80 @@ fn sessions_of_containers_in_memory_are_listed_too() {
     assert_eq!(values, [("k".to_owned(), Value::Bool(true))]);
 }
 
+// C5.4, C9.4
+#[test]
+fn a_check_tells_its_progress_and_returns_what_it_found_when_it_is_broken_off() {
+    let (_clock, store, _) = filled(300);
+    let mut told = Vec::new();
+    let check = store.check_with(|so_far| {
+        told.push(so_far);
+        ControlFlow::Continue(())
+    });
+    let check = check.unwrap();
+    assert!(check.is_complete && check.is_clean());
+    assert_eq!((check.sessions, check.packages), (300, 300));
+    assert_eq!(told[0].rows, 0);
+    assert!(told.windows(2).all(|two| two[0].rows <= two[1].rows));
+    if !support::engine::is_remote() {
+        // A session, a package and an entry of its owner each.
+        assert!(
+            told.len() > 3 && told[1..].iter().all(|it| it.of == 900),
+            "{told:?}"
+        );
+    }
+    for calls in 0..told.len() {
+        let mut left = calls;
+        let check = store.check_with(|_| match left.checked_sub(1) {
+            Some(fewer) => {
+                left = fewer;
+                ControlFlow::Continue(())
+            }
+            None => ControlFlow::Break(()),
+        });
+        let check = check.unwrap();
+        assert!(!check.is_complete && check.is_clean() && check.sessions <= 300);
+    }
+    let check = block_on(store.check_with_async(|_| ControlFlow::Break(()))).unwrap();
+    assert!(!check.is_complete);
+    assert_eq!(store.check().unwrap().sessions, 300);
+}
+
+// C3.7, C9.4
+#[test]
+fn a_sweep_that_is_broken_off_keeps_what_it_removed() {
+    let (clock, store, _) = filled(700);
+    clock.advance(700 * MINUTE);
+    let container = store.container("").unwrap();
+    let swept = container.sweep_with(|_| ControlFlow::Break(())).unwrap();
+    assert_eq!(
+        (swept.scanned, swept.removed, swept.is_complete),
+        (0, 0, false)
+    );
+
+    let mut told = Vec::new();
+    let swept = container.sweep_with(|so_far| {
+        told.push(so_far);
+        match so_far.scanned >= 512 {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    let swept = swept.unwrap();
+    assert!(!swept.is_complete && swept.scanned == 512);
+    assert!(told.len() >= 3 && told.iter().all(|it| !it.is_complete));
+    assert!(
+        (256..512).contains(&(swept.removed as usize)) || swept.removed == 512,
+        "{swept:?}"
+    );
+    let left = store.check().unwrap().sessions;
+    assert_eq!(left, 700 - swept.removed);
+
+    let swept = block_on(container.sweep_with_async(|_| ControlFlow::Continue(()))).unwrap();
+    assert!(swept.is_complete && swept.removed == left);
+    assert_eq!(store.check().unwrap().sessions, 0);
+}
+
+// C5.4
 #[test]
 fn a_check_tells_how_much_of_the_file_is_in_use() {
     needs_files!("it is about the file");

@@ -3,11 +3,12 @@
 use crate::audit::{Action, AuditLog};
 use crate::forms::{counted, number};
 use chrono::{DateTime, Utc};
-use cloakroom::Store;
+use cloakroom::{Check, Store};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -224,25 +225,20 @@ impl Task {
         match self.work {
             Work::Sweep => self.sweep(store).await,
             Work::Check => {
-                self.change(|state| state.progress = "reading all records and pages".to_owned());
-                let check = store.check_async().await.map_err(words)?;
+                let task = self.clone();
+                let check = store.check_with_async(move |so_far| {
+                    task.change(|state| {
+                        let of = Some(so_far.of).filter(|rows| *rows > 0);
+                        state.done = (so_far.rows, of);
+                        let rows = counted(so_far.of, "row");
+                        state.progress = format!("{} of about {rows} read", number(so_far.rows));
+                    });
+                    task.flow()
+                });
+                let check = check.await.map_err(words)?;
                 let file = store.statistics().map_or(0, |it| it.file_len());
                 self.give(check_result(&check, file));
-                let sessions = counted(check.sessions, "session");
-                let packages = counted(check.packages, "package");
-                let mut text = format!("{sessions} and {packages} read, ");
-                if check.is_clean() {
-                    text.push_str("no damage found");
-                    return Ok(text);
-                }
-                let records = counted(check.damaged, "damaged record");
-                let pages = counted(check.damaged_pages, "damaged part");
-                // Writing to a string cannot fail.
-                let _ = write!(text, "{records}, {pages} of the structure");
-                for error in check.errors.iter().take(10) {
-                    let _ = write!(text, "; {error}");
-                }
-                Err(text)
+                outcome_of(&check)
             }
             Work::Checkpoint => {
                 self.change(|state| state.progress = "writing to the file".to_owned());
@@ -259,30 +255,44 @@ impl Task {
         }
     }
 
-    async fn sweep(&self, store: &Store) -> Result<String, String> {
+    async fn sweep(self: &Arc<Self>, store: &Store) -> Result<String, String> {
         let (mut scanned, mut removed, mut unreadable) = (0, 0, 0);
         for container in store.containers() {
-            if self.is_stopping.load(Ordering::Relaxed) {
+            let (task, name) = (self.clone(), container.name().to_owned());
+            let swept = container.sweep_with_async(move |so_far| {
+                task.change(|state| {
+                    state.done = (scanned + so_far.scanned, None);
+                    let scanned = counted(scanned + so_far.scanned, "session");
+                    let removed = number(removed + so_far.removed);
+                    state.progress = format!(
+                        "container “{name}”, {scanned} examined and {removed} removed so far"
+                    );
+                });
+                task.flow()
+            });
+            let swept = swept.await.map_err(|error| error.to_string())?;
+            (scanned, removed) = (scanned + swept.scanned, removed + swept.removed);
+            unreadable += swept.unreadable;
+            self.change(|state| state.done = (scanned, None));
+            if !swept.is_complete {
                 self.give(
                     json!({ "removed": removed, "unreadable": unreadable, "complete": false }),
                 );
                 let removed = counted(removed, "removed session");
                 return Err(format!("stopped after {removed}"));
             }
-            let name = container.name().to_owned();
-            self.change(|state| {
-                let removed = counted(removed, "session");
-                state.progress = format!("container “{name}”, {removed} removed so far");
-            });
-            let swept = container.sweep_async().await;
-            let swept = swept.map_err(|error| error.to_string())?;
-            (scanned, removed) = (scanned + swept.scanned, removed + swept.removed);
-            unreadable += swept.unreadable;
-            self.change(|state| state.done = (scanned, None));
         }
         self.give(json!({ "removed": removed, "unreadable": unreadable, "complete": true }));
         let scanned = counted(scanned, "session");
         Ok(format!("{scanned} examined, {} removed", number(removed)))
+    }
+
+    /// Whether the work is to go on.
+    fn flow(&self) -> ControlFlow<()> {
+        match self.is_stopping.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     }
 
     fn view(&self) -> TaskView {
@@ -302,7 +312,8 @@ impl Task {
             failed: outcome.is_some_and(|(outcome, _)| outcome.is_err()),
             stopped: self.is_stopping.load(Ordering::Relaxed),
             result: state.result.clone(),
-            can_stop: outcome.is_none() && matches!(self.work, Work::Sweep | Work::Measure),
+            can_stop: outcome.is_none()
+                && matches!(self.work, Work::Sweep | Work::Check | Work::Measure),
         }
     }
 
@@ -318,5 +329,63 @@ impl Task {
 
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// What a check found, in words.
+fn outcome_of(check: &Check) -> Result<String, String> {
+    let sessions = counted(check.sessions, "session");
+    let packages = counted(check.packages, "package");
+    let mut text = format!("{sessions} and {packages} read, ");
+    if !check.is_complete {
+        text.insert_str(0, "stopped early: ");
+    }
+    if check.is_clean() {
+        text.push_str("no damage found");
+    } else {
+        let records = counted(check.damaged, "damaged record");
+        let pages = counted(check.damaged_pages, "damaged part");
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{records}, {pages} of the structure");
+        for error in check.errors.iter().take(10) {
+            let _ = write!(text, "; {error}");
+        }
+    }
+    match check.is_clean() && check.is_complete {
+        true => Ok(text),
+        false => Err(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(work: Work) -> Arc<Task> {
+        Arc::new(Task {
+            number: 1,
+            work,
+            who: "ann".to_owned(),
+            began: Utc::now(),
+            is_stopping: AtomicBool::new(false),
+            state: Mutex::default(),
+        })
+    }
+
+    // C9.4
+    #[tokio::test]
+    async fn a_sweep_and_a_check_tell_their_progress_and_stop_when_asked() {
+        let store = Store::in_memory().unwrap();
+        for work in [Work::Sweep, Work::Check] {
+            let task = task(work);
+            assert!(task.view().can_stop);
+            task.run(&store).await.unwrap();
+            assert!(task.view().progress.contains("0"), "{work:?}");
+
+            task.is_stopping.store(true, Ordering::Relaxed);
+            let stopped = task.run(&store).await.unwrap_err();
+            assert!(stopped.starts_with("stopped"), "{stopped}");
+        }
+        assert!(!task(Work::Checkpoint).view().can_stop);
     }
 }

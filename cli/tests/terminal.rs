@@ -10,6 +10,7 @@
 
 mod support;
 
+use cloakroom::Clock;
 use expectrl::process::unix::WaitStatus;
 use expectrl::{ControlCode, Eof, Expect as _, session::OsSession as Terminal};
 use std::process::Command;
@@ -161,4 +162,66 @@ fn progress_is_drawn_and_taken_away() {
     terminal.expect("rows read").unwrap();
     let (text, code) = finish(terminal);
     assert!(code == 0 && text.contains("no damage"), "{text:?}");
+}
+
+/// A store with so many sessions, whose timeout passed long ago. The tests' own programs are slow enough to be
+/// interrupted in the middle.
+fn large() -> Place {
+    let place = Place::empty();
+    let clock = Clock::manual("2020-01-01T00:00:00Z".parse().unwrap());
+    place.edit_at(clock, |store| {
+        for _ in 0..SESSIONS / 1000 {
+            let txn = store.begin().unwrap();
+            for _ in 0..1000 {
+                let session = txn.session(&store.client_ids().issue()).unwrap();
+                session.pkg("p").insert("n", 1).unwrap();
+            }
+            txn.commit().unwrap();
+        }
+    });
+    place
+}
+
+const SESSIONS: u64 = 20_000;
+
+// C9.4
+#[test]
+fn ctrl_c_ends_a_check_and_a_salvage_and_changes_nothing() {
+    let place = large();
+    for (arguments, says) in [
+        (&["check"][..], "not everything was read"),
+        (
+            &["salvage", "--to", "new.redb"],
+            "the caller broke the operation off",
+        ),
+    ] {
+        let mut terminal = begin(place.command(arguments));
+        terminal.expect("rows read").unwrap();
+        terminal.send(ControlCode::EndOfText).unwrap();
+        let (text, code) = finish(terminal);
+        assert_eq!(code, 4, "{text}");
+        assert!(text.contains(says), "{text}");
+        assert!(!text.contains("no damage\r\n"), "{text}");
+        assert_eq!(place.names(), ["sessions.redb"]);
+    }
+    let check = place.run(&["check", "--json"]).exits(0).json();
+    assert_eq!(check["sessions"], SESSIONS);
+    assert_eq!(check["is_complete"], true);
+}
+
+// C9.4
+#[test]
+fn ctrl_c_ends_a_sweep_and_what_was_removed_stays_removed() {
+    let place = large();
+    let mut terminal = begin(place.command(&["sweep"]));
+    terminal.expect("sessions examined").unwrap();
+    terminal.send(ControlCode::EndOfText).unwrap();
+    let (text, code) = finish(terminal);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains("the sweep was broken off"), "{text}");
+    let removed = text.split("broken off; ").nth(1).unwrap();
+    let removed: u64 = removed.split(' ').next().unwrap().parse().unwrap();
+    assert!(removed < SESSIONS);
+    let rest = place.run(&["sweep", "--json"]).exits(0).json();
+    assert_eq!(removed + rest["removed"].as_u64().unwrap(), SESSIONS);
 }

@@ -9,10 +9,11 @@ use crate::expiry::Times;
 use crate::storage::record::SessionRow;
 use crate::storage::{
     ChangeSet, ClientChange, Mark, Outcome, Seen, SeenState, SessionEnd, SessionPage, Submission,
-    TouchAt, WaiterKind,
+    TouchAt, WaiterKind, broken_off,
 };
 use crate::throttle::Throttle;
 use crate::transaction::{ContainerEntry, Env, SessionEvent, ShownSession};
+use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,6 +52,8 @@ pub struct Swept {
     /// Sessions with a damaged record, which a sweep does not remove. A part of the file that cannot be read counts
     /// once, however many sessions it holds.
     pub unreadable: u64,
+    /// Whether all sessions were examined. If not, `progress` has broken it off.
+    pub is_complete: bool,
 }
 
 impl Swept {
@@ -59,9 +62,13 @@ impl Swept {
             scanned: self.scanned + other.scanned,
             removed: self.removed + other.removed,
             unreadable: self.unreadable + other.unreadable,
+            is_complete: self.is_complete && other.is_complete,
         }
     }
 }
+
+/// Is told how far a sweep has come, and may break off.
+pub(crate) type SweepProgressFn<'a> = dyn FnMut(Swept) -> ControlFlow<()> + 'a;
 
 /// A session that is visited, and its newest times.
 #[derive(Clone, Copy)]
@@ -190,13 +197,21 @@ pub(super) fn judge(
 }
 
 /// Removes what has expired in a container. While a batch is committed, the next one is looked for.
-pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
+pub(crate) fn sweep(
+    env: &Env,
+    container: &ContainerEntry,
+    progress: &mut SweepProgressFn<'_>,
+) -> Result<Swept> {
     let begun = Instant::now();
     let name = &*container.container_ref.name;
     let span = tracing::debug_span!("cloakroom.sweep", container = name, removed = Empty);
-    let swept = span.in_scope(|| match container.left_in_file() {
-        None => remove_stale(env, container),
-        Some(left) => Ok(remove_stale(env, container)?.and(remove_stale(env, &left)?)),
+    let swept = span.in_scope(|| {
+        let swept = remove_stale(env, container, progress)?;
+        let Some(left) = container.left_in_file().filter(|_| swept.is_complete) else {
+            return Ok(swept);
+        };
+        let progress = &mut |so_far| progress(swept.and(so_far));
+        Ok::<_, Error>(swept.and(remove_stale(env, &left, progress)?))
     })?;
     span.record("removed", swept.removed);
     metrics::histogram!("cloakroom_sweep_seconds").record(begun.elapsed());
@@ -208,28 +223,29 @@ pub(crate) fn sweep(env: &Env, container: &ContainerEntry) -> Result<Swept> {
     Ok(swept)
 }
 
-fn remove_stale(env: &Env, container: &ContainerEntry) -> Result<Swept> {
+fn remove_stale(
+    env: &Env,
+    container: &ContainerEntry,
+    progress: &mut SweepProgressFn<'_>,
+) -> Result<Swept> {
     let now = env.clock.timestamp();
     let registry = env.registry.load().number;
     let mut swept = Swept::default();
-    let empty = |since| {
-        Box::new(ChangeSet {
-            now,
-            since,
-            clients: Vec::new(),
-            refusals: env.refusals(),
-            limits: env.rules.limits,
-            registry,
-            foreign: None,
-            carried: None,
-            findings: None,
-            swept: 0,
-        })
-    };
+    if progress(swept).is_break() {
+        return Ok(swept);
+    }
     let mut batch: Option<Box<ChangeSet>> = None;
     let mut in_flight: Option<Removal> = None;
     let end = |in_flight: Option<Removal>| in_flight.map_or(Ok(0), |it| it.end(env, container));
-    scan_stale(env, container, now, |mark, session| {
+    let mut is_broken_off = false;
+    let scanned = scan_stale(env, container, now, |mark, session| {
+        if swept.scanned > 0
+            && swept.scanned.is_multiple_of(SCANNED as u64)
+            && progress(swept).is_break()
+        {
+            is_broken_off = true;
+            return Err(broken_off());
+        }
         swept.scanned += 1;
         match session {
             Err(error) => {
@@ -245,7 +261,9 @@ fn remove_stale(env: &Env, container: &ContainerEntry) -> Result<Swept> {
                     SweepVerdict::Expired(state, over) => (state, over, None),
                     SweepVerdict::Ahead(state, at) => (state, now, Some(at)),
                 };
-                let clients = &mut batch.get_or_insert_with(|| empty(mark)).clients;
+                let clients = &mut batch
+                    .get_or_insert_with(|| empty_set(env, now, mark, registry))
+                    .clients;
                 clients.push(removal(container, session, (state, over), touch));
             }
         }
@@ -257,18 +275,40 @@ fn remove_stale(env: &Env, container: &ContainerEntry) -> Result<Swept> {
             in_flight = Some(Removal::begin(env, full));
         }
         Ok(())
-    })?;
+    });
+    match scanned {
+        Err(_) if is_broken_off => {}
+        other => other?,
+    }
     swept.removed += end(in_flight)?;
-    if let Some(batch) = batch {
+    swept.is_complete = !is_broken_off;
+    if let Some(batch) = batch.filter(|_| !is_broken_off) {
         swept.removed += Removal::begin(env, batch).end(env, container)?;
     }
     Ok(swept)
 }
 
-/// Removes what unregistered containers and old tombstones left, in bounded batches.
-pub(crate) fn reclaim(env: &Env) -> Result<()> {
+/// A change set of a sweep, with no sessions yet.
+fn empty_set(env: &Env, now: Timestamp, since: Mark, registry: u64) -> Box<ChangeSet> {
+    Box::new(ChangeSet {
+        now,
+        since,
+        clients: Vec::new(),
+        refusals: env.refusals(),
+        limits: env.rules.limits,
+        registry,
+        foreign: None,
+        carried: None,
+        findings: None,
+        swept: 0,
+    })
+}
+
+/// Removes what unregistered containers and old tombstones left, in bounded batches. `progress` is asked after each
+/// whether to go on.
+pub(crate) fn reclaim(env: &Env, mut progress: impl FnMut() -> ControlFlow<()>) -> Result<()> {
     for _ in 0..RECLAIMS {
-        if env.storage.reclaim(env.refusals()).wait()? == 0 {
+        if env.storage.reclaim(env.refusals()).wait()? == 0 || progress().is_break() {
             break;
         }
     }

@@ -1,7 +1,8 @@
 //! What an engine and the callers of a backup tell each other.
 
+use super::progress::broken_off;
 use super::record::BackupHeader;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use bytes::Bytes;
 use std::ops::ControlFlow;
 
@@ -78,10 +79,7 @@ pub(crate) type ProgressFn<'a> = dyn FnMut(BackupProgress) -> ControlFlow<()> + 
 pub(crate) fn report(progress: &mut ProgressFn<'_>, so_far: BackupProgress) -> Result<()> {
     match progress(so_far) {
         ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => {
-            let why = "the caller broke the operation off";
-            Err(Error::new(ErrorKind::Interrupted, why))
-        }
+        ControlFlow::Break(()) => Err(broken_off()),
     }
 }
 

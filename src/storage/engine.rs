@@ -6,6 +6,7 @@ use super::answer::Answer;
 use super::backup::{BackupSummary, PreviousBackup, ProgressFn};
 use super::change_set::{ChangeSet, StaleCommute, TombstonePolicy};
 use super::container_id::ContainerId;
+use super::progress::RowProgressFn;
 use super::record::{PackageRow, SessionRow};
 use super::settings::{SettingsChange, StoreSettings};
 use super::version::Mark;
@@ -144,6 +145,8 @@ pub(crate) struct Checked {
     pub(crate) packages: u64,
     /// Bytes of the file's pages that hold something; 0 without a file.
     pub(crate) bytes_in_use: u64,
+    /// Whether it was not broken off.
+    pub(crate) is_complete: bool,
 }
 
 /// How a commit ended.
@@ -306,10 +309,11 @@ pub(crate) trait Storage: Send + Sync {
         })
     }
     /// Reads all stored data as of one commit, and reports damage. Commits continue meanwhile. It may read on the
-    /// thread that waits for it.
+    /// thread that waits for it. If `progress` breaks off, the answer has what was read.
     fn check<'a>(
         &'a self,
         found: &'a mut (dyn FnMut(Finding) + Send),
+        progress: &'a mut RowProgressFn<'a>,
     ) -> Answer<'a, Result<Checked>>;
     fn counters(&self) -> Counters;
     /// How far the engine's clock is ahead of that of the process, where its clock decides. The engine keeps it up to

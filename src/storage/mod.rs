@@ -31,6 +31,7 @@ mod memory_size;
 pub(crate) mod merge;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+mod progress;
 pub(crate) mod quota;
 pub(crate) mod recent_ends;
 pub(crate) mod record;
@@ -64,6 +65,8 @@ pub(crate) use engine::{
 };
 pub(crate) use findings::{ClientFindings, MergeFindings};
 pub(crate) use foreign::{ForeignCommit, ForeignHold, ForeignRows};
+pub use progress::RowProgress;
+pub(crate) use progress::{RowCounter, RowProgressFn, broken_off};
 pub(crate) use row_writes::{MemoryWrites, MergedWrites, PackageWrite, SessionWrite};
 pub(crate) use settings::{
     AliasSpec, ContainerSpec, SecretRecord, SettingsChange, StoreSettings, newest_secret,

@@ -2,9 +2,10 @@
 
 use super::Store;
 use crate::error::{Error, ErrorKind, Quoted, Result};
-use crate::storage::{Checked, Damage, Finding};
+use crate::storage::{Checked, Damage, Finding, RowProgress, RowProgressFn};
 use crate::transaction::Env;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 /// The maximum number of findings that are kept. The rest is only counted.
 pub(super) const KEPT: usize = 1000;
@@ -43,10 +44,12 @@ pub struct Check {
     pub damaged_pages: u64,
     /// The first thousand of both, with the client whose session is damaged, if known.
     pub findings: Vec<Damage>,
+    /// Whether everything was read. If not, `progress` has broken it off, and all of this is about what was read.
+    pub is_complete: bool,
 }
 
 impl Check {
-    /// Whether no damage was found.
+    /// Whether no damage was found in what was read.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.damaged == 0 && self.damaged_pages == 0
@@ -75,6 +78,7 @@ impl Check {
         self.sessions = checked.sessions;
         self.packages = checked.packages;
         self.bytes_in_use = checked.bytes_in_use;
+        self.is_complete = checked.is_complete;
         self
     }
 
@@ -135,7 +139,20 @@ impl Store {
     /// A failure of the storage, such as [`Unavailable`](ErrorKind::Unavailable) or [`Closed`](ErrorKind::Closed).
     /// Damage is not an error but part of the result.
     pub fn check(&self) -> Result<Check> {
-        check(&self.inner.env)
+        self.check_with(|_| ControlFlow::Continue(()))
+    }
+
+    /// [`check`](Self::check), with progress. If `progress` breaks it off, this returns what was found so far, and
+    /// [`Check::is_complete`] is false.
+    ///
+    /// # Errors
+    ///
+    /// As for [`check`](Self::check).
+    pub fn check_with(
+        &self,
+        mut progress: impl FnMut(RowProgress) -> ControlFlow<()> + Send,
+    ) -> Result<Check> {
+        check(&self.inner.env, &mut progress)
     }
 
     /// [`check`](Self::check) as a future. The file is read on a thread of the store, and to the end even if the
@@ -145,12 +162,34 @@ impl Store {
     ///
     /// As for [`check`](Self::check).
     pub fn check_async(&self) -> impl Future<Output = Result<Check>> + Send + use<> {
-        self.inner.env.in_background(|env| check(env))
+        self.check_with_async(|_| ControlFlow::Continue(()))
+    }
+
+    /// [`check_with`](Self::check_with) as a future. The file is read on a thread of the store, where `progress` is
+    /// called. It goes on if the future is dropped, until `progress` breaks it off.
+    ///
+    /// # Errors
+    ///
+    /// As for [`check`](Self::check).
+    pub fn check_with_async<P>(
+        &self,
+        mut progress: P,
+    ) -> impl Future<Output = Result<Check>> + Send + use<P>
+    where
+        P: FnMut(RowProgress) -> ControlFlow<()> + Send + 'static,
+    {
+        let env = &self.inner.env;
+        env.in_background(move |env| check(env, &mut progress))
     }
 }
 
-fn check(env: &Env) -> Result<Check> {
+fn check(env: &Env, progress: &mut RowProgressFn<'_>) -> Result<Check> {
+    env.process.check()?;
     let mut check = Check::default();
-    let checked = env.storage.check(&mut |found| check.note(found)).wait()?;
+    if progress(RowProgress::default()).is_break() {
+        return Ok(check);
+    }
+    let found = &mut |found| check.note(found);
+    let checked = env.storage.check(found, progress).wait()?;
     Ok(check.counted(checked))
 }

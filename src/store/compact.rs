@@ -3,7 +3,8 @@
 use super::StoreBuilder;
 #[cfg(doc)]
 use crate::error::ErrorKind;
-use crate::error::{Error, ErrorKind as Kind, Result};
+use crate::error::Result;
+use crate::storage::broken_off;
 use crate::storage::redb::{Location, compact, location};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -97,10 +98,7 @@ impl StoreBuilder {
             done.of = of;
             match progress(done) {
                 ControlFlow::Continue(()) => Ok(()),
-                ControlFlow::Break(()) => {
-                    let why = "the caller broke the operation off";
-                    Err(Error::new(Kind::Interrupted, why))
-                }
+                ControlFlow::Break(()) => Err(broken_off()),
             }
         };
         let bytes = compact(location, self.options(), &cipher, written)?;

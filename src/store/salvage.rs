@@ -5,7 +5,8 @@ use super::check::KEPT;
 use crate::error::Result;
 use crate::storage::redb::salvage;
 use crate::storage::redb::{Location, OwnSecrets, location};
-use crate::storage::{Damage, Finding};
+use crate::storage::{Damage, Finding, RowProgress, RowProgressFn};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// The result of [`StoreBuilder::salvage`]: the copied data and the losses.
@@ -97,7 +98,22 @@ impl StoreBuilder {
     /// [`TooNew`](crate::ErrorKind::TooNew); [`Corrupt`](crate::ErrorKind::Corrupt) if no data can be reached, or for
     /// lost secrets as described above; [`Io`](crate::ErrorKind::Io), also if `to` exists.
     pub fn salvage(self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvage> {
-        self.salvage_at(&location(from.as_ref())?, &location(to.as_ref())?)
+        self.salvage_with(from, to, |_| ControlFlow::Continue(()))
+    }
+
+    /// [`salvage`](Self::salvage), with progress. If `progress` breaks it off, there is nothing at `to`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`salvage`](Self::salvage); [`Interrupted`](crate::ErrorKind::Interrupted) if `progress` breaks off.
+    pub fn salvage_with(
+        self,
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        mut progress: impl FnMut(RowProgress) -> ControlFlow<()> + Send,
+    ) -> Result<Salvage> {
+        let (from, to) = (location(from.as_ref())?, location(to.as_ref())?);
+        self.salvage_at(&from, &to, &mut progress)
     }
 
     /// [`salvage`](Self::salvage) in a folder of the harness's own.
@@ -114,10 +130,15 @@ impl StoreBuilder {
         to: &str,
     ) -> Result<Salvage> {
         let [from, to] = [from, to].map(|name| Location::within(folder.clone(), name));
-        self.salvage_at(&from, &to)
+        self.salvage_at(&from, &to, &mut |_| ControlFlow::Continue(()))
     }
 
-    fn salvage_at(self, from: &Location, to: &Location) -> Result<Salvage> {
+    fn salvage_at(
+        self,
+        from: &Location,
+        to: &Location,
+        progress: &mut RowProgressFn<'_>,
+    ) -> Result<Salvage> {
         let secrets = if self.gives_secrets() {
             OwnSecrets::Dispensable
         } else {
@@ -127,7 +148,7 @@ impl StoreBuilder {
         let found = &mut |found| report.note(found);
         let options = self.options();
         let cipher = self.cipher()?;
-        let salvaged = salvage(from, to, options, (secrets, &cipher), found)?;
+        let salvaged = salvage(from, to, options, (secrets, &cipher), found, progress)?;
         report.sessions = salvaged.sessions;
         report.packages = salvaged.packages;
         report.mended_pages = salvaged.mended;

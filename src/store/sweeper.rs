@@ -8,6 +8,7 @@ use crate::expiry::{ExpiryPolicy, Times};
 use crate::storage::ContainerId;
 use crate::transaction::Env;
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -106,11 +107,11 @@ fn round(env: &Env, last: &mut HashMap<ContainerId, Moment>) -> Duration {
         last.insert(container.id(), now);
         wait = wait.min(every);
         swept = true;
-        if let Err(error) = container::sweep(env, container) {
+        if let Err(error) = container::sweep(env, container, &mut |_| ControlFlow::Continue(())) {
             report(&error, "a sweep failed");
         }
     }
-    if swept && let Err(error) = container::reclaim(env) {
+    if swept && let Err(error) = container::reclaim(env, || ControlFlow::Continue(())) {
         report(&error, "old rows could not be removed");
     }
     wait

@@ -2,6 +2,7 @@
 
 use super::{House, PAGE, SESSIONS, at_once, builder, contains, make_fifo, value};
 use cloakroom::ErrorKind;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 #[test]
@@ -12,6 +13,36 @@ fn an_existing_target_is_left_alone() {
     let error = builder().salvage(&from, house.to()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert_eq!(std::fs::read(house.to()).unwrap(), b"something");
+}
+
+// C9.4
+#[test]
+fn a_salvage_that_is_broken_off_leaves_nothing() {
+    let house = House::new();
+    let from = house.place("from", &house.image);
+    let mut told = Vec::new();
+    let salvage = builder().salvage_with(&from, house.to(), |so_far| {
+        told.push(so_far);
+        ControlFlow::Continue(())
+    });
+    assert!(salvage.unwrap().is_whole());
+    std::fs::remove_file(house.to()).unwrap();
+    assert!(told.len() > 2 && told.iter().all(|it| it.of > 0 && it.rows <= it.of));
+    let names = || {
+        let entries = std::fs::read_dir(house.folder.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = names();
+    for stop in &told {
+        let salvage = builder().salvage_with(&from, house.to(), |so_far| match so_far == *stop {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        });
+        assert_eq!(salvage.unwrap_err().kind(), ErrorKind::Interrupted);
+        assert_eq!(names(), before);
+    }
+    assert_eq!(std::fs::read(&from).unwrap(), house.image);
 }
 
 // C7.1

@@ -5,7 +5,6 @@ use crate::forms::{counted, number};
 use cloakroom::{Check, ErrorKind, SessionHistogram, SessionMeasures, Store};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -54,10 +53,7 @@ impl Task {
                     state.done = (measured, None);
                     state.progress = format!("{} measured so far", counted(measured, "session"));
                 });
-                match task.is_stopping.load(Ordering::Relaxed) {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                }
+                task.flow()
             });
             let measures = measuring.await.map_err(|error| error.to_string())?;
             before += measures.live + measures.expired;
@@ -99,6 +95,7 @@ pub(super) fn check_result(check: &Check, file_bytes: u64) -> Value {
     json!({
         "sessions": check.sessions, "packages": check.packages, "damaged_records": check.damaged,
         "damaged_pages": check.damaged_pages, "findings": findings.collect::<Vec<_>>(),
-        "bytes_in_use": check.bytes_in_use, "file_bytes": file_bytes, "complete": true,
+        "bytes_in_use": check.bytes_in_use, "file_bytes": file_bytes,
+        "complete": check.is_complete,
     })
 }

@@ -166,11 +166,11 @@ impl Backend for LocalStore {
     fn sweep(&self, step: Step<'_>) -> Outcome<Swept> {
         let (mut scanned, mut sum) = (0, Swept::default());
         for container in self.store.containers() {
-            let swept = container.sweep()?;
+            let swept = container.sweep_with(|so_far| step(scanned + so_far.scanned, None))?;
             scanned += swept.scanned;
             sum.removed += swept.removed;
             sum.unreadable += swept.unreadable;
-            if step(scanned, None).is_break() {
+            if !swept.is_complete {
                 return Ok(sum);
             }
         }
@@ -179,8 +179,7 @@ impl Backend for LocalStore {
     }
 
     fn check(&self, step: Step<'_>) -> Outcome<CheckJson> {
-        let check = self.store.check()?;
-        let _ = step(0, None);
+        let check = (self.store).check_with(|so_far| step(so_far.rows, Some(so_far.of)))?;
         Ok(CheckJson {
             sessions: check.sessions,
             packages: check.packages,
@@ -189,7 +188,7 @@ impl Backend for LocalStore {
             findings: check.findings.iter().map(DamageJson::of).collect(),
             bytes_in_use: check.bytes_in_use,
             file_bytes: self.store.statistics()?.file_len(),
-            complete: true,
+            complete: check.is_complete,
         })
     }
 

@@ -22,7 +22,9 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::End(wanted) => end::run(global, &wanted),
         Command::Sweep => tend::sweep(global, interrupt),
         Command::Check => tend::check(global, interrupt),
-        Command::Salvage { to, secret_file } => tend::salvage(global, &to, secret_file.as_deref()),
+        Command::Salvage { to, secret_file } => {
+            tend::salvage(global, &to, secret_file.as_deref(), interrupt)
+        }
         Command::Compact => tend::compact(global, interrupt),
         Command::Migrate { yes } => tend::migrate(global, yes.into()),
         Command::Backup(wanted) => backup::backup(global, &wanted, interrupt),

@@ -9,9 +9,10 @@ use crate::output::{json, line};
 use crate::progress::Progress;
 use crate::prompt::{Consent, confirm};
 use crate::text::{bytes, packages, plain, sessions};
-use cloakroom::ErrorKind;
+use cloakroom::{ErrorKind, RowProgress};
 use serde_json::json;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 pub(crate) fn sweep(global: &Global, interrupt: &Interrupt) -> Outcome {
@@ -98,7 +99,22 @@ fn print_damage(damages: &[DamageJson], all: u64) -> Outcome<()> {
     }
 }
 
-pub(crate) fn salvage(global: &Global, to: &Path, secret_file: Option<&Path>) -> Outcome {
+/// Draws how many rows were read, and breaks off when the interrupt comes.
+fn rows_read(interrupt: &Interrupt) -> impl FnMut(RowProgress) -> ControlFlow<()> + Send {
+    let interrupt = interrupt.asks().clone();
+    let progress = Progress::open("rows read");
+    move |so_far: RowProgress| {
+        progress.at_of(so_far.rows, Some(so_far.of));
+        interrupt.flow()
+    }
+}
+
+pub(crate) fn salvage(
+    global: &Global,
+    to: &Path,
+    secret_file: Option<&Path>,
+    interrupt: &Interrupt,
+) -> Outcome {
     let mut builder = global.builder()?;
     if let Some(path) = secret_file {
         let text = fs::read_to_string(path)
@@ -117,9 +133,7 @@ pub(crate) fn salvage(global: &Global, to: &Path, secret_file: Option<&Path>) ->
             advice,
         ));
     }
-    let progress = Progress::open("copying what can be read");
-    let salvage = builder.salvage(from, to)?;
-    drop(progress);
+    let salvage = builder.salvage_with(from, to, rows_read(interrupt))?;
     let losses: Vec<_> = salvage.losses.iter().map(DamageJson::of).collect();
     if global.json {
         json(&json!({

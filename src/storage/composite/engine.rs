@@ -9,8 +9,8 @@ use crate::clock::{Clock, ClockOffset, Timestamp};
 use crate::error::Result;
 use crate::storage::{
     Answer, ChangeSet, Checked, CommitCallback, ContainerId, Counters, Finding, LocalEngine, Mark,
-    NewestTimes, SessionRef, SettingsChange, Snapshot, StalePage, Storage, StoreSettings,
-    Submission, TombstonePolicy, Touch, TouchOutcome, WaiterKind,
+    NewestTimes, RowProgressFn, SessionRef, SettingsChange, Snapshot, StalePage, Storage,
+    StoreSettings, Submission, TombstonePolicy, Touch, TouchOutcome, WaiterKind,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -175,14 +175,16 @@ impl Storage for Composite {
     fn check<'a>(
         &'a self,
         found: &'a mut (dyn FnMut(Finding) + Send),
+        progress: &'a mut RowProgressFn<'a>,
     ) -> Answer<'a, Result<Checked>> {
         Answer::later(async move {
-            let durable = self.shared.durable.check(found).await?;
+            let durable = self.shared.durable.check(found, progress).await?;
             let memory = self.shared.memory.tables().count();
             Ok(Checked {
                 sessions: durable.sessions + memory.sessions,
                 packages: durable.packages + memory.packages,
                 bytes_in_use: durable.bytes_in_use,
+                is_complete: durable.is_complete,
             })
         })
     }

@@ -12,8 +12,8 @@ use crate::storage::merge::MergeRefusal;
 use crate::storage::quota::SharedQuota;
 use crate::storage::{
     Answer, ChangeSet, Checked, CommitCallback, Counters, Finding, Mark, NewestTimes, Outcome,
-    Resubmit, SessionRef, SettingsChange, Snapshot, Storage, StoreSettings, Submission,
-    TombstonePolicy, Touch, TouchOutcome, WaiterKind,
+    Resubmit, RowProgressFn, SessionRef, SettingsChange, Snapshot, Storage, StoreSettings,
+    Submission, TombstonePolicy, Touch, TouchOutcome, WaiterKind,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -229,6 +229,7 @@ impl Storage for FakeRemote {
     fn check<'a>(
         &'a self,
         _found: &'a mut (dyn FnMut(Finding) + Send),
+        _progress: &'a mut RowProgressFn<'a>,
     ) -> Answer<'a, Result<Checked>> {
         self.wire.ask(|server| Ok(server.tables.count()))
     }

@@ -327,6 +327,7 @@ impl MemoryTables {
             sessions: sessions.filter(|row| is_session(row.newest())).count() as u64,
             packages: packages.filter(|row| row.newest().is_some()).count() as u64,
             bytes_in_use: 0,
+            is_complete: true,
         }
     }
 }

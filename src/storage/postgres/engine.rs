@@ -7,13 +7,14 @@ use super::runtime::Runtime;
 use super::shared::{Shared, closed};
 use super::snapshot::PgSnapshot;
 use super::touches::PendingTouches;
+use crate::client_id::ClientKey;
 use crate::clock::ClockOffset;
 use crate::error::{ErrorKind, Result};
 use crate::storage::admission_line::{AdmissionLine, AdmissionPermit, QueuedCommit};
 use crate::storage::{
     Answer, ChangeSet, Checked, CommitCallback, Counters, Finding, Mark, NewestTimes, Outcome,
-    Resubmit, SessionRef, SettingsChange, Snapshot, Storage, StoreSettings, Submission,
-    TombstonePolicy, Touch, TouchOutcome, WaiterKind,
+    Resubmit, RowCounter, RowProgressFn, SessionRef, SettingsChange, Snapshot, Storage,
+    StoreSettings, Submission, TombstonePolicy, Touch, TouchOutcome, WaiterKind,
 };
 use futures_channel::oneshot;
 use std::sync::Arc;
@@ -195,17 +196,28 @@ impl Storage for PostgresEngine {
     fn check<'a>(
         &'a self,
         found: &'a mut (dyn FnMut(Finding) + Send),
+        progress: &'a mut RowProgressFn<'a>,
     ) -> Answer<'a, Result<Checked>> {
-        let shared = self.shared.clone();
-        let asked = self.runtime.ask(async move {
-            let mut findings = Vec::new();
-            let checked = check(&shared, &mut |it| findings.push(it)).await?;
-            Ok((checked, findings))
-        });
         Answer::later(async move {
-            let (checked, findings) = asked.await?;
-            findings.into_iter().for_each(found);
-            Ok(checked)
+            let mut checked = Checked::default();
+            let mut rows_read = RowCounter::new(progress);
+            let mut after = ClientKey::from_bytes([0; 16]);
+            loop {
+                let shared = self.shared.clone();
+                let page = self.runtime.ask(async move { check(&shared, after).await });
+                let Some(page) = page.await? else {
+                    checked.is_complete = true;
+                    return Ok(checked);
+                };
+                after = page.last;
+                checked.sessions += page.sessions;
+                checked.packages += page.packages;
+                page.findings.into_iter().for_each(&mut *found);
+                let mut rows = 0..page.sessions + page.packages;
+                if rows.try_for_each(|_| rows_read.count()).is_err() {
+                    return Ok(checked);
+                }
+            }
         })
     }
 

@@ -8,7 +8,7 @@ use super::shared::Shared;
 use super::statements::Statement;
 use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{Checked, ContainerId, Damage, Finding, SessionPage};
+use crate::storage::{ContainerId, Damage, Finding, SessionPage};
 use tokio_postgres::Row;
 
 /// How many clients one statement reads at least.
@@ -91,13 +91,33 @@ pub(super) async fn owned(shared: &Shared, owner: &str) -> Result<Vec<(Container
     Ok(found)
 }
 
-/// Reads all that is stored, and reports damage.
-pub(super) async fn check(
-    shared: &Shared,
-    found: &mut (dyn FnMut(Finding) + Send),
-) -> Result<Checked> {
-    let mut checked = Checked::default();
-    let mut after = ClientKey::from_bytes([0; 16]);
+/// What a check has read of some clients.
+pub(super) struct CheckedPage {
+    pub(super) last: ClientKey,
+    pub(super) sessions: u64,
+    pub(super) packages: u64,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl CheckedPage {
+    fn report(
+        &mut self,
+        client: ClientKey,
+        container: Option<String>,
+        package: Option<String>,
+        error: Error,
+    ) {
+        self.findings.push(Finding::Record(Damage {
+            container,
+            client: Some(client),
+            package,
+            error,
+        }));
+    }
+}
+
+/// Reads all of some clients after one, and reports damage. `None` if there are no more.
+pub(super) async fn check(shared: &Shared, after: ClientKey) -> Result<Option<CheckedPage>> {
     let settings = shared.load_settings().await?;
     let name_of = |id: ContainerId| {
         let mut containers = settings.containers.values();
@@ -105,57 +125,52 @@ pub(super) async fn check(
             .find(|it| it.id == id.0)
             .map(|it| it.name.clone())
     };
-    loop {
-        let clients = shared.clients(after, ROWS).await?;
-        let Some((last, _)) = clients.last() else {
-            return Ok(checked);
+    let clients = shared.clients(after, ROWS).await?;
+    let Some((last, _)) = clients.last() else {
+        return Ok(None);
+    };
+    let mut page = CheckedPage {
+        last: *last,
+        sessions: 0,
+        packages: 0,
+        findings: Vec::new(),
+    };
+    let keys: Vec<_> = clients.iter().map(|(client, _)| *client).collect();
+    // With the large packages.
+    for (client, rows) in shared.load(&keys).await? {
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => {
+                page.report(client, None, None, error);
+                continue;
+            }
         };
-        after = *last;
-        let keys: Vec<_> = clients.iter().map(|(client, _)| *client).collect();
-        let mut report = |client, container, package, error| {
-            found(Finding::Record(Damage {
-                container,
-                client: Some(client),
-                package,
-                error,
-            }));
-        };
-        // With the large packages.
-        for (client, rows) in shared.load(&keys).await? {
-            let rows = match rows {
-                Ok(rows) => rows,
+        for session in &rows.sessions {
+            let container = session.record.container;
+            let name = name_of(container);
+            let row = match &session.row {
+                Ok(row) => row,
                 Err(error) => {
-                    report(client, None, None, error);
+                    page.report(client, name, None, error.clone());
                     continue;
                 }
             };
-            for session in &rows.sessions {
-                let container = session.record.container;
-                let name = name_of(container);
-                let row = match &session.row {
-                    Ok(row) => row,
-                    Err(error) => {
-                        report(client, name, None, error.clone());
+            page.sessions += u64::from(row.optional.moved.is_none());
+            for package in row.packages.iter() {
+                let read = rows.package(container, client, package, &shared.rules.cipher);
+                let error = match read {
+                    Ok(Some(_)) => {
+                        page.packages += 1;
                         continue;
                     }
+                    Ok(None) => lost_package(),
+                    Err(error) => error,
                 };
-                checked.sessions += u64::from(row.optional.moved.is_none());
-                for package in row.packages.iter() {
-                    let read = rows.package(container, client, package, &shared.rules.cipher);
-                    match read {
-                        Ok(Some(_)) => checked.packages += 1,
-                        Ok(None) => {
-                            let package = Some(package.to_string());
-                            report(client, name.clone(), package, lost_package());
-                        }
-                        Err(error) => {
-                            report(client, name.clone(), Some(package.to_string()), error);
-                        }
-                    }
-                }
+                page.report(client, name.clone(), Some(package.to_string()), error);
             }
         }
     }
+    Ok(Some(page))
 }
 
 fn lost_package() -> Error {

@@ -28,9 +28,9 @@ use crate::storage::redb::reply::Reply;
 use crate::storage::redb::{EngineRules, EngineShared};
 use crate::storage::{
     Answer, BackupSummary, ChangeSet, Checked, CommitCallback, Counters, FileCounters, Finding,
-    LocalEngine, Mark, NewestTimes, PreviousBackup, ProgressFn, RecordedTimes, SessionRef,
-    SettingsChange, Snapshot, Storage, StoreSettings, Submission, TombstonePolicy, Touch,
-    TouchOutcome, WaiterKind,
+    LocalEngine, Mark, NewestTimes, PreviousBackup, ProgressFn, RecordedTimes, RowProgressFn,
+    SessionRef, SettingsChange, Snapshot, Storage, StoreSettings, Submission, TombstonePolicy,
+    Touch, TouchOutcome, WaiterKind,
 };
 use futures_channel::oneshot;
 use redb::Database;
@@ -344,13 +344,14 @@ impl Storage for Engine {
     fn check<'a>(
         &'a self,
         found: &'a mut (dyn FnMut(Finding) + Send),
+        progress: &'a mut RowProgressFn<'a>,
     ) -> Answer<'a, Result<Checked>> {
         let snapshot = self.ask(QueueJob::Inspect);
         Answer::later(async move {
             let snapshot = snapshot.await?;
             let reopened = snapshot.reopened;
             let disk = snapshot.disk();
-            let checked = snapshot.inspect(&self.shared.cipher, found);
+            let checked = snapshot.inspect(&self.shared.cipher, found, progress);
             for offset in self.shared.io.copies().still_used(&disk) {
                 found(Finding::Structure(inspect::page_of_copy(offset)));
             }

@@ -10,7 +10,8 @@ use crate::storage::redb::integrity::inspect::inspection::Inspection;
 use crate::storage::redb::integrity::newer::NewerRows;
 use crate::storage::redb::integrity::pages::{Pages, header_of};
 use crate::storage::redb::journal::{self, ExpectedJournal, HeldJournals, RawFrameRows};
-use crate::storage::{Checked, Finding};
+use crate::storage::{Checked, Finding, RowCounter};
+use std::ops::ControlFlow;
 
 /// Checks at every opening what redb trusts without verifying it: the header, and the list of used pages.
 pub(crate) fn examine(disk: &Disk) -> Result<()> {
@@ -40,7 +41,8 @@ pub(crate) fn inspect_file(
     cipher: &RecordCipher,
     found: &mut dyn FnMut(Finding),
 ) -> Result<Checked> {
-    let mut inspection = Inspection::new(found, cipher);
+    let progress = &mut |_| ControlFlow::Continue(());
+    let mut inspection = Inspection::new(found, cipher, RowCounter::new(progress));
     if let Err(error) = check_header(&header_of(disk)?) {
         inspection.structure(error);
     }

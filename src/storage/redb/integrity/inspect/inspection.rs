@@ -13,7 +13,7 @@ use crate::storage::redb::journal::{ExpectedJournal, JournalExtent, JournalRef};
 use crate::storage::redb::memtable::row_key::RowTree;
 use crate::storage::redb::meta::{self, COPIED, COVERED, JOURNAL, OPENED_AS, REACHED};
 use crate::storage::redb::names;
-use crate::storage::{Checked, ContainerId, Damage, Finding};
+use crate::storage::{Checked, ContainerId, Damage, Finding, RowCounter};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) type InspectedTables = BTreeMap<String, TableRoot>;
@@ -29,10 +29,15 @@ pub(crate) struct Inspection<'a> {
     /// Unreadable sessions that were reported, at most [`REMEMBERED`].
     reported: BTreeSet<(ContainerId, ClientKey)>,
     pub(crate) checked: Checked,
+    pub(crate) rows_read: RowCounter<'a>,
 }
 
 impl<'a> Inspection<'a> {
-    pub(crate) fn new(found: &'a mut dyn FnMut(Finding), cipher: &'a RecordCipher) -> Self {
+    pub(crate) fn new(
+        found: &'a mut dyn FnMut(Finding),
+        cipher: &'a RecordCipher,
+        rows_read: RowCounter<'a>,
+    ) -> Self {
         Self {
             found,
             cipher,
@@ -40,6 +45,7 @@ impl<'a> Inspection<'a> {
             retired: BTreeSet::new(),
             reported: BTreeSet::new(),
             checked: Checked::default(),
+            rows_read,
         }
     }
 
@@ -164,17 +170,18 @@ impl<'a> Inspection<'a> {
         tree: RowTree,
         mut visit: impl FnMut(&mut Self, &[u8], &[u8], bool) -> Result<()>,
     ) -> Result<()> {
-        self.each(
-            pages,
-            tables,
-            tree.name(),
-            |this, key, value, sound| match newer.get(tree, key) {
+        self.each(pages, tables, tree.name(), |this, key, value, sound| {
+            this.rows_read.count()?;
+            match newer.get(tree, key) {
                 Some(_) => Ok(()),
                 None => visit(this, key, value, sound),
-            },
-        )?;
+            }
+        })?;
         let mut rows = newer.rows(tree);
-        rows.try_for_each(|(key, value)| visit(self, key, value, true))
+        rows.try_for_each(|(key, value)| {
+            self.rows_read.count()?;
+            visit(self, key, value, true)
+        })
     }
 
     /// Inspects the store's own records. Returns those about its journal, if they exist and can be read.

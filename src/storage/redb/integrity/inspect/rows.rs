@@ -29,6 +29,7 @@ impl Inspection<'_> {
             newer,
             cipher: self.cipher,
         };
+        self.rows_read.of(number_of_rows(tables, newer))?;
         self.sessions(pages, &mut look)?;
         self.packages(pages, &mut look)?;
         self.owners(pages, &mut look)?;
@@ -228,6 +229,21 @@ impl Inspection<'_> {
             },
         )
     }
+}
+
+/// How many rows are read, about.
+fn number_of_rows(tables: &InspectedTables, newer: &NewerRows) -> u64 {
+    let trees = [
+        RowTree::Sessions,
+        RowTree::Packages,
+        RowTree::Owners,
+        RowTree::Tombstones,
+    ];
+    let rows = trees.map(|tree| {
+        let in_table = tables.get(tree.name()).map_or(0, |table| table.length);
+        in_table.saturating_add(newer.rows(tree).count() as u64)
+    });
+    rows.into_iter().fold(0, u64::saturating_add)
 }
 
 /// The result of a look-up of a session.

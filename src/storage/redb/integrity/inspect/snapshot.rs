@@ -9,7 +9,7 @@ use crate::storage::redb::integrity::inspect::inspection::Inspection;
 use crate::storage::redb::integrity::newer::NewerRows;
 use crate::storage::redb::integrity::pages::{BadPage, Pages};
 use crate::storage::redb::memtable::read_view::ReadView;
-use crate::storage::{Checked, Finding};
+use crate::storage::{Checked, Finding, RowCounter, RowProgressFn};
 use redb::{Database, ReadTransaction, ReadableDatabase};
 
 /// A store as of one commit. Commits continue meanwhile.
@@ -53,15 +53,22 @@ impl InspectionSnapshot {
         mut self,
         cipher: &RecordCipher,
         found: &mut dyn FnMut(Finding),
+        progress: &mut RowProgressFn<'_>,
     ) -> Result<Checked> {
-        let mut inspection = Inspection::new(found, cipher);
+        let mut inspection = Inspection::new(found, cipher, RowCounter::new(progress));
         let system = self.system.iter();
         system.for_each(|page| inspection.page("system", page));
         let Self { pages, newer, .. } = &mut self;
         let tables = inspection.tables(pages)?;
         inspection.meta(pages, &tables)?;
         inspection.containers(pages, &tables)?;
-        inspection.rows(pages, &tables, newer)?;
+        match inspection.rows(pages, &tables, newer) {
+            Err(_) if inspection.rows_read.is_broken_off() => {}
+            read => {
+                read?;
+                inspection.checked.is_complete = true;
+            }
+        }
         inspection.checked.bytes_in_use = pages.walked;
         Ok(inspection.checked)
     }

@@ -28,6 +28,7 @@ const BYTES: usize = 8 << 20;
 
 impl SalvageRun<'_> {
     pub(super) fn fill(&mut self, database: &Database, own: &StoreRecords) -> Result<()> {
+        self.rows_read.of(self.number_of_rows())?;
         self.packages(database)?;
         self.sessions(database)?;
         self.leave_out_packages(database)?;
@@ -77,6 +78,21 @@ impl SalvageRun<'_> {
             sealing::name_keys(self.cipher, &mut meta)?;
         }
         txn.commit().map_err(failure::commit)
+    }
+
+    /// How many rows are read, about.
+    fn number_of_rows(&self) -> u64 {
+        let trees = [
+            RowTree::Packages,
+            RowTree::Sessions,
+            RowTree::Owners,
+            RowTree::Tombstones,
+        ];
+        let rows = trees.map(|tree| {
+            let in_table = self.tables.get(tree.name()).map_or(0, |table| table.length);
+            in_table.saturating_add(self.newer.rows(tree).count() as u64)
+        });
+        rows.into_iter().fold(0, u64::saturating_add)
     }
 
     /// Whether rows of this container are copied.
@@ -238,6 +254,7 @@ impl SalvageRun<'_> {
             .open_table(SESSIONS)
             .map_err(failure::table)?;
         let look = |this: &mut Self, key: &[u8]| {
+            this.rows_read.count()?;
             let Ok(key) = <&[u8; 36]>::try_from(key) else {
                 return Ok(());
             };

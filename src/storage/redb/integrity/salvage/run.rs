@@ -9,7 +9,7 @@ use crate::storage::redb::integrity::pages::{BadPage, Pages, Visited};
 use crate::storage::redb::memtable::row_key::RowTree;
 use crate::storage::redb::open::migrate;
 use crate::storage::redb::{meta, names};
-use crate::storage::{ContainerId, Damage, Finding, Salvaged};
+use crate::storage::{ContainerId, Damage, Finding, RowCounter, Salvaged};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -24,6 +24,7 @@ pub(super) struct SalvageRun<'a> {
     pub(super) cipher: &'a RecordCipher,
     pub(super) found: &'a mut dyn FnMut(Finding),
     pub(super) salvaged: Salvaged,
+    pub(super) rows_read: RowCounter<'a>,
     pub(super) names: BTreeMap<ContainerId, String>,
     pub(super) retired: BTreeSet<u32>,
     pub(super) epoch: u64,
@@ -156,11 +157,15 @@ impl SalvageRun<'_> {
         mut visit: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<()>,
     ) -> Result<()> {
         let newer = self.newer.clone();
-        self.each_counted(tree.name(), |this, key, value| match newer.get(tree, key) {
-            Some(_) => Ok(()),
-            None => visit(this, key, value),
+        self.each_counted(tree.name(), |this, key, value| {
+            this.rows_read.count()?;
+            match newer.get(tree, key) {
+                Some(_) => Ok(()),
+                None => visit(this, key, value),
+            }
         })?;
         for (key, value) in newer.rows(tree) {
+            self.rows_read.count()?;
             visit(self, key, value)?;
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::storage::redb::integrity::salvage::run::SalvageRun;
 use crate::storage::redb::open::create;
 use crate::storage::redb::open::locks::name_holder;
 use crate::storage::redb::open::options::OpenOptions;
-use crate::storage::{Finding, Salvaged};
+use crate::storage::{Finding, RowCounter, RowProgressFn, Salvaged};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Bound::Unbounded;
@@ -25,9 +25,11 @@ pub(crate) fn salvage(
     options: OpenOptions,
     (secrets, cipher): (OwnSecrets, &RecordCipher),
     found: &mut dyn FnMut(Finding),
+    progress: &mut RowProgressFn<'_>,
 ) -> Result<Salvaged> {
     let disk = lock(from)?;
-    let result = read_and_write(&disk, from, to, options, (secrets, cipher), found);
+    let watch = (found, progress);
+    let result = read_and_write(&disk, (from, to), options, (secrets, cipher), watch);
     let _ = disk.close();
     result
 }
@@ -60,11 +62,10 @@ fn lock(
 
 fn read_and_write(
     disk: &Disk,
-    from: &Location,
-    to: &Location,
+    (from, to): (&Location, &Location),
     options: OpenOptions,
     (secrets, cipher): (OwnSecrets, &RecordCipher),
-    found: &mut dyn FnMut(Finding),
+    (found, progress): (&mut dyn FnMut(Finding), &mut RowProgressFn<'_>),
 ) -> Result<Salvaged> {
     let of_source = |e| failure::at(&from.path, e);
     let exists = || {
@@ -80,6 +81,7 @@ fn read_and_write(
         cipher,
         found,
         salvaged: Salvaged::default(),
+        rows_read: RowCounter::new(progress),
         names: BTreeMap::new(),
         retired: BTreeSet::new(),
         epoch: 0,
