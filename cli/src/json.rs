@@ -257,4 +257,7 @@ pub(crate) struct ImportedJson {
 pub(crate) struct SecretJson {
     pub(crate) number: u8,
     pub(crate) is_issuing: bool,
+    /// `None` if the store does not know it.
+    #[serde(serialize_with = "whole")]
+    pub(crate) created: Time,
 }

@@ -225,24 +225,28 @@ fn settings_are_changed_one_by_one_and_stay() {
 #[test]
 fn secrets_are_listed_by_number_rotated_and_retired() {
     let (place, _) = Place::with(&["ann"]);
-    assert_eq!(
-        place.run(&["secrets", "list"]).exits(0).out,
-        "secret 0    signs new ids\n"
+    let list = place.run(&["secrets", "list"]).exits(0).out;
+    assert!(
+        list.starts_with("secret 0    signs new ids       made 20"),
+        "{list}"
     );
     let run = place.run(&["secrets", "rotate"]).exits(0);
     assert!(run.err.contains("StoreBuilder::secret"), "{run:?}");
     let list = place.run(&["secrets", "list", "--json"]).exits(0).json();
-    let expected =
-        json!([{ "number": 0, "is_issuing": false }, { "number": 1, "is_issuing": true }]);
+    let created = |at: usize| list[at]["created"].as_str().unwrap();
+    let expected = json!([
+        { "number": 0, "is_issuing": false, "created": created(0) },
+        { "number": 1, "is_issuing": true, "created": created(1) },
+    ]);
     assert_eq!(list, expected);
+    assert!(created(0) <= created(1) && created(0).ends_with('Z'));
     place
         .run(&["secrets", "retire", "0"])
         .fails(2, "logged out", "Give --yes");
     place.run(&["secrets", "retire", "0", "--yes"]).exits(0);
-    assert_eq!(
-        place.run(&["secrets", "list"]).out,
-        "secret 1    signs new ids\n"
-    );
+    let list = place.run(&["secrets", "list"]).out;
+    assert!(list.starts_with("secret 1    signs new ids"), "{list}");
+    assert_eq!(list.lines().count(), 1);
 }
 
 // C9.2

@@ -3,6 +3,7 @@
 
 use super::container_id::{ContainerHome, ContainerId};
 use super::record::ContainerRecord;
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,13 +28,17 @@ pub(crate) struct StoreSettings {
     pub(crate) issuing: u8,
 }
 
-/// A secret that signs client ids, as stored: the byte that names it, and the key.
+/// A secret that signs client ids, as stored: the byte that names it, the key, and when it was made, if that is known.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct SecretRecord(pub(crate) u8, pub(crate) [u8; 32]);
+pub(crate) struct SecretRecord(
+    pub(crate) u8,
+    pub(crate) [u8; 32],
+    pub(crate) Option<Timestamp>,
+);
 
 impl fmt::Debug for SecretRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SecretRecord({}, ..)", self.0)
+        write!(f, "SecretRecord({}, .., {:?})", self.0, self.2)
     }
 }
 
@@ -251,7 +256,7 @@ mod tests {
             registry: 3,
             containers: BTreeMap::new(),
             next_container: 5,
-            secrets: vec![SecretRecord(0, [1; 32])],
+            secrets: vec![SecretRecord(0, [1; 32], None)],
             issuing: 0,
         }
     }
@@ -313,12 +318,12 @@ mod tests {
     fn secrets_are_replaced_only_if_they_are_the_expected_ones() {
         let replace = |expected: u8| {
             settings().changed(&SettingsChange::ReplaceSecrets {
-                expected: vec![SecretRecord(0, [expected; 32])],
-                new: vec![SecretRecord(1, [2; 32])],
+                expected: vec![SecretRecord(0, [expected; 32], None)],
+                new: vec![SecretRecord(1, [2; 32], None)],
             })
         };
         let replaced = replace(1).unwrap().unwrap();
-        assert_eq!(replaced.secrets, [SecretRecord(1, [2; 32])]);
+        assert_eq!(replaced.secrets, [SecretRecord(1, [2; 32], None)]);
         assert_eq!(replaced.issuing, 1);
         assert_eq!((replaced.version, replaced.registry), (8, 3));
         assert_eq!(replace(9).unwrap_err().kind(), ErrorKind::Conflict);

@@ -3,9 +3,11 @@
 use super::Store;
 use crate::block_on::block_on;
 use crate::client_id::{ClientId, ClientIds, Secret};
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{SecretRecord, SettingsChange, StoreSettings};
 use crate::transaction::{Env, SecretSource, split_secrets};
+use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 /// A secret that verifies client ids, without the secret: [`Store::secrets`].
@@ -27,6 +29,9 @@ pub struct SecretInfo {
     pub name: u8,
     /// Whether it signs new ids.
     pub is_issuing: bool,
+    /// When it was made, by the clock of the store. `None` if the store does not know, because an earlier version of the
+    /// crate made it.
+    pub created: Option<DateTime<Utc>>,
 }
 
 impl Store {
@@ -119,7 +124,14 @@ impl Store {
         async move { rotate(&store.inner.env).await }
     }
 
-    /// Retires an older secret. Its ids do not verify any more. Blocks until the change is stored.
+    /// Retires an older secret. Its ids do not verify any more: who has one begins a new session. Blocks until the change
+    /// is stored.
+    ///
+    /// Nobody notices if no session has such an id any more. [`SecretInfo::created`] of the next secret tells since when
+    /// this one has signed nothing. A session that is not used ends within its timeout: wait for the longest of these.
+    /// A session that is used goes on under its id, until its container's
+    /// [`max_lifetime`](crate::ContainerSettings::max_lifetime) ends it or it gets a new id: at a login, or by
+    /// `SessionLayer::renew_after`. Without any of these, some visitors may have to begin anew.
     ///
     /// # Errors
     ///
@@ -160,12 +172,14 @@ async fn secrets(env: &Env) -> Result<Vec<SecretInfo>> {
     let secrets = settings.secrets.iter().map(|secret| SecretInfo {
         name: secret.0,
         is_issuing: secret.0 == settings.issuing,
+        created: secret.2.map(Timestamp::to_datetime),
     });
     Ok(secrets.collect())
 }
 
 /// Adds a new secret, which signs from now on. Returns the byte that names it.
 async fn rotate(env: &Env) -> Result<u8> {
+    let now = env.clock.timestamp();
     change(env, |secrets, _| {
         let free = (0..=u8::MAX)
             .cycle()
@@ -175,7 +189,7 @@ async fn rotate(env: &Env) -> Result<u8> {
         let name =
             free.ok_or_else(|| Error::new(ErrorKind::Unsupported, "all 256 secrets are in use"))?;
         let secret = Secret::generate(name)?;
-        secrets.push(SecretRecord(name, *secret.key()));
+        secrets.push(SecretRecord(name, *secret.key(), Some(now)));
         Ok(name)
     })
     .await
@@ -246,7 +260,7 @@ impl Store {
         let storage = &self.inner.env.storage;
         let expected = storage.settings().wait().unwrap().secrets.clone();
         let mut new = expected.clone();
-        new.push(SecretRecord(name, key));
+        new.push(SecretRecord(name, key, None));
         let change = SettingsChange::ReplaceSecrets { expected, new };
         storage.configure(change).wait().unwrap();
     }

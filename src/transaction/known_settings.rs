@@ -129,7 +129,7 @@ mod tests {
             registry: 1,
             containers: BTreeMap::new(),
             next_container: 1,
-            secrets: (4..7).map(|n| SecretRecord(n, [n; 32])).collect(),
+            secrets: (4..7).map(|n| SecretRecord(n, [n; 32], None)).collect(),
             issuing,
         };
         for issuing in 4..7 {

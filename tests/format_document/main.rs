@@ -224,6 +224,23 @@ fn stores_of_earlier_forms_are_read_by_the_document() {
     }
 }
 
+/// Section 4.1.
+#[test]
+fn the_ages_of_secrets_are_read_by_the_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let clock = cloakroom::Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let millis = |clock: &cloakroom::Clock| clock.now().timestamp_millis();
+    let made = millis(&clock);
+    let store = cloakroom::Store::builder().clock(clock.clone());
+    let store = store.open(&path).unwrap();
+    clock.advance(std::time::Duration::from_secs(1));
+    store.rotate_secret().unwrap();
+    store.close().unwrap();
+    let state = State::read(&path).unwrap();
+    assert_eq!(state.meta.secret_times, [(0, made), (1, millis(&clock))]);
+}
+
 /// Section 4.2.
 #[test]
 fn the_aliases_of_containers_are_read_by_the_document() {

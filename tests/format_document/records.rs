@@ -200,6 +200,7 @@ pub(crate) struct Meta {
     pub(crate) format: u32,
     pub(crate) identity: [u8; 16],
     pub(crate) secrets: Vec<(u8, [u8; 32])>,
+    pub(crate) secret_times: Vec<(u8, i64)>,
     pub(crate) epoch: u64,
     pub(crate) next_container: u64,
     pub(crate) opening: [u8; 16],
@@ -229,6 +230,11 @@ impl Meta {
             identity: record(0, b"identity", &rows[&b"identity"[..]], Payload::array),
             secrets: record(0, b"secrets", &rows[&b"secrets"[..]], |payload| {
                 payload.list(|payload| (payload.u8(), payload.array()))
+            }),
+            secret_times: rows.get(&b"secret-times"[..]).map_or_else(Vec::new, |row| {
+                record(0, b"secret-times", row, |payload| {
+                    payload.list(|payload| (payload.u8(), payload.i64()))
+                })
             }),
             epoch: number("epoch").unwrap(),
             next_container: number("next-container").unwrap(),

@@ -4,6 +4,7 @@ use super::Answer;
 use crate::entry::Visit;
 use crate::failure::Failure;
 use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -18,6 +19,8 @@ struct Page {
 struct SecretView {
     number: u8,
     is_issuing: bool,
+    /// `None` if the store does not know it.
+    created: Option<DateTime<Utc>>,
 }
 
 const TEMPLATE: &str = "secrets.html";
@@ -56,6 +59,7 @@ async fn page(visit: &Visit, unconfirmed: Option<u8>) -> cloakroom::Result<Page>
     let secrets = secrets.into_iter().map(|secret| SecretView {
         number: secret.name,
         is_issuing: secret.is_issuing,
+        created: secret.created,
     });
     Ok(Page {
         secrets: secrets.collect(),

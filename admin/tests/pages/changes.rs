@@ -120,6 +120,7 @@ async fn a_secret_is_retired_only_when_that_is_confirmed() {
         !page.contains(&format!("Retire secret {issuing}")),
         "{page}"
     );
+    assert_eq!(page.matches("Made <time datetime=").count(), 2, "{page}");
     let looked = pages.get("bob", "/maintenance/secrets").await.text;
     assert!(looked.contains("Signs new ids") && !looked.contains("Retire secret"));
 
@@ -152,7 +153,8 @@ async fn a_secret_is_retired_only_when_that_is_confirmed() {
     );
     assert!(!verifies());
     let secrets = pages.json("ann", "/maintenance/secrets").await.json();
-    let left = serde_json::json!([{ "number": issuing, "is_issuing": true }]);
+    let created = pages.store.secrets().unwrap()[0].created.unwrap();
+    let left = serde_json::json!([{ "number": issuing, "is_issuing": true, "created": created }]);
     assert_eq!(secrets["secrets"], left);
     let log = pages.json("bob", "/audit").await.json();
     let entry = &log["entries"][0];

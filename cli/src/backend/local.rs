@@ -253,6 +253,7 @@ impl Backend for LocalStore {
         let secrets = secrets.map(|secret| SecretJson {
             number: secret.name,
             is_issuing: secret.is_issuing,
+            created: secret.created,
         });
         Ok(secrets.collect())
     }

@@ -4,6 +4,7 @@ use crate::args::{Global, SecretsCommand};
 use crate::failure::{Found, Outcome};
 use crate::output::{error_line, json, line};
 use crate::prompt::confirm;
+use crate::text::time;
 use serde_json::json;
 
 /// The command cannot know whether an application gives its secrets itself.
@@ -24,7 +25,11 @@ pub(crate) fn run(global: &Global, command: SecretsCommand) -> Outcome {
                         true => "signs new ids",
                         false => "verifies older ids",
                     };
-                    line(&format!("secret {:<4} {use_}", secret.number))?;
+                    let age = match secret.created {
+                        Some(created) => format!("made {}", time(created)),
+                        None => "age unknown".to_owned(),
+                    };
+                    line(&format!("secret {:<4} {use_:<19} {age}", secret.number))?;
                 }
                 error_line(KEPT)?;
             }

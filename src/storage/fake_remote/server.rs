@@ -77,7 +77,7 @@ fn fresh_settings() -> Result<Arc<StoreSettings>> {
         registry: 0,
         containers: BTreeMap::from([(String::new(), unnamed)]),
         next_container: 1,
-        secrets: vec![SecretRecord(0, random()?)],
+        secrets: vec![SecretRecord(0, random()?, None)],
         issuing: 0,
     }))
 }

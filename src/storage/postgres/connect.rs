@@ -59,6 +59,7 @@ pub(crate) async fn migrate(
             settings: &settings,
             cipher: &cipher,
             initial: None,
+            now: Clock::system().timestamp(),
         };
         migration.run(&pool).await
     });
@@ -96,6 +97,7 @@ async fn open(connector: Connector, rules: PostgresRules, clock: Clock) -> Resul
         settings: &rules.server,
         cipher: &rules.cipher,
         initial: rules.initial.as_deref(),
+        now: clock.timestamp(),
     };
     migration.run(&pool).await?;
     let until = tokio::time::Instant::now() + rules.server.deadline;

@@ -9,6 +9,7 @@ use super::random::random;
 use super::rules::ServerSettings;
 use super::settings::{encode, new_settings};
 use super::statements::quoted;
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::StoreSettings;
 use crate::storage::record::RecordCipher;
@@ -36,6 +37,8 @@ pub(super) struct Migration<'a> {
     pub(super) cipher: &'a RecordCipher,
     /// What a new store begins with, where it is to be the copy of another one.
     pub(super) initial: Option<&'a StoreSettings>,
+    /// When a new store is made.
+    pub(super) now: Timestamp,
 }
 
 /// How an attempt failed.
@@ -170,7 +173,7 @@ impl Migration<'_> {
         let keys = new_keys(self.cipher)?;
         let settings = match self.initial {
             Some(initial) => initial.clone(),
-            None => new_settings(random()?, random()?),
+            None => new_settings(random()?, random()?, self.now),
         };
         let record = encode(&settings, self.cipher)?;
         let keys = keys.map_or("NULL".to_owned(), |keys| hex(&keys));

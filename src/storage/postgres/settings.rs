@@ -6,6 +6,7 @@ use super::load::{column, lost_meta};
 use super::reading::read;
 use super::shared::Shared;
 use super::statements::Statement;
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{
     ContainerRecord, RecordCipher, RecordKind, open_plain, open_value, seal_plain, seal_value,
@@ -21,10 +22,11 @@ const SECRETS: &[u8] = b"secrets";
 
 /// The stored form: registry, containers, the next container's number, the record of the secrets, the issuing one.
 type SettingsFields = (u64, Vec<(String, Vec<u8>)>, u32, Vec<u8>, u8);
-type SecretFields = Vec<(u8, [u8; 32])>;
+/// The name, the key, and when it was made.
+type SecretFields = Vec<(u8, [u8; 32], Option<i64>)>;
 
-/// The settings of a new store.
-pub(super) fn new_settings(identity: [u8; 16], secret: [u8; 32]) -> StoreSettings {
+/// The settings of a store that is made now.
+pub(super) fn new_settings(identity: [u8; 16], secret: [u8; 32], now: Timestamp) -> StoreSettings {
     let unnamed = ContainerRecord {
         name: String::new(),
         id: ContainerId::UNNAMED.0,
@@ -40,7 +42,7 @@ pub(super) fn new_settings(identity: [u8; 16], secret: [u8; 32]) -> StoreSetting
         registry: 0,
         containers: BTreeMap::from([(String::new(), unnamed)]),
         next_container: 1,
-        secrets: vec![SecretRecord(0, secret)],
+        secrets: vec![SecretRecord(0, secret, Some(now))],
         issuing: 0,
     }
 }
@@ -50,7 +52,7 @@ pub(super) fn encode(settings: &StoreSettings, cipher: &RecordCipher) -> Result<
     let containers = containers.map(|(name, record)| Ok((name.clone(), record.encode()?)));
     let secrets = settings.secrets.iter();
     let secrets: SecretFields = secrets
-        .map(|SecretRecord(name, key)| (*name, *key))
+        .map(|SecretRecord(name, key, made)| (*name, *key, made.map(|it| it.0)))
         .collect();
     let secrets = match cipher.encrypts() {
         true => seal_value(cipher, RecordKind::Meta, SECRETS, secrets)?,
@@ -87,7 +89,7 @@ pub(super) fn decode(
     };
     let secrets = secrets
         .into_iter()
-        .map(|(name, key)| SecretRecord(name, key));
+        .map(|(name, key, made)| SecretRecord(name, key, made.map(Timestamp)));
     Ok(StoreSettings {
         identity,
         version: epoch,
@@ -193,11 +195,12 @@ mod tests {
     // C1.8, C4.2
     #[test]
     fn settings_are_read_back() {
-        let settings = new_settings([3; 16], [4; 32]);
+        let settings = new_settings([3; 16], [4; 32], Timestamp(5));
         let plain = RecordCipher::Plain;
         let record = encode(&settings, &plain).unwrap();
         let read = decode([3; 16], 1, &record, &plain).unwrap();
         assert_eq!(format!("{read:?}"), format!("{settings:?}"));
+        assert!(read.secrets == settings.secrets);
         let mut damaged = record;
         damaged[9] ^= 1;
         let error = decode([3; 16], 1, &damaged, &plain).unwrap_err();

@@ -120,7 +120,8 @@ impl Engine {
         let mut known = JournalAtOpening::of(foreseen);
         let largest = rules.journal.largest_file();
         let entered = failure::guarded_on(file, |file| {
-            enter(location, largest, file, &io, &mut known, &rules.cipher)
+            let seen = (&rules.cipher, clock.timestamp());
+            enter(location, largest, file, &io, &mut known, seen)
         });
         let entered = match (entered, location) {
             (Err(error), Some(location)) if failure::is_full(&error) => {

@@ -13,6 +13,8 @@ use redb::{Database, ReadableTable};
 pub(crate) const IDENTITY: &str = "identity";
 /// The secrets that sign the ids of clients.
 pub(crate) const SECRETS: &str = "secrets";
+/// When secrets were made. Stores of an earlier version do not have it.
+pub(crate) const SECRET_TIMES: &str = "secret-times";
 /// The keys that records of the file may be encrypted with. Missing if none is.
 pub(crate) const SEALED_BY: &str = "sealed-by";
 /// The key of the hashes in the index of owners, encrypted.

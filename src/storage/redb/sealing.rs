@@ -1,10 +1,11 @@
 //! Which keys a file needs: the records in which it says so, and what opening it does with them.
 
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::SecretRecord;
 #[cfg(feature = "encryption")]
-use crate::storage::record::{FileKeys, RecordKeys, seal_plain};
-use crate::storage::record::{RecordCipher, RecordKind, open_value, seal_value};
+use crate::storage::record::{FileKeys, RecordKeys};
+use crate::storage::record::{RecordCipher, RecordKind, open_value, seal_plain, seal_value};
 use crate::storage::redb::failure;
 use crate::storage::redb::meta::{self, SEALED_BY, plain, plain_if_there};
 use redb::{ReadableTable, Table};
@@ -18,6 +19,8 @@ pub(crate) type NamedKeys = Vec<(u32, [u8; 16])>;
 pub(crate) type IndexKey = ([u8; 32], bool);
 
 type SecretList = Vec<(u8, [u8; 32])>;
+/// The content of [`meta::SECRET_TIMES`]: which secret was made when.
+pub(crate) type SecretTimes = Vec<(u8, i64)>;
 
 pub(crate) fn wrong_key(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::WrongKey, why)
@@ -215,8 +218,14 @@ pub(crate) fn secrets(
     cipher: &RecordCipher,
     meta: &impl ReadableTable<&'static str, &'static [u8]>,
 ) -> Result<Vec<SecretRecord>> {
+    let times: SecretTimes = plain_if_there(meta, meta::SECRET_TIMES)?.unwrap_or_default();
+    let time_of = |name: u8| times.iter().find(|(of, _)| *of == name);
     let secrets = secret_list(cipher, meta)?.into_iter();
-    Ok(secrets.map(|(name, key)| SecretRecord(name, key)).collect())
+    let secrets = secrets.map(|(name, key)| {
+        let made = time_of(name).map(|(_, made)| Timestamp(*made));
+        SecretRecord(name, key, made)
+    });
+    Ok(secrets.collect())
 }
 
 /// Replaces the secrets that client ids are signed with.
@@ -227,5 +236,34 @@ pub(crate) fn put_secrets(
 ) -> Result<()> {
     let list: SecretList = secrets.iter().map(|s| (s.0, s.1)).collect();
     let record = seal_value(cipher, RecordKind::Meta, meta::SECRETS.as_bytes(), list)?;
-    put(meta, meta::SECRETS, &record)
+    put(meta, meta::SECRETS, &record)?;
+    put_times(meta, secrets)
+}
+
+/// Notes of a store that is opened for the first time that its secrets are made now. The copy of another store has noted
+/// that already.
+pub(crate) fn note_new(
+    meta: &mut Table<'_, &'static str, &'static [u8]>,
+    secrets: &mut [SecretRecord],
+    now: Timestamp,
+) -> Result<()> {
+    let is_noted = meta.get(meta::SECRET_TIMES).map_err(failure::storage)?;
+    if is_noted.is_some() {
+        return Ok(());
+    }
+    drop(is_noted);
+    for secret in &mut *secrets {
+        secret.2 = Some(now);
+    }
+    put_times(meta, secrets)
+}
+
+fn put_times(
+    meta: &mut Table<'_, &'static str, &'static [u8]>,
+    secrets: &[SecretRecord],
+) -> Result<()> {
+    let times = secrets.iter().filter_map(|s| Some((s.0, s.2?.0)));
+    let times: SecretTimes = times.collect();
+    let record = seal_plain(RecordKind::Meta, meta::SECRET_TIMES.as_bytes(), times)?;
+    put(meta, meta::SECRET_TIMES, &record)
 }

@@ -30,7 +30,7 @@ fn a_rotation_keeps_the_secret_that_another_process_adds_meanwhile() {
         if attempts == 1 {
             add(&store, 77);
         }
-        secrets.push(SecretRecord(88, [88; 32]));
+        secrets.push(SecretRecord(88, [88; 32], None));
         Ok(())
     });
     block_on(rotated).unwrap();
@@ -46,7 +46,7 @@ fn secrets_that_others_change_without_end_are_a_conflict() {
     let rotated = change(&store.inner.env, |secrets, _| {
         attempts += 1;
         add(&store, attempts);
-        secrets.push(SecretRecord(88, [88; 32]));
+        secrets.push(SecretRecord(88, [88; 32], None));
         Ok(())
     });
     assert_eq!(block_on(rotated).unwrap_err().kind(), ErrorKind::Conflict);

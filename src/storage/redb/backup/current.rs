@@ -17,9 +17,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The records that a backup takes along. The others are of the files that the store is in.
-const COPIED: [&str; 6] = [
+const COPIED: [&str; 7] = [
     meta::IDENTITY,
     meta::SECRETS,
+    meta::SECRET_TIMES,
     meta::SEALED_BY,
     meta::INDEX_KEY,
     meta::EPOCH,

@@ -1,5 +1,6 @@
 //! Enters a store that was identified: reads its journal, creates the next one, and counts the opening (C7.3).
 
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::storage::record::{RecordCipher, RecordKind, seal_plain};
 use crate::storage::redb::backend::disk::Disk;
@@ -107,11 +108,11 @@ pub(crate) fn enter(
     database: &Database,
     io: &Arc<FileIo>,
     known: &mut JournalAtOpening,
-    cipher: &RecordCipher,
+    (cipher, now): (&RecordCipher, Timestamp),
 ) -> Result<OpenedStore> {
     let expected = expected_journal(database)?;
     let Some(store) = store else {
-        let identity = count_opening(database, None, cipher)?;
+        let identity = count_opening(database, None, (cipher, now))?;
         return Ok(OpenedStore {
             identity,
             journal: None,
@@ -132,7 +133,7 @@ pub(crate) fn enter(
         journal::make_room(store, &expected, last)?
     };
     let (journal, named) = Journal::make(store, &expected, &recovered, largest, io, pair, held)?;
-    let identity = count_opening(database, Some((named, last, store)), cipher)?;
+    let identity = count_opening(database, Some((named, last, store)), (cipher, now))?;
     // The previous files are no longer needed. Closing the store removes those that cannot be removed now.
     if let Err(error) = held.keep_only(named.opening) {
         tracing::warn!(%error, "the files of the journal before are left");
@@ -148,7 +149,7 @@ pub(crate) fn enter(
 fn count_opening(
     database: &Database,
     journal: Option<(JournalRef, u64, &Location)>,
-    cipher: &RecordCipher,
+    (cipher, now): (&RecordCipher, Timestamp),
 ) -> Result<Identity> {
     let txn = begin_durable(database)?;
     if let Some((named, last, store)) = journal {
@@ -162,7 +163,10 @@ fn count_opening(
         sealing::check_keys(cipher, &*meta)?;
         #[cfg(feature = "encryption")]
         sealing::settle(cipher, &mut meta)?;
-        let identity = own_records(&*meta, cipher)?;
+        let mut identity = own_records(&*meta, cipher)?;
+        if identity.epoch == 0 {
+            sealing::note_new(&mut meta, &mut identity.secrets, now)?;
+        }
         let epoch = identity.epoch + 1;
         let record = seal_plain(RecordKind::Meta, meta::EPOCH.as_bytes(), epoch)?;
         meta.insert(meta::EPOCH, &*record)

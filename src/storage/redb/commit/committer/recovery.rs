@@ -155,7 +155,8 @@ impl Committer {
             }
             let location = location.location.as_ref();
             let (io, cipher) = (&self.shared.io, &self.shared.cipher);
-            let enter = || enter(location, largest, &database.file, io, known, cipher);
+            let seen = (cipher, self.shared.clock.timestamp());
+            let enter = || enter(location, largest, &database.file, io, known, seen);
             let entered = must_recover.then(enter).transpose()?;
             Ok((entered, database.readers()?))
         });

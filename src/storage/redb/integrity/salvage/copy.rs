@@ -55,6 +55,10 @@ impl SalvageRun<'_> {
                 let record = seal_value(self.cipher, RecordKind::Meta, key, secrets)?;
                 put(meta::SECRETS, record)?;
             }
+            if let Some(times) = own.secret_times.clone().filter(|_| own.secrets.is_some()) {
+                let key = meta::SECRET_TIMES;
+                put(key, seal_plain(RecordKind::Meta, key.as_bytes(), times)?)?;
+            }
             put(
                 meta::EPOCH,
                 seal_plain(RecordKind::Meta, meta::EPOCH.as_bytes(), self.epoch)?,

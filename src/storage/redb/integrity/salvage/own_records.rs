@@ -14,7 +14,9 @@ use crate::storage::redb::integrity::pages::Visited;
 use crate::storage::redb::integrity::salvage::run::{SalvageRun, corrupt};
 use crate::storage::redb::journal::{self, JournalRef};
 use crate::storage::redb::memtable::row_key::RowTree;
-use crate::storage::redb::meta::{self, COVERED, INDEX_KEY, JOURNAL, REACHED, SEALED_BY};
+use crate::storage::redb::meta::{
+    self, COVERED, INDEX_KEY, JOURNAL, REACHED, SEALED_BY, SECRET_TIMES,
+};
 use crate::storage::redb::{names, sealing};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -30,6 +32,8 @@ pub(crate) enum OwnSecrets {
 pub(super) struct StoreRecords {
     pub(super) identity: Option<[u8; 16]>,
     pub(super) secrets: Option<Vec<(u8, [u8; 32])>>,
+    /// `None` also in a store of an earlier version.
+    pub(super) secret_times: Option<sealing::SecretTimes>,
     pub(super) containers: Vec<ContainerRecord>,
 }
 
@@ -54,6 +58,11 @@ impl SalvageRun<'_> {
                 ReadSecrets::Plain => self.record(&meta, meta::SECRETS),
                 ReadSecrets::Encrypted => self.encrypted_secrets(&meta),
             },
+            // Stores of an earlier version do not have this record.
+            secret_times: meta
+                .contains_key(SECRET_TIMES.as_bytes())
+                .then(|| self.record(&meta, SECRET_TIMES))
+                .flatten(),
             containers: Vec::new(),
         };
         if own.secrets.as_ref().is_some_and(Vec::is_empty) {
