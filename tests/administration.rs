@@ -338,6 +338,57 @@ fn sessions_of_containers_in_memory_are_listed_too() {
     assert_eq!(values, [("k".to_owned(), Value::Bool(true))]);
 }
 
+// C5.5, C8.2
+#[test]
+fn the_pages_of_an_owner_have_each_session_once_in_the_order_of_keys() {
+    let (_clock, store, _) = filled(25);
+    store.register("cart", ContainerSettings::new()).unwrap();
+    store
+        .register("fast", ContainerSettings::new().in_memory())
+        .unwrap();
+    store.register("gone", ContainerSettings::new()).unwrap();
+    for package in ["cart", "fast", "gone"].repeat(6) {
+        let id = store.client_ids().issue();
+        with(&store, &id, |session| {
+            session.set_owner(Some("ann"))?;
+            session.pkg(package).insert("k", 1)?;
+            session.pkg("cart").insert("k", 1)
+        });
+    }
+    store.unregister("gone").unwrap();
+    let mut expected = store.sessions_of("ann").unwrap();
+    expected.sort_by_key(|info| info.client);
+    assert_eq!(expected.len(), 13 + 18);
+    let expected: Vec<_> = expected
+        .into_iter()
+        .map(|it| (it.client, it.containers))
+        .collect();
+    for limit in [1, 2, 7, 30, 31, 32, 1000] {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.owner_sessions("ann", after, limit).unwrap();
+            assert!(page.sessions.len() <= limit);
+            found.extend(
+                page.sessions
+                    .into_iter()
+                    .map(|it| (it.client, it.containers)),
+            );
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "{limit}");
+    }
+    assert!(
+        store
+            .owner_sessions("nobody", None, 10)
+            .unwrap()
+            .sessions
+            .is_empty()
+    );
+}
+
 // C5.4, C9.4
 #[test]
 fn a_check_tells_its_progress_and_returns_what_it_found_when_it_is_broken_off() {

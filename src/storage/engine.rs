@@ -72,6 +72,40 @@ pub(crate) trait Snapshot: Send + Sync {
     ) -> Answer<'_, Result<SessionPage>>;
     /// The sessions whose owner is `owner`.
     fn owned(&self, owner: &str) -> Answer<'_, Result<Vec<(ContainerId, ClientKey)>>>;
+    /// The sessions in these containers whose owner is `owner`, of the first `limit` clients after `after`. An engine
+    /// whose index is not in the order of clients reads the whole list, as this does.
+    fn owned_page(
+        &self,
+        owner: &str,
+        containers: &[ContainerId],
+        after: Option<ClientKey>,
+        limit: usize,
+    ) -> Answer<'_, Result<Vec<(ContainerId, ClientKey)>>> {
+        let (all, containers) = (self.owned(owner), containers.to_vec());
+        Answer::later(async move {
+            let mut owned = all.await?;
+            owned.retain(|(container, _)| containers.contains(container));
+            Ok(of_first_clients(owned, after, limit))
+        })
+    }
+}
+
+/// The sessions of the first `limit` clients after `after`, each once.
+pub(crate) fn of_first_clients(
+    mut owned: Vec<(ContainerId, ClientKey)>,
+    after: Option<ClientKey>,
+    limit: usize,
+) -> Vec<(ContainerId, ClientKey)> {
+    owned.retain(|(_, client)| after.is_none_or(|after| *client > after));
+    owned.sort_unstable_by_key(|(container, client)| (*client, container.0));
+    owned.dedup();
+    let mut clients = 0;
+    let mut last = None;
+    let is_among = |(_, client): &(ContainerId, ClientKey)| {
+        clients += usize::from(last.replace(*client) != Some(*client));
+        clients <= limit
+    };
+    owned.into_iter().take_while(is_among).collect()
 }
 
 /// A damaged item, and the session concerned.

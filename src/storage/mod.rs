@@ -61,7 +61,7 @@ pub(crate) use engine::ResealStep;
 pub(crate) use engine::{
     Checked, CommitCallback, Counters, FileCounters, Finding, LocalEngine, NewestTimes, Outcome,
     Resubmit, Salvaged, SessionPage, Snapshot, StalePage, Storage, Submission, TouchOutcome,
-    WaiterKind,
+    WaiterKind, of_first_clients,
 };
 pub(crate) use findings::{ClientFindings, MergeFindings};
 pub(crate) use foreign::{ForeignCommit, ForeignHold, ForeignRows};

@@ -186,8 +186,8 @@ impl Store {
     }
 
     /// Returns at most `limit` of the sessions that [`sessions_of`](Self::sessions_of) lists, in the order of their keys,
-    /// beginning after the key `after`: for owners with very many sessions. A page has no more than 1,000 sessions. Each
-    /// call reads the owner's list of keys, and the sessions of one page. Blocks until they are read.
+    /// beginning after the key `after`: for owners with very many sessions. A page has no more than 1,000 sessions. A
+    /// call costs in proportion to the page, and to the number of containers. Blocks until it is read.
     ///
     /// # Errors
     ///
@@ -385,12 +385,19 @@ async fn page_of(
     limit: usize,
 ) -> Result<OwnerSessions> {
     let snapshot = newest(env).await?;
-    let mut owned = snapshot.owned(owner).await?;
-    owned.retain(|(_, client)| after.is_none_or(|after| *client > after));
+    let registry = env.registry.load_full();
+    let containers = registry.containers().iter().map(|container| container.id());
+    let containers: Vec<_> = containers.collect();
+    let limit = limit.clamp(1, LISTED);
+    // One more tells whether there is a next page.
+    let owned = snapshot.owned_page(owner, &containers, after, limit + 1);
+    let owned = owned.await?;
     let clients: BTreeSet<_> = owned.iter().map(|(_, client)| *client).collect();
-    let last = clients.iter().nth(limit.clamp(1, LISTED) - 1).copied();
-    let next = last.filter(|last| clients.last() != Some(last));
-    owned.retain(|(_, client)| last.is_none_or(|last| *client <= last));
+    let next = clients.iter().nth(limit - 1).copied();
+    let next = next.filter(|last| clients.last() != Some(last));
+    let owned = owned.into_iter();
+    let owned = owned.filter(|(_, client)| next.is_none_or(|last| *client <= last));
+    let owned = owned.collect();
     let mut sessions = describe(env, &*snapshot, owner, owned).await?;
     sessions.sort_by_key(|info| info.client);
     Ok(OwnerSessions { sessions, next })

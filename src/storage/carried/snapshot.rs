@@ -111,4 +111,14 @@ impl Snapshot for CarriedSnapshot {
     fn owned(&self, owner: &str) -> Answer<'_, Result<Vec<(ContainerId, ClientKey)>>> {
         self.engine.owned(owner)
     }
+
+    fn owned_page(
+        &self,
+        owner: &str,
+        containers: &[ContainerId],
+        after: Option<ClientKey>,
+        limit: usize,
+    ) -> Answer<'_, Result<Vec<(ContainerId, ClientKey)>>> {
+        self.engine.owned_page(owner, containers, after, limit)
+    }
 }

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::memory::{MemoryTables, TableSnapshot};
 use crate::storage::record::{PackageRow, SessionRow};
-use crate::storage::{Answer, ContainerId, SessionPage, Snapshot};
+use crate::storage::{Answer, ContainerId, SessionPage, Snapshot, of_first_clients};
 use std::sync::Arc;
 
 pub(super) struct CompositeSnapshot {
@@ -122,6 +122,28 @@ impl Snapshot for CompositeSnapshot {
             .read(|tables, held| tables.sessions(held, container, after, limit));
         let with_ok = |(client, row)| (client, Ok(row));
         Answer::now(rows.map(|rows| rows.into_iter().map(with_ok).collect()))
+    }
+
+    fn owned_page(
+        &self,
+        owner: &str,
+        containers: &[ContainerId],
+        after: Option<ClientKey>,
+        limit: usize,
+    ) -> Answer<'_, Result<Vec<(ContainerId, ClientKey)>>> {
+        let durable = self.durable.owned_page(owner, containers, after, limit);
+        let memory = self.memory.read(|tables, held| tables.owned(held, owner));
+        let containers = containers.to_vec();
+        let both = move |durable: Result<Vec<_>>| {
+            let mut all = memory?;
+            all.retain(|(container, _)| containers.contains(container));
+            all.extend(durable?);
+            Ok(of_first_clients(all, after, limit))
+        };
+        match durable {
+            Answer::Now(durable) => Answer::now(both(durable.into_inner())),
+            Answer::Later(durable) => Answer::later(async move { both(durable.await) }),
+        }
     }
 
     fn owned(&self, owner: &str) -> Answer<'_, Result<Vec<(ContainerId, ClientKey)>>> {

@@ -14,7 +14,7 @@ use crate::storage::redb::memtable::row_key::{RowKey, RowTree, RowWrite};
 use crate::storage::redb::memtable::table::{ChangedRow, Memtable};
 use crate::storage::redb::memtable::write_batch::WriteBatch;
 use crate::storage::redb::tables::{TableReader, owner_key, session_of, settle};
-use crate::storage::{ContainerId, TombstonePolicy};
+use crate::storage::{ContainerId, TombstonePolicy, of_first_clients};
 use bytes::Bytes;
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -303,19 +303,55 @@ impl ReadView {
     pub(crate) fn owned(&self, owner: &str) -> Result<Vec<(ContainerId, ClientKey)>> {
         let mut found = Vec::new();
         for hash in self.cipher().owner_hashes(owner).all() {
-            let (from, to) = (owner_key(hash, [0; 20]), owner_key(hash, [u8::MAX; 20]));
-            guarded(|| {
-                let (tree, from) = (RowTree::Owners, Bound::Included(from));
-                let below = self.readers.tables.rows(tree, from, to)?;
-                for row in self.range(tree, from, to, below) {
-                    let (key, entry) = row?;
-                    entry.ok_or_else(unreadable)?;
-                    found.extend(session_of(&key));
-                }
-                Ok(())
-            })?;
+            let from = Bound::Included(owner_key(hash, [0; 20]));
+            let to = owner_key(hash, [u8::MAX; 20]);
+            self.owners_between(from, to, usize::MAX, &mut found)?;
         }
         Ok(found)
+    }
+
+    /// The sessions in these containers with this `owner`, of the first `limit` clients after `after`. The list of an
+    /// owner is in the order of containers, so it reads no more than `limit` entries of each.
+    pub(crate) fn owned_page(
+        &self,
+        owner: &str,
+        containers: &[ContainerId],
+        after: Option<ClientKey>,
+        limit: usize,
+    ) -> Result<Vec<(ContainerId, ClientKey)>> {
+        let [lowest, highest] = [[0; 16], [u8::MAX; 16]].map(ClientKey::from_bytes);
+        let mut found = Vec::new();
+        for hash in self.cipher().owner_hashes(owner).all() {
+            for container in containers {
+                let key = |client| owner_key(hash, session_key(*container, client));
+                let from = after.map_or(Bound::Included(key(lowest)), |after| {
+                    Bound::Excluded(key(after))
+                });
+                self.owners_between(from, key(highest), limit, &mut found)?;
+            }
+        }
+        Ok(of_first_clients(found, after, limit))
+    }
+
+    /// Adds the sessions in a part of the owners' lists, at most `limit`.
+    fn owners_between(
+        &self,
+        from: Bound<[u8; 36]>,
+        to: [u8; 36],
+        limit: usize,
+        found: &mut Vec<(ContainerId, ClientKey)>,
+    ) -> Result<()> {
+        guarded(|| {
+            let tree = RowTree::Owners;
+            let below = self.readers.tables.rows(tree, from, to)?;
+            for row in self.range(tree, from, to, below).take(limit) {
+                crate::steps::count(1);
+                let (key, entry) = row?;
+                entry.ok_or_else(unreadable)?;
+                found.extend(session_of(&key));
+            }
+            Ok(())
+        })
     }
 
     /// The sessions of all containers after a key, as they are stored.

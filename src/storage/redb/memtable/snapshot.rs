@@ -166,6 +166,17 @@ impl Snapshot for RedbSnapshot {
     fn owned(&self, owner: &str) -> Answer<'_, Result<Vec<(ContainerId, ClientKey)>>> {
         Answer::now(self.read(|view| view.owned(owner)))
     }
+
+    fn owned_page(
+        &self,
+        owner: &str,
+        containers: &[ContainerId],
+        after: Option<ClientKey>,
+        limit: usize,
+    ) -> Answer<'_, Result<Vec<(ContainerId, ClientKey)>>> {
+        let page = |view: &ReadView| view.owned_page(owner, containers, after, limit);
+        Answer::now(self.read(page))
+    }
 }
 
 /// Snapshots of an empty store, as if of these commits.
