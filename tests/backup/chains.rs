@@ -155,6 +155,39 @@ fn progress_is_told_of_rows_that_are_gone() {
 }
 
 #[test]
+fn ids_that_are_refused_no_more_are_left_out() {
+    needs_files!("backups are of files");
+    let place = Place::new();
+    let clock = clock();
+    let builder = || super::support::store::builder(&clock);
+    let store = builder().open(place.at("store")).unwrap();
+    let ids: Vec<_> = (0..1000).map(|_| store.client_ids().issue()).collect();
+    for id in &ids {
+        set(&store, id, "k", 1);
+    }
+    store.end_all().unwrap();
+    let [whole, early, late] = ["whole", "early", "late"].map(|name| place.at(name));
+    let before = store.backup(&whole, go_on).unwrap().bytes;
+    assert!(before > 30_000, "{before}");
+    let early = store.backup_since([&whole], &early, go_on).unwrap();
+    assert!(early.bytes > 30_000, "{early:?}");
+    clock.advance(HOUR);
+    let ended = store.client_ids().issue();
+    set(&store, &ended, "k", 1);
+    store.end(ended.key()).unwrap();
+    let after = store.backup_since([&whole], &late, go_on).unwrap();
+    assert!(after.bytes < 5_000, "{after:?}");
+    store.close().unwrap();
+
+    let restored = place.at("restored");
+    Store::restore([&whole, &late], &restored, go_on).unwrap();
+    let restored = builder().open(&restored).unwrap();
+    assert!(restored.check().unwrap().is_clean());
+    assert_eq!(shown(&restored, &ended), Shown::Refused);
+    assert_eq!(shown(&restored, &ids[0]), Shown::None);
+}
+
+#[test]
 fn only_the_last_backup_is_read_while_the_store_remembers_what_changed() {
     needs_files!("backups are of files");
     let mut house = House::new();

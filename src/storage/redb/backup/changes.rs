@@ -5,6 +5,7 @@ use super::chain::is_of;
 use super::current::{Pace, StoreRows, read};
 use super::row_order::{compare, is_always_whole, sort};
 use super::verify::count;
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{BackupCounts, BackupHeader};
 use crate::storage::redb::EngineShared;
@@ -53,7 +54,7 @@ pub(crate) fn write_backup(
         progress,
     };
     report(run.progress, run.so_far)?;
-    let current = StoreRows::new(snapshot, &shared.io)?;
+    let current = StoreRows::new(snapshot, &shared.io, Timestamp(header.taken))?;
     let mut pace = current.pace();
     match previous {
         None => run.all(current)?,

@@ -1,8 +1,9 @@
 //! The rows of an open store as of one commit, in the order of a backup.
 
 use super::row_order::{CONTAINERS, META, sort};
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::record::ContainerRecord;
+use crate::storage::record::{ContainerRecord, RecordKind, open_plain};
 use crate::storage::redb::backend::file_io::FileIo;
 use crate::storage::redb::memtable::backup::{BackupStep, wrong_owners};
 use crate::storage::redb::memtable::row_key::{RowTree, RowWrite};
@@ -86,6 +87,8 @@ pub(super) struct StoreRows<'a> {
     in_redb: u64,
     /// Sessions with an owner, less the entries of owners.
     owned: u64,
+    /// Tombstones of ids that are no longer refused then are left out.
+    now: Timestamp,
 }
 
 fn row(write: RowWrite) -> BackupRow {
@@ -102,6 +105,15 @@ fn own(table: u8, rows: OwnRows) -> impl Iterator<Item = BackupRow> {
     })
 }
 
+/// Until when the id of a tombstone is refused.
+fn refused_until(row: &RowWrite) -> Result<Option<Timestamp>> {
+    let (Some((_, key)), Some(record)) = (row.key.split(), &row.value) else {
+        return Ok(None);
+    };
+    let until = open_plain(RecordKind::Tombstone, key, record)?;
+    Ok(Some(Timestamp(until)))
+}
+
 impl<'a> StoreRows<'a> {
     /// The pace at which it is read.
     pub(super) fn pace(&self) -> Pace<'a> {
@@ -109,7 +121,7 @@ impl<'a> StoreRows<'a> {
     }
 
     /// Reads the store's own records.
-    pub(super) fn new(snapshot: &'a RedbSnapshot, io: &'a FileIo) -> Result<Self> {
+    pub(super) fn new(snapshot: &'a RedbSnapshot, io: &'a FileIo, now: Timestamp) -> Result<Self> {
         let (meta, containers) = read(snapshot, |view| view.own_rows())?;
         let mut known = BTreeSet::new();
         for (name, record) in &containers {
@@ -127,6 +139,7 @@ impl<'a> StoreRows<'a> {
             pace: Pace::new(io),
             in_redb: 0,
             owned: 0,
+            now,
         })
     }
 
@@ -172,7 +185,13 @@ impl<'a> StoreRows<'a> {
                     None => NextRows::None,
                     last => NextRows::Tombstones(last),
                 };
-                self.pass(RowTree::Tombstones, step)?
+                let mut rows = Vec::new();
+                for row in self.pass(RowTree::Tombstones, step)? {
+                    if refused_until(&row)?.is_some_and(|until| until > self.now) {
+                        rows.push(row);
+                    }
+                }
+                rows
             }
             NextRows::None => return Ok(()),
         };
