@@ -242,6 +242,7 @@ mod tests {
             settings: &settings,
             cipher: &RecordCipher::Plain,
             initial: None,
+            now: Timestamp(0),
         };
         let text = migration.text(0).unwrap();
         assert!(text.starts_with("BEGIN") && text.ends_with("COMMIT;"));
