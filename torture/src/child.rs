@@ -93,11 +93,11 @@ fn ended(store: Store) -> ExitCode {
 
 /// A file, or a database of PostgreSQL.
 fn open(place: &str) -> Result<Store, Error> {
+    #[cfg(feature = "postgres")]
     if place.starts_with("postgres://") {
-        pollster::block_on(Store::connect(place))
-    } else {
-        Store::open(place)
+        return pollster::block_on(Store::connect(place));
     }
+    Store::open(place)
 }
 
 fn writers(store: &Store, plan: &str, arguments: &Arguments) -> Vec<Writer> {

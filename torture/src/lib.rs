@@ -14,6 +14,7 @@ pub mod backups;
 pub mod child;
 pub mod descriptors;
 pub mod disk;
+#[cfg(feature = "postgres")]
 pub mod failover;
 pub mod flips;
 pub mod full;
@@ -29,6 +30,7 @@ pub mod owners;
 mod process;
 pub mod run;
 pub mod serve;
+#[cfg(feature = "postgres")]
 pub mod several;
 pub mod simulation;
 pub mod soak;

@@ -2,9 +2,11 @@
 
 use clap::{Parser, Subcommand};
 use cloakroom_torture::{
-    backups, child, descriptors, failover, flips, full, history, kill, making, owners, run, serve,
-    several, soak, sweeping,
+    backups, child, descriptors, flips, full, history, kill, making, owners, run, serve, soak,
+    sweeping,
 };
+#[cfg(feature = "postgres")]
+use cloakroom_torture::{failover, several};
 use std::process::ExitCode;
 
 /// Injects faults below a store and checks the result against the contract. Without a command: the simulation of
@@ -21,6 +23,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Backups(backups::Arguments),
+    #[cfg(feature = "postgres")]
     Failover(failover::Arguments),
     Flips(flips::Arguments),
     Full(full::Arguments),
@@ -29,6 +32,7 @@ enum Command {
     Kill(kill::Arguments),
     Making(making::Arguments),
     Owners(owners::Arguments),
+    #[cfg(feature = "postgres")]
     Several(several::Arguments),
     Soak(soak::Arguments),
     Sweeping(sweeping::Arguments),
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Some(command) => match command {
             Command::Backups(arguments) => backups::run(arguments),
             Command::BackUp(arguments) => backups::back_up(arguments),
+            #[cfg(feature = "postgres")]
             Command::Failover(arguments) => failover::run(arguments),
             Command::Flips(arguments) => flips::run(arguments),
             Command::Full(arguments) => full::run(arguments),
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
             Command::Kill(arguments) => kill::run(arguments),
             Command::Making(arguments) => making::run(arguments),
             Command::Owners(arguments) => owners::run(arguments),
+            #[cfg(feature = "postgres")]
             Command::Several(arguments) => several::run(arguments),
             Command::Soak(arguments) => soak::run(arguments),
             Command::Sweeping(arguments) => sweeping::run(arguments),
