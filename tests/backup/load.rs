@@ -1,6 +1,7 @@
 //! Backups while commits go on.
 
 use super::support::engine::needs_files;
+use super::support::wait::{SetOnDrop, until};
 use super::{Place, go_on};
 use cloakroom::{ClientId, Error, Store, Txn};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -106,10 +107,9 @@ fn a_backup_each_second_under_load_has_all_that_was_acknowledged_before_it() {
                 acknowledged.store(done, Ordering::SeqCst);
             }
         });
+        let _over = SetOnDrop(&is_over);
         let mut least = Vec::new();
-        while acknowledged.load(Ordering::SeqCst) == 0 {
-            thread::yield_now();
-        }
+        until("a transfer", || acknowledged.load(Ordering::SeqCst) > 0);
         for second in 1..20 {
             clock.advance(super::support::clock::secs(1));
             // Then the store does not remember all that changed.
@@ -121,7 +121,6 @@ fn a_backup_each_second_under_load_has_all_that_was_acknowledged_before_it() {
             store.backup_since(&chain, &path, go_on).unwrap();
             chain.push(path);
         }
-        is_over.store(true, Ordering::SeqCst);
         least
     });
     for (n, least) in least.into_iter().enumerate().step_by(6) {

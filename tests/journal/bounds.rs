@@ -2,7 +2,7 @@
 
 use super::{TempStore, active, builder, contains, fill, frames, journals};
 use crate::support::visitors::{get, put};
-use crate::support::wait::until;
+use crate::support::wait::{SetOnDrop, until};
 use cloakroom::{ClientId, ErrorKind, Store, Txn};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -170,6 +170,7 @@ fn commits_go_on_during_checkpoints() {
                 })
             })
             .collect();
+        let end = SetOnDrop(&over);
         for _ in 0..30 {
             let before = store.statistics().unwrap().commits();
             store.checkpoint().unwrap();
@@ -177,7 +178,7 @@ fn commits_go_on_during_checkpoints() {
                 store.statistics().unwrap().commits() > before
             });
         }
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         writers.into_iter().map(|w| w.join().unwrap()).collect()
     });
     // Now and then there is nothing new.

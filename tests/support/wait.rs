@@ -1,6 +1,7 @@
 //! Waits for what other threads do.
 
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Waits until `there` holds; the bound is there for a store in which it never will.
@@ -23,5 +24,14 @@ pub(crate) fn eventually<T, E: Debug>(mut ask: impl FnMut() -> Result<T, E>) -> 
             Err(e) => assert!(Instant::now() < bound, "{e:?}"),
         }
         std::thread::yield_now();
+    }
+}
+
+/// Tells the threads of a scope to end, also where the test fails: the scope waits for them.
+pub(crate) struct SetOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }

@@ -1,8 +1,9 @@
 //! The fate of commits under way, and of their hooks, in a child.
 
-use super::{PATIENCE, builder, in_a_child, kind, others, writing};
+use super::{OTHER_TESTS, PATIENCE, beside_others, builder, in_a_child, kind, others, writing};
 use crate::support::files::image;
 use crate::support::visitors::{get, put};
+use crate::support::wait::SetOnDrop;
 use cloakroom::Txn;
 use fork::Fork;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
@@ -11,7 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, PoisonError, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ fn is_pending<F: Future>(future: &mut Pin<Box<F>>) -> bool {
 // C7.5: a commit that was queued before is answered in the process that queued it alone.
 #[test]
 fn a_future_that_comes_into_a_child_gives_an_error() {
+    let _beside = beside_others();
     let store = builder().in_memory().unwrap();
     let id = store.client_ids().issue();
     let mut committing = pin!(writing(&store, &id).commit_async());
@@ -48,6 +50,7 @@ fn a_future_that_comes_into_a_child_gives_an_error() {
 // C7.5: in a child there is neither a holder of the turn nor a thread for deadlines.
 #[test]
 fn commits_that_wait_in_a_line_give_an_error_in_a_child_and_are_dropped_there() {
+    let _beside = beside_others();
     let store = builder()
         .turn_wait(Duration::from_secs(3600))
         .in_memory()
@@ -118,6 +121,7 @@ impl Drop for Mark<'_> {
 // C2.6, C7.5: the hooks and closures of a commit belong to the process of the store.
 #[test]
 fn a_commit_that_was_never_polled_leaves_its_hooks_alone_in_a_child() {
+    let _beside = beside_others();
     let folder = tempfile::tempdir().unwrap();
     let marks: &'static Path = Box::leak(folder.path().to_owned().into_boxed_path());
     let store = builder().in_memory().unwrap();
@@ -155,6 +159,7 @@ fn a_commit_that_was_never_polled_leaves_its_hooks_alone_in_a_child() {
 // C2.6, C7.5: the thread for hooks is the only one of a child that a hook forks.
 #[test]
 fn a_hook_that_forks_leaves_the_hooks_behind_it_to_the_process_of_the_store() {
+    let _alone = OTHER_TESTS.write().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let marks: &'static Path = Box::leak(folder.path().to_owned().into_boxed_path());
     let store = builder().in_memory().unwrap();
@@ -187,6 +192,7 @@ fn a_hook_that_forks_leaves_the_hooks_behind_it_to_the_process_of_the_store() {
 // C7.5: what other threads held at the moment of the fork stays locked in the child.
 #[test]
 fn commits_of_a_busy_process_are_dropped_and_awaited_in_a_child_without_a_wait() {
+    let _beside = beside_others();
     for room in [1, 8192] {
         let store = builder().max_waiting_commits(room).in_memory().unwrap();
         let is_over = AtomicBool::new(false);
@@ -204,6 +210,7 @@ fn commits_of_a_busy_process_are_dropped_and_awaited_in_a_child_without_a_wait()
                     }
                 });
             }
+            let _over = SetOnDrop(&is_over);
             let mut pending = 0;
             for round in 0..60 {
                 let txn = writing(&store, &store.client_ids().issue());
@@ -227,7 +234,6 @@ fn commits_of_a_busy_process_are_dropped_and_awaited_in_a_child_without_a_wait()
                 assert_eq!(said, expected, "room {room}, round {round}");
                 pollster::block_on(commit.unwrap()).unwrap();
             }
-            is_over.store(true, Ordering::Relaxed);
             pending
         });
         assert!(pending > 0, "no commit was on its way");
@@ -237,6 +243,7 @@ fn commits_of_a_busy_process_are_dropped_and_awaited_in_a_child_without_a_wait()
 // C2.13, C7.5: a commit that waits for room, in the process of the store and in a child.
 #[test]
 fn commits_that_wait_for_room_give_an_error_in_a_child_and_are_dropped_there() {
+    let _beside = beside_others();
     let store = builder().max_waiting_commits(1).in_memory().unwrap();
     let id = store.client_ids().issue();
     put(&store, &id, 1);

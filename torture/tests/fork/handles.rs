@@ -1,8 +1,9 @@
 //! What the handles of a store give in a child.
 
-use super::{PATIENCE, builder, in_a_child, kind, others, writing};
+use super::{PATIENCE, beside_others, builder, end_at_once, in_a_child, kind, others, writing};
 use crate::support::files::image;
 use crate::support::visitors::{get, put};
+use crate::support::wait::SetOnDrop;
 use cloakroom::{ContainerSettings, Error, ErrorKind};
 use fork::Fork;
 use rustix::process::{Pid, WaitOptions, waitpid};
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 // C7.5
 #[test]
 fn in_a_child_begin_commit_and_close_give_an_error_and_dropping_does_nothing() {
+    let _beside = beside_others();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let store = builder().open(&path).unwrap();
@@ -83,6 +85,7 @@ fn in_a_child_begin_commit_and_close_give_an_error_and_dropping_does_nothing() {
 // C7.5: what other threads held at the moment of the fork stays locked in the child.
 #[test]
 fn a_child_of_a_busy_process_answers_at_once_and_changes_nothing() {
+    let _beside = beside_others();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let store = builder().open(&path).unwrap();
@@ -101,6 +104,7 @@ fn a_child_of_a_busy_process_answers_at_once_and_changes_nothing() {
                 })
             })
             .collect();
+        let over = SetOnDrop(&is_over);
         for _ in 0..25 {
             let id = store.client_ids().issue();
             let mut txn = Some(writing(&store, &id));
@@ -116,7 +120,7 @@ fn a_child_of_a_busy_process_answers_at_once_and_changes_nothing() {
             });
             assert_eq!(said, "[]");
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
         let busy = busy.into_iter().map(|thread| thread.join().unwrap());
         busy.collect::<Vec<_>>()
     });
@@ -134,6 +138,7 @@ fn a_child_of_a_busy_process_answers_at_once_and_changes_nothing() {
 #[cfg(target_os = "linux")]
 #[test]
 fn who_inherited_a_lock_is_named() {
+    let _beside = beside_others();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let (mut reader, mut writer) = std::io::pipe().unwrap();
@@ -144,7 +149,7 @@ fn who_inherited_a_lock_is_named() {
             let store = builder().open(&path).unwrap();
             if let Fork::Parent(_) = fork::fork().unwrap() {
                 // As one that daemonizes: nothing is dropped.
-                std::process::exit(0);
+                end_at_once();
             }
             // Until that one is gone.
             end.read_exact(&mut [0]).unwrap();
@@ -156,7 +161,7 @@ fn who_inherited_a_lock_is_named() {
             drop(writer);
             // Until the test is done.
             let _ = end.read(&mut [0]);
-            std::process::exit(0);
+            end_at_once();
         }
         Fork::Parent(child) => Pid::from_raw(child).unwrap(),
     };
@@ -193,6 +198,7 @@ fn who_inherited_a_lock_is_named() {
 // C7.5: a store that is opened after the fork works.
 #[test]
 fn a_child_may_open_a_store_of_its_own() {
+    let _beside = beside_others();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let store = builder().open(&path).unwrap();

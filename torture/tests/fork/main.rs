@@ -20,12 +20,21 @@ use fork::Fork;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, mpsc};
 use std::time::Duration;
 use support::store::file_builder;
 
 /// How long a child that should answer at once may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A thread that begins or ends at the moment of a fork leaves a lock of the standard library taken in the child. A child
+/// whose thread ends by itself takes it too, so its test runs alone.
+static OTHER_TESTS: RwLock<()> = RwLock::new(());
+
+/// To be held by every other test.
+fn beside_others() -> RwLockReadGuard<'static, ()> {
+    OTHER_TESTS.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn builder() -> StoreBuilder {
     file_builder().implicit_sweeps(true)
@@ -40,7 +49,7 @@ fn in_a_child(work: impl FnOnce() -> String) -> String {
             let said = said.unwrap_or_else(|_| "it panicked".to_owned());
             writer.write_all(said.as_bytes()).unwrap();
             drop(writer);
-            std::process::exit(0);
+            end_at_once();
         }
         Fork::Parent(child) => Pid::from_raw(child).unwrap(),
     };
@@ -57,6 +66,13 @@ fn in_a_child(work: impl FnOnce() -> String) -> String {
     }
     waitpid(Some(child), WaitOptions::empty()).unwrap();
     said.expect("the child hangs")
+}
+
+/// Ends a child. `std::process::exit` takes a lock of the standard library that a thread of the parent, which began or ended
+/// at the moment of the fork, holds for ever.
+fn end_at_once() -> ! {
+    kill_process(rustix::process::getpid(), Signal::KILL).unwrap();
+    unreachable!("killed")
 }
 
 fn kind<T>(result: Result<T, Error>) -> Option<ErrorKind> {
