@@ -206,7 +206,7 @@ fn ctrl_c_ends_a_check_and_a_salvage_and_changes_nothing() {
     }
     let check = place.run(&["check", "--json"]).exits(0).json();
     assert_eq!(check["sessions"], SESSIONS);
-    assert_eq!(check["is_complete"], true);
+    assert_eq!(check["complete"], true);
 }
 
 // C9.4
