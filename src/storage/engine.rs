@@ -42,6 +42,15 @@ pub(crate) trait Snapshot: Send + Sync {
     fn load_conflict(&self) -> Option<(Error, ClientKey)> {
         None
     }
+    /// How often a load has moved the moment that the snapshot shows. Of most engines no load does. Of others, each load may,
+    /// and fails if the clients that were loaded before have changed.
+    fn moved(&self) -> u64 {
+        0
+    }
+    /// As [`load`](Self::load), but if loads move the moment, to one within this call.
+    fn load_now(&self, clients: &[ClientKey]) -> Answer<'_, Result<()>> {
+        self.load(clients)
+    }
     /// Whether a client is loaded. An engine that can read any row at once always says so.
     fn is_loaded(&self, client: ClientKey) -> bool;
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>>;
@@ -298,6 +307,10 @@ pub(crate) trait Storage: Send + Sync {
     fn ready(&self) -> Result<()>;
     /// The newest committed state.
     fn snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>>;
+    /// The newest state, for maintenance: it does not become too old. Of what was loaded, it may keep the last clients only.
+    fn lasting_snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>> {
+        self.snapshot()
+    }
     /// Submits a change set and calls `done` with the outcome. A [`WaiterKind::Thread`] calls
     /// [`lead_commit`](LocalEngine::lead_commit) next, so that a local engine need not wake its own thread.
     fn submit(&self, set: Box<ChangeSet>, waiter: WaiterKind, done: CommitCallback) -> Submission;
@@ -324,6 +337,12 @@ pub(crate) trait Storage: Send + Sync {
     /// Removes a bounded number of rows that unregistered containers and old tombstones left, and lowers the
     /// tombstones that lie too far ahead. Returns how many.
     fn reclaim(&self, refusals: TombstonePolicy) -> Answer<'_, Result<u64>>;
+    /// Whether this process is to sweep by itself now: of the processes that use the same engine, one at a time does. It
+    /// sweeps again after `every`.
+    fn may_sweep(&self, every: Duration) -> Answer<'_, Result<bool>> {
+        let _ = every;
+        Answer::now(Ok(true))
+    }
     /// At most `limit` sessions of a container that may have expired by `now`, or whose times may lie ahead of it, in the
     /// order of their keys, beginning after `after`. They are candidates: the sweep judges each, and its commit judges
     /// again. An engine that keeps no index by time gives every session, as this does.
@@ -372,8 +391,6 @@ pub(crate) trait LocalEngine {
     fn wake_group(&self) -> &Arc<WakeGroup>;
     /// Writes all commits so far to the main file. They are durable before.
     fn checkpoint(&self) -> Answer<'_, Result<()>>;
-    /// The newest state, for maintenance: it does not become too old.
-    fn lasting_snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>>;
     /// Writes a backup as of a commit that is no older than the call: whole, or what changed since a previous one. It
     /// reads on this thread.
     fn backup(

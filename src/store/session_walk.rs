@@ -29,16 +29,14 @@ impl WalkFrom {
     /// The state of now.
     #[cfg(feature = "export")]
     pub(super) fn now(env: &Env) -> Result<Self> {
-        Ok(Self::Lasting(match env.storage.local() {
-            Some(local) => local.lasting_snapshot().wait()?,
-            None => env.snapshot()?,
-        }))
+        env.process.check()?;
+        Ok(Self::Lasting(env.storage.lasting_snapshot().wait()?))
     }
 
     /// The state of now, if the engine keeps it without keeping all that was read.
     pub(super) fn now_if_kept(env: &Env) -> Result<Self> {
         Ok(match env.storage.local() {
-            Some(local) => Self::Lasting(local.lasting_snapshot().wait()?),
+            Some(_) => Self::Lasting(env.storage.lasting_snapshot().wait()?),
             None => Self::Newest,
         })
     }

@@ -2,7 +2,9 @@
 
 use super::driver::Driver;
 use super::memory::{MemoryEngine, MemoryRules};
+use super::moving::MovingParts;
 use super::shared::CompositeShared;
+use super::snapshot::CompositeSnapshot;
 use super::times::ask_each;
 use crate::client_id::ClientKey;
 use crate::clock::{Clock, ClockOffset, Timestamp};
@@ -14,13 +16,14 @@ use crate::storage::{
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 
 /// A durable engine, and the containers in memory beside it. Until there is such a container, every call goes to the
 /// durable engine.
 pub(crate) struct Composite {
     pub(super) shared: Arc<CompositeShared>,
     /// Takes the snapshots of a durable engine that does not answer at once.
-    pub(super) driver: Option<Driver>,
+    pub(super) driver: Option<Arc<Driver>>,
 }
 
 impl Composite {
@@ -35,7 +38,7 @@ impl Composite {
                 registry: AtomicU64::new(0),
                 has_memory: AtomicBool::new(false),
             }),
-            driver: is_late.then(Driver::start).transpose()?,
+            driver: is_late.then(Driver::start).transpose()?.map(Arc::new),
         })
     }
 
@@ -61,14 +64,23 @@ impl Storage for Composite {
         self.shared.durable.answers_at_once()
     }
 
+    fn lasting_snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>> {
+        self.shared.durable.lasting_snapshot()
+    }
+
     fn snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>> {
         if !self.shared.has_memory() {
             return self.shared.durable.snapshot();
         }
-        match &self.driver {
-            None => Answer::now(self.shared.snapshot_at_once()),
-            Some(driver) => Answer::later(self.shared.snapshot_late(driver)),
-        }
+        let Some(driver) = &self.driver else {
+            let both = self.shared.snapshot_at_once();
+            return Answer::now(both.map(|both| Arc::new(CompositeSnapshot::new(both)) as _));
+        };
+        Answer::later(async move {
+            let both = self.shared.snapshot_late(driver).await?;
+            let parts = MovingParts::new(self.shared.clone(), driver.clone());
+            Ok(Arc::new(CompositeSnapshot::moving(both, parts)) as _)
+        })
     }
 
     fn submit(&self, set: Box<ChangeSet>, waiter: WaiterKind, done: CommitCallback) -> Submission {
@@ -119,6 +131,10 @@ impl Storage for Composite {
         } = &*self.shared;
         let in_memory = |sessions: &[SessionRef]| memory.found_expired(sessions);
         ask_each(sessions, in_memory, |it| durable.found_expired(it))
+    }
+
+    fn may_sweep(&self, every: Duration) -> Answer<'_, Result<bool>> {
+        self.shared.durable.may_sweep(every)
     }
 
     fn stale(

@@ -5,6 +5,8 @@ mod driver;
 mod engine;
 mod gate;
 mod memory;
+mod memory_snapshot;
+mod moving;
 mod shared;
 mod snapshot;
 mod submit;

@@ -4,12 +4,15 @@
 use super::driver::Driver;
 use super::gate::{CommitGate, Inside};
 use super::memory::MemoryEngine;
-use super::snapshot::{CompositeSnapshot, MemorySnapshot};
+use super::memory_snapshot::MemorySnapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ContainerId, Mark, Snapshot, Storage, StoreSettings};
 use futures_channel::oneshot;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The durable part of a snapshot, and the part in memory.
+pub(super) type BothSnapshots = (Arc<dyn Snapshot>, MemorySnapshot);
 
 pub(super) struct CompositeShared {
     pub(super) durable: Arc<dyn Storage>,
@@ -37,24 +40,21 @@ impl CompositeShared {
 
     /// The state of both engines at one moment, if the durable engine answers at once. Such an engine publishes commits
     /// of both engines only while the tables are locked, so the lock keeps them out.
-    pub(super) fn snapshot_at_once(&self) -> Result<Arc<dyn Snapshot>> {
+    pub(super) fn snapshot_at_once(&self) -> Result<BothSnapshots> {
         let mut tables = self.memory.tables();
         let durable = self.durable.snapshot().wait()?;
         let memory = MemorySnapshot::of(&self.memory, &mut tables);
-        Ok(Arc::new(CompositeSnapshot { durable, memory }))
+        Ok((durable, memory))
     }
 
     /// The state of both engines at one moment. The first attempt does not exclude commits. If a commit has entered the
     /// gate meanwhile, the second attempt excludes them.
-    pub(super) async fn snapshot_late(
-        self: &Arc<Self>,
-        driver: &Driver,
-    ) -> Result<Arc<dyn Snapshot>> {
+    pub(super) async fn snapshot_late(self: &Arc<Self>, driver: &Driver) -> Result<BothSnapshots> {
         if let Some(before) = self.gate.quiet() {
             let memory = MemorySnapshot::of(&self.memory, &mut self.memory.tables());
             let durable = self.durable.snapshot().await?;
             if self.gate.quiet() == Some(before) {
-                return Ok(Arc::new(CompositeSnapshot { durable, memory }));
+                return Ok((durable, memory));
             }
         }
         let (reply, answer) = oneshot::channel();
@@ -68,12 +68,11 @@ impl CompositeShared {
             let memory = MemorySnapshot::of(&shared.memory, &mut shared.memory.tables());
             let durable = shared.durable.snapshot().await;
             drop(inside);
-            let _ = reply.send(durable.map(|durable| CompositeSnapshot { durable, memory }));
+            let _ = reply.send(durable.map(|durable| (durable, memory)));
         });
         self.gate
             .enter_snapshot(Box::new(move |inside| drop(enter.send(inside))));
-        let snapshot = answer.await.map_err(|_| closed())??;
-        Ok(Arc::new(snapshot))
+        answer.await.map_err(|_| closed())?
     }
 
     pub(super) fn mark(&self) -> Mark {

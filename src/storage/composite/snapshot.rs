@@ -1,68 +1,60 @@
 //! A snapshot of both engines. Both parts show the same moment.
 
-use super::memory::MemoryEngine;
+use super::memory_snapshot::MemorySnapshot;
+use super::moving::MovingParts;
+use super::shared::BothSnapshots;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
-use crate::error::{Error, ErrorKind, Result};
-use crate::storage::memory::{MemoryTables, TableSnapshot};
+use crate::error::{Error, Result};
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{Answer, ContainerId, SessionPage, Snapshot, of_first_clients};
 use std::sync::Arc;
 
 pub(super) struct CompositeSnapshot {
-    pub(super) durable: Arc<dyn Snapshot>,
-    pub(super) memory: MemorySnapshot,
+    durable: Arc<dyn Snapshot>,
+    memory: MemorySnapshot,
+    /// Of a durable engine whose loads may move the moment of its part.
+    moving: Option<MovingParts>,
 }
 
-/// A snapshot of the containers in memory. Dropping it returns it to the tables.
-pub(super) struct MemorySnapshot {
-    engine: Arc<MemoryEngine>,
-    held: Option<TableSnapshot>,
-}
-
-impl MemorySnapshot {
-    pub(super) fn of(engine: &Arc<MemoryEngine>, tables: &mut MemoryTables) -> Self {
+impl CompositeSnapshot {
+    /// Both parts as of one moment, which no load moves.
+    pub(super) fn new((durable, memory): BothSnapshots) -> Self {
         Self {
-            held: Some(tables.snapshot()),
-            engine: engine.clone(),
+            durable,
+            memory,
+            moving: None,
         }
     }
 
-    fn read<T>(&self, read: impl FnOnce(&MemoryTables, &TableSnapshot) -> T) -> Result<T> {
-        let tables = self.engine.tables();
-        let held = self.held.as_ref().filter(|held| !tables.is_expired(held));
-        let held = held.ok_or_else(outlived)?;
-        Ok(read(&tables, held))
-    }
-}
-
-fn outlived() -> Error {
-    Error::new(
-        ErrorKind::SnapshotTooOld,
-        "the transaction outlived its snapshot",
-    )
-}
-
-impl Drop for MemorySnapshot {
-    fn drop(&mut self) {
-        // In a forked process, a thread that does not exist there may hold the lock (C7.5).
-        if let Some(held) = self.held.take().filter(|_| self.engine.process.is_this()) {
-            self.engine.tables().give_back(held);
+    /// Both parts as of one moment, which loads may move.
+    pub(super) fn moving(both: BothSnapshots, parts: MovingParts) -> Self {
+        Self {
+            moving: Some(parts),
+            ..Self::new(both)
         }
     }
 }
 
 impl Snapshot for CompositeSnapshot {
     fn load(&self, clients: &[ClientKey]) -> Answer<'_, Result<()>> {
-        self.durable.load(clients)
+        let Some(moving) = &self.moving else {
+            return self.durable.load(clients);
+        };
+        let (both, clients) = ((&self.durable, &self.memory), clients.to_vec());
+        Answer::later(async move { moving.load(both, &clients).await })
     }
 
     fn load_conflict(&self) -> Option<(Error, ClientKey)> {
-        self.durable.load_conflict()
+        let moving = self.moving.as_ref().and_then(MovingParts::conflict);
+        moving.or_else(|| self.durable.load_conflict())
     }
 
     fn is_loaded(&self, client: ClientKey) -> bool {
-        self.durable.is_loaded(client)
+        match &self.moving {
+            Some(moving) => moving.is_loaded(&*self.durable, client),
+            None => self.durable.is_loaded(client),
+        }
     }
 
     fn session(&self, container: ContainerId, client: ClientKey) -> Result<Option<SessionRow>> {

@@ -6,6 +6,7 @@ mod held_revisions;
 mod history;
 mod holds;
 mod random;
+mod recent_changes;
 mod revision;
 mod tables;
 mod times;

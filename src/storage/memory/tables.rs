@@ -3,13 +3,14 @@
 use super::held_revisions::HeldRevisions;
 use super::history::RowHistory;
 use super::holds::ClientHolds;
+use super::recent_changes::RecentChanges;
 use super::revision::{Revision, TablesRole};
 use super::times::RecordedAccesses;
 use super::tombstones::Tombstones;
 use crate::client_id::ClientKey;
 use crate::clock::{Moment, Timestamp};
 use crate::storage::recent_ends::RecentEnds;
-use crate::storage::record::{PackageRow, SessionRow, package_key};
+use crate::storage::record::{PackageRow, SessionRow, client_of, package_key};
 use crate::storage::{Checked, ContainerId, TombstonePolicy};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -40,6 +41,7 @@ pub(crate) struct MemoryTables {
     /// How many accesses were recorded.
     pub(super) recorded: u64,
     held: HeldRevisions,
+    changes: RecentChanges,
     /// The rows that were removed, each with the event that did so. They are forgotten when no snapshot reads them.
     removed: VecDeque<(u64, RemovedRow)>,
 }
@@ -70,6 +72,7 @@ impl MemoryTables {
             holds: ClientHolds::default(),
             recorded: 0,
             held: HeldRevisions::default(),
+            changes: RecentChanges::default(),
             removed: VecDeque::new(),
         }
     }
@@ -101,6 +104,19 @@ impl MemoryTables {
     /// Whether a snapshot was given up because it was held too long.
     pub(crate) fn is_expired(&self, snapshot: &TableSnapshot) -> bool {
         self.held.is_expired(snapshot.0)
+    }
+
+    /// One of these clients whose rows changed between two snapshots, or may have.
+    pub(crate) fn changed_between(
+        &self,
+        before: &TableSnapshot,
+        after: &TableSnapshot,
+        clients: &HashSet<ClientKey>,
+    ) -> Option<ClientKey> {
+        match before.0 < after.0 {
+            true => self.changes.since(before.0, clients),
+            false => None,
+        }
     }
 
     /// Gives up the snapshots that have not been of the newest revision for longer than `max_age` (C2.14).
@@ -286,6 +302,7 @@ impl MemoryTables {
         event: u64,
     ) {
         let oldest = self.oldest();
+        self.changes.note(event, client);
         let history = self.sessions.entry((container, client)).or_default();
         let old = history.newest().and_then(|row| row.owner.clone());
         let new = row.as_ref().and_then(|row| row.owner.clone());
@@ -311,6 +328,9 @@ impl MemoryTables {
 
     pub(super) fn put_package(&mut self, key: Vec<u8>, row: Option<PackageRow>, event: u64) {
         let oldest = self.oldest();
+        if let Some(session) = key.first_chunk() {
+            self.changes.note(event, client_of(session));
+        }
         if row.is_none() {
             let removed = RemovedRow::Package(key.clone());
             self.removed.push_back((event, removed));

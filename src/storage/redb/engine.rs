@@ -271,6 +271,14 @@ impl Storage for Engine {
         true
     }
 
+    fn lasting_snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>> {
+        let snapshot = self.ask(QueueJob::KeepSnapshot);
+        Answer::later(async move {
+            let snapshot: Arc<dyn Snapshot> = snapshot.await?;
+            Ok(snapshot)
+        })
+    }
+
     fn snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>> {
         Answer::now(self.newest().map(|it| it as Arc<dyn Snapshot>))
     }
@@ -419,14 +427,6 @@ impl LocalEngine for Engine {
 
     fn checkpoint(&self) -> Answer<'_, Result<()>> {
         self.ask(QueueJob::Checkpoint)
-    }
-
-    fn lasting_snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>> {
-        let snapshot = self.ask(QueueJob::KeepSnapshot);
-        Answer::later(async move {
-            let snapshot: Arc<dyn Snapshot> = snapshot.await?;
-            Ok(snapshot)
-        })
     }
 
     fn backup(
