@@ -74,6 +74,16 @@ pub fn with_frame(file: &[u8], rows: &[u8]) -> Option<Vec<u8>> {
     torture::with_frame(file, rows)
 }
 
+/// Prepares every statement of the engine on PostgreSQL at the server of this URL. Returns how many there are.
+///
+/// # Errors
+///
+/// If the server refuses one, or cannot be reached.
+#[cfg(feature = "postgres")]
+pub async fn prepare_statements(url: &str) -> crate::Result<usize> {
+    crate::storage::postgres::prepare_all(url).await
+}
+
 fn decode_plain<T: PlainValue>(data: &[u8]) {
     let record = seal_raw(RecordKind::Meta, KEY, (1, data));
     let _ = open_plain::<T>(RecordKind::Meta, KEY, data);

@@ -377,9 +377,18 @@ fn everything_was_told(text: &str) {
     };
     let spans = ["batch", "checkpoint", "commit", "sweep"].map(|it| format!("cloakroom.{it}"));
     let spans: Vec<_> = spans.iter().map(String::as_str).collect();
-    assert_eq!(names("span ").into_iter().collect::<Vec<_>>(), spans);
     let described = names("described ");
     let mut recorded = names("metric ");
+    if std::env::var_os("CLOAKROOM_TEST_ENGINE").is_some() {
+        // Another engine has no journal and no checkpoints to tell of.
+        assert!(names("span ").is_superset(&["cloakroom.commit", "cloakroom.sweep"].into()));
+        assert!(
+            recorded.is_subset(&described) && recorded.len() > 20,
+            "{recorded:?}"
+        );
+        return;
+    }
+    assert_eq!(names("span ").into_iter().collect::<Vec<_>>(), spans);
     // Its test is that of the queue.
     recorded.insert("cloakroom_events_dropped_total");
     #[cfg(not(feature = "cookie-containers"))]

@@ -23,7 +23,7 @@ CREATE TABLE cloakroom_client (
   ended    bytea,               -- how a session ended that was here before
   owners   bytea[],             -- the hashes of the sessions' owners
   sweep_at bigint,              -- without sessions: when the row may go, in milliseconds. With sessions: the
-                                -- earliest time at which one may be over; null: never. Accesses leave it as it is.
+                                -- time from which a sweep looks at them. Accesses leave it as it is.
   spilled  integer NOT NULL     -- how many packages have rows of their own
 );
 
@@ -34,5 +34,6 @@ CREATE TABLE cloakroom_package (
   PRIMARY KEY (client, place)
 );
 
-CREATE INDEX cloakroom_client_sweep_at ON cloakroom_client (sweep_at) WHERE sweep_at IS NOT NULL;
+CREATE INDEX cloakroom_client_sweep_at ON cloakroom_client (sweep_at) WHERE body IS NOT NULL;
+CREATE INDEX cloakroom_client_gone ON cloakroom_client (sweep_at) WHERE body IS NULL;
 CREATE INDEX cloakroom_client_owners ON cloakroom_client USING gin (owners) WITH (fastupdate = off);

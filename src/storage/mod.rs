@@ -52,6 +52,8 @@ pub(crate) use change_set::{
     Arrival, ChangeBase, ChangeSet, ChangeStep, ClientChange, Commute, KeyChange, Limits, Observed,
     ObservedKeys, PackageChange, Seen, SeenState, SessionEnd, StaleCommute, TombstonePolicy,
 };
+#[cfg(all(feature = "postgres", feature = "torture"))]
+pub(crate) use chosen_engine::ChosenServer;
 #[cfg(feature = "torture")]
 pub(crate) use chosen_engine::{ChosenEngine, chosen_engine};
 pub(crate) use container_id::{ContainerHome, ContainerId, ContainerRef};

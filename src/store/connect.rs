@@ -12,8 +12,9 @@ impl Store {
     ///
     /// The rules are those of a store in a file: transactions are strictly serializable across all processes, conflicts
     /// and merges are the same, and what ends or changes in one process has ended or changed in all. There are two
-    /// differences. A transaction that reads a second session conflicts at that read, instead of at its commit, if the
-    /// first one was changed meanwhile. And [`max_new_sessions`](StoreBuilder::max_new_sessions) holds for each process.
+    /// differences. A transaction that reads a second session sees the store as it is at that read, and conflicts there if
+    /// the first session was changed meanwhile; [`keep_first_look`](PostgresSettings::keep_first_look) changes that. And
+    /// [`max_new_sessions`](StoreBuilder::max_new_sessions) holds for each process.
     ///
     /// The URL may name several servers, of which the one that can be written to is used:
     /// `postgres://app@db1,db2/shop`. Reads go to it, too. If it goes away, calls return
@@ -83,6 +84,7 @@ impl StoreBuilder {
             new_sessions: rules.new_sessions,
             cipher: self.cipher()?,
             snapshot_max_age: self.rules.snapshot_max_age,
+            unconfirmed: self.rules.unconfirmed,
             initial: rules.initial,
         };
         let engine = connect(url, rules, self.clock.clone()).await?;
@@ -106,7 +108,7 @@ impl StoreBuilder {
     pub(super) async fn on_a_test_server(
         mut self,
         name: Option<&std::path::Path>,
-        url: &str,
+        server: crate::storage::ChosenServer,
     ) -> Result<Store> {
         use sha2::{Digest, Sha256};
         let name = match name {
@@ -119,6 +121,9 @@ impl StoreBuilder {
         let digits = hash.iter().take(12).map(|byte| format!("{byte:02x}"));
         let schema = format!("test_{}", digits.collect::<String>());
         self.postgres = self.postgres.schema(schema);
-        self.connect(url).await
+        if server.keeps_first_look {
+            self.postgres = self.postgres.keep_first_look();
+        }
+        self.connect(&server.url).await
     }
 }

@@ -203,7 +203,7 @@ impl StoreBuilder {
         match engine {
             ChosenEngine::FakeRemote(seed) => self.on_a_remote_engine(name, seed).await,
             #[cfg(feature = "postgres")]
-            ChosenEngine::Postgres(url) => self.on_a_test_server(name, &url).await,
+            ChosenEngine::Postgres(server) => self.on_a_test_server(name, server).await,
         }
     }
 

@@ -64,11 +64,47 @@ impl PostgresSettings {
         self
     }
 
+    /// Lets each transaction see all sessions as they were when it first looked at anything, as with a store in a file.
+    ///
+    /// Without this, a transaction that reads a second session sees both as they are then, and gets
+    /// [`Conflict`](crate::ErrorKind::Conflict) at that read if the first one was changed meanwhile. Both ways, transactions
+    /// are strictly serializable. A transaction that reads one session, as most requests do, gains nothing. It costs each
+    /// transaction two more statements, and a connection for as long as it lasts or its snapshot may be used. At most three
+    /// quarters of the [connections](Self::connections) are kept so: further transactions do as without it.
+    #[must_use]
+    pub fn keep_first_look(mut self) -> Self {
+        self.0.keeps_first_look = true;
+        self
+    }
+
     /// Does without prepared statements, for a connection pooler in transaction mode, such as PgBouncer, that does not
     /// support them. A statement then costs the server its analysis each time.
     #[must_use]
     pub fn without_prepared_statements(mut self) -> Self {
         self.0.prepares = false;
+        self
+    }
+
+    /// The certificates of the authorities that may have signed the server's, in PEM, instead of those that the system
+    /// trusts. Connections are encrypted if the URL says `sslmode=require` or `sslmode=verify-full`, which mean the same
+    /// here: the server's certificate must be signed by such an authority, and name the host of the URL.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use cloakroom::{PostgresSettings, Store};
+    ///
+    /// let settings = PostgresSettings::new().root_certificates(std::fs::read("authority.pem")?);
+    /// let store = Store::builder()
+    ///     .postgres(settings)
+    ///     .connect("postgres://app@db.internal/shop?sslmode=verify-full")
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "postgres-tls")]
+    #[must_use]
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.0.root_certificates = Some(pem.into().into());
         self
     }
 

@@ -86,6 +86,7 @@ fn round(env: &Env, last: &mut HashMap<ContainerId, Moment>) -> Duration {
     let registry = env.registry.load_full();
     let mut wait = LONGEST;
     let mut swept = false;
+    let mut sweeps_here = None;
     last.retain(|id, _| {
         registry
             .containers()
@@ -106,6 +107,9 @@ fn round(env: &Env, last: &mut HashMap<ContainerId, Moment>) -> Duration {
         }
         last.insert(container.id(), now);
         wait = wait.min(every);
+        if !*sweeps_here.get_or_insert_with(|| may_sweep(env, every)) {
+            continue;
+        }
         swept = true;
         if let Err(error) = container::sweep(env, container, &mut |_| ControlFlow::Continue(())) {
             report(&error, "a sweep failed");
@@ -115,6 +119,15 @@ fn round(env: &Env, last: &mut HashMap<ContainerId, Moment>) -> Duration {
         report(&error, "old rows could not be removed");
     }
     wait
+}
+
+/// Whether this process is the one that sweeps.
+fn may_sweep(env: &Env, every: Duration) -> bool {
+    let may = env.storage.may_sweep(every).wait();
+    may.unwrap_or_else(|error| {
+        report(&error, "it cannot be found out which process sweeps");
+        false
+    })
 }
 
 /// How often a container is swept: once per resolution in force (C3.1). A session's own timeout does

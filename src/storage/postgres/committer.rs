@@ -72,10 +72,12 @@ impl PgCommitter {
         let terms = PlanTerms {
             version: shared.version(),
             server_time: shared.heard.server_time(),
+            sweeps: shared.sweep_times.load_full(),
         };
+        let version = terms.version;
         let under_way = self.touches.under_way(|client| rows.contains_key(&client));
         shared.with_loaded(rows, &under_way, set.refusals, |rows| Planned {
-            version: terms.version,
+            version,
             plan: plan(set, rows, terms, &shared.rules.cipher),
             missing: rows.missing.take(),
             lowered: rows.lowered.take(),

@@ -1,6 +1,6 @@
 //! Connects to a server: makes or migrates the schema if that is needed, reads the settings, and starts the engine.
 
-use super::connection::{Connector, Param};
+use super::connection::{Connection, Connector, Param, late};
 use super::engine::PostgresEngine;
 use super::failure::Failure;
 use super::heard::ServerNews;
@@ -14,18 +14,26 @@ use super::rules::{PostgresRules, ServerSettings};
 use super::runtime::Runtime;
 use super::settings::decode_row;
 use super::shared::Shared;
+#[cfg(feature = "torture")]
+use super::statements::ALL;
 use super::statements::{SchemaTexts, Statement};
+use super::sweep_state::SweepState;
+use super::sweep_times::SweepTimes;
+#[cfg(feature = "postgres-tls")]
+use super::tls::EncryptedConnector;
 use super::touches::PendingTouches;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
+use crate::storage::StoreSettings;
 use crate::storage::memory::Random;
 use crate::storage::record::RecordCipher;
 use arc_swap::ArcSwap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
+use tokio::time::timeout_at;
 use tokio_postgres::Config;
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
 /// How long an answer may take, beyond the deadline, until the server's clock counts as set back.
 const SLACK: Duration = Duration::from_secs(1);
@@ -54,7 +62,7 @@ pub(crate) async fn migrate(
     let connector = connector(url, &settings)?;
     let runtime = Runtime::start()?;
     let migrated = runtime.ask(async move {
-        let pool = Pool::new(connector, 1);
+        let pool = Pool::new(connector, 1, 0);
         let migration = Migration {
             settings: &settings,
             cipher: &cipher,
@@ -66,8 +74,31 @@ pub(crate) async fn migrate(
     migrated.await
 }
 
+/// Prepares every statement, so that the server checks it. Returns how many there are.
+#[cfg(feature = "torture")]
+pub(crate) async fn prepare_all(url: &str) -> Result<usize> {
+    let settings = ServerSettings::default();
+    let connector = connector(url, &settings)?;
+    let runtime = Runtime::start()?;
+    let prepared = runtime.ask(async move {
+        let until = tokio::time::Instant::now() + settings.deadline;
+        let connection = Pool::new(connector, 1, 0).get(until).await;
+        let connection = connection.map_err(Failure::into_error)?;
+        for statement in ALL {
+            let prepared = connection.prepare_all(&[statement]).await;
+            prepared.map_err(|failure| {
+                let why = format!("{statement:?} is refused");
+                Error::new(ErrorKind::Io, why).with_source(failure.into_error())
+            })?;
+        }
+        Ok(ALL.len())
+    });
+    prepared.await
+}
+
 fn connector(url: &str, settings: &ServerSettings) -> Result<Connector> {
     // The parser's error may quote the password.
+    let url = url.replace("sslmode=verify-full", "sslmode=require");
     let mut config: Config = url.parse().map_err(|_| {
         Error::new(
             ErrorKind::InvalidInput,
@@ -84,15 +115,33 @@ fn connector(url: &str, settings: &ServerSettings) -> Result<Connector> {
     if config.get_application_name().is_none() {
         config.application_name("cloakroom");
     }
+    let is_encrypted = config.get_ssl_mode() == SslMode::Require;
+    if !is_encrypted {
+        config.ssl_mode(SslMode::Disable);
+    }
+    #[cfg(not(feature = "postgres-tls"))]
+    if is_encrypted {
+        let why = "an encrypted connection to the server needs the crate's feature postgres-tls";
+        return Err(Error::new(ErrorKind::Unsupported, why));
+    }
     Ok(Connector {
         config,
+        #[cfg(feature = "postgres-tls")]
+        encrypted: match is_encrypted {
+            true => Some(EncryptedConnector::new(settings)?),
+            false => None,
+        },
         texts: SchemaTexts::new(settings.schema.as_deref()),
         prepares: settings.prepares,
     })
 }
 
 async fn open(connector: Connector, rules: PostgresRules, clock: Clock) -> Result<Arc<Shared>> {
-    let pool = Pool::new(connector, rules.server.connections);
+    let pool = Pool::new(
+        connector,
+        rules.server.connections,
+        rules.server.kept_connections(),
+    );
     let migration = Migration {
         settings: &rules.server,
         cipher: &rules.cipher,
@@ -100,26 +149,10 @@ async fn open(connector: Connector, rules: PostgresRules, clock: Clock) -> Resul
         now: clock.timestamp(),
     };
     migration.run(&pool).await?;
-    let until = tokio::time::Instant::now() + rules.server.deadline;
-    let connection = pool.get(until).await.map_err(Failure::into_error)?;
-    let rows = connection.run(Statement::Settings, &[]).await;
-    let rows = rows.map_err(Failure::into_error)?;
-    let row = rows.first().ok_or_else(lost_meta)?;
-    let keys: Option<&[u8]> = column(row, 3)?;
-    if let Some(record) = meet(&rules.cipher, keys)? {
-        let epoch: i64 = column(row, 0)?;
-        let params: [Param<'_>; 3] = [&epoch, &keys, &record];
-        let request = connection.run(Statement::SetKeys, &params);
-        let written = request.await.map_err(Failure::into_error)?;
-        if written.is_empty() {
-            let why = "another process has changed the keys of the store; open it again";
-            return Err(Error::new(ErrorKind::Conflict, why));
-        }
-    }
-    let settings = decode_row(row, &rules.cipher)?;
-    connection.give_back();
+    let settings = first_settings(&pool, &rules).await?;
     let heard = ServerNews::new(rules.server.deadline + SLACK);
     heard.hear_epoch(settings.version);
+    let sweep_times = SweepTimes::of(&settings, rules.unconfirmed);
     let shared = Shared {
         pool,
         clock: clock.corrected_by(Some(heard.offset())),
@@ -128,6 +161,8 @@ async fn open(connector: Connector, rules: PostgresRules, clock: Clock) -> Resul
         events: Default::default(),
         cache: Default::default(),
         reclaim: Default::default(),
+        sweep_times: ArcSwap::from_pointee(sweep_times),
+        sweeps: Mutex::new(SweepState::new(random()?)),
         settings: ArcSwap::from_pointee(settings),
         random: Random::new(u64::from_be_bytes(random()?)).into(),
         counters: Default::default(),
@@ -136,6 +171,47 @@ async fn open(connector: Connector, rules: PostgresRules, clock: Clock) -> Resul
     };
     shared.ask_epoch().await?;
     Ok(Arc::new(shared))
+}
+
+/// Reads the settings, as often as it takes within the deadline.
+async fn first_settings(pool: &Arc<Pool>, rules: &PostgresRules) -> Result<StoreSettings> {
+    let until = tokio::time::Instant::now() + rules.server.deadline;
+    loop {
+        let connection = pool.get(until).await.map_err(Failure::into_error)?;
+        let read = timeout_at(until, read_settings(&connection, &rules.cipher)).await;
+        let failure = match read {
+            Ok(Ok(settings)) => {
+                connection.give_back();
+                return Ok(settings);
+            }
+            Ok(Err(failure)) => failure,
+            Err(_) => late(rules.server.deadline),
+        };
+        connection.after(&failure);
+        if !failure.may_be_repeated() || tokio::time::Instant::now() >= until {
+            return Err(failure.into_error());
+        }
+    }
+}
+
+/// Reads the settings, and notes the keys that records are encrypted with from now on. To note them twice does no harm.
+async fn read_settings(
+    connection: &Connection,
+    cipher: &RecordCipher,
+) -> Result<StoreSettings, Failure> {
+    let rows = connection.run(Statement::Settings, &[]).await?;
+    let row = rows.first().ok_or_else(lost_meta)?;
+    let keys: Option<&[u8]> = column(row, 3)?;
+    if let Some(record) = meet(cipher, keys)? {
+        let epoch: i64 = column(row, 0)?;
+        let params: [Param<'_>; 3] = [&epoch, &keys, &record];
+        let written = connection.run(Statement::SetKeys, &params).await?;
+        if written.is_empty() {
+            let why = "another process has changed the keys of the store; open it again";
+            return Err(Error::new(ErrorKind::Conflict, why).into());
+        }
+    }
+    Ok(decode_row(row, cipher)?)
 }
 
 impl Shared {

@@ -2,6 +2,8 @@
 
 use super::failure::{Failure, connecting, sent, unavailable};
 use super::statements::{STATEMENTS, SchemaTexts, Statement};
+#[cfg(feature = "postgres-tls")]
+use super::tls::EncryptedConnector;
 use crate::client_id::ClientKey;
 use bytes::BytesMut;
 use std::error::Error as StdError;
@@ -9,12 +11,15 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
-use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, Socket};
+
+/// The part of a connection that reads and writes, over a stream that may be encrypted.
+type Driven<S> = tokio_postgres::Connection<Socket, S>;
 
 /// A parameter of a statement.
 pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
@@ -25,6 +30,9 @@ pub(super) struct Connector {
     pub(super) config: Config,
     pub(super) texts: SchemaTexts,
     pub(super) prepares: bool,
+    /// `None`: connections are not encrypted.
+    #[cfg(feature = "postgres-tls")]
+    pub(super) encrypted: Option<EncryptedConnector>,
 }
 
 pub(super) struct Connection {
@@ -38,7 +46,19 @@ pub(super) struct Connection {
 
 impl Connector {
     pub(super) async fn connect(self: &Arc<Self>, until: Instant) -> Result<Connection, Failure> {
-        let connecting_to = self.config.connect(NoTls);
+        #[cfg(feature = "postgres-tls")]
+        if let Some(encrypted) = &self.encrypted {
+            let connecting = self.config.connect(encrypted.clone());
+            return self.begin(until, connecting).await;
+        }
+        self.begin(until, self.config.connect(NoTls)).await
+    }
+
+    async fn begin<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        self: &Arc<Self>,
+        until: Instant,
+        connecting_to: impl Future<Output = Result<(Client, Driven<S>), tokio_postgres::Error>>,
+    ) -> Result<Connection, Failure> {
         let late = |_| Failure::NotSent(unavailable("the server does not answer"));
         let connected = timeout_at(until, connecting_to).await.map_err(late)?;
         let (client, connection) = connected.map_err(connecting)?;
@@ -55,8 +75,8 @@ impl Connector {
 }
 
 /// Runs the connection until it ends.
-async fn drive(
-    mut connection: tokio_postgres::Connection<Socket, NoTlsStream>,
+async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
+    mut connection: Driven<S>,
     is_unconfirmed: Arc<AtomicBool>,
 ) {
     while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {

@@ -2,23 +2,25 @@
 
 use super::committer::{CommitEnd, PgCommitter};
 use super::failure::unavailable;
+use super::lasting::LastingSnapshot;
 use super::pages::check;
 use super::runtime::Runtime;
 use super::shared::{Shared, closed};
 use super::snapshot::PgSnapshot;
 use super::touches::PendingTouches;
 use crate::client_id::ClientKey;
-use crate::clock::ClockOffset;
+use crate::clock::{ClockOffset, Timestamp};
 use crate::error::{ErrorKind, Result};
 use crate::storage::admission_line::{AdmissionLine, AdmissionPermit, QueuedCommit};
 use crate::storage::{
-    Answer, ChangeSet, Checked, CommitCallback, Counters, Finding, Mark, NewestTimes, Outcome,
-    Resubmit, RowCounter, RowProgressFn, SessionRef, SettingsChange, Snapshot, Storage,
-    StoreSettings, Submission, TombstonePolicy, Touch, TouchOutcome, WaiterKind,
+    Answer, ChangeSet, Checked, CommitCallback, ContainerId, Counters, Finding, Mark, NewestTimes,
+    Outcome, Resubmit, RowCounter, RowProgressFn, SessionRef, SettingsChange, Snapshot, StalePage,
+    Storage, StoreSettings, Submission, TombstonePolicy, Touch, TouchOutcome, WaiterKind,
 };
 use futures_channel::oneshot;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::RwLock;
 
 /// An engine that keeps its sessions in a PostgreSQL server, which several processes use.
@@ -118,6 +120,12 @@ impl Storage for PostgresEngine {
         Answer::now(opened)
     }
 
+    fn lasting_snapshot(&self) -> Answer<'_, Result<Arc<dyn Snapshot>>> {
+        let begun = LastingSnapshot::begin(self.runtime.clone(), self.shared.clone());
+        let begun = self.runtime.ask(begun);
+        Answer::later(async move { Ok(Arc::new(begun.await?) as Arc<dyn Snapshot>) })
+    }
+
     fn submit(&self, set: Box<ChangeSet>, _: WaiterKind, done: CommitCallback) -> Submission {
         if let Err(error) = self.shared.check_open() {
             done(Outcome::Failed(error, None));
@@ -193,6 +201,26 @@ impl Storage for PostgresEngine {
         Answer::later(self.runtime.ask(asked))
     }
 
+    fn may_sweep(&self, every: Duration) -> Answer<'_, Result<bool>> {
+        let shared = self.shared.clone();
+        Answer::later(
+            self.runtime
+                .ask(async move { shared.may_sweep(every).await }),
+        )
+    }
+
+    fn stale(
+        &self,
+        container: ContainerId,
+        now: Timestamp,
+        after: Option<ClientKey>,
+        limit: usize,
+    ) -> Answer<'_, Result<StalePage>> {
+        let shared = self.shared.clone();
+        let asked = async move { shared.stale(container, now, after, limit).await };
+        Answer::later(self.runtime.ask(asked))
+    }
+
     fn check<'a>(
         &'a self,
         found: &'a mut (dyn FnMut(Finding) + Send),
@@ -249,8 +277,13 @@ impl Storage for PostgresEngine {
         }
         let (shared, touches) = (self.shared.clone(), self.touches.clone());
         let settled = self.runtime.ask(async move {
-            let settled = tokio::time::timeout_at(shared.deadline(), touches.settle(&shared));
-            let _ = settled.await;
+            let ended = async {
+                touches.settle(&shared).await;
+                if let Err(error) = shared.end_lease().await {
+                    tracing::debug!(%error, "another process sweeps only after a while");
+                }
+            };
+            let _ = tokio::time::timeout_at(shared.deadline(), ended).await;
             Ok(())
         });
         let settled = Answer::later(settled).wait();

@@ -109,6 +109,9 @@ fn kind_of(code: &SqlState) -> SqlKind {
 /// The failure of a connection attempt.
 pub(super) fn connecting(error: tokio_postgres::Error) -> Failure {
     let Some(code) = error.code().cloned() else {
+        if let Some(why) = untrusted(&error) {
+            return Failure::Refused(Error::new(ErrorKind::Io, why).with_source(error));
+        }
         let why = unavailable("the server cannot be reached");
         return Failure::NotSent(why.with_source(error));
     };
@@ -123,6 +126,18 @@ pub(super) fn connecting(error: tokio_postgres::Error) -> Failure {
             "the server takes no connections now",
         )),
     }
+}
+
+/// Why no encrypted connection can be made, however long it is tried.
+fn untrusted(error: &tokio_postgres::Error) -> Option<&'static str> {
+    #[cfg(feature = "postgres-tls")]
+    if super::tls::is_not_trusted(error) {
+        return Some("the certificate of the server is not trusted");
+    }
+    // tokio-postgres has no kind for this.
+    let cause = std::error::Error::source(error)?.to_string();
+    let is_refused = cause.contains("server does not support TLS");
+    is_refused.then_some("the server does not encrypt connections")
 }
 
 /// The server's message. Its detail may quote values of rows, and is left out.

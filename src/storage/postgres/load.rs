@@ -17,6 +17,31 @@ use tokio_postgres::types::FromSql;
 /// The rows of clients, or how one is damaged, in the order in which they were asked for.
 pub(super) type LoadedClients = Vec<(ClientKey, Result<Arc<StoredClient>>)>;
 
+/// Clients that were read before, with their versions, as parameters of a statement.
+#[derive(Debug, Default)]
+pub(super) struct CheckedKeys {
+    there: Vec<SqlKey>,
+    versions: Vec<i64>,
+    absent: Vec<SqlKey>,
+}
+
+impl CheckedKeys {
+    /// `None` is the version of a client that is absent.
+    pub(super) fn of(clients: impl Iterator<Item = (ClientKey, Option<u64>)>) -> Self {
+        let mut keys = Self::default();
+        for (client, version) in clients {
+            match version {
+                Some(version) => {
+                    keys.there.push(SqlKey(client));
+                    keys.versions.push(version.cast_signed());
+                }
+                None => keys.absent.push(SqlKey(client)),
+            }
+        }
+        keys
+    }
+}
+
 /// The value of a column.
 pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, at: usize) -> Result<T> {
     row.try_get(at).map_err(|error| {
@@ -50,8 +75,19 @@ fn spilled(row: &Row, at: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
 }
 
 impl Shared {
-    /// Reads the rows of clients in one statement.
+    /// Reads the newest rows of clients in one statement.
     pub(super) async fn fetch(
+        &self,
+        connection: &Connection,
+        clients: &[ClientKey],
+    ) -> Result<LoadedClients, Failure> {
+        let loaded = self.fetch_as_of(connection, clients).await?;
+        self.keep(&loaded);
+        Ok(loaded)
+    }
+
+    /// Reads the rows of clients as of the moment that the connection's transaction shows.
+    pub(super) async fn fetch_as_of(
         &self,
         connection: &Connection,
         clients: &[ClientKey],
@@ -68,6 +104,31 @@ impl Shared {
             }
         };
         Ok(self.take_in(clients, &rows)?)
+    }
+
+    /// Reads the rows of clients, if others still have their versions.
+    pub(super) async fn fetch_checked(
+        &self,
+        connection: &Connection,
+        clients: &[ClientKey],
+        others: &CheckedKeys,
+    ) -> Result<Option<LoadedClients>, Failure> {
+        let keys: Vec<_> = clients.iter().copied().map(SqlKey).collect();
+        let CheckedKeys {
+            there,
+            versions,
+            absent,
+        } = others;
+        let params: [Param<'_>; 4] = [&keys, there, versions, absent];
+        let rows = connection.run(Statement::LoadChecked, &params).await?;
+        match rows.is_empty() {
+            true => Ok(None),
+            false => {
+                let loaded = self.take_in(clients, &rows)?;
+                self.keep(&loaded);
+                Ok(Some(loaded))
+            }
+        }
     }
 
     fn take_in(&self, clients: &[ClientKey], rows: &[Row]) -> Result<LoadedClients> {
@@ -93,40 +154,31 @@ impl Shared {
         let found: HashSet<_> = loaded.iter().map(|(client, _)| *client).collect();
         let absent = clients.iter().filter(|client| !found.contains(client));
         loaded.extend(absent.map(|client| (*client, Ok(Arc::default()))));
+        Ok(loaded)
+    }
+
+    /// Keeps the newest rows of clients, for commits to start from.
+    fn keep(&self, loaded: &LoadedClients) {
         let mut cache = lock(&self.cache);
-        for (client, rows) in &loaded {
+        for (client, rows) in loaded {
             match rows {
                 Ok(rows) => cache.put(*client, rows.clone()),
                 Err(_) => cache.remove(*client),
             }
         }
-        Ok(loaded)
     }
 
-    /// Reads the rows of clients, if others still have these versions. `None` is the version of a client that is absent.
+    /// Reads the rows of clients, if others still have their versions, as often as it takes within the deadline.
     pub(super) async fn load_checked(
         &self,
         clients: &[ClientKey],
-        others: &[(ClientKey, Option<u64>)],
+        others: &CheckedKeys,
     ) -> Result<Option<LoadedClients>> {
-        let keys: Vec<_> = clients.iter().copied().map(SqlKey).collect();
-        let (mut there, mut versions, mut absent) = (Vec::new(), Vec::new(), Vec::new());
-        for (client, version) in others {
-            match version {
-                Some(version) => {
-                    there.push(SqlKey(*client));
-                    versions.push(version.cast_signed());
-                }
-                None => absent.push(SqlKey(*client)),
-            }
-        }
-        let params: [Param<'_>; 4] = [&keys, &there, &versions, &absent];
-        let rows = read!(self, |connection| connection
-            .run(Statement::LoadChecked, &params))?;
-        match rows.is_empty() {
-            true => Ok(None),
-            false => self.take_in(clients, &rows).map(Some),
-        }
+        read!(self, |connection| self.fetch_checked(
+            &connection,
+            clients,
+            others
+        ))
     }
 
     /// Reads the rows of clients, as often as it takes within the deadline.

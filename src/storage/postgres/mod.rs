@@ -15,6 +15,7 @@ mod failure;
 mod heard;
 mod in_line;
 mod keys;
+mod lasting;
 mod load;
 mod migrate;
 mod pages;
@@ -29,14 +30,22 @@ mod row_edit;
 mod rules;
 mod runtime;
 mod seen;
+mod server_snapshot;
 mod settings;
 mod shared;
 mod snapshot;
 mod statements;
+mod sweep_state;
+mod sweep_times;
+mod sweeps;
 mod times;
+#[cfg(feature = "postgres-tls")]
+mod tls;
 mod touches;
 mod writes;
 
+#[cfg(feature = "torture")]
+pub(crate) use connect::prepare_all;
 pub(crate) use connect::{connect, migrate};
 pub(crate) use random::seed;
 pub(crate) use rules::{PostgresRules, ServerSettings};

@@ -2,8 +2,10 @@
 
 use super::client_rows::StoredClient;
 use super::connection::{Param, SqlKey};
+use super::failure::Failure;
 use super::load::{column, stored_row};
 use super::reading::read;
+use super::server_snapshot::ServerSnapshot;
 use super::shared::Shared;
 use super::statements::Statement;
 use crate::client_id::ClientKey;
@@ -26,24 +28,37 @@ impl Shared {
         ))
     }
 
-    /// The clients with sessions after one, in the order of their keys. Their large packages are missing.
-    async fn clients(&self, after: ClientKey, limit: usize) -> Result<Vec<FoundClient>> {
+    /// The clients with sessions after one, in the order of their keys: the newest, or those of a snapshot. Their large
+    /// packages are missing.
+    async fn clients(
+        &self,
+        of: Option<&ServerSnapshot>,
+        after: ClientKey,
+        limit: usize,
+    ) -> Result<Vec<FoundClient>> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let after = SqlKey(after);
         let params: [Param<'_>; 2] = [&after, &limit];
-        let rows = read!(self, |connection| connection.run(Statement::Page, &params))?;
+        let rows = match of {
+            None => read!(self, |connection| connection.run(Statement::Page, &params)),
+            Some(snapshot) => {
+                let rows = snapshot.page(self, &params).await;
+                rows.map_err(Failure::into_error)
+            }
+        }?;
         rows.iter().map(|row| self.decode(row)).collect()
     }
 }
 
 /// Some clients with sessions after one, in the order of their keys. Their large packages are missing.
 pub(super) async fn all_clients(shared: &Shared, after: ClientKey) -> Result<Vec<FoundClient>> {
-    shared.clients(after, ROWS).await
+    shared.clients(None, after, ROWS).await
 }
 
-/// At most `limit` sessions of a container in the order of their keys. A damaged row is an error in its place.
+/// At most `limit` sessions of a container in the order of their keys: the newest, or those of a snapshot. A damaged row is
+/// an error in its place.
 pub(super) async fn page(
-    shared: &Shared,
+    (shared, of): (&Shared, Option<&ServerSnapshot>),
     container: ContainerId,
     after: Option<ClientKey>,
     limit: usize,
@@ -52,7 +67,7 @@ pub(super) async fn page(
     // A client key is a hash: that none has this value can be relied on.
     let mut after = after.unwrap_or(ClientKey::from_bytes([0; 16]));
     loop {
-        let clients = shared.clients(after, limit.max(ROWS)).await?;
+        let clients = shared.clients(of, after, limit.max(ROWS)).await?;
         let Some((last, _)) = clients.last() else {
             return Ok(page);
         };
@@ -125,7 +140,7 @@ pub(super) async fn check(shared: &Shared, after: ClientKey) -> Result<Option<Ch
             .find(|it| it.id == id.0)
             .map(|it| it.name.clone())
     };
-    let clients = shared.clients(after, ROWS).await?;
+    let clients = shared.clients(None, after, ROWS).await?;
     let Some((last, _)) = clients.last() else {
         return Ok(None);
     };

@@ -1,6 +1,7 @@
 //! Sends several requests on one connection before the first is answered.
 
 use super::failure::Failure;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
@@ -8,27 +9,37 @@ use std::task::Poll;
 /// A request whose answer is only whether it succeeded.
 pub(super) type Request<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
 
-/// Runs requests, which are sent in their order. Returns the failure that says the most: a refusal by the server rather
+/// Runs requests, which are sent in their order and answered in this order. Returns the failure that says the most: a refusal by the server rather
 /// than a lost connection, and the first of them.
 pub(super) async fn all(mut requests: Vec<Request<'_>>) -> Result<(), Failure> {
     let mut failed: Option<Failure> = None;
-    let mut left: Vec<_> = requests.drain(..).map(Some).collect();
+    let mut left: VecDeque<_> = requests.drain(..).map(Some).collect();
+    let mut are_sent = false;
     poll_fn(move |cx| {
+        // At first all are polled, which sends them. Later the first that has no answer: the others come after it.
         for slot in &mut left {
             let Some(request) = slot else { continue };
-            if let Poll::Ready(answer) = request.as_mut().poll(cx) {
-                *slot = None;
-                let Err(failure) = answer else { continue };
-                let is_clearer = |known: &Failure| {
-                    matches!(known, Failure::Lost(_) | Failure::NotSent(_))
-                        && matches!(failure, Failure::Again(_) | Failure::Refused(_))
-                };
-                if failed.as_ref().is_none_or(is_clearer) {
-                    failed = Some(failure);
+            let Poll::Ready(answer) = request.as_mut().poll(cx) else {
+                match are_sent {
+                    true => break,
+                    false => continue,
                 }
+            };
+            *slot = None;
+            let Err(failure) = answer else { continue };
+            let is_clearer = |known: &Failure| {
+                matches!(known, Failure::Lost(_) | Failure::NotSent(_))
+                    && matches!(failure, Failure::Again(_) | Failure::Refused(_))
+            };
+            if failed.as_ref().is_none_or(is_clearer) {
+                failed = Some(failure);
             }
         }
-        match left.iter().all(Option::is_none) {
+        are_sent = true;
+        while left.front().is_some_and(Option::is_none) {
+            left.pop_front();
+        }
+        match left.is_empty() {
             true => Poll::Ready(failed.take().map_or(Ok(()), Err)),
             false => Poll::Pending,
         }

@@ -1,13 +1,13 @@
 //! Computes what a commit writes: the merge over the loaded rows, and the new rows of its clients. Pure.
 
 use super::current::LoadedRows;
-use super::row_edit::{ClientWrite, PlanTerms, RowEdit};
+use super::row_edit::{ClientWrite, ClientWrites, PlanTerms, RowEdit};
 use crate::client_id::ClientKey;
 use crate::error::Result;
 use crate::storage::merge::{MergeRefusal, found_expired, resolve};
-use crate::storage::record::{RecordCipher, client_of};
-use crate::storage::{ChangeSet, ClientChange, MemoryWrites, MergedWrites, Seen, Touch, Version};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::storage::record::RecordCipher;
+use crate::storage::{ChangeSet, ClientChange, MemoryWrites, Seen, Touch, Version};
+use std::collections::BTreeMap;
 
 /// What a change set writes.
 pub(super) struct CommitPlan {
@@ -37,16 +37,23 @@ pub(super) fn plan(
         !id.is_in_memory() && !id.is_in_cookie() && !client.writes_in(id)
     });
     accesses.retain(|touch| !rows.is_found_expired(touch.session, touch.since));
+    let mut by_client: BTreeMap<_, Vec<Touch>> = BTreeMap::new();
+    for touch in accesses {
+        let client = touch.session.client;
+        by_client.entry(client).or_default().push(touch);
+    }
     let mut writes = BTreeMap::new();
-    for client in changed_clients(&merged) {
-        let mut edit = RowEdit::new(client, rows.rows_of(client)?, terms, rows.now());
-        edit.apply(&merged, cipher)?;
-        accesses.retain(|touch| touch.session.client != client || !edit.access(touch));
+    for (client, changes) in ClientWrites::of(&merged) {
+        let mut edit = RowEdit::new(client, rows.rows_of(client)?, terms.clone(), rows.now());
+        edit.apply(&changes, cipher)?;
+        if let Some(accesses) = by_client.get_mut(&client) {
+            accesses.retain(|touch| !edit.access(touch));
+        }
         writes.insert(client, edit.finish(cipher)?);
     }
     Ok(CommitPlan {
         writes,
-        accesses,
+        accesses: by_client.into_values().flatten().collect(),
         founded,
         swept,
         foreign,
@@ -73,14 +80,4 @@ fn over<'c>(set: &ChangeSet, client: &'c ClientChange, rows: &LoadedRows<'_>) ->
         session.is_some_and(|session| rows.is_found_expired(session, set.since))
             || foreign.any(|foreign| foreign.expired.contains(&of))
     })
-}
-
-fn changed_clients(merged: &MergedWrites) -> BTreeSet<ClientKey> {
-    let sessions = merged.sessions.iter().map(|write| write.client);
-    let packages = merged.packages.iter().filter_map(|write| {
-        let key = write.key.first_chunk()?;
-        Some(client_of(key))
-    });
-    let ended = merged.tombstones.iter().map(|(_, client, _)| *client);
-    sessions.chain(packages).chain(ended).collect()
 }

@@ -14,10 +14,11 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// How long a pause between two attempts to connect is at most.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-
 pub(super) struct Pool {
     connector: Arc<Connector>,
     permits: Arc<Semaphore>,
+    /// For the connections that are kept for longer: a part of all.
+    kept: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
     /// Since when every attempt to connect has failed.
     down_since: Mutex<Option<Instant>>,
@@ -28,14 +29,19 @@ pub(super) struct Pool {
 pub(super) struct Borrowed {
     pool: Arc<Pool>,
     connection: Connection,
-    permit: OwnedSemaphorePermit,
+    /// `None` of a connection beside those of the pool.
+    permit: Option<OwnedSemaphorePermit>,
+    /// Of a connection that is kept for longer.
+    kept: Option<OwnedSemaphorePermit>,
 }
 
 impl Pool {
-    pub(super) fn new(connector: Connector, connections: usize) -> Arc<Self> {
+    /// `kept`: how many connections are kept for longer than a request at most.
+    pub(super) fn new(connector: Connector, connections: usize, kept: usize) -> Arc<Self> {
         Arc::new(Self {
             connector: Arc::new(connector),
             permits: Arc::new(Semaphore::new(connections.max(1))),
+            kept: Arc::new(Semaphore::new(kept)),
             idle: Mutex::default(),
             down_since: Mutex::default(),
             is_closed: AtomicBool::new(false),
@@ -70,11 +76,34 @@ impl Pool {
         }
     }
 
+    /// A connection beside those of the pool, for maintenance: it must not keep requests from theirs.
+    pub(super) async fn beside(self: &Arc<Self>, until: Instant) -> Result<Borrowed, Failure> {
+        let connection = self.connector.connect(until).await?;
+        Ok(Borrowed {
+            pool: self.clone(),
+            connection,
+            permit: None,
+            kept: None,
+        })
+    }
+
+    /// A connection that a request may keep for longer, if most connections would not be missed.
+    pub(super) async fn spare(self: &Arc<Self>, until: Instant) -> Option<Borrowed> {
+        if self.permits.available_permits() == 0 {
+            return None;
+        }
+        let kept = self.kept.clone().try_acquire_owned().ok()?;
+        let mut connection = self.get(until).await.ok()?;
+        connection.kept = Some(kept);
+        Some(connection)
+    }
+
     fn lend(self: &Arc<Self>, connection: Connection, permit: OwnedSemaphorePermit) -> Borrowed {
         Borrowed {
             pool: self.clone(),
             connection,
-            permit,
+            permit: Some(permit),
+            kept: None,
         }
     }
 
@@ -114,14 +143,16 @@ impl Borrowed {
             pool,
             connection,
             permit,
+            kept,
         } = self;
         // The server has answered.
         *pool.down_since() = None;
-        if !connection.is_closed() && !pool.is_closed.load(Ordering::Acquire) {
+        let is_of_the_pool = permit.is_some();
+        if is_of_the_pool && !connection.is_closed() && !pool.is_closed.load(Ordering::Acquire) {
             let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.push(connection);
         }
-        drop(permit);
+        drop((permit, kept));
     }
 
     /// Gives the connection back after a statement outside transactions failed, unless it is of no more use.

@@ -76,6 +76,7 @@ impl PgCommitter {
         PlanTerms {
             version: self.shared.version(),
             server_time: self.shared.heard.server_time(),
+            sweeps: self.shared.sweep_times.load_full(),
         }
     }
 

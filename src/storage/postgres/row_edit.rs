@@ -4,6 +4,7 @@ use super::body::{self, PackageRecord, SessionRecord};
 use super::client_rows::{RowSession, StoredClient, StoredRow, past_with};
 use super::event::{ENDS_KEPT, ServerEvent};
 use super::seen::{EndRecord, SeenTimes, encode_end, encode_seen};
+use super::sweep_times::SweepTimes;
 use crate::client_id::ClientKey;
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -21,12 +22,51 @@ pub(super) struct ClientWrite {
     pub(super) spilled: BTreeMap<Vec<u8>, Option<Bytes>>,
 }
 
+/// What a commit writes of one client.
+#[derive(Default)]
+pub(super) struct ClientWrites<'a> {
+    sessions: Vec<&'a SessionWrite>,
+    packages: Vec<&'a PackageWrite>,
+    /// Until when its id is refused.
+    tombstones: Vec<Timestamp>,
+    /// From when on a session was over that is swept.
+    swept: Vec<Timestamp>,
+}
+
+impl<'a> ClientWrites<'a> {
+    /// The writes of each client.
+    pub(super) fn of(merged: &'a MergedWrites) -> BTreeMap<ClientKey, Self> {
+        let mut clients: BTreeMap<_, Self> = BTreeMap::new();
+        for write in &merged.sessions {
+            let client = clients.entry(write.client).or_default();
+            client.sessions.push(write);
+        }
+        for write in &merged.packages {
+            if let Some(session) = write.key.first_chunk() {
+                let client = clients.entry(client_of(session)).or_default();
+                client.packages.push(write);
+            }
+        }
+        for (_, client, until) in &merged.tombstones {
+            let client = clients.entry(*client).or_default();
+            client.tombstones.push(*until);
+        }
+        for (client, over) in &merged.swept {
+            if let Some(client) = clients.get_mut(client) {
+                client.swept.push(*over);
+            }
+        }
+        clients
+    }
+}
+
 /// The facts of a commit besides its change set.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct PlanTerms {
     pub(super) version: u64,
     /// About the time of the server's clock.
     pub(super) server_time: i64,
+    pub(super) sweeps: Arc<SweepTimes>,
 }
 
 /// The row of a client while a commit changes it.
@@ -60,19 +100,17 @@ impl RowEdit {
         }
     }
 
-    pub(super) fn apply(&mut self, merged: &MergedWrites, cipher: &RecordCipher) -> Result<()> {
-        let is_of = |write: &&SessionWrite| write.client == self.client;
-        let sessions: Vec<_> = merged.sessions.iter().filter(is_of).collect();
+    pub(super) fn apply(&mut self, writes: &ClientWrites<'_>, cipher: &RecordCipher) -> Result<()> {
         // New sessions first: their packages need a place. Removed ones last: theirs are removed before.
-        for write in &sessions {
+        for write in &writes.sessions {
             if let Some(row) = &write.row {
                 self.put_session(write.container, row, cipher)?;
             }
         }
-        for write in &merged.packages {
+        for write in &writes.packages {
             self.put_package(write, cipher)?;
         }
-        for write in sessions {
+        for write in &writes.sessions {
             if write.row.is_none() {
                 self.remove_session(write.container);
             }
@@ -81,24 +119,20 @@ impl RowEdit {
             token: self.terms.version,
             at: self.terms.server_time,
         };
-        for (_, client, until) in &merged.tombstones {
-            if *client == self.client {
-                self.end = Some(EndRecord {
-                    refused_until: Some(*until),
-                    event,
-                    swept: None,
-                });
-            }
+        for until in &writes.tombstones {
+            self.end = Some(EndRecord {
+                refused_until: Some(*until),
+                event,
+                swept: None,
+            });
         }
-        for (client, over) in &merged.swept {
-            if *client == self.client {
-                let refused_until = self.end.and_then(|end| end.refused_until);
-                self.end = Some(EndRecord {
-                    refused_until,
-                    event,
-                    swept: Some(*over),
-                });
-            }
+        for over in &writes.swept {
+            let refused_until = self.end.and_then(|end| end.refused_until);
+            self.end = Some(EndRecord {
+                refused_until,
+                event,
+                swept: Some(*over),
+            });
         }
         Ok(())
     }
@@ -229,14 +263,15 @@ impl RowEdit {
                 row.access = newest.map_or(row.access, |it| it.access);
             }
         }
-        let sweep_at = match self.sessions.is_empty() {
-            true => Some(self.kept_until()),
-            false => None,
+        let is_empty = self.sessions.is_empty();
+        let sweep_at = match is_empty {
+            true => self.kept_until(),
+            false => self.swept_at(),
         };
         // The row of a session that was swept long after it was over tells nothing any more.
-        let stored = match sweep_at.is_some_and(|until| until <= self.now) {
+        let stored = match is_empty && sweep_at <= self.now {
             true => None,
-            false => Some(self.stored(sweep_at, cipher)?),
+            false => Some(self.stored(Some(sweep_at), cipher)?),
         };
         Ok(ClientWrite {
             base: self.base,
@@ -262,6 +297,14 @@ impl RowEdit {
             }) => over + ENDS_KEPT,
             _ => self.now + ENDS_KEPT,
         }
+    }
+
+    /// From when on a sweep looks at the sessions.
+    fn swept_at(&self) -> Timestamp {
+        let row = self.base.stored.as_ref().filter(|row| row.body.is_some());
+        let before = row.and_then(|row| row.sweep_at).map(Timestamp);
+        let times = &self.terms.sweeps;
+        times.keep_or_next(before, &self.sessions, self.now)
     }
 
     fn stored(&self, sweep_at: Option<Timestamp>, cipher: &RecordCipher) -> Result<StoredRow> {

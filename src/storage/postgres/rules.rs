@@ -18,12 +18,27 @@ pub(crate) struct ServerSettings {
     pub(crate) poll: Duration,
     /// Whether statements are prepared. A pooler in transaction mode does not bear that.
     pub(crate) prepares: bool,
+    /// Whether a transaction keeps the moment of its first look on the server.
+    pub(crate) keeps_first_look: bool,
     /// Whether the tables are made if there are none.
     pub(crate) creates: bool,
     /// Whether tables of an older format are migrated.
     pub(crate) migrates: bool,
     /// The schema of the tables. `None`: the role's search path decides.
     pub(crate) schema: Option<String>,
+    /// The certificates of the authorities that may sign the server's, in PEM. `None`: those of the system.
+    #[cfg(feature = "postgres-tls")]
+    pub(crate) root_certificates: Option<Arc<[u8]>>,
+}
+
+impl ServerSettings {
+    /// How many connections are kept for longer than a request at most.
+    pub(crate) fn kept_connections(&self) -> usize {
+        match self.keeps_first_look {
+            true => self.connections * 3 / 4,
+            false => self.connections / 4,
+        }
+    }
 }
 
 impl Default for ServerSettings {
@@ -33,9 +48,12 @@ impl Default for ServerSettings {
             deadline: Duration::from_secs(5),
             poll: Duration::from_millis(500),
             prepares: true,
+            keeps_first_look: false,
             creates: true,
             migrates: true,
             schema: None,
+            #[cfg(feature = "postgres-tls")]
+            root_certificates: None,
         }
     }
 }
@@ -48,6 +66,8 @@ pub(crate) struct PostgresRules {
     pub(crate) new_sessions: Option<SharedQuota>,
     pub(crate) cipher: RecordCipher,
     pub(crate) snapshot_max_age: Duration,
+    /// How long a session lasts whose id has not come back.
+    pub(crate) unconfirmed: Option<Duration>,
     /// The settings that a new store begins with, where it is to be the copy of another one.
     pub(crate) initial: Option<Arc<StoreSettings>>,
 }

@@ -6,6 +6,7 @@ use super::load::{column, lost_meta};
 use super::reading::read;
 use super::shared::Shared;
 use super::statements::Statement;
+use super::sweep_times::SweepTimes;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{
@@ -128,7 +129,12 @@ impl Shared {
                 true => settings.clone(),
                 false => known.clone(),
             });
-        self.settings.load_full()
+        let newest = self.settings.load_full();
+        let times = SweepTimes::of(&newest, self.rules.unconfirmed);
+        if times != **self.sweep_times.load() {
+            self.sweep_times.store(Arc::new(times));
+        }
+        newest
     }
 
     /// Changes the settings, if that makes a difference.

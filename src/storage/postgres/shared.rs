@@ -9,6 +9,8 @@ use super::heard::ServerNews;
 use super::pool::{Borrowed, Pool};
 use super::reclaim_state::ReclaimState;
 use super::rules::PostgresRules;
+use super::sweep_state::SweepState;
+use super::sweep_times::SweepTimes;
 use crate::client_id::ClientKey;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +32,9 @@ pub(super) struct Shared {
     pub(super) cache: Mutex<RowCache>,
     /// The newest settings that were loaded.
     pub(super) settings: ArcSwap<StoreSettings>,
+    /// When sweeps look at rows, by these settings.
+    pub(super) sweep_times: ArcSwap<SweepTimes>,
+    pub(super) sweeps: Mutex<SweepState>,
     pub(super) reclaim: Mutex<ReclaimState>,
     pub(super) random: Mutex<Random>,
     pub(super) counters: PgCounters,

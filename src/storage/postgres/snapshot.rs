@@ -1,9 +1,12 @@
 //! What a transaction reads: the rows of the clients that it has loaded. Loading another client checks in the same
-//! statement that the earlier ones are unchanged. So all rows are those of one moment: that of the last load.
+//! statement that the earlier ones are unchanged, or else, that what was read of them is. So all rows are those of one moment:
+//! that of the last load. After some loads, the moment is kept on the server, and later loads show it, too.
 
 use super::client_rows::StoredClient;
+use super::load::{CheckedKeys, LoadedClients};
 use super::pages::{owned, page};
 use super::runtime::Runtime;
+use super::server_snapshot::ServerSnapshot;
 use super::shared::{Shared, lock};
 use super::touches::PendingTouches;
 use crate::client_id::ClientKey;
@@ -12,20 +15,56 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::record::{PackageRow, SessionRow};
 use crate::storage::{Answer, ContainerId, SessionPage, Snapshot, TombstonePolicy};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::task::JoinHandle;
+
+/// From how many loads on a snapshot keeps a moment of the server for those that follow. Until then, each load checks the
+/// clients of those before, which would take too long for many.
+const CHECKED_LOADS: u32 = 8;
+
+/// How often a load is tried while others change clients that were loaded before, in parts that were not read.
+const MOVES: usize = 8;
+
+/// Clients that were loaded before.
+type KnownClients = Vec<(ClientKey, Arc<StoredClient>)>;
 
 pub(super) struct PgSnapshot {
-    runtime: Arc<Runtime>,
     state: Arc<SnapshotState>,
 }
 
 struct SnapshotState {
+    runtime: Arc<Runtime>,
     shared: Arc<Shared>,
     touches: Arc<PendingTouches>,
     loaded: Mutex<HashMap<ClientKey, Result<Arc<StoredClient>>>>,
+    /// The packages that were read.
+    read: Mutex<Vec<(ClientKey, ContainerId, Box<str>)>>,
     conflict: Mutex<Option<(Error, ClientKey)>>,
     /// One load at a time: each checks the rows of those before.
-    loading: tokio::sync::Mutex<Option<Moment>>,
+    loading: tokio::sync::Mutex<LoadState>,
+    /// How often a load has moved the moment that is shown.
+    moved: AtomicU64,
+}
+
+#[derive(Default)]
+struct LoadState {
+    begun: Option<Moment>,
+    loads: u32,
+    kept: Option<KeptMoment>,
+}
+
+/// A moment of the server that later loads show, too.
+struct KeptMoment {
+    snapshot: ServerSnapshot,
+    /// Ends it when it becomes too old.
+    timer: JoinHandle<()>,
+}
+
+impl Drop for KeptMoment {
+    fn drop(&mut self) {
+        self.timer.abort();
+    }
 }
 
 impl PgSnapshot {
@@ -35,13 +74,15 @@ impl PgSnapshot {
         touches: Arc<PendingTouches>,
     ) -> Self {
         Self {
-            runtime,
             state: Arc::new(SnapshotState {
+                runtime,
                 shared,
                 touches,
                 loaded: Mutex::default(),
+                read: Mutex::default(),
                 conflict: Mutex::default(),
                 loading: tokio::sync::Mutex::default(),
+                moved: AtomicU64::new(0),
             }),
         }
     }
@@ -57,61 +98,178 @@ impl PgSnapshot {
 }
 
 impl SnapshotState {
-    async fn load(&self, clients: Vec<ClientKey>) -> Result<()> {
-        let mut first = self.loading.lock().await;
+    /// Loads clients as of the moment that is kept, or, if there is none, of now.
+    async fn load(self: &Arc<Self>, clients: &[ClientKey]) -> Result<()> {
+        let mut loading = self.loading.lock().await;
+        self.check_age(&mut loading)?;
+        if let Some(kept) = &loading.kept {
+            // Without the kept moment, the load checks the earlier ones again.
+            if let Ok(found) = kept.snapshot.load(&self.shared, clients).await {
+                lock(&self.loaded).extend(found);
+                return Ok(());
+            }
+        }
+        self.move_to_now(&mut loading, clients).await
+    }
+
+    /// Loads clients as of now, and checks that what was read of the others has not changed.
+    async fn move_to_now(
+        self: &Arc<Self>,
+        loading: &mut LoadState,
+        clients: &[ClientKey],
+    ) -> Result<()> {
+        loading.kept = None;
+        loading.loads += 1;
+        let mut known = self.known_besides(clients);
+        for _ in 0..MOVES {
+            let others = CheckedKeys::of(known.iter().map(|(key, rows)| (*key, rows.version())));
+            let found = match self.keep_moment(loading, clients, &others).await {
+                Some(found) => found,
+                None if known.is_empty() => Some(self.shared.load(clients).await?),
+                None => self.shared.load_checked(clients, &others).await?,
+            };
+            if let Some(found) = found {
+                let known = known.into_iter().map(|(key, rows)| (key, Ok(rows)));
+                lock(&self.loaded).extend(known.chain(found));
+                self.moved.fetch_add(1, Ordering::AcqRel);
+                return Ok(());
+            }
+            known = self.newest_of(known).await?;
+        }
+        let client = known.first().map(|(client, _)| *client);
+        Err(self.conflicted(client))
+    }
+
+    /// Whether more may be read (C2.14).
+    fn check_age(&self, loading: &mut LoadState) -> Result<()> {
         let now = self.shared.clock.moment();
-        let begun = *first.get_or_insert(now);
-        let known: Vec<_> = {
-            let loaded = lock(&self.loaded);
-            let known = loaded
-                .iter()
-                .filter(|(client, _)| !clients.contains(client));
-            known
-                .filter_map(|(client, rows)| Some((*client, rows.as_ref().ok()?.version())))
-                .collect()
-        };
-        if !known.is_empty() && now.since(begun) > self.shared.rules.snapshot_max_age {
+        let begun = *loading.begun.get_or_insert(now);
+        if now.since(begun) > self.shared.rules.snapshot_max_age && !lock(&self.loaded).is_empty() {
+            loading.kept = None;
             let why = "the transaction outlived its snapshot";
             return Err(Error::new(ErrorKind::SnapshotTooOld, why));
         }
-        let found = match known.is_empty() {
-            true => Some(self.shared.load(&clients).await?),
-            false => self.shared.load_checked(&clients, &known).await?,
-        };
-        match found {
-            Some(found) => {
-                lock(&self.loaded).extend(found);
-                Ok(())
-            }
-            None => Err(self.changed(&known).await?),
+        Ok(())
+    }
+
+    /// The clients that were loaded before, with their rows.
+    fn known_besides(&self, clients: &[ClientKey]) -> KnownClients {
+        let loaded = lock(&self.loaded);
+        let known = loaded
+            .iter()
+            .filter(|(client, _)| !clients.contains(client));
+        known
+            .filter_map(|(client, rows)| Some((*client, rows.as_ref().ok()?.clone())))
+            .collect()
+    }
+
+    /// Loads clients, and keeps the moment for the loads that follow. `None` if that is not worth a connection, or none is
+    /// to spare.
+    async fn keep_moment(
+        self: &Arc<Self>,
+        loading: &mut LoadState,
+        clients: &[ClientKey],
+        others: &CheckedKeys,
+    ) -> Option<Option<LoadedClients>> {
+        let keeps_first_look = self.shared.rules.server.keeps_first_look;
+        if loading.loads < CHECKED_LOADS && !keeps_first_look {
+            return None;
         }
+        let connection = self.shared.pool.spare(self.shared.deadline()).await?;
+        let runtime = self.runtime.clone();
+        let begun =
+            ServerSnapshot::begin_with(runtime, &self.shared, connection, (clients, others));
+        let (snapshot, found) = begun.await.ok()?;
+        if found.is_some() {
+            let (max_age, state) = (self.shared.rules.snapshot_max_age, Arc::downgrade(self));
+            let timer = tokio::spawn(async move {
+                tokio::time::sleep(max_age).await;
+                if let Some(state) = state.upgrade() {
+                    state.loading.lock().await.kept = None;
+                }
+            });
+            loading.kept = Some(KeptMoment { snapshot, timer });
+        }
+        Some(found)
+    }
+
+    /// The newest rows of clients that were loaded before. An error if what was read of one of them has changed.
+    async fn newest_of(&self, known: KnownClients) -> Result<KnownClients> {
+        let all: Vec<_> = known.iter().map(|(client, _)| *client).collect();
+        let mut newest: HashMap<_, _> = self.shared.load(&all).await?.into_iter().collect();
+        let mut renewed = KnownClients::with_capacity(known.len());
+        for (client, before) in known {
+            let now = newest.remove(&client).and_then(Result::ok);
+            let same = now.filter(|now| self.reads_the_same(client, &before, now));
+            let Some(now) = same else {
+                return Err(self.conflicted(Some(client)));
+            };
+            renewed.push((client, now));
+        }
+        Ok(renewed)
+    }
+
+    /// Whether the newest rows of a client show the transaction what it has read. Access times are no observations.
+    fn reads_the_same(&self, client: ClientKey, before: &StoredClient, now: &StoredClient) -> bool {
+        let rows = before.sessions.iter().zip(&now.sessions);
+        let mut rows = rows.map(|(before, now)| (&before.row, &now.row));
+        let is_same =
+            |(before, now): (&Result<SessionRow>, &Result<SessionRow>)| match (before, now) {
+                (Ok(before), Ok(now)) => {
+                    let access = before.access;
+                    *before
+                        == SessionRow {
+                            access,
+                            ..now.clone()
+                        }
+                }
+                _ => false,
+            };
+        let places = |rows: &StoredClient| -> Vec<_> {
+            let sessions = rows.sessions.iter();
+            sessions.map(|session| session.record.container).collect()
+        };
+        let read = lock(&self.read);
+        let mut read = read.iter().filter(|(of, ..)| *of == client);
+        before.version() == now.version()
+            || (before.tombstone() == now.tombstone()
+                && places(before) == places(now)
+                && rows.all(is_same)
+                && read.all(|(_, container, package)| {
+                    let record =
+                        |rows: &StoredClient| rows.package_record(*container, package).cloned();
+                    record(before) == record(now)
+                }))
     }
 
     /// The error of a load after clients that were loaded before have changed.
-    async fn changed(&self, known: &[(ClientKey, Option<u64>)]) -> Result<Error> {
-        let all: Vec<_> = known.iter().map(|(client, _)| *client).collect();
-        let newest: HashMap<_, _> = self.shared.load(&all).await?.into_iter().collect();
-        let is_changed = |client: &ClientKey, before: &Option<u64>| {
-            let rows = newest.get(client).and_then(|rows| rows.as_ref().ok());
-            rows.map(|rows| rows.version()) != Some(*before)
-        };
-        let mut changed = known
-            .iter()
-            .filter(|(client, before)| is_changed(client, before));
+    fn conflicted(&self, client: Option<ClientKey>) -> Error {
         let why = "a session that the transaction had read was changed before it read another one";
         let error = Error::new(ErrorKind::Conflict, why);
-        if let Some((client, _)) = changed.next().or(known.first()) {
-            *lock(&self.conflict) = Some((error.clone(), *client));
-        }
-        Ok(error)
+        *lock(&self.conflict) = client.map(|client| (error.clone(), client));
+        error
     }
 }
 
 impl Snapshot for PgSnapshot {
     fn load(&self, clients: &[ClientKey]) -> Answer<'_, Result<()>> {
         let (state, clients) = (self.state.clone(), clients.to_vec());
-        let asked = self.runtime.ask(async move { state.load(clients).await });
-        Answer::later(asked)
+        let asked = async move { state.load(&clients).await };
+        Answer::later(self.state.runtime.ask(asked))
+    }
+
+    fn moved(&self) -> u64 {
+        self.state.moved.load(Ordering::Acquire)
+    }
+
+    fn load_now(&self, clients: &[ClientKey]) -> Answer<'_, Result<()>> {
+        let (state, clients) = (self.state.clone(), clients.to_vec());
+        let asked = async move {
+            let mut loading = state.loading.lock().await;
+            state.check_age(&mut loading)?;
+            state.move_to_now(&mut loading, &clients).await
+        };
+        Answer::later(self.state.runtime.ask(asked))
     }
 
     fn load_conflict(&self) -> Option<(Error, ClientKey)> {
@@ -145,8 +303,21 @@ impl Snapshot for PgSnapshot {
         package: &str,
     ) -> Result<Option<PackageRow>> {
         let cipher = &self.state.shared.rules.cipher;
-        self.rows(client)?
-            .package(container, client, package, cipher)
+        let rows = self.rows(client)?;
+        lock(&self.state.read).push((client, container, package.into()));
+        rows.package(container, client, package, cipher)
+    }
+
+    fn package_len(
+        &self,
+        container: ContainerId,
+        client: ClientKey,
+        package: &str,
+    ) -> Result<usize> {
+        // No observation.
+        let rows = self.rows(client)?;
+        let record = rows.package_record(container, package);
+        Ok(record.map_or(0, bytes::Bytes::len))
     }
 
     fn tombstone(&self, client: ClientKey) -> Result<Option<Timestamp>> {
@@ -160,13 +331,13 @@ impl Snapshot for PgSnapshot {
         limit: usize,
     ) -> Answer<'_, Result<SessionPage>> {
         let shared = self.state.shared.clone();
-        let asked = async move { page(&shared, container, after, limit).await };
-        Answer::later(self.runtime.ask(asked))
+        let asked = async move { page((&shared, None), container, after, limit).await };
+        Answer::later(self.state.runtime.ask(asked))
     }
 
     fn owned(&self, owner: &str) -> Answer<'_, Result<Vec<(ContainerId, ClientKey)>>> {
         let (shared, owner) = (self.state.shared.clone(), owner.to_owned());
         let asked = async move { owned(&shared, &owner).await };
-        Answer::later(self.runtime.ask(asked))
+        Answer::later(self.state.runtime.ask(asked))
     }
 }

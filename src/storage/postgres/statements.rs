@@ -27,11 +27,15 @@ pub(super) enum Statement {
     SetKeys,
     Expired,
     Ahead,
+    Stale,
+    Rows,
+    MoveSweeps,
     Lease,
+    EndLease,
 }
 
 /// How many statements there are.
-pub(super) const STATEMENTS: usize = Statement::Lease as usize + 1;
+pub(super) const STATEMENTS: usize = Statement::EndLease as usize + 1;
 
 /// What is read of a client. Always one row at least, so that the epoch and the server's time come along.
 macro_rules! load {
@@ -134,11 +138,26 @@ const EXPIRED: &str = "DELETE FROM {s}cloakroom_client WHERE client IN (SELECT c
 const AHEAD: &str = "SELECT client, version, past, seen, body, ended, owners, sweep_at \
      FROM {s}cloakroom_client WHERE sweep_at > $1 AND ended IS NOT NULL AND body IS NULL LIMIT $2";
 
+/// The clients whose sessions may be over, and those whose rows a wrong clock wrote.
+const STALE: &str = "SELECT client FROM {s}cloakroom_client WHERE body IS NOT NULL AND client > $1 \
+     AND (sweep_at <= $2 OR sweep_at > $3) ORDER BY client LIMIT $4";
+
+const ROWS: &str = "SELECT client, version, past, seen, body, ended, owners, sweep_at \
+     FROM {s}cloakroom_client WHERE client = ANY($1) AND body IS NOT NULL ORDER BY client";
+
+/// It waits for no commit, and none has to wait for it for long.
+const MOVE_SWEEPS: &str = "UPDATE {s}cloakroom_client c SET sweep_at = t.at \
+     FROM unnest($1, $2, $3) AS t(client, version, at) \
+     WHERE c.client = t.client AND c.version = t.version AND c.client IN \
+     (SELECT l.client FROM {s}cloakroom_client l WHERE l.client = ANY($1) FOR UPDATE SKIP LOCKED)";
+
 const LEASE: &str = "INSERT INTO {s}cloakroom_lease AS l (what, holder, until) VALUES \
      (1, $1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $2) \
      ON CONFLICT (what) DO UPDATE SET holder = excluded.holder, until = excluded.until \
      WHERE l.holder = excluded.holder \
      OR l.until < (extract(epoch FROM clock_timestamp()) * 1000)::bigint RETURNING what";
+
+const END_LEASE: &str = "UPDATE {s}cloakroom_lease SET until = 0 WHERE what = 1 AND holder = $1";
 
 impl Statement {
     /// The text, in which `{s}` stands for the schema.
@@ -166,7 +185,11 @@ impl Statement {
             Self::SetKeys => SET_KEYS,
             Self::Expired => EXPIRED,
             Self::Ahead => AHEAD,
+            Self::Stale => STALE,
+            Self::Rows => ROWS,
+            Self::MoveSweeps => MOVE_SWEEPS,
             Self::Lease => LEASE,
+            Self::EndLease => END_LEASE,
         }
     }
 
@@ -180,7 +203,7 @@ impl Statement {
         match self {
             Self::Epoch | Self::Settings => &[],
             Self::LoadOne => &[CLIENT],
-            Self::LoadMany | Self::Lock => &[CLIENTS],
+            Self::LoadMany | Self::Lock | Self::Rows => &[CLIENTS],
             Self::LoadChecked => &[CLIENTS, CLIENTS, Type::INT8_ARRAY, CLIENTS],
             Self::Place => &[CLIENTS, Type::INT8_ARRAY, MANY, NUMBER],
             Self::Found | Self::Insert => &[
@@ -219,7 +242,10 @@ impl Statement {
             Self::Configure => &[NUMBER, NUMBER, BYTES],
             Self::SetKeys => &[NUMBER, BYTES, BYTES],
             Self::Expired | Self::Ahead => &[NUMBER, NUMBER],
+            Self::Stale => &[CLIENT, NUMBER, NUMBER, NUMBER],
+            Self::MoveSweeps => &[CLIENTS, Type::INT8_ARRAY, Type::INT8_ARRAY],
             Self::Lease => &[BYTES, NUMBER],
+            Self::EndLease => &[BYTES],
         }
     }
 }
@@ -229,7 +255,7 @@ impl Statement {
 pub(super) struct SchemaTexts(Vec<String>);
 
 /// All statements, by number.
-const ALL: [Statement; STATEMENTS] = [
+pub(super) const ALL: [Statement; STATEMENTS] = [
     Statement::Epoch,
     Statement::LoadOne,
     Statement::LoadMany,
@@ -252,7 +278,11 @@ const ALL: [Statement; STATEMENTS] = [
     Statement::SetKeys,
     Statement::Expired,
     Statement::Ahead,
+    Statement::Stale,
+    Statement::Rows,
+    Statement::MoveSweeps,
     Statement::Lease,
+    Statement::EndLease,
 ];
 
 impl SchemaTexts {

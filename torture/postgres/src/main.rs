@@ -1,5 +1,6 @@
 //! `cargo run -p cloakroom-postgres-server -- COMMAND…` runs a command beside a PostgreSQL server of its own, whose address
-//! is in `CLOAKROOM_TEST_POSTGRES`. The server ends with the command.
+//! is in `CLOAKROOM_TEST_POSTGRES`. The server ends with the command. It does not wait for its disk: such commands test what
+//! is promised of a server that runs.
 
 use cloakroom_postgres_server::{Server, is_available};
 use std::env::args_os;
@@ -14,7 +15,10 @@ fn main() -> ExitCode {
     if !is_available() {
         return ExitCode::FAILURE;
     }
-    let server = Server::start();
+    let server = Server::builder()
+        .set("fsync", "off")
+        .set("full_page_writes", "off")
+        .start();
     let status = Command::new(&program)
         .args(arguments)
         .env("CLOAKROOM_TEST_POSTGRES", server.url())

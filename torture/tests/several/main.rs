@@ -19,3 +19,6 @@ mod place;
 mod places;
 mod races;
 mod rules;
+mod statements;
+mod sweeps;
+mod tls;
