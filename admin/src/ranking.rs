@@ -1,6 +1,7 @@
 //! All sessions that match, in another order than that of their keys. That takes reading each of them, so it goes on in
 //! the background, and of what it finds only the first are kept.
 
+use chrono::{DateTime, Utc};
 use cloakroom::{ClientKey, Container, Error, ListedSession, SessionFilter, SessionList};
 use serde::Serialize;
 use std::cmp::Ordering;
@@ -8,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How many sessions of a ranking are kept.
 pub(crate) const KEPT: usize = 1000;
@@ -16,9 +17,11 @@ pub(crate) const KEPT: usize = 1000;
 const HELD: usize = 4;
 /// How long a page waits for a ranking before it tells how far that is.
 const PATIENCE: Duration = Duration::from_millis(600);
-/// A ranking that is older is made anew.
+/// A first page shows no ranking that ended longer ago. It is made anew.
 const FRESH: Duration = Duration::from_secs(60);
-/// One that nobody has asked for as long is given up.
+/// For so long after its end, the further pages of a ranking are there, unless it makes room for another.
+const LEAFED: Duration = Duration::from_secs(600);
+/// A ranking that runs is given up if nobody has asked for it for so long.
 const FORGOTTEN: Duration = Duration::from_secs(30);
 /// How many sessions are asked for at once.
 const READ: usize = 1000;
@@ -87,6 +90,9 @@ pub(crate) struct Question {
 /// The first sessions of an order, as far as it is known.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ranked {
+    /// Of the ranking, or 0 if it waits until another one has ended.
+    pub(crate) number: u64,
+    pub(crate) ended: Option<DateTime<Utc>>,
     pub(crate) sessions: Vec<ListedSession>,
     pub(crate) examined: u64,
     /// How many sessions match.
@@ -109,8 +115,8 @@ impl Ranked {
 }
 
 struct Ranking {
+    number: u64,
     question: Question,
-    began: Instant,
     state: Mutex<RankingState>,
     /// Whether it has ended.
     ended: watch::Sender<bool>,
@@ -120,22 +126,35 @@ struct RankingState {
     ranked: Ranked,
     failure: Option<Error>,
     asked: Instant,
+    ended: Option<Instant>,
 }
 
 /// The last rankings that were asked for.
 #[derive(Clone, Default)]
 pub(crate) struct Rankings {
-    inner: Arc<Mutex<VecDeque<Arc<Ranking>>>>,
+    inner: Arc<Mutex<Held>>,
+}
+
+#[derive(Default)]
+struct Held {
+    last: u64,
+    all: VecDeque<Arc<Ranking>>,
 }
 
 impl Rankings {
-    /// The answer, or how far it is. Begins to look for it if nobody has. Must be called in a runtime.
+    /// The answer, or how far it is: that of the ranking with this number, if it is held, or of one that is fresh. Begins
+    /// to look for it if nobody has, and if there is room. Must be called in a runtime.
     pub(crate) async fn answer(
         &self,
         question: Question,
         container: Container,
+        number: Option<u64>,
     ) -> Result<Ranked, Error> {
-        let ranking = self.find_or_begin(question, container);
+        let Some(ranking) = self.find_or_begin(question, container, number) else {
+            // Who asks again at once is held back.
+            sleep(PATIENCE).await;
+            return Ok(Ranked::default());
+        };
         let mut ended = ranking.ended.subscribe();
         // Either is fine: it has ended, or it is told how far it is.
         drop(timeout(PATIENCE, ended.wait_for(|has_ended| *has_ended)).await);
@@ -151,54 +170,86 @@ impl Rankings {
         }
     }
 
-    fn find_or_begin(&self, question: Question, container: Container) -> Arc<Ranking> {
+    /// Nothing, if as many run as may.
+    fn find_or_begin(
+        &self,
+        question: Question,
+        container: Container,
+        number: Option<u64>,
+    ) -> Option<Arc<Ranking>> {
         let now = Instant::now();
-        let mut all = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|ranking| ranking.is_of_use(now));
-        if let Some(ranking) = all.iter().find(|ranking| ranking.question == question) {
-            return ranking.clone();
+        let mut held = self.lock();
+        held.all.retain(|ranking| ranking.is_of_use(now));
+        let of_question = || held.all.iter().filter(|it| it.question == question);
+        let found = of_question().find(|it| number == Some(it.number));
+        if let Some(ranking) = found.or_else(|| of_question().find(|it| it.is_fresh(now))) {
+            return Some(ranking.clone());
         }
-        let ranking = Arc::new(Ranking {
-            question,
-            began: now,
-            state: Mutex::new(RankingState {
-                ranked: Ranked::default(),
-                failure: None,
-                asked: now,
-            }),
-            ended: watch::Sender::new(false),
-        });
-        all.push_back(ranking.clone());
-        if all.len() > HELD {
-            // It stops, as it is held no more.
-            all.pop_front();
+        if held.all.len() >= HELD {
+            // One that runs would never end if others took its place.
+            let oldest = held.all.iter().position(|it| it.has_ended())?;
+            held.all.remove(oldest);
         }
+        held.last += 1;
+        let ranking = Arc::new(Ranking::new(held.last, question));
+        held.all.push_back(ranking.clone());
         let (rankings, running) = (self.clone(), ranking.clone());
         tokio::spawn(async move {
-            let failure = running.run(&rankings, &container).await.err();
-            running.state().failure = failure;
-            running.ended.send_replace(true);
+            let outcome = running.run(&rankings, &container).await;
+            running.end(outcome);
         });
-        ranking
+        Some(ranking)
     }
 
     fn holds(&self, ranking: &Arc<Ranking>) -> bool {
-        let all = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().any(|it| Arc::ptr_eq(it, ranking))
+        self.lock().all.iter().any(|it| Arc::ptr_eq(it, ranking))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Ranking {
+    fn new(number: u64, question: Question) -> Self {
+        let ranked = Ranked {
+            number,
+            ..Ranked::default()
+        };
+        Self {
+            number,
+            question,
+            state: Mutex::new(RankingState {
+                ranked,
+                failure: None,
+                asked: Instant::now(),
+                ended: None,
+            }),
+            ended: watch::Sender::new(false),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, RankingState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state().ended.is_some()
+    }
+
+    /// Whether a first page may show it, or wait for it.
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.state().ended.is_none_or(|ended| now < ended + FRESH)
     }
 
     /// Whether it can still answer its question, or somebody waits for it.
     fn is_of_use(&self, now: Instant) -> bool {
         let state = self.state();
-        match *self.ended.borrow() {
-            true => state.failure.is_none() && state.ranked.is_complete && now < self.began + FRESH,
-            false => now < state.asked + FORGOTTEN,
+        match state.ended {
+            Some(ended) => {
+                state.failure.is_none() && state.ranked.is_complete && now < ended + LEAFED
+            }
+            None => now < state.asked + FORGOTTEN,
         }
     }
 
@@ -217,14 +268,24 @@ impl Ranking {
             }
         }
     }
+
+    fn end(&self, outcome: Result<(), Error>) {
+        let mut state = self.state();
+        state.failure = outcome.err();
+        state.ended = Some(Instant::now());
+        state.ranked.ended = Some(Utc::now());
+        drop(state);
+        self.ended.send_replace(true);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use super::*;
     use cloakroom::Store;
+    use tokio::time::advance;
 
     #[tokio::test]
     async fn a_few_rankings_are_held_and_the_same_question_is_asked_once() {
@@ -243,15 +304,73 @@ mod tests {
                         order,
                     };
                     let container = store.container("").unwrap();
-                    let ranked = rankings.answer(question, container).await.unwrap();
+                    let ranked = rankings.answer(question, container, None).await.unwrap();
                     assert!(ranked.is_complete && ranked.sessions.is_empty());
                     assert_eq!(ranked.examined, 1);
                 }
-                let held = rankings.inner.lock().unwrap();
+                let held = &rankings.lock().all;
                 let last = held.iter().filter(|it| it.question.order == order);
                 assert_eq!(last.count(), 1);
                 assert!(held.len() <= HELD);
             }
         }
+    }
+
+    fn question(label: &str) -> Question {
+        Question {
+            container: String::new(),
+            filter: SessionFilter::new().label(label),
+            order: Order::Largest,
+        }
+    }
+
+    /// A ranking that runs, or whose end the test gives.
+    fn held(rankings: &Rankings, label: &str) -> Arc<Ranking> {
+        let mut held = rankings.lock();
+        held.last += 1;
+        let ranking = Arc::new(Ranking::new(held.last, question(label)));
+        held.all.push_back(ranking.clone());
+        ranking
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ranking_that_took_long_is_shown_for_as_long_as_another() {
+        let store = Store::in_memory().unwrap();
+        let container = || store.container("").unwrap();
+        let rankings = Rankings::default();
+        let slow = held(&rankings, "slow");
+        advance(FRESH * 2).await;
+        slow.state().ranked.is_complete = true;
+        slow.end(Ok(()));
+        let found = |number| rankings.find_or_begin(question("slow"), container(), number);
+        advance(FRESH / 2).await;
+        assert!(Arc::ptr_eq(&found(None).unwrap(), &slow));
+        // A first page is made anew then, and the further pages of the older one are still there.
+        advance(FRESH).await;
+        let newer = found(None).unwrap();
+        assert_ne!(newer.number, slow.number);
+        assert!(Arc::ptr_eq(&found(Some(slow.number)).unwrap(), &slow));
+        advance(LEAFED).await;
+        assert_ne!(found(Some(slow.number)).unwrap().number, slow.number);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ranking_waits_while_as_many_run_as_may() {
+        let store = Store::in_memory().unwrap();
+        let rankings = Rankings::default();
+        let running: Vec<_> = (0..HELD)
+            .map(|number| held(&rankings, &number.to_string()))
+            .collect();
+        let answer = || rankings.answer(question("more"), store.container("").unwrap(), None);
+        let waits = answer().await.unwrap();
+        assert_eq!((waits.number, waits.is_complete), (0, false));
+        assert!(running.iter().all(|it| rankings.holds(it)));
+
+        running[1].state().ranked.is_complete = true;
+        running[1].end(Ok(()));
+        let begun = answer().await.unwrap();
+        assert!(begun.number > HELD as u64);
+        let holds = running.iter().map(|it| rankings.holds(it));
+        assert_eq!(holds.collect::<Vec<_>>(), [true, false, true, true]);
     }
 }

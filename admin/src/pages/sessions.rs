@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// How many sessions a page lists, unless the address asks for another number.
 const LISTED: usize = 50;
+/// The most that an address may ask for.
+const MOST_LISTED: usize = 1000;
 /// How many calls one page makes to the store until it has found something. Each examines a bounded number of sessions.
 const CALLS: usize = 8;
 
@@ -46,11 +48,35 @@ struct Sorted {
     order: Order,
     /// If not, the list is empty: the same address asks again.
     is_complete: bool,
+    /// Whether it begins only when another list is sorted.
+    is_waiting: bool,
+    /// When the list was sorted.
+    ended: Option<DateTime<Utc>>,
+    /// Whether the address asks for a further page of a list that is gone. This is the first page of a newer one.
+    is_newer: bool,
     examined: u64,
     /// How many sessions match. The first 1,000 of them can be listed.
     matching: u64,
     /// Where this page begins.
     skipped: usize,
+}
+
+/// A page of a sorted list that is not its first.
+struct Further {
+    /// The number of the ranking that the pages before it showed.
+    ranking: u64,
+    skipped: usize,
+}
+
+impl Further {
+    fn of(fields: &Fields) -> Option<Self> {
+        let skipped = fields.get("skip")?.parse().ok()?;
+        let ranking = fields.get("ranking").and_then(|it| it.parse().ok());
+        Some(Self {
+            ranking: ranking.unwrap_or(0),
+            skipped,
+        })
+    }
 }
 
 /// What was typed into the form.
@@ -234,18 +260,31 @@ impl Typed {
 }
 
 impl Page {
-    fn sort(&mut self, ranked: &Ranked, order: Order, (skipped, limit): (usize, usize)) {
+    fn sort(&mut self, ranked: &Ranked, order: Order, further: Option<Further>, limit: usize) {
+        let (skipped, is_newer) = match further {
+            Some(further) if further.ranking == ranked.number => (further.skipped, false),
+            Some(_) => (0, ranked.is_complete),
+            None => (0, false),
+        };
         let rest = ranked.sessions.get(skipped..).unwrap_or_default();
         let shown = rest.iter().take(limit.max(1));
         self.sessions = shown.cloned().map(SessionView::from).collect();
         let next = skipped + self.sessions.len();
         if next < ranked.sessions.len() {
-            let more = [("sort", order.name()), ("skip", &next.to_string())];
+            let (number, next) = (ranked.number.to_string(), next.to_string());
+            let more = [
+                ("sort", order.name()),
+                ("ranking", &number),
+                ("skip", &next),
+            ];
             self.next_query = Some(self.filter.query(limit, &more));
         }
         self.sorted = Some(Sorted {
             order,
             is_complete: ranked.is_complete,
+            is_waiting: ranked.number == 0,
+            ended: ranked.ended,
+            is_newer,
             examined: ranked.examined,
             matching: ranked.matching,
             skipped,
@@ -271,7 +310,7 @@ pub(super) async fn list(visit: Visit) -> Answer {
     };
     let container = store.container(&page.filter.container)?;
     let limit = visit.fields.get("limit").and_then(|it| it.parse().ok());
-    let limit = limit.unwrap_or(LISTED);
+    let limit = limit.map_or(LISTED, |limit: usize| limit.min(MOST_LISTED));
     page.query = page.filter.query(limit, &[]);
     if let Some(order) = visit.fields.get("sort") {
         let order = Order::of(order).ok_or_else(|| Failure::bad_request(NO_ORDER))?;
@@ -280,9 +319,12 @@ pub(super) async fn list(visit: Visit) -> Answer {
             filter,
             order,
         };
-        let ranked = visit.app.rankings.answer(question, container).await?;
-        let skipped = visit.fields.get("skip").and_then(|it| it.parse().ok());
-        page.sort(&ranked, order, (skipped.unwrap_or(0), limit));
+        let further = Further::of(&visit.fields);
+        let number = further.as_ref().map(|it| it.ranking);
+        let ranked = (visit.app.rankings)
+            .answer(question, container, number)
+            .await?;
+        page.sort(&ranked, order, further, limit);
         return visit.show("sessions.html", "Sessions", &page);
     }
     let after = visit.fields.get("after");
