@@ -6,6 +6,7 @@ use crate::census::Census;
 use crate::csrf::FormTokens;
 use crate::entry::gate;
 use crate::pages;
+use crate::pages::sign_in::WrongTokens;
 use crate::ranking::Rankings;
 use crate::render;
 use crate::sampler::Samples;
@@ -21,6 +22,7 @@ use minijinja::Environment;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
+use tower_layer::Layer as _;
 
 /// The administration pages of a store, as a router that an application nests under a path of its choice. The resolver
 /// decides for each request what it may do.
@@ -73,6 +75,7 @@ pub(crate) struct App {
     pub(crate) tokens: FormTokens,
     pub(crate) templates: Environment<'static>,
     pub(crate) sign_in: Option<TokenAccess>,
+    pub(crate) wrong_tokens: WrongTokens,
     pub(crate) cookie: CookieScheme,
     /// The settings of the layer, as its `Debug` shows them.
     pub(crate) layer: Option<String>,
@@ -94,6 +97,7 @@ impl Admin {
             tokens: FormTokens::new(),
             templates: render::environment(),
             sign_in: None,
+            wrong_tokens: WrongTokens::default(),
             cookie: CookieScheme::Https,
             layer: None,
             resolver: BoxedResolver::new(access),
@@ -139,9 +143,11 @@ impl Admin {
     /// It must be called in a program that runs the router in a runtime of tokio.
     pub fn router(self) -> Router {
         let app = Arc::new(self.app);
-        pages::router()
-            .layer(from_fn_with_state(app.clone(), gate))
-            .with_state(app)
+        let pages = pages::router().with_state(app.clone());
+        // The gate is around the router and not its layer: the router adds the methods that an address takes to the
+        // answers of its layers, and so tells who has no access which addresses there are.
+        let pages = from_fn_with_state(app, gate).layer(pages);
+        Router::new().fallback_service(pages)
     }
 }
 

@@ -23,7 +23,7 @@ const MAX_TEXT: usize = 2 * 1024;
 pub struct AuditEntry {
     /// Counts from 1.
     pub number: u64,
-    /// When it ended.
+    /// When it ended, or began if it has not ended.
     pub at: DateTime<Utc>,
     /// The name that the resolver gave.
     pub who: String,
@@ -35,6 +35,14 @@ pub struct AuditEntry {
     pub outcome: String,
     /// Whether it failed.
     pub failed: bool,
+    /// Whether it has ended. If not, it goes on, or the program stopped meanwhile.
+    #[serde(default = "yes")]
+    pub ended: bool,
+}
+
+/// Of lines from before there was the member.
+fn yes() -> bool {
+    true
 }
 
 /// The record of all that was done on the pages: the last thousand entries in memory, and all of them in a file, if one is
@@ -91,6 +99,13 @@ impl fmt::Debug for LogFile {
     }
 }
 
+/// What an entry says of an action that has not ended.
+const BEGUN: &str = "begun";
+
+/// An action that is kept in the log, and may be done now.
+#[derive(Debug)]
+pub(crate) struct Begun(AuditEntry);
+
 /// What is known of an action when it begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Action {
@@ -106,11 +121,12 @@ impl AuditLog {
         Self::default()
     }
 
-    /// A log that goes on in a file: one JSON object a line, appended and synced before the action's answer is sent. The
-    /// file is made if it is missing, for its owner alone. Lines that cannot be read are skipped and stay.
+    /// A log that goes on in a file: one JSON object a line, appended and synced. An action has a line when it begins, and
+    /// another one with the same number and its outcome before its answer is sent. The file is made if it is missing, for
+    /// its owner alone. Lines that cannot be read are skipped and stay.
     ///
-    /// While the file cannot be written, values of sessions are not shown, the answers to other actions say that these
-    /// were done and not kept, and the overview warns.
+    /// While the file cannot be written, every action is refused and the overview warns; people can sign in and out. An
+    /// action whose outcome alone cannot be written is done, and its answer says so.
     ///
     /// # Errors
     ///
@@ -177,6 +193,16 @@ impl AuditLog {
         self.lock().kept.iter().rev().cloned().collect()
     }
 
+    /// At most `limit` entries with smaller numbers, the newest first, and where the next page goes on.
+    pub(crate) fn page(&self, before: u64, limit: usize) -> (Vec<AuditEntry>, Option<u64>) {
+        let entries = self.lock();
+        let mut earlier = entries.kept.iter().rev().filter(|it| it.number < before);
+        let page: Vec<_> = earlier.by_ref().take(limit).cloned().collect();
+        let has_more = earlier.next().is_some();
+        let last = page.last().map(|it| it.number);
+        (page, last.filter(|_| has_more))
+    }
+
     /// The entry with this number, if it is kept.
     pub(crate) fn entry(&self, number: u64) -> Option<AuditEntry> {
         let entries = self.lock();
@@ -189,46 +215,96 @@ impl AuditLog {
         self.inner.is_failing.load(Ordering::Relaxed)
     }
 
-    /// Records an action with its outcome, and returns the number of the entry. Waits for the disk.
+    /// Keeps that an action begins. If that fails, it must not be done. Waits for the disk.
+    pub(crate) fn begin(&self, action: Action) -> io::Result<Begun> {
+        let mut file = self.file();
+        let mut entry = self.entry_of(action, Ok(BEGUN.to_owned()));
+        entry.ended = false;
+        let written = self.write(&mut file, &entry);
+        if let Err(error) = &written {
+            entry.outcome = format!("refused, as it cannot be kept in the log: {error}");
+            (entry.failed, entry.ended) = (true, true);
+            tell(&entry);
+        }
+        self.lock().keep(entry.clone());
+        written.map(|()| Begun(entry))
+    }
+
+    /// Keeps the outcome of an action, and returns the number of its entry. Waits for the disk.
+    pub(crate) fn end(&self, begun: Begun, outcome: Result<String, String>) -> io::Result<u64> {
+        let failed = outcome.is_err();
+        let (Ok(outcome) | Err(outcome)) = outcome;
+        let entry = AuditEntry {
+            at: Utc::now(),
+            outcome: cut(outcome),
+            failed,
+            ended: true,
+            ..begun.0
+        };
+        self.keep(&mut self.file(), entry)
+    }
+
+    /// Records an action that is done with its outcome, and returns the number of the entry. Waits for the disk.
     pub(crate) fn record(
         &self,
         action: Action,
         outcome: Result<String, String>,
     ) -> io::Result<u64> {
+        let mut file = self.file();
+        let entry = self.entry_of(action, outcome);
+        self.keep(&mut file, entry)
+    }
+
+    /// The next entry. The lock of the file is held.
+    fn entry_of(&self, action: Action, outcome: Result<String, String>) -> AuditEntry {
         let failed = outcome.is_err();
         let (Ok(outcome) | Err(outcome)) = outcome;
-        let Action {
-            who,
-            action,
-            subject,
-        } = action;
-        let (subject, outcome) = (cut(subject), cut(outcome));
-        tracing::info!(target: "cloakroom_admin::audit", who, action, subject, outcome, failed, "administration");
-        let file = self.inner.file.lock();
-        let mut file = file.unwrap_or_else(PoisonError::into_inner);
-        let entry = AuditEntry {
+        AuditEntry {
             number: self.lock().last + 1,
             at: Utc::now(),
-            who: cut(who),
-            action: action.to_owned(),
-            subject,
-            outcome,
+            who: cut(action.who),
+            action: action.action.to_owned(),
+            subject: cut(action.subject),
+            outcome: cut(outcome),
             failed,
-        };
+            ended: true,
+        }
+    }
+
+    fn keep(&self, file: &mut Option<LogFile>, entry: AuditEntry) -> io::Result<u64> {
+        tell(&entry);
         let number = entry.number;
-        let written = file.as_mut().map_or(Ok(()), |file| file.write(&entry));
-        (self.inner.is_failing).store(written.is_err(), Ordering::Relaxed);
+        let written = self.write(file, &entry);
         self.lock().keep(entry);
+        written.map(|()| number)
+    }
+
+    fn write(&self, file: &mut Option<LogFile>, entry: &AuditEntry) -> io::Result<()> {
+        let written = file.as_mut().map_or(Ok(()), |file| file.write(entry));
+        (self.inner.is_failing).store(written.is_err(), Ordering::Relaxed);
         if let Err(error) = &written {
+            let number = entry.number;
             tracing::error!(%error, number, "an entry of the audit log was not written to its file");
         }
-        written.map(|()| number)
+        written
+    }
+
+    fn file(&self) -> MutexGuard<'_, Option<LogFile>> {
+        let file = self.inner.file.lock();
+        file.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
         let entries = self.inner.entries.lock();
         entries.unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tells the application's log of an action that has ended.
+fn tell(entry: &AuditEntry) {
+    let (who, action, subject) = (&*entry.who, &*entry.action, &*entry.subject);
+    let (outcome, failed) = (&*entry.outcome, entry.failed);
+    tracing::info!(target: "cloakroom_admin::audit", who, action, subject, outcome, failed, "administration");
 }
 
 impl LogFile {
@@ -255,11 +331,24 @@ impl LogFile {
 impl Entries {
     fn keep(&mut self, entry: AuditEntry) {
         self.last = self.last.max(entry.number);
+        let later = self.kept.iter_mut().rev();
+        let mut later = later.take_while(|it| it.number >= entry.number);
+        let begun = later.find(|it| is_end_of(&entry, it));
+        if let Some(begun) = begun {
+            *begun = entry;
+            return;
+        }
         if self.kept.len() == KEPT {
             self.kept.pop_front();
         }
         self.kept.push_back(entry);
     }
+}
+
+/// Whether `entry` has the outcome of what `begun` tells. Several programs may write the same file, and count alike.
+fn is_end_of(entry: &AuditEntry, begun: &AuditEntry) -> bool {
+    let is_same = begun.who == entry.who && begun.action == entry.action;
+    !begun.ended && begun.number == entry.number && is_same && begun.subject == entry.subject
 }
 
 /// The text, or its beginning and its length.
@@ -277,80 +366,4 @@ fn cut(mut text: String) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn action(subject: &str) -> Action {
-        Action {
-            who: "ann".to_owned(),
-            action: "end session",
-            subject: subject.to_owned(),
-        }
-    }
-
-    #[test]
-    fn a_file_keeps_what_was_done_over_a_restart_and_a_line_cut_off() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("audit.jsonl");
-        let log = AuditLog::in_file(&path).unwrap();
-        assert_eq!(
-            log.record(action("a"), Ok("ended 1".to_owned())).unwrap(),
-            1
-        );
-        assert_eq!(
-            log.record(action("b\n<"), Err("disk full".to_owned()))
-                .unwrap(),
-            2
-        );
-        drop(log);
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes.extend_from_slice(br#"{"number": 3, "at": "#);
-        std::fs::write(&path, bytes).unwrap();
-
-        let log = AuditLog::in_file(&path).unwrap();
-        assert_eq!(log.record(action("c"), Ok(String::new())).unwrap(), 3);
-        let log = AuditLog::in_file(&path).unwrap();
-        let entries = log.entries();
-        let subjects: Vec<_> = entries.iter().map(|it| &*it.subject).collect();
-        assert_eq!(subjects, ["c", "b\n<", "a"]);
-        let failed: Vec<_> = entries.iter().map(|it| it.failed).collect();
-        assert_eq!(failed, [false, true, false]);
-    }
-
-    #[test]
-    fn memory_keeps_the_last_thousand() {
-        let log = AuditLog::in_memory();
-        for _ in 0..KEPT + 5 {
-            log.record(action("a"), Ok(String::new())).unwrap();
-        }
-        let entries = log.entries();
-        assert_eq!((entries.len(), entries[0].number), (KEPT, KEPT as u64 + 5));
-        assert_eq!(log.entry(6).unwrap().number, 6);
-        assert_eq!(log.entry(5), None);
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_written_is_told_and_the_next_line_is_whole() {
-        let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else {
-            eprintln!("not tested: there is no /dev/full");
-            return;
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("audit.jsonl");
-        let log = AuditLog::in_file(&path).unwrap();
-        log.record(action("a"), Ok(String::new())).unwrap();
-        let file = {
-            let mut file = log.inner.file.lock().unwrap();
-            std::mem::replace(&mut file.as_mut().unwrap().target, Target::File(full))
-        };
-        log.record(action("b"), Ok(String::new())).unwrap_err();
-        assert!(log.is_failing());
-        log.inner.file.lock().unwrap().as_mut().unwrap().target = file;
-        log.record(action("c"), Ok("茶".repeat(33_334))).unwrap();
-        assert!(!log.is_failing());
-        let entries = AuditLog::in_file(&path).unwrap().entries();
-        let numbers: Vec<_> = entries.iter().map(|it| it.number).collect();
-        assert_eq!(numbers, [3, 1]);
-        assert!(entries[0].outcome.ends_with("… (100002 bytes in all)"));
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! How many sessions there are. That takes examining each of them, so they are counted in the background while somebody
 //! looks, now and then, and what is shown says how old it is.
 
-use crate::forms::{counted, number};
+use crate::forms::number;
 use chrono::{DateTime, Utc};
 use cloakroom::{Error, ErrorKind, Store};
 use serde::Serialize;
@@ -32,7 +32,7 @@ pub(crate) struct Counted {
 pub(crate) struct Known {
     pub(crate) counted: Option<Counted>,
     is_counting: bool,
-    has_failed: bool,
+    pub(crate) has_failed: bool,
     /// When to count again.
     due: Option<Instant>,
 }
@@ -54,12 +54,6 @@ impl Known {
             None if self.has_failed => "could not be counted".to_owned(),
             None => "being counted".to_owned(),
         }
-    }
-
-    /// How many cannot be read, if any.
-    pub(crate) fn unreadable(&self) -> Option<String> {
-        let unreadable = self.counted?.unreadable;
-        (unreadable > 0).then(|| counted(unreadable, "session"))
     }
 }
 
@@ -176,7 +170,6 @@ mod tests {
             took_seconds: 2.0,
         });
         assert_eq!(known.sessions(), "1,000,000");
-        assert_eq!(known.unreadable().unwrap(), "1 session");
         for (seconds, shown) in [
             (0, "counted just now"),
             (185, "counted 3 min ago"),

@@ -2,7 +2,7 @@
 
 use crate::access::Access;
 use crate::admin::App;
-use crate::audit::{Action, AuditEntry};
+use crate::audit::{Action, AuditEntry, Begun};
 use crate::csrf;
 use crate::failure::{Cause, Failure};
 use crate::fields::{Fields, read_fields};
@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use minijinja::value::Serde;
 use minijinja::{Value, context};
 use serde::Serialize;
+use std::fmt;
 use std::sync::Arc;
 
 /// The pages that the navigation names.
@@ -257,8 +258,8 @@ impl Visit {
         Ok((status, kind, html).into_response())
     }
 
-    /// Makes a change and records it, also if the client goes away meanwhile. A browser is sent on to a page of ours,
-    /// which tells the outcome; a program gets the entry of the audit log, and the result.
+    /// Makes a change as [`record`](Self::record) does. A browser is sent on to a page of ours, which tells the outcome; a
+    /// program gets the entry of the audit log, and the result.
     pub(crate) async fn change<W, D>(
         &self,
         action: &'static str,
@@ -275,51 +276,69 @@ impl Visit {
         Ok(self.done(number, next, done.result))
     }
 
-    /// Does this work and records it. Returns the number of its entry, and what it gave.
-    pub(crate) async fn record<W, D>(
+    /// Keeps that this work begins, does it, and keeps its outcome (C9.3), also if the client goes away meanwhile. Returns
+    /// the number of its entry, and what it gave. If it cannot be kept, it is not done.
+    pub(crate) async fn record<W, D, E>(
         &self,
         action: &'static str,
         subject: String,
         work: W,
     ) -> Result<(u64, Done), Failure>
     where
-        W: Future<Output = cloakroom::Result<D>> + Send + 'static,
+        W: Future<Output = Result<D, E>> + Send + 'static,
         D: Into<Done>,
+        E: Into<Failure> + fmt::Display + Send + 'static,
     {
+        let visit = self.clone();
+        let working = tokio::spawn(async move {
+            let begun = visit.begin(action, subject).await?;
+            let outcome: Result<Done, E> = work.await.map(Into::into);
+            let recorded = match &outcome {
+                Ok(done) => Ok(done.words.clone()),
+                Err(error) => Err(error.to_string()),
+            };
+            let number = visit.end(begun, recorded).await;
+            let done = outcome.map_err(Into::into)?;
+            Ok((number?, done))
+        });
+        working.await.map_err(|_| Failure::fault())?
+    }
+
+    /// Keeps that an action begins. It must not be done if that fails.
+    pub(crate) async fn begin(
+        &self,
+        action: &'static str,
+        subject: String,
+    ) -> Result<Begun, Failure> {
         let action = Action {
             who: self.access.who().unwrap_or_default().to_owned(),
             action,
             subject,
         };
         let log = self.app.log.clone();
-        let working = tokio::spawn(async move {
-            let outcome: cloakroom::Result<Done> = work.await.map(Into::into);
-            let recorded = match &outcome {
-                Ok(done) => Ok(done.words.clone()),
-                Err(error) => Err(error.to_string()),
-            };
-            let recording = tokio::task::spawn_blocking(move || log.record(action, recorded));
-            (outcome, recording.await)
-        });
-        let fault = |_| {
-            let text = "The log of the application has more. Look before you repeat it.";
-            Failure::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "Something went wrong",
-                text,
-            )
-        };
-        let (outcome, number) = working.await.map_err(fault)?;
-        let number = number.map_err(fault)?;
-        let done = outcome?;
-        let number = number.map_err(|error| {
-            let text = format!(
-                "It was done, but it could not be kept in the audit log: {error}. Free space on the disk, or look at the \
-                 file's rights."
-            );
-            Failure::new(StatusCode::INSUFFICIENT_STORAGE, "The audit log cannot be written", text)
-        })?;
-        Ok((number, done))
+        let beginning = tokio::task::spawn_blocking(move || log.begin(action)).await;
+        let begun = beginning.map_err(|_| Failure::fault())?;
+        begun.map_err(|error| {
+            Failure::unrecorded(format!(
+                "Nothing was done, because it cannot be kept in the audit log: {error}."
+            ))
+        })
+    }
+
+    /// Keeps the outcome of an action, and returns the number of its entry.
+    pub(crate) async fn end(
+        &self,
+        begun: Begun,
+        outcome: Result<String, String>,
+    ) -> Result<u64, Failure> {
+        let log = self.app.log.clone();
+        let ending = tokio::task::spawn_blocking(move || log.end(begun, outcome)).await;
+        let number = ending.map_err(|_| Failure::fault())?;
+        number.map_err(|error| {
+            Failure::unrecorded(format!(
+                "It was done, and its outcome cannot be kept in the audit log: {error}."
+            ))
+        })
     }
 
     /// Records an action that is done, in the name of `who`.
@@ -365,6 +384,8 @@ impl Visit {
             status: u16,
             title: &'a str,
             text: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            advice: Option<&'static str>,
             #[serde(flatten)]
             cause: Option<&'a Cause>,
         }
@@ -372,7 +393,8 @@ impl Visit {
             status: failure.status.as_u16(),
             title: failure.title,
             text: &failure.text,
-            cause: failure.cause.as_ref(),
+            advice: failure.advice,
+            cause: failure.cause.as_deref(),
         };
         let shown = self.show_as(failure.status, "error.html", failure.title, &page);
         shown.unwrap_or_else(|_| failure.status.into_response())

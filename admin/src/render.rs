@@ -98,6 +98,7 @@ pub(crate) fn environment() -> Environment<'static> {
     });
     environment.add_filter("bytes", crate::forms::bytes);
     environment.add_filter("shown", crate::shown::visible);
+    environment.add_filter("settings", crate::shown::visible_settings);
     environment.add_filter("time", |time: &str| time_for_people(time));
     environment
 }

@@ -7,15 +7,28 @@ use std::fmt::Write as _;
 
 /// A longer text is cut; its length is shown.
 const MAX_TEXT: usize = 2000;
+/// The settings of a layer may be longer.
+const MAX_SETTINGS: usize = 64 * 1024;
+/// More texts of one package are named by their length.
+const MAX_TEXTS: usize = 1 << 20;
 /// More parts of one package are counted and not shown.
 const MAX_NODES: usize = 5000;
 
 /// A text as it is shown: characters that cannot be seen, or change the direction of what follows, by their numbers; cut
 /// where it is long. The template escapes it.
 pub(crate) fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len().min(MAX_TEXT * 4));
+    visible_up_to(text, MAX_TEXT)
+}
+
+/// A long text of the application, such as its settings.
+pub(crate) fn visible_settings(text: &str) -> String {
+    visible_up_to(text, MAX_SETTINGS)
+}
+
+fn visible_up_to(text: &str, most: usize) -> String {
+    let mut shown = String::with_capacity(text.len().min(most * 4));
     for (count, character) in text.chars().enumerate() {
-        if count == MAX_TEXT {
+        if count == most {
             // Writing to a string cannot fail.
             let _ = write!(shown, "… ({} bytes in all)", text.len());
             break;
@@ -59,14 +72,36 @@ pub(crate) struct Node {
 /// Makes trees of values, until there are too many parts.
 pub(crate) struct Trees {
     left: usize,
+    /// How many bytes of texts may still be shown.
+    left_texts: usize,
 }
 
 impl Trees {
     pub(crate) fn new() -> Self {
-        Self { left: MAX_NODES }
+        Self {
+            left: MAX_NODES,
+            left_texts: MAX_TEXTS,
+        }
     }
 
-    pub(crate) fn node(&mut self, value: &Value) -> Node {
+    /// The tree of one more value, or nothing if there are too many.
+    pub(crate) fn next(&mut self, value: &Value) -> Option<Node> {
+        self.left = self.left.checked_sub(1)?;
+        Some(self.node(value))
+    }
+
+    /// A text, as long as there is room.
+    fn text(&mut self, shown: String) -> String {
+        match self.left_texts.checked_sub(shown.len()) {
+            Some(left) => {
+                self.left_texts = left;
+                shown
+            }
+            None => format!("… ({} more bytes are not shown)", shown.len()),
+        }
+    }
+
+    fn node(&mut self, value: &Value) -> Node {
         let leaf = |kind, text| Node {
             kind,
             text,
@@ -80,7 +115,7 @@ impl Trees {
             Value::Negative(value) => leaf("number", value.to_string()),
             Value::Single(value) => leaf("number", value.to_string()),
             Value::Double(value) => leaf("number", value.to_string()),
-            Value::Text(text) => leaf("text", visible(text)),
+            Value::Text(text) => leaf("text", self.text(visible(text))),
             Value::Bytes(bytes) => leaf("bytes", hexadecimal(bytes)),
             Value::Raw(bytes) => leaf("bytes", format!("unknown: {}", hexadecimal(bytes))),
             Value::List(items) => {
@@ -94,7 +129,7 @@ impl Trees {
                 self.parts("map", entries.len(), parts)
             }
             // A newer version of the store may know more.
-            other => leaf("other", visible(&format!("{other:?}"))),
+            other => leaf("other", self.text(visible(&format!("{other:?}")))),
         }
     }
 
@@ -110,6 +145,7 @@ impl Trees {
                 break;
             };
             self.left = left;
+            let key = key.map(|key| self.text(key));
             shown.push((key, self.node(part)));
         }
         let text = match count - shown.len() {
@@ -178,9 +214,14 @@ mod tests {
     fn large_values_are_shown_in_part() {
         let row = Value::List(vec![Value::Null; 100]);
         let table = Value::List(vec![row; 100]);
-        let node = Trees::new().node(&table);
+        let node = Trees::new().next(&table).unwrap();
         assert_eq!(node.text, "100 items, 50 shown");
         let nodes: usize = node.parts.iter().map(|(_, row)| row.parts.len() + 1).sum();
-        assert_eq!(nodes, MAX_NODES);
+        assert_eq!(nodes, MAX_NODES - 1);
+        let mut trees = Trees::new();
+        let texts = (0..10_000).map_while(|_| trees.next(&Value::Text("x".repeat(3000))));
+        let lengths: Vec<_> = texts.map(|node| node.text.len()).collect();
+        assert_eq!(lengths.len(), MAX_NODES);
+        assert!(lengths.iter().sum::<usize>() < MAX_TEXTS + MAX_NODES * 50);
     }
 }

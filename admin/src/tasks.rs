@@ -1,7 +1,9 @@
 //! Long work that the maintenance page starts: it goes on when the page is closed.
 
 use crate::audit::{Action, AuditLog};
+use crate::failure::Failure;
 use crate::forms::{counted, number};
+use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use cloakroom::{Check, Store};
 use serde::Serialize;
@@ -10,99 +12,16 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 mod counting;
+mod work;
 
 use counting::check_result;
+pub(crate) use work::Work;
 
 /// How many tasks that ended are shown.
 const KEPT: usize = 20;
-
-/// What can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Work {
-    Sweep,
-    Check,
-    Checkpoint,
-    RotateSecret,
-    Measure,
-    EndAll,
-}
-
-impl Work {
-    /// What the maintenance page has a button for.
-    pub(crate) const ALL: [Self; 4] = [
-        Self::Sweep,
-        Self::Check,
-        Self::Checkpoint,
-        Self::RotateSecret,
-    ];
-
-    /// What has no button, and programs begin.
-    const OF_PROGRAMS: [Self; 2] = [Self::Measure, Self::EndAll];
-
-    /// The work with this last part of an address.
-    pub(crate) fn at(path: &str) -> Option<Self> {
-        let mut all = Self::ALL.into_iter().chain(Self::OF_PROGRAMS);
-        all.find(|work| work.path() == path)
-    }
-
-    /// Whether it changes anything, so that it needs the right to.
-    pub(crate) fn changes(self) -> bool {
-        self != Self::Measure
-    }
-
-    /// The last part of its address.
-    pub(crate) fn path(self) -> &'static str {
-        match self {
-            Self::Sweep => "sweep",
-            Self::Check => "check",
-            Self::Checkpoint => "checkpoint",
-            Self::RotateSecret => "rotate-secret",
-            Self::Measure => "measure",
-            Self::EndAll => "end-all",
-        }
-    }
-
-    /// What it does, for its button.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::Sweep => "Sweep",
-            Self::Check => "Check",
-            Self::Checkpoint => "Checkpoint",
-            Self::RotateSecret => "Rotate the secret",
-            Self::Measure => "Measure the sessions",
-            Self::EndAll => "End all sessions",
-        }
-    }
-
-    /// What it does and what it costs.
-    pub(crate) fn effect(self) -> &'static str {
-        match self {
-            Self::Sweep => {
-                "Removes the rows of sessions that have expired. They are not served in either case. The store sweeps by \
-                 itself once per resolution."
-            }
-            Self::Check => {
-                "Reads every record and every page of the file and reports damage. Changes nothing."
-            }
-            Self::Checkpoint => {
-                "Writes the commits of the journal into the file. The store does so by itself; this brings it forward, \
-                 before a copy of the disk for instance."
-            }
-            Self::RotateSecret => {
-                "New ids are signed with a new secret. Ids that visitors have go on working, until the older secret is \
-                 retired."
-            }
-            Self::Measure => {
-                "Reads every session and tells how many there are, how old and how large."
-            }
-            Self::EndAll => "Ends every session of every container.",
-        }
-    }
-}
 
 /// Work that was begun.
 #[derive(Debug)]
@@ -157,30 +76,31 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// Begins this work, unless it runs already. Returns its number. Must be called in a runtime.
-    pub(crate) fn begin(&self, work: Work, who: &str, store: Store, log: AuditLog) -> u64 {
-        let mut tasks = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Begins this work. Returns its number, or that of the same work that runs already and does as well. Must be called
+    /// in a runtime.
+    pub(crate) fn begin(
+        &self,
+        work: Work,
+        who: &str,
+        store: Store,
+        log: AuditLog,
+    ) -> Result<u64, Failure> {
+        let mut tasks = self.lock();
         let mut running = tasks.iter().filter(|task| !task.has_ended());
-        if let Some(task) = running.find(|task| task.work == work) {
-            return task.number;
+        match running.find(|task| task.work == work) {
+            Some(task) if work.can_be_joined() => return Ok(task.number),
+            Some(task) => {
+                let (label, number) = (work.label(), task.number);
+                let text = format!("“{label}” goes on as task {number}. Wait for its end.");
+                return Err(Failure::new(StatusCode::CONFLICT, "One at a time", text));
+            }
+            None => {}
         }
-        let task = Arc::new(Task {
-            number: tasks.back().map_or(1, |task| task.number + 1),
-            work,
-            who: who.to_owned(),
-            began: Utc::now(),
-            is_stopping: AtomicBool::new(false),
-            state: Mutex::default(),
-        });
-        tasks.push_back(task.clone());
-        if tasks.len() > KEPT
-            && let Some(oldest) = tasks.iter().position(|task| task.has_ended())
-        {
-            tasks.remove(oldest);
-        }
+        let task = add(&mut tasks, work, who);
+        drop(tasks);
         let number = task.number;
         tokio::spawn(async move {
-            let outcome = task.run(&store).await;
+            let mut outcome = task.run(&store).await;
             let action = Action {
                 who: task.who.clone(),
                 action: task.work.label(),
@@ -188,22 +108,37 @@ impl Tasks {
             };
             let recorded = outcome.clone();
             let record = tokio::task::spawn_blocking(move || log.record(action, recorded));
-            // A failure is shown by the overview.
-            drop(record.await);
-            task.change(|state| state.outcome = Some((outcome, Utc::now())));
+            if !matches!(record.await, Ok(Ok(_))) {
+                // That it was begun is kept.
+                let (Ok(text) | Err(text)) = &mut outcome;
+                text.push_str("; this outcome cannot be kept in the audit log");
+            }
+            task.end(outcome);
         });
-        number
+        Ok(number)
+    }
+
+    /// Shows work that a page does itself.
+    pub(crate) fn show(&self, work: Work, who: &str) -> Shown {
+        Shown(add(&mut self.lock(), work, who))
     }
 
     /// All tasks, the newest first.
     pub(crate) fn list(&self) -> Vec<TaskView> {
-        let tasks = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.iter().rev().map(|task| task.view()).collect()
+        self.lock().iter().rev().map(|task| task.view()).collect()
     }
 
     /// The task with this number, if it is kept.
     pub(crate) fn view(&self, number: u64) -> Option<TaskView> {
         self.find(number).map(|task| task.view())
+    }
+
+    /// Whether the newest check that has read everything found damage.
+    pub(crate) fn last_check_found_damage(&self) -> bool {
+        let tasks = self.lock();
+        let checks = tasks.iter().rev().filter(|it| it.work == Work::Check);
+        let mut found = checks.filter_map(|it| it.found_damage());
+        found.next().unwrap_or(false)
     }
 
     /// Asks a task to stop as soon as it can.
@@ -214,12 +149,66 @@ impl Tasks {
     }
 
     fn find(&self, number: u64) -> Option<Arc<Task>> {
-        let tasks = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let tasks = self.lock();
         tasks.iter().find(|task| task.number == number).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Task>>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds a task, and forgets an old one.
+fn add(tasks: &mut VecDeque<Arc<Task>>, work: Work, who: &str) -> Arc<Task> {
+    let number = tasks.back().map_or(1, |task| task.number + 1);
+    let task = Arc::new(Task::new(number, work, who));
+    tasks.push_back(task.clone());
+    if tasks.len() > KEPT
+        && let Some(oldest) = tasks.iter().position(|task| task.has_ended())
+    {
+        tasks.remove(oldest);
+    }
+    task
+}
+
+/// Work that a page does itself, as the list of tasks shows it.
+pub(crate) struct Shown(Arc<Task>);
+
+impl Shown {
+    /// Tells how far it is, in sessions, and whether it is to go on.
+    pub(crate) fn progress(&self, done: u64, of: Option<u64>, text: String) -> ControlFlow<()> {
+        self.0.change(|state| {
+            state.done = (done, of);
+            state.progress = text;
+        });
+        self.0.flow()
+    }
+
+    pub(crate) fn end(&self, outcome: Result<String, String>) {
+        self.0.end(outcome);
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if !self.0.has_ended() {
+            self.0.end(Err("it ended by a fault".to_owned()));
+        }
     }
 }
 
 impl Task {
+    fn new(number: u64, work: Work, who: &str) -> Self {
+        Self {
+            number,
+            work,
+            who: who.to_owned(),
+            began: Utc::now(),
+            is_stopping: AtomicBool::new(false),
+            state: Mutex::default(),
+        }
+    }
+
     async fn run(self: &Arc<Self>, store: &Store) -> Result<String, String> {
         let words = |error: cloakroom::Error| error.to_string();
         match self.work {
@@ -252,7 +241,13 @@ impl Task {
             }
             Work::Measure => self.measure(store).await,
             Work::EndAll => self.end_all(store).await,
+            // Their pages do them.
+            Work::Backup | Work::Export | Work::Import => Err("it is no task".to_owned()),
         }
+    }
+
+    fn end(&self, outcome: Result<String, String>) {
+        self.change(|state| state.outcome = Some((outcome, Utc::now())));
     }
 
     async fn sweep(self: &Arc<Self>, store: &Store) -> Result<String, String> {
@@ -312,14 +307,21 @@ impl Task {
             failed: outcome.is_some_and(|(outcome, _)| outcome.is_err()),
             stopped: self.is_stopping.load(Ordering::Relaxed),
             result: state.result.clone(),
-            can_stop: outcome.is_none()
-                && matches!(self.work, Work::Sweep | Work::Check | Work::Measure),
+            can_stop: outcome.is_none() && self.work.can_be_stopped(),
         }
     }
 
     /// Keeps the result for programs.
     fn give(&self, result: Value) {
         self.change(|state| state.result = Some(result));
+    }
+
+    /// What a check has found, if it has read everything.
+    fn found_damage(&self) -> Option<bool> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_complete = (state.result.as_ref()?).get("complete")?.as_bool()?;
+        let (outcome, _) = state.outcome.as_ref()?;
+        is_complete.then_some(outcome.is_err())
     }
 
     fn has_ended(&self) -> bool {
@@ -362,14 +364,7 @@ mod tests {
     use super::*;
 
     fn task(work: Work) -> Arc<Task> {
-        Arc::new(Task {
-            number: 1,
-            work,
-            who: "ann".to_owned(),
-            began: Utc::now(),
-            is_stopping: AtomicBool::new(false),
-            state: Mutex::default(),
-        })
+        Arc::new(Task::new(1, work, "ann"))
     }
 
     // C9.4
@@ -387,5 +382,39 @@ mod tests {
             assert!(stopped.starts_with("stopped"), "{stopped}");
         }
         assert!(!task(Work::Checkpoint).view().can_stop);
+    }
+
+    #[tokio::test]
+    async fn work_about_this_moment_is_not_joined() {
+        let store = Store::in_memory().unwrap();
+        for work in Work::ALL.into_iter().chain([Work::EndAll]) {
+            let tasks = Tasks::default();
+            let running = add(&mut tasks.lock(), work, "bob");
+            let begun = tasks.begin(work, "ann", store.clone(), AuditLog::in_memory());
+            match work {
+                Work::Sweep | Work::Check | Work::Measure => assert_eq!(begun.unwrap(), 1),
+                _ => assert_eq!(begun.unwrap_err().status, StatusCode::CONFLICT, "{work:?}"),
+            }
+            assert_eq!(tasks.list().len(), 1);
+            running.end(Ok(String::new()));
+            let begun = tasks.begin(work, "ann", store.clone(), AuditLog::in_memory());
+            assert_eq!(begun.unwrap(), 2);
+        }
+    }
+
+    #[test]
+    fn work_that_a_page_drops_has_ended() {
+        let tasks = Tasks::default();
+        let shown = tasks.show(Work::Backup, "ann");
+        assert!(
+            shown
+                .progress(1, Some(2), "1 of 2".to_owned())
+                .is_continue()
+        );
+        assert_eq!(tasks.view(1).unwrap().progress, "1 of 2");
+        tasks.stop(1).unwrap();
+        assert!(shown.progress(2, None, String::new()).is_break());
+        drop(shown);
+        assert!(tasks.view(1).unwrap().failed);
     }
 }

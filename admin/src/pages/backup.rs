@@ -5,11 +5,13 @@ use super::download::{Parts, download};
 use crate::entry::Visit;
 use crate::failure::Failure;
 use crate::forms::{bytes, counted};
+use crate::tasks::Work;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse as _;
 use chrono::Utc;
+use cloakroom::BackupProgress;
 use std::io::Write as _;
-use std::ops::ControlFlow;
+use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// The turn of who may have everything: one at a time.
@@ -32,25 +34,30 @@ pub(super) async fn send(visit: Visit) -> Answer {
     let who = visit.access.who().unwrap_or_default().to_owned();
     visit
         .record("start backup", String::new(), async {
-            Ok("begun".to_owned())
+            Ok::<_, Failure>("begun".to_owned())
         })
         .await?;
-    let (writer, cut, body) = download();
+    let (writer, end, body) = download();
+    let task = Arc::new(visit.app.tasks.show(Work::Backup, &who));
     let store = visit.app.store.clone();
     let log = visit.clone();
     tokio::spawn(async move {
-        let backup = store
-            .backup_to_async(writer, |_| ControlFlow::Continue(()))
-            .await;
-        let outcome = match backup {
+        let of_task = task.clone();
+        let progress = move |so_far: BackupProgress| {
+            let of = Some(so_far.of_sessions).filter(|it| *it > 0);
+            let sessions = counted(so_far.sessions, "session");
+            let text = format!("{sessions}, {} sent", bytes(so_far.bytes));
+            of_task.progress(so_far.sessions, of, text)
+        };
+        let outcome = match store.backup_to_async(writer, progress).await {
             Ok((backup, writer)) => finish(writer, &backup).await,
             Err(error) => Err(error.to_string()),
         };
-        if let Err(error) = &outcome {
-            cut.tell(error).await;
-        }
-        log.record_as(&who, "backup", outcome).await;
+        log.record_as(&who, "backup", outcome.clone()).await;
+        task.end(outcome.clone());
+        // Who has the whole may begin the next one.
         drop(turn);
+        end.tell(&outcome).await;
     });
     let name = Utc::now().format("sessions-%Y%m%d-%H%M%S.backup");
     let headers = [

@@ -4,7 +4,9 @@ use axum::body::{Body, Bytes};
 use futures_core::Stream;
 use std::io::{self, Write};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::SendTimeoutError;
@@ -55,34 +57,97 @@ impl Write for Parts {
     }
 }
 
-struct Download(Receiver<io::Result<Bytes>>);
+/// What is sent. An answer that was not ended is cut: the writer has panicked or was dropped.
+struct Download {
+    parts: Receiver<io::Result<Bytes>>,
+    is_ended: Arc<AtomicBool>,
+}
 
 impl Stream for Download {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(context)
+        let part = ready!(self.parts.poll_recv(context));
+        if part.is_none() && !self.is_ended.swap(true, Ordering::AcqRel) {
+            let cut = io::Error::other("the answer was cut");
+            return Poll::Ready(Some(Err(cut)));
+        }
+        Poll::Ready(part)
     }
 }
 
-/// Tells the client that the answer is cut.
-pub(super) struct Cut(Sender<io::Result<Bytes>>);
+/// Tells the client whether the answer is whole.
+pub(super) struct End {
+    to: Sender<io::Result<Bytes>>,
+    is_ended: Arc<AtomicBool>,
+}
 
-impl Cut {
-    pub(super) async fn tell(self, why: &str) {
-        let cut = Err(io::Error::other(why.to_owned()));
-        drop(self.0.send_timeout(cut, STALLED).await);
+impl End {
+    pub(super) async fn tell<T>(self, outcome: &Result<T, String>) {
+        if let Err(why) = outcome {
+            let cut = Err(io::Error::other(why.clone()));
+            if self.to.send_timeout(cut, STALLED).await.is_err() {
+                return;
+            }
+        }
+        self.is_ended.store(true, Ordering::Release);
     }
 }
 
-/// What is written, where a failure is told, and the answer. Must be called in a runtime; writing blocks.
-pub(super) fn download() -> (Parts, Cut, Body) {
+/// What is written, where its end is told, and the answer. Must be called in a runtime; writing blocks.
+pub(super) fn download() -> (Parts, End, Body) {
     let (to, parts) = channel(WAITING);
-    let cut = Cut(to.clone());
+    let is_ended = Arc::new(AtomicBool::new(false));
+    let end = End {
+        to: to.clone(),
+        is_ended: is_ended.clone(),
+    };
     let writer = Parts {
         part: Vec::with_capacity(PART),
         to,
         runtime: Handle::current(),
     };
-    (writer, cut, Body::from_stream(Download(parts)))
+    let download = Download { parts, is_ended };
+    (writer, end, Body::from_stream(download))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::to_bytes;
+
+    /// Writes and ends as `work` does, and returns what a client gets.
+    async fn received(
+        work: impl FnOnce(Parts, End) + Send + 'static,
+    ) -> Result<Bytes, axum::Error> {
+        let (writer, end, body) = download();
+        drop(tokio::task::spawn_blocking(move || work(writer, end)));
+        let receiving = tokio::time::timeout(STALLED, to_bytes(body, usize::MAX));
+        receiving.await.unwrap()
+    }
+
+    fn write(writer: &mut Parts) {
+        writer.write_all(&[7; 3 * PART]).unwrap();
+        writer.flush().unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_answer_that_was_not_ended_is_cut() {
+        let whole = received(|mut writer, end| {
+            write(&mut writer);
+            Handle::current().block_on(end.tell(&Ok(())));
+        });
+        assert_eq!(whole.await.unwrap().len(), 3 * PART);
+        let failed = received(|mut writer, end| {
+            write(&mut writer);
+            Handle::current().block_on(end.tell::<()>(&Err("the disk is broken".to_owned())));
+        });
+        assert!(failed.await.unwrap_err().to_string().contains("broken"));
+        let panicked = received(|mut writer, _end| {
+            write(&mut writer);
+            panic!("on purpose");
+        });
+        assert!(panicked.await.is_err());
+        assert!(received(|_, _| {}).await.is_err());
+    }
 }

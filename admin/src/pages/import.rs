@@ -6,6 +6,7 @@ use crate::entry::Visit;
 use crate::failure::{Failure, ImportedSoFar};
 use crate::forms::counted;
 use crate::render;
+use crate::tasks::{Shown, Work};
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -13,10 +14,11 @@ use cloakroom::{ImportSettings, Imported, OnDuplicate};
 use serde_json::json;
 use std::future::poll_fn;
 use std::io::{self, Read};
-use std::ops::ControlFlow;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::timeout;
 
 pub(crate) const PATH: &str = "/maintenance/import";
 
@@ -24,6 +26,9 @@ pub(crate) const PATH: &str = "/maintenance/import";
 const WAITING: usize = 4;
 /// How long a line of an import may be.
 const LONGEST_LINE: usize = 64 << 20;
+/// How much of its content is read after an import has failed, and for how long.
+const DRAINED: usize = 16 << 20;
+const DRAINING: Duration = Duration::from_secs(5);
 /// How long nothing may come.
 const STALLED: Duration = Duration::from_secs(60);
 
@@ -50,61 +55,94 @@ impl Read for Content {
     }
 }
 
+/// What became of an import, what was done by then, and the content that it has not read.
+type Ended = (
+    cloakroom::Result<Imported>,
+    Imported,
+    Option<Receiver<io::Result<Bytes>>>,
+);
+
 /// Imports the content of the request: `on_duplicate` is `skip`, `replace` or `fail`.
 pub(super) async fn receive(visit: Visit, request: Request) -> Answer {
     let turn = turn(&visit, "An import")?;
     let settings = settings(&visit)?;
-    let (to, parts) = channel(WAITING);
-    let reading = tokio::spawn(read_parts(request.into_body(), to));
-    let store = visit.app.store.clone();
-    let work = async move {
-        let importing = tokio::task::spawn_blocking(move || {
-            let mut content = Content {
-                part: Bytes::new(),
-                parts,
-            };
-            let mut so_far = Imported::default();
-            let imported = store.import_with(&mut content, settings, |done| {
-                so_far = *done;
-                ControlFlow::Continue(())
-            });
-            if imported.is_err() {
-                // A client that still sends would not see the answer.
-                drop(io::copy(&mut content, &mut io::sink()));
-            }
-            (imported, so_far)
-        });
-        let done = importing.await;
-        reading.abort();
-        drop(turn);
-        done
-    };
-    let who = visit.access.who().unwrap_or_default().to_owned();
     let of_task = visit.clone();
-    // It is recorded, also if the client goes away meanwhile.
-    let recording = tokio::spawn(async move {
-        let fault = |error: tokio::task::JoinError| Failure::bad_request(error.to_string());
-        let (imported, so_far) = work.await.map_err(fault)?;
+    let body = request.into_body();
+    // It is kept, also if the client goes away meanwhile. Nothing is imported that cannot be kept.
+    let importing = tokio::spawn(async move {
+        let begun = of_task.begin("import", String::new()).await?;
+        let who = of_task.access.who().unwrap_or_default();
+        let task = Arc::new(of_task.app.tasks.show(Work::Import, who));
+        let (to, parts) = channel(WAITING);
+        let reading = tokio::spawn(read_parts(body, to));
+        let (imported, so_far, rest) = import(&of_task, &task, settings, parts).await?;
         let sessions = |done: &Imported| counted(done.sessions, "session");
         let outcome = match &imported {
             Ok(done) => Ok(format!("{}, {} skipped", sessions(done), done.skipped)),
             Err(error) => Err(format!("{} before this: {error}", sessions(&so_far))),
         };
-        of_task.record_as(&who, "import", outcome).await;
-        imported.map_err(|error| {
-            Failure::from(error).after(ImportedSoFar {
-                sessions: so_far.sessions,
-                lines: so_far.lines,
-            })
-        })
+        let recorded = of_task.end(begun, outcome.clone()).await;
+        task.end(outcome);
+        drop(turn);
+        if let Some(rest) = rest {
+            drain(rest).await;
+        }
+        reading.abort();
+        let so_far = ImportedSoFar {
+            sessions: so_far.sessions,
+            lines: so_far.lines,
+        };
+        let imported = imported.map_err(|error| Failure::from(error).after(so_far))?;
+        recorded.map_err(|failure| failure.after(so_far))?;
+        Ok::<_, Failure>(imported)
     });
-    let fault = |error: tokio::task::JoinError| Failure::bad_request(error.to_string());
-    let imported = recording.await.map_err(fault)??;
+    let imported = importing.await.map_err(|_| Failure::fault())??;
     let result = json!({
         "containers": imported.containers, "sessions": imported.sessions, "skipped": imported.skipped,
         "damaged": imported.damaged, "lines": imported.lines,
     });
     Ok(render::json(StatusCode::OK, &json!({ "result": result })))
+}
+
+async fn import(
+    visit: &Visit,
+    task: &Arc<Shown>,
+    settings: ImportSettings,
+    parts: Receiver<io::Result<Bytes>>,
+) -> Result<Ended, Failure> {
+    let (store, task) = (visit.app.store.clone(), task.clone());
+    let importing = tokio::task::spawn_blocking(move || {
+        let mut content = Content {
+            part: Bytes::new(),
+            parts,
+        };
+        let mut so_far = Imported::default();
+        let imported = store.import_with(&mut content, settings, |done| {
+            so_far = *done;
+            let text = format!("{} so far", counted(done.sessions, "session"));
+            task.progress(done.sessions, None, text)
+        });
+        let rest = imported.is_err().then_some(content.parts);
+        if let Ok(done) = &imported {
+            so_far = *done;
+        }
+        (imported, so_far, rest)
+    });
+    importing.await.map_err(|_| Failure::fault())
+}
+
+/// Reads a part of the rest: a client that still sends would not see the answer.
+async fn drain(mut rest: Receiver<io::Result<Bytes>>) {
+    let draining = async {
+        let mut left = DRAINED;
+        while let Some(Ok(part)) = rest.recv().await {
+            match left.checked_sub(part.len()) {
+                Some(less) => left = less,
+                None => return,
+            }
+        }
+    };
+    drop(timeout(DRAINING, draining).await);
 }
 
 fn settings(visit: &Visit) -> Result<ImportSettings, Failure> {
@@ -139,7 +177,7 @@ fn settings(visit: &Visit) -> Result<ImportSettings, Failure> {
 async fn read_parts(mut body: Body, to: Sender<io::Result<Bytes>>) {
     loop {
         let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context));
-        let part = match tokio::time::timeout(STALLED, frame).await {
+        let part = match timeout(STALLED, frame).await {
             Ok(None) => return,
             Ok(Some(Ok(frame))) => match frame.into_data() {
                 Ok(part) => Ok(part),

@@ -2,11 +2,10 @@
 
 use super::overview::{rate, size, time};
 use crate::admin::App;
-use crate::audit::AuditLog;
 use crate::census::Known;
 use crate::entry::Visit;
 use crate::forms::number;
-use crate::health::{Finding, findings};
+use crate::health::{Finding, Signs};
 use crate::sampler::Sample;
 use axum::http::{HeaderValue, header};
 use axum::response::sse::Event;
@@ -87,7 +86,7 @@ impl Stream for Figures {
                 return Poll::Ready(None);
             };
             let known = self.app.census.known(&self.app.store);
-            let live = Live::new(&sample, &last, &known, &self.app.log);
+            let live = Live::new(&self.app, &sample, &last, &known);
             if let Ok(event) = Event::default().json_data(live) {
                 return Poll::Ready(Some(Ok(event)));
             }
@@ -96,7 +95,7 @@ impl Stream for Figures {
 }
 
 impl Live {
-    fn new(sample: &Sample, last: &Sample, known: &Known, log: &AuditLog) -> Self {
+    fn new(app: &App, sample: &Sample, last: &Sample, known: &Known) -> Self {
         let (statistics, rates) = (sample.statistics(), sample.since(last));
         Self {
             sessions: known.sessions(),
@@ -114,7 +113,7 @@ impl Live {
             file_bytes: size(rates.file_bytes as f64),
             waiting_commits: number(statistics.waiting_commits() as u64),
             held_snapshots: number(statistics.held_snapshots() as u64),
-            health: findings(statistics, known, log),
+            health: Signs::of(app, sample, Some(&rates), known).findings(),
         }
     }
 }

@@ -9,6 +9,7 @@ use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect};
 use serde::Serialize;
+use serde_json::json;
 
 #[derive(Serialize)]
 struct Page {
@@ -23,6 +24,8 @@ struct WorkView {
     path: &'static str,
     label: &'static str,
     effect: &'static str,
+    /// Whether it needs the right to change something.
+    changes: bool,
 }
 
 pub(super) async fn show(visit: Visit) -> Answer {
@@ -34,12 +37,16 @@ pub(super) async fn begin(visit: Visit, Path(work): Path<String>) -> Answer {
     if work.changes() {
         visit.need_change()?;
     }
-    let who = visit.access.who().unwrap_or_default();
-    let app = &visit.app;
-    let number = (app.tasks).begin(work, who, app.store.clone(), app.log.clone());
-    let begun = format!("{} is task {number}", work.label());
-    visit.record_as(who, "start work", Ok(begun)).await;
-    follow(&visit, number, StatusCode::ACCEPTED)
+    let who = visit.access.who().unwrap_or_default().to_owned();
+    let app = visit.app.clone();
+    let begin = async move {
+        let number = (app.tasks).begin(work, &who, app.store.clone(), app.log.clone())?;
+        let words = format!("{} is task {number}", work.label());
+        Ok::<_, Failure>((words, json!(number)))
+    };
+    let (_, begun) = (visit.record("start work", work.label().to_owned(), begin)).await?;
+    let number = begun.result.and_then(|number| number.as_u64());
+    follow(&visit, number.unwrap_or_default(), StatusCode::ACCEPTED)
 }
 
 pub(super) async fn task(visit: Visit, Path(number): Path<u64>) -> Answer {
@@ -64,10 +71,13 @@ pub(super) async fn stop(visit: Visit, Path(number): Path<u64>) -> Answer {
     if task.work.changes() {
         visit.need_change()?;
     }
-    visit.app.tasks.stop(number);
-    let who = visit.access.who().unwrap_or_default();
-    let asked = format!("{}, task {number}, is asked to stop", task.label);
-    visit.record_as(who, "stop work", Ok(asked)).await;
+    let app = visit.app.clone();
+    let stop = async move {
+        app.tasks.stop(number).ok_or_else(no_such_task)?;
+        Ok::<_, Failure>("it is asked to stop".to_owned())
+    };
+    let subject = format!("{}, task {number}", task.label);
+    visit.record("stop work", subject, stop).await?;
     follow(&visit, number, StatusCode::OK)
 }
 
@@ -84,6 +94,7 @@ fn page(visit: &Visit, followed: Option<TaskView>) -> Page {
         path: work.path(),
         label: work.label(),
         effect: work.effect(),
+        changes: work.changes(),
     });
     Page {
         works: works.into(),

@@ -6,7 +6,7 @@ use crate::census::{Counted, Known};
 use crate::entry::Visit;
 use crate::failure::Failure;
 use crate::forms::{bytes, number};
-use crate::health::{Finding, findings};
+use crate::health::{Finding, Signs};
 use crate::plot::Plot;
 use crate::sampler::{Rates, Sample};
 use cloakroom::Statistics;
@@ -102,7 +102,7 @@ fn page(app: &App, known: &Known, format: crate::render::Format) -> Result<Page,
         figures: Figures::of(sample.statistics()),
         sessions: known.counted,
         sessions_shown: is_html.then(|| (known.sessions(), known.remark(chrono::Utc::now()))),
-        health: findings(sample.statistics(), known, &app.log),
+        health: Signs::of(app, &sample, rates.last(), known).findings(),
         plots: is_html.then(|| plots(&rates)),
         rates,
     })

@@ -4,6 +4,7 @@ use super::Answer;
 use crate::entry::Visit;
 use crate::failure::Failure;
 use crate::forms::written;
+use crate::render::Format;
 use crate::shown::{Node, Trees};
 use axum::extract::Path;
 use chrono::{DateTime, Utc};
@@ -11,6 +12,10 @@ use cloakroom::{ClientKey, EntryPackage, EntryPart, SessionEntry};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::HashMap;
+
+/// How many packages and keys of each part a page for people shows.
+const PACKAGES: usize = 200;
+const KEYS: usize = 1000;
 
 #[derive(Serialize)]
 struct Page {
@@ -34,12 +39,16 @@ struct PartView {
     authenticated_at: Option<DateTime<Utc>>,
     packages: Vec<PackageView>,
     error: Option<String>,
+    /// How many packages it has. A page for people shows the first of them.
+    package_count: usize,
 }
 
 #[derive(Serialize)]
 struct PackageView {
     name: String,
     bytes: u64,
+    /// How many keys it has. A page for people shows the first of them.
+    key_count: usize,
     keys: Vec<KeyView>,
     /// Whether the values are there.
     has_values: bool,
@@ -66,6 +75,29 @@ impl Page {
             renewed_as: entry.renewed_as.map(|key| key.to_string()),
         }
     }
+
+    /// The page for people: some packages and keys of each part. Programs get everything.
+    fn show(mut self, visit: &Visit) -> Answer {
+        if visit.format == Format::Html {
+            for part in &mut self.parts {
+                // The one whose values were asked for stays.
+                let asked = part.packages.iter().position(|it| it.has_values);
+                if let Some(asked) = asked.filter(|asked| *asked >= PACKAGES) {
+                    part.packages.swap(0, asked);
+                }
+                part.packages.truncate(PACKAGES);
+                let (asked, others): (Vec<_>, Vec<_>) =
+                    part.packages.iter_mut().partition(|it| it.has_values);
+                let mut left = KEYS;
+                for package in asked.into_iter().chain(others) {
+                    package.keys.truncate(left);
+                    left -= package.keys.len();
+                }
+            }
+        }
+        let title = format!("Session {}", self.key);
+        visit.show("session.html", &title, &self)
+    }
 }
 
 impl PartView {
@@ -81,6 +113,7 @@ impl PartView {
             owner: part.owner,
             label: part.label,
             authenticated_at: part.authenticated_at,
+            package_count: part.packages.len(),
             packages: part.packages.into_iter().map(PackageView::of).collect(),
             error: part.error.map(|error| error.to_string()),
         }
@@ -98,6 +131,7 @@ impl PackageView {
         Self {
             name: package.name,
             bytes: package.bytes,
+            key_count: keys.len(),
             keys: keys.collect(),
             has_values: false,
             error: package.error.map(|error| error.to_string()),
@@ -107,8 +141,7 @@ impl PackageView {
 
 pub(super) async fn show(visit: Visit, Path(key): Path<String>) -> Answer {
     let key = read_key(&key)?;
-    let page = Page::of(entry(&visit, key).await?);
-    visit.show("session.html", &format!("Session {key}"), &page)
+    Page::of(entry(&visit, key).await?).show(&visit)
 }
 
 /// The same page with the values of one package. It is asked for by a form, because the asking is recorded.
@@ -129,22 +162,25 @@ pub(super) async fn values(visit: Visit, Path(key): Path<String>) -> Answer {
     let of = of.ok_or_else(|| Failure::not_found("The session has no such package any more."))?;
     let subject = format!("{key}, container “{container}”, package “{package}”");
     // First the record, then the values.
-    let asked = async { Ok("shown".to_owned()) };
+    let asked = async { Ok::<_, Failure>("shown".to_owned()) };
     visit.record("show values", subject, asked).await?;
     let store = &visit.app.store;
     let values = store.entry_values_async(key, &container, &package).await?;
     let mut trees = Trees::new();
-    let is_json = visit.format == crate::render::Format::Json;
+    let is_json = visit.format == Format::Json;
     let sizes: HashMap<_, _> = of.keys.drain(..).map(|key| (key.name, key.bytes)).collect();
     let keys = values.into_iter().map(|(name, value)| KeyView {
         bytes: sizes.get(&name).copied().unwrap_or(0),
-        tree: (!is_json).then(|| trees.node(&value)),
+        tree: match is_json {
+            true => None,
+            false => trees.next(&value),
+        },
         value: is_json.then_some(value),
         name,
     });
     of.keys = keys.collect();
     of.has_values = true;
-    visit.show("session.html", &format!("Session {key}"), &page)
+    page.show(&visit)
 }
 
 pub(super) async fn end(visit: Visit, Path(key): Path<String>) -> Answer {

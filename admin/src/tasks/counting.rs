@@ -44,7 +44,7 @@ impl Measured {
 impl Task {
     pub(super) async fn measure(self: &Arc<Self>, store: &Store) -> Result<String, String> {
         let mut all = Vec::new();
-        let mut before = 0;
+        let (mut before, mut damaged) = (0, 0);
         for container in store.containers() {
             let task = self.clone();
             let measuring = container.measure_async(move |so_far| {
@@ -60,10 +60,18 @@ impl Task {
             if !measures.is_complete || self.is_stopping.load(Ordering::Relaxed) {
                 return Err(format!("stopped after {}", counted(before, "session")));
             }
+            damaged += measures.unreadable;
             all.push(Measured::of(container.name(), &measures));
         }
         self.give(json!({ "containers": all }));
-        Ok(format!("{} measured", counted(before, "session")))
+        let measured = format!("{} measured", counted(before, "session"));
+        match damaged {
+            0 => Ok(measured),
+            some => Err(format!(
+                "{measured}, {} damaged: a check names them",
+                number(some)
+            )),
+        }
     }
 
     pub(super) async fn end_all(&self, store: &Store) -> Result<String, String> {

@@ -1,54 +1,96 @@
 //! Who sees what, and whose changes are accepted (C9.3).
 
 use crate::support::{BASE, Pages};
-use crate::{PATHS, session, with_token};
+use crate::{session, with_token};
 use axum::http::{Request, StatusCode, header};
 use cloakroom::Store;
 use cloakroom_admin::{Access, Admin, TokenAccess};
 use std::time::Duration;
 
+/// Every address of the router, as its source has them.
+fn addresses(key: cloakroom::ClientKey) -> Vec<String> {
+    let source = include_str!("../../src/pages.rs");
+    let routes = source.split(".route(").skip(1);
+    let addresses = routes.map(|route| match route.split_once('"') {
+        Some((before, rest)) if before.trim().is_empty() => rest.split('"').next().unwrap(),
+        _ => "/maintenance/import",
+    });
+    let addresses = addresses.map(|address| {
+        let address = address.replace("{key}", &key.to_string());
+        address.replace("{work}", "sweep").replace("{number}", "1")
+    });
+    addresses.collect()
+}
+
 #[tokio::test]
 async fn without_access_no_address_says_that_it_exists() {
     let pages = Pages::new();
     let key = session(&pages.store, "dora");
-    let session = format!("/sessions/{key}");
-    let more = [
-        &*session,
-        "/assets/style.css",
-        "/live",
-        "/nothing",
-        "/sign-in",
-    ];
-    for path in PATHS.iter().chain(&more) {
-        for answer in [
-            pages.get("nobody", path).await,
-            pages.json("nobody", path).await,
-        ] {
-            assert_eq!(
-                (answer.status, &*answer.text),
-                (StatusCode::NOT_FOUND, ""),
-                "{path}"
-            );
-            let headers: Vec<_> = answer.headers.keys().collect();
-            assert!(
-                headers.iter().all(|it| *it == "content-length"),
-                "{path}: {headers:?}"
-            );
+    let addresses = addresses(key);
+    assert!(addresses.len() > 25, "{addresses:?}");
+    assert!(addresses.contains(&"/live".to_owned()));
+    let more = ["", "/nothing", "/sessions/", "/containers/edit?name=", "//"];
+    let more = more.iter().map(|it| (*it).to_owned());
+    for path in addresses.into_iter().chain(more) {
+        for method in ["GET", "POST", "HEAD", "OPTIONS", "PUT"] {
+            for accept in ["text/html", "application/json", "text/event-stream"] {
+                let request = Request::builder().method(method);
+                let request = request
+                    .uri(format!("{BASE}{path}"))
+                    .header("accept", accept);
+                let request = request.header("authorization", "Bearer nobody");
+                let answer = pages.send(request, "").await;
+                let seen = (answer.status, &*answer.text);
+                assert_eq!(seen, (StatusCode::NOT_FOUND, ""), "{method} {path}");
+                let mut headers = answer.headers.keys();
+                assert!(headers.all(|it| *it == "content-length"), "{method} {path}");
+            }
         }
     }
     for path in [
-        format!("{session}/end"),
+        format!("/sessions/{key}/end"),
         "/owners/end".to_owned(),
-        "/maintenance/sweep".to_owned(),
+        "/maintenance/end-all".to_owned(),
     ] {
         let answer = pages.post_with("nobody", &path, "owner=dora").await;
-        assert_eq!(
-            (answer.status, &*answer.text),
-            (StatusCode::NOT_FOUND, ""),
-            "{path}"
-        );
+        let seen = (answer.status, &*answer.text);
+        assert_eq!(seen, (StatusCode::NOT_FOUND, ""), "{path}");
     }
     assert!(pages.store.session_info(key).unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_wrong_tokens_drive_nothing_out_of_the_audit_log() {
+    let pages = with_token();
+    let send = async |token: &str| {
+        let request = Request::post(format!("{BASE}/sign-in"));
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        pages.send(request, &format!("token={token}")).await
+    };
+    let log = async || {
+        let request = Request::get(format!("{BASE}/audit")).header("accept", "application/json");
+        let request = request.header("authorization", "Bearer correct horse battery");
+        let log = pages.send(request, "").await.json();
+        let entries = log["entries"].as_array().unwrap().iter();
+        let told = entries.map(|it| it["outcome"].as_str().unwrap().to_owned());
+        told.collect::<Vec<_>>()
+    };
+    // Each takes a second.
+    for _ in 0..100 {
+        assert_eq!(
+            send("wrong+horse+battery").await.status,
+            StatusCode::FORBIDDEN
+        );
+    }
+    let told = log().await;
+    assert_eq!(told.last().unwrap(), "1 wrong token");
+    assert!(told.len() <= 3, "{told:?}");
+    send("correct+horse+battery").await.location();
+    let told = log().await;
+    let wrong = told.iter().filter_map(|it| it.split_once(" wrong token"));
+    let wrong: u64 = wrong.map(|(count, _)| count.parse::<u64>().unwrap()).sum();
+    assert_eq!(wrong, 100, "{told:?}");
+    assert_eq!(told[0], "signed in");
 }
 
 #[tokio::test]

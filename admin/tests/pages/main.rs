@@ -10,7 +10,13 @@
 
 mod access;
 mod changes;
+#[path = "../../../tests/support/damage.rs"]
+#[allow(dead_code, reason = "the tests use some of it")]
+mod damage;
+mod harmless;
+mod lists;
 mod programs;
+mod recorded;
 mod shown;
 #[path = "../support/mod.rs"]
 mod support;
@@ -50,4 +56,16 @@ fn with_token() -> Pages {
         store.clone(),
         Admin::new(store, token.clone()).sign_in(token),
     )
+}
+
+/// Waits for the end of a task, at most for some seconds.
+async fn ended(pages: &Pages, who: &str, path: &str) -> serde_json::Value {
+    for _ in 0..2000 {
+        let task = pages.json(who, path).await.json();
+        if !task["ended"].is_null() {
+            return task;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("{path} does not end");
 }

@@ -1,9 +1,10 @@
 //! What is shown, and that it is harmless (C9.2).
 
+use crate::damage::{flip_packages, flip_session};
 use crate::support::{BASE, Pages};
-use crate::{PATHS, session};
+use crate::{PATHS, ended, session};
 use axum::http::{Request, StatusCode, header};
-use cloakroom::{SessionFilter, Store};
+use cloakroom::Store;
 use cloakroom_admin::{Access, Admin};
 
 #[tokio::test]
@@ -46,200 +47,56 @@ async fn the_overview_has_the_number_of_sessions_and_its_age() {
     assert!(page.contains("counted just now"), "{page}");
 }
 
-#[tokio::test]
-async fn nothing_that_a_visitor_can_store_is_shown_unescaped() {
-    let pages = Pages::new();
-    let evil = "<script>alert(1)</script>\u{202e}\"'><img src=x onerror=alert(1)>\u{0}";
-    let id = pages.store.client_ids().issue();
-    let founded = pages.store.transact(|txn| {
-        let session = txn.session(&id)?;
-        session.log_in("<script>own</script>\u{202e}")?;
-        session.set_label("<script>label</script>\u{200b}")
-    });
-    founded.unwrap();
-    let id = pages
-        .store
-        .sessions_of("<script>own</script>\u{202e}")
-        .unwrap()[0]
-        .client;
-    let other = pages.store.client_ids().issue();
-    let founded = pages.store.transact(|txn| {
-        let package = txn.session(&other)?.pkg("<script>package</script>\u{202e}");
-        package.insert("<script>key</script>\u{202e}", evil)?;
-        package.insert("long", "\u{202e}<b>".repeat(100_000))?;
-        package.insert("map", std::collections::BTreeMap::from([(evil, evil)]))
-    });
-    founded.unwrap();
-    let package = "container=&package=%3Cscript%3Epackage%3C%2Fscript%3E%E2%80%AE";
-    let values = pages
-        .post("ann", &format!("/sessions/{}/values", other.key()), package)
-        .await;
-    assert!(values.text.contains("alert(1)"), "{}", values.text);
-    let owner = "/owners?owner=%3Cscript%3Eown%3C%2Fscript%3E%E2%80%AE";
-    let shown = [
-        pages.get("ann", "/sessions").await,
-        pages.get("ann", &format!("/sessions/{id}")).await,
-        pages
-            .get("ann", &format!("/sessions/{}", other.key()))
-            .await,
-        pages.get("ann", owner).await,
-        pages
-            .get(
-                "ann",
-                "/sessions?owner=%3Cscript%3E%E2%80%AE&label=%22%3E%3Cimg",
-            )
-            .await,
-        pages
-            .get("ann", "/sessions?idle_at_least=%3Cscript%3E")
-            .await,
-        pages.get("ann", "/audit").await,
-        values,
-    ];
-    for page in shown {
-        let text = page.text;
-        assert!(
-            !text.contains("<script>") && !text.contains("<img"),
-            "{text}"
-        );
-        // What was typed into a filter stays in its field; everything else is made visible.
-        let lines = text.lines().filter(|line| !line.contains("<input id="));
-        for line in lines {
-            assert!(!line.contains(['\u{202e}', '\u{200b}', '\u{0}']), "{line}");
-        }
-        assert!(text.len() < 300_000, "{}", text.len());
-    }
-}
-
-#[tokio::test]
-async fn pages_of_sessions_are_bounded_and_lead_on() {
-    let pages = Pages::new();
-    for number in 0..120 {
-        session(&pages.store, &format!("owner {}", number % 3));
-    }
-    let mut path = "/sessions?container=&owner=owner%201&limit=25".to_owned();
-    let mut keys = Vec::new();
-    let mut count = 0;
-    loop {
-        let page = pages.json("bob", &path).await.json();
-        let sessions = page["sessions"].as_array().unwrap();
-        assert!(sessions.len() <= 25);
-        keys.extend(
-            sessions
-                .iter()
-                .map(|it| it["key"].as_str().unwrap().to_owned()),
-        );
-        count += 1;
-        let Some(query) = page["next_query"].as_str() else {
-            break;
-        };
-        path = format!("/sessions?{query}");
-    }
-    assert_eq!((keys.len(), count), (40, 2));
-    assert!(keys.is_sorted());
-}
-
-/// Asks until the list is sorted.
-async fn sorted(pages: &Pages, path: &str) -> serde_json::Value {
-    loop {
-        let page = pages.json("bob", path).await.json();
-        if page["sorted"]["is_complete"] == true {
-            return page;
-        }
-        assert_eq!(page["sessions"].as_array().unwrap().len(), 0);
-    }
-}
-
-#[tokio::test]
-async fn all_sessions_are_sorted_and_not_a_page_of_them() {
-    let pages = Pages::new();
-    let mut sizes = Vec::new();
-    for number in 0..1200 {
-        let id = pages.store.client_ids().issue();
-        let founded = pages.store.transact(|txn| {
-            let session = txn.session(&id)?;
-            session.set_owner(Some(if number % 3 == 0 { "dora" } else { "emil" }))?;
-            session
-                .pkg("p")
-                .insert("v", "x".repeat(number * 7919 % 1200))
-        });
-        founded.unwrap();
-    }
-    let mut after = None;
-    loop {
-        let list = pages.store.container("").unwrap();
-        let list = list.sessions(&SessionFilter::new(), after, 1000).unwrap();
-        sizes.extend(list.sessions.iter().map(|it| it.bytes));
-        after = list.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    sizes.sort_unstable();
-    let bytes = |page: &serde_json::Value| {
-        let sessions = page["sessions"].as_array().unwrap();
-        let bytes = sessions.iter().map(|it| it["bytes"].as_u64().unwrap());
-        bytes.collect::<Vec<_>>()
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_is_measured_and_found_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let keys = {
+        let store = Store::open(&path).unwrap();
+        let keys: Vec<_> = (0..130).map(|_| session(&store, "dora")).collect();
+        store.close().unwrap();
+        keys
     };
-    let mut shown = Vec::new();
-    let mut path = "/sessions?container=&sort=smallest&limit=400".to_owned();
-    loop {
-        let page = sorted(&pages, &path).await;
-        assert_eq!(page["sorted"]["matching"], 1200);
-        shown.extend(bytes(&page));
-        match page["next_query"].as_str() {
-            Some(query) => path = format!("/sessions?{query}"),
-            None => break,
-        }
-    }
-    assert_eq!(shown, sizes[..1000]);
-    let path = "/sessions?container=&owner=dora&sort=largest&limit=3";
-    let page = sorted(&pages, path).await;
-    assert_eq!(page["sorted"]["matching"], 400);
-    let largest = bytes(&page);
-    assert!(largest.len() == 3 && largest.is_sorted_by(|a, b| a >= b));
-    let html = pages.get("bob", path).await.text;
-    assert!(html.contains("aria-sort=\"descending\""), "{html}");
-    assert!(html.contains("Sorted among all 400 that match"), "{html}");
+    keys[..120]
+        .iter()
+        .for_each(|key| flip_packages(&path, *key));
+    keys[120..123]
+        .iter()
+        .for_each(|key| flip_session(&path, *key));
+    let store = Store::open(&path).unwrap();
+    let everybody = |_: &axum::http::request::Parts| async { Access::all("ann") };
+    let pages = Pages::of(store.clone(), Admin::new(store, everybody));
+    let begin = async |work: &str| {
+        let begun = pages.post("ann", &format!("/maintenance/{work}"), "").await;
+        let path = begun.location().strip_prefix(BASE).unwrap().to_owned();
+        let task = ended(&pages, "ann", &path).await;
+        (task, pages.get("ann", &path).await.text)
+    };
+    let (task, page) = begin("measure").await;
+    assert_eq!(task["result"]["containers"][0]["unreadable"], 3);
+    assert!(page.contains("127 sessions measured, 3 damaged"), "{page}");
+    assert!(page.contains("<td class=\"count error\">3</td>"), "{page}");
+    let (task, page) = begin("check").await;
+    let findings = task["result"]["findings"].as_array().unwrap();
+    assert!((120..=1000).contains(&findings.len()), "{}", findings.len());
+    // A hundred are named.
+    let (_, found) = page.split_once("aria-label=\"Damage\"").unwrap();
+    let (found, _) = found.split_once("</table>").unwrap();
+    assert_eq!(found.matches("<tr>").count(), 101, "{page}");
+    assert!(found.contains("<bdi>cart</bdi>"), "{page}");
+    assert!(page.contains("The first 100."), "{page}");
+    let overview = pages.get("ann", "").await.text;
     assert!(
-        html.contains("owner=dora&amp;limit=3&amp;sort=smallest")
-            || html.contains("owner=dora&#38;limit=3&amp;sort=smallest"),
-        "{html}"
+        overview.contains("The last check found damage"),
+        "{overview}"
     );
-    let wrong = pages.get("bob", "/sessions?sort=colour").await;
-    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
-}
-
-#[tokio::test]
-async fn an_owner_of_very_many_sessions_has_pages() {
-    let pages = Pages::new();
-    for _ in 0..450 {
-        session(&pages.store, "guest");
-    }
-    let (mut path, mut keys) = ("/owners?owner=guest".to_owned(), Vec::new());
-    loop {
-        let page = pages.json("bob", &path).await.json();
-        let sessions = page["sessions"].as_array().unwrap();
-        assert!(sessions.len() <= 200);
-        keys.extend(
-            sessions
-                .iter()
-                .map(|it| it["key"].as_str().unwrap().to_owned()),
-        );
-        match page["next"].as_str() {
-            Some(next) => path = format!("/owners?owner=guest&after={next}"),
-            None => break,
-        }
-    }
-    keys.dedup();
-    assert_eq!(keys.len(), 450);
-    assert!(keys.is_sorted());
     assert!(
-        pages
-            .get("bob", "/owners?owner=guest")
-            .await
-            .text
-            .contains("Next page")
+        overview.contains("by the last count: 3 sessions"),
+        "{overview}"
     );
+    let damaged = pages.get("ann", &format!("/sessions/{}", keys[0])).await;
+    assert_eq!(damaged.status, StatusCode::OK);
+    assert!(damaged.text.contains("message bad"), "{}", damaged.text);
 }
 
 #[tokio::test]

@@ -78,6 +78,10 @@ impl Pages {
 
     pub(crate) async fn send(&self, request: Builder, body: &str) -> Answer {
         let request = request.body(Body::from(body.to_owned())).unwrap();
+        self.answer(request).await
+    }
+
+    pub(crate) async fn answer(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
