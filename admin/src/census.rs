@@ -32,7 +32,8 @@ pub(crate) struct Counted {
 pub(crate) struct Known {
     pub(crate) counted: Option<Counted>,
     is_counting: bool,
-    pub(crate) has_failed: bool,
+    /// Why the last count has failed.
+    pub(crate) failure: Option<ErrorKind>,
     /// When to count again.
     due: Option<Instant>,
 }
@@ -51,7 +52,7 @@ impl Known {
                 let age = (now - counted.counted_at).to_std().unwrap_or_default();
                 format!("counted {}", age_for_people(age))
             }
-            None if self.has_failed => "could not be counted".to_owned(),
+            None if self.failure.is_some() => "could not be counted".to_owned(),
             None => "being counted".to_owned(),
         }
     }
@@ -95,7 +96,7 @@ impl Census {
     pub(crate) async fn known_soon(&self, store: &Store) -> Known {
         let mut changes = self.known.subscribe();
         self.known(store);
-        let tried = changes.wait_for(|known| known.counted.is_some() || known.has_failed);
+        let tried = changes.wait_for(|known| known.counted.is_some() || known.failure.is_some());
         // Either is fine: there is a number, or the page says why not.
         drop(timeout(PATIENCE, tried).await);
         *self.known.borrow()
@@ -110,7 +111,7 @@ impl Census {
         }
         self.known.send_modify(|known| {
             known.is_counting = false;
-            known.has_failed = counted.is_err();
+            known.failure = counted.as_ref().err().map(Error::kind);
             known.due = Some(Instant::now() + rest_after(took));
             if let Ok(counted) = counted {
                 known.counted = Some(Counted {
@@ -160,7 +161,7 @@ mod tests {
             (&*known.sessions(), &*known.remark(now)),
             ("–", "being counted")
         );
-        known.has_failed = true;
+        known.failure = Some(ErrorKind::Io);
         assert_eq!(known.remark(now), "could not be counted");
         known.counted = Some(Counted {
             live: 1_000_000,
@@ -211,7 +212,10 @@ mod tests {
         store.clone().close().unwrap();
         census.known.send_modify(|known| known.due = None);
         census.known(&store);
-        let failed = changes.wait_for(|known| known.has_failed).await.unwrap();
+        let failed = changes
+            .wait_for(|known| known.failure == Some(ErrorKind::Closed))
+            .await
+            .unwrap();
         assert_eq!(failed.sessions(), "2");
     }
 }

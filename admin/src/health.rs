@@ -4,6 +4,7 @@ use crate::admin::App;
 use crate::census::Known;
 use crate::forms::{counted, number};
 use crate::sampler::{Rates, Sample};
+use cloakroom::ErrorKind;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ pub(crate) struct Finding {
 /// What the statistics, the last count and check, and the audit log say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Signs {
+    is_closed: bool,
     is_read_only: bool,
     audit_log_fails: bool,
     check_found_damage: bool,
@@ -67,6 +69,7 @@ impl Signs {
         let statistics = sample.statistics();
         let counted = census.counted.as_ref();
         Self {
+            is_closed: census.failure == Some(ErrorKind::Closed),
             is_read_only: statistics.is_read_only(),
             audit_log_fails: app.log.is_failing(),
             check_found_damage: app.tasks.last_check_found_damage(),
@@ -74,7 +77,7 @@ impl Signs {
             unreadable_sessions: counted.map_or(0, |it| it.unreadable),
             expired_sessions: counted.map_or(0, |it| it.expired),
             live_sessions: counted.map_or(0, |it| it.live),
-            count_failed: census.has_failed,
+            count_failed: census.failure.is_some(),
             commits_held_back: statistics.commits_held_back(),
             lost_touches: statistics.lost_touches(),
             oldest_snapshot: statistics.oldest_held_snapshot(),
@@ -101,7 +104,13 @@ impl Signs {
     }
 
     fn of_files(&self, found: &mut Vec<Finding>) {
-        if self.is_read_only {
+        if self.is_closed {
+            found.push(Finding {
+                level: Level::Problem,
+                problem: "The application has closed its store.".to_owned(),
+                advice: "It does so when it ends. Start it again, or wait until it has started.",
+            });
+        } else if self.is_read_only {
             found.push(Finding {
                 level: Level::Problem,
                 problem: "The store cannot write to its files. Commits are refused.".to_owned(),
@@ -152,7 +161,7 @@ impl Signs {
                 advice: "Run a check: it names what is damaged.",
             });
         }
-        if self.count_failed {
+        if self.count_failed && !self.is_closed {
             found.push(Finding {
                 level: Level::Warning,
                 problem: "The sessions could not be counted.".to_owned(),

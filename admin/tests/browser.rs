@@ -171,6 +171,11 @@ async fn pictures_of_each_page_fit_and_are_accessible() {
         visitor.sees("Assam").await;
         visitor.fits(&format!("admin-values-{look_name}")).await;
         check(&visitor, "values").await;
+        open(&visitor, "/maintenance").await;
+        visitor.press("Measure the sessions").await;
+        visitor.sees("measured").await;
+        visitor.fits(&format!("admin-measured-{look_name}")).await;
+        check(&visitor, "measured").await;
         for (page, path) in pages(key) {
             open(&visitor, &path).await;
             if page == "secrets" {
@@ -221,6 +226,19 @@ async fn each_form_does_what_it_says() {
     desk.type_into("token", TOKEN).await;
     desk.press("Sign in").await;
     use_forms(&site, &desk).await;
+
+    open(&desk, "/maintenance").await;
+    // As the form sends it: where a browser puts what it downloads is its own affair.
+    let download = "const done = arguments[arguments.length - 1]; const form = \
+                    document.querySelector('form[action$=\"/maintenance/backup\"]'); fetch(form.action, { method: 'POST', \
+                    body: new URLSearchParams(new FormData(form)) }).then(async (answer) => done([answer.status, \
+                    (await answer.arrayBuffer()).byteLength > 10000]), (error) => done(String(error)));";
+    let download = desk.browser.execute_async(download, vec![]).await.unwrap();
+    assert_eq!(download, serde_json::json!([200, true]));
+    for (page, told) in [("/maintenance", "Backup"), ("/audit", "start backup")] {
+        open(&desk, page).await;
+        desk.sees(told).await;
+    }
 
     // Figures come by themselves.
     open(&desk, "").await;
@@ -306,6 +324,7 @@ async fn use_forms(site: &Site, desk: &Visitor) {
     open(desk, "/owners").await;
     desk.type_into("owner", "customer-2@example.com").await;
     desk.press("Search").await;
+    desk.sees("Sessions of customer-2@example.com").await;
     desk.press("End all sessions of customer-2@example.com")
         .await;
     desk.sees("sessions ended").await;
@@ -318,6 +337,7 @@ async fn use_forms(site: &Site, desk: &Visitor) {
 
     open(desk, "/maintenance").await;
     for (work, told) in [
+        ("Measure the sessions", "sessions measured"),
         ("Check", "no damage found"),
         ("Sweep", "examined"),
         ("Checkpoint", "holds all commits"),
@@ -353,6 +373,7 @@ async fn use_forms(site: &Site, desk: &Visitor) {
         "end session",
         "end sessions of owner",
         "start work",
+        "Measure the sessions",
         "Rotate the secret",
         "retire secret",
         "sign in",
@@ -397,16 +418,18 @@ async fn hostile_values_stay_text() {
         session
             .pkg("large")
             .insert("megabyte", HOSTILE.repeat(8000))?;
-        session
-            .pkg("bytes")
-            .insert("not text", [0xff_u8, 0xfe, 0x00].as_slice())
+        session.pkg("bytes").insert("not text", NotText)
     });
     founded.unwrap();
     let desk = site.signed_in(&driver, Look::Desk).await;
     let key = id.key();
     open(&desk, "/sessions").await;
     desk.sees("harmed").await;
-    for (number, shown) in [(0, "⟨U+202E⟩"), (1, "255"), (2, "bytes in all)")] {
+    for (number, shown) in [
+        (0, "⟨U+202E⟩"),
+        (1, "fffe00 (3 bytes)"),
+        (2, "bytes in all)"),
+    ] {
         open(&desk, &format!("/sessions/{key}")).await;
         let buttons = fantoccini::Locator::Css(".package form button");
         let buttons = desk.browser.find_all(buttons).await.unwrap();
@@ -426,6 +449,33 @@ async fn hostile_values_stay_text() {
         assert_eq!(desk.script(scripts).await, 0);
         desk.fits("admin-hostile").await;
         check(&desk, "hostile").await;
+    }
+    let owner: String = form_urlencoded::byte_serialize(HOSTILE.as_bytes()).collect();
+    for path in [
+        "/sessions".to_owned(),
+        format!("/sessions?owner={owner}&label={owner}"),
+        format!("/sessions?sort=largest&owner={owner}"),
+        format!("/owners?owner={owner}"),
+        format!("/containers/edit?name={owner}"),
+        "/audit".to_owned(),
+    ] {
+        open(&desk, &path).await;
+        desk.sees("harmed").await;
+        let title = desk.script("document.title").await;
+        assert_ne!(title, "harmed", "{path}");
+        assert_eq!(desk.script("document.images.length").await, 0, "{path}");
+        let text = desk.text().await;
+        assert!(!text.contains('\u{202e}'), "{path}: {text}");
+        desk.fits("admin-hostile-list").await;
+    }
+}
+
+/// Bytes that are no text.
+struct NotText;
+
+impl serde::Serialize for NotText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&[0xff, 0xfe, 0x00])
     }
 }
 

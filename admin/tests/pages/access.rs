@@ -17,7 +17,8 @@ fn addresses(key: cloakroom::ClientKey) -> Vec<String> {
     });
     let addresses = addresses.map(|address| {
         let address = address.replace("{key}", &key.to_string());
-        address.replace("{work}", "sweep").replace("{number}", "1")
+        let address = address.replace("{work}", "sweep").replace("{number}", "1");
+        address.trim_end_matches('/').to_owned()
     });
     addresses.collect()
 }
@@ -57,6 +58,48 @@ async fn without_access_no_address_says_that_it_exists() {
         assert_eq!(seen, (StatusCode::NOT_FOUND, ""), "{path}");
     }
     assert!(pages.store.session_info(key).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn no_address_takes_a_change_without_a_form_of_ours() {
+    let pages = Pages::new();
+    let key = session(&pages.store, "dora");
+    let token = pages.get("ann", "/owners?owner=dora").await.form_token();
+    for path in addresses(key) {
+        let ours = format!("form_token={token}&owner=dora&name=&number=0&confirm=yes");
+        let forged = [
+            ("same-origin", "owner=dora&name=&timeout=1m".to_owned()),
+            ("cross-site", ours.clone()),
+            ("same-site", ours),
+        ];
+        for (site, fields) in forged {
+            let request = Request::post(format!("{BASE}{path}?form_token={token}"));
+            // What only an import may have.
+            let request = match path.ends_with("/import") {
+                true => Request::post(format!("{BASE}{path}")),
+                false => request,
+            };
+            let request = request
+                .header("x-who", "ann")
+                .header("sec-fetch-site", site);
+            let request = request.header("content-type", "application/x-www-form-urlencoded");
+            let answer = pages.send(request, &fields).await;
+            let is_refused = matches!(
+                answer.status,
+                StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED
+            );
+            // Who has access is sent on from the form that asks for a token.
+            let is_harmless = path == "/sign-in" && answer.status == StatusCode::SEE_OTHER;
+            assert!(
+                is_refused || is_harmless,
+                "{path} {site}: {}",
+                answer.status
+            );
+        }
+    }
+    assert!(pages.store.session_info(key).unwrap().is_some());
+    let log = pages.json("ann", "/audit").await.json();
+    assert_eq!(log["entries"], serde_json::json!([]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! What forms change, and what is kept of it (C9.3).
 
 use crate::support::{BASE, Pages};
-use crate::{session, with_token};
+use crate::{ended, session, with_token};
 use axum::http::{Request, StatusCode};
 use cloakroom::{ContainerSettings, Store};
 use cloakroom_admin::{Access, Admin};
@@ -83,17 +83,37 @@ async fn settings_are_validated_and_stay_as_typed() {
 }
 
 #[tokio::test]
+async fn each_setting_of_a_container_has_a_field_whose_effect_is_explained() {
+    let page = Pages::new().get("ann", "/containers/edit?name=").await.text;
+    let settings = format!("{:#?}", ContainerSettings::new());
+    let names = settings.lines().filter_map(|line| line.split_once(':'));
+    let names: Vec<_> = names.map(|(name, _)| name.trim()).collect();
+    assert!(names.contains(&"timeout"), "{settings}");
+    for name in names {
+        // The place is code: it is shown and explained.
+        if name != "residence" {
+            assert!(
+                page.contains(&format!("<label for=\"{name}\">")),
+                "{name}: {page}"
+            );
+            assert!(
+                page.contains(&format!("aria-describedby=\"{name}-hint\"")),
+                "{name}"
+            );
+        }
+        let (_, hint) = page
+            .split_once(&format!("id=\"{name}-hint\">"))
+            .unwrap_or_else(|| panic!("{name} is not explained: {page}"));
+        assert!(hint.split('<').next().unwrap().len() > 40, "{name}: {page}");
+    }
+}
+
+#[tokio::test]
 async fn work_is_begun_followed_and_kept() {
     let pages = Pages::new();
     let answer = pages.post("ann", "/maintenance/check", "").await;
     let path = answer.location().strip_prefix(BASE).unwrap().to_owned();
-    let ended = loop {
-        let task = pages.json("bob", &path).await.json();
-        if !task["ended"].is_null() {
-            break task;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
+    let ended = ended(&pages, "bob", &path).await;
     assert_eq!(ended["failed"], false);
     assert!(
         ended["outcome"]

@@ -6,6 +6,7 @@ use axum::http::{Request, StatusCode, header};
 use cloakroom::Store;
 use cloakroom_admin::{Access, Admin, TokenAccess};
 use serde_json::Value;
+use std::time::Duration;
 
 const TOKEN: &str = "correct horse battery";
 
@@ -38,15 +39,16 @@ async fn result(pages: &Pages, work: &str) -> Value {
     let begun = post(pages, &format!("/maintenance/{work}"), "").await;
     assert_eq!(begun.status, StatusCode::ACCEPTED, "{}", begun.text);
     let number = begun.json()["number"].clone();
-    loop {
+    for _ in 0..2000 {
         let task = get(pages, &format!("/maintenance/tasks/{number}"))
             .await
             .json();
         if !task["ended"].is_null() {
             return task["result"].clone();
         }
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    panic!("{work} does not end");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -388,3 +388,63 @@ async fn what_is_sent_and_taken_is_shown_with_its_result() {
     ];
     assert_eq!(outcomes, expected);
 }
+
+// C9.4
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_shows_its_progress_and_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().join("store")).unwrap();
+    for _ in 0..40 {
+        let ids: Vec<_> = (0..20).map(|_| store.client_ids().issue()).collect();
+        let founded: cloakroom::Result<()> = store.transact(|txn| {
+            for id in &ids {
+                txn.session(id)?
+                    .pkg("cart")
+                    .insert("note", "x".repeat(8000))?;
+            }
+            Ok(())
+        });
+        founded.unwrap();
+    }
+    let pages = pages(store, "ann", AuditLog::in_memory());
+    let token = pages.get("ann", "/maintenance").await.form_token();
+    let request = Request::post(format!("{BASE}/maintenance/backup"))
+        .header("content-type", "application/x-www-form-urlencoded");
+    let request = request.body(Body::from(format!("form_token={token}")));
+    // The client reads nothing yet.
+    let response = pages.response(request.unwrap()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let page = pages.json("ann", "/maintenance").await.json();
+    let task = &page["tasks"][0];
+    let seen = (&task["work"], &task["can_stop"], &task["ended"]);
+    assert_eq!(seen, (&"backup".into(), &true.into(), &Value::Null));
+    let followed = pages.get("ann", "/maintenance/tasks/1").await.text;
+    assert!(followed.contains("Running since"), "{followed}");
+    pages
+        .post("ann", "/maintenance/tasks/1/stop", "")
+        .await
+        .location();
+    let rest = axum::body::to_bytes(response.into_body(), usize::MAX);
+    let rest = tokio::time::timeout(Duration::from_secs(60), rest).await;
+    rest.expect("the backup goes on").unwrap_err();
+    let task = pages.json("ann", "/maintenance/tasks/1").await.json();
+    assert_eq!(
+        (&task["failed"], &task["stopped"]),
+        (&true.into(), &true.into())
+    );
+    let log = pages.json("ann", "/audit").await.json();
+    let told: Vec<_> = (log["entries"].as_array().unwrap().iter())
+        .map(|it| {
+            (
+                it["action"].as_str().unwrap(),
+                it["failed"].as_bool().unwrap(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("backup", true),
+        ("stop work", false),
+        ("start backup", false),
+    ];
+    assert_eq!(told, expected);
+}

@@ -30,6 +30,87 @@ async fn each_page_is_there_in_both_forms_with_safe_headers() {
     assert!(answer.text.contains("There is no such page"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn live_figures_come_as_events_and_the_stream_ends() {
+    let pages = Pages::new();
+    session(&pages.store, "dora");
+    let answer = pages.get("bob", "/live").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.headers[header::CONTENT_TYPE], "text/event-stream");
+    assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store");
+    assert!(answer.headers.contains_key(header::CONTENT_SECURITY_POLICY));
+    let events: Vec<serde_json::Value> = (answer.text.lines())
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect();
+    // The browser asks again, so that a right that was taken away ends soon.
+    assert!((5..=10).contains(&events.len()), "{}", events.len());
+    let page = pages.get("bob", "").await.text;
+    let figures = page.split("data-figure=\"").skip(1);
+    let figures: Vec<_> = figures.map(|it| it.split('"').next().unwrap()).collect();
+    for figure in [
+        "sessions",
+        "commits_per_second",
+        "conflicts_per_second",
+        "reruns_per_second",
+        "commit_p50",
+        "commit_p99",
+        "bytes_per_second",
+        "syncs_per_second",
+        "journal_bytes",
+        "file_bytes",
+    ] {
+        assert!(figures.contains(&figure), "{figure}: {figures:?}");
+    }
+    for event in events {
+        let missing = figures.iter().find(|figure| !event[**figure].is_string());
+        assert_eq!(missing, None, "{event}");
+        assert_eq!(event["health"], serde_json::json!([]));
+    }
+    assert_eq!(page.matches("<svg").count(), 9);
+}
+
+#[tokio::test]
+async fn the_settings_that_are_code_are_shown_whole() {
+    let store = Store::in_memory().unwrap();
+    let layer = cloakroom::http::SessionLayer::new(store.clone());
+    let whole = format!("{layer:#?}");
+    let everybody = |_: &axum::http::request::Parts| async { Access::all("ann") };
+    let pages = Admin::new(store.clone(), everybody).session_layer(&layer);
+    let pages = Pages::of(store, pages);
+    assert_eq!(pages.json("", "/settings").await.json()["layer"], whole);
+    let page = pages.get("", "/settings").await.text;
+    assert!(!page.contains("bytes in all"), "{page}");
+    let names = whole.lines().filter_map(|line| line.split_once(':'));
+    let missing = names
+        .map(|(name, _)| name.trim())
+        .find(|it| !page.contains(it));
+    assert_eq!(missing, None, "{page}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_closed_is_told_with_what_to_do() {
+    let pages = Pages::new();
+    pages.store.clone().close().unwrap();
+    let overview = pages.get("bob", "").await.text;
+    assert!(overview.contains("has closed its store"), "{overview}");
+    assert!(!overview.contains("Free space"), "{overview}");
+    for path in ["/sessions", "/owners?owner=dora"] {
+        let page = pages.get("bob", path).await;
+        assert_eq!(
+            page.status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{path}: {}",
+            page.text
+        );
+        assert!(
+            page.text.contains("has closed its store"),
+            "{path}: {}",
+            page.text
+        );
+    }
+}
+
 #[tokio::test]
 async fn the_overview_has_the_number_of_sessions_and_its_age() {
     let pages = Pages::new();

@@ -140,12 +140,13 @@ impl Visitor {
         field.send_keys(text).await.unwrap();
     }
 
-    /// Presses the first button whose text or label is this or begins with it and a colon.
+    /// Presses the first button whose text or label is this or begins with it and a colon, once the page has it.
     pub(crate) async fn press(&self, text: &str) {
         let xpath = format!(
             "//button[normalize-space()='{text}' or @aria-label='{text}' or starts-with(@aria-label, '{text}:')]"
         );
-        let button = self.browser.find(Locator::XPath(&xpath)).await;
+        let wait = self.browser.wait().at_most(Duration::from_secs(30));
+        let button = wait.for_element(Locator::XPath(&xpath)).await;
         let button = button.unwrap_or_else(|e| panic!("{text}: {e}"));
         button.click().await.unwrap();
     }
