@@ -9,6 +9,7 @@ mod http;
 mod io;
 mod payload;
 mod pictures;
+mod postgres;
 mod prepared;
 mod reads;
 mod report;
@@ -47,6 +48,8 @@ enum What {
     Sweep(Settings),
     /// Requests per second of a handler of axum or actix-web, under wrk.
     Http(Settings),
+    /// Sessions in PostgreSQL, beside the store of tower-sessions.
+    Postgres(postgres::Options),
     /// What things cost at 1,000 to 10,000,000 sessions.
     Scale(scale::Scale),
     /// Draws docs/pictures of what was measured.
@@ -65,6 +68,7 @@ fn main() -> Result<()> {
         What::Checkpoint(settings) => checkpoint::main(&settings),
         What::Sweep(settings) => sweep::main(&settings),
         What::Http(settings) => http::main(&settings),
+        What::Postgres(options) => postgres::main(&options),
         What::Scale(settings) => scale::main(&settings),
         What::Pictures => pictures::main(),
         What::Victim(victim) => restart::victim(&victim),

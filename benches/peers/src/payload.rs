@@ -58,10 +58,20 @@ static DIGITS: LazyLock<String> = LazyLock::new(|| {
 
 /// A value of `VALUE_LEN` bytes that begins with a number.
 pub(crate) fn value(number: u64) -> String {
-    let rest = VALUE_LEN - 16;
-    let at = (Dice::new(number).roll() % (DIGITS.len() - rest) as u64) as usize;
-    let rest = DIGITS.get(at..at + rest).unwrap_or_default();
-    format!("{number:016x}{rest}")
+    sized_value(number, VALUE_LEN)
+}
+
+/// A value of so many bytes that begins with a number.
+pub(crate) fn sized_value(number: u64, len: usize) -> String {
+    let mut value = format!("{number:016x}");
+    let most = DIGITS.len() - len.saturating_sub(16).min(DIGITS.len() / 2);
+    let mut at = (Dice::new(number).roll() % most as u64) as usize;
+    while value.len() < len {
+        let end = DIGITS.len().min(at + len - value.len());
+        value.push_str(DIGITS.get(at..end).unwrap_or_default());
+        at = 0;
+    }
+    value
 }
 
 /// The number that a value begins with, from its bytes or from a row's.
@@ -139,5 +149,6 @@ mod tests {
         assert_eq!(value.len(), VALUE_LEN);
         assert_eq!(number(value.as_bytes()), Some(0xfeed));
         assert_eq!(number(&row(&value)), Some(0xfeed));
+        assert_eq!(sized_value(7, 100_000).len(), 100_000);
     }
 }

@@ -108,6 +108,7 @@ impl Report {
         let metric = match self.limit {
             LIMIT => ("ratio_to_log", "x"),
             "sqlite" => ("ratio_to_sqlite", "x"),
+            "tower-sessions-postgres" => ("ratio_to_tower_sessions", "x"),
             _ => ("ratio_to_bare", "x"),
         };
         for (case, engine, ratio) in ratios {

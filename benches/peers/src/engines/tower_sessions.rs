@@ -62,7 +62,7 @@ impl Peer for TowerSessionsSqlite {
     }
 }
 
-pub(super) fn runtime() -> Result<Runtime> {
+pub(crate) fn runtime() -> Result<Runtime> {
     let mut builder = runtime::Builder::new_multi_thread();
     Ok(builder.worker_threads(2).enable_all().build()?)
 }
