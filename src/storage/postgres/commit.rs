@@ -1,147 +1,61 @@
-//! One commit: first a single statement from the rows that this process knows, then, if the server has others, in line
-//! behind the row's lock.
+//! One commit: first from the rows that this process knows, together with others that wait, then, if the server has other
+//! rows, in line behind the row's lock.
 
-use super::committer::{CommitEnd, LostCommit, PgCommitter, Planned, clients_of};
-use super::current::RowsByClient;
-use super::failure::Failure;
-use super::in_line::InLine;
-use super::plan::CommitPlan;
+use super::committer::{CommitEnd, FirstTry, PgCommitter, WaitingCommit, clients_of};
+use super::in_line::{InLine, unknown};
 use super::shared::lock;
-use super::statements::Statement;
-use super::writes::write_row;
 use crate::storage::{ChangeSet, SessionEnd};
 use std::sync::atomic::Ordering;
-use tokio::time::Instant;
-
-/// How the attempt with one statement ended.
-enum FirstTry {
-    Ended(CommitEnd),
-    /// The rows are others than this process knew, or more than one.
-    InLine,
-    Lost(LostCommit),
-}
-
-/// A change that is admitted, and its number.
-struct PlannedChange {
-    version: u64,
-    plan: CommitPlan,
-}
+use tokio::sync::oneshot;
 
 impl PgCommitter {
-    pub(super) async fn commit(&self, set: &mut ChangeSet) -> CommitEnd {
+    /// Commits a change set, and gives it back. It is lost if what became of it is not known.
+    pub(super) async fn commit(&self, set: Box<ChangeSet>) -> (Option<Box<ChangeSet>>, CommitEnd) {
         let until = self.shared.deadline();
-        let end = match self.at_once(set, until).await {
+        let (mut set, first) = match self.wait_for_batch(set, until).await {
+            Some(tried) => tried,
+            None => return (None, CommitEnd::Failed(unknown(), None)),
+        };
+        let end = match first {
             FirstTry::Ended(end) => end,
-            FirstTry::InLine => InLine::new(self, until, Vec::new()).commit(set).await,
+            FirstTry::InLine => InLine::new(self, until, Vec::new()).commit(&mut set).await,
             FirstTry::Lost(lost) => {
                 // Looking it up has time of its own.
                 let until = self.shared.deadline();
-                InLine::new(self, until, vec![lost]).commit(set).await
+                InLine::new(self, until, vec![lost]).commit(&mut set).await
             }
         };
         let counters = &self.shared.counters;
-        let counter = match &end {
-            CommitEnd::Committed => &counters.commits,
-            CommitEnd::Failed(error, _) if error.is_conflict() => &counters.conflicts,
-            CommitEnd::Failed(..) | CommitEnd::Stale(_) => return end,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        end
+        match &end {
+            CommitEnd::Committed => drop(counters.commits.fetch_add(1, Ordering::Relaxed)),
+            CommitEnd::Failed(error, _) if error.is_conflict() => {
+                counters.conflicts.fetch_add(1, Ordering::Relaxed);
+            }
+            CommitEnd::Failed(..) | CommitEnd::Stale(_) => {}
+        }
+        (Some(set), end)
     }
 
-    /// Commits a change set of one client from its known row, by one statement.
-    async fn at_once(&self, set: &mut ChangeSet, until: Instant) -> FirstTry {
-        let shared = &self.shared;
-        let clients = clients_of(set);
+    /// Waits until a change set was tried together with others. Those of several clients go in line at once.
+    async fn wait_for_batch(
+        &self,
+        set: Box<ChangeSet>,
+        until: tokio::time::Instant,
+    ) -> Option<(Box<ChangeSet>, FirstTry)> {
+        let mut clients = clients_of(&set).into_iter();
         let is_sweep = |it: &SessionEnd| matches!(it, SessionEnd::Swept(_));
-        let (1, false) = (
-            clients.len(),
+        let (Some(client), None, false) = (
+            clients.next(),
+            clients.next(),
             set.clients.iter().any(|it| is_sweep(&it.end)),
         ) else {
-            return FirstTry::InLine;
+            return Some((set, FirstTry::InLine));
         };
-        if shared.heard.epoch() != shared.settings.load().version {
-            return FirstTry::InLine;
-        }
-        let known = clients.iter().map(|client| {
-            let rows = lock(&shared.cache).get(*client)?;
-            Some((*client, rows))
-        });
-        let Some(rows): Option<RowsByClient> = known.collect() else {
-            return FirstTry::InLine;
-        };
-        let epoch = shared.settings.load().version;
-        // What the known rows say against it, the newest may not say.
-        let Planned {
-            version,
-            plan: Ok(plan),
-            ..
-        } = self.plan(set, &rows)
-        else {
-            return FirstTry::InLine;
-        };
-        let mut writes = plan.writes.iter();
-        let (Some((_, write)), None) = (writes.next(), writes.next()) else {
-            return FirstTry::InLine;
-        };
-        if !write.spilled.is_empty() || write.rows.stored.is_none() {
-            return FirstTry::InLine;
-        }
-        if let Err(error) = self.admit_new(&plan) {
-            return FirstTry::Ended(CommitEnd::Failed(error, None));
-        }
-        let change = PlannedChange { version, plan };
-        self.send(set, change, (epoch, until)).await
-    }
-
-    /// Writes the only row of a plan by one statement.
-    async fn send(
-        &self,
-        set: &mut ChangeSet,
-        PlannedChange { version, plan }: PlannedChange,
-        (epoch, until): (u64, Instant),
-    ) -> FirstTry {
-        let shared = &self.shared;
-        let Some((client, write)) = plan.writes.first_key_value() else {
-            return FirstTry::InLine;
-        };
-        let connection = match shared.connection(until).await {
-            Ok(connection) => connection,
-            Err(failure) => {
-                self.give_back_new(&plan);
-                return FirstTry::Ended(CommitEnd::Failed(failure.into_error(), None));
-            }
-        };
-        let statement = match write.base.stored {
-            Some(_) => Statement::Change,
-            None => Statement::Found,
-        };
-        let request = write_row(&connection, statement, *client, write, epoch);
-        match shared.within(until, request).await {
-            Ok(1) if !connection.is_unconfirmed() => {
-                connection.give_back();
-                FirstTry::Ended(self.committed(set, plan))
-            }
-            Ok(0) => {
-                connection.give_back();
-                self.give_back_new(&plan);
-                FirstTry::InLine
-            }
-            Err(failure @ (Failure::Again(_) | Failure::NotSent(_))) => {
-                connection.after(&failure);
-                self.give_back_new(&plan);
-                FirstTry::InLine
-            }
-            Err(Failure::Refused(error)) => {
-                connection.give_back();
-                self.give_back_new(&plan);
-                FirstTry::Ended(CommitEnd::Failed(error, None))
-            }
-            Ok(_) | Err(Failure::Lost(_)) => {
-                connection.give_up();
-                self.give_back_new(&plan);
-                FirstTry::Lost(LostCommit { version, plan })
-            }
-        }
+        let bytes = set.memory_size();
+        let (reply, tried) = oneshot::channel();
+        let waiting = WaitingCommit { set, until, reply };
+        lock(&self.waiting).add(client, waiting, bytes);
+        self.arrived.notify_one();
+        tried.await.ok()
     }
 }

@@ -1,5 +1,6 @@
-//! What both ways to commit share: the plan, the quota of new sessions, and what follows a commit.
+//! What all ways to commit share: the plan, the quota of new sessions, and what follows a commit.
 
+use super::client_queue::ClientQueue;
 use super::current::RowsByClient;
 use super::plan::{CommitPlan, plan};
 use super::row_edit::PlanTerms;
@@ -11,8 +12,18 @@ use crate::error::{Error, Result};
 use crate::storage::merge::MergeRefusal;
 use crate::storage::{ChangeSet, StaleCommute};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+/// How the attempt to commit together with others ended.
+pub(super) enum FirstTry {
+    Ended(CommitEnd),
+    /// The server's rows are others than this process knew, or a commit cannot go together with others.
+    InLine,
+    Lost(LostCommit),
+}
 
 /// How a commit ended.
 pub(super) enum CommitEnd {
@@ -63,9 +74,34 @@ pub(super) struct Planned {
 pub(super) struct PgCommitter {
     pub(super) shared: Arc<Shared>,
     pub(super) touches: Arc<PendingTouches>,
+    /// Change sets of one client each.
+    pub(super) waiting: Mutex<ClientQueue<WaitingCommit>>,
+    pub(super) arrived: Notify,
+}
+
+/// A change set that waits for a connection. It comes back with the reply.
+pub(super) struct WaitingCommit {
+    pub(super) set: Box<ChangeSet>,
+    pub(super) until: Instant,
+    pub(super) reply: oneshot::Sender<(Box<ChangeSet>, FirstTry)>,
+}
+
+impl WaitingCommit {
+    pub(super) fn reply(self, end: FirstTry) {
+        let _ = self.reply.send((self.set, end));
+    }
 }
 
 impl PgCommitter {
+    pub(super) fn new(shared: Arc<Shared>, touches: Arc<PendingTouches>) -> Self {
+        Self {
+            shared,
+            touches,
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+        }
+    }
+
     /// Computes what a change set writes, from these rows.
     pub(super) fn plan(&self, set: &ChangeSet, rows: &RowsByClient) -> Planned {
         let shared = &self.shared;

@@ -6,6 +6,7 @@ use super::failure::Failure;
 use super::heard::ServerNews;
 use super::keys::meet;
 use super::load::{column, lost_meta};
+use super::load_batch::LOADERS;
 use super::migrate::Migration;
 use super::pool::Pool;
 use super::random::random;
@@ -49,6 +50,9 @@ pub(crate) async fn connect(
     let touches = Arc::<PendingTouches>::default();
     let shared = runtime.ask(open(connector, rules, clock)).await?;
     runtime.run(touches.clone().run(shared.clone()));
+    for _ in 0..LOADERS {
+        runtime.run(shared.clone().run_loads());
+    }
     runtime.run(poll(Arc::downgrade(&shared)));
     Ok(PostgresEngine::new(runtime, shared, touches))
 }
@@ -160,6 +164,7 @@ async fn open(connector: Connector, rules: PostgresRules, clock: Clock) -> Resul
         rules,
         events: Default::default(),
         cache: Default::default(),
+        loads: Default::default(),
         reclaim: Default::default(),
         sweep_times: ArcSwap::from_pointee(sweep_times),
         sweeps: Mutex::new(SweepState::new(random()?)),

@@ -1,7 +1,9 @@
 //! The engine: every answer but the cheap ones comes from the server.
 
+use super::batch::WRITERS;
 use super::committer::{CommitEnd, PgCommitter};
 use super::failure::unavailable;
+use super::in_line::unknown;
 use super::lasting::LastingSnapshot;
 use super::pages::check;
 use super::runtime::Runtime;
@@ -40,10 +42,10 @@ impl PostgresEngine {
         shared: Arc<Shared>,
         touches: Arc<PendingTouches>,
     ) -> Self {
-        let committer = Arc::new(PgCommitter {
-            shared: shared.clone(),
-            touches: touches.clone(),
-        });
+        let committer = Arc::new(PgCommitter::new(shared.clone(), touches.clone()));
+        for _ in 0..WRITERS {
+            runtime.run(committer.clone().run());
+        }
         let (here, committing) = (runtime.clone(), committer.clone());
         let under_way = Arc::<RwLock<()>>::default();
         let held = under_way.clone();
@@ -71,18 +73,15 @@ impl PostgresEngine {
 
 /// Commits a change set, and calls back.
 async fn send(committer: &PgCommitter, commit: QueuedCommit) {
-    let QueuedCommit {
-        mut set,
-        done,
-        permit,
-    } = commit;
-    let outcome = match committer.commit(&mut set).await {
-        CommitEnd::Committed => Outcome::Committed(set),
-        CommitEnd::Stale(commutes) => {
+    let QueuedCommit { set, done, permit } = commit;
+    let outcome = match committer.commit(set).await {
+        (Some(set), CommitEnd::Committed) => Outcome::Committed(set),
+        (Some(set), CommitEnd::Stale(commutes)) => {
             let permit = permit.map(|permit| Box::new(PgPlace(permit)) as Box<dyn Resubmit>);
             return done(Outcome::Stale(set, commutes, permit));
         }
-        CommitEnd::Failed(error, client) => Outcome::Failed(error, client),
+        (_, CommitEnd::Failed(error, client)) => Outcome::Failed(error, client),
+        (None, _) => Outcome::Failed(unknown(), None),
     };
     drop(permit);
     done(outcome);
@@ -254,7 +253,7 @@ impl Storage for PostgresEngine {
         let (load, counted) = (self.line.load(), &self.shared.counters);
         Counters {
             commits: get(&counted.commits),
-            groups: get(&counted.commits),
+            groups: get(&counted.groups),
             conflicts: get(&counted.conflicts),
             touches: get(&counted.touches),
             refused: get(&counted.refused),

@@ -16,6 +16,7 @@ use crate::client_id::ClientKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::ChangeSet;
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 /// The statements of the first flight, and of the second. They are prepared before they are sent together.
@@ -236,6 +237,7 @@ impl<'a> InLine<'a> {
         }
         let shared = &committer.shared;
         let epoch = shared.settings.load().version;
+        shared.counters.groups.fetch_add(1, Ordering::Relaxed);
         let written = shared.within(self.until, async {
             let mut flight = Vec::new();
             for (client, write) in &plan.writes {

@@ -1,8 +1,10 @@
 //! The engine on a PostgreSQL server, which several processes use at once. A client is one row: a commit takes place only
 //! if the row is the one that it started from. Merging is done here, by the same code as for files.
 
+mod batch;
 mod body;
 mod cache;
+mod client_queue;
 mod client_rows;
 mod commit;
 mod committer;
@@ -17,6 +19,8 @@ mod in_line;
 mod keys;
 mod lasting;
 mod load;
+mod load_batch;
+mod load_queue;
 mod migrate;
 mod pages;
 mod pipeline;

@@ -12,12 +12,7 @@ pub(super) struct Reading<'a> {
     pub(super) until: Instant,
 }
 
-impl<'a> Reading<'a> {
-    pub(super) fn new(shared: &'a Shared) -> Self {
-        let until = shared.deadline();
-        Self { shared, until }
-    }
-
+impl Reading<'_> {
     pub(super) async fn connection(&self) -> Result<Borrowed> {
         let connection = self.shared.connection(self.until).await;
         connection.map_err(Failure::into_error)
@@ -48,7 +43,19 @@ impl<'a> Reading<'a> {
 /// Runs a request, with a connection of this name, as often as it takes within the deadline.
 macro_rules! read {
     ($shared:expr, |$connection:ident| $request:expr) => {{
-        let reading = $crate::storage::postgres::reading::Reading::new($shared);
+        let until = $shared.deadline();
+        $crate::storage::postgres::reading::read_until!($shared, until, |$connection| $request)
+    }};
+}
+pub(super) use read;
+
+/// The same until some moment.
+macro_rules! read_until {
+    ($shared:expr, $until:expr, |$connection:ident| $request:expr) => {{
+        let reading = $crate::storage::postgres::reading::Reading {
+            shared: $shared,
+            until: $until,
+        };
         loop {
             let $connection = match reading.connection().await {
                 Ok(connection) => connection,
@@ -63,4 +70,4 @@ macro_rules! read {
         }
     }};
 }
-pub(super) use read;
+pub(super) use read_until;

@@ -6,6 +6,7 @@ use super::current::{LoadedRows, RowsByClient};
 use super::event::{HeardEvents, mark};
 use super::failure::Failure;
 use super::heard::ServerNews;
+use super::load_queue::LoadQueue;
 use super::pool::{Borrowed, Pool};
 use super::reclaim_state::ReclaimState;
 use super::rules::PostgresRules;
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub(super) heard: ServerNews,
     pub(super) events: Mutex<HeardEvents>,
     pub(super) cache: Mutex<RowCache>,
+    pub(super) loads: LoadQueue,
     /// The newest settings that were loaded.
     pub(super) settings: ArcSwap<StoreSettings>,
     /// When sweeps look at rows, by these settings.
@@ -45,6 +47,8 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct PgCounters {
     pub(super) commits: AtomicU64,
+    /// Statements and transactions that were to write commits.
+    pub(super) groups: AtomicU64,
     pub(super) conflicts: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) touches: AtomicU64,

@@ -13,6 +13,10 @@ pub(super) enum Statement {
     Lock,
     Found,
     Change,
+    FoundMany,
+    ChangeMany,
+    FoundLarge,
+    ChangeLarge,
     Insert,
     Replace,
     Remove,
@@ -78,16 +82,69 @@ const PLACE: &str = "INSERT INTO {s}cloakroom_client (client, version, past, see
 const LOCK: &str =
     "SELECT client FROM {s}cloakroom_client WHERE client = ANY($1) ORDER BY client FOR UPDATE";
 
-const FOUND: &str = "INSERT INTO {s}cloakroom_client \
-     (client, version, past, seen, body, ended, owners, sweep_at, spilled) \
-     SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 \
-     FROM {s}cloakroom_meta WHERE one = 1 AND epoch = $10 \
-     ON CONFLICT (client) DO NOTHING RETURNING spilled";
+macro_rules! found {
+    () => {
+        "INSERT INTO {s}cloakroom_client \
+         (client, version, past, seen, body, ended, owners, sweep_at, spilled) \
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 \
+         FROM {s}cloakroom_meta WHERE one = 1 AND epoch = $10 \
+         ON CONFLICT (client) DO NOTHING RETURNING client"
+    };
+}
 
-const CHANGE: &str = "UPDATE {s}cloakroom_client SET version = $2, past = $3, seen = $4, body = $5, ended = $6, \
-     owners = $7, sweep_at = $8, spilled = $9 \
-     WHERE client = $1 AND version = $11 AND seen = $12 \
-     AND (SELECT epoch FROM {s}cloakroom_meta WHERE one = 1) = $10 RETURNING spilled";
+macro_rules! change {
+    () => {
+        "UPDATE {s}cloakroom_client SET version = $2, past = $3, seen = $4, body = $5, ended = $6, \
+         owners = $7, sweep_at = $8, spilled = $9 \
+         WHERE client = $1 AND version = $11 AND seen = $12 \
+         AND (SELECT epoch FROM {s}cloakroom_meta WHERE one = 1) = $10 RETURNING client"
+    };
+}
+
+/// A statement that writes a row, with packages that have rows of their own.
+macro_rules! large {
+    ($row:expr, $places:literal, $bodies:literal) => {
+        concat!(
+            "WITH guard AS (",
+            $row,
+            "), packages AS (INSERT INTO {s}cloakroom_package (client, place, body)",
+            " SELECT g.client, n.place, n.body FROM guard g, unnest(",
+            $places,
+            ", ",
+            $bodies,
+            ") AS n(place, body)",
+            " ON CONFLICT (client, place) DO UPDATE SET body = excluded.body)",
+            " SELECT client FROM guard"
+        )
+    };
+}
+
+const FOUND: &str = found!();
+
+const CHANGE: &str = change!();
+
+const FOUND_LARGE: &str = large!(found!(), "$11", "$12");
+
+const CHANGE_LARGE: &str = large!(change!(), "$13", "$14");
+
+const FOUND_MANY: &str = "INSERT INTO {s}cloakroom_client \
+     (client, version, past, seen, body, ended, owners, sweep_at, spilled) \
+     SELECT w.client, w.version, w.past, w.seen, w.body, w.ended, w.owners::bytea[], w.sweep_at, w.spilled \
+     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+     AS w(client, version, past, seen, body, ended, owners, sweep_at, spilled) \
+     WHERE (SELECT epoch FROM {s}cloakroom_meta WHERE one = 1) = $10 ORDER BY w.client \
+     ON CONFLICT (client) DO NOTHING RETURNING client";
+
+/// Waits for no lock: a row that is locked is left as it is.
+const CHANGE_MANY: &str = "WITH held AS (SELECT w.* \
+     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $11, $12) \
+     AS w(client, version, past, seen, body, ended, owners, sweep_at, spilled, replaced, seen_before) \
+     JOIN {s}cloakroom_client c ON c.client = w.client \
+     WHERE c.version = w.replaced AND c.seen = w.seen_before \
+     AND (SELECT epoch FROM {s}cloakroom_meta WHERE one = 1) = $10 FOR UPDATE OF c SKIP LOCKED) \
+     UPDATE {s}cloakroom_client c SET version = h.version, past = h.past, seen = h.seen, body = h.body, \
+     ended = h.ended, owners = h.owners::bytea[], sweep_at = h.sweep_at, spilled = h.spilled \
+     FROM held h WHERE c.client = h.client RETURNING c.client";
 
 /// Within a transaction, what must not be written is an error, so that nothing of the transaction is.
 const INSERT: &str = "INSERT INTO {s}cloakroom_client \
@@ -159,6 +216,58 @@ const LEASE: &str = "INSERT INTO {s}cloakroom_lease AS l (what, holder, until) V
 
 const END_LEASE: &str = "UPDATE {s}cloakroom_lease SET until = 0 WHERE what = 1 AND holder = $1";
 
+/// The parameters of a row, and the epoch.
+const COLUMNS: usize = 10;
+
+/// The same, then the version and the times that are replaced, then the large packages.
+const ROW: &[Type] = &[
+    Type::UUID,
+    Type::INT8,
+    Type::BYTEA,
+    Type::BYTEA,
+    Type::BYTEA,
+    Type::BYTEA,
+    Type::BYTEA_ARRAY,
+    Type::INT8,
+    Type::INT4,
+    Type::INT8,
+    Type::INT8,
+    Type::BYTEA,
+    Type::BYTEA_ARRAY,
+    Type::BYTEA_ARRAY,
+];
+
+const NEW_LARGE_ROW: &[Type] = &[
+    Type::UUID,
+    Type::INT8,
+    Type::BYTEA,
+    Type::BYTEA,
+    Type::BYTEA,
+    Type::BYTEA,
+    Type::BYTEA_ARRAY,
+    Type::INT8,
+    Type::INT4,
+    Type::INT8,
+    Type::BYTEA_ARRAY,
+    Type::BYTEA_ARRAY,
+];
+
+/// Those of many rows.
+const MANY_ROWS: &[Type] = &[
+    Type::UUID_ARRAY,
+    Type::INT8_ARRAY,
+    Type::BYTEA_ARRAY,
+    Type::BYTEA_ARRAY,
+    Type::BYTEA_ARRAY,
+    Type::BYTEA_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::INT8_ARRAY,
+    Type::INT4_ARRAY,
+    Type::INT8,
+    Type::INT8_ARRAY,
+    Type::BYTEA_ARRAY,
+];
+
 impl Statement {
     /// The text, in which `{s}` stands for the schema.
     pub(super) fn text(self) -> &'static str {
@@ -171,6 +280,10 @@ impl Statement {
             Self::Lock => LOCK,
             Self::Found => FOUND,
             Self::Change => CHANGE,
+            Self::FoundMany => FOUND_MANY,
+            Self::ChangeMany => CHANGE_MANY,
+            Self::FoundLarge => FOUND_LARGE,
+            Self::ChangeLarge => CHANGE_LARGE,
             Self::Insert => INSERT,
             Self::Replace => REPLACE,
             Self::Remove => REMOVE,
@@ -206,32 +319,12 @@ impl Statement {
             Self::LoadMany | Self::Lock | Self::Rows => &[CLIENTS],
             Self::LoadChecked => &[CLIENTS, CLIENTS, Type::INT8_ARRAY, CLIENTS],
             Self::Place => &[CLIENTS, Type::INT8_ARRAY, MANY, NUMBER],
-            Self::Found | Self::Insert => &[
-                CLIENT,
-                NUMBER,
-                BYTES,
-                BYTES,
-                BYTES,
-                BYTES,
-                MANY,
-                NUMBER,
-                Type::INT4,
-                NUMBER,
-            ],
-            Self::Change | Self::Replace => &[
-                CLIENT,
-                NUMBER,
-                BYTES,
-                BYTES,
-                BYTES,
-                BYTES,
-                MANY,
-                NUMBER,
-                Type::INT4,
-                NUMBER,
-                NUMBER,
-                BYTES,
-            ],
+            Self::Found | Self::Insert => ROW.split_at(COLUMNS).0,
+            Self::Change | Self::Replace => ROW.split_at(COLUMNS + 2).0,
+            Self::ChangeLarge => ROW,
+            Self::FoundLarge => NEW_LARGE_ROW,
+            Self::FoundMany => MANY_ROWS.split_at(COLUMNS).0,
+            Self::ChangeMany => MANY_ROWS,
             Self::Remove => &[CLIENT, NUMBER, BYTES],
             Self::PutPackages => &[CLIENT, MANY, MANY],
             Self::DropPackages => &[CLIENT, MANY],
@@ -264,6 +357,10 @@ pub(super) const ALL: [Statement; STATEMENTS] = [
     Statement::Lock,
     Statement::Found,
     Statement::Change,
+    Statement::FoundMany,
+    Statement::ChangeMany,
+    Statement::FoundLarge,
+    Statement::ChangeLarge,
     Statement::Insert,
     Statement::Replace,
     Statement::Remove,

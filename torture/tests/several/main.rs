@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod batches;
 mod commands;
 mod histories;
 mod outages;

@@ -10,7 +10,7 @@ use std::thread;
 const TRIES: usize = 100;
 
 /// Runs something on threads at once, and gives what each returns.
-fn together<T: Send>(threads: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+pub(crate) fn together<T: Send>(threads: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let work = &work;
         let running: Vec<_> = (0..threads).map(|n| scope.spawn(move || work(n))).collect();

@@ -86,7 +86,7 @@ pub(crate) fn main(options: &Options) -> Result<()> {
         let tower = Side::tower(other, count, options.value_bytes).await?;
         Ok::<_, anyhow::Error>([ours, tower])
     })?;
-    let sizes = databases.iter().map(|database| stored_bytes(database));
+    let sizes = databases.iter().map(stored_bytes);
     let sizes: Vec<f64> = sizes.collect::<Result<_>>()?;
     for (side, bytes) in sides.iter().zip(sizes) {
         let case = format!("storage/{count}");
