@@ -41,6 +41,16 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{size:.1} {name}")
 }
 
+/// Writes a time in seconds for people, roughly: `90 s`, `35 min`, `9 h`, `12 days`.
+pub(crate) fn roughly(seconds: u64) -> String {
+    match seconds {
+        few if few < 120 => format!("{few} s"),
+        some if some < 2 * 3600 => format!("{} min", some / 60),
+        many if many < 48 * 3600 => format!("{} h", many / 3600),
+        most => format!("{} days", number(most / (24 * 3600))),
+    }
+}
+
 /// Writes how many there are: `1 session`, `1,200 sessions`.
 pub(crate) fn counted(count: u64, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
@@ -86,6 +96,9 @@ mod tests {
     fn numbers_and_sizes() {
         let numbers = [0, 999, 1000, 1_234_567].map(number);
         assert_eq!(numbers, ["0", "999", "1,000", "1,234,567"]);
+        let times = [0, 119, 120, 7199, 7200, 172_799, 1 << 20].map(roughly);
+        let written = ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "12 days"];
+        assert_eq!(times, written);
         let sizes = [0, 1023, 1024, 1536 * 1024, 1024 * 1024 - 1, u64::MAX].map(bytes);
         let written = [
             "0 bytes",

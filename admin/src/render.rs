@@ -97,6 +97,7 @@ pub(crate) fn environment() -> Environment<'static> {
         crate::forms::counted(count, noun)
     });
     environment.add_filter("bytes", crate::forms::bytes);
+    environment.add_filter("roughly", crate::forms::roughly);
     environment.add_filter("shown", crate::shown::visible);
     environment.add_filter("settings", crate::shown::visible_settings);
     environment.add_filter("time", |time: &str| time_for_people(time));

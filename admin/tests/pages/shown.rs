@@ -157,6 +157,7 @@ async fn damage_that_is_measured_and_found_is_shown() {
     assert_eq!(task["result"]["containers"][0]["unreadable"], 3);
     assert!(page.contains("127 sessions measured, 3 damaged"), "{page}");
     assert!(page.contains("<td class=\"count error\">3</td>"), "{page}");
+    assert!(page.contains("<td class=\"count\">32 bytes</td>"), "{page}");
     let (task, page) = begin("check").await;
     let findings = task["result"]["findings"].as_array().unwrap();
     assert!((120..=1000).contains(&findings.len()), "{}", findings.len());
