@@ -86,7 +86,7 @@ impl Store {
 
 fn local(env: &Env) -> Result<&dyn LocalEngine> {
     env.storage.local().ok_or_else(|| {
-        let why = "the engine of this store encrypts nothing";
+        let why = "only a store in a file can be encrypted again";
         Error::new(Kind::Unsupported, why)
     })
 }

@@ -14,6 +14,7 @@ mod support;
 
 mod batches;
 mod commands;
+mod encryption;
 mod histories;
 mod outages;
 mod place;
