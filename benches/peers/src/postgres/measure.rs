@@ -120,8 +120,12 @@ impl Measure {
                     let mut begun = Instant::now();
                     while begun < deadline {
                         let prepared = side.prepare(self.work, &mut dice).await?;
-                        prepared.finish(self.work).await?;
-                        begun = note(&mut tenths, begun);
+                        match prepared.finish(self.work).await {
+                            // Two clients have met in one session. Ours tells, and the work is done again.
+                            Err(error) if is_conflict(&error) => {}
+                            Err(error) => return Err(error),
+                            Ok(()) => begun = note(&mut tenths, begun),
+                        }
                     }
                     Ok::<_, anyhow::Error>(tenths)
                 })
@@ -181,6 +185,11 @@ impl Measure {
             used: UsedProcessor::of(server)?.since(before),
         })
     }
+}
+
+fn is_conflict(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<cloakroom::Error>();
+    error.is_some_and(cloakroom::Error::is_conflict)
 }
 
 /// Notes how long an operation took that ends now.
