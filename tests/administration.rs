@@ -128,12 +128,26 @@ fn a_filter_takes_the_sessions_that_are_so() {
 }
 
 #[test]
-fn sessions_that_have_expired_are_not_listed() {
+fn sessions_that_have_expired_are_listed_on_asking_alone() {
     let (clock, store, keys) = filled(3);
     clock.advance(HOUR - 2 * MINUTE);
     check(&store, &SessionFilter::new(), &keys[1..]);
+    let all = SessionFilter::new().with_expired();
+    check(&store, &all, &keys);
+    check(&store, &all.clone().owner("bob"), &keys[1..2]);
+    for session in page(&store, &all, None, 10).sessions {
+        assert_eq!(session.is_expired, session.client == keys[0]);
+        assert_eq!(session.is_expired, session.expires.unwrap() <= store.now());
+    }
     clock.advance(HOUR);
     check(&store, &SessionFilter::new(), &[]);
+    check(
+        &store,
+        &all.clone().key_prefix(&keys[2].to_string()).unwrap(),
+        &keys[2..],
+    );
+    store.container("").unwrap().sweep().unwrap();
+    check(&store, &all, &[]);
 }
 
 // C5.5

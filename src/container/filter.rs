@@ -8,7 +8,7 @@ use crate::storage::record::SessionRow;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Which sessions [`Container::sessions`](crate::Container::sessions) lists: all of them, unless something is asked.
+/// Which sessions [`Container::sessions`](crate::Container::sessions) lists: all live ones, unless something is asked.
 /// All that is asked must be so.
 ///
 /// ```
@@ -33,6 +33,7 @@ pub struct SessionFilter {
     age: Span,
     bytes: ByteSpan,
     keys: Option<RangeInclusive<u128>>,
+    has_expired: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Span {
 struct ByteSpan(Option<u64>, Option<u64>);
 
 impl SessionFilter {
-    /// Lists all sessions.
+    /// Lists all live sessions.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -132,6 +133,18 @@ impl SessionFilter {
         })?;
         self.keys = Some(first..=last);
         Ok(self)
+    }
+
+    /// Lists sessions that have expired and are not removed yet, too: what [`Store::entry`](crate::Store::entry) shows.
+    #[must_use]
+    pub fn with_expired(mut self) -> Self {
+        self.has_expired = true;
+        self
+    }
+
+    /// Whether a session is listed that has expired, if all else matches.
+    pub(super) fn takes_expired(&self) -> bool {
+        self.has_expired
     }
 
     /// After which key the first session comes that can match and comes after `after`.

@@ -44,6 +44,8 @@ pub struct ListedSession {
     pub last_access: Option<DateTime<Utc>>,
     /// When it expires if it is not used any more. `None` if it does not, or if its record is damaged.
     pub expires: Option<DateTime<Utc>>,
+    /// Whether it has expired, and is not removed yet. Only listed if [asked for](SessionFilter::with_expired).
+    pub is_expired: bool,
     /// Its owner.
     pub owner: Option<String>,
     /// Its label.
@@ -88,7 +90,7 @@ pub struct SessionList {
 }
 
 impl Container {
-    /// Returns a page of at most `limit` live sessions that match, in the order of their keys, beginning after the key
+    /// Returns a page of at most `limit` sessions that match, in the order of their keys, beginning after the key
     /// `after`. Counts as no access. A page has no more than 1,000 sessions.
     ///
     /// One call examines a bounded number of sessions, some thousands. So it may return a page with fewer sessions than
@@ -213,13 +215,15 @@ impl Listing<'_> {
         let (container, policy) = (self.container.id(), &self.container.policy);
         let times = times.unwrap_or_else(|| row.times());
         // Under an id that was renewed there is no session of its own.
-        let is_gone = policy.is_expired(&times, self.now) || row.optional.moved.is_some();
+        let is_expired = policy.is_expired(&times, self.now);
+        let is_gone = row.optional.moved.is_some() || (is_expired && !self.filter.takes_expired());
         if is_gone || !self.filter.takes(&row, &times, self.now) {
             return Ok(());
         }
         self.left = self.left.saturating_sub(row.packages.len());
         let mut listed = shown(client, &row, &times);
         let over = policy.over_at(&times);
+        listed.is_expired = is_expired;
         listed.expires = (over < Timestamp(i64::MAX)).then(|| over.to_datetime());
         for package in row.packages.iter() {
             crate::steps::count(1);
@@ -244,6 +248,7 @@ fn shown(client: ClientKey, row: &SessionRow, times: &Times) -> ListedSession {
         created: Some(times.created.to_datetime()),
         last_access: Some(times.last_access.to_datetime()),
         expires: None,
+        is_expired: false,
         owner: row.owner.as_deref().map(str::to_owned),
         label: row.optional.label.as_deref().map(str::to_owned),
         packages: row.packages.len(),
@@ -258,6 +263,7 @@ fn damaged(client: ClientKey, error: Error) -> ListedSession {
         created: None,
         last_access: None,
         expires: None,
+        is_expired: false,
         owner: None,
         label: None,
         packages: 0,
