@@ -178,9 +178,9 @@ pub use store::PostgresSettings;
 #[cfg(feature = "encryption")]
 pub use store::Reseal;
 pub use store::{
-    Backup, Check, Compaction, Copied, EntryKey, EntryPackage, EntryPart, OwnerSessions,
-    PreviousLink, Salvage, SecretInfo, SessionEntry, SessionHandle, SessionInfo, Statistics, Store,
-    StoreBuilder,
+    Backup, BackupMark, Check, Compaction, Copied, EntryKey, EntryPackage, EntryPart,
+    OwnerSessions, PreviousLink, Salvage, SecretInfo, SessionEntry, SessionHandle, SessionInfo,
+    Statistics, Store, StoreBuilder,
 };
 #[cfg(feature = "export")]
 pub use store::{Exported, ImportSettings, Imported};

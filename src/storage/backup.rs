@@ -99,8 +99,15 @@ pub(crate) struct PreviousBackup<'a> {
     pub(crate) id: [u8; 16],
     pub(crate) header: BackupHeader,
     /// Reads the state that the chain up to it shows. An engine calls this if it does not know otherwise what changed.
-    pub(crate) state: Box<dyn FnOnce() -> Result<BackupRows<'a>> + 'a>,
+    /// Without it, the engine writes a whole backup then.
+    pub(crate) state: Option<StateFn<'a>>,
 }
+
+/// Reads the state that a chain shows.
+pub(crate) type StateFn<'a> = Box<dyn FnOnce(&mut ToldFn<'_>) -> Result<BackupRows<'a>> + 'a>;
+
+/// Is told how many bytes were read, and may break off by an error.
+pub(crate) type ToldFn<'a> = dyn FnMut(u64) -> Result<()> + 'a;
 
 /// What a backup is of, and how much it has.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -43,7 +43,9 @@ mod version;
 pub(crate) use access::{RecordedTimes, SessionRef, Touch, TouchAt};
 pub(crate) use answer::Answer;
 pub use backup::{BackupPhase, BackupProgress};
-pub(crate) use backup::{BackupRow, BackupRows, BackupSummary, PreviousBackup, ProgressFn, report};
+pub(crate) use backup::{
+    BackupRow, BackupRows, BackupSummary, PreviousBackup, ProgressFn, StateFn, ToldFn, report,
+};
 #[cfg(feature = "export")]
 pub use change_set::OnDuplicate;
 #[cfg(not(feature = "export"))]

@@ -5,7 +5,8 @@ use crate::clock::Timestamp;
 #[cfg(doc)]
 use crate::error::ErrorKind;
 use crate::error::{Error, ErrorKind as Kind, Result};
-use crate::storage::redb::{Location, backup as file, location};
+use crate::storage::redb::backup::{self as file, NamedBackup};
+use crate::storage::redb::{Location, location};
 use crate::storage::{BackupProgress, BackupSummary, LocalEngine, PreviousBackup, ProgressFn};
 use crate::transaction::{Env, on_own_thread};
 use chrono::{DateTime, Utc};
@@ -83,12 +84,12 @@ pub struct PreviousLink {
     pub commit: u64,
 }
 
-fn hex(bytes: [u8; 16]) -> String {
+pub(super) fn hex(bytes: [u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
 impl Backup {
-    fn of(summary: BackupSummary) -> Self {
+    pub(super) fn of(summary: BackupSummary) -> Self {
         let BackupSummary {
             id,
             header,
@@ -249,8 +250,10 @@ impl Store {
     /// If the store remembers what changed since the last backup, only the header of that one is read, and the cost is
     /// in proportion to the changes. It does if it was not opened again since, and no checkpoint has written those
     /// changes to the file yet. The rest of the chain is not verified then: [`Backup::verify`] does that. Otherwise it
-    /// reads and verifies the chain, reads the whole store, and compares them, which takes some 300 KiB of memory for
-    /// each file of the chain, also of a small one. Either way, the file has only what changed.
+    /// reads and verifies the chain, reads the whole store, and compares them. A chain of more than 64 incremental backups
+    /// is merged for that, in the folder of `path` and in files without a name, which together take as much space as
+    /// those backups at most. So memory (some 300 KiB for each of at most 64 files, or of 130 where there are thousands)
+    /// and the number of open files are bounded. Either way, the file has only what changed.
     ///
     /// # Errors
     ///
@@ -264,12 +267,7 @@ impl Store {
     ) -> Result<Backup> {
         self.inner.env.process.check()?;
         let path = location(path.as_ref())?;
-        to_file(
-            &self.inner.env,
-            &path,
-            Some(&locations(chain)?),
-            &mut progress,
-        )
+        to_file(&self.inner.env, &path, Some(&named(chain)?), &mut progress)
     }
 
     /// [`backup_since`](Self::backup_since) as a future, on a thread of its own. It goes on to the end if the future
@@ -293,14 +291,15 @@ impl Store {
         let chain = chain.into_iter().map(|it| it.as_ref().to_owned());
         let chain: Vec<PathBuf> = chain.collect();
         on_own_thread(self.inner.env.clone(), move |env| {
-            let chain = locations(chain)?;
+            let chain = named(chain)?;
             to_file(env, &location(&path)?, Some(&chain), &mut progress)
         })
     }
 
     /// Makes a new store at `to` of a whole backup, or of a chain: a whole one and the incremental ones after it, in
     /// order. It shows the state of the last one. All of the backups is verified on the way. The store gets its name
-    /// once it is complete and on the disk.
+    /// once it is complete and on the disk. A chain can have any number of backups; a very long one is merged first, as
+    /// [`backup_since`](Self::backup_since) does, in the folder of `to`.
     ///
     /// The store has the identity and the secrets of the one that was backed up, so ids and cookies of visitors go on
     /// working. What was acknowledged after the last backup is not there. It counts as another opening. Encrypted data
@@ -316,7 +315,7 @@ impl Store {
         to: impl AsRef<Path>,
         mut progress: impl FnMut(BackupProgress) -> ControlFlow<()>,
     ) -> Result<Backup> {
-        restore_at(&locations(chain)?, &location(to.as_ref())?, &mut progress)
+        restore_at(&named(chain)?, &location(to.as_ref())?, &mut progress)
     }
 }
 
@@ -336,7 +335,8 @@ impl Store {
         name: &str,
     ) -> Result<Backup> {
         let place = |name: &str| Location::within(folder.clone(), name);
-        let chain: Vec<_> = chain.iter().map(|name| place(name)).collect();
+        let chain = chain.iter().map(|name| NamedBackup::At(place(name)));
+        let chain: Vec<_> = chain.collect();
         let progress = &mut |_| ControlFlow::Continue(());
         let chain = (!chain.is_empty()).then_some(&*chain);
         to_file(&self.inner.env, &place(name), chain, progress)
@@ -353,22 +353,29 @@ impl Store {
         to: &str,
     ) -> Result<Backup> {
         let place = |name: &str| Location::within(folder.clone(), name);
-        let chain: Vec<_> = chain.iter().map(|name| place(name)).collect();
+        let chain = chain.iter().map(|name| NamedBackup::At(place(name)));
+        let chain: Vec<_> = chain.collect();
         restore_at(&chain, &place(to), &mut |_| ControlFlow::Continue(()))
     }
 }
 
-fn locations<C: AsRef<Path>>(chain: impl IntoIterator<Item = C>) -> Result<Vec<Location>> {
+pub(super) fn named<C: AsRef<Path>>(
+    chain: impl IntoIterator<Item = C>,
+) -> Result<Vec<NamedBackup>> {
     let paths = chain.into_iter();
-    paths.map(|path| location(path.as_ref())).collect()
+    paths.map(|path| NamedBackup::of(path.as_ref())).collect()
 }
 
-fn restore_at(chain: &[Location], to: &Location, progress: &mut ProgressFn<'_>) -> Result<Backup> {
+fn restore_at(
+    chain: &[NamedBackup],
+    to: &Location,
+    progress: &mut ProgressFn<'_>,
+) -> Result<Backup> {
     let options = StoreBuilder::default().options();
     file::restore(chain, to, options, progress).map(Backup::of)
 }
 
-fn local(env: &Env) -> Result<&dyn LocalEngine> {
+pub(super) fn local(env: &Env) -> Result<&dyn LocalEngine> {
     env.storage.local().ok_or_else(|| {
         let why = "the engine of this store keeps no files: its server makes the backups";
         Error::new(Kind::Unsupported, why)
@@ -383,11 +390,12 @@ fn write_to(env: &Env, writer: &mut dyn Write, progress: &mut ProgressFn<'_>) ->
 fn to_file(
     env: &Env,
     path: &Location,
-    chain: Option<&[Location]>,
+    chain: Option<&[NamedBackup]>,
     progress: &mut ProgressFn<'_>,
 ) -> Result<Backup> {
     let local = local(env)?;
-    let previous: Option<PreviousBackup<'_>> = chain.map(file::previous).transpose()?;
+    let previous: Option<PreviousBackup<'_>> =
+        chain.map(|chain| file::previous(chain, path)).transpose()?;
     let written = file::to_file(path, progress, |out, progress| {
         local.backup(out, previous, progress)
     });

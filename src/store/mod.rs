@@ -1,6 +1,7 @@
 //! The store: opens, wires and owns everything below it.
 
 mod backup;
+mod backup_mark;
 mod builder;
 mod builder_events;
 mod check;
@@ -37,6 +38,7 @@ mod sweeper;
 mod transact;
 
 pub use backup::{Backup, PreviousLink};
+pub use backup_mark::BackupMark;
 pub use builder::StoreBuilder;
 pub use check::Check;
 pub use compact::Compaction;

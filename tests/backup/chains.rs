@@ -3,7 +3,9 @@
 use super::support::clock::{HOUR, clock};
 use super::support::engine::needs_files;
 use super::{Place, Shown, builder, go_on, set, shown};
-use cloakroom::{Backup, BackupPhase, ClientId, ContainerSettings, Error, ErrorKind, Store, Txn};
+use cloakroom::{
+    Backup, BackupMark, BackupPhase, ClientId, ContainerSettings, Error, ErrorKind, Store, Txn,
+};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -429,4 +431,75 @@ fn accesses_and_sweeps_are_changes() {
     assert!(matches!(shown(&copy, &ids[0]), Shown::Session { .. }));
     assert_eq!(shown(&copy, &ids[1]), shown(&store, &ids[1]));
     assert!(copy.check().unwrap().is_clean());
+}
+
+// C9.1: where the chain is not beside the store.
+#[test]
+fn a_chain_goes_on_with_backups_that_are_fetched_from_elsewhere() {
+    needs_files!("backups are of files");
+    let mut house = House::new();
+    for step in 0..4 {
+        house.change(step);
+        match step {
+            1 => house.store().checkpoint().unwrap(),
+            2 => house.reopen(),
+            _ => {}
+        }
+        let mark = BackupMark::of(house.chain.last().unwrap()).unwrap();
+        assert!(mark.as_bytes().len() < 400);
+        let mark = BackupMark::from_bytes(mark.as_bytes()).unwrap();
+        let mut fetched = Vec::new();
+        let backup = house.store().backup_to_since(&mark, &mut fetched, go_on);
+        let backup = backup.unwrap();
+        assert_eq!(Backup::verify_from(&*fetched).unwrap(), backup);
+        // The store remembers what changed since the last backup, until a checkpoint or a restart.
+        assert_eq!(backup.is_whole(), [1, 2].contains(&step), "{step}");
+        let (path, whole) = (house.next(), house.place.at("fetched"));
+        if backup.is_whole() {
+            std::fs::write(&whole, fetched).unwrap();
+            let made = Backup::make_incremental(&house.chain, &whole, &path, go_on).unwrap();
+            assert!(made.sessions < 40, "{made:?}");
+            assert_eq!(made.previous.as_ref().unwrap().id, mark.id);
+            assert_eq!(Backup::verify(&path).unwrap(), made);
+        } else {
+            assert_eq!(backup.previous.unwrap().id, mark.id);
+            std::fs::write(&path, fetched).unwrap();
+        }
+        house.chain.push(path);
+        house.assert_same();
+    }
+}
+
+#[test]
+fn no_increment_is_made_of_what_does_not_continue_the_chain() {
+    needs_files!("backups are of files");
+    let mut house = House::new();
+    house.change(0);
+    house.back_up();
+    let other = Place::new();
+    let (theirs, to) = (other.at("theirs"), house.place.at("to"));
+    let store = other.store();
+    store.backup(&theirs, go_on).unwrap();
+    let error = store.backup_to_since(
+        &BackupMark::of(&house.chain[0]).unwrap(),
+        &mut Vec::new(),
+        go_on,
+    );
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
+    let (whole, increment) = (&house.chain[0], &house.chain[1]);
+    for (wrong, says) in [
+        (&theirs, "another store"),
+        (increment, "not a whole one"),
+        (whole, "older"),
+    ] {
+        let made = Backup::make_incremental(&house.chain, wrong, &to, go_on);
+        let error = made.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(!to.exists());
+    }
+    let start = std::fs::read(whole).unwrap();
+    for wrong in [&b""[..], b"cloakroom backup", &start[..60], &[7; 100]] {
+        assert!(BackupMark::from_bytes(wrong).is_err());
+    }
 }

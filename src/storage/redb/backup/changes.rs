@@ -1,8 +1,8 @@
 //! Writes a backup of an open store: all of its rows, or those that differ from the state of a previous backup.
 
 use super::block::{BackupId, BlockWriter};
-use super::chain::is_of;
 use super::current::{Pace, StoreRows, read};
+use super::merge::is_of;
 use super::row_order::{compare, is_always_whole, sort};
 use super::verify::count;
 use crate::clock::Timestamp;
@@ -14,15 +14,25 @@ use crate::storage::redb::memtable::row_key::RowTree;
 use crate::storage::redb::memtable::snapshot::RedbSnapshot;
 use crate::storage::redb::open::migrate;
 use crate::storage::{
-    BackupPhase, BackupProgress, BackupRow, BackupRows, BackupSummary, PreviousBackup, ProgressFn,
-    report,
+    BackupPhase, BackupProgress, BackupRow, BackupRows, BackupSummary, ContainerId, PreviousBackup,
+    ProgressFn, StateFn, report,
 };
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::atomic;
 
 /// Progress is told after so many rows.
 const TOLD: u64 = 256;
+
+/// What a backup has.
+enum Content<'a> {
+    All,
+    /// These rows, and all of the tables that are always whole.
+    Changed(Vec<BackupRow>),
+    /// What differs from this state.
+    Differing(StateFn<'a>),
+}
 
 /// Writes a backup as of a snapshot.
 pub(crate) fn write_backup(
@@ -31,52 +41,44 @@ pub(crate) fn write_backup(
     previous: Option<PreviousBackup<'_>>,
     progress: &mut ProgressFn<'_>,
 ) -> Result<BackupSummary> {
-    let store = shared.settings.load().identity;
-    let id: BackupId = failure::random()?;
-    let header = BackupHeader {
-        store,
+    let mut header = BackupHeader {
+        store: shared.settings.load().identity,
         format: migrate::CURRENT,
         commit: snapshot.number(),
         opening: shared.opening,
         reopened: shared.counters.reopened.load(atomic::Ordering::Relaxed),
         taken: shared.clock.timestamp().0,
-        previous: previous.as_ref().map(|it| (it.id, it.header.commit)),
+        previous: None,
     };
-    let mut run = BackupRun {
-        writer: BlockWriter::new(out, id, &header)?,
-        counts: BackupCounts::default(),
-        so_far: BackupProgress {
-            of_sessions: read(snapshot, |view| view.session_count())?,
-            ..BackupProgress::default()
-        },
-        rows: 0,
-        earlier: 0,
-        progress,
-    };
-    report(run.progress, run.so_far)?;
-    let current = StoreRows::new(snapshot, &shared.io, Timestamp(header.taken))?;
-    let mut pace = current.pace();
-    match previous {
-        None => run.all(current)?,
-        Some(previous) => {
-            if previous.header.store != store {
-                let why = "the previous backup is of another store";
-                return Err(Error::new(ErrorKind::InvalidInput, why));
-            }
-            match known_changes(snapshot, &previous.header, &header) {
-                Some(changed) => run.changed(changed, current, &mut pace)?,
-                None => run.differing((previous.state)()?, current, &mut pace)?,
-            }
+    let mut content = Content::All;
+    if let Some(previous) = previous {
+        if previous.header.store != header.store {
+            let why = "the previous backup is of another store";
+            return Err(Error::new(ErrorKind::InvalidInput, why));
+        }
+        let link = (previous.id, previous.header.commit);
+        let changed = known_changes(snapshot, &previous.header, &header);
+        let changed = changed.map(Content::Changed);
+        if let Some(known) = changed.or_else(|| previous.state.map(Content::Differing)) {
+            header.previous = Some(link);
+            content = known;
         }
     }
-    let counts = run.counts;
-    let (_, bytes) = run.writer.finish(counts)?;
-    Ok(BackupSummary {
-        id,
-        header,
-        counts,
-        bytes,
-    })
+    let taken = Timestamp(header.taken);
+    let sessions = read(snapshot, |view| view.session_count())?;
+    let mut run = BackupRun::begin(out, header, sessions, progress)?;
+    let current = StoreRows::new(snapshot, &shared.io, taken)?;
+    let mut pace = current.pace();
+    match content {
+        Content::All => run.all(current)?,
+        Content::Changed(changed) => run.changed(changed, current, &mut pace)?,
+        Content::Differing(state) => {
+            let known = current.known().clone();
+            let earlier = state(&mut |_| run.told())?;
+            run.differing((earlier, &known), current, &mut pace)?;
+        }
+    }
+    run.finish()
 }
 
 /// The rows that were changed since the previous backup, if memory still has all of them.
@@ -93,8 +95,10 @@ fn known_changes(
     Some(rows.map(|(key, value)| BackupRow { key, value }).collect())
 }
 
-struct BackupRun<'a, 'w, 'p> {
+pub(super) struct BackupRun<'a, 'w, 'p> {
     writer: BlockWriter<&'a mut (dyn Write + 'w)>,
+    id: BackupId,
+    header: BackupHeader,
     counts: BackupCounts,
     so_far: BackupProgress,
     rows: u64,
@@ -103,7 +107,48 @@ struct BackupRun<'a, 'w, 'p> {
     progress: &'a mut ProgressFn<'p>,
 }
 
-impl BackupRun<'_, '_, '_> {
+impl<'a, 'w, 'p> BackupRun<'a, 'w, 'p> {
+    /// Writes the header.
+    pub(super) fn begin(
+        out: &'a mut (dyn Write + 'w),
+        header: BackupHeader,
+        of_sessions: u64,
+        progress: &'a mut ProgressFn<'p>,
+    ) -> Result<Self> {
+        let id: BackupId = failure::random()?;
+        let mut run = Self {
+            writer: BlockWriter::new(out, id, &header)?,
+            id,
+            header,
+            counts: BackupCounts::default(),
+            so_far: BackupProgress {
+                of_sessions,
+                ..BackupProgress::default()
+            },
+            rows: 0,
+            earlier: 0,
+            progress,
+        };
+        run.told()?;
+        Ok(run)
+    }
+
+    /// Ends the backup.
+    pub(super) fn finish(self) -> Result<BackupSummary> {
+        let (_, bytes) = self.writer.finish(self.counts)?;
+        Ok(BackupSummary {
+            id: self.id,
+            header: self.header,
+            counts: self.counts,
+            bytes,
+        })
+    }
+
+    /// Tells how far it is.
+    pub(super) fn told(&mut self) -> Result<()> {
+        report(self.progress, self.so_far)
+    }
+
     /// Has passed a row, written or not.
     fn pass(&mut self, key: &[u8]) -> Result<()> {
         self.rows += 1;
@@ -164,18 +209,17 @@ impl BackupRun<'_, '_, '_> {
         self.put(row)
     }
 
-    /// The rows that differ from those of an earlier state.
-    fn differing(
+    /// The rows that differ from those of an earlier state. Both are of these containers.
+    pub(super) fn differing(
         &mut self,
-        earlier: BackupRows<'_>,
-        current: StoreRows<'_>,
+        (earlier, known): (BackupRows<'_>, &BTreeSet<ContainerId>),
+        current: impl Iterator<Item = Result<BackupRow>>,
         pace: &mut Pace<'_>,
     ) -> Result<()> {
-        let known = current.known().clone();
         let is_compared = |row: &Result<BackupRow>| {
             let key = row.as_ref().ok().map(|row| &*row.key);
             key.is_none_or(|key| {
-                !key.first().copied().is_some_and(is_always_whole) && is_of(&known, key)
+                !key.first().copied().is_some_and(is_always_whole) && is_of(known, key)
             })
         };
         let mut earlier = earlier.filter(is_compared).peekable();

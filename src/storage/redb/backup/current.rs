@@ -39,14 +39,23 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// another.
 #[derive(Clone)]
 pub(super) struct Pace<'a> {
-    io: &'a FileIo,
+    /// `None`: it rests never.
+    io: Option<&'a FileIo>,
     begun: Rc<Cell<Instant>>,
 }
 
 impl<'a> Pace<'a> {
     pub(super) fn new(io: &'a FileIo) -> Self {
         Self {
-            io,
+            io: Some(io),
+            begun: Rc::new(Cell::new(Instant::now())),
+        }
+    }
+
+    /// Where there are no commits.
+    pub(super) fn unbraked() -> Self {
+        Self {
+            io: None,
             begun: Rc::new(Cell::new(Instant::now())),
         }
     }
@@ -58,9 +67,10 @@ impl<'a> Pace<'a> {
     }
 
     fn rest_with(&mut self, sleep: &mut dyn FnMut(Duration)) {
+        let Some(io) = self.io else { return };
         sleep(self.begun.get().elapsed().min(LONGEST_PAUSE));
         for _ in 0..MOST_HELD_UP {
-            if !self.io.has_backpressure() {
+            if !io.has_backpressure() {
                 break;
             }
             sleep(HELD_UP);

@@ -11,6 +11,14 @@ pub(super) struct DiskWriter {
     disk: Disk,
     at: u64,
     held: Vec<u8>,
+    lasts: Lasts,
+}
+
+/// Whether what is written is to survive a power loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lasts {
+    Yes,
+    No,
 }
 
 impl DiskWriter {
@@ -19,6 +27,15 @@ impl DiskWriter {
             disk,
             at: 0,
             held: Vec::new(),
+            lasts: Lasts::Yes,
+        }
+    }
+
+    /// Of a file that this process alone needs.
+    pub(super) fn of_temporary(disk: Disk) -> Self {
+        Self {
+            lasts: Lasts::No,
+            ..Self::new(disk)
         }
     }
 }
@@ -32,7 +49,7 @@ impl Write for DiskWriter {
         Ok(bytes.len())
     }
 
-    /// Makes all of it durable.
+    /// Writes all of it, and makes it durable unless the file is temporary.
     fn flush(&mut self) -> io::Result<()> {
         if !self.held.is_empty() {
             let end = self.at + self.held.len() as u64;
@@ -41,7 +58,10 @@ impl Write for DiskWriter {
             self.at = end;
             self.held.clear();
         }
-        self.disk.sync_data()
+        match self.lasts {
+            Lasts::Yes => self.disk.sync_data(),
+            Lasts::No => Ok(()),
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Makes a store of a chain of backups.
 
-use super::chain::{Chain, ChainRows};
+use super::chain::{Chain, NamedBackup};
+use super::levels::ChainRows;
 use super::row_order::{CONTAINERS, META};
 use super::verify::count;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::storage::record::{BackupCounts, RecordKind, open_plain, seal_plain};
 use crate::storage::redb::backend::folder::Location;
 use crate::storage::redb::backup::block::damaged;
@@ -28,7 +29,7 @@ const LOST_OPENINGS: u64 = 1000;
 
 /// Makes a new store of the state that a chain of backups shows.
 pub(crate) fn restore(
-    from: &[Location],
+    from: &[NamedBackup],
     to: &Location,
     options: OpenOptions,
     progress: &mut ProgressFn<'_>,
@@ -41,12 +42,9 @@ pub(crate) fn restore(
         return Err(exists());
     }
     let chain = Chain::open(from)?;
-    let Some(last) = chain.last() else {
-        return Err(Error::new(ErrorKind::InvalidInput, "no backup is named"));
-    };
     let mut summary = BackupSummary {
-        id: last.reader().id,
-        header: last.reader().header.clone(),
+        id: chain.last_id(),
+        header: chain.last().clone(),
         counts: BackupCounts::default(),
         bytes: chain.len(),
     };
@@ -55,7 +53,10 @@ pub(crate) fn restore(
         of_bytes: chain.len(),
         ..BackupProgress::default()
     };
-    let rows = chain.rows()?;
+    let rows = chain.rows(to, &mut |read| {
+        so_far.bytes = read;
+        report(progress, so_far)
+    })?;
     let made = create::make(to, options, |database| {
         let mut run = RestoreRun {
             database,
