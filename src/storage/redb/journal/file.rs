@@ -237,11 +237,18 @@ impl<'a> FileBuilder<'a> {
         Ok(())
     }
 
-    /// Gives the file its name. The file is held whether that succeeds or not.
-    pub(crate) fn publish(mut self, holdings: &mut HeldJournals) -> Result<JournalFile> {
+    /// Gives the file its name, and the owner of the store: if another user opens the store, and is killed, its own user
+    /// can still open it. The file is held whether that succeeds or not.
+    pub(crate) fn publish(
+        mut self,
+        store: &Location,
+        holdings: &mut HeldJournals,
+    ) -> Result<JournalFile> {
         self.file.write_header(|_| Ok(()))?;
         self.file.sync()?;
         holdings.add(self.file.owner.opening, self.held);
+        let given = self.made.belong_as(&store.name);
+        given.map_err(|e| io_error(&self.location.path, "the journal cannot be given away", e))?;
         let published = self.made.publish(&self.location.name);
         published.map_err(|e| io_error(&self.location.path, "the journal cannot be named", e))?;
         Ok(self.file)

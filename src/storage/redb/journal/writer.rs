@@ -42,8 +42,9 @@ impl Journal {
         };
         let mut making = file::FileBuilder::new(&first, owner, largest, io)?;
         making.copy(recovered)?;
-        let active = making.publish(holdings)?;
-        let spare = file::FileBuilder::new(&second, owner, largest, io)?.publish(holdings)?;
+        let active = making.publish(store, holdings)?;
+        let spare =
+            file::FileBuilder::new(&second, owner, largest, io)?.publish(store, holdings)?;
         first.sync_folder()?;
         let journal = Self {
             active,

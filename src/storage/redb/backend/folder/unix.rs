@@ -141,6 +141,18 @@ fn share_as(file: &File, folder: &File, name: &OsStr) -> io::Result<()> {
     Ok(rustix::fs::fchmod(file, permissions)?)
 }
 
+/// Gives a file the owner and the group of another one of another user, if this process may.
+fn belong_as(file: &File, folder: &File, name: &OsStr) -> io::Result<()> {
+    let like = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if like.st_uid == file.metadata()?.uid() {
+        return Ok(());
+    }
+    match std::os::unix::fs::fchown(file, Some(like.st_uid), Some(like.st_gid)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        given => given,
+    }
+}
+
 /// A file under a temporary name, which a maker that is killed leaves behind.
 struct TempFile {
     folder: Arc<File>,
@@ -181,6 +193,10 @@ impl NewFile for TempFile {
         share_as(&self.file, &self.folder, name)
     }
 
+    fn belong_as(&self, name: &OsStr) -> io::Result<()> {
+        belong_as(&self.file, &self.folder, name)
+    }
+
     fn publish(self: Box<Self>, name: &OsStr) -> io::Result<()> {
         let folder = &*self.folder;
         match linkat(folder, &self.name, folder, name, AtFlags::empty()) {
@@ -206,7 +222,9 @@ impl Drop for TempFile {
 /// Files without a name, which go with their maker.
 #[cfg(target_os = "linux")]
 mod nameless {
-    use super::{Disk, NewFile, TempFile, backend, identity_of, share_as, temporary_name};
+    use super::{
+        Disk, NewFile, TempFile, backend, belong_as, identity_of, share_as, temporary_name,
+    };
     use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
     use std::ffi::OsStr;
     use std::fs::{File, OpenOptions};
@@ -247,6 +265,10 @@ mod nameless {
 
         fn share_as(&self, name: &OsStr) -> io::Result<()> {
             share_as(&self.0, &self.1, name)
+        }
+
+        fn belong_as(&self, name: &OsStr) -> io::Result<()> {
+            belong_as(&self.0, &self.1, name)
         }
 
         fn publish(self: Box<Self>, name: &OsStr) -> io::Result<()> {
