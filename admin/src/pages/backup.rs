@@ -2,6 +2,7 @@
 
 use super::Answer;
 use super::download::{Parts, download};
+use crate::csrf;
 use crate::entry::Visit;
 use crate::failure::Failure;
 use crate::forms::{bytes, counted};
@@ -9,7 +10,7 @@ use crate::tasks::Work;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse as _;
 use chrono::Utc;
-use cloakroom::BackupProgress;
+use cloakroom::{BackupMark, BackupProgress};
 use std::io::Write as _;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
@@ -28,9 +29,15 @@ pub(super) fn turn(visit: &Visit, what: &str) -> Result<OwnedSemaphorePermit, Fa
     })
 }
 
-/// Sends a backup. It holds the values of all sessions, and the secrets that sign ids.
+/// Sends a backup. It holds the values of all sessions, and the secrets that sign ids. With `since`, it has only what
+/// changed, if the store remembers that.
 pub(super) async fn send(visit: Visit) -> Answer {
     let turn = turn(&visit, "A backup")?;
+    let since = visit
+        .fields
+        .get("since")
+        .map(|text| read_mark(&visit, text));
+    let since = since.transpose()?;
     let who = visit.access.who().unwrap_or_default().to_owned();
     visit
         .record("start backup", String::new(), async {
@@ -49,7 +56,11 @@ pub(super) async fn send(visit: Visit) -> Answer {
             let text = format!("{sessions}, {} sent", bytes(so_far.bytes));
             of_task.progress(so_far.sessions, of, text)
         };
-        let outcome = match store.backup_to_async(writer, progress).await {
+        let backup = match &since {
+            None => store.backup_to_async(writer, progress).await,
+            Some(since) => store.backup_to_since_async(since, writer, progress).await,
+        };
+        let outcome = match backup {
             Ok((backup, writer)) => finish(writer, &backup).await,
             Err(error) => Err(error.to_string()),
         };
@@ -68,6 +79,26 @@ pub(super) async fn send(visit: Visit) -> Answer {
         ),
     ];
     Ok((headers, body).into_response())
+}
+
+/// The backup that an incremental one is to continue: its header, in hexadecimal digits.
+fn read_mark(visit: &Visit, text: &str) -> Result<BackupMark, Failure> {
+    let digits = text.as_bytes().chunks(2);
+    let bytes = digits.map(|pair| {
+        let pair = std::str::from_utf8(pair)
+            .ok()
+            .filter(|pair| pair.len() == 2);
+        u8::from_str_radix(pair?, 16).ok()
+    });
+    let bytes: Option<Vec<u8>> = bytes.collect();
+    let wrong = "“since” is the header of a backup in hexadecimal digits.";
+    let bytes = bytes.ok_or_else(|| Failure::bad_request(wrong))?;
+    let mark = BackupMark::from_bytes(&bytes).map_err(|_| Failure::bad_request(wrong))?;
+    if mark.store != csrf::hex(&visit.app.store.identity()) {
+        let text = "The backup that is to be continued is of another store.";
+        return Err(Failure::bad_request(text));
+    }
+    Ok(mark)
 }
 
 /// Sends the rest.

@@ -92,6 +92,8 @@ struct Typed {
     age_at_most: String,
     bytes_at_least: String,
     bytes_at_most: String,
+    /// `yes`: expired sessions that are not removed yet, too.
+    expired: String,
 }
 
 /// A session as lists show it, and as JSON.
@@ -101,6 +103,8 @@ pub(super) struct SessionView {
     created: Option<DateTime<Utc>>,
     last_access: Option<DateTime<Utc>>,
     expires: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is_expired: Option<bool>,
     owner: Option<String>,
     label: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,6 +124,7 @@ impl From<ListedSession> for SessionView {
             created: session.created,
             last_access: session.last_access,
             expires: session.expires,
+            is_expired: Some(session.is_expired),
             owner: session.owner,
             label: session.label,
             containers: None,
@@ -137,6 +142,7 @@ impl From<cloakroom::SessionInfo> for SessionView {
             created: session.created,
             last_access: session.last_access,
             expires: session.expires,
+            is_expired: None,
             owner: session.owner,
             label: session.label,
             containers: Some(session.containers),
@@ -161,12 +167,12 @@ impl Typed {
             age_at_most: text("age_at_most"),
             bytes_at_least: text("bytes_at_least"),
             bytes_at_most: text("bytes_at_most"),
+            expired: text("expired"),
         }
     }
 
-    /// The filter, or what is wrong with it by the name of the field.
-    fn filter(&self) -> Result<SessionFilter, BTreeMap<&'static str, String>> {
-        let mut errors = BTreeMap::new();
+    /// The beginning of the filter: which keys, expired or not.
+    fn which(&self, errors: &mut BTreeMap<&'static str, String>) -> SessionFilter {
         let mut filter = SessionFilter::new();
         if !self.key.is_empty() {
             match SessionFilter::new().key_prefix(&self.key) {
@@ -176,6 +182,20 @@ impl Typed {
                 }
             }
         }
+        match &*self.expired {
+            "" | "no" => {}
+            "yes" => filter = filter.with_expired(),
+            _ => {
+                errors.insert("expired", "Write yes or no.".to_owned());
+            }
+        }
+        filter
+    }
+
+    /// The filter, or what is wrong with it by the name of the field.
+    fn filter(&self) -> Result<SessionFilter, BTreeMap<&'static str, String>> {
+        let mut errors = BTreeMap::new();
+        let mut filter = self.which(&mut errors);
         if !self.owner.is_empty() {
             filter = filter.owner(&self.owner);
         }
@@ -248,6 +268,7 @@ impl Typed {
             ("age_at_most", &self.age_at_most),
             ("bytes_at_least", &self.bytes_at_least),
             ("bytes_at_most", &self.bytes_at_most),
+            ("expired", &self.expired),
         ];
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("container", &self.container);
