@@ -51,6 +51,9 @@ pub(crate) struct Global {
     /// With --at: how long nothing may come
     #[arg(long, global = true, value_name = "TIME", default_value = "60s", value_parser = parse_patience)]
     pub(crate) answer_timeout: Duration,
+    /// Opens the store of another user, although that user could be locked out of files that a kill leaves
+    #[arg(long, global = true)]
+    pub(crate) any_user: bool,
     /// Prints JSON, described in docs/cli-json.md
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -76,7 +79,7 @@ pub(crate) enum Command {
     List(ListArguments),
     /// Shows one session
     Show {
-        /// Its key, or the first digits of it. By these, no session is found that has expired
+        /// Its key, or the first digits of it
         key: String,
         /// Shows the values too: they are the visitor's data
         #[arg(long)]
@@ -292,6 +295,9 @@ pub(crate) struct ListArguments {
     /// Only with a key that begins with these digits
     #[arg(long, value_name = "DIGITS")]
     pub(crate) key: Option<String>,
+    /// Also sessions that have expired and are not removed yet
+    #[arg(long)]
+    pub(crate) expired: bool,
     /// How many at most
     #[arg(long, default_value_t = 50, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,

@@ -1,6 +1,7 @@
 //! How a command ends: its exit code, and what a person is told.
 
 use crate::output::{Form, error_line};
+use crate::stoppable::is_broken_off;
 use crate::text::{self, json_escaped, plain};
 use cloakroom::{Error, ErrorKind};
 use std::io;
@@ -117,10 +118,19 @@ impl Failure {
         Self::new(INTERRUPTED, "unread", "", "")
     }
 
+    /// Ctrl-C came while something was read or written.
+    fn broken_off() -> Self {
+        let advice = "The store is as it was, and what was written is cut short. Run the command again to do it.";
+        Self::interrupted("it was broken off", advice)
+    }
+
     /// A file that is no store cannot be read or written.
     pub(crate) fn file(what: String, error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::unread();
+        }
+        if is_broken_off(error) {
+            return Self::broken_off();
         }
         let advice = "Check the path, the permissions and the free space, then try again.";
         Self::unusable("io", format!("{what}: {error}"), advice)
@@ -163,6 +173,9 @@ impl From<Error> for Failure {
         let broken_pipe = |io: &io::Error| io.kind() == io::ErrorKind::BrokenPipe;
         if error.io_error().is_some_and(broken_pipe) {
             return Self::unread();
+        }
+        if error.io_error().is_some_and(is_broken_off) {
+            return Self::broken_off();
         }
         let is_missing = |io: &io::Error| io.kind() == io::ErrorKind::NotFound;
         if error.kind() == ErrorKind::Io && error.io_error().is_some_and(is_missing) {

@@ -102,6 +102,7 @@ pub(crate) struct ListedJson {
     pub(crate) last_access: Time,
     #[serde(serialize_with = "whole")]
     pub(crate) expires: Time,
+    pub(crate) is_expired: bool,
     pub(crate) owner: Option<String>,
     pub(crate) label: Option<String>,
     pub(crate) packages: usize,
@@ -117,6 +118,7 @@ impl ListedJson {
             created: session.created,
             last_access: session.last_access,
             expires: session.expires,
+            is_expired: session.is_expired,
             owner: session.owner.clone(),
             label: session.label.clone(),
             packages: session.packages,
@@ -132,6 +134,13 @@ pub(crate) struct EntryJson {
     pub(crate) client: String,
     pub(crate) renewed_as: Option<String>,
     pub(crate) containers: Vec<PartJson>,
+}
+
+impl EntryJson {
+    /// Whether it is there, and has expired everywhere.
+    pub(crate) fn has_expired(&self) -> bool {
+        !self.containers.is_empty() && self.containers.iter().all(|part| part.is_expired)
+    }
 }
 
 #[derive(Debug, Serialize)]

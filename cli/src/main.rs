@@ -9,8 +9,10 @@ mod interrupt;
 mod json;
 mod opening;
 mod output;
+mod owner;
 mod progress;
 mod prompt;
+mod stoppable;
 mod text;
 
 use args::Arguments;

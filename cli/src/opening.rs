@@ -3,6 +3,7 @@
 use crate::args::Global;
 use crate::backend::{Backend, LocalStore, Patience, RemoteStore};
 use crate::failure::{Failure, Outcome};
+use crate::owner;
 use cloakroom::{KeyRing, Store, StoreBuilder};
 use std::env;
 use std::fs;
@@ -58,7 +59,13 @@ impl Global {
         }
     }
 
+    /// Refuses the store of another user, unless its files can stay that user's.
     pub(crate) fn builder(&self) -> Outcome<StoreBuilder> {
+        if !self.any_user
+            && let Some(path) = &self.store
+        {
+            owner::check(path)?;
+        }
         let builder = Store::builder()
             .create_missing(false)
             .implicit_sweeps(false)

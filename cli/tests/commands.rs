@@ -158,7 +158,10 @@ fn sessions_end_by_key_by_owner_and_all_and_only_on_a_yes() {
     let ended = place
         .run(&["end", "--owner", "bob", "--yes", "--json"])
         .exits(0);
-    assert_eq!(ended.json(), json!({ "ended": 2, "damage": null }));
+    assert_eq!(
+        ended.json(),
+        json!({ "ended": 2, "removed_expired": 0, "damage": null })
+    );
     assert_eq!(
         place.run(&["end", "--owner", "nobody"]).exits(0).out,
         "0 sessions ended\n"

@@ -20,6 +20,7 @@ use cloakroom::{Error, Store};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 use support::Place;
 use time::OffsetDateTime;
@@ -162,6 +163,13 @@ fn a_file_that_no_application_has_open_stays_alone() {
             Router::new()
         });
         drop(app);
+        // A thread of the pool closes the file, which removes the log.
+        let log = place.file(&format!("{name}-wal"));
+        let mut looks = 0..600;
+        while log.exists() {
+            looks.next().expect("the file is closed");
+            thread::sleep(Duration::from_millis(100));
+        }
         let (before, names) = (fs::read(&file).unwrap(), place.names());
         let run = import(&place, TOWER, &file, &["--create"]).exits(0);
         assert_eq!(run.json()["sessions"], 0);

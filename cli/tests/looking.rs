@@ -177,3 +177,50 @@ fn a_filter_takes_times_and_sizes_as_people_write_them() {
     assert_eq!(count(&["--age-at-least", "2h"]), 0);
     assert_eq!(count(&["--container", ""]), 2);
 }
+
+// C3.2: not served any more, but still there until a sweep.
+#[test]
+fn expired_sessions_are_found_until_they_are_removed() {
+    let place = Place::empty();
+    let mut keys = Vec::new();
+    place.edit_at(
+        Clock::manual("2026-01-01T00:00:00Z".parse().unwrap()),
+        |store| {
+            for _ in 0..3 {
+                let id = session(store, |session| session.pkg("p").insert("k", 1));
+                keys.push(id.key().to_string());
+            }
+        },
+    );
+    keys.sort();
+    assert_eq!(place.run(&["list"]).exits(0).out, "no sessions\n");
+    let list = place.run(&["list", "--expired"]).exits(0).out;
+    assert_eq!(list.matches("expired").count(), 3, "{list}");
+    let list = place.run(&["list", "--expired", "--json"]).exits(0).json();
+    for (listed, key) in list["sessions"].as_array().unwrap().iter().zip(&keys) {
+        assert_eq!(
+            (&listed["client"], &listed["is_expired"]),
+            (&json!(key), &json!(true))
+        );
+    }
+    for digits in [&keys[0][..10], &keys[0]] {
+        let shown = place.run(&["show", digits]).exits(0).out;
+        assert!(shown.contains("it has expired"), "{shown}");
+    }
+    let nobody = "0".repeat(32);
+    let ended = place.run(&["end", &keys[0], &nobody, "--yes"]).exits(1).out;
+    assert_eq!(
+        ended,
+        "0 sessions ended\n1 session had expired before, and is removed\n"
+    );
+    let ended = place
+        .run(&["end", &keys[1], "--yes", "--json"])
+        .exits(0)
+        .json();
+    assert_eq!(
+        ended,
+        json!({ "ended": 0, "removed_expired": 1, "damage": null })
+    );
+    place.run(&["show", &keys[0]]).exits(1);
+    place.run(&["show", &keys[2]]).exits(0);
+}

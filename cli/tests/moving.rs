@@ -12,8 +12,10 @@ mod support;
 use cloakroom::Store;
 use serde_json::json;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
-use support::{Place, session};
+use std::process::Command;
+use support::{Place, Run, session};
 
 #[test]
 fn an_old_store_is_migrated_only_on_asking() {
@@ -252,4 +254,51 @@ fn compacting_gives_free_space_back() {
     place.run(&["show", &ids[0].key().to_string()]).exits(0);
     let said = place.run(&["compact"]).exits(0).out;
     assert!(said.starts_with("the file has "), "{said}");
+}
+
+// C9.1: each of these files is too long to be read at once.
+#[cfg(unix)]
+#[test]
+fn a_long_chain_is_restored_with_few_open_files() {
+    let place = Place::empty();
+    let mut chain: Vec<String> = Vec::new();
+    place.edit(|store| {
+        for n in 0..200 {
+            let name = format!("{n}.backup");
+            let path = place.file(&name);
+            session(store, |session| {
+                session.pkg("p").insert("blob", "x".repeat(70_000))
+            });
+            let go_on = |_| ControlFlow::Continue(());
+            match chain.is_empty() {
+                true => store.backup(&path, go_on),
+                false => {
+                    store.backup_since(chain.iter().map(|name| place.file(name)), &path, go_on)
+                }
+            }
+            .unwrap();
+            chain.push(name);
+        }
+    });
+    let mut command = Command::new("sh");
+    let script = "ulimit -n 128 && exec \"$@\"";
+    command.args([
+        "-c",
+        script,
+        "sh",
+        env!("CARGO_BIN_EXE_cloakroom"),
+        "restore",
+        "--json",
+    ]);
+    command
+        .args(["--to", "new.redb"])
+        .args(&chain)
+        .current_dir(place.folder());
+    let restored = Run::of(&command.output().unwrap()).exits(0).json();
+    assert_eq!(restored["sessions"], 200);
+    let check = place
+        .beside("new.redb", &["check", "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(Run::of(&check).exits(0).json()["sessions"], 200);
 }

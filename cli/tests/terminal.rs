@@ -8,12 +8,18 @@
     reason = "tests"
 )]
 
+#[path = "support/application.rs"]
+mod application;
 mod support;
 
+use application::{Application, TOKEN, at};
 use cloakroom::Clock;
 use expectrl::process::unix::WaitStatus;
 use expectrl::{ControlCode, Eof, Expect as _, session::OsSession as Terminal};
-use std::process::Command;
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::Duration;
 use support::{Place, session};
 
@@ -115,20 +121,16 @@ fn ctrl_c_during_an_import_leaves_whole_batches_and_tells_how_to_go_on() {
     let mut writer = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
     std::io::Write::write_all(&mut writer, all[..400].concat().as_bytes()).unwrap();
     terminal.expect("sessions imported 256").unwrap();
-    terminal.get_process_mut().set_echo(true, None).unwrap();
     terminal.send(ControlCode::EndOfText).unwrap();
-    // The signal has come once the terminal shows it.
-    terminal.expect("^C").unwrap();
-    std::io::Write::write_all(&mut writer, all[400..].concat().as_bytes()).unwrap();
-    drop(writer);
     let (text, code) = finish(terminal);
+    drop(writer);
     assert_eq!(code, 4, "{text}");
     let after = text.split("--after-line ").nth(1).unwrap();
     let after: String = after.chars().take_while(char::is_ascii_digit).collect();
     let there = place.run(&["stats", "--json"]).json()["containers"][0]["sessions"].clone();
     // The header and the settings are two lines.
     assert_eq!(there.as_u64().unwrap(), after.parse::<u64>().unwrap() - 2);
-    assert_eq!(there, 512);
+    assert_eq!(there, 256);
     let rest = place
         .run_with(&["import", "-", "--after-line", &after], &lines)
         .exits(0);
@@ -224,4 +226,74 @@ fn ctrl_c_ends_a_sweep_and_what_was_removed_stays_removed() {
     assert!(removed < SESSIONS);
     let rest = place.run(&["sweep", "--json"]).exits(0).json();
     assert_eq!(removed + rest["removed"].as_u64().unwrap(), SESSIONS);
+}
+
+// C9.4
+#[test]
+fn ctrl_c_ends_an_import_to_which_nothing_comes() {
+    let (place, _) = Place::with(&["ann"]);
+    let (served, _) = Place::with(&["bob"]);
+    let application = Application::with_all(&served);
+    let there = at(&place, &application.address, Some(TOKEN), &["import", "-"]);
+    for (command, says) in [
+        (place.command(&["import", "-"]), "sessions imported"),
+        (there, "bytes sent"),
+    ] {
+        let mut terminal = begin(command);
+        terminal.expect(says).unwrap();
+        terminal.send(ControlCode::EndOfText).unwrap();
+        let (text, code) = finish(terminal);
+        assert_eq!(code, 4, "{text}");
+        assert!(text.contains("Go on with --after-line 0"), "{text}");
+    }
+}
+
+/// Its exit code.
+fn ends(mut child: Child) -> Option<i32> {
+    let (to, ended) = channel();
+    thread::spawn(move || to.send(child.wait().unwrap().code()));
+    ended.recv_timeout(PATIENCE).expect("the command goes on")
+}
+
+// C9.4
+#[test]
+fn ctrl_c_ends_a_backup_and_an_export_that_nobody_reads() {
+    let place = Place::empty();
+    place.edit(|store| {
+        for _ in 0..8 {
+            session(store, |session| {
+                session.pkg("p").insert("blob", "x".repeat(500_000))
+            });
+        }
+    });
+    let copy = Place::empty();
+    std::fs::copy(&place.path, &copy.path).unwrap();
+    let application = Application::with_all(&place);
+    let there = |arguments: &[&str]| at(&place, &application.address, Some(TOKEN), arguments);
+    for command in [
+        copy.command(&["export"]),
+        copy.command(&["backup", "-"]),
+        there(&["export"]),
+        there(&["backup", "-"]),
+    ] {
+        let said = format!("{command:?}");
+        let mut command = command;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        // More than a pipe holds follows.
+        let mut out = child.stdout.take().unwrap();
+        out.read_exact(&mut [0]).unwrap();
+        let process = child.id().to_string();
+        let told = Command::new("kill")
+            .args(["-INT", &process])
+            .status()
+            .unwrap();
+        assert!(told.success());
+        assert_eq!(ends(child), Some(4), "{said}");
+        drop(out);
+    }
+    assert_eq!(copy.names(), ["sessions.redb"]);
 }

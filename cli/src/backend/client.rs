@@ -130,8 +130,9 @@ impl Client {
     }
 
     /// An answer that is as long as it is. Content of another kind is none.
-    pub(crate) fn download(&self, path: &str) -> Answered<Body> {
-        let answer = self.head(self.agent.post(self.url(path))).send_empty();
+    pub(crate) fn download(&self, path: &str, form: Fields<'_>) -> Answered<Body> {
+        let form = form.iter().map(|(name, value)| (*name, &**value));
+        let answer = self.head(self.agent.post(self.url(path))).send_form(form);
         let answer = self.accept(answer)?;
         if is_json(&answer) || kind(&answer).starts_with("text/html") {
             return Err(self.no_administration().into());

@@ -31,6 +31,8 @@ pub(crate) struct Filter {
     pub(crate) bytes_at_most: Option<u64>,
     /// The first digits of the key.
     pub(crate) key: Option<String>,
+    /// Expired ones that are not removed yet, too.
+    pub(crate) with_expired: bool,
 }
 
 /// Some sessions of a container.

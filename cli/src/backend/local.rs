@@ -8,6 +8,7 @@ use crate::json::{
     CheckJson, DamageJson, EntryJson, ExportedJson, ImportedJson, ListedJson, MeasuresJson,
     PartJson, SecretJson, SettingsJson,
 };
+use crate::stoppable::is_broken_off;
 use chrono::{DateTime, Utc};
 use cloakroom::{
     Backup, BackupPhase, BackupProgress, ClientKey, ErrorKind, ImportSettings, Imported, Result,
@@ -231,9 +232,16 @@ impl Backend for LocalStore {
     fn import(&self, from: Source, how: ImportHow, step: Step<'_>) -> Outcome<ImportedJson> {
         let settings = ImportSettings::new(how.on_duplicate.into());
         let settings = settings.after_line(how.after_line).max_line(how.max_line);
-        let progress = |so_far: &Imported| step(so_far.sessions + so_far.skipped, None);
+        let (mut sessions, mut lines) = (0, 0);
+        let progress = |so_far: &Imported| {
+            (sessions, lines) = (so_far.sessions, so_far.lines);
+            step(so_far.sessions + so_far.skipped, None)
+        };
         let imported = self.store.import_with(from.reader, settings, progress);
         let imported = imported.map_err(|error| match error.kind() {
+            _ if error.io_error().is_some_and(is_broken_off) => {
+                Failure::partly_imported(sessions, lines)
+            }
             ErrorKind::InvalidInput => Failure::not_imported(error.to_string()),
             _ => error.into(),
         })?;
@@ -321,5 +329,8 @@ fn session_filter(wanted: &Filter) -> Outcome<SessionFilter> {
     if let Some(size) = wanted.bytes_at_most {
         filter = filter.bytes_at_most(size);
     }
-    Ok(filter)
+    Ok(match wanted.with_expired {
+        true => filter.with_expired(),
+        false => filter,
+    })
 }

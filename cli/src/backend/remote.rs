@@ -19,7 +19,7 @@ use crate::json::{
 use crate::output::error_line;
 use crate::text::plain;
 use chrono::{DateTime, Utc};
-use cloakroom::{Backup, ClientKey};
+use cloakroom::{Backup, BackupMark, BackupProgress, ClientKey, ErrorKind};
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -151,18 +151,32 @@ impl RemoteStore {
     }
 
     /// A whole backup in a file without a name, verified and on the disk.
-    fn fetch_backup(&self, folder: &Path, step: Step<'_>) -> Outcome<(NamedTempFile, Backup)> {
+    fn fetch_backup(
+        &self,
+        folder: &Path,
+        since: Option<&BackupMark>,
+        step: Step<'_>,
+    ) -> Outcome<(NamedTempFile, Backup)> {
         let failed = |error: io::Error| {
             Failure::file(format!("{} cannot be written to", folder.display()), &error)
         };
         let mut file = NamedTempFile::new_in(folder).map_err(failed)?;
-        let end = receive(&self.client, "/maintenance/backup", &mut file, &mut *step)?;
+        let form = since.map(|since| ("since", hex(since.as_bytes())));
+        let request = ("/maintenance/backup", form.into_iter().collect());
+        let end = receive(&self.client, request, &mut file, &mut *step)?;
         if end == End::BrokenOff {
             let what = "the backup was broken off".to_owned();
             return Err(Failure::of_kind("Interrupted", what));
         }
         file.as_file().sync_all().map_err(failed)?;
-        let backup = Backup::verify_with(file.path(), |so_far| step(so_far.bytes, None))?;
+        let backup = Backup::verify_with(file.path(), |so_far| step(so_far.bytes, None));
+        let backup = backup.map_err(|error| match error.kind() {
+            // A download can end as if it were whole.
+            ErrorKind::Corrupt | ErrorKind::NotAStore => {
+                self.client.cut_short(&io::Error::other(error.to_string()))
+            }
+            _ => error.into(),
+        })?;
         Ok((file, backup))
     }
 
@@ -246,6 +260,7 @@ impl Backend for RemoteStore {
             "bytes_at_most",
             filter.bytes_at_most.map(|it| it.to_string()),
         );
+        add("expired", filter.with_expired.then(|| "yes".to_owned()));
         add("limit", Some(limit.min(MOST).to_string()));
         add("after", after.map(|it| it.to_string()));
         let list: SessionsWire = self.client.get("/sessions", &query)?;
@@ -346,18 +361,32 @@ impl Backend for RemoteStore {
     }
 
     fn backup(&self, since: &[PathBuf], to: &Path, step: Step<'_>) -> Outcome<Backup> {
-        if !since.is_empty() {
-            let what =
-                "an incremental backup cannot be done through the administration of an application";
-            let advice = "It reads the earlier backups where the store is: the application takes it with \
-                          Store::backup_since. Leave --since out for a whole one.";
+        let mark = since.last().map(BackupMark::of).transpose()?;
+        if let Some(mark) = &mark
+            && self
+                .status()?
+                .identity
+                .is_some_and(|store| store != mark.store)
+        {
+            let what = "the backup that --since names is of another store";
+            let advice = "Name a backup of this store, or leave --since out for a whole one.";
             return Err(Failure::usage(what, advice));
         }
         let failed =
             |error: io::Error| Failure::file(format!("{} cannot be written", to.display()), &error);
         let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
-        let (file, backup) = self.fetch_backup(folder, step)?;
+        let (file, backup) = self.fetch_backup(folder, mark.as_ref(), &mut *step)?;
+        match (&mark, &backup.previous) {
+            // It does not remember what changed since. What was fetched is compared with the chain here.
+            (Some(_), None) => {
+                let told = |so_far: BackupProgress| step(so_far.bytes, None);
+                return Ok(Backup::make_incremental(since, file.path(), to, told)?);
+            }
+            (Some(mark), Some(previous)) if previous.id == mark.id => {}
+            (None, None) => {}
+            _ => return Err(self.client.no_administration()),
+        }
         file.persist_noclobber(to)
             .map_err(|error| failed(error.error))?;
         // So that its name is on the disk, too.
@@ -368,7 +397,7 @@ impl Backend for RemoteStore {
     }
 
     fn backup_to(&self, writer: &mut (dyn Write + Send), step: Step<'_>) -> Outcome<u64> {
-        let (file, backup) = self.fetch_backup(&env::temp_dir(), step)?;
+        let (file, backup) = self.fetch_backup(&env::temp_dir(), None, step)?;
         io::copy(&mut file.reopen()?, writer)?;
         writer.flush()?;
         Ok(backup.sessions)
@@ -376,7 +405,13 @@ impl Backend for RemoteStore {
 
     fn export(&self, writer: &mut dyn Write, step: Step<'_>) -> Outcome<ExportedJson> {
         let mut lines = Lines::new(writer);
-        if receive(&self.client, "/maintenance/export", &mut lines, step)? == End::BrokenOff {
+        if receive(
+            &self.client,
+            ("/maintenance/export", Vec::new()),
+            &mut lines,
+            step,
+        )? == End::BrokenOff
+        {
             return Err(Failure::unexported());
         }
         let end = lines.last().map(serde_json::from_slice::<ExportEndWire>);
@@ -441,6 +476,10 @@ impl Backend for RemoteStore {
                 .post("/maintenance/secrets/retire", &form, Size::Usual)?;
         Ok(())
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A duration as the forms of the administration read it.

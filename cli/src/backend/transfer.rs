@@ -4,6 +4,7 @@ use super::client::{Answered, Client, Fields};
 use super::interface::Step;
 use super::wire::ImportWire;
 use crate::failure::{Failure, Outcome};
+use crate::stoppable::is_broken_off;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,14 +34,14 @@ enum Received {
 /// Writes the answer to a request. The step is told the bytes so far.
 pub(crate) fn receive(
     client: &Client,
-    path: &'static str,
+    (path, form): (&'static str, Vec<(&'static str, String)>),
     to: &mut dyn Write,
     step: Step<'_>,
 ) -> Outcome<End> {
     let (sender, parts) = sync_channel(WAITING);
     let of_thread = client.clone();
     thread::Builder::new()
-        .spawn(move || read_parts(&of_thread, path, &sender))
+        .spawn(move || read_parts(&of_thread, (path, &form), &sender))
         .map_err(|error| no_thread(&error))?;
     let mut bytes = 0;
     loop {
@@ -61,8 +62,8 @@ pub(crate) fn receive(
 }
 
 /// Ends when nobody receives any more.
-fn read_parts(client: &Client, path: &str, to: &SyncSender<Received>) {
-    let last = match client.download(path) {
+fn read_parts(client: &Client, (path, form): (&str, Fields<'_>), to: &SyncSender<Received>) {
+    let last = match client.download(path, form) {
         Err(trouble) => Received::Failed(trouble.into()),
         Ok(body) => {
             let mut reader = body.into_with_config().limit(u64::MAX).reader();
@@ -105,6 +106,10 @@ impl Read for Sent {
         }
         let read = self.reader.read(buffer);
         match &read {
+            Err(error) if is_broken_off(error) => {
+                self.state.is_stopping.store(true, Ordering::SeqCst);
+                return Ok(0);
+            }
             Ok(count) => {
                 self.state.bytes.fetch_add(*count as u64, Ordering::SeqCst);
             }

@@ -23,6 +23,7 @@ pub(crate) struct VersionWire {
 
 #[derive(Deserialize)]
 pub(crate) struct StatusWire {
+    pub(crate) identity: Option<String>,
     pub(crate) now: DateTime<Utc>,
     pub(crate) containers: Vec<String>,
     pub(crate) figures: FiguresWire,
@@ -136,6 +137,9 @@ pub(crate) struct SessionWire {
     created: Time,
     last_access: Time,
     expires: Time,
+    /// Older versions list no session that has expired.
+    #[serde(default)]
+    is_expired: bool,
     owner: Option<String>,
     label: Option<String>,
     packages: Option<usize>,
@@ -151,6 +155,7 @@ impl SessionWire {
             created: self.created,
             last_access: self.last_access,
             expires: self.expires,
+            is_expired: self.is_expired,
             owner: self.owner,
             label: self.label,
             packages: self.packages.unwrap_or_default(),

@@ -7,10 +7,11 @@ use crate::failure::{Failure, Found, Outcome};
 use crate::interrupt::Interrupt;
 use crate::output::{error_line, json, line};
 use crate::progress::Progress;
+use crate::stoppable::StoppableWriter;
 use crate::text::{bytes, sessions, time};
 use cloakroom::{Backup, BackupPhase, BackupProgress, Store};
 use serde_json::json;
-use std::io;
+use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -31,7 +32,9 @@ pub(crate) fn backup(global: &Global, wanted: &BackupArguments, interrupt: &Inte
             interrupt.flow()
         };
         if is_piped {
-            let count = store.backup_to(&mut io::stdout(), &mut step)?;
+            let mut out = StoppableWriter::stdout(interrupt)?;
+            let count = store.backup_to(&mut out, &mut step)?;
+            out.flush()?;
             drop(progress);
             error_line(&format!("{} backed up", sessions(count)))?;
             return Ok(Found::Nothing);

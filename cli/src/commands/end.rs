@@ -15,6 +15,7 @@ pub(crate) fn run(global: &Global, wanted: &EndArguments) -> Outcome {
     let keys: Result<BTreeSet<ClientKey>> = wanted.keys.iter().map(|key| key.parse()).collect();
     let keys = keys?;
     global.on_backend(|store| {
+        let mut expired = 0;
         let ended = match &wanted.owner {
             Some(owner) => of_owner(store, owner, wanted)?,
             None if wanted.all => {
@@ -28,19 +29,24 @@ pub(crate) fn run(global: &Global, wanted: &EndArguments) -> Outcome {
                     count => format!("End these {count} sessions?"),
                 };
                 confirm(wanted.yes.into(), &question)?;
-                let mut ended = Ended::default();
-                for key in &keys {
-                    ended = ended.and(store.end(*key)?);
-                }
-                ended
+                by_key(store, &keys, &mut expired)?
             }
         };
         let damage = ended.damage;
         match global.json {
-            true => json(&json!({ "ended": ended.sessions, "damage": damage }))?,
-            false => line(&format!("{} ended", sessions(ended.sessions)))?,
+            true => json(&json!({
+                "ended": ended.sessions, "removed_expired": expired, "damage": damage,
+            }))?,
+            false => {
+                line(&format!("{} ended", sessions(ended.sessions)))?;
+                match expired {
+                    0 => {}
+                    1 => line("1 session had expired before, and is removed")?,
+                    more => line(&format!("{more} sessions had expired before, and are removed"))?,
+                }
+            }
         }
-        let missed = (keys.len() as u64).saturating_sub(ended.sessions);
+        let missed = (keys.len() as u64).saturating_sub(ended.sessions + expired);
         let Some(damage) = damage else {
             return Ok(Found::of(missed));
         };
@@ -50,6 +56,20 @@ pub(crate) fn run(global: &Global, wanted: &EndArguments) -> Outcome {
         ))?;
         Ok(Found::Something)
     })
+}
+
+/// Ends the sessions of these keys. Counts those that had expired, which are removed.
+fn by_key(store: &dyn Backend, keys: &BTreeSet<ClientKey>, expired: &mut u64) -> Outcome<Ended> {
+    let mut all = Ended::default();
+    for key in keys {
+        // What ends no session may still remove one.
+        let entry = store.entry(*key)?;
+        let ended = store.end(*key)?;
+        let was_expired = entry.is_some_and(|entry| entry.has_expired());
+        *expired += u64::from(was_expired && ended.sessions == 0 && ended.damage.is_none());
+        all = all.and(ended);
+    }
+    Ok(all)
 }
 
 fn of_owner(store: &dyn Backend, owner: &str, wanted: &EndArguments) -> Outcome<Ended> {

@@ -55,6 +55,7 @@ fn filter(wanted: &ListArguments) -> Outcome<Filter> {
         bytes_at_least: wanted.size_at_least,
         bytes_at_most: wanted.size_at_most,
         key: wanted.key.clone(),
+        with_expired: wanted.expired,
     })
 }
 
@@ -116,6 +117,15 @@ fn list(
     Ok(listed)
 }
 
+/// The last column of the table.
+fn state(session: &ListedJson) -> &'static str {
+    match (&session.error, session.is_expired) {
+        (Some(_), _) => "damaged",
+        (None, true) => "expired",
+        (None, false) => "",
+    }
+}
+
 fn print_json(listed: &Listed) -> Outcome<()> {
     let next = listed.next.as_ref();
     let next = next.map(|next| {
@@ -160,10 +170,7 @@ fn print(
             ago(session.last_access),
             session.packages.to_string(),
             bytes(session.bytes),
-            session
-                .error
-                .as_ref()
-                .map_or_else(String::new, |_| "damaged".to_owned()),
+            state(session).to_owned(),
         ]);
     }
     table.fit(&[1, 2, 3]);

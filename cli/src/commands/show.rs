@@ -60,6 +60,7 @@ fn find(store: &dyn Backend, digits: &str) -> Outcome<Option<ClientKey>> {
     SessionFilter::new().key_prefix(digits)?;
     let filter = Filter {
         key: Some(digits.to_owned()),
+        with_expired: true,
         ..Filter::default()
     };
     let mut found = BTreeSet::new();

@@ -6,6 +6,7 @@ use crate::interrupt::Interrupt;
 use crate::json::{CheckJson, DamageJson};
 use crate::opening::{Older, parse_32_bytes};
 use crate::output::{json, line};
+use crate::owner;
 use crate::progress::Progress;
 use crate::prompt::{Consent, confirm};
 use crate::text::{bytes, packages, plain, sessions};
@@ -134,6 +135,7 @@ pub(crate) fn salvage(
         ));
     }
     let salvage = builder.salvage_with(from, to, rows_read(interrupt))?;
+    owner::give_as(from, to);
     let losses: Vec<_> = salvage.losses.iter().map(DamageJson::of).collect();
     if global.json {
         json(&json!({

@@ -7,10 +7,11 @@ use crate::interrupt::Interrupt;
 use crate::json::{ExportedJson, ImportedJson};
 use crate::output::{error_line, json, line};
 use crate::progress::Progress;
+use crate::stoppable::{StoppableReader, StoppableWriter};
 use crate::text::sessions;
 use cloakroom::OnDuplicate;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 pub(crate) fn export(global: &Global, output: Option<&Path>, interrupt: &Interrupt) -> Outcome {
@@ -20,7 +21,7 @@ pub(crate) fn export(global: &Global, output: Option<&Path>, interrupt: &Interru
     global.on_backend(|store| {
         let interrupt = interrupt.asks();
         let exported = match output {
-            None => write(store, &mut io::stdout().lock(), interrupt)?,
+            None => write(store, &mut StoppableWriter::stdout(interrupt)?, interrupt)?,
             Some(path) => to_file(store, path, interrupt)?,
         };
         if output.is_some() {
@@ -82,6 +83,15 @@ fn to_file(store: &dyn Backend, path: &Path, interrupt: &Interrupt) -> Outcome<E
     Ok(exported)
 }
 
+/// What may wait for ever.
+fn endless(from: impl Read + Send + 'static, interrupt: &Interrupt) -> io::Result<Source> {
+    let reader = Box::new(StoppableReader::new(from, interrupt)?);
+    Ok(Source {
+        reader,
+        bytes: None,
+    })
+}
+
 pub(crate) fn import(
     global: &Global,
     file: &Path,
@@ -91,19 +101,20 @@ pub(crate) fn import(
     let failed =
         |error: io::Error| Failure::file(format!("{} cannot be read", file.display()), &error);
     let source = match file.as_os_str() == "-" {
-        true => Source {
-            reader: Box::new(io::stdin()),
-            bytes: None,
-        },
+        true => endless(io::stdin(), interrupt),
         false => {
-            let file = File::open(file).map_err(failed)?;
-            let metadata = file.metadata().map_err(failed)?;
-            Source {
-                reader: Box::new(file),
-                bytes: metadata.is_file().then_some(metadata.len()),
+            let opened = File::open(file).map_err(failed)?;
+            let metadata = opened.metadata().map_err(failed)?;
+            match metadata.is_file() {
+                true => Ok(Source {
+                    reader: Box::new(opened),
+                    bytes: Some(metadata.len()),
+                }),
+                false => endless(opened, interrupt),
             }
         }
-    };
+    }
+    .map_err(failed)?;
     global.on_backend(|store| {
         let interrupt = interrupt.asks();
         let progress = Progress::open(store.unit(Transfer::Import));

@@ -99,8 +99,13 @@ impl Place {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.beside("sessions.redb", arguments)
+    }
+
+    /// On another store in the folder.
+    pub(crate) fn beside(&self, store: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cloakroom"));
-        let command_ref = command.arg("--store").arg(&self.path).args(arguments);
+        let command_ref = command.arg("--store").arg(self.file(store)).args(arguments);
         command_ref
             .current_dir(self.folder())
             .env_remove("CLOAKROOM_STORE");
