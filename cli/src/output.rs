@@ -43,6 +43,12 @@ pub(crate) fn json(value: &impl Serialize) -> Outcome<()> {
     unless_unread(printed)
 }
 
+/// Prints a text as it is.
+pub(crate) fn as_it_is(text: &[u8]) -> Outcome<()> {
+    let mut out = io::stdout().lock();
+    unless_unread(out.write_all(text).and_then(|()| out.flush()))
+}
+
 /// A reader that goes away has seen enough. The command goes on, so that its exit code is that of what it finds.
 fn unless_unread(printed: io::Result<()>) -> Outcome<()> {
     match printed {

@@ -365,6 +365,8 @@ fn a_reader_that_goes_away_ends_a_command_quietly() {
         (&["list", "--limit", "1000"], 0),
         (&["end", &"0".repeat(32), "--yes"], 1),
         (&["watch", "--interval", "1ms"], 0),
+        (&["completions", "bash"], 0),
+        (&["man"], 0),
     ] {
         let mut command = place.command(arguments);
         let mut child = command

@@ -2,11 +2,11 @@
 
 use crate::args::Arguments;
 use crate::failure::{Failure, Found, Outcome};
+use crate::output::as_it_is;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use clap_mangen::Man;
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::Path;
 
 pub(crate) fn completions(shell: Shell) -> Outcome {
@@ -15,7 +15,7 @@ pub(crate) fn completions(shell: Shell) -> Outcome {
     // The generator panics if it cannot write.
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut text);
-    io::stdout().lock().write_all(&text)?;
+    as_it_is(&text)?;
     Ok(Found::Nothing)
 }
 
@@ -24,7 +24,7 @@ pub(crate) fn man(folder: Option<&Path>) -> Outcome {
     let Some(folder) = folder else {
         let mut text = Vec::new();
         Man::new(command).render(&mut text)?;
-        io::stdout().lock().write_all(&text)?;
+        as_it_is(&text)?;
         return Ok(Found::Nothing);
     };
     let failed =
