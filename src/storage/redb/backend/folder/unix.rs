@@ -143,12 +143,20 @@ fn share_as(file: &File, folder: &File, name: &OsStr) -> io::Result<()> {
 
 /// Gives a file the owner and the group of another one of another user, if this process may.
 fn belong_as(file: &File, folder: &File, name: &OsStr) -> io::Result<()> {
-    let like = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+
+    let like = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(()),
+        like => like?,
+    };
     if like.st_uid == file.metadata()?.uid() {
         return Ok(());
     }
     match std::os::unix::fs::fchown(file, Some(like.st_uid), Some(like.st_gid)) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        // A user who is not known here, or a file system without users.
+        Err(error) if matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported) => {
+            Ok(())
+        }
         given => given,
     }
 }
