@@ -26,7 +26,7 @@ use std::sync::atomic;
 const TOLD: u64 = 256;
 
 /// What a backup has.
-enum Content<'a> {
+enum BackupContent<'a> {
     All,
     /// These rows, and all of the tables that are always whole.
     Changed(Vec<BackupRow>),
@@ -50,7 +50,7 @@ pub(crate) fn write_backup(
         taken: shared.clock.timestamp().0,
         previous: None,
     };
-    let mut content = Content::All;
+    let mut content = BackupContent::All;
     if let Some(previous) = previous {
         if previous.header.store != header.store {
             let why = "the previous backup is of another store";
@@ -58,8 +58,8 @@ pub(crate) fn write_backup(
         }
         let link = (previous.id, previous.header.commit);
         let changed = known_changes(snapshot, &previous.header, &header);
-        let changed = changed.map(Content::Changed);
-        if let Some(known) = changed.or_else(|| previous.state.map(Content::Differing)) {
+        let changed = changed.map(BackupContent::Changed);
+        if let Some(known) = changed.or_else(|| previous.state.map(BackupContent::Differing)) {
             header.previous = Some(link);
             content = known;
         }
@@ -70,9 +70,9 @@ pub(crate) fn write_backup(
     let current = StoreRows::new(snapshot, &shared.io, taken)?;
     let mut pace = current.pace();
     match content {
-        Content::All => run.all(current)?,
-        Content::Changed(changed) => run.changed(changed, current, &mut pace)?,
-        Content::Differing(state) => {
+        BackupContent::All => run.all(current)?,
+        BackupContent::Changed(changed) => run.changed(changed, current, &mut pace)?,
+        BackupContent::Differing(state) => {
             let known = current.known().clone();
             let earlier = state(&mut |_| run.told())?;
             run.differing((earlier, &known), current, &mut pace)?;

@@ -3,7 +3,7 @@
 
 use super::block::BlockWriter;
 use super::disk_io::{DiskReader, DiskWriter};
-use super::merge::{MergedRows, RemovedRows, Source};
+use super::merge::{MergedChain, RemovedRows, Source};
 use super::verify::{FileRows, count};
 use crate::error::Result;
 use crate::storage::ToldFn;
@@ -69,7 +69,7 @@ impl<'a> Levels<'a> {
         let disk = file.disk().map_err(failed)?;
         let out = DiskWriter::of_temporary(disk.clone());
         let mut writer = BlockWriter::new(out, failure::random()?, self.header)?;
-        let mut rows = MergedRows::new(sources, RemovedRows::Kept)?;
+        let mut rows = MergedChain::new(sources, RemovedRows::Kept)?;
         let (mut counts, mut passed) = (BackupCounts::default(), 0_u64);
         while let Some(row) = rows.next_row()? {
             count(&mut counts, &row.key, row.value.as_deref());
@@ -92,7 +92,7 @@ impl<'a> Levels<'a> {
         let waiting = self.waiting.into_iter().map(|(_, source)| source);
         let sources = [Source::of(whole)].into_iter().chain(waiting).collect();
         Ok(ChainRows {
-            rows: MergedRows::new(sources, RemovedRows::LeftOut)?,
+            rows: MergedChain::new(sources, RemovedRows::LeftOut)?,
             before: self.read,
         })
     }
@@ -100,7 +100,7 @@ impl<'a> Levels<'a> {
 
 /// The rows of the state that a chain shows.
 pub(super) struct ChainRows {
-    rows: MergedRows,
+    rows: MergedChain,
     /// Bytes of backups that were merged before.
     before: u64,
 }

@@ -154,7 +154,7 @@ pub(super) fn is_of(known: &Containers, key: &[u8]) -> bool {
     .is_some_and(|session: &[u8; 20]| known.contains(&container_of(session)))
 }
 
-pub(super) struct MergedRows {
+pub(super) struct MergedChain {
     sources: Vec<Source>,
     heads: BinaryHeap<Head>,
     last: usize,
@@ -162,7 +162,7 @@ pub(super) struct MergedRows {
     removed: RemovedRows,
 }
 
-impl MergedRows {
+impl MergedChain {
     /// Of these sources, the oldest first.
     pub(super) fn new(sources: Vec<Source>, removed: RemovedRows) -> Result<Self> {
         let mut rows = Self {
